@@ -1,0 +1,111 @@
+"""The one Protocol behind which every array library stands.
+
+A backend module imports its library inside functions only, so that the class (its name, dialect and
+process environment) is known without the library. Everything that touches a library raises what the
+library raises; `is_out_of_memory` tells which of those errors mean that memory ran out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from bench_core.model import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTime:
+    """Seconds of `calls` between two device events. `starved`: the device ran dry while they were queued."""
+
+    seconds: float
+    starved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Device memory in bytes. `peak` is the most that was in use since `reset_peak_memory`; None if unknown."""
+
+    free: int | None
+    total: int | None
+    peak: int | None
+
+
+class Backend(Protocol):
+    """An array library on one device.
+
+    name: as in --bench-backends. dialect: the programming model of its kernels (see workload.py).
+    devices_expected: device types that get a row with a reason where they are absent.
+    """
+
+    name: ClassVar[str]
+    dialect: ClassVar[str]
+    devices_expected: ClassVar[tuple[str, ...]]
+
+    device: str
+    version: str
+
+    def __init__(self, device: str) -> None:
+        """Bind to a device; raises Unavailable with a reason if that cannot be."""
+
+    @classmethod
+    def devices(cls) -> Sequence[str]:
+        """Return the addresses of the devices present; raises Unavailable if the library is not."""
+
+    @classmethod
+    def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:
+        """Return what must stand in the environment before the library is imported."""
+
+    @property
+    def xp(self) -> Any:
+        """The module that kernels call: numpy, cupy or torch."""
+
+    @property
+    def device_name(self) -> str:
+        """The device's model as its driver reports it; "" if it does not."""
+
+    @property
+    def library(self) -> str:
+        """What does the arithmetic, with version and kernels as it reports them."""
+
+    @property
+    def has_device_clock(self) -> bool:
+        """Whether `device_time` works here."""
+
+    def from_host(self, array: np.ndarray, dtype: str | None = None) -> Any:
+        """Return a device copy of a host array, as `dtype` where the host has no such type."""
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """Return a host copy; formats that NumPy lacks are widened to float32."""
+
+    def synchronize(self) -> None:
+        """Return once all work queued on the device is done."""
+
+    def device_time(self, call: Callable[[], object], calls: int) -> DeviceTime:
+        """Time `calls` calls between device events, queued behind a time-bounded spin kernel."""
+
+    def memory(self) -> Memory:
+        """Return what the allocator and the driver say of the device's memory."""
+
+    def reset_peak_memory(self) -> None:
+        """Start a new high-water mark."""
+
+    def free(self) -> None:
+        """Give pooled memory back to the device."""
+
+    def why_unsupported(self, dtype: str, precision: str) -> str | None:
+        """Return why this backend cannot compute in a format; None if it can."""
+
+    def set_precision(self, precision: str) -> None:
+        """Switch the library to "ieee" or "tf32" arithmetic for float32 products."""
+
+    def set_threads(self, threads: int) -> None:
+        """Limit host threads at run time, for what the environment did not already fix."""
+
+    def facts(self) -> Facts:
+        """Return what this library knows of itself and its device, each with its source."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an exception means that memory ran out."""

@@ -1,0 +1,107 @@
+"""NumPy on the CPU: every call is synchronous, BLAS threads are the only device settings."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import psutil
+import threadpoolctl
+
+from bench_core import host
+from bench_core.backends.base import DeviceTime, Memory
+from bench_core.errors import Unavailable
+from bench_core.model import Fact, Facts
+
+
+class NumpyBackend:
+    """NumPy. The reference of every comparison, and the only backend that is always there."""
+
+    name: ClassVar[str] = "numpy"
+    dialect: ClassVar[str] = "array"
+    devices_expected: ClassVar[tuple[str, ...]] = ("cpu",)
+    has_device_clock = False
+    xp = np
+
+    def __init__(self, device: str) -> None:
+        if device != "cpu":
+            raise Unavailable("no_device", f"numpy computes on the CPU only, not on {device!r}")
+        self.device = device
+        self.version = np.__version__
+
+    @classmethod
+    def devices(cls) -> Sequence[str]:
+        return ("cpu",)
+
+    @classmethod
+    def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:
+        variables = host.thread_environ(threads)
+        if implementation == "tuned" and (core := openblas_core(host.cpu_flags())):
+            variables["OPENBLAS_CORETYPE"] = core
+        return variables
+
+    @property
+    def device_name(self) -> str:
+        return host.cpu_model().value or ""
+
+    @property
+    def library(self) -> str:
+        return host.blas_library()
+
+    def from_host(self, array: np.ndarray, dtype: str | None = None) -> np.ndarray:
+        return np.array(array, dtype=dtype, order="K")  # always a copy: kernels may write to it
+
+    def to_host(self, array: Any) -> np.ndarray:
+        return np.asarray(array)
+
+    def synchronize(self) -> None:
+        """Return at once: NumPy has no queue."""
+
+    def device_time(self, call: Callable[[], object], calls: int) -> DeviceTime:
+        raise NotImplementedError("the CPU has no event clock")
+
+    def memory(self) -> Memory:
+        usable = host.memory_limit()
+        return Memory(free=min(psutil.virtual_memory().available, usable), total=usable, peak=host.peak_resident())
+
+    def reset_peak_memory(self) -> None:
+        host.reset_peak_resident()
+
+    def free(self) -> None:
+        """Nothing is pooled."""
+
+    def why_unsupported(self, dtype: str, precision: str) -> str | None:
+        if precision != "ieee":
+            return f"numpy computes in IEEE arithmetic only, not {precision}"
+        try:
+            np.dtype(dtype)
+        except TypeError:
+            return f"numpy has no {dtype}"
+        return None
+
+    def set_precision(self, precision: str) -> None:
+        """Nothing to switch: NumPy is IEEE."""
+
+    def set_threads(self, threads: int) -> None:
+        threadpoolctl.threadpool_limits(threads)
+
+    def facts(self) -> Facts:
+        return {"numpy": Fact(self.version, "numpy.__version__"), **host.threadpool_facts()}
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, MemoryError)
+
+
+def openblas_core(flags: frozenset[str]) -> str | None:
+    """Return the OpenBLAS core type with the widest vectors that a CPU with these flags has; None if unknown.
+
+    OpenBLAS picks kernels by CPU model and falls back to AVX2 for models it does not know, which costs
+    half of the peak of a CPU with AVX-512. Names: OpenBLAS, TargetList.txt.
+    """
+    if platform.machine().lower() not in {"x86_64", "amd64"}:
+        return None
+    if {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
+        return "SKYLAKEX"
+    return "HASWELL" if {"avx2", "fma"} <= flags else None

@@ -1,0 +1,90 @@
+"""Every error that bench_core raises on purpose.
+
+BenchError
+├── UsageError         an option, a filter or a plan that makes no sense          exit code 2
+├── TableError         a result file that cannot be read; names file and line     exit code 3
+├── IncompatibleError  results that must not be compared                          exit code 4
+└── CaseError          why one case has no value; becomes a row, never a crash
+    ├── Unavailable    the backend or its device is not here                      skipped
+    ├── Unsupported    the backend is here but cannot do this work                unsupported
+    ├── TooLarge       the case would not fit into the memory that is free        skipped
+    └── WrongAnswer    the kernel ran and its answer is wrong                     invalid
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class BenchError(Exception):
+    """Base of all errors raised on purpose; its text is one line meant for a person."""
+
+    exit_code = 1
+
+
+class UsageError(BenchError):
+    """An option, a filter or a plan that makes no sense."""
+
+    exit_code = 2
+
+
+class TableError(BenchError):
+    """A result file that cannot be read."""
+
+    exit_code = 3
+
+    def __init__(self, path: Path | str, message: str, line: int | None = None) -> None:
+        self.path, self.line = Path(path), line
+        where = f"{path}:{line}" if line is not None else f"{path}"
+        super().__init__(f"{where}: {message}")
+
+
+class IncompatibleError(BenchError):
+    """Results that must not be compared with each other."""
+
+    exit_code = 4
+
+
+class CaseError(BenchError):
+    """Why one case has no value.
+
+    `status` is a word of model.Status, `code` is machine-readable (the column `reason_code`), the text is
+    the column `reason`.
+    """
+
+    status = "error"
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code = code
+        super().__init__(reason)
+
+
+class Unavailable(CaseError):
+    """The backend, its library or its device is not on this machine."""
+
+    status = "skipped"
+
+
+class Unsupported(CaseError):
+    """The backend is here but cannot do this work."""
+
+    status = "unsupported"
+
+
+class TooLarge(CaseError):
+    """The case needs more memory than is free."""
+
+    status = "skipped"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("too_large", reason)
+
+
+class WrongAnswer(CaseError):
+    """The kernel ran and its answer is wrong; no rate may be given for it."""
+
+    status = "invalid"
+
+    def __init__(self, reason: str, rel_error: float | None = None, code: str = "wrong_answer") -> None:
+        self.rel_error = rel_error
+        super().__init__(code, reason)

@@ -1,0 +1,157 @@
+"""METRICS, and how measurements become rows.
+
+A metric is one entry here: its name, base unit, which way is better, and (if it is a rate) the amount
+of work whose quotient with the time it is. Whatever is read off directly has no formula.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from bench_core import stats
+from bench_core.model import Costs, Measurement, Row, Run, Series, Status
+from bench_core.units import Unit
+
+Better = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A quantity. `amount` is the numerator of a rate: amount(costs) / seconds."""
+
+    name: str
+    unit: Unit
+    better: Better
+    about: str
+    amount: Callable[[Costs], float | None] | None = None
+
+
+METRICS = {
+    m.name: m
+    for m in (
+        Metric("time", "s", "lower", "one call, synchronised"),
+        Metric("flop_rate", "FLOP/s", "higher", "FLOPs by formula / time", lambda c: c.flops),
+        Metric("bandwidth", "B/s", "higher", "bytes as STREAM counts them / time", lambda c: c.bytes),
+        Metric("sample_rate", "1/s", "higher", "samples / time", lambda c: c.amounts.get("samples")),
+        Metric("token_rate", "1/s", "higher", "tokens / time", lambda c: c.amounts.get("tokens")),
+        Metric("first_call", "s", "lower", "the first call, with whatever it loads, compiles or allocates"),
+        Metric("peak_memory", "B", "lower", "the most device memory in use while the case ran"),
+    )
+}
+
+
+def rows(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
+    """Yield the rows of one case from its measurements, one per process.
+
+    One row a metric, clock included; a case without any value yields one row that says why.
+    """
+    good = [m for m in processes if m.status is Status.OK]
+    if not good:
+        worst = processes[0]
+        yield _row(run, worst, METRICS["time"], clock="wall", flags=_flags(worst.flags))
+        return
+    # A process that failed among good ones is evidence, not a reason to drop the others.
+    failed = [f"{m.status}_in_a_process" for m in processes if m.status is not Status.OK]
+    for i, first in enumerate(good[0].series):
+        series = [m.series[i] for m in good if i < len(m.series)]
+        yield from _series_rows(run, good, first, series, failed)
+    for name in good[0].values:
+        values = [m.values[name] for m in good if name in m.values]
+        flags = _flags([*failed, *good[0].flags], processes=len(values))
+        yield _row(run, good[0], METRICS[name], clock="", flags=flags, **_statistics([[v] for v in values]))
+
+
+def _series_rows(
+    run: Run, good: Sequence[Measurement], first: Series, series: Sequence[Series], failed: list[str]
+) -> Iterator[Row]:
+    samples = [s.seconds for s in series]
+    words = [*failed, *(w for m in good for w in m.flags), *(w for s in series for w in s.flags)]
+    flags = _flags(words, processes=len(series))
+    loops = first.inner_loops
+    known = {"clock": first.clock, "flags": flags, "inner_loops": loops}
+    yield _row(run, good[0], METRICS[first.metric], **known, **_statistics(samples))
+    if first.metric != "time":
+        return
+    for metric in METRICS.values():
+        amount = metric.amount(good[0].costs) if metric.amount else None
+        if amount:
+            yield _row(run, good[0], metric, **known, **_rate(amount, _statistics(samples)))
+
+
+def _statistics(samples: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Return the statistical columns for samples[process][block].
+
+    Quantiles are over all blocks. With one process `value` is their median and the interval is that of
+    the median within the process; with more, `value` is the median of the process medians and the
+    interval is Student's t on their logarithms: processes are the replicates.
+    """
+    pooled = asdict(stats.summarise([s for process in samples for s in process]))
+    columns = {name: pooled[name] for name in ("n", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")}
+    columns |= {"value": pooled["median"], "processes": len(samples)}
+    if len(samples) > 1:
+        medians = [stats.summarise(process).median for process in samples]
+        low, high = stats.log_mean_interval(medians) if min(medians) > 0 else (min(medians), max(medians))
+        value = stats.quantile(sorted(medians), 0.5)
+        columns |= {"value": value, "ci_low": min(low, value), "ci_high": max(high, value)}
+    elif pooled["n"] > 1:
+        columns |= {"ci_low": pooled["ci_low"], "ci_high": pooled["ci_high"]}
+    return columns | ({"ci_level": stats.CONFIDENCE} if "ci_low" in columns else {})
+
+
+def _rate(amount: float, time: dict[str, Any]) -> dict[str, Any]:
+    """Return the statistics of amount / time: quantiles swap ends, the mean is total work over total time."""
+    swap = {"value": "value", "mean": "mean", "min": "max", "p10": "p90", "p25": "p75", "p75": "p25"}
+    swap |= {"p90": "p10", "max": "min", "ci_low": "ci_high", "ci_high": "ci_low"}
+    rate = {to: amount / time[of] for to, of in swap.items() if of in time}
+    if time["std"] is not None:
+        rate["std"] = rate["mean"] * time["std"] / time["mean"]  # first order in std / mean
+    return {name: time[name] for name in ("n", "processes", "ci_level") if name in time} | rate
+
+
+def _flags(words: Sequence[str], processes: int = 0) -> str:
+    single = ["single_run"] if processes == 1 else []
+    return ";".join(dict.fromkeys([*words, *single]))
+
+
+def _row(run: Run, m: Measurement, metric: Metric, **columns: Any) -> Row:
+    case, work = m.case, m.case.work
+    finite_error = m.rel_error if m.rel_error is not None and math.isfinite(m.rel_error) else None
+    return Row(
+        run_id=run.run_id,
+        started_at=run.started_at,
+        machine=run.machine,
+        case_id=work.case_id,
+        suite=work.suite,
+        workload=work.workload,
+        workload_version=work.version,
+        size=work.size,
+        dtype=work.dtype,
+        precision=work.precision,
+        params=work.params_text,
+        backend=case.backend,
+        implementation=case.implementation,
+        device_type=case.device_type,
+        device=case.device,
+        threads=m.threads if m.threads is not None else case.threads,
+        metric=metric.name,
+        unit=metric.unit,
+        better=metric.better,
+        scope=work.scope,
+        cache=work.cache,
+        flops=m.costs.flops,
+        bytes=m.costs.bytes,
+        status=m.status,
+        reason_code=m.reason_code,
+        reason=m.reason,
+        rel_error=finite_error,
+        backend_version=m.backend_version,
+        env_id=m.env_id,
+        git_commit=run.git_commit,
+        git_dirty=run.git_dirty,
+        device_name=m.device_name,
+        library=m.library,
+        **columns,
+    )

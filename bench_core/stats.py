@@ -1,0 +1,109 @@
+"""Pure functions on floats: quantiles, intervals, the geometric mean.
+
+Blocks inside one process are correlated, so an interval from here describes one process; what it may
+be used to claim is decided in compare.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from scipy.special import stdtrit
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Order statistics of a sample, in the sample's own unit. `std` is None for one value."""
+
+    n: int
+    mean: float
+    std: float | None
+    min: float
+    p10: float
+    p25: float
+    median: float
+    p75: float
+    p90: float
+    max: float
+    ci_low: float
+    ci_high: float
+
+
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """Return the q-quantile of sorted values, linear between neighbours (Hyndman and Fan's type 7)."""
+    position = q * (len(ordered) - 1)
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def median_interval(ordered: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return an interval for the median of sorted values that assumes no distribution.
+
+    The order statistics (x_k, x_n+1-k) with the largest k whose binomial coverage is at least
+    `confidence`; the whole range where n is too small for any (n < 6 at 0.95).
+    Source: Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2.
+    """
+    n = len(ordered)
+    tail, k = 0.0, 0
+    while k < n // 2:
+        tail += math.comb(n, k) * 0.5**n
+        if 2 * tail > 1 - confidence:
+            break
+        k += 1
+    k = max(k, 1)
+    return ordered[k - 1], ordered[n - k]
+
+
+def summarise(values: Sequence[float], confidence: float = CONFIDENCE) -> Summary:
+    """Return the summary of at least one finite value.
+
+    Raises ValueError for an empty sample or a value that is not finite: a missing value is no number.
+    """
+    if not values or not all(math.isfinite(v) for v in values):
+        raise ValueError(f"cannot summarise {len(values)} values: all must be finite, and there must be one")
+    ordered = sorted(values)
+    n = len(ordered)
+    mean = math.fsum(ordered) / n
+    std = math.sqrt(math.fsum((v - mean) ** 2 for v in ordered) / (n - 1)) if n > 1 else None
+    low, high = median_interval(ordered, confidence)
+    p10, p25, median, p75, p90 = (quantile(ordered, q) for q in (0.1, 0.25, 0.5, 0.75, 0.9))
+    return Summary(n, mean, std, ordered[0], p10, p25, median, p75, p90, ordered[-1], low, high)
+
+
+def relative_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> float:
+    """Return half the median's interval as a share of the median: how well a sample has settled.
+
+    Uses the normal approximation to the median's error from the interquartile range,
+    1.25 * IQR / (1.35 * sqrt(n)) (McGill, Tukey and Larsen 1978), because order statistics are too
+    coarse for a stopping rule at n = 10.
+    """
+    ordered = sorted(values)
+    median = quantile(ordered, 0.5)
+    if median <= 0:
+        return math.inf
+    spread = quantile(ordered, 0.75) - quantile(ordered, 0.25)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    return z * 1.25 * spread / (1.35 * math.sqrt(len(ordered))) / median
+
+
+def geometric_mean(ratios: Sequence[float]) -> float:
+    """Return the geometric mean of positive ratios; raises ValueError for none or for one <= 0."""
+    if not ratios or min(ratios) <= 0:
+        raise ValueError("the geometric mean needs at least one ratio, all of them positive")
+    return math.exp(math.fsum(math.log(r) for r in ratios) / len(ratios))
+
+
+def log_mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return Student's t interval for the mean of the logarithms of at least two positive values, as ratios."""
+    logs = [math.log(v) for v in values]
+    n = len(logs)
+    mean = math.fsum(logs) / n
+    error = math.sqrt(math.fsum((x - mean) ** 2 for x in logs) / (n - 1) / n)
+    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * error
+    return math.exp(mean - half), math.exp(mean + half)

@@ -1,0 +1,61 @@
+"""Base units in files, scaled units on screens.
+
+Tables hold s, B, FLOP, B/s, FLOP/s, J, W, 1/s and 1 only. `show` is the one place where a number is
+scaled, and it scales by powers of 1000 (GB = 1e9 B): the convention of STREAM and of every datasheet.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+Unit = Literal["s", "B", "FLOP", "B/s", "FLOP/s", "FLOP/B", "J", "W", "1/s", "1"]
+
+_PREFIXES = (
+    (1e15, "P"),
+    (1e12, "T"),
+    (1e9, "G"),
+    (1e6, "M"),
+    (1e3, "k"),
+    (1.0, ""),
+    (1e-3, "m"),
+    (1e-6, "µ"),
+    (1e-9, "n"),
+)
+_FRACTIONS = ("s", "J", "W")  # only these are shown below one: nobody reads "m1/s"
+
+
+def show(value: float | None, unit: str, digits: int = 3) -> str:
+    """Return `value` for a person: three significant digits and a scaled unit; "" for no value.
+
+    >>> show(0.00123, "s"), show(4.2e12, "FLOP/s"), show(None, "s"), show(0.5, "1")
+    ('1.23 ms', '4.20 TFLOP/s', '', '0.500')
+    """
+    if value is None or math.isnan(value):
+        return ""
+    if unit == "1" or value == 0 or math.isinf(value):
+        return f"{significant(value, digits)} {unit}".removesuffix(" 1")
+    scale, prefix = _scale(value, unit)
+    # Rounding can carry into the next prefix: 999.7 ms is 1.00 s.
+    rounded = float(f"{value / scale:.{digits - 1}e}") * scale
+    scale, prefix = _scale(rounded, unit)
+    number = significant(value / scale, digits)
+    return f"{number} /s" if unit == "1/s" and not prefix else f"{number} {prefix}{unit.removeprefix('1')}"
+
+
+def _scale(value: float, unit: str) -> tuple[float, str]:
+    smallest = 1e-9 if unit in _FRACTIONS else 1.0
+    for scale, prefix in _PREFIXES:
+        if abs(value) >= scale * (1 - 1e-12) or scale <= smallest:
+            return scale, prefix
+    raise AssertionError("the last prefix always matches")
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return `value` with `digits` significant digits and no exponent where it stays short."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    if exponent >= 6 or exponent < -4:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:,.{max(digits - 1 - exponent, 0)}f}"

@@ -1,0 +1,151 @@
+"""Workload: what a benchmark file declares, and how it expands to the cases of a plan.
+
+A workload says everything about one kind of work in one place: its axes, its inputs, its costs, its
+check, and one kernel body per *dialect*. A dialect is a programming model, not a library: "array" is
+the NumPy array API that NumPy and CuPy share, "torch" is PyTorch. A new backend that speaks a known
+dialect runs every workload unchanged.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from bench_core import check
+from bench_core.errors import Unsupported
+from bench_core.model import Case, Costs, Preset, Work
+
+if TYPE_CHECKING:
+    from bench_core.backends.base import Backend
+
+Host = Mapping[str, np.ndarray]
+Run = Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A piece of work bound to its data on one device.
+
+    run: does the work once. It never synchronises; that is the harness's part.
+    answer: does the work and returns the named device arrays that the check compares; by default
+        `run` once, its result under the name "out".
+    probes: further timed callables, by the name of the metric whose seconds they give
+        ("time_to_first_token").
+    library: what does the arithmetic, where the kernel knows better than the backend.
+    """
+
+    run: Run
+    answer: Callable[[], Mapping[str, Any]] | None = None
+    probes: Mapping[str, Run] = field(default_factory=dict)
+    library: str = ""
+
+
+Builder = Callable[["Backend", Work, Host], Kernel]
+Kernels = Mapping[str, Mapping[str, Builder]]
+
+
+class Workload(ABC):
+    """One kind of work on every backend.
+
+    Subclasses set `suite` (the family: matmul, memory, model), `name`, `version` (raised whenever old
+    and new numbers must not be compared), and `kernels`: dialect -> implementation -> builder.
+    """
+
+    suite: ClassVar[str]
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    kernels: ClassVar[Kernels]
+
+    @abstractmethod
+    def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:
+        """Return the axes of a preset, spelt out. `machine` is there for sizes bound to a cache."""
+
+    @abstractmethod
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return fresh random host arrays; every backend uploads these and draws none of its own."""
+
+    @abstractmethod
+    def costs(self, work: Work) -> Costs:
+        """Return what one call costs, by formula; the docstring gives the formula and its source."""
+
+    @abstractmethod
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        """Return the relative error of `answer` against float64, or raise WrongAnswer outright."""
+
+    def tolerance(self, work: Work) -> check.Tolerance:
+        """Return the bounds that `error` must lie in, both sides."""
+        return check.tolerance(work.dtype, work.precision)
+
+    def footprint(self, work: Work) -> float:
+        """Return the bytes of device memory that one kernel needs; 0 where unknown."""
+        return self.costs(work).least_bytes or 0.0
+
+    def implementations(self, dialect: str, preset: Preset) -> Sequence[str]:  # noqa: ARG002 - for subclasses
+        """Return which of a dialect's kernels a preset measures."""
+        return tuple(self.kernels.get(dialect, {}))
+
+    def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:  # noqa: ARG002 - for subclasses
+        """Return the host thread counts to measure on a CPU; None is every core available."""
+        return (None,)
+
+    def work(self, size: str, dtype: str, **params: Any) -> Work:
+        """Return a Work of this workload. `precision`, `scope` and `cache` may be among `params`."""
+        special = {key: params.pop(key) for key in ("precision", "scope", "cache") if key in params}
+        return Work(self.suite, self.name, size, dtype, tuple(params.items()), version=self.version, **special)
+
+    def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
+        """Return the kernel of a case on `backend`; raises Unsupported where there is none."""
+        builders = self.kernels.get(backend.dialect, {})
+        if case.implementation not in builders:
+            reason = f"{self.name} has no {case.implementation!r} kernel for {backend.name}"
+            raise Unsupported("no_kernel", reason)
+        return builders[case.implementation](backend, case.work, host)
+
+    def verify(self, work: Work, host: Host, answer: Host) -> float:
+        """Return the relative error of a right answer; raises WrongAnswer for any other."""
+        for name, array in answer.items():
+            check.require_finite(name, array)
+        error = self.error(work, host, answer)
+        self.tolerance(work).require(error)
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a plan may depend on.
+
+    last_level_cache: the largest among the CPU and all GPUs, in bytes. cores: those usable by one process.
+    """
+
+    last_level_cache: int
+    cores: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A backend on a device, present or not: what a plan is expanded over."""
+
+    backend: str
+    dialect: str
+    device: str
+
+
+def expand(workload: Workload, preset: Preset, targets: Iterable[Target], machine: Machine) -> Iterator[Case]:
+    """Yield every case of a workload: its works x targets x implementations x thread counts.
+
+    A target without any kernel still gets its `default` case, so that what is not measured is said.
+    """
+    works = list(workload.works(preset, machine))
+    for target in targets:
+        implementations = workload.implementations(target.dialect, preset) or ("default",)
+        for work in works:
+            threads = workload.threads(work, preset) if target.device == "cpu" else (None,)
+            # Asking for every core by number is the default case again, not a second one.
+            counts = dict.fromkeys(None if count == machine.cores else count for count in threads)
+            for implementation in implementations:
+                for count in counts:
+                    yield Case(work, target.backend, target.device, implementation, count)
