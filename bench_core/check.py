@@ -72,3 +72,37 @@ def require_dtype(name: str, array: np.ndarray, dtype: str) -> None:
     """Raise WrongAnswer if a host array does not have the dtype it must have."""
     if str(array.dtype) != dtype:
         raise WrongAnswer(f"{name!r} is {array.dtype} instead of {dtype}", code="wrong_dtype")
+
+
+def largest_error(answer: np.ndarray, reference: np.ndarray) -> float:
+    """Return max |answer - reference| / rms(reference): what a single wrong element does not hide from.
+
+    The norm-wise error of n elements shrinks a lone error by sqrt(n); this one does not.
+    """
+    wide = np.asarray(reference, dtype=np.float64)
+    scale = np.linalg.norm(wide.ravel()) / math.sqrt(max(wide.size, 1))
+    return float(np.max(np.abs(answer - wide), initial=0.0) / (scale or 1.0))
+
+
+def product_error(a: np.ndarray, b: np.ndarray, c: np.ndarray, vectors: int = 16) -> float:
+    """Estimate ||C - AB|| / ||AB|| (Frobenius) in O(n^2): Freivalds' check with normal random vectors.
+
+    a, b, c: (m, k), (k, n), (m, n) host arrays of any real dtype; computed in float64, a block of rows at
+    a time. For X of `vectors` normal columns the expectation of ||EX||^2 is vectors * ||E||^2, so the ratio
+    ||CX - A(BX)|| / ||A(BX)|| estimates the relative error. It is tight for an error spread over many
+    directions, as rounding is; for the worst case, an error of rank one, its square is chi-squared with
+    `vectors` degrees of freedom over `vectors`: with 16 it falls below a third of the truth with
+    probability 4e-6. Sources: Freivalds 1977 (the check); Avron and Toledo 2011 (the estimate).
+    Raises WrongAnswer when the shapes differ.
+    """
+    if c.shape != (a.shape[0], b.shape[1]):
+        raise WrongAnswer(f"shape {c.shape} instead of {(a.shape[0], b.shape[1])}", code="wrong_shape")
+    # The seed may be fixed: no kernel sees the vectors.
+    x = np.random.default_rng(1977).standard_normal((b.shape[1], vectors))
+    return relative_error(_times(c, x), _times(a, _times(b, x)))
+
+
+def _times(matrix: np.ndarray, vectors: np.ndarray, rows: int = 512) -> np.ndarray:
+    """Return matrix @ vectors in float64 without a float64 copy of the whole matrix."""
+    blocks = [matrix[i : i + rows].astype(np.float64) @ vectors for i in range(0, len(matrix), rows)]
+    return np.concatenate(blocks)
