@@ -136,3 +136,17 @@ def _read(path: str | Path) -> str | None:
 
 def _kibibytes(text: str) -> int:
     return int(text.rstrip("KMG")) * {"K": 1024, "M": 1024**2, "G": 1024**3}.get(text[-1], 1)
+
+
+def involuntary_switches() -> int:
+    """Return how often the kernel has taken a core away from a thread of this process; 0 where it does not count."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ModuleNotFoundError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def steal_seconds() -> float:
+    """Return the CPU seconds that a hypervisor has taken from this machine so far; 0 where it does not say."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))

@@ -1,0 +1,257 @@
+"""CuPy on NVIDIA GPUs: kernels are queued, precision is CuPy's compute type, memory is CuPy's pool.
+
+Every call is CuPy's documented API but two: `cupy._core.set_compute_type` (the only switch between IEEE
+and TF32 that works after the first product; the documented CUPY_TF32 is read once) and
+`cupy.cuda.cublas.getVersion`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench_core import host
+from bench_core.backends.base import DeviceTime, Memory
+from bench_core.errors import Unavailable
+from bench_core.model import Fact, Facts
+
+# Keeps one thread busy for `duration` nanoseconds of the GPU's own clock (PTX ISA, special register
+# %globaltimer), so that calls pile up behind it. It always ends: no flag is awaited.
+_SPIN = r"""
+extern "C" __global__ void spin(unsigned long long duration) {
+    unsigned long long start, now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(start));
+    do {
+        asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    } while (now - start < duration);
+}
+"""
+_SPIN_PER_CALL_S = 20e-6  # a CuPy call takes 5 to 20 us to launch
+_SPIN_LEAST_S = 1e-3
+_SPIN_MOST_S = 0.2  # far below the watchdog that display drivers put on a kernel (seconds)
+
+_BFLOAT16_SINCE = 14  # cupy pull request 9494
+_TF32_SINCE = 80  # compute capability 8.0, Ampere
+
+
+class CupyBackend:
+    """CuPy on one GPU, which it makes the current device of its thread: one process, one device."""
+
+    name: ClassVar[str] = "cupy"
+    dialect: ClassVar[str] = "array"
+    devices_expected: ClassVar[tuple[str, ...]] = ("cuda",)
+
+    def __init__(self, device: str) -> None:
+        present = self.devices()
+        if device not in present:
+            raise Unavailable("no_device", f"cupy has no {device!r}: there is {', '.join(present)}")
+        self.device = device
+        self.version: str = _cupy().__version__
+        self._device = _cupy().cuda.Device(int(device.partition(":")[2]))
+        self._device.use()
+
+    @classmethod
+    def devices(cls) -> Sequence[str]:
+        runtime = _cupy().cuda.runtime
+        try:
+            count = runtime.getDeviceCount()
+        except runtime.CUDARuntimeError as error:
+            raise Unavailable("no_device", f"cupy finds no CUDA device: {error}{_hidden()}") from error
+        if not count:
+            raise Unavailable("no_device", f"cupy finds no CUDA device{_hidden()}")
+        return tuple(f"cuda:{index}" for index in range(count))
+
+    @classmethod
+    def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:
+        # The precision of a case is set at run time; this keeps whatever happens before that in IEEE.
+        return {**host.thread_environ(threads), "CUPY_TF32": "0"}
+
+    @property
+    def xp(self) -> Any:
+        return _cupy()
+
+    @property
+    def device_name(self) -> str:
+        return _text(self._properties["name"])
+
+    @property
+    def device_uuid(self) -> str | None:
+        raw = self._properties.get("uuid")
+        return f"GPU-{uuid.UUID(bytes=bytes(raw))}" if raw else None
+
+    @property
+    def library(self) -> str:
+        version = self._cublas_version().value
+        return f"cuBLAS {version}" if version else "cuBLAS"
+
+    @property
+    def has_device_clock(self) -> bool:
+        return not _cupy().cuda.runtime.is_hip  # %globaltimer is NVIDIA's
+
+    def from_host(self, array: np.ndarray, dtype: str | None = None) -> Any:
+        # `order="K"` keeps the layout; a copy always, as kernels may write to it.
+        copy = _cupy().array(array, order="K")
+        return copy if dtype is None else copy.astype(_dtype(dtype), copy=False)
+
+    def to_host(self, array: Any) -> np.ndarray:
+        if array.dtype.name == "bfloat16":
+            array = array.astype(np.float32)
+        host_array: np.ndarray = _cupy().asnumpy(array)
+        return host_array
+
+    def synchronize(self) -> None:
+        self._device.synchronize()
+
+    def device_time(self, call: Callable[[], object], calls: int) -> DeviceTime:
+        """Time `calls` calls; asks a second time, behind a longer spin, if the first was too short."""
+        first = self._spun(call, calls, min(_SPIN_MOST_S, _SPIN_LEAST_S + calls * _SPIN_PER_CALL_S))
+        if not first.starved:
+            return first
+        self.synchronize()
+        return self._spun(call, calls, _SPIN_MOST_S)
+
+    def _spun(self, call: Callable[[], object], calls: int, spin_s: float) -> DeviceTime:
+        cuda = _cupy().cuda
+        start, end = cuda.Event(), cuda.Event()
+        _spin_kernel()((1,), (1,), (np.uint64(spin_s * 1e9),))
+        start.record()
+        for _ in range(calls):
+            call()
+        end.record()
+        # Past the spin already: from then on the device waited for the host between the calls.
+        starved = bool(start.done)
+        end.synchronize()
+        return DeviceTime(cuda.get_elapsed_time(start, end) / 1e3 / calls, starved)
+
+    def memory(self) -> Memory:
+        """Return what is free (the driver's and the pool's), all there is, and the pool's high-water mark.
+
+        The peak is what the pool took from the device since `reset_peak_memory`: the pool gives nothing
+        back unless told to. It holds fragmentation, which bytes in use would not, but a memory hook
+        that counts those would run inside every timed allocation.
+        """
+        pool = _cupy().get_default_memory_pool()
+        free, total = self._device.mem_info
+        return Memory(free=free + pool.free_bytes(), total=total, peak=pool.total_bytes())
+
+    def reset_peak_memory(self) -> None:
+        self.free()
+
+    def free(self) -> None:
+        _cupy().get_default_memory_pool().free_all_blocks()
+        _cupy().get_default_pinned_memory_pool().free_all_blocks()
+
+    def why_unsupported(self, dtype: str, precision: str) -> str | None:
+        if precision == "tf32":
+            return self._why_no_tf32(dtype)
+        if precision != "ieee":
+            return f"cupy computes in IEEE or TF32 arithmetic, not {precision}"
+        if dtype == "bfloat16":
+            return self._why_no_bfloat16()
+        try:
+            np.dtype(dtype)
+        except TypeError:
+            return f"cupy {self.version} has no {dtype}: its types are NumPy's, and bfloat16"
+        return None
+
+    def _why_no_tf32(self, dtype: str) -> str | None:
+        if dtype != "float32":
+            return f"TF32 is a mode of float32 products, not of {dtype}"
+        if int(self._device.compute_capability) < _TF32_SINCE:
+            return f"TF32 needs compute capability 8.0, {self.device_name} has {self._capability}"
+        return None
+
+    def _why_no_bfloat16(self) -> str | None:
+        if int(self.version.partition(".")[0]) < _BFLOAT16_SINCE:
+            return f"cupy {self.version} has no bfloat16: it came with {_BFLOAT16_SINCE}.0"
+        return None if find_spec("ml_dtypes") else "cupy's bfloat16 needs the package ml_dtypes, which is not installed"
+
+    def set_precision(self, precision: str) -> None:
+        core = _cupy()._core  # noqa: SLF001 - the only switch at run time, see the module's docstring
+        kinds = {"ieee": "COMPUTE_TYPE_DEFAULT", "tf32": "COMPUTE_TYPE_TF32"}
+        core.set_compute_type(np.float32, getattr(core._routines_linalg, kinds[precision]))  # noqa: SLF001 - as above
+
+    def set_threads(self, threads: int) -> None:
+        """Nothing to limit: no host thread computes."""
+
+    def facts(self) -> Facts:
+        runtime, device = _cupy().cuda.runtime, self._properties
+        source = "cudaGetDeviceProperties"
+        return {
+            "cupy": Fact(self.version, "cupy.__version__"),
+            "cuda_runtime": Fact(_cuda_version(runtime.runtimeGetVersion()), "cudaRuntimeGetVersion"),
+            "cuda_driver": Fact(_cuda_version(runtime.driverGetVersion()), "cudaDriverGetVersion"),
+            "cublas": self._cublas_version(),
+            "gpu_name": Fact(self.device_name, source),
+            "gpu_compute_capability": Fact(self._capability, "cudaDeviceGetAttribute"),
+            "gpu_multiprocessors": Fact(device["multiProcessorCount"], source),
+            "gpu_memory": Fact(device["totalGlobalMem"], source),
+            "gpu_l2_cache": Fact(device["l2CacheSize"], source),
+        }
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        # CuPy's OutOfMemoryError is a MemoryError; what cuBLAS or the runtime lacks itself has only its code.
+        codes = ("cudaErrorMemoryAllocation", "CUBLAS_STATUS_ALLOC_FAILED")
+        return isinstance(error, MemoryError) or any(code in str(error) for code in codes)
+
+    @functools.cached_property
+    def _properties(self) -> dict[str, Any]:
+        properties: dict[str, Any] = _cupy().cuda.runtime.getDeviceProperties(self._device.id)
+        return properties
+
+    @property
+    def _capability(self) -> str:
+        digits = str(self._device.compute_capability)
+        return f"{digits[:-1]}.{digits[-1]}"
+
+    def _cublas_version(self) -> Fact:
+        cublas = getattr(_cupy().cuda, "cublas", None)
+        if cublas is None:
+            return Fact(reason="this CuPy does not tell its cuBLAS version")
+        number = cublas.getVersion(self._device.cublas_handle)  # 10000 major + 100 minor + patch, from cuBLAS 12 on
+        return Fact(f"{number // 10000}.{number // 100 % 100}.{number % 100}", "cublasGetVersion")
+
+
+@functools.cache
+def _cupy() -> Any:
+    """Return the module; raises Unavailable, with what is wrong on one line."""
+    if find_spec("cupy") is None:
+        raise Unavailable("not_installed", "cupy is not installed (extras: cuda12, cuda13)")
+    try:
+        import cupy  # noqa: PLC0415 - this module must load without it
+    except Exception as error:  # noqa: BLE001 - a broken installation raises anything; all of it means the same
+        raise Unavailable("import_failed", f"cupy does not import: {type(error).__name__}: {error}") from error
+    return cupy
+
+
+@functools.cache
+def _spin_kernel() -> Any:
+    return _cupy().RawKernel(_SPIN, "spin")
+
+
+def _dtype(name: str) -> np.dtype:
+    if name != "bfloat16":
+        return np.dtype(name)
+    import ml_dtypes  # noqa: PLC0415 - optional, see _why_no_bfloat16
+
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def _hidden() -> str:
+    """Say so where the user hid every device."""
+    return " (CUDA_VISIBLE_DEVICES is empty)" if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"} else ""
+
+
+def _text(raw: bytes | str) -> str:
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else raw
+
+
+def _cuda_version(number: int) -> str:
+    """Return CUDA's 1000 major + 10 minor as "major.minor"."""
+    return f"{number // 1000}.{number % 1000 // 10}"

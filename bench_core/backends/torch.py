@@ -1,0 +1,217 @@
+"""PyTorch on every device it offers: cpu, cuda (which is also ROCm), mps and xpu."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Any, ClassVar
+
+import numpy as np
+import psutil
+
+from bench_core import host
+from bench_core.backends.base import DeviceTime, Memory
+from bench_core.errors import Unavailable
+from bench_core.model import Fact, Facts
+
+_ACCELERATORS = ("cuda", "mps", "xpu")
+_LONGEST_SPIN = 20e-3  # seconds; past it the queue of a CUDA stream is full anyway
+_FLOAT8 = frozenset({"float8_e4m3fn", "float8_e5m2"})
+
+
+class TorchBackend:
+    """PyTorch, called eagerly; its devices are told apart by type and number ("cuda:1")."""
+
+    name: ClassVar[str] = "torch"
+    dialect: ClassVar[str] = "torch"
+    devices_expected: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
+
+    def __init__(self, device: str) -> None:
+        torch = self.torch = _import_torch()
+        kind = device.partition(":")[0]
+        if device not in _devices(torch):
+            raise Unavailable("no_device", f"torch {torch.__version__} finds no {kind} device {device!r}")
+        self.device = device
+        self.version = str(torch.__version__)
+        self._kind = kind
+        self._module: Any = getattr(torch, kind)  # torch.cpu too: it can be synchronised like the others
+        self._cycles_per_second: float | None = None
+        self._queue_s = 10e-6  # of one call; learnt as calls are queued
+        if kind in {"cuda", "xpu"}:
+            self._module.set_device(torch.device(device))
+        torch.manual_seed(0)  # nothing here may draw from it; a kernel that does is at least repeatable
+
+    @classmethod
+    def devices(cls) -> Sequence[str]:
+        return _devices(_import_torch())
+
+    @classmethod
+    def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:  # noqa: ARG003 - the Protocol's
+        # The reference is computed by NumPy in this process too: its idle OpenBLAS threads spin, and
+        # doubled the step time of a model. A short time-out puts them to sleep at once.
+        return {**host.thread_environ(threads), "OPENBLAS_THREAD_TIMEOUT": "4"}
+
+    @property
+    def xp(self) -> Any:
+        return self.torch
+
+    @property
+    def device_name(self) -> str:
+        if self._kind in {"cuda", "xpu"}:
+            return str(self._module.get_device_name(self.torch.device(self.device)))
+        return host.cpu_model().value or ""  # Apple's GPU bears the name of its chip
+
+    @property
+    def library(self) -> str:
+        torch = self.torch
+        if self._kind == "cuda":
+            cudnn = torch.backends.cudnn.version()
+            runtime = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
+            return f"{runtime} cuDNN {cudnn}" if cudnn else runtime
+        if self._kind != "cpu":
+            return f"torch {self._kind}"
+        built = torch.__config__.show()
+        names = (("oneMKL", r"Math Kernel Library Version (\S+?)-"), ("oneDNN", r"MKL-DNN v(\S+)"))
+        found = [f"{name} {match[1]}" for name, pattern in names if (match := re.search(pattern, built))]
+        return f"{' + '.join(found) or 'torch'} {torch.backends.cpu.get_cpu_capability()}"
+
+    @property
+    def has_device_clock(self) -> bool:
+        return self._kind == "cuda"
+
+    def from_host(self, array: np.ndarray, dtype: str | None = None) -> Any:
+        tensor = self.torch.from_numpy(np.ascontiguousarray(array))
+        target = getattr(self.torch, dtype) if dtype else tensor.dtype
+        return tensor.to(device=self.device, dtype=target, copy=True)
+
+    def to_host(self, array: Any) -> np.ndarray:
+        tensor = array.detach()
+        if tensor.dtype is self.torch.bfloat16 or str(tensor.dtype).removeprefix("torch.") in _FLOAT8:
+            tensor = tensor.float()
+        result: np.ndarray = tensor.cpu().numpy()
+        return result
+
+    def synchronize(self) -> None:
+        self._module.synchronize()
+
+    def device_time(self, call: Callable[[], object], calls: int) -> DeviceTime:
+        cuda = self.torch.cuda
+        start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
+        spin = min(1.5 * calls * self._queue_s + 20e-6, _LONGEST_SPIN)
+        cuda.synchronize()
+        self._spin(spin)
+        start.record()
+        begin = perf_counter()
+        for _ in range(calls):
+            call()
+        end.record()
+        queued = perf_counter() - begin
+        overtaken = start.query()  # the device left the spin before the last call was queued
+        cuda.synchronize()
+        self._queue_s = queued / calls
+        seconds = start.elapsed_time(end) * 1e-3
+        # A device with more work than the host needs to queue it never ran dry, spin or no spin.
+        return DeviceTime(seconds, starved=bool(overtaken) and seconds <= queued)
+
+    def _spin(self, seconds: float) -> None:
+        cuda = self.torch.cuda
+        if self._cycles_per_second is None:
+            cycles = 2_000_000
+            start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
+            start.record()
+            cuda._sleep(cycles)  # private, but what PyTorch's own tests time with
+            end.record()
+            cuda.synchronize()
+            self._cycles_per_second = cycles / (start.elapsed_time(end) * 1e-3)
+        cuda._sleep(int(seconds * self._cycles_per_second))
+
+    def memory(self) -> Memory:
+        if self._kind in {"cuda", "xpu"}:
+            free, total = self._module.mem_get_info(self.torch.device(self.device))
+            return Memory(int(free), int(total), int(self._module.max_memory_allocated()))
+        usable = host.memory_limit()
+        peak = host.peak_resident() if self._kind == "cpu" else None
+        return Memory(min(psutil.virtual_memory().available, usable), usable, peak)
+
+    def reset_peak_memory(self) -> None:
+        if self._kind in {"cuda", "xpu"}:
+            self._module.reset_peak_memory_stats()
+        elif self._kind == "cpu":
+            host.reset_peak_resident()
+
+    def free(self) -> None:
+        if self._kind != "cpu":
+            self._module.empty_cache()
+
+    def why_unsupported(self, dtype: str, precision: str) -> str | None:
+        if not hasattr(self.torch, dtype):
+            return f"torch {self.version} has no {dtype}"
+        if self._kind == "mps" and dtype == "float64":
+            return "Apple's Metal has no float64"
+        if precision == "tf32" and (self._kind != "cuda" or self.torch.version.hip or self._capability() < (8, 0)):
+            return f"{self.device_name or self.device} has no TF32 arithmetic in torch"
+        if dtype in _FLOAT8 and self._kind == "cuda" and not self.torch.version.hip and self._capability() < (8, 9):
+            return f"{self.device_name} has no float8 arithmetic (compute capability 8.9 or newer)"
+        return None
+
+    def _capability(self) -> tuple[int, int]:
+        major, minor = self.torch.cuda.get_device_capability(self.torch.device(self.device))
+        return int(major), int(minor)
+
+    def set_precision(self, precision: str) -> None:
+        if self._kind == "cuda":
+            # The newer switches only: mixing them with allow_tf32 raises.
+            mode = "tf32" if precision == "tf32" else "ieee"
+            self.torch.backends.cuda.matmul.fp32_precision = mode
+            self.torch.backends.cudnn.conv.fp32_precision = mode
+            self.torch.backends.cudnn.rnn.fp32_precision = mode
+
+    def set_threads(self, threads: int) -> None:
+        self.torch.set_num_threads(threads)
+
+    def facts(self) -> Facts:
+        torch = self.torch
+        facts = {"torch": Fact(self.version, "torch.__version__"), **host.threadpool_facts()}
+        facts["torch.threads"] = Fact(torch.get_num_threads(), "torch.get_num_threads")
+        if self._kind == "cpu":
+            facts["torch.cpu_capability"] = Fact(torch.backends.cpu.get_cpu_capability(), "torch.backends.cpu")
+            facts["torch.onednn"] = Fact(torch.backends.mkldnn.is_available(), "torch.backends.mkldnn")
+        if self._kind == "cuda":
+            properties = torch.cuda.get_device_properties(torch.device(self.device))
+            facts["cuda.runtime"] = Fact(torch.version.cuda or torch.version.hip, "torch.version")
+            facts["cuda.cudnn"] = Fact(torch.backends.cudnn.version(), "torch.backends.cudnn.version")
+            facts["gpu.name"] = Fact(properties.name, "torch.cuda.get_device_properties")
+            facts["gpu.multiprocessors"] = Fact(properties.multi_processor_count, "torch.cuda.get_device_properties")
+            facts["gpu.memory"] = Fact(properties.total_memory, "torch.cuda.get_device_properties")
+            facts["gpu.compute_capability"] = Fact(f"{properties.major}.{properties.minor}", "torch.cuda")
+        return facts
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        if isinstance(error, (MemoryError, self.torch.OutOfMemoryError)):
+            return True
+        # The CPU allocator raises a plain RuntimeError.
+        return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+def _import_torch() -> Any:
+    try:
+        return importlib.import_module("torch")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise Unavailable("import_failed", f"torch cannot be imported: {error}") from None
+        raise Unavailable("not_installed", "torch is not installed") from None
+    except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
+        raise Unavailable("import_failed", f"torch cannot be imported: {error}") from None
+
+
+def _devices(torch: Any) -> list[str]:
+    found = ["cpu"]
+    for kind in _ACCELERATORS:
+        module = getattr(torch, kind, None)
+        if module is None or not module.is_available():
+            continue
+        # One Apple GPU at most, and torch calls it by its type alone.
+        found += ["mps"] if kind == "mps" else [f"{kind}:{i}" for i in range(module.device_count())]
+    return found

@@ -1,0 +1,172 @@
+"""The measuring algorithm: a callable and a clock go in, a Series of raw seconds comes out.
+
+Four steps, each a function: warm up until steady, choose the inner loops, time blocks, stop at a look.
+Synchronising is the timer's business and so the backend's; no kernel can forget it.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Protocol
+
+from bench_core import host, stats
+from bench_core.backends.base import Backend
+from bench_core.model import Clock, Series
+from bench_core.workload import Run
+
+LOOKS = (10, 15, 20, 30)  # block counts at which stopping is considered
+STEADY = 0.02  # two groups of warm-up calls agree to this share
+CONVERGED = 0.01  # half the interval of the median, as a share of it
+BATCH_BELOW = 100e-6  # seconds; shorter calls are timed many to a block
+BLOCK = 1e-3  # seconds in such a block, at least
+FEWEST_BLOCKS = 3
+SLOWER = 1.1  # a disturbed block this much above the median is repeated
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long to measure one series, all in seconds.
+
+    budget: timed blocks stop here, settled or not. least: no stop before this much is timed.
+    warmup: warm-up lasts at least this long; warmup_cap: and at most this long.
+    """
+
+    budget: float = 1.0
+    least: float = 0.2
+    warmup: float = 0.2
+    warmup_cap: float = 2.0
+
+
+class Timer(Protocol):
+    """A clock that can time calls; `flags` gathers what it noticed meanwhile."""
+
+    clock: Clock
+    flags: list[str]
+
+    def time(self, run: Run, calls: int) -> float:
+        """Return the seconds that `calls` calls of `run` took, all their work finished."""
+
+
+class WallTimer:
+    """Host seconds from an idle device to an idle device: the same definition on CPU and GPU."""
+
+    clock = Clock.WALL
+
+    def __init__(self, synchronize: Callable[[], None], now: Callable[[], float] = perf_counter) -> None:
+        self._synchronize, self._now = synchronize, now
+        self.flags: list[str] = []
+
+    def time(self, run: Run, calls: int) -> float:
+        self._synchronize()
+        start = self._now()
+        for _ in range(calls):
+            run()
+        self._synchronize()
+        return self._now() - start
+
+
+class DeviceTimer:
+    """Device seconds between two events around a queue of calls; says so when the queue ran dry."""
+
+    clock = Clock.DEVICE
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.flags: list[str] = []
+
+    def time(self, run: Run, calls: int) -> float:
+        took = self._backend.device_time(run, calls)
+        if took.starved and "launch_bound" not in self.flags:
+            self.flags.append("launch_bound")
+        return took.seconds
+
+
+def measure(
+    metric: str, run: Run, timer: Timer, plan: Plan, switches: Callable[[], int] = host.involuntary_switches
+) -> Series:
+    """Return the series of one callable under one clock.
+
+    `switches` counts the involuntary context switches of this process so far.
+    """
+    per_call, steady = warm_up(run, timer, plan)
+    loops = inner_loops(per_call)
+    with _no_garbage_collection():
+        seconds, noisy = _blocks(run, timer, plan, loops, switches)
+    flags = [*timer.flags]
+    flags += [] if steady else ["not_steady"]
+    flags += [] if settled(seconds) else ["not_converged"]
+    flags += ["context_switches"] if noisy else []
+    return Series(metric, timer.clock, tuple(seconds), loops, tuple(noisy), tuple(flags))
+
+
+def warm_up(run: Run, timer: Timer, plan: Plan) -> tuple[float, bool]:
+    """Call until two groups of calls in a row agree; return the least seconds a call took, and whether they did."""
+    elapsed, previous, calls = 0.0, math.inf, 1
+    while True:
+        group: list[float] = []
+        spent = 0.0
+        while not group or (spent < plan.warmup / 2 and elapsed + spent < plan.warmup_cap):
+            took = timer.time(run, calls)
+            spent += took
+            group.append(took / calls)
+            if took < BLOCK:  # one call is too short to judge by: double until a block is long enough
+                calls *= 2
+        elapsed += spent
+        current = median(group)
+        steady = abs(current - previous) <= STEADY * current
+        if (steady and elapsed >= plan.warmup) or elapsed >= plan.warmup_cap:
+            return min(group), steady
+        previous = current
+
+
+def inner_loops(per_call: float) -> int:
+    """Return how many calls make a block: one, or for short calls as many as fill a millisecond."""
+    return 1 if per_call >= BATCH_BELOW else math.ceil(BLOCK / max(per_call, 1e-9))
+
+
+def settled(seconds: list[float]) -> bool:
+    """Whether the interval of the median is narrow enough to stop."""
+    return len(seconds) >= FEWEST_BLOCKS and stats.relative_half_width(seconds) <= CONVERGED
+
+
+def _blocks(
+    run: Run, timer: Timer, plan: Plan, loops: int, switches: Callable[[], int]
+) -> tuple[list[float], list[int]]:
+    """Time blocks until a look is content or the budget is spent; return them and the disturbed ones' positions."""
+    seconds: list[float] = []
+    noisy: list[int] = []
+    total, least_passed = 0.0, False
+    while True:
+        before = switches()
+        block = timer.time(run, loops)
+        disturbed = switches() > before and len(seconds) >= FEWEST_BLOCKS
+        # A repeat is not repeated again: on a loaded machine that would never end.
+        if disturbed and block / loops > SLOWER * median(seconds) and (len(seconds) - 1) not in noisy:
+            noisy.append(len(seconds))
+        seconds.append(block / loops)
+        total += block
+        looks_now = len(seconds) in LOOKS or (total >= plan.least and not least_passed)
+        least_passed = total >= plan.least
+        if looks_now and least_passed and len(seconds) >= LOOKS[0] and settled(seconds):
+            return seconds, noisy
+        # Calls that outlast the budget many times over are stopped below the usual fewest.
+        if total >= plan.budget and (len(seconds) >= FEWEST_BLOCKS or total >= FEWEST_BLOCKS * plan.budget):
+            return seconds, noisy
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
