@@ -67,6 +67,10 @@ class Backend(Protocol):
         """The device's model as its driver reports it; "" if it does not."""
 
     @property
+    def device_uuid(self) -> str | None:
+        """The driver's id of the device, or its beginning: to find it in NVML, never to be written; None on a CPU."""
+
+    @property
     def library(self) -> str:
         """What does the arithmetic, with version and kernels as it reports them."""
 

@@ -8,10 +8,11 @@ and TF32 that works after the first product; the documented CUPY_TF32 is read on
 from __future__ import annotations
 
 import functools
+import importlib
 import os
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,11 +33,10 @@ extern "C" __global__ void spin(unsigned long long duration) {
     } while (now - start < duration);
 }
 """
-_SPIN_PER_CALL_S = 20e-6  # a CuPy call takes 5 to 20 us to launch
-_SPIN_LEAST_S = 1e-3
-_SPIN_MOST_S = 0.2  # far below the watchdog that display drivers put on a kernel (seconds)
+_LONGEST_SPIN = 20e-3  # seconds; past it the queue of a CUDA stream is full anyway
 
-_BFLOAT16_SINCE = 14  # cupy pull request 9494
+_BFLOAT16_SINCE = 14  # CuPy's release notes: `ml_dtypes.bfloat16`, experimental
+_BFLOAT16_CUDA = 12020  # CuPy's own tests skip it below 12.2 and on ROCm
 _TF32_SINCE = 80  # compute capability 8.0, Ampere
 
 
@@ -55,6 +55,7 @@ class CupyBackend:
         self.version: str = _cupy().__version__
         self._device = _cupy().cuda.Device(int(device.partition(":")[2]))
         self._device.use()
+        self._queue_s = 20e-6  # of one call; learnt as calls are queued
 
     @classmethod
     def devices(cls) -> Sequence[str]:
@@ -68,7 +69,7 @@ class CupyBackend:
         return tuple(f"cuda:{index}" for index in range(count))
 
     @classmethod
-    def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:
+    def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:  # noqa: ARG003 - the Protocol's
         # The precision of a case is set at run time; this keeps whatever happens before that in IEEE.
         return {**host.thread_environ(threads), "CUPY_TF32": "0"}
 
@@ -82,8 +83,9 @@ class CupyBackend:
 
     @property
     def device_uuid(self) -> str | None:
-        raw = self._properties.get("uuid")
-        return f"GPU-{uuid.UUID(bytes=bytes(raw))}" if raw else None
+        # CuPy reads the 16 bytes as a C string: cut at a zero byte, or running on behind the last.
+        start = bytes(self._properties.get("uuid", b""))[:16].hex()
+        return f"GPU-{start}" if start else None
 
     @property
     def library(self) -> str:
@@ -109,25 +111,23 @@ class CupyBackend:
         self._device.synchronize()
 
     def device_time(self, call: Callable[[], object], calls: int) -> DeviceTime:
-        """Time `calls` calls; asks a second time, behind a longer spin, if the first was too short."""
-        first = self._spun(call, calls, min(_SPIN_MOST_S, _SPIN_LEAST_S + calls * _SPIN_PER_CALL_S))
-        if not first.starved:
-            return first
-        self.synchronize()
-        return self._spun(call, calls, _SPIN_MOST_S)
-
-    def _spun(self, call: Callable[[], object], calls: int, spin_s: float) -> DeviceTime:
         cuda = _cupy().cuda
         start, end = cuda.Event(), cuda.Event()
-        _spin_kernel()((1,), (1,), (np.uint64(spin_s * 1e9),))
+        spin = min(1.5 * calls * self._queue_s + 20e-6, _LONGEST_SPIN)
+        self.synchronize()
+        _spin_kernel()((1,), (1,), (np.uint64(spin * 1e9),))
         start.record()
+        begin = perf_counter()
         for _ in range(calls):
             call()
         end.record()
-        # Past the spin already: from then on the device waited for the host between the calls.
-        starved = bool(start.done)
+        queued = perf_counter() - begin
+        overtaken = bool(start.done)  # the device left the spin before the last call was queued
         end.synchronize()
-        return DeviceTime(cuda.get_elapsed_time(start, end) / 1e3 / calls, starved)
+        self._queue_s = queued / calls
+        seconds = cuda.get_elapsed_time(start, end) * 1e-3
+        # A device with more work than the host needs to queue it never ran dry, spin or no spin.
+        return DeviceTime(seconds, starved=overtaken and seconds <= queued)
 
     def memory(self) -> Memory:
         """Return what is free (the driver's and the pool's), all there is, and the pool's high-water mark.
@@ -168,14 +168,17 @@ class CupyBackend:
         return None
 
     def _why_no_bfloat16(self) -> str | None:
+        runtime = _cupy().cuda.runtime
         if int(self.version.partition(".")[0]) < _BFLOAT16_SINCE:
             return f"cupy {self.version} has no bfloat16: it came with {_BFLOAT16_SINCE}.0"
+        if runtime.is_hip or runtime.runtimeGetVersion() < _BFLOAT16_CUDA:
+            return "cupy's bfloat16 needs CUDA 12.2 or newer"
         return None if find_spec("ml_dtypes") else "cupy's bfloat16 needs the package ml_dtypes, which is not installed"
 
     def set_precision(self, precision: str) -> None:
-        core = _cupy()._core  # noqa: SLF001 - the only switch at run time, see the module's docstring
+        core = _cupy()._core
         kinds = {"ieee": "COMPUTE_TYPE_DEFAULT", "tf32": "COMPUTE_TYPE_TF32"}
-        core.set_compute_type(np.float32, getattr(core._routines_linalg, kinds[precision]))  # noqa: SLF001 - as above
+        core.set_compute_type(np.float32, getattr(core._routines_linalg, kinds[precision]))
 
     def set_threads(self, threads: int) -> None:
         """Nothing to limit: no host thread computes."""
@@ -185,14 +188,14 @@ class CupyBackend:
         source = "cudaGetDeviceProperties"
         return {
             "cupy": Fact(self.version, "cupy.__version__"),
-            "cuda_runtime": Fact(_cuda_version(runtime.runtimeGetVersion()), "cudaRuntimeGetVersion"),
-            "cuda_driver": Fact(_cuda_version(runtime.driverGetVersion()), "cudaDriverGetVersion"),
-            "cublas": self._cublas_version(),
-            "gpu_name": Fact(self.device_name, source),
-            "gpu_compute_capability": Fact(self._capability, "cudaDeviceGetAttribute"),
-            "gpu_multiprocessors": Fact(device["multiProcessorCount"], source),
-            "gpu_memory": Fact(device["totalGlobalMem"], source),
-            "gpu_l2_cache": Fact(device["l2CacheSize"], source),
+            "cuda.runtime": Fact(_cuda_version(runtime.runtimeGetVersion()), "cudaRuntimeGetVersion"),
+            "cuda.driver": Fact(_cuda_version(runtime.driverGetVersion()), "cudaDriverGetVersion"),
+            "cuda.cublas": self._cublas_version(),
+            "gpu.name": Fact(self.device_name, source),
+            "gpu.compute_capability": Fact(self._capability, "cudaDeviceGetAttribute"),
+            "gpu.multiprocessors": Fact(device["multiProcessorCount"], source),
+            "gpu.memory": Fact(device["totalGlobalMem"], source),
+            "gpu.l2_cache": Fact(device["l2CacheSize"], source),
         }
 
     def is_out_of_memory(self, error: BaseException) -> bool:
@@ -224,10 +227,9 @@ def _cupy() -> Any:
     if find_spec("cupy") is None:
         raise Unavailable("not_installed", "cupy is not installed (extras: cuda12, cuda13)")
     try:
-        import cupy  # noqa: PLC0415 - this module must load without it
-    except Exception as error:  # noqa: BLE001 - a broken installation raises anything; all of it means the same
+        return importlib.import_module("cupy")
+    except Exception as error:  # a broken installation may raise anything
         raise Unavailable("import_failed", f"cupy does not import: {type(error).__name__}: {error}") from error
-    return cupy
 
 
 @functools.cache
@@ -235,12 +237,9 @@ def _spin_kernel() -> Any:
     return _cupy().RawKernel(_SPIN, "spin")
 
 
-def _dtype(name: str) -> np.dtype:
-    if name != "bfloat16":
-        return np.dtype(name)
-    import ml_dtypes  # noqa: PLC0415 - optional, see _why_no_bfloat16
-
-    return np.dtype(ml_dtypes.bfloat16)
+def _dtype(name: str) -> np.dtype[Any]:
+    """Return NumPy's type of that name, or ml_dtypes' bfloat16, which CuPy takes as its own."""
+    return np.dtype(importlib.import_module("ml_dtypes").bfloat16 if name == "bfloat16" else name)
 
 
 def _hidden() -> str:

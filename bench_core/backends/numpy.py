@@ -22,6 +22,7 @@ class NumpyBackend:
     name: ClassVar[str] = "numpy"
     dialect: ClassVar[str] = "array"
     devices_expected: ClassVar[tuple[str, ...]] = ("cpu",)
+    device_uuid = None
     has_device_clock = False
     xp = np
 

@@ -64,6 +64,12 @@ class TorchBackend:
         return host.cpu_model().value or ""  # Apple's GPU bears the name of its chip
 
     @property
+    def device_uuid(self) -> str | None:
+        if self._kind != "cuda":
+            return None
+        return str(self.torch.cuda.get_device_properties(self.torch.device(self.device)).uuid)
+
+    @property
     def library(self) -> str:
         torch = self.torch
         if self._kind == "cuda":
