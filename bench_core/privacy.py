@@ -1,0 +1,50 @@
+"""What must not leave the machine: host and user names, paths, addresses, serials and UUIDs.
+
+`scrub` is for free text that a library wrote (an error message names paths); `why_private` for values
+that are kept whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import getpass
+import re
+import socket
+from pathlib import Path
+
+_UUID = r"(?:(?:GPU|MIG)-)?(?:GPU-)?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?:/\d+/\d+)?"
+_ADDRESS = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}\b(?!\.\d)|\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b"
+_PATH = r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\"<>|:;,()\[\]/\\]+[/\\])+(?=[^\s'\"<>|:;,()\[\]/\\]*)"
+_EVERYDAY = {"root", "user", "home", "localhost", "admin", "ubuntu", "main", "runner", "cuda", "torch", "cupy", "numpy"}
+_SHORTEST_NAME = 3  # a user called "a" must not turn every "a" of a sentence into "<user>"
+
+
+def scrub(text: str) -> str:
+    """Return `text` with names, UUIDs and addresses masked and every path cut to its last part."""
+    text = re.sub(_UUID, "<uuid>", text)
+    text = re.sub(_PATH, "", text)
+    text = re.sub(_ADDRESS, "<address>", text)
+    for name, mask in _names():
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", mask, text)
+    return text
+
+
+def why_private(value: str) -> str | None:
+    """Return what makes a value unfit for a file that is published; None if nothing does."""
+    for pattern, what in ((_UUID, "a UUID"), (_ADDRESS, "an address"), (r"[/\\]", "a path")):
+        if re.search(pattern, value):
+            return what
+    named = any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", value) for name, _ in _names())
+    return "a host or user name" if named else None
+
+
+@functools.cache
+def _names() -> tuple[tuple[str, str], ...]:
+    """Return the names to mask with their masks, the longest first; words of everyday use are no names."""
+    host = socket.gethostname()
+    names = {host: "<host>", host.partition(".")[0]: "<host>", Path.home().name: "<user>"}
+    with contextlib.suppress(OSError, KeyError):  # a user id without a name, as in many containers
+        names[getpass.getuser()] = "<user>"
+    kept = {name: mask for name, mask in names.items() if len(name) >= _SHORTEST_NAME and name not in _EVERYDAY}
+    return tuple(sorted(kept.items(), key=lambda item: -len(item[0])))

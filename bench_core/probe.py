@@ -1,0 +1,138 @@
+"""What a backend offers here, asked in a process of its own.
+
+Importing an array library takes seconds, starts threads and may crash; the process that plans and
+reports does none of that. `python -m bench_core.probe NAME` prints one line of JSON; `probe` runs it
+and survives whatever the library does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench_core import backends, model
+from bench_core.errors import BenchError, Unavailable
+from bench_core.model import Fact, Facts
+from bench_core.privacy import scrub
+
+TIMEOUT_S = 120.0  # a cold import of a GPU library from a network disk takes most of a minute
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that a backend can compute on: its address, its model, what does the arithmetic, its facts."""
+
+    device: str
+    name: str = ""
+    library: str = ""
+    facts: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A backend as found: its version and devices, or (`reason_code` set) why there is none."""
+
+    backend: str
+    version: str = ""
+    devices: tuple[Device, ...] = ()
+    reason_code: str = ""
+    reason: str = ""
+
+    @property
+    def available(self) -> bool:
+        return not self.reason_code
+
+
+def probe(name: str, timeout: float = TIMEOUT_S, environ: Mapping[str, str] | None = None) -> Probe:
+    """Return what backend `name` offers; never raises for anything that its library does.
+
+    environ: the child's whole environment, by default this process's.
+    """
+    command = [sys.executable, "-m", "bench_core.probe", name]
+    try:
+        child = subprocess.run(
+            command, capture_output=True, timeout=timeout, env=environ, stdin=subprocess.DEVNULL, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Probe(name, reason_code="timeout", reason=f"{name} did not answer within {timeout:g} s")
+    for line in reversed(child.stdout.decode(errors="replace").splitlines()):
+        if (found := _parse(line)) and found.backend == name:
+            return found
+    return Probe(name, reason_code="crashed", reason=_death(name, child.returncode, child.stderr))
+
+
+def look(name: str) -> Probe:
+    """Return what backend `name` offers, importing its library into this process."""
+    try:
+        backend = backends.load(name)
+        found = [backend(address) for address in backend.devices()]
+        devices = tuple(Device(b.device, b.device_name, b.library, b.facts()) for b in found)
+    except Unavailable as error:
+        return Probe(name, reason_code=error.code, reason=_one_line(error))
+    except BenchError as error:
+        return Probe(name, reason_code="unknown_backend", reason=_one_line(error))
+    except Exception as error:  # noqa: BLE001 - a broken driver raises anything, and its text is the answer
+        return Probe(name, reason_code="error", reason=f"{type(error).__name__}: {_one_line(error)}")
+    return Probe(name, found[0].version if found else "", devices)
+
+
+def to_json(found: Probe) -> dict[str, Any]:
+    """Return a probe as plain JSON values."""
+    if not found.available:
+        return {"backend": found.backend, "reason_code": found.reason_code, "reason": found.reason}
+    devices = [
+        {"device": d.device, "name": d.name, "library": d.library, "facts": model.to_json(d.facts)}
+        for d in found.devices
+    ]
+    return {"backend": found.backend, "version": found.version, "devices": devices}
+
+
+def _parse(line: str) -> Probe | None:
+    """Return the probe that a line of output holds, None if it is something else."""
+    try:
+        plain = json.loads(line)
+        devices = tuple(
+            Device(d["device"], d["name"], d["library"], {key: Fact(**fact) for key, fact in d["facts"].items()})
+            for d in plain.pop("devices", ())
+        )
+        return Probe(devices=devices, **plain)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _death(name: str, code: int, stderr: bytes) -> str:
+    last = (stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
+    how = f"was killed by {_signal(-code)}" if code < 0 else f"ended with exit code {code}"
+    return _one_line(f"the process that imports {name} {how}" + (f": {last}" if last else ""))
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _one_line(text: object) -> str:
+    return scrub(" ".join(str(text).split()))[:500]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the probe of the backend named by the only argument, and nothing else, to standard output."""
+    # Libraries greet, warn and trace on file descriptor 1 (some from C): they get standard error instead.
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    answer.write("\n" + json.dumps(to_json(look(arguments[0]))) + "\n")
+    answer.flush()
+    # Some GPU libraries crash while they unload; the answer is out, so nobody needs to see that.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
