@@ -1,0 +1,76 @@
+"""A multi-layer perceptron: linear layers with ReLU between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from benchmarks.nn.functions import (
+    Array,
+    Cache,
+    linear,
+    linear_backward,
+    linear_parameters_backward,
+    relu,
+    relu_backward,
+)
+from benchmarks.nn.initial import normal
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """widths: inputs, hidden layers, classes."""
+
+    widths: tuple[int, ...]
+
+    def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
+        """Return fresh weights: normal with variance 2 / inputs (He et al., arXiv:1502.01852), biases zero."""
+        params = {}
+        for i, (inputs, outputs) in enumerate(pairwise(self.widths)):
+            params[f"layers.{i}.weight"] = normal(rng, (outputs, inputs), dtype, math.sqrt(2 / inputs))
+            params[f"layers.{i}.bias"] = np.zeros(outputs, dtype)
+        return params
+
+    def forward(self, xp: Any, params: Mapping[str, Array], x: Array) -> tuple[Array, Cache]:
+        """Return logits (B, classes) for x (B, inputs)."""
+        caches: list[Any] = []
+        last = len(self.widths) - 2
+        for i in range(last + 1):
+            x, cache = linear(xp, x, params[f"layers.{i}.weight"], params[f"layers.{i}.bias"])
+            caches.append(cache)
+            if i < last:
+                x, cache = relu(xp, x)
+                caches.append(cache)
+        return x, tuple(caches)
+
+    def backward(self, xp: Any, grad: Array, cache: Cache) -> dict[str, Array]:
+        """Return the gradient of every parameter; the inputs' own is nobody's business and is left out."""
+        caches = list(cache)
+        grads: dict[str, Array] = {}
+        for i in reversed(range(1, len(self.widths) - 1)):
+            grad, dweight, dbias = linear_backward(xp, grad, caches.pop())
+            grads |= {f"layers.{i}.weight": dweight, f"layers.{i}.bias": dbias}
+            grad = relu_backward(xp, grad, caches.pop())
+        dweight, dbias = linear_parameters_backward(xp, grad, caches.pop())
+        return grads | {"layers.0.weight": dweight, "layers.0.bias": dbias}
+
+    def parameters(self) -> int:
+        """Return how many numbers the weights and biases are."""
+        return sum((inputs + 1) * outputs for inputs, outputs in pairwise(self.widths))
+
+    def forward_flops(self) -> int:
+        """Return 2 sum(I O) FLOPs a sample. Ignored: biases, ReLU."""
+        return 2 * sum(inputs * outputs for inputs, outputs in pairwise(self.widths))
+
+    def train_flops(self) -> int:
+        """Return the FLOPs a sample of forward and backward.
+
+        A layer's gradients of weights and of inputs cost one forward each, but the first layer's inputs
+        need none. Ignored as well: softmax, loss, optimiser.
+        """
+        return 3 * self.forward_flops() - 2 * self.widths[0] * self.widths[1]

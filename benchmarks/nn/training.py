@@ -1,0 +1,153 @@
+"""One training step in array code, the kernel around it, and the proof that it is right.
+
+A training kernel answers with the logits and gradients of its first step and the losses of several steps,
+all from the initial weights and all by the step that is timed. The same array code in float64 on NumPy
+is the reference; the tests hold that code itself against autograd and finite differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from bench_core import check
+from bench_core.errors import WrongAnswer
+from bench_core.workload import Kernel
+from benchmarks.nn.functions import Array, Cache, cross_entropy, cross_entropy_backward
+from benchmarks.nn.optimisers import Optimiser
+
+# What ||C - R|| / ||R|| and its kin may be for logits, gradients and losses. The lower bounds lie above the
+# error of the next finer arithmetic: a row that claims TF32 must show TF32's rounding.
+TOLERANCES = {
+    ("float64", "ieee"): check.Tolerance(1e-10),
+    ("float32", "ieee"): check.Tolerance(1e-4),
+    ("float32", "tf32"): check.Tolerance(1e-2, low=2e-5),
+    ("float32", "autocast_bfloat16"): check.Tolerance(2e-2, low=2e-4),
+    ("float32", "autocast_float16"): check.Tolerance(1e-2, low=2e-5),
+}
+CHECK_FLOPS = 20e9  # of float64 on the host that one check may cost, about a second on two cores
+MOST_STEPS, FEWEST_STEPS, FEWEST_SAMPLES = 10, 2, 4
+SMALL_GRADIENT = 1e-2  # tensors this much below the largest gradient are measured against this share of it
+
+
+class Network(Protocol):
+    """What every classifier here offers; a language model classifies the next token."""
+
+    def forward(self, xp: Any, params: Mapping[str, Array], x: Array) -> tuple[Array, Cache]:
+        """Return logits and the cache."""
+
+    def backward(self, xp: Any, grad: Array, cache: Cache) -> dict[str, Array]:
+        """Return the gradient of every parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step leaves behind: the loss before it, the logits, and the gradients it followed."""
+
+    loss: Array
+    logits: Array
+    gradients: Mapping[str, Array]
+
+
+def train_step(xp: Any, network: Network, optimiser: Optimiser, x: Array, targets: Array) -> Step:
+    """Predict, measure the error, trace it back to every weight, and move the weights a little."""
+    logits, cache = network.forward(xp, optimiser.params, x)
+    loss, loss_cache = cross_entropy(xp, logits, targets)
+    gradients = network.backward(xp, cross_entropy_backward(xp, loss_cache), cache)
+    optimiser.update(gradients)
+    return Step(loss, logits, gradients)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How much of a training run the check repeats in float64: whole steps on the first `samples` samples."""
+
+    samples: int
+    steps: int
+
+    @classmethod
+    def affordable(cls, samples: int, flops_per_sample: float) -> Checked:
+        """Return the whole batch and ten steps, or what `CHECK_FLOPS` pay for: two steps on four samples at least."""
+        afford = int(CHECK_FLOPS / flops_per_sample)
+        checked = min(samples, max(FEWEST_SAMPLES, afford // FEWEST_STEPS))
+        return cls(checked, min(MOST_STEPS, max(FEWEST_STEPS, afford // checked)))
+
+
+def training_kernel(
+    step: Callable[..., Step], reset: Callable[[], None], batch: tuple[Any, ...], plan: Checked
+) -> Kernel:
+    """Return the kernel that runs `step(*batch)`; its answer starts from the initial weights and goes back to them."""
+    first = tuple(part[: plan.samples] for part in batch)
+
+    def answer() -> dict[str, Any]:
+        reset()
+        named = dict(trace(step, first, plan.steps))
+        reset()
+        return named
+
+    return Kernel(lambda: step(*batch), answer)
+
+
+def trace(step: Callable[..., Step], batch: tuple[Any, ...], steps: int) -> Iterator[tuple[str, Any]]:
+    """Take `steps` steps and yield what they show, by name; copies, since a step may reuse its memory."""
+    for i in range(steps):
+        shown = step(*batch)
+        if i == 0:
+            yield "logits", shown.logits * 1
+            for name, gradient in shown.gradients.items():
+                yield f"gradient.{name}", gradient * 1
+        yield f"loss.{i}", shown.loss * 1
+
+
+def reference(network: Network, optimiser: Callable[..., Optimiser], host: Mapping[str, Any], plan: Checked) -> Any:
+    """Return what a training kernel must answer, computed in float64 by NumPy."""
+    wide = optimiser(np, {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()})
+    x, targets = (host[name][: plan.samples] for name in ("x", "targets"))
+    x = x.astype(np.float64) if x.dtype.kind == "f" else x
+
+    def step() -> Step:
+        return train_step(np, network, wide, x, targets)
+
+    return dict(trace(step, (), plan.steps))
+
+
+def largest_error(answer: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], *, exact: bool) -> float:
+    """Return the worst relative error among all named arrays.
+
+    Logits and losses: ||a - r|| / ||r||. Gradients, if the arithmetic is exact (IEEE float32 and wider): the
+    largest difference over the largest entry, tensor by tensor; tensors whose gradient nearly vanishes
+    (key biases: it is zero) are measured against `SMALL_GRADIENT` of the largest gradient. Gradients of
+    rounded arithmetic: the norm over all tensors at once. Raises WrongAnswer if names or shapes differ.
+    """
+    if set(answer) != set(expected):
+        raise WrongAnswer(f"answers are missing or unknown: {sorted(set(answer) ^ set(expected))}")
+    is_gradient = {name: name.startswith("gradient.") for name in expected}
+    errors = [check.relative_error(answer[name], r) for name, r in expected.items() if not is_gradient[name]]
+    gradients = {name: r for name, r in expected.items() if is_gradient[name]}
+    if gradients and exact:
+        floor = SMALL_GRADIENT * max(float(np.abs(r).max()) for r in gradients.values())
+        errors += [_largest_difference(answer[name], r, floor) for name, r in gradients.items()]
+    elif gradients:
+        both = [np.concatenate([side[name].ravel() for name in gradients]) for side in (answer, gradients)]
+        errors.append(check.relative_error(*both))
+    return max(errors)
+
+
+def _largest_difference(answer: np.ndarray, expected: np.ndarray, floor: float) -> float:
+    if answer.shape != expected.shape:
+        raise WrongAnswer(f"shape {answer.shape} instead of {expected.shape}", code="wrong_shape")
+    return float(np.abs(answer - expected).max() / max(float(np.abs(expected).max()), floor))
+
+
+def scoped(arrays: Mapping[str, Any], scope: str) -> dict[str, Any]:
+    """Return the arrays whose names begin with `scope.`, without it: {"a.b": 1} in scope "a" is {"b": 1}."""
+    prefix = f"{scope}."
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def named(scope: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arrays with `scope.` before their names: the way back from `scoped`."""
+    return {f"{scope}.{name}": array for name, array in arrays.items()}
