@@ -150,3 +150,11 @@ def involuntary_switches() -> int:
 def steal_seconds() -> float:
     """Return the CPU seconds that a hypervisor has taken from this machine so far; 0 where it does not say."""
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
+
+
+def out_of_memory_kills() -> int:
+    """Return how many processes the kernel has killed for memory in this control group, or on this machine."""
+    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+        if match := re.search(r"^oom_kill (\d+)", _read(path) or "", re.MULTILINE):
+            return int(match[1])
+    return 0

@@ -141,7 +141,7 @@ def _blocks(
     """Time blocks until a look is content or the budget is spent; return them and the disturbed ones' positions."""
     seconds: list[float] = []
     noisy: list[int] = []
-    total, least_passed = 0.0, False
+    total, enough = 0.0, False
     while True:
         before = switches()
         block = timer.time(run, loops)
@@ -151,9 +151,11 @@ def _blocks(
             noisy.append(len(seconds))
         seconds.append(block / loops)
         total += block
-        looks_now = len(seconds) in LOOKS or (total >= plan.least and not least_passed)
-        least_passed = total >= plan.least
-        if looks_now and least_passed and len(seconds) >= LOOKS[0] and settled(seconds):
+        enough_now = total >= plan.least
+        counted = len(seconds) - len(noisy)
+        look = counted in LOOKS or (enough_now and not enough)
+        enough = enough_now
+        if look and enough and counted >= LOOKS[0] and settled(seconds):
             return seconds, noisy
         # Calls that outlast the budget many times over are stopped below the usual fewest.
         if total >= plan.budget and (len(seconds) >= FEWEST_BLOCKS or total >= FEWEST_BLOCKS * plan.budget):

@@ -1,10 +1,319 @@
-"""The pytest plugin."""
+"""The pytest plugin: workloads become tests, tests become measurements, measurements become tables.
+
+    @pytest.mark.workload(Square())
+    def test_square(measure):
+        measure()
+
+Such a test is expanded to one item per case of the plan. Under `--benchmark-only` each item measures
+its case in a worker process and hands the raw seconds to pytest-benchmark; without it each item runs
+its case once at the smoke preset, as a test of the answer, and writes nothing. A session without
+workload tests is left alone.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
+
+from bench_core import summary
+from bench_core.errors import UsageError
+from bench_core.model import Case, Measurement, Preset, Row, Status
+from bench_core.session import Options, Session
+from bench_core.worker import Source, Spec
+from bench_core.workload import Workload, expand
+
+_STATE = pytest.StashKey["Harness"]()
+_SKIPPED = frozenset({Status.SKIPPED, Status.UNSUPPORTED})
+_MARKERS = {
+    "workload(workload)": "measure this Workload on every backend and device of the plan",
+    "gpu": "runs on an accelerator",
+    "cpu": "runs on the CPU",
+    "numpy": "runs NumPy",
+    "cupy": "runs CuPy",
+    "torch": "runs PyTorch",
+}
+# name -> (metavar, help); each is an option --bench-NAME and an ini key bench_NAME.
+_OPTIONS = {
+    "preset": ("smoke|quick|standard|full", "how much is measured (default: quick)"),
+    "backends": ("LIST", "what to measure on, such as numpy,torch:cpu,torch:cuda,cupy (default: all)"),
+    "output": ("DIR", "where the results folder is made (default: results)"),
+    "machine": ("LABEL", "name of this machine in the tables (default: its CPU or GPU model)"),
+    "budget": ("SECONDS", "timed seconds per case (default: by preset)"),
+    "timeout": ("SECONDS", "longest time one case may take, from build to result (default: 60 + 20 x budget)"),
+    "require": ("BACKEND[:DEVICE]", "fail unless this is available; a comma-separated list is possible"),
+    "seed": ("N", "seed of all random inputs (default: 0)"),
+    "isolation": ("on|off", "measure in worker processes (default: on); off is for profilers"),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options and their ini keys."""
+    group = parser.getgroup("bench-core", "bench-core: GPU vs CPU benchmarks")
+    for name, (metavar, about) in _OPTIONS.items():
+        group.addoption(f"--bench-{name}", metavar=metavar, default=None, help=about)
+        parser.addini(f"bench_{name}", f"the same as --bench-{name}", default="")
+    group.addoption("--bench-process", type=int, default=0, help="number of this process among repeated runs")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers."""
-    config.addinivalue_line("markers", "workload(workload): measure this workload on every backend and device")
+    for marker, about in _MARKERS.items():
+        config.addinivalue_line("markers", f"{marker}: {about}")
+    config.stash[_STATE] = Harness(config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Expand a workload test to the cases of the plan."""
+    mark = metafunc.definition.get_closest_marker("workload")
+    if mark is None or "measure" not in metafunc.fixturenames:
+        return
+    cases = metafunc.config.stash[_STATE].cases(mark.args[0])
+    metafunc.parametrize("measure", [_parameter(case) for case in cases], indirect=True)
+
+
+def _parameter(case: Case) -> Any:
+    work = case.work
+    group = f"{work.workload} {work.size} {work.dtype}" + f" {work.precision}" * (work.precision != "ieee")
+    marks = [
+        pytest.mark.benchmark(timer=ReplayClock(), group=group),
+        pytest.mark.cpu if case.device == "cpu" else pytest.mark.gpu,
+    ]
+    if case.backend in {"numpy", "cupy", "torch"}:
+        marks.append(getattr(pytest.mark, case.backend))
+    return pytest.param(case, id=case.label, marks=marks)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Bring the items of one worker together, so that no worker is started twice."""
+    if config.stash[_STATE].session is not None:
+        first: dict[Any, int] = {}
+        for item in items:
+            case = _case(item)
+            first.setdefault(case and _place(case), len(first))
+        items.sort(key=lambda item: first[(case := _case(item)) and _place(case)])
+
+
+def _place(case: Case) -> tuple[Any, ...]:
+    return (case.backend, case.device, Spec.of(case))
+
+
+def _case(item: pytest.Item) -> Case | None:
+    case = (
+        item.callspec.params.get("measure") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+    )
+    return case if isinstance(case, Case) else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Open the run's folder once it is known what will be measured."""
+    session.config.stash[_STATE].begin(session)
+
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], Measurement]:
+    """Return a callable that measures the item's case, hands it to pytest-benchmark and returns the record."""
+    harness = request.config.stash[_STATE]
+    case: Case = request.param
+
+    def measure_case() -> Measurement:
+        __tracebackhide__ = True
+        done = harness.perform(case, _source(request))
+        if done.status in _SKIPPED:
+            pytest.skip(done.reason)
+        if done.status is not Status.OK:
+            pytest.fail(f"{done.status}: {done.reason}", pytrace=False)
+        replay(done, benchmark, request.node.get_closest_marker("benchmark").kwargs["timer"])
+        return done
+
+    return measure_case
+
+
+def _source(request: pytest.FixtureRequest) -> Source:
+    module = request.node.module
+    # What pytest has put on sys.path so that the module could be imported under its name.
+    root = Path(module.__file__).parents[module.__name__.count(".")]
+    function = request.node.getparent(pytest.Class)
+    qualified = f"{function.name}." if function else ""
+    return Source(str(root), module.__name__, qualified + request.node.originalname)
+
+
+class ReplayClock:
+    """A clock for pytest-benchmark that stands still but for the seconds a worker has measured.
+
+    It goes back to zero at every reading, so that a difference of two readings is the sample itself.
+    """
+
+    __name__ = "bench_core worker"
+
+    def __init__(self) -> None:
+        self._elapsed = 0.0
+
+    def __call__(self) -> float:
+        now, self._elapsed = self._elapsed, 0.0
+        return now
+
+    def advance(self, seconds: float) -> None:
+        """Let this many seconds pass before the next reading."""
+        self._elapsed = seconds
+
+
+def replay(done: Measurement, benchmark: Any, clock: ReplayClock) -> None:
+    """Give pytest-benchmark the wall samples of a measurement, exactly; without any, only mark it as used."""
+    samples = next((series.seconds for series in done.series if series.metric == "time"), ())
+    if not samples:
+        benchmark.disabled = True  # a test of the answer has no time: nothing may reach the table
+        benchmark.pedantic(lambda: None)
+        return
+    ready = iter(samples)
+    benchmark.extra_info.update(summary.extra_info(done))
+    benchmark.pedantic(lambda: clock.advance(next(ready)), rounds=len(samples))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the results, whatever ended the session."""
+    session.config.stash[_STATE].finish()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show what was found, below pytest-benchmark's own table."""
+    harness = config.stash[_STATE]
+    if harness.rows:
+        terminalreporter.section("bench-core")
+        width = terminalreporter._tw.fullwidth  # noqa: SLF001 - the width pytest itself writes to
+        text = summary.text(harness.rows, harness.closing_lines(), width=width, color=terminalreporter.hasmarkup)
+        terminalreporter.write(text)
+
+
+class Harness:
+    """The plugin's state for one pytest session: nothing until a workload test is collected."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self.session: Session | None = None
+        self.rows: list[Row] = []
+        self.timed_share = 0.0
+        self._planned: list[Case] = []
+
+    @property
+    def measuring(self) -> bool:
+        return bool(self._config.getoption("benchmark_only"))
+
+    def cases(self, workload: Workload) -> Iterator[Case]:
+        """Yield the cases of a workload under this session's options."""
+        if self.session is None:
+            self.session = self._start()
+        session = self.session
+        return expand(workload, session.options.preset, session.roster.targets, session.machine)
+
+    def _start(self) -> Session:
+        if self.measuring and hasattr(self._config, "workerinput"):
+            raise pytest.UsageError(
+                "bench-core measures one case at a time: run without pytest-xdist (-p no:xdist or -n0)"
+            )
+        try:
+            return Session(options(self._config, measuring=self.measuring))
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def begin(self, session: pytest.Session) -> None:
+        """Remember the plan and open the run's folder."""
+        self._planned = [case for item in session.items if (case := _case(item))]
+        wanted = self._planned and not self._config.getoption("collectonly")
+        if wanted and self.measuring and self.session:
+            try:
+                self.session.open()
+            except UsageError as error:
+                raise pytest.UsageError(str(error)) from None
+
+    def perform(self, case: Case, source: Source) -> Measurement:
+        """Measure one case, telling a person at a terminal how far it is."""
+        assert self.session is not None  # noqa: S101 - there is a case, so there was an expansion
+        return self.session.perform(case, source, self._teller(case))
+
+    def _teller(self, case: Case) -> Callable[[str], None]:
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        if reporter is None or not reporter.isatty or "CI" in os.environ or not self.measuring:
+            return lambda phase: None
+        assert self.session is not None  # noqa: S101
+        position = f"{len(self.session.measurements) + 1}/{len(self._planned)}"
+        return lambda phase: reporter.rewrite(f"{position} {case.work.workload} {case.label}: {phase} ", erase=True)
+
+    def closing_lines(self) -> list[str]:
+        """Return what is said below the summary's table."""
+        session = self.session
+        assert session is not None and session.folder is not None  # noqa: PT018, S101 - there are rows
+        done = session.measurements.values()
+        flags = summary.flags(done)
+        return [
+            summary.counts(done),
+            *([f"flags: {flags}"] if flags else []),
+            f"{self.timed_share:.0%} of the time was spent in warm-up and timed blocks",
+            f"results: {session.folder}",
+        ]
+
+    def finish(self) -> None:
+        """Close the session and keep its rows for the summary."""
+        if self.session is not None:
+            self.timed_share = self.session.timed_share
+            self.rows = self.session.close(self._planned) if self.session.folder else []
+            self.session.workers.close()
+
+
+def options(config: pytest.Config, *, measuring: bool) -> Options:
+    """Return the options of a session, command line before ini; raises UsageError naming a bad one."""
+    given = {name: config.getoption(f"bench_{name}") or config.getini(f"bench_{name}") for name in _OPTIONS}
+    return Options(
+        preset=_choice("preset", given["preset"] or ("quick" if measuring else "smoke"), Preset),
+        backends=_list(given["backends"]),
+        output=Path(given["output"] or "results"),
+        machine=given["machine"],
+        budget=_number("budget", given["budget"]),
+        timeout=_number("timeout", given["timeout"]),
+        require=_list(given["require"]),
+        seed=_seed(given["seed"] or "0"),
+        isolated=_isolated(given["isolation"] or "on"),
+        check_only=not measuring,
+        process=config.getoption("bench_process"),
+    )
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+
+
+def _choice(name: str, text: str, choices: type[Preset]) -> Preset:
+    try:
+        return choices(text)
+    except ValueError:
+        raise UsageError(f"--bench-{name}={text}: choose from {', '.join(choices)}") from None
+
+
+def _number(name: str, text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < sys.float_info.max:
+        raise UsageError(f"--bench-{name}={text}: must be a positive number of seconds")
+    return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise UsageError(f"--bench-seed={text}: must be a whole number, 0 or more")
+    return int(text)
+
+
+def _isolated(text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise UsageError(f"--bench-isolation={text}: choose from on, off")
+    return text == "on"

@@ -31,8 +31,9 @@ class Kernel:
     """A piece of work bound to its data on one device.
 
     run: does the work once. It never synchronises; that is the harness's part.
-    answer: does the work and returns the named device arrays that the check compares; by default
-        `run` once, its result under the name "out".
+    answer: does the work once and returns the named device arrays that the check compares. It starts
+        from the data given to the builder, whatever `run` did to its own state before. By default it
+        is the result of the first `run`, under the name "out".
     probes: further timed callables, by the name of the metric whose seconds they give
         ("time_to_first_token").
     library: what does the arithmetic, where the kernel knows better than the backend.

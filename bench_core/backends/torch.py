@@ -191,6 +191,7 @@ class TorchBackend:
             facts["gpu.name"] = Fact(properties.name, "torch.cuda.get_device_properties")
             facts["gpu.multiprocessors"] = Fact(properties.multi_processor_count, "torch.cuda.get_device_properties")
             facts["gpu.memory"] = Fact(properties.total_memory, "torch.cuda.get_device_properties")
+            facts["gpu.l2_cache"] = Fact(properties.L2_cache_size, "torch.cuda.get_device_properties")
             facts["gpu.compute_capability"] = Fact(f"{properties.major}.{properties.minor}", "torch.cuda")
         return facts
 

@@ -1,0 +1,180 @@
+"""One case from beginning to end, in the process that computes: build, check, measure.
+
+Whatever goes wrong becomes a Measurement with a status and a reason; only an interrupt gets out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from bench_core import host
+from bench_core.backends.base import Backend
+from bench_core.errors import CaseError, TooLarge, Unsupported
+from bench_core.measure import DeviceTimer, Plan, WallTimer, measure
+from bench_core.model import Cache, Case, Measurement, Series, Status
+from bench_core.workload import Host, Kernel, Run, Workload
+
+COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
+FREE_SHARE = 0.9  # of free memory that a case may fill
+DRIFT = 1.1  # reference kernel after / before
+STEAL = 0.01  # share of CPU time taken by the hypervisor
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run decides for all its cases. With `check_only` nothing is timed."""
+
+    plan: Plan
+    seed: int
+    last_level_cache: int
+    check_only: bool = False
+
+
+def perform(
+    case: Case, workload: Workload, backend: Backend, settings: Settings, tell: Tell = lambda phase: None
+) -> Measurement:
+    """Return what became of a case. `tell` hears of each phase as it begins (build, check, measure)."""
+    begin = perf_counter()
+    try:
+        done = _perform(case, workload, backend, settings, tell)
+    except CaseError as error:
+        rel_error = getattr(error, "rel_error", None)
+        done = Measurement.missing(case, Status(error.status), error.code, str(error), rel_error=rel_error)
+    except Exception as error:  # noqa: BLE001 - a kernel may raise anything, and the run goes on
+        done = _failure(case, backend, error)
+    try:
+        backend.free()
+    except Exception as error:  # noqa: BLE001 - a device lost during the case is reported by the case
+        done = _failure(case, backend, error) if done.status is Status.OK else done
+    about: dict[str, Any] = {"backend_version": backend.version, "device_name": backend.device_name}
+    return replace(done, elapsed_s=perf_counter() - begin, costs=workload.costs(case.work), **about)
+
+
+def _failure(case: Case, backend: Backend, error: Exception) -> Measurement:
+    if backend.is_out_of_memory(error):
+        return Measurement.missing(case, Status.OOM, "out_of_memory", f"{error}" or "memory ran out")
+    return Measurement.missing(case, Status.ERROR, type(error).__name__, f"{error}" or type(error).__name__)
+
+
+def _perform(case: Case, workload: Workload, backend: Backend, settings: Settings, tell: Tell) -> Measurement:
+    work = case.work
+    tell("build")
+    if reason := backend.why_unsupported(work.dtype, work.precision):
+        raise Unsupported("dtype_unsupported", reason)
+    copies = _copies(case, workload, settings)
+    _require_memory(copies * workload.footprint(work), backend)
+    backend.set_precision(work.precision)
+    data = workload.inputs(work, generator(work.case_id, settings.seed))
+    backend.reset_peak_memory()
+    kernel = workload.build(backend, case, data)
+    first_call, answer = _first_call(kernel, backend)
+
+    tell("check")
+    rel_error = workload.verify(work, data, _to_host(kernel.answer() if kernel.answer else answer, backend))
+    done = Measurement(case, Status.OK, rel_error=rel_error, library=kernel.library or backend.library)
+    if settings.check_only:
+        return done
+
+    tell("measure")
+    others = [workload.build(backend, case, data) for _ in range(copies - 1)]
+    kernels = [kernel, *others]
+    evidence = Evidence()
+    begin = perf_counter()
+    series = _measure_all(kernels, backend, settings.plan)
+    timed = perf_counter() - begin
+    values = {"first_call": first_call}
+    if (peak := backend.memory().peak) is not None:
+        values["peak_memory"] = float(peak)
+    return replace(done, series=tuple(series), values=values, flags=evidence.flags(), timed_s=timed)
+
+
+def generator(case_id: str, seed: int) -> np.random.Generator:
+    """Return the random numbers of a case: fresh for every case and seed, the same on every backend."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, int(case_id.removeprefix("c_"), 16)])))
+
+
+def _copies(case: Case, workload: Workload, settings: Settings) -> int:
+    """Return how many buffer sets a case needs: one, or enough that none is still in a cache when its turn comes."""
+    if case.work.cache is not Cache.COLD or settings.check_only:
+        return 1
+    footprint = workload.footprint(case.work)
+    if footprint <= 0:
+        raise Unsupported("no_footprint", f"{workload.name} does not say how much memory it touches")
+    return max(2, math.ceil(COLD_SETS * settings.last_level_cache / footprint))
+
+
+def _require_memory(needed: float, backend: Backend) -> None:
+    free = backend.memory().free
+    if free is not None and needed > FREE_SHARE * free:
+        raise TooLarge(f"needs {needed / 1e9:.1f} GB where {free / 1e9:.1f} GB are free on {backend.device}")
+
+
+def _first_call(kernel: Kernel, backend: Backend) -> tuple[float, Mapping[str, Any]]:
+    """Time the first call, with whatever it loads, compiles or allocates; return its result too."""
+    results: list[Any] = []
+    seconds = WallTimer(backend.synchronize).time(lambda: results.append(kernel.run()), 1)
+    return seconds, {"out": results[0]}
+
+
+def _to_host(answer: Mapping[str, Any], backend: Backend) -> Host:
+    backend.synchronize()
+    return {name: backend.to_host(array) for name, array in answer.items()}
+
+
+def _measure_all(kernels: list[Kernel], backend: Backend, plan: Plan) -> list[Series]:
+    """Measure the kernel under every clock there is, then its probes under the wall clock."""
+    run = rotate([kernel.run for kernel in kernels])
+    series = [measure("time", run, WallTimer(backend.synchronize), plan)]
+    if backend.has_device_clock:
+        series.append(measure("time", run, DeviceTimer(backend), plan))
+    for metric in kernels[0].probes:
+        probe = rotate([kernel.probes[metric] for kernel in kernels])
+        series.append(measure(metric, probe, WallTimer(backend.synchronize), plan))
+    return series
+
+
+def rotate(runs: list[Run]) -> Run:
+    """Return one callable that calls the given ones in turn."""
+    if len(runs) == 1:
+        return runs[0]
+    turn = itertools.cycle(runs)
+    return lambda: next(turn)()
+
+
+class Evidence:
+    """What the machine did to a measurement, seen from before and after it."""
+
+    def __init__(self) -> None:
+        self._reference = reference_seconds()
+        self._steal = host.steal_seconds()
+        self._begin = perf_counter()
+
+    def flags(self) -> tuple[str, ...]:
+        """Return the flags earned since construction."""
+        stolen = host.steal_seconds() - self._steal
+        available = (perf_counter() - self._begin) * host.usable_cores()
+        flags = ["steal"] if stolen > STEAL * available else []
+        ratio = reference_seconds() / self._reference
+        flags += ["drift"] if not 1 / DRIFT < ratio < DRIFT else []
+        return tuple(flags)
+
+
+def reference_seconds() -> float:
+    """Return the least of five times of a fixed piece of single-threaded work that needs no library of ours."""
+    block = bytes(1 << 19)
+    times = []
+    for _ in range(5):
+        start = perf_counter()
+        hashlib.sha256(block).digest()
+        times.append(perf_counter() - start)
+    return min(times)

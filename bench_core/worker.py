@@ -1,0 +1,292 @@
+"""Worker processes: one per backend, device, thread count and environment, replaced when it dies.
+
+The parent's side. `Worker` owns one child (worker_child.py) and speaks JSON lines with it: commands on
+its standard input, answers on what was its standard output, each answer behind a mark so that whatever
+a library prints is not taken for one. A child that hangs, crashes or is killed becomes a Measurement.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from time import monotonic
+from typing import IO, Any, Protocol
+
+from bench_core import backends, environment, host
+from bench_core.backends.base import Backend
+from bench_core.errors import CaseError, Unavailable
+from bench_core.model import Case, Fact, Facts, Measurement, Status, measurement_from_json, to_json
+from bench_core.perform import Settings, Tell, perform
+from bench_core.workload import Workload
+
+MARK = "\x1ebench-core "
+START_TIMEOUT = 120.0  # seconds; a cold import of a GPU library from a network disk is slow
+_TAIL = 400  # characters of a dead child's last words that make a reason
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What one process can measure. `threads` None: as many as there are cores."""
+
+    backend: str
+    device: str
+    threads: int
+    environ: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, case: Case) -> Spec:
+        """Return the spec of the process that a case needs."""
+        threads = case.threads or host.usable_cores()
+        environ = backends.load(case.backend).environ(threads, case.implementation)
+        return cls(case.backend, case.device, threads, tuple(sorted(environ.items())))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a child finds a workload: on a test function of a module under an import root."""
+
+    root: str
+    module: str
+    function: str
+
+    def workload(self) -> Workload:
+        """Import the module and return the workload that its test function is marked with."""
+        if self.root not in sys.path:
+            sys.path.insert(0, self.root)
+        found: Any = __import__(self.module, fromlist=["_"])
+        for name in self.function.split("."):
+            found = getattr(found, name)
+        workload: Workload = next(mark.args[0] for mark in found.pytestmark if mark.name == "workload")
+        return workload
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a ready process said of itself."""
+
+    env_id: str
+    facts: Facts
+
+
+def identify(backend: Backend) -> Identity:
+    """Return what this process knows of its backend, and the hash that tells such environments apart."""
+    facts = environment.worker_environment(backend)
+    return Identity(environment.env_id(facts), facts)
+
+
+class Executor(Protocol):
+    """Something that performs cases of one Spec: a child process, or this very process."""
+
+    def start(self) -> Identity:
+        """Get ready; raises Unavailable, or CaseError if the process cannot even start."""
+
+    def perform(self, case: Case, source: Source, settings: Settings, timeout: float, tell: Tell) -> Measurement:
+        """Return what became of a case. Never raises, but for an interrupt."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class Worker:
+    """An Executor in a child process. After a timeout or a crash it starts a new child for the next case."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._log: IO[bytes] | None = None
+        self._identity: Identity | None = None
+        self._timed_out = False
+        self._kills_before = 0
+
+    def start(self) -> Identity:
+        if self._process is not None and self._identity is not None:
+            return self._identity
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench_core.worker_child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, **dict(self.spec.environ)},
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which then decides
+        )
+        self._answers = queue.SimpleQueue()
+        threading.Thread(target=_pump, args=(self._process.stdout, self._answers), daemon=True).start()
+        spec = self.spec
+        self._send({"do": "start", "backend": spec.backend, "device": spec.device, "threads": spec.threads})
+        answer = self._receive(monotonic() + START_TIMEOUT)
+        if answer is None:
+            reason = self._last_words("while starting") if not self._timed_out else f"no start in {START_TIMEOUT:.0f} s"
+            self._kill()
+            raise CaseError("worker_start", reason)
+        if "unavailable" in answer:
+            self.close()
+            raise Unavailable(answer["unavailable"], answer["reason"])
+        self._identity = Identity(answer["env_id"], {k: Fact(**fact) for k, fact in answer["facts"].items()})
+        return self._identity
+
+    def perform(self, case: Case, source: Source, settings: Settings, timeout: float, tell: Tell) -> Measurement:
+        phase = "start"
+        try:
+            identity = self.start()
+            self._send({"do": "case", "case": to_json(case), "source": asdict(source), "settings": asdict(settings)})
+            deadline = monotonic() + timeout
+            while (answer := self._receive(deadline)) is not None and "phase" in answer:
+                phase = answer["phase"]
+                tell(phase)
+        except CaseError as error:
+            return Measurement.missing(case, Status(error.status), error.code, str(error))
+        except BaseException:  # an interrupt: the child must not go on computing for nobody
+            self._kill()
+            raise
+        if answer is not None:
+            done = measurement_from_json(answer["measurement"])
+            return replace(done, env_id=identity.env_id)
+        if self._timed_out:
+            self._kill()
+            reason = f"no result within {timeout:.0f} s, stopped in {phase}"
+            return Measurement.missing(case, Status.TIMEOUT, f"timeout_{phase}", reason, env_id=identity.env_id)
+        killed_for_memory = host.out_of_memory_kills() > self._kills_before
+        status, code = (Status.OOM, "killed_for_memory") if killed_for_memory else (Status.CRASHED, f"crashed_{phase}")
+        reason = self._last_words(f"in {phase}")
+        self._kill()
+        return Measurement.missing(case, status, code, reason, env_id=identity.env_id)
+
+    def close(self) -> None:
+        """Let the child end by itself for a moment, then kill it."""
+        if self._process is None:
+            return
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            if self._process.stdin:
+                self._process.stdin.close()
+            self._process.wait(timeout=2)
+        self._kill()
+
+    def _send(self, command: Mapping[str, Any]) -> None:
+        process = self._process
+        assert process is not None and process.stdin is not None  # noqa: PT018, S101 - start() made both
+        self._kills_before = host.out_of_memory_kills()
+        with contextlib.suppress(OSError):  # it is dead: _receive says so and _last_words says why
+            process.stdin.write(json.dumps(command) + "\n")
+            process.stdin.flush()
+
+    def _receive(self, deadline: float) -> dict[str, Any] | None:
+        """Return the next answer, or None: `_timed_out` tells a child that is late from one that is dead."""
+        self._timed_out = False
+        try:
+            return self._answers.get(timeout=max(0.0, deadline - monotonic()))
+        except queue.Empty:
+            self._timed_out = True
+            return None
+
+    def _last_words(self, where: str) -> str:
+        """Say how a dead child ended and what it wrote last."""
+        assert self._process is not None and self._log is not None  # noqa: PT018, S101
+        code = self._process.wait()
+        died = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _TAIL))
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return f"the worker {died} {where}" + (f": {lines[-1]}" if lines else "")
+
+    def _kill(self) -> None:
+        process, self._process, self._identity = self._process, None, None
+        if process is None:
+            return
+        if process.poll() is None:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)  # with whatever it has started itself
+            except (ProcessLookupError, PermissionError):
+                process.kill()
+            process.wait()
+        for stream in (process.stdin, process.stdout, self._log):
+            with contextlib.suppress(OSError):
+                if stream:
+                    stream.close()
+
+
+class InProcess:
+    """An Executor in this very process, for use under a profiler or debugger: no timeout, no crash is survived."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self._backend: Backend | None = None
+        self._identity: Identity | None = None
+
+    def start(self) -> Identity:
+        if self._identity is None:
+            self._backend = backends.load(self.spec.backend)(self.spec.device)
+            self._backend.set_threads(self.spec.threads)
+            self._identity = identify(self._backend)
+        return self._identity
+
+    def perform(self, case: Case, source: Source, settings: Settings, timeout: float, tell: Tell) -> Measurement:  # noqa: ARG002 - the Protocol's
+        try:
+            identity = self.start()
+        except CaseError as error:
+            return Measurement.missing(case, Status(error.status), error.code, str(error))
+        assert self._backend is not None  # noqa: S101 - start() made it
+        return replace(perform(case, source.workload(), self._backend, settings, tell), env_id=identity.env_id)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Workers:
+    """The executors of a run, at most one of them alive: an idle worker still holds memory and spins threads."""
+
+    def __init__(self, *, isolated: bool) -> None:
+        self._make: type[Worker] | type[InProcess] = Worker if isolated else InProcess
+        self._executor: Worker | InProcess | None = None
+        self._unavailable: dict[Spec, Unavailable] = {}
+        self.environments: dict[str, Facts] = {}
+
+    def perform(self, case: Case, source: Source, settings: Settings, timeout: float, tell: Tell) -> Measurement:
+        """Return what became of a case; its worker is started, or replaced, as need be."""
+        spec = Spec.of(case)
+        if self._executor is None or self._executor.spec != spec:
+            self.close()
+            self._executor = self._make(spec)
+        if spec in self._unavailable:
+            known = self._unavailable[spec]
+            return Measurement.missing(case, Status.SKIPPED, known.code, str(known))
+        try:
+            identity = self._executor.start()
+        except Unavailable as error:
+            self._unavailable[spec] = error
+            return Measurement.missing(case, Status.SKIPPED, error.code, str(error))
+        except CaseError as error:
+            return Measurement.missing(case, Status(error.status), error.code, str(error))
+        self.environments[identity.env_id] = identity.facts
+        done = self._executor.perform(case, source, settings, timeout, tell)
+        return replace(done, threads=spec.threads) if case.device == "cpu" else done
+
+    def close(self) -> None:
+        """End whatever is alive."""
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
+
+
+def _pump(stream: IO[str], answers: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    """Put every answer of a child into the queue, and None at its end."""
+    for line in stream:
+        if line.startswith(MARK):
+            try:
+                answers.put(json.loads(line.removeprefix(MARK)))
+            except ValueError:
+                break  # half a line: the child died while it wrote
+    answers.put(None)
