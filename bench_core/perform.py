@@ -17,8 +17,8 @@ import numpy as np
 
 from bench_core import host
 from bench_core.backends.base import Backend
-from bench_core.errors import CaseError, TooLarge, Unsupported
-from bench_core.measure import DeviceTimer, Plan, WallTimer, measure
+from bench_core.errors import CaseError, TooLarge, Unsupported, WrongAnswer
+from bench_core.measure import DeviceTimer, Plan, WallTimer, measure, unfinished
 from bench_core.model import Cache, Case, Measurement, Series, Status
 from bench_core.workload import Host, Kernel, Run, Workload
 
@@ -28,6 +28,10 @@ DRIFT = 1.1  # reference kernel after / before
 STEAL = 0.01  # share of CPU time taken by the hypervisor
 
 Tell = Callable[[str], None]
+
+
+def silent(phase: str) -> None:
+    """Hear of a phase and tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Settings:
 
 
 def perform(
-    case: Case, workload: Workload, backend: Backend, settings: Settings, tell: Tell = lambda phase: None
+    case: Case, workload: Workload, backend: Backend, settings: Settings, tell: Tell = silent
 ) -> Measurement:
     """Return what became of a case. `tell` hears of each phase as it begins (build, check, measure)."""
     begin = perf_counter()
@@ -92,6 +96,9 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     begin = perf_counter()
     series = _measure_all(kernels, backend, settings.plan)
     timed = perf_counter() - begin
+    if case.device != "cpu" and (left := unfinished(kernel.run, series[0].inner_loops, backend)) is not None:
+        reason = f"{left:.2g} s of work went on after {backend.name} said it was done: its times are of the launch"
+        raise WrongAnswer(reason, rel_error, code="not_synchronised")
     values = {"first_call": first_call}
     if (peak := backend.memory().peak) is not None:
         values["peak_memory"] = float(peak)
@@ -148,7 +155,11 @@ def rotate(runs: list[Run]) -> Run:
     if len(runs) == 1:
         return runs[0]
     turn = itertools.cycle(runs)
-    return lambda: next(turn)()
+
+    def run() -> object:
+        return next(turn)()
+
+    return run
 
 
 class Evidence:

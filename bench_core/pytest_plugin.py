@@ -23,6 +23,7 @@ import pytest
 from bench_core import summary
 from bench_core.errors import UsageError
 from bench_core.model import Case, Measurement, Preset, Row, Status
+from bench_core.perform import silent
 from bench_core.session import Options, Session
 from bench_core.worker import Source, Spec
 from bench_core.workload import Workload, expand
@@ -186,7 +187,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     harness = config.stash[_STATE]
     if harness.rows:
         terminalreporter.section("bench-core")
-        width = terminalreporter._tw.fullwidth  # noqa: SLF001 - the width pytest itself writes to
+        width = terminalreporter._tw.fullwidth  # the width pytest itself writes to
         text = summary.text(harness.rows, harness.closing_lines(), width=width, color=terminalreporter.hasmarkup)
         terminalreporter.write(text)
 
@@ -240,7 +241,7 @@ class Harness:
     def _teller(self, case: Case) -> Callable[[str], None]:
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
         if reporter is None or not reporter.isatty or "CI" in os.environ or not self.measuring:
-            return lambda phase: None
+            return silent
         assert self.session is not None  # noqa: S101
         position = f"{len(self.session.measurements) + 1}/{len(self._planned)}"
         return lambda phase: reporter.rewrite(f"{position} {case.work.workload} {case.label}: {phase} ", erase=True)

@@ -17,8 +17,8 @@ from typing import Any
 from bench_core import backends, environment, host, metrics, table
 from bench_core.errors import UsageError
 from bench_core.measure import Plan
-from bench_core.model import Case, Facts, Measurement, Preset, Row, Run, Status, count_statuses, identifier, to_json
-from bench_core.perform import Settings
+from bench_core.model import Case, Measurement, Preset, Row, Run, Status, count_statuses, identifier, to_json
+from bench_core.perform import Settings, Tell, silent
 from bench_core.probe import Probe, probe
 from bench_core.worker import Source, Workers
 from bench_core.workload import Machine, Target
@@ -172,7 +172,7 @@ class Session:
         cache = self.machine.last_level_cache
         return Settings(plan, self.options.seed, cache, self.options.check_only)
 
-    def perform(self, case: Case, source: Source, tell: Any = lambda phase: None) -> Measurement:
+    def perform(self, case: Case, source: Source, tell: Tell = silent) -> Measurement:
         """Measure a case, write it to the journal and return it; an interrupt is recorded and goes on."""
         absent = self.roster.absent.get((case.backend, case.device))
         try:

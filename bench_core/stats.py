@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
 
@@ -107,3 +107,88 @@ def log_mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -
     error = math.sqrt(math.fsum((x - mean) ** 2 for x in logs) / (n - 1) / n)
     half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * error
     return math.exp(mean - half), math.exp(mean + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What a sample of logarithms leaves behind: its size, mean and sum of squared deviations.
+
+    Enough for every t test, and two of them add up to those of the pooled sample.
+    """
+
+    n: int
+    mean: float
+    squares: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Moments:
+        """Return the moments of at least one value."""
+        mean = math.fsum(values) / len(values)
+        return cls(len(values), mean, math.fsum((v - mean) ** 2 for v in values))
+
+    def __add__(self, other: Moments) -> Moments:
+        n = self.n + other.n
+        mean = (self.n * self.mean + other.n * other.mean) / n
+        between = self.n * (self.mean - mean) ** 2 + other.n * (other.mean - mean) ** 2
+        return Moments(n, mean, self.squares + other.squares + between)
+
+    @property
+    def variance(self) -> float:
+        """The sample variance (n - 1); of at least two values."""
+        return self.squares / (self.n - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its standard error; `dof` is infinite where the error is known beforehand."""
+
+    mean: float
+    error: float
+    dof: float
+
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        """Return Student's t interval, the normal one for infinite `dof`."""
+        tail = 0.5 + confidence / 2
+        t = NormalDist().inv_cdf(tail) if math.isinf(self.dof) else float(stdtrit(self.dof, tail))
+        return self.mean - t * self.error, self.mean + t * self.error
+
+    def p(self) -> float:
+        """Return the two-sided p-value of "the mean is zero"; there must be an error."""
+        return 2 * float(stdtr(self.dof, -abs(self.mean) / self.error))
+
+
+def paired(differences: Sequence[float]) -> Estimate:
+    """Return the mean of at least two paired differences (Student 1908)."""
+    moments = Moments.of(differences)
+    return Estimate(moments.mean, math.sqrt(moments.variance / moments.n), moments.n - 1)
+
+
+def welch(first: Moments, second: Moments) -> Estimate:
+    """Return the difference second - first of two samples with variances of their own.
+
+    Degrees of freedom by Welch (1947) and Satterthwaite (1946).
+    """
+    parts = [m.variance / m.n for m in (first, second)]
+    freedom = [m.n - 1 for m in (first, second)]
+    return difference(second.mean - first.mean, parts, freedom)
+
+
+def difference(mean: float, variances: Sequence[float], freedom: Sequence[float]) -> Estimate:
+    """Return an estimate from the variances of its independent parts, each with its degrees of freedom."""
+    total = math.fsum(variances)
+    share = math.fsum(v**2 / dof for v, dof in zip(variances, freedom, strict=True))
+    return Estimate(mean, math.sqrt(total), total**2 / share if share > 0 else math.inf)
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Return adjusted p-values, in the order given: those up to q keep the false discoveries at rate q.
+
+    Source: Benjamini and Hochberg, J. R. Statist. Soc. B 57 (1995) 289-300.
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__, reverse=True)
+    adjusted = [1.0] * len(p_values)
+    least = 1.0
+    for above, i in enumerate(order):
+        least = min(least, p_values[i] * len(p_values) / (len(p_values) - above))
+        adjusted[i] = least
+    return adjusted

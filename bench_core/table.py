@@ -20,15 +20,17 @@ import os
 import types
 import typing
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+from bench_core.csvfile import Csv, printable, read_csv, read_text
 from bench_core.errors import TableError
-from bench_core.model import SCHEMA_VERSION, Measurement, Row, measurement_from_json, to_json
+from bench_core.model import SCHEMA_VERSION, Measurement, Row, Status, measurement_from_json, to_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RESULTS, SAMPLES, RUN, JOURNAL = "results.csv", "samples.csv", "run.json", "journal.jsonl"
 COLUMNS = tuple(f.name for f in fields(Row))
@@ -36,8 +38,10 @@ SAMPLE_COLUMNS = (
     *("case_id", "backend", "implementation", "device", "threads", "metric", "clock"),
     *("process", "round", "seconds", "noisy"),
 )
-_FREE_TEXT = frozenset({"machine", "reason", "device_name", "library", "backend_version", "flags", "params"})
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What makes a spreadsheet run a cell, in ASCII and full width (OWASP, "CSV Injection").
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], " ")
+_INTEGERS = range(-(2**63), 2**63)
 
 
 def _kind(annotation: Any) -> type:
@@ -53,10 +57,11 @@ _PANDAS = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
 # ---------------------------------------------------------------- writing
 
 
-def cell(value: Any, *, guard: bool = False) -> str:
-    """Return the text of one cell: "" for None, repr for a float, and never a formula.
+def cell(value: Any) -> str:
+    """Return the text of one cell: "" for None, repr for a float; never a formula, never a control character.
 
-    A free text that a spreadsheet would run gets a leading apostrophe, which reading takes off again.
+    Text goes on one line. One that a spreadsheet would run gets a leading apostrophe, which reading takes
+    off again. Raises ValueError for a float that is not finite.
     """
     if value is None:
         return ""
@@ -66,37 +71,39 @@ def cell(value: Any, *, guard: bool = False) -> str:
         if not math.isfinite(value):
             raise ValueError("a value that is not finite has no place in a table")
         return repr(value)
-    text = " ".join(str(value).split()) if guard else str(value)
-    return f"'{text}" if guard and text.startswith((*_FORMULA, "'")) else text
+    if isinstance(value, int):
+        return str(value)
+    text = " ".join(str(value).translate(_CONTROLS).split())
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # half a surrogate pair has no UTF-8
+    return f"'{text}" if text.startswith((*_FORMULA, "'")) else text
 
 
 def results_text(rows: Iterable[Row]) -> str:
     """Return results.csv as text: RFC 4180 quoting, line feeds."""
-    guards = [name in _FREE_TEXT for name in COLUMNS]
-    lines = ([cell(v, guard=g) for v, g in zip(astuple(row), guards, strict=True)] for row in rows)
-    return _csv_text(COLUMNS, lines)
+    return csv_text(COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in rows))
 
 
 def samples_text(measurements: Iterable[Measurement]) -> str:
     """Return samples.csv as text: every raw sample, in the order in which it was taken."""
-    return _csv_text(SAMPLE_COLUMNS, (line for m in measurements for line in _sample_lines(m)))
+    return csv_text(SAMPLE_COLUMNS, (line for m in measurements for line in _sample_lines(m)))
 
 
-def _sample_lines(m: Measurement) -> Iterator[list[str]]:
+def _sample_lines(m: Measurement) -> Iterator[Sequence[Any]]:
     case = m.case
-    who = (case.work.case_id, case.backend, case.implementation, case.device, m.threads)
+    threads = m.threads if m.threads is not None else case.threads
+    who = (case.work.case_id, case.backend, case.implementation, case.device, threads)
     for series in m.series:
         noisy = frozenset(series.noisy)
         for i, seconds in enumerate(series.seconds):
-            values = (*who, series.metric, series.clock, m.process, i, seconds, i in noisy)
-            yield [cell(value) for value in values]
+            yield (*who, series.metric, series.clock, m.process, i, seconds, i in noisy)
 
 
-def _csv_text(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def csv_text(header: Sequence[str], lines: Iterable[Iterable[Any]]) -> str:
+    """Return a table as CSV (RFC 4180 quoting, line feeds), each value written by `cell`."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(lines)
+    writer.writerows([cell(value) for value in line] for line in lines)
     return buffer.getvalue()
 
 
@@ -154,7 +161,7 @@ def read_journal(path: Path) -> list[Measurement]:
 
     Raises TableError for any other line that is not a measurement.
     """
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = read_text(path).split("\n")
     measurements = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
@@ -173,83 +180,141 @@ def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd
     Columns have pandas' nullable types: a missing value is <NA>, never a number. Columns that this
     version does not know are kept and warned of. Raises TableError.
     """
+    import pandas as pd  # noqa: PLC0415 - a third of a second that only those who want a frame should pay
+
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     frames = [read_results(file) for path in several for file in find_results(Path(path))]
     return pd.concat(frames, ignore_index=True)
 
 
 def find_results(path: Path) -> list[Path]:
-    """Return the results.csv files at or under a path, in order; raises TableError if there is none."""
-    if path.is_file():
+    """Return the results.csv files at or under a path, in order; raises TableError if there is none.
+
+    A symbolic link that is named is followed; one found inside a folder is not, and is warned of: a folder
+    from somebody else must not choose which files of this machine are read.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise TableError(path, "no such file or folder")
         return [path]
-    found = sorted(path.rglob(RESULTS)) if path.is_dir() else []
+    found = []
+    for folder, folders, files in os.walk(path, followlinks=False):
+        links = [Path(folder, name) for name in (*folders, *files) if Path(folder, name).is_symlink()]
+        for link in links:
+            warnings.warn(f"{link}: a symbolic link inside a folder is not followed", stacklevel=2)
+        if RESULTS in files and Path(folder, RESULTS) not in links:
+            found.append(Path(folder, RESULTS))
     if not found:
-        raise TableError(path, f"no {RESULTS} here" if path.is_dir() else "no such file or folder")
-    return found
+        raise TableError(path, f"no {RESULTS} here")
+    return sorted(found)
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """Return one results.csv as a validated table; raises TableError with the line at fault."""
-    header, records, lines = _read_csv(path)
-    missing = [name for name in COLUMNS if name not in header and name not in _ADDED_LATER]
-    if missing:
-        raise TableError(path, f"column {missing[0]!r} is missing (of {len(missing)})", 1)
-    unknown = [name for name in header if name not in KINDS]
+    """Return one results.csv as a validated frame; raises TableError with the line at fault."""
+    import pandas as pd  # noqa: PLC0415 - see load
+
+    columns = read_columns(path)
+    return pd.DataFrame({name: pd.Series(v, dtype=_PANDAS[KINDS.get(name, str)]) for name, v in columns.items()})
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return one results.csv as records, columns that this version does not know left out (and warned of).
+
+    Raises TableError with the line at fault.
+    """
+    columns = read_columns(path)
+    return [
+        Row(**dict(zip(COLUMNS, values, strict=True))) for values in zip(*(columns[n] for n in COLUMNS), strict=True)
+    ]
+
+
+def read_columns(path: Path) -> dict[str, list[Any]]:
+    """Return the columns of one results.csv, parsed and checked, in the file's order.
+
+    Raises TableError with the line at fault.
+    """
+    table = _migrate(read_csv(path, required=[name for name in COLUMNS if name not in _ADDED_LATER]))
+    unknown = [name for name in table.header if name not in KINDS]
     if unknown:
-        warnings.warn(f"{path}: unknown columns kept: {', '.join(unknown)}", stacklevel=2)
-    columns: dict[str, Any] = {}
-    for position, name in enumerate(header):
-        kind = KINDS.get(name, str)
-        texts = [record[position] for record in records]
-        values = [_parse(path, line, name, kind, text) for line, text in zip(lines, texts, strict=True)]
-        columns[name] = pd.Series(values, dtype=_PANDAS[kind])
-    frame = pd.DataFrame(columns)
-    for name in COLUMNS:
-        if name not in frame:
-            frame[name] = pd.Series([None] * len(frame), dtype=_PANDAS[KINDS[name]])
-    for line, version in zip(lines, frame["schema_version"], strict=True):
-        if pd.isna(version) or version > SCHEMA_VERSION:
-            raise TableError(path, f"schema version {version}: this bench-core reads up to {SCHEMA_VERSION}", line)
-    return frame
+        names = ", ".join(printable(name) for name in unknown)
+        warnings.warn(f"{path}:1: columns that this version does not know: {names}", stacklevel=2)
+    columns = {name: table.column(name, _CONVERT[KINDS.get(name, str)]) for name in table.header}
+    for name in _ADDED_LATER - columns.keys():
+        columns[name] = ["" if KINDS[name] is str else None] * len(table.records)
+    _require_words(table, columns)
+    return columns
+
+
+def _require_words(table: Csv, columns: Mapping[str, list[Any]]) -> None:
+    """Raise TableError where a column that every row needs is empty, or says a word that it does not have."""
+    for name in _NEVER_EMPTY:
+        for line, value in zip(table.lines, columns[name], strict=True):
+            if value == "" or value is None:
+                raise TableError(table.path, f"column {name!r} is empty", line)
+    for name, allowed in _WORDS.items():
+        for line, word in zip(table.lines, columns[name], strict=True):
+            if word not in allowed:
+                message = f"column {name!r} holds {printable(word)!r}, which is none of: {', '.join(allowed)}"
+                raise TableError(table.path, message, line)
 
 
 _ADDED_LATER = frozenset({"device_name", "library"})
+_WORDS = {"better": ("lower", "higher"), "status": tuple(Status)}
+_NEVER_EMPTY = ("run_id", "machine", "case_id", "workload", "workload_version", "backend", "device", "metric", "unit")
+
+# What turns the texts of schema version n into those of n + 1, by n. A function gets and returns a Csv.
+MIGRATIONS: dict[int, Callable[[Csv], Csv]] = {}
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """Return header, records and the line on which each record ends; every record as wide as the header."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(path, f"cannot be read: {error}") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    records, lines = [], []
-    try:
-        header = next(reader, [])
-        if len(set(header)) != len(header) or not header:
-            raise TableError(path, "a column stands twice" if header else "the file is empty", 1)
-        for record in reader:
-            if len(record) != len(header):
-                message = f"{len(record)} cells where the header has {len(header)}"
-                raise TableError(path, message, reader.line_num)
-            records.append(record)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise TableError(path, str(error), reader.line_num) from None
-    return header, records, lines
+def _migrate(table: Csv) -> Csv:
+    """Return the table in this version's schema; raises TableError for a newer one or a mixture."""
+    versions = table.column("schema_version", _integer)
+    version = versions[0] if versions else SCHEMA_VERSION
+    for line, other in zip(table.lines, versions, strict=True):
+        if other is None or other > SCHEMA_VERSION:
+            message = f"schema version {other}: this bench-core reads up to {SCHEMA_VERSION}, so a newer one is needed"
+            raise TableError(table.path, message if other else "the schema version is empty", line)
+        if other != version:
+            raise TableError(table.path, f"schema version {other} among rows of version {version}", line)
+    while version < SCHEMA_VERSION:
+        if version not in MIGRATIONS:
+            raise TableError(table.path, f"schema version {version} is not known", table.lines[0])
+        table = MIGRATIONS[version](table)
+        version += 1
+    return table
 
 
-def _parse(path: Path, line: int, name: str, kind: type, text: str) -> Any:
-    if kind is str:
-        return text[1:] if name in _FREE_TEXT and text.startswith("'") else text
-    if text == "":
+def _text(text: str) -> str:
+    return text[1:] if text[:1] == "'" else text
+
+
+def _integer(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.removeprefix("-").isdecimal() or not text.isascii() or len(text) > 20 or int(text) not in _INTEGERS:
+        raise ValueError("not an integer")
+    return int(text)
+
+
+def _number(text: str) -> float | None:
+    if not text:
         return None
     try:
-        if kind is bool:
-            return {"true": True, "false": False}[text]
-        value = kind(text)
-        if kind is float and not math.isfinite(value):
-            raise ValueError
-    except (ValueError, KeyError):
-        raise TableError(path, f"column {name!r} holds {text[:40]!r}, which is not a {kind.__name__}", line) from None
+        value = float(text)
+    except ValueError:
+        raise ValueError("not a number") from None
+    if not math.isfinite(value):
+        raise ValueError("not a finite number; a missing value is an empty cell")
+    if "_" in text or not text.isascii():
+        raise ValueError("not a number")
     return value
+
+
+def _truth(text: str) -> bool | None:
+    word = text.lower()  # pandas writes True, spreadsheets TRUE
+    if word not in {"", "true", "false"}:
+        raise ValueError("neither true nor false")
+    return word == "true" if word else None
+
+
+_CONVERT: dict[type, Callable[[str], Any]] = {str: _text, int: _integer, float: _number, bool: _truth}

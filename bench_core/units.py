@@ -7,6 +7,7 @@ scaled, and it scales by powers of 1000 (GB = 1e9 B): the convention of STREAM a
 from __future__ import annotations
 
 import math
+import re
 from typing import Literal
 
 Unit = Literal["s", "B", "FLOP", "B/s", "FLOP/s", "FLOP/B", "J", "W", "1/s", "1"]
@@ -59,3 +60,9 @@ def significant(value: float, digits: int = 3) -> str:
     if exponent >= 6 or exponent < -4:
         return f"{value:.{digits - 1}e}"
     return f"{value:,.{max(digits - 1 - exponent, 0)}f}"
+
+
+def natural(text: str) -> tuple[tuple[int, float, str], ...]:
+    """Return a key that sorts digits as numbers: "size 512" before "size 1024"."""
+    parts = re.split(r"([0-9]+)", text)
+    return tuple((0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts) if part)

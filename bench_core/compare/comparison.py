@@ -8,7 +8,6 @@ Result               everything that `compare` found, in the order in which it i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -80,7 +79,7 @@ class Key:
     @property
     def order(self) -> tuple[tuple[tuple[int, float, str], ...], ...]:
         """Sorts sizes by number: 512 before 1024."""
-        return tuple(natural(text) for text in (*self.work[1:], *(value for _, value in self.who)))
+        return tuple(units.natural(text) for text in (*self.work[1:], *(value for _, value in self.who)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +196,15 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """The geometric mean of a side's ratios over the cases that every side has (k of n).
+    """The geometric mean of a side's ratios over the cases that every side has (`cases` of `of`).
 
     The interval is that of fully correlated cases, the widest there can be: half-widths are averaged.
     """
 
     side: str
     metric: str
+    clock: str
+    unit: str
     ratio: float
     ci_low: float
     ci_high: float
@@ -293,12 +294,6 @@ def interval(ratio: float | None, low: float | None, high: float | None, unit: s
         return f"{units.significant(near)}x to {units.significant(far)}x"
     better, worse = words(unit)
     return f"{units.significant(1 / low)}x {worse} to {units.significant(high)}x {better}"
-
-
-def natural(text: str) -> tuple[tuple[int, float, str], ...]:
-    """Return a key that sorts digits as numbers: "size 512" before "size 1024"."""
-    parts = re.split(r"([0-9]+)", text)
-    return tuple((0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts) if part)
 
 
 def sides_of(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:

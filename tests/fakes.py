@@ -1,0 +1,105 @@
+"""Stand-ins for what a test must control: clocks and a device that finishes its work late."""
+
+from time import perf_counter, sleep
+
+import numpy as np
+
+from bench_core.backends.base import DeviceTime, Memory
+from bench_core.model import Fact
+
+
+class FakeClock:
+    """A clock that moves only when told to."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+    def pass_(self, seconds):
+        self.seconds += seconds
+
+
+class FakeDevice:
+    """A device on a fake clock: queueing a call takes `launch` seconds, doing it takes `work` seconds, later."""
+
+    def __init__(self, work, launch=1e-6, clock=None):
+        self.clock = clock or FakeClock()
+        self.work, self.launch = work, launch
+        self.busy_until = 0.0
+        self.calls = 0
+
+    def run(self):
+        self.clock.pass_(self.launch)
+        self.busy_until = max(self.clock(), self.busy_until) + self.next_work()
+        self.calls += 1
+        return np.ones(1)
+
+    def next_work(self):
+        return self.work(self.calls) if callable(self.work) else self.work
+
+    def synchronize(self):
+        self.clock.seconds = max(self.clock(), self.busy_until)
+
+    def to_host(self, array):
+        self.synchronize()
+        return array
+
+
+class AsyncBackend:
+    """A real-time asynchronous device: every call is finished `work` seconds after the one before it."""
+
+    name, dialect, devices_expected = "late", "array", ("late",)
+    version, device_name, library = "1", "Late Device", "late"
+    has_device_clock = True
+    xp = np
+
+    def __init__(self, device="late:0", work=2e-3):
+        self.device, self._work, self._busy_until = device, work, 0.0
+
+    def launch(self):
+        self._busy_until = max(perf_counter(), self._busy_until) + self._work
+        return np.ones(4)
+
+    def synchronize(self):
+        sleep(max(0.0, self._busy_until - perf_counter()))
+
+    def device_time(self, call, calls):
+        for _ in range(calls):
+            call()
+        self.synchronize()
+        return DeviceTime(calls * self._work, starved=False)
+
+    def from_host(self, array, dtype=None):
+        return array.copy()
+
+    def to_host(self, array):
+        AsyncBackend.synchronize(self)  # a copy has to wait, whatever synchronize() was made of
+        return array
+
+    def memory(self):
+        return Memory(free=1 << 30, total=1 << 30, peak=1000)
+
+    def reset_peak_memory(self): ...
+
+    def free(self): ...
+
+    def why_unsupported(self, dtype, precision):
+        return None if dtype == "float64" else f"the late device has no {dtype}"
+
+    def set_precision(self, precision): ...
+
+    def set_threads(self, threads): ...
+
+    def facts(self):
+        return {"late": Fact(1, "fakes")}
+
+    def is_out_of_memory(self, error):
+        return isinstance(error, MemoryError)
+
+
+class ForgetfulBackend(AsyncBackend):
+    """The error of the field: synchronize() that does not."""
+
+    def synchronize(self): ...

@@ -1,0 +1,134 @@
+"""The measuring algorithm on fake clocks: exact numbers, no real time."""
+
+import gc
+
+import pytest
+
+from bench_core.measure import BLOCK, DeviceTimer, Plan, WallTimer, inner_loops, measure, settled, unfinished, warm_up
+from bench_core.model import Clock
+from tests.fakes import FakeDevice
+
+PLAN = Plan(budget=1.0, least=0.2, warmup=0.2, warmup_cap=2.0)
+
+
+def timer_for(device, synchronize=None):
+    return WallTimer(synchronize or device.synchronize, device.clock)
+
+
+def never():
+    return 0
+
+
+def test_a_steady_long_call_is_timed_singly_and_stops_at_the_first_look_past_the_least_time():
+    device = FakeDevice(work=0.015)
+    series = measure("time", device.run, timer_for(device), PLAN, never)
+    assert series.clock is Clock.WALL
+    assert series.inner_loops == 1
+    assert series.seconds == pytest.approx([0.015001] * 14)  # 10 blocks are 0.15 s: too little
+    assert series.flags == ()
+
+
+def test_a_short_call_is_batched_to_a_millisecond():
+    device = FakeDevice(work=5e-6, launch=1e-7)
+    series = measure("time", device.run, timer_for(device), PLAN, never)
+    assert series.inner_loops * 5e-6 >= BLOCK * 0.99
+    assert series.seconds[0] == pytest.approx(5e-6, rel=1e-2)
+
+
+def test_a_call_of_unsteady_length_is_measured_until_the_budget_and_flagged():
+    device = FakeDevice(work=lambda i: 0.01 if i % 2 else 0.02)
+    series = measure("time", device.run, timer_for(device), PLAN, never)
+    assert "not_converged" in series.flags
+    assert 1.0 <= sum(series.seconds) <= 1.03
+
+
+def test_one_call_longer_than_the_budget_is_measured_few_times_and_never_not_at_all():
+    device = FakeDevice(work=10.0)
+    series = measure("time", device.run, timer_for(device), PLAN, never)
+    assert len(series.seconds) == 1
+    assert set(series.flags) == {"not_steady", "not_converged"}
+
+
+def test_warm_up_goes_on_while_the_calls_get_faster():
+    """The first 100 calls are slow: a fixed warm-up of a few calls would end among them."""
+    device = FakeDevice(work=lambda i: 0.02 * 0.96**i if i < 100 else 0.02 * 0.96**100)
+    per_call, steady = warm_up(device.run, timer_for(device), PLAN)
+    assert steady
+    assert per_call < 0.01
+
+
+def test_a_warm_up_that_never_settles_ends_at_its_cap_and_says_so():
+    device = FakeDevice(work=lambda i: 0.01 * 1.05 ** min(i, 100))
+    _, steady = warm_up(device.run, timer_for(device), PLAN)
+    assert not steady
+    assert device.clock() < 2 * PLAN.warmup_cap + 2
+
+
+def test_without_synchronising_the_launch_would_be_timed():
+    """The first error of the field, made on purpose: the same device and a timer that does not wait."""
+    honest, launch_only = FakeDevice(work=1e-3), FakeDevice(work=1e-3)
+    assert timer_for(honest).time(honest.run, 10) == pytest.approx(0.010001)
+    assert timer_for(launch_only, synchronize=lambda: None).time(launch_only.run, 10) == pytest.approx(10e-6)
+
+
+def test_a_backend_that_does_not_wait_is_caught_by_its_first_copy_to_the_host():
+    class Forgetful(FakeDevice):
+        name = "forgetful"
+
+        def synchronize(self): ...
+
+        def to_host(self, array):
+            FakeDevice.synchronize(self)
+            return array
+
+    honest, forgetful = FakeDevice(work=1e-3), Forgetful(work=1e-3)
+    assert unfinished(honest.run, 10, honest, honest.clock) is None
+    assert unfinished(forgetful.run, 10, forgetful, forgetful.clock) == pytest.approx(0.01, rel=1e-2)
+
+
+def test_work_queued_before_a_block_is_not_counted_in_it():
+    device = FakeDevice(work=1e-3)
+    for _ in range(50):
+        device.run()
+    assert timer_for(device).time(device.run, 1) == pytest.approx(1.001e-3)
+
+
+def test_a_disturbed_block_is_repeated_once_and_both_are_kept():
+    quiet = measure("time", (device := FakeDevice(work=0.05)).run, timer_for(device), PLAN, never)
+    trouble = 10  # in the timed part: warm-up takes 4 calls
+    device = FakeDevice(work=lambda i: 0.2 if i == trouble else 0.05)
+    series = measure("time", device.run, timer_for(device), PLAN, lambda: int(device.calls > trouble))
+    assert max(quiet.seconds) == pytest.approx(0.050001)
+    assert series.noisy == (series.seconds.index(max(series.seconds)),)
+    assert len(series.seconds) == len(quiet.seconds) + 1
+    assert "context_switches" in series.flags
+
+
+def test_garbage_collection_is_off_inside_blocks_and_back_on_after_them():
+    device = FakeDevice(work=0.02)
+    seen = []
+    measure("time", lambda: (seen.append(gc.isenabled()), device.run()), timer_for(device), PLAN, never)
+    assert seen[-1] is False
+    assert gc.isenabled()
+
+
+def test_a_starved_device_is_flagged_launch_bound_once():
+    class Starved:
+        def device_time(self, call, calls):
+            from bench_core.backends.base import DeviceTime
+
+            return DeviceTime(0.02 * calls, starved=True)
+
+    series = measure("time", lambda: None, DeviceTimer(Starved()), PLAN, never)
+    assert series.clock is Clock.DEVICE
+    assert series.flags == ("launch_bound",)
+
+
+@pytest.mark.parametrize(("per_call", "loops"), [(1.0, 1), (100e-6, 1), (99e-6, 11), (1e-6, 1000), (0.0, 1_000_000)])
+def test_inner_loops_fill_a_millisecond_below_100_microseconds(per_call, loops):
+    assert inner_loops(per_call) == loops
+
+
+def test_two_blocks_never_settle_anything():
+    assert not settled([1.0, 1.0])
+    assert settled([1.0, 1.0, 1.0])
