@@ -1,0 +1,77 @@
+"""What a user may ask of a comparison, checked on the way in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from bench_core.compare.comparison import QUANTITY, WHO, WORK
+from bench_core.csvfile import printable
+from bench_core.errors import UsageError
+from bench_core.metrics import METRICS
+
+BEST_CPU = "best-cpu"
+GATES = ("regression", "missing", "invalid")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to compare.
+
+    baseline: a side, "best-cpu", or "" for the first side. rows: fields that label a row; any field needed to
+    tell two rows apart is added. columns: the fields whose values are the sides. metrics: which quantities.
+    where: a filter (see filters.py). min_effect: the smallest change of interest, 0.05 for 5 %.
+    require_same: conditions that must not differ. fail_on: gates; threshold: the regression that breaches one.
+    """
+
+    baseline: str = ""
+    rows: tuple[str, ...] = ("workload", "size", "dtype")
+    columns: tuple[str, ...] = ("machine",)
+    metrics: tuple[str, ...] = ("time",)
+    where: str = ""
+    min_effect: float = 0.05
+    confidence: float = 0.95
+    require_same: tuple[str, ...] = ()
+    fail_on: tuple[str, ...] = ()
+    threshold: float = 0.10
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a word or a number that makes no sense."""
+        _known("--row", self.rows, (*WORK, *QUANTITY, *WHO))
+        _known("--col", self.columns, WHO)
+        _known("--metric", self.metrics, tuple(METRICS))
+        _known("--fail-on", self.fail_on, GATES)
+        for option, value, low, high in (
+            ("--min-effect", self.min_effect, 0.0, 10.0),
+            ("--threshold", self.threshold, 0.0, 10.0),
+            ("--confidence", self.confidence, 0.5, 0.9999),
+        ):
+            if not (low <= value <= high):
+                raise UsageError(f"{option}: {value:g} is not between {low:g} and {high:g}")
+        if not self.columns or not self.metrics:
+            raise UsageError("--col and --metric need at least one word")
+
+
+def _known(option: str, words: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for word in words:
+        if word not in known:
+            raise UsageError(f"{option}: no {printable(word)!r}; there are: {', '.join(known)}")
+    if len(set(words)) != len(words):
+        raise UsageError(f"{option}: a word stands twice")
+
+
+def share(option: str, text: str) -> float:
+    """Return "5%" or "0.05" as 0.05; raises UsageError."""
+    number, percent = (text.strip()[:-1], True) if text.strip().endswith("%") else (text, False)
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"{option}: {printable(text)!r} is not a share such as 5% or 0.05")
+    return value / 100 if percent else value
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Return the words of a comma-separated option."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())

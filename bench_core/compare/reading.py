@@ -1,0 +1,114 @@
+"""The files a comparison is made of: what was asked for, what was found, and what is wrong with it."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bench_core.compare.comparison import Source
+from bench_core.csvfile import printable
+from bench_core.errors import TableError, UsageError
+from bench_core.model import Row, Status, identifier
+from bench_core.sidecar import Sidecar, read_sidecar
+from bench_core.table import SAMPLES, find_results, read_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One results.csv and what lies beside it.
+
+    rows: `machine` is the label where one was given. origins: the machine's own name, by run_id. notes:
+    what was wrong but could be dealt with.
+    """
+
+    path: str
+    label: str
+    rows: tuple[Row, ...]
+    sidecar: Sidecar = field(default_factory=Sidecar)
+    origins: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, path: str, rows: Iterable[Row], label: str = "", sidecar: Sidecar | None = None) -> Reading:
+        """Return a reading of rows that may come from anywhere, relabelled if there is a label."""
+        plain = tuple(rows)
+        origins = tuple(dict.fromkeys((row.run_id, row.machine) for row in plain))
+        shown = tuple(replace(row, machine=label) for row in plain) if label else plain
+        return cls(path, label, shown, sidecar or Sidecar(), origins)
+
+    @property
+    def source(self) -> Source:
+        """What is said of this file above the comparison."""
+        statuses = [row.status for row in self.rows]
+        return Source(
+            path=self.path,
+            label=self.label,
+            machines=tuple(dict.fromkeys(machine for _, machine in self.origins)),
+            run_ids=tuple(dict.fromkeys(run_id for run_id, _ in self.origins)),
+            rows=len(self.rows),
+            statuses=tuple((status.value, statuses.count(status)) for status in Status if status in statuses),
+            samples=self.sidecar.samples is not None,
+            environment=bool(self.sidecar.facts),
+        )
+
+
+def read(arguments: Sequence[str]) -> list[Reading]:
+    """Return the readings of `[LABEL=]PATH` arguments: runs, folders of runs, patterns or lone CSV files.
+
+    Raises TableError for what cannot be read, UsageError for a label that is no name or stands for several
+    machines.
+    """
+    readings: list[Reading] = []
+    seen: set[tuple[str, str]] = set()
+    for argument in arguments:
+        label, pattern = split_label(argument)
+        for file in _files(pattern):
+            named = (os.path.realpath(file), label)
+            if named not in seen:
+                seen.add(named)
+                readings.append(_read_one(file, label))
+    _require_one_machine_a_label(readings)
+    return readings
+
+
+def split_label(argument: str) -> tuple[str, str]:
+    """Return label and path of `LABEL=PATH`; a path that exists may hold an equals sign itself."""
+    label, equals, path = argument.partition("=")
+    if not equals or Path(argument).exists() or "/" in label:
+        return "", argument
+    try:
+        return identifier(label), path
+    except ValueError as error:
+        raise UsageError(f"label {error}") from None
+
+
+def _files(pattern: str) -> list[Path]:
+    if glob.has_magic(pattern) and not Path(pattern).exists():
+        matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        paths = sorted(path for path in matches if path.name != SAMPLES)
+        if not paths:
+            raise TableError(printable(pattern, 200), "no file matches")
+        return [file for path in paths for file in find_results(path)]
+    return find_results(Path(pattern))
+
+
+def _read_one(file: Path, label: str) -> Reading:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reading = Reading.of(str(file), read_rows(file), label, read_sidecar(file))
+    heard = [str(warning.message) for warning in caught]
+    return replace(reading, notes=(*heard, *reading.sidecar.notes))
+
+
+def _require_one_machine_a_label(readings: Sequence[Reading]) -> None:
+    machines: dict[str, set[str]] = {}
+    for reading in readings:
+        if reading.label:
+            machines.setdefault(reading.label, set()).update(machine for _, machine in reading.origins)
+    for label, names in machines.items():
+        if len(names) > 1:
+            raise UsageError(f"label {label!r} stands for {len(names)} machines: {', '.join(sorted(names)[:5])}")
