@@ -102,7 +102,7 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     values = {"first_call": first_call}
     if (peak := backend.memory().peak) is not None:
         values["peak_memory"] = float(peak)
-    return replace(done, series=tuple(series), values=values, flags=evidence.flags(), timed_s=timed)
+    return replace(done, series=tuple(series), values=values, flags=(*kernel.flags, *evidence.flags()), timed_s=timed)
 
 
 def generator(case_id: str, seed: int) -> np.random.Generator:

@@ -3,7 +3,8 @@
 A workload says everything about one kind of work in one place: its axes, its inputs, its costs, its
 check, and one kernel body per *dialect*. A dialect is a programming model, not a library: "array" is
 the NumPy array API that NumPy and CuPy share, "torch" is PyTorch. A new backend that speaks a known
-dialect runs every workload unchanged.
+dialect runs every workload unchanged. Where one library or device has forms of its own, they stand under
+its name ("numpy", "torch:cpu") beside those of the dialect.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ class Kernel:
     probes: further timed callables, by the name of the metric whose seconds they give
         ("time_to_first_token").
     library: what does the arithmetic, where the kernel knows better than the backend.
+    flags: words that the row must carry because of how the work meets this device ("fits_cache").
     """
 
     run: Run
     answer: Callable[[], Mapping[str, Any]] | None = None
     probes: Mapping[str, Run] = field(default_factory=dict)
     library: str = ""
+    flags: tuple[str, ...] = ()
 
 
 Builder = Callable[["Backend", Work, Host], Kernel]
@@ -53,7 +56,8 @@ class Workload(ABC):
     """One kind of work on every backend.
 
     Subclasses set `suite` (the family: matmul, memory, model), `name`, `version` (raised whenever old
-    and new numbers must not be compared), and `kernels`: dialect -> implementation -> builder.
+    and new numbers must not be compared), and `kernels`: dialect -> implementation -> builder, where the
+    most specific of "backend:device_type", "backend", "dialect:device_type" and "dialect" counts.
     """
 
     suite: ClassVar[str]
@@ -85,9 +89,15 @@ class Workload(ABC):
         """Return the bytes of device memory that one kernel needs; 0 where unknown."""
         return self.costs(work).least_bytes or 0.0
 
-    def implementations(self, dialect: str, preset: Preset) -> Sequence[str]:  # noqa: ARG002 - for subclasses
-        """Return which of a dialect's kernels a preset measures."""
-        return tuple(self.kernels.get(dialect, {}))
+    def builders(self, target: Target) -> Mapping[str, Builder]:
+        """Return the kernels for a target by implementation: the most specific there are."""
+        kind = target.device.partition(":")[0]
+        keys = (f"{target.backend}:{kind}", target.backend, f"{target.dialect}:{kind}", target.dialect)
+        return next((self.kernels[key] for key in keys if key in self.kernels), {})
+
+    def implementations(self, target: Target, preset: Preset) -> Sequence[str]:  # noqa: ARG002 - for subclasses
+        """Return which of a target's kernels a preset measures."""
+        return tuple(self.builders(target))
 
     def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:  # noqa: ARG002 - for subclasses
         """Return the host thread counts to measure on a CPU; None is every core available."""
@@ -100,7 +110,7 @@ class Workload(ABC):
 
     def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
         """Return the kernel of a case on `backend`; raises Unsupported where there is none."""
-        builders = self.kernels.get(backend.dialect, {})
+        builders = self.builders(Target(backend.name, backend.dialect, backend.device))
         if case.implementation not in builders:
             reason = f"{self.name} has no {case.implementation!r} kernel for {backend.name}"
             raise Unsupported("no_kernel", reason)
@@ -142,7 +152,7 @@ def expand(workload: Workload, preset: Preset, targets: Iterable[Target], machin
     """
     works = list(workload.works(preset, machine))
     for target in targets:
-        implementations = workload.implementations(target.dialect, preset) or ("default",)
+        implementations = workload.implementations(target, preset) or ("default",)
         for work in works:
             threads = workload.threads(work, preset) if target.device == "cpu" else (None,)
             # Asking for every core by number is the default case again, not a second one.
