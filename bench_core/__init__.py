@@ -1,8 +1,10 @@
 """bench_core: measure GPU against CPU honestly, and keep the proof in tidy tables."""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from bench_core.table import load
+if TYPE_CHECKING:
+    from bench_core.table import load
 
 try:
     __version__ = version("bench-core")
@@ -10,3 +12,12 @@ except PackageNotFoundError:  # run from a checkout that is not installed
     __version__ = "0+unknown"
 
 __all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Reading tables needs pandas; a worker that only measures should not have to wait for it.
+    if name == "load":
+        from bench_core.table import load  # noqa: PLC0415
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

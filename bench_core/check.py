@@ -65,7 +65,7 @@ def require_finite(name: str, array: np.ndarray) -> None:
     """Raise WrongAnswer if any element is infinite or not a number."""
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
     if bad:
-        raise WrongAnswer(f"{bad} of {array.size} elements of {name!r} are not finite", math.inf, code="not_finite")
+        raise WrongAnswer(f"{bad} of {array.size} elements of {name!r} are not finite", code="not_finite")
 
 
 def require_dtype(name: str, array: np.ndarray, dtype: str) -> None:

@@ -10,10 +10,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-
-from scipy.special import stdtr, stdtrit
+from typing import Any
 
 CONFIDENCE = 0.95
+
+
+def _special() -> Any:
+    """Return scipy.special, imported on demand: it brings an OpenBLAS whose threads have no business in a worker."""
+    from scipy import special  # noqa: PLC0415
+
+    return special
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ def log_mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -
     n = len(logs)
     mean = math.fsum(logs) / n
     error = math.sqrt(math.fsum((x - mean) ** 2 for x in logs) / (n - 1) / n)
-    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * error
+    half = float(_special().stdtrit(n - 1, 0.5 + confidence / 2)) * error
     return math.exp(mean - half), math.exp(mean + half)
 
 
@@ -149,12 +155,12 @@ class Estimate:
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
         """Return Student's t interval, the normal one for infinite `dof`."""
         tail = 0.5 + confidence / 2
-        t = NormalDist().inv_cdf(tail) if math.isinf(self.dof) else float(stdtrit(self.dof, tail))
+        t = NormalDist().inv_cdf(tail) if math.isinf(self.dof) else float(_special().stdtrit(self.dof, tail))
         return self.mean - t * self.error, self.mean + t * self.error
 
     def p(self) -> float:
         """Return the two-sided p-value of "the mean is zero"; there must be an error."""
-        return 2 * float(stdtr(self.dof, -abs(self.mean) / self.error))
+        return 2 * float(_special().stdtr(self.dof, -abs(self.mean) / self.error))
 
 
 def paired(differences: Sequence[float]) -> Estimate:

@@ -195,7 +195,11 @@ class Worker:
     def _last_words(self, where: str) -> str:
         """Say how a dead child ended and what it wrote last."""
         assert self._process is not None and self._log is not None  # noqa: PT018, S101
-        code = self._process.wait()
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # it has closed its channel and lives on
+            self._process.kill()
+            code = self._process.wait()
         died = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - _TAIL))
@@ -282,11 +286,9 @@ class Workers:
 
 
 def _pump(stream: IO[str], answers: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    """Put every answer of a child into the queue, and None at its end."""
+    """Put every answer of a child into the queue, and None at its end; whatever else it wrote is passed over."""
     for line in stream:
-        if line.startswith(MARK):
-            try:
+        with contextlib.suppress(ValueError):  # half a line: the child died while it wrote
+            if line.startswith(MARK):
                 answers.put(json.loads(line.removeprefix(MARK)))
-            except ValueError:
-                break  # half a line: the child died while it wrote
     answers.put(None)

@@ -45,7 +45,7 @@ FAULTS = {
     "segfault": _segfault,
     "exit": lambda: os._exit(3),
     "eat": _eat,
-    "memory": lambda: np.empty(1 << 60),
+    "memory": lambda: np.empty(1 << 50),
     "hang": lambda: time.sleep(3600),
 }
 

@@ -1,0 +1,216 @@
+"""Worker processes: real children that crash, hang, exhaust memory and print garbage."""
+
+import io
+import os
+import queue
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench_core import worker
+from bench_core.errors import CaseError, Unavailable
+from bench_core.measure import Plan
+from bench_core.model import Case, Status
+from bench_core.perform import Settings
+from bench_core.worker import InProcess, Source, Spec, Worker, Workers
+from tests.faulty.bench_faults import Fault
+
+ROOT = str(Path(__file__).parents[1])
+SOURCE = Source(ROOT, "tests.faulty.bench_faults", "test_every")
+QUICK = Settings(Plan(budget=0.02, least=0.01, warmup=0.01, warmup_cap=0.05), seed=0, last_level_cache=1 << 20)
+
+
+def case(how, device="cpu", backend="numpy"):
+    return Case(Fault(how).works(None, None)[0], backend, device)
+
+
+def ignore(phase): ...
+
+
+@pytest.fixture
+def workers():
+    workers = Workers(isolated=True)
+    yield workers
+    workers.close()
+
+
+def perform(workers, how, timeout=60.0, tell=ignore):
+    return workers.perform(case(how), SOURCE, QUICK, timeout, tell)
+
+
+def test_a_good_case_comes_back_measured_with_its_environment(workers):
+    done = perform(workers, "good")
+    assert (done.status, done.reason) == (Status.OK, "")
+    assert done.series[0].seconds
+    assert done.rel_error == 0.0
+    assert done.backend_version
+    assert done.threads == Spec.of(done.case).threads
+    assert done.env_id in workers.environments
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("how", "status", "code", "words"),
+    [
+        ("segfault", Status.CRASHED, "crashed_build", "SIGSEGV"),
+        ("exit", Status.CRASHED, "crashed_build", "exit code 3"),
+        ("raise", Status.ERROR, "RuntimeError", "the kernel fell over"),
+        ("memory", Status.OOM, "out_of_memory", "allocate"),
+        ("wrong", Status.INVALID, "wrong_answer", "above the tolerance"),
+        ("not_finite", Status.INVALID, "not_finite", "1 of 4 elements"),
+        ("shape", Status.INVALID, "wrong_shape", "(5,) instead of (4,)"),
+    ],
+)
+def test_every_fault_is_a_record_and_the_next_case_runs(workers, how, status, code, words):
+    done = perform(workers, how)
+    assert (done.status, done.reason_code) == (status, code)
+    assert words in done.reason
+    assert "\n" not in done.reason
+    assert not done.series
+    assert perform(workers, "good").status is Status.OK
+
+
+@pytest.mark.faults
+def test_memory_exhaustion_stops_at_the_cap_of_the_worker_not_at_the_machine(workers, monkeypatch):
+    """The child's own cap is lowered to 3 GB: the machine never notices."""
+    child = "import bench_core.host as h; h.memory_limit = lambda: 3 << 30; import runpy; "
+    child += "runpy.run_module('bench_core.worker_child', run_name='__main__')"
+    popen = subprocess.Popen
+
+    def capped(command, **options):
+        return popen([sys.executable, "-c", child] if "bench_core.worker_child" in command else command, **options)
+
+    monkeypatch.setattr(worker.subprocess, "Popen", capped)
+    done = perform(workers, "eat")
+    assert (done.status, done.reason_code) == (Status.OOM, "out_of_memory")
+
+
+@pytest.mark.faults
+def test_a_hang_is_a_timeout_named_by_its_phase_and_its_process_is_gone(workers):
+    seen = []
+
+    def tell(phase):
+        seen.append(psutil.Process().children())
+
+    done = perform(workers, "hang", timeout=3.0, tell=tell)
+    assert (done.status, done.reason_code) == (Status.TIMEOUT, "timeout_build")
+    assert "3 s" in done.reason
+    assert seen
+    assert not any(child.is_running() for child in seen[-1] if "worker_child" in " ".join(_command(child)))
+    assert perform(workers, "good").status is Status.OK
+
+
+def _command(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.faults
+def test_what_a_kernel_prints_never_reaches_the_channel(workers):
+    """The kernel writes lines that look like answers, to sys.stdout and to file descriptor 1."""
+    assert perform(workers, "garbage").status is Status.OK
+
+
+def test_garbage_on_the_channel_itself_is_passed_over():
+    answers = queue.SimpleQueue()
+    lines = ["hello\n", f"{worker.MARK}{{half\n", f'{worker.MARK}{{"phase": "check"}}\n', f'{worker.MARK}{{"measure']
+    worker._pump(io.StringIO("".join(lines)), answers)
+    assert [answers.get(), answers.get()] == [{"phase": "check"}, None]
+
+
+@pytest.mark.faults
+def test_a_worker_killed_from_outside_is_a_crash(workers):
+    workers.perform(case("good"), SOURCE, QUICK, 60.0, ignore)
+
+    def kill(phase):
+        os.kill(workers._executor._process.pid, signal.SIGKILL)
+
+    done = perform(workers, "hang", tell=kill)
+    assert done.status is Status.CRASHED
+    assert "SIGKILL" in done.reason
+
+
+@pytest.mark.faults
+def test_a_worker_dies_with_its_parent():
+    """SIGKILL of the parent gives it no chance to clean up: the kernel has to."""
+    script = (
+        "import sys, tests.test_worker as t\n"
+        "from bench_core.worker import Workers\n"
+        "w = Workers(isolated=True)\n"
+        "def tell(phase):\n"
+        "    print(w._executor._process.pid, flush=True)\n"
+        "t.perform(w, 'hang', tell=tell)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    child.wait(timeout=10)
+    parent.stdout.close()
+
+
+def test_the_environment_is_set_before_the_library_is_imported(workers, monkeypatch):
+    """A thread limit that the library reads at import must be there at import: it is seen in the pools."""
+    one = Case(case("good").work, "numpy", "cpu", threads=1)
+    done = workers.perform(one, SOURCE, QUICK, 60.0, ignore)
+    pools = workers.environments[done.env_id]["threadpools"].value
+    assert [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"] == [1]
+    assert done.threads == 1
+
+
+def test_a_missing_device_is_found_out_once():
+    workers, starts = Workers(isolated=True), []
+    absent = case("good", device="tpu")
+
+    class Counting(Worker):
+        def start(self):
+            starts.append(self.spec)
+            return super().start()
+
+    workers._make = Counting
+    records = [workers.perform(absent, SOURCE, QUICK, 60.0, ignore) for _ in range(3)]
+    workers.close()
+    assert {r.status for r in records} == {Status.SKIPPED}
+    assert {r.reason_code for r in records} == {"no_device"}
+    assert len(starts) == 1
+
+
+def test_a_worker_that_cannot_start_says_why(monkeypatch):
+    monkeypatch.setattr(worker.sys, "executable", "/bin/false" if Path("/bin/false").exists() else "/usr/bin/false")
+    with pytest.raises(CaseError, match="exit code 1 while starting"):
+        Worker(Spec.of(case("good"))).start()
+
+
+def test_two_specs_never_have_workers_alive_at_once(workers):
+    perform(workers, "good")
+    first = workers._executor._process
+    workers.perform(Case(case("good").work, "numpy", "cpu", threads=1), SOURCE, QUICK, 60.0, ignore)
+    assert first.poll() is not None
+
+
+def test_in_process_measures_without_a_child():
+    workers = Workers(isolated=False)
+    before = len(psutil.Process().children())
+    done = perform(workers, "good")
+    assert done.status is Status.OK
+    assert len(psutil.Process().children()) == before
+
+
+def test_in_process_says_that_a_device_is_not_there():
+    absent = case("good", device="tpu")
+    with pytest.raises(Unavailable):
+        InProcess(Spec.of(absent)).start()
+
+
+def test_closing_twice_is_harmless(workers):
+    perform(workers, "good")
+    process = workers._executor._process
+    workers.close()
+    workers.close()
+    assert process.poll() is not None
