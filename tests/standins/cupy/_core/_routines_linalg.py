@@ -1,0 +1,32 @@
+"""Compute types: how float32 products are rounded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+COMPUTE_TYPE_DEFAULT = 1
+COMPUTE_TYPE_TF32 = 7
+
+_chosen = {"float32": COMPUTE_TYPE_DEFAULT}
+
+
+def set_compute_type(dtype: Any, compute_type: int) -> None:
+    _chosen[np.dtype(dtype).name] = compute_type
+
+
+def rounds_to_tf32() -> bool:
+    return _chosen["float32"] == COMPUTE_TYPE_TF32
+
+
+def tf32_matmul(a: np.ndarray, b: np.ndarray, **kwargs: Any) -> np.ndarray:
+    """Multiply with the factors rounded to TF32's 10 bits of mantissa, where they are float32."""
+    return np.matmul(_rounded(a), _rounded(b), **kwargs)
+
+
+def _rounded(array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.float32:
+        return array
+    bits = np.ascontiguousarray(array).view(np.uint32)
+    return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)

@@ -1,0 +1,233 @@
+"""CupyBackend against the stand-in: what it calls exists in CuPy, and means what it says."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from bench_core.backends import cupy as module
+from bench_core.backends.base import DeviceTime
+from bench_core.backends.cupy import CupyBackend
+from bench_core.errors import Unavailable
+from bench_core.model import Fact
+from bench_core.probe import probe
+from tests import standin
+
+KERNEL_S, LAUNCH_S = 100e-6, 10e-6  # the stand-in's, see tests/standins/cupy/_gpu.py
+
+
+@pytest.fixture
+def cupy():
+    with standin.cupy_module() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def backend(cupy, monkeypatch):
+    """A backend on an idle device; host seconds are the stand-in's."""
+    monkeypatch.setattr(module, "perf_counter", cupy._gpu.clock.now)
+    return CupyBackend("cuda:0")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_come_back_as_they_went(backend, dtype, order):
+    host = np.asfortranarray if order == "F" else np.ascontiguousarray
+    there = backend.from_host(host(np.arange(6).reshape(2, 3).astype(dtype)))
+    assert isinstance(there, backend.xp.ndarray)
+    assert there.flags.f_contiguous is (order == "F")
+    back = backend.to_host(there)
+    assert back.dtype == dtype
+    np.testing.assert_array_equal(back, np.arange(6).reshape(2, 3))
+
+
+def test_from_host_converts_and_never_aliases(backend):
+    host = np.ones(3, np.float32)
+    there = backend.from_host(host, "float16")
+    host[:] = 0
+    assert there.dtype == np.float16
+    np.testing.assert_array_equal(backend.to_host(there), [1, 1, 1])
+
+
+def test_synchronize_waits_for_all_work(backend, cupy):
+    a = backend.from_host(np.ones((2, 2)))
+    before = cupy._gpu.clock.now()
+    for _ in range(10):
+        cupy.matmul(a, a, out=a)
+    backend.synchronize()
+    assert cupy._gpu.clock.now() - before == pytest.approx(LAUNCH_S + 10 * KERNEL_S)
+
+
+def test_device_time_counts_the_kernels_alone(backend, cupy):
+    """Neither the spin nor the launches are in it: 5 calls of 100 us each."""
+    a = backend.from_host(np.ones((2, 2)))
+    backend.device_time(lambda: cupy.add(a, a, out=a), 5)  # learns how long queueing takes
+    took = backend.device_time(lambda: cupy.add(a, a, out=a), 5)
+    assert took.seconds == pytest.approx(5 * KERNEL_S)
+    assert not took.starved
+
+
+def test_device_that_runs_dry_is_reported(backend, cupy):
+    """A call that needs a millisecond of the host for 100 us of the device starves it, however long the spin."""
+    a = backend.from_host(np.ones((2, 2)))
+
+    def slow_launch():
+        cupy._gpu.clock.advance(1e-3)
+        cupy.add(a, a, out=a)
+
+    for _ in range(3):
+        took = backend.device_time(slow_launch, 50)
+    assert isinstance(took, DeviceTime)
+    assert took.starved
+
+
+def test_busy_device_did_not_starve_though_the_spin_was_short(backend, cupy):
+    """The first estimate of queueing is too low here, but the device had work all the time."""
+    a = backend.from_host(np.ones((2, 2)))
+
+    def ten_kernels():
+        for _ in range(10):
+            cupy.add(a, a, out=a)
+
+    backend._queue_s = 0.0
+    took = backend.device_time(ten_kernels, 3)
+    assert not took.starved
+    assert took.seconds == pytest.approx(30 * KERNEL_S, rel=0.01)
+
+
+def test_memory_peak_outlives_what_made_it(backend, cupy):
+    backend.reset_peak_memory()
+    assert backend.memory().peak == 0
+    a = backend.from_host(np.ones(10_000, np.float32))
+    del a
+    memory = backend.memory()
+    assert memory.peak == 40_448  # 40 000 B in blocks of 512
+    assert memory.free == memory.total == cupy._gpu.MEMORY_B
+    backend.free()
+    assert backend.memory().peak == 0
+
+
+def test_out_of_memory_is_told_from_other_errors(backend, cupy):
+    with pytest.raises(MemoryError) as caught:
+        backend.from_host(np.broadcast_to(np.float64(1), cupy._gpu.MEMORY_B))
+    assert backend.is_out_of_memory(caught.value)
+    assert backend.is_out_of_memory(RuntimeError("cudaErrorMemoryAllocation: out of memory"))
+    assert backend.is_out_of_memory(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"))
+    assert not backend.is_out_of_memory(RuntimeError("cudaErrorIllegalAddress"))
+
+
+def test_tf32_rounds_products_and_ieee_does_not(backend, cupy):
+    rng = np.random.default_rng(0)
+    host = rng.standard_normal((64, 64)).astype(np.float32)
+    exact = host.astype(np.float64) @ host
+    a = backend.from_host(host)
+    errors = {}
+    for precision in ("tf32", "ieee"):
+        backend.set_precision(precision)
+        errors[precision] = np.linalg.norm(backend.to_host(a @ a) - exact) / np.linalg.norm(exact)
+    assert errors["ieee"] < 1e-6
+    assert 1e-4 < errors["tf32"] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision", "words"),
+    [
+        ("float32", "ieee", None),
+        ("float64", "ieee", None),
+        ("int8", "ieee", None),
+        ("float32", "tf32", None),
+        ("float64", "tf32", "float32 products"),
+        ("float8_e4m3fn", "ieee", "has no float8_e4m3fn"),
+        ("float32", "bf16x3", "not bf16x3"),
+    ],
+)
+def test_unsupported_formats_have_a_reason(backend, dtype, precision, words):
+    why = backend.why_unsupported(dtype, precision)
+    assert why is None if words is None else words in why
+
+
+def test_tf32_needs_ampere(backend, cupy, monkeypatch):
+    monkeypatch.setattr(cupy.cuda.Device, "compute_capability", "75")
+    assert "8.0, Stand-in GPU has 7.5" in backend.why_unsupported("float32", "tf32")
+
+
+@pytest.mark.parametrize(
+    ("version", "runtime", "installed", "words"),
+    [
+        ("14.0.1", 13000, True, None),
+        ("13.6.0", 13000, True, "came with 14.0"),
+        ("14.0.1", 12010, True, "CUDA 12.2"),
+        ("14.0.1", 13000, False, "ml_dtypes"),
+    ],
+)
+def test_bfloat16_depends_on_three_versions(backend, cupy, monkeypatch, version, runtime, installed, words):
+    backend.version = version
+    monkeypatch.setattr(cupy.cuda.runtime, "runtimeGetVersion", lambda: runtime)
+    monkeypatch.setattr(module, "find_spec", lambda name: object() if installed else None)
+    why = backend.why_unsupported("bfloat16", "ieee")
+    assert why is None if words is None else words in why
+
+
+def test_facts_name_their_source_and_hold_no_uuid(backend):
+    facts = backend.facts()
+    assert facts["cuda.cublas"] == Fact("13.0.2", "cublasGetVersion")
+    assert facts["cuda.runtime"].value == "13.0"
+    assert facts["gpu.compute_capability"].value == "9.0"
+    assert all(fact.source for fact in facts.values())
+    assert "01020304" not in str(facts)
+    assert (backend.library, backend.device_name) == ("cuBLAS 13.0.2", "Stand-in GPU")
+
+
+@pytest.mark.parametrize(
+    ("raw", "uuid"),
+    [
+        (bytes(range(1, 17)), "GPU-0102030405060708090a0b0c0d0e0f10"),
+        (bytes(range(1, 17)) + b"more", "GPU-0102030405060708090a0b0c0d0e0f10"),
+        (b"\x01\x02", "GPU-0102"),
+        (b"", None),
+    ],
+)
+def test_uuid_survives_being_read_as_a_c_string(backend, cupy, monkeypatch, raw, uuid):
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceProperties", lambda index: {"uuid": raw})
+    assert backend.device_uuid == uuid
+
+
+def test_several_devices_have_addresses():
+    with standin.cupy_module(gpus=2) as cupy:
+        assert CupyBackend.devices() == ("cuda:0", "cuda:1")
+        CupyBackend("cuda:1").from_host(np.ones(128))
+        assert [gpu.pool.held for gpu in cupy._gpu.gpus] == [0, 1024]
+        with pytest.raises(Unavailable, match="no 'cuda:2'"):
+            CupyBackend("cuda:2")
+
+
+def test_no_device_is_a_reason(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with (
+        standin.cupy_module(gpus=0),
+        pytest.raises(Unavailable, match=r"cudaErrorNoDevice.*CUDA_VISIBLE_DEVICES is empty") as caught,
+    ):
+        CupyBackend.devices()
+    assert caught.value.code == "no_device"
+
+
+def test_missing_library_is_a_reason(monkeypatch):
+    module._cupy.cache_clear()
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    with pytest.raises(Unavailable) as caught:
+        CupyBackend.devices()
+    assert caught.value.code == "not_installed"
+
+
+def test_probe_finds_the_stand_in_from_outside():
+    found = probe("cupy", environ=standin.environ(STANDIN_GPUS="2"))
+    assert [(d.device, d.name, d.library) for d in found.devices] == [
+        ("cuda:0", "Stand-in GPU", "cuBLAS 13.0.2"),
+        ("cuda:1", "Stand-in GPU", "cuBLAS 13.0.2"),
+    ]
+
+
+def test_stand_in_is_gone_after_each_test():
+    assert "cupy" not in sys.modules
