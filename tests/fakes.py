@@ -51,7 +51,7 @@ class AsyncBackend:
     """A real-time asynchronous device: every call is finished `work` seconds after the one before it."""
 
     name, dialect, devices_expected = "late", "array", ("late",)
-    version, device_name, library = "1", "Late Device", "late"
+    version, device_name, library, device_uuid = "1", "Late Device", "late", None
     has_device_clock = True
     xp = np
 

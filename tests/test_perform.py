@@ -1,0 +1,199 @@
+"""One case from build to record, in this process, on NumPy and on a device that finishes late."""
+
+import itertools
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core.backends.numpy import NumpyBackend
+from bench_core.measure import Plan
+from bench_core.model import Cache, Case, Clock, Costs, Status
+from bench_core.perform import Settings, generator, perform, reference_seconds, rotate
+from bench_core.workload import Kernel, Kernels, Workload
+from tests.fakes import AsyncBackend, ForgetfulBackend
+
+PLAN = Plan(budget=0.05, least=0.01, warmup=0.01, warmup_cap=0.05)
+SETTINGS = Settings(PLAN, seed=7, last_level_cache=1 << 20)
+
+
+class Double(Workload):
+    """y = 2 x, in whatever way the test wants it done."""
+
+    suite, name = "tests", "double"
+    kernels: ClassVar[Kernels] = {"array": {"default": lambda backend, work, host: Kernel(_double(backend, host))}}
+
+    def works(self, preset, machine):
+        return [self.work("1024", "float64")]
+
+    def inputs(self, work, rng):
+        return {"x": rng.standard_normal(1024)}
+
+    def costs(self, work):
+        return Costs(flops=1024.0, bytes=16384.0, least_bytes=16384.0)
+
+    def error(self, work, host, answer):
+        return check.relative_error(answer["out"], 2 * host["x"])
+
+
+def _double(backend, host):
+    x = backend.from_host(host["x"])
+    out = np.empty_like(x)
+    return lambda: np.multiply(x, 2, out=out)
+
+
+def run(workload=None, backend=None, settings=SETTINGS, **special):
+    workload = workload or Double()
+    backend = backend or NumpyBackend("cpu")
+    work = workload.work("1024", "float64", **special)
+    return perform(Case(work, backend.name, backend.device), workload, backend, settings)
+
+
+def test_a_right_answer_is_measured_with_its_error_costs_and_first_call():
+    done = run()
+    assert done.status is Status.OK
+    assert done.rel_error == 0.0
+    assert done.costs.flops == 1024.0
+    assert done.values["first_call"] > 0
+    assert done.values["peak_memory"] > 0
+    assert [s.clock for s in done.series] == [Clock.WALL]
+    assert done.library
+    assert 0 < done.timed_s < done.elapsed_s
+
+
+def test_check_only_checks_and_times_nothing():
+    done = run(settings=Settings(PLAN, 7, 1 << 20, check_only=True))
+    assert (done.status, done.series, done.values) == (Status.OK, (), {})
+
+
+def test_a_wrong_kernel_turns_red_and_has_no_time():
+    class Wrong(Double):
+        kernels: ClassVar[Kernels] = {"array": {"default": lambda b, w, h: Kernel(lambda: h["x"] * 2.001)}}
+
+    done = run(Wrong())
+    assert (done.status, done.reason_code, done.series) == (Status.INVALID, "wrong_answer", ())
+    assert done.rel_error == pytest.approx(0.0005)
+
+
+def test_an_answer_of_its_own_is_what_the_check_sees():
+    class Wrong(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel(_double(b, h), answer=lambda: {"out": h["x"]})}
+        }
+
+    assert run(Wrong()).reason_code == "wrong_answer"
+
+
+def test_an_asynchronous_device_has_both_clocks_and_they_agree():
+    class Late(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel(b.launch, answer=lambda: {"out": h["x"] * 2})}
+        }
+
+    done = run(Late(), AsyncBackend())
+    assert done.status is Status.OK, done.reason
+    assert [s.clock for s in done.series] == [Clock.WALL, Clock.DEVICE]
+    assert min(done.series[0].seconds) >= 2e-3
+
+
+def test_a_device_that_is_not_waited_for_is_invalid():
+    """The first error of METHOD: left out in the backend, it must not pass in a single case."""
+
+    class Late(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel(b.launch, answer=lambda: {"out": h["x"] * 2})}
+        }
+
+    done = run(Late(), ForgetfulBackend(work=20e-6))  # short, for its backlog has to be sat out
+    assert (done.status, done.reason_code, done.series) == (Status.INVALID, "not_synchronised", ())
+    assert "of the launch" in done.reason
+
+
+def test_what_a_backend_cannot_compute_in_is_unsupported_before_anything_is_built():
+    work = Double().work("1024", "float32")
+    done = perform(Case(work, "late", "late:0"), Double(), AsyncBackend(), SETTINGS)
+    assert (done.status, done.reason_code) == (Status.UNSUPPORTED, "dtype_unsupported")
+    assert done.reason == "the late device has no float32"
+
+
+def test_a_missing_kernel_is_unsupported():
+    class Torchless(Double):
+        kernels: ClassVar[Kernels] = {"torch": {}}
+
+    done = run(Torchless())
+    assert (done.status, done.reason_code) == (Status.UNSUPPORTED, "no_kernel")
+
+
+def test_a_case_larger_than_the_free_memory_is_skipped_before_it_is_built():
+    class Huge(Double):
+        def inputs(self, work, rng):
+            raise AssertionError("must not get this far")
+
+        def footprint(self, work):
+            return 1e18
+
+    done = run(Huge())
+    assert (done.status, done.reason_code) == (Status.SKIPPED, "too_large")
+    assert "GB are free on cpu" in done.reason
+
+
+def test_cold_rotates_through_three_times_the_cache():
+    built = []
+
+    class Counting(Double):
+        kernels: ClassVar[Kernels] = {"array": {"default": lambda b, w, h: built.append(1) or Kernel(_double(b, h))}}
+
+    run(Counting(), cache=Cache.COLD)
+    assert len(built) * 16384 >= 3 * (1 << 20)
+    built.clear()
+    run(Counting())
+    assert len(built) == 1
+
+
+def test_rotate_takes_every_callable_in_its_turn():
+    seen = []
+    turn = rotate([lambda i=i: seen.append(i) for i in range(3)])
+    for _ in range(7):
+        turn()
+    assert seen == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_probes_are_series_of_their_own():
+    class Probed(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel(_double(b, h), probes={"time_to_first_token": _double(b, h)})}
+        }
+
+    assert [s.metric for s in run(Probed()).series] == ["time", "time_to_first_token"]
+
+
+def test_a_device_lost_while_memory_is_given_back_makes_the_case_an_error():
+    class Lost(NumpyBackend):
+        def free(self):
+            raise RuntimeError("the device is gone")
+
+    done = run(backend=Lost("cpu"))
+    assert (done.status, done.reason) == (Status.ERROR, "the device is gone")
+
+
+def test_inputs_depend_on_case_and_seed_only():
+    draws = {
+        (case_id, seed): generator(case_id, seed).standard_normal(3).tobytes()
+        for case_id, seed in itertools.product(["c_0000000000000001", "c_00000000000000ff"], [0, 1])
+    }
+    assert len(set(draws.values())) == 4
+    assert generator("c_00000000000000ff", 1).standard_normal(3).tobytes() == draws["c_00000000000000ff", 1]
+
+
+def test_the_reference_work_takes_a_measurable_time():
+    assert reference_seconds() > 0
+
+
+def test_the_fakes_keep_the_protocol():
+    """A fake that lacks a method would prove nothing about the harness."""
+    from bench_core.backends.base import Backend
+
+    members = {name for name in vars(Backend) if not name.startswith("_")} | set(Backend.__annotations__)
+    missing = {name for name in members if not hasattr(AsyncBackend(), name)}
+    assert missing <= {"devices", "environ"}  # class methods that only planning calls
