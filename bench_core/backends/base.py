@@ -38,6 +38,7 @@ class Backend(Protocol):
 
     name: as in --bench-backends. dialect: the programming model of its kernels (see workload.py).
     devices_expected: device types that get a row with a reason where they are absent.
+    threads: host threads that compute, as `set_threads` last had it; None where none do.
     """
 
     name: ClassVar[str]
@@ -46,6 +47,7 @@ class Backend(Protocol):
 
     device: str
     version: str
+    threads: int | None
 
     def __init__(self, device: str) -> None:
         """Bind to a device; raises Unavailable with a reason if that cannot be."""

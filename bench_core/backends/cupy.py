@@ -46,6 +46,7 @@ class CupyBackend:
     name: ClassVar[str] = "cupy"
     dialect: ClassVar[str] = "array"
     devices_expected: ClassVar[tuple[str, ...]] = ("cuda",)
+    threads: int | None = None
 
     def __init__(self, device: str) -> None:
         present = self.devices()

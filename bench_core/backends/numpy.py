@@ -31,6 +31,7 @@ class NumpyBackend:
             raise Unavailable("no_device", f"numpy computes on the CPU only, not on {device!r}")
         self.device = device
         self.version = np.__version__
+        self.threads: int | None = host.usable_cores()
 
     @classmethod
     def devices(cls) -> Sequence[str]:
@@ -86,6 +87,7 @@ class NumpyBackend:
         """Nothing to switch: NumPy is IEEE."""
 
     def set_threads(self, threads: int) -> None:
+        self.threads = threads
         threadpoolctl.threadpool_limits(threads)
 
     def facts(self) -> Facts:

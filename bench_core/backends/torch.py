@@ -174,6 +174,10 @@ class TorchBackend:
             self.torch.backends.cudnn.conv.fp32_precision = mode
             self.torch.backends.cudnn.rnn.fp32_precision = mode
 
+    @property
+    def threads(self) -> int | None:
+        return int(self.torch.get_num_threads()) if self._kind == "cpu" else None
+
     def set_threads(self, threads: int) -> None:
         self.torch.set_num_threads(threads)
 
