@@ -1,4 +1,4 @@
-"""The small functions: each forward next to its backward, derived by hand."""
+"""Linear layers, cross-entropy, embedding: each forward next to its backward, derived by hand."""
 
 from __future__ import annotations
 
@@ -8,37 +8,27 @@ Array = Any
 Cache = tuple[Any, ...]
 
 
-def linear(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]:  # noqa: ARG001 - one shape for all
+def linear(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]:
     """Return x W^T + b for x (..., I), weight (O, I), bias (O)."""
-    out = x @ weight.T
+    rows = x.reshape(-1, x.shape[-1])  # one large product instead of a batch of small ones
+    out = rows @ weight.T
     out += bias
-    return out, (x, weight)
+    return out.reshape(*x.shape[:-1], -1), (rows, weight)
 
 
 def linear_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return the gradients of x, weight, bias: g W, g^T x, and the sum of g over all rows."""
-    x, weight = cache
+    _, weight = cache
     dweight, dbias = linear_parameters_backward(xp, grad, cache)
-    return (grad @ weight).reshape(x.shape), dweight, dbias
+    dx = grad.reshape(-1, grad.shape[-1]) @ weight
+    return dx.reshape(*grad.shape[:-1], -1), dweight, dbias
 
 
-def linear_parameters_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array]:  # noqa: ARG001
+def linear_parameters_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array]:
     """Return the gradients of weight and bias only: all that a first layer needs."""
-    x, _ = cache
-    rows = grad.reshape(-1, grad.shape[-1])
-    return rows.T @ x.reshape(-1, x.shape[-1]), rows.sum(axis=0)
-
-
-def relu(xp: Any, x: Array) -> tuple[Array, Cache]:
-    """Return max(x, 0)."""
-    out = xp.maximum(x, 0)
-    return out, (out,)
-
-
-def relu_backward(xp: Any, grad: Array, cache: Cache) -> Array:  # noqa: ARG001
-    """Return the gradient where the output was above zero, and zero elsewhere."""
-    (out,) = cache
-    return grad * (out > 0)
+    rows, _ = cache
+    grad = grad.reshape(-1, grad.shape[-1])
+    return grad.T @ rows, grad.sum(axis=0)
 
 
 def cross_entropy(xp: Any, logits: Array, targets: Array) -> tuple[Array, Cache]:
@@ -58,9 +48,33 @@ def cross_entropy(xp: Any, logits: Array, targets: Array) -> tuple[Array, Cache]
     return loss, (exponentials, picks, logits.shape)
 
 
-def cross_entropy_backward(xp: Any, cache: Cache) -> Array:  # noqa: ARG001
+def cross_entropy_backward(xp: Any, cache: Cache) -> Array:
     """Return (softmax - onehot(target)) / rows, in the shape of the logits. The cache is used up."""
     probabilities, picks, shape = cache
     probabilities[picks] -= 1
     probabilities /= len(probabilities)
     return probabilities.reshape(shape)
+
+
+def embedding(xp: Any, ids: Array, weight: Array) -> tuple[Array, Cache]:
+    """Gather: return the row of weight (V, C) for each of ids (...), as (..., C)."""
+    return weight[ids], (ids, weight.shape)
+
+
+def embedding_backward(xp: Any, grad: Array, cache: Cache) -> Array:
+    """Scatter-add: return the sum of the gradients of all places where a row was used, as (V, C)."""
+    ids, shape = cache
+    total = xp.zeros(shape, dtype=grad.dtype)
+    scatter_add(xp, total, ids, grad)
+    return total
+
+
+def scatter_add(xp: Any, total: Array, ids: Array, values: Array) -> None:
+    """Add values (..., C) to the rows of total (V, C) that ids (...) name, in place; rows may repeat.
+
+    Every element gets its own index: NumPy has a fast path for adding in one dimension, several times
+    as fast as adding rows, and CuPy turns either into the same atomic additions.
+    """
+    width = total.shape[-1]
+    index = ids.reshape(-1, 1) * width + xp.arange(width)
+    xp.add.at(total.reshape(-1), index.reshape(-1), values.reshape(-1))

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.nn.activations import relu, relu_backward
 from benchmarks.nn.functions import (
     Array,
     Cache,
     linear,
     linear_backward,
     linear_parameters_backward,
-    relu,
-    relu_backward,
 )
 from benchmarks.nn.initial import normal
 

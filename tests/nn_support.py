@@ -1,0 +1,48 @@
+"""What the tests of benchmarks/nn share: the two array modules, finite differences, and autograd beside them."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+STANDINS = Path(__file__).parent / "standins"
+
+
+@pytest.fixture(name="xp", params=["numpy", "cupy"])
+def array_module(request, monkeypatch):
+    """NumPy, and the stand-in that refuses whatever CuPy refuses."""
+    if request.param == "numpy":
+        yield np
+        return
+    monkeypatch.syspath_prepend(str(STANDINS))
+    before = set(sys.modules)
+    import cupy
+
+    yield cupy
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] in {"cupy", "cupyx"}:
+            del sys.modules[name]
+
+
+def upload(xp, arrays):
+    """Return device copies of arrays, by name."""
+    return {name: xp.asarray(array) for name, array in arrays.items()}
+
+
+def download(xp, array):
+    """Return a host copy."""
+    return np.asarray(array) if xp is np else xp.asnumpy(array)
+
+
+def difference(function, arrays, name, direction, step=1e-6):
+    """Return the central difference of a scalar function of named arrays along a direction in one of them."""
+    ends = [function(arrays | {name: arrays[name] + sign * step * direction}) for sign in (1, -1)]
+    return (float(ends[0]) - float(ends[1])) / (2 * step)
+
+
+def close(a, b, tolerance=1e-10):
+    """Whether the largest difference is below `tolerance` of the largest entry."""
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape, f"{a.shape} is not {b.shape}"
+    return float(np.abs(a - b).max()) <= tolerance * max(1.0, float(np.abs(b).max()))
