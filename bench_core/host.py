@@ -1,6 +1,7 @@
-"""What one process can know and set about the CPU it runs on: model, flags, cores, caches, threads, memory.
+"""What one process can know and set about the computer it runs on: CPU, cores, caches, threads, memory, noise.
 
-Everything here works without any array library and answers in microseconds after the first call.
+Everything here works without any array library and answers in microseconds after the first call. Files
+of the kernel are read below ROOT, so that a test can plant its own.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
 import threadpoolctl
 
 from bench_core.model import Fact, Facts
+
+ROOT = Path("/")
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -46,19 +49,30 @@ def usable_cores() -> int:
 
 
 def cpu_quota() -> float | None:
-    """Return the cores that the control group allows, None if it sets no limit."""
-    text = _read("/sys/fs/cgroup/cpu.max")
-    if text:
+    """Return the cores that the control groups allow, None if none sets a limit."""
+    limits = []
+    for text in _control_group("cpu.max"):
         quota, _, period = text.partition(" ")
-        return None if quota == "max" else int(quota) / int(period)
+        limits += [int(quota) / int(period)] if quota != "max" else []
     legacy = [_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{part}_us") for part in ("quota", "period")]
-    return int(legacy[0]) / int(legacy[1]) if legacy[0] and legacy[1] and int(legacy[0]) > 0 else None
+    if legacy[0] and legacy[1] and int(legacy[0]) > 0:
+        limits.append(int(legacy[0]) / int(legacy[1]))
+    return min(limits, default=None)
 
 
 def memory_limit() -> int:
     """Return the bytes of memory that this process may use: the machine's, or less in a control group."""
-    limits = [_read("/sys/fs/cgroup/memory.max"), _read("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    limits = [*_control_group("memory.max"), _read("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
     return min([psutil.virtual_memory().total, *(int(text) for text in limits if text and text.isdigit())])
+
+
+def _control_group(name: str) -> Iterator[str]:
+    """Yield a control file of this process's group and of every group around it (cgroups(7), version 2)."""
+    match = re.search(r"^0::(/.*)$", _read("/proc/self/cgroup") or "", re.MULTILINE)
+    group = Path(match[1] if match else "/")
+    for folder in (group, *group.parents):
+        if text := _read(f"/sys/fs/cgroup{folder}/{name}"):
+            yield text
 
 
 @functools.cache
@@ -85,8 +99,8 @@ def cpu_flags() -> frozenset[str]:
 def cache_sizes() -> Mapping[int, int]:
     """Return the bytes of all data caches by level: every instance counted once."""
     instances: dict[tuple[int, str], int] = {}
-    for index in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cache/index[0-9]*"):
-        kind, level, size, shared = (_read(index / name) for name in ("type", "level", "size", "shared_cpu_list"))
+    for index in _glob("sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*"):
+        kind, level, size, shared = (_read(f"{index}/{name}") for name in ("type", "level", "size", "shared_cpu_list"))
         if kind in {"Data", "Unified"} and level and size and shared:
             instances[int(level), shared] = _kibibytes(size)
     totals: dict[int, int] = {}
@@ -98,6 +112,72 @@ def cache_sizes() -> Mapping[int, int]:
 def last_level_cache() -> int | None:
     """Return the bytes of the outermost cache, all instances together; None if unknown."""
     return max(cache_sizes().items())[1] if cache_sizes() else None
+
+
+def sockets() -> Fact:
+    """Return how many processor packages there are."""
+    source = "/sys/devices/system/cpu/cpu*/topology/physical_package_id"
+    packages = {_read(path) for path in _glob(source[1:])}
+    return Fact(len(packages), source) if packages else Fact(reason=f"no {source}")
+
+
+def numa_nodes() -> Fact:
+    """Return how many memory nodes there are."""
+    source = "/sys/devices/system/node/node*"
+    nodes = len(_glob("sys/devices/system/node/node[0-9]*"))
+    return Fact(nodes, source) if nodes else Fact(reason=f"no {source}")
+
+
+def governor() -> Fact:
+    """Return the frequency governors in use, joined by a comma; absent where a hypervisor keeps the clock."""
+    return _of_every_core("scaling_governor")
+
+
+def scaling_driver() -> Fact:
+    """Return what changes the clock of the cores."""
+    return _of_every_core("scaling_driver")
+
+
+def boost() -> Fact:
+    """Return whether cores may run above their nominal clock."""
+    for path, on in (
+        ("/sys/devices/system/cpu/intel_pstate/no_turbo", "0"),
+        ("/sys/devices/system/cpu/cpufreq/boost", "1"),
+    ):
+        if (text := _read(path)) is not None:
+            return Fact(text == on, path)
+    return Fact(reason="the kernel does not say")
+
+
+def kernel_setting(path: str) -> Fact:
+    """Return the word that a file of the kernel holds, the chosen one where it lists several."""
+    text = _read(path)
+    chosen = re.search(r"\[(\S+)\]", text or "")
+    return Fact(chosen[1] if chosen else text, path) if text else Fact(reason=f"no {path}")
+
+
+def container() -> Fact:
+    """Return what kind of container this process is in, "none" if in none that shows."""
+    named = re.search(r"(docker|kubepods|libpod|lxc|containerd|garden)", _read("/proc/1/cgroup") or "")
+    for path, kind in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
+        if (ROOT / path[1:]).exists():
+            return Fact(kind, path)
+    return Fact(named[1] if named else "none", "/proc/1/cgroup, /.dockerenv, /run/.containerenv")
+
+
+def virtual_machine() -> Fact:
+    """Return the maker of the virtual machine that this is, "none" on bare metal."""
+    if not cpu_flags():
+        return Fact(reason="/proc/cpuinfo lists no flags")
+    if "hypervisor" not in cpu_flags():
+        return Fact("none", "/proc/cpuinfo: flags")
+    return Fact(_read("/sys/class/dmi/id/sys_vendor") or "of unknown make", "/sys/class/dmi/id/sys_vendor")
+
+
+def _of_every_core(name: str) -> Fact:
+    source = f"/sys/devices/system/cpu/cpu*/cpufreq/{name}"
+    words = {text for path in _glob(source[1:]) if (text := _read(path))}
+    return Fact(",".join(sorted(words)), source) if words else Fact(reason=f"no {source}")
 
 
 def blas_library() -> str:
@@ -127,11 +207,17 @@ def reset_peak_resident() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def _read(path: str | Path) -> str | None:
+def _read(path: str) -> str | None:
+    """Return the text of a file of the kernel, None where there is none."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+        return (ROOT / path.lstrip("/")).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None
+
+
+def _glob(pattern: str) -> list[str]:
+    """Return the files or folders of the kernel that match, as paths for `_read`."""
+    return sorted(str(Path("/") / path.relative_to(ROOT)) for path in ROOT.glob(pattern))
 
 
 def _kibibytes(text: str) -> int:

@@ -1,0 +1,176 @@
+"""The driver's facts belong to the device that computes, whatever its number, and no failure spreads."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from bench_core import gpu, host
+from bench_core.model import Fact
+from tests import standin
+
+FIRST = "GPU-01020304-0506-0708-090a-0b0c0d0e0f10"
+SECOND = "GPU-aaaaaaaa-0506-0708-090a-0b0c0d0e0f10"
+SLICE = "MIG-bbbbbbbb-0506-0708-090a-0b0c0d0e0f10"
+
+
+@pytest.fixture
+def nvml():
+    """The scripted driver; forgotten handles before and after."""
+    with standin.pynvml_module() as module:
+        gpu._nvml.cache_clear()
+        gpu._find.cache_clear()
+        yield module
+    gpu._nvml.cache_clear()
+    gpu._find.cache_clear()
+
+
+def test_facts_are_in_base_units_with_their_source(nvml):
+    facts = gpu.facts(FIRST)
+    assert facts["gpu.name"] == Fact("NVIDIA H100 80GB HBM3", "nvmlDeviceGetName")
+    assert facts["gpu.sm_clock_max"].value == 1.98e9
+    assert facts["gpu.power_limit"].value == 700.0
+    assert facts["gpu.driver_cuda"].value == "13.0"
+    assert facts["gpu.ecc"].value is True
+    assert facts["gpu.throttle_reasons"].value == []
+    assert all(fact.source and not fact.reason for fact in facts.values())
+
+
+def test_every_function_asked_exists_in_nvidia_ml_py():
+    """The stand-in answers to the same names as the real module."""
+    real = importlib.import_module("pynvml")
+    assert "standins" not in real.__file__
+    sources = {source for source, _ in gpu._QUERIES.values()}
+    others = {"nvmlDeviceGetCurrentClocksThrottleReasons", "nvmlDeviceGetMigDeviceHandleByIndex", "nvmlInit"}
+    others |= {"nvmlDeviceGetMaxMigDeviceCount", "nvmlDeviceGetUUID", "NVMLError_FunctionNotFound"}
+    assert [name for name in sources | others if not hasattr(real, name)] == []
+
+
+@pytest.mark.parametrize(
+    "uuid",
+    [SECOND, SECOND.removeprefix("GPU-"), SECOND.upper(), "GPU-aaaaaaaa050607", "aaaaaaaa-0506-0708-090a-0b0c0d0e0f10"],
+)
+def test_device_is_found_by_uuid_however_it_is_spelt(nvml, uuid):
+    """CUDA's device 0 may be the driver's device 1."""
+    nvml.devices[:] = [nvml.h100(FIRST), nvml.h100(SECOND, Name="NVIDIA L4")]
+    assert gpu.facts(uuid)["gpu.name"].value == "NVIDIA L4"
+
+
+@pytest.mark.parametrize(
+    ("uuid", "reason"),
+    [
+        ("GPU-cccccccc", "none of the driver's devices has the UUID of this one"),
+        ("GPU-", "the array library does not tell the UUID of its device"),
+        (None, "the array library does not tell the UUID of its device"),
+        ("GPU-01", "2 of the driver's devices has the UUID of this one"),
+    ],
+)
+def test_no_device_is_guessed(nvml, uuid, reason):
+    nvml.devices[:] = [nvml.h100(FIRST), nvml.h100("GPU-01ffffff-0506-0708-090a-0b0c0d0e0f10")]
+    assert gpu.facts(uuid) == {"gpu.driver": Fact(reason=reason)}
+    assert gpu.state(uuid) is None
+
+
+def test_mig_slice_has_its_own_memory_and_its_card_s_clocks(nvml):
+    card = nvml.h100(FIRST, MigMode=[1, 1])
+    memory = SimpleNamespace(total=10 * 1024**3)
+    card.slices = [nvml.Device(SLICE, {"Name": "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "MemoryInfo": memory})]
+    nvml.devices[:] = [card]
+    facts = gpu.facts(SLICE)
+    assert facts["gpu.memory"].value == memory.total
+    assert facts["gpu.name"].value.endswith("MIG 1g.10gb")
+    assert (facts["gpu.sm_clock"].value, facts["gpu.mig"].value) == (1.98e9, True)
+
+
+def test_what_a_device_does_not_support_is_a_reason(nvml):
+    """A GeForce has no ECC and no MIG; nothing else suffers."""
+    nvml.devices[:] = [nvml.h100(EccMode=None, MigMode=None)]
+    facts = gpu.facts(FIRST)
+    assert facts["gpu.ecc"] == Fact(reason="nvmlDeviceGetEccMode: Not Supported")
+    assert facts["gpu.power"].value == 120.0
+
+
+def test_missing_driver_is_one_reason_for_all(nvml, monkeypatch):
+    monkeypatch.setattr(nvml, "driver", None)
+    assert gpu.facts(FIRST) == {"gpu.driver": Fact(reason="no NVIDIA driver: NVML Shared Library Not Found")}
+    assert gpu.state(FIRST) is None
+    with pytest.raises(gpu.NoDriver):
+        gpu.cards()
+
+
+def test_device_that_disappears_leaves_reasons(nvml):
+    """First it answers, then it is lost: facts say so, the state is none, and nothing raises."""
+    assert gpu.state(FIRST) is not None
+    nvml.devices[0].lost = True
+    facts = gpu.facts(FIRST)
+    assert facts["gpu.power"] == Fact(reason="nvmlDeviceGetPowerUsage: GPU is lost")
+    assert facts["gpu.driver"].value == "580.65.06"
+    assert gpu.state(FIRST) is None
+    assert gpu.cards() == []
+
+
+def test_lost_device_does_not_hide_the_others(nvml):
+    nvml.devices[:] = [nvml.h100(FIRST), nvml.h100(SECOND)]
+    nvml.devices[0].lost = True
+    assert gpu.facts(SECOND)["gpu.power"].value == 120.0
+    assert "none of the driver's devices" in gpu.facts(FIRST)["gpu.driver"].reason
+
+
+@pytest.mark.parametrize(
+    ("bits", "reasons", "throttled"),
+    [
+        (0x0, (), False),
+        (0x1, ("idle",), False),
+        (0x3, ("idle", "application_clocks"), False),
+        (0x4, ("power_cap",), True),
+        (0x48, ("hardware_slowdown", "hardware_thermal"), True),
+        (0x20 | 0x80 | 0x100, ("software_thermal", "power_brake", "display_clocks"), True),
+    ],
+)
+def test_state_tells_throttling_from_resting(nvml, bits, reasons, throttled):
+    nvml.devices[:] = [nvml.h100(CurrentClocksEventReasons=bits)]
+    state = gpu.state(FIRST)
+    assert (state.reasons, state.throttled) == (reasons, throttled)
+    assert (state.sm_clock, state.power, state.temperature) == (1.98e9, 120.0, 34)
+
+
+def test_older_drivers_know_throttle_reasons_by_another_name(nvml):
+    missing = nvml.NVMLError_FunctionNotFound
+    nvml.devices[:] = [nvml.h100(CurrentClocksEventReasons=missing, CurrentClocksThrottleReasons=0x4)]
+    assert gpu.state(FIRST).throttled
+
+
+def test_other_processes_are_counted_without_this_one(nvml, monkeypatch):
+    processes = [SimpleNamespace(pid=os.getpid()), SimpleNamespace(pid=1), SimpleNamespace(pid=2)]
+    nvml.devices[:] = [nvml.h100(ComputeRunningProcesses=processes)]
+    assert gpu.facts(FIRST)["gpu.other_processes"].value == 2
+    monkeypatch.setattr(host, "container", lambda: Fact("docker"))
+    del processes[0]
+    fact = gpu.facts(FIRST)["gpu.other_processes"]
+    assert fact.value is None
+    assert "a container hides the numbers" in fact.reason
+
+
+def test_no_fact_holds_a_uuid(nvml):
+    text = str(gpu.facts(FIRST)) + str(gpu.cards()) + str(gpu.facts("GPU-cccccccc"))
+    assert "0102" not in text
+    assert "cccc" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "fact"),
+    [
+        (None, Fact(reason="not set: every GPU is visible")),
+        ("", Fact("", "CUDA_VISIBLE_DEVICES")),
+        ("-1", Fact("-1", "CUDA_VISIBLE_DEVICES")),
+        ("1,0", Fact("1,0", "CUDA_VISIBLE_DEVICES")),
+        (f"{FIRST},{SECOND}", Fact("<GPU id>,<GPU id>", "CUDA_VISIBLE_DEVICES")),
+        (SLICE, Fact("<MIG id>", "CUDA_VISIBLE_DEVICES")),
+        (f"MIG-{FIRST}/1/0", Fact("<MIG id>", "CUDA_VISIBLE_DEVICES")),
+    ],
+)
+def test_selection_of_devices_is_shown_without_ids(value, fact):
+    assert gpu.visible_devices(value) == fact
