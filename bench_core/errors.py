@@ -3,6 +3,7 @@
 BenchError
 ├── UsageError         an option, a filter or a plan that makes no sense          exit code 2
 ├── TableError         a result file that cannot be read; names file and line     exit code 3
+├── NothingToCompare   no two results stand for the same work                      exit code 3
 ├── IncompatibleError  results that must not be compared                          exit code 4
 └── CaseError          why one case has no value; becomes a row, never a crash
     ├── Unavailable    the backend or its device is not here                      skipped
@@ -37,6 +38,12 @@ class TableError(BenchError):
         self.path, self.line = Path(path), line
         where = f"{path}:{line}" if line is not None else f"{path}"
         super().__init__(f"{where}: {message}")
+
+
+class NothingToCompare(BenchError):
+    """No two results stand for the same work."""
+
+    exit_code = 3
 
 
 class IncompatibleError(BenchError):

@@ -159,7 +159,9 @@ class Estimate:
         return self.mean - t * self.error, self.mean + t * self.error
 
     def p(self) -> float:
-        """Return the two-sided p-value of "the mean is zero"; there must be an error."""
+        """Return the two-sided p-value of "the mean is zero"."""
+        if self.error == 0:
+            return 0.0 if self.mean else 1.0
         return 2 * float(_special().stdtr(self.dof, -abs(self.mean) / self.error))
 
 

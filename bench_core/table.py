@@ -223,7 +223,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises TableError with the line at fault.
     """
     columns = read_columns(path)
-    return [Row(**dict(zip(COLUMNS, cells, strict=True))) for cells in zip(*map(columns.get, COLUMNS), strict=True)]
+    return [Row(**dict(zip(COLUMNS, cells, strict=True))) for cells in zip(*map(columns.__getitem__, COLUMNS), strict=True)]
 
 
 def read_columns(path: Path) -> dict[str, list[Any]]:

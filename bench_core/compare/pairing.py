@@ -1,0 +1,157 @@
+"""Which rows stand for the same work, so that they may be compared at all.
+
+Everything that is not a column of the comparison is part of the key, so results of two backends, devices
+or implementations are never mixed up, let alone pooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from bench_core.compare.comparison import QUANTITY, WORK, Key
+from bench_core.compare.evidence import Found
+from bench_core.compare.options import Options
+from bench_core.compare.reading import Reading
+from bench_core.errors import TableError
+from bench_core.model import Row, Status
+
+_WHO = ("machine", "backend", "implementation", "device")  # what a key names unless it is a column
+
+
+@dataclass(slots=True)
+class Grid:
+    """Rows by key and side. `duplicates` counts rows that stood in two files and were taken once."""
+
+    sides: tuple[str, ...]
+    cells: dict[Key, dict[str, list[Found]]] = field(default_factory=dict)
+    duplicates: int = 0
+
+
+def arrange(readings: Sequence[Reading], options: Options, keep: Callable[[Row], bool]) -> Grid:
+    """Return the rows that `keep` lets through, by key and side.
+
+    Raises TableError for two different rows that claim to be the same result.
+    """
+    found, duplicates = _distinct((reading, row) for reading in readings for row in reading.rows if keep(row))
+    sides = tuple(dict.fromkeys(side_of(row, options.columns) for _, row in found))
+    grid = Grid(sides, duplicates=duplicates)
+    wanted = [item for item in found if item[1].status == Status.OK and item[1].metric in options.metrics]
+    for key, cells in _by_key(wanted, options).items():
+        _spread_threads(grid.cells, key, cells)
+    _add_failures(grid.cells, [item for item in found if item[1].status != Status.OK], options)
+    return grid
+
+
+def side_of(row: Row, columns: Sequence[str]) -> str:
+    """Return the column that a row stands in: the values of the fields that make a side."""
+    return " ".join(str(getattr(row, name)) for name in columns if getattr(row, name) is not None)
+
+
+def _distinct(found: Iterable[Found]) -> tuple[list[Found], int]:
+    kept: dict[tuple[object, ...], Found] = {}
+    duplicates = 0
+    for reading, row in found:
+        identity = (
+            *(row.run_id, row.machine, row.case_id, row.backend, row.implementation, row.device, row.threads),
+            *(row.metric, row.unit, row.clock, row.scope, row.cache),
+        )
+        other_reading, other = kept.setdefault(identity, (reading, row))
+        if other is row:
+            continue
+        if other != row:
+            where = f"two different rows for {row.workload} {row.size} {row.backend} {row.device} of run {row.run_id}"
+            raise TableError(reading.path, where if reading is other_reading else f"{where}, see {other_reading.path}")
+        duplicates += 1
+    return list(kept.values()), duplicates
+
+
+def _by_key(found: Iterable[Found], options: Options) -> dict[Key, dict[str, dict[int | None, list[Found]]]]:
+    """Return rows by key (threads left open), side and thread count."""
+    cells: dict[Key, dict[str, dict[int | None, list[Found]]]] = {}
+    keys: dict[tuple[object, ...], Key] = {}
+    who = _who(options)
+    for reading, row in found:
+        identity = (row.case_id, *(getattr(row, name) for name in (*WORK, *QUANTITY, *who)))
+        key = keys.get(identity) or keys.setdefault(identity, _key(row, who))
+        # With threads as a column each count is a side of its own.
+        count = None if "threads" in options.columns else row.threads
+        side = side_of(row, options.columns)
+        cells.setdefault(key, {}).setdefault(side, {}).setdefault(count, []).append((reading, row))
+    return cells
+
+
+def _who(options: Options) -> tuple[str, ...]:
+    columns = {*options.columns, *(["device"] if "device_type" in options.columns else [])}
+    return tuple(name for name in _WHO if name not in columns)
+
+
+def _spread_threads(
+    cells: dict[Key, dict[str, list[Found]]], key: Key, sides: Mapping[str, Mapping[int | None, list[Found]]]
+) -> None:
+    """Enter each side's largest thread count under the open key, and equal smaller counts under keys of their own.
+
+    A table does not say whether a count was asked for or is all there is. The largest against the largest
+    is "each with all it has", and differing counts are footnoted.
+    """
+    largest = {side: max(counts, key=lambda count: count or 0) for side, counts in sides.items()}
+    cells[key] = {side: list(counts[largest[side]]) for side, counts in sides.items()}
+    smaller = {n for side, counts in sides.items() for n in counts if n is not None and n != largest[side]}
+    for count in sorted(smaller):
+        named = replace(key, who=(*key.who, ("threads", str(count))))
+        cells[named] = {side: list(counts[count]) for side, counts in sides.items() if count in counts}
+
+
+def _add_failures(cells: dict[Key, dict[str, list[Found]]], failures: Sequence[Found], options: Options) -> None:
+    """Enter rows without a value where their value would stand; they are recorded once, whatever the metric."""
+    by_case: dict[tuple[object, ...], list[Key]] = {}
+    for key in cells:
+        who = dict(key.who)
+        # A machine without a GPU has rows for "cuda", which stand for every "cuda:0" elsewhere.
+        for address in {who.get("device", ""), who.get("device", "").partition(":")[0]}:
+            by_case.setdefault(_case(key, {**who, "device": address}), []).append(key)
+    for reading, row in failures:
+        own = _key(row, _who(options))
+        side = side_of(row, options.columns)
+        for key in by_case.get(_case(own, {"device": "", **dict(own.who)}), [own]):
+            threads = dict(key.who).get("threads")
+            if threads is None or str(row.threads) == threads:
+                cells.setdefault(key, {}).setdefault(side, []).append((reading, row))
+
+
+def _case(key: Key, who: Mapping[str, str]) -> tuple[object, ...]:
+    named = tuple(sorted((name, value) for name, value in who.items() if name != "threads"))
+    return (key.case_id, *(key.get(name) for name in WORK), named)
+
+
+def _key(row: Row, who: Sequence[str]) -> Key:
+    work = {name: getattr(row, name) for name in ("case_id", *WORK, *QUANTITY)}
+    return Key(**work, who=tuple((name, getattr(row, name)) for name in who))
+
+
+def twins(left: Iterable[Key], right: Iterable[Key]) -> dict[Key, tuple[Key, tuple[str, ...]]]:
+    """Return which unmatched keys mean nearly the same, with the names of the fields in which they differ.
+
+    Near is: the same workload, size, metric, clock and whoever is named; the fewest differences win.
+    """
+    free = list(right)
+    matched: dict[Key, tuple[Key, tuple[str, ...]]] = {}
+    by_name: dict[tuple[object, ...], list[Key]] = {}
+    for key in free:
+        by_name.setdefault(_name(key), []).append(key)
+    for key in left:
+        near = by_name.get(_name(key), [])
+        if not near:
+            continue
+        best = min(near, key=lambda other: len(_differing(key, other)))
+        near.remove(best)
+        matched[key] = (best, _differing(key, best) or ("case_id",))
+    return matched
+
+
+def _name(key: Key) -> tuple[object, ...]:
+    return (key.suite, key.workload, key.size, key.metric, key.clock, key.who)
+
+
+def _differing(first: Key, second: Key) -> tuple[str, ...]:
+    return tuple(name for name in (*WORK, *QUANTITY) if first.get(name) != second.get(name))

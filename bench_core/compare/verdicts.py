@@ -1,0 +1,151 @@
+"""From two entries to what may be claimed: missing, incomparable, or a ratio with interval and verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bench_core import stats
+from bench_core.compare.comparison import SINGLE_RUN, Comparison, Entry, Key, Method, Verdict
+from bench_core.compare.environments import row_conditions
+from bench_core.compare.evidence import Evidence, Weighed, weigh
+from bench_core.model import Row
+
+_LARGEST_LOG = 700.0  # exp of more does not fit into a float
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two sides of one key, before anything is said of them; None where a side has no row at all."""
+
+    key: Key
+    side: str
+    against: str
+    baseline: Evidence | None
+    contender: Evidence | None
+    differs: tuple[str, ...] = ()  # the fields of the work in which the two differ, if they do
+
+
+def judge(pairs: Sequence[Pair], min_effect: float, confidence: float) -> list[Comparison]:
+    """Return the comparisons of all pairs, in their order; the tests are adjusted for one another."""
+    weighed = [_weighed(pair) for pair in pairs]
+    p_values = [w.estimate.p() if w and w.tested else None for w in weighed]
+    adjusted = iter(stats.benjamini_hochberg([p for p in p_values if p is not None]))
+    tests = sum(p is not None for p in p_values)
+    comparisons = []
+    for pair, w, p in zip(pairs, weighed, p_values, strict=True):
+        if w is None:
+            comparisons.append(_without_ratio(pair))
+            continue
+        tested = replace(_with_ratio(pair, w, confidence), p=p, p_adjusted=None if p is None else next(adjusted))
+        verdict, reason = _verdict(tested, w, min_effect, tests)
+        comparisons.append(replace(tested, verdict=verdict, reason=reason))
+    return comparisons
+
+
+def _weighed(pair: Pair) -> Weighed | None:
+    """Return the ratio of a pair, None where there are no two comparable numbers."""
+    if not (pair.baseline and pair.contender and pair.baseline.entry.ok and pair.contender.entry.ok):
+        return None
+    return None if _unequal(pair) else weigh(pair.baseline, pair.contender)
+
+
+def _without_ratio(pair: Pair) -> Comparison:
+    first, second = (evidence.entry if evidence else None for evidence in (pair.baseline, pair.contender))
+    sides = ((pair.against, first), (pair.side, second))
+    reasons = [f"{side}: {_absence(entry)}" for side, entry in sides if entry is None or not entry.ok]
+    verdict = Verdict.MISSING if reasons else Verdict.INCOMPARABLE
+    reason = "; ".join(reasons) or f"not the same work: {_unequal(pair)}"
+    return Comparison(pair.key, pair.side, pair.against, first, second, verdict, reason)
+
+
+def _absence(entry: Entry | None) -> str:
+    """Return why an entry has no value, in the words of its row."""
+    if entry is None:
+        return "not measured"
+    row = entry.row
+    if row.status == "ok":
+        return "no value" if row.value is None else f"the value {row.value:g} is not positive"
+    return ": ".join(word for word in (row.status, row.reason or row.reason_code) if word)
+
+
+def _unequal(pair: Pair) -> str:
+    """Return in what the work of two entries differs although their key is the same, "" if in nothing."""
+    if pair.baseline is None or pair.contender is None:
+        return ""
+    first, second = pair.baseline.entry.row, pair.contender.entry.row
+    # The cost formulas belong to the work: rates by different formulas are different quantities.
+    names = pair.differs or tuple(name for name in ("flops", "bytes") if _both_differ(first, second, name))
+    return ", ".join(f"{name} {getattr(first, name)!s} against {getattr(second, name)!s}" for name in names)
+
+
+def _both_differ(first: Row, second: Row, name: str) -> bool:
+    a, b = getattr(first, name), getattr(second, name)
+    return a is not None and b is not None and not math.isclose(a, b, rel_tol=1e-9)
+
+
+def _with_ratio(pair: Pair, w: Weighed, confidence: float) -> Comparison:
+    assert pair.baseline is not None  # noqa: S101 - _weighed has seen to it
+    assert pair.contender is not None  # noqa: S101 - _weighed has seen to it
+    first, second = pair.baseline.entry, pair.contender.entry
+    logs = (w.estimate.mean, *w.estimate.interval(confidence))
+    ratio, low, high = (math.exp(max(-_LARGEST_LOG, min(x, _LARGEST_LOG))) for x in logs)
+    return Comparison(
+        pair.key,
+        pair.side,
+        pair.against,
+        first,
+        second,
+        Verdict.UNCLEAR,
+        "",
+        label=SINGLE_RUN if w.method is Method.SINGLE else "",
+        ratio=ratio,
+        ci_low=low,
+        ci_high=high,
+        confidence=confidence,
+        method=w.method,
+        basis=_BASIS[w.basis],
+        conditions=row_conditions(first, second),
+    )
+
+
+_BASIS = {
+    "p10": "p10 of each process",
+    "median": "median of each process, from the table's interval",
+    "value": "the value of each process",
+}
+
+
+def _verdict(c: Comparison, w: Weighed, min_effect: float, tests: int) -> tuple[Verdict, str]:
+    """Return what may be claimed of a ratio with its interval, and why."""
+    if c.baseline and c.contender and c.baseline.rows == c.contender.rows:
+        return Verdict.SAME, "the same run on both sides"
+    change, low, high = (math.log(x) for x in (c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0))
+    excludes_one = low > 0 or high < 0
+    if w.method is Method.SINGLE:
+        beyond = "beyond the spread known between processes, but " if excludes_one else ""
+        return Verdict.UNCLEAR, f"{beyond}one run on a side supports no claim ({w.label})"
+    least, alpha = math.log1p(min_effect), 1 - c.confidence
+    significant = change != 0 if c.p_adjusted is None else c.p_adjusted <= alpha
+    if significant and abs(change) >= least:
+        return (Verdict.FASTER if change > 0 else Verdict.SLOWER), _evidence(c, w)
+    if max(abs(low), abs(high)) <= least:
+        return Verdict.SAME, f"the whole interval lies within {100 * min_effect:g} % of no change ({w.label})"
+    why = "the interval includes no change"
+    if significant:
+        why = f"a change, but not shown to be {100 * min_effect:g} % or more"
+    elif excludes_one:
+        why = f"adjusted p {c.p_adjusted:.2g} over {tests} tests is above {alpha:.2g}"
+    return Verdict.UNCLEAR, f"{why} ({w.label})"
+
+
+def _evidence(c: Comparison, w: Weighed) -> str:
+    """Return what a claim rests on, and what it does not claim."""
+    p = "" if c.p_adjusted is None else f", adjusted p {c.p_adjusted:.2g}"
+    first, second = (entry.row for entry in (c.baseline, c.contender) if entry)
+    alike = first.device_name == second.device_name != "" and first.machine != second.machine
+    note = (
+        f"; both are {first.device_name}: these two machines differ, which says nothing of the model" if alike else ""
+    )
+    return f"{w.label}{p}{note}"
