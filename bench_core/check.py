@@ -106,3 +106,26 @@ def _times(matrix: np.ndarray, vectors: np.ndarray, rows: int = 512) -> np.ndarr
     """Return matrix @ vectors in float64 without a float64 copy of the whole matrix."""
     blocks = [matrix[i : i + rows].astype(np.float64) @ vectors for i in range(0, len(matrix), rows)]
     return np.concatenate(blocks)
+
+
+def periodic_error(answer: np.ndarray, period: np.ndarray) -> float:
+    """Return max |answer - period repeated| / rms(period), without ever writing the repeated array down.
+
+    answer, period: of one dimension; the last repetition may be cut short.
+    """
+    length = len(period)
+    chunks = (answer[i : i + length] for i in range(0, len(answer), length))
+    scale = np.linalg.norm(period) / math.sqrt(max(length, 1))
+    worst = max(float(np.max(np.abs(chunk - period[: len(chunk)]))) for chunk in chunks)
+    return worst / float(scale or 1.0)
+
+
+def reduction_error(answer: np.ndarray, period: np.ndarray, terms: int) -> float:
+    """Return |answer - S| / sum |x| for the sum S of `terms` terms x that repeat `period`.
+
+    The sum of the magnitudes is the scale of a sum's rounding: the sum itself may be near zero.
+    """
+    whole, rest = divmod(terms, len(period))
+    total = whole * np.sum(period) + np.sum(period[:rest])
+    magnitude = whole * np.sum(np.abs(period)) + np.sum(np.abs(period[:rest]))
+    return float(abs(float(answer) - total) / (magnitude or 1.0))

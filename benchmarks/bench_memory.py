@@ -1,0 +1,424 @@
+"""Memory: how fast a device moves data, by operation and by footprint, hot and cold.
+
+Bytes are counted as STREAM counts them (McCalpin 1995): every array once per read and once per write. A
+plain store into a line that is not in a CPU's cache reads that line first (write-allocate, or read for
+ownership), and libraries use plain stores. So the bus of a CPU carries more than is counted: 3/2 for copy
+and scale, 4/3 for add and triad, 2 for fill, 1 for dot and sum. GPUs write whole sectors unread: 1 throughout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core import host as cpu
+from bench_core.backends.base import Backend
+from bench_core.model import Cache, Costs, Preset, Work
+from bench_core.workload import Builder, Host, Kernel, Kernels, Machine, Workload
+
+KIB, MIB = 1 << 10, 1 << 20
+SCALAR = math.sqrt(2) - 1  # 2s + s^2 = 1 keeps magnitudes stable through copy, scale, add, triad for ever
+STANDARD_SIZE = 256 * MIB  # of one array: the same everywhere, so that machines can be compared
+RANDOM_SIZE = 64 * MIB  # of one array that is accessed in random order, which is far slower
+LADDER = tuple(4 * KIB << step for step in range(17))  # 4 KiB to 256 MiB: from L1 to memory
+COLDEST = (MIB, 16 * MIB)  # between these a cold pass differs from a hot one, and buffer sets stay few
+PERIOD = 1_000_003  # a prime: so many normal numbers are drawn, then they repeat
+BLOCK = MIB  # of one array: what NumPy's tuned two-pass form works on at a time, so that L2 holds it
+
+Body = Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """An operation: which arrays it touches (a, b, c, index i), FLOPs an element, its answer in terms of b and c."""
+
+    touched: str
+    flops: int
+    answer: Callable[..., np.ndarray]
+
+
+OPERATIONS = {
+    "copy": Spec("ab", 0, lambda b: b),
+    "scale": Spec("ab", 1, lambda b: SCALAR * b),
+    "add": Spec("abc", 1, lambda b, c: b + c),
+    "triad": Spec("abc", 2, lambda b, c: b + SCALAR * c),
+    "dot": Spec("bc", 2, lambda b, c: b * c),  # and the sum of these
+    "sum": Spec("b", 1, lambda b: b),
+    "fill": Spec("a", 0, lambda: np.full(1, SCALAR)),
+    "gather": Spec("abi", 0, lambda b: b),  # in the order of the index
+    "scatter": Spec("abi", 0, lambda b: b),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """The device arrays of a kernel: `a` is written, `b` and `c` are read, `index` addresses one of them.
+
+    Those that the operation does not touch are empty.
+    """
+
+    a: Any
+    b: Any
+    c: Any
+    index: Any
+
+
+def numpy_bodies(xp: Any, arrays: Arrays) -> Mapping[str, Body]:
+    """Return NumPy's operations. A triad takes two passes, as no call of NumPy's fuses it."""
+    a, b, c, index = arrays.a, arrays.b, arrays.c, arrays.index
+
+    def triad() -> Any:
+        xp.multiply(c, SCALAR, a)
+        return xp.add(a, b, a)
+
+    return {
+        "copy": partial(xp.copyto, a, b),
+        "scale": partial(xp.multiply, b, SCALAR, a),
+        "add": partial(xp.add, b, c, a),
+        "triad": triad,
+        "dot": partial(xp.dot, b, c),
+        "sum": partial(xp.add.reduce, b),
+        "fill": partial(a.fill, SCALAR),
+        # Every index is in range; in any mode but "raise", `take` writes straight to where it should.
+        "gather": partial(xp.take, b, index, out=a, mode="wrap"),
+        "scatter": partial(a.__setitem__, index, b),
+    }
+
+
+def cupy_bodies(xp: Any, arrays: Arrays) -> Mapping[str, Body]:
+    """Return CuPy's operations, each fused to one kernel; a sum is CUB's."""
+    a, b, c, index = arrays.a, arrays.b, arrays.c, arrays.index
+    result = xp.empty((), a.dtype)
+    elementwise, reduction = xp.ElementwiseKernel, xp.ReductionKernel
+    dot = reduction("T b, T c", "T r", "b * c", "a + b", "r = a", "0", "bench_dot")
+    return {
+        "copy": partial(elementwise("T b", "T a", "a = b", "bench_copy"), b, a),
+        "scale": partial(elementwise("T b, T s", "T a", "a = s * b", "bench_scale"), b, SCALAR, a),
+        "add": partial(elementwise("T b, T c", "T a", "a = b + c", "bench_add"), b, c, a),
+        "triad": partial(elementwise("T b, T c, T s", "T a", "a = b + s * c", "bench_triad"), b, c, SCALAR, a),
+        "dot": partial(dot, b, c, out=result),
+        "sum": partial(xp.sum, b, out=result),
+        "fill": partial(a.fill, SCALAR),
+        "gather": partial(xp.take, b, index, out=a),
+        "scatter": partial(elementwise("T b, I i", "raw T a", "a[i] = b", "bench_scatter"), b, index, a),
+    }
+
+
+def torch_bodies(torch: Any, arrays: Arrays) -> Mapping[str, Body]:
+    """Return PyTorch's operations, each one pass."""
+    a, b, c, index = arrays.a, arrays.b, arrays.c, arrays.index
+    result = torch.empty((), dtype=a.dtype, device=a.device)
+    return {
+        "copy": partial(a.copy_, b),
+        "scale": partial(torch.mul, b, SCALAR, out=a),
+        "add": partial(torch.add, b, c, out=a),
+        "triad": partial(torch.add, b, c, alpha=SCALAR, out=a),
+        "dot": partial(torch.dot, b, c, out=result),
+        "sum": partial(torch.sum, b, 0, out=result),
+        "fill": partial(a.fill_, SCALAR),
+        "gather": partial(torch.index_select, b, 0, index, out=a),
+        "scatter": partial(a.scatter_, 0, index, b),
+    }
+
+
+def single(bodies: Callable[[Any, Arrays], Mapping[str, Body]]) -> Builder:
+    """Return a builder whose kernel makes one call for the whole array."""
+
+    def build(backend: Backend, work: Work, host: Host) -> Kernel:
+        arrays = device_arrays(backend, work, host)
+        return finished(backend, work, arrays, bodies(backend.xp, arrays)[work.workload])
+
+    return build
+
+
+def numpy_tuned(backend: Backend, work: Work, host: Host) -> Kernel:
+    """NumPy's operations on as many threads as its BLAS has (they let go of the GIL), a triad block by block."""
+    arrays, n = device_arrays(backend, work, host), work["elements"]
+    block = BLOCK // np.dtype(work.dtype).itemsize
+    threads = max(1, min(backend.threads or 1, n // block))  # less than a block is not worth a thread
+    share = -(-n // threads)
+    step = block if work.workload == "triad" else share
+
+    def bodies(start: int) -> list[Body]:
+        stop = min(start + share, n)
+        parts = (part(arrays, work, i, min(i + step, stop)) for i in range(start, stop, step))
+        return [numpy_bodies(backend.xp, each)[work.workload] for each in parts]
+
+    def sweep(bodies: Sequence[Body]) -> Any:
+        return [body() for body in bodies][-1]
+
+    mine, *others = [bodies(start) for start in range(0, n, share)]
+    helpers = pool(threads)
+
+    def run() -> Any:
+        futures = [helpers.submit(sweep, theirs) for theirs in others]
+        results = [sweep(mine), *(future.result() for future in futures)]
+        return arrays.a if arrays.a.size else sum(results)
+
+    return finished(backend, work, arrays, run)
+
+
+def part(arrays: Arrays, work: Work, start: int, stop: int) -> Arrays:
+    """Return views of the elements from `start` to `stop`; what is accessed through the index stays whole."""
+    whole = {"gather": "b", "scatter": "a"}.get(work.workload)
+    views = {name: getattr(arrays, name)[start:stop] for name in ("a", "b", "c", "index") if name != whole}
+    return replace(arrays, **views)
+
+
+@cache
+def pool(threads: int) -> ThreadPoolExecutor:
+    """Return the helpers of the calling thread, one less than `threads`."""
+    return ThreadPoolExecutor(max(1, threads - 1))
+
+
+def device_arrays(backend: Backend, work: Work, host: Host) -> Arrays:
+    """Upload the host's numbers and repeat them along arrays of the full size."""
+    touched = OPERATIONS[work.workload].touched
+    numbers = {"a": np.zeros(period(work), work.dtype), **host}
+
+    def array(name: str) -> Any:
+        few = backend.from_host(numbers[name] if name in touched else np.empty(0, work.dtype))
+        return backend.xp.tile(few, (-(-work["elements"] // period(work)),))[: work["elements"]]
+
+    return Arrays(array("a"), array("b"), array("c"), backend.from_host(numbers.get("index", np.empty(0, np.int64))))
+
+
+def period(work: Work) -> int:
+    """Return after how many elements the numbers repeat."""
+    return min(PERIOD, int(work["elements"]))
+
+
+def finished(backend: Backend, work: Work, arrays: Arrays, run: Body) -> Kernel:
+    """Return the kernel with its answer and its cache label."""
+
+    def answer() -> Mapping[str, Any]:
+        if "a" not in OPERATIONS[work.workload].touched:
+            return {"out": run()}
+        arrays.a[...] = math.nan  # an element that is not written stays wrong
+        run()
+        return {"out": arrays.a}
+
+    return Kernel(run, answer, flags=cache_label(work, caches(backend)))
+
+
+def caches(backend: Backend) -> Mapping[int, int]:
+    """Return the bytes of the device's caches by level, as far as it tells."""
+    if backend.device == "cpu":
+        return cpu.cache_sizes()
+    l2 = backend.facts().get("gpu.l2_cache")
+    return {2: int(l2.value)} if l2 and l2.value else {}
+
+
+def cache_label(work: Work, sizes: Mapping[int, int]) -> tuple[str, ...]:
+    """Return `fits_l1` and so on for the first cache that holds all arrays, `near_cache` while one is < 4x the last.
+
+    A cache counts with all its instances together. Four times is STREAM's rule for measuring memory.
+    """
+    if work.cache is Cache.COLD:
+        return ()
+    for level, size in sorted(sizes.items()):
+        if moved(work) <= size:
+            return (f"fits_l{level}",)
+    one_array = work["elements"] * np.dtype(work.dtype).itemsize
+    return ("near_cache",) if sizes and one_array < 4 * max(sizes.values()) else ()
+
+
+def moved(work: Work) -> int:
+    """Return the bytes of all that an operation touches, each once; an index takes 8."""
+    touched = OPERATIONS[work.workload].touched
+    itemsize = np.dtype(work.dtype).itemsize
+    return int(work["elements"] * sum(8 if name == "i" else itemsize for name in touched))
+
+
+def bijection(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return every index below n once, neighbours far apart: int64, by two small permutations.
+
+    A full shuffle of 32 million takes longer than the benchmark. Here step (q, r) of rows x columns goes
+    to P(r) * rows + Q(q): a random jump every time, and to the same place again not before a whole row.
+    """
+    columns = math.gcd(n, MIB)
+    rows = n // columns
+    return (rng.permutation(rows)[:, None] + rng.permutation(columns)[None, :] * rows).ravel()
+
+
+class Operation(Workload):
+    """One operation on long arrays. All of its bytes are counted once, as STREAM does."""
+
+    suite = "memory"
+    kernels: ClassVar[Kernels] = {
+        "numpy": {"default": single(numpy_bodies), "tuned": numpy_tuned},
+        "cupy": {"default": single(cupy_bodies)},
+        "torch": {"default": single(torch_bodies)},
+    }
+    quick: ClassVar[bool] = False
+    size: ClassVar[int] = STANDARD_SIZE
+
+    def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:
+        if preset is Preset.SMOKE:
+            return [self.array_work(MIB, dtype) for dtype in ("float64", "float32")]
+        if preset is Preset.QUICK:
+            return [self.array_work(size) for size in self.sizes(machine)] if self.quick else []
+        works = [self.array_work(size, dtype) for dtype in ("float64", "float32") for size in self.sizes(machine)]
+        ladder = LADDER if preset is Preset.FULL else LADDER[::2]
+        works += [self.array_work(size) for size in ladder]
+        works += [self.array_work(size, cache=Cache.COLD) for size in ladder if COLDEST[0] <= size <= COLDEST[1]]
+        return list(dict.fromkeys(works))
+
+    def sizes(self, machine: Machine) -> list[int]:
+        """Return the fixed size of an array and, where caches are larger than most, the power of two >= 4x the last."""
+        enough = 1 << math.ceil(math.log2(4 * machine.last_level_cache))
+        return list(dict.fromkeys([self.size, max(self.size, enough)]))
+
+    def array_work(self, size: int, dtype: str = "float64", **special: Any) -> Work:
+        """Return the work on arrays of `size` bytes."""
+        label = f"{size // MIB}MiB" if size >= MIB else f"{size // KIB}KiB"
+        return self.work(label, dtype, elements=size // np.dtype(dtype).itemsize, **special)
+
+    def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:  # noqa: ARG002 - all works alike
+        return (None,) if preset in {Preset.SMOKE, Preset.QUICK} else (1, None)
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        touched, dtype = OPERATIONS[self.name].touched, np.dtype(work.dtype).type
+        inputs = {name: rng.standard_normal(period(work), dtype) for name in "bc" if name in touched}
+        return inputs | ({"index": bijection(work["elements"], rng)} if "i" in touched else {})
+
+    def costs(self, work: Work) -> Costs:
+        """Every array touched moves once; FLOPs as STREAM counts them."""
+        flops = OPERATIONS[self.name].flops * work["elements"]
+        return Costs(float(flops) or None, float(moved(work)), float(moved(work)))
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        """Return the largest error of an element over the root mean square; of a sum, over the sum of magnitudes."""
+        spec, out = OPERATIONS[self.name], answer["out"]
+        check.require_dtype("out", out, work.dtype)
+        expected = spec.answer(**{name: host[name].astype(np.float64) for name in "bc" if name in spec.touched})
+        if "i" in spec.touched:
+            return check.largest_error(out, permuted(self.name, expected, host["index"]))
+        if "a" in spec.touched:
+            return check.periodic_error(out, expected)
+        return check.reduction_error(out, expected, work["elements"])
+
+
+def permuted(name: str, few: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Return what a gather or scatter of `few` numbers, repeated along the index, has to give."""
+    source = np.resize(few, len(index))
+    if name == "gather":
+        return np.take(source, index)
+    target = np.empty_like(source)
+    target[index] = source
+    return target
+
+
+class Stream(Operation):
+    """One of the four operations of STREAM, in every preset."""
+
+    quick = True
+
+
+class Copy(Stream):
+    """a = b."""
+
+    name = "copy"
+
+
+class Scale(Stream):
+    """a = s b."""
+
+    name = "scale"
+
+
+class Add(Stream):
+    """a = b + c."""
+
+    name = "add"
+
+
+class Triad(Stream):
+    """a = b + s c."""
+
+    name = "triad"
+
+
+class Dot(Operation):
+    """The sum of b c."""
+
+    name = "dot"
+
+
+class Sum(Operation):
+    """The sum of b: reading, and nothing else."""
+
+    name = "sum"
+
+
+class Fill(Operation):
+    """a = s: writing, and nothing else."""
+
+    name = "fill"
+
+
+class Gather(Operation):
+    """a = b[index], the index a random permutation."""
+
+    name = "gather"
+    size = RANDOM_SIZE
+
+
+class Scatter(Operation):
+    """a[index] = b, the index a random permutation."""
+
+    name = "scatter"
+    size = RANDOM_SIZE
+
+
+@pytest.mark.workload(Copy())
+def test_copy(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Scale())
+def test_scale(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Add())
+def test_add(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Triad())
+def test_triad(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Dot())
+def test_dot(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Sum())
+def test_sum(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Fill())
+def test_fill(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Gather())
+def test_gather(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Scatter())
+def test_scatter(measure: Callable[[], Any]) -> None:
+    measure()
