@@ -20,13 +20,14 @@ Better = Literal["lower", "higher"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A quantity. `amount` is the numerator of a rate: amount(costs) / seconds."""
+    """A quantity. `amount` is the numerator of a rate, amount(costs) / seconds; `share` divides: seconds / share(costs)."""
 
     name: str
     unit: Unit
     better: Better
     about: str
     amount: Callable[[Costs], float | None] | None = None
+    share: Callable[[Costs], float | None] | None = None
 
 
 METRICS = {
@@ -37,6 +38,23 @@ METRICS = {
         Metric("bandwidth", "B/s", "higher", "bytes as STREAM counts them / time", lambda c: c.bytes),
         Metric("sample_rate", "1/s", "higher", "samples / time", lambda c: c.amounts.get("samples")),
         Metric("token_rate", "1/s", "higher", "tokens / time", lambda c: c.amounts.get("tokens")),
+        Metric(
+            "causal_flop_rate",
+            "FLOP/s",
+            "higher",
+            "FLOPs by formula / time, of attention only the pairs of tokens that a causal mask leaves",
+            lambda c: c.amounts.get("causal_flops"),
+        ),
+        Metric(
+            "time_per_output_token",
+            "s",
+            "lower",
+            "(latency - time to first token) / (new tokens - 1): the decode loop alone",
+            share=lambda c: c.amounts.get("steps"),
+        ),
+        Metric("time_to_first_token", "s", "lower", "prompt in, first new token out"),
+        Metric("inter_token_latency", "s", "lower", "one new token after another, everything before remembered"),
+        Metric("compile_time", "s", "lower", "compiling or capturing, apart from any call"),
         Metric("first_call", "s", "lower", "the first call, with whatever it loads, compiles or allocates"),
         Metric("peak_memory", "B", "lower", "the most device memory in use while the case ran"),
     )
@@ -79,6 +97,10 @@ def _series_rows(
         amount = metric.amount(good[0].costs) if metric.amount else None
         if amount:
             yield _row(run, good[0], metric, **known, **_rate(amount, _statistics(samples)))
+        share = metric.share(good[0].costs) if metric.share else None
+        if share:
+            parts = [[seconds / share for seconds in process] for process in samples]
+            yield _row(run, good[0], metric, **known, **_statistics(parts))
 
 
 def _statistics(samples: Sequence[Sequence[float]]) -> dict[str, Any]:

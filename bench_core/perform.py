@@ -44,9 +44,7 @@ class Settings:
     check_only: bool = False
 
 
-def perform(
-    case: Case, workload: Workload, backend: Backend, settings: Settings, tell: Tell = silent
-) -> Measurement:
+def perform(case: Case, workload: Workload, backend: Backend, settings: Settings, tell: Tell = silent) -> Measurement:
     """Return what became of a case. `tell` hears of each phase as it begins (build, check, measure)."""
     begin = perf_counter()
     try:
@@ -81,10 +79,11 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     data = workload.inputs(work, generator(work.case_id, settings.seed))
     backend.reset_peak_memory()
     kernel = workload.build(backend, case, data)
-    first_call, answer = _first_call(kernel, backend)
+    values = {"compile_time": _seconds(kernel.prepare, backend)[0]} if kernel.prepare else {}
+    values["first_call"], result = _seconds(kernel.run, backend)
 
     tell("check")
-    rel_error = workload.verify(work, data, _to_host(kernel.answer() if kernel.answer else answer, backend))
+    rel_error = workload.verify(work, data, _to_host(kernel.answer() if kernel.answer else {"out": result}, backend))
     done = Measurement(case, Status.OK, rel_error=rel_error, library=kernel.library or backend.library)
     if settings.check_only:
         return done
@@ -99,7 +98,6 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     if case.device != "cpu" and (left := unfinished(kernel.run, series[0].inner_loops, backend)) is not None:
         reason = f"{left:.2g} s of work went on after {backend.name} said it was done: its times are of the launch"
         raise WrongAnswer(reason, rel_error, code="not_synchronised")
-    values = {"first_call": first_call}
     if (peak := backend.memory().peak) is not None:
         values["peak_memory"] = float(peak)
     return replace(done, series=tuple(series), values=values, flags=(*kernel.flags, *evidence.flags()), timed_s=timed)
@@ -126,11 +124,11 @@ def _require_memory(needed: float, backend: Backend) -> None:
         raise TooLarge(f"needs {needed / 1e9:.1f} GB where {free / 1e9:.1f} GB are free on {backend.device}")
 
 
-def _first_call(kernel: Kernel, backend: Backend) -> tuple[float, Mapping[str, Any]]:
-    """Time the first call, with whatever it loads, compiles or allocates; return its result too."""
+def _seconds(run: Run, backend: Backend) -> tuple[float, Any]:
+    """Time one call, with whatever it loads, compiles or allocates; return its result too."""
     results: list[Any] = []
-    seconds = WallTimer(backend.synchronize).time(lambda: results.append(kernel.run()), 1)
-    return seconds, {"out": results[0]}
+    seconds = WallTimer(backend.synchronize).time(lambda: results.append(run()), 1)
+    return seconds, results[0]
 
 
 def _to_host(answer: Mapping[str, Any], backend: Backend) -> Host:

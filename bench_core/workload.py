@@ -39,6 +39,7 @@ class Kernel:
         ("time_to_first_token").
     library: what does the arithmetic, where the kernel knows better than the backend.
     flags: words that the row must carry because of how the work meets this device ("fits_cache").
+    prepare: compiles or captures what `run` then calls; timed once, by itself, as compile_time.
     """
 
     run: Run
@@ -46,6 +47,7 @@ class Kernel:
     probes: Mapping[str, Run] = field(default_factory=dict)
     library: str = ""
     flags: tuple[str, ...] = ()
+    prepare: Run | None = None
 
 
 Builder = Callable[["Backend", Work, Host], Kernel]
@@ -98,6 +100,10 @@ class Workload(ABC):
     def implementations(self, target: Target, preset: Preset) -> Sequence[str]:  # noqa: ARG002 - for subclasses
         """Return which of a target's kernels a preset measures."""
         return tuple(self.builders(target))
+
+    def selects(self, work: Work, implementation: str) -> bool:  # noqa: ARG002 - for subclasses
+        """Whether this implementation of this work is worth a case; not every axis must be crossed with every other."""
+        return True
 
     def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:  # noqa: ARG002 - for subclasses
         """Return the host thread counts to measure on a CPU; None is every core available."""
@@ -157,6 +163,6 @@ def expand(workload: Workload, preset: Preset, targets: Iterable[Target], machin
             threads = workload.threads(work, preset) if target.device == "cpu" else (None,)
             # Asking for every core by number is the default case again, not a second one.
             counts = dict.fromkeys(None if count == machine.cores else count for count in threads)
-            for implementation in implementations:
+            for implementation in (i for i in implementations if workload.selects(work, i)):
                 for count in counts:
                     yield Case(work, target.backend, target.device, implementation, count)
