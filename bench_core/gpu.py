@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench_core import host
+from bench_core.errors import BenchError
 from bench_core.model import Fact, Facts
 
 # NVML's bits of nvmlClocksEventReason*, in words. The second group means that the GPU is slower than it
@@ -40,7 +41,7 @@ VOLATILE = frozenset(
 )  # fmt: skip
 
 
-class NoDriver(Exception):
+class NoDriver(BenchError):
     """NVML, the device or one fact cannot be asked; the text says why."""
 
 
@@ -191,7 +192,7 @@ def _other_processes(nvml: Any, handle: _Handle) -> int:
     pids = [process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle.card)]
     if os.getpid() in pids or not pids:
         return len(pids) - (os.getpid() in pids)
-    if host.container().value:
+    if host.container().value != "none":
         raise NoDriver(f"{len(pids)} processes, this one or not: a container hides the numbers")
     return len(pids)
 

@@ -17,6 +17,7 @@ _UUID = r"(?:(?:GPU|MIG)-)?(?:GPU-)?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-f
 _ADDRESS = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}\b(?!\.\d)|\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b"
 _PATH = r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\"<>|:;,()\[\]/\\]+[/\\])+(?=[^\s'\"<>|:;,()\[\]/\\]*)"
 _EVERYDAY = {"root", "user", "home", "localhost", "admin", "ubuntu", "main", "runner", "cuda", "torch", "cupy", "numpy"}
+_ROOTED = r"(?:^|[\s:=,;'\"])(?:~|[A-Za-z]:)?[/\\]"  # "GNU/Linux" is no path
 _SHORTEST_NAME = 3  # a user called "a" must not turn every "a" of a sentence into "<user>"
 
 
@@ -32,7 +33,7 @@ def scrub(text: str) -> str:
 
 def why_private(value: str) -> str | None:
     """Return what makes a value unfit for a file that is published; None if nothing does."""
-    for pattern, what in ((_UUID, "a UUID"), (_ADDRESS, "an address"), (r"[/\\]", "a path")):
+    for pattern, what in ((_UUID, "a UUID"), (_ADDRESS, "an address"), (_ROOTED, "a path")):
         if re.search(pattern, value):
             return what
     named = any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", value) for name, _ in _names())

@@ -147,8 +147,10 @@ def test_other_processes_are_counted_without_this_one(nvml, monkeypatch):
     processes = [SimpleNamespace(pid=os.getpid()), SimpleNamespace(pid=1), SimpleNamespace(pid=2)]
     nvml.devices[:] = [nvml.h100(ComputeRunningProcesses=processes)]
     assert gpu.facts(FIRST)["gpu.other_processes"].value == 2
-    monkeypatch.setattr(host, "container", lambda: Fact("docker"))
     del processes[0]
+    monkeypatch.setattr(host, "container", lambda: Fact("none"))
+    assert gpu.facts(FIRST)["gpu.other_processes"].value == 2
+    monkeypatch.setattr(host, "container", lambda: Fact("docker"))
     fact = gpu.facts(FIRST)["gpu.other_processes"]
     assert fact.value is None
     assert "a container hides the numbers" in fact.reason
