@@ -1,0 +1,14 @@
+"""Result tables as one self-contained HTML page, and its charts as SVG or PNG.
+
+records     table -> Rows, folded over runs and safe to show
+sources     the sidecars: what each run knows about its machine, and where machines differ
+study       Rows -> contenders, best rows, speed-ups, sweeps, ladders, roofs, cells: what there is to show
+charts      figures -> Altair specifications
+svg         specifications -> SVG and PNG, in light and dark
+page        everything -> HTML
+
+Charts are drawn when the report is made, not when it is read: Vega's bundle is 0.9 MB and compiles
+expressions with `eval`, which a strict content security policy forbids, while a drawn chart is
+10-60 kB, prints, opens at once, needs no script, and carries its values as native tooltips. The one
+script of the page sorts, filters and pages the full table.
+"""

@@ -1,0 +1,73 @@
+"""Logarithmic axes whose labels carry units."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench_core.units import show, significant
+
+MOST_TICKS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class LogAxis:
+    """The range of a logarithmic axis, the ticks inside it and their labels."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def label_expression(self) -> str:
+        """A Vega expression for the label of a tick; holds numbers and labels made here, never data."""
+        return f"{json.dumps(self.labels)}[indexof({json.dumps(self.ticks)}, datum.value)]"
+
+
+def log_axis(values: Sequence[float], unit: str, *, margin: float = 1.25, most: int = MOST_TICKS) -> LogAxis:
+    """Return an axis over positive values; `unit` is a base unit, "x" (a ratio), "n" (a size) or "bytes"."""
+    low, high = min(values) / margin, max(values) * margin
+    ticks = _binary(low, high, most) if unit in {"n", "bytes"} else _decimal(low, high, most)
+    return LogAxis(low, high, ticks, tuple(_label(tick, unit) for tick in ticks))
+
+
+def _decimal(low: float, high: float, most: int) -> tuple[float, ...]:
+    """Powers of ten, every k-th if there are too many; 1-2-5 steps where fewer than three fit."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for steps in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
+        ticks = [float(f"{s}e{e}") for e in range(first, last + 1) for s in steps]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) <= most:
+            return tuple(inside)
+    every = math.ceil(len(inside) / most)
+    return tuple(tick for tick in inside if round(math.log10(tick)) % every == 0)
+
+
+def _binary(low: float, high: float, most: int) -> tuple[float, ...]:
+    """Powers of two, every k-th if there are too many; decimal ticks where fewer than two fit."""
+    exponents = range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
+    if len(exponents) < 2:
+        return _decimal(low, high, most)
+    every = math.ceil(len(exponents) / most)
+    return tuple(2.0**e for e in exponents if e % every == 0)
+
+
+def _label(tick: float, unit: str) -> str:
+    if unit == "x":
+        return f"{tick:g}x"
+    if unit == "n":
+        return f"{tick:.0f}" if tick >= 1 else f"{tick:g}"
+    if unit == "bytes":
+        return binary_bytes(tick)
+    return show(tick, unit, digits=1) if unit != "FLOP/B" else significant(tick, 1)
+
+
+def binary_bytes(count: float) -> str:
+    """Return a footprint in the binary units in which caches are sold: 65536 is "64 KiB"."""
+    for scale, prefix in ((2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki")):
+        if count >= scale:
+            return f"{count / scale:,.3g} {prefix}B"
+    return f"{count:,.3g} B"

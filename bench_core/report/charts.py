@@ -1,0 +1,402 @@
+"""Figures -> Vega-Lite specifications through Altair: one chart a panel, each readable on its own.
+
+Expressions and field names are constants; whatever comes from a table travels as data. Every mark has
+its description in words, with units, which becomes its tooltip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from bench_core.compare.comparison import change, interval
+from bench_core.model import Row
+from bench_core.report import theme
+from bench_core.report.axes import LogAxis, binary_bytes, log_axis
+from bench_core.report.figures import Ceiling, Cell, Crossover, Point, Rate, Roof, Speedup, Sweep
+from bench_core.report.records import has_value
+from bench_core.report.study import Contender
+from bench_core.units import show
+
+PANEL = (520, 300)  # pixels; two fit beside each other on a desktop
+MOST_BARS_A_LINE = 2
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
+METRIC_TITLES = {
+    "flop_rate": "Arithmetic rate",
+    "bandwidth": "Memory bandwidth",
+    "token_rate": "Tokens per second",
+    "sample_rate": "Samples per second",
+    "time": "Time of one call",
+}
+Data = list[dict[str, Any]]
+
+
+class Styles:
+    """How each contender looks: colour and shape by machine, full and solid for a GPU, pale and dashed for a CPU.
+
+    On a single machine every device has a colour of its own.
+    """
+
+    def __init__(self, contenders: Sequence[Contender]) -> None:
+        machines = list(dict.fromkeys(c.machine for c in contenders))
+        keys = machines if len(machines) > 1 else [c.device for c in contenders]
+        self._one_machine = len(machines) == 1
+        self._places = {key: i for i, key in enumerate(keys)}
+
+    def place(self, contender: Contender) -> int:
+        return self._places[contender.device if self._one_machine else contender.machine]
+
+    def of(self, contender: Contender) -> dict[str, Any]:
+        """Return the style as fields of a datum."""
+        place = self.place(contender)
+        color = theme.SERIES[place % len(theme.SERIES)]
+        shape = SHAPES[place % len(SHAPES)]
+        return {
+            "color": color,
+            "shape": shape,
+            "inside": color if contender.is_gpu else theme.LIGHT["surface"],
+            "dash": contender.is_gpu,
+            "strength": 0.85 if contender.is_gpu or self._one_machine else 0.45,
+        }
+
+
+def how(row: Row) -> str:
+    """Return who did the work on its device: "torch, 16 threads", "numpy tuned"."""
+    words = row.backend + (f" {row.implementation}" if row.implementation != "default" else "")
+    return words + (f", {row.threads} threads" if row.threads else "")
+
+
+def value(row: Row) -> str:
+    """Return a row's value with its interval: "1.23 ms (1.20 ms to 1.31 ms)"."""
+    shown = show(row.value, row.unit)
+    if row.ci_low is None or row.ci_high is None:
+        return shown
+    return f"{shown} ({show(row.ci_low, row.unit)} to {show(row.ci_high, row.unit)})"
+
+
+def _data(records: Data) -> alt.Data:
+    return alt.Data(values=records)
+
+
+def _raw(field: str) -> Mapping[str, Any]:
+    return {"field": field, "type": "nominal", "scale": None, "legend": None}
+
+
+COLOR, SHAPE, INSIDE = alt.Color(**_raw("color")), alt.Shape(**_raw("shape")), alt.Fill(**_raw("inside"))
+DASH = alt.StrokeDash("dash:N", legend=None, scale=alt.Scale(domain=[True, False], range=[[1, 0], [5, 3]]))
+STRENGTH = alt.Opacity("strength:Q", scale=None, legend=None)
+ABOUT = alt.Description("about:N")
+
+
+def _log(field: str, axis: LogAxis, title: str, **more: Any) -> dict[str, Any]:
+    return {
+        "field": field,
+        "type": "quantitative",
+        "scale": alt.Scale(type="log", domain=[axis.low, axis.high], nice=False),
+        "axis": alt.Axis(values=list(axis.ticks), labelExpr=axis.label_expression, title=title, **more),
+    }
+
+
+def _finish(chart: alt.LayerChart | alt.Chart, title: str, width: int, height: int | alt.Step) -> alt.LayerChart:
+    """Give a chart its title and size and the look that all have in common."""
+    ink, muted = theme.LIGHT["ink"], theme.LIGHT["muted"]
+    heading = alt.TitleParams(text=title, anchor="start", fontSize=13, fontWeight=600, color=ink, offset=12)
+    framed = chart.properties(width=width, height=height, background=theme.LIGHT["surface"], padding=6)
+    if title:
+        framed = framed.properties(title=heading)
+    axis = {"labelColor": muted, "titleColor": muted, "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": 400}
+    lines = {"gridColor": theme.LIGHT["grid"], "domainColor": theme.LIGHT["axis"], "tickColor": theme.LIGHT["axis"]}
+    return framed.configure(font=theme.FONT).configure_axis(**axis, **lines).configure_view(stroke=None)
+
+
+# ---------------------------------------------------------------- speed-ups
+
+
+def speedup_chart(found: Sequence[Speedup], styles: Styles) -> alt.LayerChart:
+    """Each ratio with its interval from 1x; to the right of it the GPU is faster, to the left the CPU.
+
+    One or two GPUs get bars side by side; more get points on one line, of which the best is named.
+    """
+    gpus = list(dict.fromkeys(s.contender for s in found))
+    crowd = len(gpus) > MOST_BARS_A_LINE
+    wide = _speedup_axis(found)
+    best = {s.label: max(t.ratio for t in found if t.label == s.label) for s in found}
+    data = [_speedup_datum(s, styles, named=len(gpus) > 1, silent=crowd and s.ratio < best[s.label]) for s in found]
+    x = alt.X(**_log("ratio", wide, "How many times as fast as the best CPU (logarithmic)", grid=True))
+    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=330, ticks=False, domain=False, labelPadding=8))
+    base = alt.Chart(_data(data)).encode(y=y)
+    if not crowd:
+        base = base.encode(yOffset=alt.YOffset("who:N", sort=[gpu.label for gpu in gpus]))
+    ink = theme.LIGHT["ink"]
+    one = alt.Chart(_data([{"ratio": 1.0}])).mark_rule(color=theme.LIGHT["axis"], strokeWidth=1.5).encode(x="ratio:Q")
+    whiskers = base.transform_filter("datum.low != null").mark_rule(color=ink, strokeWidth=1.3)
+    whiskers = whiskers.encode(x="low:Q", x2="high:Q")
+    if crowd:
+        stems = base.mark_rule(color=theme.LIGHT["grid"], strokeWidth=2).encode(x=x, x2="one:Q")
+        points = base.mark_point(size=52, filled=True, opacity=1).encode(x=x, shape=SHAPE, color=COLOR, description=ABOUT)
+        marks = [stems, one, whiskers, points]
+    else:
+        marks = [base.mark_bar(opacity=0.85).encode(x=x, x2="one:Q", color=COLOR, description=ABOUT), one, whiskers]
+    right = base.transform_filter("datum.ratio >= 1").mark_text(align="left", dx=9, fontSize=11, color=ink)
+    left = base.transform_filter("datum.ratio < 1").mark_text(align="right", dx=-9, fontSize=11, color=ink)
+    words = [mark.encode(x="end:Q", text="words:N") for mark in (right, left)]
+    step = 26 if crowd or len(gpus) == 1 else 40
+    return _finish(alt.layer(*marks, *words), "", 640, alt.Step(step, **{"for": "position"}))
+
+
+def _speedup_axis(found: Sequence[Speedup]) -> LogAxis:
+    """Return the axis over all ratios and intervals, with room for the words at the ends."""
+    ends = [x for s in found for x in (s.ratio, s.low, s.high) if x] + [1.0]
+    axis = log_axis(ends, "x", margin=1.15)
+    room = (axis.high / axis.low) ** 0.28
+    return LogAxis(axis.low / (room if min(ends) < 0.8 else 1.0), axis.high * room, axis.ticks, axis.labels)
+
+
+def _speedup_datum(s: Speedup, styles: Styles, *, named: bool, silent: bool) -> dict[str, Any]:
+    words = change(s.ratio, "s")
+    spread = interval(s.ratio, s.low, s.high, "s")
+    gpu, cpu = (f"{r.machine} {how(r)}: {value(r)}" for r in (s.gpu, s.cpu))
+    return {
+        "line": s.label,
+        "who": s.contender.label,
+        "ratio": s.ratio,
+        "one": 1.0,
+        "low": s.low,
+        "high": s.high,
+        "end": (s.high or s.ratio) if s.ratio >= 1 else (s.low or s.ratio),
+        "words": "" if silent else f"{words}, {s.contender.label}" if named else words,
+        "about": f"{s.label}: {s.contender.label} {words}" + (f" ({spread})" if spread else "") + f". GPU {gpu}. CPU {cpu}",
+        **styles.of(s.contender),
+    }
+
+
+# ---------------------------------------------------------------- curves
+
+
+def sweep_chart(sweep: Sweep, styles: Styles) -> alt.LayerChart:
+    """A line a contender over size; a ring marks the size from which a GPU wins."""
+    unit = {"size": "n", "FLOP": "FLOP", "B": "bytes"}[sweep.x_kind]
+    x_title = {"size": "Size", "FLOP": "Work of one call", "B": "Footprint"}[sweep.x_kind]
+    ys = [y for p in sweep.points for y in (p.row.value, p.row.ci_low, p.row.ci_high) if y]
+    y_axis = log_axis(ys, sweep.unit, margin=1.4, most=6)
+    x_axis = log_axis([p.x for p in sweep.points], unit, margin=1.12)
+    data = [_point_datum(p, styles, unit) for p in sweep.points]
+    base = alt.Chart(_data(data)).encode(x=alt.X(**_log("x", x_axis, x_title, grid=False)))
+    y = alt.Y(**_log("y", y_axis, METRIC_TITLES.get(sweep.metric, sweep.metric)))
+    lines = base.mark_line(strokeWidth=1.8).encode(y=y, color=COLOR, strokeDash=DASH, detail="who:N")
+    spread = base.transform_filter("datum.low != null").mark_rule(strokeWidth=1.2)
+    whiskers = spread.encode(y=alt.Y("low:Q"), y2="high:Q", color=COLOR)
+    points = base.mark_point(size=38, strokeWidth=1.5, opacity=1)
+    marks = points.encode(y=y, shape=SHAPE, stroke=alt.Stroke(**_raw("color")), fill=INSIDE, description=ABOUT)
+    layers = [lines, whiskers, marks, *_rings(sweep, styles)]
+    return _finish(alt.layer(*layers), sweep.family.label, *PANEL)
+
+
+def _point_datum(p: Point, styles: Styles, unit: str) -> dict[str, Any]:
+    at = binary_bytes(p.x) if unit == "bytes" else p.row.size
+    return {
+        "x": p.x,
+        "y": p.row.value,
+        "low": p.row.ci_low,
+        "high": p.row.ci_high,
+        "who": p.contender.label,
+        "about": f"{p.contender.label}, {p.row.workload} {p.row.dtype} {at}: {value(p.row)}, {how(p.row)}",
+        **styles.of(p.contender),
+    }
+
+
+def _rings(sweep: Sweep, styles: Styles) -> list[alt.Chart]:
+    places = {(p.contender, p.row.size): p for p in sweep.points}
+    won = [(c, places.get((c.contender, c.row.size))) for c in sweep.crossovers if c.row]
+    data = [_ring_datum(c, p, styles) for c, p in won if p]
+    if not data:
+        return []
+    base = alt.Chart(_data(data)).encode(x="x:Q", y="y:Q")
+    ring = base.mark_point(shape="circle", size=190, strokeWidth=2, filled=False, opacity=1)
+    rings = [ring.encode(stroke=alt.Stroke(**_raw("color")), description=ABOUT)]
+    if len(data) == 1:
+        rings.append(base.mark_text(align="left", dx=12, dy=14, fontSize=11, color=theme.LIGHT["ink"]).encode(text="text:N"))
+    return rings
+
+
+def _ring_datum(c: Crossover, p: Point, styles: Styles) -> dict[str, Any]:
+    about = f"{c.contender.label} {c.text}"
+    return {"x": p.x, "y": p.row.value, "text": f"GPU {c.text}", "about": about, **styles.of(c.contender)}
+
+
+# ---------------------------------------------------------------- roofline
+
+
+def roof_chart(roof: Roof) -> alt.LayerChart:
+    """Measured ceilings solid, datasheet ceilings dotted, rows as points by kind of work."""
+    x_axis, y_axis = _roof_axes(roof)
+    x = alt.X(**_log("x", x_axis, "Arithmetic intensity in FLOP per byte", grid=False))
+    y = alt.Y(**_log("y", y_axis, "Arithmetic rate"))
+    solid = alt.StrokeDash("measured:N", legend=None, scale=alt.Scale(domain=[True, False], range=[[1, 0], [2, 3]]))
+    lines = alt.Chart(_data(_roof_lines(roof, x_axis, y_axis))).mark_line(strokeWidth=1.6, color=theme.LIGHT["muted"])
+    points = alt.Chart(_data([_roof_datum(p) for p in roof.points]))
+    marks = points.mark_point(size=42, strokeWidth=1.4, opacity=1, filled=False)
+    stroke = alt.Stroke(**_raw("color"))
+    texts = alt.Chart(_data(_roof_labels(roof, x_axis, y_axis)))
+    look = {"baseline": "middle", "fontSize": 10.5, "color": theme.LIGHT["ink"]}
+    named = [texts.transform_filter(f"datum.side == '{side}'").mark_text(align=side, **look) for side in ("left", "right")]
+    layers = [
+        lines.encode(x=x, y=y, detail="line:N", order="x:Q", description=ABOUT, strokeDash=solid),
+        marks.encode(x=x, y=y, shape=SHAPE, stroke=stroke, description=ABOUT),
+        *(text.encode(x="x:Q", y="y:Q", text="text:N") for text in named),
+    ]
+    return _finish(alt.layer(*layers), f"{roof.contender.label} {roof.contender.name}".strip(), *PANEL)
+
+
+ROOM = 0.24  # the share of the width that is kept free for the names of the ceilings
+
+
+def _roof_axes(roof: Roof) -> tuple[LogAxis, LogAxis]:
+    top, best = max(c.value for c in roof.peaks), max(c.value for c in roof.bandwidths)
+    slowest = min(c.value for c in roof.bandwidths)
+    xs = [p.x for p in roof.points] + [0.05, top / slowest * 4]
+    ys = [p.row.value for p in roof.points if p.row.value] + [top * 1.3, min(xs) * best]
+    x_axis, y_axis = log_axis(xs, "FLOP/B", margin=1.1), log_axis(ys, "FLOP/s", margin=1.3, most=6)
+    right = x_axis.high * (x_axis.high / x_axis.low) ** (ROOM / (1 - ROOM))
+    return LogAxis(x_axis.low, right, x_axis.ticks, x_axis.labels), y_axis
+
+
+def roof_styles(roofs: Sequence[Roof]) -> dict[str, tuple[str, str]]:
+    """Return colour and shape of each kind of work, by suite, in the order of ROOF_SUITES."""
+    suites = dict.fromkeys(p.row.suite for roof in roofs for p in roof.points)
+    return {suite: _suite_style(suite) for suite in suites}
+
+
+ROOF_SUITES = ("matmul", "memory", "model")
+
+
+def _suite_style(suite: str) -> tuple[str, str]:
+    place = ROOF_SUITES.index(suite) if suite in ROOF_SUITES else len(ROOF_SUITES)
+    return theme.SERIES[place], SHAPES[place]
+
+
+def _roof_lines(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
+    """Each slope up to the highest peak, and each peak from where the steepest slope reaches it."""
+    top, best = max(c.value for c in roof.peaks), max(c.value for c in roof.bandwidths)
+    data: Data = []
+    for c in roof.ceilings:
+        slope = c.unit == "B/s"
+        ends = (max(x_axis.low, y_axis.low / c.value), top / c.value) if slope else (c.value / best, _line_end(x_axis))
+        shared = {"line": f"{c.label} {c.measured}", "measured": c.measured, "about": ceiling_words(c)}
+        data += [{"x": x, "y": x * c.value if slope else c.value, **shared} for x in ends]
+    return data
+
+
+def _line_end(x_axis: LogAxis) -> float:
+    return x_axis.high / (x_axis.high / x_axis.low) ** ROOM
+
+
+def ceiling_words(c: Ceiling) -> str:
+    """Return a ceiling in words: "measured float32 1.28 TFLOP/s"."""
+    return f"{'measured' if c.measured else 'datasheet'} {c.label} {show(c.value, c.unit)}"
+
+
+def _roof_labels(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
+    """Return the name of each peak right of its line, and of each slope left of its middle.
+
+    Names that would overlap are pushed up; the order stays that of the lines.
+    """
+    gap = (y_axis.high / y_axis.low) ** (13 / PANEL[1])
+    data: Data = []
+    lowest = 0.0
+    for c in sorted(roof.peaks, key=lambda c: c.value):
+        y = max(c.value, lowest)
+        lowest = y * gap
+        text = f"{c.label} {show(c.value, c.unit)}" + ("" if c.measured else " (datasheet)")
+        data.append({"x": _line_end(x_axis) * 1.08, "y": y, "text": text, "side": "left"})
+    top = max(c.value for c in roof.peaks)
+    for i, c in enumerate(roof.bandwidths):
+        low = max(x_axis.low, y_axis.low / c.value)
+        x = low * (top / c.value / low) ** (0.62 + 0.12 * i)
+        text = f"{c.label} {show(c.value, c.unit)}" + ("" if c.measured else " (datasheet)")
+        data.append({"x": x / 1.25, "y": x * c.value, "text": text, "side": "right"})
+    return data
+
+
+def _roof_datum(p: Point) -> dict[str, Any]:
+    color, shape = _suite_style(p.row.suite)
+    at = f"{p.x:.3g} FLOP/B"
+    about = f"{p.row.workload} {p.row.dtype} {p.row.size}: {value(p.row)} at {at}, {how(p.row)}"
+    return {"x": p.x, "y": p.row.value, "color": color, "shape": shape, "about": about}
+
+
+# ---------------------------------------------------------------- models
+
+
+def model_chart(rates: Sequence[Rate], title: str, styles: Styles) -> alt.LayerChart:
+    """Throughput of one model as bars from zero, each with its value in words, or why there is none."""
+    several = len({(r.family.dtype, r.family.precision) for r in rates}) > 1
+    data = [_rate_datum(r, styles, several=several) for r in sorted(rates, key=lambda r: -(_shown(r) or 0.0))]
+    most = max(_shown(r) or 0.0 for r in rates)
+    x = alt.X("value:Q", scale=alt.Scale(domain=[0, most * 1.35], nice=False), axis=None)
+    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False, labelPadding=6))
+    base = alt.Chart(_data(data)).encode(y=y)
+    bars = base.mark_bar(height=11).encode(x=x, x2="zero:Q", color=COLOR, opacity=STRENGTH, description=ABOUT)
+    whiskers = base.transform_filter("datum.low != null").mark_rule(color=theme.LIGHT["ink"])
+    words = base.mark_text(align="left", dx=6, fontSize=11, color=theme.LIGHT["ink"])
+    layers = [bars, whiskers.encode(x="low:Q", x2="high:Q"), words.encode(x="end:Q", text="words:N", description=ABOUT)]
+    return _finish(alt.layer(*layers), title, 330, alt.Step(18))
+
+
+def _shown(r: Rate) -> float | None:
+    return r.row.value if has_value(r.row) else None
+
+
+def _rate_datum(r: Rate, styles: Styles, *, several: bool) -> dict[str, Any]:
+    row = r.row
+    precision = row.dtype if row.precision == "ieee" else f"{row.dtype} {row.precision}"
+    known = _shown(r) is not None
+    found = value(row) if known else f"{row.status}: {row.reason or row.reason_code}"
+    return {
+        "line": f"{r.contender.label} {precision}" if several else r.contender.label,
+        "value": row.value if known else 0.0,
+        "zero": 0.0,
+        "low": row.ci_low if known else None,
+        "high": row.ci_high if known else None,
+        "end": (row.ci_high or row.value) if known else 0.0,
+        "words": show(row.value, row.unit) if known else f"no value: {row.status}",
+        "about": f"{row.workload} {row.size} {precision}, {r.contender.label}: {found}, {how(row)}",
+        **styles.of(r.contender),
+    }
+
+
+# ---------------------------------------------------------------- heat map
+
+HEAT_STEPS = ((0.75, "at least 3/4 of the best"), (0.25, "at least 1/4"), (0.05, "at least 1/20"), (0.005, "at least 1/200"), (0.0, "less"))
+HATCHED = "url(#hatch)"  # svg.py defines the pattern
+
+
+def heat_chart(cells: Sequence[Cell]) -> alt.LayerChart:
+    """Workload x device: the value in words on its share of the best; hatched where there is no value."""
+    columns = list(dict.fromkeys(c.column.label for c in cells))
+    data = [_heat_datum(c) for c in cells]
+    slanted = max(len(c) for c in columns) > 14
+    x = alt.X("column:N", sort=columns, title=None, axis=alt.Axis(
+        orient="top", labelAngle=-30 if slanted else 0, labelLimit=200, ticks=False, domain=False, labelPadding=6
+    ))
+    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=330, ticks=False, domain=False, labelPadding=8))
+    base = alt.Chart(_data(data)).encode(x=x, y=y)
+    rects = base.mark_rect(stroke=theme.LIGHT["surface"], strokeWidth=2).encode(
+        fill=alt.Fill(**_raw("fill")), description=ABOUT
+    )
+    words = base.mark_text(fontSize=10.5).encode(text="words:N", color=alt.Color(**_raw("ink")), description=ABOUT)
+    return _finish(alt.layer(rects, words), "", alt.Step(92), alt.Step(25))
+
+
+def _heat_datum(c: Cell) -> dict[str, Any]:
+    shared = {"line": c.line, "column": c.column.label}
+    place = f"{c.line}, {c.column.label}"
+    if c.share is None or c.row is None:
+        reason = f": {c.row.reason or c.row.reason_code}" if c.row else ""
+        return shared | {"fill": HATCHED, "ink": theme.LIGHT["ink"], "words": c.word, "about": f"{place}: {c.word}{reason}"}
+    step = next(i for i, (least, _) in enumerate(HEAT_STEPS) if c.share >= least)
+    ink = theme.LIGHT["heat_paper" if step <= 1 else "heat_ink"]
+    about = f"{place}: {value(c.row)}, {how(c.row)}; {c.share:.3g} of the best in this line"
+    return shared | {"fill": theme.HEAT[4 - step], "ink": ink, "words": show(c.row.value, c.row.unit), "about": about}

@@ -1,0 +1,332 @@
+"""The figures of a report as data: what each shows, with the Rows that prove it.
+
+A figure that has nothing to show is empty, and the page says so in a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench_core.model import Row
+from bench_core.report.records import has_value, size_number
+from bench_core.report.study import Contender, Family, Study
+
+SMALLEST_SWEEP = 3  # sizes that make a curve
+MODEL_RATES = ("token_rate", "sample_rate")
+
+
+@dataclass(frozen=True, slots=True)
+class Speedup:
+    """How many times as fast as the best CPU row a GPU does one case, with the interval of that ratio.
+
+    The interval is the widest that the two rows' own intervals allow; None where a row has none.
+    """
+
+    family: Family
+    contender: Contender
+    gpu: Row
+    cpu: Row
+    ratio: float
+    low: float | None
+    high: float | None
+
+    @property
+    def label(self) -> str:
+        return f"{self.family.label} · {self.gpu.size}"
+
+
+def speedup(family: Family, contender: Contender, gpu: Row, cpu: Row) -> Speedup | None:
+    """Return the ratio of two rows of time, None unless both are positive."""
+    if not gpu.value or not cpu.value:
+        return None
+    low = cpu.ci_low / gpu.ci_high if cpu.ci_low and gpu.ci_high else None
+    high = cpu.ci_high / gpu.ci_low if cpu.ci_high and gpu.ci_low else None
+    return Speedup(family, contender, gpu, cpu, cpu.value / gpu.value, low, high)
+
+
+def speedups(study: Study) -> list[Speedup]:
+    """Return the speed-ups of every GPU over the best CPU of all runs, each family at one size.
+
+    That size is the largest that a CPU and the most GPUs have in common.
+    """
+    found = []
+    for family in study.families:
+        found += max((_at_size(study, family, c) for c in study.cases(family).values()), key=_count_then_last)
+    return found
+
+
+def _count_then_last(found: Sequence[Speedup]) -> tuple[int, float]:
+    return len(found), max((s.gpu.flops or s.gpu.bytes or 0.0 for s in found), default=0.0)
+
+
+def _at_size(study: Study, family: Family, case_id: str) -> list[Speedup]:
+    cpu = study.best_of(study.cpus, case_id)
+    pairs = [(c, study.best(c, case_id)) for c in study.gpus]
+    found = [speedup(family, c, gpu, cpu) for c, gpu in pairs if gpu and cpu]
+    return [s for s in found if s]
+
+
+@dataclass(frozen=True, slots=True)
+class Crossover:
+    """From which size a GPU beats the best CPU of its own machine, at that size and every larger one.
+
+    row: the GPU's row at that size, None where it never wins. first: whether that is the smallest size
+    measured, so that the true crossover lies below. sizes: how many were compared.
+    """
+
+    family: Family
+    contender: Contender
+    row: Row | None
+    first: bool
+    sizes: int
+
+    @property
+    def text(self) -> str:
+        if self.row is None:
+            return "never wins at the sizes measured"
+        return "wins at every size measured" if self.first else f"wins from {self.row.size}"
+
+
+def crossovers(study: Study, family: Family) -> list[Crossover]:
+    """Return the crossover of every GPU that shares at least two sizes with a CPU of its machine."""
+    found = []
+    for contender in study.gpus:
+        rivals = [c for c in study.cpus if c.machine == contender.machine]
+        pairs = [(study.best(contender, case), study.best_of(rivals, case)) for case in study.cases(family).values()]
+        both = [(gpu, cpu) for gpu, cpu in pairs if gpu and cpu and gpu.value and cpu.value]
+        if len(both) < 2:
+            continue
+        losses = [i for i, (gpu, cpu) in enumerate(both) if (gpu.value or 0.0) >= (cpu.value or 0.0)]
+        start = losses[-1] + 1 if losses else 0
+        row = both[start][0] if start < len(both) else None
+        found.append(Crossover(family, contender, row, start == 0, len(both)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One row at its place on the horizontal axis."""
+
+    contender: Contender
+    x: float
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One family over its sizes: `metric` against size, a line a contender, best row each.
+
+    x_kind: what the horizontal axis holds ("size", "FLOP" or "B").
+    """
+
+    family: Family
+    metric: str
+    unit: str
+    x_kind: str
+    points: tuple[Point, ...]
+    crossovers: tuple[Crossover, ...] = ()
+
+
+def sweeps(study: Study) -> list[Sweep]:
+    """Return every family outside the memory suite that was measured at three sizes or more."""
+    families = [f for f in study.families if f.suite != "memory"]
+    found = [_sweep(study, f, study.rate_of(f), _x_kind(study, f)) for f in families]
+    return [s for s in found if s]
+
+
+def ladders(study: Study) -> list[Sweep]:
+    """Return the memory families as bandwidth against bytes moved a call.
+
+    For a kernel that passes each array once, the bytes that STREAM counts are its footprint.
+    """
+    families = [f for f in study.families if f.suite == "memory"]
+    found = [_sweep(study, f, "bandwidth", "B") for f in families]
+    return [s for s in found if s]
+
+
+def _sweep(study: Study, family: Family, metric: str, x_kind: str) -> Sweep | None:
+    points = []
+    for contender in study.contenders:
+        for case_id in study.cases(family).values():
+            row = study.best(contender, case_id, metric)
+            x = _x(row, x_kind) if row else None
+            if row and x:
+                points.append(Point(contender, x, row))
+    if len({p.x for p in points}) < SMALLEST_SWEEP:
+        return None
+    crossed = () if family.suite == "memory" else tuple(crossovers(study, family))
+    return Sweep(family, metric, points[0].row.unit, x_kind, tuple(points), crossed)
+
+
+def _x_kind(study: Study, family: Family) -> str:
+    if all(size_number(size) for size in study.cases(family)):
+        return "size"
+    rows = [study.best(c, case) for c in study.contenders for case in study.cases(family).values()]
+    return "FLOP" if all(row.flops for row in rows if row) else "B"
+
+
+def _x(row: Row, kind: str) -> float | None:
+    return {"size": size_number(row.size), "FLOP": row.flops, "B": row.bytes}[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The throughput of one model on one contender, or the row that says why there is none."""
+
+    family: Family
+    contender: Contender
+    row: Row
+
+
+def model_rates(study: Study) -> list[Rate]:
+    """Return samples or tokens a second of every model, at the largest size that most contenders finished.
+
+    A contender that tried and has no value there is in the list with its reason.
+    """
+    found: list[Rate] = []
+    for family in study.families:
+        metric = study.rate_of(family)
+        if metric not in MODEL_RATES:
+            continue
+        cases = study.cases(family).values()
+        _, _, case_id = max((len(study.holders(case, metric)), i, case) for i, case in enumerate(cases))
+        for contender in study.contenders:
+            row = study.best(contender, case_id, metric) or study.failure(contender, case_id)
+            found += [Rate(family, contender, row)] if row else []
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the heat map: a contender, or one of its backends where there are few contenders."""
+
+    contender: Contender
+    backend: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.contender.label} {self.backend}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One case in one column. share: of the best value in its line, 1.0 for the best; None without a value.
+
+    row: the best row, or the one that says why there is none; None where the case was not planned.
+    """
+
+    line: str
+    column: Column
+    row: Row | None
+    share: float | None
+
+    @property
+    def word(self) -> str:
+        """What stands in place of a value."""
+        return "not planned" if self.row is None else str(self.row.status)
+
+
+def heat(study: Study) -> list[Cell]:
+    """Return workload x device: every family at the largest size that any contender could do."""
+    columns = _columns(study)
+    cells: list[Cell] = []
+    for family in study.families:
+        metric = study.rate_of(family)
+        for size, case_id in reversed(study.cases(family).items()):
+            rows = {column: _in_column(study, column, case_id, metric) for column in columns}
+            values = [row.value for row in rows.values() if row and has_value(row) and row.value]
+            if values:
+                best = min(values) if metric == "time" else max(values)
+                label = f"{family.label} · {size}"
+                cells += [Cell(label, column, row, _share(row, best)) for column, row in rows.items()]
+                break
+    return cells
+
+
+def _share(row: Row | None, best: float) -> float | None:
+    if row is None or not has_value(row) or not row.value:
+        return None
+    return best / row.value if row.better == "lower" else row.value / best
+
+
+def _columns(study: Study) -> list[Column]:
+    if len(study.contenders) > 2:
+        return [Column(contender) for contender in study.contenders]
+    backends = dict.fromkeys((study.contender(row), row.backend) for row in study.rows if has_value(row))
+    return [Column(c, backend) for c in study.contenders for who, backend in backends if who == c]
+
+
+def _in_column(study: Study, column: Column, case_id: str, metric: str) -> Row | None:
+    if not column.backend:
+        return study.best(column.contender, case_id, metric) or study.failure(column.contender, case_id)
+    return study.of_backend(column.contender, column.backend, case_id, metric)
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """A limit of a device: arithmetic in FLOP/s or memory in B/s, measured in these runs or from a datasheet."""
+
+    label: str
+    unit: str
+    value: float
+    measured: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Roof:
+    """The roofline of one device: its ceilings, and its rows at FLOP/B and FLOP/s."""
+
+    contender: Contender
+    ceilings: tuple[Ceiling, ...]
+    points: tuple[Point, ...]
+
+    @property
+    def bandwidths(self) -> list[Ceiling]:
+        return [c for c in self.ceilings if c.unit == "B/s"]
+
+    @property
+    def peaks(self) -> list[Ceiling]:
+        return [c for c in self.ceilings if c.unit == "FLOP/s"]
+
+
+def roofs(study: Study) -> list[Roof]:
+    """Return the roofline of every contender whose arithmetic and memory were both measured."""
+    found = []
+    for contender in study.contenders:
+        ceilings = (*_peaks(study, contender), *_bandwidths(study, contender))
+        if len({c.unit for c in ceilings if c.measured}) == 2:
+            found.append(Roof(contender, ceilings, _roof_points(study, contender)))
+    return found
+
+
+def _peaks(study: Study, contender: Contender) -> list[Ceiling]:
+    """The best matrix product of each dtype and precision."""
+    best: dict[str, Row] = {}
+    for family in study.families:
+        name = family.dtype if family.precision == "ieee" else f"{family.dtype} {family.precision}"
+        for case_id in study.cases(family).values() if family.suite == "matmul" else ():
+            row = study.best(contender, case_id, "flop_rate")
+            if row and (name not in best or (row.value or 0.0) > (best[name].value or 0.0)):
+                best[name] = row
+    return [_ceiling(name, row) for name, row in best.items()]
+
+
+def _bandwidths(study: Study, contender: Contender) -> list[Ceiling]:
+    """The best of the memory kernels at the largest footprint, which no cache holds."""
+    cases = [case for f in study.families if f.suite == "memory" for case in study.cases(f).values()]
+    rows = [row for case in cases if (row := study.best(contender, case, "bandwidth"))]
+    largest = max((row.bytes or 0.0 for row in rows), default=0.0)
+    best = max((r for r in rows if (r.bytes or 0.0) >= largest / 2), key=lambda r: r.value or 0.0, default=None)
+    return [_ceiling(best.workload, best)] if best else []
+
+
+def _ceiling(name: str, row: Row) -> Ceiling:
+    return Ceiling(name, row.unit, row.value or 0.0, True, f"{row.workload} {row.size} {row.backend}")
+
+
+def _roof_points(study: Study, contender: Contender) -> tuple[Point, ...]:
+    cases = [case for family in study.families for case in study.cases(family).values()]
+    rows = [row for case in cases if (row := study.best(contender, case, "flop_rate"))]
+    return tuple(Point(contender, row.flops / row.bytes, row) for row in rows if row.flops and row.bytes)

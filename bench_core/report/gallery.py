@@ -1,0 +1,264 @@
+"""The six charts by name: heading, explanation in words, legend, panels, and the same as a table of numbers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bench_core.compare.comparison import change, interval
+from bench_core.model import Row
+from bench_core.report import charts, figures, svg, theme
+from bench_core.report.charts import HEAT_STEPS, Styles, how
+from bench_core.report.figures import Rate, Sweep
+from bench_core.report.records import has_value
+from bench_core.report.study import Contender, Study
+from bench_core.report.svg import Drawing, Swatch
+from bench_core.units import show
+
+MOST_PANELS = 16
+MOST_BARS = 160
+MOST_NUMBERS = 400  # lines of the table under a chart
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One chart with everything said about it. Without drawings `about` says why there is nothing to draw.
+
+    headers, numbers: the same figure as a table; note: what was left out of the drawing.
+    """
+
+    name: str
+    heading: str
+    about: str
+    legend: tuple[Swatch, ...] = ()
+    drawings: tuple[Drawing, ...] = ()
+    headers: tuple[str, ...] = ()
+    numbers: tuple[tuple[str, ...], ...] = ()
+    note: str = ""
+    wide: bool = False
+
+
+def gallery(study: Study, name: str) -> Figure:
+    """Return a figure by its name, one of FIGURES."""
+    return FIGURES[name](study)
+
+
+def _legend(study: Study) -> tuple[Swatch, ...]:
+    """Return a line with its mark for every contender."""
+    styles = Styles(study.contenders)
+    entries = []
+    for contender in study.contenders:
+        style = styles.of(contender)
+        words = f"{contender.label}: {contender.name}" if contender.name else contender.label
+        line = "solid" if contender.is_gpu else "dashed"
+        entries.append(Swatch(words, style["color"], style["shape"], not contender.is_gpu, line))
+    return tuple(entries)
+
+
+def _color_legend(study: Study, contenders: Sequence[Contender], shape: str = "") -> tuple[Swatch, ...]:
+    """Return an entry a colour: a machine, or a device where there is only one machine."""
+    styles = Styles(study.contenders)
+    several = len(study.machines) > 1
+    entries: dict[str, Swatch] = {}
+    for contender in contenders:
+        style = styles.of(contender)
+        names = dict.fromkeys(c.name for c in contenders if c.machine == contender.machine and c.name)
+        name = ", ".join(names) if several else contender.name
+        words = ": ".join(filter(None, (contender.machine if several else contender.label, name)))
+        entries.setdefault(words, Swatch(words, style["color"], style["shape"] if shape else "", line="" if shape else "patch"))
+    return tuple(entries.values())
+
+
+def _left_out(shown: int, of: int, what: str) -> str:
+    return f"{shown} of {of} {what} are drawn; the full table holds all of them." if shown < of else ""
+
+
+def speedup_figure(study: Study) -> Figure:
+    """GPU against best CPU."""
+    name, heading = "speedup", "Speed-up of the GPU over the best CPU"
+    if not study.gpus:
+        return Figure(name, heading, "No GPU was measured in these runs, so there is nothing to set against the CPU.")
+    found = figures.speedups(study)
+    if not found:
+        return Figure(name, heading, "No piece of work was measured on both a CPU and a GPU in these runs.")
+    about = (
+        "Each bar runs from 1x to the number of times by which a GPU is faster than the fastest CPU row of all these "
+        "runs at the same work, on the wall clock and with the data in place. Each kind of work is shown at the largest "
+        "size that both finished. The line across the end of a bar is the interval of the ratio, the widest that "
+        "both rows' own intervals allow; it describes single processes and claims no significance."
+    )
+    headers = ("Work", "GPU", "Result", "Interval", "GPU time", "by", "Best CPU", "CPU time", "by")
+    numbers = tuple(
+        (s.label, s.contender.label, change(s.ratio, "s"), interval(s.ratio, s.low, s.high, "s") or "none")
+        + (show(s.gpu.value, "s"), how(s.gpu), s.cpu.machine, show(s.cpu.value, "s"), how(s.cpu))
+        for s in found
+    )
+    chart = charts.speedup_chart(found[:MOST_BARS], Styles(study.contenders))
+    drawing = svg.draw(chart.to_dict(), name, heading, about)
+    crowd = len(study.gpus) > charts.MOST_BARS_A_LINE
+    legend = _color_legend(study, study.gpus, "points" if crowd else "")
+    note = _left_out(min(len(found), MOST_BARS), len(found), "speed-ups")
+    return Figure(name, heading, about, legend, (drawing,), headers, numbers[:MOST_NUMBERS], note, wide=True)
+
+
+def _sweep_numbers(found: Sequence[Sweep]) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (s.family.label, p.contender.label, p.row.size, charts.value(p.row), how(p.row)) for s in found for p in s.points
+    )[:MOST_NUMBERS]
+
+
+def _sweep_drawings(study: Study, found: Sequence[Sweep], name: str) -> tuple[Drawing, ...]:
+    styles = Styles(study.contenders)
+    return tuple(
+        svg.draw(charts.sweep_chart(s, styles).to_dict(), f"{name}{i}", s.family.label, _sweep_words(s))
+        for i, s in enumerate(found[:MOST_PANELS])
+    )
+
+
+def _sweep_words(sweep: Sweep) -> str:
+    won = "; ".join(f"{c.contender.label} {c.text}" for c in sweep.crossovers)
+    return f"{charts.METRIC_TITLES.get(sweep.metric, sweep.metric)} over size. {won}".strip()
+
+
+def scaling_figure(study: Study) -> Figure:
+    """Rates over size."""
+    name, heading = "scaling", "Scaling with size, and where the GPU starts to win"
+    found = figures.sweeps(study)
+    if not found:
+        return Figure(name, heading, "No kind of work was measured at three sizes or more in these runs.")
+    about = "The best row of each device at each size, both axes logarithmic."
+    if study.gpus:
+        about += (
+            " A ring marks the size from which a GPU beats the best CPU of its own machine,"
+            " at that size and at every larger one measured."
+        )
+    headers = ("Work", "Device", "Size", "Value (interval)", "by")
+    note = _left_out(min(len(found), MOST_PANELS), len(found), "sweeps")
+    drawings = _sweep_drawings(study, found, name)
+    return Figure(name, heading, about, _legend(study), drawings, headers, _sweep_numbers(found), note)
+
+
+def ladder_figure(study: Study) -> Figure:
+    """Bandwidth over footprint."""
+    name, heading = "ladder", "Memory ladder"
+    found = figures.ladders(study)
+    if not found:
+        return Figure(name, heading, "Memory was not measured at three footprints or more in these runs.")
+    about = (
+        "Bandwidth against the memory that one call touches, both axes logarithmic. Every step down is a cache that "
+        "the data no longer fits into; the right end is main memory. Bytes are counted as STREAM counts them: every "
+        "array once a read and once a write."
+    )
+    headers = ("Work", "Device", "Size", "Value (interval)", "by")
+    note = _left_out(min(len(found), MOST_PANELS), len(found), "ladders")
+    drawings = _sweep_drawings(study, found, name)
+    return Figure(name, heading, about, _legend(study), drawings, headers, _sweep_numbers(found), note)
+
+
+def roofline_figure(study: Study) -> Figure:
+    """Rates under the ceilings."""
+    name, heading = "roofline", "Roofline"
+    found = figures.roofs(study)
+    if not found:
+        about = "A roofline needs matrix products and memory bandwidth measured on one device; these runs do not have both."
+        return Figure(name, heading, about)
+    drawings = tuple(
+        svg.draw(charts.roof_chart(roof).to_dict(), f"{name}{i}", f"Roofline of {roof.contender.label}", _roof_words(roof))
+        for i, roof in enumerate(found[:MOST_PANELS])
+    )
+    about = (
+        "Arithmetic done a second against arithmetic done per byte moved. Solid lines are the ceilings measured in these "
+        "runs: the best matrix product of each dtype, and the best memory kernel at the largest footprint. Work to the "
+        "left of the bend is limited by memory, to the right by arithmetic. "
+    )
+    datasheet = any(not c.measured for roof in found for c in roof.ceilings)
+    about += "Dotted lines are datasheet figures." if datasheet else "No datasheet figure is known for these devices."
+    headers = ("Device", "Ceiling", "Kind", "Value", "From")
+    numbers = tuple(
+        (roof.contender.label, c.label, "measured" if c.measured else "datasheet", show(c.value, c.unit), c.source)
+        for roof in found
+        for c in roof.ceilings
+    )
+    legend = [Swatch(f"{suite} work", color, shape, hollow=True) for suite, (color, shape) in charts.roof_styles(found).items()]
+    legend.append(Swatch("measured ceiling", theme.LIGHT["muted"], "", line="solid"))
+    legend += [Swatch("datasheet ceiling", theme.LIGHT["muted"], "", line="dotted")] * datasheet
+    note = _left_out(min(len(found), MOST_PANELS), len(found), "rooflines")
+    return Figure(name, heading, about, tuple(legend), drawings, headers, numbers, note)
+
+
+def _roof_words(roof: figures.Roof) -> str:
+    return "; ".join(charts.ceiling_words(c) for c in roof.ceilings)
+
+
+def models_figure(study: Study) -> Figure:
+    """Throughput of models."""
+    name, heading = "models", "Model throughput"
+    found = figures.model_rates(study)
+    if not found:
+        return Figure(name, heading, "No model was measured in these runs.")
+    panels: dict[str, list[Rate]] = defaultdict(list)
+    for rate in found:
+        panels[_model_title(study, rate)].append(rate)
+    styles = Styles(study.contenders)
+    drawings = tuple(
+        svg.draw(charts.model_chart(rates, title, styles).to_dict(), f"{name}{i}", title, "Best first.")
+        for i, (title, rates) in enumerate(list(panels.items())[:MOST_PANELS])
+    )
+    about = (
+        "The best row of each device, at the largest size that most devices finished. Bars begin at zero, best first; "
+        "the line across the end of a bar is the interval of its value."
+    )
+    headers = ("Model", "Size", "Device", "Value (interval)", "by")
+    numbers = tuple((r.family.label, r.row.size, r.contender.label, _value_or_reason(r.row), how(r.row)) for r in found)
+    note = _left_out(len(drawings), len(panels), "models")
+    legend = _color_legend(study, study.contenders)
+    return Figure(name, heading, about, legend, drawings, headers, numbers[:MOST_NUMBERS], note)
+
+
+def _model_title(study: Study, rate: Rate) -> str:
+    """Everything that tells one model from another but its dtype and precision, which share a panel."""
+    family = replace(rate.family, dtype="", precision="ieee")
+    noun = charts.METRIC_TITLES[study.rate_of(rate.family)].lower()
+    return f"{' '.join(family.label.split())} · {rate.row.size} · {noun}"
+
+
+def _value_or_reason(row: Row) -> str:
+    return charts.value(row) if has_value(row) else f"{row.status}: {row.reason or row.reason_code}"
+
+
+def heatmap_figure(study: Study) -> Figure:
+    """Workload x machine."""
+    name, heading = "heatmap", "Every workload on every device"
+    found = figures.heat(study)
+    if not found:
+        return Figure(name, heading, "No case has a value in these runs.")
+    about = (
+        "Each line is one kind of work at the largest size that any device finished, best row of each device. "
+        "The darker a cell (on a dark page: the brighter), the nearer it is to the best in its line. "
+        "A hatched cell has no value, and says why."
+    )
+    lines = len(dict.fromkeys(c.line for c in found))
+    columns = len(found) // lines
+    shown = found[: MOST_BARS * columns]
+    drawing = svg.draw(charts.heat_chart(shown).to_dict(), name, heading, about)
+    legend = [Swatch(words, theme.HEAT[4 - i], line="patch") for i, (_, words) in enumerate(HEAT_STEPS)]
+    legend += [Swatch("no value", charts.HATCHED, line="patch")] * any(c.share is None for c in found)
+    missing = [c for c in found if c.share is None]
+    headers = ("Work", "Device", "Status", "Reason")
+    numbers = tuple(
+        (c.line, c.column.label, c.word, (c.row.reason or c.row.reason_code) if c.row else "not in the plan of that run")
+        for c in missing
+    )[:MOST_NUMBERS]
+    note = _left_out(len(shown) // columns, lines, "lines")
+    return Figure(name, heading, about, tuple(legend), (drawing,), headers, numbers, note, wide=True)
+
+
+FIGURES: Mapping[str, Callable[[Study], Figure]] = {
+    "speedup": speedup_figure,
+    "scaling": scaling_figure,
+    "roofline": roofline_figure,
+    "ladder": ladder_figure,
+    "models": models_figure,
+    "heatmap": heatmap_figure,
+}

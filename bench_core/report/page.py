@@ -1,0 +1,187 @@
+"""Everything -> one HTML file that needs nothing else.
+
+The template escapes whatever it is given; what it must not escape (charts that svg.py serialised, the
+packed table, this package's own style and script) is marked here, in one place. The content security
+policy allows that one style sheet and that one script by their hashes, and nothing from anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+import bench_core
+from bench_core import stats
+from bench_core.compare.comparison import change
+from bench_core.compare.reading import Reading
+from bench_core.errors import TableError
+from bench_core.model import Status
+from bench_core.report import figures, rowtable, svg, theme
+from bench_core.report.gallery import FIGURES, gallery
+from bench_core.report.sources import Source, environment, source
+from bench_core.report.study import Study, size_order
+
+HERE = Path(__file__).parent
+MOST_BYTES = 2_000_000
+MOST_CROSSOVERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A box at the top: a heading, one large line, and lines below it."""
+
+    heading: str
+    headline: str
+    lines: tuple[str, ...] = ()
+
+
+def render(readings: Sequence[Reading], title: str = "bench-core report") -> str:
+    """Return the report on any number of results as one HTML document of less than 2 MB.
+
+    Raises TableError if there is no row to report on.
+    """
+    sources = [source(reading) for reading in readings]
+    study = Study(row for s in sources for row in s.rows)
+    if not study.rows:
+        raise TableError(readings[0].path if readings else "report", "no rows in the files given")
+    shown = {name: gallery(study, name) for name in FIGURES}
+    rows = rowtable.in_order([row for s in sources for row in s.rows])
+    for count in _fewer(len(rows)):
+        text = _fill(title, sources, study, shown, rowtable.pack(rows[:count]), (count, len(rows)))
+        if len(text.encode()) < MOST_BYTES:
+            break
+    return text
+
+
+def _fewer(count: int) -> list[int]:
+    """Return how many rows to try until the page has room for them; the page says how many it holds."""
+    return [count, *(n for n in (20_000, 14_000, 10_000, 7_000, 5_000, 2_500, 1_000, 100) if n < count)]
+
+
+def _fill(
+    title: str, sources: Sequence[Source], study: Study, shown: dict[str, object], packed: str, held: tuple[int, int]
+) -> str:
+    style, script = _style(), (HERE / "table.js").read_text(encoding="utf-8")
+    facts = environment(sources)
+    return _template().render(
+        title=title,
+        version=bench_core.__version__,
+        style=Markup(style),  # noqa: S704 - this package's own file
+        script=Markup(script),  # noqa: S704 - this package's own file
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        sources=sources,
+        study=study,
+        cards=cards(study),
+        figures=list(shown.values()),
+        inline=lambda drawing: Markup(svg.inline(drawing)),  # noqa: S704 - serialised by ElementTree
+        swatch=lambda swatch: Markup(svg.swatch_markup(swatch)),  # noqa: S704 - serialised by ElementTree
+        facts_that_differ=[line for line in facts if line.differs],
+        facts_alike=[line for line in facts if not line.differs],
+        known=[s for s in sources if s.facts],
+        columns=rowtable.COLUMNS,
+        rows=Markup(packed),  # noqa: S704 - JSON without <, > and &
+        held=held,
+    )
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(HERE)
+    jinja = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return jinja.get_template("template.html.j2")
+
+
+def _style() -> str:
+    """Return the style sheet with the colours of the charts in it, so that both always agree."""
+    dark = f":root {{ {theme.variables(theme.DARK)} }}\n{theme.dark_rules('svg')}"
+    return (
+        f":root {{ {theme.variables(theme.LIGHT)} --font: {theme.FONT}; }}\n"
+        f"@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+        f"{(HERE / 'style.css').read_text(encoding='utf-8')}"
+    )
+
+
+def _hash(text: str) -> str:
+    """Return the hash of an inline element as a content security policy spells it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+# ---------------------------------------------------------------- cards
+
+
+def cards(study: Study) -> list[Card]:
+    """Return the summary: the machines, the best GPU against the best CPU, the crossover, what was measured."""
+    return [_machines_card(study), _speedup_card(study), _crossover_card(study), _counts_card(study)]
+
+
+def _machines_card(study: Study) -> Card:
+    lines = tuple(f"{c.label}: {c.name or 'name not recorded'}" for c in study.contenders)
+    machines = study.machines
+    headline = machines[0] if len(machines) == 1 else f"{len(machines)} machines"
+    return Card("What was measured on", headline or "no device with a value", (*lines, *study.silent))
+
+
+def _speedup_card(study: Study) -> Card:
+    heading = "Best GPU against best CPU"
+    if not study.gpus:
+        return Card(heading, "No GPU", ("No GPU measured in these runs.",))
+    best: dict[str, figures.Speedup] = {}
+    for s in figures.speedups(study):
+        best[s.label] = max(s, best.get(s.label, s), key=lambda s: s.ratio)
+    if not best:
+        return Card(heading, "Nothing in common", ("No work was measured on both a CPU and a GPU.",))
+    ranked = sorted(best.values(), key=lambda s: -s.ratio)
+    mean = stats.geometric_mean([s.ratio for s in ranked])
+    ends = [("Most", ranked[0]), ("Least", ranked[-1])][: len(ranked)]
+    lines = [f"Geometric mean over {len(ranked)} of {len(study.families)} kinds of work, each at its largest common size."]
+    lines += [f"{word}: {change(s.ratio, 's')} at {s.label}. {_pair(s)}" for word, s in ends]
+    return Card(heading, change(mean, "s"), tuple(lines))
+
+
+def _pair(s: figures.Speedup) -> str:
+    gpu, cpu = (f"{row.machine} {row.backend} {row.device}" for row in (s.gpu, s.cpu))
+    return f"{gpu} against {cpu}."
+
+
+def _crossover_card(study: Study) -> Card:
+    heading = "Where the GPU starts to win"
+    if not study.gpus:
+        return Card(heading, "No GPU", ("No GPU measured in these runs.",))
+    found = [c for sweep in figures.sweeps(study) for c in sweep.crossovers]
+    if not found:
+        return Card(heading, "Not known", ("No work was measured at several sizes on both a CPU and a GPU.",))
+    families: dict[str, list[figures.Crossover]] = {}
+    for c in found:
+        families.setdefault(c.family.label, []).append(c)
+    lines = [f"{label}: {_crossover_words(group)}." for label, group in families.items()]
+    wins = sorted({c.row.size for c in found if c.row and not c.first}, key=size_order)
+    sizes = f"from size {wins[0]}" + (f" to {wins[-1]}" if len(wins) > 1 else "") if wins else found[0].text
+    left = [f"{len(lines) - MOST_CROSSOVERS} more in the scaling charts."] * (len(lines) > MOST_CROSSOVERS)
+    return Card(heading, sizes.capitalize(), (*lines[:MOST_CROSSOVERS], *left))
+
+
+def _crossover_words(group: Sequence[figures.Crossover]) -> str:
+    """Return what the GPUs of one family do, those alike together: "wins from 256 (machine-b GPU, machine-c GPU)"."""
+    alike: dict[str, list[str]] = {}
+    for c in group:
+        alike.setdefault(c.text, []).append(c.contender.label)
+    return "; ".join(f"{text} ({', '.join(labels)})" for text, labels in alike.items())
+
+
+def _counts_card(study: Study) -> Card:
+    cases = {(r.machine, r.case_id, r.backend, r.implementation, r.device, r.threads): r.status for r in study.rows}
+    counts = Counter(cases.values())
+    ok = counts.pop(Status.OK, 0)
+    lines = [f"{count} {status}" for status, count in counts.most_common()]
+    flags = Counter(flag for row in study.rows for flag in set(row.flags.split(";")) if flag and row.metric == "time")
+    lines += [f"{count} values flagged {flag}" for flag, count in flags.most_common(4)]
+    return Card("What came out", f"{ok} of {len(cases)} cases have a value", tuple(lines))

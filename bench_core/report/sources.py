@@ -1,0 +1,121 @@
+"""What was read, in words: files, environments and where they differ, and how to measure the same again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench_core.compare.reading import Reading
+from bench_core.model import Fact, Facts, Row
+from bench_core.report.records import clean, cleaned
+
+PASSED_ON = ("preset", "backends", "budget", "timeout", "require", "seed")  # options that change what is measured
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One results.csv with what its sidecar knows, every text safe to show.
+
+    name: the last folders of its path, which tell runs apart without telling where they lie. facts: by
+    dotted name. options: how the run was asked for. notes: what is missing or does not fit.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    sha256: str = ""
+    facts: Facts = field(default_factory=dict)
+    options: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def machines(self) -> str:
+        return ", ".join(dict.fromkeys(row.machine for row in self.rows))
+
+    @property
+    def runs(self) -> str:
+        return ", ".join(dict.fromkeys(row.run_id for row in self.rows))
+
+    @property
+    def started(self) -> str:
+        return ", ".join(dict.fromkeys(row.started_at for row in self.rows))
+
+    @property
+    def commit(self) -> str:
+        """The commit measured, and whether the tree had changes on top of it."""
+        dirt = {True: " with uncommitted changes", False: "", None: ""}
+        commits = dict.fromkeys(f"{row.git_commit[:12]}{dirt[row.git_dirty]}" for row in self.rows if row.git_commit)
+        return ", ".join(commits) or "not recorded"
+
+    @property
+    def command(self) -> str:
+        """The commands that measure the same again, quoted: commit and options come from a file."""
+        shown = [f"--bench-{name} {shlex.quote(value)}" for name, value in self.options if name in PASSED_ON]
+        commits = sorted({row.git_commit for row in self.rows if row.git_commit})
+        checkout = [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
+        return "\n".join([*checkout, " ".join(["pytest --benchmark-only", *shown])])
+
+
+def source(reading: Reading) -> Source:
+    """Return what is shown of one reading."""
+    about = reading.sidecar.about
+    files = about.get("files")
+    results = files.get("results.csv") if isinstance(files, dict) else None
+    digest = results.get("sha256") if isinstance(results, dict) else None
+    facts = {clean(name): _cleaned(fact) for name, fact in reading.sidecar.facts.items()}
+    options = about.get("options")
+    pairs = options.items() if isinstance(options, dict) else ()
+    folders = Path(reading.path).parts
+    notes = (note.replace(reading.path.rpartition("/")[0] + "/", "") for note in reading.notes)
+    return Source(
+        name=clean("/".join(folders[-3:])),
+        rows=tuple(cleaned(reading.rows)),
+        sha256=clean(digest) if isinstance(digest, str) else "",
+        facts=facts,
+        options=tuple((clean(str(k)), _option(v)) for k, v in pairs if v not in (None, "", [], False)),
+        notes=tuple(clean(note) for note in notes),
+    )
+
+
+def _option(value: Any) -> str:
+    return clean(",".join(map(str, value)) if isinstance(value, list) else str(value))
+
+
+def _cleaned(fact: Fact) -> Fact:
+    return Fact(fact.value, clean(fact.source), clean(fact.reason))
+
+
+def fact_text(fact: Fact | None) -> str:
+    """Return a fact in words; a value that is not there says why."""
+    if fact is None:
+        return "not recorded"
+    if fact.value is None:
+        return f"unknown: {fact.reason}" if fact.reason else "unknown"
+    if isinstance(fact.value, bool):
+        return "yes" if fact.value else "no"
+    return clean(fact.value if isinstance(fact.value, str) else json.dumps(fact.value, ensure_ascii=False))
+
+
+@dataclass(frozen=True, slots=True)
+class FactLine:
+    """One line of the environment table: a name, its text for each source, where it was read, and whether it differs."""
+
+    name: str
+    texts: tuple[str, ...]
+    origin: str
+    differs: bool
+
+
+def environment(sources: Sequence[Source]) -> list[FactLine]:
+    """Return every fact of every source that has any, those that differ first."""
+    known = [s for s in sources if s.facts]
+    lines = []
+    for name in dict.fromkeys(name for s in known for name in s.facts):
+        facts = [s.facts.get(name) for s in known]
+        texts = tuple(fact_text(fact) for fact in facts)
+        origin = next((fact.source for fact in facts if fact and fact.source), "")
+        lines.append(FactLine(name, texts, origin, len(set(texts)) > 1))
+    return sorted(lines, key=lambda line: not line.differs)

@@ -1,0 +1,223 @@
+"""What there is to show: contenders, their best rows, and the figures that follow from them.
+
+Every function takes Rows and returns frozen records with Rows inside, so that whoever draws them can
+name backend, threads and size beside each number. Nothing here knows how a chart looks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench_core.model import Cache, Clock, Row, Scope, Status
+from bench_core.report.records import fold, has_value, size_number
+from bench_core.units import natural
+
+RATES = ("token_rate", "sample_rate", "flop_rate", "bandwidth")
+MOST_TELLING = (
+    *(Status.OOM, Status.INVALID, Status.CRASHED, Status.ERROR, Status.TIMEOUT),
+    *(Status.UNSUPPORTED, Status.INTERRUPTED, Status.SKIPPED),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A device of a machine. `label` names it as shortly as the other contenders allow."""
+
+    machine: str
+    device: str
+    label: str
+    name: str = ""
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.device.partition(":")[0] != "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One kind of work over all its sizes: a line of a chart. `variant` tells it from its like."""
+
+    suite: str
+    workload: str
+    version: int
+    dtype: str
+    precision: str
+    scope: str
+    cache: str
+    variant: str = ""
+
+    @property
+    def label(self) -> str:
+        """Workload, dtype and whatever is not the default."""
+        words = [self.workload, self.dtype]
+        words += [self.precision] * (self.precision != "ieee") + [self.variant] * bool(self.variant)
+        words += [self.scope.replace("_", " ")] * (self.scope != Scope.RESIDENT)
+        words += [self.cache] * (self.cache != Cache.HOT)
+        return " ".join(words)
+
+
+class Study:
+    """The rows of any number of runs, ready to be asked.
+
+    contenders: devices that have a value somewhere. silent: those that have none, each a sentence.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows = fold(rows)
+        self.families = _families(self.rows)
+        self.contenders, self.silent = _contenders(self.rows)
+        self._by_device = {(c.machine, c.device): c for c in self.contenders}
+        self._best: dict[tuple[Contender, str, str], Row] = {}
+        self._failed: dict[tuple[Contender, str], Row] = {}
+        self._by_case: dict[str, list[Row]] = defaultdict(list)
+        for row in self.rows:
+            self._enter(row)
+
+    def _enter(self, row: Row) -> None:
+        contender = self.contender(row)
+        if contender is None or row.clock == Clock.DEVICE:
+            return
+        self._by_case[row.case_id].append(row)
+        if not has_value(row):
+            held = self._failed.get((contender, row.case_id))
+            if held is None or _telling(row) < _telling(held):
+                self._failed[contender, row.case_id] = row
+            return
+        best = self._best.get((contender, row.case_id, row.metric))
+        if best is None or _beats(row, best):
+            self._best[contender, row.case_id, row.metric] = row
+
+    def contender(self, row: Row) -> Contender | None:
+        """Return whose row this is, None if that device has no value anywhere."""
+        return self._by_device.get((row.machine, row.device))
+
+    def best(self, contender: Contender, case_id: str, metric: str = "time") -> Row | None:
+        """Return a contender's best row over backends, implementations and threads, on the wall clock."""
+        return self._best.get((contender, case_id, metric))
+
+    def failure(self, contender: Contender, case_id: str) -> Row | None:
+        """Return the row that says best why a contender has no value."""
+        return self._failed.get((contender, case_id))
+
+    def of_backend(self, contender: Contender, backend: str, case_id: str, metric: str) -> Row | None:
+        """Return a contender's best row by one backend, or its row that says why there is none."""
+        rows = [r for r in self._by_case[case_id] if self.contender(r) == contender and r.backend == backend]
+        good = [row for row in rows if has_value(row) and row.metric == metric]
+        lost = [row for row in rows if not has_value(row)]
+        return min(good, key=_rank, default=None) or min(lost, key=_telling, default=None)
+
+    @property
+    def machines(self) -> list[str]:
+        return list(dict.fromkeys(c.machine for c in self.contenders))
+
+    @property
+    def gpus(self) -> list[Contender]:
+        return [c for c in self.contenders if c.is_gpu]
+
+    @property
+    def cpus(self) -> list[Contender]:
+        return [c for c in self.contenders if not c.is_gpu]
+
+    def cases(self, family: Family) -> dict[str, str]:
+        """Return the case_id of each size of a family, sizes in order."""
+        return self.families[family]
+
+    def best_of(self, contenders: Iterable[Contender], case_id: str, metric: str = "time") -> Row | None:
+        """Return the best row over several contenders."""
+        rows = [row for c in contenders if (row := self.best(c, case_id, metric))]
+        return min(rows, key=_rank, default=None)
+
+    def holders(self, case_id: str, metric: str) -> list[Contender]:
+        """Return the contenders that have a value."""
+        return [c for c in self.contenders if self.best(c, case_id, metric)]
+
+    def rate_of(self, family: Family) -> str:
+        """Return the metric that shows a family best: its rate, or its time where it has none."""
+        ids = set(self.cases(family).values())
+        metrics = {metric for _, case_id, metric in self._best if case_id in ids}
+        rates = ("bandwidth",) if family.suite == "memory" else RATES
+        return next((metric for metric in rates if metric in metrics), "time")
+
+    def statuses(self) -> list[tuple[str, str, str, str, int]]:
+        """Return (status, reason code, reason, who, cases) for whatever has no value, most cases first."""
+        lost = [row for row in self.rows if not has_value(row)]
+        who = Counter((r.status, r.reason_code, r.reason, f"{r.machine} {r.backend} {r.device}") for r in lost)
+        return [(*key, count) for key, count in sorted(who.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def _rank(row: Row) -> float:
+    value = row.value if row.value is not None else 0.0
+    return value if row.better == "lower" else -value
+
+
+def _beats(row: Row, other: Row) -> bool:
+    return _rank(row) < _rank(other)
+
+
+def _telling(row: Row) -> int:
+    return MOST_TELLING.index(Status(row.status)) if row.status in MOST_TELLING else len(MOST_TELLING)
+
+
+def _contenders(rows: Sequence[Row]) -> tuple[list[Contender], list[str]]:
+    names: dict[tuple[str, str], str] = {}
+    for row in rows:
+        if has_value(row):
+            names[row.machine, row.device] = names.get((row.machine, row.device)) or row.device_name
+    machines = list(dict.fromkeys(row.machine for row in rows))
+    silent = []
+    for machine, device in dict.fromkeys((row.machine, row.device) for row in rows):
+        lost = [row for row in rows if (row.machine, row.device) == (machine, device)]
+        if (machine, device) not in names:
+            reasons = Counter(f"{row.status}: {row.reason or row.reason_code}" for row in lost)
+            why = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
+            silent.append(f"{machine} {device} has no value in any of {len(lost)} cases ({why}).")
+    order = sorted(names, key=lambda key: (machines.index(key[0]), key[1] != "cpu", natural(key[1])))
+    return [Contender(m, d, _label(m, d, order), names[m, d]) for m, d in order], silent
+
+
+def _label(machine: str, device: str, among: Sequence[tuple[str, str]]) -> str:
+    kind, _, index = device.partition(":")
+    alike = [d for m, d in among if m == machine and d.partition(":")[0] == kind]
+    short = "CPU" if kind == "cpu" else "GPU" if kind == "cuda" else f"GPU ({kind})"
+    words = [machine] if len({m for m, _ in among}) > 1 else []
+    return " ".join([*words, short] + [index] * (len(alike) > 1))
+
+
+def _families(rows: Sequence[Row]) -> dict[Family, dict[str, str]]:
+    """Group cases that differ in size alone.
+
+    Parameters that follow from the size (m, n, k) say nothing; those that differ at one size (a layout, a
+    batch) make a variant.
+    """
+    groups: dict[tuple[str | int, ...], dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        key = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
+        groups[key].setdefault(row.case_id, row)
+    families: dict[Family, dict[str, str]] = {}
+    for cases in groups.values():
+        telling = _telling_parameters(list(cases.values()))
+        for case_id, row in cases.items():
+            variant = " ".join(f"{k}={v}" for k, v in _parameters(row).items() if k in telling)
+            about = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
+            families.setdefault(Family(*about, variant), {})[row.size] = case_id
+    return {f: dict(sorted(sizes.items(), key=lambda i: size_order(i[0]))) for f, sizes in families.items()}
+
+
+def _parameters(row: Row) -> dict[str, str]:
+    return {name: value for name, _, value in (pair.partition("=") for pair in row.params.split(";") if pair)}
+
+
+def _telling_parameters(rows: Sequence[Row]) -> set[str]:
+    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        for name, value in _parameters(row).items():
+            seen[row.size, name].add(value)
+    return {name for (_, name), values in seen.items() if len(values) > 1}
+
+
+def size_order(size: str) -> tuple[float, tuple[tuple[int, float, str], ...]]:
+    """Sort key of sizes: numbers by value ("64KiB" before "1MiB"), others by the numbers inside them."""
+    number = size_number(size)
+    return (number if number is not None else -1.0, natural(size))

@@ -1,0 +1,203 @@
+"""Specifications -> SVG that stands alone or inside a page, and PNG.
+
+vl-convert draws with Vega itself, without a browser and without network. What it draws is then
+rewritten: a title and a description in words, native tooltips, ids of its own, shorter numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import vl_convert
+
+from bench_core.report import theme
+
+NAMESPACE = "http://www.w3.org/2000/svg"
+_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_REFERENCE = re.compile(r"url\(#([\w-]+)\)")
+_SVG = f"{{{NAMESPACE}}}"
+CHARACTER = 6.4  # mean width of a character at 12 px, for legends that are laid out here
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A chart as SVG: its root element without width and height, and its size in pixels."""
+
+    root: ET.Element
+    width: float
+    height: float
+
+
+def draw(spec: Mapping[str, Any], name: str, title: str, about: str) -> Drawing:
+    """Return a Vega-Lite specification drawn; `name` makes its ids unique within a page.
+
+    `title` and `about` are what a screen reader says of it.
+    """
+    ET.register_namespace("", NAMESPACE)
+    text = vl_convert.vegalite_to_svg(dict(spec), allowed_base_urls=[])
+    drawn = ET.fromstring(text)  # noqa: S314 - drawn by vl-convert a moment ago
+    width, height = float(drawn.attrib["width"]), float(drawn.attrib["height"])
+    for background in drawn.findall(f"{_SVG}rect"):
+        drawn.remove(background)
+    for element in drawn.iter():
+        _tidy(element, name)
+    root = ET.Element(f"{_SVG}svg", {"viewBox": f"0 0 {width:g} {height:g}", "role": "img"})
+    root.set("aria-labelledby", f"{name}-title {name}-about")
+    for tag, words in (("title", title), ("desc", about)):
+        part = ET.SubElement(root, f"{_SVG}{tag}", {"id": f"{name}-{'title' if tag == 'title' else 'about'}"})
+        part.text = words
+    if any(element.get("fill") == f"url(#{name}-hatch)" for element in drawn.iter()):
+        root.append(hatch(f"{name}-hatch"))
+    root.extend(drawn)
+    return Drawing(root, width, height)
+
+
+def _tidy(element: ET.Element, name: str) -> None:
+    """Turn Vega's accessibility attributes into a native tooltip, and shorten what is left."""
+    attributes = element.attrib
+    label = attributes.pop("aria-label", "")
+    is_mark = attributes.pop("aria-roledescription", "").endswith(" mark") or "mark-" in element.get("class", "")
+    for attribute in ("role", "aria-hidden", "class"):
+        attributes.pop(attribute, None)
+    if "id" in attributes:
+        attributes["id"] = f"{name}-{attributes['id']}"
+    for key, text in list(attributes.items()):
+        shorter = _NUMBER.sub(lambda match: f"{float(match[0]):.2f}", text)
+        attributes[key] = _REFERENCE.sub(rf"url(#{name}-\1)", shorter)
+    if label and is_mark and element.tag in {f"{_SVG}path", f"{_SVG}text", f"{_SVG}line"}:
+        tip = ET.Element(f"{_SVG}title")
+        tip.text = label
+        element.insert(0, tip)
+
+
+def hatch(name: str) -> ET.Element:
+    """Return the definition of the hatching that says "no value"."""
+    definitions = ET.Element(f"{_SVG}defs")
+    shape = {"width": "7", "height": "7", "patternUnits": "userSpaceOnUse", "patternTransform": "rotate(45)"}
+    pattern = ET.SubElement(definitions, f"{_SVG}pattern", {"id": name, **shape})
+    ET.SubElement(pattern, f"{_SVG}rect", {"width": "7", "height": "7", "fill": theme.LIGHT["faint"]})
+    line = {"x1": "0", "y1": "0", "x2": "0", "y2": "7", "stroke": theme.LIGHT["hatch"], "stroke-width": "2"}
+    ET.SubElement(pattern, f"{_SVG}line", line)
+    return definitions
+
+
+def inline(drawing: Drawing) -> str:
+    """Return the drawing as markup to be put into a page."""
+    return ET.tostring(drawing.root, encoding="unicode")
+
+
+@dataclass(frozen=True, slots=True)
+class Swatch:
+    """An entry of a legend: words, and a sample of the mark."""
+
+    words: str
+    color: str
+    shape: str = "circle"
+    hollow: bool = False
+    line: str = ""  # "", "solid", "dashed", "dotted", or "patch" for a filled square
+
+    def element(self) -> ET.Element:
+        """Return the sample, 28 x 14 pixels."""
+        group = ET.Element(f"{_SVG}g")
+        if self.line == "patch":
+            ET.SubElement(group, f"{_SVG}rect", {"width": "28", "height": "14", "fill": self.color})
+            return group
+        if self.line:
+            dash = {"dashed": "5 3", "dotted": "2 3"}.get(self.line, "none")
+            line = {"x1": "0", "y1": "7", "x2": "28", "y2": "7", "stroke": self.color, "stroke-width": "1.8"}
+            ET.SubElement(group, f"{_SVG}line", {**line, "stroke-dasharray": dash})
+        if self.shape:
+            fill = theme.LIGHT["surface"] if self.hollow else self.color
+            mark = {"d": _SHAPES[self.shape], "fill": fill, "stroke": self.color, "stroke-width": "1.5"}
+            ET.SubElement(group, f"{_SVG}path", {**mark, "transform": "translate(14,7)"})
+        return group
+
+
+_SHAPES = {
+    "circle": "M-3.8,0A3.8,3.8 0 1 1 3.8,0A3.8,3.8 0 1 1 -3.8,0Z",
+    "square": "M-3.5,-3.5H3.5V3.5H-3.5Z",
+    "triangle-up": "M-4,3.5H4L0,-3.9Z",
+    "triangle-down": "M-4,-3.5H4L0,3.9Z",
+    "diamond": "M0,-4.6L4.2,0L0,4.6L-4.2,0Z",
+    "cross": "M-4.2,-1.5H-1.5V-4.2H1.5V-1.5H4.2V1.5H1.5V4.2H-1.5V1.5H-4.2Z",
+}
+
+
+def swatch_markup(swatch: Swatch) -> str:
+    """Return the sample of a legend entry as markup; the words stand beside it in the page."""
+    ET.register_namespace("", NAMESPACE)
+    attributes = {"viewBox": "0 0 28 14", "width": "28", "height": "14", "aria-hidden": "true"}
+    root = ET.Element(f"{_SVG}svg", attributes)
+    if swatch.color == "url(#hatch)":
+        root.append(hatch("legend-hatch"))
+        swatch = Swatch(swatch.words, "url(#legend-hatch)", line="patch")
+    root.append(swatch.element())
+    return ET.tostring(root, encoding="unicode")
+
+
+def compose(heading: str, about: str, legend: Sequence[Swatch], drawings: Sequence[Drawing]) -> str:
+    """Return panels in two columns under a heading and a legend, as an SVG file of its own.
+
+    It recolours itself where the reader's screen is dark.
+    """
+    columns = min(2, len(drawings))
+    gap, top = 16.0, 58.0
+    widest = max(d.width for d in drawings)
+    width = widest * columns + gap * (columns - 1) + 32
+    entries, top = _legend(legend, width, top)
+    body = ET.Element(f"{_SVG}g")
+    for start in range(0, len(drawings), columns):
+        row = drawings[start : start + columns]
+        for i, drawing in enumerate(row):
+            place = {"x": f"{16 + i * (widest + gap):g}", "y": f"{top:g}"}
+            panel = ET.SubElement(body, f"{_SVG}svg", {**drawing.root.attrib, **place})
+            panel.set("width", f"{drawing.width:g}")
+            panel.set("height", f"{drawing.height:g}")
+            panel.extend(drawing.root)
+        top += max(d.height for d in row) + gap
+    size = {"width": f"{math.ceil(width)}", "height": f"{math.ceil(top)}"}
+    root = ET.Element(f"{_SVG}svg", {**size, "viewBox": f"0 0 {size['width']} {size['height']}", "role": "img"})
+    for tag, words in (("title", heading), ("desc", about)):
+        ET.SubElement(root, f"{_SVG}{tag}").text = words
+    style = ET.SubElement(root, f"{_SVG}style")
+    style.text = f"@media screen and (prefers-color-scheme: dark) {{\n{theme.dark_rules('svg')}\n}}"
+    if any(swatch.color == "url(#hatch)" for swatch in legend):
+        root.append(hatch("hatch"))
+    ET.SubElement(root, f"{_SVG}rect", {"width": "100%", "height": "100%", "fill": theme.LIGHT["surface"]})
+    root.append(_text(heading, 16, 28, 16, "ink", weight="600"))
+    root.extend([*entries, body])
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _legend(legend: Sequence[Swatch], width: float, top: float) -> tuple[list[ET.Element], float]:
+    """Lay out the legend's entries in lines; returns them and where the panels may begin."""
+    entries: list[ET.Element] = []
+    left = 16.0
+    for swatch in legend:
+        room = 34 + len(swatch.words) * CHARACTER + 22
+        if left > 16 and left + room > width:
+            left, top = 16.0, top + 22
+        group = ET.Element(f"{_SVG}g", {"transform": f"translate({left:g},{top - 10:g})"})
+        group.append(swatch.element())
+        group.append(_text(swatch.words, 34, 11, 12, "muted"))
+        entries.append(group)
+        left += room
+    return entries, top + 18 if legend else top - 12
+
+
+def _text(words: str, x: float, y: float, size: float, color: str, weight: str = "400") -> ET.Element:
+    font = {"font-family": theme.FONT, "font-size": f"{size}px", "font-weight": weight, "fill": theme.LIGHT[color]}
+    element = ET.Element(f"{_SVG}text", {"x": f"{x:g}", "y": f"{y:g}", **font})
+    element.text = words
+    return element
+
+
+def png(markup: str, scale: float = 2.0) -> bytes:
+    """Return an SVG file as PNG, `scale` pixels to one of its units."""
+    drawn: bytes = vl_convert.svg_to_png(markup, scale=scale)
+    return drawn
