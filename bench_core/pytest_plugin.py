@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from bench_core import summary
+from bench_core import backends, summary
 from bench_core.errors import UsageError
-from bench_core.model import Case, Measurement, Preset, Row, Status
+from bench_core.model import Case, Measurement, Preset, Row, Status, identifier
 from bench_core.perform import silent
 from bench_core.session import Options, Session
 from bench_core.worker import Source, Spec
@@ -62,10 +62,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers."""
+    """Declare the markers and read the options; a bad one ends the session before anything is collected."""
     for marker, about in _MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {about}")
-    config.stash[_STATE] = Harness(config)
+    measuring = bool(config.getoption("benchmark_only"))
+    if measuring and getattr(config.option, "dist", "no") != "no":
+        raise pytest.UsageError("benchmarks share one machine and are measured one at a time: run without pytest-xdist")
+    try:
+        config.stash[_STATE] = Harness(config, options(config, measuring=measuring))
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -195,43 +201,32 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 class Harness:
     """The plugin's state for one pytest session: nothing until a workload test is collected."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, chosen: Options) -> None:
         self._config = config
+        self._options = chosen
         self.session: Session | None = None
         self.rows: list[Row] = []
         self.timed_share = 0.0
         self._planned: list[Case] = []
 
-    @property
-    def measuring(self) -> bool:
-        return bool(self._config.getoption("benchmark_only"))
-
     def cases(self, workload: Workload) -> Iterator[Case]:
         """Yield the cases of a workload under this session's options."""
         if self.session is None:
-            self.session = self._start()
+            self.session = Session(self._options)
         session = self.session
         return expand(workload, session.options.preset, session.roster.targets, session.machine)
 
-    def _start(self) -> Session:
-        if self.measuring and hasattr(self._config, "workerinput"):
-            raise pytest.UsageError(
-                "bench-core measures one case at a time: run without pytest-xdist (-p no:xdist or -n0)"
-            )
+    def begin(self, session: pytest.Session) -> None:
+        """Remember the plan, insist on what is required, and open the run's folder."""
+        self._planned = list(dict.fromkeys(case for item in session.items if (case := _case(item))))
+        if self.session is None:
+            return
         try:
-            return Session(options(self._config, measuring=self.measuring))
+            self.session.roster.require(self._options.require)
+            if self._planned and not self._options.check_only and not self._config.getoption("collectonly"):
+                self.session.open()
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
-
-    def begin(self, session: pytest.Session) -> None:
-        """Remember the plan and open the run's folder."""
-        self._planned = [case for item in session.items if (case := _case(item))]
-        wanted = self._planned and not self._config.getoption("collectonly")
-        if wanted and self.measuring and self.session:
-            try:
-                self.session.open()
-            except UsageError as error:
-                raise pytest.UsageError(str(error)) from None
 
     def perform(self, case: Case, source: Source) -> Measurement:
         """Measure one case, telling a person at a terminal how far it is."""
@@ -240,7 +235,7 @@ class Harness:
 
     def _teller(self, case: Case) -> Callable[[str], None]:
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
-        if reporter is None or not reporter.isatty or "CI" in os.environ or not self.measuring:
+        if reporter is None or not reporter.isatty or "CI" in os.environ or self._options.check_only:
             return silent
         assert self.session is not None  # noqa: S101
         position = f"{len(self.session.measurements) + 1}/{len(self._planned)}"
@@ -272,12 +267,12 @@ def options(config: pytest.Config, *, measuring: bool) -> Options:
     given = {name: config.getoption(f"bench_{name}") or config.getini(f"bench_{name}") for name in _OPTIONS}
     return Options(
         preset=_choice("preset", given["preset"] or ("quick" if measuring else "smoke"), Preset),
-        backends=_list(given["backends"]),
+        backends=_backends("backends", given["backends"]),
         output=Path(given["output"] or "results"),
-        machine=given["machine"],
+        machine=_machine(given["machine"]),
         budget=_number("budget", given["budget"]),
         timeout=_number("timeout", given["timeout"]),
-        require=_list(given["require"]),
+        require=_backends("require", given["require"]),
         seed=_seed(given["seed"] or "0"),
         isolated=_isolated(given["isolation"] or "on"),
         check_only=not measuring,
@@ -285,8 +280,19 @@ def options(config: pytest.Config, *, measuring: bool) -> Options:
     )
 
 
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+def _backends(name: str, text: str) -> tuple[str, ...]:
+    entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    for entry in entries:
+        if entry.partition(":")[0] not in backends.names():
+            raise UsageError(f"--bench-{name}={text}: no backend {entry!r}, there are {', '.join(backends.names())}")
+    return entries
+
+
+def _machine(text: str) -> str:
+    try:
+        return identifier(text) if text else ""
+    except ValueError as error:
+        raise UsageError(f"--bench-machine: {error}") from None
 
 
 def _choice(name: str, text: str, choices: type[Preset]) -> Preset:

@@ -17,7 +17,7 @@ from typing import Any
 from bench_core import backends, environment, host, metrics, table
 from bench_core.errors import UsageError
 from bench_core.measure import Plan
-from bench_core.model import Case, Measurement, Preset, Row, Run, Status, count_statuses, identifier, to_json
+from bench_core.model import Case, Measurement, Preset, Row, Run, Status, count_statuses, to_json
 from bench_core.perform import Settings, Tell, silent
 from bench_core.probe import Probe, probe
 from bench_core.worker import Source, Workers
@@ -133,7 +133,6 @@ class Session:
         self.options = options
         self._begin = perf_counter()
         self.roster = Roster(options.backends, probe_all(options))
-        self.roster.require(options.require)
         self.host_facts = environment.host_environment()
         caches = [host.last_level_cache() or _TYPICAL_CACHE, *self.roster.caches()]
         self.machine = Machine(last_level_cache=max(caches), cores=host.usable_cores())
@@ -147,10 +146,6 @@ class Session:
         started = datetime.now(UTC)
         run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
         label = self.options.machine or environment.machine_label(self.host_facts, self.roster.accelerator_names())
-        try:
-            identifier(label)
-        except ValueError as error:
-            raise UsageError(f"--bench-machine: {error}") from None
         git = environment.git_state(Path.cwd())
         return Run(run_id, started.isoformat(timespec="seconds"), label, git.commit, git.dirty)
 
@@ -173,7 +168,12 @@ class Session:
         return Settings(plan, self.options.seed, cache, self.options.check_only)
 
     def perform(self, case: Case, source: Source, tell: Tell = silent) -> Measurement:
-        """Measure a case, write it to the journal and return it; an interrupt is recorded and goes on."""
+        """Measure a case, write it to the journal and return it; an interrupt is recorded and goes on.
+
+        A case that stands twice in the plan is measured once.
+        """
+        if case in self.measurements:
+            return self.measurements[case]
         absent = self.roster.absent.get((case.backend, case.device))
         try:
             if absent:

@@ -56,7 +56,7 @@ class AsyncBackend:
     xp = np
 
     def __init__(self, device="late:0", work=2e-3):
-        self.device, self._work, self._busy_until = device, work, 0.0
+        self.device, self.threads, self._work, self._busy_until = device, None, work, 0.0
 
     def launch(self):
         self._busy_until = max(perf_counter(), self._busy_until) + self._work

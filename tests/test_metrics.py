@@ -1,0 +1,89 @@
+"""From measurements to rows: which metrics there are, and that a missing value never is a number."""
+
+import pytest
+
+from bench_core.metrics import METRICS, rows
+from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
+
+RUN = Run("r1", "2026-01-01T00:00:00+00:00", "machine-a")
+CASE = Case(Work("tests", "double", "8", "float64", (("n", 8),)), "numpy", "cpu")
+
+
+def measurement(seconds=(1.0, 2.0, 4.0), status=Status.OK, **known):
+    costs = known.pop("costs", Costs(flops=8.0, bytes=32.0, amounts={"samples": 2.0}))
+    series = known.pop("series", (Series("time", Clock.WALL, tuple(seconds), 3),))
+    return Measurement(CASE, status, costs=costs, series=series, **known)
+
+
+def by_metric(*measurements):
+    return {(row.metric, row.clock): row for row in rows(RUN, measurements)}
+
+
+def test_one_row_a_metric_and_clock():
+    series = (Series("time", Clock.WALL, (1.0,)), Series("time", Clock.DEVICE, (0.5,)))
+    found = by_metric(measurement(series=series, values={"first_call": 9.0}))
+    assert set(found) == {
+        *(("time", c) for c in Clock),
+        *(("flop_rate", c) for c in Clock),
+        *(("bandwidth", c) for c in Clock),
+        *(("sample_rate", c) for c in Clock),
+        ("first_call", ""),
+    }
+    assert found["flop_rate", "device"].value == 16.0
+    assert found["first_call", ""].value == 9.0
+
+
+def test_a_rate_is_the_amount_over_the_time_with_its_quantiles_swapped():
+    found = by_metric(measurement())
+    time, rate = found["time", "wall"], found["flop_rate", "wall"]
+    assert (time.value, rate.value) == (2.0, 4.0)
+    assert (rate.min, rate.max) == (8.0 / time.max, 8.0 / time.min)
+    assert (rate.p10, rate.p90) == (8.0 / time.p90, 8.0 / time.p10)
+    assert (rate.ci_low, rate.ci_high) == (8.0 / time.ci_high, 8.0 / time.ci_low)
+    assert rate.mean == pytest.approx(3 * 8.0 / (1.0 + 2.0 + 4.0))
+    assert (rate.unit, rate.better) == ("FLOP/s", "higher")
+
+
+def test_no_amount_no_rate():
+    assert set(by_metric(measurement(costs=Costs()))) == {("time", "wall")}
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.OK])
+def test_a_case_without_a_value_is_one_row_with_its_reason_and_no_number(status):
+    lost = Measurement.missing(CASE, status, "why", "two\nlines")
+    (row,) = rows(RUN, [lost])
+    assert (row.status, row.reason_code, row.reason) == (status, "why", "two lines")
+    statistics = (row.value, row.ci_low, row.ci_high, row.n, row.mean, row.std, row.min, row.p10, row.max)
+    assert statistics == (None,) * 9
+
+
+def test_one_process_is_flagged_as_a_single_run():
+    assert by_metric(measurement())["time", "wall"].flags == "single_run"
+
+
+def test_several_processes_give_the_median_of_their_medians_and_an_interval_over_them():
+    several = [measurement(seconds=(t, t, t), process=i) for i, t in enumerate((1.0, 1.1, 1.21))]
+    row = by_metric(*several)["time", "wall"]
+    assert (row.value, row.processes, row.n, row.flags) == (1.1, 3, 9, "")
+    half = 4.302652729911275 * 0.09531017980432493 / 3**0.5  # t(0.975, 2) * sd(log) / sqrt(3)
+    assert row.ci_high / 1.1 == pytest.approx(2.718281828459045**half)
+    assert row.ci_low * row.ci_high == pytest.approx(1.1**2)
+
+
+def test_a_process_that_failed_among_good_ones_is_a_flag():
+    lost = Measurement.missing(CASE, Status.TIMEOUT, "timeout", "late")
+    row = by_metric(measurement(), lost)["time", "wall"]
+    assert (row.processes, row.status) == (1, "ok")
+    assert "timeout_in_a_process" in row.flags
+
+
+def test_flags_of_case_and_series_stand_together_once_each():
+    series = (Series("time", Clock.WALL, (1.0,), flags=("not_converged", "drift")),)
+    row = by_metric(measurement(series=series, flags=("drift",)))["time", "wall"]
+    assert row.flags == "drift;not_converged;single_run"
+
+
+def test_every_metric_has_a_base_unit_and_says_what_it_is():
+    assert all(
+        m.about and m.unit in {"s", "B", "FLOP/s", "B/s", "1/s", "1", "FLOP/B", "J", "W"} for m in METRICS.values()
+    )

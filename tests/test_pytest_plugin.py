@@ -1,0 +1,233 @@
+"""The plugin, from outside: real pytest runs over a small benchmark folder, read back from what they wrote."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import bench_core
+from bench_core import table
+from bench_core.model import Measurement, Status
+from bench_core.pytest_plugin import ReplayClock, replay
+from tests.test_metrics import measurement
+
+FAULTS = (Path(__file__).parent / "faulty" / "bench_faults.py").read_text(encoding="utf-8")
+QUICK = ("--benchmark-only", "--bench-preset=smoke", "--bench-budget=0.02", "--bench-machine=m")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with the faulty workloads and nothing else."""
+    (tmp_path / "bench_faults.py").write_text(FAULTS, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = bench_*.py test_*.py\n", encoding="utf-8")
+    return tmp_path
+
+
+def pytest_in(project, *arguments, **environ):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"COLUMNS": "100"} | environ
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, env=clean, check=False)
+
+
+def results(project):
+    return bench_core.load(project / "results")
+
+
+def test_a_run_measures_writes_a_folder_and_says_where(project):
+    done = pytest_in(project, "-k", "test_good and numpy", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder,) = (project / "results" / "m").iterdir()
+    assert f"results: results/m/{folder.name}" in done.stdout
+    assert {p.name for p in folder.iterdir()} == {"results.csv", "samples.csv", "run.json"}
+    rows = results(project)
+    assert set(rows["metric"]) >= {"time", "flop_rate", "bandwidth", "first_call", "peak_memory"}
+    assert (rows["status"] == "ok").all()
+    assert (rows["value"] > 0).all()
+
+
+def test_pytest_benchmark_records_exactly_the_samples_that_were_measured(project):
+    done = pytest_in(project, "-k", "test_good and numpy", *QUICK, "--benchmark-json=out.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (recorded,) = json.loads((project / "out.json").read_text())["benchmarks"]
+    samples = next((project / "results").rglob("samples.csv")).read_text().splitlines()[1:]
+    assert recorded["stats"]["data"] == [
+        float(line.split(",")[table.SAMPLE_COLUMNS.index("seconds")]) for line in samples
+    ]
+    time_row = results(project).query("metric == 'time'").iloc[0]
+    assert recorded["stats"]["median"] == pytest.approx(time_row["value"])
+    assert recorded["extra_info"]["case_id"] == time_row["case_id"]
+    assert recorded["extra_info"]["flop_rate"] > 0
+    assert "bench-core" in done.stdout.split("Legend")[1], "our summary stands below pytest-benchmark's table"
+
+
+@pytest.mark.faults
+def test_every_planned_case_is_a_row_whatever_happened_to_it(project):
+    done = pytest_in(project, "-k", "test_every and numpy and not eat and not hang", *QUICK)
+    assert done.returncode == 1
+    by_size = results(project).drop_duplicates("size").set_index("size")["status"].to_dict()
+    assert by_size == {
+        "good": "ok", "garbage": "ok", "wrong": "invalid", "not_finite": "invalid", "shape": "invalid",
+        "raise": "error", "segfault": "crashed", "exit": "crashed", "memory": "oom",
+    }
+    assert "9 planned: 2 ok, 1 oom, 1 error, 2 crashed, 3 invalid" in done.stdout
+    missing = results(project).query("status != 'ok'")
+    assert missing["value"].isna().all()
+    assert (missing["reason"] != "").all()
+
+
+@pytest.mark.faults
+def test_a_hang_ends_at_the_timeout_and_the_run_goes_on(project):
+    done = pytest_in(project, "-k", "test_hang and numpy", "--bench-timeout=3", *QUICK)
+    assert done.returncode == 1
+    assert results(project).drop_duplicates("size").set_index("size")["status"].to_dict() == {
+        "good": "ok",
+        "hang": "timeout",
+    }
+
+
+@pytest.mark.faults
+def test_ctrl_c_keeps_what_was_measured_and_marks_the_rest(project):
+    command = [sys.executable, "-m", "pytest", "-k", "numpy and test_hang", *QUICK]
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        journal = _wait_for(lambda: next((project / "results").rglob("journal.jsonl"), None))
+        _wait_for(lambda: journal.read_text().count("\n") >= 1)
+        time.sleep(1)  # into the hang
+        run.send_signal(signal.SIGINT)
+        assert run.wait(timeout=30) == pytest.ExitCode.INTERRUPTED
+    statuses = results(project).query("metric == 'time'")["status"].tolist()
+    assert sorted(statuses) == ["interrupted", "ok"]
+    assert not list((project / "results").rglob("journal.jsonl"))
+
+
+def _wait_for(found):
+    for _ in range(300):
+        if value := found():
+            return value
+        time.sleep(0.1)
+    raise AssertionError("waited 30 s in vain")
+
+
+def test_plain_pytest_checks_the_answers_times_nothing_and_writes_nothing(project):
+    (project / "test_unit.py").write_text("def test_unit():\n    pass\n")
+    done = pytest_in(project, "-k", "test_unit or test_good or (test_every and wrong)", "-rs")
+    assert done.returncode == 1, "the wrong kernel is red without being measured"
+    assert "2 passed" in done.stdout
+    assert "1 failed" in done.stdout
+    assert not (project / "results").exists()
+    assert "OPS" not in done.stdout
+
+
+def test_absent_backends_are_skipped_with_the_reason_that_the_row_has(project):
+    done = pytest_in(project, "-k", "test_good", "-rs", "--bench-backends=numpy,cupy", *QUICK, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0, done.stdout
+    skipped = results(project).query("backend == 'cupy'").iloc[0]
+    assert skipped["status"] == "skipped"
+    assert skipped["reason_code"]
+    assert skipped["reason"] in done.stdout
+
+
+def test_a_required_backend_that_is_absent_fails_before_anything_is_measured(project):
+    done = pytest_in(project, *QUICK, "--bench-require=cupy", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--bench-require=cupy: not available: " in done.stdout + done.stderr
+    assert not (project / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--bench-preset=huge", "--bench-preset=huge: choose from smoke, quick, standard, full"),
+        ("--bench-backends=nmupy", "--bench-backends=nmupy: no backend 'nmupy', there are numpy, cupy, torch"),
+        ("--bench-budget=-1", "--bench-budget=-1: must be a positive number of seconds"),
+        ("--bench-budget=soon", "--bench-budget=soon: must be a positive number of seconds"),
+        ("--bench-timeout=0", "--bench-timeout=0: must be a positive number of seconds"),
+        ("--bench-seed=x", "--bench-seed=x: must be a whole number, 0 or more"),
+        ("--bench-isolation=maybe", "--bench-isolation=maybe: choose from on, off"),
+        ("--bench-machine=my machine", "--bench-machine: 'my machine' is not an identifier"),
+        ("--bench-output=bench_faults.py", "--bench-output=bench_faults.py: cannot write there"),
+    ],
+)
+def test_a_bad_option_is_one_clear_line_and_a_failure(project, option, message):
+    done = pytest_in(project, "-k", "test_good and numpy", *QUICK, option)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    said = done.stdout + done.stderr
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_options_may_stand_in_the_ini_file(project):
+    with (project / "pytest.ini").open("a") as ini:
+        ini.write("bench_preset = nonsense\n")
+    done = pytest_in(project, "--benchmark-only")
+    assert "--bench-preset=nonsense" in done.stdout + done.stderr
+
+
+def test_xdist_is_refused_with_one_line(project):
+    pytest.importorskip("xdist")
+    command = [sys.executable, "-m", "pytest", "-n2", *QUICK]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "run without pytest-xdist" in done.stdout + done.stderr
+    assert not (project / "results").exists()
+
+
+def test_collecting_alone_measures_nothing_and_writes_nothing(project):
+    done = pytest_in(project, *QUICK, "--collect-only", "-q", "--bench-backends=numpy")
+    assert "bench_faults.py::test_good[numpy-cpu-float64-good]" in done.stdout
+    assert not (project / "results").exists()
+
+
+def test_markers_select(project):
+    gpu = pytest_in(project, *QUICK, "--collect-only", "-q", "-m", "gpu and torch").stdout
+    assert "[torch-cuda" in gpu
+    assert "cpu" not in re.findall(r"\[(.*?)\]", gpu)[0]
+
+
+def test_isolation_off_measures_in_this_process(project):
+    done = pytest_in(project, "-k", "test_good and numpy", "--bench-isolation=off", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (results(project)["status"] == "ok").all()
+
+
+def test_a_session_without_workloads_is_left_alone(tmp_path):
+    (tmp_path / "test_own.py").write_text("def test_own(benchmark):\n    benchmark(lambda: None)\n")
+    done = pytest_in(tmp_path, "--benchmark-only")
+    assert done.returncode == 0
+    assert "1 passed" in done.stdout
+    assert "bench-core" not in done.stdout.split("Legend")[1]
+    assert not (tmp_path / "results").exists()
+
+
+class RecordingBenchmark:
+    """pytest-benchmark's pedantic mode as its fixture does it: clock, call, clock."""
+
+    def __init__(self, clock):
+        self.clock, self.extra_info, self.seen, self.disabled = clock, {}, [], False
+
+    def pedantic(self, target, rounds=1):
+        for _ in range(rounds):
+            start = self.clock()
+            target()
+            self.seen.append(self.clock() - start)
+
+
+def test_replay_hands_over_the_samples_bit_for_bit():
+    samples = (0.1, 0.2 + 1e-17, 1 / 3, 5e-324, 1e9)
+    clock = ReplayClock()
+    benchmark = RecordingBenchmark(clock)
+    replay(measurement(seconds=samples), benchmark, clock)
+    assert tuple(benchmark.seen) == samples
+    assert benchmark.extra_info["status"] == "ok"
+
+
+def test_without_samples_nothing_reaches_the_table_of_pytest_benchmark():
+    benchmark = RecordingBenchmark(ReplayClock())
+    replay(Measurement(measurement().case, Status.OK), benchmark, benchmark.clock)
+    assert benchmark.disabled
+    assert benchmark.extra_info == {}
