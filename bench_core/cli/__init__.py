@@ -5,6 +5,32 @@ The only room that prints. Each command lives in a file of its own, which says w
 
 from __future__ import annotations
 
-import typer
+from typing import Any
 
-app = typer.Typer(name="bench-core", no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+import typer
+from typer.core import TyperGroup
+
+from bench_core.csvfile import printable
+from bench_core.errors import BenchError
+
+
+class _Commands(TyperGroup):
+    """The one place where an error that was raised on purpose becomes a line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BenchError as error:
+            typer.echo(f"bench-core: {printable(str(error), 2000)}", err=True)
+            raise typer.Exit(error.exit_code) from None
+
+
+app = typer.Typer(name="bench-core", cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+
+
+@app.callback()
+def _bench_core() -> None:
+    """Measure GPU against CPU honestly, and compare the results across hardware."""
+
+
+from bench_core.cli import compare  # noqa: E402, F401 - each command registers itself

@@ -8,7 +8,6 @@ Result               everything that `compare` found, in the order in which it i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -212,6 +211,16 @@ class Mean:
     of: int
     label: str = ""
 
+    @property
+    def change(self) -> str:
+        """The ratio in words."""
+        return change(self.ratio, self.unit)
+
+    @property
+    def interval(self) -> str:
+        """Its interval in words."""
+        return interval(self.ratio, self.ci_low, self.ci_high, self.unit)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -294,11 +303,3 @@ def interval(ratio: float | None, low: float | None, high: float | None, unit: s
         return f"{units.significant(near)}x to {units.significant(far)}x"
     better, worse = words(unit)
     return f"{units.significant(1 / low)}x {worse} to {units.significant(high)}x {better}"
-
-
-def sides_of(comparisons: Sequence[Comparison]) -> dict[str, list[Comparison]]:
-    """Return the comparisons of each contender, in order."""
-    groups: dict[str, list[Comparison]] = {}
-    for comparison in comparisons:
-        groups.setdefault(comparison.side, []).append(comparison)
-    return groups

@@ -54,7 +54,10 @@ def _weighed(pair: Pair) -> Weighed | None:
 def _without_ratio(pair: Pair) -> Comparison:
     first, second = (evidence.entry if evidence else None for evidence in (pair.baseline, pair.contender))
     sides = ((pair.against, first), (pair.side, second))
-    reasons = [f"{side}: {_absence(entry)}" for side, entry in sides if entry is None or not entry.ok]
+    absent = [(side, _absence(entry)) for side, entry in sides if entry is None or not entry.ok]
+    reasons = [f"{side}: {why}" for side, why in absent]
+    if len({why for _, why in absent}) == 1:
+        reasons = [f"{' and '.join(side for side, _ in absent)}: {absent[0][1]}"]
     verdict = Verdict.MISSING if reasons else Verdict.INCOMPARABLE
     reason = "; ".join(reasons) or f"not the same work: {_unequal(pair)}"
     return Comparison(pair.key, pair.side, pair.against, first, second, verdict, reason)
@@ -119,7 +122,7 @@ _BASIS = {
 
 def _verdict(c: Comparison, w: Weighed, min_effect: float, tests: int) -> tuple[Verdict, str]:
     """Return what may be claimed of a ratio with its interval, and why."""
-    if c.baseline and c.contender and c.baseline.rows == c.contender.rows:
+    if c.baseline and c.contender and _same_run(c.baseline, c.contender):
         return Verdict.SAME, "the same run on both sides"
     change, low, high = (math.log(x) for x in (c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0))
     excludes_one = low > 0 or high < 0
@@ -138,6 +141,13 @@ def _verdict(c: Comparison, w: Weighed, min_effect: float, tests: int) -> tuple[
     elif excludes_one:
         why = f"adjusted p {c.p_adjusted:.2g} over {tests} tests is above {alpha:.2g}"
     return Verdict.UNCLEAR, f"{why} ({w.label})"
+
+
+def _same_run(first: Entry, second: Entry) -> bool:
+    """Tell whether both sides are copies of the same rows, whatever label the machine was given."""
+    if [row.run_id for row in first.rows] != [row.run_id for row in second.rows]:
+        return False
+    return all(replace(a, machine=b.machine) == b for a, b in zip(first.rows, second.rows, strict=True))
 
 
 def _evidence(c: Comparison, w: Weighed) -> str:

@@ -1,0 +1,251 @@
+"""A comparison laid out for people: sections of lines and tables, still without any markup.
+
+The order is fixed: what was read; what differs between the machines; the ratios; the best GPU against
+the best CPU; geometric means; what was not compared; what is hard to believe; the verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from bench_core.compare.comparison import WHO, WORK, Comparison, Entry, Key, Result, Verdict
+from bench_core.csvfile import printable
+from bench_core.units import show
+
+_LONGEST = 200  # of any text that came from a file
+_UNSAID = {"", "default", "ieee", "resident", "hot"}  # the usual choices go without saying
+_MOST_NAMED = 3
+_CLAIMS = (Verdict.FASTER, Verdict.SLOWER, Verdict.SAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells as text, several lines in a cell allowed. `right` are the columns of numbers."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: frozenset[int] = frozenset()
+    footnotes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading with lines and tables below it."""
+
+    title: str
+    lines: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(slots=True)
+class _Footnotes:
+    """Texts said once, and the marks that point at them."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def mark(self, *texts: str) -> str:
+        for text in texts:
+            if text not in self.texts:
+                self.texts.append(text)
+        return "".join(f" ({self.texts.index(text) + 1})" for text in dict.fromkeys(texts))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return tuple(f"({number}) {clean(text)}" for number, text in enumerate(self.texts, start=1))
+
+
+def clean(text: str) -> str:
+    """Return a text from a file fit to be shown: on one line, of bearable length, without control characters."""
+    return printable(" ".join(text.split()), _LONGEST)
+
+
+def sections(result: Result, sides_per_table: int = 99) -> list[Section]:
+    """Return a comparison as sections, those with nothing to say left out."""
+    every = (
+        _read(result),
+        _environment(result),
+        *_ratios(result, max(1, sides_per_table)),
+        _best(result),
+        _means(result),
+        _unmatched(result),
+        Section("Hard to believe", _first(result.doubts, 20)),
+        Section("Verdict", (verdict_line(result), *(f"FAILED {clean(line)}" for line in result.breaches))),
+    )
+    return [section for section in every if section.lines or section.tables]
+
+
+def _first(lines: Sequence[str], most: int) -> tuple[str, ...]:
+    more = (f"... and {len(lines) - most:,} more: see --format json",) if len(lines) > most else ()
+    return (*(clean(line) for line in lines[:most]), *more)
+
+
+def _read(result: Result) -> Section:
+    rows = []
+    for source in result.sources:
+        statuses = ", ".join(f"{count:,} {status}" for status, count in source.statuses)
+        runs = f"{len(source.run_ids)} runs, " if len(source.run_ids) > 1 else ""
+        what = f"{runs}{source.rows:,} rows: {statuses}" if source.rows else "no rows"
+        name = source.label or ", ".join(source.machines[:_MOST_NAMED])
+        rows.append((clean(name), clean(source.path), what))
+    return Section("Read", _first(result.notes, 12), (Table(("side", "file", "rows"), tuple(rows)),))
+
+
+def _environment(result: Result) -> Section:
+    most = 30
+    rows = []
+    for difference in result.environment[:most]:
+        values = [f"{clean(side)}: {clean(value) or 'unknown'}" for side, value in difference.values]
+        rows.append((clean(difference.name), "\n".join(values)))
+    if not rows:
+        return Section("Environment")
+    more = len(result.environment) - most
+    lines = (f"{more} more differences: see --format json",) if more > 0 else ()
+    return Section("Environment differences", lines, (Table(("what", "value"), tuple(rows)),))
+
+
+def _ratios(result: Result, sides_per_table: int) -> Iterator[Section]:
+    """Yield a section for each metric and clock that has a ratio."""
+    kinds = dict.fromkeys((c.key.metric, c.key.clock, c.key.unit) for c in result.compared)
+    contenders = result.sides[1:]
+    for metric, clock, unit in kinds:
+        mine = [c for c in result.comparisons if (c.key.metric, c.key.clock, c.key.unit) == (metric, clock, unit)]
+        fields, constants = label_fields([c.key for c in mine if c.ratio is not None], result.row_fields)
+        chunks = [contenders[i : i + sides_per_table] for i in range(0, len(contenders), sides_per_table)]
+        make = _pair_table if len(contenders) == 1 else _matrix
+        tables = (make(mine, result, sides, fields) for sides in chunks)
+        bases = ", ".join(dict.fromkeys(c.basis for c in mine if c.basis))
+        about = f"Baseline: {clean(result.baseline)}. Ratios are of the {bases}; values are medians."
+        lines = (about, f"All of it: {', '.join(constants)}.") if constants else (about,)
+        title = f"{metric} ({clock} clock)" if clock else metric
+        yield Section(title, lines, tuple(table for table in tables if table.rows))
+
+
+def _pair_table(mine: Sequence[Comparison], result: Result, sides: Sequence[str], fields: Sequence[str]) -> Table:
+    notes = _Footnotes()
+    rows = []
+    for c in mine:
+        if c.ratio is not None and c.side in sides:
+            values = [show(entry.value, c.key.unit) if entry else "" for entry in (c.baseline, c.contender)]
+            rows.append((label(c.key, fields), *values, c.change, c.interval, verdict(c) + _marks(c, notes)))
+    header = ("case", clean(result.baseline), clean(sides[0]), "change", _interval_title(result), "verdict")
+    return Table(header, tuple(rows), frozenset({1, 2, 3}), notes.lines)
+
+
+def _matrix(mine: Sequence[Comparison], result: Result, sides: Sequence[str], fields: Sequence[str]) -> Table:
+    notes = _Footnotes()
+    by_key: dict[Key, dict[str, Comparison]] = {}
+    for c in mine:
+        by_key.setdefault(c.key, {})[c.side] = c
+    rows = []
+    for key, by_side in by_key.items():
+        here = [by_side.get(side) for side in sides]
+        if any(c and c.ratio is not None for c in here):
+            base = next(c.baseline for c in here if c)
+            first = show(base.value, key.unit) if base else ""
+            rows.append((label(key, fields), first, *(_matrix_cell(c, notes) for c in here)))
+    return Table(("case", clean(result.baseline), *map(clean, sides)), tuple(rows), frozenset({1}), notes.lines)
+
+
+def _matrix_cell(c: Comparison | None, notes: _Footnotes) -> str:
+    if c is None or c.ratio is None:
+        return (c.verdict if c else "missing") + (notes.mark(c.reason) if c else "")
+    return f"{c.change}\n{c.interval}\n{verdict(c)}{_marks(c, notes)}"
+
+
+def verdict(c: Comparison) -> str:
+    """Return the word in the verdict column: with one run a side its label says more than "unclear"."""
+    return c.label or c.verdict
+
+
+def _marks(c: Comparison, notes: _Footnotes) -> str:
+    """Return the marks of what qualifies a ratio; what a plain claim rests on is in the other formats."""
+    reason = [] if c.verdict in _CLAIMS and "these two machines" not in c.reason else [c.reason]
+    return notes.mark(*reason, *map(str, c.conditions), *c.doubts)
+
+
+def _interval_title(result: Result) -> str:
+    return f"{100 * result.confidence:g} % interval"
+
+
+def _best(result: Result) -> Section:
+    notes = _Footnotes()
+    fields, _ = label_fields([b.comparison.key for b in result.best], result.row_fields)
+    rows = []
+    for best in result.best:
+        c = best.comparison
+        what = label(c.key, fields) + (f" ({c.key.clock})" if c.key.clock != "wall" else "")
+        gpu, cpu = _ranked(c.contender, best.gpu_runner_up), _ranked(c.baseline, best.cpu_runner_up)
+        rows.append((what, gpu, cpu, f"{c.change}\n{c.interval}\n{verdict(c)}{_marks(c, notes)}"))
+    header = ("work", "best GPU, runner-up", "best CPU, runner-up", "GPU against CPU")
+    tables = (Table(header, tuple(rows), footnotes=notes.lines),) if rows else ()
+    return Section("Best GPU against best CPU", (), tables)
+
+
+def _ranked(first: Entry | None, second: Entry | None) -> str:
+    lines = [f"{clean(e.name)}: {show(e.value, e.row.unit)}" for e in (first, second) if e]
+    return "\n".join(lines if second else [*lines, "no other"])
+
+
+def _means(result: Result) -> Section:
+    lines = []
+    for mean in result.means:
+        over = f"over the {mean.cases:,} of {mean.of:,} cases that every side has"
+        kind = f"{mean.metric} ({mean.clock})" if mean.clock else mean.metric
+        tail = f", {mean.label}" if mean.label else ""
+        lines.append(f"{clean(mean.side)}, {kind}: {mean.change} ({mean.interval}) {over}{tail}")
+    if not lines and len(result.sides) > 1:
+        lines = ["none: no case has a value on every side"]
+    return Section("Geometric mean", tuple(lines))
+
+
+def _unmatched(result: Result) -> Section:
+    groups: dict[tuple[str, str, str], list[Comparison]] = {}
+    for c in result.unmatched:
+        groups.setdefault((c.verdict, c.side, c.reason), []).append(c)
+    lines = []
+    for (word, side, reason), cases in groups.items():
+        fields, _ = label_fields([c.key for c in cases], (*result.row_fields, "backend", "device"))
+        names = dict.fromkeys(label(c.key, fields) for c in cases)
+        more = ", ..." if len(names) > _MOST_NAMED else ""
+        some = ", ".join(list(names)[:_MOST_NAMED])
+        lines.append(f"{len(cases):,} {word} in {clean(side)} ({clean(reason)}): {some}{more}")
+    return Section("Not compared", _first(lines, 40))
+
+
+def verdict_line(result: Result) -> str:
+    """Return the whole result in one line."""
+    single = [c for c in result.compared if c.label]
+    counts = ", ".join(f"{result.count(v):,} {v}" for v in (*_CLAIMS, Verdict.UNCLEAR))
+    line = f"{len(result.compared):,} compared: {counts}"
+    if single:
+        far = sum(not ((c.ci_low or 0) <= 1 <= (c.ci_high or 0)) for c in single)
+        line += f" ({len(single):,} single-run: no claim; {far:,} beyond the spread known between processes)"
+    line += f"; {result.count(Verdict.INCOMPARABLE):,} incomparable, {result.count(Verdict.MISSING):,} missing"
+    return f"{line}; {len(result.doubts):,} hard to believe" if result.doubts else line
+
+
+def label_fields(keys: Sequence[Key], chosen: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the fields that tell these keys apart, those `chosen` first, and what all of them share, in words."""
+    fields = list(chosen)
+    rest = [name for name in (*WHO, *WORK) if name not in fields and name != "suite"]
+    distinct = len({key.work + key.who for key in keys})
+    labels = [tuple(key.get(name) for name in fields) for key in keys]
+    for name in rest:
+        longer = [(*text, key.get(name)) for text, key in zip(labels, keys, strict=True)]
+        if len(set(labels)) < distinct and len(set(longer)) > len(set(labels)):
+            fields.append(name)
+            labels = longer
+    shared = [name for name in rest if name not in fields and name not in {"params", "workload_version"}]
+    values = [{key.get(name) for key in keys} for name in shared]
+    return fields, [clean(v) for only in values if len(only) == 1 for v in only if v not in _UNSAID]
+
+
+def label(key: Key, fields: Sequence[str]) -> str:
+    """Return the name of a row: its fields, without the usual choices."""
+    parts = []
+    for name in fields:
+        text = key.get(name)
+        if text not in _UNSAID:
+            parts.append(f"v{text}" if name == "workload_version" else f"{text} threads" if name == "threads" else text)
+    return clean(" ".join(parts)) or "everything"
