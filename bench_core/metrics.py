@@ -20,7 +20,7 @@ Better = Literal["lower", "higher"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A quantity. `amount` is the numerator of a rate, amount(costs) / seconds; `share` divides: seconds / share(costs)."""
+    """A quantity. `amount` gives a rate, amount(costs) / seconds; `share` gives seconds / share(costs)."""
 
     name: str
     unit: Unit
@@ -56,6 +56,8 @@ METRICS = {
         Metric("inter_token_latency", "s", "lower", "one new token after another, everything before remembered"),
         Metric("compile_time", "s", "lower", "compiling or capturing, apart from any call"),
         Metric("first_call", "s", "lower", "the first call, with whatever it loads, compiles or allocates"),
+        Metric("gpu_power", "W", "lower", "board power at the end of the timed blocks, as the driver reports it"),
+        Metric("gpu_clock", "1/s", "higher", "clock of the multiprocessors at the end of the timed blocks"),
         Metric("peak_memory", "B", "lower", "the most device memory in use while the case ran"),
     )
 }

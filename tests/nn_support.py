@@ -1,28 +1,19 @@
 """What the tests of benchmarks/nn share: the two array modules, finite differences, and autograd beside them."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-STANDINS = Path(__file__).parent / "standins"
+from tests.standin import cupy_module
 
 
 @pytest.fixture(name="xp", params=["numpy", "cupy"])
-def array_module(request, monkeypatch):
+def array_module(request):
     """NumPy, and the stand-in that refuses whatever CuPy refuses."""
     if request.param == "numpy":
         yield np
         return
-    monkeypatch.syspath_prepend(str(STANDINS))
-    before = set(sys.modules)
-    import cupy
-
-    yield cupy
-    for name in set(sys.modules) - before:
-        if name.partition(".")[0] in {"cupy", "cupyx"}:
-            del sys.modules[name]
+    with cupy_module() as cupy:
+        yield cupy
 
 
 def upload(xp, arrays):

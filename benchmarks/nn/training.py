@@ -7,16 +7,19 @@ is the reference; the tests hold that code itself against autograd and finite di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from bench_core import check
+from bench_core.backends.base import Backend
 from bench_core.errors import WrongAnswer
-from bench_core.workload import Kernel
+from bench_core.model import Scope, Work
+from bench_core.workload import Host, Kernel
 from benchmarks.nn.functions import Array, Cache, cross_entropy, cross_entropy_backward
+from benchmarks.nn.names import scoped
 from benchmarks.nn.optimisers import Optimiser
 
 # What ||C - R|| / ||R|| and its kin may be for logits, gradients and losses. The lower bounds lie above the
@@ -76,19 +79,31 @@ class Checked:
         return cls(checked, min(MOST_STEPS, max(FEWEST_STEPS, afford // checked)))
 
 
-def training_kernel(
-    step: Callable[..., Step], reset: Callable[[], None], batch: tuple[Any, ...], plan: Checked
-) -> Kernel:
-    """Return the kernel that runs `step(*batch)`; its answer starts from the initial weights and goes back to them."""
-    first = tuple(part[: plan.samples] for part in batch)
+Loader = Callable[[], tuple[Any, ...]]
+
+
+def loader(backend: Backend, work: Work, host: Host, names: Sequence[str] = ("x", "targets")) -> Loader:
+    """Return what gives a step its batch: arrays already on the device, or (end_to_end) copied there every time."""
+
+    def upload() -> tuple[Any, ...]:
+        return tuple(backend.from_host(host[name]) for name in names)
+
+    if work.scope is Scope.END_TO_END:
+        return upload
+    batch = upload()
+    return lambda: batch
+
+
+def training_kernel(step: Callable[..., Step], reset: Callable[[], None], load: Loader, plan: Checked) -> Kernel:
+    """Return the kernel that takes one step; its answer starts from the initial weights and goes back to them."""
 
     def answer() -> dict[str, Any]:
         reset()
-        named = dict(trace(step, first, plan.steps))
+        shown = dict(trace(step, tuple(part[: plan.samples] for part in load()), plan.steps))
         reset()
-        return named
+        return shown
 
-    return Kernel(lambda: step(*batch), answer)
+    return Kernel(lambda: step(*load()), answer)
 
 
 def trace(step: Callable[..., Step], batch: tuple[Any, ...], steps: int) -> Iterator[tuple[str, Any]]:
@@ -140,14 +155,3 @@ def _largest_difference(answer: np.ndarray, expected: np.ndarray, floor: float) 
     if answer.shape != expected.shape:
         raise WrongAnswer(f"shape {answer.shape} instead of {expected.shape}", code="wrong_shape")
     return float(np.abs(answer - expected).max() / max(float(np.abs(expected).max()), floor))
-
-
-def scoped(arrays: Mapping[str, Any], scope: str) -> dict[str, Any]:
-    """Return the arrays whose names begin with `scope.`, without it: {"a.b": 1} in scope "a" is {"b": 1}."""
-    prefix = f"{scope}."
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def named(scope: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arrays with `scope.` before their names: the way back from `scoped`."""
-    return {f"{scope}.{name}": array for name, array in arrays.items()}

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.nn.training import Step
+from bench_core.backends.base import Backend
+from bench_core.model import Work
+from bench_core.workload import Host, Kernel
+from benchmarks.nn.modules.running import PREPARED, Graphed, autocast, channels_last, compiled
+from benchmarks.nn.names import scoped
+from benchmarks.nn.training import Checked, Step, loader, training_kernel
+
+# Loss scale of float16: its smallest numbers are too coarse for raw gradients. Fixed, so that every step counts.
+_SCALE = 1024.0
+_FIXED = 2**31 - 1
 
 
 class Trainer:
     """A module and its optimiser, and the way back to their initial state."""
 
-    def __init__(self, module: nn.Module, weights: Mapping[str, torch.Tensor], optimiser: Any) -> None:
-        self.weights = weights
-        reference = next(iter(weights.values()))
-        self.module = module.to(reference.device, reference.dtype)
-        self.module.load_state_dict(dict(weights))
+    def __init__(self, module: nn.Module, weights: dict[str, torch.Tensor], optimiser: Any, precision: str) -> None:
+        first = next(iter(weights.values()))
+        self.device, self.weights, self.precision = first.device, weights, precision
+        self.module = module.to(first.device, first.dtype)
+        self.module.load_state_dict(weights)
         self.optimiser = optimiser(self.module.parameters())
+        self.scaler = torch.amp.GradScaler(
+            first.device.type, _SCALE, growth_interval=_FIXED, enabled=precision == "autocast_float16"
+        )
+        self.forward: Callable[..., torch.Tensor] = self.module
+        self.gradients = Gradients(self.module)
 
     def reset(self) -> None:
         """Go back to the initial weights and an optimiser without history."""
-        self.module.load_state_dict(dict(self.weights))
+        self.module.load_state_dict(self.weights)
         for state in self.optimiser.state.values():
             for value in state.values():
                 if isinstance(value, torch.Tensor):
@@ -33,9 +48,53 @@ class Trainer:
     def step(self, x: torch.Tensor, targets: torch.Tensor) -> Step:
         """Take one step; the loss is the mean cross-entropy over all rows."""
         self.optimiser.zero_grad(set_to_none=True)
-        logits = self.module(x)
-        loss = functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        gradients = {name: p.grad for name, p in self.module.named_parameters() if p.grad is not None}
-        return Step(loss.detach(), logits.detach(), gradients)
+        with autocast(self.device, self.precision):
+            logits = self.forward(x)
+            loss = functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return Step(loss.detach(), logits.detach(), self.gradients)
+
+
+class Gradients(Mapping[str, torch.Tensor]):
+    """The gradients of a module as they are when looked at: a step that nobody looks at pays nothing for them."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._parameters = dict(module.named_parameters())
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        gradient = self._parameters[name].grad
+        if gradient is None:
+            raise KeyError(name)
+        return gradient
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+
+def train_kernel(
+    backend: Backend, work: Work, host: Host, module: nn.Module, optimiser: Any, plan: Checked, how: str = "default"
+) -> Kernel:
+    """Return the kernel that trains `module` as the implementation `how` says."""
+    weights = {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
+    trainer = Trainer(module, weights, optimiser, work.precision)
+    load = loader(backend, work, host)
+    step: Callable[..., Step] = trainer.step
+    if how == "compile":
+        trainer.forward = compiled(trainer.module, trainer.device)
+    elif how == "cudagraph":
+        step = Graphed(trainer.step)
+    elif how == "channels_last":
+        trainer.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        load = channels_last(load)
+    kernel = training_kernel(step, trainer.reset, load, plan)
+    return Kernel(kernel.run, kernel.answer, prepare=kernel.run if how in PREPARED else None)
+
+
+def adamw(rate: float, how: str) -> Any:
+    """Return torch's own fused AdamW; inside a CUDA graph it must keep its step count on the device."""
+    return partial(torch.optim.AdamW, lr=rate, fused=True, capturable=how == "cudagraph")

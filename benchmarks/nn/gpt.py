@@ -1,0 +1,128 @@
+"""A decoder language model of GPT-2's kind, which says what token comes next.
+
+Token and position embeddings, causal blocks, a last norm, and the token embedding once more as the head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.nn.functions import Array, Cache, embedding, scatter_add
+from benchmarks.nn.initial import normal
+from benchmarks.nn.names import named, scoped
+from benchmarks.nn.normalisation import layernorm, layernorm_backward
+from benchmarks.nn.transformer import (
+    Params,
+    block,
+    block_backward,
+    block_extend,
+    block_flops,
+    initial_block,
+    initial_norm,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gpt:
+    """The shape of a model; context is the most tokens it can look at."""
+
+    layers: int
+    heads: int
+    width: int
+    context: int
+    vocabulary: int
+
+    def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
+        """Return fresh parameters, drawn as GPT-2's are."""
+        params = {
+            "tokens.weight": normal(rng, (self.vocabulary, self.width), dtype, 0.02),
+            "positions.weight": normal(rng, (self.context, self.width), dtype, 0.02),
+        }
+        for i in range(self.layers):
+            params |= named(f"blocks.{i}", initial_block(rng, self.width, self.layers, dtype))
+        return params | initial_norm("norm", self.width, dtype)
+
+    def forward(self, xp: Any, params: Params, x: Array) -> tuple[Array, Cache]:
+        """Return logits (B, T, V) for the tokens after each of x (B, T)."""
+        tokens, gathered = embedding(xp, x, params["tokens.weight"])
+        stream = tokens + params["positions.weight"][: x.shape[1]]
+        caches = []
+        for i in range(self.layers):
+            stream, cache = block(xp, stream, scoped(params, f"blocks.{i}"), self.heads, causal=True)
+            caches.append(cache)
+        normed, norm = layernorm(xp, stream, params["norm.weight"], params["norm.bias"])
+        rows = normed.reshape(-1, self.width)
+        logits = rows @ params["tokens.weight"].T
+        return logits.reshape(*x.shape, -1), (gathered, caches, norm, rows, params["tokens.weight"])
+
+    def backward(self, xp: Any, grad: Array, cache: Cache) -> dict[str, Array]:
+        """Return the gradient of every parameter; the token embedding gets two, added up."""
+        gathered, caches, norm, rows, tokens = cache
+        batch, time = grad.shape[:2]
+        grad = grad.reshape(-1, self.vocabulary)
+        dtokens = grad.T @ rows  # as the head
+        dnormed = (grad @ tokens).reshape(batch, time, self.width)
+        dstream, dweight, dbias = layernorm_backward(xp, dnormed, norm)
+        grads = {"norm.weight": dweight, "norm.bias": dbias}
+        for i in reversed(range(self.layers)):
+            dstream, block_grads = block_backward(xp, dstream, caches[i])
+            grads |= named(f"blocks.{i}", block_grads)
+        scatter_add(xp, dtokens, gathered[0], dstream)  # as the embedding
+        dpositions = xp.zeros((self.context, self.width), dtype=dstream.dtype)
+        dpositions[:time] = dstream.sum(axis=0)
+        return grads | {"tokens.weight": dtokens, "positions.weight": dpositions}
+
+    def memory(self, xp: Any, batch: int, room: int, dtype: Any) -> Array:
+        """Return an empty KV cache (layers, 2, B, H, room, D): keys and values of up to `room` tokens."""
+        depth = self.width // self.heads
+        return xp.empty((self.layers, 2, batch, self.heads, room, depth), dtype=dtype)
+
+    def extend(self, xp: Any, params: Params, memory: Array, ids: Array, start: int) -> Array:
+        """Return logits (B, V) for the token after ids (B, T), which follow the `start` tokens in memory."""
+        stop = start + ids.shape[1]
+        stream = params["tokens.weight"][ids] + params["positions.weight"][start:stop]
+        for i in range(self.layers):
+            stream = block_extend(xp, stream, scoped(params, f"blocks.{i}"), (memory[i, 0], memory[i, 1]), start)
+        last, _ = layernorm(xp, stream[:, -1], params["norm.weight"], params["norm.bias"])
+        return last @ params["tokens.weight"].T
+
+    def parameters(self) -> int:
+        """Return how many numbers the model is: a head that is also an embedding counts once."""
+        embeddings = (self.vocabulary + self.context) * self.width
+        return embeddings + self.layers * (12 * self.width**2 + 13 * self.width) + 2 * self.width
+
+    def forward_flops(self, tokens: int, *, causal: bool = False) -> float:
+        """Return the FLOPs of a forward pass over one sequence of `tokens` tokens.
+
+        Blocks as `block_flops`, and 2 C V a token for the head; embeddings are looked up, not computed. Full
+        attention counts every pair of tokens, which is what explicit attention computes; `causal` counts
+        the (T + 1) / 2 that a token sees on average.
+        """
+        keys = (tokens + 1) / 2 if causal else tokens
+        return self.layers * block_flops(self.width, tokens, keys) + tokens * 2 * self.width * self.vocabulary
+
+    def train_flops(self, tokens: int, *, causal: bool = False) -> float:
+        """Return three times `forward_flops`: gradients of inputs and of weights cost one forward each.
+
+        Ignored: softmax and loss, optimiser, and recomputation, should an implementation recompute.
+        """
+        return 3 * self.forward_flops(tokens, causal=causal)
+
+    def extend_flops(self, tokens: int, start: int) -> float:
+        """Return the FLOPs of `extend` for one sequence: causal attention, and the head at the last token only."""
+        keys = start + (tokens + 1) / 2
+        return self.layers * block_flops(self.width, tokens, keys) + 2 * self.width * self.vocabulary
+
+    def extend_bytes(self, batch: int, start: int, itemsize: int) -> float:
+        """Return the bytes that extending by one token must move.
+
+        Every weight is read once for the whole batch (of the position embedding one row, of the token embedding
+        all, as the head); of each sequence the keys and values of `start` tokens are read and one pair written.
+        Ignored: activations, logits.
+        """
+        weights = self.parameters() - (self.context - 1) * self.width
+        remembered = batch * 2 * self.layers * self.width * (start + 1)
+        return float(itemsize * (weights + remembered))

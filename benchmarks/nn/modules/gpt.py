@@ -1,0 +1,137 @@
+"""The decoder as nn.Module; attention is scaled_dot_product_attention, or spelt out."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.nn.gpt import Gpt
+
+
+def explicit_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool) -> torch.Tensor:
+    """Return softmax(q k^T / sqrt(D)) v with every intermediate in memory."""
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    if causal:
+        ahead = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(ahead, -math.inf)
+    return scores.softmax(dim=-1) @ v
+
+
+class Attention(nn.Module):
+    """Self-attention of `width` channels in `heads` heads."""
+
+    def __init__(self, width: int, heads: int, *, causal: bool, explicit: bool = False) -> None:
+        super().__init__()
+        self.heads, self.causal, self.explicit = heads, causal, explicit
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return queries, keys and values (B, H, T, D) of x (B, T, C)."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def merge(self, mixed: torch.Tensor) -> torch.Tensor:
+        """Return the projection of all heads (B, H, T, D) back to (B, T, C)."""
+        out: torch.Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return x (B, T, C) after attention among its own tokens."""
+        q, k, v = self.project(x)
+        if self.explicit:
+            return self.merge(explicit_attention(q, k, v, causal=self.causal))
+        return self.merge(functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal))
+
+    def extend(self, x: torch.Tensor, memory: torch.Tensor, start: int) -> torch.Tensor:
+        """Return new tokens x (B, T, C) after attention to the `start` tokens in memory (2, B, H, room, D) as well."""
+        q, k, v = self.project(x)
+        stop = start + x.shape[1]
+        memory[0, :, :, start:stop], memory[1, :, :, start:stop] = k, v
+        seen = memory[:, :, :, :stop]
+        return self.merge(functional.scaled_dot_product_attention(q, seen[0], seen[1], is_causal=x.shape[1] > 1))
+
+    def extend_static(self, x: torch.Tensor, memory: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """Do as `extend` for one token at position `at` (1): every shape stays, so that a compiler may keep it."""
+        q, k, v = self.project(x)
+        memory[0].index_copy_(2, at, k.to(memory.dtype))
+        memory[1].index_copy_(2, at, v.to(memory.dtype))
+        seen = torch.arange(memory.shape[3], device=x.device) <= at
+        k, v = memory.to(q.dtype).unbind()
+        return self.merge(functional.scaled_dot_product_attention(q, k, v, attn_mask=seen[None]))
+
+
+class Perceptron(nn.Module):
+    """Four times the width and back, GELU between."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return x (..., C) after both layers."""
+        out: torch.Tensor = self.down(functional.gelu(self.up(x), approximate="tanh"))
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm block."""
+
+    def __init__(self, width: int, heads: int, *, causal: bool, explicit: bool = False) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads, causal=causal, explicit=explicit)
+        self.mlp = Perceptron(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the stream (B, T, C) after the block."""
+        return self._think(x + self.attention(self.norm1(x)))
+
+    def extend(self, x: torch.Tensor, memory: torch.Tensor, start: int) -> torch.Tensor:
+        """Return the stream of new tokens, `start` tokens being remembered."""
+        return self._think(x + self.attention.extend(self.norm1(x), memory, start))
+
+    def extend_static(self, x: torch.Tensor, memory: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """Return the stream of one new token at position `at`."""
+        return self._think(x + self.attention.extend_static(self.norm1(x), memory, at))
+
+    def _think(self, x: torch.Tensor) -> torch.Tensor:
+        return x + cast("torch.Tensor", self.mlp(self.norm2(x)))
+
+
+class GptModule(nn.Module):
+    """Same names and shapes of parameters as `benchmarks.nn.gpt.Gpt`."""
+
+    def __init__(self, network: Gpt, *, explicit: bool = False) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(network.vocabulary, network.width)
+        self.positions = nn.Embedding(network.context, network.width)
+        blocks = [Block(network.width, network.heads, causal=True, explicit=explicit) for _ in range(network.layers)]
+        self.blocks = cast("list[Block]", nn.ModuleList(blocks))
+        self.norm = nn.LayerNorm(network.width)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, T, V) for ids (B, T)."""
+        x = self.tokens(ids) + self.positions.weight[: ids.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return functional.linear(self.norm(x), self.tokens.weight)
+
+    def extend(self, memory: torch.Tensor, ids: torch.Tensor, start: int) -> torch.Tensor:
+        """Return logits (B, V) for the token after ids (B, T), which follow `start` tokens in memory."""
+        x = self.tokens(ids) + self.positions.weight[start : start + ids.shape[1]]
+        for block, remembered in zip(self.blocks, memory, strict=True):
+            x = block.extend(x, remembered, start)
+        return functional.linear(self.norm(x[:, -1]), self.tokens.weight)
+
+    def extend_static(self, memory: torch.Tensor, ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, V) for the token after ids (B, 1), which stand at position `at` (1)."""
+        x = self.tokens(ids) + self.positions(at)
+        for i, block in enumerate(self.blocks):
+            x = block.extend_static(x, memory[i], at)
+        return functional.linear(self.norm(x[:, -1]), self.tokens.weight)

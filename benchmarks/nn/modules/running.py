@@ -1,0 +1,134 @@
+"""How torch runs a model: under autocast, compiled, captured as a CUDA graph."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench_core.backends.base import Backend
+from bench_core.errors import Unsupported
+from bench_core.model import Work
+from bench_core.workload import Kernel
+from benchmarks.nn.training import Loader
+
+AUTOCAST = "autocast_"
+PREPARED = frozenset({"compile", "cudagraph"})  # implementations whose first call is not like the others
+_WARM_UPS = 3  # PyTorch's notes on CUDA graphs: a few calls on a side stream before the capture
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Return the context of a precision: "autocast_bfloat16" casts products down, anything else leaves them."""
+    dtype = autocast_dtype(precision)
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
+
+
+def autocast_dtype(precision: str) -> torch.dtype | None:
+    """Return the narrow dtype that a precision names, None where it names none."""
+    dtype: torch.dtype | None = None
+    if precision.startswith(AUTOCAST):
+        dtype = getattr(torch, precision.removeprefix(AUTOCAST))
+    return dtype
+
+
+def inference(call: Callable[..., Any], device: torch.device, precision: str) -> Callable[..., Any]:
+    """Return `call` without autograd, in a precision."""
+
+    def run(*args: Any) -> Any:
+        with torch.inference_mode(), autocast(device, precision):
+            return call(*args)
+
+    return run
+
+
+def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """Return torch.compile(function), one program for each shape; raises Unsupported where nothing can compile it."""
+    require_compiler(device)
+    return torch.compile(function, dynamic=False)
+
+
+def require_compiler(device: torch.device) -> None:
+    """Raise Unsupported unless torch.compile has what it needs: a C++ compiler on a CPU, Triton on a GPU."""
+    if device.type == "cpu":
+        candidates = [os.environ.get("CXX", ""), "g++", "clang++", "cl"]
+        if not any(shutil.which(name) for name in candidates if name):
+            raise Unsupported("no_compiler", "torch.compile needs a C++ compiler on a CPU and finds none")
+    elif device.type in {"cuda", "xpu"} and importlib.util.find_spec("triton") is None:
+        raise Unsupported("no_compiler", f"torch.compile needs Triton on {device.type}, and it is not installed")
+
+
+def infer_kernel(
+    backend: Backend, work: Work, module: nn.Module, weights: dict[str, Any], load: Loader, how: str = "default"
+) -> Kernel:
+    """Return the kernel that runs a module's forward pass as the implementation `how` says."""
+    first = next(iter(weights.values()))
+    module.to(first.device, first.dtype).eval().load_state_dict(weights)
+    forward: Callable[..., Any] = module
+    if how == "compile":
+        forward = compiled(module, first.device)
+    elif how == "channels_last":
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        load = channels_last(load)
+    call = inference(forward, first.device, work.precision)
+    if how == "cudagraph":
+        call = Graphed(call)
+
+    def run() -> Any:
+        return call(*load())
+
+    return Kernel(run, prepare=run if how in PREPARED else None)
+
+
+def channels_last(load: Loader) -> Loader:
+    """Return a loader whose images lie in memory pixel by pixel instead of channel by channel."""
+
+    def convert() -> tuple[Any, ...]:
+        x, *rest = load()
+        return x.contiguous(memory_format=torch.channels_last), *rest
+
+    once = convert()
+    resident = load() is load()
+    return (lambda: once) if resident else convert
+
+
+class Graphed:
+    """A function captured as a CUDA graph, one for each shape of its arguments.
+
+    A replay launches all its kernels at once, on the arguments' first addresses: new arguments are copied
+    there, and results come in the same memory every time. The captured calls change whatever the function
+    changes; `capture` before the state matters.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._captured: dict[Any, tuple[torch.cuda.CUDAGraph, tuple[torch.Tensor, ...], Any]] = {}
+
+    def __call__(self, *args: torch.Tensor) -> Any:
+        """Replay, capturing first if these shapes are new."""
+        key = tuple((arg.shape, arg.dtype) for arg in args)
+        if key not in self._captured:
+            self._captured[key] = self._capture(args)
+        graph, static, result = self._captured[key]
+        for target, source in zip(static, args, strict=True):
+            if target is not source:
+                target.copy_(source)
+        graph.replay()
+        return result
+
+    def _capture(self, args: tuple[torch.Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, tuple[torch.Tensor, ...], Any]:
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):
+                self._function(*args)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            result = self._function(*args)
+        return graph, args, result

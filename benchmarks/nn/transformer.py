@@ -1,0 +1,117 @@
+"""The transformer block: attention mixes tokens, a perceptron mixes channels, each added to what came in.
+
+Pre-norm, as in GPT-2: x + attention(norm1(x)), then x + mlp(norm2(x)) with GELU and four times the width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.nn.activations import gelu, gelu_backward
+from benchmarks.nn.attention import (
+    attention,
+    merge_heads,
+    self_attention,
+    self_attention_backward,
+    split_heads,
+)
+from benchmarks.nn.functions import Array, Cache, linear, linear_backward
+from benchmarks.nn.initial import normal
+from benchmarks.nn.names import named, scoped
+from benchmarks.nn.normalisation import layernorm, layernorm_backward
+
+Params = Mapping[str, Array]
+
+
+def initial_block(rng: np.random.Generator, width: int, layers: int, dtype: str) -> dict[str, np.ndarray]:
+    """Return fresh parameters of one of `layers` blocks, as GPT-2 draws them.
+
+    Normal with deviation 0.02; what is added to the stream is scaled by 1 / sqrt(2 layers), so that the
+    sum over all blocks keeps its size.
+    """
+    shapes = {"attention.qkv": (3, 1), "attention.out": (1, 1), "mlp.up": (4, 1), "mlp.down": (1, 4)}
+    params = initial_norm("norm1", width, dtype) | initial_norm("norm2", width, dtype)
+    for name, (outputs, inputs) in shapes.items():
+        adds = name in {"attention.out", "mlp.down"}
+        deviation = 0.02 / math.sqrt(2 * layers) if adds else 0.02
+        params[f"{name}.weight"] = normal(rng, (outputs * width, inputs * width), dtype, deviation)
+        params[f"{name}.bias"] = np.zeros(outputs * width, dtype)
+    return params
+
+
+def initial_norm(name: str, width: int, dtype: str) -> dict[str, np.ndarray]:
+    """Return the parameters of a normalisation that does not scale or shift yet."""
+    return {f"{name}.weight": np.ones(width, dtype), f"{name}.bias": np.zeros(width, dtype)}
+
+
+def block(xp: Any, x: Array, params: Params, heads: int, *, causal: bool) -> tuple[Array, Cache]:
+    """Return the stream (B, T, C) after one block."""
+    normed, norm1 = layernorm(xp, x, params["norm1.weight"], params["norm1.bias"])
+    mixed, mixing = self_attention(xp, normed, scoped(params, "attention"), heads, causal=causal)
+    x = x + mixed
+    normed, norm2 = layernorm(xp, x, params["norm2.weight"], params["norm2.bias"])
+    thought, thinking = perceptron(xp, normed, scoped(params, "mlp"))
+    return x + thought, (norm1, mixing, norm2, thinking)
+
+
+def block_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, dict[str, Array]]:
+    """Return the gradient of the stream and those of the parameters, by name."""
+    norm1, mixing, norm2, thinking = cache
+    dnormed, mlp = perceptron_backward(xp, grad, thinking)
+    dx, dweight2, dbias2 = layernorm_backward(xp, dnormed, norm2)
+    dx += grad
+    dnormed, attended = self_attention_backward(xp, dx, mixing)
+    dstream, dweight1, dbias1 = layernorm_backward(xp, dnormed, norm1)
+    dstream += dx
+    norms = {"norm1.weight": dweight1, "norm1.bias": dbias1, "norm2.weight": dweight2, "norm2.bias": dbias2}
+    return dstream, norms | named("attention", attended) | named("mlp", mlp)
+
+
+def perceptron(xp: Any, x: Array, params: Params) -> tuple[Array, Cache]:
+    """Return x (B, T, C) widened to 4 C, through GELU, and narrowed back."""
+    wide, up = linear(xp, x, params["up.weight"], params["up.bias"])
+    bent, bend = gelu(xp, wide)
+    out, down = linear(xp, bent, params["down.weight"], params["down.bias"])
+    return out, (up, bend, down)
+
+
+def perceptron_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, dict[str, Array]]:
+    """Return the gradient of x and those of the parameters, by name."""
+    up, bend, down = cache
+    dbent, dweight, dbias = linear_backward(xp, grad, down)
+    grads = {"down.weight": dweight, "down.bias": dbias}
+    dx, dweight, dbias = linear_backward(xp, gelu_backward(xp, dbent, bend), up)
+    return dx, grads | {"up.weight": dweight, "up.bias": dbias}
+
+
+def block_extend(xp: Any, x: Array, params: Params, memory: tuple[Array, Array], start: int) -> Array:
+    """Return the stream of new tokens x (B, T, C) after one causal block that remembers `start` tokens.
+
+    memory: the block's keys and values (B, H, room, D) of all tokens so far; those of the new tokens are
+    written behind them, so that no token's are ever computed twice.
+    """
+    keys, values = memory
+    stop = start + x.shape[1]
+    normed, _ = layernorm(xp, x, params["norm1.weight"], params["norm1.bias"])
+    qkv, _ = linear(xp, normed, params["attention.qkv.weight"], params["attention.qkv.bias"])
+    q, keys[:, :, start:stop], values[:, :, start:stop] = split_heads(qkv, keys.shape[1])
+    mixed, _ = attention(xp, q, keys[:, :, :stop], values[:, :, :stop], causal=True)
+    out, _ = linear(xp, merge_heads(mixed), params["attention.out.weight"], params["attention.out.bias"])
+    x = x + out
+    normed, _ = layernorm(xp, x, params["norm2.weight"], params["norm2.bias"])
+    thought, _ = perceptron(xp, normed, scoped(params, "mlp"))
+    return x + thought
+
+
+def block_flops(width: int, tokens: int, keys: float) -> float:
+    """Return the FLOPs of one block's forward pass for `tokens` tokens of one sequence.
+
+    Products with weights: 2 * 12 C^2 a token (3 qkv, 1 out, 4 up, 4 down). Attention: 2 C per token and key for
+    the scores, as much for the mean. `keys` is how many tokens each one looks at, on average. Ignored: norms,
+    softmax, GELU, biases, additions.
+    """
+    return tokens * (24 * width * width + 4 * keys * width)

@@ -1,0 +1,62 @@
+"""What all workloads of the suite `model` share: which sizes, formats and implementations a preset measures."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+from bench_core import check
+from bench_core.model import Preset, Scope, Work
+from bench_core.workload import Machine, Workload
+from benchmarks.nn.training import TOLERANCES
+
+SWEEP = (1, 4, 16, 64, 256)  # batch sizes, to see from which one on a GPU wins
+PRECISIONS = ("tf32", "autocast_bfloat16", "autocast_float16")
+_LARGE = (Preset.STANDARD, Preset.FULL)
+
+
+class ModelWorkload(Workload):
+    """A network and a batch size by preset, in all the ways worth measuring.
+
+    smoke: float32 and float64. quick: float32. standard and full add every implementation, the narrower
+    precisions, the scope `end_to_end` and the batch sweep; standard also float64.
+    """
+
+    suite = "model"
+    presets: ClassVar[Mapping[Preset, tuple[Any, int]]]
+
+    @abstractmethod
+    def variant(self, network: Any, batch: int, dtype: str = "float32", **kind: Any) -> Work:
+        """Return the work on a network and a batch size."""
+
+    def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - the same sizes everywhere
+        network, batch = self.presets[preset]
+        for kind in _kinds(preset):
+            yield self.variant(network, batch, **kind)
+        if preset in _LARGE:
+            yield from (self.variant(network, other) for other in SWEEP if other != batch)
+
+    def selects(self, work: Work, implementation: str) -> bool:
+        """Whether to measure other implementations than the usual one as well.
+
+        They are, for a large network at its own batch size, resident, in float32; a compiled one in the narrower
+        precisions too.
+        """
+        if implementation == "default":
+            return True
+        own = any(self.variant(*self.presets[preset]).params == work.params for preset in _LARGE)
+        plain = work.precision == "ieee" or implementation == "compile"
+        return own and plain and work.dtype == "float32" and work.scope is Scope.RESIDENT
+
+    def tolerance(self, work: Work) -> check.Tolerance:
+        return TOLERANCES[work.dtype, work.precision]
+
+
+def _kinds(preset: Preset) -> Iterator[dict[str, Any]]:
+    yield {}
+    if preset in {Preset.SMOKE, Preset.STANDARD}:
+        yield {"dtype": "float64"}
+    if preset in _LARGE:
+        yield from ({"precision": precision} for precision in PRECISIONS)
+        yield {"scope": Scope.END_TO_END}
