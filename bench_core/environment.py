@@ -41,6 +41,7 @@ _VARIABLES = re.compile(
     r"CUDA_(?:VISIBLE_DEVICES|DEVICE_ORDER|LAUNCH_BLOCKING|MODULE_LOADING|DEVICE_MAX_CONNECTIONS)|"
     r"NVIDIA_TF32_OVERRIDE|(?:HIP|ROCR)_VISIBLE_DEVICES|PYTHON(?:HASHSEED|MALLOC|OPTIMIZE)|LD_PRELOAD|GLIBC_TUNABLES"
 )
+_NOT_THE_USER_S = {"KMP_DUPLICATE_LIB_OK"}  # threadpoolctl sets it when imported
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|AUTH|(?:^|_)KEY(?:_|$)")
 
 # Facts that differ from one minute to the next: shown, but no part of what an environment is.
@@ -195,7 +196,7 @@ def _variables(environ: Mapping[str, str]) -> Facts:
     """Return the variables of the list that are set; a value that names a person, place or device is withheld."""
     facts = {}
     for name in sorted(environ):
-        if _VARIABLES.fullmatch(name) and not _SECRET.search(name):
+        if _VARIABLES.fullmatch(name) and not _SECRET.search(name) and name not in _NOT_THE_USER_S:
             facts[f"env.{name}"] = _public(environ[name], "os.environ")
     if "CUDA_VISIBLE_DEVICES" in environ:
         facts["env.CUDA_VISIBLE_DEVICES"] = gpu.visible_devices(environ["CUDA_VISIBLE_DEVICES"])

@@ -1,0 +1,134 @@
+"""`bench-core doctor`: what is here, what is missing, what hurts measuring. Exits 1 if nothing can be measured."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import psutil
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench_core import backends, doctor, environment, gpu, host, probe, units
+from bench_core.backends.numpy import openblas_core
+from bench_core.cli import app
+from bench_core.doctor import Advice, Findings, Level
+from bench_core.model import Fact
+from bench_core.probe import Probe
+
+_LOOK_S = 1.0  # how long the machine is watched for other load
+_UNITS = dict.fromkeys(("memory.available", "memory.limit", "memory.total", "memory.swap_used", "gpu.memory"), "B")
+_UNITS |= {"cpu.frequency": "Hz", "sm_clock": "Hz", "memory_clock": "Hz"}
+_UNITS |= {"power": "W", "power_limit": "W", "power_limit_default": "W"}
+_MARKS = {Level.BLOCKER: "[bold red]x[/]", Level.WARNING: "[yellow]![/]", Level.NOTE: "[dim]-[/]"}
+
+
+@app.command("doctor")
+def command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
+) -> None:
+    """Show this machine, what is missing on it, and what would spoil a measurement."""
+    found = _look()
+    advice = doctor.examine(found)
+    if as_json:
+        typer.echo(json.dumps(_to_json(found, advice), indent=2))
+    else:
+        _show(Console(), found, advice)
+    raise typer.Exit(1 if any(item.level is Level.BLOCKER for item in advice) else 0)
+
+
+def _look() -> Findings:
+    facts = environment.host_environment() | _watch(_LOOK_S)  # before the probes, which are load themselves
+    with ThreadPoolExecutor() as pool:
+        probes = list(pool.map(probe.probe, backends.names()))
+    best = openblas_core(host.cpu_flags())
+    try:
+        return Findings(facts, probes, best, gpu.cards())
+    except gpu.NoDriver as error:
+        return Findings(facts, probes, best, no_cards=str(error))
+
+
+def _watch(seconds: float) -> dict[str, Fact]:
+    """Return how busy the machine is while this process sleeps."""
+    before = psutil.cpu_times()
+    time.sleep(seconds)
+    after = psutil.cpu_times()
+    spent = {name: getattr(after, name) - getattr(before, name) for name in after._fields}
+    total = sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0)  # in `user` already
+    if total <= 0:
+        return {}
+    steal = spent.get("steal", 0.0)
+    resting = spent["idle"] + spent.get("iowait", 0.0) + steal
+    return doctor.noise(1 - resting / total, steal / total)
+
+
+def _to_json(found: Findings, advice: list[Advice]) -> dict[str, Any]:
+    return {
+        "machine": _label(found),
+        "host": environment.to_json(found.host),
+        "backends": [probe.to_json(p) for p in found.probes],
+        "gpus": [environment.to_json(card) for card in found.cards],
+        "no_gpus": found.no_cards,
+        "advice": [asdict(item) for item in advice],
+    }
+
+
+def _label(found: Findings) -> str:
+    names = {d.device: d.name for p in found.probes for d in p.devices if d.device != "cpu"}
+    return environment.machine_label(found.host, names.values())
+
+
+def _show(console: Console, found: Findings, advice: list[Advice]) -> None:
+    console.print(f"[bold]{_label(found)}[/]")
+    console.print(_grid((name, _text(name, fact)) for name, fact in sorted(found.host.items())))
+    console.print("\n[bold]Backends[/]")
+    console.print(_grid(_backend_lines(found.probes)))
+    console.print("\n[bold]GPUs by the driver[/]")
+    for card in found.cards:
+        console.print(_grid((name, _text(name, fact)) for name, fact in card.items()))
+    if not found.cards:
+        console.print(f"  {escape(found.no_cards or 'none')}", highlight=False)
+    console.print("\n[bold]Advice[/]")
+    for item in advice:
+        console.print(f"{_MARKS[item.level]} {escape(item.what)}", highlight=False, soft_wrap=True)
+        console.print(f"    {escape(item.why)}.\n    [green]{escape(item.remedy)}.[/]", highlight=False, soft_wrap=True)
+    if not advice:
+        console.print("  This machine is ready.")
+
+
+def _backend_lines(probes: Sequence[Probe]) -> Iterator[tuple[str, str]]:
+    for found in probes:
+        if not found.available:
+            yield found.backend, f"{found.reason} ({found.reason_code})"
+        for device in found.devices:
+            yield f"{found.backend} {found.version} {device.device}", f"{device.name}, {device.library}"
+
+
+def _grid(lines: Iterable[tuple[str, str]]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    for left, right in lines:
+        grid.add_row(f"  {escape(left)}", escape(right))
+    return grid
+
+
+def _text(name: str, fact: Fact) -> str:
+    """Return a fact for a person: scaled, with its unit; its reason where it has no value."""
+    value, last = fact.value, name.rpartition(".")[2]
+    if value is None:
+        return f"({fact.reason})"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {units.show(size, 'B')}" for key, size in value.items())
+    if isinstance(value, list):
+        return ", ".join(f"{item:.2f}" if isinstance(item, float) else f"{item}" for item in value) or "none"
+    if name in {"load.busy", "load.steal"}:
+        return f"{value:.1%}"
+    unit = _UNITS.get(name) or _UNITS.get(last.removesuffix("_max"))
+    return units.show(value, unit) if unit else f"{value}"

@@ -1,0 +1,198 @@
+"""Each finding gives its advice, a ready machine gives none, and the command survives any machine."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from bench_core import doctor, gpu, probe
+from bench_core.cli import app
+from bench_core.cli import doctor as command
+from bench_core.doctor import Findings, Level, examine, noise
+from bench_core.model import Fact
+from bench_core.probe import Device, Probe
+from tests import standin
+
+
+def facts(**values):
+    """Return facts from names with `__` for the dot."""
+    return {name.replace("__", "."): Fact(value, "planted") for name, value in values.items()}
+
+
+def numpy_probe(core="SkylakeX"):
+    pools = [{"internal_api": "openblas", "architecture": core}, {"internal_api": "openmp"}]
+    return Probe("numpy", "2.4", (Device("cpu", "X", "openblas", facts(threadpools=pools)),))
+
+
+READY = Findings(
+    host=facts(
+        cpu__cores=8, cpu__threads=8, cpu__cores_usable=8, cpu__governor="performance",
+        memory__total=64e9, memory__available=60e9, memory__swap_used=0,
+        system__clock_source="tsc", system__virtual_machine="none",
+    ) | noise(0.01, 0.0),
+    probes=[numpy_probe(), Probe("torch", "2.13.0+cu130", (Device("cpu"), Device("cuda:0", "H100")))],
+    openblas_best="SKYLAKEX",
+    cards=[facts(gpu__name="H100", gpu__power_limit=700.0, gpu__power_limit_default=700.0, gpu__persistence=True,
+                 gpu__other_processes=0, gpu__throttle_reasons=["idle"], gpu__pcie_width=16, gpu__pcie_width_max=16)],
+)  # fmt: skip
+
+
+def changed(host=None, card=None, **fields):
+    """Return the ready machine with other facts."""
+    values = {"host": READY.host | (host or {}), "cards": [READY.cards[0] | (card or {})], **fields}
+    return Findings(**{"probes": READY.probes, "openblas_best": READY.openblas_best, **values})
+
+
+def test_a_ready_machine_needs_no_advice():
+    assert examine(READY) == []
+
+
+def test_an_unknown_machine_gets_no_advice_but_for_its_backends():
+    """No fact, no finding: nothing is guessed."""
+    assert [advice.level for advice in examine(Findings(host={}, probes=[]))] == [Level.BLOCKER]
+
+
+@pytest.mark.parametrize(
+    ("found", "level", "what"),
+    [
+        (changed(host=facts(cpu__governor="powersave")), Level.WARNING, "governor is powersave"),
+        (changed(host=facts(cpu__quota=1.5)), Level.WARNING, "to 1.5 cores"),
+        (changed(host=facts(cpu__quota=4.0)), Level.WARNING, "to 4 cores"),
+        (changed(host=noise(0.3, 0.0)), Level.WARNING, "use 30% of the CPU"),
+        (changed(host=noise(0.0, 0.05)), Level.WARNING, "takes 5.0% of the CPU"),
+        (changed(host=facts(memory__available=1e9)), Level.WARNING, "Only 1.0 GB"),
+        (changed(host=facts(memory__swap_used=2e9)), Level.WARNING, "2.0 GB lie in swap"),
+        (changed(host=facts(cpu__threads=16)), Level.NOTE, "16 hardware threads share 8 cores"),
+        (changed(host=facts(cpu__cores_usable=2)), Level.NOTE, "may use 2 of 8 cores"),
+        (changed(host=facts(env__CUDA_LAUNCH_BLOCKING="1")), Level.NOTE, "CUDA_LAUNCH_BLOCKING=1 is set"),
+        (changed(host={"env.LD_PRELOAD": Fact(reason="withheld")}), Level.NOTE, "LD_PRELOAD is set"),
+        (changed(host=facts(system__clock_source="hpet")), Level.WARNING, "clock is hpet"),
+        (changed(host=facts(system__virtual_machine="QEMU")), Level.NOTE, "virtual machine (QEMU)"),
+        (changed(card=facts(gpu__other_processes=2)), Level.WARNING, "H100: 2 other processes"),
+        (changed(card=facts(gpu__power_limit=350.0)), Level.WARNING, "power limit 350 W of 700 W"),
+        (changed(card=facts(gpu__persistence=False)), Level.NOTE, "persistence mode is off"),
+        (changed(card=facts(gpu__pcie_width=4)), Level.WARNING, "4 of 16 PCIe lanes"),
+        (changed(card=facts(gpu__throttle_reasons=["hardware_thermal"])), Level.WARNING, "(hardware_thermal)"),
+        (changed(card=facts(gpu__mig=True)), Level.NOTE, "MIG is on"),
+    ],
+)  # fmt: skip
+def test_finding(found, level, what):
+    (advice,) = examine(found)
+    assert advice.level is level
+    assert what in advice.what
+    assert advice.why
+    assert advice.remedy
+
+
+@pytest.mark.parametrize(
+    ("core", "best", "slow"),
+    [
+        ("Haswell", "SKYLAKEX", True),
+        ("Zen", "SKYLAKEX", True),
+        ("SkylakeX", "SKYLAKEX", False),
+        ("Sapphirerapids", "SKYLAKEX", False),
+        ("Haswell", "HASWELL", False),
+        ("Zen", "HASWELL", False),
+        ("Sandybridge", "HASWELL", True),
+        ("neoversen1", None, False),
+    ],
+)
+def test_slow_kernels_are_told_by_what_the_cpu_could_run(core, best, slow):
+    advice = examine(changed(probes=[numpy_probe(core), *READY.probes[1:]], openblas_best=best))
+    assert bool(advice) is slow
+    assert not slow or core.lower() in advice[0].what
+
+
+def test_slow_kernels_name_the_variable_that_asks_for_them():
+    found = changed(host=facts(env__OPENBLAS_CORETYPE="Haswell"), probes=[numpy_probe("Haswell"), READY.probes[1]])
+    assert "OPENBLAS_CORETYPE asks for them" in examine(found)[0].why
+
+
+@pytest.mark.parametrize(
+    ("code", "level"),
+    [
+        ("not_installed", Level.NOTE),
+        ("no_device", Level.NOTE),
+        ("crashed", Level.WARNING),
+        ("import_failed", Level.WARNING),
+        ("timeout", Level.WARNING),
+    ],
+)
+def test_missing_backend_is_explained(code, level):
+    broken = Probe("cupy", reason_code=code, reason="because of this")
+    (advice,) = examine(changed(probes=[*READY.probes, broken]))
+    assert advice.level is level
+    assert "cupy" in advice.what
+    assert "because of this" in advice.why
+
+
+@pytest.mark.parametrize(("visible", "remedy"), [(None, "Install a CUDA build"), ("", "Unset CUDA_VISIBLE_DEVICES")])
+def test_gpu_that_no_library_uses(visible, remedy):
+    host = {} if visible is None else facts(env__CUDA_VISIBLE_DEVICES=visible)
+    (advice,) = examine(changed(host=host, probes=[numpy_probe()]))
+    assert advice.what == "No library uses the H100"
+    assert remedy in advice.remedy
+
+
+def test_the_gravest_comes_first():
+    found = changed(host=facts(cpu__threads=16, cpu__governor="powersave"), probes=[])
+    assert [a.level for a in examine(found)] == sorted((a.level for a in examine(found)), key=list(Level).index)
+    assert examine(found)[0].level is Level.BLOCKER
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Probes and the look at the load, without processes or waiting."""
+    probes = {"numpy": numpy_probe(), "torch": Probe("torch", reason_code="not_installed", reason="torch is [absent]")}
+    monkeypatch.setattr(probe, "probe", lambda name: probes.get(name, Probe(name, reason_code="crashed", reason="x")))
+    monkeypatch.setattr(command, "_LOOK_S", 0.0)
+    with standin.pynvml_module() as nvml:
+        gpu._nvml.cache_clear()
+        yield SimpleNamespace(probes=probes, nvml=nvml)
+    gpu._nvml.cache_clear()
+
+
+def test_command_shows_everything(machine):
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0, result.output
+    for words in ("cpu.model", "numpy 2.4 cpu", "torch is [absent]", "NVIDIA H100 80GB HBM3", "85.5 GB", "Advice"):
+        assert words in result.output
+
+
+def test_command_speaks_json(machine):
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    plain = json.loads(result.output)
+    assert plain["gpus"][0]["gpu.name"] == {"value": "NVIDIA H100 80GB HBM3", "source": "nvmlDeviceGetName"}
+    assert [b["backend"] for b in plain["backends"]] == ["numpy", "cupy", "torch"]
+    assert {"level", "what", "why", "remedy"} == plain["advice"][0].keys()
+    assert "01020304" not in result.output
+
+
+def test_command_fails_where_nothing_can_be_measured(machine):
+    machine.probes.clear()
+    assert CliRunner().invoke(app, ["doctor"]).exit_code == 1
+
+
+def test_command_works_without_a_driver(machine, monkeypatch):
+    monkeypatch.setattr(machine.nvml, "driver", None)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    assert "NVML Shared Library Not Found" in result.output
+
+
+def test_busy_share_leaves_out_what_is_counted_twice(monkeypatch):
+    """Of 10 s of CPU time 4 s were idle, 1 s waited for disks, 1 s went to neighbours; guests are in `user`."""
+    fields = ("user", "system", "idle", "iowait", "steal", "guest")
+    times = iter([(0, 0, 0, 0, 0, 0), (3, 1, 4, 1, 1, 2)])
+
+    def cpu_times():
+        return SimpleNamespace(_fields=fields, **dict(zip(fields, next(times), strict=True)))
+
+    monkeypatch.setattr(command.psutil, "cpu_times", cpu_times)
+    watched = command._watch(0.0)
+    assert watched["load.busy"].value == pytest.approx(0.4)
+    assert watched["load.steal"].value == pytest.approx(0.1)
+    assert doctor.noise(0.5, 0.1).keys() == watched.keys()
