@@ -5,7 +5,6 @@ Whatever goes wrong becomes a Measurement with a status and a reason; only an in
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Mapping
@@ -15,17 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from bench_core import host
 from bench_core.backends.base import Backend
 from bench_core.errors import CaseError, TooLarge, Unsupported, WrongAnswer
+from bench_core.evidence import Evidence
 from bench_core.measure import DeviceTimer, Plan, WallTimer, measure, unfinished
 from bench_core.model import Cache, Case, Measurement, Series, Status
 from bench_core.workload import Host, Kernel, Run, Workload
 
 COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
 FREE_SHARE = 0.9  # of free memory that a case may fill
-DRIFT = 1.1  # reference kernel after / before
-STEAL = 0.01  # share of CPU time taken by the hypervisor
 
 Tell = Callable[[str], None]
 
@@ -91,16 +88,18 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     tell("measure")
     others = [workload.build(backend, case, data) for _ in range(copies - 1)]
     kernels = [kernel, *others]
-    evidence = Evidence()
+    evidence = Evidence(backend.device_uuid)
     begin = perf_counter()
     series = _measure_all(kernels, backend, settings.plan)
     timed = perf_counter() - begin
+    evidence.stop()
     if case.device != "cpu" and (left := unfinished(kernel.run, series[0].inner_loops, backend)) is not None:
         reason = f"{left:.2g} s of work went on after {backend.name} said it was done: its times are of the launch"
         raise WrongAnswer(reason, rel_error, code="not_synchronised")
     if (peak := backend.memory().peak) is not None:
         values["peak_memory"] = float(peak)
-    return replace(done, series=tuple(series), values=values, flags=(*kernel.flags, *evidence.flags()), timed_s=timed)
+    flags = (*kernel.flags, *evidence.flags())
+    return replace(done, series=tuple(series), values={**values, **evidence.values()}, flags=flags, timed_s=timed)
 
 
 def generator(case_id: str, seed: int) -> np.random.Generator:
@@ -158,32 +157,3 @@ def rotate(runs: list[Run]) -> Run:
         return next(turn)()
 
     return run
-
-
-class Evidence:
-    """What the machine did to a measurement, seen from before and after it."""
-
-    def __init__(self) -> None:
-        self._reference = reference_seconds()
-        self._steal = host.steal_seconds()
-        self._begin = perf_counter()
-
-    def flags(self) -> tuple[str, ...]:
-        """Return the flags earned since construction."""
-        stolen = host.steal_seconds() - self._steal
-        available = (perf_counter() - self._begin) * host.usable_cores()
-        flags = ["steal"] if stolen > STEAL * available else []
-        ratio = reference_seconds() / self._reference
-        flags += ["drift"] if not 1 / DRIFT < ratio < DRIFT else []
-        return tuple(flags)
-
-
-def reference_seconds() -> float:
-    """Return the least of five times of a fixed piece of single-threaded work that needs no library of ours."""
-    block = bytes(1 << 19)
-    times = []
-    for _ in range(5):
-        start = perf_counter()
-        hashlib.sha256(block).digest()
-        times.append(perf_counter() - start)
-    return min(times)

@@ -24,7 +24,7 @@ from bench_core import backends, summary
 from bench_core.errors import UsageError
 from bench_core.model import Case, Measurement, Preset, Row, Status, identifier
 from bench_core.perform import silent
-from bench_core.session import Options, Session
+from bench_core.session import Absent, Options, Session
 from bench_core.worker import Source, Spec
 from bench_core.workload import Workload, expand
 
@@ -115,6 +115,12 @@ def _case(item: pytest.Item) -> Case | None:
         item.callspec.params.get("measure") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
     )
     return case if isinstance(case, Case) else None
+
+
+def planned(item: pytest.Item) -> tuple[Case, Absent | None] | None:
+    """Return an item's case and, where it is known that it cannot be measured, why; None for other items."""
+    case, session = _case(item), item.config.stash[_STATE].session
+    return (case, session.roster.absent.get((case.backend, case.device))) if case and session else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

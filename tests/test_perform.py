@@ -10,7 +10,7 @@ from bench_core import check
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.measure import Plan
 from bench_core.model import Cache, Case, Clock, Costs, Status
-from bench_core.perform import Settings, generator, perform, reference_seconds, rotate
+from bench_core.perform import Settings, generator, perform, rotate
 from bench_core.workload import Kernel, Kernels, Workload
 from tests.fakes import AsyncBackend, ForgetfulBackend
 
@@ -184,10 +184,6 @@ def test_inputs_depend_on_case_and_seed_only():
     }
     assert len(set(draws.values())) == 4
     assert generator("c_00000000000000ff", 1).standard_normal(3).tobytes() == draws["c_00000000000000ff", 1]
-
-
-def test_the_reference_work_takes_a_measurable_time():
-    assert reference_seconds() > 0
 
 
 def test_the_fakes_keep_the_protocol():

@@ -1,0 +1,78 @@
+"""`bench-core list`: the cases that a run would measure, without measuring any.
+
+Exit codes: 0; 2 for a bad option or a benchmark file that cannot be collected.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Annotated
+
+import pytest
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench_core.cli import app
+from bench_core.errors import UsageError
+from bench_core.pytest_plugin import planned
+from bench_core.session import Absent
+
+
+@app.command("list")
+def list_command(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- PYTEST OPTIONS]", help="Such as: -- -k matmul --bench-preset=full"),
+    ] = None,
+    *,
+    ids: Annotated[bool, typer.Option("--ids", help="Print pytest ids, one a line, and nothing else.")] = False,
+) -> None:
+    """Show the cases of a plan: how many of each workload run where, and why others do not."""
+    collected = _Collected()
+    said = io.StringIO()
+    options = ["--benchmark-only", "--collect-only", "-qq", "-p", "no:cacheprovider", *(arguments or [])]
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = pytest.main(options, plugins=[collected])
+    if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        last = [line for line in said.getvalue().splitlines() if line.strip()]
+        raise UsageError(last[-1].removeprefix("ERROR: ") if last else f"pytest ended with exit code {code}")
+    console = Console(highlight=False, soft_wrap=ids)
+    if ids:
+        console.print("\n".join(item.nodeid for item in collected.items), markup=False)
+        return
+    console.print(_table(collected.items))
+
+
+class _Collected:
+    """A pytest plugin that remembers what was collected."""
+
+    def __init__(self) -> None:
+        self.items: list[pytest.Item] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.items = session.items
+
+
+def _table(items: list[pytest.Item]) -> Table:
+    groups: dict[tuple[str, str, str, str], list[tuple[str, Absent | None]]] = {}
+    for item in items:
+        if plan := planned(item):
+            case, absent = plan
+            # What is absent is absent for all workloads alike: one line says so.
+            suite, workload = ("all", "") if absent else (case.work.suite, case.work.workload)
+            key = (suite, workload, case.backend, case.device)
+            groups.setdefault(key, []).append((case.implementation, absent))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("suite", "workload", "backend", "device"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("cases", justify="right")
+    table.add_column("implementations, or why not")
+    for key, cases in groups.items():
+        absent = cases[0][1]
+        about = absent.reason if absent else ", ".join(dict.fromkeys(name for name, _ in cases))
+        table.add_row(*key, str(len(cases)), about, style="dim" if absent else "")
+    total = sum(len(cases) for cases in groups.values())
+    table.add_row("", "", "", "[bold]total", f"[bold]{total}", "")
+    return table

@@ -1,0 +1,60 @@
+"""Noise is evidence: what the machine does while a case runs becomes a flag."""
+
+import pytest
+
+from bench_core import evidence
+from bench_core.evidence import Evidence, reference_seconds
+from bench_core.gpu import GpuState
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine whose every reading the test chooses; quiet unless told otherwise."""
+    readings = {"clock": iter([0.0, 1.0]), "steal": iter([5.0, 5.0]), "reference": iter([1.0, 1.0]), "gpu": iter([])}
+    monkeypatch.setattr(evidence, "perf_counter", lambda: next(readings["clock"]))
+    monkeypatch.setattr(evidence.host, "steal_seconds", lambda: next(readings["steal"]))
+    monkeypatch.setattr(evidence.host, "usable_cores", lambda: 2)
+    monkeypatch.setattr(evidence, "reference_seconds", lambda: next(readings["reference"]))
+    monkeypatch.setattr(evidence.gpu, "state", lambda uuid: next(readings["gpu"]) if uuid else None)
+    return readings
+
+
+def watched(uuid=None):
+    watch = Evidence(uuid)
+    watch.stop()
+    return watch
+
+
+def test_a_quiet_machine_earns_no_flag(machine):
+    assert watched().flags() == ()
+
+
+@pytest.mark.parametrize(("stolen", "flags"), [(0.019, ()), (0.021, ("steal",))])
+def test_steal_is_judged_as_a_share_of_all_cores(machine, stolen, flags):
+    machine["steal"] = iter([5.0, 5.0 + stolen])
+    assert watched().flags() == flags
+
+
+@pytest.mark.parametrize(("after", "flags"), [(1.09, ()), (1.11, ("drift",)), (0.9, ("drift",))])
+def test_drift_is_seen_both_ways(machine, after, flags):
+    machine["reference"] = iter([1.0, after])
+    assert watched().flags() == flags
+
+
+def test_a_throttled_gpu_is_flagged_with_its_power_and_clock_at_the_end(machine):
+    cool = GpuState(1.98e9, 300.0, 50.0, ())
+    hot = GpuState(1.2e9, 700.0, 90.0, ("software_thermal",))
+    assert hot.throttled, "the stand-in must use a word of the driver's list"
+    machine["gpu"] = iter([cool, hot])
+    watch = watched("GPU-0")
+    assert watch.flags() == ("throttled",)
+    assert watch.values() == {"gpu_power": 700.0, "gpu_clock": 1.2e9}
+
+
+def test_what_the_driver_does_not_tell_is_not_a_value(machine):
+    machine["gpu"] = iter([None, GpuState(None, None, None, ())])
+    assert watched("GPU-0").values() == {}
+
+
+def test_the_reference_work_takes_a_measurable_time():
+    assert reference_seconds() > 0
