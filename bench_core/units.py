@@ -6,6 +6,7 @@ scaled, and it scales by powers of 1000 (GB = 1e9 B): the convention of STREAM a
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from typing import Literal
@@ -62,6 +63,7 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{max(digits - 1 - exponent, 0)}f}"
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def natural(text: str) -> tuple[tuple[int, float, str], ...]:
     """Return a key that sorts digits as numbers: "size 512" before "size 1024"."""
     parts = re.split(r"([0-9]+)", text)

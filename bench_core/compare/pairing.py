@@ -45,6 +45,8 @@ def arrange(readings: Sequence[Reading], options: Options, keep: Callable[[Row],
 
 def side_of(row: Row, columns: Sequence[str]) -> str:
     """Return the column that a row stands in: the values of the fields that make a side."""
+    if len(columns) == 1:
+        return str(getattr(row, columns[0]))
     return " ".join(str(getattr(row, name)) for name in columns if getattr(row, name) is not None)
 
 
