@@ -58,7 +58,8 @@ def median_interval(ordered: Sequence[float], confidence: float = CONFIDENCE) ->
     n = len(ordered)
     tail, k = 0.0, 0
     while k < n // 2:
-        tail += math.comb(n, k) * 0.5**n
+        # The binomial coefficient itself overflows beyond n = 1029.
+        tail += math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
         if 2 * tail > 1 - confidence:
             break
         k += 1
