@@ -82,6 +82,8 @@ def facts(uuid: str | None) -> Facts:
 
 def state(uuid: str | None) -> GpuState | None:
     """Return the state of the device now; None where nothing can be asked (no driver, or the device is lost)."""
+    if uuid is None:
+        return None
     try:
         nvml, handle = _nvml(), _find(_bare(uuid))
     except NoDriver:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from statistics import median
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from bench_core import host, stats
 from bench_core.backends.base import Backend
@@ -150,16 +150,32 @@ def unfinished(run: Run, calls: int, backend: Backend, now: Callable[[], float] 
             result = run()
         backend.synchronize()
         claimed = now()
-        if result is None:
+        array = _array_in(result)
+        if array is None:
             return None
-        backend.to_host(result)
+        backend.to_host(array)
         first_copy = now()
-        backend.to_host(result)
+        backend.to_host(array)
         left = (first_copy - claimed) - (now() - first_copy)
         if left < (claimed - start) / 2 + 50e-6:  # a copy's own jitter is tens of microseconds
             return None
         least = min(least, left)
     return least
+
+
+def _array_in(result: object) -> Any | None:
+    """Return an array of what a kernel returned: itself, or the first in a record, mapping or sequence."""
+    if hasattr(result, "shape"):
+        return result
+    if is_dataclass(result) and not isinstance(result, type):
+        parts: Iterable[object] = [getattr(result, f.name) for f in fields(result)]
+    elif isinstance(result, Mapping):
+        parts = result.values()
+    elif isinstance(result, (list, tuple)):
+        parts = result
+    else:
+        return None
+    return next((array for part in parts if (array := _array_in(part)) is not None), None)
 
 
 def _blocks(

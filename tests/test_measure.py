@@ -1,6 +1,7 @@
 """The measuring algorithm on fake clocks: exact numbers, no real time."""
 
 import gc
+from dataclasses import dataclass
 
 import pytest
 
@@ -84,6 +85,36 @@ def test_a_backend_that_does_not_wait_is_caught_by_its_first_copy_to_the_host():
     honest, forgetful = FakeDevice(work=1e-3), Forgetful(work=1e-3)
     assert unfinished(honest.run, 10, honest, honest.clock) is None
     assert unfinished(forgetful.run, 10, forgetful, forgetful.clock) == pytest.approx(0.01, rel=1e-2)
+
+
+@dataclass
+class Outcome:
+    about: str
+    arrays: dict
+
+
+@pytest.mark.parametrize(
+    ("wrap", "caught"),
+    [
+        (lambda array: {"loss": array}, True),
+        (lambda array: ("step 1", [array]), True),
+        (lambda array: Outcome("step 1", {"loss": array}), True),
+        (lambda array: Outcome("step 1", {}), False),
+        (lambda array: None, False),
+    ],
+)
+def test_unfinished_work_is_seen_in_whatever_a_kernel_returns(wrap, caught):
+    class Forgetful(FakeDevice):
+        def synchronize(self):
+            pass
+
+        def to_host(self, array):
+            assert array.shape == (1,)
+            FakeDevice.synchronize(self)
+            return array
+
+    device = Forgetful(work=1e-3)
+    assert (unfinished(lambda: wrap(device.run()), 10, device, device.clock) is not None) is caught
 
 
 def test_work_queued_before_a_block_is_not_counted_in_it():
