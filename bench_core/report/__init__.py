@@ -12,3 +12,19 @@ expressions with `eval`, which a strict content security policy forbids, while a
 10-60 kB, prints, opens at once, needs no script, and carries its values as native tooltips. The one
 script of the page sorts, filters and pages the full table.
 """
+
+from __future__ import annotations
+
+import importlib.util
+
+from bench_core.errors import UsageError
+
+NEEDED = {"altair": "altair", "jinja2": "jinja2", "vl_convert": "vl-convert-python"}
+
+
+def require_extra() -> None:
+    """Raise UsageError with the command to run if a library of the `report` extra is not installed."""
+    absent = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
+    if absent:
+        install = "python -m pip install 'bench-core[report]'"
+        raise UsageError(f"reports and plots need {', '.join(absent)}, not installed here: {install}")

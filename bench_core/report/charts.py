@@ -11,7 +11,6 @@ from typing import Any
 
 import altair as alt
 
-from bench_core.compare.comparison import change, interval
 from bench_core.model import Row
 from bench_core.report import theme
 from bench_core.report.axes import LogAxis, binary_bytes, log_axis
@@ -20,7 +19,7 @@ from bench_core.report.records import has_value
 from bench_core.report.study import Contender
 from bench_core.units import show
 
-PANEL = (520, 300)  # pixels; two fit beside each other on a desktop
+PANEL = (452, 270)  # pixels inside the axes; two panels fit beside each other on a desktop
 MOST_BARS_A_LINE = 2
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 METRIC_TITLES = {
@@ -135,7 +134,9 @@ def speedup_chart(found: Sequence[Speedup], styles: Styles) -> alt.LayerChart:
     whiskers = whiskers.encode(x="low:Q", x2="high:Q")
     if crowd:
         stems = base.mark_rule(color=theme.LIGHT["grid"], strokeWidth=2).encode(x=x, x2="one:Q")
-        points = base.mark_point(size=52, filled=True, opacity=1).encode(x=x, shape=SHAPE, color=COLOR, description=ABOUT)
+        points = base.mark_point(size=52, filled=True, opacity=1).encode(
+            x=x, shape=SHAPE, color=COLOR, description=ABOUT
+        )
         marks = [stems, one, whiskers, points]
     else:
         marks = [base.mark_bar(opacity=0.85).encode(x=x, x2="one:Q", color=COLOR, description=ABOUT), one, whiskers]
@@ -155,8 +156,7 @@ def _speedup_axis(found: Sequence[Speedup]) -> LogAxis:
 
 
 def _speedup_datum(s: Speedup, styles: Styles, *, named: bool, silent: bool) -> dict[str, Any]:
-    words = change(s.ratio, "s")
-    spread = interval(s.ratio, s.low, s.high, "s")
+    words, spread = s.comparison.change, s.comparison.interval
     gpu, cpu = (f"{r.machine} {how(r)}: {value(r)}" for r in (s.gpu, s.cpu))
     return {
         "line": s.label,
@@ -167,7 +167,9 @@ def _speedup_datum(s: Speedup, styles: Styles, *, named: bool, silent: bool) -> 
         "high": s.high,
         "end": (s.high or s.ratio) if s.ratio >= 1 else (s.low or s.ratio),
         "words": "" if silent else f"{words}, {s.contender.label}" if named else words,
-        "about": f"{s.label}: {s.contender.label} {words}" + (f" ({spread})" if spread else "") + f". GPU {gpu}. CPU {cpu}",
+        "about": f"{s.label}: {s.contender.label} {words}"
+        + (f" ({spread})" if spread else "")
+        + f". GPU {gpu}. CPU {cpu}",
         **styles.of(s.contender),
     }
 
@@ -176,7 +178,7 @@ def _speedup_datum(s: Speedup, styles: Styles, *, named: bool, silent: bool) -> 
 
 
 def sweep_chart(sweep: Sweep, styles: Styles) -> alt.LayerChart:
-    """A line a contender over size; a ring marks the size from which a GPU wins."""
+    """Draw a line a contender over size; a ring marks the size from which a GPU wins."""
     unit = {"size": "n", "FLOP": "FLOP", "B": "bytes"}[sweep.x_kind]
     x_title = {"size": "Size", "FLOP": "Work of one call", "B": "Footprint"}[sweep.x_kind]
     ys = [y for p in sweep.points for y in (p.row.value, p.row.ci_low, p.row.ci_high) if y]
@@ -217,7 +219,9 @@ def _rings(sweep: Sweep, styles: Styles) -> list[alt.Chart]:
     ring = base.mark_point(shape="circle", size=190, strokeWidth=2, filled=False, opacity=1)
     rings = [ring.encode(stroke=alt.Stroke(**_raw("color")), description=ABOUT)]
     if len(data) == 1:
-        rings.append(base.mark_text(align="left", dx=12, dy=14, fontSize=11, color=theme.LIGHT["ink"]).encode(text="text:N"))
+        rings.append(
+            base.mark_text(align="left", dx=12, dy=14, fontSize=11, color=theme.LIGHT["ink"]).encode(text="text:N")
+        )
     return rings
 
 
@@ -241,7 +245,9 @@ def roof_chart(roof: Roof) -> alt.LayerChart:
     stroke = alt.Stroke(**_raw("color"))
     texts = alt.Chart(_data(_roof_labels(roof, x_axis, y_axis)))
     look = {"baseline": "middle", "fontSize": 10.5, "color": theme.LIGHT["ink"]}
-    named = [texts.transform_filter(f"datum.side == '{side}'").mark_text(align=side, **look) for side in ("left", "right")]
+    named = [
+        texts.transform_filter(f"datum.side == '{side}'").mark_text(align=side, **look) for side in ("left", "right")
+    ]
     layers = [
         lines.encode(x=x, y=y, detail="line:N", order="x:Q", description=ABOUT, strokeDash=solid),
         marks.encode(x=x, y=y, shape=SHAPE, stroke=stroke, description=ABOUT),
@@ -250,7 +256,7 @@ def roof_chart(roof: Roof) -> alt.LayerChart:
     return _finish(alt.layer(*layers), f"{roof.contender.label} {roof.contender.name}".strip(), *PANEL)
 
 
-ROOM = 0.24  # the share of the width that is kept free for the names of the ceilings
+ROOM = 0.29  # the share of the width that is kept free for the names of the ceilings
 
 
 def _roof_axes(roof: Roof) -> tuple[LogAxis, LogAxis]:
@@ -290,7 +296,7 @@ def _roof_lines(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
 
 
 def _line_end(x_axis: LogAxis) -> float:
-    return x_axis.high / (x_axis.high / x_axis.low) ** ROOM
+    return float(x_axis.high / (x_axis.high / x_axis.low) ** ROOM)
 
 
 def ceiling_words(c: Ceiling) -> str:
@@ -369,7 +375,13 @@ def _rate_datum(r: Rate, styles: Styles, *, several: bool) -> dict[str, Any]:
 
 # ---------------------------------------------------------------- heat map
 
-HEAT_STEPS = ((0.75, "at least 3/4 of the best"), (0.25, "at least 1/4"), (0.05, "at least 1/20"), (0.005, "at least 1/200"), (0.0, "less"))
+HEAT_STEPS = (
+    (0.75, "at least 3/4 of the best"),
+    (0.25, "at least 1/4"),
+    (0.05, "at least 1/20"),
+    (0.005, "at least 1/200"),
+    (0.0, "less"),
+)
 HATCHED = "url(#hatch)"  # svg.py defines the pattern
 
 
@@ -378,9 +390,14 @@ def heat_chart(cells: Sequence[Cell]) -> alt.LayerChart:
     columns = list(dict.fromkeys(c.column.label for c in cells))
     data = [_heat_datum(c) for c in cells]
     slanted = max(len(c) for c in columns) > 14
-    x = alt.X("column:N", sort=columns, title=None, axis=alt.Axis(
-        orient="top", labelAngle=-30 if slanted else 0, labelLimit=200, ticks=False, domain=False, labelPadding=6
-    ))
+    x = alt.X(
+        "column:N",
+        sort=columns,
+        title=None,
+        axis=alt.Axis(
+            orient="top", labelAngle=-30 if slanted else 0, labelLimit=200, ticks=False, domain=False, labelPadding=6
+        ),
+    )
     y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=330, ticks=False, domain=False, labelPadding=8))
     base = alt.Chart(_data(data)).encode(x=x, y=y)
     rects = base.mark_rect(stroke=theme.LIGHT["surface"], strokeWidth=2).encode(
@@ -395,7 +412,12 @@ def _heat_datum(c: Cell) -> dict[str, Any]:
     place = f"{c.line}, {c.column.label}"
     if c.share is None or c.row is None:
         reason = f": {c.row.reason or c.row.reason_code}" if c.row else ""
-        return shared | {"fill": HATCHED, "ink": theme.LIGHT["ink"], "words": c.word, "about": f"{place}: {c.word}{reason}"}
+        return shared | {
+            "fill": HATCHED,
+            "ink": theme.LIGHT["ink"],
+            "words": c.word,
+            "about": f"{place}: {c.word}{reason}",
+        }
     step = next(i for i, (least, _) in enumerate(HEAT_STEPS) if c.share >= least)
     ink = theme.LIGHT["heat_paper" if step <= 1 else "heat_ink"]
     about = f"{place}: {value(c.row)}, {how(c.row)}; {c.share:.3g} of the best in this line"

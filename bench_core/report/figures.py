@@ -5,12 +5,15 @@ A figure that has nothing to show is empty, and the page says so in a sentence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench_core.compare.comparison import Comparison
+from bench_core.compare.evidence import Evidence
+from bench_core.compare.verdicts import Pair, judge
 from bench_core.model import Row
 from bench_core.report.records import has_value, size_number
 from bench_core.report.study import Contender, Family, Study
+from bench_core.stats import CONFIDENCE
 
 SMALLEST_SWEEP = 3  # sizes that make a curve
 MODEL_RATES = ("token_rate", "sample_rate")
@@ -18,31 +21,26 @@ MODEL_RATES = ("token_rate", "sample_rate")
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
-    """How many times as fast as the best CPU row a GPU does one case, with the interval of that ratio.
-
-    The interval is the widest that the two rows' own intervals allow; None where a row has none.
-    """
+    """A GPU against the best CPU row at one case, as `bench-core compare` judges it."""
 
     family: Family
     contender: Contender
+    comparison: Comparison
     gpu: Row
     cpu: Row
     ratio: float
-    low: float | None
-    high: float | None
 
     @property
     def label(self) -> str:
         return f"{self.family.label} · {self.gpu.size}"
 
+    @property
+    def low(self) -> float | None:
+        return self.comparison.ci_low
 
-def speedup(family: Family, contender: Contender, gpu: Row, cpu: Row) -> Speedup | None:
-    """Return the ratio of two rows of time, None unless both are positive."""
-    if not gpu.value or not cpu.value:
-        return None
-    low = cpu.ci_low / gpu.ci_high if cpu.ci_low and gpu.ci_high else None
-    high = cpu.ci_high / gpu.ci_low if cpu.ci_high and gpu.ci_low else None
-    return Speedup(family, contender, gpu, cpu, cpu.value / gpu.value, low, high)
+    @property
+    def high(self) -> float | None:
+        return self.comparison.ci_high
 
 
 def speedups(study: Study) -> list[Speedup]:
@@ -50,21 +48,33 @@ def speedups(study: Study) -> list[Speedup]:
 
     That size is the largest that a CPU and the most GPUs have in common.
     """
-    found = []
+    found: list[Speedup] = []
     for family in study.families:
-        found += max((_at_size(study, family, c) for c in study.cases(family).values()), key=_count_then_last)
+        by_size = [_at_size(study, family, case) for case in study.cases(family).values()]
+        found += max(by_size, key=_count_then_last)
     return found
 
 
-def _count_then_last(found: Sequence[Speedup]) -> tuple[int, float]:
+def _count_then_last(found: list[Speedup]) -> tuple[int, float]:
     return len(found), max((s.gpu.flops or s.gpu.bytes or 0.0 for s in found), default=0.0)
 
 
 def _at_size(study: Study, family: Family, case_id: str) -> list[Speedup]:
-    cpu = study.best_of(study.cpus, case_id)
-    pairs = [(c, study.best(c, case_id)) for c in study.gpus]
-    found = [speedup(family, c, gpu, cpu) for c, gpu in pairs if gpu and cpu]
-    return [s for s in found if s]
+    ranking = study.rankings.get(case_id)
+    if ranking is None or not ranking.cpu:
+        return []
+    best: dict[Contender, Evidence] = {}
+    for evidence in ranking.gpu:
+        contender = study.contender(evidence.entry.row)
+        if contender:
+            best.setdefault(contender, evidence)
+    cpu = ranking.cpu[0]
+    pairs = [Pair(ranking.key, c.label, cpu.entry.name, cpu, gpu) for c, gpu in best.items()]
+    judged = judge(pairs, 0.0, CONFIDENCE)
+    known = [(c, comparison) for c, comparison in zip(best, judged, strict=True) if comparison.ratio]
+    rows = ((c, comparison, best[c].entry.row) for c, comparison in known)
+    found = [Speedup(family, c, comparison, gpu, cpu.entry.row, comparison.ratio or 1.0) for c, comparison, gpu in rows]
+    return sorted(found, key=lambda s: study.contenders.index(s.contender))
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +312,7 @@ def roofs(study: Study) -> list[Roof]:
 
 
 def _peaks(study: Study, contender: Contender) -> list[Ceiling]:
-    """The best matrix product of each dtype and precision."""
+    """Return the best matrix product of each dtype and precision."""
     best: dict[str, Row] = {}
     for family in study.families:
         name = family.dtype if family.precision == "ieee" else f"{family.dtype} {family.precision}"
@@ -314,7 +324,7 @@ def _peaks(study: Study, contender: Contender) -> list[Ceiling]:
 
 
 def _bandwidths(study: Study, contender: Contender) -> list[Ceiling]:
-    """The best of the memory kernels at the largest footprint, which no cache holds."""
+    """Return the best of the memory kernels at the largest footprint, which no cache holds."""
     cases = [case for f in study.families if f.suite == "memory" for case in study.cases(f).values()]
     rows = [row for case in cases if (row := study.best(contender, case, "bandwidth"))]
     largest = max((row.bytes or 0.0 for row in rows), default=0.0)
@@ -327,6 +337,10 @@ def _ceiling(name: str, row: Row) -> Ceiling:
 
 
 def _roof_points(study: Study, contender: Contender) -> tuple[Point, ...]:
-    cases = [case for family in study.families for case in study.cases(family).values()]
-    rows = [row for case in cases if (row := study.best(contender, case, "flop_rate"))]
-    return tuple(Point(contender, row.flops / row.bytes, row) for row in rows if row.flops and row.bytes)
+    """Each family at the largest size that has a value, where FLOPs and bytes are both known."""
+    points = []
+    for family in study.families:
+        rows = [row for case in study.cases(family).values() if (row := study.best(contender, case, "flop_rate"))]
+        known = [row for row in rows if row.flops and row.bytes]
+        points += [Point(contender, (row.flops or 0.0) / (row.bytes or 1.0), row) for row in known[-1:]]
+    return tuple(points)

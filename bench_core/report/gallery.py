@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench_core.compare.comparison import change, interval
+from bench_core.compare.comparison import SINGLE_RUN
 from bench_core.model import Row
 from bench_core.report import charts, figures, svg, theme
 from bench_core.report.charts import HEAT_STEPS, Styles, how
-from bench_core.report.figures import Rate, Sweep
+from bench_core.report.figures import Rate, Speedup, Sweep
 from bench_core.report.records import has_value
 from bench_core.report.study import Contender, Study
 from bench_core.report.svg import Drawing, Swatch
@@ -37,6 +37,21 @@ class Figure:
     numbers: tuple[tuple[str, ...], ...] = ()
     note: str = ""
     wide: bool = False
+
+    @property
+    def short(self) -> str:
+        """The heading in a word or two."""
+        return SHORT[self.name]
+
+
+SHORT = {
+    "speedup": "Speed-up",
+    "scaling": "Scaling",
+    "roofline": "Roofline",
+    "ladder": "Memory ladder",
+    "models": "Models",
+    "heatmap": "Heat map",
+}
 
 
 def gallery(study: Study, name: str) -> Figure:
@@ -66,7 +81,9 @@ def _color_legend(study: Study, contenders: Sequence[Contender], shape: str = ""
         names = dict.fromkeys(c.name for c in contenders if c.machine == contender.machine and c.name)
         name = ", ".join(names) if several else contender.name
         words = ": ".join(filter(None, (contender.machine if several else contender.label, name)))
-        entries.setdefault(words, Swatch(words, style["color"], style["shape"] if shape else "", line="" if shape else "patch"))
+        entries.setdefault(
+            words, Swatch(words, style["color"], style["shape"] if shape else "", line="" if shape else "patch")
+        )
     return tuple(entries.values())
 
 
@@ -83,17 +100,17 @@ def speedup_figure(study: Study) -> Figure:
     if not found:
         return Figure(name, heading, "No piece of work was measured on both a CPU and a GPU in these runs.")
     about = (
-        "Each bar runs from 1x to the number of times by which a GPU is faster than the fastest CPU row of all these "
-        "runs at the same work, on the wall clock and with the data in place. Each kind of work is shown at the largest "
-        "size that both finished. The line across the end of a bar is the interval of the ratio, the widest that "
-        "both rows' own intervals allow; it describes single processes and claims no significance."
+        "How many times as fast as the fastest CPU row of all these runs each GPU does the same work, on the wall "
+        "clock. Right of 1x the GPU is faster, left of it the CPU. Each kind of work is shown at the largest size that "
+        "a CPU and the most GPUs finished. The thin dark line is the 95 % interval of the ratio."
     )
-    headers = ("Work", "GPU", "Result", "Interval", "GPU time", "by", "Best CPU", "CPU time", "by")
-    numbers = tuple(
-        (s.label, s.contender.label, change(s.ratio, "s"), interval(s.ratio, s.low, s.high, "s") or "none")
-        + (show(s.gpu.value, "s"), how(s.gpu), s.cpu.machine, show(s.cpu.value, "s"), how(s.cpu))
-        for s in found
-    )
+    headers = ("Work", "GPU", "Result", "Interval", "Verdict", "GPU time", "by", "Best CPU", "CPU time", "by")
+    numbers = tuple(_speedup_numbers(s) for s in found)
+    if any(s.comparison.label == SINGLE_RUN for s in found):
+        about += (
+            " One run a side shows nothing of how processes differ: such an interval is widened by the spread known in "
+            "general, and supports no claim of significance (single-run)."
+        )
     chart = charts.speedup_chart(found[:MOST_BARS], Styles(study.contenders))
     drawing = svg.draw(chart.to_dict(), name, heading, about)
     crowd = len(study.gpus) > charts.MOST_BARS_A_LINE
@@ -102,9 +119,18 @@ def speedup_figure(study: Study) -> Figure:
     return Figure(name, heading, about, legend, (drawing,), headers, numbers[:MOST_NUMBERS], note, wide=True)
 
 
+def _speedup_numbers(s: Speedup) -> tuple[str, ...]:
+    c = s.comparison
+    verdict = f"{c.verdict} ({c.label})" if c.label else str(c.verdict)
+    gpu, cpu = ((show(row.value, row.unit), how(row)) for row in (s.gpu, s.cpu))
+    return (s.label, s.contender.label, c.change, c.interval or "none", verdict, *gpu, s.cpu.machine, *cpu)
+
+
 def _sweep_numbers(found: Sequence[Sweep]) -> tuple[tuple[str, ...], ...]:
     return tuple(
-        (s.family.label, p.contender.label, p.row.size, charts.value(p.row), how(p.row)) for s in found for p in s.points
+        (s.family.label, p.contender.label, p.row.size, charts.value(p.row), how(p.row))
+        for s in found
+        for p in s.points
     )[:MOST_NUMBERS]
 
 
@@ -161,16 +187,21 @@ def roofline_figure(study: Study) -> Figure:
     name, heading = "roofline", "Roofline"
     found = figures.roofs(study)
     if not found:
-        about = "A roofline needs matrix products and memory bandwidth measured on one device; these runs do not have both."
+        about = (
+            "A roofline needs matrix products and memory bandwidth measured on one device; these runs do not have both."
+        )
         return Figure(name, heading, about)
     drawings = tuple(
-        svg.draw(charts.roof_chart(roof).to_dict(), f"{name}{i}", f"Roofline of {roof.contender.label}", _roof_words(roof))
+        svg.draw(
+            charts.roof_chart(roof).to_dict(), f"{name}{i}", f"Roofline of {roof.contender.label}", _roof_words(roof)
+        )
         for i, roof in enumerate(found[:MOST_PANELS])
     )
     about = (
-        "Arithmetic done a second against arithmetic done per byte moved. Solid lines are the ceilings measured in these "
-        "runs: the best matrix product of each dtype, and the best memory kernel at the largest footprint. Work to the "
-        "left of the bend is limited by memory, to the right by arithmetic. "
+        "Arithmetic done a second against arithmetic done per byte moved. Solid lines are the ceilings measured in "
+        "these runs: the best matrix product of each dtype, and the best memory kernel at the largest footprint. Work "
+        "to the left of the bend is limited by memory, to the right by arithmetic. Each kind of work is one point, at "
+        "its largest size. "
     )
     datasheet = any(not c.measured for roof in found for c in roof.ceilings)
     about += "Dotted lines are datasheet figures." if datasheet else "No datasheet figure is known for these devices."
@@ -180,7 +211,10 @@ def roofline_figure(study: Study) -> Figure:
         for roof in found
         for c in roof.ceilings
     )
-    legend = [Swatch(f"{suite} work", color, shape, hollow=True) for suite, (color, shape) in charts.roof_styles(found).items()]
+    legend = [
+        Swatch(f"{suite} work", color, shape, hollow=True)
+        for suite, (color, shape) in charts.roof_styles(found).items()
+    ]
     legend.append(Swatch("measured ceiling", theme.LIGHT["muted"], "", line="solid"))
     legend += [Swatch("datasheet ceiling", theme.LIGHT["muted"], "", line="dotted")] * datasheet
     note = _left_out(min(len(found), MOST_PANELS), len(found), "rooflines")
@@ -247,7 +281,12 @@ def heatmap_figure(study: Study) -> Figure:
     missing = [c for c in found if c.share is None]
     headers = ("Work", "Device", "Status", "Reason")
     numbers = tuple(
-        (c.line, c.column.label, c.word, (c.row.reason or c.row.reason_code) if c.row else "not in the plan of that run")
+        (
+            c.line,
+            c.column.label,
+            c.word,
+            (c.row.reason or c.row.reason_code) if c.row else "not in the plan of that run",
+        )
         for c in missing
     )[:MOST_NUMBERS]
     note = _left_out(len(shown) // columns, lines, "lines")

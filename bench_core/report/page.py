@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -47,14 +48,16 @@ def render(readings: Sequence[Reading], title: str = "bench-core report") -> str
 
     Raises TableError if there is no row to report on.
     """
-    sources = [source(reading) for reading in readings]
-    study = Study(row for s in sources for row in s.rows)
+    study = Study(readings)
     if not study.rows:
         raise TableError(readings[0].path if readings else "report", "no rows in the files given")
-    shown = {name: gallery(study, name) for name in FIGURES}
-    rows = rowtable.in_order([row for s in sources for row in s.rows])
+    sources = [source(reading) for reading in study.readings]
+    known = _context(title, study, sources)
+    template = _template()
+    rows = rowtable.in_order([row for reading in study.readings for row in reading.rows])
     for count in _fewer(len(rows)):
-        text = _fill(title, sources, study, shown, rowtable.pack(rows[:count]), (count, len(rows)))
+        packed = Markup(rowtable.pack(rows[:count]))  # noqa: S704 - JSON without <, > and &
+        text = template.render(**known, rows=packed, held=(count, len(rows)))
         if len(text.encode()) < MOST_BYTES:
             break
     return text
@@ -65,31 +68,28 @@ def _fewer(count: int) -> list[int]:
     return [count, *(n for n in (20_000, 14_000, 10_000, 7_000, 5_000, 2_500, 1_000, 100) if n < count)]
 
 
-def _fill(
-    title: str, sources: Sequence[Source], study: Study, shown: dict[str, object], packed: str, held: tuple[int, int]
-) -> str:
+def _context(title: str, study: Study, sources: Sequence[Source]) -> dict[str, Any]:
+    """Return everything that the template shows except the full table."""
     style, script = _style(), (HERE / "table.js").read_text(encoding="utf-8")
     facts = environment(sources)
-    return _template().render(
-        title=title,
-        version=bench_core.__version__,
-        style=Markup(style),  # noqa: S704 - this package's own file
-        script=Markup(script),  # noqa: S704 - this package's own file
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        sources=sources,
-        study=study,
-        cards=cards(study),
-        figures=list(shown.values()),
-        inline=lambda drawing: Markup(svg.inline(drawing)),  # noqa: S704 - serialised by ElementTree
-        swatch=lambda swatch: Markup(svg.swatch_markup(swatch)),  # noqa: S704 - serialised by ElementTree
-        facts_that_differ=[line for line in facts if line.differs],
-        facts_alike=[line for line in facts if not line.differs],
-        known=[s for s in sources if s.facts],
-        columns=rowtable.COLUMNS,
-        rows=Markup(packed),  # noqa: S704 - JSON without <, > and &
-        held=held,
-    )
+    return {
+        "title": title,
+        "version": bench_core.__version__,
+        "style": Markup(style),  # noqa: S704 - this package's own file
+        "script": Markup(script),  # noqa: S704 - this package's own file
+        "style_hash": _hash(style),
+        "script_hash": _hash(script),
+        "sources": sources,
+        "study": study,
+        "cards": cards(study),
+        "figures": [gallery(study, name) for name in FIGURES],
+        "inline": lambda drawing: Markup(svg.inline(drawing)),  # noqa: S704 - serialised by ElementTree
+        "swatch": lambda swatch: Markup(svg.swatch_markup(swatch)),  # noqa: S704 - serialised by ElementTree
+        "facts_that_differ": [line for line in facts if line.differs],
+        "facts_alike": [line for line in facts if not line.differs],
+        "known": [s for s in sources if s.facts],
+        "columns": rowtable.COLUMNS,
+    }
 
 
 def _template() -> jinja2.Template:
@@ -142,8 +142,10 @@ def _speedup_card(study: Study) -> Card:
     ranked = sorted(best.values(), key=lambda s: -s.ratio)
     mean = stats.geometric_mean([s.ratio for s in ranked])
     ends = [("Most", ranked[0]), ("Least", ranked[-1])][: len(ranked)]
-    lines = [f"Geometric mean over {len(ranked)} of {len(study.families)} kinds of work, each at its largest common size."]
-    lines += [f"{word}: {change(s.ratio, 's')} at {s.label}. {_pair(s)}" for word, s in ends]
+    lines = [
+        f"Geometric mean over {len(ranked)} of {len(study.families)} kinds of work, each at its largest common size."
+    ]
+    lines += [f"{word}: {s.comparison.change} at {s.label}. {_pair(s)}" for word, s in ends]
     return Card(heading, change(mean, "s"), tuple(lines))
 
 
@@ -181,7 +183,7 @@ def _counts_card(study: Study) -> Card:
     cases = {(r.machine, r.case_id, r.backend, r.implementation, r.device, r.threads): r.status for r in study.rows}
     counts = Counter(cases.values())
     ok = counts.pop(Status.OK, 0)
-    lines = [f"{count} {status}" for status, count in counts.most_common()]
+    lines = [f"{count:,} {status}" for status, count in counts.most_common()]
     flags = Counter(flag for row in study.rows for flag in set(row.flags.split(";")) if flag and row.metric == "time")
-    lines += [f"{count} values flagged {flag}" for flag, count in flags.most_common(4)]
-    return Card("What came out", f"{ok} of {len(cases)} cases have a value", tuple(lines))
+    lines += [f"{count:,} values flagged {flag}" for flag, count in flags.most_common(4)]
+    return Card("What came out", f"{ok:,} of {len(cases):,} cases have a value", tuple(lines))

@@ -8,8 +8,10 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 from bench_core import stats
+from bench_core.compare.reading import Reading
 from bench_core.model import Row, Status
 
 LONGEST_TEXT = 300
@@ -18,9 +20,9 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)(?:([kmg])i?b|b)?", re.IGNORECASE)
 
 
 def clean(text: str) -> str:
-    """Return free text on one line with every control and formatting character spelt out.
+    r"""Return free text on one line with every control and formatting character spelt out.
 
-    ANSI escapes, NUL and bidirectional overrides become visible `\\x1b`, `\\x00`, `\\u202e`; what is
+    ANSI escapes, NUL and bidirectional overrides become visible `\x1b`, `\x00`, `\u202e`; what is
     longer than 300 characters ends in an ellipsis. HTML is left alone: escaping is the template's part.
     """
     shown = "".join(_visible(c) for c in " ".join(text[: 2 * LONGEST_TEXT].split()))
@@ -40,7 +42,7 @@ def cleaned(rows: Iterable[Row]) -> list[Row]:
     seen: dict[str, str] = {}
     shown = []
     for row in rows:
-        changed = {}
+        changed: dict[str, Any] = {}
         for name in _TEXTS:
             text = getattr(row, name)
             if text not in seen:
@@ -49,6 +51,11 @@ def cleaned(rows: Iterable[Row]) -> list[Row]:
                 changed[name] = seen[text]
         shown.append(replace(row, **changed) if changed else row)
     return shown
+
+
+def safe(reading: Reading) -> Reading:
+    """Return a reading whose rows are safe to show."""
+    return replace(reading, rows=tuple(cleaned(reading.rows)))
 
 
 def fold(rows: Iterable[Row]) -> list[Row]:
@@ -71,7 +78,7 @@ def _median(group: Sequence[Row]) -> Row:
     values = sorted(row.value for row in good if row.value is not None)
     middle = stats.quantile(values, 0.5)
     low, high = stats.log_mean_interval(values) if values[0] > 0 else (values[0], values[-1])
-    known = {"value": middle, "ci_low": min(low, middle), "ci_high": max(high, middle)}
+    known: dict[str, Any] = {"value": middle, "ci_low": min(low, middle), "ci_high": max(high, middle)}
     return replace(good[0], processes=len(good), flags=good[0].flags.replace("single_run", ""), **known)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench_core.compare.reading import Reading
 from bench_core.model import Fact, Facts, Row
-from bench_core.report.records import clean, cleaned
+from bench_core.report.records import clean
 
 PASSED_ON = ("preset", "backends", "budget", "timeout", "require", "seed")  # options that change what is measured
 
@@ -60,7 +60,7 @@ class Source:
 
 
 def source(reading: Reading) -> Source:
-    """Return what is shown of one reading."""
+    """Return what is shown of one reading, whose rows are safe already."""
     about = reading.sidecar.about
     files = about.get("files")
     results = files.get("results.csv") if isinstance(files, dict) else None
@@ -72,7 +72,7 @@ def source(reading: Reading) -> Source:
     notes = (note.replace(reading.path.rpartition("/")[0] + "/", "") for note in reading.notes)
     return Source(
         name=clean("/".join(folders[-3:])),
-        rows=tuple(cleaned(reading.rows)),
+        rows=reading.rows,
         sha256=clean(digest) if isinstance(digest, str) else "",
         facts=facts,
         options=tuple((clean(str(k)), _option(v)) for k, v in pairs if v not in (None, "", [], False)),
@@ -101,7 +101,7 @@ def fact_text(fact: Fact | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FactLine:
-    """One line of the environment table: a name, its text for each source, where it was read, and whether it differs."""
+    """One line of the environment table. texts: one a source that has facts. origin: where it was read."""
 
     name: str
     texts: tuple[str, ...]

@@ -6,12 +6,16 @@ name backend, threads and size beside each number. Nothing here knows how a char
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench_core.compare.best import Ranking, rank
+from bench_core.compare.options import Options
+from bench_core.compare.reading import Reading
 from bench_core.model import Cache, Clock, Row, Scope, Status
-from bench_core.report.records import fold, has_value, size_number
+from bench_core.report.records import fold, has_value, safe, size_number
 from bench_core.units import natural
 
 RATES = ("token_rate", "sample_rate", "flop_rate", "bandwidth")
@@ -64,8 +68,9 @@ class Study:
     contenders: devices that have a value somewhere. silent: those that have none, each a sentence.
     """
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows = fold(rows)
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        self.readings = [safe(reading) for reading in readings]
+        self.rows = fold(row for reading in self.readings for row in reading.rows)
         self.families = _families(self.rows)
         self.contenders, self.silent = _contenders(self.rows)
         self._by_device = {(c.machine, c.device): c for c in self.contenders}
@@ -140,11 +145,32 @@ class Study:
         rates = ("bandwidth",) if family.suite == "memory" else RATES
         return next((metric for metric in rates if metric in metrics), "time")
 
-    def statuses(self) -> list[tuple[str, str, str, str, int]]:
-        """Return (status, reason code, reason, who, cases) for whatever has no value, most cases first."""
-        lost = [row for row in self.rows if not has_value(row)]
-        who = Counter((r.status, r.reason_code, r.reason, f"{r.machine} {r.backend} {r.device}") for r in lost)
-        return [(*key, count) for key, count in sorted(who.items(), key=lambda item: (-item[1], item[0]))]
+    @functools.cached_property
+    def rankings(self) -> dict[str, Ranking]:
+        """By case_id, every result in wall time, the best first; what `bench-core compare` ranks by."""
+        options = Options(metrics=("time",))
+        ranked = rank(self.readings, options, lambda row: row.clock == Clock.WALL)
+        return {ranking.key.case_id: ranking for ranking in ranked}
+
+    def statuses(self) -> list[Loss]:
+        """Return whatever has no value by its reason, most cases first."""
+        groups: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
+        for row in self.rows:
+            if not has_value(row):
+                groups[row.status, row.reason_code, row.reason][f"{row.machine} {row.backend} {row.device}"] += 1
+        losses = [Loss(*key, tuple(who.items()), who.total()) for key, who in groups.items()]
+        return sorted(losses, key=lambda loss: (-loss.cases, loss.status, loss.reason))
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Cases without a value for one reason, and where they were: (who, how many)."""
+
+    status: str
+    code: str
+    reason: str
+    where: tuple[tuple[str, int], ...]
+    cases: int
 
 
 def _rank(row: Row) -> float:

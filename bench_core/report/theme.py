@@ -55,7 +55,9 @@ DARK = {
 }
 SERIES = tuple(LIGHT[name] for name in LIGHT if name.startswith("series"))
 HEAT = tuple(LIGHT[f"heat{i}"] for i in range(5))
-FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
+# One family of equal widths on every system: vl-convert lays labels out with Liberation Sans, which has
+# Arial's widths, which has Helvetica's; another font would make them overlap.
+FONT = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
 
 
 def variables(colors: dict[str, str]) -> str:

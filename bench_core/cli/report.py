@@ -1,0 +1,67 @@
+"""`bench-core report`: one HTML file on any number of runs, which needs nothing else to be read.
+
+Exit codes: 0 written; 2 usage, or a library of the `report` extra is missing; 3 a table cannot be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench_core import filters
+from bench_core.cli import app
+from bench_core.compare import Reading, read
+from bench_core.errors import TableError, UsageError
+from bench_core.report import require_extra
+from bench_core.table import write_atomically
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[LABEL=]PATH...",
+        help="Runs, folders of runs, patterns or lone CSV files. A LABEL replaces the name of the machine.",
+    ),
+]
+Filter = Annotated[
+    str, typer.Option("--filter", help="Which rows: workload == 'matmul' and dtype in ('float32', 'float16')")
+]
+
+
+@app.command("report")
+def report_command(
+    paths: Paths,
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option(help="The heading of the page.")] = "bench-core report",
+    where: Filter = "",
+) -> None:
+    """Write a self-contained HTML report: charts, environments, the full table."""
+    require_extra()
+    from bench_core.report.page import render  # noqa: PLC0415 - an extra
+
+    readings = read_filtered(paths, where)
+    text = render(readings, title)
+    write(output, text)
+    rows = sum(len(reading.rows) for reading in readings)
+    typer.echo(f"{output}: {rows:,} rows of {len(readings)} result files, {len(text.encode()) / 1e6:.2f} MB")
+
+
+def read_filtered(paths: list[str], where: str) -> list[Reading]:
+    """Return the readings with the rows that the filter keeps; raises TableError if that is none."""
+    keep = filters.parse(where)
+    readings = [replace(r, rows=tuple(row for row in r.rows if keep(row))) for r in read(paths)]
+    kept = [reading for reading in readings if reading.rows]
+    if not kept:
+        raise TableError(paths[0], "no row passes --filter" if where else "no rows in the files given")
+    return kept
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file whole; raises UsageError where it cannot be written."""
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UsageError(f"--output {path}: cannot be written: {error.strerror}") from None
