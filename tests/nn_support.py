@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from tests.standin import cupy_module
 
@@ -14,6 +15,13 @@ def array_module(request):
         return
     with cupy_module() as cupy:
         yield cupy
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """One thread a library: NumPy's and torch's pools in one process fight over the cores."""
+    with threadpoolctl.threadpool_limits(1):
+        yield
 
 
 def upload(xp, arrays):

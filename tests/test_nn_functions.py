@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.nn import activations, attention, convolution, functions, normalisation, recurrent
-from tests.nn_support import array_module, close, difference, download, upload  # noqa: F401 - fixture xp
+from tests.nn_support import array_module, close, difference, download, one_thread, upload  # noqa: F401 - fixtures
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -1,0 +1,254 @@
+"""A decoder language model of GPT-2's kind: trained, read a prompt, asked for more word by word.
+
+gpt_train    one training step: forward, backward, AdamW
+gpt_prefill  reading a prompt as long as the context: fills the KV cache, says the next token
+gpt_decode   the loop behind every chat: one token after another, each from the KV cache of all before
+
+Serving terms as vLLM uses them: time to first token (TTFT) is prefill plus one token; time per output token
+(TPOT) is (latency - TTFT) / (new tokens - 1). `gpt_decode` times exactly the loop that runs between the first
+token and the last, so its time is latency - TTFT and prefill is never mixed in; `time_per_output_token` is
+that time divided, `time_to_first_token` and `inter_token_latency` (one step of the loop; its percentiles are
+those of the samples) are series of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core.backends.base import Backend
+from bench_core.errors import WrongAnswer
+from bench_core.model import Costs, Preset, Work
+from bench_core.workload import Host, Kernel, Kernels
+from benchmarks.nn.generation import ArrayGeneration, generation_kernel
+from benchmarks.nn.gpt import Gpt
+from benchmarks.nn.names import named, scoped
+from benchmarks.nn.optimisers import AdamW
+from benchmarks.nn.training import Checked, largest_error, loader, reference, train_step, training_kernel
+from benchmarks.nn.workloads import ModelWorkload
+
+RATE = 3e-4  # AdamW moves every weight by about this much a step: thousands of timed steps stay tame
+
+# layers, heads, width, context, vocabulary; batch
+PRESETS = {
+    Preset.SMOKE: (Gpt(2, 2, 64, 32, 256), 4),
+    Preset.QUICK: (Gpt(4, 4, 128, 64, 256), 12),
+    Preset.STANDARD: (Gpt(6, 6, 384, 256, 256), 64),
+    Preset.FULL: (Gpt(12, 12, 768, 1024, 50304), 16),
+}
+PROMPTS = {32: (16, 16), 64: (32, 32), 256: (128, 128), 1024: (512, 128)}  # context: prompt, new tokens
+CHECKED_SEQUENCES = 2  # of a generation, whose logits are compared token by token
+
+
+def network(work: Work) -> Gpt:
+    """Return the network that a work names."""
+    return Gpt(**{field.name: work[field.name] for field in fields(Gpt)})
+
+
+def checked(work: Work) -> Checked:
+    """Return how much of the training the check repeats."""
+    net = network(work)
+    return Checked.affordable(work["batch"], net.train_flops(net.context))
+
+
+def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Forward, backward and AdamW, by hand."""
+    optimiser = AdamW(backend.xp, _weights(backend, host), RATE)
+    step = partial(train_step, backend.xp, network(work), optimiser)
+    return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
+
+
+def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+    """nn.Module, autograd, fused torch.optim.AdamW; attention is scaled_dot_product_attention unless `explicit`."""
+    from benchmarks.nn.modules.gpt import GptModule
+    from benchmarks.nn.modules.training import adamw, train_kernel
+
+    module = GptModule(network(work), explicit=how == "explicit")
+    return train_kernel(backend, work, host, module, adamw(RATE, how), checked(work), how)
+
+
+def array_prefill(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Extend an empty KV cache by a whole context."""
+    net, xp = network(work), backend.xp
+    params, load = _weights(backend, host), loader(backend, work, host, ["x"])
+    memory = net.memory(xp, work["batch"], net.context, work.dtype)
+    return Kernel(lambda: net.extend(xp, params, memory, load()[0], 0))
+
+
+def torch_prefill(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+    """Extend an empty KV cache by a whole context, in inference mode."""
+    from benchmarks.nn.modules.generation import prefill_kernel
+
+    return prefill_kernel(
+        backend, work, network(work), _weights(backend, host), loader(backend, work, host, ["x"]), how
+    )
+
+
+def array_decode(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Extend the KV cache by one greedily chosen token at a time."""
+    net, params = network(work), _weights(backend, host)
+    prompt = backend.from_host(host["x"])
+    return generation_kernel(ArrayGeneration(backend.xp, net, params, prompt, work["new"]), CHECKED_SEQUENCES)
+
+
+def torch_decode(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+    """Do the same with nn.Module in inference mode; compiled and captured steps keep all shapes static."""
+    from benchmarks.nn.modules.generation import generation
+
+    prompt, params = backend.from_host(host["x"]), _weights(backend, host)
+    loop = generation(work, network(work), params, prompt, how)
+    return generation_kernel(loop, CHECKED_SEQUENCES, prepared=how != "default")
+
+
+def _weights(backend: Backend, host: Host) -> dict[str, Any]:
+    return {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
+
+
+def _wide(host: Host) -> dict[str, np.ndarray]:
+    return {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()}
+
+
+class GptWorkload(ModelWorkload):
+    """What all three share: sizes and weights."""
+
+    presets = PRESETS
+
+    def variant(self, network: Gpt, batch: int, dtype: str = "float32", **kind: Any) -> Work:
+        size = f"{network.layers}L{network.heads}H{network.width}-t{network.context}-b{batch}"
+        return self.work(size, dtype, **asdict(network), batch=batch, **kind)
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Tokens are drawn at random: a step costs the same on any text."""
+        net = network(work)
+        text = rng.integers(net.vocabulary, size=(work["batch"], net.context + 1))
+        weights = named("weights", net.initial(rng, work.dtype))
+        return {"x": np.ascontiguousarray(text[:, :-1]), "targets": np.ascontiguousarray(text[:, 1:]), **weights}
+
+
+class GptTrain(GptWorkload):
+    """One training step: forward, backward, AdamW at rate 3e-4, decay 0.01."""
+
+    name = "gpt_train"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_train},
+        "torch": {how: partial(torch_train, how) for how in ("default", "explicit", "compile")},
+        "torch:cuda": {how: partial(torch_train, how) for how in ("default", "explicit", "compile", "cudagraph")},
+    }
+
+    def costs(self, work: Work) -> Costs:
+        """`Gpt.train_flops` with full attention as `flops`, with causal attention as `causal_flops`."""
+        net, batch = network(work), work["batch"]
+        tokens = float(batch * net.context)
+        causal = batch * net.train_flops(net.context, causal=True)
+        amounts = {"samples": float(batch), "tokens": tokens, "causal_flops": causal}
+        # AdamW reads and writes weights and both averages; gradients are written and read.
+        least = 8.0 * net.parameters() * np.dtype(work.dtype).itemsize
+        return Costs(batch * net.train_flops(net.context), least_bytes=least, amounts=amounts)
+
+    def footprint(self, work: Work) -> float:
+        """Seven vectors of all weights; of each token 40 C a layer, its attention twice, and its logits three times."""
+        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        token = net.layers * (40 * net.width + 2 * net.heads * net.context) + 3 * net.vocabulary
+        return float(itemsize * (7 * net.parameters() + work["batch"] * net.context * token))
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        expected = reference(network(work), partial(AdamW, rate=RATE), host, checked(work))
+        return largest_error(answer, expected, exact=work.precision == "ieee")
+
+
+class GptPrefill(GptWorkload):
+    """Read a prompt that fills the context: keys and values of every token, logits of the last."""
+
+    name = "gpt_prefill"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_prefill},
+        "torch": {how: partial(torch_prefill, how) for how in ("default", "compile")},
+        "torch:cuda": {how: partial(torch_prefill, how) for how in ("default", "compile", "cudagraph")},
+    }
+
+    def costs(self, work: Work) -> Costs:
+        """Blocks for every token, the head for the last: full attention as `flops`, causal as `causal_flops`."""
+        net, batch = network(work), work["batch"]
+        heads = batch * (net.context - 1) * 2 * net.width * net.vocabulary  # what forward_flops counts too much
+        flops, causal = (batch * net.forward_flops(net.context, causal=c) - heads for c in (False, True))
+        amounts = {"samples": float(batch), "tokens": float(batch * net.context), "causal_flops": causal}
+        return Costs(flops, least_bytes=float(net.parameters() * np.dtype(work.dtype).itemsize), amounts=amounts)
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        """Compare the logits after the last token, for as many sequences as the check can afford."""
+        net = network(work)
+        some = Checked.affordable(work["batch"], net.forward_flops(net.context)).samples
+        logits, _ = net.forward(np, _wide(host), host["x"][:some])
+        return check.relative_error(answer["out"][:some], logits[:, -1])
+
+
+class GptDecode(GptWorkload):
+    """New tokens after the first, greedily, each from the KV cache: `new` - 1 steps."""
+
+    name = "gpt_decode"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_decode},
+        "torch": {how: partial(torch_decode, how) for how in ("default", "compile")},
+        "torch:cuda": {how: partial(torch_decode, how) for how in ("default", "compile", "cudagraph")},
+    }
+
+    def variant(self, network: Gpt, batch: int, dtype: str = "float32", **kind: Any) -> Work:
+        prompt, new = PROMPTS[network.context]
+        size = f"{network.layers}L{network.heads}H{network.width}-p{prompt}n{new}-b{batch}"
+        return self.work(size, dtype, **asdict(network), prompt=prompt, new=new, batch=batch, **kind)
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        net = network(work)
+        prompt = rng.integers(net.vocabulary, size=(work["batch"], work["prompt"]))
+        return {"x": prompt, **named("weights", net.initial(rng, work.dtype))}
+
+    def costs(self, work: Work) -> Costs:
+        """Sum `Gpt.extend_flops` and `Gpt.extend_bytes` over the steps.
+
+        The bytes are the weights and the KV cache: bytes / time / peak bandwidth is the memory bandwidth
+        utilisation (MBU), which means something only where the weights do not fit into a cache.
+        """
+        net, batch, itemsize = network(work), work["batch"], np.dtype(work.dtype).itemsize
+        starts = range(work["prompt"], work["prompt"] + work["new"] - 1)
+        moved = sum(net.extend_bytes(batch, start, itemsize) for start in starts)
+        flops = sum(batch * net.extend_flops(1, start) for start in starts)
+        return Costs(flops, moved, moved, amounts={"tokens": float(batch * len(starts)), "steps": float(len(starts))})
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        """Compare every step's logits with a full forward pass over prompt and generated tokens, without a cache.
+
+        Each token must also be the reference's own choice, or one that rounding may prefer.
+        """
+        tokens, logits = answer["tokens"], answer["logits"]
+        if tokens.shape != (work["batch"], work["new"]) or tokens.min() < 0 or tokens.max() >= work["vocabulary"]:
+            raise WrongAnswer(f"tokens {tokens.shape} from {tokens.min()} to {tokens.max()}", code="wrong_shape")
+        some = len(logits)
+        text = np.concatenate([host["x"][:some], tokens[:some, :-1]], axis=1)
+        expected, _ = network(work).forward(np, _wide(host), text)
+        expected = expected[:, work["prompt"] - 1 :]
+        chosen = np.take_along_axis(expected, tokens[:some, :, None], axis=-1)[..., 0]
+        regret = float((expected.max(axis=-1) - chosen).max() / np.abs(expected).max())
+        if regret > 10 * self.tolerance(work).high:
+            raise WrongAnswer(f"a generated token's logit is {regret:.2g} of the largest below the best one's", regret)
+        return check.relative_error(logits, expected)
+
+
+@pytest.mark.workload(GptTrain())
+def test_gpt_train(measure: Callable[[], None]) -> None:
+    measure()
+
+
+@pytest.mark.workload(GptPrefill())
+def test_gpt_prefill(measure: Callable[[], None]) -> None:
+    measure()
+
+
+@pytest.mark.workload(GptDecode())
+def test_gpt_decode(measure: Callable[[], None]) -> None:
+    measure()

@@ -1,0 +1,98 @@
+"""Generating text: read the prompt once, then one token after another from the KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from bench_core.workload import Kernel
+from benchmarks.nn.functions import Array
+from benchmarks.nn.gpt import Gpt
+
+
+class Generation(Protocol):
+    """A prompt (B, P) being continued greedily to `new` more tokens."""
+
+    prompt: Array
+    new: int
+
+    def first(self) -> tuple[Array, Array]:
+        """Read the prompt; return the first new token (B, 1) and the logits (B, V) that it was chosen by."""
+
+    def following(self, token: Array, at: int) -> tuple[Array, Array]:
+        """Return the next token (B, 1) and its logits (B, V), after `token`, which stands at position `at`."""
+
+    def joined(self, parts: list[Array]) -> Array:
+        """Return arrays (B, ...) stacked along a new axis 1."""
+
+
+class ArrayGeneration:
+    """In array code."""
+
+    def __init__(self, xp: Any, network: Gpt, params: Mapping[str, Array], prompt: Array, new: int) -> None:
+        self.xp, self.network, self.params, self.prompt, self.new = xp, network, params, prompt, new
+        dtype = params["tokens.weight"].dtype
+        self.memory = network.memory(xp, len(prompt), prompt.shape[1] + new, dtype)
+
+    def first(self) -> tuple[Array, Array]:
+        return self._extend(self.prompt, 0)
+
+    def following(self, token: Array, at: int) -> tuple[Array, Array]:
+        return self._extend(token, at)
+
+    def _extend(self, ids: Array, start: int) -> tuple[Array, Array]:
+        logits = self.network.extend(self.xp, self.params, self.memory, ids, start)
+        return logits.argmax(axis=-1)[:, None], logits
+
+    def joined(self, parts: list[Array]) -> Array:
+        return self.xp.stack(parts, axis=1)
+
+
+def generation_kernel(loop: Generation, watched: int, *, prepared: bool = False) -> Kernel:
+    """Return the kernel that runs the steps after the first token.
+
+    Its answer is the tokens (B, new) and the logits of each (watched, new, V) for the first `watched`
+    sequences, from a whole generation by the same steps. One call of the probe `inter_token_latency` is one
+    step; after the last position it goes back to the first, whose cache is still there.
+    """
+    begin, end = loop.prompt.shape[1], loop.prompt.shape[1] + loop.new - 1
+    start: list[Array] = []
+    walk = _walk(loop, start, begin, end)
+
+    def run() -> Array:
+        token = _started(loop, start)
+        for at in range(begin, end):
+            token, _ = loop.following(token, at)
+        return token
+
+    def answer() -> dict[str, Any]:
+        token, logits = loop.first()
+        shown = [(token[:, 0], logits[:watched] * 1)]
+        for at in range(begin, end):
+            token, logits = loop.following(token, at)
+            shown.append((token[:, 0] * 1, logits[:watched] * 1))
+        tokens, all_logits = zip(*shown, strict=True)
+        return {"tokens": loop.joined(list(tokens)), "logits": loop.joined(list(all_logits))}
+
+    probes = {"time_to_first_token": loop.first, "inter_token_latency": walk}
+    return Kernel(run, answer, probes, prepare=run if prepared else None)
+
+
+def _started(loop: Generation, start: list[Array]) -> Array:
+    """Return the first new token, reading the prompt only once."""
+    if not start:
+        start.append(loop.first()[0] * 1)
+    return start[0]
+
+
+def _walk(loop: Generation, start: list[Array], begin: int, end: int) -> Callable[[], Array]:
+    state: dict[str, Any] = {"at": end}
+
+    def step() -> Array:
+        if state["at"] == end:
+            state.update(at=begin, token=_started(loop, start))
+        state["token"], _ = loop.following(state["token"], state["at"])
+        state["at"] += 1
+        return state["token"]
+
+    return step

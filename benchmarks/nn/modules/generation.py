@@ -1,0 +1,106 @@
+"""Generating text with the decoder module: eager steps on a growing cache, or static steps for a compiler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from bench_core.backends.base import Backend
+from bench_core.model import Work
+from bench_core.workload import Kernel
+from benchmarks.nn.generation import Generation
+from benchmarks.nn.gpt import Gpt
+from benchmarks.nn.modules.gpt import GptModule
+from benchmarks.nn.modules.running import PREPARED, Graphed, autocast_dtype, compiled, inference
+from benchmarks.nn.training import Loader
+
+
+class EagerGeneration:
+    """Attention looks at the filled part of the cache only."""
+
+    def __init__(self, work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor) -> None:
+        self.prompt, self.new, self.precision = prompt, work["new"], work.precision
+        self.module = loaded(network, weights)
+        room = prompt.shape[1] + self.new
+        self.memory = empty_memory(network, weights, len(prompt), room, work.precision)
+        self._extend = inference(self.module.extend, prompt.device, work.precision)
+
+    def first(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return chosen(self._extend(self.memory, self.prompt, 0))
+
+    def following(self, token: torch.Tensor, at: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return chosen(self._extend(self.memory, token, at))
+
+    def joined(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(parts, dim=1)
+
+
+class StaticGeneration(EagerGeneration):
+    """Attention looks at the whole cache behind a mask, so that every step is the same program."""
+
+    def __init__(self, work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, how: str) -> None:
+        super().__init__(work, network, weights, prompt)
+        self.memory.zero_()  # what is masked must still be finite
+        self.positions = torch.arange(self.memory.shape[4], device=prompt.device)
+        step: Any = self._step
+        if how == "compile":
+            step = compiled(step, prompt.device)
+        step = inference(step, prompt.device, work.precision)
+        self._static = Graphed(step) if how == "cudagraph" else step
+
+    def _step(self, token: torch.Tensor, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return chosen(self.module.extend_static(self.memory, token, at))
+
+    def following(self, token: torch.Tensor, at: int) -> tuple[torch.Tensor, torch.Tensor]:
+        token, logits = self._static(token, self.positions[at : at + 1])
+        return token, logits
+
+
+def generation(work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, how: str) -> Generation:
+    """Return the generation that the implementation `how` means."""
+    if how == "default":
+        return EagerGeneration(work, network, weights, prompt)
+    return StaticGeneration(work, network, weights, prompt, how)
+
+
+def prefill_kernel(
+    backend: Backend, work: Work, network: Gpt, weights: dict[str, Any], load: Loader, how: str
+) -> Kernel:
+    """Return the kernel that extends an empty cache by a whole context."""
+    module = loaded(network, weights)
+    memory = empty_memory(network, weights, work["batch"], network.context, work.precision)
+
+    def prefill(ids: torch.Tensor) -> torch.Tensor:
+        return module.extend(memory, ids, 0)
+
+    device = torch.device(backend.device)
+    call = inference(compiled(prefill, device) if how == "compile" else prefill, device, work.precision)
+    if how == "cudagraph":
+        call = Graphed(call)
+
+    def run() -> Any:
+        return call(*load())
+
+    return Kernel(run, prepare=run if how in PREPARED else None)
+
+
+def loaded(network: Gpt, weights: dict[str, Any]) -> GptModule:
+    """Return the module with these weights, where they are."""
+    first = next(iter(weights.values()))
+    module = GptModule(network).to(first.device, first.dtype).eval()
+    module.load_state_dict(weights)
+    return module
+
+
+def empty_memory(network: Gpt, weights: dict[str, Any], batch: int, room: int, precision: str) -> torch.Tensor:
+    """Return a KV cache in the dtype in which attention computes."""
+    first = next(iter(weights.values()))
+    dtype = autocast_dtype(precision) or first.dtype
+    shape = (network.layers, 2, batch, network.heads, room, network.width // network.heads)
+    return torch.empty(shape, dtype=dtype, device=first.device)
+
+
+def chosen(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the likeliest token (B, 1) and the logits."""
+    return logits.argmax(dim=-1, keepdim=True), logits
