@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from bench_core import host
 from bench_core.model import Fact, Facts
 from bench_core.probe import Probe
 
@@ -187,7 +188,8 @@ def _threads(found: Findings) -> Iterator[Advice]:
 
 
 def _variables(found: Findings) -> Iterator[Advice]:
-    for name, effect in _VARIABLES.items():
+    unused = dict.fromkeys(host.THREAD_VARIABLES, "workers are given thread counts of their own, so it has no effect")
+    for name, effect in (_VARIABLES | unused).items():
         fact = found.host.get(f"env.{name}")
         if fact is None or fact.value == "0":
             continue

@@ -229,5 +229,11 @@ def test_probe_finds_the_stand_in_from_outside():
     ]
 
 
+def test_probe_finds_no_device_where_the_environment_hides_all():
+    found = probe("cupy", environ=standin.environ(CUDA_VISIBLE_DEVICES=""))
+    assert found.reason_code == "no_device"
+    assert "CUDA_VISIBLE_DEVICES is empty" in found.reason
+
+
 def test_stand_in_is_gone_after_each_test():
     assert "cupy" not in sys.modules

@@ -68,6 +68,7 @@ def test_an_unknown_machine_gets_no_advice_but_for_its_backends():
         (changed(host=facts(cpu__threads=16)), Level.NOTE, "16 hardware threads share 8 cores"),
         (changed(host=facts(cpu__cores_usable=2)), Level.NOTE, "may use 2 of 8 cores"),
         (changed(host=facts(env__CUDA_LAUNCH_BLOCKING="1")), Level.NOTE, "CUDA_LAUNCH_BLOCKING=1 is set"),
+        (changed(host=facts(env__OMP_NUM_THREADS="2")), Level.NOTE, "OMP_NUM_THREADS=2 is set"),
         (changed(host={"env.LD_PRELOAD": Fact(reason="withheld")}), Level.NOTE, "LD_PRELOAD is set"),
         (changed(host=facts(system__clock_source="hpet")), Level.WARNING, "clock is hpet"),
         (changed(host=facts(system__virtual_machine="QEMU")), Level.NOTE, "virtual machine (QEMU)"),
