@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,12 @@ def read_sidecar(results: Path) -> Sidecar:
 def read_samples(path: Path) -> Samples:
     """Return the seconds of samples.csv in the order in which they were taken; raises TableError."""
     table = read_csv(path, required=SAMPLE_COLUMNS)
-    who = [table.header.index(name) for name in SAMPLE_COLUMNS[:7]]
+    who = itemgetter(*(table.header.index(name) for name in SAMPLE_COLUMNS[:7]))
     processes = table.column("process", _count)
     seconds = table.column("seconds", _seconds)
     gathered: dict[SampleKey, dict[int, list[float]]] = {}
     for record, process, value in zip(table.records, processes, seconds, strict=True):
-        key: SampleKey = tuple(record[i] for i in who)  # type: ignore[assignment]  # seven names, seven texts
-        gathered.setdefault(key, {}).setdefault(process, []).append(value)
+        gathered.setdefault(who(record), {}).setdefault(process, []).append(value)
     return {key: {p: tuple(v) for p, v in by_process.items()} for key, by_process in gathered.items()}
 
 

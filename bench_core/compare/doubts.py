@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from operator import attrgetter
 from statistics import median
 
 from bench_core.compare.comparison import WORK
@@ -17,7 +18,7 @@ COUNTS = ("gpus", "devices")
 # Caches and clocks can make n devices a little more than n times as fast; a tenth more is another workload.
 _LINEAR = 1.10
 _AMOUNTS = {"flop_rate": "flops", "bandwidth": "bytes"}
-_ORDER = ("min", "p10", "p25", "p75", "p90", "max")
+_order = attrgetter("min", "p10", "p25", "p75", "p90", "max")
 
 
 def doubts(rows: Sequence[Row]) -> list[tuple[Row, str]]:
@@ -33,7 +34,7 @@ def _contradictions(rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
         if value <= 0:
             yield row, f"the value {value:g} is not positive"
             continue
-        known = [x for x in (getattr(row, name) for name in _ORDER) if x is not None]
+        known = [x for x in _order(row) if x is not None]
         if any(a > b * (1 + 1e-9) for a, b in pairwise(known)):
             yield row, "min, quantiles and max are out of order"
         bounds = ((row.ci_low, row.ci_high), (row.min, row.max))

@@ -182,8 +182,8 @@ def weigh(baseline: Evidence, contender: Evidence) -> Weighed:
     # Timings that agree to the last digit are copies of one run.
     if any(m.n == 1 or (timed and m.squares == 0) for m in sides):
         return _single(baseline, contender, basis, sign, counts)
-    pairs = _pairs(baseline.replicates, contender.replicates)
-    if len(pairs) > 1 and not baseline.summaries and not contender.summaries:
+    pairs = _pairs(baseline.replicates, contender.replicates) if basis == "p10" else []
+    if len(pairs) > 1:
         estimate = stats.paired([sign * (second.low - first.low) for first, second in pairs])
         return Weighed(estimate, Method.PAIRED, "p10", f"{len(pairs)} pairs of runs", tested=True)
     estimate = stats.welch(*sides)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 from bench_core.compare.comparison import QUANTITY, WORK, Key
 from bench_core.compare.evidence import Found
@@ -16,6 +17,10 @@ from bench_core.compare.reading import Reading
 from bench_core.errors import TableError
 from bench_core.model import Row, Status
 
+_identity = attrgetter(
+    *("run_id", "machine", "case_id", "backend", "implementation", "device", "threads"),
+    *("metric", "unit", "clock", "scope", "cache"),
+)
 _WHO = ("machine", "backend", "implementation", "device")  # what a key names unless it is a column
 
 
@@ -54,11 +59,7 @@ def _distinct(found: Iterable[Found]) -> tuple[list[Found], int]:
     kept: dict[tuple[object, ...], Found] = {}
     duplicates = 0
     for reading, row in found:
-        identity = (
-            *(row.run_id, row.machine, row.case_id, row.backend, row.implementation, row.device, row.threads),
-            *(row.metric, row.unit, row.clock, row.scope, row.cache),
-        )
-        other_reading, other = kept.setdefault(identity, (reading, row))
+        other_reading, other = kept.setdefault(_identity(row), (reading, row))
         if other is row:
             continue
         if other != row:
@@ -73,8 +74,9 @@ def _by_key(found: Iterable[Found], options: Options) -> dict[Key, dict[str, dic
     cells: dict[Key, dict[str, dict[int | None, list[Found]]]] = {}
     keys: dict[tuple[object, ...], Key] = {}
     who = _who(options)
+    identify = attrgetter("case_id", *WORK, *QUANTITY, *who)
     for reading, row in found:
-        identity = (row.case_id, *(getattr(row, name) for name in (*WORK, *QUANTITY, *who)))
+        identity = identify(row)
         key = keys.get(identity) or keys.setdefault(identity, _key(row, who))
         # With threads as a column each count is a side of its own.
         count = None if "threads" in options.columns else row.threads
