@@ -30,16 +30,17 @@ class Tolerance:
             raise WrongAnswer(reason, error, code="wrong_precision")
 
 
-# Bounds on ||C - R|| / ||R|| for one product of normal random matrices. The lower bounds stand well
-# under the rounding error of the format's inputs and well over that of the next finer format.
+# Bounds on ||C - R|| / ||R|| for one product of random matrices, R computed in float64 from operands that
+# were not yet rounded to the format. The lower bounds stand well under the rounding error of the format's
+# operands (a relative 2^-(p+1) / 1.7 each, for p bits behind the point) and over that of the next finer format.
 _TOLERANCES = {
     ("float64", "ieee"): Tolerance(1e-14),
     ("float32", "ieee"): Tolerance(2e-6),
-    ("float32", "tf32"): Tolerance(1e-3, low=5e-6),
-    ("float16", "ieee"): Tolerance(1.5e-3),
-    ("bfloat16", "ieee"): Tolerance(1e-2),
-    ("float8_e4m3fn", "ieee"): Tolerance(8e-2),
-    ("float8_e5m2", "ieee"): Tolerance(0.15),
+    ("float32", "tf32"): Tolerance(1e-3, low=5e-5),
+    ("float16", "ieee"): Tolerance(1.5e-3, low=5e-5),
+    ("bfloat16", "ieee"): Tolerance(1e-2, low=1e-3),
+    ("float8_e4m3fn", "ieee"): Tolerance(8e-2, low=1e-2),
+    ("float8_e5m2", "ieee"): Tolerance(0.15, low=4.5e-2),
     ("int8", "ieee"): Tolerance(0.0),
 }
 
@@ -54,8 +55,7 @@ def relative_error(answer: np.ndarray, reference: np.ndarray) -> float:
 
     Raises WrongAnswer when the shapes differ.
     """
-    if answer.shape != reference.shape:
-        raise WrongAnswer(f"shape {answer.shape} instead of {reference.shape}", code="wrong_shape")
+    require_shape(answer, reference.shape)
     wide = np.asarray(reference, dtype=np.float64)
     difference = np.linalg.norm(np.subtract(answer, wide, dtype=np.float64).ravel())
     return float(difference / (np.linalg.norm(wide.ravel()) or 1.0))
@@ -68,6 +68,12 @@ def require_finite(name: str, array: np.ndarray) -> None:
         raise WrongAnswer(f"{bad} of {array.size} elements of {name!r} are not finite", code="not_finite")
 
 
+def require_shape(array: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raise WrongAnswer if an array does not have the shape it must have."""
+    if array.shape != shape:
+        raise WrongAnswer(f"shape {array.shape} instead of {shape}", code="wrong_shape")
+
+
 def require_dtype(name: str, array: np.ndarray, dtype: str) -> None:
     """Raise WrongAnswer if a host array does not have the dtype it must have."""
     if str(array.dtype) != dtype:
@@ -77,34 +83,37 @@ def require_dtype(name: str, array: np.ndarray, dtype: str) -> None:
 def largest_error(answer: np.ndarray, reference: np.ndarray) -> float:
     """Return max |answer - reference| / rms(reference): what a single wrong element does not hide from.
 
-    The norm-wise error of n elements shrinks a lone error by sqrt(n); this one does not.
+    The norm-wise error of n elements shrinks a lone error by sqrt(n); this one does not. Raises WrongAnswer
+    when the shapes differ.
     """
+    require_shape(answer, reference.shape)
     wide = np.asarray(reference, dtype=np.float64)
     scale = np.linalg.norm(wide.ravel()) / math.sqrt(max(wide.size, 1))
     return float(np.max(np.abs(answer - wide), initial=0.0) / (scale or 1.0))
 
 
 def product_error(a: np.ndarray, b: np.ndarray, c: np.ndarray, vectors: int = 16) -> float:
-    """Estimate ||C - AB|| / ||AB|| (Frobenius) in O(n^2): Freivalds' check with normal random vectors.
+    """Estimate ||C - AB|| / ||AB|| (Frobenius) in O(n^2): Freivalds' check with random integer vectors.
 
     a, b, c: (m, k), (k, n), (m, n) host arrays of any real dtype; computed in float64, a block of rows at
-    a time. For X of `vectors` normal columns the expectation of ||EX||^2 is vectors * ||E||^2, so the ratio
-    ||CX - A(BX)|| / ||A(BX)|| estimates the relative error. It is tight for an error spread over many
-    directions, as rounding is; for the worst case, an error of rank one, its square is chi-squared with
-    `vectors` degrees of freedom over `vectors`: with 16 it falls below a third of the truth with
-    probability 4e-6. Sources: Freivalds 1977 (the check); Avron and Toledo 2011 (the estimate).
+    a time. For X of `vectors` columns with independent entries of mean 0 the expectation of ||EX||^2 is
+    proportional to ||E||^2, so the ratio ||CX - A(BX)|| / ||A(BX)|| estimates the relative error. It is tight
+    for an error spread over many directions, as rounding is. For the worst case, an error of rank one, its
+    square is about chi-squared with `vectors` degrees of freedom over `vectors`: with 16 it falls below a
+    third of the truth with probability 4e-6. As the vectors are integers, |x| <= 1024, the check of an
+    integer product is exact as long as its sums stay below 2^53: a wrong one escapes with a probability
+    below 2049^-vectors. Sources: Freivalds 1977 (the check); Avron and Toledo 2011 (the estimate).
     Raises WrongAnswer when the shapes differ.
     """
-    if c.shape != (a.shape[0], b.shape[1]):
-        raise WrongAnswer(f"shape {c.shape} instead of {(a.shape[0], b.shape[1])}", code="wrong_shape")
+    require_shape(c, (a.shape[0], b.shape[1]))
     # The seed may be fixed: no kernel sees the vectors.
-    x = np.random.default_rng(1977).standard_normal((b.shape[1], vectors))
-    return relative_error(_times(c, x), _times(a, _times(b, x)))
+    x = np.random.default_rng(1977).integers(-1024, 1025, (b.shape[1], vectors)).astype(np.float64)
+    return relative_error(times(c, x), times(a, times(b, x)))
 
 
-def _times(matrix: np.ndarray, vectors: np.ndarray, rows: int = 512) -> np.ndarray:
-    """Return matrix @ vectors in float64 without a float64 copy of the whole matrix."""
-    blocks = [matrix[i : i + rows].astype(np.float64) @ vectors for i in range(0, len(matrix), rows)]
+def times(a: np.ndarray, b: np.ndarray, rows: int = 512) -> np.ndarray:
+    """Return a @ b in float64 without a float64 copy of the whole of `a`."""
+    blocks = [a[i : i + rows].astype(np.float64) @ b for i in range(0, len(a), rows)]
     return np.concatenate(blocks)
 
 

@@ -9,6 +9,7 @@ BenchError
     ├── Unavailable    the backend or its device is not here                      skipped
     ├── Unsupported    the backend is here but cannot do this work                unsupported
     ├── TooLarge       the case would not fit into the memory that is free        skipped
+    ├── TooSlow        one call would outlast any budget                          skipped
     └── WrongAnswer    the kernel ran and its answer is wrong                     invalid
 """
 
@@ -85,6 +86,15 @@ class TooLarge(CaseError):
 
     def __init__(self, reason: str) -> None:
         super().__init__("too_large", reason)
+
+
+class TooSlow(CaseError):
+    """One call would outlast any budget, as a small one told."""
+
+    status = "skipped"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("too_slow", reason)
 
 
 class WrongAnswer(CaseError):

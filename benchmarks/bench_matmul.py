@@ -1,89 +1,241 @@
-"""Matrix multiply: how much arithmetic a device does when data is no obstacle."""
+"""Matrix multiply: how much arithmetic a device does when data is no obstacle, by format, shape and layout."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Backend
 from bench_core.model import Costs, Preset, Work
-from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
+from bench_core.workload import Host, Kernels, Machine, Workload
+from benchmarks import products
 
-REFERENCE_FLOPS = 2 * 512**3  # up to here the whole product is computed again in float64
+Format = tuple[str, str]  # dtype and precision
+
+FP64, FP32, TF32 = ("float64", "ieee"), ("float32", "ieee"), ("float32", "tf32")
+BF16, FP16 = ("bfloat16", "ieee"), ("float16", "ieee")
+E4M3, E5M2, INT8 = ("float8_e4m3fn", "ieee"), ("float8_e5m2", "ieee"), ("int8", "ieee")
+FORMATS = (FP64, FP32, TF32, BF16, FP16, E4M3, E5M2, INT8)
+EIGHT_BITS = frozenset({"float8_e4m3fn", "float8_e5m2", "int8"})  # tensor cores want B stored as its transpose
+WIDE = (FP32, TF32, BF16)  # what the shape families are measured in
+
+SQUARES: dict[Preset, dict[Format, tuple[int, ...]]] = {
+    Preset.SMOKE: {FP64: (96, 128), FP32: (96, 128), **dict.fromkeys(FORMATS[2:], (128,))},
+    Preset.QUICK: {
+        FP64: (1024, 2048),
+        FP32: (512, 1024, 2048),
+        TF32: (2048, 4096),
+        BF16: (2048, 4096),
+        E4M3: (4096,),
+        INT8: (2048,),
+    },
+    Preset.STANDARD: dict.fromkeys(FORMATS, (512, 1024, 2048, 4096)) | {BF16: (512, 1024, 2048, 4096, 8192)},
+    Preset.FULL: dict.fromkeys(FORMATS, (256, 512, 1024, 2048, 4096, 8192, 16384)),
+}
+DATA_SIZE = 4096
+
+# m x n x k of the layers of two Transformers, for 2048 tokens (GPT-2 124M) and 4096 (Llama 2 7B).
+LAYERS = {
+    "gpt2-qkv": (2048, 2304, 768),
+    "gpt2-projection": (2048, 768, 768),
+    "gpt2-up": (2048, 3072, 768),
+    "gpt2-down": (2048, 768, 3072),
+    "gpt2-logits": (2048, 50257, 768),
+    "llama7b-qkv": (4096, 12288, 4096),
+    "llama7b-projection": (4096, 4096, 4096),
+    "llama7b-up": (4096, 11008, 4096),
+    "llama7b-down": (4096, 4096, 11008),
+    "llama7b-logits": (4096, 32000, 4096),
+}
 
 
-def array_default(backend: Backend, work: Work, host: Host) -> Kernel:
-    """`matmul` of NumPy and CuPy: BLAS gemm, cuBLAS gemmEx."""
-    xp = backend.xp
-    a, b = (backend.from_host(host[name], work.dtype) for name in "ab")
-    c = xp.empty((work["m"], work["n"]), dtype=a.dtype)
-
-    def run() -> Any:
-        return xp.matmul(a, b, out=c)
-
-    def answer() -> Mapping[str, Any]:
-        c.fill(np.nan)  # an element that is not written stays wrong
-        return {"out": run()}
-
-    return Kernel(run, answer)
-
-
-def torch_default(backend: Backend, work: Work, host: Host) -> Kernel:
-    """`torch.matmul`: MKL or oneDNN on the CPU, cuBLAS(Lt) on CUDA."""
-    torch = backend.xp
-    backend.set_precision(work.precision)
-    a, b = (backend.from_host(host[name], work.dtype) for name in "ab")
-    c = torch.empty((work["m"], work["n"]), dtype=a.dtype, device=a.device)
-
-    def run() -> Any:
-        return torch.matmul(a, b, out=c)
-
-    def answer() -> Mapping[str, Any]:
-        c.fill_(np.nan)
-        return {"out": run()}
-
-    return Kernel(run, answer)
-
-
-class Square(Workload):
-    """C = A B for square matrices of normal random numbers."""
+class Product(Workload):
+    """A product of two matrices, or of two batches of them."""
 
     suite = "matmul"
-    name = "matmul"
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_default, "tuned": array_default},
-        "torch": {"default": torch_default},
+        "array": {"default": products.array_product},
+        "numpy": {"default": products.array_product, "tuned": products.array_product},  # by its environment
+        "torch": {"default": products.torch_product},
+        "torch:cpu": {"default": products.torch_product, "tuned": products.torch_onednn_product},
     }
 
-    def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - the same sizes everywhere
-        sizes = {Preset.SMOKE: (96, 128), Preset.QUICK: (512, 1024, 2048)}.get(preset, (512, 1024, 2048, 4096))
-        for dtype in ("float32", "float64"):
-            for n in sizes:
-                yield self.work(str(n), dtype, m=n, n=n, k=n)
+    def product(self, label: str, kind: Format, m: int, n: int, k: int, **params: Any) -> Work:
+        """Return the work of C (m, n) = A (m, k) B (k, n) in a format."""
+        dtype, precision = kind
+        layout = "nt" if dtype in EIGHT_BITS else "nn"
+        axes = {"m": m, "n": n, "k": k, "batch": 0, "layout": layout, "data": "normal"} | params
+        return self.work(label, dtype, precision=precision, **axes)
+
+    def selects(self, work: Work, implementation: str) -> bool:
+        # What is tuned is BLAS, and torch's one other route, which has no batches.
+        return implementation == "default" or (work.dtype in {"float32", "float64"} and not work["batch"])
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        dtype = np.float64 if work.dtype == "float64" else np.float32
-        m, n, k = work["m"], work["n"], work["k"]
-        return {"a": rng.standard_normal((m, k), dtype), "b": rng.standard_normal((k, n), dtype)}
+        return products.operands(work, rng)
 
     def costs(self, work: Work) -> Costs:
-        """2 M N K FLOPs; at least, each of the three matrices moves once."""
-        m, n, k = work["m"], work["n"], work["k"]
-        itemsize = np.dtype(work.dtype).itemsize
-        return Costs(flops=2.0 * m * n * k, least_bytes=float((m * k + k * n + m * n) * itemsize))
+        """2 M N K FLOPs a product; at least, A, B and C move once."""
+        return products.costs(work)
+
+    def tolerance(self, work: Work) -> check.Tolerance:
+        """Return the format's bounds; small integers and zeros are exact, and many float32 terms round more often.
+
+        The error of a sum of k terms in a row grows as sqrt(k / 6) units of 2^-24: at 4096 it nears the bound.
+        """
+        if work["data"] in {"integers", "zeros"}:
+            return check.Tolerance(0.0)
+        bounds = super().tolerance(work)
+        if (work.dtype, work.precision) == FP32 and work["k"] > 4096:
+            return check.Tolerance(bounds.high * (work["k"] / 4096) ** 0.5)
+        return bounds
 
     def error(self, work: Work, host: Host, answer: Host) -> float:
-        out = answer["out"]
-        check.require_dtype("out", out, work.dtype)
-        if 2 * work["m"] * work["n"] * work["k"] > REFERENCE_FLOPS:
-            return check.product_error(host["a"], host["b"], out)
-        return check.relative_error(out, host["a"].astype(np.float64) @ host["b"].astype(np.float64))
+        return products.error(work, host, answer["out"], self.tolerance(work).high)
+
+
+class Square(Product):
+    """C = A B for square matrices: the peak of every format."""
+
+    name = "matmul"
+
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+        for kind, sizes in SQUARES[preset].items():
+            for n in sizes:
+                yield self.product(str(n), kind, n, n, n)
+
+    def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:
+        # One core is a scaling point, not a race: large sizes would take minutes on it.
+        return (1, None) if preset in {Preset.STANDARD, Preset.FULL} and work["m"] <= 2048 else (None,)
+
+
+class Data(Product):
+    """The same product of other numbers: chips draw less power, and clock higher, on data that flips fewer bits."""
+
+    name = "matmul_data"
+
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+        n = {Preset.SMOKE: 128}.get(preset, DATA_SIZE)
+        kinds = {Preset.SMOKE: (FP32,), Preset.QUICK: ()}.get(preset, (FP32, TF32, BF16, E4M3, INT8))
+        for kind in kinds:
+            for data in products.DATA:
+                yield self.product(f"{n}-{data}", kind, n, n, n, data=data)
+
+
+class Skinny(Product):
+    """Few rows times a large matrix, down to one: what a model does token by token. Bound by memory."""
+
+    name = "matmul_skinny"
+
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+        if preset is Preset.SMOKE:
+            yield self.product("1x128x128", FP32, 1, 128, 128)
+        sizes = {Preset.STANDARD: (4096,), Preset.FULL: (4096, 8192)}.get(preset, ())
+        kinds = (*WIDE, FP16) if preset is Preset.FULL else (FP32, BF16)
+        for kind in kinds:
+            for n in sizes:
+                for m in (1, 8, 32, 128):
+                    yield self.product(f"{m}x{n}x{n}", kind, m, n, n)
+
+
+class Batched(Product):
+    """Many small products in one call, the last two with the shapes of attention: scores and values."""
+
+    name = "matmul_batched"
+
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+        if preset is Preset.SMOKE:
+            yield self.product("4x32x32x32", FP32, 32, 32, 32, batch=4)
+        shapes = {
+            Preset.STANDARD: ((64, 256, 256, 256), (96, 1024, 1024, 64)),
+            Preset.FULL: ((1024, 64, 64, 64), (64, 256, 256, 256), (96, 1024, 1024, 64), (96, 1024, 64, 1024)),
+        }.get(preset, ())
+        for kind in WIDE:
+            for batch, m, n, k in shapes:
+                yield self.product(f"{batch}x{m}x{n}x{k}", kind, m, n, k, batch=batch)
+
+
+class Layouts(Product):
+    """The four ways in which A and B can lie in memory."""
+
+    name = "matmul_layout"
+
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+        n = 64 if preset is Preset.SMOKE else 2048
+        kinds = {Preset.SMOKE: (FP32,), Preset.QUICK: (), Preset.STANDARD: (FP32, BF16)}.get(
+            preset, (FP64, *WIDE, FP16)
+        )
+        for kind in kinds:
+            for layout in ("nn", "nt", "tn", "tt"):
+                yield self.product(f"{n}-{layout}", kind, n, n, n, layout=layout)
+
+
+class OffTile(Product):
+    """One more than a multiple of every tile: what padding and edge handling cost."""
+
+    name = "matmul_off_tile"
+
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+        sizes = {
+            Preset.SMOKE: (65,),
+            Preset.QUICK: (),
+            Preset.STANDARD: (1025, 4097),
+            Preset.FULL: (513, 1025, 2049, 4097, 8193),
+        }[preset]
+        for kind in (FP64, *WIDE):
+            for n in sizes:
+                yield self.product(str(n), kind, n, n, n)
+
+
+class Layers(Product):
+    """The shapes of the linear layers of two Transformers, GPT-2 124M and Llama 2 7B."""
+
+    name = "matmul_transformer"
+
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+        if preset is Preset.SMOKE:
+            yield self.product("64x96x32", FP32, 64, 96, 32, layout="nt")
+        small = [name for name in LAYERS if name.startswith("gpt2")]
+        layers: Iterable[str] = {Preset.STANDARD: small, Preset.FULL: LAYERS}.get(preset, ())
+        for kind in (FP32, BF16) if preset is Preset.STANDARD else WIDE:
+            for name in layers:
+                m, n, k = LAYERS[name]
+                yield self.product(name, kind, m, n, k, layout="nt")  # weights are stored (out, in)
 
 
 @pytest.mark.workload(Square())
-def test_square(measure: Callable[[], None]) -> None:
+def test_square(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Data())
+def test_data(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Skinny())
+def test_skinny(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Batched())
+def test_batched(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Layouts())
+def test_layouts(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(OffTile())
+def test_off_tile(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Layers())
+def test_layers(measure: Callable[[], Any]) -> None:
     measure()

@@ -1,0 +1,222 @@
+"""Matrix products: operands, kernels and proof, shared by all workloads of bench_matmul.py.
+
+A product is a Work with the parameters m, n, k, batch (0: none), layout (two letters, n or t: how A and B
+lie in memory; "nt" has B stored as its transpose) and data (what the operands hold).
+
+Formats with fewer than 32 bits give wider results, as on every device: float8 gives bfloat16, int8 gives
+int32. "float8_e5m2" is A in e5m2 times B in e4m3, the pair of a backward pass: libraries for GPUs do not
+multiply e5m2 by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from bench_core import check
+from bench_core.backends.base import Backend
+from bench_core.errors import TooSlow, Unsupported, WrongAnswer
+from bench_core.model import Costs, Work
+from bench_core.workload import Host, Kernel
+
+RESULTS = {"float8_e4m3fn": "bfloat16", "float8_e5m2": "bfloat16", "int8": "int32"}
+SECOND = {"float8_e5m2": "float8_e4m3fn"}  # the dtype of B where it differs from A's
+ITEMSIZES = {"float8_e4m3fn": 1, "float8_e5m2": 1, "bfloat16": 2}
+DATA = ("normal", "uniform", "integers", "zeros")
+
+Product = Callable[[Any, Any, Any], Any]  # of A and B, into C
+
+PATIENCE = 2.0  # seconds that one call may be expected to take
+TELLING = 0.25  # seconds of a smaller product from which that is expected; no hiccup of a busy machine lasts so long
+REFERENCE_FLOPS = 2 * 512**3  # that the check may spend on comparing single elements
+LONE = 8  # a single element may be off by so many tolerances: normal errors reach 5.5 in 10^8 elements
+
+
+def operands(work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return A and B: float64 for float64, int8 for int8, else float32, which the backend rounds to its format.
+
+    Integers are -1, 0 and 1: up to k = 4096 their products fit bfloat16 exactly.
+    """
+    lead = (work["batch"],) * bool(work["batch"])
+    shapes = {"a": (*lead, work["m"], work["k"]), "b": (*lead, work["k"], work["n"])}
+    return {name: _numbers(work, shape, rng) for name, shape in shapes.items()}
+
+
+def _numbers(work: Work, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    wide: Any = np.float64 if work.dtype == "float64" else np.float32
+    makers: dict[str, Callable[[], Any]] = {
+        "normal": lambda: rng.standard_normal(shape, wide),
+        "uniform": lambda: 2 * rng.random(shape, wide) - 1,
+        "integers": lambda: rng.integers(-1, 2, shape, np.int8),
+        "zeros": lambda: np.zeros(shape, np.int8),
+    }
+    numbers: np.ndarray = makers[work["data"]]()
+    if work.dtype == "int8" and numbers.dtype != np.int8:
+        step = 1 / 32 if work["data"] == "normal" else 1 / 127  # of the quantisation
+        numbers = np.rint(numbers / step).clip(-127, 127)
+    return numbers.astype(np.int8 if work.dtype == "int8" else wide, copy=False)
+
+
+def costs(work: Work) -> Costs:
+    """2 M N K FLOPs a product; at least, A, B and C move once. A product is no stream: its bytes are not counted."""
+    m, n, k, products = work["m"], work["n"], work["k"], work["batch"] or 1
+    item, result = itemsize(work.dtype), itemsize(RESULTS.get(work.dtype, work.dtype))
+    return Costs(
+        flops=2.0 * products * m * n * k, least_bytes=float(products * (item * (m * k + k * n) + result * m * n))
+    )
+
+
+def itemsize(dtype: str) -> int:
+    """Return the bytes of an element, of formats that NumPy lacks too."""
+    return ITEMSIZES.get(dtype) or np.dtype(dtype).itemsize
+
+
+# ---------------------------------------------------------------- kernels
+
+
+def placed(backend: Backend, work: Work, host: Host) -> tuple[Any, Any]:
+    """Return A and B on the device, each in the layout that the work names."""
+
+    def place(name: str, layout: str, dtype: str) -> Any:
+        if layout == "n":
+            return backend.from_host(host[name], dtype)
+        return backend.from_host(np.ascontiguousarray(host[name].swapaxes(-1, -2)), dtype).swapaxes(-1, -2)
+
+    a_layout, b_layout = work["layout"]
+    return place("a", a_layout, work.dtype), place("b", b_layout, SECOND.get(work.dtype, work.dtype))
+
+
+def result_shape(work: Work) -> tuple[int, ...]:
+    """Return the shape of C."""
+    return (*(work["batch"],) * bool(work["batch"]), work["m"], work["n"])
+
+
+def array_product(backend: Backend, work: Work, host: Host) -> Kernel:
+    """`matmul` into a given array: BLAS gemm in NumPy, cuBLAS gemmEx in CuPy."""
+    xp = backend.xp
+    if work.dtype == "int8" and backend.name != "numpy":
+        raise Unsupported("no_kernel", f"{backend.name} has no product of int8 that accumulates in int32")
+    a, b = placed(backend, work, host)
+    c = xp.empty(result_shape(work), RESULTS.get(work.dtype) or a.dtype)
+    # NumPy casts int8 to int32 as it goes, without BLAS.
+    product = partial(xp.matmul, dtype=c.dtype) if c.dtype != a.dtype else xp.matmul
+    return finished(backend, work, host, lambda x, y, z: product(x, y, out=z), (a, b, c))
+
+
+def torch_product(backend: Backend, work: Work, host: Host) -> Kernel:
+    """`torch.matmul` into a given tensor; `_scaled_mm` for float8 and `_int_mm` for int8."""
+    torch = backend.xp
+    a, b = placed(backend, work, host)
+    c = torch.empty(result_shape(work), dtype=getattr(torch, RESULTS.get(work.dtype, work.dtype)), device=a.device)
+    one = torch.ones((), device=a.device)
+
+    def scaled(x: Any, y: Any, z: Any) -> Any:
+        return torch._scaled_mm(x, y, one, one, out_dtype=z.dtype, out=z)
+
+    def plain(x: Any, y: Any, z: Any) -> Any:
+        return torch.matmul(x, y, out=z)
+
+    def integer(x: Any, y: Any, z: Any) -> Any:
+        return torch._int_mm(x, y, out=z)
+
+    product = {"int8": integer, "float8_e4m3fn": scaled, "float8_e5m2": scaled}.get(work.dtype, plain)
+    return finished(backend, work, host, product, (a, b, c))
+
+
+def torch_onednn_product(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Use the inner product of oneDNN for float32, which `torch.matmul` gives to MKL.
+
+    MKL runs AVX2 kernels on CPUs that are not Intel's. The operator is the one that torch.compile emits for a
+    linear layer; it allocates its result. The public switch `fp32_precision = "bf16"` takes oneDNN's route
+    too, but lets it round to bfloat16.
+    """
+    if work.dtype != "float32":
+        raise Unsupported("no_kernel", f"torch has but one route for products of {work.dtype} on a CPU")
+    linear = getattr(backend.xp.ops.mkldnn, "_linear_pointwise", None)
+    if linear is None:
+        raise Unsupported("no_kernel", "this torch was built without oneDNN")
+    a, b = placed(backend, work, host)
+    version = re.search(r"oneDNN \S+", backend.library)
+    library = f"{version[0] if version else 'oneDNN'} inner_product"
+    return Kernel(partial(linear, a, b.t(), None, "none", [], ""), library=library)
+
+
+def finished(backend: Backend, work: Work, host: Host, product: Product, arrays: tuple[Any, Any, Any]) -> Kernel:
+    """Return the kernel whose answer shows that all of C was written; raises TooSlow where one call takes for ever."""
+    a, b, c = arrays
+
+    def fresh(x: Any, y: Any) -> Any:
+        return product(x, y, backend.xp.empty_like(c[(0,) * (c.ndim - 2)][: x.shape[0], : y.shape[1]]))
+
+    if backend.device == "cpu" and work.dtype not in {"float32", "float64"}:
+        require_patience(backend, work, host, fresh)
+
+    def answer() -> Mapping[str, Any]:
+        c[...] = -1 if work.dtype == "int8" else math.nan
+        return {"out": product(a, b, c)}
+
+    return Kernel(partial(product, a, b, c), answer)
+
+
+def require_patience(backend: Backend, work: Work, host: Host, product: Callable[[Any, Any], Any]) -> None:
+    """Raise TooSlow if a corner of the product tells that one call takes longer than PATIENCE.
+
+    CPUs without instructions for a format multiply it element by element, thousands of times slower. The corner
+    grows until it takes long enough to tell, or is the whole.
+    """
+    first = (0,) * bool(work["batch"])
+    size = 128
+    while (size := size * 3 // 2) < max(work["m"], work["n"], work["k"]):
+        a, b = placed(backend, work, {name: host[name][first][:size, :size] for name in "ab"})
+        if _seconds(product, a, b) < TELLING:  # with whatever it loads and compiles
+            continue
+        flops = 2.0 * a.shape[0] * a.shape[1] * b.shape[1]
+        expected = _seconds(product, a, b) * (costs(work).flops or 0.0) / flops
+        if expected > PATIENCE:
+            raise TooSlow(f"one product would take about {expected:.0f} s: no fast {work.dtype} on this CPU")
+        return
+
+
+def _seconds(product: Callable[[Any, Any], Any], a: Any, b: Any) -> float:
+    start = perf_counter()
+    product(a, b)
+    return perf_counter() - start
+
+
+# ---------------------------------------------------------------- proof
+
+
+def error(work: Work, host: Host, out: np.ndarray, bound: float) -> float:
+    """Return the relative error of C, batch entry by batch entry: the worst.
+
+    Two checks of each: the norm of the whole error (estimated by Freivalds' check where not all of C is
+    compared), and single elements of as many random rows as REFERENCE_FLOPS allow. Raises WrongAnswer for
+    another shape or dtype, and for an element that is off by more than LONE tolerances.
+    """
+    result = RESULTS.get(work.dtype, work.dtype)
+    check.require_dtype(
+        "out", out, "float32" if result == "bfloat16" else result
+    )  # as which bfloat16 comes to the host
+    check.require_shape(out, result_shape(work))
+    if not work["batch"]:
+        return _error_of_one(host["a"], host["b"], out, bound, REFERENCE_FLOPS)
+    share = REFERENCE_FLOPS / work["batch"]
+    return max(_error_of_one(a, b, c, bound, share) for a, b, c in zip(host["a"], host["b"], out, strict=True))
+
+
+def _error_of_one(a: np.ndarray, b: np.ndarray, c: np.ndarray, bound: float, flops: float) -> float:
+    (m, k), n = a.shape, b.shape[1]
+    rows = max(1, min(m, int(flops / (2 * n * k))))
+    chosen = np.sort(np.random.default_rng(1979).permutation(m)[:rows])
+    # Summed along B's rows: another order, and another routine, than that of the product under test.
+    reference = check.times(b.T, a[chosen].astype(np.float64).T).T
+    lone = check.largest_error(c[chosen], reference)
+    if lone > LONE * bound:
+        raise WrongAnswer(f"an element is off by {lone:.2g} of the root mean square", lone)
+    return check.relative_error(c, reference) if rows == m else check.product_error(a, b, c)
