@@ -19,6 +19,7 @@ from bench_core.errors import CaseError, TooLarge, Unsupported, WrongAnswer
 from bench_core.evidence import Evidence
 from bench_core.measure import DeviceTimer, Plan, WallTimer, measure, unfinished
 from bench_core.model import Cache, Case, Measurement, Series, Status
+from bench_core.privacy import scrub
 from bench_core.workload import Host, Kernel, Run, Workload
 
 COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
@@ -60,9 +61,10 @@ def perform(case: Case, workload: Workload, backend: Backend, settings: Settings
 
 
 def _failure(case: Case, backend: Backend, error: Exception) -> Measurement:
+    said = scrub(str(error))  # a library's message may hold a path, and so a name
     if backend.is_out_of_memory(error):
-        return Measurement.missing(case, Status.OOM, "out_of_memory", f"{error}" or "memory ran out")
-    return Measurement.missing(case, Status.ERROR, type(error).__name__, f"{error}" or type(error).__name__)
+        return Measurement.missing(case, Status.OOM, "out_of_memory", said or "memory ran out")
+    return Measurement.missing(case, Status.ERROR, type(error).__name__, said or type(error).__name__)
 
 
 def _perform(case: Case, workload: Workload, backend: Backend, settings: Settings, tell: Tell) -> Measurement:

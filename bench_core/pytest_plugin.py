@@ -68,10 +68,17 @@ def pytest_configure(config: pytest.Config) -> None:
     measuring = bool(config.getoption("benchmark_only"))
     if measuring and getattr(config.option, "dist", "no") != "no":
         raise pytest.UsageError("benchmarks share one machine and are measured one at a time: run without pytest-xdist")
+    if measuring and "--bench-output" in config.invocation_params.args and not _inside(config):
+        # Before a plugin's options are known, pytest takes a folder that stands alone for one of tests.
+        raise pytest.UsageError("--bench-output DIR: write --bench-output=DIR, or pytest looks for its settings there")
     try:
         config.stash[_STATE] = Harness(config, options(config, measuring=measuring))
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _inside(config: pytest.Config) -> bool:
+    return config.inipath is not None and config.invocation_params.dir.is_relative_to(config.inipath.parent)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -97,8 +104,12 @@ def _parameter(case: Case) -> Any:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Bring the items of one worker together, so that no worker is started twice."""
+    """Leave out workloads that the preset has no case of; bring the items of one worker together."""
     if config.stash[_STATE].session is not None:
+        empty = [item for item in items if item.get_closest_marker("workload") and not _case(item)]
+        if empty:
+            config.hook.pytest_deselected(items=empty)
+            items[:] = [item for item in items if item not in empty]
         first: dict[Any, int] = {}
         for item in items:
             case = _case(item)
@@ -139,9 +150,9 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], Meas
         done = harness.perform(case, _source(request))
         if done.status in _SKIPPED:
             pytest.skip(done.reason)
+        replay(done, benchmark, request.node.get_closest_marker("benchmark").kwargs["timer"])
         if done.status is not Status.OK:
             pytest.fail(f"{done.status}: {done.reason}", pytrace=False)
-        replay(done, benchmark, request.node.get_closest_marker("benchmark").kwargs["timer"])
         return done
 
     return measure_case

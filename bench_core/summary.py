@@ -16,7 +16,7 @@ from bench_core import metrics
 from bench_core.model import Measurement, Row, Run, Status, count_statuses
 from bench_core.units import show
 
-_RATES = ("flop_rate", "bandwidth", "token_rate", "sample_rate")  # the first that a row has is its headline
+_RATES = ("bandwidth", "token_rate", "sample_rate", "flop_rate")  # the first that a row has is its headline
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from bench_core.backends.base import Backend
 from bench_core.errors import CaseError, Unavailable
 from bench_core.model import Case, Fact, Facts, Measurement, Status, measurement_from_json, to_json
 from bench_core.perform import Settings, Tell, perform
+from bench_core.privacy import scrub
 from bench_core.workload import Workload
 
 MARK = "\x1ebench-core "
@@ -204,7 +205,7 @@ class Worker:
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - _TAIL))
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return f"the worker {died} {where}" + (f": {lines[-1]}" if lines else "")
+        return f"the worker {died} {where}" + (f": {scrub(lines[-1])}" if lines else "")
 
     def _kill(self) -> None:
         process, self._process, self._identity = self._process, None, None

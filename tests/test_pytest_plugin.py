@@ -18,7 +18,10 @@ from bench_core.pytest_plugin import ReplayClock, replay
 from tests.test_metrics import measurement
 
 FAULTS = (Path(__file__).parent / "faulty" / "bench_faults.py").read_text(encoding="utf-8")
-QUICK = ("--benchmark-only", "--bench-preset=smoke", "--bench-budget=0.02", "--bench-machine=m")
+QUICK = (
+    *("--benchmark-only", "--bench-preset=smoke", "--bench-budget=0.02"),
+    *("--bench-backends=numpy", "--bench-machine=m"),
+)
 
 
 @pytest.fixture
@@ -72,8 +75,15 @@ def test_every_planned_case_is_a_row_whatever_happened_to_it(project):
     assert done.returncode == 1
     by_size = results(project).drop_duplicates("size").set_index("size")["status"].to_dict()
     assert by_size == {
-        "good": "ok", "garbage": "ok", "wrong": "invalid", "not_finite": "invalid", "shape": "invalid",
-        "raise": "error", "segfault": "crashed", "exit": "crashed", "memory": "oom",
+        "good": "ok",
+        "garbage": "ok",
+        "wrong": "invalid",
+        "not_finite": "invalid",
+        "shape": "invalid",
+        "raise": "error",
+        "segfault": "crashed",
+        "exit": "crashed",
+        "memory": "oom",
     }
     assert "9 planned: 2 ok, 1 oom, 1 error, 2 crashed, 3 invalid" in done.stdout
     missing = results(project).query("status != 'ok'")
@@ -124,7 +134,7 @@ def test_plain_pytest_checks_the_answers_times_nothing_and_writes_nothing(projec
 
 
 def test_absent_backends_are_skipped_with_the_reason_that_the_row_has(project):
-    done = pytest_in(project, "-k", "test_good", "-rs", "--bench-backends=numpy,cupy", *QUICK, CUDA_VISIBLE_DEVICES="")
+    done = pytest_in(project, "-k", "test_good", "-rs", *QUICK, "--bench-backends=numpy,cupy", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stdout
     skipped = results(project).query("backend == 'cupy'").iloc[0]
     assert skipped["status"] == "skipped"
@@ -161,6 +171,13 @@ def test_a_bad_option_is_one_clear_line_and_a_failure(project, option, message):
     assert "Traceback" not in said
 
 
+def test_an_output_folder_that_pytest_takes_for_its_root_is_refused(project, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    done = pytest_in(project, "--benchmark-only", "--bench-output", str(elsewhere))
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "write --bench-output=DIR" in done.stdout + done.stderr
+
+
 def test_options_may_stand_in_the_ini_file(project):
     with (project / "pytest.ini").open("a") as ini:
         ini.write("bench_preset = nonsense\n")
@@ -178,13 +195,13 @@ def test_xdist_is_refused_with_one_line(project):
 
 
 def test_collecting_alone_measures_nothing_and_writes_nothing(project):
-    done = pytest_in(project, *QUICK, "--collect-only", "-q", "--bench-backends=numpy")
+    done = pytest_in(project, *QUICK, "--collect-only", "-q")
     assert "bench_faults.py::test_good[numpy-cpu-float64-good]" in done.stdout
     assert not (project / "results").exists()
 
 
 def test_markers_select(project):
-    gpu = pytest_in(project, *QUICK, "--collect-only", "-q", "-m", "gpu and torch").stdout
+    gpu = pytest_in(project, *QUICK, "--bench-backends=torch", "--collect-only", "-q", "-m", "gpu").stdout
     assert "[torch-cuda" in gpu
     assert "cpu" not in re.findall(r"\[(.*?)\]", gpu)[0]
 
