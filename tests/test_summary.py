@@ -1,0 +1,81 @@
+"""The end of a run in words: who is best, by how much, and how many cases became what."""
+
+from bench_core.metrics import rows
+from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
+from bench_core.summary import best, counts, extra_info, flags, text, who, work_name
+
+RUN = Run("r", "2026-01-01T00:00:00+00:00", "m")
+WORK = Work("matmul", "matmul", "1024", "float32", (("n", 1024),))
+
+
+def measured(backend, device, seconds, implementation="default", work=WORK, **known):
+    series = (Series("time", Clock.WALL, (seconds,) * 10, flags=known.pop("noise", ())),)
+    return Measurement(
+        Case(work, backend, device, implementation), Status.OK, series=series, costs=Costs(flops=2e9), **known
+    )
+
+
+def table(*measurements):
+    return [row for m in measurements for row in rows(RUN, [m])]
+
+
+NUMPY, TUNED = measured("numpy", "cpu", 0.02), measured("numpy", "cpu", 0.01, "tuned")
+CUPY, TORCH = measured("cupy", "cuda:0", 0.002), measured("torch", "cuda:0", 0.001)
+LOST = Measurement.missing(Case(WORK, "torch", "cpu"), Status.OOM, "out_of_memory", "too big")
+
+
+def test_the_best_of_each_side_and_the_speed_up_between_them():
+    (only,) = best(table(NUMPY, TUNED, CUPY, TORCH, LOST))
+    assert (who(only.cpu), who(only.gpu)) == ("numpy tuned", "torch")
+    assert only.speedup == 10.0
+
+
+def test_one_side_alone_has_no_speed_up():
+    (only,) = best(table(NUMPY))
+    assert only.gpu is None
+    assert only.speedup is None
+
+
+def test_work_that_nobody_could_do_is_not_in_the_table():
+    assert best(table(LOST)) == []
+
+
+def test_the_text_names_both_rows_their_rates_and_the_factor():
+    said = text(table(NUMPY, TUNED, CUPY, TORCH), ["4 planned"], 100, color=False)
+    line = next(line for line in said.splitlines() if line.startswith("matmul 1024 float32"))
+    assert " ".join(line.split()) == "matmul 1024 float32 numpy tuned 200 GFLOP/s torch 2.00 TFLOP/s 10x faster"
+    assert said.splitlines()[-1] == "4 planned"
+
+
+def test_a_slower_gpu_is_said_to_be_slower():
+    assert "2x slower" in text(table(TUNED, measured("torch", "cuda:0", 0.02)), [], 100, color=False)
+
+
+def test_without_a_gpu_there_are_no_empty_columns():
+    assert "GPU" not in text(table(NUMPY), [], 100, color=False)
+
+
+def test_the_text_fits_the_terminal():
+    wide = measured(
+        "numpy", "cpu", 0.01, work=Work("model", "a_long_name_for_a_workload", "12x12x768x1024x50304", "float32")
+    )
+    assert max(map(len, text(table(wide, TORCH), [], 80, color=False).splitlines())) <= 80
+
+
+def test_only_what_is_not_usual_is_part_of_a_name():
+    assert work_name(table(NUMPY)[0]) == "matmul 1024 float32"
+    tf32 = Work("matmul", "matmul", "1024", "float32", precision="tf32")
+    assert work_name(table(measured("torch", "cuda:0", 1.0, work=tf32))[0]) == "matmul 1024 float32 tf32"
+
+
+def test_counts_and_flags():
+    noisy = measured("numpy", "cpu", 1.0, noise=("drift", "not_converged"), flags=("drift",))
+    assert counts([NUMPY, LOST, TUNED]) == "3 planned: 2 ok, 1 oom"
+    assert flags([noisy, NUMPY, measured("torch", "cpu", 1.0, flags=("drift",))]) == "2 drift, 1 not_converged"
+
+
+def test_what_pytest_benchmark_stores_beside_its_statistics():
+    info = extra_info(TUNED)
+    assert info["flop_rate"] == 2e11
+    assert info["status"] == "ok"
+    assert info["case_id"] == WORK.case_id

@@ -1,0 +1,46 @@
+"""Numbers for people: three digits, a scaled unit, and nothing where there is no value."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench_core.units import show, significant
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (0.00123, "s", "1.23 ms"),
+        (4.2e12, "FLOP/s", "4.20 TFLOP/s"),
+        (59.96e9, "B/s", "60.0 GB/s"),
+        (0.9997, "s", "1.00 s"),
+        (999.6e-3, "s", "1.00 s"),
+        (5e-10, "s", "0.500 ns"),
+        (0.25, "B/s", "0.250 B/s"),
+        (1234567, "1/s", "1.23 M/s"),
+        (12, "1/s", "12.0 /s"),
+        (0.5, "1", "0.500"),
+        (0.0, "s", "0 s"),
+        (2048, "B", "2.05 kB"),
+        (None, "s", ""),
+        (float("nan"), "s", ""),
+        (700.0, "W", "700 W"),
+    ],
+)
+def test_show(value, unit, shown):
+    assert show(value, unit) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1234.5, "1,234"), (0.012345, "0.0123"), (9.999, "10.0"), (1e7, "1.00e+07"), (0, "0")]
+)
+def test_significant(value, text):
+    assert significant(value) == text
+
+
+@given(st.floats(1e-9, 1e17))
+def test_what_is_shown_is_within_half_a_digit_of_the_value(value):
+    number, _, unit = show(value, "s").partition(" ")
+    scale = {"n": 1e-9, "µ": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+    shown = float(number.replace(",", "")) * scale[unit.removesuffix("s")]
+    assert shown == pytest.approx(value, rel=0.0051)
