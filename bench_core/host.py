@@ -66,6 +66,15 @@ def memory_limit() -> int:
     return min([psutil.virtual_memory().total, *(int(text) for text in limits if text and text.isdigit())])
 
 
+def memory_available() -> int:
+    """Return the bytes that this process may still take: what is free, or less in a control group."""
+    pairs = [*zip(_control_group("memory.max"), _control_group("memory.current"), strict=False)]
+    legacy = [_read(f"/sys/fs/cgroup/memory/memory.{name}_in_bytes") for name in ("limit", "usage")]
+    pairs += [(legacy[0], legacy[1])] if legacy[0] and legacy[1] else []
+    left = [int(limit) - int(used) for limit, used in pairs if limit.isdigit() and used.isdigit()]
+    return max(0, min([psutil.virtual_memory().available, *left]))
+
+
 def _control_group(name: str) -> Iterator[str]:
     """Yield a control file of this process's group and of every group around it (cgroups(7), version 2)."""
     match = re.search(r"^0::(/.*)$", _read("/proc/self/cgroup") or "", re.MULTILINE)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from bench_core import host, stats
 from bench_core.backends.base import Backend
+from bench_core.errors import CaseError
 from bench_core.model import Clock, Series
 from bench_core.workload import Run
 
@@ -54,7 +55,10 @@ class Timer(Protocol):
 
 
 class WallTimer:
-    """Host seconds from an idle device to an idle device: the same definition on CPU and GPU."""
+    """Host seconds from an idle device to an idle device: the same definition on CPU and GPU.
+
+    Raises CaseError if the clock went backwards: no time is better than a wrong one.
+    """
 
     clock = Clock.WALL
 
@@ -68,7 +72,10 @@ class WallTimer:
         for _ in range(calls):
             run()
         self._synchronize()
-        return self._now() - start
+        seconds = self._now() - start
+        if seconds < 0:
+            raise CaseError("clock_backwards", f"the clock went back by {-seconds:.2g} s during a call")
+        return seconds
 
 
 class DeviceTimer:

@@ -155,3 +155,12 @@ def test_an_empty_root_has_no_facts_and_raises_nothing(plant):
     assert host.cache_sizes() == {}
     assert host.last_level_cache() is None
     assert host.cpu_quota() is None
+
+
+def test_memory_available_is_what_the_control_group_has_left(plant):
+    plant("proc/self/cgroup", "0::/job")
+    plant("sys/fs/cgroup/job/memory.max", "3000000")
+    plant("sys/fs/cgroup/job/memory.current", "1000000")
+    assert host.memory_available() == 2_000_000
+    plant("sys/fs/cgroup/job/memory.current", "4000000")
+    assert host.memory_available() == 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from bench_core.errors import CaseError
 from bench_core.measure import BLOCK, DeviceTimer, Plan, WallTimer, inner_loops, measure, settled, unfinished, warm_up
 from bench_core.model import Clock
 from tests.fakes import FakeDevice
@@ -115,6 +116,14 @@ def test_unfinished_work_is_seen_in_whatever_a_kernel_returns(wrap, caught):
 
     device = Forgetful(work=1e-3)
     assert (unfinished(lambda: wrap(device.run()), 10, device, device.clock) is not None) is caught
+
+
+def test_a_clock_that_goes_backwards_gives_no_time():
+    device = FakeDevice(work=1e-3)
+    timer = WallTimer(device.synchronize, iter([10.0, 9.5]).__next__)
+    with pytest.raises(CaseError, match="went back by 0.5 s") as caught:
+        timer.time(device.run, 1)
+    assert caught.value.code == "clock_backwards"
 
 
 def test_work_queued_before_a_block_is_not_counted_in_it():

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import psutil
 import threadpoolctl
 
 from bench_core import host
@@ -65,8 +64,7 @@ class NumpyBackend:
         raise NotImplementedError("the CPU has no event clock")
 
     def memory(self) -> Memory:
-        usable = host.memory_limit()
-        return Memory(free=min(psutil.virtual_memory().available, usable), total=usable, peak=host.peak_resident())
+        return Memory(free=host.memory_available(), total=host.memory_limit(), peak=host.peak_resident())
 
     def reset_peak_memory(self) -> None:
         host.reset_peak_resident()

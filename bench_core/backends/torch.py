@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
-import psutil
 
 from bench_core import host
 from bench_core.backends.base import DeviceTime, Memory
@@ -137,9 +136,8 @@ class TorchBackend:
         if self._kind in {"cuda", "xpu"}:
             free, total = self._module.mem_get_info(self.torch.device(self.device))
             return Memory(int(free), int(total), int(self._module.max_memory_allocated()))
-        usable = host.memory_limit()
         peak = host.peak_resident() if self._kind == "cpu" else None
-        return Memory(min(psutil.virtual_memory().available, usable), usable, peak)
+        return Memory(host.memory_available(), host.memory_limit(), peak)
 
     def reset_peak_memory(self) -> None:
         if self._kind in {"cuda", "xpu"}:
