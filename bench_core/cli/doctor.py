@@ -15,17 +15,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench_core import backends, doctor, environment, gpu, host, probe, units
+from bench_core import backends, doctor, environment, gpu, host, probe
 from bench_core.backends.numpy import openblas_core
 from bench_core.cli import app
 from bench_core.doctor import Advice, Findings, Level
+from bench_core.facts import shown
 from bench_core.model import Fact
 from bench_core.probe import Probe
 
 _LOOK_S = 1.0  # how long the machine is watched for other load
-_UNITS = dict.fromkeys(("memory.available", "memory.limit", "memory.total", "memory.swap_used", "gpu.memory"), "B")
-_UNITS |= {"cpu.frequency": "Hz", "sm_clock": "Hz", "memory_clock": "Hz"}
-_UNITS |= {"power": "W", "power_limit": "W", "power_limit_default": "W"}
 _MARKS = {Level.BLOCKER: "[bold red]x[/]", Level.WARNING: "[yellow]![/]", Level.NOTE: "[dim]-[/]"}
 
 
@@ -120,15 +118,5 @@ def _grid(lines: Iterable[tuple[str, str]]) -> Table:
 
 
 def _text(name: str, fact: Fact) -> str:
-    """Return a fact for a person: scaled, with its unit; its reason where it has no value."""
-    value, last = fact.value, name.rpartition(".")[2]
-    if value is None:
-        return f"({fact.reason})"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {units.show(size, 'B')}" for key, size in value.items())
-    if isinstance(value, list):
-        return ", ".join(f"{item:.2f}" if isinstance(item, float) else f"{item}" for item in value) or "none"
-    if name in {"load.busy", "load.steal"}:
-        return f"{value:.1%}"
-    unit = _UNITS.get(name) or _UNITS.get(last.removesuffix("_max"))
-    return units.show(value, unit) if unit else f"{value}"
+    """Return a fact for a person; its reason where it has no value."""
+    return f"({fact.reason})" if fact.value is None else shown(name, fact.value)

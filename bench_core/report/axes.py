@@ -35,9 +35,9 @@ def log_axis(values: Sequence[float], unit: str, *, margin: float = 1.25, most: 
 
 
 def _decimal(low: float, high: float, most: int) -> tuple[float, ...]:
-    """Powers of ten, every k-th if there are too many; 1-2-5 steps where fewer than three fit."""
+    """Return the finest round steps that are not too many, else powers of ten, every k-th if need be."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    for steps in ((1.0, 2.0, 5.0), (1.0, 3.0), (1.0,)):
+    for steps in ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,)):
         ticks = [float(f"{s}e{e}") for e in range(first, last + 1) for s in steps]
         inside = [tick for tick in ticks if low <= tick <= high]
         if len(inside) <= most:
@@ -47,7 +47,7 @@ def _decimal(low: float, high: float, most: int) -> tuple[float, ...]:
 
 
 def _binary(low: float, high: float, most: int) -> tuple[float, ...]:
-    """Powers of two, every k-th if there are too many; decimal ticks where fewer than two fit."""
+    """Return powers of two, every k-th if there are too many; decimal ticks where fewer than two fit."""
     exponents = range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
     if len(exponents) < 2:
         return _decimal(low, high, most)

@@ -30,6 +30,7 @@ METRIC_TITLES = {
     "time": "Time of one call",
 }
 Data = list[dict[str, Any]]
+Spec = dict[str, Any]
 
 
 class Styles:
@@ -75,8 +76,9 @@ def value(row: Row) -> str:
     return f"{shown} ({show(row.ci_low, row.unit)} to {show(row.ci_high, row.unit)})"
 
 
-def _data(records: Data) -> alt.Data:
-    return alt.Data(values=records)
+def _on(name: str) -> alt.Chart:
+    """Return a chart on a dataset that `_finish` is given: Altair copies and checks whatever it carries itself."""
+    return alt.Chart(alt.NamedData(name=name))
 
 
 def _raw(field: str) -> Mapping[str, Any]:
@@ -98,22 +100,25 @@ def _log(field: str, axis: LogAxis, title: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def _finish(chart: alt.LayerChart | alt.Chart, title: str, width: int, height: int | alt.Step) -> alt.LayerChart:
-    """Give a chart its title and size and the look that all have in common."""
+def _finish(layers: Sequence[Any], title: str, size: tuple[int, int | alt.Step], **datasets: Data) -> Spec:
+    """Return the specification of a layered chart with its data, its title and the look that all have in common."""
     ink, muted = theme.LIGHT["ink"], theme.LIGHT["muted"]
     heading = alt.TitleParams(text=title, anchor="start", fontSize=13, fontWeight=600, color=ink, offset=12)
-    framed = chart.properties(width=width, height=height, background=theme.LIGHT["surface"], padding=6)
+    width, height = size
+    framed = alt.layer(*layers).properties(width=width, height=height, background=theme.LIGHT["surface"], padding=6)
     if title:
         framed = framed.properties(title=heading)
     axis = {"labelColor": muted, "titleColor": muted, "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": 400}
     lines = {"gridColor": theme.LIGHT["grid"], "domainColor": theme.LIGHT["axis"], "tickColor": theme.LIGHT["axis"]}
-    return framed.configure(font=theme.FONT).configure_axis(**axis, **lines).configure_view(stroke=None)
+    styled = framed.configure(font=theme.FONT).configure_axis(**axis, **lines).configure_view(stroke=None)
+    spec: Spec = styled.to_dict()
+    return spec | {"datasets": datasets}
 
 
 # ---------------------------------------------------------------- speed-ups
 
 
-def speedup_chart(found: Sequence[Speedup], styles: Styles) -> alt.LayerChart:
+def speedup_chart(found: Sequence[Speedup], styles: Styles) -> Spec:
     """Each ratio with its interval from 1x; to the right of it the GPU is faster, to the left the CPU.
 
     One or two GPUs get bars side by side; more get points on one line, of which the best is named.
@@ -125,11 +130,11 @@ def speedup_chart(found: Sequence[Speedup], styles: Styles) -> alt.LayerChart:
     data = [_speedup_datum(s, styles, named=len(gpus) > 1, silent=crowd and s.ratio < best[s.label]) for s in found]
     x = alt.X(**_log("ratio", wide, "How many times as fast as the best CPU (logarithmic)", grid=True))
     y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=330, ticks=False, domain=False, labelPadding=8))
-    base = alt.Chart(_data(data)).encode(y=y)
+    base = _on("speedups").encode(y=y)
     if not crowd:
         base = base.encode(yOffset=alt.YOffset("who:N", sort=[gpu.label for gpu in gpus]))
     ink = theme.LIGHT["ink"]
-    one = alt.Chart(_data([{"ratio": 1.0}])).mark_rule(color=theme.LIGHT["axis"], strokeWidth=1.5).encode(x="ratio:Q")
+    one = _on("one").mark_rule(color=theme.LIGHT["axis"], strokeWidth=1.5).encode(x="ratio:Q")
     whiskers = base.transform_filter("datum.low != null").mark_rule(color=ink, strokeWidth=1.3)
     whiskers = whiskers.encode(x="low:Q", x2="high:Q")
     if crowd:
@@ -144,7 +149,8 @@ def speedup_chart(found: Sequence[Speedup], styles: Styles) -> alt.LayerChart:
     left = base.transform_filter("datum.ratio < 1").mark_text(align="right", dx=-9, fontSize=11, color=ink)
     words = [mark.encode(x="end:Q", text="words:N") for mark in (right, left)]
     step = 26 if crowd or len(gpus) == 1 else 40
-    return _finish(alt.layer(*marks, *words), "", 640, alt.Step(step, **{"for": "position"}))
+    size = 640, alt.Step(step, **{"for": "position"})
+    return _finish([*marks, *words], "", size, speedups=data, one=[{"ratio": 1.0}])
 
 
 def _speedup_axis(found: Sequence[Speedup]) -> LogAxis:
@@ -177,7 +183,7 @@ def _speedup_datum(s: Speedup, styles: Styles, *, named: bool, silent: bool) -> 
 # ---------------------------------------------------------------- curves
 
 
-def sweep_chart(sweep: Sweep, styles: Styles) -> alt.LayerChart:
+def sweep_chart(sweep: Sweep, styles: Styles) -> Spec:
     """Draw a line a contender over size; a ring marks the size from which a GPU wins."""
     unit = {"size": "n", "FLOP": "FLOP", "B": "bytes"}[sweep.x_kind]
     x_title = {"size": "Size", "FLOP": "Work of one call", "B": "Footprint"}[sweep.x_kind]
@@ -185,15 +191,15 @@ def sweep_chart(sweep: Sweep, styles: Styles) -> alt.LayerChart:
     y_axis = log_axis(ys, sweep.unit, margin=1.4, most=6)
     x_axis = log_axis([p.x for p in sweep.points], unit, margin=1.12)
     data = [_point_datum(p, styles, unit) for p in sweep.points]
-    base = alt.Chart(_data(data)).encode(x=alt.X(**_log("x", x_axis, x_title, grid=False)))
+    base = _on("points").encode(x=alt.X(**_log("x", x_axis, x_title, grid=False)))
     y = alt.Y(**_log("y", y_axis, METRIC_TITLES.get(sweep.metric, sweep.metric)))
     lines = base.mark_line(strokeWidth=1.8).encode(y=y, color=COLOR, strokeDash=DASH, detail="who:N")
     spread = base.transform_filter("datum.low != null").mark_rule(strokeWidth=1.2)
     whiskers = spread.encode(y=alt.Y("low:Q"), y2="high:Q", color=COLOR)
     points = base.mark_point(size=38, strokeWidth=1.5, opacity=1)
     marks = points.encode(y=y, shape=SHAPE, stroke=alt.Stroke(**_raw("color")), fill=INSIDE, description=ABOUT)
-    layers = [lines, whiskers, marks, *_rings(sweep, styles)]
-    return _finish(alt.layer(*layers), sweep.family.label, *PANEL)
+    rings = _ring_data(sweep, styles)
+    return _finish([lines, whiskers, marks, *_rings(rings)], sweep.family.label, PANEL, points=data, rings=rings)
 
 
 def _point_datum(p: Point, styles: Styles, unit: str) -> dict[str, Any]:
@@ -209,20 +215,21 @@ def _point_datum(p: Point, styles: Styles, unit: str) -> dict[str, Any]:
     }
 
 
-def _rings(sweep: Sweep, styles: Styles) -> list[alt.Chart]:
+def _ring_data(sweep: Sweep, styles: Styles) -> Data:
     places = {(p.contender, p.row.size): p for p in sweep.points}
     won = [(c, places.get((c.contender, c.row.size))) for c in sweep.crossovers if c.row]
-    data = [_ring_datum(c, p, styles) for c, p in won if p]
+    return [_ring_datum(c, p, styles) for c, p in won if p]
+
+
+def _rings(data: Data) -> list[alt.Chart]:
+    """Return the rings, with words beside it where there is one only."""
     if not data:
         return []
-    base = alt.Chart(_data(data)).encode(x="x:Q", y="y:Q")
+    base = _on("rings").encode(x="x:Q", y="y:Q")
     ring = base.mark_point(shape="circle", size=190, strokeWidth=2, filled=False, opacity=1)
-    rings = [ring.encode(stroke=alt.Stroke(**_raw("color")), description=ABOUT)]
-    if len(data) == 1:
-        rings.append(
-            base.mark_text(align="left", dx=12, dy=14, fontSize=11, color=theme.LIGHT["ink"]).encode(text="text:N")
-        )
-    return rings
+    words = base.mark_text(align="left", dx=12, dy=14, fontSize=11, color=theme.LIGHT["ink"]).encode(text="text:N")
+    rings = ring.encode(stroke=alt.Stroke(**_raw("color")), description=ABOUT)
+    return [rings, words] if len(data) == 1 else [rings]
 
 
 def _ring_datum(c: Crossover, p: Point, styles: Styles) -> dict[str, Any]:
@@ -233,17 +240,17 @@ def _ring_datum(c: Crossover, p: Point, styles: Styles) -> dict[str, Any]:
 # ---------------------------------------------------------------- roofline
 
 
-def roof_chart(roof: Roof) -> alt.LayerChart:
+def roof_chart(roof: Roof) -> Spec:
     """Measured ceilings solid, datasheet ceilings dotted, rows as points by kind of work."""
     x_axis, y_axis = _roof_axes(roof)
     x = alt.X(**_log("x", x_axis, "Arithmetic intensity in FLOP per byte", grid=False))
     y = alt.Y(**_log("y", y_axis, "Arithmetic rate"))
     solid = alt.StrokeDash("measured:N", legend=None, scale=alt.Scale(domain=[True, False], range=[[1, 0], [2, 3]]))
-    lines = alt.Chart(_data(_roof_lines(roof, x_axis, y_axis))).mark_line(strokeWidth=1.6, color=theme.LIGHT["muted"])
-    points = alt.Chart(_data([_roof_datum(p) for p in roof.points]))
+    lines = _on("lines").mark_line(strokeWidth=1.6, color=theme.LIGHT["muted"])
+    points = _on("points")
     marks = points.mark_point(size=42, strokeWidth=1.4, opacity=1, filled=False)
     stroke = alt.Stroke(**_raw("color"))
-    texts = alt.Chart(_data(_roof_labels(roof, x_axis, y_axis)))
+    texts = _on("names")
     look = {"baseline": "middle", "fontSize": 10.5, "color": theme.LIGHT["ink"]}
     named = [
         texts.transform_filter(f"datum.side == '{side}'").mark_text(align=side, **look) for side in ("left", "right")
@@ -253,7 +260,12 @@ def roof_chart(roof: Roof) -> alt.LayerChart:
         marks.encode(x=x, y=y, shape=SHAPE, stroke=stroke, description=ABOUT),
         *(text.encode(x="x:Q", y="y:Q", text="text:N") for text in named),
     ]
-    return _finish(alt.layer(*layers), f"{roof.contender.label} {roof.contender.name}".strip(), *PANEL)
+    data = {
+        "lines": _roof_lines(roof, x_axis, y_axis),
+        "points": [_roof_datum(p) for p in roof.points],
+        "names": _roof_labels(roof, x_axis, y_axis),
+    }
+    return _finish(layers, f"{roof.contender.label} {roof.contender.name}".strip(), PANEL, **data)
 
 
 ROOM = 0.29  # the share of the width that is kept free for the names of the ceilings
@@ -289,7 +301,8 @@ def _roof_lines(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
     data: Data = []
     for c in roof.ceilings:
         slope = c.unit == "B/s"
-        ends = (max(x_axis.low, y_axis.low / c.value), top / c.value) if slope else (c.value / best, _line_end(x_axis))
+        start = max(x_axis.low, y_axis.low / c.value if slope else c.value / best)
+        ends = (start, top / c.value if slope else _line_end(x_axis))
         shared = {"line": f"{c.label} {c.measured}", "measured": c.measured, "about": ceiling_words(c)}
         data += [{"x": x, "y": x * c.value if slope else c.value, **shared} for x in ends]
     return data
@@ -336,19 +349,19 @@ def _roof_datum(p: Point) -> dict[str, Any]:
 # ---------------------------------------------------------------- models
 
 
-def model_chart(rates: Sequence[Rate], title: str, styles: Styles) -> alt.LayerChart:
+def model_chart(rates: Sequence[Rate], title: str, styles: Styles) -> Spec:
     """Throughput of one model as bars from zero, each with its value in words, or why there is none."""
     several = len({(r.family.dtype, r.family.precision) for r in rates}) > 1
     data = [_rate_datum(r, styles, several=several) for r in sorted(rates, key=lambda r: -(_shown(r) or 0.0))]
-    most = max(_shown(r) or 0.0 for r in rates)
+    most = max(end for r in rates if (end := max(_shown(r) or 0.0, r.row.ci_high or 0.0)))
     x = alt.X("value:Q", scale=alt.Scale(domain=[0, most * 1.35], nice=False), axis=None)
     y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False, labelPadding=6))
-    base = alt.Chart(_data(data)).encode(y=y)
+    base = _on("rates").encode(y=y)
     bars = base.mark_bar(height=11).encode(x=x, x2="zero:Q", color=COLOR, opacity=STRENGTH, description=ABOUT)
     whiskers = base.transform_filter("datum.low != null").mark_rule(color=theme.LIGHT["ink"])
     words = base.mark_text(align="left", dx=6, fontSize=11, color=theme.LIGHT["ink"])
     layers = [bars, whiskers.encode(x="low:Q", x2="high:Q"), words.encode(x="end:Q", text="words:N", description=ABOUT)]
-    return _finish(alt.layer(*layers), title, 330, alt.Step(18))
+    return _finish(layers, title, (330, alt.Step(18)), rates=data)
 
 
 def _shown(r: Rate) -> float | None:
@@ -385,7 +398,7 @@ HEAT_STEPS = (
 HATCHED = "url(#hatch)"  # svg.py defines the pattern
 
 
-def heat_chart(cells: Sequence[Cell]) -> alt.LayerChart:
+def heat_chart(cells: Sequence[Cell]) -> Spec:
     """Workload x device: the value in words on its share of the best; hatched where there is no value."""
     columns = list(dict.fromkeys(c.column.label for c in cells))
     data = [_heat_datum(c) for c in cells]
@@ -399,12 +412,12 @@ def heat_chart(cells: Sequence[Cell]) -> alt.LayerChart:
         ),
     )
     y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=330, ticks=False, domain=False, labelPadding=8))
-    base = alt.Chart(_data(data)).encode(x=x, y=y)
+    base = _on("cells").encode(x=x, y=y)
     rects = base.mark_rect(stroke=theme.LIGHT["surface"], strokeWidth=2).encode(
         fill=alt.Fill(**_raw("fill")), description=ABOUT
     )
     words = base.mark_text(fontSize=10.5).encode(text="words:N", color=alt.Color(**_raw("ink")), description=ABOUT)
-    return _finish(alt.layer(rects, words), "", alt.Step(92), alt.Step(25))
+    return _finish([rects, words], "", (alt.Step(92), alt.Step(25)), cells=data)
 
 
 def _heat_datum(c: Cell) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def speedups(study: Study) -> list[Speedup]:
     found: list[Speedup] = []
     for family in study.families:
         by_size = [_at_size(study, family, case) for case in study.cases(family).values()]
-        found += max(by_size, key=_count_then_last)
+        largest = max(by_size, key=_count_then_last)
+        found += largest
     return found
 
 
@@ -312,12 +313,14 @@ def roofs(study: Study) -> list[Roof]:
 
 
 def _peaks(study: Study, contender: Contender) -> list[Ceiling]:
-    """Return the best matrix product of each dtype and precision."""
+    """Return the best matrix product of normal numbers, by dtype and precision: zeros would draw less power."""
     best: dict[str, Row] = {}
     for family in study.families:
         name = family.dtype if family.precision == "ieee" else f"{family.dtype} {family.precision}"
         for case_id in study.cases(family).values() if family.suite == "matmul" else ():
             row = study.best(contender, case_id, "flop_rate")
+            if row and "data=" in row.params and "data=normal" not in row.params:
+                continue
             if row and (name not in best or (row.value or 0.0) > (best[name].value or 0.0)):
                 best[name] = row
     return [_ceiling(name, row) for name, row in best.items()]
@@ -329,7 +332,8 @@ def _bandwidths(study: Study, contender: Contender) -> list[Ceiling]:
     rows = [row for case in cases if (row := study.best(contender, case, "bandwidth"))]
     largest = max((row.bytes or 0.0 for row in rows), default=0.0)
     best = max((r for r in rows if (r.bytes or 0.0) >= largest / 2), key=lambda r: r.value or 0.0, default=None)
-    return [_ceiling(best.workload, best)] if best else []
+    cached = next((flag for flag in best.flags.split(";") if flag.startswith("fits_")), "") if best else ""
+    return [_ceiling(f"{best.workload} {cached.replace('_', ' ')}".strip(), best)] if best else []
 
 
 def _ceiling(name: str, row: Row) -> Ceiling:

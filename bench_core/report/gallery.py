@@ -16,8 +16,8 @@ from bench_core.report.study import Contender, Study
 from bench_core.report.svg import Drawing, Swatch
 from bench_core.units import show
 
-MOST_PANELS = 16
-MOST_BARS = 160
+MOST_PANELS = 24
+MOST_LINES = 60
 MOST_NUMBERS = 400  # lines of the table under a chart
 
 
@@ -111,11 +111,13 @@ def speedup_figure(study: Study) -> Figure:
             " One run a side shows nothing of how processes differ: such an interval is widened by the spread known in "
             "general, and supports no claim of significance (single-run)."
         )
-    chart = charts.speedup_chart(found[:MOST_BARS], Styles(study.contenders))
-    drawing = svg.draw(chart.to_dict(), name, heading, about)
+    labels = list(dict.fromkeys(s.label for s in found))
+    drawn = [s for s in found if s.label in labels[:MOST_LINES]]
+    chart = charts.speedup_chart(drawn, Styles(study.contenders))
+    drawing = svg.draw(chart, name, heading, about)
     crowd = len(study.gpus) > charts.MOST_BARS_A_LINE
     legend = _color_legend(study, study.gpus, "points" if crowd else "")
-    note = _left_out(min(len(found), MOST_BARS), len(found), "speed-ups")
+    note = _left_out(min(len(labels), MOST_LINES), len(labels), "kinds of work")
     return Figure(name, heading, about, legend, (drawing,), headers, numbers[:MOST_NUMBERS], note, wide=True)
 
 
@@ -137,7 +139,7 @@ def _sweep_numbers(found: Sequence[Sweep]) -> tuple[tuple[str, ...], ...]:
 def _sweep_drawings(study: Study, found: Sequence[Sweep], name: str) -> tuple[Drawing, ...]:
     styles = Styles(study.contenders)
     return tuple(
-        svg.draw(charts.sweep_chart(s, styles).to_dict(), f"{name}{i}", s.family.label, _sweep_words(s))
+        svg.draw(charts.sweep_chart(s, styles), f"{name}{i}", s.family.label, _sweep_words(s))
         for i, s in enumerate(found[:MOST_PANELS])
     )
 
@@ -192,9 +194,7 @@ def roofline_figure(study: Study) -> Figure:
         )
         return Figure(name, heading, about)
     drawings = tuple(
-        svg.draw(
-            charts.roof_chart(roof).to_dict(), f"{name}{i}", f"Roofline of {roof.contender.label}", _roof_words(roof)
-        )
+        svg.draw(charts.roof_chart(roof), f"{name}{i}", f"Roofline of {roof.contender.label}", _roof_words(roof))
         for i, roof in enumerate(found[:MOST_PANELS])
     )
     about = (
@@ -236,7 +236,7 @@ def models_figure(study: Study) -> Figure:
         panels[_model_title(study, rate)].append(rate)
     styles = Styles(study.contenders)
     drawings = tuple(
-        svg.draw(charts.model_chart(rates, title, styles).to_dict(), f"{name}{i}", title, "Best first.")
+        svg.draw(charts.model_chart(rates, title, styles), f"{name}{i}", title, "Best first.")
         for i, (title, rates) in enumerate(list(panels.items())[:MOST_PANELS])
     )
     about = (
@@ -274,8 +274,8 @@ def heatmap_figure(study: Study) -> Figure:
     )
     lines = len(dict.fromkeys(c.line for c in found))
     columns = len(found) // lines
-    shown = found[: MOST_BARS * columns]
-    drawing = svg.draw(charts.heat_chart(shown).to_dict(), name, heading, about)
+    shown = found[: MOST_LINES * columns]
+    drawing = svg.draw(charts.heat_chart(shown), name, heading, about)
     legend = [Swatch(words, theme.HEAT[4 - i], line="patch") for i, (_, words) in enumerate(HEAT_STEPS)]
     legend += [Swatch("no value", charts.HATCHED, line="patch")] * any(c.share is None for c in found)
     missing = [c for c in found if c.share is None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core.compare.reading import Reading
+from bench_core.facts import shown
 from bench_core.model import Fact, Facts, Row
 from bench_core.report.records import clean
 
@@ -88,15 +88,13 @@ def _cleaned(fact: Fact) -> Fact:
     return Fact(fact.value, clean(fact.source), clean(fact.reason))
 
 
-def fact_text(fact: Fact | None) -> str:
+def fact_text(name: str, fact: Fact | None) -> str:
     """Return a fact in words; a value that is not there says why."""
     if fact is None:
         return "not recorded"
     if fact.value is None:
         return f"unknown: {fact.reason}" if fact.reason else "unknown"
-    if isinstance(fact.value, bool):
-        return "yes" if fact.value else "no"
-    return clean(fact.value if isinstance(fact.value, str) else json.dumps(fact.value, ensure_ascii=False))
+    return clean(shown(name, fact.value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,7 @@ def environment(sources: Sequence[Source]) -> list[FactLine]:
     lines = []
     for name in dict.fromkeys(name for s in known for name in s.facts):
         facts = [s.facts.get(name) for s in known]
-        texts = tuple(fact_text(fact) for fact in facts)
+        texts = tuple(fact_text(name, fact) for fact in facts)
         origin = next((fact.source for fact in facts if fact and fact.source), "")
         lines.append(FactLine(name, texts, origin, len(set(texts)) > 1))
     return sorted(lines, key=lambda line: not line.differs)

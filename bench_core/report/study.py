@@ -18,6 +18,7 @@ from bench_core.model import Cache, Clock, Row, Scope, Status
 from bench_core.report.records import fold, has_value, safe, size_number
 from bench_core.units import natural
 
+SUITES = {"matmul": 0, "memory": 1, "model": 3}  # the order in which families are shown; others come between
 RATES = ("token_rate", "sample_rate", "flop_rate", "bandwidth")
 MOST_TELLING = (
     *(Status.OOM, Status.INVALID, Status.CRASHED, Status.ERROR, Status.TIMEOUT),
@@ -228,7 +229,8 @@ def _families(rows: Sequence[Row]) -> dict[Family, dict[str, str]]:
             variant = " ".join(f"{k}={v}" for k, v in _parameters(row).items() if k in telling)
             about = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
             families.setdefault(Family(*about, variant), {})[row.size] = case_id
-    return {f: dict(sorted(sizes.items(), key=lambda i: size_order(i[0]))) for f, sizes in families.items()}
+    ordered = sorted(families, key=lambda family: SUITES.get(family.suite, 2))
+    return {f: dict(sorted(families[f].items(), key=lambda item: size_order(item[0]))) for f in ordered}
 
 
 def _parameters(row: Row) -> dict[str, str]:

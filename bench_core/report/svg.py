@@ -26,7 +26,7 @@ CHARACTER = 6.4  # mean width of a character at 12 px, for legends that are laid
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A chart as SVG: its root element without width and height, and its size in pixels."""
+    """A chart as SVG: its root element, and its size in pixels."""
 
     root: ET.Element
     width: float
@@ -46,7 +46,8 @@ def draw(spec: Mapping[str, Any], name: str, title: str, about: str) -> Drawing:
         drawn.remove(background)
     for element in drawn.iter():
         _tidy(element, name)
-    root = ET.Element(f"{_SVG}svg", {"viewBox": f"0 0 {width:g} {height:g}", "role": "img"})
+    box = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}"}
+    root = ET.Element(f"{_SVG}svg", {**box, "role": "img"})
     root.set("aria-labelledby", f"{name}-title {name}-about")
     for tag, words in (("title", title), ("desc", about)):
         part = ET.SubElement(root, f"{_SVG}{tag}", {"id": f"{name}-{'title' if tag == 'title' else 'about'}"})
@@ -156,8 +157,6 @@ def compose(heading: str, about: str, legend: Sequence[Swatch], drawings: Sequen
         for i, drawing in enumerate(row):
             place = {"x": f"{16 + i * (widest + gap):g}", "y": f"{top:g}"}
             panel = ET.SubElement(body, f"{_SVG}svg", {**drawing.root.attrib, **place})
-            panel.set("width", f"{drawing.width:g}")
-            panel.set("height", f"{drawing.height:g}")
             panel.extend(drawing.root)
         top += max(d.height for d in row) + gap
     size = {"width": f"{math.ceil(width)}", "height": f"{math.ceil(top)}"}
