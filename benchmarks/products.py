@@ -174,10 +174,11 @@ def require_patience(backend: Backend, work: Work, host: Host, product: Callable
     size = 128
     while (size := size * 3 // 2) < max(work["m"], work["n"], work["k"]):
         a, b = placed(backend, work, {name: host[name][first][:size, :size] for name in "ab"})
-        if _seconds(product, a, b) < TELLING:  # with whatever it loads and compiles
+        if (took := _seconds(product, a, b)) < TELLING:
             continue
-        flops = 2.0 * a.shape[0] * a.shape[1] * b.shape[1]
-        expected = _seconds(product, a, b) * (costs(work).flops or 0.0) / flops
+        if took < 4 * TELLING:  # loading and compiling may be a part of so little
+            took = _seconds(product, a, b)
+        expected = took * (costs(work).flops or 0.0) / (2.0 * a.shape[0] * a.shape[1] * b.shape[1])
         if expected > PATIENCE:
             raise TooSlow(f"one product would take about {expected:.0f} s: no fast {work.dtype} on this CPU")
         return

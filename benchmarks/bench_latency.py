@@ -1,0 +1,194 @@
+"""Latency: what a call costs before it computes anything.
+
+Every operation adds two arrays of one element. On a CPU that is the library's own overhead; on an
+accelerator the harness queues many calls before it waits, so `launch` is the rate of launching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core.backends.base import Backend
+from bench_core.errors import Unsupported
+from bench_core.model import Costs, Preset, Work
+from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
+
+GRAPH_SIZES = (1, 64)  # kernels in a graph
+NOTHING: Callable[[], None] = [].clear  # a call into C, as those of the libraries are
+
+
+def array_launch(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder
+    """`add` into a given array."""
+    xp = backend.xp
+    a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
+    return Kernel(partial(xp.add, a, b, xp.empty_like(a)))
+
+
+def torch_launch(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder
+    """`add` into a given tensor."""
+    torch = backend.xp
+    a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
+    return Kernel(partial(torch.add, a, b, out=torch.empty_like(a)))
+
+
+def array_empty(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Do nothing, by the same kind of call; the answer is the launch's."""
+    return Kernel(NOTHING, lambda: {"out": array_launch(backend, work, host).run()})
+
+
+def torch_empty(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Do nothing, by the same kind of call; the answer is the launch's."""
+    return Kernel(NOTHING, lambda: {"out": torch_launch(backend, work, host).run()})
+
+
+def waiting(launch: Callable[[Backend, Work, Host], Kernel]) -> Callable[[Backend, Work, Host], Kernel]:
+    """Return a builder that waits for each call of another's kernel."""
+
+    def build(backend: Backend, work: Work, host: Host) -> Kernel:
+        require_queue(backend)
+        call = launch(backend, work, host).run
+
+        def run() -> Any:
+            result = call()
+            backend.synchronize()
+            return result
+
+        return Kernel(run)
+
+    return build
+
+
+def torch_graph(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Replay a `CUDAGraph` of many launches."""
+    require_queue(backend)
+    torch = backend.xp
+    if not backend.device.startswith("cuda"):
+        raise Unsupported("no_graphs", f"torch has no graphs on {backend.device}")
+    a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
+    c = torch.empty_like(a)
+    torch.add(a, b, out=c)  # loaded before it is captured
+    backend.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(work["kernels"]):
+            torch.add(a, b, out=c)
+    return Kernel(graph.replay, lambda: {"out": _replayed(graph.replay, c)})
+
+
+def cupy_graph(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Replay what a stream captured of many launches."""
+    xp = backend.xp
+    a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
+    c = xp.empty_like(a)
+    xp.add(a, b, c)
+    backend.synchronize()
+    stream = xp.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        for _ in range(work["kernels"]):
+            xp.add(a, b, c)
+        graph = stream.end_capture()
+    return Kernel(graph.launch, lambda: {"out": _replayed(graph.launch, c)})
+
+
+def no_graph(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder
+    """Say why there is nothing to measure."""
+    require_queue(backend)
+    raise Unsupported("no_graphs", f"{backend.name} has no graphs here")
+
+
+def _replayed(replay: Callable[[], Any], c: Any) -> Any:
+    c[...] = np.nan
+    replay()
+    return c
+
+
+def require_queue(backend: Backend) -> None:
+    """Raise Unsupported on a CPU, where a call returns when its work is done."""
+    if backend.device == "cpu":
+        raise Unsupported("no_queue", f"{backend.name} on the CPU has no queue: a call returns when its work is done")
+
+
+class Latency(Workload):
+    """An operation on one element."""
+
+    suite = "latency"
+
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same everywhere
+        yield self.work("1", "float32")
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:  # noqa: ARG002 - one size
+        return {name: rng.standard_normal(1, np.float32) for name in "ab"}
+
+    def costs(self, work: Work) -> Costs:  # noqa: ARG002 - none
+        """Nothing that would make a rate."""
+        return Costs()
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        check.require_dtype("out", answer["out"], work.dtype)
+        return check.relative_error(answer["out"], host["a"].astype(np.float64) + host["b"])
+
+
+class EmptyCall(Latency):
+    """No operation: the cost of the timing loop itself, which is in every other time and never subtracted."""
+
+    name = "empty_call"
+    kernels: ClassVar[Kernels] = {"array": {"default": array_empty}, "torch": {"default": torch_empty}}
+
+
+class Launch(Latency):
+    """One call after another, waited for at the end."""
+
+    name = "launch"
+    kernels: ClassVar[Kernels] = {"array": {"default": array_launch}, "torch": {"default": torch_launch}}
+
+
+class LaunchWait(Latency):
+    """One call, waited for: the round trip to the device."""
+
+    name = "launch_synchronize"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": waiting(array_launch)},
+        "torch": {"default": waiting(torch_launch)},
+    }
+
+
+class GraphReplay(Latency):
+    """A graph of kernels, launched as one."""
+
+    name = "graph_replay"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": no_graph},
+        "cupy": {"default": cupy_graph},
+        "torch": {"default": torch_graph},
+    }
+
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same everywhere
+        for kernels in GRAPH_SIZES:
+            yield self.work(f"{kernels}-kernels", "float32", kernels=kernels)
+
+
+@pytest.mark.workload(EmptyCall())
+def test_empty_call(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Launch())
+def test_launch(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(LaunchWait())
+def test_launch_synchronize(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(GraphReplay())
+def test_graph_replay(measure: Callable[[], Any]) -> None:
+    measure()

@@ -1,0 +1,243 @@
+"""Transfers: between host and device, inside a device, and between two of them, by size.
+
+A byte that crosses a bus is counted once, as nvbandwidth does; a copy inside a device is counted as STREAM
+does, once read and once written. From the sizes follow a link's latency and bandwidth (bench_core/fit.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core.backends.base import Backend
+from bench_core.errors import Unavailable, Unsupported
+from bench_core.model import Costs, Preset, Work
+from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
+
+KIB, MIB = 1 << 10, 1 << 20
+SIZES = {
+    Preset.SMOKE: (64 * KIB,),
+    Preset.QUICK: (4 * KIB, MIB, 256 * MIB),
+    Preset.STANDARD: (4 * KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB),
+    Preset.FULL: tuple(KIB << step for step in range(0, 21, 2)),  # 1 KiB to 1 GiB
+}
+PERIOD = 1_000_003  # so many normal numbers are drawn, then they repeat
+
+
+def torch_transfer(backend: Backend, work: Work, host: Host) -> Kernel:
+    """`copy_` between tensors, asynchronous where the host's side is pinned."""
+    require_device(backend)
+    torch = backend.xp
+    source = torch.from_numpy(host["x"])
+    if work["memory"] == "pinned":
+        source = source.pin_memory()
+    landed = torch.zeros_like(source, pin_memory=work["memory"] == "pinned")
+    there, arrived = source.to(backend.device), torch.zeros_like(source, device=backend.device)
+    up = partial(arrived.copy_, source, non_blocking=True)
+    down = partial(landed.copy_, there, non_blocking=True)
+    if work.workload == "h2d":
+        return Kernel(up)
+    if work.workload == "d2h":
+        return Kernel(down)
+    if work.workload == "h2d_d2h":
+        return Kernel(_torch_both(backend, up, down), lambda: {"up": up(), "down": down()})
+    if work.workload == "d2d":
+        return Kernel(partial(arrived.copy_, there))
+    return Kernel(partial(torch.zeros_like(source, device=peer(backend)).copy_, there))
+
+
+def _torch_both(backend: Backend, up: Callable[[], Any], down: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a call that does both at once, each in a stream of its own, between two points of the current one."""
+    module = getattr(backend.xp, backend.device.partition(":")[0])
+    streams = module.Stream(), module.Stream()
+
+    def both() -> None:
+        now = module.current_stream()
+        for stream, copy in zip(streams, (up, down), strict=True):
+            stream.wait_stream(now)
+            with module.stream(stream):
+                copy()
+        for stream in streams:
+            now.wait_stream(stream)
+
+    return both
+
+
+def cupy_transfer(backend: Backend, work: Work, host: Host) -> Kernel:
+    """`set` and `get` of arrays, asynchronous where the host's side is pinned."""
+    import cupyx
+
+    xp, n = backend.xp, work["elements"]
+    source, landed = host["x"], np.zeros(n, work.dtype)
+    if work["memory"] == "pinned":
+        source, landed = cupyx.empty_pinned(n, work.dtype), cupyx.zeros_pinned(n, work.dtype)
+        source[...] = host["x"]
+    there, arrived = backend.from_host(source), xp.zeros(n, work.dtype)
+    stream = xp.cuda.get_current_stream()
+
+    def up(stream: Any = stream) -> Any:
+        arrived.set(source, stream=stream)
+        return arrived
+
+    def down(stream: Any = stream) -> Any:
+        return there.get(stream=stream, out=landed, blocking=False)
+
+    if work.workload == "h2d":
+        return Kernel(up)
+    if work.workload == "d2h":
+        return Kernel(down)
+    if work.workload == "h2d_d2h":
+        return Kernel(_cupy_both(xp, up, down), lambda: {"up": up(), "down": down()})
+    if work.workload == "d2d":
+        return Kernel(partial(xp.copyto, arrived, there), lambda: {"out": _copied(xp, arrived, there)})
+    with xp.cuda.Device(int(peer(backend).partition(":")[2])):
+        elsewhere = xp.zeros(n, work.dtype)
+    return Kernel(partial(xp.copyto, elsewhere, there), lambda: {"out": _copied(xp, elsewhere, there)})
+
+
+def _copied(xp: Any, target: Any, source: Any) -> Any:
+    xp.copyto(target, source)
+    return target
+
+
+def _cupy_both(xp: Any, up: Callable[[Any], Any], down: Callable[[Any], Any]) -> Callable[[], Any]:
+    streams = xp.cuda.Stream(non_blocking=True), xp.cuda.Stream(non_blocking=True)
+
+    def both() -> None:
+        now = xp.cuda.get_current_stream()
+        for stream, copy in zip(streams, (up, down), strict=True):
+            stream.wait_event(now.record())
+            copy(stream)
+        for stream in streams:
+            now.wait_event(stream.record())
+
+    return both
+
+
+def require_device(backend: Backend) -> None:
+    """Raise Unsupported on a CPU: its arrays are where the host's are."""
+    if backend.device == "cpu":
+        raise Unsupported(
+            "no_transfer", f"{backend.name} on the CPU computes in the host's memory: nothing to transfer"
+        )
+
+
+def no_transfer(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder
+    """Say why there is nothing to measure."""
+    require_device(backend)
+    raise Unsupported("no_kernel", f"{backend.name} has no transfers here")
+
+
+def peer(backend: Backend) -> str:
+    """Return the address of another device of the same kind; raises Unavailable if there is none."""
+    kind = backend.device.partition(":")[0]
+    others = [d for d in type(backend).devices() if d.startswith(f"{kind}:") and d != backend.device]
+    if not others:
+        raise Unavailable("no_peer", f"{backend.device} is the only {kind} device")
+    return others[0]
+
+
+class Transfer(Workload):
+    """One way of moving an array. `memory` is how the host's side is allocated."""
+
+    suite = "transfer"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": no_transfer},
+        "cupy": {"default": cupy_transfer},
+        "torch": {"default": torch_transfer},
+    }
+    crossings: ClassVar[int] = 1  # how often a byte is counted
+    memories: ClassVar[tuple[str, ...]] = ("pinned", "pageable")
+
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+        for memory in self.memories:
+            # What is quick is told best by pinned memory; of pageable memory the bandwidth is enough.
+            sizes = SIZES[preset] if memory == self.memories[0] or preset is not Preset.QUICK else SIZES[preset][-1:]
+            for size in sizes:
+                label = f"{size // MIB}MiB" if size >= MIB else f"{size // KIB}KiB"
+                yield self.work(f"{label}-{memory}", "float32", elements=size // 4, memory=memory)
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        n = work["elements"]
+        return {"x": np.resize(rng.standard_normal(min(n, PERIOD), np.float32), n)}
+
+    def costs(self, work: Work) -> Costs:
+        """Bytes of the array, as often as `crossings` says."""
+        bytes_ = float(self.crossings * 4 * work["elements"])
+        return Costs(bytes=bytes_, least_bytes=bytes_)
+
+    def footprint(self, work: Work) -> float:
+        return float(3 * 4 * work["elements"])
+
+    def tolerance(self, work: Work) -> check.Tolerance:  # noqa: ARG002 - a copy is exact
+        return check.Tolerance(0.0)
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        for name, array in answer.items():
+            check.require_dtype(name, array, work.dtype)
+        return max(check.largest_error(array, host["x"]) for array in answer.values())
+
+
+class HostToDevice(Transfer):
+    """From the host's memory to the device's."""
+
+    name = "h2d"
+
+
+class DeviceToHost(Transfer):
+    """From the device's memory to the host's."""
+
+    name = "d2h"
+
+
+class BothWays(Transfer):
+    """Both at once, in two streams; the bytes of both count."""
+
+    name = "h2d_d2h"
+    crossings = 2
+    memories = ("pinned",)
+
+
+class OnDevice(Transfer):
+    """A copy inside the device's memory, read and write counted."""
+
+    name = "d2d"
+    crossings = 2
+    memories = ("device",)
+
+
+class Peer(Transfer):
+    """From one device to another of the same kind."""
+
+    name = "p2p"
+    memories = ("device",)
+
+
+@pytest.mark.workload(HostToDevice())
+def test_h2d(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(DeviceToHost())
+def test_d2h(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(BothWays())
+def test_h2d_d2h(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(OnDevice())
+def test_d2d(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Peer())
+def test_p2p(measure: Callable[[], Any]) -> None:
+    measure()
