@@ -57,20 +57,25 @@ def read_sidecar(results: Path) -> Sidecar:
         return Sidecar(notes=(f"{results}: a lone table: its intervals are used, not its samples",))
     notes: list[str] = []
     about = _read_about(results.with_name(RUN), notes)
-    files = _mapping(about.get("files"))
-    if about and not _matches(results, files, notes):
-        about, files = {}, {}
-    samples_path = results.with_name(SAMPLES)
-    samples = None
-    if not _is_plain_file(samples_path):
-        notes.append(f"{samples_path}: not there: the intervals in {RESULTS} are used")
-    elif not files or _matches(samples_path, files, notes):
-        try:
-            samples = read_samples(samples_path)
-        except TableError as error:
-            notes.append(f"{error}; the intervals in {RESULTS} are used")
+    files = None if about is None else _mapping(about.get("files"))
+    if files is not None and not _matches(results, files, notes):
+        return Sidecar(notes=tuple(notes))
+    samples = _samples_beside(results, files, notes)
+    about = about or {}
     facts, workers = _environment(_mapping(about.get("environment")))
     return Sidecar(samples, facts, workers, about, tuple(notes))
+
+
+def _samples_beside(results: Path, files: Mapping[str, Any] | None, notes: list[str]) -> Samples | None:
+    path = results.with_name(SAMPLES)
+    if not _is_plain_file(path):
+        notes.append(f"{path}: not there: the intervals in {RESULTS} are used")
+    elif files is None or _matches(path, files, notes):
+        try:
+            return read_samples(path)
+        except TableError as error:
+            notes.append(f"{error}; the intervals in {RESULTS} are used")
+    return None
 
 
 def read_samples(path: Path) -> Samples:
@@ -98,10 +103,10 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _read_about(path: Path, notes: list[str]) -> Mapping[str, Any]:
+def _read_about(path: Path, notes: list[str]) -> Mapping[str, Any] | None:
     if not _is_plain_file(path):
         notes.append(f"{path}: not there: the environment is not known")
-        return {}
+        return None
     try:
         about = json.loads(read_text(path, _MOST_RUN_BYTES))
     except TableError as error:
@@ -112,7 +117,7 @@ def _read_about(path: Path, notes: list[str]) -> Mapping[str, Any]:
         if isinstance(about, dict):
             return about
         notes.append(f"{path}: not a JSON object: the environment is not known")
-    return {}
+    return None
 
 
 def _is_plain_file(path: Path) -> bool:
@@ -126,7 +131,8 @@ def _matches(path: Path, files: Mapping[str, Any], notes: list[str]) -> bool:
     if hashlib.sha256(path.read_bytes()).hexdigest() == expected:
         return True
     what = "was changed after the run, or is of another run" if expected else "is not listed"
-    notes.append(f"{path}: {what} (sha256 in {RUN}): {'samples' if path.name == SAMPLES else RUN} left aside")
+    aside = "samples" if path.name == SAMPLES else f"samples and {RUN}"
+    notes.append(f"{path}: {what} (sha256 in {RUN}): {aside} left aside")
     return False
 
 
