@@ -17,7 +17,7 @@ from bench_core.render.view import Section, Table, sections
 _NARROWEST = 60
 _CASE, _SIDE = 32, 16  # columns that a label with its baseline, and each contender, need
 _GAP = 2
-_LEAST = 14  # to which a column of words may shrink
+_LEAST = (14, 8)  # to which columns of words may shrink, and may if that is not enough
 _BOLD, _RED = "1", "31"
 _COLOURS = {Verdict.FASTER: "32", Verdict.SLOWER: _RED, Verdict.SAME: "36", Verdict.INCOMPARABLE: "33"}
 _VERDICT = re.compile(rf"\b({'|'.join(_COLOURS)})( \(\d+\))*$")
@@ -65,13 +65,11 @@ def layout(table: Table, width: int, *, colour: bool = False) -> Iterator[str]:
 def _widths(rows: Sequence[Sequence[Sequence[str]]], right: frozenset[int], width: int) -> list[int]:
     """Return how wide each column is: as its longest line, less where the table would not fit."""
     widths = [max(columns(line) for row in rows for line in row[i]) for i in range(len(rows[0]))]
-    flexible = [i for i in range(len(widths)) if i not in right and widths[i] > _LEAST]
     excess = sum(widths) + _GAP * (len(widths) - 1) - width
-    while excess > 0 and flexible:
-        widest = max(flexible, key=widths.__getitem__)
-        widths[widest] -= 1
-        excess -= 1
-        flexible = [i for i in flexible if widths[i] > _LEAST]
+    for least in _LEAST:
+        while excess > 0 and (flexible := [i for i in range(len(widths)) if i not in right and widths[i] > least]):
+            widths[max(flexible, key=widths.__getitem__)] -= 1
+            excess -= 1
     return widths
 
 

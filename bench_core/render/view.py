@@ -160,8 +160,8 @@ def verdict(c: Comparison) -> str:
 
 def _marks(c: Comparison, notes: _Footnotes) -> str:
     """Return the marks of what qualifies a ratio; what a plain claim rests on is in the other formats."""
-    reason = [] if c.verdict in _CLAIMS and "these two machines" not in c.reason else [c.reason]
-    return notes.mark(*reason, *map(str, c.conditions), *c.doubts)
+    reason = c.reason.partition("; ")[2] if c.verdict in _CLAIMS else c.reason
+    return notes.mark(*([reason] if reason else []), *map(str, c.conditions), *c.doubts)
 
 
 def _interval_title(result: Result) -> str:
