@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from bench_core import table
+from bench_core.compare import Reading
 from bench_core.metrics import rows
 from bench_core.model import Cache, Case, Clock, Costs, Fact, Measurement, Row, Run, Series, Status, Work, to_json
+from bench_core.sidecar import Sidecar
 
 WIDTHS = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 MATMUL_SIZES = (128, 256, 512, 1024, 2048, 4096, 8192)
@@ -63,7 +66,12 @@ def cpu(name: str, gflops: float, gbps: float, cores: int) -> Device:
 
 def gpu(name: str, tflops: float, tbps: float, index: int = 0, memory: float = 80e9) -> Device:
     """Return an imaginary GPU: bfloat16 peak, memory rate."""
-    peaks = {"float64": tflops * 0.05e12, "float32": tflops * 0.07e12, "tf32": tflops * 0.5e12, "bfloat16": tflops * 1e12}
+    peaks = {
+        "float64": tflops * 0.05e12,
+        "float32": tflops * 0.07e12,
+        "tf32": tflops * 0.5e12,
+        "bfloat16": tflops * 1e12,
+    }
     caches = ((50e6, tbps * 2.2e12), (math.inf, tbps * 1e12))
     return Device(f"cuda:{index}", name, peaks, caches, 9e-6, memory)
 
@@ -71,11 +79,17 @@ def gpu(name: str, tflops: float, tbps: float, index: int = 0, memory: float = 8
 NO_DEVICE = {"cuda": "no CUDA device on this machine"}
 MACHINES = (
     Machine("machine-a", (cpu("Synthetic CPU A, 2 cores", 190, 25, 2),), NO_DEVICE, 1),
-    Machine("machine-b", (cpu("Synthetic CPU B, 16 cores", 1500, 80, 16), gpu("Synthetic GPU B", 150, 0.9, 0, 2e9)), {}, 2),
+    Machine(
+        "machine-b", (cpu("Synthetic CPU B, 16 cores", 1500, 80, 16), gpu("Synthetic GPU B", 150, 0.9, 0, 2e9)), {}, 2
+    ),
     Machine("machine-c", (cpu("Synthetic CPU C, 64 cores", 5200, 380, 64), gpu("Synthetic GPU C", 780, 3.1)), {}, 3),
     Machine(
         "machine-d",
-        (cpu("Synthetic CPU D, 32 cores", 2900, 200, 32), gpu("Synthetic GPU D", 300, 1.8), gpu("Synthetic GPU D", 300, 1.8, 1)),
+        (
+            cpu("Synthetic CPU D, 32 cores", 2900, 200, 32),
+            gpu("Synthetic GPU D", 300, 1.8),
+            gpu("Synthetic GPU D", 300, 1.8, 1),
+        ),
         {"cupy": "cupy is not installed"},
         4,
     ),
@@ -157,12 +171,20 @@ def measurement(machine: Machine, device: Device, backend: str, work: Work, cost
 
 def run_of(machine: Machine, run_id: str = "") -> Run:
     """Return the imaginary run of a machine."""
-    return Run(run_id or f"2001-01-0{machine.seed}T00-00-00Z-quick", f"2001-01-0{machine.seed}T00:00:00Z", machine.label, "0" * 40, False)
+    return Run(
+        run_id or f"2001-01-0{machine.seed}T00-00-00Z-quick",
+        f"2001-01-0{machine.seed}T00:00:00Z",
+        machine.label,
+        "0" * 40,
+        False,
+    )
 
 
 def measurements(machine: Machine) -> list[Measurement]:
     """Return every case of a machine: NumPy and PyTorch on its CPU, CuPy and PyTorch on its GPUs."""
-    targets = [(d, b) for d in machine.devices for b in (("numpy", "torch") if d.address == "cpu" else ("cupy", "torch"))]
+    targets = [
+        (d, b) for d in machine.devices for b in (("numpy", "torch") if d.address == "cpu" else ("cupy", "torch"))
+    ]
     if len(machine.devices) == 1:  # without a GPU its cases are still planned, and say why they have no value
         absent = Device("cuda", "", {}, ((math.inf, 1.0),), 0.0, math.inf)
         targets += [(absent, "cupy"), (absent, "torch")]
@@ -179,16 +201,16 @@ def facts_of(machine: Machine) -> dict[str, Fact]:
     """Return an imaginary environment: some facts alike on all machines, some not, some unknown."""
     host = machine.devices[0]
     facts = {
-        "cpu_model": Fact(host.name, "/proc/cpuinfo"),
-        "cores_physical": Fact(int(host.name.split()[-2]), "psutil"),
-        "memory_total": Fact(int(host.memory), "psutil"),
-        "python": Fact("3.11.0", "platform"),
-        "governor": Fact(reason="cpufreq is not there"),
+        "cpu.model": Fact(host.name, "/proc/cpuinfo"),
+        "cpu.cores": Fact(int(host.name.split()[-2]), "psutil"),
+        "memory.total": Fact(int(host.memory), "psutil"),
+        "python.version": Fact("3.11.0", "platform"),
+        "cpu.governor": Fact(reason="cpufreq is not there"),
     }
     for device in machine.devices[1:]:
         index = device.address.partition(":")[2]
-        facts[f"gpu{index}_name"] = Fact(device.name, "NVML")
-        facts[f"gpu{index}_driver"] = Fact(f"5{machine.seed}0.00-synthetic", "NVML")
+        facts[f"gpu{index}.name"] = Fact(device.name, "NVML")
+        facts[f"gpu{index}.driver"] = Fact(f"5{machine.seed}0.00-synthetic", "NVML")
     return facts
 
 
@@ -204,3 +226,19 @@ def write(folder: Path, machine: Machine) -> Path:
     }
     table.write_run(path, [row for m in done for row in rows(run_of(machine), [m])], done, about)
     return path
+
+
+def reading(machine: Machine, run_id: str = "") -> Reading:
+    """Return an imaginary run as if it had been read from a file with its sidecar, without its samples."""
+    run = run_of(machine, run_id)
+    found = [row for m in measurements(machine) for row in rows(run, [m])]
+    about = {"options": {"preset": "quick", "seed": 0}}
+    return Reading.of(
+        f"{machine.label}/{run.run_id}/results.csv", found, sidecar=Sidecar(facts=facts_of(machine), about=about)
+    )
+
+
+@cache
+def readings(*labels: str) -> tuple[Reading, ...]:
+    """Return one imaginary run of each machine with one of these labels; of all five without labels."""
+    return tuple(reading(machine) for machine in MACHINES if not labels or machine.label in labels)

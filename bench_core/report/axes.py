@@ -31,13 +31,14 @@ def log_axis(values: Sequence[float], unit: str, *, margin: float = 1.25, most: 
     """Return an axis over positive values; `unit` is a base unit, "x" (a ratio), "n" (a size) or "bytes"."""
     low, high = min(values) / margin, max(values) * margin
     ticks = _binary(low, high, most) if unit in {"n", "bytes"} else _decimal(low, high, most)
+    ticks = ticks or tuple(dict.fromkeys((min(values), max(values))))  # too narrow a range for any round number
     return LogAxis(low, high, ticks, tuple(_label(tick, unit) for tick in ticks))
 
 
 def _decimal(low: float, high: float, most: int) -> tuple[float, ...]:
     """Return the finest round steps that are not too many, else powers of ten, every k-th if need be."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    for steps in ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,)):
+    for steps in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 2, 5), (1, 3), (1,)):
         ticks = [float(f"{s}e{e}") for e in range(first, last + 1) for s in steps]
         inside = [tick for tick in ticks if low <= tick <= high]
         if len(inside) <= most:
@@ -62,7 +63,8 @@ def _label(tick: float, unit: str) -> str:
         return f"{tick:.0f}" if tick >= 1 else f"{tick:g}"
     if unit == "bytes":
         return binary_bytes(tick)
-    return show(tick, unit, digits=1) if unit != "FLOP/B" else significant(tick, 1)
+    digits = next(d for d in (1, 2, 3) if d == 3 or float(f"{tick:.{d - 1}e}") == tick)
+    return significant(tick, digits) if unit == "FLOP/B" else show(tick, unit, digits)
 
 
 def binary_bytes(count: float) -> str:

@@ -238,10 +238,13 @@ def _parameters(row: Row) -> dict[str, str]:
 
 
 def _telling_parameters(rows: Sequence[Row]) -> set[str]:
+    """Return the parameters in which two works of one size differ; one may have it and the other not."""
+    parameters = [(row.size, _parameters(row)) for row in rows]
+    names = {name for _, values in parameters for name in values}
     seen: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for row in rows:
-        for name, value in _parameters(row).items():
-            seen[row.size, name].add(value)
+    for size, values in parameters:
+        for name in names:
+            seen[size, name].add(values.get(name, ""))
     return {name for (_, name), values in seen.items() if len(values) > 1}
 
 

@@ -26,7 +26,7 @@ LIGHT = {
     "heat0": "#eef4fa",
     "heat1": "#c9dff0",
     "heat2": "#8fbfe0",
-    "heat3": "#2f7fb8",
+    "heat3": "#2a74aa",
     "heat4": "#0b4a7d",
     "heat_ink": "#1f2329",
     "heat_paper": "#fffffe",

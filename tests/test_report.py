@@ -1,0 +1,439 @@
+"""What a report is made of: rows made safe, contenders, figures, the packed table and the page around them."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+import unicodedata
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from bench_core import report
+from bench_core.cli import app
+from bench_core.compare import Reading
+from bench_core.errors import TableError, UsageError
+from bench_core.report import axes, figures, rowtable, sources, theme
+from bench_core.report.records import clean, cleaned, fold, size_number
+from bench_core.report.study import Study
+from bench_core.units import show
+from tests import synthetic
+
+pytest.importorskip("altair", reason="charts need the extra `report`")
+pytest.importorskip("vl_convert", reason="charts need the extra `report`")
+
+from bench_core.report import page
+
+HOSTILE = (
+    "<script>window.pwned = 1</script>",
+    "</script><script>window.pwned = 2</script>",
+    "<img src=x onerror='window.pwned = 3'>",
+    '"><svg onload="window.pwned = 4">',
+    '=HYPERLINK("http://192.0.2.1/","x")',
+    "{{ 7 * 7 }}{% raw %}",
+    "\x1b[31mred\x1b[0m\x00\u202eesrever",
+    "]]><!-- --><![CDATA[",
+)
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return Study(synthetic.readings())
+
+
+@pytest.fixture(scope="module")
+def five():
+    return page.render(synthetic.readings())
+
+
+@pytest.fixture(scope="module")
+def cpu_only():
+    return page.render(synthetic.readings("machine-a"))
+
+
+def row_of(label="machine-b", **wanted):
+    rows = synthetic.readings(label)[0].rows
+    return next(r for r in rows if all(getattr(r, name) == value for name, value in wanted.items()))
+
+
+def section(text, name):
+    return re.search(rf'<section id="{name}".*?</section>', text, re.DOTALL)[0]
+
+
+# ---------------------------------------------------------------- records
+
+
+@given(st.text(max_size=400))
+def test_a_cleaned_text_is_one_line_without_invisible_characters(text):
+    shown = clean(text)
+    assert len(shown) <= 300
+    assert "\n" not in shown
+    assert not any(unicodedata.category(c) in {"Cc", "Cf", "Cs"} for c in shown)
+
+
+def test_escapes_are_spelt_out_and_plain_texts_left_alone():
+    assert clean("\x1b[31mred\x00\u202e") == r"\x1b[31mred\x00\u202e"
+    assert clean("NVIDIA H100 80GB · 2 µm") == "NVIDIA H100 80GB · 2 µm"
+
+
+def test_cleaning_leaves_numbers_and_good_rows_as_they_are():
+    rows = synthetic.readings("machine-b")[0].rows
+    assert tuple(cleaned(rows)) == rows
+    assert cleaned([replace(rows[0], reason="\x1b[1m")])[0].reason == r"\x1b[1m"
+
+
+def test_runs_of_one_machine_fold_into_their_median_with_an_interval_over_runs():
+    row = row_of(metric="time", status="ok", clock="wall")
+    runs = [replace(row, run_id=f"r{i}", value=value) for i, value in enumerate((1.0, 4.0, 2.0))]
+    (folded,) = fold(runs)
+    assert folded.value == 2.0
+    assert folded.ci_low < 2.0 < folded.ci_high
+    assert folded.processes == 3
+    assert "single_run" not in folded.flags
+
+
+def test_a_run_without_a_value_counts_only_where_no_run_has_one():
+    row = row_of(metric="time", status="ok", clock="wall")
+    lost = replace(row, run_id="other", value=None, status="oom")
+    assert fold([lost, row]) == [row]
+    assert fold([lost]) == [lost]
+
+
+@pytest.mark.parametrize(
+    ("size", "number"),
+    [("2048", 2048.0), ("64KiB", 65536.0), ("2MiB", 2.0**21), ("1.5GiB", 1.5 * 2**30), ("64x64", None), ("", None)],
+)
+def test_a_size_is_a_number_or_it_is_not(size, number):
+    assert size_number(size) == number
+
+
+# ---------------------------------------------------------------- axes
+
+
+@given(
+    st.lists(st.floats(1e-9, 1e18), min_size=1, max_size=5),
+    st.sampled_from(["s", "FLOP/s", "B/s", "1/s", "x", "n", "bytes", "FLOP/B"]),
+)
+def test_ticks_lie_on_the_axis_and_each_has_a_label(values, unit):
+    axis = axes.log_axis(values, unit)
+    assert axis.low < min(values) <= max(values) < axis.high
+    assert 1 <= len(axis.ticks) <= axes.MOST_TICKS
+    assert all(axis.low <= tick <= axis.high for tick in axis.ticks)
+    assert all(axis.labels)
+    assert len(axis.labels) == len(axis.ticks)
+
+
+def test_labels_carry_scaled_units():
+    assert axes.log_axis([2e9, 5e11], "FLOP/s").labels[:2] == ("3 GFLOP/s", "10 GFLOP/s")
+    assert axes.log_axis([2.0**14, 2.0**20], "bytes").labels[:2] == ("16 KiB", "32 KiB")
+
+
+# ---------------------------------------------------------------- study
+
+
+def test_contenders_are_devices_with_a_value_and_the_others_are_told_with_their_reason(everything):
+    labels = [c.label for c in everything.contenders]
+    assert labels[:3] == ["machine-a CPU", "machine-b CPU", "machine-b GPU"]
+    assert "machine-d GPU 1" in labels
+    assert everything.silent == ["machine-a cuda has no value in any of 120 cases (120 skipped: no device)."]
+
+
+def test_one_machine_needs_no_name_on_its_contenders():
+    assert [c.label for c in Study(synthetic.readings("machine-b")).contenders] == ["CPU", "GPU"]
+
+
+def test_parameters_that_follow_from_the_size_make_no_family_and_a_layout_does():
+    row = row_of(workload="matmul", size="512", dtype="float32", metric="time", status="ok")
+    nt = replace(row, params="layout=nt;n=512", case_id="c_1")
+    nn = replace(row, params="layout=nn;n=512", case_id="c_2")
+    assert [f.label for f in Study([Reading.of("x", [row])]).families] == ["matmul float32"]
+    labels = {f.label for f in Study([Reading.of("x", [nn, nt])]).families}
+    assert labels == {"matmul float32 layout=nn", "matmul float32 layout=nt"}
+
+
+def test_sizes_of_a_family_are_in_the_order_of_their_numbers(everything):
+    family = next(f for f in everything.families if f.workload == "matmul" and f.dtype == "float32")
+    assert list(everything.cases(family)) == [str(n) for n in synthetic.MATMUL_SIZES]
+
+
+def test_the_device_clock_is_never_compared(everything):
+    for family in everything.families:
+        for case_id in everything.cases(family).values():
+            rows = [everything.best(c, case_id) for c in everything.contenders]
+            assert all(row.clock == "wall" for row in rows if row)
+
+
+# ---------------------------------------------------------------- figures
+
+
+def test_a_speedup_is_against_the_best_cpu_of_all_runs_and_names_both_rows(everything):
+    s = next(
+        s for s in figures.speedups(everything) if s.family.label == "matmul float32" and "c GPU" in s.contender.label
+    )
+    assert s.cpu.machine == "machine-c"
+    assert s.cpu.backend == "torch"
+    assert s.gpu.size == s.cpu.size == "4096"
+    assert s.ratio == pytest.approx(s.cpu.value / s.gpu.value, rel=0.1)
+    assert s.low < s.ratio < s.high
+    assert s.comparison.label == "single-run"
+
+
+def sweep_of(cpu_seconds, gpu_seconds):
+    cpu = row_of(workload="matmul", dtype="float32", device="cpu", backend="torch", metric="time", status="ok")
+    gpu = row_of(workload="matmul", dtype="float32", device="cuda:0", backend="torch", metric="time", clock="wall")
+    pairs = list(zip((128, 256, 512), cpu_seconds, gpu_seconds, strict=True))
+    rows = [
+        replace(row, size=str(n), case_id=f"c_{n}", value=seconds, ci_low=seconds, ci_high=seconds)
+        for n, *both in pairs
+        for row, seconds in zip((cpu, gpu), both, strict=True)
+    ]
+    study = Study([Reading.of("x", rows)])
+    ((family, _),) = study.families.items()
+    (crossover,) = figures.crossovers(study, family)
+    return crossover
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "text"),
+    [
+        ((1.0, 2.0, 4.0), (2.0, 1.0, 1.0), "wins from 256"),
+        ((1.0, 2.0, 4.0), (0.5, 1.0, 1.0), "wins at every size measured"),
+        ((1.0, 2.0, 4.0), (2.0, 3.0, 5.0), "never wins at the sizes measured"),
+        ((1.0, 2.0, 4.0), (0.5, 3.0, 1.0), "wins from 512"),
+        ((1.0, 2.0, 4.0), (0.5, 1.0, 4.0), "never wins at the sizes measured"),
+    ],
+)
+def test_the_crossover_is_the_size_from_which_on_the_gpu_wins_for_good(cpu, gpu, text):
+    assert sweep_of(cpu, gpu).text == text
+
+
+def test_ceilings_are_the_best_rows_and_products_of_zeros_are_none_of_them():
+    study = Study(synthetic.readings("machine-b"))
+    roof = next(r for r in figures.roofs(study) if r.contender.is_gpu)
+    known = ("cuda:0", "float64", "flop_rate", "wall")
+    best = max(r.value for r in study.rows if (r.device, r.dtype, r.metric, r.clock) == known)
+    assert next(c for c in roof.peaks if c.label == "float64").value == best
+    zeros = [
+        replace(r, case_id=f"{r.case_id}0", params="data=zeros", value=r.value and r.value * 9) for r in study.rows
+    ]
+    (with_zeros,) = [r for r in figures.roofs(Study([Reading.of("x", [*study.rows, *zeros])])) if r.contender.is_gpu]
+    assert {c.label: c.value for c in with_zeros.peaks} == {c.label: c.value for c in roof.peaks}
+
+
+def test_a_model_that_did_not_run_keeps_its_place_with_its_reason(everything):
+    rates = [r for r in figures.model_rates(everything) if r.family.workload == "cnn_train"]
+    lost = [r for r in rates if r.contender.label == "machine-b GPU"]
+    assert {r.row.status for r in lost} == {"oom"}
+    assert len({r.contender for r in rates}) == len(everything.contenders)
+
+
+def test_cells_of_the_heat_map_hold_a_share_or_a_reason(everything):
+    cells = figures.heat(everything)
+    assert len(cells) == len(everything.families) * len(everything.contenders)
+    for line in {c.line for c in cells}:
+        assert max(c.share for c in cells if c.line == line and c.share is not None) == 1.0
+    words = {c.word for c in cells if c.share is None}
+    assert {"oom", "unsupported", "timeout", "crashed"} <= words
+    assert all(c.row.reason for c in cells if c.share is None and c.row)
+
+
+def test_few_contenders_show_their_backends():
+    columns = dict.fromkeys(c.column.label for c in figures.heat(Study(synthetic.readings("machine-a"))))
+    assert list(columns) == ["CPU numpy", "CPU torch"]
+
+
+# ---------------------------------------------------------------- colours
+
+
+def luminance(color):
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("colors", [theme.LIGHT, theme.DARK])
+def test_colours_keep_the_contrast_that_wcag_asks_for(colors):
+    """4.5 : 1 for texts, 3 : 1 for marks (WCAG 2.2, 1.4.3 and 1.4.11)."""
+    for name in ("ink", "muted", "series0"):
+        assert contrast(colors[name], colors["surface"]) >= 4.5
+    for i in range(6):
+        assert contrast(colors[f"series{i}"], colors["surface"]) >= 3
+    for i in range(5):
+        ink = colors["heat_paper" if i >= 3 else "heat_ink"]
+        assert contrast(ink, colors[f"heat{i}"]) >= 4.5
+    assert contrast(colors["ink"], colors["faint"]) >= 4.5
+
+
+def test_every_colour_stands_once_so_that_dark_rules_cannot_clash():
+    assert len(set(theme.LIGHT.values())) == len(theme.LIGHT)
+    assert set(theme.LIGHT) == set(theme.DARK)
+
+
+# ---------------------------------------------------------------- the packed table
+
+
+def test_the_packed_table_holds_every_row_and_sorts_by_value():
+    rows = synthetic.readings("machine-b")[0].rows
+    columns = {c["title"]: c for c in json.loads(rowtable.pack(rows))}
+    value = columns["Value"]
+    texts = [value["words"][code] for code in value["codes"]]
+    assert texts == [show(r.value, r.unit) if r.status == "ok" else "" for r in rows]
+    timed = sorted((r.value, code) for r, code in zip(rows, value["codes"], strict=True) if r.unit == "s" and code)
+    assert [code for _, code in timed] == sorted(code for _, code in timed)
+    sizes = columns["Size"]["words"]
+    assert sizes.index("256") < sizes.index("1024") < sizes.index("16KiB") < sizes.index("64KiB")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_in_the_packed_table_can_end_a_script_element(text):
+    row = replace(row_of(status="ok"), machine=text, reason=text, workload=text)
+    packed = rowtable.pack([row])
+    assert not set("<>&") & set(packed)
+    assert text in json.loads(packed)[0]["words"]
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_page_is_one_small_file_that_asks_for_nothing(five):
+    assert len(five.encode()) < 2_000_000
+    addresses = set(re.findall(r"https?://[^\s\"'<>)]*", five))
+    assert addresses == {"http://www.w3.org/2000/svg"}  # a namespace, not an address
+    assert not re.search(r"\bstyle=|\son\w+=|@import|url\((?!#)", five)
+
+
+@pytest.mark.parametrize(("element", "directive"), [("style", "style-src"), ("script", "script-src")])
+def test_the_policy_names_the_hash_of_the_only_style_and_the_only_script(five, element, directive):
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', five)[1])
+    (inside,) = re.findall(rf"<{element}>(.*?)</{element}>", five, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+    assert f"{directive} 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none';")
+
+
+def test_every_chart_is_drawn_with_a_title_and_a_description(five):
+    charts = re.findall(r'<div class="chart">(<svg.*?</svg>)</div>', five, re.DOTALL)
+    assert len(charts) == 1 + 4 + 10 + 2 + 7 + 1
+    for chart in charts:
+        root = ET.fromstring(chart)
+        assert root[0].text
+        assert root[1].text
+        assert len(list(root.iter())) > 20
+    ids = re.findall(r'\bid="([^"]*)"', five)
+    assert len([i for i in ids if i != "legend-hatch"]) == len({i for i in ids if i != "legend-hatch"})
+
+
+def test_every_status_is_said_in_words(five):
+    missing = section(five, "missing")
+    for status in ("skipped", "unsupported", "oom", "timeout", "error", "crashed", "invalid", "interrupted"):
+        assert f'<span class="status">{status}</span>' in missing
+    assert "34.0 TB/s is above what the device can do" in missing
+
+
+def test_without_a_gpu_a_sentence_stands_in_place_of_charts(cpu_only):
+    assert "<svg" not in section(cpu_only, "speedup")
+    assert "No GPU was measured in these runs" in section(cpu_only, "speedup")
+    assert section(cpu_only, "summary").count("No GPU measured in these runs.") == 2
+    assert "<svg" in section(cpu_only, "ladder")
+
+
+def test_rows_without_any_value_still_make_a_page():
+    lost = [r for r in synthetic.readings("machine-a")[0].rows if r.status != "ok"]
+    text = page.render([Reading.of("a.csv", lost)])
+    assert "No case has a value in these runs." in text
+    assert "0 of 153 cases have a value" in text
+
+
+def test_an_environment_says_what_differs_and_what_is_not_known(five):
+    shown = section(five, "environment")
+    assert "6 facts differ between these runs" in shown
+    assert "unknown: cpufreq is not there" in shown
+    assert "64.0 GB" in shown
+
+
+def test_provenance_quotes_what_it_offers_to_run():
+    reading = synthetic.readings("machine-a")[0]
+    hostile = replace(reading, sidecar=replace(reading.sidecar, about={"options": {"backends": ["x; rm -rf ~"]}}))
+    assert sources.source(hostile).command.endswith("--bench-backends 'x; rm -rf ~'")
+
+
+def test_a_table_without_its_sidecar_says_so(tmp_path):
+    path = synthetic.write(tmp_path, synthetic.MACHINES[0])
+    (path / "run.json").unlink()
+    output = tmp_path / "report.html"
+    result = CliRunner().invoke(app, ["report", str(path), "-o", str(output), "--filter", "workload == 'copy'"])
+    assert result.exit_code == 0, result.output
+    text = output.read_text(encoding="utf-8")
+    assert "nothing is known of their environments" in text
+    assert str(tmp_path) not in text
+
+
+def test_hostile_texts_stay_texts():
+    reading = synthetic.readings("machine-b")[0]
+    names = ("machine", "device_name", "reason", "workload", "size", "backend", "flags", "run_id")
+    rows = [
+        replace(row, **dict.fromkeys(names, text), case_id=f"{row.case_id}{i}")
+        for i, text in enumerate(HOSTILE)
+        for row in reading.rows[:40]
+    ]
+    text = page.render([replace(reading, rows=tuple(rows))], title=HOSTILE[0])
+    assert text.count("<script") == 2
+    assert "<img" not in text
+    assert "onload=" not in re.sub(r"&#34;|&lt;svg onload=|\\u003csvg onload=|\\\"", "", text)
+    assert "&lt;script&gt;window.pwned = 1&lt;/script&gt;" in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+def test_a_page_without_room_holds_fewer_rows_and_says_so(monkeypatch):
+    readings = synthetic.readings("machine-a")
+    rows = len(readings[0].rows)
+    full = page.render(readings)
+    monkeypatch.setattr(page, "_fewer", lambda count: [count, 100])
+    monkeypatch.setattr(page, "MOST_BYTES", len(full.encode()) - 1000)
+    text = page.render(readings)
+    assert f"This page has room for 100 of {rows} rows" in text
+    (packed,) = re.findall(r'id="rows">(.*?)</script>', text)
+    assert len(json.loads(packed)[0]["codes"]) == 100
+
+
+def test_ten_thousand_rows_fit():
+    machine = synthetic.MACHINES[1]
+    readings = [synthetic.reading(machine, f"2001-01-02T00-00-{i:02}Z-quick") for i in range(11)]
+    rows = sum(len(r.rows) for r in readings)
+    assert rows > 10_000
+    text = page.render(readings)
+    assert len(text.encode()) < 2_000_000
+    assert f"with {rows:,} rows" in text
+    assert "This page has room" not in text
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_a_missing_library_is_one_line_with_what_to_run(monkeypatch):
+    monkeypatch.setattr(report, "NEEDED", {"no_such_module": "vl-convert-python"})
+    with pytest.raises(UsageError, match=r"vl-convert-python.*pip install 'bench-core\[report\]'"):
+        report.require_extra()
+
+
+def test_a_table_that_cannot_be_read_ends_with_one_line_and_3(tmp_path):
+    result = CliRunner().invoke(app, ["report", str(tmp_path / "nothing.csv"), "-o", str(tmp_path / "report.html")])
+    assert result.exit_code == 3
+    assert len(result.output.splitlines()) == 1
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_no_rows_are_an_error():
+    with pytest.raises(TableError, match="no rows"):
+        page.render([Reading.of("empty.csv", [])])
