@@ -159,7 +159,7 @@ class GptTrain(GptWorkload):
 
     def error(self, work: Work, host: Host, answer: Host) -> float:
         expected = reference(network(work), partial(AdamW, rate=RATE), host, checked(work))
-        return largest_error(answer, expected, exact=work.precision == "ieee")
+        return largest_error(answer, expected, work.precision)
 
 
 class GptPrefill(GptWorkload):

@@ -70,6 +70,11 @@ def torch_attention(arrays):
     return F.linear(mixed.transpose(1, 2).flatten(2), ow, ob)
 
 
+def flip(images):
+    """Between (C, B, height, width), as our images are, and torch's (B, C, height, width)."""
+    return images.swapaxes(0, 1)
+
+
 def torch_lstm(arrays):
     module = torch.nn.LSTM(3, 4, batch_first=True).double()
     params = {name: value for name, value in arrays.items() if name != "x"}
@@ -122,9 +127,9 @@ PAIRS = {
         lambda a: F.layer_norm(a["x"], (3,), a["weight"], a["bias"]),
     ),
     "batchnorm": (
-        {"x": (2, 3, 4, 4), **NORM},
+        {"x": (3, 2, 4, 4), **NORM},
         batchnorm,
-        lambda a: F.batch_norm(a["x"], None, None, a["weight"], a["bias"], training=True),
+        lambda a: flip(F.batch_norm(flip(a["x"]), None, None, a["weight"], a["bias"], training=True)),
     ),
     "self_attention": (
         ATTENTION,
@@ -133,19 +138,19 @@ PAIRS = {
     ),
     "lstm": (LSTM, with_params(recurrent.lstm, recurrent.lstm_backward), torch_lstm),
     "conv2d": (
-        {"x": (2, 3, 7, 6), "weight": (4, 3, 3, 3)},
+        {"x": (3, 2, 7, 6), "weight": (4, 3, 3, 3)},
         simple(convolution.conv2d, convolution.conv2d_backward, 2, 1),
-        lambda a: F.conv2d(*a.values(), stride=2, padding=1),
+        lambda a: flip(F.conv2d(flip(a["x"]), a["weight"], stride=2, padding=1)),
     ),
     "conv2d_1x1": (
-        {"x": (2, 3, 6, 6), "weight": (4, 3, 1, 1)},
+        {"x": (3, 2, 6, 6), "weight": (4, 3, 1, 1)},
         simple(convolution.conv2d, convolution.conv2d_backward, 2, 0),
-        lambda a: F.conv2d(*a.values(), stride=2),
+        lambda a: flip(F.conv2d(flip(a["x"]), a["weight"], stride=2)),
     ),
     "conv_transpose2d": (
-        {"x": (2, 3, 4, 5), "weight": (3, 2, 4, 4)},
+        {"x": (3, 2, 4, 5), "weight": (3, 2, 4, 4)},
         simple(convolution.conv_transpose2d, convolution.conv_transpose2d_backward, 2, 1),
-        lambda a: F.conv_transpose2d(*a.values(), stride=2, padding=1),
+        lambda a: flip(F.conv_transpose2d(flip(a["x"]), a["weight"], stride=2, padding=1)),
     ),
     "max_pool": (
         {"x": (2, 3, 7, 7)},
@@ -198,15 +203,15 @@ def test_every_gradient_agrees_with_central_differences(pair, rng):
 
 
 def test_batchnorm_moves_the_running_averages_as_torch_does(xp, rng):
-    x, mean, variance = rng.standard_normal((4, 3, 5, 5)), rng.standard_normal(3), rng.random(3)
+    x, mean, variance = rng.standard_normal((3, 4, 5, 5)), rng.standard_normal(3), rng.random(3)
     weight, bias = rng.standard_normal(3), rng.standard_normal(3)
-    theirs = [torch.tensor(a) for a in (x, mean, variance, weight, bias)]
+    theirs = [torch.tensor(a) for a in (flip(x), mean, variance, weight, bias)]
     F.batch_norm(*theirs, training=True)
     ours = [xp.asarray(a) for a in (x, weight, bias, mean, variance)]
     normalisation.batchnorm(xp, *ours)
     assert close(download(xp, ours[3]), theirs[1].numpy())
     assert close(download(xp, ours[4]), theirs[2].numpy())
-    assert close(download(xp, normalisation.batchnorm_inference(xp, *ours)), F.batch_norm(*theirs).numpy())
+    assert close(download(xp, normalisation.batchnorm_inference(xp, *ours)), flip(F.batch_norm(*theirs)).numpy())
 
 
 def test_no_function_overflows_where_a_naive_one_would():

@@ -36,11 +36,11 @@ def layernorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array
     return dx, dweight, dbias
 
 
-_PLACES = (0, 2, 3)  # every axis of an image batch (B, C, height, width) but the channels
+_PLACES = (1, 2, 3)  # every axis of an image batch (C, B, height, width) but the channels
 
 
 def batchnorm(xp: Any, x: Array, weight: Array, bias: Array, mean: Array, variance: Array) -> tuple[Array, Cache]:
-    """Return weight (x - batch mean) / sqrt(batch variance + 1e-5) + bias for x (B, C, height, width).
+    """Return weight (x - batch mean) / sqrt(batch variance + 1e-5) + bias for x (C, B, height, width).
 
     Moves the running `mean` and `variance` (C), in place, a tenth of the way to the batch's; the running
     variance follows the unbiased one, as PyTorch's does.
@@ -48,7 +48,7 @@ def batchnorm(xp: Any, x: Array, weight: Array, bias: Array, mean: Array, varian
     batch_mean = x.mean(axis=_PLACES)
     centred = x - _channels(batch_mean)
     batch_variance = (centred * centred).mean(axis=_PLACES)
-    count = x.size // x.shape[1]
+    count = x.size // len(x)
     mean += MOMENTUM * (batch_mean - mean)
     variance += MOMENTUM * (batch_variance * (count / (count - 1)) - variance)
     inverse = 1 / xp.sqrt(batch_variance + EPSILON)
@@ -61,7 +61,7 @@ def batchnorm(xp: Any, x: Array, weight: Array, bias: Array, mean: Array, varian
 def batchnorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return the gradients of x, weight, bias: the formula of `layernorm_backward`, with other axes."""
     normed, inverse, weight = cache
-    count = grad.size // grad.shape[1]
+    count = grad.size // len(grad)
     dweight, dbias = (grad * normed).sum(axis=_PLACES), grad.sum(axis=_PLACES)
     dx = grad - _channels(dbias / count)
     dx -= normed * _channels(dweight / count)
@@ -78,5 +78,5 @@ def batchnorm_inference(xp: Any, x: Array, weight: Array, bias: Array, mean: Arr
 
 
 def _channels(values: Array) -> Array:
-    """Return values (C) in a shape that broadcasts over (B, C, height, width)."""
-    return values[:, None, None]
+    """Return values (C) in a shape that broadcasts over (C, B, height, width)."""
+    return values[:, None, None, None]

@@ -14,21 +14,28 @@ Array = Any
 
 
 class Optimiser:
-    """The parameters as `vector` and, under their names, as views of it in `params`."""
+    """The parameters as `vector` and, under their names, as views of it in `params`.
+
+    `params` also holds what a network keeps but does not train: running averages (`running_...`).
+    """
 
     def __init__(self, xp: Any, params: Mapping[str, Array]) -> None:
         self.xp = xp
-        self._initial = flatten(xp, params)
+        self._kept = {name: array for name, array in params.items() if ".running_" in name}
+        self._trained = {name: array for name, array in params.items() if name not in self._kept}
+        self._initial = flatten(xp, self._trained)
         self.vector = self._initial.copy()
-        self.params = views(self.vector, params)
+        self.params = views(self.vector, self._trained) | {name: kept.copy() for name, kept in self._kept.items()}
 
     def reset(self) -> None:
         """Go back to the first day: initial parameters, no history."""
         self.vector[...] = self._initial
+        for name, array in self._kept.items():
+            self.params[name][...] = array
 
     def update(self, grads: Mapping[str, Array]) -> None:
         """Move the parameters, in place. `grads` has a gradient for each parameter, under its name."""
-        self._move(flatten(self.xp, {name: grads[name] for name in self.params}))
+        self._move(flatten(self.xp, {name: grads[name] for name in self._trained}))
 
     def _move(self, grad: Array) -> None:
         raise NotImplementedError
@@ -49,10 +56,12 @@ class Sgd(Optimiser):
 class AdamW(Optimiser):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101, algorithm 2), PyTorch's defaults."""
 
-    def __init__(self, xp: Any, params: Mapping[str, Array], rate: float, decay: float = 0.01) -> None:
+    def __init__(
+        self, xp: Any, params: Mapping[str, Array], rate: float, decay: float = 0.01, beta1: float = 0.9
+    ) -> None:
         super().__init__(xp, params)
-        self.rate, self.decay = rate, decay
-        self.beta1, self.beta2, self.epsilon = 0.9, 0.999, 1e-8
+        self.rate, self.decay, self.beta1 = rate, decay, beta1
+        self.beta2, self.epsilon = 0.999, 1e-8
         self.mean, self.square = xp.zeros_like(self.vector), xp.zeros_like(self.vector)
         self.steps = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -68,7 +68,7 @@ def infer_kernel(
 ) -> Kernel:
     """Return the kernel that runs a module's forward pass as the implementation `how` says."""
     first = next(iter(weights.values()))
-    module.to(first.device, first.dtype).eval().load_state_dict(weights)
+    load_weights(module.to(first.device, first.dtype).eval(), weights)
     forward: Callable[..., Any] = module
     if how == "compile":
         forward = compiled(module, first.device)
@@ -83,6 +83,14 @@ def infer_kernel(
         return call(*load())
 
     return Kernel(run, prepare=run if how in PREPARED else None)
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copy weights into a module; raises KeyError unless the names are the same, batch counters apart."""
+    result = module.load_state_dict(dict(weights), strict=False)
+    missing = [name for name in result.missing_keys if not name.endswith("num_batches_tracked")]
+    if missing or result.unexpected_keys:
+        raise KeyError(f"weights missing: {missing}, unknown: {result.unexpected_keys}")
 
 
 def channels_last(load: Loader) -> Loader:

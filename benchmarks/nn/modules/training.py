@@ -13,7 +13,7 @@ from torch.nn import functional
 from bench_core.backends.base import Backend
 from bench_core.model import Work
 from bench_core.workload import Host, Kernel
-from benchmarks.nn.modules.running import PREPARED, Graphed, autocast, channels_last, compiled
+from benchmarks.nn.modules.running import PREPARED, Graphed, autocast, channels_last, compiled, load_weights
 from benchmarks.nn.names import scoped
 from benchmarks.nn.training import Checked, Step, loader, training_kernel
 
@@ -29,7 +29,7 @@ class Trainer:
         first = next(iter(weights.values()))
         self.device, self.weights, self.precision = first.device, weights, precision
         self.module = module.to(first.device, first.dtype)
-        self.module.load_state_dict(weights)
+        load_weights(self.module, weights)
         self.optimiser = optimiser(self.module.parameters())
         self.scaler = torch.amp.GradScaler(
             first.device.type, _SCALE, growth_interval=_FIXED, enabled=precision == "autocast_float16"
@@ -39,7 +39,7 @@ class Trainer:
 
     def reset(self) -> None:
         """Go back to the initial weights and an optimiser without history."""
-        self.module.load_state_dict(self.weights)
+        load_weights(self.module, self.weights)
         for state in self.optimiser.state.values():
             for value in state.values():
                 if isinstance(value, torch.Tensor):

@@ -1,0 +1,174 @@
+"""Residual convolutional networks trained and run: ResNet-20, ResNet-18, ResNet-50.
+
+In array code a convolution is one matrix product with the patches of the image (benchmarks/nn/convolution.py);
+torch calls oneDNN or cuDNN, which may use other algorithms. FLOPs are counted as for the direct form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core.backends.base import Backend
+from bench_core.errors import Unsupported
+from bench_core.model import Costs, Preset, Work
+from bench_core.workload import Host, Kernel, Kernels
+from benchmarks.nn.initial import normal
+from benchmarks.nn.names import named, scoped
+from benchmarks.nn.optimisers import Sgd
+from benchmarks.nn.resnet import ResNet
+from benchmarks.nn.training import Checked, largest_error, loader, reference, train_step, training_kernel
+from benchmarks.nn.workloads import ModelWorkload
+
+RATE = 1e-3  # plain SGD at a rate at which thousands of timed steps on one batch stay tame
+HARDER = 3  # a reference made of patches costs this many times what its FLOPs would cost in large products
+
+PRESETS = {
+    Preset.SMOKE: (ResNet(blocks=(1,), width=8, size=8, classes=10), 8),
+    Preset.QUICK: (ResNet(blocks=(3, 3, 3), width=16, size=32, classes=10), 32),
+    Preset.STANDARD: (ResNet(blocks=(2, 2, 2, 2), width=64, size=32, classes=10), 128),
+    Preset.FULL: (ResNet(blocks=(3, 4, 6, 3), width=64, size=224, classes=1000, bottleneck=True), 256),
+}
+HOWS = ("default", "channels_last", "compile")
+
+
+def network(work: Work) -> ResNet:
+    """Return the network that a work names: `blocks` is spelt 3x3x3."""
+    blocks = tuple(int(count) for count in work["blocks"].split("x"))
+    return ResNet(blocks, work["width"], work["pixels"], work["classes"], work["bottleneck"])
+
+
+def checked(work: Work) -> Checked:
+    """Return how much of the training the check repeats."""
+    return Checked.affordable(work["batch"], HARDER * network(work).train_flops())
+
+
+def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Forward, backward and SGD, by hand."""
+    _require_small(backend, work)
+    optimiser = Sgd(backend.xp, _weights(backend, host), RATE)
+    step = partial(train_step, backend.xp, network(work), optimiser)
+    return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
+
+
+def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+    """nn.Module, autograd, torch.optim.SGD."""
+    from benchmarks.nn.modules.resnet import ResNetModule
+    from benchmarks.nn.modules.training import train_kernel
+
+    sgd = partial(backend.xp.optim.SGD, lr=RATE)
+    return train_kernel(backend, work, host, ResNetModule(network(work)), sgd, checked(work), how)
+
+
+def array_infer(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Run the forward pass of a trained network."""
+    _require_small(backend, work)
+    net, xp = network(work), backend.xp
+    params, load = _weights(backend, host), loader(backend, work, host, ["x"])
+    return Kernel(lambda: net.infer(xp, params, *load()))
+
+
+def torch_infer(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+    """nn.Module in inference mode."""
+    from benchmarks.nn.modules.resnet import ResNetModule
+    from benchmarks.nn.modules.running import infer_kernel
+
+    load = loader(backend, work, host, ["x"])
+    return infer_kernel(backend, work, ResNetModule(network(work)), _weights(backend, host), load, how)
+
+
+def _require_small(backend: Backend, work: Work) -> None:
+    if network(work).large:
+        reason = f"patches of {work['size']} pixel images would take {backend.name} most of its memory and time"
+        raise Unsupported("too_slow", reason)
+
+
+def _weights(backend: Backend, host: Host) -> dict[str, Any]:
+    return {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
+
+
+class CnnWorkload(ModelWorkload):
+    """What training and inference share: sizes and data."""
+
+    presets = PRESETS
+
+    def variant(self, network: ResNet, batch: int, dtype: str = "float32", **kind: Any) -> Work:
+        spelt = "x".join(map(str, network.blocks))
+        layers = sum(network.blocks) * (3 if network.bottleneck else 2) + 2
+        params = {"blocks": spelt, "width": network.width, "pixels": network.size, "classes": network.classes}
+        params |= {"bottleneck": network.bottleneck, "batch": batch}
+        size = f"resnet{layers}-{network.size}x{network.size}-b{batch}"
+        return self.work(size, dtype, **params, **kind)
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        net, batch = network(work), work["batch"]
+        x = normal(rng, (batch, 3, net.size, net.size), work.dtype)
+        targets = rng.integers(net.classes, size=batch)
+        return {"x": x, "targets": targets, **named("weights", net.initial(rng, work.dtype))}
+
+
+class CnnTrain(CnnWorkload):
+    """One training step: forward, backward, SGD at rate 1e-3. A large batch is checked on its first images."""
+
+    name = "cnn_train"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_train},
+        "torch": {how: partial(torch_train, how) for how in HOWS},
+        "torch:cuda": {how: partial(torch_train, how) for how in (*HOWS, "cudagraph")},
+    }
+
+    def costs(self, work: Work) -> Costs:
+        """`ResNet.train_flops` an image; at least, weights are read twice and written, gradients written and read."""
+        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        flops = float(work["batch"] * net.train_flops())
+        return Costs(flops, least_bytes=5.0 * net.parameters() * itemsize, amounts={"samples": work["batch"]})
+
+    def footprint(self, work: Work) -> float:
+        """Weights four times; what leaves each convolution four times, and its patches, nine times as many."""
+        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        return float(
+            itemsize * (4 * net.parameters() + (13 if not net.large else 6) * work["batch"] * net.activations())
+        )
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        expected = reference(network(work), partial(Sgd, rate=RATE), host, checked(work))
+        return largest_error(answer, expected, work.precision, kinked=True)
+
+
+class CnnInfer(CnnWorkload):
+    """One batch of logits from a trained network."""
+
+    name = "cnn_infer"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_infer},
+        "torch": {how: partial(torch_infer, how) for how in HOWS},
+        "torch:cuda": {how: partial(torch_infer, how) for how in (*HOWS, "cudagraph")},
+    }
+
+    def costs(self, work: Work) -> Costs:
+        """`ResNet.forward_flops` an image; at least, every weight and pixel is read once."""
+        net, batch, itemsize = network(work), work["batch"], np.dtype(work.dtype).itemsize
+        least = float(itemsize * (net.parameters() + batch * 3 * net.size**2))
+        return Costs(float(batch * net.forward_flops()), least_bytes=least, amounts={"samples": batch})
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        """Compare the logits of the first images, as many as the check can afford."""
+        net, out = network(work), answer["out"]
+        params = {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()}
+        some = Checked.affordable(work["batch"], HARDER * net.forward_flops()).samples
+        return check.relative_error(out[:some], net.infer(np, params, host["x"][:some].astype(np.float64)))
+
+
+@pytest.mark.workload(CnnTrain())
+def test_cnn_train(measure: Callable[[], None]) -> None:
+    measure()
+
+
+@pytest.mark.workload(CnnInfer())
+def test_cnn_infer(measure: Callable[[], None]) -> None:
+    measure()
