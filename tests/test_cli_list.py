@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from bench_core.cli import app
 
-FAULTS = str(Path(__file__).parent / "faulty" / "bench_faults.py")
+FAULTS = str(Path(__file__).parent / "faulty" / "faults.py")
 
 
 def listed(*arguments):
-    options = ["-c", "/dev/null", "--rootdir", str(Path(FAULTS).parent), FAULTS, "-o", "python_files=bench_*.py"]
+    options = ["-c", "/dev/null", "--rootdir", str(Path(FAULTS).parent), FAULTS]
     return CliRunner().invoke(app, ["list", *arguments, "--", *options, "--bench-backends=numpy,cupy"])
 
 
@@ -30,7 +30,7 @@ def test_it_counts_the_cases_of_each_workload_and_says_why_others_cannot_be_meas
 
 def test_ids_are_printed_one_a_line():
     done = listed("--ids")
-    assert "bench_faults.py::test_good[numpy-cpu-float64-good]" in done.stdout.splitlines()
+    assert "faults.py::test_good[numpy-cpu-float64-good]" in done.stdout.splitlines()
 
 
 def test_a_bad_option_is_one_line_and_exit_code_2():

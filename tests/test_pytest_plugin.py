@@ -17,7 +17,7 @@ from bench_core.model import Measurement, Status
 from bench_core.pytest_plugin import ReplayClock, replay
 from tests.test_metrics import measurement
 
-FAULTS = (Path(__file__).parent / "faulty" / "bench_faults.py").read_text(encoding="utf-8")
+FAULTS = (Path(__file__).parent / "faulty" / "faults.py").read_text(encoding="utf-8")
 QUICK = (
     *("--benchmark-only", "--bench-preset=smoke", "--bench-budget=0.02"),
     *("--bench-backends=numpy", "--bench-machine=m"),
