@@ -54,6 +54,11 @@ METRICS = {
         ),
         Metric("time_to_first_token", "s", "lower", "prompt in, first new token out"),
         Metric("inter_token_latency", "s", "lower", "one new token after another, everything before remembered"),
+        Metric("latency", "s", "lower", "the fitted time of moving nothing: a of time = a + bytes / b"),
+        Metric("fitted_bandwidth", "B/s", "higher", "the fitted bandwidth without latency: b of time = a + bytes / b"),
+        Metric("arithmetic_intensity", "FLOP/B", "higher", "FLOPs / the least bytes that must move"),
+        Metric("fraction_of_measured_peak", "1", "higher", "rate / the best this device reached in the run"),
+        Metric("fraction_of_datasheet", "1", "higher", "rate / the dense peak of the maker's datasheet"),
         Metric("compile_time", "s", "lower", "compiling or capturing, apart from any call"),
         Metric("first_call", "s", "lower", "the first call, with whatever it loads, compiles or allocates"),
         Metric("gpu_power", "W", "lower", "board power at the end of the timed blocks, as the driver reports it"),
@@ -177,5 +182,6 @@ def _row(run: Run, m: Measurement, metric: Metric, **columns: Any) -> Row:
         git_dirty=run.git_dirty,
         device_name=m.device_name,
         library=m.library,
+        least_bytes=m.costs.least_bytes,
         **columns,
     )

@@ -298,6 +298,7 @@ class Row:
     git_dirty: bool | None = None
     device_name: str = ""
     library: str = ""
+    least_bytes: float | None = None
 
 
 def to_json(record: Any) -> Any:

@@ -256,7 +256,7 @@ def _require_words(table: Csv, columns: Mapping[str, list[Any]]) -> None:
                 raise TableError(table.path, message, line)
 
 
-_ADDED_LATER = frozenset({"device_name", "library"})
+_ADDED_LATER = frozenset({"device_name", "library", "least_bytes"})
 _WORDS = {"better": ("lower", "higher"), "status": tuple(Status)}
 _NEVER_EMPTY = ("run_id", "machine", "case_id", "workload", "workload_version", "backend", "device", "metric", "unit")
 
