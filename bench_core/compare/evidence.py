@@ -16,6 +16,7 @@ from statistics import NormalDist, median
 from bench_core import stats
 from bench_core.compare.comparison import Entry, Method
 from bench_core.compare.reading import Reading
+from bench_core.metrics import METRICS
 from bench_core.model import Row, Status
 from bench_core.sidecar import sample_key
 from bench_core.stats import Estimate, Moments
@@ -115,12 +116,11 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
         return
     ordered = {process: sorted(values) for process, values in seconds.items()}
     middles = {process: stats.quantile(values, 0.5) for process, values in ordered.items()}
-    # A rate is amount / seconds; the amount follows from the rate that the row gives for these seconds.
-    amount = value * median(middles.values())
+    # Whatever is derived from the time is proportional to it or to its inverse, by what the row says.
+    sign = 1.0 if row.better == "lower" else -1.0
+    offset = math.log(value) - sign * math.log(median(middles.values()))
     for process, values in ordered.items():
-        low, middle = math.log(stats.quantile(values, 0.1)), math.log(middles[process])
-        if row.better == "higher":
-            low, middle = math.log(amount) - low, math.log(amount) - middle
+        low, middle = (offset + sign * math.log(t) for t in (stats.quantile(values, 0.1), middles[process]))
         yield Replicate(low, middle, (series, origin, process), row.started_at, origin)
 
 
@@ -129,16 +129,21 @@ def _samples(reading: Reading, row: Row) -> dict[int, tuple[float, ...]] | None:
     samples = reading.sidecar.samples
     if samples is None or not row.clock:
         return None
-    key = sample_key(row)
-    if key not in samples:
-        key = (*key[:5], "time", row.clock)  # rates are derived from the time
-    by_process = dict(samples.get(key, {}))
+    own = samples.get(sample_key(row))
+    by_process = dict(own or samples.get((*sample_key(row)[:5], "time", row.clock), {}))
+    if own is None and not _follows_from_time(row.metric):
+        return None
     if sum(map(len, by_process.values())) != row.n or len(by_process) != row.processes:
         return None
     if not all(s > 0 for values in by_process.values() for s in values):
         return None
     made_of = median(median(values) for values in by_process.values())
-    return by_process if row.unit != "s" or math.isclose(made_of, row.value or 0.0, rel_tol=1e-6) else None
+    return by_process if own is None or math.isclose(made_of, row.value or 0.0, rel_tol=1e-6) else None
+
+
+def _follows_from_time(name: str) -> bool:
+    metric = METRICS.get(name)
+    return metric is not None and (metric.amount is not None or metric.share is not None)
 
 
 def _summary(row: Row) -> Moments:
