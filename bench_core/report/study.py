@@ -7,6 +7,7 @@ name backend, threads and size beside each number. Nothing here knows how a char
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -249,6 +250,6 @@ def _telling_parameters(rows: Sequence[Row]) -> set[str]:
 
 
 def size_order(size: str) -> tuple[float, tuple[tuple[int, float, str], ...]]:
-    """Sort key of sizes: numbers by value ("64KiB" before "1MiB"), others by the numbers inside them."""
+    """Sort key of sizes: numbers by value ("64KiB" before "1MiB"), then others by the numbers inside them."""
     number = size_number(size)
-    return (number if number is not None else -1.0, natural(size))
+    return (math.inf if number is None else number, natural(size))

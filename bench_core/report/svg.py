@@ -62,15 +62,14 @@ def _tidy(element: ET.Element, name: str) -> None:
     """Turn Vega's accessibility attributes into a native tooltip, and shorten what is left."""
     attributes = element.attrib
     label = attributes.pop("aria-label", "")
-    is_mark = attributes.pop("aria-roledescription", "").endswith(" mark") or "mark-" in element.get("class", "")
-    for attribute in ("role", "aria-hidden", "class"):
+    for attribute in ("role", "aria-roledescription", "aria-hidden", "class"):
         attributes.pop(attribute, None)
     if "id" in attributes:
         attributes["id"] = f"{name}-{attributes['id']}"
     for key, text in list(attributes.items()):
         shorter = _NUMBER.sub(lambda match: f"{float(match[0]):.2f}", text)
         attributes[key] = _REFERENCE.sub(rf"url(#{name}-\1)", shorter)
-    if label and is_mark and element.tag in {f"{_SVG}path", f"{_SVG}text", f"{_SVG}line"}:
+    if label and element.tag in {f"{_SVG}path", f"{_SVG}text", f"{_SVG}line"}:
         tip = ET.Element(f"{_SVG}title")
         tip.text = label
         element.insert(0, tip)
