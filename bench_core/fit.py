@@ -1,0 +1,115 @@
+"""Latency and bandwidth from a sweep of sizes: the least-squares line through time over bytes.
+
+The model is time = a + bytes / b (Hockney 1994): a is what moving nothing costs, b the bandwidth of very
+long moves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench_core.metrics import METRICS
+from bench_core.model import Row, Status, Work
+from bench_core.stats import CONFIDENCE, Estimate
+
+FEWEST = 3  # sizes: two parameters, and one more to judge them by
+POOR = 0.25  # the largest relative residual of a line that describes its points
+_SWEPT = frozenset({"elements"})
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Seconds at no bytes, seconds per byte, and the largest share by which a point is off the line."""
+
+    latency: Estimate
+    slope: Estimate
+    residual: float
+
+
+def line(sizes: Sequence[float], seconds: Sequence[float]) -> Line | None:
+    """Return the line of best fit, or None where none with a positive slope goes through at least three points.
+
+    sizes: bytes. Points are weighted by 1 / seconds^2: the noise of a time is a share of it, and without the
+    weights the largest size alone would decide. The estimates have n - 2 degrees of freedom.
+    """
+    n = len(sizes)
+    if n < FEWEST or min(seconds) <= 0:
+        return None
+    points = [(1 / t**2, x, t) for x, t in zip(sizes, seconds, strict=True)]
+    total = math.fsum(w for w, _, _ in points)
+    x_mean = math.fsum(w * x for w, x, _ in points) / total
+    t_mean = math.fsum(w * t for w, _, t in points) / total
+    spread = math.fsum(w * (x - x_mean) ** 2 for w, x, _ in points)
+    slope = math.fsum(w * (x - x_mean) * (t - t_mean) for w, x, t in points) / spread if spread else 0.0
+    if slope <= 0:
+        return None
+    start = t_mean - slope * x_mean
+    residuals = [(start + slope * x - t) / t for _, x, t in points]
+    variance = math.fsum(r**2 for r in residuals) / (n - 2)
+    return Line(
+        Estimate(start, math.sqrt(variance * (1 / total + x_mean**2 / spread)), n - 2),
+        Estimate(slope, math.sqrt(variance / spread), n - 2),
+        max(map(abs, residuals)),
+    )
+
+
+def derived(rows: Iterable[Row]) -> list[Row]:
+    """Return latency and bandwidth rows for every sweep of transfers that has at least three sizes.
+
+    A sweep is what differs in its size alone. Its work is `<workload>_fit`, whose params name the sizes, so
+    that machines join where they swept the same ones.
+    """
+    sweeps: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if row.suite == "transfer" and row.metric == "time" and row.status == Status.OK and row.value and row.bytes:
+            sweeps.setdefault(_sweep(row), []).append(row)
+    return [row for sweep in sweeps.values() for row in _rows(sorted(sweep, key=lambda row: row.bytes or 0.0))]
+
+
+def _sweep(row: Row) -> tuple[Any, ...]:
+    who = (row.run_id, row.backend, row.implementation, row.device, row.threads, row.clock)
+    return (*who, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache, _params(row))
+
+
+def _params(row: Row) -> tuple[tuple[str, str], ...]:
+    pairs = (pair.partition("=") for pair in row.params.split(";") if pair)
+    return tuple((name, value) for name, _, value in pairs if name not in _SWEPT)
+
+
+def _rows(sweep: Sequence[Row]) -> list[Row]:
+    fitted = line([row.bytes or 0.0 for row in sweep], [row.value or 0.0 for row in sweep])
+    if fitted is None:
+        return []
+    first = sweep[0]
+    sizes = "+".join(f"{row.bytes:.0f}" for row in sweep)
+    params = (*_params(first), ("bytes", sizes))
+    work = Work(
+        first.suite, f"{first.workload}_fit", "sweep", first.dtype, params, first.precision, first.workload_version
+    )
+    flags = ["poor_fit"] if fitted.residual > POOR else []
+    flags += ["single_run"] if "single_run" in first.flags.split(";") else []
+    shared = {name: getattr(first, name) for name in _SHARED}
+    shared |= {"case_id": work.case_id, "workload": work.workload, "size": work.size, "params": work.params_text}
+    shared |= {"status": Status.OK, "flags": ";".join(flags), "n": len(sweep), "ci_level": CONFIDENCE}
+    low, high = fitted.latency.interval()
+    slow, fast = fitted.slope.interval()[::-1]
+    return [
+        _row("latency", shared, fitted.latency.mean, low, high),
+        _row("fitted_bandwidth", shared, 1 / fitted.slope.mean, 1 / slow, 1 / fast if fast > 0 else None),
+    ]
+
+
+def _row(metric: str, shared: dict[str, Any], value: float, low: float, high: float | None) -> Row:
+    about = METRICS[metric]
+    kind: dict[str, Any] = {"metric": about.name, "unit": about.unit, "better": about.better}
+    return Row(**shared, **kind, value=value, ci_low=low, ci_high=high)
+
+
+_SHARED = (
+    *("run_id", "started_at", "machine", "suite", "workload_version", "dtype", "precision", "backend"),
+    *("implementation", "device_type", "device", "threads", "clock", "scope", "cache", "backend_version"),
+    *("env_id", "git_commit", "git_dirty", "device_name", "library"),
+)

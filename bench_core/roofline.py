@@ -1,0 +1,148 @@
+"""The roofline: what a run's own ceilings say about each of its rows (Williams, Waterman and Patterson 2009).
+
+Ceilings are per device, host thread count and clock: the fastest product of each format, and the fastest
+stream on arrays that no cache holds. Rows get shares of them, of the datasheet where the device is in it,
+and the word for what bounds them. A measurement that is faster than its device can be is no measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any
+
+from bench_core import datasheet
+from bench_core.metrics import METRICS
+from bench_core.model import Measurement, Row, Status
+
+STREAMS = frozenset({"copy", "scale", "add", "triad"})
+CACHED = ("fits_", "near_cache")  # flags of arrays that are not, or not only, read from memory
+
+# How far above its datasheet a device may measure: makers state a boost clock which chips exceed (H100 SXM:
+# 1.83 GHz stated, 1.98 GHz reached; GeForce boards more), and memory clocks can be raised by hand.
+FLOPS_MARGIN, BANDWIDTH_MARGIN = 1.25, 1.1
+
+Place = tuple[str, str, str, int | None, str]  # run, device, its name, threads, clock
+_RATES = ("flop_rate", "bandwidth")
+
+
+@dataclass(slots=True)
+class Ceilings:
+    """The best that a place reached: FLOP/s by dtype and precision, B/s; and seconds of a launch by backend."""
+
+    flops: dict[tuple[str, str], float] = field(default_factory=dict)
+    bandwidth: float | None = None
+    launch: dict[str, float] = field(default_factory=dict)
+
+
+def ceilings(rows: Iterable[Row]) -> dict[Place, Ceilings]:
+    """Return the measured ceilings of every place that has rows."""
+    found: dict[Place, Ceilings] = {}
+    for row in rows:
+        if row.value is None or row.status != Status.OK:
+            continue
+        here = found.setdefault(place(row), Ceilings())
+        if row.suite == "matmul" and row.metric == "flop_rate":
+            key = row.dtype, row.precision
+            here.flops[key] = max(row.value, here.flops.get(key, 0.0))
+        elif row.suite == "memory" and row.metric == "bandwidth" and row.workload in STREAMS and not cached(row.flags):
+            here.bandwidth = max(row.value, here.bandwidth or 0.0)
+        elif row.suite == "latency" and row.workload == "launch" and row.metric == "time":
+            here.launch[row.backend] = min(row.value, here.launch.get(row.backend, row.value))
+    return found
+
+
+def place(row: Row) -> Place:
+    """Return what a ceiling holds for."""
+    return (row.run_id, row.device, row.device_name, row.threads, row.clock)
+
+
+def cached(flags: str) -> bool:
+    """Whether a row's arrays fit a cache, wholly or nearly."""
+    return any(word.startswith(CACHED) for word in flags.split(";"))
+
+
+def derived(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that the ceilings add: two shares of each rate, and arithmetic intensity with its bound."""
+    found = ceilings(rows)
+    good = [row for row in rows if row.status == Status.OK and row.value is not None]
+    new = [share for row in good if row.metric in _RATES for share in _shares(row, found[place(row)])]
+    walls = [row for row in good if row.metric == "time" and row.clock == "wall"]
+    return new + [_intensity(row, found[place(row)]) for row in walls if row.flops and row.least_bytes]
+
+
+def _shares(row: Row, here: Ceilings) -> list[Row]:
+    """Return the fractions of a rate. A rate out of a cache has none: the ceiling is that of memory."""
+    if row.metric == "flop_rate":
+        if row.suite == "memory":  # its FLOPs are few by design: the bandwidth tells
+            return []
+        peaks = (
+            here.flops.get((row.dtype, row.precision)),
+            datasheet.peak_flops(row.device_name, row.dtype, row.precision),
+        )
+    elif row.suite == "memory" and not cached(row.flags):
+        peaks = here.bandwidth, datasheet.peak_bandwidth(row.device_name)
+    else:
+        return []
+    names = "fraction_of_measured_peak", "fraction_of_datasheet"
+    return [_scaled(row, name, peak) for name, peak in zip(names, peaks, strict=True) if peak]
+
+
+def _scaled(row: Row, metric: str, peak: float) -> Row:
+    columns = ("value", "ci_low", "ci_high", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
+    known: dict[str, Any] = {name: getattr(row, name) for name in columns}
+    scaled: dict[str, Any] = {name: v if v is None else v / peak for name, v in known.items()}
+    return replace(row, **_named(metric), **scaled)
+
+
+def _intensity(row: Row, here: Ceilings) -> Row:
+    statistics = ("n", "processes", "inner_loops", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
+    nothing: dict[str, Any] = dict.fromkeys((*statistics, "ci_low", "ci_high", "ci_level"))
+    word = bound(row, here)
+    flags = ";".join(filter(None, [row.flags, word and f"bound_{word}"]))
+    value = (row.flops or 0.0) / (row.least_bytes or 1.0)
+    return replace(row, **nothing, **_named("arithmetic_intensity"), clock="", value=value, flags=flags)
+
+
+def _named(metric: str) -> dict[str, Any]:
+    about = METRICS[metric]
+    return {"metric": about.name, "unit": about.unit, "better": about.better}
+
+
+def bound(row: Row, here: Ceilings) -> str:
+    """Return what limits a row at best: "compute", "bandwidth" or "latency"; "" where a ceiling is missing.
+
+    The larger of FLOPs / peak and least bytes / bandwidth is the least time the work can take here. If a
+    launch alone takes longer than that, the launch is the limit.
+    """
+    peak = here.flops.get((row.dtype, row.precision))
+    if not (peak and here.bandwidth and row.flops and row.least_bytes):
+        return ""
+    compute, transport = row.flops / peak, row.least_bytes / here.bandwidth
+    if max(compute, transport) < here.launch.get(row.backend, 0.0):
+        return "latency"
+    return "compute" if compute >= transport else "bandwidth"
+
+
+def judged(done: Measurement) -> Measurement:
+    """Return a measurement as it is, or as `invalid` where its device cannot be that fast (see the margins above)."""
+    reason = done.status is Status.OK and _impossible(done)
+    if not reason:
+        return done
+    return replace(done, status=Status.INVALID, reason_code="implausible", reason=reason, series=(), values={})
+
+
+def _impossible(done: Measurement) -> str:
+    work, name = done.case.work, done.device_name
+    limits: list[tuple[float | None, float | None, float, str]] = [
+        (done.costs.flops, datasheet.peak_flops(name, work.dtype, work.precision), FLOPS_MARGIN, "FLOP/s")
+    ]
+    if work.suite == "memory" and not cached(";".join(done.flags)):
+        limits.append((done.costs.bytes, datasheet.peak_bandwidth(name), BANDWIDTH_MARGIN, "B/s"))
+    for series in done.series:
+        for amount, peak, margin, unit in limits:
+            if series.metric == "time" and amount and peak and amount / median(series.seconds) > margin * peak:
+                rate = amount / median(series.seconds)
+                return f"{rate:.3g} {unit} by the {series.clock} clock is more than {name} can do ({peak:.3g} {unit})"
+    return ""
