@@ -13,6 +13,7 @@ workload tests is left alone.
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,6 +60,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(f"--bench-{name}", metavar=metavar, default=None, help=about)
         parser.addini(f"bench_{name}", f"the same as --bench-{name}", default="")
     group.addoption("--bench-process", type=int, default=0, help="number of this process among repeated runs")
+    group.addoption("--bench-shuffle", type=int, metavar="SEED", help="measure in an order drawn with this seed")
+    group.addoption("--bench-keep-journal", action="store_true", help="keep journal.jsonl, the records in full")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -110,6 +113,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if empty:
             config.hook.pytest_deselected(items=empty)
             items[:] = [item for item in items if item not in empty]
+        seed = config.getoption("bench_shuffle")
+        if seed is not None:
+            random.Random(seed).shuffle(items)  # noqa: S311 - an order, not a secret
         first: dict[Any, int] = {}
         for item in items:
             case = _case(item)
@@ -294,6 +300,7 @@ def options(config: pytest.Config, *, measuring: bool) -> Options:
         isolated=_isolated(given["isolation"] or "on"),
         check_only=not measuring,
         process=config.getoption("bench_process"),
+        keep_journal=config.getoption("bench_keep_journal"),
     )
 
 

@@ -205,6 +205,8 @@ class Session:
         if self._journal and self.folder:
             self._journal.close()
             table.write_run(self.folder, rows, everything, self.about(len(planned)))
+            if not self.options.keep_journal:
+                self._journal.remove()
         return rows
 
     @property

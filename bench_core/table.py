@@ -4,7 +4,7 @@
         results.csv     one row a metric of a case; stands alone when mailed to someone
         samples.csv     one row a raw sample
         run.json        environment, plan, options, counts, sha256 of the two tables
-        journal.jsonl   only while the run goes on, or after it was killed
+        journal.jsonl   while the run goes on, after it was killed, and where it is to be kept
 
 Whatever is wrong with a file raises TableError, whose text begins with `file:line`.
 """
@@ -121,17 +121,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def write_run(folder: Path, rows: Sequence[Row], measurements: Sequence[Measurement], about: Mapping[str, Any]) -> None:
-    """Write the three files of a run and, once they are safe, remove its journal.
-
-    run.json comes last: a folder that has one is complete.
-    """
+    """Write the three files of a run. run.json comes last: a folder that has one is complete."""
     tables = {RESULTS: results_text(rows), SAMPLES: samples_text(measurements)}
     for name, text in tables.items():
         write_atomically(folder / name, text)
     files = {name: {"sha256": digest(text), "rows": text.count("\n") - 1} for name, text in tables.items()}
     document = {"schema_version": SCHEMA_VERSION, **about, "files": files}
     write_atomically(folder / RUN, json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False) + "\n")
-    (folder / JOURNAL).unlink(missing_ok=True)
 
 
 def digest(text: str) -> str:
@@ -154,6 +150,10 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
+
+    def remove(self) -> None:
+        """Delete the journal, once everything in it is safe elsewhere."""
+        self.path.unlink(missing_ok=True)
 
 
 def read_journal(path: Path) -> list[Measurement]:
@@ -223,7 +223,9 @@ def read_rows(path: Path) -> list[Row]:
     Raises TableError with the line at fault.
     """
     columns = read_columns(path)
-    return [Row(**dict(zip(COLUMNS, cells, strict=True))) for cells in zip(*map(columns.__getitem__, COLUMNS), strict=True)]
+    return [
+        Row(**dict(zip(COLUMNS, cells, strict=True))) for cells in zip(*map(columns.__getitem__, COLUMNS), strict=True)
+    ]
 
 
 def read_columns(path: Path) -> dict[str, list[Any]]:
