@@ -157,9 +157,13 @@ def measurement(machine: Machine, device: Device, backend: str, work: Work, cost
     series = [Series("time", Clock.WALL, tuple(blocks.tolist()), 4)]
     if device.address != "cpu":
         series.append(Series("time", Clock.DEVICE, tuple((blocks - device.latency * 0.7).tolist()), 4))
+    near = work.suite == "memory" and (costs.bytes or 0.0) < 4 * max(
+        size for size, _ in device.caches if size < math.inf
+    )
     return Measurement(
         case,
         Status.OK,
+        flags=("near_cache",) if near else (),
         series=tuple(series),
         values={"first_call": float(blocks[0] * 30)},
         threads=None if device.address != "cpu" else int(device.name.split()[-2]),

@@ -212,6 +212,14 @@ def test_the_crossover_is_the_size_from_which_on_the_gpu_wins_for_good(cpu, gpu,
     assert sweep_of(cpu, gpu).text == text
 
 
+def test_a_sweep_over_one_parameter_is_drawn_over_that_parameter():
+    row = row_of(workload="gpt_train", dtype="float32", device="cpu", backend="torch", metric="time", status="ok")
+    batches = [replace(row, size=f"4L-b{b}", params=f"batch={b};layers=4", case_id=f"c_{b}") for b in (1, 4, 16)]
+    (sweep,) = figures.sweeps(Study([Reading.of("x", batches)]))
+    assert sweep.x_kind == "batch"
+    assert [p.x for p in sweep.points] == [1.0, 4.0, 16.0]
+
+
 def test_ceilings_are_the_best_rows_and_products_of_zeros_are_none_of_them():
     study = Study(synthetic.readings("machine-b"))
     roof = next(r for r in figures.roofs(study) if r.contender.is_gpu)
@@ -223,6 +231,28 @@ def test_ceilings_are_the_best_rows_and_products_of_zeros_are_none_of_them():
     ]
     (with_zeros,) = [r for r in figures.roofs(Study([Reading.of("x", [*study.rows, *zeros])])) if r.contender.is_gpu]
     assert {c.label: c.value for c in with_zeros.peaks} == {c.label: c.value for c in roof.peaks}
+
+
+def test_a_device_of_the_datasheets_has_its_promises_apart_and_any_other_has_none():
+    rows = synthetic.readings("machine-c")[0].rows
+    known = [replace(row, device_name="NVIDIA H200") if row.device == "cuda:0" else row for row in rows]
+    cpu, gpu = figures.roofs(Study([Reading.of("x", known)]))
+    promised = {c.label: c.value for c in gpu.ceilings if not c.measured}
+    assert promised["bfloat16"] == 989.5e12
+    assert promised["memory"] == 4.8e12
+    assert all("datasheet" in c.source for c in gpu.ceilings if not c.measured)
+    assert all(c.measured for c in cpu.ceilings)
+
+
+def test_the_bandwidth_ceiling_is_not_that_of_a_cache():
+    study = Study(synthetic.readings("machine-c"))
+    roof = figures.roofs(study)[0]
+    cached = max(
+        r.value for r in study.rows if r.device == "cpu" and r.metric == "bandwidth" and "near_cache" in r.flags
+    )
+    assert roof.bandwidths[0].value < cached / 2
+    only = [r for r in study.rows if r.suite != "memory" or "near_cache" in r.flags]
+    assert figures.roofs(Study([Reading.of("x", only)]))[0].bandwidths[0].label == "copy in a cache"
 
 
 def test_a_model_that_did_not_run_keeps_its_place_with_its_reason(everything):

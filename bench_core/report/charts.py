@@ -185,8 +185,8 @@ def _speedup_datum(s: Speedup, styles: Styles, *, named: bool, silent: bool) -> 
 
 def sweep_chart(sweep: Sweep, styles: Styles) -> Spec:
     """Draw a line a contender over size; a ring marks the size from which a GPU wins."""
-    unit = {"size": "n", "FLOP": "FLOP", "B": "bytes"}[sweep.x_kind]
-    x_title = {"size": "Size", "FLOP": "Work of one call", "B": "Footprint"}[sweep.x_kind]
+    unit = {"FLOP": "FLOP", "B": "bytes"}.get(sweep.x_kind, "n")
+    x_title = {"FLOP": "Work of one call", "B": "Footprint"}.get(sweep.x_kind, sweep.x_kind.capitalize())
     ys = [y for p in sweep.points for y in (p.row.value, p.row.ci_low, p.row.ci_high) if y]
     y_axis = log_axis(ys, sweep.unit, margin=1.4, most=6)
     x_axis = log_axis([p.x for p in sweep.points], unit, margin=1.12)
@@ -296,13 +296,14 @@ def _suite_style(suite: str) -> tuple[str, str]:
 
 
 def _roof_lines(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
-    """Each slope up to the highest peak, and each peak from where the steepest slope reaches it."""
-    top, best = max(c.value for c in roof.peaks), max(c.value for c in roof.bandwidths)
+    """Return each slope up to the highest peak of its kind, and each peak from where that slope reaches it."""
     data: Data = []
     for c in roof.ceilings:
         slope = c.unit == "B/s"
-        start = max(x_axis.low, y_axis.low / c.value if slope else c.value / best)
-        ends = (start, top / c.value if slope else _line_end(x_axis))
+        others = [o.value for o in (roof.peaks if slope else roof.bandwidths) if o.measured == c.measured]
+        meets = max(others) / c.value if slope else c.value / max(others, default=c.value / x_axis.low)
+        start = max(x_axis.low, y_axis.low / c.value if slope else meets)
+        ends = (start, meets if slope else _line_end(x_axis))
         shared = {"line": f"{c.label} {c.measured}", "measured": c.measured, "about": ceiling_words(c)}
         data += [{"x": x, "y": x * c.value if slope else c.value, **shared} for x in ends]
     return data
@@ -318,7 +319,7 @@ def ceiling_words(c: Ceiling) -> str:
 
 
 def _roof_labels(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
-    """Return the name of each peak right of its line, and of each slope left of its middle.
+    """Return the name of each peak right of its line, and of each slope beside it.
 
     Names that would overlap are pushed up; the order stays that of the lines.
     """
@@ -331,11 +332,12 @@ def _roof_labels(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
         text = f"{c.label} {show(c.value, c.unit)}" + ("" if c.measured else " (datasheet)")
         data.append({"x": _line_end(x_axis) * 1.08, "y": y, "text": text, "side": "left"})
     top = max(c.value for c in roof.peaks)
-    for i, c in enumerate(roof.bandwidths):
+    for c in roof.bandwidths:  # what is measured is named right of its slope, a datasheet's left of it
         low = max(x_axis.low, y_axis.low / c.value)
-        x = low * (top / c.value / low) ** (0.62 + 0.12 * i)
+        x = low * (top / c.value / low) ** (0.42 if c.measured else 0.62)
         text = f"{c.label} {show(c.value, c.unit)}" + ("" if c.measured else " (datasheet)")
-        data.append({"x": x / 1.25, "y": x * c.value, "text": text, "side": "right"})
+        away = 1.4 if c.measured else 1 / 1.25
+        data.append({"x": x * away, "y": x * c.value, "text": text, "side": "left" if c.measured else "right"})
     return data
 
 

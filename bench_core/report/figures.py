@@ -5,14 +5,17 @@ A figure that has nothing to show is empty, and the page says so in a sentence.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench_core import datasheet
 from bench_core.compare.comparison import Comparison
 from bench_core.compare.evidence import Evidence
 from bench_core.compare.verdicts import Pair, judge
 from bench_core.model import Row
 from bench_core.report.records import has_value, size_number
-from bench_core.report.study import Contender, Family, Study
+from bench_core.report.study import Contender, Family, Study, parameters
+from bench_core.roofline import STREAMS, cached
 from bench_core.stats import CONFIDENCE
 
 SMALLEST_SWEEP = 3  # sizes that make a curve
@@ -128,7 +131,7 @@ class Point:
 class Sweep:
     """One family over its sizes: `metric` against size, a line a contender, best row each.
 
-    x_kind: what the horizontal axis holds ("size", "FLOP" or "B").
+    x_kind: what the horizontal axis holds: "size", "FLOP", "B", or the one parameter that grows ("batch").
     """
 
     family: Family
@@ -173,12 +176,20 @@ def _sweep(study: Study, family: Family, metric: str, x_kind: str) -> Sweep | No
 def _x_kind(study: Study, family: Family) -> str:
     if all(size_number(size) for size in study.cases(family)):
         return "size"
-    rows = [study.best(c, case) for c in study.contenders for case in study.cases(family).values()]
-    return "FLOP" if all(row.flops for row in rows if row) else "B"
+    rows = [row for c in study.contenders for case in study.cases(family).values() if (row := study.best(c, case))]
+    seen: dict[str, set[str]] = {}
+    for row in rows:
+        for name, text in parameters(row).items():
+            seen.setdefault(name, set()).add(text)
+    growing = [name for name, texts in seen.items() if len(texts) > 1]
+    if len(growing) == 1 and all(size_number(text) for text in seen[growing[0]]):
+        return growing[0]
+    return "FLOP" if all(row.flops for row in rows) else "B"
 
 
 def _x(row: Row, kind: str) -> float | None:
-    return {"size": size_number(row.size), "FLOP": row.flops, "B": row.bytes}[kind]
+    known = {"size": size_number(row.size), "FLOP": row.flops, "B": row.bytes}
+    return known[kind] if kind in known else size_number(parameters(row).get(kind, ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,45 +317,64 @@ def roofs(study: Study) -> list[Roof]:
     """Return the roofline of every contender whose arithmetic and memory were both measured."""
     found = []
     for contender in study.contenders:
-        ceilings = (*_peaks(study, contender), *_bandwidths(study, contender))
-        if len({c.unit for c in ceilings if c.measured}) == 2:
-            found.append(Roof(contender, ceilings, _roof_points(study, contender)))
+        measured = [*_peaks(study, contender), *_bandwidths(study, contender)]
+        if len({c.unit for c in measured}) == 2:
+            found.append(Roof(contender, (*measured, *_promised(contender, measured)), _roof_points(study, contender)))
     return found
 
 
 def _peaks(study: Study, contender: Contender) -> list[Ceiling]:
     """Return the best matrix product of normal numbers, by dtype and precision: zeros would draw less power."""
-    best: dict[str, Row] = {}
+    best: dict[tuple[str, str], Row] = {}
     for family in study.families:
-        name = family.dtype if family.precision == "ieee" else f"{family.dtype} {family.precision}"
         for case_id in study.cases(family).values() if family.suite == "matmul" else ():
             row = study.best(contender, case_id, "flop_rate")
-            if row and "data=" in row.params and "data=normal" not in row.params:
-                continue
-            if row and (name not in best or (row.value or 0.0) > (best[name].value or 0.0)):
-                best[name] = row
-    return [_ceiling(name, row) for name, row in best.items()]
+            kind = family.dtype, family.precision
+            if row and parameters(row).get("data", "normal") == "normal":
+                best[kind] = max(row, best.get(kind, row), key=_value)
+    return [_ceiling(" ".join(word for word in kind if word != "ieee"), row) for kind, row in best.items()]
 
 
 def _bandwidths(study: Study, contender: Contender) -> list[Ceiling]:
-    """Return the best of the memory kernels at the largest footprint, which no cache holds."""
-    cases = [case for f in study.families if f.suite == "memory" for case in study.cases(f).values()]
+    """Return the best stream over arrays that no cache holds; out of a cache, with that said, where there is none."""
+    cases = [case for f in study.families if f.workload in STREAMS for case in study.cases(f).values()]
     rows = [row for case in cases if (row := study.best(contender, case, "bandwidth"))]
+    memory = [row for row in rows if not cached(row.flags)]
+    if memory:
+        best = max(memory, key=_value)
+        return [_ceiling(best.workload, best)]
     largest = max((row.bytes or 0.0 for row in rows), default=0.0)
-    best = max((r for r in rows if (r.bytes or 0.0) >= largest / 2), key=lambda r: r.value or 0.0, default=None)
-    cached = next((flag for flag in best.flags.split(";") if flag.startswith("fits_")), "") if best else ""
-    return [_ceiling(f"{best.workload} {cached.replace('_', ' ')}".strip(), best)] if best else []
+    return [_ceiling(f"{row.workload} in a cache", row) for row in rows if row.bytes == largest][:1]
+
+
+def _value(row: Row) -> float:
+    return row.value or 0.0
 
 
 def _ceiling(name: str, row: Row) -> Ceiling:
-    return Ceiling(name, row.unit, row.value or 0.0, True, f"{row.workload} {row.size} {row.backend}")
+    return Ceiling(name, row.unit, _value(row), True, f"{row.workload} {row.size} {row.backend}")
+
+
+def _promised(contender: Contender, measured: Sequence[Ceiling]) -> list[Ceiling]:
+    """Return what the datasheet says of each ceiling that was measured, if the device is exactly in the table."""
+    sheet = datasheet.SHEETS.get(contender.name)
+    if sheet is None:
+        return []
+    found = []
+    for c in measured:
+        dtype, _, precision = c.label.partition(" ")
+        bandwidth = c.unit == "B/s"
+        peak = sheet.bandwidth * 1e12 if bandwidth else datasheet.peak_flops(contender.name, dtype, precision or "ieee")
+        if peak:
+            found.append(Ceiling("memory" if bandwidth else c.label, c.unit, peak, False, sheet.source))
+    return found
 
 
 def _roof_points(study: Study, contender: Contender) -> tuple[Point, ...]:
-    """Each family at the largest size that has a value, where FLOPs and bytes are both known."""
+    """Return each family at the largest size that has a value, where FLOPs and least bytes are both known."""
     points = []
     for family in study.families:
         rows = [row for case in study.cases(family).values() if (row := study.best(contender, case, "flop_rate"))]
-        known = [row for row in rows if row.flops and row.bytes]
-        points += [Point(contender, (row.flops or 0.0) / (row.bytes or 1.0), row) for row in known[-1:]]
+        known = [row for row in rows if row.flops and row.least_bytes]
+        points += [Point(contender, (row.flops or 0.0) / (row.least_bytes or 1.0), row) for row in known[-1:]]
     return tuple(points)

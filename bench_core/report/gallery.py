@@ -199,7 +199,7 @@ def roofline_figure(study: Study) -> Figure:
     )
     about = (
         "Arithmetic done a second against arithmetic done per byte moved. Solid lines are the ceilings measured in "
-        "these runs: the best matrix product of each dtype, and the best memory kernel at the largest footprint. Work "
+        "these runs: the best matrix product of each dtype, and the best stream over arrays that no cache holds. Work "
         "to the left of the bend is limited by memory, to the right by arithmetic. Each kind of work is one point, at "
         "its largest size. "
     )

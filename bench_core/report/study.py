@@ -227,23 +227,24 @@ def _families(rows: Sequence[Row]) -> dict[Family, dict[str, str]]:
     for cases in groups.values():
         telling = _telling_parameters(list(cases.values()))
         for case_id, row in cases.items():
-            variant = " ".join(f"{k}={v}" for k, v in _parameters(row).items() if k in telling)
+            variant = " ".join(f"{k}={v}" for k, v in parameters(row).items() if k in telling)
             about = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
             families.setdefault(Family(*about, variant), {})[row.size] = case_id
     ordered = sorted(families, key=lambda family: SUITES.get(family.suite, 2))
     return {f: dict(sorted(families[f].items(), key=lambda item: size_order(item[0]))) for f in ordered}
 
 
-def _parameters(row: Row) -> dict[str, str]:
+def parameters(row: Row) -> dict[str, str]:
+    """Return a row's parameters by name."""
     return {name: value for name, _, value in (pair.partition("=") for pair in row.params.split(";") if pair)}
 
 
 def _telling_parameters(rows: Sequence[Row]) -> set[str]:
     """Return the parameters in which two works of one size differ; one may have it and the other not."""
-    parameters = [(row.size, _parameters(row)) for row in rows]
-    names = {name for _, values in parameters for name in values}
+    known = [(row.size, parameters(row)) for row in rows]
+    names = {name for _, values in known for name in values}
     seen: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for size, values in parameters:
+    for size, values in known:
         for name in names:
             seen[size, name].add(values.get(name, ""))
     return {name for (_, name), values in seen.items() if len(values) > 1}
