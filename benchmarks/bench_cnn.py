@@ -7,6 +7,7 @@ torch calls oneDNN or cuDNN, which may use other algorithms. FLOPs are counted a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar
 
@@ -29,10 +30,10 @@ RATE = 1e-3  # plain SGD at a rate at which thousands of timed steps on one batc
 HARDER = 3  # a reference made of patches costs this many times what its FLOPs would cost in large products
 
 PRESETS = {
-    Preset.SMOKE: (ResNet(blocks=(1,), width=8, size=8, classes=10), 8),
-    Preset.QUICK: (ResNet(blocks=(3, 3, 3), width=16, size=32, classes=10), 32),
-    Preset.STANDARD: (ResNet(blocks=(2, 2, 2, 2), width=64, size=32, classes=10), 128),
-    Preset.FULL: (ResNet(blocks=(3, 4, 6, 3), width=64, size=224, classes=1000, bottleneck=True), 256),
+    Preset.SMOKE: (ResNet(blocks=(1,), width=8, pixels=8, classes=10), 8),
+    Preset.QUICK: (ResNet(blocks=(3, 3, 3), width=16, pixels=32, classes=10), 32),
+    Preset.STANDARD: (ResNet(blocks=(2, 2, 2, 2), width=64, pixels=32, classes=10), 128),
+    Preset.FULL: (ResNet(blocks=(3, 4, 6, 3), width=64, pixels=224, classes=1000, bottleneck=True), 256),
 }
 HOWS = ("default", "channels_last", "compile")
 
@@ -100,14 +101,13 @@ class CnnWorkload(ModelWorkload):
     def variant(self, network: ResNet, batch: int, dtype: str = "float32", **kind: Any) -> Work:
         spelt = "x".join(map(str, network.blocks))
         layers = sum(network.blocks) * (3 if network.bottleneck else 2) + 2
-        params = {"blocks": spelt, "width": network.width, "pixels": network.size, "classes": network.classes}
-        params |= {"bottleneck": network.bottleneck, "batch": batch}
-        size = f"resnet{layers}-{network.size}x{network.size}-b{batch}"
+        params = {**asdict(network), "blocks": spelt, "batch": batch}
+        size = f"resnet{layers}-{network.pixels}x{network.pixels}-b{batch}"
         return self.work(size, dtype, **params, **kind)
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         net, batch = network(work), work["batch"]
-        x = normal(rng, (batch, 3, net.size, net.size), work.dtype)
+        x = normal(rng, (batch, 3, net.pixels, net.pixels), work.dtype)
         targets = rng.integers(net.classes, size=batch)
         return {"x": x, "targets": targets, **named("weights", net.initial(rng, work.dtype))}
 
@@ -153,7 +153,7 @@ class CnnInfer(CnnWorkload):
     def costs(self, work: Work) -> Costs:
         """`ResNet.forward_flops` an image; at least, every weight and pixel is read once."""
         net, batch, itemsize = network(work), work["batch"], np.dtype(work.dtype).itemsize
-        least = float(itemsize * (net.parameters() + batch * 3 * net.size**2))
+        least = float(itemsize * (net.parameters() + batch * 3 * net.pixels**2))
         return Costs(float(batch * net.forward_flops()), least_bytes=least, amounts={"samples": batch})
 
     def error(self, work: Work, host: Host, answer: Host) -> float:

@@ -56,24 +56,24 @@ class Conv:
 
 @dataclass(frozen=True, slots=True)
 class ResNet:
-    """blocks: how many in each stage. width: channels of the first stage. size: pixels a side of an image.
+    """blocks: how many in each stage. width: channels of the first stage. pixels: along a side of an image.
 
     Images of 64 pixels and more are first reduced to a quarter, by a 7x7 convolution and a max pool.
     """
 
     blocks: tuple[int, ...]
     width: int
-    size: int
+    pixels: int
     classes: int
     bottleneck: bool = False
 
     @property
     def large(self) -> bool:
-        return self.size >= 64
+        return self.pixels >= 64
 
     def stem(self) -> Conv:
         """Return the first convolution."""
-        return Conv(3, self.width, 7, 2, 3, self.size) if self.large else Conv(3, self.width, 3, 1, 1, self.size)
+        return Conv(3, self.width, 7, 2, 3, self.pixels) if self.large else Conv(3, self.width, 3, 1, 1, self.pixels)
 
     def stages(self) -> Iterator[tuple[str, dict[str, Conv]]]:
         """Yield every block's name and its convolutions by name, in order."""
@@ -117,7 +117,7 @@ class ResNet:
         return params | {"head.weight": head, "head.bias": np.zeros(self.classes, dtype)}
 
     def forward(self, xp: Any, params: Params, x: Array) -> tuple[Array, Cache]:
-        """Return logits (B, classes) for x (B, 3, size, size); the running averages in `params` move."""
+        """Return logits (B, classes) for x (B, 3, pixels, pixels); the running averages in `params` move."""
         x, stem = unit(xp, x.swapaxes(0, 1), scoped(params, "stem"), self.stem())
         x, active = relu(xp, x)
         pooled: Cache = ()

@@ -12,7 +12,6 @@ from bench_core.workload import Machine, Workload
 from benchmarks.nn.training import TOLERANCES
 
 SWEEP = (1, 4, 16, 64, 256)  # batch sizes, to see from which one on a GPU wins
-PRECISIONS = ("tf32", "autocast_bfloat16", "autocast_float16")
 _LARGE = (Preset.STANDARD, Preset.FULL)
 
 
@@ -25,6 +24,7 @@ class ModelWorkload(Workload):
 
     suite = "model"
     presets: ClassVar[Mapping[Preset, tuple[Any, int]]]
+    precisions: ClassVar[tuple[str, ...]] = ("tf32", "autocast_bfloat16", "autocast_float16")
 
     @abstractmethod
     def variant(self, network: Any, batch: int, dtype: str = "float32", **kind: Any) -> Work:
@@ -32,10 +32,18 @@ class ModelWorkload(Workload):
 
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - the same sizes everywhere
         network, batch = self.presets[preset]
-        for kind in _kinds(preset):
+        for kind in self._kinds(preset):
             yield self.variant(network, batch, **kind)
         if preset in _LARGE:
             yield from (self.variant(network, other) for other in SWEEP if other != batch)
+
+    def _kinds(self, preset: Preset) -> Iterator[dict[str, Any]]:
+        yield {}
+        if preset in {Preset.SMOKE, Preset.STANDARD}:
+            yield {"dtype": "float64"}
+        if preset in _LARGE:
+            yield from ({"precision": precision} for precision in self.precisions)
+            yield {"scope": Scope.END_TO_END}
 
     def selects(self, work: Work, implementation: str) -> bool:
         """Whether to measure other implementations than the usual one as well.
@@ -51,12 +59,3 @@ class ModelWorkload(Workload):
 
     def tolerance(self, work: Work) -> check.Tolerance:
         return TOLERANCES[work.dtype, work.precision]
-
-
-def _kinds(preset: Preset) -> Iterator[dict[str, Any]]:
-    yield {}
-    if preset in {Preset.SMOKE, Preset.STANDARD}:
-        yield {"dtype": "float64"}
-    if preset in _LARGE:
-        yield from ({"precision": precision} for precision in PRECISIONS)
-        yield {"scope": Scope.END_TO_END}

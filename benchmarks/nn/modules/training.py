@@ -15,7 +15,7 @@ from bench_core.model import Work
 from bench_core.workload import Host, Kernel
 from benchmarks.nn.modules.running import PREPARED, Graphed, autocast, channels_last, compiled, load_weights
 from benchmarks.nn.names import scoped
-from benchmarks.nn.training import Checked, Step, loader, training_kernel
+from benchmarks.nn.training import Checked, Loader, Step, loader, training_kernel
 
 # Loss scale of float16: its smallest numbers are too coarse for raw gradients. Fixed, so that every step counts.
 _SCALE = 1024.0
@@ -83,15 +83,19 @@ def train_kernel(
     weights = {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
     trainer = Trainer(module, weights, optimiser, work.precision)
     load = loader(backend, work, host)
-    step: Callable[..., Step] = trainer.step
     if how == "compile":
         trainer.forward = compiled(trainer.module, trainer.device)
-    elif how == "cudagraph":
-        step = Graphed(trainer.step)
     elif how == "channels_last":
         trainer.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         load = channels_last(load)
-    kernel = training_kernel(step, trainer.reset, load, plan)
+    return as_implementation(how, trainer.step, trainer.reset, load, plan)
+
+
+def as_implementation(
+    how: str, step: Callable[..., Step], reset: Callable[[], None], load: Loader, plan: Checked
+) -> Kernel:
+    """Return the kernel that takes a step, captured if `how` says so; compiling and capturing are timed apart."""
+    kernel = training_kernel(Graphed(step) if how == "cudagraph" else step, reset, load, plan)
     return Kernel(kernel.run, kernel.answer, prepare=kernel.run if how in PREPARED else None)
 
 

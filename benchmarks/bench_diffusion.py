@@ -1,0 +1,154 @@
+"""A small diffusion transformer: one step of taking noise away, and the whole way from noise to an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core.backends.base import Backend
+from bench_core.model import Costs, Preset, Work
+from bench_core.workload import Host, Kernel, Kernels
+from benchmarks.nn.dit import COLOURS, Dit, Schedule
+from benchmarks.nn.initial import normal
+from benchmarks.nn.names import named, scoped
+from benchmarks.nn.training import Checked, loader
+from benchmarks.nn.workloads import ModelWorkload
+
+# Standard and full are DiT-S/2 and DiT-B/2 in their table 1, on 32x32 inputs as theirs are.
+PRESETS = {
+    Preset.SMOKE: (Dit(layers=2, heads=2, width=64, patch=4, pixels=16), 4),
+    Preset.QUICK: (Dit(layers=4, heads=4, width=128, patch=4, pixels=32), 8),
+    Preset.STANDARD: (Dit(layers=12, heads=6, width=384, patch=2, pixels=32), 32),
+    Preset.FULL: (Dit(layers=12, heads=12, width=768, patch=2, pixels=32), 64),
+}
+STEPS = {64: 4, 128: 10, 384: 50, 768: 50}  # width: steps from noise to image
+CHECKED_IMAGES = 2
+BATCH = ("noise", "labels")
+
+
+def network(work: Work) -> Dit:
+    """Return the network that a work names."""
+    return Dit(**{field.name: work[field.name] for field in fields(Dit)})
+
+
+def array_kernel(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Run the steps in array code."""
+    xp, net = backend.xp, network(work)
+    params, load = _weights(backend, host), loader(backend, work, host, BATCH)
+    predict = partial(net.noise_in, xp, params)
+    steps = denoiser(predict, Schedule.ddim(work["steps"], net.width, work.dtype), work["runs"], backend.from_host)
+    return Kernel(lambda: steps(*load()))
+
+
+def torch_kernel(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+    """Run the steps with nn.Module in inference mode."""
+    from benchmarks.nn.modules.dit import DitModule
+    from benchmarks.nn.modules.running import PREPARED, Graphed, compiled, inference, load_weights
+
+    net, weights = network(work), _weights(backend, host)
+    load, first = loader(backend, work, host, BATCH), weights["positions"]
+    module = DitModule(net).to(first.device, first.dtype).eval()
+    load_weights(module, weights)
+    predict = compiled(module, first.device) if how == "compile" else module
+    schedule = Schedule.ddim(work["steps"], net.width, work.dtype)
+    steps = inference(denoiser(predict, schedule, work["runs"], backend.from_host), first.device, work.precision)
+    if how == "cudagraph":
+        steps = Graphed(steps)
+
+    def run() -> Any:
+        return steps(*load())
+
+    return Kernel(run, prepare=run if how in PREPARED else None)
+
+
+def denoiser(predict: Callable[..., Any], schedule: Schedule, runs: int, upload: Callable[..., Any]) -> Any:
+    """Return what takes the first `runs` steps of a schedule: noise (B, C, pixels, pixels) and labels (B) to images."""
+    waves = [upload(wave) for wave in schedule.waves[:runs]]
+
+    def steps(images: Any, labels: Any) -> Any:
+        for time, keep, share in zip(waves, schedule.keep, schedule.noise, strict=False):
+            images = keep * images + share * predict(images, time, labels)
+        return images
+
+    return steps
+
+
+def _weights(backend: Backend, host: Host) -> dict[str, Any]:
+    return {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
+
+
+class DiffusionWorkload(ModelWorkload):
+    """What one step and all of them share: everything but how many are run."""
+
+    presets = PRESETS
+    precisions = ("tf32", "autocast_bfloat16")
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_kernel},
+        "torch": {how: partial(torch_kernel, how) for how in ("default", "compile")},
+        "torch:cuda": {how: partial(torch_kernel, how) for how in ("default", "compile", "cudagraph")},
+    }
+
+    def variant(self, network: Dit, batch: int, dtype: str = "float32", **kind: Any) -> Work:
+        size = f"{network.layers}L{network.heads}H{network.width}-{network.pixels}x{network.pixels}-b{batch}"
+        steps = STEPS[network.width]
+        return self.work(size, dtype, **asdict(network), batch=batch, steps=steps, runs=self.runs(steps), **kind)
+
+    def runs(self, steps: int) -> int:
+        """Return how many of a schedule's steps are run."""
+        return steps
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        net, batch = network(work), work["batch"]
+        noise = normal(rng, (batch, COLOURS, net.pixels, net.pixels), work.dtype)
+        labels = rng.integers(net.classes, size=batch)
+        return {"noise": noise, "labels": labels, **named("weights", net.initial(rng, work.dtype))}
+
+    def costs(self, work: Work) -> Costs:
+        """`Dit.flops` a step; at least, every weight is read in each."""
+        net, batch, runs = network(work), work["batch"], work["runs"]
+        least = float(runs * net.parameters() * np.dtype(work.dtype).itemsize)
+        return Costs(runs * net.flops(batch), least_bytes=least, amounts={"samples": float(batch)})
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        """Compare the first images after the same steps in float64."""
+        net = network(work)
+        some = min(CHECKED_IMAGES, Checked.affordable(work["batch"], work["runs"] * net.flops(1)).samples)
+        params = {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()}
+        schedule = Schedule.ddim(work["steps"], net.width, "float64")
+        # The waves are data: they are rounded to the work's dtype first, as the weights are.
+        waves = Schedule.ddim(work["steps"], net.width, work.dtype).waves.astype(np.float64)
+        schedule = Schedule(waves, schedule.keep, schedule.noise)
+        steps = denoiser(partial(net.noise_in, np, params), schedule, work["runs"], np.asarray)
+        expected = steps(host["noise"][:some].astype(np.float64), host["labels"][:some])
+        return check.relative_error(answer["out"][:some], expected)
+
+
+class DiffusionSample(DiffusionWorkload):
+    """The whole way from noise to an image, by DDIM."""
+
+    name = "diffusion_sample"
+
+
+class DiffusionDenoise(DiffusionWorkload):
+    """The first step of that way: one prediction of the noise, and a part of it taken off."""
+
+    name = "diffusion_denoise"
+
+    def runs(self, steps: int) -> int:  # noqa: ARG002 - one, however many the schedule has
+        return 1
+
+
+@pytest.mark.workload(DiffusionDenoise())
+def test_diffusion_denoise(measure: Callable[[], None]) -> None:
+    measure()
+
+
+@pytest.mark.workload(DiffusionSample())
+def test_diffusion_sample(measure: Callable[[], None]) -> None:
+    measure()

@@ -1,0 +1,182 @@
+"""A generative adversarial network (DCGAN) trained and run: two networks, two optimisers, images out of noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core.backends.base import Backend
+from bench_core.model import Costs, Preset, Work
+from bench_core.workload import Host, Kernel, Kernels
+from benchmarks.nn.dcgan import Discriminator, Generator, Shape, train_flops, train_step
+from benchmarks.nn.initial import normal
+from benchmarks.nn.names import named, scoped
+from benchmarks.nn.optimisers import AdamW
+from benchmarks.nn.training import Checked, Step, largest_error, loader, trace, training_kernel
+from benchmarks.nn.workloads import ModelWorkload
+
+RATE, BETA1 = 2e-4, 0.5  # of both Adams, as in the paper; no weight decay
+HARDER = 3  # a reference made of patches costs this many times what its FLOPs would cost in large products
+BATCH = ("noise", "images")
+
+PRESETS = {
+    Preset.SMOKE: (Shape(latent=16, width=8, pixels=16), 8),
+    Preset.QUICK: (Shape(latent=64, width=32, pixels=32), 32),
+    Preset.STANDARD: (Shape(latent=100, width=64, pixels=64), 128),
+    Preset.FULL: (Shape(latent=100, width=128, pixels=64), 256),
+}
+
+
+def shape(work: Work) -> Shape:
+    """Return the shape that a work names."""
+    return Shape(**{field.name: work[field.name] for field in fields(Shape)})
+
+
+def checked(work: Work) -> Checked:
+    """Return how much of the training the check repeats."""
+    return Checked.affordable(work["batch"], HARDER * train_flops(shape(work)))
+
+
+class ArrayTrainer:
+    """Both networks' optimisers in array code, and the step between them."""
+
+    def __init__(self, xp: Any, networks: Shape, params: dict[str, Any]) -> None:
+        self.xp, self.networks = xp, networks
+        self.optimisers = tuple(
+            AdamW(xp, scoped(params, name), RATE, decay=0, beta1=BETA1) for name in ("generator", "discriminator")
+        )
+
+    def reset(self) -> None:
+        for optimiser in self.optimisers:
+            optimiser.reset()
+
+    def step(self, noise: Any, images: Any) -> Step:
+        makes, judges = self.optimisers
+        return train_step(self.xp, self.networks, (makes, judges), noise, images)
+
+
+def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Both networks forward, backward and Adam, by hand."""
+    trainer = ArrayTrainer(backend.xp, shape(work), _weights(backend, host))
+    return training_kernel(trainer.step, trainer.reset, loader(backend, work, host, BATCH), checked(work))
+
+
+def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+    """nn.Module, autograd, fused torch.optim.Adam."""
+    from benchmarks.nn.modules.dcgan import GanTrainer
+    from benchmarks.nn.modules.training import as_implementation
+
+    captured = how == "cudagraph"
+    adam = partial(backend.xp.optim.Adam, lr=RATE, betas=(BETA1, 0.999), fused=True, capturable=captured)
+    trainer = GanTrainer(shape(work), _weights(backend, host), adam, work.precision)
+    load = loader(backend, work, host, BATCH)
+    return as_implementation(how, trainer.step, trainer.reset, load, checked(work))
+
+
+def array_generate(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Run the generator."""
+    xp, generator = backend.xp, Generator(shape(work))
+    params, load = scoped(_weights(backend, host), "generator"), loader(backend, work, host, ["noise"])
+    return Kernel(lambda: generator.generate(xp, params, *load()).swapaxes(0, 1))
+
+
+def torch_generate(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+    """Run the generator in inference mode."""
+    from benchmarks.nn.modules.dcgan import GeneratorModule
+    from benchmarks.nn.modules.running import infer_kernel
+
+    load, weights = loader(backend, work, host, ["noise"]), scoped(_weights(backend, host), "generator")
+    return infer_kernel(backend, work, GeneratorModule(shape(work)), weights, load, how)
+
+
+def _weights(backend: Backend, host: Host) -> dict[str, Any]:
+    return {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
+
+
+def _wide(host: Host) -> dict[str, np.ndarray]:
+    return {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()}
+
+
+class GanWorkload(ModelWorkload):
+    """What training and generating share: sizes and data. No float16: its gradients need a scale for each loss."""
+
+    presets = PRESETS
+    precisions = ("tf32", "autocast_bfloat16")
+
+    def variant(self, network: Shape, batch: int, dtype: str = "float32", **kind: Any) -> Work:
+        size = f"{network.pixels}x{network.pixels}-w{network.width}-b{batch}"
+        return self.work(size, dtype, **asdict(network), batch=batch, **kind)
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        net, batch = shape(work), work["batch"]
+        noise = normal(rng, (batch, net.latent), work.dtype)
+        images = np.tanh(normal(rng, (batch, 3, net.pixels, net.pixels), work.dtype))
+        weights = named("generator", Generator(net).initial(rng, work.dtype))
+        weights |= named("discriminator", Discriminator(net).initial(rng, work.dtype))
+        return {"noise": noise, "images": images, **named("weights", weights)}
+
+
+class GanTrain(GanWorkload):
+    """One step of the discriminator and one of the generator, with Adam at rate 2e-4."""
+
+    name = "gan_train"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_train},
+        "torch": {"default": partial(torch_train, "default")},
+        "torch:cuda": {how: partial(torch_train, how) for how in ("default", "cudagraph")},
+    }
+
+    def costs(self, work: Work) -> Costs:
+        """`dcgan.train_flops` an image; at least, Adam reads and writes weights and both averages."""
+        net, itemsize = shape(work), np.dtype(work.dtype).itemsize
+        parameters = Generator(net).parameters() + Discriminator(net).parameters()
+        flops = float(work["batch"] * train_flops(net))
+        return Costs(flops, least_bytes=8.0 * itemsize * parameters, amounts={"samples": work["batch"]})
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        plan = checked(work)
+        trainer = ArrayTrainer(np, shape(work), _wide(host))
+        noise, images = (host[name][: plan.samples].astype(np.float64) for name in BATCH)
+        expected = dict(trace(trainer.step, (noise, images), plan.steps))
+        return largest_error(answer, expected, work.precision, kinked=True)
+
+
+class GanGenerate(GanWorkload):
+    """One batch of images from a trained generator."""
+
+    name = "gan_generate"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_generate},
+        "torch": {how: partial(torch_generate, how) for how in ("default", "compile")},
+        "torch:cuda": {how: partial(torch_generate, how) for how in ("default", "compile", "cudagraph")},
+    }
+
+    def costs(self, work: Work) -> Costs:
+        """`Generator.flops` an image; at least, every weight is read and every pixel written."""
+        net, batch, itemsize = shape(work), work["batch"], np.dtype(work.dtype).itemsize
+        least = float(itemsize * (Generator(net).parameters() + batch * 3 * net.pixels**2))
+        return Costs(float(batch * sum(Generator(net).flops())), least_bytes=least, amounts={"samples": batch})
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        """Compare the first images, as many as the check can afford."""
+        generator = Generator(shape(work))
+        some = Checked.affordable(work["batch"], HARDER * sum(generator.flops())).samples
+        noise = host["noise"][:some].astype(np.float64)
+        expected = generator.generate(np, scoped(_wide(host), "generator"), noise).swapaxes(0, 1)
+        return check.relative_error(answer["out"][:some], expected)
+
+
+@pytest.mark.workload(GanTrain())
+def test_gan_train(measure: Callable[[], None]) -> None:
+    measure()
+
+
+@pytest.mark.workload(GanGenerate())
+def test_gan_generate(measure: Callable[[], None]) -> None:
+    measure()

@@ -1,0 +1,258 @@
+"""Two networks against each other (DCGAN, Radford et al., arXiv:1511.06434).
+
+The generator turns noise into images by transposed convolutions; the discriminator tells true images from
+generated ones by convolutions with a stride. Each learns from the other. Kernels are 4 pixels a side; every layer
+but the ends is normalised by its batch. Images are (C, B, size, size) inside, as in convolution.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from benchmarks.nn.activations import (
+    binary_cross_entropy,
+    binary_cross_entropy_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    relu,
+    relu_backward,
+    tanh,
+    tanh_backward,
+)
+from benchmarks.nn.convolution import (
+    conv2d,
+    conv2d_input_backward,
+    conv2d_weight_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    conv_transpose2d_weight_backward,
+)
+from benchmarks.nn.functions import Array, Cache
+from benchmarks.nn.initial import initial_batchnorm, normal
+from benchmarks.nn.normalisation import batchnorm, batchnorm_backward, batchnorm_inference
+from benchmarks.nn.optimisers import Optimiser
+from benchmarks.nn.training import Step
+
+Params = Mapping[str, Array]
+KERNEL = 4
+COLOURS = 3
+_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What both networks share.
+
+    latent: numbers of noise an image is made from. width: channels at half the image's size. pixels: along a side, a
+    power of two from 16 on.
+    """
+
+    latent: int
+    width: int
+    pixels: int
+
+    def channels(self) -> list[int]:
+        """Return the channels from 4 pixels a side up to half the size: each doubling of pixels halves them."""
+        halvings = (self.pixels // 8).bit_length() - 1
+        return [self.width * 2**i for i in reversed(range(halvings + 1))]
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """Noise (B, latent) to images in [-1, 1]."""
+
+    shape: Shape
+
+    def layers(self) -> list[tuple[int, int, int, int, int]]:
+        """Return inputs, outputs, stride, padding and pixels a side of what comes in, layer by layer."""
+        channels = [*self.shape.channels(), COLOURS]
+        layers = [(self.shape.latent, channels[0], 1, 0, 1)]
+        for i, (inputs, outputs) in enumerate(pairwise(channels)):
+            layers.append((inputs, outputs, 2, 1, 4 * 2**i))
+        return layers
+
+    def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
+        """Return fresh weights, normal with deviation 0.02 as the paper has them."""
+        params = {}
+        for i, (inputs, outputs, *_) in enumerate(self.layers()):
+            params[f"convs.{i}.weight"] = normal(rng, (inputs, outputs, KERNEL, KERNEL), dtype, 0.02)
+            if outputs != COLOURS:
+                norm = initial_batchnorm(rng, outputs, dtype)
+                params |= {f"norms.{i}.{name}": array for name, array in norm.items()}
+        return params
+
+    def forward(self, xp: Any, params: Params, noise: Array) -> tuple[Array, Cache]:
+        """Return images; the running averages in `params` move."""
+        x, caches = noise.T[:, :, None, None], []
+        for i, (_, outputs, stride, padding, _) in enumerate(self.layers()):
+            x, conv = conv_transpose2d(xp, x, params[f"convs.{i}.weight"], stride, padding)
+            if outputs == COLOURS:
+                x, bent = tanh(xp, x)
+                caches.append((conv, (), bent))
+            else:
+                x, norm = batchnorm(xp, x, *(params[f"norms.{i}.{name}"] for name in _NORM))
+                x, bent = relu(xp, x)
+                caches.append((conv, norm, bent))
+        return x, tuple(caches)
+
+    def backward(self, xp: Any, grad: Array, caches: Cache) -> dict[str, Array]:
+        """Return the gradient of every parameter; nobody needs that of the noise."""
+        grads = {}
+        last = len(caches) - 1
+        for i in reversed(range(last + 1)):
+            conv, norm, bent = caches[i]
+            if i == last:
+                grad = tanh_backward(xp, grad, bent)
+            else:
+                grad = relu_backward(xp, grad, bent)
+                grad, grads[f"norms.{i}.weight"], grads[f"norms.{i}.bias"] = batchnorm_backward(xp, grad, norm)
+            if i == 0:
+                grads["convs.0.weight"] = conv_transpose2d_weight_backward(xp, grad, conv)
+            else:
+                grad, grads[f"convs.{i}.weight"] = conv_transpose2d_backward(xp, grad, conv)
+        return grads
+
+    def generate(self, xp: Any, params: Params, noise: Array) -> Array:
+        """Return images as a trained generator makes them: normalised by the running averages."""
+        x = noise.T[:, :, None, None]
+        for i, (_, outputs, stride, padding, _) in enumerate(self.layers()):
+            x, _ = conv_transpose2d(xp, x, params[f"convs.{i}.weight"], stride, padding)
+            if outputs == COLOURS:
+                x = xp.tanh(x)
+            else:
+                x = batchnorm_inference(xp, x, *(params[f"norms.{i}.{name}"] for name in _NORM))
+                x = xp.maximum(x, 0)
+        return x
+
+    def flops(self) -> list[int]:
+        """Return 2 I O kernel^2 FLOPs for every pixel that comes in, layer by layer. Ignored: norms, activations."""
+        return [2 * inputs * outputs * KERNEL**2 * pixels**2 for inputs, outputs, *_, pixels in self.layers()]
+
+    def parameters(self) -> int:
+        """Return how many trained numbers there are."""
+        convs = sum(inputs * outputs * KERNEL**2 for inputs, outputs, *_ in self.layers())
+        return convs + 2 * sum(self.shape.channels())
+
+
+@dataclass(frozen=True, slots=True)
+class Discriminator:
+    """Images to one logit each: above zero means true."""
+
+    shape: Shape
+
+    def layers(self) -> list[tuple[int, int, int, int, int]]:
+        """Return inputs, outputs, stride, padding and pixels a side of what comes out, layer by layer."""
+        channels = [COLOURS, *reversed(self.shape.channels())]
+        layers = []
+        for i, (inputs, outputs) in enumerate(pairwise(channels)):
+            layers.append((inputs, outputs, 2, 1, self.shape.pixels // 2 ** (i + 1)))
+        return [*layers, (channels[-1], 1, 1, 0, 1)]
+
+    def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
+        """Return fresh weights, normal with deviation 0.02 as the paper has them."""
+        params = {}
+        for i, (inputs, outputs, *_) in enumerate(self.layers()):
+            params[f"convs.{i}.weight"] = normal(rng, (outputs, inputs, KERNEL, KERNEL), dtype, 0.02)
+            if self.is_normed(i):
+                norm = initial_batchnorm(rng, outputs, dtype)
+                params |= {f"norms.{i}.{name}": array for name, array in norm.items()}
+        return params
+
+    def is_normed(self, layer: int) -> bool:
+        """Whether a layer is neither the first nor the last."""
+        return 0 < layer < len(self.layers()) - 1
+
+    def forward(self, xp: Any, params: Params, images: Array) -> tuple[Array, Cache]:
+        """Return logits (1, B, 1, 1); the running averages in `params` move."""
+        x, caches = images, []
+        last = len(self.layers()) - 1
+        for i, (*_, stride, padding, _) in enumerate(self.layers()):
+            norm, bent = (), ()
+            x, conv = conv2d(xp, x, params[f"convs.{i}.weight"], stride, padding)
+            if self.is_normed(i):
+                x, norm = batchnorm(xp, x, *(params[f"norms.{i}.{name}"] for name in _NORM))
+            if i < last:
+                x, bent = leaky_relu(xp, x)
+            caches.append((conv, norm, bent))
+        return x, tuple(caches)
+
+    def backward(self, xp: Any, grad: Array, caches: Cache) -> dict[str, Array]:
+        """Return the gradient of every parameter, for the discriminator's own step."""
+        grads = {}
+        for i in reversed(range(len(caches))):
+            conv, norm, bent = caches[i]
+            grad = leaky_relu_backward(xp, grad, bent) if bent else grad
+            if norm:
+                grad, grads[f"norms.{i}.weight"], grads[f"norms.{i}.bias"] = batchnorm_backward(xp, grad, norm)
+            grads[f"convs.{i}.weight"] = conv2d_weight_backward(xp, grad, conv)
+            if i > 0:
+                grad = conv2d_input_backward(xp, grad, conv)
+        return grads
+
+    def images_backward(self, xp: Any, grad: Array, caches: Cache) -> Array:
+        """Return the gradient of the images alone, for the generator's step."""
+        for conv, norm, bent in reversed(caches):
+            grad = leaky_relu_backward(xp, grad, bent) if bent else grad
+            grad = batchnorm_backward(xp, grad, norm)[0] if norm else grad
+            grad = conv2d_input_backward(xp, grad, conv)
+        return grad
+
+    def flops(self) -> list[int]:
+        """Return 2 I O kernel^2 FLOPs for every pixel that comes out, layer by layer."""
+        return [2 * inputs * outputs * KERNEL**2 * pixels**2 for inputs, outputs, *_, pixels in self.layers()]
+
+    def parameters(self) -> int:
+        """Return how many trained numbers there are."""
+        convs = sum(inputs * outputs * KERNEL**2 for inputs, outputs, *_ in self.layers())
+        return convs + 2 * sum(self.shape.channels()) - 2 * self.shape.width
+
+
+def train_flops(shape: Shape) -> int:
+    """Return the FLOPs an image of one step of both networks.
+
+    The discriminator learns from a true and from a generated image: twice forward and backward, without the
+    gradient of the images. The generator makes one image, sends it through the discriminator and back (gradients
+    of images only), and goes back itself, without the gradient of the noise. Ignored: norms, activations,
+    losses, optimisers.
+    """
+    g, d = Generator(shape).flops(), Discriminator(shape).flops()
+    return 2 * (3 * sum(d) - d[0]) + 2 * sum(d) + 3 * sum(g) - g[0]
+
+
+def train_step(xp: Any, shape: Shape, optimisers: tuple[Optimiser, Optimiser], noise: Array, images: Array) -> Step:
+    """Take one step of the discriminator, then one of the generator against the better discriminator.
+
+    images (B, C, pixels, pixels); optimisers: the generator's and the discriminator's. The step's loss holds both
+    losses (2), the discriminator's first; its logits are the generated images.
+    """
+    generator, discriminator = Generator(shape), Discriminator(shape)
+    makes, judges = optimisers
+    fakes, making = generator.forward(xp, makes.params, noise)
+
+    true_loss, true_grads = _judge(xp, discriminator, judges.params, images.swapaxes(0, 1), 1.0)
+    fake_loss, fake_grads = _judge(xp, discriminator, judges.params, fakes, 0.0)
+    judge_grads = {name: true_grads[name] + fake_grads[name] for name in true_grads}
+    judges.update(judge_grads)
+
+    logits, judging = discriminator.forward(xp, judges.params, fakes)
+    make_loss, cached = binary_cross_entropy(xp, logits, 1.0)
+    dfakes = discriminator.images_backward(xp, binary_cross_entropy_backward(xp, cached), judging)
+    make_grads = generator.backward(xp, dfakes, making)
+    makes.update(make_grads)
+
+    gradients = {f"discriminator.{name}": grad for name, grad in judge_grads.items()}
+    gradients |= {f"generator.{name}": grad for name, grad in make_grads.items()}
+    return Step(xp.stack([true_loss + fake_loss, make_loss]), fakes.swapaxes(0, 1), gradients)
+
+
+def _judge(
+    xp: Any, discriminator: Discriminator, params: Params, images: Array, target: float
+) -> tuple[Array, dict[str, Array]]:
+    logits, cache = discriminator.forward(xp, params, images)
+    loss, cached = binary_cross_entropy(xp, logits, target)
+    return loss, discriminator.backward(xp, binary_cross_entropy_backward(xp, cached), cache)

@@ -1,0 +1,109 @@
+"""The two networks of a DCGAN as nn.Module, and one step of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.nn.dcgan import COLOURS, KERNEL, Discriminator, Generator, Shape
+from benchmarks.nn.modules.running import autocast, load_weights
+from benchmarks.nn.modules.training import Gradients
+from benchmarks.nn.names import scoped
+from benchmarks.nn.training import Step
+
+
+class GeneratorModule(nn.Module):
+    """Same names and shapes of parameters as `benchmarks.nn.dcgan.Generator`."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        layers = Generator(shape).layers()
+        self.convs = nn.ModuleList(
+            nn.ConvTranspose2d(inputs, outputs, KERNEL, stride, padding, bias=False)
+            for inputs, outputs, stride, padding, _ in layers
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _, outputs, *_ in layers if outputs != COLOURS)
+
+    def forward(self, noise: torch.Tensor) -> torch.Tensor:
+        """Return images (B, C, size, size) for noise (B, latent)."""
+        *hidden, last = self.convs
+        x = noise[:, :, None, None]
+        for conv, norm in zip(hidden, self.norms, strict=True):
+            x = functional.relu(norm(conv(x)))
+        return torch.tanh(last(x))
+
+
+class DiscriminatorModule(nn.Module):
+    """Same names and shapes of parameters as `benchmarks.nn.dcgan.Discriminator`."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        network = Discriminator(shape)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, KERNEL, stride, padding, bias=False)
+            for inputs, outputs, stride, padding, _ in network.layers()
+        )
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(outputs) if network.is_normed(i) else nn.Identity()
+            for i, (_, outputs, *_) in enumerate(network.layers())
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (B, 1, 1, 1) for images (B, C, size, size)."""
+        *hidden, last = self.convs
+        x = images
+        for conv, norm in zip(hidden, self.norms, strict=False):
+            x = functional.leaky_relu(norm(conv(x)), 0.2)
+        out: torch.Tensor = last(x)
+        return out
+
+
+class GanTrainer:
+    """Both modules, their optimisers, and the way back to the initial state."""
+
+    def __init__(self, shape: Shape, weights: dict[str, torch.Tensor], optimiser: Any, precision: str) -> None:
+        first = next(iter(weights.values()))
+        self.weights, self.device, self.precision = weights, first.device, precision
+        self.generator = GeneratorModule(shape).to(first.device, first.dtype)
+        self.discriminator = DiscriminatorModule(shape).to(first.device, first.dtype)
+        self._load()
+        self.makes = optimiser(self.generator.parameters())
+        self.judges = optimiser(self.discriminator.parameters())
+        self.gradients = Gradients(nn.ModuleDict({"generator": self.generator, "discriminator": self.discriminator}))
+
+    def _load(self) -> None:
+        load_weights(self.generator, scoped(self.weights, "generator"))
+        load_weights(self.discriminator, scoped(self.weights, "discriminator"))
+
+    def reset(self) -> None:
+        """Go back to the initial weights and optimisers without history."""
+        self._load()
+        for optimiser in (self.makes, self.judges):
+            for state in optimiser.state.values():
+                for value in state.values():
+                    value.zero_()
+
+    def step(self, noise: torch.Tensor, images: torch.Tensor) -> Step:
+        """Take one step of the discriminator, then one of the generator; each other's weights stand still."""
+        with autocast(self.device, self.precision):
+            fakes = self.generator(noise)
+        self.judges.zero_grad(set_to_none=True)
+        judge_loss = self._loss(images, 1.0) + self._loss(fakes.detach(), 0.0)
+        judge_loss.backward()  # type: ignore[no-untyped-call]
+        self.judges.step()
+
+        self.makes.zero_grad(set_to_none=True)
+        self.discriminator.requires_grad_(requires_grad=False)
+        make_loss = self._loss(fakes, 1.0)
+        make_loss.backward()  # type: ignore[no-untyped-call]
+        self.discriminator.requires_grad_(requires_grad=True)
+        self.makes.step()
+        return Step(torch.stack([judge_loss, make_loss]).detach(), fakes.detach(), self.gradients)
+
+    def _loss(self, images: torch.Tensor, target: float) -> torch.Tensor:
+        with autocast(self.device, self.precision):
+            logits = self.discriminator(images)
+            return functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
