@@ -1,0 +1,130 @@
+"""Every check can fail: it lets the right answer pass and finds each planted wrong one."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core.errors import WrongAnswer
+
+RNG = np.random.Generator(np.random.PCG64(7))
+A, B = RNG.standard_normal((60, 50)), RNG.standard_normal((50, 40))
+C = A @ B
+
+
+@pytest.mark.parametrize("error", [0.5, 1.0])
+def test_an_error_within_the_bounds_passes(error):
+    check.Tolerance(1.0, low=0.5).require(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(1.1, "wrong_answer"), (math.nan, "wrong_answer"), (0.4, "wrong_precision")]
+)
+def test_an_error_outside_the_bounds_is_a_wrong_answer(error, code):
+    with pytest.raises(WrongAnswer) as caught:
+        check.Tolerance(1.0, low=0.5).require(error)
+    assert caught.value.code == code
+
+
+def test_an_unknown_format_has_no_tolerance():
+    with pytest.raises(KeyError):
+        check.tolerance("float128")
+
+
+def test_relative_error_is_the_ratio_of_norms():
+    assert check.relative_error(np.array([3.0, 4.5]), np.array([3.0, 4.0])) == pytest.approx(0.1)
+
+
+def test_relative_error_of_a_zero_reference_is_the_norm():
+    assert check.relative_error(np.array([3.0, 4.0]), np.zeros(2)) == 5.0
+
+
+def test_largest_error_sees_a_lone_element_that_the_norm_hides():
+    answer = C.copy()
+    answer[3, 4] += 0.1 * np.sqrt(np.mean(C**2))
+    assert check.largest_error(answer, C) == pytest.approx(0.1)
+    assert check.relative_error(answer, C) == pytest.approx(0.1 / np.sqrt(C.size))
+
+
+@pytest.mark.parametrize("function", [check.relative_error, check.largest_error])
+def test_another_shape_is_a_wrong_answer(function):
+    with pytest.raises(WrongAnswer) as caught:
+        function(C.T, C)
+    assert caught.value.code == "wrong_shape"
+
+
+def test_freivalds_passes_a_right_product():
+    assert check.product_error(A, B, C) < 1e-14
+
+
+def test_freivalds_estimates_spread_errors_closely():
+    noise = RNG.standard_normal(C.shape) * 1e-3
+    assert check.product_error(A, B, C + noise) == pytest.approx(check.relative_error(C + noise, C), rel=0.3)
+
+
+def test_freivalds_finds_an_error_of_rank_one():
+    planted = C.copy()
+    planted[5, 6] += 1e-3 * np.linalg.norm(C)
+    assert check.product_error(A, B, planted) > 1e-3 / 3
+
+
+@pytest.mark.parametrize("planted", [A @ B[::-1], (A @ B)[::-1], A[:, ::-1] @ B, np.zeros_like(C)])
+def test_freivalds_finds_operands_in_the_wrong_order(planted):
+    assert check.product_error(A, B, planted) > 0.3
+
+
+def test_freivalds_is_exact_on_integers():
+    a, b = (RNG.integers(-127, 128, (200, 200), np.int8) for _ in range(2))
+    c = a.astype(np.int32) @ b.astype(np.int32)
+    assert check.product_error(a, b, c) == 0.0
+    c[100, 7] += 1
+    assert check.product_error(a, b, c) > 0.0
+
+
+def test_freivalds_wants_the_right_shape():
+    with pytest.raises(WrongAnswer):
+        check.product_error(A, B, C.T)
+
+
+def test_times_works_block_by_block():
+    np.testing.assert_allclose(
+        check.times(A.astype(np.float32), B, rows=7), A.astype(np.float32).astype(np.float64) @ B
+    )
+
+
+PERIOD = RNG.standard_normal(101)
+
+
+def test_periodic_error_passes_the_period_repeated_and_cut_short():
+    assert check.periodic_error(np.resize(PERIOD, 350), PERIOD) == 0.0
+
+
+@pytest.mark.parametrize("where", [0, 200, 349])
+def test_periodic_error_finds_a_lone_element(where):
+    answer = np.resize(PERIOD, 350)
+    answer[where] += 1e-3
+    assert check.periodic_error(answer, PERIOD) == pytest.approx(1e-3 / np.sqrt(np.mean(PERIOD**2)))
+
+
+def test_periodic_error_finds_an_element_that_was_never_written():
+    answer = np.resize(PERIOD, 350)
+    answer[17] = np.nan
+    assert not check.periodic_error(answer, PERIOD) <= 1.0
+
+
+def test_reduction_error_passes_the_sum_and_finds_a_missing_term():
+    total = np.resize(PERIOD, 350).sum()
+    assert check.reduction_error(np.asarray(total), PERIOD, 350) < 1e-15
+    assert check.reduction_error(np.asarray(total - PERIOD[3]), PERIOD, 350) > 1e-4
+
+
+def test_not_finite_is_a_wrong_answer_that_counts_the_elements():
+    with pytest.raises(WrongAnswer, match="2 of 3 elements of 'out'"):
+        check.require_finite("out", np.array([np.nan, np.inf, 1.0]))
+    check.require_finite("out", np.zeros(3))
+
+
+def test_another_dtype_is_a_wrong_answer():
+    with pytest.raises(WrongAnswer, match="float32 instead of float64"):
+        check.require_dtype("out", np.zeros(1, np.float32), "float64")

@@ -1,0 +1,82 @@
+"""Sweeps of transfers gain a latency and a bandwidth, in rows that the table takes and machines share."""
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from bench_core import derive, table
+from bench_core.metrics import METRICS, rows
+from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
+
+RUN = Run("run-a", "2001-01-01T00:00:00+00:00", "a")
+SIZES = (4096, 1 << 20, 1 << 24, 1 << 28)
+
+
+def transfer(size, latency=10e-6, bandwidth=25e9, memory="pinned", backend="torch", suite="transfer"):
+    work = Work(suite, "h2d", f"{size}-{memory}", "float32", (("elements", size // 4), ("memory", memory)))
+    seconds = latency + size / bandwidth
+    series = (Series("time", Clock.WALL, (seconds,) * 3),)
+    case = Case(work, backend, "cuda:0")
+    return Measurement(case, Status.OK, costs=Costs(bytes=float(size)), series=series, device_name="Some GPU")
+
+
+def made(*measurements, run=RUN):
+    return derive.sweeps([row for m in measurements for row in rows(run, [m])])
+
+
+def test_latency_and_bandwidth_of_a_sweep():
+    latency, bandwidth = made(*map(transfer, SIZES))
+    assert (latency.metric, latency.unit, bandwidth.metric, bandwidth.unit) == (
+        "latency",
+        "s",
+        "fitted_bandwidth",
+        "B/s",
+    )
+    assert latency.value == pytest.approx(10e-6)
+    assert bandwidth.value == pytest.approx(25e9)
+    assert bandwidth.ci_low <= bandwidth.value <= bandwidth.ci_high
+    assert (latency.workload, latency.n, latency.params) == (
+        "h2d_fit",
+        4,
+        "bytes=4096+1048576+16777216+268435456;memory=pinned",
+    )
+
+
+def test_pinned_and_pageable_are_two_sweeps_and_so_are_two_backends():
+    everything = [
+        transfer(s, memory=m, backend=b) for s in SIZES for m in ("pinned", "pageable") for b in ("torch", "cupy")
+    ]
+    assert len(made(*everything)) == 8
+
+
+def test_two_sizes_are_no_sweep():
+    assert made(*map(transfer, SIZES[:2])) == []
+
+
+def test_only_transfers_are_swept():
+    assert made(*[transfer(size, suite="memory") for size in SIZES]) == []
+
+
+def test_a_line_that_does_not_fit_says_so():
+    crooked = [transfer(size, bandwidth=25e9 if size > 1 << 20 else 1e8) for size in SIZES]
+    assert all("poor_fit" in row.flags for row in made(*crooked))
+
+
+def test_machines_join_on_the_same_sweep_and_on_no_other():
+    here = made(*map(transfer, SIZES))[0].case_id
+    there = made(*[transfer(size, bandwidth=5e9) for size in SIZES], run=replace(RUN, machine="b"))[0].case_id
+    other = made(*map(transfer, SIZES[:3]))[0].case_id
+    assert here == there
+    assert here != other
+
+
+def test_derived_rows_are_rows_of_the_table(tmp_path):
+    measurements = [*map(transfer, SIZES)]
+    everything = [row for m in measurements for row in rows(RUN, [m])]
+    everything += derive.derived(everything)
+    text = table.results_text(everything)
+    assert {line["metric"] for line in csv.DictReader(io.StringIO(text))} <= set(METRICS)
+    (tmp_path / "results.csv").write_text(text)
+    assert len(table.load(tmp_path)) == len(everything)

@@ -1,0 +1,150 @@
+"""Shares, bounds and impossible speeds follow from a run's own rows and from the datasheet, and from nothing else."""
+
+import pytest
+
+from bench_core import roofline
+from bench_core.metrics import rows
+from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
+
+RUN = Run("run-a", "2001-01-01T00:00:00+00:00", "a")
+H100 = "NVIDIA H100 80GB HBM3"
+
+
+def measured(
+    suite, workload, seconds, *, flops=None, bytes_=None, least=None, dtype="float32", precision="ieee",
+    device="cpu", name="Some CPU", threads=2, clock=Clock.WALL, flags=(), backend="numpy",
+):  # fmt: skip
+    work = Work(suite, workload, "1", dtype, (), precision)
+    case = Case(work, backend, device, threads=threads)
+    costs = Costs(flops, bytes_, least if least is not None else bytes_)
+    series = (Series("time", clock, (seconds,) * 3),)
+    return Measurement(case, Status.OK, costs=costs, series=series, device_name=name, threads=threads, flags=flags)
+
+
+def table(*measurements):
+    return [row for m in measurements for row in rows(RUN, [m])]
+
+
+def derived(*measurements):
+    return {(r.workload, r.backend, r.metric, r.clock): r for r in roofline.derived(table(*measurements))}
+
+
+MATMUL = measured("matmul", "matmul", 1.0, flops=100.0, least=1.0)  # 100 FLOP/s
+TRIAD = measured("memory", "triad", 1.0, flops=2.0, bytes_=10.0)  # 10 B/s
+MODEL = measured("model", "mlp", 4.0, flops=200.0, least=10.0)  # 50 FLOP/s
+
+
+def test_a_rate_is_a_share_of_the_best_product_of_its_format():
+    shares = derived(MATMUL, TRIAD, MODEL)
+    assert shares["mlp", "numpy", "fraction_of_measured_peak", "wall"].value == pytest.approx(0.5)
+    assert shares["matmul", "numpy", "fraction_of_measured_peak", "wall"].value == 1.0
+
+
+def test_a_share_has_an_interval_and_the_unit_one():
+    row = derived(MATMUL, MODEL)["mlp", "numpy", "fraction_of_measured_peak", "wall"]
+    assert (row.unit, row.ci_low, row.ci_high) == ("1", pytest.approx(0.5), pytest.approx(0.5))
+
+
+def test_a_bandwidth_is_a_share_of_the_best_stream():
+    slow = measured("memory", "gather", 2.0, bytes_=10.0)
+    assert derived(TRIAD, slow)["gather", "numpy", "fraction_of_measured_peak", "wall"].value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("flag", ["fits_l2", "near_cache"])
+def test_what_fits_a_cache_is_neither_ceiling_nor_share(flag):
+    fast = measured("memory", "copy", 0.01, bytes_=10.0, flags=(flag,))
+    shares = derived(TRIAD, fast)
+    assert shares["triad", "numpy", "fraction_of_measured_peak", "wall"].value == 1.0
+    assert ("copy", "numpy", "fraction_of_measured_peak", "wall") not in shares
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"threads": 1},
+        {"device": "cuda:0", "name": "Some GPU", "threads": None},
+        {"dtype": "float64"},
+        {"precision": "tf32"},
+        {"clock": Clock.DEVICE},
+    ],
+)
+def test_ceilings_hold_for_one_device_thread_count_clock_and_format(elsewhere):
+    faster = measured("matmul", "matmul", 0.1, flops=100.0, **elsewhere)
+    assert derived(MATMUL, MODEL, faster)["mlp", "numpy", "fraction_of_measured_peak", "wall"].value == pytest.approx(
+        0.5
+    )
+
+
+def test_without_a_ceiling_there_is_no_share():
+    assert not [key for key in derived(MODEL) if "fraction" in key[2]]
+
+
+def test_a_failed_measurement_is_no_ceiling():
+    broken = Measurement.missing(MATMUL.case, Status.OOM, "out_of_memory", "no memory")
+    assert not [key for key in derived(broken, MODEL) if "fraction" in key[2]]
+
+
+def test_an_unknown_device_gets_no_share_of_a_datasheet():
+    assert not [key for key in derived(MATMUL, TRIAD) if key[2] == "fraction_of_datasheet"]
+
+
+def test_a_known_device_gets_its_share_of_the_datasheet():
+    gpu = {"device": "cuda:0", "name": H100, "threads": None, "backend": "torch"}
+    product = measured("matmul", "matmul", 1.0, flops=494.75e12, dtype="bfloat16", **gpu)
+    stream = measured("memory", "copy", 1.0, bytes_=1.675e12, **gpu)
+    shares = derived(product, stream)
+    assert shares["matmul", "torch", "fraction_of_datasheet", "wall"].value == pytest.approx(0.5)
+    assert shares["copy", "torch", "fraction_of_datasheet", "wall"].value == pytest.approx(0.5)
+
+
+def test_intensity_is_flops_over_the_least_bytes_and_names_the_bound():
+    shares = derived(MATMUL, TRIAD, MODEL)
+    row = shares["mlp", "numpy", "arithmetic_intensity", ""]
+    assert (row.value, row.unit) == (20.0, "FLOP/B")
+    assert "bound_compute" in row.flags.split(";")  # the ridge is at 100 / 10 = 10 FLOP/B
+    assert "bound_bandwidth" in shares["triad", "numpy", "arithmetic_intensity", ""].flags.split(";")
+
+
+def test_what_a_launch_outlasts_is_bound_by_latency():
+    launch = measured("latency", "launch", 5.0)
+    assert "bound_latency" in derived(MATMUL, TRIAD, MODEL, launch)["mlp", "numpy", "arithmetic_intensity", ""].flags
+
+
+def test_a_launch_of_another_backend_says_nothing():
+    launch = measured("latency", "launch", 5.0, backend="torch")
+    assert "bound_compute" in derived(MATMUL, TRIAD, MODEL, launch)["mlp", "numpy", "arithmetic_intensity", ""].flags
+
+
+def test_without_both_ceilings_the_bound_is_not_named():
+    assert "bound_" not in derived(MATMUL, MODEL)["mlp", "numpy", "arithmetic_intensity", ""].flags
+
+
+GPU = {"device": "cuda:0", "name": H100, "threads": None, "dtype": "bfloat16"}
+
+
+@pytest.mark.parametrize("clock", Clock)
+def test_a_product_far_above_the_datasheet_is_invalid(clock):
+    done = roofline.judged(measured("matmul", "matmul", 1e-3, flops=2e12, clock=clock, **GPU))
+    assert (done.status, done.reason_code, done.series) == (Status.INVALID, "implausible", ())
+    assert "2e+15 FLOP/s" in done.reason
+    assert H100 in done.reason
+
+
+def test_a_stream_above_the_datasheet_is_invalid_unless_a_cache_explains_it():
+    stream = {"flags": (), **GPU}
+    assert roofline.judged(measured("memory", "copy", 1e-3, bytes_=4e9, **stream)).status is Status.INVALID
+    stream["flags"] = ("fits_l2",)
+    assert roofline.judged(measured("memory", "copy", 1e-3, bytes_=4e9, **stream)).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        measured("matmul", "matmul", 1e-3, flops=1.05e12, **GPU),  # a boost clock above the stated one
+        measured("matmul", "matmul", 1e-9, flops=1e18),  # of this CPU nothing is known
+        measured("memory", "copy", 1e-3, bytes_=3.3e9, **GPU),
+        Measurement.missing(MATMUL.case, Status.OOM, "out_of_memory", "no memory"),
+    ],
+)
+def test_what_may_be_true_is_left_as_it_is(done):
+    assert roofline.judged(done) is done
