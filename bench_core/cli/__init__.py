@@ -33,6 +33,5 @@ def _bench_core() -> None:
     """Measure GPU against CPU honestly, and compare the results across hardware."""
 
 
-from bench_core.cli import compare, doctor, plot, report  # noqa: E402, F401 - each command registers itself
-
 import bench_core.cli.list  # noqa: E402, F401 - registers the command
+from bench_core.cli import aa, compare, doctor, plot, report, run  # noqa: E402, F401 - each command registers itself

@@ -127,11 +127,11 @@ def _without_collector() -> Iterator[None]:
 
 
 def _page(readings: Sequence[Reading]) -> str:
-    try:
-        from bench_core.report.page import render  # noqa: PLC0415 - charts are for those who ask for a page
-    except ModuleNotFoundError as error:
-        message = f"--format html needs {error.name}: install bench-core with its `report` extra"
-        raise UsageError(message) from None
+    from bench_core.report import require_extra  # noqa: PLC0415 - charts are for those who ask for a page
+
+    require_extra()
+    from bench_core.report.page import render  # noqa: PLC0415 - an extra
+
     return render(readings)
 
 

@@ -1,0 +1,78 @@
+"""`bench-core run`: measure, once or several times, alone or in turns with another interpreter.
+
+Exit codes: those of pytest for a single run (0 all measured, 1 a case failed, 2 interrupted or usage, ...);
+with --runs or --against 0, or 2 for usage, that of the run that left no results, 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench_core import render, replicate
+from bench_core.cli import app
+from bench_core.compare import compare, read
+from bench_core.errors import NothingToCompare, UsageError
+
+_OUTPUT = "--bench-output="
+
+
+@app.command("run")
+def run_command(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- PYTEST OPTIONS]", help="Such as: -- benchmarks -k matmul --bench-preset=full"),
+    ] = None,
+    *,
+    runs: Annotated[int, typer.Option(min=1, max=1000, help="How often, each time in fresh processes.")] = 1,
+    against: Annotated[
+        str, typer.Option(metavar="PYTHON", help="Take turns with this interpreter, and compare the two.")
+    ] = "",
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the order of runs and cases; by default drawn.")] = None,
+) -> None:
+    """Measure in fresh processes; several runs are merged into one results folder."""
+    given = list(arguments or [])
+    if runs == 1 and not against:
+        done = subprocess.run([sys.executable, "-m", "pytest", "--benchmark-only", *given], check=False)
+        raise typer.Exit(done.returncode)
+    sides = [replicate.Side("this")]
+    if against:
+        replicate.require_usable(against)
+        sides.append(replicate.Side("against", against))
+    output, passed = split_output(given)
+    try:
+        folders = replicate.repeat(sides, runs, passed, output, seed=seed, tell=_tell)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    for folder in folders:
+        typer.echo(f"results: {folder}")
+    if against:
+        _compare(folders)
+
+
+def split_output(arguments: list[str]) -> tuple[Path, list[str]]:
+    """Return the folder of `--bench-output=DIR` (default: results), and the other arguments.
+
+    Raises UsageError for the option without its equals sign.
+    """
+    if "--bench-output" in arguments:
+        raise UsageError("--bench-output DIR: write --bench-output=DIR")
+    folders = [a.removeprefix(_OUTPUT) for a in arguments if a.startswith(_OUTPUT)]
+    return Path(folders[-1] if folders else "results"), [a for a in arguments if not a.startswith(_OUTPUT)]
+
+
+def _tell(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _compare(folders: list[Path]) -> None:
+    labelled = [f"{name}={folder}" for name, folder in zip(("this", "against"), folders, strict=True)]
+    try:
+        typer.echo(render.text(compare(read(labelled)), 100))
+    except NothingToCompare as error:
+        typer.echo(f"{error}")
+    typer.echo(f"again: bench-core compare {' '.join(labelled)}")

@@ -1,0 +1,225 @@
+"""The same measurement several times, each in fresh processes, in an order that favours nobody.
+
+Runs are the unit of replication, so a claim needs several; and since a machine drifts, what is compared
+takes turns: both sides of a pair run next to each other, in random order. Each run is a pytest session
+of its own that keeps its journal; at the end the journals of a side become one results folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench_core import metrics, table
+from bench_core.errors import BenchError, IncompatibleError, UsageError
+from bench_core.model import Case, Measurement, Run, count_statuses, to_json
+
+UNFINISHED = "unfinished"
+LOG = "log.txt"
+_PARTING = 60.0  # seconds in which an interrupted run may write its results
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What takes turns: a name for its results and the interpreter that runs it."""
+
+    name: str
+    python: str = sys.executable
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One run: whose, which of them, and the seed of the order in which it measures its cases."""
+
+    side: Side
+    replicate: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A turn that left a complete run folder."""
+
+    turn: Turn
+    folder: Path
+    seconds: float
+
+
+class RunFailed(BenchError):
+    """A run left no results; its exit code is that of pytest."""
+
+    def __init__(self, message: str, code: int) -> None:
+        self.exit_code = code
+        super().__init__(message)
+
+
+def turns(sides: Sequence[Side], runs: int, seed: int) -> Iterator[Turn]:
+    """Yield every turn in the order in which to take it: pairs one after another, each in random order.
+
+    Both sides of a pair measure their cases in the same order, another one in every pair.
+    """
+    draw = random.Random(seed)  # noqa: S311 - an order, not a secret
+    for replicate in range(runs):
+        order = list(sides)
+        draw.shuffle(order)
+        cases = draw.randrange(2**31)
+        for side in order:
+            yield Turn(side, replicate, cases)
+
+
+def command(turn: Turn, output: Path, arguments: Sequence[str]) -> list[str]:
+    """Return the command line of one run; what it writes goes below `output`, whatever the arguments say."""
+    ours = [f"--bench-output={output}", f"--bench-shuffle={turn.seed}", "--bench-keep-journal"]
+    return [turn.side.python, "-m", "pytest", "--benchmark-only", *arguments, *ours]
+
+
+def launch(turn: Turn, output: Path, arguments: Sequence[str]) -> int:
+    """Run one turn to its end and return pytest's exit code; what it prints goes to log.txt below `output`."""
+    output.mkdir(parents=True)
+    with (output / LOG).open("wb") as log:
+        child = subprocess.Popen(command(turn, output, arguments), stdout=log, stderr=subprocess.STDOUT)
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            # Ctrl-C reaches the child as well: give it time to write what it has.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_PARTING)
+            raise
+        finally:
+            child.kill()
+            child.wait()
+
+
+Launch = Callable[[Turn, Path, Sequence[str]], int]
+
+
+def require_usable(python: str) -> None:
+    """Raise UsageError unless `python` is an interpreter that has bench-core."""
+    code = "import bench_core.pytest_plugin"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"--against {python}: cannot be run: {error}") from None
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UsageError(f"--against {python}: bench-core cannot be imported there: {said}")
+
+
+def repeat(
+    sides: Sequence[Side],
+    runs: int,
+    arguments: Sequence[str],
+    output: Path,
+    *,
+    seed: int | None = None,
+    run_one: Launch = launch,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Measure every side `runs` times and return a results folder for each side.
+
+    What is finished stays below `output`/unfinished until the end, each run a folder that can be read by
+    itself. An interrupt merges the runs that are complete before it goes on. Raises RunFailed if a run leaves
+    no results, IncompatibleError if the runs are not of one machine.
+    """
+    series = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    unfinished = output / UNFINISHED / series
+    drawn = secrets.randbelow(2**31) if seed is None else seed
+    done: list[Done] = []
+    try:
+        for turn in turns(sides, runs, drawn):
+            tell(f"run {turn.replicate + 1} of {runs}" + f" ({turn.side.name})" * (len(sides) > 1))
+            done.append(_take(turn, unfinished, arguments, run_one))
+    except KeyboardInterrupt:
+        folders = _merge(done, output, series, drawn, alone=len(sides) == 1)
+        for folder in folders:
+            tell(f"interrupted: the runs that are complete are in {folder}")
+        raise
+    return _merge(done, output, series, drawn, alone=len(sides) == 1)
+
+
+def _take(turn: Turn, unfinished: Path, arguments: Sequence[str], run_one: Launch) -> Done:
+    output = unfinished / f"{turn.replicate:03}-{turn.side.name}"
+    began = datetime.now(UTC)
+    code = run_one(turn, output, arguments)
+    found = sorted(output.glob(f"*/*/{table.RUN}"))
+    if len(found) != 1 or not (found[0].parent / table.JOURNAL).is_file():
+        raise RunFailed(
+            f"run {turn.replicate + 1} left no results (exit code {code}): {_last_words(output)}", code or 1
+        )
+    return Done(turn, found[0].parent, (datetime.now(UTC) - began).total_seconds())
+
+
+def _last_words(output: Path) -> str:
+    log = output / LOG
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    spoken = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in spoken if line.startswith(("ERROR", "E  ", "Error"))]
+    return f"{(errors or spoken or ['it said nothing'])[-1]} (all of it: {log})"
+
+
+def _merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: bool) -> list[Path]:
+    """Merge the runs of each side, then remove them: they must not be read twice."""
+    names = dict.fromkeys(d.turn.side.name for d in done)
+    folders = [
+        merge([d for d in done if d.turn.side.name == name], output, series, seed, alone=alone) for name in names
+    ]
+    for d in done:
+        shutil.rmtree(d.folder.parent.parent)
+    for folder in (output / UNFINISHED / series, output / UNFINISHED):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    return folders
+
+
+def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: bool) -> Path:
+    """Write the runs of one side as one results folder with a process for each, and return it.
+
+    Raises IncompatibleError if they are not of one machine.
+    """
+    abouts = [json.loads((d.folder / table.RUN).read_text(encoding="utf-8")) for d in done]
+    machines = {about["run"]["machine"] for about in abouts}
+    if len(machines) > 1:
+        raise IncompatibleError(f"runs of different machines cannot be one: {', '.join(sorted(machines))}")
+    side = done[0].turn.side.name
+    run = Run(**{**abouts[0]["run"], "run_id": series if alone else f"{series}-{side}"})
+    by_case: dict[Case, list[Measurement]] = {}
+    for d in done:
+        for measurement in table.read_journal(d.folder / table.JOURNAL):
+            numbered = replace(measurement, process=d.turn.replicate)
+            by_case.setdefault(measurement.case, []).append(numbered)
+    rows = [row for processes in by_case.values() for row in metrics.rows(run, processes)]
+    everything = [m for processes in by_case.values() for m in processes]
+    folder = output / run.machine / run.run_id
+    folder.mkdir(parents=True)
+    table.write_run(folder, rows, everything, _about(run, done, abouts, everything) | {"series": series, "seed": seed})
+    return folder
+
+
+def _about(
+    run: Run, done: Sequence[Done], abouts: Sequence[dict[str, Any]], everything: Sequence[Measurement]
+) -> dict[str, Any]:
+    """Return run.json of merged runs: the first run's facts, every worker's, and when each process began."""
+    workers = {env_id: facts for about in abouts for env_id, facts in about["environment"]["workers"].items()}
+    processes = [
+        {"process": d.turn.replicate, "run_id": about["run"]["run_id"], "started_at": about["run"]["started_at"]}
+        for d, about in zip(done, abouts, strict=True)
+    ]
+    return {
+        **abouts[0],
+        "run": to_json(run),
+        "planned": sum(about["planned"] for about in abouts),
+        "statuses": count_statuses(everything),
+        "timed_share": sum(about["timed_share"] for about in abouts) / len(abouts),
+        "processes": processes,
+        "environment": {"host": abouts[0]["environment"]["host"], "workers": workers},
+    }
