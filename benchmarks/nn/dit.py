@@ -101,7 +101,8 @@ class Dit:
     def flops(self, batch: int) -> float:
         """Return the FLOPs of one prediction.
 
-        Blocks over all patches and the token in front, both ends, and the time's layers once for all images. Ignored: what `block_flops` ignores, and the update of the image.
+        Blocks over all patches and the token in front, both ends, and the time's layers, once for all images.
+        Ignored: what `block_flops` ignores, and the update of the image.
         """
         tokens = self.patches + 1
         ends = 4 * self.patches * self.patch_numbers * self.width

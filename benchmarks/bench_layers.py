@@ -1,0 +1,372 @@
+"""The layers that models are made of, one at a time: attention, norms, softmax, embeddings, a recurrent network.
+
+Each is one forward call; `embedding_grad` is the backward of a lookup, the scatter-add. Names of sizes: B batch,
+H heads, T tokens, D head width, C channels, V rows of a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core.backends.base import Backend
+from bench_core.model import Costs, Preset, Work
+from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
+from benchmarks.nn.attention import attention, softmax
+from benchmarks.nn.functions import scatter_add
+from benchmarks.nn.initial import normal
+from benchmarks.nn.names import scoped
+from benchmarks.nn.normalisation import layernorm
+from benchmarks.nn.recurrent import lstm
+from benchmarks.nn.training import TOLERANCES, Checked
+
+Shape = tuple[int, ...]
+
+
+def array_builder(function: Callable[..., Any]) -> Callable[[Backend, Work, Host], Kernel]:
+    """Return the builder of a kernel that calls function(xp, arrays) on the uploaded inputs."""
+
+    def build(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder takes all three
+        arrays = {name: backend.from_host(array) for name, array in host.items()}
+        return Kernel(lambda: function(backend.xp, arrays))
+
+    return build
+
+
+def torch_builder(function: Callable[..., Any], how: str) -> Callable[[Backend, Work, Host], Kernel]:
+    """Return the same for function(torch, arrays), without autograd; `compile` compiles it first."""
+
+    def build(backend: Backend, work: Work, host: Host) -> Kernel:
+        from benchmarks.nn.modules.running import compiled, inference
+
+        arrays = {name: backend.from_host(array) for name, array in host.items()}
+        device = next(iter(arrays.values())).device
+        call: Callable[..., Any] = partial(function, backend.xp)
+        call = inference(compiled(call, device) if how == "compile" else call, device, work.precision)
+
+        def run() -> Any:
+            return call(arrays)
+
+        return Kernel(run, prepare=run if how == "compile" else None)
+
+    return build
+
+
+def torch_builders(function: Callable[..., Any], **others: Callable[..., Any]) -> dict[str, Any]:
+    """Return the default, the compiled and any other named implementations."""
+    usual = {how: torch_builder(function, how) for how in ("default", "compile")}
+    return usual | {how: torch_builder(other, how) for how, other in others.items()}
+
+
+class Layer(Workload):
+    """One call of a layer. `sizes` gives its shape by preset; `axes` names the shape's numbers.
+
+    smoke adds float64; standard and full add every implementation.
+    """
+
+    suite = "model"
+    axes: ClassVar[str]
+    sizes: ClassVar[dict[Preset, Shape]]
+
+    def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - the same sizes everywhere
+        shape = self.sizes[preset]
+        size = "-".join(f"{axis}{number}" for axis, number in zip(self.axes, shape, strict=True))
+        for dtype in ("float32", "float64") if preset is Preset.SMOKE else ("float32",):
+            yield self.work(size, dtype, **dict(zip(self.axes, shape, strict=True)))
+
+    def selects(self, work: Work, implementation: str) -> bool:
+        """Whether to measure; implementations other than the usual one only at the larger sizes."""
+        large = [self.sizes[preset] for preset in (Preset.STANDARD, Preset.FULL)]
+        return implementation == "default" or self.shape(work) in large
+
+    def shape(self, work: Work) -> Shape:
+        """Return the numbers that a work's axes have."""
+        return tuple(work[axis] for axis in self.axes)
+
+    def tolerance(self, work: Work) -> check.Tolerance:
+        return TOLERANCES[work.dtype, work.precision]
+
+
+def _itemsize(work: Work) -> int:
+    return np.dtype(work.dtype).itemsize
+
+
+def _array_attention(xp: Any, arrays: dict[str, Any]) -> Any:
+    return attention(xp, arrays["q"], arrays["k"], arrays["v"], causal=True)[0]
+
+
+def _torch_attention(torch: Any, arrays: dict[str, Any]) -> Any:
+    return torch.nn.functional.scaled_dot_product_attention(*arrays.values(), is_causal=True)
+
+
+def _explicit_attention(torch: Any, arrays: dict[str, Any]) -> Any:  # noqa: ARG001 - called like the others
+    from benchmarks.nn.modules.gpt import explicit_attention
+
+    return explicit_attention(*arrays.values(), causal=True)
+
+
+class Attention(Layer):
+    """Causal attention over given queries, keys and values."""
+
+    name = "attention"
+    axes = "bhtd"
+    sizes: ClassVar[dict[Preset, Shape]] = {
+        Preset.SMOKE: (2, 2, 32, 16),
+        Preset.QUICK: (4, 8, 256, 64),
+        Preset.STANDARD: (8, 12, 1024, 64),
+        Preset.FULL: (16, 16, 2048, 128),
+    }
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_builder(_array_attention)},
+        "torch": torch_builders(_torch_attention, explicit=_explicit_attention),
+    }
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return {name: normal(rng, self.shape(work), work.dtype) for name in "qkv"}
+
+    def costs(self, work: Work) -> Costs:
+        """4 B H T^2 D with full attention, of which a causal mask leaves (T + 1) / 2 T; q, k, v read, one written."""
+        batch, heads, time, depth = self.shape(work)
+        full = 4.0 * batch * heads * time**2 * depth
+        amounts = {"tokens": float(batch * time), "causal_flops": full * (time + 1) / (2 * time)}
+        return Costs(full, least_bytes=4.0 * batch * heads * time * depth * _itemsize(work), amounts=amounts)
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        """Compare the first sequences, as many as the check can afford."""
+        batch, heads, time, depth = self.shape(work)
+        some = Checked.affordable(batch, 8 * heads * time**2 * depth).samples
+        q, k, v = (host[name][:some].astype(np.float64) for name in "qkv")
+        return check.relative_error(answer["out"][:some], attention(np, q, k, v, causal=True)[0])
+
+
+def _array_layernorm(xp: Any, arrays: dict[str, Any]) -> Any:
+    return layernorm(xp, arrays["x"], arrays["weight"], arrays["bias"])[0]
+
+
+def _torch_layernorm(torch: Any, arrays: dict[str, Any]) -> Any:
+    x, weight, bias = arrays["x"], arrays["weight"], arrays["bias"]
+    return torch.nn.functional.layer_norm(x, weight.shape, weight, bias)
+
+
+class Rows(Layer):
+    """A layer that works row by row on a large matrix (T, C): all memory, little arithmetic."""
+
+    axes = "tc"
+    sizes: ClassVar[dict[Preset, Shape]] = {
+        Preset.SMOKE: (64, 64),
+        Preset.QUICK: (4096, 768),
+        Preset.STANDARD: (16384, 1024),
+        Preset.FULL: (65536, 4096),
+    }
+
+    def costs(self, work: Work) -> Costs:
+        """Read the matrix once and write it once; no FLOPs are counted."""
+        rows, width = self.shape(work)
+        moved = 2.0 * rows * width * _itemsize(work)
+        return Costs(bytes=moved, least_bytes=moved, amounts={"tokens": float(rows)})
+
+
+class LayerNorm(Rows):
+    """Layer normalisation of every row."""
+
+    name = "layernorm"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_builder(_array_layernorm)},
+        "torch": torch_builders(_torch_layernorm),
+    }
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        _, width = self.shape(work)
+        affine = {name: normal(rng, (width,), work.dtype) for name in ("weight", "bias")}
+        return {"x": normal(rng, self.shape(work), work.dtype), **affine}
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:  # noqa: ARG002 - the shape says all
+        wide = {name: array.astype(np.float64) for name, array in host.items()}
+        return check.relative_error(answer["out"], _array_layernorm(np, wide))
+
+
+class Softmax(Rows):
+    """Softmax of every row."""
+
+    name = "softmax"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_builder(lambda xp, arrays: softmax(xp, arrays["x"])[0])},
+        "torch": torch_builders(lambda torch, arrays: torch.softmax(arrays["x"], dim=-1)),
+    }
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return {"x": normal(rng, self.shape(work), work.dtype)}
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:  # noqa: ARG002 - the shape says all
+        return check.relative_error(answer["out"], softmax(np, host["x"].astype(np.float64))[0])
+
+
+class Table(Layer):
+    """A table of V rows of C numbers, and T rows of it named by random ids."""
+
+    axes = "vtc"
+    sizes: ClassVar[dict[Preset, Shape]] = {
+        Preset.SMOKE: (32, 64, 16),
+        Preset.QUICK: (10_000, 8192, 256),
+        Preset.STANDARD: (50_304, 16_384, 768),
+        Preset.FULL: (128_256, 65_536, 2048),
+    }
+
+
+class Embedding(Table):
+    """Gather: look rows up."""
+
+    name = "embedding"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_builder(lambda _, arrays: arrays["table"][arrays["ids"]])},
+        "torch": torch_builders(lambda torch, arrays: torch.nn.functional.embedding(arrays["ids"], arrays["table"])),
+    }
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        rows, tokens, width = self.shape(work)
+        return {"table": normal(rng, (rows, width), work.dtype), "ids": rng.integers(rows, size=tokens)}
+
+    def footprint(self, work: Work) -> float:
+        """Table, ids and result."""
+        rows, tokens, width = self.shape(work)
+        return float((rows + tokens) * width * _itemsize(work) + 8 * tokens)
+
+    def costs(self, work: Work) -> Costs:
+        """Read and write a row for each id, and read the id (8 bytes)."""
+        _, tokens, width = self.shape(work)
+        moved = 2.0 * tokens * width * _itemsize(work) + 8 * tokens
+        return Costs(bytes=moved, least_bytes=moved, amounts={"tokens": float(tokens)})
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:  # noqa: ARG002 - the shape says all
+        """Rows must be equal: copying rounds nothing."""
+        return check.relative_error(answer["out"], host["table"][host["ids"]])
+
+
+def _array_scatter(xp: Any, arrays: dict[str, Any]) -> Any:
+    total = xp.zeros((int(arrays["rows"].shape[0]), arrays["values"].shape[1]), dtype=arrays["values"].dtype)
+    scatter_add(xp, total, arrays["ids"], arrays["values"])
+    return total
+
+
+def _torch_scatter(torch: Any, arrays: dict[str, Any]) -> Any:
+    rows, width = arrays["rows"].shape[0], arrays["values"].shape[1]
+    total = torch.zeros((rows, width), dtype=arrays["values"].dtype, device=arrays["values"].device)
+    return total.index_add_(0, arrays["ids"], arrays["values"])
+
+
+class EmbeddingGrad(Table):
+    """Scatter-add: from a table of zeros, add a row of values at each id; ids repeat."""
+
+    name = "embedding_grad"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_builder(_array_scatter)},
+        "torch": torch_builders(_torch_scatter),
+    }
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        rows, tokens, width = self.shape(work)
+        values = normal(rng, (tokens, width), work.dtype)
+        # `rows` carries nothing but the number of rows.
+        return {"values": values, "ids": rng.integers(rows, size=tokens), "rows": np.zeros((rows, 0), work.dtype)}
+
+    def footprint(self, work: Work) -> float:
+        """Table and values, and (in array code) an index of 8 bytes for every value."""
+        rows, tokens, width = self.shape(work)
+        return float((rows + tokens) * width * _itemsize(work) + 8 * tokens * width)
+
+    def costs(self, work: Work) -> Costs:
+        """Write the table once, read each value and add it to a row: 3 passes over T C; and read the ids."""
+        rows, tokens, width = self.shape(work)
+        moved = (rows + 3.0 * tokens) * width * _itemsize(work) + 8 * tokens
+        least = (rows + 1.0 * tokens) * width * _itemsize(work) + 8 * tokens
+        return Costs(bytes=moved, least_bytes=least, amounts={"tokens": float(tokens)})
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:  # noqa: ARG002 - the shape says all
+        wide = {name: host[name].astype(np.float64) for name in ("values", "rows")}
+        return check.relative_error(answer["out"], _array_scatter(np, {**wide, "ids": host["ids"]}))
+
+
+def _array_lstm(xp: Any, arrays: dict[str, Any]) -> Any:
+    return lstm(xp, arrays["x"], scoped(arrays, "weights"))[0]
+
+
+def _torch_lstm(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+    from benchmarks.nn.modules.running import infer_kernel
+
+    weights = {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
+    x = backend.from_host(host["x"])
+    module = backend.xp.nn.LSTM(x.shape[2], weights["weight_hh_l0"].shape[1], batch_first=True)
+    kernel = infer_kernel(backend, work, module, weights, lambda: (x,), how)
+    return Kernel(lambda: kernel.run()[0])
+
+
+class Lstm(Layer):
+    """One layer of a long short-term memory over B sequences of T steps: the loop that attention replaced."""
+
+    name = "lstm"
+    axes = "btc"
+    sizes: ClassVar[dict[Preset, Shape]] = {
+        Preset.SMOKE: (4, 8, 16),
+        Preset.QUICK: (32, 32, 256),
+        Preset.STANDARD: (64, 128, 512),
+        Preset.FULL: (128, 256, 1024),
+    }
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": array_builder(_array_lstm)},
+        "torch": {"default": partial(_torch_lstm, "default")},
+    }
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        batch, time, width = self.shape(work)
+        shapes: dict[str, Shape] = {"weight_ih_l0": (4 * width, width), "weight_hh_l0": (4 * width, width)}
+        shapes |= {"bias_ih_l0": (4 * width,), "bias_hh_l0": (4 * width,)}
+        drawn = {f"weights.{name}": normal(rng, shape, work.dtype, width**-0.5) for name, shape in shapes.items()}
+        return {"x": normal(rng, (batch, time, width), work.dtype), **drawn}
+
+    def costs(self, work: Work) -> Costs:
+        """16 C^2 FLOPs a step: 2 C 4 C for the inputs, as much for the state; the gates themselves are ignored."""
+        batch, time, width = self.shape(work)
+        least = float((8 * width**2 + 2 * batch * time * width) * _itemsize(work))
+        return Costs(16.0 * batch * time * width**2, least_bytes=least, amounts={"tokens": float(batch * time)})
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:
+        """Compare the first sequences, as many as the check can afford."""
+        batch, time, width = self.shape(work)
+        some = Checked.affordable(batch, 16 * time * width**2).samples
+        wide = {name: array.astype(np.float64) for name, array in host.items()}
+        return check.relative_error(answer["out"][:some], _array_lstm(np, {**wide, "x": wide["x"][:some]}))
+
+
+@pytest.mark.workload(Attention())
+def test_attention(measure: Callable[[], None]) -> None:
+    measure()
+
+
+@pytest.mark.workload(LayerNorm())
+def test_layernorm(measure: Callable[[], None]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Softmax())
+def test_softmax(measure: Callable[[], None]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Embedding())
+def test_embedding(measure: Callable[[], None]) -> None:
+    measure()
+
+
+@pytest.mark.workload(EmbeddingGrad())
+def test_embedding_grad(measure: Callable[[], None]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Lstm())
+def test_lstm(measure: Callable[[], None]) -> None:
+    measure()
