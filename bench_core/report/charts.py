@@ -52,7 +52,9 @@ class Styles:
         """Return the style as fields of a datum."""
         place = self.place(contender)
         color = theme.SERIES[place % len(theme.SERIES)]
-        shape = SHAPES[place % len(SHAPES)]
+        shape = SHAPES[
+            (place + place // len(theme.SERIES)) % len(SHAPES)
+        ]  # a colour that comes again has another shape
         return {
             "color": color,
             "shape": shape,
@@ -275,7 +277,11 @@ def _roof_axes(roof: Roof) -> tuple[LogAxis, LogAxis]:
     top, best = max(c.value for c in roof.peaks), max(c.value for c in roof.bandwidths)
     slowest = min(c.value for c in roof.bandwidths)
     xs = [p.x for p in roof.points] + [0.05, top / slowest * 4]
-    ys = [p.row.value for p in roof.points if p.row.value] + [top * 1.3, min(xs) * best]
+    ys = [p.row.value for p in roof.points if p.row.value] + [
+        top * 1.3,
+        min(xs) * best,
+        min(c.value for c in roof.peaks),
+    ]
     x_axis, y_axis = log_axis(xs, "FLOP/B", margin=1.1), log_axis(ys, "FLOP/s", margin=1.3, most=6)
     right = x_axis.high * (x_axis.high / x_axis.low) ** (ROOM / (1 - ROOM))
     return LogAxis(x_axis.low, right, x_axis.ticks, x_axis.labels), y_axis
@@ -334,7 +340,9 @@ def _roof_labels(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
     top = max(c.value for c in roof.peaks)
     for c in roof.bandwidths:  # what is measured is named right of its slope, a datasheet's left of it
         low = max(x_axis.low, y_axis.low / c.value)
-        x = low * (top / c.value / low) ** (0.42 if c.measured else 0.62)
+        ys = [low * c.value * (top / c.value / low) ** share for share in (0.42, 0.5, 0.34, 0.26, 0.58, 0.18)]
+        free = [y for y in ys if all(max(y / o.value, o.value / y) > gap for o in roof.peaks)]
+        x = (free or ys)[0] / c.value if c.measured else low * (top / c.value / low) ** 0.62
         text = f"{c.label} {show(c.value, c.unit)}" + ("" if c.measured else " (datasheet)")
         away = 1.4 if c.measured else 1 / 1.25
         data.append({"x": x * away, "y": x * c.value, "text": text, "side": "left" if c.measured else "right"})

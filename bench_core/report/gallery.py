@@ -18,7 +18,6 @@ from bench_core.units import show
 
 MOST_PANELS = 24
 MOST_LINES = 60
-MOST_NUMBERS = 400  # lines of the table under a chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def _legend(study: Study) -> tuple[Swatch, ...]:
     return tuple(entries)
 
 
-def _color_legend(study: Study, contenders: Sequence[Contender], shape: str = "") -> tuple[Swatch, ...]:
+def _color_legend(study: Study, contenders: Sequence[Contender], *, points: bool = False) -> tuple[Swatch, ...]:
     """Return an entry a colour: a machine, or a device where there is only one machine."""
     styles = Styles(study.contenders)
     several = len(study.machines) > 1
@@ -81,9 +80,8 @@ def _color_legend(study: Study, contenders: Sequence[Contender], shape: str = ""
         names = dict.fromkeys(c.name for c in contenders if c.machine == contender.machine and c.name)
         name = ", ".join(names) if several else contender.name
         words = ": ".join(filter(None, (contender.machine if several else contender.label, name)))
-        entries.setdefault(
-            words, Swatch(words, style["color"], style["shape"] if shape else "", line="" if shape else "patch")
-        )
+        patch = Swatch(words, style["color"], line="patch")
+        entries.setdefault(words, Swatch(words, style["color"], style["shape"]) if points else patch)
     return tuple(entries.values())
 
 
@@ -115,10 +113,9 @@ def speedup_figure(study: Study) -> Figure:
     drawn = [s for s in found if s.label in labels[:MOST_LINES]]
     chart = charts.speedup_chart(drawn, Styles(study.contenders))
     drawing = svg.draw(chart, name, heading, about)
-    crowd = len(study.gpus) > charts.MOST_BARS_A_LINE
-    legend = _color_legend(study, study.gpus, "points" if crowd else "")
+    legend = _color_legend(study, study.gpus, points=len(study.gpus) > charts.MOST_BARS_A_LINE)
     note = _left_out(min(len(labels), MOST_LINES), len(labels), "kinds of work")
-    return Figure(name, heading, about, legend, (drawing,), headers, numbers[:MOST_NUMBERS], note, wide=True)
+    return Figure(name, heading, about, legend, (drawing,), headers, numbers, note, wide=True)
 
 
 def _speedup_numbers(s: Speedup) -> tuple[str, ...]:
@@ -133,7 +130,7 @@ def _sweep_numbers(found: Sequence[Sweep]) -> tuple[tuple[str, ...], ...]:
         (s.family.label, p.contender.label, p.row.size, charts.value(p.row), how(p.row))
         for s in found
         for p in s.points
-    )[:MOST_NUMBERS]
+    )
 
 
 def _sweep_drawings(study: Study, found: Sequence[Sweep], name: str) -> tuple[Drawing, ...]:
@@ -247,7 +244,7 @@ def models_figure(study: Study) -> Figure:
     numbers = tuple((r.family.label, r.row.size, r.contender.label, _value_or_reason(r.row), how(r.row)) for r in found)
     note = _left_out(len(drawings), len(panels), "models")
     legend = _color_legend(study, study.contenders)
-    return Figure(name, heading, about, legend, drawings, headers, numbers[:MOST_NUMBERS], note)
+    return Figure(name, heading, about, legend, drawings, headers, numbers, note)
 
 
 def _model_title(study: Study, rate: Rate) -> str:
@@ -288,7 +285,7 @@ def heatmap_figure(study: Study) -> Figure:
             (c.row.reason or c.row.reason_code) if c.row else "not in the plan of that run",
         )
         for c in missing
-    )[:MOST_NUMBERS]
+    )
     note = _left_out(len(shown) // columns, lines, "lines")
     return Figure(name, heading, about, tuple(legend), (drawing,), headers, numbers, note, wide=True)
 
