@@ -81,7 +81,7 @@ class Generator:
         params = {}
         for i, (inputs, outputs, *_) in enumerate(self.layers()):
             params[f"convs.{i}.weight"] = normal(rng, (inputs, outputs, KERNEL, KERNEL), dtype, 0.02)
-            if outputs != COLOURS:
+            if i < len(self.layers()) - 1:
                 norm = initial_batchnorm(rng, outputs, dtype)
                 params |= {f"norms.{i}.{name}": array for name, array in norm.items()}
         return params
@@ -89,9 +89,10 @@ class Generator:
     def forward(self, xp: Any, params: Params, noise: Array) -> tuple[Array, Cache]:
         """Return images; the running averages in `params` move."""
         x, caches = noise.T[:, :, None, None], []
-        for i, (_, outputs, stride, padding, _) in enumerate(self.layers()):
+        last = len(self.layers()) - 1
+        for i, (*_, stride, padding, _) in enumerate(self.layers()):
             x, conv = conv_transpose2d(xp, x, params[f"convs.{i}.weight"], stride, padding)
-            if outputs == COLOURS:
+            if i == last:
                 x, bent = tanh(xp, x)
                 caches.append((conv, (), bent))
             else:
@@ -120,9 +121,10 @@ class Generator:
     def generate(self, xp: Any, params: Params, noise: Array) -> Array:
         """Return images as a trained generator makes them: normalised by the running averages."""
         x = noise.T[:, :, None, None]
-        for i, (_, outputs, stride, padding, _) in enumerate(self.layers()):
+        last = len(self.layers()) - 1
+        for i, (*_, stride, padding, _) in enumerate(self.layers()):
             x, _ = conv_transpose2d(xp, x, params[f"convs.{i}.weight"], stride, padding)
-            if outputs == COLOURS:
+            if i == last:
                 x = xp.tanh(x)
             else:
                 x = batchnorm_inference(xp, x, *(params[f"norms.{i}.{name}"] for name in _NORM))

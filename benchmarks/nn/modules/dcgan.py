@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.nn.dcgan import COLOURS, KERNEL, Discriminator, Generator, Shape
+from benchmarks.nn.dcgan import KERNEL, Discriminator, Generator, Shape
 from benchmarks.nn.modules.running import autocast, load_weights
 from benchmarks.nn.modules.training import Gradients
 from benchmarks.nn.names import scoped
@@ -25,7 +25,7 @@ class GeneratorModule(nn.Module):
             nn.ConvTranspose2d(inputs, outputs, KERNEL, stride, padding, bias=False)
             for inputs, outputs, stride, padding, _ in layers
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _, outputs, *_ in layers if outputs != COLOURS)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _, outputs, *_ in layers[:-1])
 
     def forward(self, noise: torch.Tensor) -> torch.Tensor:
         """Return images (B, C, size, size) for noise (B, latent)."""
