@@ -1,0 +1,89 @@
+"""Transfers and launches: right on the CuPy stand-in, refused with their reason on a CPU, counted as they say."""
+
+import numpy as np
+import pytest
+
+from bench_core.errors import Unavailable, Unsupported, WrongAnswer
+from bench_core.model import Preset
+from bench_core.workload import Machine
+from benchmarks import bench_latency, bench_transfer
+from tests import kernel_support as support
+
+MACHINE = Machine(32 << 20, 2)
+TRANSFERS = {w.name: w for w in (
+    bench_transfer.HostToDevice(), bench_transfer.DeviceToHost(), bench_transfer.BothWays(), bench_transfer.OnDevice(),
+)}  # fmt: skip
+LATENCIES = {w.name: w for w in (
+    bench_latency.EmptyCall(), bench_latency.Launch(), bench_latency.LaunchWait(), bench_latency.GraphReplay(),
+)}  # fmt: skip
+
+
+def first(workload):
+    return next(iter(workload.works(Preset.SMOKE, MACHINE)))
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
+def test_every_transfer_arrives_pinned_and_pageable(name):
+    with support.backend("cupy") as on:
+        for work in TRANSFERS[name].works(Preset.SMOKE, MACHINE):
+            assert support.verified(TRANSFERS[name], work, on) == 0.0
+
+
+def test_a_copy_to_another_gpu_arrives():
+    with support.backend("cupy", gpus=2) as on:
+        assert support.verified(bench_transfer.Peer(), first(bench_transfer.Peer()), on) == 0.0
+
+
+def test_a_lone_gpu_has_no_peer():
+    with support.backend("cupy") as on, pytest.raises(Unavailable, match="cuda:0 is the only cuda device"):
+        support.kernel(bench_transfer.Peer(), first(bench_transfer.Peer()), on)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_a_cpu_has_nothing_to_transfer(library):
+    workload = TRANSFERS["h2d"]
+    with support.backend(library) as on, pytest.raises(Unsupported, match="nothing to transfer"):
+        support.kernel(workload, first(workload), on)
+
+
+def test_one_byte_off_is_found():
+    workload = TRANSFERS["d2h"]
+    host = support.inputs(workload, first(workload))
+    landed = host["x"].copy()
+    landed.view(np.uint8)[77] ^= 1
+    with pytest.raises(WrongAnswer):
+        workload.verify(first(workload), host, {"out": landed})
+
+
+@pytest.mark.parametrize(("name", "times"), [("h2d", 1), ("d2h", 1), ("h2d_d2h", 2), ("d2d", 2)])
+def test_a_crossing_counts_once_and_a_copy_on_the_device_twice(name, times):
+    assert TRANSFERS[name].costs(first(TRANSFERS[name])).bytes == times * 64 * 1024
+
+
+def test_sweeps_are_long_enough_to_fit():
+    for preset in (Preset.QUICK, Preset.STANDARD, Preset.FULL):
+        works = [w for w in TRANSFERS["h2d"].works(preset, MACHINE) if w["memory"] == "pinned"]
+        assert len(works) >= 3
+        assert max(w["elements"] for w in works) >= 1000 * min(w["elements"] for w in works)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "cupy"])
+@pytest.mark.parametrize("name", ["empty_call", "launch"])
+def test_a_call_on_one_element_is_right_everywhere(name, library):
+    with support.backend(library) as on:
+        assert support.verified(LATENCIES[name], first(LATENCIES[name]), on) < 2e-6
+
+
+@pytest.mark.parametrize("name", ["launch_synchronize", "graph_replay"])
+def test_round_trips_and_graphs_are_right_on_a_gpu_and_refused_on_a_cpu(name):
+    for work in LATENCIES[name].works(Preset.SMOKE, MACHINE):
+        with support.backend("cupy") as on:
+            support.verified(LATENCIES[name], work, on)
+        for library in ("numpy", "torch"):
+            with support.backend(library) as on, pytest.raises(Unsupported, match="no queue"):
+                support.kernel(LATENCIES[name], work, on)
+
+
+def test_an_empty_call_does_nothing():
+    with support.backend("numpy") as on:
+        assert support.kernel(LATENCIES["empty_call"], first(LATENCIES["empty_call"]), on).run() is None
