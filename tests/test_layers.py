@@ -16,7 +16,7 @@ LAYERS = (
     ("backends", "workload", "datasheet", "fit", "gpu"),
     ("metrics", "probe", "environment"),
     ("measure", "table", "sidecar", "roofline", "evidence"),
-    ("perform", "derive", "filters"),
+    ("perform", "derive", "filters", "aa_cases"),
     ("worker", "compare", "aa"),
     ("worker_child", "session", "summary", "report", "render", "replicate", "doctor"),
     ("pytest_plugin", "cli"),
