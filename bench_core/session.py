@@ -6,18 +6,19 @@ Knows nothing of pytest: the plugin plans with it, hands it cases one by one and
 from __future__ import annotations
 
 import secrets
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from bench_core import backends, environment, host, metrics, table
+from bench_core import backends, derive, environment, host, metrics, roofline, table
 from bench_core.errors import UsageError
 from bench_core.measure import Plan
-from bench_core.model import Case, Measurement, Preset, Row, Run, Status, count_statuses, to_json
+from bench_core.model import Case, Facts, Measurement, Preset, Row, Run, Status, count_statuses, to_json
 from bench_core.perform import Settings, Tell, silent
 from bench_core.probe import Probe, probe
 from bench_core.worker import Source, Workers
@@ -44,6 +45,7 @@ class Options:
     check_only: bool = False
     process: int = 0
     keep_journal: bool = False
+    resume: Path | None = None
 
     @property
     def seconds_per_case(self) -> float:
@@ -53,6 +55,25 @@ class Options:
     def seconds_until_timeout(self) -> float:
         """The limit on one case from build to result; roomy, because a hang is rare and a slow check is not."""
         return 60.0 + 20.0 * self.seconds_per_case if self.timeout is None else self.timeout
+
+    def plain(self) -> dict[str, Any]:
+        """Return the options as plain JSON, without the paths: a folder's name may be a person's."""
+        every = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: to_json(value) for name, value in every.items() if name not in {"output", "resume"}}
+
+    @classmethod
+    def resuming(cls, folder: Path) -> Options:
+        """Return the options under which an unfinished run was started; raises UsageError if it cannot go on."""
+        if not (folder / journal.JOURNAL).is_file():
+            finished = (folder / table.RUN).is_file()
+            why = "the run is finished" if finished else f"no {journal.JOURNAL} there"
+            raise UsageError(f"--bench-resume={folder}: nothing to resume: {why}")
+        plain = dict(journal.read(folder / journal.JOURNAL).head.options)
+        try:
+            lists = {name: tuple(plain[name]) for name in ("backends", "require")}
+            return cls(**{**plain, **lists, "preset": Preset(plain["preset"]), "resume": folder})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"--bench-resume={folder}: begun by another version of bench-core: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +148,11 @@ def probe_all(options: Options) -> dict[str, Probe]:
 
 
 class Session:
-    """A run while it goes on. Every record is in the journal before the next case begins."""
+    """A run while it goes on. Every record is in the journal before the next case begins.
+
+    planned: what an unfinished run had set out to measure, None for a new run.
+    troubles: what went wrong with writing, for the end of the run; nothing measured is lost by it.
+    """
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -139,8 +164,15 @@ class Session:
         self.workers = Workers(isolated=options.isolated)
         self.measurements: dict[Case, Measurement] = {}
         self.folder: Path | None = None
-        self._journal: table.Journal | None = None
+        self.planned: frozenset[Case] | None = None
+        self.troubles: list[str] = []
+        self._environments: dict[str, Facts] = {}
+        self._journal: journal.Journal | None = None
+        self._before: journal.Entries | None = None
+        self._now_measured = 0.0
         self.run = self._new_run()
+        if options.resume:
+            self._take_up(options.resume)
 
     def _new_run(self) -> Run:
         started = datetime.now(UTC)
@@ -149,14 +181,30 @@ class Session:
         git = environment.git_state(Path.cwd())
         return Run(run_id, started.isoformat(timespec="seconds"), label, git.commit, git.dirty)
 
-    def open(self) -> None:
+    def _take_up(self, folder: Path) -> None:
+        """Go on where an unfinished run was left; raises UsageError on another machine or another commit."""
+        before = journal.read(folder / journal.JOURNAL)
+        for name in ("machine", "git_commit"):
+            was, is_now = getattr(before.head.run, name), getattr(self.run, name)
+            if was != is_now:
+                raise UsageError(f"--bench-resume={folder}: begun with {name} {was!r}, which is {is_now!r} now")
+        self._before, self.run, self.planned = before, before.head.run, frozenset(before.head.planned)
+        kept = (m for m in before.measurements if m.status is not Status.INTERRUPTED)
+        self.measurements = {m.case: m for m in kept}
+        self._environments = dict(before.environments)
+
+    def open(self, planned: Sequence[Case]) -> None:
         """Make the run's folder and its journal; raises UsageError if that cannot be, before anything is measured."""
-        folder = self.options.output / self.run.machine / self.run.run_id
+        folder = self.options.resume or self.options.output / self.run.machine / self.run.run_id
         try:
-            folder.mkdir(parents=True)
-            self._journal = table.Journal(folder)
+            if self._before:
+                self._journal = journal.Journal.reopened(folder, self._before)
+            else:
+                folder.mkdir(parents=True)
+                self._journal = journal.Journal(folder, journal.Head(self.run, tuple(planned), self.options.plain()))
         except OSError as error:
-            raise UsageError(f"--bench-output={self.options.output}: cannot write there: {error.strerror}") from None
+            option = f"--bench-resume={folder}" if self._before else f"--bench-output={self.options.output}"
+            raise UsageError(f"{option}: cannot write there: {error.strerror}") from None
         self.folder = folder
 
     def settings(self, case: Case) -> Settings:
@@ -170,7 +218,8 @@ class Session:
     def perform(self, case: Case, source: Source, tell: Tell = silent) -> Measurement:
         """Measure a case, write it to the journal and return it; an interrupt is recorded and goes on.
 
-        A case that stands twice in the plan is measured once.
+        A case that has a record already is not measured again: it stands twice in the plan, or the run is
+        one that was taken up.
         """
         if case in self.measurements:
             return self.measurements[case]
@@ -184,12 +233,25 @@ class Session:
         except KeyboardInterrupt:
             self._keep(Measurement.missing(case, Status.INTERRUPTED, "interrupted", "interrupted while it ran"))
             raise
-        return self._keep(done)
+        self._now_measured += done.timed_s
+        return self._keep(roofline.judged(replace(done, process=self.options.process)))
 
     def _keep(self, done: Measurement) -> Measurement:
+        if self._before and done.status is Status.OK:
+            done = replace(done, flags=(*done.flags, "resumed"))
         self.measurements[done.case] = done
+        new = {env_id: facts for env_id, facts in self.workers.environments.items() if env_id not in self._environments}
+        self._environments |= new
         if self._journal:
-            self._journal.append(done)
+            try:
+                for env_id, facts in new.items():
+                    self._journal.append_environment(env_id, facts)
+                self._journal.append(done)
+            except OSError as error:
+                # The run goes on in memory; its results are written at the end, there or elsewhere.
+                self.troubles.append(f"the journal could not be written: {error.strerror}")
+                self._journal.close()
+                self._journal = None
         return done
 
     def close(self, planned: Sequence[Case]) -> list[Row]:
@@ -197,32 +259,47 @@ class Session:
         self.workers.close()
         for case in planned:
             if case not in self.measurements:
-                self._keep(
-                    Measurement.missing(case, Status.INTERRUPTED, "not_reached", "the run ended before its turn")
-                )
-        everything = list(self.measurements.values())
-        rows = [row for m in everything for row in metrics.rows(self.run, [m])]
-        if self._journal and self.folder:
-            self._journal.close()
-            table.write_run(self.folder, rows, everything, self.about(len(planned)))
-            if not self.options.keep_journal:
-                self._journal.remove()
+                reason = "the run ended before its turn"
+                self._keep(Measurement.missing(case, Status.INTERRUPTED, "not_reached", reason))
+        everything = [self.measurements[case] for case in planned]
+        rows = derive.table_of(self.run, ([m] for m in everything))
+        if self.folder:
+            self.folder = self._write(self.folder, rows, everything)
         return rows
+
+    def _write(self, folder: Path, rows: list[Row], everything: Sequence[Measurement]) -> Path:
+        """Write the results where they belong, or else into a new temporary folder; return where they are."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            table.write_run(folder, rows, everything, self.about(len(everything)))
+        except OSError as error:
+            self.troubles.append(f"{folder} could not be written: {error.strerror}; the results are elsewhere")
+            folder = Path(tempfile.mkdtemp(prefix="bench-core-"))
+            table.write_run(folder, rows, everything, self.about(len(everything)))
+            return folder
+        if self._journal:
+            self._journal.close()
+            if not (self.interrupted or self.options.keep_journal):
+                self._journal.remove()
+        return folder
+
+    @property
+    def interrupted(self) -> int:
+        """How many cases the run did not come to: while there are any, it can be resumed."""
+        return sum(m.status is Status.INTERRUPTED for m in self.measurements.values())
 
     @property
     def timed_share(self) -> float:
         """The share of wall time since the session began that went into warm-up and timed blocks."""
-        timed = sum(m.timed_s for m in self.measurements.values())
-        return timed / (perf_counter() - self._begin)
+        return self._now_measured / (perf_counter() - self._begin)
 
     def about(self, planned: int) -> dict[str, Any]:
         """Return what run.json says beside the tables."""
-        options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.options).items()}
-        options.pop("output")  # a path may hold a user's name
-        workers = {env_id: environment.to_json(facts) for env_id, facts in self.workers.environments.items()}
+        workers = {env_id: environment.to_json(facts) for env_id, facts in self._environments.items()}
         return {
             "run": to_json(self.run),
-            "options": options,
+            "resumed": self._before is not None,
+            "options": self.options.plain(),
             "planned": planned,
             "statuses": count_statuses(self.measurements.values()),
             "timed_share": self.timed_share,
