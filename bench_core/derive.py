@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bench_core import fit, roofline
+from bench_core import fit, metrics, roofline
 from bench_core.metrics import METRICS
-from bench_core.model import Row, Status, Work
+from bench_core.model import Measurement, Row, Run, Status, Work
 from bench_core.stats import CONFIDENCE
 
 _SWEPT = frozenset({"elements"})  # params that tell the sizes of a sweep apart
@@ -19,6 +19,12 @@ _SHARED = (
     *("implementation", "device_type", "device", "threads", "clock", "scope", "cache", "backend_version"),
     *("env_id", "git_commit", "git_dirty", "device_name", "library"),
 )
+
+
+def table_of(run: Run, cases: Iterable[Sequence[Measurement]]) -> list[Row]:
+    """Return all rows of a run from the measurements of each case, one per process, and what follows from them."""
+    rows = [row for processes in cases for row in metrics.rows(run, processes)]
+    return [*rows, *derived(rows)]
 
 
 def derived(rows: Sequence[Row]) -> list[Row]:

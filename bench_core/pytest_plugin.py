@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addini(f"bench_{name}", f"the same as --bench-{name}", default="")
     group.addoption("--bench-process", type=int, default=0, help="number of this process among repeated runs")
     group.addoption("--bench-shuffle", type=int, metavar="SEED", help="measure in an order drawn with this seed")
+    group.addoption("--bench-resume", metavar="RUN", help="finish this run folder: measure only what it still lacks")
     group.addoption("--bench-keep-journal", action="store_true", help="keep journal.jsonl, the records in full")
 
 
@@ -107,24 +109,33 @@ def _parameter(case: Case) -> Any:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out workloads that the preset has no case of; bring the items of one worker together."""
-    if config.stash[_STATE].session is not None:
-        empty = [item for item in items if item.get_closest_marker("workload") and not _case(item)]
-        if empty:
-            config.hook.pytest_deselected(items=empty)
-            items[:] = [item for item in items if item not in empty]
-        seed = config.getoption("bench_shuffle")
-        if seed is not None:
-            random.Random(seed).shuffle(items)  # noqa: S311 - an order, not a secret
-        first: dict[Any, int] = {}
-        for item in items:
-            case = _case(item)
-            first.setdefault(case and _place(case), len(first))
-        items.sort(key=lambda item: first[(case := _case(item)) and _place(case)])
+    """Leave out what has no case to measure; bring the items of one worker together."""
+    session = config.stash[_STATE].session
+    if session is None:
+        return
+    dropped = [item for item in items if not _wanted(item, session)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+    kept = [item for item in items if _wanted(item, session)]
+    if (seed := config.getoption("bench_shuffle")) is not None:
+        random.Random(seed).shuffle(kept)  # noqa: S311 - an order, not a secret
+    first: dict[Any, int] = {}
+    for item in kept:
+        first.setdefault(_place(item), len(first))
+    items[:] = sorted(kept, key=lambda item: first[_place(item)])
 
 
-def _place(case: Case) -> tuple[Any, ...]:
-    return (case.backend, case.device, Spec.of(case))
+def _wanted(item: pytest.Item, session: Session) -> bool:
+    """Whether an item has a case of the preset, and of the run that is taken up if one is; or is none of ours."""
+    case = _case(item)
+    if session.planned is not None:
+        return case in session.planned
+    return case is not None or item.get_closest_marker("workload") is None
+
+
+def _place(item: pytest.Item) -> Spec | None:
+    """Return the worker that an item needs, so that none is started twice."""
+    return Spec.of(case) if (case := _case(item)) else None
 
 
 def _case(item: pytest.Item) -> Case | None:
@@ -152,10 +163,9 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], Meas
     case: Case = request.param
 
     def measure_case() -> Measurement:
-        __tracebackhide__ = True
         done = harness.perform(case, _source(request))
         if done.status in _SKIPPED:
-            pytest.skip(done.reason)
+            pytest.skip(done.reason)  # from this line for every case, so that pytest folds them to one line a reason
         replay(done, benchmark, request.node.get_closest_marker("benchmark").kwargs["timer"])
         if done.status is not Status.OK:
             pytest.fail(f"{done.status}: {done.reason}", pytrace=False)
@@ -206,8 +216,9 @@ def replay(done: Measurement, benchmark: Any, clock: ReplayClock) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the results, whatever ended the session."""
-    session.config.stash[_STATE].finish()
+    """Write the results, whatever ended the session; a run that could not write where it should is no success."""
+    if not session.config.stash[_STATE].finish() and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(trylast=True)
@@ -230,6 +241,7 @@ class Harness:
         self.session: Session | None = None
         self.rows: list[Row] = []
         self.timed_share = 0.0
+        self._terminate: Any = None
         self._planned: list[Case] = []
 
     def cases(self, workload: Workload) -> Iterator[Case]:
@@ -247,7 +259,8 @@ class Harness:
         try:
             self.session.roster.require(self._options.require)
             if self._planned and not self._options.check_only and not self._config.getoption("collectonly"):
-                self.session.open()
+                self.session.open(self._planned)
+                self._terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
 
@@ -274,19 +287,35 @@ class Harness:
             summary.counts(done),
             *([f"flags: {flags}"] if flags else []),
             f"{self.timed_share:.0%} of the time was spent in warm-up and timed blocks",
+            *(f"trouble: {trouble}" for trouble in session.troubles),
             f"results: {session.folder}",
+            *([f"to finish it: bench-core run --resume {session.folder}"] if session.interrupted else []),
         ]
 
-    def finish(self) -> None:
-        """Close the session and keep its rows for the summary."""
-        if self.session is not None:
+    def finish(self) -> bool:
+        """Close the session and keep its rows for the summary; return whether all went well with writing."""
+        if self.session is None:
+            return True
+        # A second Ctrl-C, while what the first one left is being written, must not tear it.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
             self.timed_share = self.session.timed_share
             self.rows = self.session.close(self._planned) if self.session.folder else []
             self.session.workers.close()
+        finally:
+            signal.signal(signal.SIGINT, before)
+            if self._terminate is not None:
+                signal.signal(signal.SIGTERM, self._terminate)
+        return not self.session.troubles
 
 
 def options(config: pytest.Config, *, measuring: bool) -> Options:
-    """Return the options of a session, command line before ini; raises UsageError naming a bad one."""
+    """Return the options of a session, command line before ini; raises UsageError naming a bad one.
+
+    A run that is taken up keeps the options that it was begun with.
+    """
+    if measuring and (resume := config.getoption("bench_resume")):
+        return Options.resuming(Path(resume))
     given = {name: config.getoption(f"bench_{name}") or config.getini(f"bench_{name}") for name in _OPTIONS}
     return Options(
         preset=_choice("preset", given["preset"] or ("quick" if measuring else "smoke"), Preset),

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench_core import metrics, table
+from bench_core import derive, journal, table
 from bench_core.errors import BenchError, IncompatibleError, UsageError
 from bench_core.model import Case, Measurement, Run, count_statuses, to_json
 
@@ -140,11 +140,10 @@ def repeat(
             tell(f"run {turn.replicate + 1} of {runs}" + f" ({turn.side.name})" * (len(sides) > 1))
             done.append(_take(turn, unfinished, arguments, run_one))
     except KeyboardInterrupt:
-        folders = _merge(done, output, series, drawn, alone=len(sides) == 1)
-        for folder in folders:
+        for folder in _merge(done, sides, output, series, drawn):
             tell(f"interrupted: the runs that are complete are in {folder}")
         raise
-    return _merge(done, output, series, drawn, alone=len(sides) == 1)
+    return _merge(done, sides, output, series, drawn)
 
 
 def _take(turn: Turn, unfinished: Path, arguments: Sequence[str], run_one: Launch) -> Done:
@@ -152,7 +151,7 @@ def _take(turn: Turn, unfinished: Path, arguments: Sequence[str], run_one: Launc
     began = datetime.now(UTC)
     code = run_one(turn, output, arguments)
     found = sorted(output.glob(f"*/*/{table.RUN}"))
-    if len(found) != 1 or not (found[0].parent / table.JOURNAL).is_file():
+    if len(found) != 1 or not (found[0].parent / journal.JOURNAL).is_file():
         raise RunFailed(
             f"run {turn.replicate + 1} left no results (exit code {code}): {_last_words(output)}", code or 1
         )
@@ -167,12 +166,10 @@ def _last_words(output: Path) -> str:
     return f"{(errors or spoken or ['it said nothing'])[-1]} (all of it: {log})"
 
 
-def _merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: bool) -> list[Path]:
-    """Merge the runs of each side, then remove them: they must not be read twice."""
-    names = dict.fromkeys(d.turn.side.name for d in done)
-    folders = [
-        merge([d for d in done if d.turn.side.name == name], output, series, seed, alone=alone) for name in names
-    ]
+def _merge(done: Sequence[Done], sides: Sequence[Side], output: Path, series: str, seed: int) -> list[Path]:
+    """Merge the runs of each side, in the order of the sides, then remove them: they must not be read twice."""
+    by_side = [[d for d in done if d.turn.side == side] for side in sides]
+    folders = [merge(mine, output, series, seed, alone=len(sides) == 1) for mine in by_side if mine]
     for d in done:
         shutil.rmtree(d.folder.parent.parent)
     for folder in (output / UNFINISHED / series, output / UNFINISHED):
@@ -194,10 +191,10 @@ def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: 
     run = Run(**{**abouts[0]["run"], "run_id": series if alone else f"{series}-{side}"})
     by_case: dict[Case, list[Measurement]] = {}
     for d in done:
-        for measurement in table.read_journal(d.folder / table.JOURNAL):
+        for measurement in journal.read(d.folder / journal.JOURNAL).measurements:
             numbered = replace(measurement, process=d.turn.replicate)
             by_case.setdefault(measurement.case, []).append(numbered)
-    rows = [row for processes in by_case.values() for row in metrics.rows(run, processes)]
+    rows = derive.table_of(run, by_case.values())
     everything = [m for processes in by_case.values() for m in processes]
     folder = output / run.machine / run.run_id
     folder.mkdir(parents=True)

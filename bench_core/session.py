@@ -15,7 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from bench_core import backends, derive, environment, host, metrics, roofline, table
+from bench_core import backends, derive, environment, host, journal, roofline, table
 from bench_core.errors import UsageError
 from bench_core.measure import Plan
 from bench_core.model import Case, Facts, Measurement, Preset, Row, Run, Status, count_statuses, to_json

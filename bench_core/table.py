@@ -25,14 +25,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_core.csvfile import Csv, printable, read_csv, read_text
+from bench_core.csvfile import Csv, printable, read_csv
 from bench_core.errors import TableError
-from bench_core.model import SCHEMA_VERSION, Measurement, Row, Status, measurement_from_json, to_json
+from bench_core.model import SCHEMA_VERSION, Measurement, Row, Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RESULTS, SAMPLES, RUN, JOURNAL = "results.csv", "samples.csv", "run.json", "journal.jsonl"
+RESULTS, SAMPLES, RUN = "results.csv", "samples.csv", "run.json"
 COLUMNS = tuple(f.name for f in fields(Row))
 SAMPLE_COLUMNS = (
     *("case_id", "backend", "implementation", "device", "threads", "metric", "clock"),
@@ -115,9 +115,20 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    try:
+        temporary.replace(path)
+    except OSError:
+        # Some network and FUSE file systems cannot rename over a file that is there.
+        if not path.exists():
+            raise
+        path.unlink()
+        temporary.rename(path)
 
 
 def write_run(folder: Path, rows: Sequence[Row], measurements: Sequence[Measurement], about: Mapping[str, Any]) -> None:
@@ -133,42 +144,6 @@ def write_run(folder: Path, rows: Sequence[Row], measurements: Sequence[Measurem
 def digest(text: str) -> str:
     """Return the sha256 of a file's text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-class Journal:
-    """Measurements as they come, one JSON line each, on disk before the next case starts."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / JOURNAL
-        self._file = self.path.open("a", encoding="utf-8")
-
-    def append(self, measurement: Measurement) -> None:
-        """Write one line and wait until the disk has it."""
-        self._file.write(json.dumps(to_json(measurement), separators=(",", ":"), allow_nan=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        self._file.close()
-
-    def remove(self) -> None:
-        """Delete the journal, once everything in it is safe elsewhere."""
-        self.path.unlink(missing_ok=True)
-
-
-def read_journal(path: Path) -> list[Measurement]:
-    """Return the measurements of a journal; a torn last line (the run was killed) is left out.
-
-    Raises TableError for any other line that is not a measurement.
-    """
-    lines = read_text(path).split("\n")
-    measurements = []
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            measurements.append(measurement_from_json(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TableError(path, f"not a journal line: {error}", number) from None
-    return measurements
 
 
 # ---------------------------------------------------------------- reading

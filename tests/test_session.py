@@ -1,14 +1,16 @@
 """A run from plan to results, without pytest: targets, required backends, counts that add up, the journal."""
 
+import errno
 import json
 import os
+import shutil
 
 import pytest
 
+from bench_core import journal, table
 from bench_core import session as sessions
-from bench_core import table
 from bench_core.errors import UsageError
-from bench_core.model import Case, Measurement, Preset, Status, Work
+from bench_core.model import Case, Clock, Costs, Fact, Measurement, Preset, Series, Status, Work
 from bench_core.probe import Device, Probe
 from bench_core.session import Options, Roster, Session, matches
 
@@ -87,7 +89,8 @@ class ScriptedWorkers:
         answer = self.answers[case.work.size]
         if isinstance(answer, BaseException):
             raise answer
-        return Measurement(case, answer)
+        series = (Series("time", Clock.WALL, (1.0, 1.0)),) if answer is Status.OK else ()
+        return Measurement(case, answer, series=series)
 
     def close(self):
         self.closed += 1
@@ -107,29 +110,29 @@ def session(tmp_path, monkeypatch):
 
 def test_every_planned_case_has_a_status_and_they_add_up(session):
     planned = [case("a"), case("b"), case("never"), case("x", "cupy", "cuda")]
-    session.open()
+    session.open(planned)
     for one in (planned[0], planned[1], planned[3]):
         session.perform(one, None)
     rows = session.close(planned)
     about = json.loads((session.folder / "run.json").read_text())
     assert about["statuses"] == {"ok": 1, "skipped": 1, "error": 1, "interrupted": 1}
     assert about["planned"] == sum(about["statuses"].values())
-    assert {row.size for row in rows} >= {"b", "never", "x"}
+    assert {row.size for row in rows} == {"a", "b", "never", "x"}
     assert session.workers.closed
 
 
 def test_an_interrupt_is_recorded_before_it_goes_on(session):
-    session.open()
+    session.open([case("c")])
     with pytest.raises(KeyboardInterrupt):
         session.perform(case("c"), None)
-    (line,) = table.read_journal(session.folder / "journal.jsonl")
+    (line,) = journal.read(session.folder / "journal.jsonl").measurements
     assert line.status is Status.INTERRUPTED
 
 
 def test_a_measurement_is_on_disk_before_the_next_case_begins(session):
-    session.open()
+    session.open([case("a")])
     session.perform(case("a"), None)
-    assert [m.case for m in table.read_journal(session.folder / "journal.jsonl")] == [case("a")]
+    assert [m.case for m in journal.read(session.folder / "journal.jsonl").measurements] == [case("a")]
 
 
 def test_a_case_that_stands_twice_in_the_plan_is_measured_once(session):
@@ -148,13 +151,13 @@ def test_without_a_folder_nothing_is_written(session, tmp_path):
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(session, tmp_path):
     (tmp_path / "results").mkdir(mode=0o500)
     with pytest.raises(UsageError, match="cannot write there: Permission denied"):
-        session.open()
+        session.open([])
 
 
 def test_an_output_that_is_a_file_is_refused(session, tmp_path):
     (tmp_path / "results").write_text("")
     with pytest.raises(UsageError, match="cannot write there"):
-        session.open()
+        session.open([])
 
 
 def test_two_runs_never_share_a_folder(session):
@@ -171,3 +174,108 @@ def test_the_budget_follows_the_preset_and_the_warm_up_the_device(session):
 def test_the_path_of_the_results_is_not_in_them(session):
     """A folder's name may hold a user's name."""
     assert "output" not in session.about(0)["options"]
+
+
+@pytest.fixture
+def killed(session):
+    """A run folder whose run was killed in its second case, with half a line of it in the journal."""
+    session.open([case("a"), case("b"), case("c")])
+    session.workers.environments["e_1"] = {"numpy": Fact("2", "test")}
+    session.perform(case("a"), None)
+    path = session.folder / "journal.jsonl"
+    session._journal.close()
+    path.write_text(path.read_text() + '{"case":{"work":{"sui')
+    return session.folder
+
+
+def resumed(folder, answers):
+    again = Session(Options.resuming(folder))
+    again.workers = ScriptedWorkers(answers)
+    return again
+
+
+def test_a_killed_run_is_finished_from_its_journal_and_measures_only_what_is_missing(killed):
+    again = resumed(killed, {"b": Status.OK, "c": Status.OK})
+    assert again.planned == {case("a"), case("b"), case("c")}
+    again.open([])
+    planned = [case("a"), case("b"), case("c")]
+    for one in planned:  # "a" has no answer in the script: it must not be asked for
+        again.perform(one, None)
+    again.close(planned)
+    about = json.loads((killed / "run.json").read_text())
+    assert about["resumed"] is True
+    assert about["run"]["run_id"] == killed.name
+    assert about["statuses"] == {"ok": 3}
+    assert "e_1" in about["environment"]["workers"]
+    assert {row.flags for row in table.read_rows(killed / "results.csv") if row.size == "b"} == {"resumed;single_run"}
+    assert not (killed / "journal.jsonl").exists()
+
+
+def test_a_run_that_is_interrupted_keeps_its_journal_for_the_next_try(killed):
+    again = resumed(killed, {"b": Status.OK})
+    again.open([])
+    again.perform(case("b"), None)
+    again.close([case("a"), case("b"), case("c")])
+    once_more = resumed(killed, {"c": Status.OK})
+    assert set(once_more.measurements) == {case("a"), case("b")}
+
+
+def test_a_finished_run_has_nothing_to_resume(session):
+    session.open([case("a")])
+    session.perform(case("a"), None)
+    session.close([case("a")])
+    with pytest.raises(UsageError, match="nothing to resume: the run is finished"):
+        Options.resuming(session.folder)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"no journal\.jsonl there"):
+        Options.resuming(tmp_path)
+
+
+def test_a_run_is_not_finished_on_another_machine_or_commit(killed):
+    text = (killed / "journal.jsonl").read_text()
+    (killed / "journal.jsonl").write_text(text.replace('"machine":"m"', '"machine":"elsewhere"', 1))
+    with pytest.raises(UsageError, match="begun with machine 'elsewhere', which is 'm' now"):
+        resumed(killed, {})
+
+
+def test_a_full_disk_loses_nothing_that_is_in_memory(session, monkeypatch):
+    """The journal fails from the second record on, the folder at the end as well: another place is found."""
+    planned = [case("a"), case("b")]
+    session.open(planned)
+    session.perform(case("a"), None)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(session._journal, "append", full)
+    session.perform(case("b"), None)
+    lost = session.folder
+    write = table.write_atomically
+    monkeypatch.setattr(
+        table, "write_atomically", lambda path, text: full() if lost in path.parents else write(path, text)
+    )
+    rows = session.close(planned)
+    assert {row.size for row in rows} == {"a", "b"}
+    assert session.folder != lost
+    assert (session.folder / "run.json").is_file()
+    assert [trouble.count("No space left on device") for trouble in session.troubles] == [1, 1]
+
+
+def test_a_folder_that_is_removed_during_the_run_is_made_again(session):
+    session.open([case("a")])
+    session.perform(case("a"), None)
+    shutil.rmtree(session.folder)
+    session.close([case("a")])
+    assert (session.folder / "run.json").is_file()
+
+
+def test_a_rate_above_the_datasheet_is_invalid(session):
+    impossible = Measurement(
+        case("a"), Status.OK, device_name="NVIDIA H200", costs=Costs(flops=1e18),
+        series=(Series("time", Clock.WALL, (1.0,)),),
+    )  # fmt: skip
+    session.workers.perform = lambda *_: impossible
+    done = session.perform(case("a"), None)
+    assert (done.status, done.reason_code) == (Status.INVALID, "implausible")

@@ -33,9 +33,16 @@ def run_command(
         str, typer.Option(metavar="PYTHON", help="Take turns with this interpreter, and compare the two.")
     ] = "",
     seed: Annotated[int | None, typer.Option(min=0, help="Of the order of runs and cases; by default drawn.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Finish this run folder: measure only what it still lacks.")
+    ] = None,
 ) -> None:
     """Measure in fresh processes; several runs are merged into one results folder."""
     given = list(arguments or [])
+    if resume:
+        if runs > 1 or against:
+            raise UsageError("--resume finishes one run: leave out --runs and --against")
+        given.append(f"--bench-resume={resume}")
     if runs == 1 and not against:
         done = subprocess.run([sys.executable, "-m", "pytest", "--benchmark-only", *given], check=False)
         raise typer.Exit(done.returncode)
