@@ -1,0 +1,222 @@
+"""Several runs as one: their order, what is merged, what is kept when something goes wrong."""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from bench_core import journal, replicate, table
+from bench_core.cli import app
+from bench_core.cli.run import split_output
+from bench_core.compare import Method, Options, compare, read
+from bench_core.errors import IncompatibleError, UsageError
+from bench_core.model import Measurement, Run, Status, to_json
+from bench_core.replicate import Side, command, launch, repeat, turns
+from tests.tables import absent, measured, work, write
+
+BOTH = [Side("this", "python-a"), Side("against", "python-b")]
+
+
+# ---------------------------------------------------------------- order
+
+
+def test_both_sides_of_a_pair_run_next_to_each_other():
+    taken = list(turns(BOTH, 50, seed=1))
+    assert [t.replicate for t in taken] == [i for i in range(50) for _ in BOTH]
+    pairs = [taken[i : i + 2] for i in range(0, 100, 2)]
+    assert all({t.side.name for t in pair} == {"this", "against"} for pair in pairs)
+
+
+def test_who_goes_first_is_drawn_in_every_pair():
+    """Always the same one first would give it, or the other, whatever a machine does after a pause."""
+    first = Counter(t.side.name for t in list(turns(BOTH, 200, seed=2))[::2])
+    assert 70 < first["this"] < 130
+
+
+def test_cases_come_in_another_order_in_every_pair_but_the_same_on_both_sides():
+    taken = list(turns(BOTH, 20, seed=3))
+    assert all(a.seed == b.seed for a, b in zip(taken[::2], taken[1::2], strict=True))
+    assert len({t.seed for t in taken}) == 20
+
+
+def test_a_seed_repeats_an_order():
+    assert list(turns(BOTH, 9, seed=4)) == list(turns(BOTH, 9, seed=4))
+    assert list(turns(BOTH, 9, seed=4)) != list(turns(BOTH, 9, seed=5))
+
+
+def test_the_command_line_has_the_last_word():
+    """Whatever the user passes on, a run writes where it is told to and keeps its journal."""
+    turn = next(turns(BOTH[1:], 1, seed=0))
+    line = command(turn, "out", ["-k", "matmul", "--bench-output=elsewhere"])
+    assert line[:4] == ["python-b", "-m", "pytest", "--benchmark-only"]
+    assert line.index("--bench-output=elsewhere") < line.index("--bench-output=out")
+    assert "--bench-keep-journal" in line
+
+
+# ---------------------------------------------------------------- runs that need no measuring
+
+
+def pretend(seconds, *, machine="box", fail=(), stop=None):
+    """Return a launcher that writes a run of one case, `seconds` by side, and one case that is unsupported."""
+    taken = []
+
+    def run_one(turn, output, arguments):
+        taken.append(turn)
+        output.mkdir(parents=True)
+        (output / "log.txt").write_text("collected 2 items\nERROR: no module named benchmarks\n")
+        if stop == len(taken):
+            raise KeyboardInterrupt
+        if turn.replicate in fail:
+            return 4
+        noise = random.Random(len(taken)).gauss(0, 0.01)
+        t = seconds[turn.side.name] * (1 + noise)
+        status = Status.OOM if turn.replicate == 1 else Status.OK
+        flaky = measured([t] * 3, work("32"))
+        flaky = flaky if status is Status.OK else Measurement.missing(flaky.case, status, "code", "out of memory")
+        done = [measured([t * 0.99, t, t * 1.01]), flaky, absent(work("16"), status=Status.UNSUPPORTED)]
+        label = machine if isinstance(machine, str) else machine(turn)
+        of = Run(f"r{len(taken)}", f"2001-01-01T00:00:{len(taken):02}+00:00", label)
+        workers = {f"e{turn.replicate}": {}}
+        about = {
+            "run": to_json(of),
+            "planned": 3,
+            "timed_share": 0.5,
+            "statuses": {},
+            "options": {"preset": "quick"},
+            "environment": {"host": {"cpu": {"value": "X"}}, "workers": workers},
+        }
+        folder = write(output, done, label, about=about, run_id=of.run_id)
+        kept = journal.Journal(folder, journal.Head(of, tuple(m.case for m in done)))
+        for m in done:
+            kept.append(m)
+        kept.close()
+        return 0
+
+    run_one.taken = taken
+    return run_one
+
+
+def test_runs_become_one_folder_with_a_process_each(tmp_path):
+    (folder,) = repeat([Side("this")], 3, [], tmp_path, seed=1, run_one=pretend({"this": 1.0}))
+    assert folder.parent == tmp_path / "box"
+    assert sorted(p.name for p in folder.iterdir()) == ["results.csv", "run.json", "samples.csv"]
+    rows = {(r.size, r.metric): r for r in table.read_rows(folder / "results.csv")}
+    assert (rows["64", "time"].processes, rows["64", "time"].n) == (3, 9)
+    assert rows["16", "time"].status == "unsupported"
+    about = json.loads((folder / "run.json").read_text())
+    assert [p["process"] for p in about["processes"]] == [0, 1, 2]
+    assert (about["planned"], sum(about["statuses"].values())) == (9, 9)
+    assert set(about["environment"]["workers"]) == {"e0", "e1", "e2"}
+    assert [p.name for p in tmp_path.iterdir()] == ["box"]
+
+
+def test_a_run_that_failed_among_good_ones_is_a_flag(tmp_path):
+    (folder,) = repeat([Side("this")], 3, [], tmp_path, run_one=pretend({"this": 1.0}))
+    (row,) = [r for r in table.read_rows(folder / "results.csv") if (r.size, r.metric) == ("32", "time")]
+    assert (row.processes, row.status) == (2, "ok")
+    assert "oom_in_a_process" in row.flags
+
+
+def test_two_interpreters_are_compared_in_pairs(tmp_path):
+    sides = [Side("this"), Side("against")]
+    folders = repeat(sides, 5, [], tmp_path, seed=1, run_one=pretend({"this": 1.0, "against": 1.2}))
+    result = compare(read([f"{s.name}={f}" for s, f in zip(sides, folders, strict=True)]), Options())
+    c = next(c for c in result.comparisons if c.key.size == "64")
+    assert (c.method, c.verdict, c.against, c.side) == (Method.PAIRED, "slower", "this", "against")
+    assert c.ratio == pytest.approx(1 / 1.2, rel=0.05)
+
+
+def test_a_run_without_results_ends_it_and_what_was_measured_is_kept(tmp_path):
+    with pytest.raises(replicate.RunFailed) as caught:
+        repeat([Side("this")], 3, [], tmp_path, run_one=pretend({"this": 1.0}, fail={2}))
+    assert caught.value.exit_code == 4
+    assert "run 3 left no results (exit code 4): ERROR: no module named benchmarks" in str(caught.value)
+    assert len(table.find_results(tmp_path / "unfinished")) == 2
+
+
+def test_an_interrupt_merges_the_runs_that_are_complete(tmp_path):
+    told = []
+    with pytest.raises(KeyboardInterrupt):
+        repeat([Side("this")], 5, [], tmp_path, run_one=pretend({"this": 1.0}, stop=4), tell=told.append)
+    assert told[-1].startswith("interrupted: the runs that are complete are in ")
+    (merged,) = table.find_results(tmp_path / "box")
+    assert next(r for r in table.read_rows(merged) if r.size == "64").processes == 3
+
+
+def test_runs_of_two_machines_are_never_merged(tmp_path):
+    run_one = pretend({"this": 1.0}, machine=lambda turn: f"box-{turn.replicate}")
+    with pytest.raises(IncompatibleError, match="runs of different machines cannot be one: box-0, box-1"):
+        repeat([Side("this")], 2, [], tmp_path, run_one=run_one)
+    assert len(table.find_results(tmp_path / "unfinished")) == 2
+
+
+def test_an_interpreter_without_bench_core_is_refused(tmp_path):
+    empty = tmp_path / "python"
+    empty.write_text("#!/bin/sh\necho \"No module named 'bench_core'\" >&2\nexit 1\n")
+    empty.chmod(0o755)
+    with pytest.raises(UsageError, match="cannot be imported there: No module named 'bench_core'"):
+        replicate.require_usable(str(empty))
+    with pytest.raises(UsageError, match="cannot be run"):
+        replicate.require_usable(str(tmp_path / "nothing"))
+    replicate.require_usable(sys.executable)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_output_folder_is_taken_out_of_pytests_options():
+    path, rest = split_output(["-k", "x", "--bench-output=here"])
+    assert (str(path), rest) == ("here", ["-k", "x"])
+    assert str(split_output([])[0]) == "results"
+    with pytest.raises(UsageError, match="write --bench-output=DIR"):
+        split_output(["--bench-output", "x"])
+
+
+CASE = """
+import pytest
+from bench_core.aa_cases import Add
+
+class Small(Add):
+    sizes = (1000,)
+
+@pytest.mark.workload(Small())
+def test_small(measure):
+    measure()
+"""
+
+
+def test_real_runs_are_repeated_and_merged(tmp_path, monkeypatch):
+    """Two real pytest sessions: one folder, two processes, paired with themselves."""
+    (tmp_path / "bench_small.py").write_text(CASE)
+    monkeypatch.chdir(tmp_path)
+    options = ["bench_small.py", "--bench-preset=smoke", "--bench-backends=numpy", "-p", "no:cacheprovider"]
+    options += ["--bench-machine=box"]
+    done = CliRunner().invoke(app, ["run", "--runs", "2", "--seed", "1", "--", *options])
+    assert done.exit_code == 0, done.output
+    (path,) = table.find_results(tmp_path / "results")
+    times = [r for r in table.read_rows(path) if r.metric == "time"]
+    assert [(r.status, r.processes) for r in times] == [("ok", 2)]
+    assert "single_run" not in times[0].flags
+    (reading,) = read([str(path)])
+    assert {len(by_process) for by_process in reading.sidecar.samples.values()} == {2}
+
+
+def test_a_single_run_is_pytests_own(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        subprocess, "run", lambda line, check: seen.append(line) or subprocess.CompletedProcess(line, 5)
+    )
+    assert CliRunner().invoke(app, ["run", "--", "-k", "nothing"]).exit_code == 5
+    assert seen == [[sys.executable, "-m", "pytest", "--benchmark-only", "-k", "nothing"]]
+
+
+def test_what_a_run_prints_is_kept(tmp_path):
+    turn = replace(next(turns([Side("this")], 1, seed=0)), side=Side("this", shutil.which("echo")))
+    assert launch(turn, tmp_path / "out", ["hello"]) == 0
+    assert "--benchmark-only hello" in (tmp_path / "out" / "log.txt").read_text()
