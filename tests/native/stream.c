@@ -93,7 +93,7 @@ static void triad_nt(void) { EACH_STREAMED(x + SCALAR * y) }
 FMA_LOOP(fma64, vec64, double)
 FMA_LOOP(fma32, vec32, float)
 
-/* coefficients of b and c in the answer, arrays moved; -1: FLOPs of one element type's lanes */
+/* Coefficients of b and c in the answer, and arrays moved; or lanes of a register, for the FMA loops. */
 static const struct kernel {
     const char *name;
     void (*run)(void);
