@@ -85,7 +85,7 @@ def torch_infer(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
 
 def _require_small(backend: Backend, work: Work) -> None:
     if network(work).large:
-        reason = f"patches of {work['size']} pixel images would take {backend.name} most of its memory and time"
+        reason = f"patches of {work['pixels']} pixel images would take {backend.name} most of its memory and time"
         raise Unsupported("too_slow", reason)
 
 

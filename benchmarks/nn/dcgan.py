@@ -77,10 +77,12 @@ class Generator:
         return layers
 
     def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
-        """Return fresh weights, normal with deviation 0.02 as the paper has them."""
+        """Return weights under which every layer's numbers are about 1."""
         params = {}
         for i, (inputs, outputs, *_) in enumerate(self.layers()):
-            params[f"convs.{i}.weight"] = normal(rng, (inputs, outputs, KERNEL, KERNEL), dtype, 0.02)
+            # With a stride of 2, a quarter of the kernel's places meet in one pixel.
+            seen = inputs if i == 0 else inputs * KERNEL**2 / 4
+            params[f"convs.{i}.weight"] = normal(rng, (inputs, outputs, KERNEL, KERNEL), dtype, seen**-0.5)
             if i < len(self.layers()) - 1:
                 norm = initial_batchnorm(rng, outputs, dtype)
                 params |= {f"norms.{i}.{name}": array for name, array in norm.items()}
@@ -156,10 +158,11 @@ class Discriminator:
         return [*layers, (channels[-1], 1, 1, 0, 1)]
 
     def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
-        """Return fresh weights, normal with deviation 0.02 as the paper has them."""
+        """Return weights under which every layer's numbers are about 1."""
         params = {}
         for i, (inputs, outputs, *_) in enumerate(self.layers()):
-            params[f"convs.{i}.weight"] = normal(rng, (outputs, inputs, KERNEL, KERNEL), dtype, 0.02)
+            deviation = (inputs * KERNEL**2) ** -0.5
+            params[f"convs.{i}.weight"] = normal(rng, (outputs, inputs, KERNEL, KERNEL), dtype, deviation)
             if self.is_normed(i):
                 norm = initial_batchnorm(rng, outputs, dtype)
                 params |= {f"norms.{i}.{name}": array for name, array in norm.items()}

@@ -17,10 +17,10 @@ import numpy as np
 
 from benchmarks.nn.activations import sigmoid
 from benchmarks.nn.functions import Array, linear
-from benchmarks.nn.initial import normal
+from benchmarks.nn.initial import initial_linear, initial_norm, normal
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.normalisation import layernorm
-from benchmarks.nn.transformer import block, block_flops, initial_block, initial_norm
+from benchmarks.nn.transformer import block, block_flops, initial_block
 
 Params = Mapping[str, Array]
 COLOURS = 3
@@ -47,23 +47,22 @@ class Dit:
         return COLOURS * self.patch**2
 
     def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
-        """Return fresh weights, drawn as GPT-2's are."""
+        """Return weights under which noise, scores and streams are about 1."""
         params = {
-            "positions": normal(rng, (self.patches, self.width), dtype, 0.02),
-            "labels.weight": normal(rng, (self.classes, self.width), dtype, 0.02),
+            "positions": normal(rng, (self.patches, self.width), dtype),
+            "labels.weight": normal(rng, (self.classes, self.width), dtype),
         }
         shapes = {
-            "enter": (self.width, self.patch_numbers),
+            "enter": (self.patch_numbers, self.width),
             "time.0": (self.width, self.width),
             "time.2": (self.width, self.width),
-            "leave": (self.patch_numbers, self.width),
+            "leave": (self.width, self.patch_numbers),
         }
-        for name, shape in shapes.items():
-            params[f"{name}.weight"] = normal(rng, shape, dtype, math.sqrt(1 / shape[1]))
-            params[f"{name}.bias"] = np.zeros(shape[0], dtype)
+        for name, (inputs, outputs) in shapes.items():
+            params |= named(name, initial_linear(rng, inputs, outputs, dtype))
         for i in range(self.layers):
             params |= named(f"blocks.{i}", initial_block(rng, self.width, self.layers, dtype))
-        return params | initial_norm("norm", self.width, dtype)
+        return params | named("norm", initial_norm(rng, self.width, dtype))
 
     def noise_in(self, xp: Any, params: Params, images: Array, time: Array, labels: Array) -> Array:
         """Return the noise predicted in images (B, C, pixels, pixels).

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.nn.functions import Array, Cache, embedding, scatter_add
-from benchmarks.nn.initial import normal
+from benchmarks.nn.initial import initial_norm, normal
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.normalisation import layernorm, layernorm_backward
 from benchmarks.nn.transformer import (
@@ -21,7 +21,6 @@ from benchmarks.nn.transformer import (
     block_extend,
     block_flops,
     initial_block,
-    initial_norm,
 )
 
 
@@ -36,14 +35,14 @@ class Gpt:
     vocabulary: int
 
     def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
-        """Return fresh parameters, drawn as GPT-2's are."""
+        """Return parameters under which logits, scores and streams are about 1."""
         params = {
-            "tokens.weight": normal(rng, (self.vocabulary, self.width), dtype, 0.02),
-            "positions.weight": normal(rng, (self.context, self.width), dtype, 0.02),
+            "tokens.weight": normal(rng, (self.vocabulary, self.width), dtype, self.width**-0.5),
+            "positions.weight": normal(rng, (self.context, self.width), dtype, self.width**-0.5),
         }
         for i in range(self.layers):
             params |= named(f"blocks.{i}", initial_block(rng, self.width, self.layers, dtype))
-        return params | initial_norm("norm", self.width, dtype)
+        return params | named("norm", initial_norm(rng, self.width, dtype))
 
     def forward(self, xp: Any, params: Params, x: Array) -> tuple[Array, Cache]:
         """Return logits (B, T, V) for the tokens after each of x (B, T)."""

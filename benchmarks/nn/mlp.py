@@ -18,7 +18,8 @@ from benchmarks.nn.functions import (
     linear_backward,
     linear_parameters_backward,
 )
-from benchmarks.nn.initial import normal
+from benchmarks.nn.initial import initial_linear
+from benchmarks.nn.names import named
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,10 @@ class Mlp:
     widths: tuple[int, ...]
 
     def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
-        """Return fresh weights: normal with variance 2 / inputs (He et al., arXiv:1502.01852), biases zero."""
-        params = {}
+        """Return weights whose gain is that of ReLU, sqrt(2) (He et al., arXiv:1502.01852)."""
+        params: dict[str, np.ndarray] = {}
         for i, (inputs, outputs) in enumerate(pairwise(self.widths)):
-            params[f"layers.{i}.weight"] = normal(rng, (outputs, inputs), dtype, math.sqrt(2 / inputs))
-            params[f"layers.{i}.bias"] = np.zeros(outputs, dtype)
+            params |= named(f"layers.{i}", initial_linear(rng, inputs, outputs, dtype, gain=math.sqrt(2)))
         return params
 
     def forward(self, xp: Any, params: Mapping[str, Array], x: Array) -> tuple[Array, Cache]:

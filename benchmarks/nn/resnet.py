@@ -24,7 +24,7 @@ from benchmarks.nn.convolution import (
     output_size,
 )
 from benchmarks.nn.functions import Array, Cache, linear, linear_backward
-from benchmarks.nn.initial import initial_batchnorm, normal
+from benchmarks.nn.initial import initial_batchnorm, initial_linear, normal
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.normalisation import batchnorm, batchnorm_backward, batchnorm_inference
 
@@ -108,13 +108,12 @@ class ResNet:
         return int(self.width * 2 ** (len(self.blocks) - 1)) * (EXPANSION if self.bottleneck else 1)
 
     def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
-        """Return fresh weights (He et al., arXiv:1502.01852), and running averages of some earlier training."""
+        """Return weights whose gain is that of ReLU (He et al., arXiv:1502.01852)."""
         params = named("stem", _initial_unit(rng, self.stem(), dtype))
         for name, convs in self.stages():
             for unit, conv in convs.items():
                 params |= named(f"{name}.{unit}", _initial_unit(rng, conv, dtype))
-        head = normal(rng, (self.classes, self.features), dtype, math.sqrt(1 / self.features))
-        return params | {"head.weight": head, "head.bias": np.zeros(self.classes, dtype)}
+        return params | named("head", initial_linear(rng, self.features, self.classes, dtype))
 
     def forward(self, xp: Any, params: Params, x: Array) -> tuple[Array, Cache]:
         """Return logits (B, classes) for x (B, 3, pixels, pixels); the running averages in `params` move."""

@@ -20,7 +20,7 @@ from benchmarks.nn.attention import (
     split_heads,
 )
 from benchmarks.nn.functions import Array, Cache, linear, linear_backward
-from benchmarks.nn.initial import normal
+from benchmarks.nn.initial import initial_linear, initial_norm
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.normalisation import layernorm, layernorm_backward
 
@@ -28,24 +28,17 @@ Params = Mapping[str, Array]
 
 
 def initial_block(rng: np.random.Generator, width: int, layers: int, dtype: str) -> dict[str, np.ndarray]:
-    """Return fresh parameters of one of `layers` blocks, as GPT-2 draws them.
+    """Return the parameters of one of `layers` blocks.
 
-    Normal with deviation 0.02; what is added to the stream is scaled by 1 / sqrt(2 layers), so that the
-    sum over all blocks keeps its size.
+    As in GPT-2, what is added to the stream is scaled by 1 / sqrt(2 layers), so that the sum over all blocks
+    keeps its size.
     """
-    shapes = {"attention.qkv": (3, 1), "attention.out": (1, 1), "mlp.up": (4, 1), "mlp.down": (1, 4)}
-    params = initial_norm("norm1", width, dtype) | initial_norm("norm2", width, dtype)
-    for name, (outputs, inputs) in shapes.items():
-        adds = name in {"attention.out", "mlp.down"}
-        deviation = 0.02 / math.sqrt(2 * layers) if adds else 0.02
-        params[f"{name}.weight"] = normal(rng, (outputs * width, inputs * width), dtype, deviation)
-        params[f"{name}.bias"] = np.zeros(outputs * width, dtype)
+    shapes = {"attention.qkv": (1, 3), "attention.out": (1, 1), "mlp.up": (1, 4), "mlp.down": (4, 1)}
+    params = named("norm1", initial_norm(rng, width, dtype)) | named("norm2", initial_norm(rng, width, dtype))
+    for name, (inputs, outputs) in shapes.items():
+        gain = 1 / math.sqrt(2 * layers) if name in {"attention.out", "mlp.down"} else 1.0
+        params |= named(name, initial_linear(rng, inputs * width, outputs * width, dtype, gain))
     return params
-
-
-def initial_norm(name: str, width: int, dtype: str) -> dict[str, np.ndarray]:
-    """Return the parameters of a normalisation that does not scale or shift yet."""
-    return {f"{name}.weight": np.ones(width, dtype), f"{name}.bias": np.zeros(width, dtype)}
 
 
 def block(xp: Any, x: Array, params: Params, heads: int, *, causal: bool) -> tuple[Array, Cache]:
