@@ -25,6 +25,7 @@ import psutil
 
 from bench_core import gpu, host
 from bench_core.backends.base import Backend
+from bench_core.facts import VOLATILE
 from bench_core.model import Fact, Facts
 from bench_core.privacy import why_private
 
@@ -44,9 +45,6 @@ _VARIABLES = re.compile(
 _NOT_THE_USER_S = {"KMP_DUPLICATE_LIB_OK"}  # threadpoolctl sets it when imported
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|AUTH|(?:^|_)KEY(?:_|$)")
 
-# Facts that differ from one minute to the next: shown, but no part of what an environment is.
-# `memory.limit` is among them because the kernel's own share changes a little with every boot.
-_VOLATILE = gpu.VOLATILE | {"memory.available", "memory.limit", "memory.swap_used", "load.average", "cpu.frequency"}
 _SEEN_BY_WORKERS = ("cpu.", "memory.limit", "memory.huge_pages", "system.", "python.", "env.")
 _LONGEST_LABEL = 48
 
@@ -75,7 +73,7 @@ def worker_environment(backend: Backend) -> Facts:
 
 def env_id(facts: Facts) -> str:
     """Return "e_" and 16 hex digits: equal where everything is equal that bears on performance."""
-    stable = {name: fact.value for name, fact in facts.items() if name not in _VOLATILE}
+    stable = {name: fact.value for name, fact in facts.items() if name not in VOLATILE}
     canonical = json.dumps(stable, sort_keys=True, separators=(",", ":"), default=str)
     return "e_" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

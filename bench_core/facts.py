@@ -1,4 +1,4 @@
-"""Facts about a machine in words, scaled and with their units."""
+"""What is common to all facts about a machine: which of them last, and how they are told in words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import json
 from typing import Any
 
 from bench_core.units import show
+
+# Facts that differ from one minute to the next: shown, but no part of what an environment is.
+# `memory.limit` is among them because the kernel's own share changes a little with every boot.
+VOLATILE = frozenset(
+    {
+        *("memory.available", "memory.limit", "memory.swap_used", "load.average", "cpu.frequency"),
+        *("gpu.sm_clock", "gpu.memory_clock", "gpu.power", "gpu.temperature", "gpu.throttle_reasons"),
+        *("gpu.other_processes", "gpu.pcie_generation", "gpu.pcie_width"),
+    }
+)
 
 _UNITS = dict.fromkeys(("memory.available", "memory.limit", "memory.total", "memory.swap_used", "gpu.memory"), "B")
 _UNITS |= {"cpu.frequency": "Hz", "sm_clock": "Hz", "memory_clock": "Hz"}

@@ -31,15 +31,6 @@ _THROTTLED = {
 _SM, _MEMORY = 1, 2  # nvmlClockType_t
 _CORE_SENSOR = 0  # nvmlTemperatureSensors_t
 
-# Facts that change while nothing is changed: they are no part of what an environment *is*.
-VOLATILE = frozenset(
-    f"gpu.{name}"
-    for name in (
-        "sm_clock", "memory_clock", "power", "temperature", "throttle_reasons",
-        "other_processes", "pcie_generation", "pcie_width",
-    )
-)  # fmt: skip
-
 
 class NoDriver(BenchError):
     """NVML, the device or one fact cannot be asked; the text says why."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from bench_core.compare.comparison import Comparison, Difference, Entry
 from bench_core.compare.pairing import side_of
 from bench_core.compare.reading import Reading
 from bench_core.csvfile import printable
 from bench_core.errors import IncompatibleError, UsageError
+from bench_core.facts import VOLATILE, shown
 from bench_core.model import Fact
 
 ROW_CONDITIONS = ("threads", "library", "backend_version", "device_name", "git_commit", "git_dirty")
@@ -19,7 +18,7 @@ Known = dict[str, dict[str, list[str]]]  # fact -> side -> its values, "" where 
 
 
 def gather(readings: Sequence[Reading], columns: Sequence[str]) -> Known:
-    """Return every fact that came with the tables, by side; a worker's are named after its backend."""
+    """Return every lasting fact that came with the tables, by side; a worker's are named after its backend."""
     known: Known = {}
     for reading in readings:
         sides: dict[str, None] = {}
@@ -28,18 +27,22 @@ def gather(readings: Sequence[Reading], columns: Sequence[str]) -> Known:
             side = side_of(row, columns)
             sides[side] = None
             workers[side, row.backend, row.env_id] = None
+        host = reading.sidecar.facts
         for side in sides:
-            for name, fact in reading.sidecar.facts.items():
+            for name, fact in host.items():
                 _note(known, name, side, fact)
         for side, backend, env_id in workers:
             for name, fact in reading.sidecar.worker_facts.get(env_id, {}).items():
-                _note(known, f"{backend} {name}", side, fact)
+                if name not in host:  # a worker repeats much of what its host has said
+                    _note(known, f"{backend} {name}", side, fact)
     return known
 
 
-def _note(known: Known, name: str, side: str, value: Any) -> None:
-    plain = value.value if isinstance(value, Fact) else value
-    text = "" if plain is None else plain if isinstance(plain, str) else json.dumps(plain, sort_keys=True)
+def _note(known: Known, name: str, side: str, fact: Fact) -> None:
+    bare = name.rpartition(" ")[2]
+    if bare in VOLATILE:
+        return
+    text = "" if fact.value is None else shown(bare, fact.value)
     values = known.setdefault(name, {}).setdefault(side, [])
     if text not in values:
         values.append(text)
@@ -109,4 +112,4 @@ def _facts_apart(name: str, known: Known, sides: Sequence[str]) -> list[Differen
 
 
 def _ends(name: str) -> tuple[str, ...]:
-    return tuple(f"{separator}{name}" for separator in ". _")
+    return tuple(f"{separator}{name}" for separator in "._ ")

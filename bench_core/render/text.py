@@ -92,7 +92,7 @@ def _row(
 def _wrap(lines: Sequence[str], width: int) -> list[str]:
     if all(columns(line) <= width for line in lines):
         return list(lines)
-    return [part for line in lines for part in textwrap.wrap(line, width) or [""]]
+    return [part for line in lines for part in textwrap.wrap(line, width, break_on_hyphens=False) or [""]]
 
 
 def columns(line: str) -> int:
