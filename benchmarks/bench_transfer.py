@@ -156,9 +156,9 @@ class Transfer(Workload):
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
         for memory in self.memories:
-            # What is quick is told best by pinned memory; of pageable memory the bandwidth is enough.
-            sizes = SIZES[preset] if memory == self.memories[0] or preset is not Preset.QUICK else SIZES[preset][-1:]
-            for size in sizes:
+            # A quick run sweeps pinned memory, for latency and bandwidth; of the others the bandwidth is enough.
+            swept = preset is not Preset.QUICK or (memory == "pinned" and self.crossings == 1)
+            for size in SIZES[preset] if swept else SIZES[preset][-1:]:
                 label = f"{size // MIB}MiB" if size >= MIB else f"{size // KIB}KiB"
                 yield self.work(f"{label}-{memory}", "float32", elements=size // 4, memory=memory)
 
