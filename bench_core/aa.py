@@ -12,7 +12,6 @@ import math
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from bench_core import stats
 from bench_core.compare import Options, Reading
@@ -140,11 +139,6 @@ def _alarm(differences: Collection[Sequence[float]], signs: Sequence[int], effec
     adjusted = stats.benjamini_hochberg([e.p() for e in estimates])
     least = math.log1p(effect)
     return any(p <= 1 - confidence and abs(e.mean) >= least for e, p in zip(estimates, adjusted, strict=True))
-
-
-def typical(finding: Finding) -> float:
-    """Return the median spread between runs over the cases."""
-    return median(case.spread for case in finding.cases)
 
 
 def _t(dof: int, tail: float) -> float:

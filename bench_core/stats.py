@@ -113,7 +113,12 @@ def log_mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -
     mean = math.fsum(logs) / n
     error = math.sqrt(math.fsum((x - mean) ** 2 for x in logs) / (n - 1) / n)
     half = float(_special().stdtrit(n - 1, 0.5 + confidence / 2)) * error
-    return math.exp(mean - half), math.exp(mean + half)
+    return exponential(mean - half), exponential(mean + half)
+
+
+def exponential(logarithm: float) -> float:
+    """Return e to a power, at the edge of what a float can hold where the true value lies beyond."""
+    return math.exp(max(-700.0, min(logarithm, 700.0)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from bench_core.compare import Reading
 from bench_core.metrics import rows
 from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
 from bench_core.sidecar import Sidecar, sample_key
-from bench_core.table import SAMPLES, read_columns, results_text, write_run  # noqa: F401 - for the tests beside
+from bench_core.table import write_run
 
 
 def work(size="64", dtype="float32", **known):

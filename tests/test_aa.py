@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bench_core import aa, stats
+from bench_core import stats
 from bench_core.aa import Noise, analyse, logs_of
 from bench_core.cli.aa import lines
 from bench_core.errors import UsageError
@@ -92,7 +92,3 @@ def test_a_finding_is_told_in_words():
     assert "Use --runs " in text
     assert "too noisy to show 5 %" in "\n".join(lines(analyse(noisy(0.5))))
     assert max(map(len, text.split("\n"))) <= 100
-
-
-def test_the_typical_spread_is_the_median_of_the_cases():
-    assert aa.typical(analyse(noisy(0.02, runs=1000))) == pytest.approx(0.02, rel=0.1)

@@ -99,6 +99,13 @@ def test_the_file_name_says_the_format_and_breaches_are_still_told(runs, tmp_pat
     assert done.stderr.startswith("bench-core: FAILED regression: 1 case slower by 10 % or more: matmul 64 float32 b")
 
 
+def test_a_page_can_be_asked_for(runs, tmp_path):
+    pytest.importorskip("altair")
+    done = run(runs["a"], runs["b"], "-o", tmp_path / "page.html")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
 def test_a_pipe_gets_no_colour_and_a_csv_nothing_else(runs):
     assert "\x1b" not in run(runs["a"], runs["b"]).stdout
     done = run(runs["a"], runs["b"], "--format", "csv")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench_core import render
 from bench_core.compare import BEST_CPU, Method, Options, Reading, Verdict, compare, read
 from bench_core.compare.comparison import change, interval
 from bench_core.compare.gates import is_regression
@@ -544,6 +545,44 @@ def test_the_order_of_files_changes_nothing(order, data):
     assert facts(plain) == facts(shuffled)
     again = data.draw(st.integers(0, 5))
     assert facts(compare([*tables, replace(tables[again], path="copy")], Options(baseline="a"))) == facts(plain)
+
+
+ANY = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+NUMBERS = ("value", "ci_low", "ci_high", "ci_level", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
+FORGED = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(NUMBERS, ANY),
+        **dict.fromkeys(("flops", "bytes"), ANY),
+        **dict.fromkeys(("processes", "n", "threads"), st.none() | st.integers(-3, 9)),
+        "better": st.sampled_from(["lower", "higher"]),
+        "clock": st.sampled_from(["wall", ""]),
+        "metric": st.sampled_from(["time", "time", "flop_rate", "peak_memory"]),
+        "status": st.sampled_from(["ok", "oom"]),
+        "params": st.sampled_from(["", "gpus=1", "gpus=8", "gpus=0", "=;==", "gpus=x"]),
+    }
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(FORGED, min_size=2, max_size=4), st.booleans())
+def test_any_numbers_are_compared_or_refused(forged, samples):
+    """Rows that nobody measured, from a file of a stranger: an answer or one line, never a traceback."""
+    (row, *_) = reading(processes(FIVE), "a").rows
+    tables = [
+        replace(
+            Reading.of(f"{i}.csv", [replace(row, run_id=f"r{i}", **fields)], "ab"[i % 2]),
+            sidecar=reading(processes(FIVE), "a").sidecar if samples else Reading("", "", ()).sidecar,
+        )
+        for i, fields in enumerate(forged)
+    ]
+    try:
+        result = compare(tables, Options(metrics=("time", "flop_rate", "peak_memory")))
+    except NothingToCompare:
+        return
+    for show in (render.text, render.markdown, render.as_csv, render.as_json):
+        assert show(result)
+    for c in result.compared:
+        assert c.ci_low <= c.ratio <= c.ci_high
 
 
 # ---------------------------------------------------------------- files

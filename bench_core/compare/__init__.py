@@ -9,11 +9,10 @@ the runs support), verdicts (what may be claimed), best, environments, doubts, g
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from bench_core import filters
+from bench_core import filters, stats
 from bench_core.compare import doubts, environments, gates, pairing
 from bench_core.compare.best import Ranking, best_of, rank
 from bench_core.compare.comparison import (
@@ -150,7 +149,7 @@ def _means(comparisons: Sequence[Comparison]) -> Iterable[Mean]:
         for side in sides if common else ():
             mine = [c for cs in common for c in cs if c.side == side]
             ratios = [(c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0) for c in mine]
-            ratio, low, high = (math.exp(math.fsum(map(math.log, xs)) / len(mine)) for xs in zip(*ratios, strict=True))
+            ratio, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
             label = SINGLE_RUN if any(c.label for c in mine) else ""
             yield Mean(side, metric, clock, unit, ratio, low, high, len(common), len(by_key), label)
 

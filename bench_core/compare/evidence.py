@@ -24,6 +24,7 @@ from bench_core.stats import Estimate, Moments
 # Spread between processes measured for this project: 1 % for NumPy, up to 9 % for GPU frameworks.
 SPREAD = {"numpy": 0.01}
 SPREAD_ELSE = 0.09
+_LAST_DIGITS = 1e-12  # a difference of logarithms that is nothing but rounding
 
 Found = tuple[Reading, Row]
 
@@ -111,8 +112,9 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
     seconds = _samples(reading, row)
     if seconds is None:
         if (row.processes or 1) == 1:
-            low = row.p10 if row.better == "lower" else row.p90
-            yield Replicate(math.log(low or value), math.log(value), (series, origin, 0), row.started_at, origin)
+            quantile = row.p10 if row.better == "lower" else row.p90
+            low = quantile if quantile and quantile > 0 else value
+            yield Replicate(math.log(low), math.log(value), (series, origin, 0), row.started_at, origin)
         return
     ordered = {process: sorted(values) for process, values in seconds.items()}
     middles = {process: stats.quantile(values, 0.5) for process, values in ordered.items()}
@@ -148,16 +150,23 @@ def _follows_from_time(name: str) -> bool:
 
 def _summary(row: Row) -> Moments:
     """Return the moments that a row of several processes was made from: its interval is Student's t on logs."""
-    n, value = row.processes or 1, row.value or math.nan
-    if not (row.ci_low and row.ci_high and row.ci_low > 0):
-        return Moments(1, math.log(value), 0.0)
-    low, high = math.log(row.ci_low), math.log(row.ci_high)
-    error = (high - low) / 2 / _t(n - 1, row.ci_level or stats.CONFIDENCE)
-    return Moments(n, (low + high) / 2, error**2 * n * (n - 1))
+    n, ends = row.processes or 1, _log_interval(row)
+    if ends is None or n < 2:
+        return Moments(1, math.log(row.value or math.nan), 0.0)
+    error = (ends[1] - ends[0]) / 2 / Estimate(0.0, 1.0, n - 1).interval(_level(row))[1]
+    return Moments(n, (ends[0] + ends[1]) / 2, error**2 * n * (n - 1))
 
 
-def _t(dof: int, confidence: float) -> float:
-    return Estimate(0.0, 1.0, dof).interval(confidence)[1]
+def _log_interval(row: Row) -> tuple[float, float] | None:
+    """Return the logarithms of a row's interval, None if it has none that makes sense."""
+    if row.ci_low is None or row.ci_high is None or not 0 < row.ci_low <= row.ci_high:
+        return None
+    return math.log(row.ci_low), math.log(row.ci_high)
+
+
+def _level(row: Row) -> float:
+    level = row.ci_level or stats.CONFIDENCE
+    return level if 0.5 <= level < 1 else stats.CONFIDENCE
 
 
 def _value(rows: Sequence[Row], replicates: Sequence[Replicate]) -> tuple[float, float | None, float | None]:
@@ -165,17 +174,21 @@ def _value(rows: Sequence[Row], replicates: Sequence[Replicate]) -> tuple[float,
     first = rows[0]
     if len(rows) == 1:
         return first.value or math.nan, first.ci_low, first.ci_high
-    middles = [math.exp(r.middle) for r in replicates] or [row.value or math.nan for row in rows]
+    middles = [stats.exponential(r.middle) for r in replicates] or [row.value or math.nan for row in rows]
     value = median(middles)
     low, high = stats.log_mean_interval(middles) if len(middles) > 1 else (value, value)
     return value, min(low, value), max(high, value)
 
 
 def _within(row: Row) -> float:
-    if not (row.ci_low and row.ci_high and 0 < row.ci_low <= row.ci_high):
-        return 0.0
-    z = NormalDist().inv_cdf(0.5 + (row.ci_level or stats.CONFIDENCE) / 2)
-    return (math.log(row.ci_high) - math.log(row.ci_low)) / 2 / z
+    """Return the standard error of a row's log value inside its process, 0.0 where nothing is known of it."""
+    ends = _log_interval(row)
+    return (ends[1] - ends[0]) / 2 / NormalDist().inv_cdf(0.5 + _level(row) / 2) if ends else 0.0
+
+
+def _alike(moments: Moments) -> bool:
+    """Tell whether several processes agree to the last digit or two."""
+    return moments.n > 1 and moments.squares <= moments.n * _LAST_DIGITS**2
 
 
 def weigh(baseline: Evidence, contender: Evidence) -> Weighed:
@@ -185,15 +198,16 @@ def weigh(baseline: Evidence, contender: Evidence) -> Weighed:
     sides = baseline.moments(basis), contender.moments(basis)
     counts = f"{sides[0].n} against {sides[1].n} runs"
     timed = bool(contender.entry.row.clock)
-    if not timed and all(m.n > 1 and m.squares == 0 for m in sides):
+    if not timed and all(map(_alike, sides)):
         change = sign * (sides[1].mean - sides[0].mean)
         return Weighed(Estimate(change, 0.0, math.inf), Method.EXACT, "value", f"{counts}, all alike", tested=False)
     # Timings that agree to the last digit are copies of one run.
-    if any(m.n == 1 or (timed and m.squares == 0) for m in sides):
+    if any(m.n == 1 or (timed and _alike(m)) for m in sides):
         return _single(baseline, contender, basis, sign, counts)
     pairs = _pairs(baseline.replicates, contender.replicates) if basis == "p10" else []
     if len(pairs) > 1:
-        estimate = stats.paired([sign * (second.low - first.low) for first, second in pairs])
+        changes = [sign * (second.low - first.low) for first, second in pairs]
+        estimate = stats.paired([x if abs(x) > _LAST_DIGITS else 0.0 for x in changes])
         return Weighed(estimate, Method.PAIRED, "p10", f"{len(pairs)} pairs of runs", tested=True)
     estimate = stats.welch(*sides)
     estimate = Estimate(sign * estimate.mean, estimate.error, estimate.dof)
@@ -209,7 +223,7 @@ def _single(baseline: Evidence, contender: Evidence, basis: str, sign: float, co
     for evidence in (baseline, contender):
         moments = evidence.moments(basis)
         means.append(moments.mean)
-        known = moments.n == 1 or moments.squares == 0
+        known = moments.n == 1 or _alike(moments)
         variances.append(evidence.within**2 + evidence.spread**2 if known else moments.variance / moments.n)
         freedom.append(math.inf if known else moments.n - 1)
     estimate = stats.difference(sign * (means[1] - means[0]), variances, freedom)

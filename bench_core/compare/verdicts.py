@@ -12,8 +12,6 @@ from bench_core.compare.environments import row_conditions
 from bench_core.compare.evidence import Evidence, Weighed, weigh
 from bench_core.model import Row
 
-_LARGEST_LOG = 700.0  # exp of more does not fit into a float
-
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -93,7 +91,7 @@ def _with_ratio(pair: Pair, w: Weighed, confidence: float) -> Comparison:
     assert pair.contender is not None  # noqa: S101 - _weighed has seen to it
     first, second = pair.baseline.entry, pair.contender.entry
     logs = (w.estimate.mean, *w.estimate.interval(confidence))
-    ratio, low, high = (math.exp(max(-_LARGEST_LOG, min(x, _LARGEST_LOG))) for x in logs)
+    ratio, low, high = map(stats.exponential, logs)
     return Comparison(
         pair.key,
         pair.side,
