@@ -226,14 +226,17 @@ def test_eight_bit_costs_count_the_wider_result():
 def test_a_product_that_would_take_minutes_is_not_begun(monkeypatch):
     monkeypatch.setattr(products, "PATIENCE", 1e-6)
     monkeypatch.setattr(products, "TELLING", 0.0)
-    with support.backend("numpy") as on, pytest.raises(TooSlow, match="no fast float16"):
+    with support.backend("numpy") as on, pytest.raises(TooSlow, match="one product of float16"):
         support.kernel(SQUARE, SQUARE.product("256", bench_matmul.FP16, 256, 256, 256), on)
 
 
-def test_float32_is_never_probed(monkeypatch):
+def test_float32_is_not_probed_unless_it_is_large(monkeypatch):
     monkeypatch.setattr(products, "require_patience", lambda *_: pytest.fail("probed"))
     with support.backend("numpy") as on:
         support.kernel(SQUARE, square(bench_matmul.FP32), on)
+        monkeypatch.setattr(products, "LARGE_FLOPS", 2 * N**3 - 1)
+        with pytest.raises(pytest.fail.Exception, match="probed"):
+            support.kernel(SQUARE, square(bench_matmul.FP32), on)
 
 
 ROUTE = """
