@@ -135,6 +135,7 @@ class GptTrain(GptWorkload):
     """One training step: forward, backward, AdamW at rate 3e-4, decay 0.01."""
 
     name = "gpt_train"
+    doubled = True
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_train},
         "torch": {how: partial(torch_train, how) for how in ("default", "explicit", "compile")},

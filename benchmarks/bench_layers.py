@@ -64,20 +64,22 @@ def torch_builders(function: Callable[..., Any], **others: Callable[..., Any]) -
 
 
 class Layer(Workload):
-    """One call of a layer. `sizes` gives its shape by preset; `axes` names the shape's numbers.
+    """One call of a layer in float32. `sizes` gives its shape by preset; `axes` names the shape's numbers.
 
-    smoke adds float64; standard and full add every implementation.
+    standard and full measure every implementation; `in_quick` says whether the preset quick has it at all.
     """
 
     suite = "model"
     axes: ClassVar[str]
     sizes: ClassVar[dict[Preset, Shape]]
+    in_quick: ClassVar[bool] = True
 
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - the same sizes everywhere
+        if preset is Preset.QUICK and not self.in_quick:
+            return
         shape = self.sizes[preset]
         size = "-".join(f"{axis}{number}" for axis, number in zip(self.axes, shape, strict=True))
-        for dtype in ("float32", "float64") if preset is Preset.SMOKE else ("float32",):
-            yield self.work(size, dtype, **dict(zip(self.axes, shape, strict=True)))
+        yield self.work(size, "float32", **dict(zip(self.axes, shape, strict=True)))
 
     def selects(self, work: Work, implementation: str) -> bool:
         """Whether to measure; implementations other than the usual one only at the larger sizes."""
@@ -194,6 +196,7 @@ class Softmax(Rows):
     """Softmax of every row."""
 
     name = "softmax"
+    in_quick = False
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_builder(lambda xp, arrays: softmax(xp, arrays["x"])[0])},
         "torch": torch_builders(lambda torch, arrays: torch.softmax(arrays["x"], dim=-1)),
@@ -222,6 +225,7 @@ class Embedding(Table):
     """Gather: look rows up."""
 
     name = "embedding"
+    in_quick = False
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_builder(lambda _, arrays: arrays["table"][arrays["ids"]])},
         "torch": torch_builders(lambda torch, arrays: torch.nn.functional.embedding(arrays["ids"], arrays["table"])),

@@ -105,6 +105,7 @@ class MlpTrain(MlpWorkload):
     """One training step on resident data: forward, backward, SGD at rate 1e-3."""
 
     name = "mlp_train"
+    doubled = True
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_train},
         "torch": {how: partial(torch_train, how) for how in ("default", "compile")},

@@ -18,12 +18,15 @@ _LARGE = (Preset.STANDARD, Preset.FULL)
 class ModelWorkload(Workload):
     """A network and a batch size by preset, in all the ways worth measuring.
 
-    smoke: float32 and float64. quick: float32. standard and full add every implementation, the narrower
-    precisions, the scope `end_to_end` and the batch sweep; standard also float64.
+    smoke and quick: float32, the usual implementation; `left_out` names presets that do without.
+    standard and full add every implementation, the narrower precisions, the scope `end_to_end` and the batch
+    sweep. float64 is measured by standard, and by smoke where `doubled`.
     """
 
     suite = "model"
     presets: ClassVar[Mapping[Preset, tuple[Any, int]]]
+    left_out: ClassVar[tuple[Preset, ...]] = ()
+    doubled: ClassVar[bool] = False
     precisions: ClassVar[tuple[str, ...]] = ("tf32", "autocast_bfloat16", "autocast_float16")
 
     @abstractmethod
@@ -31,6 +34,8 @@ class ModelWorkload(Workload):
         """Return the work on a network and a batch size."""
 
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - the same sizes everywhere
+        if preset in self.left_out:
+            return
         network, batch = self.presets[preset]
         for kind in self._kinds(preset):
             yield self.variant(network, batch, **kind)
@@ -39,7 +44,7 @@ class ModelWorkload(Workload):
 
     def _kinds(self, preset: Preset) -> Iterator[dict[str, Any]]:
         yield {}
-        if preset in {Preset.SMOKE, Preset.STANDARD}:
+        if preset is Preset.STANDARD or (preset is Preset.SMOKE and self.doubled):
             yield {"dtype": "float64"}
         if preset in _LARGE:
             yield from ({"precision": precision} for precision in self.precisions)
