@@ -45,6 +45,7 @@ def runs(tmp_path):
         ("{a} {b} --filter wrkload=='x'", 2),
         ("{a} {b} --metric speed", 2),
         ("{a} {b} --col colour", 2),
+        ("{a} {b} --col device_type", 2),
         ("{a} {b} --row colour", 2),
         ("{a} {b} --fail-on slow", 2),
         ("{a} {b} --min-effect lots", 2),

@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 
 from bench_core.compare.comparison import Best, Entry, Key
 from bench_core.compare.evidence import Evidence, collect
-from bench_core.compare.options import Options
+from bench_core.compare.options import SIDES, Options
 from bench_core.compare.pairing import arrange
 from bench_core.compare.reading import Reading
 from bench_core.compare.verdicts import Pair, judge
 from bench_core.model import Row
-
-_EVERYONE = ("machine", "backend", "implementation", "device", "threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ def rank(readings: Sequence[Reading], options: Options, keep: Callable[[Row], bo
     The order is by the median, which is what a user typically gets.
     """
     rankings = []
-    for key, cells in arrange(readings, replace(options, columns=_EVERYONE), keep).cells.items():
+    for key, cells in arrange(readings, replace(options, columns=SIDES), keep).cells.items():
         good = [e for e in (collect(side, found) for side, found in cells.items()) if e.entry.ok]
         good.sort(key=lambda e: e.entry.value or 0.0, reverse=key.better == "higher")
         cpu, gpu = ([e for e in good if (e.entry.row.device_type == "cpu") is on_cpu] for on_cpu in (True, False))

@@ -14,6 +14,7 @@ from bench_core.model import Fact
 
 ROW_CONDITIONS = ("threads", "library", "backend_version", "device_name", "git_commit", "git_dirty")
 _FOOTNOTED = ROW_CONDITIONS[:3]
+_MIXED = " / "
 Known = dict[str, dict[str, list[str]]]  # fact -> side -> its values, "" where it is not known
 
 
@@ -51,7 +52,7 @@ def _note(known: Known, name: str, side: str, fact: Fact) -> None:
 def row_conditions(
     baseline: Entry | None, contender: Entry | None, names: Sequence[str] = _FOOTNOTED
 ) -> tuple[Difference, ...]:
-    """Return what differs between two entries besides the work and the sides themselves.
+    """Return what differs between two entries, or among the runs of one, besides the work and the sides themselves.
 
     Another backend has another library and version, a GPU no host threads: that is what the sides are.
     """
@@ -62,12 +63,13 @@ def row_conditions(
     if baseline.row.device_type != contender.row.device_type:
         names = [name for name in names if name != "threads"]
     values = [(name, _texts(baseline, name), _texts(contender, name)) for name in names]
-    return tuple(Difference(n, ((baseline.side, a), (contender.side, b))) for n, a, b in values if a != b)
+    differ = ((n, a, b) for n, a, b in values if a != b or _MIXED in a)
+    return tuple(Difference(n, ((baseline.side, a), (contender.side, b))) for n, a, b in differ)
 
 
 def _texts(entry: Entry, name: str) -> str:
     values = (getattr(row, name) for row in entry.rows)
-    return " / ".join(dict.fromkeys("" if value is None else str(value) for value in values))
+    return _MIXED.join(dict.fromkeys("" if value is None else str(value) for value in values))
 
 
 def differences(known: Known, sides: Iterable[str]) -> tuple[Difference, ...]:
@@ -75,7 +77,7 @@ def differences(known: Known, sides: Iterable[str]) -> tuple[Difference, ...]:
     order = [side for side in sides if any(side in by_side for by_side in known.values())]
     found = []
     for name, by_side in known.items():
-        values = tuple((side, " / ".join(sorted(by_side.get(side, [""])))) for side in order)
+        values = tuple((side, _MIXED.join(sorted(by_side.get(side, [""])))) for side in order)
         # A backend that only one side has differs in what was measured, not in its conditions.
         if len({text for _, text in values}) > 1 and sum(side in by_side for side in order) > 1:
             found.append(Difference(name, values))

@@ -11,6 +11,7 @@ from bench_core.errors import UsageError
 from bench_core.metrics import METRICS
 
 BEST_CPU = "best-cpu"
+SIDES = ("machine", "backend", "implementation", "device", "threads")
 GATES = ("regression", "missing", "invalid")
 
 
@@ -38,7 +39,7 @@ class Options:
     def __post_init__(self) -> None:
         """Raise UsageError for a word or a number that makes no sense."""
         _known("--row", self.rows, (*WORK, *QUANTITY, *WHO))
-        _known("--col", self.columns, WHO)
+        _known("--col", self.columns, SIDES)
         _known("--metric", self.metrics, tuple(METRICS))
         _known("--fail-on", self.fail_on, GATES)
         for option, value, low, high in (

@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from bench_core.compare.comparison import QUANTITY, WORK, Key
 from bench_core.compare.evidence import Found
-from bench_core.compare.options import Options
+from bench_core.compare.options import SIDES, Options
 from bench_core.compare.reading import Reading
 from bench_core.errors import TableError
 from bench_core.model import Row, Status
@@ -21,7 +21,6 @@ _identity = attrgetter(
     *("run_id", "machine", "case_id", "backend", "implementation", "device", "threads"),
     *("metric", "unit", "clock", "scope", "cache"),
 )
-_WHO = ("machine", "backend", "implementation", "device")  # what a key names unless it is a column
 
 
 @dataclass(slots=True)
@@ -86,8 +85,8 @@ def _by_key(found: Iterable[Found], options: Options) -> dict[Key, dict[str, dic
 
 
 def _who(options: Options) -> tuple[str, ...]:
-    columns = {*options.columns, *(["device"] if "device_type" in options.columns else [])}
-    return tuple(name for name in _WHO if name not in columns)
+    """Return what a key names: whoever is not a column, but for threads, which have rules of their own."""
+    return tuple(name for name in SIDES if name not in {*options.columns, "threads"})
 
 
 def _spread_threads(

@@ -183,7 +183,7 @@ def _best(result: Result) -> Section:
 
 
 def _ranked(first: Entry | None, second: Entry | None) -> str:
-    lines = [f"{clean(e.name)}: {show(e.value, e.row.unit)}" for e in (first, second) if e]
+    lines = [f"{show(e.value, e.row.unit)}: {clean(e.name)}" for e in (first, second) if e]
     return "\n".join(lines if second else [*lines, "no other"])
 
 
