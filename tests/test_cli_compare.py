@@ -145,3 +145,12 @@ def test_comparing_imports_no_array_library_and_no_frame():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_backends_of_a_single_machine_are_its_sides(tmp_path):
+    """What a new user types first, `bench-core compare results`, has an answer."""
+    path = write(tmp_path, [*processes(FIVE), *processes([2 * t for t in FIVE], backend="torch")])
+    done = run(path)
+    assert done.exit_code == 0, done.output
+    assert "Baseline: numpy" in done.stdout
+    assert "2.00x slower" in done.stdout

@@ -53,7 +53,11 @@ _Baseline = Annotated[
 ]
 _Row = Annotated[str, typer.Option(help="Fields that label a row; those needed to tell two rows apart are added.")]
 _Col = Annotated[
-    str, typer.Option(help="Fields whose values are the sides: machine, backend, implementation, device, threads.")
+    str,
+    typer.Option(
+        help="Fields whose values are the sides: machine, backend, implementation, device, threads. "
+        "By default machine; backend where there is only one machine."
+    ),
 ]
 _Metric = Annotated[str, typer.Option(help="Which quantities, separated by commas.")]
 _Filter = Annotated[
@@ -74,7 +78,7 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
     *,
     baseline: _Baseline = "",
     row: _Row = "workload,size,dtype",
-    col: _Col = "machine",
+    col: _Col = "",
     metric: _Metric = "time",
     where: _Filter = "",
     min_effect: _MinEffect = "5%",
@@ -86,10 +90,12 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
     output: _Output = None,
 ) -> None:
     """Compare result tables: ratios with intervals, verdicts with reasons."""
+    with _without_collector():
+        readings = read(paths)
     options = Options(
         baseline=baseline,
         rows=words(row),
-        columns=words(col),
+        columns=words(col) or (_sides(readings),),
         metrics=words(metric),
         where=where,
         min_effect=share("--min-effect", min_effect),
@@ -100,7 +106,6 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
     )
     chosen = format_ or (_SUFFIXES.get(output.suffix.lower()) if output else None) or Format.TABLE
     with _without_collector():
-        readings = read(paths)
         result = compare(readings, options)
         text = _page(readings) if chosen is Format.HTML else _text(result, chosen, to_file=output is not None)
     if output:
@@ -112,6 +117,13 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
             typer.echo(f"bench-core: FAILED {breach}", err=True)
     if result.breaches:
         raise typer.Exit(1)
+
+
+def _sides(readings: Sequence[Reading]) -> str:
+    """Return what to set side by side where nobody says: machines, or the backends of the only one."""
+    rows = [row for reading in readings for row in reading.rows]
+    one_machine, backends = len({row.machine for row in rows}) == 1, {row.backend for row in rows}
+    return "backend" if one_machine and len(backends) > 1 else "machine"
 
 
 @contextlib.contextmanager
