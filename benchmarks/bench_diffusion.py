@@ -49,7 +49,7 @@ def array_kernel(backend: Backend, work: Work, host: Host) -> Kernel:
 def torch_kernel(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """Run the steps with nn.Module in inference mode."""
     from benchmarks.nn.modules.dit import DitModule
-    from benchmarks.nn.modules.running import PREPARED, Graphed, compiled, inference, load_weights
+    from benchmarks.nn.modules.running import compiled, forward_kernel, inference, is_fixed, load_weights
 
     net, weights = network(work), _weights(backend, host)
     load, first = loader(backend, work, host, BATCH), weights["positions"]
@@ -58,13 +58,7 @@ def torch_kernel(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     predict = compiled(module, first.device) if how == "compile" else module
     schedule = Schedule.ddim(work["steps"], net.width, work.dtype)
     steps = inference(denoiser(predict, schedule, work["runs"], backend.from_host), first.device, work.precision)
-    if how == "cudagraph":
-        steps = Graphed(steps)
-
-    def run() -> Any:
-        return steps(*load())
-
-    return Kernel(run, prepare=run if how in PREPARED else None)
+    return forward_kernel(steps, load, how, fixed=is_fixed(work))
 
 
 def denoiser(predict: Callable[..., Any], schedule: Schedule, runs: int, upload: Callable[..., Any]) -> Any:
@@ -114,6 +108,13 @@ class DiffusionWorkload(ModelWorkload):
         net, batch, runs = network(work), work["batch"], work["runs"]
         least = float(runs * net.parameters() * np.dtype(work.dtype).itemsize)
         return Costs(runs * net.flops(batch), least_bytes=least, amounts={"samples": float(batch)})
+
+    def footprint(self, work: Work) -> float:
+        """Weights; 16 C a token and the scores of one block, which the next one reuses."""
+        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        tokens = net.patches + 1
+        held = work["batch"] * tokens * (16 * net.width + 2 * net.heads * tokens)
+        return float(itemsize * (net.parameters() + held))
 
     def error(self, work: Work, host: Host, answer: Host) -> float:
         """Compare the first images after the same steps in float64."""

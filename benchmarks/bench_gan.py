@@ -70,13 +70,14 @@ def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
 def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """nn.Module, autograd, fused torch.optim.Adam."""
     from benchmarks.nn.modules.dcgan import GanTrainer
+    from benchmarks.nn.modules.running import is_fixed
     from benchmarks.nn.modules.training import as_implementation
 
     captured = how == "cudagraph"
     adam = partial(backend.xp.optim.Adam, lr=RATE, betas=(BETA1, 0.999), fused=True, capturable=captured)
     trainer = GanTrainer(shape(work), _weights(backend, host), adam, work.precision)
     load = loader(backend, work, host, BATCH)
-    return as_implementation(how, trainer.step, trainer.reset, load, checked(work))
+    return as_implementation(how, trainer.step, trainer.reset, load, checked(work), fixed=is_fixed(work))
 
 
 def array_generate(backend: Backend, work: Work, host: Host) -> Kernel:
@@ -138,6 +139,17 @@ class GanTrain(GanWorkload):
         parameters = Generator(net).parameters() + Discriminator(net).parameters()
         flops = float(work["batch"] * train_flops(net))
         return Costs(flops, least_bytes=8.0 * itemsize * parameters, amounts={"samples": work["batch"]})
+
+    def footprint(self, work: Work) -> float:
+        """Seven vectors of all weights, and in both networks four copies of what leaves a layer and its patches.
+
+        A layer has `width` channels at half the image's size, half as many numbers with each further one; patches are
+        sixteen times as many.
+        """
+        net, itemsize = shape(work), np.dtype(work.dtype).itemsize
+        parameters = Generator(net).parameters() + Discriminator(net).parameters()
+        activations = 2 * net.width * (net.pixels // 2) ** 2
+        return float(itemsize * (7 * parameters + 2 * 20 * work["batch"] * activations))
 
     def error(self, work: Work, host: Host, answer: Host) -> float:
         plan = checked(work)

@@ -54,7 +54,7 @@ def network(work: Work) -> Gpt:
 def checked(work: Work) -> Checked:
     """Return how much of the training the check repeats."""
     net = network(work)
-    return Checked.affordable(work["batch"], net.train_flops(net.context))
+    return Checked.affordable(work["batch"], net.train_flops(net.context), fewest=2)
 
 
 def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
@@ -181,10 +181,16 @@ class GptPrefill(GptWorkload):
         amounts = {"samples": float(batch), "tokens": float(batch * net.context), "causal_flops": causal}
         return Costs(flops, least_bytes=float(net.parameters() * np.dtype(work.dtype).itemsize), amounts=amounts)
 
+    def footprint(self, work: Work) -> float:
+        """Weights; keys and values of every token; 16 C a token and the scores of one block, reused by the next."""
+        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        token = 2 * net.layers * net.width + 16 * net.width + 2 * net.heads * net.context
+        return float(itemsize * (net.parameters() + work["batch"] * net.context * token))
+
     def error(self, work: Work, host: Host, answer: Host) -> float:
         """Compare the logits after the last token, for as many sequences as the check can afford."""
         net = network(work)
-        some = Checked.affordable(work["batch"], net.forward_flops(net.context)).samples
+        some = Checked.affordable(work["batch"], net.forward_flops(net.context), fewest=2).samples
         logits, _ = net.forward(np, _wide(host), host["x"][:some])
         return check.relative_error(answer["out"][:some], logits[:, -1])
 
@@ -220,6 +226,12 @@ class GptDecode(GptWorkload):
         moved = sum(net.extend_bytes(batch, start, itemsize) for start in starts)
         flops = sum(batch * net.extend_flops(1, start) for start in starts)
         return Costs(flops, moved, moved, amounts={"tokens": float(batch * len(starts)), "steps": float(len(starts))})
+
+    def footprint(self, work: Work) -> float:
+        """Weights, and keys and values of every token."""
+        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        remembered = work["batch"] * (work["prompt"] + work["new"]) * 2 * net.layers * net.width
+        return float(itemsize * (net.parameters() + remembered))
 
     def error(self, work: Work, host: Host, answer: Host) -> float:
         """Compare every step's logits with a full forward pass over prompt and generated tokens, without a cache.

@@ -138,6 +138,11 @@ class Attention(Layer):
         amounts = {"tokens": float(batch * time), "causal_flops": full * (time + 1) / (2 * time)}
         return Costs(full, least_bytes=4.0 * batch * heads * time * depth * _itemsize(work), amounts=amounts)
 
+    def footprint(self, work: Work) -> float:
+        """Sum queries, keys, values and result, and the scores twice where they are spelt out."""
+        batch, heads, time, depth = self.shape(work)
+        return float(batch * heads * time * (4 * depth + 2 * time) * _itemsize(work))
+
     def error(self, work: Work, host: Host, answer: Host) -> float:
         """Compare the first sequences, as many as the check can afford."""
         batch, heads, time, depth = self.shape(work)

@@ -32,7 +32,7 @@ TOLERANCES = {
     ("float32", "autocast_float16"): check.Tolerance(1e-2, low=2e-5),
 }
 CHECK_FLOPS = 20e9  # of float64 on the host that one check may cost, about a second on two cores
-MOST_STEPS, FEWEST_STEPS, FEWEST_SAMPLES = 10, 2, 4
+MOST_STEPS, FEWEST_STEPS = 10, 2
 # How much more the gradients of a network with ReLU may err than its logits and losses: in IEEE arithmetic or not.
 KINKS = {True: 300, False: 20}
 SMALL_GRADIENT = 1e-2  # tensors this much below the largest gradient are measured against this share of it
@@ -74,10 +74,10 @@ class Checked:
     steps: int
 
     @classmethod
-    def affordable(cls, samples: int, flops_per_sample: float) -> Checked:
-        """Return the whole batch and ten steps, or what `CHECK_FLOPS` pay for: two steps on four samples at least."""
+    def affordable(cls, samples: int, flops_per_sample: float, fewest: int = 4) -> Checked:
+        """Return the whole batch and ten steps, or what `CHECK_FLOPS` pay for: at least two steps of `fewest`."""
         afford = int(CHECK_FLOPS / flops_per_sample)
-        checked = min(samples, max(FEWEST_SAMPLES, afford // FEWEST_STEPS))
+        checked = min(samples, max(fewest, afford // FEWEST_STEPS))
         return cls(checked, min(MOST_STEPS, max(FEWEST_STEPS, afford // checked)))
 
 
@@ -96,12 +96,20 @@ def loader(backend: Backend, work: Work, host: Host, names: Sequence[str] = ("x"
     return lambda: batch
 
 
-def training_kernel(step: Callable[..., Step], reset: Callable[[], None], load: Loader, plan: Checked) -> Kernel:
-    """Return the kernel that takes one step; its answer starts from the initial weights and goes back to them."""
+def training_kernel(
+    step: Callable[..., Step], reset: Callable[[], None], load: Loader, plan: Checked, *, rehearse: bool = False
+) -> Kernel:
+    """Return the kernel that takes one step; its answer starts from the initial weights and goes back to them.
+
+    rehearse: whether the first step on new shapes moves the weights more than once (a CUDA graph's capture does).
+    """
 
     def answer() -> dict[str, Any]:
+        first = tuple(part[: plan.samples] for part in load())
+        if rehearse:
+            step(*first)
         reset()
-        shown = dict(trace(step, tuple(part[: plan.samples] for part in load()), plan.steps))
+        shown = dict(trace(step, first, plan.steps))
         reset()
         return shown
 

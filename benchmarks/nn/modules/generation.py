@@ -12,7 +12,7 @@ from bench_core.workload import Kernel
 from benchmarks.nn.generation import Generation
 from benchmarks.nn.gpt import Gpt
 from benchmarks.nn.modules.gpt import GptModule
-from benchmarks.nn.modules.running import PREPARED, Graphed, autocast_dtype, compiled, inference
+from benchmarks.nn.modules.running import Graphed, autocast_dtype, compiled, forward_kernel, inference, is_fixed
 from benchmarks.nn.training import Loader
 
 
@@ -76,13 +76,7 @@ def prefill_kernel(
 
     device = torch.device(backend.device)
     call = inference(compiled(prefill, device) if how == "compile" else prefill, device, work.precision)
-    if how == "cudagraph":
-        call = Graphed(call)
-
-    def run() -> Any:
-        return call(*load())
-
-    return Kernel(run, prepare=run if how in PREPARED else None)
+    return forward_kernel(call, load, how, fixed=is_fixed(work))
 
 
 def loaded(network: Gpt, weights: dict[str, Any]) -> GptModule:

@@ -14,7 +14,7 @@ from torch import nn
 
 from bench_core.backends.base import Backend
 from bench_core.errors import Unsupported
-from bench_core.model import Work
+from bench_core.model import Scope, Work
 from bench_core.workload import Kernel
 from benchmarks.nn.training import Loader
 
@@ -76,13 +76,23 @@ def infer_kernel(
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         load = channels_last(load)
     call = inference(forward, first.device, work.precision)
+    return forward_kernel(call, load, how, fixed=is_fixed(work))
+
+
+def forward_kernel(call: Callable[..., Any], load: Loader, how: str, *, fixed: bool) -> Kernel:
+    """Return the kernel that calls `call` on a batch, captured if `how` says so."""
     if how == "cudagraph":
-        call = Graphed(call)
+        call = Graphed(call, fixed=fixed)
 
     def run() -> Any:
         return call(*load())
 
     return Kernel(run, prepare=run if how in PREPARED else None)
+
+
+def is_fixed(work: Work) -> bool:
+    """Whether a work's batch stays where it is on the device."""
+    return work.scope is Scope.RESIDENT
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
@@ -108,23 +118,23 @@ def channels_last(load: Loader) -> Loader:
 class Graphed:
     """A function captured as a CUDA graph, one for each shape of its arguments.
 
-    A replay launches all its kernels at once, on the arguments' first addresses: new arguments are copied
-    there, and results come in the same memory every time. The captured calls change whatever the function
-    changes; `capture` before the state matters.
+    A replay launches all its kernels at once, on the addresses they were captured with: arguments are copied there
+    first, unless they are `fixed`, always the same memory. Results come in the same memory every time. A capture calls
+    the function a few times before, with whatever that changes.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Any], *, fixed: bool = False) -> None:
+        self._function, self._fixed = function, fixed
         self._captured: dict[Any, tuple[torch.cuda.CUDAGraph, tuple[torch.Tensor, ...], Any]] = {}
 
     def __call__(self, *args: torch.Tensor) -> Any:
         """Replay, capturing first if these shapes are new."""
         key = tuple((arg.shape, arg.dtype) for arg in args)
         if key not in self._captured:
-            self._captured[key] = self._capture(args)
+            self._captured[key] = self._capture(args if self._fixed else tuple(arg.clone() for arg in args))
         graph, static, result = self._captured[key]
-        for target, source in zip(static, args, strict=True):
-            if target is not source:
+        if not self._fixed:
+            for target, source in zip(static, args, strict=True):
                 target.copy_(source)
         graph.replay()
         return result

@@ -13,7 +13,7 @@ from torch.nn import functional
 from bench_core.backends.base import Backend
 from bench_core.model import Work
 from bench_core.workload import Host, Kernel
-from benchmarks.nn.modules.running import PREPARED, Graphed, autocast, channels_last, compiled, load_weights
+from benchmarks.nn.modules.running import PREPARED, Graphed, autocast, channels_last, compiled, is_fixed, load_weights
 from benchmarks.nn.names import scoped
 from benchmarks.nn.training import Checked, Loader, Step, loader, training_kernel
 
@@ -88,14 +88,18 @@ def train_kernel(
     elif how == "channels_last":
         trainer.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         load = channels_last(load)
-    return as_implementation(how, trainer.step, trainer.reset, load, plan)
+    return as_implementation(how, trainer.step, trainer.reset, load, plan, fixed=is_fixed(work))
 
 
 def as_implementation(
-    how: str, step: Callable[..., Step], reset: Callable[[], None], load: Loader, plan: Checked
+    how: str, step: Callable[..., Step], reset: Callable[[], None], load: Loader, plan: Checked, *, fixed: bool
 ) -> Kernel:
-    """Return the kernel that takes a step, captured if `how` says so; compiling and capturing are timed apart."""
-    kernel = training_kernel(Graphed(step) if how == "cudagraph" else step, reset, load, plan)
+    """Return the kernel that takes a step, captured if `how` says so; compiling and capturing are timed apart.
+
+    fixed: whether the batch stays where it is on the device.
+    """
+    captured = how == "cudagraph"
+    kernel = training_kernel(Graphed(step, fixed=fixed) if captured else step, reset, load, plan, rehearse=captured)
     return Kernel(kernel.run, kernel.answer, prepare=kernel.run if how in PREPARED else None)
 
 
