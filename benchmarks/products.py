@@ -143,6 +143,7 @@ def torch_onednn_product(backend: Backend, work: Work, host: Host) -> Kernel:
     if linear is None:
         raise Unsupported("no_kernel", "this torch was built without oneDNN")
     a, b = placed(backend, work, host)
+    require_patience(backend, work, host, lambda x, y: linear(x, y.t(), None, "none", [], ""))
     version = re.search(r"oneDNN \S+", backend.library)
     library = f"{version[0] if version else 'oneDNN'} inner_product"
     return Kernel(partial(linear, a, b.t(), None, "none", [], ""), library=library)
@@ -155,9 +156,7 @@ def finished(backend: Backend, work: Work, host: Host, product: Product, arrays:
     def fresh(x: Any, y: Any) -> Any:
         return product(x, y, backend.xp.empty_like(c[(0,) * (c.ndim - 2)][: x.shape[0], : y.shape[1]]))
 
-    slow = work.dtype not in {"float32", "float64"} or (costs(work).flops or 0.0) > LARGE_FLOPS
-    if backend.device == "cpu" and slow:
-        require_patience(backend, work, host, fresh)
+    require_patience(backend, work, host, fresh)
 
     def answer() -> Mapping[str, Any]:
         c[...] = -1 if work.dtype == "int8" else math.nan
@@ -167,21 +166,24 @@ def finished(backend: Backend, work: Work, host: Host, product: Product, arrays:
 
 
 def require_patience(backend: Backend, work: Work, host: Host, product: Callable[[Any, Any], Any]) -> None:
-    """Raise TooSlow if a corner of the product tells that one call takes longer than PATIENCE.
+    """Raise TooSlow if a corner of the product tells that one call takes a CPU longer than PATIENCE.
 
     CPUs without instructions for a format multiply it element by element, thousands of times slower, and
     what a GPU does in a moment can take a CPU minutes in any format. The corner grows until it takes long
     enough to tell, or is the whole.
     """
+    flops = costs(work).flops or 0.0
+    if backend.device != "cpu" or (work.dtype in {"float32", "float64"} and flops <= LARGE_FLOPS):
+        return
     first = (0,) * bool(work["batch"])
     size = 128
-    while (size := size * 3 // 2) < max(work["m"], work["n"], work["k"]):
+    while (size := size * 3 // 128 * 64) < max(work["m"], work["n"], work["k"]):  # float8 wants multiples of 16
         a, b = placed(backend, work, {name: host[name][first][:size, :size] for name in "ab"})
         if (took := _seconds(product, a, b)) < TELLING:
             continue
         if took < 4 * TELLING:  # loading and compiling may be a part of so little
             took = _seconds(product, a, b)
-        expected = took * (costs(work).flops or 0.0) / (2.0 * a.shape[0] * a.shape[1] * b.shape[1])
+        expected = took * flops / (2.0 * a.shape[0] * a.shape[1] * b.shape[1])
         if expected > PATIENCE:
             raise TooSlow(f"one product of {work.dtype} would take about {expected:.0f} s on this CPU")
         return
@@ -204,9 +206,8 @@ def error(work: Work, host: Host, out: np.ndarray, bound: float) -> float:
     another shape or dtype, and for an element that is off by more than LONE tolerances.
     """
     result = RESULTS.get(work.dtype, work.dtype)
-    check.require_dtype(
-        "out", out, "float32" if result == "bfloat16" else result
-    )  # as which bfloat16 comes to the host
+    on_host = "float32" if result == "bfloat16" else result
+    check.require_dtype("out", out, on_host)
     check.require_shape(out, result_shape(work))
     if not work["batch"]:
         return _error_of_one(host["a"], host["b"], out, bound, REFERENCE_FLOPS)

@@ -231,12 +231,13 @@ def test_a_product_that_would_take_minutes_is_not_begun(monkeypatch):
 
 
 def test_float32_is_not_probed_unless_it_is_large(monkeypatch):
-    monkeypatch.setattr(products, "require_patience", lambda *_: pytest.fail("probed"))
+    monkeypatch.setattr(products, "_seconds", lambda *_: pytest.fail("probed"))
+    work = SQUARE.product("256", bench_matmul.FP32, 256, 256, 256)
     with support.backend("numpy") as on:
-        support.kernel(SQUARE, square(bench_matmul.FP32), on)
-        monkeypatch.setattr(products, "LARGE_FLOPS", 2 * N**3 - 1)
+        support.kernel(SQUARE, work, on)
+        monkeypatch.setattr(products, "LARGE_FLOPS", 2 * 256**3 - 1)
         with pytest.raises(pytest.fail.Exception, match="probed"):
-            support.kernel(SQUARE, square(bench_matmul.FP32), on)
+            support.kernel(SQUARE, work, on)
 
 
 ROUTE = """
