@@ -5,6 +5,7 @@ BenchError
 ├── TableError         a result file that cannot be read; names file and line     exit code 3
 ├── NothingToCompare   no two results stand for the same work                      exit code 3
 ├── IncompatibleError  results that must not be compared                          exit code 4
+├── InternalError      bench_core broke a promise of its own                      exit code 70
 └── CaseError          why one case has no value; becomes a row, never a crash
     ├── Unavailable    the backend or its device is not here                      skipped
     ├── Unsupported    the backend is here but cannot do this work                unsupported
@@ -51,6 +52,12 @@ class IncompatibleError(BenchError):
     """Results that must not be compared with each other."""
 
     exit_code = 4
+
+
+class InternalError(BenchError):
+    """bench_core broke a promise of its own: an error to report, and results not to trust."""
+
+    exit_code = 70  # EX_SOFTWARE of sysexits.h
 
 
 class CaseError(BenchError):

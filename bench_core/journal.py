@@ -7,12 +7,13 @@ kept and only what is missing is measured.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bench_core.csvfile import read_text
 from bench_core.errors import TableError
@@ -50,26 +51,31 @@ class Entries:
 
 
 class Journal:
-    """A journal open for writing. Raises OSError wherever the disk does."""
+    """A journal open for writing, by one process at a time. Raises OSError wherever the disk does."""
 
     def __init__(self, folder: Path, head: Head) -> None:
         """Begin a new journal in a folder that has none."""
-        self.path = folder / JOURNAL
-        self._file = self.path.open("x", encoding="utf-8")
-        self._write({"head": to_json(head.run), "options": dict(head.options), "planned": to_json(head.planned)})
+        self._open(folder, "x")
+        self._write(_head(head))
 
     @classmethod
-    def reopened(cls, folder: Path, entries: Entries) -> Journal:
-        """Go on with a journal that was left behind, its torn line cut off."""
-        kept = folder / f"{JOURNAL}.kept"
-        (folder / JOURNAL).rename(kept)
-        journal = cls(folder, entries.head)
-        for env_id, facts in entries.environments.items():
-            journal.append_environment(env_id, facts)
-        for measurement in entries.measurements:
-            journal.append(measurement)
-        kept.unlink()
+    def reopened(cls, folder: Path) -> Journal:
+        """Go on with a journal that was left behind, in place: cut off its torn line and nothing else."""
+        journal = cls.__new__(cls)
+        journal._open(folder, "r+")
+        end = journal.path.read_bytes().rfind(b"\n") + 1
+        journal._file.seek(end)
+        journal._file.truncate()
         return journal
+
+    def _open(self, folder: Path, mode: str) -> None:
+        self.path = folder / JOURNAL
+        self._file = self.path.open(mode, encoding="utf-8", newline="\n")
+        try:
+            _lock(self._file)
+        except OSError:
+            self._file.close()
+            raise
 
     def append(self, measurement: Measurement) -> None:
         """Write one record and wait until the disk has it."""
@@ -77,10 +83,12 @@ class Journal:
 
     def append_environment(self, env_id: str, facts: Facts) -> None:
         """Write what a worker's environment is, before the first record that names it."""
-        self._write({"env_id": env_id, "facts": to_json(facts)})
+        self._write(_environment(env_id, facts))
 
     def _write(self, plain: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(plain, separators=(",", ":"), allow_nan=False) + "\n")
+        if not self.path.exists():  # a file that was removed is written to without complaint, and is lost
+            raise FileNotFoundError(errno.ENOENT, "it was removed during the run")
+        self._file.write(_line(plain))
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -89,21 +97,50 @@ class Journal:
         with contextlib.suppress(OSError):
             self._file.close()
 
-    def remove(self) -> None:
-        """Delete the journal, once everything in it is safe elsewhere."""
-        self.path.unlink(missing_ok=True)
+
+def text(head: Head, measurements: Iterable[Measurement], environments: Mapping[str, Facts]) -> str:
+    """Return a whole journal as text, to be written at once."""
+    lines = [_head(head)]
+    lines += [_environment(env_id, facts) for env_id, facts in environments.items()]
+    lines += [to_json(measurement) for measurement in measurements]
+    return "".join(map(_line, lines))
+
+
+def _head(head: Head) -> dict[str, Any]:
+    return {"head": to_json(head.run), "options": dict(head.options), "planned": to_json(head.planned)}
+
+
+def _environment(env_id: str, facts: Facts) -> dict[str, Any]:
+    return {"env_id": env_id, "facts": to_json(facts)}
+
+
+def _line(plain: Mapping[str, Any]) -> str:
+    return json.dumps(plain, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _lock(file: IO[str]) -> None:
+    """Claim a journal until this process ends, however it ends; raises BlockingIOError if another one has it."""
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(errno.EWOULDBLOCK, "another process is writing this run") from None
+    except (ImportError, OSError):
+        return  # this system or file system has no locks
 
 
 def read(path: Path) -> Entries:
     """Return what a journal holds; a torn last line (the run was killed while it wrote) is left out.
 
-    Raises TableError for any other line that is not what it should be.
+    Of several records of one case the last one counts. Raises TableError for any other line that is not
+    what it should be.
     """
     lines = read_text(path).split("\n")
     records = [_parsed(path, number, line) for number, line in enumerate(lines[:-1], start=1)]
     if not records or not isinstance(records[0], Head):
         raise TableError(path, "the journal has no head", 1)
-    measurements = tuple(record for record in records if isinstance(record, Measurement))
+    measurements = tuple({record.case: record for record in records if isinstance(record, Measurement)}.values())
     environments = {record[0]: record[1] for record in records if isinstance(record, tuple)}
     return Entries(records[0], measurements, environments, torn=lines[-1] != "")
 

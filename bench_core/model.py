@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -340,6 +341,8 @@ def measurement_from_json(plain: Mapping[str, Any]) -> Measurement:
 
 def _series_from_json(plain: Mapping[str, Any]) -> Series:
     tuples = {name: tuple(plain[name]) for name in ("seconds", "noisy", "flags")}
+    if not all(isinstance(seconds, (int, float)) and 0 <= seconds < math.inf for seconds in tuples["seconds"]):
+        raise ValueError("a sample is not a time")
     return Series(**{**plain, **tuples, "clock": Clock(plain["clock"])})
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from bench_core import backends, summary
-from bench_core.errors import UsageError
+from bench_core.errors import InternalError, UsageError
 from bench_core.model import Case, Measurement, Preset, Row, Status, identifier
 from bench_core.perform import silent
 from bench_core.session import Absent, Options, Session
@@ -215,17 +215,17 @@ def replay(done: Measurement, benchmark: Any, clock: ReplayClock) -> None:
     benchmark.pedantic(lambda: clock.advance(next(ready)), rounds=len(samples))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the results, whatever ended the session; a run that could not write where it should is no success."""
-    if not session.config.stash[_STATE].finish() and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    session.exitstatus = session.config.stash[_STATE].finish(session.exitstatus)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show what was found, below pytest-benchmark's own table."""
     harness = config.stash[_STATE]
-    if harness.rows:
+    if harness.rows or (harness.session and harness.session.troubles):
         terminalreporter.section("bench-core")
         width = terminalreporter._tw.fullwidth  # the width pytest itself writes to
         text = summary.text(harness.rows, harness.closing_lines(), width=width, color=terminalreporter.hasmarkup)
@@ -241,7 +241,7 @@ class Harness:
         self.session: Session | None = None
         self.rows: list[Row] = []
         self.timed_share = 0.0
-        self._terminate: Any = None
+        self._handlers: dict[int, Any] = {}
         self._planned: list[Case] = []
 
     def cases(self, workload: Workload) -> Iterator[Case]:
@@ -260,14 +260,29 @@ class Harness:
             self.session.roster.require(self._options.require)
             if self._planned and not self._options.check_only and not self._config.getoption("collectonly"):
                 self.session.open(self._planned)
-                self._terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
+                self._handle_signals()
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
+
+    def _handle_signals(self) -> None:
+        """Have a hang-up and a polite kill end the run as Ctrl-C does, but for a hang-up that nohup turned off."""
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows knows no SIGHUP
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, signal.default_int_handler)
+
+    def _ignore_signals(self) -> None:
+        for number in self._handlers:
+            signal.signal(number, signal.SIG_IGN)
 
     def perform(self, case: Case, source: Source) -> Measurement:
         """Measure one case, telling a person at a terminal how far it is."""
         assert self.session is not None  # noqa: S101 - there is a case, so there was an expansion
-        return self.session.perform(case, source, self._teller(case))
+        try:
+            return self.session.perform(case, source, self._teller(case))
+        except KeyboardInterrupt:
+            self._ignore_signals()  # a second Ctrl-C must not tear what the first one leaves to be written
+            raise
 
     def _teller(self, case: Case) -> Callable[[str], None]:
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
@@ -280,33 +295,36 @@ class Harness:
     def closing_lines(self) -> list[str]:
         """Return what is said below the summary's table."""
         session = self.session
-        assert session is not None and session.folder is not None  # noqa: PT018, S101 - there are rows
+        assert session is not None  # noqa: S101 - there are rows
         done = session.measurements.values()
         flags = summary.flags(done)
+        unfinished = session.folder if session.interrupted else None
         return [
             summary.counts(done),
             *([f"flags: {flags}"] if flags else []),
             f"{self.timed_share:.0%} of the time was spent in warm-up and timed blocks",
             *(f"trouble: {trouble}" for trouble in session.troubles),
-            f"results: {session.folder}",
-            *([f"to finish it: bench-core run --resume {session.folder}"] if session.interrupted else []),
+            f"results: {session.folder or 'not written'}",
+            *([f"to finish it: bench-core run --resume {unfinished}"] if unfinished else []),
         ]
 
-    def finish(self) -> bool:
-        """Close the session and keep its rows for the summary; return whether all went well with writing."""
+    def finish(self, exitstatus: int) -> int:
+        """Close the session, keep its rows for the summary and return pytest's exit status."""
         if self.session is None:
-            return True
-        # A second Ctrl-C, while what the first one left is being written, must not tear it.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            return exitstatus
+        self._ignore_signals()
         try:
             self.timed_share = self.session.timed_share
             self.rows = self.session.close(self._planned) if self.session.folder else []
             self.session.workers.close()
+        except InternalError as error:
+            self.session.troubles.append(str(error))
+            return pytest.ExitCode.INTERNAL_ERROR
         finally:
-            signal.signal(signal.SIGINT, before)
-            if self._terminate is not None:
-                signal.signal(signal.SIGTERM, self._terminate)
-        return not self.session.troubles
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+        failed = self.session.troubles and exitstatus == pytest.ExitCode.OK
+        return pytest.ExitCode.TESTS_FAILED if failed else exitstatus
 
 
 def options(config: pytest.Config, *, measuring: bool) -> Options:

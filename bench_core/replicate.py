@@ -91,7 +91,8 @@ def launch(turn: Turn, output: Path, arguments: Sequence[str]) -> int:
         try:
             return child.wait()
         except KeyboardInterrupt:
-            # Ctrl-C reaches the child as well: give it time to write what it has.
+            # Ctrl-C has reached the child as well, a kill has not; either way it needs time to write what it has.
+            child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(_PARTING)
             raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any
 
 from bench_core import backends, derive, environment, host, journal, roofline, table
-from bench_core.errors import UsageError
+from bench_core.errors import InternalError, TableError, UsageError
 from bench_core.measure import Plan
 from bench_core.model import Case, Facts, Measurement, Preset, Row, Run, Status, count_statuses, to_json
 from bench_core.perform import Settings, Tell, silent
@@ -68,7 +68,10 @@ class Options:
             finished = (folder / table.RUN).is_file()
             why = "the run is finished" if finished else f"no {journal.JOURNAL} there"
             raise UsageError(f"--bench-resume={folder}: nothing to resume: {why}")
-        plain = dict(journal.read(folder / journal.JOURNAL).head.options)
+        try:
+            plain = dict(journal.read(folder / journal.JOURNAL).head.options)
+        except TableError as error:
+            raise UsageError(f"--bench-resume={folder}: nothing to resume: {error}") from None
         try:
             lists = {name: tuple(plain[name]) for name in ("backends", "require")}
             return cls(**{**plain, **lists, "preset": Preset(plain["preset"]), "resume": folder})
@@ -167,6 +170,7 @@ class Session:
         self.planned: frozenset[Case] | None = None
         self.troubles: list[str] = []
         self._environments: dict[str, Facts] = {}
+        self._head: journal.Head | None = None
         self._journal: journal.Journal | None = None
         self._before: journal.Entries | None = None
         self._now_measured = 0.0
@@ -198,10 +202,12 @@ class Session:
         folder = self.options.resume or self.options.output / self.run.machine / self.run.run_id
         try:
             if self._before:
-                self._journal = journal.Journal.reopened(folder, self._before)
+                self._head = self._before.head
+                self._journal = journal.Journal.reopened(folder)
             else:
                 folder.mkdir(parents=True)
-                self._journal = journal.Journal(folder, journal.Head(self.run, tuple(planned), self.options.plain()))
+                self._head = journal.Head(self.run, tuple(planned), self.options.plain())
+                self._journal = journal.Journal(folder, self._head)
         except OSError as error:
             option = f"--bench-resume={folder}" if self._before else f"--bench-output={self.options.output}"
             raise UsageError(f"{option}: cannot write there: {error.strerror}") from None
@@ -242,46 +248,84 @@ class Session:
         self.measurements[done.case] = done
         new = {env_id: facts for env_id, facts in self.workers.environments.items() if env_id not in self._environments}
         self._environments |= new
-        if self._journal:
+        if self.folder:
             try:
-                for env_id, facts in new.items():
-                    self._journal.append_environment(env_id, facts)
-                self._journal.append(done)
+                self._write_down(self.folder, done, new)
             except OSError as error:
-                # The run goes on in memory; its results are written at the end, there or elsewhere.
-                self.troubles.append(f"the journal could not be written: {error.strerror}")
-                self._journal.close()
-                self._journal = None
+                # The run goes on in memory; the next record tries again, and so does the end.
+                self._close_journal()
+                self._trouble(f"the journal could not be written: {error.strerror}")
         return done
 
+    def _write_down(self, folder: Path, done: Measurement, new: Mapping[str, Facts]) -> None:
+        """Add a record to the journal, or begin one anew with everything known if the last one failed."""
+        if self._journal is None:
+            self._write_journal(folder)
+            self._journal = journal.Journal.reopened(folder)
+            return
+        for env_id, facts in new.items():
+            self._journal.append_environment(env_id, facts)
+        self._journal.append(done)
+
+    def _write_journal(self, folder: Path) -> None:
+        assert self._head is not None  # noqa: S101 - open() made it, and the folder
+        folder.mkdir(parents=True, exist_ok=True)
+        text = journal.text(self._head, self.measurements.values(), self._environments)
+        table.write_atomically(folder / journal.JOURNAL, text)
+
+    def _close_journal(self) -> None:
+        if self._journal:
+            self._journal.close()
+            self._journal = None
+
+    def _trouble(self, said: str) -> None:
+        if said not in self.troubles:
+            self.troubles.append(said)
+
     def close(self, planned: Sequence[Case]) -> list[Row]:
-        """End the workers, give every planned case its rows, write the results and return the rows."""
+        """End the workers, give every planned case its rows, write the results and return the rows.
+
+        A run that was taken up has the plan that it began with, whatever of it was asked for now. Raises
+        InternalError, once everything is written, if the rows do not account for every planned case.
+        """
         self.workers.close()
-        for case in planned:
+        plan = list(dict.fromkeys(self._before.head.planned if self._before else planned))
+        for case in plan:
             if case not in self.measurements:
                 reason = "the run ended before its turn"
                 self._keep(Measurement.missing(case, Status.INTERRUPTED, "not_reached", reason))
-        everything = [self.measurements[case] for case in planned]
+        everything = [self.measurements[case] for case in plan]
         rows = derive.table_of(self.run, ([m] for m in everything))
         if self.folder:
             self.folder = self._write(self.folder, rows, everything)
+        require_sums(everything, self.measurements, rows)
         return rows
 
-    def _write(self, folder: Path, rows: list[Row], everything: Sequence[Measurement]) -> Path:
+    def _write(self, folder: Path, rows: list[Row], everything: Sequence[Measurement]) -> Path | None:
         """Write the results where they belong, or else into a new temporary folder; return where they are."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            table.write_run(folder, rows, everything, self.about(len(everything)))
+            self._write_into(folder, rows, everything)
         except OSError as error:
-            self.troubles.append(f"{folder} could not be written: {error.strerror}; the results are elsewhere")
-            folder = Path(tempfile.mkdtemp(prefix="bench-core-"))
-            table.write_run(folder, rows, everything, self.about(len(everything)))
+            self._trouble(f"{folder} could not be written: {error.strerror}; the results are elsewhere")
+        else:
             return folder
-        if self._journal:
-            self._journal.close()
-            if not (self.interrupted or self.options.keep_journal):
-                self._journal.remove()
-        return folder
+        try:
+            elsewhere = Path(tempfile.mkdtemp(prefix="bench-core-"))
+            self._write_into(elsewhere, rows, everything)
+        except OSError as error:
+            self._trouble(f"nor could a temporary folder: {error.strerror}; only what the journal holds is kept")
+            return None
+        return elsewhere
+
+    def _write_into(self, folder: Path, rows: list[Row], everything: Sequence[Measurement]) -> None:
+        """Write the three files, and the journal in full where the run is to be finished or merged later."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.interrupted or self.options.keep_journal:
+            self._write_journal(folder)
+        table.write_run(folder, rows, everything, self.about(len(everything)))
+        self._close_journal()
+        if not (self.interrupted or self.options.keep_journal):
+            (folder / journal.JOURNAL).unlink(missing_ok=True)
 
     @property
     def interrupted(self) -> int:
@@ -291,7 +335,7 @@ class Session:
     @property
     def timed_share(self) -> float:
         """The share of wall time since the session began that went into warm-up and timed blocks."""
-        return self._now_measured / (perf_counter() - self._begin)
+        return self._now_measured / max(perf_counter() - self._begin, 1e-9)
 
     def about(self, planned: int) -> dict[str, Any]:
         """Return what run.json says beside the tables."""
@@ -305,3 +349,22 @@ class Session:
             "timed_share": self.timed_share,
             "environment": {"host": environment.to_json(self.host_facts), "workers": workers},
         }
+
+
+def require_sums(planned: Sequence[Measurement], all_kept: Collection[Case], rows: Iterable[Row]) -> None:
+    """Raise InternalError unless the rows tell the status of every planned measurement, and nothing was kept beside."""
+    told: dict[tuple[Any, ...], set[str]] = {}
+    for row in rows:
+        key = (row.case_id, row.backend, row.implementation, row.device, row.threads)
+        told.setdefault(key, set()).add(row.status)
+    wrong = [m.case.label for m in planned if told.get(_key(m)) != {m.status}]
+    if wrong or len(planned) != len(all_kept):
+        example = f": {wrong[0]}" if wrong else ""
+        counts = f"{len(planned)} planned, {len(all_kept)} kept, {len(wrong)} without a row of their status"
+        raise InternalError(f"internal error: the cases do not add up ({counts}{example}); please report this")
+
+
+def _key(m: Measurement) -> tuple[Any, ...]:
+    case = m.case
+    threads = m.threads if m.threads is not None else case.threads
+    return case.work.case_id, case.backend, case.implementation, case.device, threads

@@ -30,8 +30,10 @@ from bench_core.privacy import scrub
 from bench_core.workload import Workload
 
 MARK = "\x1ebench-core "
+PHASES = ("build", "check", "measure")
 START_TIMEOUT = 120.0  # seconds; a cold import of a GPU library from a network disk is slow
 _TAIL = 400  # characters of a dead child's last words that make a reason
+_STARTS = 2  # failures to start after which a process of one Spec is not tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,13 @@ def identify(backend: Backend) -> Identity:
     """Return what this process knows of its backend, and the hash that tells such environments apart."""
     facts = environment.worker_environment(backend)
     return Identity(environment.env_id(facts), facts)
+
+
+class Nonsense(CaseError):
+    """A child answered what no child of ours answers: a library wrote into its channel, or its memory is damaged."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__("bad_answer", f"the worker gave an answer {where} that makes no sense")
 
 
 class Executor(Protocol):
@@ -135,8 +144,13 @@ class Worker:
             raise CaseError("worker_start", reason)
         if "unavailable" in answer:
             self.close()
-            raise Unavailable(answer["unavailable"], answer["reason"])
-        self._identity = Identity(answer["env_id"], {k: Fact(**fact) for k, fact in answer["facts"].items()})
+            raise Unavailable(str(answer["unavailable"]), str(answer.get("reason")))
+        try:
+            facts = {name: Fact(**fact) for name, fact in answer["facts"].items()}
+            self._identity = Identity(str(answer["env_id"]), facts)
+        except (KeyError, TypeError, AttributeError):
+            self._kill()
+            raise Nonsense("while starting") from None
         return self._identity
 
     def perform(self, case: Case, source: Source, settings: Settings, timeout: float, tell: Tell) -> Measurement:
@@ -145,17 +159,21 @@ class Worker:
             identity = self.start()
             self._send({"do": "case", "case": to_json(case), "source": asdict(source), "settings": asdict(settings)})
             deadline = monotonic() + timeout
-            while (answer := self._receive(deadline)) is not None and "phase" in answer:
+            while (answer := self._receive(deadline)) is not None and answer.get("phase") in PHASES:
                 phase = answer["phase"]
                 tell(phase)
+            if answer is not None:
+                return replace(_measurement(answer, case, f"in {phase}"), env_id=identity.env_id)
         except CaseError as error:
+            self._kill()
             return Measurement.missing(case, Status(error.status), error.code, str(error))
         except BaseException:  # an interrupt: the child must not go on computing for nobody
             self._kill()
             raise
-        if answer is not None:
-            done = measurement_from_json(answer["measurement"])
-            return replace(done, env_id=identity.env_id)
+        return self._late_or_dead(case, phase, timeout, identity)
+
+    def _late_or_dead(self, case: Case, phase: str, timeout: float, identity: Identity) -> Measurement:
+        """End a child from which no answer came, and return what became of its case."""
         if self._timed_out:
             self._kill()
             reason = f"no result within {timeout:.0f} s, stopped in {phase}"
@@ -257,6 +275,7 @@ class Workers:
         self._make: type[Worker] | type[InProcess] = Worker if isolated else InProcess
         self._executor: Worker | InProcess | None = None
         self._unavailable: dict[Spec, Unavailable] = {}
+        self._failed_starts: dict[Spec, list[CaseError]] = {}
         self.environments: dict[str, Facts] = {}
 
     def perform(self, case: Case, source: Source, settings: Settings, timeout: float, tell: Tell) -> Measurement:
@@ -268,16 +287,27 @@ class Workers:
         if spec in self._unavailable:
             known = self._unavailable[spec]
             return Measurement.missing(case, Status.SKIPPED, known.code, str(known))
+        failures = self._failed_starts.setdefault(spec, [])
+        if len(failures) == _STARTS:  # each further one may cost minutes
+            known_error = failures[-1]
+            return Measurement.missing(case, Status(known_error.status), known_error.code, str(known_error))
         try:
             identity = self._executor.start()
         except Unavailable as error:
             self._unavailable[spec] = error
             return Measurement.missing(case, Status.SKIPPED, error.code, str(error))
         except CaseError as error:
+            failures.append(error)
             return Measurement.missing(case, Status(error.status), error.code, str(error))
+        failures.clear()
         self.environments[identity.env_id] = identity.facts
         done = self._executor.perform(case, source, settings, timeout, tell)
-        return replace(done, threads=spec.threads) if case.device == "cpu" else done
+        if case.device == "cpu":
+            return replace(done, threads=spec.threads)
+        if done.status is Status.ERROR:
+            # After some errors a CUDA context answers every call with the same error, until its process ends.
+            self._executor.close()
+        return done
 
     def close(self) -> None:
         """End whatever is alive."""
@@ -286,10 +316,26 @@ class Workers:
             self._executor = None
 
 
+def _measurement(answer: Mapping[str, Any], case: Case, where: str) -> Measurement:
+    """Return the measurement of a case that an answer holds; raises Nonsense if it holds none."""
+    try:
+        done = measurement_from_json(answer["measurement"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise Nonsense(where) from None
+    if done.case != case:
+        raise Nonsense(where)
+    return done
+
+
 def _pump(stream: IO[str], answers: queue.SimpleQueue[dict[str, Any] | None]) -> None:
     """Put every answer of a child into the queue, and None at its end; whatever else it wrote is passed over."""
     for line in stream:
-        with contextlib.suppress(ValueError):  # half a line: the child died while it wrote
-            if line.startswith(MARK):
-                answers.put(json.loads(line.removeprefix(MARK)))
+        _, mark, plain = line.rpartition(MARK)  # what a library wrote may stand on the line before the mark
+        with contextlib.suppress(ValueError, RecursionError):  # half a line: the child died while it wrote
+            if mark and isinstance(answer := json.loads(plain, parse_constant=_refuse), dict):
+                answers.put(answer)
     answers.put(None)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

@@ -1,9 +1,9 @@
 """Several runs as one: their order, what is merged, what is kept when something goes wrong."""
 
 import json
+import os
 import random
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -207,13 +207,17 @@ def test_real_runs_are_repeated_and_merged(tmp_path, monkeypatch):
     assert {len(by_process) for by_process in reading.sidecar.samples.values()} == {2}
 
 
-def test_a_single_run_is_pytests_own(tmp_path, monkeypatch):
+def test_a_single_run_is_pytests_own(monkeypatch):
+    """The process becomes pytest: its exit code is pytest's, and no signal ends the one without the other."""
     seen = []
-    monkeypatch.setattr(
-        subprocess, "run", lambda line, check: seen.append(line) or subprocess.CompletedProcess(line, 5)
-    )
+
+    def become(program, line):
+        seen.append((program, line))
+        raise SystemExit(5)
+
+    monkeypatch.setattr(os, "execv", become)
     assert CliRunner().invoke(app, ["run", "--", "-k", "nothing"]).exit_code == 5
-    assert seen == [[sys.executable, "-m", "pytest", "--benchmark-only", "-k", "nothing"]]
+    assert seen == [(sys.executable, [sys.executable, "-m", "pytest", "--benchmark-only", "-k", "nothing"])]
 
 
 def test_what_a_run_prints_is_kept(tmp_path):

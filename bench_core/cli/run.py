@@ -6,10 +6,12 @@ with --runs or --against 0, or 2 for usage, that of the run that left no results
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -44,13 +46,13 @@ def run_command(
             raise UsageError("--resume finishes one run: leave out --runs and --against")
         given.append(f"--bench-resume={resume}")
     if runs == 1 and not against:
-        done = subprocess.run([sys.executable, "-m", "pytest", "--benchmark-only", *given], check=False)
-        raise typer.Exit(done.returncode)
+        _become([sys.executable, "-m", "pytest", "--benchmark-only", *given])
     sides = [replicate.Side("this")]
     if against:
         replicate.require_usable(against)
         sides.append(replicate.Side("against", against))
     output, passed = split_output(given)
+    _take_kills_for_interrupts()
     try:
         folders = replicate.repeat(sides, runs, passed, output, seed=seed, tell=_tell)
     except KeyboardInterrupt:
@@ -59,6 +61,20 @@ def run_command(
         typer.echo(f"results: {folder}")
     if against:
         _compare(folders)
+
+
+def _take_kills_for_interrupts() -> None:
+    """Have a polite kill or a hang-up merge the runs that are complete, as Ctrl-C does."""
+    for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
+        signal.signal(getattr(signal, name), signal.default_int_handler)
+
+
+def _become(command: list[str]) -> NoReturn:
+    """Go on as this command: a signal to this process is then one to pytest, which ends the run in good order."""
+    sys.stdout.flush()
+    if sys.platform == "win32":  # there the shell would take this process for ended
+        raise typer.Exit(subprocess.run(command, check=False).returncode)
+    os.execv(command[0], command)  # noqa: S606 - an argument list, never a shell
 
 
 def split_output(arguments: list[str]) -> tuple[Path, list[str]]:
