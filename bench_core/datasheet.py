@@ -111,9 +111,16 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType(
 )  # fmt: skip
 
 
+def computed_in(dtype: str, precision: str) -> tuple[str, str]:
+    """Return the dtype and precision of the products themselves: under "autocast_bfloat16" they are bfloat16's."""
+    narrow = precision.removeprefix("autocast_")
+    return (dtype, precision) if narrow == precision else (narrow, "ieee")
+
+
 def peak_flops(device_name: str, dtype: str, precision: str = "ieee") -> float | None:
     """Return the dense peak in FLOP/s of a device in a format; None if either is not in the table."""
     sheet = SHEETS.get(device_name)
+    dtype, precision = computed_in(dtype, precision)
     peak = sheet.flops.get("tf32" if precision == "tf32" else dtype) if sheet else None
     return None if peak is None else peak * _TERA
 

@@ -63,6 +63,10 @@ METRICS = {
         Metric("first_call", "s", "lower", "the first call, with whatever it loads, compiles or allocates"),
         Metric("gpu_power", "W", "lower", "board power at the end of the timed blocks, as the driver reports it"),
         Metric("gpu_clock", "1/s", "higher", "clock of the multiprocessors at the end of the timed blocks"),
+        Metric(
+            "bandwidth_of_measured_peak", "1", "higher", "a model's bytes / time / the best stream of the run: its MBU"
+        ),
+        Metric("bandwidth_of_datasheet", "1", "higher", "a model's bytes / time / the datasheet's bandwidth: its MBU"),
         Metric("peak_memory", "B", "lower", "the most device memory in use while the case ran"),
     )
 }

@@ -78,14 +78,16 @@ def _shares(row: Row, here: Ceilings) -> list[Row]:
         if row.suite == "memory":  # its FLOPs are few by design: the bandwidth tells
             return []
         peaks = (
-            here.flops.get((row.dtype, row.precision)),
+            here.flops.get(datasheet.computed_in(row.dtype, row.precision)),
             datasheet.peak_flops(row.device_name, row.dtype, row.precision),
         )
-    elif row.suite == "memory" and not cached(row.flags):
+    elif row.suite in {"memory", "model"} and not cached(row.flags):
         peaks = here.bandwidth, datasheet.peak_bandwidth(row.device_name)
     else:
         return []
     names = "fraction_of_measured_peak", "fraction_of_datasheet"
+    if row.suite == "model" and row.metric == "bandwidth":  # a model has a share of either peak
+        names = "bandwidth_of_measured_peak", "bandwidth_of_datasheet"
     return [_scaled(row, name, peak) for name, peak in zip(names, peaks, strict=True) if peak]
 
 
@@ -116,7 +118,7 @@ def bound(row: Row, here: Ceilings) -> str:
     The larger of FLOPs / peak and least bytes / bandwidth is the least time the work can take here. If a
     launch alone takes longer than that, the launch is the limit.
     """
-    peak = here.flops.get((row.dtype, row.precision))
+    peak = here.flops.get(datasheet.computed_in(row.dtype, row.precision))
     if not (peak and here.bandwidth and row.flops and row.least_bytes):
         return ""
     compute, transport = row.flops / peak, row.least_bytes / here.bandwidth

@@ -227,6 +227,11 @@ class GptDecode(GptWorkload):
         flops = sum(batch * net.extend_flops(1, start) for start in starts)
         return Costs(flops, moved, moved, amounts={"tokens": float(batch * len(starts)), "steps": float(len(starts))})
 
+    def touched(self, work: Work) -> float:
+        """Return what one step reads: weights and cache."""
+        costs = self.costs(work)
+        return (costs.bytes or 0.0) / costs.amounts["steps"]
+
     def footprint(self, work: Work) -> float:
         """Weights, and keys and values of every token."""
         net, itemsize = network(work), np.dtype(work.dtype).itemsize

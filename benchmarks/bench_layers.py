@@ -15,7 +15,7 @@ import pytest
 
 from bench_core import check
 from bench_core.backends.base import Backend
-from bench_core.model import Costs, Preset, Work
+from bench_core.model import Case, Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
 from benchmarks.nn.attention import attention, softmax
 from benchmarks.nn.functions import scatter_add
@@ -24,6 +24,7 @@ from benchmarks.nn.names import scoped
 from benchmarks.nn.normalisation import layernorm
 from benchmarks.nn.recurrent import lstm
 from benchmarks.nn.training import TOLERANCES, Checked
+from benchmarks.nn.workloads import flagged
 
 Shape = tuple[int, ...]
 
@@ -89,6 +90,11 @@ class Layer(Workload):
     def shape(self, work: Work) -> Shape:
         """Return the numbers that a work's axes have."""
         return tuple(work[axis] for axis in self.axes)
+
+    def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
+        """Return the kernel, flagged if a cache holds all that a memory-bound layer touches."""
+        costs = self.costs(case.work)
+        return flagged(super().build(backend, case, host), backend, costs.least_bytes if costs.bytes else None)
 
     def tolerance(self, work: Work) -> check.Tolerance:
         return TOLERANCES[work.dtype, work.precision]

@@ -13,6 +13,7 @@ from bench_core.model import Case, Preset, Scope, Status
 from bench_core.perform import Settings, generator, perform
 from bench_core.workload import Machine, Target, expand
 from benchmarks import bench_cnn, bench_diffusion, bench_gan, bench_gpt, bench_layers, bench_mlp
+from benchmarks.nn import workloads
 from tests.nn_support import one_thread  # noqa: F401 - a fixture
 from tests.standin import cupy_module
 
@@ -298,6 +299,17 @@ def test_decode_rates_leave_the_prompt_out():
     network = bench_gpt.network(work)
     assert costs.bytes == sum(network.extend_bytes(4, start, 4) for start in range(16, 31))
     assert costs.flops == sum(4 * network.extend_flops(1, start) for start in range(16, 31))
+
+
+def test_what_a_cache_holds_is_flagged_so_that_no_bandwidth_is_claimed_of_memory(monkeypatch):
+    monkeypatch.setattr(workloads, "caches", lambda backend: {1: 1e3, 2: 1e6})
+    assert built("gpt_decode", NumpyBackend("cpu"))[0].flags == ("fits_l2",)
+    assert built("layernorm", NumpyBackend("cpu"))[0].flags == ("fits_l2",)
+    assert built("mlp_train", NumpyBackend("cpu"))[0].flags == ()
+    monkeypatch.setattr(workloads, "caches", lambda backend: {1: 1e3, 2: 3e5})
+    assert built("gpt_decode", NumpyBackend("cpu"))[0].flags == ("near_cache",)
+    monkeypatch.setattr(workloads, "caches", lambda backend: {2: 1e4})
+    assert built("gpt_decode", NumpyBackend("cpu"))[0].flags == ()
 
 
 # --- the plan -------------------------------------------------------------------------------------------

@@ -50,6 +50,24 @@ def test_a_bandwidth_is_a_share_of_the_best_stream():
     assert derived(TRIAD, slow)["gather", "numpy", "fraction_of_measured_peak", "wall"].value == pytest.approx(0.5)
 
 
+def test_a_model_has_a_share_of_either_peak_unless_a_cache_holds_it():
+    model = {"flops": 50.0, "bytes_": 5.0}
+    shares = derived(MATMUL, TRIAD, measured("model", "gpt_decode", 1.0, **model))
+    assert shares["gpt_decode", "numpy", "fraction_of_measured_peak", "wall"].value == pytest.approx(0.5)
+    assert shares["gpt_decode", "numpy", "bandwidth_of_measured_peak", "wall"].value == pytest.approx(0.5)
+    shares = derived(MATMUL, TRIAD, measured("model", "gpt_decode", 1.0, flags=("fits_l3",), **model))
+    assert ("gpt_decode", "numpy", "bandwidth_of_measured_peak", "wall") not in shares
+
+
+def test_autocast_is_measured_against_the_narrow_format():
+    product = measured("matmul", "matmul", 1.0, flops=100.0, least=1.0, dtype="bfloat16")
+    mixed = measured("model", "gpt_train", 1.0, flops=40.0, precision="autocast_bfloat16")
+    share = derived(product, MATMUL, mixed)["gpt_train", "numpy", "fraction_of_measured_peak", "wall"]
+    assert share.value == pytest.approx(0.4)
+    fast = {**GPU, "dtype": "float32", "precision": "autocast_bfloat16"}
+    assert roofline.judged(measured("model", "gpt_train", 1e-3, flops=5e11, **fast)).status is Status.OK
+
+
 @pytest.mark.parametrize("flag", ["fits_l2", "near_cache"])
 def test_what_fits_a_cache_is_neither_ceiling_nor_share(flag):
     fast = measured("memory", "copy", 0.01, bytes_=10.0, flags=(flag,))

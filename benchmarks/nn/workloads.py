@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from bench_core import check
-from bench_core.model import Preset, Scope, Work
-from bench_core.workload import Machine, Workload
+from bench_core.backends.base import Backend
+from bench_core.model import Case, Preset, Scope, Work
+from bench_core.workload import Host, Kernel, Machine, Workload
+from benchmarks.bench_memory import caches
 from benchmarks.nn.training import TOLERANCES
 
 SWEEP = (1, 4, 16, 64, 256)  # batch sizes, to see from which one on a GPU wins
@@ -62,5 +65,26 @@ class ModelWorkload(Workload):
         plain = work.precision == "ieee" or implementation == "compile"
         return own and plain and work.dtype == "float32" and work.scope is Scope.RESIDENT
 
+    def touched(self, work: Work) -> float | None:  # noqa: ARG002 - for subclasses
+        """Return the bytes that come round again and again, if memory traffic is what the work is about."""
+        return None
+
+    def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
+        """Return the kernel, flagged if a cache holds all that it touches."""
+        kernel = super().build(backend, case, host)
+        return flagged(kernel, backend, self.touched(case.work))
+
     def tolerance(self, work: Work) -> check.Tolerance:
         return TOLERANCES[work.dtype, work.precision]
+
+
+def flagged(kernel: Kernel, backend: Backend, touched: float | None) -> Kernel:
+    """Return the kernel with `fits_l2` and so on for the first cache that holds `touched` bytes.
+
+    `near_cache` says that they are less than four times the last cache.
+    """
+    sizes = caches(backend) if touched else {}
+    fits = [f"fits_l{level}" for level, size in sorted(sizes.items()) if touched and touched <= size]
+    if touched and sizes and not fits and touched < 4 * max(sizes.values()):
+        fits = ["near_cache"]
+    return replace(kernel, flags=(*kernel.flags, *fits[:1]))
