@@ -259,6 +259,7 @@ class Operation(Workload):
         "torch": {"default": single(torch_bodies)},
     }
     quick: ClassVar[bool] = False
+    laddered: ClassVar[bool] = False  # whether `standard` goes down the caches with it; `full` always does
     size: ClassVar[int] = STANDARD_SIZE
 
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:
@@ -267,7 +268,7 @@ class Operation(Workload):
         if preset is Preset.QUICK:
             return [self.array_work(size) for size in self.sizes(machine)] if self.quick else []
         works = [self.array_work(size, dtype) for dtype in ("float64", "float32") for size in self.sizes(machine)]
-        ladder = LADDER if preset is Preset.FULL else LADDER[::2]
+        ladder = LADDER if preset is Preset.FULL else LADDER[::2] if self.laddered else ()
         works += [self.array_work(size) for size in ladder]
         works += [self.array_work(size, cache=Cache.COLD) for size in ladder if COLDEST[0] <= size <= COLDEST[1]]
         return list(dict.fromkeys(works))
@@ -282,8 +283,10 @@ class Operation(Workload):
         label = f"{size // MIB}MiB" if size >= MIB else f"{size // KIB}KiB"
         return self.work(label, dtype, elements=size // np.dtype(dtype).itemsize, **special)
 
-    def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:  # noqa: ARG002 - all works alike
-        return (None,) if preset in {Preset.SMOKE, Preset.QUICK} else (1, None)
+    def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:
+        whole = work["elements"] * np.dtype(work.dtype).itemsize >= self.size
+        alone = preset is Preset.FULL or (preset is Preset.STANDARD and whole)
+        return (1, None) if alone else (None,)
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         touched, dtype = OPERATIONS[self.name].touched, np.dtype(work.dtype).type
@@ -327,6 +330,7 @@ class Copy(Stream):
     """a = b."""
 
     name = "copy"
+    laddered = True
 
 
 class Scale(Stream):
@@ -345,6 +349,7 @@ class Triad(Stream):
     """a = b + s c."""
 
     name = "triad"
+    laddered = True
 
 
 class Dot(Operation):
@@ -357,6 +362,7 @@ class Sum(Operation):
     """The sum of b: reading, and nothing else."""
 
     name = "sum"
+    laddered = True
 
 
 class Fill(Operation):
@@ -369,6 +375,7 @@ class Gather(Operation):
     """a = b[index], the index a random permutation."""
 
     name = "gather"
+    laddered = True
     size = RANDOM_SIZE
 
 
