@@ -23,7 +23,7 @@ import pytest
 
 from bench_core import check
 from bench_core.backends.base import Backend
-from bench_core.errors import WrongAnswer
+from bench_core.errors import Unsupported, WrongAnswer
 from bench_core.model import Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels
 from benchmarks.nn.generation import ArrayGeneration, generation_kernel
@@ -31,7 +31,7 @@ from benchmarks.nn.gpt import Gpt
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.optimisers import AdamW
 from benchmarks.nn.training import Checked, largest_error, loader, reference, train_step, training_kernel
-from benchmarks.nn.workloads import ModelWorkload
+from benchmarks.nn.workloads import ModelWorkload, itemsize
 
 RATE = 3e-4  # AdamW moves every weight by about this much a step: thousands of timed steps stay tame
 
@@ -59,7 +59,7 @@ def checked(work: Work) -> Checked:
 
 def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
     """Forward, backward and AdamW, by hand."""
-    optimiser = AdamW(backend.xp, _weights(backend, host), RATE)
+    optimiser = AdamW(backend.xp, _weights(backend, work, host), RATE)
     step = partial(train_step, backend.xp, network(work), optimiser)
     return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
 
@@ -75,8 +75,9 @@ def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
 
 def array_prefill(backend: Backend, work: Work, host: Host) -> Kernel:
     """Extend an empty KV cache by a whole context."""
+    _require_wide(backend, work)
     net, xp = network(work), backend.xp
-    params, load = _weights(backend, host), loader(backend, work, host, ["x"])
+    params, load = _weights(backend, work, host), loader(backend, work, host, ["x"])
     memory = net.memory(xp, work["batch"], net.context, work.dtype)
     return Kernel(lambda: net.extend(xp, params, memory, load()[0], 0))
 
@@ -86,13 +87,14 @@ def torch_prefill(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     from benchmarks.nn.modules.generation import prefill_kernel
 
     return prefill_kernel(
-        backend, work, network(work), _weights(backend, host), loader(backend, work, host, ["x"]), how
+        backend, work, network(work), _weights(backend, work, host), loader(backend, work, host, ["x"]), how
     )
 
 
 def array_decode(backend: Backend, work: Work, host: Host) -> Kernel:
     """Extend the KV cache by one greedily chosen token at a time."""
-    net, params = network(work), _weights(backend, host)
+    _require_wide(backend, work)
+    net, params = network(work), _weights(backend, work, host)
     prompt = backend.from_host(host["x"])
     return generation_kernel(ArrayGeneration(backend.xp, net, params, prompt, work["new"]), CHECKED_SEQUENCES)
 
@@ -101,13 +103,20 @@ def torch_decode(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """Do the same with nn.Module in inference mode; compiled and captured steps keep all shapes static."""
     from benchmarks.nn.modules.generation import generation
 
-    prompt, params = backend.from_host(host["x"]), _weights(backend, host)
+    prompt, params = backend.from_host(host["x"]), _weights(backend, work, host)
     loop = generation(work, network(work), params, prompt, how)
     return generation_kernel(loop, CHECKED_SEQUENCES, prepared=how != "default")
 
 
-def _weights(backend: Backend, host: Host) -> dict[str, Any]:
-    return {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
+def _weights(backend: Backend, work: Work, host: Host) -> dict[str, Any]:
+    return {name: backend.from_host(array, work.dtype) for name, array in scoped(host, "weights").items()}
+
+
+def _require_wide(backend: Backend, work: Work) -> None:
+    if work.dtype not in {"float32", "float64"}:
+        raise Unsupported(
+            "dtype_unsupported", f"the array code of {backend.name} adds up in its inputs' own {work.dtype}"
+        )
 
 
 def _wide(host: Host) -> dict[str, np.ndarray]:
@@ -167,6 +176,8 @@ class GptPrefill(GptWorkload):
     """Read a prompt that fills the context: keys and values of every token, logits of the last."""
 
     name = "gpt_prefill"
+    precisions = ("tf32",)  # models are served with weights in the narrow format itself
+    formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_prefill},
         "torch": {how: partial(torch_prefill, how) for how in ("default", "compile")},
@@ -179,13 +190,13 @@ class GptPrefill(GptWorkload):
         heads = batch * (net.context - 1) * 2 * net.width * net.vocabulary  # what forward_flops counts too much
         flops, causal = (batch * net.forward_flops(net.context, causal=c) - heads for c in (False, True))
         amounts = {"samples": float(batch), "tokens": float(batch * net.context), "causal_flops": causal}
-        return Costs(flops, least_bytes=float(net.parameters() * np.dtype(work.dtype).itemsize), amounts=amounts)
+        return Costs(flops, least_bytes=float(net.parameters() * itemsize(work)), amounts=amounts)
 
     def footprint(self, work: Work) -> float:
         """Weights; keys and values of every token; 16 C a token and the scores of one block, reused by the next."""
-        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        net = network(work)
         token = 2 * net.layers * net.width + 16 * net.width + 2 * net.heads * net.context
-        return float(itemsize * (net.parameters() + work["batch"] * net.context * token))
+        return float(itemsize(work) * (net.parameters() + work["batch"] * net.context * token))
 
     def error(self, work: Work, host: Host, answer: Host) -> float:
         """Compare the logits after the last token, for as many sequences as the check can afford."""
@@ -199,6 +210,8 @@ class GptDecode(GptWorkload):
     """New tokens after the first, greedily, each from the KV cache: `new` - 1 steps."""
 
     name = "gpt_decode"
+    precisions = ("tf32",)  # models are served with weights in the narrow format itself
+    formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_decode},
         "torch": {how: partial(torch_decode, how) for how in ("default", "compile")},
@@ -221,9 +234,9 @@ class GptDecode(GptWorkload):
         The bytes are the weights and the KV cache: bytes / time / peak bandwidth is the memory bandwidth
         utilisation (MBU), which means something only where the weights do not fit into a cache.
         """
-        net, batch, itemsize = network(work), work["batch"], np.dtype(work.dtype).itemsize
+        net, batch = network(work), work["batch"]
         starts = range(work["prompt"], work["prompt"] + work["new"] - 1)
-        moved = sum(net.extend_bytes(batch, start, itemsize) for start in starts)
+        moved = sum(net.extend_bytes(batch, start, itemsize(work)) for start in starts)
         flops = sum(batch * net.extend_flops(1, start) for start in starts)
         return Costs(flops, moved, moved, amounts={"tokens": float(batch * len(starts)), "steps": float(len(starts))})
 
@@ -234,9 +247,9 @@ class GptDecode(GptWorkload):
 
     def footprint(self, work: Work) -> float:
         """Weights, and keys and values of every token."""
-        net, itemsize = network(work), np.dtype(work.dtype).itemsize
+        net = network(work)
         remembered = work["batch"] * (work["prompt"] + work["new"]) * 2 * net.layers * net.width
-        return float(itemsize * (net.parameters() + remembered))
+        return float(itemsize(work) * (net.parameters() + remembered))
 
     def error(self, work: Work, host: Host, answer: Host) -> float:
         """Compare every step's logits with a full forward pass over prompt and generated tokens, without a cache.

@@ -118,6 +118,17 @@ def test_float16_autocast_scales_the_loss_and_unscales_the_gradients(name):
     assert result.status is Status.OK, result.reason
 
 
+@pytest.mark.parametrize("name", ["gpt_prefill", "gpt_decode"])
+def test_models_are_served_with_bfloat16_weights_by_torch_alone(name):
+    assert done(name, dtype="bfloat16").status is Status.OK
+    assert done(name, NumpyBackend("cpu"), dtype="bfloat16").status is Status.UNSUPPORTED
+    with cupy_module():
+        assert done(name, CupyBackend("cuda:0"), dtype="bfloat16").status is Status.UNSUPPORTED
+    workload, work = smoke(name)
+    narrow = workload.variant(*workload.presets[Preset.SMOKE], dtype="bfloat16")
+    assert workload.costs(narrow).least_bytes == workload.costs(work).least_bytes / 2
+
+
 def test_float32_that_claims_bfloat16_is_invalid(monkeypatch):
     monkeypatch.setattr(running, "autocast_dtype", lambda precision: None)
     result = done("mlp_infer", precision="autocast_bfloat16")

@@ -28,6 +28,7 @@ TOLERANCES = {
     ("float64", "ieee"): check.Tolerance(1e-10),
     ("float32", "ieee"): check.Tolerance(1e-4),
     ("float32", "tf32"): check.Tolerance(1e-2, low=2e-5),
+    ("bfloat16", "ieee"): check.Tolerance(2e-2, low=2e-4),
     ("float32", "autocast_bfloat16"): check.Tolerance(2e-2, low=2e-4),
     ("float32", "autocast_float16"): check.Tolerance(1e-2, low=2e-5),
 }

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
+
 from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.model import Case, Preset, Scope, Work
@@ -22,8 +24,9 @@ class ModelWorkload(Workload):
     """A network and a batch size by preset, in all the ways worth measuring.
 
     smoke and quick: float32, the usual implementation; `left_out` names presets that do without.
-    standard and full add every implementation, the narrower precisions, the scope `end_to_end` and the batch
-    sweep. float64 is measured by standard, and by smoke where `doubled`.
+    standard and full add every implementation, `precisions` (of float32 weights) and `formats` (of the weights
+    themselves), the scope `end_to_end` and the batch sweep. float64 is measured by standard, and by smoke
+    where `doubled`.
     """
 
     suite = "model"
@@ -31,6 +34,7 @@ class ModelWorkload(Workload):
     left_out: ClassVar[tuple[Preset, ...]] = ()
     doubled: ClassVar[bool] = False
     precisions: ClassVar[tuple[str, ...]] = ("tf32", "autocast_bfloat16", "autocast_float16")
+    formats: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def variant(self, network: Any, batch: int, dtype: str = "float32", **kind: Any) -> Work:
@@ -51,19 +55,20 @@ class ModelWorkload(Workload):
             yield {"dtype": "float64"}
         if preset in _LARGE:
             yield from ({"precision": precision} for precision in self.precisions)
+            yield from ({"dtype": dtype} for dtype in self.formats)
             yield {"scope": Scope.END_TO_END}
 
     def selects(self, work: Work, implementation: str) -> bool:
         """Whether to measure other implementations than the usual one as well.
 
-        They are, for a large network at its own batch size, resident, in float32; a compiled one in the narrower
-        precisions too.
+        They are, for a large network at its own batch size, resident, in float32; compiled and captured ones in
+        narrower arithmetic too.
         """
         if implementation == "default":
             return True
         own = any(self.variant(*self.presets[preset]).params == work.params for preset in _LARGE)
-        plain = work.precision == "ieee" or implementation == "compile"
-        return own and plain and work.dtype == "float32" and work.scope is Scope.RESIDENT
+        plain = (work.dtype, work.precision) == ("float32", "ieee") or implementation in {"compile", "cudagraph"}
+        return own and plain and work.dtype != "float64" and work.scope is Scope.RESIDENT
 
     def touched(self, work: Work) -> float | None:  # noqa: ARG002 - for subclasses
         """Return the bytes that come round again and again, if memory traffic is what the work is about."""
@@ -88,3 +93,8 @@ def flagged(kernel: Kernel, backend: Backend, touched: float | None) -> Kernel:
     if touched and sizes and not fits and touched < 4 * max(sizes.values()):
         fits = ["near_cache"]
     return replace(kernel, flags=(*kernel.flags, *fits[:1]))
+
+
+def itemsize(work: Work) -> int:
+    """Return the bytes of one weight."""
+    return 2 if work.dtype == "bfloat16" else np.dtype(work.dtype).itemsize
