@@ -2,7 +2,7 @@
 
 The generator turns noise into images by transposed convolutions; the discriminator tells true images from
 generated ones by convolutions with a stride. Each learns from the other. Kernels are 4 pixels a side; every layer
-but the ends is normalised by its batch. Images are (C, B, size, size) inside, as in convolution.py.
+but the ends is normalised by its batch. Images are (C, B, pixels, pixels) inside, as in convolution.py.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class GeneratorModule(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _, outputs, *_ in layers[:-1])
 
     def forward(self, noise: torch.Tensor) -> torch.Tensor:
-        """Return images (B, C, size, size) for noise (B, latent)."""
+        """Return images (B, C, pixels, pixels) for noise (B, latent)."""
         *hidden, last = self.convs
         x = noise[:, :, None, None]
         for conv, norm in zip(hidden, self.norms, strict=True):
@@ -52,7 +52,7 @@ class DiscriminatorModule(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, 1, 1, 1) for images (B, C, size, size)."""
+        """Return logits (B, 1, 1, 1) for images (B, C, pixels, pixels)."""
         *hidden, last = self.convs
         x = images
         for conv, norm in zip(hidden, self.norms, strict=False):

@@ -58,6 +58,6 @@ class ResNetModule(nn.Module):
         self.head = nn.Linear(network.features, network.classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, classes) for x (B, 3, size, size)."""
+        """Return logits (B, classes) for x (B, 3, pixels, pixels)."""
         x = self.stages(self.pool(functional.relu(self.stem(x))))
         return cast("torch.Tensor", self.head(x.mean(dim=(2, 3))))
