@@ -144,7 +144,7 @@ class CnnInfer(CnnWorkload):
     """One batch of logits from a trained network."""
 
     name = "cnn_infer"
-    left_out = (Preset.QUICK,)
+    left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_infer},
         "torch": {how: partial(torch_infer, how) for how in HOWS},

@@ -140,7 +140,7 @@ class DiffusionDenoise(DiffusionWorkload):
     """The first step of that way: one prediction of the noise, and a part of it taken off."""
 
     name = "diffusion_denoise"
-    left_out = (Preset.SMOKE, Preset.QUICK)
+    left_out = (Preset.SMOKE,)
 
     def runs(self, steps: int) -> int:  # noqa: ARG002 - one, however many the schedule has
         return 1

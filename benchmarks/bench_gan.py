@@ -163,7 +163,7 @@ class GanGenerate(GanWorkload):
     """One batch of images from a trained generator."""
 
     name = "gan_generate"
-    left_out = (Preset.QUICK,)
+    left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_generate},
         "torch": {how: partial(torch_generate, how) for how in ("default", "compile")},

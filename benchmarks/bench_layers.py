@@ -67,16 +67,16 @@ def torch_builders(function: Callable[..., Any], **others: Callable[..., Any]) -
 class Layer(Workload):
     """One call of a layer in float32. `sizes` gives its shape by preset; `axes` names the shape's numbers.
 
-    standard and full measure every implementation; `in_quick` says whether the preset quick has it at all.
+    standard and full measure every implementation; `in_smoke` says whether the preset smoke has it at all.
     """
 
     suite = "model"
     axes: ClassVar[str]
     sizes: ClassVar[dict[Preset, Shape]]
-    in_quick: ClassVar[bool] = True
+    in_smoke: ClassVar[bool] = True
 
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - the same sizes everywhere
-        if preset is Preset.QUICK and not self.in_quick:
+        if preset is Preset.SMOKE and not self.in_smoke:
             return
         shape = self.sizes[preset]
         size = "-".join(f"{axis}{number}" for axis, number in zip(self.axes, shape, strict=True))
@@ -207,7 +207,7 @@ class Softmax(Rows):
     """Softmax of every row."""
 
     name = "softmax"
-    in_quick = False
+    in_smoke = False
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_builder(lambda xp, arrays: softmax(xp, arrays["x"])[0])},
         "torch": torch_builders(lambda torch, arrays: torch.softmax(arrays["x"], dim=-1)),
@@ -236,7 +236,7 @@ class Embedding(Table):
     """Gather: look rows up."""
 
     name = "embedding"
-    in_quick = False
+    in_smoke = False
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_builder(lambda _, arrays: arrays["table"][arrays["ids"]])},
         "torch": torch_builders(lambda torch, arrays: torch.nn.functional.embedding(arrays["ids"], arrays["table"])),

@@ -1,15 +1,15 @@
 """The workloads of the suite `model`: right on every backend, and red when anything in them is wrong."""
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 
+from bench_core import metrics
 from bench_core.backends.cupy import CupyBackend
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.measure import Plan
-from bench_core.model import Case, Preset, Scope, Status
+from bench_core.model import Case, Preset, Run, Scope, Status
 from bench_core.perform import Settings, generator, perform
 from bench_core.workload import Machine, Target, expand
 from benchmarks import bench_cnn, bench_diffusion, bench_gan, bench_gpt, bench_layers, bench_mlp
@@ -55,12 +55,12 @@ def workload(request):
 
 
 def smoke(name, dtype="float32"):
-    """Return a workload and its smallest work in a dtype, measured at the preset smoke or not."""
+    """Return a workload and its smallest work in a dtype, whether the preset smoke measures it or not."""
     workload = WORKLOADS[name]
-    if hasattr(workload, "variant"):
+    if isinstance(workload, workloads.ModelWorkload):
         return workload, workload.variant(*workload.presets[Preset.SMOKE], dtype=dtype)
-    (work,) = workload.works(Preset.SMOKE, MACHINE)
-    return workload, replace(work, dtype=dtype)
+    shape = zip(workload.axes, workload.sizes[Preset.SMOKE], strict=True)
+    return workload, workload.work("tiny", dtype, **dict(shape))
 
 
 def done(name, backend=CPU, implementation="default", dtype="float32", **kind):
@@ -312,6 +312,30 @@ def test_decode_rates_leave_the_prompt_out():
     assert costs.flops == sum(4 * network.extend_flops(1, start) for start in range(16, 31))
 
 
+QUICK_LOOK = Settings(Plan(budget=0.02, least=0.01, warmup=0.01, warmup_cap=0.02), seed=0, last_level_cache=1 << 25)
+
+
+def test_a_generation_becomes_rows_of_its_own_metrics():
+    """Time per output token is the loop's time over its steps; first token and single steps are series of their own."""
+    workload, work = smoke("gpt_decode")
+    measured = perform(Case(work, "numpy", "cpu"), workload, NumpyBackend("cpu"), QUICK_LOOK)
+    rows = {row.metric: row for row in metrics.rows(Run("run-a", "2001-01-01T00:00:00+00:00", "a"), [measured])}
+    assert rows["time_per_output_token"].value == pytest.approx(rows["time"].value / 15)
+    assert rows["token_rate"].value == pytest.approx(4 * 15 / rows["time"].value)
+    assert {"time_to_first_token", "inter_token_latency", "bandwidth"} <= set(rows)
+    assert rows["inter_token_latency"].p90 >= rows["inter_token_latency"].value
+
+
+def test_compiling_is_timed_apart_from_the_first_call():
+    try:
+        running.require_compiler(torch.device("cpu"))
+    except running.Unsupported as error:
+        pytest.skip(str(error))
+    workload, work = smoke("softmax")
+    values = perform(Case(work, "torch", "cpu", "compile"), workload, CPU, QUICK_LOOK).values
+    assert values["compile_time"] > values["first_call"] > 0
+
+
 def test_what_a_cache_holds_is_flagged_so_that_no_bandwidth_is_claimed_of_memory(monkeypatch):
     monkeypatch.setattr(workloads, "caches", lambda backend: {1: 1e3, 2: 1e6})
     assert built("gpt_decode", NumpyBackend("cpu"))[0].flags == ("fits_l2",)
@@ -344,7 +368,7 @@ def test_only_standard_and_full_cross_implementations_precisions_and_batches():
     counts = {preset: len(list(expand(WORKLOADS["gpt_train"], preset, targets, MACHINE))) for preset in Preset}
     assert counts[Preset.SMOKE] == 2
     assert counts[Preset.QUICK] == 1
-    left_out = {name for name, workload in WORKLOADS.items() if not list(workload.works(Preset.QUICK, MACHINE))}
+    left_out = {name for name, workload in WORKLOADS.items() if not list(workload.works(Preset.SMOKE, MACHINE))}
     assert left_out == {"cnn_infer", "gan_generate", "diffusion_denoise", "softmax", "embedding"}
     cases = list(expand(WORKLOADS["gpt_train"], Preset.STANDARD, targets, MACHINE))
     own = {case.implementation for case in cases if case.work["batch"] == 64 and case.work.precision == "ieee"}

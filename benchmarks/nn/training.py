@@ -34,8 +34,8 @@ TOLERANCES = {
 }
 CHECK_FLOPS = 20e9  # of float64 on the host that one check may cost, about a second on two cores
 MOST_STEPS, FEWEST_STEPS = 10, 2
-# How much more the gradients of a network with ReLU may err than its logits and losses: in IEEE arithmetic or not.
-KINKS = {True: 300, False: 20}
+# How much more gradients of a network with ReLU may err than logits and losses, in IEEE and in narrower arithmetic.
+KINKS, KINKS_NARROW = 300, 20
 SMALL_GRADIENT = 1e-2  # tensors this much below the largest gradient are measured against this share of it
 
 
@@ -151,7 +151,8 @@ def largest_error(
 
     A `kinked` network (one with ReLU) has gradients that jump: an input that rounding moves across zero passes all of
     its gradient or none. A share p of inputs moved is an error of about sqrt(p) in the gradient's norm, far
-    more than the rounding itself, in any backend. The norm over all tensors is taken, divided by `KINKS`.
+    more than the rounding itself, in any backend. The norm over all tensors is taken, divided by `KINKS` or
+    `KINKS_NARROW`.
 
     Raises WrongAnswer if names or shapes differ.
     """
@@ -165,7 +166,8 @@ def largest_error(
         errors += [_largest_difference(answer[name], r, floor) for name, r in gradients.items()]
     elif gradients:
         both = [np.concatenate([side[name].ravel() for name in gradients]) for side in (answer, gradients)]
-        errors.append(check.relative_error(*both) / (KINKS[precision == "ieee"] if kinked else 1))
+        jumps = KINKS if precision == "ieee" else KINKS_NARROW
+        errors.append(check.relative_error(*both) / (jumps if kinked else 1))
     return max(errors)
 
 
