@@ -49,6 +49,8 @@ def perform(case: Case, workload: Workload, backend: Backend, settings: Settings
         done = _perform(case, workload, backend, settings, tell)
     except CaseError as error:
         rel_error = getattr(error, "rel_error", None)
+        if rel_error is not None and not math.isfinite(rel_error):
+            rel_error = None  # an answer so large that its norm overflows: the reason says so
         done = Measurement.missing(case, Status(error.status), error.code, str(error), rel_error=rel_error)
     except Exception as error:  # noqa: BLE001 - a kernel may raise anything, and the run goes on
         done = _failure(case, backend, error)
@@ -90,6 +92,7 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     tell("measure")
     others = [workload.build(backend, case, data) for _ in range(copies - 1)]
     kernels = [kernel, *others]
+    backend.reset_peak_memory()  # the check's own arrays are not the work's
     evidence = Evidence(backend.device_uuid)
     begin = perf_counter()
     series = _measure_all(kernels, backend, settings.plan)

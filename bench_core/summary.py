@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -16,7 +16,7 @@ from bench_core import metrics
 from bench_core.model import Measurement, Row, Run, Status, count_statuses
 from bench_core.units import show
 
-_RATES = ("bandwidth", "token_rate", "sample_rate", "flop_rate")  # the first that a row has is its headline
+_RATES = ("token_rate", "sample_rate", "bandwidth", "flop_rate")  # the first that a row has is its headline
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,28 @@ def _fastest(rows: Sequence[Row], *, cpu: bool) -> Row | None:
     return min(side, key=lambda row: row.value or 0.0, default=None)
 
 
+def crossovers(found: Iterable[Best]) -> list[str]:
+    """Return from which size on the GPU wins, for every family of work that both sides did in two sizes or more."""
+    families: dict[str, list[Best]] = {}
+    for b in found:
+        if b.cpu and b.gpu:
+            families.setdefault(work_name(replace(b.cpu, size="")), []).append(b)
+    return [f"{name}: {_wins_from(group)}" for name, group in families.items() if len(group) > 1]
+
+
+def _wins_from(group: Sequence[Best]) -> str:
+    by_size = sorted(group, key=lambda b: (b.cpu and (b.cpu.flops or b.cpu.bytes)) or 0.0)
+    losses = [i for i, b in enumerate(by_size) if (b.speedup or 0.0) <= 1]
+    start = losses[-1] + 1 if losses else 0
+    if start == len(by_size):
+        return "never"
+    row = by_size[start].gpu
+    return "at every size" if start == 0 or row is None else f"from {row.size}"
+
+
 def work_name(row: Row) -> str:
     """Return a row's work in words; what goes without saying is left out."""
-    parts = [row.workload, row.size, row.dtype]
+    parts = [row.workload, *([row.size] if row.size else []), row.dtype]
     parts += [word for word in (row.precision, row.scope, row.cache) if word not in {"ieee", "resident", "hot"}]
     return " ".join(parts)
 
@@ -71,6 +90,8 @@ def text(rows: Sequence[Row], about: Sequence[str], width: int, *, color: bool) 
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
     if found := best(rows):
         console.print(_table(found, _headlines(rows)))
+        if crossed := crossovers(found):
+            console.print(Text(f"the GPU wins: {'; '.join(crossed)}"))
     for line in about:
         console.print(Text(line))
     return buffer.getvalue()

@@ -2,7 +2,7 @@
 
 from bench_core.metrics import rows
 from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
-from bench_core.summary import best, counts, extra_info, flags, text, who, work_name
+from bench_core.summary import best, counts, crossovers, extra_info, flags, text, who, work_name
 
 RUN = Run("r", "2026-01-01T00:00:00+00:00", "m")
 WORK = Work("matmul", "matmul", "1024", "float32", (("n", 1024),))
@@ -10,9 +10,8 @@ WORK = Work("matmul", "matmul", "1024", "float32", (("n", 1024),))
 
 def measured(backend, device, seconds, implementation="default", work=WORK, **known):
     series = (Series("time", Clock.WALL, (seconds,) * 10, flags=known.pop("noise", ())),)
-    return Measurement(
-        Case(work, backend, device, implementation), Status.OK, series=series, costs=Costs(flops=2e9), **known
-    )
+    costs = Costs(flops=known.pop("flops", 2e9))
+    return Measurement(Case(work, backend, device, implementation), Status.OK, series=series, costs=costs, **known)
 
 
 def table(*measurements):
@@ -79,3 +78,32 @@ def test_what_pytest_benchmark_stores_beside_its_statistics():
     assert info["flop_rate"] == 2e11
     assert info["status"] == "ok"
     assert info["case_id"] == WORK.case_id
+
+
+def sized(n):
+    return Work("matmul", "matmul", f"{n}", "float32", (("n", n),))
+
+
+def test_the_size_from_which_the_gpu_wins_is_named_for_each_family():
+    """It loses at 128, wins at 256, loses again at 512: what counts is from where it always wins."""
+    speeds = {128: (1.0, 2.0), 256: (4.0, 2.0), 512: (6.0, 7.0), 1024: (99.0, 8.0)}
+    sides = [
+        measured(backend, device, seconds, work=sized(n), flops=n**3)
+        for n, pair in speeds.items()
+        for (backend, device), seconds in zip((("numpy", "cpu"), ("torch", "cuda:0")), pair, strict=True)
+    ]
+    assert crossovers(best(table(*sides))) == ["matmul float32: from 1024"]
+    assert "the GPU wins: matmul float32: from 1024" in text(table(*sides), [], 100, color=False)
+
+
+def test_winning_everywhere_and_nowhere_have_words_of_their_own():
+    for gpu, words in ((0.5, "at every size"), (2.0, "never")):
+        pairs = [
+            (measured("numpy", "cpu", 1.0, work=sized(n)), measured("torch", "cuda:0", gpu, work=sized(n)))
+            for n in (1, 2)
+        ]
+        assert crossovers(best(table(*(m for pair in pairs for m in pair)))) == [f"matmul float32: {words}"]
+
+
+def test_one_size_is_no_family():
+    assert crossovers(best(table(NUMPY, TORCH))) == []
