@@ -27,6 +27,7 @@ CONVERGED = 0.01  # half the interval of the median, as a share of it
 BATCH_BELOW = 100e-6  # seconds; shorter calls are timed many to a block
 BLOCK = 1e-3  # seconds in such a block, at least
 FEWEST_BLOCKS = 3
+_STANDSTILL = 4096  # calls that no clock is too coarse for
 SLOWER = 1.1  # a disturbed block this much above the median is repeated
 
 
@@ -120,6 +121,9 @@ def warm_up(run: Run, timer: Timer, plan: Plan) -> tuple[float, bool]:
         spent = 0.0
         while not group or (spent < plan.warmup / 2 and elapsed + spent < plan.warmup_cap):
             took = timer.time(run, calls)
+            if took <= 0 and calls >= _STANDSTILL:
+                reason = f"{calls} calls took no time by the {timer.clock} clock: it stands still, or they do no work"
+                raise CaseError("clock_stands_still", reason)
             spent += took
             group.append(took / calls)
             if took < BLOCK:  # one call is too short to judge by: double until a block is long enough

@@ -172,3 +172,11 @@ def test_inner_loops_fill_a_millisecond_below_100_microseconds(per_call, loops):
 def test_two_blocks_never_settle_anything():
     assert not settled([1.0, 1.0])
     assert settled([1.0, 1.0, 1.0])
+
+
+def test_a_clock_that_stands_still_is_an_error_not_an_endless_warm_up():
+    """So does the clock of a device for calls that do nothing there."""
+    device = FakeDevice(work=0.0, launch=0.0)
+    with pytest.raises(CaseError, match="took no time by the wall clock") as caught:
+        warm_up(device.run, timer_for(device), PLAN)
+    assert caught.value.code == "clock_stands_still"

@@ -63,6 +63,7 @@ def test_a_good_case_comes_back_measured_with_its_environment(workers):
         ("wrong", Status.INVALID, "wrong_answer", "above the tolerance"),
         ("not_finite", Status.INVALID, "not_finite", "1 of 4 elements"),
         ("shape", Status.INVALID, "wrong_shape", "(5,) instead of (4,)"),
+        ("overflow", Status.INVALID, "wrong_answer", "inf"),
     ],
 )
 def test_every_fault_is_a_record_and_the_next_case_runs(workers, how, status, code, words):

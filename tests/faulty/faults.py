@@ -1,9 +1,14 @@
-"""Workloads that misbehave in every way a kernel can, and one that does not."""
+"""Workloads that misbehave in every way a kernel can, at any point of a case, and some that do not."""
 
+import gc
+import itertools
 import os
+import shutil
 import signal
+import stat
 import sys
 import time
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -21,7 +26,7 @@ def _segfault():
 def _eat():
     hoard = []
     while True:
-        hoard.append(np.ones(1 << 27))  # 1 GiB a bite, touched, until the worker's own cap
+        hoard.append(np.ones(1 << 24))  # 128 MiB a bite, touched, until the worker's own cap
 
 
 def _garbage():
@@ -31,8 +36,73 @@ def _garbage():
     return np.ones(4)
 
 
+def _forge():
+    """Write to the channel itself: half a line, an answer of the wrong shape, one that is about nothing."""
+    for fd in range(3, 64):
+        try:
+            is_pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
+        except OSError:
+            continue
+        if is_pipe and os.get_blocking(fd):
+            os.write(
+                fd, b'noise \x1ebench-core {"half\n\x1ebench-core 5\n\x1ebench-core {"measurement": {"case": 1}}\n'
+            )
+
+
 def _raise():
     raise RuntimeError("the kernel\nfell over")
+
+
+def _raise_home():
+    raise RuntimeError(os.environ["FAULT_TEXT"])
+
+
+def _die_home():
+    os.write(2, os.environ["FAULT_TEXT"].encode())
+    os._exit(3)
+
+
+def _to_pytest(number, *, then=lambda: time.sleep(60)):
+    """Return a fault that signals the process which runs pytest; this one ends with it."""
+
+    def send():
+        os.kill(os.getppid(), number)
+        then()
+
+    return send
+
+
+def _fill():
+    """Take every byte that the file system of the results has left."""
+    with Path("results", "junk").open("wb", buffering=0) as junk:
+        for size in (1 << 12, 1):
+            try:
+                while junk.write(b"x" * size):
+                    pass
+            except OSError:
+                continue
+
+
+def _lose_gpu():
+    """Let the driver lose the card, as on a fallen bus; the stand-in's array library does not notice."""
+    import pynvml
+
+    for device in pynvml.devices:
+        device.lost = True
+
+
+def _cuda_error():
+    """Fail, and let every later call in this process fail too: a CUDA context does not recover."""
+    import cupy
+
+    def add(*_):
+        raise cupy.cuda.runtime.CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
+
+    cupy.add = add
+
+
+def _turn_back():
+    time.perf_counter.back += 1000.0  # see site/sitecustomize.py
 
 
 FAULTS = {
@@ -47,7 +117,24 @@ FAULTS = {
     "eat": _eat,
     "memory": lambda: np.empty(1 << 50),
     "hang": lambda: time.sleep(3600),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "kill_pytest": _to_pytest(signal.SIGKILL),
+    "kill_both": _to_pytest(signal.SIGKILL, then=lambda: os.kill(os.getpid(), signal.SIGKILL)),
+    "interrupt": _to_pytest(signal.SIGINT),
+    "terminate": _to_pytest(signal.SIGTERM),
+    "hang_up": _to_pytest(signal.SIGHUP),
+    "forge": _forge,
+    "fill": _fill,
+    "remove": lambda: shutil.rmtree("results", ignore_errors=True),
+    "lose_gpu": _lose_gpu,
+    "cuda_error": _cuda_error,
+    "turn_back": _turn_back,
+    "raise_home": _raise_home,
+    "die_home": _die_home,
+    "overflow": lambda: np.full(4, 1e308),
 }
+EVERY = (*("good", "garbage", "wrong", "not_finite", "shape", "raise", "segfault", "exit", "eat", "memory", "hang"),)
+PHASES = ("inputs", "build", "prepare", "first", "answer", "check", "warm_up", "block", "probe")
 
 
 class Fault(Workload):
@@ -71,7 +158,61 @@ class Fault(Workload):
     kernels: ClassVar[Kernels] = {"array": {"default": lambda backend, work, host: Kernel(FAULTS[work.size])}}
 
 
-@pytest.mark.workload(Fault(*FAULTS))
+def doubling(backend, work, host):
+    """Return the kernel of Phased, on any library that speaks NumPy's dialect."""
+    strike(work, "build")
+    x = backend.from_host(host["x"])
+    calls = itertools.count()
+
+    def run():
+        timed = "warm_up" if gc.isenabled() else "block"  # timed blocks run without garbage collection
+        strike(work, timed if next(calls) else "first")
+        return backend.xp.add(x, x)
+
+    def answer():
+        strike(work, "answer")
+        return {"out": backend.xp.add(x, x)}
+
+    probes = {"time_to_first_token": lambda: strike(work, "probe")}
+    return Kernel(run, answer, probes, prepare=lambda: strike(work, "prepare"))
+
+
+def strike(work, phase):
+    """Do what the size of a work asks for in this phase."""
+    how, _, where = (os.environ.get("FAULT", "") if work.size == "struck" else work.size).partition(".")
+    if where == phase:
+        FAULTS[how]()
+
+
+class Phased(Workload):
+    """Doubles an array, and strikes in a chosen phase: size "segfault.block", or what FAULT says for "struck"."""
+
+    suite, name = "faults", "phased"
+
+    def __init__(self, *sizes):
+        self.sizes = sizes
+
+    def works(self, preset, machine):
+        return [self.work(size, "float64") for size in self.sizes]
+
+    def inputs(self, work, rng):
+        if log := os.environ.get("FAULT_LOG"):
+            with Path(log).open("a", encoding="utf-8") as file:
+                file.write(f"{work.size}\n")
+        strike(work, "inputs")
+        return {"x": rng.standard_normal(64)}
+
+    def costs(self, work):
+        return Costs(flops=64.0, bytes=1024.0, least_bytes=1024.0)
+
+    def error(self, work, host, answer):
+        strike(work, "check")
+        return check.relative_error(answer["out"], 2 * host["x"])
+
+    kernels: ClassVar[Kernels] = {"array": {"default": doubling}}
+
+
+@pytest.mark.workload(Fault(*EVERY))
 def test_every(measure):
     measure()
 
@@ -83,4 +224,26 @@ def test_good(measure):
 
 @pytest.mark.workload(Fault("good", "hang"))
 def test_hang(measure):
+    measure()
+
+
+@pytest.mark.workload(Phased("calm.1", "struck", "calm.2", "calm.3"))
+def test_struck(measure):
+    measure()
+
+
+@pytest.mark.workload(
+    Phased("calm.1", *(f"{how}.{phase}" for how in ("raise", "segfault", "kill") for phase in PHASES))
+)
+def test_dies(measure):
+    measure()
+
+
+@pytest.mark.workload(
+    Phased(
+        "calm.1",
+        *(f"{how}.{phase}" for how in ("exit", "memory", "hang", "forge") for phase in ("build", "check", "block")),
+    )
+)
+def test_others(measure):
     measure()

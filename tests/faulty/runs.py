@@ -1,0 +1,157 @@
+"""Real runs in a folder of their own, and what they leave behind: for tests of what a run survives."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench_core import journal, table
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+QUICK = (
+    *("--benchmark-only", "--bench-preset=smoke", "--bench-budget=0.02", "--bench-machine=m"),
+    *("-p", "no:cacheprovider", "-q"),
+)
+_SEPARATE = ("case_id", "backend", "implementation", "device", "threads")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A process that has ended: its exit code and all that it said."""
+
+    code: int
+    said: str
+
+
+@dataclass
+class Project:
+    """A folder with the faulty workloads, in which runs happen."""
+
+    path: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "bench_faults.py").write_text((HERE / "faults.py").read_text(encoding="utf-8"), encoding="utf-8")
+        (self.path / "pytest.ini").write_text("[pytest]\npython_files = bench_*.py\n", encoding="utf-8")
+
+    def environment(self, **variables):
+        """Return a clean environment in which pytest loads two plugins and no others: that halves a run."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "CUDA", "FAULT", "STRIKE", "OMP"))}
+        plugins = "bench_core.pytest_plugin,pytest_benchmark.plugin"
+        ours = {"COLUMNS": "200", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": plugins}
+        ours["FAULT_LOG"] = str(self.path / "performed.txt")
+        both = kept | ours | self.environ | variables
+        if "STRIKE" in both:
+            both["PYTEST_PLUGINS"] += ",tests.faulty.strikes"
+            both["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), both.get("PYTHONPATH", "")]))
+        return both
+
+    def start(self, *arguments, backends="numpy", **variables):
+        """Start a run and return its process."""
+        command = [sys.executable, "-m", "pytest", *QUICK, f"--bench-backends={backends}", *arguments]
+        return self._start(command, variables)
+
+    def _start(self, command, variables):
+        environ = self.environment(**variables)
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, cwd=self.path, env=environ, text=True, errors="replace", **pipes)
+
+    def run(self, *arguments, **known):
+        """Run to the end."""
+        return ended(self.start(*arguments, **known))
+
+    def resume(self, folder=None, *arguments, **variables):
+        """Finish a run, by default the only one there is, with the command that a user would type."""
+        code = "from bench_core.cli import app; app()"
+        rest = ["--", "-p", "no:cacheprovider", "-q", *arguments]
+        command = [sys.executable, "-c", code, "run", "--resume", str(folder or self.folder), *rest]
+        return ended(self._start(command, variables))
+
+    @property
+    def folder(self):
+        """The folder of the only run."""
+        (folder,) = self.folders()
+        return folder
+
+    @property
+    def about(self):
+        """What run.json of the only run says."""
+        return json.loads((self.folder / table.RUN).read_text(encoding="utf-8"))
+
+    def folders(self):
+        return sorted(path for path in (self.path / "results").glob("*/*") if path.is_dir())
+
+    def performed(self):
+        """Return how often each case was begun."""
+        return Counter((self.path / "performed.txt").read_text(encoding="utf-8").split())
+
+
+def two_at_a_time(pool, request, name, run):
+    """Start `run(value)` in a pool of threads for every value of a parameter that the selected tests have.
+
+    Most of a run is one process waiting for another, so two runs take little longer than one. Returns a
+    Future by value's text.
+    """
+    specs = [getattr(item, "callspec", None) for item in request.session.items]
+    values = [spec.params[name] for spec in specs if spec and name in spec.params]
+    return {str(value): pool.submit(run, value) for value in values}
+
+
+def ended(process, timeout=120):
+    """Wait for a process and return what became of it."""
+    said, _ = process.communicate(timeout=timeout)
+    return Done(process.returncode, said)
+
+
+def statuses(folder):
+    """Return the status of every case of a finished run by size.
+
+    Every run of the suite is read here, so every one is shown to add up: one status a case, as many cases as
+    were planned, and the counts of run.json are those of the rows.
+    """
+    rows = table.read_rows(folder / table.RESULTS)
+    about = json.loads((folder / table.RUN).read_text(encoding="utf-8"))
+    by_case = {}
+    for row in rows:
+        by_case.setdefault(tuple(getattr(row, name) for name in _SEPARATE), set()).add((row.size, row.status))
+    assert all(len(told) == 1 for told in by_case.values()), by_case
+    found = [next(iter(told)) for told in by_case.values()]
+    assert len(found) == about["planned"] == sum(about["statuses"].values())
+    assert Counter(status for _, status in found) == about["statuses"]
+    for name in (table.RESULTS, table.SAMPLES):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert about["files"][name]["sha256"] == table.digest(text)
+    return dict(found)
+
+
+def reasons(folder):
+    """Return (reason code, reason) by size of the cases that have one."""
+    return {r.size: (r.reason_code, r.reason) for r in table.read_rows(folder / table.RESULTS) if r.reason_code}
+
+
+def in_journal(folder):
+    """Return the samples of the time metric, by size, that a journal holds; {} where it has not even a head."""
+    try:
+        records = journal.read(folder / journal.JOURNAL).measurements
+    except table.TableError:
+        return {}
+    return {m.case.work.size: list(m.series[0].seconds) for m in records if m.series}
+
+
+def in_samples(folder):
+    """Return the samples of the time metric, by size, that a finished run holds."""
+    sizes = {row.case_id: row.size for row in table.read_rows(folder / table.RESULTS)}
+    found = {}
+    with (folder / table.SAMPLES).open(encoding="utf-8", newline="") as file:
+        for record in csv.DictReader(file):
+            if record["metric"] == "time" and record["clock"] == "wall":
+                found.setdefault(sizes[record["case_id"]], []).append(float(record["seconds"]))
+    return found
