@@ -23,6 +23,7 @@ from typing import Any, Self
 
 Param = int | float | str | bool
 SCHEMA_VERSION = 1
+_LONGEST_REASON = 1000  # characters; compilers answer with megabytes, and CSV readers refuse large cells
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]*")
 
 
@@ -214,8 +215,11 @@ class Measurement:
 
     @classmethod
     def missing(cls, case: Case, status: Status, code: str, reason: str, **known: Any) -> Self:
-        """Return the record of a case that has no value, with its reason on one line."""
-        return cls(case, status, code, " ".join(reason.split()), **known)
+        """Return the record of a case that has no value, with its reason on one line of 1,000 characters at most."""
+        line = " ".join(reason.split())
+        if len(line) > _LONGEST_REASON:
+            line = f"{line[: _LONGEST_REASON // 2]} ... {line[-_LONGEST_REASON // 3 :]}"
+        return cls(case, status, code, line, **known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from bench_core.errors import InternalError, TableError, UsageError
 from bench_core.measure import Plan
 from bench_core.model import Case, Facts, Measurement, Preset, Row, Run, Status, count_statuses, to_json
 from bench_core.perform import Settings, Tell, silent
+from bench_core.privacy import scrub
 from bench_core.probe import Probe, probe
 from bench_core.worker import Source, Workers
 from bench_core.workload import Machine, Target
@@ -245,6 +246,8 @@ class Session:
     def _keep(self, done: Measurement) -> Measurement:
         if self._before and done.status is Status.OK:
             done = replace(done, flags=(*done.flags, "resumed"))
+        # Whoever wrote a reason, from here on it is in files that may be published.
+        done = replace(done, reason=scrub(done.reason))
         self.measurements[done.case] = done
         new = {env_id: facts for env_id, facts in self.workers.environments.items() if env_id not in self._environments}
         self._environments |= new

@@ -32,7 +32,7 @@ from bench_core.workload import Workload
 MARK = "\x1ebench-core "
 PHASES = ("build", "check", "measure")
 START_TIMEOUT = 120.0  # seconds; a cold import of a GPU library from a network disk is slow
-_TAIL = 400  # characters of a dead child's last words that make a reason
+_TAIL = 1 << 16  # bytes at the end of what a dead child wrote in which its last words are looked for
 _STARTS = 2  # failures to start after which a process of one Spec is not tried again
 
 

@@ -95,6 +95,18 @@ def test_threads_set_by_the_user_do_not_change_what_a_row_says(tmp_path):
     )
 
 
+def test_cases_that_do_not_add_up_are_an_internal_error_after_the_results_are_written(tmp_path):
+    project = Project(tmp_path)
+    done = project.run(*STRUCK, STRIKE="miscount")
+    assert done.code == pytest.ExitCode.INTERNAL_ERROR
+    said = line_of(done.said, "trouble: internal error")
+    assert "(4 planned, 4 kept, 1 without a row of their status: numpy-cpu-float64-struck)" in said
+    assert (project.folder / "run.json").exists()
+    with pytest.raises(AssertionError):
+        statuses(project.folder)
+    note("rows of a case forgotten by bench_core itself", "end", REST, done.code, said)
+
+
 # ---------------------------------------------------------------- the disk
 
 
@@ -325,15 +337,16 @@ def test_a_kernel_that_does_nothing_on_the_device_ends_with_a_reason(tmp_path):
 
 # ---------------------------------------------------------------- kernels that fail, in every phase
 
-OUTCOMES = [
-    *(("raise", phase, "error", "RuntimeError", "the kernel fell over") for phase in PHASES),
-    *(("segfault", phase, "crashed", "crashed_{}", "was killed by SIGSEGV in {}") for phase in PHASES),
-    *(("kill", phase, "crashed", "crashed_{}", "was killed by SIGKILL in {}") for phase in PHASES),
-    *(("exit", phase, "crashed", "crashed_{}", "ended with exit code 3 in {}") for phase in FEW),
-    *(("memory", phase, "oom", "out_of_memory", "Unable to allocate") for phase in FEW),
-    *(("hang", phase, "timeout", "timeout_{}", "no result within 3 s, stopped in {}") for phase in FEW),
-    *(("forge", phase, "error", "bad_answer", "the worker gave an answer in {} that makes no sense") for phase in FEW),
-]
+# The fault, its phases, the status, the reason's code and words, both with the stage of the harness.
+OUTCOMES = (
+    ("raise", PHASES, "error", "RuntimeError", "the kernel fell over"),
+    ("segfault", PHASES, "crashed", "crashed_{}", "was killed by SIGSEGV in {}"),
+    ("kill", PHASES, "crashed", "crashed_{}", "was killed by SIGKILL in {}"),
+    ("exit", FEW, "crashed", "crashed_{}", "ended with exit code 3 in {}"),
+    ("memory", FEW, "oom", "out_of_memory", "Unable to allocate"),
+    ("hang", FEW, "timeout", "timeout_{}", "no result within 3 s, stopped in {}"),
+    ("forge", FEW, "error", "bad_answer", "the worker gave an answer in {} that makes no sense"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -345,19 +358,18 @@ def failures(failing):
     return statuses(many) | statuses(others), reasons(many) | reasons(others)
 
 
-@pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: f"{outcome[0]}.{outcome[1]}")
+@pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: outcome[0])
 def test_a_kernel_that_fails_is_a_record_of_its_phase_and_the_run_goes_on(failures, outcome):
-    how, phase, status, code, words = outcome
+    how, phases, status, code, words = outcome
     found, why = failures
-    stage = STAGE[phase]
     assert found["calm.1"] == "ok"
-    assert found[f"{how}.{phase}"] == status
-    reason_code, reason = why[f"{how}.{phase}"]
-    assert reason_code == code.format(stage)
-    assert words.format(stage) in reason
+    for phase in phases:
+        reason_code, reason = why[f"{how}.{phase}"]
+        assert (found[f"{how}.{phase}"], reason_code) == (status, code.format(STAGE[phase]))
+        assert words.format(STAGE[phase]) in reason
     about = "SIGKILL of the worker" if how == "kill" else f"a kernel: {how}"
-    note(about, phase, {how: found[f"{how}.{phase}"]}, 1, f"{reason_code}: {reason}")
+    note(about, ", ".join(phases), {p: found[f"{how}.{p}"] for p in phases}, 1, f"{reason_code}: {reason}")
 
 
 def test_every_failure_was_planned_and_no_other_case_was(failures):
-    assert set(failures[0]) == {"calm.1", *(f"{how}.{phase}" for how, phase, *_ in OUTCOMES)}
+    assert set(failures[0]) == {"calm.1", *(f"{how}.{phase}" for how, phases, *_ in OUTCOMES for phase in phases)}

@@ -115,6 +115,25 @@ def test_statuses_add_up():
     assert count_statuses(done) == {Status.OK: 2, Status.OOM: 1}
 
 
+def test_a_reason_is_one_line_that_every_reader_of_csv_takes():
+    """Both ends of a long message are kept: the beginning names the error, the end its cause."""
+    case = Case(Work("a", "b", "1", "float32"), "numpy", "cpu")
+    said = Measurement.missing(case, Status.ERROR, "x", "first\nline " + "x" * 10**6 + " the end").reason
+    assert said.startswith("first line x")
+    assert said.endswith("x the end")
+    assert len(said) <= 1000
+    assert "\n" not in said
+
+
+def test_a_sample_that_is_not_a_time_is_refused():
+    case = Case(Work("a", "b", "1", "float32"), "numpy", "cpu")
+    plain = to_json(Measurement(case, Status.OK, series=(Series("time", Clock.WALL, (1.0,)),)))
+    for wrong in (-1.0, float("nan"), float("inf"), "1"):
+        plain["series"][0]["seconds"] = [wrong]
+        with pytest.raises(ValueError, match="not a time"):
+            measurement_from_json(plain)
+
+
 def test_the_label_leaves_the_usual_unsaid():
     work = Work("a", "b", "64", "float32")
     assert Case(work, "numpy", "cpu").label == "numpy-cpu-float32-64"

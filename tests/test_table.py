@@ -157,6 +157,46 @@ def test_other_readers_see_the_same_numbers(tmp_path, reader):
     assert empty == [True] * len(rows)
 
 
+TYPES = {
+    "pandas": {str: "string", float: "Float64", int: "Int64", bool: "boolean"},
+    "pyarrow": {str: pyarrow.string(), float: pyarrow.float64(), int: pyarrow.int64(), bool: pyarrow.bool_()},
+    "polars": {str: polars.String, float: polars.Float64, int: polars.Int64, bool: polars.Boolean},
+    "duckdb": {str: "VARCHAR", float: "DOUBLE", int: "BIGINT", bool: "BOOLEAN"},
+}
+
+
+def columns_by(reader, path):
+    """Return the columns of a table as another reader has them, told the schema's types: {name: values}."""
+    types = {name: TYPES[reader][kind] for name, kind in KINDS.items()}
+    if reader == "pandas":
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+        return {name: [None if pd.isna(v) else v for v in frame[name]] for name in COLUMNS}
+    if reader == "pyarrow":
+        convert = pyarrow.csv.ConvertOptions(column_types=types, null_values=[""])
+        return pyarrow.csv.read_csv(path, convert_options=convert).to_pydict()
+    if reader == "polars":
+        return polars.read_csv(path, schema=types).to_dict(as_series=False)
+    found = duckdb.read_csv(str(path), dtype=types, header=True, delimiter=",", quotechar='"', escapechar='"')
+    return dict(zip(found.columns, map(list, zip(*found.fetchall(), strict=True)), strict=True))
+
+
+@pytest.mark.parametrize("reader", TYPES)
+@settings(max_examples=25, deadline=None)
+@given(rows=any_rows().filter(bool))
+def test_any_table_comes_back_from_every_reader(tmp_path_factory, reader, rows):
+    """Numbers to the last bit, truths, empty cells as missing, texts as the cells that they were written as."""
+    path = tmp_path_factory.mktemp("t") / "t.csv"
+    path.write_text(results_text(rows), encoding="utf-8")
+    columns = columns_by(reader, path)
+    assert tuple(columns) == COLUMNS
+    for name, values in columns.items():
+        written = [getattr(row, name) for row in rows]
+        if KINDS[name] is str:
+            assert [value or "" for value in values] == [cell(text) for text in written]
+        else:
+            assert [None if value is None else KINDS[name](value) for value in values] == written
+
+
 def test_ids_that_look_like_numbers_stay_ids(tmp_path):
     rows = [
         replace(r, case_id="00e1", git_commit="12e45", run_id="0123", size="007")

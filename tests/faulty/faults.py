@@ -53,11 +53,11 @@ def _raise():
     raise RuntimeError("the kernel\nfell over")
 
 
-def _raise_home():
+def _raise_text():
     raise RuntimeError(os.environ["FAULT_TEXT"])
 
 
-def _die_home():
+def _die_text():
     os.write(2, os.environ["FAULT_TEXT"].encode())
     os._exit(3)
 
@@ -129,8 +129,8 @@ FAULTS = {
     "lose_gpu": _lose_gpu,
     "cuda_error": _cuda_error,
     "turn_back": _turn_back,
-    "raise_home": _raise_home,
-    "die_home": _die_home,
+    "raise_text": _raise_text,
+    "die_text": _die_text,
     "overflow": lambda: np.full(4, 1e308),
 }
 EVERY = (*("good", "garbage", "wrong", "not_finite", "shape", "raise", "segfault", "exit", "eat", "memory", "hang"),)
@@ -229,6 +229,11 @@ def test_hang(measure):
 
 @pytest.mark.workload(Phased("calm.1", "struck", "calm.2", "calm.3"))
 def test_struck(measure):
+    measure()
+
+
+@pytest.mark.workload(Phased("calm.1", "raise_text.build", "raise_text.block", "die_text.check"))
+def test_tells(measure):
     measure()
 
 

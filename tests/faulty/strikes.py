@@ -2,7 +2,8 @@
 
 STRIKE="kill@torn:2": end at the second line of the journal, half of it written. The events are `torn` and
 `written` (a line of the journal), `replace` and `replaced` (a file moved into place); STRIKE="rename" has a
-file system that cannot rename over a file, STRIKE="size:4000" one on which no file may be larger.
+file system that cannot rename over a file, STRIKE="size:4000" one on which no file may be larger, and
+STRIKE="miscount" a bench_core that forgets the rows of a case.
 """
 
 import errno
@@ -11,14 +12,16 @@ import resource
 import signal
 from pathlib import Path
 
-from bench_core import journal
+from bench_core import derive, journal
 
 ACTIONS = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT, "terminate": signal.SIGTERM}
 
 
 def pytest_configure():
     how, _, event = os.environ["STRIKE"].partition("@")
-    if how == "rename":
+    if how == "miscount":
+        forget_rows()
+    elif how == "rename":
         forbid_renaming_over()
     elif how.startswith("size:"):
         size = int(how.removeprefix("size:"))
@@ -26,6 +29,11 @@ def pytest_configure():
     else:
         name, _, number = event.partition(":")
         EVENTS[name](lambda: os.kill(os.getpid(), ACTIONS[how]), int(number))
+
+
+def forget_rows():
+    table_of = derive.table_of
+    derive.table_of = lambda *known: [row for row in table_of(*known) if row.size != "struck"]
 
 
 def torn(act, number):

@@ -68,6 +68,7 @@ def h100(uuid: str = "GPU-01020304-0506-0708-090a-0b0c0d0e0f10", **changes: Any)
         "EccMode": [1, 1],
         "MigMode": [0, 0],
         "PersistenceMode": 1,
+        "Serial": "1650423012345",
         "CurrPcieLinkGeneration": 5,
         "MaxPcieLinkGeneration": 5,
         "CurrPcieLinkWidth": 16,

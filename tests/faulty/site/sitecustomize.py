@@ -1,12 +1,16 @@
-"""What a worker finds changed where FAULT_SITE asks for it: a clock that can be turned back, a low memory limit.
+"""What a process finds changed where the environment asks for it: its clock, its memory limit, its host's name.
 
 It has to be there before bench_core is: a timer takes its clock when its module is imported.
 """
 
 import os
+import platform
+import socket
 import sys
 import time
 
+if name := os.environ.get("FAULT_HOST"):
+    socket.gethostname = platform.node = lambda: name
 if "bench_core.worker_child" in sys.orig_argv:
     if os.environ.get("FAULT_SITE") == "clock":
         real = time.perf_counter
