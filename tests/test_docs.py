@@ -12,7 +12,7 @@ from bench_core.model import Row, Status
 from bench_core.pytest_plugin import _OPTIONS
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [path for path in (*ROOT.glob("*.md"), ROOT / "benchmarks/README.md", ROOT / "results/README.md")]
+DOCUMENTS = [*ROOT.glob("*.md"), ROOT / "benchmarks/README.md", ROOT / "results/README.md"]
 
 
 def text(name):
