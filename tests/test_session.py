@@ -9,7 +9,7 @@ import pytest
 
 from bench_core import journal, table
 from bench_core import session as sessions
-from bench_core.errors import UsageError
+from bench_core.errors import InternalError, UsageError
 from bench_core.model import Case, Clock, Costs, Fact, Measurement, Preset, Series, Status, Work
 from bench_core.probe import Device, Probe
 from bench_core.session import Options, Roster, Session, matches
@@ -261,6 +261,50 @@ def test_a_full_disk_loses_nothing_that_is_in_memory(session, monkeypatch):
     assert session.folder != lost
     assert (session.folder / "run.json").is_file()
     assert [trouble.count("No space left on device") for trouble in session.troubles] == [1, 1]
+
+
+def test_an_interrupted_run_whose_disk_is_full_can_be_finished_from_where_its_results_went(session, monkeypatch):
+    """The journal goes along, whole, though the first one failed half way."""
+    planned = [case("a"), case("b"), case("never")]
+    session.open(planned)
+    session.perform(case("a"), None)
+    write, lost = table.write_atomically, session.folder
+
+    def full(path, text):
+        if lost in path.parents:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(journal.Journal, "append", lambda *_: full(lost / "x", ""))
+    monkeypatch.setattr(table, "write_atomically", full)
+    session.perform(case("b"), None)
+    session.close(planned)
+    again = resumed(session.folder, {"never": Status.OK})
+    assert session.folder != lost
+    assert set(again.measurements) == {case("a"), case("b")}
+
+
+def test_a_journal_that_could_not_be_written_is_made_whole_as_soon_as_it_can(session, monkeypatch):
+    session.open([case("a"), case("b"), case("x", "cupy", "cuda")])
+    with monkeypatch.context() as patch:
+        patch.setattr(session._journal, "append", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        session.perform(case("a"), None)
+    session.perform(case("b"), None)
+    session.perform(case("x", "cupy", "cuda"), None)
+    kept = journal.read(session.folder / "journal.jsonl").measurements
+    assert [m.case for m in kept] == [case("a"), case("b"), case("x", "cupy", "cuda")]
+    assert session.troubles == ["the journal could not be written: full"]
+
+
+def test_counts_that_do_not_add_up_are_an_internal_error_once_the_results_are_written(session, monkeypatch):
+    session.open([case("a"), case("b")])
+    for size in "ab":
+        session.perform(case(size), None)
+    table_of = sessions.derive.table_of
+    monkeypatch.setattr(sessions.derive, "table_of", lambda *known: [r for r in table_of(*known) if r.size != "b"])
+    with pytest.raises(InternalError, match=r"2 planned, 2 kept, 1 without a row of their status: numpy-cpu-float64-b"):
+        session.close([case("a"), case("b")])
+    assert (session.folder / "run.json").is_file()
 
 
 def test_a_folder_that_is_removed_during_the_run_is_made_again(session):

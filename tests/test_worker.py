@@ -14,7 +14,7 @@ import pytest
 from bench_core import worker
 from bench_core.errors import CaseError, Unavailable
 from bench_core.measure import Plan
-from bench_core.model import Case, Status
+from bench_core.model import Case, Measurement, Status, to_json
 from bench_core.perform import Settings
 from bench_core.worker import InProcess, Source, Spec, Worker, Workers
 from tests.faulty.faults import Fault
@@ -114,6 +114,21 @@ def test_garbage_on_the_channel_itself_is_passed_over():
     answers = queue.SimpleQueue()
     lines = ["hello\n", f"{worker.MARK}{{half\n", f'{worker.MARK}{{"phase": "check"}}\n', f'{worker.MARK}{{"measure']
     worker._pump(io.StringIO("".join(lines)), answers)
+    assert [answers.get(), answers.get()] == [{"phase": "check"}, None]
+
+
+def test_an_answer_about_another_case_is_nonsense():
+    """A late answer must never become the next case's number."""
+    good = {"measurement": to_json(Measurement(case("good"), Status.OK))}
+    assert worker._measurement(good, case("good"), "in check").status is Status.OK
+    with pytest.raises(worker.Nonsense, match="in check that makes no sense"):
+        worker._measurement(good, case("wrong"), "in check")
+
+
+@pytest.mark.parametrize("text", ["5", "[]", '{"x": NaN}', "{half", "[" * 100_000])
+def test_an_answer_that_is_no_object_is_passed_over_and_noise_before_one_as_well(text):
+    answers = queue.SimpleQueue()
+    worker._pump(io.StringIO(f'{worker.MARK}{text}\nnoise{worker.MARK}{{"phase": "check"}}\n'), answers)
     assert [answers.get(), answers.get()] == [{"phase": "check"}, None]
 
 

@@ -49,10 +49,11 @@ class Project:
         ours = {"COLUMNS": "200", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": plugins}
         ours["FAULT_LOG"] = str(self.path / "performed.txt")
         both = kept | ours | self.environ | variables
+        folders = [both.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]
         if "STRIKE" in both:
             both["PYTEST_PLUGINS"] += ",tests.faulty.strikes"
-            both["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), both.get("PYTHONPATH", "")]))
-        return both
+            folders.append(str(ROOT))
+        return both | {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
     def start(self, *arguments, backends="numpy", **variables):
         """Start a run and return its process."""
