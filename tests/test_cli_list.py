@@ -21,11 +21,13 @@ def no_gpu(monkeypatch):
 
 
 def test_it_counts_the_cases_of_each_workload_and_says_why_others_cannot_be_measured():
-    done = listed()
+    done = listed("--ids")
     assert done.exit_code == 0, done.output
-    assert "fault" in done.stdout
-    assert "cupy" in done.stdout
-    assert "28" in done.stdout, "14 cases on each of two backends"
+    numpy, cupy = (sum(f"[{name}-" in line for line in done.stdout.splitlines()) for name in ("numpy", "cupy"))
+    lines = [line.split() for line in listed().stdout.splitlines()]
+    assert sum(int(line[4]) for line in lines if line[2:4] == ["numpy", "cpu"]) == numpy
+    assert [line[:4] for line in lines if "cupy" in line[:2]] == [["all", "cupy", "cuda", str(cupy)]]
+    assert ["total", str(numpy + cupy)] in lines
 
 
 def test_ids_are_printed_one_a_line():

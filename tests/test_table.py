@@ -8,10 +8,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import duckdb
 import pandas as pd
-import polars
-import pyarrow.csv
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +19,9 @@ from bench_core.errors import TableError
 from bench_core.model import SCHEMA_VERSION, Row, Status
 from bench_core.table import COLUMNS, KINDS, cell, read_results, read_rows, results_text
 from tests.tables import processes, reading, work, write
+
+duckdb, polars, pyarrow = (pytest.importorskip(name) for name in ("duckdb", "polars", "pyarrow"))
+pytest.importorskip("pyarrow.csv")
 
 WIDTH = len(COLUMNS)
 HOSTILE = (

@@ -48,6 +48,7 @@ class Project:
         plugins = "bench_core.pytest_plugin,pytest_benchmark.plugin"
         ours = {"COLUMNS": "200", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": plugins}
         ours["FAULT_LOG"] = str(self.path / "performed.txt")
+        ours["PYTHONDONTWRITEBYTECODE"] = "1"  # a full disk must not leave half a .pyc to the next test
         both = kept | ours | self.environ | variables
         folders = [both.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]
         if "STRIKE" in both:
