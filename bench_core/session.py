@@ -295,8 +295,9 @@ class Session:
         plan = list(dict.fromkeys(self._before.head.planned if self._before else planned))
         for case in plan:
             if case not in self.measurements:
+                # Not one by one into the journal: whoever has ended the run may not wait for long.
                 reason = "the run ended before its turn"
-                self._keep(Measurement.missing(case, Status.INTERRUPTED, "not_reached", reason))
+                self.measurements[case] = Measurement.missing(case, Status.INTERRUPTED, "not_reached", reason)
         everything = [self.measurements[case] for case in plan]
         rows = derive.table_of(self.run, ([m] for m in everything))
         if self.folder:
