@@ -45,14 +45,17 @@ def line_of(said, start):
 def failing(request, tmp_path_factory):
     """Two runs in the background, of every fault that ends one case: their tests come last, so nobody waits."""
 
-    def run(test):
-        project = Project(tmp_path_factory.mktemp(test))
+    def run(test, project):
         done = project.run("-k", test, "--bench-timeout=3")
         return project.folder, done
 
     wanted = any("failures" in getattr(item, "fixturenames", ()) for item in request.session.items)
     with ThreadPoolExecutor(2) as pool:
-        yield [pool.submit(run, test) for test in ("test_dies", "test_others") if wanted]
+        yield [
+            pool.submit(run, test, Project(tmp_path_factory.mktemp(test)))
+            for test in ("test_dies", "test_others")
+            if wanted
+        ]
 
 
 # ---------------------------------------------------------------- the worker's memory, clock and threads

@@ -50,9 +50,8 @@ def pool():
 
 
 @pytest.fixture(scope="module")
-def kills(request, pool, tmp_path_factory):
-    def kill_and_finish(kill):
-        project = Project(tmp_path_factory.mktemp("kill"))
+def kills(request, pool):
+    def kill_and_finish(kill, project):
         first = project.run("-k", "test_struck", **kill[1])
         kept, begun = in_journal(project.folder), project.performed()
         return Killed(project, first, kept, begun, project.resume())
@@ -159,9 +158,8 @@ SIGNALS = (
 
 
 @pytest.fixture(scope="module")
-def signals(request, pool, tmp_path_factory):
-    def send_and_finish(sent):
-        project = Project(tmp_path_factory.mktemp("signal"))
+def signals(request, pool):
+    def send_and_finish(sent, project):
         first = project.run("-k", "test_struck", **sent[1])
         left = statuses(project.folder), reasons(project.folder), in_samples(project.folder)
         return project, first, left, project.resume()

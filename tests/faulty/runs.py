@@ -97,14 +97,15 @@ class Project:
 
 
 def two_at_a_time(pool, request, name, run):
-    """Start `run(value)` in a pool of threads for every value of a parameter that the selected tests have.
+    """Start `run(value, project)` in a pool of threads for every value of a parameter that the selected tests have.
 
     Most of a run is one process waiting for another, so two runs take little longer than one. Returns a
     Future by value's text.
     """
+    folders = request.getfixturevalue("tmp_path_factory")  # not to be asked by several threads at once
     specs = [getattr(item, "callspec", None) for item in request.session.items]
     values = [spec.params[name] for spec in specs if spec and name in spec.params]
-    return {str(value): pool.submit(run, value) for value in values}
+    return {str(value): pool.submit(run, value, Project(folders.mktemp(name))) for value in values}
 
 
 def ended(process, timeout=120):
