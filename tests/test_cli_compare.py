@@ -121,6 +121,7 @@ def test_labels_compare_two_runs_of_one_machine(tmp_path):
     labelled = run(f"before={runs[0]}", f"after={runs[1]}", "--format", "json")
     (c,) = json.loads(labelled.stdout)["comparisons"]
     assert (c["against"], c["side"], c["verdict"]) == ("before", "after", "slower")
+    assert "two machines" not in c["reason"], "labels do not make two of one"
 
 
 def test_a_lone_table_is_compared_and_said_to_be_one(runs, tmp_path):

@@ -72,7 +72,8 @@ class Evidence:
 class Weighed:
     """How much better the contender is, as a logarithm, and how that was found.
 
-    label: what the runs were ("5 pairs of runs"). tested: whether its p-value means anything.
+    label: what the runs were ("5 pairs of runs"). tested: whether its p-value means anything. one_machine:
+    whether all runs of both sides are of one machine, whatever the sides are called.
     """
 
     estimate: Estimate
@@ -80,6 +81,7 @@ class Weighed:
     basis: str
     label: str
     tested: bool
+    one_machine: bool = False
 
 
 def collect(side: str, found: Sequence[Found]) -> Evidence:
@@ -204,16 +206,19 @@ def weigh(baseline: Evidence, contender: Evidence) -> Weighed:
     # Timings that agree to the last digit are copies of one run.
     if any(m.n == 1 or (timed and _alike(m)) for m in sides):
         return _single(baseline, contender, basis, sign, counts)
+    one_machine = len({r.origin for r in (*baseline.replicates, *contender.replicates)}) == 1
     pairs = _pairs(baseline.replicates, contender.replicates) if basis == "p10" else []
     if len(pairs) > 1:
         changes = [sign * (second.low - first.low) for first, second in pairs]
         estimate = stats.paired([x if abs(x) > _LAST_DIGITS else 0.0 for x in changes])
-        return Weighed(estimate, Method.PAIRED, "p10", f"{len(pairs)} pairs of runs", tested=True)
+        return Weighed(
+            estimate, Method.PAIRED, "p10", f"{len(pairs)} pairs of runs", tested=True, one_machine=one_machine
+        )
     estimate = stats.welch(*sides)
     estimate = Estimate(sign * estimate.mean, estimate.error, estimate.dof)
-    if len({r.origin for r in (*baseline.replicates, *contender.replicates)}) == 1:
+    if one_machine:
         counts += " that did not take turns: a drift of the machine can pass for a change"
-    return Weighed(estimate, Method.WELCH, basis, counts, tested=True)
+    return Weighed(estimate, Method.WELCH, basis, counts, tested=True, one_machine=one_machine)
 
 
 def _single(baseline: Evidence, contender: Evidence, basis: str, sign: float, counts: str) -> Weighed:

@@ -152,7 +152,8 @@ def _evidence(c: Comparison, w: Weighed) -> str:
     """Return what a claim rests on, and what it does not claim."""
     p = "" if c.p_adjusted is None else f", adjusted p {c.p_adjusted:.2g}"
     first, second = (entry.row for entry in (c.baseline, c.contender) if entry)
-    alike = first.device_name == second.device_name != "" and first.machine != second.machine
+    two_machines = first.machine != second.machine and not w.one_machine  # labels may tell the sides of one apart
+    alike = two_machines and first.device_name == second.device_name != ""
     note = (
         f"; both are {first.device_name}: these two machines differ, which says nothing of the model" if alike else ""
     )
