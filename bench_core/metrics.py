@@ -60,6 +60,13 @@ METRICS = {
         Metric("fraction_of_measured_peak", "1", "higher", "rate / the best this device reached in the run"),
         Metric("fraction_of_datasheet", "1", "higher", "rate / the dense peak of the maker's datasheet"),
         Metric("compile_time", "s", "lower", "compiling or capturing, apart from any call"),
+        Metric(
+            "load_latency",
+            "s",
+            "lower",
+            "one load whose address the load before it gave, the interpreter's own time included",
+            share=lambda c: c.amounts.get("loads"),
+        ),
         Metric("first_call", "s", "lower", "the first call, with whatever it loads, compiles or allocates"),
         Metric("gpu_power", "W", "lower", "board power at the end of the timed blocks, as the driver reports it"),
         Metric("gpu_clock", "1/s", "higher", "clock of the multiprocessors at the end of the timed blocks"),
@@ -72,24 +79,31 @@ METRICS = {
 }
 
 
+# What a case without any value is said to be where its processes ended differently: the worst of it.
+_SEVERITY = (
+    *(Status.CRASHED, Status.TIMEOUT, Status.OOM, Status.ERROR, Status.INVALID, Status.INTERRUPTED),
+    *(Status.UNSUPPORTED, Status.SKIPPED, Status.OK),
+)
+
+
 def rows(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
     """Yield the rows of one case from its measurements, one per process.
 
     One row a metric, clock included; a case without any value yields one row that says why.
     """
     good = [m for m in processes if m.status is Status.OK]
+    told = (good or sorted(processes, key=lambda m: _SEVERITY.index(m.status)))[0]
+    # A process that ended otherwise than the row says is evidence, not a reason to drop the others.
+    others = [f"{m.status}_in_a_process" for m in processes if m.status is not told.status]
     if not good:
-        worst = processes[0]
-        yield _row(run, worst, METRICS["time"], clock="wall", flags=_flags(worst.flags))
+        yield _row(run, told, METRICS["time"], clock="wall", flags=_flags([*others, *told.flags]))
         return
-    # A process that failed among good ones is evidence, not a reason to drop the others.
-    failed = [f"{m.status}_in_a_process" for m in processes if m.status is not Status.OK]
     for i, first in enumerate(good[0].series):
         series = [m.series[i] for m in good if i < len(m.series)]
-        yield from _series_rows(run, good, first, series, failed)
+        yield from _series_rows(run, good, first, series, others)
     for name in good[0].values:
         values = [m.values[name] for m in good if name in m.values]
-        flags = _flags([*failed, *good[0].flags], processes=len(values))
+        flags = _flags([*others, *good[0].flags], processes=len(values))
         yield _row(run, good[0], METRICS[name], clock="", flags=flags, **_statistics([[v] for v in values]))
 
 

@@ -25,7 +25,7 @@ from bench_core.probe import Probe, probe
 from bench_core.worker import Source, Workers
 from bench_core.workload import Machine, Target
 
-BUDGETS = {Preset.SMOKE: 0.1, Preset.QUICK: 1.0, Preset.STANDARD: 2.0, Preset.FULL: 5.0}
+BUDGETS = {Preset.SMOKE: 0.02, Preset.QUICK: 1.0, Preset.STANDARD: 2.0, Preset.FULL: 5.0}
 _TYPICAL_CACHE = 32 << 20  # bytes; only where the kernel does not tell the CPU's
 _WARMUP_CPU, _WARMUP_GPU = 0.2, 0.5
 

@@ -1,7 +1,9 @@
 """Latency: what a call costs before it computes anything.
 
-Every operation adds two arrays of one element. On a CPU that is the library's own overhead; on an
-accelerator the harness queues many calls before it waits, so `launch` is the rate of launching.
+Every call adds two arrays of one element. On a CPU that is the library's own overhead; on an accelerator the
+harness queues many calls before it waits, so `launch` is the rate of launching.
+
+`chase` is the latency of memory: loads of which each needs the one before it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,14 @@ from bench_core.model import Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
 
 GRAPH_SIZES = (1, 64)  # kernels in a graph
+KIB, MIB = 1 << 10, 1 << 20
+FOOTPRINTS = {
+    Preset.SMOKE: (32 * KIB,),
+    Preset.QUICK: (32 * KIB, 64 * MIB),
+    Preset.STANDARD: (32 * KIB, 512 * KIB, 8 * MIB, 64 * MIB),
+    Preset.FULL: tuple(16 * KIB << step for step in range(0, 15, 2)),  # 16 KiB to 256 MiB
+}
+LOADS = 10_000  # of a call
 NOTHING: Callable[[], None] = [].clear  # a call into C, as those of the libraries are
 
 
@@ -103,6 +113,24 @@ def no_graph(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG00
     raise Unsupported("no_graphs", f"{backend.name} has no graphs here")
 
 
+def numpy_chase(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder
+    """Follow the links in the interpreter, from where the last call stopped, so that all of them get their turn."""
+    links = memoryview(backend.from_host(host["links"]))
+    loads = range(LOADS)
+    at = 0
+
+    def follow(start: int) -> int:
+        for _ in loads:
+            start = links[start]
+        return start
+
+    def run() -> None:
+        nonlocal at
+        at = follow(at)
+
+    return Kernel(run, lambda: {"out": np.asarray(follow(0))}, library="CPython")
+
+
 def _replayed(replay: Callable[[], Any], c: Any) -> Any:
     c[...] = np.nan
     replay()
@@ -174,6 +202,41 @@ class GraphReplay(Latency):
             yield self.work(f"{kernels}-kernels", "float32", kernels=kernels)
 
 
+class Chase(Workload):
+    """A walk along one random cycle through an array: no load can begin before the one before it has ended.
+
+    There is no such call in NumPy, so the interpreter walks. Its own time is in every step: the row of the
+    smallest footprint, which the nearest cache holds, shows how much that is.
+    """
+
+    suite, name = "latency", "chase"
+    kernels: ClassVar[Kernels] = {"numpy:cpu": {"default": numpy_chase}}
+
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same everywhere
+        for size in FOOTPRINTS[preset]:
+            label = f"{size // MIB}MiB" if size >= MIB else f"{size // KIB}KiB"
+            yield self.work(label, "int64", links=size // 8, loads=LOADS)
+
+    def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return the links of one cycle through all elements, and where `LOADS` steps from element 0 lead."""
+        order = np.concatenate([[0], 1 + rng.permutation(work["links"] - 1)])
+        links = np.empty_like(order)
+        links[order] = np.roll(order, -1)
+        return {"links": links, "end": order[LOADS % len(order)]}
+
+    def costs(self, work: Work) -> Costs:
+        return Costs(amounts={"loads": float(work["loads"])})
+
+    def footprint(self, work: Work) -> float:
+        return 8.0 * work["links"]
+
+    def tolerance(self, work: Work) -> check.Tolerance:  # noqa: ARG002 - there is one right element
+        return check.Tolerance(0.0)
+
+    def error(self, work: Work, host: Host, answer: Host) -> float:  # noqa: ARG002 - the end says it all
+        return check.relative_error(answer["out"], host["end"])
+
+
 @pytest.mark.workload(EmptyCall())
 def test_empty_call(measure: Callable[[], Any]) -> None:
     measure()
@@ -191,4 +254,9 @@ def test_launch_synchronize(measure: Callable[[], Any]) -> None:
 
 @pytest.mark.workload(GraphReplay())
 def test_graph_replay(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(Chase())
+def test_chase(measure: Callable[[], Any]) -> None:
     measure()

@@ -32,7 +32,7 @@ DATA = ("normal", "uniform", "integers", "zeros")
 
 Product = Callable[[Any, Any, Any], Any]  # of A and B, into C
 
-PATIENCE = 5.0  # seconds that one call may be expected to take
+PATIENCE = 3.0  # seconds that one call may be expected to take; caches make the whole slower than its corner tells
 TELLING = 0.25  # seconds of a smaller product from which that is expected; no hiccup of a busy machine lasts so long
 LARGE_FLOPS = 2 * 4096**3  # up to here a CPU with BLAS needs no asking
 REFERENCE_FLOPS = 2 * 512**3  # that the check may spend on comparing single elements

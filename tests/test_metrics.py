@@ -77,6 +77,12 @@ def test_a_process_that_failed_among_good_ones_is_a_flag():
     assert "timeout_in_a_process" in row.flags
 
 
+def test_processes_without_a_value_are_told_by_the_worst_of_them():
+    ends = [Measurement.missing(CASE, status, "code", "why") for status in (Status.SKIPPED, Status.TIMEOUT)]
+    (row,) = rows(RUN, ends)
+    assert (row.status, row.flags, row.value) == ("timeout", "skipped_in_a_process", None)
+
+
 def test_flags_of_case_and_series_stand_together_once_each():
     series = (Series("time", Clock.WALL, (1.0,), flags=("not_converged", "drift")),)
     row = by_metric(measurement(series=series, flags=("drift",)))["time", "wall"]
