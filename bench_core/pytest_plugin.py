@@ -12,6 +12,7 @@ workload tests is left alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -25,7 +26,7 @@ import pytest
 from bench_core import backends, summary
 from bench_core.errors import InternalError, UsageError
 from bench_core.model import Case, Measurement, Preset, Row, Status, identifier
-from bench_core.perform import silent
+from bench_core.progress import Progress
 from bench_core.session import Absent, Options, Session
 from bench_core.worker import Source, Spec
 from bench_core.workload import Workload, expand
@@ -278,19 +279,31 @@ class Harness:
     def perform(self, case: Case, source: Source) -> Measurement:
         """Measure one case, telling a person at a terminal how far it is."""
         assert self.session is not None  # noqa: S101 - there is a case, so there was an expansion
-        try:
-            return self.session.perform(case, source, self._teller(case))
-        except KeyboardInterrupt:
-            self._ignore_signals()  # a second Ctrl-C must not tear what the first one leaves to be written
-            raise
-
-    def _teller(self, case: Case) -> Callable[[str], None]:
-        reporter = self._config.pluginmanager.getplugin("terminalreporter")
-        if reporter is None or not reporter.isatty or "CI" in os.environ or self._options.check_only:
-            return silent
-        assert self.session is not None  # noqa: S101
+        progress = self._progress()
+        if progress is None:
+            return self.session.perform(case, source)
         position = f"{len(self.session.measurements) + 1}/{len(self._planned)}"
-        return lambda phase: reporter.rewrite(f"{position} {case.work.workload} {case.label}: {phase} ", erase=True)
+        try:
+            return self.session.perform(
+                case, source, lambda phase: progress.show(f" {position} {case.work.workload} {case.label}: {phase}")
+            )
+        finally:
+            progress.clear()
+
+    def _progress(self) -> Progress | None:
+        """Return the live line, None where nobody watches."""
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        capture = self._config.pluginmanager.getplugin("capturemanager")
+        if reporter is None or not reporter.isatty or "CI" in os.environ or self._options.check_only:
+            return None
+        terminal = reporter._tw  # the width pytest itself writes to
+
+        def write(text: str) -> None:
+            with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+                sys.stdout.write(text)
+                sys.stdout.flush()
+
+        return Progress(write, lambda: terminal.fullwidth - terminal.width_of_current_line - len(" [100%] "))
 
     def closing_lines(self) -> list[str]:
         """Return what is said below the summary's table."""

@@ -18,7 +18,7 @@ LAYERS = (
     ("measure", "table", "sidecar", "roofline", "evidence"),
     ("perform", "derive", "filters", "aa_cases"),
     ("worker", "compare", "aa"),
-    ("worker_child", "session", "summary", "report", "render", "replicate", "doctor"),
+    ("worker_child", "session", "summary", "report", "render", "replicate", "doctor", "progress"),
     ("pytest_plugin", "cli"),
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
