@@ -7,7 +7,6 @@ import pytest
 
 from benchmarks.nn import corpus
 from benchmarks.nn.gpt import Gpt
-from benchmarks.nn.modules.gpt import GptModule
 from benchmarks.nn.optimisers import AdamW, Sgd
 from benchmarks.nn.training import train_step
 from tests.nn_support import array_module, close, difference, download, one_thread, upload  # noqa: F401 - fixtures
@@ -15,6 +14,8 @@ from tests.nn_support import array_module, close, difference, download, one_thre
 torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402, N812
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from benchmarks.nn.modules.gpt import GptModule  # noqa: E402
 
 TINY = Gpt(layers=2, heads=2, width=8, context=6, vocabulary=11)
 
