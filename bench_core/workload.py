@@ -38,7 +38,7 @@ class Kernel:
     probes: further timed callables, by the name of the metric whose seconds they give
         ("time_to_first_token").
     library: what does the arithmetic, where the kernel knows better than the backend.
-    flags: words that the row must carry because of how the work meets this device ("fits_cache").
+    flags: words that the row must carry because of how the work meets this device ("fits_l3").
     prepare: compiles or captures what `run` then calls; timed once, by itself, as compile_time.
     """
 
