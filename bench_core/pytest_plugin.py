@@ -27,7 +27,8 @@ from bench_core import backends, summary
 from bench_core.errors import InternalError, UsageError
 from bench_core.model import Case, Measurement, Preset, Row, Status, identifier
 from bench_core.progress import Progress
-from bench_core.session import Absent, Options, Session
+from bench_core.roster import Absent
+from bench_core.session import Options, Session
 from bench_core.worker import Source, Spec
 from bench_core.workload import Workload, expand
 

@@ -1,4 +1,4 @@
-"""One run from plan to results: who may take part, what became of each case, what is written at the end.
+"""One run from plan to results: its options, what became of each case, what is written at the end.
 
 Knows nothing of pytest: the plugin plans with it, hands it cases one by one and closes it.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +20,9 @@ from bench_core.measure import Plan
 from bench_core.model import Case, Facts, Measurement, Preset, Row, Run, Status, count_statuses, to_json
 from bench_core.perform import Settings, Tell, silent
 from bench_core.privacy import scrub
-from bench_core.probe import Probe, probe
+from bench_core.roster import Roster, probe_all
 from bench_core.worker import Source, Workers
-from bench_core.workload import Machine, Target
+from bench_core.workload import Machine
 
 BUDGETS = {Preset.SMOKE: 0.02, Preset.QUICK: 1.0, Preset.STANDARD: 2.0, Preset.FULL: 5.0}
 _TYPICAL_CACHE = 32 << 20  # bytes; only where the kernel does not tell the CPU's
@@ -80,77 +79,6 @@ class Options:
             raise UsageError(f"--bench-resume={folder}: begun by another version of bench-core: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """Why a target cannot be measured at all, known before its first case."""
-
-    code: str
-    reason: str
-
-
-class Roster:
-    """The targets of a run: every backend asked for, on every device, present or absent with its reason."""
-
-    def __init__(self, asked: Sequence[str], probes: Mapping[str, Probe]) -> None:
-        self.probes = probes
-        self.targets: list[Target] = []
-        self.absent: dict[tuple[str, str], Absent] = {}
-        for entry in asked or backends.names():
-            name, _, device = entry.partition(":")
-            self._add(name, device)
-
-    def _add(self, name: str, wanted: str) -> None:
-        found = self.probes[name]
-        addresses = [d.device for d in found.devices]
-        present = [address for address in addresses if matches(address, wanted)]
-        backend = backends.load(name)
-        expected = [wanted] if wanted else backend.devices_expected
-        missing = [e for e in expected if not any(matches(address, e) for address in addresses)]
-        for device in missing:
-            code = found.reason_code or "no_device"
-            self.absent[name, device] = Absent(code, found.reason or f"{name} finds no {device} device")
-        self.targets += [Target(name, backend.dialect, device) for device in [*present, *missing]]
-
-    def require(self, entries: Sequence[str]) -> None:
-        """Raise UsageError naming the first required backend or device that is not available."""
-        for entry in entries:
-            name, _, wanted = entry.partition(":")
-            found = self.probes[name]
-            addresses = [d.device for d in found.devices]
-            if not any(matches(address, wanted) for address in addresses):
-                reason = found.reason or f"it finds {', '.join(addresses) or 'no device'}"
-                raise UsageError(f"--bench-require={entry}: not available: {reason}")
-
-    def accelerator_names(self) -> list[str]:
-        """Return the model of every accelerator found, each address once."""
-        names = {d.device: d.name for p in self.probes.values() for d in p.devices if d.device != "cpu"}
-        return [names[device] for device in sorted(names)]
-
-    def caches(self) -> list[int]:
-        """Return the sizes in bytes of the accelerators' last-level caches, as far as they tell."""
-        facts = (d.facts.get("gpu.l2_cache") for p in self.probes.values() for d in p.devices)
-        return [int(fact.value) for fact in facts if fact and fact.value]
-
-
-def matches(device: str, wanted: str) -> bool:
-    """Whether a device address is what was asked for: itself, its type, or anything at all.
-
-    >>> matches("cuda:1", "cuda"), matches("cuda:1", "cuda:0"), matches("cpu", "")
-    (True, False, True)
-    """
-    return wanted in {"", device, device.partition(":")[0]}
-
-
-def probe_all(options: Options) -> dict[str, Probe]:
-    """Probe every backend that the options name, each in a process of its own; raises UsageError for unknown ones."""
-    asked = [entry.partition(":")[0] for entry in (*(options.backends or backends.names()), *options.require)]
-    for name in asked:
-        backends.load(name)
-    names = list(dict.fromkeys(asked))
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(names, pool.map(probe, names), strict=True))
-
-
 class Session:
     """A run while it goes on. Every record is in the journal before the next case begins.
 
@@ -161,7 +89,8 @@ class Session:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._begin = perf_counter()
-        self.roster = Roster(options.backends, probe_all(options))
+        asked = options.backends or tuple(backends.names())
+        self.roster = Roster(asked, probe_all((*asked, *options.require)))
         self.host_facts = environment.host_environment()
         caches = [host.last_level_cache() or _TYPICAL_CACHE, *self.roster.caches()]
         self.machine = Machine(last_level_cache=max(caches), cores=host.usable_cores())

@@ -17,7 +17,7 @@ LAYERS = (
     ("metrics", "probe", "environment"),
     ("measure", "table", "sidecar", "roofline", "evidence"),
     ("perform", "derive", "filters", "aa_cases"),
-    ("worker", "compare", "aa"),
+    ("worker", "roster", "compare", "aa"),
     ("worker_child", "session", "summary", "report", "render", "replicate", "doctor", "progress"),
     ("pytest_plugin", "cli"),
 )

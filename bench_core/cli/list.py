@@ -17,7 +17,7 @@ from rich.table import Table
 from bench_core.cli import app
 from bench_core.errors import UsageError
 from bench_core.pytest_plugin import planned
-from bench_core.session import Absent
+from bench_core.roster import Absent
 
 
 @app.command("list")

@@ -1,0 +1,82 @@
+"""Who takes part in a run: every backend asked for, on every device, present or absent with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from bench_core import backends
+from bench_core.errors import UsageError
+from bench_core.probe import Probe, probe
+from bench_core.workload import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Why a target cannot be measured at all, known before its first case."""
+
+    code: str
+    reason: str
+
+
+class Roster:
+    """The targets of a run: every backend asked for, on every device, present or absent with its reason."""
+
+    def __init__(self, asked: Sequence[str], probes: Mapping[str, Probe]) -> None:
+        self.probes = probes
+        self.targets: list[Target] = []
+        self.absent: dict[tuple[str, str], Absent] = {}
+        for entry in asked:
+            name, _, device = entry.partition(":")
+            self._add(name, device)
+
+    def _add(self, name: str, wanted: str) -> None:
+        found = self.probes[name]
+        addresses = [d.device for d in found.devices]
+        present = [address for address in addresses if matches(address, wanted)]
+        backend = backends.load(name)
+        expected = [wanted] if wanted else backend.devices_expected
+        missing = [e for e in expected if not any(matches(address, e) for address in addresses)]
+        for device in missing:
+            code = found.reason_code or "no_device"
+            self.absent[name, device] = Absent(code, found.reason or f"{name} finds no {device} device")
+        self.targets += [Target(name, backend.dialect, device) for device in [*present, *missing]]
+
+    def require(self, entries: Sequence[str]) -> None:
+        """Raise UsageError naming the first required backend or device that is not available."""
+        for entry in entries:
+            name, _, wanted = entry.partition(":")
+            found = self.probes[name]
+            addresses = [d.device for d in found.devices]
+            if not any(matches(address, wanted) for address in addresses):
+                reason = found.reason or f"it finds {', '.join(addresses) or 'no device'}"
+                raise UsageError(f"--bench-require={entry}: not available: {reason}")
+
+    def accelerator_names(self) -> list[str]:
+        """Return the model of every accelerator found, each address once."""
+        names = {d.device: d.name for p in self.probes.values() for d in p.devices if d.device != "cpu"}
+        return [names[device] for device in sorted(names)]
+
+    def caches(self) -> list[int]:
+        """Return the sizes in bytes of the accelerators' last-level caches, as far as they tell."""
+        facts = (d.facts.get("gpu.l2_cache") for p in self.probes.values() for d in p.devices)
+        return [int(fact.value) for fact in facts if fact and fact.value]
+
+
+def matches(device: str, wanted: str) -> bool:
+    """Whether a device address is what was asked for: itself, its type, or anything at all.
+
+    >>> matches("cuda:1", "cuda"), matches("cuda:1", "cuda:0"), matches("cpu", "")
+    (True, False, True)
+    """
+    return wanted in {"", device, device.partition(":")[0]}
+
+
+def probe_all(entries: Iterable[str]) -> dict[str, Probe]:
+    """Probe every backend of `backend[:device]` entries, each in a process of its own; raises UsageError if unknown."""
+    names = list(dict.fromkeys(entry.partition(":")[0] for entry in entries))
+    for name in names:
+        backends.load(name)
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(names, pool.map(probe, names), strict=True))

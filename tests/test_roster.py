@@ -1,0 +1,80 @@
+"""Who takes part: devices present and expected, those required, and why others are absent."""
+
+import pytest
+
+from bench_core.errors import UsageError
+from bench_core.probe import Device, Probe
+from bench_core.roster import Roster, matches, probe_all
+
+NUMPY = Probe("numpy", "2", (Device("cpu"),))
+TORCH = Probe("torch", "2", (Device("cpu"), Device("cuda:0", "GPU A"), Device("cuda:1", "GPU B")))
+NO_GPU = Probe("torch", "2", (Device("cpu"),))
+NO_CUPY = Probe("cupy", reason_code="not_installed", reason="cupy is not installed")
+PROBES = {"numpy": NUMPY, "torch": TORCH, "cupy": NO_CUPY}
+
+
+def places(roster):
+    return [(target.backend, target.device) for target in roster.targets]
+
+
+def test_every_device_present_and_every_device_expected_is_a_target():
+    roster = Roster(("numpy", "torch", "cupy"), PROBES)
+    assert places(roster) == [
+        *(("numpy", "cpu"), ("torch", "cpu"), ("torch", "cuda:0"), ("torch", "cuda:1")),
+        ("cupy", "cuda"),
+    ]
+    assert roster.absent["cupy", "cuda"].reason == "cupy is not installed"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("torch:cpu", [("torch", "cpu")]),
+        ("torch:cuda", [("torch", "cuda:0"), ("torch", "cuda:1")]),
+        ("torch:cuda:1", [("torch", "cuda:1")]),
+        ("torch:xpu", [("torch", "xpu")]),
+    ],
+)
+def test_a_backend_may_be_narrowed_to_devices(asked, expected):
+    assert places(Roster((asked,), PROBES)) == expected
+
+
+def test_an_absent_device_type_is_a_target_with_its_reason():
+    roster = Roster(("torch",), {"torch": NO_GPU})
+    assert places(roster) == [("torch", "cpu"), ("torch", "cuda")]
+    assert roster.absent["torch", "cuda"].code == "no_device"
+    assert roster.absent["torch", "cuda"].reason == "torch finds no cuda device"
+
+
+def test_required_backends_that_are_there_pass():
+    Roster(("numpy",), PROBES).require(("numpy", "torch:cuda", "torch:cuda:1"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [("cupy", "cupy is not installed"), ("torch:xpu", "it finds cpu, cuda:0, cuda:1"), ("torch:cuda:7", "it finds")],
+)
+def test_a_required_backend_that_is_absent_is_named(entry, message):
+    with pytest.raises(UsageError, match=f"--bench-require={entry}: not available: .*{message}"):
+        Roster(("numpy",), PROBES).require((entry,))
+
+
+def test_accelerators_are_named_once_each_and_the_cpu_is_none():
+    assert Roster(("torch",), PROBES).accelerator_names() == ["GPU A", "GPU B"]
+
+
+def test_an_address_matches_itself_its_type_and_nothing_more():
+    assert matches("cuda:1", "cuda:1")
+    assert matches("cuda:1", "cuda")
+    assert matches("cuda:1", "")
+    assert not matches("cuda:1", "cuda:11")
+    assert not matches("cuda:1", "cpu")
+
+
+def test_each_backend_is_probed_once_whatever_its_entries():
+    assert list(probe_all(("numpy", "numpy:cpu"))) == ["numpy"]
+
+
+def test_an_unknown_backend_is_not_probed():
+    with pytest.raises(UsageError, match="'jax'"):
+        probe_all(("jax:cpu",))
