@@ -26,5 +26,4 @@ def require_extra() -> None:
     """Raise UsageError with the command to run if a library of the `report` extra is not installed."""
     absent = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
     if absent:
-        install = "python -m pip install 'bench-core[report]'"
-        raise UsageError(f"reports and plots need {', '.join(absent)}, not installed here: {install}")
+        raise UsageError(f"reports and plots need what is not here: python -m pip install {' '.join(absent)}")
