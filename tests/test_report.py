@@ -453,7 +453,7 @@ def test_ten_thousand_rows_fit():
 
 def test_a_missing_library_is_one_line_with_what_to_run(monkeypatch):
     monkeypatch.setattr(report, "NEEDED", {"no_such_module": "vl-convert-python"})
-    with pytest.raises(UsageError, match="what is not here: python -m pip install vl-convert-python$"):
+    with pytest.raises(UsageError, match=r"what is not here: python -m pip install vl-convert-python$"):
         report.require_extra()
 
 
