@@ -38,7 +38,7 @@ _STARTS = 2  # failures to start after which a process of one Spec is not tried 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What one process can measure. `threads` None: as many as there are cores."""
+    """What one process can measure: everything that must be settled before its library is imported."""
 
     backend: str
     device: str

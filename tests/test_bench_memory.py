@@ -40,7 +40,7 @@ def test_the_tuned_form_is_right_however_many_threads_share_it(name, threads, mo
     monkeypatch.setattr(bench_memory, "BLOCK", 4 * KIB)
     with support.backend("numpy") as on:
         on.threads = threads
-        support.verified(WORKLOADS[name], work_of(name, size=100 * KIB), on, "tuned")
+        assert support.verified(WORKLOADS[name], work_of(name, size=100 * KIB), on, "tuned") <= 1e-14
 
 
 def test_numbers_repeat_beyond_the_period_and_the_check_follows(monkeypatch):

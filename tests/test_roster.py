@@ -47,7 +47,7 @@ def test_an_absent_device_type_is_a_target_with_its_reason():
 
 
 def test_required_backends_that_are_there_pass():
-    Roster(("numpy",), PROBES).require(("numpy", "torch:cuda", "torch:cuda:1"))
+    assert Roster(("numpy",), PROBES).require(("numpy", "torch:cuda", "torch:cuda:1")) is None
 
 
 @pytest.mark.parametrize(

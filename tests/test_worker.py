@@ -160,6 +160,7 @@ def test_a_worker_dies_with_its_parent():
     parent.kill()
     parent.wait()
     child.wait(timeout=10)
+    assert not child.is_running()
     parent.stdout.close()
 
 
