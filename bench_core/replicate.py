@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import re
 import secrets
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from bench_core.model import Case, Measurement, Run, count_statuses, to_json
 
 UNFINISHED = "unfinished"
 LOG = "log.txt"
+_ERROR = re.compile(r"(?:ERROR:?|E  |Error:?|.*: error:)\s+(.*)")  # as pytest, its tracebacks and argparse begin
 _PARTING = 60.0  # seconds in which an interrupted run may write its results
 
 
@@ -159,12 +161,17 @@ def _take(turn: Turn, unfinished: Path, arguments: Sequence[str], run_one: Launc
     return Done(turn, found[0].parent, (datetime.now(UTC) - began).total_seconds())
 
 
+def last_error(said: str) -> str:
+    """Return the line of pytest's output that tells why it ended: its last error, else its last line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [found[1] for line in lines if (found := _ERROR.match(line))]
+    return (errors or lines or ["it said nothing"])[-1]
+
+
 def _last_words(output: Path) -> str:
     log = output / LOG
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-    spoken = [line.strip() for line in lines if line.strip()]
-    errors = [line for line in spoken if line.startswith(("ERROR", "E  ", "Error"))]
-    return f"{(errors or spoken or ['it said nothing'])[-1]} (all of it: {log})"
+    said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    return f"{last_error(said)} (all of it: {log})"
 
 
 def _merge(done: Sequence[Done], sides: Sequence[Side], output: Path, series: str, seed: int) -> list[Path]:

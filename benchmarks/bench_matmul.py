@@ -109,7 +109,8 @@ class Square(Product):
 
     def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:
         # One core is a scaling point, not a race: large sizes would take minutes on it.
-        return (1, None) if preset in {Preset.STANDARD, Preset.FULL} and work["m"] <= 2048 else (None,)
+        alone = preset is Preset.STANDARD and work["m"] == 2048 and (work.dtype, work.precision) in {FP64, FP32, BF16}
+        return (1, None) if alone or (preset is Preset.FULL and work["m"] <= 2048) else (None,)
 
 
 class Data(Product):
@@ -119,7 +120,9 @@ class Data(Product):
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
         n = {Preset.SMOKE: 128}.get(preset, DATA_SIZE)
-        kinds = {Preset.SMOKE: (FP32,), Preset.QUICK: ()}.get(preset, (FP32, TF32, BF16, E4M3, INT8))
+        kinds = {Preset.SMOKE: (FP32,), Preset.QUICK: (), Preset.STANDARD: (FP32, BF16)}.get(
+            preset, (FP32, TF32, BF16, E4M3, INT8)
+        )
         for kind in kinds:
             for data in products.DATA:
                 yield self.product(f"{n}-{data}", kind, n, n, n, data=data)
@@ -185,7 +188,7 @@ class OffTile(Product):
             Preset.STANDARD: (1025, 4097),
             Preset.FULL: (513, 1025, 2049, 4097, 8193),
         }[preset]
-        for kind in (FP64, *WIDE):
+        for kind in (FP32, BF16) if preset is Preset.STANDARD else (FP64, *WIDE):
             for n in sizes:
                 yield self.product(str(n), kind, n, n, n)
 

@@ -259,7 +259,7 @@ class Operation(Workload):
         "torch": {"default": single(torch_bodies)},
     }
     quick: ClassVar[bool] = False
-    laddered: ClassVar[bool] = False  # whether `standard` goes down the caches with it; `full` always does
+    laddered: ClassVar[bool] = False  # whether `standard` goes down the caches, and to one core; `full` always does
     size: ClassVar[int] = STANDARD_SIZE
 
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:
@@ -267,7 +267,8 @@ class Operation(Workload):
             return [self.array_work(MIB, dtype) for dtype in ("float64", "float32")]
         if preset is Preset.QUICK:
             return [self.array_work(size) for size in self.sizes(machine)] if self.quick else []
-        works = [self.array_work(size, dtype) for dtype in ("float64", "float32") for size in self.sizes(machine)]
+        dtypes = ("float64", "float32") if preset is Preset.FULL else ("float64",)
+        works = [self.array_work(size, dtype) for dtype in dtypes for size in self.sizes(machine)]
         ladder = LADDER if preset is Preset.FULL else LADDER[::2] if self.laddered else ()
         works += [self.array_work(size) for size in ladder]
         works += [self.array_work(size, cache=Cache.COLD) for size in ladder if COLDEST[0] <= size <= COLDEST[1]]
@@ -284,8 +285,8 @@ class Operation(Workload):
         return self.work(label, dtype, elements=size // np.dtype(dtype).itemsize, **special)
 
     def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:
-        whole = work["elements"] * np.dtype(work.dtype).itemsize >= self.size
-        alone = preset is Preset.FULL or (preset is Preset.STANDARD and whole)
+        whole = work["elements"] * np.dtype(work.dtype).itemsize == self.size
+        alone = preset is Preset.FULL or (preset is Preset.STANDARD and self.laddered and whole)
         return (1, None) if alone else (None,)
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -330,7 +331,6 @@ class Copy(Stream):
     """a = b."""
 
     name = "copy"
-    laddered = True
 
 
 class Scale(Stream):

@@ -36,6 +36,18 @@ def test_ids_are_printed_one_a_line():
 
 
 def test_a_bad_option_is_one_line_and_exit_code_2():
-    done = CliRunner().invoke(app, ["list", "--", "--bench-preset=x"])
+    done = CliRunner().invoke(app, ["list", "--bench-preset=x"])
     assert done.exit_code == 2
     assert done.stderr.strip() == "bench-core: --bench-preset=x: choose from smoke, quick, standard, full"
+
+
+def test_an_option_that_nobody_knows_is_named():
+    done = CliRunner().invoke(app, ["list", "--bench-presett=quick"])
+    assert done.exit_code == 2
+    assert done.stderr.strip() == "bench-core: unrecognized arguments: --bench-presett=quick"
+
+
+def test_options_of_pytest_need_no_dashes_before_them():
+    plain = ["list", "--ids", FAULTS, "-c", "/dev/null", "-k", "test_good", "--bench-backends=numpy"]
+    done = CliRunner().invoke(app, plain)
+    assert done.stdout.split() == ["faults.py::test_good[numpy-cpu-float64-good]"]

@@ -19,7 +19,7 @@ LAYERS = (
     ("perform", "derive", "filters", "aa_cases"),
     ("worker", "roster", "compare", "aa"),
     ("worker_child", "session", "summary", "report", "render", "replicate", "doctor", "progress"),
-    ("pytest_plugin", "cli"),
+    ("pytest_plugin", "cli", "__main__"),
 )
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 

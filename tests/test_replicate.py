@@ -136,7 +136,7 @@ def test_a_run_without_results_ends_it_and_what_was_measured_is_kept(tmp_path):
     with pytest.raises(replicate.RunFailed) as caught:
         repeat([Side("this")], 3, [], tmp_path, run_one=pretend({"this": 1.0}, fail={2}))
     assert caught.value.exit_code == 4
-    assert "run 3 left no results (exit code 4): ERROR: no module named benchmarks" in str(caught.value)
+    assert "run 3 left no results (exit code 4): no module named benchmarks" in str(caught.value)
     assert len(table.find_results(tmp_path / "unfinished")) == 2
 
 

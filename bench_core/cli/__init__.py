@@ -16,6 +16,8 @@ from typer.main import get_command_from_info
 from bench_core.csvfile import printable
 from bench_core.errors import BenchError
 
+# For commands that run pytest: an option that is not theirs is pytest's, which says so if it knows none such either.
+PYTEST_OPTIONS = {"ignore_unknown_options": True}
 COMMANDS = ("list", "run", "compare", "report", "plot", "doctor", "aa")
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from bench_core import aa, replicate
-from bench_core.cli import app
+from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.compare import read
 from bench_core.compare.options import share
 from bench_core.render.text import layout
@@ -21,11 +21,11 @@ from bench_core.render.view import Table
 _CASES = Path(aa.__file__).with_name("aa_cases.py")
 
 
-@app.command("aa")
+@app.command("aa", context_settings=PYTEST_OPTIONS)
 def aa_command(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- PYTEST OPTIONS]", help="What to run instead of the built-in cases."),
+        typer.Argument(metavar="[PYTEST OPTIONS]", help="What to run instead of the built-in cases."),
     ] = None,
     *,
     runs: Annotated[int, typer.Option(min=4, max=1000, help="How often the same is run.")] = 10,

@@ -14,17 +14,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench_core.cli import app
+from bench_core import replicate
+from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.errors import UsageError
 from bench_core.pytest_plugin import planned
 from bench_core.roster import Absent
 
 
-@app.command("list")
+@app.command("list", context_settings=PYTEST_OPTIONS)
 def list_command(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- PYTEST OPTIONS]", help="Such as: -- -k matmul --bench-preset=full"),
+        typer.Argument(metavar="[PYTEST OPTIONS]", help="Such as: -k matmul --bench-preset=full"),
     ] = None,
     *,
     ids: Annotated[bool, typer.Option("--ids", help="Print pytest ids, one a line, and nothing else.")] = False,
@@ -36,8 +37,7 @@ def list_command(
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         code = pytest.main(options, plugins=[collected])
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
-        last = [line for line in said.getvalue().splitlines() if line.strip()]
-        raise UsageError(last[-1].removeprefix("ERROR: ") if last else f"pytest ended with exit code {code}")
+        raise UsageError(replicate.last_error(said.getvalue()))
     console = Console(highlight=False, soft_wrap=ids)
     if ids:
         console.print("\n".join(item.nodeid for item in collected.items), markup=False)

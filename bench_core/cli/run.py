@@ -16,18 +16,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from bench_core import render, replicate
-from bench_core.cli import app
+from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
 
 _OUTPUT = "--bench-output="
 
 
-@app.command("run")
+@app.command("run", context_settings=PYTEST_OPTIONS)
 def run_command(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- PYTEST OPTIONS]", help="Such as: -- benchmarks -k matmul --bench-preset=full"),
+        typer.Argument(metavar="[PYTEST OPTIONS]", help="Such as: -k matmul --bench-preset=full"),
     ] = None,
     *,
     runs: Annotated[int, typer.Option(min=1, max=1000, help="How often, each time in fresh processes.")] = 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -12,12 +12,13 @@ import numpy as np
 from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.model import Case, Preset, Scope, Work
-from bench_core.workload import Host, Kernel, Machine, Workload
+from bench_core.workload import Host, Kernel, Machine, Target, Workload
 from benchmarks.bench_memory import caches
 from benchmarks.nn.training import TOLERANCES
 
-SWEEP = (1, 4, 16, 64, 256)  # batch sizes, to see from which one on a GPU wins
-_LARGE = (Preset.STANDARD, Preset.FULL)
+# Batch sizes beside the network's own, to see from which one on a GPU wins; standard has none above it.
+SWEEP = {Preset.STANDARD: (1, 16), Preset.FULL: (1, 4, 16, 64, 256)}
+_LARGE = tuple(SWEEP)
 
 
 class ModelWorkload(Workload):
@@ -25,8 +26,8 @@ class ModelWorkload(Workload):
 
     smoke and quick: float32, the usual implementation; `left_out` names presets that do without.
     standard and full add every implementation, `precisions` (of float32 weights) and `formats` (of the weights
-    themselves), the scope `end_to_end` and the batch sweep. float64 is measured by standard, and by smoke
-    where `doubled`.
+    themselves), the scope `end_to_end` and the batch sweep. float64 is for the check's sake alone: by smoke, where
+    `doubled`.
     """
 
     suite = "model"
@@ -46,17 +47,25 @@ class ModelWorkload(Workload):
         network, batch = self.presets[preset]
         for kind in self._kinds(preset):
             yield self.variant(network, batch, **kind)
-        if preset in _LARGE:
-            yield from (self.variant(network, other) for other in SWEEP if other != batch)
+        yield from (self.variant(network, other) for other in self._sweep(preset, batch))
+
+    def _sweep(self, preset: Preset, own: int) -> list[int]:
+        return [b for b in SWEEP.get(preset, ()) if b < own or (b > own and preset is Preset.FULL)]
 
     def _kinds(self, preset: Preset) -> Iterator[dict[str, Any]]:
         yield {}
-        if preset is Preset.STANDARD or (preset is Preset.SMOKE and self.doubled):
+        if preset is Preset.SMOKE and self.doubled:
             yield {"dtype": "float64"}
         if preset in _LARGE:
             yield from ({"precision": precision} for precision in self.precisions)
             yield from ({"dtype": dtype} for dtype in self.formats)
             yield {"scope": Scope.END_TO_END}
+
+    def implementations(self, target: Target, preset: Preset) -> Sequence[str]:
+        """Leave `compile` on a CPU to full: a network may take minutes to compile there."""
+        every = super().implementations(target, preset)
+        slow = target.device == "cpu" and preset is Preset.STANDARD
+        return [name for name in every if not (slow and name == "compile")]
 
     def selects(self, work: Work, implementation: str) -> bool:
         """Whether to measure other implementations than the usual one as well.
