@@ -1,4 +1,5 @@
-"""Every command of README.md is run as it stands, on less work: a smoke run of one workload on NumPy."""
+"""README.md is true: its table is what the committed run measured, its samples are real output, and every command
+runs as it stands, on less work (a smoke run of one workload on NumPy)."""
 
 import os
 import re
@@ -9,57 +10,180 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import bench_core
+from bench_core import units
+
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FEWER = {"--runs 5": "--runs 2", "aa": "aa --runs 4"}  # as good as it gets in seconds
-LESS = "--bench-preset=smoke --bench-backends=numpy --bench-budget=0.01 -p no:cacheprovider"
+PATH = ROOT / "README.md"
+README = PATH.read_text(encoding="utf-8")
+REFERENCE = "amd-epyc-2c"
+MARKS = re.compile(r"(?<=\(UPDATE_GOLDEN=1\) -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
+TABLE = (
+    # label, workload, size, dtype, precision, metric
+    ("matrix product 4096, float64", "matmul", "4096", "float64", "ieee", "flop_rate"),
+    ("matrix product 4096, float32", "matmul", "4096", "float32", "ieee", "flop_rate"),
+    ("matrix product 4096, bfloat16", "matmul", "4096", "bfloat16", "ieee", "flop_rate"),
+    ("triad, 256 MiB an array, float64", "triad", "256MiB", "float64", "ieee", "bandwidth"),
+    (
+        "train an MLP (1024-4096-4096-4096-1000, batch 512)",
+        "mlp_train",
+        "1024x4096x4096x4096x1000-b512",
+        "float32",
+        "ieee",
+        "sample_rate",
+    ),
+    ("train ResNet-18 (32 x 32, batch 128)", "cnn_train", "resnet18-32x32-b128", "float32", "ieee", "sample_rate"),
+    (
+        "train a GPT (6 layers, width 384, 256 tokens, batch 64)",
+        "gpt_train",
+        "6L6H384-t256-b64",
+        "float32",
+        "ieee",
+        "token_rate",
+    ),
+    (
+        "generate text (128 tokens after 128, batch 64)",
+        "gpt_decode",
+        "6L6H384-p128n128-b64",
+        "float32",
+        "ieee",
+        "token_rate",
+    ),
+    ("train a GAN (64 x 64, batch 128)", "gan_train", "64x64-w64-b128", "float32", "ieee", "sample_rate"),
+    (
+        "generate images by diffusion (DiT-S/2, 20 steps, batch 4)",
+        "diffusion_sample",
+        "12L6H384-32x32-b4",
+        "float32",
+        "ieee",
+        "sample_rate",
+    ),
+)
+FEWER = {"--runs 5": "--runs 2", "bench-core aa": "bench-core aa --runs 4"}
+LESS = "--bench-preset=smoke --bench-backends=numpy --bench-budget=0.01 -p no:cacheprovider -k 'triad or aa_cases'"
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 
 
 def commands():
-    """Yield every command in a block of bash and every inline one that is whole."""
-    for block in re.findall(r"^```bash\n(.*?)^```", README, re.DOTALL | re.MULTILINE):
-        for line in block.splitlines():
-            yield from line.split("  #")[0].strip().split(" && ")
-    console = re.findall(r"^\$ (.*)$", README, re.MULTILINE)
-    inline = re.findall(r"`((?:bench-core|pytest|tox|srun|python -m pip|docker) ?[^`]*)`", README)
-    yield from (command.strip() for command in [*console, *inline])
+    """Yield every command that the README shows: in a block, at a prompt, or inline."""
+    for line in "".join(blocks("bash")).splitlines():
+        yield from line.split("  #")[0].strip().split(" && ")
+    inline = re.findall(r"`((?:bench-core|pytest|tox|srun|python -m pip)\b[^`]*)`", README)
+    yield from [*re.findall(r"^\$ (.*)$", README, re.MULTILINE), *inline]
 
 
 def of(*programs):
-    return sorted({command for command in commands() if command.startswith(programs)})
+    return sorted({command for command in commands() if command.split()[0] in programs})
 
 
 @pytest.fixture
 def clone(tmp_path):
-    """What a command finds in a clone: the benchmarks, results, two other machines' results, a run to resume."""
+    """What a reader's clone holds: the benchmarks, some results, and an srun that runs its command here."""
     for name in ("benchmarks", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (machine,) = (path for path in (ROOT / "results").iterdir() if path.is_dir())
-    for name in (machine.name, "h100", "laptop"):
-        shutil.copytree(machine, tmp_path / "results" / name)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "srun").write_text('#!/bin/sh\nshift\nexec "$@"\n')
-    (tmp_path / "bin" / "srun").chmod(0o755)
+    for name in (REFERENCE, "h100", "laptop"):
+        shutil.copytree(ROOT / "results" / REFERENCE, tmp_path / "results" / name)
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text('#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"\n')
+    srun.chmod(0o755)
     return tmp_path
 
 
-def play(command, clone, **environ):
-    """Run a command of the README in a clone; return what it said."""
+def play(command, clone):
+    """Run a command of the README in a clone; return what it printed."""
     for long, short in FEWER.items():
-        command = re.sub(rf"{re.escape(long)}\b", short, command)
-    command = command.replace("PYTHON", sys.executable).replace("LABEL", "node7")
+        command = command.replace(long, short)
+    command = (
+        command.replace("PYTHON", sys.executable)
+        .replace("LABEL", "node7")
+        .replace("--bench-require=cupy,torch:cuda", "")
+    )
     path = os.pathsep.join([str(clone / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COLUMNS"))}
-    less = {"PYTEST_ADDOPTS": f"{LESS} -k 'triad or aa_cases'", "PATH": path}
+    environment = clean | {"PATH": path, "PYTEST_ADDOPTS": LESS}
     done = subprocess.run(
-        shlex.split(command), cwd=clone, env=clean | less | environ, capture_output=True, text=True, check=False
+        shlex.split(command), cwd=clone, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
-@pytest.mark.parametrize("command", of("bench-core", "srun", "pytest"))
-def test_a_command_does_what_it_is_there_for(command, clone):
-    print(play(command, clone))
+@pytest.mark.parametrize("command", [c for c in of("bench-core", "pytest", "srun") if "RUN" not in c])
+def test_a_command_runs(command, clone):
+    assert play(command, clone) or (clone / "report.html").stat().st_size > 100_000
+
+
+def test_a_killed_run_is_finished_by_the_command_that_the_readme_gives(clone):
+    play("pytest --benchmark-only --bench-machine=m --bench-keep-journal", clone)
+    (folder,) = (clone / "results" / "m").iterdir()
+    (folder / "run.json").unlink()
+    (command,) = [c for c in of("bench-core") if "RUN" in c]
+    assert f"results: {folder.relative_to(clone)}" in play(
+        command.replace("RUN", str(folder.relative_to(clone))), clone
+    )
+
+
+def test_what_is_to_be_installed_exists():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installs = [command for command in of("python") if "pip install" in command]
+    extras = {
+        extra for command in installs for part in re.findall(r"\[([\w,]+)\]", command) for extra in part.split(",")
+    }
+    assert {"torch", "report", "cuda13"} <= extras <= set(project["optional-dependencies"])
+    assert {file for command in installs for file in re.findall(r"-c (\S+)", command)} == {"constraints.txt"}
+    assert sum("tox" in command for command in installs) == 1  # followed by tox: the gate runs both
+
+
+def cell(rows):
+    """Return the fastest of some rows as the table shows it, with the farther end of its interval; and the row."""
+    if rows.empty:
+        return "unsupported", None
+    row = rows.loc[rows["value"].idxmax()]
+    off = max(row.ci_high / row.value, row.value / row.ci_low) - 1
+    amount = {"sample_rate": " samples/s", "token_rate": " tokens/s"}.get(row.metric, "")
+    rate = units.show(row.value, row.unit)
+    return f"{rate.removesuffix('/s').rstrip() + amount if amount else rate} ±{100 * off:.0f} %", row
+
+
+def table(rows):
+    """Return the README's table of a machine, all of whose cores were at work."""
+    lines = ["| work | NumPy | PyTorch, CPU | fastest on this CPU | GPU |", "| --- | --- | --- | --- | --- |"]
+    for label, workload, size, dtype, precision, metric in TABLE:
+        keys = {"workload": workload, "size": size, "dtype": dtype, "precision": precision, "metric": metric}
+        keys |= {"status": "ok", "scope": "resident", "cache": "hot", "clock": "wall", "threads": rows["threads"].max()}
+        found = rows[(rows[list(keys)] == pd.Series(keys)).all(axis=1)]
+        usual = found[found["implementation"] == "default"]
+        best, row = cell(found)
+        best = f"{row.backend} {row.implementation}, {best}".replace(" default", "")
+        cells = [cell(usual[usual["backend"] == backend])[0] for backend in ("numpy", "torch")]
+        lines.append(f"| {label} | {cells[0]} | {cells[1]} | {best} | not yet measured |")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def test_the_table_is_what_the_committed_run_measured():
+    made = table(bench_core.load(ROOT / "results" / REFERENCE))
+    if os.environ.get("UPDATE_GOLDEN"):
+        PATH.write_text(MARKS.sub(lambda _: made, README), encoding="utf-8")
+    else:
+        assert MARKS.search(README)[0] == made
+
+
+def test_the_example_of_reading_prints_what_is_shown():
+    (code,) = blocks("python")
+    shown, _ = blocks("text")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == shown, done.stderr
+
+
+def test_the_sample_of_a_comparison_is_real(clone):
+    _, shown = blocks("text")
+    first, *sample = shown.splitlines()
+    printed = play(first.removeprefix("$ "), clone).splitlines()
+    assert [line for line in sample if line != "..." and line not in printed] == []
