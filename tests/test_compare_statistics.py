@@ -10,7 +10,7 @@ from scipy import stats as reference
 from bench_core import stats
 from bench_core.compare import Key, Options, Verdict, compare
 from bench_core.compare.comparison import Entry
-from bench_core.compare.evidence import Evidence, Replicate
+from bench_core.compare.evidence import Replicate, Replicates
 from bench_core.compare.verdicts import Pair, judge
 from bench_core.model import Case, Clock, Costs, Measurement, Row, Series, Status, Work
 from bench_core.stats import Moments
@@ -36,7 +36,7 @@ def side(name, logs, origin):
     """The evidence of one side from its processes' log seconds."""
     replicates = tuple(Replicate(x, x, (origin, origin, i), f"{i:03}", origin) for i, x in enumerate(logs))
     value = math.exp(float(np.median(logs)))
-    return Evidence(Entry(name, (row(value, name, name),), value, None, None, len(logs)), replicates)
+    return Replicates(Entry(name, (row(value, name, name),), value, None, None, len(logs)), replicates)
 
 
 KEY = Key("c", "s", "w", 1, "1", "float32", "ieee", "", "resident", "hot", "time", "s", "lower", "wall")

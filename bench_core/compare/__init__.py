@@ -28,7 +28,7 @@ from bench_core.compare.comparison import (
     Source,
     Verdict,
 )
-from bench_core.compare.evidence import Evidence, collect
+from bench_core.compare.evidence import Replicates, collect
 from bench_core.compare.options import BEST_CPU, Options
 from bench_core.compare.reading import Reading, read
 from bench_core.compare.verdicts import Pair, judge
@@ -119,7 +119,7 @@ def _pairs(grid: pairing.Grid, sides: Sequence[str], rankings: Sequence[Ranking]
     return sorted(pairs, key=lambda pair: (pair.key.order, sides.index(pair.side)))
 
 
-def _pairs_of(evidence: dict[Key, dict[str, Evidence]], against: str, side: str) -> list[Pair]:
+def _pairs_of(evidence: dict[Key, dict[str, Replicates]], against: str, side: str) -> list[Pair]:
     left = [key for key, cells in evidence.items() if against in cells and side not in cells]
     right = [key for key, cells in evidence.items() if side in cells and against not in cells]
     valued = (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bench_core.compare.comparison import Best, Entry, Key
-from bench_core.compare.evidence import Evidence, collect
+from bench_core.compare.evidence import Replicates, collect
 from bench_core.compare.options import SIDES, Options
 from bench_core.compare.pairing import arrange
 from bench_core.compare.reading import Reading
@@ -19,8 +19,8 @@ class Ranking:
     """All results of one piece of work with a value, the best first."""
 
     key: Key
-    cpu: tuple[Evidence, ...]
-    gpu: tuple[Evidence, ...]
+    cpu: tuple[Replicates, ...]
+    gpu: tuple[Replicates, ...]
 
 
 def rank(readings: Sequence[Reading], options: Options, keep: Callable[[Row], bool]) -> list[Ranking]:
@@ -45,5 +45,5 @@ def best_of(rankings: Sequence[Ranking], options: Options) -> tuple[Best, ...]:
     return tuple(Best(c, _second(r.gpu), _second(r.cpu)) for c, r in zip(comparisons, both, strict=True))
 
 
-def _second(ranked: Sequence[Evidence]) -> Entry | None:
+def _second(ranked: Sequence[Replicates]) -> Entry | None:
     return ranked[1].entry if len(ranked) > 1 else None

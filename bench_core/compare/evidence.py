@@ -44,7 +44,7 @@ class Replicate:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Replicates:
     """An entry with what stands behind it.
 
     replicates: its processes, one by one. summaries: moments of the log medians of rows that merge several
@@ -84,14 +84,14 @@ class Weighed:
     one_machine: bool = False
 
 
-def collect(side: str, found: Sequence[Found]) -> Evidence:
+def collect(side: str, found: Sequence[Found]) -> Replicates:
     """Return the evidence of one side for one key, from its rows in all runs; there must be a row."""
     found = sorted(found, key=lambda item: (item[1].started_at, item[1].run_id))
     good = [
         (reading, row) for reading, row in found if row.status == Status.OK and row.value is not None and row.value > 0
     ]
     if not good:
-        return Evidence(Entry(side, tuple(row for _, row in found), None, None, None, 0))
+        return Replicates(Entry(side, tuple(row for _, row in found), None, None, None, 0))
     replicates: list[Replicate] = []
     summaries: list[Moments] = []
     for reading, row in good:
@@ -102,7 +102,7 @@ def collect(side: str, found: Sequence[Found]) -> Evidence:
     rows = tuple(row for _, row in good)
     count = len(replicates) + sum(s.n for s in summaries)
     entry = Entry(side, rows, *_value(rows, replicates), count)
-    return Evidence(entry, tuple(replicates), tuple(summaries), _within(rows[0]))
+    return Replicates(entry, tuple(replicates), tuple(summaries), _within(rows[0]))
 
 
 def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
@@ -193,7 +193,7 @@ def _alike(moments: Moments) -> bool:
     return moments.n > 1 and moments.squares <= moments.n * _LAST_DIGITS**2
 
 
-def weigh(baseline: Evidence, contender: Evidence) -> Weighed:
+def weigh(baseline: Replicates, contender: Replicates) -> Weighed:
     """Return how much better the contender is. Both sides have a value."""
     basis = "median" if baseline.summaries or contender.summaries else "p10"
     sign = -1.0 if contender.entry.row.better == "lower" else 1.0
@@ -221,7 +221,7 @@ def weigh(baseline: Evidence, contender: Evidence) -> Weighed:
     return Weighed(estimate, Method.WELCH, basis, counts, tested=True, one_machine=one_machine)
 
 
-def _single(baseline: Evidence, contender: Evidence, basis: str, sign: float, counts: str) -> Weighed:
+def _single(baseline: Replicates, contender: Replicates, basis: str, sign: float, counts: str) -> Weighed:
     """Return a ratio of which a side ran once: the spread between processes is known only in general."""
     variances, freedom = [], []
     means = []

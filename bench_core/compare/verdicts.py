@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from bench_core import stats
 from bench_core.compare.comparison import SINGLE_RUN, Comparison, Entry, Key, Method, Verdict
 from bench_core.compare.environments import row_conditions
-from bench_core.compare.evidence import Evidence, Weighed, weigh
+from bench_core.compare.evidence import Replicates, Weighed, weigh
 from bench_core.model import Row
 
 
@@ -20,8 +20,8 @@ class Pair:
     key: Key
     side: str
     against: str
-    baseline: Evidence | None
-    contender: Evidence | None
+    baseline: Replicates | None
+    contender: Replicates | None
     differs: tuple[str, ...] = ()  # the fields of the work in which the two differ, if they do
 
 
@@ -50,7 +50,7 @@ def _weighed(pair: Pair) -> Weighed | None:
 
 
 def _without_ratio(pair: Pair) -> Comparison:
-    first, second = (evidence.entry if evidence else None for evidence in (pair.baseline, pair.contender))
+    first, second = (side.entry if side else None for side in (pair.baseline, pair.contender))
     sides = ((pair.against, first), (pair.side, second))
     absent = [(side, _absence(entry)) for side, entry in sides if entry is None or not entry.ok]
     reasons = [f"{side}: {why}" for side, why in absent]
@@ -130,7 +130,7 @@ def _verdict(c: Comparison, w: Weighed, min_effect: float, tests: int) -> tuple[
     least, alpha = math.log1p(min_effect), 1 - c.confidence
     significant = change != 0 if c.p_adjusted is None else c.p_adjusted <= alpha
     if significant and abs(change) >= least:
-        return (Verdict.FASTER if change > 0 else Verdict.SLOWER), _evidence(c, w)
+        return (Verdict.FASTER if change > 0 else Verdict.SLOWER), _support(c, w)
     if max(abs(low), abs(high)) <= least:
         return Verdict.SAME, f"the whole interval lies within {100 * min_effect:g} % of no change ({w.label})"
     why = "the interval includes no change"
@@ -148,7 +148,7 @@ def _same_run(first: Entry, second: Entry) -> bool:
     return all(replace(a, machine=b.machine) == b for a, b in zip(first.rows, second.rows, strict=True))
 
 
-def _evidence(c: Comparison, w: Weighed) -> str:
+def _support(c: Comparison, w: Weighed) -> str:
     """Return what a claim rests on, and what it does not claim."""
     p = "" if c.p_adjusted is None else f", adjusted p {c.p_adjusted:.2g}"
     first, second = (entry.row for entry in (c.baseline, c.contender) if entry)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bench_core import datasheet
 from bench_core.compare.comparison import Comparison
-from bench_core.compare.evidence import Evidence
+from bench_core.compare.evidence import Replicates
 from bench_core.compare.verdicts import Pair, judge
 from bench_core.model import Row
 from bench_core.report.records import has_value, size_number
@@ -67,7 +67,7 @@ def _at_size(study: Study, family: Family, case_id: str) -> list[Speedup]:
     ranking = study.rankings.get(case_id)
     if ranking is None or not ranking.cpu:
         return []
-    best: dict[Contender, Evidence] = {}
+    best: dict[Contender, Replicates] = {}
     for evidence in ranking.gpu:
         contender = study.contender(evidence.entry.row)
         if contender:
