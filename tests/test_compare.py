@@ -8,6 +8,7 @@ import pytest
 from bench_core.compare import BEST_CPU, Method, Options, Reading, Verdict, compare
 from bench_core.compare.comparison import change, interval
 from bench_core.compare.gates import is_regression
+from bench_core.compare.options import share
 from bench_core.errors import IncompatibleError, NothingToCompare, TableError, UsageError
 from bench_core.model import Fact, Scope, Status
 from tests.tables import absent, measured, processes, reading, work
@@ -67,13 +68,13 @@ def test_less_time_and_a_higher_rate_are_both_faster():
 def test_runs_that_agree_within_the_smallest_effect_are_the_same():
     c = only(two([1.0, 1.001, 0.999, 1.002, 0.998], [1.001, 1.002, 1.0, 1.003, 0.999]))
     assert c.verdict is Verdict.SAME
-    assert "within 5 % of no change" in c.reason
+    assert "within 5 % of 1.00x" in c.reason
 
 
 def test_runs_that_scatter_support_no_claim():
     c = only(two([1.0, 1.4, 0.8, 1.2, 0.9], [0.9, 1.3, 0.7, 1.2, 1.0]))
     assert c.verdict is Verdict.UNCLEAR
-    assert "includes no change" in c.reason
+    assert "the interval includes 1.00x" in c.reason
 
 
 def test_a_sure_change_smaller_than_the_smallest_effect_is_not_called_one():
@@ -82,7 +83,7 @@ def test_a_sure_change_smaller_than_the_smallest_effect_is_not_called_one():
     assert only(tables, min_effect=0.05).verdict is Verdict.SAME
     wide = only(two([1.0, 1.01, 0.99, 1.0, 1.02], [1.035, 1.05, 1.02, 1.04, 1.05]), min_effect=0.05)
     assert wide.verdict is Verdict.UNCLEAR
-    assert "not shown to be 5 % or more" in wide.reason
+    assert "changed, but not shown to be by 5 % or more" in wide.reason
 
 
 def test_many_tests_raise_the_bar_for_each():
@@ -423,9 +424,9 @@ def test_a_regression_is_a_sure_slowdown_beyond_the_threshold(factor, runs, brea
     assert is_regression(c, 0.10) is breached
 
 
-def test_a_gate_that_is_half_blind_says_so():
+def test_a_gate_that_sees_little_says_so():
     notes = compare(two([1.0], [1.0], backend="torch"), Options(fail_on=("regression",))).notes
-    assert notes[-1].startswith("the regression gate is half blind: 1 cases have one run on a side")
+    assert notes[-1].startswith("the regression gate sees little: 1 cases have one run on a side")
 
 
 def test_a_regression_gate_with_nothing_to_look_at_is_an_error():
@@ -465,3 +466,35 @@ def test_facts_that_differ_are_listed():
         for r, v in ((a, "x"), (b, "y"))
     ]
     assert [str(d) for d in compare(known).environment] == ["cpu: x against y"]
+
+
+# ---------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(("text", "value"), [("5%", 0.05), (" 5 %", 0.05), ("0.05", 0.05), ("150%", 1.5), ("0", 0.0)])
+def test_a_share_is_a_percentage_or_less_than_one(text, value):
+    assert share("--threshold", text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("10", "--threshold: '10': write 10% or 0.1"),
+        ("1", "--threshold: '1': write 1% or 0.01"),
+        ("2.5", "--threshold: '2.5': write 2.5% or 0.025"),
+        ("nan", "--threshold: 'nan' is not a share such as 5% or 0.05"),
+    ],
+)
+def test_a_share_that_could_mean_two_things_is_refused(text, said):
+    """As 1000 %, a threshold of 10 would switch the gate off without a word."""
+    with pytest.raises(UsageError) as caught:
+        share("--threshold", text)
+    assert str(caught.value) == said
+
+
+def test_a_threshold_that_no_claim_could_breach_is_refused():
+    """Below the smallest effect nothing is called slower, so the gate would let it pass."""
+    with pytest.raises(UsageError, match=r"--threshold 2% is below --min-effect 5%: .* lower --min-effect as well"):
+        Options(fail_on=("regression",), threshold=0.02)
+    assert Options(fail_on=("regression",), threshold=0.02, min_effect=0.02)
+    assert Options(fail_on=("missing",), threshold=0.02)

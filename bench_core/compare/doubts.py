@@ -1,22 +1,15 @@
-"""Numbers that are hard to believe, said beside them: nothing is dropped, and nothing passes unremarked."""
+"""Numbers that are hard to believe. They are reported beside the results and never removed."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from operator import attrgetter
-from statistics import median
 
-from bench_core.compare.comparison import WORK
 from bench_core.model import Row
-from bench_core.units import show, significant
+from bench_core.units import show
 
-# Parameters that say how many devices shared the work.
-COUNTS = ("gpus", "devices")
-# Caches and clocks can make n devices a little more than n times as fast; a tenth more is another workload.
-_LINEAR = 1.10
 _AMOUNTS = {"flop_rate": "flops", "bandwidth": "bytes"}
 _order = attrgetter("min", "p10", "p25", "p75", "p90", "max")
 
@@ -24,7 +17,7 @@ _order = attrgetter("min", "p10", "p25", "p75", "p90", "max")
 def doubts(rows: Sequence[Row]) -> list[tuple[Row, str]]:
     """Return the rows whose numbers cannot all be right, each with the reason in one sentence."""
     good = [row for row in rows if row.status == "ok" and row.value is not None]
-    return [*_contradictions(good), *_rates_against_times(good), *_superlinear(good)]
+    return [*_contradictions(good), *_rates_against_times(good)]
 
 
 def _contradictions(rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
@@ -66,30 +59,3 @@ def _rates_against_times(rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
 def _result(row: Row) -> tuple[object, ...]:
     who = (row.run_id, row.machine, row.backend, row.implementation, row.device, row.threads)
     return (*who, row.case_id, row.clock, row.params)
-
-
-def _superlinear(rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
-    """Yield results on n devices that are clearly more than n times those on one, all else equal."""
-    groups: dict[tuple[object, ...], dict[int, list[Row]]] = {}
-    for row in rows:
-        parameters = dict(pair.partition("=")[::2] for pair in row.params.split(";") if pair)
-        text = next((parameters.pop(name) for name in COUNTS if name in parameters), "")
-        if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
-            continue
-        work = tuple(getattr(row, name) for name in WORK if name != "params")
-        who = (row.backend, row.implementation, row.device_type, row.metric, row.clock, *sorted(parameters.items()))
-        groups.setdefault((*work, *who), {}).setdefault(int(text), []).append(row)
-    for by_count in groups.values():
-        fewest = min(by_count)
-        typical = median(_speed(row) for row in by_count[fewest])
-        for count in sorted(by_count.keys() - {fewest}):
-            for row in by_count[count]:
-                gain = _speed(row) / typical
-                if gain > count / fewest * _LINEAR:
-                    times = f"{significant(gain)}x on {significant(count / fewest)}x the devices"
-                    yield row, f"{times}: more than linear, so not the same work or not a true number"
-
-
-def _speed(row: Row) -> float:
-    value = max(row.value or 0.0, 1e-300)
-    return value if row.better == "higher" else 1 / value

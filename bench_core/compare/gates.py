@@ -1,4 +1,4 @@
-"""What --fail-on holds against a comparison: a line for each gate that is breached."""
+"""The checks behind --fail-on: a line for each gate that is breached."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def blind_spot(comparisons: Sequence[Comparison], options: Options) -> tuple[str
         return ()
     widest = max((c.ci_high or 1) / (c.ratio or 1) for c in single) * (1 + options.threshold)
     seen = f"{len(single)} cases have one run on a side, where it sees only what is {widest:.2f}x slower or more"
-    return (f"the regression gate is half blind: {seen}; use several runs",)
+    return (f"the regression gate sees little: {seen}; use several runs",)
 
 
 def _line(gate: str, what: str, names: Sequence[str]) -> list[str]:

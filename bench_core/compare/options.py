@@ -49,6 +49,11 @@ class Options:
         ):
             if not (low <= value <= high):
                 raise UsageError(f"{option}: {value:g} is not between {low:g} and {high:g}")
+        if "regression" in self.fail_on and self.threshold < self.min_effect:
+            raise UsageError(
+                f"--threshold {100 * self.threshold:g}% is below --min-effect {100 * self.min_effect:g}%: "
+                "a slowdown between the two could never be claimed; lower --min-effect as well"
+            )
         if not self.columns or not self.metrics:
             raise UsageError("--col and --metric need at least one word")
 
@@ -62,7 +67,11 @@ def _known(option: str, words: tuple[str, ...], known: tuple[str, ...]) -> None:
 
 
 def share(option: str, text: str) -> float:
-    """Return "5%" or "0.05" as 0.05; raises UsageError."""
+    """Return "5%" or "0.05" as 0.05.
+
+    Raises UsageError for what is no number, and for 1 or more without a percent sign: "5" means 5 % to
+    most people, and 500 % in silence would switch a gate off.
+    """
     number, percent = (text.strip()[:-1], True) if text.strip().endswith("%") else (text, False)
     try:
         value = float(number)
@@ -70,6 +79,8 @@ def share(option: str, text: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise UsageError(f"{option}: {printable(text)!r} is not a share such as 5% or 0.05")
+    if not percent and value >= 1:
+        raise UsageError(f"{option}: {printable(text)!r}: write {value:g}% or {value / 100:g}")
     return value / 100 if percent else value
 
 

@@ -72,7 +72,7 @@ def _absence(entry: Entry | None) -> str:
 
 
 def _unequal(pair: Pair) -> str:
-    """Return in what the work of two entries differs although their key is the same, "" if in nothing."""
+    """Return how two entries with the same key differ in their work; "" if they do not."""
     if pair.baseline is None or pair.contender is None:
         return ""
     first, second = pair.baseline.entry.row, pair.contender.entry.row
@@ -132,10 +132,10 @@ def _verdict(c: Comparison, w: Weighed, min_effect: float, tests: int) -> tuple[
     if significant and abs(change) >= least:
         return (Verdict.FASTER if change > 0 else Verdict.SLOWER), _support(c, w)
     if max(abs(low), abs(high)) <= least:
-        return Verdict.SAME, f"the whole interval lies within {100 * min_effect:g} % of no change ({w.label})"
-    why = "the interval includes no change"
+        return Verdict.SAME, f"the whole interval lies within {100 * min_effect:g} % of 1.00x ({w.label})"
+    why = "the interval includes 1.00x"
     if significant:
-        why = f"a change, but not shown to be {100 * min_effect:g} % or more"
+        why = f"changed, but not shown to be by {100 * min_effect:g} % or more"
     elif excludes_one:
         why = f"adjusted p {c.p_adjusted:.2g} over {tests} tests is above {alpha:.2g}"
     return Verdict.UNCLEAR, f"{why} ({w.label})"
