@@ -1,6 +1,6 @@
 """Rows that follow from other rows of the same run: the roofline's, and the fits of sweeps.
 
-They are made once, at the end of a run, when all rows are there.
+They are made once, at the end of a run, when every other row is there.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 
 from bench_core import fit, metrics, roofline
 from bench_core.metrics import METRICS
-from bench_core.model import Measurement, Row, Run, Status, Work
-from bench_core.stats import CONFIDENCE
+from bench_core.model import Cache, Measurement, Row, Run, Scope, Status, Work
+from bench_core.stats import CONFIDENCE, Estimate
 
 _SWEPT = frozenset({"elements"})  # params that tell the sizes of a sweep apart
 _SHARED = (
@@ -33,10 +33,10 @@ def derived(rows: Sequence[Row]) -> list[Row]:
 
 
 def sweeps(rows: Iterable[Row]) -> list[Row]:
-    """Return latency and bandwidth rows for every sweep of transfers that has at least three sizes.
+    """Return latency and bandwidth rows for every sweep of the suite `transfer` that has at least three sizes.
 
-    A sweep is what differs in its size alone. Its work is `<workload>_fit`, whose params name the sizes, so
-    that machines join where they swept the same ones.
+    The rows of a sweep differ in `size` and the parameter `elements` alone. Its work is `<workload>_fit`, whose
+    params name the sizes in bytes, so that machines join where they swept the same ones.
     """
     found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -51,8 +51,7 @@ def _sweep(row: Row) -> tuple[Any, ...]:
 
 
 def _params(row: Row) -> tuple[tuple[str, str], ...]:
-    pairs = (pair.partition("=") for pair in row.params.split(";") if pair)
-    return tuple((name, value) for name, _, value in pairs if name not in _SWEPT)
+    return tuple((name, value) for name, value in metrics.parameters(row).items() if name not in _SWEPT)
 
 
 def _rows(sweep: Sequence[Row]) -> list[Row]:
@@ -63,22 +62,34 @@ def _rows(sweep: Sequence[Row]) -> list[Row]:
     sizes = "+".join(f"{row.bytes:.0f}" for row in sweep)
     params = (*_params(first), ("bytes", sizes))
     work = Work(
-        first.suite, f"{first.workload}_fit", "sweep", first.dtype, params, first.precision, first.workload_version
+        *(first.suite, f"{first.workload}_fit", "sweep", first.dtype),
+        *(params, first.precision, first.workload_version, Scope(first.scope), Cache(first.cache)),
     )
     flags = ["poor_fit"] if fitted.residual > fit.POOR else []
     flags += ["single_run"] if "single_run" in first.flags.split(";") else []
     shared = {name: getattr(first, name) for name in _SHARED}
     shared |= {"case_id": work.case_id, "workload": work.workload, "size": work.size, "params": work.params_text}
-    shared |= {"status": Status.OK, "flags": ";".join(flags), "n": len(sweep), "ci_level": CONFIDENCE}
-    low, high = fitted.latency.interval()
-    slow, fast = fitted.slope.interval()[::-1]
-    return [
-        _row("latency", shared, fitted.latency.mean, low, high),
-        _row("fitted_bandwidth", shared, 1 / fitted.slope.mean, 1 / slow, 1 / fast if fast > 0 else None),
-    ]
+    shared |= {"flags": ";".join(flags), "n": len(sweep)}
+    return [_latency(shared, fitted.latency), _bandwidth(shared, fitted.slope)]
 
 
-def _row(metric: str, shared: dict[str, Any], value: float, low: float, high: float | None) -> Row:
+def _latency(shared: dict[str, Any], fitted: Estimate) -> Row:
+    """Return the latency with its interval cut at zero, or why there is none: the fit may go below zero."""
+    low, high = fitted.interval()
+    if fitted.mean > 0:
+        return _row("latency", shared, value=fitted.mean, ci_low=max(low, 0.0), ci_high=high, ci_level=CONFIDENCE)
+    reason = f"the fitted latency is {fitted.mean:.3g} s: these sizes are too large to show it"
+    return _row("latency", shared | {"n": None}, Status.INVALID, reason_code="implausible", reason=reason)
+
+
+def _bandwidth(shared: dict[str, Any], slope: Estimate) -> Row:
+    """Return the bandwidth, the inverse of the slope: the ends of its interval change places."""
+    fast, slow = slope.interval()
+    ends: dict[str, Any] = {"ci_low": 1 / slow, "ci_high": 1 / fast if fast > 0 else None, "ci_level": CONFIDENCE}
+    return _row("fitted_bandwidth", shared, value=1 / slope.mean, **ends)
+
+
+def _row(metric: str, shared: dict[str, Any], status: Status = Status.OK, **columns: Any) -> Row:
     about = METRICS[metric]
     kind: dict[str, Any] = {"metric": about.name, "unit": about.unit, "better": about.better}
-    return Row(**shared, **kind, value=value, ci_low=low, ci_high=high)
+    return Row(**shared, **kind, status=status, **columns)

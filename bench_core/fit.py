@@ -1,6 +1,6 @@
 """Latency and bandwidth from a sweep of sizes: the least-squares line through time over bytes.
 
-The model is time = a + bytes / b (Hockney 1994): a is what moving nothing costs, b the bandwidth of very
+The model is time = a + bytes / b (Hockney 1994): a is the time of moving nothing, b the bandwidth of very
 long moves.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bench_core.stats import Estimate
 
 FEWEST = 3  # sizes: two parameters, and one more to judge them by
-POOR = 0.25  # a relative residual above which the line does not describe its points
+POOR = 0.25  # residuals above 25 % of a time flag the fit `poor_fit`
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,11 @@ class Line:
 
 
 def line(sizes: Sequence[float], seconds: Sequence[float]) -> Line | None:
-    """Return the line of best fit, or None where none with a positive slope goes through at least three points.
+    """Return the line of best fit, or None for fewer than three points or a slope that is not positive.
 
     sizes: bytes. Points are weighted by 1 / seconds^2: the noise of a time is a share of it, and without the
-    weights the largest size alone would decide. The estimates have n - 2 degrees of freedom.
+    weights the largest size alone would decide. The estimates have n - 2 degrees of freedom. The latency may
+    come out negative where the sizes are too large to show it.
     """
     n = len(sizes)
     if n < FEWEST or min(seconds) <= 0:

@@ -1,14 +1,17 @@
 """METRICS, and how measurements become rows.
 
-A metric is one entry here: its name, base unit, which way is better, and (if it is a rate) the amount
-of work whose quotient with the time it is. Whatever is read off directly has no formula.
+A metric is one entry here: its name, base unit, and which way is better. A rate also names its amount
+of work: rate = amount / seconds. A metric that is measured directly has no formula.
+
+Below METRICS stands what is said of a row in more than one place: its headline, its status among others,
+its parameters, and who did the work.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from bench_core import stats
@@ -57,7 +60,7 @@ METRICS = {
         Metric("latency", "s", "lower", "the fitted time of moving nothing: a of time = a + bytes / b"),
         Metric("fitted_bandwidth", "B/s", "higher", "the fitted bandwidth without latency: b of time = a + bytes / b"),
         Metric("arithmetic_intensity", "FLOP/B", "higher", "FLOPs / the least bytes that must move"),
-        Metric("fraction_of_measured_peak", "1", "higher", "rate / the best this device reached in the run"),
+        Metric("fraction_of_measured_peak", "1", "higher", "rate / the best product or stream of the run"),
         Metric("fraction_of_datasheet", "1", "higher", "rate / the dense peak of the maker's datasheet"),
         Metric("compile_time", "s", "lower", "compiling or capturing, apart from any call"),
         Metric(
@@ -69,7 +72,7 @@ METRICS = {
         ),
         Metric("first_call", "s", "lower", "the first call, with whatever it loads, compiles or allocates"),
         Metric("gpu_power", "W", "lower", "board power at the end of the timed blocks, as the driver reports it"),
-        Metric("gpu_clock", "1/s", "higher", "clock of the multiprocessors at the end of the timed blocks"),
+        Metric("gpu_clock", "Hz", "higher", "clock of the multiprocessors at the end of the timed blocks"),
         Metric(
             "bandwidth_of_measured_peak", "1", "higher", "a model's bytes / time / the best stream of the run: its MBU"
         ),
@@ -79,11 +82,65 @@ METRICS = {
 }
 
 
-# What a case without any value is said to be where its processes ended differently: the worst of it.
-_SEVERITY = (
+_HEADLINES = ("token_rate", "sample_rate", "flop_rate", "bandwidth")
+
+_WORST_FIRST = (
     *(Status.CRASHED, Status.TIMEOUT, Status.OOM, Status.ERROR, Status.INVALID, Status.INTERRUPTED),
     *(Status.UNSUPPORTED, Status.SKIPPED, Status.OK),
 )
+
+
+def headline(suite: str, there: Collection[str]) -> str:
+    """Return which of the metrics that are there shows a piece of work best: a rate, or "time" without one.
+
+    The work of the suite `memory` is shown by its bandwidth: its FLOPs are few by design.
+    """
+    rates = ("bandwidth",) if suite == "memory" else _HEADLINES
+    return next((name for name in rates if name in there), "time")
+
+
+def severity(status: str) -> int:
+    """Return the place of a status among all, the worst first: where several could be told, the first is."""
+    return _WORST_FIRST.index(Status(status))
+
+
+def parameters(row: Row) -> dict[str, str]:
+    """Return a row's parameters by name."""
+    return {name: value for name, _, value in (pair.partition("=") for pair in row.params.split(";") if pair)}
+
+
+def who(row: Row) -> str:
+    """Return who did the work on its device: "torch", "numpy tuned"."""
+    return row.backend if row.implementation == "default" else f"{row.backend} {row.implementation}"
+
+
+def needed_flops(costs: Costs) -> float | None:
+    """Return the FLOPs that no kernel can avoid: of attention only the pairs that a causal mask leaves."""
+    return costs.amounts.get("causal_flops", costs.flops)
+
+
+def accountable(done: Measurement) -> Measurement:
+    """Return a measurement as it is, or one with a reason in its place if no row can be made of it.
+
+    That is `error` for a probe or value whose name is not in METRICS, and `invalid` for a sample of 0 s, from
+    which no rate follows, or a number that is not finite.
+    """
+    unknown = sorted({*(series.metric for series in done.series), *done.values} - METRICS.keys())
+    if unknown:
+        reason = f"{', '.join(unknown)}: not among METRICS in bench_core/metrics.py"
+        return _without_values(done, Status.ERROR, "unknown_metric", reason)
+    for series in done.series:
+        if not series.seconds or not all(0 < seconds < math.inf for seconds in series.seconds):
+            reason = f"{series.metric} by the {series.clock} clock: not every sample is a time above 0 s"
+            return _without_values(done, Status.INVALID, "no_time", reason)
+    strange = [name for name, value in done.values.items() if not math.isfinite(value)]
+    if strange:
+        return _without_values(done, Status.INVALID, "no_number", f"{', '.join(strange)}: not a finite number")
+    return done
+
+
+def _without_values(done: Measurement, status: Status, code: str, reason: str) -> Measurement:
+    return replace(done, status=status, reason_code=code, reason=reason, series=(), values={})
 
 
 def rows(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
@@ -91,9 +148,11 @@ def rows(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
 
     One row a metric, clock included; a case without any value yields one row that says why.
     """
+    processes = [accountable(m) for m in processes]
     good = [m for m in processes if m.status is Status.OK]
-    told = (good or sorted(processes, key=lambda m: _SEVERITY.index(m.status)))[0]
-    # A process that ended otherwise than the row says is evidence, not a reason to drop the others.
+    # If no process has a value, the row gets the worst of their statuses.
+    told = (good or sorted(processes, key=lambda m: severity(m.status)))[0]
+    # If other processes ended differently, add a flag; their rows are kept.
     others = [f"{m.status}_in_a_process" for m in processes if m.status is not told.status]
     if not good:
         yield _row(run, told, METRICS["time"], clock="wall", flags=_flags([*others, *told.flags]))

@@ -2,7 +2,10 @@
 
 Ceilings are per device, host thread count and clock: the fastest product of each format, and the fastest
 stream on arrays that no cache holds. Rows get shares of them, of the datasheet where the device is in it,
-and the word for what bounds them. A measurement that is faster than its device can be is no measurement.
+and the word for what bounds them. A measurement faster than the device's limit is marked invalid.
+
+FLOPs are those that a kernel needs: of causal attention, the pairs of tokens that the mask leaves. The
+full count, which `flop_rate` shows by convention, would credit a kernel with work that it never did.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ from statistics import median
 from typing import Any
 
 from bench_core import datasheet
-from bench_core.metrics import METRICS
+from bench_core.metrics import METRICS, accountable, needed_flops, parameters
 from bench_core.model import Measurement, Row, Status
+from bench_core.units import show
 
 STREAMS = frozenset({"copy", "scale", "add", "triad"})
 CACHED = ("fits_", "near_cache")  # flags of arrays that are not, or not only, read from memory
@@ -24,7 +28,7 @@ CACHED = ("fits_", "near_cache")  # flags of arrays that are not, or not only, r
 FLOPS_MARGIN, BANDWIDTH_MARGIN = 1.25, 1.1
 
 Place = tuple[str, str, str, int | None, str]  # run, device, its name, threads, clock
-_RATES = ("flop_rate", "bandwidth")
+_Side = tuple[str, str, str, str, int | None, str, str]  # run, device, backend, implementation, threads, clock, case
 
 
 @dataclass(slots=True)
@@ -43,14 +47,24 @@ def ceilings(rows: Iterable[Row]) -> dict[Place, Ceilings]:
         if row.value is None or row.status != Status.OK:
             continue
         here = found.setdefault(place(row), Ceilings())
-        if row.suite == "matmul" and row.metric == "flop_rate":
+        if is_ceiling(row) and row.metric == "bandwidth":
+            here.bandwidth = max(row.value, here.bandwidth or 0.0)
+        elif is_ceiling(row):
             key = row.dtype, row.precision
             here.flops[key] = max(row.value, here.flops.get(key, 0.0))
-        elif row.suite == "memory" and row.metric == "bandwidth" and row.workload in STREAMS and not cached(row.flags):
-            here.bandwidth = max(row.value, here.bandwidth or 0.0)
         elif row.suite == "latency" and row.workload == "launch" and row.metric == "time":
             here.launch[row.backend] = min(row.value, here.launch.get(row.backend, row.value))
     return found
+
+
+def is_ceiling(row: Row) -> bool:
+    """Tell whether a row may be a ceiling: a product's FLOP/s, or a stream's B/s on arrays that no cache holds.
+
+    Only products of normal numbers count: on zeros a chip draws less power, clocks higher and is faster.
+    """
+    if row.suite == "matmul":
+        return row.metric == "flop_rate" and parameters(row).get("data", "normal") == "normal"
+    return row.suite == "memory" and row.metric == "bandwidth" and row.workload in STREAMS and not cached(row.flags)
 
 
 def place(row: Row) -> Place:
@@ -67,21 +81,40 @@ def derived(rows: Sequence[Row]) -> list[Row]:
     """Return the rows that the ceilings add: two shares of each rate, and arithmetic intensity with its bound."""
     found = ceilings(rows)
     good = [row for row in rows if row.status == Status.OK and row.value is not None]
-    new = [share for row in good if row.metric in _RATES for share in _shares(row, found[place(row)])]
-    walls = [row for row in good if row.metric == "time" and row.clock == "wall"]
-    return new + [_intensity(row, found[place(row)]) for row in walls if row.flops and row.least_bytes]
+    full = {_side(row): row for row in good if row.metric == "flop_rate"}
+    causal = {_side(row): row for row in good if row.metric == "causal_flop_rate"}
+    new = [
+        share
+        for row in good
+        if not (row.metric == "flop_rate" and _side(row) in causal)
+        for share in _shares(row, found[place(row)])
+    ]
+    for row in good:
+        if row.metric == "time" and row.clock == "wall" and row.flops and row.least_bytes:
+            flops = row.flops * needed_share(causal.get(_side(row)), full.get(_side(row)))
+            new.append(_intensity(row, flops / row.least_bytes, bound(row, flops, found[place(row)])))
+    return new
+
+
+def needed_share(causal: Row | None, full: Row | None) -> float:
+    """Return which share of its FLOPs a case needs: 1.0, or what a causal mask leaves, from its two rates."""
+    return causal.value / full.value if causal and full and causal.value and full.value else 1.0
+
+
+def _side(row: Row) -> _Side:
+    return (row.run_id, row.device, row.backend, row.implementation, row.threads, row.clock, row.case_id)
 
 
 def _shares(row: Row, here: Ceilings) -> list[Row]:
-    """Return the fractions of a rate. A rate out of a cache has none: the ceiling is that of memory."""
-    if row.metric == "flop_rate":
+    """Return the fractions of a rate. Rates measured inside a cache get none: the ceiling is main memory's."""
+    if row.metric in {"flop_rate", "causal_flop_rate"}:
         if row.suite == "memory":  # its FLOPs are few by design: the bandwidth tells
             return []
         peaks = (
             here.flops.get(datasheet.computed_in(row.dtype, row.precision)),
             datasheet.peak_flops(row.device_name, row.dtype, row.precision),
         )
-    elif row.suite in {"memory", "model"} and not cached(row.flags):
+    elif row.metric == "bandwidth" and row.suite in {"memory", "model"} and not cached(row.flags):
         peaks = here.bandwidth, datasheet.peak_bandwidth(row.device_name)
     else:
         return []
@@ -98,12 +131,10 @@ def _scaled(row: Row, metric: str, peak: float) -> Row:
     return replace(row, **_named(metric), **scaled)
 
 
-def _intensity(row: Row, here: Ceilings) -> Row:
+def _intensity(row: Row, value: float, word: str) -> Row:
     statistics = ("n", "processes", "inner_loops", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
     nothing: dict[str, Any] = dict.fromkeys((*statistics, "ci_low", "ci_high", "ci_level"))
-    word = bound(row, here)
     flags = ";".join(filter(None, [row.flags, word and f"bound_{word}"]))
-    value = (row.flops or 0.0) / (row.least_bytes or 1.0)
     return replace(row, **nothing, **_named("arithmetic_intensity"), clock="", value=value, flags=flags)
 
 
@@ -112,23 +143,28 @@ def _named(metric: str) -> dict[str, Any]:
     return {"metric": about.name, "unit": about.unit, "better": about.better}
 
 
-def bound(row: Row, here: Ceilings) -> str:
+def bound(row: Row, flops: float, here: Ceilings) -> str:
     """Return what limits a row at best: "compute", "bandwidth" or "latency"; "" where a ceiling is missing.
 
-    The larger of FLOPs / peak and least bytes / bandwidth is the least time the work can take here. If a
+    The larger of flops / peak and least bytes / bandwidth is the least time the work can take here. If a
     launch alone takes longer than that, the launch is the limit.
     """
     peak = here.flops.get(datasheet.computed_in(row.dtype, row.precision))
-    if not (peak and here.bandwidth and row.flops and row.least_bytes):
+    if not (peak and here.bandwidth and row.least_bytes):
         return ""
-    compute, transport = row.flops / peak, row.least_bytes / here.bandwidth
+    compute, transport = flops / peak, row.least_bytes / here.bandwidth
     if max(compute, transport) < here.launch.get(row.backend, 0.0):
         return "latency"
     return "compute" if compute >= transport else "bandwidth"
 
 
 def judged(done: Measurement) -> Measurement:
-    """Return a measurement as it is, or as `invalid` where its device cannot be that fast (see the margins above)."""
+    """Return a measurement as it is, or with a reason in place of its values.
+
+    It is `invalid` where its device cannot be that fast (see the margins above), or where `metrics.accountable`
+    finds that no row can be made of it.
+    """
+    done = accountable(done)
     reason = done.status is Status.OK and _impossible(done)
     if not reason:
         return done
@@ -138,7 +174,7 @@ def judged(done: Measurement) -> Measurement:
 def _impossible(done: Measurement) -> str:
     work, name = done.case.work, done.device_name
     limits: list[tuple[float | None, float | None, float, str]] = [
-        (done.costs.flops, datasheet.peak_flops(name, work.dtype, work.precision), FLOPS_MARGIN, "FLOP/s")
+        (needed_flops(done.costs), datasheet.peak_flops(name, work.dtype, work.precision), FLOPS_MARGIN, "FLOP/s")
     ]
     if work.suite == "memory" and not cached(";".join(done.flags)):
         limits.append((done.costs.bytes, datasheet.peak_bandwidth(name), BANDWIDTH_MARGIN, "B/s"))
@@ -146,5 +182,6 @@ def _impossible(done: Measurement) -> str:
         for amount, peak, margin, unit in limits:
             if series.metric == "time" and amount and peak and amount / median(series.seconds) > margin * peak:
                 rate = amount / median(series.seconds)
-                return f"{rate:.3g} {unit} by the {series.clock} clock is more than {name} can do ({peak:.3g} {unit})"
+                limit = f"{name} can do ({show(peak, unit)})"
+                return f"{show(rate, unit)} by the {series.clock} clock is more than {limit}"
     return ""

@@ -8,14 +8,15 @@ import pytest
 
 from bench_core import derive, table
 from bench_core.metrics import METRICS, rows
-from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
+from bench_core.model import Cache, Case, Clock, Costs, Measurement, Run, Series, Status, Work
 
 RUN = Run("run-a", "2001-01-01T00:00:00+00:00", "a")
 SIZES = (4096, 1 << 20, 1 << 24, 1 << 28)
 
 
-def transfer(size, latency=10e-6, bandwidth=25e9, memory="pinned", backend="torch", suite="transfer"):
-    work = Work(suite, "h2d", f"{size}-{memory}", "float32", (("elements", size // 4), ("memory", memory)))
+def transfer(size, latency=10e-6, bandwidth=25e9, memory="pinned", backend="torch", suite="transfer", **known):
+    params = (("elements", size // 4), ("memory", memory))
+    work = Work(suite, "h2d", f"{size}-{memory}", "float32", params, **known)
     seconds = latency + size / bandwidth
     series = (Series("time", Clock.WALL, (seconds,) * 3),)
     case = Case(work, backend, "cuda:0")
@@ -62,6 +63,26 @@ def test_only_transfers_are_swept():
 def test_a_line_that_does_not_fit_says_so():
     crooked = [transfer(size, bandwidth=25e9 if size > 1 << 20 else 1e8) for size in SIZES]
     assert all("poor_fit" in row.flags for row in made(*crooked))
+
+
+def test_a_fit_below_zero_is_no_latency_and_says_so():
+    latency, bandwidth = made(*[transfer(size, latency=-1e-7) for size in SIZES])
+    assert (latency.value, latency.ci_low, latency.status, latency.n) == (None, None, "invalid", None)
+    assert latency.reason == "the fitted latency is -1e-07 s: these sizes are too large to show it"
+    assert bandwidth.value == pytest.approx(25e9)
+
+
+def test_the_interval_of_a_latency_ends_at_zero():
+    rough = [transfer(size, latency=2e-5, bandwidth=b) for size, b in zip(SIZES[1:], (25e9, 20e9, 25e9), strict=True)]
+    latency = made(*rough)[0]
+    assert latency.ci_low == 0.0
+    assert latency.value > 0
+
+
+def test_a_cold_sweep_is_other_work_than_a_hot_one():
+    hot, cold = (made(*[transfer(size, cache=cache) for size in SIZES])[0] for cache in Cache)
+    assert (hot.cache, cold.cache) == ("hot", "cold")
+    assert hot.case_id != cold.case_id
 
 
 def test_machines_join_on_the_same_sweep_and_on_no_other():

@@ -1,8 +1,10 @@
 """From measurements to rows: which metrics there are, and that a missing value never is a number."""
 
+import math
+
 import pytest
 
-from bench_core.metrics import METRICS, rows
+from bench_core.metrics import METRICS, headline, rows, severity, who
 from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
 
 RUN = Run("r1", "2026-01-01T00:00:00+00:00", "machine-a")
@@ -91,5 +93,50 @@ def test_flags_of_case_and_series_stand_together_once_each():
 
 def test_every_metric_has_a_base_unit_and_says_what_it_is():
     assert all(
-        m.about and m.unit in {"s", "B", "FLOP/s", "B/s", "1/s", "1", "FLOP/B", "J", "W"} for m in METRICS.values()
+        m.about and m.unit in {"s", "B", "FLOP/s", "B/s", "1/s", "1", "FLOP/B", "J", "W", "Hz"}
+        for m in METRICS.values()
     )
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"values": {"my_own_metric": 1.0}},
+        {"series": (Series("time", Clock.WALL, (1.0,)), Series("my_own_metric", Clock.WALL, (1.0,)))},
+    ],
+)
+def test_a_probe_that_is_no_metric_becomes_a_row_with_its_name(known):
+    (row,) = rows(RUN, [measurement(**known)])
+    assert (row.status, row.reason_code, row.value) == ("error", "unknown_metric", None)
+    assert row.reason == "my_own_metric: not among METRICS in bench_core/metrics.py"
+
+
+@pytest.mark.parametrize("seconds", [(), (1.0, 0.0, 2.0), (0.0,), (math.inf,), (math.nan,)])
+def test_a_sample_that_is_no_time_becomes_a_row_with_a_reason(seconds):
+    (row,) = rows(RUN, [measurement(seconds)])
+    assert (row.status, row.reason_code, row.value) == ("invalid", "no_time", None)
+    assert row.reason == "time by the wall clock: not every sample is a time above 0 s"
+
+
+def test_a_value_that_is_no_number_becomes_a_row_with_a_reason():
+    (row,) = rows(RUN, [measurement(values={"peak_memory": math.nan})])
+    assert (row.status, row.reason_code) == ("invalid", "no_number")
+
+
+def test_memory_is_shown_by_its_bandwidth_and_other_work_by_what_it_makes():
+    everything = ("time", "bandwidth", "flop_rate", "sample_rate", "token_rate")
+    assert headline("memory", everything) == "bandwidth"
+    assert headline("model", everything) == "token_rate"
+    assert headline("matmul", ("time", "bandwidth", "flop_rate")) == "flop_rate"
+    assert headline("latency", ("time",)) == "time"
+
+
+def test_a_crash_is_worse_than_a_skipped_case():
+    assert min(Status, key=severity) == "crashed"
+    assert sorted(Status, key=severity)[-2:] == ["skipped", "ok"]
+
+
+def test_who_did_the_work_is_the_backend_and_whatever_is_not_its_default():
+    assert who(next(rows(RUN, [measurement()]))) == "numpy"
+    tuned = Measurement(Case(CASE.work, "numpy", "cpu", "tuned"), Status.OK, series=measurement().series)
+    assert who(next(rows(RUN, [tuned]))) == "numpy tuned"

@@ -1,5 +1,7 @@
 """Shares, bounds and impossible speeds follow from a run's own rows and from the datasheet, and from nothing else."""
 
+from dataclasses import replace
+
 import pytest
 
 from bench_core import roofline
@@ -12,11 +14,12 @@ H100 = "NVIDIA H100 80GB HBM3"
 
 def measured(
     suite, workload, seconds, *, flops=None, bytes_=None, least=None, dtype="float32", precision="ieee",
-    device="cpu", name="Some CPU", threads=2, clock=Clock.WALL, flags=(), backend="numpy",
+    device="cpu", name="Some CPU", threads=2, clock=Clock.WALL, flags=(), backend="numpy", causal=None, params=(),
 ):  # fmt: skip
-    work = Work(suite, workload, "1", dtype, (), precision)
+    work = Work(suite, workload, "1", dtype, params, precision)
     case = Case(work, backend, device, threads=threads)
-    costs = Costs(flops, bytes_, least if least is not None else bytes_)
+    amounts = {"causal_flops": causal} if causal else {}
+    costs = Costs(flops, bytes_, least if least is not None else bytes_, amounts)
     series = (Series("time", clock, (seconds,) * 3),)
     return Measurement(case, Status.OK, costs=costs, series=series, device_name=name, threads=threads, flags=flags)
 
@@ -57,6 +60,30 @@ def test_a_model_has_a_share_of_either_peak_unless_a_cache_holds_it():
     assert shares["gpt_decode", "numpy", "bandwidth_of_measured_peak", "wall"].value == pytest.approx(0.5)
     shares = derived(MATMUL, TRIAD, measured("model", "gpt_decode", 1.0, flags=("fits_l3",), **model))
     assert ("gpt_decode", "numpy", "bandwidth_of_measured_peak", "wall") not in shares
+
+
+@pytest.mark.parametrize("data", ["zeros", "integers"])
+def test_a_product_of_easy_numbers_is_no_ceiling(data):
+    normal = measured("matmul", "matmul_data", 1.0, flops=100.0, params=(("data", "normal"),))
+    easy = measured("matmul", "matmul_data", 0.5, flops=100.0, params=(("data", data),))
+    shares = derived(normal, easy, MODEL)
+    assert shares["mlp", "numpy", "fraction_of_measured_peak", "wall"].value == pytest.approx(0.5)
+
+
+def test_causal_attention_is_credited_with_the_flops_that_its_mask_leaves():
+    done = measured("model", "attention", 1.0, flops=80.0, causal=50.0, least=5.0)
+    shares = derived(MATMUL, TRIAD, done)
+    assert shares["attention", "numpy", "fraction_of_measured_peak", "wall"].value == pytest.approx(0.5)
+    row = shares["attention", "numpy", "arithmetic_intensity", ""]
+    assert row.value == pytest.approx(10.0)
+    assert len([row for row in roofline.derived(table(MATMUL, done)) if row.workload == "attention"]) == 2
+
+
+def test_what_bounds_causal_attention_follows_from_the_same_flops():
+    """The ridge is at 10 FLOP/B; the full count lies above it, what is needed below."""
+    done = measured("model", "attention", 1.0, flops=110.0, causal=60.0, least=10.0)
+    flags = derived(MATMUL, TRIAD, done)["attention", "numpy", "arithmetic_intensity", ""].flags
+    assert "bound_bandwidth" in flags.split(";")
 
 
 def test_autocast_is_measured_against_the_narrow_format():
@@ -144,8 +171,19 @@ GPU = {"device": "cuda:0", "name": H100, "threads": None, "dtype": "bfloat16"}
 def test_a_product_far_above_the_datasheet_is_invalid(clock):
     done = roofline.judged(measured("matmul", "matmul", 1e-3, flops=2e12, clock=clock, **GPU))
     assert (done.status, done.reason_code, done.series) == (Status.INVALID, "implausible", ())
-    assert "2e+15 FLOP/s" in done.reason
-    assert H100 in done.reason
+    assert done.reason == f"2.00 PFLOP/s by the {clock} clock is more than {H100} can do (990 TFLOP/s)"
+
+
+def test_a_true_row_of_causal_attention_is_not_impossible():
+    """The full count would make 1.5 times the datasheet of it."""
+    done = measured("model", "attention", 1e-3, flops=1.5e12, causal=0.76e12, **GPU)
+    assert roofline.judged(done) is done
+    assert roofline.judged(replace(done, costs=replace(done.costs, amounts={}))).reason_code == "implausible"
+
+
+def test_a_measurement_of_which_no_row_can_be_made_says_so():
+    unknown = replace(MATMUL, values={"my_own_metric": 1.0})
+    assert roofline.judged(unknown).reason_code == "unknown_metric"
 
 
 def test_a_stream_above_the_datasheet_is_invalid_unless_a_cache_explains_it():

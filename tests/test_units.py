@@ -25,6 +25,7 @@ from bench_core.units import show, significant
         (None, "s", ""),
         (float("nan"), "s", ""),
         (700.0, "W", "700 W"),
+        (1.98e9, "Hz", "1.98 GHz"),
     ],
 )
 def test_show(value, unit, shown):
