@@ -25,7 +25,6 @@ from bench_core import derive, journal, table
 from bench_core.errors import BenchError, IncompatibleError, UsageError
 from bench_core.model import Case, Measurement, Run, count_statuses, to_json
 
-UNFINISHED = "unfinished"
 LOG = "log.txt"
 _ERROR = re.compile(r"(?:ERROR:?|E  |Error:?|.*: error:)\s+(.*)")  # as pytest, its tracebacks and argparse begin
 _PARTING = 60.0  # seconds in which an interrupted run may write its results
@@ -135,7 +134,7 @@ def repeat(
     no results, IncompatibleError if the runs are not of one machine.
     """
     series = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-    unfinished = output / UNFINISHED / series
+    unfinished = output / table.UNFINISHED / series
     drawn = secrets.randbelow(2**31) if seed is None else seed
     done: list[Done] = []
     try:
@@ -180,7 +179,7 @@ def _merge(done: Sequence[Done], sides: Sequence[Side], output: Path, series: st
     folders = [merge(mine, output, series, seed, alone=len(sides) == 1) for mine in by_side if mine]
     for d in done:
         shutil.rmtree(d.folder.parent.parent)
-    for folder in (output / UNFINISHED / series, output / UNFINISHED):
+    for folder in (output / table.UNFINISHED / series, output / table.UNFINISHED):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     return folders

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RESULTS, SAMPLES, RUN = "results.csv", "samples.csv", "run.json"
+UNFINISHED = "unfinished"  # the folder of runs that are still to be merged into one: read only if it is named
 COLUMNS = tuple(f.name for f in fields(Row))
 SAMPLE_COLUMNS = (
     *("case_id", "backend", "implementation", "device", "threads", "metric", "clock"),
@@ -165,22 +166,26 @@ def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd
 def find_results(path: Path) -> list[Path]:
     """Return the results.csv files at or under a path, in order; raises TableError if there is none.
 
-    A symbolic link that is named is followed; one found inside a folder is not, and is warned of: a folder
-    from somebody else must not choose which files of this machine are read.
+    A folder `unfinished` below the path is left out: its runs are parts of a measurement that goes on or
+    failed. A symbolic link that is named is followed; one found inside a folder is not, and is warned of: a
+    folder from somebody else must not choose which files of this machine are read.
     """
     if not path.is_dir():
         if not path.exists():
             raise TableError(path, "no such file or folder")
         return [path]
-    found = []
+    found, left_out = [], ""
     for folder, folders, files in os.walk(path, followlinks=False):
         links = [Path(folder, name) for name in (*folders, *files) if Path(folder, name).is_symlink()]
         for link in links:
             warnings.warn(f"{link}: a symbolic link inside a folder is not followed", stacklevel=2)
         if RESULTS in files and Path(folder, RESULTS) not in links:
             found.append(Path(folder, RESULTS))
+        if UNFINISHED in folders:
+            folders.remove(UNFINISHED)
+            left_out = f" but in {Path(folder, UNFINISHED)}, which is read only if it is named"
     if not found:
-        raise TableError(path, f"no {RESULTS} here")
+        raise TableError(path, f"no {RESULTS} here{left_out}")
     return sorted(found)
 
 

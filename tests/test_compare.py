@@ -283,6 +283,23 @@ def test_runs_of_one_side_under_different_conditions_are_said():
     assert [str(d) for d in c.conditions] == ["backend_version: 1.0 / 2.0 against 1.0 / 2.0"]
 
 
+def test_runs_of_different_software_under_one_name_are_remarked():
+    """Two versions that took turns in `run --against` become one side where the labels are left out."""
+    this, against = (
+        reading(processes(FIVE, backend="torch", backend_version=v), "a", run_id=v, about={"series": "s"})
+        for v in ("2.12.0", "2.13.0")
+    )
+    commits = tuple(replace(row, git_commit="0123456789abcdef") for row in against.rows)
+    tables = [this, replace(against, rows=commits), reading(processes(FIVE, backend="torch"), "b")]
+    (note,) = compare(tables).notes
+    assert note == (
+        "torch of a: 10 runs of different software are pooled; labels (old=A new=B) keep them apart: "
+        "backend_version 2.12.0, 2.13.0; git_commit unknown, 012345678"
+    )
+    labelled = [Reading.of(r.path, r.rows, label, r.sidecar) for label, r in zip("xy", tables, strict=False)]
+    assert compare(labelled).notes == ()
+
+
 # ---------------------------------------------------------------- missing
 
 

@@ -127,10 +127,13 @@ def test_any_numbers_are_compared_or_refused(forged, samples):
 
 def test_files_folders_patterns_and_labels(tmp_path):
     a, b = write(tmp_path, processes(FIVE), "a"), write(tmp_path, processes([2 * t for t in FIVE]), "b")
-    for arguments in ([str(tmp_path)], [str(a), str(b / "results.csv")], [f"{tmp_path}/*/*"], [f"a={a}", f"z={b}"]):
+    write(tmp_path / "unfinished", processes([9.0]), "a", run_id="part")
+    patterns = [f"{tmp_path}/*/*"], [f"{tmp_path}/*"], [f"{tmp_path}/**/results.csv"]
+    for arguments in ([str(tmp_path)], [str(a), str(b / "results.csv")], *patterns, [f"a={a}", f"z={b}"]):
         c = only(read(arguments))
         assert (c.method, c.change) == (Method.WELCH, "2.00x slower")
     assert only(read([f"old={a}", f"new={b}"])).side == "new"
+    assert [r.source.run_ids for r in read([f"{tmp_path}/unfinished/*/*"])] == [("part",)]
 
 
 def test_a_lone_table_is_said_to_be_one(tmp_path):

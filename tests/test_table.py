@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -390,6 +391,20 @@ def test_links_inside_a_folder_are_not_followed(tmp_path):
     assert [path.parts[-3] for path in found] == ["a"]
     assert sum("is not followed" in str(w.message) for w in caught) == 3
     assert table.find_results(tmp_path / "given" / "c") == [tmp_path / "given" / "c" / "results.csv"]
+
+
+def test_unfinished_runs_are_read_only_where_they_are_named(tmp_path):
+    """They would be pooled in silence with the runs that were merged."""
+    done = write(tmp_path, processes([1.0]), "a") / "results.csv"
+    parts = [write(tmp_path / "unfinished" / "s" / name, processes([1.0])) / "results.csv" for name in ("000", "001")]
+    assert table.find_results(tmp_path) == [done]
+    assert table.find_results(tmp_path / "unfinished") == parts
+    assert table.find_results(parts[0].parent) == parts[:1]
+    shutil.rmtree(tmp_path / "a")
+    with pytest.raises(TableError) as caught:
+        table.find_results(tmp_path)
+    left_out = f"but in {tmp_path}/unfinished, which is read only if it is named"
+    assert str(caught.value) == f"{tmp_path}: no results.csv here {left_out}"
 
 
 def test_a_folder_without_tables_is_an_error(tmp_path):

@@ -88,7 +88,7 @@ def compare(readings: Sequence[Reading], options: Options | None = None) -> Resu
         best=best,
         means=tuple(_means(comparisons)),
         doubts=lines,
-        notes=(*_notes(readings, grid), *gates.blind_spot(comparisons, options)),
+        notes=(*_notes(readings, grid, comparisons), *gates.blind_spot(comparisons, options)),
         breaches=gates.breaches(comparisons, rows, lines, options),
         min_effect=options.min_effect,
         confidence=options.confidence,
@@ -164,8 +164,9 @@ def _name(row: Row) -> str:
     return " ".join(word for word in words if word)
 
 
-def _notes(readings: Sequence[Reading], grid: pairing.Grid) -> list[str]:
-    notes = [note for reading in readings for note in reading.notes]
+def _notes(readings: Sequence[Reading], grid: pairing.Grid, comparisons: Sequence[Comparison]) -> list[str]:
+    entries = [entry for c in comparisons for entry in (c.baseline, c.contender) if entry]
+    notes = [*environments.pooled(entries), *(note for reading in readings for note in reading.notes)]
     if grid.duplicates:
         notes.append(f"{grid.duplicates:,} rows stand in more than one file and were taken once")
     return list(dict.fromkeys(notes))

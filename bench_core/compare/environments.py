@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bench_core.compare.comparison import Comparison, Difference, Entry
 from bench_core.compare.pairing import side_of
@@ -14,6 +14,7 @@ from bench_core.model import Fact
 
 ROW_CONDITIONS = ("threads", "library", "backend_version", "device_name", "git_commit", "git_dirty")
 _FOOTNOTED = ROW_CONDITIONS[:3]
+_SOFTWARE = {"backend_version": None, "library": None, "git_commit": 9}  # with how many characters are shown
 _MIXED = " / "
 Known = dict[str, dict[str, list[str]]]  # fact -> side -> its values, "" where it is not known
 
@@ -70,6 +71,22 @@ def row_conditions(
 def _texts(entry: Entry, name: str) -> str:
     values = (getattr(row, name) for row in entry.rows)
     return _MIXED.join(dict.fromkeys("" if value is None else str(value) for value in values))
+
+
+def pooled(entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield a line for each machine and backend whose entries pool runs of different software."""
+    mixed: dict[str, dict[str, dict[str, None]]] = {}
+    runs: dict[str, int] = {}
+    for entry in (entry for entry in entries if entry.ok):
+        who = f"{entry.row.backend} of {entry.machine}"
+        for name in _SOFTWARE:
+            values = dict.fromkeys(getattr(row, name)[: _SOFTWARE[name]] or "unknown" for row in entry.rows)
+            if len(values) > 1:
+                mixed.setdefault(who, {}).setdefault(name, {}).update(values)
+                runs[who] = max(runs.get(who, 0), entry.processes)
+    for who, names in mixed.items():
+        what = "; ".join(f"{name} {', '.join(values)}" for name, values in names.items())
+        yield f"{who}: {runs[who]} runs of different software are pooled; labels (old=A new=B) keep them apart: {what}"
 
 
 def differences(known: Known, sides: Iterable[str]) -> tuple[Difference, ...]:

@@ -14,7 +14,7 @@ from bench_core.csvfile import printable
 from bench_core.errors import TableError, UsageError
 from bench_core.model import Row, Status, identifier
 from bench_core.sidecar import Sidecar, read_sidecar
-from bench_core.table import SAMPLES, find_results, read_rows
+from bench_core.table import SAMPLES, UNFINISHED, find_results, read_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,8 @@ def split_label(argument: str) -> tuple[str, str]:
 def _files(pattern: str) -> list[Path]:
     if glob.has_magic(pattern) and not Path(pattern).exists():
         matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-        paths = sorted(path for path in matches if path.name != SAMPLES)
+        named = UNFINISHED in Path(pattern).parts
+        paths = sorted(p for p in matches if p.name != SAMPLES and (named or UNFINISHED not in p.parts))
         if not paths:
             raise TableError(printable(pattern, 200), "no file matches")
         return [file for path in paths for file in find_results(path)]
