@@ -133,36 +133,52 @@ def test_several_run_folders_of_one_machine_are_several_runs():
     assert (c.verdict, c.baseline.processes, c.contender.processes) == (Verdict.SLOWER, 5, 5)
 
 
+DRIFT = (1.0, 1.3, 0.8, 1.6, 1.1)
+
+
+def two_backends(hour):
+    """Five runs of NumPy on machine m, and five of a slower PyTorch half a minute and `hour` hours later."""
+    times = (("numpy", 1.0, "00:0{}:00"), ("torch", 1.2, f"{hour:02}:0{{}}:30"))
+    return [
+        reading([measured([t * d] * 3, backend=b)], "m", run_id=f"{b}{i}", started_at=f"2001-01-01T{at.format(i)}")
+        for i, d in enumerate(DRIFT)
+        for b, t, at in times
+    ]
+
+
 def test_runs_of_one_machine_that_took_turns_are_paired():
     """Drift that both share cancels; without turns it does not."""
-    drift = [1.0, 1.3, 0.8, 1.6, 1.1]
-
-    def runs(times):
-        return [
-            reading([measured([t * d] * 3)], "m", run_id=f"{label}{i}", label=label, started_at=at)
-            for i, d in enumerate(drift)
-            for label, t, at in times(i)
-        ]
-
-    in_turn = only(runs(lambda i: [("old", 1.0, f"2001-01-01T00:0{i}:00"), ("new", 1.2, f"2001-01-01T00:0{i}:30")]))
+    in_turn, blocks = (only(two_backends(hour), columns=("backend",)) for hour in (0, 1))
     assert (in_turn.method, in_turn.verdict, in_turn.change) == (Method.PAIRED, Verdict.SLOWER, "1.20x slower")
-    blocks = only(runs(lambda i: [("old", 1.0, f"2001-01-01T00:0{i}:00"), ("new", 1.2, f"2001-01-01T01:0{i}:00")]))
     assert (blocks.method, blocks.verdict) == (Method.WELCH, Verdict.UNCLEAR)
-    assert "did not take turns" in blocks.reason
+    assert "5 against 5 runs, not in pairs: a drift of the machine can pass for a change" in blocks.reason
+
+
+@pytest.mark.parametrize(("slower", "verdict"), [(1.2, Verdict.UNCLEAR), (9.0, Verdict.SLOWER)])
+def test_labelled_runs_of_one_model_may_be_of_two_machines_and_are_never_paired_by_time(slower, verdict):
+    """A machine's own name is its hardware: two H200s in a cloud that ran at the same time took no turns."""
+    c = only(
+        [
+            reading([measured([t * d] * 3)], "h200", run_id=f"{label}{i}", label=label, started_at=f"2001-01-0{i}{at}")
+            for i, d in enumerate(DRIFT, start=1)
+            for label, t, at in (("a", 1.0, "T00:00:00"), ("b", slower, "T00:00:30"))
+        ]
+    )
+    assert (c.method, c.verdict) == (Method.WELCH, verdict)
+    claims = verdict is Verdict.SLOWER
+    assert c.reason.endswith("; one machine, or two of one model: the tables cannot tell") is claims
 
 
 def test_pairs_named_in_run_json_are_paired_whatever_their_start():
-    drift = (1.0, 1.3, 0.8, 1.6, 1.1)
     sides = [
-        reading(processes([d * t for d in drift]), "m", run_id=label, label=label, about={"series": "s1"})
+        reading(processes([d * t for d in DRIFT]), "m", run_id=label, label=label, about={"series": "s1"})
         for label, t in (("old", 1.0), ("new", 1.2))
     ]
     assert only(sides).method is Method.PAIRED
 
 
 def test_two_backends_in_the_same_runs_are_paired():
-    drift = (1.0, 1.3, 0.8, 1.6, 1.1)
-    both = [*processes(drift), *processes([1.5 * d for d in drift], backend="torch")]
+    both = [*processes(DRIFT), *processes([1.5 * d for d in DRIFT], backend="torch")]
     c = only([reading(both, "m")], columns=("backend",))
     assert (c.method, c.against, c.side, c.change) == (Method.PAIRED, "numpy", "torch", "1.50x slower")
 
@@ -201,6 +217,7 @@ def test_what_every_run_repeats_exactly_needs_no_test():
     b = [replace(m, values={"peak_memory": 2000.0}) for m in processes(FIVE)]
     c = only([reading(a, "a"), reading(b, "b")], metrics=("peak_memory",))
     assert (c.verdict, c.method, c.change) == (Verdict.SLOWER, Method.EXACT, "2.00x worse")
+    assert "machines" not in c.reason
 
 
 def test_two_machines_of_one_model_are_not_two_models():

@@ -33,7 +33,8 @@ Found = tuple[Reading, Row]
 class Replicate:
     """One process: logarithms of its p10 (p90 of a rate) and of its median.
 
-    pair: equal for two processes that ran side by side. origin: the machine's own name.
+    pair: equal for two processes that ran side by side. origin: the machine's own name, which two machines
+    of one model share. label: the name that its table was given, "" for none.
     """
 
     low: float
@@ -41,6 +42,7 @@ class Replicate:
     pair: tuple[str, str, int]
     started_at: str
     origin: str
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,8 @@ class Replicates:
 class Weighed:
     """How much better the contender is, as a logarithm, and how that was found.
 
-    label: what the runs were ("5 pairs of runs"). tested: whether its p-value means anything. one_machine:
-    whether all runs of both sides are of one machine, whatever the sides are called.
+    label: what the runs were ("5 pairs of runs"). tested: whether a significance test is valid here.
+    one_machine: whether all runs of both sides have the same origin, whatever the sides are called.
     """
 
     estimate: Estimate
@@ -116,7 +118,7 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
         if (row.processes or 1) == 1:
             quantile = row.p10 if row.better == "lower" else row.p90
             low = quantile if quantile and quantile > 0 else value
-            yield Replicate(math.log(low), math.log(value), (series, origin, 0), row.started_at, origin)
+            yield Replicate(math.log(low), math.log(value), (series, origin, 0), row.started_at, origin, reading.label)
         return
     ordered = {process: sorted(values) for process, values in seconds.items()}
     middles = {process: stats.quantile(values, 0.5) for process, values in ordered.items()}
@@ -125,7 +127,7 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
     offset = math.log(value) - sign * math.log(median(middles.values()))
     for process, values in ordered.items():
         low, middle = (offset + sign * math.log(t) for t in (stats.quantile(values, 0.1), middles[process]))
-        yield Replicate(low, middle, (series, origin, process), row.started_at, origin)
+        yield Replicate(low, middle, (series, origin, process), row.started_at, origin, reading.label)
 
 
 def _samples(reading: Reading, row: Row) -> dict[int, tuple[float, ...]] | None:
@@ -217,7 +219,7 @@ def weigh(baseline: Replicates, contender: Replicates) -> Weighed:
     estimate = stats.welch(*sides)
     estimate = Estimate(sign * estimate.mean, estimate.error, estimate.dof)
     if one_machine:
-        counts += " that did not take turns: a drift of the machine can pass for a change"
+        counts += ", not in pairs: a drift of the machine can pass for a change"
     return Weighed(estimate, Method.WELCH, basis, counts, tested=True, one_machine=one_machine)
 
 
@@ -236,10 +238,13 @@ def _single(baseline: Replicates, contender: Replicates, basis: str, sign: float
 
 
 def _pairs(first: Sequence[Replicate], second: Sequence[Replicate]) -> list[tuple[Replicate, Replicate]]:
-    """Return the processes that ran side by side: by their pair's name, or because runs took turns."""
+    """Return the processes that ran side by side: by their pair's name, or because runs took turns.
+
+    Labels may stand for two machines of one model, whose times of day mean nothing to each other.
+    """
     by_name = {r.pair: r for r in first}
     named = [(by_name[r.pair], r) for r in second if r.pair in by_name]
-    if named or {r.origin for r in (*first, *second)} != {first[0].origin}:
+    if named or {(r.origin, r.label) for r in (*first, *second)} != {(first[0].origin, "")}:
         return named
     turns = sorted([(r.started_at, 0, r) for r in first] + [(r.started_at, 1, r) for r in second], key=lambda t: t[:2])
     times = [started_at for started_at, _, _ in turns]

@@ -152,9 +152,10 @@ def _support(c: Comparison, w: Weighed) -> str:
     """Return what a claim rests on, and what it does not claim."""
     p = "" if c.p_adjusted is None else f", adjusted p {c.p_adjusted:.2g}"
     first, second = (entry.row for entry in (c.baseline, c.contender) if entry)
-    two_machines = first.machine != second.machine and not w.one_machine  # labels may tell the sides of one apart
-    alike = two_machines and first.device_name == second.device_name != ""
-    note = (
-        f"; both are {first.device_name}: these two machines differ, which says nothing of the model" if alike else ""
-    )
+    note = ""
+    if first.machine != second.machine and w.method is Method.WELCH:
+        if w.one_machine:
+            note = "; one machine, or two of one model: the tables cannot tell"
+        elif first.device_name == second.device_name != "":
+            note = f"; both are {first.device_name}: these two machines differ, which says nothing of the model"
     return f"{w.label}{p}{note}"
