@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 
 from bench_core import report
 from bench_core.cli import app
-from bench_core.compare import Reading
+from bench_core.compare import Reading, compare
 from bench_core.errors import TableError, UsageError
 from bench_core.report import axes, figures, rowtable, sources, theme
-from bench_core.report.records import clean, cleaned, fold, size_number
-from bench_core.report.study import Study
+from bench_core.report.records import clean, cleaned, pooled, size_number
+from bench_core.report.study import Contender, Study
 from bench_core.units import show
-from tests import synthetic
+from tests import synthetic, tables
 
 pytest.importorskip("altair", reason="charts need the extra `report`")
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
@@ -87,21 +87,67 @@ def test_cleaning_leaves_numbers_and_good_rows_as_they_are():
     assert cleaned([replace(rows[0], reason="\x1b[1m")])[0].reason == r"\x1b[1m"
 
 
-def test_runs_of_one_machine_fold_into_their_median_with_an_interval_over_runs():
+def reading_of(*rows):
+    return Reading.of("results.csv", rows)
+
+
+def test_runs_of_one_machine_are_pooled_into_their_median_with_an_interval_over_runs():
     row = row_of(metric="time", status="ok", clock="wall")
-    runs = [replace(row, run_id=f"r{i}", value=value) for i, value in enumerate((1.0, 4.0, 2.0))]
-    (folded,) = fold(runs)
-    assert folded.value == 2.0
-    assert folded.ci_low < 2.0 < folded.ci_high
-    assert folded.processes == 3
-    assert "single_run" not in folded.flags
+    runs = [replace(row, run_id=f"r{i}", value=value, flags=f) for i, (value, f) in enumerate(FLAGGED)]
+    (one,) = pooled([reading_of(*runs)])
+    assert one.value == pytest.approx(2.0)
+    assert one.ci_low < 2.0 < one.ci_high
+    assert (one.processes, one.flags) == (3, "drift;steal;not_steady")
+    assert (one.n, one.p10, one.max) == (None, None, None)
+
+
+FLAGGED = ((1.0, "single_run;drift"), (4.0, "steal;single_run"), (2.0, "single_run;not_steady"))
+
+
+def test_a_table_given_twice_counts_once():
+    rows = synthetic.readings("machine-b")[0].rows
+    assert pooled([Reading.of("a.csv", rows), Reading.of("copy.csv", rows)]) == pooled([reading_of(*rows)])
+    text = page.render([Reading.of("a.csv", rows), Reading.of("copy.csv", rows)])
+    assert f"with {len(rows):,} rows" in text
+
+
+def test_a_merged_run_and_a_lone_one_have_the_value_and_interval_that_compare_gives_them():
+    """Three processes and one more are four: their median is 1.5, whoever asks."""
+    readings = [
+        tables.reading(tables.processes((1.0, 1.0, 2.0)), run_id="merged"),
+        tables.reading(tables.processes((2.0,)), run_id="alone"),
+        tables.reading(tables.processes((3.0,)), "b"),
+    ]
+    compared = compare(readings).comparisons[0].baseline
+    shown = Study(readings).best(Contender("a", "cpu", "a CPU", "The cpu of all"), tables.work().case_id)
+    assert compared.value == pytest.approx(1.5)
+    assert (shown.value, shown.ci_low, shown.ci_high) == (compared.value, compared.ci_low, compared.ci_high)
+    assert shown.processes == 4
+
+
+def test_tables_that_contradict_each_other_make_no_report():
+    row = row_of(metric="time", status="ok", clock="wall")
+    with pytest.raises(TableError, match="two different rows"):
+        pooled([reading_of(row), reading_of(replace(row, value=9.0))])
 
 
 def test_a_run_without_a_value_counts_only_where_no_run_has_one():
     row = row_of(metric="time", status="ok", clock="wall")
     lost = replace(row, run_id="other", value=None, status="oom")
-    assert fold([lost, row]) == [row]
-    assert fold([lost]) == [lost]
+    assert pooled([reading_of(lost, row)]) == [row]
+    assert pooled([reading_of(lost)]) == [lost]
+
+
+def test_of_runs_that_failed_the_worst_is_told():
+    row = row_of(metric="time", status="ok", clock="wall")
+    ends = [replace(row, run_id=status, value=None, status=status) for status in ("skipped", "crashed", "oom")]
+    assert [r.status for r in pooled([reading_of(*ends)])] == ["crashed"]
+
+
+def test_pooled_rows_stand_in_the_order_of_the_tables():
+    rows = synthetic.readings("machine-a")[0].rows
+    known = [(row.case_id, row.backend, row.device) for row in pooled([reading_of(*rows)])]
+    assert list(dict.fromkeys(known)) == list(dict.fromkeys((r.case_id, r.backend, r.device) for r in rows))
 
 
 @pytest.mark.parametrize(
@@ -188,13 +234,13 @@ def sweep_of(cpu_seconds, gpu_seconds):
     gpu = row_of(workload="matmul", dtype="float32", device="cuda:0", backend="torch", metric="time", clock="wall")
     pairs = list(zip((128, 256, 512), cpu_seconds, gpu_seconds, strict=True))
     rows = [
-        replace(row, size=str(n), case_id=f"c_{n}", value=seconds, ci_low=seconds, ci_high=seconds)
+        replace(row, size=str(n), case_id=f"c_{n}", value=seconds, ci_low=seconds, ci_high=seconds, flops=n**3)
         for n, *both in pairs
         for row, seconds in zip((cpu, gpu), both, strict=True)
     ]
     study = Study([Reading.of("x", rows)])
     ((family, _),) = study.families.items()
-    (crossover,) = figures.crossovers(study, family)
+    (crossover,) = figures.crossovers_of(study, family)
     return crossover
 
 

@@ -71,5 +71,5 @@ def binary_bytes(count: float) -> str:
     """Return a footprint in the binary units in which caches are sold: 65536 is "64 KiB"."""
     for scale, prefix in ((2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki")):
         if count >= scale:
-            return f"{count / scale:,.3g} {prefix}B"
-    return f"{count:,.3g} B"
+            return f"{count / scale:,.4g} {prefix}B"
+    return f"{count:,.4g} B"

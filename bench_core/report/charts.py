@@ -11,6 +11,7 @@ from typing import Any
 
 import altair as alt
 
+from bench_core.metrics import who
 from bench_core.model import Row
 from bench_core.report import theme
 from bench_core.report.axes import LogAxis, binary_bytes, log_axis
@@ -66,8 +67,8 @@ class Styles:
 
 def how(row: Row) -> str:
     """Return who did the work on its device: "torch, 16 threads", "numpy tuned"."""
-    words = row.backend + (f" {row.implementation}" if row.implementation != "default" else "")
-    return words + (f", {row.threads} threads" if row.threads else "")
+    threads = f", {row.threads} thread" + "s" * (row.threads > 1) if row.threads else ""
+    return who(row) + threads
 
 
 def value(row: Row) -> str:
@@ -351,7 +352,7 @@ def _roof_labels(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
 
 def _roof_datum(p: Point) -> dict[str, Any]:
     color, shape = _suite_style(p.row.suite)
-    at = f"{p.x:.3g} FLOP/B"
+    at = show(p.x, "FLOP/B")
     about = f"{p.row.workload} {p.row.dtype} {p.row.size}: {value(p.row)} at {at}, {how(p.row)}"
     return {"x": p.x, "y": p.row.value, "color": color, "shape": shape, "about": about}
 

@@ -10,21 +10,22 @@ from dataclasses import dataclass
 
 from bench_core import datasheet
 from bench_core.compare.comparison import Comparison
-from bench_core.compare.evidence import Replicates
+from bench_core.compare.options import Options
 from bench_core.compare.verdicts import Pair, judge
+from bench_core.metrics import parameters
 from bench_core.model import Row
-from bench_core.report.records import has_value, size_number
-from bench_core.report.study import Contender, Family, Study, parameters
-from bench_core.roofline import STREAMS, cached
-from bench_core.stats import CONFIDENCE
+from bench_core.report.records import has_value, pooled_row, size_number
+from bench_core.report.study import Contender, Family, Study
+from bench_core.roofline import STREAMS, is_ceiling, needed_share
 
 SMALLEST_SWEEP = 3  # sizes that make a curve
 MODEL_RATES = ("token_rate", "sample_rate")
+MOST_CROSSOVERS = 8  # lines of a summary
 
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
-    """A GPU against the best CPU row at one case, as `bench-core compare` judges it."""
+    """A GPU against the best CPU row at one case, as `bench-core compare` judges it. ratio: of `comparison`."""
 
     family: Family
     contender: Contender
@@ -49,36 +50,43 @@ class Speedup:
 def speedups(study: Study) -> list[Speedup]:
     """Return the speed-ups of every GPU over the best CPU of all runs, each family at one size.
 
-    That size is the largest that a CPU and the most GPUs have in common.
+    That size is the largest that a CPU and the most GPUs have in common. All pairs of the report are judged
+    together, with the options that compare has by default, so that their tests are adjusted for one another.
     """
-    found: list[Speedup] = []
-    for family in study.families:
-        by_size = [_at_size(study, family, case) for case in study.cases(family).values()]
-        largest = max(by_size, key=_count_then_last)
-        found += largest
-    return found
+    options = Options()
+    found = [
+        (family, contender, pair)
+        for family in study.families
+        for case_id in study.cases(family).values()
+        for contender, pair in _pairs(study, case_id)
+    ]
+    judged = judge([pair for _, _, pair in found], options.min_effect, options.confidence)
+    by_size: dict[Family, dict[str, list[Speedup]]] = {}
+    for (family, contender, _), c in zip(found, judged, strict=True):
+        if c.ratio and c.baseline and c.contender:
+            s = Speedup(family, contender, c, pooled_row(c.contender), pooled_row(c.baseline), c.ratio)
+            by_size.setdefault(family, {}).setdefault(c.key.case_id, []).append(s)
+    return [s for sizes in by_size.values() for s in max(sizes.values(), key=_count_then_work)]
 
 
-def _count_then_last(found: list[Speedup]) -> tuple[int, float]:
-    return len(found), max((s.gpu.flops or s.gpu.bytes or 0.0 for s in found), default=0.0)
+def _count_then_work(found: list[Speedup]) -> tuple[int, float]:
+    return len(found), _amount(found[0].gpu)
 
 
-def _at_size(study: Study, family: Family, case_id: str) -> list[Speedup]:
+def _amount(row: Row) -> float:
+    """Return how much work a case is, to order sizes by."""
+    return row.flops or row.bytes or 0.0
+
+
+def _pairs(study: Study, case_id: str) -> list[tuple[Contender, Pair]]:
+    """Return each GPU's best result of one case beside the best of any CPU."""
     ranking = study.rankings.get(case_id)
     if ranking is None or not ranking.cpu:
         return []
-    best: dict[Contender, Replicates] = {}
-    for evidence in ranking.gpu:
-        contender = study.contender(evidence.entry.row)
-        if contender:
-            best.setdefault(contender, evidence)
     cpu = ranking.cpu[0]
-    pairs = [Pair(ranking.key, c.label, cpu.entry.name, cpu, gpu) for c, gpu in best.items()]
-    judged = judge(pairs, 0.0, CONFIDENCE)
-    known = [(c, comparison) for c, comparison in zip(best, judged, strict=True) if comparison.ratio]
-    rows = ((c, comparison, best[c].entry.row) for c, comparison in known)
-    found = [Speedup(family, c, comparison, gpu, cpu.entry.row, comparison.ratio or 1.0) for c, comparison, gpu in rows]
-    return sorted(found, key=lambda s: study.contenders.index(s.contender))
+    best = {study.contender(gpu.entry.row): gpu for gpu in reversed(ranking.gpu)}
+    name = cpu.entry.name
+    return [(c, Pair(ranking.key, c.label, name, cpu, best[c])) for c in study.contenders if c in best]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +94,13 @@ class Crossover:
     """From which size a GPU beats the best CPU of its own machine, at that size and every larger one.
 
     row: the GPU's row at that size, None where it never wins. first: whether that is the smallest size
-    measured, so that the true crossover lies below. sizes: how many were compared.
+    measured, so that the true crossover lies below.
     """
 
     family: Family
     contender: Contender
     row: Row | None
     first: bool
-    sizes: int
 
     @property
     def text(self) -> str:
@@ -102,20 +109,41 @@ class Crossover:
         return "wins at every size measured" if self.first else f"wins from {self.row.size}"
 
 
-def crossovers(study: Study, family: Family) -> list[Crossover]:
-    """Return the crossover of every GPU that shares at least two sizes with a CPU of its machine."""
+def crossovers(study: Study) -> list[Crossover]:
+    """Return the crossovers of every family outside the memory suite, whose sizes are places in the caches."""
+    families = [family for family in study.families if family.suite != "memory"]
+    return [c for family in families for c in crossovers_of(study, family)]
+
+
+def crossovers_of(study: Study, family: Family) -> list[Crossover]:
+    """Return the crossover of every GPU that did two amounts of work or more that a CPU of its machine did too."""
     found = []
     for contender in study.gpus:
         rivals = [c for c in study.cpus if c.machine == contender.machine]
         pairs = [(study.best(contender, case), study.best_of(rivals, case)) for case in study.cases(family).values()]
         both = [(gpu, cpu) for gpu, cpu in pairs if gpu and cpu and gpu.value and cpu.value]
-        if len(both) < 2:
+        both.sort(key=lambda pair: _amount(pair[0]))
+        if len({_amount(gpu) for gpu, _ in both}) < 2:  # the sizes of such a family are variants of one
             continue
         losses = [i for i, (gpu, cpu) in enumerate(both) if (gpu.value or 0.0) >= (cpu.value or 0.0)]
         start = losses[-1] + 1 if losses else 0
         row = both[start][0] if start < len(both) else None
-        found.append(Crossover(family, contender, row, start == 0, len(both)))
+        found.append(Crossover(family, contender, row, start == 0))
     return found
+
+
+def crossover_lines(study: Study, most: int = MOST_CROSSOVERS) -> list[str]:
+    """Return a line a family: "matmul float32: wins from 256", with the GPUs named where there are several."""
+    alike: dict[str, dict[str, list[str]]] = {}
+    for c in crossovers(study):
+        alike.setdefault(c.family.label, {}).setdefault(c.text, []).append(c.contender.label)
+    several = len(study.gpus) > 1
+    lines = []
+    for label, texts in alike.items():
+        words = [f"{text} ({', '.join(gpus)})" if several else text for text, gpus in texts.items()]
+        lines.append(f"{label}: {'; '.join(words)}")
+    left = len(lines) - most
+    return [*lines[:most], f"and {left} more kinds of work"] if left > 0 else lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +197,7 @@ def _sweep(study: Study, family: Family, metric: str, x_kind: str) -> Sweep | No
                 points.append(Point(contender, x, row))
     if len({p.x for p in points}) < SMALLEST_SWEEP:
         return None
-    crossed = () if family.suite == "memory" else tuple(crossovers(study, family))
+    crossed = () if family.suite == "memory" else tuple(crossovers_of(study, family))
     return Sweep(family, metric, points[0].row.unit, x_kind, tuple(points), crossed)
 
 
@@ -324,13 +352,13 @@ def roofs(study: Study) -> list[Roof]:
 
 
 def _peaks(study: Study, contender: Contender) -> list[Ceiling]:
-    """Return the best matrix product of normal numbers, by dtype and precision: zeros would draw less power."""
+    """Return the best matrix product, by dtype and precision."""
     best: dict[tuple[str, str], Row] = {}
     for family in study.families:
         for case_id in study.cases(family).values() if family.suite == "matmul" else ():
             row = study.best(contender, case_id, "flop_rate")
             kind = family.dtype, family.precision
-            if row and parameters(row).get("data", "normal") == "normal":
+            if row and is_ceiling(row):
                 best[kind] = max(row, best.get(kind, row), key=_value)
     return [_ceiling(" ".join(word for word in kind if word != "ieee"), row) for kind, row in best.items()]
 
@@ -339,7 +367,7 @@ def _bandwidths(study: Study, contender: Contender) -> list[Ceiling]:
     """Return the best stream over arrays that no cache holds; out of a cache, with that said, where there is none."""
     cases = [case for f in study.families if f.workload in STREAMS for case in study.cases(f).values()]
     rows = [row for case in cases if (row := study.best(contender, case, "bandwidth"))]
-    memory = [row for row in rows if not cached(row.flags)]
+    memory = [row for row in rows if is_ceiling(row)]
     if memory:
         best = max(memory, key=_value)
         return [_ceiling(best.workload, best)]
@@ -371,10 +399,19 @@ def _promised(contender: Contender, measured: Sequence[Ceiling]) -> list[Ceiling
 
 
 def _roof_points(study: Study, contender: Contender) -> tuple[Point, ...]:
-    """Return each family at the largest size that has a value, where FLOPs and least bytes are both known."""
+    """Return each family at the largest size that has a value, where FLOPs and least bytes are both known.
+
+    FLOPs are those that are needed (see roofline.py): of causal attention, what its mask leaves.
+    """
     points = []
     for family in study.families:
-        rows = [row for case in study.cases(family).values() if (row := study.best(contender, case, "flop_rate"))]
-        known = [row for row in rows if row.flops and row.least_bytes]
-        points += [Point(contender, (row.flops or 0.0) / (row.least_bytes or 1.0), row) for row in known[-1:]]
+        known = [point for case in study.cases(family).values() if (point := _roof_point(study, contender, case))]
+        points += known[-1:]
     return tuple(points)
+
+
+def _roof_point(study: Study, contender: Contender, case_id: str) -> Point | None:
+    full, causal = (study.best(contender, case_id, name) for name in ("flop_rate", "causal_flop_rate"))
+    if full is None or not full.flops or not full.least_bytes:
+        return None
+    return Point(contender, full.flops * needed_share(causal, full) / full.least_bytes, causal or full)

@@ -20,18 +20,18 @@ from markupsafe import Markup
 
 import bench_core
 from bench_core import stats
-from bench_core.compare.comparison import change
+from bench_core.compare.comparison import SINGLE_RUN, change
 from bench_core.compare.reading import Reading
 from bench_core.errors import TableError
 from bench_core.model import Status
 from bench_core.report import figures, rowtable, svg, theme
+from bench_core.report.charts import how
 from bench_core.report.gallery import FIGURES, gallery
 from bench_core.report.sources import Source, environment, source
 from bench_core.report.study import Study, size_order
 
 HERE = Path(__file__).parent
 MOST_BYTES = 2_000_000
-MOST_CROSSOVERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,10 @@ class Card:
 
 
 def render(readings: Sequence[Reading], title: str = "bench-core report") -> str:
-    """Return the report on any number of results as one HTML document of less than 2 MB.
+    """Return the report on any number of results as one HTML document.
 
-    Raises TableError if there is no row to report on.
+    Where it would be 2 MB or more, its full table holds fewer rows, down to 100, and the page says so. Raises
+    TableError if there is no row to report on, or if tables contradict each other.
     """
     study = Study(readings)
     if not study.rows:
@@ -54,7 +55,7 @@ def render(readings: Sequence[Reading], title: str = "bench-core report") -> str
     sources = [source(reading) for reading in study.readings]
     known = _context(title, study, sources)
     template = _template()
-    rows = rowtable.in_order([row for reading in study.readings for row in reading.rows])
+    rows = rowtable.in_order(list(dict.fromkeys(row for reading in study.readings for row in reading.rows)))
     for count in _fewer(len(rows)):
         packed = Markup(rowtable.pack(rows[:count]))  # noqa: S704 - JSON without <, > and &
         text = template.render(**known, rows=packed, held=(count, len(rows)))
@@ -145,38 +146,33 @@ def _speedup_card(study: Study) -> Card:
     lines = [
         f"Geometric mean over {len(ranked)} of {len(study.families)} kinds of work, each at its largest common size."
     ]
-    lines += [f"{word}: {s.comparison.change} at {s.label}. {_pair(s)}" for word, s in ends]
-    return Card(heading, change(mean, "s"), tuple(lines))
+    lines += [f"{word}: {s.comparison.change} ({s.comparison.interval}) at {s.label}. {_pair(s)}" for word, s in ends]
+    return Card(heading, change(mean, "s"), (*lines, *_without_claim(ranked)))
 
 
 def _pair(s: figures.Speedup) -> str:
-    gpu, cpu = (f"{row.machine} {row.backend} {row.device}" for row in (s.gpu, s.cpu))
+    gpu, cpu = (f"{row.machine} {row.device} {how(row)}" for row in (s.gpu, s.cpu))
     return f"{gpu} against {cpu}."
+
+
+def _without_claim(found: Sequence[figures.Speedup]) -> list[str]:
+    """Return the line that says how many ratios rest on one run a side, none if every one has several."""
+    single = sum(s.comparison.label == SINGLE_RUN for s in found)
+    if single == len(found):
+        return ["One run a side: these ratios support no claim."]
+    return [f"{single} of these ratios rest on one run a side and support no claim."] * bool(single)
 
 
 def _crossover_card(study: Study) -> Card:
     heading = "Where the GPU starts to win"
     if not study.gpus:
         return Card(heading, "No GPU", ("No GPU measured in these runs.",))
-    found = [c for sweep in figures.sweeps(study) for c in sweep.crossovers]
+    found = figures.crossovers(study)
     if not found:
         return Card(heading, "Not known", ("No work was measured at several sizes on both a CPU and a GPU.",))
-    families: dict[str, list[figures.Crossover]] = {}
-    for c in found:
-        families.setdefault(c.family.label, []).append(c)
-    lines = [f"{label}: {_crossover_words(group)}." for label, group in families.items()]
     wins = sorted({c.row.size for c in found if c.row and not c.first}, key=size_order)
     sizes = f"from size {wins[0]}" + (f" to {wins[-1]}" if len(wins) > 1 else "") if wins else found[0].text
-    left = [f"{len(lines) - MOST_CROSSOVERS} more in the scaling charts."] * (len(lines) > MOST_CROSSOVERS)
-    return Card(heading, sizes.capitalize(), (*lines[:MOST_CROSSOVERS], *left))
-
-
-def _crossover_words(group: Sequence[figures.Crossover]) -> str:
-    """Return what the GPUs of one family do, those alike together: "wins from 256 (machine-b GPU, machine-c GPU)"."""
-    alike: dict[str, list[str]] = {}
-    for c in group:
-        alike.setdefault(c.text, []).append(c.contender.label)
-    return "; ".join(f"{text} ({', '.join(labels)})" for text, labels in alike.items())
+    return Card(heading, sizes.capitalize(), tuple(f"{line}." for line in figures.crossover_lines(study)))
 
 
 def _counts_card(study: Study) -> Card:

@@ -1,17 +1,21 @@
-"""Rows of a table made safe to show, and several runs of one machine folded into one."""
+"""Rows of a table made safe to show, and those of several runs pooled into one row each."""
 
 from __future__ import annotations
 
 import math
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 from bench_core import stats
+from bench_core.compare.comparison import Entry
+from bench_core.compare.evidence import collect
+from bench_core.compare.options import SIDES, Options
+from bench_core.compare.pairing import arrange
 from bench_core.compare.reading import Reading
+from bench_core.metrics import METRICS, severity
 from bench_core.model import Row, Status
 
 LONGEST_TEXT = 300
@@ -58,28 +62,51 @@ def safe(reading: Reading) -> Reading:
     return replace(reading, rows=tuple(cleaned(reading.rows)))
 
 
-def fold(rows: Iterable[Row]) -> list[Row]:
-    """Return one row per machine, case, way of doing it and metric, out of any number of runs.
+def pooled(readings: Sequence[Reading]) -> list[Row]:
+    """Return one row a result and metric, over all runs; a result without any value is one row that says why.
 
-    A value becomes the median over runs, its interval Student's t on their logarithms: runs are the
-    replicates. Runs without a value count only where no run has one.
+    Runs are pooled as `bench-core compare` pools them, and rows that stand in two files count once. Of runs
+    that failed in different ways the worst is told. Raises TableError for tables that contradict each other.
     """
-    groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        key = (row.machine, row.case_id, row.backend, row.implementation, row.device, row.threads)
-        groups[*key, row.metric, row.unit, row.clock].append(row)
-    return [_median(group) for group in groups.values()]
+    everything = [row for reading in readings for row in reading.rows]
+    places: dict[tuple[object, ...], int] = {}
+    for row in everything:
+        places.setdefault(_result(row), len(places))
+    options = Options(columns=SIDES, metrics=tuple(METRICS))
+    cells = arrange(readings, options, lambda row: row.status == Status.OK).cells.values()
+    rows = [pooled_row(collect(side, found).entry) for sides in cells for side, found in sides.items()]
+    known = {_result(row) for row in rows}
+    lost: dict[tuple[object, ...], Row] = {}
+    for row in everything:
+        result = _result(row)
+        if row.status != Status.OK and result not in known:
+            lost[result] = min(lost.get(result, row), row, key=lambda row: severity(row.status))
+    return sorted([*rows, *lost.values()], key=lambda row: places[_result(row)])
 
 
-def _median(group: Sequence[Row]) -> Row:
-    good = [row for row in group if has_value(row)]
-    if len(good) < 2:
-        return good[0] if good else group[0]
-    values = sorted(row.value for row in good if row.value is not None)
-    middle = stats.quantile(values, 0.5)
-    low, high = stats.log_mean_interval(values) if values[0] > 0 else (values[0], values[-1])
-    known: dict[str, Any] = {"value": middle, "ci_low": min(low, middle), "ci_high": max(high, middle)}
-    return replace(good[0], processes=len(good), flags=good[0].flags.replace("single_run", ""), **known)
+def _result(row: Row) -> tuple[object, ...]:
+    return (row.machine, row.case_id, row.backend, row.implementation, row.device, row.threads)
+
+
+def pooled_row(entry: Entry) -> Row:
+    """Return an entry as its newest row, with the value, interval, processes and flags of all its runs."""
+    if len(entry.rows) == 1 or not entry.ok:
+        return entry.row
+    single = {"single_run"} if entry.processes > 1 else set()
+    return replace(
+        entry.row,
+        **dict.fromkeys(_OF_ONE_RUN),
+        value=entry.value,
+        ci_low=entry.ci_low,
+        ci_high=entry.ci_high,
+        ci_level=stats.CONFIDENCE,
+        processes=entry.processes,
+        flags=";".join(word for word in entry.flags if word not in single),
+    )
+
+
+# Columns that describe the blocks of one run, so they hold for no pooled row.
+_OF_ONE_RUN = ("n", "inner_loops", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
 
 
 def has_value(row: Row) -> bool:

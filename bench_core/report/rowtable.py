@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench_core.metrics import who
 from bench_core.model import Cache, Clock, Row, Scope
 from bench_core.report.records import has_value
 from bench_core.report.study import size_order
@@ -37,7 +38,7 @@ def _dtype(row: Row) -> Cell:
 
 
 def _backend(row: Row) -> Cell:
-    return _text(row.backend if row.implementation == "default" else f"{row.backend} {row.implementation}")
+    return _text(who(row))
 
 
 def _details(row: Row) -> Cell:

@@ -15,16 +15,12 @@ from dataclasses import dataclass
 from bench_core.compare.best import Ranking, rank
 from bench_core.compare.options import Options
 from bench_core.compare.reading import Reading
-from bench_core.model import Cache, Clock, Row, Scope, Status
-from bench_core.report.records import fold, has_value, safe, size_number
+from bench_core.metrics import headline, parameters, severity
+from bench_core.model import Cache, Clock, Row, Scope
+from bench_core.report.records import has_value, pooled, safe, size_number
 from bench_core.units import natural
 
 SUITES = {"matmul": 0, "memory": 1, "model": 3}  # the order in which families are shown; others come between
-RATES = ("token_rate", "sample_rate", "flop_rate", "bandwidth")
-MOST_TELLING = (
-    *(Status.OOM, Status.INVALID, Status.CRASHED, Status.ERROR, Status.TIMEOUT),
-    *(Status.UNSUPPORTED, Status.INTERRUPTED, Status.SKIPPED),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +61,15 @@ class Family:
 
 
 class Study:
-    """The rows of any number of runs, ready to be asked.
+    """The rows of any number of runs, pooled, ready to be asked.
 
-    contenders: devices that have a value somewhere. silent: those that have none, each a sentence.
+    contenders: devices that have a value somewhere. silent: those that have none, each a sentence. Raises
+    TableError for tables that contradict each other.
     """
 
     def __init__(self, readings: Sequence[Reading]) -> None:
         self.readings = [safe(reading) for reading in readings]
-        self.rows = fold(row for reading in self.readings for row in reading.rows)
+        self.rows = pooled(self.readings)
         self.families = _families(self.rows)
         self.contenders, self.silent = _contenders(self.rows)
         self._by_device = {(c.machine, c.device): c for c in self.contenders}
@@ -89,7 +86,7 @@ class Study:
         self._by_case[row.case_id].append(row)
         if not has_value(row):
             held = self._failed.get((contender, row.case_id))
-            if held is None or _telling(row) < _telling(held):
+            if held is None or _severity(row) < _severity(held):
                 self._failed[contender, row.case_id] = row
             return
         best = self._best.get((contender, row.case_id, row.metric))
@@ -105,7 +102,7 @@ class Study:
         return self._best.get((contender, case_id, metric))
 
     def failure(self, contender: Contender, case_id: str) -> Row | None:
-        """Return the row that says best why a contender has no value."""
+        """Return the row with the most informative reason why a contender has no value."""
         return self._failed.get((contender, case_id))
 
     def of_backend(self, contender: Contender, backend: str, case_id: str, metric: str) -> Row | None:
@@ -113,7 +110,7 @@ class Study:
         rows = [r for r in self._by_case[case_id] if self.contender(r) == contender and r.backend == backend]
         good = [row for row in rows if has_value(row) and row.metric == metric]
         lost = [row for row in rows if not has_value(row)]
-        return min(good, key=_rank, default=None) or min(lost, key=_telling, default=None)
+        return min(good, key=_rank, default=None) or min(lost, key=_severity, default=None)
 
     @property
     def machines(self) -> list[str]:
@@ -143,9 +140,7 @@ class Study:
     def rate_of(self, family: Family) -> str:
         """Return the metric that shows a family best: its rate, or its time where it has none."""
         ids = set(self.cases(family).values())
-        metrics = {metric for _, case_id, metric in self._best if case_id in ids}
-        rates = ("bandwidth",) if family.suite == "memory" else RATES
-        return next((metric for metric in rates if metric in metrics), "time")
+        return headline(family.suite, {metric for _, case_id, metric in self._best if case_id in ids})
 
     @functools.cached_property
     def rankings(self) -> dict[str, Ranking]:
@@ -184,8 +179,8 @@ def _beats(row: Row, other: Row) -> bool:
     return _rank(row) < _rank(other)
 
 
-def _telling(row: Row) -> int:
-    return MOST_TELLING.index(Status(row.status)) if row.status in MOST_TELLING else len(MOST_TELLING)
+def _severity(row: Row) -> int:
+    return severity(row.status)
 
 
 def _contenders(rows: Sequence[Row]) -> tuple[list[Contender], list[str]]:
@@ -216,8 +211,8 @@ def _label(machine: str, device: str, among: Sequence[tuple[str, str]]) -> str:
 def _families(rows: Sequence[Row]) -> dict[Family, dict[str, str]]:
     """Group cases that differ in size alone.
 
-    Parameters that follow from the size (m, n, k) say nothing; those that differ at one size (a layout, a
-    batch) make a variant.
+    A parameter that differs at one size (a layout, a batch) makes a variant. Parameters that follow from the
+    size (m, n, k) do not.
     """
     groups: dict[tuple[str | int, ...], dict[str, Row]] = defaultdict(dict)
     for row in rows:
@@ -232,11 +227,6 @@ def _families(rows: Sequence[Row]) -> dict[Family, dict[str, str]]:
             families.setdefault(Family(*about, variant), {})[row.size] = case_id
     ordered = sorted(families, key=lambda family: SUITES.get(family.suite, 2))
     return {f: dict(sorted(families[f].items(), key=lambda item: size_order(item[0]))) for f in ordered}
-
-
-def parameters(row: Row) -> dict[str, str]:
-    """Return a row's parameters by name."""
-    return {name: value for name, _, value in (pair.partition("=") for pair in row.params.split(";") if pair)}
 
 
 def _telling_parameters(rows: Sequence[Row]) -> set[str]:
