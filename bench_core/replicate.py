@@ -1,8 +1,8 @@
 """The same measurement several times, each in fresh processes, in an order that favours nobody.
 
-Runs are the unit of replication, so a claim needs several; and since a machine drifts, what is compared
-takes turns: both sides of a pair run next to each other, in random order. Each run is a pytest session
-of its own that keeps its journal; at the end the journals of a side become one results folder.
+Runs are the unit of replication, so a claim needs several. Because a machine's speed drifts, the two sides
+run alternately: both runs of a pair next to each other, in random order. Each run is a pytest session of
+its own that keeps its journal; at the end the journals of a side become one results folder.
 """
 
 from __future__ import annotations
@@ -130,8 +130,10 @@ def repeat(
     """Measure every side `runs` times and return a results folder for each side.
 
     What is finished stays below `output`/unfinished until the end, each run a folder that can be read by
-    itself. An interrupt merges the runs that are complete before it goes on. Raises RunFailed if a run leaves
-    no results, IncompatibleError if the runs are not of one machine.
+    itself. Where a run fails or is interrupted, what came before it is merged first: the runs of a lone side,
+    the complete pairs of two. `tell` is given a line for each run, and for each folder that is left then.
+    Raises RunFailed if a run leaves no results, IncompatibleError if the runs are not of one machine,
+    KeyboardInterrupt.
     """
     series = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     unfinished = output / table.UNFINISHED / series
@@ -141,9 +143,12 @@ def repeat(
         for turn in turns(sides, runs, drawn):
             tell(f"run {turn.replicate + 1} of {runs}" + f" ({turn.side.name})" * (len(sides) > 1))
             done.append(_take(turn, unfinished, arguments, run_one))
-    except KeyboardInterrupt:
-        for folder in _merge(done, sides, output, series, drawn):
-            tell(f"interrupted: the runs that are complete are in {folder}")
+    except (KeyboardInterrupt, RunFailed):
+        complete = len(done) // len(sides)  # a pair ends before the next begins
+        for folder in _merge(done[: complete * len(sides)], sides, output, series, drawn):
+            tell(f"cut short: the {complete} of {runs} runs that are complete are in {folder}")
+        for d in done[complete * len(sides) :]:
+            tell(f"cut short: a run without the other of its pair is in {d.folder}")
         raise
     return _merge(done, sides, output, series, drawn)
 

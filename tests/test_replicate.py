@@ -132,20 +132,39 @@ def test_two_interpreters_are_compared_in_pairs(tmp_path):
     assert c.ratio == pytest.approx(1 / 1.2, rel=0.05)
 
 
-def test_a_run_without_results_ends_it_and_what_was_measured_is_kept(tmp_path):
+def test_a_run_without_results_ends_it_and_those_before_it_are_merged(tmp_path):
+    told = []
     with pytest.raises(replicate.RunFailed) as caught:
-        repeat([Side("this")], 3, [], tmp_path, run_one=pretend({"this": 1.0}, fail={2}))
+        repeat([Side("this")], 5, [], tmp_path, run_one=pretend({"this": 1.0}, fail={4}), tell=told.append)
     assert caught.value.exit_code == 4
-    assert "run 3 left no results (exit code 4): no module named benchmarks" in str(caught.value)
-    assert len(table.find_results(tmp_path / "unfinished")) == 2
+    (log,) = (tmp_path / "unfinished").rglob("log.txt")
+    said = f"run 5 left no results (exit code 4): no module named benchmarks (all of it: {log})"
+    assert str(caught.value) == said
+    (merged,) = table.find_results(tmp_path)
+    assert told[-1] == f"cut short: the 4 of 5 runs that are complete are in {merged.parent}"
+    assert next(r for r in table.read_rows(merged) if r.size == "64").processes == 4
+
+
+def test_of_two_sides_complete_pairs_are_merged_and_a_lone_run_stays_where_it_is(tmp_path):
+    """Its partner would be missing from every pair, and its value would count on one side only."""
+    told = []
+    sides = [Side("this"), Side("against")]
+    run_one = pretend({"this": 1.0, "against": 1.2}, stop=6)
+    with pytest.raises(KeyboardInterrupt):
+        repeat(sides, 5, [], tmp_path, run_one=run_one, tell=told.append)
+    merged = [next(r for r in table.read_rows(path) if r.size == "64") for path in table.find_results(tmp_path)]
+    assert [row.processes for row in merged] == [2, 2]
+    (lone,) = table.find_results(tmp_path / "unfinished")
+    assert told[-1] == f"cut short: a run without the other of its pair is in {lone.parent}"
+    assert len([line for line in told if "the 2 of 5 runs that are complete are in" in line]) == 2
 
 
 def test_an_interrupt_merges_the_runs_that_are_complete(tmp_path):
     told = []
     with pytest.raises(KeyboardInterrupt):
         repeat([Side("this")], 5, [], tmp_path, run_one=pretend({"this": 1.0}, stop=4), tell=told.append)
-    assert told[-1].startswith("interrupted: the runs that are complete are in ")
     (merged,) = table.find_results(tmp_path / "box")
+    assert told[-1] == f"cut short: the 3 of 5 runs that are complete are in {merged.parent}"
     assert next(r for r in table.read_rows(merged) if r.size == "64").processes == 3
 
 
