@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bench_core import metrics
+from bench_core.metrics import headline, who
 from bench_core.model import Measurement, Row, Run, Status, count_statuses
 from bench_core.units import show
 
-_RATES = ("token_rate", "sample_rate", "bandwidth", "flop_rate")  # the first that a row has is its headline
+_Side = tuple[str, str, str, str, int | None]  # case, backend, implementation, device, threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,37 +52,20 @@ def _fastest(rows: Sequence[Row], *, cpu: bool) -> Row | None:
     return min(side, key=lambda row: row.value or 0.0, default=None)
 
 
-def crossovers(found: Iterable[Best]) -> list[str]:
-    """Return from which size on the GPU wins, for every family of work that both sides did in two sizes or more."""
-    families: dict[str, list[Best]] = {}
-    for b in found:
-        if b.cpu and b.gpu:
-            families.setdefault(work_name(replace(b.cpu, size="")), []).append(b)
-    return [f"{name}: {_wins_from(group)}" for name, group in families.items() if len(group) > 1]
-
-
-def _wins_from(group: Sequence[Best]) -> str:
-    by_size = sorted(group, key=lambda b: (b.cpu and (b.cpu.flops or b.cpu.bytes)) or 0.0)
-    losses = [i for i, b in enumerate(by_size) if (b.speedup or 0.0) <= 1]
-    start = losses[-1] + 1 if losses else 0
-    if start == len(by_size):
-        return "never"
-    row = by_size[start].gpu
-    return "at every size" if start == 0 or row is None else f"from {row.size}"
-
-
 def work_name(row: Row) -> str:
-    """Return a row's work in words; what goes without saying is left out."""
+    """Return a row's work in words; defaults are omitted."""
     parts = [row.workload, *([row.size] if row.size else []), row.dtype]
     parts += [word for word in (row.precision, row.scope, row.cache) if word not in {"ieee", "resident", "hot"}]
     return " ".join(parts)
 
 
-def who(row: Row) -> str:
-    """Return who did the work: "torch", "numpy tuned", "torch cuda:1 compile"."""
-    device = row.device if row.device not in {"cpu", "cuda:0"} else ""
-    implementation = row.implementation if row.implementation != "default" else ""
-    return " ".join(word for word in (row.backend, device, implementation) if word)
+def crossovers(rows: Sequence[Row]) -> list[str]:
+    """Return from which size on the GPU wins: a line a kind of work that both sides did in two sizes or more."""
+    from bench_core.compare import Reading  # noqa: PLC0415 - a run's end needs it, its start does not
+    from bench_core.report import figures  # noqa: PLC0415 - the same
+    from bench_core.report.study import Study  # noqa: PLC0415 - the same
+
+    return figures.crossover_lines(Study([Reading.of("this run", rows)]))
 
 
 def text(rows: Sequence[Row], about: Sequence[str], width: int, *, color: bool) -> str:
@@ -90,49 +74,51 @@ def text(rows: Sequence[Row], about: Sequence[str], width: int, *, color: bool) 
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
     if found := best(rows):
         console.print(_table(found, _headlines(rows)))
-        if crossed := crossovers(found):
-            console.print(Text(f"the GPU wins: {'; '.join(crossed)}"))
+        if any(b.speedup for b in found) and (crossed := crossovers(rows)):
+            console.print(Text("\n  ".join(["Where the GPU starts to win:", *crossed])))
     for line in about:
         console.print(Text(line))
     return buffer.getvalue()
 
 
-def _table(found: Sequence[Best], headlines: dict[tuple[Any, ...], str]) -> Table:
+def _table(found: Sequence[Best], rates: Mapping[_Side, str]) -> Table:
     gpu = any(b.gpu for b in found)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("work", overflow="fold")
     for name in ("best CPU", "", *(("best GPU", "", "GPU is") if gpu else ())):
         table.add_column(name, justify="left" if name else "right", no_wrap=True)
     for b in found:
-        cells = [*_cells(b.cpu, headlines), *(_cells(b.gpu, headlines) if gpu else ())]
+        cells = [*_cells(b.cpu, rates), *(_cells(b.gpu, rates) if gpu else ())]
         table.add_row(b.work, *cells, *([_times(b.speedup)] if gpu else []))
     return table
 
 
-def _cells(row: Row | None, headlines: dict[tuple[Any, ...], str]) -> tuple[str, str]:
+def _cells(row: Row | None, rates: Mapping[_Side, str]) -> tuple[str, str]:
     if row is None:
         return "", ""
-    return who(row), headlines.get(_side(row)) or show(row.value, row.unit)
+    device = row.device if row.device not in {"cpu", "cuda:0"} else ""
+    threads = f"{row.threads}t" if row.threads else ""
+    return " ".join(filter(None, (who(row), device, threads))), rates[_side(row)]
 
 
 def _times(speedup: float | None) -> str:
-    if speedup is None:
-        return ""
-    return f"{speedup:.3g}x faster" if speedup >= 1 else f"{1 / speedup:.3g}x slower"
+    from bench_core.compare.comparison import change  # noqa: PLC0415 - a run's end needs it, its start does not
+
+    return change(speedup, "s")
 
 
-def _side(row: Row) -> tuple[Any, ...]:
+def _side(row: Row) -> _Side:
     return row.case_id, row.backend, row.implementation, row.device, row.threads
 
 
-def _headlines(rows: Iterable[Row]) -> dict[tuple[Any, ...], str]:
-    """Return the rate to show for each side: the first of _RATES that it has."""
-    shown: dict[tuple[Any, ...], tuple[int, str]] = {}
+def _headlines(rows: Iterable[Row]) -> dict[_Side, str]:
+    """Return what each side shows of itself: its headline rate, or its time."""
+    sides: dict[_Side, dict[str, Row]] = {}
     for row in rows:
-        if row.metric in _RATES and row.clock == "wall":
-            rank = (_RATES.index(row.metric), show(row.value, row.unit))
-            shown[_side(row)] = min(shown.get(_side(row), rank), rank)
-    return {side: rate for side, (_, rate) in shown.items()}
+        if row.clock == "wall":
+            sides.setdefault(_side(row), {})[row.metric] = row
+    told = {side: found.get(headline(next(iter(found.values())).suite, found)) for side, found in sides.items()}
+    return {side: show(row.value, row.unit) for side, row in told.items() if row}
 
 
 def counts(measurements: Iterable[Measurement]) -> str:

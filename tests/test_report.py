@@ -229,6 +229,50 @@ def test_a_speedup_is_against_the_best_cpu_of_all_runs_and_names_both_rows(every
     assert s.comparison.label == "single-run"
 
 
+def runs_of(gpu_factor, spread, runs=5):
+    """Return tables in which a GPU is `gpu_factor` times as fast as the CPU, on two sizes, `spread` between runs."""
+    sizes = [tables.work(size) for size in ("64", "128")]
+    return [
+        tables.reading(
+            [
+                tables.measured([t * 0.99, t, t * 1.01], of, device=device, backend="torch", flops=float(of.size) ** 3)
+                for of in sizes
+                for device, t in (("cpu", 1 + spread * i), ("cuda:0", (1 + spread * (i + i % 3)) / gpu_factor))
+            ],
+            run_id=f"run-{i}",
+            started_at=f"2001-01-0{i + 1}T00:00:00+00:00",
+        )
+        for i in range(runs)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("factor", "spread", "verdict"),
+    [(2.0, 0.001, "faster"), (1.02, 0.001, "same"), (1.02, 0.1, "unclear"), (0.5, 0.001, "slower")],
+)
+def test_the_report_and_compare_come_to_the_same_verdict_and_interval(factor, spread, verdict):
+    readings = runs_of(factor, spread)
+    (shown,) = figures.speedups(Study(readings))
+    judged = next(b.comparison for b in compare(readings).best if b.comparison.key.size == "128")
+    assert shown.comparison.verdict == judged.verdict == verdict
+    assert shown.comparison.interval == judged.interval
+    assert shown.comparison.p_adjusted == judged.p_adjusted
+
+
+def test_the_card_shows_intervals_and_says_where_there_is_no_claim():
+    several = page.cards(Study(runs_of(2.0, 0.01)))[1]
+    assert several.headline == "1.98x faster"
+    assert several.lines[0] == (
+        "Geometric mean (1.96x to 2.00x) over 1 of 1 kinds of work, each at its largest common size."
+    )
+    assert several.lines[1] == (
+        "Most: 1.98x faster (1.96x to 2.00x) at matmul float32 · 128. a cuda:0 torch against a cpu torch, 2 threads."
+    )
+    assert not [line for line in several.lines if "claim" in line]
+    single = page.cards(Study(runs_of(2.0, 0.001, runs=1)))[1]
+    assert single.lines[-1] == "One run a side: these ratios support no claim."
+
+
 def sweep_of(cpu_seconds, gpu_seconds):
     cpu = row_of(workload="matmul", dtype="float32", device="cpu", backend="torch", metric="time", status="ok")
     gpu = row_of(workload="matmul", dtype="float32", device="cuda:0", backend="torch", metric="time", clock="wall")
@@ -258,6 +302,25 @@ def test_the_crossover_is_the_size_from_which_on_the_gpu_wins_for_good(cpu, gpu,
     assert sweep_of(cpu, gpu).text == text
 
 
+def test_sizes_that_are_variants_of_one_have_no_crossover():
+    gpu = row_of(workload="matmul", dtype="float32", device="cuda:0", metric="time", clock="wall", status="ok")
+    sides = (gpu, replace(gpu, device="cpu", device_type="cpu"))
+    rows = [
+        replace(row, size=f"4096-{data}", params=f"data={data}", case_id=f"c_{data}")
+        for row in sides
+        for data in ("zeros", "normal")
+    ]
+    study = Study([Reading.of("x", rows)])
+    assert len(study.families) == 1
+    assert figures.crossovers(study) == []
+
+
+def test_many_crossovers_are_cut_with_their_number():
+    study = Study(synthetic.readings("machine-b"))
+    lines = figures.crossover_lines(study, most=1)
+    assert lines == ["matmul float64: wins from 256", "and 2 more kinds of work"]
+
+
 def test_a_sweep_over_one_parameter_is_drawn_over_that_parameter():
     row = row_of(workload="gpt_train", dtype="float32", device="cpu", backend="torch", metric="time", status="ok")
     batches = [replace(row, size=f"4L-b{b}", params=f"batch={b};layers=4", case_id=f"c_{b}") for b in (1, 4, 16)]
@@ -277,6 +340,17 @@ def test_ceilings_are_the_best_rows_and_products_of_zeros_are_none_of_them():
     ]
     (with_zeros,) = [r for r in figures.roofs(Study([Reading.of("x", [*study.rows, *zeros])])) if r.contender.is_gpu]
     assert {c.label: c.value for c in with_zeros.peaks} == {c.label: c.value for c in roof.peaks}
+
+
+def test_causal_attention_stands_in_the_roofline_with_what_its_mask_leaves():
+    row = row_of(suite="matmul", device="cuda:0", dtype="float32", metric="flop_rate", clock="wall", status="ok")
+    attention = {"suite": "model", "workload": "attention", "size": "b4", "params": "", "case_id": "c_attention"}
+    full = replace(row, flops=80.0, least_bytes=4.0, value=8e9, **attention)
+    causal = replace(full, metric="causal_flop_rate", value=5e9)
+    rows = [*synthetic.readings("machine-b")[0].rows, full, causal]
+    roof = next(r for r in figures.roofs(Study([Reading.of("x", rows)])) if r.contender.is_gpu)
+    (point,) = [p for p in roof.points if p.row.workload == "attention"]
+    assert (point.x, point.row.value) == (80.0 / 4.0 * 5 / 8, 5e9)
 
 
 def test_a_device_of_the_datasheets_has_its_promises_apart_and_any_other_has_none():
@@ -440,7 +514,15 @@ def test_an_environment_says_what_differs_and_what_is_not_known(five):
 def test_provenance_quotes_what_it_offers_to_run():
     reading = synthetic.readings("machine-a")[0]
     hostile = replace(reading, sidecar=replace(reading.sidecar, about={"options": {"backends": ["x; rm -rf ~"]}}))
-    assert sources.source(hostile).command.endswith("--bench-backends 'x; rm -rf ~'")
+    assert sources.source(hostile).command.endswith("pytest --benchmark-only --bench-backends='x; rm -rf ~'")
+
+
+def test_merged_runs_are_measured_again_by_the_command_that_merges():
+    reading = synthetic.readings("machine-a")[0]
+    about = {"options": {"preset": "quick", "seed": 3}, "processes": [{"process": i} for i in range(5)], "seed": 7}
+    merged = replace(reading, sidecar=replace(reading.sidecar, about=about))
+    command = sources.source(merged).command.splitlines()[-1]
+    assert command == "bench-core run --runs 5 --seed 7 --bench-preset=quick --bench-seed=3"
 
 
 def test_a_table_without_its_sidecar_says_so(tmp_path):

@@ -2,7 +2,7 @@
 
 from bench_core.metrics import rows
 from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
-from bench_core.summary import best, counts, crossovers, extra_info, flags, text, who, work_name
+from bench_core.summary import best, counts, crossovers, extra_info, flags, text, work_name
 
 RUN = Run("r", "2026-01-01T00:00:00+00:00", "m")
 WORK = Work("matmul", "matmul", "1024", "float32", (("n", 1024),))
@@ -25,7 +25,7 @@ LOST = Measurement.missing(Case(WORK, "torch", "cpu"), Status.OOM, "out_of_memor
 
 def test_the_best_of_each_side_and_the_speed_up_between_them():
     (only,) = best(table(NUMPY, TUNED, CUPY, TORCH, LOST))
-    assert (who(only.cpu), who(only.gpu)) == ("numpy tuned", "torch")
+    assert (only.cpu.implementation, only.gpu.backend) == ("tuned", "torch")
     assert only.speedup == 10.0
 
 
@@ -42,12 +42,24 @@ def test_work_that_nobody_could_do_is_not_in_the_table():
 def test_the_text_names_both_rows_their_rates_and_the_factor():
     said = text(table(NUMPY, TUNED, CUPY, TORCH), ["4 planned"], 100, color=False)
     line = next(line for line in said.splitlines() if line.startswith("matmul 1024 float32"))
-    assert " ".join(line.split()) == "matmul 1024 float32 numpy tuned 200 GFLOP/s torch 2.00 TFLOP/s 10x faster"
+    assert " ".join(line.split()) == "matmul 1024 float32 numpy tuned 200 GFLOP/s torch 2.00 TFLOP/s 10.0x faster"
     assert said.splitlines()[-1] == "4 planned"
 
 
 def test_a_slower_gpu_is_said_to_be_slower():
-    assert "2x slower" in text(table(TUNED, measured("torch", "cuda:0", 0.02)), [], 100, color=False)
+    assert "2.00x slower" in text(table(TUNED, measured("torch", "cuda:0", 0.02)), [], 100, color=False)
+
+
+def test_a_speed_up_of_a_thousand_is_written_out():
+    said = text(table(measured("numpy", "cpu", 1.23), measured("torch", "cuda:0", 0.001)), [], 100, color=False)
+    assert "1,230x faster" in said
+
+
+def test_who_did_the_work_is_named_with_device_and_threads_where_they_matter():
+    said = text(table(measured("numpy", "cpu", 1.0, threads=1), measured("torch", "cuda:1", 0.5)), [], 100, color=False)
+    assert " ".join(said.splitlines()[1].split()) == (
+        "matmul 1024 float32 numpy 1t 2.00 GFLOP/s torch cuda:1 4.00 GFLOP/s 2.00x faster"
+    )
 
 
 def test_without_a_gpu_there_are_no_empty_columns():
@@ -92,18 +104,20 @@ def test_the_size_from_which_the_gpu_wins_is_named_for_each_family():
         for n, pair in speeds.items()
         for (backend, device), seconds in zip((("numpy", "cpu"), ("torch", "cuda:0")), pair, strict=True)
     ]
-    assert crossovers(best(table(*sides))) == ["matmul float32: from 1024"]
-    assert "the GPU wins: matmul float32: from 1024" in text(table(*sides), [], 100, color=False)
+    assert crossovers(table(*sides)) == ["matmul float32: wins from 1024"]
+    said = text(table(*sides), [], 100, color=False)
+    assert said.splitlines()[-2:] == ["Where the GPU starts to win:", "  matmul float32: wins from 1024"]
 
 
 def test_winning_everywhere_and_nowhere_have_words_of_their_own():
-    for gpu, words in ((0.5, "at every size"), (2.0, "never")):
-        pairs = [
-            (measured("numpy", "cpu", 1.0, work=sized(n)), measured("torch", "cuda:0", gpu, work=sized(n)))
+    for gpu, words in ((0.5, "wins at every size measured"), (2.0, "never wins at the sizes measured")):
+        sides = [
+            measured(backend, device, seconds, work=sized(n), flops=n)
             for n in (1, 2)
+            for backend, device, seconds in (("numpy", "cpu", 1.0), ("torch", "cuda:0", gpu))
         ]
-        assert crossovers(best(table(*(m for pair in pairs for m in pair)))) == [f"matmul float32: {words}"]
+        assert crossovers(table(*sides)) == [f"matmul float32: {words}"]
 
 
 def test_one_size_is_no_family():
-    assert crossovers(best(table(NUMPY, TORCH))) == []
+    assert crossovers(table(NUMPY, TORCH)) == []

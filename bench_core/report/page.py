@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 import bench_core
 from bench_core import stats
-from bench_core.compare.comparison import SINGLE_RUN, change
+from bench_core.compare.comparison import SINGLE_RUN, change, interval
 from bench_core.compare.reading import Reading
 from bench_core.errors import TableError
 from bench_core.model import Status
@@ -141,11 +141,12 @@ def _speedup_card(study: Study) -> Card:
     if not best:
         return Card(heading, "Nothing in common", ("No work was measured on both a CPU and a GPU.",))
     ranked = sorted(best.values(), key=lambda s: -s.ratio)
-    mean = stats.geometric_mean([s.ratio for s in ranked])
+    # The intervals are averaged as compare averages them: as if all cases were off in the same direction.
+    ratios = [(s.ratio, s.low or s.ratio, s.high or s.ratio) for s in ranked]
+    mean, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
     ends = [("Most", ranked[0]), ("Least", ranked[-1])][: len(ranked)]
-    lines = [
-        f"Geometric mean over {len(ranked)} of {len(study.families)} kinds of work, each at its largest common size."
-    ]
+    kinds = f"{len(ranked)} of {len(study.families)} kinds of work, each at its largest common size"
+    lines = [f"Geometric mean ({interval(mean, low, high, 's')}) over {kinds}."]
     lines += [f"{word}: {s.comparison.change} ({s.comparison.interval}) at {s.label}. {_pair(s)}" for word, s in ends]
     return Card(heading, change(mean, "s"), (*lines, *_without_claim(ranked)))
 

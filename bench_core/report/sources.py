@@ -13,7 +13,8 @@ from bench_core.facts import shown
 from bench_core.model import Fact, Facts, Row
 from bench_core.report.records import clean
 
-PASSED_ON = ("preset", "backends", "budget", "timeout", "require", "seed")  # options that change what is measured
+# Options of a run that change what is measured.
+PASSED_ON = ("preset", "backends", "budget", "timeout", "require", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class Source:
     """One results.csv with what its sidecar knows, every text safe to show.
 
     name: the last folders of its path, which tell runs apart without telling where they lie. facts: by
-    dotted name. options: how the run was asked for. notes: what is missing or does not fit.
+    dotted name. options: how the run was asked for. processes: how many runs were merged, 0 for one run.
+    series_seed: of the order of merged runs. notes: what is missing or does not fit.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Source:
     sha256: str = ""
     facts: Facts = field(default_factory=dict)
     options: tuple[tuple[str, str], ...] = ()
+    processes: int = 0
+    series_seed: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -53,10 +57,14 @@ class Source:
     @property
     def command(self) -> str:
         """The commands that measure the same again, quoted: commit and options come from a file."""
-        shown = [f"--bench-{name} {shlex.quote(value)}" for name, value in self.options if name in PASSED_ON]
+        shown = [f"--bench-{name}={shlex.quote(value)}" for name, value in self.options if name in PASSED_ON]
+        measure = ["pytest --benchmark-only"]
+        if self.processes:
+            measure = [f"bench-core run --runs {self.processes}"]
+            measure += [f"--seed {shlex.quote(self.series_seed)}"] * bool(self.series_seed)
         commits = sorted({row.git_commit for row in self.rows if row.git_commit})
         checkout = [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
-        return "\n".join([*checkout, " ".join(["pytest --benchmark-only", *shown])])
+        return "\n".join([*checkout, " ".join([*measure, *shown])])
 
 
 def source(reading: Reading) -> Source:
@@ -68,6 +76,7 @@ def source(reading: Reading) -> Source:
     facts = {clean(name): _cleaned(fact) for name, fact in reading.sidecar.facts.items()}
     options = about.get("options")
     pairs = options.items() if isinstance(options, dict) else ()
+    processes = about.get("processes")
     folders = Path(reading.path).parts
     notes = (note.replace(reading.path.rpartition("/")[0] + "/", "") for note in reading.notes)
     return Source(
@@ -76,6 +85,8 @@ def source(reading: Reading) -> Source:
         sha256=clean(digest) if isinstance(digest, str) else "",
         facts=facts,
         options=tuple((clean(str(k)), _option(v)) for k, v in pairs if v not in (None, "", [], False)),
+        processes=len(processes) if isinstance(processes, list) else 0,
+        series_seed=clean(str(about.get("seed", ""))),
         notes=tuple(clean(note) for note in notes),
     )
 
