@@ -1,8 +1,8 @@
 """A against A: what a machine's own noise does to comparisons made on it.
 
-The same measurement is run many times and every two adjacent runs are taken for a pair "before" and
-"after". Nothing changed, so every claim is a false alarm; and the scatter of the pairs tells the smallest
-change that a number of pairs would find.
+The same measurement is run many times, and adjacent runs are treated as a before/after pair. Nothing
+changed, so every claim is a false alarm; and the scatter of the pairs tells the smallest change that a
+number of pairs would find.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Finding:
 
     alarms: share of relabellings of the pairs in which this project's rule raises a false alarm in any case.
     relabellings: how many there were. rough_alarms: share of pairs of single runs in which some case differs
-    by `min_effect` or more. detectable: smallest change that 3, 5 and 10 runs a side find in the noisiest
-    case. runs, min_effect: what to use.
+    by `target` or more. confidence: that of the rule. target: the change that should be found. runs,
+    min_effect: what to use.
     """
 
     pairs: int
@@ -60,7 +60,7 @@ class Finding:
     alarms: float
     relabellings: int
     rough_alarms: float
-    detectable: tuple[tuple[int, float], ...]
+    confidence: float
     target: float
     runs: int
     min_effect: float
@@ -113,7 +113,7 @@ def analyse(logs: Logs, target: float = 0.05, confidence: float = 0.95, seed: in
         alarms / len(flips),
         len(flips),
         rough / pairs,
-        tuple((n, worst(n)) for n in (3, 5, 10)),
+        confidence,
         target,
         runs,
         max(0.01, math.ceil(100 * worst(runs) - 1e-9) / 100),

@@ -1,13 +1,17 @@
 """A against A on machines whose noise is known, because it is made up."""
 
 import math
+import tempfile
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from bench_core import stats
 from bench_core.aa import Noise, analyse, logs_of
+from bench_core.cli import app
 from bench_core.cli.aa import lines
+from bench_core.compare.options import share
 from bench_core.errors import UsageError
 from tests.tables import processes, reading, work
 
@@ -89,6 +93,22 @@ def test_a_finding_is_told_in_words():
     text = "\n".join(lines(analyse(noisy(0.02, runs=20))))
     assert "20 runs of the same" in text
     assert "3 a side" in text
-    assert "Use --runs " in text
     assert "too noisy to show 5 %" in "\n".join(lines(analyse(noisy(0.5))))
     assert max(map(len, text.split("\n"))) <= 100
+
+
+def test_what_is_recommended_can_be_pasted():
+    """The options of `run` and of `compare`, and a share as `compare` takes it."""
+    finding = analyse(noisy(0.02, runs=20))
+    run, compare = lines(finding)[-2:]
+    assert run == f"  bench-core run --runs {finding.runs}"
+    assert compare.startswith("  bench-core compare before=RUN after=RUN --min-effect ")
+    assert share("--min-effect", compare.split()[-1]) == pytest.approx(finding.min_effect)
+
+
+def test_the_log_of_a_failed_run_is_where_the_message_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    done = CliRunner().invoke(app, ["aa", "--runs", "4", "--", str(tmp_path / "bench_none.py")])
+    assert done.exit_code == 4
+    (log,) = tmp_path.rglob("log.txt")
+    assert done.stderr.splitlines()[-1].endswith(f"(all of it: {log})")

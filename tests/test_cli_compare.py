@@ -8,6 +8,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+import bench_core
 from bench_core.cli import app
 from tests.tables import measured, processes, work, write
 
@@ -104,11 +105,24 @@ def test_the_file_name_says_the_format_and_breaches_are_still_told(runs, tmp_pat
     assert done.stderr.startswith("bench-core: FAILED regression: 1 case slower by 10 % or more: matmul 64 float32 b")
 
 
-def test_a_page_can_be_asked_for(runs, tmp_path):
-    pytest.importorskip("altair")
-    done = run(runs["a"], runs["b"], "-o", tmp_path / "page.html")
-    assert (done.exit_code, done.stdout) == (0, "")
-    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+@pytest.mark.parametrize("options", ["-o {}/page.html", "-o {}/page.HTM", "--format html", "-o {}/x.md --format html"])
+def test_a_page_is_what_report_makes(runs, tmp_path, options):
+    """A page knows nothing of a baseline or a smallest effect, so compare offers none."""
+    done = run(runs["a"], runs["b"], "--baseline", "b", *options.format(tmp_path).split())
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "bench-core: compare writes no HTML; for a page with charts: bench-core report PATH... -o report.html\n"
+    )
+
+
+def test_the_format_that_is_named_wins_over_the_name_of_the_file(runs, tmp_path):
+    assert run(runs["a"], runs["b"], "-o", tmp_path / "x.html", "--format", "md").exit_code == 0
+    assert (tmp_path / "x.html").read_text().startswith("### Read")
+
+
+def test_the_version_is_told():
+    done = CliRunner().invoke(app, ["--version"])
+    assert (done.exit_code, done.stdout) == (0, f"bench-core {bench_core.__version__}\n")
 
 
 def test_a_pipe_gets_no_colour_and_a_csv_nothing_else(runs):

@@ -7,6 +7,8 @@ import shutil
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -187,6 +189,21 @@ def test_an_interpreter_without_bench_core_is_refused(tmp_path):
 
 
 # ---------------------------------------------------------------- the command
+
+
+def test_two_interpreters_are_told_apart_by_labels_and_the_command_says_how(tmp_path, monkeypatch):
+    """Both are of one machine: compared without labels, their runs would be one side."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(replicate, "require_usable", lambda python: None)
+    run_one = pretend({"this": 1.0, "against": 1.2})
+    monkeypatch.setattr(replicate, "repeat", partial(repeat, run_one=run_one))
+    done = CliRunner().invoke(app, ["run", "--runs", "3", "--against", "python-b"])
+    assert done.exit_code == 0, done.output
+    this, against = sorted((path.parent for path in table.find_results(Path("results"))), reverse=True)
+    assert done.stdout.splitlines()[-2:] == [
+        "Both sides are of one machine: without these labels their runs would be pooled.",
+        f"again: bench-core compare this={this} against={against}",
+    ]
 
 
 def test_the_output_folder_is_taken_out_of_pytests_options():

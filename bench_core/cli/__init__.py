@@ -7,16 +7,17 @@ and is imported when the command is asked for: `compare` must not wait for pytes
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command_from_info
 
+from bench_core import __version__
 from bench_core.csvfile import printable
 from bench_core.errors import BenchError
 
-# For commands that run pytest: an option that is not theirs is pytest's, which says so if it knows none such either.
+# For commands that run pytest: unknown options are passed to pytest, which reports those it does not know.
 PYTEST_OPTIONS = {"ignore_unknown_options": True}
 COMMANDS = ("list", "run", "compare", "report", "plot", "doctor", "aa")
 
@@ -45,6 +46,17 @@ class _Commands(TyperGroup):
 app = typer.Typer(name="bench-core", cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bench-core {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _bench_core() -> None:
+def _bench_core(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Measure GPU against CPU honestly, and compare the results across hardware."""

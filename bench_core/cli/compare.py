@@ -12,42 +12,25 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bench_core import render
 from bench_core.cli import app
+from bench_core.cli.common import Filter, Paths, write
 from bench_core.compare import Options, Reading, Result, compare, read
 from bench_core.compare.options import share, words
+from bench_core.csvfile import printable
 from bench_core.errors import UsageError
-from bench_core.table import write_atomically
 
 _PIPE_WIDTH = 100
 
 
-class Format(StrEnum):
-    """How a comparison is written."""
+_FORMATS = ("table", "md", "csv", "json")
+_PAGES = ("html", "htm")
 
-    TABLE = "table"
-    MD = "md"
-    CSV = "csv"
-    JSON = "json"
-    HTML = "html"
-
-
-_SUFFIXES = {".md": Format.MD, ".csv": Format.CSV, ".json": Format.JSON, ".html": Format.HTML, ".txt": Format.TABLE}
-
-
-_Paths = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="[LABEL=]PATH...",
-        help="Runs, folders of runs, patterns or lone CSV files. A LABEL replaces the name of the machine; "
-        "several runs under one label are replicates.",
-    ),
-]
 _Baseline = Annotated[
     str, typer.Option(metavar="SIDE|best-cpu", help="What the others are compared with; by default the first side.")
 ]
@@ -60,36 +43,36 @@ _Col = Annotated[
     ),
 ]
 _Metric = Annotated[str, typer.Option(help="Which quantities, separated by commas.")]
-_Filter = Annotated[
-    str, typer.Option("--filter", help="Which rows: workload == 'matmul' and dtype in ('float32', 'float16')")
-]
-_MinEffect = Annotated[str, typer.Option(help="The smallest change of interest.")]
-_Confidence = Annotated[float, typer.Option(help="Of intervals and tests.")]
+_MinEffect = Annotated[str, typer.Option(help="The smallest change of interest: 5% or 0.05.")]
+_Confidence = Annotated[float, typer.Option(help="Confidence level of intervals and tests.")]
 _RequireSame = Annotated[str, typer.Option(help="Conditions that must not differ, for instance: driver,threads")]
 _FailOn = Annotated[str, typer.Option(help="Exit with 1 on any of: regression, missing, invalid.")]
-_Threshold = Annotated[str, typer.Option(help="The slowdown that is a regression.")]
-_Format = Annotated[Format | None, typer.Option("--format", help="By default as the file of -o is named, else table.")]
+_Threshold = Annotated[str, typer.Option(help="The slowdown that is a regression; not below --min-effect.")]
+_Format = Annotated[
+    str, typer.Option("--format", metavar="|".join(_FORMATS), help="By default as the file of -o is named, else table.")
+]
 _Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file, not to the terminal.")]
 
 
 @app.command("compare")
 def compare_command(  # noqa: PLR0913 - one parameter an option
-    paths: _Paths,
+    paths: Paths,
     *,
     baseline: _Baseline = "",
     row: _Row = "workload,size,dtype",
     col: _Col = "",
     metric: _Metric = "time",
-    where: _Filter = "",
+    where: Filter = "",
     min_effect: _MinEffect = "5%",
     confidence: _Confidence = 0.95,
     require_same: _RequireSame = "",
     fail_on: _FailOn = "",
     threshold: _Threshold = "10%",
-    format_: _Format = None,
+    format_: _Format = "",
     output: _Output = None,
 ) -> None:
     """Compare result tables: ratios with intervals, verdicts with reasons."""
+    chosen = _format(format_, output)
     with _without_collector():
         readings = read(paths)
     options = Options(
@@ -104,15 +87,14 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
         fail_on=words(fail_on),
         threshold=share("--threshold", threshold),
     )
-    chosen = format_ or (_SUFFIXES.get(output.suffix.lower()) if output else None) or Format.TABLE
     with _without_collector():
         result = compare(readings, options)
-        text = _page(readings) if chosen is Format.HTML else _text(result, chosen, to_file=output is not None)
+        text = _text(result, chosen, to_file=output is not None)
     if output:
-        _write(output, text)
+        write(output, text)
     else:
         typer.echo(text, nl=not text.endswith("\n"), color=True)
-    if output or chosen is not Format.TABLE:
+    if output or chosen != "table":
         for breach in result.breaches:
             typer.echo(f"bench-core: FAILED {breach}", err=True)
     if result.breaches:
@@ -128,7 +110,7 @@ def _sides(readings: Sequence[Reading]) -> str:
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """Leave the cycle collector off: everything made here is kept to the end, and looking through it costs a third."""
+    """Leave the cycle collector off: everything made here is kept, and scanning it costs a third of the run time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -138,27 +120,19 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _page(readings: Sequence[Reading]) -> str:
-    from bench_core.report import require_extra  # noqa: PLC0415 - charts are for those who ask for a page
+def _format(named: str, output: Path | None) -> str:
+    """Return how to write: as named, or as the name of the file ends, or as a table; raises UsageError."""
+    suffix = output.suffix.lower().removeprefix(".") if output else ""
+    if (named or suffix) in _PAGES:
+        raise UsageError("compare writes no HTML; for a page with charts: bench-core report PATH... -o report.html")
+    if named and named not in _FORMATS:
+        raise UsageError(f"--format: no {printable(named)!r}; there are: {', '.join(_FORMATS)}")
+    return named or (suffix if suffix in _FORMATS else "table")
 
-    require_extra()
-    from bench_core.report.page import render  # noqa: PLC0415 - an extra
 
-    return render(readings)
-
-
-def _text(result: Result, chosen: Format, *, to_file: bool) -> str:
-    from bench_core import render  # noqa: PLC0415 - rich is for those who look
-
-    if chosen is not Format.TABLE:
-        return {Format.MD: render.markdown, Format.CSV: render.as_csv, Format.JSON: render.as_json}[chosen](result)
+def _text(result: Result, chosen: str, *, to_file: bool) -> str:
+    if chosen != "table":
+        return {"md": render.markdown, "csv": render.as_csv, "json": render.as_json}[chosen](result)
     terminal = sys.stdout.isatty() and not to_file
     columns = shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
     return render.text(result, columns, colour=terminal and not os.environ.get("NO_COLOR"))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_atomically(path, text)
-    except OSError as error:
-        raise UsageError(f"--output {path}: cannot be written: {error.strerror}") from None

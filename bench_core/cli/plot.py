@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import app
-from bench_core.cli.report import Filter, Paths, read_filtered, write
+from bench_core.cli.common import Filter, Paths, write
+from bench_core.cli.report import read_filtered
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.report import require_extra
 
@@ -36,7 +37,7 @@ def plot_command(
     chart: Annotated[Chart, typer.Option(help="What to draw.")] = Chart.SPEEDUP,
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write: .svg or .png.")],
     where: Filter = "",
-    scale: Annotated[float, typer.Option(min=0.5, max=8.0, help="Pixels of a PNG to a unit of the SVG.")] = 2.0,
+    scale: Annotated[float, typer.Option(min=0.5, max=8.0, help="PNG pixels per SVG unit.")] = 2.0,
 ) -> None:
     """Draw one chart of the report as SVG (which adapts to light and dark) or PNG."""
     suffix = output.suffix.lower()

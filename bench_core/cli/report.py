@@ -13,21 +13,10 @@ import typer
 
 from bench_core import filters
 from bench_core.cli import app
+from bench_core.cli.common import Filter, Paths, write
 from bench_core.compare import Reading, read
-from bench_core.errors import TableError, UsageError
+from bench_core.errors import TableError
 from bench_core.report import require_extra
-from bench_core.table import write_atomically
-
-Paths = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="[LABEL=]PATH...",
-        help="Runs, folders of runs, patterns or lone CSV files. A LABEL replaces the name of the machine.",
-    ),
-]
-Filter = Annotated[
-    str, typer.Option("--filter", help="Which rows: workload == 'matmul' and dtype in ('float32', 'float16')")
-]
 
 
 @app.command("report")
@@ -57,11 +46,3 @@ def read_filtered(paths: list[str], where: str) -> list[Reading]:
     if not kept:
         raise TableError(paths[0], "no row passes --filter" if where else "no rows in the files given")
     return kept
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Write a file whole; raises UsageError where it cannot be written."""
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise UsageError(f"--output {path}: cannot be written: {error.strerror}") from None

@@ -7,6 +7,7 @@ with --runs or --against 0, or 2 for usage, that of the run that left no results
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import typer
 
 from bench_core import render, replicate
 from bench_core.cli import PYTEST_OPTIONS, app
+from bench_core.cli.common import tell
 from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
 
@@ -34,7 +36,9 @@ def run_command(
     against: Annotated[
         str, typer.Option(metavar="PYTHON", help="Take turns with this interpreter, and compare the two.")
     ] = "",
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the order of runs and cases; by default drawn.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed for the order of runs and cases. Default: random.")
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Finish this run folder: measure only what it still lacks.")
     ] = None,
@@ -54,7 +58,7 @@ def run_command(
     output, passed = split_output(given)
     _take_kills_for_interrupts()
     try:
-        folders = replicate.repeat(sides, runs, passed, output, seed=seed, tell=_tell)
+        folders = replicate.repeat(sides, runs, passed, output, seed=seed, tell=tell)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     for folder in folders:
@@ -88,14 +92,11 @@ def split_output(arguments: list[str]) -> tuple[Path, list[str]]:
     return Path(folders[-1] if folders else "results"), [a for a in arguments if not a.startswith(_OUTPUT)]
 
 
-def _tell(line: str) -> None:
-    typer.echo(line, err=True)
-
-
 def _compare(folders: list[Path]) -> None:
     labelled = [f"{name}={folder}" for name, folder in zip(("this", "against"), folders, strict=True)]
     try:
         typer.echo(render.text(compare(read(labelled)), 100))
     except NothingToCompare as error:
         typer.echo(f"{error}")
-    typer.echo(f"again: bench-core compare {' '.join(labelled)}")
+    typer.echo("Both sides are of one machine: without these labels their runs would be pooled.")
+    typer.echo(f"again: bench-core compare {shlex.join(labelled)}")

@@ -1,0 +1,36 @@
+"""What several commands share: the files they read, the filter, and how they write and tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench_core.errors import UsageError
+from bench_core.table import write_atomically
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[LABEL=]PATH...",
+        help="Runs, folders of runs, patterns or lone CSV files. A LABEL replaces the name of the machine; "
+        "several runs under one label are replicates.",
+    ),
+]
+Filter = Annotated[
+    str, typer.Option("--filter", help="Which rows: workload == 'matmul' and dtype in ('float32', 'float16')")
+]
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file whole; raises UsageError where it cannot be written."""
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UsageError(f"--output {path}: cannot be written: {error.strerror}") from None
+
+
+def tell(line: str) -> None:
+    """Say a line of progress, apart from the results."""
+    typer.echo(line, err=True)
