@@ -61,10 +61,9 @@ def _rows(sweep: Sequence[Row]) -> list[Row]:
     first = sweep[0]
     sizes = "+".join(f"{row.bytes:.0f}" for row in sweep)
     params = (*_params(first), ("bytes", sizes))
-    work = Work(
-        *(first.suite, f"{first.workload}_fit", "sweep", first.dtype),
-        *(params, first.precision, first.workload_version, Scope(first.scope), Cache(first.cache)),
-    )
+    name, version = f"{first.workload}_fit", first.workload_version
+    place = Scope(first.scope), Cache(first.cache)
+    work = Work(first.suite, name, "sweep", first.dtype, params, first.precision, version, *place)
     flags = ["poor_fit"] if fitted.residual > fit.POOR else []
     flags += ["single_run"] if "single_run" in first.flags.split(";") else []
     shared = {name: getattr(first, name) for name in _SHARED}

@@ -3,7 +3,7 @@
 A metric is one entry here: its name, base unit, and which way is better. A rate also names its amount
 of work: rate = amount / seconds. A metric that is measured directly has no formula.
 
-Below METRICS stands what is said of a row in more than one place: its headline, its status among others,
+Below METRICS are the facts of a row that several modules show: its headline metric, how bad its status is,
 its parameters, and who did the work.
 """
 

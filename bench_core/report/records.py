@@ -93,9 +93,10 @@ def pooled_row(entry: Entry) -> Row:
     if len(entry.rows) == 1 or not entry.ok:
         return entry.row
     single = {"single_run"} if entry.processes > 1 else set()
+    nothing: dict[str, Any] = dict.fromkeys(_OF_ONE_RUN)
     return replace(
         entry.row,
-        **dict.fromkeys(_OF_ONE_RUN),
+        **nothing,
         value=entry.value,
         ci_low=entry.ci_low,
         ci_high=entry.ci_high,
