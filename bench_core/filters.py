@@ -10,7 +10,7 @@ Parsed here by recursive descent into a function; nothing of Python is ever eval
     comparison := ("==" | "!=" | "<" | "<=" | ">" | ">=") constant | ["not"] "in" "(" constant ("," constant)* ")"
     constant := 'text' | "text" | number | true | false | none
 
-A cell without a value equals `none` and nothing else, and is neither larger nor smaller than anything.
+An empty cell equals only `none`; `<` and `>` are false for it.
 Texts are ordered as people order sizes: '512' < '1024'.
 """
 

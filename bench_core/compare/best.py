@@ -1,4 +1,4 @@
-"""The question people come with: the best GPU row against the best CPU row, named, with their runners-up."""
+"""The best GPU row against the best CPU row of each piece of work, both named, with their runners-up."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Result               everything that `compare` found, in the order in which it is shown
 └── Comparison       one piece of work, two results, a ratio with its interval, a verdict with its reason
-    ├── Key          what the two results share: the work, the quantity, and whoever is not on trial
+    ├── Key          what the two results share: the work, the quantity, and the backend, device, ... not compared
     └── Entry        one result of one side: who did the work, and the number that came out
 """
 
@@ -44,8 +44,8 @@ class Method(StrEnum):
 class Key:
     """What two results must share to be compared.
 
-    who: the fields of WHO that are not columns of the comparison, with their values. `threads` stands
-    there only where equal counts are compared; without it each side used all the threads it has.
+    who: machine, backend, device, ... with their values, except those that form the columns. `threads` is
+    among them only where equal counts are compared; without it each side used all the threads it has.
     """
 
     case_id: str
@@ -72,7 +72,7 @@ class Key:
 
     @property
     def work(self) -> tuple[str, ...]:
-        """The work and the quantity alone, as texts, whoever did it."""
+        """The work and the quantity as texts, without `who`."""
         return (self.case_id, *(str(getattr(self, name)) for name in (*WORK, *QUANTITY)))
 
     @property

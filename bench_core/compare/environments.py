@@ -55,7 +55,8 @@ def row_conditions(
 ) -> tuple[Difference, ...]:
     """Return what differs between two entries, or among the runs of one, besides the work and the sides themselves.
 
-    Another backend has another library and version, a GPU no host threads: that is what the sides are.
+    The library and version of two different backends are not conditions but part of what is compared, and so
+    are the threads of a CPU against a GPU: they are left out.
     """
     if baseline is None or contender is None:
         return ()

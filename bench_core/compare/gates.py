@@ -13,7 +13,7 @@ from bench_core.model import Row
 def breaches(
     comparisons: Sequence[Comparison], rows: Sequence[Row], doubts: Sequence[str], options: Options
 ) -> tuple[str, ...]:
-    """Return a line for each breached gate; raises NothingToCompare for a gate that has nothing to look at."""
+    """Return a line for each breached gate; raises NothingToCompare if the regression gate has no ratio to check."""
     if "regression" in options.fail_on and all(c.ratio is None for c in comparisons):
         raise NothingToCompare("--fail-on regression: no case has a value on both sides, so nothing could be seen")
     lines = []

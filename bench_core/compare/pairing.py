@@ -85,7 +85,7 @@ def _by_key(found: Iterable[Found], options: Options) -> dict[Key, dict[str, dic
 
 
 def _who(options: Options) -> tuple[str, ...]:
-    """Return what a key names: whoever is not a column, but for threads, which have rules of their own."""
+    """Return the fields that a key names: those that are no columns, without threads (see `_spread_threads`)."""
     return tuple(name for name in SIDES if name not in {*options.columns, "threads"})
 
 
@@ -94,8 +94,8 @@ def _spread_threads(
 ) -> None:
     """Enter each side's largest thread count under the open key, and equal smaller counts under keys of their own.
 
-    A table does not say whether a count was asked for or is all there is. The largest against the largest
-    is "each with all it has", and differing counts are footnoted.
+    The table does not record whether a thread count was chosen or is the maximum. So each side's largest
+    count is compared with the other's, and counts that differ are footnoted.
     """
     largest = {side: max(counts, key=lambda count: count or 0) for side, counts in sides.items()}
     cells[key] = {side: list(counts[largest[side]]) for side, counts in sides.items()}
@@ -106,7 +106,7 @@ def _spread_threads(
 
 
 def _add_failures(cells: dict[Key, dict[str, list[Found]]], failures: Sequence[Found], options: Options) -> None:
-    """Enter rows without a value where their value would stand; they are recorded once, whatever the metric."""
+    """Enter rows without a value at every key of their case: a failed case has one row, whatever the metrics."""
     by_case: dict[tuple[object, ...], list[Key]] = {}
     for key in cells:
         who = dict(key.who)
@@ -133,9 +133,9 @@ def _key(row: Row, who: Sequence[str]) -> Key:
 
 
 def twins(left: Iterable[Key], right: Iterable[Key]) -> dict[Key, tuple[Key, tuple[str, ...]]]:
-    """Return which unmatched keys mean nearly the same, with the names of the fields in which they differ.
+    """Return the unmatched keys of the left that have a near match on the right, and the fields that differ.
 
-    Near is: the same workload, size, metric, clock and whoever is named; the fewest differences win.
+    Near means: the same suite, workload, size, metric, clock and `who`. The fewest differing fields win.
     """
     free = list(right)
     matched: dict[Key, tuple[Key, tuple[str, ...]]] = {}
