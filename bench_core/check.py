@@ -14,6 +14,9 @@ import numpy as np
 from bench_core.errors import WrongAnswer
 
 
+BLOCK = 1 << 20  # elements that `periodic_error` compares at a time
+
+
 @dataclass(frozen=True, slots=True)
 class Tolerance:
     """The range of relative errors that proves dtype and precision: `low` <= error <= `high`."""
@@ -118,15 +121,16 @@ def times(a: np.ndarray, b: np.ndarray, rows: int = 512) -> np.ndarray:
 
 
 def periodic_error(answer: np.ndarray, period: np.ndarray) -> float:
-    """Return max |answer - period repeated| / rms(period), without ever writing the repeated array down.
+    """Return max |answer - period repeated| / rms(period), in blocks: the repeated array is never written down.
 
-    answer, period: of one dimension; the last repetition may be cut short.
+    answer, period: of one dimension; the last repetition may be cut short. A short period is first repeated
+    to about BLOCK elements, so that a block takes one call of NumPy however short the period is.
     """
-    length = len(period)
-    chunks = (answer[i : i + length] for i in range(0, len(answer), length))
-    scale = np.linalg.norm(period) / math.sqrt(max(length, 1))
-    worst = max(float(np.max(np.abs(chunk - period[: len(chunk)]))) for chunk in chunks)
-    return worst / float(scale or 1.0)
+    scale = np.linalg.norm(period) / math.sqrt(max(len(period), 1))
+    block = np.tile(period, max(1, BLOCK // max(len(period), 1)))
+    starts = range(0, len(answer), len(block))
+    worst = [np.max(np.abs(answer[i : i + len(block)] - block[: len(answer) - i])) for i in starts]
+    return float(np.max(worst, initial=0.0) / (scale or 1.0))
 
 
 def reduction_error(answer: np.ndarray, period: np.ndarray, terms: int) -> float:

@@ -113,6 +113,29 @@ def test_periodic_error_finds_an_element_that_was_never_written():
     assert not check.periodic_error(answer, PERIOD) <= 1.0
 
 
+class CountedSlices(np.ndarray):
+    """An array that counts how often it is sliced."""
+
+    slices = 0
+
+    def __getitem__(self, key):
+        type(self).slices += isinstance(key, slice)
+        return super().__getitem__(key)
+
+
+def test_periodic_error_takes_a_block_at_a_time_however_short_the_period():
+    answer = np.ones(2 * check.BLOCK + 5).view(CountedSlices)
+    assert check.periodic_error(answer, np.ones(1)) == 0.0
+    assert CountedSlices.slices == 3
+
+
+def test_periodic_error_finds_a_nan_in_any_block():
+    for where in (0, check.BLOCK + 1, 2 * check.BLOCK + 4):
+        answer = np.ones(2 * check.BLOCK + 5)
+        answer[where] = np.nan
+        assert not check.periodic_error(answer, np.ones(1)) <= 1.0
+
+
 def test_reduction_error_passes_the_sum_and_finds_a_missing_term():
     total = np.resize(PERIOD, 350).sum()
     assert check.reduction_error(np.asarray(total), PERIOD, 350) < 1e-15
