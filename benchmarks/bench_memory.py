@@ -71,15 +71,15 @@ class Arrays:
     index: Any
 
 
-def numpy_bodies(xp: Any, arrays: Arrays) -> Mapping[str, Body]:
-    """Return NumPy's operations. A triad takes two passes, as no call of NumPy's fuses it."""
+def numpy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
+    """Return NumPy's call for an operation. A triad takes two passes, as no call of NumPy's fuses it."""
     a, b, c, index = arrays.a, arrays.b, arrays.c, arrays.index
 
     def triad() -> Any:
         xp.multiply(c, SCALAR, a)
         return xp.add(a, b, a)
 
-    return {
+    bodies: Mapping[str, Body] = {
         "copy": partial(xp.copyto, a, b),
         "scale": partial(xp.multiply, b, SCALAR, a),
         "add": partial(xp.add, b, c, a),
@@ -91,32 +91,41 @@ def numpy_bodies(xp: Any, arrays: Arrays) -> Mapping[str, Body]:
         "gather": partial(xp.take, b, index, out=a, mode="wrap"),
         "scatter": partial(a.__setitem__, index, b),
     }
+    return bodies[operation]
 
 
-def cupy_bodies(xp: Any, arrays: Arrays) -> Mapping[str, Body]:
-    """Return CuPy's operations, each fused to one kernel; a sum is CUB's."""
+def cupy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
+    """Return CuPy's call for an operation: one kernel, except for the dot product.
+
+    `cupy.dot` of vectors multiplies into a new array and sums that with CUB: four arrays move, where two are
+    counted. A fused ReductionKernel would be far slower: with two inputs it runs on a single thread block.
+    """
     a, b, c, index = arrays.a, arrays.b, arrays.c, arrays.index
     result = xp.empty((), a.dtype)
-    elementwise, reduction = xp.ElementwiseKernel, xp.ReductionKernel
-    dot = reduction("T b, T c", "T r", "b * c", "a + b", "r = a", "0", "bench_dot")
-    return {
-        "copy": partial(elementwise("T b", "T a", "a = b", "bench_copy"), b, a),
-        "scale": partial(elementwise("T b, T s", "T a", "a = s * b", "bench_scale"), b, SCALAR, a),
-        "add": partial(elementwise("T b, T c", "T a", "a = b + c", "bench_add"), b, c, a),
-        "triad": partial(elementwise("T b, T c, T s", "T a", "a = b + s * c", "bench_triad"), b, c, SCALAR, a),
-        "dot": partial(dot, b, c, out=result),
-        "sum": partial(xp.sum, b, out=result),
-        "fill": partial(a.fill, SCALAR),
-        "gather": partial(xp.take, b, index, out=a),
-        "scatter": partial(elementwise("T b, I i", "raw T a", "a[i] = b", "bench_scatter"), b, index, a),
+
+    def elementwise(inputs: str, statement: str, *given: Any, out: str = "T a") -> Body:
+        return partial(xp.ElementwiseKernel(inputs, out, statement, f"bench_{operation}"), *given, a)
+
+    bodies: Mapping[str, Callable[[], Body]] = {
+        "copy": lambda: elementwise("T b", "a = b", b),
+        "scale": lambda: elementwise("T b, T s", "a = s * b", b, SCALAR),
+        "add": lambda: elementwise("T b, T c", "a = b + c", b, c),
+        "triad": lambda: elementwise("T b, T c, T s", "a = b + s * c", b, c, SCALAR),
+        "dot": lambda: partial(xp.dot, b, c, out=result),
+        "sum": lambda: partial(xp.sum, b, out=result),
+        "fill": lambda: partial(a.fill, SCALAR),
+        "gather": lambda: partial(xp.take, b, index, out=a),
+        # CuPy keeps the name `i` for the loop's own index.
+        "scatter": lambda: elementwise("T b, I at", "a[at] = b", b, index, out="raw T a"),
     }
+    return bodies[operation]()
 
 
-def torch_bodies(torch: Any, arrays: Arrays) -> Mapping[str, Body]:
-    """Return PyTorch's operations, each one pass."""
+def torch_body(torch: Any, arrays: Arrays, operation: str) -> Body:
+    """Return PyTorch's call for an operation, each one pass."""
     a, b, c, index = arrays.a, arrays.b, arrays.c, arrays.index
     result = torch.empty((), dtype=a.dtype, device=a.device)
-    return {
+    bodies: Mapping[str, Body] = {
         "copy": partial(a.copy_, b),
         "scale": partial(torch.mul, b, SCALAR, out=a),
         "add": partial(torch.add, b, c, out=a),
@@ -127,14 +136,15 @@ def torch_bodies(torch: Any, arrays: Arrays) -> Mapping[str, Body]:
         "gather": partial(torch.index_select, b, 0, index, out=a),
         "scatter": partial(a.scatter_, 0, index, b),
     }
+    return bodies[operation]
 
 
-def single(bodies: Callable[[Any, Arrays], Mapping[str, Body]]) -> Builder:
+def single(body: Callable[[Any, Arrays, str], Body]) -> Builder:
     """Return a builder whose kernel makes one call for the whole array."""
 
     def build(backend: Backend, work: Work, host: Host) -> Kernel:
         arrays = device_arrays(backend, work, host)
-        return finished(backend, work, arrays, bodies(backend.xp, arrays)[work.workload])
+        return finished(backend, work, arrays, body(backend.xp, arrays, work.workload))
 
     return build
 
@@ -150,7 +160,7 @@ def numpy_tuned(backend: Backend, work: Work, host: Host) -> Kernel:
     def bodies(start: int) -> list[Body]:
         stop = min(start + share, n)
         parts = (part(arrays, work, i, min(i + step, stop)) for i in range(start, stop, step))
-        return [numpy_bodies(backend.xp, each)[work.workload] for each in parts]
+        return [numpy_body(backend.xp, each, work.workload) for each in parts]
 
     def sweep(bodies: Sequence[Body]) -> Any:
         return [body() for body in bodies][-1]
@@ -254,9 +264,9 @@ class Operation(Workload):
 
     suite = "memory"
     kernels: ClassVar[Kernels] = {
-        "numpy": {"default": single(numpy_bodies), "tuned": numpy_tuned},
-        "cupy": {"default": single(cupy_bodies)},
-        "torch": {"default": single(torch_bodies)},
+        "numpy": {"default": single(numpy_body), "tuned": numpy_tuned},
+        "cupy": {"default": single(cupy_body)},
+        "torch": {"default": single(torch_body)},
     }
     quick: ClassVar[bool] = False
     laddered: ClassVar[bool] = False  # whether `standard` goes down the caches, and to one core; `full` always does

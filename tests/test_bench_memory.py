@@ -56,6 +56,15 @@ def test_what_is_touched_twice_is_read_through_different_numbers():
     assert not np.array_equal(host["b"], host["c"])
 
 
+def test_a_refused_kernel_fails_its_own_operation_alone(monkeypatch):
+    """CuPy compiles what is asked for: one that it refuses must not take the other eight with it."""
+    with support.backend("cupy") as on:
+        monkeypatch.setattr(on.xp, "ElementwiseKernel", lambda *_: pytest.fail("built"))
+        assert support.verified(WORKLOADS["sum"], work_of("sum"), on) < 1e-14
+        with pytest.raises(pytest.fail.Exception, match="built"):
+            support.kernel(WORKLOADS["scatter"], work_of("scatter"), on)
+
+
 # ---------------------------------------------------------------- planted errors
 
 

@@ -166,6 +166,11 @@ def test_elementwise_and_reduction_kernels(cupy):
     np.testing.assert_allclose(norm(a, axis=1).get(), np.linalg.norm(HOST, axis=1), rtol=1e-6)
 
 
+def test_no_parameter_of_a_kernel_is_named_as_its_loop(cupy):
+    with pytest.raises(ValueError, match="Can not use 'i' as a parameter name"):
+        cupy.ElementwiseKernel("T b, I i", "raw T a", "a[i] = b", "scatter")
+
+
 def test_graph_runs_its_operations_when_launched(cupy):
     a, out = cupy.asarray(HOST), cupy.zeros((2, 3), np.float32)
     stream = cupy.cuda.Stream(non_blocking=True)

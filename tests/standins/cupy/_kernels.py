@@ -22,6 +22,8 @@ class ElementwiseKernel:
     def __init__(self, in_params: str, out_params: str, operation: str, name: str = "kernel", **_: Any) -> None:
         self.name = name
         self._inputs, self._outputs = _parameters(in_params), _parameters(out_params)
+        if "i" in [*self._inputs, *self._outputs]:
+            raise ValueError("Can not use 'i' as a parameter name")
         self._body = [statement.strip() for statement in operation.split(";") if statement.strip()]
         for statement in self._body:
             compile(_python(statement), name, "exec")
