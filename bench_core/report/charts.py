@@ -328,7 +328,8 @@ def ceiling_words(c: Ceiling) -> str:
 def _roof_labels(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
     """Return the name of each peak right of its line, and of each slope beside it.
 
-    Names that would overlap are pushed up; the order stays that of the lines.
+    Names of peaks that would overlap are pushed up; the order stays that of the lines. The name of a slope
+    stands at the height that the fewest peaks and points share.
     """
     gap = (y_axis.high / y_axis.low) ** (13 / PANEL[1])
     data: Data = []
@@ -339,11 +340,12 @@ def _roof_labels(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
         text = f"{c.label} {show(c.value, c.unit)}" + ("" if c.measured else " (datasheet)")
         data.append({"x": _line_end(x_axis) * 1.08, "y": y, "text": text, "side": "left"})
     top = max(c.value for c in roof.peaks)
+    taken = [c.value for c in roof.peaks] * 100 + [p.row.value for p in roof.points if p.row.value]
     for c in roof.bandwidths:  # what is measured is named right of its slope, a datasheet's left of it
         low = max(x_axis.low, y_axis.low / c.value)
         ys = [low * c.value * (top / c.value / low) ** share for share in (0.42, 0.5, 0.34, 0.26, 0.58, 0.18)]
-        free = [y for y in ys if all(max(y / o.value, o.value / y) > gap for o in roof.peaks)]
-        x = (free or ys)[0] / c.value if c.measured else low * (top / c.value / low) ** 0.62
+        free = min(ys, key=lambda y: sum(1 / gap < y / value < gap for value in taken))
+        x = free / c.value if c.measured else low * (top / c.value / low) ** 0.62
         text = f"{c.label} {show(c.value, c.unit)}" + ("" if c.measured else " (datasheet)")
         away = 1.4 if c.measured else 1 / 1.25
         data.append({"x": x * away, "y": x * c.value, "text": text, "side": "left" if c.measured else "right"})
