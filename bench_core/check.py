@@ -13,7 +13,6 @@ import numpy as np
 
 from bench_core.errors import WrongAnswer
 
-
 BLOCK = 1 << 20  # elements that `periodic_error` compares at a time
 
 

@@ -35,12 +35,19 @@ def test_every_operation_is_right_on_every_library(name, dtype, library):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "dot"])
 def test_the_tuned_form_is_right_however_many_threads_share_it(name, threads, monkeypatch):
     monkeypatch.setattr(bench_memory, "BLOCK", 4 * KIB)
     with support.backend("numpy") as on:
         on.threads = threads
         assert support.verified(WORKLOADS[name], work_of(name, size=100 * KIB), on, "tuned") <= 1e-14
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_tuned_dot_of_cupy_is_one_pass_of_cublas(dtype):
+    with support.backend("cupy") as on:
+        error = support.verified(WORKLOADS["dot"], work_of("dot", dtype=dtype), on, "tuned")
+        assert error <= (1e-14 if dtype == "float64" else 2e-6)
 
 
 def test_numbers_repeat_beyond_the_period_and_the_check_follows(monkeypatch):
@@ -199,6 +206,10 @@ def test_quick_is_the_four_of_stream():
 
 def test_the_tuned_form_is_numpys_alone():
     assert {c.backend for c in planned("triad", Preset.FULL) if c.implementation == "tuned"} == {"numpy"}
+
+
+def test_a_dot_product_has_the_threads_of_blas_and_no_others():
+    assert {c.backend for c in planned("dot", Preset.FULL) if c.implementation == "tuned"} == {"cupy"}
 
 
 def test_the_ladder_goes_from_l1_to_beyond_the_caches_hot_and_cold():

@@ -16,6 +16,7 @@ import numpy as _np
 
 from cupy import _array, _gpu
 from cupy import _core as _core
+from cupy import cublas as cublas
 from cupy import cuda as cuda
 from cupy._array import ndarray
 from cupy._kernels import ElementwiseKernel as ElementwiseKernel
