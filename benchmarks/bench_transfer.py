@@ -6,7 +6,7 @@ does, once read and once written. From the sizes follow a link's latency and ban
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -45,27 +45,44 @@ def torch_transfer(backend: Backend, work: Work, host: Host) -> Kernel:
     if work.workload == "d2h":
         return Kernel(down)
     if work.workload == "h2d_d2h":
-        return Kernel(_torch_both(backend, up, down), lambda: {"up": up(), "down": down()})
+        both = _torch_both(backend, up, down)
+        return Kernel(both, partial(both_answers, both, arrived, landed))
     if work.workload == "d2d":
         return Kernel(partial(arrived.copy_, there))
     return Kernel(partial(torch.zeros_like(source, device=peer(backend)).copy_, there))
 
 
 def _torch_both(backend: Backend, up: Callable[[], Any], down: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a call that does both at once, each in a stream of its own, between two points of the current one."""
+    """Return a call that does both at once, each in a stream of its own, and gives the upload's result.
+
+    The streams wait for the current one, and the current one for them: a caller sees one operation. Raises
+    Unsupported where torch has no streams to choose from, as on mps.
+    """
     module = getattr(backend.xp, backend.device.partition(":")[0])
+    if not hasattr(module, "Stream"):
+        raise Unsupported("no_streams", f"torch has no streams on {backend.device}: one copy waits for the other")
     streams = module.Stream(), module.Stream()
 
-    def both() -> None:
+    def both() -> Any:
         now = module.current_stream()
+        results = []
         for stream, copy in zip(streams, (up, down), strict=True):
             stream.wait_stream(now)
             with module.stream(stream):
-                copy()
+                results.append(copy())
         for stream in streams:
             now.wait_stream(stream)
+        return results[0]
 
     return both
+
+
+def both_answers(both: Callable[[], Any], arrived: Any, landed: Any) -> Mapping[str, Any]:
+    """Clear both targets, do what is timed, and return what has come to each."""
+    arrived[...] = 0
+    landed[...] = 0
+    both()
+    return {"up": arrived, "down": landed}
 
 
 def cupy_transfer(backend: Backend, work: Work, host: Host) -> Kernel:
@@ -92,7 +109,8 @@ def cupy_transfer(backend: Backend, work: Work, host: Host) -> Kernel:
     if work.workload == "d2h":
         return Kernel(down)
     if work.workload == "h2d_d2h":
-        return Kernel(_cupy_both(xp, up, down), lambda: {"up": up(), "down": down()})
+        both = _cupy_both(xp, up, down)
+        return Kernel(both, partial(both_answers, both, arrived, landed))
     if work.workload == "d2d":
         return Kernel(partial(xp.copyto, arrived, there), lambda: {"out": _copied(xp, arrived, there)})
     with xp.cuda.Device(int(peer(backend).partition(":")[2])):
@@ -108,13 +126,15 @@ def _copied(xp: Any, target: Any, source: Any) -> Any:
 def _cupy_both(xp: Any, up: Callable[[Any], Any], down: Callable[[Any], Any]) -> Callable[[], Any]:
     streams = xp.cuda.Stream(non_blocking=True), xp.cuda.Stream(non_blocking=True)
 
-    def both() -> None:
+    def both() -> Any:
         now = xp.cuda.get_current_stream()
+        results = []
         for stream, copy in zip(streams, (up, down), strict=True):
             stream.wait_event(now.record())
-            copy(stream)
+            results.append(copy(stream))
         for stream in streams:
             now.wait_event(stream.record())
+        return results[0]
 
     return both
 
@@ -156,7 +176,7 @@ class Transfer(Workload):
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
         for memory in self.memories:
-            # A quick run sweeps pinned memory, for latency and bandwidth; of the others the bandwidth is enough.
+            # quick measures all sizes for pinned transfers only; other kinds at the largest size.
             swept = preset is not Preset.QUICK or (memory == "pinned" and self.crossings == 1)
             for size in SIZES[preset] if swept else SIZES[preset][-1:]:
                 label = f"{size // MIB}MiB" if size >= MIB else f"{size // KIB}KiB"

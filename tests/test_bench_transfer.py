@@ -1,5 +1,7 @@
 """Transfers and launches: right on the CuPy stand-in, refused with their reason on a CPU, counted as they say."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,37 @@ def test_every_transfer_arrives_pinned_and_pageable(name):
     with support.backend("cupy") as on:
         for work in TRANSFERS[name].works(Preset.SMOKE, MACHINE):
             assert support.verified(TRANSFERS[name], work, on) == 0.0
+
+
+def test_the_check_of_both_ways_runs_what_is_timed(monkeypatch):
+    """A call that copies nothing must not pass because another one, that is never timed, does its work."""
+    monkeypatch.setattr(bench_transfer, "_cupy_both", lambda xp, up, down: lambda: None)
+    with support.backend("cupy") as on, pytest.raises(WrongAnswer):
+        support.verified(TRANSFERS["h2d_d2h"], first(TRANSFERS["h2d_d2h"]), on)
+
+
+@pytest.mark.parametrize("lost", ["arrived", "landed"])
+def test_one_direction_of_both_that_copies_nothing_is_found(lost):
+    workload = TRANSFERS["h2d_d2h"]
+    host = support.inputs(workload, first(workload))
+    targets = {name: host["x"].copy() for name in ("arrived", "landed")}  # as an earlier call left them
+
+    def both():
+        targets["landed" if lost == "arrived" else "arrived"][:] = host["x"]
+
+    with pytest.raises(WrongAnswer):
+        workload.verify(first(workload), host, bench_transfer.both_answers(both, **targets))
+
+
+def test_what_both_ways_returns_can_be_waited_for():
+    with support.backend("cupy") as on:
+        assert support.kernel(TRANSFERS["h2d_d2h"], first(TRANSFERS["h2d_d2h"]), on).run() is not None
+
+
+def test_a_device_without_streams_says_so():
+    on = SimpleNamespace(xp=SimpleNamespace(mps=SimpleNamespace()), device="mps")
+    with pytest.raises(Unsupported, match="no streams on mps"):
+        bench_transfer._torch_both(on, None, None)
 
 
 def test_a_copy_to_another_gpu_arrives():
