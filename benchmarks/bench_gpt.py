@@ -6,15 +6,18 @@ gpt_decode   the loop behind every chat: one token after another, each from the 
 
 Serving terms as vLLM uses them: time to first token (TTFT) is prefill plus one token; time per output token
 (TPOT) is (latency - TTFT) / (new tokens - 1). `gpt_decode` times exactly the loop that runs between the first
-token and the last, so its time is latency - TTFT and prefill is never mixed in; `time_per_output_token` is
-that time divided, `time_to_first_token` and `inter_token_latency` (one step of the loop; its percentiles are
-those of the samples) are series of their own.
+token and the last, so its time is latency - TTFT and prefill is never mixed in. `time_per_output_token` is that
+time divided by the steps. Two further series are measured by themselves:
+
+time_to_first_token  prefill and the first token, by the eager form alone: only steps are compiled or captured
+inter_token_latency  one step of the loop. Steps shorter than a sample (100 us) are timed in blocks, and a sample is
+                     then the mean of its block: percentiles of single steps are seen only above that
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -102,10 +105,12 @@ def array_decode(backend: Backend, work: Work, host: Host) -> Kernel:
 def torch_decode(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """Do the same with nn.Module in inference mode; compiled and captured steps keep all shapes static."""
     from benchmarks.nn.modules.generation import generation
+    from benchmarks.nn.modules.running import graph_flags
 
     prompt, params = backend.from_host(host["x"]), _weights(backend, work, host)
     loop = generation(work, network(work), params, prompt, how)
-    return generation_kernel(loop, CHECKED_SEQUENCES, prepared=how != "default")
+    kernel = generation_kernel(loop, CHECKED_SEQUENCES, prepared=how != "default")
+    return replace(kernel, flags=graph_flags(how))
 
 
 def _weights(backend: Backend, work: Work, host: Host) -> dict[str, Any]:

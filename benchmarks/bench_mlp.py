@@ -54,12 +54,11 @@ def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
 
 
 def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
-    """nn.Module, autograd, torch.optim.SGD."""
+    """nn.Module, autograd, fused torch.optim.SGD."""
     from benchmarks.nn.modules.mlp import MlpModule
-    from benchmarks.nn.modules.training import train_kernel
+    from benchmarks.nn.modules.training import sgd, train_kernel
 
-    sgd = partial(backend.xp.optim.SGD, lr=RATE)
-    return train_kernel(backend, work, host, MlpModule(network(work)), sgd, checked(work), how)
+    return train_kernel(backend, work, host, MlpModule(network(work)), sgd(RATE), checked(work), how)
 
 
 def array_infer(backend: Backend, work: Work, host: Host) -> Kernel:

@@ -1,6 +1,8 @@
 """The workloads of the suite `model`: right on every backend, and red when anything in them is wrong."""
 
+import os
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,6 +173,81 @@ def test_without_a_compiler_compiled_rows_are_unsupported(monkeypatch):
     assert (result.status, result.reason_code) == (Status.UNSUPPORTED, "no_compiler")
 
 
+def test_triton_needs_a_c_compiler_and_a_gpu_that_is_not_too_old(monkeypatch):
+    monkeypatch.setattr(running.importlib.util, "find_spec", lambda name: name == "triton")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(running.shutil, "which", lambda name: name == "gcc")
+    running.require_compiler(cuda)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1))
+    with pytest.raises(running.Unsupported, match=r"7\.0"):
+        running.require_compiler(cuda)
+    monkeypatch.setattr(running.shutil, "which", lambda name: name == "g++")
+    with pytest.raises(running.Unsupported, match="C compiler"):
+        running.require_compiler(cuda)
+
+
+def test_the_ninth_program_of_one_class_is_compiled_like_the_first(monkeypatch):
+    """torch keeps eight programs for one piece of code and runs any other eagerly."""
+    original = torch.compile
+    monkeypatch.setattr(torch, "compile", partial(original, backend="eager"))  # traced, not compiled: fast
+    monkeypatch.setattr(running, "require_compiler", lambda device: None)
+    workload, work = smoke("mlp_infer")
+    programs = []
+    for batch in range(2, 11):
+        some = workload.variant(bench_mlp.network(work), batch)
+        host = workload.inputs(some, generator(some.case_id, 0))
+        kernel = workload.build(CPU, Case(some, "torch", "cpu", "compile"), host)
+        before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        kernel.prepare()
+        programs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"] - before)
+    assert programs == [1] * 9
+
+
+def test_code_that_cannot_be_compiled_whole_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(running, "require_compiler", lambda device: None)
+    broken = running.compiled(lambda x: torch._dynamo.graph_break() or x + 1, torch.device("cpu"))
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        broken(torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlp_train",
+        "cnn_train",
+        "cnn_infer",
+        "gpt_train",
+        "gpt_prefill",
+        "gpt_decode",
+        "gan_generate",
+        "diffusion_sample",
+        "attention",
+        "softmax",
+        "embedding_grad",
+    ],
+)
+def test_every_compiled_kernel_is_one_whole_program(name, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(running, "require_compiler", lambda device: None)
+    result = done(name, implementation="compile")
+    assert result.status is Status.OK, result.reason
+
+
+def test_every_compilation_begins_with_empty_caches(monkeypatch):
+    monkeypatch.setattr(running, "require_compiler", lambda device: None)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "a")
+    monkeypatch.setenv("TRITON_CACHE_DIR", "a")
+    folders = []
+    for _ in range(2):
+        running.compiled(lambda x: x, torch.device("cpu"))
+        folders += [os.environ["TORCHINDUCTOR_CACHE_DIR"], os.environ["TRITON_CACHE_DIR"]]
+    assert len({"a", *folders}) == 5
+    assert not any(list(Path(folder).rglob("*")) for folder in folders)
+
+
 def test_the_large_images_of_resnet50_are_for_torch_alone():
     network, batch = bench_cnn.PRESETS[Preset.FULL]
     workload = WORKLOADS["cnn_train"]
@@ -310,6 +387,14 @@ def test_decode_rates_leave_the_prompt_out():
     network = bench_gpt.network(work)
     assert costs.bytes == sum(network.extend_bytes(4, start, 4) for start in range(16, 31))
     assert costs.flops == sum(4 * network.extend_flops(1, start) for start in range(16, 31))
+
+
+@pytest.mark.parametrize("implementation", ["default", "compile"])
+def test_the_time_to_the_first_token_is_the_eager_forms_alone(implementation, monkeypatch):
+    monkeypatch.setattr(running, "require_compiler", lambda device: None)
+    kernel, *_ = built("gpt_decode", implementation=implementation)
+    probes = {"default": {"time_to_first_token", "inter_token_latency"}, "compile": {"inter_token_latency"}}
+    assert set(kernel.probes) == probes[implementation]
 
 
 QUICK_LOOK = Settings(Plan(budget=0.02, least=0.01, warmup=0.01, warmup_cap=0.02), seed=0, last_level_cache=1 << 25)

@@ -46,6 +46,7 @@ class Recorder(TorchDispatchMode):
         self.calls = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert "_local_scalar_dense" not in str(function), "a capture must not ask the device for a number"
         result = function(*args, **(kwargs or {}))
         self.calls.append((function, args, kwargs or {}, result))
         return result
@@ -122,6 +123,23 @@ def test_a_batch_that_is_uploaded_every_time_is_copied_into_the_graph(name, no_c
     made = captured(name, scope=Scope.END_TO_END)
     made[0].prepare()
     assert verified(*made) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["mlp_train", "cnn_train", "gpt_train"])
+def test_a_scaled_loss_can_be_captured(name, no_capturable):
+    """The Recorder refuses what a real capture refuses: a number copied to the host."""
+    made = captured(name, precision="autocast_float16")
+    made[0].prepare()
+    assert verified(*made) < 1e-2
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_captured_rows_say_that_their_peak_memory_is_not_all_of_it(name, no_capturable):
+    assert captured(name)[0].flags == (running.GRAPH_MEMORY,)
+    workload = WORKLOADS[name]
+    work = workload.variant(*workload.presets[Preset.SMOKE])
+    host = workload.inputs(work, generator(work.case_id, 0))
+    assert workload.kernels["torch"]["default"](CPU, work, host).flags == ()
 
 
 def test_a_check_on_fewer_samples_has_a_graph_of_its_own(monkeypatch):

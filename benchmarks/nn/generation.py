@@ -54,6 +54,9 @@ def generation_kernel(loop: Generation, watched: int, *, prepared: bool = False)
     Its answer is the tokens (B, new) and the logits of each (watched, new, V) for the first `watched`
     sequences, from a whole generation by the same steps. One call of the probe `inter_token_latency` is one
     step; after the last position it goes back to the first, whose cache is still there.
+
+    prepared: whether the steps are compiled or captured by their first call. The prompt is read eagerly all the
+    same, so there is no probe `time_to_first_token` then.
     """
     begin, end = loop.prompt.shape[1], loop.prompt.shape[1] + loop.new - 1
     start: list[Array] = []
@@ -74,8 +77,10 @@ def generation_kernel(loop: Generation, watched: int, *, prepared: bool = False)
         tokens, all_logits = zip(*shown, strict=True)
         return {"tokens": loop.joined(list(tokens)), "logits": loop.joined(list(all_logits))}
 
-    probes = {"time_to_first_token": loop.first, "inter_token_latency": walk}
-    return Kernel(run, answer, probes, prepare=run if prepared else None)
+    probes = {"inter_token_latency": walk}
+    if prepared:
+        return Kernel(run, answer, probes, prepare=run)
+    return Kernel(run, answer, {"time_to_first_token": loop.first} | probes)
 
 
 def _started(loop: Generation, start: list[Array]) -> Array:

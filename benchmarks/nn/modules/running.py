@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -19,7 +20,12 @@ from bench_core.workload import Kernel
 from benchmarks.nn.training import Loader
 
 AUTOCAST = "autocast_"
-PREPARED = frozenset({"compile", "cudagraph"})  # implementations whose first call is not like the others
+PREPARED = frozenset({"compile", "cudagraph"})  # implementations that compile or capture on their first call
+# A graph keeps its intermediate results in memory of its own, which counts as free between replays. The allocator's
+# peak, and with it `peak_memory`, is then weights and results alone.
+GRAPH_MEMORY = "peak_without_graph_memory"
+_OLDEST_CAPABILITY = (7, 0)  # of a GPU that torch.compile writes Triton kernels for
+_caches: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
 _WARM_UPS = 3  # PyTorch's notes on CUDA graphs: a few calls on a side stream before the capture
 
 
@@ -48,19 +54,46 @@ def inference(call: Callable[..., Any], device: torch.device, precision: str) ->
 
 
 def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """Return torch.compile(function), one program for each shape; raises Unsupported where nothing can compile it."""
+    """Return torch.compile(function), one program for each shape, compiled with empty caches.
+
+    torch keeps at most eight programs for a piece of code, whoever compiled them, and runs the ninth eagerly without
+    a word: all earlier programs are forgotten first. `fullgraph` makes whatever cannot be compiled an error.
+
+    Raises Unsupported where nothing can compile it.
+    """
     require_compiler(device)
-    return torch.compile(function, dynamic=False)
+    torch.compiler.reset()
+    _empty_disk_caches()
+    return torch.compile(function, dynamic=False, fullgraph=True)
+
+
+def _empty_disk_caches() -> None:
+    """Give Inductor and Triton a new folder, so that compile_time does not depend on earlier runs."""
+    _caches.append(tempfile.TemporaryDirectory(prefix="bench-core-compile-", ignore_cleanup_errors=True))
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = _caches[-1].name
+    os.environ["TRITON_CACHE_DIR"] = os.path.join(_caches[-1].name, "triton")  # noqa: PTH118 - a string
 
 
 def require_compiler(device: torch.device) -> None:
-    """Raise Unsupported unless torch.compile has what it needs: a C++ compiler on a CPU, Triton on a GPU."""
+    """Raise Unsupported unless torch.compile has what it needs.
+
+    On a CPU that is a C++ compiler; on a GPU Triton, a C compiler for Triton's launchers, and compute capability 7.0.
+    """
+    on = f"torch.compile needs {{}} on {device.type}"
     if device.type == "cpu":
-        candidates = [os.environ.get("CXX", ""), "g++", "clang++", "cl"]
-        if not any(shutil.which(name) for name in candidates if name):
-            raise Unsupported("no_compiler", "torch.compile needs a C++ compiler on a CPU and finds none")
-    elif device.type in {"cuda", "xpu"} and importlib.util.find_spec("triton") is None:
-        raise Unsupported("no_compiler", f"torch.compile needs Triton on {device.type}, and it is not installed")
+        if not _finds(os.environ.get("CXX", ""), "g++", "clang++", "cl"):
+            raise Unsupported("no_compiler", f"{on.format('a C++ compiler')} and finds none")
+    elif device.type in {"cuda", "xpu"}:
+        if importlib.util.find_spec("triton") is None:
+            raise Unsupported("no_compiler", f"{on.format('Triton')}, and it is not installed")
+        if not _finds(os.environ.get("CC", ""), "gcc", "clang", "cl"):
+            raise Unsupported("no_compiler", f"{on.format('a C compiler')} and finds none")
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) < _OLDEST_CAPABILITY:
+            raise Unsupported("no_compiler", f"{on.format('compute capability 7.0 or newer')}")
+
+
+def _finds(*commands: str) -> bool:
+    return any(shutil.which(command) for command in commands if command)
 
 
 def infer_kernel(
@@ -87,7 +120,12 @@ def forward_kernel(call: Callable[..., Any], load: Loader, how: str, *, fixed: b
     def run() -> Any:
         return call(*load())
 
-    return Kernel(run, prepare=run if how in PREPARED else None)
+    return Kernel(run, prepare=run if how in PREPARED else None, flags=graph_flags(how))
+
+
+def graph_flags(how: str) -> tuple[str, ...]:
+    """Return the flags of an implementation: what a captured kernel's peak memory leaves out."""
+    return (GRAPH_MEMORY,) if how == "cudagraph" else ()
 
 
 def is_fixed(work: Work) -> bool:
@@ -119,8 +157,8 @@ class Graphed:
     """A function captured as a CUDA graph, one for each shape of its arguments.
 
     A replay launches all its kernels at once, on the addresses they were captured with: arguments are copied there
-    first, unless they are `fixed`, always the same memory. Results come in the same memory every time. A capture calls
-    the function a few times before, with whatever that changes.
+    first, unless they are `fixed`, always the same memory. Results come in the same memory every time. The function
+    runs a few times before its capture, and its side effects (updates of weights) happen.
     """
 
     def __init__(self, function: Callable[..., Any], *, fixed: bool = False) -> None:

@@ -13,7 +13,16 @@ from torch.nn import functional
 from bench_core.backends.base import Backend
 from bench_core.model import Work
 from bench_core.workload import Host, Kernel
-from benchmarks.nn.modules.running import PREPARED, Graphed, autocast, channels_last, compiled, is_fixed, load_weights
+from benchmarks.nn.modules.running import (
+    PREPARED,
+    Graphed,
+    autocast,
+    channels_last,
+    compiled,
+    graph_flags,
+    is_fixed,
+    load_weights,
+)
 from benchmarks.nn.names import scoped
 from benchmarks.nn.training import Checked, Loader, Step, loader, training_kernel
 
@@ -100,7 +109,13 @@ def as_implementation(
     """
     captured = how == "cudagraph"
     kernel = training_kernel(Graphed(step, fixed=fixed) if captured else step, reset, load, plan, rehearse=captured)
-    return Kernel(kernel.run, kernel.answer, prepare=kernel.run if how in PREPARED else None)
+    prepare = kernel.run if how in PREPARED else None
+    return Kernel(kernel.run, kernel.answer, prepare=prepare, flags=graph_flags(how))
+
+
+def sgd(rate: float) -> Any:
+    """Return torch's fused SGD. With a loss scale the usual form asks the device for a number, as no CUDA graph may."""
+    return partial(torch.optim.SGD, lr=rate, fused=True)
 
 
 def adamw(rate: float, how: str) -> Any:
