@@ -59,6 +59,7 @@ class Product(Workload):
     kernels: ClassVar[Kernels] = {
         "array": {"default": products.array_product},
         "numpy": {"default": products.array_product, "tuned": products.array_product},  # by its environment
+        "cupy": {"default": products.cupy_product},
         "torch": {"default": products.torch_product},
         "torch:cpu": {"default": products.torch_product, "tuned": products.torch_onednn_product},
     }

@@ -101,13 +101,20 @@ def result_shape(work: Work) -> tuple[int, ...]:
 def array_product(backend: Backend, work: Work, host: Host) -> Kernel:
     """`matmul` into a given array: BLAS gemm in NumPy, cuBLAS gemmEx in CuPy."""
     xp = backend.xp
-    if work.dtype == "int8" and backend.name != "numpy":
-        raise Unsupported("no_kernel", f"{backend.name} has no product of int8 that accumulates in int32")
     a, b = placed(backend, work, host)
     c = xp.empty(result_shape(work), RESULTS.get(work.dtype) or a.dtype)
     # NumPy casts int8 to int32 as it goes, without BLAS.
     product = partial(xp.matmul, dtype=c.dtype) if c.dtype != a.dtype else xp.matmul
     return finished(backend, work, host, lambda x, y, z: product(x, y, out=z), (a, b, c))
+
+
+def cupy_product(backend: Backend, work: Work, host: Host) -> Kernel:
+    """Return `array_product`, or raise Unsupported for a product that CuPy would compute in another format."""
+    if work.dtype == "int8":
+        raise Unsupported("no_kernel", "cupy has no product of int8 that accumulates in int32")
+    if work["batch"] and work.precision == "tf32":
+        raise Unsupported("no_kernel", "cupy's batched products have no TF32: it asks cuBLAS for IEEE float32")
+    return array_product(backend, work, host)
 
 
 def torch_product(backend: Backend, work: Work, host: Host) -> Kernel:

@@ -42,9 +42,18 @@ def test_every_smoke_product_is_right_or_says_why_not(name, workload, work):
         if on.why_unsupported(work.dtype, work.precision):
             pytest.skip("known beforehand: the harness does not build it")
         on.set_precision(work.precision)
-        without = (name, work.dtype) == ("cupy", "int8")
+        without = name == "cupy" and (work.dtype == "int8" or (work["batch"] and work.precision == "tf32"))
         with pytest.raises(Unsupported) if without else nullcontext():
             support.verified(workload, work, on)
+
+
+def test_cupy_has_no_batches_in_tf32_and_says_so():
+    batched = bench_matmul.Batched()
+    with support.backend("cupy") as on:
+        on.set_precision("tf32")
+        with pytest.raises(Unsupported, match="no TF32"):
+            support.kernel(batched, batched.product("x", bench_matmul.TF32, 32, 32, 32, batch=4), on)
+        support.kernel(batched, batched.product("x", bench_matmul.TF32, 32, 32, 32), on)
 
 
 @pytest.mark.parametrize("data", products.DATA)

@@ -42,6 +42,9 @@ HOST = np.arange(6, dtype=np.float32).reshape(2, 3)
         pytest.param(lambda cp, a: cp.multiply.at(a, 0, 2), id="ufunc at"),
         pytest.param(lambda cp, a: cp.random.rand(3), id="not offered"),
         pytest.param(lambda cp, a: cp.array(["a"]), id="text"),
+        pytest.param(lambda cp, a: a.astype("V1"), id="astype of one byte, as float8 is"),
+        pytest.param(lambda cp, a: cp.empty(3, "V1"), id="empty of one byte, as float8 is"),
+        pytest.param(lambda cp, a: a.astype(np.longdouble), id="long double"),
     ],
 )
 def test_refuses_what_cupy_refuses(cupy, mistake):
@@ -164,6 +167,13 @@ def test_elementwise_and_reduction_kernels(cupy):
     np.testing.assert_array_equal(out.get(), HOST + 0.5 * (HOST + 1))
     norm = cupy.ReductionKernel("T x", "T y", "x * x", "a + b", "y = sqrt(a)", "0", "norm")
     np.testing.assert_allclose(norm(a, axis=1).get(), np.linalg.norm(HOST, axis=1), rtol=1e-6)
+
+
+def test_only_products_of_matrices_are_rounded_to_tf32(cupy):
+    a = cupy.asarray(np.full((2, 2), 1 + 2.0**-20, np.float32))
+    cupy._core.set_compute_type(np.float32, cupy._core._routines_linalg.COMPUTE_TYPE_TF32)
+    assert (a @ a).get()[0, 0] == 2.0
+    assert (a[None] @ a[None]).get()[0, 0, 0] > 2.0
 
 
 def test_no_parameter_of_a_kernel_is_named_as_its_loop(cupy):

@@ -94,9 +94,15 @@ def array(
         return obj if same else _array.launch(_np.array, obj, dtype=dtype, order=order)
     _gpu.clock.advance(_gpu.LAUNCH_S)
     host = _np.array(obj, dtype=dtype, order=order, ndmin=ndmin)
-    if host.dtype.kind not in "biufc":
-        raise ValueError(f"Unsupported dtype {host.dtype}")
+    _require_supported(host.dtype)
     return ndarray(host)
+
+
+def _require_supported(dtype: Any) -> None:
+    """Raise ValueError for a dtype without CUDA code in CuPy, such as the float8 that ml_dtypes gives to NumPy."""
+    kind = _np.dtype(dtype)
+    if kind.char not in "?bhilqBHILQefdFD" and kind.name != "bfloat16":
+        raise ValueError(f"Unsupported dtype {kind}")
 
 
 def asarray(a: Any, dtype: Any = None, order: str = "K") -> ndarray:
@@ -111,6 +117,7 @@ def asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None, *, bl
 def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     """Return an array of rubbish: NaN, or the largest number, so that using it shows."""
     kind = _np.dtype(dtype)
+    _require_supported(kind)
     rubbish = _np.nan if kind.kind in "fc" else (kind.kind == "b" or _np.iinfo(kind).max)
     return ndarray(_np.full(shape, rubbish, kind, order=order))
 
@@ -166,6 +173,7 @@ get_default_pinned_memory_pool = _PinnedPool
 def _astype(
     self: ndarray, dtype: Any, order: str = "K", casting: Any = None, subok: Any = None, copy: bool = True
 ) -> ndarray:
+    _require_supported(dtype)
     if not copy and self.dtype == _np.dtype(dtype):
         return self
     return _array.launch(lambda a: a.astype(dtype, order=order), self)

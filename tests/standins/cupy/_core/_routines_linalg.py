@@ -21,7 +21,12 @@ def rounds_to_tf32() -> bool:
 
 
 def tf32_matmul(a: np.ndarray, b: np.ndarray, **kwargs: Any) -> np.ndarray:
-    """Multiply with the factors rounded to TF32's 10 bits of mantissa, where they are float32."""
+    """Multiply with the factors rounded to TF32's 10 bits of mantissa, where they are float32.
+
+    Batches are not rounded: CuPy's matmul asks cuBLAS for IEEE arithmetic where a factor has three dimensions.
+    """
+    if max(a.ndim, b.ndim) > 2:
+        return np.matmul(a, b, **kwargs)
     return np.matmul(_rounded(a), _rounded(b), **kwargs)
 
 
