@@ -71,8 +71,13 @@ METRICS = {
             share=lambda c: c.amounts.get("loads"),
         ),
         Metric("first_call", "s", "lower", "the first call, with whatever it loads, compiles or allocates"),
-        Metric("gpu_power", "W", "lower", "board power at the end of the timed blocks, as the driver reports it"),
-        Metric("gpu_clock", "Hz", "higher", "clock of the multiprocessors at the end of the timed blocks"),
+        Metric(
+            "gpu_power",
+            "W",
+            "lower",
+            "board power as reported right after the timed blocks, on many GPUs the mean of 1 s",
+        ),
+        Metric("gpu_clock", "Hz", "higher", "clock of the multiprocessors right after the timed blocks"),
         Metric(
             "bandwidth_of_measured_peak", "1", "higher", "a model's bytes / time / the best stream of the run: its MBU"
         ),
@@ -202,9 +207,10 @@ def _statistics(samples: Sequence[Sequence[float]]) -> dict[str, Any]:
         low, high = stats.log_mean_interval(medians) if min(medians) > 0 else (min(medians), max(medians))
         value = stats.quantile(sorted(medians), 0.5)
         columns |= {"value": value, "ci_low": min(low, value), "ci_high": max(high, value)}
+        columns["ci_level"] = stats.CONFIDENCE
     elif pooled["n"] > 1:
-        columns |= {"ci_low": pooled["ci_low"], "ci_high": pooled["ci_high"]}
-    return columns | ({"ci_level": stats.CONFIDENCE} if "ci_low" in columns else {})
+        columns |= {name: pooled[name] for name in ("ci_low", "ci_high", "ci_level")}
+    return columns
 
 
 def _rate(amount: float, time: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,11 @@ def _special() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Order statistics of a sample, in the sample's own unit. `std` is None for one value."""
+    """Order statistics of a sample, in the sample's own unit. `std` is None for one value.
+
+    ci_low, ci_high: an interval of the median. ci_level: the confidence that this interval can claim, which is
+    below the one asked for where there are few values.
+    """
 
     n: int
     mean: float
@@ -38,6 +42,7 @@ class Summary:
     max: float
     ci_low: float
     ci_high: float
+    ci_level: float
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
@@ -79,8 +84,10 @@ def summarise(values: Sequence[float], confidence: float = CONFIDENCE) -> Summar
     mean = math.fsum(ordered) / n
     std = math.sqrt(math.fsum((v - mean) ** 2 for v in ordered) / (n - 1)) if n > 1 else None
     low, high = median_interval(ordered, confidence)
+    # No interval covers the median more often than the whole range does: 50 % for n = 2, 93.75 % for n = 5.
+    level = min(confidence, 1 - 2.0 ** (1 - n))
     p10, p25, median, p75, p90 = (quantile(ordered, q) for q in (0.1, 0.25, 0.5, 0.75, 0.9))
-    return Summary(n, mean, std, ordered[0], p10, p25, median, p75, p90, ordered[-1], low, high)
+    return Summary(n, mean, std, ordered[0], p10, p25, median, p75, p90, ordered[-1], low, high, level)
 
 
 def relative_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> float:

@@ -46,6 +46,12 @@ def test_a_rate_is_the_amount_over_the_time_with_its_quantiles_swapped():
     assert (rate.unit, rate.better) == ("FLOP/s", "higher")
 
 
+def test_the_interval_of_few_blocks_states_the_confidence_that_it_has():
+    found = by_metric(measurement())
+    assert [found[name, "wall"].ci_level for name in ("time", "flop_rate")] == [0.75, 0.75]
+    assert by_metric(measurement(seconds=(1.0,)))["time", "wall"].ci_level is None
+
+
 def test_no_amount_no_rate():
     assert set(by_metric(measurement(costs=Costs()))) == {("time", "wall")}
 
