@@ -6,7 +6,6 @@ of the kernel are read below ROOT, so that a test can plant its own.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import platform
@@ -39,13 +38,22 @@ def thread_environ(threads: int) -> dict[str, str]:
 
 def usable_cores() -> int:
     """Return how many cores this process may compute on at once: physical, in its affinity, within its quota."""
-    logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    physical = psutil.cpu_count(logical=False) or logical
-    every = psutil.cpu_count(logical=True) or logical
-    # Affinity counts hyper-threads; two of them share one core's arithmetic units.
-    cores = max(1, round(logical * min(1.0, physical / every)))
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(logical_cpus()))
+    # Hyper-threads of one core share its arithmetic units, and name each other as siblings.
+    siblings = [_read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in allowed]
+    cores = len(set(siblings)) if all(siblings) else _cores_behind(len(allowed))
     quota = cpu_quota()
     return max(1, min(cores, int(quota))) if quota else cores
+
+
+def _cores_behind(threads: int) -> int:
+    """Return the cores of so many hardware threads where the kernel does not tell siblings: the machine's ratio."""
+    return max(1, round(threads * min(1.0, (psutil.cpu_count(logical=False) or threads) / logical_cpus())))
+
+
+def logical_cpus() -> int:
+    """Return how many hardware threads the machine has, whichever of them this process may use."""
+    return psutil.cpu_count(logical=True) or 1
 
 
 def cpu_quota() -> float | None:
@@ -68,19 +76,37 @@ def memory_limit() -> int:
 
 def memory_available() -> int:
     """Return the bytes that this process may still take: what is free, or less in a control group."""
-    pairs = [*zip(_control_group("memory.max"), _control_group("memory.current"), strict=False)]
-    legacy = [_read(f"/sys/fs/cgroup/memory/memory.{name}_in_bytes") for name in ("limit", "usage")]
-    pairs += [(legacy[0], legacy[1])] if legacy[0] and legacy[1] else []
-    left = [int(limit) - int(used) for limit, used in pairs if limit.isdigit() and used.isdigit()]
-    return max(0, min([psutil.virtual_memory().available, *left]))
+    left = [_left_in(folder, "memory.max", "memory.current", "inactive_file") for folder in _control_groups()]
+    legacy = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    left.append(_left_in("/sys/fs/cgroup/memory", *legacy))
+    return max(0, min([psutil.virtual_memory().available, *(bytes_ for bytes_ in left if bytes_ is not None)]))
 
 
-def _control_group(name: str) -> Iterator[str]:
-    """Yield a control file of this process's group and of every group around it (cgroups(7), version 2)."""
+def _left_in(folder: str, limit: str, used: str, cache: str) -> int | None:
+    """Return the bytes left in one control group, None if it sets no limit.
+
+    Files that were read and may be dropped from memory (`cache`, a line of memory.stat) count as used there,
+    but the kernel drops them before it refuses memory to anybody.
+    """
+    limit_text, used_text = _read(f"{folder}/{limit}") or "", _read(f"{folder}/{used}") or ""
+    if not (limit_text.isdigit() and used_text.isdigit()):
+        return None
+    droppable = re.search(rf"^{cache} (\d+)$", _read(f"{folder}/memory.stat") or "", re.MULTILINE)
+    return int(limit_text) - int(used_text) + (int(droppable[1]) if droppable else 0)
+
+
+def _control_groups() -> Iterator[str]:
+    """Yield the folder of this process's control group and of every group around it (cgroups(7), version 2)."""
     match = re.search(r"^0::(/.*)$", _read("/proc/self/cgroup") or "", re.MULTILINE)
     group = Path(match[1] if match else "/")
     for folder in (group, *group.parents):
-        if text := _read(f"/sys/fs/cgroup{folder}/{name}"):
+        yield f"/sys/fs/cgroup{folder}"
+
+
+def _control_group(name: str) -> Iterator[str]:
+    """Yield a control file of this process's group and of every group around it, where there is one."""
+    for folder in _control_groups():
+        if text := _read(f"{folder}/{name}"):
             yield text
 
 
@@ -204,16 +230,28 @@ def threadpool_facts() -> Facts:
     return {"threadpools": Fact(pools, "threadpoolctl.threadpool_info")}
 
 
+def resident() -> int | None:
+    """Return the bytes of memory that this process has resident now, None where the kernel does not tell."""
+    return _memory_status("VmRSS")
+
+
 def peak_resident() -> int | None:
-    """Return the high-water mark of this process's resident memory in bytes, None where the kernel has none."""
-    match = re.search(r"^VmHWM:\s*(\d+) kB", _read("/proc/self/status") or "", re.MULTILINE)
-    return int(match[1]) * 1024 if match else None
+    """Return the most that has been resident since `reset_peak_resident`, None where the kernel does not tell."""
+    return _memory_status("VmHWM")
 
 
-def reset_peak_resident() -> None:
-    """Start a new high-water mark where the kernel can (Linux: writing 5 to clear_refs, see proc(5))."""
-    with contextlib.suppress(OSError):
+def reset_peak_resident() -> bool:
+    """Start a new high-water mark; return whether the kernel can (Linux: writing 5 to clear_refs, see proc(5))."""
+    try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _memory_status(name: str) -> int | None:
+    match = re.search(rf"^{name}:\s*(\d+) kB", _read("/proc/self/status") or "", re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
 
 
 def _read(path: str) -> str | None:
@@ -243,13 +281,16 @@ def involuntary_switches() -> int:
 
 
 def steal_seconds() -> float:
-    """Return the CPU seconds that a hypervisor has taken from this machine so far; 0 where it does not say."""
+    """Return the CPU seconds that a hypervisor has taken from this machine so far; 0 where it does not say.
+
+    They are summed over all hardware threads, `logical_cpus`.
+    """
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
 def out_of_memory_kills() -> int:
     """Return how many processes the kernel has killed for memory in this control group, or on this machine."""
-    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
-        if match := re.search(r"^oom_kill (\d+)", _read(path) or "", re.MULTILINE):
+    for text in (*_control_group("memory.events"), _read("/proc/vmstat")):
+        if match := re.search(r"^oom_kill (\d+)", text or "", re.MULTILINE):
             return int(match[1])
     return 0

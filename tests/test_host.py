@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import psutil
 import pytest
 
@@ -57,6 +59,33 @@ def test_topology(plant):
     plant("sys/devices/system/node/node0/cpulist", "0-3")
     assert host.sockets().value == 2
     assert host.numa_nodes().value == 1
+
+
+@pytest.mark.parametrize(
+    ("affinity", "cores"),
+    [({0, 1, 2, 3}, 4), ({0, 4}, 1), ({0, 1, 4, 5}, 2), (set(range(8)), 4)],
+    ids=["one thread a core", "both threads of one", "two whole cores", "all"],
+)
+def test_usable_cores_are_counted_by_the_siblings_in_the_affinity(plant, monkeypatch, affinity, cores):
+    """Four cores of two threads, in the usual numbering: the sibling of n is n + 4."""
+    for cpu in range(8):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: affinity, raising=False)
+    assert host.usable_cores() == cores
+
+
+def test_usable_cores_follow_the_machine_s_ratio_where_siblings_are_not_told(plant, monkeypatch):
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(host.psutil, "cpu_count", lambda logical=True: 16 if logical else 8)
+    assert host.usable_cores() == 4
+
+
+def test_usable_cores_stay_within_the_quota(plant, monkeypatch):
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    for cpu in range(3):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu}\n")
+    plant("sys/fs/cgroup/cpu.max", "250000 100000")
+    assert host.usable_cores() == 2
 
 
 def test_quota_is_the_tightest_of_nested_groups(plant):
@@ -157,6 +186,11 @@ def test_an_empty_root_has_no_facts_and_raises_nothing(plant):
     assert host.cpu_quota() is None
 
 
+def test_memory_available_is_the_machine_s_where_no_group_limits_it(plant, monkeypatch):
+    monkeypatch.setattr(host.psutil, "virtual_memory", lambda: SimpleNamespace(available=7))
+    assert host.memory_available() == 7
+
+
 def test_memory_available_is_what_the_control_group_has_left(plant):
     plant("proc/self/cgroup", "0::/job")
     plant("sys/fs/cgroup/job/memory.max", "3000000")
@@ -164,3 +198,37 @@ def test_memory_available_is_what_the_control_group_has_left(plant):
     assert host.memory_available() == 2_000_000
     plant("sys/fs/cgroup/job/memory.current", "4000000")
     assert host.memory_available() == 0
+
+
+@pytest.mark.parametrize(
+    ("folder", "limit", "used", "cache"),
+    [
+        ("sys/fs/cgroup/job", "memory.max", "memory.current", "inactive_file"),
+        ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ],
+    ids=["v2", "v1"],
+)
+def test_memory_in_files_that_the_kernel_may_drop_is_available(plant, folder, limit, used, cache):
+    plant("proc/self/cgroup", "0::/job")
+    plant(f"{folder}/{limit}", "3000000")
+    plant(f"{folder}/{used}", "2900000")
+    plant(f"{folder}/memory.stat", f"anon 900000\n{cache} 2000000\nactive_file 7\n")
+    assert host.memory_available() == 2_100_000
+
+
+def test_a_limit_is_never_paired_with_the_use_of_another_group(plant):
+    """The inner group sets a limit and does not tell its use; the outer one does both."""
+    plant("proc/self/cgroup", "0::/outer/inner")
+    plant("sys/fs/cgroup/outer/inner/memory.max", "1000000")
+    plant("sys/fs/cgroup/outer/memory.max", "5000000")
+    plant("sys/fs/cgroup/outer/memory.current", "2000000")
+    assert host.memory_available() == 3_000_000
+
+
+def test_kills_for_memory_are_those_of_this_process_s_group(plant):
+    plant("proc/vmstat", "oom_kill 9\n")
+    assert host.out_of_memory_kills() == 9
+    plant("proc/self/cgroup", "0::/job")
+    plant("sys/fs/cgroup/memory.events", "oom_kill 5\n")
+    plant("sys/fs/cgroup/job/memory.events", "oom 2\noom_kill 1\n")
+    assert host.out_of_memory_kills() == 1
