@@ -1,4 +1,7 @@
-"""What the machine did to a measurement, seen from before and after it: kept as flags, never a reason to drop it."""
+"""Signs of disturbance (CPU steal, clock drift, GPU throttling), from readings before and after a measurement.
+
+They become flags; nothing is dropped for them.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,15 @@ STEAL = 0.01  # share of CPU time taken by the hypervisor
 class Evidence:
     """A watch over one measurement: from construction to `stop`.
 
-    uuid: the GPU's, to find it in NVML; None for anything else.
+    uuid: the GPU's, to find it in NVML; None for anything else. Drift is judged only without one: the fixed
+    work runs on the host's CPU and says nothing about the clock of a GPU.
     """
 
     def __init__(self, uuid: str | None) -> None:
         self._uuid = uuid
         self._reference = reference_seconds()
-        self._gpu_before, self._gpu_after = gpu.state(uuid), gpu.state(None)
+        self._gpu_before = gpu.state(uuid)
+        self._gpu_after: gpu.GpuState | None = None
         self._drift = 1.0
         self._stolen_share = 0.0
         self._steal = host.steal_seconds()
@@ -29,7 +34,7 @@ class Evidence:
     def stop(self) -> None:
         """End the watch, right after the last timed block: clocks and power fall within milliseconds."""
         self._gpu_after = gpu.state(self._uuid)
-        available = (perf_counter() - self._begin) * host.usable_cores()
+        available = (perf_counter() - self._begin) * host.logical_cpus()
         self._stolen_share = (host.steal_seconds() - self._steal) / available
         self._drift = reference_seconds() / self._reference
 
@@ -38,7 +43,7 @@ class Evidence:
         states = [state for state in (self._gpu_before, self._gpu_after) if state]
         earned = {
             "steal": self._stolen_share > STEAL,
-            "drift": not 1 / DRIFT < self._drift < DRIFT,
+            "drift": self._uuid is None and not 1 / DRIFT < self._drift < DRIFT,
             "throttled": any(state.throttled for state in states),
         }
         return tuple(flag for flag, is_earned in earned.items() if is_earned)

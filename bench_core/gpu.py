@@ -18,9 +18,9 @@ from bench_core import host
 from bench_core.errors import BenchError
 from bench_core.model import Fact, Facts
 
-# NVML's bits of nvmlClocksEventReason*, in words. The second group means that the GPU is slower than it
-# was asked to be; the first that it was asked to be slow.
-_ASKED = {0x1: "idle", 0x2: "application_clocks", 0x10: "sync_boost", 0x100: "display_clocks"}
+# NVML's bits of nvmlClocksEventReason*, in words. _THROTTLED: power or heat holds the clocks down. _OTHER: the
+# GPU rests, or a setting holds its clocks down.
+_OTHER = {0x1: "idle", 0x2: "application_clocks", 0x10: "sync_boost", 0x100: "display_clocks"}
 _THROTTLED = {
     0x4: "power_cap",
     0x8: "hardware_slowdown",
@@ -72,18 +72,22 @@ def facts(uuid: str | None) -> Facts:
 
 
 def state(uuid: str | None) -> GpuState | None:
-    """Return the state of the device now; None where nothing can be asked (no driver, or the device is lost)."""
+    """Return the state of the device now; None where nothing can be asked (no driver, or the device is lost).
+
+    What a resting GPU changes first is read first: within milliseconds `idle` takes the place of the reasons
+    that the load had. Power is the mean of the last second on many GPUs, and may wait.
+    """
     if uuid is None:
         return None
     try:
         nvml, handle = _nvml(), _find(_bare(uuid))
     except NoDriver:
         return None
-    names = ("gpu.sm_clock", "gpu.power", "gpu.temperature", "gpu.throttle_reasons")
-    queries = [_QUERIES[name] for name in names]
-    clock, power, temperature, reasons = (_ask(s, ask, nvml, handle).value for s, ask in queries)
-    if clock is power is temperature is reasons is None:
+    names = ("gpu.throttle_reasons", "gpu.sm_clock", "gpu.power", "gpu.temperature")
+    answers = [_ask(*_QUERIES[name], nvml, handle).value for name in names]
+    if all(answer is None for answer in answers):
         return None
+    reasons, clock, power, temperature = answers
     return GpuState(clock, power, temperature, tuple(reasons or ()))
 
 
@@ -177,7 +181,7 @@ def _reasons(nvml: Any, handle: _Handle) -> list[str]:
         bits = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle.card)
     except nvml.NVMLError_FunctionNotFound:  # drivers before 535 know it by its old name
         bits = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle.card)
-    return [word for bit, word in sorted((_ASKED | _THROTTLED).items()) if bits & bit]
+    return [word for bit, word in sorted((_OTHER | _THROTTLED).items()) if bits & bit]
 
 
 def _other_processes(nvml: Any, handle: _Handle) -> int:

@@ -13,7 +13,7 @@ def machine(monkeypatch):
     readings = {"clock": iter([0.0, 1.0]), "steal": iter([5.0, 5.0]), "reference": iter([1.0, 1.0]), "gpu": iter([])}
     monkeypatch.setattr(evidence, "perf_counter", lambda: next(readings["clock"]))
     monkeypatch.setattr(evidence.host, "steal_seconds", lambda: next(readings["steal"]))
-    monkeypatch.setattr(evidence.host, "usable_cores", lambda: 2)
+    monkeypatch.setattr(evidence.host, "logical_cpus", lambda: 2)
     monkeypatch.setattr(evidence, "reference_seconds", lambda: next(readings["reference"]))
     monkeypatch.setattr(evidence.gpu, "state", lambda uuid: next(readings["gpu"]) if uuid else None)
     return readings
@@ -30,7 +30,7 @@ def test_a_quiet_machine_earns_no_flag(machine):
 
 
 @pytest.mark.parametrize(("stolen", "flags"), [(0.019, ()), (0.021, ("steal",))])
-def test_steal_is_judged_as_a_share_of_all_cores(machine, stolen, flags):
+def test_steal_is_judged_as_a_share_of_all_hardware_threads_of_the_machine(machine, stolen, flags):
     machine["steal"] = iter([5.0, 5.0 + stolen])
     assert watched().flags() == flags
 
@@ -39,6 +39,12 @@ def test_steal_is_judged_as_a_share_of_all_cores(machine, stolen, flags):
 def test_drift_is_seen_both_ways(machine, after, flags):
     machine["reference"] = iter([1.0, after])
     assert watched().flags() == flags
+
+
+def test_the_drift_of_the_host_is_not_held_against_a_gpu(machine):
+    machine["reference"] = iter([1.0, 1.5])
+    machine["gpu"] = iter([None, None])
+    assert watched("GPU-0").flags() == ()
 
 
 def test_a_throttled_gpu_is_flagged_with_its_power_and_clock_at_the_end(machine):

@@ -137,6 +137,25 @@ def test_state_tells_throttling_from_resting(nvml, bits, reasons, throttled):
     assert (state.sm_clock, state.power, state.temperature) == (1.98e9, 120.0, 34)
 
 
+def test_the_reasons_of_a_load_are_read_before_the_gpu_rests(nvml, monkeypatch):
+    """The stand-in GPU is throttled at the first question and idle at any later one."""
+    asked = []
+
+    class Cooling(dict):
+        def __contains__(self, name):
+            asked.append(name)
+            return super().__contains__(name)
+
+        def __getitem__(self, name):
+            return (
+                (0x4 if asked == [name] else 0x1) if name == "CurrentClocksEventReasons" else super().__getitem__(name)
+            )
+
+    nvml.devices[:] = [nvml.h100()]
+    nvml.devices[0].answers = Cooling(nvml.devices[0].answers)
+    assert gpu.state(FIRST).reasons == ("power_cap",)
+
+
 def test_older_drivers_know_throttle_reasons_by_another_name(nvml):
     missing = nvml.NVMLError_FunctionNotFound
     nvml.devices[:] = [nvml.h100(CurrentClocksEventReasons=missing, CurrentClocksThrottleReasons=0x4)]
