@@ -46,7 +46,7 @@ def network(work: Work) -> ResNet:
 
 def checked(work: Work) -> Checked:
     """Return how much of the training the check repeats."""
-    return Checked.affordable(work["batch"], HARDER * network(work).train_flops())
+    return Checked.affordable(work["batch"], HARDER * network(work).train_flops(), independent=False)
 
 
 def array_train(backend: Backend, work: Work, host: Host) -> Kernel:

@@ -40,7 +40,7 @@ def shape(work: Work) -> Shape:
 
 def checked(work: Work) -> Checked:
     """Return how much of the training the check repeats."""
-    return Checked.affordable(work["batch"], HARDER * train_flops(shape(work)))
+    return Checked.affordable(work["batch"], HARDER * train_flops(shape(work)), independent=False)
 
 
 class ArrayTrainer:
@@ -77,7 +77,7 @@ def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     adam = partial(backend.xp.optim.Adam, lr=RATE, betas=(BETA1, 0.999), fused=True, capturable=captured)
     trainer = GanTrainer(shape(work), _weights(backend, host), adam, work.precision)
     load = loader(backend, work, host, BATCH)
-    return as_implementation(how, trainer.step, trainer.reset, load, checked(work), fixed=is_fixed(work))
+    return as_implementation(how, trainer.step, trainer.step, trainer.reset, load, checked(work), fixed=is_fixed(work))
 
 
 def array_generate(backend: Backend, work: Work, host: Host) -> Kernel:

@@ -10,12 +10,13 @@ import pytest
 from bench_core import metrics
 from bench_core.backends.cupy import CupyBackend
 from bench_core.backends.numpy import NumpyBackend
+from bench_core.errors import WrongAnswer
 from bench_core.measure import Plan
 from bench_core.model import Case, Preset, Run, Scope, Status
 from bench_core.perform import Settings, generator, perform
 from bench_core.workload import Machine, Target, expand
-from benchmarks import bench_cnn, bench_diffusion, bench_gan, bench_gpt, bench_layers, bench_mlp
-from benchmarks.nn import workloads
+from benchmarks import bench_cnn, bench_diffusion, bench_gan, bench_gpt, bench_layers, bench_mlp, caches
+from benchmarks.nn import training, workloads
 from tests.nn_support import one_thread  # noqa: F401 - a fixture
 from tests.standin import cupy_module
 
@@ -332,6 +333,34 @@ def test_a_wrong_token_turns_red_even_with_right_logits():
         workload.verify(work, host, answer)
 
 
+@pytest.mark.parametrize("name", ["mlp_train", "gpt_train"])
+def test_the_first_step_on_the_whole_batch_is_checked_and_taken_once(name, monkeypatch):
+    """The check cuts the batch; the first call of `run` is kept for it, and no step is added."""
+    monkeypatch.setattr(training, "CHECK_FLOPS", 0)
+    kernel, workload, work, host = built(name, NumpyBackend("cpu"))
+    kernel.run()
+    kernel.run()  # the weights have moved
+    answer = {name: np.array(array) for name, array in kernel.answer().items()}
+    assert len(answer["whole.logits"]) == len(answer["logits"]) < work["batch"]
+    assert workload.verify(work, host, answer) < 1e-5
+    answer["whole.logits"] = answer["whole.logits"] * 1.1
+    with pytest.raises(WrongAnswer):
+        workload.verify(work, host, answer)
+
+
+@pytest.mark.parametrize("implementation", ["default", "compile"])
+def test_batch_normalisation_is_checked_on_the_whole_batch_against_the_eager_module(implementation, monkeypatch):
+    monkeypatch.setattr(training, "CHECK_FLOPS", 0)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(running, "require_compiler", lambda device: None)
+    kernel, workload, work, host = built("cnn_train", implementation=implementation)
+    kernel.run()
+    answer = {name: CPU.to_host(array) for name, array in kernel.answer().items()}
+    assert workload.verify(work, host, answer) < 1e-5
+    whole = {name for name in answer if name.startswith("whole.")}
+    assert whole == (set() if implementation == "default" else {"whole.logits", "whole.eager"})
+
+
 def test_a_gradient_that_is_missing_turns_red():
     kernel, workload, work, host = built("mlp_train")
     answer = {name: CPU.to_host(array) for name, array in kernel.answer().items()}
@@ -422,13 +451,13 @@ def test_compiling_is_timed_apart_from_the_first_call():
 
 
 def test_what_a_cache_holds_is_flagged_so_that_no_bandwidth_is_claimed_of_memory(monkeypatch):
-    monkeypatch.setattr(workloads, "caches", lambda backend: {1: 1e3, 2: 1e6})
+    monkeypatch.setattr(caches, "cache_sizes", lambda backend: {1: 1e3, 2: 1e6})
     assert built("gpt_decode", NumpyBackend("cpu"))[0].flags == ("fits_l2",)
     assert built("layernorm", NumpyBackend("cpu"))[0].flags == ("fits_l2",)
     assert built("mlp_train", NumpyBackend("cpu"))[0].flags == ()
-    monkeypatch.setattr(workloads, "caches", lambda backend: {1: 1e3, 2: 3e5})
+    monkeypatch.setattr(caches, "cache_sizes", lambda backend: {1: 1e3, 2: 3e5})
     assert built("gpt_decode", NumpyBackend("cpu"))[0].flags == ("near_cache",)
-    monkeypatch.setattr(workloads, "caches", lambda backend: {2: 1e4})
+    monkeypatch.setattr(caches, "cache_sizes", lambda backend: {2: 1e4})
     assert built("gpt_decode", NumpyBackend("cpu"))[0].flags == ()
 
 

@@ -1,6 +1,7 @@
 """CUDA graphs without a GPU: a stand-in records every operator of a capture and runs them again on the same memory."""
 
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -142,9 +143,10 @@ def test_captured_rows_say_that_their_peak_memory_is_not_all_of_it(name, no_capt
     assert workload.kernels["torch"]["default"](CPU, work, host).flags == ()
 
 
-def test_a_check_on_fewer_samples_has_a_graph_of_its_own(monkeypatch):
+@pytest.mark.parametrize("name", ["mlp_train", "cnn_train", "gpt_train", "gan_train"])
+def test_a_check_on_fewer_samples_has_a_graph_of_its_own(name, monkeypatch, no_capturable):
     monkeypatch.setattr(training, "CHECK_FLOPS", 0)
-    made = captured("mlp_train")
+    made = captured(name)
     made[0].prepare()
     assert verified(*made) < 1e-5
     made[0].run()
@@ -156,11 +158,30 @@ def test_without_a_rehearsal_that_graph_would_be_checked_from_moved_weights(monk
     monkeypatch.setattr(training, "CHECK_FLOPS", 0)
     monkeypatch.setattr(bench_mlp, "RATE", 1.0)
 
-    def forgetful(*args, rehearse):
-        return training.training_kernel(*args, rehearse=False)
+    def forgetful(step, eager, *args):
+        kernel = training.training_kernel(step, *args)
+        return replace(kernel, prepare=kernel.run)
 
-    monkeypatch.setattr(module_training, "training_kernel", forgetful)
+    monkeypatch.setattr(module_training, "prepared_kernel", forgetful)
     made = captured("mlp_train")
+    made[0].prepare()
+    with pytest.raises(WrongAnswer):
+        verified(*made)
+
+
+@pytest.mark.parametrize("name", ["mlp_train", "cnn_train", "gpt_train", "gan_train"])
+def test_a_graph_of_the_whole_batch_that_is_wrong_turns_red(name, monkeypatch, no_capturable):
+    """The check cuts the batch to few samples; what is timed is another graph."""
+    monkeypatch.setattr(training, "CHECK_FLOPS", 0)
+
+    class WrongWhole(running.Graphed):
+        def __call__(self, *args):
+            shown = super().__call__(*args)
+            whole = len(args[0]) == made[2]["batch"]
+            return training.Step(shown.loss, shown.logits * (1.1 if whole else 1.0), shown.gradients)
+
+    monkeypatch.setattr(module_training, "Graphed", WrongWhole)
+    made = captured(name)
     made[0].prepare()
     with pytest.raises(WrongAnswer):
         verified(*made)

@@ -1,8 +1,10 @@
 """One training step in array code, the kernel around it, and the proof that it is right.
 
-A training kernel answers with the logits and gradients of its first step and the losses of several steps,
-all from the initial weights and all by the step that is timed. The same array code in float64 on NumPy
-is the reference; the tests hold that code itself against autograd and finite differences.
+A training kernel answers with the logits and gradients of its first step and the losses of several steps, from the
+initial weights. A large batch is cut to its first samples for that, since the reference is the same array code in
+float64 on NumPy. What is timed is a step on the whole batch, which may be another program (compiled, captured, or
+other library kernels): the logits of its first step are compared as well, where there is something to compare with
+(`training_kernel`, `prepared_kernel`). The tests hold the array code itself against autograd and finite differences.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step leaves behind: the loss before it, the logits, and the gradients it followed."""
+    """Results of one step: the loss before the update, the logits, the gradients."""
 
     loss: Array
     logits: Array
@@ -67,22 +69,35 @@ def train_step(xp: Any, network: Network, optimiser: Optimiser, x: Array, target
     return Step(loss, logits, gradients)
 
 
+Loader = Callable[[], tuple[Any, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """How much of a training run the check repeats in float64: whole steps on the first `samples` samples."""
+    """How much of a training run the check repeats in float64.
+
+    steps: how many, on the first `samples` samples of the batch. independent: whether a sample's logits depend on
+    that sample alone, so that those of a cut batch are those of the whole one; batch normalisation mixes samples.
+    """
 
     samples: int
     steps: int
+    independent: bool = True
 
     @classmethod
-    def affordable(cls, samples: int, flops_per_sample: float, fewest: int = 4) -> Checked:
+    def affordable(cls, samples: int, flops_per_sample: float, fewest: int = 4, *, independent: bool = True) -> Checked:
         """Return the whole batch and ten steps, or what `CHECK_FLOPS` pay for: at least two steps of `fewest`."""
         afford = int(CHECK_FLOPS / flops_per_sample)
         checked = min(samples, max(fewest, afford // FEWEST_STEPS))
-        return cls(checked, min(MOST_STEPS, max(FEWEST_STEPS, afford // checked)))
+        return cls(checked, min(MOST_STEPS, max(FEWEST_STEPS, afford // checked)), independent)
 
+    def part(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the first `samples` samples of every array of a batch."""
+        return tuple(array[: self.samples] for array in batch)
 
-Loader = Callable[[], tuple[Any, ...]]
+    def cuts(self, batch: tuple[Any, ...]) -> bool:
+        """Whether a batch has more samples than are checked."""
+        return self.samples < len(batch[0])
 
 
 def loader(backend: Backend, work: Work, host: Host, names: Sequence[str] = ("x", "targets")) -> Loader:
@@ -97,24 +112,68 @@ def loader(backend: Backend, work: Work, host: Host, names: Sequence[str] = ("x"
     return lambda: batch
 
 
-def training_kernel(
-    step: Callable[..., Step], reset: Callable[[], None], load: Loader, plan: Checked, *, rehearse: bool = False
-) -> Kernel:
+def training_kernel(step: Callable[..., Step], reset: Callable[[], None], load: Loader, plan: Checked) -> Kernel:
     """Return the kernel that takes one step; its answer starts from the initial weights and goes back to them.
 
-    rehearse: whether the first step on new shapes moves the weights more than once (a CUDA graph's capture does).
+    The answer is that of `trace`. If the check cuts the batch and samples are independent, it also has the logits of
+    the first step on the whole batch, "whole.logits", for the checked samples: the first call of `run` keeps them.
     """
+    seen: list[Any] = []
+    watched = plan.cuts(load()) and plan.independent
+
+    def run() -> Step:
+        shown = step(*load())
+        if watched and not seen:
+            seen.append(shown.logits[: plan.samples] * 1)
+        return shown
 
     def answer() -> dict[str, Any]:
-        first = tuple(part[: plan.samples] for part in load())
-        if rehearse:
-            step(*first)
+        reset()
+        shown = dict(trace(step, plan.part(load()), plan.steps))
+        reset()
+        if watched:
+            shown["whole.logits"] = seen[0] if seen else plan.part((step(*load()).logits,))[0] * 1
+            reset()
+        return shown
+
+    return Kernel(run, answer)
+
+
+def prepared_kernel(
+    step: Callable[..., Step], eager: Callable[..., Step], reset: Callable[[], None], load: Loader, plan: Checked
+) -> Kernel:
+    """Return the kernel of a step that its first call on new shapes compiles or captures; `eager` is the same step.
+
+    Such a call may move the weights several times, so the answer rehearses the step before it takes it. If the check
+    cuts the batch, the answer also has "whole.logits", of a step on the whole batch. Where samples are not independent
+    these are compared with those of `eager`, "whole.eager".
+    """
+    expected: list[Any] = []
+    cut = plan.cuts(load())
+
+    def whole(form: Callable[..., Step]) -> Any:
+        reset()
+        return plan.part((form(*load()).logits,))[0] * 1
+
+    def run() -> Step:
+        return step(*load())
+
+    def answer() -> dict[str, Any]:
+        first = plan.part(load())
+        if cut and not plan.independent and not expected:
+            # Before the rehearsal: a capture puts gradients into memory of its own, an eager step takes them out.
+            expected.append(whole(eager))
+        step(*first)
         reset()
         shown = dict(trace(step, first, plan.steps))
+        if cut:
+            shown["whole.logits"] = whole(step)
+        if expected:
+            shown["whole.eager"] = expected[0]
         reset()
         return shown
 
-    return Kernel(lambda: step(*load()), answer)
+    return Kernel(run, answer, prepare=run)
 
 
 def trace(step: Callable[..., Step], batch: tuple[Any, ...], steps: int) -> Iterator[tuple[str, Any]]:
@@ -154,12 +213,18 @@ def largest_error(
     more than the rounding itself, in any backend. The norm over all tensors is taken, divided by `KINKS` or
     `KINKS_NARROW`.
 
+    "whole.logits" of the answer are compared with "whole.eager" if there is one, else with the expected logits.
+
     Raises WrongAnswer if names or shapes differ.
     """
+    whole = {name: array for name, array in answer.items() if name.startswith("whole.")}
+    answer = {name: array for name, array in answer.items() if name not in whole}
     if set(answer) != set(expected):
         raise WrongAnswer(f"answers are missing or unknown: {sorted(set(answer) ^ set(expected))}")
     is_gradient = {name: name.startswith("gradient.") for name in expected}
     errors = [check.relative_error(answer[name], r) for name, r in expected.items() if not is_gradient[name]]
+    if whole:
+        errors.append(check.relative_error(whole["whole.logits"], whole.get("whole.eager", expected["logits"])))
     gradients = {name: r for name, r in expected.items() if is_gradient[name]}
     if gradients and precision == "ieee" and not kinked:
         floor = SMALL_GRADIENT * max(float(np.abs(r).max()) for r in gradients.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ from benchmarks.nn.modules.running import (
     load_weights,
 )
 from benchmarks.nn.names import scoped
-from benchmarks.nn.training import Checked, Loader, Step, loader, training_kernel
+from benchmarks.nn.training import Checked, Loader, Step, loader, prepared_kernel, training_kernel
 
 # Loss scale of float16: its smallest numbers are too coarse for raw gradients. Fixed, so that every step counts.
 _SCALE = 1024.0
@@ -56,9 +57,16 @@ class Trainer:
 
     def step(self, x: torch.Tensor, targets: torch.Tensor) -> Step:
         """Take one step; the loss is the mean cross-entropy over all rows."""
+        return self._step(self.forward, x, targets)
+
+    def eager_step(self, x: torch.Tensor, targets: torch.Tensor) -> Step:
+        """Take one step by the module itself, whatever `forward` is."""
+        return self._step(self.module, x, targets)
+
+    def _step(self, forward: Callable[..., torch.Tensor], x: torch.Tensor, targets: torch.Tensor) -> Step:
         self.optimiser.zero_grad(set_to_none=True)
         with autocast(self.device, self.precision):
-            logits = self.forward(x)
+            logits = forward(x)
             loss = functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimiser)
@@ -97,20 +105,27 @@ def train_kernel(
     elif how == "channels_last":
         trainer.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         load = channels_last(load)
-    return as_implementation(how, trainer.step, trainer.reset, load, plan, fixed=is_fixed(work))
+    return as_implementation(how, trainer.step, trainer.eager_step, trainer.reset, load, plan, fixed=is_fixed(work))
 
 
 def as_implementation(
-    how: str, step: Callable[..., Step], reset: Callable[[], None], load: Loader, plan: Checked, *, fixed: bool
+    how: str,
+    step: Callable[..., Step],
+    eager: Callable[..., Step],
+    reset: Callable[[], None],
+    load: Loader,
+    plan: Checked,
+    *,
+    fixed: bool,
 ) -> Kernel:
     """Return the kernel that takes a step, captured if `how` says so; compiling and capturing are timed apart.
 
-    fixed: whether the batch stays where it is on the device.
+    eager: the step, never compiled. fixed: whether the batch stays where it is on the device.
     """
-    captured = how == "cudagraph"
-    kernel = training_kernel(Graphed(step, fixed=fixed) if captured else step, reset, load, plan, rehearse=captured)
-    prepare = kernel.run if how in PREPARED else None
-    return Kernel(kernel.run, kernel.answer, prepare=prepare, flags=graph_flags(how))
+    if how not in PREPARED:
+        return training_kernel(step, reset, load, plan)
+    form = Graphed(step, fixed=fixed) if how == "cudagraph" else step
+    return replace(prepared_kernel(form, eager, reset, load, plan), flags=graph_flags(how))
 
 
 def sgd(rate: float) -> Any:
