@@ -19,10 +19,10 @@ from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.errors import Unsupported
 from bench_core.model import Costs, Preset, Work
-from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
+from bench_core.workload import Builder, Host, Kernel, Kernels, Machine, Workload
+from benchmarks.sizes import KIB, MIB, size_label
 
 GRAPH_SIZES = (1, 64)  # kernels in a graph
-KIB, MIB = 1 << 10, 1 << 20
 FOOTPRINTS = {
     Preset.SMOKE: (32 * KIB,),
     Preset.QUICK: (32 * KIB, 64 * MIB),
@@ -47,17 +47,16 @@ def torch_launch(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: A
     return Kernel(partial(torch.add, a, b, out=torch.empty_like(a)))
 
 
-def array_empty(backend: Backend, work: Work, host: Host) -> Kernel:
-    """Do nothing, by the same kind of call; the answer is the launch's."""
-    return Kernel(NOTHING, lambda: {"out": array_launch(backend, work, host).run()})
+def empty(launch: Builder) -> Builder:
+    """Return a builder whose kernel does nothing, by the same kind of call; the answer is the launch's."""
+
+    def build(backend: Backend, work: Work, host: Host) -> Kernel:
+        return Kernel(NOTHING, lambda: {"out": launch(backend, work, host).run()})
+
+    return build
 
 
-def torch_empty(backend: Backend, work: Work, host: Host) -> Kernel:
-    """Do nothing, by the same kind of call; the answer is the launch's."""
-    return Kernel(NOTHING, lambda: {"out": torch_launch(backend, work, host).run()})
-
-
-def waiting(launch: Callable[[Backend, Work, Host], Kernel]) -> Callable[[Backend, Work, Host], Kernel]:
+def waiting(launch: Builder) -> Builder:
     """Return a builder that waits for each call of another's kernel."""
 
     def build(backend: Backend, work: Work, host: Host) -> Kernel:
@@ -167,7 +166,7 @@ class EmptyCall(Latency):
     """No operation: the cost of the timing loop itself, which is in every other time and never subtracted."""
 
     name = "empty_call"
-    kernels: ClassVar[Kernels] = {"array": {"default": array_empty}, "torch": {"default": torch_empty}}
+    kernels: ClassVar[Kernels] = {"array": {"default": empty(array_launch)}, "torch": {"default": empty(torch_launch)}}
 
 
 class Launch(Latency):
@@ -214,8 +213,7 @@ class Chase(Workload):
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same everywhere
         for size in FOOTPRINTS[preset]:
-            label = f"{size // MIB}MiB" if size >= MIB else f"{size // KIB}KiB"
-            yield self.work(label, "int64", links=size // 8, loads=LOADS)
+            yield self.work(size_label(size), "int64", links=size // 8, loads=LOADS)
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Return the links of one cycle through all elements, and where `LOADS` steps from element 0 lead."""

@@ -17,6 +17,7 @@ from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.model import Case, Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
+from benchmarks.caches import flagged
 from benchmarks.nn.attention import attention, softmax
 from benchmarks.nn.functions import scatter_add
 from benchmarks.nn.initial import normal
@@ -24,7 +25,6 @@ from benchmarks.nn.names import scoped
 from benchmarks.nn.normalisation import layernorm
 from benchmarks.nn.recurrent import lstm
 from benchmarks.nn.training import TOLERANCES, Checked
-from benchmarks.nn.workloads import flagged
 
 Shape = tuple[int, ...]
 

@@ -19,19 +19,19 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core import host as cpu
 from bench_core.backends.base import Backend
 from bench_core.model import Cache, Costs, Preset, Work
 from bench_core.workload import Builder, Host, Kernel, Kernels, Machine, Workload
+from benchmarks.caches import flagged
+from benchmarks.sizes import KIB, MIB, size_label
 
-KIB, MIB = 1 << 10, 1 << 20
 SCALAR = math.sqrt(2) - 1  # 2s + s^2 = 1 keeps magnitudes stable through copy, scale, add, triad for ever
 STANDARD_SIZE = 256 * MIB  # of one array: the same everywhere, so that machines can be compared
 RANDOM_SIZE = 64 * MIB  # of one array that is accessed in random order, which is far slower
 LADDER = tuple(4 * KIB << step for step in range(17))  # 4 KiB to 256 MiB: from L1 to memory
 COLDEST = (MIB, 16 * MIB)  # between these a cold pass differs from a hot one, and buffer sets stay few
 PERIOD = 1_000_003  # a prime: so many normal numbers are drawn, then they repeat
-BLOCK = MIB  # of one array: what NumPy's tuned two-pass form works on at a time, so that L2 holds it
+BLOCK = MIB  # bytes per array of a block of NumPy's tuned two-pass triad; three blocks fit in most L2 caches
 
 Body = Callable[[], Any]
 
@@ -216,7 +216,7 @@ def period(work: Work) -> int:
 
 
 def finished(backend: Backend, work: Work, arrays: Arrays, run: Body) -> Kernel:
-    """Return the kernel with its answer and its cache label."""
+    """Return the kernel with its answer, flagged by the cache that holds its arrays unless it is measured cold."""
 
     def answer() -> Mapping[str, Any]:
         if "a" not in OPERATIONS[work.workload].touched:
@@ -225,29 +225,10 @@ def finished(backend: Backend, work: Work, arrays: Arrays, run: Body) -> Kernel:
         run()
         return {"out": arrays.a}
 
-    return Kernel(run, answer, flags=cache_label(work, caches(backend)))
-
-
-def caches(backend: Backend) -> Mapping[int, int]:
-    """Return the bytes of the device's caches by level, as far as it tells."""
-    if backend.device == "cpu":
-        return cpu.cache_sizes()
-    l2 = backend.facts().get("gpu.l2_cache")
-    return {2: int(l2.value)} if l2 and l2.value else {}
-
-
-def cache_label(work: Work, sizes: Mapping[int, int]) -> tuple[str, ...]:
-    """Return `fits_l1` and so on for the first cache that holds all arrays, `near_cache` while one is < 4x the last.
-
-    A cache counts with all its instances together. Four times is STREAM's rule for measuring memory.
-    """
+    kernel = Kernel(run, answer)
     if work.cache is Cache.COLD:
-        return ()
-    for level, size in sorted(sizes.items()):
-        if moved(work) <= size:
-            return (f"fits_l{level}",)
-    one_array = work["elements"] * np.dtype(work.dtype).itemsize
-    return ("near_cache",) if sizes and one_array < 4 * max(sizes.values()) else ()
+        return kernel
+    return flagged(kernel, backend, moved(work), work["elements"] * np.dtype(work.dtype).itemsize)
 
 
 def moved(work: Work) -> int:
@@ -258,10 +239,12 @@ def moved(work: Work) -> int:
 
 
 def bijection(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return every index below n once, neighbours far apart: int64, by two small permutations.
+    """Return every index below n once in random order: int64, a product of two small permutations P and Q.
 
-    A full shuffle of 32 million takes longer than the benchmark. Here step (q, r) of rows x columns goes
-    to P(r) * rows + Q(q): a random jump every time, and to the same place again not before a whole row.
+    A full shuffle of 32 million takes longer than the benchmark. Here element (q, r) of rows x columns is
+    P(q) + rows * Q(r). So consecutive elements are at least `rows` apart (for long arrays a cache line), and a
+    line is visited again only after a whole pass of `columns` elements. Up to MIB elements it is a full shuffle
+    where n is a power of two.
     """
     columns = math.gcd(n, MIB)
     rows = n // columns
@@ -300,8 +283,7 @@ class Operation(Workload):
 
     def array_work(self, size: int, dtype: str = "float64", **special: Any) -> Work:
         """Return the work on arrays of `size` bytes."""
-        label = f"{size // MIB}MiB" if size >= MIB else f"{size // KIB}KiB"
-        return self.work(label, dtype, elements=size // np.dtype(dtype).itemsize, **special)
+        return self.work(size_label(size), dtype, elements=size // np.dtype(dtype).itemsize, **special)
 
     def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:
         whole = work["elements"] * np.dtype(work.dtype).itemsize == self.size

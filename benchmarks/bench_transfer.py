@@ -18,8 +18,8 @@ from bench_core.backends.base import Backend
 from bench_core.errors import Unavailable, Unsupported
 from bench_core.model import Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
+from benchmarks.sizes import KIB, MIB, size_label
 
-KIB, MIB = 1 << 10, 1 << 20
 SIZES = {
     Preset.SMOKE: (64 * KIB,),
     Preset.QUICK: (4 * KIB, MIB, 256 * MIB),
@@ -179,8 +179,7 @@ class Transfer(Workload):
             # quick measures all sizes for pinned transfers only; other kinds at the largest size.
             swept = preset is not Preset.QUICK or (memory == "pinned" and self.crossings == 1)
             for size in SIZES[preset] if swept else SIZES[preset][-1:]:
-                label = f"{size // MIB}MiB" if size >= MIB else f"{size // KIB}KiB"
-                yield self.work(f"{label}-{memory}", "float32", elements=size // 4, memory=memory)
+                yield self.work(f"{size_label(size)}-{memory}", "float32", elements=size // 4, memory=memory)
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         n = work["elements"]

@@ -8,8 +8,8 @@ import pytest
 from bench_core.errors import WrongAnswer
 from bench_core.model import Cache, Case, Preset
 from bench_core.workload import Machine, Target, expand
-from benchmarks import bench_memory
-from benchmarks.bench_memory import KIB, MIB
+from benchmarks import bench_memory, caches
+from benchmarks.sizes import KIB, MIB
 from tests import kernel_support as support
 
 MACHINE = Machine(32 << 20, 2)
@@ -153,26 +153,15 @@ def test_an_index_counts_its_eight_bytes():
     assert WORKLOADS["gather"].costs(work_of("gather", size=MIB, dtype="float32")).bytes == 2 * MIB + MIB // 4 * 8
 
 
-@pytest.mark.parametrize(
-    ("size", "label"),
-    [(4 * KIB, "fits_l1"), (256 * KIB, "fits_l2"), (4 * MIB, "fits_l3"), (64 * MIB, "near_cache"), (128 * MIB, None)],
-)
-def test_arrays_are_labelled_by_the_cache_that_holds_them(size, label):
-    sizes = {1: 96 * KIB, 2: 2 * MIB, 3: 32 * MIB}
-    assert bench_memory.cache_label(work_of("triad", size=size), sizes) == ((label,) if label else ())
-
-
-def test_a_cold_pass_is_not_labelled_by_a_cache():
-    assert bench_memory.cache_label(work_of("triad", cache=Cache.COLD), {1: MIB}) == ()
-
-
-def test_where_caches_are_unknown_nothing_is_claimed():
-    assert bench_memory.cache_label(work_of("triad"), {}) == ()
+def test_a_cold_pass_is_not_labelled_by_a_cache(monkeypatch):
+    monkeypatch.setattr(caches, "cache_sizes", lambda _: {1: MIB})
+    with support.backend("numpy") as on:
+        assert support.kernel(WORKLOADS["triad"], work_of("triad"), on).flags == ("fits_l1",)
+        assert support.kernel(WORKLOADS["triad"], work_of("triad", cache=Cache.COLD), on).flags == ()
 
 
 def test_a_gpu_is_labelled_by_its_own_cache():
     with support.backend("cupy") as on:
-        assert bench_memory.caches(on) == {2: 1024**2}
         assert support.kernel(WORKLOADS["copy"], work_of("copy"), on).flags == ("fits_l2",)
 
 

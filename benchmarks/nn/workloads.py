@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.model import Case, Preset, Scope, Work
 from bench_core.workload import Host, Kernel, Machine, Target, Workload
-from benchmarks.bench_memory import caches
+from benchmarks.caches import flagged
 from benchmarks.nn.training import TOLERANCES
 
 # Batch sizes beside the network's own, to see from which one on a GPU wins; standard has none above it.
@@ -90,18 +89,6 @@ class ModelWorkload(Workload):
 
     def tolerance(self, work: Work) -> check.Tolerance:
         return TOLERANCES[work.dtype, work.precision]
-
-
-def flagged(kernel: Kernel, backend: Backend, touched: float | None) -> Kernel:
-    """Return the kernel with `fits_l2` and so on for the first cache that holds `touched` bytes.
-
-    `near_cache` says that they are less than four times the last cache.
-    """
-    sizes = caches(backend) if touched else {}
-    fits = [f"fits_l{level}" for level, size in sorted(sizes.items()) if touched and touched <= size]
-    if touched and sizes and not fits and touched < 4 * max(sizes.values()):
-        fits = ["near_cache"]
-    return replace(kernel, flags=(*kernel.flags, *fits[:1]))
 
 
 def itemsize(work: Work) -> int:
