@@ -10,7 +10,8 @@ BenchError
     ├── Unavailable    the backend or its device is not here                      skipped
     ├── Unsupported    the backend is here but cannot do this work                unsupported
     ├── TooLarge       the case would not fit into the memory that is free        skipped
-    ├── TooSlow        one call would outlast any budget                          skipped
+    ├── TooSlow        one call would exceed the time limit                       skipped
+    ├── ClockStandsStill  many calls took no time by a clock                      error
     └── WrongAnswer    the kernel ran and its answer is wrong                     invalid
 """
 
@@ -96,12 +97,19 @@ class TooLarge(CaseError):
 
 
 class TooSlow(CaseError):
-    """One call would outlast any budget, as a small one told."""
+    """One call would exceed the time limit, extrapolated from a smaller call."""
 
     status = "skipped"
 
     def __init__(self, reason: str) -> None:
         super().__init__("too_slow", reason)
+
+
+class ClockStandsStill(CaseError):
+    """Many calls took no time by a clock: it is broken, or they do nothing that it can see."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("clock_stands_still", reason)
 
 
 class WrongAnswer(CaseError):

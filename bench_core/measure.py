@@ -1,41 +1,44 @@
 """The measuring algorithm: a callable and a clock go in, a Series of raw seconds comes out.
 
-Four steps, each a function: warm up until steady, choose the inner loops, time blocks, stop at a look.
-Synchronising is the timer's business and so the backend's; no kernel can forget it.
+Four steps: warm up until steady; choose the calls per block; time blocks; stop when the median has
+converged or the budget is spent. Synchronising is the timer's business, so no kernel can forget it.
 """
 
 from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 from bench_core import host, stats
-from bench_core.backends.base import Backend
-from bench_core.errors import CaseError
+from bench_core.backends.base import Backend, Timed
+from bench_core.errors import CaseError, ClockStandsStill
 from bench_core.model import Clock, Series
 from bench_core.workload import Run
 
-LOOKS = (10, 15, 20, 30)  # block counts at which stopping is considered
+CHECK_AT = (10, 15, 20, 30)  # block counts at which convergence is checked; each further check invites luck
 STEADY = 0.02  # two groups of warm-up calls agree to this share
 CONVERGED = 0.01  # half the interval of the median, as a share of it
 BATCH_BELOW = 100e-6  # seconds; shorter calls are timed many to a block
 BLOCK = 1e-3  # seconds in such a block, at least
 FEWEST_BLOCKS = 3
-_STANDSTILL = 4096  # calls that no clock is too coarse for
 SLOWER = 1.1  # a disturbed block this much above the median is repeated
+STARVED = 0.1  # share of blocks in which the device ran dry, above which a series is `launch_bound`
+# If 4096 calls take less than 10 us, the clock is broken or the calls do nothing that it can see.
+_STANDSTILL_CALLS = 4096
+_STANDSTILL = 10e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long to measure one series, all in seconds.
+    """How long to measure one series, all in seconds of the host, whatever clock the samples come from.
 
-    budget: timed blocks stop here, settled or not. least: no stop before this much is timed.
+    budget: timed blocks stop here, settled or not. least: no stop before this much is spent.
     warmup: warm-up lasts at least this long; warmup_cap: and at most this long.
     """
 
@@ -46,12 +49,11 @@ class Plan:
 
 
 class Timer(Protocol):
-    """A clock that can time calls; `flags` gathers what it noticed meanwhile."""
+    """A clock that can time calls."""
 
     clock: Clock
-    flags: list[str]
 
-    def time(self, run: Run, calls: int) -> float:
+    def time(self, run: Run, calls: int) -> Timed:
         """Return the seconds that `calls` calls of `run` took, all their work finished."""
 
 
@@ -65,9 +67,8 @@ class WallTimer:
 
     def __init__(self, synchronize: Callable[[], None], now: Callable[[], float] = perf_counter) -> None:
         self._synchronize, self._now = synchronize, now
-        self.flags: list[str] = []
 
-    def time(self, run: Run, calls: int) -> float:
+    def time(self, run: Run, calls: int) -> Timed:
         self._synchronize()
         start = self._now()
         for _ in range(calls):
@@ -76,64 +77,75 @@ class WallTimer:
         seconds = self._now() - start
         if seconds < 0:
             raise CaseError("clock_backwards", f"the clock went back by {-seconds:.2g} s during a call")
-        return seconds
+        return Timed(seconds)
 
 
 class DeviceTimer:
-    """Device seconds between two events around a queue of calls; says so when the queue ran dry."""
+    """Device seconds between two events around a queue of calls."""
 
     clock = Clock.DEVICE
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self.flags: list[str] = []
 
-    def time(self, run: Run, calls: int) -> float:
-        took = self._backend.device_time(run, calls)
-        if took.starved and "launch_bound" not in self.flags:
-            self.flags.append("launch_bound")
-        return took.seconds
+    def time(self, run: Run, calls: int) -> Timed:
+        return self._backend.device_time(run, calls)
 
 
 def measure(
-    metric: str, run: Run, timer: Timer, plan: Plan, switches: Callable[[], int] = host.involuntary_switches
+    metric: str,
+    run: Run,
+    timer: Timer,
+    plan: Plan,
+    switches: Callable[[], int] = host.involuntary_switches,
+    now: Callable[[], float] = perf_counter,
 ) -> Series:
-    """Return the series of one callable under one clock.
+    """Return the series of one callable under one clock; raises ClockStandsStill if that clock sees no work.
 
-    `switches` counts the involuntary context switches of this process so far.
+    `switches` counts the involuntary context switches of this process so far; `now` is the host's clock.
     """
-    per_call, steady = warm_up(run, timer, plan)
+    per_call, steady = warm_up(run, timer, plan, now)
     loops = inner_loops(per_call)
     with _no_garbage_collection():
-        seconds, noisy = _blocks(run, timer, plan, loops, switches)
-    flags = [*timer.flags]
-    flags += [] if steady else ["not_steady"]
-    flags += [] if settled(seconds) else ["not_converged"]
-    flags += ["context_switches"] if noisy else []
-    return Series(metric, timer.clock, tuple(seconds), loops, tuple(noisy), tuple(flags))
+        blocks, noisy = _blocks(run, timer, plan, loops, switches, now)
+    seconds = [block.seconds / loops for block in blocks]
+    flags = {
+        "launch_bound": sum(block.starved for block in blocks) > STARVED * len(blocks),
+        "not_steady": not steady,
+        "not_converged": not settled(seconds),
+        "context_switches": bool(noisy),
+    }
+    earned = tuple(flag for flag, is_earned in flags.items() if is_earned)
+    return Series(metric, timer.clock, tuple(seconds), loops, tuple(noisy), earned)
 
 
-def warm_up(run: Run, timer: Timer, plan: Plan) -> tuple[float, bool]:
+def warm_up(run: Run, timer: Timer, plan: Plan, now: Callable[[], float] = perf_counter) -> tuple[float, bool]:
     """Call until two groups of calls in a row agree; return the least seconds a call took, and whether they did."""
-    elapsed, previous, calls = 0.0, math.inf, 1
+    begin, previous, calls = now(), math.inf, 1
     while True:
         group: list[float] = []
-        spent = 0.0
-        while not group or (spent < plan.warmup / 2 and elapsed + spent < plan.warmup_cap):
-            took = timer.time(run, calls)
-            if took <= 0 and calls >= _STANDSTILL:
-                reason = f"{calls} calls took no time by the {timer.clock} clock: it stands still, or they do no work"
-                raise CaseError("clock_stands_still", reason)
-            spent += took
+        group_begin = now()
+        while not group or (now() - group_begin < plan.warmup / 2 and now() - begin < plan.warmup_cap):
+            took = _time(run, timer, calls).seconds
             group.append(took / calls)
             if took < BLOCK:  # one call is too short to judge by: double until a block is long enough
                 calls *= 2
-        elapsed += spent
+        elapsed = now() - begin
         current = median(group)
         steady = abs(current - previous) <= STEADY * current
         if (steady and elapsed >= plan.warmup) or elapsed >= plan.warmup_cap:
             return min(group), steady
         previous = current
+
+
+def _time(run: Run, timer: Timer, calls: int) -> Timed:
+    """Time a block; raises ClockStandsStill if so many calls cannot have taken so little."""
+    took = timer.time(run, calls)
+    if calls >= _STANDSTILL_CALLS and took.seconds < _STANDSTILL:
+        raise ClockStandsStill(
+            f"{calls} calls took {took.seconds:.2g} s by the {timer.clock} clock: it stands still, or they do no work"
+        )
+    return took
 
 
 def inner_loops(per_call: float) -> int:
@@ -149,9 +161,11 @@ def settled(seconds: list[float]) -> bool:
 def unfinished(run: Run, calls: int, backend: Backend, now: Callable[[], float] = perf_counter) -> float | None:
     """Return the seconds of work left over when the backend said that all was done; None if it kept its word.
 
+    run: queues work on the device and returns its result there, an array.
+
     A copy to the host has to wait for the result. So the first copy after a synchronisation must not
-    take longer than the second; where it does, by more than half of what the calls claimed to take,
-    in each of three tries, the claim was about the launch.
+    take longer than the second. If it does, by more than half of what the calls claimed to take, in each
+    of three tries, then `synchronize` does not wait.
     """
     least = math.inf
     for _ in range(3):
@@ -161,12 +175,9 @@ def unfinished(run: Run, calls: int, backend: Backend, now: Callable[[], float] 
             result = run()
         backend.synchronize()
         claimed = now()
-        array = _array_in(result)
-        if array is None:
-            return None
-        backend.to_host(array)
+        backend.to_host(result)
         first_copy = now()
-        backend.to_host(array)
+        backend.to_host(result)
         left = (first_copy - claimed) - (now() - first_copy)
         if left < (claimed - start) / 2 + 50e-6:  # a copy's own jitter is tens of microseconds
             return None
@@ -174,46 +185,47 @@ def unfinished(run: Run, calls: int, backend: Backend, now: Callable[[], float] 
     return least
 
 
-def _array_in(result: object) -> Any | None:
-    """Return an array of what a kernel returned: itself, or the first in a record, mapping or sequence."""
-    if hasattr(result, "shape"):
-        return result
-    if is_dataclass(result) and not isinstance(result, type):
-        parts: Iterable[object] = [getattr(result, f.name) for f in fields(result)]
-    elif isinstance(result, Mapping):
-        parts = result.values()
-    elif isinstance(result, (list, tuple)):
-        parts = result
-    else:
-        return None
-    return next((array for part in parts if (array := _array_in(part)) is not None), None)
-
-
 def _blocks(
-    run: Run, timer: Timer, plan: Plan, loops: int, switches: Callable[[], int]
-) -> tuple[list[float], list[int]]:
-    """Time blocks until a look is content or the budget is spent; return them and the disturbed ones' positions."""
-    seconds: list[float] = []
+    run: Run, timer: Timer, plan: Plan, loops: int, switches: Callable[[], int], now: Callable[[], float]
+) -> tuple[list[Timed], list[int]]:
+    """Time blocks until the median has converged or the budget is spent.
+
+    Return each block's time for all its calls, and the indices of blocks disturbed by context switches.
+    """
+    blocks: list[Timed] = []
     noisy: list[int] = []
-    total, enough = 0.0, False
+    begin, spent = now(), 0.0
     while True:
-        before = switches()
-        block = timer.time(run, loops)
-        disturbed = switches() > before and len(seconds) >= FEWEST_BLOCKS
-        # A repeat is not repeated again: on a loaded machine that would never end.
-        if disturbed and block / loops > SLOWER * median(seconds) and (len(seconds) - 1) not in noisy:
-            noisy.append(len(seconds))
-        seconds.append(block / loops)
-        total += block
-        enough_now = total >= plan.least
-        counted = len(seconds) - len(noisy)
-        look = counted in LOOKS or (enough_now and not enough)
-        enough = enough_now
-        if look and enough and counted >= LOOKS[0] and settled(seconds):
-            return seconds, noisy
+        switched = switches()
+        block = _time(run, timer, loops)
+        if switches() > switched and _is_noise(block, blocks, noisy):
+            noisy.append(len(blocks))
+        blocks.append(block)
+        before, spent = spent, now() - begin
+        if _may_stop(len(blocks) - len(noisy), before, spent, plan) and settled([b.seconds for b in blocks]):
+            return blocks, noisy
         # Calls that outlast the budget many times over are stopped below the usual fewest.
-        if total >= plan.budget and (len(seconds) >= FEWEST_BLOCKS or total >= FEWEST_BLOCKS * plan.budget):
-            return seconds, noisy
+        if spent >= plan.budget and (len(blocks) >= FEWEST_BLOCKS or spent >= FEWEST_BLOCKS * plan.budget):
+            return blocks, noisy
+
+
+def _is_noise(block: Timed, earlier: Sequence[Timed], noisy: Sequence[int]) -> bool:
+    """Whether a block during which the process was interrupted is too slow to count.
+
+    A repeat is not repeated again: on a loaded machine that would never end.
+    """
+    if len(earlier) < FEWEST_BLOCKS or len(earlier) - 1 in noisy:
+        return False
+    return block.seconds > SLOWER * median(b.seconds for b in earlier)
+
+
+def _may_stop(counted: int, before: float, spent: float, plan: Plan) -> bool:
+    """Whether convergence is checked now: at set counts of blocks, and as soon as `least` seconds are spent.
+
+    before, spent: seconds until the last block began and until it ended.
+    """
+    due = counted in CHECK_AT or before < plan.least
+    return due and spent >= plan.least and counted >= CHECK_AT[0]
 
 
 @contextmanager

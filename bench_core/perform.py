@@ -5,6 +5,9 @@ Whatever goes wrong becomes a Measurement with a status and a reason; only an in
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
 import itertools
 import math
 from collections.abc import Callable, Mapping
@@ -15,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench_core.backends.base import Backend
-from bench_core.errors import CaseError, TooLarge, Unsupported, WrongAnswer
+from bench_core.errors import CaseError, ClockStandsStill, TooLarge, Unsupported, WrongAnswer
 from bench_core.evidence import Evidence
 from bench_core.measure import DeviceTimer, Plan, WallTimer, measure, unfinished
 from bench_core.model import Cache, Case, Measurement, Series, Status
@@ -29,7 +32,7 @@ Tell = Callable[[str], None]
 
 
 def silent(phase: str) -> None:
-    """Hear of a phase and tell nobody."""
+    """Ignore phases: the default `tell`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,17 @@ def perform(case: Case, workload: Workload, backend: Backend, settings: Settings
     except Exception as error:  # noqa: BLE001 - a kernel may raise anything, and the run goes on
         done = _failure(case, backend, error)
     try:
+        gc.collect()  # compiled models are cycles: they hold their memory until collected
         backend.free()
     except Exception as error:  # noqa: BLE001 - a device lost during the case is reported by the case
         done = _failure(case, backend, error) if done.status is Status.OK else done
-    about: dict[str, Any] = {"backend_version": backend.version, "device_name": backend.device_name}
-    return replace(done, elapsed_s=perf_counter() - begin, costs=workload.costs(case.work), **about)
+    return replace(
+        done,
+        elapsed_s=perf_counter() - begin,
+        costs=workload.costs(case.work),
+        backend_version=backend.version,
+        device_name=backend.device_name,
+    )
 
 
 def _failure(case: Case, backend: Backend, error: Exception) -> Measurement:
@@ -79,6 +88,7 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     backend.set_precision(work.precision)
     data = workload.inputs(work, generator(work.case_id, settings.seed))
     backend.reset_peak_memory()
+    before = backend.memory().used
     kernel = workload.build(backend, case, data)
     values = {"compile_time": _seconds(kernel.prepare, backend)[0]} if kernel.prepare else {}
     values["first_call"], result = _seconds(kernel.run, backend)
@@ -98,13 +108,27 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     series = _measure_all(kernels, backend, settings.plan)
     timed = perf_counter() - begin
     evidence.stop()
-    if case.device != "cpu" and (left := unfinished(kernel.run, series[0].inner_loops, backend)) is not None:
+    peak = backend.memory().peak
+    if peak is not None and before is not None and peak > before:
+        values["peak_memory"] = float(peak - before)
+    if case.device != "cpu" and (left := _left_over(backend)) is not None:
         reason = f"{left:.2g} s of work went on after {backend.name} said it was done: its times are of the launch"
         raise WrongAnswer(reason, rel_error, code="not_synchronised")
-    if (peak := backend.memory().peak) is not None:
-        values["peak_memory"] = float(peak)
     flags = (*kernel.flags, *evidence.flags())
     return replace(done, series=tuple(series), values={**values, **evidence.values()}, flags=flags, timed_s=timed)
+
+
+@functools.lru_cache(maxsize=1)
+def _left_over(backend: Backend) -> float | None:
+    """Return the seconds of work that `synchronize` did not wait for, None if it waits.
+
+    It is asked once of a backend, by work that takes longer on the device than to launch: products of
+    1024 x 1024 in float32.
+    """
+    backend.set_precision("ieee")
+    a = backend.from_host(np.ones((1024, 1024), np.float32))
+    backend.to_host(a @ a)  # the library of products is loaded before the proof
+    return unfinished(lambda: a @ a, 30, backend)
 
 
 def generator(case_id: str, seed: int) -> np.random.Generator:
@@ -131,7 +155,7 @@ def _require_memory(needed: float, backend: Backend) -> None:
 def _seconds(run: Run, backend: Backend) -> tuple[float, Any]:
     """Time one call, with whatever it loads, compiles or allocates; return its result too."""
     results: list[Any] = []
-    seconds = WallTimer(backend.synchronize).time(lambda: results.append(run()), 1)
+    seconds = WallTimer(backend.synchronize).time(lambda: results.append(run()), 1).seconds
     return seconds, results[0]
 
 
@@ -141,11 +165,12 @@ def _to_host(answer: Mapping[str, Any], backend: Backend) -> Host:
 
 
 def _measure_all(kernels: list[Kernel], backend: Backend, plan: Plan) -> list[Series]:
-    """Measure the kernel under every clock there is, then its probes under the wall clock."""
+    """Measure the kernel under every clock that sees its work, then its probes under the wall clock."""
     run = rotate([kernel.run for kernel in kernels])
     series = [measure("time", run, WallTimer(backend.synchronize), plan)]
     if backend.has_device_clock:
-        series.append(measure("time", run, DeviceTimer(backend), plan))
+        with contextlib.suppress(ClockStandsStill):  # nothing of this kernel runs on the device
+            series.append(measure("time", run, DeviceTimer(backend), plan))
     for metric in kernels[0].probes:
         probe = rotate([kernel.probes[metric] for kernel in kernels])
         series.append(measure(metric, probe, WallTimer(backend.synchronize), plan))

@@ -35,7 +35,6 @@ def pynvml_module() -> Iterator[ModuleType]:
 def _importable(packages: set[str]) -> Iterator[None]:
     def forget() -> dict[str, ModuleType]:
         backend._cupy.cache_clear()
-        backend._spin_kernel.cache_clear()
         return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in packages}
 
     before = forget()

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from bench_core.backends import behind_spin
 from bench_core.backends import cupy as module
-from bench_core.backends.base import DeviceTime
 from bench_core.backends.cupy import CupyBackend
 from bench_core.errors import Unavailable
 from bench_core.model import Fact
@@ -27,7 +27,7 @@ def cupy():
 @pytest.fixture
 def backend(cupy, monkeypatch):
     """A backend on an idle device; host seconds are the stand-in's."""
-    monkeypatch.setattr(module, "perf_counter", cupy._gpu.clock.now)
+    monkeypatch.setattr(behind_spin, "perf_counter", cupy._gpu.clock.now)
     return CupyBackend("cuda:0")
 
 
@@ -79,7 +79,6 @@ def test_device_that_runs_dry_is_reported(backend, cupy):
 
     for _ in range(3):
         took = backend.device_time(slow_launch, 50)
-    assert isinstance(took, DeviceTime)
     assert took.starved
 
 
@@ -91,10 +90,36 @@ def test_busy_device_did_not_starve_though_the_spin_was_short(backend, cupy):
         for _ in range(10):
             cupy.add(a, a, out=a)
 
-    backend._queue_s = 0.0
+    backend._device_clock._queue_s = 0.0
     took = backend.device_time(ten_kernels, 3)
     assert not took.starved
     assert took.seconds == pytest.approx(30 * KERNEL_S, rel=0.01)
+
+
+def test_a_full_queue_is_not_a_starved_device(backend, cupy):
+    """The host waits for a place in the queue: it is slow only because the device is never idle."""
+    gpu = cupy._gpu.gpu()
+
+    def launches():
+        for _ in range(3000):
+            cupy._gpu.clock.advance(LAUNCH_S)
+            gpu.queue(lambda: None, 2 * LAUNCH_S)
+
+    for calls in (1, 3, 40):  # up to 2.4 s, of which the backlog is 20 ms
+        took = backend.device_time(launches, calls)
+        assert took.seconds == pytest.approx(calls * 3000 * 2 * LAUNCH_S, rel=1e-3)
+        assert not took.starved
+
+
+def test_a_device_that_idles_before_a_long_last_kernel_is_found_out_in_the_first_block(backend, cupy):
+    """The spin is still too short, and 50 us of work outlast the host: less than a twentieth of the gaps."""
+
+    def gaps():
+        for _ in range(10):
+            cupy._gpu.clock.advance(1e-3)
+            cupy._gpu.gpu().queue(lambda: None, 50e-6)
+
+    assert backend.device_time(gaps, 1).starved
 
 
 def test_memory_peak_outlives_what_made_it(backend, cupy):
@@ -146,6 +171,17 @@ def test_tf32_rounds_products_and_ieee_does_not(backend, cupy):
 def test_unsupported_formats_have_a_reason(backend, dtype, precision, words):
     why = backend.why_unsupported(dtype, precision)
     assert why is None if words is None else words in why
+
+
+def test_a_type_that_another_package_registers_with_numpy_is_not_cupys(backend):
+    """Importing ml_dtypes, which bfloat16 needs, makes NumPy know the names of its float8 types."""
+
+    class Registered:
+        isbuiltin = 2
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench_core.backends.numpy.np.dtype", lambda name: Registered())
+        assert "has no float8_e4m3fn" in backend.why_unsupported("float8_e4m3fn", "ieee")
 
 
 def test_tf32_needs_ampere(backend, cupy, monkeypatch):

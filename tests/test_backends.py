@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -69,6 +70,81 @@ def test_torch_on_the_cpu_raises_a_plain_error_when_memory_ends():
     with pytest.raises(RuntimeError) as caught:
         backend.torch.empty(1 << 60)
     assert backend.is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "MPS backend out of memory (MPS allocated: 9.05 GB)",
+    ],
+)
+def test_torch_knows_the_libraries_words_for_the_end_of_memory(words):
+    pytest.importorskip("torch")
+    assert backends.load("torch")("cpu").is_out_of_memory(RuntimeError(words))
+
+
+def test_torch_switches_precision_so_that_old_and_new_flags_can_both_be_read(monkeypatch):
+    """Inductor reads either, by version: what raises there would make an error of every compiled TF32 case."""
+    torch = pytest.importorskip("torch")
+    backend = backends.load("torch")("cpu")
+    monkeypatch.setattr(backend, "_kind", "cuda")
+    for precision, is_tf32 in (("tf32", True), ("ieee", False)):
+        backend.set_precision(precision)
+        assert torch.get_float32_matmul_precision() == ("high" if is_tf32 else "highest")
+        assert torch.backends.cuda.matmul.allow_tf32 is is_tf32
+        assert torch.backends.cudnn.allow_tf32 is is_tf32
+        assert torch.backends.cuda.matmul.fp32_precision == ("tf32" if is_tf32 else "ieee")
+        assert (torch.backends.cudnn.conv.fp32_precision == "tf32") is is_tf32
+
+
+def test_torch_calibrates_its_spin_by_the_fastest_of_five_after_a_first_launch():
+    """The first launch loads the kernel, 9 ms here; the clock is at its height in the fourth reading."""
+    pytest.importorskip("torch")
+    from bench_core.backends.torch import _cycles_per_second
+
+    class Cuda:
+        durations: ClassVar = iter([9.0, 2.0, 1.5, 1.25, 1.0, 1.1])
+        last = 0.0
+
+        def _sleep(self, cycles):
+            Cuda.last = next(self.durations)
+
+        def synchronize(self): ...
+
+        class Event:
+            def __init__(self, enable_timing): ...
+
+            def record(self): ...
+
+            def elapsed_time(self, end):
+                return Cuda.last
+
+    assert _cycles_per_second(Cuda()) == 2_000_000 / 1e-3
+
+
+def test_torch_keeps_the_shape_of_a_scalar():
+    pytest.importorskip("torch")
+    assert backends.load("torch")("cpu").from_host(np.array(3.0)).shape == ()
+
+
+def test_memory_in_use_is_at_most_its_peak(backend):
+    backend.reset_peak_memory()
+    before = backend.memory().used
+    array = np.ones(4_000_000)
+    del array
+    memory = backend.memory()
+    assert memory.peak - before >= 30_000_000
+    assert memory.peak >= memory.used
+
+
+def test_no_peak_is_told_where_the_kernel_cannot_start_a_new_one(backend, monkeypatch):
+    """The old one is of the whole process: of other cases, and of the libraries' own memory."""
+    monkeypatch.setattr("bench_core.host.reset_peak_resident", lambda: False)
+    backend.reset_peak_memory()
+    assert (backend.memory().used, backend.memory().peak) == (None, None)
 
 
 def test_torch_keeps_bfloat16_through_float32():

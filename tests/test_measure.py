@@ -1,14 +1,14 @@
 """The measuring algorithm on fake clocks: exact numbers, no real time."""
 
 import gc
-from dataclasses import dataclass
 
 import pytest
 
-from bench_core.errors import CaseError
+from bench_core.backends.base import Timed
+from bench_core.errors import CaseError, ClockStandsStill
 from bench_core.measure import BLOCK, DeviceTimer, Plan, WallTimer, inner_loops, measure, settled, unfinished, warm_up
 from bench_core.model import Clock
-from tests.fakes import FakeDevice
+from tests.fakes import FakeClock, FakeDevice
 
 PLAN = Plan(budget=1.0, least=0.2, warmup=0.2, warmup_cap=2.0)
 
@@ -23,7 +23,7 @@ def never():
 
 def test_a_steady_long_call_is_timed_singly_and_stops_at_the_first_look_past_the_least_time():
     device = FakeDevice(work=0.015)
-    series = measure("time", device.run, timer_for(device), PLAN, never)
+    series = measure("time", device.run, timer_for(device), PLAN, never, device.clock)
     assert series.clock is Clock.WALL
     assert series.inner_loops == 1
     assert series.seconds == pytest.approx([0.015001] * 14)  # 10 blocks are 0.15 s: too little
@@ -32,21 +32,21 @@ def test_a_steady_long_call_is_timed_singly_and_stops_at_the_first_look_past_the
 
 def test_a_short_call_is_batched_to_a_millisecond():
     device = FakeDevice(work=5e-6, launch=1e-7)
-    series = measure("time", device.run, timer_for(device), PLAN, never)
+    series = measure("time", device.run, timer_for(device), PLAN, never, device.clock)
     assert series.inner_loops * 5e-6 >= BLOCK * 0.99
     assert series.seconds[0] == pytest.approx(5e-6, rel=1e-2)
 
 
 def test_a_call_of_unsteady_length_is_measured_until_the_budget_and_flagged():
     device = FakeDevice(work=lambda i: 0.01 if i % 2 else 0.02)
-    series = measure("time", device.run, timer_for(device), PLAN, never)
+    series = measure("time", device.run, timer_for(device), PLAN, never, device.clock)
     assert "not_converged" in series.flags
     assert 1.0 <= sum(series.seconds) <= 1.03
 
 
 def test_one_call_longer_than_the_budget_is_measured_few_times_and_never_not_at_all():
     device = FakeDevice(work=10.0)
-    series = measure("time", device.run, timer_for(device), PLAN, never)
+    series = measure("time", device.run, timer_for(device), PLAN, never, device.clock)
     assert len(series.seconds) == 1
     assert set(series.flags) == {"not_steady", "not_converged"}
 
@@ -54,14 +54,14 @@ def test_one_call_longer_than_the_budget_is_measured_few_times_and_never_not_at_
 def test_warm_up_goes_on_while_the_calls_get_faster():
     """The first 100 calls are slow: a fixed warm-up of a few calls would end among them."""
     device = FakeDevice(work=lambda i: 0.02 * 0.96**i if i < 100 else 0.02 * 0.96**100)
-    per_call, steady = warm_up(device.run, timer_for(device), PLAN)
+    per_call, steady = warm_up(device.run, timer_for(device), PLAN, device.clock)
     assert steady
     assert per_call < 0.01
 
 
 def test_a_warm_up_that_never_settles_ends_at_its_cap_and_says_so():
     device = FakeDevice(work=lambda i: 0.01 * 1.05 ** min(i, 100))
-    _, steady = warm_up(device.run, timer_for(device), PLAN)
+    _, steady = warm_up(device.run, timer_for(device), PLAN, device.clock)
     assert not steady
     assert device.clock() < 2 * PLAN.warmup_cap + 2
 
@@ -69,8 +69,8 @@ def test_a_warm_up_that_never_settles_ends_at_its_cap_and_says_so():
 def test_without_synchronising_the_launch_would_be_timed():
     """The first error of the field, made on purpose: the same device and a timer that does not wait."""
     honest, launch_only = FakeDevice(work=1e-3), FakeDevice(work=1e-3)
-    assert timer_for(honest).time(honest.run, 10) == pytest.approx(0.010001)
-    assert timer_for(launch_only, synchronize=lambda: None).time(launch_only.run, 10) == pytest.approx(10e-6)
+    assert timer_for(honest).time(honest.run, 10).seconds == pytest.approx(0.010001)
+    assert timer_for(launch_only, synchronize=lambda: None).time(launch_only.run, 10).seconds == pytest.approx(10e-6)
 
 
 def test_a_backend_that_does_not_wait_is_caught_by_its_first_copy_to_the_host():
@@ -88,36 +88,6 @@ def test_a_backend_that_does_not_wait_is_caught_by_its_first_copy_to_the_host():
     assert unfinished(forgetful.run, 10, forgetful, forgetful.clock) == pytest.approx(0.01, rel=1e-2)
 
 
-@dataclass
-class Outcome:
-    about: str
-    arrays: dict
-
-
-@pytest.mark.parametrize(
-    ("wrap", "caught"),
-    [
-        (lambda array: {"loss": array}, True),
-        (lambda array: ("step 1", [array]), True),
-        (lambda array: Outcome("step 1", {"loss": array}), True),
-        (lambda array: Outcome("step 1", {}), False),
-        (lambda array: None, False),
-    ],
-)
-def test_unfinished_work_is_seen_in_whatever_a_kernel_returns(wrap, caught):
-    class Forgetful(FakeDevice):
-        def synchronize(self):
-            pass
-
-        def to_host(self, array):
-            assert array.shape == (1,)
-            FakeDevice.synchronize(self)
-            return array
-
-    device = Forgetful(work=1e-3)
-    assert (unfinished(lambda: wrap(device.run()), 10, device, device.clock) is not None) is caught
-
-
 def test_a_clock_that_goes_backwards_gives_no_time():
     device = FakeDevice(work=1e-3)
     timer = WallTimer(device.synchronize, iter([10.0, 9.5]).__next__)
@@ -130,14 +100,14 @@ def test_work_queued_before_a_block_is_not_counted_in_it():
     device = FakeDevice(work=1e-3)
     for _ in range(50):
         device.run()
-    assert timer_for(device).time(device.run, 1) == pytest.approx(1.001e-3)
+    assert timer_for(device).time(device.run, 1).seconds == pytest.approx(1.001e-3)
 
 
 def test_a_disturbed_block_is_repeated_once_and_both_are_kept():
-    quiet = measure("time", (device := FakeDevice(work=0.05)).run, timer_for(device), PLAN, never)
+    quiet = measure("time", (device := FakeDevice(work=0.05)).run, timer_for(device), PLAN, never, device.clock)
     trouble = 10  # in the timed part: warm-up takes 4 calls
     device = FakeDevice(work=lambda i: 0.2 if i == trouble else 0.05)
-    series = measure("time", device.run, timer_for(device), PLAN, lambda: int(device.calls > trouble))
+    series = measure("time", device.run, timer_for(device), PLAN, lambda: int(device.calls > trouble), device.clock)
     assert max(quiet.seconds) == pytest.approx(0.050001)
     assert series.noisy == (series.seconds.index(max(series.seconds)),)
     assert len(series.seconds) == len(quiet.seconds) + 1
@@ -147,21 +117,58 @@ def test_a_disturbed_block_is_repeated_once_and_both_are_kept():
 def test_garbage_collection_is_off_inside_blocks_and_back_on_after_them():
     device = FakeDevice(work=0.02)
     seen = []
-    measure("time", lambda: (seen.append(gc.isenabled()), device.run()), timer_for(device), PLAN, never)
+    measure("time", lambda: (seen.append(gc.isenabled()), device.run()), timer_for(device), PLAN, never, device.clock)
     assert seen[-1] is False
     assert gc.isenabled()
 
 
+class EventClock:
+    """A device whose events tell 20 ms a call; `starved` says of each block whether the device ran dry."""
+
+    def __init__(self, starved, seconds=0.02):
+        self.clock, self.blocks, self._starved, self._seconds = FakeClock(), 0, starved, seconds
+
+    def device_time(self, call, calls):
+        self.blocks += 1
+        self.clock.pass_(self._seconds * calls)
+        return Timed(self._seconds * calls, self._starved(self.blocks))
+
+
+def device_series(backend):
+    return measure("time", lambda: None, DeviceTimer(backend), PLAN, never, backend.clock)
+
+
 def test_a_starved_device_is_flagged_launch_bound_once():
-    class Starved:
-        def device_time(self, call, calls):
-            from bench_core.backends.base import DeviceTime
-
-            return DeviceTime(0.02 * calls, starved=True)
-
-    series = measure("time", lambda: None, DeviceTimer(Starved()), PLAN, never)
+    series = device_series(EventClock(lambda block: True))
     assert series.clock is Clock.DEVICE
     assert series.flags == ("launch_bound",)
+
+
+def test_a_device_that_starved_while_it_warmed_up_is_not_launch_bound():
+    """There the spin is still sized for another call, and modules are loaded."""
+    assert device_series(EventClock(lambda block: block <= 5)).flags == ()
+
+
+def test_one_starved_block_in_ten_does_not_make_a_series_launch_bound():
+    series = device_series(backend := EventClock(lambda block: block == 15))
+    assert len(series.seconds) == 10
+    assert backend.blocks > 15
+    assert series.flags == ()
+
+
+def test_a_budget_is_of_the_host_whatever_the_device_says():
+    """A call that keeps the host for 20 ms and the device for 20 us must not be measured a thousand times longer."""
+    backend = EventClock(lambda block: False)
+    backend.device_time = lambda call, calls: backend.clock.pass_(0.02) or Timed(20e-6 * calls * (1 + 0.5 * calls % 2))
+    device_series(backend)
+    assert backend.clock() < PLAN.warmup_cap + PLAN.budget + 0.1
+
+
+def test_events_that_lie_two_microseconds_apart_whatever_is_called_are_no_time():
+    backend = EventClock(lambda block: False)
+    backend.device_time = lambda call, calls: backend.clock.pass_(1e-4) or Timed(2e-6)
+    with pytest.raises(ClockStandsStill, match="2e-06 s by the device clock"):
+        device_series(backend)
 
 
 @pytest.mark.parametrize(("per_call", "loops"), [(1.0, 1), (100e-6, 1), (99e-6, 11), (1e-6, 1000), (0.0, 1_000_000)])
@@ -177,6 +184,6 @@ def test_two_blocks_never_settle_anything():
 def test_a_clock_that_stands_still_is_an_error_not_an_endless_warm_up():
     """So does the clock of a device for calls that do nothing there."""
     device = FakeDevice(work=0.0, launch=0.0)
-    with pytest.raises(CaseError, match="took no time by the wall clock") as caught:
-        warm_up(device.run, timer_for(device), PLAN)
+    with pytest.raises(CaseError, match="took 0 s by the wall clock") as caught:
+        warm_up(device.run, timer_for(device), PLAN, device.clock)
     assert caught.value.code == "clock_stands_still"

@@ -1,12 +1,15 @@
 """One case from build to record, in this process, on NumPy and on a device that finishes late."""
 
+import gc
 import itertools
+import weakref
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from bench_core import check
+from bench_core.backends.base import Memory, Timed
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.measure import Plan
 from bench_core.model import Cache, Case, Clock, Costs, Status
@@ -56,7 +59,6 @@ def test_a_right_answer_is_measured_with_its_error_costs_and_first_call():
     assert done.rel_error == 0.0
     assert done.costs.flops == 1024.0
     assert done.values["first_call"] > 0
-    assert done.values["peak_memory"] > 0
     assert [s.clock for s in done.series] == [Clock.WALL]
     assert done.library
     assert 0 < done.timed_s < done.elapsed_s
@@ -108,6 +110,88 @@ def test_a_device_that_is_not_waited_for_is_invalid():
     done = run(Late(), ForgetfulBackend(work=20e-6))  # short, for its backlog has to be sat out
     assert (done.status, done.reason_code, done.series) == (Status.INVALID, "not_synchronised", ())
     assert "of the launch" in done.reason
+
+
+def test_a_backend_is_asked_for_its_word_once_even_by_kernels_that_return_nothing():
+    class Silent(Double):
+        kernels: ClassVar[Kernels] = {"array": {"default": lambda b, w, h: Kernel(list, lambda: {"out": h["x"] * 2})}}
+
+    backend = ForgetfulBackend(work=20e-6)
+    assert [run(Silent(), backend).reason_code for _ in range(2)] == ["not_synchronised"] * 2
+    assert backend.proofs == 1
+
+
+def test_a_kernel_that_leaves_the_device_idle_keeps_its_wall_time():
+    """Two events with nothing between them are 2 us apart, however many calls they enclose."""
+
+    class Idle(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel([].clear, lambda: {"out": 2 * h["x"]})}
+        }
+
+    backend = AsyncBackend()
+    backend.device_time = lambda call, calls: [call() for _ in range(calls)].clear() or Timed(2e-6)
+    done = run(Idle(), backend)
+    assert (done.status, done.reason) == (Status.OK, "")
+    assert [s.clock for s in done.series] == [Clock.WALL]
+
+
+def test_peak_memory_is_what_the_case_added_before_its_synchronisation_was_proved():
+    class Counting(AsyncBackend):
+        used, peak = 5000, 5000
+
+        def reset_peak_memory(self):
+            self.peak = self.used
+
+        def memory(self):
+            return Memory(1 << 30, 1 << 30, self.used, self.peak)
+
+        def from_host(self, array, dtype=None):
+            self.used += array.nbytes
+            self.peak = max(self.peak, self.used)
+            return super().from_host(array, dtype)
+
+    class Late(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {
+                "default": lambda b, w, h: b.from_host(h["x"]) is None or Kernel(b.launch, lambda: {"out": h["x"] * 2})
+            }
+        }
+
+    done = run(Late(), Counting())
+    assert done.values["peak_memory"] == 1024 * 8
+
+
+def test_no_peak_memory_is_told_where_the_device_does_not_tell():
+    class Mute(NumpyBackend):
+        def memory(self):
+            return Memory(1 << 40, 1 << 40, None, None)
+
+    assert "peak_memory" not in run(backend=Mute("cpu")).values
+
+
+def test_what_a_case_leaves_behind_in_cycles_is_gone_before_memory_is_given_back():
+    left, seen = [], []
+
+    class Cycle:
+        def __init__(self):
+            self.me = self
+
+    class Cyclic(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: left.append(weakref.ref(Cycle())) or Kernel(_double(b, h))}
+        }
+
+    class Watching(NumpyBackend):
+        def free(self):
+            seen.append(left[0]())
+
+    gc.disable()
+    try:
+        run(Cyclic(), Watching("cpu"), settings=Settings(PLAN, 7, 1 << 20, check_only=True))
+    finally:
+        gc.enable()
+    assert seen == [None]
 
 
 def test_what_a_backend_cannot_compute_in_is_unsupported_before_anything_is_built():

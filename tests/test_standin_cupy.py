@@ -101,8 +101,8 @@ def test_timing_without_synchronising_is_caught(cupy):
     out = cupy.empty((2, 2), np.float32)
     clock, device = cupy._gpu.clock, cupy.cuda.Device()
     device.synchronize()
-    launched = WallTimer(lambda: None, clock.now).time(lambda: cupy.matmul(a, a.T, out=out), 10)
-    worked = WallTimer(device.synchronize, clock.now).time(lambda: cupy.matmul(a, a.T, out=out), 10)
+    launched = WallTimer(lambda: None, clock.now).time(lambda: cupy.matmul(a, a.T, out=out), 10).seconds
+    worked = WallTimer(device.synchronize, clock.now).time(lambda: cupy.matmul(a, a.T, out=out), 10).seconds
     assert launched == pytest.approx(10 * 10e-6)
     assert worked == pytest.approx(10e-6 + 10 * 100e-6)
 
@@ -131,6 +131,15 @@ def test_events_time_the_device(cupy):
         cuda.get_elapsed_time(start, end)
     end.synchronize()
     assert cuda.get_elapsed_time(start, end) == pytest.approx(0.21)  # 10 us until the first launch has come
+
+
+def test_a_full_queue_makes_the_host_wait(cupy):
+    device, clock = cupy._gpu.gpu(), cupy._gpu.clock
+    for _ in range(cupy._gpu.QUEUE):
+        device.queue(lambda: None, 1e-3)
+    assert clock.now() == 0
+    device.queue(lambda: None, 1e-3)
+    assert clock.now() == 1e-3
 
 
 def test_memory_is_charged_kept_and_given_back(cupy):

@@ -17,19 +17,24 @@ from bench_core.model import Facts
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceTime:
-    """Seconds of `calls` between two device events. `starved`: the device ran dry while they were queued."""
+class Timed:
+    """Seconds that a block of calls took. `starved`: the device ran dry while the host queued them."""
 
     seconds: float
-    starved: bool
+    starved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Device memory in bytes. `peak` is the most that was in use since `reset_peak_memory`; None if unknown."""
+    """Memory in bytes, of the device or of this process on a CPU; None where unknown.
+
+    free, total: as a new allocation would find it. used: in use now by this process. peak: the most that
+    was in use since `reset_peak_memory`, counted as `used` is.
+    """
 
     free: int | None
     total: int | None
+    used: int | None
     peak: int | None
 
 
@@ -37,7 +42,7 @@ class Backend(Protocol):
     """An array library on one device.
 
     name: as in --bench-backends. dialect: the programming model of its kernels (see workload.py).
-    devices_expected: device types that get a row with a reason where they are absent.
+    devices_expected: device types that are listed as skipped, with a reason, on machines that lack them.
     threads: host threads that compute, as `set_threads` last had it; None where none do.
     """
 
@@ -70,7 +75,7 @@ class Backend(Protocol):
 
     @property
     def device_uuid(self) -> str | None:
-        """The driver's id of the device, or its beginning: to find it in NVML, never to be written; None on a CPU."""
+        """UUID of the device, or a prefix of it, to look it up in NVML. Never written to a file. None on a CPU."""
 
     @property
     def library(self) -> str:
@@ -81,7 +86,10 @@ class Backend(Protocol):
         """Whether `device_time` works here."""
 
     def from_host(self, array: np.ndarray, dtype: str | None = None) -> Any:
-        """Return a device copy of a host array, as `dtype` where the host has no such type."""
+        """Return a device copy of a host array, as `dtype` where the host has no such type.
+
+        Its shape is the host's; it can be added (`+`) and multiplied (`@`) by itself.
+        """
 
     def to_host(self, array: Any) -> np.ndarray:
         """Return a host copy; formats that NumPy lacks are widened to float32."""
@@ -89,8 +97,8 @@ class Backend(Protocol):
     def synchronize(self) -> None:
         """Return once all work queued on the device is done."""
 
-    def device_time(self, call: Callable[[], object], calls: int) -> DeviceTime:
-        """Time `calls` calls between device events, queued behind a time-bounded spin kernel."""
+    def device_time(self, call: Callable[[], object], calls: int) -> Timed:
+        """Time `calls` calls between device events, queued behind a time-bounded spin (see behind_spin.py)."""
 
     def memory(self) -> Memory:
         """Return what the allocator and the driver say of the device's memory."""

@@ -12,13 +12,14 @@ import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
 
 from bench_core import host
-from bench_core.backends.base import DeviceTime, Memory
+from bench_core.backends.base import Memory, Timed
+from bench_core.backends.behind_spin import BehindSpin
+from bench_core.backends.numpy import is_numpys_own
 from bench_core.errors import Unavailable
 from bench_core.model import Fact, Facts
 
@@ -33,7 +34,6 @@ extern "C" __global__ void spin(unsigned long long duration) {
     } while (now - start < duration);
 }
 """
-_LONGEST_SPIN = 20e-3  # seconds; past it the queue of a CUDA stream is full anyway
 
 _BFLOAT16_SINCE = 14  # CuPy's release notes: `ml_dtypes.bfloat16`, experimental
 _BFLOAT16_CUDA = 12020  # CuPy's own tests skip it below 12.2 and on ROCm
@@ -56,7 +56,6 @@ class CupyBackend:
         self.version: str = _cupy().__version__
         self._device = _cupy().cuda.Device(int(device.partition(":")[2]))
         self._device.use()
-        self._queue_s = 20e-6  # of one call; learnt as calls are queued
 
     @classmethod
     def devices(cls) -> Sequence[str]:
@@ -111,35 +110,25 @@ class CupyBackend:
     def synchronize(self) -> None:
         self._device.synchronize()
 
-    def device_time(self, call: Callable[[], object], calls: int) -> DeviceTime:
-        cuda = _cupy().cuda
-        start, end = cuda.Event(), cuda.Event()
-        spin = min(1.5 * calls * self._queue_s + 20e-6, _LONGEST_SPIN)
-        self.synchronize()
-        _spin_kernel()((1,), (1,), (np.uint64(spin * 1e9),))
-        start.record()
-        begin = perf_counter()
-        for _ in range(calls):
-            call()
-        end.record()
-        queued = perf_counter() - begin
-        overtaken = bool(start.done)  # the device left the spin before the last call was queued
-        end.synchronize()
-        self._queue_s = queued / calls
-        seconds = cuda.get_elapsed_time(start, end) * 1e-3
-        # A device with more work than the host needs to queue it never ran dry, spin or no spin.
-        return DeviceTime(seconds, starved=overtaken and seconds <= queued)
+    def device_time(self, call: Callable[[], object], calls: int) -> Timed:
+        return self._device_clock.time(call, calls)
+
+    @functools.cached_property
+    def _device_clock(self) -> BehindSpin:
+        kernel = _cupy().RawKernel(_SPIN, "spin")
+        return BehindSpin(_Event, lambda seconds: kernel((1,), (1,), (np.uint64(seconds * 1e9),)), self.synchronize)
 
     def memory(self) -> Memory:
-        """Return what is free (the driver's and the pool's), all there is, and the pool's high-water mark.
+        """Return what is free (the driver's and the pool's), all there is, and what the pool holds.
 
-        The peak is what the pool took from the device since `reset_peak_memory`: the pool gives nothing
-        back unless told to. It holds fragmentation, which bytes in use would not, but a memory hook
-        that counts those would run inside every timed allocation.
+        The pool gives nothing back unless told to, so what it holds is also the most it has held since
+        `reset_peak_memory`. That counts fragments too, unlike the bytes in use; but a memory hook that
+        counts those would run inside every timed allocation.
         """
         pool = _cupy().get_default_memory_pool()
         free, total = self._device.mem_info
-        return Memory(free=free + pool.free_bytes(), total=total, peak=pool.total_bytes())
+        held = pool.total_bytes()
+        return Memory(free=free + pool.free_bytes(), total=total, used=held, peak=held)
 
     def reset_peak_memory(self) -> None:
         self.free()
@@ -155,11 +144,9 @@ class CupyBackend:
             return f"cupy computes in IEEE or TF32 arithmetic, not {precision}"
         if dtype == "bfloat16":
             return self._why_no_bfloat16()
-        try:
-            np.dtype(dtype)
-        except TypeError:
-            return f"cupy {self.version} has no {dtype}: its types are NumPy's, and bfloat16"
-        return None
+        return (
+            None if is_numpys_own(dtype) else f"cupy {self.version} has no {dtype}: its types are NumPy's, and bfloat16"
+        )
 
     def _why_no_tf32(self, dtype: str) -> str | None:
         if dtype != "float32":
@@ -233,9 +220,18 @@ def _cupy() -> Any:
         raise Unavailable("import_failed", f"cupy does not import: {type(error).__name__}: {error}") from error
 
 
-@functools.cache
-def _spin_kernel() -> Any:
-    return _cupy().RawKernel(_SPIN, "spin")
+class _Event:
+    """An event of CuPy's by PyTorch's names."""
+
+    def __init__(self) -> None:
+        self._event = _cupy().cuda.Event()
+        self.record, self.synchronize = self._event.record, self._event.synchronize
+
+    def query(self) -> bool:
+        return bool(self._event.done)
+
+    def elapsed_time(self, end: _Event) -> float:
+        return float(_cupy().cuda.get_elapsed_time(self._event, end._event))
 
 
 def _dtype(name: str) -> np.dtype[Any]:

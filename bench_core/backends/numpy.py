@@ -10,7 +10,7 @@ import numpy as np
 import threadpoolctl
 
 from bench_core import host
-from bench_core.backends.base import DeviceTime, Memory
+from bench_core.backends.base import Memory, Timed
 from bench_core.errors import Unavailable
 from bench_core.model import Fact, Facts
 
@@ -31,6 +31,7 @@ class NumpyBackend:
         self.device = device
         self.version = np.__version__
         self.threads: int | None = host.usable_cores()
+        self._peak_is_known = True
 
     @classmethod
     def devices(cls) -> Sequence[str]:
@@ -60,14 +61,16 @@ class NumpyBackend:
     def synchronize(self) -> None:
         """Return at once: NumPy has no queue."""
 
-    def device_time(self, call: Callable[[], object], calls: int) -> DeviceTime:
+    def device_time(self, call: Callable[[], object], calls: int) -> Timed:
         raise NotImplementedError("the CPU has no event clock")
 
     def memory(self) -> Memory:
-        return Memory(free=host.memory_available(), total=host.memory_limit(), peak=host.peak_resident())
+        """Return what this process may still take, and its resident memory."""
+        used, peak = (host.resident(), host.peak_resident()) if self._peak_is_known else (None, None)
+        return Memory(host.memory_available(), host.memory_limit(), used, peak)
 
     def reset_peak_memory(self) -> None:
-        host.reset_peak_resident()
+        self._peak_is_known = host.reset_peak_resident()
 
     def free(self) -> None:
         """Nothing is pooled."""
@@ -75,11 +78,7 @@ class NumpyBackend:
     def why_unsupported(self, dtype: str, precision: str) -> str | None:
         if precision != "ieee":
             return f"numpy computes in IEEE arithmetic only, not {precision}"
-        try:
-            np.dtype(dtype)
-        except TypeError:
-            return f"numpy has no {dtype}"
-        return None
+        return None if is_numpys_own(dtype) else f"numpy has no {dtype}"
 
     def set_precision(self, precision: str) -> None:
         """Nothing to switch: NumPy is IEEE."""
@@ -93,6 +92,14 @@ class NumpyBackend:
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError)
+
+
+def is_numpys_own(dtype: str) -> bool:
+    """Whether NumPy itself has a type of that name. Importing ml_dtypes adds names, but no arithmetic of NumPy's."""
+    try:
+        return np.dtype(dtype).isbuiltin == 1
+    except TypeError:
+        return False
 
 
 def openblas_core(flags: frozenset[str]) -> str | None:

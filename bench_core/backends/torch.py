@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
 
 from bench_core import host
-from bench_core.backends.base import DeviceTime, Memory
+from bench_core.backends.base import Memory, Timed
+from bench_core.backends.behind_spin import BehindSpin
 from bench_core.errors import Unavailable
 from bench_core.model import Fact, Facts
 
 _ACCELERATORS = ("cuda", "mps", "xpu")
-_LONGEST_SPIN = 20e-3  # seconds; past it the queue of a CUDA stream is full anyway
 _FLOAT8 = frozenset({"float8_e4m3fn", "float8_e5m2"})
 
 
@@ -36,8 +36,7 @@ class TorchBackend:
         self.version = str(torch.__version__)
         self._kind = kind
         self._module: Any = getattr(torch, kind)  # torch.cpu too: it can be synchronised like the others
-        self._cycles_per_second: float | None = None
-        self._queue_s = 10e-6  # of one call; learnt as calls are queued
+        self._peak_is_known = True
         if kind in {"cuda", "xpu"}:
             self._module.set_device(torch.device(device))
         torch.manual_seed(0)  # nothing here may draw from it; a kernel that does is at least repeatable
@@ -87,7 +86,7 @@ class TorchBackend:
         return self._kind == "cuda"
 
     def from_host(self, array: np.ndarray, dtype: str | None = None) -> Any:
-        tensor = self.torch.from_numpy(np.ascontiguousarray(array))
+        tensor = self.torch.from_numpy(np.asarray(array, order="C"))
         target = getattr(self.torch, dtype) if dtype else tensor.dtype
         return tensor.to(device=self.device, dtype=target, copy=True)
 
@@ -101,49 +100,36 @@ class TorchBackend:
     def synchronize(self) -> None:
         self._module.synchronize()
 
-    def device_time(self, call: Callable[[], object], calls: int) -> DeviceTime:
-        cuda = self.torch.cuda
-        start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
-        spin = min(1.5 * calls * self._queue_s + 20e-6, _LONGEST_SPIN)
-        cuda.synchronize()
-        self._spin(spin)
-        start.record()
-        begin = perf_counter()
-        for _ in range(calls):
-            call()
-        end.record()
-        queued = perf_counter() - begin
-        overtaken = start.query()  # the device left the spin before the last call was queued
-        cuda.synchronize()
-        self._queue_s = queued / calls
-        seconds = start.elapsed_time(end) * 1e-3
-        # A device with more work than the host needs to queue it never ran dry, spin or no spin.
-        return DeviceTime(seconds, starved=bool(overtaken) and seconds <= queued)
+    def device_time(self, call: Callable[[], object], calls: int) -> Timed:
+        return self._device_clock.time(call, calls)
 
-    def _spin(self, seconds: float) -> None:
+    @functools.cached_property
+    def _device_clock(self) -> BehindSpin:
         cuda = self.torch.cuda
-        if self._cycles_per_second is None:
-            cycles = 2_000_000
-            start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
-            start.record()
-            cuda._sleep(cycles)  # private, but what PyTorch's own tests time with
-            end.record()
-            cuda.synchronize()
-            self._cycles_per_second = cycles / (start.elapsed_time(end) * 1e-3)
-        cuda._sleep(int(seconds * self._cycles_per_second))
+        rate = _cycles_per_second(cuda)
+        # `_sleep` is private, but what PyTorch's own tests time with.
+        return BehindSpin(
+            lambda: cuda.Event(enable_timing=True), lambda seconds: cuda._sleep(int(seconds * rate)), cuda.synchronize
+        )
 
     def memory(self) -> Memory:
+        """Return what the driver has free and what live tensors (and the libraries' workspaces) take.
+
+        On a CPU, the resident memory of this process. On Apple's GPU, no figure for what is used.
+        """
         if self._kind in {"cuda", "xpu"}:
             free, total = self._module.mem_get_info(self.torch.device(self.device))
-            return Memory(int(free), int(total), int(self._module.max_memory_allocated()))
-        peak = host.peak_resident() if self._kind == "cpu" else None
-        return Memory(host.memory_available(), host.memory_limit(), peak)
+            used, peak = self._module.memory_allocated(), self._module.max_memory_allocated()
+            return Memory(int(free), int(total), int(used), int(peak))
+        is_known = self._kind == "cpu" and self._peak_is_known
+        used, peak = (host.resident(), host.peak_resident()) if is_known else (None, None)
+        return Memory(host.memory_available(), host.memory_limit(), used, peak)
 
     def reset_peak_memory(self) -> None:
         if self._kind in {"cuda", "xpu"}:
             self._module.reset_peak_memory_stats()
         elif self._kind == "cpu":
-            host.reset_peak_resident()
+            self._peak_is_known = host.reset_peak_resident()
 
     def free(self) -> None:
         if self._kind != "cpu":
@@ -166,11 +152,10 @@ class TorchBackend:
 
     def set_precision(self, precision: str) -> None:
         if self._kind == "cuda":
-            # The newer switches only: mixing them with allow_tf32 raises.
-            mode = "tf32" if precision == "tf32" else "ieee"
-            self.torch.backends.cuda.matmul.fp32_precision = mode
-            self.torch.backends.cudnn.conv.fp32_precision = mode
-            self.torch.backends.cudnn.rnn.fp32_precision = mode
+            # Of the old and the new switches, these two alone set both views alike on torch 2.9 to 2.13. Setting
+            # `fp32_precision` makes every reader of the old flags raise, and torch.compile is one of them.
+            self.torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+            self.torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
     @property
     def threads(self) -> int | None:
@@ -200,8 +185,28 @@ class TorchBackend:
     def is_out_of_memory(self, error: BaseException) -> bool:
         if isinstance(error, (MemoryError, self.torch.OutOfMemoryError)):
             return True
-        # The CPU allocator raises a plain RuntimeError.
-        return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+        # The CPU's allocator, CUDA's runtime, cuBLAS, cuDNN and Metal raise plain RuntimeErrors.
+        words = ("allocate memory", "out of memory", "_ALLOC_FAILED")
+        return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def _cycles_per_second(cuda: Any) -> float:
+    """Return how fast the GPU's counter runs, which `torch.cuda._sleep` waits for: the highest of five readings.
+
+    The first launch also loads the kernel, and a clock that is still rising gives too low a rate. Too low a
+    rate would make every spin too short.
+    """
+    cycles, rates = 2_000_000, []
+    cuda._sleep(1)
+    cuda.synchronize()
+    for _ in range(5):
+        start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
+        start.record()
+        cuda._sleep(cycles)
+        end.record()
+        cuda.synchronize()
+        rates.append(cycles / (start.elapsed_time(end) * 1e-3))
+    return float(max(rates))
 
 
 def _import_torch() -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 LAUNCH_S = 10e-6
 KERNEL_S = 100e-6
 MEMORY_B = 256 * 1024**2
+QUEUE = 1024  # operations; with so many outstanding a launch waits
 BLOCK_B = 512  # CuPy rounds every allocation up to this
 
 
@@ -79,6 +81,7 @@ class Gpu:
         self.busy_until = 0.0
         self.capture: list[Callable[[], None]] | None = None
         self._queue: list[Callable[[], None]] = []
+        self._ends: deque[float] = deque(maxlen=QUEUE)
 
     def launch(self, operation: Callable[[], None], seconds: float | None = None) -> None:
         """Queue an operation; while a graph is captured it joins the graph and is not run."""
@@ -89,7 +92,10 @@ class Gpu:
         self.queue(operation, KERNEL_S if seconds is None else seconds)
 
     def queue(self, operation: Callable[[], None], seconds: float) -> None:
+        if len(self._ends) == QUEUE:
+            clock.wait_until(self._ends[0])
         self.busy_until = max(clock.now(), self.busy_until) + seconds
+        self._ends.append(self.busy_until)
         self._queue.append(operation)
 
     def flush(self) -> None:
