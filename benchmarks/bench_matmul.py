@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.model import Costs, Preset, Work
-from bench_core.workload import Host, Kernels, Machine, Workload
+from bench_core.backends.base import Backend
+from bench_core.model import Case, Costs, Preset, Work
+from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
 from benchmarks import products
+from benchmarks.caches import flagged
 
 Format = tuple[str, str]  # dtype and precision
 
@@ -118,6 +121,7 @@ class Data(Product):
     """The same product of other numbers: chips draw less power, and clock higher, on data that flips fewer bits."""
 
     name = "matmul_data"
+    version = 2  # integers are smaller, so that bfloat16 holds their products
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
         n = {Preset.SMOKE: 128}.get(preset, DATA_SIZE)
@@ -130,19 +134,32 @@ class Data(Product):
 
 
 class Skinny(Product):
-    """Few rows times a large matrix, down to one: what a model does token by token. Bound by memory."""
+    """Few rows times a large matrix of weights, stored (out, in): what a model does token by token.
+
+    Bound by memory, or by the cache that holds the weights: then the row is flagged.
+    """
 
     name = "matmul_skinny"
+    version = 2  # the weights were stored (in, out)
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
         if preset is Preset.SMOKE:
-            yield self.product("1x128x128", FP32, 1, 128, 128)
+            yield self.product("1x128x128", FP32, 1, 128, 128, layout="nt")
         sizes = {Preset.STANDARD: (4096,), Preset.FULL: (4096, 8192)}.get(preset, ())
         kinds = (*WIDE, FP16) if preset is Preset.FULL else (FP32, BF16)
         for kind in kinds:
             for n in sizes:
                 for m in (1, 8, 32, 128):
-                    yield self.product(f"{m}x{n}x{n}", kind, m, n, n)
+                    yield self.product(f"{m}x{n}x{n}", kind, m, n, n, layout="nt")
+
+    def costs(self, work: Work) -> Costs:
+        """2 M N K FLOPs; A, B and C move once, and as they are the point, they count as bytes too."""
+        costs = super().costs(work)
+        return replace(costs, bytes=costs.least_bytes)
+
+    def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
+        """Return the kernel, flagged if a cache holds the matrices."""
+        return flagged(super().build(backend, case, host), backend, self.costs(case.work).least_bytes)
 
 
 class Batched(Product):

@@ -32,9 +32,10 @@ DATA = ("normal", "uniform", "integers", "zeros")
 
 Product = Callable[[Any, Any, Any], Any]  # of A and B, into C
 
-PATIENCE = 3.0  # seconds that one call may be expected to take; caches make the whole slower than its corner tells
-TELLING = 0.25  # seconds of a smaller product from which that is expected; no hiccup of a busy machine lasts so long
-LARGE_FLOPS = 2 * 4096**3  # up to here a CPU with BLAS needs no asking
+# The prediction from a small product is optimistic: it fits the caches better.
+LONGEST_CALL_S = 3.0  # longest predicted call
+SHORTEST_PROBE_S = 0.25  # shortest probe that a prediction is made from; shorter ones are noise
+LARGE_FLOPS = 2 * 4096**3  # up to here float32 and float64 are not probed: BLAS is fast enough
 REFERENCE_FLOPS = 2 * 512**3  # that the check may spend on comparing single elements
 LONE = 8  # a single element may be off by so many tolerances: normal errors reach 5.5 in 10^8 elements
 
@@ -42,7 +43,8 @@ LONE = 8  # a single element may be off by so many tolerances: normal errors rea
 def operands(work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return A and B: float64 for float64, int8 for int8, else float32, which the backend rounds to its format.
 
-    Integers are -1, 0 and 1: up to k = 4096 their products fit bfloat16 exactly.
+    Integers are 0 for one half and -1 or 1 for the other. Up to k = 4096 bfloat16 holds their products exactly:
+    a sum deviates by sqrt(k) / 2 = 32, and every integer up to 256, eight times that, fits its 8 bits.
     """
     lead = (work["batch"],) * bool(work["batch"])
     shapes = {"a": (*lead, work["m"], work["k"]), "b": (*lead, work["k"], work["n"])}
@@ -54,7 +56,7 @@ def _numbers(work: Work, shape: tuple[int, ...], rng: np.random.Generator) -> np
     makers: dict[str, Callable[[], Any]] = {
         "normal": lambda: rng.standard_normal(shape, wide),
         "uniform": lambda: 2 * rng.random(shape, wide) - 1,
-        "integers": lambda: rng.integers(-1, 2, shape, np.int8),
+        "integers": lambda: rng.integers(0, 2, shape, np.int8) - rng.integers(0, 2, shape, np.int8),
         "zeros": lambda: np.zeros(shape, np.int8),
     }
     numbers: np.ndarray = makers[work["data"]]()
@@ -150,20 +152,20 @@ def torch_onednn_product(backend: Backend, work: Work, host: Host) -> Kernel:
     if linear is None:
         raise Unsupported("no_kernel", "this torch was built without oneDNN")
     a, b = placed(backend, work, host)
-    require_patience(backend, work, host, lambda x, y: linear(x, y.t(), None, "none", [], ""))
+    require_short_call(backend, work, host, lambda x, y: linear(x, y.t(), None, "none", [], ""))
     version = re.search(r"oneDNN \S+", backend.library)
     library = f"{version[0] if version else 'oneDNN'} inner_product"
     return Kernel(partial(linear, a, b.t(), None, "none", [], ""), library=library)
 
 
 def finished(backend: Backend, work: Work, host: Host, product: Product, arrays: tuple[Any, Any, Any]) -> Kernel:
-    """Return the kernel whose answer shows that all of C was written; raises TooSlow where one call takes for ever."""
+    """Return the kernel whose answer shows that all of C was written; raises TooSlow as `require_short_call` does."""
     a, b, c = arrays
 
     def fresh(x: Any, y: Any) -> Any:
         return product(x, y, backend.xp.empty_like(c[(0,) * (c.ndim - 2)][: x.shape[0], : y.shape[1]]))
 
-    require_patience(backend, work, host, fresh)
+    require_short_call(backend, work, host, fresh)
 
     def answer() -> Mapping[str, Any]:
         c[...] = -1 if work.dtype == "int8" else math.nan
@@ -172,12 +174,12 @@ def finished(backend: Backend, work: Work, host: Host, product: Product, arrays:
     return Kernel(partial(product, a, b, c), answer)
 
 
-def require_patience(backend: Backend, work: Work, host: Host, product: Callable[[Any, Any], Any]) -> None:
-    """Raise TooSlow if a corner of the product tells that one call takes a CPU longer than PATIENCE.
+def require_short_call(backend: Backend, work: Work, host: Host, product: Callable[[Any, Any], Any]) -> None:
+    """Raise TooSlow if, judged by a corner of the product, one call takes a CPU longer than LONGEST_CALL_S.
 
     CPUs without instructions for a format multiply it element by element, thousands of times slower, and
-    what a GPU does in a moment can take a CPU minutes in any format. The corner grows until it takes long
-    enough to tell, or is the whole.
+    what a GPU does in a moment can take a CPU minutes in any format. The corner grows until it takes at
+    least SHORTEST_PROBE_S, or is the whole.
     """
     flops = costs(work).flops or 0.0
     if backend.device != "cpu" or (work.dtype in {"float32", "float64"} and flops <= LARGE_FLOPS):
@@ -186,12 +188,12 @@ def require_patience(backend: Backend, work: Work, host: Host, product: Callable
     size = 128
     while (size := size * 3 // 128 * 64) < max(work["m"], work["n"], work["k"]):  # float8 wants multiples of 16
         a, b = placed(backend, work, {name: host[name][first][:size, :size] for name in "ab"})
-        if (took := _seconds(product, a, b)) < TELLING:
+        if (took := _seconds(product, a, b)) < SHORTEST_PROBE_S:
             continue
-        if took < 4 * TELLING:  # loading and compiling may be a part of so little
+        if took < 4 * SHORTEST_PROBE_S:  # loading and compiling may be a part of so little
             took = _seconds(product, a, b)
         expected = took * flops / (2.0 * a.shape[0] * a.shape[1] * b.shape[1])
-        if expected > PATIENCE:
+        if expected > LONGEST_CALL_S:
             raise TooSlow(f"one product of {work.dtype} would take about {expected:.0f} s on this CPU")
         return
 

@@ -12,7 +12,7 @@ import pytest
 from bench_core.errors import TooSlow, Unsupported, WrongAnswer
 from bench_core.model import Preset
 from bench_core.workload import Machine, Target, expand
-from benchmarks import bench_matmul, products
+from benchmarks import bench_matmul, caches, products
 from tests import kernel_support as support
 
 MACHINE = Machine(32 << 20, 2)
@@ -29,6 +29,7 @@ SQUARE = WORKLOADS[0]
 SMOKE = [(workload, work) for workload in WORKLOADS for work in workload.works(Preset.SMOKE, MACHINE)]
 NAMES = [f"{workload.name}-{work.size}-{work.dtype}-{work.precision}" for workload, work in SMOKE]
 N = 128
+GENERATOR = np.random.default_rng(7)
 
 
 def square(kind, data="normal"):
@@ -228,14 +229,32 @@ def test_costs_count_two_flops_a_multiply_add_and_every_matrix_once():
     assert costs.bytes is None
 
 
+def test_a_skinny_product_counts_its_bytes_and_tells_the_cache_that_holds_its_weights(monkeypatch):
+    skinny = bench_matmul.Skinny()
+    (work,) = skinny.works(Preset.SMOKE, MACHINE)
+    assert skinny.costs(work).bytes == skinny.costs(work).least_bytes == 4 * (128 + 128 * 128 + 128)
+    assert work["layout"] == "nt"
+    with support.backend("numpy") as on:
+        for size, flags in ((66_559, ("near_cache",)), (66_560, ("fits_l2",)), (16_640, ())):
+            monkeypatch.setattr(caches, "cache_sizes", lambda _, size=size: {2: size})
+            assert support.kernel(skinny, work, on).flags == flags
+
+
+def test_bfloat16_holds_products_of_integers():
+    """Every integer up to 256 fits; a sum of 4096 terms is eight of its deviations below that."""
+    numbers = products.operands(SQUARE.product("x", bench_matmul.BF16, 512, 512, 512, data="integers"), GENERATOR)["a"]
+    assert set(np.unique(numbers)) == {-1, 0, 1}
+    assert 8 * np.sqrt(4096) * np.mean(numbers**2) == pytest.approx(256, rel=0.01)
+
+
 def test_eight_bit_costs_count_the_wider_result():
     assert SQUARE.costs(SQUARE.product("x", bench_matmul.INT8, 2, 3, 5)).least_bytes == 2 * 5 + 5 * 3 + 4 * 2 * 3
     assert SQUARE.costs(SQUARE.product("x", bench_matmul.E4M3, 2, 3, 5)).least_bytes == 2 * 5 + 5 * 3 + 2 * 2 * 3
 
 
 def test_a_product_that_would_take_minutes_is_not_begun(monkeypatch):
-    monkeypatch.setattr(products, "PATIENCE", 1e-6)
-    monkeypatch.setattr(products, "TELLING", 0.0)
+    monkeypatch.setattr(products, "LONGEST_CALL_S", 1e-6)
+    monkeypatch.setattr(products, "SHORTEST_PROBE_S", 0.0)
     with support.backend("numpy") as on, pytest.raises(TooSlow, match="one product of float16"):
         support.kernel(SQUARE, SQUARE.product("256", bench_matmul.FP16, 256, 256, 256), on)
 
