@@ -10,6 +10,7 @@ import functools
 import os
 import platform
 import re
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -213,6 +214,14 @@ def _of_every_core(name: str) -> Fact:
     source = f"/sys/devices/system/cpu/cpu*/cpufreq/{name}"
     words = {text for path in _glob(source[1:]) if (text := _read(path))}
     return Fact(",".join(sorted(words)), source) if words else Fact(reason=f"no {source}")
+
+
+def signal_name(number: int) -> str:
+    """Return "SIGKILL" for 9; most real-time signals have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def blas_library() -> str:

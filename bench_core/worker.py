@@ -16,14 +16,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from time import monotonic
 from typing import IO, Any, Protocol
 
 from bench_core import backends, environment, host
 from bench_core.backends.base import Backend
-from bench_core.errors import CaseError, Unavailable
+from bench_core.errors import CaseError, Unavailable, Unsupported
 from bench_core.model import Case, Fact, Facts, Measurement, Status, measurement_from_json, to_json
 from bench_core.perform import Settings, Tell, perform
 from bench_core.privacy import scrub
@@ -86,8 +86,8 @@ def identify(backend: Backend) -> Identity:
     return Identity(environment.env_id(facts), facts)
 
 
-class Nonsense(CaseError):
-    """A child answered what no child of ours answers: a library wrote into its channel, or its memory is damaged."""
+class MalformedAnswer(CaseError):
+    """A child gave an answer that cannot be read: a library wrote into its channel, or its memory is damaged."""
 
     def __init__(self, where: str) -> None:
         super().__init__("bad_answer", f"the worker gave an answer {where} that makes no sense")
@@ -95,6 +95,8 @@ class Nonsense(CaseError):
 
 class Executor(Protocol):
     """Something that performs cases of one Spec: a child process, or this very process."""
+
+    spec: Spec
 
     def start(self) -> Identity:
         """Get ready; raises Unavailable, or CaseError if the process cannot even start."""
@@ -150,7 +152,7 @@ class Worker:
             self._identity = Identity(str(answer["env_id"]), facts)
         except (KeyError, TypeError, AttributeError):
             self._kill()
-            raise Nonsense("while starting") from None
+            raise MalformedAnswer("while starting") from None
         return self._identity
 
     def perform(self, case: Case, source: Source, settings: Settings, timeout: float, tell: Tell) -> Measurement:
@@ -219,7 +221,7 @@ class Worker:
         except subprocess.TimeoutExpired:  # it has closed its channel and lives on
             self._process.kill()
             code = self._process.wait()
-        died = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        died = f"was killed by {host.signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - _TAIL))
         lines = self._log.read().decode(errors="replace").strip().splitlines()
@@ -242,7 +244,11 @@ class Worker:
 
 
 class InProcess:
-    """An Executor in this very process, for use under a profiler or debugger: no timeout, no crash is survived."""
+    """An Executor in this very process, for use under a profiler or debugger: no timeout, no crash is survived.
+
+    Its measurements are flagged `not_isolated`: the libraries of all backends share one process, each with the
+    environment that pytest was started in.
+    """
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -258,22 +264,38 @@ class InProcess:
 
     def perform(self, case: Case, source: Source, settings: Settings, timeout: float, tell: Tell) -> Measurement:  # noqa: ARG002 - the Protocol's
         try:
+            _require_environ(case, self.spec.threads)
             identity = self.start()
         except CaseError as error:
             return Measurement.missing(case, Status(error.status), error.code, str(error))
         assert self._backend is not None  # noqa: S101 - start() made it
-        return replace(perform(case, source.workload(), self._backend, settings, tell), env_id=identity.env_id)
+        done = perform(case, source.workload(), self._backend, settings, tell)
+        return replace(done, env_id=identity.env_id, flags=(*done.flags, "not_isolated"))
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+def _require_environ(case: Case, threads: int) -> None:
+    """Raise Unsupported if this process lacks a variable that sets an implementation apart from the default.
+
+    Such a variable must be set before its library is imported, or the default would be measured under the
+    other's name.
+    """
+    environ = backends.load(case.backend).environ
+    common = environ(threads, "default")
+    for name, value in environ(threads, case.implementation).items():
+        if common.get(name) != value != os.environ.get(name):
+            reason = f"{case.implementation} needs {name}={value} before its library is imported: leave isolation on"
+            raise Unsupported("needs_isolation", reason)
 
 
 class Workers:
     """The executors of a run, at most one of them alive: an idle worker still holds memory and spins threads."""
 
     def __init__(self, *, isolated: bool) -> None:
-        self._make: type[Worker] | type[InProcess] = Worker if isolated else InProcess
-        self._executor: Worker | InProcess | None = None
+        self._make: Callable[[Spec], Executor] = Worker if isolated else InProcess
+        self._executor: Executor | None = None
         self._unavailable: dict[Spec, Unavailable] = {}
         self._failed_starts: dict[Spec, list[CaseError]] = {}
         self.environments: dict[str, Facts] = {}
@@ -307,7 +329,7 @@ class Workers:
         if done.status is Status.ERROR:
             # After some errors a CUDA context answers every call with the same error, until its process ends.
             self._executor.close()
-        return done
+        return _marked(done)
 
     def close(self) -> None:
         """End whatever is alive."""
@@ -316,14 +338,20 @@ class Workers:
             self._executor = None
 
 
+def _marked(done: Measurement) -> Measurement:
+    """Return a measurement of a GPU, flagged if the environment made each of its launches wait."""
+    waits = done.case.device_type == "cuda" and os.environ.get("CUDA_LAUNCH_BLOCKING", "0") not in {"", "0"}
+    return replace(done, flags=(*done.flags, "launch_blocking")) if waits else done
+
+
 def _measurement(answer: Mapping[str, Any], case: Case, where: str) -> Measurement:
-    """Return the measurement of a case that an answer holds; raises Nonsense if it holds none."""
+    """Return the measurement of a case that an answer holds; raises MalformedAnswer if it holds none."""
     try:
         done = measurement_from_json(answer["measurement"])
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise Nonsense(where) from None
+        raise MalformedAnswer(where) from None
     if done.case != case:
-        raise Nonsense(where)
+        raise MalformedAnswer(where)
     return done
 
 

@@ -232,3 +232,8 @@ def test_kills_for_memory_are_those_of_this_process_s_group(plant):
     plant("sys/fs/cgroup/memory.events", "oom_kill 5\n")
     plant("sys/fs/cgroup/job/memory.events", "oom 2\noom_kill 1\n")
     assert host.out_of_memory_kills() == 1
+
+
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (35, "signal 35")])
+def test_a_signal_without_a_name_is_called_by_its_number(number, name):
+    assert host.signal_name(number) == name

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from bench_core import worker
+from bench_core.backends.numpy import NumpyBackend
 from bench_core.errors import CaseError, Unavailable
 from bench_core.measure import Plan
 from bench_core.model import Case, Measurement, Status, to_json
@@ -117,11 +118,11 @@ def test_garbage_on_the_channel_itself_is_passed_over():
     assert [answers.get(), answers.get()] == [{"phase": "check"}, None]
 
 
-def test_an_answer_about_another_case_is_nonsense():
+def test_an_answer_about_another_case_is_malformed():
     """A late answer must never become the next case's number."""
     good = {"measurement": to_json(Measurement(case("good"), Status.OK))}
     assert worker._measurement(good, case("good"), "in check").status is Status.OK
-    with pytest.raises(worker.Nonsense, match="in check that makes no sense"):
+    with pytest.raises(worker.MalformedAnswer, match="in check that makes no sense"):
         worker._measurement(good, case("wrong"), "in check")
 
 
@@ -190,6 +191,14 @@ def test_a_missing_device_is_found_out_once():
     assert len(starts) == 1
 
 
+def test_an_end_by_a_signal_without_a_name_is_told_by_its_number():
+    """Signal 35 is a real-time signal: a number that no name belongs to must not raise out of `perform`."""
+    dead = Worker(Spec.of(case("good")))
+    dead._process = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 35)"])
+    dead._log = io.BytesIO(b"last\n")
+    assert dead._last_words("in check") == "the worker was killed by signal 35 in check: last"
+
+
 def test_a_worker_that_cannot_start_says_why(monkeypatch):
     monkeypatch.setattr(worker.sys, "executable", "/bin/false" if Path("/bin/false").exists() else "/usr/bin/false")
     with pytest.raises(CaseError, match="exit code 1 while starting"):
@@ -208,7 +217,66 @@ def test_in_process_measures_without_a_child():
     before = len(psutil.Process().children())
     done = perform(workers, "good")
     assert done.status is Status.OK
+    assert done.flags[-1] == "not_isolated"
     assert len(psutil.Process().children()) == before
+
+
+class Tuned(NumpyBackend):
+    """NumPy whose implementation `tuned` is a matter of its environment, and `graph` is not."""
+
+    @classmethod
+    def environ(cls, threads, implementation):
+        return {"EVERY": "1"} | ({"KERNELS": "wide"} if implementation == "tuned" else {})
+
+
+@pytest.mark.parametrize(
+    ("implementation", "set_before", "code"),
+    [
+        ("default", {}, ""),
+        ("graph", {}, "no_kernel"),
+        ("tuned", {}, "needs_isolation"),
+        ("tuned", {"KERNELS": "wide"}, "no_kernel"),
+    ],
+)
+def test_in_process_measures_no_implementation_whose_variables_are_not_set(
+    monkeypatch, implementation, set_before, code
+):
+    """The workload has one kernel: `no_kernel` shows that an implementation was let through."""
+    monkeypatch.setattr(worker.backends, "load", lambda name: Tuned)
+    for name, value in set_before.items():
+        monkeypatch.setenv(name, value)
+    of = Case(case("good").work, "numpy", "cpu", implementation)
+    done = Workers(isolated=False).perform(of, SOURCE, QUICK, 60.0, ignore)
+    assert done.reason_code == code
+    assert done.status is (Status.UNSUPPORTED if code else Status.OK)
+    if code == "needs_isolation":
+        assert done.reason == "tuned needs KERNELS=wide before its library is imported: leave isolation on"
+
+
+@pytest.mark.parametrize(
+    ("device", "value", "flags"),
+    [("cuda:0", "1", ("launch_blocking",)), ("cuda:0", "0", ()), ("cuda:0", None, ()), ("cpu", "1", ())],
+)
+def test_rows_of_a_gpu_whose_launches_wait_say_so(monkeypatch, device, value, flags):
+    class Obliging:
+        def __init__(self, spec):
+            self.spec = spec
+
+        def start(self):
+            return worker.Identity("e", {})
+
+        def perform(self, case, *_):
+            return Measurement(case, Status.OK)
+
+        def close(self): ...
+
+    monkeypatch.delenv("CUDA_LAUNCH_BLOCKING", raising=False)
+    if value is not None:
+        monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", value)
+    workers = Workers(isolated=True)
+    workers._make = Obliging
+    done = workers.perform(case("good", device), SOURCE, QUICK, 60.0, ignore)
+    assert done.flags == flags
 
 
 def test_in_process_says_that_a_device_is_not_there():
