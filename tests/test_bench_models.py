@@ -361,6 +361,17 @@ def test_batch_normalisation_is_checked_on_the_whole_batch_against_the_eager_mod
     assert whole == (set() if implementation == "default" else {"whole.logits", "whole.eager"})
 
 
+@pytest.mark.parametrize("name", ["mlp_train", "cnn_train", "gan_train", "gpt_train"])
+def test_any_gradient_that_is_zero_turns_red(name):
+    """However small its share of all gradients is: a bias, a norm's weight."""
+    kernel, workload, work, host = built(name, NumpyBackend("cpu"))
+    answer = {name: np.array(array) for name, array in kernel.answer().items()}
+    workload.verify(work, host, answer)
+    for gradient in (other for other in answer if other.startswith("gradient.")):
+        with pytest.raises(WrongAnswer):
+            workload.verify(work, host, answer | {gradient: np.zeros_like(answer[gradient])})
+
+
 def test_a_gradient_that_is_missing_turns_red():
     kernel, workload, work, host = built("mlp_train")
     answer = {name: CPU.to_host(array) for name, array in kernel.answer().items()}

@@ -36,8 +36,11 @@ TOLERANCES = {
 }
 CHECK_FLOPS = 20e9  # of float64 on the host that one check may cost, about a second on two cores
 MOST_STEPS, FEWEST_STEPS = 10, 2
-# How much more gradients of a network with ReLU may err than logits and losses, in IEEE and in narrower arithmetic.
-KINKS, KINKS_NARROW = 300, 20
+# How many times more the gradients of a network with ReLU may err than logits and losses: over all tensors in IEEE and
+# in narrower arithmetic, and in any one tensor in IEEE. Measured on NumPy and torch (MLP, CNN and GAN of smoke and
+# quick, three seeds): float32 up to 0.7 % over all and 2.1 % in one, where 3 % and 10 % pass; bfloat16 up to 26 % over
+# all, where 40 % pass. There one tensor errs by up to 62 %, which says little: float32 rows prove each tensor.
+KINKS, KINKS_NARROW, KINKS_OF_ONE = 300, 20, 1000
 SMALL_GRADIENT = 1e-2  # tensors this much below the largest gradient are measured against this share of it
 
 
@@ -211,7 +214,7 @@ def largest_error(
     A `kinked` network (one with ReLU) has gradients that jump: an input that rounding moves across zero passes all of
     its gradient or none. A share p of inputs moved is an error of about sqrt(p) in the gradient's norm, far
     more than the rounding itself, in any backend. The norm over all tensors is taken, divided by `KINKS` or
-    `KINKS_NARROW`.
+    `KINKS_NARROW`; in IEEE arithmetic also each tensor's own norm, divided by `KINKS_OF_ONE`, so that none is missing.
 
     "whole.logits" of the answer are compared with "whole.eager" if there is one, else with the expected logits.
 
@@ -221,22 +224,35 @@ def largest_error(
     answer = {name: array for name, array in answer.items() if name not in whole}
     if set(answer) != set(expected):
         raise WrongAnswer(f"answers are missing or unknown: {sorted(set(answer) ^ set(expected))}")
-    is_gradient = {name: name.startswith("gradient.") for name in expected}
-    errors = [check.relative_error(answer[name], r) for name, r in expected.items() if not is_gradient[name]]
+    kept = {name: r for name, r in expected.items() if not name.startswith("gradient.")}
+    gradients = {name: r for name, r in expected.items() if name not in kept}
+    errors = [check.relative_error(answer[name], r) for name, r in kept.items()]
     if whole:
         errors.append(check.relative_error(whole["whole.logits"], whole.get("whole.eager", expected["logits"])))
-    gradients = {name: r for name, r in expected.items() if is_gradient[name]}
-    if gradients and precision == "ieee" and not kinked:
-        floor = SMALL_GRADIENT * max(float(np.abs(r).max()) for r in gradients.values())
-        errors += [_largest_difference(answer[name], r, floor) for name, r in gradients.items()]
-    elif gradients:
+    for name, r in gradients.items():
+        check.require_shape(answer[name], r.shape)
+    return max([*errors, *_gradient_errors(answer, gradients, precision, kinked=kinked)])
+
+
+def _gradient_errors(
+    answer: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray], precision: str, *, kinked: bool
+) -> Iterator[float]:
+    if not gradients:
+        return
+    ieee = precision == "ieee"
+    if kinked or not ieee:
         both = [np.concatenate([side[name].ravel() for name in gradients]) for side in (answer, gradients)]
-        jumps = KINKS if precision == "ieee" else KINKS_NARROW
-        errors.append(check.relative_error(*both) / (jumps if kinked else 1))
-    return max(errors)
+        jumps = KINKS if ieee else KINKS_NARROW
+        yield check.relative_error(*both) / (jumps if kinked else 1)
+    if ieee:
+        size, share = (_root_mean_square, KINKS_OF_ONE) if kinked else (_largest, 1)
+        floor = SMALL_GRADIENT * max(size(r) for r in gradients.values())
+        yield from (size(answer[name] - r) / max(size(r), floor) / share for name, r in gradients.items())
 
 
-def _largest_difference(answer: np.ndarray, expected: np.ndarray, floor: float) -> float:
-    if answer.shape != expected.shape:
-        raise WrongAnswer(f"shape {answer.shape} instead of {expected.shape}", code="wrong_shape")
-    return float(np.abs(answer - expected).max() / max(float(np.abs(expected).max()), floor))
+def _largest(array: np.ndarray) -> float:
+    return float(np.abs(array).max())
+
+
+def _root_mean_square(array: np.ndarray) -> float:
+    return float(np.sqrt(np.square(array, dtype=np.float64).mean()))
