@@ -72,8 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers and read the options; a bad one ends the session before anything is collected."""
     for marker, about in _MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {about}")
-    measuring = bool(config.getoption("benchmark_only"))
-    if measuring and getattr(config.option, "dist", "no") != "no":
+    measuring = bool(config.getoption("benchmark_only", False))  # an option of pytest-benchmark, which may be off
+    if measuring and getattr(config.option, "dist", "no") != "no":  # pytest-benchmark refuses it too, less clearly
         raise pytest.UsageError("benchmarks share one machine and are measured one at a time: run without pytest-xdist")
     if measuring and "--bench-output" in config.invocation_params.args and not _inside(config):
         # Before a plugin's options are known, pytest takes a folder that stands alone for one of tests.

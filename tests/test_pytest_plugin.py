@@ -191,7 +191,15 @@ def test_xdist_is_refused_with_one_line(project):
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0
     assert "run without pytest-xdist" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
     assert not (project / "results").exists()
+
+
+def test_a_session_without_pytest_benchmark_is_left_alone(tmp_path):
+    (tmp_path / "test_own.py").write_text("def test_own():\n    pass\n")
+    done = pytest_in(tmp_path, "-p", "no:benchmark")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
 
 
 def test_collecting_alone_measures_nothing_and_writes_nothing(project):
