@@ -23,7 +23,7 @@ from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.optimisers import Sgd
 from benchmarks.nn.resnet import ResNet
-from benchmarks.nn.training import Checked, largest_error, loader, reference, train_step, training_kernel
+from benchmarks.nn.training import Checked, largest_error, least_bytes, loader, reference, train_step, training_kernel
 from benchmarks.nn.workloads import ModelWorkload
 
 RATE = 1e-3  # plain SGD at a rate at which thousands of timed steps on one batch stay tame
@@ -122,10 +122,10 @@ class CnnTrain(CnnWorkload):
     }
 
     def costs(self, work: Work) -> Costs:
-        """`ResNet.train_flops` an image; at least, weights are read twice and written, gradients written and read."""
+        """`ResNet.train_flops` an image; `least_bytes` of SGD."""
         net, itemsize = network(work), np.dtype(work.dtype).itemsize
         flops = float(work["batch"] * net.train_flops())
-        return Costs(flops, least_bytes=5.0 * net.parameters() * itemsize, amounts={"samples": work["batch"]})
+        return Costs(flops, least_bytes=least_bytes(net.parameters(), itemsize), amounts={"samples": work["batch"]})
 
     def footprint(self, work: Work) -> float:
         """Weights four times; what leaves each convolution four times, and its patches, nine times as many."""

@@ -18,7 +18,7 @@ from benchmarks.nn.dcgan import Discriminator, Generator, Shape, train_flops, tr
 from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.optimisers import AdamW
-from benchmarks.nn.training import Checked, Step, largest_error, loader, trace, training_kernel
+from benchmarks.nn.training import Checked, Step, largest_error, least_bytes, loader, trace, training_kernel
 from benchmarks.nn.workloads import ModelWorkload
 
 RATE, BETA1 = 2e-4, 0.5  # of both Adams, as in the paper; no weight decay
@@ -134,11 +134,13 @@ class GanTrain(GanWorkload):
     }
 
     def costs(self, work: Work) -> Costs:
-        """`dcgan.train_flops` an image; at least, Adam reads and writes weights and both averages."""
+        """`dcgan.train_flops` an image; `least_bytes` of Adam."""
         net, itemsize = shape(work), np.dtype(work.dtype).itemsize
         parameters = Generator(net).parameters() + Discriminator(net).parameters()
         flops = float(work["batch"] * train_flops(net))
-        return Costs(flops, least_bytes=8.0 * itemsize * parameters, amounts={"samples": work["batch"]})
+        return Costs(
+            flops, least_bytes=least_bytes(parameters, itemsize, averages=2), amounts={"samples": work["batch"]}
+        )
 
     def footprint(self, work: Work) -> float:
         """Seven vectors of all weights, and in both networks four copies of what leaves a layer and its patches.

@@ -33,7 +33,7 @@ from benchmarks.nn.generation import ArrayGeneration, generation_kernel
 from benchmarks.nn.gpt import Gpt
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.optimisers import AdamW
-from benchmarks.nn.training import Checked, largest_error, loader, reference, train_step, training_kernel
+from benchmarks.nn.training import Checked, largest_error, least_bytes, loader, reference, train_step, training_kernel
 from benchmarks.nn.workloads import ModelWorkload, itemsize
 
 RATE = 3e-4  # AdamW moves every weight by about this much a step: thousands of timed steps stay tame
@@ -162,8 +162,7 @@ class GptTrain(GptWorkload):
         tokens = float(batch * net.context)
         causal = batch * net.train_flops(net.context, causal=True)
         amounts = {"samples": float(batch), "tokens": tokens, "causal_flops": causal}
-        # AdamW reads and writes weights and both averages; gradients are written and read.
-        least = 8.0 * net.parameters() * np.dtype(work.dtype).itemsize
+        least = least_bytes(net.parameters(), itemsize(work), averages=2)
         return Costs(batch * net.train_flops(net.context), least_bytes=least, amounts=amounts)
 
     def footprint(self, work: Work) -> float:

@@ -21,7 +21,7 @@ from benchmarks.nn.initial import normal
 from benchmarks.nn.mlp import Mlp
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.optimisers import Sgd
-from benchmarks.nn.training import Checked, largest_error, loader, reference, train_step, training_kernel
+from benchmarks.nn.training import Checked, largest_error, least_bytes, loader, reference, train_step, training_kernel
 from benchmarks.nn.workloads import ModelWorkload
 
 # Small enough that thousands of timed steps on one batch neither diverge nor fit it so well that gradients
@@ -112,10 +112,10 @@ class MlpTrain(MlpWorkload):
     }
 
     def costs(self, work: Work) -> Costs:
-        """`Mlp.train_flops` a sample; at least, weights are read twice and written, gradients written and read."""
+        """`Mlp.train_flops` a sample; `least_bytes` of SGD."""
         net, itemsize = network(work), np.dtype(work.dtype).itemsize
         flops = float(work["batch"] * net.train_flops())
-        return Costs(flops, least_bytes=5.0 * net.parameters() * itemsize, amounts={"samples": work["batch"]})
+        return Costs(flops, least_bytes=least_bytes(net.parameters(), itemsize), amounts={"samples": work["batch"]})
 
     def footprint(self, work: Work) -> float:
         """Weights, their initial copy, gradients twice; two copies of every activation and of its gradient."""

@@ -419,6 +419,18 @@ def test_one_more_token_goes_through_the_positions_and_starts_again(implementati
     assert torch.equal(kernel.run()[:, 0], generated[:, -1])
 
 
+def test_training_moves_at_least_what_the_forward_pass_and_the_optimiser_touch():
+    """Forward: a read. SGD: a read and a write, and of the gradient a write and a read. Adam: both averages too."""
+    numbers = {"mlp_train": 64 * 128 + 128 + 128 * 10 + 10}
+    for name, times in (("mlp_train", 5), ("cnn_train", 5), ("gpt_train", 9), ("gan_train", 9)):
+        workload, work = smoke(name)
+        host = workload.inputs(work, generator(work.case_id, 0))
+        weights = {key: array for key, array in host.items() if key.startswith("weights.") and "running" not in key}
+        trained = sum(array.size for array in weights.values())
+        assert trained == numbers.get(name, trained)
+        assert workload.costs(work).least_bytes == times * 4 * trained
+
+
 def test_decode_rates_leave_the_prompt_out():
     """Tokens are those after the first; the time per output token divides by the steps of the loop."""
     workload, work = smoke("gpt_decode")

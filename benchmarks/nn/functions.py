@@ -1,8 +1,14 @@
-"""Linear layers, cross-entropy, embedding: each forward next to its backward, derived by hand."""
+"""Linear layers, cross-entropy, embedding: each forward next to its backward, derived by hand.
+
+CuPy runs this code, and all array code of benchmarks/nn, as it was written for NumPy: unfused, one kernel for each
+operation. Its rows show what a port of NumPy code reaches, not what CuPy can (`ElementwiseKernel`, `cupy.fuse`).
+"""
 
 from __future__ import annotations
 
 from typing import Any
+
+import numpy as np
 
 Array = Any
 Cache = tuple[Any, ...]
@@ -72,9 +78,12 @@ def embedding_backward(xp: Any, grad: Array, cache: Cache) -> Array:
 def scatter_add(xp: Any, total: Array, ids: Array, values: Array) -> None:
     """Add values (..., C) to the rows of total (V, C) that ids (...) name, in place; rows may repeat.
 
-    Every element gets its own index: NumPy has a fast path for adding in one dimension, several times
-    as fast as adding rows, and CuPy turns either into the same atomic additions.
+    On NumPy every element gets its own index: it has a fast path for adding in one dimension, several times as fast
+    as adding rows. CuPy adds rows atomically as they are; an index for each element would be twice the traffic.
     """
+    if xp is not np:
+        xp.add.at(total, ids, values)
+        return
     width = total.shape[-1]
     index = ids.reshape(-1, 1) * width + xp.arange(width)
     xp.add.at(total.reshape(-1), index.reshape(-1), values.reshape(-1))

@@ -72,6 +72,15 @@ def train_step(xp: Any, network: Network, optimiser: Optimiser, x: Array, target
     return Step(loss, logits, gradients)
 
 
+def least_bytes(parameters: int, itemsize: int, averages: int = 0) -> float:
+    """Return the fewest bytes that a training step moves: every trained number is read by the forward pass.
+
+    The optimiser reads and writes it and each of the optimiser's `averages` (Adam: 2); its gradient is written and
+    read. Activations may all stay in a cache.
+    """
+    return float(itemsize * parameters * (5 + 2 * averages))
+
+
 Loader = Callable[[], tuple[Any, ...]]
 
 
