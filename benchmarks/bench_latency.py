@@ -48,7 +48,7 @@ def torch_launch(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: A
 
 
 def empty(launch: Builder) -> Builder:
-    """Return a builder whose kernel does nothing, by the same kind of call; the answer is the launch's."""
+    """Return a builder whose kernel calls a function that does nothing; the answer is that of `launch`."""
 
     def build(backend: Backend, work: Work, host: Host) -> Kernel:
         return Kernel(NOTHING, lambda: {"out": launch(backend, work, host).run()})
@@ -57,7 +57,7 @@ def empty(launch: Builder) -> Builder:
 
 
 def waiting(launch: Builder) -> Builder:
-    """Return a builder that waits for each call of another's kernel."""
+    """Return a builder whose kernel makes the call of `launch` and waits for its result."""
 
     def build(backend: Backend, work: Work, host: Host) -> Kernel:
         require_queue(backend)
@@ -113,7 +113,7 @@ def no_graph(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG00
 
 
 def numpy_chase(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder
-    """Follow the links in the interpreter, from where the last call stopped, so that all of them get their turn."""
+    """Follow the links in the interpreter. Each call goes on where the last one stopped, so that all are followed."""
     links = memoryview(backend.from_host(host["links"]))
     loads = range(LOADS)
     at = 0
@@ -226,7 +226,7 @@ class Chase(Workload):
         return Costs(amounts={"loads": float(work["loads"])})
 
     def footprint(self, work: Work) -> float:
-        return 8.0 * work["links"]
+        return float(8 * work["links"])
 
     def tolerance(self, work: Work) -> check.Tolerance:  # noqa: ARG002 - there is one right element
         return check.Tolerance(0.0)

@@ -16,7 +16,7 @@ import pytest
 from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.model import Case, Costs, Preset, Work
-from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
+from bench_core.workload import Builder, Host, Kernel, Kernels, Machine, Workload
 from benchmarks.caches import flagged
 from benchmarks.nn.attention import attention, softmax
 from benchmarks.nn.functions import scatter_add
@@ -29,7 +29,7 @@ from benchmarks.nn.training import TOLERANCES, Checked
 Shape = tuple[int, ...]
 
 
-def array_builder(function: Callable[..., Any]) -> Callable[[Backend, Work, Host], Kernel]:
+def array_builder(function: Callable[..., Any]) -> Builder:
     """Return the builder of a kernel that calls function(xp, arrays) on the uploaded inputs."""
 
     def build(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder takes all three
@@ -39,7 +39,7 @@ def array_builder(function: Callable[..., Any]) -> Callable[[Backend, Work, Host
     return build
 
 
-def torch_builder(function: Callable[..., Any], how: str) -> Callable[[Backend, Work, Host], Kernel]:
+def torch_builder(function: Callable[..., Any], implementation: str) -> Builder:
     """Return the same for function(torch, arrays), without autograd; `compile` compiles it first."""
 
     def build(backend: Backend, work: Work, host: Host) -> Kernel:
@@ -48,20 +48,20 @@ def torch_builder(function: Callable[..., Any], how: str) -> Callable[[Backend, 
         arrays = {name: backend.from_host(array) for name, array in host.items()}
         device = next(iter(arrays.values())).device
         call: Callable[..., Any] = partial(function, backend.xp)
-        call = inference(compiled(call, device) if how == "compile" else call, device, work.precision)
+        call = inference(compiled(call, device) if implementation == "compile" else call, device, work.precision)
 
         def run() -> Any:
             return call(arrays)
 
-        return Kernel(run, prepare=run if how == "compile" else None)
+        return Kernel(run, prepare=run if implementation == "compile" else None)
 
     return build
 
 
 def torch_builders(function: Callable[..., Any], **others: Callable[..., Any]) -> dict[str, Any]:
     """Return the default, the compiled and any other named implementations."""
-    usual = {how: torch_builder(function, how) for how in ("default", "compile")}
-    return usual | {how: torch_builder(other, how) for how, other in others.items()}
+    usual = {implementation: torch_builder(function, implementation) for implementation in ("default", "compile")}
+    return usual | {implementation: torch_builder(other, implementation) for implementation, other in others.items()}
 
 
 class Layer(Workload):
@@ -310,13 +310,13 @@ def _array_lstm(xp: Any, arrays: dict[str, Any]) -> Any:
     return lstm(xp, arrays["x"], scoped(arrays, "weights"))[0]
 
 
-def _torch_lstm(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def _torch_lstm(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     from benchmarks.nn.modules.running import infer_kernel
 
     weights = {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
     x = backend.from_host(host["x"])
     module = backend.xp.nn.LSTM(x.shape[2], weights["weight_hh_l0"].shape[1], batch_first=True)
-    kernel = infer_kernel(backend, work, module, weights, lambda: (x,), how)
+    kernel = infer_kernel(backend, work, module, weights, lambda: (x,), implementation)
     return Kernel(lambda: kernel.run()[0])
 
 
