@@ -111,7 +111,7 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     peak = backend.memory().peak
     if peak is not None and before is not None and peak > before:
         values["peak_memory"] = float(peak - before)
-    if case.device != "cpu" and (left := _left_over(backend)) is not None:
+    if case.device != "cpu" and (left := _left_over(backend)) is not None:  # type: ignore[arg-type]  # it hashes
         reason = f"{left:.2g} s of work went on after {backend.name} said it was done: its times are of the launch"
         raise WrongAnswer(reason, rel_error, code="not_synchronised")
     flags = (*kernel.flags, *evidence.flags())

@@ -16,7 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from bench_core import backends, model
+from bench_core.backends.base import Backend
 from bench_core.errors import BenchError, Unavailable
 from bench_core.model import Fact, Facts
 from bench_core.privacy import scrub
@@ -36,7 +39,10 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A backend as found: its version and devices, or (`reason_code` set) why there is none."""
+    """A backend as found: its version and devices, or (`reason_code` set) why there is none.
+
+    With devices, `reason` says why others of this machine were left out.
+    """
 
     backend: str
     version: str = ""
@@ -72,14 +78,32 @@ def look(name: str) -> Probe:
     try:
         backend = backends.load(name)
         found = [backend(address) for address in backend.devices()]
-        devices = tuple(Device(b.device, b.device_name, b.library, b.facts()) for b in found)
+        broken = {b.device: why for b in found if (why := _why_no_kernel(b))}
+        devices = tuple(Device(b.device, b.device_name, b.library, b.facts()) for b in found if b.device not in broken)
     except Unavailable as error:
         return Probe(name, reason_code=error.code, reason=_one_line(error))
     except BenchError as error:
         return Probe(name, reason_code="unknown_backend", reason=_one_line(error))
     except Exception as error:  # noqa: BLE001 - a broken driver raises anything, and its text is the answer
         return Probe(name, reason_code="error", reason=f"{type(error).__name__}: {_one_line(error)}")
-    return Probe(name, found[0].version if found else "", devices)
+    reason = _one_line("; ".join(broken.values()))
+    if broken and not devices:
+        return Probe(name, reason_code="kernel_failed", reason=reason)
+    return Probe(name, found[0].version if found else "", devices, reason=reason)
+
+
+def _why_no_kernel(backend: Backend) -> str:
+    """Return why a device cannot run the smallest kernel, "" if it can.
+
+    A library may find a device for which it cannot compile (CuPy without a CUDA toolkit) or has no kernels
+    (PyTorch on an old GPU). Here that is one reason; later it would be an error in every case.
+    """
+    try:
+        one = backend.from_host(np.ones(1, np.float32))
+        answer = float(backend.to_host(one + one)[0])
+    except Exception as error:  # noqa: BLE001 - a broken compiler raises anything
+        return f"{backend.device} runs no kernel: {type(error).__name__}: {error}"
+    return "" if answer == 2.0 else f"{backend.device} computes 1 + 1 = {answer}"
 
 
 def to_json(found: Probe) -> dict[str, Any]:
@@ -90,7 +114,7 @@ def to_json(found: Probe) -> dict[str, Any]:
         {"device": d.device, "name": d.name, "library": d.library, "facts": model.to_json(d.facts)}
         for d in found.devices
     ]
-    return {"backend": found.backend, "version": found.version, "devices": devices}
+    return {"backend": found.backend, "version": found.version, "devices": devices, "reason": found.reason}
 
 
 def _parse(line: str) -> Probe | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench_core import probe as probing
+from bench_core.backends.numpy import NumpyBackend
 from bench_core.model import Fact
 from bench_core.probe import Device, Probe, probe
 
@@ -79,6 +80,36 @@ def test_garbage_on_standard_output_does_not_hide_the_answer(with_cupy):
 def test_library_that_crashes_on_exit_has_answered(with_cupy):
     source = "import atexit, os\natexit.register(os.abort)\nraise ImportError('broken')"
     assert probe("cupy", environ=with_cupy(source)).reason_code == "import_failed"
+
+
+class Partly(NumpyBackend):
+    """gpu:1 has no compiler, gpu:2 cannot add."""
+
+    def __init__(self, device):
+        super().__init__("cpu")
+        self.device = device
+
+    def from_host(self, array, dtype=None):
+        if self.device == "gpu:1":
+            raise RuntimeError("no compiler")
+        return array + (self.device == "gpu:2")
+
+
+@pytest.mark.parametrize(
+    ("devices", "usable", "code", "reason"),
+    [
+        (["gpu:0"], ["gpu:0"], "", ""),
+        (["gpu:1"], [], "kernel_failed", "gpu:1 runs no kernel: RuntimeError: no compiler"),
+        (["gpu:0", "gpu:1"], ["gpu:0"], "", "gpu:1 runs no kernel: RuntimeError: no compiler"),
+        (["gpu:2"], [], "kernel_failed", "gpu:2 computes 1 + 1 = 4.0"),
+    ],
+)
+def test_a_device_that_runs_no_kernel_is_left_out_with_its_reason(monkeypatch, devices, usable, code, reason):
+    monkeypatch.setattr(Partly, "devices", lambda: devices)
+    monkeypatch.setattr(probing.backends, "load", lambda name: Partly)
+    found = probing.look("array")
+    assert ([d.device for d in found.devices], found.reason_code, found.reason) == (usable, code, reason)
+    assert probing._parse(json.dumps(probing.to_json(found))).reason == reason
 
 
 def test_json_round_trip():
