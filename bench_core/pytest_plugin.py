@@ -45,7 +45,7 @@ _MARKERS = {
 # name -> (metavar, help); each is an option --bench-NAME and an ini key bench_NAME.
 _OPTIONS = {
     "preset": ("smoke|quick|standard|full", "how much is measured (default: quick)"),
-    "backends": ("LIST", "what to measure on, such as numpy,torch:cpu,torch:cuda,cupy (default: all)"),
+    "backends": ("LIST", "such as numpy,torch:cpu,torch:cuda,cupy:cuda:1 (default: all, on one device of each type)"),
     "output": ("DIR", "where the results folder is made (default: results)"),
     "machine": ("LABEL", "name of this machine in the tables (default: its CPU or GPU model)"),
     "budget": ("SECONDS", "timed seconds per case (default: by preset)"),
@@ -156,6 +156,13 @@ def planned(item: pytest.Item) -> tuple[Case, Absent | None] | None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Open the run's folder once it is known what will be measured."""
     session.config.stash[_STATE].begin(session)
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Tell which devices are not measured before any time is spent."""
+    session = config.stash[_STATE].session
+    left_out = session.roster.left_out() if session else ""
+    return [f"bench-core: {left_out}"] if left_out else []
 
 
 @pytest.fixture
@@ -312,10 +319,12 @@ class Harness:
         assert session is not None  # noqa: S101 - there are rows
         done = session.measurements.values()
         flags = summary.flags(done)
+        left_out = session.roster.left_out()
         unfinished = session.folder if session.interrupted else None
         return [
             summary.counts(done),
             *([f"flags: {flags}"] if flags else []),
+            *([left_out] if left_out else []),
             f"{self.timed_share:.0%} of the time was spent in warm-up and timed blocks",
             *(f"trouble: {trouble}" for trouble in session.troubles),
             f"results: {session.folder or 'not written'}",

@@ -1,4 +1,4 @@
-"""Who takes part in a run: every backend asked for, on every device, present or absent with its reason."""
+"""Who takes part in a run: which backends on which devices, and why others are absent."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ class Absent:
 
 
 class Roster:
-    """The targets of a run: every backend asked for, on every device, present or absent with its reason."""
+    """The targets of a run, from the entries `backend[:device]` that were asked for.
+
+    An entry without a device stands for the first device of each type: the GPUs of one machine are mostly
+    alike, and each would cost the whole time again. A type (`torch:cuda`) stands for all its devices. Types that
+    a backend expects and does not find are targets too, with their reason in `absent`.
+    """
 
     def __init__(self, asked: Sequence[str], probes: Mapping[str, Probe]) -> None:
         self.probes = probes
+        self._asked = asked
         self.targets: list[Target] = []
         self.absent: dict[tuple[str, str], Absent] = {}
         for entry in asked:
@@ -35,6 +41,8 @@ class Roster:
         found = self.probes[name]
         addresses = [d.device for d in found.devices]
         present = [address for address in addresses if matches(address, wanted)]
+        if not wanted:
+            present = _first_of_each_type(present)
         backend = backends.load(name)
         expected = [wanted] if wanted else backend.devices_expected
         missing = [e for e in expected if not any(matches(address, e) for address in addresses)]
@@ -42,6 +50,24 @@ class Roster:
             code = found.reason_code or "no_device"
             self.absent[name, device] = Absent(code, found.reason or f"{name} finds no {device} device")
         self.targets += [Target(name, backend.dialect, device) for device in [*present, *missing]]
+
+    def left_out(self) -> str:
+        """Return one line on the devices that are here and left out, and how to measure all; "" if there are none."""
+        taken = {(target.backend, target.device) for target in self.targets}
+        left: dict[str, list[str]] = {}
+        for name in (entry for entry in self._asked if ":" not in entry):
+            others = [d.device for d in self.probes[name].devices if (name, d.device) not in taken]
+            left |= {name: others} if others else {}
+        if not left:
+            return ""
+        entries = [full for entry in self._asked for full in (self._types(entry) if entry in left else [entry])]
+        devices = ", ".join(f"{name} {' '.join(others)}" for name, others in left.items())
+        return f"left out: {devices}; --bench-backends={','.join(dict.fromkeys(entries))} measures every device"
+
+    def _types(self, name: str) -> list[str]:
+        """Return an entry for each type of device on which a backend is measured."""
+        types = (target.device.partition(":")[0] for target in self.targets if target.backend == name)
+        return [f"{name}:{kind}" for kind in dict.fromkeys(types)]
 
     def require(self, entries: Sequence[str]) -> None:
         """Raise UsageError naming the first required backend or device that is not available."""
@@ -62,6 +88,13 @@ class Roster:
         """Return the sizes in bytes of the accelerators' last-level caches, as far as they tell."""
         facts = (d.facts.get("gpu.l2_cache") for p in self.probes.values() for d in p.devices)
         return [int(fact.value) for fact in facts if fact and fact.value]
+
+
+def _first_of_each_type(addresses: Sequence[str]) -> list[str]:
+    first: dict[str, str] = {}
+    for address in addresses:
+        first.setdefault(address.partition(":")[0], address)
+    return list(first.values())
 
 
 def matches(device: str, wanted: str) -> bool:

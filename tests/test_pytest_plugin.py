@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import bench_core
 from bench_core import table
 from bench_core.model import Measurement, Status
-from bench_core.pytest_plugin import ReplayClock, replay
+from bench_core.pytest_plugin import _STATE, ReplayClock, pytest_report_collectionfinish, replay
+from bench_core.roster import Roster
 from tests.test_metrics import measurement
+from tests.test_roster import PROBES
 
 FAULTS = (Path(__file__).parent / "faulty" / "faults.py").read_text(encoding="utf-8")
 QUICK = (
@@ -227,6 +230,15 @@ def test_a_session_without_workloads_is_left_alone(tmp_path):
     assert "1 passed" in done.stdout
     assert "bench-core" not in done.stdout.split("Legend")[1]
     assert not (tmp_path / "results").exists()
+
+
+def test_devices_that_are_left_out_are_told_before_any_time_is_spent():
+    roster = Roster(("torch",), PROBES)
+    config = SimpleNamespace(stash={_STATE: SimpleNamespace(session=SimpleNamespace(roster=roster))})
+    assert pytest_report_collectionfinish(config) == [f"bench-core: {roster.left_out()}"]
+    assert "left out: torch cuda:1; " in roster.left_out()
+    config.stash[_STATE].session = None
+    assert pytest_report_collectionfinish(config) == []
 
 
 class RecordingBenchmark:

@@ -17,12 +17,9 @@ def places(roster):
     return [(target.backend, target.device) for target in roster.targets]
 
 
-def test_every_device_present_and_every_device_expected_is_a_target():
+def test_the_first_device_of_each_type_and_every_type_expected_is_a_target():
     roster = Roster(("numpy", "torch", "cupy"), PROBES)
-    assert places(roster) == [
-        *(("numpy", "cpu"), ("torch", "cpu"), ("torch", "cuda:0"), ("torch", "cuda:1")),
-        ("cupy", "cuda"),
-    ]
+    assert places(roster) == [("numpy", "cpu"), ("torch", "cpu"), ("torch", "cuda:0"), ("cupy", "cuda")]
     assert roster.absent["cupy", "cuda"].reason == "cupy is not installed"
 
 
@@ -37,6 +34,20 @@ def test_every_device_present_and_every_device_expected_is_a_target():
 )
 def test_a_backend_may_be_narrowed_to_devices(asked, expected):
     assert places(Roster((asked,), PROBES)) == expected
+
+
+def test_devices_that_are_left_out_are_told_with_the_option_that_takes_them():
+    roster = Roster(("numpy", "torch", "cupy"), PROBES)
+    everything = "numpy,torch:cpu,torch:cuda,cupy"
+    assert roster.left_out() == f"left out: torch cuda:1; --bench-backends={everything} measures every device"
+    again = Roster(everything.split(","), PROBES)
+    assert places(again) == [*places(roster)[:3], ("torch", "cuda:1"), ("cupy", "cuda")]
+    assert again.left_out() == ""
+
+
+@pytest.mark.parametrize("asked", [("numpy",), ("torch:cuda:0",), ("torch", "torch:cuda:1")])
+def test_nothing_is_said_of_devices_that_nobody_asked_for_or_that_are_measured(asked):
+    assert Roster(asked, PROBES).left_out() == ""
 
 
 def test_an_absent_device_type_is_a_target_with_its_reason():
