@@ -21,7 +21,7 @@ from bench_core.backends.base import Backend
 from bench_core.errors import CaseError, ClockStandsStill, TooLarge, Unsupported, WrongAnswer
 from bench_core.evidence import Evidence
 from bench_core.measure import DeviceTimer, Plan, WallTimer, measure, unfinished
-from bench_core.model import Cache, Case, Measurement, Series, Status
+from bench_core.model import Cache, Case, Costs, Measurement, Series, Status
 from bench_core.privacy import scrub
 from bench_core.workload import Host, Kernel, Run, Workload
 
@@ -48,7 +48,9 @@ class Settings:
 def perform(case: Case, workload: Workload, backend: Backend, settings: Settings, tell: Tell = silent) -> Measurement:
     """Return what became of a case. `tell` hears of each phase as it begins (build, check, measure)."""
     begin = perf_counter()
+    costs, device_name = Costs(), ""
     try:
+        costs, device_name = workload.costs(case.work), backend.device_name
         done = _perform(case, workload, backend, settings, tell)
     except CaseError as error:
         rel_error = getattr(error, "rel_error", None)
@@ -65,9 +67,9 @@ def perform(case: Case, workload: Workload, backend: Backend, settings: Settings
     return replace(
         done,
         elapsed_s=perf_counter() - begin,
-        costs=workload.costs(case.work),
+        costs=costs,
         backend_version=backend.version,
-        device_name=backend.device_name,
+        device_name=device_name,
     )
 
 

@@ -201,6 +201,15 @@ def test_what_a_backend_cannot_compute_in_is_unsupported_before_anything_is_buil
     assert done.reason == "the late device has no float32"
 
 
+def test_costs_that_cannot_be_told_are_an_error_of_the_case():
+    class Priceless(Double):
+        def costs(self, work):
+            raise ValueError("no formula")
+
+    done = run(Priceless())
+    assert (done.status, done.reason_code, done.reason) == (Status.ERROR, "ValueError", "no formula")
+
+
 def test_a_missing_kernel_is_unsupported():
     class Torchless(Double):
         kernels: ClassVar[Kernels] = {"torch": {}}
