@@ -20,10 +20,11 @@ from bench_core.errors import Unsupported
 from bench_core.model import Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels
 from benchmarks.nn.initial import normal
-from benchmarks.nn.names import named, scoped
+from benchmarks.nn.names import named
 from benchmarks.nn.optimisers import Sgd
 from benchmarks.nn.resnet import ResNet
 from benchmarks.nn.training import Checked, largest_error, least_bytes, loader, reference, train_step, training_kernel
+from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload
 
 RATE = 1e-3  # plain SGD at a rate at which thousands of timed steps on one batch stay tame
@@ -52,7 +53,7 @@ def checked(work: Work) -> Checked:
 def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
     """Forward, backward and SGD, by hand."""
     _require_small(backend, work)
-    optimiser = Sgd(backend.xp, _weights(backend, host), RATE)
+    optimiser = Sgd(backend.xp, device_weights(backend, host), RATE)
     step = partial(train_step, backend.xp, network(work), optimiser)
     return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
 
@@ -69,7 +70,7 @@ def array_infer(backend: Backend, work: Work, host: Host) -> Kernel:
     """Run the forward pass of a trained network."""
     _require_small(backend, work)
     net, xp = network(work), backend.xp
-    params, load = _weights(backend, host), loader(backend, work, host, ["x"])
+    params, load = device_weights(backend, host), loader(backend, work, host, ["x"])
     return Kernel(lambda: net.infer(xp, params, *load()))
 
 
@@ -79,17 +80,13 @@ def torch_infer(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     from benchmarks.nn.modules.running import infer_kernel
 
     load = loader(backend, work, host, ["x"])
-    return infer_kernel(backend, work, ResNetModule(network(work)), _weights(backend, host), load, how)
+    return infer_kernel(backend, work, ResNetModule(network(work)), device_weights(backend, host), load, how)
 
 
 def _require_small(backend: Backend, work: Work) -> None:
     if network(work).large:
         reason = f"patches of {work['pixels']} pixel images would take {backend.name} most of its memory and time"
         raise Unsupported("too_slow", reason)
-
-
-def _weights(backend: Backend, host: Host) -> dict[str, Any]:
-    return {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
 
 
 class CnnWorkload(ModelWorkload):
@@ -159,7 +156,7 @@ class CnnInfer(CnnWorkload):
     def error(self, work: Work, host: Host, answer: Host) -> float:
         """Compare the logits of the first images, as many as the check can afford."""
         net, out = network(work), answer["out"]
-        params = {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()}
+        params = wide_weights(host)
         some = Checked.affordable(work["batch"], HARDER * net.forward_flops()).samples
         return check.relative_error(out[:some], net.infer(np, params, host["x"][:some].astype(np.float64)))
 

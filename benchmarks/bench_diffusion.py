@@ -14,10 +14,11 @@ from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.model import Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels
-from benchmarks.nn.dit import COLOURS, Dit, Schedule
+from benchmarks.nn.dit import CHANNELS, Dit, Schedule
 from benchmarks.nn.initial import normal
-from benchmarks.nn.names import named, scoped
+from benchmarks.nn.names import named
 from benchmarks.nn.training import Checked, loader
+from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload
 
 # Standard and full are DiT-S/2 and DiT-B/2 in their table 1, on 32x32 inputs as theirs are.
@@ -41,8 +42,8 @@ def network(work: Work) -> Dit:
 def array_kernel(backend: Backend, work: Work, host: Host) -> Kernel:
     """Run the steps in array code."""
     xp, net = backend.xp, network(work)
-    params, load = _weights(backend, host), loader(backend, work, host, BATCH)
-    predict = partial(net.noise_in, xp, params)
+    params, load = device_weights(backend, host), loader(backend, work, host, BATCH)
+    predict = partial(net.predict_noise, xp, params)
     steps = denoiser(predict, Schedule.ddim(work["steps"], net.width, work.dtype), work["runs"], backend.from_host)
     return Kernel(lambda: steps(*load()))
 
@@ -52,7 +53,7 @@ def torch_kernel(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     from benchmarks.nn.modules.dit import DitModule
     from benchmarks.nn.modules.running import compiled, forward_kernel, inference, is_fixed, load_weights
 
-    net, weights = network(work), _weights(backend, host)
+    net, weights = network(work), device_weights(backend, host)
     load, first = loader(backend, work, host, BATCH), weights["positions"]
     module = DitModule(net).to(first.device, first.dtype).eval()
     load_weights(module, weights)
@@ -72,10 +73,6 @@ def denoiser(predict: Callable[..., Any], schedule: Schedule, runs: int, upload:
         return images
 
     return steps
-
-
-def _weights(backend: Backend, host: Host) -> dict[str, Any]:
-    return {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
 
 
 class DiffusionWorkload(ModelWorkload):
@@ -100,7 +97,7 @@ class DiffusionWorkload(ModelWorkload):
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         net, batch = network(work), work["batch"]
-        noise = normal(rng, (batch, COLOURS, net.pixels, net.pixels), work.dtype)
+        noise = normal(rng, (batch, CHANNELS, net.pixels, net.pixels), work.dtype)
         labels = rng.integers(net.classes, size=batch)
         return {"noise": noise, "labels": labels, **named("weights", net.initial(rng, work.dtype))}
 
@@ -121,12 +118,12 @@ class DiffusionWorkload(ModelWorkload):
         """Compare the first images after the same steps in float64."""
         net = network(work)
         some = min(CHECKED_IMAGES, Checked.affordable(work["batch"], work["runs"] * net.flops(1)).samples)
-        params = {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()}
+        params = wide_weights(host)
         schedule = Schedule.ddim(work["steps"], net.width, "float64")
         # The waves are data: they are rounded to the work's dtype first, as the weights are.
         waves = Schedule.ddim(work["steps"], net.width, work.dtype).waves.astype(np.float64)
         schedule = Schedule(waves, schedule.keep, schedule.noise)
-        steps = denoiser(partial(net.noise_in, np, params), schedule, work["runs"], np.asarray)
+        steps = denoiser(partial(net.predict_noise, np, params), schedule, work["runs"], np.asarray)
         expected = steps(host["noise"][:some].astype(np.float64), host["labels"][:some])
         return check.relative_error(answer["out"][:some], expected)
 

@@ -19,6 +19,7 @@ from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.optimisers import AdamW
 from benchmarks.nn.training import Checked, Step, largest_error, least_bytes, loader, trace, training_kernel
+from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload
 
 RATE, BETA1 = 2e-4, 0.5  # of both Adams, as in the paper; no weight decay
@@ -57,13 +58,13 @@ class ArrayTrainer:
             optimiser.reset()
 
     def step(self, noise: Any, images: Any) -> Step:
-        makes, judges = self.optimisers
-        return train_step(self.xp, self.networks, (makes, judges), noise, images)
+        generator_optimiser, discriminator_optimiser = self.optimisers
+        return train_step(self.xp, self.networks, (generator_optimiser, discriminator_optimiser), noise, images)
 
 
 def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
     """Both networks forward, backward and Adam, by hand."""
-    trainer = ArrayTrainer(backend.xp, shape(work), _weights(backend, host))
+    trainer = ArrayTrainer(backend.xp, shape(work), device_weights(backend, host))
     return training_kernel(trainer.step, trainer.reset, loader(backend, work, host, BATCH), checked(work))
 
 
@@ -75,7 +76,7 @@ def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
 
     captured = how == "cudagraph"
     adam = partial(backend.xp.optim.Adam, lr=RATE, betas=(BETA1, 0.999), fused=True, capturable=captured)
-    trainer = GanTrainer(shape(work), _weights(backend, host), adam, work.precision)
+    trainer = GanTrainer(shape(work), device_weights(backend, host), adam, work.precision)
     load = loader(backend, work, host, BATCH)
     return as_implementation(how, trainer.step, trainer.step, trainer.reset, load, checked(work), fixed=is_fixed(work))
 
@@ -83,7 +84,7 @@ def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
 def array_generate(backend: Backend, work: Work, host: Host) -> Kernel:
     """Run the generator."""
     xp, generator = backend.xp, Generator(shape(work))
-    params, load = scoped(_weights(backend, host), "generator"), loader(backend, work, host, ["noise"])
+    params, load = scoped(device_weights(backend, host), "generator"), loader(backend, work, host, ["noise"])
     return Kernel(lambda: generator.generate(xp, params, *load()).swapaxes(0, 1))
 
 
@@ -92,16 +93,8 @@ def torch_generate(how: str, backend: Backend, work: Work, host: Host) -> Kernel
     from benchmarks.nn.modules.dcgan import GeneratorModule
     from benchmarks.nn.modules.running import infer_kernel
 
-    load, weights = loader(backend, work, host, ["noise"]), scoped(_weights(backend, host), "generator")
+    load, weights = loader(backend, work, host, ["noise"]), scoped(device_weights(backend, host), "generator")
     return infer_kernel(backend, work, GeneratorModule(shape(work)), weights, load, how)
-
-
-def _weights(backend: Backend, host: Host) -> dict[str, Any]:
-    return {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
-
-
-def _wide(host: Host) -> dict[str, np.ndarray]:
-    return {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()}
 
 
 class GanWorkload(ModelWorkload):
@@ -155,7 +148,7 @@ class GanTrain(GanWorkload):
 
     def error(self, work: Work, host: Host, answer: Host) -> float:
         plan = checked(work)
-        trainer = ArrayTrainer(np, shape(work), _wide(host))
+        trainer = ArrayTrainer(np, shape(work), wide_weights(host))
         noise, images = (host[name][: plan.samples].astype(np.float64) for name in BATCH)
         expected = dict(trace(trainer.step, (noise, images), plan.steps))
         return largest_error(answer, expected, work.precision, kinked=True)
@@ -183,7 +176,7 @@ class GanGenerate(GanWorkload):
         generator = Generator(shape(work))
         some = Checked.affordable(work["batch"], HARDER * sum(generator.flops())).samples
         noise = host["noise"][:some].astype(np.float64)
-        expected = generator.generate(np, scoped(_wide(host), "generator"), noise).swapaxes(0, 1)
+        expected = generator.generate(np, scoped(wide_weights(host), "generator"), noise).swapaxes(0, 1)
         return check.relative_error(answer["out"][:some], expected)
 
 

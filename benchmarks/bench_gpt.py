@@ -31,9 +31,10 @@ from bench_core.model import Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels
 from benchmarks.nn.generation import ArrayGeneration, generation_kernel
 from benchmarks.nn.gpt import Gpt
-from benchmarks.nn.names import named, scoped
+from benchmarks.nn.names import named
 from benchmarks.nn.optimisers import AdamW
 from benchmarks.nn.training import Checked, largest_error, least_bytes, loader, reference, train_step, training_kernel
+from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload, itemsize
 
 RATE = 3e-4  # AdamW moves every weight by about this much a step: thousands of timed steps stay tame
@@ -62,7 +63,7 @@ def checked(work: Work) -> Checked:
 
 def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
     """Forward, backward and AdamW, by hand."""
-    optimiser = AdamW(backend.xp, _weights(backend, work, host), RATE)
+    optimiser = AdamW(backend.xp, device_weights(backend, host, work.dtype), RATE)
     step = partial(train_step, backend.xp, network(work), optimiser)
     return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
 
@@ -80,7 +81,7 @@ def array_prefill(backend: Backend, work: Work, host: Host) -> Kernel:
     """Extend an empty KV cache by a whole context."""
     _require_wide(backend, work)
     net, xp = network(work), backend.xp
-    params, load = _weights(backend, work, host), loader(backend, work, host, ["x"])
+    params, load = device_weights(backend, host, work.dtype), loader(backend, work, host, ["x"])
     memory = net.memory(xp, work["batch"], net.context, work.dtype)
     return Kernel(lambda: net.extend(xp, params, memory, load()[0], 0))
 
@@ -90,14 +91,14 @@ def torch_prefill(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     from benchmarks.nn.modules.generation import prefill_kernel
 
     return prefill_kernel(
-        backend, work, network(work), _weights(backend, work, host), loader(backend, work, host, ["x"]), how
+        backend, work, network(work), device_weights(backend, host, work.dtype), loader(backend, work, host, ["x"]), how
     )
 
 
 def array_decode(backend: Backend, work: Work, host: Host) -> Kernel:
     """Extend the KV cache by one greedily chosen token at a time."""
     _require_wide(backend, work)
-    net, params = network(work), _weights(backend, work, host)
+    net, params = network(work), device_weights(backend, host, work.dtype)
     prompt = backend.from_host(host["x"])
     return generation_kernel(ArrayGeneration(backend.xp, net, params, prompt, work["new"]), CHECKED_SEQUENCES)
 
@@ -107,25 +108,18 @@ def torch_decode(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     from benchmarks.nn.modules.generation import generation
     from benchmarks.nn.modules.running import graph_flags
 
-    prompt, params = backend.from_host(host["x"]), _weights(backend, work, host)
+    prompt, params = backend.from_host(host["x"]), device_weights(backend, host, work.dtype)
     loop = generation(work, network(work), params, prompt, how)
     kernel = generation_kernel(loop, CHECKED_SEQUENCES, prepared=how != "default")
     return replace(kernel, flags=graph_flags(how))
 
 
-def _weights(backend: Backend, work: Work, host: Host) -> dict[str, Any]:
-    return {name: backend.from_host(array, work.dtype) for name, array in scoped(host, "weights").items()}
-
-
 def _require_wide(backend: Backend, work: Work) -> None:
     if work.dtype not in {"float32", "float64"}:
         raise Unsupported(
-            "dtype_unsupported", f"the array code of {backend.name} adds up in its inputs' own {work.dtype}"
+            "dtype_unsupported",
+            f"the array code of {backend.name} accumulates in {work.dtype} (no float32 accumulation)",
         )
-
-
-def _wide(host: Host) -> dict[str, np.ndarray]:
-    return {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()}
 
 
 class GptWorkload(ModelWorkload):
@@ -206,7 +200,7 @@ class GptPrefill(GptWorkload):
         """Compare the logits after the last token, for as many sequences as the check can afford."""
         net = network(work)
         some = Checked.affordable(work["batch"], net.forward_flops(net.context), fewest=2).samples
-        logits, _ = net.forward(np, _wide(host), host["x"][:some])
+        logits, _ = net.forward(np, wide_weights(host), host["x"][:some])
         return check.relative_error(answer["out"][:some], logits[:, -1])
 
 
@@ -265,7 +259,7 @@ class GptDecode(GptWorkload):
             raise WrongAnswer(f"tokens {tokens.shape} from {tokens.min()} to {tokens.max()}", code="wrong_shape")
         some = len(logits)
         text = np.concatenate([host["x"][:some], tokens[:some, :-1]], axis=1)
-        expected, _ = network(work).forward(np, _wide(host), text)
+        expected, _ = network(work).forward(np, wide_weights(host), text)
         expected = expected[:, work["prompt"] - 1 :]
         chosen = np.take_along_axis(expected, tokens[:some, :, None], axis=-1)[..., 0]
         regret = float((expected.max(axis=-1) - chosen).max() / np.abs(expected).max())

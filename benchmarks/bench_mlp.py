@@ -19,9 +19,10 @@ from bench_core.model import Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels
 from benchmarks.nn.initial import normal
 from benchmarks.nn.mlp import Mlp
-from benchmarks.nn.names import named, scoped
+from benchmarks.nn.names import named
 from benchmarks.nn.optimisers import Sgd
 from benchmarks.nn.training import Checked, largest_error, least_bytes, loader, reference, train_step, training_kernel
+from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload
 
 # Small enough that thousands of timed steps on one batch neither diverge nor fit it so well that gradients
@@ -48,7 +49,7 @@ def checked(work: Work) -> Checked:
 
 def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
     """Forward, backward and SGD, by hand."""
-    optimiser = Sgd(backend.xp, _weights(backend, host), RATE)
+    optimiser = Sgd(backend.xp, device_weights(backend, host), RATE)
     step = partial(train_step, backend.xp, network(work), optimiser)
     return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
 
@@ -64,7 +65,7 @@ def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
 def array_infer(backend: Backend, work: Work, host: Host) -> Kernel:
     """Run the forward pass alone."""
     net, xp = network(work), backend.xp
-    params, load = _weights(backend, host), loader(backend, work, host, ["x"])
+    params, load = device_weights(backend, host), loader(backend, work, host, ["x"])
     return Kernel(lambda: net.forward(xp, params, *load())[0])
 
 
@@ -74,11 +75,7 @@ def torch_infer(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     from benchmarks.nn.modules.running import infer_kernel
 
     load = loader(backend, work, host, ["x"])
-    return infer_kernel(backend, work, MlpModule(network(work)), _weights(backend, host), load, how)
-
-
-def _weights(backend: Backend, host: Host) -> dict[str, Any]:
-    return {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
+    return infer_kernel(backend, work, MlpModule(network(work)), device_weights(backend, host), load, how)
 
 
 class MlpWorkload(ModelWorkload):
@@ -149,7 +146,7 @@ class MlpInfer(MlpWorkload):
         net, out = network(work), answer["out"]
         if work.precision == "ieee":
             check.require_dtype("out", out, work.dtype)
-        params = {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()}
+        params = wide_weights(host)
         some = Checked.affordable(work["batch"], net.forward_flops()).samples
         expected, _ = net.forward(np, params, host["x"][:some].astype(np.float64))
         return check.relative_error(out[:some], expected)

@@ -5,10 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from benchmarks.nn import corpus
 from benchmarks.nn.gpt import Gpt
 from benchmarks.nn.optimisers import AdamW, Sgd
 from benchmarks.nn.training import train_step
+from tests import corpus
 from tests.nn_support import array_module, close, difference, download, one_thread, upload  # noqa: F401 - fixtures
 
 torch = pytest.importorskip("torch")

@@ -178,7 +178,7 @@ def test_the_diffusion_transformer_agrees_with_torch_and_counts_its_flops(xp, rn
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         expected = theirs(torch.tensor(images), torch.tensor(waves[2]), torch.tensor(labels))
     given = [xp.asarray(array) for array in (images, waves[2], labels)]
-    assert close(download(xp, DIT.noise_in(xp, upload(xp, params), *given)), expected.numpy())
+    assert close(download(xp, DIT.predict_noise(xp, upload(xp, params), *given)), expected.numpy())
     linear = sum(f for op, f in counter.get_flop_counts()["Global"].items() if "mm" in str(op) and "bmm" not in str(op))
     attention = 3 * DIT.layers * 4 * (DIT.patches + 1) ** 2 * DIT.width
     assert linear + attention == DIT.flops(3)

@@ -25,7 +25,7 @@ mlp.py  resnet.py  gpt.py  dcgan.py  dit.py    the networks: forward, backward, 
 optimisers.py     SGD, AdamW
 training.py       one training step, the kernel around it, and its proof against float64
 generation.py     text, token by token, from a KV cache
+weights.py        the weights among a work's inputs, on a device or in float64
 workloads.py      what a preset measures of a network
-corpus.py         a small language with rules, for the tests that see a model learn
 modules/          the same networks as PyTorch's own users write them; only here is torch imported
 """

@@ -40,7 +40,7 @@ from benchmarks.nn.training import Step
 
 Params = Mapping[str, Array]
 KERNEL = 4
-COLOURS = 3
+CHANNELS = 3
 _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -70,7 +70,7 @@ class Generator:
 
     def layers(self) -> list[tuple[int, int, int, int, int]]:
         """Return inputs, outputs, stride, padding and pixels a side of what comes in, layer by layer."""
-        channels = [*self.shape.channels(), COLOURS]
+        channels = [*self.shape.channels(), CHANNELS]
         layers = [(self.shape.latent, channels[0], 1, 0, 1)]
         for i, (inputs, outputs) in enumerate(pairwise(channels)):
             layers.append((inputs, outputs, 2, 1, 4 * 2**i))
@@ -104,7 +104,7 @@ class Generator:
         return x, tuple(caches)
 
     def backward(self, xp: Any, grad: Array, caches: Cache) -> dict[str, Array]:
-        """Return the gradient of every parameter; nobody needs that of the noise."""
+        """Return the gradient of every parameter; that of the noise is not computed."""
         grads = {}
         last = len(caches) - 1
         for i in reversed(range(last + 1)):
@@ -151,7 +151,7 @@ class Discriminator:
 
     def layers(self) -> list[tuple[int, int, int, int, int]]:
         """Return inputs, outputs, stride, padding and pixels a side of what comes out, layer by layer."""
-        channels = [COLOURS, *reversed(self.shape.channels())]
+        channels = [CHANNELS, *reversed(self.shape.channels())]
         layers = []
         for i, (inputs, outputs) in enumerate(pairwise(channels)):
             layers.append((inputs, outputs, 2, 1, self.shape.pixels // 2 ** (i + 1)))
@@ -236,19 +236,19 @@ def train_step(xp: Any, shape: Shape, optimisers: tuple[Optimiser, Optimiser], n
     losses (2), the discriminator's first; its logits are the generated images.
     """
     generator, discriminator = Generator(shape), Discriminator(shape)
-    makes, judges = optimisers
-    fakes, making = generator.forward(xp, makes.params, noise)
+    generator_optimiser, discriminator_optimiser = optimisers
+    fakes, making = generator.forward(xp, generator_optimiser.params, noise)
 
-    true_loss, true_grads = _judge(xp, discriminator, judges.params, images.swapaxes(0, 1), 1.0)
-    fake_loss, fake_grads = _judge(xp, discriminator, judges.params, fakes, 0.0)
+    true_loss, true_grads = _judge(xp, discriminator, discriminator_optimiser.params, images.swapaxes(0, 1), 1.0)
+    fake_loss, fake_grads = _judge(xp, discriminator, discriminator_optimiser.params, fakes, 0.0)
     judge_grads = {name: true_grads[name] + fake_grads[name] for name in true_grads}
-    judges.update(judge_grads)
+    discriminator_optimiser.update(judge_grads)
 
-    logits, judging = discriminator.forward(xp, judges.params, fakes)
+    logits, judging = discriminator.forward(xp, discriminator_optimiser.params, fakes)
     make_loss, cached = binary_cross_entropy(xp, logits, 1.0)
     dfakes = discriminator.images_backward(xp, binary_cross_entropy_backward(xp, cached), judging)
     make_grads = generator.backward(xp, dfakes, making)
-    makes.update(make_grads)
+    generator_optimiser.update(make_grads)
 
     gradients = {f"discriminator.{name}": grad for name, grad in judge_grads.items()}
     gradients |= {f"generator.{name}": grad for name, grad in make_grads.items()}

@@ -23,7 +23,7 @@ from benchmarks.nn.normalisation import layernorm
 from benchmarks.nn.transformer import block, block_flops, initial_block
 
 Params = Mapping[str, Array]
-COLOURS = 3
+CHANNELS = 3
 TRAINED_STEPS = 1000  # of the noise schedule that a step's time is a place in
 
 
@@ -44,7 +44,7 @@ class Dit:
 
     @property
     def patch_numbers(self) -> int:
-        return COLOURS * self.patch**2
+        return CHANNELS * self.patch**2
 
     def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
         """Return weights under which noise, scores and streams are about 1."""
@@ -64,7 +64,7 @@ class Dit:
             params |= named(f"blocks.{i}", initial_block(rng, self.width, self.layers, dtype))
         return params | named("norm", initial_norm(rng, self.width, dtype))
 
-    def noise_in(self, xp: Any, params: Params, images: Array, time: Array, labels: Array) -> Array:
+    def predict_noise(self, xp: Any, params: Params, images: Array, time: Array, labels: Array) -> Array:
         """Return the noise predicted in images (B, C, pixels, pixels).
 
         time (width): the waves of how noisy they are (`waves`); labels (B): what they show.
@@ -82,14 +82,14 @@ class Dit:
     def cut(self, images: Array) -> Array:
         """Return images (B, C, pixels, pixels) as patches (B, patches, C * patch^2)."""
         batch, side = len(images), self.pixels // self.patch
-        grid = images.reshape(batch, COLOURS, side, self.patch, side, self.patch)
+        grid = images.reshape(batch, CHANNELS, side, self.patch, side, self.patch)
         return grid.transpose(0, 2, 4, 1, 3, 5).reshape(batch, self.patches, self.patch_numbers)
 
     def join(self, patches: Array) -> Array:
         """Return patches (B, patches, C * patch^2) as images (B, C, pixels, pixels)."""
         batch, side = len(patches), self.pixels // self.patch
-        grid = patches.reshape(batch, side, side, COLOURS, self.patch, self.patch)
-        return grid.transpose(0, 3, 1, 4, 2, 5).reshape(batch, COLOURS, self.pixels, self.pixels)
+        grid = patches.reshape(batch, side, side, CHANNELS, self.patch, self.patch)
+        return grid.transpose(0, 3, 1, 4, 2, 5).reshape(batch, CHANNELS, self.pixels, self.pixels)
 
     def parameters(self) -> int:
         """Return how many numbers the model is."""

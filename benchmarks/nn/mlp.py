@@ -48,7 +48,7 @@ class Mlp:
         return x, tuple(caches)
 
     def backward(self, xp: Any, grad: Array, cache: Cache) -> dict[str, Array]:
-        """Return the gradient of every parameter; the inputs' own is nobody's business and is left out."""
+        """Return the gradient of every parameter; that of the input is not computed."""
         caches = list(cache)
         grads: dict[str, Array] = {}
         for i in reversed(range(1, len(self.widths) - 1)):

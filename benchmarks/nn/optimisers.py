@@ -28,7 +28,7 @@ class Optimiser:
         self.params = views(self.vector, self._trained) | {name: kept.copy() for name, kept in self._kept.items()}
 
     def reset(self) -> None:
-        """Go back to the first day: initial parameters, no history."""
+        """Restore the initial parameters and clear the optimiser's state."""
         self.vector[...] = self._initial
         for name, array in self._kept.items():
             self.params[name][...] = array

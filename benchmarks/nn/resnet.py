@@ -161,7 +161,7 @@ class ResNet:
         return sum(conv.flops for conv in self.convs()) + 2 * self.features * self.classes
 
     def train_flops(self) -> int:
-        """Return three times `forward_flops`, less the gradient of the image, which nobody needs."""
+        """Return three times `forward_flops`, less the gradient of the image, which is not computed."""
         return 3 * self.forward_flops() - self.stem().flops
 
     def parameters(self) -> int:

@@ -21,8 +21,8 @@ from bench_core.errors import WrongAnswer
 from bench_core.model import Scope, Work
 from bench_core.workload import Host, Kernel
 from benchmarks.nn.functions import Array, Cache, cross_entropy, cross_entropy_backward
-from benchmarks.nn.names import scoped
 from benchmarks.nn.optimisers import Optimiser
+from benchmarks.nn.weights import wide_weights
 
 # What ||C - R|| / ||R|| and its kin may be for logits, gradients and losses. The lower bounds lie above the
 # error of the next finer arithmetic: a row that claims TF32 must show TF32's rounding.
@@ -113,7 +113,10 @@ class Checked:
 
 
 def loader(backend: Backend, work: Work, host: Host, names: Sequence[str] = ("x", "targets")) -> Loader:
-    """Return what gives a step its batch: arrays already on the device, or (end_to_end) copied there every time."""
+    """Return what gives a step its batch: arrays already on the device, or (end_to_end) copied there every time.
+
+    end_to_end covers the input alone: it is copied from pageable memory, synchronously. Results stay on the device.
+    """
 
     def upload() -> tuple[Any, ...]:
         return tuple(backend.from_host(host[name]) for name in names)
@@ -201,7 +204,7 @@ def trace(step: Callable[..., Step], batch: tuple[Any, ...], steps: int) -> Iter
 
 def reference(network: Network, optimiser: Callable[..., Optimiser], host: Mapping[str, Any], plan: Checked) -> Any:
     """Return what a training kernel must answer, computed in float64 by NumPy."""
-    wide = optimiser(np, {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()})
+    wide = optimiser(np, wide_weights(host))
     x, targets = (host[name][: plan.samples] for name in ("x", "targets"))
     x = x.astype(np.float64) if x.dtype.kind == "f" else x
 

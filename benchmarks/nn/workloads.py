@@ -79,7 +79,7 @@ class ModelWorkload(Workload):
         return own and plain and work.dtype != "float64" and work.scope is Scope.RESIDENT
 
     def touched(self, work: Work) -> float | None:  # noqa: ARG002 - for subclasses
-        """Return the bytes that come round again and again, if memory traffic is what the work is about."""
+        """Return the bytes re-read by every call (weights, KV cache); None if the work is not memory-bound."""
         return None
 
     def build(self, backend: Backend, case: Case, host: Host) -> Kernel:

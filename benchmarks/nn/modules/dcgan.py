@@ -70,8 +70,8 @@ class GanTrainer:
         self.generator = GeneratorModule(shape).to(first.device, first.dtype)
         self.discriminator = DiscriminatorModule(shape).to(first.device, first.dtype)
         self._load()
-        self.makes = optimiser(self.generator.parameters())
-        self.judges = optimiser(self.discriminator.parameters())
+        self.generator_optimiser = optimiser(self.generator.parameters())
+        self.discriminator_optimiser = optimiser(self.discriminator.parameters())
         self.gradients = Gradients(nn.ModuleDict({"generator": self.generator, "discriminator": self.discriminator}))
 
     def _load(self) -> None:
@@ -79,9 +79,9 @@ class GanTrainer:
         load_weights(self.discriminator, scoped(self.weights, "discriminator"))
 
     def reset(self) -> None:
-        """Go back to the initial weights and optimisers without history."""
+        """Restore the initial weights and clear both optimisers' state."""
         self._load()
-        for optimiser in (self.makes, self.judges):
+        for optimiser in (self.generator_optimiser, self.discriminator_optimiser):
             for state in optimiser.state.values():
                 for value in state.values():
                     value.zero_()
@@ -90,17 +90,17 @@ class GanTrainer:
         """Take one step of the discriminator, then one of the generator; each other's weights stand still."""
         with autocast(self.device, self.precision):
             fakes = self.generator(noise)
-        self.judges.zero_grad(set_to_none=True)
+        self.discriminator_optimiser.zero_grad(set_to_none=True)
         judge_loss = self._loss(images, 1.0) + self._loss(fakes.detach(), 0.0)
         judge_loss.backward()  # type: ignore[no-untyped-call]
-        self.judges.step()
+        self.discriminator_optimiser.step()
 
-        self.makes.zero_grad(set_to_none=True)
+        self.generator_optimiser.zero_grad(set_to_none=True)
         self.discriminator.requires_grad_(requires_grad=False)
         make_loss = self._loss(fakes, 1.0)
         make_loss.backward()  # type: ignore[no-untyped-call]
         self.discriminator.requires_grad_(requires_grad=True)
-        self.makes.step()
+        self.generator_optimiser.step()
         return Step(torch.stack([judge_loss, make_loss]).detach(), fakes.detach(), self.gradients)
 
     def _loss(self, images: torch.Tensor, target: float) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from benchmarks.nn.dit import COLOURS, Dit
+from benchmarks.nn.dit import CHANNELS, Dit
 from benchmarks.nn.modules.gpt import Block
 
 
@@ -33,10 +33,10 @@ class DitModule(nn.Module):
 
     def cut(self, images: torch.Tensor) -> torch.Tensor:
         """Return images as patches (B, patches, C * patch^2)."""
-        grid = images.reshape(len(images), COLOURS, self.side, self.patch, self.side, self.patch)
+        grid = images.reshape(len(images), CHANNELS, self.side, self.patch, self.side, self.patch)
         return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
     def join(self, patches: torch.Tensor) -> torch.Tensor:
         """Return patches as images (B, C, pixels, pixels)."""
-        grid = patches.reshape(len(patches), self.side, self.side, COLOURS, self.patch, self.patch)
+        grid = patches.reshape(len(patches), self.side, self.side, CHANNELS, self.patch, self.patch)
         return grid.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)

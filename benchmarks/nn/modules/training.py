@@ -24,8 +24,8 @@ from benchmarks.nn.modules.running import (
     is_fixed,
     load_weights,
 )
-from benchmarks.nn.names import scoped
 from benchmarks.nn.training import Checked, Loader, Step, loader, prepared_kernel, training_kernel
+from benchmarks.nn.weights import device_weights
 
 # Loss scale of float16: its smallest numbers are too coarse for raw gradients. Fixed, so that every step counts.
 _SCALE = 1024.0
@@ -48,7 +48,7 @@ class Trainer:
         self.gradients = Gradients(self.module)
 
     def reset(self) -> None:
-        """Go back to the initial weights and an optimiser without history."""
+        """Restore the initial weights and clear the optimiser's state."""
         load_weights(self.module, self.weights)
         for state in self.optimiser.state.values():
             for value in state.values():
@@ -75,7 +75,7 @@ class Trainer:
 
 
 class Gradients(Mapping[str, torch.Tensor]):
-    """The gradients of a module as they are when looked at: a step that nobody looks at pays nothing for them."""
+    """The current gradients of a module, by parameter name; nothing is copied until one is read."""
 
     def __init__(self, module: nn.Module) -> None:
         self._parameters = dict(module.named_parameters())
@@ -97,8 +97,7 @@ def train_kernel(
     backend: Backend, work: Work, host: Host, module: nn.Module, optimiser: Any, plan: Checked, how: str = "default"
 ) -> Kernel:
     """Return the kernel that trains `module` as the implementation `how` says."""
-    weights = {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
-    trainer = Trainer(module, weights, optimiser, work.precision)
+    trainer = Trainer(module, device_weights(backend, host), optimiser, work.precision)
     load = loader(backend, work, host)
     if how == "compile":
         trainer.forward = compiled(trainer.module, trainer.device)
