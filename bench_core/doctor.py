@@ -25,7 +25,6 @@ _ROOM_B = 2e9  # memory below which the larger presets are skipped
 _SWAPPED = 0.01  # share of the memory that may lie in swap unremarked
 _COARSE_CLOCKS = frozenset({"hpet", "acpi_pm", "jiffies", "refined-jiffies"})
 
-_EXTRAS = {"torch": "torch", "cupy": "cuda13"}  # the latter for CUDA 13; cuda12 for CUDA 12
 _VARIABLES = {
     "OPENBLAS_CORETYPE": "it fixes the kernels that NumPy's OpenBLAS uses",
     "MKL_DEBUG_CPU_TYPE": "it fixes the kernels that MKL uses",
@@ -34,9 +33,13 @@ _VARIABLES = {
     "KMP_AFFINITY": "it ties threads to cores",
     "GOMP_CPU_AFFINITY": "it ties threads to cores",
     "OMP_WAIT_POLICY": "it decides whether idle threads spin",
-    "CUDA_LAUNCH_BLOCKING": "every GPU launch waits for its kernel",
-    "NVIDIA_TF32_OVERRIDE": "it changes the precision of products below the library",
     "LD_PRELOAD": "it loads code into every process",
+}
+
+# These make GPU numbers wrong for what their rows say.
+_SPOILING = {
+    "CUDA_LAUNCH_BLOCKING": "every GPU launch waits for its kernel; GPU rows are flagged `launch_blocking`",
+    "NVIDIA_TF32_OVERRIDE": "it changes the precision of products below the library",
 }
 
 
@@ -62,8 +65,8 @@ class Advice:
 class Findings:
     """What there is to judge.
 
-    host: facts of environment.host_environment and of `noise`. openblas_best: the core type that this
-    CPU deserves (None: not known). cards: what the driver says of each GPU; no_cards: why it says nothing.
+    host: facts of environment.host_environment and of `noise`. openblas_best: the widest OpenBLAS kernels
+    that this CPU can run (None: not known). cards: what the driver says of each GPU; no_cards: why it says nothing.
     """
 
     host: Facts
@@ -93,7 +96,7 @@ def _backends(found: Findings) -> Iterator[Advice]:
         if probe.available:
             continue
         if probe.reason_code == "not_installed":
-            extra = _EXTRAS.get(probe.backend, probe.backend)
+            extra = _cuda_extra(found) if probe.backend == "cupy" else probe.backend
             remedy = f'python -m pip install -e ".[{extra}]", if you want it'
             yield Advice(Level.NOTE, f"{probe.backend} is missing", f"Its rows will say: {probe.reason}", remedy)
         elif probe.reason_code == "no_device":
@@ -103,6 +106,12 @@ def _backends(found: Findings) -> Iterator[Advice]:
         else:
             remedy = f"python -m bench_core.probe {probe.backend}"
             yield Advice(Level.WARNING, f"{probe.backend} does not work", probe.reason, f"See what it says: {remedy}")
+
+
+def _cuda_extra(found: Findings) -> str:
+    """Return the extra whose CUDA the driver can run; that of CUDA 13 where there is no driver to ask."""
+    newest = str(_value(found.cards[0], "gpu.driver_cuda") or "") if found.cards else ""
+    return "cuda12" if newest.startswith("12.") else "cuda13"
 
 
 def _gpus_unseen(found: Findings) -> Iterator[Advice]:
@@ -189,13 +198,14 @@ def _threads(found: Findings) -> Iterator[Advice]:
 
 def _variables(found: Findings) -> Iterator[Advice]:
     unused = dict.fromkeys(host.THREAD_VARIABLES, "workers are given thread counts of their own, so it has no effect")
-    for name, effect in (_VARIABLES | unused).items():
+    for name, effect in (_SPOILING | _VARIABLES | unused).items():
         fact = found.host.get(f"env.{name}")
-        if fact is None or fact.value == "0":
+        if fact is None or (fact.value == "0" and name != "NVIDIA_TF32_OVERRIDE"):  # its 0 turns TF32 off
             continue
         value = f"={fact.value}" if fact.value is not None else ""
+        level = Level.WARNING if name in _SPOILING else Level.NOTE
         yield Advice(
-            Level.NOTE, f"{name}{value} is set", effect[0].upper() + effect[1:], f"unset {name}, unless you mean it"
+            level, f"{name}{value} is set", effect[0].upper() + effect[1:], f"unset {name}, unless you mean it"
         )
 
 

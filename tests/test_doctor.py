@@ -67,7 +67,8 @@ def test_an_unknown_machine_gets_no_advice_but_for_its_backends():
         (changed(host=facts(memory__swap_used=2e9)), Level.WARNING, "2.0 GB lie in swap"),
         (changed(host=facts(cpu__threads=16)), Level.NOTE, "16 hardware threads share 8 cores"),
         (changed(host=facts(cpu__cores_usable=2)), Level.NOTE, "may use 2 of 8 cores"),
-        (changed(host=facts(env__CUDA_LAUNCH_BLOCKING="1")), Level.NOTE, "CUDA_LAUNCH_BLOCKING=1 is set"),
+        (changed(host=facts(env__CUDA_LAUNCH_BLOCKING="1")), Level.WARNING, "CUDA_LAUNCH_BLOCKING=1 is set"),
+        (changed(host=facts(env__NVIDIA_TF32_OVERRIDE="0")), Level.WARNING, "NVIDIA_TF32_OVERRIDE=0 is set"),
         (changed(host=facts(env__OMP_NUM_THREADS="2")), Level.NOTE, "OMP_NUM_THREADS=2 is set"),
         (changed(host={"env.LD_PRELOAD": Fact(reason="withheld")}), Level.NOTE, "LD_PRELOAD is set"),
         (changed(host=facts(system__clock_source="hpet")), Level.WARNING, "clock is hpet"),
@@ -105,6 +106,13 @@ def test_slow_kernels_are_told_by_what_the_cpu_could_run(core, best, slow):
     advice = examine(changed(probes=[numpy_probe(core), *READY.probes[1:]], openblas_best=best))
     assert bool(advice) is slow
     assert not slow or core.lower() in advice[0].what
+
+
+@pytest.mark.parametrize(("newest", "extra"), [("12.8", "cuda12"), ("13.0", "cuda13"), (None, "cuda13")])
+def test_a_missing_cupy_is_got_for_the_cuda_of_the_driver(newest, extra):
+    missing = Probe("cupy", reason_code="not_installed", reason="cupy is not installed")
+    (advice,) = examine(changed(card=facts(gpu__driver_cuda=newest), probes=[*READY.probes, missing]))
+    assert f'".[{extra}]"' in advice.remedy
 
 
 def test_slow_kernels_name_the_variable_that_asks_for_them():
