@@ -23,12 +23,20 @@ from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named
 from benchmarks.nn.optimisers import Sgd
 from benchmarks.nn.resnet import ResNet
-from benchmarks.nn.training import Checked, largest_error, least_bytes, loader, reference, train_step, training_kernel
+from benchmarks.nn.training import (
+    HARDER,
+    Checked,
+    largest_error,
+    least_bytes,
+    loader,
+    reference,
+    train_step,
+    training_kernel,
+)
 from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload
 
 RATE = 1e-3  # plain SGD at a rate at which thousands of timed steps on one batch stay tame
-HARDER = 3  # a reference made of patches costs this many times what its FLOPs would cost in large products
 
 PRESETS = {
     Preset.SMOKE: (ResNet(blocks=(1,), width=8, pixels=8, classes=10), 8),

@@ -18,12 +18,11 @@ from benchmarks.nn.dcgan import Discriminator, Generator, Shape, train_flops, tr
 from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.optimisers import AdamW
-from benchmarks.nn.training import Checked, Step, largest_error, least_bytes, loader, trace, training_kernel
+from benchmarks.nn.training import HARDER, Checked, Step, largest_error, least_bytes, loader, trace, training_kernel
 from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload
 
 RATE, BETA1 = 2e-4, 0.5  # of both Adams, as in the paper; no weight decay
-HARDER = 3  # a reference made of patches costs this many times what its FLOPs would cost in large products
 BATCH = ("noise", "images")
 
 PRESETS = {

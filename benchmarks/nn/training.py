@@ -35,6 +35,7 @@ TOLERANCES = {
     ("float32", "autocast_float16"): check.Tolerance(1e-2, low=2e-5),
 }
 CHECK_FLOPS = 20e9  # of float64 on the host that one check may cost, about a second on two cores
+HARDER = 3  # a reference made of patches costs this many times what its FLOPs would cost in large products
 MOST_STEPS, FEWEST_STEPS = 10, 2
 # How many times more the gradients of a network with ReLU may err than logits and losses: over all tensors in IEEE and
 # in narrower arithmetic, and in any one tensor in IEEE. Measured on NumPy and torch (MLP, CNN and GAN of smoke and
