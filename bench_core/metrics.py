@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from bench_core import stats
-from bench_core.model import Costs, Measurement, Row, Run, Series, Status
+from bench_core.model import Clock, Costs, Measurement, Row, Run, Series, Status
 from bench_core.units import Unit
 
 Better = Literal["lower", "higher"]
@@ -82,7 +82,9 @@ METRICS = {
             "bandwidth_of_measured_peak", "1", "higher", "a model's bytes / time / the best stream of the run: its MBU"
         ),
         Metric("bandwidth_of_datasheet", "1", "higher", "a model's bytes / time / the datasheet's bandwidth: its MBU"),
-        Metric("peak_memory", "B", "lower", "the most device memory in use while the case ran"),
+        Metric(
+            "peak_memory", "B", "lower", "the most memory that the case took beyond what was in use before it was built"
+        ),
     )
 }
 
@@ -162,23 +164,24 @@ def rows(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
     if not good:
         yield _row(run, told, METRICS["time"], clock="wall", flags=_flags([*others, *told.flags]))
         return
-    for i, first in enumerate(good[0].series):
-        series = [m.series[i] for m in good if i < len(m.series)]
-        yield from _series_rows(run, good, first, series, others)
-    for name in good[0].values:
+    # A process may lack a series or a value that the first one has, or have one more.
+    series: dict[tuple[str, Clock], list[Series]] = {}
+    for one in (s for m in good for s in m.series):
+        series.setdefault((one.metric, one.clock), []).append(one)
+    for same in series.values():
+        yield from _series_rows(run, good, same, others)
+    for name in dict.fromkeys(name for m in good for name in m.values):
         values = [m.values[name] for m in good if name in m.values]
         flags = _flags([*others, *good[0].flags], processes=len(values))
         yield _row(run, good[0], METRICS[name], clock="", flags=flags, **_statistics([[v] for v in values]))
 
 
-def _series_rows(
-    run: Run, good: Sequence[Measurement], first: Series, series: Sequence[Series], failed: list[str]
-) -> Iterator[Row]:
-    samples = [s.seconds for s in series]
+def _series_rows(run: Run, good: Sequence[Measurement], series: Sequence[Series], failed: list[str]) -> Iterator[Row]:
+    """Yield the rows of one metric under one clock: a series from each process that has it."""
+    first, samples = series[0], [s.seconds for s in series]
     words = [*failed, *(w for m in good for w in m.flags), *(w for s in series for w in s.flags)]
     flags = _flags(words, processes=len(series))
-    loops = first.inner_loops
-    known = {"clock": first.clock, "flags": flags, "inner_loops": loops}
+    known = {"clock": first.clock, "flags": flags, "inner_loops": first.inner_loops}
     yield _row(run, good[0], METRICS[first.metric], **known, **_statistics(samples))
     if first.metric != "time":
         return

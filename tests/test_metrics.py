@@ -146,3 +146,12 @@ def test_who_did_the_work_is_the_backend_and_whatever_is_not_its_default():
     assert who(next(rows(RUN, [measurement()]))) == "numpy"
     tuned = Measurement(Case(CASE.work, "numpy", "cpu", "tuned"), Status.OK, series=measurement().series)
     assert who(next(rows(RUN, [tuned]))) == "numpy tuned"
+
+
+def test_processes_are_joined_by_metric_and_clock_where_one_lacks_a_series():
+    wall, device = (Series("time", clock, (1e-3,) * 3) for clock in (Clock.WALL, Clock.DEVICE))
+    first = Series("time_to_first_token", Clock.WALL, (2e-3,) * 3)
+    found = by_metric(measurement(series=(wall, first)), measurement(series=(wall, device, first)))
+    later, rare = found["time_to_first_token", "wall"], found["time", "device"]
+    assert (later.value, later.processes) == (2e-3, 2)
+    assert (rare.value, rare.processes) == (1e-3, 1)
