@@ -1,4 +1,4 @@
-"""What is common to all facts about a machine: which of them last, and how they are told in words."""
+"""What is common to all facts about a machine: which are stable from run to run, and how values are shown."""
 
 from __future__ import annotations
 

@@ -101,11 +101,9 @@ def cards() -> list[Facts]:
     return found
 
 
-def visible_devices(value: str | None) -> Fact:
+def visible_devices(value: str) -> Fact:
     """Return what CUDA_VISIBLE_DEVICES selects, ids masked: a published file must not hold them."""
     source = "CUDA_VISIBLE_DEVICES"
-    if value is None:
-        return Fact(reason="not set: every GPU is visible")
     entries = [entry.strip() for entry in value.split(",")]
     kinds = [next((kind for kind in ("MIG", "GPU") if e.upper().startswith(f"{kind}-")), None) for e in entries]
     return Fact(",".join(f"<{kind} id>" if kind else entry for kind, entry in zip(kinds, entries, strict=True)), source)

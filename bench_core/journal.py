@@ -41,7 +41,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Entries:
+class JournalContents:
     """A journal as read: its head, its records, and whether its last line was torn by a kill."""
 
     head: Head
@@ -130,7 +130,7 @@ def _lock(file: IO[str]) -> None:
         return  # this system or file system has no locks
 
 
-def read(path: Path) -> Entries:
+def read(path: Path) -> JournalContents:
     """Return what a journal holds; a torn last line (the run was killed while it wrote) is left out.
 
     Of several records of one case the last one counts. Raises TableError for any other line that is not
@@ -142,7 +142,7 @@ def read(path: Path) -> Entries:
         raise TableError(path, "the journal has no head", 1)
     measurements = tuple({record.case: record for record in records if isinstance(record, Measurement)}.values())
     environments = {record[0]: record[1] for record in records if isinstance(record, tuple)}
-    return Entries(records[0], measurements, environments, torn=lines[-1] != "")
+    return JournalContents(records[0], measurements, environments, torn=lines[-1] != "")
 
 
 def _parsed(path: Path, number: int, line: str) -> Head | Measurement | tuple[str, Facts]:

@@ -38,7 +38,7 @@ class Status(StrEnum):
     ERROR = "error"  # the kernel raised
     CRASHED = "crashed"  # the process died
     INVALID = "invalid"  # the answer is wrong or the number impossible
-    INTERRUPTED = "interrupted"  # never got its turn
+    INTERRUPTED = "interrupted"  # not finished when the run ended
 
 
 class Clock(StrEnum):

@@ -123,19 +123,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         random.Random(seed).shuffle(kept)  # noqa: S311 - an order, not a secret
     first: dict[Any, int] = {}
     for item in kept:
-        first.setdefault(_place(item), len(first))
-    items[:] = sorted(kept, key=lambda item: first[_place(item)])
+        first.setdefault(_spec(item), len(first))
+    items[:] = sorted(kept, key=lambda item: first[_spec(item)])
 
 
 def _wanted(item: pytest.Item, session: Session) -> bool:
-    """Whether an item has a case of the preset, and of the run that is taken up if one is; or is none of ours."""
+    """Whether an item has a case of the preset, and of the run that is resumed, if one is; or is none of ours."""
     case = _case(item)
     if session.planned is not None:
         return case in session.planned
     return case is not None or item.get_closest_marker("workload") is None
 
 
-def _place(item: pytest.Item) -> Spec | None:
+def _spec(item: pytest.Item) -> Spec | None:
     """Return the worker that an item needs, so that none is started twice."""
     return Spec.of(case) if (case := _case(item)) else None
 
@@ -234,7 +234,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show what was found, below pytest-benchmark's own table."""
     harness = config.stash[_STATE]
-    if harness.rows or (harness.session and harness.session.troubles):
+    if harness.rows or (harness.session and harness.session.write_errors):
         terminalreporter.section("bench-core")
         width = terminalreporter._tw.fullwidth  # the width pytest itself writes to
         text = summary.text(harness.rows, harness.closing_lines(), width=width, color=terminalreporter.hasmarkup)
@@ -326,7 +326,7 @@ class Harness:
             *([f"flags: {flags}"] if flags else []),
             *([left_out] if left_out else []),
             f"{self.timed_share:.0%} of the time was spent in warm-up and timed blocks",
-            *(f"trouble: {trouble}" for trouble in session.troubles),
+            *(f"trouble: {error}" for error in session.write_errors),
             f"results: {session.folder or 'not written'}",
             *([f"to finish it: bench-core run --resume {unfinished}"] if unfinished else []),
         ]
@@ -341,19 +341,19 @@ class Harness:
             self.rows = self.session.close(self._planned) if self.session.folder else []
             self.session.workers.close()
         except InternalError as error:
-            self.session.troubles.append(str(error))
+            self.session.write_errors.append(str(error))
             return pytest.ExitCode.INTERNAL_ERROR
         finally:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
-        failed = self.session.troubles and exitstatus == pytest.ExitCode.OK
+        failed = self.session.write_errors and exitstatus == pytest.ExitCode.OK
         return pytest.ExitCode.TESTS_FAILED if failed else exitstatus
 
 
 def options(config: pytest.Config, *, measuring: bool) -> Options:
     """Return the options of a session, command line before ini; raises UsageError naming a bad one.
 
-    A run that is taken up keeps the options that it was begun with.
+    A resumed run keeps the options that it was begun with.
     """
     if measuring and (resume := config.getoption("bench_resume")):
         return Options.resuming(Path(resume))

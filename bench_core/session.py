@@ -82,8 +82,8 @@ class Options:
 class Session:
     """A run while it goes on. Every record is in the journal before the next case begins.
 
-    planned: what an unfinished run had set out to measure, None for a new run.
-    troubles: what went wrong with writing, for the end of the run; nothing measured is lost by it.
+    planned: the plan of the unfinished run that is resumed, None for a new run.
+    write_errors: errors while writing, reported at the end; the measurements are kept in memory.
     """
 
     def __init__(self, options: Options) -> None:
@@ -98,15 +98,15 @@ class Session:
         self.measurements: dict[Case, Measurement] = {}
         self.folder: Path | None = None
         self.planned: frozenset[Case] | None = None
-        self.troubles: list[str] = []
+        self.write_errors: list[str] = []
         self._environments: dict[str, Facts] = {}
         self._head: journal.Head | None = None
         self._journal: journal.Journal | None = None
-        self._before: journal.Entries | None = None
+        self._before: journal.JournalContents | None = None
         self._now_measured = 0.0
         self.run = self._new_run()
         if options.resume:
-            self._take_up(options.resume)
+            self._resume(options.resume)
 
     def _new_run(self) -> Run:
         started = datetime.now(UTC)
@@ -115,7 +115,7 @@ class Session:
         git = environment.git_state(Path.cwd())
         return Run(run_id, started.isoformat(timespec="seconds"), label, git.commit, git.dirty)
 
-    def _take_up(self, folder: Path) -> None:
+    def _resume(self, folder: Path) -> None:
         """Go on where an unfinished run was left; raises UsageError on another machine or another commit."""
         before = journal.read(folder / journal.JOURNAL)
         for name in ("machine", "git_commit"):
@@ -155,7 +155,7 @@ class Session:
         """Measure a case, write it to the journal and return it; an interrupt is recorded and goes on.
 
         A case that has a record already is not measured again: it stands twice in the plan, or the run is
-        one that was taken up.
+        a resumed one.
         """
         if case in self.measurements:
             return self.measurements[case]
@@ -186,7 +186,7 @@ class Session:
             except OSError as error:
                 # The run goes on in memory; the next record tries again, and so does the end.
                 self._close_journal()
-                self._trouble(f"the journal could not be written: {error.strerror}")
+                self._note_write_error(f"the journal could not be written: {error.strerror}")
         return done
 
     def _write_down(self, folder: Path, done: Measurement, new: Mapping[str, Facts]) -> None:
@@ -210,14 +210,14 @@ class Session:
             self._journal.close()
             self._journal = None
 
-    def _trouble(self, said: str) -> None:
-        if said not in self.troubles:
-            self.troubles.append(said)
+    def _note_write_error(self, said: str) -> None:
+        if said not in self.write_errors:
+            self.write_errors.append(said)
 
     def close(self, planned: Sequence[Case]) -> list[Row]:
         """End the workers, give every planned case its rows, write the results and return the rows.
 
-        A run that was taken up has the plan that it began with, whatever of it was asked for now. Raises
+        A resumed run has the plan that it began with, whatever of it was asked for now. Raises
         InternalError, once everything is written, if the rows do not account for every planned case.
         """
         self.workers.close()
@@ -239,14 +239,16 @@ class Session:
         try:
             self._write_into(folder, rows, everything)
         except OSError as error:
-            self._trouble(f"{folder} could not be written: {error.strerror}; the results are elsewhere")
+            self._note_write_error(f"{folder} could not be written: {error.strerror}; the results are elsewhere")
         else:
             return folder
         try:
             elsewhere = Path(tempfile.mkdtemp(prefix="bench-core-"))
             self._write_into(elsewhere, rows, everything)
         except OSError as error:
-            self._trouble(f"nor could a temporary folder: {error.strerror}; only what the journal holds is kept")
+            self._note_write_error(
+                f"nor could a temporary folder: {error.strerror}; only what the journal holds is kept"
+            )
             return None
         return elsewhere
 

@@ -138,12 +138,8 @@ def _matches(path: Path, files: Mapping[str, Any], notes: list[str]) -> bool:
 
 def _environment(plain: Mapping[str, Any]) -> tuple[Facts, dict[str, Facts]]:
     """Return host facts by name and worker facts by env_id from run.json's `environment`."""
-    workers = _mapping(plain.get("workers"))
-    host = (
-        plain.get("host") if isinstance(plain.get("host"), dict) else {k: v for k, v in plain.items() if k != "workers"}
-    )
-    by_id = {str(env_id): flatten(_mapping(facts)) for env_id, facts in workers.items()}
-    return flatten(_mapping(host)), by_id
+    by_id = {str(env_id): flatten(_mapping(facts)) for env_id, facts in _mapping(plain.get("workers")).items()}
+    return flatten(_mapping(plain.get("host"))), by_id
 
 
 def flatten(plain: Mapping[str, Any], prefix: str = "", depth: int = 8) -> Facts:

@@ -1,7 +1,7 @@
 """Pure functions on floats: quantiles, intervals, the geometric mean.
 
 Blocks inside one process are correlated, so an interval over them describes that process alone. What may
-be claimed of several is decided in compare/verdicts.py.
+be claimed of several processes is decided in compare/verdicts.py.
 """
 
 from __future__ import annotations

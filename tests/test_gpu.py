@@ -184,7 +184,6 @@ def test_no_fact_holds_a_uuid(nvml):
 @pytest.mark.parametrize(
     ("value", "fact"),
     [
-        (None, Fact(reason="not set: every GPU is visible")),
         ("", Fact("", "CUDA_VISIBLE_DEVICES")),
         ("-1", Fact("-1", "CUDA_VISIBLE_DEVICES")),
         ("1,0", Fact("1,0", "CUDA_VISIBLE_DEVICES")),

@@ -196,7 +196,7 @@ def test_a_full_disk_loses_nothing_that_is_in_memory(session, monkeypatch):
     assert {row.size for row in rows} == {"a", "b"}
     assert session.folder != lost
     assert (session.folder / "run.json").is_file()
-    assert [trouble.count("No space left on device") for trouble in session.troubles] == [1, 1]
+    assert [trouble.count("No space left on device") for trouble in session.write_errors] == [1, 1]
 
 
 def test_an_interrupted_run_whose_disk_is_full_can_be_finished_from_where_its_results_went(session, monkeypatch):
@@ -229,7 +229,7 @@ def test_a_journal_that_could_not_be_written_is_made_whole_as_soon_as_it_can(ses
     session.perform(case("x", "cupy", "cuda"), None)
     kept = journal.read(session.folder / "journal.jsonl").measurements
     assert [m.case for m in kept] == [case("a"), case("b"), case("x", "cupy", "cuda")]
-    assert session.troubles == ["the journal could not be written: full"]
+    assert session.write_errors == ["the journal could not be written: full"]
 
 
 def test_counts_that_do_not_add_up_are_an_internal_error_once_the_results_are_written(session, monkeypatch):
