@@ -110,7 +110,7 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     series = _measure_all(kernels, backend, settings.plan)
     timed = perf_counter() - begin
     evidence.stop()
-    peak = backend.memory().peak
+    peak = None if kernel.hides_memory else backend.memory().peak
     if peak is not None and before is not None and peak > before:
         values["peak_memory"] = float(peak - before)
     if case.device != "cpu" and (left := _left_over(backend)) is not None:  # type: ignore[arg-type]  # it hashes

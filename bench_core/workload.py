@@ -40,6 +40,8 @@ class Kernel:
     library: what does the arithmetic, where the kernel knows better than the backend.
     flags: words that the row must carry because of how the work meets this device ("fits_l3").
     prepare: compiles or captures what `run` then calls; timed once, by itself, as compile_time.
+    hides_memory: whether `run` works in memory that the allocator counts as free, as a captured graph does;
+        then there is no peak_memory.
     """
 
     run: Run
@@ -48,6 +50,7 @@ class Kernel:
     library: str = ""
     flags: tuple[str, ...] = ()
     prepare: Run | None = None
+    hides_memory: bool = False
 
 
 Builder = Callable[["Backend", Work, Host], Kernel]

@@ -106,12 +106,11 @@ def array_decode(backend: Backend, work: Work, host: Host) -> Kernel:
 def torch_decode(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """Do the same with nn.Module in inference mode; compiled and captured steps keep all shapes static."""
     from benchmarks.nn.modules.generation import generation
-    from benchmarks.nn.modules.running import graph_flags
 
     prompt, params = backend.from_host(host["x"]), device_weights(backend, host, work.dtype)
     loop = generation(work, network(work), params, prompt, how)
     kernel = generation_kernel(loop, CHECKED_SEQUENCES, prepared=how != "default")
-    return replace(kernel, flags=graph_flags(how))
+    return replace(kernel, hides_memory=how == "cudagraph")
 
 
 def _require_wide(backend: Backend, work: Work) -> None:

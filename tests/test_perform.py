@@ -3,6 +3,7 @@
 import gc
 import itertools
 import weakref
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -167,7 +168,22 @@ def test_no_peak_memory_is_told_where_the_device_does_not_tell():
         def memory(self):
             return Memory(1 << 40, 1 << 40, None, None)
 
-    assert "peak_memory" not in run(backend=Mute("cpu")).values
+    mute = run(backend=Mute("cpu"))
+    assert (mute.status, "peak_memory" in mute.values) == (Status.OK, False)
+
+
+def test_no_peak_memory_is_told_of_a_kernel_that_hides_its_memory():
+    class Hidden(Double):
+        def build(self, backend, case, host):
+            return replace(super().build(backend, case, host), hides_memory=True)
+
+    class Growing(NumpyBackend):
+        def memory(self):
+            return Memory(1 << 40, 1 << 40, 1000, 2000)
+
+    assert run(Double(), Growing("cpu")).values["peak_memory"] == 1000
+    hidden = run(Hidden(), Growing("cpu"))
+    assert (hidden.status, "peak_memory" in hidden.values) == (Status.OK, False)
 
 
 def test_what_a_case_leaves_behind_in_cycles_is_gone_before_memory_is_given_back():

@@ -21,9 +21,6 @@ from benchmarks.nn.training import Loader
 
 AUTOCAST = "autocast_"
 PREPARED = frozenset({"compile", "cudagraph"})  # implementations that compile or capture on their first call
-# A graph keeps its intermediate results in memory of its own, which counts as free between replays. The allocator's
-# peak, and with it `peak_memory`, is then weights and results alone.
-GRAPH_MEMORY = "peak_without_graph_memory"
 _OLDEST_CAPABILITY = (7, 0)  # of a GPU that torch.compile writes Triton kernels for
 _caches: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
 _WARM_UPS = 3  # PyTorch's notes on CUDA graphs: a few calls on a side stream before the capture
@@ -120,12 +117,7 @@ def forward_kernel(call: Callable[..., Any], load: Loader, how: str, *, fixed: b
     def run() -> Any:
         return call(*load())
 
-    return Kernel(run, prepare=run if how in PREPARED else None, flags=graph_flags(how))
-
-
-def graph_flags(how: str) -> tuple[str, ...]:
-    """Return the flags of an implementation: what a captured kernel's peak memory leaves out."""
-    return (GRAPH_MEMORY,) if how == "cudagraph" else ()
+    return Kernel(run, prepare=run if how in PREPARED else None, hides_memory=how == "cudagraph")
 
 
 def is_fixed(work: Work) -> bool:

@@ -20,7 +20,6 @@ from benchmarks.nn.modules.running import (
     autocast,
     channels_last,
     compiled,
-    graph_flags,
     is_fixed,
     load_weights,
 )
@@ -124,7 +123,7 @@ def as_implementation(
     if how not in PREPARED:
         return training_kernel(step, reset, load, plan)
     form = Graphed(step, fixed=fixed) if how == "cudagraph" else step
-    return replace(prepared_kernel(form, eager, reset, load, plan), flags=graph_flags(how))
+    return replace(prepared_kernel(form, eager, reset, load, plan), hides_memory=how == "cudagraph")
 
 
 def sgd(rate: float) -> Any:
