@@ -49,7 +49,7 @@ _OPTIONS = {
     "output": ("DIR", "where the results folder is made (default: results)"),
     "machine": ("LABEL", "name of this machine in the tables (default: its CPU or GPU model)"),
     "budget": ("SECONDS", "timed seconds per case (default: by preset)"),
-    "timeout": ("SECONDS", "longest time one case may take, from build to result (default: 120 + 20 x budget)"),
+    "timeout": ("SECONDS", "longest time one case may take, from build to result (default: by preset, 80 at quick, 320 at standard)"),
     "require": ("BACKEND[:DEVICE]", "fail unless this is available; a comma-separated list is possible"),
     "seed": ("N", "seed of all random inputs (default: 0)"),
     "isolation": ("on|off", "measure in worker processes (default: on); off is for profilers"),

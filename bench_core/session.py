@@ -25,6 +25,8 @@ from bench_core.worker import Source, Workers
 from bench_core.workload import Machine
 
 BUDGETS = {Preset.SMOKE: 0.02, Preset.QUICK: 1.0, Preset.STANDARD: 1.0, Preset.FULL: 5.0}
+# Seconds for one case beside its budget: a slow CPU takes minutes for the first call and the check of a large model.
+_PATIENCE = {Preset.SMOKE: 60.0, Preset.QUICK: 60.0, Preset.STANDARD: 300.0, Preset.FULL: 600.0}
 _TYPICAL_CACHE = 32 << 20  # bytes; only where the kernel does not tell the CPU's
 _WARMUP_CPU, _WARMUP_GPU = 0.2, 0.5
 
@@ -54,7 +56,7 @@ class Options:
     @property
     def seconds_until_timeout(self) -> float:
         """The limit on one case from build to result; roomy, because a hang is rare and a slow check is not."""
-        return 120.0 + 20.0 * self.seconds_per_case if self.timeout is None else self.timeout
+        return _PATIENCE[self.preset] + 20.0 * self.seconds_per_case if self.timeout is None else self.timeout
 
     def plain(self) -> dict[str, Any]:
         """Return the options as plain JSON, without the paths: a folder's name may be a person's."""
