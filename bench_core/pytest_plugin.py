@@ -34,6 +34,7 @@ from bench_core.workload import Workload, expand
 
 _STATE = pytest.StashKey["Harness"]()
 _SKIPPED = frozenset({Status.SKIPPED, Status.UNSUPPORTED})
+_DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 _MARKERS = {
     "workload(workload)": "measure this Workload on every backend and device of the plan",
     "gpu": "runs on an accelerator",
@@ -49,7 +50,10 @@ _OPTIONS = {
     "output": ("DIR", "where the results folder is made (default: results)"),
     "machine": ("LABEL", "name of this machine in the tables (default: its CPU or GPU model)"),
     "budget": ("SECONDS", "timed seconds per case (default: by preset)"),
-    "timeout": ("SECONDS", "longest time one case may take, from build to result (default: by preset, 80 at quick, 320 at standard)"),
+    "timeout": (
+        "SECONDS",
+        "longest time for one case, build to result (default: by preset; 80 at quick, 320 at standard)",
+    ),
     "require": ("BACKEND[:DEVICE]", "fail unless this is available; a comma-separated list is possible"),
     "seed": ("N", "seed of all random inputs (default: 0)"),
     "isolation": ("on|off", "measure in worker processes (default: on); off is for profilers"),
@@ -115,7 +119,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     session = config.stash[_STATE].session
     if session is None:
         return
-    dropped = [item for item in items if not _wanted(item, session)]
+    # A workload without a case in this preset has an empty item, which is nobody's choice to leave out.
+    dropped = [item for item in items if _case(item) and not _wanted(item, session)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
     kept = [item for item in items if _wanted(item, session)]
@@ -304,6 +309,8 @@ class Harness:
         capture = self._config.pluginmanager.getplugin("capturemanager")
         if reporter is None or not reporter.isatty or "CI" in os.environ or self._options.check_only:
             return None
+        if os.environ.get("TERM") == "dumb":  # it shows the cursor's commands instead of obeying them
+            return None
         terminal = reporter._tw  # the width pytest itself writes to
 
         def write(text: str) -> None:
@@ -321,13 +328,16 @@ class Harness:
         flags = summary.flags(done)
         left_out = session.roster.left_out()
         unfinished = session.folder if session.interrupted else None
+        finished = None if session.interrupted else session.folder
         return [
             summary.counts(done),
             *([f"flags: {flags}"] if flags else []),
+            *summary.advice(done),
             *([left_out] if left_out else []),
             f"{self.timed_share:.0%} of the time was spent in warm-up and timed blocks",
             *(f"trouble: {error}" for error in session.write_errors),
             f"results: {session.folder or 'not written'}",
+            *([f"to look at them: bench-core report {finished} -o report.html"] if finished else []),
             *([f"to finish it: bench-core run --resume {unfinished}"] if unfinished else []),
         ]
 
@@ -355,9 +365,12 @@ def options(config: pytest.Config, *, measuring: bool) -> Options:
 
     A resumed run keeps the options that it was begun with.
     """
-    if measuring and (resume := config.getoption("bench_resume")):
+    resume = config.getoption("bench_resume")
+    if resume == "":
+        raise UsageError("--bench-resume=: names no run folder")
+    if measuring and resume:
         return Options.resuming(Path(resume))
-    given = {name: config.getoption(f"bench_{name}") or config.getini(f"bench_{name}") for name in _OPTIONS}
+    given = {name: _given(config, name) for name in _OPTIONS}
     return Options(
         preset=_choice("preset", given["preset"] or ("quick" if measuring else "smoke"), Preset),
         backends=_backends("backends", given["backends"]),
@@ -374,11 +387,23 @@ def options(config: pytest.Config, *, measuring: bool) -> Options:
     )
 
 
+def _given(config: pytest.Config, name: str) -> str:
+    """Return an option, else its ini key; raises UsageError for an empty one, which may be a variable that is unset."""
+    option = config.getoption(f"bench_{name}")
+    if option is not None and not option.strip():
+        raise UsageError(f"--bench-{name}=: has no value; leave the option out for its default")
+    return str(option if option is not None else config.getini(f"bench_{name}"))
+
+
 def _backends(name: str, text: str) -> tuple[str, ...]:
     entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
     for entry in entries:
         if entry.partition(":")[0] not in backends.names():
             raise UsageError(f"--bench-{name}={text}: no backend {entry!r}, there are {', '.join(backends.names())}")
+        backend, _, kind = entry.partition(":")
+        types = {*_DEVICE_TYPES, *backends.load(backend).devices_expected}
+        if kind and kind.partition(":")[0] not in types:
+            raise UsageError(f"--bench-{name}={text}: no type of device {kind!r}, there are {', '.join(sorted(types))}")
     return entries
 
 

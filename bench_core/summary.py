@@ -136,6 +136,16 @@ def flags(measurements: Iterable[Measurement]) -> str:
     return ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
 
 
+def advice(measurements: Iterable[Measurement]) -> list[str]:
+    """Return a sentence where most times did not settle: the numbers of a busy machine look like any others."""
+    timed = [series for m in measurements for series in m.series if series.metric == "time"]
+    unsettled = sum("not_converged" in series.flags for series in timed)
+    if 2 * unsettled <= len(timed):
+        return []
+    said = f"{unsettled} of {len(timed)} times did not settle within 1 %: the machine was busy, or its clock varies"
+    return [f"{said}; bench-core doctor says more, bench-core run --runs 5 measures how much"]
+
+
 def extra_info(done: Measurement) -> dict[str, Any]:
     """Return what pytest-benchmark stores beside its own statistics: the metrics and what they rest on."""
     nobody = Run(run_id="", started_at="", machine="")

@@ -176,6 +176,7 @@ def find_results(path: Path) -> list[Path]:
         return [path]
     found, left_out = [], ""
     for folder, folders, files in os.walk(path, followlinks=False):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv: nothing of ours
         links = [Path(folder, name) for name in (*folders, *files) if Path(folder, name).is_symlink()]
         for link in links:
             warnings.warn(f"{link}: a symbolic link inside a folder is not followed", stacklevel=2)

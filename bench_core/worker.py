@@ -178,7 +178,7 @@ class Worker:
         """End a child from which no answer came, and return what became of its case."""
         if self._timed_out:
             self._kill()
-            reason = f"no result within {timeout:.0f} s, stopped in {phase}"
+            reason = f"no result within {timeout:g} s, stopped in {phase}"
             return Measurement.missing(case, Status.TIMEOUT, f"timeout_{phase}", reason, env_id=identity.env_id)
         killed_for_memory = host.out_of_memory_kills() > self._kills_before
         status, code = (Status.OOM, "killed_for_memory") if killed_for_memory else (Status.CRASHED, f"crashed_{phase}")

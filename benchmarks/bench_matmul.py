@@ -228,35 +228,35 @@ class Layers(Product):
 
 
 @pytest.mark.workload(Square())
-def test_square(measure: Callable[[], Any]) -> None:
+def test_matmul(measure: Callable[[], Any]) -> None:
     measure()
 
 
 @pytest.mark.workload(Data())
-def test_data(measure: Callable[[], Any]) -> None:
+def test_matmul_data(measure: Callable[[], Any]) -> None:
     measure()
 
 
 @pytest.mark.workload(Skinny())
-def test_skinny(measure: Callable[[], Any]) -> None:
+def test_matmul_skinny(measure: Callable[[], Any]) -> None:
     measure()
 
 
 @pytest.mark.workload(Batched())
-def test_batched(measure: Callable[[], Any]) -> None:
+def test_matmul_batched(measure: Callable[[], Any]) -> None:
     measure()
 
 
 @pytest.mark.workload(Layouts())
-def test_layouts(measure: Callable[[], Any]) -> None:
+def test_matmul_layout(measure: Callable[[], Any]) -> None:
     measure()
 
 
 @pytest.mark.workload(OffTile())
-def test_off_tile(measure: Callable[[], Any]) -> None:
+def test_matmul_off_tile(measure: Callable[[], Any]) -> None:
     measure()
 
 
 @pytest.mark.workload(Layers())
-def test_layers(measure: Callable[[], Any]) -> None:
+def test_matmul_transformer(measure: Callable[[], Any]) -> None:
     measure()

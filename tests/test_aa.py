@@ -106,6 +106,13 @@ def test_what_is_recommended_can_be_pasted():
     assert share("--min-effect", compare.split()[-1]) == pytest.approx(finding.min_effect)
 
 
+@pytest.mark.parametrize("target", ["0%", "-5%", "100%", "5"])
+def test_a_target_that_is_no_change_is_refused_before_anything_runs(target):
+    done = CliRunner().invoke(app, ["aa", f"--target={target}"])
+    assert done.exit_code == 2
+    assert "--target" in done.stderr
+
+
 def test_the_log_of_a_failed_run_is_where_the_message_says(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     done = CliRunner().invoke(app, ["aa", "--runs", "4", "--", str(tmp_path / "bench_none.py")])

@@ -508,8 +508,12 @@ def test_only_standard_and_full_cross_implementations_precisions_and_batches():
     left_out = {name for name, workload in WORKLOADS.items() if not list(workload.works(Preset.SMOKE, MACHINE))}
     assert left_out == {"cnn_infer", "gan_generate", "diffusion_denoise", "softmax", "embedding"}
     cases = list(expand(WORKLOADS["gpt_train"], Preset.STANDARD, targets, MACHINE))
+    cpu = expand(WORKLOADS["gpt_train"], Preset.STANDARD, [Target("torch", "torch", "cpu")], MACHINE)
+    assert {case.implementation for case in cpu} == {"default", "explicit"}
     own = {case.implementation for case in cases if case.work["batch"] == 64 and case.work.precision == "ieee"}
     assert own == {"default", "explicit", "compile", "cudagraph"}
-    assert {case.work["batch"] for case in cases} == {1, 4, 16, 64, 256}
+    assert {case.work["batch"] for case in cases} == {1, 16, 64}
+    full = expand(WORKLOADS["gpt_train"], Preset.FULL, targets, MACHINE)
+    assert {case.work["batch"] for case in full} == {1, 4, 16, 64, 256}
     assert {case.work.precision for case in cases} == {"ieee", "tf32", "autocast_bfloat16", "autocast_float16"}
     assert {case.work.scope for case in cases} == set(Scope)

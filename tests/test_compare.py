@@ -320,6 +320,26 @@ def test_runs_of_different_software_under_one_name_are_remarked():
 # ---------------------------------------------------------------- missing
 
 
+def test_a_backend_of_which_nothing_could_be_tried_is_left_out_with_its_reason():
+    here = [*processes(FIVE), *processes([2 * t for t in FIVE], backend="torch")]
+    gone = [absent(backend="cupy", device="cuda", status=Status.SKIPPED, reason="cupy is not installed")]
+    found = compare([reading([*here, *gone])], Options(columns=("backend",)))
+    assert found.sides == ("numpy", "torch")
+    assert [mean.side for mean in found.means] == ["torch"]
+    assert "cupy: left out, nothing could be tried: cupy is not installed" in found.notes
+
+
+def test_a_backend_that_failed_stays_a_side():
+    here = [*processes(FIVE), *processes(FIVE, backend="torch"), absent(backend="cupy", status=Status.CRASHED)]
+    assert compare([reading(here)], Options(columns=("backend",))).sides == ("numpy", "torch", "cupy")
+
+
+def test_a_machine_on_which_nothing_could_be_tried_stays_a_side_for_the_gate_to_see():
+    gone = [absent(status=Status.SKIPPED, reason="no device")]
+    tables = [reading(processes(FIVE), "a"), reading(processes(FIVE), "b"), reading(gone, "c")]
+    assert compare(tables, Options()).sides == ("a", "b", "c")
+
+
 def test_a_row_without_a_value_is_missing_with_its_reason():
     a = reading([*processes(FIVE), *processes(FIVE, of=work("32"))], "a")
     b = reading([absent(), *processes(FIVE, of=work("32"))], "b")

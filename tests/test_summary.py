@@ -2,7 +2,7 @@
 
 from bench_core.metrics import rows
 from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
-from bench_core.summary import best, counts, crossovers, extra_info, flags, text, work_name
+from bench_core.summary import advice, best, counts, crossovers, extra_info, flags, text, work_name
 
 RUN = Run("r", "2026-01-01T00:00:00+00:00", "m")
 WORK = Work("matmul", "matmul", "1024", "float32", (("n", 1024),))
@@ -83,6 +83,14 @@ def test_counts_and_flags():
     noisy = measured("numpy", "cpu", 1.0, noise=("drift", "not_converged"), flags=("drift",))
     assert counts([NUMPY, LOST, TUNED]) == "3 planned: 2 ok, 1 oom"
     assert flags([noisy, NUMPY, measured("torch", "cpu", 1.0, flags=("drift",))]) == "2 drift, 1 not_converged"
+
+
+def test_a_run_of_which_most_times_did_not_settle_says_so():
+    noisy = measured("numpy", "cpu", 0.02, noise=("not_converged",))
+    (said,) = advice([noisy, noisy, TORCH])
+    assert said.startswith("2 of 3 times did not settle within 1 %")
+    assert advice([noisy, TORCH]) == []
+    assert advice([LOST]) == []
 
 
 def test_what_pytest_benchmark_stores_beside_its_statistics():

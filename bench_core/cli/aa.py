@@ -17,8 +17,10 @@ from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.cli.common import tell
 from bench_core.compare import read
 from bench_core.compare.options import share
+from bench_core.errors import UsageError
 from bench_core.render.text import layout
 from bench_core.render.view import Table
+from bench_core.table import RESULTS
 
 _CASES = Path(aa.__file__).with_name("aa_cases.py")
 _SHOWN = (3, 5, 10)  # runs a side whose smallest change is shown
@@ -37,11 +39,15 @@ def aa_command(
 ) -> None:
     """Compare this machine with itself, and say which --runs and --min-effect its noise asks for."""
     wanted = share("--target", target)
+    if not 0 < wanted < 1:
+        raise UsageError(f"--target {target}: must be above 0 and below 100%")
     passed = list(arguments or []) or [str(_CASES), "-p", "no:cacheprovider", "--bench-backends=numpy"]
     folder = Path(tempfile.mkdtemp(prefix="bench-core-aa-"))
     try:
         (merged,) = replicate.repeat([replicate.Side("aa")], runs, passed, folder, seed=seed, tell=tell)
     except KeyboardInterrupt:
+        if not any(folder.rglob(RESULTS)):  # else the message tells where they are
+            shutil.rmtree(folder)
         raise typer.Exit(130) from None
     (reading,) = read([str(merged)])
     shutil.rmtree(folder)  # where a run failed it stays: the message names its log

@@ -25,6 +25,8 @@ Filter = Annotated[
 
 def write(path: Path, content: str | bytes) -> None:
     """Write a file whole; raises UsageError where it cannot be written."""
+    if not path.name:
+        raise UsageError("--output: no file is named")
     try:
         write_atomically(path, content)
     except OSError as error:

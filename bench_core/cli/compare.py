@@ -45,8 +45,8 @@ _Col = Annotated[
 _Metric = Annotated[str, typer.Option(help="Which quantities, separated by commas.")]
 _MinEffect = Annotated[str, typer.Option(help="The smallest change of interest: 5% or 0.05.")]
 _Confidence = Annotated[float, typer.Option(help="Confidence level of intervals and tests.")]
-_RequireSame = Annotated[str, typer.Option(help="Conditions that must not differ, for instance: driver,threads")]
-_FailOn = Annotated[str, typer.Option(help="Exit with 1 on any of: regression, missing, invalid.")]
+_RequireSame = Annotated[str | None, typer.Option(help="Conditions that must not differ, for instance: driver,threads")]
+_FailOn = Annotated[str | None, typer.Option(help="Exit with 1 on any of: regression, missing, invalid.")]
 _Threshold = Annotated[str, typer.Option(help="The slowdown that is a regression; not below --min-effect.")]
 _Format = Annotated[
     str, typer.Option("--format", metavar="|".join(_FORMATS), help="By default as the file of -o is named, else table.")
@@ -65,8 +65,8 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
     where: Filter = "",
     min_effect: _MinEffect = "5%",
     confidence: _Confidence = 0.95,
-    require_same: _RequireSame = "",
-    fail_on: _FailOn = "",
+    require_same: _RequireSame = None,
+    fail_on: _FailOn = None,
     threshold: _Threshold = "10%",
     format_: _Format = "",
     output: _Output = None,
@@ -83,8 +83,8 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
         where=where,
         min_effect=share("--min-effect", min_effect),
         confidence=confidence,
-        require_same=words(require_same),
-        fail_on=words(fail_on),
+        require_same=_named("--require-same", require_same),
+        fail_on=_named("--fail-on", fail_on),
         threshold=share("--threshold", threshold),
     )
     with _without_collector():
@@ -99,6 +99,13 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
             typer.echo(f"bench-core: FAILED {breach}", err=True)
     if result.breaches:
         raise typer.Exit(1)
+
+
+def _named(option: str, text: str | None) -> tuple[str, ...]:
+    """Return the words of a gate's option; raises UsageError for none: an unset variable must not open the gate."""
+    if text is not None and not words(text):
+        raise UsageError(f"{option}: names nothing; leave it out, or say what to hold against the comparison")
+    return words(text or "")
 
 
 def _sides(readings: Sequence[Reading]) -> str:
@@ -127,6 +134,8 @@ def _format(named: str, output: Path | None) -> str:
         raise UsageError("compare writes no HTML; for a page with charts: bench-core report PATH... -o report.html")
     if named and named not in _FORMATS:
         raise UsageError(f"--format: no {printable(named)!r}; there are: {', '.join(_FORMATS)}")
+    if not named and suffix not in {"", "txt", *_FORMATS}:
+        raise UsageError(f"--output {output}: name it .md, .csv, .json or .txt, or give --format")
     return named or (suffix if suffix in _FORMATS else "table")
 
 

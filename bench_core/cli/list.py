@@ -38,6 +38,8 @@ def list_command(
         code = pytest.main(options, plugins=[collected])
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
         raise UsageError(replicate.last_error(said.getvalue()))
+    if not collected.items:
+        raise UsageError("no benchmarks here that match: run it in a clone, or name their folder")
     console = Console(highlight=False, soft_wrap=ids)
     if ids:
         console.print("\n".join(item.nodeid for item in collected.items), markup=False)
@@ -68,7 +70,7 @@ def _table(items: list[pytest.Item]) -> Table:
     for column in ("suite", "workload", "backend", "device"):
         table.add_column(column, no_wrap=True)
     table.add_column("cases", justify="right")
-    table.add_column("implementations, or why not")
+    table.add_column("implementations, or why not", overflow="fold")
     for key, cases in groups.items():
         absent = cases[0][1]
         about = absent.reason if absent else ", ".join(dict.fromkeys(name for name, _ in cases))

@@ -15,7 +15,7 @@ from bench_core import filters
 from bench_core.cli import app
 from bench_core.cli.common import Filter, Paths, write
 from bench_core.compare import Reading, read
-from bench_core.errors import TableError
+from bench_core.errors import TableError, UsageError
 from bench_core.report import require_extra
 
 
@@ -29,6 +29,8 @@ def report_command(
 ) -> None:
     """Write a self-contained HTML report: charts, environments, the full table."""
     require_extra()
+    if output.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError(f"--output {output}: a report is a page: name it .html")
     from bench_core.report.page import render  # noqa: PLC0415 - an extra
 
     readings = read_filtered(paths, where)

@@ -167,6 +167,7 @@ def _name(row: Row) -> str:
 def _notes(readings: Sequence[Reading], grid: pairing.Grid, comparisons: Sequence[Comparison]) -> list[str]:
     entries = [entry for c in comparisons for entry in (c.baseline, c.contender) if entry]
     notes = [*environments.pooled(entries), *(note for reading in readings for note in reading.notes)]
+    notes += [f"{side}: left out, nothing could be tried: {reason}" for side, reason in grid.absent.items()]
     if grid.duplicates:
         notes.append(f"{grid.duplicates:,} rows stand in more than one file and were taken once")
     return list(dict.fromkeys(notes))

@@ -21,15 +21,21 @@ _identity = attrgetter(
     *("run_id", "machine", "case_id", "backend", "implementation", "device", "threads"),
     *("metric", "unit", "clock", "scope", "cache"),
 )
+_NOT_TRIED = frozenset({Status.SKIPPED, Status.UNSUPPORTED})
 
 
 @dataclass(slots=True)
 class Grid:
-    """Rows by key and side. `duplicates` counts rows that stood in two files and were taken once."""
+    """Rows by key and side.
+
+    duplicates: how many rows stood in two files and were taken once. absent: the backends or devices of one
+    machine for which nothing could be tried, with the reason; they are no sides.
+    """
 
     sides: tuple[str, ...]
     cells: dict[Key, dict[str, list[Found]]] = field(default_factory=dict)
     duplicates: int = 0
+    absent: dict[str, str] = field(default_factory=dict)
 
 
 def arrange(readings: Sequence[Reading], options: Options, keep: Callable[[Row], bool]) -> Grid:
@@ -38,8 +44,10 @@ def arrange(readings: Sequence[Reading], options: Options, keep: Callable[[Row],
     Raises TableError for two different rows that claim to be the same result.
     """
     found, duplicates = _distinct((reading, row) for reading in readings for row in reading.rows if keep(row))
+    absent = _absent([row for _, row in found], options)
+    found = [item for item in found if side_of(item[1], options.columns) not in absent]
     sides = tuple(dict.fromkeys(side_of(row, options.columns) for _, row in found))
-    grid = Grid(sides, duplicates=duplicates)
+    grid = Grid(sides, duplicates=duplicates, absent=absent)
     wanted = [item for item in found if item[1].status == Status.OK and item[1].metric in options.metrics]
     for key, cells in _by_key(wanted, options).items():
         _spread_threads(grid.cells, key, cells)
@@ -52,6 +60,22 @@ def side_of(row: Row, columns: Sequence[str]) -> str:
     if len(columns) == 1:
         return str(getattr(row, columns[0]))
     return " ".join(str(getattr(row, name)) for name in columns if getattr(row, name) is not None)
+
+
+def _absent(rows: Sequence[Row], options: Options) -> dict[str, str]:
+    """Return the sides for which nothing could be tried, with the reason told most often.
+
+    A machine stays a side whatever became of it: a gate on missing results must see it.
+    """
+    if "machine" in options.columns:
+        return {}
+    tried = {side_of(row, options.columns) for row in rows if row.status not in _NOT_TRIED}
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        side = side_of(row, options.columns)
+        if side not in tried and side != options.baseline:
+            reasons.setdefault(side, []).append(row.reason)
+    return {side: max(told, key=told.count) for side, told in reasons.items()}
 
 
 def _distinct(found: Iterable[Found]) -> tuple[list[Found], int]:

@@ -76,10 +76,17 @@ def read(arguments: Sequence[str]) -> list[Reading]:
 
 
 def split_label(argument: str) -> tuple[str, str]:
-    """Return label and path of `LABEL=PATH`; a path that exists may hold an equals sign itself."""
+    """Return label and path of `LABEL=PATH`; a path that exists may hold an equals sign itself.
+
+    Raises UsageError for an empty path, which would stand for the current folder, and a label that is no name.
+    """
+    if not argument:
+        raise UsageError("an empty path: name a file or a folder")
     label, equals, path = argument.partition("=")
     if not equals or Path(argument).exists() or "/" in label:
         return "", argument
+    if not path:
+        raise UsageError(f"{argument!r}: no path after the equals sign")
     try:
         return identifier(label), path
     except ValueError as error:
