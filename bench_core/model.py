@@ -41,6 +41,9 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"  # not finished when the run ended
 
 
+NOT_TRIED = frozenset({Status.SKIPPED, Status.UNSUPPORTED})  # nothing ran, and nothing went wrong
+
+
 class Clock(StrEnum):
     """Two clocks, two metrics, never mixed (`wall` synchronises; `device` reads device events)."""
 

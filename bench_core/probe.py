@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench_core import backends, model
+from bench_core import backends, host, model
 from bench_core.backends.base import Backend
 from bench_core.errors import BenchError, Unavailable
 from bench_core.model import Fact, Facts
@@ -132,15 +131,8 @@ def _parse(line: str) -> Probe | None:
 
 def _death(name: str, code: int, stderr: bytes) -> str:
     last = (stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
-    how = f"was killed by {_signal(-code)}" if code < 0 else f"ended with exit code {code}"
+    how = f"was killed by {host.signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
     return _one_line(f"the process that imports {name} {how}" + (f": {last}" if last else ""))
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _one_line(text: object) -> str:

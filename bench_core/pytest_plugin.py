@@ -25,7 +25,7 @@ import pytest
 
 from bench_core import backends, summary
 from bench_core.errors import InternalError, UsageError
-from bench_core.model import Case, Measurement, Preset, Row, Status, identifier
+from bench_core.model import NOT_TRIED, Case, Measurement, Preset, Row, Status, identifier
 from bench_core.progress import Progress
 from bench_core.roster import Absent
 from bench_core.session import Options, Session
@@ -33,7 +33,6 @@ from bench_core.worker import Source, Spec
 from bench_core.workload import Workload, expand
 
 _STATE = pytest.StashKey["Harness"]()
-_SKIPPED = frozenset({Status.SKIPPED, Status.UNSUPPORTED})
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 _MARKERS = {
     "workload(workload)": "measure this Workload on every backend and device of the plan",
@@ -178,7 +177,7 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], Meas
 
     def measure_case() -> Measurement:
         done = harness.perform(case, _source(request))
-        if done.status in _SKIPPED:
+        if done.status in NOT_TRIED:
             pytest.skip(done.reason)  # from this line for every case, so that pytest folds them to one line a reason
         replay(done, benchmark, request.node.get_closest_marker("benchmark").kwargs["timer"])
         if done.status is not Status.OK:

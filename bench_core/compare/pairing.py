@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
+from statistics import mode
 
 from bench_core.compare.comparison import QUANTITY, WORK, Key
 from bench_core.compare.evidence import Found
 from bench_core.compare.options import SIDES, Options
 from bench_core.compare.reading import Reading
 from bench_core.errors import TableError
-from bench_core.model import Row, Status
+from bench_core.model import NOT_TRIED, Row, Status
 
 _identity = attrgetter(
     *("run_id", "machine", "case_id", "backend", "implementation", "device", "threads"),
     *("metric", "unit", "clock", "scope", "cache"),
 )
-_NOT_TRIED = frozenset({Status.SKIPPED, Status.UNSUPPORTED})
 
 
 @dataclass(slots=True)
@@ -69,13 +69,14 @@ def _absent(rows: Sequence[Row], options: Options) -> dict[str, str]:
     """
     if "machine" in options.columns:
         return {}
-    tried = {side_of(row, options.columns) for row in rows if row.status not in _NOT_TRIED}
-    reasons: dict[str, list[str]] = {}
+    by_side: dict[str, list[Row]] = {}
     for row in rows:
-        side = side_of(row, options.columns)
-        if side not in tried and side != options.baseline:
-            reasons.setdefault(side, []).append(row.reason)
-    return {side: max(told, key=told.count) for side, told in reasons.items()}
+        by_side.setdefault(side_of(row, options.columns), []).append(row)
+    return {
+        side: mode(row.reason for row in mine)
+        for side, mine in by_side.items()
+        if side != options.baseline and all(row.status in NOT_TRIED for row in mine)
+    }
 
 
 def _distinct(found: Iterable[Found]) -> tuple[list[Found], int]:
