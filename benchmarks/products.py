@@ -21,9 +21,10 @@ import numpy as np
 
 from bench_core import check
 from bench_core.backends.base import Backend
-from bench_core.errors import TooSlow, Unsupported, WrongAnswer
+from bench_core.errors import Unsupported, WrongAnswer
 from bench_core.model import Costs, Work
 from bench_core.workload import Host, Kernel
+from benchmarks.limits import require_short
 
 RESULTS = {"float8_e4m3fn": "bfloat16", "float8_e5m2": "bfloat16", "int8": "int32"}
 SECOND = {"float8_e5m2": "float8_e4m3fn"}  # the dtype of B where it differs from A's
@@ -33,7 +34,6 @@ DATA = ("normal", "uniform", "integers", "zeros")
 Product = Callable[[Any, Any, Any], Any]  # of A and B, into C
 
 # The prediction from a small product is optimistic: it fits the caches better.
-LONGEST_CALL_S = 3.0  # longest predicted call
 SHORTEST_PROBE_S = 0.25  # shortest probe that a prediction is made from; shorter ones are noise
 LARGE_FLOPS = 2 * 4096**3  # up to here float32 and float64 are not probed: BLAS is fast enough
 REFERENCE_FLOPS = 2 * 512**3  # that the check may spend on comparing single elements
@@ -175,11 +175,9 @@ def finished(backend: Backend, work: Work, host: Host, product: Product, arrays:
 
 
 def require_short_call(backend: Backend, work: Work, host: Host, product: Callable[[Any, Any], Any]) -> None:
-    """Raise TooSlow if, judged by a corner of the product, one call takes a CPU longer than LONGEST_CALL_S.
+    """Raise TooSlow if, judged by a corner of the product, one call takes a CPU too long.
 
-    CPUs without instructions for a format multiply it element by element, thousands of times slower, and
-    what a GPU does in a moment can take a CPU minutes in any format. The corner grows until it takes at
-    least SHORTEST_PROBE_S, or is the whole.
+    The corner grows until it takes at least SHORTEST_PROBE_S, or is the whole.
     """
     flops = costs(work).flops or 0.0
     if backend.device != "cpu" or (work.dtype in {"float32", "float64"} and flops <= LARGE_FLOPS):
@@ -193,8 +191,7 @@ def require_short_call(backend: Backend, work: Work, host: Host, product: Callab
         if took < 4 * SHORTEST_PROBE_S:  # loading and compiling may be a part of so little
             took = _seconds(product, a, b)
         expected = took * flops / (2.0 * a.shape[0] * a.shape[1] * b.shape[1])
-        if expected > LONGEST_CALL_S:
-            raise TooSlow(f"one product of {work.dtype} would take about {expected:.0f} s on this CPU")
+        require_short(expected, f"one product of {work.dtype}")
         return
 
 

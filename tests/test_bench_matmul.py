@@ -12,7 +12,7 @@ import pytest
 from bench_core.errors import TooSlow, Unsupported, WrongAnswer
 from bench_core.model import Preset
 from bench_core.workload import Machine, Target, expand
-from benchmarks import bench_matmul, caches, products
+from benchmarks import bench_matmul, caches, limits, products
 from tests import kernel_support as support
 
 MACHINE = Machine(32 << 20, 2)
@@ -253,7 +253,7 @@ def test_eight_bit_costs_count_the_wider_result():
 
 
 def test_a_product_that_would_take_minutes_is_not_begun(monkeypatch):
-    monkeypatch.setattr(products, "LONGEST_CALL_S", 1e-6)
+    monkeypatch.setattr(limits, "LONGEST_CALL_S", 1e-6)
     monkeypatch.setattr(products, "SHORTEST_PROBE_S", 0.0)
     with support.backend("numpy") as on, pytest.raises(TooSlow, match="one product of float16"):
         support.kernel(SQUARE, SQUARE.product("256", bench_matmul.FP16, 256, 256, 256), on)

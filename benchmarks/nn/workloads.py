@@ -12,6 +12,7 @@ from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.model import Case, Preset, Scope, Work
 from bench_core.workload import Host, Kernel, Machine, Target, Workload
+from benchmarks import limits
 from benchmarks.caches import flagged
 from benchmarks.nn.training import TOLERANCES
 
@@ -83,12 +84,26 @@ class ModelWorkload(Workload):
         return None
 
     def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
-        """Return the kernel, flagged if a cache holds all that it touches."""
+        """Return the kernel, flagged if a cache holds all that it touches; raises TooSlow before it is begun.
+
+        A CPU may lack instructions for a narrow format. Whether it does is judged by a product of the same format.
+        """
+        work = case.work
+        multiplied = autocast_format(work.precision) or work.dtype
+        if backend.device == "cpu" and multiplied not in {"float32", "float64"}:
+            seconds = (self.costs(work).flops or 0.0) / limits.product_rate(backend, multiplied)
+            limits.require_short(seconds, f"one call in {multiplied}")
         kernel = super().build(backend, case, host)
-        return flagged(kernel, backend, self.touched(case.work))
+        return flagged(kernel, backend, self.touched(work))
 
     def tolerance(self, work: Work) -> check.Tolerance:
         return TOLERANCES[work.dtype, work.precision]
+
+
+def autocast_format(precision: str) -> str:
+    """Return the format that a precision casts products down to, "" for none: of "autocast_bfloat16" it is bfloat16."""
+    mode, _, name = precision.partition("_")
+    return name if mode == "autocast" else ""
 
 
 def itemsize(work: Work) -> int:

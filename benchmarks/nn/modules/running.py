@@ -18,8 +18,8 @@ from bench_core.errors import Unsupported
 from bench_core.model import Scope, Work
 from bench_core.workload import Kernel
 from benchmarks.nn.training import Loader
+from benchmarks.nn.workloads import autocast_format
 
-AUTOCAST = "autocast_"
 PREPARED = frozenset({"compile", "cudagraph"})  # implementations that compile or capture on their first call
 _OLDEST_CAPABILITY = (7, 0)  # of a GPU that torch.compile writes Triton kernels for
 _caches: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
@@ -34,9 +34,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 def autocast_dtype(precision: str) -> torch.dtype | None:
     """Return the narrow dtype that a precision names, None where it names none."""
-    dtype: torch.dtype | None = None
-    if precision.startswith(AUTOCAST):
-        dtype = getattr(torch, precision.removeprefix(AUTOCAST))
+    name = autocast_format(precision)
+    dtype: torch.dtype | None = getattr(torch, name) if name else None
     return dtype
 
 
