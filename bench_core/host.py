@@ -239,18 +239,25 @@ def threadpool_facts() -> Facts:
     return {"threadpools": Fact(pools, "threadpoolctl.threadpool_info")}
 
 
-def resident() -> int | None:
-    """Return the bytes of memory that this process has resident now, None where the kernel does not tell."""
-    return _memory_status("VmRSS")
+class ProcessMemory:
+    """The resident memory of this process in bytes, and the most since `reset_peak`."""
+
+    def __init__(self) -> None:
+        self._is_told = True
+
+    def reset_peak(self) -> None:
+        """Start a new high-water mark (Linux: writing 5 to clear_refs, see proc(5))."""
+        self._is_told = _reset_peak_resident()
+
+    def used_and_peak(self) -> tuple[int | None, int | None]:
+        """Return what is in use and its peak; None for both where the kernel could not start the mark anew.
+
+        The old mark is that of all cases before.
+        """
+        return (_memory_status("VmRSS"), _memory_status("VmHWM")) if self._is_told else (None, None)
 
 
-def peak_resident() -> int | None:
-    """Return the most that has been resident since `reset_peak_resident`, None where the kernel does not tell."""
-    return _memory_status("VmHWM")
-
-
-def reset_peak_resident() -> bool:
-    """Start a new high-water mark; return whether the kernel can (Linux: writing 5 to clear_refs, see proc(5))."""
+def _reset_peak_resident() -> bool:
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:

@@ -42,6 +42,12 @@ _MARKERS = {
     "cupy": "runs CuPy",
     "torch": "runs PyTorch",
 }
+
+
+def _timeouts() -> str:
+    return ", ".join(f"{Options(preset).seconds_until_timeout:.0f} at {preset}" for preset in Preset)
+
+
 # name -> (metavar, help); each is an option --bench-NAME and an ini key bench_NAME.
 _OPTIONS = {
     "preset": ("smoke|quick|standard|full", "how much is measured (default: quick)"),
@@ -49,10 +55,7 @@ _OPTIONS = {
     "output": ("DIR", "where the results folder is made (default: results)"),
     "machine": ("LABEL", "name of this machine in the tables (default: its CPU or GPU model)"),
     "budget": ("SECONDS", "timed seconds per case (default: by preset)"),
-    "timeout": (
-        "SECONDS",
-        "longest time for one case, build to result (default: by preset; 80 at quick, 320 at standard)",
-    ),
+    "timeout": ("SECONDS", f"longest time for one case, build to result (default: by preset, {_timeouts()})"),
     "require": ("BACKEND[:DEVICE]", "fail unless this is available; a comma-separated list is possible"),
     "seed": ("N", "seed of all random inputs (default: 0)"),
     "isolation": ("on|off", "measure in worker processes (default: on); off is for profilers"),
@@ -379,6 +382,8 @@ def options(config: pytest.Config, *, measuring: bool) -> Options:
         timeout=_number("timeout", given["timeout"]),
         require=_backends("require", given["require"]),
         seed=_seed(given["seed"] or "0"),
+        keyword=config.getoption("keyword"),
+        markers=config.getoption("markexpr"),
         isolated=_isolated(given["isolation"] or "on"),
         check_only=not measuring,
         process=config.getoption("bench_process"),

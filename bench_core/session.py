@@ -33,7 +33,10 @@ _WARMUP_CPU, _WARMUP_GPU = 0.2, 0.5
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a user may choose. `budget` is seconds of timed blocks per case; `backends` as in --bench-backends."""
+    """What a user may choose.
+
+    budget: seconds of timed blocks per case. backends: as in --bench-backends. keyword, markers: pytest's -k and -m.
+    """
 
     preset: Preset = Preset.QUICK
     backends: tuple[str, ...] = ()
@@ -43,6 +46,8 @@ class Options:
     timeout: float | None = None
     require: tuple[str, ...] = ()
     seed: int = 0
+    keyword: str = ""
+    markers: str = ""
     isolated: bool = True
     check_only: bool = False
     process: int = 0

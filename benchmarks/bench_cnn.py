@@ -34,7 +34,7 @@ from benchmarks.nn.training import (
     training_kernel,
 )
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload
+from benchmarks.nn.workloads import ModelWorkload, by_implementation
 
 RATE = 1e-3  # plain SGD at a rate at which thousands of timed steps on one batch stay tame
 
@@ -44,7 +44,7 @@ PRESETS = {
     Preset.STANDARD: (ResNet(blocks=(2, 2, 2, 2), width=64, pixels=32, classes=10), 128),
     Preset.FULL: (ResNet(blocks=(3, 4, 6, 3), width=64, pixels=224, classes=1000, bottleneck=True), 256),
 }
-HOWS = ("default", "channels_last", "compile")
+IMPLEMENTATIONS = ("default", "channels_last", "compile")
 
 
 def network(work: Work) -> ResNet:
@@ -66,12 +66,12 @@ def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
     return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
 
 
-def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """nn.Module, autograd, fused torch.optim.SGD."""
     from benchmarks.nn.modules.resnet import ResNetModule
     from benchmarks.nn.modules.training import sgd, train_kernel
 
-    return train_kernel(backend, work, host, ResNetModule(network(work)), sgd(RATE), checked(work), how)
+    return train_kernel(backend, work, host, ResNetModule(network(work)), sgd(RATE), checked(work), implementation)
 
 
 def array_infer(backend: Backend, work: Work, host: Host) -> Kernel:
@@ -82,13 +82,13 @@ def array_infer(backend: Backend, work: Work, host: Host) -> Kernel:
     return Kernel(lambda: net.infer(xp, params, *load()))
 
 
-def torch_infer(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_infer(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """nn.Module in inference mode."""
     from benchmarks.nn.modules.resnet import ResNetModule
     from benchmarks.nn.modules.running import infer_kernel
 
     load = loader(backend, work, host, ["x"])
-    return infer_kernel(backend, work, ResNetModule(network(work)), device_weights(backend, host), load, how)
+    return infer_kernel(backend, work, ResNetModule(network(work)), device_weights(backend, host), load, implementation)
 
 
 def _require_small(backend: Backend, work: Work) -> None:
@@ -122,8 +122,8 @@ class CnnTrain(CnnWorkload):
     name = "cnn_train"
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_train},
-        "torch": {how: partial(torch_train, how) for how in HOWS},
-        "torch:cuda": {how: partial(torch_train, how) for how in (*HOWS, "cudagraph")},
+        "torch": by_implementation(torch_train, *IMPLEMENTATIONS),
+        "torch:cuda": by_implementation(torch_train, *IMPLEMENTATIONS, "cudagraph"),
     }
 
     def costs(self, work: Work) -> Costs:
@@ -141,7 +141,7 @@ class CnnTrain(CnnWorkload):
 
     def error(self, work: Work, host: Host, answer: Host) -> float:
         expected = reference(network(work), partial(Sgd, rate=RATE), host, checked(work))
-        return largest_error(answer, expected, work.precision, kinked=True)
+        return largest_error(answer, expected, work.precision, relu=True)
 
 
 class CnnInfer(CnnWorkload):
@@ -151,8 +151,8 @@ class CnnInfer(CnnWorkload):
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_infer},
-        "torch": {how: partial(torch_infer, how) for how in HOWS},
-        "torch:cuda": {how: partial(torch_infer, how) for how in (*HOWS, "cudagraph")},
+        "torch": by_implementation(torch_infer, *IMPLEMENTATIONS),
+        "torch:cuda": by_implementation(torch_infer, *IMPLEMENTATIONS, "cudagraph"),
     }
 
     def costs(self, work: Work) -> Costs:

@@ -19,7 +19,7 @@ from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named
 from benchmarks.nn.training import Checked, loader
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload
+from benchmarks.nn.workloads import ModelWorkload, by_implementation
 
 # Standard and full are DiT-S/2 and DiT-B/2 in their table 1, on 32x32 inputs as theirs are.
 PRESETS = {
@@ -48,7 +48,7 @@ def array_kernel(backend: Backend, work: Work, host: Host) -> Kernel:
     return Kernel(lambda: steps(*load()))
 
 
-def torch_kernel(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_kernel(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """Run the steps with nn.Module in inference mode."""
     from benchmarks.nn.modules.dit import DitModule
     from benchmarks.nn.modules.running import compiled, forward_kernel, inference, is_fixed, load_weights
@@ -57,10 +57,10 @@ def torch_kernel(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
     load, first = loader(backend, work, host, BATCH), weights["positions"]
     module = DitModule(net).to(first.device, first.dtype).eval()
     load_weights(module, weights)
-    predict = compiled(module, first.device) if how == "compile" else module
+    predict = compiled(module, first.device) if implementation == "compile" else module
     schedule = Schedule.ddim(work["steps"], net.width, work.dtype)
     steps = inference(denoiser(predict, schedule, work["runs"], backend.from_host), first.device, work.precision)
-    return forward_kernel(steps, load, how, fixed=is_fixed(work))
+    return forward_kernel(steps, load, implementation, fixed=is_fixed(work))
 
 
 def denoiser(predict: Callable[..., Any], schedule: Schedule, runs: int, upload: Callable[..., Any]) -> Any:
@@ -82,8 +82,8 @@ class DiffusionWorkload(ModelWorkload):
     precisions = ("tf32", "autocast_bfloat16")
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_kernel},
-        "torch": {how: partial(torch_kernel, how) for how in ("default", "compile")},
-        "torch:cuda": {how: partial(torch_kernel, how) for how in ("default", "compile", "cudagraph")},
+        "torch": by_implementation(torch_kernel, "default", "compile"),
+        "torch:cuda": by_implementation(torch_kernel, "default", "compile", "cudagraph"),
     }
 
     def variant(self, network: Dit, batch: int, dtype: str = "float32", **kind: Any) -> Work:

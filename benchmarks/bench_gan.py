@@ -20,7 +20,7 @@ from benchmarks.nn.names import named, scoped
 from benchmarks.nn.optimisers import AdamW
 from benchmarks.nn.training import HARDER, Checked, Step, largest_error, least_bytes, loader, trace, training_kernel
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload
+from benchmarks.nn.workloads import ModelWorkload, by_implementation
 
 RATE, BETA1 = 2e-4, 0.5  # of both Adams, as in the paper; no weight decay
 BATCH = ("noise", "images")
@@ -67,17 +67,19 @@ def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
     return training_kernel(trainer.step, trainer.reset, loader(backend, work, host, BATCH), checked(work))
 
 
-def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """nn.Module, autograd, fused torch.optim.Adam."""
     from benchmarks.nn.modules.dcgan import GanTrainer
     from benchmarks.nn.modules.running import is_fixed
     from benchmarks.nn.modules.training import as_implementation
 
-    captured = how == "cudagraph"
+    captured = implementation == "cudagraph"
     adam = partial(backend.xp.optim.Adam, lr=RATE, betas=(BETA1, 0.999), fused=True, capturable=captured)
     trainer = GanTrainer(shape(work), device_weights(backend, host), adam, work.precision)
     load = loader(backend, work, host, BATCH)
-    return as_implementation(how, trainer.step, trainer.step, trainer.reset, load, checked(work), fixed=is_fixed(work))
+    return as_implementation(
+        implementation, trainer.step, trainer.step, trainer.reset, load, checked(work), fixed=is_fixed(work)
+    )
 
 
 def array_generate(backend: Backend, work: Work, host: Host) -> Kernel:
@@ -87,13 +89,13 @@ def array_generate(backend: Backend, work: Work, host: Host) -> Kernel:
     return Kernel(lambda: generator.generate(xp, params, *load()).swapaxes(0, 1))
 
 
-def torch_generate(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_generate(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """Run the generator in inference mode."""
     from benchmarks.nn.modules.dcgan import GeneratorModule
     from benchmarks.nn.modules.running import infer_kernel
 
     load, weights = loader(backend, work, host, ["noise"]), scoped(device_weights(backend, host), "generator")
-    return infer_kernel(backend, work, GeneratorModule(shape(work)), weights, load, how)
+    return infer_kernel(backend, work, GeneratorModule(shape(work)), weights, load, implementation)
 
 
 class GanWorkload(ModelWorkload):
@@ -122,7 +124,7 @@ class GanTrain(GanWorkload):
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_train},
         "torch": {"default": partial(torch_train, "default")},
-        "torch:cuda": {how: partial(torch_train, how) for how in ("default", "cudagraph")},
+        "torch:cuda": by_implementation(torch_train, "default", "cudagraph"),
     }
 
     def costs(self, work: Work) -> Costs:
@@ -150,7 +152,7 @@ class GanTrain(GanWorkload):
         trainer = ArrayTrainer(np, shape(work), wide_weights(host))
         noise, images = (host[name][: plan.samples].astype(np.float64) for name in BATCH)
         expected = dict(trace(trainer.step, (noise, images), plan.steps))
-        return largest_error(answer, expected, work.precision, kinked=True)
+        return largest_error(answer, expected, work.precision, relu=True)
 
 
 class GanGenerate(GanWorkload):
@@ -160,8 +162,8 @@ class GanGenerate(GanWorkload):
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_generate},
-        "torch": {how: partial(torch_generate, how) for how in ("default", "compile")},
-        "torch:cuda": {how: partial(torch_generate, how) for how in ("default", "compile", "cudagraph")},
+        "torch": by_implementation(torch_generate, "default", "compile"),
+        "torch:cuda": by_implementation(torch_generate, "default", "compile", "cudagraph"),
     }
 
     def costs(self, work: Work) -> Costs:

@@ -35,7 +35,7 @@ from benchmarks.nn.names import named
 from benchmarks.nn.optimisers import AdamW
 from benchmarks.nn.training import Checked, largest_error, least_bytes, loader, reference, train_step, training_kernel
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload, itemsize
+from benchmarks.nn.workloads import ModelWorkload, by_implementation, itemsize
 
 RATE = 3e-4  # AdamW moves every weight by about this much a step: thousands of timed steps stay tame
 
@@ -68,13 +68,13 @@ def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
     return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
 
 
-def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """nn.Module, autograd, fused torch.optim.AdamW; attention is scaled_dot_product_attention unless `explicit`."""
     from benchmarks.nn.modules.gpt import GptModule
     from benchmarks.nn.modules.training import adamw, train_kernel
 
-    module = GptModule(network(work), explicit=how == "explicit")
-    return train_kernel(backend, work, host, module, adamw(RATE, how), checked(work), how)
+    module = GptModule(network(work), explicit=implementation == "explicit")
+    return train_kernel(backend, work, host, module, adamw(RATE, implementation), checked(work), implementation)
 
 
 def array_prefill(backend: Backend, work: Work, host: Host) -> Kernel:
@@ -82,16 +82,21 @@ def array_prefill(backend: Backend, work: Work, host: Host) -> Kernel:
     _require_wide(backend, work)
     net, xp = network(work), backend.xp
     params, load = device_weights(backend, host, work.dtype), loader(backend, work, host, ["x"])
-    memory = net.memory(xp, work["batch"], net.context, work.dtype)
-    return Kernel(lambda: net.extend(xp, params, memory, load()[0], 0))
+    kv_cache = net.kv_cache(xp, work["batch"], net.context, work.dtype)
+    return Kernel(lambda: net.extend(xp, params, kv_cache, load()[0], 0))
 
 
-def torch_prefill(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_prefill(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """Extend an empty KV cache by a whole context, in inference mode."""
     from benchmarks.nn.modules.generation import prefill_kernel
 
     return prefill_kernel(
-        backend, work, network(work), device_weights(backend, host, work.dtype), loader(backend, work, host, ["x"]), how
+        backend,
+        work,
+        network(work),
+        device_weights(backend, host, work.dtype),
+        loader(backend, work, host, ["x"]),
+        implementation,
     )
 
 
@@ -103,14 +108,14 @@ def array_decode(backend: Backend, work: Work, host: Host) -> Kernel:
     return generation_kernel(ArrayGeneration(backend.xp, net, params, prompt, work["new"]), CHECKED_SEQUENCES)
 
 
-def torch_decode(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_decode(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """Do the same with nn.Module in inference mode; compiled and captured steps keep all shapes static."""
     from benchmarks.nn.modules.generation import generation
 
     prompt, params = backend.from_host(host["x"]), device_weights(backend, host, work.dtype)
-    loop = generation(work, network(work), params, prompt, how)
-    kernel = generation_kernel(loop, CHECKED_SEQUENCES, prepared=how != "default")
-    return replace(kernel, hides_memory=how == "cudagraph")
+    loop = generation(work, network(work), params, prompt, implementation)
+    kernel = generation_kernel(loop, CHECKED_SEQUENCES, prepared=implementation != "default")
+    return replace(kernel, hides_memory=implementation == "cudagraph")
 
 
 def _require_wide(backend: Backend, work: Work) -> None:
@@ -145,8 +150,8 @@ class GptTrain(GptWorkload):
     doubled = True
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_train},
-        "torch": {how: partial(torch_train, how) for how in ("default", "explicit", "compile")},
-        "torch:cuda": {how: partial(torch_train, how) for how in ("default", "explicit", "compile", "cudagraph")},
+        "torch": by_implementation(torch_train, "default", "explicit", "compile"),
+        "torch:cuda": by_implementation(torch_train, "default", "explicit", "compile", "cudagraph"),
     }
 
     def costs(self, work: Work) -> Costs:
@@ -177,8 +182,8 @@ class GptPrefill(GptWorkload):
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_prefill},
-        "torch": {how: partial(torch_prefill, how) for how in ("default", "compile")},
-        "torch:cuda": {how: partial(torch_prefill, how) for how in ("default", "compile", "cudagraph")},
+        "torch": by_implementation(torch_prefill, "default", "compile"),
+        "torch:cuda": by_implementation(torch_prefill, "default", "compile", "cudagraph"),
     }
 
     def costs(self, work: Work) -> Costs:
@@ -211,8 +216,8 @@ class GptDecode(GptWorkload):
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_decode},
-        "torch": {how: partial(torch_decode, how) for how in ("default", "compile")},
-        "torch:cuda": {how: partial(torch_decode, how) for how in ("default", "compile", "cudagraph")},
+        "torch": by_implementation(torch_decode, "default", "compile"),
+        "torch:cuda": by_implementation(torch_decode, "default", "compile", "cudagraph"),
     }
 
     def variant(self, network: Gpt, batch: int, dtype: str = "float32", **kind: Any) -> Work:
@@ -245,8 +250,8 @@ class GptDecode(GptWorkload):
     def footprint(self, work: Work) -> float:
         """Weights, and keys and values of every token."""
         net = network(work)
-        remembered = work["batch"] * (work["prompt"] + work["new"]) * 2 * net.layers * net.width
-        return float(itemsize(work) * (net.parameters() + remembered))
+        kv_cache = work["batch"] * (work["prompt"] + work["new"]) * 2 * net.layers * net.width
+        return float(itemsize(work) * (net.parameters() + kv_cache))
 
     def error(self, work: Work, host: Host, answer: Host) -> float:
         """Compare every step's logits with a full forward pass over prompt and generated tokens, without a cache.

@@ -23,7 +23,7 @@ from benchmarks.nn.names import named
 from benchmarks.nn.optimisers import Sgd
 from benchmarks.nn.training import Checked, largest_error, least_bytes, loader, reference, train_step, training_kernel
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload
+from benchmarks.nn.workloads import ModelWorkload, by_implementation
 
 # Small enough that thousands of timed steps on one batch neither diverge nor fit it so well that gradients
 # vanish into denormal numbers, which a CPU computes at a fraction of its speed.
@@ -54,12 +54,12 @@ def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
     return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
 
 
-def torch_train(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """nn.Module, autograd, fused torch.optim.SGD."""
     from benchmarks.nn.modules.mlp import MlpModule
     from benchmarks.nn.modules.training import sgd, train_kernel
 
-    return train_kernel(backend, work, host, MlpModule(network(work)), sgd(RATE), checked(work), how)
+    return train_kernel(backend, work, host, MlpModule(network(work)), sgd(RATE), checked(work), implementation)
 
 
 def array_infer(backend: Backend, work: Work, host: Host) -> Kernel:
@@ -69,13 +69,13 @@ def array_infer(backend: Backend, work: Work, host: Host) -> Kernel:
     return Kernel(lambda: net.forward(xp, params, *load())[0])
 
 
-def torch_infer(how: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_infer(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """nn.Module in inference mode."""
     from benchmarks.nn.modules.mlp import MlpModule
     from benchmarks.nn.modules.running import infer_kernel
 
     load = loader(backend, work, host, ["x"])
-    return infer_kernel(backend, work, MlpModule(network(work)), device_weights(backend, host), load, how)
+    return infer_kernel(backend, work, MlpModule(network(work)), device_weights(backend, host), load, implementation)
 
 
 class MlpWorkload(ModelWorkload):
@@ -104,8 +104,8 @@ class MlpTrain(MlpWorkload):
     doubled = True
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_train},
-        "torch": {how: partial(torch_train, how) for how in ("default", "compile")},
-        "torch:cuda": {how: partial(torch_train, how) for how in ("default", "compile", "cudagraph")},
+        "torch": by_implementation(torch_train, "default", "compile"),
+        "torch:cuda": by_implementation(torch_train, "default", "compile", "cudagraph"),
     }
 
     def costs(self, work: Work) -> Costs:
@@ -121,7 +121,7 @@ class MlpTrain(MlpWorkload):
 
     def error(self, work: Work, host: Host, answer: Host) -> float:
         expected = reference(network(work), partial(Sgd, rate=RATE), host, checked(work))
-        return largest_error(answer, expected, work.precision, kinked=True)
+        return largest_error(answer, expected, work.precision, relu=True)
 
 
 class MlpInfer(MlpWorkload):
@@ -130,8 +130,8 @@ class MlpInfer(MlpWorkload):
     name = "mlp_infer"
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_infer},
-        "torch": {how: partial(torch_infer, how) for how in ("default", "compile")},
-        "torch:cuda": {how: partial(torch_infer, how) for how in ("default", "compile", "cudagraph")},
+        "torch": by_implementation(torch_infer, "default", "compile"),
+        "torch:cuda": by_implementation(torch_infer, "default", "compile", "cudagraph"),
     }
 
     def costs(self, work: Work) -> Costs:

@@ -142,7 +142,7 @@ def test_memory_in_use_is_at_most_its_peak(backend):
 
 def test_no_peak_is_told_where_the_kernel_cannot_start_a_new_one(backend, monkeypatch):
     """The old one is of the whole process: of other cases, and of the libraries' own memory."""
-    monkeypatch.setattr("bench_core.host.reset_peak_resident", lambda: False)
+    monkeypatch.setattr("bench_core.host._reset_peak_resident", lambda: False)
     backend.reset_peak_memory()
     assert (backend.memory().used, backend.memory().peak) == (None, None)
 

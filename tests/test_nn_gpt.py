@@ -96,18 +96,18 @@ def test_token_by_token_gives_what_the_whole_forward_gives(xp, rng):
     params, (x, _) = noisy(TINY, rng), some_text(TINY, rng)
     whole, _ = TINY.forward(np, params, x)
     device = upload(xp, params)
-    memory = TINY.memory(xp, len(x), TINY.context, "float64")
-    steps = [TINY.extend(xp, device, memory, xp.asarray(x[:, :3]), 0)]
-    steps += [TINY.extend(xp, device, memory, xp.asarray(x[:, at : at + 1]), at) for at in range(3, TINY.context)]
+    kv_cache = TINY.kv_cache(xp, len(x), TINY.context, "float64")
+    steps = [TINY.extend(xp, device, kv_cache, xp.asarray(x[:, :3]), 0)]
+    steps += [TINY.extend(xp, device, kv_cache, xp.asarray(x[:, at : at + 1]), at) for at in range(3, TINY.context)]
     for at, logits in enumerate(steps, start=2):
         assert close(download(xp, logits), whole[:, at]), at
 
 
 def test_a_cache_may_also_be_extended_by_several_tokens_at_once(rng):
     params, (x, _) = noisy(TINY, rng), some_text(TINY, rng)
-    memory = TINY.memory(np, len(x), TINY.context, "float64")
-    TINY.extend(np, params, memory, x[:, :2], 0)
-    assert close(TINY.extend(np, params, memory, x[:, 2:], 2), TINY.forward(np, params, x)[0][:, -1])
+    kv_cache = TINY.kv_cache(np, len(x), TINY.context, "float64")
+    TINY.extend(np, params, kv_cache, x[:, :2], 0)
+    assert close(TINY.extend(np, params, kv_cache, x[:, 2:], 2), TINY.forward(np, params, x)[0][:, -1])
 
 
 def test_torch_decodes_alike_with_a_growing_and_with_a_static_cache(rng):
@@ -117,8 +117,8 @@ def test_torch_decodes_alike_with_a_growing_and_with_a_static_cache(rng):
     depth = TINY.width // TINY.heads
     memories = [torch.zeros(TINY.layers, 2, len(x), TINY.heads, TINY.context, depth).double() for _ in range(2)]
     with torch.inference_mode():
-        for memory in memories:
-            theirs.extend(memory, ids[:, :3], 0)
+        for kv_cache in memories:
+            theirs.extend(kv_cache, ids[:, :3], 0)
         for at in range(3, TINY.context):
             token = ids[:, at : at + 1]
             assert close(theirs.extend(memories[0], token, at).numpy(), whole[:, at])
@@ -147,9 +147,9 @@ def test_decoding_counts_the_flops_of_each_step(rng):
     """A step's FLOPs as torch counts them for explicit attention of one query to all keys so far."""
     start = 4
     theirs, explicit = GptModule(TINY), 4 * TINY.width * (start + 1) * TINY.layers
-    memory = torch.zeros(TINY.layers, 2, 1, TINY.heads, TINY.context, TINY.width // TINY.heads)
+    kv_cache = torch.zeros(TINY.layers, 2, 1, TINY.heads, TINY.context, TINY.width // TINY.heads)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        theirs.extend(memory, torch.zeros(1, 1, dtype=torch.int64), start)
+        theirs.extend(kv_cache, torch.zeros(1, 1, dtype=torch.int64), start)
     operators = counter.get_flop_counts()["Global"]
     products = sum(flops for operator, flops in operators.items() if "mm" in str(operator))
     products -= operators.get(torch.ops.aten.bmm, 0)  # attention, should torch have spelt it out
@@ -160,8 +160,8 @@ def test_decoding_reads_every_weight_and_every_remembered_key():
     params = TINY.initial(np.random.Generator(np.random.PCG64(0)), "float32")
     assert sum(array.size for array in params.values()) == TINY.parameters()
     unused_positions = (TINY.context - 1) * TINY.width
-    memory = TINY.memory(np, 3, 5, "float32").nbytes
-    assert TINY.extend_bytes(3, 4, 4) == 4 * (TINY.parameters() - unused_positions) + memory
+    kv_cache = TINY.kv_cache(np, 3, 5, "float32").nbytes
+    assert TINY.extend_bytes(3, 4, 4) == 4 * (TINY.parameters() - unused_positions) + kv_cache
 
 
 LEARNER = Gpt(layers=2, heads=2, width=48, context=24, vocabulary=128)
@@ -177,11 +177,11 @@ def train_on_corpus(step, rng, steps=260):
 def continued(params, prompt, count):
     """Continue a prompt greedily, in NumPy."""
     ids = corpus.encode(prompt)[None]
-    memory = LEARNER.memory(np, 1, LEARNER.context, np.float32)
-    logits, start = LEARNER.extend(np, params, memory, ids, 0), ids.shape[1]
+    kv_cache = LEARNER.kv_cache(np, 1, LEARNER.context, np.float32)
+    logits, start = LEARNER.extend(np, params, kv_cache, ids, 0), ids.shape[1]
     said = [logits.argmax(axis=-1)]
     for at in range(start, start + count - 1):
-        said.append(LEARNER.extend(np, params, memory, said[-1][:, None], at).argmax(axis=-1))
+        said.append(LEARNER.extend(np, params, kv_cache, said[-1][:, None], at).argmax(axis=-1))
     return corpus.decode(np.concatenate(said))
 
 

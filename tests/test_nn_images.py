@@ -187,8 +187,8 @@ def test_the_diffusion_transformer_agrees_with_torch_and_counts_its_flops(xp, rn
 
 def test_patches_come_back_as_the_image_that_was_cut(rng):
     images = rng.standard_normal((2, 3, 4, 4))
-    patches = DIT.cut(images)
-    assert np.array_equal(DIT.join(patches), images)
+    patches = DIT.patchify(images)
+    assert np.array_equal(DIT.unpatchify(patches), images)
     assert np.array_equal(patches[0, 1].reshape(3, 2, 2), images[0, :, :2, 2:])
 
 

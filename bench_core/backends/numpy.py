@@ -31,7 +31,7 @@ class NumpyBackend:
         self.device = device
         self.version = np.__version__
         self.threads: int | None = host.usable_cores()
-        self._peak_is_known = True
+        self._memory = host.ProcessMemory()
 
     @classmethod
     def devices(cls) -> Sequence[str]:
@@ -66,11 +66,10 @@ class NumpyBackend:
 
     def memory(self) -> Memory:
         """Return what this process may still take, and its resident memory."""
-        used, peak = (host.resident(), host.peak_resident()) if self._peak_is_known else (None, None)
-        return Memory(host.memory_available(), host.memory_limit(), used, peak)
+        return Memory(host.memory_available(), host.memory_limit(), *self._memory.used_and_peak())
 
     def reset_peak_memory(self) -> None:
-        self._peak_is_known = host.reset_peak_resident()
+        self._memory.reset_peak()
 
     def free(self) -> None:
         """Nothing is pooled."""

@@ -36,7 +36,7 @@ class TorchBackend:
         self.version = str(torch.__version__)
         self._kind = kind
         self._module: Any = getattr(torch, kind)  # torch.cpu too: it can be synchronised like the others
-        self._peak_is_known = True
+        self._memory = host.ProcessMemory()
         if kind in {"cuda", "xpu"}:
             self._module.set_device(torch.device(device))
         torch.manual_seed(0)  # nothing here may draw from it; a kernel that does is at least repeatable
@@ -121,15 +121,14 @@ class TorchBackend:
             free, total = self._module.mem_get_info(self.torch.device(self.device))
             used, peak = self._module.memory_allocated(), self._module.max_memory_allocated()
             return Memory(int(free), int(total), int(used), int(peak))
-        is_known = self._kind == "cpu" and self._peak_is_known
-        used, peak = (host.resident(), host.peak_resident()) if is_known else (None, None)
-        return Memory(host.memory_available(), host.memory_limit(), used, peak)
+        seen = self._memory.used_and_peak() if self._kind == "cpu" else (None, None)
+        return Memory(host.memory_available(), host.memory_limit(), *seen)
 
     def reset_peak_memory(self) -> None:
         if self._kind in {"cuda", "xpu"}:
             self._module.reset_peak_memory_stats()
         elif self._kind == "cpu":
-            self._peak_is_known = host.reset_peak_resident()
+            self._memory.reset_peak()
 
     def free(self) -> None:
         if self._kind != "cpu":

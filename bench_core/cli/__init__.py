@@ -33,7 +33,7 @@ class _Commands(TyperGroup):
             return None
         importlib.import_module(f"bench_core.cli.{cmd_name}")
         (command,) = (known for known in app.registered_commands if known.name == cmd_name)
-        return get_command_from_info(command, pretty_exceptions_short=False, rich_markup_mode="rich")
+        return get_command_from_info(command, pretty_exceptions_short=False, rich_markup_mode=None)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -43,7 +43,8 @@ class _Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from None
 
 
-app = typer.Typer(name="bench-core", cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+# Plain help and one-line errors: boxes break in pipes, logs and narrow terminals.
+app = typer.Typer(name="bench-core", cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
 def _show_version(wanted: bool) -> None:

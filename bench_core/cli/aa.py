@@ -30,14 +30,17 @@ _SHOWN = (3, 5, 10)  # runs a side whose smallest change is shown
 def aa_command(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PYTEST OPTIONS]", help="What to run instead of the built-in cases."),
+        typer.Argument(metavar="PYTEST_OPTION", help="What to run instead of the built-in cases."),
     ] = None,
     *,
     runs: Annotated[int, typer.Option(min=4, max=1000, help="How often the same is run.")] = 10,
     target: Annotated[str, typer.Option(help="The change that comparisons should find.")] = "5%",
     seed: Annotated[int | None, typer.Option(min=0, help="Seed for the order of the cases. Default: random.")] = None,
 ) -> None:
-    """Compare this machine with itself, and say which --runs and --min-effect its noise asks for."""
+    """Compare this machine with itself: what its noise can show.
+
+    Says which --runs and --min-effect it asks for.
+    """
     wanted = share("--target", target)
     if not 0 < wanted < 1:
         raise UsageError(f"--target {target}: must be above 0 and below 100%")

@@ -13,9 +13,9 @@ from bench_core.table import write_atomically
 Paths = Annotated[
     list[str],
     typer.Argument(
-        metavar="[LABEL=]PATH...",
-        help="Runs, folders of runs, patterns or lone CSV files. A LABEL replaces the name of the machine; "
-        "several runs under one label are replicates.",
+        metavar="PATH",
+        help="A run, a folder of runs, a pattern or a lone CSV file. LABEL=PATH shows it as LABEL instead of its "
+        "machine's name; several runs under one label are replicates.",
     ),
 ]
 Filter = Annotated[

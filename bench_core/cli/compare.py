@@ -71,7 +71,7 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
     format_: _Format = "",
     output: _Output = None,
 ) -> None:
-    """Compare result tables: ratios with intervals, verdicts with reasons."""
+    """Compare results: ratios with intervals, verdicts and reasons."""
     chosen = _format(format_, output)
     with _without_collector():
         readings = read(paths)

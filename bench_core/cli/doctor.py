@@ -31,7 +31,7 @@ _MARKS = {Level.BLOCKER: "[bold red]x[/]", Level.WARNING: "[yellow]![/]", Level.
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
-    """Show this machine, what is missing on it, and what would spoil a measurement."""
+    """Show this machine, and what would spoil a measurement on it."""
     found = _look()
     advice = doctor.examine(found)
     if as_json:

@@ -25,12 +25,15 @@ from bench_core.roster import Absent
 def list_command(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PYTEST OPTIONS]", help="Such as: -k matmul --bench-preset=full"),
+        typer.Argument(metavar="PYTEST_OPTION", help="Such as: -k matmul --bench-preset=full"),
     ] = None,
     *,
     ids: Annotated[bool, typer.Option("--ids", help="Print pytest ids, one a line, and nothing else.")] = False,
 ) -> None:
-    """Show the cases of a plan: how many of each workload run where, and why others do not."""
+    """Show the cases of a plan, and why others are not in it.
+
+    A line says how many cases of a workload run on one backend and device.
+    """
     collected = _Collected()
     said = io.StringIO()
     options = ["--benchmark-only", "--collect-only", "-qq", "-p", "no:cacheprovider", *(arguments or [])]

@@ -39,7 +39,10 @@ def plot_command(
     where: Filter = "",
     scale: Annotated[float, typer.Option(min=0.5, max=8.0, help="PNG pixels per SVG unit.")] = 2.0,
 ) -> None:
-    """Draw one chart of the report as SVG (which adapts to light and dark) or PNG."""
+    """Draw one chart of the report as SVG or PNG.
+
+    SVG adapts to light and dark.
+    """
     suffix = output.suffix.lower()
     if suffix not in {".svg", ".png"}:
         raise UsageError(f"--output {output}: the name must end in .svg or .png")

@@ -27,7 +27,7 @@ def report_command(
     title: Annotated[str, typer.Option(help="The heading of the page.")] = "bench-core report",
     where: Filter = "",
 ) -> None:
-    """Write a self-contained HTML report: charts, environments, the full table."""
+    """Write an HTML report: charts, environments, the full table."""
     require_extra()
     if output.suffix.lower() not in {".html", ".htm"}:
         raise UsageError(f"--output {output}: a report is a page: name it .html")

@@ -29,7 +29,7 @@ _OUTPUT = "--bench-output="
 def run_command(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PYTEST OPTIONS]", help="Such as: -k matmul --bench-preset=full"),
+        typer.Argument(metavar="PYTEST_OPTION", help="Such as: -k matmul --bench-preset=full"),
     ] = None,
     *,
     runs: Annotated[int, typer.Option(min=1, max=1000, help="How often, each time in fresh processes.")] = 1,
@@ -43,7 +43,7 @@ def run_command(
         Path | None, typer.Option(metavar="RUN", help="Finish this run folder: measure only what it still lacks.")
     ] = None,
 ) -> None:
-    """Measure in fresh processes; several runs are merged into one results folder."""
+    """Measure in fresh processes; several runs become one result."""
     given = list(arguments or [])
     if resume:
         if runs > 1 or against:

@@ -95,12 +95,12 @@ class Generator:
         for i, (*_, stride, padding, _) in enumerate(self.layers()):
             x, conv = conv_transpose2d(xp, x, params[f"convs.{i}.weight"], stride, padding)
             if i == last:
-                x, bent = tanh(xp, x)
-                caches.append((conv, (), bent))
+                x, active = tanh(xp, x)
+                caches.append((conv, (), active))
             else:
                 x, norm = batchnorm(xp, x, *(params[f"norms.{i}.{name}"] for name in _NORM))
-                x, bent = relu(xp, x)
-                caches.append((conv, norm, bent))
+                x, active = relu(xp, x)
+                caches.append((conv, norm, active))
         return x, tuple(caches)
 
     def backward(self, xp: Any, grad: Array, caches: Cache) -> dict[str, Array]:
@@ -108,11 +108,11 @@ class Generator:
         grads = {}
         last = len(caches) - 1
         for i in reversed(range(last + 1)):
-            conv, norm, bent = caches[i]
+            conv, norm, active = caches[i]
             if i == last:
-                grad = tanh_backward(xp, grad, bent)
+                grad = tanh_backward(xp, grad, active)
             else:
-                grad = relu_backward(xp, grad, bent)
+                grad = relu_backward(xp, grad, active)
                 grad, grads[f"norms.{i}.weight"], grads[f"norms.{i}.bias"] = batchnorm_backward(xp, grad, norm)
             if i == 0:
                 grads["convs.0.weight"] = conv_transpose2d_weight_backward(xp, grad, conv)
@@ -177,21 +177,21 @@ class Discriminator:
         x, caches = images, []
         last = len(self.layers()) - 1
         for i, (*_, stride, padding, _) in enumerate(self.layers()):
-            norm, bent = (), ()
+            norm, active = (), ()
             x, conv = conv2d(xp, x, params[f"convs.{i}.weight"], stride, padding)
             if self.is_normed(i):
                 x, norm = batchnorm(xp, x, *(params[f"norms.{i}.{name}"] for name in _NORM))
             if i < last:
-                x, bent = leaky_relu(xp, x)
-            caches.append((conv, norm, bent))
+                x, active = leaky_relu(xp, x)
+            caches.append((conv, norm, active))
         return x, tuple(caches)
 
     def backward(self, xp: Any, grad: Array, caches: Cache) -> dict[str, Array]:
         """Return the gradient of every parameter, for the discriminator's own step."""
         grads = {}
         for i in reversed(range(len(caches))):
-            conv, norm, bent = caches[i]
-            grad = leaky_relu_backward(xp, grad, bent) if bent else grad
+            conv, norm, active = caches[i]
+            grad = leaky_relu_backward(xp, grad, active) if active else grad
             if norm:
                 grad, grads[f"norms.{i}.weight"], grads[f"norms.{i}.bias"] = batchnorm_backward(xp, grad, norm)
             grads[f"convs.{i}.weight"] = conv2d_weight_backward(xp, grad, conv)
@@ -201,8 +201,8 @@ class Discriminator:
 
     def images_backward(self, xp: Any, grad: Array, caches: Cache) -> Array:
         """Return the gradient of the images alone, for the generator's step."""
-        for conv, norm, bent in reversed(caches):
-            grad = leaky_relu_backward(xp, grad, bent) if bent else grad
+        for conv, norm, active in reversed(caches):
+            grad = leaky_relu_backward(xp, grad, active) if active else grad
             grad = batchnorm_backward(xp, grad, norm)[0] if norm else grad
             grad = conv2d_input_backward(xp, grad, conv)
         return grad

@@ -43,7 +43,7 @@ class Dit:
         return (self.pixels // self.patch) ** 2
 
     @property
-    def patch_numbers(self) -> int:
+    def patch_dim(self) -> int:
         return CHANNELS * self.patch**2
 
     def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
@@ -53,10 +53,10 @@ class Dit:
             "labels.weight": normal(rng, (self.classes, self.width), dtype),
         }
         shapes = {
-            "enter": (self.patch_numbers, self.width),
+            "patch_embedding": (self.patch_dim, self.width),
             "time.0": (self.width, self.width),
             "time.2": (self.width, self.width),
-            "leave": (self.width, self.patch_numbers),
+            "head": (self.width, self.patch_dim),
         }
         for name, (inputs, outputs) in shapes.items():
             params |= named(name, initial_linear(rng, inputs, outputs, dtype))
@@ -69,23 +69,23 @@ class Dit:
 
         time (width): the waves of how noisy they are (`waves`); labels (B): what they show.
         """
-        tokens, _ = linear(xp, self.cut(images), params["enter.weight"], params["enter.bias"])
+        tokens, _ = linear(xp, self.patchify(images), params["patch_embedding.weight"], params["patch_embedding.bias"])
         tokens += params["positions"]
-        told = _told(xp, params, time) + params["labels.weight"][labels]
-        stream = xp.concatenate([told[:, None], tokens], axis=1)
+        conditioning = _conditioning(xp, params, time) + params["labels.weight"][labels]
+        stream = xp.concatenate([conditioning[:, None], tokens], axis=1)
         for i in range(self.layers):
             stream, _ = block(xp, stream, scoped(params, f"blocks.{i}"), self.heads, causal=False)
         normed, _ = layernorm(xp, stream[:, 1:], params["norm.weight"], params["norm.bias"])
-        noise, _ = linear(xp, normed, params["leave.weight"], params["leave.bias"])
-        return self.join(noise)
+        noise, _ = linear(xp, normed, params["head.weight"], params["head.bias"])
+        return self.unpatchify(noise)
 
-    def cut(self, images: Array) -> Array:
+    def patchify(self, images: Array) -> Array:
         """Return images (B, C, pixels, pixels) as patches (B, patches, C * patch^2)."""
         batch, side = len(images), self.pixels // self.patch
         grid = images.reshape(batch, CHANNELS, side, self.patch, side, self.patch)
-        return grid.transpose(0, 2, 4, 1, 3, 5).reshape(batch, self.patches, self.patch_numbers)
+        return grid.transpose(0, 2, 4, 1, 3, 5).reshape(batch, self.patches, self.patch_dim)
 
-    def join(self, patches: Array) -> Array:
+    def unpatchify(self, patches: Array) -> Array:
         """Return patches (B, patches, C * patch^2) as images (B, C, pixels, pixels)."""
         batch, side = len(patches), self.pixels // self.patch
         grid = patches.reshape(batch, side, side, CHANNELS, self.patch, self.patch)
@@ -93,9 +93,9 @@ class Dit:
 
     def parameters(self) -> int:
         """Return how many numbers the model is."""
-        ends = self.patch_numbers * (2 * self.width + 1) + self.width
-        told = 2 * (self.width + 1) * self.width + (self.classes + self.patches) * self.width
-        return ends + told + self.layers * (12 * self.width**2 + 13 * self.width) + 2 * self.width
+        ends = self.patch_dim * (2 * self.width + 1) + self.width
+        conditioning = 2 * (self.width + 1) * self.width + (self.classes + self.patches) * self.width
+        return ends + conditioning + self.layers * (12 * self.width**2 + 13 * self.width) + 2 * self.width
 
     def flops(self, batch: int) -> float:
         """Return the FLOPs of one prediction.
@@ -104,14 +104,14 @@ class Dit:
         Ignored: what `block_flops` ignores, and the update of the image.
         """
         tokens = self.patches + 1
-        ends = 4 * self.patches * self.patch_numbers * self.width
+        ends = 4 * self.patches * self.patch_dim * self.width
         return batch * (self.layers * block_flops(self.width, tokens, tokens) + ends) + 4 * self.width**2
 
 
-def _told(xp: Any, params: Params, time: Array) -> Array:
+def _conditioning(xp: Any, params: Params, time: Array) -> Array:
     hidden, _ = linear(xp, time, params["time.0.weight"], params["time.0.bias"])
-    bent = hidden * sigmoid(xp, hidden)[0]
-    return linear(xp, bent, params["time.2.weight"], params["time.2.bias"])[0]
+    activated = hidden * sigmoid(xp, hidden)[0]
+    return linear(xp, activated, params["time.2.weight"], params["time.2.bias"])[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,13 @@ class Generation(Protocol):
     prompt: Array
     new: int
 
-    def first(self) -> tuple[Array, Array]:
+    def prefill(self) -> tuple[Array, Array]:
         """Read the prompt; return the first new token (B, 1) and the logits (B, V) that it was chosen by."""
 
-    def following(self, token: Array, at: int) -> tuple[Array, Array]:
+    def decode(self, token: Array, at: int) -> tuple[Array, Array]:
         """Return the next token (B, 1) and its logits (B, V), after `token`, which stands at position `at`."""
 
-    def joined(self, parts: list[Array]) -> Array:
+    def stack(self, parts: list[Array]) -> Array:
         """Return arrays (B, ...) stacked along a new axis 1."""
 
 
@@ -32,26 +32,26 @@ class ArrayGeneration:
     def __init__(self, xp: Any, network: Gpt, params: Mapping[str, Array], prompt: Array, new: int) -> None:
         self.xp, self.network, self.params, self.prompt, self.new = xp, network, params, prompt, new
         dtype = params["tokens.weight"].dtype
-        self.memory = network.memory(xp, len(prompt), prompt.shape[1] + new, dtype)
+        self.kv_cache = network.kv_cache(xp, len(prompt), prompt.shape[1] + new, dtype)
 
-    def first(self) -> tuple[Array, Array]:
+    def prefill(self) -> tuple[Array, Array]:
         return self._extend(self.prompt, 0)
 
-    def following(self, token: Array, at: int) -> tuple[Array, Array]:
+    def decode(self, token: Array, at: int) -> tuple[Array, Array]:
         return self._extend(token, at)
 
     def _extend(self, ids: Array, start: int) -> tuple[Array, Array]:
-        logits = self.network.extend(self.xp, self.params, self.memory, ids, start)
+        logits = self.network.extend(self.xp, self.params, self.kv_cache, ids, start)
         return logits.argmax(axis=-1)[:, None], logits
 
-    def joined(self, parts: list[Array]) -> Array:
+    def stack(self, parts: list[Array]) -> Array:
         return self.xp.stack(parts, axis=1)
 
 
-def generation_kernel(loop: Generation, watched: int, *, prepared: bool = False) -> Kernel:
+def generation_kernel(loop: Generation, checked: int, *, prepared: bool = False) -> Kernel:
     """Return the kernel that runs the steps after the first token.
 
-    Its answer is the tokens (B, new) and the logits of each (watched, new, V) for the first `watched`
+    Its answer is the tokens (B, new) and the logits of each (checked, new, V) for the first `checked`
     sequences, from a whole generation by the same steps. One call of the probe `inter_token_latency` is one
     step; after the last position it goes back to the first, whose cache is still there.
 
@@ -60,43 +60,43 @@ def generation_kernel(loop: Generation, watched: int, *, prepared: bool = False)
     """
     begin, end = loop.prompt.shape[1], loop.prompt.shape[1] + loop.new - 1
     start: list[Array] = []
-    walk = _walk(loop, start, begin, end)
+    single_step = _single_steps(loop, start, begin, end)
 
     def run() -> Array:
         token = _started(loop, start)
         for at in range(begin, end):
-            token, _ = loop.following(token, at)
+            token, _ = loop.decode(token, at)
         return token
 
     def answer() -> dict[str, Any]:
-        token, logits = loop.first()
-        shown = [(token[:, 0], logits[:watched] * 1)]
+        token, logits = loop.prefill()
+        shown = [(token[:, 0], logits[:checked] * 1)]
         for at in range(begin, end):
-            token, logits = loop.following(token, at)
-            shown.append((token[:, 0] * 1, logits[:watched] * 1))
+            token, logits = loop.decode(token, at)
+            shown.append((token[:, 0] * 1, logits[:checked] * 1))
         tokens, all_logits = zip(*shown, strict=True)
-        return {"tokens": loop.joined(list(tokens)), "logits": loop.joined(list(all_logits))}
+        return {"tokens": loop.stack(list(tokens)), "logits": loop.stack(list(all_logits))}
 
-    probes = {"inter_token_latency": walk}
+    probes = {"inter_token_latency": single_step}
     if prepared:
         return Kernel(run, answer, probes, prepare=run)
-    return Kernel(run, answer, {"time_to_first_token": loop.first} | probes)
+    return Kernel(run, answer, {"time_to_first_token": loop.prefill} | probes)
 
 
 def _started(loop: Generation, start: list[Array]) -> Array:
     """Return the first new token, reading the prompt only once."""
     if not start:
-        start.append(loop.first()[0] * 1)
+        start.append(loop.prefill()[0] * 1)
     return start[0]
 
 
-def _walk(loop: Generation, start: list[Array], begin: int, end: int) -> Callable[[], Array]:
+def _single_steps(loop: Generation, start: list[Array], begin: int, end: int) -> Callable[[], Array]:
     state: dict[str, Any] = {"at": end}
 
     def step() -> Array:
         if state["at"] == end:
             state.update(at=begin, token=_started(loop, start))
-        state["token"], _ = loop.following(state["token"], state["at"])
+        state["token"], _ = loop.decode(state["token"], state["at"])
         state["at"] += 1
         return state["token"]
 

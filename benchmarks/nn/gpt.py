@@ -74,17 +74,17 @@ class Gpt:
         dpositions[:time] = dstream.sum(axis=0)
         return grads | {"tokens.weight": dtokens, "positions.weight": dpositions}
 
-    def memory(self, xp: Any, batch: int, room: int, dtype: Any) -> Array:
-        """Return an empty KV cache (layers, 2, B, H, room, D): keys and values of up to `room` tokens."""
+    def kv_cache(self, xp: Any, batch: int, capacity: int, dtype: Any) -> Array:
+        """Return an empty KV cache (layers, 2, B, H, capacity, D): keys and values of up to `capacity` tokens."""
         depth = self.width // self.heads
-        return xp.empty((self.layers, 2, batch, self.heads, room, depth), dtype=dtype)
+        return xp.empty((self.layers, 2, batch, self.heads, capacity, depth), dtype=dtype)
 
-    def extend(self, xp: Any, params: Params, memory: Array, ids: Array, start: int) -> Array:
-        """Return logits (B, V) for the token after ids (B, T), which follow the `start` tokens in memory."""
+    def extend(self, xp: Any, params: Params, kv_cache: Array, ids: Array, start: int) -> Array:
+        """Return logits (B, V) for the token after ids (B, T), which follow the `start` tokens in the KV cache."""
         stop = start + ids.shape[1]
         stream = params["tokens.weight"][ids] + params["positions.weight"][start:stop]
         for i in range(self.layers):
-            stream = block_extend(xp, stream, scoped(params, f"blocks.{i}"), (memory[i, 0], memory[i, 1]), start)
+            stream = block_extend(xp, stream, scoped(params, f"blocks.{i}"), (kv_cache[i, 0], kv_cache[i, 1]), start)
         last, _ = layernorm(xp, stream[:, -1], params["norm.weight"], params["norm.bias"])
         return last @ params["tokens.weight"].T
 
@@ -123,5 +123,5 @@ class Gpt:
         Ignored: activations, logits.
         """
         weights = self.parameters() - (self.context - 1) * self.width
-        remembered = batch * 2 * self.layers * self.width * (start + 1)
-        return float(itemsize * (weights + remembered))
+        kv_cache = batch * 2 * self.layers * self.width * (start + 1)
+        return float(itemsize * (weights + kv_cache))

@@ -16,23 +16,23 @@ def lstm_cell(xp: Any, gates: Array, cell: Array) -> tuple[Array, Array, Cache]:
     c' = f c + i g and h' = o tanh(c') (Hochreiter and Schmidhuber 1997, with Gers' forget gate).
     """
     width = cell.shape[-1]
-    kept, _ = sigmoid(xp, gates[:, : 2 * width])
-    i, f = kept[:, :width], kept[:, width:]
+    opened, _ = sigmoid(xp, gates[:, : 2 * width])
+    i, f = opened[:, :width], opened[:, width:]
     g = xp.tanh(gates[:, 2 * width : 3 * width])
     o, _ = sigmoid(xp, gates[:, 3 * width :])
-    following = f * cell + i * g
-    squashed = xp.tanh(following)
-    return o * squashed, following, (i, f, g, o, cell, squashed)
+    next_cell = f * cell + i * g
+    tanh_cell = xp.tanh(next_cell)
+    return o * tanh_cell, next_cell, (i, f, g, o, cell, tanh_cell)
 
 
 def lstm_cell_backward(xp: Any, dhidden: Array, dcell: Array, cache: Cache) -> tuple[Array, Array]:
     """Return the gradients of the gates and of the cell state before."""
-    i, f, g, o, cell, squashed = cache
-    dcell = dcell + dhidden * o * (1 - squashed * squashed)
+    i, f, g, o, cell, tanh_cell = cache
+    dcell = dcell + dhidden * o * (1 - tanh_cell * tanh_cell)
     di = dcell * g * i * (1 - i)
     df = dcell * cell * f * (1 - f)
     dg = dcell * i * (1 - g * g)
-    do = dhidden * squashed * o * (1 - o)
+    do = dhidden * tanh_cell * o * (1 - o)
     return xp.concatenate([di, df, dg, do], axis=-1), dcell * f
 
 

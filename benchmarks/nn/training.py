@@ -41,7 +41,7 @@ MOST_STEPS, FEWEST_STEPS = 10, 2
 # in narrower arithmetic, and in any one tensor in IEEE. Measured on NumPy and torch (MLP, CNN and GAN of smoke and
 # quick, three seeds): float32 up to 0.7 % over all and 2.1 % in one, where 3 % and 10 % pass; bfloat16 up to 26 % over
 # all, where 40 % pass. There one tensor errs by up to 62 %, which says little: float32 rows prove each tensor.
-KINKS, KINKS_NARROW, KINKS_OF_ONE = 300, 20, 1000
+RELU_FACTOR, RELU_FACTOR_NARROW, RELU_FACTOR_OF_ONE = 300, 20, 1000
 SMALL_GRADIENT = 1e-2  # tensors this much below the largest gradient are measured against this share of it
 
 
@@ -216,7 +216,7 @@ def reference(network: Network, optimiser: Callable[..., Optimiser], host: Mappi
 
 
 def largest_error(
-    answer: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], precision: str, *, kinked: bool = False
+    answer: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], precision: str, *, relu: bool = False
 ) -> float:
     """Return the worst relative error among all named arrays.
 
@@ -224,10 +224,11 @@ def largest_error(
     entry, tensor by tensor; tensors whose gradient nearly vanishes (key biases: it is zero) are measured against
     `SMALL_GRADIENT` of the largest gradient. In narrower arithmetic: the norm over all tensors at once.
 
-    A `kinked` network (one with ReLU) has gradients that jump: an input that rounding moves across zero passes all of
+    A network with ReLU (`relu`) has gradients that jump: an input that rounding moves across zero passes all of
     its gradient or none. A share p of inputs moved is an error of about sqrt(p) in the gradient's norm, far
-    more than the rounding itself, in any backend. The norm over all tensors is taken, divided by `KINKS` or
-    `KINKS_NARROW`; in IEEE arithmetic also each tensor's own norm, divided by `KINKS_OF_ONE`, so that none is missing.
+    more than the rounding itself, in any backend. The norm over all tensors is taken, divided by `RELU_FACTOR` or
+    `RELU_FACTOR_NARROW`; in IEEE arithmetic also each tensor's own norm, divided by `RELU_FACTOR_OF_ONE`, so that
+    none is missing.
 
     "whole.logits" of the answer are compared with "whole.eager" if there is one, else with the expected logits.
 
@@ -244,21 +245,21 @@ def largest_error(
         errors.append(check.relative_error(whole["whole.logits"], whole.get("whole.eager", expected["logits"])))
     for name, r in gradients.items():
         check.require_shape(answer[name], r.shape)
-    return max([*errors, *_gradient_errors(answer, gradients, precision, kinked=kinked)])
+    return max([*errors, *_gradient_errors(answer, gradients, precision, relu=relu)])
 
 
 def _gradient_errors(
-    answer: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray], precision: str, *, kinked: bool
+    answer: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray], precision: str, *, relu: bool
 ) -> Iterator[float]:
     if not gradients:
         return
     ieee = precision == "ieee"
-    if kinked or not ieee:
+    if relu or not ieee:
         both = [np.concatenate([side[name].ravel() for name in gradients]) for side in (answer, gradients)]
-        jumps = KINKS if ieee else KINKS_NARROW
-        yield check.relative_error(*both) / (jumps if kinked else 1)
+        factor = RELU_FACTOR if ieee else RELU_FACTOR_NARROW
+        yield check.relative_error(*both) / (factor if relu else 1)
     if ieee:
-        size, share = (_root_mean_square, KINKS_OF_ONE) if kinked else (_largest, 1)
+        size, share = (_root_mean_square, RELU_FACTOR_OF_ONE) if relu else (_largest, 1)
         floor = SMALL_GRADIENT * max(size(r) for r in gradients.values())
         yield from (size(answer[name] - r) / max(size(r), floor) / share for name, r in gradients.items())
 

@@ -1,4 +1,4 @@
-"""The transformer block: attention mixes tokens, a perceptron mixes channels, each added to what came in.
+"""The transformer block: attention mixes tokens, an MLP mixes channels, each added to what came in.
 
 Pre-norm, as in GPT-2: x + attention(norm1(x)), then x + mlp(norm2(x)) with GELU and four times the width.
 """
@@ -44,50 +44,50 @@ def initial_block(rng: np.random.Generator, width: int, layers: int, dtype: str)
 def block(xp: Any, x: Array, params: Params, heads: int, *, causal: bool) -> tuple[Array, Cache]:
     """Return the stream (B, T, C) after one block."""
     normed, norm1 = layernorm(xp, x, params["norm1.weight"], params["norm1.bias"])
-    mixed, mixing = self_attention(xp, normed, scoped(params, "attention"), heads, causal=causal)
-    x = x + mixed
+    attended, attention_cache = self_attention(xp, normed, scoped(params, "attention"), heads, causal=causal)
+    x = x + attended
     normed, norm2 = layernorm(xp, x, params["norm2.weight"], params["norm2.bias"])
-    thought, thinking = perceptron(xp, normed, scoped(params, "mlp"))
-    return x + thought, (norm1, mixing, norm2, thinking)
+    out, mlp_cache = mlp(xp, normed, scoped(params, "mlp"))
+    return x + out, (norm1, attention_cache, norm2, mlp_cache)
 
 
 def block_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, dict[str, Array]]:
     """Return the gradient of the stream and those of the parameters, by name."""
-    norm1, mixing, norm2, thinking = cache
-    dnormed, mlp = perceptron_backward(xp, grad, thinking)
+    norm1, attention_cache, norm2, mlp_cache = cache
+    dnormed, mlp_grads = mlp_backward(xp, grad, mlp_cache)
     dx, dweight2, dbias2 = layernorm_backward(xp, dnormed, norm2)
     dx += grad
-    dnormed, attended = self_attention_backward(xp, dx, mixing)
+    dnormed, attention_grads = self_attention_backward(xp, dx, attention_cache)
     dstream, dweight1, dbias1 = layernorm_backward(xp, dnormed, norm1)
     dstream += dx
     norms = {"norm1.weight": dweight1, "norm1.bias": dbias1, "norm2.weight": dweight2, "norm2.bias": dbias2}
-    return dstream, norms | named("attention", attended) | named("mlp", mlp)
+    return dstream, norms | named("attention", attention_grads) | named("mlp", mlp_grads)
 
 
-def perceptron(xp: Any, x: Array, params: Params) -> tuple[Array, Cache]:
+def mlp(xp: Any, x: Array, params: Params) -> tuple[Array, Cache]:
     """Return x (B, T, C) widened to 4 C, through GELU, and narrowed back."""
     wide, up = linear(xp, x, params["up.weight"], params["up.bias"])
-    bent, bend = gelu(xp, wide)
-    out, down = linear(xp, bent, params["down.weight"], params["down.bias"])
-    return out, (up, bend, down)
+    hidden, gelu_cache = gelu(xp, wide)
+    out, down = linear(xp, hidden, params["down.weight"], params["down.bias"])
+    return out, (up, gelu_cache, down)
 
 
-def perceptron_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, dict[str, Array]]:
+def mlp_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, dict[str, Array]]:
     """Return the gradient of x and those of the parameters, by name."""
-    up, bend, down = cache
-    dbent, dweight, dbias = linear_backward(xp, grad, down)
+    up, gelu_cache, down = cache
+    dhidden, dweight, dbias = linear_backward(xp, grad, down)
     grads = {"down.weight": dweight, "down.bias": dbias}
-    dx, dweight, dbias = linear_backward(xp, gelu_backward(xp, dbent, bend), up)
+    dx, dweight, dbias = linear_backward(xp, gelu_backward(xp, dhidden, gelu_cache), up)
     return dx, grads | {"up.weight": dweight, "up.bias": dbias}
 
 
-def block_extend(xp: Any, x: Array, params: Params, memory: tuple[Array, Array], start: int) -> Array:
-    """Return the stream of new tokens x (B, T, C) after one causal block that remembers `start` tokens.
+def block_extend(xp: Any, x: Array, params: Params, kv_cache: tuple[Array, Array], start: int) -> Array:
+    """Return the stream of new tokens x (B, T, C) after one causal block whose KV cache holds `start` tokens.
 
-    memory: the block's keys and values (B, H, room, D) of all tokens so far; those of the new tokens are
+    kv_cache: the block's keys and values (B, H, capacity, D) of all tokens so far; those of the new tokens are
     written behind them, so that no token's are ever computed twice.
     """
-    keys, values = memory
+    keys, values = kv_cache
     stop = start + x.shape[1]
     normed, _ = layernorm(xp, x, params["norm1.weight"], params["norm1.bias"])
     qkv, _ = linear(xp, normed, params["attention.qkv.weight"], params["attention.qkv.bias"])
@@ -96,8 +96,8 @@ def block_extend(xp: Any, x: Array, params: Params, memory: tuple[Array, Array],
     out, _ = linear(xp, merge_heads(mixed), params["attention.out.weight"], params["attention.out.bias"])
     x = x + out
     normed, _ = layernorm(xp, x, params["norm2.weight"], params["norm2.bias"])
-    thought, _ = perceptron(xp, normed, scoped(params, "mlp"))
-    return x + thought
+    out, _ = mlp(xp, normed, scoped(params, "mlp"))
+    return x + out
 
 
 def block_flops(width: int, tokens: int, keys: float) -> float:

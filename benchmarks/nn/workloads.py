@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.model import Case, Preset, Scope, Work
-from bench_core.workload import Host, Kernel, Machine, Target, Workload
+from bench_core.workload import Builder, Host, Kernel, Machine, Target, Workload
 from benchmarks import limits
 from benchmarks.caches import flagged
 from benchmarks.nn.training import TOLERANCES
@@ -98,6 +99,11 @@ class ModelWorkload(Workload):
 
     def tolerance(self, work: Work) -> check.Tolerance:
         return TOLERANCES[work.dtype, work.precision]
+
+
+def by_implementation(build: Callable[..., Kernel], *implementations: str) -> dict[str, Builder]:
+    """Return the builder of each implementation, given one that takes the implementation's name before the rest."""
+    return {implementation: partial(build, implementation) for implementation in implementations}
 
 
 def autocast_format(precision: str) -> str:

@@ -22,61 +22,65 @@ class EagerGeneration:
     def __init__(self, work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor) -> None:
         self.prompt, self.new, self.precision = prompt, work["new"], work.precision
         self.module = loaded(network, weights)
-        room = prompt.shape[1] + self.new
-        self.memory = empty_memory(network, weights, len(prompt), room, work.precision)
+        capacity = prompt.shape[1] + self.new
+        self.kv_cache = empty_kv_cache(network, weights, len(prompt), capacity, work.precision)
         self._extend = inference(self.module.extend, prompt.device, work.precision)
 
-    def first(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return chosen(self._extend(self.memory, self.prompt, 0))
+    def prefill(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return chosen(self._extend(self.kv_cache, self.prompt, 0))
 
-    def following(self, token: torch.Tensor, at: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return chosen(self._extend(self.memory, token, at))
+    def decode(self, token: torch.Tensor, at: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return chosen(self._extend(self.kv_cache, token, at))
 
-    def joined(self, parts: list[torch.Tensor]) -> torch.Tensor:
+    def stack(self, parts: list[torch.Tensor]) -> torch.Tensor:
         return torch.stack(parts, dim=1)
 
 
 class StaticGeneration(EagerGeneration):
     """Attention looks at the whole cache behind a mask, so that every step is the same program."""
 
-    def __init__(self, work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, how: str) -> None:
+    def __init__(
+        self, work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, implementation: str
+    ) -> None:
         super().__init__(work, network, weights, prompt)
-        self.memory.zero_()  # what is masked must still be finite
-        self.positions = torch.arange(self.memory.shape[4], device=prompt.device)
+        self.kv_cache.zero_()  # what is masked must still be finite
+        self.positions = torch.arange(self.kv_cache.shape[4], device=prompt.device)
         step: Any = self._step
-        if how == "compile":
+        if implementation == "compile":
             step = compiled(step, prompt.device)
         step = inference(step, prompt.device, work.precision)
-        self._static = Graphed(step) if how == "cudagraph" else step
+        self._static = Graphed(step) if implementation == "cudagraph" else step
 
     def _step(self, token: torch.Tensor, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return chosen(self.module.extend_static(self.memory, token, at))
+        return chosen(self.module.extend_static(self.kv_cache, token, at))
 
-    def following(self, token: torch.Tensor, at: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def decode(self, token: torch.Tensor, at: int) -> tuple[torch.Tensor, torch.Tensor]:
         token, logits = self._static(token, self.positions[at : at + 1])
         return token, logits
 
 
-def generation(work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, how: str) -> Generation:
-    """Return the generation that the implementation `how` means."""
-    if how == "default":
+def generation(
+    work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, implementation: str
+) -> Generation:
+    """Return the generation of an implementation."""
+    if implementation == "default":
         return EagerGeneration(work, network, weights, prompt)
-    return StaticGeneration(work, network, weights, prompt, how)
+    return StaticGeneration(work, network, weights, prompt, implementation)
 
 
 def prefill_kernel(
-    backend: Backend, work: Work, network: Gpt, weights: dict[str, Any], load: Loader, how: str
+    backend: Backend, work: Work, network: Gpt, weights: dict[str, Any], load: Loader, implementation: str
 ) -> Kernel:
     """Return the kernel that extends an empty cache by a whole context."""
     module = loaded(network, weights)
-    memory = empty_memory(network, weights, work["batch"], network.context, work.precision)
+    kv_cache = empty_kv_cache(network, weights, work["batch"], network.context, work.precision)
 
     def prefill(ids: torch.Tensor) -> torch.Tensor:
-        return module.extend(memory, ids, 0)
+        return module.extend(kv_cache, ids, 0)
 
     device = torch.device(backend.device)
-    call = inference(compiled(prefill, device) if how == "compile" else prefill, device, work.precision)
-    return forward_kernel(call, load, how, fixed=is_fixed(work))
+    call = inference(compiled(prefill, device) if implementation == "compile" else prefill, device, work.precision)
+    return forward_kernel(call, load, implementation, fixed=is_fixed(work))
 
 
 def loaded(network: Gpt, weights: dict[str, Any]) -> GptModule:
@@ -87,11 +91,11 @@ def loaded(network: Gpt, weights: dict[str, Any]) -> GptModule:
     return module
 
 
-def empty_memory(network: Gpt, weights: dict[str, Any], batch: int, room: int, precision: str) -> torch.Tensor:
+def empty_kv_cache(network: Gpt, weights: dict[str, Any], batch: int, capacity: int, precision: str) -> torch.Tensor:
     """Return a KV cache in the dtype in which attention computes."""
     first = next(iter(weights.values()))
     dtype = autocast_dtype(precision) or first.dtype
-    shape = (network.layers, 2, batch, network.heads, room, network.width // network.heads)
+    shape = (network.layers, 2, batch, network.heads, capacity, network.width // network.heads)
     return torch.empty(shape, dtype=dtype, device=first.device)
 
 

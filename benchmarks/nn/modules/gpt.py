@@ -47,21 +47,24 @@ class Attention(nn.Module):
             return self.merge(explicit_attention(q, k, v, causal=self.causal))
         return self.merge(functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal))
 
-    def extend(self, x: torch.Tensor, memory: torch.Tensor, start: int) -> torch.Tensor:
-        """Return new tokens x (B, T, C) after attention to the `start` tokens in memory (2, B, H, room, D) as well."""
+    def extend(self, x: torch.Tensor, kv_cache: torch.Tensor, start: int) -> torch.Tensor:
+        """Return new tokens x (B, T, C) after attention to one another and to the `start` tokens in the KV cache.
+
+        kv_cache (2, B, H, capacity, D): keys and values; those of the new tokens are written behind the others.
+        """
         q, k, v = self.project(x)
         stop = start + x.shape[1]
-        memory[0, :, :, start:stop], memory[1, :, :, start:stop] = k, v
-        seen = memory[:, :, :, :stop]
+        kv_cache[0, :, :, start:stop], kv_cache[1, :, :, start:stop] = k, v
+        seen = kv_cache[:, :, :, :stop]
         return self.merge(functional.scaled_dot_product_attention(q, seen[0], seen[1], is_causal=x.shape[1] > 1))
 
-    def extend_static(self, x: torch.Tensor, memory: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    def extend_static(self, x: torch.Tensor, kv_cache: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Do as `extend` for one token at position `at` (1): every shape stays, so that a compiler may keep it."""
         q, k, v = self.project(x)
-        memory[0].index_copy_(2, at, k.to(memory.dtype))
-        memory[1].index_copy_(2, at, v.to(memory.dtype))
-        seen = torch.arange(memory.shape[3], device=x.device) <= at
-        k, v = memory.to(q.dtype).unbind()
+        kv_cache[0].index_copy_(2, at, k.to(kv_cache.dtype))
+        kv_cache[1].index_copy_(2, at, v.to(kv_cache.dtype))
+        seen = torch.arange(kv_cache.shape[3], device=x.device) <= at
+        k, v = kv_cache.to(q.dtype).unbind()
         return self.merge(functional.scaled_dot_product_attention(q, k, v, attn_mask=seen[None]))
 
 
@@ -90,17 +93,17 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the stream (B, T, C) after the block."""
-        return self._think(x + self.attention(self.norm1(x)))
+        return self._add_mlp(x + self.attention(self.norm1(x)))
 
-    def extend(self, x: torch.Tensor, memory: torch.Tensor, start: int) -> torch.Tensor:
-        """Return the stream of new tokens, `start` tokens being remembered."""
-        return self._think(x + self.attention.extend(self.norm1(x), memory, start))
+    def extend(self, x: torch.Tensor, kv_cache: torch.Tensor, start: int) -> torch.Tensor:
+        """Return the stream of new tokens, `start` tokens being in the KV cache."""
+        return self._add_mlp(x + self.attention.extend(self.norm1(x), kv_cache, start))
 
-    def extend_static(self, x: torch.Tensor, memory: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    def extend_static(self, x: torch.Tensor, kv_cache: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Return the stream of one new token at position `at`."""
-        return self._think(x + self.attention.extend_static(self.norm1(x), memory, at))
+        return self._add_mlp(x + self.attention.extend_static(self.norm1(x), kv_cache, at))
 
-    def _think(self, x: torch.Tensor) -> torch.Tensor:
+    def _add_mlp(self, x: torch.Tensor) -> torch.Tensor:
         return x + cast("torch.Tensor", self.mlp(self.norm2(x)))
 
 
@@ -122,16 +125,16 @@ class GptModule(nn.Module):
             x = block(x)
         return functional.linear(self.norm(x), self.tokens.weight)
 
-    def extend(self, memory: torch.Tensor, ids: torch.Tensor, start: int) -> torch.Tensor:
-        """Return logits (B, V) for the token after ids (B, T), which follow `start` tokens in memory."""
+    def extend(self, kv_cache: torch.Tensor, ids: torch.Tensor, start: int) -> torch.Tensor:
+        """Return logits (B, V) for the token after ids (B, T), which follow `start` tokens in the KV cache."""
         x = self.tokens(ids) + self.positions.weight[start : start + ids.shape[1]]
-        for block, remembered in zip(self.blocks, memory, strict=True):
-            x = block.extend(x, remembered, start)
+        for block, layer_cache in zip(self.blocks, kv_cache, strict=True):
+            x = block.extend(x, layer_cache, start)
         return functional.linear(self.norm(x[:, -1]), self.tokens.weight)
 
-    def extend_static(self, memory: torch.Tensor, ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    def extend_static(self, kv_cache: torch.Tensor, ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Return logits (B, V) for the token after ids (B, 1), which stand at position `at` (1)."""
         x = self.tokens(ids) + self.positions(at)
         for i, block in enumerate(self.blocks):
-            x = block.extend_static(x, memory[i], at)
+            x = block.extend_static(x, kv_cache[i], at)
         return functional.linear(self.norm(x[:, -1]), self.tokens.weight)

@@ -1,4 +1,4 @@
-"""The perceptron as nn.Module."""
+"""The MLP as nn.Module."""
 
 from __future__ import annotations
 

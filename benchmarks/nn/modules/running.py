@@ -93,30 +93,35 @@ def _finds(*commands: str) -> bool:
 
 
 def infer_kernel(
-    backend: Backend, work: Work, module: nn.Module, weights: dict[str, Any], load: Loader, how: str = "default"
+    backend: Backend,
+    work: Work,
+    module: nn.Module,
+    weights: dict[str, Any],
+    load: Loader,
+    implementation: str = "default",
 ) -> Kernel:
-    """Return the kernel that runs a module's forward pass as the implementation `how` says."""
+    """Return the kernel that runs a module's forward pass as `implementation` does."""
     first = next(iter(weights.values()))
     load_weights(module.to(first.device, first.dtype).eval(), weights)
     forward: Callable[..., Any] = module
-    if how == "compile":
+    if implementation == "compile":
         forward = compiled(module, first.device)
-    elif how == "channels_last":
+    elif implementation == "channels_last":
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         load = channels_last(load)
     call = inference(forward, first.device, work.precision)
-    return forward_kernel(call, load, how, fixed=is_fixed(work))
+    return forward_kernel(call, load, implementation, fixed=is_fixed(work))
 
 
-def forward_kernel(call: Callable[..., Any], load: Loader, how: str, *, fixed: bool) -> Kernel:
-    """Return the kernel that calls `call` on a batch, captured if `how` says so."""
-    if how == "cudagraph":
+def forward_kernel(call: Callable[..., Any], load: Loader, implementation: str, *, fixed: bool) -> Kernel:
+    """Return the kernel that calls `call` on a batch, captured for "cudagraph"."""
+    if implementation == "cudagraph":
         call = Graphed(call, fixed=fixed)
 
     def run() -> Any:
         return call(*load())
 
-    return Kernel(run, prepare=run if how in PREPARED else None, hides_memory=how == "cudagraph")
+    return Kernel(run, prepare=run if implementation in PREPARED else None, hides_memory=implementation == "cudagraph")
 
 
 def is_fixed(work: Work) -> bool:

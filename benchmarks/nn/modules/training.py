@@ -93,21 +93,29 @@ class Gradients(Mapping[str, torch.Tensor]):
 
 
 def train_kernel(
-    backend: Backend, work: Work, host: Host, module: nn.Module, optimiser: Any, plan: Checked, how: str = "default"
+    backend: Backend,
+    work: Work,
+    host: Host,
+    module: nn.Module,
+    optimiser: Any,
+    plan: Checked,
+    implementation: str = "default",
 ) -> Kernel:
-    """Return the kernel that trains `module` as the implementation `how` says."""
+    """Return the kernel that trains `module` as `implementation` does."""
     trainer = Trainer(module, device_weights(backend, host), optimiser, work.precision)
     load = loader(backend, work, host)
-    if how == "compile":
+    if implementation == "compile":
         trainer.forward = compiled(trainer.module, trainer.device)
-    elif how == "channels_last":
+    elif implementation == "channels_last":
         trainer.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         load = channels_last(load)
-    return as_implementation(how, trainer.step, trainer.eager_step, trainer.reset, load, plan, fixed=is_fixed(work))
+    return as_implementation(
+        implementation, trainer.step, trainer.eager_step, trainer.reset, load, plan, fixed=is_fixed(work)
+    )
 
 
 def as_implementation(
-    how: str,
+    implementation: str,
     step: Callable[..., Step],
     eager: Callable[..., Step],
     reset: Callable[[], None],
@@ -116,14 +124,14 @@ def as_implementation(
     *,
     fixed: bool,
 ) -> Kernel:
-    """Return the kernel that takes a step, captured if `how` says so; compiling and capturing are timed apart.
+    """Return the kernel that takes a step, captured for "cudagraph"; compiling and capturing are timed apart.
 
     eager: the step, never compiled. fixed: whether the batch stays where it is on the device.
     """
-    if how not in PREPARED:
+    if implementation not in PREPARED:
         return training_kernel(step, reset, load, plan)
-    form = Graphed(step, fixed=fixed) if how == "cudagraph" else step
-    return replace(prepared_kernel(form, eager, reset, load, plan), hides_memory=how == "cudagraph")
+    form = Graphed(step, fixed=fixed) if implementation == "cudagraph" else step
+    return replace(prepared_kernel(form, eager, reset, load, plan), hides_memory=implementation == "cudagraph")
 
 
 def sgd(rate: float) -> Any:
@@ -131,6 +139,6 @@ def sgd(rate: float) -> Any:
     return partial(torch.optim.SGD, lr=rate, fused=True)
 
 
-def adamw(rate: float, how: str) -> Any:
+def adamw(rate: float, implementation: str) -> Any:
     """Return torch's own fused AdamW; inside a CUDA graph it must keep its step count on the device."""
-    return partial(torch.optim.AdamW, lr=rate, fused=True, capturable=how == "cudagraph")
+    return partial(torch.optim.AdamW, lr=rate, fused=True, capturable=implementation == "cudagraph")
