@@ -141,6 +141,7 @@ def _cpu() -> Facts:
         "cpu.scaling_driver": host.scaling_driver(),
         "cpu.boost": host.boost(),
         "cpu.smt": host.kernel_setting("/sys/devices/system/cpu/smt/active"),
+        "cpu.energy_counters": host.energy_counters(),
         "cpu.frequency": _try(lambda: psutil.cpu_freq().current * 1e6, "psutil.cpu_freq"),
     }
 

@@ -91,6 +91,18 @@ def state(uuid: str | None) -> GpuState | None:
     return GpuState(clock, power, temperature, tuple(reasons or ()))
 
 
+def energy(uuid: str | None) -> float | None:
+    """Return the joules that the device has taken since its driver was loaded, None where it does not tell."""
+    if uuid is None:
+        return None
+    try:
+        nvml, handle = _nvml(), _find(_bare(uuid))
+    except NoDriver:
+        return None
+    joules: float | None = _ask("", _energy, nvml, handle).value
+    return joules
+
+
 def cards() -> list[Facts]:
     """Return the facts of every card that the driver has, visible to CUDA or not; raises NoDriver."""
     nvml = _nvml()
@@ -192,6 +204,12 @@ def _other_processes(nvml: Any, handle: _Handle) -> int:
     return len(pids)
 
 
+def _energy(nvml: Any, handle: _Handle) -> float:
+    if handle.part is not handle.card:
+        raise NoDriver("the card counts the energy of all its slices together")
+    return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle.card)) / 1e3
+
+
 def _cuda_version(nvml: Any, _: _Handle) -> str:
     number = nvml.nvmlSystemGetCudaDriverVersion()
     return f"{number // 1000}.{number % 1000 // 10}"
@@ -215,6 +233,7 @@ _QUERIES: dict[str, tuple[str, _Query]] = {
          lambda n, h: n.nvmlDeviceGetEnforcedPowerLimit(h.card) / 1e3),
         ("power_limit_default", "nvmlDeviceGetPowerManagementDefaultLimit",
          lambda n, h: n.nvmlDeviceGetPowerManagementDefaultLimit(h.card) / 1e3),
+        ("energy_counter", "nvmlDeviceGetTotalEnergyConsumption", lambda n, h: _energy(n, h) >= 0),
         ("temperature", "nvmlDeviceGetTemperature", lambda n, h: n.nvmlDeviceGetTemperature(h.card, _CORE_SENSOR)),
         ("throttle_reasons", "nvmlDeviceGetCurrentClocksEventReasons", _reasons),
         ("ecc", "nvmlDeviceGetEccMode", lambda n, h: bool(n.nvmlDeviceGetEccMode(h.card)[0])),

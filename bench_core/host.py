@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -237,6 +238,40 @@ def threadpool_facts() -> Facts:
     for pool in pools:
         pool.pop("filepath", None)
     return {"threadpools": Fact(pools, "threadpoolctl.threadpool_info")}
+
+
+@dataclass(frozen=True, slots=True)
+class PackageEnergy:
+    """What one CPU package has taken since its counter was last at zero, and where it starts again, in joules."""
+
+    joules: float
+    range: float
+
+
+def package_energy() -> list[PackageEnergy]:
+    """Return the energy of each CPU package that this process may read; RAPL, which the kernel names so on AMD too."""
+    found = []
+    for zone in _energy_zones():
+        energy, last = (_read(f"{zone}/{name}") for name in ("energy_uj", "max_energy_range_uj"))
+        if energy and last:
+            found.append(PackageEnergy(int(energy) / 1e6, int(last) / 1e6))
+    return found
+
+
+def energy_counters() -> Fact:
+    """Return the packages whose energy can be read, or why there is none."""
+    source = "/sys/class/powercap/intel-rapl:*/energy_uj"
+    if not (zones := _energy_zones()):
+        return Fact(reason=f"no {source}")
+    if not package_energy():
+        return Fact(reason=f"{source} may be read by root only")
+    return Fact([_read(f"{zone}/name") for zone in zones], source)
+
+
+def _energy_zones() -> list[str]:
+    """Return the folders of all packages; zones below them are parts, and others (psys) contain them."""
+    zones = [zone for zone in _glob("sys/class/powercap/intel-rapl:[0-9]*") if zone.count(":") == 1]
+    return [zone for zone in zones if (_read(f"{zone}/name") or "").startswith("package")]
 
 
 class ProcessMemory:

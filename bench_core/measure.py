@@ -39,13 +39,15 @@ class Plan:
     """How long to measure one series, all in seconds of the host, whatever clock the samples come from.
 
     budget: timed blocks stop here, settled or not. least: no stop before this much is spent.
-    warmup: warm-up lasts at least this long; warmup_cap: and at most this long.
+    warmup: warm-up lasts at least this long; warmup_cap: and at most this long. energy: calls are made for this
+    long, by themselves, to read an energy counter before and after; 0 for not at all.
     """
 
     budget: float = 1.0
     least: float = 0.2
     warmup: float = 0.2
     warmup_cap: float = 2.0
+    energy: float = 0.0
 
 
 class Timer(Protocol):

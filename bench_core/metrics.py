@@ -1,7 +1,7 @@
 """METRICS, and how measurements become rows.
 
 A metric is one entry here: its name, base unit, and which way is better. A rate also names its amount
-of work: rate = amount / seconds. A metric that is measured directly has no formula.
+of work: rate = amount / seconds, or / joules. A metric that is measured directly has no formula.
 
 Below METRICS are the facts of a row that several modules show: its headline metric, how bad its status is,
 its parameters, and who did the work.
@@ -23,13 +23,17 @@ Better = Literal["lower", "higher"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A quantity. `amount` gives a rate, amount(costs) / seconds; `share` gives seconds / share(costs)."""
+    """A quantity, measured or derived from one that is.
+
+    amount: gives amount(costs) / what `of` measured. share: gives seconds / share(costs).
+    """
 
     name: str
     unit: Unit
     better: Better
     about: str
     amount: Callable[[Costs], float | None] | None = None
+    of: Literal["time", "energy"] = "time"
     share: Callable[[Costs], float | None] | None = None
 
 
@@ -77,6 +81,13 @@ METRICS = {
             "lower",
             "board power as reported right after the timed blocks, on many GPUs the mean of 1 s",
         ),
+        Metric("energy", "J", "lower", "one call, by the counter of the whole GPU board or of all CPU packages"),
+        Metric("flops_per_joule", "FLOP/J", "higher", "FLOPs by formula / energy", lambda c: c.flops, of="energy"),
+        Metric("bytes_per_joule", "B/J", "higher", "bytes as STREAM / energy", lambda c: c.bytes, of="energy"),
+        Metric(
+            "samples_per_joule", "1/J", "higher", "samples / energy", lambda c: c.amounts.get("samples"), of="energy"
+        ),
+        Metric("tokens_per_joule", "1/J", "higher", "tokens / energy", lambda c: c.amounts.get("tokens"), of="energy"),
         Metric("gpu_clock", "Hz", "higher", "clock of the multiprocessors right after the timed blocks"),
         Metric(
             "bandwidth_of_measured_peak", "1", "higher", "a model's bytes / time / the best stream of the run: its MBU"
@@ -173,7 +184,9 @@ def rows(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
     for name in dict.fromkeys(name for m in good for name in m.values):
         values = [m.values[name] for m in good if name in m.values]
         flags = _flags([*others, *good[0].flags], processes=len(values))
-        yield _row(run, good[0], METRICS[name], clock="", flags=flags, **_statistics([[v] for v in values]))
+        statistics = _statistics([[v] for v in values])
+        yield _row(run, good[0], METRICS[name], clock="", flags=flags, **statistics)
+        yield from _rates(run, good[0], name, statistics, clock="", flags=flags)
 
 
 def _series_rows(run: Run, good: Sequence[Measurement], series: Sequence[Series], failed: list[str]) -> Iterator[Row]:
@@ -185,14 +198,20 @@ def _series_rows(run: Run, good: Sequence[Measurement], series: Sequence[Series]
     yield _row(run, good[0], METRICS[first.metric], **known, **_statistics(samples))
     if first.metric != "time":
         return
+    yield from _rates(run, good[0], "time", _statistics(samples), **known)
     for metric in METRICS.values():
-        amount = metric.amount(good[0].costs) if metric.amount else None
-        if amount:
-            yield _row(run, good[0], metric, **known, **_rate(amount, _statistics(samples)))
         share = metric.share(good[0].costs) if metric.share else None
         if share:
             parts = [[seconds / share for seconds in process] for process in samples]
             yield _row(run, good[0], metric, **known, **_statistics(parts))
+
+
+def _rates(run: Run, m: Measurement, of: str, statistics: dict[str, Any], **known: Any) -> Iterator[Row]:
+    """Yield the rows of all metrics that divide an amount of work by what was measured: by `of`, time or energy."""
+    for metric in METRICS.values():
+        amount = metric.amount(m.costs) if metric.amount and metric.of == of else None
+        if amount:
+            yield _row(run, m, metric, **known, **_rate(amount, statistics))
 
 
 def _statistics(samples: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -216,14 +235,14 @@ def _statistics(samples: Sequence[Sequence[float]]) -> dict[str, Any]:
     return columns
 
 
-def _rate(amount: float, time: dict[str, Any]) -> dict[str, Any]:
-    """Return the statistics of amount / time: quantiles swap ends, the mean is total work over total time."""
+def _rate(amount: float, per: dict[str, Any]) -> dict[str, Any]:
+    """Return the statistics of amount / time (or energy): quantiles swap ends, the mean is total over total."""
     swap = {"value": "value", "mean": "mean", "min": "max", "p10": "p90", "p25": "p75", "p75": "p25"}
     swap |= {"p90": "p10", "max": "min", "ci_low": "ci_high", "ci_high": "ci_low"}
-    rate = {to: amount / time[of] for to, of in swap.items() if of in time}
-    if time["std"] is not None:
-        rate["std"] = rate["mean"] * time["std"] / time["mean"]  # first order in std / mean
-    return {name: time[name] for name in ("n", "processes", "ci_level") if name in time} | rate
+    rate = {to: amount / per[of] for to, of in swap.items() if of in per}
+    if per["std"] is not None:
+        rate["std"] = rate["mean"] * per["std"] / per["mean"]  # first order in std / mean
+    return {name: per[name] for name in ("n", "processes", "ci_level") if name in per} | rate
 
 
 def _flags(words: Sequence[str], processes: int = 0) -> str:

@@ -12,11 +12,13 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from statistics import median
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from bench_core import energy
 from bench_core.backends.base import Backend
 from bench_core.errors import CaseError, ClockStandsStill, TooLarge, Unsupported, WrongAnswer
 from bench_core.evidence import Evidence
@@ -110,6 +112,8 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     series = _measure_all(kernels, backend, settings.plan)
     timed = perf_counter() - begin
     evidence.stop()
+    if (joules := _energy(kernels, series[0], case.device, backend, settings.plan)) is not None:
+        values["energy"] = joules
     peak = None if kernel.hides_memory else backend.memory().peak
     if peak is not None and before is not None and peak > before:
         values["peak_memory"] = float(peak - before)
@@ -177,6 +181,15 @@ def _measure_all(kernels: list[Kernel], backend: Backend, plan: Plan) -> list[Se
         probe = rotate([kernel.probes[metric] for kernel in kernels])
         series.append(measure(metric, probe, WallTimer(backend.synchronize), plan))
     return series
+
+
+def _energy(kernels: list[Kernel], time: Series, device: str, backend: Backend, plan: Plan) -> float | None:
+    """Return the joules of one call, None where they are not asked for or no counter tells them."""
+    counter = energy.meter(device, backend.device_uuid) if plan.energy else None
+    if counter is None:
+        return None
+    run = rotate([kernel.run for kernel in kernels])
+    return energy.per_call(run, WallTimer(backend.synchronize), counter, median(time.seconds), plan.energy)
 
 
 def rotate(runs: list[Run]) -> Run:

@@ -29,6 +29,8 @@ BUDGETS = {Preset.SMOKE: 0.02, Preset.QUICK: 1.0, Preset.STANDARD: 1.0, Preset.F
 _PATIENCE = {Preset.SMOKE: 60.0, Preset.QUICK: 60.0, Preset.STANDARD: 300.0, Preset.FULL: 600.0}
 _TYPICAL_CACHE = 32 << 20  # bytes; only where the kernel does not tell the CPU's
 _WARMUP_CPU, _WARMUP_GPU = 0.2, 0.5
+# Seconds of calls for a reading of energy, ten updates of the slowest counter; smoke and quick have no time for it.
+_ENERGY = {Preset.SMOKE: 0.0, Preset.QUICK: 0.0, Preset.STANDARD: 1.0, Preset.FULL: 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,13 @@ class Session:
         """Return how to measure a case."""
         budget = self.options.seconds_per_case
         warmup = _WARMUP_CPU if case.device == "cpu" else _WARMUP_GPU
-        plan = Plan(budget=budget, least=min(0.2, budget), warmup=min(warmup, 2 * budget), warmup_cap=2 * budget)
+        plan = Plan(
+            budget=budget,
+            least=min(0.2, budget),
+            warmup=min(warmup, 2 * budget),
+            warmup_cap=2 * budget,
+            energy=_ENERGY[self.options.preset],
+        )
         cache = self.machine.last_level_cache
         return Settings(plan, self.options.seed, cache, self.options.check_only)
 

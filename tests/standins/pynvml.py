@@ -64,6 +64,7 @@ def h100(uuid: str = "GPU-01020304-0506-0708-090a-0b0c0d0e0f10", **changes: Any)
         "EnforcedPowerLimit": 700_000,
         "PowerManagementDefaultLimit": 700_000,
         "Temperature": 34,
+        "TotalEnergyConsumption": 1_000_000,
         "CurrentClocksEventReasons": 0,
         "EccMode": [1, 1],
         "MigMode": [0, 0],

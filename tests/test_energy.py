@@ -1,0 +1,177 @@
+"""Energy is read between two updates of a counter, never guessed, and absent where nothing counts it."""
+
+import math
+
+import pytest
+
+from bench_core import energy, gpu, host
+from bench_core.energy import Meter, per_call
+from bench_core.measure import WallTimer
+from bench_core.metrics import METRICS, rows
+from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
+from tests import standin
+from tests.fakes import FakeDevice
+
+WATTS = 350.0
+
+
+class Counter:
+    """A counter on a fake clock that is brought up to date every `interval` seconds."""
+
+    def __init__(self, clock, interval=0.1, watts=WATTS):
+        self.clock, self.interval, self.watts = clock, interval, watts
+
+    def __call__(self):
+        return (math.floor(self.clock() / self.interval + 1e-9) * self.interval * self.watts,)
+
+
+def joules(work, counter=Counter, window=1.0, **meter):
+    device = FakeDevice(work=work, launch=1e-7)
+    device.clock.pass_(0.037)  # between two updates
+    timer = WallTimer(device.synchronize, device.clock)
+    return per_call(device.run, timer, Meter(counter(device.clock), **meter), work, window, device.clock)
+
+
+@pytest.mark.parametrize("work", [2e-5, 1e-3, 0.03, 0.7])
+def test_a_call_costs_power_times_its_time_however_seldom_the_counter_is_updated(work):
+    assert joules(work) == pytest.approx(WATTS * work, rel=0.03)
+    assert joules(work, lambda clock: Counter(clock, 1e-6)) == pytest.approx(WATTS * work, rel=0.01)
+
+
+def test_reading_a_slow_counter_before_and_after_alone_would_be_wrong():
+    """The same second of calls, but begun at any moment: what the alignment is for."""
+    device = FakeDevice(work=0.09)
+    device.clock.pass_(0.01)
+    counter = Counter(device.clock, 0.1)
+    before = counter()
+    WallTimer(device.synchronize, device.clock).time(device.run, 1)
+    assert counter()[0] - before[0] == pytest.approx(WATTS * 0.1), "an update for 0.09 s: 11 % too much"
+
+
+def test_a_long_call_is_made_once():
+    device = FakeDevice(work=20.0)
+    counter = Meter(Counter(device.clock))
+    timer = WallTimer(device.synchronize, device.clock)
+    assert per_call(device.run, timer, counter, 20.0, 1.0, device.clock) == pytest.approx(WATTS * 20, rel=0.01)
+    assert device.calls == 1
+
+
+def test_a_counter_that_stands_still_gives_no_value_and_not_zero():
+    assert joules(1e-3, lambda _: lambda: (5.0,)) is None
+    assert joules(5.0, lambda _: lambda: (5.0,)) is None
+
+
+@pytest.mark.parametrize("lost_after", [0, 1, 30])
+def test_a_device_that_is_lost_gives_no_value(lost_after):
+    def counter(clock):
+        readings = iter(range(lost_after))
+        return lambda: Counter(clock)() if next(readings, None) is not None else None
+
+    assert joules(1e-3, counter) is None
+
+
+def test_a_counter_that_starts_again_loses_nothing():
+    wrapped = joules(0.03, lambda clock: lambda: ((Counter(clock)()[0] + 900.0) % 1000.0,), ranges=(1000.0,))
+    assert wrapped == pytest.approx(WATTS * 0.03, rel=0.03)
+
+
+def test_the_parts_of_a_device_are_added():
+    assert Meter(lambda: None, (10.0, 10.0)).joules((1.0, 9.0), (2.0, 1.0)) == pytest.approx(1.0 + 2.0)
+
+
+# ---------------------------------------------------------------- where counters are
+
+
+@pytest.fixture
+def powercap(monkeypatch, tmp_path):
+    monkeypatch.setattr(host, "ROOT", tmp_path)
+
+    def zone(name, label, microjoules="1500000", last="262143328850"):
+        folder = tmp_path / "sys/class/powercap" / name
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(f"{label}\n")
+        (folder / "max_energy_range_uj").write_text(last)
+        if microjoules is not None:
+            (folder / "energy_uj").write_text(microjoules)
+
+    return zone
+
+
+def test_a_cpu_s_packages_are_read_and_their_parts_are_not_read_twice(powercap):
+    powercap("intel-rapl:0", "package-0")
+    powercap("intel-rapl:1", "package-1", "2500000")
+    powercap("intel-rapl:0:0", "core")
+    powercap("intel-rapl:2", "psys", "9000000")
+    found = energy.meter("cpu", None)
+    assert found.read() == (1.5, 2.5)
+    assert list(found.ranges) == [262143.32885] * 2
+    assert host.energy_counters().value == ["package-0", "package-1"]
+
+
+def test_a_cpu_without_counters_has_none_and_a_reason(powercap):
+    assert energy.meter("cpu", None) is None
+    assert host.energy_counters().reason == "no /sys/class/powercap/intel-rapl:*/energy_uj"
+    powercap("intel-rapl:0", "package-0", None)  # as it looks to others than root
+    assert energy.meter("cpu", None) is None
+    assert "root" in host.energy_counters().reason
+
+
+@pytest.fixture
+def nvml():
+    with standin.pynvml_module() as module:
+        gpu._nvml.cache_clear()
+        gpu._find.cache_clear()
+        yield module
+    gpu._nvml.cache_clear()
+    gpu._find.cache_clear()
+
+
+def test_a_gpu_s_counter_is_that_of_its_board_in_joules(nvml):
+    device = nvml.devices[0]
+    device.answers["TotalEnergyConsumption"] = 123_456
+    assert energy.meter("cuda:0", device.uuid).read() == (123.456,)
+    assert gpu.facts(device.uuid)["gpu.energy_counter"].value is True
+    device.lost = True
+    assert energy.meter("cuda:0", device.uuid) is None
+
+
+def test_a_gpu_without_a_counter_has_none_and_a_reason(nvml):
+    device = nvml.h100(TotalEnergyConsumption=None)
+    nvml.devices[:] = [device]
+    assert energy.meter("cuda:0", device.uuid) is None
+    assert "Not Supported" in gpu.facts(device.uuid)["gpu.energy_counter"].reason
+    assert energy.meter("mps", None) is None
+
+
+def test_a_slice_is_not_charged_with_the_energy_of_its_card(nvml):
+    card = nvml.devices[0]
+    card.slices = [nvml.Device("MIG-bbbbbbbb-0506-0708-090a-0b0c0d0e0f10")]
+    assert energy.meter("cuda:0", card.slices[0].uuid) is None
+    assert "slices" in gpu.facts(card.slices[0].uuid)["gpu.energy_counter"].reason
+
+
+# ---------------------------------------------------------------- what follows from it
+
+
+def measured(joules, process=0):
+    case = Case(Work("model", "gpt", "s", "float32"), "torch", "cuda:0")
+    costs = Costs(flops=8e9, amounts={"tokens": 100.0})
+    series = (Series("time", Clock.WALL, (0.01, 0.01)),)
+    return Measurement(case, Status.OK, costs=costs, series=series, values={"energy": joules}, process=process)
+
+
+def test_work_per_joule_follows_from_energy_and_keeps_its_interval():
+    found = {row.metric: row for row in rows(Run("r", "t", "m"), [measured(2.0), measured(4.0, 1)])}
+    assert (found["energy"].value, found["energy"].unit, found["energy"].clock) == (3.0, "J", "")
+    assert found["tokens_per_joule"].value == pytest.approx(100 / 3)
+    assert found["tokens_per_joule"].ci_low == pytest.approx(100 / found["energy"].ci_high)
+    assert found["flops_per_joule"].value == pytest.approx(8e9 / 3)
+    assert found["token_rate"].value == pytest.approx(1e4), "rates are still of time"
+    assert "samples_per_joule" not in found, "of what has no samples"
+
+
+def test_without_a_counter_there_is_no_row_of_energy():
+    case = measured(1.0).case
+    done = Measurement(case, Status.OK, series=(Series("time", Clock.WALL, (0.01,)),))
+    of_energy = {metric.name for metric in METRICS.values() if metric.of == "energy"} | {"energy"}
+    assert not of_energy & {row.metric for row in rows(Run("r", "t", "m"), [done])}
