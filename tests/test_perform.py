@@ -4,6 +4,7 @@ import gc
 import itertools
 import weakref
 from dataclasses import replace
+from time import perf_counter
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from bench_core import check
 from bench_core.backends.base import Memory, Timed
 from bench_core.backends.numpy import NumpyBackend
+from bench_core.energy import Meter
 from bench_core.measure import Plan
 from bench_core.model import Cache, Case, Clock, Costs, Status
 from bench_core.perform import Settings, generator, perform, rotate
@@ -161,6 +163,16 @@ def test_peak_memory_is_what_the_case_added_before_its_synchronisation_was_prove
 
     done = run(Late(), Counting())
     assert done.values["peak_memory"] == 1024 * 8
+
+
+@pytest.mark.parametrize(("window", "counted"), [(0.0, True), (0.01, False), (0.01, True)])
+def test_energy_is_measured_where_it_is_asked_for_and_counted(monkeypatch, window, counted):
+    meter = Meter(lambda: (perf_counter() * 50.0,))  # a steady 50 W
+    monkeypatch.setattr("bench_core.energy.meter", lambda device, uuid: meter if counted else None)
+    done = run(settings=Settings(replace(PLAN, energy=window), 7, 1 << 20))
+    assert done.status is Status.OK
+    assert ("energy" in done.values) is bool(window and counted)
+    assert all(joules > 0 for name, joules in done.values.items() if name == "energy")
 
 
 def test_no_peak_memory_is_told_where_the_device_does_not_tell():
