@@ -35,12 +35,14 @@ def derived(rows: Sequence[Row]) -> list[Row]:
 def sweeps(rows: Iterable[Row]) -> list[Row]:
     """Return latency and bandwidth rows for every sweep of the suite `transfer` that has at least three sizes.
 
-    The rows of a sweep differ in `size` and the parameter `elements` alone. Its work is `<workload>_fit`, whose
-    params name the sizes in bytes, so that machines join where they swept the same ones.
+    Sizes that a cache holds are left out. The rows of a sweep differ in `size` and the parameter `elements` alone.
+    Its work is `<workload>_fit`, whose params name the sizes in bytes, so that machines join where they swept the
+    same ones.
     """
     found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        if row.suite == "transfer" and row.metric == "time" and row.status == Status.OK and row.value and row.bytes:
+        timed = row.metric == "time" and row.status == Status.OK and row.value and row.bytes
+        if row.suite == "transfer" and timed and not roofline.cached(row.flags):
             found.setdefault(_sweep(row), []).append(row)
     return [row for sweep in found.values() for row in _rows(sorted(sweep, key=lambda row: row.bytes or 0.0))]
 

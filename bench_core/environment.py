@@ -34,6 +34,8 @@ _PACKAGES = (
     "pytest", "pytest-benchmark", "nvidia-ml-py",
 )  # fmt: skip
 _CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy", "cupy-rocm-7-0")  # one library, a package for each platform
+# What computes behind PyTorch and CuPy where it came as packages, which can be replaced by themselves.
+_CUDA = tuple(f"nvidia-{name}{cuda}" for name in ("cublas", "cudnn", "cuda-nvrtc") for cuda in ("", "-cu12", "-cu13"))
 
 # Variables that change how fast or how exactly libraries compute. Nothing else of the environment is read.
 _VARIABLES = re.compile(
@@ -87,17 +89,18 @@ def to_json(facts: Facts) -> dict[str, dict[str, Any]]:
 
 
 def machine_label(host_facts: Facts, gpu_names: Iterable[str]) -> str:
-    """Return a name for the machine made of what is in it: "amd-epyc-9654-96c", "2x-nvidia-l4".
+    """Return a name for the machine made of what is in it: "amd-epyc-9654-96c", "2x-nvidia-l4+amd-epyc-9654-96c".
+
+    The CPU is always part of it: its rows must not pass for those of another one beside the same GPU.
 
     It is safe as an identifier and as a folder, and is never the host's name.
     """
     names = [name for name in gpu_names if name]
-    if names:
-        counts = {name: names.count(name) for name in names}
-        return "+".join((f"{count}x-" if count > 1 else "") + _slug(name) for name, count in counts.items())
+    counts = {name: names.count(name) for name in names}
+    gpus = [(f"{count}x-" if count > 1 else "") + _slug(name) for name, count in counts.items()]
     model = host_facts.get("cpu.model", Fact()).value or platform.machine() or "computer"
     cores = host_facts.get("cpu.cores_usable", Fact()).value
-    return _slug(str(model)) + (f"-{cores}c" if cores else "")
+    return "+".join([*gpus, _slug(str(model)) + (f"-{cores}c" if cores else "")])
 
 
 def git_state(path: Path) -> GitState:
@@ -178,6 +181,7 @@ def _packages() -> Facts:
     facts = {f"package.{name}": _installed(name) for name in _PACKAGES}
     found = [name for name in _CUPY if not _installed(name).reason]
     facts["package.cupy"] = _installed(found[0] if found else "cupy")
+    facts |= {f"package.{name}": fact for name in _CUDA if not (fact := _installed(name)).reason}
     if found:
         facts["package.cupy"] = Fact(f"{facts['package.cupy'].value} ({found[0]})", "importlib.metadata")
     return facts

@@ -17,12 +17,12 @@ STEAL = 0.01  # share of CPU time taken by the hypervisor
 class Evidence:
     """A watch over one measurement: from construction to `stop`.
 
-    uuid: the GPU's, to find it in NVML; None for anything else. Drift is judged only without one: the fixed
-    work runs on the host's CPU and says nothing about the clock of a GPU.
+    device: its address. uuid: an NVIDIA GPU's, to find it in NVML; None for anything else. Drift is judged on a CPU
+    only: the fixed work runs there and says nothing about the clock of a GPU.
     """
 
-    def __init__(self, uuid: str | None) -> None:
-        self._uuid = uuid
+    def __init__(self, device: str, uuid: str | None) -> None:
+        self._on_cpu, self._uuid = device == "cpu", uuid
         self._reference = reference_seconds()
         self._gpu_before = gpu.state(uuid)
         self._gpu_after: gpu.GpuState | None = None
@@ -43,15 +43,17 @@ class Evidence:
         states = [state for state in (self._gpu_before, self._gpu_after) if state]
         earned = {
             "steal": self._stolen_share > STEAL,
-            "drift": self._uuid is None and not 1 / DRIFT < self._drift < DRIFT,
+            "drift": self._on_cpu and not 1 / DRIFT < self._drift < DRIFT,
             "throttled": any(state.throttled for state in states),
         }
         return tuple(flag for flag, is_earned in earned.items() if is_earned)
 
     def values(self) -> dict[str, float]:
-        """Return the GPU's power in W and its SM clock in Hz as they were at the end, where the driver tells them."""
+        """Return the GPU's power, SM clock and temperature as they were at the end, where the driver tells them."""
         state = self._gpu_after
-        known = {"gpu_power": state.power, "gpu_clock": state.sm_clock} if state else {}
+        if state is None:
+            return {}
+        known = {"gpu_power": state.power, "gpu_clock": state.sm_clock, "gpu_temperature": state.temperature}
         return {name: value for name, value in known.items() if value is not None}
 
 

@@ -27,6 +27,8 @@ _THROTTLED = {
     0x20: "software_thermal",
     0x40: "hardware_thermal",
     0x80: "power_brake",
+    0x200: "board_limit",
+    0x400: "reliability",
 }
 _SM, _MEMORY = 1, 2  # nvmlClockType_t
 _CORE_SENSOR = 0  # nvmlTemperatureSensors_t
@@ -205,9 +207,20 @@ def _other_processes(nvml: Any, handle: _Handle) -> int:
 
 
 def _energy(nvml: Any, handle: _Handle) -> float:
-    if handle.part is not handle.card:
-        raise NoDriver("the card counts the energy of all its slices together")
+    _require_whole_card(nvml, handle)
     return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle.card)) / 1e3
+
+
+def _power(nvml: Any, handle: _Handle) -> float:
+    _require_whole_card(nvml, handle)
+    return float(nvml.nvmlDeviceGetPowerUsage(handle.card)) / 1e3
+
+
+def _require_whole_card(nvml: Any, handle: _Handle) -> None:
+    """Raise NoDriver under MIG, whichever UUID the library gave: a card's power is that of all who share it."""
+    mode = _ask("", nvml.nvmlDeviceGetMigMode, handle.card).value
+    if handle.part is not handle.card or (mode and mode[0]):
+        raise NoDriver("the card's is that of all its slices together")
 
 
 def _cuda_version(nvml: Any, _: _Handle) -> str:
@@ -228,7 +241,7 @@ _QUERIES: dict[str, tuple[str, _Query]] = {
         ("memory_clock", "nvmlDeviceGetClockInfo", lambda n, h: n.nvmlDeviceGetClockInfo(h.card, _MEMORY) * 1e6),
         ("memory_clock_max", "nvmlDeviceGetMaxClockInfo",
          lambda n, h: n.nvmlDeviceGetMaxClockInfo(h.card, _MEMORY) * 1e6),
-        ("power", "nvmlDeviceGetPowerUsage", lambda n, h: n.nvmlDeviceGetPowerUsage(h.card) / 1e3),
+        ("power", "nvmlDeviceGetPowerUsage", _power),
         ("power_limit", "nvmlDeviceGetEnforcedPowerLimit",
          lambda n, h: n.nvmlDeviceGetEnforcedPowerLimit(h.card) / 1e3),
         ("power_limit_default", "nvmlDeviceGetPowerManagementDefaultLimit",

@@ -1,7 +1,7 @@
 """What one process can know and set about the computer it runs on: CPU, cores, caches, threads, memory, noise.
 
-Everything here works without any array library and answers in microseconds after the first call. Files
-of the kernel are read below ROOT, so that a test can plant its own.
+Everything here works without any array library. Files of the kernel are read below ROOT, so that a test can
+plant its own.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def thread_environ(threads: int) -> dict[str, str]:
     return dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
+@functools.cache
 def usable_cores() -> int:
     """Return how many cores this process may compute on at once: physical, in its affinity, within its quota."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(logical_cpus()))

@@ -42,12 +42,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class JournalContents:
-    """A journal as read: its head, its records, and whether its last line was torn by a kill."""
+    """A journal as read: its head and its records."""
 
     head: Head
     measurements: tuple[Measurement, ...]
     environments: Mapping[str, Facts]
-    torn: bool
 
 
 class Journal:
@@ -142,7 +141,7 @@ def read(path: Path) -> JournalContents:
         raise TableError(path, "the journal has no head", 1)
     measurements = tuple({record.case: record for record in records if isinstance(record, Measurement)}.values())
     environments = {record[0]: record[1] for record in records if isinstance(record, tuple)}
-    return JournalContents(records[0], measurements, environments, torn=lines[-1] != "")
+    return JournalContents(records[0], measurements, environments)
 
 
 def _parsed(path: Path, number: int, line: str) -> Head | Measurement | tuple[str, Facts]:

@@ -101,13 +101,16 @@ def measure(
     plan: Plan,
     switches: Callable[[], int] = host.involuntary_switches,
     now: Callable[[], float] = perf_counter,
+    *,
+    singly: bool = False,
 ) -> Series:
     """Return the series of one callable under one clock; raises ClockStandsStill if that clock sees no work.
 
+    singly: whether a block is one call even where calls are short.
     `switches` counts the involuntary context switches of this process so far; `now` is the host's clock.
     """
     per_call, steady = warm_up(run, timer, plan, now)
-    loops = inner_loops(per_call)
+    loops = 1 if singly else inner_loops(per_call)
     with _no_garbage_collection():
         blocks, noisy = _blocks(run, timer, plan, loops, switches, now)
     seconds = [block.seconds / loops for block in blocks]

@@ -74,7 +74,12 @@ METRICS = {
             "one load whose address the load before it gave, the interpreter's own time included",
             share=lambda c: c.amounts.get("loads"),
         ),
-        Metric("first_call", "s", "lower", "the first call, with whatever it loads, compiles or allocates"),
+        Metric(
+            "first_call",
+            "s",
+            "lower",
+            "the first call, with whatever it loads and no case before it in its process had",
+        ),
         Metric(
             "gpu_power",
             "W",
@@ -88,6 +93,7 @@ METRICS = {
             "samples_per_joule", "1/J", "higher", "samples / energy", lambda c: c.amounts.get("samples"), of="energy"
         ),
         Metric("tokens_per_joule", "1/J", "higher", "tokens / energy", lambda c: c.amounts.get("tokens"), of="energy"),
+        Metric("gpu_temperature", "degC", "lower", "of the GPU's core right after the timed blocks"),
         Metric("gpu_clock", "Hz", "higher", "clock of the multiprocessors right after the timed blocks"),
         Metric(
             "bandwidth_of_measured_peak", "1", "higher", "a model's bytes / time / the best stream of the run: its MBU"
@@ -164,12 +170,16 @@ def _without_values(done: Measurement, status: Status, code: str, reason: str) -
 def rows(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
     """Yield the rows of one case from its measurements, one per process.
 
-    One row a metric, clock included; a case without any value yields one row that says why.
+    One row a metric, clock included; a case without any value yields one row that says why. An answer that was
+    wrong in one process is not right in the others by more than luck: the case has no value then.
     """
     processes = [accountable(m) for m in processes]
-    good = [m for m in processes if m.status is Status.OK]
+    wrong = [m for m in processes if m.status is Status.INVALID]
+    good = [] if wrong else [m for m in processes if m.status is Status.OK]
+    if good:  # what is said of the answer is the worst of it
+        good[0] = replace(good[0], rel_error=max((m.rel_error for m in good if m.rel_error is not None), default=None))
     # If no process has a value, the row gets the worst of their statuses.
-    told = (good or sorted(processes, key=lambda m: severity(m.status)))[0]
+    told = (wrong or good or sorted(processes, key=lambda m: severity(m.status)))[0]
     # If other processes ended differently, add a flag; their rows are kept.
     others = [f"{m.status}_in_a_process" for m in processes if m.status is not told.status]
     if not good:
@@ -269,7 +279,7 @@ def _row(run: Run, m: Measurement, metric: Metric, **columns: Any) -> Row:
         implementation=case.implementation,
         device_type=case.device_type,
         device=case.device,
-        threads=m.threads if m.threads is not None else case.threads,
+        threads=m.threads_used,
         metric=metric.name,
         unit=metric.unit,
         better=metric.better,

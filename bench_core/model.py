@@ -22,6 +22,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 Param = int | float | str | bool
+Identity = tuple[str, str, str, str, int | None]  # case_id, backend, implementation, device, threads
 SCHEMA_VERSION = 1
 _LONGEST_REASON = 1000  # characters; compilers answer with megabytes, and CSV readers refuse large cells
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]*")
@@ -216,6 +217,17 @@ class Measurement:
     timed_s: float = 0.0
     elapsed_s: float = 0.0
 
+    @property
+    def threads_used(self) -> int | None:
+        """How many host threads computed or, where nothing ran, were asked for."""
+        return self.case.threads if self.threads is None else self.threads
+
+    @property
+    def identity(self) -> Identity:
+        """What tells this case from all others of its run; its rows have the same."""
+        case = self.case
+        return case.work.case_id, case.backend, case.implementation, case.device, self.threads_used
+
     @classmethod
     def missing(cls, case: Case, status: Status, code: str, reason: str, **known: Any) -> Self:
         """Return the record of a case that has no value, with its reason on one line of 1,000 characters at most."""
@@ -307,6 +319,11 @@ class Row:
     device_name: str = ""
     library: str = ""
     least_bytes: float | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """What tells the case of this row from all others of its run."""
+        return self.case_id, self.backend, self.implementation, self.device, self.threads
 
 
 def to_json(record: Any) -> Any:

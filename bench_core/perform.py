@@ -107,7 +107,7 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     others = [workload.build(backend, case, data) for _ in range(copies - 1)]
     kernels = [kernel, *others]
     backend.reset_peak_memory()  # the check's own arrays are not the work's
-    evidence = Evidence(backend.device_uuid)
+    evidence = Evidence(case.device, backend.device_uuid)
     begin = perf_counter()
     series = _measure_all(kernels, backend, settings.plan)
     timed = perf_counter() - begin
@@ -173,7 +173,7 @@ def _to_host(answer: Mapping[str, Any], backend: Backend) -> Host:
 def _measure_all(kernels: list[Kernel], backend: Backend, plan: Plan) -> list[Series]:
     """Measure the kernel under every clock that sees its work, then its probes under the wall clock."""
     run = rotate([kernel.run for kernel in kernels])
-    series = [measure("time", run, WallTimer(backend.synchronize), plan)]
+    series = [measure("time", run, WallTimer(backend.synchronize), plan, singly=kernels[0].singly)]
     if backend.has_device_clock:
         with contextlib.suppress(ClockStandsStill):  # nothing of this kernel runs on the device
             series.append(measure("time", run, DeviceTimer(backend), plan))

@@ -40,7 +40,7 @@ class Device:
 class Probe:
     """A backend as found: its version and devices, or (`reason_code` set) why there is none.
 
-    With devices, `reason` says why others of this machine were left out.
+    broken: devices that are here and compute nothing, with their reasons.
     """
 
     backend: str
@@ -48,6 +48,7 @@ class Probe:
     devices: tuple[Device, ...] = ()
     reason_code: str = ""
     reason: str = ""
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def available(self) -> bool:
@@ -76,44 +77,54 @@ def look(name: str) -> Probe:
     """Return what backend `name` offers, importing its library into this process."""
     try:
         backend = backends.load(name)
-        found = [backend(address) for address in backend.devices()]
-        broken = {b.device: why for b in found if (why := _why_no_kernel(b))}
-        devices = tuple(Device(b.device, b.device_name, b.library, b.facts()) for b in found if b.device not in broken)
+        addresses = backend.devices()
     except Unavailable as error:
         return Probe(name, reason_code=error.code, reason=_one_line(error))
     except BenchError as error:
         return Probe(name, reason_code="unknown_backend", reason=_one_line(error))
     except Exception as error:  # noqa: BLE001 - a broken driver raises anything, and its text is the answer
         return Probe(name, reason_code="error", reason=f"{type(error).__name__}: {_one_line(error)}")
-    reason = _one_line("; ".join(broken.values()))
+    version, devices, broken = "", [], {}
+    for address in addresses:  # one is done with before the next is chosen: CUDA computes on the one chosen last
+        try:
+            here = backend(address)
+            _require_kernel(here)
+            devices.append(Device(address, here.device_name, here.library, here.facts()))
+            version = here.version
+        except Exception as error:  # noqa: BLE001 - a broken compiler or a full GPU raises anything
+            broken[address] = _one_line(f"{address} runs no kernel: {type(error).__name__}: {error}")
     if broken and not devices:
-        return Probe(name, reason_code="kernel_failed", reason=reason)
-    return Probe(name, found[0].version if found else "", devices, reason=reason)
+        return Probe(name, reason_code="kernel_failed", reason=_one_line("; ".join(broken.values())), broken=broken)
+    return Probe(name, version, tuple(devices), broken=broken)
 
 
-def _why_no_kernel(backend: Backend) -> str:
-    """Return why a device cannot run the smallest kernel, "" if it can.
+def _require_kernel(backend: Backend) -> None:
+    """Raise whatever the smallest kernel raises, ArithmeticError if its answer is wrong.
 
     A library may find a device for which it cannot compile (CuPy without a CUDA toolkit) or has no kernels
     (PyTorch on an old GPU). Here that is one reason; later it would be an error in every case.
     """
-    try:
-        one = backend.from_host(np.ones(1, np.float32))
-        answer = float(backend.to_host(one + one)[0])
-    except Exception as error:  # noqa: BLE001 - a broken compiler raises anything
-        return f"{backend.device} runs no kernel: {type(error).__name__}: {error}"
-    return "" if answer == 2.0 else f"{backend.device} computes 1 + 1 = {answer}"
+    one = backend.from_host(np.ones(1, np.float32))
+    answer = float(backend.to_host(one + one)[0])
+    if answer != 2.0:
+        raise ArithmeticError(f"it computes 1 + 1 = {answer:g}")
 
 
 def to_json(found: Probe) -> dict[str, Any]:
     """Return a probe as plain JSON values."""
+    broken = dict(found.broken)
     if not found.available:
-        return {"backend": found.backend, "reason_code": found.reason_code, "reason": found.reason}
+        return {
+            "backend": found.backend,
+            "reason_code": found.reason_code,
+            "reason": found.reason,
+            "broken": broken,
+        }
     devices = [
         {"device": d.device, "name": d.name, "library": d.library, "facts": model.to_json(d.facts)}
         for d in found.devices
     ]
-    return {"backend": found.backend, "version": found.version, "devices": devices, "reason": found.reason}
+    return {"backend": found.backend, "version": found.version, "devices": devices, "broken": broken}
 
 
 def _parse(line: str) -> Probe | None:

@@ -54,7 +54,7 @@ _OPTIONS = {
     "backends": ("LIST", "such as numpy,torch:cpu,torch:cuda,cupy:cuda:1 (default: all, on one device of each type)"),
     "output": ("DIR", "where the results folder is made (default: results)"),
     "machine": ("LABEL", "name of this machine in the tables (default: its CPU or GPU model)"),
-    "budget": ("SECONDS", "timed seconds per case (default: by preset)"),
+    "budget": ("SECONDS", "timed seconds per series: each clock of a case is one (default: by preset)"),
     "timeout": ("SECONDS", f"longest time for one case, build to result (default: by preset, {_timeouts()})"),
     "require": ("BACKEND[:DEVICE]", "fail unless this is available; a comma-separated list is possible"),
     "seed": ("N", "seed of all random inputs (default: 0)"),
@@ -168,8 +168,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Tell which devices are not measured before any time is spent."""
     session = config.stash[_STATE].session
-    left_out = session.roster.left_out() if session else ""
-    return [f"bench-core: {left_out}"] if left_out else []
+    return [f"bench-core: {line}" for line in session.roster.left_out()] if session else []
 
 
 @pytest.fixture
@@ -328,14 +327,13 @@ class Harness:
         assert session is not None  # noqa: S101 - there are rows
         done = session.measurements.values()
         flags = summary.flags(done)
-        left_out = session.roster.left_out()
         unfinished = session.folder if session.interrupted else None
         finished = None if session.interrupted else session.folder
         return [
             summary.counts(done),
             *([f"flags: {flags}"] if flags else []),
             *summary.advice(done),
-            *([left_out] if left_out else []),
+            *session.roster.left_out(),
             f"{self.timed_share:.0%} of the time was spent in warm-up and timed blocks",
             *(f"trouble: {error}" for error in session.write_errors),
             f"results: {session.folder or 'not written'}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bench_core import backends
@@ -25,7 +24,8 @@ class Roster:
 
     An entry without a device stands for the first device of each type: the GPUs of one machine are mostly
     alike, and each would cost the whole time again. A type (`torch:cuda`) stands for all its devices. Types that
-    a backend expects and does not find are targets too, with their reason in `absent`.
+    a backend expects and does not find are targets too, and so are devices that were asked for and compute nothing,
+    with their reason in `absent`.
     """
 
     def __init__(self, asked: Sequence[str], probes: Mapping[str, Probe]) -> None:
@@ -44,25 +44,33 @@ class Roster:
         if not wanted:
             present = _first_of_each_type(present)
         backend = backends.load(name)
+        broken = {device: why for device, why in found.broken.items() if wanted and matches(device, wanted)}
         expected = [wanted] if wanted else backend.devices_expected
-        missing = [e for e in expected if not any(matches(address, e) for address in addresses)]
+        missing = [e for e in expected if not any(matches(address, e) for address in [*addresses, *broken])]
+        self.absent |= {(name, device): Absent("kernel_failed", why) for device, why in broken.items()}
         for device in missing:
             code = found.reason_code or "no_device"
             self.absent[name, device] = Absent(code, found.reason or f"{name} finds no {device} device")
-        self.targets += [Target(name, backend.dialect, device) for device in [*present, *missing]]
+        self.targets += [Target(name, backend.dialect, device) for device in [*present, *broken, *missing]]
 
-    def left_out(self) -> str:
-        """Return one line on the devices that are here and left out, and how to measure all; "" if there are none."""
+    def left_out(self) -> list[str]:
+        """Return a line on the devices that are here and left out, with how to measure all, and one on broken ones."""
         taken = {(target.backend, target.device) for target in self.targets}
+        broken = [f"{name} {why}" for name, found in self.probes.items() if found.available
+                  for device, why in found.broken.items() if (name, device) not in taken]  # fmt: skip
         left: dict[str, list[str]] = {}
         for name in (entry for entry in self._asked if ":" not in entry):
             others = [d.device for d in self.probes[name].devices if (name, d.device) not in taken]
             left |= {name: others} if others else {}
+        lines = [f"left out: {'; '.join(broken)}"] if broken else []
         if not left:
-            return ""
+            return lines
         entries = [full for entry in self._asked for full in (self._types(entry) if entry in left else [entry])]
         devices = ", ".join(f"{name} {' '.join(others)}" for name, others in left.items())
-        return f"left out: {devices}; --bench-backends={','.join(dict.fromkeys(entries))} measures every device"
+        return [
+            f"left out: {devices}; --bench-backends={','.join(dict.fromkeys(entries))} measures every device",
+            *lines,
+        ]
 
     def _types(self, name: str) -> list[str]:
         """Return an entry for each type of device on which a backend is measured."""
@@ -107,9 +115,11 @@ def matches(device: str, wanted: str) -> bool:
 
 
 def probe_all(entries: Iterable[str]) -> dict[str, Probe]:
-    """Probe every backend of `backend[:device]` entries, each in a process of its own; raises UsageError if unknown."""
+    """Probe every backend of `backend[:device]` entries, each in a process of its own; raises UsageError if unknown.
+
+    One after another: a GPU in exclusive mode refuses a second process.
+    """
     names = list(dict.fromkeys(entry.partition(":")[0] for entry in entries))
     for name in names:
         backends.load(name)
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(names, pool.map(probe, names), strict=True))
+    return {name: probe(name) for name in names}

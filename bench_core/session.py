@@ -17,7 +17,7 @@ from typing import Any
 from bench_core import backends, derive, environment, host, journal, roofline, table
 from bench_core.errors import InternalError, TableError, UsageError
 from bench_core.measure import Plan
-from bench_core.model import Case, Facts, Measurement, Preset, Row, Run, Status, count_statuses, to_json
+from bench_core.model import Case, Facts, Identity, Measurement, Preset, Row, Run, Status, count_statuses, to_json
 from bench_core.perform import Settings, Tell, silent
 from bench_core.privacy import scrub
 from bench_core.roster import Roster, probe_all
@@ -37,7 +37,7 @@ _ENERGY = {Preset.SMOKE: 0.0, Preset.QUICK: 0.0, Preset.STANDARD: 1.0, Preset.FU
 class Options:
     """What a user may choose.
 
-    budget: seconds of timed blocks per case. backends: as in --bench-backends. keyword, markers: pytest's -k and -m.
+    budget: seconds of timed blocks per series. backends: as in --bench-backends. keyword, markers: pytest's -k and -m.
     """
 
     preset: Preset = Preset.QUICK
@@ -303,18 +303,11 @@ class Session:
 
 def require_sums(planned: Sequence[Measurement], all_kept: Collection[Case], rows: Iterable[Row]) -> None:
     """Raise InternalError unless the rows tell the status of every planned measurement, and nothing was kept beside."""
-    told: dict[tuple[Any, ...], set[str]] = {}
+    told: dict[Identity, set[str]] = {}
     for row in rows:
-        key = (row.case_id, row.backend, row.implementation, row.device, row.threads)
-        told.setdefault(key, set()).add(row.status)
-    wrong = [m.case.label for m in planned if told.get(_key(m)) != {m.status}]
+        told.setdefault(row.identity, set()).add(row.status)
+    wrong = [m.case.label for m in planned if told.get(m.identity) != {m.status}]
     if wrong or len(planned) != len(all_kept):
         example = f": {wrong[0]}" if wrong else ""
         counts = f"{len(planned)} planned, {len(all_kept)} kept, {len(wrong)} without a row of their status"
         raise InternalError(f"internal error: the cases do not add up ({counts}{example}); please report this")
-
-
-def _key(m: Measurement) -> tuple[Any, ...]:
-    case = m.case
-    threads = m.threads if m.threads is not None else case.threads
-    return case.work.case_id, case.backend, case.implementation, case.device, threads

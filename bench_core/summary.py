@@ -14,10 +14,8 @@ from rich.text import Text
 
 from bench_core import metrics
 from bench_core.metrics import headline, who
-from bench_core.model import Measurement, Row, Run, Status, count_statuses
+from bench_core.model import Identity, Measurement, Row, Run, Status, count_statuses
 from bench_core.units import show
-
-_Side = tuple[str, str, str, str, int | None]  # case, backend, implementation, device, threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def text(rows: Sequence[Row], about: Sequence[str], width: int, *, color: bool) 
     return buffer.getvalue()
 
 
-def _table(found: Sequence[Best], rates: Mapping[_Side, str]) -> Table:
+def _table(found: Sequence[Best], rates: Mapping[Identity, str]) -> Table:
     gpu = any(b.gpu for b in found)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("work", overflow="fold")
@@ -93,12 +91,12 @@ def _table(found: Sequence[Best], rates: Mapping[_Side, str]) -> Table:
     return table
 
 
-def _cells(row: Row | None, rates: Mapping[_Side, str]) -> tuple[str, str]:
+def _cells(row: Row | None, rates: Mapping[Identity, str]) -> tuple[str, str]:
     if row is None:
         return "", ""
     device = row.device if row.device not in {"cpu", "cuda:0"} else ""
     threads = f"{row.threads}t" if row.threads else ""
-    return " ".join(filter(None, (who(row), device, threads))), rates[_side(row)]
+    return " ".join(filter(None, (who(row), device, threads))), rates[row.identity]
 
 
 def _times(speedup: float | None) -> str:
@@ -107,16 +105,12 @@ def _times(speedup: float | None) -> str:
     return change(speedup, "s")
 
 
-def _side(row: Row) -> _Side:
-    return row.case_id, row.backend, row.implementation, row.device, row.threads
-
-
-def _headlines(rows: Iterable[Row]) -> dict[_Side, str]:
+def _headlines(rows: Iterable[Row]) -> dict[Identity, str]:
     """Return what each side shows of itself: its headline rate, or its time."""
-    sides: dict[_Side, dict[str, Row]] = {}
+    sides: dict[Identity, dict[str, Row]] = {}
     for row in rows:
         if row.clock == "wall":
-            sides.setdefault(_side(row), {})[row.metric] = row
+            sides.setdefault(row.identity, {})[row.metric] = row
     told = {side: found.get(headline(next(iter(found.values())).suite, found)) for side, found in sides.items()}
     return {side: show(row.value, row.unit) for side, row in told.items() if row}
 

@@ -1,4 +1,4 @@
-"""Records <-> files: the schema, its validation, the journal, atomic writes.
+"""Records <-> files: the schema, its validation, atomic writes.
 
     results/<machine>/<run_id>/
         results.csv     one row a metric of a case; stands alone when mailed to someone
@@ -90,13 +90,10 @@ def samples_text(measurements: Iterable[Measurement]) -> str:
 
 
 def _sample_lines(m: Measurement) -> Iterator[Sequence[Any]]:
-    case = m.case
-    threads = m.threads if m.threads is not None else case.threads
-    who = (case.work.case_id, case.backend, case.implementation, case.device, threads)
     for series in m.series:
         noisy = frozenset(series.noisy)
         for i, seconds in enumerate(series.seconds):
-            yield (*who, series.metric, series.clock, m.process, i, seconds, i in noisy)
+            yield (*m.identity, series.metric, series.clock, m.process, i, seconds, i in noisy)
 
 
 def csv_text(header: Sequence[str], lines: Iterable[Iterable[Any]]) -> str:

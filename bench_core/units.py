@@ -1,6 +1,6 @@
 """Base units in files, scaled units on screens.
 
-Tables hold s, B, FLOP, J, W, Hz, 1 and quotients of these only. `show` is the one place where a number is
+Tables hold s, B, FLOP, J, W, Hz, degC, 1 and quotients of these only. `show` is the one place where a number is
 scaled, and it scales by powers of 1000 (GB = 1e9 B): the convention of STREAM and of every datasheet.
 """
 
@@ -11,7 +11,7 @@ import math
 import re
 from typing import Literal
 
-Unit = Literal["s", "B", "FLOP", "B/s", "FLOP/s", "FLOP/B", "FLOP/J", "B/J", "J", "W", "Hz", "1/s", "1/J", "1"]
+Unit = Literal["s", "B", "FLOP", "B/s", "FLOP/s", "FLOP/B", "FLOP/J", "B/J", "J", "W", "Hz", "degC", "1/s", "1/J", "1"]
 
 _PREFIXES = (
     (1e15, "P"),

@@ -326,8 +326,9 @@ class Workers:
         done = self._executor.perform(case, source, settings, timeout, tell)
         if case.device == "cpu":
             return replace(done, threads=spec.threads)
-        if done.status is Status.ERROR:
-            # After some errors a CUDA context answers every call with the same error, until its process ends.
+        if done.status in {Status.ERROR, Status.OOM}:
+            # After some errors a CUDA context answers every call with the same error, until its process ends; and
+            # memory may run out in the middle of a capture, or leave a pool in pieces.
             self._executor.close()
         return _marked(done)
 

@@ -39,6 +39,7 @@ class Kernel:
         ("time_to_first_token").
     library: what does the arithmetic, where the kernel knows better than the backend.
     flags: words that the row must carry because of how the work meets this device ("fits_l3").
+    singly: whether calls by wall time are timed one by one, however short, since their latency is of interest.
     prepare: compiles or captures what `run` then calls; timed once, by itself, as compile_time.
     hides_memory: whether `run` works in memory that the allocator counts as free, as a captured graph does;
         then there is no peak_memory.
@@ -49,6 +50,7 @@ class Kernel:
     probes: Mapping[str, Run] = field(default_factory=dict)
     library: str = ""
     flags: tuple[str, ...] = ()
+    singly: bool = False
     prepare: Run | None = None
     hides_memory: bool = False
 

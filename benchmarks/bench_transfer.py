@@ -1,12 +1,14 @@
 """Transfers: between host and device, inside a device, and between two of them, by size.
 
 A byte that crosses a bus is counted once, as nvbandwidth does; a copy inside a device is counted as STREAM
-does, once read and once written. From the sizes follow a link's latency and bandwidth (bench_core/fit.py).
+does, once read and once written. From the sizes follow a link's latency and bandwidth (bench_core/fit.py): each
+transfer is timed by itself, from an idle device to an idle device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,8 +18,9 @@ import pytest
 from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.errors import Unavailable, Unsupported
-from bench_core.model import Costs, Preset, Work
+from bench_core.model import Case, Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
+from benchmarks.caches import flagged
 from benchmarks.sizes import KIB, MIB, size_label
 
 SIZES = {
@@ -190,6 +193,10 @@ class Transfer(Workload):
         bytes_ = float(self.crossings * 4 * work["elements"])
         return Costs(bytes=bytes_, least_bytes=bytes_)
 
+    def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
+        """Return the kernel of one transfer, timed by itself."""
+        return replace(super().build(backend, case, host), singly=True)
+
     def footprint(self, work: Work) -> float:
         return float(3 * 4 * work["elements"])
 
@@ -228,6 +235,11 @@ class OnDevice(Transfer):
     name = "d2d"
     crossings = 2
     memories = ("device",)
+
+    def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
+        """Return the kernel of a copy, flagged if a cache holds both arrays."""
+        array = 4.0 * case.work["elements"]
+        return flagged(super().build(backend, case, host), backend, 2 * array, array)
 
 
 class Peer(Transfer):

@@ -90,7 +90,7 @@ class AsyncBackend:
         return array
 
     def memory(self):
-        return Memory(free=1 << 30, total=1 << 30, used=200, peak=1000)
+        return Memory(free=1 << 30, used=200, peak=1000)
 
     def reset_peak_memory(self): ...
 

@@ -8,7 +8,7 @@ import pytest
 from bench_core.errors import Unavailable, Unsupported, WrongAnswer
 from bench_core.model import Preset
 from bench_core.workload import Machine
-from benchmarks import bench_latency, bench_transfer
+from benchmarks import bench_latency, bench_transfer, caches
 from tests import kernel_support as support
 
 MACHINE = Machine(32 << 20, 2)
@@ -91,6 +91,16 @@ def test_one_byte_off_is_found():
 @pytest.mark.parametrize(("name", "times"), [("h2d", 1), ("d2h", 1), ("h2d_d2h", 2), ("d2d", 2)])
 def test_a_crossing_counts_once_and_a_copy_on_the_device_twice(name, times):
     assert TRANSFERS[name].costs(first(TRANSFERS[name])).bytes == times * 64 * 1024
+
+
+def test_a_copy_inside_the_device_tells_the_cache_that_holds_it_and_is_timed_singly(monkeypatch):
+    workload = bench_transfer.OnDevice()
+    (work,) = workload.works(Preset.SMOKE, MACHINE)
+    with support.backend("cupy") as on:
+        for size, flags in ((2 * 64 * 1024, ("fits_l2",)), (64 * 1024, ("near_cache",)), (16 * 1024, ())):
+            monkeypatch.setattr(caches, "cache_sizes", lambda _, size=size: {2: size})
+            kernel = support.kernel(workload, work, on)
+            assert (kernel.flags, kernel.singly) == (flags, True)
 
 
 def test_sweeps_are_long_enough_to_fit():

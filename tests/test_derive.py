@@ -52,6 +52,13 @@ def test_pinned_and_pageable_are_two_sweeps_and_so_are_two_backends():
     assert len(made(*everything)) == 8
 
 
+def test_sizes_that_a_cache_holds_are_not_fitted():
+    """A line through copies inside a cache and through memory would be of neither."""
+    cached = replace(transfer(SIZES[0]), flags=("fits_l2",))
+    assert made(cached, *map(transfer, SIZES[1:3])) == []
+    assert len(made(cached, *map(transfer, SIZES[1:]))) == 2
+
+
 def test_two_sizes_are_no_sweep():
     assert made(*map(transfer, SIZES[:2])) == []
 

@@ -19,8 +19,8 @@ def machine(monkeypatch):
     return readings
 
 
-def watched(uuid=None):
-    watch = Evidence(uuid)
+def watched(uuid=None, device=None):
+    watch = Evidence(device or ("cuda:0" if uuid else "cpu"), uuid)
     watch.stop()
     return watch
 
@@ -47,6 +47,11 @@ def test_the_drift_of_the_host_is_not_held_against_a_gpu(machine):
     assert watched("GPU-0").flags() == ()
 
 
+def test_nor_against_one_that_nvidia_s_driver_does_not_know(machine):
+    machine["reference"] = iter([1.0, 1.5])
+    assert watched(device="mps").flags() == ()
+
+
 def test_a_throttled_gpu_is_flagged_with_its_power_and_clock_at_the_end(machine):
     cool = GpuState(1.98e9, 300.0, 50.0, ())
     hot = GpuState(1.2e9, 700.0, 90.0, ("software_thermal",))
@@ -54,7 +59,7 @@ def test_a_throttled_gpu_is_flagged_with_its_power_and_clock_at_the_end(machine)
     machine["gpu"] = iter([cool, hot])
     watch = watched("GPU-0")
     assert watch.flags() == ("throttled",)
-    assert watch.values() == {"gpu_power": 700.0, "gpu_clock": 1.2e9}
+    assert watch.values() == {"gpu_power": 700.0, "gpu_clock": 1.2e9, "gpu_temperature": 90.0}
 
 
 def test_what_the_driver_does_not_tell_is_not_a_value(machine):

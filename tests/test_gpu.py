@@ -85,6 +85,15 @@ def test_mig_slice_has_its_own_memory_and_its_card_s_clocks(nvml):
     assert (facts["gpu.sm_clock"].value, facts["gpu.mig"].value) == (1.98e9, True)
 
 
+@pytest.mark.parametrize("uuid", [FIRST, SLICE])
+def test_a_slice_is_not_given_the_power_of_its_card_whichever_uuid_the_library_tells(nvml, uuid):
+    card = nvml.h100(FIRST, MigMode=[1, 1])
+    card.slices = [nvml.Device(SLICE, {"Name": "NVIDIA H100 80GB HBM3 MIG 1g.10gb"})]
+    nvml.devices[:] = [card]
+    assert (gpu.state(uuid).power, gpu.energy(uuid)) == (None, None)
+    assert "all its slices" in gpu.facts(uuid)["gpu.power"].reason
+
+
 def test_what_a_device_does_not_support_is_a_reason(nvml):
     """A GeForce has no ECC and no MIG; nothing else suffers."""
     nvml.devices[:] = [nvml.h100(EccMode=None, MigMode=None)]
@@ -128,6 +137,8 @@ def test_lost_device_does_not_hide_the_others(nvml):
         (0x4, ("power_cap",), True),
         (0x48, ("hardware_slowdown", "hardware_thermal"), True),
         (0x20 | 0x80 | 0x100, ("software_thermal", "power_brake", "display_clocks"), True),
+        (0x200, ("board_limit",), True),
+        (0x400, ("reliability",), True),
     ],
 )
 def test_state_tells_throttling_from_resting(nvml, bits, reasons, throttled):

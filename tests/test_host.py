@@ -10,7 +10,7 @@ import pytest
 from bench_core import host
 from bench_core.model import Fact
 
-_CACHED = (host.cpu_model, host.cpu_flags, host.cache_sizes)
+_CACHED = (host.usable_cores, host.cpu_model, host.cpu_flags, host.cache_sizes)
 
 
 @pytest.fixture

@@ -37,6 +37,14 @@ def test_a_short_call_is_batched_to_a_millisecond():
     assert series.seconds[0] == pytest.approx(5e-6, rel=1e-2)
 
 
+def test_a_short_call_of_which_the_latency_is_asked_is_timed_by_itself():
+    """A batch would hide the time from launch to end behind the work of the calls before."""
+    device = FakeDevice(work=5e-6, launch=3e-6)
+    series = measure("time", device.run, timer_for(device), PLAN, never, device.clock, singly=True)
+    assert series.inner_loops == 1
+    assert series.seconds[0] == pytest.approx(8e-6)
+
+
 def test_a_call_of_unsteady_length_is_measured_until_the_budget_and_flagged():
     device = FakeDevice(work=lambda i: 0.01 if i % 2 else 0.02)
     series = measure("time", device.run, timer_for(device), PLAN, never, device.clock)

@@ -1,6 +1,7 @@
 """From measurements to rows: which metrics there are, and that a missing value never is a number."""
 
 import math
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -80,11 +81,24 @@ def test_several_processes_give_the_median_of_their_medians_and_an_interval_over
     assert row.ci_low * row.ci_high == pytest.approx(1.1**2)
 
 
+def test_the_error_of_several_processes_is_the_largest():
+    several = [replace(measurement(process=i), rel_error=error) for i, error in enumerate((1e-7, 3e-7, None))]
+    assert by_metric(*several)["time", "wall"].rel_error == 3e-7
+
+
 def test_a_process_that_failed_among_good_ones_is_a_flag():
     lost = Measurement.missing(CASE, Status.TIMEOUT, "timeout", "late")
     row = by_metric(measurement(), lost)["time", "wall"]
     assert (row.processes, row.status) == (1, "ok")
     assert "timeout_in_a_process" in row.flags
+
+
+def test_an_answer_that_is_wrong_in_one_process_gives_the_case_no_value():
+    """A race that is lost in one run of five must not be published as the rate of the other four."""
+    wrong = Measurement.missing(CASE, Status.INVALID, "wrong_answer", "off", rel_error=0.5)
+    (row,) = rows(RUN, [measurement(), wrong, Measurement.missing(CASE, Status.CRASHED, "code", "why")])
+    assert (row.status, row.reason_code, row.value, row.rel_error) == ("invalid", "wrong_answer", None, 0.5)
+    assert row.flags == "ok_in_a_process;crashed_in_a_process"
 
 
 def test_processes_without_a_value_are_told_by_the_worst_of_them():

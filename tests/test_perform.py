@@ -147,7 +147,7 @@ def test_peak_memory_is_what_the_case_added_before_its_synchronisation_was_prove
             self.peak = self.used
 
         def memory(self):
-            return Memory(1 << 30, 1 << 30, self.used, self.peak)
+            return Memory(1 << 30, self.used, self.peak)
 
         def from_host(self, array, dtype=None):
             self.used += array.nbytes
@@ -178,7 +178,7 @@ def test_energy_is_measured_where_it_is_asked_for_and_counted(monkeypatch, windo
 def test_no_peak_memory_is_told_where_the_device_does_not_tell():
     class Mute(NumpyBackend):
         def memory(self):
-            return Memory(1 << 40, 1 << 40, None, None)
+            return Memory(1 << 40, None, None)
 
     mute = run(backend=Mute("cpu"))
     assert (mute.status, "peak_memory" in mute.values) == (Status.OK, False)
@@ -191,7 +191,7 @@ def test_no_peak_memory_is_told_of_a_kernel_that_hides_its_memory():
 
     class Growing(NumpyBackend):
         def memory(self):
-            return Memory(1 << 40, 1 << 40, 1000, 2000)
+            return Memory(1 << 40, 1000, 2000)
 
     assert run(Double(), Growing("cpu")).values["peak_memory"] == 1000
     hidden = run(Hidden(), Growing("cpu"))

@@ -101,15 +101,39 @@ class Partly(NumpyBackend):
         (["gpu:0"], ["gpu:0"], "", ""),
         (["gpu:1"], [], "kernel_failed", "gpu:1 runs no kernel: RuntimeError: no compiler"),
         (["gpu:0", "gpu:1"], ["gpu:0"], "", "gpu:1 runs no kernel: RuntimeError: no compiler"),
-        (["gpu:2"], [], "kernel_failed", "gpu:2 computes 1 + 1 = 4.0"),
+        (["gpu:1", "gpu:0"], ["gpu:0"], "", "gpu:1 runs no kernel: RuntimeError: no compiler"),
+        (["gpu:2"], [], "kernel_failed", "gpu:2 runs no kernel: ArithmeticError: it computes 1 + 1 = 4"),
     ],
 )
 def test_a_device_that_runs_no_kernel_is_left_out_with_its_reason(monkeypatch, devices, usable, code, reason):
     monkeypatch.setattr(Partly, "devices", lambda: devices)
     monkeypatch.setattr(probing.backends, "load", lambda name: Partly)
     found = probing.look("array")
-    assert ([d.device for d in found.devices], found.reason_code, found.reason) == (usable, code, reason)
-    assert probing._parse(json.dumps(probing.to_json(found))).reason == reason
+    assert ([d.device for d in found.devices], found.reason_code) == (usable, code)
+    assert [found.reason, *found.broken.values()] == (
+        ["", reason] if usable and reason else [reason] * (1 + bool(code))
+    )
+    assert probing._parse(json.dumps(probing.to_json(found))) == found
+
+
+def test_each_device_is_done_with_before_the_next_one_is_chosen(monkeypatch):
+    """Where a library computes on the device chosen last, no device may be judged by another's answer."""
+    chosen = []
+
+    class Choosing(NumpyBackend):
+        def __init__(self, device):
+            super().__init__("cpu")
+            self.device = device
+            chosen.append(device)
+
+        def from_host(self, array, dtype=None):
+            assert chosen[-1] == self.device
+            return array
+
+    monkeypatch.setattr(Choosing, "devices", lambda: ["gpu:0", "gpu:1"])
+    monkeypatch.setattr(probing.backends, "load", lambda name: Choosing)
+    found = probing.look("array")
+    assert ([d.device for d in found.devices], found.broken) == (["gpu:0", "gpu:1"], {})
 
 
 def test_json_round_trip():

@@ -238,8 +238,8 @@ def test_a_session_without_workloads_is_left_alone(tmp_path):
 def test_devices_that_are_left_out_are_told_before_any_time_is_spent():
     roster = Roster(("torch",), PROBES)
     config = SimpleNamespace(stash={_STATE: SimpleNamespace(session=SimpleNamespace(roster=roster))})
-    assert pytest_report_collectionfinish(config) == [f"bench-core: {roster.left_out()}"]
-    assert "left out: torch cuda:1; " in roster.left_out()
+    assert pytest_report_collectionfinish(config) == [f"bench-core: {line}" for line in roster.left_out()]
+    assert "left out: torch cuda:1; " in roster.left_out()[0]
     config.stash[_STATE].session = None
     assert pytest_report_collectionfinish(config) == []
 

@@ -4,7 +4,7 @@ import pytest
 
 from bench_core.errors import UsageError
 from bench_core.probe import Device, Probe
-from bench_core.roster import Roster, matches, probe_all
+from bench_core.roster import Absent, Roster, matches, probe_all
 
 NUMPY = Probe("numpy", "2", (Device("cpu"),))
 TORCH = Probe("torch", "2", (Device("cpu"), Device("cuda:0", "GPU A"), Device("cuda:1", "GPU B")))
@@ -39,15 +39,39 @@ def test_a_backend_may_be_narrowed_to_devices(asked, expected):
 def test_devices_that_are_left_out_are_told_with_the_option_that_takes_them():
     roster = Roster(("numpy", "torch", "cupy"), PROBES)
     everything = "numpy,torch:cpu,torch:cuda,cupy"
-    assert roster.left_out() == f"left out: torch cuda:1; --bench-backends={everything} measures every device"
+    assert roster.left_out() == [f"left out: torch cuda:1; --bench-backends={everything} measures every device"]
     again = Roster(everything.split(","), PROBES)
     assert places(again) == [*places(roster)[:3], ("torch", "cuda:1"), ("cupy", "cuda")]
-    assert again.left_out() == ""
+    assert again.left_out() == []
 
 
 @pytest.mark.parametrize("asked", [("numpy",), ("torch:cuda:0",), ("torch", "torch:cuda:1")])
 def test_nothing_is_said_of_devices_that_nobody_asked_for_or_that_are_measured(asked):
-    assert Roster(asked, PROBES).left_out() == ""
+    assert Roster(asked, PROBES).left_out() == []
+
+
+BROKEN = Probe(
+    "torch", "2", (Device("cpu"), Device("cuda:1", "GPU B")), broken={"cuda:0": "cuda:0 runs no kernel: old"}
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("torch", [("torch", "cpu"), ("torch", "cuda:1")]),
+        ("torch:cuda", [("torch", "cuda:1"), ("torch", "cuda:0")]),
+        ("torch:cuda:0", [("torch", "cuda:0")]),
+        ("torch:cpu", [("torch", "cpu")]),
+    ],
+)
+def test_a_broken_device_that_was_asked_for_has_rows_with_its_reason_and_any_other_is_told(asked, expected):
+    roster = Roster((asked,), {"torch": BROKEN})
+    assert places(roster) == expected
+    measured = ("torch", "cuda:0") in expected
+    assert roster.absent == (
+        {("torch", "cuda:0"): Absent("kernel_failed", "cuda:0 runs no kernel: old")} if measured else {}
+    )
+    assert ("left out: torch cuda:0 runs no kernel: old" in roster.left_out()) is not measured
 
 
 def test_an_absent_device_type_is_a_target_with_its_reason():

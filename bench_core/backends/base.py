@@ -28,12 +28,11 @@ class Timed:
 class Memory:
     """Memory in bytes, of the device or of this process on a CPU; None where unknown.
 
-    free, total: as a new allocation would find it. used: in use now by this process. peak: the most that
+    free: as a new allocation would find it. used: in use now by this process. peak: the most that
     was in use since `reset_peak_memory`, counted as `used` is.
     """
 
     free: int | None
-    total: int | None
     used: int | None
     peak: int | None
 

@@ -119,16 +119,16 @@ class CupyBackend:
         return BehindSpin(_Event, lambda seconds: kernel((1,), (1,), (np.uint64(seconds * 1e9),)), self.synchronize)
 
     def memory(self) -> Memory:
-        """Return what is free (the driver's and the pool's), all there is, and what the pool holds.
+        """Return what is free (the driver's and the pool's) and what the pool holds.
 
         The pool gives nothing back unless told to, so what it holds is also the most it has held since
         `reset_peak_memory`. That counts fragments too, unlike the bytes in use; but a memory hook that
         counts those would run inside every timed allocation.
         """
         pool = _cupy().get_default_memory_pool()
-        free, total = self._device.mem_info
+        free, _ = self._device.mem_info
         held = pool.total_bytes()
-        return Memory(free=free + pool.free_bytes(), total=total, used=held, peak=held)
+        return Memory(free=free + pool.free_bytes(), used=held, peak=held)
 
     def reset_peak_memory(self) -> None:
         self.free()

@@ -66,7 +66,7 @@ class NumpyBackend:
 
     def memory(self) -> Memory:
         """Return what this process may still take, and its resident memory."""
-        return Memory(host.memory_available(), host.memory_limit(), *self._memory.used_and_peak())
+        return Memory(host.memory_available(), *self._memory.used_and_peak())
 
     def reset_peak_memory(self) -> None:
         self._memory.reset_peak()

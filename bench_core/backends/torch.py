@@ -71,9 +71,10 @@ class TorchBackend:
     def library(self) -> str:
         torch = self.torch
         if self._kind == "cuda":
+            if torch.version.hip:  # there `cudnn` is MIOpen, with numbers of its own
+                return f"ROCm {torch.version.hip}"
             cudnn = torch.backends.cudnn.version()
-            runtime = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
-            return f"{runtime} cuDNN {cudnn}" if cudnn else runtime
+            return f"CUDA {torch.version.cuda}" + (f" cuDNN {cudnn}" if cudnn else "")
         if self._kind != "cpu":
             return f"torch {self._kind}"
         built = torch.__config__.show()
@@ -118,11 +119,11 @@ class TorchBackend:
         On a CPU, the resident memory of this process. On Apple's GPU, no figure for what is used.
         """
         if self._kind in {"cuda", "xpu"}:
-            free, total = self._module.mem_get_info(self.torch.device(self.device))
+            free, _ = self._module.mem_get_info(self.torch.device(self.device))
             used, peak = self._module.memory_allocated(), self._module.max_memory_allocated()
-            return Memory(int(free), int(total), int(used), int(peak))
+            return Memory(int(free), int(used), int(peak))
         seen = self._memory.used_and_peak() if self._kind == "cpu" else (None, None)
-        return Memory(host.memory_available(), host.memory_limit(), *seen)
+        return Memory(host.memory_available(), *seen)
 
     def reset_peak_memory(self) -> None:
         if self._kind in {"cuda", "xpu"}:
