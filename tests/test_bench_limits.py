@@ -16,9 +16,14 @@ def work(**kind):
     return MLP.variant(*MLP.presets[Preset.SMOKE], **kind)
 
 
-def rate(monkeypatch, flops_per_second):
+def rates(monkeypatch, narrow, float32):
     asked = []
-    monkeypatch.setattr(limits, "product_rate", lambda backend, dtype: asked.append(dtype) or flops_per_second)
+
+    def product_rate(backend, dtype):
+        asked.append(dtype)
+        return float32 if dtype == "float32" else narrow
+
+    monkeypatch.setattr(limits, "product_rate", product_rate)
     return asked
 
 
@@ -38,22 +43,23 @@ def test_a_rate_is_that_of_a_product_and_finite(name):
 @pytest.mark.parametrize("precision", ["autocast_bfloat16", "autocast_float16"])
 def test_a_model_in_a_narrow_format_is_judged_by_a_product_in_that_format(monkeypatch, precision):
     narrow = work(precision=precision)
-    asked = rate(monkeypatch, MLP.costs(narrow).flops / (limits.LONGEST_CALL_S + 1))
+    asked = rates(monkeypatch, MLP.costs(narrow).flops / (limits.LONGEST_CALL_S + 1), 1e15)
     with support.backend("torch") as on, pytest.raises(TooSlow, match=f"in {autocast_format(precision)} .* 4 s"):
         support.kernel(MLP, narrow, on)
-    assert asked == [autocast_format(precision)]
+    assert asked == [autocast_format(precision), "float32"]
 
 
-def test_a_model_that_is_fast_enough_is_built(monkeypatch):
+@pytest.mark.parametrize(("seconds", "float32"), [(-1, 1e15), (+100, 1.0)])
+def test_a_model_that_is_short_or_not_slower_than_in_float32_is_built(monkeypatch, seconds, float32):
     narrow = work(precision="autocast_bfloat16")
-    rate(monkeypatch, MLP.costs(narrow).flops / (limits.LONGEST_CALL_S - 1))
+    rates(monkeypatch, MLP.costs(narrow).flops / (limits.LONGEST_CALL_S + seconds), float32)
     with support.backend("torch") as on:
         assert support.kernel(MLP, narrow, on).run
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_model_in_a_format_of_every_cpu_is_not_judged(monkeypatch, dtype):
-    asked = rate(monkeypatch, 1e-9)
+    asked = rates(monkeypatch, 1e-9, 1e-9)
     with support.backend("torch") as on:
         assert support.kernel(MLP, work(dtype=dtype), on).run
     assert not asked

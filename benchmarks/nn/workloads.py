@@ -87,13 +87,14 @@ class ModelWorkload(Workload):
     def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
         """Return the kernel, flagged if a cache holds all that it touches; raises TooSlow before it is begun.
 
-        A CPU may lack instructions for a narrow format. Whether it does is judged by a product of the same format.
+        A CPU may lack instructions for a narrow format: then products in it are slower than in float32.
         """
         work = case.work
         multiplied = autocast_format(work.precision) or work.dtype
         if backend.device == "cpu" and multiplied not in {"float32", "float64"}:
-            seconds = (self.costs(work).flops or 0.0) / limits.product_rate(backend, multiplied)
-            limits.require_short(seconds, f"one call in {multiplied}")
+            rate = limits.product_rate(backend, multiplied)
+            if rate < limits.product_rate(backend, "float32"):
+                limits.require_short((self.costs(work).flops or 0.0) / rate, f"one call in {multiplied}")
         kernel = super().build(backend, case, host)
         return flagged(kernel, backend, self.touched(work))
 
