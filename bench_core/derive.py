@@ -71,16 +71,15 @@ def _rows(sweep: Sequence[Row]) -> list[Row]:
     shared = {name: getattr(first, name) for name in _SHARED}
     shared |= {"case_id": work.case_id, "workload": work.workload, "size": work.size, "params": work.params_text}
     shared |= {"flags": ";".join(flags), "n": len(sweep)}
-    return [_latency(shared, fitted.latency), _bandwidth(shared, fitted.slope)]
+    return [*_latency(shared, fitted.latency), _bandwidth(shared, fitted.slope)]
 
 
-def _latency(shared: dict[str, Any], fitted: Estimate) -> Row:
-    """Return the latency with its interval cut at zero, or why there is none: the fit may go below zero."""
+def _latency(shared: dict[str, Any], fitted: Estimate) -> list[Row]:
+    """Return the latency with its interval cut at zero; no row where the fit goes below it: the sizes are too large."""
     low, high = fitted.interval()
-    if fitted.mean > 0:
-        return _row("latency", shared, value=fitted.mean, ci_low=max(low, 0.0), ci_high=high, ci_level=CONFIDENCE)
-    reason = f"the fitted latency is {fitted.mean:.3g} s: these sizes are too large to show it"
-    return _row("latency", shared | {"n": None}, Status.INVALID, reason_code="implausible", reason=reason)
+    if fitted.mean <= 0:
+        return []
+    return [_row("latency", shared, value=fitted.mean, ci_low=max(low, 0.0), ci_high=high, ci_level=CONFIDENCE)]
 
 
 def _bandwidth(shared: dict[str, Any], slope: Estimate) -> Row:
@@ -90,7 +89,7 @@ def _bandwidth(shared: dict[str, Any], slope: Estimate) -> Row:
     return _row("fitted_bandwidth", shared, value=1 / slope.mean, **ends)
 
 
-def _row(metric: str, shared: dict[str, Any], status: Status = Status.OK, **columns: Any) -> Row:
+def _row(metric: str, shared: dict[str, Any], **columns: Any) -> Row:
     about = METRICS[metric]
     kind: dict[str, Any] = {"metric": about.name, "unit": about.unit, "better": about.better}
-    return Row(**shared, **kind, status=status, **columns)
+    return Row(**shared, **kind, status=Status.OK, **columns)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from bench_core import host
+from bench_core import backends, host
 from bench_core.model import Fact, Facts
 from bench_core.probe import Probe
 
@@ -115,8 +115,19 @@ def _cuda_extra(found: Findings) -> str:
 
 
 def _gpus_unseen(found: Findings) -> Iterator[Advice]:
-    """Tell of a GPU that the driver has and no library computes on."""
-    if not found.cards or any(d.device.startswith("cuda") for probe in found.probes for d in probe.devices):
+    """Tell of a GPU that the driver has and no library computes on, or one library alone does not."""
+    if not found.cards:
+        return
+    seeing = [probe for probe in found.probes if any(d.device.startswith("cuda") for d in probe.devices)]
+    if seeing:
+        for probe in (p for p in found.probes if p.available and p not in seeing and _expects_cuda(p.backend)):
+            newest = _value(found.cards[0], "gpu.driver_cuda") or "unknown"
+            yield Advice(
+                Level.WARNING,
+                f"{probe.backend} does not see the GPU",
+                "It was built without CUDA, or for a newer one than the driver's; its GPU rows will be skipped",
+                f"Install its build for CUDA {newest} or older",
+            )
         return
     visible = _value(found.host, "env.CUDA_VISIBLE_DEVICES")
     if visible in {"", "-1"}:
@@ -125,6 +136,10 @@ def _gpus_unseen(found: Findings) -> Iterator[Advice]:
         remedy = 'Install a CUDA build: the extra "cuda12" or "cuda13", and torch from a CUDA index'
     name = _value(found.cards[0], "gpu.name") or "GPU"
     yield Advice(Level.WARNING, f"No library uses the {name}", "Every GPU row will be skipped", remedy)
+
+
+def _expects_cuda(backend: str) -> bool:
+    return "cuda" in backends.load(backend).devices_expected
 
 
 def _slow_blas(found: Findings) -> Iterator[Advice]:

@@ -33,11 +33,15 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The first line: which run, under which options (as plain JSON), and what it set out to measure."""
+    """The first line: which run, under which options (as plain JSON), and what it set out to measure.
+
+    hardware: the name that the machine has by its CPU and GPUs, whatever label it was given.
+    """
 
     run: Run
     planned: tuple[Case, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    hardware: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,8 @@ def text(head: Head, measurements: Iterable[Measurement], environments: Mapping[
 
 
 def _head(head: Head) -> dict[str, Any]:
-    return {"head": to_json(head.run), "options": dict(head.options), "planned": to_json(head.planned)}
+    about = {"options": dict(head.options), "hardware": head.hardware, "planned": to_json(head.planned)}
+    return {"head": to_json(head.run), **about}
 
 
 def _environment(env_id: str, facts: Facts) -> dict[str, Any]:
@@ -151,7 +156,7 @@ def _parsed(path: Path, number: int, line: str) -> Head | Measurement | tuple[st
             return plain["env_id"], {name: Fact(**fact) for name, fact in plain["facts"].items()}
         if number > 1:
             return measurement_from_json(plain)
-        return Head(Run(**plain["head"]), _cases(plain["planned"]), plain["options"])
+        return Head(Run(**plain["head"]), _cases(plain["planned"]), plain["options"], plain["hardware"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TableError(path, f"not a journal line: {error}", number) from None
 

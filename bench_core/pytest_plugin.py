@@ -53,7 +53,7 @@ _OPTIONS = {
     "preset": ("smoke|quick|standard|full", "how much is measured (default: quick)"),
     "backends": ("LIST", "such as numpy,torch:cpu,torch:cuda,cupy:cuda:1 (default: all, on one device of each type)"),
     "output": ("DIR", "where the results folder is made (default: results)"),
-    "machine": ("LABEL", "name of this machine in the tables (default: its CPU or GPU model)"),
+    "machine": ("LABEL", "name of this machine in the tables (default: its GPU and CPU models)"),
     "budget": ("SECONDS", "timed seconds per series: each clock of a case is one (default: by preset)"),
     "timeout": ("SECONDS", f"longest time for one case, build to result (default: by preset, {_timeouts()})"),
     "require": ("BACKEND[:DEVICE]", "fail unless this is available; a comma-separated list is possible"),

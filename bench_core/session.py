@@ -108,6 +108,7 @@ class Session:
         self.folder: Path | None = None
         self.planned: frozenset[Case] | None = None
         self.write_errors: list[str] = []
+        self._hardware = environment.machine_label(self.host_facts, self.roster.accelerator_names())
         self._environments: dict[str, Facts] = {}
         self._head: journal.Head | None = None
         self._journal: journal.Journal | None = None
@@ -120,15 +121,16 @@ class Session:
     def _new_run(self) -> Run:
         started = datetime.now(UTC)
         run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-        label = self.options.machine or environment.machine_label(self.host_facts, self.roster.accelerator_names())
+        label = self.options.machine or self._hardware
         git = environment.git_state(Path.cwd())
         return Run(run_id, started.isoformat(timespec="seconds"), label, git.commit, git.dirty)
 
     def _resume(self, folder: Path) -> None:
         """Go on where an unfinished run was left; raises UsageError on another machine or another commit."""
         before = journal.read(folder / journal.JOURNAL)
-        for name in ("machine", "git_commit"):
-            was, is_now = getattr(before.head.run, name), getattr(self.run, name)
+        same = {"hardware": (before.head.hardware, self._hardware)}
+        same |= {name: (getattr(before.head.run, name), getattr(self.run, name)) for name in ("machine", "git_commit")}
+        for name, (was, is_now) in same.items():
             if was != is_now:
                 raise UsageError(f"--bench-resume={folder}: begun with {name} {was!r}, which is {is_now!r} now")
         self._before, self.run, self.planned = before, before.head.run, frozenset(before.head.planned)
@@ -145,7 +147,7 @@ class Session:
                 self._journal = journal.Journal.reopened(folder)
             else:
                 folder.mkdir(parents=True)
-                self._head = journal.Head(self.run, tuple(planned), self.options.plain())
+                self._head = journal.Head(self.run, tuple(planned), self.options.plain(), self._hardware)
                 self._journal = journal.Journal(folder, self._head)
         except OSError as error:
             option = f"--bench-resume={folder}" if self._before else f"--bench-output={self.options.output}"

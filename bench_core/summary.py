@@ -72,6 +72,8 @@ def text(rows: Sequence[Row], about: Sequence[str], width: int, *, color: bool) 
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
     if found := best(rows):
         console.print(_table(found, _headlines(rows)))
+        if any(b.speedup for b in found):
+            console.print(Text("Ratios are of the medians of one run, without intervals: bench-core compare has them."))
         if any(b.speedup for b in found) and (crossed := crossovers(rows)):
             console.print(Text("\n  ".join(["Where the GPU starts to win:", *crossed])))
     for line in about:

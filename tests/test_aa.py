@@ -69,9 +69,18 @@ def test_what_is_recommended_suits_the_noise(spread, runs, reachable):
     finding = analyse(noisy(spread, runs=200))
     assert finding.reachable is reachable
     assert runs is None or finding.runs == runs
-    worst = max(case.smallest(finding.runs, 3, 0.95) for case in finding.cases)
-    assert finding.min_effect >= worst
-    assert finding.min_effect >= 0.01
+    assert finding.found == max(case.smallest(finding.runs, 3, 0.95) for case in finding.cases)
+    assert 0.01 <= finding.min_effect <= max(0.01, finding.found)
+
+
+def test_what_is_recommended_finds_the_change_by_the_whole_rule_of_compare():
+    """A smallest effect of just that change would throw away half of what the test finds."""
+    finding = analyse(noisy(0.02, runs=200, cases=1))
+    (case,), rng = finding.cases, np.random.default_rng(7)
+    draws = rng.normal(math.log1p(finding.found), case.difference, (1000, finding.runs))
+    least = math.log1p(finding.min_effect)
+    found = sum(stats.paired(list(d)).p() <= 0.05 and abs(d.mean()) >= least for d in draws)
+    assert 0.85 <= found / 1000 <= 0.999
 
 
 def test_too_few_runs_are_refused():
@@ -101,8 +110,8 @@ def test_what_is_recommended_can_be_pasted():
     """The options of `run` and of `compare`, and a share as `compare` takes it."""
     finding = analyse(noisy(0.02, runs=20))
     run, compare = lines(finding)[-2:]
-    assert run == f"  bench-core run --runs {finding.runs}"
-    assert compare.startswith("  bench-core compare before=RUN after=RUN --min-effect ")
+    assert run == f"  bench-core run --runs {finding.runs} --against PYTHON"
+    assert compare.startswith("  bench-core compare this=RUN against=RUN --min-effect ")
     assert share("--min-effect", compare.split()[-1]) == pytest.approx(finding.min_effect)
 
 

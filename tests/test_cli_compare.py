@@ -50,6 +50,7 @@ def runs(tmp_path):
         ("{a} {b} -o {a}/x.pdf", 2),
         ("{a} {b} --filter wrkload=='x'", 2),
         ("{a} {b} --metric speed", 2),
+        ("{a} {b} --metric time,gpu_temperature", 2),
         ("{a} {b} --col colour", 2),
         ("{a} {b} --col device_type", 2),
         ("{a} {b} --row colour", 2),

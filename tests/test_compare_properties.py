@@ -1,4 +1,4 @@
-"""Comparing tables: numbers hard to believe, laws that hold for any numbers, and real files."""
+"""Comparing tables: implausible numbers, laws that hold for any numbers, and real files."""
 
 import shutil
 from dataclasses import replace
@@ -24,7 +24,7 @@ def test_a_rate_that_is_not_its_work_over_its_time_is_doubted():
     (doubt,) = result.doubts
     assert doubt.startswith("b ")
     assert "is not flops = 1e+06" in doubt
-    assert result.breaches == (f"invalid: 1 case wrong or hard to believe: {doubt}",)
+    assert result.breaches == (f"invalid: 1 case wrong or implausible: {doubt}",)
     assert [c.side for c in result.comparisons if c.doubts] == ["b"]
 
 

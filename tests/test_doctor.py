@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from bench_core import doctor, gpu, probe
+from bench_core import doctor, gpu
 from bench_core.cli import app
 from bench_core.cli import doctor as command
 from bench_core.doctor import Findings, Level, examine, noise
@@ -115,6 +115,16 @@ def test_a_missing_cupy_is_got_for_the_cuda_of_the_driver(newest, extra):
     assert f'".[{extra}]"' in advice.remedy
 
 
+@pytest.mark.parametrize(("device", "told"), [("cpu", True), ("cuda:0", False)])
+def test_a_library_that_alone_does_not_see_the_gpu_is_named_with_the_cuda_it_needs(device, told):
+    torch = Probe("torch", "2", (Device("cpu"), Device(device)))
+    cupy = Probe("cupy", "14", (Device("cuda:0"),))
+    found = changed(card=facts(gpu__name="NVIDIA L4", gpu__driver_cuda="12.4"), probes=[READY.probes[0], torch, cupy])
+    advice = [item for item in examine(found) if item.what == "torch does not see the GPU"]
+    assert bool(advice) is told
+    assert not told or "CUDA 12.4 or older" in advice[0].remedy
+
+
 def test_slow_kernels_name_the_variable_that_asks_for_them():
     found = changed(host=facts(env__OPENBLAS_CORETYPE="Haswell"), probes=[numpy_probe("Haswell"), READY.probes[1]])
     assert "OPENBLAS_CORETYPE asks for them" in examine(found)[0].why
@@ -156,7 +166,9 @@ def test_the_gravest_comes_first():
 def machine(monkeypatch):
     """Probes and the look at the load, without processes or waiting."""
     probes = {"numpy": numpy_probe(), "torch": Probe("torch", reason_code="not_installed", reason="torch is [absent]")}
-    monkeypatch.setattr(probe, "probe", lambda name: probes.get(name, Probe(name, reason_code="crashed", reason="x")))
+    monkeypatch.setattr(
+        "bench_core.roster.probe", lambda name: probes.get(name, Probe(name, reason_code="crashed", reason="x"))
+    )
     monkeypatch.setattr(command, "_LOOK_S", 0.0)
     with standin.pynvml_module() as nvml:
         gpu._nvml.cache_clear()

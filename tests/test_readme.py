@@ -100,6 +100,8 @@ def play(command, clone):
     """Run a command of the README in a clone; return what it printed."""
     for long, short in FEWER.items():
         command = command.replace(long, short)
+    run = next((ROOT / "results" / REFERENCE).glob("*/run.json")).parent.name
+    command = command.replace("OLD", run).replace("NEW", run)
     command = command.replace("PYTHON", sys.executable).replace("LABEL", "node7").replace("MACHINE", REFERENCE)
     path = os.pathsep.join([str(clone / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COLUMNS"))}
@@ -123,7 +125,7 @@ def test_a_killed_run_is_finished_by_the_command_that_the_readme_gives(clone):
     play("pytest --benchmark-only --bench-machine=m --bench-keep-journal", clone)
     (folder,) = (clone / "results" / "m").iterdir()
     (folder / "run.json").unlink()
-    (command,) = [c for c in of("bench-core") if "RUN" in c]
+    (command,) = [c for c in of("bench-core", "srun") if "RUN" in c]
     assert f"results: {folder.relative_to(clone)}" in play(
         command.replace("RUN", str(folder.relative_to(clone))), clone
     )

@@ -75,9 +75,9 @@ def lines(finding: aa.Finding) -> list[str]:
         f"One run against one, called changed at {changed}: a false alarm in {rough} of {finding.pairs} pairs.",
         f"Pairs of runs, tested: a false alarm in {_percent(finding.alarms)} of {finding.relabellings} relabellings.",
         *([] if finding.reachable else [noisy]),
-        "On this machine use:",
-        f"  bench-core run --runs {finding.runs}",
-        f"  bench-core compare before=RUN after=RUN --min-effect {100 * finding.min_effect:.0f}%",
+        f"To find a change of {_percent(finding.found)} nine times in ten, have two environments take turns:",
+        f"  bench-core run --runs {finding.runs} --against PYTHON",
+        f"  bench-core compare this=RUN against=RUN --min-effect {100 * finding.min_effect:g}%",
     ]
 
 

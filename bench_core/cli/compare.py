@@ -24,6 +24,7 @@ from bench_core.compare import Options, Reading, Result, compare, read
 from bench_core.compare.options import share, words
 from bench_core.csvfile import printable
 from bench_core.errors import UsageError
+from bench_core.metrics import METRICS
 
 _PIPE_WIDTH = 100
 
@@ -39,7 +40,7 @@ _Col = Annotated[
     str,
     typer.Option(
         help="Fields whose values are the sides: machine, backend, implementation, device, threads. "
-        "By default machine; backend where there is only one machine."
+        "By default machine; backend and device where there is only one machine."
     ),
 ]
 _Metric = Annotated[str, typer.Option(help="Which quantities, separated by commas.")]
@@ -78,8 +79,8 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
     options = Options(
         baseline=baseline,
         rows=words(row),
-        columns=words(col) or (_sides(readings),),
-        metrics=words(metric),
+        columns=words(col) or sides(readings),
+        metrics=_comparable(words(metric)),
         where=where,
         min_effect=share("--min-effect", min_effect),
         confidence=confidence,
@@ -101,6 +102,14 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
         raise typer.Exit(1)
 
 
+def _comparable(metrics: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the metrics; raises UsageError for one whose ratios mean nothing: its scale has no zero of its own."""
+    for name in metrics:
+        if name in METRICS and METRICS[name].unit == "degC":
+            raise UsageError(f"--metric: {name} is evidence, not work: a ratio of temperatures means nothing")
+    return metrics
+
+
 def _named(option: str, text: str | None) -> tuple[str, ...]:
     """Return the words of a gate's option; raises UsageError for none: an unset variable must not open the gate."""
     if text is not None and not words(text):
@@ -108,11 +117,14 @@ def _named(option: str, text: str | None) -> tuple[str, ...]:
     return words(text or "")
 
 
-def _sides(readings: Sequence[Reading]) -> str:
-    """Return what to set side by side where nobody says: machines, or the backends of the only one."""
+def sides(readings: Sequence[Reading]) -> tuple[str, ...]:
+    """Return what to set side by side where nobody says: machines, or the backends and devices of the only one."""
     rows = [row for reading in readings for row in reading.rows]
-    one_machine, backends = len({row.machine for row in rows}) == 1, {row.backend for row in rows}
-    return "backend" if one_machine and len(backends) > 1 else "machine"
+    if len({row.machine for row in rows}) != 1:
+        return ("machine",)
+    valued = [row for row in rows if row.value is not None]
+    fields = tuple(name for name in ("backend", "device") if len({getattr(row, name) for row in valued}) > 1)
+    return fields or ("machine",)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,11 @@ def cost_command(
     paths: Paths,
     *,
     price: Annotated[
-        list[str], typer.Option(metavar="MACHINE=PRICE", help="What an hour of a machine costs; once for each.")
+        list[str],
+        typer.Option(
+            metavar="MACHINE=PRICE",
+            help="What an hour of a machine costs, once for each; of a machine with several GPUs the share of one.",
+        ),
     ],
     where: Filter = "",
 ) -> None:
@@ -41,6 +45,7 @@ def cost_command(
     width = shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
     typer.echo("\n".join(layout(table(found, list(prices)), width)))
     typer.echo("Costs of the fastest row of each machine, in the currency of --price; ± is the interval of its rate.")
+    typer.echo("The work is this suite's own: a token here is one of a small model, not of an API's price list.")
 
 
 def _price(text: str) -> tuple[str, float]:
@@ -77,6 +82,14 @@ def _cell(cost: Cost | None) -> str:
 
 
 def _cheapest(work: WorkCosts) -> str:
-    """Return the machine with the lowest cost and how many times less that is than the next one's."""
+    """Return the machine with the lowest cost and how many times less that is than the next one's.
+
+    Where their intervals overlap nothing is claimed.
+    """
     (machine, cost), *others = work.by_machine.items()
-    return f"{clean(machine)}\n{others[0][1].value / cost.value:.2f}x less" if others else f"{clean(machine)}\nno other"
+    if not others:
+        return f"{clean(machine)}\nno other"
+    second = others[0][1]
+    if (cost.high or cost.value) >= (second.low or second.value):
+        return "unclear"
+    return f"{clean(machine)}\n{second.value / cost.value:.2f}x less"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -15,13 +14,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench_core import backends, doctor, environment, gpu, host, probe
+from bench_core import backends, doctor, environment, gpu, host
+from bench_core import probe as probing
 from bench_core.backends.numpy import openblas_core
 from bench_core.cli import app
 from bench_core.doctor import Advice, Findings, Level
 from bench_core.facts import shown
 from bench_core.model import Fact
 from bench_core.probe import Probe
+from bench_core.roster import probe_all
 
 _LOOK_S = 1.0  # how long the machine is watched for other load
 _MARKS = {Level.BLOCKER: "[bold red]x[/]", Level.WARNING: "[yellow]![/]", Level.NOTE: "[dim]-[/]"}
@@ -43,8 +44,7 @@ def command(
 
 def _look() -> Findings:
     facts = environment.host_environment() | _watch(_LOOK_S)  # before the probes, which are load themselves
-    with ThreadPoolExecutor() as pool:
-        probes = list(pool.map(probe.probe, backends.names()))
+    probes = list(probe_all(backends.names()).values())
     best = openblas_core(host.cpu_flags())
     try:
         return Findings(facts, probes, best, gpu.cards())
@@ -70,7 +70,7 @@ def _to_json(found: Findings, advice: list[Advice]) -> dict[str, Any]:
     return {
         "machine": _label(found),
         "host": environment.to_json(found.host),
-        "backends": [probe.to_json(p) for p in found.probes],
+        "backends": [probing.to_json(p) for p in found.probes],
         "gpus": [environment.to_json(card) for card in found.cards],
         "no_gpus": found.no_cards,
         "advice": [asdict(item) for item in advice],

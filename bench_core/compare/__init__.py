@@ -96,7 +96,7 @@ def compare(readings: Sequence[Reading], options: Options | None = None) -> Resu
 
 
 def _sides(sides: Sequence[str], baseline: str) -> tuple[str, ...]:
-    """Return the sides with the baseline first."""
+    """Return the sides with the baseline first; runs may have met the others in any order."""
     if baseline == BEST_CPU:
         return (BEST_CPU, *sides)
     if baseline and baseline not in sides:
@@ -141,7 +141,7 @@ def _pairs_of(evidence: dict[Key, dict[str, Replicates]], against: str, side: st
 def _means(comparisons: Sequence[Comparison]) -> Iterable[Mean]:
     """Yield the geometric mean of each side over the keys that all sides have, by metric and clock."""
     kinds: dict[tuple[str, str, str], dict[Key, list[Comparison]]] = {}
-    for c in comparisons:
+    for c in (c for c in comparisons if not c.nowhere):
         kinds.setdefault((c.key.metric, c.key.clock, c.key.unit), {}).setdefault(c.key, []).append(c)
     sides = list(dict.fromkeys(c.side for c in comparisons))
     for (metric, clock, unit), by_key in kinds.items():

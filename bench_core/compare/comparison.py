@@ -146,8 +146,9 @@ class Comparison:
     p, p_adjusted: of the hypothesis "no difference", None where nothing was tested; adjusted by
         Benjamini and Hochberg over all tests of this result.
     label: "single-run" where a side has one run only, else "".
-    basis: what the ratio compares ("p10 of each process", ...).
-    conditions: what differed besides the side. doubts: what makes a number hard to believe.
+    basis: what the ratio compares ("p10 of each process", ...). values: the two numbers whose ratio it is, that of
+        the baseline first: geometric means over processes.
+    conditions: what differed besides the side. doubts: what makes a number implausible.
     """
 
     key: Key
@@ -166,6 +167,7 @@ class Comparison:
     p_adjusted: float | None = None
     method: Method | None = None
     basis: str = ""
+    values: tuple[float, float] | None = None
     conditions: tuple[Difference, ...] = ()
     doubts: tuple[str, ...] = ()
 
@@ -173,6 +175,17 @@ class Comparison:
     def change(self) -> str:
         """The ratio in words: "2.00x faster"; "" for none."""
         return change(self.ratio, self.key.unit)
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word; with one run a side its label says more, and only times and rates are fast."""
+        better, worse = words(self.key.unit)
+        return self.label or {Verdict.FASTER: better, Verdict.SLOWER: worse}.get(self.verdict, self.verdict.value)
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether neither side has a value."""
+        return not any(entry and entry.ok for entry in (self.baseline, self.contender))
 
     @property
     def interval(self) -> str:

@@ -1,4 +1,4 @@
-"""Numbers that are hard to believe. They are reported beside the results and never removed."""
+"""Implausible numbers. They are reported beside the results and never removed."""
 
 from __future__ import annotations
 

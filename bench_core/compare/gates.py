@@ -25,7 +25,7 @@ def breaches(
         lines += _line("missing", "no comparable value any more", [_name(c) for c in lost])
     if "invalid" in options.fail_on:
         invalid = [f"{r.machine} {r.workload} {r.size} {r.backend}" for r in rows if r.status == "invalid"]
-        lines += _line("invalid", "wrong or hard to believe", [*invalid, *doubts])
+        lines += _line("invalid", "wrong or implausible", [*invalid, *doubts])
     return tuple(lines)
 
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from statistics import mode
 
+from bench_core import backends
 from bench_core.compare.comparison import QUANTITY, WORK, Key
 from bench_core.compare.evidence import Found
 from bench_core.compare.options import SIDES, Options
 from bench_core.compare.reading import Reading
 from bench_core.errors import TableError
 from bench_core.model import NOT_TRIED, Row, Status
+from bench_core.units import natural
 
 _identity = attrgetter(
     *("run_id", "machine", "case_id", "backend", "implementation", "device", "threads"),
@@ -46,13 +48,29 @@ def arrange(readings: Sequence[Reading], options: Options, keep: Callable[[Row],
     found, duplicates = _distinct((reading, row) for reading in readings for row in reading.rows if keep(row))
     absent = _absent([row for _, row in found], options)
     found = [item for item in found if side_of(item[1], options.columns) not in absent]
-    sides = tuple(dict.fromkeys(side_of(row, options.columns) for _, row in found))
-    grid = Grid(sides, duplicates=duplicates, absent=absent)
+    grid = Grid(_sides([row for _, row in found], options.columns), duplicates=duplicates, absent=absent)
     wanted = [item for item in found if item[1].status == Status.OK and item[1].metric in options.metrics]
     for key, cells in _by_key(wanted, options).items():
         _spread_threads(grid.cells, key, cells)
     _add_failures(grid.cells, [item for item in found if item[1].status != Status.OK], options)
     return grid
+
+
+def _sides(rows: Iterable[Row], columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the sides in order: machines as they were given, others CPU first, then by backend and by name.
+
+    The rows of a run are in the order in which it met its cases, which may be random.
+    """
+    if "machine" in columns:
+        return tuple(dict.fromkeys(side_of(row, columns) for row in rows))
+    known = backends.names()
+    places: dict[str, tuple[object, ...]] = {}
+    for row in rows:
+        side = side_of(row, columns)
+        backend = known.index(row.backend) if row.backend in known else len(known)
+        place = (row.device_type != "cpu", backend, natural(side))
+        places[side] = min(place, places.get(side, place))
+    return tuple(sorted(places, key=places.__getitem__))
 
 
 def side_of(row: Row, columns: Sequence[str]) -> str:

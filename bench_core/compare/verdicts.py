@@ -107,6 +107,7 @@ def _with_ratio(pair: Pair, w: Weighed, confidence: float) -> Comparison:
         confidence=confidence,
         method=w.method,
         basis=_BASIS[w.basis],
+        values=w.values,
         conditions=row_conditions(first, second),
     )
 
@@ -125,7 +126,7 @@ def _verdict(c: Comparison, w: Weighed, min_effect: float, tests: int) -> tuple[
     change, low, high = (math.log(x) for x in (c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0))
     excludes_one = low > 0 or high < 0
     if w.method is Method.SINGLE:
-        beyond = "beyond the spread known between processes, but " if excludes_one else ""
+        beyond = "beyond the spread assumed between processes, but " if excludes_one else ""
         return Verdict.UNCLEAR, f"{beyond}one run on a side supports no claim ({w.label})"
     least, alpha = math.log1p(min_effect), 1 - c.confidence
     significant = change != 0 if c.p_adjusted is None else c.p_adjusted <= alpha
@@ -138,7 +139,7 @@ def _verdict(c: Comparison, w: Weighed, min_effect: float, tests: int) -> tuple[
         why = f"changed, but not shown to be by {100 * min_effect:g} % or more"
     elif excludes_one:
         why = f"adjusted p {c.p_adjusted:.2g} over {tests} tests is above {alpha:.2g}"
-    return Verdict.UNCLEAR, f"{why} ({w.label})"
+    return Verdict.UNCLEAR, "; ".join([f"{why} ({w.label})", *([w.caveat] if w.caveat else [])])
 
 
 def _same_run(first: Entry, second: Entry) -> bool:
@@ -152,10 +153,10 @@ def _support(c: Comparison, w: Weighed) -> str:
     """Return what a claim rests on, and what it does not claim."""
     p = "" if c.p_adjusted is None else f", adjusted p {c.p_adjusted:.2g}"
     first, second = (entry.row for entry in (c.baseline, c.contender) if entry)
-    note = ""
+    notes = [w.caveat] if w.caveat else []
     if first.machine != second.machine and w.method is Method.WELCH:
         if w.one_machine:
-            note = "; one machine, or two of one model: the tables cannot tell"
+            notes.append("one machine, or two of one model: the tables cannot tell")
         elif first.device_name == second.device_name != "":
-            note = f"; both are {first.device_name}: these two machines differ, which says nothing of the model"
-    return f"{w.label}{p}{note}"
+            notes.append(f"both are {first.device_name}: these two machines differ, which says nothing of the model")
+    return "; ".join([f"{w.label}{p}", *notes])

@@ -11,7 +11,7 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from bench_core.compare.comparison import Result, Verdict
+from bench_core.compare.comparison import Result
 from bench_core.render.view import Section, Table, sections
 
 _NARROWEST = 60
@@ -19,7 +19,7 @@ _CASE, _SIDE = 32, 16  # columns that a label with its baseline, and each conten
 _GAP = 2
 _LEAST = (14, 8)  # to which columns of words may shrink, and may if that is not enough
 _BOLD, _RED = "1", "31"
-_COLOURS = {Verdict.FASTER: "32", Verdict.SLOWER: _RED, Verdict.SAME: "36", Verdict.INCOMPARABLE: "33"}
+_COLOURS = {"faster": "32", "better": "32", "slower": _RED, "worse": _RED, "same": "36", "incomparable": "33"}
 _VERDICT = re.compile(rf"\b({'|'.join(_COLOURS)})( \(\d+\))*$")
 
 
@@ -84,7 +84,7 @@ def _row(
             line = lines[k] if k < len(lines) else ""
             space = " " * (width - columns(line))
             verdict = _VERDICT.search(line) if style == "" else None
-            painted = _paint(line, style or (_COLOURS[Verdict(verdict[1])] if verdict else ""))
+            painted = _paint(line, style or (_COLOURS[verdict[1]] if verdict else ""))
             parts.append(space + painted if i in right else painted + space)
         yield (" " * _GAP).join(parts).rstrip()
 

@@ -1,7 +1,7 @@
 """A comparison laid out for people: sections of lines and tables, still without any markup.
 
 The order is fixed: what was read; what differs between the machines; the ratios; the best GPU against
-the best CPU; geometric means; what was not compared; what is hard to believe; the verdict.
+the best CPU; geometric means; what was not compared; implausible values; the verdict.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def sections(result: Result, sides_per_table: int = 99) -> list[Section]:
         _best(result),
         _means(result),
         _unmatched(result),
-        Section("Hard to believe", _first(result.doubts, 20)),
+        Section("Implausible values", _first(result.doubts, 20)),
         Section("Verdict", (verdict_line(result), *(f"FAILED {clean(line)}" for line in result.breaches))),
     )
     return [section for section in every if section.lines or section.tables]
@@ -115,7 +115,7 @@ def _ratios(result: Result, sides_per_table: int) -> Iterator[Section]:
         make = _pair_table if len(contenders) == 1 else _matrix
         tables = (make(mine, result, sides, fields) for sides in chunks)
         bases = ", ".join(dict.fromkeys(c.basis for c in mine if c.basis))
-        about = f"Baseline: {clean(result.baseline)}. Ratios are of the {bases}; values are medians."
+        about = f"Baseline: {clean(result.baseline)}. Values and their ratios are of the {bases}."
         lines = (about, f"All of it: {', '.join(constants)}.") if constants else (about,)
         title = f"{metric} ({clock} clock)" if clock else metric
         yield Section(title, lines, tuple(table for table in tables if table.rows))
@@ -126,8 +126,8 @@ def _pair_table(mine: Sequence[Comparison], result: Result, sides: Sequence[str]
     rows = []
     for c in mine:
         if c.ratio is not None and c.side in sides:
-            values = [show(entry.value, c.key.unit) if entry else "" for entry in (c.baseline, c.contender)]
-            rows.append((label(c.key, fields), *values, c.change, c.interval, verdict(c) + _marks(c, notes)))
+            values = [show(value, c.key.unit) for value in c.values or ()]
+            rows.append((label(c.key, fields), *values, c.change, c.interval, c.word + _marks(c, notes)))
     header = ("case", clean(result.baseline), clean(sides[0]), "change", _interval_title(result), "verdict")
     return Table(header, tuple(rows), frozenset({1, 2, 3}), notes.lines)
 
@@ -141,8 +141,7 @@ def _matrix(mine: Sequence[Comparison], result: Result, sides: Sequence[str], fi
     for key, by_side in by_key.items():
         here = [by_side.get(side) for side in sides]
         if any(c and c.ratio is not None for c in here):
-            base = next(c.baseline for c in here if c)
-            first = show(base.value, key.unit) if base else ""
+            first = next(show(c.values[0], key.unit) for c in here if c and c.values)
             rows.append((label(key, fields), first, *(_matrix_cell(c, notes) for c in here)))
     return Table(("case", clean(result.baseline), *map(clean, sides)), tuple(rows), frozenset({1}), notes.lines)
 
@@ -150,12 +149,7 @@ def _matrix(mine: Sequence[Comparison], result: Result, sides: Sequence[str], fi
 def _matrix_cell(c: Comparison | None, notes: _Footnotes) -> str:
     if c is None or c.ratio is None:
         return (c.verdict if c else "missing") + (notes.mark(c.reason) if c else "")
-    return f"{c.change}\n{c.interval}\n{verdict(c)}{_marks(c, notes)}"
-
-
-def verdict(c: Comparison) -> str:
-    """Return the word in the verdict column: with one run a side its label says more than "unclear"."""
-    return c.label or c.verdict
+    return f"{c.change}\n{c.interval}\n{c.word}{_marks(c, notes)}"
 
 
 def _marks(c: Comparison, notes: _Footnotes) -> str:
@@ -176,7 +170,7 @@ def _best(result: Result) -> Section:
         c = best.comparison
         what = label(c.key, fields) + (f" ({c.key.clock})" if c.key.clock != "wall" else "")
         gpu, cpu = _ranked(c.contender, best.gpu_runner_up), _ranked(c.baseline, best.cpu_runner_up)
-        rows.append((what, gpu, cpu, f"{c.change}\n{c.interval}\n{verdict(c)}{_marks(c, notes)}"))
+        rows.append((what, gpu, cpu, f"{c.change}\n{c.interval}\n{c.word}{_marks(c, notes)}"))
     header = ("work", "best GPU, runner-up", "best CPU, runner-up", "GPU against CPU")
     tables = (Table(header, tuple(rows), footnotes=notes.lines),) if rows else ()
     return Section("Best GPU against best CPU", (), tables)
@@ -200,16 +194,18 @@ def _means(result: Result) -> Section:
 
 
 def _unmatched(result: Result) -> Section:
-    groups: dict[tuple[str, str, str], list[Comparison]] = {}
+    groups: dict[tuple[str, str], list[Comparison]] = {}
     for c in result.unmatched:
-        groups.setdefault((c.verdict, c.side, c.reason), []).append(c)
+        # Who lacks a value stands in the reason.
+        word = f"incomparable in {clean(c.side)}" if c.verdict is Verdict.INCOMPARABLE else str(c.verdict)
+        groups.setdefault(("without a value on any side" if c.nowhere else word, c.reason), []).append(c)
     lines = []
-    for (word, side, reason), cases in groups.items():
-        fields, _ = label_fields([c.key for c in cases], (*result.row_fields, "backend", "device"))
+    for (word, reason), cases in groups.items():
+        fields, _ = label_fields([c.key for c in cases], (*result.row_fields, "backend", "implementation", "device"))
         names = dict.fromkeys(label(c.key, fields) for c in cases)
         more = ", ..." if len(names) > _MOST_NAMED else ""
         some = ", ".join(list(names)[:_MOST_NAMED])
-        lines.append(f"{len(cases):,} {word} in {clean(side)} ({clean(reason)}): {some}{more}")
+        lines.append(f"{len(cases):,} {word} ({clean(reason)}): {some}{more}")
     return Section("Not compared", _first(lines, 40))
 
 
@@ -220,9 +216,13 @@ def verdict_line(result: Result) -> str:
     line = f"{len(result.compared):,} compared: {counts}"
     if single:
         far = sum(not ((c.ci_low or 0) <= 1 <= (c.ci_high or 0)) for c in single)
-        line += f" ({len(single):,} single-run: no claim; {far:,} beyond the spread known between processes)"
-    line += f"; {result.count(Verdict.INCOMPARABLE):,} incomparable, {result.count(Verdict.MISSING):,} missing"
-    return f"{line}; {len(result.doubts):,} hard to believe" if result.doubts else line
+        line += f" ({len(single):,} single-run: no claim; {far:,} beyond the spread assumed between processes)"
+    nowhere = sum(c.nowhere for c in result.unmatched)
+    line += (
+        f"; {result.count(Verdict.INCOMPARABLE):,} incomparable, {result.count(Verdict.MISSING) - nowhere:,} missing"
+    )
+    line += f", {nowhere:,} without a value on any side" if nowhere else ""
+    return f"{line}; {len(result.doubts):,} implausible" if result.doubts else line
 
 
 def label_fields(keys: Sequence[Key], chosen: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -247,5 +247,11 @@ def label(key: Key, fields: Sequence[str]) -> str:
     for name in fields:
         text = key.get(name)
         if text not in _UNSAID:
-            parts.append(f"v{text}" if name == "workload_version" else f"{text} threads" if name == "threads" else text)
+            parts.append(
+                f"v{text}"
+                if name == "workload_version"
+                else f"{text} thread{'s' * (text != '1')}"
+                if name == "threads"
+                else text
+            )
     return clean(" ".join(parts)) or "everything"

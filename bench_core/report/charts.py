@@ -308,7 +308,11 @@ def _roof_lines(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
     for c in roof.ceilings:
         slope = c.unit == "B/s"
         others = [o.value for o in (roof.peaks if slope else roof.bandwidths) if o.measured == c.measured]
-        meets = max(others) / c.value if slope else c.value / max(others, default=c.value / x_axis.low)
+        meets = (
+            max(others, default=max(o.value for o in roof.peaks)) / c.value
+            if slope
+            else c.value / max(others, default=c.value / x_axis.low)
+        )
         start = max(x_axis.low, y_axis.low / c.value if slope else meets)
         ends = (start, meets if slope else _line_end(x_axis))
         shared = {"line": f"{c.label} {c.measured}", "measured": c.measured, "about": ceiling_words(c)}

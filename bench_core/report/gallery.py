@@ -120,7 +120,7 @@ def speedup_figure(study: Study) -> Figure:
 
 def _speedup_numbers(s: Speedup) -> tuple[str, ...]:
     c = s.comparison
-    verdict = f"{c.verdict} ({c.label})" if c.label else str(c.verdict)
+    verdict = f"{c.verdict} ({c.label})" if c.label else c.word
     gpu, cpu = ((show(row.value, row.unit), how(row)) for row in (s.gpu, s.cpu))
     return (s.label, s.contender.label, c.change, c.interval or "none", verdict, *gpu, s.cpu.machine, *cpu)
 

@@ -15,6 +15,7 @@ from bench_core.report.records import clean
 
 # Options of a run that change what is measured.
 PASSED_ON = ("preset", "backends", "budget", "timeout", "require", "seed")
+SELECTED = {"keyword": "-k", "markers": "-m"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Source:
     def command(self) -> str:
         """The commands that measure the same again, quoted: commit and options come from a file."""
         shown = [f"--bench-{name}={shlex.quote(value)}" for name, value in self.options if name in PASSED_ON]
+        shown += [f"{SELECTED[name]} {shlex.quote(value)}" for name, value in self.options if name in SELECTED]
         measure = ["pytest --benchmark-only"]
         if self.processes:
             measure = [f"bench-core run --runs {self.processes}"]
