@@ -66,7 +66,12 @@ METRICS = {
         Metric("arithmetic_intensity", "FLOP/B", "higher", "FLOPs / the least bytes that must move"),
         Metric("fraction_of_measured_peak", "1", "higher", "rate / the best product or stream of the run"),
         Metric("fraction_of_datasheet", "1", "higher", "rate / the dense peak of the maker's datasheet"),
-        Metric("compile_time", "s", "lower", "compiling (with empty disk caches) or capturing, apart from any call"),
+        Metric(
+            "compile_time",
+            "s",
+            "lower",
+            "compiling (with empty disk caches), or warming up and capturing a graph, and the one call that does so",
+        ),
         Metric(
             "load_latency",
             "s",

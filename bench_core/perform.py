@@ -29,6 +29,7 @@ from bench_core.workload import Host, Kernel, Run, Workload
 
 COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
 FREE_SHARE = 0.9  # of free memory that a case may fill
+LAUNCH_BOUND = 0.5  # share of the wall time below which the device's work leaves the rest to launching and waiting
 
 Tell = Callable[[str], None]
 
@@ -177,10 +178,18 @@ def _measure_all(kernels: list[Kernel], backend: Backend, plan: Plan) -> list[Se
     if backend.has_device_clock:
         with contextlib.suppress(ClockStandsStill):  # nothing of this kernel runs on the device
             series.append(measure("time", run, DeviceTimer(backend), plan))
+            series[0] = _judged_by_device(*series)
     for metric in kernels[0].probes:
         probe = rotate([kernel.probes[metric] for kernel in kernels])
         series.append(measure(metric, probe, WallTimer(backend.synchronize), plan))
     return series
+
+
+def _judged_by_device(wall: Series, device: Series) -> Series:
+    """Return the wall series, flagged `launch_bound` if the device needs less than half of its time."""
+    if LAUNCH_BOUND * median(wall.seconds) <= median(device.seconds) or "launch_bound" in wall.flags:
+        return wall
+    return replace(wall, flags=(*wall.flags, "launch_bound"))
 
 
 def _energy(kernels: list[Kernel], time: Series, device: str, backend: Backend, plan: Plan) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from bench_core import check
 from bench_core.backends.base import Backend
+from bench_core.errors import Unsupported, WrongAnswer
 from bench_core.model import Case, Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
 from benchmarks import products
@@ -65,6 +67,10 @@ class Product(Workload):
         "cupy": {"default": products.cupy_product},
         "torch": {"default": products.torch_product},
         "torch:cpu": {"default": products.torch_product, "tuned": products.torch_onednn_product},
+        "torch:cuda": {
+            "default": products.torch_product,
+            "fast_accumulation": partial(products.torch_product, fast=True),
+        },
     }
 
     def product(self, label: str, kind: Format, m: int, n: int, k: int, **params: Any) -> Work:
@@ -75,6 +81,8 @@ class Product(Workload):
         return self.work(label, dtype, precision=precision, **axes)
 
     def selects(self, work: Work, implementation: str) -> bool:
+        if implementation == "fast_accumulation":
+            return work.dtype.startswith("float8")
         # What is tuned is BLAS, and torch's one other route, which has no batches.
         return implementation == "default" or (work.dtype in {"float32", "float64"} and not work["batch"])
 
@@ -99,6 +107,19 @@ class Product(Workload):
 
     def error(self, work: Work, host: Host, answer: Host) -> float:
         return products.error(work, host, answer["out"], self.tolerance(work).high)
+
+    def verify(self, work: Work, host: Host, answer: Host) -> float:
+        """Return the error as every workload does; raises Unsupported where TF32 was allowed and not used.
+
+        cuBLAS takes the permission as one: for a single row, or shapes without a tensor-core kernel, it multiplies
+        in float32. The answer is right then, and no measurement of TF32.
+        """
+        try:
+            return super().verify(work, host, answer)
+        except WrongAnswer as error:
+            if error.code == "wrong_precision" and work.precision == "tf32":
+                raise Unsupported("computed_finer", f"the library computed this in float32: {error}") from None
+            raise
 
 
 class Square(Product):

@@ -116,18 +116,21 @@ def cupy_product(backend: Backend, work: Work, host: Host) -> Kernel:
         raise Unsupported("no_kernel", "cupy has no product of int8 that accumulates in int32")
     if work["batch"] and work.precision == "tf32":
         raise Unsupported("no_kernel", "cupy's batched products have no TF32: it asks cuBLAS for IEEE float32")
+    if work["batch"] and work.dtype in {"bfloat16", "float16"}:  # CuPy pull request 10317
+        raise Unsupported("no_kernel", f"cupy's batched products of {work.dtype} are computed in float32")
     return array_product(backend, work, host)
 
 
-def torch_product(backend: Backend, work: Work, host: Host) -> Kernel:
-    """`torch.matmul` into a given tensor; `_scaled_mm` for float8 and `_int_mm` for int8."""
+def torch_product(backend: Backend, work: Work, host: Host, *, fast: bool = False) -> Kernel:
+    """`torch.matmul` into a given tensor; `_scaled_mm` for float8 (`fast`: accumulated fast) and `_int_mm` for int8."""
     torch = backend.xp
     a, b = placed(backend, work, host)
     c = torch.empty(result_shape(work), dtype=getattr(torch, RESULTS.get(work.dtype, work.dtype)), device=a.device)
     one = torch.ones((), device=a.device)
+    options = {"use_fast_accum": True} if fast else {}  # partial sums in fewer bits, which is what peaks are quoted for
 
     def scaled(x: Any, y: Any, z: Any) -> Any:
-        return torch._scaled_mm(x, y, one, one, out_dtype=z.dtype, out=z)
+        return torch._scaled_mm(x, y, one, one, out_dtype=z.dtype, out=z, **options)
 
     def plain(x: Any, y: Any, z: Any) -> Any:
         return torch.matmul(x, y, out=z)

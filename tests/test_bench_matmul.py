@@ -43,9 +43,44 @@ def test_every_smoke_product_is_right_or_says_why_not(name, workload, work):
         if on.why_unsupported(work.dtype, work.precision):
             pytest.skip("known beforehand: the harness does not build it")
         on.set_precision(work.precision)
-        without = name == "cupy" and (work.dtype == "int8" or (work["batch"] and work.precision == "tf32"))
+        narrow = work["batch"] and (work.precision == "tf32" or work.dtype in {"bfloat16", "float16"})
+        without = name == "cupy" and (work.dtype == "int8" or narrow)
         with pytest.raises(Unsupported) if without else nullcontext():
             support.verified(workload, work, on)
+
+
+@pytest.mark.parametrize("kind", [bench_matmul.BF16, bench_matmul.FP16])
+def test_cupy_has_no_batches_of_sixteen_bits_and_says_so(kind):
+    batched = bench_matmul.Batched()
+    with support.backend("cupy") as on, pytest.raises(Unsupported, match="are computed in float32"):
+        support.kernel(batched, batched.product("x", kind, 32, 32, 32, batch=4), on)
+
+
+def test_a_tf32_product_that_the_library_computed_in_float32_is_unsupported_and_not_wrong():
+    """TF32 is a permission: the answer is right, and there is nothing of TF32 to measure."""
+    work = SQUARE.product("128", bench_matmul.TF32, N, N, N)
+    host = support.inputs(SQUARE, work)
+    exact = {"out": host["a"] @ host["b"]}
+    with pytest.raises(Unsupported, match="computed this in float32") as raised:
+        SQUARE.verify(work, host, exact)
+    assert raised.value.code == "computed_finer"
+    with pytest.raises(WrongAnswer):
+        SQUARE.verify(work, host, {"out": exact["out"] * 1.01})
+
+
+def test_float8_has_a_form_that_accumulates_fast_on_a_gpu(monkeypatch):
+    torch = pytest.importorskip("torch")
+    asked = []
+    monkeypatch.setattr(torch, "_scaled_mm", lambda *args, out, **options: asked.append(options) or out)
+    work = SQUARE.product("x", bench_matmul.E4M3, 32, 32, 32)
+    with support.backend("torch") as on:
+        for fast in (False, True):
+            products.torch_product(on, work, support.inputs(SQUARE, work), fast=fast).run()
+    assert [options.get("use_fast_accum") for options in asked] == [None, True]
+    targets = [Target("torch", "torch", "cuda:0"), Target("torch", "torch", "cpu")]
+    planned = {(c.device, c.work.dtype) for c in expand(SQUARE, Preset.SMOKE, targets, MACHINE)
+               if c.implementation == "fast_accumulation"}  # fmt: skip
+    assert planned == {("cuda:0", "float8_e4m3fn"), ("cuda:0", "float8_e5m2")}
 
 
 def test_cupy_has_no_batches_in_tf32_and_says_so():
@@ -184,9 +219,9 @@ def test_a_finer_format_passed_off_as_a_coarser_one_is_found(claimed, ran):
     work = square(claimed)
     host = support.inputs(SQUARE, work)
     out = right(square(ran), host).astype(np.float32)
-    with pytest.raises(WrongAnswer) as caught:
+    with pytest.raises((WrongAnswer, Unsupported)) as caught:
         SQUARE.verify(work, host, {"out": out})
-    assert caught.value.code == "wrong_precision"
+    assert caught.value.code == ("computed_finer" if claimed is bench_matmul.TF32 else "wrong_precision")
 
 
 def test_one_of_many_products_of_a_batch_is_checked_like_a_lone_one():

@@ -102,6 +102,21 @@ def test_an_asynchronous_device_has_both_clocks_and_they_agree():
     assert min(done.series[0].seconds) >= 2e-3
 
 
+@pytest.mark.parametrize(("share", "flagged"), [(0.9, False), (0.6, False), (0.4, True)])
+def test_a_wall_time_of_which_the_device_worked_less_than_half_is_the_host_s(share, flagged):
+    class Late(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel(b.launch, answer=lambda: {"out": h["x"] * 2})}
+        }
+
+    backend = AsyncBackend()
+    whole = backend.device_time
+    backend.device_time = lambda call, calls: Timed(share * whole(call, calls).seconds)
+    wall, device = run(Late(), backend).series
+    assert ("launch_bound" in wall.flags) is flagged
+    assert "launch_bound" not in device.flags
+
+
 def test_a_device_that_is_not_waited_for_is_invalid():
     """The first error of METHOD: left out in the backend, it must not pass in a single case."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -36,6 +37,7 @@ extern "C" __global__ void spin(unsigned long long duration) {
 """
 
 _BFLOAT16_SINCE = 14  # CuPy's release notes: `ml_dtypes.bfloat16`, experimental
+_BFLOAT16_NUMPY = (2, 1, 2)  # CuPy's upgrade guide to version 14
 _BFLOAT16_CUDA = 12020  # CuPy's own tests skip it below 12.2 and on ROCm
 _TF32_SINCE = 80  # compute capability 8.0, Ampere
 
@@ -161,6 +163,8 @@ class CupyBackend:
             return f"cupy {self.version} has no bfloat16: it came with {_BFLOAT16_SINCE}.0"
         if runtime.is_hip or runtime.runtimeGetVersion() < _BFLOAT16_CUDA:
             return "cupy's bfloat16 needs CUDA 12.2 or newer"
+        if _numbers(np.__version__) < _BFLOAT16_NUMPY:
+            return f"cupy's bfloat16 needs NumPy 2.1.2 or newer, this is {np.__version__}"
         return None if find_spec("ml_dtypes") else "cupy's bfloat16 needs the package ml_dtypes, which is not installed"
 
     def set_precision(self, precision: str) -> None:
@@ -242,6 +246,11 @@ def _dtype(name: str) -> np.dtype[Any]:
 def _hidden() -> str:
     """Say so where the user hid every device."""
     return " (CUDA_VISIBLE_DEVICES is empty)" if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"} else ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return "2.1.2" or "2.1.2rc1" as (2, 1, 2)."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def _text(raw: bytes | str) -> str:

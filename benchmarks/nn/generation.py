@@ -79,7 +79,7 @@ def generation_kernel(loop: Generation, checked: int, *, prepared: bool = False)
 
     probes = {"inter_token_latency": single_step}
     if prepared:
-        return Kernel(run, answer, probes, prepare=run)
+        return Kernel(run, answer, probes, prepare=single_step)
     return Kernel(run, answer, {"time_to_first_token": loop.prefill} | probes)
 
 
