@@ -1,8 +1,17 @@
 """Shared by all tests of bench_core."""
 
+import os
+
 import pytest
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     """Leave the unit tests out of a benchmark run: importing them would cost time that is not measured."""
     return True if config.getoption("benchmark_only") else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def children_are_no_workers():
+    """Sessions that a test starts are not those of pytest-xdist, whose variables they would inherit."""
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+        del os.environ[name]
