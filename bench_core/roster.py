@@ -49,28 +49,26 @@ class Roster:
         missing = [e for e in expected if not any(matches(address, e) for address in [*addresses, *broken])]
         self.absent |= {(name, device): Absent("kernel_failed", why) for device, why in broken.items()}
         for device in missing:
-            code = found.reason_code or "no_device"
-            self.absent[name, device] = Absent(code, found.reason or f"{name} finds no {device} device")
+            why = _why_broken(found, device)
+            code = "kernel_failed" if why else found.reason_code or "no_device"
+            self.absent[name, device] = Absent(code, why or found.reason or f"{name} finds no {device} device")
         self.targets += [Target(name, backend.dialect, device) for device in [*present, *broken, *missing]]
 
     def left_out(self) -> list[str]:
         """Return a line on the devices that are here and left out, with how to measure all, and one on broken ones."""
         taken = {(target.backend, target.device) for target in self.targets}
-        broken = [f"{name} {why}" for name, found in self.probes.items() if found.available
-                  for device, why in found.broken.items() if (name, device) not in taken]  # fmt: skip
         left: dict[str, list[str]] = {}
+        broken: list[str] = []
         for name in (entry for entry in self._asked if ":" not in entry):
             others = [d.device for d in self.probes[name].devices if (name, d.device) not in taken]
             left |= {name: others} if others else {}
-        lines = [f"left out: {'; '.join(broken)}"] if broken else []
-        if not left:
-            return lines
+            # Where all devices of a type are broken, the type is a target.
+            lost = [why for d, why in self.probes[name].broken.items() if (name, d.partition(":")[0]) not in taken]
+            broken += [f"{name} {why}" for why in lost]
         entries = [full for entry in self._asked for full in (self._types(entry) if entry in left else [entry])]
         devices = ", ".join(f"{name} {' '.join(others)}" for name, others in left.items())
-        return [
-            f"left out: {devices}; --bench-backends={','.join(dict.fromkeys(entries))} measures every device",
-            *lines,
-        ]
+        every = f"left out: {devices}; --bench-backends={','.join(dict.fromkeys(entries))} measures every device"
+        return [*([every] if left else []), *([f"left out: {'; '.join(broken)}"] if broken else [])]
 
     def _types(self, name: str) -> list[str]:
         """Return an entry for each type of device on which a backend is measured."""
@@ -84,7 +82,7 @@ class Roster:
             found = self.probes[name]
             addresses = [d.device for d in found.devices]
             if not any(matches(address, wanted) for address in addresses):
-                reason = found.reason or f"it finds {', '.join(addresses) or 'no device'}"
+                reason = _why_broken(found, wanted) or found.reason or f"it finds {', '.join(addresses) or 'no device'}"
                 raise UsageError(f"--bench-require={entry}: not available: {reason}")
 
     def accelerator_names(self) -> list[str]:
@@ -96,6 +94,11 @@ class Roster:
         """Return the sizes in bytes of the accelerators' last-level caches, as far as they tell."""
         facts = (d.facts.get("gpu.l2_cache") for p in self.probes.values() for d in p.devices)
         return [int(fact.value) for fact in facts if fact and fact.value]
+
+
+def _why_broken(found: Probe, wanted: str) -> str:
+    """Return why the devices of a backend that were asked for compute nothing, "" if none of them is broken."""
+    return "; ".join(why for device, why in found.broken.items() if matches(device, wanted))
 
 
 def _first_of_each_type(addresses: Sequence[str]) -> list[str]:

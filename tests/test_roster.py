@@ -50,6 +50,17 @@ def test_nothing_is_said_of_devices_that_nobody_asked_for_or_that_are_measured(a
     assert Roster(asked, PROBES).left_out() == []
 
 
+LONE = Probe("torch", "2", (Device("cpu"),), broken={"cuda:0": "cuda:0 runs no kernel: old"})
+
+
+def test_a_type_whose_only_device_is_broken_is_skipped_for_that_reason():
+    roster = Roster(("torch",), {"torch": LONE})
+    assert roster.absent == {("torch", "cuda"): Absent("kernel_failed", "cuda:0 runs no kernel: old")}
+    assert roster.left_out() == []
+    with pytest.raises(UsageError, match="not available: cuda:0 runs no kernel: old"):
+        roster.require(["torch:cuda"])
+
+
 BROKEN = Probe(
     "torch", "2", (Device("cpu"), Device("cuda:1", "GPU B")), broken={"cuda:0": "cuda:0 runs no kernel: old"}
 )
@@ -68,10 +79,11 @@ def test_a_broken_device_that_was_asked_for_has_rows_with_its_reason_and_any_oth
     roster = Roster((asked,), {"torch": BROKEN})
     assert places(roster) == expected
     measured = ("torch", "cuda:0") in expected
+    told = asked == "torch"
     assert roster.absent == (
         {("torch", "cuda:0"): Absent("kernel_failed", "cuda:0 runs no kernel: old")} if measured else {}
     )
-    assert ("left out: torch cuda:0 runs no kernel: old" in roster.left_out()) is not measured
+    assert ("left out: torch cuda:0 runs no kernel: old" in roster.left_out()) is told
 
 
 def test_an_absent_device_type_is_a_target_with_its_reason():
