@@ -67,7 +67,7 @@ def crossovers(rows: Sequence[Row]) -> list[str]:
 
 
 def text(rows: Sequence[Row], about: Sequence[str], width: int, *, color: bool) -> str:
-    """Return the summary as text of at most `width` columns; `about` are closing lines."""
+    """Return the summary as text, its table at most `width` columns wide; `about` are closing lines."""
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
     if found := best(rows):
@@ -77,7 +77,7 @@ def text(rows: Sequence[Row], about: Sequence[str], width: int, *, color: bool) 
         if any(b.speedup for b in found) and (crossed := crossovers(rows)):
             console.print(Text("\n  ".join(["Where the GPU starts to win:", *crossed])))
     for line in about:
-        console.print(Text(line))
+        console.print(Text(line), soft_wrap=True)  # a path that is broken over lines cannot be copied
     return buffer.getvalue()
 
 
