@@ -82,13 +82,21 @@ def of(*programs):
     return sorted({command for command in commands() if command.split()[0] in programs})
 
 
+def link_or_copy(source, target):
+    """Samples are megabytes, and nothing writes to the results of others."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
 @pytest.fixture
 def clone(tmp_path):
     """What a reader's clone holds: the benchmarks, some results, and an srun that runs its command here."""
     for name in ("benchmarks", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in (REFERENCE, "h100", "laptop"):
-        shutil.copytree(ROOT / "results" / REFERENCE, tmp_path / "results" / name)
+        shutil.copytree(ROOT / "results" / REFERENCE, tmp_path / "results" / name, copy_function=link_or_copy)
     srun = tmp_path / "bin" / "srun"
     srun.parent.mkdir()
     srun.write_text('#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"\n')
