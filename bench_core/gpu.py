@@ -79,14 +79,10 @@ def state(uuid: str | None) -> GpuState | None:
     What a resting GPU changes first is read first: within milliseconds `idle` takes the place of the reasons
     that the load had. Power is the mean of the last second on many GPUs, and may wait.
     """
-    if uuid is None:
-        return None
-    try:
-        nvml, handle = _nvml(), _find(_bare(uuid))
-    except NoDriver:
+    if (located := _located(uuid)) is None:
         return None
     names = ("gpu.throttle_reasons", "gpu.sm_clock", "gpu.power", "gpu.temperature")
-    answers = [_ask(*_QUERIES[name], nvml, handle).value for name in names]
+    answers = [_ask(*_QUERIES[name], *located).value for name in names]
     if all(answer is None for answer in answers):
         return None
     reasons, clock, power, temperature = answers
@@ -95,14 +91,19 @@ def state(uuid: str | None) -> GpuState | None:
 
 def energy(uuid: str | None) -> float | None:
     """Return the joules that the device has taken since its driver was loaded, None where it does not tell."""
+    located = _located(uuid)
+    joules: float | None = _ask("", _energy, *located).value if located else None
+    return joules
+
+
+def _located(uuid: str | None) -> tuple[Any, _Handle] | None:
+    """Return NVML and the device's handle, None where there is no driver, or no such device."""
     if uuid is None:
         return None
     try:
-        nvml, handle = _nvml(), _find(_bare(uuid))
+        return _nvml(), _find(_bare(uuid))
     except NoDriver:
         return None
-    joules: float | None = _ask("", _energy, nvml, handle).value
-    return joules
 
 
 def cards() -> list[Facts]:

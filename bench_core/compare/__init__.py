@@ -96,7 +96,7 @@ def compare(readings: Sequence[Reading], options: Options | None = None) -> Resu
 
 
 def _sides(sides: Sequence[str], baseline: str) -> tuple[str, ...]:
-    """Return the sides with the baseline first; runs may have met the others in any order."""
+    """Return the sides with the baseline first."""
     if baseline == BEST_CPU:
         return (BEST_CPU, *sides)
     if baseline and baseline not in sides:
