@@ -4,6 +4,9 @@ import os
 
 import pytest
 
+from bench_core import gpu
+from tests import standin
+
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     """Leave the unit tests out of a benchmark run: importing them would cost time that is not measured."""
@@ -15,3 +18,14 @@ def children_are_no_workers():
     """Sessions that a test starts are not those of pytest-xdist, whose variables they would inherit."""
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
         del os.environ[name]
+
+
+@pytest.fixture
+def nvml():
+    """The scripted driver; forgotten handles before and after."""
+    with standin.pynvml_module() as module:
+        gpu._nvml.cache_clear()
+        gpu._find.cache_clear()
+        yield module
+    gpu._nvml.cache_clear()
+    gpu._find.cache_clear()

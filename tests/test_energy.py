@@ -9,7 +9,6 @@ from bench_core.energy import Meter, per_call
 from bench_core.measure import WallTimer
 from bench_core.metrics import METRICS, rows
 from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
-from tests import standin
 from tests.fakes import FakeDevice
 
 WATTS = 350.0
@@ -114,16 +113,6 @@ def test_a_cpu_without_counters_has_none_and_a_reason(powercap):
     powercap("intel-rapl:0", "package-0", None)  # as it looks to others than root
     assert energy.meter("cpu", None) is None
     assert "root" in host.energy_counters().reason
-
-
-@pytest.fixture
-def nvml():
-    with standin.pynvml_module() as module:
-        gpu._nvml.cache_clear()
-        gpu._find.cache_clear()
-        yield module
-    gpu._nvml.cache_clear()
-    gpu._find.cache_clear()
 
 
 def test_a_gpu_s_counter_is_that_of_its_board_in_joules(nvml):

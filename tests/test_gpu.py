@@ -10,22 +10,10 @@ import pytest
 
 from bench_core import gpu, host
 from bench_core.model import Fact
-from tests import standin
 
 FIRST = "GPU-01020304-0506-0708-090a-0b0c0d0e0f10"
 SECOND = "GPU-aaaaaaaa-0506-0708-090a-0b0c0d0e0f10"
 SLICE = "MIG-bbbbbbbb-0506-0708-090a-0b0c0d0e0f10"
-
-
-@pytest.fixture
-def nvml():
-    """The scripted driver; forgotten handles before and after."""
-    with standin.pynvml_module() as module:
-        gpu._nvml.cache_clear()
-        gpu._find.cache_clear()
-        yield module
-    gpu._nvml.cache_clear()
-    gpu._find.cache_clear()
 
 
 def test_facts_are_in_base_units_with_their_source(nvml):
