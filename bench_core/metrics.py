@@ -83,7 +83,7 @@ METRICS = {
             "first_call",
             "s",
             "lower",
-            "the first call, with whatever it loads and no case before it in its process had",
+            "the first call, with whatever it loads that no case before it in its process had loaded",
         ),
         Metric(
             "gpu_power",

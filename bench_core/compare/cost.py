@@ -45,7 +45,7 @@ class WorkCosts:
 
 
 def costs(readings: Sequence[Reading], prices: Mapping[str, float], where: str = "") -> list[WorkCosts]:
-    """Return the costs of all work that a machine with a price has a rate of, from resident data, by wall time.
+    """Return the costs of all work that a machine with a price has a rate of, by wall time.
 
     prices: of an hour, by machine or label. Raises UsageError for a machine that is not among the readings,
     NothingToCompare where nothing has a rate.
