@@ -67,12 +67,23 @@ class Cache(StrEnum):
 
 
 class Preset(StrEnum):
-    """How much is measured, from seconds to hours."""
+    """How much is measured, from seconds to hours. `headline` is those works of `standard` that say most."""
 
     SMOKE = "smoke"
+    HEADLINE = "headline"
     QUICK = "quick"
     STANDARD = "standard"
     FULL = "full"
+
+
+class Ceiling(StrEnum):
+    """What a workload shows of a machine as such: a limit of all other work on it."""
+
+    ARITHMETIC = "arithmetic"  # products, by format
+    MEMORY = "memory"
+    HOST_TO_DEVICE = "host_to_device"
+    DEVICE_TO_HOST = "device_to_host"
+    LAUNCH = "launch"
 
 
 def identifier(text: str) -> str:

@@ -30,12 +30,13 @@ from bench_core.progress import Progress
 from bench_core.roster import Absent
 from bench_core.session import Options, Session
 from bench_core.worker import Source, Spec
-from bench_core.workload import Workload, expand
+from bench_core.workload import Workload
 
 _STATE = pytest.StashKey["Harness"]()
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 _MARKERS = {
     "workload(workload)": "measure this Workload on every backend and device of the plan",
+    "ceiling": "shows a limit of the machine as such",
     "gpu": "runs on an accelerator",
     "cpu": "runs on the CPU",
     "numpy": "runs NumPy",
@@ -50,7 +51,7 @@ def _timeouts() -> str:
 
 # name -> (metavar, help); each is an option --bench-NAME and an ini key bench_NAME.
 _OPTIONS = {
-    "preset": ("smoke|quick|standard|full", "how much is measured (default: quick)"),
+    "preset": ("|".join(Preset), "how much is measured (default: quick)"),
     "backends": ("LIST", "such as numpy,torch:cpu,torch:cuda,cupy:cuda:1 (default: all, on one device of each type)"),
     "output": ("DIR", "where the results folder is made (default: results)"),
     "machine": ("LABEL", "name of this machine in the tables (default: its GPU and CPU models)"),
@@ -99,14 +100,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("workload")
     if mark is None or "measure" not in metafunc.fixturenames:
         return
-    cases = metafunc.config.stash[_STATE].cases(mark.args[0])
-    metafunc.parametrize("measure", [_parameter(case) for case in cases], indirect=True)
+    workload: Workload = mark.args[0]
+    ceiling = [pytest.mark.ceiling] if workload.ceiling else []
+    cases = metafunc.config.stash[_STATE].cases(workload)
+    metafunc.parametrize("measure", [_parameter(case, *ceiling) for case in cases], indirect=True)
 
 
-def _parameter(case: Case) -> Any:
+def _parameter(case: Case, *more: pytest.MarkDecorator) -> Any:
     work = case.work
     group = f"{work.workload} {work.size} {work.dtype}" + f" {work.precision}" * (work.precision != "ieee")
     marks = [
+        *more,
         pytest.mark.benchmark(timer=ReplayClock(), group=group),
         pytest.mark.cpu if case.device == "cpu" else pytest.mark.gpu,
     ]
@@ -263,8 +267,7 @@ class Harness:
         """Yield the cases of a workload under this session's options."""
         if self.session is None:
             self.session = Session(self._options)
-        session = self.session
-        return expand(workload, session.options.preset, session.roster.targets, session.machine)
+        return self.session.cases(workload)
 
     def begin(self, session: pytest.Session) -> None:
         """Remember the plan, insist on what is required, and open the run's folder."""

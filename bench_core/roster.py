@@ -90,10 +90,10 @@ class Roster:
         names = {d.device: d.name for p in self.probes.values() for d in p.devices if d.device != "cpu"}
         return [names[device] for device in sorted(names)]
 
-    def caches(self) -> list[int]:
-        """Return the sizes in bytes of the accelerators' last-level caches, as far as they tell."""
-        facts = (d.facts.get("gpu.l2_cache") for p in self.probes.values() for d in p.devices)
-        return [int(fact.value) for fact in facts if fact and fact.value]
+    def last_level_cache(self, device: str) -> int | None:
+        """Return the bytes of an accelerator's last-level cache, None if no library tells them."""
+        facts = (d.facts.get("gpu.l2_cache") for p in self.probes.values() for d in p.devices if d.device == device)
+        return next((int(fact.value) for fact in facts if fact and fact.value), None)
 
 
 def _why_broken(found: Probe, wanted: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,20 +17,44 @@ from typing import Any
 from bench_core import backends, derive, environment, host, journal, roofline, table
 from bench_core.errors import InternalError, TableError, UsageError
 from bench_core.measure import Plan
-from bench_core.model import Case, Facts, Identity, Measurement, Preset, Row, Run, Status, count_statuses, to_json
+from bench_core.model import (
+    Case,
+    Ceiling,
+    Facts,
+    Identity,
+    Measurement,
+    Preset,
+    Row,
+    Run,
+    Status,
+    count_statuses,
+    to_json,
+)
 from bench_core.perform import Settings, Tell, silent
 from bench_core.privacy import scrub
 from bench_core.roster import Roster, probe_all
 from bench_core.worker import Source, Workers
-from bench_core.workload import Machine
+from bench_core.workload import Machine, Target, Workload, expand
 
-BUDGETS = {Preset.SMOKE: 0.02, Preset.QUICK: 1.0, Preset.STANDARD: 1.0, Preset.FULL: 5.0}
+BUDGETS = {
+    Preset.SMOKE: 0.02,
+    Preset.HEADLINE: 0.5,
+    Preset.QUICK: 1.0,
+    Preset.STANDARD: 1.0,
+    Preset.FULL: 5.0,
+}
 # Seconds for one case beside its budget: a slow CPU takes minutes for the first call and the check of a large model.
-_PATIENCE = {Preset.SMOKE: 60.0, Preset.QUICK: 60.0, Preset.STANDARD: 300.0, Preset.FULL: 600.0}
-_TYPICAL_CACHE = 32 << 20  # bytes; only where the kernel does not tell the CPU's
+_PATIENCE = {
+    Preset.SMOKE: 60.0,
+    Preset.HEADLINE: 300.0,
+    Preset.QUICK: 60.0,
+    Preset.STANDARD: 300.0,
+    Preset.FULL: 600.0,
+}
+_TYPICAL_CACHE = 32 << 20  # bytes; only where neither the kernel nor a library tells the device's
 _WARMUP_CPU, _WARMUP_GPU = 0.2, 0.5
-# Seconds of calls for a reading of energy, ten updates of the slowest counter; smoke and quick have no time for it.
-_ENERGY = {Preset.SMOKE: 0.0, Preset.QUICK: 0.0, Preset.STANDARD: 1.0, Preset.FULL: 1.0}
+# Seconds of calls for a reading of energy, ten updates of the slowest counter; short presets have no time for it.
+_ENERGY = dict.fromkeys(Preset, 0.0) | {Preset.STANDARD: 1.0, Preset.FULL: 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +116,7 @@ class Session:
     """A run while it goes on. Every record is in the journal before the next case begins.
 
     planned: the plan of the unfinished run that is resumed, None for a new run.
+    ceilings: which limit of the machine a workload shows, by its name, of those that show one.
     write_errors: errors while writing, reported at the end; the measurements are kept in memory.
     """
 
@@ -101,10 +126,9 @@ class Session:
         asked = options.backends or tuple(backends.names())
         self.roster = Roster(asked, probe_all((*asked, *options.require)))
         self.host_facts = environment.host_environment()
-        caches = [host.last_level_cache() or _TYPICAL_CACHE, *self.roster.caches()]
-        self.machine = Machine(last_level_cache=max(caches), cores=host.usable_cores())
         self.workers = Workers(isolated=options.isolated)
         self.measurements: dict[Case, Measurement] = {}
+        self.ceilings: dict[str, Ceiling] = {}
         self.folder: Path | None = None
         self.planned: frozenset[Case] | None = None
         self.write_errors: list[str] = []
@@ -138,6 +162,12 @@ class Session:
         self.measurements = {m.case: m for m in kept}
         self._environments = dict(before.environments)
 
+    def cases(self, workload: Workload) -> Iterator[Case]:
+        """Yield the cases of a workload under this session's options."""
+        if workload.ceiling:
+            self.ceilings[workload.name] = workload.ceiling
+        return expand(workload, self.options.preset, self.roster.targets, self.machine)
+
     def open(self, planned: Sequence[Case]) -> None:
         """Make the run's folder and its journal; raises UsageError if that cannot be, before anything is measured."""
         folder = self.options.resume or self.options.output / self.run.machine / self.run.run_id
@@ -154,6 +184,11 @@ class Session:
             raise UsageError(f"{option}: cannot write there: {error.strerror}") from None
         self.folder = folder
 
+    def machine(self, target: Target | Case) -> Machine:
+        """Return what a plan for a target may depend on: of all caches, its own device's."""
+        own = host.last_level_cache() if target.device == "cpu" else self.roster.last_level_cache(target.device)
+        return Machine(last_level_cache=own or _TYPICAL_CACHE, cores=host.usable_cores())
+
     def settings(self, case: Case) -> Settings:
         """Return how to measure a case."""
         budget = self.options.seconds_per_case
@@ -165,7 +200,7 @@ class Session:
             warmup_cap=2 * budget,
             energy=_ENERGY[self.options.preset],
         )
-        cache = self.machine.last_level_cache
+        cache = self.machine(case).last_level_cache
         return Settings(plan, self.options.seed, cache, self.options.check_only)
 
     def perform(self, case: Case, source: Source, tell: Tell = silent) -> Measurement:
@@ -298,6 +333,7 @@ class Session:
             "options": self.options.plain(),
             "planned": planned,
             "statuses": count_statuses(self.measurements.values()),
+            "ceilings": to_json(dict(sorted(self.ceilings.items()))),
             "timed_share": self.timed_share,
             "environment": {"host": environment.to_json(self.host_facts), "workers": workers},
         }

@@ -18,7 +18,7 @@ import numpy as np
 
 from bench_core import check
 from bench_core.errors import Unsupported
-from bench_core.model import Case, Costs, Preset, Work
+from bench_core.model import Case, Ceiling, Costs, Preset, Work
 
 if TYPE_CHECKING:
     from bench_core.backends.base import Backend
@@ -64,17 +64,22 @@ class Workload(ABC):
 
     Subclasses set `suite` (the family: matmul, memory, model), `name`, `version` (raised whenever old
     and new numbers must not be compared), and `kernels`: dialect -> implementation -> builder, where the
-    most specific of "backend:device_type", "backend", "dialect:device_type" and "dialect" counts.
+    most specific of "backend:device_type", "backend", "dialect:device_type" and "dialect" counts. `ceiling` says
+    which limit of the machine the workload shows, if it shows one.
     """
 
     suite: ClassVar[str]
     name: ClassVar[str]
     version: ClassVar[int] = 1
     kernels: ClassVar[Kernels]
+    ceiling: ClassVar[Ceiling | None] = None
 
     @abstractmethod
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:
-        """Return the axes of a preset, spelt out. `machine` is there for sizes bound to a cache."""
+        """Return the axes of a preset, spelt out. `machine` is there for sizes bound to a cache.
+
+        Nobody asks for those of `headline`, which are chosen from those of `standard`.
+        """
 
     @abstractmethod
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -110,6 +115,10 @@ class Workload(ABC):
         """Whether this implementation of this work is worth a case; not every axis must be crossed with every other."""
         return True
 
+    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - for subclasses
+        """Whether the preset `headline` holds this work of `standard`, on every core; none of it by default."""
+        return False
+
     def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:  # noqa: ARG002 - for subclasses
         """Return the host thread counts to measure on a CPU; None is every core available."""
         return (None,)
@@ -138,9 +147,9 @@ class Workload(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a plan may depend on.
+    """What a plan for one device may depend on.
 
-    last_level_cache: the largest among the CPU and all GPUs, in bytes. cores: those usable by one process.
+    last_level_cache: the device's, in bytes. cores: those of the host that one process may use.
     """
 
     last_level_cache: int
@@ -156,18 +165,30 @@ class Target:
     device: str
 
 
-def expand(workload: Workload, preset: Preset, targets: Iterable[Target], machine: Machine) -> Iterator[Case]:
+def expand(
+    workload: Workload, preset: Preset, targets: Iterable[Target], machine: Callable[[Target], Machine]
+) -> Iterator[Case]:
     """Yield every case of a workload: its works x targets x implementations x thread counts.
 
-    A target without any kernel still gets its `default` case, so that what is not measured is said.
+    A target without any kernel still gets its `default` case, so that what is not measured is said. The cases of
+    `headline` are some of those of `standard`.
     """
-    works = list(workload.works(preset, machine))
     for target in targets:
-        implementations = workload.implementations(target, preset) or ("default",)
-        for work in works:
-            threads = workload.threads(work, preset) if target.device == "cpu" else (None,)
-            # Asking for every core by number is the default case again, not a second one.
-            counts = dict.fromkeys(None if count == machine.cores else count for count in threads)
-            for implementation in (i for i in implementations if workload.selects(work, i)):
-                for count in counts:
-                    yield Case(work, target.backend, target.device, implementation, count)
+        here = machine(target)
+        if preset is not Preset.HEADLINE:
+            yield from _expand(workload, preset, target, here)
+            continue
+        for case in _expand(workload, Preset.STANDARD, target, here):
+            if case.threads is None and workload.is_headline(case.work, case.implementation, here):
+                yield case
+
+
+def _expand(workload: Workload, preset: Preset, target: Target, machine: Machine) -> Iterator[Case]:
+    implementations = workload.implementations(target, preset) or ("default",)
+    for work in workload.works(preset, machine):
+        threads = workload.threads(work, preset) if target.device == "cpu" else (None,)
+        # Asking for every core by number is the default case again, not a second one.
+        counts = dict.fromkeys(None if count == machine.cores else count for count in threads)
+        for implementation in (i for i in implementations if workload.selects(work, i)):
+            for count in counts:
+                yield Case(work, target.backend, target.device, implementation, count)

@@ -120,6 +120,7 @@ class CnnTrain(CnnWorkload):
     """One training step: forward, backward, SGD at rate 1e-3. A large batch is checked on its first images."""
 
     name = "cnn_train"
+    headline = ("default", "channels_last")
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_train},
         "torch": by_implementation(torch_train, *IMPLEMENTATIONS),

@@ -132,6 +132,7 @@ class DiffusionSample(DiffusionWorkload):
     """The whole way from noise to an image, by DDIM."""
 
     name = "diffusion_sample"
+    headline = ("default",)
     presets: ClassVar = {preset: (net, SAMPLED.get(preset, batch)) for preset, (net, batch) in PRESETS.items()}
 
 

@@ -121,6 +121,7 @@ class GanTrain(GanWorkload):
     """One step of the discriminator and one of the generator, with Adam at rate 2e-4."""
 
     name = "gan_train"
+    headline = ("default",)
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_train},
         "torch": {"default": partial(torch_train, "default")},

@@ -147,6 +147,7 @@ class GptTrain(GptWorkload):
     """One training step: forward, backward, AdamW at rate 3e-4, decay 0.01."""
 
     name = "gpt_train"
+    headline = ("default", "compile")
     doubled = True
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_train},
@@ -212,6 +213,8 @@ class GptDecode(GptWorkload):
     """New tokens after the first, greedily, each from the KV cache: `new` - 1 steps."""
 
     name = "gpt_decode"
+    quick = ("cudagraph",)
+    headline = ("default", "cudagraph")
     precisions = ("tf32",)  # models are served with weights in the narrow format itself
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {

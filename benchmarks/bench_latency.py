@@ -18,7 +18,7 @@ import pytest
 from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.errors import Unsupported
-from bench_core.model import Costs, Preset, Work
+from bench_core.model import Ceiling, Costs, Preset, Work
 from bench_core.workload import Builder, Host, Kernel, Kernels, Machine, Workload
 from benchmarks.sizes import KIB, MIB, size_label
 
@@ -150,6 +150,9 @@ class Latency(Workload):
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same everywhere
         yield self.work("1", "float32")
 
+    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - there is one work
+        return self.ceiling is not None
+
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:  # noqa: ARG002 - one size
         return {name: rng.standard_normal(1, np.float32) for name in "ab"}
 
@@ -173,6 +176,7 @@ class Launch(Latency):
     """One call after another, waited for at the end."""
 
     name = "launch"
+    ceiling = Ceiling.LAUNCH
     kernels: ClassVar[Kernels] = {"array": {"default": array_launch}, "torch": {"default": torch_launch}}
 
 

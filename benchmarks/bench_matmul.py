@@ -13,7 +13,7 @@ import pytest
 from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.errors import Unsupported, WrongAnswer
-from bench_core.model import Case, Costs, Preset, Work
+from bench_core.model import Case, Ceiling, Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
 from benchmarks import products
 from benchmarks.caches import flagged
@@ -41,6 +41,7 @@ SQUARES: dict[Preset, dict[Format, tuple[int, ...]]] = {
     Preset.FULL: dict.fromkeys(FORMATS, (256, 512, 1024, 2048, 4096, 8192, 16384)),
 }
 DATA_SIZE = 4096
+HEADLINE = {FP64: 4096, FP32: 4096, TF32: 4096, BF16: 8192, E4M3: 4096}
 
 # m x n x k of the layers of two Transformers, for 2048 tokens (GPT-2 124M) and 4096 (Llama 2 7B).
 LAYERS = {
@@ -126,11 +127,15 @@ class Square(Product):
     """C = A B for square matrices: the peak of every format."""
 
     name = "matmul"
+    ceiling = Ceiling.ARITHMETIC
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
         for kind, sizes in SQUARES[preset].items():
             for n in sizes:
                 yield self.product(str(n), kind, n, n, n)
+
+    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - in every form
+        return HEADLINE.get((work.dtype, work.precision)) == work["m"]
 
     def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:
         # One core is a scaling point, not a race: large sizes would take minutes on it.

@@ -20,7 +20,7 @@ import pytest
 
 from bench_core import check
 from bench_core.backends.base import Backend
-from bench_core.model import Cache, Costs, Preset, Work
+from bench_core.model import Cache, Ceiling, Costs, Preset, Work
 from bench_core.workload import Builder, Host, Kernel, Kernels, Machine, Workload
 from benchmarks.caches import flagged
 from benchmarks.sizes import KIB, MIB, size_label
@@ -261,6 +261,7 @@ class Operation(Workload):
         "torch": {"default": single(torch_body)},
     }
     quick: ClassVar[bool] = False
+    headline: ClassVar[bool] = False
     laddered: ClassVar[bool] = False  # whether `standard` goes down the caches, and to one core; `full` always does
     size: ClassVar[int] = STANDARD_SIZE
 
@@ -275,6 +276,11 @@ class Operation(Workload):
         works += [self.array_work(size) for size in ladder]
         works += [self.array_work(size, cache=Cache.COLD) for size in ladder if COLDEST[0] <= size <= COLDEST[1]]
         return list(dict.fromkeys(works))
+
+    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - in every form
+        """Whether it is hot and from memory: of those sizes, the fixed one, and that which no cache holds."""
+        size = work["elements"] * np.dtype(work.dtype).itemsize
+        return self.headline and size in self.sizes(machine) and work.cache is Cache.HOT
 
     def sizes(self, machine: Machine) -> list[int]:
         """Return the fixed size of an array and, where caches are larger than most, the power of two >= 4x the last."""
@@ -332,6 +338,8 @@ class Copy(Stream):
     """a = b."""
 
     name = "copy"
+    ceiling = Ceiling.MEMORY
+    headline = True
 
 
 class Scale(Stream):
@@ -350,6 +358,7 @@ class Triad(Stream):
     """a = b + s c."""
 
     name = "triad"
+    headline = True
     laddered = True
 
 

@@ -101,6 +101,8 @@ class MlpTrain(MlpWorkload):
     """One training step on resident data: forward, backward, SGD at rate 1e-3."""
 
     name = "mlp_train"
+    quick = ("compile",)
+    headline = ("default",)
     doubled = True
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_train},

@@ -18,7 +18,7 @@ import pytest
 from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.errors import Unavailable, Unsupported
-from bench_core.model import Case, Costs, Preset, Work
+from bench_core.model import Case, Ceiling, Costs, Preset, Work
 from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
 from benchmarks.caches import flagged
 from benchmarks.sizes import KIB, MIB, size_label
@@ -29,6 +29,7 @@ SIZES = {
     Preset.STANDARD: (4 * KIB, 64 * KIB, MIB, 16 * MIB, 256 * MIB),
     Preset.FULL: tuple(KIB << step for step in range(0, 21, 2)),  # 1 KiB to 1 GiB
 }
+HEADLINE = 256 * MIB
 PERIOD = 1_000_003  # so many normal numbers are drawn, then they repeat
 
 
@@ -184,6 +185,10 @@ class Transfer(Workload):
             for size in SIZES[preset] if swept else SIZES[preset][-1:]:
                 yield self.work(f"{size_label(size)}-{memory}", "float32", elements=size // 4, memory=memory)
 
+    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - in every form
+        """Whether it is one way, pinned, and as large as `standard` has it."""
+        return self.ceiling is not None and work["memory"] == "pinned" and 4 * work["elements"] == HEADLINE
+
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         n = work["elements"]
         return {"x": np.resize(rng.standard_normal(min(n, PERIOD), np.float32), n)}
@@ -213,12 +218,14 @@ class HostToDevice(Transfer):
     """From the host's memory to the device's."""
 
     name = "h2d"
+    ceiling = Ceiling.HOST_TO_DEVICE
 
 
 class DeviceToHost(Transfer):
     """From the device's memory to the host's."""
 
     name = "d2h"
+    ceiling = Ceiling.DEVICE_TO_HOST
 
 
 class BothWays(Transfer):

@@ -490,7 +490,7 @@ def test_what_a_cache_holds_is_flagged_so_that_no_bandwidth_is_claimed_of_memory
 @pytest.mark.parametrize("preset", list(Preset))
 def test_every_preset_expands_to_cases_of_their_own_with_costs(workload, preset):
     targets = [Target("numpy", "array", "cpu"), Target("torch", "torch", "cpu"), Target("torch", "torch", "cuda:0")]
-    cases = list(expand(workload, preset, targets, MACHINE))
+    cases = list(expand(workload, preset, targets, lambda _: MACHINE))
     assert len(set(cases)) == len(cases)
     for case in cases:
         costs = workload.costs(case.work)
@@ -502,18 +502,20 @@ def test_every_preset_expands_to_cases_of_their_own_with_costs(workload, preset)
 
 def test_only_standard_and_full_cross_implementations_precisions_and_batches():
     targets = [Target("torch", "torch", "cuda:0")]
-    counts = {preset: len(list(expand(WORKLOADS["gpt_train"], preset, targets, MACHINE))) for preset in Preset}
+    counts = {
+        preset: len(list(expand(WORKLOADS["gpt_train"], preset, targets, lambda _: MACHINE))) for preset in Preset
+    }
     assert counts[Preset.SMOKE] == 2
     assert counts[Preset.QUICK] == 1
     left_out = {name for name, workload in WORKLOADS.items() if not list(workload.works(Preset.SMOKE, MACHINE))}
     assert left_out == {"cnn_infer", "gan_generate", "diffusion_denoise", "softmax", "embedding"}
-    cases = list(expand(WORKLOADS["gpt_train"], Preset.STANDARD, targets, MACHINE))
-    cpu = expand(WORKLOADS["gpt_train"], Preset.STANDARD, [Target("torch", "torch", "cpu")], MACHINE)
+    cases = list(expand(WORKLOADS["gpt_train"], Preset.STANDARD, targets, lambda _: MACHINE))
+    cpu = expand(WORKLOADS["gpt_train"], Preset.STANDARD, [Target("torch", "torch", "cpu")], lambda _: MACHINE)
     assert {case.implementation for case in cpu} == {"default", "explicit"}
     own = {case.implementation for case in cases if case.work["batch"] == 64 and case.work.precision == "ieee"}
     assert own == {"default", "explicit", "compile", "cudagraph"}
     assert {case.work["batch"] for case in cases} == {1, 16, 64}
-    full = expand(WORKLOADS["gpt_train"], Preset.FULL, targets, MACHINE)
+    full = expand(WORKLOADS["gpt_train"], Preset.FULL, targets, lambda _: MACHINE)
     assert {case.work["batch"] for case in full} == {1, 4, 16, 64, 256}
     assert {case.work.precision for case in cases} == {"ieee", "tf32", "autocast_bfloat16", "autocast_float16"}
     assert {case.work.scope for case in cases} == set(Scope)

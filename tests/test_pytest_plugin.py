@@ -155,7 +155,7 @@ def test_a_required_backend_that_is_absent_fails_before_anything_is_measured(pro
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--bench-preset=huge", "--bench-preset=huge: choose from smoke, quick, standard, full"),
+        ("--bench-preset=huge", "--bench-preset=huge: choose from smoke, headline, quick, standard, full"),
         ("--bench-backends=nmupy", "--bench-backends=nmupy: no backend 'nmupy', there are numpy, cupy, torch"),
         ("--bench-budget=-1", "--bench-budget=-1: must be a positive number of seconds"),
         ("--bench-budget=soon", "--bench-budget=soon: must be a positive number of seconds"),

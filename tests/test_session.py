@@ -4,13 +4,15 @@ import errno
 import json
 import os
 import shutil
+from typing import NamedTuple
 
 import pytest
 
 from bench_core import journal, table
 from bench_core import session as sessions
 from bench_core.errors import InternalError, UsageError
-from bench_core.model import Case, Clock, Costs, Fact, Measurement, Preset, Series, Status, Work
+from bench_core.model import Case, Ceiling, Clock, Costs, Fact, Measurement, Preset, Series, Status, Work
+from bench_core.probe import Device, Probe
 from bench_core.session import Options, Session
 from tests.test_roster import PROBES
 
@@ -55,6 +57,30 @@ def test_every_planned_case_has_a_status_and_they_add_up(session):
     assert about["planned"] == sum(about["statuses"].values())
     assert {row.size for row in rows} == {"a", "b", "never", "x"}
     assert session.workers.closed
+
+
+def test_the_cache_of_a_case_is_that_of_its_own_device(tmp_path, monkeypatch):
+    """A case that is measured cold rotates through its device's cache, whatever the CPU beside it has."""
+    gpu = Device("cuda:0", "GPU A", facts={"gpu.l2_cache": Fact(50 << 20, "cudaGetDeviceProperties")})
+    probes = PROBES | {"torch": Probe("torch", "2", (Device("cpu"), gpu, Device("mps")))}
+    monkeypatch.setattr(sessions, "probe_all", lambda entries: probes)
+    monkeypatch.setattr(sessions.host, "last_level_cache", lambda: 300 << 20)
+    made = Session(Options(output=tmp_path, backends=("torch:cpu", "torch:cuda", "torch:mps")))
+    caches = {t.device: made.settings(case("a", "torch", t.device)).last_level_cache for t in made.roster.targets}
+    assert caches == {"cpu": 300 << 20, "cuda:0": 50 << 20, "mps": 32 << 20}
+
+
+def test_a_run_says_which_workloads_show_a_limit_of_the_machine(session):
+    class Streams(NamedTuple):
+        name: str
+        ceiling: Ceiling | None
+
+    planned = [case("a")]
+    session.open(planned)
+    for workload in (Streams("copy", Ceiling.MEMORY), Streams("gather", None)):
+        session.cases(workload)  # nothing is yielded before it is asked for
+    session.close(planned)
+    assert json.loads((session.folder / "run.json").read_text())["ceilings"] == {"copy": "memory"}
 
 
 def test_an_interrupt_is_recorded_before_it_goes_on(session):

@@ -25,7 +25,8 @@ _LARGE = tuple(SWEEP)
 class ModelWorkload(Workload):
     """A network and a batch size by preset, in all the ways worth measuring.
 
-    smoke and quick: float32, the usual implementation; `left_out` names presets that do without.
+    smoke and quick: float32, the usual implementation and, by quick, those of `quick` too; `left_out` names presets
+    that do without. headline: float32 in the implementations of `headline`.
     standard and full add every implementation, `precisions` (of float32 weights) and `formats` (of the weights
     themselves), the scope `end_to_end` and the batch sweep. float64 is for the check's sake alone: by smoke, where
     `doubled`.
@@ -35,6 +36,8 @@ class ModelWorkload(Workload):
     presets: ClassVar[Mapping[Preset, tuple[Any, int]]]
     left_out: ClassVar[tuple[Preset, ...]] = ()
     doubled: ClassVar[bool] = False
+    quick: ClassVar[tuple[str, ...]] = ()
+    headline: ClassVar[tuple[str, ...]] = ()
     precisions: ClassVar[tuple[str, ...]] = ("tf32", "autocast_bfloat16", "autocast_float16")
     formats: ClassVar[tuple[str, ...]] = ()
 
@@ -65,20 +68,27 @@ class ModelWorkload(Workload):
     def implementations(self, target: Target, preset: Preset) -> Sequence[str]:
         """Leave `compile` on a CPU to full: a network may take minutes to compile there."""
         every = super().implementations(target, preset)
-        slow = target.device == "cpu" and preset is Preset.STANDARD
+        slow = target.device == "cpu" and preset is not Preset.FULL
         return [name for name in every if not (slow and name == "compile")]
 
     def selects(self, work: Work, implementation: str) -> bool:
         """Whether to measure other implementations than the usual one as well.
 
         They are, for a large network at its own batch size, resident, in float32; compiled and captured ones in
-        narrower arithmetic too.
+        narrower arithmetic too. Of a network of quick's, those of `quick` are.
         """
-        if implementation == "default":
+        if implementation == "default" or (implementation in self.quick and self._is_quicks(work)):
             return True
         own = any(self.variant(*self.presets[preset]).params == work.params for preset in _LARGE)
         plain = (work.dtype, work.precision) == ("float32", "ieee") or implementation in {"compile", "cudagraph"}
         return own and plain and work.dtype != "float64" and work.scope is Scope.RESIDENT
+
+    def _is_quicks(self, work: Work) -> bool:
+        return work.params == self.variant(*self.presets[Preset.QUICK]).params
+
+    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - the same anywhere
+        own = self.variant(*self.presets[Preset.STANDARD])
+        return implementation in self.headline and work == own
 
     def touched(self, work: Work) -> float | None:  # noqa: ARG002 - for subclasses
         """Return the bytes re-read by every call (weights, KV cache); None if the work is not memory-bound."""

@@ -1,0 +1,88 @@
+"""The preset `headline`: the rows of README's table, the limits of a machine, a compiled and a captured form."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from bench_core.model import Ceiling, Preset
+from bench_core.workload import Machine, Target, expand
+from tests.test_readme import TABLE
+
+CPU = [Target("numpy", "array", "cpu"), Target("torch", "torch", "cpu")]
+GPU = [Target("cupy", "array", "cuda:0"), Target("torch", "torch", "cuda:0")]
+MACHINE = Machine(last_level_cache=50 << 20, cores=16)
+FILES = sorted((Path(__file__).parents[1] / "benchmarks").glob("bench_*.py"))
+
+
+def workloads():
+    modules = [importlib.import_module(f"benchmarks.{path.stem}") for path in FILES]
+    tests = [value for module in modules for name, value in vars(module).items() if name.startswith("test_")]
+    return [mark.args[0] for test in tests for mark in test.pytestmark if mark.name == "workload"]
+
+
+WORKLOADS = workloads()
+
+
+def cases(preset, targets, machine=MACHINE):
+    return [case for workload in WORKLOADS for case in expand(workload, preset, targets, lambda _: machine)]
+
+
+HEADLINE = cases(Preset.HEADLINE, CPU + GPU)
+
+
+def test_every_row_of_the_readme_is_in_it_on_every_target():
+    for _, workload, size, dtype, precision, _ in TABLE:
+        found = {
+            (c.backend, c.device)
+            for c in HEADLINE
+            if (c.work.workload, c.work.size, c.work.dtype, c.work.precision) == (workload, size, dtype, precision)
+        }
+        assert found == {(target.backend, target.device) for target in CPU + GPU}, workload
+
+
+def test_its_cases_are_those_of_standard():
+    assert set(HEADLINE) < set(cases(Preset.STANDARD, CPU + GPU))
+
+
+def test_it_holds_the_limits_of_a_gpu():
+    limits = {w.name: w.ceiling for w in WORKLOADS if w.ceiling}
+    assert set(limits.values()) == set(Ceiling)
+    found = {
+        (limits[c.work.workload], c.work.size, c.work.dtype, c.work.precision)
+        for c in HEADLINE
+        if c.work.workload in limits and (c.backend, c.device) == ("torch", "cuda:0")
+    }
+    assert found == {
+        (Ceiling.ARITHMETIC, "4096", "float64", "ieee"),
+        (Ceiling.ARITHMETIC, "4096", "float32", "ieee"),
+        (Ceiling.ARITHMETIC, "4096", "float32", "tf32"),
+        (Ceiling.ARITHMETIC, "8192", "bfloat16", "ieee"),
+        (Ceiling.ARITHMETIC, "4096", "float8_e4m3fn", "ieee"),
+        (Ceiling.MEMORY, "256MiB", "float64", "ieee"),
+        (Ceiling.HOST_TO_DEVICE, "256MiB-pinned", "float32", "ieee"),
+        (Ceiling.DEVICE_TO_HOST, "256MiB-pinned", "float32", "ieee"),
+        (Ceiling.LAUNCH, "1", "float32", "ieee"),
+    }
+
+
+def test_it_holds_one_compiled_and_one_captured_form():
+    forms = [c.implementation for c in HEADLINE]
+    assert (forms.count("compile"), forms.count("cudagraph")) == (1, 1)
+
+
+def test_it_stays_small():
+    """Five minutes on a GPU machine: so many cases, and one thread count each."""
+    assert len(HEADLINE) < 80
+    assert {c.threads for c in HEADLINE} == {None}
+
+
+def test_a_cache_that_holds_the_fixed_size_adds_arrays_that_it_does_not_hold():
+    huge = cases(Preset.HEADLINE, CPU, Machine(last_level_cache=300 << 20, cores=2))
+    assert {c.work.size for c in huge if c.work.workload == "copy"} == {"256MiB", "2048MiB"}
+
+
+@pytest.mark.parametrize(("targets", "forms"), [(CPU, set()), (GPU, {"compile", "cudagraph"})])
+def test_quick_has_a_compiled_and_a_captured_form_where_they_take_seconds(targets, forms):
+    prepared = {c.implementation for c in cases(Preset.QUICK, targets) if c.work.suite == "model"}
+    assert prepared & {"compile", "cudagraph"} == forms
