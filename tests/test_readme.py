@@ -159,27 +159,52 @@ def shown(rows):
     return f"{rate.removesuffix('/s').rstrip() + amount if amount else rate} ±{100 * off:.0f} %"
 
 
+def on_a_gpu(rows):
+    """Return the fastest of some rows with what did the work, or that there is none."""
+    if rows.empty:
+        return "not yet measured"
+    return f"{doer(rows.loc[rows['value'].idxmax()])}, {shown(rows)}"
+
+
+def doer(row):
+    return f"{row.backend} {row.implementation}".removesuffix(" default")
+
+
 def table(rows):
-    """Return the README's table of a machine, all of whose cores were at work."""
+    """Return the README's table: of one machine's CPU, all of whose cores were at work, and of any GPU.
+
+    All of it is in the preset `headline` (tests/test_headline.py).
+    """
     lines = ["| work | NumPy | PyTorch, CPU | highest median on this CPU | GPU |", "| --- | --- | --- | --- | --- |"]
+    cores = rows.loc[rows["machine"] == REFERENCE, "threads"].max()
     for label, workload, size, dtype, precision, metric in TABLE:
         keys = {"workload": workload, "size": size, "dtype": dtype, "precision": precision, "metric": metric}
-        keys |= {"status": "ok", "scope": "resident", "cache": "hot", "clock": "wall", "threads": rows["threads"].max()}
-        found = rows[(rows[list(keys)] == pd.Series(keys)).all(axis=1)]
+        keys |= {"status": "ok", "scope": "resident", "cache": "hot", "clock": "wall"}
+        every = rows[(rows[list(keys)] == pd.Series(keys)).all(axis=1)]
+        found = every[(every["machine"] == REFERENCE) & (every["threads"] == cores)]
         usual = found[found["implementation"] == "default"]
         numpy, torch = (shown(usual[usual["backend"] == backend]) for backend in ("numpy", "torch"))
         best = found.loc[found["value"].idxmax()]
-        name = f"{best.backend} {best.implementation}".removesuffix(" default")
-        lines.append(f"| {label} | {numpy} | {torch} | {name}, {shown(found)} | not yet measured |")
+        gpu = on_a_gpu(every[every["device_type"] == "cuda"])
+        lines.append(f"| {label} | {numpy} | {torch} | {doer(best)}, {shown(found)} | {gpu} |")
     return "".join(f"{line}\n" for line in lines)
 
 
 def test_the_table_is_what_the_committed_run_measured():
-    made = table(bench_core.load(ROOT / "results" / REFERENCE))
+    made = table(bench_core.load(ROOT / "results"))
     if os.environ.get("UPDATE_GOLDEN"):
         PATH.write_text(MARKS.sub(lambda _: made, README), encoding="utf-8")
     else:
         assert MARKS.search(README)[0] == made
+
+
+def test_a_committed_run_on_a_gpu_fills_the_last_column():
+    rows = bench_core.load(ROOT / "results")
+    gpu = rows[rows["threads"].notna()].assign(machine="h100", device_type="cuda", threads=pd.NA, backend="cupy")
+    gpu[["value", "ci_low", "ci_high"]] *= 100.0
+    made = table(pd.concat([rows, gpu]))
+    assert "not yet measured" not in made
+    assert made.splitlines()[2].endswith(" | numpy, 107 GFLOP/s ±55 % | cupy, 10.7 TFLOP/s ±55 % |")
 
 
 def test_the_example_of_reading_prints_what_is_shown():
