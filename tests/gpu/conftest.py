@@ -1,0 +1,82 @@
+"""Tests that need a GPU: each is skipped with one of few reasons where there is none, and says what it measured."""
+
+import gc
+
+import pytest
+
+from bench_core import backends, gpu
+from bench_core.errors import Unavailable
+
+
+def missing(name, load=backends.load):
+    """Return why a library finds no GPU here, None if it finds one."""
+    try:
+        found = load(name).devices()
+    except Unavailable as error:
+        return str(error)
+    return None if any(device.startswith("cuda") for device in found) else f"{name} finds no CUDA device"
+
+
+@pytest.fixture
+def gpu_of(request):
+    """Return the backend of a library on the first GPU; skips where there is none."""
+    made = []
+
+    def make(name):
+        why = missing(name)
+        if hasattr(request.config, "workerinput"):
+            why = "tests that need a GPU have it to themselves: run without pytest-xdist"
+        if why:
+            pytest.skip(why)  # from this line for every test, so that pytest folds them to one line a reason
+        made.append(backends.load(name)("cuda:0"))
+        return made[-1]
+
+    yield make
+    for backend in made:
+        backend.set_precision("ieee")
+        backend.synchronize()
+        gc.collect()
+        backend.free()
+
+
+@pytest.fixture(params=["torch", "cupy"])
+def backend(request, gpu_of):
+    """Each library on the first GPU."""
+    return gpu_of(request.param)
+
+
+@pytest.fixture
+def cupy(gpu_of):
+    """CuPy on the first GPU."""
+    return gpu_of("cupy")
+
+
+@pytest.fixture
+def counted(backend):
+    """The same where the driver counts energy and tells the power."""
+    state = gpu.state(backend.device_uuid)
+    if gpu.energy(backend.device_uuid) is None or state is None or state.power is None:
+        facts = gpu.facts(backend.device_uuid)
+        pytest.skip((facts.get("gpu.driver") or facts["gpu.energy_counter"]).reason or "NVML tells no power")
+    return backend
+
+
+@pytest.fixture
+def held(record_property):
+    """Return what holds a figure to its bounds and has it said at the end of the session."""
+
+    def hold(figure):
+        record_property("figure", str(figure))
+        figure.require()
+
+    return hold
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say every figure beside what was expected, passed or failed."""
+    reports = [r for key in ("passed", "failed") for r in terminalreporter.getreports(key) if r.when == "call"]
+    lines = [value for report in reports for name, value in report.user_properties if name == "figure"]
+    if lines:
+        terminalreporter.section("figures of the GPU")
+        for line in lines:
+            terminalreporter.write_line(line)

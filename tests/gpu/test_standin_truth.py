@@ -1,0 +1,86 @@
+"""What the stand-in for CuPy pretends, asked of the GPU: a failure here is a lie of tests/standins/cupy."""
+
+import numpy as np
+import pytest
+
+from benchmarks import bench_transfer
+from tests import test_standin_cupy
+from tests.gpu import claims
+
+pytestmark = pytest.mark.gpu
+BOTH_WAYS = pytest.mark.parametrize(
+    "workload", [bench_transfer.HostToDevice(), bench_transfer.DeviceToHost()], ids=["h2d", "d2h"]
+)
+
+
+def cases_of(test, without=()):
+    """Return what another test is parametrised with."""
+    every = next(mark.args[1] for mark in test.pytestmark if mark.name == "parametrize")
+    return [case for case in every if case.id not in without]
+
+
+@pytest.fixture
+def xp(cupy):
+    return cupy.xp
+
+
+@pytest.fixture
+def add(backend):
+    a = backend.from_host(np.ones(1, np.float32))
+    backend.xp.add(a, a, out=a)
+    return lambda: backend.xp.add(a, a, out=a)
+
+
+@BOTH_WAYS
+def test_a_pinned_copy_is_only_queued(backend, workload):
+    assert claims.share_at_return(claims.transfer(backend, workload, "pinned"), backend.synchronize) < 0.5
+
+
+@BOTH_WAYS
+def test_a_pageable_copy_is_waited_for(backend, workload):
+    assert claims.share_at_return(claims.transfer(backend, workload, "pageable"), backend.synchronize) > 0.5
+
+
+def test_an_array_is_staged_and_copied_while_the_host_goes_on(xp):
+    assert claims.array_returns_early(xp)
+
+
+def test_the_layout_of_a_host_array_is_kept(xp):
+    assert claims.keeps_order(xp)
+
+
+def test_streams_are_separate_but_for_events(cupy):
+    assert claims.streams_are_separate(cupy.xp, cupy._device_clock._spin)
+
+
+def test_types_of_an_elementwise_kernel_are_deduced(xp):
+    assert claims.deduces_types(xp)
+
+
+def test_the_null_stream_is_not_captured(xp):
+    assert claims.refuses_capture_of_the_null_stream(xp)
+
+
+def test_a_launch_takes_some_microseconds_and_a_small_kernel_less(backend, add, held):
+    device = backend.device_time(add, 200).seconds / 200
+    held(claims.Figure(f"{backend.name}: launch (s)", claims.launch_seconds(backend, add), 6e-6, 0.3, 2.5))
+    held(claims.Figure(f"{backend.name}: kernel of one element (s)", device, 3e-6, 0.3, 2.5))
+
+
+def test_about_1024_launches_are_queued(backend, add, held):
+    held(claims.Figure(f"{backend.name}: launches queued", claims.queue_length(backend, add), 1024, 0.9, 1.1))
+
+
+# What CuPy has, but the stand-in does not.
+@pytest.mark.parametrize("mistake", cases_of(test_standin_cupy.test_refuses_what_cupy_refuses, {"not offered"}))
+def test_it_refuses_what_the_stand_in_refuses(xp, mistake):
+    with pytest.raises((TypeError, AttributeError, NotImplementedError, ValueError)):
+        mistake(xp, xp.asarray(test_standin_cupy.HOST))
+
+
+@pytest.mark.parametrize("compute", cases_of(test_standin_cupy.test_computes_as_numpy))
+def test_it_computes_what_the_stand_in_computes(xp, compute):
+    host = test_standin_cupy.HOST
+    got, expected = compute(xp, xp.asarray(host)), np.asarray(compute(np, host))
+    assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_allclose(xp.asnumpy(got), expected, rtol=2e-3 if got.dtype == np.float16 else 1e-5)
