@@ -179,9 +179,13 @@ class Form:
     key: str
     implementation: str
 
+    @property
+    def library(self) -> str:
+        return self.key.partition(":")[0]
+
     def __str__(self) -> str:
         work = self.work
-        return "-".join((self.key.partition(":")[0], work.workload, work.size, work.dtype, work.precision))
+        return "-".join((self.library, work.workload, work.size, work.dtype, work.precision))
 
 
 def workloads() -> Iterator[Workload]:
@@ -236,29 +240,29 @@ def _poisoned_and_run(backend: Backend, run: Run) -> Any:
 
 
 def format_is_claimed_rightly(backend: Backend, kind: tuple[str, str]) -> str | None:
-    """A format is refused exactly where a small product in it is not right; return why it is refused."""
+    """A format is refused exactly where a small product in it is not right; return why it is not measured."""
     reason = backend.why_unsupported(*kind)
-    try:
-        _product_error(backend, kind, 1024 if kind == bench_matmul.TF32 else 128)
-    except Unsupported as error:
-        assert reason or error.code != "computed_finer", f"{kind} is claimed, and computed finer: {error}"
-        return reason or str(error)
-    except Exception as error:
-        assert reason, f"{kind} is claimed, and fails: {error!r}"
-        return reason
-    finally:
-        backend.set_precision("ieee")
-    assert reason is None, f"{kind} works, and is refused: {reason}"
-    return None
+    error = _error_of_product(backend, kind, 1024 if kind == bench_matmul.TF32 else 128)
+    if isinstance(error, Unsupported) and error.code != "computed_finer":
+        return reason or str(error)  # the workload's own word: the library lacks this product, not the format
+    assert (reason is None) == (error is None), f"{kind}: refused: {reason}; computed: {error!r}"
+    return reason
 
 
-def _product_error(backend: Backend, kind: tuple[str, str], n: int) -> float:
+def _error_of_product(backend: Backend, kind: tuple[str, str], n: int) -> Exception | None:
+    """Return what was raised by a product or by the check of its answer, None if it is right."""
     square = bench_matmul.Square()
     work = square.product(str(n), kind, n, n, n)
-    backend.set_precision(work.precision)
-    host = square.inputs(work, generator(work.case_id, 0))
-    kernel = square.build(backend, fresh_case(backend, work), host)
-    return square.verify(work, host, {"out": backend.to_host(kernel.answer()["out"])})
+    try:
+        backend.set_precision(work.precision)
+        host = square.inputs(work, generator(work.case_id, 0))
+        kernel = square.build(backend, fresh_case(backend, work), host)
+        square.verify(work, host, {"out": backend.to_host(kernel.answer()["out"])})
+    except Exception as error:  # noqa: BLE001 - a library may raise anything for a format it lacks
+        return error
+    finally:
+        backend.set_precision("ieee")
+    return None
 
 
 def troubles(output: Path, *arguments: str, cwd: Path = ROOT, environ: Mapping[str, str] | None = None) -> list[str]:
@@ -272,7 +276,8 @@ def troubles(output: Path, *arguments: str, cwd: Path = ROOT, environ: Mapping[s
     rows = bench_core.load(output).query("metric == 'time'")
     left_out = rows["status"].isin([str(status) for status in NOT_TRIED]) & (rows["reason"] != "")
     bad = rows[(rows["status"] != "ok") & ~left_out]
-    wrong = [f"{row.backend} {row.workload} {row.size} {row.dtype}: {row.status}: {row.reason}" for row in bad.itertuples()]
+    told = bad[["backend", "workload", "size", "dtype", "status", "reason"]]
+    wrong = [" ".join(row) for row in told.itertuples(index=False)]
     return wrong if (rows["status"] == "ok").any() else [*wrong, "nothing was measured"]
 
 
@@ -351,16 +356,16 @@ def launch_seconds(backend: Backend, call: Run, calls: int = 200, now: Now = per
 
 
 def queue_length(backend: Backend, call: Run, most: int = 4000, now: Now = perf_counter) -> int:
-    """Return how many launches go into the queue of a device that is held before one has to wait; 0 for no limit."""
+    """Return how many launches a device that is held takes before one has to wait; `most` if none does."""
     backend.synchronize()
     backend._device_clock._spin(0.2)
-    for queued in range(most):
+    queued = 0
+    while queued < most:
         start = now()
         call()
         if now() - start > 0.02:
             break
-    else:
-        queued = 0
+        queued += 1
     backend.synchronize()
     return queued
 

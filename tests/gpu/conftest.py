@@ -17,38 +17,30 @@ def missing(name, load=backends.load):
     return None if any(device.startswith("cuda") for device in found) else f"{name} finds no CUDA device"
 
 
-@pytest.fixture
-def gpu_of(request):
-    """Return the backend of a library on the first GPU; skips where there is none."""
-    made = []
-
-    def make(name):
-        why = missing(name)
-        if hasattr(request.config, "workerinput"):
-            why = "tests that need a GPU have it to themselves: run without pytest-xdist"
-        if why:
-            pytest.skip(why)  # from this line for every test, so that pytest folds them to one line a reason
-        made.append(backends.load(name)("cuda:0"))
-        return made[-1]
-
-    yield make
-    for backend in made:
-        backend.set_precision("ieee")
-        backend.synchronize()
-        gc.collect()
-        backend.free()
+def pytest_runtest_setup(item):
+    """Skip a test of a library that has no GPU here; from these lines for every test, so that pytest folds them."""
+    library = item.callspec.params.get("library") if hasattr(item, "callspec") else None
+    if library and hasattr(item.config, "workerinput"):
+        pytest.skip("tests that need a GPU have it to themselves: run without pytest-xdist")
+    if library and (why := missing(library)):
+        pytest.skip(why)
 
 
 @pytest.fixture(params=["torch", "cupy"])
-def backend(request, gpu_of):
-    """Each library on the first GPU."""
-    return gpu_of(request.param)
+def library(request):
+    """Each library that reaches a GPU; a test of one alone is parametrised with its name."""
+    return request.param
 
 
 @pytest.fixture
-def cupy(gpu_of):
-    """CuPy on the first GPU."""
-    return gpu_of("cupy")
+def backend(library):
+    """The library on the first GPU."""
+    made = backends.load(library)("cuda:0")
+    yield made
+    made.set_precision("ieee")
+    made.synchronize()
+    gc.collect()
+    made.free()
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ from tests.gpu import claims
 pytestmark = pytest.mark.gpu
 
 
-@pytest.mark.parametrize("form", claims.captured_forms(), ids=str)
-def test_a_captured_form_is_right_before_and_after_it_ran(gpu_of, form):
-    claims.replays(gpu_of(form.key.partition(":")[0]), form)
+@pytest.mark.parametrize(
+    ("library", "form"), [pytest.param(form.library, form, id=str(form)) for form in claims.captured_forms()]
+)
+def test_a_captured_form_is_right_before_and_after_it_ran(backend, form):
+    claims.replays(backend, form)
 
 
 @pytest.mark.parametrize("kind", bench_matmul.FORMATS, ids="-".join)
@@ -19,11 +21,11 @@ def test_a_format_is_claimed_where_its_products_are_right(backend, kind):
         pytest.skip(reason)
 
 
+@pytest.mark.parametrize("library", ["torch"])
 @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
-def test_float8_is_claimed_from_capability_8_9_on(gpu_of, dtype):
-    torch = gpu_of("torch")
-    capable = torch.xp.cuda.get_device_capability() >= (8, 9)
-    assert (torch.why_unsupported(dtype, "ieee") is None) == capable
+def test_float8_is_claimed_from_capability_8_9_on(backend, dtype):
+    capable = backend.xp.cuda.get_device_capability() >= (8, 9)
+    assert (backend.why_unsupported(dtype, "ieee") is None) == capable
 
 
 def test_the_smoke_preset_is_right_or_says_why_not(backend, tmp_path):

@@ -8,6 +8,7 @@ from tests import test_standin_cupy
 from tests.gpu import claims
 
 pytestmark = pytest.mark.gpu
+CUPY = pytest.mark.parametrize("library", ["cupy"])
 BOTH_WAYS = pytest.mark.parametrize(
     "workload", [bench_transfer.HostToDevice(), bench_transfer.DeviceToHost()], ids=["h2d", "d2h"]
 )
@@ -20,8 +21,8 @@ def cases_of(test, without=()):
 
 
 @pytest.fixture
-def xp(cupy):
-    return cupy.xp
+def xp(backend):
+    return backend.xp
 
 
 @pytest.fixture
@@ -41,22 +42,27 @@ def test_a_pageable_copy_is_waited_for(backend, workload):
     assert claims.share_at_return(claims.transfer(backend, workload, "pageable"), backend.synchronize) > 0.5
 
 
+@CUPY
 def test_an_array_is_staged_and_copied_while_the_host_goes_on(xp):
     assert claims.array_returns_early(xp)
 
 
+@CUPY
 def test_the_layout_of_a_host_array_is_kept(xp):
     assert claims.keeps_order(xp)
 
 
-def test_streams_are_separate_but_for_events(cupy):
-    assert claims.streams_are_separate(cupy.xp, cupy._device_clock._spin)
+@CUPY
+def test_streams_are_separate_but_for_events(backend):
+    assert claims.streams_are_separate(backend.xp, backend._device_clock._spin)
 
 
+@CUPY
 def test_types_of_an_elementwise_kernel_are_deduced(xp):
     assert claims.deduces_types(xp)
 
 
+@CUPY
 def test_the_null_stream_is_not_captured(xp):
     assert claims.refuses_capture_of_the_null_stream(xp)
 
@@ -73,12 +79,14 @@ def test_about_1024_launches_are_queued(backend, add, held):
 
 # What CuPy has, but the stand-in does not.
 @pytest.mark.parametrize("mistake", cases_of(test_standin_cupy.test_refuses_what_cupy_refuses, {"not offered"}))
+@CUPY
 def test_it_refuses_what_the_stand_in_refuses(xp, mistake):
     with pytest.raises((TypeError, AttributeError, NotImplementedError, ValueError)):
         mistake(xp, xp.asarray(test_standin_cupy.HOST))
 
 
 @pytest.mark.parametrize("compute", cases_of(test_standin_cupy.test_computes_as_numpy))
+@CUPY
 def test_it_computes_what_the_stand_in_computes(xp, compute):
     host = test_standin_cupy.HOST
     got, expected = compute(xp, xp.asarray(host)), np.asarray(compute(np, host))
