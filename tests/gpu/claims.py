@@ -7,6 +7,7 @@ until something is broken on purpose.
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 import subprocess
 import sys
@@ -50,7 +51,7 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        return self.value / self.expected
+        return self.value / self.expected if self.expected else math.inf
 
     def __str__(self) -> str:
         bounds = f"{self.low:g} to {self.high:g}"
@@ -106,11 +107,11 @@ def beside_bare(name: str, suite: Callable[[], float], bare: Callable[[], float]
     return Figure(f"{name}: suite / bare loop", value, (before + after) / 2)
 
 
-def bare_loop(backend: Backend, call: Run, seconds: float = 0.3) -> float:
+def bare_loop(backend: Backend, call: Run, seconds: float = 0.3, now: Now = perf_counter) -> float:
     """Return the seconds of one of many calls between two of the library's own events, without any harness."""
     cuda, is_torch = backend.xp.cuda, backend.name == "torch"
     start, end = (cuda.Event(enable_timing=True) if is_torch else cuda.Event() for _ in range(2))
-    calls = max(1, round(seconds / keep_busy(backend, call, seconds)))
+    calls = max(1, round(seconds / keep_busy(backend, call, seconds, now)))
     start.record()
     for _ in range(calls):
         call()
@@ -306,8 +307,8 @@ def energy_is_power_times_time(
     ]
 
 
-def peaks_first_and_last(backend: Backend, settings: Settings = SETTINGS) -> tuple[float, float]:
-    """Return the peak memory of one case, measured as a process's first and again after other products and a graph."""
+def peak_memory_stays(backend: Backend, settings: Settings = SETTINGS) -> Figure:
+    """A case needs the same memory as the first of its process and after other products and a captured graph."""
     square = bench_matmul.Square()
     first, other = (square.product("512", kind, 512, 512, 512) for kind in (bench_matmul.FP32, bench_matmul.FP64))
     plan: list[tuple[Workload, Case]] = [(square, fresh_case(backend, work)) for work in (first, other)]
@@ -315,19 +316,19 @@ def peaks_first_and_last(backend: Backend, settings: Settings = SETTINGS) -> tup
         form = next(form for form in captured_forms() if form.implementation == "cudagraph")
         plan.append((form.workload, fresh_case(backend, form.work, form.implementation)))
     plan.append(plan[0])
-    done = [perform(case, workload, backend, settings) for workload, case in plan]
-    return _peak(done[0]), _peak(done[-1])
-
-
-def peaks_in_a_fresh_process(name: str, device: str) -> tuple[float, float]:
-    """Return the same of a backend that this process has not used yet."""
-    settings = Settings(Plan(budget=0.05, least=0.01, warmup=0.02, warmup_cap=0.1), 0, MACHINE.last_level_cache)
-    return peaks_first_and_last(backends.load(name)(device), settings)
+    peaks = [_peak(perform(case, workload, backend, settings)) for workload, case in plan]
+    return Figure(f"{backend.name}: peak memory measured last / first (B)", peaks[-1], peaks[0], 1.0, 1.0)
 
 
 def _peak(done: Measurement) -> float:
     assert done.status is Status.OK, f"{done.case.label}: {done.status}: {done.reason}"
-    return done.values["peak_memory"]
+    return done.values.get("peak_memory", 0.0)  # none of a captured graph
+
+
+def peak_memory_stays_in_a_fresh_process(name: str, device: str) -> Figure:
+    """The same of a library that this process has not used yet."""
+    short = Plan(budget=0.05, least=0.01, warmup=0.02, warmup_cap=0.1)
+    return peak_memory_stays(backends.load(name)(device), Settings(short, 0, MACHINE.last_level_cache))
 
 
 # ---------------------------------------------------------------- what the stand-in pretends

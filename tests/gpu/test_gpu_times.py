@@ -90,5 +90,4 @@ def test_energy_is_power_times_time(counted, held):
 
 def test_peak_memory_does_not_depend_on_what_was_measured_before(library, held):
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-        first, last = fresh.submit(claims.peaks_in_a_fresh_process, library, "cuda:0").result(timeout=120)
-    held(claims.Figure(f"{library}: peak memory measured last / first (B)", last, first, 1.0, 1.0))
+        held(fresh.submit(claims.peak_memory_stays_in_a_fresh_process, library, "cuda:0").result(timeout=120))
