@@ -15,7 +15,7 @@ from bench_core.backends import behind_spin
 from bench_core.backends.base import Timed
 from bench_core.backends.cupy import CupyBackend
 from bench_core.backends.numpy import NumpyBackend
-from bench_core.errors import WrongAnswer
+from bench_core.errors import Unavailable, WrongAnswer
 from bench_core.measure import Plan
 from bench_core.model import Measurement, Status
 from bench_core.perform import Settings
@@ -24,6 +24,7 @@ from benchmarks import bench_matmul
 from tests import standin
 from tests.fakes import AsyncBackend, FakeDevice, ForgetfulBackend
 from tests.gpu import claims
+from tests.gpu.conftest import missing
 from tests.test_perform import Double
 
 FAULTS = (Path(__file__).parent / "faulty" / "faults.py").read_text(encoding="utf-8")
@@ -102,6 +103,21 @@ def holds(claim, *arguments):
     except AssertionError:
         return False
     return answer is not False
+
+
+def test_a_gpu_is_missing_where_no_library_finds_one():
+    def load(name):
+        def devices():
+            if name == "cupy":
+                raise Unavailable("not_installed", "cupy is not installed")
+            return ["cpu", "cuda:0"] if name == "torch" else ["cpu"]
+
+        return SimpleNamespace(devices=devices)
+
+    assert missing("torch", load) is None
+    assert missing("cupy", load) == missing("cupy+numpy", load) == "cupy is not installed"
+    assert missing("numpy", load) == "numpy finds no CUDA device"
+    assert missing("cupy+torch", load) is None
 
 
 # ---------------------------------------------------------------- time
@@ -191,7 +207,7 @@ def test_every_file_with_a_captured_form_has_its_forms_tried():
     assert {type(form.workload).__module__.rpartition(".")[2] for form in forms} == files
     assert len({str(form) for form in forms}) == len(forms)
     assert {"torch", "cupy"} == {form.library for form in forms if form.workload.name == "graph_replay"}
-    assert {"ieee", "tf32", "autocast_float16"} <= {form.work.precision for form in forms}
+    assert {"ieee", "autocast_float16"} <= {form.work.precision for form in forms}
 
 
 class Replayed(Double):

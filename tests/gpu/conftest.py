@@ -2,14 +2,20 @@
 
 import gc
 
+import numpy as np
 import pytest
 
 from bench_core import backends, gpu
 from bench_core.errors import Unavailable
 
 
-def missing(name, load=backends.load):
-    """Return why a library finds no GPU here, None if it finds one."""
+def missing(libraries, load=backends.load):
+    """Return why none of some libraries ("torch+cupy") finds a GPU here, None if one does."""
+    reasons = [_missing(name, load) for name in libraries.split("+")]
+    return None if None in reasons else reasons[0]
+
+
+def _missing(name, load):
     try:
         found = load(name).devices()
     except Unavailable as error:
@@ -18,10 +24,10 @@ def missing(name, load=backends.load):
 
 
 def pytest_runtest_setup(item):
-    """Skip a test of a library that has no GPU here; from one line for every test, so that pytest folds them."""
-    library = item.callspec.params.get("library") if hasattr(item, "callspec") else None
-    why = missing(library) if library else None
-    if library and not why and hasattr(item.config, "workerinput"):
+    """Skip a test of libraries without a GPU here; from one line for every test, so that pytest folds them."""
+    libraries = item.callspec.params.get("library") if hasattr(item, "callspec") else None
+    why = missing(libraries) if libraries else None
+    if libraries and not why and hasattr(item.config, "workerinput"):
         why = "tests that need a GPU have it to themselves: run without pytest-xdist"
     if why:
         pytest.skip(why)
@@ -42,6 +48,14 @@ def backend(library):
     made.synchronize()
     gc.collect()
     made.free()
+
+
+@pytest.fixture
+def add(backend):
+    """The smallest call: its kernel is shorter than its launch."""
+    a = backend.from_host(np.ones(1, np.float32))
+    backend.xp.add(a, a, out=a)
+    return lambda: backend.xp.add(a, a, out=a)
 
 
 @pytest.fixture

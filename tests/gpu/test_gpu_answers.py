@@ -28,5 +28,6 @@ def test_float8_is_claimed_from_capability_8_9_on(backend, dtype):
     assert (backend.why_unsupported(dtype, "ieee") is None) == capable
 
 
-def test_the_smoke_preset_is_right_or_says_why_not(backend, tmp_path):
-    assert not claims.troubles(tmp_path, "benchmarks", f"--bench-backends={backend.name}:cuda")
+@pytest.mark.parametrize("library", ["torch+cupy"])
+def test_the_smoke_preset_is_right_or_says_why_not(library, tmp_path):
+    assert not claims.troubles(tmp_path, "benchmarks", "--bench-backends=cupy,torch:cuda")

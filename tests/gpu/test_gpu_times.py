@@ -12,14 +12,6 @@ from tests.gpu import claims
 pytestmark = pytest.mark.gpu
 
 
-@pytest.fixture
-def add(backend):
-    """The smallest call: its kernel is shorter than its launch."""
-    a = backend.from_host(np.ones(1, np.float32))
-    backend.xp.add(a, a, out=a)
-    return lambda: backend.xp.add(a, a, out=a)
-
-
 def test_two_clocks_agree_on_a_call_of_10_ms(backend, held):
     once = claims.product(backend, 4096)
     times = range(max(1, round(10e-3 / claims.keep_busy(backend, once, 0.3))))
@@ -88,6 +80,7 @@ def test_energy_is_power_times_time(counted, held):
         held(figure)
 
 
+@pytest.mark.parametrize("library", ["torch"])
 def test_peak_memory_does_not_depend_on_what_was_measured_before(library, held):
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
         held(fresh.submit(claims.peak_memory_stays_in_a_fresh_process, library, "cuda:0").result(timeout=120))

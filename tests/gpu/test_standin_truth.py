@@ -25,13 +25,6 @@ def xp(backend):
     return backend.xp
 
 
-@pytest.fixture
-def add(backend):
-    a = backend.from_host(np.ones(1, np.float32))
-    backend.xp.add(a, a, out=a)
-    return lambda: backend.xp.add(a, a, out=a)
-
-
 @BOTH_WAYS
 def test_a_pinned_copy_is_only_queued(backend, workload):
     assert claims.share_at_return(claims.transfer(backend, workload, "pinned"), backend.synchronize) < 0.5
