@@ -20,7 +20,7 @@ from bench_core.measure import Plan
 from bench_core.model import Measurement, Status
 from bench_core.perform import Settings
 from bench_core.workload import Kernel, Kernels
-from benchmarks import bench_matmul
+from benchmarks import bench_matmul, bench_transfer
 from tests import standin
 from tests.fakes import AsyncBackend, FakeDevice, ForgetfulBackend
 from tests.gpu import claims
@@ -29,8 +29,8 @@ from tests.test_perform import Double
 
 FAULTS = (Path(__file__).parent / "faulty" / "faults.py").read_text(encoding="utf-8")
 SETTINGS = Settings(Plan(budget=0.02, least=0.01, warmup=0.01, warmup_cap=0.02), 0, 1 << 20)
-# What the stand-in does not pretend yet: take it off once it does.
-LIES = {"array_returns_early", "streams_are_separate", "deduces_types"}
+# What the stand-in for CuPy 14.0 did not pretend.
+LIES = {"pageable_is_waited_for", "array_returns_early", "streams_are_separate", "deduces_types", "launching"}
 
 
 class FakeGpu(FakeDevice):
@@ -89,7 +89,9 @@ def cupy():
 
 
 @pytest.fixture
-def on_standin(cupy):
+def on_standin(cupy, monkeypatch):
+    """CuPy's backend on an idle device; host seconds are the stand-in's."""
+    monkeypatch.setattr(behind_spin, "perf_counter", cupy._gpu.clock.now)
     return CupyBackend("cuda:0")
 
 
@@ -341,25 +343,37 @@ def test_launches_are_timed_and_counted(queue):
     assert claims.queue_length(gpu, gpu.run, now=gpu.clock) == pytest.approx(queue, abs=1)
 
 
+def add_on(backend):
+    a = backend.xp.zeros(1)
+    return lambda: backend.xp.add(a, a, out=a)
+
+
+UP, DOWN = bench_transfer.HostToDevice(), bench_transfer.DeviceToHost()
 TRUTHS = {
-    "keeps_order": lambda gpu: claims.keeps_order(gpu.xp),
-    "array_returns_early": lambda gpu: claims.array_returns_early(gpu.xp, 8),
-    "streams_are_separate": lambda gpu: claims.streams_are_separate(
+    "pinned_is_queued": lambda gpu, now: all(claims.pinned_is_queued(gpu, way, 8, now) for way in (UP, DOWN)),
+    "pageable_is_waited_for": lambda gpu, now: all(
+        claims.pageable_is_waited_for(gpu, way, 8, now) for way in (UP, DOWN)
+    ),
+    "array_returns_early": lambda gpu, now: claims.array_returns_early(gpu.xp, 8),
+    "keeps_order": lambda gpu, now: claims.keeps_order(gpu.xp),
+    "streams_are_separate": lambda gpu, now: claims.streams_are_separate(
         gpu.xp, gpu._device_clock._spin, gpu.xp._gpu.clock.advance
     ),
-    "deduces_types": lambda gpu: claims.deduces_types(gpu.xp),
-    "refuses_capture_of_the_null_stream": lambda gpu: claims.refuses_capture_of_the_null_stream(gpu.xp),
+    "deduces_types": lambda gpu, now: claims.deduces_types(gpu.xp),
+    "refuses_capture_of_the_null_stream": lambda gpu, now: claims.refuses_capture_of_the_null_stream(gpu.xp),
+    "launching": lambda gpu, now: claims.launching(gpu, add_on(gpu), now),
 }
 
 
 @pytest.mark.parametrize("name", TRUTHS)
-def test_what_the_stand_in_pretends(on_standin, name):
-    assert holds(TRUTHS[name], on_standin) is (name not in LIES)
+def test_what_the_stand_in_pretends(on_standin, cupy, name):
+    lies = LIES if cupy.__version__ == "14.0.1" else ()
+    assert holds(TRUTHS[name], on_standin, cupy._gpu.clock.now) is (name not in lies)
 
 
 @pytest.mark.parametrize("name", TRUTHS)
 def test_what_the_stand_in_pretends_could_be_otherwise(on_standin, cupy, name, monkeypatch):
-    array = cupy.array
+    array, clock = cupy.array, cupy._gpu.clock
 
     def waited_for(*args, order="C", **kwargs):
         made = array(*args, order="C", **kwargs)
@@ -367,11 +381,14 @@ def test_what_the_stand_in_pretends_could_be_otherwise(on_standin, cupy, name, m
         return made
 
     otherwise = {
-        "keeps_order": (cupy, "array", waited_for),
+        "pinned_is_queued": (claims, "transfer", lambda gpu, *_: lambda: clock.advance(1e-3)),
+        "pageable_is_waited_for": (claims, "transfer", lambda gpu, *_: lambda: gpu._device_clock._spin(1e-3)),
         "array_returns_early": (cupy, "array", waited_for),
+        "keeps_order": (cupy, "array", waited_for),
         "streams_are_separate": (cupy.cuda.Stream, "wait_event", lambda self, event: None),
         "deduces_types": (cupy, "ElementwiseKernel", lambda *_: lambda b, s, out: out),
         "refuses_capture_of_the_null_stream": (cupy.cuda.Stream, "begin_capture", lambda self, mode=None: None),
+        "launching": (cupy, "add", lambda *args, **kwargs: clock.advance(50e-6)),
     }
     monkeypatch.setattr(*otherwise[name])
-    assert not holds(TRUTHS[name], on_standin)
+    assert not holds(TRUTHS[name], on_standin, clock.now)

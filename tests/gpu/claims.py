@@ -350,6 +350,26 @@ def share_at_return(copy: Run, synchronize: Run, now: Now = perf_counter) -> flo
     return (returned - start) / (now() - start)
 
 
+def pinned_is_queued(backend: Backend, workload: Workload, megabytes: int = 256, now: Now = perf_counter) -> bool:
+    """A copy from or to pinned memory is only queued."""
+    return share_at_return(transfer(backend, workload, "pinned", megabytes), backend.synchronize, now) < 0.5
+
+
+def pageable_is_waited_for(backend: Backend, workload: Workload, megabytes: int = 256, now: Now = perf_counter) -> bool:
+    """A copy from or to pageable memory holds the host, though it was asked not to."""
+    return share_at_return(transfer(backend, workload, "pageable", megabytes), backend.synchronize, now) > 0.5
+
+
+def launching(backend: Backend, call: Run, now: Now = perf_counter) -> list[Figure]:
+    """A launch takes some 3 to 10 us of the host and a kernel of one element less of the device; about 1024 queue."""
+    kernel = backend.device_time(call, 200).seconds / 200
+    return [
+        Figure(f"{backend.name}: launch (s)", launch_seconds(backend, call, now=now), 6e-6, 0.3, 2.5),
+        Figure(f"{backend.name}: kernel of one element (s)", kernel, 3e-6, 0.3, 2.5),
+        Figure(f"{backend.name}: launches queued", queue_length(backend, call, now=now), 1024, 0.9, 1.1),
+    ]
+
+
 def launch_seconds(backend: Backend, call: Run, calls: int = 200, now: Now = perf_counter) -> float:
     """Return the host's seconds for one launch while the device is held."""
     backend.synchronize()
