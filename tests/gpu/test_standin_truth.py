@@ -1,0 +1,82 @@
+"""What the stand-in for CuPy pretends, asked of the GPU: a failure here is a lie of tests/standins/cupy."""
+
+import numpy as np
+import pytest
+
+from benchmarks import bench_transfer
+from tests import test_standin_cupy
+from tests.gpu import claims
+
+pytestmark = pytest.mark.gpu
+CUPY = pytest.mark.parametrize("library", ["cupy"])
+BOTH_WAYS = pytest.mark.parametrize(
+    "workload", [bench_transfer.HostToDevice(), bench_transfer.DeviceToHost()], ids=["h2d", "d2h"]
+)
+
+
+def cases_of(test, without=()):
+    """Return what another test is parametrised with."""
+    every = next(mark.args[1] for mark in test.pytestmark if mark.name == "parametrize")
+    return [case for case in every if case.id not in without]
+
+
+@pytest.fixture
+def xp(backend):
+    return backend.xp
+
+
+@BOTH_WAYS
+def test_a_pinned_copy_is_only_queued(backend, workload):
+    assert claims.pinned_is_queued(backend, workload)
+
+
+@BOTH_WAYS
+def test_a_pageable_copy_is_waited_for(backend, workload):
+    assert claims.pageable_is_waited_for(backend, workload)
+
+
+@CUPY
+def test_an_array_is_staged_and_copied_while_the_host_goes_on(xp):
+    assert claims.array_returns_early(xp)
+
+
+@CUPY
+def test_the_layout_of_a_host_array_is_kept(xp):
+    assert claims.keeps_order(xp)
+
+
+@CUPY
+def test_streams_are_separate_but_for_events(backend):
+    assert claims.streams_are_separate(backend.xp, backend._device_clock._spin)
+
+
+@CUPY
+def test_types_of_an_elementwise_kernel_are_deduced(xp):
+    assert claims.deduces_types(xp)
+
+
+@CUPY
+def test_the_null_stream_is_not_captured(xp):
+    assert claims.refuses_capture_of_the_null_stream(xp)
+
+
+def test_launches_take_microseconds_and_about_1024_are_queued(backend, add, held):
+    for figure in claims.launching(backend, add):
+        held(figure)
+
+
+# What CuPy has, but the stand-in does not.
+@pytest.mark.parametrize("mistake", cases_of(test_standin_cupy.test_refuses_what_cupy_refuses, {"not offered"}))
+@CUPY
+def test_it_refuses_what_the_stand_in_refuses(xp, mistake):
+    with pytest.raises((TypeError, AttributeError, NotImplementedError, ValueError)):
+        mistake(xp, xp.asarray(test_standin_cupy.HOST))
+
+
+@pytest.mark.parametrize("compute", cases_of(test_standin_cupy.test_computes_as_numpy))
+@CUPY
+def test_it_computes_what_the_stand_in_computes(xp, compute):
+    host = test_standin_cupy.HOST
+    got, expected = compute(xp, xp.asarray(host)), np.asarray(compute(np, host))
+    assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_allclose(xp.asnumpy(got), expected, rtol=2e-3 if got.dtype == np.float16 else 1e-5)
