@@ -15,6 +15,10 @@ from types import MappingProxyType
 
 _TERA = 1e12
 
+# The precision of float32 products that are sums of three TF32 products each, as accurate as float32 (NVIDIA CUTLASS,
+# example 27, "3xTF32").
+THREE_TF32 = "3xtf32"
+
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
@@ -118,11 +122,16 @@ def computed_in(dtype: str, precision: str) -> tuple[str, str]:
 
 
 def peak_flops(device_name: str, dtype: str, precision: str = "ieee") -> float | None:
-    """Return the dense peak in FLOP/s of a device in a format; None if either is not in the table."""
+    """Return the dense peak in FLOP/s of a device in a format; None if either is not in the table.
+
+    Under `THREE_TF32` it is a third of TF32's, or the format's own where that is more.
+    """
     sheet = SHEETS.get(device_name)
     dtype, precision = computed_in(dtype, precision)
-    peak = sheet.flops.get("tf32" if precision == "tf32" else dtype) if sheet else None
-    return None if peak is None else peak * _TERA
+    own = sheet.flops.get("tf32" if precision == "tf32" else dtype) if sheet else None
+    third = sheet.flops.get("tf32", 0.0) / 3 if sheet and precision == THREE_TF32 else 0.0
+    peak = max(own or 0.0, third)
+    return peak * _TERA or None
 
 
 def peak_bandwidth(device_name: str) -> float | None:

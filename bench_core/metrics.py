@@ -83,7 +83,7 @@ METRICS = {
             "first_call",
             "s",
             "lower",
-            "the first call, with whatever it loads that no case before it in its process had loaded",
+            "the first call, with whatever it loads or plans that no case before it in its process had",
         ),
         Metric(
             "gpu_power",

@@ -89,6 +89,7 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     if reason := backend.why_unsupported(work.dtype, work.precision):
         raise Unsupported("dtype_unsupported", reason)
     copies = _copies(case, workload, settings)
+    backend.free()  # what other work left in pools and workspaces is not this case's
     _require_memory(copies * workload.footprint(work), backend)
     backend.set_precision(work.precision)
     data = workload.inputs(work, generator(work.case_id, settings.seed))

@@ -22,10 +22,13 @@ from bench_core.units import show
 
 STREAMS = frozenset({"copy", "scale", "add", "triad"})
 CACHED = ("fits_", "near_cache")  # flags of arrays that are not, or not only, read from memory
+# Flags of work called "ieee" whose float32 products, or some of them, were made of three of TF32 (see datasheet.py).
+SPLIT, PARTLY_SPLIT = datasheet.THREE_TF32, f"partly_{datasheet.THREE_TF32}"
 
 # How far above its datasheet a device may measure: makers state a boost clock which chips exceed (H100 SXM:
 # 1.83 GHz stated, 1.98 GHz reached; GeForce boards more), and memory clocks can be raised by hand.
-FLOPS_MARGIN, BANDWIDTH_MARGIN = 1.25, 1.1
+# Three TF32 products for one have less room: the operands must also be split.
+FLOPS_MARGIN, SPLIT_MARGIN, BANDWIDTH_MARGIN = 1.25, 1.1, 1.1
 
 Place = tuple[str, str, str, int | None, str]  # run, device, its name, threads, clock
 _Side = tuple[str, str, str, str, int | None, str, str]  # run, device, backend, implementation, threads, clock, case
@@ -50,7 +53,7 @@ def ceilings(rows: Iterable[Row]) -> dict[Place, Ceilings]:
         if is_ceiling(row) and row.metric == "bandwidth":
             here.bandwidth = max(row.value, here.bandwidth or 0.0)
         elif is_ceiling(row):
-            key = row.dtype, row.precision
+            key = _format(row)
             here.flops[key] = max(row.value, here.flops.get(key, 0.0))
         elif row.suite == "latency" and row.workload == "launch" and row.metric == "time":
             here.launch[row.backend] = min(row.value, here.launch.get(row.backend, row.value))
@@ -75,6 +78,12 @@ def place(row: Row) -> Place:
 def cached(flags: str) -> bool:
     """Whether a row's arrays fit a cache, wholly or nearly."""
     return any(word.startswith(CACHED) for word in flags.split(";"))
+
+
+def _format(row: Row) -> tuple[str, str]:
+    """Return the dtype and precision in which a row's products were computed, or most of them."""
+    dtype, precision = datasheet.computed_in(row.dtype, row.precision)
+    return (dtype, SPLIT if SPLIT in row.flags.split(";") else precision)
 
 
 def derived(rows: Sequence[Row]) -> list[Row]:
@@ -106,14 +115,14 @@ def _side(row: Row) -> _Side:
 
 
 def _shares(row: Row, here: Ceilings) -> list[Row]:
-    """Return the fractions of a rate. Rates measured inside a cache get none: the ceiling is main memory's."""
+    """Return the fractions of a rate. Rates measured inside a cache get none: the ceiling is main memory's.
+
+    Nor do FLOPs in two arithmetics, which have no one peak.
+    """
     if row.metric in {"flop_rate", "causal_flop_rate"}:
-        if row.suite == "memory":  # its FLOPs are few by design: the bandwidth tells
+        if row.suite == "memory" or PARTLY_SPLIT in row.flags.split(";"):  # memory: its FLOPs are few by design
             return []
-        peaks = (
-            here.flops.get(datasheet.computed_in(row.dtype, row.precision)),
-            datasheet.peak_flops(row.device_name, row.dtype, row.precision),
-        )
+        peaks = here.flops.get(_format(row)), datasheet.peak_flops(row.device_name, *_format(row))
     elif row.metric == "bandwidth" and row.suite in {"memory", "model"} and not cached(row.flags):
         peaks = here.bandwidth, datasheet.peak_bandwidth(row.device_name)
     else:
@@ -149,7 +158,7 @@ def bound(row: Row, flops: float, here: Ceilings) -> str:
     The larger of flops / peak and least bytes / bandwidth is the least time the work can take here. If a
     launch alone takes longer than that, the launch is the limit.
     """
-    peak = here.flops.get(datasheet.computed_in(row.dtype, row.precision))
+    peak = here.flops.get(_format(row))
     if not (peak and here.bandwidth and row.least_bytes):
         return ""
     compute, transport = flops / peak, row.least_bytes / here.bandwidth
@@ -173,8 +182,11 @@ def judged(done: Measurement) -> Measurement:
 
 def _impossible(done: Measurement) -> str:
     work, name = done.case.work, done.device_name
+    precision = SPLIT if {SPLIT, PARTLY_SPLIT} & set(done.flags) else work.precision
+    peak_flops = datasheet.peak_flops(name, work.dtype, precision)
+    margin = SPLIT_MARGIN if SPLIT in done.flags else FLOPS_MARGIN
     limits: list[tuple[float | None, float | None, float, str]] = [
-        (needed_flops(done.costs), datasheet.peak_flops(name, work.dtype, work.precision), FLOPS_MARGIN, "FLOP/s")
+        (needed_flops(done.costs), peak_flops, margin, "FLOP/s")
     ]
     if work.suite != "model" and not cached(";".join(done.flags)):  # layers of a model may stay in a cache
         limits.append((done.costs.bytes, datasheet.peak_bandwidth(name), BANDWIDTH_MARGIN, "B/s"))

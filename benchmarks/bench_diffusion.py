@@ -50,6 +50,7 @@ def array_kernel(backend: Backend, work: Work, host: Host) -> Kernel:
 
 def torch_kernel(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """Run the steps with nn.Module in inference mode."""
+    from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.dit import DitModule
     from benchmarks.nn.modules.running import compiled, forward_kernel, inference, is_fixed, load_weights
 
@@ -60,7 +61,9 @@ def torch_kernel(implementation: str, backend: Backend, work: Work, host: Host) 
     predict = compiled(module, first.device) if implementation == "compile" else module
     schedule = Schedule.ddim(work["steps"], net.width, work.dtype)
     steps = inference(denoiser(predict, schedule, work["runs"], backend.from_host), first.device, work.precision)
-    return forward_kernel(steps, load, implementation, fixed=is_fixed(work))
+    kernel = forward_kernel(steps, load, implementation, fixed=is_fixed(work))
+    attention = sdpa.chosen_for_itself(backend, work, net, net.patches + 1, causal=False, grad=False)
+    return sdpa.told(kernel, backend, work, [attention])
 
 
 def denoiser(predict: Callable[..., Any], schedule: Schedule, runs: int, upload: Callable[..., Any]) -> Any:

@@ -70,11 +70,17 @@ def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
 
 def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """nn.Module, autograd, fused torch.optim.AdamW; attention is scaled_dot_product_attention unless `explicit`."""
+    from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.gpt import GptModule
     from benchmarks.nn.modules.training import adamw, train_kernel
 
-    module = GptModule(network(work), explicit=implementation == "explicit")
-    return train_kernel(backend, work, host, module, adamw(RATE, implementation), checked(work), implementation)
+    net, explicit = network(work), implementation == "explicit"
+    module = GptModule(net, explicit=explicit)
+    kernel = train_kernel(backend, work, host, module, adamw(RATE, implementation), checked(work), implementation)
+    if explicit:
+        return kernel
+    attention = sdpa.chosen_for_itself(backend, work, net, net.context, causal=True, grad=True)
+    return sdpa.told(kernel, backend, work, [attention])
 
 
 def array_prefill(backend: Backend, work: Work, host: Host) -> Kernel:
@@ -110,11 +116,15 @@ def array_decode(backend: Backend, work: Work, host: Host) -> Kernel:
 
 def torch_decode(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
     """Do the same with nn.Module in inference mode; compiled and captured steps keep all shapes static."""
+    from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.generation import generation
 
+    net = network(work)
     prompt, params = backend.from_host(host["x"]), device_weights(backend, host, work.dtype)
-    loop = generation(work, network(work), params, prompt, implementation)
+    loop = generation(work, net, params, prompt, implementation)
     kernel = generation_kernel(loop, CHECKED_SEQUENCES, prepared=implementation != "default")
+    query, _, _ = sdpa.projected(backend, work, net, 1)
+    kernel = sdpa.told(kernel, backend, work, loop.attention_backends(query))
     return replace(kernel, hides_memory=implementation == "cudagraph")
 
 

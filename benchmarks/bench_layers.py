@@ -58,10 +58,9 @@ def torch_builder(function: Callable[..., Any], implementation: str) -> Builder:
     return build
 
 
-def torch_builders(function: Callable[..., Any], **others: Callable[..., Any]) -> dict[str, Any]:
-    """Return the default, the compiled and any other named implementations."""
-    usual = {implementation: torch_builder(function, implementation) for implementation in ("default", "compile")}
-    return usual | {implementation: torch_builder(other, implementation) for implementation, other in others.items()}
+def torch_builders(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the default and the compiled implementation."""
+    return {implementation: torch_builder(function, implementation) for implementation in ("default", "compile")}
 
 
 class Layer(Workload):
@@ -112,6 +111,14 @@ def _torch_attention(torch: Any, arrays: dict[str, Any]) -> Any:
     return torch.nn.functional.scaled_dot_product_attention(*arrays.values(), is_causal=True)
 
 
+def _sdpa(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+    from benchmarks.nn.modules import sdpa
+
+    kernel = torch_builder(_torch_attention, implementation)(backend, work, host)
+    one = backend.xp.empty(host["q"].shape, dtype=getattr(backend.xp, work.dtype), device=backend.device)
+    return sdpa.told(kernel, backend, work, [sdpa.chosen(one, one, one, causal=True)], alone=True)
+
+
 def _explicit_attention(torch: Any, arrays: dict[str, Any]) -> Any:  # noqa: ARG001 - called like the others
     from benchmarks.nn.modules.gpt import explicit_attention
 
@@ -131,7 +138,11 @@ class Attention(Layer):
     }
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_builder(_array_attention)},
-        "torch": torch_builders(_torch_attention, explicit=_explicit_attention),
+        "torch": {
+            "default": partial(_sdpa, "default"),
+            "compile": partial(_sdpa, "compile"),
+            "explicit": torch_builder(_explicit_attention, "explicit"),
+        },
     }
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:

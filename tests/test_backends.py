@@ -1,6 +1,7 @@
 """The backends behind the Protocol: NumPy and PyTorch as they are here, a third party through its entry point."""
 
 import os
+import platform
 import subprocess
 import sys
 from typing import ClassVar
@@ -138,6 +139,19 @@ def test_memory_in_use_is_at_most_its_peak(backend):
     memory = backend.memory()
     assert memory.peak - before >= 30_000_000
     assert memory.peak >= memory.used
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_what_earlier_cases_freed_does_not_hide_what_the_next_one_takes(backend):
+    """The C library keeps freed memory for later: a case that fits in there would seem to need none."""
+    pieces = [np.ones(8192) for _ in range(1000)]  # 64 KiB each, below the size that is given back at once
+    last = pieces[-1]
+    backend.reset_peak_memory()
+    before = backend.memory().used
+    del pieces
+    backend.reset_peak_memory()
+    assert before - backend.memory().used >= 50_000_000
+    assert last[0] == 1  # it lies behind the others: the end of the heap has nothing to give
 
 
 def test_no_peak_is_told_where_the_kernel_cannot_start_a_new_one(backend, monkeypatch):

@@ -29,6 +29,13 @@ def test_h100_is_dense_where_the_sheet_prints_sparse():
     assert datasheet.peak_flops("NVIDIA H100 80GB HBM3", "float32", "tf32") == pytest.approx(494.5e12)
 
 
+def test_three_tf32_products_make_one_of_float32_where_that_is_faster():
+    assert datasheet.peak_flops("NVIDIA H100 80GB HBM3", "float32", "3xtf32") == pytest.approx(494.75e12 / 3, rel=1e-3)
+    assert datasheet.peak_flops("NVIDIA L40S", "float32", "3xtf32") == pytest.approx(91.6e12)
+    assert datasheet.peak_flops("Tesla T4", "float32", "3xtf32") == pytest.approx(8.1e12)
+    assert datasheet.peak_flops("Some GPU", "float32", "3xtf32") is None
+
+
 def test_boards_of_one_chip_are_told_apart():
     names = ("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe", "NVIDIA H100 NVL")
     assert len({datasheet.peak_flops(name, "bfloat16") for name in names}) == 3

@@ -204,3 +204,48 @@ def test_a_stream_above_the_datasheet_is_invalid_unless_a_cache_explains_it():
 )
 def test_what_may_be_true_is_left_as_it_is(done):
     assert roofline.judged(done) is done
+
+
+# Memory-efficient attention in float32 on compute capability 8.0 and newer: 494.5 / 3 = 165 TFLOP/s on an H100, where
+# the datasheet's float32 is 67.
+ATTENTION = {"device": "cuda:0", "name": H100, "threads": None, "backend": "torch", "flags": ("3xtf32",)}
+
+
+@pytest.mark.parametrize(("tflops", "status"), [(150, Status.OK), (175, Status.OK), (200, Status.INVALID)])
+def test_float32_products_made_of_three_of_tf32_may_be_a_third_as_fast_as_tf32(tflops, status):
+    """Its margin is that of a clock above the stated one: 1.1 x 165 = 181 TFLOP/s."""
+    assert roofline.judged(measured("model", "attention", 1.0, flops=tflops * 1e12, **ATTENTION)).status is status
+
+
+@pytest.mark.parametrize("name", ["NVIDIA GeForce RTX 4090", "Tesla T4"])
+def test_where_a_third_of_tf32_is_less_or_nothing_float32_s_own_limit_stays(name):
+    split = measured("model", "attention", 1.0, flops=8e12, **{**ATTENTION, "name": name})
+    assert roofline.judged(split) is split
+    assert roofline.judged(replace(split, costs=Costs(200e12))).status is Status.INVALID
+
+
+def test_a_true_float32_product_that_fast_is_still_impossible():
+    product = measured("matmul", "matmul", 1.0, flops=150e12, **{**ATTENTION, "flags": ()})
+    assert roofline.judged(product).reason_code == "implausible"
+
+
+def test_products_made_of_three_of_tf32_are_no_share_of_float32_s_ceiling_and_not_bound_by_it():
+    product = measured("matmul", "matmul", 1.0, flops=50e12, least=1.0, **{**ATTENTION, "flags": ()})
+    stream = measured("memory", "copy", 1.0, bytes_=3e12, **{**ATTENTION, "flags": ()})
+    shares = derived(product, stream, measured("model", "attention", 1.0, flops=150e12, least=1e9, **ATTENTION))
+    assert ("attention", "torch", "fraction_of_measured_peak", "wall") not in shares
+    assert shares["attention", "torch", "fraction_of_datasheet", "wall"].value == pytest.approx(150 / 164.83, rel=1e-3)
+    assert "bound_" not in shares["attention", "torch", "arithmetic_intensity", ""].flags
+
+
+def test_a_model_some_of_whose_products_are_made_of_three_has_the_larger_limit_and_no_share():
+    product = measured("matmul", "matmul", 1.0, flops=50e12, least=1.0, **{**ATTENTION, "flags": ()})
+    stream = measured("memory", "copy", 1.0, bytes_=3e12, **{**ATTENTION, "flags": ()})
+    mixed = {**ATTENTION, "flags": ("partly_3xtf32",)}
+    model = measured("model", "gpt", 1.0, flops=90e12, bytes_=3e10, least=3e10, **mixed)
+    assert roofline.judged(model) is model
+    assert roofline.judged(replace(model, costs=Costs(210e12))).status is Status.INVALID
+    shares = derived(product, stream, model)
+    assert not [key for key in shares if key[0] == "gpt" and key[2].startswith("fraction")]
+    assert shares["gpt", "torch", "bandwidth_of_measured_peak", "wall"].value == pytest.approx(0.01)
+    assert "bound_compute" in shares["gpt", "torch", "arithmetic_intensity", ""].flags

@@ -106,7 +106,7 @@ class Backend(Protocol):
         """Start a new high-water mark."""
 
     def free(self) -> None:
-        """Give pooled memory back to the device."""
+        """Give pooled memory and the libraries' workspaces back to the device. No kernel may be alive."""
 
     def why_unsupported(self, dtype: str, precision: str) -> str | None:
         """Return why this backend cannot compute in a format; None if it can."""

@@ -11,6 +11,7 @@ from bench_core.model import Work
 from bench_core.workload import Kernel
 from benchmarks.nn.generation import Generation
 from benchmarks.nn.gpt import Gpt
+from benchmarks.nn.modules import sdpa
 from benchmarks.nn.modules.gpt import GptModule
 from benchmarks.nn.modules.running import Graphed, autocast_dtype, compiled, forward_kernel, inference, is_fixed
 from benchmarks.nn.training import Loader
@@ -35,6 +36,12 @@ class EagerGeneration:
     def stack(self, parts: list[torch.Tensor]) -> torch.Tensor:
         return torch.stack(parts, dim=1)
 
+    def attention_backends(self, query: torch.Tensor) -> list[str]:
+        """Return the SDPA backend of every step, given queries (B, H, 1, D) like a step's."""
+        keys, values = self.kv_cache[0]
+        steps = range(self.prompt.shape[1] + 1, self.prompt.shape[1] + self.new)
+        return [sdpa.chosen(query, keys[:, :, :seen], values[:, :, :seen]) for seen in steps]
+
 
 class StaticGeneration(EagerGeneration):
     """Attention looks at the whole cache behind a mask, so that every step is the same program."""
@@ -58,6 +65,11 @@ class StaticGeneration(EagerGeneration):
         token, logits = self._static(token, self.positions[at : at + 1])
         return token, logits
 
+    def attention_backends(self, query: torch.Tensor) -> list[str]:
+        """Return the SDPA backend of a step: all are the same program."""
+        keys, values = self.kv_cache[0]
+        return [sdpa.chosen(query, keys, values, self.positions[None] >= 0)]
+
 
 def generation(
     work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, implementation: str
@@ -80,7 +92,9 @@ def prefill_kernel(
 
     device = torch.device(backend.device)
     call = inference(compiled(prefill, device) if implementation == "compile" else prefill, device, work.precision)
-    return forward_kernel(call, load, implementation, fixed=is_fixed(work))
+    kernel = forward_kernel(call, load, implementation, fixed=is_fixed(work))
+    query, _, _ = sdpa.projected(backend, work, network, network.context)
+    return sdpa.told(kernel, backend, work, [sdpa.chosen(query, *kv_cache[0], causal=True)])
 
 
 def loaded(network: Gpt, weights: dict[str, Any]) -> GptModule:

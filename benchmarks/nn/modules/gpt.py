@@ -21,6 +21,12 @@ def explicit_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, cau
     return scores.softmax(dim=-1) @ v
 
 
+def split_heads(qkv: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return queries, keys and values (B, H, T, D) of their projection (B, T, 3 C)."""
+    q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    return q, k, v
+
+
 class Attention(nn.Module):
     """Self-attention of `width` channels in `heads` heads."""
 
@@ -32,8 +38,7 @@ class Attention(nn.Module):
 
     def project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return queries, keys and values (B, H, T, D) of x (B, T, C)."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return q, k, v
+        return split_heads(self.qkv(x), self.heads)
 
     def merge(self, mixed: torch.Tensor) -> torch.Tensor:
         """Return the projection of all heads (B, H, T, D) back to (B, T, C)."""
