@@ -62,15 +62,14 @@ def test_one_call_longer_than_the_budget_is_measured_few_times_and_never_not_at_
 def test_warm_up_goes_on_while_the_calls_get_faster():
     """The first 100 calls are slow: a fixed warm-up of a few calls would end among them."""
     device = FakeDevice(work=lambda i: 0.02 * 0.96**i if i < 100 else 0.02 * 0.96**100)
-    per_call, steady = warm_up(device.run, timer_for(device), PLAN, device.clock)
-    assert steady
-    assert per_call < 0.01
+    warm = warm_up(device.run, timer_for(device), PLAN, device.clock)
+    assert warm.steady
+    assert warm.per_call < 0.01
 
 
 def test_a_warm_up_that_never_settles_ends_at_its_cap_and_says_so():
     device = FakeDevice(work=lambda i: 0.01 * 1.05 ** min(i, 100))
-    _, steady = warm_up(device.run, timer_for(device), PLAN, device.clock)
-    assert not steady
+    assert not warm_up(device.run, timer_for(device), PLAN, device.clock).steady
     assert device.clock() < 2 * PLAN.warmup_cap + 2
 
 
