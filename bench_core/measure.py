@@ -18,7 +18,7 @@ from typing import Protocol
 from bench_core import host, stats
 from bench_core.backends.base import Backend, Timed
 from bench_core.errors import CaseError, ClockStandsStill
-from bench_core.model import Clock, Series
+from bench_core.model import LAUNCH_BOUND, Clock, Series
 from bench_core.workload import Run
 
 CHECK_AT = (10, 15, 20, 30)  # block counts at which convergence is checked; each further check invites luck
@@ -120,7 +120,7 @@ def measure(
         blocks, noisy = _blocks(run, timer, plan, loops, switches, now)
     seconds = [block.seconds / loops for block in blocks]
     flags = {
-        "launch_bound": sum(block.starved for block in blocks) > STARVED * len(blocks),
+        LAUNCH_BOUND: sum(block.starved for block in blocks) > STARVED * len(blocks),
         "not_steady": not warm.steady,
         "not_converged": not settled(seconds),
         "context_switches": bool(noisy),

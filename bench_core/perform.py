@@ -23,13 +23,13 @@ from bench_core.backends.base import Backend
 from bench_core.errors import CaseError, ClockStandsStill, TooLarge, Unsupported, WrongAnswer
 from bench_core.evidence import Evidence
 from bench_core.measure import DeviceTimer, Plan, WallTimer, measure, unfinished
-from bench_core.model import Cache, Case, Costs, Measurement, Series, Status
+from bench_core.model import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Series, Status
 from bench_core.privacy import scrub
 from bench_core.workload import Host, Kernel, Run, Workload
 
 COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
 FREE_SHARE = 0.9  # of free memory that a case may fill
-LAUNCH_BOUND = 0.5  # share of the wall time below which the device's work leaves the rest to launching and waiting
+MOSTLY_IDLE = 0.5  # share of the wall time below which the device's work leaves the rest to launching and waiting
 
 Tell = Callable[[str], None]
 
@@ -186,10 +186,14 @@ def _measure_all(kernels: list[Kernel], backend: Backend, plan: Plan) -> list[Se
 
 
 def _judged_by_device(wall: Series, device: Series) -> Series:
-    """Return the wall series, flagged `launch_bound` if the device needs less than half of its time."""
-    if LAUNCH_BOUND * median(wall.seconds) <= median(device.seconds) or "launch_bound" in wall.flags:
-        return wall
-    return replace(wall, flags=(*wall.flags, "launch_bound"))
+    """Return the wall series, flagged `launch_bound` if the device needs less than half of its time, or starved.
+
+    A device that starved behind its spin does so without one too, and the time it tells is then the host's.
+    """
+    mostly_idle = median(device.seconds) < MOSTLY_IDLE * median(wall.seconds)
+    if mostly_idle or LAUNCH_BOUND in device.flags:
+        return replace(wall, flags=(*wall.flags, LAUNCH_BOUND))
+    return wall
 
 
 def _energy(kernels: list[Kernel], time: Series, device: str, backend: Backend, plan: Plan) -> float | None:
