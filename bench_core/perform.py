@@ -113,15 +113,16 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     series = _measure_all(kernels, backend, settings.plan)
     timed = perf_counter() - begin
     evidence.stop()
-    if (joules := _energy(kernels, series[0], case.device, backend, settings.plan)) is not None:
-        values["energy"] = joules
+    taken = _energy(kernels, series[0], case.device, backend, settings.plan)
+    if taken is not None:
+        values["energy"] = taken.joules
     peak = None if kernel.hides_memory else backend.memory().peak
     if peak is not None and before is not None and peak > before:
         values["peak_memory"] = float(peak - before)
     if case.device != "cpu" and (left := _left_over(backend)) is not None:  # type: ignore[arg-type]  # it hashes
         reason = f"{left:.2g} s of work went on after {backend.name} said it was done: its times are of the launch"
         raise WrongAnswer(reason, rel_error, code="not_synchronised")
-    flags = (*kernel.flags, *evidence.flags())
+    flags = (*kernel.flags, *evidence.flags(), *(taken.flags if taken else ()))
     return replace(done, series=tuple(series), values={**values, **evidence.values()}, flags=flags, timed_s=timed)
 
 
@@ -196,8 +197,8 @@ def _judged_by_device(wall: Series, device: Series) -> Series:
     return wall
 
 
-def _energy(kernels: list[Kernel], time: Series, device: str, backend: Backend, plan: Plan) -> float | None:
-    """Return the joules of one call, None where they are not asked for or no counter tells them."""
+def _energy(kernels: list[Kernel], time: Series, device: str, backend: Backend, plan: Plan) -> energy.Energy | None:
+    """Return the energy of one call, None where it is not asked for or no counter tells it."""
     counter = energy.meter(device, backend.device_uuid) if plan.energy else None
     if counter is None:
         return None
