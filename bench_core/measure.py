@@ -25,10 +25,9 @@ CHECK_AT = (10, 15, 20, 30)  # block counts at which convergence is checked; eac
 STEADY = 0.02  # two groups of warm-up calls agree to this share
 CONVERGED = 0.01  # half the interval of the median, as a share of it
 BATCH_BELOW = 100e-6  # seconds; shorter calls are timed many to a block
-BLOCK = 1e-3  # seconds in such a block, at least
-# Share of a block that is still one where more calls than that starve the device: two events lie up to 2 us apart by
-# themselves, which is 1 % of a fifth.
-SMALL_BLOCK = 0.25
+# Seconds in such a block, at least. By the device's clock every block lasts so long: two events lie up to 2 us apart
+# by themselves, which is 2 % of 100 us.
+BLOCK = 1e-3
 FEWEST_BLOCKS = 3
 SLOWER = 1.1  # a disturbed block this much above the median is repeated
 STARVED = 0.1  # share of blocks in which the device ran dry, above which a series is `launch_bound`
@@ -113,7 +112,8 @@ def measure(
     `switches` counts the involuntary context switches of this process so far; `now` is the host's clock.
     """
     warm = warm_up(run, timer, plan, now)
-    loops = 1 if singly else inner_loops(warm.per_call)
+    batch_below = BLOCK if timer.clock is Clock.DEVICE else BATCH_BELOW
+    loops = 1 if singly else inner_loops(warm.per_call, batch_below)
     if warm.starved and loops > 1:
         loops = _held_back(run, timer, min(loops, warm.calls))
     with _no_garbage_collection():
@@ -174,12 +174,13 @@ def _longer(calls: int, block: Timed) -> int:
 def _held_back(run: Run, timer: Timer, loops: int) -> int:
     """Return how many calls, at most `loops`, the host can queue before the device begins; `loops` if none will do.
 
-    The queue of a GPU holds 1024 launches, and the longest spin outlasts some tens of milliseconds of queueing.
+    The queue of a GPU holds 1024 launches, and the longest spin outlasts 20 ms of queueing. A block of less than 0.1 ms
+    would be mostly the events' own time.
     """
-    for calls in (loops, loops // 2, loops // 4):
+    for calls in (loops, loops // 2, loops // 4, 1):
         for _ in range(2 if calls else 0):  # the first may be disturbed
             block = _time(run, timer, calls)
-            if not block.starved and block.seconds >= SMALL_BLOCK * BLOCK * 0.9:
+            if not block.starved and block.seconds >= 0.9 * BATCH_BELOW:
                 return calls
     return loops
 
@@ -194,9 +195,9 @@ def _time(run: Run, timer: Timer, calls: int) -> Timed:
     return took
 
 
-def inner_loops(per_call: float) -> int:
-    """Return how many calls make a block: one, or for short calls as many as fill a millisecond."""
-    return 1 if per_call >= BATCH_BELOW else math.ceil(BLOCK / max(per_call, 1e-9) - 1e-6)
+def inner_loops(per_call: float, batch_below: float = BATCH_BELOW) -> int:
+    """Return how many calls make a block: one, or for calls shorter than that as many as fill a millisecond."""
+    return 1 if per_call >= batch_below else math.ceil(BLOCK / max(per_call, 1e-9) - 1e-6)
 
 
 def settled(seconds: list[float]) -> bool:

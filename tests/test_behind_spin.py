@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from bench_core.backends.behind_spin import LONGEST_SPIN, SHORT_FOR, BehindSpin
-from bench_core.measure import BLOCK, SMALL_BLOCK, DeviceTimer, Plan, measure
+from bench_core.measure import BLOCK, DeviceTimer, Plan, measure
 from tests.fakes import FakeStream
 
 MS, US = 1e-3, 1e-6
@@ -61,7 +61,20 @@ def test_a_kernel_shorter_than_its_launch_is_timed_exactly_once_the_queueing_is_
     series = measure("time", gpu.launches(kernel, host), DeviceTimer(gpu), Plan(), never, gpu.clock)
     assert series.flags == ()
     assert series.seconds == pytest.approx([kernel] * len(series.seconds), rel=1e-6)
-    assert series.inner_loops * kernel >= SMALL_BLOCK * BLOCK * 0.99
+    assert series.inner_loops * kernel >= BLOCK / 4 * 0.99
+
+
+def test_calls_of_which_the_host_can_queue_but_one_behind_the_longest_spin_are_timed_singly():
+    gpu = Clocked()
+    series = measure("time", gpu.launches(150 * US, 14 * MS), DeviceTimer(gpu), Plan(), never, gpu.clock)
+    assert (series.inner_loops, series.flags) == (1, ())
+    assert series.seconds == pytest.approx([150 * US] * len(series.seconds))
+
+
+def test_calls_that_keep_the_host_busy_and_do_nothing_on_the_device_have_no_unflagged_time():
+    gpu = Clocked()
+    series = measure("time", lambda: gpu.clock.pass_(10 * US), DeviceTimer(gpu), Plan(), never, gpu.clock)
+    assert "launch_bound" in series.flags
 
 
 def never():
@@ -102,11 +115,11 @@ def test_kernels_longer_than_their_launch_never_starve_whatever_the_spin(calls):
 @pytest.mark.parametrize("launches", [1100, 3000])
 def test_a_full_queue_that_holds_the_host_is_no_starved_device(launches):
     gpu = Clocked()
-    for _ in range(5):
-        took = gpu.device_time(call := gpu.launches(20 * US, 8 * US, launches), 1)
+    call = gpu.launches(20 * US, 8 * US, launches)
+    for _ in range(20):
+        took = gpu.device_time(call, 1)
         assert not took.starved
         assert took.seconds == pytest.approx(launches * 20 * US, rel=1e-3)
-    assert call
 
 
 def test_a_call_that_just_overfills_the_queue_is_timed_right():
@@ -146,6 +159,30 @@ def test_a_device_that_idles_between_small_kernels_and_ends_with_a_longer_one_is
         took = gpu.device_time(step, 1)
         assert took.seconds > 1.4 * (2500 * 3 * US + 1 * MS)
         assert took.starved
+
+
+def test_a_device_that_idles_while_the_host_prepares_its_one_long_kernel_is_found_out():
+    """25 ms of the host outlast any spin, and 5 ms of work are left when all is queued."""
+    gpu = Clocked()
+    call = gpu.launches(5 * MS, 25 * MS)
+    timed = [gpu.device_time(call, 1) for _ in range(20)]
+    assert [t.starved for t in timed[2:]] == [True] * 18
+
+
+def test_a_first_block_that_took_longer_by_chance_makes_no_starved_device():
+    """It loaded modules for as long as the second spin lasts; a full queue holds the host from then on."""
+    gpu, starved = Clocked(), []
+
+    def call():
+        if not starved:
+            gpu.stream.launch(19.95 * MS)
+        for _ in range(3000):
+            gpu.stream.launch(20 * US, 8 * US)
+
+    while len(starved) < 30:
+        starved.append(gpu.device_time(call, 1).starved)
+    assert starved[1], "as far as two blocks can tell"
+    assert not any(starved[2:])
 
 
 # ---------------------------------------------------------------- what the spin costs

@@ -145,6 +145,12 @@ def device_series(backend):
     return measure("time", lambda: None, DeviceTimer(backend), PLAN, never, backend.clock)
 
 
+@pytest.mark.parametrize(("seconds", "loops"), [(150e-6, 7), (0.6e-3, 2), (1e-3, 1)])
+def test_by_the_device_s_clock_every_block_fills_a_millisecond(seconds, loops):
+    """The events' own 2 us are in it."""
+    assert device_series(EventClock(lambda block: False, seconds)).inner_loops == loops
+
+
 def test_a_starved_device_is_flagged_launch_bound_once():
     series = device_series(EventClock(lambda block: True))
     assert series.clock is Clock.DEVICE

@@ -6,7 +6,8 @@ spin was too short and the device ran dry between calls, the time is the host's,
 How long the host needs is learnt from block to block. A call that waits for the device (it copies from pageable
 memory, or synchronises) holds the host until the spin is over, however long that is: it would teach ever longer
 spins, and no spin helps it. It is told from a call that is slow to queue by two blocks with different spins: the
-time of the one grows with the spin, that of the other does not.
+time of the one grows with the spin, that of the other does not. In the same way a device is found out that idles
+after the longest spin and then has much work left: its time shrinks by what the spin grows.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ LONGEST_SPIN = 20e-3  # seconds; past it the queue of a CUDA stream (1024 launch
 SHORTEST_SPIN = 20e-6  # seconds; what recording an event and launching a kernel take
 SPARE = 1.5  # spin / the time that queueing took before
 SHORT_FOR = 16  # blocks of calls that wait, until a long spin is tried again
-TELLING = 0.1  # difference of two spins, as a share of the time that queueing takes, from which they are compared
+TELLING = 0.1  # of two blocks: spins that differ by this share of the time that queueing takes are not alike
+JUST = 0.25  # share of what a spin grew by, within which a device's time shrank by just as much
 
 
 class Event(Protocol):
@@ -84,13 +86,12 @@ class BehindSpin:
         end.synchronize()
         seconds = start.elapsed_time(end) * 1e-3
         backlog = origin.elapsed_time(end) * 1e-3 - (queued - begin)
-        starved = overtaken and backlog < _least_backlog(seconds)
-        if overtaken:
-            spun = origin.elapsed_time(start) * 1e-3 - (queueing - begin)  # while the calls were queued
-            known.overtaken(calls, queued - queueing, max(0.0, spun), starved=starved)
-        else:
+        if not overtaken:
             known.in_time(calls, queued - queueing)
-        return Timed(seconds, starved)
+            return Timed(seconds)
+        spun = origin.elapsed_time(start) * 1e-3 - (queueing - begin)  # while the calls were queued
+        block = _Block((queued - queueing) / calls, max(0.0, spun) / calls, seconds / calls)
+        return Timed(seconds, known.overtaken(block, dry=backlog < _least_backlog(seconds)))
 
     def _known(self, call: Callable[[], object]) -> _Queueing:
         """Return what is known of a call: nothing if it is not the last one timed. The call is not kept alive."""
@@ -103,18 +104,29 @@ class BehindSpin:
         return self._queueing
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A block whose spin was over before all was queued; seconds a call.
+
+    queueing: of the host. spun: of the spin while the calls were queued. device: between the events.
+    """
+
+    queueing: float
+    spun: float
+    device: float
+
+
 @dataclass(slots=True)
 class _Queueing:
     """How long the host takes to queue one call.
 
-    per_call: seconds, learnt. short: blocks left in which the spin stays short, as the calls wait for the device.
-    before: of the last block, if its spin was over before all was queued: seconds a call of queueing, and of the
-    spin in it.
+    per_call: seconds, learnt. short: blocks left in which the spin stays short. before: the last block, if its spin
+    was over before all was queued.
     """
 
     per_call: float = 20e-6
     short: int = 0
-    before: tuple[float, float] | None = None
+    before: _Block | None = None
 
     def spin(self, calls: int) -> float:
         """Return the seconds to spin before a block."""
@@ -125,39 +137,53 @@ class _Queueing:
         """Learn from a block that was queued, in `took` seconds, before its spin was over."""
         self.per_call, self.short, self.before = took / calls, 0, None
 
-    def overtaken(self, calls: int, took: float, spun: float, *, starved: bool) -> None:
-        """Learn from a block whose spin was over before all was queued.
+    def overtaken(self, block: _Block, *, dry: bool) -> bool:
+        """Learn from a block whose spin was over before all was queued; return whether the device starved.
 
-        took: seconds of queueing. spun: those of the spin among them; calls that wait have waited for it.
+        dry: whether the device had next to nothing left when all was queued.
         """
-        queueing, spinning = took / calls, spun / calls
-        waited = self._waited(queueing, spinning)
-        self.before = queueing, spinning
-        if not starved:
-            # The spin was long enough, or a full queue held the host. Only what cannot be the spin's is learnt.
-            self.per_call = max(self.per_call, queueing - spinning)
-            return
-        if waited is None:
+        before, self.before = self.before, block
+        if before is None or abs(block.spun - before.spun) < TELLING * block.queueing:
+            before = None  # their spins were too alike
+        if dry:
+            self._learn_from_dry(block, before)
+            return True
+        idled = before is not None and _idled(block, before)
+        # The next block tells whether that was chance.
+        self.short = 1 if idled and not self.short else 0
+        # The spin was long enough, or a full queue held the host. Only what cannot be the spin's is learnt.
+        self.per_call = max(self.per_call, block.queueing - block.spun)
+        return idled
+
+    def _learn_from_dry(self, block: _Block, before: _Block | None) -> None:
+        if before is None:
             self.short = max(0, self.short - 1)
         else:
-            self.short = SHORT_FOR if waited else 0
+            self.short = SHORT_FOR if _waited(block, before) else 0
         if not self.short:
-            self.per_call = queueing
+            self.per_call = block.queueing
 
-    def _waited(self, queueing: float, spinning: float) -> bool | None:
-        """Whether queueing took longer than before by as much as the spin did; None if the spins were too alike."""
-        if self.before is None or abs(spinning - self.before[1]) < TELLING * queueing:
-            return None
-        longer = abs(queueing - self.before[0])
-        longer_without_spin = abs(queueing - spinning - (self.before[0] - self.before[1]))
-        return longer_without_spin < longer
+
+def _waited(block: _Block, before: _Block) -> bool:
+    """Whether queueing took longer than before by as much as the spin did, rather than as long: the calls wait."""
+    longer = abs(block.queueing - before.queueing)
+    longer_without_spin = abs((block.queueing - block.spun) - (before.queueing - before.spun))
+    return longer_without_spin < longer
+
+
+def _idled(block: _Block, before: _Block) -> bool:
+    """Whether the device took less time than before by just what its spin lasted longer.
+
+    Then it waited for the host after the spin, however much work came at the end.
+    """
+    moved = (block.device + block.spun) - (before.device + before.spun)
+    return abs(moved) < JUST * abs(block.spun - before.spun)
 
 
 def _least_backlog(seconds: float) -> float:
     """Return the work in seconds that a device which never ran dry still has, once all calls are queued.
 
     A device that runs dry has the last call's work at most, and a block of short calls has eleven or more. One that
-    never does is behind by its whole lead over the host, or by a full queue: 1024 kernels, of 2 us or more. What
-    cannot be told is a call that outlasts the longest spin, leaves the device idle and ends with more work than this.
+    never does is behind by its whole lead over the host, or by a full queue: 1024 kernels, of 2 us or more.
     """
     return 20e-6 + min(0.1 * seconds, 2e-3)
