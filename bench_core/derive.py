@@ -10,7 +10,7 @@ from typing import Any
 
 from bench_core import fit, metrics, roofline
 from bench_core.metrics import METRICS
-from bench_core.model import Cache, Measurement, Row, Run, Scope, Status, Work
+from bench_core.model import LAUNCH_BOUND, Cache, Measurement, Row, Run, Scope, Status, Work
 from bench_core.stats import CONFIDENCE, Estimate
 
 _SWEPT = frozenset({"elements"})  # params that tell the sizes of a sweep apart
@@ -67,6 +67,7 @@ def _rows(sweep: Sequence[Row]) -> list[Row]:
     place = Scope(first.scope), Cache(first.cache)
     work = Work(first.suite, name, "sweep", first.dtype, params, first.precision, version, *place)
     flags = ["poor_fit"] if fitted.residual > fit.POOR else []
+    flags += [LAUNCH_BOUND] if any(map(metrics.is_launch_bound, sweep)) else []
     flags += ["single_run"] if "single_run" in first.flags.split(";") else []
     shared = {name: getattr(first, name) for name in _SHARED}
     shared |= {"case_id": work.case_id, "workload": work.workload, "size": work.size, "params": work.params_text}

@@ -55,10 +55,15 @@ class GpuState:
 
 @dataclass(frozen=True, slots=True)
 class _Handle:
-    """`card` has the clocks and the power; `part` has the memory: a slice of the card under MIG, else the card."""
+    """`card` has the clocks and the power; `part` has the memory: a slice of the card under MIG, else the card.
+
+    shared: whether slices share the card, whichever UUID the library gave. It is asked once: the mode cannot change
+    while the card is in use (NVIDIA, Multi-Instance GPU User Guide), and each question leaves the GPU idle.
+    """
 
     card: Any
     part: Any
+    shared: bool
 
 
 def facts(uuid: str | None) -> Facts:
@@ -111,7 +116,7 @@ def cards() -> list[Facts]:
     nvml = _nvml()
     found = []
     for card in _cards(nvml):
-        handle = _Handle(card, card)
+        handle = _Handle(card, card, _mig(nvml, card))
         found.append({name: _ask(source, ask, nvml, handle) for name, (source, ask) in _QUERIES.items()})
     return found
 
@@ -153,11 +158,17 @@ def _find(uuid: str) -> _Handle:
 def _handles(nvml: Any) -> Iterator[_Handle]:
     """Yield every card and every MIG slice; those that have gone meanwhile are left out."""
     for card in _cards(nvml):
-        yield _Handle(card, card)
+        yield _Handle(card, card, _mig(nvml, card))
         for index in range(_ask("", nvml.nvmlDeviceGetMaxMigDeviceCount, card).value or 0):
             part = _ask("", nvml.nvmlDeviceGetMigDeviceHandleByIndex, card, index).value
             if part is not None:
-                yield _Handle(card, part)
+                yield _Handle(card, part, shared=True)
+
+
+def _mig(nvml: Any, card: Any) -> bool:
+    """Whether a card is in MIG mode; most have no such mode."""
+    mode = _ask("", nvml.nvmlDeviceGetMigMode, card).value
+    return bool(mode and mode[0])
 
 
 def _cards(nvml: Any) -> Iterator[Any]:
@@ -208,19 +219,18 @@ def _other_processes(nvml: Any, handle: _Handle) -> int:
 
 
 def _energy(nvml: Any, handle: _Handle) -> float:
-    _require_whole_card(nvml, handle)
+    _require_whole_card(handle)
     return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle.card)) / 1e3
 
 
 def _power(nvml: Any, handle: _Handle) -> float:
-    _require_whole_card(nvml, handle)
+    _require_whole_card(handle)
     return float(nvml.nvmlDeviceGetPowerUsage(handle.card)) / 1e3
 
 
-def _require_whole_card(nvml: Any, handle: _Handle) -> None:
-    """Raise NoDriver under MIG, whichever UUID the library gave: a card's power is that of all who share it."""
-    mode = _ask("", nvml.nvmlDeviceGetMigMode, handle.card).value
-    if handle.part is not handle.card or (mode and mode[0]):
+def _require_whole_card(handle: _Handle) -> None:
+    """Raise NoDriver for a card in slices: its power is that of all who share it."""
+    if handle.shared:
         raise NoDriver("the card's is that of all its slices together")
 
 

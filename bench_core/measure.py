@@ -18,14 +18,16 @@ from typing import Protocol
 from bench_core import host, stats
 from bench_core.backends.base import Backend, Timed
 from bench_core.errors import CaseError, ClockStandsStill
-from bench_core.model import Clock, Series
+from bench_core.model import LAUNCH_BOUND, Clock, Series
 from bench_core.workload import Run
 
 CHECK_AT = (10, 15, 20, 30)  # block counts at which convergence is checked; each further check invites luck
 STEADY = 0.02  # two groups of warm-up calls agree to this share
 CONVERGED = 0.01  # half the interval of the median, as a share of it
 BATCH_BELOW = 100e-6  # seconds; shorter calls are timed many to a block
-BLOCK = 1e-3  # seconds in such a block, at least
+# Seconds in such a block, at least. By the device's clock every block lasts so long: two events lie up to 2 us apart
+# by themselves, which is 2 % of 100 us.
+BLOCK = 1e-3
 FEWEST_BLOCKS = 3
 SLOWER = 1.1  # a disturbed block this much above the median is repeated
 STARVED = 0.1  # share of blocks in which the device ran dry, above which a series is `launch_bound`
@@ -109,14 +111,17 @@ def measure(
     singly: whether a block is one call even where calls are short.
     `switches` counts the involuntary context switches of this process so far; `now` is the host's clock.
     """
-    per_call, steady = warm_up(run, timer, plan, now)
-    loops = 1 if singly else inner_loops(per_call)
+    warm = warm_up(run, timer, plan, now)
+    batch_below = BLOCK if timer.clock is Clock.DEVICE else BATCH_BELOW
+    loops = 1 if singly else inner_loops(warm.per_call, batch_below)
+    if warm.starved and loops > 1:
+        loops = _held_back(run, timer, min(loops, warm.calls))
     with _no_garbage_collection():
         blocks, noisy = _blocks(run, timer, plan, loops, switches, now)
     seconds = [block.seconds / loops for block in blocks]
     flags = {
-        "launch_bound": sum(block.starved for block in blocks) > STARVED * len(blocks),
-        "not_steady": not steady,
+        LAUNCH_BOUND: sum(block.starved for block in blocks) > STARVED * len(blocks),
+        "not_steady": not warm.steady,
         "not_converged": not settled(seconds),
         "context_switches": bool(noisy),
     }
@@ -124,23 +129,60 @@ def measure(
     return Series(metric, timer.clock, tuple(seconds), loops, tuple(noisy), earned)
 
 
-def warm_up(run: Run, timer: Timer, plan: Plan, now: Callable[[], float] = perf_counter) -> tuple[float, bool]:
-    """Call until two groups of calls in a row agree; return the least seconds a call took, and whether they did."""
-    begin, previous, calls = now(), math.inf, 1
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """What warm-up found.
+
+    per_call: the least seconds that a call took, of blocks that did not starve if there were any. steady: whether
+    two groups of calls in a row agreed. calls: those of the last block. starved: whether the device ran dry in a
+    block of the last group.
+    """
+
+    per_call: float
+    steady: bool
+    calls: int = 1
+    starved: bool = False
+
+
+def warm_up(run: Run, timer: Timer, plan: Plan, now: Callable[[], float] = perf_counter) -> WarmUp:
+    """Call until two groups of calls in a row agree."""
+    begin, previous, calls, least = now(), math.inf, 1, math.inf
     while True:
         group: list[float] = []
+        fed: list[float] = []  # those in which the device did not run dry
         group_begin = now()
         while not group or (now() - group_begin < plan.warmup / 2 and now() - begin < plan.warmup_cap):
-            took = _time(run, timer, calls).seconds
-            group.append(took / calls)
-            if took < BLOCK:  # one call is too short to judge by: double until a block is long enough
-                calls *= 2
+            block = _time(run, timer, calls)
+            group.append(block.seconds / calls)
+            if not block.starved:
+                fed.append(block.seconds / calls)
+            last, calls = calls, _longer(calls, block)
         elapsed = now() - begin
-        current = median(group)
+        current, least = median(group), min(fed, default=least)
         steady = abs(current - previous) <= STEADY * current
         if (steady and elapsed >= plan.warmup) or elapsed >= plan.warmup_cap:
-            return min(group), steady
+            per_call = least if math.isfinite(least) else min(group)
+            return WarmUp(per_call, steady, last, starved=len(fed) < len(group))
         previous = current
+
+
+def _longer(calls: int, block: Timed) -> int:
+    """Return the calls of the next block: one call may be too short to judge by, so they double until it is long."""
+    return 2 * calls if block.seconds < BLOCK else calls
+
+
+def _held_back(run: Run, timer: Timer, loops: int) -> int:
+    """Return how many calls, at most `loops`, the host can queue before the device begins; `loops` if none will do.
+
+    The queue of a GPU holds 1024 launches, and the longest spin outlasts 20 ms of queueing. A block of less than 0.1 ms
+    would be mostly the events' own time.
+    """
+    for calls in (loops, loops // 2, loops // 4, 1):
+        for _ in range(2 if calls else 0):  # the first may be disturbed
+            block = _time(run, timer, calls)
+            if not block.starved and block.seconds >= 0.9 * BATCH_BELOW:
+                return calls
+    return loops
 
 
 def _time(run: Run, timer: Timer, calls: int) -> Timed:
@@ -153,9 +195,9 @@ def _time(run: Run, timer: Timer, calls: int) -> Timed:
     return took
 
 
-def inner_loops(per_call: float) -> int:
-    """Return how many calls make a block: one, or for short calls as many as fill a millisecond."""
-    return 1 if per_call >= BATCH_BELOW else math.ceil(BLOCK / max(per_call, 1e-9) - 1e-6)
+def inner_loops(per_call: float, batch_below: float = BATCH_BELOW) -> int:
+    """Return how many calls make a block: one, or for calls shorter than that as many as fill a millisecond."""
+    return 1 if per_call >= batch_below else math.ceil(BLOCK / max(per_call, 1e-9) - 1e-6)
 
 
 def settled(seconds: list[float]) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from bench_core import stats
-from bench_core.model import Clock, Costs, Measurement, Row, Run, Series, Status
+from bench_core.model import LAUNCH_BOUND, Clock, Costs, Measurement, Row, Run, Series, Status
 from bench_core.units import Unit
 
 Better = Literal["lower", "higher"]
@@ -131,6 +131,11 @@ def headline(suite: str, there: Collection[str]) -> str:
 def severity(status: str) -> int:
     """Return the place of a status among all, the worst first: where several could be told, the first is."""
     return _WORST_FIRST.index(Status(status))
+
+
+def is_launch_bound(row: Row) -> bool:
+    """Whether a row's time, by whichever clock, is the host's: it tells nothing of what the device can do."""
+    return LAUNCH_BOUND in row.flags.split(";")
 
 
 def parameters(row: Row) -> dict[str, str]:

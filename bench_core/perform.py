@@ -23,13 +23,13 @@ from bench_core.backends.base import Backend
 from bench_core.errors import CaseError, ClockStandsStill, TooLarge, Unsupported, WrongAnswer
 from bench_core.evidence import Evidence
 from bench_core.measure import DeviceTimer, Plan, WallTimer, measure, unfinished
-from bench_core.model import Cache, Case, Costs, Measurement, Series, Status
+from bench_core.model import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Series, Status
 from bench_core.privacy import scrub
 from bench_core.workload import Host, Kernel, Run, Workload
 
 COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
 FREE_SHARE = 0.9  # of free memory that a case may fill
-LAUNCH_BOUND = 0.5  # share of the wall time below which the device's work leaves the rest to launching and waiting
+MOSTLY_IDLE = 0.5  # share of the wall time below which the device's work leaves the rest to launching and waiting
 
 Tell = Callable[[str], None]
 
@@ -114,15 +114,16 @@ def _perform(case: Case, workload: Workload, backend: Backend, settings: Setting
     series = _measure_all(kernels, backend, settings.plan)
     timed = perf_counter() - begin
     evidence.stop()
-    if (joules := _energy(kernels, series[0], case.device, backend, settings.plan)) is not None:
-        values["energy"] = joules
+    taken = _energy(kernels, series[0], case.device, backend, settings.plan)
+    if taken is not None:
+        values["energy"] = taken.joules
     peak = None if kernel.hides_memory else backend.memory().peak
     if peak is not None and before is not None and peak > before:
         values["peak_memory"] = float(peak - before)
     if case.device != "cpu" and (left := _left_over(backend)) is not None:  # type: ignore[arg-type]  # it hashes
         reason = f"{left:.2g} s of work went on after {backend.name} said it was done: its times are of the launch"
         raise WrongAnswer(reason, rel_error, code="not_synchronised")
-    flags = (*kernel.flags, *evidence.flags())
+    flags = (*kernel.flags, *evidence.flags(), *(taken.flags if taken else ()))
     return replace(done, series=tuple(series), values={**values, **evidence.values()}, flags=flags, timed_s=timed)
 
 
@@ -187,14 +188,18 @@ def _measure_all(kernels: list[Kernel], backend: Backend, plan: Plan) -> list[Se
 
 
 def _judged_by_device(wall: Series, device: Series) -> Series:
-    """Return the wall series, flagged `launch_bound` if the device needs less than half of its time."""
-    if LAUNCH_BOUND * median(wall.seconds) <= median(device.seconds) or "launch_bound" in wall.flags:
-        return wall
-    return replace(wall, flags=(*wall.flags, "launch_bound"))
+    """Return the wall series, flagged `launch_bound` if the device needs less than half of its time, or starved.
+
+    A device that starved behind its spin does so without one too, and the time it tells is then the host's.
+    """
+    mostly_idle = median(device.seconds) < MOSTLY_IDLE * median(wall.seconds)
+    if mostly_idle or LAUNCH_BOUND in device.flags:
+        return replace(wall, flags=(*wall.flags, LAUNCH_BOUND))
+    return wall
 
 
-def _energy(kernels: list[Kernel], time: Series, device: str, backend: Backend, plan: Plan) -> float | None:
-    """Return the joules of one call, None where they are not asked for or no counter tells them."""
+def _energy(kernels: list[Kernel], time: Series, device: str, backend: Backend, plan: Plan) -> energy.Energy | None:
+    """Return the energy of one call, None where it is not asked for or no counter tells it."""
     counter = energy.meter(device, backend.device_uuid) if plan.energy else None
     if counter is None:
         return None

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from bench_core import datasheet
-from bench_core.metrics import METRICS, accountable, needed_flops, parameters
+from bench_core.metrics import METRICS, accountable, is_launch_bound, needed_flops, parameters
 from bench_core.model import Measurement, Row, Status
 from bench_core.units import show
 
@@ -63,8 +63,11 @@ def ceilings(rows: Iterable[Row]) -> dict[Place, Ceilings]:
 def is_ceiling(row: Row) -> bool:
     """Tell whether a row may be a ceiling: a product's FLOP/s, or a stream's B/s on arrays that no cache holds.
 
-    Only products of normal numbers count: on zeros a chip draws less power, clocks higher and is faster.
+    Only products of normal numbers count: on zeros a chip draws less power, clocks higher and is faster. A time that
+    is the host's is no limit of the device.
     """
+    if is_launch_bound(row):
+        return False
     if row.suite == "matmul":
         return row.metric == "flop_rate" and parameters(row).get("data", "normal") == "normal"
     return row.suite == "memory" and row.metric == "bandwidth" and row.workload in STREAMS and not cached(row.flags)

@@ -126,10 +126,13 @@ def counts(measurements: Iterable[Measurement]) -> str:
 
 def flags(measurements: Iterable[Measurement]) -> str:
     """Return how many cases earned each flag, "" if none did."""
-    words = [
-        word for m in measurements for word in dict.fromkeys(chain(m.flags, *(series.flags for series in m.series)))
-    ]
+    words = [word for m in measurements for word in _every_flag(m)]
     return ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
+
+
+def _every_flag(done: Measurement) -> list[str]:
+    """Return the flags of a case and of its series, each once."""
+    return list(dict.fromkeys(chain(done.flags, *(series.flags for series in done.series))))
 
 
 def advice(measurements: Iterable[Measurement]) -> list[str]:
@@ -151,4 +154,4 @@ def extra_info(done: Measurement) -> dict[str, Any]:
     case = done.case
     known = {"case_id": case.work.case_id, "device_name": done.device_name, "library": done.library}
     about = {**known, "status": Status(done.status).value, "rel_error": done.rel_error, "threads": done.threads}
-    return {**about, **values, "flags": list(done.flags)}
+    return {**about, **values, "flags": _every_flag(done)}

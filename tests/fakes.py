@@ -1,5 +1,6 @@
 """Stand-ins for what a test must control: clocks and a device that finishes its work late."""
 
+from collections import deque
 from time import perf_counter, sleep
 
 import numpy as np
@@ -45,6 +46,64 @@ class FakeDevice:
     def to_host(self, array):
         self.synchronize()
         return array
+
+
+class FakeStream:
+    """A GPU's stream on a fake clock: launches are queued, begin in order when they have arrived, and run late.
+
+    queue: entries that it holds; with so many outstanding a launch waits. arrival: seconds from the end of a launch on
+    the host to the earliest beginning on the device. spun: seconds of all spins so far.
+    """
+
+    EVENT = 1e-6  # seconds of the host to record an event
+
+    def __init__(self, queue=1024, arrival=3e-6):
+        self.clock, self.arrival, self.spun = FakeClock(), arrival, 0.0
+        self._busy_until, self._ends = 0.0, deque(maxlen=queue)
+
+    def launch(self, kernel, host=8e-6):
+        """Queue `kernel` seconds of the device, which takes `host` seconds."""
+        self.clock.pass_(host)
+        return self._enqueue(kernel)
+
+    def spin(self, seconds):
+        self.spun += seconds
+        self.launch(seconds)
+
+    def synchronize(self):
+        self.wait_until(self._busy_until)
+
+    def wait_until(self, seconds):
+        self.clock.seconds = max(self.clock(), seconds)
+
+    def event(self):
+        return FakeEvent(self)
+
+    def _enqueue(self, seconds):
+        if len(self._ends) == self._ends.maxlen:
+            self.wait_until(self._ends[0])
+        self._busy_until = max(self.clock() + self.arrival, self._busy_until) + seconds
+        self._ends.append(self._busy_until)
+        return self._busy_until
+
+
+class FakeEvent:
+    """An event of a FakeStream."""
+
+    def __init__(self, stream):
+        self._stream, self.at = stream, None
+
+    def record(self):
+        self.at = self._stream.launch(0.0, FakeStream.EVENT)
+
+    def query(self):
+        return self.at <= self._stream.clock()
+
+    def synchronize(self):
+        self._stream.wait_until(self.at)
+
+    def elapsed_time(self, end):
+        return (end.at - self.at) * 1e3
 
 
 class LateArray(np.ndarray):

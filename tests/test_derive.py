@@ -45,6 +45,14 @@ def test_latency_and_bandwidth_of_a_sweep():
     )
 
 
+def test_a_sweep_with_a_time_that_is_the_host_s_says_so():
+    """Pageable copies by the device's clock: the device waits for the host all the time."""
+    starved = [replace(t, series=(replace(t.series[0], flags=("launch_bound",)),)) for t in map(transfer, SIZES)]
+    for sweep in (starved, [*starved[:1], *map(transfer, SIZES[1:])]):
+        assert [row.flags.split(";").count("launch_bound") for row in made(*sweep)] == [1, 1]
+    assert not any("launch_bound" in row.flags for row in made(*map(transfer, SIZES)))
+
+
 def test_pinned_and_pageable_are_two_sweeps_and_so_are_two_backends():
     everything = [
         transfer(s, memory=m, backend=b) for s in SIZES for m in ("pinned", "pageable") for b in ("torch", "cupy")

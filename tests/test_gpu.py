@@ -82,6 +82,17 @@ def test_a_slice_is_not_given_the_power_of_its_card_whichever_uuid_the_library_t
     assert "all its slices" in gpu.facts(uuid)["gpu.power"].reason
 
 
+@pytest.mark.parametrize("mode", [[0, 0], [1, 1], None])
+def test_the_mode_of_slices_is_asked_once_of_a_card_and_never_between_readings(nvml, monkeypatch, mode):
+    """A question takes up to milliseconds, in which a GPU that has just been waited for is idle."""
+    nvml.devices[:] = [nvml.h100(FIRST, MigMode=mode)]
+    asked, ask = [], nvml.nvmlDeviceGetMigMode
+    monkeypatch.setattr(nvml, "nvmlDeviceGetMigMode", lambda card: asked.append(card) or ask(card))
+    readings = [(gpu.energy(FIRST), gpu.state(FIRST).power) for _ in range(10)]
+    assert readings == ([(None, None)] if mode == [1, 1] else [(1000.0, 120.0)]) * 10
+    assert asked == nvml.devices
+
+
 def test_what_a_device_does_not_support_is_a_reason(nvml):
     """A GeForce has no ECC and no MIG; nothing else suffers."""
     nvml.devices[:] = [nvml.h100(EccMode=None, MigMode=None)]
@@ -151,6 +162,7 @@ def test_the_reasons_of_a_load_are_read_before_the_gpu_rests(nvml, monkeypatch):
             )
 
     nvml.devices[:] = [nvml.h100()]
+    gpu.state(FIRST)  # a first time before the load: there the device is looked for
     nvml.devices[0].answers = Cooling(nvml.devices[0].answers)
     assert gpu.state(FIRST).reasons == ("power_cap",)
 

@@ -62,15 +62,14 @@ def test_one_call_longer_than_the_budget_is_measured_few_times_and_never_not_at_
 def test_warm_up_goes_on_while_the_calls_get_faster():
     """The first 100 calls are slow: a fixed warm-up of a few calls would end among them."""
     device = FakeDevice(work=lambda i: 0.02 * 0.96**i if i < 100 else 0.02 * 0.96**100)
-    per_call, steady = warm_up(device.run, timer_for(device), PLAN, device.clock)
-    assert steady
-    assert per_call < 0.01
+    warm = warm_up(device.run, timer_for(device), PLAN, device.clock)
+    assert warm.steady
+    assert warm.per_call < 0.01
 
 
 def test_a_warm_up_that_never_settles_ends_at_its_cap_and_says_so():
     device = FakeDevice(work=lambda i: 0.01 * 1.05 ** min(i, 100))
-    _, steady = warm_up(device.run, timer_for(device), PLAN, device.clock)
-    assert not steady
+    assert not warm_up(device.run, timer_for(device), PLAN, device.clock).steady
     assert device.clock() < 2 * PLAN.warmup_cap + 2
 
 
@@ -144,6 +143,12 @@ class EventClock:
 
 def device_series(backend):
     return measure("time", lambda: None, DeviceTimer(backend), PLAN, never, backend.clock)
+
+
+@pytest.mark.parametrize(("seconds", "loops"), [(150e-6, 7), (0.6e-3, 2), (1e-3, 1)])
+def test_by_the_device_s_clock_every_block_fills_a_millisecond(seconds, loops):
+    """The events' own 2 us are in it."""
+    assert device_series(EventClock(lambda block: False, seconds)).inner_loops == loops
 
 
 def test_a_starved_device_is_flagged_launch_bound_once():

@@ -117,6 +117,22 @@ def test_a_wall_time_of_which_the_device_worked_less_than_half_is_the_host_s(sha
     assert "launch_bound" not in device.flags
 
 
+@pytest.mark.parametrize(("starved", "flagged"), [(True, True), (False, False)])
+def test_a_device_that_starved_makes_the_wall_time_the_host_s_too(starved, flagged):
+    """Its own time is then the host's, nearly all of the wall time, and tells nothing of the device's share."""
+
+    class Late(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel(b.launch, answer=lambda: {"out": h["x"] * 2})}
+        }
+
+    backend = AsyncBackend()
+    whole = backend.device_time
+    backend.device_time = lambda call, calls: Timed(0.93 * whole(call, calls).seconds, starved)
+    wall, device = run(Late(), backend).series
+    assert [series.flags.count("launch_bound") for series in (wall, device)] == [flagged, flagged]
+
+
 def test_a_device_that_is_not_waited_for_is_invalid():
     """The first error of METHOD: left out in the backend, it must not pass in a single case."""
 

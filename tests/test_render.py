@@ -15,7 +15,7 @@ import pytest
 
 from bench_core import render
 from bench_core.compare import Options, compare
-from bench_core.model import Fact, Status
+from bench_core.model import Clock, Fact, Status
 from bench_core.render.markdown import inert
 from bench_core.render.text import columns
 from tests.tables import absent, processes, reading, work
@@ -69,6 +69,18 @@ FORMATS = {
     "two.csv": lambda: render.as_csv(two()),
     "two.json": lambda: render.as_json(two()),
 }
+
+
+def test_a_comparison_by_the_device_s_clock_says_where_the_time_is_the_host_s():
+    def machine_with(flags, name):
+        done = processes(times(1.0), work("512"), backend="torch", device="cuda:0")
+        device = [replace(m, series=(replace(m.series[0], clock=Clock.DEVICE, flags=flags),)) for m in done]
+        return reading(device, name)
+
+    starved = compare([machine_with((), "box-a"), machine_with(("launch_bound",), "box-b")])
+    assert "launch_bound in box-b: the device waited for the host" in " ".join(render.text(starved, 140).split())
+    fed = compare([machine_with((), "box-a"), machine_with((), "box-b")])
+    assert "launch_bound" not in render.text(fed, 140)
 
 
 @pytest.mark.parametrize("name", FORMATS)

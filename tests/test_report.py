@@ -375,6 +375,13 @@ def test_the_bandwidth_ceiling_is_not_that_of_a_cache():
     assert figures.roofs(Study([Reading.of("x", only)]))[0].bandwidths[0].label == "copy in a cache"
 
 
+def test_times_that_are_the_host_s_draw_no_roof():
+    rows = synthetic.readings("machine-b")[0].rows
+    starved = [replace(r, flags="launch_bound") if r.device_type == "cuda" and r.value else r for r in rows]
+    assert any(roof.contender.is_gpu for roof in figures.roofs(Study([Reading.of("x", rows)])))
+    assert not any(roof.contender.is_gpu for roof in figures.roofs(Study([Reading.of("x", starved)])))
+
+
 def test_a_model_that_did_not_run_keeps_its_place_with_its_reason(everything):
     rates = [r for r in figures.model_rates(everything) if r.family.workload == "cnn_train"]
     lost = [r for r in rates if r.contender.label == "machine-b GPU"]

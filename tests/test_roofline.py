@@ -43,6 +43,17 @@ def test_a_rate_is_a_share_of_the_best_product_of_its_format():
     assert shares["matmul", "numpy", "fraction_of_measured_peak", "wall"].value == 1.0
 
 
+@pytest.mark.parametrize("clock", Clock)
+def test_a_time_that_is_the_host_s_is_no_ceiling_of_its_device_and_keeps_its_flag(clock):
+    starved = measured("matmul", "matmul", 0.5, flops=100.0, clock=clock, flags=("launch_bound",))  # 200 FLOP/s
+    stream = measured("memory", "triad", 0.5, bytes_=10.0, clock=clock, flags=("launch_bound",))
+    (here,) = roofline.ceilings(table(starved, stream)).values()
+    assert (here.flops, here.bandwidth) == ({}, None)
+    shares = derived(replace(MATMUL, series=(replace(MATMUL.series[0], clock=clock),)), starved)
+    assert shares["matmul", "numpy", "fraction_of_measured_peak", clock].value == 2.0
+    assert "launch_bound" in shares["matmul", "numpy", "fraction_of_measured_peak", clock].flags
+
+
 def test_a_share_has_an_interval_and_the_unit_one():
     row = derived(MATMUL, MODEL)["mlp", "numpy", "fraction_of_measured_peak", "wall"]
     assert (row.unit, row.ci_low, row.ci_high) == ("1", pytest.approx(0.5), pytest.approx(0.5))

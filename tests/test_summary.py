@@ -1,5 +1,7 @@
 """The end of a run in words: who is best, by how much, and how many cases became what."""
 
+from dataclasses import replace
+
 from bench_core.metrics import rows
 from bench_core.model import Case, Clock, Costs, Measurement, Run, Series, Status, Work
 from bench_core.summary import advice, best, counts, crossovers, extra_info, flags, text, work_name
@@ -98,6 +100,15 @@ def test_what_pytest_benchmark_stores_beside_its_statistics():
     assert info["flop_rate"] == 2e11
     assert info["status"] == "ok"
     assert info["case_id"] == WORK.case_id
+
+
+def test_pytest_benchmark_is_told_the_flags_of_each_clock():
+    """A starved device's time is not to be stored as `time_device` without a word."""
+    device = Series("time", Clock.DEVICE, (0.9e-3,) * 3, flags=("launch_bound",))
+    noisy = replace(TORCH, series=(*TORCH.series, device), flags=("throttled",))
+    info = extra_info(noisy)
+    assert info["time_device"] == 0.9e-3
+    assert info["flags"] == ["throttled", "launch_bound"]
 
 
 def sized(n):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from bench_core.compare.comparison import WHO, WORK, Comparison, Entry, Key, Result, Verdict
 from bench_core.csvfile import printable
+from bench_core.model import LAUNCH_BOUND, Clock
 from bench_core.units import show
 
 _LONGEST = 200  # of any text that came from a file
@@ -155,7 +156,15 @@ def _matrix_cell(c: Comparison | None, notes: _Footnotes) -> str:
 def _marks(c: Comparison, notes: _Footnotes) -> str:
     """Return the marks of what qualifies a ratio; what a plain claim rests on is in the other formats."""
     reason = c.reason.partition("; ")[2] if c.verdict in _CLAIMS else c.reason
-    return notes.mark(*([reason] if reason else []), *map(str, c.conditions), *c.doubts)
+    return notes.mark(*([reason] if reason else []), *map(str, c.conditions), *c.doubts, *_not_the_device(c))
+
+
+def _not_the_device(c: Comparison) -> Iterator[str]:
+    """Yield which times of the device's clock are the host's."""
+    if c.key.clock == Clock.DEVICE:
+        sides = [entry.side for entry in (c.baseline, c.contender) if entry and LAUNCH_BOUND in entry.flags]
+        if sides:
+            yield f"{LAUNCH_BOUND} in {', '.join(sides)}: the device waited for the host, whose time this is"
 
 
 def _interval_title(result: Result) -> str:

@@ -12,7 +12,7 @@ from bench_core import datasheet
 from bench_core.compare.comparison import Comparison
 from bench_core.compare.options import Options
 from bench_core.compare.verdicts import Pair, judge
-from bench_core.metrics import parameters
+from bench_core.metrics import is_launch_bound, parameters
 from bench_core.model import Row
 from bench_core.report.records import has_value, pooled_row, size_number
 from bench_core.report.study import Contender, Family, Study
@@ -371,6 +371,7 @@ def _bandwidths(study: Study, contender: Contender) -> list[Ceiling]:
     if memory:
         best = max(memory, key=_value)
         return [_ceiling(best.workload, best)]
+    rows = [row for row in rows if not is_launch_bound(row)]
     largest = max((row.bytes or 0.0 for row in rows), default=0.0)
     return [_ceiling(f"{row.workload} in a cache", row) for row in rows if row.bytes == largest][:1]
 
