@@ -32,8 +32,8 @@ class Bare:
         ours = ("PYTHON", "PYTEST", "VIRTUAL_ENV", "CUDA")
         clean = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
         environment = clean | {"COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"} | environ
-        command, quiet = [self.python, *arguments], {"capture_output": True, "text": True, "check": False}
-        return subprocess.run(command, cwd=cwd, env=environment, timeout=300, **quiet)
+        command, quiet = [self.python, *arguments], {"capture_output": True, "text": True, "timeout": 300}
+        return subprocess.run(command, cwd=cwd, env=environment, check=False, **quiet)
 
 
 def make(folder, without=DEVELOPERS_OWN):
@@ -75,8 +75,11 @@ def _wanted(name, without):
     return not name.endswith((".pth", "__pycache__")) and not name.replace("-", "_").startswith(hidden)
 
 
-def install(python):
-    """Install bench-core for an interpreter as a wheel does: the package and its metadata in site-packages."""
+def install(python, plugins=None):
+    """Install bench-core for an interpreter as a wheel does: the package and its metadata in site-packages.
+
+    plugins: entry points by name, by default those of pyproject.toml.
+    """
     packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(python.parents[1])}))
     shutil.copytree(ROOT / "bench_core", packages / "bench_core", ignore=shutil.ignore_patterns("__pycache__"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -84,5 +87,7 @@ def install(python):
     metadata.mkdir()
     named = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
     (metadata / "METADATA").write_text(named, encoding="utf-8")
-    points = [f"{name} = {module}\n" for name, module in project["entry-points"]["pytest11"].items()]
-    (metadata / "entry_points.txt").write_text("[pytest11]\n" + "".join(points), encoding="utf-8")
+    points = "".join(
+        f"{name} = {module}\n" for name, module in (plugins or project["entry-points"]["pytest11"]).items()
+    )
+    (metadata / "entry_points.txt").write_text(f"[pytest11]\n{points}", encoding="utf-8")

@@ -147,6 +147,13 @@ def test_a_checkout_measures_where_bench_core_is_installed_as_well(installed, ch
     assert (tmp_path / "said.txt").exists()
 
 
+def test_a_checkout_works_beside_an_install_from_before_the_entry_point_had_its_name(checkout, tmp_path):
+    python = bare.interpreter(tmp_path / "old")
+    bare.install(python, {"bench_core": "bench_core.pytest_plugin"})
+    done = bare.Bare(checkout.checkout, python).run("-m", "pytest", "--markers", cwd=checkout.checkout)
+    assert "@pytest.mark.workload(workload)" in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("before", "after"), [("", "{root}"), ("there", "{root}:there"), ("{root}:there", "{root}:there")]
 )
