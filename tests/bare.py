@@ -12,7 +12,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("bench_core", "benchmarks", "tests")
-DEVELOPERS_OWN = ("altair", "vl_convert", "hatchling", "hypothesis", "duckdb", "polars", "pyarrow", "selenium")
+# What the extra `report` and the development group bring, and no dependency does.
+DEVELOPERS_OWN = (
+    *("altair", "vl_convert", "jinja2", "hatchling", "hypothesis", "duckdb", "polars", "pyarrow", "selenium"),
+    *("mypy", "pandas_stubs", "scipy_stubs", "ruff", "xdist", "pytest_xdist", "pytest_timeout"),
+)
 CONSOLE = "import sys\nimport pytest\nsys.exit(pytest.main())\n"
 
 
@@ -41,7 +45,9 @@ def make(folder, without=DEVELOPERS_OWN):
     checkout = folder / "checkout"
     for part in PARTS:
         shutil.copytree(ROOT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(ROOT / "pyproject.toml", checkout)
+    for file in ROOT.iterdir():
+        if file.is_file() and file.name != ".git":  # as a worktree has it
+            shutil.copy2(file, checkout)
     return Bare(checkout, interpreter(folder / "venv", without))
 
 

@@ -169,6 +169,14 @@ def test_site_packages_never_come_before_the_standard_library(tmp_path, base):
     assert children.environ(base, tmp_path) == base
 
 
+def test_every_test_is_collected_where_only_the_dependencies_are_installed(checkout):
+    """What needs an extra or a developer's package is skipped with its reason; nothing is an error."""
+    done = checkout.run("-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", cwd=checkout.checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "charts need the extra `report`" in done.stdout
+    assert "benchmarks/bench_matmul.py::" in done.stdout
+
+
 def test_the_entry_point_is_named_after_its_module():
     """Else the module that `-p` has loaded would be registered again under the entry point's name: a ValueError."""
     project = tomllib.loads((bare.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
