@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench_core import derive, journal, table
+from bench_core import children, derive, journal, table
 from bench_core.errors import BenchError, IncompatibleError, UsageError
 from bench_core.model import Case, Measurement, Run, count_statuses, to_json
 
@@ -81,7 +81,7 @@ def turns(sides: Sequence[Side], runs: int, seed: int) -> Iterator[Turn]:
 def command(turn: Turn, output: Path, arguments: Sequence[str]) -> list[str]:
     """Return the command line of one run; what it writes goes below `output`, whatever the arguments say."""
     ours = [f"--bench-output={output}", f"--bench-shuffle={turn.seed}", "--bench-keep-journal"]
-    return [turn.side.python, "-m", "pytest", "--benchmark-only", *arguments, *ours]
+    return [turn.side.python, "-m", "pytest", *children.PLUGIN, "--benchmark-only", *arguments, *ours]
 
 
 def launch(turn: Turn, output: Path, arguments: Sequence[str]) -> int:

@@ -16,6 +16,19 @@ TINY = (
 MEASURE = ("--benchmark-only", *TINY)
 
 
+OWN = """
+import pytest
+from bench_core.aa_cases import Add
+
+class Small(Add):
+    sizes = (1000,)
+
+@pytest.mark.workload(Small())
+def test_triad_float64(measure):
+    measure()
+"""
+
+
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     return bare.make(tmp_path_factory.mktemp("bare"))
@@ -74,12 +87,13 @@ def test_the_command_line_measures_once(checkout, tmp_path):
     assert measured(checkout.run(*arguments, cwd=checkout.checkout), tmp_path)
 
 
-def test_the_command_line_measures_in_turns_with_an_interpreter_that_has_no_bench_core(checkout, tmp_path):
-    """From a folder within: both sides and their workers find the checkout by the environment alone."""
+def test_the_command_line_measures_another_project_in_turns_with_an_interpreter_without_bench_core(checkout, tmp_path):
+    """Both sides and their workers find the checkout by PYTHONPATH alone; no pyproject.toml names the plugin."""
+    (tmp_path / "test_own.py").write_text(OWN, encoding="utf-8")
     other = bare.interpreter(tmp_path / "other")
     output = tmp_path / "output"
-    arguments = ("-m", "bench_core", "run", "--against", str(other), f"--bench-output={output}", *TINY)
-    done = checkout.run(*arguments, cwd=checkout.checkout / "benchmarks", PYTHONPATH=str(checkout.checkout))
+    arguments = ("test_own.py", "--against", str(other), f"--bench-output={output}", *TINY)
+    done = checkout.run("-m", "bench_core", "run", *arguments, cwd=tmp_path, PYTHONPATH=str(checkout.checkout))
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(output.rglob("results.csv"))) == 2
 
@@ -91,23 +105,12 @@ def test_plain_pytest_checks_the_answers(checkout):
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    python = bare.interpreter(tmp_path_factory.mktemp("installed"))
+def wheel(tmp_path_factory):
+    python = bare.interpreter(tmp_path_factory.mktemp("wheel"))
     bare.install(python)
     return python
 
 
-OWN = """
-import pytest
-from bench_core.aa_cases import Add
-
-class Small(Add):
-    sizes = (1000,)
-
-@pytest.mark.workload(Small())
-def test_triad_float64(measure):
-    measure()
-"""
 ONCE = """
 import sys
 
@@ -119,10 +122,10 @@ def test_the_plugin_is_loaded_once(pytestconfig):
 """
 
 
-def test_another_project_gets_the_installed_plugin_once(installed, tmp_path):
+def test_another_project_gets_the_installed_plugin_once(wheel, tmp_path):
     (tmp_path / "test_own.py").write_text(OWN, encoding="utf-8")
     (tmp_path / "test_once.py").write_text(ONCE, encoding="utf-8")
-    own = bare.Bare(tmp_path, installed)
+    own = bare.Bare(tmp_path, wheel)
     measuring = own.run(own.pytest, "test_own.py", *MEASURE, f"--bench-output={tmp_path}", cwd=tmp_path)
     assert measured(measuring, tmp_path)
     named = ("-p", "bench_core.pytest_plugin", "-p", "no:cacheprovider")
@@ -131,14 +134,14 @@ def test_another_project_gets_the_installed_plugin_once(installed, tmp_path):
         assert plain.returncode == 0, plain.stdout + plain.stderr
 
 
-def test_a_checkout_measures_where_bench_core_is_installed_as_well(installed, checkout, tmp_path):
+def test_a_checkout_measures_where_bench_core_is_installed_as_well(wheel, checkout, tmp_path):
     """Its pyproject.toml names the plugin that the entry point names, too; and the worker is the checkout's own."""
     child = checkout.checkout / "bench_core" / "worker_child.py"
     code = child.read_text(encoding="utf-8")
     said = 'open("said.txt", "w").close()'
     try:
         child.write_text(code.replace("\nif __name__", f"\n{said}\n\nif __name__"), encoding="utf-8")
-        both = bare.Bare(checkout.checkout, installed)
+        both = bare.Bare(checkout.checkout, wheel)
         benchmarks = str(checkout.checkout / "benchmarks")
         done = both.run(both.pytest, benchmarks, *MEASURE, f"--bench-output={tmp_path}", cwd=tmp_path)
     finally:
@@ -182,4 +185,5 @@ def test_the_entry_point_is_named_after_its_module():
     project = tomllib.loads((bare.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     points = project["project"]["entry-points"]["pytest11"]
     assert points == {name: name for name in points}
-    assert f"-p {next(iter(points))}" in " ".join(project["tool"]["pytest"]["ini_options"]["addopts"])
+    assert list(points) == [children.PLUGIN[1]]
+    assert tuple(project["tool"]["pytest"]["ini_options"]["addopts"][: len(children.PLUGIN)]) == children.PLUGIN

@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bench_core import render, replicate
+from bench_core import children, render, replicate
 from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.cli.common import tell
 from bench_core.compare import compare, read
@@ -50,7 +50,7 @@ def run_command(
             raise UsageError("--resume finishes one run: leave out --runs and --against")
         given.append(f"--bench-resume={resume}")
     if runs == 1 and not against:
-        _become([sys.executable, "-m", "pytest", "--benchmark-only", *given])
+        _become([sys.executable, "-m", "pytest", *children.PLUGIN, "--benchmark-only", *given])
     sides = [replicate.Side("this")]
     if against:
         replicate.require_usable(against)
