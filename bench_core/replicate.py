@@ -87,8 +87,11 @@ def command(turn: Turn, output: Path, arguments: Sequence[str]) -> list[str]:
 def launch(turn: Turn, output: Path, arguments: Sequence[str]) -> int:
     """Run one turn to its end and return pytest's exit code; what it prints goes to log.txt below `output`."""
     output.mkdir(parents=True)
+    # Another interpreter may have a bench_core of its own, which this one's must not hide.
+    inherited = children.environ() if turn.side.python == sys.executable else None
     with (output / LOG).open("wb") as log:
-        child = subprocess.Popen(command(turn, output, arguments), stdout=log, stderr=subprocess.STDOUT)
+        line = command(turn, output, arguments)
+        child = subprocess.Popen(line, stdout=log, stderr=subprocess.STDOUT, env=inherited)
         try:
             return child.wait()
         except KeyboardInterrupt:

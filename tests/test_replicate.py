@@ -248,11 +248,12 @@ def test_a_single_run_is_pytests_own(monkeypatch):
     """The process becomes pytest: its exit code is pytest's, and no signal ends the one without the other."""
     seen = []
 
-    def become(program, line):
+    def become(program, line, environ):
+        assert environ == children.environ()
         seen.append((program, line))
         raise SystemExit(5)
 
-    monkeypatch.setattr(os, "execv", become)
+    monkeypatch.setattr(os, "execve", become)
     assert CliRunner().invoke(app, ["run", "--", "-k", "nothing"]).exit_code == 5
     assert seen == [
         (sys.executable, [sys.executable, "-m", "pytest", *children.PLUGIN, "--benchmark-only", "-k", "nothing"])

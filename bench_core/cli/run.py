@@ -77,8 +77,8 @@ def _become(command: list[str]) -> NoReturn:
     """Go on as this command: a signal to this process is then one to pytest, which ends the run in good order."""
     sys.stdout.flush()
     if sys.platform == "win32":  # there the shell would take this process for ended
-        raise typer.Exit(subprocess.run(command, check=False).returncode)
-    os.execv(command[0], command)  # noqa: S606 - an argument list, never a shell
+        raise typer.Exit(subprocess.run(command, env=children.environ(), check=False).returncode)
+    os.execve(command[0], command, children.environ())  # noqa: S606 - an argument list, never a shell
 
 
 def split_output(arguments: list[str]) -> tuple[Path, list[str]]:
