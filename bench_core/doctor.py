@@ -25,6 +25,11 @@ _ROOM_B = 2e9  # memory below which the larger presets are skipped
 _SWAPPED = 0.01  # share of the memory that may lie in swap unremarked
 _COARSE_CLOCKS = frozenset({"hpet", "acpi_pm", "jiffies", "refined-jiffies"})
 
+# Extras of pyproject.toml, the newest first: name, CUDA version, oldest driver branch that runs it (NVIDIA, CUDA
+# Compatibility, "Minor Version Compatibility").
+_EXTRAS = (("cuda13", 13, 580), ("cuda12", 12, 525))
+_WITH_EXTRAS = frozenset({"cupy", "torch"})
+
 _VARIABLES = {
     "OPENBLAS_CORETYPE": "it fixes the kernels that NumPy's OpenBLAS uses",
     "MKL_DEBUG_CPU_TYPE": "it fixes the kernels that MKL uses",
@@ -89,15 +94,12 @@ def noise(busy_share: float, steal_share: float) -> Facts:
 
 def _backends(found: Findings) -> Iterator[Advice]:
     if not any(probe.devices for probe in found.probes):
-        yield Advice(
-            Level.BLOCKER, "No backend works", "There is nothing to measure with", 'python -m pip install -e ".[torch]"'
-        )
+        yield Advice(Level.BLOCKER, "No backend works", "There is nothing to measure with", _install(found, "torch"))
     for probe in found.probes:
         if probe.available:
             continue
         if probe.reason_code == "not_installed":
-            extra = _cuda_extra(found) if probe.backend == "cupy" else probe.backend
-            remedy = f'python -m pip install -e ".[{extra}]", if you want it'
+            remedy = f"{_install(found, probe.backend)}, if you want it"
             yield Advice(Level.NOTE, f"{probe.backend} is missing", f"Its rows will say: {probe.reason}", remedy)
         elif probe.reason_code == "no_device":
             yield Advice(
@@ -108,10 +110,33 @@ def _backends(found: Findings) -> Iterator[Advice]:
             yield Advice(Level.WARNING, f"{probe.backend} does not work", probe.reason, f"See what it says: {remedy}")
 
 
-def _cuda_extra(found: Findings) -> str:
-    """Return the extra whose CUDA the driver can run; that of CUDA 13 where there is no driver to ask."""
-    newest = str(_value(found.cards[0], "gpu.driver_cuda") or "") if found.cards else ""
-    return "cuda12" if newest.startswith("12.") else "cuda13"
+def _install(found: Findings, backend: str, before: str = "") -> str:
+    """Return what brings a backend that can use what is here: the GPU, by its driver, or the CPU.
+
+    before: what must be done before that command.
+    """
+    if backend not in _WITH_EXTRAS:
+        return f"Install what {backend} needs"
+    extra = _cuda_extra(found.cards[0]) if found.cards else "cuda13" if backend == "cupy" else "torch"
+    if not extra:
+        name, cuda, oldest = _EXTRAS[-1]
+        return f"Update the driver: CUDA {cuda} (the extra {name}) needs {oldest} or newer"
+    return f'{before}python -m pip install -e ".[{extra}]"'
+
+
+def _cuda_extra(card: Facts) -> str:
+    """Return the extra whose CUDA a card's driver runs: "" if it is too old for all, the newest if it is not known."""
+    cuda, driver = (_major(_value(card, name)) for name in ("gpu.driver_cuda", "gpu.driver"))
+    for extra, needs_cuda, needs_driver in _EXTRAS:
+        if cuda >= needs_cuda or (not cuda and driver >= needs_driver) or not cuda + driver:
+            return extra
+    return ""
+
+
+def _major(version: str | None) -> int:
+    """Return the first number of a version, 0 where it is not known."""
+    first = str(version or "").partition(".")[0]
+    return int(first) if first.isdecimal() else 0
 
 
 def _gpus_unseen(found: Findings) -> Iterator[Advice]:
@@ -121,19 +146,18 @@ def _gpus_unseen(found: Findings) -> Iterator[Advice]:
     seeing = [probe for probe in found.probes if any(d.device.startswith("cuda") for d in probe.devices)]
     if seeing:
         for probe in (p for p in found.probes if p.available and p not in seeing and _expects_cuda(p.backend)):
-            newest = _value(found.cards[0], "gpu.driver_cuda") or "unknown"
             yield Advice(
                 Level.WARNING,
                 f"{probe.backend} does not see the GPU",
                 "It was built without CUDA, or for a newer one than the driver's; its GPU rows will be skipped",
-                f"Install its build for CUDA {newest} or older",
+                _install(found, probe.backend, "Uninstall it, then "),
             )
         return
     visible = _value(found.host, "env.CUDA_VISIBLE_DEVICES")
     if visible in {"", "-1"}:
         remedy = "Unset CUDA_VISIBLE_DEVICES, which hides every GPU"
     else:
-        remedy = 'Install a CUDA build: the extra "cuda12" or "cuda13", and torch from a CUDA index'
+        remedy = _install(found, "torch", "Uninstall a torch that was built without CUDA, then ")
     name = _value(found.cards[0], "gpu.name") or "GPU"
     yield Advice(Level.WARNING, f"No library uses the {name}", "Every GPU row will be skipped", remedy)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench_core import backends, host, model
+from bench_core import backends, children, host, model
 from bench_core.backends.base import Backend
 from bench_core.errors import BenchError, Unavailable
 from bench_core.model import Fact, Facts
@@ -61,9 +61,10 @@ def probe(name: str, timeout: float = TIMEOUT_S, environ: Mapping[str, str] | No
     environ: the child's whole environment, by default this process's.
     """
     command = [sys.executable, "-m", "bench_core.probe", name]
+    inherited = children.environ(os.environ if environ is None else environ)
     try:
         child = subprocess.run(
-            command, capture_output=True, timeout=timeout, env=environ, stdin=subprocess.DEVNULL, check=False
+            command, capture_output=True, timeout=timeout, env=inherited, stdin=subprocess.DEVNULL, check=False
         )
     except subprocess.TimeoutExpired:
         return Probe(name, reason_code="timeout", reason=f"{name} did not answer within {timeout:g} s")

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench_core import derive, journal, table
+from bench_core import children, derive, journal, table
 from bench_core.errors import BenchError, IncompatibleError, UsageError
 from bench_core.model import Case, Measurement, Run, count_statuses, to_json
 
@@ -81,14 +81,17 @@ def turns(sides: Sequence[Side], runs: int, seed: int) -> Iterator[Turn]:
 def command(turn: Turn, output: Path, arguments: Sequence[str]) -> list[str]:
     """Return the command line of one run; what it writes goes below `output`, whatever the arguments say."""
     ours = [f"--bench-output={output}", f"--bench-shuffle={turn.seed}", "--bench-keep-journal"]
-    return [turn.side.python, "-m", "pytest", "--benchmark-only", *arguments, *ours]
+    return [turn.side.python, "-m", "pytest", *children.PLUGIN, "--benchmark-only", *arguments, *ours]
 
 
 def launch(turn: Turn, output: Path, arguments: Sequence[str]) -> int:
     """Run one turn to its end and return pytest's exit code; what it prints goes to log.txt below `output`."""
     output.mkdir(parents=True)
+    # Another interpreter may have a bench_core of its own, which this one's must not hide.
+    inherited = children.environ() if turn.side.python == sys.executable else None
     with (output / LOG).open("wb") as log:
-        child = subprocess.Popen(command(turn, output, arguments), stdout=log, stderr=subprocess.STDOUT)
+        line = command(turn, output, arguments)
+        child = subprocess.Popen(line, stdout=log, stderr=subprocess.STDOUT, env=inherited)
         try:
             return child.wait()
         except KeyboardInterrupt:

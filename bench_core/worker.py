@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from time import monotonic
 from typing import IO, Any, Protocol
 
-from bench_core import backends, environment, host
+from bench_core import backends, children, environment, host
 from bench_core.backends.base import Backend
 from bench_core.errors import CaseError, Unavailable, Unsupported
 from bench_core.model import Case, Fact, Facts, Measurement, Status, measurement_from_json, to_json
@@ -129,7 +129,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**os.environ, **dict(self.spec.environ)},
+            env={**children.environ(), **dict(self.spec.environ)},
             text=True,
             encoding="utf-8",
             errors="replace",

@@ -1,6 +1,7 @@
 """Shared by all tests of bench_core."""
 
 import os
+from importlib import metadata
 
 import pytest
 
@@ -18,6 +19,15 @@ def children_are_no_workers():
     """Sessions that a test starts are not those of pytest-xdist, whose variables they would inherit."""
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
         del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def installed():
+    """What starts pytest in a project of its own, where bench-core's entry point leads to the plugin, or its script."""
+    try:
+        metadata.distribution("bench-core")
+    except metadata.PackageNotFoundError:
+        pytest.skip("bench-core is not installed: python -m pip install -e .")
 
 
 @pytest.fixture

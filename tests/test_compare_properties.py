@@ -4,12 +4,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bench_core import render
 from bench_core.compare import Method, Options, Reading, Verdict, compare, read
 from bench_core.errors import NothingToCompare, TableError, UsageError
+from tests.properties import given, settings, st
 from tests.tables import processes, reading, work, write
 from tests.test_compare import FIVE, only, two
 

@@ -39,7 +39,7 @@ def test_links_lead_to_files_that_are_there(document):
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_the_workload_of_the_example_measures_itself_and_is_right(tmp_path):
+def test_the_workload_of_the_example_measures_itself_and_is_right(installed, tmp_path):
     (example,) = blocks("benchmarks/README.md", "python")
     (tmp_path / "bench_own.py").write_text(example, encoding="utf-8")
     options = ["bench_own.py", "--benchmark-only", "--bench-preset=smoke", "--bench-backends=numpy,torch:cpu", "-q"]

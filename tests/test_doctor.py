@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -108,21 +111,78 @@ def test_slow_kernels_are_told_by_what_the_cpu_could_run(core, best, slow):
     assert not slow or core.lower() in advice[0].what
 
 
-@pytest.mark.parametrize(("newest", "extra"), [("12.8", "cuda12"), ("13.0", "cuda13"), (None, "cuda13")])
-def test_a_missing_cupy_is_got_for_the_cuda_of_the_driver(newest, extra):
-    missing = Probe("cupy", reason_code="not_installed", reason="cupy is not installed")
-    (advice,) = examine(changed(card=facts(gpu__driver_cuda=newest), probes=[*READY.probes, missing]))
-    assert f'".[{extra}]"' in advice.remedy
+MISSING = {
+    name: Probe(name, reason_code="not_installed", reason=f"{name} is not installed") for name in ("cupy", "torch")
+}
+NUMPY, CPU_TORCH = READY.probes[0], Probe("torch", "2", (Device("cpu"),))
+SEEING_CUPY = Probe("cupy", "14", (Device("cuda:0"),))
+
+
+@pytest.mark.parametrize(
+    ("driver", "extra"),
+    [
+        (facts(gpu__driver="580.65.06", gpu__driver_cuda="13.0"), "cuda13"),
+        (facts(gpu__driver="610.1", gpu__driver_cuda="14.1"), "cuda13"),
+        (facts(gpu__driver="570.86.15", gpu__driver_cuda="12.8"), "cuda12"),
+        (facts(gpu__driver="525.60.13", gpu__driver_cuda="12.0"), "cuda12"),
+        (facts(gpu__driver="580.65.06", gpu__driver_cuda=None), "cuda13"),
+        (facts(gpu__driver="550.54.14", gpu__driver_cuda=None), "cuda12"),
+        (facts(gpu__driver=None, gpu__driver_cuda=None), "cuda13"),
+    ],
+)
+@pytest.mark.parametrize(
+    "probes",
+    [
+        [],
+        [NUMPY, MISSING["torch"]],
+        [*READY.probes, MISSING["cupy"]],
+        [NUMPY, SEEING_CUPY, MISSING["torch"]],
+        [NUMPY, SEEING_CUPY, CPU_TORCH],
+    ],
+    ids=["nothing works", "no library sees the GPU", "cupy is missing", "torch is missing", "torch is a CPU build"],
+)
+def test_every_remedy_names_the_extra_that_fits_the_driver(driver, extra, probes):
+    """torch's own extra brings the newest build, which a driver for CUDA 12 cannot run."""
+    remedies = " ".join(advice.remedy for advice in examine(changed(card=driver, probes=probes)))
+    assert f'".[{extra}]"' in remedies
+    assert set(re.findall(r"\[(\w+)\]", remedies)) == {extra}
+
+
+def test_without_a_driver_no_cuda_is_installed_for_torch():
+    (advice,) = examine(Findings(READY.host, [NUMPY, MISSING["torch"]], READY.openblas_best))
+    assert '".[torch]"' in advice.remedy
+
+
+@pytest.mark.parametrize(
+    "driver",
+    [facts(gpu__driver="470.57.02", gpu__driver_cuda="11.4"), facts(gpu__driver="470.57.02", gpu__driver_cuda=None)],
+)
+@pytest.mark.parametrize("probes", [[NUMPY, SEEING_CUPY, CPU_TORCH], [NUMPY, SEEING_CUPY, MISSING["torch"]], [NUMPY]])
+def test_a_driver_that_is_too_old_for_every_extra_is_told_so(driver, probes):
+    """CUDA 12 is the oldest that CuPy 14 and PyTorch 2.10 are built for."""
+    remedies = [advice.remedy for advice in examine(changed(card=driver, probes=probes))]
+    assert any("Update the driver" in remedy and "525" in remedy for remedy in remedies)
+    assert not re.findall(r"\[cuda\d+\]", " ".join(remedies))
+
+
+def test_the_extras_exist():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {extra for extra, _, _ in doctor._EXTRAS} | {"torch"} <= set(project["optional-dependencies"])
+
+
+def test_a_backend_of_another_package_has_no_extra_here():
+    other = Probe("other", reason_code="not_installed", reason="other is not installed")
+    (advice,) = examine(changed(probes=[*READY.probes, other]))
+    assert "pip install" not in advice.remedy
 
 
 @pytest.mark.parametrize(("device", "told"), [("cpu", True), ("cuda:0", False)])
-def test_a_library_that_alone_does_not_see_the_gpu_is_named_with_the_cuda_it_needs(device, told):
+def test_a_library_that_alone_does_not_see_the_gpu_is_named(device, told):
     torch = Probe("torch", "2", (Device("cpu"), Device(device)))
     cupy = Probe("cupy", "14", (Device("cuda:0"),))
     found = changed(card=facts(gpu__name="NVIDIA L4", gpu__driver_cuda="12.4"), probes=[READY.probes[0], torch, cupy])
     advice = [item for item in examine(found) if item.what == "torch does not see the GPU"]
     assert bool(advice) is told
-    assert not told or "CUDA 12.4 or older" in advice[0].remedy
 
 
 def test_slow_kernels_name_the_variable_that_asks_for_them():
@@ -148,7 +208,7 @@ def test_missing_backend_is_explained(code, level):
     assert "because of this" in advice.why
 
 
-@pytest.mark.parametrize(("visible", "remedy"), [(None, "Install a CUDA build"), ("", "Unset CUDA_VISIBLE_DEVICES")])
+@pytest.mark.parametrize(("visible", "remedy"), [(None, ".[cuda13]"), ("", "Unset CUDA_VISIBLE_DEVICES")])
 def test_gpu_that_no_library_uses(visible, remedy):
     host = {} if visible is None else facts(env__CUDA_VISIBLE_DEVICES=visible)
     (advice,) = examine(changed(host=host, probes=[numpy_probe()]))

@@ -18,7 +18,7 @@ from tests.faulty.faults import PHASES
 from tests.faulty.outcomes import note
 from tests.faulty.runs import HERE, Project, ended, reasons, statuses
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("installed")]
 
 STRUCK = ("-k", "test_struck")
 REST = {"calm.1": "ok", "calm.2": "ok", "calm.3": "ok"}

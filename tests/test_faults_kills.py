@@ -15,7 +15,7 @@ from bench_core.journal import JOURNAL
 from tests.faulty.outcomes import note
 from tests.faulty.runs import Done, Project, in_journal, in_samples, reasons, statuses, two_at_a_time
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("installed")]
 
 PLAN = {"calm.1", "struck", "calm.2", "calm.3"}
 KERNEL = ("inputs", "build", "first", "answer", "check", "warm_up", "block", "probe")

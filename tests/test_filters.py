@@ -1,11 +1,10 @@
 """The language of --filter: what it keeps, and that nothing in it is ever run."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench_core.errors import UsageError
 from bench_core.filters import parse
+from tests.properties import given, st
 from tests.tables import absent, processes, reading, work
 
 ROWS = reading(

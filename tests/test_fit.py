@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench_core import fit
+from tests.properties import given, st
 
 SIZES = [4096, 65536, 1 << 20, 1 << 24, 1 << 28]
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "bench_core"
 # From the top to the bottom; a module may import from its own line and from those above it.
 LAYERS = (
     ("model", "units"),
-    ("errors", "stats", "privacy", "csvfile", "facts", "journal"),
+    ("errors", "stats", "privacy", "csvfile", "facts", "journal", "children"),
     ("host", "check"),
     ("backends", "workload", "datasheet", "fit", "gpu"),
     ("metrics", "probe", "environment"),

@@ -6,8 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bench_core.model import (
     Cache,
@@ -24,6 +22,7 @@ from bench_core.model import (
     measurement_from_json,
     to_json,
 )
+from tests.properties import given, settings, st
 
 NAME = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]{0,8}", fullmatch=True)
 VALUE = st.integers(-(2**53), 2**53) | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | NAME

@@ -6,10 +6,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench_core import privacy
+from tests.properties import given, st
 
 
 @pytest.fixture(autouse=True)

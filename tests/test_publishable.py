@@ -22,7 +22,7 @@ MORE = ("10.77.3.21", "02:42:ac:11:00:02", "s3cr3t-t0ken", "fe11ow-branch", "165
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory):
+def planted(installed, tmp_path_factory):
     """A run of kernels that tell all they know, on a machine full of names; returns its project and the names."""
     home = tmp_path_factory.mktemp("planted") / "home" / USER
     checkout, libraries = home / "checkout", home / "lib"

@@ -28,7 +28,7 @@ QUICK = (
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(installed, tmp_path):
     """A folder with the faulty workloads and nothing else."""
     (tmp_path / "bench_faults.py").write_text(FAULTS, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = bench_*.py test_*.py\n", encoding="utf-8")

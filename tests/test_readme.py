@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from packaging.requirements import Requirement
 
 import bench_core
 from bench_core import units
@@ -91,7 +92,7 @@ def link_or_copy(source, target):
 
 
 @pytest.fixture
-def clone(tmp_path):
+def clone(installed, tmp_path):
     """What a reader's clone holds: the benchmarks, some results, and an srun that runs its command here."""
     for name in ("benchmarks", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -145,9 +146,29 @@ def test_what_is_to_be_installed_exists():
     extras = {
         extra for command in installs for part in re.findall(r"\[([\w,]+)\]", command) for extra in part.split(",")
     }
-    assert {"torch", "report", "cuda13"} <= extras <= set(project["optional-dependencies"])
+    assert {"torch", "report", "cuda12", "cuda13"} <= extras <= set(project["optional-dependencies"])
     assert {file for command in installs for file in re.findall(r"-c (\S+)", command)} == {"constraints.txt"}
     assert sum("tox" in command for command in installs) == 1  # followed by tox: the gate runs both
+
+
+@pytest.mark.parametrize(
+    ("extra", "version"), [("cuda12", "2.10.0"), ("cuda13", "2.13.0"), ("torch", "2.10.0"), ("torch", "2.13.0")]
+)
+def test_the_constraints_leave_each_extra_the_pytorch_that_it_needs(extra, version):
+    """PyPI's 2.10 is built for CUDA 12.8, those after it for CUDA 13: one pin would contradict one of the extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [line.partition("#")[0].strip() for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()]
+    requirements = [Requirement(line) for line in [*filter(None, lines), *project["optional-dependencies"][extra]]]
+    about = [requirement.specifier for requirement in requirements if requirement.name == "torch"]
+    assert len(about) == 2
+    assert all(version in specifier for specifier in about)
+
+
+def test_the_extras_for_cuda_exclude_each_others_pytorch():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = [Requirement(line) for name in ("cuda12", "cuda13") for line in project["optional-dependencies"][name]]
+    older, newer = (pin.specifier for pin in pins if pin.name == "torch")
+    assert not any(version in older and version in newer for version in ("2.9.0", "2.10.0", "2.11.0", "2.13.0"))
 
 
 def shown(rows):

@@ -10,8 +10,6 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from bench_core import report
@@ -23,6 +21,7 @@ from bench_core.report.records import clean, cleaned, pooled, size_number
 from bench_core.report.study import Contender, Study
 from bench_core.units import show
 from tests import synthetic, tables
+from tests.properties import given, st
 
 pytest.importorskip("altair", reason="charts need the extra `report`")
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")

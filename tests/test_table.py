@@ -11,18 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bench_core import load, table
 from bench_core.csvfile import Csv
 from bench_core.errors import TableError
 from bench_core.model import SCHEMA_VERSION, Row, Status
 from bench_core.table import COLUMNS, KINDS, cell, read_results, read_rows, results_text
+from tests.properties import given, settings, st
 from tests.tables import processes, reading, work, write
-
-duckdb, polars, pyarrow = (pytest.importorskip(name) for name in ("duckdb", "polars", "pyarrow"))
-pytest.importorskip("pyarrow.csv")
 
 WIDTH = len(COLUMNS)
 HOSTILE = (
@@ -119,13 +115,15 @@ def with_pandas(path):
 
 
 def with_pyarrow(path):
-    types = {"git_commit": pyarrow.string()}
-    read = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=types))
+    pyarrow, csv = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.csv")
+    convert = csv.ConvertOptions(column_types={"git_commit": pyarrow.string()})
+    read = csv.read_csv(path, convert_options=convert)
     plain = read.to_pydict()
     return plain["value"], plain["case_id"], plain["git_commit"], [not text for text in plain["reason"]]
 
 
 def with_polars(path):
+    polars = pytest.importorskip("polars")
     read = polars.read_csv(path, schema_overrides={"git_commit": polars.String})
     return (
         read["value"].to_list(),
@@ -136,6 +134,7 @@ def with_polars(path):
 
 
 def with_duckdb(path):
+    duckdb = pytest.importorskip("duckdb")
     found = duckdb.sql(
         f"select value, case_id, git_commit, reason is null from read_csv('{path}', types={{'git_commit': 'VARCHAR'}})"
     )
@@ -158,37 +157,45 @@ def test_other_readers_see_the_same_numbers(tmp_path, reader):
     assert empty == [True] * len(rows)
 
 
-TYPES = {
-    "pandas": {str: "string", float: "Float64", int: "Int64", bool: "boolean"},
-    "pyarrow": {str: pyarrow.string(), float: pyarrow.float64(), int: pyarrow.int64(), bool: pyarrow.bool_()},
-    "polars": {str: polars.String, float: polars.Float64, int: polars.Int64, bool: polars.Boolean},
-    "duckdb": {str: "VARCHAR", float: "DOUBLE", int: "BIGINT", bool: "BOOLEAN"},
-}
+def pandas_columns(path):
+    types = schema(str="string", float="Float64", int="Int64", bool="boolean")
+    frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+    return {name: [None if pd.isna(v) else v for v in frame[name]] for name in COLUMNS}
 
 
-def columns_by(reader, path):
-    """Return the columns of a table as another reader has them, told the schema's types: {name: values}."""
-    types = {name: TYPES[reader][kind] for name, kind in KINDS.items()}
-    if reader == "pandas":
-        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
-        return {name: [None if pd.isna(v) else v for v in frame[name]] for name in COLUMNS}
-    if reader == "pyarrow":
-        convert = pyarrow.csv.ConvertOptions(column_types=types, null_values=[""])
-        return pyarrow.csv.read_csv(path, convert_options=convert).to_pydict()
-    if reader == "polars":
-        return polars.read_csv(path, schema=types).to_dict(as_series=False)
+def pyarrow_columns(path):
+    pyarrow, csv = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.csv")
+    types = schema(str=pyarrow.string(), float=pyarrow.float64(), int=pyarrow.int64(), bool=pyarrow.bool_())
+    convert = csv.ConvertOptions(column_types=types, null_values=[""])
+    return csv.read_csv(path, convert_options=convert).to_pydict()
+
+
+def polars_columns(path):
+    polars = pytest.importorskip("polars")
+    types = schema(str=polars.String, float=polars.Float64, int=polars.Int64, bool=polars.Boolean)
+    return polars.read_csv(path, schema=types).to_dict(as_series=False)
+
+
+def duckdb_columns(path):
+    duckdb = pytest.importorskip("duckdb")
+    types = schema(str="VARCHAR", float="DOUBLE", int="BIGINT", bool="BOOLEAN")
     found = duckdb.read_csv(str(path), dtype=types, header=True, delimiter=",", quotechar='"', escapechar='"')
     return dict(zip(found.columns, map(list, zip(*found.fetchall(), strict=True)), strict=True))
 
 
-@pytest.mark.parametrize("reader", TYPES)
+def schema(**types):
+    """Return the type of every column, given a reader's names of Python's types."""
+    return {name: types[kind.__name__] for name, kind in KINDS.items()}
+
+
+@pytest.mark.parametrize("columns_of", [pandas_columns, pyarrow_columns, polars_columns, duckdb_columns])
 @settings(max_examples=25, deadline=None)
 @given(rows=any_rows().filter(bool))
-def test_any_table_comes_back_from_every_reader(tmp_path_factory, reader, rows):
-    """Numbers to the last bit, truths, empty cells as missing, texts as the cells that they were written as."""
+def test_any_table_comes_back_from_every_reader(tmp_path_factory, columns_of, rows):
+    """Told the types: numbers to the last bit, truths, empty cells as missing, texts as their cells were written."""
     path = tmp_path_factory.mktemp("t") / "t.csv"
     path.write_text(results_text(rows), encoding="utf-8")
-    columns = columns_by(reader, path)
+    columns = columns_of(path)
     assert tuple(columns) == COLUMNS
     for name, values in columns.items():
         written = [getattr(row, name) for row in rows]

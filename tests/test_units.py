@@ -1,10 +1,9 @@
 """Numbers for people: three digits, a scaled unit, and nothing where there is no value."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench_core.units import show, significant
+from tests.properties import given, st
 
 
 @pytest.mark.parametrize(

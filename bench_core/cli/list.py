@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench_core import replicate
+from bench_core import children, replicate
 from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.errors import UsageError
 from bench_core.pytest_plugin import planned
@@ -36,9 +36,9 @@ def list_command(
     """
     collected = _Collected()
     said = io.StringIO()
-    options = ["--benchmark-only", "--collect-only", "-qq", "-p", "no:cacheprovider", *(arguments or [])]
+    quiet = ("--benchmark-only", "--collect-only", "-qq", "-p", "no:cacheprovider")
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = pytest.main(options, plugins=[collected])
+        code = pytest.main([*children.PLUGIN, *quiet, *(arguments or [])], plugins=[collected])
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
         raise UsageError(replicate.last_error(said.getvalue()))
     if not collected.items:

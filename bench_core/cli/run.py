@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bench_core import render, replicate
+from bench_core import children, render, replicate
 from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.cli.common import tell
 from bench_core.compare import compare, read
@@ -50,7 +50,7 @@ def run_command(
             raise UsageError("--resume finishes one run: leave out --runs and --against")
         given.append(f"--bench-resume={resume}")
     if runs == 1 and not against:
-        _become([sys.executable, "-m", "pytest", "--benchmark-only", *given])
+        _become([sys.executable, "-m", "pytest", *children.PLUGIN, "--benchmark-only", *given])
     sides = [replicate.Side("this")]
     if against:
         replicate.require_usable(against)
@@ -77,8 +77,8 @@ def _become(command: list[str]) -> NoReturn:
     """Go on as this command: a signal to this process is then one to pytest, which ends the run in good order."""
     sys.stdout.flush()
     if sys.platform == "win32":  # there the shell would take this process for ended
-        raise typer.Exit(subprocess.run(command, check=False).returncode)
-    os.execv(command[0], command)  # noqa: S606 - an argument list, never a shell
+        raise typer.Exit(subprocess.run(command, env=children.environ(), check=False).returncode)
+    os.execve(command[0], command, children.environ())  # noqa: S606 - an argument list, never a shell
 
 
 def split_output(arguments: list[str]) -> tuple[Path, list[str]]:
