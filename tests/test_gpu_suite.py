@@ -15,6 +15,7 @@ from bench_core.backends import behind_spin
 from bench_core.backends.base import Timed
 from bench_core.backends.cupy import CupyBackend
 from bench_core.backends.numpy import NumpyBackend
+from bench_core.energy import Energy
 from bench_core.errors import Unavailable, WrongAnswer
 from bench_core.measure import Plan
 from bench_core.model import Measurement, Status
@@ -308,7 +309,7 @@ def test_the_share_of_a_call_is_compared_too(nvml, monkeypatch):
     gpu = FakeGpu(3e-3)
     monkeypatch.setattr(nvml, "nvmlDeviceGetTotalEnergyConsumption", lambda _: gpu.clock() * 350e3, raising=False)
     monkeypatch.setattr(nvml, "nvmlDeviceGetPowerUsage", lambda _: 350e3, raising=False)
-    monkeypatch.setattr(claims.energy, "per_call", lambda *_: 350 * 3e-3 * 1.2)
+    monkeypatch.setattr(claims.energy, "per_call", lambda *_: Energy(350 * 3e-3 * 1.2, 0.0))
     good, bad = claims.energy_is_power_times_time(gpu, gpu.run, 3e-3, 3.0, gpu.clock)
     assert holds(lambda: good)
     assert not holds(lambda: bad)
