@@ -27,6 +27,7 @@ _CPU = "cpu"
 _TUNED_BY_KERNELS = "numpy"
 _OF_TUNED = 0.8  # share of its tuned rate that a default product has at least: AVX2 instead of AVX-512 has half
 _REDUCED = 0.99  # share of a default below which a limit was set on purpose
+_BUSY = 0.1  # share of the CPU that others may use unremarked
 _SLOW_CLOCK = 0.9  # share of the highest clock below which the clock may explain a low rate
 
 _METRIC = {Ceiling.ARITHMETIC: "flop_rate", Ceiling.LAUNCH: "time"}  # of all others it is the bandwidth
@@ -182,7 +183,7 @@ def _beats(row: Row, other: Row) -> bool:
 
 def _tuned(row: Row, rows: Iterable[Row]) -> Row | None:
     """Return the row of the same product with the best kernels, for those whose tuning is that."""
-    if row.device != _CPU or row.backend != _TUNED_BY_KERNELS:
+    if row.device != _CPU or row.backend != _TUNED_BY_KERNELS or row.metric != _METRIC[Ceiling.ARITHMETIC]:
         return None
     same = ("run_id", "case_id", "backend", "device", "threads", "metric", "clock")
     wanted = [getattr(row, name) for name in same]
@@ -322,12 +323,18 @@ def _quota(of: _Subject) -> Iterator[str]:
 
 
 def _disturbed(of: _Subject) -> Iterator[str]:
+    """Tell of others on the CPU: by the row's flags, and by a look at the machine just before."""
+    if of.row.device != _CPU:
+        return
     said = {
         "steal": "the hypervisor took CPU time away while it ran",
         "drift": "the CPU's clock changed while it ran",
         "context_switches": "other programs took its cores while it ran",
     }
-    yield from (words for flag, words in said.items() if of.row.device == _CPU and of.flagged(flag))
+    yield from (words for flag, words in said.items() if of.flagged(flag))
+    busy = of.fact("load.busy")
+    if busy and busy > _BUSY:
+        yield f"other programs used {busy:.0%} of the CPU just before"
 
 
 _CAUSES: tuple[tuple[frozenset[Ceiling], Callable[[_Subject], Iterator[str]]], ...] = (

@@ -26,7 +26,7 @@ from bench_core.csvfile import printable
 from bench_core.doctor import Advice, Level
 from bench_core.errors import TableError, UsageError
 from bench_core.machine_check import Reading, Verdict, exit_code, judge
-from bench_core.model import Ceiling
+from bench_core.model import Ceiling, Facts
 from bench_core.normal import Range
 from bench_core.sidecar import read_sidecar
 from bench_core.units import show
@@ -67,8 +67,9 @@ def command(
     given = list(arguments or [])
     if results and given:
         raise UsageError(f"--from measures nothing: leave out {given[0]}")
-    advice = [] if results else doctor.examine(look())  # before the measurement, which is load itself
-    readings = _read(results) if results else _measure(given)
+    found = None if results else look()  # before the measurement, which is load itself
+    readings = _measure(given, found.host) if found else _read(results, {})
+    advice = doctor.examine(found) if found else []
     code = exit_code(readings)
     if as_json:
         typer.echo(json.dumps(_to_json(readings, advice, code), indent=2))
@@ -77,7 +78,7 @@ def command(
     raise typer.Exit(code)
 
 
-def _measure(given: Sequence[str]) -> list[Reading]:
+def _measure(given: Sequence[str], before: Facts) -> list[Reading]:
     """Measure in a pytest session of its own, of which nothing is kept, and return the readings."""
     if any(argument.startswith("--bench-output") for argument in given):
         raise UsageError("check keeps no results: bench-core run --bench-preset=headline does; judge it with --from")
@@ -90,7 +91,7 @@ def _measure(given: Sequence[str]) -> list[Reading]:
             code = replicate.launch(turn, output, [*_MEASURE, *given])
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-        return _read(_only_run(output, code))
+        return _read(_only_run(output, code), before)
 
 
 def _only_run(output: Path, code: int) -> Path:
@@ -104,15 +105,15 @@ def _only_run(output: Path, code: int) -> Path:
     raise UsageError(f"nothing was measured (exit code {code}): {replicate.last_error(log)}")
 
 
-def _read(folder: Path) -> list[Reading]:
-    """Return the readings of a run folder; raises UsageError if it cannot be judged."""
+def _read(folder: Path, before: Facts) -> list[Reading]:
+    """Return the readings of a run folder; raises UsageError if it cannot be judged. before: facts of a look at it."""
     path = folder / table.RESULTS if folder.is_dir() else folder
     try:
         rows = table.read_rows(path)
     except (TableError, OSError) as error:
         raise UsageError(f"--from {folder}: {error}") from None
     beside = read_sidecar(path)
-    readings = judge(rows, _ceilings(beside.about, path), beside.facts, beside.worker_facts)
+    readings = judge(rows, _ceilings(beside.about, path), before | beside.facts, beside.worker_facts)
     if not readings:
         raise UsageError(f"{path}: no row shows a limit of a machine")
     return readings
