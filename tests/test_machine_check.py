@@ -345,6 +345,24 @@ def test_each_library_has_its_own_launch_which_is_not_judged():
     ]
 
 
+def test_a_launch_is_timed_by_the_host():
+    """What the device sees between two launches is its own pace."""
+    read = readings(limit("call", 5e-6), limit("call", 2e-6, clock=Clock.DEVICE))
+    assert [r.value for r in read] == [5e-6]
+
+
+def test_copies_of_a_cpu_are_not_judged_by_those_of_more_threads():
+    shared = {"device": "Some CPU", "address": "cpu", "backend": "numpy"}
+    default, tuned = limit("duplicate", 10e9, **shared), limit("duplicate", 40e9, implementation="tuned", **shared)
+    reading = one(default, tuned)
+    assert (reading.value, reading.verdict) == (pytest.approx(40e9), Verdict.UNKNOWN)
+
+
+def test_a_copy_up_to_what_the_datasheet_promises_is_in_range():
+    assert one(limit("duplicate", 3.3e12)).verdict is Verdict.IN_RANGE
+    assert one(limit("duplicate", 3.4e12)).verdict is Verdict.HIGH
+
+
 def test_work_that_shows_no_limit_is_left_aside():
     other = limit("training", 1e9)
     bad = limit("training", status=Status.INVALID, reason="wrong")

@@ -67,9 +67,12 @@ def command(
     given = list(arguments or [])
     if results and given:
         raise UsageError(f"--from measures nothing: leave out {given[0]}")
-    found = None if results else look()  # before the measurement, which is load itself
-    readings = _measure(given, found.host) if found else _read(results, {})
-    advice = doctor.examine(found) if found else []
+    advice: list[Advice] = []
+    if results:
+        readings = _read(results, {})
+    else:
+        found = look()  # before the measurement, which is load itself
+        advice, readings = doctor.examine(found), _measure(given, found.host)
     code = exit_code(readings)
     if as_json:
         typer.echo(json.dumps(_to_json(readings, advice, code), indent=2))
