@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from bench_core import datasheet, normal
-from bench_core.metrics import who
+from bench_core.metrics import is_launch_bound, who
 from bench_core.model import NOT_TRIED, Ceiling, Facts, Identity, Row, Status
 from bench_core.normal import Link, Range
 from bench_core.roofline import cached
@@ -159,11 +159,16 @@ def _fastest(rows: Iterable[Row], ceilings: Mapping[str, Ceiling]) -> list[Row]:
 
 
 def _counts(row: Row, ceiling: Ceiling) -> bool:
-    """Whether a row shows a limit: launches by the host's clock, memory outside of caches, a CPU's default products."""
+    """Whether a row shows a limit: launches by the host's clock, memory outside of caches, a CPU's default products.
+
+    A time that is the host's is no limit of a device.
+    """
     if row.status != Status.OK or row.value is None or row.metric != _METRIC.get(ceiling, "bandwidth"):
         return False
     if ceiling is Ceiling.LAUNCH:
         return row.clock == "wall"
+    if is_launch_bound(row):
+        return False
     if ceiling is Ceiling.MEMORY:
         return not cached(row.flags)
     return row.device != _CPU or row.implementation == "default"

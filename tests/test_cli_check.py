@@ -12,7 +12,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from bench_core import gpu
+from bench_core import children, gpu
 from bench_core.cli import app
 from bench_core.cli import check as command
 from bench_core.doctor import Findings
@@ -91,8 +91,9 @@ def project(tmp_path):
     return make
 
 
-def clean(**variables):
-    return {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"COLUMNS": "200"} | variables
+def clean():
+    """Return an environment without the options of this session, in which a bare checkout is found from any folder."""
+    return children.environ({k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}) | {"COLUMNS": "200"}
 
 
 def check_in(folder, *arguments):

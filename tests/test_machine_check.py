@@ -363,6 +363,10 @@ def test_a_copy_up_to_what_the_datasheet_promises_is_in_range():
     assert one(limit("duplicate", 3.4e12)).verdict is Verdict.HIGH
 
 
+def test_a_time_that_is_the_host_s_is_no_limit_of_the_device():
+    assert readings(limit("square", 100e12, dtype="bfloat16", flags=("launch_bound",))) == []
+
+
 def test_work_that_shows_no_limit_is_left_aside():
     other = limit("training", 1e9)
     bad = limit("training", status=Status.INVALID, reason="wrong")
