@@ -145,7 +145,7 @@ def _format(row: Row) -> str:
 
 
 def _fastest(rows: Iterable[Row], ceilings: Mapping[str, Ceiling]) -> list[Row]:
-    """Return the row that shows each limit best, device by device, accelerators first."""
+    """Return the row that shows each limit best: accelerators first, then by device, limit, format and library."""
     best: dict[tuple[str, ...], Row] = {}
     for row in rows:
         ceiling = ceilings[row.workload]
@@ -155,7 +155,12 @@ def _fastest(rows: Iterable[Row], ceilings: Mapping[str, Ceiling]) -> list[Row]:
         if key not in best or _beats(row, best[key]):
             best[key] = row
     order = list(Ceiling)
-    return sorted(best.values(), key=lambda r: (r.device == _CPU, r.device, order.index(ceilings[r.workload])))
+
+    def place(row: Row) -> tuple[Any, ...]:
+        limit = order.index(ceilings[row.workload])
+        return (row.device == _CPU, row.device, limit, row.dtype, row.precision, row.backend)
+
+    return sorted(best.values(), key=place)
 
 
 def _counts(row: Row, ceiling: Ceiling) -> bool:

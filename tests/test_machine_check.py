@@ -91,7 +91,7 @@ def test_every_published_value_is_in_its_own_range_and_of_a_device_with_a_datash
         for value, source in values:
             assert expected.low < value < expected.high
             assert value < 1.25 * peak, "a typing error of a factor"
-            assert value > 0.4 * peak
+            assert value > 0.35 * peak
             assert source in expected.source
     for value, _ in of.copies:
         assert normal.copies(device).low < value < normal.copies(device).high
@@ -340,8 +340,8 @@ def test_a_copy_inside_a_cache_is_no_copy_in_memory():
 def test_each_library_has_its_own_launch_which_is_not_judged():
     read = readings(limit("call", 5e-6), limit("call", 4e-6), limit("call", 9e-6, backend="cupy"))
     assert [(r.who, r.value, r.verdict) for r in read] == [
-        ("torch", 4e-6, Verdict.UNKNOWN),
         ("cupy", 9e-6, Verdict.UNKNOWN),
+        ("torch", 4e-6, Verdict.UNKNOWN),
     ]
 
 
