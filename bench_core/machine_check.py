@@ -9,7 +9,7 @@ A CPU's products are judged against the same call with the best kernels that its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -51,14 +51,15 @@ class Verdict(StrEnum):
     HIGH = "high"
     IN_RANGE = "in range"
     UNKNOWN = "nothing known"
+    NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One limit of one device.
 
-    who: whose row it is. value, unit: as measured, None where the answer was wrong. normal: None if nothing is known.
-    causes: what confirms why it is low. reason: why it is wrong.
+    who: whose row it is. value, unit: as measured, None where there is no value. normal: None if nothing is known.
+    causes: what confirms why it is low. reason: why it is wrong, or not measured.
     """
 
     device: str
@@ -94,7 +95,7 @@ class _Subject:
 def judge(
     rows: Sequence[Row], ceilings: Mapping[str, Ceiling], host: Facts, workers: Mapping[str, Facts]
 ) -> list[Reading]:
-    """Return the readings of a run, wrong ones first, then device by device.
+    """Return the readings of a run: wrong ones first, then device by device, last what a device had no room for.
 
     ceilings: which limit a workload shows, by its name. host, workers: facts of the machine and, by env_id, of the
     processes that measured.
@@ -105,12 +106,13 @@ def judge(
         if row.status == Status.OK and row.value is not None:
             beside.setdefault((row.run_id, row.identity), {})[row.metric] = row.value
     readings = [_wrong(row) for row in mine if _went_wrong(row)]
-    for row in _fastest(mine, ceilings):
+    fastest = _fastest(mine, ceilings)
+    for row in fastest:
         facts = host | workers.get(row.env_id, {})
         tuned = _tuned(row, mine)
         subject = _Subject(row, ceilings[row.workload], beside[row.run_id, row.identity], facts, tuned)
         readings.append(_read(subject))
-    return readings
+    return [*readings, *_left_out(mine, ceilings, {_place(row, ceilings[row.workload]) for row in fastest})]
 
 
 def exit_code(readings: Iterable[Reading]) -> int:
@@ -124,7 +126,8 @@ def exit_code(readings: Iterable[Reading]) -> int:
         return 1
     devices = {r.device for r in found}
     asked = devices - {_CPU} or devices
-    known = {r.device for r in found if r.verdict is not Verdict.UNKNOWN and r.what not in _OF_LINKS}
+    silent = {Verdict.UNKNOWN, Verdict.NOT_MEASURED}
+    known = {r.device for r in found if r.verdict not in silent and r.what not in _OF_LINKS}
     return 0 if asked and asked <= known else 3
 
 
@@ -138,6 +141,25 @@ def _went_wrong(row: Row) -> bool:
 def _wrong(row: Row) -> Reading:
     what = " ".join(filter(None, (row.workload, row.size, _format(row))))
     return Reading(row.device, row.device_name, what, who(row), Verdict.WRONG, reason=f"{row.status}: {row.reason}")
+
+
+def _left_out(
+    rows: Iterable[Row], ceilings: Mapping[str, Ceiling], shown: Collection[tuple[str, ...]]
+) -> Iterator[Reading]:
+    """Yield the limits that a device is able to show and did not, for want of memory or of time."""
+    told = set(shown)
+    for row in rows:
+        ceiling = ceilings[row.workload]
+        place = _place(row, ceiling)
+        # A row of a device that is not here has no name of one.
+        if row.status == Status.SKIPPED and row.device_name and place not in told:
+            told.add(place)
+            what = _what(row, ceiling)
+            yield Reading(row.device, row.device_name, what, who(row), Verdict.NOT_MEASURED, reason=row.reason)
+
+
+def _what(row: Row, ceiling: Ceiling) -> str:
+    return _WHAT.get(ceiling) or f"{_format(row)} product"
 
 
 def _format(row: Row) -> str:
@@ -203,7 +225,7 @@ def _tuned(row: Row, rows: Iterable[Row]) -> Row | None:
 
 def _read(of: _Subject) -> Reading:
     row, expected = of.row, _expected(of)
-    what = _WHAT.get(of.ceiling) or f"{_format(row)} product"
+    what = _what(row, of.ceiling)
     reading = Reading(row.device, row.device_name, what, who(row), Verdict.UNKNOWN, row.value, row.unit)
     if expected is None or row.value is None:
         return reading

@@ -260,9 +260,21 @@ def test_whatever_went_wrong_is_wrong_and_keeps_the_others(status):
     assert exit_code(read) == 1
 
 
-@pytest.mark.parametrize("status", [Status.SKIPPED, Status.UNSUPPORTED])
-def test_what_cannot_be_here_is_not_wrong(status):
-    assert readings(limit("square", dtype="bfloat16", status=status, reason="no such format")) == []
+@pytest.mark.parametrize(("status", "device"), [(Status.SKIPPED, ""), (Status.UNSUPPORTED, H100)])
+def test_what_cannot_be_here_is_not_wrong(status, device):
+    assert readings(limit("square", device=device, status=status, reason="no device, or no such format")) == []
+
+
+def test_what_a_device_had_no_room_for_is_said_once_unless_another_row_shows_it():
+    full = {"status": Status.SKIPPED, "reason": "needs 0.8 GB where 0.3 GB are free"}
+    none = [limit("up", backend=backend, **full) for backend in ("cupy", "torch")]
+    read = readings(*none, limit("duplicate", **full), limit("duplicate", 2900e9, backend="cupy"))
+    assert [(r.what, r.verdict, r.reason) for r in read] == [
+        ("copy in memory", Verdict.IN_RANGE, ""),
+        ("host to device", Verdict.NOT_MEASURED, full["reason"]),
+    ]
+    assert exit_code(read) == 0
+    assert exit_code(read[1:]) == 3
 
 
 def test_a_device_that_nobody_has_published_is_shown_and_not_judged():

@@ -43,6 +43,7 @@ _MARKS = {
     Verdict.HIGH: "yellow",
     Verdict.IN_RANGE: "green",
     Verdict.UNKNOWN: "dim",
+    Verdict.NOT_MEASURED: "yellow",
 }
 _SAID = {
     0: "All right: every limit of which something is known is in its range.",
@@ -163,7 +164,7 @@ def _show(console: Console, readings: Sequence[Reading], advice: Iterable[Advice
 def _lines(readings: Sequence[Reading], sources: Sequence[str]) -> Iterator[str]:
     width = max(len(r.what) for r in readings), max(len(r.who) for r in readings)
     for r in readings:
-        told = r.reason if r.verdict is Verdict.WRONG else _told(r.normal, r.unit, sources)
+        told = r.reason or _told(r.normal, r.unit, sources)
         mark = f"[{_MARKS[r.verdict]}]{r.verdict:13}[/]"
         value = f"{show(r.value, r.unit):>13}"
         yield f"  {mark}  {_safe(f'{r.what:{width[0]}}  {r.who:{width[1]}}')}  {value}  {_safe(told)}".rstrip()
