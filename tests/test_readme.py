@@ -105,8 +105,8 @@ def clone(installed, tmp_path):
     return tmp_path
 
 
-def play(command, clone):
-    """Run a command of the README in a clone; return what it printed."""
+def play(command, clone, code=0):
+    """Run a command of the README in a clone, which must exit with this code; return what it printed."""
     for long, short in FEWER.items():
         command = command.replace(long, short)
     run = next((ROOT / "results" / REFERENCE).glob("*/run.json")).parent.name
@@ -118,16 +118,27 @@ def play(command, clone):
     done = subprocess.run(
         shlex.split(command), cwd=clone, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    assert done.returncode == code, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
 @pytest.mark.parametrize(
     "command",
-    [c for c in of("bench-core", "pytest", "srun") if not {"RUN", "--bench-require=cupy,torch:cuda"} & set(c.split())],
+    [
+        c
+        for c in of("bench-core", "pytest", "srun")
+        if not {"RUN", "check", "--bench-require=cupy,torch:cuda"} & set(c.split())
+    ],
 )
 def test_a_command_runs(command, clone):
     assert play(command, clone) or (clone / "report.html").stat().st_size > 100_000
+
+
+def test_the_check_measures_and_judges(clone):
+    """On launches alone, of which nothing is known anywhere: a busy machine may well be found to be low."""
+    printed = play("bench-core check -k launch", clone, code=3)
+    assert re.search(r"nothing known +one launch +numpy +[\d.]+ [nµm]s", printed)
+    assert "Nothing is known of this device" in printed
 
 
 def test_a_killed_run_is_finished_by_the_command_that_the_readme_gives(clone):

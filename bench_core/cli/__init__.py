@@ -1,4 +1,4 @@
-"""The command line: `bench-core list | run | compare | cost | report | plot | doctor | aa`.
+"""The command line: `bench-core list | run | compare | cost | report | plot | doctor | check | aa`.
 
 The only room that prints. Each command lives in a file of its own name, which says what it may exit with
 and is imported when the command is asked for: `compare` must not wait for pytest, nor `list` for charts.
@@ -19,7 +19,7 @@ from bench_core.errors import BenchError
 
 # For commands that run pytest: unknown options are passed to pytest, which reports those it does not know.
 PYTEST_OPTIONS = {"ignore_unknown_options": True}
-COMMANDS = ("list", "run", "compare", "cost", "report", "plot", "doctor", "aa")
+COMMANDS = ("list", "run", "compare", "cost", "report", "plot", "doctor", "check", "aa")
 
 
 class _Commands(TyperGroup):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -36,3 +37,9 @@ def write(path: Path, content: str | bytes) -> None:
 def tell(line: str) -> None:
     """Say a line of progress, apart from the results."""
     typer.echo(line, err=True)
+
+
+def take_kills_for_interrupts() -> None:
+    """Have a polite kill or a hang-up end a command in good order, as Ctrl-C does."""
+    for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
+        signal.signal(getattr(signal, name), signal.default_int_handler)

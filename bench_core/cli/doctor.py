@@ -33,7 +33,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
     """Show this machine, and what would spoil a measurement on it."""
-    found = _look()
+    found = look()
     advice = doctor.examine(found)
     if as_json:
         typer.echo(json.dumps(_to_json(found, advice), indent=2))
@@ -42,7 +42,8 @@ def command(
     raise typer.Exit(1 if any(item.level is Level.BLOCKER for item in advice) else 0)
 
 
-def _look() -> Findings:
+def look() -> Findings:
+    """Return what there is to see of this machine, after a second of watching its load."""
     facts = environment.host_environment() | _watch(_LOOK_S)  # before the probes, which are load themselves
     probes = list(probe_all(backends.names()).values())
     best = openblas_core(host.cpu_flags())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ import typer
 
 from bench_core import children, render, replicate
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import tell
+from bench_core.cli.common import take_kills_for_interrupts, tell
 from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
 
@@ -56,7 +55,7 @@ def run_command(
         replicate.require_usable(against)
         sides.append(replicate.Side("against", against))
     output, passed = split_output(given)
-    _take_kills_for_interrupts()
+    take_kills_for_interrupts()
     try:
         folders = replicate.repeat(sides, runs, passed, output, seed=seed, tell=tell)
     except KeyboardInterrupt:
@@ -65,12 +64,6 @@ def run_command(
         typer.echo(f"results: {folder}")
     if against:
         _compare(folders)
-
-
-def _take_kills_for_interrupts() -> None:
-    """Have a polite kill or a hang-up merge the runs that are complete, as Ctrl-C does."""
-    for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
-        signal.signal(getattr(signal, name), signal.default_int_handler)
 
 
 def _become(command: list[str]) -> NoReturn:

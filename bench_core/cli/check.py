@@ -1,0 +1,184 @@
+"""`bench-core check`: is this machine all right? Measures its limits in about two minutes, and judges them.
+
+Exit codes: 0 every limit of which something is known is as it should be, 1 one is low or its answer wrong, 2 usage,
+3 nothing is known of this device (its values are shown), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from bench_core import doctor, replicate, table
+from bench_core.cli import PYTEST_OPTIONS, app
+from bench_core.cli.common import take_kills_for_interrupts, tell
+from bench_core.cli.doctor import look
+from bench_core.csvfile import printable
+from bench_core.doctor import Advice, Level
+from bench_core.errors import TableError, UsageError
+from bench_core.machine_check import Reading, Verdict, exit_code, judge
+from bench_core.model import Ceiling, Facts
+from bench_core.normal import Range
+from bench_core.sidecar import read_sidecar
+from bench_core.units import show
+
+# What a user gives comes behind these, and so takes their place. A CPU would take minutes for the product in bfloat16
+# that a GPU needs.
+_MEASURE = (
+    *("--bench-preset=headline", "--bench-budget=0.3", "--bench-machine=check"),
+    *("-m", "ceiling", "-k", "not (cpu and bfloat16)", "-p", "no:cacheprovider"),
+)
+_MARKS = {
+    Verdict.WRONG: "bold red",
+    Verdict.LOW: "red",
+    Verdict.HIGH: "yellow",
+    Verdict.IN_RANGE: "green",
+    Verdict.UNKNOWN: "dim",
+    Verdict.NOT_MEASURED: "yellow",
+}
+_SAID = {
+    0: "All right: every limit of which something is known is in its range.",
+    1: "Not all right: see what is low or wrong.",
+    3: "Nothing is known of this device: compare its values with those of another one.",
+}
+
+
+@app.command("check", context_settings=PYTEST_OPTIONS)
+def command(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PYTEST_OPTION", help="Such as: --bench-backends=torch:cuda:1"),
+    ] = None,
+    *,
+    results: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Judge this run folder, and measure nothing.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
+) -> None:
+    """Measure the limits of this machine, and say whether it is all right."""
+    given = list(arguments or [])
+    if results and given:
+        raise UsageError(f"--from measures nothing: leave out {given[0]}")
+    advice: list[Advice] = []
+    if results:
+        readings = _read(results, {})
+    else:
+        found = look()  # before the measurement, which is load itself
+        advice, readings = doctor.examine(found), _measure(given, found.host)
+    code = exit_code(readings)
+    if as_json:
+        typer.echo(json.dumps(_to_json(readings, advice, code), indent=2))
+    else:
+        _show(Console(highlight=False, soft_wrap=True), readings, advice, code)
+    raise typer.Exit(code)
+
+
+def _measure(given: Sequence[str], before: Facts) -> list[Reading]:
+    """Measure in a pytest session of its own, of which nothing is kept, and return the readings."""
+    if any(argument.startswith("--bench-output") for argument in given):
+        raise UsageError("check keeps no results: bench-core run --bench-preset=headline does; judge it with --from")
+    take_kills_for_interrupts()
+    tell("measuring the limits of this machine: about two minutes")
+    with tempfile.TemporaryDirectory(prefix="bench-core-check-") as folder:
+        output = Path(folder) / "run"
+        turn = replicate.Turn(replicate.Side("this"), 0, seed=0)
+        try:
+            code = replicate.launch(turn, output, [*_MEASURE, *given])
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        return _read(_only_run(output, code), before)
+
+
+def _only_run(output: Path, code: int) -> Path:
+    """Return the run folder below `output`; raises UsageError if there is none."""
+    found = list(output.glob(f"*/*/{table.RUN}"))
+    if found:
+        return found[0].parent
+    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise UsageError("no benchmarks here that show a limit: run it in a clone, or name their folder")
+    log = (output / replicate.LOG).read_text(encoding="utf-8", errors="replace")
+    raise UsageError(f"nothing was measured (exit code {code}): {replicate.last_error(log)}")
+
+
+def _read(folder: Path, before: Facts) -> list[Reading]:
+    """Return the readings of a run folder; raises UsageError if it cannot be judged. before: facts of a look at it."""
+    path = folder / table.RESULTS if folder.is_dir() else folder
+    try:
+        rows = table.read_rows(path)
+    except (TableError, OSError) as error:
+        raise UsageError(f"--from {folder}: {error}") from None
+    beside = read_sidecar(path)
+    readings = judge(rows, _ceilings(beside.about, path), before | beside.facts, beside.worker_facts)
+    if not readings:
+        raise UsageError(f"{path}: no row shows a limit of a machine")
+    return readings
+
+
+def _ceilings(about: Any, path: Path) -> dict[str, Ceiling]:
+    """Return which limit a workload shows, as run.json says; raises UsageError if it does not."""
+    told = about.get("ceilings")
+    if not isinstance(told, dict):
+        raise UsageError(f"{path.with_name(table.RUN)} does not say which workloads show a limit: measure again")
+    words = set(Ceiling)
+    return {str(name): Ceiling(word) for name, word in told.items() if word in words}
+
+
+def _to_json(readings: Sequence[Reading], advice: Sequence[Advice], code: int) -> dict[str, Any]:
+    return {
+        "exit_code": code,
+        "said": _SAID[code],
+        "readings": [asdict(reading) for reading in readings],
+        "doctor": [asdict(item) for item in advice],
+    }
+
+
+def _show(console: Console, readings: Sequence[Reading], advice: Iterable[Advice], code: int) -> None:
+    sources = list(dict.fromkeys(r.normal.source for r in readings if r.normal))
+    for device in dict.fromkeys(r.device for r in readings):
+        mine = [r for r in readings if r.device == device]
+        name = next((r.device_name for r in mine if r.device_name), "")
+        console.print(f"[bold]{_safe(', '.join(filter(None, (device, name))))}[/]")
+        for line in _lines(mine, sources):
+            console.print(line)
+    if sources:
+        console.print("\n[bold]What is normal, by[/]")
+    for number, source in enumerate(sources, 1):
+        console.print(f"  \\[{number}] {_safe(source)}")
+    warnings = [item for item in advice if item.level is not Level.NOTE]
+    if warnings:
+        console.print("\n[bold]bench-core doctor says[/]")
+    for item in warnings:
+        console.print(f"  {_safe(item.what)}. {_safe(item.why)}. [green]{_safe(item.remedy)}.[/]")
+    console.print(f"\n{_SAID[code]}")
+
+
+def _lines(readings: Sequence[Reading], sources: Sequence[str]) -> Iterator[str]:
+    width = max(len(r.what) for r in readings), max(len(r.who) for r in readings)
+    for r in readings:
+        told = r.reason or _told(r.normal, r.unit, sources)
+        mark = f"[{_MARKS[r.verdict]}]{r.verdict:13}[/]"
+        value = f"{show(r.value, r.unit):>13}"
+        yield f"  {mark}  {_safe(f'{r.what:{width[0]}}  {r.who:{width[1]}}')}  {value}  {_safe(told)}".rstrip()
+        if r.verdict is Verdict.LOW:
+            for cause in r.causes or ("the driver and the rows confirm no cause",):
+                yield f"                 {_safe(cause)}"
+
+
+def _told(expected: Range | None, unit: str, sources: Sequence[str]) -> str:
+    if expected is None:
+        return ""
+    return f"normal {show(expected.low, unit)} to {show(expected.high, unit)} [{sources.index(expected.source) + 1}]"
+
+
+def _safe(text: str) -> str:
+    """Return a text, which may come from a file of somebody else, so that a terminal only shows it."""
+    return escape(printable(text, 2000))
