@@ -121,6 +121,16 @@ def test_empty_memory_is_rubbish(cupy):
     assert (cupy.empty(3, np.int8).get() == 127).all()
 
 
+def test_bfloat16_is_rubbish_and_computed_with_like_other_floats(cupy):
+    """NumPy says that it is of kind "V", as bytes without a meaning are."""
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    assert np.isnan(cupy.empty(3, bfloat16).get().astype(np.float32)).all()
+    assert np.isnan(cupy.empty_like(cupy.zeros(3), bfloat16).get().astype(np.float32)).all()
+    b = cupy.asarray(HOST).astype(bfloat16)
+    assert cupy.ElementwiseKernel("T b, T s", "T a", "a = b * s")(b, 0.5).dtype == bfloat16
+    assert (b @ b.T).dtype == bfloat16
+
+
 def test_a_pageable_array_may_be_changed_as_soon_as_it_was_uploaded(cupy):
     """`array` copies it to pinned memory first, at the host's cost; the device gets it later."""
     host = HOST.copy()

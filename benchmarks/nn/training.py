@@ -207,7 +207,7 @@ def reference(network: Network, optimiser: Callable[..., Optimiser], host: Mappi
     """Return what a training kernel must answer, computed in float64 by NumPy."""
     wide = optimiser(np, wide_weights(host))
     x, targets = (host[name][: plan.samples] for name in ("x", "targets"))
-    x = x.astype(np.float64) if x.dtype.kind == "f" else x
+    x = x if x.dtype.kind in "iu" else x.astype(np.float64)  # token numbers stay; bfloat16 is of kind "V"
 
     def step() -> Step:
         return train_step(np, network, wide, x, targets)

@@ -255,12 +255,10 @@ def _binary(name: str) -> None:
 
 
 def call(function: np.ufunc, *args: Any, **kwargs: Any) -> ndarray:
-    """Launch a ufunc; products of float32 in TF32 round their factors first, as tensor cores do."""
+    """Launch a ufunc; products are CuPy's."""
     from cupy._core import _routines_linalg
 
-    if function is np.matmul and _routines_linalg.rounds_to_tf32():
-        return launch(_routines_linalg.tf32_matmul, *args, **kwargs)
-    return launch(function, *args, **kwargs)
+    return launch(_routines_linalg.matmul if function is np.matmul else function, *args, **kwargs)
 
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
