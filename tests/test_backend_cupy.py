@@ -10,10 +10,12 @@ import pytest
 from bench_core.backends import behind_spin
 from bench_core.backends import cupy as module
 from bench_core.backends.cupy import CupyBackend
-from bench_core.errors import Unavailable
-from bench_core.model import Fact
+from bench_core.errors import Unavailable, WrongAnswer
+from bench_core.measure import WallTimer
+from bench_core.model import Fact, Preset, Scope
 from bench_core.probe import probe
-from tests import standin
+from benchmarks import bench_mlp
+from tests import kernel_support, standin
 
 KERNEL_S, LAUNCH_S = 3e-6, 8e-6  # the stand-in's, see tests/standins/cupy/_gpu.py
 LONG_S = 100e-6  # of a kernel that outlasts its launch
@@ -51,6 +53,58 @@ def test_from_host_converts_and_never_aliases(backend):
     host[:] = 0
     assert there.dtype == np.float16
     np.testing.assert_array_equal(backend.to_host(there), [1, 1, 1])
+
+
+def test_an_upload_of_pageable_memory_is_staged_and_does_not_wait_for_the_stream(backend, cupy):
+    """Unlike `set`, and unlike PyTorch: the host pays for a copy into pinned memory and goes on."""
+    clock, host = cupy._gpu.clock, np.ones(1 << 20)
+    target = cupy.empty_like(backend.from_host(host))
+    backend.synchronize()
+    cupy._gpu.gpu().queue(lambda: None, 1.0)
+    begin = clock.now()
+    backend.from_host(host)
+    assert clock.now() - begin == pytest.approx(host.nbytes / cupy._gpu.STAGE_B_S + LAUNCH_S)
+    target.set(host)
+    assert clock.now() - begin > 1.0
+
+
+def test_the_time_of_an_upload_is_counted_to_its_end(backend, cupy):
+    """By both clocks, though the call returns before."""
+    gpu, host = cupy._gpu, np.ones(1 << 20)
+    copied, staged = gpu.COPY_S + host.nbytes / gpu.LINK_B_S, host.nbytes / gpu.STAGE_B_S
+    took = WallTimer(backend.synchronize, gpu.clock.now).time(lambda: backend.from_host(host), 1)
+    assert took.seconds == pytest.approx(staged + LAUNCH_S + copied)
+    backend.device_time(lambda: backend.from_host(host), 3)
+    assert backend.device_time(lambda: backend.from_host(host), 3).seconds == pytest.approx(3 * copied)
+
+
+@pytest.mark.parametrize("memory", ["pageable", "pinned"])
+def test_an_input_that_is_changed_before_it_is_copied_is_a_wrong_answer(backend, cupy, monkeypatch, memory):
+    """A loader that fills one buffer again and again: right from pageable memory, too early from pinned memory."""
+    import cupyx
+
+    workload = bench_mlp.MlpInfer()
+    work = workload.variant(*workload.presets[Preset.SMOKE], scope=Scope.END_TO_END)
+    host = kernel_support.inputs(workload, work)
+    buffer = host["x"].copy() if memory == "pageable" else cupyx.empty_like_pinned(host["x"])
+    upload = backend.from_host
+
+    def refilled(array, dtype=None):
+        if array is not buffer:
+            return upload(array, dtype)
+        buffer[...] = host["x"]
+        there = upload(buffer)
+        buffer[...] = 0
+        return there
+
+    monkeypatch.setattr(backend, "from_host", refilled)
+    kernel = kernel_support.kernel(workload, work, backend, host={**host, "x": buffer})
+    answer = kernel_support.answer(kernel, backend)
+    if memory == "pageable":
+        assert workload.verify(work, host, answer) < 1e-5
+    else:
+        with pytest.raises(WrongAnswer):
+            workload.verify(work, host, answer)
 
 
 def test_synchronize_waits_for_all_work(backend, cupy):
