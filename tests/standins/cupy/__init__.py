@@ -31,7 +31,8 @@ _UFUNCS = """add subtract multiply divide true_divide floor_divide remainder neg
     exp expm1 log log1p log2 sin cos tanh sinh cosh arctan maximum minimum fmax fmin absolute sign floor ceil rint trunc
     greater greater_equal less less_equal equal not_equal logical_and logical_or logical_not isfinite isnan isinf
     bitwise_and bitwise_or bitwise_xor invert left_shift right_shift matmul logaddexp hypot copysign"""
-_WITH_AT = {"add", "subtract", "maximum", "minimum"}  # cupy.ufunc.at has atomics for these alone
+# cupy.ufunc.at has atomics for these alone.
+_WITH_AT = {"add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"}
 _WITH_REDUCE = {"add", "multiply"}
 _UFUNC_ARGUMENTS = {"out", "casting", "dtype"}
 _MATMUL_ARGUMENTS = {"axes", "axis", "keepdims", "casting", "dtype", "signature", "order", "out"}
@@ -43,10 +44,11 @@ class ufunc:  # noqa: N801 - CuPy's name
     def __init__(self, name: str, function: Any = None) -> None:
         self.__name__ = name
         self._numpy = function or getattr(_np, name)
+        self.nin = getattr(self._numpy, "nin", 1)
 
     def __call__(self, *args: Any, **kwargs: Any) -> ndarray:
-        if len(args) > self._numpy.nin:
-            args, kwargs = args[: self._numpy.nin], {**kwargs, "out": args[self._numpy.nin]}
+        if len(args) > self.nin:
+            args, kwargs = args[: self.nin], {**kwargs, "out": args[self.nin]}
         if wrong := kwargs.keys() - (_MATMUL_ARGUMENTS if self._numpy is _np.matmul else _UFUNC_ARGUMENTS):
             raise TypeError(f"Wrong arguments {wrong}")
         return _array.call(self._numpy, *args, **kwargs)
@@ -164,7 +166,7 @@ def empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     """Return an array of rubbish."""
     kind = _np.dtype(dtype)
     _require_supported(kind)
-    _gpu.gpu().pool.require(int(_np.prod(shape, dtype=object)) * kind.itemsize)
+    _gpu.gpu().pool._require(int(_np.prod(shape, dtype=object)) * kind.itemsize)
     return ndarray(_np.full(shape, _rubbish(kind), kind, order=order))
 
 

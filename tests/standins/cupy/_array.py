@@ -25,7 +25,7 @@ class ndarray:  # noqa: N801 - CuPy's name
 
     def _settle(self, array: np.ndarray) -> None:
         if array.base is None:
-            self._gpu.pool.malloc(array)
+            self._gpu.pool._charge(array)
         self._array = array
 
     @property
@@ -258,7 +258,7 @@ def call(function: np.ufunc, *args: Any, **kwargs: Any) -> ndarray:
     """Launch a ufunc; products are CuPy's."""
     from cupy._core import _routines_linalg
 
-    return launch(_routines_linalg.matmul if function is np.matmul else function, *args, **kwargs)
+    return launch(_routines_linalg._matmul if function is np.matmul else function, *args, **kwargs)
 
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):

@@ -65,14 +65,14 @@ class Pool:
     def __init__(self, total: int) -> None:
         self.total, self.used, self.held = total, 0, 0
 
-    def malloc(self, array: np.ndarray) -> None:
+    def _charge(self, array: np.ndarray) -> None:
         """Charge an array's bytes for as long as it lives."""
-        size = self.require(array.nbytes)
+        size = self._require(array.nbytes)
         self.used += size
         self.held = max(self.held, self.used)
         weakref.finalize(array, self._free, size)
 
-    def require(self, nbytes: int) -> int:
+    def _require(self, nbytes: int) -> int:
         """Return what so many bytes take in blocks; raises OutOfMemoryError if they are not there."""
         size = -(-nbytes // BLOCK_B) * BLOCK_B
         if self.used + size > self.total:

@@ -75,6 +75,7 @@ class ElementwiseKernel:
         preamble: str = "", no_return: bool = False, return_tuple: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
         self.name = self.__name__ = name
+        self._source = (in_params, out_params, operation, name, reduce_dims, preamble)
         self._inputs, self._outputs = parameters(in_params), parameters(out_params)
         names = [parameter.name for parameter in (*self._inputs, *self._outputs)]
         if "i" in names:

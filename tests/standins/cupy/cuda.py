@@ -7,11 +7,14 @@ from typing import Any
 
 from cupy import _gpu
 
-UUIDS = [bytes(range(1, 17)), bytes(range(17, 33))]
+_UUIDS = [bytes(range(1, 17)), bytes(range(17, 33))]
 
 
-class CUDARuntimeError(RuntimeError):
+class _CUDARuntimeError(RuntimeError):
     """An error of the runtime, its name in the text."""
+
+
+_CUDARuntimeError.__name__ = "CUDARuntimeError"
 
 
 class Device:
@@ -70,9 +73,9 @@ def get_elapsed_time(start_event: Event, end_event: Event) -> float:
     """Return the milliseconds between two events that are over."""
     times = [event._seconds if event._timed else None for event in (start_event, end_event)]
     if times[0] is None or times[1] is None:
-        raise CUDARuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
+        raise _CUDARuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
     if not (start_event.done and end_event.done):
-        raise CUDARuntimeError("cudaErrorNotReady: device not ready")
+        raise _CUDARuntimeError("cudaErrorNotReady: device not ready")
     return (times[1] - times[0]) * 1e3
 
 
@@ -129,7 +132,7 @@ class Stream:
         lane = self._lane
         operations, lane.capture = lane.capture, None
         if operations is None:
-            raise CUDARuntimeError("cudaErrorIllegalState: the operation cannot be performed in the present state")
+            raise _CUDARuntimeError("cudaErrorIllegalState: the operation cannot be performed in the present state")
         return Graph._of(operations)
 
 
@@ -168,14 +171,14 @@ def get_current_stream(device_id: int = -1) -> Stream:
 
 def _device_count() -> int:
     if not _gpu.gpus:
-        raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+        raise _CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
     return len(_gpu.gpus)
 
 
 def _device_properties(device: int) -> dict[str, Any]:
     return {
         "name": b"Stand-in GPU",
-        "uuid": UUIDS[device],
+        "uuid": _UUIDS[device],
         "totalGlobalMem": _gpu.gpus[device].pool.total,
         "multiProcessorCount": 4,
         "l2CacheSize": 1024**2,
@@ -185,7 +188,7 @@ def _device_properties(device: int) -> dict[str, Any]:
 memory = SimpleNamespace(OutOfMemoryError=_gpu.OutOfMemoryError)
 cublas = SimpleNamespace(getVersion=lambda handle: 130002)
 runtime = SimpleNamespace(
-    CUDARuntimeError=CUDARuntimeError,
+    CUDARuntimeError=_CUDARuntimeError,
     is_hip=False,
     getDeviceCount=_device_count,
     getDeviceProperties=_device_properties,

@@ -13,8 +13,7 @@ def scatter_add(a: cupy.ndarray, slices: Any, value: Any) -> None:
     cupy.add.at(a, slices, value)
 
 
-def rsqrt(x: cupy.ndarray, out: cupy.ndarray | None = None) -> cupy.ndarray:
-    return cupy.divide(1, cupy.sqrt(x), out=out)
+rsqrt = cupy.ufunc("rsqrt", lambda x, **kwargs: np.divide(1, np.sqrt(x), **kwargs))
 
 
 def empty_pinned(shape: Any, dtype: Any = float, order: str = "C") -> np.ndarray:
