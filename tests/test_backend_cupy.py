@@ -10,12 +10,15 @@ import pytest
 from bench_core.backends import behind_spin
 from bench_core.backends import cupy as module
 from bench_core.backends.cupy import CupyBackend
-from bench_core.errors import Unavailable
-from bench_core.model import Fact
+from bench_core.errors import Unavailable, WrongAnswer
+from bench_core.measure import WallTimer
+from bench_core.model import Fact, Preset, Scope
 from bench_core.probe import probe
-from tests import standin
+from benchmarks import bench_mlp
+from tests import kernel_support, standin
 
-KERNEL_S, LAUNCH_S = 100e-6, 10e-6  # the stand-in's, see tests/standins/cupy/_gpu.py
+KERNEL_S, LAUNCH_S = 3e-6, 8e-6  # the stand-in's, see tests/standins/cupy/_gpu.py
+LONG_S = 100e-6  # of a kernel that outlasts its launch
 
 
 @pytest.fixture
@@ -27,6 +30,7 @@ def cupy():
 @pytest.fixture
 def backend(cupy, monkeypatch):
     """A backend on an idle device; host seconds are the stand-in's."""
+    assert (cupy._gpu.KERNEL_S, cupy._gpu.LAUNCH_S) == (KERNEL_S, LAUNCH_S)
     monkeypatch.setattr(behind_spin, "perf_counter", cupy._gpu.clock.now)
     return CupyBackend("cuda:0")
 
@@ -51,17 +55,76 @@ def test_from_host_converts_and_never_aliases(backend):
     np.testing.assert_array_equal(backend.to_host(there), [1, 1, 1])
 
 
+def test_an_upload_of_pageable_memory_is_staged_and_does_not_wait_for_the_stream(backend, cupy):
+    """Unlike `set`, and unlike PyTorch: the host pays for a copy into pinned memory and goes on."""
+    clock, host = cupy._gpu.clock, np.ones(1 << 20)
+    target = cupy.empty_like(backend.from_host(host))
+    backend.synchronize()
+    cupy._gpu.gpu().queue(lambda: None, 1.0)
+    begin = clock.now()
+    backend.from_host(host)
+    assert clock.now() - begin == pytest.approx(host.nbytes / cupy._gpu.STAGE_B_S + LAUNCH_S)
+    target.set(host)
+    assert clock.now() - begin > 1.0
+
+
+def test_the_time_of_an_upload_is_counted_to_its_end(backend, cupy):
+    """By both clocks, though the call returns before."""
+    gpu, host = cupy._gpu, np.ones(1 << 20)
+    copied, staged = gpu.COPY_S + host.nbytes / gpu.LINK_B_S, host.nbytes / gpu.STAGE_B_S
+    took = WallTimer(backend.synchronize, gpu.clock.now).time(lambda: backend.from_host(host), 1)
+    assert took.seconds == pytest.approx(staged + LAUNCH_S + copied)
+
+    def upload():
+        backend.from_host(host)
+
+    for _ in range(3):  # learns how long queueing takes
+        by_device = backend.device_time(upload, 3)
+    assert by_device.seconds == pytest.approx(3 * copied)
+
+
+@pytest.mark.parametrize("memory", ["pageable", "pinned"])
+def test_an_input_that_is_changed_before_it_is_copied_is_a_wrong_answer(backend, cupy, monkeypatch, memory):
+    """A loader that fills one buffer again and again: right from pageable memory, too early from pinned memory."""
+    import cupyx
+
+    workload = bench_mlp.MlpInfer()
+    work = workload.variant(*workload.presets[Preset.SMOKE], scope=Scope.END_TO_END)
+    host = kernel_support.inputs(workload, work)
+    buffer = host["x"].copy() if memory == "pageable" else cupyx.empty_like_pinned(host["x"])
+    upload = backend.from_host
+
+    def refilled(array, dtype=None):
+        if array is not buffer:
+            return upload(array, dtype)
+        buffer[...] = host["x"]
+        there = upload(buffer)
+        buffer[...] = 0
+        return there
+
+    monkeypatch.setattr(backend, "from_host", refilled)
+    kernel = kernel_support.kernel(workload, work, backend, host={**host, "x": buffer})
+    answer = kernel_support.answer(kernel, backend)
+    if memory == "pageable":
+        assert workload.verify(work, host, answer) < 1e-5
+    else:
+        with pytest.raises(WrongAnswer):
+            workload.verify(work, host, answer)
+
+
 def test_synchronize_waits_for_all_work(backend, cupy):
     a = backend.from_host(np.ones((2, 2)))
+    cupy._gpu.gpu().kernel_s = LONG_S
+    backend.synchronize()
     before = cupy._gpu.clock.now()
     for _ in range(10):
         cupy.matmul(a, a, out=a)
     backend.synchronize()
-    assert cupy._gpu.clock.now() - before == pytest.approx(LAUNCH_S + 10 * KERNEL_S)
+    assert cupy._gpu.clock.now() - before == pytest.approx(LAUNCH_S + 10 * LONG_S)
 
 
 def test_device_time_counts_the_kernels_alone(backend, cupy):
-    """Neither the spin nor the launches are in it: 5 calls of 100 us each."""
+    """Neither the spin nor the launches are in it, though each launch takes longer than its kernel."""
     a = backend.from_host(np.ones((2, 2)))
     backend.device_time(lambda: cupy.add(a, a, out=a), 5)  # learns how long queueing takes
     took = backend.device_time(lambda: cupy.add(a, a, out=a), 5)
@@ -69,8 +132,18 @@ def test_device_time_counts_the_kernels_alone(backend, cupy):
     assert not took.starved
 
 
+def test_small_kernels_starve_a_device_that_no_spin_holds_back(backend, cupy, monkeypatch):
+    """The companion: between events alone, 50 calls take the host's time, and that is found out."""
+    a = backend.from_host(np.ones((2, 2)))
+    clock = backend._device_clock
+    monkeypatch.setattr(clock, "_spin", lambda seconds: None)
+    took = backend.device_time(lambda: cupy.add(a, a, out=a), 50)
+    assert took.seconds == pytest.approx(50 * LAUNCH_S + KERNEL_S)
+    assert took.starved
+
+
 def test_device_that_runs_dry_is_reported(backend, cupy):
-    """A call that needs a millisecond of the host for 100 us of the device starves it, however long the spin."""
+    """A call that needs a millisecond of the host for microseconds of the device starves it, however long the spin."""
     a = backend.from_host(np.ones((2, 2)))
 
     def slow_launch():
@@ -85,6 +158,7 @@ def test_device_that_runs_dry_is_reported(backend, cupy):
 def test_busy_device_did_not_starve_though_the_spin_was_short(backend, cupy):
     """The first estimate of queueing is too low here, but the device had work all the time."""
     a = backend.from_host(np.ones((2, 2)))
+    cupy._gpu.gpu().kernel_s = LONG_S
 
     def ten_kernels():
         for _ in range(10):
@@ -93,7 +167,7 @@ def test_busy_device_did_not_starve_though_the_spin_was_short(backend, cupy):
     backend._device_clock._queue_s = 0.0
     took = backend.device_time(ten_kernels, 3)
     assert not took.starved
-    assert took.seconds == pytest.approx(30 * KERNEL_S, rel=0.01)
+    assert took.seconds == pytest.approx(30 * LONG_S, rel=0.01)
 
 
 def test_a_full_queue_is_not_a_starved_device(backend, cupy):
@@ -192,10 +266,10 @@ def test_tf32_needs_ampere(backend, cupy, monkeypatch):
 @pytest.mark.parametrize(
     ("version", "runtime", "installed", "words"),
     [
-        ("14.0.1", 13000, True, None),
+        ("14.2.0", 13000, True, None),
         ("13.6.0", 13000, True, "came with 14.0"),
-        ("14.0.1", 12010, True, "CUDA 12.2"),
-        ("14.0.1", 13000, False, "ml_dtypes"),
+        ("14.2.0", 12010, True, "CUDA 12.2"),
+        ("14.2.0", 13000, False, "ml_dtypes"),
     ],
 )
 def test_bfloat16_depends_on_three_versions(backend, cupy, monkeypatch, version, runtime, installed, words):

@@ -56,6 +56,25 @@ def test_what_both_ways_returns_can_be_waited_for():
         assert support.kernel(TRANSFERS["h2d_d2h"], first(TRANSFERS["h2d_d2h"]), on).run() is not None
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_both_ways_is_one_operation_of_the_current_stream(ordered, monkeypatch):
+    """Its two streams wait for what came before and are waited for: else events around it time nothing of it."""
+    workload = TRANSFERS["h2d_d2h"]
+    with support.backend("cupy") as on:
+        if not ordered:
+            monkeypatch.setattr(on.xp.cuda.Stream, "wait_event", lambda self, event: None)
+        work = workload.work("1mib", "float32", elements=1 << 18, memory="pinned")
+        run = support.kernel(workload, work, on).run
+        on.synchronize()
+        start, end = on.xp.cuda.Event(), on.xp.cuda.Event()
+        start.record()
+        run()
+        end.record()
+        on.synchronize()
+        took = on.xp.cuda.get_elapsed_time(start, end) * 1e-3
+        assert (took > (1 << 20) / on.xp._gpu.LINK_B_S) == ordered
+
+
 def test_a_device_without_streams_says_so():
     on = SimpleNamespace(xp=SimpleNamespace(mps=SimpleNamespace()), device="mps")
     with pytest.raises(Unsupported, match="no streams on mps"):

@@ -87,6 +87,9 @@ class Backend(Protocol):
     def from_host(self, array: np.ndarray, dtype: str | None = None) -> Any:
         """Return a device copy of a host array, as `dtype` where the host has no such type.
 
+        The host's array may be changed as soon as this returns if its memory is pageable. A pinned one may still be
+        read until `synchronize` has returned.
+
         Its shape is the host's; it can be added (`+`) and multiplied (`@`) by itself.
         """
 

@@ -99,7 +99,8 @@ class CupyBackend:
         return not _cupy().cuda.runtime.is_hip  # %globaltimer is NVIDIA's
 
     def from_host(self, array: np.ndarray, dtype: str | None = None) -> Any:
-        # `order="K"` keeps the layout; a copy always, as kernels may write to it.
+        # `order="K"` keeps the layout; a copy always, as kernels may write to it. CuPy copies pageable memory into
+        # pinned memory first and uploads that asynchronously: work that follows in the stream waits, the host does not.
         copy = _cupy().array(array, order="K")
         return copy if dtype is None else copy.astype(_dtype(dtype), copy=False)
 

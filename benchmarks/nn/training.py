@@ -116,7 +116,9 @@ class Checked:
 def loader(backend: Backend, work: Work, host: Host, names: Sequence[str] = ("x", "targets")) -> Loader:
     """Return what gives a step its batch: arrays already on the device, or (end_to_end) copied there every time.
 
-    end_to_end covers the input alone: it is copied from pageable memory, synchronously. Results stay on the device.
+    end_to_end covers the input alone, from pageable memory; results stay on the device. PyTorch waits for such a copy.
+    CuPy first copies it on the host, into pinned memory, and uploads that while the host goes on; the host's array may
+    be changed as soon as the call returns. Either way the copy is in the time: it is in the stream of the step.
     """
 
     def upload() -> tuple[Any, ...]:
@@ -207,7 +209,7 @@ def reference(network: Network, optimiser: Callable[..., Optimiser], host: Mappi
     """Return what a training kernel must answer, computed in float64 by NumPy."""
     wide = optimiser(np, wide_weights(host))
     x, targets = (host[name][: plan.samples] for name in ("x", "targets"))
-    x = x.astype(np.float64) if x.dtype.kind == "f" else x
+    x = x if x.dtype.kind in "iu" else x.astype(np.float64)  # token numbers stay; bfloat16 is of kind "V"
 
     def step() -> Step:
         return train_step(np, network, wide, x, targets)

@@ -10,34 +10,40 @@ import numpy as np
 
 from cupy import _gpu
 
-# Arguments of NumPy's functions that CuPy's do not have.
-_NOT_IN_CUPY = frozenset({"where", "initial", "mode", "like", "subok"})
-
 
 class ndarray:  # noqa: N801 - CuPy's name
     """An array in the pretended GPU's memory; its values exist once the queue has come to them."""
 
     __array_priority__ = 100
 
-    def __init__(self, array: np.ndarray | None = None) -> None:
-        self._gpu = _gpu.gpu()
+    def __init__(self, array: np.ndarray | None = None, gpu: _gpu.Gpu | None = None) -> None:
+        self._gpu = gpu or _gpu.gpu()
         self._array: np.ndarray | None = None
+        self._ready = 0.0  # when the values that this array was made with are there
         if array is not None:
             self._settle(array)
 
-    def _settle(self, value: Any) -> None:
-        array = np.asarray(value)
+    def _settle(self, array: np.ndarray) -> None:
         if array.base is None:
-            self._gpu.pool.malloc(array)
+            self._gpu.pool._charge(array)
         self._array = array
 
     @property
     def _now(self) -> np.ndarray:
-        """The values; computes what is queued, but no time passes."""
+        """The memory, for an operation whose turn has come. RuntimeError if what makes it has not had its turn."""
         if self._array is None:
-            self._gpu.flush()
-        assert self._array is not None, "the array belongs to a graph that was captured but never launched"
+            raise RuntimeError(
+                "read before it was made: its operation runs later in another stream that nothing orders, "
+                "or belongs to a graph that was captured and never launched"
+            )
         return self._array
+
+    @property
+    def _known(self) -> np.ndarray:
+        """The memory, for a look at its shape: computes what leads to it, but no time passes."""
+        if self._array is None:
+            _gpu.compute(self._ready)
+        return self._now
 
     # Conversions: only on request, and they wait.
 
@@ -48,21 +54,38 @@ class ndarray:  # noqa: N801 - CuPy's name
         )
 
     def get(self, stream: Any = None, order: str = "C", out: np.ndarray | None = None, blocking: bool = True) -> Any:
-        """Return (or write to `out`) a host copy; `blocking=False` leaves the copy to the queue."""
+        """Return (or write to `out`) a host copy.
+
+        `blocking=False` leaves the copy to the stream if `out` is pinned; into pageable memory the driver copies before
+        it returns (CUDA Runtime API, "API synchronization behavior").
+        """
         if out is None:
-            self._gpu.synchronize()
-            return np.array(self._now, order=order)
-        self._gpu.launch(lambda: np.copyto(out, self._now))
+            out = np.empty(self.shape, self.dtype, order=_order(self._known, order))
+        _require_target(out, self.shape, self.dtype)
+        target, lane = out, self._gpu.lane if stream is None else stream._lane
+        end = lane.copy(lambda: np.copyto(target, self._now), self.nbytes)
+        if not _gpu.is_pinned(out):
+            _gpu.clock.wait_until(end)
         if blocking:
-            self._gpu.synchronize()
+            lane.synchronize()
         return out
 
-    def set(self, host: np.ndarray, stream: Any = None) -> None:
-        """Copy a host array into this one."""
-        if host.shape != self.shape or host.dtype != self.dtype:
-            raise ValueError("Shape or dtype mismatch.")
-        staged = host.copy()
-        self._gpu.launch(lambda: np.copyto(self._now, staged))
+    def set(self, arr: np.ndarray, stream: Any = None) -> None:
+        """Copy a host array into this one: asynchronously from pinned memory, else once the stream has come to it."""
+        if not isinstance(arr, np.ndarray):
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        if self.dtype != arr.dtype:
+            raise TypeError(f"{arr.dtype} array cannot be set to {self.dtype} array")
+        if self.shape != arr.shape:
+            raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
+        if not (self.flags.c_contiguous or self.flags.f_contiguous):
+            raise RuntimeError("Cannot set to non-contiguous array")
+        lane = self._gpu.lane if stream is None else stream._lane
+        if not _gpu.is_pinned(arr):
+            # The driver waits for the stream, then copies to a pinned buffer of its own, and returns.
+            lane.synchronize()
+            arr = staged(arr)
+        lane.copy(lambda: np.copyto(self._now, arr), arr.nbytes)
 
     def item(self) -> Any:
         return self.get().item()
@@ -87,18 +110,18 @@ class ndarray:  # noqa: N801 - CuPy's name
 
     # Metadata: known without waiting.
 
-    shape = property(lambda self: self._now.shape)
-    dtype = property(lambda self: self._now.dtype)
-    ndim = property(lambda self: self._now.ndim)
-    size = property(lambda self: self._now.size)
-    nbytes = property(lambda self: self._now.nbytes)
-    itemsize = property(lambda self: self._now.itemsize)
-    strides = property(lambda self: self._now.strides)
-    flags = property(lambda self: self._now.flags)
+    shape = property(lambda self: self._known.shape)
+    dtype = property(lambda self: self._known.dtype)
+    ndim = property(lambda self: self._known.ndim)
+    size = property(lambda self: self._known.size)
+    nbytes = property(lambda self: self._known.nbytes)
+    itemsize = property(lambda self: self._known.itemsize)
+    strides = property(lambda self: self._known.strides)
+    flags = property(lambda self: self._known.flags)
     T = property(lambda self: self.transpose())
 
     def __len__(self) -> int:
-        return len(self._now)
+        return len(self._known)
 
     # Elements.
 
@@ -109,10 +132,10 @@ class ndarray:  # noqa: N801 - CuPy's name
         return (view if basic else launch)(operator.getitem, self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        _refuse([value, key])
+        refuse([value, key])
         if isinstance(value, (list, tuple)):
             raise TypeError(f"Unsupported type {type(value)}")
-        self._gpu.launch(lambda: operator.setitem(self._now, unwrap(key), unwrap(value)))
+        _gpu.gpu().lane.launch(lambda: operator.setitem(self._now, unwrap(key), unwrap(value)))
 
     def fill(self, value: Any) -> None:
         self[...] = value
@@ -132,37 +155,51 @@ class ndarray:  # noqa: N801 - CuPy's name
 
 
 def launch(
-    function: Callable[..., Any], *args: Any, out: ndarray | None = None, free: bool = False, **kwargs: Any
+    function: Callable[..., Any],
+    *args: Any,
+    out: ndarray | None = None,
+    seconds: float | None = None,
+    layout: str = "C",
+    **kwargs: Any,
 ) -> ndarray:
-    """Queue `function` on arrays; return the array that will hold its result. `free`: it takes no time."""
-    _refuse([*args, *kwargs.values()])
+    """Queue `function` on arrays in the current stream; return the array that will hold its result.
+
+    layout: of a new result. It is C in CuPy, whatever the layout of the arguments; "K" leaves it to the function.
+    """
+    refuse([*args, *kwargs.values()])
     if isinstance(out, tuple):
         (out,) = out
     if out is not None and not isinstance(out, ndarray):
         raise TypeError(f"Output arguments must be cupy.ndarray, not {type(out)}")
-    if strange := _NOT_IN_CUPY & kwargs.keys():
-        raise TypeError(f"{function.__name__}() got an unexpected keyword argument {min(strange)!r}")
     result = ndarray() if out is None else out
 
     def operation() -> None:
         target = {} if out is None else {"out": out._now}
         value = function(*unwrap(args), **unwrap(kwargs), **target)
         if out is None:
-            result._settle(value)
+            result._settle(np.asarray(value, order=layout))
 
-    if free:
-        result._gpu.queue(operation, 0.0)
-    else:
-        result._gpu.launch(operation)
+    end = _gpu.gpu().lane.launch(operation, seconds)
+    if out is None:
+        result._ready = end
     return result
 
 
 def view(function: Callable[..., Any], *args: Any, **kwargs: Any) -> ndarray:
-    """Apply a function that touches no values: nothing is launched where the array is there already."""
-    _refuse([*args, *kwargs.values()])
-    if isinstance(args[0], ndarray) and args[0]._array is None:
-        return launch(function, *args, free=True, **kwargs)
-    return ndarray(function(*unwrap(args), **unwrap(kwargs)))
+    """Apply a function that touches no values: nothing is launched, unless it has to copy.
+
+    Whether it has to is known from the array's strides.
+    """
+    refuse([*args, *kwargs.values()])
+    source = args[0]
+    if not isinstance(source, ndarray):
+        return ndarray(function(*unwrap(args), **unwrap(kwargs)))
+    found = function(source._known, *unwrap(args[1:]), **unwrap(kwargs))
+    if found.size and not np.may_share_memory(found, source._known):
+        return launch(function, *args, layout="K", **kwargs)
+    result = ndarray(found, source._gpu)
+    result._ready = source._ready
+    return result
 
 
 def unwrap(value: Any) -> Any:
@@ -174,13 +211,37 @@ def unwrap(value: Any) -> Any:
     return {key: unwrap(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def _refuse(value: Any) -> None:
+def staged(host: np.ndarray) -> np.ndarray:
+    """Return a copy of a host array in memory that the device can read at any time; takes the host's time."""
+    _gpu.clock.advance(host.nbytes / _gpu.STAGE_B_S)
+    return host.copy(order="K")
+
+
+def refuse(value: Any) -> None:
     """Raise TypeError for host arrays, which CuPy's functions do not take."""
     if isinstance(value, np.ndarray):
         raise TypeError(f"Unsupported type {type(value)}")
     if isinstance(value, (list, tuple)):
         for item in value:
-            _refuse(item)
+            refuse(item)
+
+
+def _order(array: np.ndarray, order: str) -> str:
+    """Return "C" or "F" for an order that may be "A": F only for what is contiguous that way alone."""
+    if order.upper() not in {"C", "F", "A"}:
+        raise ValueError(f"unsupported order: {order}")
+    return ("F" if array.flags.f_contiguous else "C") if order.upper() == "A" else order.upper()
+
+
+def _require_target(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if not isinstance(out, np.ndarray):
+        raise TypeError("Only numpy.ndarray can be obtained from cupy.ndarray")
+    if out.dtype != dtype:
+        raise TypeError(f"{out.dtype} array cannot be obtained from {dtype} array")
+    if out.shape != shape:
+        raise ValueError(f"Shape mismatch. Expected shape: {shape}, actual shape: {out.shape}")
+    if not (out.flags.c_contiguous or out.flags.f_contiguous):
+        raise RuntimeError("`out` cannot be specified when copying to non-contiguous ndarray")
 
 
 def _binary(name: str) -> None:
@@ -194,12 +255,10 @@ def _binary(name: str) -> None:
 
 
 def call(function: np.ufunc, *args: Any, **kwargs: Any) -> ndarray:
-    """Launch a ufunc; products of float32 in TF32 round their factors first, as tensor cores do."""
+    """Launch a ufunc; products are CuPy's."""
     from cupy._core import _routines_linalg
 
-    if function is np.matmul and _routines_linalg.rounds_to_tf32():
-        return launch(_routines_linalg.tf32_matmul, *args, **kwargs)
-    return launch(function, *args, **kwargs)
+    return launch(_routines_linalg._matmul if function is np.matmul else function, *args, **kwargs)
 
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from cupy import _array
-from cupy._array import ndarray
 
 
-def dot(x: ndarray, y: ndarray, out: ndarray | None = None) -> ndarray:
+def dot(x: _array.ndarray, y: _array.ndarray, out: _array.ndarray | None = None) -> _array.ndarray:
     """Return the sum of x y; ValueError and TypeError as CuPy's."""
     if x.ndim != 1 or y.ndim != 1:
         raise ValueError(f"x must be a 1D array (actual: {x.ndim})")

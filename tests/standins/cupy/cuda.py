@@ -1,18 +1,20 @@
-"""cupy.cuda: devices, streams, events, graphs and the runtime's facts. One stream's worth of ordering."""
+"""cupy.cuda: devices, streams, events, graphs and the runtime's facts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 from cupy import _gpu
 
-UUIDS = [bytes(range(1, 17)), bytes(range(17, 33))]
+_UUIDS = [bytes(range(1, 17)), bytes(range(17, 33))]
 
 
-class CUDARuntimeError(RuntimeError):
+class _CUDARuntimeError(RuntimeError):
     """An error of the runtime, its name in the text."""
+
+
+_CUDARuntimeError.__name__ = "CUDARuntimeError"
 
 
 class Device:
@@ -28,7 +30,7 @@ class Device:
     @property
     def mem_info(self) -> tuple[int, int]:
         pool = _gpu.gpus[self.id].pool
-        return pool.total - pool.held, pool.total
+        return pool.total - pool.total_bytes(), pool.total
 
     def use(self) -> None:
         _gpu.current = self.id
@@ -46,58 +48,71 @@ class Device:
 
 
 class Event:
-    """A mark in the queue; its time is when the device gets there."""
+    """A mark in a stream; its time is when the device gets there."""
 
     def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
-        self.seconds: float | None = None
+        if interprocess and not disable_timing:
+            raise ValueError("Timing must be disabled for interprocess events")
+        self._seconds: float | None = None
+        self._timed = not disable_timing
 
     def record(self, stream: Stream | None = None) -> None:
-        device = _gpu.gpu()
-        device.queue(lambda: None, 0.0)
-        self.seconds = device.busy_until
+        lane = _gpu.gpu().lane if stream is None else stream._lane
+        self._seconds = lane.queue(lambda: None, 0.0)
 
     @property
     def done(self) -> bool:
-        return self.seconds is None or self.seconds <= _gpu.clock.now()
+        return self._seconds is None or self._seconds <= _gpu.clock.now()
 
     def synchronize(self) -> None:
-        if self.seconds is not None:
-            _gpu.clock.wait_until(self.seconds)
-            _gpu.gpu().flush()
+        if self._seconds is not None:
+            _gpu.clock.wait_until(self._seconds)
 
 
-def get_elapsed_time(start: Event, end: Event) -> float:
+def get_elapsed_time(start_event: Event, end_event: Event) -> float:
     """Return the milliseconds between two events that are over."""
-    if start.seconds is None or end.seconds is None:
-        raise CUDARuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
-    if not (start.done and end.done):
-        raise CUDARuntimeError("cudaErrorNotReady: device not ready")
-    return (end.seconds - start.seconds) * 1e3
+    times = [event._seconds if event._timed else None for event in (start_event, end_event)]
+    if times[0] is None or times[1] is None:
+        raise _CUDARuntimeError("cudaErrorInvalidResourceHandle: invalid resource handle")
+    if not (start_event.done and end_event.done):
+        raise _CUDARuntimeError("cudaErrorNotReady: device not ready")
+    return (times[1] - times[0]) * 1e3
 
 
 class Stream:
-    """A stream; all of a device's streams share its one queue."""
+    """A stream of the current device: what it is given runs in order, and in no order with other streams.
+
+    Only the null stream and streams that are not `non_blocking` wait for each other.
+    """
 
     null: Stream
 
-    def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False) -> None:
-        self._null = null
+    def __init__(
+        self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: int | None = None
+    ) -> None:
+        self._own = None if null else _gpu.gpu().new_lane(implicit=not non_blocking)
+
+    @property
+    def _lane(self) -> _gpu.Lane:
+        return self._own or _gpu.gpu().null
 
     def use(self) -> Stream:
+        self._lane.gpu.current[-1] = self._lane
         return self
 
     def __enter__(self) -> Stream:
+        self._lane.gpu.current.append(self._lane)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    def __exit__(self, *args: object) -> None:
+        self._lane.gpu.current.pop()
 
     def synchronize(self) -> None:
-        _gpu.gpu().synchronize()
+        self._lane.synchronize()
 
     @property
     def done(self) -> bool:
-        return _gpu.gpu().busy_until <= _gpu.clock.now()
+        return self._lane.busy_until <= _gpu.clock.now()
 
     def record(self, event: Event | None = None) -> Event:
         event = event or Event()
@@ -105,17 +120,20 @@ class Stream:
         return event
 
     def wait_event(self, event: Event) -> None:
-        """Nothing to do: one queue is in order."""
+        if event._seconds is not None:
+            self._lane.wait(event._seconds)
 
-    def begin_capture(self, mode: Any = None) -> None:
-        if self._null:
+    def begin_capture(self, mode: int | None = None) -> None:
+        if self._own is None:
             raise RuntimeError("cannot capture on the default (legacy) stream")
-        _gpu.gpu().capture = []
+        self._own.capture = []
 
     def end_capture(self) -> Graph:
-        device = _gpu.gpu()
-        operations, device.capture = device.capture or [], None
-        return Graph(operations)
+        lane = self._lane
+        operations, lane.capture = lane.capture, None
+        if operations is None:
+            raise _CUDARuntimeError("cudaErrorIllegalState: the operation cannot be performed in the present state")
+        return Graph._of(operations)
 
 
 Stream.null = Stream(null=True)
@@ -124,31 +142,44 @@ Stream.null = Stream(null=True)
 class Graph:
     """Operations that are launched together, for the price of one launch."""
 
-    def __init__(self, operations: list[Callable[[], None]]) -> None:
-        self._operations = operations
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError("a graph is created by capturing a stream")
+
+    @classmethod
+    def _of(cls, operations: list[tuple[_gpu.Operation, float]]) -> Graph:
+        graph = cls.__new__(cls)
+        graph._operations = operations
+        return graph
 
     def launch(self, stream: Stream | None = None) -> None:
-        device = _gpu.gpu()
-        _gpu.clock.advance(_gpu.LAUNCH_S)
-        for operation in self._operations:
-            device.queue(operation, _gpu.KERNEL_S)
+        lane = _gpu.gpu().lane if stream is None else stream._lane
+        lane.launch(self._run, sum(seconds for _, seconds in self._operations))
+
+    def _run(self) -> None:
+        for operation, _ in self._operations:
+            operation()
 
 
 def get_current_stream(device_id: int = -1) -> Stream:
-    return Stream.null
+    lane = (_gpu.gpu() if device_id == -1 else _gpu.gpus[device_id]).lane
+    if lane is lane.gpu.null:
+        return Stream.null
+    stream = Stream.__new__(Stream)
+    stream._own = lane
+    return stream
 
 
 def _device_count() -> int:
     if not _gpu.gpus:
-        raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+        raise _CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
     return len(_gpu.gpus)
 
 
-def _device_properties(index: int) -> dict[str, Any]:
+def _device_properties(device: int) -> dict[str, Any]:
     return {
         "name": b"Stand-in GPU",
-        "uuid": UUIDS[index],
-        "totalGlobalMem": _gpu.gpus[index].pool.total,
+        "uuid": _UUIDS[device],
+        "totalGlobalMem": _gpu.gpus[device].pool.total,
         "multiProcessorCount": 4,
         "l2CacheSize": 1024**2,
     }
@@ -157,7 +188,7 @@ def _device_properties(index: int) -> dict[str, Any]:
 memory = SimpleNamespace(OutOfMemoryError=_gpu.OutOfMemoryError)
 cublas = SimpleNamespace(getVersion=lambda handle: 130002)
 runtime = SimpleNamespace(
-    CUDARuntimeError=CUDARuntimeError,
+    CUDARuntimeError=_CUDARuntimeError,
     is_hip=False,
     getDeviceCount=_device_count,
     getDeviceProperties=_device_properties,

@@ -6,26 +6,27 @@ from typing import Any
 
 import cupy
 import numpy as np
+from cupy import _gpu
 
 
 def scatter_add(a: cupy.ndarray, slices: Any, value: Any) -> None:
     cupy.add.at(a, slices, value)
 
 
-def rsqrt(x: cupy.ndarray, out: cupy.ndarray | None = None) -> cupy.ndarray:
-    return cupy.divide(1, cupy.sqrt(x), out=out)
+rsqrt = cupy.ufunc("rsqrt", lambda x, **kwargs: np.divide(1, np.sqrt(x), **kwargs))
 
 
 def empty_pinned(shape: Any, dtype: Any = float, order: str = "C") -> np.ndarray:
-    return np.empty(shape, dtype, order)
+    return _gpu.pin(np.empty(shape, dtype, order))
 
 
 def zeros_pinned(shape: Any, dtype: Any = float, order: str = "C") -> np.ndarray:
-    return np.zeros(shape, dtype, order)
+    return _gpu.pin(np.zeros(shape, dtype, order))
 
 
-def empty_like_pinned(a: Any, dtype: Any = None) -> np.ndarray:
-    return np.empty(a.shape, dtype or a.dtype)
+def empty_like_pinned(a: Any, dtype: Any = None, order: str = "K", subok: None = None, shape: Any = None) -> np.ndarray:
+    like = a._known if isinstance(a, cupy.ndarray) else a
+    return _gpu.pin(np.empty_like(like, dtype, order, subok=False, shape=shape))
 
 
 __all__ = ["empty_like_pinned", "empty_pinned", "rsqrt", "scatter_add", "zeros_pinned"]
