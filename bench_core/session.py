@@ -38,7 +38,7 @@ from bench_core.workload import Machine, Target, Workload, expand
 
 BUDGETS = {
     Preset.SMOKE: 0.02,
-    Preset.HEADLINE: 0.5,
+    Preset.HEADLINE: 0.3,
     Preset.QUICK: 1.0,
     Preset.STANDARD: 1.0,
     Preset.FULL: 5.0,

@@ -278,9 +278,10 @@ class Operation(Workload):
         return list(dict.fromkeys(works))
 
     def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - in every form
-        """Whether it is hot and from memory: of those sizes, the fixed one, and that which no cache holds."""
+        """Whether it is hot and of the fixed size; where that shows a limit, also of the size that no cache holds."""
         size = work["elements"] * np.dtype(work.dtype).itemsize
-        return self.headline and size in self.sizes(machine) and work.cache is Cache.HOT
+        sizes = self.sizes(machine) if self.ceiling else [self.size]
+        return self.headline and size in sizes and work.cache is Cache.HOT
 
     def sizes(self, machine: Machine) -> list[int]:
         """Return the fixed size of an array and, where caches are larger than most, the power of two >= 4x the last."""

@@ -6,26 +6,26 @@ from bench_core.errors import WrongAnswer
 from tests.gpu import claims
 
 pytest.importorskip("torch")
-from tests import test_nn_cudagraph
-from tests.test_nn_cudagraph import CPU, cuda, no_capturable, one_thread  # noqa: F401 - fixtures
+from tests import cuda_graphs
+from tests.test_nn_cudagraph import CPU, cuda, one_thread  # noqa: F401 - fixtures
 
 FORMS = [form for form in claims.captured_forms() if form.implementation == "cudagraph"]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_a_captured_form_is_right_before_and_after_it_ran(form, no_capturable):  # noqa: F811
+def test_a_captured_form_is_right_before_and_after_it_ran(form):
     claims.replays(CPU, form)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_a_form_whose_graph_stops_computing_is_found(form, monkeypatch, no_capturable):  # noqa: F811
-    replay, replayed = test_nn_cudagraph.FakeGraph.replay, []
+def test_a_form_whose_graph_stops_computing_is_found(form, monkeypatch):
+    replay, replayed = cuda_graphs.Graph.replay, []
 
     def stopped(graph):
         replayed.append(graph)
         if replayed.count(graph) <= 2:
             replay(graph)
 
-    monkeypatch.setattr(test_nn_cudagraph.FakeGraph, "replay", stopped)
+    monkeypatch.setattr(cuda_graphs.Graph, "replay", stopped)
     with pytest.raises(WrongAnswer):
         claims.replays(CPU, form)

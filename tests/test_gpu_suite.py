@@ -30,8 +30,6 @@ from tests.test_perform import Double
 
 FAULTS = (Path(__file__).parent / "faulty" / "faults.py").read_text(encoding="utf-8")
 SETTINGS = Settings(Plan(budget=0.02, least=0.01, warmup=0.01, warmup_cap=0.02), 0, 1 << 20)
-# What the stand-in for CuPy 14.0 did not pretend.
-LIES = {"pageable_is_waited_for", "array_returns_early", "streams_are_separate", "deduces_types", "launching"}
 
 
 class FakeGpu(FakeDevice):
@@ -368,8 +366,7 @@ TRUTHS = {
 
 @pytest.mark.parametrize("name", TRUTHS)
 def test_what_the_stand_in_pretends(on_standin, cupy, name):
-    lies = LIES if cupy.__version__ == "14.0.1" else ()
-    assert holds(TRUTHS[name], on_standin, cupy._gpu.clock.now) is (name not in lies)
+    assert holds(TRUTHS[name], on_standin, cupy._gpu.clock.now)
 
 
 @pytest.mark.parametrize("name", TRUTHS)

@@ -66,8 +66,12 @@ AS_PUBLISHED = [
 ]
 
 
-@pytest.mark.parametrize(("device", "products", "copy", "link", "generation"), AS_PUBLISHED)
-def test_what_was_published_is_in_range(device, products, copy, link, generation):
+# By this suite's headline on an H100 with nothing amiss, wall clock, medians; its link gave 52.4 GB/s the other way.
+MEASURED = (H100, {"bfloat16": 675, "float8_e4m3fn": 924, "tf32": 331, "float32": 50.9, "float64": 54.9}, 2750, 54.2, 5)
+
+
+@pytest.mark.parametrize(("device", "products", "copy", "link", "generation"), [*AS_PUBLISHED, MEASURED])
+def test_what_was_published_or_measured_is_in_range(device, products, copy, link, generation):
     found = [
         limit("square", value * 1e12, device, *(("float32", "tf32") if name == "tf32" else (name, "ieee")))
         for name, value in products.items()

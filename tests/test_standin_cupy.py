@@ -30,7 +30,7 @@ LAUNCH_S, KERNEL_S = 8e-6, 3e-6  # the stand-in's, see tests/standins/cupy/_gpu.
     "mistake",
     [
         pytest.param(lambda cp, a: np.asarray(a), id="np.asarray"),
-        pytest.param(lambda cp, a: np.linalg.norm(a), id="np.linalg.norm"),
+        pytest.param(lambda cp, a: np.linalg.norm(a), id="not offered: np.linalg.norm"),
         pytest.param(lambda cp, a: a + HOST, id="device + host"),
         pytest.param(lambda cp, a: HOST + a, id="host + device"),
         pytest.param(lambda cp, a: cp.matmul(a, HOST.T), id="matmul with host"),
@@ -41,10 +41,10 @@ LAUNCH_S, KERNEL_S = 8e-6, 3e-6  # the stand-in's, see tests/standins/cupy/_gpu.
         pytest.param(lambda cp, a: cp.sum(a, initial=0.0), id="sum initial"),
         pytest.param(lambda cp, a: cp.einsum("ij->i", a, out=a[:, 0]), id="einsum out"),
         pytest.param(lambda cp, a: cp.multiply.at(a, 0, 2), id="ufunc at"),
-        pytest.param(lambda cp, a: cp.random.rand(3), id="not offered"),
+        pytest.param(lambda cp, a: cp.random.rand(3), id="not offered: random"),
         pytest.param(lambda cp, a: cp.array(["a"]), id="text"),
-        pytest.param(lambda cp, a: a.astype("V1"), id="astype of one byte, as float8 is"),
-        pytest.param(lambda cp, a: cp.empty(3, "V1"), id="empty of one byte, as float8 is"),
+        pytest.param(lambda cp, a: a.astype("V1"), id="not offered: astype of plain bytes"),
+        pytest.param(lambda cp, a: cp.empty(3, "V1"), id="not offered: empty of plain bytes"),
         pytest.param(lambda cp, a: a.astype(np.longdouble), id="long double"),
     ],
 )

@@ -138,7 +138,10 @@ def _layout(host: _np.ndarray, order: str) -> str:
 
 
 def _require_supported(dtype: Any) -> None:
-    """Raise ValueError for a dtype without CUDA code in CuPy, such as the float8 that ml_dtypes gives to NumPy."""
+    """Raise ValueError for a dtype without CUDA code in CuPy, such as the float8 that ml_dtypes gives to NumPy.
+
+    Plain bytes are refused too, which CuPy only keeps and copies: nothing here needs them.
+    """
     kind = _np.dtype(dtype)
     if kind.char not in "?bhilqBHILQefdFD" and kind.name != "bfloat16":
         raise ValueError(f"Unsupported dtype {kind}")
