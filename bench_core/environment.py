@@ -89,18 +89,19 @@ def to_json(facts: Facts) -> dict[str, dict[str, Any]]:
 
 
 def machine_label(host_facts: Facts, gpu_names: Iterable[str]) -> str:
-    """Return a name for the machine made of what is in it: "amd-epyc-9654-96c", "2x-nvidia-l4+amd-epyc-9654-96c".
+    """Return a name for the machine made of what is in it: "amd-epyc-9654-96c", "2x-nvidia-l4_amd-epyc-9654-96c".
 
     The CPU is always part of it: its rows must not pass for those of another one beside the same GPU.
 
-    It is safe as an identifier and as a folder, and is never the host's name.
+    It is safe as an identifier and as a folder, also where archives, web servers and artifact stores read it (they take
+    a plus sign for a space, or refuse it), and is never the host's name.
     """
     names = [name for name in gpu_names if name]
     counts = {name: names.count(name) for name in names}
     gpus = [(f"{count}x-" if count > 1 else "") + _slug(name) for name, count in counts.items()]
     model = host_facts.get("cpu.model", Fact()).value or platform.machine() or "computer"
     cores = host_facts.get("cpu.cores_usable", Fact()).value
-    return "+".join([*gpus, _slug(str(model)) + (f"-{cores}c" if cores else "")])
+    return "_".join([*gpus, _slug(str(model)) + (f"-{cores}c" if cores else "")])
 
 
 def git_state(path: Path) -> GitState:
