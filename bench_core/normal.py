@@ -150,13 +150,13 @@ PUBLISHED: Mapping[str, _Published] = MappingProxyType(
             float32={_TORCH: 17.56, _SIZED.format(108): 15.52},
         ),
         "NVIDIA H100 80GB HBM3": _published(
-            {_AZURE_H100: 2900, _OWN: 2750},
-            bfloat16={_MAMF: 794.5, _TORCH: 783.7, _OWN: 675},
+            {_AZURE_H100: 2900},
+            bfloat16={_MAMF: 794.5, _TORCH: 783.7},
             float16=(758.1, _TORCH),
             tf32={_TORCH: 402.2, _OWN: 331},
-            float32={_TORCH: 51.88, _OWN: 50.9},
+            float32=(51.88, _TORCH),
             float64=(54.9, _OWN),
-            # Products of 4096 are slower here than those of the best shape: the first two values are of that size.
+            # Products of 4096 are slower here than those of the best shape: of that size are Azure's value and ours.
             float8_e4m3fn={_AZURE_H100: 1216.9, _OWN: 924, f"{_MAMF} (H200, which computes alike)": 1453.4},
         ),
         "NVIDIA H100 PCIe": _published(

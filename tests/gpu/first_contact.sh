@@ -2,7 +2,7 @@
 OUT=${OUT:-first_contact}; mkdir -p $OUT; D=$(mktemp -d); export CI=1 PYTEST_ADDOPTS="-p no:cacheprovider -q --tb=line --benchmark-columns=median,rounds"
 L() { t=$((530-SECONDS)); [ $t -lt $1 ] || t=$1; [ $t -gt 0 ] && timeout -k 5 $t "${@:2}"; }
 R() { n=$1 s=$SECONDS; L $2 python3 -m pytest benchmarks --benchmark-only --bench-backends=cupy,torch:cuda --bench-keep-journal --bench-output=$D/$n "${@:3}" >$OUT/$n.log 2>&1; echo "== $n rc=$? $((SECONDS-s))s"; sed -n '/= bench-core =/,$p' $OUT/$n.log | grep -vE '^(SKIPPED|=)' | cut -c1-140 | tail -55; tar czf $OUT/r.tgz -C $D .; }
-{ L 9 nvidia-smi -q; lscpu; L 40 python3 -m bench_core doctor; } >$OUT/env.log 2>&1; tail -15 $OUT/env.log
+{ L 9 nvidia-smi -q; lscpu; L 40 python3 -m bench_core doctor; } >$OUT/env.log 2>&1; sed -n '/^Adv/,$p' $OUT/env.log
 L 60 python3 - <<'P'
 import time
 from bench_core import gpu
