@@ -134,8 +134,20 @@ def exit_code(readings: Iterable[Reading]) -> int:
 _OF_LINKS = frozenset(_WHAT[ceiling] for ceiling in _TRANSFERS)
 
 
+def unmeasured(cards: Sequence[str], readings: Iterable[Reading]) -> list[Reading]:
+    """Return a reading for every card of the driver, by its name, that no reading is of: nothing is known of it.
+
+    A slice of a card bears the card's name and more.
+    """
+    measured = {r.device_name for r in readings}
+    lost = [card for card in dict.fromkeys(cards) if not any(name.startswith(card) for name in measured)]
+    reason = "no library here computes on it, or none was asked to"
+    return [Reading("gpu", card, "every limit", "driver", Verdict.NOT_MEASURED, reason=reason) for card in lost]
+
+
 def _went_wrong(row: Row) -> bool:
-    return row.status != Status.OK and row.status not in NOT_TRIED
+    """Whether a case failed; one that somebody stopped did not."""
+    return row.status not in {Status.OK, Status.INTERRUPTED, *NOT_TRIED}
 
 
 def _wrong(row: Row) -> Reading:
@@ -146,13 +158,14 @@ def _wrong(row: Row) -> Reading:
 def _left_out(
     rows: Iterable[Row], ceilings: Mapping[str, Ceiling], shown: Collection[tuple[str, ...]]
 ) -> Iterator[Reading]:
-    """Yield the limits that a device is able to show and did not, for want of memory or of time."""
+    """Yield the limits that a device is able to show and did not, for want of memory or of time, or once stopped."""
     told = set(shown)
     for row in rows:
         ceiling = ceilings[row.workload]
         place = _place(row, ceiling)
         # A row of a device that is not here has no name of one.
-        if row.status == Status.SKIPPED and row.device_name and place not in told:
+        here = row.status == Status.INTERRUPTED or (row.status == Status.SKIPPED and row.device_name)
+        if here and place not in told:
             told.add(place)
             what = _what(row, ceiling)
             yield Reading(row.device, row.device_name, what, who(row), Verdict.NOT_MEASURED, reason=row.reason)
@@ -229,18 +242,28 @@ def _read(of: _Subject) -> Reading:
     reading = Reading(row.device, row.device_name, what, who(row), Verdict.UNKNOWN, row.value, row.unit)
     if expected is None or row.value is None:
         return reading
-    verdict = Verdict.LOW if row.value < expected.low else Verdict.HIGH if row.value > expected.high else None
+    verdict = Verdict.LOW if _most(of) < expected.low else Verdict.HIGH if row.value > expected.high else None
     causes = tuple(_causes(of)) if verdict is Verdict.LOW else ()
     return replace(reading, verdict=verdict or Verdict.IN_RANGE, normal=expected, causes=causes)
 
 
+def _most(of: _Subject) -> float:
+    """Return the rate that must be below the range for it to be low.
+
+    Of a CPU, whose range is as noisy as the row, it is the farther end of the interval: neighbours on a busy machine
+    are no fault of it.
+    """
+    ends = (of.row.value, of.row.ci_high if of.row.device == _CPU else None)
+    return max(end for end in ends if end is not None)
+
+
 def _expected(of: _Subject) -> Range | None:
-    row = of.row
+    row, tuned = of.row, of.tuned
     if row.device == _CPU:
-        best = of.tuned.value if of.tuned else None
-        return (
-            Range(_OF_TUNED * best, best / _OF_TUNED, "the same with the best kernels for this CPU") if best else None
-        )
+        if tuned is None or not tuned.value:
+            return None
+        least, most = tuned.ci_low or tuned.value, tuned.ci_high or tuned.value
+        return Range(_OF_TUNED * least, most / _OF_TUNED, "the same with the best kernels for this CPU")
     if of.ceiling is Ceiling.ARITHMETIC:
         return normal.products(row.device_name, row.dtype, row.precision)
     if of.ceiling is Ceiling.MEMORY:

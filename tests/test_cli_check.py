@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -161,6 +162,29 @@ def test_what_doctor_warns_of_is_quoted(project, seen, monkeypatch):
     assert done.exit_code == 3, done.output
     assert "bench-core doctor says\n  NumPy multiplies with OpenBLAS's haswell kernels" in done.stdout
     assert "two minutes" in done.stderr
+
+
+def test_a_card_that_no_library_uses_is_told_and_the_machine_is_not_all_right(project, seen, monkeypatch):
+    monkeypatch.chdir(project())
+    real = command.look
+    card = {"gpu.name": Fact(H100, "nvmlDeviceGetName"), "gpu.driver": Fact("470.1", "nvmlSystemGetDriverVersion")}
+    monkeypatch.setattr(command, "look", lambda: dataclasses.replace(real(), cards=[card]))
+    done = invoke("--bench-backends=numpy", "--bench-budget=0.02")
+    assert done.exit_code == 3, done.output
+    assert f"gpu, {H100}" in done.stdout
+    assert "no library here computes on it" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ([], ["-m", "ceiling", "-k", "not (cpu and bfloat16)"]),
+        (["-k", "torch", "-q"], ["-q", "-m", "ceiling", "-k", "not (cpu and bfloat16) and (torch)"]),
+        (["-mgpu"], ["-m", "ceiling and (gpu)", "-k", "not (cpu and bfloat16)"]),
+    ],
+)
+def test_what_a_user_selects_is_selected_from_the_limits(given, passed):
+    assert command.selecting(given) == passed
 
 
 def test_the_real_look_is_what_doctor_sees(monkeypatch):

@@ -29,6 +29,14 @@ def test_every_column_and_status_is_explained():
     assert [status for status in Status if f"`{status}`" not in said] == []
 
 
+def test_nothing_that_git_ignores_is_committed():
+    """Such a file would stand in the way of what makes it, as a file `.venv` did of the virtual environment."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git here")
+    listed = subprocess.run(["git", "ls-files", "-ci", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    assert listed.stdout == b""
+
+
 def test_every_option_is_explained():
     assert [name for name in _OPTIONS if f"--bench-{name}" not in text("README.md")] == []
 

@@ -165,6 +165,21 @@ def test_the_suite_beside_a_bare_loop(off, right):
     assert holds(claims.beside_bare, "double", suite, lambda: 2e-3) is right
 
 
+@pytest.mark.parametrize(("off", "right"), [(1.0, True), (1.05, False), (0.95, False)])
+def test_the_suite_in_turns_with_a_bare_loop_while_the_clock_falls(off, right):
+    """Half of the turns are 10 % slower, for both alike."""
+
+    class Off(AsyncBackend):
+        def device_time(self, call, calls):
+            return Timed(super().device_time(call, calls).seconds * off)
+
+    double = Double()
+    suite = claims.suite_blocks(Off(), double, double.work("1024", "float64"))
+    factors = [1.0] * 9 + [1.1] * 9
+    bare = lambda: 2e-3 * factors.pop(0)  # noqa: E731
+    assert holds(claims.in_turns, "double", lambda: suite() * factors[0], bare, 18) is right
+
+
 def test_a_case_that_is_not_ok_has_no_seconds_beside_a_bare_loop():
     class Wrong(Double):
         kernels: ClassVar[Kernels] = {"array": {"default": lambda b, w, h: Kernel(lambda: h["x"] * 2.001)}}

@@ -1,34 +1,11 @@
 """The preset `headline`: the rows of README's table, the limits of a machine, a compiled and a captured form."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 
 from bench_core.model import Ceiling, Preset
-from bench_core.workload import Machine, Target, expand
+from bench_core.workload import Machine
+from tests.planned import CPU, GPU, HEADLINE, WORKLOADS, cases
 from tests.test_readme import TABLE
-
-CPU = [Target("numpy", "array", "cpu"), Target("torch", "torch", "cpu")]
-GPU = [Target("cupy", "array", "cuda:0"), Target("torch", "torch", "cuda:0")]
-MACHINE = Machine(last_level_cache=50 << 20, cores=16)
-FILES = sorted((Path(__file__).parents[1] / "benchmarks").glob("bench_*.py"))
-
-
-def workloads():
-    modules = [importlib.import_module(f"benchmarks.{path.stem}") for path in FILES]
-    tests = [value for module in modules for name, value in vars(module).items() if name.startswith("test_")]
-    return [mark.args[0] for test in tests for mark in test.pytestmark if mark.name == "workload"]
-
-
-WORKLOADS = workloads()
-
-
-def cases(preset, targets, machine=MACHINE):
-    return [case for workload in WORKLOADS for case in expand(workload, preset, targets, lambda _: machine)]
-
-
-HEADLINE = cases(Preset.HEADLINE, CPU + GPU)
 
 
 def test_every_row_of_the_readme_is_in_it_on_every_target():
@@ -72,7 +49,7 @@ def test_it_holds_one_compiled_and_one_captured_form():
 
 
 def test_it_stays_small():
-    """Five minutes on a GPU machine: so many cases, and one thread count each."""
+    """Some eighty cases on a GPU machine with two libraries, one thread count each."""
     assert len(HEADLINE) < 80
     assert {c.threads for c in HEADLINE} == {None}
 

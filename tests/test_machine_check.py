@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from bench_core import datasheet, normal
-from bench_core.machine_check import Verdict, exit_code, judge
+from bench_core.machine_check import Verdict, exit_code, judge, unmeasured
 from bench_core.metrics import rows
 from bench_core.model import Case, Ceiling, Clock, Costs, Fact, Measurement, Series, Status, Work
 from bench_core.normal import Link
@@ -67,7 +67,7 @@ AS_PUBLISHED = [
 
 
 # By this suite's headline on an H100 with nothing amiss, wall clock, medians; its link gave 52.4 GB/s the other way.
-MEASURED = (H100, {"bfloat16": 675, "float8_e4m3fn": 924, "tf32": 331, "float32": 50.9, "float64": 54.9}, 2750, 54.2, 5)
+MEASURED = (H100, {"bfloat16": 675, "float8_e4m3fn": 924, "tf32": 331, "float32": 50.9}, 2750, 54.2, 5)
 
 
 @pytest.mark.parametrize(("device", "products", "copy", "link", "generation"), [*AS_PUBLISHED, MEASURED])
@@ -224,6 +224,35 @@ def test_blas_kernels_below_the_cpu_s_are_named():
     assert reading.verdict is Verdict.LOW
     (cause,) = reading.causes
     assert "OpenBLAS Haswell; the best are OpenBLAS SkylakeX" in cause
+
+
+def test_a_noisy_cpu_is_not_called_low():
+    """The far end of the interval is what must be below the range of the tuned row's interval."""
+    noisy, tuned = on_cpu(70e9, 100e9)
+    (steady,) = noisy.series
+    spread = (steady.seconds[0], *(s * 0.7 for s in steady.seconds[1:3]), *steady.seconds[3:])
+    assert one(noisy, tuned).verdict is Verdict.LOW
+    assert one(dataclasses.replace(noisy, series=(dataclasses.replace(steady, seconds=spread),)), tuned).verdict is (
+        Verdict.IN_RANGE
+    )
+
+
+def test_a_card_that_nothing_measured_makes_the_machine_unknown():
+    """A broken library must not leave "all right" behind, said of the CPU alone."""
+    fine = readings(*on_cpu(100e9, 100e9))
+    assert exit_code(fine) == 0
+    lost = unmeasured([H100, H100], fine)
+    assert [(r.device_name, r.verdict) for r in lost] == [(H100, Verdict.NOT_MEASURED)]
+    assert exit_code([*fine, *lost]) == 3
+    slice_of_it = readings(limit("square", 100e12, f"{H100} MIG 1g.10gb", dtype="bfloat16"))
+    assert unmeasured([H100], slice_of_it) == []
+
+
+def test_a_limit_whose_case_was_stopped_was_not_measured():
+    stopped = limit("square", dtype="bfloat16", status=Status.INTERRUPTED, reason="the run ended before its turn")
+    reading = one(stopped)
+    assert (reading.verdict, reading.reason) == (Verdict.NOT_MEASURED, "the run ended before its turn")
+    assert exit_code([reading]) == 3
 
 
 def test_a_default_product_like_the_tuned_one_is_in_range():

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 
 import bench_core
 from bench_core import units
+from tests.planned import HEADLINE
 
 ROOT = Path(__file__).parents[1]
 PATH = ROOT / "README.md"
@@ -63,6 +64,7 @@ TABLE = (
         "sample_rate",
     ),
 )
+FORMS = {(case.work.workload, case.implementation) for case in HEADLINE}
 FEWER = {"--runs 5 --against": "--runs 1 --against", "--runs 5": "--runs 2", "bench-core aa": "bench-core aa --runs 4"}
 LESS = "--bench-preset=smoke --bench-backends=numpy --bench-budget=0.01 -p no:cacheprovider -k 'triad or aa_cases'"
 
@@ -205,7 +207,7 @@ def doer(row):
 def table(rows):
     """Return the README's table: of one machine's CPU, all of whose cores were at work, and of any GPU.
 
-    All of it is in the preset `headline` (tests/test_headline.py).
+    All of it, forms included, is in the preset `headline` (tests/test_headline.py).
     """
     lines = ["| work | NumPy | PyTorch, CPU | highest median on this CPU | GPU |", "| --- | --- | --- | --- | --- |"]
     cores = rows.loc[rows["machine"] == REFERENCE, "threads"].max()
@@ -213,6 +215,7 @@ def table(rows):
         keys = {"workload": workload, "size": size, "dtype": dtype, "precision": precision, "metric": metric}
         keys |= {"status": "ok", "scope": "resident", "cache": "hot", "clock": "wall"}
         every = rows[(rows[list(keys)] == pd.Series(keys)).all(axis=1)]
+        every = every[[form in FORMS for form in zip(every["workload"], every["implementation"], strict=True)]]
         found = every[(every["machine"] == REFERENCE) & (every["threads"] == cores)]
         usual = found[found["implementation"] == "default"]
         numpy, torch = (shown(usual[usual["backend"] == backend]) for backend in ("numpy", "torch"))

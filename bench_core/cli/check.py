@@ -6,6 +6,7 @@ Exit codes: 0 every limit of which something is known is as it should be, 1 one 
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,18 +26,16 @@ from bench_core.cli.doctor import look
 from bench_core.csvfile import printable
 from bench_core.doctor import Advice, Level
 from bench_core.errors import TableError, UsageError
-from bench_core.machine_check import Reading, Verdict, exit_code, judge
-from bench_core.model import Ceiling, Facts
+from bench_core.machine_check import Reading, Verdict, exit_code, judge, unmeasured
+from bench_core.model import Ceiling, Fact, Facts
 from bench_core.normal import Range
 from bench_core.sidecar import read_sidecar
 from bench_core.units import show
 
-# What a user gives comes behind these, and so takes their place. A CPU would take minutes for the product in bfloat16
-# that a GPU needs.
-_MEASURE = (
-    *("--bench-preset=headline", "--bench-budget=0.3", "--bench-machine=check"),
-    *("-m", "ceiling", "-k", "not (cpu and bfloat16)", "-p", "no:cacheprovider"),
-)
+# What a user gives comes behind these, and so takes their place.
+_MEASURE = ("--bench-preset=headline", "--bench-machine=check", "-p", "no:cacheprovider")
+# What a user selects is selected from these. A CPU would take minutes for the product in bfloat16 that a GPU needs.
+_SELECT = {"-m": "ceiling", "-k": "not (cpu and bfloat16)"}
 _MARKS = {
     Verdict.WRONG: "bold red",
     Verdict.LOW: "red",
@@ -74,6 +73,8 @@ def command(
     else:
         found = look()  # before the measurement, which is load itself
         advice, readings = doctor.examine(found), _measure(given, found.host)
+        names = [str(card["gpu.name"].value) for card in found.cards if card.get("gpu.name", Fact()).value]
+        readings += unmeasured(names, readings)
     code = exit_code(readings)
     if as_json:
         typer.echo(json.dumps(_to_json(readings, advice, code), indent=2))
@@ -92,10 +93,22 @@ def _measure(given: Sequence[str], before: Facts) -> list[Reading]:
         output = Path(folder) / "run"
         turn = replicate.Turn(replicate.Side("this"), 0, seed=0)
         try:
-            code = replicate.launch(turn, output, [*_MEASURE, *given])
+            code = replicate.launch(turn, output, [*_MEASURE, *selecting(given)])
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
         return _read(_only_run(output, code), before)
+
+
+def selecting(given: Sequence[str]) -> list[str]:
+    """Return pytest's options with each -k and -m narrowed to the limits of the machine, and both of them there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in _SELECT:
+        parser.add_argument(option)
+    chosen, others = parser.parse_known_args(list(given))
+    for option, ours in _SELECT.items():
+        theirs = getattr(chosen, option.removeprefix("-"))
+        others += [option, f"{ours} and ({theirs})" if theirs else ours]
+    return others
 
 
 def _only_run(output: Path, code: int) -> Path:

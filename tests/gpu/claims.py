@@ -108,16 +108,25 @@ def beside_bare(name: str, suite: Callable[[], float], bare: Callable[[], float]
     return Figure(f"{name}: suite / bare loop", value, (before + after) / 2)
 
 
-def bare_loop(
-    backend: Backend, call: Run, seconds: float = 0.3, now: Now = perf_counter, *, rest: float = 0.0
-) -> float:
-    """Return the seconds of one of many calls between two of the library's own events, without any harness.
+def in_turns(name: str, suite: Callable[[], float], bare: Callable[[], float], turns: int = 9) -> Figure:
+    """The same, in turns of some hundredths of a second, for work that a board's power limit holds back.
 
-    rest: seconds of idling before. A board that its power limit holds back clocks higher after a rest (an H100's
-    bfloat16 products took 1.42 ms then and 1.56 ms without one), and the suite's case begins after one, while inputs
-    are made.
+    Such a board clocks higher for a while after a rest: an H100's bfloat16 products took 1.42 ms then, 1.56 ms later.
     """
-    sleep(rest)
+    pairs = [(suite(), bare()) for _ in range(turns)]
+    value, expected = (median(series) for series in zip(*pairs, strict=True))
+    return Figure(f"{name}: suite / bare loop", value, expected)
+
+
+def suite_blocks(backend: Backend, workload: Workload, work: Work) -> Callable[[], float]:
+    """Return what times 20 blocks of the suite's own kernel by the device's clock: the seconds of a call."""
+    host = workload.inputs(work, generator(work.case_id, 0))
+    kernel, timer = workload.build(backend, fresh_case(backend, work), host), DeviceTimer(backend)
+    return lambda: median(timer.time(kernel.run, 1).seconds for _ in range(20))
+
+
+def bare_loop(backend: Backend, call: Run, seconds: float = 0.3, now: Now = perf_counter) -> float:
+    """Return the seconds of one of many calls between two of the library's own events, without any harness."""
     cuda, is_torch = backend.xp.cuda, backend.name == "torch"
     start, end = (cuda.Event(enable_timing=True) if is_torch else cuda.Event() for _ in range(2))
     calls = max(1, round(seconds / keep_busy(backend, call, seconds, now)))

@@ -26,12 +26,11 @@ def test_a_bfloat16_product_takes_what_a_bare_loop_takes(backend, held):
     a, b = backend.from_host(host, "bfloat16"), backend.from_host(host[::-1].copy(), "bfloat16")
     c = xp.empty_like(a)
     work = square.product("8192", bench_matmul.BF16, 8192, 8192, 8192)
+    call = lambda: xp.matmul(a, b, out=c)  # noqa: E731
+    suite = claims.suite_blocks(backend, square, work)
+    claims.keep_busy(backend, call, 1.0)
     held(
-        claims.beside_bare(
-            f"{backend.name}: bf16 8192 product (s)",
-            lambda: claims.suite_seconds(backend, square, work),
-            lambda: claims.bare_loop(backend, lambda: xp.matmul(a, b, out=c), rest=3.0),
-        )
+        claims.in_turns(f"{backend.name}: bf16 8192 product (s)", suite, lambda: claims.bare_loop(backend, call, 0.03))
     )
 
 
