@@ -6,12 +6,13 @@ fact that is not known gives no advice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from bench_core import backends, host
+from bench_core.facts import busy_share, known, reduced_power, slowed_down, small_quota
 from bench_core.model import Fact, Facts
 from bench_core.probe import Probe
 
@@ -19,7 +20,6 @@ from bench_core.probe import Probe
 _OPENBLAS_AVX512 = frozenset({"skylakex", "cooperlake", "sapphirerapids"})
 _OPENBLAS_AVX2 = frozenset({"haswell", "zen", "excavator", "steamroller"})
 
-_BUSY = 0.1  # share of the machine that others may use unremarked
 _STEAL = 0.01  # share of the time that a hypervisor may take unremarked
 _ROOM_B = 2e9  # memory below which the larger presets are skipped
 _SWAPPED = 0.01  # share of the memory that may lie in swap unremarked
@@ -126,7 +126,7 @@ def _install(found: Findings, backend: str, before: str = "") -> str:
 
 def _cuda_extra(card: Facts) -> str:
     """Return the extra whose CUDA a card's driver runs: "" if it is too old for all, the newest if it is not known."""
-    cuda, driver = (_major(_value(card, name)) for name in ("gpu.driver_cuda", "gpu.driver"))
+    cuda, driver = (_major(known(card, name)) for name in ("gpu.driver_cuda", "gpu.driver"))
     for extra, needs_cuda, needs_driver in _EXTRAS:
         if cuda >= needs_cuda or (not cuda and driver >= needs_driver) or not cuda + driver:
             return extra
@@ -153,12 +153,12 @@ def _gpus_unseen(found: Findings) -> Iterator[Advice]:
                 _install(found, probe.backend, "Uninstall it, then "),
             )
         return
-    visible = _value(found.host, "env.CUDA_VISIBLE_DEVICES")
+    visible = known(found.host, "env.CUDA_VISIBLE_DEVICES")
     if visible in {"", "-1"}:
         remedy = "Unset CUDA_VISIBLE_DEVICES, which hides every GPU"
     else:
         remedy = _install(found, "torch", "Uninstall a torch that was built without CUDA, then ")
-    name = _value(found.cards[0], "gpu.name") or "GPU"
+    name = known(found.cards[0], "gpu.name") or "GPU"
     yield Advice(Level.WARNING, f"No library uses the {name}", "Every GPU row will be skipped", remedy)
 
 
@@ -175,7 +175,7 @@ def _slow_blas(found: Findings) -> Iterator[Advice]:
             continue
         fast = _OPENBLAS_AVX512 if best == "SKYLAKEX" else _OPENBLAS_AVX512 | _OPENBLAS_AVX2
         if core not in fast:
-            forced = _value(found.host, "env.OPENBLAS_CORETYPE") is not None
+            forced = known(found.host, "env.OPENBLAS_CORETYPE") is not None
             cause = "OPENBLAS_CORETYPE asks for them" if forced else "OpenBLAS does not know this model"
             yield Advice(
                 Level.WARNING,
@@ -186,15 +186,15 @@ def _slow_blas(found: Findings) -> Iterator[Advice]:
 
 
 def _governor(found: Findings) -> Iterator[Advice]:
-    governor = _value(found.host, "cpu.governor")
+    governor = known(found.host, "cpu.governor")
     if governor and governor != "performance":
         remedy = "sudo cpupower frequency-set --governor performance"
         yield Advice(Level.WARNING, f"The CPU governor is {governor}", "Clocks rise only after work has begun", remedy)
 
 
 def _quota(found: Findings) -> Iterator[Advice]:
-    quota, cores = _value(found.host, "cpu.quota"), _value(found.host, "cpu.cores")
-    if quota and (quota != int(quota) or (cores and quota < cores)):
+    quota = small_quota(found.host)
+    if quota:
         yield Advice(
             Level.WARNING,
             f"A control group limits this process to {quota:g} cores",
@@ -204,8 +204,8 @@ def _quota(found: Findings) -> Iterator[Advice]:
 
 
 def _other_load(found: Findings) -> Iterator[Advice]:
-    busy, steal = _value(found.host, "load.busy"), _value(found.host, "load.steal")
-    if busy is not None and busy > _BUSY:
+    busy, steal = busy_share(found.host), known(found.host, "load.steal")
+    if busy:
         what = f"Other programs use {busy:.0%} of the CPU"
         yield Advice(Level.WARNING, what, "They take cores and cache away in mid-measurement", "Stop them, or wait")
     if steal is not None and steal > _STEAL:
@@ -214,8 +214,8 @@ def _other_load(found: Findings) -> Iterator[Advice]:
 
 
 def _memory(found: Findings) -> Iterator[Advice]:
-    available, total = _value(found.host, "memory.available"), _value(found.host, "memory.total")
-    swapped = _value(found.host, "memory.swap_used")
+    available, total = known(found.host, "memory.available"), known(found.host, "memory.total")
+    swapped = known(found.host, "memory.swap_used")
     if available is not None and available < _ROOM_B:
         what = f"Only {available / 1e9:.1f} GB of memory are free"
         yield Advice(Level.WARNING, what, "Larger cases will be skipped as too_large", "Close other programs")
@@ -225,11 +225,11 @@ def _memory(found: Findings) -> Iterator[Advice]:
 
 
 def _threads(found: Findings) -> Iterator[Advice]:
-    threads, cores = _value(found.host, "cpu.threads"), _value(found.host, "cpu.cores")
+    threads, cores = known(found.host, "cpu.threads"), known(found.host, "cpu.cores")
     if threads and cores and threads > cores:
         what = f"{threads} hardware threads share {cores} cores"
         yield Advice(Level.NOTE, what, "One thread a core computes best, and is what the suite uses", "Nothing")
-    usable = _value(found.host, "cpu.cores_usable")
+    usable = known(found.host, "cpu.cores_usable")
     if usable and cores and usable < cores:
         what = f"This process may use {usable} of {cores} cores"
         yield Advice(Level.NOTE, what, "CPU rows are of that part of the machine", "Widen the affinity or the quota")
@@ -249,7 +249,7 @@ def _variables(found: Findings) -> Iterator[Advice]:
 
 
 def _clock(found: Findings) -> Iterator[Advice]:
-    source = _value(found.host, "system.clock_source")
+    source = known(found.host, "system.clock_source")
     if source in _COARSE_CLOCKS:
         why = "Reading the time takes microseconds, and is a system call"
         yield Advice(
@@ -258,7 +258,7 @@ def _clock(found: Findings) -> Iterator[Advice]:
 
 
 def _virtual(found: Findings) -> Iterator[Advice]:
-    maker = _value(found.host, "system.virtual_machine")
+    maker = known(found.host, "system.virtual_machine")
     if maker and maker != "none":
         what = f"This is a virtual machine ({maker})"
         yield Advice(Level.NOTE, what, "Neighbours and hidden clocks widen the spread", "Repeat runs (--runs)")
@@ -266,29 +266,28 @@ def _virtual(found: Findings) -> Iterator[Advice]:
 
 def _gpus(found: Findings) -> Iterator[Advice]:
     for card in found.cards:
-        name = _value(card, "gpu.name") or "GPU"
+        name = known(card, "gpu.name") or "GPU"
         yield from (Advice(level, f"{name}: {what}", why, remedy) for level, what, why, remedy in _gpu(card))
 
 
 def _gpu(card: Facts) -> Iterator[tuple[Level, str, str, str]]:
-    others = _value(card, "gpu.other_processes")
+    others = known(card, "gpu.other_processes")
     if others:
         yield Level.WARNING, f"{others} other processes compute on it", "They share its time and memory", "Stop them"
-    limit, default = _value(card, "gpu.power_limit"), _value(card, "gpu.power_limit_default")
-    if limit and default and limit < 0.99 * default:
+    if power := reduced_power(card):
+        limit, default = power
         remedy = f"sudo nvidia-smi --power-limit {default:g}"
         yield Level.WARNING, f"power limit {limit:g} W of {default:g} W", "Clocks fall under load", remedy
-    if _value(card, "gpu.persistence") is False:
+    if known(card, "gpu.persistence") is False:
         why = "The driver unloads between processes: first calls take seconds"
         yield Level.NOTE, "persistence mode is off", why, "sudo nvidia-smi --persistence-mode 1"
-    width, widest = _value(card, "gpu.pcie_width"), _value(card, "gpu.pcie_width_max")
+    width, widest = known(card, "gpu.pcie_width"), known(card, "gpu.pcie_width_max")
     if width and widest and width < widest:
         why = "Transfers have that share of the bandwidth"
         yield Level.WARNING, f"{width} of {widest} PCIe lanes", why, "Use the slot meant for a GPU"
-    hot = [r for r in _value(card, "gpu.throttle_reasons") or () if r.endswith(("thermal", "slowdown", "brake"))]
-    if hot:
+    if hot := slowed_down(card):
         yield Level.WARNING, f"slowed down ({', '.join(hot)})", "It is held back before any work", "See to its cooling"
-    if _value(card, "gpu.mig"):
+    if known(card, "gpu.mig"):
         yield (
             Level.NOTE,
             "MIG is on",
@@ -303,11 +302,7 @@ _CHECKS: tuple[Callable[[Findings], Iterator[Advice]], ...] = (
 )  # fmt: skip
 
 
-def _value(facts: Mapping[str, Fact], name: str) -> Any:
-    return facts.get(name, Fact()).value
-
-
 def _pools(found: Findings, backend: str) -> Iterator[dict[str, Any]]:
     for probe in found.probes:
         for device in probe.devices if probe.backend == backend else ():
-            yield from _value(device.facts, "threadpools") or ()
+            yield from known(device.facts, "threadpools") or ()

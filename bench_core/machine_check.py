@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from bench_core import datasheet, normal
+from bench_core.facts import busy_share, known, reduced_power, slowed_down, small_quota
 from bench_core.metrics import is_launch_bound, who
 from bench_core.model import NOT_TRIED, Ceiling, Facts, Identity, Row, Status
 from bench_core.normal import Link, Range
@@ -26,8 +27,6 @@ _CPU = "cpu"
 # route, which need not be the faster one.
 _TUNED_BY_KERNELS = "numpy"
 _OF_TUNED = 0.8  # share of its tuned rate that a default product has at least: AVX2 instead of AVX-512 has half
-_REDUCED = 0.99  # share of a default below which a limit was set on purpose
-_BUSY = 0.1  # share of the CPU that others may use unremarked
 _SLOW_CLOCK = 0.9  # share of the highest clock below which the clock may explain a low rate
 
 _METRIC = {Ceiling.ARITHMETIC: "flop_rate", Ceiling.LAUNCH: "time"}  # of all others it is the bandwidth
@@ -85,8 +84,7 @@ class _Subject:
     tuned: Row | None = None
 
     def fact(self, name: str) -> Any:
-        fact = self.facts.get(name)
-        return None if fact is None else fact.value
+        return known(self.facts, name)
 
     def flagged(self, flag: str) -> bool:
         return flag in self.row.flags.split(";")
@@ -289,9 +287,8 @@ def _causes(of: _Subject) -> Iterator[str]:
 
 
 def _power_cap(of: _Subject) -> Iterator[str]:
-    limit, default = of.fact("gpu.power_limit"), of.fact("gpu.power_limit_default")
-    if limit and default and limit < _REDUCED * default:
-        yield f"power is capped: {show(limit, 'W')} of {show(default, 'W')}"
+    if power := reduced_power(of.facts):
+        yield "power is capped: {} of {}".format(*(show(watts, "W") for watts in power))
 
 
 def _throttled(of: _Subject) -> Iterator[str]:
@@ -299,8 +296,7 @@ def _throttled(of: _Subject) -> Iterator[str]:
     if of.flagged("throttled"):
         state = ", ".join(filter(None, (_of_limit(of), _heat(of), _of_top_clock(of))))
         yield "power or heat held its clocks down" + f" (right after: {state})" * bool(state)
-    held = [r for r in of.fact("gpu.throttle_reasons") or () if r.endswith(("thermal", "slowdown", "brake"))]
-    if held:
+    if held := slowed_down(of.facts):
         yield f"it was slowed down before any work: {', '.join(held)}"
 
 
@@ -372,8 +368,8 @@ def _blas(of: _Subject) -> Iterator[str]:
 
 
 def _quota(of: _Subject) -> Iterator[str]:
-    quota, cores = of.fact("cpu.quota"), of.fact("cpu.cores")
-    if of.row.device == _CPU and quota and (quota != int(quota) or (cores and quota < cores)):
+    quota = small_quota(of.facts)
+    if of.row.device == _CPU and quota:
         yield f"a control group limits it to {quota:g} cores"
 
 
@@ -387,8 +383,7 @@ def _disturbed(of: _Subject) -> Iterator[str]:
         "context_switches": "other programs took its cores while it ran",
     }
     yield from (words for flag, words in said.items() if of.flagged(flag))
-    busy = of.fact("load.busy")
-    if busy and busy > _BUSY:
+    if busy := busy_share(of.facts):
         yield f"other programs used {busy:.0%} of the CPU just before"
 
 

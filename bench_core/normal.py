@@ -1,4 +1,7 @@
-"""What is normal for a device: what others have measured on it, by its exact name, each value with its source.
+"""What is normal for a device: what was measured on it, by its exact name, each value with its source.
+
+Others have published nearly all of it. Where nobody has measured the size that is measured here, a value of this
+suite's own stands beside (`_OWN`), or one is scaled from another device's, and its source says so.
 
 A range of products reaches from 0.8 of the least published value to 1.1 of the greatest: published are the best of many
 shapes, here one is measured, and boards of one model differ by 5 % and more (stas00/ml-engineering,
