@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench_core.table import load
+    from bench_core.results.reader import load
 
 try:
     __version__ = version("bench-core")
@@ -17,7 +17,7 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str) -> Any:
     # Reading tables needs pandas; a worker that only measures should not have to wait for it.
     if name == "load":
-        from bench_core.table import load  # noqa: PLC0415
+        from bench_core.results.reader import load  # noqa: PLC0415
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -64,7 +64,7 @@ class InternalError(BenchError):
 class CaseError(BenchError):
     """Why one case has no value.
 
-    `status` is a word of model.Status, `code` is machine-readable (the column `reason_code`), the text is
+    `status` is a word of records.Status, `code` is machine-readable (the column `reason_code`), the text is
     the column `reason`.
     """
 

@@ -23,13 +23,14 @@ from typing import Any
 
 import pytest
 
-from bench_core import backends, summary
+from bench_core.analysis import summary
+from bench_core.backends import registry
 from bench_core.errors import InternalError, UsageError
-from bench_core.model import NOT_TRIED, Case, Measurement, Preset, Row, Status, identifier
-from bench_core.progress import Progress
-from bench_core.roster import Absent
-from bench_core.session import Options, Session
-from bench_core.worker import Source, Spec
+from bench_core.plan.targets import Absent
+from bench_core.records import NOT_TRIED, Case, Measurement, Preset, Row, Status, identifier
+from bench_core.run.progress import Progress
+from bench_core.run.session import RunOptions, Session
+from bench_core.timing.worker_protocol import WorkerSpec, WorkloadSource
 from bench_core.workload import Workload
 
 _STATE = pytest.StashKey["Harness"]()
@@ -46,7 +47,7 @@ _MARKERS = {
 
 
 def _timeouts() -> str:
-    return ", ".join(f"{Options(preset).seconds_until_timeout:.0f} at {preset}" for preset in Preset)
+    return ", ".join(f"{RunOptions(preset).seconds_until_timeout:.0f} at {preset}" for preset in Preset)
 
 
 # name -> (metavar, help); each is an option --bench-NAME and an ini key bench_NAME.
@@ -146,9 +147,9 @@ def _wanted(item: pytest.Item, session: Session) -> bool:
     return case is not None or item.get_closest_marker("workload") is None
 
 
-def _spec(item: pytest.Item) -> Spec | None:
+def _spec(item: pytest.Item) -> WorkerSpec | None:
     """Return the worker that an item needs, so that none is started twice."""
-    return Spec.of(case) if (case := _case(item)) else None
+    return WorkerSpec.of(case) if (case := _case(item)) else None
 
 
 def _case(item: pytest.Item) -> Case | None:
@@ -161,7 +162,7 @@ def _case(item: pytest.Item) -> Case | None:
 def planned(item: pytest.Item) -> tuple[Case, Absent | None] | None:
     """Return an item's case and, where it is known that it cannot be measured, why; None for other items."""
     case, session = _case(item), item.config.stash[_STATE].session
-    return (case, session.roster.absent.get((case.backend, case.device))) if case and session else None
+    return (case, session.targets.absent.get((case.backend, case.device))) if case and session else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -172,7 +173,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Tell which devices are not measured before any time is spent."""
     session = config.stash[_STATE].session
-    return [f"bench-core: {line}" for line in session.roster.left_out()] if session else []
+    return [f"bench-core: {line}" for line in session.targets.left_out()] if session else []
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], Meas
     case: Case = request.param
 
     def measure_case() -> Measurement:
-        done = harness.perform(case, _source(request))
+        done = harness.measure_with_progress(case, _source(request))
         if done.status in NOT_TRIED:
             pytest.skip(done.reason)  # from this line for every case, so that pytest folds them to one line a reason
         replay(done, benchmark, request.node.get_closest_marker("benchmark").kwargs["timer"])
@@ -193,13 +194,13 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], Meas
     return measure_case
 
 
-def _source(request: pytest.FixtureRequest) -> Source:
+def _source(request: pytest.FixtureRequest) -> WorkloadSource:
     module = request.node.module
     # What pytest has put on sys.path so that the module could be imported under its name.
     root = Path(module.__file__).parents[module.__name__.count(".")]
     function = request.node.getparent(pytest.Class)
     qualified = f"{function.name}." if function else ""
-    return Source(str(root), module.__name__, qualified + request.node.originalname)
+    return WorkloadSource(str(root), module.__name__, qualified + request.node.originalname)
 
 
 class ReplayClock:
@@ -254,7 +255,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 class Harness:
     """The plugin's state for one pytest session: nothing until a workload test is collected."""
 
-    def __init__(self, config: pytest.Config, chosen: Options) -> None:
+    def __init__(self, config: pytest.Config, chosen: RunOptions) -> None:
         self._config = config
         self._options = chosen
         self.session: Session | None = None
@@ -275,7 +276,7 @@ class Harness:
         if self.session is None:
             return
         try:
-            self.session.roster.require(self._options.require)
+            self.session.targets.require(self._options.require)
             if self._planned and not self._options.check_only and not self._config.getoption("collectonly"):
                 self.session.open(self._planned)
                 self._handle_signals()
@@ -293,15 +294,15 @@ class Harness:
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
 
-    def perform(self, case: Case, source: Source) -> Measurement:
+    def measure_with_progress(self, case: Case, source: WorkloadSource) -> Measurement:
         """Measure one case, telling a person at a terminal how far it is."""
         assert self.session is not None  # noqa: S101 - there is a case, so there was an expansion
         progress = self._progress()
         if progress is None:
-            return self.session.perform(case, source)
+            return self.session.measure(case, source)
         position = f"{len(self.session.measurements) + 1}/{len(self._planned)}"
         try:
-            return self.session.perform(
+            return self.session.measure(
                 case, source, lambda phase: progress.show(f" {position} {case.work.workload} {case.label}: {phase}")
             )
         finally:
@@ -336,7 +337,7 @@ class Harness:
             summary.counts(done),
             *([f"flags: {flags}"] if flags else []),
             *summary.advice(done),
-            *session.roster.left_out(),
+            *session.targets.left_out(),
             f"{self.timed_share:.0%} of the time was spent in warm-up and timed blocks",
             *(f"trouble: {error}" for error in session.write_errors),
             f"results: {session.folder or 'not written'}",
@@ -363,7 +364,7 @@ class Harness:
         return pytest.ExitCode.TESTS_FAILED if failed else exitstatus
 
 
-def options(config: pytest.Config, *, measuring: bool) -> Options:
+def options(config: pytest.Config, *, measuring: bool) -> RunOptions:
     """Return the options of a session, command line before ini; raises UsageError naming a bad one.
 
     A resumed run keeps the options that it was begun with.
@@ -372,9 +373,9 @@ def options(config: pytest.Config, *, measuring: bool) -> Options:
     if resume == "":
         raise UsageError("--bench-resume=: names no run folder")
     if measuring and resume:
-        return Options.resuming(Path(resume))
+        return RunOptions.resuming(Path(resume))
     given = {name: _given(config, name) for name in _OPTIONS}
-    return Options(
+    return RunOptions(
         preset=_choice("preset", given["preset"] or ("quick" if measuring else "smoke"), Preset),
         backends=_backends("backends", given["backends"]),
         output=Path(given["output"] or "results"),
@@ -403,10 +404,10 @@ def _given(config: pytest.Config, name: str) -> str:
 def _backends(name: str, text: str) -> tuple[str, ...]:
     entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
     for entry in entries:
-        if entry.partition(":")[0] not in backends.names():
-            raise UsageError(f"--bench-{name}={text}: no backend {entry!r}, there are {', '.join(backends.names())}")
+        if entry.partition(":")[0] not in registry.names():
+            raise UsageError(f"--bench-{name}={text}: no backend {entry!r}, there are {', '.join(registry.names())}")
         backend, _, kind = entry.partition(":")
-        types = {*_DEVICE_TYPES, *backends.load(backend).devices_expected}
+        types = {*_DEVICE_TYPES, *registry.load(backend).devices_expected}
         if kind and kind.partition(":")[0] not in types:
             raise UsageError(f"--bench-{name}={text}: no type of device {kind!r}, there are {', '.join(sorted(types))}")
     return entries

@@ -1,4 +1,4 @@
-"""Base units in files, scaled units on screens.
+"""Base units in files, scaled units on screens; and the order of sizes.
 
 Tables hold s, B, FLOP, J, W, Hz, degC, 1 and quotients of these only. `show` is the one place where a number is
 scaled, and it scales by powers of 1000 (GB = 1e9 B): the convention of STREAM and of every datasheet.
@@ -24,6 +24,8 @@ _PREFIXES = (
     (1e-6, "µ"),
     (1e-9, "n"),
 )
+_BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)(?:([kmg])i?b|b)?", re.IGNORECASE)
 _FRACTIONS = ("s", "J", "W")  # only these are shown below one: nobody reads "m1/s"
 
 
@@ -68,3 +70,15 @@ def natural(text: str) -> tuple[tuple[int, float, str], ...]:
     """Return a key that sorts digits as numbers: "size 512" before "size 1024"."""
     parts = re.split(r"([0-9]+)", text)
     return tuple((0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts) if part)
+
+
+def size_number(size: str) -> float | None:
+    """Return a size that is one number, with a binary suffix or none ("2048", "64KiB"), else None."""
+    match = _SIZE.fullmatch(size)
+    return float(match[1]) * _BINARY[(match[2] or "").lower()] if match else None
+
+
+def size_order(size: str) -> tuple[float, tuple[tuple[int, float, str], ...]]:
+    """Sort key of sizes: numbers by value ("64KiB" before "1MiB"), then others by the numbers inside them."""
+    number = size_number(size)
+    return (math.inf if number is None else number, natural(size))

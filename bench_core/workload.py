@@ -1,30 +1,53 @@
-"""Workload: what a benchmark file declares, and how it expands to the cases of a plan.
+"""Workload: what a benchmark file declares.
 
 A workload says everything about one kind of work in one place: its axes, its inputs, its costs, its
 check, and one kernel body per *dialect*. A dialect is a programming model, not a library: "array" is
 the NumPy array API that NumPy and CuPy share, "torch" is PyTorch. A new backend that speaks a known
 dialect runs every workload unchanged. Where one library or device has forms of its own, they stand under
 its name ("numpy", "torch:cpu") beside those of the dialect.
+
+Whatever else the author of a benchmark needs can be imported from here too; to judge answers there is check.py.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from bench_core import check
-from bench_core.errors import Unsupported
-from bench_core.model import Case, Ceiling, Costs, Preset, Work
+from bench_core.backends.base import Backend
+from bench_core.errors import TooSlow, Unavailable, Unsupported, WrongAnswer
+from bench_core.records import Cache, Case, Ceiling, Costs, Machine, Preset, Scope, Target, Work
 
-if TYPE_CHECKING:
-    from bench_core.backends.base import Backend
+__all__ = [
+    "Backend",
+    "Builder",
+    "Cache",
+    "Call",
+    "Case",
+    "Ceiling",
+    "Costs",
+    "HostArrays",
+    "Kernel",
+    "Kernels",
+    "Machine",
+    "Preset",
+    "Scope",
+    "Target",
+    "TooSlow",
+    "Unavailable",
+    "Unsupported",
+    "Work",
+    "Workload",
+    "WrongAnswer",
+]
 
-Host = Mapping[str, np.ndarray]
-Run = Callable[[], Any]
+HostArrays = Mapping[str, np.ndarray]
+Call = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +68,17 @@ class Kernel:
         then there is no peak_memory.
     """
 
-    run: Run
+    run: Call
     answer: Callable[[], Mapping[str, Any]] | None = None
-    probes: Mapping[str, Run] = field(default_factory=dict)
+    probes: Mapping[str, Call] = field(default_factory=dict)
     library: str = ""
     flags: tuple[str, ...] = ()
     singly: bool = False
-    prepare: Run | None = None
+    prepare: Call | None = None
     hides_memory: bool = False
 
 
-Builder = Callable[["Backend", Work, Host], Kernel]
+Builder = Callable[[Backend, Work, HostArrays], Kernel]
 Kernels = Mapping[str, Mapping[str, Builder]]
 
 
@@ -90,7 +113,7 @@ class Workload(ABC):
         """Return what one call costs, by formula; the docstring gives the formula and its source."""
 
     @abstractmethod
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         """Return the relative error of `answer` against float64, or raise WrongAnswer outright."""
 
     def tolerance(self, work: Work) -> check.Tolerance:
@@ -128,7 +151,7 @@ class Workload(ABC):
         special = {key: params.pop(key) for key in ("precision", "scope", "cache") if key in params}
         return Work(self.suite, self.name, size, dtype, tuple(params.items()), version=self.version, **special)
 
-    def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
+    def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
         """Return the kernel of a case on `backend`; raises Unsupported where there is none."""
         builders = self.builders(Target(backend.name, backend.dialect, backend.device))
         if case.implementation not in builders:
@@ -136,59 +159,10 @@ class Workload(ABC):
             raise Unsupported("no_kernel", reason)
         return builders[case.implementation](backend, case.work, host)
 
-    def verify(self, work: Work, host: Host, answer: Host) -> float:
+    def verify(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         """Return the relative error of a right answer; raises WrongAnswer for any other."""
         for name, array in answer.items():
             check.require_finite(name, array)
         error = self.error(work, host, answer)
         self.tolerance(work).require(error)
         return error
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What a plan for one device may depend on.
-
-    last_level_cache: the device's, in bytes. cores: those of the host that one process may use.
-    """
-
-    last_level_cache: int
-    cores: int
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A backend on a device, present or not: what a plan is expanded over."""
-
-    backend: str
-    dialect: str
-    device: str
-
-
-def expand(
-    workload: Workload, preset: Preset, targets: Iterable[Target], machine: Callable[[Target], Machine]
-) -> Iterator[Case]:
-    """Yield every case of a workload: its works x targets x implementations x thread counts.
-
-    A target without any kernel still gets its `default` case, so that what is not measured is said. The cases of
-    `headline` are some of those of `standard`.
-    """
-    for target in targets:
-        here = machine(target)
-        if preset is not Preset.HEADLINE:
-            yield from _expand(workload, preset, target, here)
-            continue
-        for case in _expand(workload, Preset.STANDARD, target, here):
-            if case.threads is None and workload.is_headline(case.work, case.implementation, here):
-                yield case
-
-
-def _expand(workload: Workload, preset: Preset, target: Target, machine: Machine) -> Iterator[Case]:
-    implementations = workload.implementations(target, preset) or ("default",)
-    for work in workload.works(preset, machine):
-        threads = workload.threads(work, preset) if target.device == "cpu" else (None,)
-        # Asking for every core by number is the default case again, not a second one.
-        counts = dict.fromkeys(None if count == machine.cores else count for count in threads)
-        for implementation in (i for i in implementations if workload.selects(work, i)):
-            for count in counts:
-                yield Case(work, target.backend, target.device, implementation, count)

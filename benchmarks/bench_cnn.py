@@ -15,10 +15,7 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.errors import Unsupported
-from bench_core.model import Costs, Preset, Work
-from bench_core.workload import Host, Kernel, Kernels
+from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Unsupported, Work
 from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named
 from benchmarks.nn.optimisers import Sgd
@@ -58,7 +55,7 @@ def checked(work: Work) -> Checked:
     return Checked.affordable(work["batch"], HARDER * network(work).train_flops(), independent=False)
 
 
-def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
+def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Forward, backward and SGD, by hand."""
     _require_small(backend, work)
     optimiser = Sgd(backend.xp, device_weights(backend, host), RATE)
@@ -66,7 +63,7 @@ def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
     return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
 
 
-def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """nn.Module, autograd, fused torch.optim.SGD."""
     from benchmarks.nn.modules.resnet import ResNetModule
     from benchmarks.nn.modules.training import sgd, train_kernel
@@ -74,7 +71,7 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -
     return train_kernel(backend, work, host, ResNetModule(network(work)), sgd(RATE), checked(work), implementation)
 
 
-def array_infer(backend: Backend, work: Work, host: Host) -> Kernel:
+def array_infer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Run the forward pass of a trained network."""
     _require_small(backend, work)
     net, xp = network(work), backend.xp
@@ -82,7 +79,7 @@ def array_infer(backend: Backend, work: Work, host: Host) -> Kernel:
     return Kernel(lambda: net.infer(xp, params, *load()))
 
 
-def torch_infer(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """nn.Module in inference mode."""
     from benchmarks.nn.modules.resnet import ResNetModule
     from benchmarks.nn.modules.running import infer_kernel
@@ -140,7 +137,7 @@ class CnnTrain(CnnWorkload):
             itemsize * (4 * net.parameters() + (13 if not net.large else 6) * work["batch"] * net.activations())
         )
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         expected = reference(network(work), partial(Sgd, rate=RATE), host, checked(work))
         return largest_error(answer, expected, work.precision, relu=True)
 
@@ -162,7 +159,7 @@ class CnnInfer(CnnWorkload):
         least = float(itemsize * (net.parameters() + batch * 3 * net.pixels**2))
         return Costs(float(batch * net.forward_flops()), least_bytes=least, amounts={"samples": batch})
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         """Compare the logits of the first images, as many as the check can afford."""
         net, out = network(work), answer["out"]
         params = wide_weights(host)

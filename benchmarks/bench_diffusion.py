@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.model import Costs, Preset, Work
-from bench_core.workload import Host, Kernel, Kernels
+from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Work
 from benchmarks.nn.dit import CHANNELS, Dit, Schedule
 from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named
@@ -39,7 +37,7 @@ def network(work: Work) -> Dit:
     return Dit(**{field.name: work[field.name] for field in fields(Dit)})
 
 
-def array_kernel(backend: Backend, work: Work, host: Host) -> Kernel:
+def array_kernel(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Run the steps in array code."""
     xp, net = backend.xp, network(work)
     params, load = device_weights(backend, host), loader(backend, work, host, BATCH)
@@ -48,7 +46,7 @@ def array_kernel(backend: Backend, work: Work, host: Host) -> Kernel:
     return Kernel(lambda: steps(*load()))
 
 
-def torch_kernel(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_kernel(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Run the steps with nn.Module in inference mode."""
     from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.dit import DitModule
@@ -117,7 +115,7 @@ class DiffusionWorkload(ModelWorkload):
         held = work["batch"] * tokens * (16 * net.width + 2 * net.heads * tokens)
         return float(itemsize * (net.parameters() + held))
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         """Compare the first images after the same steps in float64."""
         net = network(work)
         some = min(CHECKED_IMAGES, Checked.affordable(work["batch"], work["runs"] * net.flops(1)).samples)

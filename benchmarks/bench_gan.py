@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.model import Costs, Preset, Work
-from bench_core.workload import Host, Kernel, Kernels
+from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Work
 from benchmarks.nn.dcgan import Discriminator, Generator, Shape, train_flops, train_step
 from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named, scoped
@@ -61,13 +59,13 @@ class ArrayTrainer:
         return train_step(self.xp, self.networks, (generator_optimiser, discriminator_optimiser), noise, images)
 
 
-def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
+def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Both networks forward, backward and Adam, by hand."""
     trainer = ArrayTrainer(backend.xp, shape(work), device_weights(backend, host))
     return training_kernel(trainer.step, trainer.reset, loader(backend, work, host, BATCH), checked(work))
 
 
-def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """nn.Module, autograd, fused torch.optim.Adam."""
     from benchmarks.nn.modules.dcgan import GanTrainer
     from benchmarks.nn.modules.running import is_fixed
@@ -82,14 +80,14 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -
     )
 
 
-def array_generate(backend: Backend, work: Work, host: Host) -> Kernel:
+def array_generate(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Run the generator."""
     xp, generator = backend.xp, Generator(shape(work))
     params, load = scoped(device_weights(backend, host), "generator"), loader(backend, work, host, ["noise"])
     return Kernel(lambda: generator.generate(xp, params, *load()).swapaxes(0, 1))
 
 
-def torch_generate(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_generate(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Run the generator in inference mode."""
     from benchmarks.nn.modules.dcgan import GeneratorModule
     from benchmarks.nn.modules.running import infer_kernel
@@ -148,7 +146,7 @@ class GanTrain(GanWorkload):
         activations = 2 * net.width * (net.pixels // 2) ** 2
         return float(itemsize * (7 * parameters + 2 * 20 * work["batch"] * activations))
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         plan = checked(work)
         trainer = ArrayTrainer(np, shape(work), wide_weights(host))
         noise, images = (host[name][: plan.samples].astype(np.float64) for name in BATCH)
@@ -173,7 +171,7 @@ class GanGenerate(GanWorkload):
         least = float(itemsize * (Generator(net).parameters() + batch * 3 * net.pixels**2))
         return Costs(float(batch * sum(Generator(net).flops())), least_bytes=least, amounts={"samples": batch})
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         """Compare the first images, as many as the check can afford."""
         generator = Generator(shape(work))
         some = Checked.affordable(work["batch"], HARDER * sum(generator.flops())).samples

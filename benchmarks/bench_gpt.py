@@ -25,10 +25,7 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.errors import Unsupported, WrongAnswer
-from bench_core.model import Costs, Preset, Work
-from bench_core.workload import Host, Kernel, Kernels
+from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Unsupported, Work, WrongAnswer
 from benchmarks.nn.generation import ArrayGeneration, generation_kernel
 from benchmarks.nn.gpt import Gpt
 from benchmarks.nn.names import named
@@ -61,14 +58,14 @@ def checked(work: Work) -> Checked:
     return Checked.affordable(work["batch"], net.train_flops(net.context), fewest=2)
 
 
-def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
+def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Forward, backward and AdamW, by hand."""
     optimiser = AdamW(backend.xp, device_weights(backend, host, work.dtype), RATE)
     step = partial(train_step, backend.xp, network(work), optimiser)
     return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
 
 
-def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """nn.Module, autograd, fused torch.optim.AdamW; attention is scaled_dot_product_attention unless `explicit`."""
     from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.gpt import GptModule
@@ -83,7 +80,7 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -
     return sdpa.told(kernel, backend, work, [attention])
 
 
-def array_prefill(backend: Backend, work: Work, host: Host) -> Kernel:
+def array_prefill(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Extend an empty KV cache by a whole context."""
     _require_wide(backend, work)
     net, xp = network(work), backend.xp
@@ -92,7 +89,7 @@ def array_prefill(backend: Backend, work: Work, host: Host) -> Kernel:
     return Kernel(lambda: net.extend(xp, params, kv_cache, load()[0], 0))
 
 
-def torch_prefill(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_prefill(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Extend an empty KV cache by a whole context, in inference mode."""
     from benchmarks.nn.modules.generation import prefill_kernel
 
@@ -106,7 +103,7 @@ def torch_prefill(implementation: str, backend: Backend, work: Work, host: Host)
     )
 
 
-def array_decode(backend: Backend, work: Work, host: Host) -> Kernel:
+def array_decode(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Extend the KV cache by one greedily chosen token at a time."""
     _require_wide(backend, work)
     net, params = network(work), device_weights(backend, host, work.dtype)
@@ -114,7 +111,7 @@ def array_decode(backend: Backend, work: Work, host: Host) -> Kernel:
     return generation_kernel(ArrayGeneration(backend.xp, net, params, prompt, work["new"]), CHECKED_SEQUENCES)
 
 
-def torch_decode(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_decode(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Do the same with nn.Module in inference mode; compiled and captured steps keep all shapes static."""
     from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.generation import generation
@@ -180,7 +177,7 @@ class GptTrain(GptWorkload):
         token = net.layers * (40 * net.width + 2 * net.heads * net.context) + 3 * net.vocabulary
         return float(itemsize * (7 * net.parameters() + work["batch"] * net.context * token))
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         expected = reference(network(work), partial(AdamW, rate=RATE), host, checked(work))
         return largest_error(answer, expected, work.precision)
 
@@ -211,7 +208,7 @@ class GptPrefill(GptWorkload):
         token = 2 * net.layers * net.width + 16 * net.width + 2 * net.heads * net.context
         return float(itemsize(work) * (net.parameters() + work["batch"] * net.context * token))
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         """Compare the logits after the last token, for as many sequences as the check can afford."""
         net = network(work)
         some = Checked.affordable(work["batch"], net.forward_flops(net.context), fewest=2).samples
@@ -266,7 +263,7 @@ class GptDecode(GptWorkload):
         kv_cache = work["batch"] * (work["prompt"] + work["new"]) * 2 * net.layers * net.width
         return float(itemsize(work) * (net.parameters() + kv_cache))
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         """Compare every step's logits with a full forward pass over prompt and generated tokens, without a cache.
 
         Each token must also be the reference's own choice, or one that rounding may prefer.

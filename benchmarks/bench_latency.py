@@ -16,10 +16,20 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.errors import Unsupported
-from bench_core.model import Ceiling, Costs, Preset, Work
-from bench_core.workload import Builder, Host, Kernel, Kernels, Machine, Workload
+from bench_core.workload import (
+    Backend,
+    Builder,
+    Ceiling,
+    Costs,
+    HostArrays,
+    Kernel,
+    Kernels,
+    Machine,
+    Preset,
+    Unsupported,
+    Work,
+    Workload,
+)
 from benchmarks.sizes import KIB, MIB, size_label
 
 GRAPH_SIZES = (1, 64)  # kernels in a graph
@@ -33,14 +43,14 @@ LOADS = 10_000  # of a call
 NOTHING: Callable[[], None] = [].clear  # a call into C, as those of the libraries are
 
 
-def array_launch(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder
+def array_launch(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
     """`add` into a given array."""
     xp = backend.xp
     a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
     return Kernel(partial(xp.add, a, b, xp.empty_like(a)))
 
 
-def torch_launch(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder
+def torch_launch(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
     """`add` into a given tensor."""
     torch = backend.xp
     a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
@@ -50,7 +60,7 @@ def torch_launch(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: A
 def empty(launch: Builder) -> Builder:
     """Return a builder whose kernel calls a function that does nothing; the answer is that of `launch`."""
 
-    def build(backend: Backend, work: Work, host: Host) -> Kernel:
+    def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
         return Kernel(NOTHING, lambda: {"out": launch(backend, work, host).run()})
 
     return build
@@ -59,7 +69,7 @@ def empty(launch: Builder) -> Builder:
 def waiting(launch: Builder) -> Builder:
     """Return a builder whose kernel makes the call of `launch` and waits for its result."""
 
-    def build(backend: Backend, work: Work, host: Host) -> Kernel:
+    def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
         require_queue(backend)
         call = launch(backend, work, host).run
 
@@ -73,7 +83,7 @@ def waiting(launch: Builder) -> Builder:
     return build
 
 
-def torch_graph(backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Replay a `CUDAGraph` of many launches."""
     require_queue(backend)
     torch = backend.xp
@@ -90,7 +100,7 @@ def torch_graph(backend: Backend, work: Work, host: Host) -> Kernel:
     return Kernel(graph.replay, lambda: {"out": _replayed(graph.replay, c)})
 
 
-def cupy_graph(backend: Backend, work: Work, host: Host) -> Kernel:
+def cupy_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Replay what a stream captured of many launches."""
     xp = backend.xp
     a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
@@ -106,13 +116,13 @@ def cupy_graph(backend: Backend, work: Work, host: Host) -> Kernel:
     return Kernel(graph.launch, lambda: {"out": _replayed(graph.launch, c)})
 
 
-def no_graph(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder
+def no_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
     """Say why there is nothing to measure."""
     require_queue(backend)
     raise Unsupported("no_graphs", f"{backend.name} has no graphs here")
 
 
-def numpy_chase(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder
+def numpy_chase(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
     """Follow the links in the interpreter. Each call goes on where the last one stopped, so that all are followed."""
     links = memoryview(backend.from_host(host["links"]))
     loads = range(LOADS)
@@ -160,7 +170,7 @@ class Latency(Workload):
         """Nothing that would make a rate."""
         return Costs()
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         check.require_dtype("out", answer["out"], work.dtype)
         return check.relative_error(answer["out"], host["a"].astype(np.float64) + host["b"])
 
@@ -235,7 +245,7 @@ class Chase(Workload):
     def tolerance(self, work: Work) -> check.Tolerance:  # noqa: ARG002 - there is one right element
         return check.Tolerance(0.0)
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:  # noqa: ARG002 - the end says it all
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:  # noqa: ARG002 - the end says it all
         return check.relative_error(answer["out"], host["end"])
 
 

@@ -14,9 +14,19 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.model import Case, Costs, Preset, Work
-from bench_core.workload import Builder, Host, Kernel, Kernels, Machine, Workload
+from bench_core.workload import (
+    Backend,
+    Builder,
+    Case,
+    Costs,
+    HostArrays,
+    Kernel,
+    Kernels,
+    Machine,
+    Preset,
+    Work,
+    Workload,
+)
 from benchmarks.caches import flagged
 from benchmarks.nn.attention import attention, softmax
 from benchmarks.nn.functions import scatter_add
@@ -32,7 +42,7 @@ Shape = tuple[int, ...]
 def array_builder(function: Callable[..., Any]) -> Builder:
     """Return the builder of a kernel that calls function(xp, arrays) on the uploaded inputs."""
 
-    def build(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder takes all three
+    def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder takes all three
         arrays = {name: backend.from_host(array) for name, array in host.items()}
         return Kernel(lambda: function(backend.xp, arrays))
 
@@ -42,7 +52,7 @@ def array_builder(function: Callable[..., Any]) -> Builder:
 def torch_builder(function: Callable[..., Any], implementation: str) -> Builder:
     """Return the same for function(torch, arrays), without autograd; `compile` compiles it first."""
 
-    def build(backend: Backend, work: Work, host: Host) -> Kernel:
+    def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
         from benchmarks.nn.modules.running import compiled, inference
 
         arrays = {name: backend.from_host(array) for name, array in host.items()}
@@ -90,7 +100,7 @@ class Layer(Workload):
         """Return the numbers that a work's axes have."""
         return tuple(work[axis] for axis in self.axes)
 
-    def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
+    def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
         """Return the kernel, flagged if a cache holds all that a memory-bound layer touches."""
         costs = self.costs(case.work)
         return flagged(super().build(backend, case, host), backend, costs.least_bytes if costs.bytes else None)
@@ -111,7 +121,7 @@ def _torch_attention(torch: Any, arrays: dict[str, Any]) -> Any:
     return torch.nn.functional.scaled_dot_product_attention(*arrays.values(), is_causal=True)
 
 
-def _sdpa(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def _sdpa(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     from benchmarks.nn.modules import sdpa
 
     kernel = torch_builder(_torch_attention, implementation)(backend, work, host)
@@ -160,7 +170,7 @@ class Attention(Layer):
         batch, heads, time, depth = self.shape(work)
         return float(batch * heads * time * (4 * depth + 2 * time) * _itemsize(work))
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         """Compare the first sequences, as many as the check can afford."""
         batch, heads, time, depth = self.shape(work)
         some = Checked.affordable(batch, 8 * heads * time**2 * depth).samples
@@ -209,7 +219,7 @@ class LayerNorm(Rows):
         affine = {name: normal(rng, (width,), work.dtype) for name in ("weight", "bias")}
         return {"x": normal(rng, self.shape(work), work.dtype), **affine}
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:  # noqa: ARG002 - the shape says all
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:  # noqa: ARG002 - the shape says all
         wide = {name: array.astype(np.float64) for name, array in host.items()}
         return check.relative_error(answer["out"], _array_layernorm(np, wide))
 
@@ -227,7 +237,7 @@ class Softmax(Rows):
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {"x": normal(rng, self.shape(work), work.dtype)}
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:  # noqa: ARG002 - the shape says all
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:  # noqa: ARG002 - the shape says all
         return check.relative_error(answer["out"], softmax(np, host["x"].astype(np.float64))[0])
 
 
@@ -268,7 +278,7 @@ class Embedding(Table):
         moved = 2.0 * tokens * width * _itemsize(work) + 8 * tokens
         return Costs(bytes=moved, least_bytes=moved, amounts={"tokens": float(tokens)})
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:  # noqa: ARG002 - the shape says all
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:  # noqa: ARG002 - the shape says all
         """Rows must be equal: copying rounds nothing."""
         return check.relative_error(answer["out"], host["table"][host["ids"]])
 
@@ -312,7 +322,7 @@ class EmbeddingGrad(Table):
         least = (rows + 1.0 * tokens) * width * _itemsize(work) + 8 * tokens
         return Costs(bytes=moved, least_bytes=least, amounts={"tokens": float(tokens)})
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:  # noqa: ARG002 - the shape says all
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:  # noqa: ARG002 - the shape says all
         wide = {name: host[name].astype(np.float64) for name in ("values", "rows")}
         return check.relative_error(answer["out"], _array_scatter(np, {**wide, "ids": host["ids"]}))
 
@@ -321,7 +331,7 @@ def _array_lstm(xp: Any, arrays: dict[str, Any]) -> Any:
     return lstm(xp, arrays["x"], scoped(arrays, "weights"))[0]
 
 
-def _torch_lstm(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def _torch_lstm(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     from benchmarks.nn.modules.running import infer_kernel
 
     weights = {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
@@ -360,7 +370,7 @@ class Lstm(Layer):
         least = float((8 * width**2 + 2 * batch * time * width) * _itemsize(work))
         return Costs(16.0 * batch * time * width**2, least_bytes=least, amounts={"tokens": float(batch * time)})
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         """Compare the first sequences, as many as the check can afford."""
         batch, time, width = self.shape(work)
         some = Checked.affordable(batch, 16 * time * width**2).samples

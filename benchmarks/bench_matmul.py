@@ -11,10 +11,21 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.errors import Unsupported, WrongAnswer
-from bench_core.model import Case, Ceiling, Costs, Preset, Work
-from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
+from bench_core.workload import (
+    Backend,
+    Case,
+    Ceiling,
+    Costs,
+    HostArrays,
+    Kernel,
+    Kernels,
+    Machine,
+    Preset,
+    Unsupported,
+    Work,
+    Workload,
+    WrongAnswer,
+)
 from benchmarks import products
 from benchmarks.caches import flagged
 
@@ -106,10 +117,10 @@ class Product(Workload):
             return check.Tolerance(bounds.high * (work["k"] / 4096) ** 0.5)
         return bounds
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         return products.error(work, host, answer["out"], self.tolerance(work).high)
 
-    def verify(self, work: Work, host: Host, answer: Host) -> float:
+    def verify(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         """Return the error as every workload does; raises Unsupported where TF32 was allowed and not used.
 
         cuBLAS takes the permission as one: for a single row, or shapes without a tensor-core kernel, it multiplies
@@ -183,7 +194,7 @@ class Skinny(Product):
         costs = super().costs(work)
         return replace(costs, bytes=costs.least_bytes)
 
-    def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
+    def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
         """Return the kernel, flagged if a cache holds the matrices."""
         return flagged(super().build(backend, case, host), backend, self.costs(case.work).least_bytes)
 

@@ -19,9 +19,20 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.model import Cache, Ceiling, Costs, Preset, Work
-from bench_core.workload import Builder, Host, Kernel, Kernels, Machine, Workload
+from bench_core.workload import (
+    Backend,
+    Builder,
+    Cache,
+    Ceiling,
+    Costs,
+    HostArrays,
+    Kernel,
+    Kernels,
+    Machine,
+    Preset,
+    Work,
+    Workload,
+)
 from benchmarks.caches import flagged
 from benchmarks.sizes import KIB, MIB, size_label
 
@@ -121,7 +132,7 @@ def cupy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
     return bodies[operation]()
 
 
-def cupy_tuned_dot(backend: Backend, work: Work, host: Host) -> Kernel:
+def cupy_tuned_dot(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Call the dot product of cuBLAS: one pass, no temporary. CuPy has it outside NumPy's interface."""
     from cupy import cublas
 
@@ -151,14 +162,14 @@ def torch_body(torch: Any, arrays: Arrays, operation: str) -> Body:
 def single(body: Callable[[Any, Arrays, str], Body]) -> Builder:
     """Return a builder whose kernel makes one call for the whole array."""
 
-    def build(backend: Backend, work: Work, host: Host) -> Kernel:
+    def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
         arrays = device_arrays(backend, work, host)
         return finished(backend, work, arrays, body(backend.xp, arrays, work.workload))
 
     return build
 
 
-def numpy_tuned(backend: Backend, work: Work, host: Host) -> Kernel:
+def numpy_tuned(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """NumPy's operations on as many threads as its BLAS has (they let go of the GIL), a triad block by block."""
     arrays, n = device_arrays(backend, work, host), work["elements"]
     block = BLOCK // np.dtype(work.dtype).itemsize
@@ -198,7 +209,7 @@ def pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, threads - 1))
 
 
-def device_arrays(backend: Backend, work: Work, host: Host) -> Arrays:
+def device_arrays(backend: Backend, work: Work, host: HostArrays) -> Arrays:
     """Upload the host's numbers and repeat them along arrays of the full size."""
     touched = OPERATIONS[work.workload].touched
     numbers = {"a": np.zeros(period(work), work.dtype), **host}
@@ -307,7 +318,7 @@ class Operation(Workload):
         flops = OPERATIONS[self.name].flops * work["elements"]
         return Costs(float(flops) or None, float(moved(work)), float(moved(work)))
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         """Return the largest error of an element over the root mean square; of a sum, over the sum of magnitudes."""
         spec, out = OPERATIONS[self.name], answer["out"]
         check.require_dtype("out", out, work.dtype)

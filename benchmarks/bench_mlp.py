@@ -14,9 +14,7 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.model import Costs, Preset, Work
-from bench_core.workload import Host, Kernel, Kernels
+from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Work
 from benchmarks.nn.initial import normal
 from benchmarks.nn.mlp import Mlp
 from benchmarks.nn.names import named
@@ -47,14 +45,14 @@ def checked(work: Work) -> Checked:
     return Checked.affordable(work["batch"], network(work).train_flops())
 
 
-def array_train(backend: Backend, work: Work, host: Host) -> Kernel:
+def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Forward, backward and SGD, by hand."""
     optimiser = Sgd(backend.xp, device_weights(backend, host), RATE)
     step = partial(train_step, backend.xp, network(work), optimiser)
     return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
 
 
-def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """nn.Module, autograd, fused torch.optim.SGD."""
     from benchmarks.nn.modules.mlp import MlpModule
     from benchmarks.nn.modules.training import sgd, train_kernel
@@ -62,14 +60,14 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: Host) -
     return train_kernel(backend, work, host, MlpModule(network(work)), sgd(RATE), checked(work), implementation)
 
 
-def array_infer(backend: Backend, work: Work, host: Host) -> Kernel:
+def array_infer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Run the forward pass alone."""
     net, xp = network(work), backend.xp
     params, load = device_weights(backend, host), loader(backend, work, host, ["x"])
     return Kernel(lambda: net.forward(xp, params, *load())[0])
 
 
-def torch_infer(implementation: str, backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """nn.Module in inference mode."""
     from benchmarks.nn.modules.mlp import MlpModule
     from benchmarks.nn.modules.running import infer_kernel
@@ -121,7 +119,7 @@ class MlpTrain(MlpWorkload):
         net, itemsize = network(work), np.dtype(work.dtype).itemsize
         return float(itemsize * (4 * net.parameters() + 4 * work["batch"] * sum(net.widths)))
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         expected = reference(network(work), partial(Sgd, rate=RATE), host, checked(work))
         return largest_error(answer, expected, work.precision, relu=True)
 
@@ -143,7 +141,7 @@ class MlpInfer(MlpWorkload):
         flops = float(work["batch"] * net.forward_flops())
         return Costs(flops, least_bytes=float(numbers * itemsize), amounts={"samples": work["batch"]})
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         """Compare the logits of the first samples, as many as the check can afford."""
         net, out = network(work), answer["out"]
         if work.precision == "ieee":

@@ -1,8 +1,8 @@
 """Transfers: between host and device, inside a device, and between two of them, by size.
 
 A byte that crosses a bus is counted once, as nvbandwidth does; a copy inside a device is counted as STREAM
-does, once read and once written. From the sizes follow a link's latency and bandwidth (bench_core/fit.py): each
-transfer is timed by itself, from an idle device to an idle device.
+does, once read and once written. From the sizes follow a link's latency and bandwidth
+(bench_core/results/sweep_fit.py): each transfer is timed by itself, from an idle device to an idle device.
 """
 
 from __future__ import annotations
@@ -16,10 +16,21 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.errors import Unavailable, Unsupported
-from bench_core.model import Case, Ceiling, Costs, Preset, Work
-from bench_core.workload import Host, Kernel, Kernels, Machine, Workload
+from bench_core.workload import (
+    Backend,
+    Case,
+    Ceiling,
+    Costs,
+    HostArrays,
+    Kernel,
+    Kernels,
+    Machine,
+    Preset,
+    Unavailable,
+    Unsupported,
+    Work,
+    Workload,
+)
 from benchmarks.caches import flagged
 from benchmarks.sizes import KIB, MIB, size_label
 
@@ -33,7 +44,7 @@ HEADLINE = 256 * MIB
 PERIOD = 1_000_003  # so many normal numbers are drawn, then they repeat
 
 
-def torch_transfer(backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """`copy_` between tensors, asynchronous where the host's side is pinned."""
     require_device(backend)
     torch = backend.xp
@@ -89,7 +100,7 @@ def both_answers(both: Callable[[], Any], arrived: Any, landed: Any) -> Mapping[
     return {"up": arrived, "down": landed}
 
 
-def cupy_transfer(backend: Backend, work: Work, host: Host) -> Kernel:
+def cupy_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """`set` and `get` of arrays, asynchronous where the host's side is pinned."""
     import cupyx
 
@@ -151,7 +162,7 @@ def require_device(backend: Backend) -> None:
         )
 
 
-def no_transfer(backend: Backend, work: Work, host: Host) -> Kernel:  # noqa: ARG001 - a builder
+def no_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
     """Say why there is nothing to measure."""
     require_device(backend)
     raise Unsupported("no_kernel", f"{backend.name} has no transfers here")
@@ -198,7 +209,7 @@ class Transfer(Workload):
         bytes_ = float(self.crossings * 4 * work["elements"])
         return Costs(bytes=bytes_, least_bytes=bytes_)
 
-    def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
+    def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
         """Return the kernel of one transfer, timed by itself."""
         return replace(super().build(backend, case, host), singly=True)
 
@@ -208,7 +219,7 @@ class Transfer(Workload):
     def tolerance(self, work: Work) -> check.Tolerance:  # noqa: ARG002 - a copy is exact
         return check.Tolerance(0.0)
 
-    def error(self, work: Work, host: Host, answer: Host) -> float:
+    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
         for name, array in answer.items():
             check.require_dtype(name, array, work.dtype)
         return max(check.largest_error(array, host["x"]) for array in answer.values())
@@ -243,7 +254,7 @@ class OnDevice(Transfer):
     crossings = 2
     memories = ("device",)
 
-    def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
+    def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
         """Return the kernel of a copy, flagged if a cache holds both arrays."""
         array = 4.0 * case.work["elements"]
         return flagged(super().build(backend, case, host), backend, 2 * array, array)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bench_core import host as cpu
-from bench_core.backends.base import Backend
-from bench_core.workload import Kernel
+from bench_core.machine import host as cpu
+from bench_core.workload import Backend, Kernel
 
 
 def cache_sizes(backend: Backend) -> Mapping[int, int]:

@@ -10,8 +10,7 @@ from time import perf_counter
 
 import numpy as np
 
-from bench_core.backends.base import Backend
-from bench_core.errors import TooSlow
+from bench_core.workload import Backend, TooSlow
 
 LONGEST_CALL_S = 3.0  # longest predicted call
 _SIDE = 256  # of the matrices of `product_rate`

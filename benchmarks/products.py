@@ -20,10 +20,7 @@ from typing import Any
 import numpy as np
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.errors import Unsupported, WrongAnswer
-from bench_core.model import Costs, Work
-from bench_core.workload import Host, Kernel
+from bench_core.workload import Backend, Costs, HostArrays, Kernel, Unsupported, Work, WrongAnswer
 from benchmarks.limits import require_short
 
 RESULTS = {"float8_e4m3fn": "bfloat16", "float8_e5m2": "bfloat16", "int8": "int32"}
@@ -83,7 +80,7 @@ def itemsize(dtype: str) -> int:
 # ---------------------------------------------------------------- kernels
 
 
-def placed(backend: Backend, work: Work, host: Host) -> tuple[Any, Any]:
+def placed(backend: Backend, work: Work, host: HostArrays) -> tuple[Any, Any]:
     """Return A and B on the device, each in the layout that the work names."""
 
     def place(name: str, layout: str, dtype: str) -> Any:
@@ -100,7 +97,7 @@ def result_shape(work: Work) -> tuple[int, ...]:
     return (*(work["batch"],) * bool(work["batch"]), work["m"], work["n"])
 
 
-def array_product(backend: Backend, work: Work, host: Host) -> Kernel:
+def array_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """`matmul` into a given array: BLAS gemm in NumPy, cuBLAS gemmEx in CuPy."""
     xp = backend.xp
     a, b = placed(backend, work, host)
@@ -110,7 +107,7 @@ def array_product(backend: Backend, work: Work, host: Host) -> Kernel:
     return finished(backend, work, host, lambda x, y, z: product(x, y, out=z), (a, b, c))
 
 
-def cupy_product(backend: Backend, work: Work, host: Host) -> Kernel:
+def cupy_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return `array_product`, or raise Unsupported for a product that CuPy would compute in another format."""
     if work.dtype == "int8":
         raise Unsupported("no_kernel", "cupy has no product of int8 that accumulates in int32")
@@ -121,7 +118,7 @@ def cupy_product(backend: Backend, work: Work, host: Host) -> Kernel:
     return array_product(backend, work, host)
 
 
-def torch_product(backend: Backend, work: Work, host: Host, *, fast: bool = False) -> Kernel:
+def torch_product(backend: Backend, work: Work, host: HostArrays, *, fast: bool = False) -> Kernel:
     """`torch.matmul` into a given tensor; `_scaled_mm` for float8 (`fast`: accumulated fast) and `_int_mm` for int8."""
     torch = backend.xp
     a, b = placed(backend, work, host)
@@ -142,7 +139,7 @@ def torch_product(backend: Backend, work: Work, host: Host, *, fast: bool = Fals
     return finished(backend, work, host, product, (a, b, c))
 
 
-def torch_onednn_product(backend: Backend, work: Work, host: Host) -> Kernel:
+def torch_onednn_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Use the inner product of oneDNN for float32, which `torch.matmul` gives to MKL.
 
     MKL runs AVX2 kernels on CPUs that are not Intel's. The operator is the one that torch.compile emits for a
@@ -161,7 +158,7 @@ def torch_onednn_product(backend: Backend, work: Work, host: Host) -> Kernel:
     return Kernel(partial(linear, a, b.t(), None, "none", [], ""), library=library)
 
 
-def finished(backend: Backend, work: Work, host: Host, product: Product, arrays: tuple[Any, Any, Any]) -> Kernel:
+def finished(backend: Backend, work: Work, host: HostArrays, product: Product, arrays: tuple[Any, Any, Any]) -> Kernel:
     """Return the kernel whose answer shows that all of C was written; raises TooSlow as `require_short_call` does."""
     a, b, c = arrays
 
@@ -177,7 +174,7 @@ def finished(backend: Backend, work: Work, host: Host, product: Product, arrays:
     return Kernel(partial(product, a, b, c), answer)
 
 
-def require_short_call(backend: Backend, work: Work, host: Host, product: Callable[[Any, Any], Any]) -> None:
+def require_short_call(backend: Backend, work: Work, host: HostArrays, product: Callable[[Any, Any], Any]) -> None:
     """Raise TooSlow if, judged by a corner of the product, one call takes a CPU too long.
 
     The corner grows until it takes at least SHORTEST_PROBE_S, or is the whole.
@@ -207,7 +204,7 @@ def _seconds(product: Callable[[Any, Any], Any], a: Any, b: Any) -> float:
 # ---------------------------------------------------------------- proof
 
 
-def error(work: Work, host: Host, out: np.ndarray, bound: float) -> float:
+def error(work: Work, host: HostArrays, out: np.ndarray, bound: float) -> float:
     """Return the relative error of C, batch entry by batch entry: the worst.
 
     Two checks of each: the norm of the whole error (estimated by Freivalds' check where not all of C is

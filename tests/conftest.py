@@ -5,8 +5,8 @@ from importlib import metadata
 
 import pytest
 
-from bench_core import gpu
-from tests import standin
+from bench_core.machine import nvml
+from tests.standin import install as standin
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
@@ -31,11 +31,11 @@ def installed():
 
 
 @pytest.fixture
-def nvml():
+def pynvml():
     """The scripted driver; forgotten handles before and after."""
     with standin.pynvml_module() as module:
-        gpu._nvml.cache_clear()
-        gpu._find.cache_clear()
+        nvml._nvml.cache_clear()
+        nvml._find.cache_clear()
         yield module
-    gpu._nvml.cache_clear()
-    gpu._find.cache_clear()
+    nvml._nvml.cache_clear()
+    nvml._find.cache_clear()

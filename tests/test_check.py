@@ -87,7 +87,7 @@ def test_freivalds_wants_the_right_shape():
         check.product_error(A, B, C.T)
 
 
-def test_times_works_block_by_block():
+def test_a_product_taken_a_few_rows_at_a_time_is_that_of_float64():
     np.testing.assert_allclose(
         check.times(A.astype(np.float32), B, rows=7), A.astype(np.float32).astype(np.float64) @ B
     )

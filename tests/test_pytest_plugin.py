@@ -7,20 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import bench_core
-from bench_core import table
-from bench_core.model import Measurement, Status
+from bench_core.plan.targets import Targets
 from bench_core.pytest_plugin import _STATE, ReplayClock, pytest_report_collectionfinish, replay
-from bench_core.roster import Roster
-from tests.test_metrics import measurement
-from tests.test_roster import PROBES
+from bench_core.records import Measurement, Status
+from bench_core.results import schema
+from tests.support import TESTS
+from tests.support.measurements import measurement
+from tests.support.probes import PROBES
 
-FAULTS = (Path(__file__).parent / "faulty" / "faults.py").read_text(encoding="utf-8")
+FAULTS = (TESTS / "faulty" / "faults.py").read_text(encoding="utf-8")
 QUICK = (
     *("--benchmark-only", "--bench-preset=smoke", "--bench-budget=0.02"),
     *("--bench-backends=numpy", "--bench-machine=m"),
@@ -63,7 +63,7 @@ def test_pytest_benchmark_records_exactly_the_samples_that_were_measured(project
     (recorded,) = json.loads((project / "out.json").read_text())["benchmarks"]
     samples = next((project / "results").rglob("samples.csv")).read_text().splitlines()[1:]
     assert recorded["stats"]["data"] == [
-        float(line.split(",")[table.SAMPLE_COLUMNS.index("seconds")]) for line in samples
+        float(line.split(",")[schema.SAMPLE_COLUMNS.index("seconds")]) for line in samples
     ]
     time_row = results(project).query("metric == 'time'").iloc[0]
     assert recorded["stats"]["median"] == pytest.approx(time_row["value"])
@@ -214,7 +214,7 @@ def test_collecting_alone_measures_nothing_and_writes_nothing(project):
     assert not (project / "results").exists()
 
 
-def test_markers_select(project):
+def test_the_marker_gpu_selects_gpu_cases_alone(project):
     gpu = pytest_in(project, *QUICK, "--bench-backends=torch", "--collect-only", "-q", "-m", "gpu").stdout
     assert "[torch-cuda" in gpu
     assert "cpu" not in re.findall(r"\[(.*?)\]", gpu)[0]
@@ -236,10 +236,10 @@ def test_a_session_without_workloads_is_left_alone(tmp_path):
 
 
 def test_devices_that_are_left_out_are_told_before_any_time_is_spent():
-    roster = Roster(("torch",), PROBES)
-    config = SimpleNamespace(stash={_STATE: SimpleNamespace(session=SimpleNamespace(roster=roster))})
-    assert pytest_report_collectionfinish(config) == [f"bench-core: {line}" for line in roster.left_out()]
-    assert "left out: torch cuda:1; " in roster.left_out()[0]
+    targets = Targets(("torch",), PROBES)
+    config = SimpleNamespace(stash={_STATE: SimpleNamespace(session=SimpleNamespace(targets=targets))})
+    assert pytest_report_collectionfinish(config) == [f"bench-core: {line}" for line in targets.left_out()]
+    assert "left out: torch cuda:1; " in targets.left_out()[0]
     config.stash[_STATE].session = None
     assert pytest_report_collectionfinish(config) == []
 

@@ -1,13 +1,16 @@
-"""Statistics against exact arithmetic."""
+"""Statistics agree with exact arithmetic and with SciPy, and moments with those of the whole sample."""
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
+from scipy import stats as reference
 
 from bench_core import stats
+from bench_core.stats import Moments
 
 
 def exact_rank(n: int) -> int:
@@ -32,3 +35,28 @@ def test_median_interval_has_the_exact_ranks_for_any_number_of_blocks(n):
 def test_a_few_values_claim_no_more_confidence_than_their_whole_range_has(n, level):
     """The median lies outside the range of n values when all n fall on one side of it: 2 * 0.5**n."""
     assert stats.summarise(range(1, n + 1)).ci_level == level
+
+
+def test_moments_add_up_to_those_of_the_pooled_sample():
+    rng = np.random.default_rng(7)
+    a, b = rng.normal(0, 1, 4), rng.normal(5, 2, 7)
+    pooled = Moments.of([*a, *b])
+    added = Moments.of(list(a)) + Moments.of(list(b))
+    assert (added.n, added.mean, added.squares) == pytest.approx((pooled.n, pooled.mean, pooled.squares))
+
+
+def test_welch_and_paired_tests_agree_with_scipy():
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(0, 1, 5), rng.normal(0.5, 3, 9)
+    ours, theirs = stats.welch(Moments.of(a), Moments.of(b)), reference.ttest_ind(b, a, equal_var=False)
+    assert ours.p() == pytest.approx(theirs.pvalue)
+    assert ours.interval() == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+    ours, theirs = stats.paired(b[:5] - a), reference.ttest_rel(b[:5], a)
+    assert ours.p() == pytest.approx(theirs.pvalue)
+    assert ours.interval(0.9) == pytest.approx(tuple(theirs.confidence_interval(0.9)))
+
+
+def test_benjamini_hochberg_agrees_with_scipy():
+    p = [0.01, 0.5, 0.02, 0.9, 0.01, 0.04]
+    assert stats.benjamini_hochberg(p) == pytest.approx(list(reference.false_discovery_control(p)))
+    assert stats.benjamini_hochberg([]) == []

@@ -1,9 +1,9 @@
-"""Numbers for people: three digits, a scaled unit, and nothing where there is no value."""
+"""Numbers for people have three digits and a scaled unit, and nothing where there is no value; sizes are read back."""
 
 import pytest
 
-from bench_core.units import show, significant
-from tests.properties import given, st
+from bench_core.units import show, significant, size_number
+from tests.support.properties import given, st
 
 
 @pytest.mark.parametrize(
@@ -27,14 +27,14 @@ from tests.properties import given, st
         (1.98e9, "Hz", "1.98 GHz"),
     ],
 )
-def test_show(value, unit, shown):
+def test_show_gives_three_digits_and_a_scaled_unit(value, unit, shown):
     assert show(value, unit) == shown
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(1234.5, "1,234"), (0.012345, "0.0123"), (9.999, "10.0"), (1e7, "1.00e+07"), (0, "0")]
 )
-def test_significant(value, text):
+def test_significant_keeps_three_digits(value, text):
     assert significant(value) == text
 
 
@@ -44,3 +44,11 @@ def test_what_is_shown_is_within_half_a_digit_of_the_value(value):
     scale = {"n": 1e-9, "µ": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
     shown = float(number.replace(",", "")) * scale[unit.removesuffix("s")]
     assert shown == pytest.approx(value, rel=0.0051)
+
+
+@pytest.mark.parametrize(
+    ("size", "number"),
+    [("2048", 2048.0), ("64KiB", 65536.0), ("2MiB", 2.0**21), ("1.5GiB", 1.5 * 2**30), ("64x64", None), ("", None)],
+)
+def test_a_size_with_or_without_a_binary_suffix_is_a_number_and_any_other_is_none(size, number):
+    assert size_number(size) == number

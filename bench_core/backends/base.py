@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from bench_core.model import Facts
+from bench_core.records import Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Backend(Protocol):
         """Return once all work queued on the device is done."""
 
     def device_time(self, call: Callable[[], object], calls: int) -> Timed:
-        """Time `calls` calls between device events, queued behind a time-bounded spin (see behind_spin.py)."""
+        """Time `calls` calls between device events, queued behind a time-bounded spin (see event_timer.py)."""
 
     def memory(self) -> Memory:
         """Return what the allocator and the driver say of the device's memory."""

@@ -17,12 +17,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench_core import host
 from bench_core.backends.base import Memory, Timed
-from bench_core.backends.behind_spin import BehindSpin
+from bench_core.backends.event_timer import EventTimer
 from bench_core.backends.numpy import is_numpys_own
 from bench_core.errors import Unavailable
-from bench_core.model import Fact, Facts
+from bench_core.machine import host
+from bench_core.records import Fact, Facts
 
 # Keeps one thread busy for `duration` nanoseconds of the GPU's own clock (PTX ISA, special register
 # %globaltimer), so that calls pile up behind it. It always ends: no flag is awaited.
@@ -117,9 +117,9 @@ class CupyBackend:
         return self._device_clock.time(call, calls)
 
     @functools.cached_property
-    def _device_clock(self) -> BehindSpin:
+    def _device_clock(self) -> EventTimer:
         kernel = _cupy().RawKernel(_SPIN, "spin")
-        return BehindSpin(_Event, lambda seconds: kernel((1,), (1,), (np.uint64(seconds * 1e9),)), self.synchronize)
+        return EventTimer(_Event, lambda seconds: kernel((1,), (1,), (np.uint64(seconds * 1e9),)), self.synchronize)
 
     def memory(self) -> Memory:
         """Return what is free (the driver's and the pool's) and what the pool holds.

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import threadpoolctl
 
-from bench_core import host
 from bench_core.backends.base import Memory, Timed
 from bench_core.errors import Unavailable
-from bench_core.model import Fact, Facts
+from bench_core.machine import host
+from bench_core.records import Fact, Facts
 
 
 class NumpyBackend:

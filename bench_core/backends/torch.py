@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench_core import host
 from bench_core.backends.base import Memory, Timed
-from bench_core.backends.behind_spin import BehindSpin
+from bench_core.backends.event_timer import EventTimer
 from bench_core.errors import Unavailable
-from bench_core.model import Fact, Facts
+from bench_core.machine import host
+from bench_core.records import Fact, Facts
 
 _ACCELERATORS = ("cuda", "mps", "xpu")
 _FLOAT8 = frozenset({"float8_e4m3fn", "float8_e5m2"})
@@ -105,11 +105,11 @@ class TorchBackend:
         return self._device_clock.time(call, calls)
 
     @functools.cached_property
-    def _device_clock(self) -> BehindSpin:
+    def _device_clock(self) -> EventTimer:
         cuda = self.torch.cuda
         rate = _cycles_per_second(cuda)
         # `_sleep` is private, but what PyTorch's own tests time with.
-        return BehindSpin(
+        return EventTimer(
             lambda: cuda.Event(enable_timing=True), lambda seconds: cuda._sleep(int(seconds * rate)), cuda.synchronize
         )
 

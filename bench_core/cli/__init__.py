@@ -1,4 +1,4 @@
-"""The command line: `bench-core list | run | compare | cost | report | plot | doctor | check | aa`.
+"""The command line: `bench-core list | run | compare | cost | report | plot | doctor | check | noise`.
 
 The only room that prints. Each command lives in a file of its own name, which says what it may exit with
 and is imported when the command is asked for: `compare` must not wait for pytest, nor `list` for charts.
@@ -14,25 +14,27 @@ from typer.core import TyperGroup
 from typer.main import get_command_from_info
 
 from bench_core import __version__
-from bench_core.csvfile import printable
 from bench_core.errors import BenchError
+from bench_core.text import printable
 
 # For commands that run pytest: unknown options are passed to pytest, which reports those it does not know.
 PYTEST_OPTIONS = {"ignore_unknown_options": True}
-COMMANDS = ("list", "run", "compare", "cost", "report", "plot", "doctor", "check", "aa")
+COMMANDS = ("list", "run", "compare", "cost", "report", "plot", "doctor", "check", "noise")
+ALIASES = {"aa": "noise"}  # what a command was called before
 
 
 class _Commands(TyperGroup):
     """Finds a command, and is the one place where an error raised on purpose becomes a line and an exit code."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the same in every context
-        return list(COMMANDS)
+        return [*COMMANDS]  # `list` is a module of this package, once that command was asked for
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the same in every context
-        if cmd_name not in COMMANDS:
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        importlib.import_module(f"bench_core.cli.{cmd_name}")
-        (command,) = (known for known in app.registered_commands if known.name == cmd_name)
+        importlib.import_module(f"bench_core.cli.{name}")
+        (command,) = (known for known in app.registered_commands if known.name == name)
         return get_command_from_info(command, pretty_exceptions_short=False, rich_markup_mode=None)
 
     def invoke(self, ctx: Any) -> Any:

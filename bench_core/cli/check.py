@@ -19,17 +19,19 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from bench_core import doctor, replicate, table
+from bench_core.analysis.machine_check import LimitReading, LimitVerdict, exit_code, judge_limits, unmeasured
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import take_kills_for_interrupts, tell
-from bench_core.cli.doctor import look
-from bench_core.csvfile import printable
-from bench_core.doctor import Advice, Level
+from bench_core.cli.common import print_progress, take_kills_for_interrupts
+from bench_core.cli.doctor import gather_findings
 from bench_core.errors import TableError, UsageError
-from bench_core.machine_check import Reading, Verdict, exit_code, judge, unmeasured
-from bench_core.model import Ceiling, Fact, Facts
-from bench_core.normal import Range
-from bench_core.sidecar import read_sidecar
+from bench_core.machine.normal_ranges import Range
+from bench_core.plan import doctor
+from bench_core.plan.doctor import Advice, Level
+from bench_core.records import Ceiling, Fact, Facts
+from bench_core.results import reader, schema
+from bench_core.results.run_files import read_run_files
+from bench_core.run import replicate
+from bench_core.text import printable
 from bench_core.units import show
 
 # What a user gives comes behind these, and so takes their place.
@@ -37,12 +39,12 @@ _MEASURE = ("--bench-preset=headline", "--bench-machine=check", "-p", "no:cachep
 # What a user selects is selected from these. A CPU would take minutes for the product in bfloat16 that a GPU needs.
 _SELECT = {"-m": "ceiling", "-k": "not (cpu and bfloat16)"}
 _MARKS = {
-    Verdict.WRONG: "bold red",
-    Verdict.LOW: "red",
-    Verdict.HIGH: "yellow",
-    Verdict.IN_RANGE: "green",
-    Verdict.UNKNOWN: "dim",
-    Verdict.NOT_MEASURED: "yellow",
+    LimitVerdict.WRONG: "bold red",
+    LimitVerdict.LOW: "red",
+    LimitVerdict.HIGH: "yellow",
+    LimitVerdict.IN_RANGE: "green",
+    LimitVerdict.UNKNOWN: "dim",
+    LimitVerdict.NOT_MEASURED: "yellow",
 }
 _SAID = {
     0: "All right: every limit of which something is known is in its range.",
@@ -71,7 +73,7 @@ def command(
     if results:
         readings = _read(results, {})
     else:
-        found = look()  # before the measurement, which is load itself
+        found = gather_findings()  # before the measurement, which is load itself
         advice, readings = doctor.examine(found), _measure(given, found.host)
         names = [str(card["gpu.name"].value) for card in found.cards if card.get("gpu.name", Fact()).value]
         readings += unmeasured(names, readings)
@@ -83,12 +85,12 @@ def command(
     raise typer.Exit(code)
 
 
-def _measure(given: Sequence[str], before: Facts) -> list[Reading]:
+def _measure(given: Sequence[str], before: Facts) -> list[LimitReading]:
     """Measure in a pytest session of its own, of which nothing is kept, and return the readings."""
     if any(argument.startswith("--bench-output") for argument in given):
         raise UsageError("check keeps no results: bench-core run --bench-preset=headline does; judge it with --from")
     take_kills_for_interrupts()
-    tell("measuring the limits of this machine: about two minutes")
+    print_progress("measuring the limits of this machine: about two minutes")
     with tempfile.TemporaryDirectory(prefix="bench-core-check-") as folder:
         output = Path(folder) / "run"
         turn = replicate.Turn(replicate.Side("this"), 0, seed=0)
@@ -113,7 +115,7 @@ def selecting(given: Sequence[str]) -> list[str]:
 
 def _only_run(output: Path, code: int) -> Path:
     """Return the run folder below `output`; raises UsageError if there is none."""
-    found = list(output.glob(f"*/*/{table.RUN}"))
+    found = list(output.glob(f"*/*/{schema.RUN}"))
     if found:
         return found[0].parent
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
@@ -122,15 +124,15 @@ def _only_run(output: Path, code: int) -> Path:
     raise UsageError(f"nothing was measured (exit code {code}): {replicate.last_error(log)}")
 
 
-def _read(folder: Path, before: Facts) -> list[Reading]:
+def _read(folder: Path, before: Facts) -> list[LimitReading]:
     """Return the readings of a run folder; raises UsageError if it cannot be judged. before: facts of a look at it."""
-    path = folder / table.RESULTS if folder.is_dir() else folder
+    path = folder / schema.RESULTS if folder.is_dir() else folder
     try:
-        rows = table.read_rows(path)
+        rows = reader.read_rows(path)
     except (TableError, OSError) as error:
         raise UsageError(f"--from {folder}: {error}") from None
-    beside = read_sidecar(path)
-    readings = judge(rows, _ceilings(beside.about, path), before | beside.facts, beside.worker_facts)
+    beside = read_run_files(path)
+    readings = judge_limits(rows, _ceilings(beside.about, path), before | beside.facts, beside.worker_facts)
     if not readings:
         raise UsageError(f"{path}: no row shows a limit of a machine")
     return readings
@@ -140,12 +142,12 @@ def _ceilings(about: Any, path: Path) -> dict[str, Ceiling]:
     """Return which limit a workload shows, as run.json says; raises UsageError if it does not."""
     told = about.get("ceilings")
     if not isinstance(told, dict):
-        raise UsageError(f"{path.with_name(table.RUN)} does not say which workloads show a limit: measure again")
+        raise UsageError(f"{path.with_name(schema.RUN)} does not say which workloads show a limit: measure again")
     words = set(Ceiling)
     return {str(name): Ceiling(word) for name, word in told.items() if word in words}
 
 
-def _to_json(readings: Sequence[Reading], advice: Sequence[Advice], code: int) -> dict[str, Any]:
+def _to_json(readings: Sequence[LimitReading], advice: Sequence[Advice], code: int) -> dict[str, Any]:
     return {
         "exit_code": code,
         "said": _SAID[code],
@@ -154,7 +156,7 @@ def _to_json(readings: Sequence[Reading], advice: Sequence[Advice], code: int) -
     }
 
 
-def _show(console: Console, readings: Sequence[Reading], advice: Iterable[Advice], code: int) -> None:
+def _show(console: Console, readings: Sequence[LimitReading], advice: Iterable[Advice], code: int) -> None:
     sources = list(dict.fromkeys(r.normal.source for r in readings if r.normal))
     for device in dict.fromkeys(r.device for r in readings):
         mine = [r for r in readings if r.device == device]
@@ -174,14 +176,15 @@ def _show(console: Console, readings: Sequence[Reading], advice: Iterable[Advice
     console.print(f"\n{_SAID[code]}")
 
 
-def _lines(readings: Sequence[Reading], sources: Sequence[str]) -> Iterator[str]:
+def _lines(readings: Sequence[LimitReading], sources: Sequence[str]) -> Iterator[str]:
     width = max(len(r.what) for r in readings), max(len(r.who) for r in readings)
     for r in readings:
         told = r.reason or _told(r.normal, r.unit, sources)
         mark = f"[{_MARKS[r.verdict]}]{r.verdict:13}[/]"
         value = f"{show(r.value, r.unit):>13}"
-        yield f"  {mark}  {_safe(f'{r.what:{width[0]}}  {r.who:{width[1]}}')}  {value}  {_safe(told)}".rstrip()
-        if r.verdict is Verdict.LOW:
+        what = escape(f"{printable(r.what):{width[0]}}  {printable(r.who):{width[1]}}")
+        yield f"  {mark}  {what}  {value}  {_safe(told)}".rstrip()
+        if r.verdict is LimitVerdict.LOW:
             for cause in r.causes or ("the driver and the rows confirm no cause",):
                 yield f"                 {_safe(cause)}"
 

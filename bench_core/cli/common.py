@@ -1,4 +1,4 @@
-"""What several commands share: the files they read, the filter, and how they write and tell."""
+"""What several commands share: the files they read, the filter, and how they write and report progress."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bench_core.errors import UsageError
-from bench_core.table import write_atomically
+from bench_core.files import write_atomically
 
 Paths = Annotated[
     list[str],
@@ -34,7 +34,7 @@ def write(path: Path, content: str | bytes) -> None:
         raise UsageError(f"--output {path}: cannot be written: {error.strerror}") from None
 
 
-def tell(line: str) -> None:
+def print_progress(line: str) -> None:
     """Say a line of progress, apart from the results."""
     typer.echo(line, err=True)
 

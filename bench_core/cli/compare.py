@@ -20,11 +20,11 @@ import typer
 from bench_core import render
 from bench_core.cli import app
 from bench_core.cli.common import Filter, Paths, write
-from bench_core.compare import Options, Reading, Result, compare, read
+from bench_core.compare import CompareOptions, Reading, Result, compare, read
 from bench_core.compare.options import share, words
-from bench_core.csvfile import printable
 from bench_core.errors import UsageError
-from bench_core.metrics import METRICS
+from bench_core.results.metrics import METRICS
+from bench_core.text import quoted
 
 _PIPE_WIDTH = 100
 
@@ -76,7 +76,7 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
     chosen = _format(format_, output)
     with _without_collector():
         readings = read(paths)
-    options = Options(
+    options = CompareOptions(
         baseline=baseline,
         rows=words(row),
         columns=words(col) or sides(readings),
@@ -145,7 +145,7 @@ def _format(named: str, output: Path | None) -> str:
     if (named or suffix) in _PAGES:
         raise UsageError("compare writes no HTML; for a page with charts: bench-core report PATH... -o report.html")
     if named and named not in _FORMATS:
-        raise UsageError(f"--format: no {printable(named)!r}; there are: {', '.join(_FORMATS)}")
+        raise UsageError(f"--format: no {quoted(named)}; there are: {', '.join(_FORMATS)}")
     if not named and suffix not in {"", "txt", *_FORMATS}:
         raise UsageError(f"--output {output}: name it .md, .csv, .json or .txt, or give --format")
     return named or (suffix if suffix in _FORMATS else "table")

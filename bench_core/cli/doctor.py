@@ -14,15 +14,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench_core import backends, doctor, environment, gpu, host
-from bench_core import probe as probing
+from bench_core.backends import registry
 from bench_core.backends.numpy import openblas_core
 from bench_core.cli import app
-from bench_core.doctor import Advice, Findings, Level
-from bench_core.facts import shown
-from bench_core.model import Fact
-from bench_core.probe import Probe
-from bench_core.roster import probe_all
+from bench_core.machine import environment, host, nvml
+from bench_core.machine.facts import shown
+from bench_core.plan import discovery, doctor
+from bench_core.plan.discovery import Probe, probe_all
+from bench_core.plan.doctor import Advice, Findings, Level
+from bench_core.records import Fact
 
 _LOOK_S = 1.0  # how long the machine is watched for other load
 _MARKS = {Level.BLOCKER: "[bold red]x[/]", Level.WARNING: "[yellow]![/]", Level.NOTE: "[dim]-[/]"}
@@ -33,7 +33,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
     """Show this machine, and what would spoil a measurement on it."""
-    found = look()
+    found = gather_findings()
     advice = doctor.examine(found)
     if as_json:
         typer.echo(json.dumps(_to_json(found, advice), indent=2))
@@ -42,14 +42,14 @@ def command(
     raise typer.Exit(1 if any(item.level is Level.BLOCKER for item in advice) else 0)
 
 
-def look() -> Findings:
+def gather_findings() -> Findings:
     """Return what there is to see of this machine, after a second of watching its load."""
     facts = environment.host_environment() | _watch(_LOOK_S)  # before the probes, which are load themselves
-    probes = list(probe_all(backends.names()).values())
+    probes = list(probe_all(registry.names()).values())
     best = openblas_core(host.cpu_flags())
     try:
-        return Findings(facts, probes, best, gpu.cards())
-    except gpu.NoDriver as error:
+        return Findings(facts, probes, best, nvml.cards())
+    except nvml.NoDriver as error:
         return Findings(facts, probes, best, no_cards=str(error))
 
 
@@ -64,15 +64,15 @@ def _watch(seconds: float) -> dict[str, Fact]:
         return {}
     steal = spent.get("steal", 0.0)
     resting = spent["idle"] + spent.get("iowait", 0.0) + steal
-    return doctor.noise(1 - resting / total, steal / total)
+    return doctor.load_facts(1 - resting / total, steal / total)
 
 
 def _to_json(found: Findings, advice: list[Advice]) -> dict[str, Any]:
     return {
         "machine": _label(found),
-        "host": environment.to_json(found.host),
-        "backends": [probing.to_json(p) for p in found.probes],
-        "gpus": [environment.to_json(card) for card in found.cards],
+        "host": environment.facts_to_json(found.host),
+        "backends": [discovery.probe_to_json(p) for p in found.probes],
+        "gpus": [environment.facts_to_json(card) for card in found.cards],
         "no_gpus": found.no_cards,
         "advice": [asdict(item) for item in advice],
     }

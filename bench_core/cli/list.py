@@ -14,11 +14,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench_core import children, replicate
+from bench_core import child_process
 from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.errors import UsageError
+from bench_core.plan.targets import Absent
 from bench_core.pytest_plugin import planned
-from bench_core.roster import Absent
+from bench_core.run import replicate
 
 
 @app.command("list", context_settings=PYTEST_OPTIONS)
@@ -38,7 +39,7 @@ def list_command(
     said = io.StringIO()
     quiet = ("--benchmark-only", "--collect-only", "-qq", "-p", "no:cacheprovider")
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = pytest.main([*children.PLUGIN, *quiet, *(arguments or [])], plugins=[collected])
+        code = pytest.main([*child_process.PLUGIN, *quiet, *(arguments or [])], plugins=[collected])
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
         raise UsageError(replicate.last_error(said.getvalue()))
     if not collected.items:

@@ -47,11 +47,11 @@ def plot_command(
     if suffix not in {".svg", ".png"}:
         raise UsageError(f"--output {output}: the name must end in .svg or .png")
     require_extra()
+    from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - reads no library, but is of no use without
     from bench_core.report import svg  # noqa: PLC0415 - an extra
-    from bench_core.report.gallery import gallery  # noqa: PLC0415 - an extra
-    from bench_core.report.study import Study  # noqa: PLC0415 - reads no library, but is of no use without
+    from bench_core.report.captions import captioned_figure  # noqa: PLC0415 - an extra
 
-    figure = gallery(Study(read_filtered(paths, where)), chart.value)
+    figure = captioned_figure(ReportData(read_filtered(paths, where)), chart.value)
     if not figure.drawings:
         raise NothingToCompare(f"--chart {chart.value}: {figure.about}")
     markup = svg.compose(figure.heading, figure.about, figure.legend, figure.drawings)

@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from bench_core import filters
 from bench_core.cli import app
 from bench_core.cli.common import Filter, Paths, write
 from bench_core.compare import Reading, read
 from bench_core.errors import TableError, UsageError
 from bench_core.report import require_extra
+from bench_core.results import filters
 
 
 @app.command("report")

@@ -15,11 +15,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bench_core import children, render, replicate
+from bench_core import child_process, render
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import take_kills_for_interrupts, tell
+from bench_core.cli.common import print_progress, take_kills_for_interrupts
 from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
+from bench_core.run import replicate
 
 _OUTPUT = "--bench-output="
 
@@ -49,7 +50,7 @@ def run_command(
             raise UsageError("--resume finishes one run: leave out --runs and --against")
         given.append(f"--bench-resume={resume}")
     if runs == 1 and not against:
-        _become([sys.executable, "-m", "pytest", *children.PLUGIN, "--benchmark-only", *given])
+        _become([sys.executable, "-m", "pytest", *child_process.PLUGIN, "--benchmark-only", *given])
     sides = [replicate.Side("this")]
     if against:
         replicate.require_usable(against)
@@ -57,7 +58,7 @@ def run_command(
     output, passed = split_output(given)
     take_kills_for_interrupts()
     try:
-        folders = replicate.repeat(sides, runs, passed, output, seed=seed, tell=tell)
+        folders = replicate.repeat(sides, runs, passed, output, seed=seed, on_progress=print_progress)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     for folder in folders:
@@ -70,8 +71,8 @@ def _become(command: list[str]) -> NoReturn:
     """Go on as this command: a signal to this process is then one to pytest, which ends the run in good order."""
     sys.stdout.flush()
     if sys.platform == "win32":  # there the shell would take this process for ended
-        raise typer.Exit(subprocess.run(command, env=children.environ(), check=False).returncode)
-    os.execve(command[0], command, children.environ())  # noqa: S606 - an argument list, never a shell
+        raise typer.Exit(subprocess.run(command, env=child_process.environ(), check=False).returncode)
+    os.execve(command[0], command, child_process.environ())  # noqa: S606 - an argument list, never a shell
 
 
 def split_output(arguments: list[str]) -> tuple[Path, list[str]]:

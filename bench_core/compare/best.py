@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bench_core.compare.comparison import Best, Entry, Key
-from bench_core.compare.evidence import Replicates, collect
-from bench_core.compare.options import SIDES, Options
+from bench_core.compare.loading import Reading
+from bench_core.compare.options import SIDES, CompareOptions
 from bench_core.compare.pairing import arrange
-from bench_core.compare.reading import Reading
+from bench_core.compare.replicates import Replicates, collect_replicates
+from bench_core.compare.result import BestPair, Entry, Key
 from bench_core.compare.verdicts import Pair, judge
-from bench_core.model import Row
+from bench_core.records import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,26 +23,26 @@ class Ranking:
     gpu: tuple[Replicates, ...]
 
 
-def rank(readings: Sequence[Reading], options: Options, keep: Callable[[Row], bool]) -> list[Ranking]:
+def rank(readings: Sequence[Reading], options: CompareOptions, keep: Callable[[Row], bool]) -> list[Ranking]:
     """Return the results of every piece of work over all machines, backends, devices and thread counts.
 
     The order is by the median, which is what a user typically gets.
     """
     rankings = []
     for key, cells in arrange(readings, replace(options, columns=SIDES), keep).cells.items():
-        good = [e for e in (collect(side, found) for side, found in cells.items()) if e.entry.ok]
+        good = [e for e in (collect_replicates(side, found) for side, found in cells.items()) if e.entry.ok]
         good.sort(key=lambda e: e.entry.value or 0.0, reverse=key.better == "higher")
         cpu, gpu = ([e for e in good if (e.entry.row.device_type == "cpu") is on_cpu] for on_cpu in (True, False))
         rankings.append(Ranking(key, tuple(cpu), tuple(gpu)))
     return rankings
 
 
-def best_of(rankings: Sequence[Ranking], options: Options) -> tuple[Best, ...]:
+def best_of(rankings: Sequence[Ranking], options: CompareOptions) -> tuple[BestPair, ...]:
     """Return the best GPU row against the best CPU row of all work that has both."""
     both = sorted((r for r in rankings if r.cpu and r.gpu), key=lambda r: r.key.order)
     pairs = [Pair(r.key, r.gpu[0].entry.name, r.cpu[0].entry.name, r.cpu[0], r.gpu[0]) for r in both]
     comparisons = judge(pairs, options.min_effect, options.confidence)
-    return tuple(Best(c, _second(r.gpu), _second(r.cpu)) for c, r in zip(comparisons, both, strict=True))
+    return tuple(BestPair(c, _second(r.gpu), _second(r.cpu)) for c, r in zip(comparisons, both, strict=True))
 
 
 def _second(ranked: Sequence[Replicates]) -> Entry | None:

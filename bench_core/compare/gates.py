@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench_core.compare.comparison import SINGLE_RUN, Comparison, Verdict
-from bench_core.compare.options import Options
+from bench_core.compare.options import CompareOptions
+from bench_core.compare.result import SINGLE_RUN, Comparison, Verdict
 from bench_core.errors import NothingToCompare
-from bench_core.model import Row
+from bench_core.records import Row
 
 
 def breaches(
-    comparisons: Sequence[Comparison], rows: Sequence[Row], doubts: Sequence[str], options: Options
+    comparisons: Sequence[Comparison], rows: Sequence[Row], implausible: Sequence[str], options: CompareOptions
 ) -> tuple[str, ...]:
     """Return a line for each breached gate; raises NothingToCompare if the regression gate has no ratio to check."""
     if "regression" in options.fail_on and all(c.ratio is None for c in comparisons):
@@ -25,7 +25,7 @@ def breaches(
         lines += _line("missing", "no comparable value any more", [_name(c) for c in lost])
     if "invalid" in options.fail_on:
         invalid = [f"{r.machine} {r.workload} {r.size} {r.backend}" for r in rows if r.status == "invalid"]
-        lines += _line("invalid", "wrong or implausible", [*invalid, *doubts])
+        lines += _line("invalid", "wrong or implausible", [*invalid, *implausible])
     return tuple(lines)
 
 
@@ -41,7 +41,7 @@ def is_regression(c: Comparison, threshold: float) -> bool:
     return c.ci_high < limit if c.label == SINGLE_RUN else c.verdict is Verdict.SLOWER and c.ratio <= limit
 
 
-def blind_spot(comparisons: Sequence[Comparison], options: Options) -> tuple[str, ...]:
+def blind_spot(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[str, ...]:
     """Return what a regression gate cannot see, if it cannot see something."""
     single = [c for c in comparisons if c.label == SINGLE_RUN and c.ratio and c.ci_high]
     if "regression" not in options.fail_on or not single:

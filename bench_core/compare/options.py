@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bench_core.compare.comparison import QUANTITY, WHO, WORK
-from bench_core.csvfile import printable
+from bench_core.compare.result import QUANTITY, WHO, WORK
 from bench_core.errors import UsageError
-from bench_core.metrics import METRICS
+from bench_core.results.metrics import METRICS
+from bench_core.text import quoted
 
 BEST_CPU = "best-cpu"
 SIDES = ("machine", "backend", "implementation", "device", "threads")
@@ -16,7 +16,7 @@ GATES = ("regression", "missing", "invalid")
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class CompareOptions:
     """How to compare.
 
     baseline: a side, "best-cpu", or "" for the first side. rows: fields that label a row; any field needed to
@@ -61,7 +61,7 @@ class Options:
 def _known(option: str, words: tuple[str, ...], known: tuple[str, ...]) -> None:
     for word in words:
         if word not in known:
-            raise UsageError(f"{option}: no {printable(word)!r}; there are: {', '.join(known)}")
+            raise UsageError(f"{option}: no {quoted(word)}; there are: {', '.join(known)}")
     if len(set(words)) != len(words):
         raise UsageError(f"{option}: a word stands twice")
 
@@ -78,9 +78,9 @@ def share(option: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UsageError(f"{option}: {printable(text)!r} is not a share such as 5% or 0.05")
+        raise UsageError(f"{option}: {quoted(text)} is not a share such as 5% or 0.05")
     if not percent and value >= 1:
-        raise UsageError(f"{option}: {printable(text)!r}: write {value:g}% or {value / 100:g}")
+        raise UsageError(f"{option}: {quoted(text)}: write {value:g}% or {value / 100:g}")
     return value / 100 if percent else value
 
 

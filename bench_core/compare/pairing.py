@@ -11,19 +11,20 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from statistics import mode
 
-from bench_core import backends
-from bench_core.compare.comparison import QUANTITY, WORK, Key
-from bench_core.compare.evidence import Found
-from bench_core.compare.options import SIDES, Options
-from bench_core.compare.reading import Reading
+from bench_core.compare.loading import Reading
+from bench_core.compare.options import SIDES, CompareOptions
+from bench_core.compare.replicates import Found
+from bench_core.compare.result import QUANTITY, WORK, Key
 from bench_core.errors import TableError
-from bench_core.model import NOT_TRIED, Row, Status
+from bench_core.records import NOT_TRIED, Row, Status
 from bench_core.units import natural
 
 _identity = attrgetter(
     *("run_id", "machine", "case_id", "backend", "implementation", "device", "threads"),
     *("metric", "unit", "clock", "scope", "cache"),
 )
+
+_FIRST = "numpy"  # the backend that every machine has, and so the baseline where nobody names one
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class Grid:
     absent: dict[str, str] = field(default_factory=dict)
 
 
-def arrange(readings: Sequence[Reading], options: Options, keep: Callable[[Row], bool]) -> Grid:
+def arrange(readings: Sequence[Reading], options: CompareOptions, keep: Callable[[Row], bool]) -> Grid:
     """Return the rows that `keep` lets through, by key and side.
 
     Raises TableError for two different rows that claim to be the same result.
@@ -57,18 +58,16 @@ def arrange(readings: Sequence[Reading], options: Options, keep: Callable[[Row],
 
 
 def _sides(rows: Iterable[Row], columns: Sequence[str]) -> tuple[str, ...]:
-    """Return the sides in order: machines as they were given, others CPU first, then by backend and by name.
+    """Return the sides in order: machines as they were given, others CPU first, NumPy first, then by backend and name.
 
     The rows of a run are in the order in which it met its cases, which may be random.
     """
     if "machine" in columns:
         return tuple(dict.fromkeys(side_of(row, columns) for row in rows))
-    known = backends.names()
     places: dict[str, tuple[object, ...]] = {}
     for row in rows:
         side = side_of(row, columns)
-        backend = known.index(row.backend) if row.backend in known else len(known)
-        place = (row.device_type != "cpu", backend, natural(side))
+        place = (row.device_type != "cpu", row.backend != _FIRST, row.backend, natural(side))
         places[side] = min(place, places.get(side, place))
     return tuple(sorted(places, key=places.__getitem__))
 
@@ -80,7 +79,7 @@ def side_of(row: Row, columns: Sequence[str]) -> str:
     return " ".join(str(getattr(row, name)) for name in columns if getattr(row, name) is not None)
 
 
-def _absent(rows: Sequence[Row], options: Options) -> dict[str, str]:
+def _absent(rows: Sequence[Row], options: CompareOptions) -> dict[str, str]:
     """Return the sides for which nothing could be tried, with the reason told most often.
 
     A machine stays a side whatever became of it: a gate on missing results must see it.
@@ -111,7 +110,7 @@ def _distinct(found: Iterable[Found]) -> tuple[list[Found], int]:
     return list(kept.values()), duplicates
 
 
-def _by_key(found: Iterable[Found], options: Options) -> dict[Key, dict[str, dict[int | None, list[Found]]]]:
+def _by_key(found: Iterable[Found], options: CompareOptions) -> dict[Key, dict[str, dict[int | None, list[Found]]]]:
     """Return rows by key (threads left open), side and thread count."""
     cells: dict[Key, dict[str, dict[int | None, list[Found]]]] = {}
     keys: dict[tuple[object, ...], Key] = {}
@@ -127,7 +126,7 @@ def _by_key(found: Iterable[Found], options: Options) -> dict[Key, dict[str, dic
     return cells
 
 
-def _who(options: Options) -> tuple[str, ...]:
+def _who(options: CompareOptions) -> tuple[str, ...]:
     """Return the fields that a key names: those that are no columns, without threads (see `_spread_threads`)."""
     return tuple(name for name in SIDES if name not in {*options.columns, "threads"})
 
@@ -148,7 +147,7 @@ def _spread_threads(
         cells[named] = {side: list(counts[count]) for side, counts in sides.items() if count in counts}
 
 
-def _add_failures(cells: dict[Key, dict[str, list[Found]]], failures: Sequence[Found], options: Options) -> None:
+def _add_failures(cells: dict[Key, dict[str, list[Found]]], failures: Sequence[Found], options: CompareOptions) -> None:
     """Enter rows without a value at every key of their case: a failed case has one row, whatever the metrics."""
     by_case: dict[tuple[object, ...], list[Key]] = {}
     for key in cells:

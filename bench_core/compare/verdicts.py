@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench_core import stats
-from bench_core.compare.comparison import SINGLE_RUN, Comparison, Entry, Key, Method, Verdict
-from bench_core.compare.environments import row_conditions
-from bench_core.compare.evidence import Replicates, Weighed, weigh
-from bench_core.model import Row
+from bench_core.compare.conditions import row_conditions
+from bench_core.compare.ratio import RatioEstimate, estimate_ratio
+from bench_core.compare.replicates import Replicates
+from bench_core.compare.result import SINGLE_RUN, Comparison, Entry, Key, Method, Verdict
+from bench_core.records import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +28,26 @@ class Pair:
 
 def judge(pairs: Sequence[Pair], min_effect: float, confidence: float) -> list[Comparison]:
     """Return the comparisons of all pairs, in their order; the tests are adjusted for one another."""
-    weighed = [_weighed(pair) for pair in pairs]
-    p_values = [w.estimate.p() if w and w.tested else None for w in weighed]
+    estimates = [_estimate(pair) for pair in pairs]
+    p_values = [found.estimate.p() if found and found.tested else None for found in estimates]
     adjusted = iter(stats.benjamini_hochberg([p for p in p_values if p is not None]))
     tests = sum(p is not None for p in p_values)
     comparisons = []
-    for pair, w, p in zip(pairs, weighed, p_values, strict=True):
-        if w is None:
+    for pair, found, p in zip(pairs, estimates, p_values, strict=True):
+        if found is None:
             comparisons.append(_without_ratio(pair))
             continue
-        tested = replace(_with_ratio(pair, w, confidence), p=p, p_adjusted=None if p is None else next(adjusted))
-        verdict, reason = _verdict(tested, w, min_effect, tests)
+        tested = replace(_with_ratio(pair, found, confidence), p=p, p_adjusted=None if p is None else next(adjusted))
+        verdict, reason = _verdict(tested, found, min_effect, tests)
         comparisons.append(replace(tested, verdict=verdict, reason=reason))
     return comparisons
 
 
-def _weighed(pair: Pair) -> Weighed | None:
+def _estimate(pair: Pair) -> RatioEstimate | None:
     """Return the ratio of a pair, None where there are no two comparable numbers."""
     if not (pair.baseline and pair.contender and pair.baseline.entry.ok and pair.contender.entry.ok):
         return None
-    return None if _unequal(pair) else weigh(pair.baseline, pair.contender)
+    return None if _unequal(pair) else estimate_ratio(pair.baseline, pair.contender)
 
 
 def _without_ratio(pair: Pair) -> Comparison:
@@ -86,11 +87,11 @@ def _both_differ(first: Row, second: Row, name: str) -> bool:
     return a is not None and b is not None and not math.isclose(a, b, rel_tol=1e-9)
 
 
-def _with_ratio(pair: Pair, w: Weighed, confidence: float) -> Comparison:
-    assert pair.baseline is not None  # noqa: S101 - _weighed has seen to it
-    assert pair.contender is not None  # noqa: S101 - _weighed has seen to it
+def _with_ratio(pair: Pair, found: RatioEstimate, confidence: float) -> Comparison:
+    assert pair.baseline is not None  # noqa: S101 - _estimate has seen to it
+    assert pair.contender is not None  # noqa: S101 - _estimate has seen to it
     first, second = pair.baseline.entry, pair.contender.entry
-    logs = (w.estimate.mean, *w.estimate.interval(confidence))
+    logs = (found.estimate.mean, *found.estimate.interval(confidence))
     ratio, low, high = map(stats.exponential, logs)
     return Comparison(
         pair.key,
@@ -100,14 +101,14 @@ def _with_ratio(pair: Pair, w: Weighed, confidence: float) -> Comparison:
         second,
         Verdict.UNCLEAR,
         "",
-        label=SINGLE_RUN if w.method is Method.SINGLE else "",
+        label=SINGLE_RUN if found.method is Method.SINGLE else "",
         ratio=ratio,
         ci_low=low,
         ci_high=high,
         confidence=confidence,
-        method=w.method,
-        basis=_BASIS[w.basis],
-        values=w.values,
+        method=found.method,
+        basis=_BASIS[found.basis],
+        values=found.values,
         conditions=row_conditions(first, second),
     )
 
@@ -119,27 +120,27 @@ _BASIS = {
 }
 
 
-def _verdict(c: Comparison, w: Weighed, min_effect: float, tests: int) -> tuple[Verdict, str]:
+def _verdict(c: Comparison, found: RatioEstimate, min_effect: float, tests: int) -> tuple[Verdict, str]:
     """Return what may be claimed of a ratio with its interval, and why."""
     if c.baseline and c.contender and _same_run(c.baseline, c.contender):
         return Verdict.SAME, "the same run on both sides"
     change, low, high = (math.log(x) for x in (c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0))
     excludes_one = low > 0 or high < 0
-    if w.method is Method.SINGLE:
+    if found.method is Method.SINGLE:
         beyond = "beyond the spread assumed between processes, but " if excludes_one else ""
-        return Verdict.UNCLEAR, f"{beyond}one run on a side supports no claim ({w.label})"
+        return Verdict.UNCLEAR, f"{beyond}one run on a side supports no claim ({found.label})"
     least, alpha = math.log1p(min_effect), 1 - c.confidence
     significant = change != 0 if c.p_adjusted is None else c.p_adjusted <= alpha
     if significant and abs(change) >= least:
-        return (Verdict.FASTER if change > 0 else Verdict.SLOWER), _support(c, w)
+        return (Verdict.FASTER if change > 0 else Verdict.SLOWER), _support(c, found)
     if max(abs(low), abs(high)) <= least:
-        return Verdict.SAME, f"the whole interval lies within {100 * min_effect:g} % of 1.00x ({w.label})"
+        return Verdict.SAME, f"the whole interval lies within {100 * min_effect:g} % of 1.00x ({found.label})"
     why = "the interval includes 1.00x"
     if significant:
         why = f"changed, but not shown to be by {100 * min_effect:g} % or more"
     elif excludes_one:
         why = f"adjusted p {c.p_adjusted:.2g} over {tests} tests is above {alpha:.2g}"
-    return Verdict.UNCLEAR, "; ".join([f"{why} ({w.label})", *([w.caveat] if w.caveat else [])])
+    return Verdict.UNCLEAR, "; ".join([f"{why} ({found.label})", *([found.caveat] if found.caveat else [])])
 
 
 def _same_run(first: Entry, second: Entry) -> bool:
@@ -149,14 +150,14 @@ def _same_run(first: Entry, second: Entry) -> bool:
     return all(replace(a, machine=b.machine) == b for a, b in zip(first.rows, second.rows, strict=True))
 
 
-def _support(c: Comparison, w: Weighed) -> str:
+def _support(c: Comparison, found: RatioEstimate) -> str:
     """Return what a claim rests on, and what it does not claim."""
     p = "" if c.p_adjusted is None else f", adjusted p {c.p_adjusted:.2g}"
     first, second = (entry.row for entry in (c.baseline, c.contender) if entry)
-    notes = [w.caveat] if w.caveat else []
-    if first.machine != second.machine and w.method is Method.WELCH:
-        if w.one_machine:
+    notes = [found.caveat] if found.caveat else []
+    if first.machine != second.machine and found.method is Method.WELCH:
+        if found.one_machine:
             notes.append("one machine, or two of one model: the tables cannot tell")
         elif first.device_name == second.device_name != "":
             notes.append(f"both are {first.device_name}: these two machines differ, which says nothing of the model")
-    return "; ".join([f"{w.label}{p}", *notes])
+    return "; ".join([f"{found.label}{p}", *notes])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bench_core.compare.comparison import QUANTITY, WHO, WORK, Comparison, Difference, Entry, Result, Source
-from bench_core.table import csv_text
+from bench_core.compare.result import QUANTITY, WHO, WORK, Comparison, Difference, Entry, InputFile, Result
+from bench_core.results.strict_csv import csv_text
 
 COMPARISON_VERSION = 1
 _WORK = ("case_id", *WORK, *QUANTITY)
@@ -33,7 +33,7 @@ def as_json(result: Result) -> str:
         "columns": result.columns,
         "min_effect": result.min_effect,
         "confidence": result.confidence,
-        "sources": [_source(source) for source in result.sources],
+        "sources": [_input_file(file) for file in result.input_files],
         "environment": [_difference(difference) for difference in result.environment],
         "comparisons": [_nested(c) for c in result.comparisons],
         "best": [
@@ -45,7 +45,7 @@ def as_json(result: Result) -> str:
             for best in result.best
         ],
         "means": [{name: getattr(mean, name) for name in (*_MEAN, "change")} for mean in result.means],
-        "doubts": result.doubts,
+        "doubts": result.implausible,
         "notes": result.notes,
         "breaches": result.breaches,
     }
@@ -65,7 +65,7 @@ def _plain(c: Comparison) -> dict[str, Any]:
         for name in ("name", "value", "ci_low", "ci_high", "processes"):
             flat[f"{side}_{name}"] = getattr(entry, name) if entry else None
     flat |= {name: getattr(c, name) for name in (*_OWN, "basis")}
-    return flat | {"conditions": "; ".join(map(str, c.conditions)), "doubts": "; ".join(c.doubts)}
+    return flat | {"conditions": "; ".join(map(str, c.conditions)), "doubts": "; ".join(c.implausible)}
 
 
 def _nested(c: Comparison) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _nested(c: Comparison) -> dict[str, Any]:
         "contender": _entry(c.contender),
         **{name: getattr(c, name) for name in (*_OWN, "basis")},
         "conditions": [_difference(difference) for difference in c.conditions],
-        "doubts": c.doubts,
+        "doubts": c.implausible,
     }
 
 
@@ -100,6 +100,6 @@ def _difference(difference: Difference) -> dict[str, Any]:
     return {"name": difference.name, "values": [list(pair) for pair in difference.values]}
 
 
-def _source(source: Source) -> dict[str, Any]:
+def _input_file(file: InputFile) -> dict[str, Any]:
     names = ("path", "label", "machines", "run_ids", "rows", "samples", "environment")
-    return {**{name: getattr(source, name) for name in names}, "statuses": dict(source.statuses)}
+    return {**{name: getattr(file, name) for name in names}, "statuses": dict(file.statuses)}

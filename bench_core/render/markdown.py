@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from bench_core.compare.comparison import Result
-from bench_core.render.view import Table, sections
+from bench_core.compare.result import Result
+from bench_core.render.text_table import Table
+from bench_core.render.view import sections
 
 _PLAIN = re.compile(r"(?!.*(//|www\.|__|--|\*\*))[\w .,:;()+%/=\-µ'?]*")
 

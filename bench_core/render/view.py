@@ -6,28 +6,20 @@ the best CPU; geometric means; what was not compared; implausible values; the ve
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bench_core.compare.comparison import WHO, WORK, Comparison, Entry, Key, Result, Verdict
-from bench_core.csvfile import printable
-from bench_core.model import LAUNCH_BOUND, Clock
+from bench_core.compare.result import WHO, WORK, Comparison, Entry, Key, Result, Verdict
+from bench_core.records import LAUNCH_BOUND, Clock
+from bench_core.render.text_table import Table
+from bench_core.text import printable
 from bench_core.units import show
 
-_LONGEST = 200  # of any text that came from a file
+short = functools.partial(printable, longest=200)  # what every text that came from a file goes through
 _UNSAID = {"", "default", "ieee", "resident", "hot"}  # the usual choices go without saying
 _MOST_NAMED = 3
 _CLAIMS = (Verdict.FASTER, Verdict.SLOWER, Verdict.SAME)
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Cells as text, several lines in a cell allowed. `right` are the columns of numbers."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    right: frozenset[int] = frozenset()
-    footnotes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +45,7 @@ class _Footnotes:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        return tuple(f"({number}) {clean(text)}" for number, text in enumerate(self.texts, start=1))
-
-
-def clean(text: str) -> str:
-    """Return a text from a file fit to be shown: on one line, of bearable length, without control characters."""
-    return printable(" ".join(text.split()), _LONGEST)
+        return tuple(f"({number}) {short(text)}" for number, text in enumerate(self.texts, start=1))
 
 
 def sections(result: Result, sides_per_table: int = 99) -> list[Section]:
@@ -70,25 +57,25 @@ def sections(result: Result, sides_per_table: int = 99) -> list[Section]:
         _best(result),
         _means(result),
         _unmatched(result),
-        Section("Implausible values", _first(result.doubts, 20)),
-        Section("Verdict", (verdict_line(result), *(f"FAILED {clean(line)}" for line in result.breaches))),
+        Section("Implausible values", _first(result.implausible, 20)),
+        Section("Verdict", (verdict_line(result), *(f"FAILED {short(line)}" for line in result.breaches))),
     )
     return [section for section in every if section.lines or section.tables]
 
 
 def _first(lines: Sequence[str], most: int) -> tuple[str, ...]:
     more = (f"... and {len(lines) - most:,} more: see --format json",) if len(lines) > most else ()
-    return (*(clean(line) for line in lines[:most]), *more)
+    return (*(short(line) for line in lines[:most]), *more)
 
 
 def _read(result: Result) -> Section:
     rows = []
-    for source in result.sources:
+    for source in result.input_files:
         statuses = ", ".join(f"{count:,} {status}" for status, count in source.statuses)
         runs = f"{len(source.run_ids)} runs, " if len(source.run_ids) > 1 else ""
         what = f"{runs}{source.rows:,} rows: {statuses}" if source.rows else "no rows"
         name = source.label or ", ".join(source.machines[:_MOST_NAMED])
-        rows.append((clean(name), clean(source.path), what))
+        rows.append((short(name), short(source.path), what))
     return Section("Read", _first(result.notes, 12), (Table(("side", "file", "rows"), tuple(rows)),))
 
 
@@ -96,8 +83,8 @@ def _environment(result: Result) -> Section:
     most = 30
     rows = []
     for difference in result.environment[:most]:
-        values = [f"{clean(side)}: {clean(value) or 'unknown'}" for side, value in difference.values]
-        rows.append((clean(difference.name), "\n".join(values)))
+        values = [f"{short(side)}: {short(value) or 'unknown'}" for side, value in difference.values]
+        rows.append((short(difference.name), "\n".join(values)))
     if not rows:
         return Section("Environment")
     more = len(result.environment) - most
@@ -116,7 +103,7 @@ def _ratios(result: Result, sides_per_table: int) -> Iterator[Section]:
         make = _pair_table if len(contenders) == 1 else _matrix
         tables = (make(mine, result, sides, fields) for sides in chunks)
         bases = ", ".join(dict.fromkeys(c.basis for c in mine if c.basis))
-        about = f"Baseline: {clean(result.baseline)}. Values and their ratios are of the {bases}."
+        about = f"Baseline: {short(result.baseline)}. Values and their ratios are of the {bases}."
         lines = (about, f"All of it: {', '.join(constants)}.") if constants else (about,)
         title = f"{metric} ({clock} clock)" if clock else metric
         yield Section(title, lines, tuple(table for table in tables if table.rows))
@@ -129,7 +116,7 @@ def _pair_table(mine: Sequence[Comparison], result: Result, sides: Sequence[str]
         if c.ratio is not None and c.side in sides:
             values = [show(value, c.key.unit) for value in c.values or ()]
             rows.append((label(c.key, fields), *values, c.change, c.interval, c.word + _marks(c, notes)))
-    header = ("case", clean(result.baseline), clean(sides[0]), "change", _interval_title(result), "verdict")
+    header = ("case", short(result.baseline), short(sides[0]), "change", _interval_title(result), "verdict")
     return Table(header, tuple(rows), frozenset({1, 2, 3}), notes.lines)
 
 
@@ -144,7 +131,7 @@ def _matrix(mine: Sequence[Comparison], result: Result, sides: Sequence[str], fi
         if any(c and c.ratio is not None for c in here):
             first = next(show(c.values[0], key.unit) for c in here if c and c.values)
             rows.append((label(key, fields), first, *(_matrix_cell(c, notes) for c in here)))
-    return Table(("case", clean(result.baseline), *map(clean, sides)), tuple(rows), frozenset({1}), notes.lines)
+    return Table(("case", short(result.baseline), *map(short, sides)), tuple(rows), frozenset({1}), notes.lines)
 
 
 def _matrix_cell(c: Comparison | None, notes: _Footnotes) -> str:
@@ -156,7 +143,7 @@ def _matrix_cell(c: Comparison | None, notes: _Footnotes) -> str:
 def _marks(c: Comparison, notes: _Footnotes) -> str:
     """Return the marks of what qualifies a ratio; what a plain claim rests on is in the other formats."""
     reason = c.reason.partition("; ")[2] if c.verdict in _CLAIMS else c.reason
-    return notes.mark(*([reason] if reason else []), *map(str, c.conditions), *c.doubts, *_not_the_device(c))
+    return notes.mark(*([reason] if reason else []), *map(str, c.conditions), *c.implausible, *_not_the_device(c))
 
 
 def _not_the_device(c: Comparison) -> Iterator[str]:
@@ -186,7 +173,7 @@ def _best(result: Result) -> Section:
 
 
 def _ranked(first: Entry | None, second: Entry | None) -> str:
-    lines = [f"{show(e.value, e.row.unit)}: {clean(e.name)}" for e in (first, second) if e]
+    lines = [f"{show(e.value, e.row.unit)}: {short(e.name)}" for e in (first, second) if e]
     return "\n".join(lines if second else [*lines, "no other"])
 
 
@@ -196,7 +183,7 @@ def _means(result: Result) -> Section:
         over = f"over the {mean.cases:,} of {mean.of:,} cases that every side has"
         kind = f"{mean.metric} ({mean.clock})" if mean.clock else mean.metric
         tail = f", {mean.label}" if mean.label else ""
-        lines.append(f"{clean(mean.side)}, {kind}: {mean.change} ({mean.interval}) {over}{tail}")
+        lines.append(f"{short(mean.side)}, {kind}: {mean.change} ({mean.interval}) {over}{tail}")
     if not lines and len(result.sides) > 1:
         lines = ["none: no case has a value on every side"]
     return Section("Geometric mean", tuple(lines))
@@ -206,7 +193,7 @@ def _unmatched(result: Result) -> Section:
     groups: dict[tuple[str, str], list[Comparison]] = {}
     for c in result.unmatched:
         # Who lacks a value stands in the reason.
-        word = f"incomparable in {clean(c.side)}" if c.verdict is Verdict.INCOMPARABLE else str(c.verdict)
+        word = f"incomparable in {short(c.side)}" if c.verdict is Verdict.INCOMPARABLE else str(c.verdict)
         groups.setdefault(("without a value on any side" if c.nowhere else word, c.reason), []).append(c)
     lines = []
     for (word, reason), cases in groups.items():
@@ -214,7 +201,7 @@ def _unmatched(result: Result) -> Section:
         names = dict.fromkeys(label(c.key, fields) for c in cases)
         more = ", ..." if len(names) > _MOST_NAMED else ""
         some = ", ".join(list(names)[:_MOST_NAMED])
-        lines.append(f"{len(cases):,} {word} ({clean(reason)}): {some}{more}")
+        lines.append(f"{len(cases):,} {word} ({short(reason)}): {some}{more}")
     return Section("Not compared", _first(lines, 40))
 
 
@@ -231,7 +218,7 @@ def verdict_line(result: Result) -> str:
         f"; {result.count(Verdict.INCOMPARABLE):,} incomparable, {result.count(Verdict.MISSING) - nowhere:,} missing"
     )
     line += f", {nowhere:,} without a value on any side" if nowhere else ""
-    return f"{line}; {len(result.doubts):,} implausible" if result.doubts else line
+    return f"{line}; {len(result.implausible):,} implausible" if result.implausible else line
 
 
 def label_fields(keys: Sequence[Key], chosen: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -247,7 +234,7 @@ def label_fields(keys: Sequence[Key], chosen: Sequence[str]) -> tuple[list[str],
             labels = longer
     shared = [name for name in rest if name not in fields and name not in {"params", "workload_version"}]
     values = [{key.get(name) for key in keys} for name in shared]
-    return fields, [clean(v) for only in values if len(only) == 1 for v in only if v not in _UNSAID]
+    return fields, [short(v) for only in values if len(only) == 1 for v in only if v not in _UNSAID]
 
 
 def label(key: Key, fields: Sequence[str]) -> str:
@@ -263,4 +250,4 @@ def label(key: Key, fields: Sequence[str]) -> str:
                 if name == "threads"
                 else text
             )
-    return clean(" ".join(parts)) or "everything"
+    return short(" ".join(parts)) or "everything"

@@ -1,11 +1,11 @@
 """Result tables as one self-contained HTML page, and its charts as SVG or PNG.
 
-records     table -> Rows, folded over runs and safe to show
-sources     the sidecars: what each run knows about its machine, and where machines differ
-study       Rows -> contenders, best rows, speed-ups, sweeps, ladders, roofs, cells: what there is to show
-charts      figures -> Altair specifications
-svg         specifications -> SVG and PNG, in light and dark
-page        everything -> HTML
+charts        figures (analysis/figures.py) -> Altair specifications, on the axes of axes.py in the colours of theme.py
+svg           specifications -> SVG and PNG, in light and dark
+captions      a chart with its heading, its explanation and the same as a table of numbers
+sources       what each run knows about its machine, and where machines differ
+packed_table  the full table, packed
+page          everything -> HTML
 
 Charts are drawn when the report is made, not when it is read: Vega's bundle is 0.9 MB and compiles
 expressions with `eval`, which a strict content security policy forbids, while a drawn chart is

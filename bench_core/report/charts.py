@@ -11,13 +11,11 @@ from typing import Any
 
 import altair as alt
 
-from bench_core.metrics import who
-from bench_core.model import Row
+from bench_core.analysis.figures import Crossover, HeatCell, Point, Rate, Roof, RoofLimit, Speedup, Sweep
+from bench_core.analysis.report_data import Contender
+from bench_core.records import Row
 from bench_core.report import theme
 from bench_core.report.axes import LogAxis, binary_bytes, log_axis
-from bench_core.report.figures import Ceiling, Cell, Crossover, Point, Rate, Roof, Speedup, Sweep
-from bench_core.report.records import has_value
-from bench_core.report.study import Contender
 from bench_core.units import show
 
 PANEL = (452, 270)  # pixels inside the axes; two panels fit beside each other on a desktop
@@ -68,7 +66,7 @@ class Styles:
 def how(row: Row) -> str:
     """Return who did the work on its device: "torch, 16 threads", "numpy tuned"."""
     threads = f", {row.threads} thread" + "s" * (row.threads > 1) if row.threads else ""
-    return who(row) + threads
+    return row.who + threads
 
 
 def value(row: Row) -> str:
@@ -324,7 +322,7 @@ def _line_end(x_axis: LogAxis) -> float:
     return float(x_axis.high / (x_axis.high / x_axis.low) ** ROOM)
 
 
-def ceiling_words(c: Ceiling) -> str:
+def ceiling_words(c: RoofLimit) -> str:
     """Return a ceiling in words: "measured float32 1.28 TFLOP/s"."""
     return f"{'measured' if c.measured else 'datasheet'} {c.label} {show(c.value, c.unit)}"
 
@@ -382,7 +380,7 @@ def model_chart(rates: Sequence[Rate], title: str, styles: Styles) -> Spec:
 
 
 def _shown(r: Rate) -> float | None:
-    return r.row.value if has_value(r.row) else None
+    return r.row.value if r.row.has_value else None
 
 
 def _rate_datum(r: Rate, styles: Styles, *, several: bool) -> dict[str, Any]:
@@ -415,7 +413,7 @@ HEAT_STEPS = (
 HATCHED = "url(#hatch)"  # svg.py defines the pattern
 
 
-def heat_chart(cells: Sequence[Cell]) -> Spec:
+def heat_chart(cells: Sequence[HeatCell]) -> Spec:
     """Workload x device: the value in words on its share of the best; hatched where there is no value."""
     columns = list(dict.fromkeys(c.column.label for c in cells))
     data = [_heat_datum(c) for c in cells]
@@ -437,7 +435,7 @@ def heat_chart(cells: Sequence[Cell]) -> Spec:
     return _finish([rects, words], "", (alt.Step(92), alt.Step(25)), cells=data)
 
 
-def _heat_datum(c: Cell) -> dict[str, Any]:
+def _heat_datum(c: HeatCell) -> dict[str, Any]:
     shared = {"line": c.line, "column": c.column.label}
     place = f"{c.line}, {c.column.label}"
     if c.share is None or c.row is None:

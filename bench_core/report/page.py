@@ -20,15 +20,17 @@ from markupsafe import Markup
 
 import bench_core
 from bench_core import stats
-from bench_core.compare.comparison import SINGLE_RUN, change, interval
-from bench_core.compare.reading import Reading
+from bench_core.analysis import figures
+from bench_core.analysis.report_data import ReportData
+from bench_core.compare.loading import Reading
+from bench_core.compare.result import SINGLE_RUN, change, interval
 from bench_core.errors import TableError
-from bench_core.model import Status
-from bench_core.report import figures, rowtable, svg, theme
+from bench_core.records import Status
+from bench_core.report import packed_table, svg, theme
+from bench_core.report.captions import FIGURES, captioned_figure
 from bench_core.report.charts import how
-from bench_core.report.gallery import FIGURES, gallery
 from bench_core.report.sources import Source, environment, source
-from bench_core.report.study import Study, size_order
+from bench_core.units import size_order
 
 HERE = Path(__file__).parent
 MOST_BYTES = 2_000_000
@@ -49,15 +51,15 @@ def render(readings: Sequence[Reading], title: str = "bench-core report") -> str
     Where it would be 2 MB or more, its full table holds fewer rows, down to 100, and the page says so. Raises
     TableError if there is no row to report on, or if tables contradict each other.
     """
-    study = Study(readings)
-    if not study.rows:
+    data = ReportData(readings)
+    if not data.rows:
         raise TableError(readings[0].path if readings else "report", "no rows in the files given")
-    sources = [source(reading) for reading in study.readings]
-    known = _context(title, study, sources)
+    sources = [source(reading) for reading in data.readings]
+    known = _context(title, data, sources)
     template = _template()
-    rows = rowtable.in_order(list(dict.fromkeys(row for reading in study.readings for row in reading.rows)))
+    rows = packed_table.in_order(list(dict.fromkeys(row for reading in data.readings for row in reading.rows)))
     for count in _fewer(len(rows)):
-        packed = Markup(rowtable.pack(rows[:count]))  # noqa: S704 - JSON without <, > and &
+        packed = Markup(packed_table.pack(rows[:count]))  # noqa: S704 - JSON without <, > and &
         text = template.render(**known, rows=packed, held=(count, len(rows)))
         if len(text.encode()) < MOST_BYTES:
             break
@@ -69,7 +71,7 @@ def _fewer(count: int) -> list[int]:
     return [count, *(n for n in (20_000, 14_000, 10_000, 7_000, 5_000, 2_500, 1_000, 100) if n < count)]
 
 
-def _context(title: str, study: Study, sources: Sequence[Source]) -> dict[str, Any]:
+def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[str, Any]:
     """Return everything that the template shows except the full table."""
     style, script = _style(), (HERE / "table.js").read_text(encoding="utf-8")
     facts = environment(sources)
@@ -81,15 +83,15 @@ def _context(title: str, study: Study, sources: Sequence[Source]) -> dict[str, A
         "style_hash": _hash(style),
         "script_hash": _hash(script),
         "sources": sources,
-        "study": study,
-        "cards": cards(study),
-        "figures": [gallery(study, name) for name in FIGURES],
+        "data": data,
+        "cards": cards(data),
+        "figures": [captioned_figure(data, name) for name in FIGURES],
         "inline": lambda drawing: Markup(svg.inline(drawing)),  # noqa: S704 - serialised by ElementTree
         "swatch": lambda swatch: Markup(svg.swatch_markup(swatch)),  # noqa: S704 - serialised by ElementTree
         "facts_that_differ": [line for line in facts if line.differs],
         "facts_alike": [line for line in facts if not line.differs],
         "known": [s for s in sources if s.facts],
-        "columns": rowtable.COLUMNS,
+        "columns": packed_table.COLUMNS,
     }
 
 
@@ -119,24 +121,24 @@ def _hash(text: str) -> str:
 # ---------------------------------------------------------------- cards
 
 
-def cards(study: Study) -> list[Card]:
+def cards(data: ReportData) -> list[Card]:
     """Return the summary: the machines, the best GPU against the best CPU, the crossover, what was measured."""
-    return [_machines_card(study), _speedup_card(study), _crossover_card(study), _counts_card(study)]
+    return [_machines_card(data), _speedup_card(data), _crossover_card(data), _counts_card(data)]
 
 
-def _machines_card(study: Study) -> Card:
-    lines = tuple(f"{c.label}: {c.name or 'name not recorded'}" for c in study.contenders)
-    machines = study.machines
+def _machines_card(data: ReportData) -> Card:
+    lines = tuple(f"{c.label}: {c.name or 'name not recorded'}" for c in data.contenders)
+    machines = data.machines
     headline = machines[0] if len(machines) == 1 else f"{len(machines)} machines"
-    return Card("What was measured on", headline or "no device with a value", (*lines, *study.silent))
+    return Card("What was measured on", headline or "no device with a value", (*lines, *data.silent))
 
 
-def _speedup_card(study: Study) -> Card:
+def _speedup_card(data: ReportData) -> Card:
     heading = "Best GPU against best CPU"
-    if not study.gpus:
+    if not data.gpus:
         return Card(heading, "No GPU", ("No GPU measured in these runs.",))
     best: dict[str, figures.Speedup] = {}
-    for s in figures.speedups(study):
+    for s in figures.speedups(data):
         best[s.label] = max(s, best.get(s.label, s), key=lambda s: s.ratio)
     if not best:
         return Card(heading, "Nothing in common", ("No work was measured on both a CPU and a GPU.",))
@@ -145,7 +147,7 @@ def _speedup_card(study: Study) -> Card:
     ratios = [(s.ratio, s.low or s.ratio, s.high or s.ratio) for s in ranked]
     mean, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
     ends = [("Most", ranked[0]), ("Least", ranked[-1])][: len(ranked)]
-    kinds = f"{len(ranked)} of {len(study.families)} kinds of work, each at its largest common size"
+    kinds = f"{len(ranked)} of {len(data.families)} kinds of work, each at its largest common size"
     lines = [f"Geometric mean ({interval(mean, low, high, 's')}) over {kinds}."]
     lines += [f"{word}: {s.comparison.change} ({s.comparison.interval}) at {s.label}. {_pair(s)}" for word, s in ends]
     return Card(heading, change(mean, "s"), (*lines, *_without_claim(ranked)))
@@ -164,23 +166,23 @@ def _without_claim(found: Sequence[figures.Speedup]) -> list[str]:
     return [f"{single} of these ratios rest on one run a side and support no claim."] * bool(single)
 
 
-def _crossover_card(study: Study) -> Card:
+def _crossover_card(data: ReportData) -> Card:
     heading = "Where the GPU starts to win"
-    if not study.gpus:
+    if not data.gpus:
         return Card(heading, "No GPU", ("No GPU measured in these runs.",))
-    found = figures.crossovers(study)
+    found = figures.crossovers(data)
     if not found:
         return Card(heading, "Not known", ("No work was measured at several sizes on both a CPU and a GPU.",))
     wins = sorted({c.row.size for c in found if c.row and not c.first}, key=size_order)
     sizes = f"from size {wins[0]}" + (f" to {wins[-1]}" if len(wins) > 1 else "") if wins else found[0].text
-    return Card(heading, sizes.capitalize(), tuple(f"{line}." for line in figures.crossover_lines(study)))
+    return Card(heading, sizes.capitalize(), tuple(f"{line}." for line in figures.crossover_lines(data)))
 
 
-def _counts_card(study: Study) -> Card:
-    cases = {(r.machine, r.case_id, r.backend, r.implementation, r.device, r.threads): r.status for r in study.rows}
+def _counts_card(data: ReportData) -> Card:
+    cases = {(r.machine, r.case_id, r.backend, r.implementation, r.device, r.threads): r.status for r in data.rows}
     counts = Counter(cases.values())
     ok = counts.pop(Status.OK, 0)
     lines = [f"{count:,} {status}" for status, count in counts.most_common()]
-    flags = Counter(flag for row in study.rows for flag in set(row.flags.split(";")) if flag and row.metric == "time")
+    flags = Counter(flag for row in data.rows for flag in set(row.flags.split(";")) if flag and row.metric == "time")
     lines += [f"{count:,} values flagged {flag}" for flag, count in flags.most_common(4)]
     return Card("What came out", f"{ok:,} of {len(cases):,} cases have a value", tuple(lines))

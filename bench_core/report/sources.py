@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench_core.compare.reading import Reading
-from bench_core.facts import shown
-from bench_core.model import Fact, Facts, Row
-from bench_core.report.records import clean
+from bench_core.compare.loading import Reading
+from bench_core.machine.facts import shown
+from bench_core.records import Fact, Facts, Row
+from bench_core.text import printable
 
 # Options of a run that change what is measured.
 PASSED_ON = ("preset", "backends", "budget", "timeout", "require", "seed")
@@ -20,7 +20,7 @@ SELECTED = {"keyword": "-k", "markers": "-m"}
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One results.csv with what its sidecar knows, every text safe to show.
+    """One results.csv with what its run.json knows, every text safe to show.
 
     name: the last folders of its path, which tell runs apart without telling where they lie. facts: by
     dotted name. options: how the run was asked for. processes: how many runs were merged, 0 for one run.
@@ -71,34 +71,34 @@ class Source:
 
 def source(reading: Reading) -> Source:
     """Return what is shown of one reading, whose rows are safe already."""
-    about = reading.sidecar.about
+    about = reading.files.about
     files = about.get("files")
     results = files.get("results.csv") if isinstance(files, dict) else None
     digest = results.get("sha256") if isinstance(results, dict) else None
-    facts = {clean(name): _cleaned(fact) for name, fact in reading.sidecar.facts.items()}
+    facts = {printable(name): _cleaned(fact) for name, fact in reading.files.facts.items()}
     options = about.get("options")
     pairs = options.items() if isinstance(options, dict) else ()
     processes = about.get("processes")
     folders = Path(reading.path).parts
     notes = (note.replace(reading.path.rpartition("/")[0] + "/", "") for note in reading.notes)
     return Source(
-        name=clean("/".join(folders[-3:])),
+        name=printable("/".join(folders[-3:])),
         rows=reading.rows,
-        sha256=clean(digest) if isinstance(digest, str) else "",
+        sha256=printable(digest) if isinstance(digest, str) else "",
         facts=facts,
-        options=tuple((clean(str(k)), _option(v)) for k, v in pairs if v not in (None, "", [], False)),
+        options=tuple((printable(str(k)), _option(v)) for k, v in pairs if v not in (None, "", [], False)),
         processes=len(processes) if isinstance(processes, list) else 0,
-        series_seed=clean(str(about.get("seed", ""))),
-        notes=tuple(clean(note) for note in notes),
+        series_seed=printable(str(about.get("seed", ""))),
+        notes=tuple(printable(note) for note in notes),
     )
 
 
 def _option(value: Any) -> str:
-    return clean(",".join(map(str, value)) if isinstance(value, list) else str(value))
+    return printable(",".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
 def _cleaned(fact: Fact) -> Fact:
-    return Fact(fact.value, clean(fact.source), clean(fact.reason))
+    return Fact(fact.value, printable(fact.source), printable(fact.reason))
 
 
 def fact_text(name: str, fact: Fact | None) -> str:
@@ -107,7 +107,7 @@ def fact_text(name: str, fact: Fact | None) -> str:
         return "not recorded"
     if fact.value is None:
         return f"unknown: {fact.reason}" if fact.reason else "unknown"
-    return clean(shown(name, fact.value))
+    return printable(shown(name, fact.value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-// The full table: sorts, filters and pages rows that were packed by rowtable.py.
+// The full table: sorts, filters and pages rows that were packed by packed_table.py.
 // Text reaches the page through textContent alone, so whatever a cell holds stays text.
 "use strict";
 (() => {

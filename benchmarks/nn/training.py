@@ -16,10 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.errors import WrongAnswer
-from bench_core.model import Scope, Work
-from bench_core.workload import Host, Kernel
+from bench_core.workload import Backend, HostArrays, Kernel, Scope, Work, WrongAnswer
 from benchmarks.nn.functions import Array, Cache, cross_entropy, cross_entropy_backward
 from benchmarks.nn.optimisers import Optimiser
 from benchmarks.nn.weights import wide_weights
@@ -113,7 +110,7 @@ class Checked:
         return self.samples < len(batch[0])
 
 
-def loader(backend: Backend, work: Work, host: Host, names: Sequence[str] = ("x", "targets")) -> Loader:
+def loader(backend: Backend, work: Work, host: HostArrays, names: Sequence[str] = ("x", "targets")) -> Loader:
     """Return what gives a step its batch: arrays already on the device, or (end_to_end) copied there every time.
 
     end_to_end covers the input alone, from pageable memory; results stay on the device. PyTorch waits for such a copy.

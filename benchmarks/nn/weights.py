@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from bench_core.backends.base import Backend
-from bench_core.workload import Host
+from bench_core.workload import Backend, HostArrays
 from benchmarks.nn.names import scoped
 
 
-def device_weights(backend: Backend, host: Host, dtype: str | None = None) -> dict[str, Any]:
+def device_weights(backend: Backend, host: HostArrays, dtype: str | None = None) -> dict[str, Any]:
     """Return device copies of the inputs under "weights.", in their own dtype or in `dtype`."""
     return {name: backend.from_host(array, dtype) for name, array in scoped(host, "weights").items()}
 
 
-def wide_weights(host: Host) -> dict[str, np.ndarray]:
+def wide_weights(host: HostArrays) -> dict[str, np.ndarray]:
     """Return float64 copies of the inputs under "weights." on the host, for a reference."""
     return {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()}

@@ -10,9 +10,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench_core import check
-from bench_core.backends.base import Backend
-from bench_core.model import Case, Preset, Scope, Work
-from bench_core.workload import Builder, Host, Kernel, Machine, Target, Workload
+from bench_core.workload import (
+    Backend,
+    Builder,
+    Case,
+    HostArrays,
+    Kernel,
+    Machine,
+    Preset,
+    Scope,
+    Target,
+    Work,
+    Workload,
+)
 from benchmarks import limits
 from benchmarks.caches import flagged
 from benchmarks.nn.training import TOLERANCES
@@ -94,7 +104,7 @@ class ModelWorkload(Workload):
         """Return the bytes re-read by every call (weights, KV cache); None if the work is not memory-bound."""
         return None
 
-    def build(self, backend: Backend, case: Case, host: Host) -> Kernel:
+    def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
         """Return the kernel, flagged if a cache holds all that it touches; raises TooSlow before it is begun.
 
         A CPU may lack instructions for a narrow format: then products in it are slower than in float32.

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.model import Costs
+from bench_core.records import Costs
 from bench_core.workload import Kernel, Kernels, Workload
 
 

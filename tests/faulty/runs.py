@@ -11,9 +11,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench_core import journal, table
+from bench_core.files import digest
+from bench_core.results import reader, schema
+from bench_core.run import journal
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 QUICK = (
     *("--benchmark-only", "--bench-preset=smoke", "--bench-budget=0.02", "--bench-machine=m"),
@@ -47,7 +49,7 @@ class Project:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "CUDA", "FAULT", "STRIKE", "OMP"))}
         plugins = "bench_core.pytest_plugin,pytest_benchmark.plugin"
         ours = {"COLUMNS": "200", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": plugins}
-        ours["FAULT_LOG"] = str(self.path / "performed.txt")
+        ours["FAULT_LOG"] = str(self.path / "begun.txt")
         ours["PYTHONDONTWRITEBYTECODE"] = "1"  # a full disk must not leave half a .pyc to the next test
         both = kept | ours | self.environ | variables
         folders = [both.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]
@@ -86,14 +88,14 @@ class Project:
     @property
     def about(self):
         """What run.json of the only run says."""
-        return json.loads((self.folder / table.RUN).read_text(encoding="utf-8"))
+        return json.loads((self.folder / schema.RUN).read_text(encoding="utf-8"))
 
     def folders(self):
         return sorted(path for path in (self.path / "results").glob("*/*") if path.is_dir())
 
-    def performed(self):
+    def begun(self):
         """Return how often each case was begun."""
-        return Counter((self.path / "performed.txt").read_text(encoding="utf-8").split())
+        return Counter((self.path / "begun.txt").read_text(encoding="utf-8").split())
 
 
 def two_at_a_time(pool, request, name, run):
@@ -120,8 +122,8 @@ def statuses(folder):
     Every run of the suite is read here, so every one is shown to add up: one status a case, as many cases as
     were planned, and the counts of run.json are those of the rows.
     """
-    rows = table.read_rows(folder / table.RESULTS)
-    about = json.loads((folder / table.RUN).read_text(encoding="utf-8"))
+    rows = reader.read_rows(folder / schema.RESULTS)
+    about = json.loads((folder / schema.RUN).read_text(encoding="utf-8"))
     by_case = {}
     for row in rows:
         by_case.setdefault(tuple(getattr(row, name) for name in _SEPARATE), set()).add((row.size, row.status))
@@ -129,31 +131,31 @@ def statuses(folder):
     found = [next(iter(told)) for told in by_case.values()]
     assert len(found) == about["planned"] == sum(about["statuses"].values())
     assert Counter(status for _, status in found) == about["statuses"]
-    for name in (table.RESULTS, table.SAMPLES):
+    for name in (schema.RESULTS, schema.SAMPLES):
         text = (folder / name).read_text(encoding="utf-8")
-        assert about["files"][name]["sha256"] == table.digest(text)
+        assert about["files"][name]["sha256"] == digest(text)
     return dict(found)
 
 
 def reasons(folder):
     """Return (reason code, reason) by size of the cases that have one."""
-    return {r.size: (r.reason_code, r.reason) for r in table.read_rows(folder / table.RESULTS) if r.reason_code}
+    return {r.size: (r.reason_code, r.reason) for r in reader.read_rows(folder / schema.RESULTS) if r.reason_code}
 
 
 def in_journal(folder):
     """Return the samples of the time metric, by size, that a journal holds; {} where it has not even a head."""
     try:
         records = journal.read(folder / journal.JOURNAL).measurements
-    except table.TableError:
+    except reader.TableError:
         return {}
     return {m.case.work.size: list(m.series[0].seconds) for m in records if m.series}
 
 
 def in_samples(folder):
     """Return the samples of the time metric, by size, that a finished run holds."""
-    sizes = {row.case_id: row.size for row in table.read_rows(folder / table.RESULTS)}
+    sizes = {row.case_id: row.size for row in reader.read_rows(folder / schema.RESULTS)}
     found = {}
-    with (folder / table.SAMPLES).open(encoding="utf-8", newline="") as file:
+    with (folder / schema.SAMPLES).open(encoding="utf-8", newline="") as file:
         for record in csv.DictReader(file):
             if record["metric"] == "time" and record["clock"] == "wall":
                 found.setdefault(sizes[record["case_id"]], []).append(float(record["seconds"]))

@@ -12,7 +12,7 @@ import resource
 import signal
 from pathlib import Path
 
-from bench_core import derive, journal
+from bench_core.run import journal, session
 
 ACTIONS = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT, "terminate": signal.SIGTERM}
 
@@ -32,8 +32,8 @@ def pytest_configure():
 
 
 def forget_rows():
-    table_of = derive.table_of
-    derive.table_of = lambda *known: [row for row in table_of(*known) if row.size != "struck"]
+    rows_of_run = session.rows_of_run
+    session.rows_of_run = lambda *known: [row for row in rows_of_run(*known) if row.size != "struck"]
 
 
 def torn(act, number):

@@ -1,6 +1,6 @@
 """What is claimed of a GPU, each claim a function over a backend that fails where the claim does not hold.
 
-The tests beside this file ask a real GPU. tests/test_gpu_suite.py asks fakes and the stand-in, where each claim holds
+The tests beside this file ask a real GPU. tests/gpu/test_claims.py asks fakes and the stand-in, where each claim holds
 until something is broken on purpose.
 """
 
@@ -24,19 +24,22 @@ import numpy as np
 
 import bench_core
 import benchmarks
-from bench_core import backends, energy, gpu
+from bench_core.backends import registry
 from bench_core.backends.base import Backend
-from bench_core.backends.behind_spin import BehindSpin
+from bench_core.backends.event_timer import EventTimer
 from bench_core.errors import Unsupported
-from bench_core.measure import DeviceTimer, Plan, WallTimer, unfinished
-from bench_core.model import NOT_TRIED, Case, Clock, Measurement, Preset, Status, Work
-from bench_core.perform import Settings, generator, perform
-from bench_core.workload import Machine, Run, Workload
+from bench_core.machine import nvml
+from bench_core.records import NOT_TRIED, Case, Clock, Machine, Measurement, Preset, Status, Work
+from bench_core.timing import energy
+from bench_core.timing.case import Settings, generator, run_case
+from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer
+from bench_core.timing.synchronisation import unfinished
+from bench_core.workload import Call, Workload
 from benchmarks import bench_matmul
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 MACHINE = Machine(last_level_cache=1 << 20, cores=1)  # no size here depends on it
-SETTINGS = Settings(Plan(budget=0.3, least=0.1, warmup=0.3, warmup_cap=1.0), 0, MACHINE.last_level_cache)
+SETTINGS = Settings(Durations(budget=0.3, least=0.1, warmup=0.3, warmup_cap=1.0), 0, MACHINE.last_level_cache)
 Now = Callable[[], float]
 
 
@@ -66,14 +69,14 @@ def fresh_case(backend: Backend, work: Work, implementation: str = "default") ->
     return Case(work, backend.name, backend.device, implementation)
 
 
-def product(backend: Backend, n: int) -> Run:
+def product(backend: Backend, n: int) -> Call:
     """Return the call of one float32 product of n x n matrices."""
     a = backend.from_host(np.random.default_rng(0).standard_normal((n, n), np.float32))
     c = backend.xp.empty_like(a)
     return lambda: backend.xp.matmul(a, a, out=c)
 
 
-def keep_busy(backend: Backend, call: Run, seconds: float, now: Now = perf_counter) -> float:
+def keep_busy(backend: Backend, call: Call, seconds: float, now: Now = perf_counter) -> float:
     """Call until some seconds are over, clocks are up and code is loaded; return the seconds of a call at the end."""
     timer, begin, calls = WallTimer(backend.synchronize, now), now(), 1
     while True:
@@ -86,7 +89,7 @@ def keep_busy(backend: Backend, call: Run, seconds: float, now: Now = perf_count
 # ---------------------------------------------------------------- time
 
 
-def two_clocks(backend: Backend, call: Run, blocks: int = 9, now: Now = perf_counter) -> Figure:
+def two_clocks(backend: Backend, call: Call, blocks: int = 9, now: Now = perf_counter) -> Figure:
     """A call of about 10 ms lasts as long by the host's clock as by the device's, which saw no gaps."""
     wall, device = WallTimer(backend.synchronize, now), DeviceTimer(backend)
     pairs = [(wall.time(call, 1), device.time(call, 1)) for _ in range(blocks)]
@@ -97,7 +100,7 @@ def two_clocks(backend: Backend, call: Run, blocks: int = 9, now: Now = perf_cou
 
 def suite_seconds(backend: Backend, workload: Workload, work: Work, settings: Settings = SETTINGS) -> float:
     """Return the seconds of a call by the device's clock, as the suite measures it."""
-    done = perform(fresh_case(backend, work), workload, backend, settings)
+    done = run_case(fresh_case(backend, work), workload, backend, settings)
     assert done.status is Status.OK, f"{done.status}: {done.reason}"
     return median(next(series.seconds for series in done.series if series.clock is Clock.DEVICE))
 
@@ -125,7 +128,7 @@ def suite_blocks(backend: Backend, workload: Workload, work: Work) -> Callable[[
     return lambda: median(timer.time(kernel.run, 1).seconds for _ in range(20))
 
 
-def bare_loop(backend: Backend, call: Run, seconds: float = 0.3, now: Now = perf_counter) -> float:
+def bare_loop(backend: Backend, call: Call, seconds: float = 0.3, now: Now = perf_counter) -> float:
     """Return the seconds of one of many calls between two of the library's own events, without any harness."""
     cuda, is_torch = backend.xp.cuda, backend.name == "torch"
     start, end = (cuda.Event(enable_timing=True) if is_torch else cuda.Event() for _ in range(2))
@@ -153,10 +156,10 @@ def spin_lasts(backend: Backend, seconds: float) -> Figure:
     return Figure(f"{backend.name}: spin of {seconds:g} s", median(taken), seconds, 0.9, 1.1)
 
 
-def starvation_shows(backend: Backend, call: Run, calls: int = 200) -> None:
+def starvation_shows(backend: Backend, call: Call, calls: int = 200) -> None:
     """Kernels shorter than their launch starve the device where nothing holds it, and that is said."""
     clock = backend._device_clock
-    unheld = BehindSpin(clock._event, lambda seconds: None, clock._synchronize)
+    unheld = EventTimer(clock._event, lambda seconds: None, clock._synchronize)
     blocks = [unheld.time(call, calls) for _ in range(5)]
     assert sum(block.starved for block in blocks) >= 4, f"{blocks}: not reported as starved"
 
@@ -171,7 +174,7 @@ def waits(backend: Backend, n: int = 4096, now: Now = perf_counter) -> None:
     assert left is not None, "a synchronize that does nothing passes the proof"
 
 
-def transfer(backend: Backend, workload: Workload, memory: str, megabytes: int = 256) -> Run:
+def transfer(backend: Backend, workload: Workload, memory: str, megabytes: int = 256) -> Call:
     """Return the suite's call of one transfer, made twice already: its memory is there."""
     work = workload.work(f"{megabytes}MiB", "float32", elements=megabytes << 18, memory=memory)
     host = workload.inputs(work, generator(work.case_id, 0))
@@ -180,7 +183,7 @@ def transfer(backend: Backend, workload: Workload, memory: str, megabytes: int =
     return call
 
 
-def seconds_of(backend: Backend, call: Run, now: Now = perf_counter) -> float:
+def seconds_of(backend: Backend, call: Call, now: Now = perf_counter) -> float:
     """Return the median wall time of seven calls."""
     timer = WallTimer(backend.synchronize, now)
     return median(timer.time(call, 1).seconds for _ in range(7))
@@ -309,19 +312,19 @@ def troubles(output: Path, *arguments: str, cwd: Path = ROOT, environ: Mapping[s
 
 
 def energy_is_power_times_time(
-    backend: Backend, call: Run, call_s: float, seconds: float = 2.0, now: Now = perf_counter
+    backend: Backend, call: Call, call_s: float, seconds: float = 2.0, now: Now = perf_counter
 ) -> list[Figure]:
     """The counter's joules of steady work are its power times its time, and `per_call` gives each call its share."""
     uuid, block = backend.device_uuid, max(1, round(0.1 / call_s))
     keep_busy(backend, call, 1.2, now)  # the power is the mean of the last second
-    before, begin, watts, calls = gpu.energy(uuid), now(), [], 0
+    before, begin, watts, calls = nvml.energy(uuid), now(), [], 0
     while now() - begin < seconds:
         for _ in range(block):
             call()
-        watts.append(gpu.state(uuid).power)  # while the device works
+        watts.append(nvml.state(uuid).power)  # while the device works
         backend.synchronize()
         calls += block
-    took, joules = now() - begin, gpu.energy(uuid) - before
+    took, joules = now() - begin, nvml.energy(uuid) - before
     counter = energy.meter(backend.device, uuid)
     each = energy.per_call(call, WallTimer(backend.synchronize, now), counter, call_s, seconds / 2, now)
     return [
@@ -339,7 +342,7 @@ def peak_memory_stays(backend: Backend, settings: Settings = SETTINGS) -> Figure
         form = next(form for form in captured_forms() if form.implementation == "cudagraph")
         plan.append((form.workload, fresh_case(backend, form.work, form.implementation)))
     plan.append(plan[0])
-    peaks = [_peak(perform(case, workload, backend, settings)) for workload, case in plan]
+    peaks = [_peak(run_case(case, workload, backend, settings)) for workload, case in plan]
     return Figure(f"{backend.name}: peak memory measured last / first (B)", peaks[-1], peaks[0], 1.0, 1.0)
 
 
@@ -350,14 +353,14 @@ def _peak(done: Measurement) -> float:
 
 def peak_memory_stays_in_a_fresh_process(name: str, device: str) -> Figure:
     """The same of a library that this process has not used yet."""
-    short = Plan(budget=0.05, least=0.01, warmup=0.02, warmup_cap=0.1)
-    return peak_memory_stays(backends.load(name)(device), Settings(short, 0, MACHINE.last_level_cache))
+    short = Durations(budget=0.05, least=0.01, warmup=0.02, warmup_cap=0.1)
+    return peak_memory_stays(registry.load(name)(device), Settings(short, 0, MACHINE.last_level_cache))
 
 
 # ---------------------------------------------------------------- what the stand-in pretends
 
 
-def share_at_return(copy: Run, synchronize: Run, now: Now = perf_counter) -> float:
+def share_at_return(copy: Call, synchronize: Call, now: Now = perf_counter) -> float:
     """Return how much of a copy's time is over when the call returns: near 0 if it only queues, near 1 if it waits."""
     synchronize()
     start = now()
@@ -377,7 +380,7 @@ def pageable_is_waited_for(backend: Backend, workload: Workload, megabytes: int 
     return share_at_return(transfer(backend, workload, "pageable", megabytes), backend.synchronize, now) > 0.5
 
 
-def launching(backend: Backend, call: Run, now: Now = perf_counter) -> list[Figure]:
+def launching(backend: Backend, call: Call, now: Now = perf_counter) -> list[Figure]:
     """A launch takes some 3 to 10 us of the host and a kernel of one element less of the device; about 1024 queue."""
     kernel = backend.device_time(call, 200).seconds / 200
     return [
@@ -387,7 +390,7 @@ def launching(backend: Backend, call: Run, now: Now = perf_counter) -> list[Figu
     ]
 
 
-def launch_seconds(backend: Backend, call: Run, calls: int = 200, now: Now = perf_counter) -> float:
+def launch_seconds(backend: Backend, call: Call, calls: int = 200, now: Now = perf_counter) -> float:
     """Return the host's seconds for one launch while the device is held."""
     backend.synchronize()
     backend._device_clock._spin(0.05)
@@ -399,7 +402,7 @@ def launch_seconds(backend: Backend, call: Run, calls: int = 200, now: Now = per
     return took
 
 
-def queue_length(backend: Backend, call: Run, most: int = 4000, now: Now = perf_counter) -> int:
+def queue_length(backend: Backend, call: Call, most: int = 4000, now: Now = perf_counter) -> int:
     """Return how many launches a device that is held takes before one has to wait; `most` if none does."""
     backend.synchronize()
     backend._device_clock._spin(0.2)

@@ -5,11 +5,12 @@ import gc
 import numpy as np
 import pytest
 
-from bench_core import backends, gpu
+from bench_core.backends import registry
 from bench_core.errors import Unavailable
+from bench_core.machine import nvml
 
 
-def missing(libraries, load=backends.load):
+def missing(libraries, load=registry.load):
     """Return why none of some libraries ("torch+cupy") finds a GPU here, None if one does."""
     reasons = [_missing(name, load) for name in libraries.split("+")]
     return None if None in reasons else reasons[0]
@@ -42,7 +43,7 @@ def library(request):
 @pytest.fixture
 def backend(library):
     """The library on the first GPU."""
-    made = backends.load(library)("cuda:0")
+    made = registry.load(library)("cuda:0")
     yield made
     made.set_precision("ieee")
     made.synchronize()
@@ -61,9 +62,9 @@ def add(backend):
 @pytest.fixture
 def counted(backend):
     """The same where the driver counts energy and tells the power."""
-    state = gpu.state(backend.device_uuid)
-    if gpu.energy(backend.device_uuid) is None or state is None or state.power is None:
-        facts = gpu.facts(backend.device_uuid)
+    state = nvml.state(backend.device_uuid)
+    if nvml.energy(backend.device_uuid) is None or state is None or state.power is None:
+        facts = nvml.facts(backend.device_uuid)
         asked = (facts[name].reason for name in ("gpu.driver", "gpu.energy_counter", "gpu.power") if name in facts)
         pytest.skip(next(filter(None, asked), "the driver tells nothing"))
     return backend

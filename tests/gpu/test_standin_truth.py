@@ -1,11 +1,11 @@
-"""What the stand-in for CuPy pretends, asked of the GPU: a failure here is a lie of tests/standins/cupy."""
+"""What the stand-in for CuPy pretends, asked of the GPU: a failure here is a lie of tests/standin/site/cupy."""
 
 import numpy as np
 import pytest
 
 from benchmarks import bench_transfer
-from tests import test_standin_cupy
 from tests.gpu import claims
+from tests.standin.cupy_cases import COMPUTATIONS, HOST, MISTAKES
 
 pytestmark = pytest.mark.gpu
 CUPY = pytest.mark.parametrize("library", ["cupy"])
@@ -14,10 +14,9 @@ BOTH_WAYS = pytest.mark.parametrize(
 )
 
 
-def cases_of(test):
-    """Return what another test is parametrised with, but for what CuPy has and the stand-in does not."""
-    every = next(mark.args[1] for mark in test.pytestmark if mark.name == "parametrize")
-    return [case for case in every if not case.id.startswith("not offered")]
+def known_to_cupy(cases):
+    """Return all cases but those of what CuPy has and the stand-in does not."""
+    return [case for case in cases if not case.id.startswith("not offered")]
 
 
 @pytest.fixture
@@ -65,17 +64,16 @@ def test_launches_take_microseconds_and_about_1024_are_queued(backend, add, held
         held(figure)
 
 
-@pytest.mark.parametrize("mistake", cases_of(test_standin_cupy.test_refuses_what_cupy_refuses))
+@pytest.mark.parametrize("mistake", known_to_cupy(MISTAKES))
 @CUPY
-def test_it_refuses_what_the_stand_in_refuses(xp, mistake):
+def test_cupy_refuses_what_the_stand_in_refuses(xp, mistake):
     with pytest.raises((TypeError, AttributeError, NotImplementedError, ValueError)):
-        mistake(xp, xp.asarray(test_standin_cupy.HOST))
+        mistake(xp, xp.asarray(HOST))
 
 
-@pytest.mark.parametrize("compute", cases_of(test_standin_cupy.test_computes_as_numpy))
+@pytest.mark.parametrize("compute", known_to_cupy(COMPUTATIONS))
 @CUPY
-def test_it_computes_what_the_stand_in_computes(xp, compute):
-    host = test_standin_cupy.HOST
-    got, expected = compute(xp, xp.asarray(host)), np.asarray(compute(np, host))
+def test_cupy_computes_what_the_stand_in_computes(xp, compute):
+    got, expected = compute(xp, xp.asarray(HOST)), np.asarray(compute(np, HOST))
     assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
     np.testing.assert_allclose(xp.asnumpy(got), expected, rtol=2e-3 if got.dtype == np.float16 else 1e-5)

@@ -22,9 +22,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_core import backends, host
-from bench_core.model import Case
-from bench_core.perform import generator
+from bench_core.backends import registry
+from bench_core.machine import host
+from bench_core.records import Case
+from bench_core.timing.case import generator
 from benchmarks import bench_matmul, bench_memory
 
 SOURCE = Path(__file__).with_name("stream.c")
@@ -109,7 +110,7 @@ def library(
     backend: str, implementation: str, threads: int, size: int, extra: str = "", **environment: str
 ) -> Iterator[Server]:
     """Yield a process that serves the suite's own kernels of a backend and implementation."""
-    variables = {**backends.load(backend).environ(threads, implementation), **environment}
+    variables = {**registry.load(backend).environ(threads, implementation), **environment}
     command = [
         sys.executable,
         "-m",
@@ -131,7 +132,7 @@ def serve(backend: str, implementation: str, threads: int, size: int, extra: str
     """Answer "KERNEL REPETITIONS" as stream.c does; KERNEL is an operation or a product's dtype."""
     from time import perf_counter
 
-    on = backends.load(backend)("cpu")
+    on = registry.load(backend)("cpu")
     on.set_threads(threads)
     if extra == "bf16-allowed":
         on.xp.backends.mkldnn.matmul.fp32_precision = "bf16"

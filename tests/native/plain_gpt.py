@@ -15,11 +15,10 @@ from statistics import median
 import torch
 from torch import nn
 
-from bench_core import backends
-from bench_core.measure import Plan, WallTimer, measure
-from bench_core.model import Preset
-from bench_core.perform import generator
-from bench_core.workload import Machine
+from bench_core.backends import registry
+from bench_core.records import Machine, Preset
+from bench_core.timing.case import generator
+from bench_core.timing.sampling import Durations, WallTimer, sample_series
 from benchmarks.bench_gpt import GptTrain
 
 LAYERS, HEADS, WIDTH, CONTEXT, VOCABULARY, BATCH = 4, 4, 128, 64, 256, 12  # the quick preset
@@ -71,7 +70,7 @@ def plain():
 
 def suite():
     """Return one training step of the suite."""
-    backend, workload = backends.load("torch")("cpu"), GptTrain()
+    backend, workload = registry.load("torch")("cpu"), GptTrain()
     work = next(
         work
         for work in workload.works(Preset.QUICK, Machine(last_level_cache=32 << 20, cores=1))
@@ -82,7 +81,7 @@ def suite():
 
 
 def seconds(run):
-    return median(measure("time", run, WallTimer(lambda: None), Plan(budget=1.0)).seconds)
+    return median(sample_series("time", run, WallTimer(lambda: None), Durations(budget=1.0)).seconds)
 
 
 def main():

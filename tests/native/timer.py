@@ -13,20 +13,19 @@ from statistics import median
 
 from torch.utils.benchmark import Timer
 
-from bench_core import backends
-from bench_core.measure import Plan, WallTimer, measure
-from bench_core.model import Preset
-from bench_core.perform import generator
-from bench_core.workload import Machine
+from bench_core.backends import registry
+from bench_core.records import Machine, Preset
+from bench_core.timing.case import generator
+from bench_core.timing.sampling import Durations, WallTimer, sample_series
 from benchmarks.bench_matmul import Square
 from benchmarks.bench_memory import Triad
 
-PLAN = Plan(budget=1.0)
+PLAN = Durations(budget=1.0)
 
 
 def kernels():
     """Yield the name and the callable of each piece of work, on PyTorch and the CPU."""
-    backend = backends.load("torch")("cpu")
+    backend = registry.load("torch")("cpu")
     machine = Machine(last_level_cache=32 << 20, cores=1)
     for workload in (Square(), Triad()):
         for work in workload.works(Preset.QUICK, machine):
@@ -37,7 +36,7 @@ def kernels():
 
 
 def ours(run):
-    return median(measure("time", run, WallTimer(lambda: None), PLAN).seconds)
+    return median(sample_series("time", run, WallTimer(lambda: None), PLAN).seconds)
 
 
 def theirs(run):

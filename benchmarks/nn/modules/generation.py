@@ -6,9 +6,7 @@ from typing import Any
 
 import torch
 
-from bench_core.backends.base import Backend
-from bench_core.model import Work
-from bench_core.workload import Kernel
+from bench_core.workload import Backend, Kernel, Work
 from benchmarks.nn.generation import Generation
 from benchmarks.nn.gpt import Gpt
 from benchmarks.nn.modules import sdpa

@@ -13,10 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench_core.backends.base import Backend
-from bench_core.errors import Unsupported
-from bench_core.model import Scope, Work
-from bench_core.workload import Kernel
+from bench_core.workload import Backend, Kernel, Scope, Unsupported, Work
 from benchmarks.nn.training import Loader
 from benchmarks.nn.workloads import autocast_format
 

@@ -13,10 +13,8 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend
 
-from bench_core import roofline
-from bench_core.backends.base import Backend
-from bench_core.model import Work
-from bench_core.workload import Kernel
+from bench_core.results import roofline
+from bench_core.workload import Backend, Kernel, Work
 from benchmarks.nn.modules.gpt import split_heads
 from benchmarks.nn.modules.running import autocast_dtype
 

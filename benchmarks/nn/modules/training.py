@@ -11,9 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bench_core.backends.base import Backend
-from bench_core.model import Work
-from bench_core.workload import Host, Kernel
+from bench_core.workload import Backend, HostArrays, Kernel, Work
 from benchmarks.nn.modules.running import (
     PREPARED,
     Graphed,
@@ -95,7 +93,7 @@ class Gradients(Mapping[str, torch.Tensor]):
 def train_kernel(
     backend: Backend,
     work: Work,
-    host: Host,
+    host: HostArrays,
     module: nn.Module,
     optimiser: Any,
     plan: Checked,

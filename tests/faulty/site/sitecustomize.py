@@ -11,7 +11,7 @@ import time
 
 if name := os.environ.get("FAULT_HOST"):
     socket.gethostname = platform.node = lambda: name
-if "bench_core.worker_child" in sys.orig_argv:
+if "bench_core.timing.worker_child" in sys.orig_argv:
     if os.environ.get("FAULT_SITE") == "clock":
         real = time.perf_counter
 
@@ -21,6 +21,6 @@ if "bench_core.worker_child" in sys.orig_argv:
         perf_counter.back = 0.0
         time.perf_counter = perf_counter
     if os.environ.get("FAULT_SITE") == "memory":
-        from bench_core import host
+        from bench_core.machine import host
 
         host.memory_limit = lambda: 1 << 30

@@ -1,0 +1,88 @@
+"""Rows of a table made safe to show, and those of several runs pooled into one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from bench_core import stats
+from bench_core.compare.loading import Reading
+from bench_core.compare.options import SIDES, CompareOptions
+from bench_core.compare.pairing import arrange
+from bench_core.compare.replicates import collect_replicates
+from bench_core.compare.result import Entry
+from bench_core.records import Row, Status, severity
+from bench_core.results.metrics import METRICS
+from bench_core.text import printable
+
+_TEXTS = tuple(f.name for f in fields(Row) if f.type in {"str", str})
+
+
+def cleaned(rows: Iterable[Row]) -> list[Row]:
+    """Return rows whose texts are all safe to show."""
+    seen: dict[str, str] = {}
+    shown = []
+    for row in rows:
+        changed: dict[str, Any] = {}
+        for name in _TEXTS:
+            text = getattr(row, name)
+            if text not in seen:
+                seen[text] = printable(text)
+            if seen[text] != text:
+                changed[name] = seen[text]
+        shown.append(replace(row, **changed) if changed else row)
+    return shown
+
+
+def safe(reading: Reading) -> Reading:
+    """Return a reading whose rows are safe to show."""
+    return replace(reading, rows=tuple(cleaned(reading.rows)))
+
+
+def pooled(readings: Sequence[Reading]) -> list[Row]:
+    """Return one row a result and metric, over all runs; a result without any value is one row that says why.
+
+    Runs are pooled as `bench-core compare` pools them, and rows that stand in two files count once. Of runs
+    that failed in different ways the worst is told. Raises TableError for tables that contradict each other.
+    """
+    everything = [row for reading in readings for row in reading.rows]
+    places: dict[tuple[object, ...], int] = {}
+    for row in everything:
+        places.setdefault(_result(row), len(places))
+    options = CompareOptions(columns=SIDES, metrics=tuple(METRICS))
+    cells = arrange(readings, options, lambda row: row.status == Status.OK).cells.values()
+    rows = [pooled_row(collect_replicates(side, found).entry) for sides in cells for side, found in sides.items()]
+    known = {_result(row) for row in rows}
+    lost: dict[tuple[object, ...], Row] = {}
+    for row in everything:
+        result = _result(row)
+        if row.status != Status.OK and result not in known:
+            lost[result] = min(lost.get(result, row), row, key=lambda row: severity(row.status))
+    return sorted([*rows, *lost.values()], key=lambda row: places[_result(row)])
+
+
+def _result(row: Row) -> tuple[object, ...]:
+    return (row.machine, row.case_id, row.backend, row.implementation, row.device, row.threads)
+
+
+def pooled_row(entry: Entry) -> Row:
+    """Return an entry as its newest row, with the value, interval, processes and flags of all its runs."""
+    if len(entry.rows) == 1 or not entry.ok:
+        return entry.row
+    single = {"single_run"} if entry.processes > 1 else set()
+    nothing: dict[str, Any] = dict.fromkeys(_OF_ONE_RUN)
+    return replace(
+        entry.row,
+        **nothing,
+        value=entry.value,
+        ci_low=entry.ci_low,
+        ci_high=entry.ci_high,
+        ci_level=stats.CONFIDENCE,
+        processes=entry.processes,
+        flags=";".join(word for word in entry.flags if word not in single),
+    )
+
+
+# Columns that describe the blocks of one run, so they hold for no pooled row.
+_OF_ONE_RUN = ("n", "inner_loops", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")

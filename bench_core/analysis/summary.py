@@ -1,0 +1,157 @@
+"""What a person sees at the end of a run: the best CPU and the best GPU on each piece of work, then the counts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench_core.records import Identity, Measurement, Row, Run, Status, count_statuses
+from bench_core.results.metrics import headline
+from bench_core.results.rows import rows_of_case
+from bench_core.units import show
+
+
+@dataclass(frozen=True, slots=True)
+class Fastest:
+    """The fastest rows of one piece of work, None where there is none: on a CPU, and on an accelerator."""
+
+    work: str
+    cpu: Row | None
+    gpu: Row | None
+
+    @property
+    def speedup(self) -> float | None:
+        """How many times faster the accelerator is; below one where the CPU wins."""
+        if self.cpu is None or self.gpu is None or not self.cpu.value or not self.gpu.value:
+            return None
+        return self.cpu.value / self.gpu.value
+
+
+def fastest(rows: Iterable[Row]) -> list[Fastest]:
+    """Return the best of every piece of work, by wall time, in the order in which the work first appears."""
+    groups: dict[str, list[Row]] = {}
+    names: dict[str, str] = {}
+    for row in rows:
+        if row.metric == "time" and row.clock == "wall" and row.value is not None:
+            groups.setdefault(row.case_id, []).append(row)
+            names[row.case_id] = work_name(row)
+    return [Fastest(names[key], _fastest(group, cpu=True), _fastest(group, cpu=False)) for key, group in groups.items()]
+
+
+def _fastest(rows: Sequence[Row], *, cpu: bool) -> Row | None:
+    side = [row for row in rows if (row.device_type == "cpu") is cpu and row.value is not None]
+    return min(side, key=lambda row: row.value or 0.0, default=None)
+
+
+def work_name(row: Row) -> str:
+    """Return a row's work in words; defaults are omitted."""
+    parts = [row.workload, *([row.size] if row.size else []), row.dtype]
+    parts += [word for word in (row.precision, row.scope, row.cache) if word not in {"ieee", "resident", "hot"}]
+    return " ".join(parts)
+
+
+def crossover_lines(rows: Sequence[Row]) -> list[str]:
+    """Return from which size on the GPU wins: a line a kind of work that both sides did in two sizes or more."""
+    from bench_core.analysis import figures  # noqa: PLC0415 - the same
+    from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - the same
+    from bench_core.compare import Reading  # noqa: PLC0415 - a run's end needs it, its start does not
+
+    return figures.crossover_lines(ReportData([Reading.of("this run", rows)]))
+
+
+def text(rows: Sequence[Row], about: Sequence[str], width: int, *, color: bool) -> str:
+    """Return the summary as text, its table at most `width` columns wide; `about` are closing lines."""
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
+    if found := fastest(rows):
+        console.print(_table(found, _headlines(rows)))
+        if any(b.speedup for b in found):
+            console.print(Text("Ratios are of the medians of one run, without intervals: bench-core compare has them."))
+        if any(b.speedup for b in found) and (crossed := crossover_lines(rows)):
+            console.print(Text("\n  ".join(["Where the GPU starts to win:", *crossed])))
+    for line in about:
+        console.print(Text(line), soft_wrap=True)  # a path that is broken over lines cannot be copied
+    return buffer.getvalue()
+
+
+def _table(found: Sequence[Fastest], rates: Mapping[Identity, str]) -> Table:
+    gpu = any(b.gpu for b in found)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("work", overflow="fold")
+    for name in ("best CPU", "", *(("best GPU", "", "GPU is") if gpu else ())):
+        table.add_column(name, justify="left" if name else "right", no_wrap=True)
+    for b in found:
+        cells = [*_cells(b.cpu, rates), *(_cells(b.gpu, rates) if gpu else ())]
+        table.add_row(b.work, *cells, *([_times(b.speedup)] if gpu else []))
+    return table
+
+
+def _cells(row: Row | None, rates: Mapping[Identity, str]) -> tuple[str, str]:
+    if row is None:
+        return "", ""
+    device = row.device if row.device not in {"cpu", "cuda:0"} else ""
+    threads = f"{row.threads}t" if row.threads else ""
+    return " ".join(filter(None, (row.who, device, threads))), rates[row.identity]
+
+
+def _times(speedup: float | None) -> str:
+    from bench_core.compare.result import change  # noqa: PLC0415 - a run's end needs it, its start does not
+
+    return change(speedup, "s")
+
+
+def _headlines(rows: Iterable[Row]) -> dict[Identity, str]:
+    """Return what each side shows of itself: its headline rate, or its time."""
+    sides: dict[Identity, dict[str, Row]] = {}
+    for row in rows:
+        if row.clock == "wall":
+            sides.setdefault(row.identity, {})[row.metric] = row
+    told = {side: found.get(headline(next(iter(found.values())).suite, found)) for side, found in sides.items()}
+    return {side: show(row.value, row.unit) for side, row in told.items() if row}
+
+
+def counts(measurements: Iterable[Measurement]) -> str:
+    """Return the counts by status: "62 planned: 40 ok, 22 skipped"."""
+    several = list(measurements)
+    by_status = ", ".join(f"{count} {status}" for status, count in count_statuses(several).items())
+    return f"{len(several)} planned: {by_status}"
+
+
+def flags(measurements: Iterable[Measurement]) -> str:
+    """Return how many cases earned each flag, "" if none did."""
+    words = [word for m in measurements for word in _every_flag(m)]
+    return ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
+
+
+def _every_flag(done: Measurement) -> list[str]:
+    """Return the flags of a case and of its series, each once."""
+    return list(dict.fromkeys(chain(done.flags, *(series.flags for series in done.series))))
+
+
+def advice(measurements: Iterable[Measurement]) -> list[str]:
+    """Return a sentence where most times did not settle: the numbers of a busy machine look like any others."""
+    timed = [series for m in measurements for series in m.series if series.metric == "time"]
+    unsettled = sum("not_converged" in series.flags for series in timed)
+    if 2 * unsettled <= len(timed):
+        return []
+    said = f"{unsettled} of {len(timed)} times did not settle within 1 %: the machine was busy, or its clock varies"
+    return [f"{said}; bench-core doctor says more, bench-core run --runs 5 measures how much"]
+
+
+def extra_info(done: Measurement) -> dict[str, Any]:
+    """Return what pytest-benchmark stores beside its own statistics: the metrics and what they rest on."""
+    nobody = Run(run_id="", started_at="", machine="")
+    values = {
+        f"{row.metric}{'_device' if row.clock == 'device' else ''}": row.value for row in rows_of_case(nobody, [done])
+    }
+    case = done.case
+    known = {"case_id": case.work.case_id, "device_name": done.device_name, "library": done.library}
+    about = {**known, "status": Status(done.status).value, "rel_error": done.rel_error, "threads": done.threads}
+    return {**about, **values, "flags": _every_flag(done)}

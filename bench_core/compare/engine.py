@@ -1,0 +1,161 @@
+"""Rows x Rows -> a Result: what may be said of results from different machines, backends or versions.
+
+In the order in which data flow: loading (files), pairing (what is the same work), replicates (the processes of each
+side), ratio (with its interval), verdicts (what may be claimed), best, conditions, implausible, gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from bench_core import stats
+from bench_core.compare import conditions, gates, implausible, pairing
+from bench_core.compare.best import Ranking, best_of, rank
+from bench_core.compare.loading import Reading
+from bench_core.compare.options import BEST_CPU, CompareOptions
+from bench_core.compare.replicates import Replicates, collect_replicates
+from bench_core.compare.result import SINGLE_RUN, Comparison, Key, Mean, Result
+from bench_core.compare.verdicts import Pair, judge
+from bench_core.errors import NothingToCompare, UsageError
+from bench_core.records import Row
+from bench_core.results import filters
+
+
+def compare(readings: Sequence[Reading], options: CompareOptions | None = None) -> Result:
+    """Return everything that may be said of these tables.
+
+    Raises UsageError for a filter or baseline that makes no sense, TableError for tables that contradict
+    each other, NothingToCompare if no two results stand for the same work, IncompatibleError if a condition
+    of `require_same` differs.
+    """
+    options = options or CompareOptions()
+    keep = filters.parse(options.where)
+    grid = pairing.arrange(readings, options, keep)
+    rankings = rank(readings, options, keep)
+    sides = _sides(grid.sides, options.baseline)
+    comparisons = judge(_pairs(grid, sides, rankings), options.min_effect, options.confidence)
+    best = best_of(rankings, options)
+    if not best and all(c.ratio is None for c in comparisons):
+        raise NothingToCompare(_why_nothing(readings, grid, options))
+    known = conditions.gather(readings, options.columns)
+    conditions.require_same(options.require_same, known, comparisons, grid.sides)
+    rows = [row for reading in readings for row in reading.rows if keep(row)]
+    strange = {id(row): text for row, text in implausible.implausible_rows(rows)}
+    comparisons = [replace(c, implausible=_implausible_in(c, strange)) for c in comparisons]
+    lines = tuple(dict.fromkeys(f"{_name(row)}: {strange[id(row)]}" for row in rows if id(row) in strange))
+    return Result(
+        input_files=tuple(reading.input_file for reading in readings),
+        sides=sides,
+        baseline=sides[0],
+        columns=options.columns,
+        row_fields=options.rows,
+        environment=conditions.differences(known, grid.sides),
+        comparisons=tuple(comparisons),
+        best=best,
+        means=tuple(_means(comparisons)),
+        implausible=lines,
+        notes=(*_notes(readings, grid, comparisons), *gates.blind_spot(comparisons, options)),
+        breaches=gates.breaches(comparisons, rows, lines, options),
+        min_effect=options.min_effect,
+        confidence=options.confidence,
+    )
+
+
+def _sides(sides: Sequence[str], baseline: str) -> tuple[str, ...]:
+    """Return the sides with the baseline first."""
+    if baseline == BEST_CPU:
+        return (BEST_CPU, *sides)
+    if baseline and baseline not in sides:
+        raise UsageError(f"--baseline: no side {baseline!r}; there are: {', '.join(sides) or 'none'}")
+    first = baseline or next(iter(sides), "")
+    return (first, *(side for side in sides if side != first))
+
+
+def _pairs(grid: pairing.Grid, sides: Sequence[str], rankings: Sequence[Ranking]) -> list[Pair]:
+    """Return every key x contender that has anything on either side, in the order of the keys."""
+    entries = {
+        key: {side: collect_replicates(side, found) for side, found in cells.items()}
+        for key, cells in grid.cells.items()
+    }
+    if sides[0] == BEST_CPU:
+        best = {ranking.key.work: ranking.cpu[0] for ranking in rankings if ranking.cpu}
+        for key, cells in entries.items():
+            if key.work in best:
+                cells[BEST_CPU] = best[key.work]
+    pairs: list[Pair] = []
+    for side in sides[1:]:
+        pairs += _pairs_of(entries, sides[0], side)
+    return sorted(pairs, key=lambda pair: (pair.key.order, sides.index(pair.side)))
+
+
+def _pairs_of(entries: dict[Key, dict[str, Replicates]], against: str, side: str) -> list[Pair]:
+    left = [key for key, cells in entries.items() if against in cells and side not in cells]
+    right = [key for key, cells in entries.items() if side in cells and against not in cells]
+    valued = (
+        [key for key in left if entries[key][against].entry.ok],
+        [key for key in right if entries[key][side].entry.ok],
+    )
+    twins = pairing.twins(*valued)
+    taken = {twin for twin, _ in twins.values()}
+    pairs = []
+    for key, cells in entries.items():
+        if key in twins:
+            twin, fields = twins[key]
+            pairs.append(Pair(key, side, against, cells[against], entries[twin][side], fields))
+        elif key not in taken and (against in cells or side in cells):
+            pairs.append(Pair(key, side, against, cells.get(against), cells.get(side)))
+    return pairs
+
+
+def _means(comparisons: Sequence[Comparison]) -> Iterable[Mean]:
+    """Yield the geometric mean of each side over the keys that all sides have, by metric and clock."""
+    kinds: dict[tuple[str, str, str], dict[Key, list[Comparison]]] = {}
+    for c in (c for c in comparisons if not c.nowhere):
+        kinds.setdefault((c.key.metric, c.key.clock, c.key.unit), {}).setdefault(c.key, []).append(c)
+    sides = list(dict.fromkeys(c.side for c in comparisons))
+    for (metric, clock, unit), by_key in kinds.items():
+        common = [cs for cs in by_key.values() if len(cs) == len(sides) and all(c.ratio is not None for c in cs)]
+        for side in sides if common else ():
+            mine = [c for cs in common for c in cs if c.side == side]
+            ratios = [(c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0) for c in mine]
+            ratio, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
+            label = SINGLE_RUN if any(c.label for c in mine) else ""
+            yield Mean(side, metric, clock, unit, ratio, low, high, len(common), len(by_key), label)
+
+
+def _implausible_in(c: Comparison, strange: dict[int, str]) -> tuple[str, ...]:
+    rows = [row for entry in (c.baseline, c.contender) if entry for row in entry.rows]
+    return tuple(dict.fromkeys(f"{row.machine}: {strange[id(row)]}" for row in rows if id(row) in strange))
+
+
+def _name(row: Row) -> str:
+    words = (row.machine, row.backend, row.device, row.workload, row.size, row.dtype, row.params, row.metric)
+    return " ".join(word for word in words if word)
+
+
+def _notes(readings: Sequence[Reading], grid: pairing.Grid, comparisons: Sequence[Comparison]) -> list[str]:
+    entries = [entry for c in comparisons for entry in (c.baseline, c.contender) if entry]
+    notes = [*conditions.pooling_notes(entries), *(note for reading in readings for note in reading.notes)]
+    notes += [f"{side}: left out, nothing could be tried: {reason}" for side, reason in grid.absent.items()]
+    if grid.duplicates:
+        notes.append(f"{grid.duplicates:,} rows stand in more than one file and were taken once")
+    return list(dict.fromkeys(notes))
+
+
+def _why_nothing(readings: Sequence[Reading], grid: pairing.Grid, options: CompareOptions) -> str:
+    """Return why no two results could be compared, and what to do about it."""
+    rows = sum(len(reading.rows) for reading in readings)
+    if not grid.cells:
+        left = "the filter and --metric leave none of them" if rows else "there are none"
+        return f"nothing to compare: {rows:,} rows read, {left}"
+    if len(grid.sides) == 1 and len(readings) > 1 and options.columns == ("machine",):
+        return (
+            f"nothing to compare: every table is of machine {grid.sides[0]!r}; to compare its runs with each other "
+            "give them labels: before=A after=B"
+        )
+    if len(grid.sides) == 1:
+        return (
+            f"nothing to compare: {grid.sides[0]!r} is the only side; give a second table, or other columns with --col"
+        )
+    return f"nothing to compare: no work has a value on two of the sides {', '.join(grid.sides)}"

@@ -1,0 +1,123 @@
+"""The files a comparison is made of: what was asked for, what was found, and what is wrong with it."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bench_core.compare.result import InputFile
+from bench_core.errors import TableError, UsageError
+from bench_core.records import Row, Status, identifier
+from bench_core.results.reader import find_results, read_rows
+from bench_core.results.run_files import RunFiles, read_run_files
+from bench_core.results.schema import SAMPLES, UNFINISHED
+from bench_core.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One results.csv and what lies beside it.
+
+    rows: `machine` is the label where one was given. origins: the machine's own name, by run_id. notes:
+    what was wrong but could be dealt with.
+    """
+
+    path: str
+    label: str
+    rows: tuple[Row, ...]
+    files: RunFiles = field(default_factory=RunFiles)
+    origins: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, path: str, rows: Iterable[Row], label: str = "", files: RunFiles | None = None) -> Reading:
+        """Return a reading of rows that may come from anywhere, relabelled if there is a label."""
+        plain = tuple(rows)
+        origins = tuple(dict.fromkeys((row.run_id, row.machine) for row in plain))
+        shown = tuple(replace(row, machine=label) for row in plain) if label else plain
+        return cls(path, label, shown, files or RunFiles(), origins)
+
+    @property
+    def input_file(self) -> InputFile:
+        """What is said of this file above the comparison."""
+        statuses = [row.status for row in self.rows]
+        return InputFile(
+            path=self.path,
+            label=self.label,
+            machines=tuple(dict.fromkeys(machine for _, machine in self.origins)),
+            run_ids=tuple(dict.fromkeys(run_id for run_id, _ in self.origins)),
+            rows=len(self.rows),
+            statuses=tuple((status.value, statuses.count(status)) for status in Status if status in statuses),
+            samples=self.files.samples is not None,
+            environment=bool(self.files.facts),
+        )
+
+
+def read(arguments: Sequence[str]) -> list[Reading]:
+    """Return the readings of `[LABEL=]PATH` arguments: runs, folders of runs, patterns or lone CSV files.
+
+    Raises TableError for what cannot be read, UsageError for a label that is no name or stands for several
+    machines.
+    """
+    readings: list[Reading] = []
+    seen: set[tuple[str, str]] = set()
+    for argument in arguments:
+        label, pattern = split_label(argument)
+        for file in _files(pattern):
+            named = (os.path.realpath(file), label)
+            if named not in seen:
+                seen.add(named)
+                readings.append(_read_one(file, label))
+    _require_one_machine_a_label(readings)
+    return readings
+
+
+def split_label(argument: str) -> tuple[str, str]:
+    """Return label and path of `LABEL=PATH`; a path that exists may hold an equals sign itself.
+
+    Raises UsageError for an empty path, which would stand for the current folder, and a label that is no name.
+    """
+    if not argument:
+        raise UsageError("an empty path: name a file or a folder")
+    label, equals, path = argument.partition("=")
+    if not equals or Path(argument).exists() or "/" in label:
+        return "", argument
+    if not path:
+        raise UsageError(f"{argument!r}: no path after the equals sign")
+    try:
+        return identifier(label), path
+    except ValueError as error:
+        raise UsageError(f"label {error}") from None
+
+
+def _files(pattern: str) -> list[Path]:
+    if glob.has_magic(pattern) and not Path(pattern).exists():
+        matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        named = UNFINISHED in Path(pattern).parts
+        paths = sorted(p for p in matches if p.name != SAMPLES and (named or UNFINISHED not in p.parts))
+        if not paths:
+            raise TableError(printable(pattern, 200), "no file matches")
+        return [file for path in paths for file in find_results(path)]
+    return find_results(Path(pattern))
+
+
+def _read_one(file: Path, label: str) -> Reading:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reading = Reading.of(str(file), read_rows(file), label, read_run_files(file))
+    heard = [str(warning.message) for warning in caught]
+    return replace(reading, notes=(*heard, *reading.files.notes))
+
+
+def _require_one_machine_a_label(readings: Sequence[Reading]) -> None:
+    machines: dict[str, set[str]] = {}
+    for reading in readings:
+        if reading.label:
+            machines.setdefault(reading.label, set()).update(machine for _, machine in reading.origins)
+    for label, names in machines.items():
+        if len(names) > 1:
+            raise UsageError(f"label {label!r} stands for {len(names)} machines: {', '.join(sorted(names)[:5])}")

@@ -1,0 +1,92 @@
+"""What work costs on machines that are paid by the hour: the price divided by what is done in that time.
+
+The machine's fastest row is taken, whatever backend and device it is of: who pays for a machine uses it so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench_core.compare.best import Ranking, rank
+from bench_core.compare.loading import Reading
+from bench_core.compare.options import CompareOptions
+from bench_core.compare.result import Entry, Key
+from bench_core.errors import NothingToCompare, UsageError
+from bench_core.results import filters
+from bench_core.results.metrics import headline
+from bench_core.text import printable
+
+# How much work a price is of, by the rate that it is made from.
+AMOUNTS = {"token_rate": (1e6, "1 M tokens"), "sample_rate": (1e3, "1 k samples"), "flop_rate": (1e18, "1 EFLOP")}
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What an amount of work costs on one machine, in the currency of its hour.
+
+    entry: the machine's best result. low, high: the interval of its rate as prices; None where it has none.
+    """
+
+    entry: Entry
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkPrices:
+    """One piece of work: of how much of it the prices are, and the prices by machine, the lowest first."""
+
+    key: Key
+    amount: str
+    by_machine: Mapping[str, Price]
+
+
+def price_work(readings: Sequence[Reading], hourly: Mapping[str, float], where: str = "") -> list[WorkPrices]:
+    """Return the price of all work that a machine with a price by the hour has a rate of, by wall time.
+
+    hourly: the price of an hour, by machine or label. Raises UsageError for a machine that is not among the readings,
+    NothingToCompare where nothing has a rate.
+    """
+    machines = list(dict.fromkeys(row.machine for reading in readings for row in reading.rows))
+    for machine in hourly:
+        if machine not in machines:
+            there = ", ".join(printable(name, 40) for name in machines) or "none"
+            raise UsageError(f"--price {printable(machine, 40)}: no such machine; there are: {there}")
+    options = CompareOptions(metrics=tuple(AMOUNTS), where=where)
+    found = [_of_work(ranking, hourly) for ranking in _headlines(rank(readings, options, filters.parse(where)))]
+    known = sorted((work for work in found if work.by_machine), key=lambda work: work.key.order)
+    if not known:
+        raise NothingToCompare("nothing to price: no machine with a price has a rate of tokens, samples or FLOPs")
+    return known
+
+
+def _headlines(rankings: Iterable[Ranking]) -> list[Ranking]:
+    """Return, of each piece of work, the ranking by the rate that shows it best, where a price is made of that rate."""
+    by_case: dict[str, dict[str, Ranking]] = {}
+    for ranking in rankings:
+        if ranking.key.clock == "wall" and ranking.key.metric in AMOUNTS:
+            by_case.setdefault(ranking.key.case_id, {})[ranking.key.metric] = ranking
+    found = [(rates, headline(next(iter(rates.values())).key.suite, rates)) for rates in by_case.values()]
+    return [rates[name] for rates, name in found if name in rates]
+
+
+def _of_work(ranking: Ranking, hourly: Mapping[str, float]) -> WorkPrices:
+    amount, words = AMOUNTS[ranking.key.metric]
+    best: dict[str, Entry] = {}
+    for replicates in (*ranking.cpu, *ranking.gpu):
+        entry = replicates.entry
+        if entry.machine not in best or (entry.value or 0.0) > (best[entry.machine].value or 0.0):
+            best[entry.machine] = entry
+    priced = {
+        machine: _price(best[machine], price * amount / _HOUR) for machine, price in hourly.items() if machine in best
+    }
+    return WorkPrices(ranking.key, words, dict(sorted(priced.items(), key=lambda item: item[1].value)))
+
+
+def _price(entry: Entry, per_rate: float) -> Price:
+    """Return the price from a rate: its ends change places."""
+    low, high = (per_rate / end if end else None for end in (entry.ci_high, entry.ci_low))
+    return Price(entry, per_rate / (entry.value or 1.0), low, high)

@@ -1,0 +1,164 @@
+"""The processes behind each side: what each contributes, and what is left where they came without samples.
+
+Processes are the unit of replication; blocks inside one process are correlated, so they only make the
+one number that a process contributes. That number is the p10 of its seconds, the steadiest between
+processes; the median stands in where a table came without its samples. Both are kept as logarithms, as ratio.py
+needs them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, median
+
+from bench_core import stats
+from bench_core.compare.loading import Reading
+from bench_core.compare.result import Entry
+from bench_core.records import Row, Status
+from bench_core.results.metrics import METRICS
+from bench_core.results.run_files import sample_key
+from bench_core.stats import Estimate, Moments
+
+Found = tuple[Reading, Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Replicate:
+    """One process: logarithms of its p10 (p90 of a rate) and of its median.
+
+    pair: equal for two processes that ran side by side. origin: the machine's own name, which two machines
+    of one model share. label: the name that its table was given, "" for none.
+    """
+
+    low: float
+    middle: float
+    pair: tuple[str, str, int]
+    started_at: str
+    origin: str
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicates:
+    """An entry with what stands behind it.
+
+    replicates: its processes, one by one. summaries: moments of the log medians of rows that merge several
+    processes and came without samples. within: standard error of the log value inside a lone process.
+    """
+
+    entry: Entry
+    replicates: tuple[Replicate, ...] = ()
+    summaries: tuple[Moments, ...] = ()
+    within: float = 0.0
+
+    def moments(self, basis: str) -> Moments:
+        """Return the moments of this side's processes for "p10" or "median"."""
+        values = [r.low if basis == "p10" else r.middle for r in self.replicates]
+        parts = [*([Moments.of(values)] if values else []), *self.summaries]
+        return sum(parts[1:], parts[0])
+
+
+def collect_replicates(side: str, found: Sequence[Found]) -> Replicates:
+    """Return the replicates of one side for one key, from its rows in all runs; there must be a row."""
+    found = sorted(found, key=lambda item: (item[1].started_at, item[1].run_id))
+    good = [
+        (reading, row) for reading, row in found if row.status == Status.OK and row.value is not None and row.value > 0
+    ]
+    if not good:
+        return Replicates(Entry(side, tuple(row for _, row in found), None, None, None, 0))
+    replicates: list[Replicate] = []
+    summaries: list[Moments] = []
+    for reading, row in good:
+        processes = list(_processes(reading, row))
+        replicates += processes
+        if not processes:
+            summaries.append(_summary(row))
+    rows = tuple(row for _, row in good)
+    count = len(replicates) + sum(s.n for s in summaries)
+    entry = Entry(side, rows, *_value(rows, replicates), count)
+    return Replicates(entry, tuple(replicates), tuple(summaries), _within(rows[0]))
+
+
+def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
+    """Yield the processes behind a row; none if it merges several and their samples are not there."""
+    value = row.value or math.nan
+    origin = dict(reading.origins).get(row.run_id, row.machine)
+    series = reading.files.about.get("series")
+    series = series if isinstance(series, str) else row.run_id
+    seconds = _samples(reading, row)
+    if seconds is None:
+        if (row.processes or 1) == 1:
+            quantile = row.p10 if row.better == "lower" else row.p90
+            low = quantile if quantile and quantile > 0 else value
+            yield Replicate(math.log(low), math.log(value), (series, origin, 0), row.started_at, origin, reading.label)
+        return
+    ordered = {process: sorted(values) for process, values in seconds.items()}
+    middles = {process: stats.quantile(values, 0.5) for process, values in ordered.items()}
+    # Whatever is derived from the time is proportional to it or to its inverse, by what the row says.
+    sign = 1.0 if row.better == "lower" else -1.0
+    offset = math.log(value) - sign * math.log(median(middles.values()))
+    for process, values in ordered.items():
+        low, middle = (offset + sign * math.log(t) for t in (stats.quantile(values, 0.1), middles[process]))
+        yield Replicate(low, middle, (series, origin, process), row.started_at, origin, reading.label)
+
+
+def _samples(reading: Reading, row: Row) -> dict[int, tuple[float, ...]] | None:
+    """Return a row's seconds by process if they are there and are the ones it was made of."""
+    samples = reading.files.samples
+    if samples is None or not row.clock:
+        return None
+    own = samples.get(sample_key(row))
+    by_process = dict(own or samples.get((*sample_key(row)[:5], "time", row.clock), {}))
+    if own is None and not _follows_from_time(row.metric):
+        return None
+    if sum(map(len, by_process.values())) != row.n or len(by_process) != row.processes:
+        return None
+    if not all(s > 0 for values in by_process.values() for s in values):
+        return None
+    made_of = median(median(values) for values in by_process.values())
+    return by_process if own is None or math.isclose(made_of, row.value or 0.0, rel_tol=1e-6) else None
+
+
+def _follows_from_time(name: str) -> bool:
+    metric = METRICS.get(name)
+    return metric is not None and (metric.amount is not None or metric.share is not None)
+
+
+def _summary(row: Row) -> Moments:
+    """Return the moments that a row of several processes was made from: its interval is Student's t on logs."""
+    n, ends = row.processes or 1, _log_interval(row)
+    if ends is None or n < 2:
+        return Moments(1, math.log(row.value or math.nan), 0.0)
+    error = (ends[1] - ends[0]) / 2 / Estimate(0.0, 1.0, n - 1).interval(_level(row))[1]
+    return Moments(n, (ends[0] + ends[1]) / 2, error**2 * n * (n - 1))
+
+
+def _log_interval(row: Row) -> tuple[float, float] | None:
+    """Return the logarithms of a row's interval, None if it has none that makes sense."""
+    if row.ci_low is None or row.ci_high is None or not 0 < row.ci_low <= row.ci_high:
+        return None
+    return math.log(row.ci_low), math.log(row.ci_high)
+
+
+def _level(row: Row) -> float:
+    level = row.ci_level or stats.CONFIDENCE
+    return level if 0.5 <= level < 1 else stats.CONFIDENCE
+
+
+def _value(rows: Sequence[Row], replicates: Sequence[Replicate]) -> tuple[float, float | None, float | None]:
+    """Return the median over processes with its interval; a lone row already has them."""
+    first = rows[0]
+    if len(rows) == 1:
+        return first.value or math.nan, first.ci_low, first.ci_high
+    middles = [stats.exponential(r.middle) for r in replicates] or [row.value or math.nan for row in rows]
+    value = median(middles)
+    low, high = stats.log_mean_interval(middles) if len(middles) > 1 else (value, value)
+    return value, min(low, value), max(high, value)
+
+
+def _within(row: Row) -> float:
+    """Return the standard error of a row's log value inside its process, 0.0 where nothing is known of it."""
+    ends = _log_interval(row)
+    return (ends[1] - ends[0]) / 2 / NormalDist().inv_cdf(0.5 + _level(row) / 2) if ends else 0.0

@@ -1,0 +1,318 @@
+"""What a comparison says: frozen records, and the words for a ratio.
+
+Result               everything that `compare` found, in the order in which it is shown
+└── Comparison       one piece of work, two results, a ratio with its interval, a verdict with its reason
+    ├── Key          what the two results share: the work, the quantity, and the backend, device, ... not compared
+    └── Entry        one result of one side: who did the work, and the number that came out
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bench_core import units
+from bench_core.records import Row
+
+SINGLE_RUN = "single-run"
+WORK = ("suite", "workload", "workload_version", "size", "dtype", "precision", "params", "scope", "cache")
+QUANTITY = ("metric", "unit", "better", "clock")
+WHO = ("machine", "backend", "implementation", "device_type", "device", "threads")
+
+
+class Verdict(StrEnum):
+    """What may be claimed. `faster` means better in the direction of the metric, `slower` worse."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    SAME = "same"  # the whole interval is smaller than the smallest effect of interest
+    UNCLEAR = "unclear"  # the data support no claim; always so with one run a side
+    INCOMPARABLE = "incomparable"  # there are two numbers, but not of the same work
+    MISSING = "missing"  # one side has no number
+
+
+class Method(StrEnum):
+    """How the interval was made."""
+
+    PAIRED = "paired"  # Student's t on differences of logarithms: interleaved runs of one machine
+    WELCH = "welch"  # Welch's t on logarithms: runs that do not come in pairs
+    SINGLE = SINGLE_RUN  # one run on a side: widened by the spread known between processes
+    EXACT = "exact"  # a quantity that every run repeats to the last digit (bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What two results must share to be compared.
+
+    who: machine, backend, device, ... with their values, except those that form the columns. `threads` is
+    among them only where equal counts are compared; without it each side used all the threads it has.
+    """
+
+    case_id: str
+    suite: str
+    workload: str
+    workload_version: int
+    size: str
+    dtype: str
+    precision: str
+    params: str
+    scope: str
+    cache: str
+    metric: str
+    unit: str
+    better: str
+    clock: str
+    who: tuple[tuple[str, str], ...] = ()
+
+    def get(self, field_name: str) -> str:
+        """Return a field as text; "" for one that this key leaves open."""
+        if field_name in WHO:
+            return dict(self.who).get(field_name, "")
+        return str(getattr(self, field_name))
+
+    @property
+    def work(self) -> tuple[str, ...]:
+        """The work and the quantity as texts, without `who`."""
+        return (self.case_id, *(str(getattr(self, name)) for name in (*WORK, *QUANTITY)))
+
+    @property
+    def order(self) -> tuple[tuple[tuple[int, float, str], ...], ...]:
+        """Sorts sizes by number: 512 before 1024."""
+        return tuple(units.natural(text) for text in (*self.work[1:], *(value for _, value in self.who)))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One result of one side.
+
+    side: the label of its column. rows: its row in each run, oldest first, all with status ok, or the rows
+    that say why there is no value. value: the median over processes, in `unit`; None if there is none.
+    ci_low, ci_high: the interval of that value alone. processes: how many there were, over all runs.
+    """
+
+    side: str
+    rows: tuple[Row, ...]
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    processes: int
+
+    @property
+    def row(self) -> Row:
+        """The newest row."""
+        return self.rows[-1]
+
+    @property
+    def ok(self) -> bool:
+        return self.value is not None
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(word for row in self.rows for word in row.flags.split(";") if word))
+
+    @property
+    def name(self) -> str:
+        """Who did the work, in words: "h100 torch cuda:0", "h100 numpy tuned cpu 16t"."""
+        row = self.row
+        parts = [self.machine, row.backend] + [row.implementation] * (row.implementation != "default") + [row.device]
+        return " ".join(parts + [f"{row.threads}t"] * (row.threads is not None))
+
+    @property
+    def machine(self) -> str:
+        """The label given to the machine, or the name in its table."""
+        return self.row.machine
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A condition that differs: its name and its value on each side, in order; "" where it is not known."""
+
+    name: str
+    values: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: " + " against ".join(value or "unknown" for _, value in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two results for one key, and what may be said of them.
+
+    side, against: the columns of the contender and of the baseline; their entries are None where a side
+        has no row for this key at all.
+    ratio: how many times better the contender is, whichever way the metric counts: 2.0 is twice as fast,
+        0.5 half as fast; None unless there are two comparable numbers. It is the ratio of `basis`.
+    ci_low, ci_high: the interval of `ratio` at `confidence`.
+    p, p_adjusted: of the hypothesis "no difference", None where nothing was tested; adjusted by
+        Benjamini and Hochberg over all tests of this result.
+    label: "single-run" where a side has one run only, else "".
+    basis: what the ratio compares ("p10 of each process", ...). values: the two numbers whose ratio it is, that of
+        the baseline first: geometric means over processes.
+    conditions: what differed besides the side. implausible: what makes a number implausible.
+    """
+
+    key: Key
+    side: str
+    against: str
+    baseline: Entry | None
+    contender: Entry | None
+    verdict: Verdict
+    reason: str
+    label: str = ""
+    ratio: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    confidence: float = 0.95
+    p: float | None = None
+    p_adjusted: float | None = None
+    method: Method | None = None
+    basis: str = ""
+    values: tuple[float, float] | None = None
+    conditions: tuple[Difference, ...] = ()
+    implausible: tuple[str, ...] = ()
+
+    @property
+    def change(self) -> str:
+        """The ratio in words: "2.00x faster"; "" for none."""
+        return change(self.ratio, self.key.unit)
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word; with one run a side its label says more, and only times and rates are fast."""
+        better, worse = words(self.key.unit)
+        return self.label or {Verdict.FASTER: better, Verdict.SLOWER: worse}.get(self.verdict, self.verdict.value)
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether neither side has a value."""
+        return not any(entry and entry.ok for entry in (self.baseline, self.contender))
+
+    @property
+    def interval(self) -> str:
+        """The interval in the words of `change`: "1.95x to 2.05x", or "1.02x slower to 1.10x faster" across 1."""
+        return interval(self.ratio, self.ci_low, self.ci_high, self.key.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class BestPair:
+    """The best GPU row against the best CPU row of one piece of work, over everything that was read.
+
+    comparison: its baseline is the CPU's entry, its contender the GPU's; both name their machine, backend,
+    implementation, device and threads. The runners-up are None where there is no second row.
+    """
+
+    comparison: Comparison
+    gpu_runner_up: Entry | None
+    cpu_runner_up: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The geometric mean of a side's ratios over the cases that every side has (`cases` of `of`).
+
+    The interval is that of fully correlated cases, the widest there can be: half-widths are averaged.
+    """
+
+    side: str
+    metric: str
+    clock: str
+    unit: str
+    ratio: float
+    ci_low: float
+    ci_high: float
+    cases: int
+    of: int
+    label: str = ""
+
+    @property
+    def change(self) -> str:
+        """The ratio in words."""
+        return change(self.ratio, self.unit)
+
+    @property
+    def interval(self) -> str:
+        """Its interval in words."""
+        return interval(self.ratio, self.ci_low, self.ci_high, self.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file that was read: its rows by status, and whether samples and environment came with it."""
+
+    path: str
+    label: str
+    machines: tuple[str, ...]
+    run_ids: tuple[str, ...]
+    rows: int
+    statuses: tuple[tuple[str, int], ...]
+    samples: bool
+    environment: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Everything a comparison found, in the order in which it is shown.
+
+    sides: the columns, baseline first. columns, row_fields: the fields that make a side and a row label.
+    environment: facts of the machines that differ between sides. comparisons: one a key and contender,
+    in the order of their keys; missing and incomparable ones are among them. implausible: numbers that are hard
+    to believe. notes: what the reader has to know about the data (no samples, duplicates, unknown columns).
+    breaches: a line for each gate of --fail-on that is breached.
+    """
+
+    input_files: tuple[InputFile, ...]
+    sides: tuple[str, ...]
+    baseline: str
+    columns: tuple[str, ...]
+    row_fields: tuple[str, ...]
+    environment: tuple[Difference, ...]
+    comparisons: tuple[Comparison, ...]
+    best: tuple[BestPair, ...]
+    means: tuple[Mean, ...]
+    implausible: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    breaches: tuple[str, ...] = ()
+    min_effect: float = 0.05
+    confidence: float = 0.95
+
+    @property
+    def compared(self) -> tuple[Comparison, ...]:
+        """The comparisons that have a ratio."""
+        return tuple(c for c in self.comparisons if c.ratio is not None)
+
+    @property
+    def unmatched(self) -> tuple[Comparison, ...]:
+        """The comparisons that have none, each with its reason."""
+        return tuple(c for c in self.comparisons if c.ratio is None)
+
+    def count(self, verdict: Verdict) -> int:
+        """Return how many comparisons have this verdict."""
+        return sum(c.verdict is verdict for c in self.comparisons)
+
+
+def words(unit: str) -> tuple[str, str]:
+    """Return what better and worse are called for a quantity: only times and rates are fast or slow."""
+    return ("faster", "slower") if unit in ("s", "B/s", "FLOP/s", "1/s") else ("better", "worse")
+
+
+def change(ratio: float | None, unit: str) -> str:
+    """Return a ratio in words, the same number for both directions: 2.0 "2.00x faster", 0.5 "2.00x slower".
+
+    A ratio that rounds to one is "1.00x", neither.
+    """
+    if ratio is None:
+        return ""
+    size = units.significant(max(ratio, 1 / ratio))
+    better, worse = words(unit)
+    return "1.00x" if size == "1.00" else f"{size}x {better if ratio > 1 else worse}"
+
+
+def interval(ratio: float | None, low: float | None, high: float | None, unit: str) -> str:
+    """Return the interval of a ratio in the words of `change`, from the smaller to the larger change."""
+    if ratio is None or low is None or high is None:
+        return ""
+    if low >= 1 or high <= 1:
+        near, far = (low, high) if ratio >= 1 else (1 / high, 1 / low)
+        return f"{units.significant(near)}x to {units.significant(far)}x"
+    better, worse = words(unit)
+    return f"{units.significant(1 / low)}x {worse} to {units.significant(high)}x {better}"

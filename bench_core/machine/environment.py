@@ -1,0 +1,264 @@
+"""What a run ran on: every fact with its source, or the reason why it is not known, and nothing private.
+
+`host_environment` is read once by the process that plans, `worker_environment` by each process that
+computes: libraries, threads and limits are as they are seen there.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench_core.machine import host, nvml
+from bench_core.machine.facts import VOLATILE
+from bench_core.machine.privacy import why_private
+from bench_core.records import Fact, Facts
+
+_PACKAGES = (
+    "bench-core", "numpy", "scipy", "pandas", "torch", "triton", "ml_dtypes", "threadpoolctl", "psutil",
+    "pytest", "pytest-benchmark", "nvidia-ml-py",
+)  # fmt: skip
+_CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy", "cupy-rocm-7-0")  # one library, a package for each platform
+# What computes behind PyTorch and CuPy where it came as packages, which can be replaced by themselves.
+_CUDA = tuple(f"nvidia-{name}{cuda}" for name in ("cublas", "cudnn", "cuda-nvrtc") for cuda in ("", "-cu12", "-cu13"))
+
+# Variables that change how fast or how exactly libraries compute. Nothing else of the environment is read.
+_VARIABLES = re.compile(
+    r"(?:OMP|KMP|GOMP|MKL|OPENBLAS|BLIS|VECLIB|NUMEXPR|DNNL|ONEDNN|CUBLAS|CUBLASLT|CUDNN|CUPY|TORCH|TORCHINDUCTOR|"
+    r"PYTORCH|TRITON|MALLOC)_\w+|"
+    r"CUDA_(?:VISIBLE_DEVICES|DEVICE_ORDER|LAUNCH_BLOCKING|MODULE_LOADING|DEVICE_MAX_CONNECTIONS)|"
+    r"NVIDIA_TF32_OVERRIDE|(?:HIP|ROCR)_VISIBLE_DEVICES|PYTHON(?:HASHSEED|MALLOC|OPTIMIZE)|LD_PRELOAD|GLIBC_TUNABLES"
+)
+_NOT_THE_USER_S = {"KMP_DUPLICATE_LIB_OK"}  # threadpoolctl sets it when imported
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|AUTH|(?:^|_)KEY(?:_|$)")
+
+_SEEN_BY_WORKERS = ("cpu.", "memory.limit", "memory.huge_pages", "system.", "python.", "env.")
+_LONGEST_LABEL = 48
+
+
+@dataclass(frozen=True, slots=True)
+class GitState:
+    """A checkout: its commit ("" outside of one) and whether tracked files differ from it (None if unknown)."""
+
+    commit: str = ""
+    dirty: bool | None = None
+
+
+def host_environment() -> Facts:
+    """Return what is known of the computer and of the Python in this process."""
+    return _cpu() | _memory() | _system() | _packages() | _variables(os.environ)
+
+
+def worker_environment(device_uuid: str | None, library: Facts) -> Facts:
+    """Return what a process that computes sees: its library and device, the driver's facts, its limits.
+
+    device_uuid: of an NVIDIA GPU, None for anything else. library: what the library knows of itself and its device.
+    """
+    here = _cpu() | _memory() | _system() | _variables(os.environ)
+    facts = {name: fact for name, fact in here.items() if name.startswith(_SEEN_BY_WORKERS)}
+    if device_uuid is not None:
+        facts |= nvml.facts(device_uuid)
+    return facts | library
+
+
+def env_id(facts: Facts) -> str:
+    """Return "e_" and 16 hex digits: equal where everything is equal that bears on performance."""
+    stable = {name: fact.value for name, fact in facts.items() if name not in VOLATILE}
+    canonical = json.dumps(stable, sort_keys=True, separators=(",", ":"), default=str)
+    return "e_" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def facts_to_json(facts: Facts) -> dict[str, dict[str, Any]]:
+    """Return each fact as {value, source}, or {value: null, reason}."""
+    return {
+        name: {"value": None, "reason": fact.reason} if fact.value is None else _known(fact)
+        for name, fact in sorted(facts.items())
+    }
+
+
+def machine_label(host_facts: Facts, gpu_names: Iterable[str]) -> str:
+    """Return a name for the machine made of what is in it: "amd-epyc-9654-96c", "2x-nvidia-l4_amd-epyc-9654-96c".
+
+    The CPU is always part of it: its rows must not pass for those of another one beside the same GPU.
+
+    It is safe as an identifier and as a folder, also where archives, web servers and artifact stores read it (they take
+    a plus sign for a space, or refuse it), and is never the host's name.
+    """
+    names = [name for name in gpu_names if name]
+    counts = {name: names.count(name) for name in names}
+    gpus = [(f"{count}x-" if count > 1 else "") + _slug(name) for name, count in counts.items()]
+    model = host_facts.get("cpu.model", Fact()).value or platform.machine() or "computer"
+    cores = host_facts.get("cpu.cores_usable", Fact()).value
+    return "_".join([*gpus, _slug(str(model)) + (f"-{cores}c" if cores else "")])
+
+
+def git_state(path: Path) -> GitState:
+    """Return the state of the checkout that holds `path`; untracked files (results, say) do not make it dirty."""
+    commit = _git(path, "rev-parse", "--verify", "HEAD")
+    if not commit or not re.fullmatch(r"[0-9a-f]{40,64}", commit):
+        return GitState()
+    changes = _git(path, "status", "--porcelain", "--untracked-files=no")
+    return GitState(commit, None if changes is None else bool(changes))
+
+
+def _git(path: Path, *arguments: str) -> str | None:
+    # `fsmonitor` is a command that a checkout may name; a benchmark has no business running it.
+    command = ["git", "-C", str(path), "-c", "core.fsmonitor=false", *arguments]
+    environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=environ, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpu() -> Facts:
+    caches = host.cache_sizes()
+    quota = host.cpu_quota()
+    return {
+        "cpu.model": host.cpu_model(),
+        "cpu.architecture": _present(platform.machine(), "platform.machine"),
+        "cpu.vectors": _vectors(),
+        "cpu.sockets": host.sockets(),
+        "cpu.cores": _present(psutil.cpu_count(logical=False), "psutil.cpu_count"),
+        "cpu.threads": _present(psutil.cpu_count(logical=True), "psutil.cpu_count"),
+        "cpu.cores_usable": Fact(host.usable_cores(), "affinity, physical cores and quota"),
+        "cpu.affinity": _affinity(),
+        "cpu.quota": Fact(quota, "cgroup cpu.max") if quota else Fact(reason="no control group sets a limit"),
+        "cpu.caches": Fact({f"L{level}": size for level, size in caches.items()}, "/sys/devices/system/cpu/*/cache")
+        if caches
+        else Fact(reason="no /sys/devices/system/cpu/*/cache"),
+        "cpu.numa_nodes": host.numa_nodes(),
+        "cpu.governor": host.governor(),
+        "cpu.scaling_driver": host.scaling_driver(),
+        "cpu.boost": host.boost(),
+        "cpu.smt": host.kernel_setting("/sys/devices/system/cpu/smt/active"),
+        "cpu.energy_counters": host.energy_counters(),
+        "cpu.frequency": _try(lambda: psutil.cpu_freq().current * 1e6, "psutil.cpu_freq"),
+    }
+
+
+def _memory() -> Facts:
+    memory = psutil.virtual_memory()
+    return {
+        "memory.total": Fact(memory.total, "psutil.virtual_memory"),
+        "memory.available": Fact(memory.available, "psutil.virtual_memory"),
+        "memory.limit": Fact(host.memory_limit(), "cgroup memory.max or all there is"),
+        "memory.swap_used": _try(lambda: psutil.swap_memory().used, "psutil.swap_memory"),
+        "memory.huge_pages": host.kernel_setting("/sys/kernel/mm/transparent_hugepage/enabled"),
+    }
+
+
+def _system() -> Facts:
+    tick = time.get_clock_info("perf_counter")
+    return {
+        "system.os": _os(),
+        "system.kernel": _public(platform.release(), "platform.release"),
+        "system.libc": _present(" ".join(platform.libc_ver()).strip(), "platform.libc_ver"),
+        "system.container": host.container(),
+        "system.virtual_machine": host.virtual_machine(),
+        "system.clock": Fact(f"{tick.implementation}, {tick.resolution:g} s", "time.get_clock_info"),
+        "system.clock_source": host.kernel_setting("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+        "load.average": _try(lambda: list(os.getloadavg()), "os.getloadavg"),
+        "python.version": Fact(platform.python_version(), "platform.python_version"),
+        "python.implementation": Fact(platform.python_implementation(), "platform.python_implementation"),
+        "python.gil": Fact(getattr(sys, "_is_gil_enabled", lambda: True)(), "sys._is_gil_enabled"),
+    }
+
+
+def _packages() -> Facts:
+    facts = {f"package.{name}": _installed(name) for name in _PACKAGES}
+    found = [name for name in _CUPY if not _installed(name).reason]
+    facts["package.cupy"] = _installed(found[0] if found else "cupy")
+    facts |= {f"package.{name}": fact for name in _CUDA if not (fact := _installed(name)).reason}
+    if found:
+        facts["package.cupy"] = Fact(f"{facts['package.cupy'].value} ({found[0]})", "importlib.metadata")
+    return facts
+
+
+@functools.cache
+def _installed(name: str) -> Fact:
+    try:
+        return Fact(version(name), "importlib.metadata")
+    except PackageNotFoundError:
+        return Fact(reason="not installed")
+
+
+def _variables(environ: Mapping[str, str]) -> Facts:
+    """Return the variables of the list that are set; a value that names a person, place or device is withheld."""
+    facts = {}
+    for name in sorted(environ):
+        if _VARIABLES.fullmatch(name) and not _SECRET.search(name) and name not in _NOT_THE_USER_S:
+            facts[f"env.{name}"] = _public(environ[name], "os.environ")
+    if "CUDA_VISIBLE_DEVICES" in environ:
+        facts["env.CUDA_VISIBLE_DEVICES"] = nvml.visible_devices(environ["CUDA_VISIBLE_DEVICES"])
+    return facts
+
+
+def _vectors() -> Fact:
+    """Return the widest arithmetic that the CPU has, of the kinds that decide which kernels a library picks."""
+    kinds = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni",
+             "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimddp", "sve", "sve2", "bf16", "i8mm")  # fmt: skip
+    found = [kind for kind in kinds if kind in host.cpu_flags()]
+    return Fact(found, "/proc/cpuinfo") if found else Fact(reason="/proc/cpuinfo lists none that are known here")
+
+
+def _affinity() -> Fact:
+    if not hasattr(os, "sched_getaffinity"):
+        return Fact(reason="this system has no affinity")
+    return Fact(_ranges(sorted(os.sched_getaffinity(0))), "os.sched_getaffinity")
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Return sorted numbers as "0-3,8"."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+
+
+def _os() -> Fact:
+    try:
+        return _public(platform.freedesktop_os_release()["PRETTY_NAME"], "/etc/os-release")
+    except (OSError, KeyError):
+        return _present(platform.system(), "platform.system")
+
+
+def _slug(text: str) -> str:
+    """Return a model's name in small letters, digits and dashes, without trade marks and clock rates."""
+    plain = re.sub(r"\((?:r|tm)\)|\bcpu\b|\bprocessor\b|@.*|\d+-core\b|\bwith\b.*", " ", text.lower())
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_LONGEST_LABEL].rstrip("-") or "computer"
+
+
+def _present(value: Any, source: str) -> Fact:
+    return Fact(value, source) if value else Fact(reason=f"{source} does not say")
+
+
+def _public(value: str, source: str) -> Fact:
+    what = why_private(value)
+    return Fact(reason=f"withheld: it holds {what}") if what else Fact(value, source)
+
+
+def _try(read: Callable[[], Any], source: str) -> Fact:
+    """Return what `read` returns; psutil and os raise where a system lacks the notion."""
+    try:
+        return Fact(read(), source)
+    except (OSError, AttributeError, RuntimeError, NotImplementedError) as error:
+        return Fact(reason=f"{source}: {type(error).__name__}")
+
+
+def _known(fact: Fact) -> dict[str, Any]:
+    return {"value": fact.value, "source": fact.source}

@@ -1,0 +1,361 @@
+"""What one process can know and set about the computer it runs on: CPU, cores, caches, threads, memory, noise.
+
+Everything here works without any array library. Files of the kernel are read below ROOT, so that a test can
+plant its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import re
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import threadpoolctl
+
+from bench_core.records import Fact, Facts
+from bench_core.text import one_line
+
+ROOT = Path("/")
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+def thread_environ(threads: int) -> dict[str, str]:
+    """Return the variables that limit every known thread pool, to be set before any import."""
+    return dict.fromkeys(THREAD_VARIABLES, str(threads))
+
+
+@functools.cache
+def usable_cores() -> int:
+    """Return how many cores this process may compute on at once: physical, in its affinity, within its quota."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(logical_cpus()))
+    # Hyper-threads of one core share its arithmetic units, and name each other as siblings.
+    siblings = [_read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in allowed]
+    cores = len(set(siblings)) if all(siblings) else _cores_behind(len(allowed))
+    quota = cpu_quota()
+    return max(1, min(cores, int(quota))) if quota else cores
+
+
+def _cores_behind(threads: int) -> int:
+    """Return the cores of so many hardware threads where the kernel does not tell siblings: the machine's ratio."""
+    return max(1, round(threads * min(1.0, (psutil.cpu_count(logical=False) or threads) / logical_cpus())))
+
+
+def logical_cpus() -> int:
+    """Return how many hardware threads the machine has, whichever of them this process may use."""
+    return psutil.cpu_count(logical=True) or 1
+
+
+def cpu_quota() -> float | None:
+    """Return the cores that the control groups allow, None if none sets a limit."""
+    limits = []
+    for text in _control_group("cpu.max"):
+        quota, _, period = text.partition(" ")
+        limits += [int(quota) / int(period)] if quota != "max" else []
+    legacy = [_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{part}_us") for part in ("quota", "period")]
+    if legacy[0] and legacy[1] and int(legacy[0]) > 0:
+        limits.append(int(legacy[0]) / int(legacy[1]))
+    return min(limits, default=None)
+
+
+def memory_limit() -> int:
+    """Return the bytes of memory that this process may use: the machine's, or less in a control group."""
+    limits = [*_control_group("memory.max"), _read("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    return min([psutil.virtual_memory().total, *(int(text) for text in limits if text and text.isdigit())])
+
+
+def memory_available() -> int:
+    """Return the bytes that this process may still take: what is free, or less in a control group."""
+    left = [_left_in(folder, "memory.max", "memory.current", "inactive_file") for folder in _control_groups()]
+    legacy = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    left.append(_left_in("/sys/fs/cgroup/memory", *legacy))
+    return max(0, min([psutil.virtual_memory().available, *(bytes_ for bytes_ in left if bytes_ is not None)]))
+
+
+def _left_in(folder: str, limit: str, used: str, cache: str) -> int | None:
+    """Return the bytes left in one control group, None if it sets no limit.
+
+    Files that were read and may be dropped from memory (`cache`, a line of memory.stat) count as used there,
+    but the kernel drops them before it refuses memory to anybody.
+    """
+    limit_text, used_text = _read(f"{folder}/{limit}") or "", _read(f"{folder}/{used}") or ""
+    if not (limit_text.isdigit() and used_text.isdigit()):
+        return None
+    droppable = re.search(rf"^{cache} (\d+)$", _read(f"{folder}/memory.stat") or "", re.MULTILINE)
+    return int(limit_text) - int(used_text) + (int(droppable[1]) if droppable else 0)
+
+
+def _control_groups() -> Iterator[str]:
+    """Yield the folder of this process's control group and of every group around it (cgroups(7), version 2)."""
+    match = re.search(r"^0::(/.*)$", _read("/proc/self/cgroup") or "", re.MULTILINE)
+    group = Path(match[1] if match else "/")
+    for folder in (group, *group.parents):
+        yield f"/sys/fs/cgroup{folder}"
+
+
+def _control_group(name: str) -> Iterator[str]:
+    """Yield a control file of this process's group and of every group around it, where there is one."""
+    for folder in _control_groups():
+        if text := _read(f"{folder}/{name}"):
+            yield text
+
+
+@functools.cache
+def cpu_model() -> Fact:
+    """Return the CPU's model name as the kernel reports it."""
+    if sys.platform == "linux":
+        match = re.search(
+            r"^(?:model name|Model Name|cpu model)\s*:\s*(.+)$", _read("/proc/cpuinfo") or "", re.MULTILINE
+        )
+        if match:
+            return Fact(one_line(match[1]), "/proc/cpuinfo")
+    name = platform.processor()
+    return Fact(name, "platform.processor") if name else Fact(reason="neither /proc/cpuinfo nor platform names it")
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """Return the CPU's feature flags, empty where the kernel lists none."""
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read("/proc/cpuinfo") or "", re.MULTILINE)
+    return frozenset(match[1].split()) if match else frozenset()
+
+
+@functools.cache
+def cache_sizes() -> Mapping[int, int]:
+    """Return the bytes of all data caches by level: every instance counted once."""
+    instances: dict[tuple[int, str], int] = {}
+    for index in _glob("sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*"):
+        kind, level, size, shared = (_read(f"{index}/{name}") for name in ("type", "level", "size", "shared_cpu_list"))
+        if kind in {"Data", "Unified"} and level and size and shared:
+            instances[int(level), shared] = _kibibytes(size)
+    totals: dict[int, int] = {}
+    for (number, _), bytes_ in instances.items():
+        totals[number] = totals.get(number, 0) + bytes_
+    return dict(sorted(totals.items()))
+
+
+def last_level_cache() -> int | None:
+    """Return the bytes of the outermost cache, all instances together; None if unknown."""
+    return max(cache_sizes().items())[1] if cache_sizes() else None
+
+
+def sockets() -> Fact:
+    """Return how many processor packages there are."""
+    source = "/sys/devices/system/cpu/cpu*/topology/physical_package_id"
+    packages = {_read(path) for path in _glob(source[1:])}
+    return Fact(len(packages), source) if packages else Fact(reason=f"no {source}")
+
+
+def numa_nodes() -> Fact:
+    """Return how many memory nodes there are."""
+    source = "/sys/devices/system/node/node*"
+    nodes = len(_glob("sys/devices/system/node/node[0-9]*"))
+    return Fact(nodes, source) if nodes else Fact(reason=f"no {source}")
+
+
+def governor() -> Fact:
+    """Return the frequency governors in use, joined by a comma; absent where a hypervisor keeps the clock."""
+    return _of_every_core("scaling_governor")
+
+
+def scaling_driver() -> Fact:
+    """Return what changes the clock of the cores."""
+    return _of_every_core("scaling_driver")
+
+
+def boost() -> Fact:
+    """Return whether cores may run above their nominal clock."""
+    for path, on in (
+        ("/sys/devices/system/cpu/intel_pstate/no_turbo", "0"),
+        ("/sys/devices/system/cpu/cpufreq/boost", "1"),
+    ):
+        if (text := _read(path)) is not None:
+            return Fact(text == on, path)
+    return Fact(reason="the kernel does not say")
+
+
+def kernel_setting(path: str) -> Fact:
+    """Return the word that a file of the kernel holds, the chosen one where it lists several."""
+    text = _read(path)
+    chosen = re.search(r"\[(\S+)\]", text or "")
+    return Fact(chosen[1] if chosen else text, path) if text else Fact(reason=f"no {path}")
+
+
+def container() -> Fact:
+    """Return what kind of container this process is in, "none" if in none that shows."""
+    named = re.search(r"(docker|kubepods|libpod|lxc|containerd|garden)", _read("/proc/1/cgroup") or "")
+    for path, kind in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
+        if (ROOT / path[1:]).exists():
+            return Fact(kind, path)
+    return Fact(named[1] if named else "none", "/proc/1/cgroup, /.dockerenv, /run/.containerenv")
+
+
+def virtual_machine() -> Fact:
+    """Return the maker of the virtual machine that this is, "none" on bare metal."""
+    if not cpu_flags():
+        return Fact(reason="/proc/cpuinfo lists no flags")
+    if "hypervisor" not in cpu_flags():
+        return Fact("none", "/proc/cpuinfo: flags")
+    return Fact(_read("/sys/class/dmi/id/sys_vendor") or "of unknown make", "/sys/class/dmi/id/sys_vendor")
+
+
+def _of_every_core(name: str) -> Fact:
+    source = f"/sys/devices/system/cpu/cpu*/cpufreq/{name}"
+    words = {text for path in _glob(source[1:]) if (text := _read(path))}
+    return Fact(",".join(sorted(words)), source) if words else Fact(reason=f"no {source}")
+
+
+def signal_name(number: int) -> str:
+    """Return "SIGKILL" for 9; most real-time signals have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def blas_library() -> str:
+    """Return the BLAS loaded in this process with version, kernels and threading, or ""."""
+    loaded = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    words = [(p["internal_api"], p.get("version"), p.get("architecture"), p.get("threading_layer")) for p in loaded]
+    return " + ".join(" ".join(str(word) for word in pool if word) for pool in words)
+
+
+def threadpool_facts() -> Facts:
+    """Return every thread pool loaded in this process (kind, version, kernels, threads), without its path."""
+    pools = threadpoolctl.threadpool_info()
+    for pool in pools:
+        pool.pop("filepath", None)
+    return {"threadpools": Fact(pools, "threadpoolctl.threadpool_info")}
+
+
+@dataclass(frozen=True, slots=True)
+class PackageEnergy:
+    """What one CPU package has taken since its counter was last at zero, and where it starts again, in joules."""
+
+    joules: float
+    range: float
+
+
+def package_energy() -> list[PackageEnergy]:
+    """Return the energy of each CPU package that this process may read; RAPL, which the kernel names so on AMD too."""
+    found = []
+    for zone in _energy_zones():
+        energy, last = (_read(f"{zone}/{name}") for name in ("energy_uj", "max_energy_range_uj"))
+        if energy and last:
+            found.append(PackageEnergy(int(energy) / 1e6, int(last) / 1e6))
+    return found
+
+
+def energy_counters() -> Fact:
+    """Return the packages whose energy can be read, or why there is none."""
+    source = "/sys/class/powercap/intel-rapl:*/energy_uj"
+    if not (zones := _energy_zones()):
+        return Fact(reason=f"no {source}")
+    if not package_energy():
+        return Fact(reason=f"{source} may be read by root only")
+    return Fact([_read(f"{zone}/name") for zone in zones], source)
+
+
+def _energy_zones() -> list[str]:
+    """Return the folders of all packages; zones below them are parts, and others (psys) contain them."""
+    zones = [zone for zone in _glob("sys/class/powercap/intel-rapl:[0-9]*") if zone.count(":") == 1]
+    return [zone for zone in zones if (_read(f"{zone}/name") or "").startswith("package")]
+
+
+class ProcessMemory:
+    """The resident memory of this process in bytes, and the most since `reset_peak`."""
+
+    def __init__(self) -> None:
+        self._is_told = True
+
+    def reset_peak(self) -> None:
+        """Start a new high-water mark (Linux: writing 5 to clear_refs, see proc(5)).
+
+        What was freed is given back first: work that fits into what the C library keeps would seem to need none.
+        """
+        _release_freed_memory()
+        self._is_told = _reset_peak_resident()
+
+    def used_and_peak(self) -> tuple[int | None, int | None]:
+        """Return what is in use and its peak; None for both where the kernel could not start the mark anew.
+
+        The old mark is that of all cases before.
+        """
+        return (_memory_status("VmRSS"), _memory_status("VmHWM")) if self._is_told else (None, None)
+
+
+def _release_freed_memory() -> None:
+    """Give what the C library's heap has free back to the system (glibc: malloc_trim(3)); do nothing elsewhere."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def _reset_peak_resident() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _memory_status(name: str) -> int | None:
+    match = re.search(rf"^{name}:\s*(\d+) kB", _read("/proc/self/status") or "", re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
+def _read(path: str) -> str | None:
+    """Return the text of a file of the kernel, None where there is none."""
+    try:
+        return (ROOT / path.lstrip("/")).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _glob(pattern: str) -> list[str]:
+    """Return the files or folders of the kernel that match, as paths for `_read`."""
+    return sorted(str(Path("/") / path.relative_to(ROOT)) for path in ROOT.glob(pattern))
+
+
+def _kibibytes(text: str) -> int:
+    return int(text.rstrip("KMG")) * {"K": 1024, "M": 1024**2, "G": 1024**3}.get(text[-1], 1)
+
+
+def involuntary_switches() -> int:
+    """Return how often the kernel has taken a core away from a thread of this process; 0 where it does not count."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ModuleNotFoundError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def steal_seconds() -> float:
+    """Return the CPU seconds that a hypervisor has taken from this machine so far; 0 where it does not say.
+
+    They are summed over all hardware threads, `logical_cpus`.
+    """
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
+
+
+def out_of_memory_kills() -> int:
+    """Return how many processes the kernel has killed for memory in this control group, or on this machine."""
+    for text in (*_control_group("memory.events"), _read("/proc/vmstat")):
+        if match := re.search(r"^oom_kill (\d+)", text or "", re.MULTILINE):
+            return int(match[1])
+    return 0

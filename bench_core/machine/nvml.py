@@ -1,0 +1,274 @@
+"""What the NVIDIA driver knows of a GPU: facts once per run, and its state around a measurement.
+
+A device is found by the UUID that the array library reports, never by index: CUDA numbers devices by
+speed, the driver (NVML) by PCI address, and CUDA_VISIBLE_DEVICES renumbers what is left. The UUID is
+compared and forgotten; no fact holds it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from bench_core.errors import BenchError
+from bench_core.machine import host
+from bench_core.records import Fact, Facts
+
+# NVML's bits of nvmlClocksEventReason*, in words. _THROTTLED: power or heat holds the clocks down. _OTHER: the
+# GPU rests, or a setting holds its clocks down.
+_OTHER = {0x1: "idle", 0x2: "application_clocks", 0x10: "sync_boost", 0x100: "display_clocks"}
+_THROTTLED = {
+    0x4: "power_cap",
+    0x8: "hardware_slowdown",
+    0x20: "software_thermal",
+    0x40: "hardware_thermal",
+    0x80: "power_brake",
+    0x200: "board_limit",
+    0x400: "reliability",
+}
+_SM, _MEMORY = 1, 2  # nvmlClockType_t
+_CORE_SENSOR = 0  # nvmlTemperatureSensors_t
+
+
+class NoDriver(BenchError):
+    """NVML, the device or one fact cannot be asked; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuState:
+    """How a GPU fares at one moment: Hz, W, degrees Celsius, words; None for what it does not tell."""
+
+    sm_clock: float | None
+    power: float | None
+    temperature: float | None
+    reasons: tuple[str, ...]
+
+    @property
+    def throttled(self) -> bool:
+        """Whether heat or power holds the clock below what was asked for."""
+        return any(reason in _THROTTLED.values() for reason in self.reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class _Handle:
+    """`card` has the clocks and the power; `part` has the memory: a slice of the card under MIG, else the card.
+
+    shared: whether slices share the card, whichever UUID the library gave. It is asked once: the mode cannot change
+    while the card is in use (NVIDIA, Multi-Instance GPU User Guide), and each question leaves the GPU idle.
+    """
+
+    card: Any
+    part: Any
+    shared: bool
+
+
+def facts(uuid: str | None) -> Facts:
+    """Return every fact about the device with this UUID (or its unique beginning); no fact raises.
+
+    Without a driver or a device, one fact `gpu.driver` says why.
+    """
+    try:
+        nvml, handle = _nvml(), _find(_bare(uuid))
+    except NoDriver as error:
+        return {"gpu.driver": Fact(reason=str(error))}
+    return {name: _ask(source, ask, nvml, handle) for name, (source, ask) in _QUERIES.items()}
+
+
+def state(uuid: str | None) -> GpuState | None:
+    """Return the state of the device now; None where nothing can be asked (no driver, or the device is lost).
+
+    What a resting GPU changes first is read first: within milliseconds `idle` takes the place of the reasons
+    that the load had. Power is the mean of the last second on many GPUs, and may wait.
+    """
+    if (located := _located(uuid)) is None:
+        return None
+    names = ("gpu.throttle_reasons", "gpu.sm_clock", "gpu.power", "gpu.temperature")
+    answers = [_ask(*_QUERIES[name], *located).value for name in names]
+    if all(answer is None for answer in answers):
+        return None
+    reasons, clock, power, temperature = answers
+    return GpuState(clock, power, temperature, tuple(reasons or ()))
+
+
+def energy(uuid: str | None) -> float | None:
+    """Return the joules that the device has taken since its driver was loaded, None where it does not tell."""
+    located = _located(uuid)
+    joules: float | None = _ask("", _energy, *located).value if located else None
+    return joules
+
+
+def _located(uuid: str | None) -> tuple[Any, _Handle] | None:
+    """Return NVML and the device's handle, None where there is no driver, or no such device."""
+    if uuid is None:
+        return None
+    try:
+        return _nvml(), _find(_bare(uuid))
+    except NoDriver:
+        return None
+
+
+def cards() -> list[Facts]:
+    """Return the facts of every card that the driver has, visible to CUDA or not; raises NoDriver."""
+    nvml = _nvml()
+    found = []
+    for card in _cards(nvml):
+        handle = _Handle(card, card, _mig(nvml, card))
+        found.append({name: _ask(source, ask, nvml, handle) for name, (source, ask) in _QUERIES.items()})
+    return found
+
+
+def visible_devices(value: str) -> Fact:
+    """Return what CUDA_VISIBLE_DEVICES selects, ids masked: a published file must not hold them."""
+    source = "CUDA_VISIBLE_DEVICES"
+    entries = [entry.strip() for entry in value.split(",")]
+    kinds = [next((kind for kind in ("MIG", "GPU") if e.upper().startswith(f"{kind}-")), None) for e in entries]
+    return Fact(",".join(f"<{kind} id>" if kind else entry for kind, entry in zip(kinds, entries, strict=True)), source)
+
+
+@functools.cache
+def _nvml() -> Any:
+    """Return the module, initialised once per process; raises NoDriver."""
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        raise NoDriver("nvidia-ml-py is not installed") from None
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        raise NoDriver(f"no NVIDIA driver: {error}") from None
+    return nvml
+
+
+@functools.cache
+def _find(uuid: str) -> _Handle:
+    """Return the handle of the only device whose UUID begins so; raises NoDriver."""
+    nvml = _nvml()
+    if not uuid:
+        raise NoDriver("the array library does not tell the UUID of its device")
+    found = [handle for handle in _handles(nvml) if _bare(_text(nvml.nvmlDeviceGetUUID(handle.part))).startswith(uuid)]
+    if len(found) != 1:
+        raise NoDriver(f"{len(found) or 'none'} of the driver's devices has the UUID of this one")
+    return found[0]
+
+
+def _handles(nvml: Any) -> Iterator[_Handle]:
+    """Yield every card and every MIG slice; those that have gone meanwhile are left out."""
+    for card in _cards(nvml):
+        yield _Handle(card, card, _mig(nvml, card))
+        for index in range(_ask("", nvml.nvmlDeviceGetMaxMigDeviceCount, card).value or 0):
+            part = _ask("", nvml.nvmlDeviceGetMigDeviceHandleByIndex, card, index).value
+            if part is not None:
+                yield _Handle(card, part, shared=True)
+
+
+def _mig(nvml: Any, card: Any) -> bool:
+    """Whether a card is in MIG mode; most have no such mode."""
+    mode = _ask("", nvml.nvmlDeviceGetMigMode, card).value
+    return bool(mode and mode[0])
+
+
+def _cards(nvml: Any) -> Iterator[Any]:
+    for index in range(_ask("", nvml.nvmlDeviceGetCount).value or 0):
+        card = _ask("", nvml.nvmlDeviceGetHandleByIndex, index).value
+        if card is not None and _ask("", nvml.nvmlDeviceGetUUID, card).value is not None:
+            yield card
+
+
+def _ask(source: str, query: Callable[..., Any], *arguments: Any) -> Fact:
+    """Return the answer of one query, or why there is none."""
+    nvml = _nvml()
+    try:
+        return Fact(query(*arguments), source)
+    except nvml.NVMLError as error:
+        return Fact(reason=f"{source}: {error}")
+    except NoDriver as error:
+        return Fact(reason=f"{source}: {error}")
+    except AttributeError:  # the function came with a later nvidia-ml-py
+        return Fact(reason=f"{source}: unknown to this nvidia-ml-py")
+
+
+def _bare(uuid: str | None) -> str:
+    """Return a UUID as its hexadecimal digits alone: the libraries disagree about prefix and dashes."""
+    return (uuid or "").upper().removeprefix("GPU-").removeprefix("MIG-").replace("-", "")
+
+
+def _text(raw: bytes | str) -> str:
+    return raw.decode() if isinstance(raw, bytes) else raw
+
+
+def _reasons(nvml: Any, handle: _Handle) -> list[str]:
+    try:
+        bits = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle.card)
+    except nvml.NVMLError_FunctionNotFound:  # drivers before 535 know it by its old name
+        bits = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle.card)
+    return [word for bit, word in sorted((_OTHER | _THROTTLED).items()) if bits & bit]
+
+
+def _other_processes(nvml: Any, handle: _Handle) -> int:
+    """Return how many other processes compute on the card."""
+    pids = [process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle.card)]
+    if os.getpid() in pids or not pids:
+        return len(pids) - (os.getpid() in pids)
+    if host.container().value != "none":
+        raise NoDriver(f"{len(pids)} processes, this one or not: a container hides the numbers")
+    return len(pids)
+
+
+def _energy(nvml: Any, handle: _Handle) -> float:
+    _require_whole_card(handle)
+    return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle.card)) / 1e3
+
+
+def _power(nvml: Any, handle: _Handle) -> float:
+    _require_whole_card(handle)
+    return float(nvml.nvmlDeviceGetPowerUsage(handle.card)) / 1e3
+
+
+def _require_whole_card(handle: _Handle) -> None:
+    """Raise NoDriver for a card in slices: its power is that of all who share it."""
+    if handle.shared:
+        raise NoDriver("the card's is that of all its slices together")
+
+
+def _cuda_version(nvml: Any, _: _Handle) -> str:
+    number = nvml.nvmlSystemGetCudaDriverVersion()
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+_Query = Callable[[Any, _Handle], Any]
+_QUERIES: dict[str, tuple[str, _Query]] = {
+    f"gpu.{name}": (source, query)
+    for name, source, query in (
+        ("name", "nvmlDeviceGetName", lambda n, h: _text(n.nvmlDeviceGetName(h.part))),
+        ("driver", "nvmlSystemGetDriverVersion", lambda n, _: _text(n.nvmlSystemGetDriverVersion())),
+        ("driver_cuda", "nvmlSystemGetCudaDriverVersion", _cuda_version),
+        ("memory", "nvmlDeviceGetMemoryInfo", lambda n, h: n.nvmlDeviceGetMemoryInfo(h.part).total),
+        ("sm_clock", "nvmlDeviceGetClockInfo", lambda n, h: n.nvmlDeviceGetClockInfo(h.card, _SM) * 1e6),
+        ("sm_clock_max", "nvmlDeviceGetMaxClockInfo", lambda n, h: n.nvmlDeviceGetMaxClockInfo(h.card, _SM) * 1e6),
+        ("memory_clock", "nvmlDeviceGetClockInfo", lambda n, h: n.nvmlDeviceGetClockInfo(h.card, _MEMORY) * 1e6),
+        ("memory_clock_max", "nvmlDeviceGetMaxClockInfo",
+         lambda n, h: n.nvmlDeviceGetMaxClockInfo(h.card, _MEMORY) * 1e6),
+        ("power", "nvmlDeviceGetPowerUsage", _power),
+        ("power_limit", "nvmlDeviceGetEnforcedPowerLimit",
+         lambda n, h: n.nvmlDeviceGetEnforcedPowerLimit(h.card) / 1e3),
+        ("power_limit_default", "nvmlDeviceGetPowerManagementDefaultLimit",
+         lambda n, h: n.nvmlDeviceGetPowerManagementDefaultLimit(h.card) / 1e3),
+        ("energy_counter", "nvmlDeviceGetTotalEnergyConsumption", lambda n, h: _energy(n, h) >= 0),
+        ("temperature", "nvmlDeviceGetTemperature", lambda n, h: n.nvmlDeviceGetTemperature(h.card, _CORE_SENSOR)),
+        ("throttle_reasons", "nvmlDeviceGetCurrentClocksEventReasons", _reasons),
+        ("ecc", "nvmlDeviceGetEccMode", lambda n, h: bool(n.nvmlDeviceGetEccMode(h.card)[0])),
+        ("mig", "nvmlDeviceGetMigMode", lambda n, h: bool(n.nvmlDeviceGetMigMode(h.card)[0])),
+        ("persistence", "nvmlDeviceGetPersistenceMode", lambda n, h: bool(n.nvmlDeviceGetPersistenceMode(h.card))),
+        ("pcie_generation", "nvmlDeviceGetCurrPcieLinkGeneration",
+         lambda n, h: n.nvmlDeviceGetCurrPcieLinkGeneration(h.card)),
+        ("pcie_generation_max", "nvmlDeviceGetMaxPcieLinkGeneration",
+         lambda n, h: n.nvmlDeviceGetMaxPcieLinkGeneration(h.card)),
+        ("pcie_width", "nvmlDeviceGetCurrPcieLinkWidth", lambda n, h: n.nvmlDeviceGetCurrPcieLinkWidth(h.card)),
+        ("pcie_width_max", "nvmlDeviceGetMaxPcieLinkWidth", lambda n, h: n.nvmlDeviceGetMaxPcieLinkWidth(h.card)),
+        ("other_processes", "nvmlDeviceGetComputeRunningProcesses", _other_processes),
+    )
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""What a machine's own noise does to comparisons made on it."""

@@ -1,0 +1,180 @@
+"""What a backend offers here, asked in a process of its own.
+
+Importing an array library takes seconds, starts threads and may crash; the process that plans and
+reports does none of that. `python -m bench_core.plan.discovery NAME` prints one line of JSON; `probe` runs it
+and survives whatever the library does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bench_core import child_process, records
+from bench_core.backends import registry
+from bench_core.backends.base import Backend
+from bench_core.errors import BenchError, Unavailable
+from bench_core.machine import host
+from bench_core.machine.privacy import scrub
+from bench_core.records import Fact, Facts
+from bench_core.text import one_line
+
+TIMEOUT_S = 120.0  # a cold import of a GPU library from a network disk takes most of a minute
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that a backend can compute on: its address, its model, what does the arithmetic, its facts."""
+
+    device: str
+    name: str = ""
+    library: str = ""
+    facts: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A backend as found: its version and devices, or (`reason_code` set) why there is none.
+
+    broken: devices that are here and compute nothing, with their reasons.
+    """
+
+    backend: str
+    version: str = ""
+    devices: tuple[Device, ...] = ()
+    reason_code: str = ""
+    reason: str = ""
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def available(self) -> bool:
+        return not self.reason_code
+
+
+def probe(name: str, timeout: float = TIMEOUT_S, environ: Mapping[str, str] | None = None) -> Probe:
+    """Return what backend `name` offers; never raises for anything that its library does.
+
+    environ: the child's whole environment, by default this process's.
+    """
+    command = [sys.executable, "-m", "bench_core.plan.discovery", name]
+    inherited = child_process.environ(os.environ if environ is None else environ)
+    try:
+        child = subprocess.run(
+            command, capture_output=True, timeout=timeout, env=inherited, stdin=subprocess.DEVNULL, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Probe(name, reason_code="timeout", reason=f"{name} did not answer within {timeout:g} s")
+    for line in reversed(child.stdout.decode(errors="replace").splitlines()):
+        if (found := _parse(line)) and found.backend == name:
+            return found
+    return Probe(name, reason_code="crashed", reason=_death(name, child.returncode, child.stderr))
+
+
+def probe_all(entries: Iterable[str]) -> dict[str, Probe]:
+    """Probe every backend of `backend[:device]` entries, each in a process of its own; raises UsageError if unknown.
+
+    One after another: a GPU in exclusive mode refuses a second process.
+    """
+    names = list(dict.fromkeys(entry.partition(":")[0] for entry in entries))
+    for name in names:
+        registry.load(name)
+    return {name: probe(name) for name in names}
+
+
+def discover(name: str) -> Probe:
+    """Return what backend `name` offers, importing its library into this process."""
+    try:
+        backend = registry.load(name)
+        addresses = backend.devices()
+    except Unavailable as error:
+        return Probe(name, reason_code=error.code, reason=_masked(error))
+    except BenchError as error:
+        return Probe(name, reason_code="unknown_backend", reason=_masked(error))
+    except Exception as error:  # noqa: BLE001 - a broken driver raises anything, and its text is the answer
+        return Probe(name, reason_code="error", reason=f"{type(error).__name__}: {_masked(error)}")
+    version, devices, broken = "", [], {}
+    for address in addresses:  # one is done with before the next is chosen: CUDA computes on the one chosen last
+        try:
+            here = backend(address)
+            _require_kernel(here)
+            devices.append(Device(address, here.device_name, here.library, here.facts()))
+            version = here.version
+        except Exception as error:  # noqa: BLE001 - a broken compiler or a full GPU raises anything
+            broken[address] = _masked(f"{address} runs no kernel: {type(error).__name__}: {error}")
+    if broken and not devices:
+        return Probe(name, reason_code="kernel_failed", reason=_masked("; ".join(broken.values())), broken=broken)
+    return Probe(name, version, tuple(devices), broken=broken)
+
+
+def _require_kernel(backend: Backend) -> None:
+    """Raise whatever the smallest kernel raises, ArithmeticError if its answer is wrong.
+
+    A library may find a device for which it cannot compile (CuPy without a CUDA toolkit) or has no kernels
+    (PyTorch on an old GPU). Here that is one reason; later it would be an error in every case.
+    """
+    one = backend.from_host(np.ones(1, np.float32))
+    answer = float(backend.to_host(one + one)[0])
+    if answer != 2.0:
+        raise ArithmeticError(f"it computes 1 + 1 = {answer:g}")
+
+
+def probe_to_json(found: Probe) -> dict[str, Any]:
+    """Return a probe as plain JSON values."""
+    broken = dict(found.broken)
+    if not found.available:
+        return {
+            "backend": found.backend,
+            "reason_code": found.reason_code,
+            "reason": found.reason,
+            "broken": broken,
+        }
+    devices = [
+        {"device": d.device, "name": d.name, "library": d.library, "facts": records.to_json(d.facts)}
+        for d in found.devices
+    ]
+    return {"backend": found.backend, "version": found.version, "devices": devices, "broken": broken}
+
+
+def _parse(line: str) -> Probe | None:
+    """Return the probe that a line of output holds, None if it is something else."""
+    try:
+        plain = json.loads(line)
+        devices = tuple(
+            Device(d["device"], d["name"], d["library"], {key: Fact(**fact) for key, fact in d["facts"].items()})
+            for d in plain.pop("devices", ())
+        )
+        return Probe(devices=devices, **plain)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _death(name: str, code: int, stderr: bytes) -> str:
+    last = (stderr.decode(errors="replace").strip().splitlines() or [""])[-1]
+    how = f"was killed by {host.signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+    return _masked(f"the process that imports {name} {how}" + (f": {last}" if last else ""))
+
+
+def _masked(text: object) -> str:
+    return scrub(one_line(text))[:500]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the probe of the backend named by the only argument, and nothing else, to standard output."""
+    # Libraries greet, warn and trace on file descriptor 1 (some from C): they get standard error instead.
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    answer.write("\n" + json.dumps(probe_to_json(discover(arguments[0]))) + "\n")
+    answer.flush()
+    # Some GPU libraries crash while they unload; the answer is out, so nobody needs to see that.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,309 @@
+"""What on this machine is missing, and what hurts measuring: findings in, advice out.
+
+Pure functions of what was found: nothing is read, run or printed here. Each check is one function; a
+fact that is not known gives no advice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from bench_core.backends import registry
+from bench_core.machine import host
+from bench_core.machine.facts import busy_share, known, reduced_power, slowed_down, small_quota
+from bench_core.plan.discovery import Probe
+from bench_core.records import Fact, Facts
+
+# OpenBLAS cores by the vectors that their kernels use (OpenBLAS, TargetList.txt).
+_OPENBLAS_AVX512 = frozenset({"skylakex", "cooperlake", "sapphirerapids"})
+_OPENBLAS_AVX2 = frozenset({"haswell", "zen", "excavator", "steamroller"})
+
+_STEAL = 0.01  # share of the time that a hypervisor may take unremarked
+_ROOM_B = 2e9  # memory below which the larger presets are skipped
+_SWAPPED = 0.01  # share of the memory that may lie in swap unremarked
+_COARSE_CLOCKS = frozenset({"hpet", "acpi_pm", "jiffies", "refined-jiffies"})
+
+# Extras of pyproject.toml, the newest first: name, CUDA version, oldest driver branch that runs it (NVIDIA, CUDA
+# Compatibility, "Minor Version Compatibility").
+_EXTRAS = (("cuda13", 13, 580), ("cuda12", 12, 525))
+_WITH_EXTRAS = frozenset({"cupy", "torch"})
+
+_VARIABLES = {
+    "OPENBLAS_CORETYPE": "it fixes the kernels that NumPy's OpenBLAS uses",
+    "MKL_DEBUG_CPU_TYPE": "it fixes the kernels that MKL uses",
+    "ONEDNN_MAX_CPU_ISA": "it limits the kernels that oneDNN uses",
+    "OMP_PROC_BIND": "it ties threads to cores",
+    "KMP_AFFINITY": "it ties threads to cores",
+    "GOMP_CPU_AFFINITY": "it ties threads to cores",
+    "OMP_WAIT_POLICY": "it decides whether idle threads spin",
+    "LD_PRELOAD": "it loads code into every process",
+}
+
+# These make GPU numbers wrong for what their rows say.
+_SPOILING = {
+    "CUDA_LAUNCH_BLOCKING": "every GPU launch waits for its kernel; GPU rows are flagged `launch_blocking`",
+    "NVIDIA_TF32_OVERRIDE": "it changes the precision of products below the library",
+}
+
+
+class Level(StrEnum):
+    """How much a finding matters: it makes measuring impossible, it spoils numbers, or it is good to know."""
+
+    BLOCKER = "blocker"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One finding: what it is, why it matters, what to do."""
+
+    level: Level
+    what: str
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What there is to judge.
+
+    host: facts of environment.host_environment and of `noise`. openblas_best: the widest OpenBLAS kernels
+    that this CPU can run (None: not known). cards: what the driver says of each GPU; no_cards: why it says nothing.
+    """
+
+    host: Facts
+    probes: Sequence[Probe]
+    openblas_best: str | None = None
+    cards: Sequence[Facts] = ()
+    no_cards: str = ""
+
+
+def examine(found: Findings) -> list[Advice]:
+    """Return all advice, the gravest first; none for a machine that is ready."""
+    advice = [item for check in _CHECKS for item in check(found)]
+    return sorted(advice, key=lambda item: list(Level).index(item.level))
+
+
+def load_facts(busy_share: float, steal_share: float) -> Facts:
+    """Return the facts of a look at the machine while nothing was measured: shares of all its CPU time."""
+    return {"load.busy": Fact(busy_share, "psutil.cpu_times"), "load.steal": Fact(steal_share, "psutil.cpu_times")}
+
+
+def _backends(found: Findings) -> Iterator[Advice]:
+    if not any(probe.devices for probe in found.probes):
+        yield Advice(Level.BLOCKER, "No backend works", "There is nothing to measure with", _install(found, "torch"))
+    for probe in found.probes:
+        if probe.available:
+            continue
+        if probe.reason_code == "not_installed":
+            remedy = f"{_install(found, probe.backend)}, if you want it"
+            yield Advice(Level.NOTE, f"{probe.backend} is missing", f"Its rows will say: {probe.reason}", remedy)
+        elif probe.reason_code == "no_device":
+            yield Advice(
+                Level.NOTE, f"{probe.backend} has no device", probe.reason, "Nothing, on a machine without a GPU"
+            )
+        else:
+            remedy = f"python -m bench_core.plan.discovery {probe.backend}"
+            yield Advice(Level.WARNING, f"{probe.backend} does not work", probe.reason, f"See what it says: {remedy}")
+
+
+def _install(found: Findings, backend: str, before: str = "") -> str:
+    """Return what brings a backend that can use what is here: the GPU, by its driver, or the CPU.
+
+    before: what must be done before that command.
+    """
+    if backend not in _WITH_EXTRAS:
+        return f"Install what {backend} needs"
+    extra = _cuda_extra(found.cards[0]) if found.cards else "cuda13" if backend == "cupy" else "torch"
+    if not extra:
+        name, cuda, oldest = _EXTRAS[-1]
+        return f"Update the driver: CUDA {cuda} (the extra {name}) needs {oldest} or newer"
+    return f'{before}python -m pip install -e ".[{extra}]"'
+
+
+def _cuda_extra(card: Facts) -> str:
+    """Return the extra whose CUDA a card's driver runs: "" if it is too old for all, the newest if it is not known."""
+    cuda, driver = (_major(known(card, name)) for name in ("gpu.driver_cuda", "gpu.driver"))
+    for extra, needs_cuda, needs_driver in _EXTRAS:
+        if cuda >= needs_cuda or (not cuda and driver >= needs_driver) or not cuda + driver:
+            return extra
+    return ""
+
+
+def _major(version: str | None) -> int:
+    """Return the first number of a version, 0 where it is not known."""
+    first = str(version or "").partition(".")[0]
+    return int(first) if first.isdecimal() else 0
+
+
+def _gpus_unseen(found: Findings) -> Iterator[Advice]:
+    """Tell of a GPU that the driver has and no library computes on, or one library alone does not."""
+    if not found.cards:
+        return
+    seeing = [probe for probe in found.probes if any(d.device.startswith("cuda") for d in probe.devices)]
+    if seeing:
+        for probe in (p for p in found.probes if p.available and p not in seeing and _expects_cuda(p.backend)):
+            yield Advice(
+                Level.WARNING,
+                f"{probe.backend} does not see the GPU",
+                "It was built without CUDA, or for a newer one than the driver's; its GPU rows will be skipped",
+                _install(found, probe.backend, "Uninstall it, then "),
+            )
+        return
+    visible = known(found.host, "env.CUDA_VISIBLE_DEVICES")
+    if visible in {"", "-1"}:
+        remedy = "Unset CUDA_VISIBLE_DEVICES, which hides every GPU"
+    else:
+        remedy = _install(found, "torch", "Uninstall a torch that was built without CUDA, then ")
+    name = known(found.cards[0], "gpu.name") or "GPU"
+    yield Advice(Level.WARNING, f"No library uses the {name}", "Every GPU row will be skipped", remedy)
+
+
+def _expects_cuda(backend: str) -> bool:
+    return "cuda" in registry.load(backend).devices_expected
+
+
+def _slow_blas(found: Findings) -> Iterator[Advice]:
+    """Tell of AVX2 kernels on a CPU with AVX-512: OpenBLAS falls back to them for models that it does not know."""
+    best = found.openblas_best
+    for pool in _pools(found, "numpy"):
+        core = str(pool.get("architecture") or "").lower()
+        if pool.get("internal_api") != "openblas" or not core or best is None:
+            continue
+        fast = _OPENBLAS_AVX512 if best == "SKYLAKEX" else _OPENBLAS_AVX512 | _OPENBLAS_AVX2
+        if core not in fast:
+            forced = known(found.host, "env.OPENBLAS_CORETYPE") is not None
+            cause = "OPENBLAS_CORETYPE asks for them" if forced else "OpenBLAS does not know this model"
+            yield Advice(
+                Level.WARNING,
+                f"NumPy multiplies with OpenBLAS's {core} kernels; this CPU can run {best.lower()}",
+                f"{cause}; wider vectors give up to twice the speed",
+                f"Unset OPENBLAS_CORETYPE, or set it to {best}; compare the `tuned` rows",
+            )
+
+
+def _governor(found: Findings) -> Iterator[Advice]:
+    governor = known(found.host, "cpu.governor")
+    if governor and governor != "performance":
+        remedy = "sudo cpupower frequency-set --governor performance"
+        yield Advice(Level.WARNING, f"The CPU governor is {governor}", "Clocks rise only after work has begun", remedy)
+
+
+def _quota(found: Findings) -> Iterator[Advice]:
+    quota = small_quota(found.host)
+    if quota:
+        yield Advice(
+            Level.WARNING,
+            f"A control group limits this process to {quota:g} cores",
+            "Threads are stopped within each 100 ms once the quota is spent",
+            "Give the container whole cores by affinity (--cpuset-cpus) instead of a quota (--cpus)",
+        )
+
+
+def _other_load(found: Findings) -> Iterator[Advice]:
+    busy, steal = busy_share(found.host), known(found.host, "load.steal")
+    if busy:
+        what = f"Other programs use {busy:.0%} of the CPU"
+        yield Advice(Level.WARNING, what, "They take cores and cache away in mid-measurement", "Stop them, or wait")
+    if steal is not None and steal > _STEAL:
+        what = f"The hypervisor takes {steal:.1%} of the CPU time away"
+        yield Advice(Level.WARNING, what, "Neighbours on the same host slow you down", "Use a dedicated instance")
+
+
+def _memory(found: Findings) -> Iterator[Advice]:
+    available, total = known(found.host, "memory.available"), known(found.host, "memory.total")
+    swapped = known(found.host, "memory.swap_used")
+    if available is not None and available < _ROOM_B:
+        what = f"Only {available / 1e9:.1f} GB of memory are free"
+        yield Advice(Level.WARNING, what, "Larger cases will be skipped as too_large", "Close other programs")
+    if swapped and total and swapped > _SWAPPED * total:
+        what = f"{swapped / 1e9:.1f} GB lie in swap"
+        yield Advice(Level.WARNING, what, "Pages that come back stop the clock for milliseconds", "sudo swapoff --all")
+
+
+def _threads(found: Findings) -> Iterator[Advice]:
+    threads, cores = known(found.host, "cpu.threads"), known(found.host, "cpu.cores")
+    if threads and cores and threads > cores:
+        what = f"{threads} hardware threads share {cores} cores"
+        yield Advice(Level.NOTE, what, "One thread a core computes best, and is what the suite uses", "Nothing")
+    usable = known(found.host, "cpu.cores_usable")
+    if usable and cores and usable < cores:
+        what = f"This process may use {usable} of {cores} cores"
+        yield Advice(Level.NOTE, what, "CPU rows are of that part of the machine", "Widen the affinity or the quota")
+
+
+def _variables(found: Findings) -> Iterator[Advice]:
+    unused = dict.fromkeys(host.THREAD_VARIABLES, "workers are given thread counts of their own, so it has no effect")
+    for name, effect in (_SPOILING | _VARIABLES | unused).items():
+        fact = found.host.get(f"env.{name}")
+        if fact is None or (fact.value == "0" and name != "NVIDIA_TF32_OVERRIDE"):  # its 0 turns TF32 off
+            continue
+        value = f"={fact.value}" if fact.value is not None else ""
+        level = Level.WARNING if name in _SPOILING else Level.NOTE
+        yield Advice(
+            level, f"{name}{value} is set", effect[0].upper() + effect[1:], f"unset {name}, unless you mean it"
+        )
+
+
+def _clock(found: Findings) -> Iterator[Advice]:
+    source = known(found.host, "system.clock_source")
+    if source in _COARSE_CLOCKS:
+        why = "Reading the time takes microseconds, and is a system call"
+        yield Advice(
+            Level.WARNING, f"The kernel's clock is {source}", why, "Boot with clocksource=tsc where the CPU has it"
+        )
+
+
+def _virtual(found: Findings) -> Iterator[Advice]:
+    maker = known(found.host, "system.virtual_machine")
+    if maker and maker != "none":
+        what = f"This is a virtual machine ({maker})"
+        yield Advice(Level.NOTE, what, "Neighbours and hidden clocks widen the spread", "Repeat runs (--runs)")
+
+
+def _gpus(found: Findings) -> Iterator[Advice]:
+    for card in found.cards:
+        name = known(card, "gpu.name") or "GPU"
+        yield from (Advice(level, f"{name}: {what}", why, remedy) for level, what, why, remedy in _gpu(card))
+
+
+def _gpu(card: Facts) -> Iterator[tuple[Level, str, str, str]]:
+    others = known(card, "gpu.other_processes")
+    if others:
+        yield Level.WARNING, f"{others} other processes compute on it", "They share its time and memory", "Stop them"
+    if power := reduced_power(card):
+        limit, default = power
+        remedy = f"sudo nvidia-smi --power-limit {default:g}"
+        yield Level.WARNING, f"power limit {limit:g} W of {default:g} W", "Clocks fall under load", remedy
+    if known(card, "gpu.persistence") is False:
+        why = "The driver unloads between processes: first calls take seconds"
+        yield Level.NOTE, "persistence mode is off", why, "sudo nvidia-smi --persistence-mode 1"
+    width, widest = known(card, "gpu.pcie_width"), known(card, "gpu.pcie_width_max")
+    if width and widest and width < widest:
+        why = "Transfers have that share of the bandwidth"
+        yield Level.WARNING, f"{width} of {widest} PCIe lanes", why, "Use the slot meant for a GPU"
+    if hot := slowed_down(card):
+        yield Level.WARNING, f"slowed down ({', '.join(hot)})", "It is held back before any work", "See to its cooling"
+    if known(card, "gpu.mig"):
+        yield (
+            Level.NOTE,
+            "MIG is on",
+            "A slice of the card is measured, not the card",
+            "Compare slices with slices only",
+        )
+
+
+_CHECKS: tuple[Callable[[Findings], Iterator[Advice]], ...] = (
+    _backends, _gpus_unseen, _slow_blas, _governor, _quota, _other_load, _memory, _gpus, _clock, _variables,
+    _threads, _virtual,
+)  # fmt: skip
+
+
+def _pools(found: Findings, backend: str) -> Iterator[dict[str, Any]]:
+    for probe in found.probes:
+        for device in probe.devices if probe.backend == backend else ():
+            yield from known(device.facts, "threadpools") or ()

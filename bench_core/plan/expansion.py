@@ -1,0 +1,37 @@
+"""Workload x preset x targets -> the planned cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from bench_core.records import Case, Machine, Preset, Target
+from bench_core.workload import Workload
+
+
+def expand(
+    workload: Workload, preset: Preset, targets: Iterable[Target], machine: Callable[[Target], Machine]
+) -> Iterator[Case]:
+    """Yield every case of a workload: its works x targets x implementations x thread counts.
+
+    A target without any kernel still gets its `default` case, so that what is not measured is said. The cases of
+    `headline` are some of those of `standard`.
+    """
+    for target in targets:
+        here = machine(target)
+        if preset is not Preset.HEADLINE:
+            yield from _expand(workload, preset, target, here)
+            continue
+        for case in _expand(workload, Preset.STANDARD, target, here):
+            if case.threads is None and workload.is_headline(case.work, case.implementation, here):
+                yield case
+
+
+def _expand(workload: Workload, preset: Preset, target: Target, machine: Machine) -> Iterator[Case]:
+    implementations = workload.implementations(target, preset) or ("default",)
+    for work in workload.works(preset, machine):
+        threads = workload.threads(work, preset) if target.device == "cpu" else (None,)
+        # Asking for every core by number is the default case again, not a second one.
+        counts = dict.fromkeys(None if count == machine.cores else count for count in threads)
+        for implementation in (i for i in implementations if workload.selects(work, i)):
+            for count in counts:
+                yield Case(work, target.backend, target.device, implementation, count)

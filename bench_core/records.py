@@ -1,0 +1,446 @@
+"""The nouns: frozen records that every other module passes along, and what each can be asked.
+
+Work         what is computed, and nothing of who computes it; its hash is the join key across hardware
+Case         a Work on one backend, implementation, device and thread count: one line of the plan
+Target       a backend on a device, over which a plan is expanded; Machine: what a plan for it may depend on
+Costs        what the work costs by formula: FLOPs, bytes, samples, tokens
+Series       raw seconds of one clock
+Measurement  what became of a Case: a status with its reason, and the Series when there is any
+Fact         one thing known about the machine with its source, or the reason why it is not known
+Run          the facts shared by all rows of a run
+Row          one line of results.csv: one metric of one Case; its fields are the schema
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from bench_core.text import one_line
+
+Param = int | float | str | bool
+Identity = tuple[str, str, str, str, int | None]  # case_id, backend, implementation, device, threads
+SCHEMA_VERSION = 1
+LAUNCH_BOUND = "launch_bound"  # the flag of a time in which the device waited for the host
+_LONGEST_REASON = 1000  # characters; compilers answer with megabytes, and CSV readers refuse large cells
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]*")
+
+
+class Status(StrEnum):
+    """What became of a planned case. The counts of all statuses add up to the plan."""
+
+    OK = "ok"
+    SKIPPED = "skipped"  # the library or the device is not here, or the memory too small
+    UNSUPPORTED = "unsupported"  # here, but this backend cannot do this work
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    ERROR = "error"  # the kernel raised
+    CRASHED = "crashed"  # the process died
+    INVALID = "invalid"  # the answer is wrong or the number impossible
+    INTERRUPTED = "interrupted"  # not finished when the run ended
+
+
+NOT_TRIED = frozenset({Status.SKIPPED, Status.UNSUPPORTED})  # nothing ran, and nothing went wrong
+
+_WORST_FIRST = (
+    *(Status.CRASHED, Status.TIMEOUT, Status.OOM, Status.ERROR, Status.INVALID, Status.INTERRUPTED),
+    *(Status.UNSUPPORTED, Status.SKIPPED, Status.OK),
+)
+
+
+def severity(status: str) -> int:
+    """Return the place of a status among all, the worst first: where several could be told, the first is."""
+    return _WORST_FIRST.index(Status(status))
+
+
+class Clock(StrEnum):
+    """Two clocks, two metrics, never mixed (`wall` synchronises; `device` reads device events)."""
+
+    WALL = "wall"
+    DEVICE = "device"
+
+
+class Scope(StrEnum):
+    """What is inside the timing: data already on the device, or its transfer as well."""
+
+    RESIDENT = "resident"
+    END_TO_END = "end_to_end"
+
+
+class Cache(StrEnum):
+    """`hot` calls on the same buffers again; `cold` rotates through 3x the last-level cache."""
+
+    HOT = "hot"
+    COLD = "cold"
+
+
+class Preset(StrEnum):
+    """How much is measured, from seconds to hours. `headline` is those works of `standard` that say most."""
+
+    SMOKE = "smoke"
+    HEADLINE = "headline"
+    QUICK = "quick"
+    STANDARD = "standard"
+    FULL = "full"
+
+
+class Ceiling(StrEnum):
+    """What a workload shows of a machine as such: a limit of all other work on it."""
+
+    ARITHMETIC = "arithmetic"  # products, by format
+    MEMORY = "memory"
+    HOST_TO_DEVICE = "host_to_device"
+    DEVICE_TO_HOST = "device_to_host"
+    LAUNCH = "launch"
+
+
+def identifier(text: str) -> str:
+    """Return `text` if it may stand in an identifier column.
+
+    Raises ValueError for anything that a shell, a spreadsheet or a file system could take for more
+    than a name.
+    """
+    if not _IDENTIFIER.fullmatch(text):
+        raise ValueError(f"{text!r} is not an identifier (letters, digits and _ . + : / - only)")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is computed. Two rows with equal `Work` did the same arithmetic on the same data.
+
+    `size` is for people ("1024", "64x4096x4096"); `params` holds whatever else tells this work from
+    its neighbours. `precision` is the arithmetic asked for ("ieee", "tf32", ...), which the check
+    proves.
+    """
+
+    suite: str
+    workload: str
+    size: str
+    dtype: str
+    params: tuple[tuple[str, Param], ...] = ()
+    precision: str = "ieee"
+    version: int = 1
+    scope: Scope = Scope.RESIDENT
+    cache: Cache = Cache.HOT
+
+    def __post_init__(self) -> None:
+        pairs = self.params.items() if isinstance(self.params, Mapping) else self.params
+        object.__setattr__(self, "params", tuple(sorted(pairs)))
+        for text in (self.suite, self.workload, self.size, self.dtype, self.precision, *dict(self.params)):
+            identifier(text)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the parameter `name`; raises KeyError."""
+        return dict(self.params)[name]
+
+    @property
+    def case_id(self) -> str:
+        """The join key: a hash over the work alone, the same in every process and on every machine."""
+        canonical = json.dumps(to_json(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return "c_" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def params_text(self) -> str:
+        """The parameters as the table spells them: `k=1024;m=1024;n=1024`."""
+        return ";".join(f"{name}={value}" for name, value in self.params)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One line of the plan: this work, done by this backend on this device.
+
+    `device` is an address ("cpu", "cuda:0"); `threads` is None where host threads do not compute.
+    """
+
+    work: Work
+    backend: str
+    device: str
+    implementation: str = "default"
+    threads: int | None = None
+
+    @property
+    def device_type(self) -> str:
+        return self.device.partition(":")[0]
+
+    @property
+    def label(self) -> str:
+        """The readable id, used as the pytest id; default choices go without saying."""
+        work = self.work
+        parts = [self.backend, self.device]
+        parts += [self.implementation] * (self.implementation != "default")
+        parts += [work.dtype] + [work.precision] * (work.precision != "ieee") + [work.size]
+        parts += [work.scope] * (work.scope is not Scope.RESIDENT) + [work.cache] * (work.cache is not Cache.HOT)
+        parts += [f"{self.threads}t"] * (self.threads is not None)
+        return "-".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A backend on a device, present or not: what a plan is expanded over."""
+
+    backend: str
+    dialect: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a plan for one device may depend on.
+
+    last_level_cache: the device's, in bytes. cores: those of the host that one process may use.
+    """
+
+    last_level_cache: int
+    cores: int
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What one call costs, by formula; None where the notion does not apply.
+
+    flops: floating-point operations (a multiply-add counts two).
+    bytes: memory traffic as STREAM counts it: every array once per read and once per write.
+    least_bytes: the least that must move if every array moved once and nothing else did.
+    amounts: other amounts done per call, by the name of their metric's numerator ("samples", "tokens").
+    """
+
+    flops: float | None = None
+    bytes: float | None = None
+    least_bytes: float | None = None
+    amounts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def needed_flops(self) -> float | None:
+        """The FLOPs that no kernel can avoid: of attention only the pairs that a causal mask leaves."""
+        return self.amounts.get("causal_flops", self.flops)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Raw seconds per call under one clock: one entry a block, each the mean of `inner_loops` calls.
+
+    `noisy` holds the positions of blocks that were disturbed while they ran (and were then repeated;
+    both are kept).
+    """
+
+    metric: str
+    clock: Clock
+    seconds: tuple[float, ...]
+    inner_loops: int = 1
+    noisy: tuple[int, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What became of a case.
+
+    values: quantities observed once, by metric name in that metric's base unit.
+    library: what did the arithmetic, as it reports itself ("OpenBLAS 0.3.31 SkylakeX").
+    threads: how many host threads computed; None where the device is no CPU.
+    rel_error: ||C - R|| / ||R|| against the float64 reference, once a check has run.
+    timed_s: wall seconds spent in warm-up and timed blocks; elapsed_s: in the whole case.
+    """
+
+    case: Case
+    status: Status
+    reason_code: str = ""
+    reason: str = ""
+    costs: Costs = field(default_factory=Costs)
+    series: tuple[Series, ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    rel_error: float | None = None
+    backend_version: str = ""
+    device_name: str = ""
+    library: str = ""
+    threads: int | None = None
+    env_id: str = ""
+    process: int = 0
+    timed_s: float = 0.0
+    elapsed_s: float = 0.0
+
+    @property
+    def threads_used(self) -> int | None:
+        """How many host threads computed or, where nothing ran, were asked for."""
+        return self.case.threads if self.threads is None else self.threads
+
+    @property
+    def identity(self) -> Identity:
+        """What tells this case from all others of its run; its rows have the same."""
+        case = self.case
+        return case.work.case_id, case.backend, case.implementation, case.device, self.threads_used
+
+    @classmethod
+    def missing(cls, case: Case, status: Status, code: str, reason: str, **known: Any) -> Self:
+        """Return the record of a case that has no value, with its reason on one line of 1,000 characters at most."""
+        line = one_line(reason)
+        if len(line) > _LONGEST_REASON:
+            line = f"{line[: _LONGEST_REASON // 2]} ... {line[-_LONGEST_REASON // 3 :]}"
+        return cls(case, status, code, line, **known)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing about the machine: a JSON value and where it was read, or why there is none."""
+
+    value: Any = None
+    source: str = ""
+    reason: str = ""
+
+
+Facts = dict[str, Fact]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What all rows of one run share. `started_at` is UTC, ISO 8601."""
+
+    run_id: str
+    started_at: str
+    machine: str
+    git_commit: str = ""
+    git_dirty: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of results.csv. The fields, in this order, are its columns; results/README.md explains each.
+
+    `value` is the median in base units; None (an empty cell) wherever there is no value.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    started_at: str
+    machine: str
+    case_id: str
+    suite: str
+    workload: str
+    workload_version: int
+    size: str
+    dtype: str
+    precision: str
+    params: str
+    backend: str
+    implementation: str
+    device_type: str
+    device: str
+    threads: int | None
+    metric: str
+    unit: str
+    better: str
+    clock: str
+    scope: str
+    cache: str
+    value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    ci_level: float | None = None
+    n: int | None = None
+    processes: int | None = None
+    inner_loops: int | None = None
+    mean: float | None = None
+    std: float | None = None
+    min: float | None = None
+    p10: float | None = None
+    p25: float | None = None
+    p75: float | None = None
+    p90: float | None = None
+    max: float | None = None
+    flops: float | None = None
+    bytes: float | None = None
+    flags: str = ""
+    status: str
+    reason_code: str = ""
+    reason: str = ""
+    rel_error: float | None = None
+    backend_version: str = ""
+    env_id: str = ""
+    git_commit: str = ""
+    git_dirty: bool | None = None
+    device_name: str = ""
+    library: str = ""
+    least_bytes: float | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """What tells the case of this row from all others of its run."""
+        return self.case_id, self.backend, self.implementation, self.device, self.threads
+
+    @property
+    def has_value(self) -> bool:
+        """Whether there is a value that may be shown as one."""
+        return self.status == Status.OK and self.value is not None and math.isfinite(self.value)
+
+    @property
+    def is_launch_bound(self) -> bool:
+        """Whether the time, by whichever clock, is the host's: it tells nothing of what the device can do."""
+        return LAUNCH_BOUND in self.flags.split(";")
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters by name."""
+        return {name: value for name, _, value in (pair.partition("=") for pair in self.params.split(";") if pair)}
+
+    @property
+    def who(self) -> str:
+        """Who did the work on its device: "torch", "numpy tuned"."""
+        return self.backend if self.implementation == "default" else f"{self.backend} {self.implementation}"
+
+
+def to_json(record: Any) -> Any:
+    """Return a record as plain JSON values (`params` and other pairs become objects)."""
+    if isinstance(record, (Work, Case, Costs, Series, Measurement, Fact, Run)):
+        plain = {f.name: to_json(getattr(record, f.name)) for f in fields(record)}
+        if isinstance(record, Work):
+            plain["params"] = dict(record.params)
+        return plain
+    if isinstance(record, StrEnum):
+        return record.value
+    if isinstance(record, Mapping):
+        return {key: to_json(value) for key, value in record.items()}
+    if isinstance(record, (list, tuple)):
+        return [to_json(item) for item in record]
+    return record
+
+
+def case_from_json(plain: Mapping[str, Any]) -> Case:
+    """Rebuild a Case from `to_json`; raises KeyError, TypeError or ValueError on anything else."""
+    work = dict(plain["work"])
+    work |= {"params": tuple(work["params"].items()), "scope": Scope(work["scope"]), "cache": Cache(work["cache"])}
+    return Case(**{**plain, "work": Work(**work)})
+
+
+def measurement_from_json(plain: Mapping[str, Any]) -> Measurement:
+    """Rebuild a Measurement from `to_json`; raises KeyError, TypeError or ValueError on anything else."""
+    return Measurement(
+        **{
+            **plain,
+            "case": case_from_json(plain["case"]),
+            "status": Status(plain["status"]),
+            "costs": Costs(**plain["costs"]),
+            "series": tuple(_series_from_json(s) for s in plain["series"]),
+            "flags": tuple(plain["flags"]),
+        }
+    )
+
+
+def _series_from_json(plain: Mapping[str, Any]) -> Series:
+    tuples = {name: tuple(plain[name]) for name in ("seconds", "noisy", "flags")}
+    if not all(isinstance(seconds, (int, float)) and 0 <= seconds < math.inf for seconds in tuples["seconds"]):
+        raise ValueError("a sample is not a time")
+    return Series(**{**plain, **tuples, "clock": Clock(plain["clock"])})
+
+
+def count_statuses(measurements: Iterable[Measurement]) -> dict[Status, int]:
+    """Return how many measurements have each status, in the order of `Status`, zeros left out."""
+    statuses = [m.status for m in measurements]
+    return {status: statuses.count(status) for status in Status if status in statuses}

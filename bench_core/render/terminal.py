@@ -1,0 +1,42 @@
+"""A comparison for a terminal, 60 columns or more, in colour where that is wanted."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from bench_core.compare.result import Result
+from bench_core.render.text_table import BOLD, RED, layout, paint
+from bench_core.render.view import Section, sections
+
+_NARROWEST = 60
+_CASE, _SIDE = 32, 16  # columns that a label with its baseline, and each contender, need
+
+
+def text(result: Result, width: int = 80, *, colour: bool = False) -> str:
+    """Return a comparison as text of at most `width` columns, with ANSI colours on request.
+
+    Whatever came from a file is shown without its control characters; no markup in it is obeyed.
+    """
+    width = max(width, _NARROWEST)
+    lines: list[str] = []
+    for section in sections(result, (width - _CASE) // _SIDE):
+        lines += [*_section(section, width, colour=colour), ""]
+    return "\n".join(lines)
+
+
+def _section(section: Section, width: int, *, colour: bool) -> Iterator[str]:
+    yield paint(section.title, BOLD if colour else "")
+    for line in section.lines:
+        style = RED if colour and line.startswith("FAILED") else ""
+        yield from (paint(part, style) for part in _paragraph(line, width))
+    for table in section.tables:
+        if section.lines:
+            yield ""
+        yield from layout(table, width, colour=colour)
+        for note in table.footnotes:
+            yield from _paragraph(note, width)
+
+
+def _paragraph(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="    ") or [""]

@@ -1,0 +1,300 @@
+"""The six charts by name: heading, explanation in words, legend, panels, and the same as a table of numbers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bench_core.analysis import figures
+from bench_core.analysis.figures import Rate, Speedup, Sweep
+from bench_core.analysis.report_data import Contender, ReportData
+from bench_core.compare.result import SINGLE_RUN
+from bench_core.records import Row
+from bench_core.report import charts, svg, theme
+from bench_core.report.charts import HEAT_STEPS, Styles, how
+from bench_core.report.svg import Drawing, Swatch
+from bench_core.units import show
+
+MOST_PANELS = 24
+MOST_LINES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One chart with everything said about it. Without drawings `about` says why there is nothing to draw.
+
+    headers, numbers: the same figure as a table; note: what was left out of the drawing.
+    """
+
+    name: str
+    heading: str
+    about: str
+    legend: tuple[Swatch, ...] = ()
+    drawings: tuple[Drawing, ...] = ()
+    headers: tuple[str, ...] = ()
+    numbers: tuple[tuple[str, ...], ...] = ()
+    note: str = ""
+    wide: bool = False
+
+    @property
+    def short(self) -> str:
+        """The heading in a word or two."""
+        return SHORT[self.name]
+
+
+SHORT = {
+    "speedup": "Speed-up",
+    "scaling": "Scaling",
+    "roofline": "Roofline",
+    "ladder": "Memory ladder",
+    "models": "Models",
+    "heatmap": "Heat map",
+}
+
+
+def captioned_figure(data: ReportData, name: str) -> Figure:
+    """Return a figure by its name, one of FIGURES."""
+    return FIGURES[name](data)
+
+
+def _legend(data: ReportData) -> tuple[Swatch, ...]:
+    """Return a line with its mark for every contender."""
+    styles = Styles(data.contenders)
+    entries = []
+    for contender in data.contenders:
+        style = styles.of(contender)
+        words = f"{contender.label}: {contender.name}" if contender.name else contender.label
+        line = "solid" if contender.is_gpu else "dashed"
+        entries.append(Swatch(words, style["color"], style["shape"], not contender.is_gpu, line))
+    return tuple(entries)
+
+
+def _color_legend(data: ReportData, contenders: Sequence[Contender], *, points: bool = False) -> tuple[Swatch, ...]:
+    """Return an entry a colour: a machine, or a device where there is only one machine."""
+    styles = Styles(data.contenders)
+    several = len(data.machines) > 1
+    entries: dict[str, Swatch] = {}
+    for contender in contenders:
+        style = styles.of(contender)
+        names = dict.fromkeys(c.name for c in contenders if c.machine == contender.machine and c.name)
+        name = ", ".join(names) if several else contender.name
+        words = ": ".join(filter(None, (contender.machine if several else contender.label, name)))
+        patch = Swatch(words, style["color"], line="patch")
+        entries.setdefault(words, Swatch(words, style["color"], style["shape"]) if points else patch)
+    return tuple(entries.values())
+
+
+def _left_out(shown: int, of: int, what: str) -> str:
+    return f"{shown} of {of} {what} are drawn; the full table holds all of them." if shown < of else ""
+
+
+def speedup_figure(data: ReportData) -> Figure:
+    """GPU against best CPU."""
+    name, heading = "speedup", "Speed-up of the GPU over the best CPU"
+    if not data.gpus:
+        return Figure(name, heading, "No GPU was measured in these runs, so there is nothing to set against the CPU.")
+    found = figures.speedups(data)
+    if not found:
+        return Figure(name, heading, "No piece of work was measured on both a CPU and a GPU in these runs.")
+    about = (
+        "How many times as fast as the fastest CPU row of all these runs each GPU does the same work, on the wall "
+        "clock. Right of 1x the GPU is faster, left of it the CPU. Each kind of work is shown at the largest size that "
+        "a CPU and the most GPUs finished. The thin dark line is the 95 % interval of the ratio."
+    )
+    headers = ("Work", "GPU", "Result", "Interval", "Verdict", "GPU time", "by", "Best CPU", "CPU time", "by")
+    numbers = tuple(_speedup_numbers(s) for s in found)
+    if any(s.comparison.label == SINGLE_RUN for s in found):
+        about += (
+            " One run a side shows nothing of how processes differ: such an interval is widened by the spread known in "
+            "general, and supports no claim of significance (single-run)."
+        )
+    labels = list(dict.fromkeys(s.label for s in found))
+    drawn = [s for s in found if s.label in labels[:MOST_LINES]]
+    chart = charts.speedup_chart(drawn, Styles(data.contenders))
+    drawing = svg.draw(chart, name, heading, about)
+    legend = _color_legend(data, data.gpus, points=len(data.gpus) > charts.MOST_BARS_A_LINE)
+    note = _left_out(min(len(labels), MOST_LINES), len(labels), "kinds of work")
+    return Figure(name, heading, about, legend, (drawing,), headers, numbers, note, wide=True)
+
+
+def _speedup_numbers(s: Speedup) -> tuple[str, ...]:
+    c = s.comparison
+    verdict = f"{c.verdict} ({c.label})" if c.label else c.word
+    gpu, cpu = ((show(row.value, row.unit), how(row)) for row in (s.gpu, s.cpu))
+    return (s.label, s.contender.label, c.change, c.interval or "none", verdict, *gpu, s.cpu.machine, *cpu)
+
+
+def _sweep_numbers(found: Sequence[Sweep]) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (s.family.label, p.contender.label, p.row.size, charts.value(p.row), how(p.row))
+        for s in found
+        for p in s.points
+    )
+
+
+def _sweep_drawings(data: ReportData, found: Sequence[Sweep], name: str) -> tuple[Drawing, ...]:
+    styles = Styles(data.contenders)
+    return tuple(
+        svg.draw(charts.sweep_chart(s, styles), f"{name}{i}", s.family.label, _sweep_words(s))
+        for i, s in enumerate(found[:MOST_PANELS])
+    )
+
+
+def _sweep_words(sweep: Sweep) -> str:
+    won = "; ".join(f"{c.contender.label} {c.text}" for c in sweep.crossovers)
+    return f"{charts.METRIC_TITLES.get(sweep.metric, sweep.metric)} over size. {won}".strip()
+
+
+def scaling_figure(data: ReportData) -> Figure:
+    """Rates over size."""
+    name, heading = "scaling", "Scaling with size, and where the GPU starts to win"
+    found = figures.sweeps(data)
+    if not found:
+        return Figure(name, heading, "No kind of work was measured at three sizes or more in these runs.")
+    about = "The best row of each device at each size, both axes logarithmic."
+    if data.gpus:
+        about += (
+            " A ring marks the size from which a GPU beats the best CPU of its own machine,"
+            " at that size and at every larger one measured."
+        )
+    headers = ("Work", "Device", "Size", "Value (interval)", "by")
+    note = _left_out(min(len(found), MOST_PANELS), len(found), "sweeps")
+    drawings = _sweep_drawings(data, found, name)
+    return Figure(name, heading, about, _legend(data), drawings, headers, _sweep_numbers(found), note)
+
+
+def ladder_figure(data: ReportData) -> Figure:
+    """Bandwidth over footprint."""
+    name, heading = "ladder", "Memory ladder"
+    found = figures.ladders(data)
+    if not found:
+        return Figure(name, heading, "Memory was not measured at three footprints or more in these runs.")
+    about = (
+        "Bandwidth against the memory that one call touches, both axes logarithmic. Every step down is a cache that "
+        "the data no longer fits into; the right end is main memory. Bytes are counted as STREAM counts them: every "
+        "array once a read and once a write."
+    )
+    headers = ("Work", "Device", "Size", "Value (interval)", "by")
+    note = _left_out(min(len(found), MOST_PANELS), len(found), "ladders")
+    drawings = _sweep_drawings(data, found, name)
+    return Figure(name, heading, about, _legend(data), drawings, headers, _sweep_numbers(found), note)
+
+
+def roofline_figure(data: ReportData) -> Figure:
+    """Rates under the ceilings."""
+    name, heading = "roofline", "Roofline"
+    found = figures.roofs(data)
+    if not found:
+        about = (
+            "A roofline needs matrix products and memory bandwidth measured on one device; these runs do not have both."
+        )
+        return Figure(name, heading, about)
+    drawings = tuple(
+        svg.draw(charts.roof_chart(roof), f"{name}{i}", f"Roofline of {roof.contender.label}", _roof_words(roof))
+        for i, roof in enumerate(found[:MOST_PANELS])
+    )
+    about = (
+        "Arithmetic done a second against arithmetic done per byte moved. Solid lines are the ceilings measured in "
+        "these runs: the best matrix product of each dtype, and the best stream over arrays that no cache holds. Work "
+        "to the left of the bend is limited by memory, to the right by arithmetic. Each kind of work is one point, at "
+        "its largest size. "
+    )
+    datasheet = any(not c.measured for roof in found for c in roof.ceilings)
+    about += "Dotted lines are datasheet figures." if datasheet else "No datasheet figure is known for these devices."
+    headers = ("Device", "Ceiling", "Kind", "Value", "From")
+    numbers = tuple(
+        (roof.contender.label, c.label, "measured" if c.measured else "datasheet", show(c.value, c.unit), c.source)
+        for roof in found
+        for c in roof.ceilings
+    )
+    legend = [
+        Swatch(f"{suite} work", color, shape, hollow=True)
+        for suite, (color, shape) in charts.roof_styles(found).items()
+    ]
+    legend.append(Swatch("measured ceiling", theme.LIGHT["muted"], "", line="solid"))
+    legend += [Swatch("datasheet ceiling", theme.LIGHT["muted"], "", line="dotted")] * datasheet
+    note = _left_out(min(len(found), MOST_PANELS), len(found), "rooflines")
+    return Figure(name, heading, about, tuple(legend), drawings, headers, numbers, note)
+
+
+def _roof_words(roof: figures.Roof) -> str:
+    return "; ".join(charts.ceiling_words(c) for c in roof.ceilings)
+
+
+def models_figure(data: ReportData) -> Figure:
+    """Throughput of models."""
+    name, heading = "models", "Model throughput"
+    found = figures.model_rates(data)
+    if not found:
+        return Figure(name, heading, "No model was measured in these runs.")
+    panels: dict[str, list[Rate]] = defaultdict(list)
+    for rate in found:
+        panels[_model_title(data, rate)].append(rate)
+    styles = Styles(data.contenders)
+    drawings = tuple(
+        svg.draw(charts.model_chart(rates, title, styles), f"{name}{i}", title, "Best first.")
+        for i, (title, rates) in enumerate(list(panels.items())[:MOST_PANELS])
+    )
+    about = (
+        "The best row of each device, at the largest size that most devices finished. Bars begin at zero, best first; "
+        "the line across the end of a bar is the interval of its value."
+    )
+    headers = ("Model", "Size", "Device", "Value (interval)", "by")
+    numbers = tuple((r.family.label, r.row.size, r.contender.label, _value_or_reason(r.row), how(r.row)) for r in found)
+    note = _left_out(len(drawings), len(panels), "models")
+    legend = _color_legend(data, data.contenders)
+    return Figure(name, heading, about, legend, drawings, headers, numbers, note)
+
+
+def _model_title(data: ReportData, rate: Rate) -> str:
+    """Everything that tells one model from another but its dtype and precision, which share a panel."""
+    family = replace(rate.family, dtype="", precision="ieee")
+    noun = charts.METRIC_TITLES[data.rate_of(rate.family)].lower()
+    return f"{' '.join(family.label.split())} · {rate.row.size} · {noun}"
+
+
+def _value_or_reason(row: Row) -> str:
+    return charts.value(row) if row.has_value else f"{row.status}: {row.reason or row.reason_code}"
+
+
+def heatmap_figure(data: ReportData) -> Figure:
+    """Workload x machine."""
+    name, heading = "heatmap", "Every workload on every device"
+    found = figures.heat(data)
+    if not found:
+        return Figure(name, heading, "No case has a value in these runs.")
+    about = (
+        "Each line is one kind of work at the largest size that any device finished, best row of each device. "
+        "The darker a cell (on a dark page: the brighter), the nearer it is to the best in its line. "
+        "A hatched cell has no value, and says why."
+    )
+    lines = len(dict.fromkeys(c.line for c in found))
+    columns = len(found) // lines
+    shown = found[: MOST_LINES * columns]
+    drawing = svg.draw(charts.heat_chart(shown), name, heading, about)
+    legend = [Swatch(words, theme.HEAT[4 - i], line="patch") for i, (_, words) in enumerate(HEAT_STEPS)]
+    legend += [Swatch("no value", charts.HATCHED, line="patch")] * any(c.share is None for c in found)
+    missing = [c for c in found if c.share is None]
+    headers = ("Work", "Device", "Status", "Reason")
+    numbers = tuple(
+        (
+            c.line,
+            c.column.label,
+            c.word,
+            (c.row.reason or c.row.reason_code) if c.row else "not in the plan of that run",
+        )
+        for c in missing
+    )
+    note = _left_out(len(shown) // columns, lines, "lines")
+    return Figure(name, heading, about, tuple(legend), (drawing,), headers, numbers, note, wide=True)
+
+
+FIGURES: Mapping[str, Callable[[ReportData], Figure]] = {
+    "speedup": speedup_figure,
+    "scaling": scaling_figure,
+    "roofline": roofline_figure,
+    "ladder": ladder_figure,
+    "models": models_figure,
+    "heatmap": heatmap_figure,
+}

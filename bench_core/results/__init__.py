@@ -1,0 +1,1 @@
+"""Tables: measurements become rows, rows become files, and files become rows again."""

@@ -1,0 +1,108 @@
+"""Files -> records: results.csv, every cell checked, as rows or as a pandas frame.
+
+Whatever is wrong with a file raises TableError, whose text begins with `file:line`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench_core.errors import TableError
+from bench_core.records import Row
+from bench_core.results.legacy import ADDED_LATER, migrate
+from bench_core.results.schema import (
+    COLUMNS,
+    CONVERT,
+    KINDS,
+    RESULTS,
+    UNFINISHED,
+    require_words,
+)
+from bench_core.results.strict_csv import read_csv
+from bench_core.text import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+_PANDAS = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
+
+
+def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
+    """Return the rows of runs, folders of runs or lone CSV files as one validated table.
+
+    Columns have pandas' nullable types: a missing value is <NA>, never a number. Columns that this
+    version does not know are kept and warned of. Raises TableError.
+    """
+    import pandas as pd  # noqa: PLC0415 - a third of a second that only those who want a frame should pay
+
+    several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    frames = [read_results(file) for path in several for file in find_results(Path(path))]
+    return pd.concat(frames, ignore_index=True)
+
+
+def find_results(path: Path) -> list[Path]:
+    """Return the results.csv files at or under a path, in order; raises TableError if there is none.
+
+    A folder `unfinished` below the path is left out: its runs are parts of a measurement that goes on or
+    failed. A symbolic link that is named is followed; one found inside a folder is not, and is warned of: a
+    folder from somebody else must not choose which files of this machine are read.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise TableError(path, "no such file or folder")
+        return [path]
+    found, left_out = [], ""
+    for folder, folders, files in os.walk(path, followlinks=False):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv: nothing of ours
+        links = [Path(folder, name) for name in (*folders, *files) if Path(folder, name).is_symlink()]
+        for link in links:
+            warnings.warn(f"{link}: a symbolic link inside a folder is not followed", stacklevel=2)
+        if RESULTS in files and Path(folder, RESULTS) not in links:
+            found.append(Path(folder, RESULTS))
+        if UNFINISHED in folders:
+            folders.remove(UNFINISHED)
+            left_out = f" but in {Path(folder, UNFINISHED)}, which is read only if it is named"
+    if not found:
+        raise TableError(path, f"no {RESULTS} here{left_out}")
+    return sorted(found)
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """Return one results.csv as a validated frame; raises TableError with the line at fault."""
+    import pandas as pd  # noqa: PLC0415 - see load
+
+    columns = read_columns(path)
+    return pd.DataFrame({name: pd.Series(v, dtype=_PANDAS[KINDS.get(name, str)]) for name, v in columns.items()})
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return one results.csv as records, columns that this version does not know left out (and warned of).
+
+    Raises TableError with the line at fault.
+    """
+    columns = read_columns(path)
+    return [
+        Row(**dict(zip(COLUMNS, cells, strict=True))) for cells in zip(*map(columns.__getitem__, COLUMNS), strict=True)
+    ]
+
+
+def read_columns(path: Path) -> dict[str, list[Any]]:
+    """Return the columns of one results.csv, parsed and checked, in the file's order.
+
+    Raises TableError with the line at fault.
+    """
+    table = migrate(read_csv(path, required=[name for name in COLUMNS if name not in ADDED_LATER]))
+    unknown = [name for name in table.header if name not in KINDS]
+    if unknown:
+        names = ", ".join(printable(name, 40) for name in unknown)
+        warnings.warn(f"{path}:1: columns that this version does not know: {names}", stacklevel=2)
+    columns = {name: table.column(name, CONVERT[KINDS.get(name, str)]) for name in table.header}
+    for name in ADDED_LATER - columns.keys():
+        columns[name] = ["" if KINDS[name] is str else None] * len(table.records)
+    require_words(table, columns)
+    return columns

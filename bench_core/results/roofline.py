@@ -1,0 +1,163 @@
+"""The roofline: what a run's own ceilings say about each of its rows (Williams, Waterman and Patterson 2009).
+
+Ceilings are per device, host thread count and clock: the fastest product of each format, and the fastest
+stream on arrays that no cache holds. Rows get shares of them, of the datasheet where the device is in it,
+and the word for what bounds them.
+
+FLOPs are those that a kernel needs: of causal attention, the pairs of tokens that the mask leaves. The
+full count, which `flop_rate` shows by convention, would credit a kernel with work that it never did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bench_core.machine import datasheets
+from bench_core.records import Row, Status
+from bench_core.results.metrics import METRICS
+
+STREAMS = frozenset({"copy", "scale", "add", "triad"})
+CACHED = ("fits_", "near_cache")  # flags of arrays that are not, or not only, read from memory
+# Flags of work called "ieee" whose float32 products, or some of them, were made of three of TF32 (see datasheets.py).
+SPLIT, PARTLY_SPLIT = datasheets.THREE_TF32, f"partly_{datasheets.THREE_TF32}"
+
+Place = tuple[str, str, str, int | None, str]  # run, device, its name, threads, clock
+_Side = tuple[str, str, str, str, int | None, str, str]  # run, device, backend, implementation, threads, clock, case
+
+
+@dataclass(slots=True)
+class Ceilings:
+    """The best that a place reached: FLOP/s by dtype and precision, B/s; and seconds of a launch by backend."""
+
+    flops: dict[tuple[str, str], float] = field(default_factory=dict)
+    bandwidth: float | None = None
+    launch: dict[str, float] = field(default_factory=dict)
+
+
+def ceilings(rows: Iterable[Row]) -> dict[Place, Ceilings]:
+    """Return the measured ceilings of every place that has rows."""
+    found: dict[Place, Ceilings] = {}
+    for row in rows:
+        if row.value is None or row.status != Status.OK:
+            continue
+        here = found.setdefault(place(row), Ceilings())
+        if is_ceiling(row) and row.metric == "bandwidth":
+            here.bandwidth = max(row.value, here.bandwidth or 0.0)
+        elif is_ceiling(row):
+            key = _format(row)
+            here.flops[key] = max(row.value, here.flops.get(key, 0.0))
+        elif row.suite == "latency" and row.workload == "launch" and row.metric == "time":
+            here.launch[row.backend] = min(row.value, here.launch.get(row.backend, row.value))
+    return found
+
+
+def is_ceiling(row: Row) -> bool:
+    """Tell whether a row may be a ceiling: a product's FLOP/s, or a stream's B/s on arrays that no cache holds.
+
+    Only products of normal numbers count: on zeros a chip draws less power, clocks higher and is faster. A time that
+    is the host's is no limit of the device.
+    """
+    if row.is_launch_bound:
+        return False
+    if row.suite == "matmul":
+        return row.metric == "flop_rate" and row.parameters.get("data", "normal") == "normal"
+    return row.suite == "memory" and row.metric == "bandwidth" and row.workload in STREAMS and not cached(row.flags)
+
+
+def place(row: Row) -> Place:
+    """Return what a ceiling holds for."""
+    return (row.run_id, row.device, row.device_name, row.threads, row.clock)
+
+
+def cached(flags: str) -> bool:
+    """Whether a row's arrays fit a cache, wholly or nearly."""
+    return any(word.startswith(CACHED) for word in flags.split(";"))
+
+
+def _format(row: Row) -> tuple[str, str]:
+    """Return the dtype and precision in which a row's products were computed, or most of them."""
+    dtype, precision = datasheets.computed_in(row.dtype, row.precision)
+    return (dtype, SPLIT if SPLIT in row.flags.split(";") else precision)
+
+
+def roofline_rows(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that the ceilings add: two shares of each rate, and arithmetic intensity with its bound."""
+    found = ceilings(rows)
+    good = [row for row in rows if row.status == Status.OK and row.value is not None]
+    full = {_side(row): row for row in good if row.metric == "flop_rate"}
+    causal = {_side(row): row for row in good if row.metric == "causal_flop_rate"}
+    new = [
+        share
+        for row in good
+        if not (row.metric == "flop_rate" and _side(row) in causal)
+        for share in _shares(row, found[place(row)])
+    ]
+    for row in good:
+        if row.metric == "time" and row.clock == "wall" and row.flops and row.least_bytes:
+            flops = row.flops * needed_share(causal.get(_side(row)), full.get(_side(row)))
+            new.append(_intensity(row, flops / row.least_bytes, bound(row, flops, found[place(row)])))
+    return new
+
+
+def needed_share(causal: Row | None, full: Row | None) -> float:
+    """Return which share of its FLOPs a case needs: 1.0, or what a causal mask leaves, from its two rates."""
+    return causal.value / full.value if causal and full and causal.value and full.value else 1.0
+
+
+def _side(row: Row) -> _Side:
+    return (row.run_id, row.device, row.backend, row.implementation, row.threads, row.clock, row.case_id)
+
+
+def _shares(row: Row, here: Ceilings) -> list[Row]:
+    """Return the fractions of a rate. Rates measured inside a cache get none: the ceiling is main memory's.
+
+    Nor do FLOPs in two arithmetics, which have no one peak.
+    """
+    if row.metric in {"flop_rate", "causal_flop_rate"}:
+        if row.suite == "memory" or PARTLY_SPLIT in row.flags.split(";"):  # memory: its FLOPs are few by design
+            return []
+        peaks = here.flops.get(_format(row)), datasheets.peak_flops(row.device_name, *_format(row))
+    elif row.metric == "bandwidth" and row.suite in {"memory", "model"} and not cached(row.flags):
+        peaks = here.bandwidth, datasheets.peak_bandwidth(row.device_name)
+    else:
+        return []
+    names = "fraction_of_measured_peak", "fraction_of_datasheet"
+    if row.suite == "model" and row.metric == "bandwidth":  # a model has a share of either peak
+        names = "bandwidth_of_measured_peak", "bandwidth_of_datasheet"
+    return [_scaled(row, name, peak) for name, peak in zip(names, peaks, strict=True) if peak]
+
+
+def _scaled(row: Row, metric: str, peak: float) -> Row:
+    columns = ("value", "ci_low", "ci_high", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
+    known: dict[str, Any] = {name: getattr(row, name) for name in columns}
+    scaled: dict[str, Any] = {name: v if v is None else v / peak for name, v in known.items()}
+    return replace(row, **_named(metric), **scaled)
+
+
+def _intensity(row: Row, value: float, word: str) -> Row:
+    statistics = ("n", "processes", "inner_loops", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
+    nothing: dict[str, Any] = dict.fromkeys((*statistics, "ci_low", "ci_high", "ci_level"))
+    flags = ";".join(filter(None, [row.flags, word and f"bound_{word}"]))
+    return replace(row, **nothing, **_named("arithmetic_intensity"), clock="", value=value, flags=flags)
+
+
+def _named(metric: str) -> dict[str, Any]:
+    about = METRICS[metric]
+    return {"metric": about.name, "unit": about.unit, "better": about.better}
+
+
+def bound(row: Row, flops: float, here: Ceilings) -> str:
+    """Return what limits a row at best: "compute", "bandwidth" or "latency"; "" where a ceiling is missing.
+
+    The larger of flops / peak and least bytes / bandwidth is the least time the work can take here. If a
+    launch alone takes longer than that, the launch is the limit.
+    """
+    peak = here.flops.get(_format(row))
+    if not (peak and here.bandwidth and row.least_bytes):
+        return ""
+    compute, transport = flops / peak, row.least_bytes / here.bandwidth
+    if max(compute, transport) < here.launch.get(row.backend, 0.0):
+        return "latency"
+    return "compute" if compute >= transport else "bandwidth"

@@ -1,0 +1,188 @@
+"""How measurements become rows: those of a case, and those of a run with what follows from them.
+
+A row that follows from other rows of its run (a share of a ceiling, the fit of a sweep) is made once, at the end, when
+every other row is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from bench_core import stats
+from bench_core.records import Clock, Measurement, Row, Run, Series, Status, severity
+from bench_core.results import roofline
+from bench_core.results.metrics import METRICS, Metric
+from bench_core.results.sweep_fit import fitted_rows
+
+
+def rows_of_run(run: Run, cases: Iterable[Sequence[Measurement]]) -> list[Row]:
+    """Return all rows of a run from the measurements of each case, one per process, and what follows from them."""
+    rows = [row for processes in cases for row in rows_of_case(run, processes)]
+    return [*rows, *derived_rows(rows)]
+
+
+def derived_rows(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows to add to those of a run."""
+    return [*fitted_rows(rows), *roofline.roofline_rows(rows)]
+
+
+def accountable(done: Measurement) -> Measurement:
+    """Return a measurement as it is, or one with a reason in its place if no row can be made of it.
+
+    That is `error` for a probe or value whose name is not in METRICS, and `invalid` for a sample of 0 s, from
+    which no rate follows, or a number that is not finite.
+    """
+    unknown = sorted({*(series.metric for series in done.series), *done.values} - METRICS.keys())
+    if unknown:
+        reason = f"{', '.join(unknown)}: not among METRICS in bench_core/results/metrics.py"
+        return _without_values(done, Status.ERROR, "unknown_metric", reason)
+    for series in done.series:
+        if not series.seconds or not all(0 < seconds < math.inf for seconds in series.seconds):
+            reason = f"{series.metric} by the {series.clock} clock: not every sample is a time above 0 s"
+            return _without_values(done, Status.INVALID, "no_time", reason)
+    strange = [name for name, value in done.values.items() if not math.isfinite(value)]
+    if strange:
+        return _without_values(done, Status.INVALID, "no_number", f"{', '.join(strange)}: not a finite number")
+    return done
+
+
+def _without_values(done: Measurement, status: Status, code: str, reason: str) -> Measurement:
+    return replace(done, status=status, reason_code=code, reason=reason, series=(), values={})
+
+
+def rows_of_case(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
+    """Yield the rows of one case from its measurements, one per process.
+
+    One row a metric, clock included; a case without any value yields one row that says why. An answer that was
+    wrong in one process is not right in the others by more than luck: the case has no value then.
+    """
+    processes = [accountable(m) for m in processes]
+    wrong = [m for m in processes if m.status is Status.INVALID]
+    good = [] if wrong else [m for m in processes if m.status is Status.OK]
+    if good:  # what is said of the answer is the worst of it
+        good[0] = replace(good[0], rel_error=max((m.rel_error for m in good if m.rel_error is not None), default=None))
+    # If no process has a value, the row gets the worst of their statuses.
+    told = (wrong or good or sorted(processes, key=lambda m: severity(m.status)))[0]
+    # If other processes ended differently, add a flag; their rows are kept.
+    others = [f"{m.status}_in_a_process" for m in processes if m.status is not told.status]
+    if not good:
+        yield _row(run, told, METRICS["time"], clock="wall", flags=_flags([*others, *told.flags]))
+        return
+    # A process may lack a series or a value that the first one has, or have one more.
+    series: dict[tuple[str, Clock], list[Series]] = {}
+    for one in (s for m in good for s in m.series):
+        series.setdefault((one.metric, one.clock), []).append(one)
+    for same in series.values():
+        yield from _series_rows(run, good, same, others)
+    for name in dict.fromkeys(name for m in good for name in m.values):
+        values = [m.values[name] for m in good if name in m.values]
+        flags = _flags([*others, *good[0].flags], processes=len(values))
+        statistics = _statistics([[v] for v in values])
+        yield _row(run, good[0], METRICS[name], clock="", flags=flags, **statistics)
+        yield from _rates(run, good[0], name, statistics, clock="", flags=flags)
+
+
+def _series_rows(run: Run, good: Sequence[Measurement], series: Sequence[Series], failed: list[str]) -> Iterator[Row]:
+    """Yield the rows of one metric under one clock: a series from each process that has it."""
+    first, samples = series[0], [s.seconds for s in series]
+    words = [*failed, *(w for m in good for w in m.flags), *(w for s in series for w in s.flags)]
+    flags = _flags(words, processes=len(series))
+    known = {"clock": first.clock, "flags": flags, "inner_loops": first.inner_loops}
+    yield _row(run, good[0], METRICS[first.metric], **known, **_statistics(samples))
+    if first.metric != "time":
+        return
+    yield from _rates(run, good[0], "time", _statistics(samples), **known)
+    for metric in METRICS.values():
+        share = metric.share(good[0].costs) if metric.share else None
+        if share:
+            parts = [[seconds / share for seconds in process] for process in samples]
+            yield _row(run, good[0], metric, **known, **_statistics(parts))
+
+
+def _rates(run: Run, m: Measurement, of: str, statistics: dict[str, Any], **known: Any) -> Iterator[Row]:
+    """Yield the rows of all metrics that divide an amount of work by what was measured: by `of`, time or energy."""
+    for metric in METRICS.values():
+        amount = metric.amount(m.costs) if metric.amount and metric.of == of else None
+        if amount:
+            yield _row(run, m, metric, **known, **_rate(amount, statistics))
+
+
+def _statistics(samples: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Return the statistical columns for samples[process][block].
+
+    Quantiles are over all blocks. With one process `value` is their median and the interval is that of
+    the median within the process; with more, `value` is the median of the process medians and the
+    interval is Student's t on their logarithms: processes are the replicates.
+    """
+    pooled = asdict(stats.summarise([s for process in samples for s in process]))
+    columns = {name: pooled[name] for name in ("n", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")}
+    columns |= {"value": pooled["median"], "processes": len(samples)}
+    if len(samples) > 1:
+        medians = [stats.summarise(process).median for process in samples]
+        low, high = stats.log_mean_interval(medians) if min(medians) > 0 else (min(medians), max(medians))
+        value = stats.quantile(sorted(medians), 0.5)
+        columns |= {"value": value, "ci_low": min(low, value), "ci_high": max(high, value)}
+        columns["ci_level"] = stats.CONFIDENCE
+    elif pooled["n"] > 1:
+        columns |= {name: pooled[name] for name in ("ci_low", "ci_high", "ci_level")}
+    return columns
+
+
+def _rate(amount: float, per: dict[str, Any]) -> dict[str, Any]:
+    """Return the statistics of amount / time (or energy): quantiles swap ends, the mean is total over total."""
+    swap = {"value": "value", "mean": "mean", "min": "max", "p10": "p90", "p25": "p75", "p75": "p25"}
+    swap |= {"p90": "p10", "max": "min", "ci_low": "ci_high", "ci_high": "ci_low"}
+    rate = {to: amount / per[of] for to, of in swap.items() if of in per}
+    if per["std"] is not None:
+        rate["std"] = rate["mean"] * per["std"] / per["mean"]  # first order in std / mean
+    return {name: per[name] for name in ("n", "processes", "ci_level") if name in per} | rate
+
+
+def _flags(words: Sequence[str], processes: int = 0) -> str:
+    single = ["single_run"] if processes == 1 else []
+    return ";".join(dict.fromkeys([*words, *single]))
+
+
+def _row(run: Run, m: Measurement, metric: Metric, **columns: Any) -> Row:
+    case, work = m.case, m.case.work
+    finite_error = m.rel_error if m.rel_error is not None and math.isfinite(m.rel_error) else None
+    return Row(
+        run_id=run.run_id,
+        started_at=run.started_at,
+        machine=run.machine,
+        case_id=work.case_id,
+        suite=work.suite,
+        workload=work.workload,
+        workload_version=work.version,
+        size=work.size,
+        dtype=work.dtype,
+        precision=work.precision,
+        params=work.params_text,
+        backend=case.backend,
+        implementation=case.implementation,
+        device_type=case.device_type,
+        device=case.device,
+        threads=m.threads_used,
+        metric=metric.name,
+        unit=metric.unit,
+        better=metric.better,
+        scope=work.scope,
+        cache=work.cache,
+        flops=m.costs.flops,
+        bytes=m.costs.bytes,
+        status=m.status,
+        reason_code=m.reason_code,
+        reason=m.reason,
+        rel_error=finite_error,
+        backend_version=m.backend_version,
+        env_id=m.env_id,
+        git_commit=run.git_commit,
+        git_dirty=run.git_dirty,
+        device_name=m.device_name,
+        library=m.library,
+        least_bytes=m.costs.least_bytes,
+        **columns,
+    )

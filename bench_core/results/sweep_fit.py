@@ -1,0 +1,127 @@
+"""Latency and bandwidth from a sweep of sizes: the least-squares line through time over bytes.
+
+The model is time = a + bytes / b (Hockney 1994): a is the time of moving nothing, b the bandwidth of very
+long moves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench_core.records import LAUNCH_BOUND, Cache, Row, Scope, Status, Work
+from bench_core.results import roofline
+from bench_core.results.metrics import METRICS
+from bench_core.stats import CONFIDENCE, Estimate
+
+FEWEST = 3  # sizes: two parameters, and one more to judge them by
+POOR = 0.25  # residuals above 25 % of a time flag the fit `poor_fit`
+_SWEPT = frozenset({"elements"})  # params that tell the sizes of a sweep apart
+_SHARED = (
+    *("run_id", "started_at", "machine", "suite", "workload_version", "dtype", "precision", "backend"),
+    *("implementation", "device_type", "device", "threads", "clock", "scope", "cache", "backend_version"),
+    *("env_id", "git_commit", "git_dirty", "device_name", "library"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Seconds at no bytes, seconds per byte, and the largest share by which a point is off the line."""
+
+    latency: Estimate
+    slope: Estimate
+    residual: float
+
+
+def line(sizes: Sequence[float], seconds: Sequence[float]) -> Line | None:
+    """Return the line of best fit, or None for fewer than three points or a slope that is not positive.
+
+    sizes: bytes. Points are weighted by 1 / seconds^2: the noise of a time is a share of it, and without the
+    weights the largest size alone would decide. The estimates have n - 2 degrees of freedom. The latency may
+    come out negative where the sizes are too large to show it.
+    """
+    n = len(sizes)
+    if n < FEWEST or min(seconds) <= 0:
+        return None
+    points = [(1 / t**2, x, t) for x, t in zip(sizes, seconds, strict=True)]
+    total = math.fsum(w for w, _, _ in points)
+    x_mean = math.fsum(w * x for w, x, _ in points) / total
+    t_mean = math.fsum(w * t for w, _, t in points) / total
+    spread = math.fsum(w * (x - x_mean) ** 2 for w, x, _ in points)
+    slope = math.fsum(w * (x - x_mean) * (t - t_mean) for w, x, t in points) / spread if spread else 0.0
+    if slope <= 0:
+        return None
+    start = t_mean - slope * x_mean
+    residuals = [(start + slope * x - t) / t for _, x, t in points]
+    variance = math.fsum(r**2 for r in residuals) / (n - 2)
+    return Line(
+        Estimate(start, math.sqrt(variance * (1 / total + x_mean**2 / spread)), n - 2),
+        Estimate(slope, math.sqrt(variance / spread), n - 2),
+        max(map(abs, residuals)),
+    )
+
+
+def fitted_rows(rows: Iterable[Row]) -> list[Row]:
+    """Return latency and bandwidth rows for every sweep of the suite `transfer` that has at least three sizes.
+
+    Sizes that a cache holds are left out. The rows of a sweep differ in `size` and the parameter `elements` alone.
+    Its work is `<workload>_fit`, whose params name the sizes in bytes, so that machines join where they swept the
+    same ones.
+    """
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        timed = row.metric == "time" and row.status == Status.OK and row.value and row.bytes
+        if row.suite == "transfer" and timed and not roofline.cached(row.flags):
+            found.setdefault(_sweep(row), []).append(row)
+    return [row for sweep in found.values() for row in _rows(sorted(sweep, key=lambda row: row.bytes or 0.0))]
+
+
+def _sweep(row: Row) -> tuple[Any, ...]:
+    who = (row.run_id, row.backend, row.implementation, row.device, row.threads, row.clock)
+    return (*who, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache, _params(row))
+
+
+def _params(row: Row) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in row.parameters.items() if name not in _SWEPT)
+
+
+def _rows(sweep: Sequence[Row]) -> list[Row]:
+    fitted = line([row.bytes or 0.0 for row in sweep], [row.value or 0.0 for row in sweep])
+    if fitted is None:
+        return []
+    first = sweep[0]
+    sizes = "+".join(f"{row.bytes:.0f}" for row in sweep)
+    params = (*_params(first), ("bytes", sizes))
+    name, version = f"{first.workload}_fit", first.workload_version
+    place = Scope(first.scope), Cache(first.cache)
+    work = Work(first.suite, name, "sweep", first.dtype, params, first.precision, version, *place)
+    flags = ["poor_fit"] if fitted.residual > POOR else []
+    flags += [LAUNCH_BOUND] if any(row.is_launch_bound for row in sweep) else []
+    flags += ["single_run"] if "single_run" in first.flags.split(";") else []
+    shared = {name: getattr(first, name) for name in _SHARED}
+    shared |= {"case_id": work.case_id, "workload": work.workload, "size": work.size, "params": work.params_text}
+    shared |= {"flags": ";".join(flags), "n": len(sweep)}
+    return [*_latency(shared, fitted.latency), _bandwidth(shared, fitted.slope)]
+
+
+def _latency(shared: dict[str, Any], fitted: Estimate) -> list[Row]:
+    """Return the latency with its interval cut at zero; no row where the fit goes below it: the sizes are too large."""
+    low, high = fitted.interval()
+    if fitted.mean <= 0:
+        return []
+    return [_row("latency", shared, value=fitted.mean, ci_low=max(low, 0.0), ci_high=high, ci_level=CONFIDENCE)]
+
+
+def _bandwidth(shared: dict[str, Any], slope: Estimate) -> Row:
+    """Return the bandwidth, the inverse of the slope: the ends of its interval change places."""
+    fast, slow = slope.interval()
+    ends: dict[str, Any] = {"ci_low": 1 / slow, "ci_high": 1 / fast if fast > 0 else None, "ci_level": CONFIDENCE}
+    return _row("fitted_bandwidth", shared, value=1 / slope.mean, **ends)
+
+
+def _row(metric: str, shared: dict[str, Any], **columns: Any) -> Row:
+    about = METRICS[metric]
+    kind: dict[str, Any] = {"metric": about.name, "unit": about.unit, "better": about.better}
+    return Row(**shared, **kind, status=Status.OK, **columns)

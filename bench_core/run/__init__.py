@@ -1,0 +1,1 @@
+"""Many cases: kept as they come, repeated, written at the end."""

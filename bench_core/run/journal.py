@@ -1,0 +1,156 @@
+"""The journal of a run: its head, then one record a line, on disk before the next case begins.
+
+The head holds the plan and the options, so that a run that was killed can be finished: its records are
+kept and only what is missing is measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from bench_core.errors import TableError
+from bench_core.files import read_text
+from bench_core.records import Case, Fact, Facts, Measurement, Run, case_from_json, measurement_from_json, to_json
+
+JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first line: which run, under which options (as plain JSON), and what it set out to measure.
+
+    hardware: the name that the machine has by its CPU and GPUs, whatever label it was given.
+    """
+
+    run: Run
+    planned: tuple[Case, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    hardware: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalContents:
+    """A journal as read: its head and its records."""
+
+    head: Head
+    measurements: tuple[Measurement, ...]
+    environments: Mapping[str, Facts]
+
+
+class Journal:
+    """A journal open for writing, by one process at a time. Raises OSError wherever the disk does."""
+
+    def __init__(self, folder: Path, head: Head) -> None:
+        """Begin a new journal in a folder that has none."""
+        self._open(folder, "x")
+        self._write(_head(head))
+
+    @classmethod
+    def reopened(cls, folder: Path) -> Journal:
+        """Go on with a journal that was left behind, in place: cut off its torn line and nothing else."""
+        journal = cls.__new__(cls)
+        journal._open(folder, "r+")
+        end = journal.path.read_bytes().rfind(b"\n") + 1
+        journal._file.seek(end)
+        journal._file.truncate()
+        return journal
+
+    def _open(self, folder: Path, mode: str) -> None:
+        self.path = folder / JOURNAL
+        self._file = self.path.open(mode, encoding="utf-8", newline="\n")
+        try:
+            _lock(self._file)
+        except OSError:
+            self._file.close()
+            raise
+
+    def append(self, measurement: Measurement) -> None:
+        """Write one record and wait until the disk has it."""
+        self._write(to_json(measurement))
+
+    def append_environment(self, env_id: str, facts: Facts) -> None:
+        """Write what a worker's environment is, before the first record that names it."""
+        self._write(_environment(env_id, facts))
+
+    def _write(self, plain: Mapping[str, Any]) -> None:
+        if not self.path.exists():  # a file that was removed is written to without complaint, and is lost
+            raise FileNotFoundError(errno.ENOENT, "it was removed during the run")
+        self._file.write(_line(plain))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file; what could not be written was said when it was."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def text(head: Head, measurements: Iterable[Measurement], environments: Mapping[str, Facts]) -> str:
+    """Return a whole journal as text, to be written at once."""
+    lines = [_head(head)]
+    lines += [_environment(env_id, facts) for env_id, facts in environments.items()]
+    lines += [to_json(measurement) for measurement in measurements]
+    return "".join(map(_line, lines))
+
+
+def _head(head: Head) -> dict[str, Any]:
+    about = {"options": dict(head.options), "hardware": head.hardware, "planned": to_json(head.planned)}
+    return {"head": to_json(head.run), **about}
+
+
+def _environment(env_id: str, facts: Facts) -> dict[str, Any]:
+    return {"env_id": env_id, "facts": to_json(facts)}
+
+
+def _line(plain: Mapping[str, Any]) -> str:
+    return json.dumps(plain, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _lock(file: IO[str]) -> None:
+    """Claim a journal until this process ends, however it ends; raises BlockingIOError if another one has it."""
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(errno.EWOULDBLOCK, "another process is writing this run") from None
+    except (ImportError, OSError):
+        return  # this system or file system has no locks
+
+
+def read(path: Path) -> JournalContents:
+    """Return what a journal holds; a torn last line (the run was killed while it wrote) is left out.
+
+    Of several records of one case the last one counts. Raises TableError for any other line that is not
+    what it should be.
+    """
+    lines = read_text(path).split("\n")
+    records = [_parsed(path, number, line) for number, line in enumerate(lines[:-1], start=1)]
+    if not records or not isinstance(records[0], Head):
+        raise TableError(path, "the journal has no head", 1)
+    measurements = tuple({record.case: record for record in records if isinstance(record, Measurement)}.values())
+    environments = {record[0]: record[1] for record in records if isinstance(record, tuple)}
+    return JournalContents(records[0], measurements, environments)
+
+
+def _parsed(path: Path, number: int, line: str) -> Head | Measurement | tuple[str, Facts]:
+    try:
+        plain = json.loads(line)
+        if "env_id" in plain and "facts" in plain:
+            return plain["env_id"], {name: Fact(**fact) for name, fact in plain["facts"].items()}
+        if number > 1:
+            return measurement_from_json(plain)
+        return Head(Run(**plain["head"]), _cases(plain["planned"]), plain["options"], plain["hardware"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TableError(path, f"not a journal line: {error}", number) from None
+
+
+def _cases(plain: Sequence[Mapping[str, Any]]) -> tuple[Case, ...]:
+    return tuple(case_from_json(case) for case in plain)

@@ -1,0 +1,49 @@
+"""What no device can have done: a measurement faster than its datasheet allows has no value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import median
+
+from bench_core.machine import datasheets
+from bench_core.records import Measurement, Status
+from bench_core.results.roofline import PARTLY_SPLIT, SPLIT, cached
+from bench_core.results.rows import accountable
+from bench_core.units import show
+
+# How far above its datasheet a device may measure: makers state a boost clock which chips exceed (H100 SXM:
+# 1.83 GHz stated, 1.98 GHz reached; GeForce boards more), and memory clocks can be raised by hand.
+# Three TF32 products for one have less room: the operands must also be split.
+FLOPS_MARGIN, SPLIT_MARGIN, BANDWIDTH_MARGIN = 1.25, 1.1, 1.1
+
+
+def refuse_implausible(done: Measurement) -> Measurement:
+    """Return a measurement as it is, or with a reason in place of its values.
+
+    It is `invalid` where its device cannot be that fast (see the margins above), or where `rows.accountable`
+    finds that no row can be made of it.
+    """
+    done = accountable(done)
+    reason = done.status is Status.OK and _impossible(done)
+    if not reason:
+        return done
+    return replace(done, status=Status.INVALID, reason_code="implausible", reason=reason, series=(), values={})
+
+
+def _impossible(done: Measurement) -> str:
+    work, name = done.case.work, done.device_name
+    precision = SPLIT if {SPLIT, PARTLY_SPLIT} & set(done.flags) else work.precision
+    peak_flops = datasheets.peak_flops(name, work.dtype, precision)
+    margin = SPLIT_MARGIN if SPLIT in done.flags else FLOPS_MARGIN
+    limits: list[tuple[float | None, float | None, float, str]] = [
+        (done.costs.needed_flops, peak_flops, margin, "FLOP/s")
+    ]
+    if work.suite != "model" and not cached(";".join(done.flags)):  # layers of a model may stay in a cache
+        limits.append((done.costs.bytes, datasheets.peak_bandwidth(name), BANDWIDTH_MARGIN, "B/s"))
+    for series in done.series:
+        for amount, peak, margin, unit in limits:
+            if series.metric == "time" and amount and peak and amount / median(series.seconds) > margin * peak:
+                rate = amount / median(series.seconds)
+                limit = f"{name} can do ({show(peak, unit)})"
+                return f"{show(rate, unit)} by the {series.clock} clock is more than {limit}"
+    return ""

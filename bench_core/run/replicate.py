@@ -1,0 +1,240 @@
+"""The same measurement several times, each in fresh processes, in an order that favours nobody.
+
+Runs are the unit of replication, so a claim needs several. Because a machine's speed drifts, the two sides
+run alternately: both runs of a pair next to each other, in random order. Each run is a pytest session of
+its own that keeps its journal; at the end the journals of a side become one results folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench_core import child_process
+from bench_core.errors import BenchError, IncompatibleError, UsageError
+from bench_core.records import Case, Measurement, Run, count_statuses, to_json
+from bench_core.results import schema, writer
+from bench_core.results.rows import rows_of_run
+from bench_core.run import journal
+
+LOG = "log.txt"
+_ERROR = re.compile(r"(?:ERROR:?|E  |Error:?|.*: error:)\s+(.*)")  # as pytest, its tracebacks and argparse begin
+_PARTING = 60.0  # seconds in which an interrupted run may write its results
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What takes turns: a name for its results and the interpreter that runs it."""
+
+    name: str
+    python: str = sys.executable
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One run: whose, which of them, and the seed of the order in which it measures its cases."""
+
+    side: Side
+    replicate: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A turn that left a complete run folder."""
+
+    turn: Turn
+    folder: Path
+    seconds: float
+
+
+class RunFailed(BenchError):
+    """A run left no results; its exit code is that of pytest."""
+
+    def __init__(self, message: str, code: int) -> None:
+        self.exit_code = code
+        super().__init__(message)
+
+
+def turns(sides: Sequence[Side], runs: int, seed: int) -> Iterator[Turn]:
+    """Yield every turn in the order in which to take it: pairs one after another, each in random order.
+
+    Both sides of a pair measure their cases in the same order, another one in every pair.
+    """
+    draw = random.Random(seed)  # noqa: S311 - an order, not a secret
+    for replicate in range(runs):
+        order = list(sides)
+        draw.shuffle(order)
+        cases = draw.randrange(2**31)
+        for side in order:
+            yield Turn(side, replicate, cases)
+
+
+def command(turn: Turn, output: Path, arguments: Sequence[str]) -> list[str]:
+    """Return the command line of one run; what it writes goes below `output`, whatever the arguments say."""
+    ours = [f"--bench-output={output}", f"--bench-shuffle={turn.seed}", "--bench-keep-journal"]
+    return [turn.side.python, "-m", "pytest", *child_process.PLUGIN, "--benchmark-only", *arguments, *ours]
+
+
+def launch(turn: Turn, output: Path, arguments: Sequence[str]) -> int:
+    """Run one turn to its end and return pytest's exit code; what it prints goes to log.txt below `output`."""
+    output.mkdir(parents=True)
+    # Another interpreter may have a bench_core of its own, which this one's must not hide.
+    inherited = child_process.environ() if turn.side.python == sys.executable else None
+    with (output / LOG).open("wb") as log:
+        line = command(turn, output, arguments)
+        child = subprocess.Popen(line, stdout=log, stderr=subprocess.STDOUT, env=inherited)
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            # Ctrl-C has reached the child as well, a kill has not; either way it needs time to write what it has.
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_PARTING)
+            raise
+        finally:
+            child.kill()
+            child.wait()
+
+
+Launch = Callable[[Turn, Path, Sequence[str]], int]
+
+
+def require_usable(python: str) -> None:
+    """Raise UsageError unless `python` is an interpreter that has bench-core."""
+    code = "import bench_core.pytest_plugin"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"--against {python}: cannot be run: {error}") from None
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UsageError(f"--against {python}: bench-core cannot be imported there: {said}")
+
+
+def repeat(
+    sides: Sequence[Side],
+    runs: int,
+    arguments: Sequence[str],
+    output: Path,
+    *,
+    seed: int | None = None,
+    run_one: Launch = launch,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
+    """Measure every side `runs` times and return a results folder for each side.
+
+    What is finished stays below `output`/unfinished until the end, each run a folder that can be read by
+    itself. Where a run fails or is interrupted, what came before it is merged first: the runs of a lone side,
+    the complete pairs of two. `on_progress` is given a line for each run, and for each folder that is left then.
+    Raises RunFailed if a run leaves no results, IncompatibleError if the runs are not of one machine,
+    KeyboardInterrupt.
+    """
+    series = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    unfinished = output / schema.UNFINISHED / series
+    drawn = secrets.randbelow(2**31) if seed is None else seed
+    done: list[Done] = []
+    try:
+        for turn in turns(sides, runs, drawn):
+            on_progress(f"run {turn.replicate + 1} of {runs}" + f" ({turn.side.name})" * (len(sides) > 1))
+            done.append(_take(turn, unfinished, arguments, run_one))
+    except (KeyboardInterrupt, RunFailed):
+        complete = len(done) // len(sides)  # a pair ends before the next begins
+        for folder in _merge(done[: complete * len(sides)], sides, output, series, drawn):
+            on_progress(f"cut short: the {complete} of {runs} runs that are complete are in {folder}")
+        for d in done[complete * len(sides) :]:
+            on_progress(f"cut short: a run without the other of its pair is in {d.folder}")
+        raise
+    return _merge(done, sides, output, series, drawn)
+
+
+def _take(turn: Turn, unfinished: Path, arguments: Sequence[str], run_one: Launch) -> Done:
+    output = unfinished / f"{turn.replicate:03}-{turn.side.name}"
+    began = datetime.now(UTC)
+    code = run_one(turn, output, arguments)
+    found = sorted(output.glob(f"*/*/{schema.RUN}"))
+    if len(found) != 1 or not (found[0].parent / journal.JOURNAL).is_file():
+        raise RunFailed(
+            f"run {turn.replicate + 1} left no results (exit code {code}): {_last_words(output)}", code or 1
+        )
+    return Done(turn, found[0].parent, (datetime.now(UTC) - began).total_seconds())
+
+
+def last_error(said: str) -> str:
+    """Return the line of pytest's output that tells why it ended: its last error, else its last line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [found[1] for line in lines if (found := _ERROR.match(line))]
+    return (errors or lines or ["it said nothing"])[-1]
+
+
+def _last_words(output: Path) -> str:
+    log = output / LOG
+    said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    return f"{last_error(said)} (all of it: {log})"
+
+
+def _merge(done: Sequence[Done], sides: Sequence[Side], output: Path, series: str, seed: int) -> list[Path]:
+    """Merge the runs of each side, in the order of the sides, then remove them: they must not be read twice."""
+    by_side = [[d for d in done if d.turn.side == side] for side in sides]
+    folders = [merge(mine, output, series, seed, alone=len(sides) == 1) for mine in by_side if mine]
+    for d in done:
+        shutil.rmtree(d.folder.parent.parent)
+    for folder in (output / schema.UNFINISHED / series, output / schema.UNFINISHED):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    return folders
+
+
+def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: bool) -> Path:
+    """Write the runs of one side as one results folder with a process for each, and return it.
+
+    Raises IncompatibleError if they are not of one machine.
+    """
+    abouts = [json.loads((d.folder / schema.RUN).read_text(encoding="utf-8")) for d in done]
+    machines = {about["run"]["machine"] for about in abouts}
+    if len(machines) > 1:
+        raise IncompatibleError(f"runs of different machines cannot be one: {', '.join(sorted(machines))}")
+    side = done[0].turn.side.name
+    run = Run(**{**abouts[0]["run"], "run_id": series if alone else f"{series}-{side}"})
+    by_case: dict[Case, list[Measurement]] = {}
+    for d in done:
+        for measurement in journal.read(d.folder / journal.JOURNAL).measurements:
+            numbered = replace(measurement, process=d.turn.replicate)
+            by_case.setdefault(measurement.case, []).append(numbered)
+    rows = rows_of_run(run, by_case.values())
+    everything = [m for processes in by_case.values() for m in processes]
+    folder = output / run.machine / run.run_id
+    folder.mkdir(parents=True)
+    writer.write_run(folder, rows, everything, _about(run, done, abouts, everything) | {"series": series, "seed": seed})
+    return folder
+
+
+def _about(
+    run: Run, done: Sequence[Done], abouts: Sequence[dict[str, Any]], everything: Sequence[Measurement]
+) -> dict[str, Any]:
+    """Return run.json of merged runs: the first run's facts, every worker's, and when each process began."""
+    workers = {env_id: facts for about in abouts for env_id, facts in about["environment"]["workers"].items()}
+    processes = [
+        {"process": d.turn.replicate, "run_id": about["run"]["run_id"], "started_at": about["run"]["started_at"]}
+        for d, about in zip(done, abouts, strict=True)
+    ]
+    return {
+        **abouts[0],
+        "run": to_json(run),
+        "planned": sum(about["planned"] for about in abouts),
+        "statuses": count_statuses(everything),
+        "timed_share": sum(about["timed_share"] for about in abouts) / len(abouts),
+        "processes": processes,
+        "environment": {"host": abouts[0]["environment"]["host"], "workers": workers},
+    }

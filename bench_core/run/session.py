@@ -1,0 +1,362 @@
+"""One run from plan to results: its options, what became of each case, what is written at the end.
+
+Knows nothing of pytest: the plugin plans with it, hands it cases one by one and closes it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from bench_core.backends import registry
+from bench_core.errors import InternalError, TableError, UsageError
+from bench_core.files import write_atomically
+from bench_core.machine import environment, host
+from bench_core.machine.privacy import scrub
+from bench_core.plan.discovery import probe_all
+from bench_core.plan.expansion import expand
+from bench_core.plan.targets import Targets
+from bench_core.records import (
+    Case,
+    Ceiling,
+    Facts,
+    Identity,
+    Machine,
+    Measurement,
+    Preset,
+    Row,
+    Run,
+    Status,
+    Target,
+    count_statuses,
+    to_json,
+)
+from bench_core.results import schema, writer
+from bench_core.results.rows import rows_of_run
+from bench_core.run import journal
+from bench_core.run.plausibility import refuse_implausible
+from bench_core.timing.case import OnPhase, Settings, ignore_phase
+from bench_core.timing.sampling import Durations
+from bench_core.timing.worker import Workers
+from bench_core.timing.worker_protocol import WorkloadSource
+from bench_core.workload import Workload
+
+BUDGETS = {
+    Preset.SMOKE: 0.02,
+    Preset.HEADLINE: 0.3,
+    Preset.QUICK: 1.0,
+    Preset.STANDARD: 1.0,
+    Preset.FULL: 5.0,
+}
+# Seconds for one case beside its budget: a slow CPU takes minutes for the first call and the check of a large model.
+_PATIENCE = {
+    Preset.SMOKE: 60.0,
+    Preset.HEADLINE: 300.0,
+    Preset.QUICK: 60.0,
+    Preset.STANDARD: 300.0,
+    Preset.FULL: 600.0,
+}
+_TYPICAL_CACHE = 32 << 20  # bytes; only where neither the kernel nor a library tells the device's
+_WARMUP_CPU, _WARMUP_GPU = 0.2, 0.5
+# Seconds of calls for a reading of energy, ten updates of the slowest counter; short presets have no time for it.
+_ENERGY = dict.fromkeys(Preset, 0.0) | {Preset.STANDARD: 1.0, Preset.FULL: 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a user may choose.
+
+    budget: seconds of timed blocks per series. backends: as in --bench-backends. keyword, markers: pytest's -k and -m.
+    """
+
+    preset: Preset = Preset.QUICK
+    backends: tuple[str, ...] = ()
+    output: Path = Path("results")
+    machine: str = ""
+    budget: float | None = None
+    timeout: float | None = None
+    require: tuple[str, ...] = ()
+    seed: int = 0
+    keyword: str = ""
+    markers: str = ""
+    isolated: bool = True
+    check_only: bool = False
+    process: int = 0
+    keep_journal: bool = False
+    resume: Path | None = None
+
+    @property
+    def seconds_per_case(self) -> float:
+        return BUDGETS[self.preset] if self.budget is None else self.budget
+
+    @property
+    def seconds_until_timeout(self) -> float:
+        """The limit on one case from build to result; roomy, because a hang is rare and a slow check is not."""
+        return _PATIENCE[self.preset] + 20.0 * self.seconds_per_case if self.timeout is None else self.timeout
+
+    def plain(self) -> dict[str, Any]:
+        """Return the options as plain JSON, without the paths: a folder's name may be a person's."""
+        every = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: to_json(value) for name, value in every.items() if name not in {"output", "resume"}}
+
+    @classmethod
+    def resuming(cls, folder: Path) -> RunOptions:
+        """Return the options under which an unfinished run was started; raises UsageError if it cannot go on."""
+        if not (folder / journal.JOURNAL).is_file():
+            finished = (folder / schema.RUN).is_file()
+            why = "the run is finished" if finished else f"no {journal.JOURNAL} there"
+            raise UsageError(f"--bench-resume={folder}: nothing to resume: {why}")
+        try:
+            plain = dict(journal.read(folder / journal.JOURNAL).head.options)
+        except TableError as error:
+            raise UsageError(f"--bench-resume={folder}: nothing to resume: {error}") from None
+        try:
+            lists = {name: tuple(plain[name]) for name in ("backends", "require")}
+            return cls(**{**plain, **lists, "preset": Preset(plain["preset"]), "resume": folder})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"--bench-resume={folder}: begun by another version of bench-core: {error}") from None
+
+
+class Session:
+    """A run while it goes on. Every record is in the journal before the next case begins.
+
+    planned: the plan of the unfinished run that is resumed, None for a new run.
+    ceilings: which limit of the machine a workload shows, by its name, of those that show one.
+    write_errors: errors while writing, reported at the end; the measurements are kept in memory.
+    """
+
+    def __init__(self, options: RunOptions) -> None:
+        self.options = options
+        self._begin = perf_counter()
+        asked = options.backends or tuple(registry.names())
+        self.targets = Targets(asked, probe_all((*asked, *options.require)))
+        self.host_facts = environment.host_environment()
+        self.workers = Workers(isolated=options.isolated)
+        self.measurements: dict[Case, Measurement] = {}
+        self.ceilings: dict[str, Ceiling] = {}
+        self.folder: Path | None = None
+        self.planned: frozenset[Case] | None = None
+        self.write_errors: list[str] = []
+        self._hardware = environment.machine_label(self.host_facts, self.targets.accelerator_names())
+        self._environments: dict[str, Facts] = {}
+        self._head: journal.Head | None = None
+        self._journal: journal.Journal | None = None
+        self._before: journal.JournalContents | None = None
+        self._now_measured = 0.0
+        self.run = self._new_run()
+        if options.resume:
+            self._resume(options.resume)
+
+    def _new_run(self) -> Run:
+        started = datetime.now(UTC)
+        run_id = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        label = self.options.machine or self._hardware
+        git = environment.git_state(Path.cwd())
+        return Run(run_id, started.isoformat(timespec="seconds"), label, git.commit, git.dirty)
+
+    def _resume(self, folder: Path) -> None:
+        """Go on where an unfinished run was left; raises UsageError on another machine or another commit."""
+        before = journal.read(folder / journal.JOURNAL)
+        same = {"hardware": (before.head.hardware, self._hardware)}
+        same |= {name: (getattr(before.head.run, name), getattr(self.run, name)) for name in ("machine", "git_commit")}
+        for name, (was, is_now) in same.items():
+            if was != is_now:
+                raise UsageError(f"--bench-resume={folder}: begun with {name} {was!r}, which is {is_now!r} now")
+        self._before, self.run, self.planned = before, before.head.run, frozenset(before.head.planned)
+        kept = (m for m in before.measurements if m.status is not Status.INTERRUPTED)
+        self.measurements = {m.case: m for m in kept}
+        self._environments = dict(before.environments)
+
+    def cases(self, workload: Workload) -> Iterator[Case]:
+        """Yield the cases of a workload under this session's options."""
+        if workload.ceiling:
+            self.ceilings[workload.name] = workload.ceiling
+        return expand(workload, self.options.preset, self.targets.taking_part, self.machine)
+
+    def open(self, planned: Sequence[Case]) -> None:
+        """Make the run's folder and its journal; raises UsageError if that cannot be, before anything is measured."""
+        folder = self.options.resume or self.options.output / self.run.machine / self.run.run_id
+        try:
+            if self._before:
+                self._head = self._before.head
+                self._journal = journal.Journal.reopened(folder)
+            else:
+                folder.mkdir(parents=True)
+                self._head = journal.Head(self.run, tuple(planned), self.options.plain(), self._hardware)
+                self._journal = journal.Journal(folder, self._head)
+        except OSError as error:
+            option = f"--bench-resume={folder}" if self._before else f"--bench-output={self.options.output}"
+            raise UsageError(f"{option}: cannot write there: {error.strerror}") from None
+        self.folder = folder
+
+    def machine(self, target: Target | Case) -> Machine:
+        """Return what a plan for a target may depend on: of all caches, its own device's."""
+        own = host.last_level_cache() if target.device == "cpu" else self.targets.last_level_cache(target.device)
+        return Machine(last_level_cache=own or _TYPICAL_CACHE, cores=host.usable_cores())
+
+    def settings(self, case: Case) -> Settings:
+        """Return how to measure a case."""
+        budget = self.options.seconds_per_case
+        warmup = _WARMUP_CPU if case.device == "cpu" else _WARMUP_GPU
+        durations = Durations(
+            budget=budget,
+            least=min(0.2, budget),
+            warmup=min(warmup, 2 * budget),
+            warmup_cap=2 * budget,
+            energy=_ENERGY[self.options.preset],
+        )
+        cache = self.machine(case).last_level_cache
+        return Settings(durations, self.options.seed, cache, self.options.check_only)
+
+    def measure(self, case: Case, source: WorkloadSource, on_phase: OnPhase = ignore_phase) -> Measurement:
+        """Measure a case, write it to the journal and return it; an interrupt is recorded and goes on.
+
+        A case that has a record already is not measured again: it stands twice in the plan, or the run is
+        a resumed one.
+        """
+        if case in self.measurements:
+            return self.measurements[case]
+        absent = self.targets.absent.get((case.backend, case.device))
+        try:
+            if absent:
+                done = Measurement.missing(case, Status.SKIPPED, absent.code, absent.reason)
+            else:
+                timeout = self.options.seconds_until_timeout
+                done = self.workers.dispatch(case, source, self.settings(case), timeout, on_phase)
+        except KeyboardInterrupt:
+            self._keep(Measurement.missing(case, Status.INTERRUPTED, "interrupted", "interrupted while it ran"))
+            raise
+        self._now_measured += done.timed_s
+        return self._keep(refuse_implausible(replace(done, process=self.options.process)))
+
+    def _keep(self, done: Measurement) -> Measurement:
+        if self._before and done.status is Status.OK:
+            done = replace(done, flags=(*done.flags, "resumed"))
+        # Whoever wrote a reason, from here on it is in files that may be published.
+        done = replace(done, reason=scrub(done.reason))
+        self.measurements[done.case] = done
+        new = {env_id: facts for env_id, facts in self.workers.environments.items() if env_id not in self._environments}
+        self._environments |= new
+        if self.folder:
+            try:
+                self._write_down(self.folder, done, new)
+            except OSError as error:
+                # The run goes on in memory; the next record tries again, and so does the end.
+                self._close_journal()
+                self._note_write_error(f"the journal could not be written: {error.strerror}")
+        return done
+
+    def _write_down(self, folder: Path, done: Measurement, new: Mapping[str, Facts]) -> None:
+        """Add a record to the journal, or begin one anew with everything known if the last one failed."""
+        if self._journal is None:
+            self._write_journal(folder)
+            self._journal = journal.Journal.reopened(folder)
+            return
+        for env_id, facts in new.items():
+            self._journal.append_environment(env_id, facts)
+        self._journal.append(done)
+
+    def _write_journal(self, folder: Path) -> None:
+        assert self._head is not None  # noqa: S101 - open() made it, and the folder
+        folder.mkdir(parents=True, exist_ok=True)
+        text = journal.text(self._head, self.measurements.values(), self._environments)
+        write_atomically(folder / journal.JOURNAL, text)
+
+    def _close_journal(self) -> None:
+        if self._journal:
+            self._journal.close()
+            self._journal = None
+
+    def _note_write_error(self, said: str) -> None:
+        if said not in self.write_errors:
+            self.write_errors.append(said)
+
+    def close(self, planned: Sequence[Case]) -> list[Row]:
+        """End the workers, give every planned case its rows, write the results and return the rows.
+
+        A resumed run has the plan that it began with, whatever of it was asked for now. Raises
+        InternalError, once everything is written, if the rows do not account for every planned case.
+        """
+        self.workers.close()
+        plan = list(dict.fromkeys(self._before.head.planned if self._before else planned))
+        for case in plan:
+            if case not in self.measurements:
+                # Not one by one into the journal: whoever has ended the run may not wait for long.
+                reason = "the run ended before its turn"
+                self.measurements[case] = Measurement.missing(case, Status.INTERRUPTED, "not_reached", reason)
+        everything = [self.measurements[case] for case in plan]
+        rows = rows_of_run(self.run, ([m] for m in everything))
+        if self.folder:
+            self.folder = self._write(self.folder, rows, everything)
+        require_sums(everything, self.measurements, rows)
+        return rows
+
+    def _write(self, folder: Path, rows: list[Row], everything: Sequence[Measurement]) -> Path | None:
+        """Write the results where they belong, or else into a new temporary folder; return where they are."""
+        try:
+            self._write_into(folder, rows, everything)
+        except OSError as error:
+            self._note_write_error(f"{folder} could not be written: {error.strerror}; the results are elsewhere")
+        else:
+            return folder
+        try:
+            elsewhere = Path(tempfile.mkdtemp(prefix="bench-core-"))
+            self._write_into(elsewhere, rows, everything)
+        except OSError as error:
+            self._note_write_error(
+                f"nor could a temporary folder: {error.strerror}; only what the journal holds is kept"
+            )
+            return None
+        return elsewhere
+
+    def _write_into(self, folder: Path, rows: list[Row], everything: Sequence[Measurement]) -> None:
+        """Write the three files, and the journal in full where the run is to be finished or merged later."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.interrupted or self.options.keep_journal:
+            self._write_journal(folder)
+        writer.write_run(folder, rows, everything, self.about(len(everything)))
+        self._close_journal()
+        if not (self.interrupted or self.options.keep_journal):
+            (folder / journal.JOURNAL).unlink(missing_ok=True)
+
+    @property
+    def interrupted(self) -> int:
+        """How many cases the run did not come to: while there are any, it can be resumed."""
+        return sum(m.status is Status.INTERRUPTED for m in self.measurements.values())
+
+    @property
+    def timed_share(self) -> float:
+        """The share of wall time since the session began that went into warm-up and timed blocks."""
+        return self._now_measured / max(perf_counter() - self._begin, 1e-9)
+
+    def about(self, planned: int) -> dict[str, Any]:
+        """Return what run.json says beside the tables."""
+        workers = {env_id: environment.facts_to_json(facts) for env_id, facts in self._environments.items()}
+        return {
+            "run": to_json(self.run),
+            "resumed": self._before is not None,
+            "options": self.options.plain(),
+            "planned": planned,
+            "statuses": count_statuses(self.measurements.values()),
+            "ceilings": to_json(dict(sorted(self.ceilings.items()))),
+            "timed_share": self.timed_share,
+            "environment": {"host": environment.facts_to_json(self.host_facts), "workers": workers},
+        }
+
+
+def require_sums(planned: Sequence[Measurement], all_kept: Collection[Case], rows: Iterable[Row]) -> None:
+    """Raise InternalError unless the rows tell the status of every planned measurement, and nothing was kept beside."""
+    told: dict[Identity, set[str]] = {}
+    for row in rows:
+        told.setdefault(row.identity, set()).add(row.status)
+    wrong = [m.case.label for m in planned if told.get(m.identity) != {m.status}]
+    if wrong or len(planned) != len(all_kept):
+        example = f": {wrong[0]}" if wrong else ""
+        counts = f"{len(planned)} planned, {len(all_kept)} kept, {len(wrong)} without a row of their status"
+        raise InternalError(f"internal error: the cases do not add up ({counts}{example}); please report this")

@@ -1,0 +1,1 @@
+"""One case: built, checked, timed and watched, in a process of its own."""

@@ -1,0 +1,212 @@
+"""One case from beginning to end, in the process that computes: build, check, measure.
+
+Whatever goes wrong becomes a Measurement with a status and a reason; only an interrupt gets out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from bench_core.backends.base import Backend
+from bench_core.errors import CaseError, ClockStandsStill, TooLarge, Unsupported, WrongAnswer
+from bench_core.machine.privacy import scrub
+from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Series, Status
+from bench_core.timing import energy
+from bench_core.timing.disturbances import Disturbances
+from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer, sample_series
+from bench_core.timing.synchronisation import left_over
+from bench_core.workload import Call, HostArrays, Kernel, Workload
+
+COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
+FREE_SHARE = 0.9  # of free memory that a case may fill
+MOSTLY_IDLE = 0.5  # share of the wall time below which the device's work leaves the rest to launching and waiting
+
+OnPhase = Callable[[str], None]
+
+
+def ignore_phase(phase: str) -> None:
+    """Ignore phases: the default `on_phase`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run decides for all its cases. With `check_only` nothing is timed."""
+
+    durations: Durations
+    seed: int
+    last_level_cache: int
+    check_only: bool = False
+
+
+def run_case(
+    case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase = ignore_phase
+) -> Measurement:
+    """Return what became of a case. `on_phase` hears of each phase as it begins (build, check, measure)."""
+    begin = perf_counter()
+    costs, device_name = Costs(), ""
+    try:
+        costs, device_name = workload.costs(case.work), backend.device_name
+        done = _build_check_measure(case, workload, backend, settings, on_phase)
+    except CaseError as error:
+        rel_error = getattr(error, "rel_error", None)
+        if rel_error is not None and not math.isfinite(rel_error):
+            rel_error = None  # an answer so large that its norm overflows: the reason says so
+        done = Measurement.missing(case, Status(error.status), error.code, str(error), rel_error=rel_error)
+    except Exception as error:  # noqa: BLE001 - a kernel may raise anything, and the run goes on
+        done = _failure(case, backend, error)
+    try:
+        gc.collect()  # compiled models are cycles: they hold their memory until collected
+        backend.free()
+    except Exception as error:  # noqa: BLE001 - a device lost during the case is reported by the case
+        done = _failure(case, backend, error) if done.status is Status.OK else done
+    return replace(
+        done,
+        elapsed_s=perf_counter() - begin,
+        costs=costs,
+        backend_version=backend.version,
+        device_name=device_name,
+    )
+
+
+def _failure(case: Case, backend: Backend, error: Exception) -> Measurement:
+    said = scrub(str(error))  # a library's message may hold a path, and so a name
+    if backend.is_out_of_memory(error):
+        return Measurement.missing(case, Status.OOM, "out_of_memory", said or "memory ran out")
+    return Measurement.missing(case, Status.ERROR, type(error).__name__, said or type(error).__name__)
+
+
+def _build_check_measure(
+    case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase
+) -> Measurement:
+    work = case.work
+    on_phase("build")
+    if reason := backend.why_unsupported(work.dtype, work.precision):
+        raise Unsupported("dtype_unsupported", reason)
+    copies = _copies(case, workload, settings)
+    backend.free()  # what other work left in pools and workspaces is not this case's
+    _require_memory(copies * workload.footprint(work), backend)
+    backend.set_precision(work.precision)
+    data = workload.inputs(work, generator(work.case_id, settings.seed))
+    backend.reset_peak_memory()
+    before = backend.memory().used
+    kernel = workload.build(backend, case, data)
+    values = {"compile_time": _seconds(kernel.prepare, backend)[0]} if kernel.prepare else {}
+    values["first_call"], result = _seconds(kernel.run, backend)
+
+    on_phase("check")
+    rel_error = workload.verify(work, data, _to_host(kernel.answer() if kernel.answer else {"out": result}, backend))
+    done = Measurement(case, Status.OK, rel_error=rel_error, library=kernel.library or backend.library)
+    if settings.check_only:
+        return done
+
+    on_phase("measure")
+    others = [workload.build(backend, case, data) for _ in range(copies - 1)]
+    kernels = [kernel, *others]
+    backend.reset_peak_memory()  # the check's own arrays are not the work's
+    disturbances = Disturbances(case.device, backend.device_uuid)
+    begin = perf_counter()
+    series = _measure_all(kernels, backend, settings.durations)
+    timed = perf_counter() - begin
+    disturbances.stop()
+    taken = _energy(kernels, series[0], case.device, backend, settings.durations)
+    if taken is not None:
+        values["energy"] = taken.joules
+    peak = None if kernel.hides_memory else backend.memory().peak
+    if peak is not None and before is not None and peak > before:
+        values["peak_memory"] = float(peak - before)
+    if case.device != "cpu" and (left := left_over(backend)) is not None:  # type: ignore[arg-type]  # it hashes
+        reason = f"{left:.2g} s of work went on after {backend.name} said it was done: its times are of the launch"
+        raise WrongAnswer(reason, rel_error, code="not_synchronised")
+    flags = (*kernel.flags, *disturbances.flags(), *(taken.flags if taken else ()))
+    return replace(done, series=tuple(series), values={**values, **disturbances.values()}, flags=flags, timed_s=timed)
+
+
+def generator(case_id: str, seed: int) -> np.random.Generator:
+    """Return the random numbers of a case: fresh for every case and seed, the same on every backend."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, int(case_id.removeprefix("c_"), 16)])))
+
+
+def _copies(case: Case, workload: Workload, settings: Settings) -> int:
+    """Return how many buffer sets a case needs: one, or enough that none is still in a cache when its turn comes."""
+    if case.work.cache is not Cache.COLD or settings.check_only:
+        return 1
+    footprint = workload.footprint(case.work)
+    if footprint <= 0:
+        raise Unsupported("no_footprint", f"{workload.name} does not say how much memory it touches")
+    return max(2, math.ceil(COLD_SETS * settings.last_level_cache / footprint))
+
+
+def _require_memory(needed: float, backend: Backend) -> None:
+    free = backend.memory().free
+    if free is not None and needed > FREE_SHARE * free:
+        raise TooLarge(f"needs {needed / 1e9:.1f} GB where {free / 1e9:.1f} GB are free on {backend.device}")
+
+
+def _seconds(run: Call, backend: Backend) -> tuple[float, Any]:
+    """Time one call, with whatever it loads, compiles or allocates; return its result too."""
+    results: list[Any] = []
+    seconds = WallTimer(backend.synchronize).time(lambda: results.append(run()), 1).seconds
+    return seconds, results[0]
+
+
+def _to_host(answer: Mapping[str, Any], backend: Backend) -> HostArrays:
+    backend.synchronize()
+    return {name: backend.to_host(array) for name, array in answer.items()}
+
+
+def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations) -> list[Series]:
+    """Measure the kernel under every clock that sees its work, then its probes under the wall clock."""
+    run = rotate([kernel.run for kernel in kernels])
+    series = [sample_series("time", run, WallTimer(backend.synchronize), durations, singly=kernels[0].singly)]
+    if backend.has_device_clock:
+        with contextlib.suppress(ClockStandsStill):  # nothing of this kernel runs on the device
+            series.append(sample_series("time", run, DeviceTimer(backend), durations))
+            series[0] = _judged_by_device(*series)
+    for metric in kernels[0].probes:
+        probe = rotate([kernel.probes[metric] for kernel in kernels])
+        series.append(sample_series(metric, probe, WallTimer(backend.synchronize), durations))
+    return series
+
+
+def _judged_by_device(wall: Series, device: Series) -> Series:
+    """Return the wall series, flagged `launch_bound` if the device needs less than half of its time, or starved.
+
+    A device that starved behind its spin does so without one too, and the time it tells is then the host's.
+    """
+    mostly_idle = median(device.seconds) < MOSTLY_IDLE * median(wall.seconds)
+    if mostly_idle or LAUNCH_BOUND in device.flags:
+        return replace(wall, flags=(*wall.flags, LAUNCH_BOUND))
+    return wall
+
+
+def _energy(
+    kernels: list[Kernel], time: Series, device: str, backend: Backend, durations: Durations
+) -> energy.Energy | None:
+    """Return the energy of one call, None where it is not asked for or no counter tells it."""
+    counter = energy.meter(device, backend.device_uuid) if durations.energy else None
+    if counter is None:
+        return None
+    run = rotate([kernel.run for kernel in kernels])
+    return energy.per_call(run, WallTimer(backend.synchronize), counter, median(time.seconds), durations.energy)
+
+
+def rotate(runs: list[Call]) -> Call:
+    """Return one callable that calls the given ones in turn."""
+    if len(runs) == 1:
+        return runs[0]
+    turn = itertools.cycle(runs)
+
+    def run() -> object:
+        return next(turn)()
+
+    return run

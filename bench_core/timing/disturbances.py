@@ -1,0 +1,68 @@
+"""Signs of disturbance (CPU steal, clock drift, GPU throttling), from readings before and after a measurement.
+
+They become flags; nothing is dropped for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from time import perf_counter
+
+from bench_core.machine import host, nvml
+
+DRIFT = 1.1  # reference work after / before
+STEAL = 0.01  # share of CPU time taken by the hypervisor
+
+
+class Disturbances:
+    """A watch over one measurement: from construction to `stop`.
+
+    device: its address. uuid: an NVIDIA GPU's, to find it in NVML; None for anything else. Drift is judged on a CPU
+    only: the fixed work runs there and says nothing about the clock of a GPU.
+    """
+
+    def __init__(self, device: str, uuid: str | None) -> None:
+        self._on_cpu, self._uuid = device == "cpu", uuid
+        self._reference = reference_seconds()
+        self._gpu_before = nvml.state(uuid)
+        self._gpu_after: nvml.GpuState | None = None
+        self._drift = 1.0
+        self._stolen_share = 0.0
+        self._steal = host.steal_seconds()
+        self._begin = perf_counter()
+
+    def stop(self) -> None:
+        """End the watch, right after the last timed block: clocks and power fall within milliseconds."""
+        self._gpu_after = nvml.state(self._uuid)
+        available = (perf_counter() - self._begin) * host.logical_cpus()
+        self._stolen_share = (host.steal_seconds() - self._steal) / available
+        self._drift = reference_seconds() / self._reference
+
+    def flags(self) -> tuple[str, ...]:
+        """Return the flags earned."""
+        states = [state for state in (self._gpu_before, self._gpu_after) if state]
+        earned = {
+            "steal": self._stolen_share > STEAL,
+            "drift": self._on_cpu and not 1 / DRIFT < self._drift < DRIFT,
+            "throttled": any(state.throttled for state in states),
+        }
+        return tuple(flag for flag, is_earned in earned.items() if is_earned)
+
+    def values(self) -> dict[str, float]:
+        """Return the GPU's power, SM clock and temperature as they were at the end, where the driver tells them."""
+        state = self._gpu_after
+        if state is None:
+            return {}
+        known = {"gpu_power": state.power, "gpu_clock": state.sm_clock, "gpu_temperature": state.temperature}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+def reference_seconds() -> float:
+    """Return the least of five times of a fixed piece of single-threaded work that needs no library of ours."""
+    block = bytes(1 << 19)
+    times = []
+    for _ in range(5):
+        start = perf_counter()
+        hashlib.sha256(block).digest()
+        times.append(perf_counter() - start)
+    return min(times)

@@ -1,0 +1,96 @@
+"""The child's side of worker_protocol.py: `python -m bench_core.timing.worker_child`, which serves one worker.
+
+The parent has set the environment before this process began, so that no library can have read another.
+Whatever a library prints goes to standard error, which the parent keeps for a crash's last words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from bench_core.backends import registry
+from bench_core.backends.base import Backend
+from bench_core.errors import Unavailable
+from bench_core.machine import host
+from bench_core.timing import worker_protocol as protocol
+from bench_core.timing.case import run_case
+
+_HEADROOM = 0.95  # of the memory that this process may use; the rest keeps the machine alive
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+Answer = Callable[[protocol.Message], None]
+
+
+def main() -> None:
+    """Serve commands until the parent closes its end."""
+    with _private_channel() as channel:
+        _die_with_parent()
+
+        def answer(message: protocol.Message) -> None:
+            channel.write(protocol.marked_line(message))
+            channel.flush()
+
+        backend: Backend | None = None
+        for line in sys.stdin:
+            command = json.loads(line)
+            if command["do"] == "start":
+                backend = _start(command, answer)
+            elif backend is not None:
+                _case(command, backend, answer)
+
+
+def _start(command: protocol.Message, answer: Answer) -> Backend | None:
+    if command["device"] == "cpu":
+        _cap_memory()
+    try:
+        backend = registry.load(command["backend"])(command["device"])
+        backend.set_threads(command["threads"])
+        here = protocol.process_environment(backend)
+    except Unavailable as error:
+        answer(protocol.unavailable_answer(error))
+        return None
+    answer(protocol.ready_answer(here))
+    return backend
+
+
+def _case(command: protocol.Message, backend: Backend, answer: Answer) -> None:
+    case, source, settings = protocol.read_case_command(command)
+    done = run_case(case, source.workload(), backend, settings, lambda phase: answer(protocol.phase_answer(phase)))
+    answer(protocol.measurement_answer(done))
+
+
+@contextlib.contextmanager
+def _private_channel() -> Iterator[TextIO]:
+    """Yield the original standard output, and send everything printed from now on to standard error."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
+        os.dup2(2, 1)
+        yield channel
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process should its parent be killed; be the first to go when memory runs out."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _cap_memory() -> None:
+    """Make this process's allocations fail before the machine's memory is gone."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # noqa: PLC0415 - not on Windows
+
+        limit = int(_HEADROOM * host.memory_limit())
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+if __name__ == "__main__":
+    main()

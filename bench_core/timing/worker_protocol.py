@@ -1,0 +1,174 @@
+"""What a worker process and its parent say to each other: one JSON object a line.
+
+    worker.py, the parent                            worker_child.py, the child
+    start_command: backend, device, threads    ->
+                                               <-    ready_answer: its environment, or unavailable_answer
+    case_command: case, source, settings       ->
+                                               <-    phase_answer, for each of PHASES
+                                               <-    measurement_answer
+
+Commands go to the child's standard input. Answers come on what was its standard output, each behind MARK, so that
+whatever a library prints is not taken for one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench_core.backends import registry
+from bench_core.backends.base import Backend
+from bench_core.errors import CaseError, Unavailable
+from bench_core.machine import environment, host
+from bench_core.records import Case, Fact, Facts, Measurement, case_from_json, measurement_from_json, to_json
+from bench_core.timing.case import Settings
+from bench_core.timing.sampling import Durations
+from bench_core.workload import Workload
+
+MARK = "\x1ebench-core "
+PHASES = ("build", "check", "measure")
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSource:
+    """Where a child finds a workload: on a test function of a module under an import root."""
+
+    root: str
+    module: str
+    function: str
+
+    def workload(self) -> Workload:
+        """Import the module and return the workload that its test function is marked with."""
+        if self.root not in sys.path:
+            sys.path.insert(0, self.root)
+        found: Any = __import__(self.module, fromlist=["_"])
+        for name in self.function.split("."):
+            found = getattr(found, name)
+        workload: Workload = next(mark.args[0] for mark in found.pytestmark if mark.name == "workload")
+        return workload
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What one process can measure: everything that must be settled before its library is imported."""
+
+    backend: str
+    device: str
+    threads: int
+    environ: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, case: Case) -> WorkerSpec:
+        """Return the spec of the process that a case needs."""
+        threads = case.threads or host.usable_cores()
+        environ = registry.load(case.backend).environ(threads, case.implementation)
+        return cls(case.backend, case.device, threads, tuple(sorted(environ.items())))
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEnvironment:
+    """What a ready process said of itself."""
+
+    env_id: str
+    facts: Facts
+
+
+def process_environment(backend: Backend) -> ProcessEnvironment:
+    """Return what this process knows of its backend, and the hash that tells such environments apart."""
+    facts = environment.worker_environment(backend.device_uuid, backend.facts())
+    return ProcessEnvironment(environment.env_id(facts), facts)
+
+
+class MalformedAnswer(CaseError):
+    """A child gave an answer that cannot be read: a library wrote into its channel, or its memory is damaged."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__("bad_answer", f"the worker gave an answer {where} that makes no sense")
+
+
+# ---------------------------------------------------------------- what the parent says
+
+
+def start_command(spec: WorkerSpec) -> Message:
+    """Return the command to get a backend ready; the rest of the spec is in the child's environment."""
+    return {"do": "start", "backend": spec.backend, "device": spec.device, "threads": spec.threads}
+
+
+def case_command(case: Case, source: WorkloadSource, settings: Settings) -> Message:
+    """Return the command to run a case."""
+    return {"do": "case", "case": to_json(case), "source": asdict(source), "settings": asdict(settings)}
+
+
+def read_case_command(command: Message) -> tuple[Case, WorkloadSource, Settings]:
+    """Return what `case_command` was given."""
+    plain = command["settings"]
+    settings = Settings(**{**plain, "durations": Durations(**plain["durations"])})
+    return case_from_json(command["case"]), WorkloadSource(**command["source"]), settings
+
+
+# ---------------------------------------------------------------- what the child says
+
+
+def ready_answer(here: ProcessEnvironment) -> Message:
+    """Return the answer to `start_command` of a process that is ready."""
+    return {"env_id": here.env_id, "facts": to_json(here.facts)}
+
+
+def unavailable_answer(error: Unavailable) -> Message:
+    """Return the answer to `start_command` of a process whose backend cannot be had."""
+    return {"unavailable": error.code, "reason": str(error)}
+
+
+def read_start_answer(answer: Message) -> ProcessEnvironment:
+    """Return what a process said of itself; raises Unavailable if its backend cannot be had, or MalformedAnswer."""
+    if "unavailable" in answer:
+        raise Unavailable(str(answer["unavailable"]), str(answer.get("reason")))
+    try:
+        facts = {name: Fact(**fact) for name, fact in answer["facts"].items()}
+        return ProcessEnvironment(str(answer["env_id"]), facts)
+    except (KeyError, TypeError, AttributeError):
+        raise MalformedAnswer("while starting") from None
+
+
+def phase_answer(phase: str) -> Message:
+    """Return the answer that says which of PHASES begins."""
+    return {"phase": phase}
+
+
+def measurement_answer(done: Measurement) -> Message:
+    """Return the last answer to `case_command`."""
+    return {"measurement": to_json(done)}
+
+
+def read_measurement_answer(answer: Message, case: Case, where: str) -> Measurement:
+    """Return the measurement of a case that an answer holds; raises MalformedAnswer if it holds none."""
+    try:
+        done = measurement_from_json(answer["measurement"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise MalformedAnswer(where) from None
+    if done.case != case:
+        raise MalformedAnswer(where)
+    return done
+
+
+def marked_line(answer: Message) -> str:
+    """Return an answer as a line."""
+    return MARK + json.dumps(answer, allow_nan=False) + "\n"
+
+
+def read_line(line: str) -> dict[str, Any] | None:
+    """Return the answer that a line holds, None for anything else."""
+    _, mark, plain = line.rpartition(MARK)  # what a library wrote may stand on the line before the mark
+    with contextlib.suppress(ValueError, RecursionError):  # half a line: the child died while it wrote
+        if mark and isinstance(answer := json.loads(plain, parse_constant=_refuse), dict):
+            return answer
+    return None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

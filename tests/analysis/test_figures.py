@@ -1,0 +1,167 @@
+"""Speedups, crossovers, rooflines, model rates and heat maps follow from the rows, and from the best of them."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench_core.analysis import figures
+from bench_core.analysis.report_data import ReportData
+from bench_core.compare import Reading, compare
+from tests.support import synthetic
+from tests.support.reports import data_of_all_machines, row_of, runs_of  # noqa: F401 - a fixture
+
+
+def test_a_speedup_is_against_the_best_cpu_of_all_runs_and_names_both_rows(everything):
+    s = next(
+        s for s in figures.speedups(everything) if s.family.label == "matmul float32" and "c GPU" in s.contender.label
+    )
+    assert s.cpu.machine == "machine-c"
+    assert s.cpu.backend == "torch"
+    assert s.gpu.size == s.cpu.size == "4096"
+    assert s.ratio == pytest.approx(s.cpu.value / s.gpu.value, rel=0.1)
+    assert s.low < s.ratio < s.high
+    assert s.comparison.label == "single-run"
+
+
+@pytest.mark.parametrize(
+    ("factor", "spread", "verdict"),
+    [(2.0, 0.001, "faster"), (1.02, 0.001, "same"), (1.02, 0.1, "unclear"), (0.5, 0.001, "slower")],
+)
+def test_the_report_and_compare_come_to_the_same_verdict_and_interval(factor, spread, verdict):
+    readings = runs_of(factor, spread)
+    (shown,) = figures.speedups(ReportData(readings))
+    judged = next(b.comparison for b in compare(readings).best if b.comparison.key.size == "128")
+    assert shown.comparison.verdict == judged.verdict == verdict
+    assert shown.comparison.interval == judged.interval
+    assert shown.comparison.p_adjusted == judged.p_adjusted
+
+
+def sweep_of(cpu_seconds, gpu_seconds):
+    cpu = row_of(workload="matmul", dtype="float32", device="cpu", backend="torch", metric="time", status="ok")
+    gpu = row_of(workload="matmul", dtype="float32", device="cuda:0", backend="torch", metric="time", clock="wall")
+    pairs = list(zip((128, 256, 512), cpu_seconds, gpu_seconds, strict=True))
+    rows = [
+        replace(row, size=str(n), case_id=f"c_{n}", value=seconds, ci_low=seconds, ci_high=seconds, flops=n**3)
+        for n, *both in pairs
+        for row, seconds in zip((cpu, gpu), both, strict=True)
+    ]
+    data = ReportData([Reading.of("x", rows)])
+    ((family, _),) = data.families.items()
+    (crossover,) = figures.crossovers_of(data, family)
+    return crossover
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "text"),
+    [
+        ((1.0, 2.0, 4.0), (2.0, 1.0, 1.0), "wins from 256"),
+        ((1.0, 2.0, 4.0), (0.5, 1.0, 1.0), "wins at every size measured"),
+        ((1.0, 2.0, 4.0), (2.0, 3.0, 5.0), "never wins at the sizes measured"),
+        ((1.0, 2.0, 4.0), (0.5, 3.0, 1.0), "wins from 512"),
+        ((1.0, 2.0, 4.0), (0.5, 1.0, 4.0), "never wins at the sizes measured"),
+    ],
+)
+def test_the_crossover_is_the_size_from_which_on_the_gpu_wins_for_good(cpu, gpu, text):
+    assert sweep_of(cpu, gpu).text == text
+
+
+def test_sizes_that_are_variants_of_one_have_no_crossover():
+    gpu = row_of(workload="matmul", dtype="float32", device="cuda:0", metric="time", clock="wall", status="ok")
+    sides = (gpu, replace(gpu, device="cpu", device_type="cpu"))
+    rows = [
+        replace(row, size=f"4096-{data}", params=f"data={data}", case_id=f"c_{data}")
+        for row in sides
+        for data in ("zeros", "normal")
+    ]
+    data = ReportData([Reading.of("x", rows)])
+    assert len(data.families) == 1
+    assert figures.crossovers(data) == []
+
+
+def test_crossovers_beyond_the_most_that_are_shown_are_counted():
+    data = ReportData(synthetic.readings("machine-b"))
+    lines = figures.crossover_lines(data, most=1)
+    assert lines == ["matmul float64: wins from 256", "and 2 more kinds of work"]
+
+
+def test_a_sweep_over_one_parameter_is_drawn_over_that_parameter():
+    row = row_of(workload="gpt_train", dtype="float32", device="cpu", backend="torch", metric="time", status="ok")
+    batches = [replace(row, size=f"4L-b{b}", params=f"batch={b};layers=4", case_id=f"c_{b}") for b in (1, 4, 16)]
+    (sweep,) = figures.sweeps(ReportData([Reading.of("x", batches)]))
+    assert sweep.x_kind == "batch"
+    assert [p.x for p in sweep.points] == [1.0, 4.0, 16.0]
+
+
+def test_ceilings_are_the_best_rows_and_products_of_zeros_are_none_of_them():
+    data = ReportData(synthetic.readings("machine-b"))
+    roof = next(r for r in figures.roofs(data) if r.contender.is_gpu)
+    known = ("cuda:0", "float64", "flop_rate", "wall")
+    best = max(r.value for r in data.rows if (r.device, r.dtype, r.metric, r.clock) == known)
+    assert next(c for c in roof.peaks if c.label == "float64").value == best
+    zeros = [replace(r, case_id=f"{r.case_id}0", params="data=zeros", value=r.value and r.value * 9) for r in data.rows]
+    (with_zeros,) = [
+        r for r in figures.roofs(ReportData([Reading.of("x", [*data.rows, *zeros])])) if r.contender.is_gpu
+    ]
+    assert {c.label: c.value for c in with_zeros.peaks} == {c.label: c.value for c in roof.peaks}
+
+
+def test_causal_attention_stands_in_the_roofline_with_what_its_mask_leaves():
+    row = row_of(suite="matmul", device="cuda:0", dtype="float32", metric="flop_rate", clock="wall", status="ok")
+    attention = {"suite": "model", "workload": "attention", "size": "b4", "params": "", "case_id": "c_attention"}
+    full = replace(row, flops=80.0, least_bytes=4.0, value=8e9, **attention)
+    causal = replace(full, metric="causal_flop_rate", value=5e9)
+    rows = [*synthetic.readings("machine-b")[0].rows, full, causal]
+    roof = next(r for r in figures.roofs(ReportData([Reading.of("x", rows)])) if r.contender.is_gpu)
+    (point,) = [p for p in roof.points if p.row.workload == "attention"]
+    assert (point.x, point.row.value) == (80.0 / 4.0 * 5 / 8, 5e9)
+
+
+def test_a_device_with_a_datasheet_has_promised_ceilings_apart_and_any_other_has_none():
+    rows = synthetic.readings("machine-c")[0].rows
+    known = [replace(row, device_name="NVIDIA H200") if row.device == "cuda:0" else row for row in rows]
+    cpu, gpu = figures.roofs(ReportData([Reading.of("x", known)]))
+    promised = {c.label: c.value for c in gpu.ceilings if not c.measured}
+    assert promised["bfloat16"] == 989.5e12
+    assert promised["memory"] == 4.8e12
+    assert all("datasheet" in c.source for c in gpu.ceilings if not c.measured)
+    assert all(c.measured for c in cpu.ceilings)
+
+
+def test_the_bandwidth_ceiling_is_not_that_of_a_cache():
+    data = ReportData(synthetic.readings("machine-c"))
+    roof = figures.roofs(data)[0]
+    cached = max(
+        r.value for r in data.rows if r.device == "cpu" and r.metric == "bandwidth" and "near_cache" in r.flags
+    )
+    assert roof.bandwidths[0].value < cached / 2
+    only = [r for r in data.rows if r.suite != "memory" or "near_cache" in r.flags]
+    assert figures.roofs(ReportData([Reading.of("x", only)]))[0].bandwidths[0].label == "copy in a cache"
+
+
+def test_launch_bound_times_of_a_gpu_make_no_roofline():
+    rows = synthetic.readings("machine-b")[0].rows
+    starved = [replace(r, flags="launch_bound") if r.device_type == "cuda" and r.value else r for r in rows]
+    assert any(roof.contender.is_gpu for roof in figures.roofs(ReportData([Reading.of("x", rows)])))
+    assert not any(roof.contender.is_gpu for roof in figures.roofs(ReportData([Reading.of("x", starved)])))
+
+
+def test_a_model_that_did_not_run_keeps_its_place_with_its_reason(everything):
+    rates = [r for r in figures.model_rates(everything) if r.family.workload == "cnn_train"]
+    lost = [r for r in rates if r.contender.label == "machine-b GPU"]
+    assert {r.row.status for r in lost} == {"oom"}
+    assert len({r.contender for r in rates}) == len(everything.contenders)
+
+
+def test_cells_of_the_heat_map_hold_a_share_or_a_reason(everything):
+    cells = figures.heat(everything)
+    assert len(cells) == len(everything.families) * len(everything.contenders)
+    for line in {c.line for c in cells}:
+        assert max(c.share for c in cells if c.line == line and c.share is not None) == 1.0
+    words = {c.word for c in cells if c.share is None}
+    assert {"oom", "unsupported", "timeout", "crashed"} <= words
+    assert all(c.row.reason for c in cells if c.share is None and c.row)
+
+
+def test_the_heat_map_of_few_contenders_has_a_column_for_each_backend():
+    columns = dict.fromkeys(c.column.label for c in figures.heat(ReportData(synthetic.readings("machine-a"))))
+    assert list(columns) == ["CPU numpy", "CPU torch"]

@@ -1,0 +1,239 @@
+"""What torch alone does: on the CPU as it is here, and on a GPU by a stand-in for its calls."""
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core.backends import registry
+from bench_core.records import Case, Costs, Status
+from bench_core.timing.case import Settings, run_case
+from bench_core.timing.sampling import Durations
+from bench_core.workload import Kernel, Workload
+
+torch = pytest.importorskip("torch")
+from bench_core.backends.torch import TorchBackend  # noqa: E402
+
+SETTINGS = Settings(
+    Durations(budget=0.01, least=0.005, warmup=0.005, warmup_cap=0.01), seed=7, last_level_cache=1 << 20
+)
+WORKSPACE = 32 << 20  # bytes that cuBLAS takes for a handle and a stream on compute capability 9.0
+OWN = 1000  # bytes that the work below takes itself
+
+
+# ---------------------------------------------------------------- the memory that its libraries keep on a GPU
+
+
+class FakeCuda:
+    """torch.cuda as far as memory goes: live bytes, their peak, and workspaces that only one call gives back."""
+
+    def __init__(self):
+        self.live = self.peak = 0
+        self.workspaces = set()
+        self.log = []
+
+    def take(self, amount):
+        self.live += amount
+        self.peak = max(self.peak, self.live)
+
+    def give(self, amount):
+        self.live -= amount
+
+    def multiply(self, stream="default"):
+        self.log.append("multiply")
+        if stream not in self.workspaces:
+            self.workspaces.add(stream)
+            self.take(WORKSPACE)
+
+    def clear_workspaces(self):
+        self.log.append("clear")
+        self.give(WORKSPACE * len(self.workspaces))
+        self.workspaces.clear()
+
+    def memory_allocated(self):
+        return self.live
+
+    def max_memory_allocated(self):
+        return self.peak
+
+    def reset_peak_memory_stats(self):
+        self.peak = self.live
+
+    def mem_get_info(self, device):
+        return 1 << 40, 1 << 41
+
+    def empty_cache(self): ...
+
+    def synchronize(self): ...
+
+
+class FakeGpu(TorchBackend):
+    """torch on the CPU that believes to be on a GPU where memory is concerned."""
+
+    device_name, device_uuid, has_device_clock, library = "Fake GPU", None, False, "fake"
+
+    def __init__(self, cuda):
+        super().__init__("cpu")
+        self._kind, self._module = "cuda", cuda
+
+    def set_precision(self, precision): ...
+
+
+class Product(Workload):
+    """Takes `OWN` bytes while it runs, and multiplies on some streams."""
+
+    suite, name = "tests", "product"
+    streams: ClassVar = ("default",)
+
+    def works(self, preset, machine):
+        return [self.work("1", "float32")]
+
+    def inputs(self, work, rng):
+        return {"x": np.ones(1, np.float32)}
+
+    def costs(self, work):
+        return Costs(flops=1.0, least_bytes=4.0)
+
+    def build(self, backend, case, host):
+        x, cuda = backend.from_host(host["x"]), backend._module
+
+        def run():
+            cuda.take(OWN)
+            for stream in self.streams:
+                cuda.multiply(stream)
+            cuda.give(OWN)
+            return x
+
+        return Kernel(run)
+
+    def error(self, work, host, answer):
+        return check.relative_error(answer["out"], host["x"])
+
+
+class Captured(Product):
+    """A product and its capture, which has a stream of its own."""
+
+    streams: ClassVar = ("default", "side")
+
+
+class Stream(Product):
+    """No product at all."""
+
+    streams: ClassVar = ()
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    cuda = FakeCuda()
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", cuda.clear_workspaces, raising=False)
+    return FakeGpu(cuda)
+
+
+def peak(gpu, workload):
+    done = run_case(Case(workload.work("1", "float32"), "torch", "cpu"), workload, gpu, SETTINGS)
+    assert done.status is Status.OK, done.reason
+    return done.values["peak_memory"]
+
+
+@pytest.mark.parametrize("before", [Product, Captured, Stream])
+def test_peak_memory_holds_the_workspace_of_a_case_s_own_products_whatever_ran_before(gpu, before):
+    peak(gpu, before())
+    assert peak(gpu, Product()) == WORKSPACE + OWN
+    assert peak(gpu, Stream()) == OWN
+
+
+def test_workspaces_taken_before_the_first_case_are_given_back(gpu):
+    """With isolation off, other code of the process may have multiplied before the first case."""
+    gpu._module.multiply()
+    assert peak(gpu, Product()) == WORKSPACE + OWN
+
+
+def test_no_workspace_is_taken_from_a_kernel_that_may_still_run(gpu):
+    """A captured graph replays into the workspace that it was captured with."""
+    peak(gpu, Captured())
+    first, *_, last = (i for i, what in enumerate(gpu._module.log) if what == "multiply")
+    assert gpu._module.log[0] == gpu._module.log[-1] == "clear"
+    assert "clear" not in gpu._module.log[first:last]
+
+
+def test_a_torch_that_cannot_give_workspaces_back_still_measures(gpu, monkeypatch):
+    monkeypatch.delattr(torch._C, "_cuda_clearCublasWorkspaces")
+    assert peak(gpu, Product()) == WORKSPACE + OWN
+
+
+# ---------------------------------------------------------------- errors, precision, clock, arrays
+
+
+def test_torch_on_the_cpu_raises_a_plain_error_when_memory_ends():
+    pytest.importorskip("torch")
+    backend = registry.load("torch")("cpu")
+    with pytest.raises(RuntimeError) as caught:
+        backend.torch.empty(1 << 60)
+    assert backend.is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "MPS backend out of memory (MPS allocated: 9.05 GB)",
+    ],
+)
+def test_torch_takes_each_library_s_message_about_memory_for_out_of_memory(words):
+    pytest.importorskip("torch")
+    assert registry.load("torch")("cpu").is_out_of_memory(RuntimeError(words))
+
+
+def test_torch_switches_precision_so_that_old_and_new_flags_can_both_be_read(monkeypatch):
+    """Inductor reads either, by version: what raises there would make an error of every compiled TF32 case."""
+    torch = pytest.importorskip("torch")
+    backend = registry.load("torch")("cpu")
+    monkeypatch.setattr(backend, "_kind", "cuda")
+    for precision, is_tf32 in (("tf32", True), ("ieee", False)):
+        backend.set_precision(precision)
+        assert torch.get_float32_matmul_precision() == ("high" if is_tf32 else "highest")
+        assert torch.backends.cuda.matmul.allow_tf32 is is_tf32
+        assert torch.backends.cudnn.allow_tf32 is is_tf32
+        assert torch.backends.cuda.matmul.fp32_precision == ("tf32" if is_tf32 else "ieee")
+        assert (torch.backends.cudnn.conv.fp32_precision == "tf32") is is_tf32
+
+
+def test_torch_calibrates_its_spin_by_the_fastest_of_five_after_a_first_launch():
+    """The first launch loads the kernel, 9 ms here; the clock is at its height in the fourth reading."""
+    pytest.importorskip("torch")
+    from bench_core.backends.torch import _cycles_per_second
+
+    class Cuda:
+        durations: ClassVar = iter([9.0, 2.0, 1.5, 1.25, 1.0, 1.1])
+        last = 0.0
+
+        def _sleep(self, cycles):
+            Cuda.last = next(self.durations)
+
+        def synchronize(self): ...
+
+        class Event:
+            def __init__(self, enable_timing): ...
+
+            def record(self): ...
+
+            def elapsed_time(self, end):
+                return Cuda.last
+
+    assert _cycles_per_second(Cuda()) == 2_000_000 / 1e-3
+
+
+def test_torch_keeps_the_shape_of_a_scalar():
+    pytest.importorskip("torch")
+    assert registry.load("torch")("cpu").from_host(np.array(3.0)).shape == ()
+
+
+def test_torch_makes_bfloat16_of_float32_and_gives_float32_back():
+    pytest.importorskip("torch")
+    backend = registry.load("torch")("cpu")
+    tensor = backend.from_host(np.array([1.0, 1 / 3], np.float32), "bfloat16")
+    assert str(tensor.dtype) == "torch.bfloat16"
+    assert backend.to_host(tensor).dtype == np.float32

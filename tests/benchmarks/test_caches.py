@@ -1,0 +1,41 @@
+"""What fits a cache is flagged by the first that holds it, so that its rate does not pass for memory's."""
+
+import pytest
+
+from bench_core.workload import Kernel
+from benchmarks import caches
+from benchmarks.sizes import KIB, MIB, size_label
+from tests.support import kernels as support
+
+SIZES = {1: 96 * KIB, 2: 2 * MIB, 3: 32 * MIB}
+
+
+@pytest.mark.parametrize(
+    ("array", "flag"),
+    [(4 * KIB, "fits_l1"), (256 * KIB, "fits_l2"), (4 * MIB, "fits_l3"), (64 * MIB, "near_cache"), (128 * MIB, None)],
+)
+def test_three_arrays_are_flagged_by_the_cache_that_holds_them(array, flag):
+    assert caches.cache_flags(3 * array, array, SIZES) == ((flag,) if flag else ())
+
+
+def test_where_caches_are_unknown_nothing_is_claimed():
+    assert caches.cache_flags(1.0, 1.0, {}) == ()
+
+
+def test_a_gpu_tells_its_l2():
+    with support.backend("cupy") as on:
+        assert caches.cache_sizes(on) == {2: 1024**2}
+
+
+def test_flags_join_those_that_a_kernel_has(monkeypatch):
+    monkeypatch.setattr(caches, "cache_sizes", lambda backend: {2: 1000})
+    kernel = Kernel(lambda: None, flags=("odd",))
+    assert caches.flagged(kernel, None, 1000).flags == ("odd", "fits_l2")
+    assert caches.flagged(kernel, None, 1001).flags == ("odd", "near_cache")
+    assert caches.flagged(kernel, None, 9000, largest=4000).flags == ("odd",)
+    assert caches.flagged(kernel, None, None) is kernel
+
+
+@pytest.mark.parametrize(("size", "label"), [(4 * KIB, "4KiB"), (MIB, "1MiB"), (256 * MIB, "256MiB")])
+def test_sizes_are_labelled_in_binary_units(size, label):
+    assert size_label(size) == label

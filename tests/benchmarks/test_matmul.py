@@ -1,0 +1,377 @@
+"""Every product kernel is right on every library here, and every format's proof finds what is planted."""
+
+import os
+import re
+import subprocess
+import sys
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+from bench_core.errors import TooSlow, Unsupported, WrongAnswer
+from bench_core.plan.expansion import expand
+from bench_core.records import Machine, Preset, Target
+from benchmarks import bench_matmul, caches, limits, products
+from tests.support import kernels as support
+
+MACHINE = Machine(32 << 20, 2)
+WORKLOADS = [
+    bench_matmul.Square(),
+    bench_matmul.Data(),
+    bench_matmul.Skinny(),
+    bench_matmul.Batched(),
+    bench_matmul.Layouts(),
+    bench_matmul.OffTile(),
+    bench_matmul.Layers(),
+]
+SQUARE = WORKLOADS[0]
+SMOKE = [(workload, work) for workload in WORKLOADS for work in workload.works(Preset.SMOKE, MACHINE)]
+NAMES = [f"{workload.name}-{work.size}-{work.dtype}-{work.precision}" for workload, work in SMOKE]
+N = 128
+GENERATOR = np.random.default_rng(7)
+
+
+def square(kind, data="normal"):
+    return SQUARE.product(f"{N}-{data}", kind, N, N, N, data=data)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "cupy"])
+@pytest.mark.parametrize(("workload", "work"), SMOKE, ids=NAMES)
+def test_every_smoke_product_is_right_or_says_why_not(name, workload, work):
+    with support.backend(name) as on:
+        if on.why_unsupported(work.dtype, work.precision):
+            pytest.skip("known beforehand: the harness does not build it")
+        on.set_precision(work.precision)
+        narrow = work["batch"] and (work.precision == "tf32" or work.dtype in {"bfloat16", "float16"})
+        without = name == "cupy" and (work.dtype == "int8" or narrow)
+        with pytest.raises(Unsupported) if without else nullcontext():
+            support.verified(workload, work, on)
+
+
+@pytest.mark.parametrize("kind", [bench_matmul.BF16, bench_matmul.FP16])
+def test_cupy_has_no_batches_of_sixteen_bits_and_says_so(kind):
+    batched = bench_matmul.Batched()
+    with support.backend("cupy") as on, pytest.raises(Unsupported, match="are computed in float32"):
+        support.kernel(batched, batched.product("x", kind, 32, 32, 32, batch=4), on)
+
+
+def test_a_tf32_product_that_the_library_computed_in_float32_is_unsupported_and_not_wrong():
+    """TF32 is a permission: the answer is right, and there is nothing of TF32 to measure."""
+    work = SQUARE.product("128", bench_matmul.TF32, N, N, N)
+    host = support.inputs(SQUARE, work)
+    exact = {"out": host["a"] @ host["b"]}
+    with pytest.raises(Unsupported, match="computed this in float32") as raised:
+        SQUARE.verify(work, host, exact)
+    assert raised.value.code == "computed_finer"
+    with pytest.raises(WrongAnswer):
+        SQUARE.verify(work, host, {"out": exact["out"] * 1.01})
+
+
+def test_float8_has_a_form_that_accumulates_fast_on_a_gpu(monkeypatch):
+    torch = pytest.importorskip("torch")
+    asked = []
+    monkeypatch.setattr(torch, "_scaled_mm", lambda *args, out, **options: asked.append(options) or out)
+    work = SQUARE.product("x", bench_matmul.E4M3, 32, 32, 32)
+    with support.backend("torch") as on:
+        for fast in (False, True):
+            products.torch_product(on, work, support.inputs(SQUARE, work), fast=fast).run()
+    assert [options.get("use_fast_accum") for options in asked] == [None, True]
+    targets = [Target("torch", "torch", "cuda:0"), Target("torch", "torch", "cpu")]
+    planned = {(c.device, c.work.dtype) for c in expand(SQUARE, Preset.SMOKE, targets, lambda _: MACHINE)
+               if c.implementation == "fast_accumulation"}  # fmt: skip
+    assert planned == {("cuda:0", "float8_e4m3fn"), ("cuda:0", "float8_e5m2")}
+
+
+def test_cupy_has_no_batches_in_tf32_and_says_so():
+    batched = bench_matmul.Batched()
+    with support.backend("cupy") as on:
+        on.set_precision("tf32")
+        with pytest.raises(Unsupported, match="no TF32"):
+            support.kernel(batched, batched.product("x", bench_matmul.TF32, 32, 32, 32, batch=4), on)
+        support.kernel(batched, batched.product("x", bench_matmul.TF32, 32, 32, 32), on)
+
+
+@pytest.mark.parametrize("data", products.DATA)
+@pytest.mark.parametrize("kind", bench_matmul.FORMATS, ids="-".join)
+def test_every_format_is_proven_on_all_data(kind, data):
+    with support.backend("torch") as on:
+        if reason := on.why_unsupported(*kind):
+            pytest.skip(reason)
+        error = support.verified(SQUARE, square(kind, data), on)
+        assert error == 0 if data in {"integers", "zeros"} else error >= 0
+
+
+@pytest.mark.parametrize("layout", ["nn", "nt", "tn", "tt"])
+def test_the_tuned_torch_route_is_right_in_every_layout(layout):
+    with support.backend("torch") as on:
+        work = SQUARE.product("96x80x64", bench_matmul.FP32, 96, 80, 64, layout=layout)
+        assert support.verified(SQUARE, work, on, "tuned") < 2e-6
+
+
+def test_arrays_lie_in_memory_as_their_layout_says():
+    with support.backend("numpy") as on:
+        for layout in ("nn", "nt", "tn", "tt"):
+            work = SQUARE.product("x", bench_matmul.FP32, 3, 4, 5, layout=layout)
+            a, b = products.placed(on, work, support.inputs(SQUARE, work))
+            assert (a.shape, b.shape) == ((3, 5), (5, 4))
+            assert "".join("n" if array.flags.c_contiguous else "t" for array in (a, b)) == layout
+
+
+# ---------------------------------------------------------------- planted errors
+
+PROVEN = [kind for kind in bench_matmul.FORMATS if kind != bench_matmul.TF32]
+
+
+def right(work, host):
+    """Return the product as the format gives it: float64 arithmetic on rounded operands, rounded."""
+    torch = pytest.importorskip("torch")
+    formats = work.dtype, products.SECOND.get(work.dtype, work.dtype)
+    a, b = (torch.from_numpy(host[n]).to(getattr(torch, f)).double() for n, f in zip("ab", formats, strict=True))
+    c = (a @ b).to(getattr(torch, products.RESULTS.get(work.dtype, work.dtype)))
+    return (c.float() if c.dtype is torch.bfloat16 else c).numpy()
+
+
+@pytest.mark.parametrize("kind", PROVEN, ids="-".join)
+def test_the_right_product_passes(kind):
+    work = square(kind)
+    host = support.inputs(SQUARE, work)
+    bounds = SQUARE.tolerance(work)
+    assert bounds.low <= SQUARE.verify(work, host, {"out": right(work, host)}) <= bounds.high
+
+
+@pytest.mark.parametrize("kind", PROVEN, ids="-".join)
+@pytest.mark.parametrize("where", [(0, 0), (64, 3), (N - 1, N - 1)])
+def test_one_element_off_by_ten_tolerances_is_found(kind, where):
+    work = square(kind)
+    host = support.inputs(SQUARE, work)
+    out = right(work, host)
+    step = 10 * SQUARE.tolerance(work).high * np.sqrt(np.mean(out.astype(np.float64) ** 2))
+    out[where] += max(step, 1) if kind == bench_matmul.INT8 else step
+    with pytest.raises(WrongAnswer):
+        SQUARE.verify(work, host, {"out": out})
+
+
+@pytest.mark.parametrize("kind", PROVEN, ids="-".join)
+@pytest.mark.parametrize("swapped", ["a", "b"])
+def test_a_transposed_operand_is_found(kind, swapped):
+    work = square(kind)
+    host = support.inputs(SQUARE, work)
+    out = right(work, host | {swapped: np.ascontiguousarray(host[swapped].T)})
+    with pytest.raises(WrongAnswer):
+        SQUARE.verify(work, host, {"out": out})
+
+
+@pytest.mark.parametrize("kind", PROVEN, ids="-".join)
+def test_an_element_never_written_is_found(kind):
+    """The answer begins with every element wrong, so that a kernel that skips the last row cannot pass."""
+    with support.backend("torch") as on:
+        work = square(kind)
+        host = support.inputs(SQUARE, work)
+        correct = support.kernel(SQUARE, work, on, host=host).answer()["out"]
+
+        def lazy(_, __, c):
+            c[:-1] = correct[:-1]
+            return c
+
+        built = products.finished(on, work, host, lazy, (None, None, correct.clone()))
+        with pytest.raises(WrongAnswer):
+            SQUARE.verify(work, host, support.answer(built, on))
+
+
+def truncated(array, bits):
+    """Return a float32 array with so many bits of its mantissa rounded off."""
+    half = np.uint32(1 << (bits - 1))
+    whole = (array.view(np.uint32) + half) & np.uint32(0xFFFFFFFF << bits & 0xFFFFFFFF)
+    return whole.view(np.float32)
+
+
+def tf32(host):
+    """Return the product as tensor cores give it: 10 bits of mantissa, sums in float32."""
+    return truncated(host["a"], 13) @ truncated(host["b"], 13)
+
+
+def test_tf32_passed_off_as_float32_is_found():
+    work = square(bench_matmul.FP32)
+    host = support.inputs(SQUARE, work)
+    with pytest.raises(WrongAnswer) as caught:
+        SQUARE.verify(work, host, {"out": tf32(host)})
+    assert caught.value.rel_error > 1e-4
+
+
+def test_tf32_that_is_claimed_as_tf32_passes():
+    work = square(bench_matmul.TF32)
+    host = support.inputs(SQUARE, work)
+    assert 5e-5 < SQUARE.verify(work, host, {"out": tf32(host)}) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("claimed", "ran"),
+    [
+        (bench_matmul.TF32, bench_matmul.FP32),
+        (bench_matmul.BF16, bench_matmul.FP16),
+        (bench_matmul.E4M3, bench_matmul.BF16),
+        (bench_matmul.E5M2, bench_matmul.E4M3),
+    ],
+    ids=str,
+)
+def test_a_finer_format_passed_off_as_a_coarser_one_is_found(claimed, ran):
+    work = square(claimed)
+    host = support.inputs(SQUARE, work)
+    out = right(square(ran), host).astype(np.float32)
+    with pytest.raises((WrongAnswer, Unsupported)) as caught:
+        SQUARE.verify(work, host, {"out": out})
+    assert caught.value.code == ("computed_finer" if claimed is bench_matmul.TF32 else "wrong_precision")
+
+
+def test_one_of_many_products_of_a_batch_is_checked_like_a_lone_one():
+    work = bench_matmul.Batched().product("x", bench_matmul.FP32, 32, 32, 32, batch=6)
+    host = support.inputs(SQUARE, work)
+    out = host["a"] @ host["b"]
+    SQUARE.verify(work, host, {"out": out})
+    out[4, 30, 2] += 0.01
+    with pytest.raises(WrongAnswer):
+        SQUARE.verify(work, host, {"out": out})
+
+
+def test_large_products_are_proven_without_computing_them_again(monkeypatch):
+    monkeypatch.setattr(products, "REFERENCE_FLOPS", 2 * N * N * 3)  # three rows
+    work = square(bench_matmul.FP32)
+    host = support.inputs(SQUARE, work)
+    out = host["a"] @ host["b"]
+    assert SQUARE.verify(work, host, {"out": out}) < 2e-6
+    out[:, 5] = out[:, 6]
+    with pytest.raises(WrongAnswer):
+        SQUARE.verify(work, host, {"out": out})
+
+
+def test_another_dtype_is_found():
+    work = square(bench_matmul.FP32)
+    host = support.inputs(SQUARE, work)
+    with pytest.raises(WrongAnswer) as caught:
+        SQUARE.verify(work, host, {"out": host["a"].astype(np.float64) @ host["b"]})
+    assert caught.value.code == "wrong_dtype"
+
+
+# ---------------------------------------------------------------- costs, routes, plans
+
+
+def test_costs_count_two_flops_a_multiply_add_and_every_matrix_once():
+    work = SQUARE.product("x", bench_matmul.BF16, 2, 3, 5, batch=7)
+    costs = SQUARE.costs(work)
+    assert costs.flops == 7 * 2 * 2 * 3 * 5
+    assert costs.least_bytes == 7 * 2 * (2 * 5 + 5 * 3 + 2 * 3)
+    assert costs.bytes is None
+
+
+def test_a_skinny_product_counts_its_bytes_and_tells_the_cache_that_holds_its_weights(monkeypatch):
+    skinny = bench_matmul.Skinny()
+    (work,) = skinny.works(Preset.SMOKE, MACHINE)
+    assert skinny.costs(work).bytes == skinny.costs(work).least_bytes == 4 * (128 + 128 * 128 + 128)
+    assert work["layout"] == "nt"
+    with support.backend("numpy") as on:
+        for size, flags in ((66_559, ("near_cache",)), (66_560, ("fits_l2",)), (16_640, ())):
+            monkeypatch.setattr(caches, "cache_sizes", lambda _, size=size: {2: size})
+            assert support.kernel(skinny, work, on).flags == flags
+
+
+def test_bfloat16_holds_products_of_integers():
+    """Every integer up to 256 fits; a sum of 4096 terms is eight of its deviations below that."""
+    numbers = products.operands(SQUARE.product("x", bench_matmul.BF16, 512, 512, 512, data="integers"), GENERATOR)["a"]
+    assert set(np.unique(numbers)) == {-1, 0, 1}
+    assert 8 * np.sqrt(4096) * np.mean(numbers**2) == pytest.approx(256, rel=0.01)
+
+
+def test_eight_bit_costs_count_the_wider_result():
+    assert SQUARE.costs(SQUARE.product("x", bench_matmul.INT8, 2, 3, 5)).least_bytes == 2 * 5 + 5 * 3 + 4 * 2 * 3
+    assert SQUARE.costs(SQUARE.product("x", bench_matmul.E4M3, 2, 3, 5)).least_bytes == 2 * 5 + 5 * 3 + 2 * 2 * 3
+
+
+def test_a_product_that_would_take_minutes_is_not_begun(monkeypatch):
+    monkeypatch.setattr(limits, "LONGEST_CALL_S", 1e-6)
+    monkeypatch.setattr(products, "SHORTEST_PROBE_S", 0.0)
+    with support.backend("numpy") as on, pytest.raises(TooSlow, match="one product of float16"):
+        support.kernel(SQUARE, SQUARE.product("256", bench_matmul.FP16, 256, 256, 256), on)
+
+
+def test_float32_is_not_probed_unless_it_is_large(monkeypatch):
+    monkeypatch.setattr(products, "_seconds", lambda *_: pytest.fail("probed"))
+    work = SQUARE.product("256", bench_matmul.FP32, 256, 256, 256)
+    with support.backend("numpy") as on:
+        support.kernel(SQUARE, work, on)
+        monkeypatch.setattr(products, "LARGE_FLOPS", 2 * 256**3 - 1)
+        with pytest.raises(pytest.fail.Exception, match="probed"):
+            support.kernel(SQUARE, work, on)
+
+
+ROUTE = """
+from bench_core.backends.torch import TorchBackend
+from bench_core.records import Case
+from benchmarks.bench_matmul import FP32, Square
+import numpy as np
+square, on = Square(), TorchBackend("cpu")
+work = square.product("128", FP32, 128, 128, 128)
+host = square.inputs(work, np.random.default_rng(0))
+print("library:", (built := square.build(on, Case(work, "torch", "cpu", "{implementation}"), host)).library)
+built.run()
+"""
+
+
+@pytest.mark.parametrize(("implementation", "onednn"), [("default", False), ("tuned", True)])
+def test_onednn_itself_says_which_route_ran(implementation, onednn):
+    torch = pytest.importorskip("torch")
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch was built without oneDNN")
+    source = ROUTE.replace("{implementation}", implementation)
+    child = subprocess.run(
+        [sys.executable, "-c", source],
+        env={**os.environ, "ONEDNN_VERBOSE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    ran = re.search(r"exec,cpu,inner_product,.*src:f32.*wei:f32.*dst:f32", child.stdout)
+    assert bool(ran) is onednn
+    assert ("inner_product" in child.stdout.partition("library:")[2].partition("\n")[0]) is onednn
+
+
+def cases(preset, workload=SQUARE):
+    targets = [Target("numpy", "array", "cpu"), Target("cupy", "array", "cuda:0"), Target("torch", "torch", "cpu"),
+               Target("torch", "torch", "cuda:0")]  # fmt: skip
+    return list(expand(workload, preset, targets, lambda _: MACHINE))
+
+
+def test_the_tuned_form_is_measured_on_the_cpu_alone():
+    tuned = {(c.backend, c.device, c.work.dtype) for c in cases(Preset.QUICK) if c.implementation == "tuned"}
+    assert tuned == {(b, "cpu", d) for b in ("numpy", "torch") for d in ("float32", "float64")}
+
+
+def test_one_thread_is_measured_beside_all_from_standard_on():
+    assert {c.threads for c in cases(Preset.QUICK)} == {None}
+    assert {c.threads for c in cases(Preset.STANDARD) if c.device == "cpu"} == {1, None}
+    assert {c.threads for c in cases(Preset.STANDARD) if c.device != "cpu"} == {None}
+
+
+def test_quick_has_8_to_16_products_for_torch_on_a_cpu():
+    """A second or two each; TF32 and a second route for float64 are known not to be there."""
+    here = [c for c in cases(Preset.QUICK) if (c.backend, c.device) == ("torch", "cpu")]
+    unknown = [
+        c for c in here if c.work.precision == "ieee" and (c.implementation, c.work.dtype) != ("tuned", "float64")
+    ]
+    assert 8 <= len(unknown) <= 16
+
+
+@pytest.mark.parametrize("preset", Preset)
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda w: w.name)
+def test_labels_tell_all_cases_apart(preset, workload):
+    planned = cases(preset, workload)
+    assert len({c.label for c in planned}) == len(planned)
+
+
+def test_full_has_every_format_shape_layout_and_kind_of_data():
+    works = [work for workload in WORKLOADS for work in workload.works(Preset.FULL, MACHINE)]
+    assert {(w.dtype, w.precision) for w in works} == set(bench_matmul.FORMATS)
+    assert {w["layout"] for w in works} == {"nn", "nt", "tn", "tt"}
+    assert {w["data"] for w in works} == set(products.DATA)
+    assert {1, 8, 32, 128} <= {w["m"] for w in works}

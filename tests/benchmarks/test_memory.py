@@ -1,0 +1,217 @@
+"""Every memory kernel is right on every library here, is counted as STREAM counts, and is labelled by its cache."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench_core.errors import WrongAnswer
+from bench_core.plan.expansion import expand
+from bench_core.records import Cache, Case, Machine, Preset, Target
+from benchmarks import bench_memory, caches
+from benchmarks.sizes import KIB, MIB
+from tests.support import kernels as support
+
+MACHINE = Machine(32 << 20, 2)
+WORKLOADS = {w.name: w for w in (
+    bench_memory.Copy(), bench_memory.Scale(), bench_memory.Add(), bench_memory.Triad(), bench_memory.Dot(),
+    bench_memory.Sum(), bench_memory.Fill(), bench_memory.Gather(), bench_memory.Scatter(),
+)}  # fmt: skip
+NAMES = list(WORKLOADS)
+
+
+def work_of(name, size=64 * KIB, dtype="float64", **special):
+    return WORKLOADS[name].array_work(size, dtype, **special)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "cupy"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_operation_is_right_on_every_library(name, dtype, library):
+    with support.backend(library) as on:
+        assert support.verified(WORKLOADS[name], work_of(name, dtype=dtype), on) <= (
+            1e-14 if dtype == "float64" else 2e-6
+        )
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "dot"])
+def test_the_tuned_form_is_right_however_many_threads_share_it(name, threads, monkeypatch):
+    monkeypatch.setattr(bench_memory, "BLOCK", 4 * KIB)
+    with support.backend("numpy") as on:
+        on.threads = threads
+        assert support.verified(WORKLOADS[name], work_of(name, size=100 * KIB), on, "tuned") <= 1e-14
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_tuned_dot_of_cupy_is_one_pass_of_cublas(dtype):
+    with support.backend("cupy") as on:
+        error = support.verified(WORKLOADS["dot"], work_of("dot", dtype=dtype), on, "tuned")
+        assert error <= (1e-14 if dtype == "float64" else 2e-6)
+
+
+def test_numbers_repeat_beyond_the_period_and_the_check_follows(monkeypatch):
+    monkeypatch.setattr(bench_memory, "PERIOD", 101)
+    with support.backend("numpy") as on:
+        for name in NAMES:
+            support.verified(WORKLOADS[name], work_of(name), on)
+
+
+def test_the_two_inputs_of_an_operation_hold_different_numbers():
+    """A kernel that reads b where it should read c would pass if both held the same."""
+    host = support.inputs(WORKLOADS["add"], work_of("add"))
+    assert not np.array_equal(host["b"], host["c"])
+
+
+def test_a_refused_kernel_fails_its_own_operation_alone(monkeypatch):
+    """CuPy compiles what is asked for: one that it refuses must not take the other eight with it."""
+    with support.backend("cupy") as on:
+        monkeypatch.setattr(on.xp, "ElementwiseKernel", lambda *_: pytest.fail("built"))
+        assert support.verified(WORKLOADS["sum"], work_of("sum"), on) < 1e-14
+        with pytest.raises(pytest.fail.Exception, match="built"):
+            support.kernel(WORKLOADS["scatter"], work_of("scatter"), on)
+
+
+# ---------------------------------------------------------------- planted errors
+
+
+def planted(name, spoil, dtype="float64"):
+    workload, work = WORKLOADS[name], work_of(name, dtype=dtype)
+    host = support.inputs(workload, work)
+    with support.backend("numpy") as on:
+        out = np.array(support.answer(support.kernel(workload, work, on, host=host), on)["out"])
+    workload.verify(work, host, {"out": out})
+    return lambda: workload.verify(work, host, {"out": spoil(out, host)})
+
+
+def off(out, where, tolerances, tolerance):
+    spoilt = out.copy()
+    spoilt[where] += tolerances * tolerance * np.sqrt(np.mean(out.astype(float) ** 2))
+    return spoilt
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("where", [0, 4001, -1])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in {"dot", "sum"}])
+def test_one_element_off_by_ten_tolerances_is_found(name, where, dtype):
+    tolerance = WORKLOADS[name].tolerance(work_of(name, dtype=dtype)).high
+    with pytest.raises(WrongAnswer):
+        planted(name, lambda out, _: off(out, where, 10, tolerance), dtype)()
+
+
+@pytest.mark.parametrize("name", ["dot", "sum"])
+def test_a_sum_without_its_last_term_is_found(name):
+    def spoil(out, host):
+        last = host["b"][-1] * (host["c"][-1] if name == "dot" else 1)
+        return out - last
+
+    with pytest.raises(WrongAnswer):
+        planted(name, spoil)()
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("triad", lambda host: host["b"] + host["c"]),
+        ("triad", lambda host: host["c"] + bench_memory.SCALAR * host["b"]),
+        ("scale", lambda host: host["b"]),
+        ("copy", lambda host: np.roll(host["b"], 1)),
+        ("gather", lambda host: host["b"]),
+        ("gather", lambda host: host["b"][np.argsort(host["index"])]),  # that would be the scatter
+        ("scatter", lambda host: host["b"][host["index"]]),  # and that the gather
+    ],
+)
+def test_another_operation_is_found(name, instead):
+    with pytest.raises(WrongAnswer):
+        planted(name, lambda _, host: instead(host))()
+
+
+def test_a_kernel_that_writes_nothing_is_found():
+    with support.backend("numpy") as on:
+        workload, work = WORKLOADS["copy"], work_of("copy")
+        host = support.inputs(workload, work)
+        arrays = bench_memory.device_arrays(on, work, host)
+        arrays.a[:] = arrays.b  # as an earlier, honest call left it
+        idle = bench_memory.finished(on, work, arrays, lambda: None)
+        with pytest.raises(WrongAnswer):
+            workload.verify(work, host, support.answer(idle, on))
+
+
+# ---------------------------------------------------------------- bytes, caches, plans
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays"),
+    [("copy", 2), ("scale", 2), ("add", 3), ("triad", 3), ("dot", 2), ("sum", 1), ("fill", 1)],
+)
+def test_bytes_are_counted_as_stream_counts_them(name, arrays):
+    costs = WORKLOADS[name].costs(work_of(name, size=MIB))
+    assert costs.bytes == costs.least_bytes == arrays * MIB
+
+
+def test_an_index_counts_its_eight_bytes():
+    assert WORKLOADS["gather"].costs(work_of("gather", size=MIB, dtype="float32")).bytes == 2 * MIB + MIB // 4 * 8
+
+
+def test_a_cold_pass_is_not_labelled_by_a_cache(monkeypatch):
+    monkeypatch.setattr(caches, "cache_sizes", lambda _: {1: MIB})
+    with support.backend("numpy") as on:
+        assert support.kernel(WORKLOADS["triad"], work_of("triad"), on).flags == ("fits_l1",)
+        assert support.kernel(WORKLOADS["triad"], work_of("triad", cache=Cache.COLD), on).flags == ()
+
+
+def test_a_gpu_is_labelled_by_its_own_cache():
+    with support.backend("cupy") as on:
+        assert support.kernel(WORKLOADS["copy"], work_of("copy"), on).flags == ("fits_l2",)
+
+
+def test_every_index_comes_once_and_neighbours_lie_apart():
+    index = bench_memory.bijection(4 * MIB, np.random.default_rng(1))
+    assert np.array_equal(np.sort(index), np.arange(4 * MIB))
+    assert np.median(np.abs(np.diff(index))) > MIB / 2
+
+
+def planned(name, preset, machine=MACHINE):
+    targets = [Target("numpy", "array", "cpu"), Target("cupy", "array", "cuda:0"), Target("torch", "torch", "cpu")]
+    return list(expand(WORKLOADS[name], preset, targets, lambda _: machine))
+
+
+@pytest.mark.parametrize("preset", Preset)
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_tell_all_cases_apart(name, preset):
+    cases = planned(name, preset)
+    assert len({c.label for c in cases}) == len(cases)
+
+
+def test_every_machine_has_the_fixed_size_and_a_huge_cache_adds_a_larger_one():
+    small, huge = (planned("triad", Preset.QUICK, Machine(cache, 2)) for cache in (32 * MIB, 500 * MIB))
+    assert {c.work.size for c in small} == {"256MiB"}
+    assert {c.work.size for c in huge} == {"256MiB", "2048MiB"}
+
+
+def test_quick_has_the_four_operations_of_stream():
+    assert [name for name in NAMES if planned(name, Preset.QUICK)] == ["copy", "scale", "add", "triad"]
+
+
+def test_the_tuned_form_is_numpys_alone():
+    assert {c.backend for c in planned("triad", Preset.FULL) if c.implementation == "tuned"} == {"numpy"}
+
+
+def test_the_tuned_dot_product_is_cupys_alone():
+    assert {c.backend for c in planned("dot", Preset.FULL) if c.implementation == "tuned"} == {"cupy"}
+
+
+def test_the_ladder_goes_from_l1_to_beyond_the_caches_hot_and_cold():
+    works = {c.work for c in planned("triad", Preset.FULL)}
+    hot = {w["elements"] * 8 for w in works if w.cache is Cache.HOT and w.dtype == "float64"}
+    cold = {w["elements"] * 8 for w in works if w.cache is Cache.COLD}
+    assert min(hot) == 4 * KIB
+    assert max(hot) >= 4 * MACHINE.last_level_cache
+    assert cold == {MIB << step for step in range(5)}
+
+
+def test_cold_and_hot_are_different_works():
+    hot, cold = work_of("triad"), work_of("triad", cache=Cache.COLD)
+    assert hot.case_id != cold.case_id
+    assert Case(cold, "numpy", "cpu").label != Case(hot, "numpy", "cpu").label
+    assert replace(cold, cache=Cache.HOT) == hot

@@ -1,0 +1,150 @@
+"""Transfers and launches: right on the CuPy stand-in, refused with their reason on a CPU, counted as they say."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bench_core.errors import Unavailable, Unsupported, WrongAnswer
+from bench_core.records import Machine, Preset
+from benchmarks import bench_latency, bench_transfer, caches
+from tests.support import kernels as support
+
+MACHINE = Machine(32 << 20, 2)
+TRANSFERS = {w.name: w for w in (
+    bench_transfer.HostToDevice(), bench_transfer.DeviceToHost(), bench_transfer.BothWays(), bench_transfer.OnDevice(),
+)}  # fmt: skip
+LATENCIES = {w.name: w for w in (
+    bench_latency.EmptyCall(), bench_latency.Launch(), bench_latency.LaunchWait(), bench_latency.GraphReplay(),
+)}  # fmt: skip
+
+
+def first(workload):
+    return next(iter(workload.works(Preset.SMOKE, MACHINE)))
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
+def test_every_transfer_arrives_pinned_and_pageable(name):
+    with support.backend("cupy") as on:
+        for work in TRANSFERS[name].works(Preset.SMOKE, MACHINE):
+            assert support.verified(TRANSFERS[name], work, on) == 0.0
+
+
+def test_the_check_of_both_ways_runs_what_is_timed(monkeypatch):
+    """A call that copies nothing must not pass because another one, that is never timed, does its work."""
+    monkeypatch.setattr(bench_transfer, "_cupy_both", lambda xp, up, down: lambda: None)
+    with support.backend("cupy") as on, pytest.raises(WrongAnswer):
+        support.verified(TRANSFERS["h2d_d2h"], first(TRANSFERS["h2d_d2h"]), on)
+
+
+@pytest.mark.parametrize("lost", ["arrived", "landed"])
+def test_one_direction_of_both_that_copies_nothing_is_found(lost):
+    workload = TRANSFERS["h2d_d2h"]
+    host = support.inputs(workload, first(workload))
+    targets = {name: host["x"].copy() for name in ("arrived", "landed")}  # as an earlier call left them
+
+    def both():
+        targets["landed" if lost == "arrived" else "arrived"][:] = host["x"]
+
+    with pytest.raises(WrongAnswer):
+        workload.verify(first(workload), host, bench_transfer.both_answers(both, **targets))
+
+
+def test_what_both_ways_returns_can_be_waited_for():
+    with support.backend("cupy") as on:
+        assert support.kernel(TRANSFERS["h2d_d2h"], first(TRANSFERS["h2d_d2h"]), on).run() is not None
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_both_ways_is_one_operation_of_the_current_stream(ordered, monkeypatch):
+    """Its two streams wait for what came before and are waited for: else events around it time nothing of it."""
+    workload = TRANSFERS["h2d_d2h"]
+    with support.backend("cupy") as on:
+        if not ordered:
+            monkeypatch.setattr(on.xp.cuda.Stream, "wait_event", lambda self, event: None)
+        work = workload.work("1mib", "float32", elements=1 << 18, memory="pinned")
+        run = support.kernel(workload, work, on).run
+        on.synchronize()
+        start, end = on.xp.cuda.Event(), on.xp.cuda.Event()
+        start.record()
+        run()
+        end.record()
+        on.synchronize()
+        took = on.xp.cuda.get_elapsed_time(start, end) * 1e-3
+        assert (took > (1 << 20) / on.xp._gpu.LINK_B_S) == ordered
+
+
+def test_a_device_without_streams_says_so():
+    on = SimpleNamespace(xp=SimpleNamespace(mps=SimpleNamespace()), device="mps")
+    with pytest.raises(Unsupported, match="no streams on mps"):
+        bench_transfer._torch_both(on, None, None)
+
+
+def test_a_copy_to_another_gpu_arrives():
+    with support.backend("cupy", gpus=2) as on:
+        assert support.verified(bench_transfer.Peer(), first(bench_transfer.Peer()), on) == 0.0
+
+
+def test_a_lone_gpu_has_no_peer():
+    with support.backend("cupy") as on, pytest.raises(Unavailable, match="cuda:0 is the only cuda device"):
+        support.kernel(bench_transfer.Peer(), first(bench_transfer.Peer()), on)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_a_cpu_has_nothing_to_transfer(library):
+    workload = TRANSFERS["h2d"]
+    with support.backend(library) as on, pytest.raises(Unsupported, match="nothing to transfer"):
+        support.kernel(workload, first(workload), on)
+
+
+def test_one_byte_off_is_found():
+    workload = TRANSFERS["d2h"]
+    host = support.inputs(workload, first(workload))
+    landed = host["x"].copy()
+    landed.view(np.uint8)[77] ^= 1
+    with pytest.raises(WrongAnswer):
+        workload.verify(first(workload), host, {"out": landed})
+
+
+@pytest.mark.parametrize(("name", "times"), [("h2d", 1), ("d2h", 1), ("h2d_d2h", 2), ("d2d", 2)])
+def test_a_crossing_counts_once_and_a_copy_on_the_device_twice(name, times):
+    assert TRANSFERS[name].costs(first(TRANSFERS[name])).bytes == times * 64 * 1024
+
+
+def test_a_copy_inside_the_device_tells_the_cache_that_holds_it_and_is_timed_singly(monkeypatch):
+    workload = bench_transfer.OnDevice()
+    (work,) = workload.works(Preset.SMOKE, MACHINE)
+    with support.backend("cupy") as on:
+        for size, flags in ((2 * 64 * 1024, ("fits_l2",)), (64 * 1024, ("near_cache",)), (16 * 1024, ())):
+            monkeypatch.setattr(caches, "cache_sizes", lambda _, size=size: {2: size})
+            kernel = support.kernel(workload, work, on)
+            assert (kernel.flags, kernel.singly) == (flags, True)
+
+
+def test_sweeps_are_long_enough_to_fit():
+    for preset in (Preset.QUICK, Preset.STANDARD, Preset.FULL):
+        works = [w for w in TRANSFERS["h2d"].works(preset, MACHINE) if w["memory"] == "pinned"]
+        assert len(works) >= 3
+        assert max(w["elements"] for w in works) >= 1000 * min(w["elements"] for w in works)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "cupy"])
+@pytest.mark.parametrize("name", ["empty_call", "launch"])
+def test_a_call_on_one_element_is_right_everywhere(name, library):
+    with support.backend(library) as on:
+        assert support.verified(LATENCIES[name], first(LATENCIES[name]), on) < 2e-6
+
+
+@pytest.mark.parametrize("name", ["launch_synchronize", "graph_replay"])
+def test_round_trips_and_graphs_are_right_on_a_gpu_and_refused_on_a_cpu(name):
+    for work in LATENCIES[name].works(Preset.SMOKE, MACHINE):
+        with support.backend("cupy") as on:
+            support.verified(LATENCIES[name], work, on)
+        for library in ("numpy", "torch"):
+            with support.backend(library) as on, pytest.raises(Unsupported, match="no queue"):
+                support.kernel(LATENCIES[name], work, on)
+
+
+def test_an_empty_call_does_nothing():
+    with support.backend("numpy") as on:
+        assert support.kernel(LATENCIES["empty_call"], first(LATENCIES["empty_call"]), on).run() is None

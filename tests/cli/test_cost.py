@@ -1,0 +1,41 @@
+"""`bench-core cost` from outside: costs side by side, and one line for bad input."""
+
+import pytest
+from typer.testing import CliRunner
+
+from bench_core.cli import app
+from tests.support.tables import processes, tokens, work, write
+
+
+def run(*arguments):
+    done = CliRunner().invoke(app, ["cost", *map(str, arguments)], env={"COLUMNS": "100"})
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+def test_the_command_shows_costs_side_by_side(tmp_path):
+    a, b = write(tmp_path, tokens([0.5, 0.5]), "a"), write(tmp_path, tokens([0.1, 0.1]), "b")
+    done = run(a, f"gpu={b}", "--price", "a=3.6", "--price", "gpu=3.6")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["work", "cost", "of", "a", "gpu", "cheapest"]
+    assert "5.00 ±0%" in lines[2] and "1.00 ±0%" in lines[2] and lines[2].endswith("gpu")  # noqa: PT018
+    assert lines[3].endswith("5.00x less")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "Missing option '--price'"),
+        (["--price", "a"], 2, "--price a: write MACHINE=PRICE"),
+        (["--price", "a=free"], 2, "--price a=free: write MACHINE=PRICE"),
+        (["--price", "a=0"], 2, "--price a=0: write MACHINE=PRICE"),
+        (["--price", "=1"], 2, "--price =1: write MACHINE=PRICE"),
+        (["--price", "b=1"], 2, "--price b: no such machine; there are: a"),
+        (["--price", "a=1", "--filter", "workload == 'none'"], 3, "nothing to price"),
+    ],
+)
+def test_bad_input_is_one_line_and_an_exit_code(tmp_path, arguments, code, said):
+    done = run(write(tmp_path, processes([1.0], work()), "a"), *arguments)
+    assert done.exit_code == code
+    assert said in done.stderr

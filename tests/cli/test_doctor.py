@@ -1,0 +1,74 @@
+"""`bench-core doctor` shows what it found on any machine, and watches the load without counting it twice."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from bench_core.cli import app
+from bench_core.cli import doctor as command
+from bench_core.machine import nvml
+from bench_core.plan import doctor
+from bench_core.plan.discovery import Probe
+from tests.standin import install as standin
+from tests.support.probes import numpy_probe
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Probes and readings of the load, without processes or waiting."""
+    probes = {"numpy": numpy_probe(), "torch": Probe("torch", reason_code="not_installed", reason="torch is [absent]")}
+    monkeypatch.setattr(
+        "bench_core.plan.discovery.probe", lambda name: probes.get(name, Probe(name, reason_code="crashed", reason="x"))
+    )
+    monkeypatch.setattr(command, "_LOOK_S", 0.0)
+    with standin.pynvml_module() as pynvml:
+        nvml._nvml.cache_clear()
+        yield SimpleNamespace(probes=probes, pynvml=pynvml)
+    nvml._nvml.cache_clear()
+
+
+def test_command_shows_everything(machine):
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0, result.output
+    for words in ("cpu.model", "numpy 2.4 cpu", "torch is [absent]", "NVIDIA H100 80GB HBM3", "85.5 GB", "Advice"):
+        assert words in result.output
+
+
+def test_command_speaks_json(machine):
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    plain = json.loads(result.output)
+    assert plain["gpus"][0]["gpu.name"] == {"value": "NVIDIA H100 80GB HBM3", "source": "nvmlDeviceGetName"}
+    assert [b["backend"] for b in plain["backends"]] == ["numpy", "cupy", "torch"]
+    assert {"level", "what", "why", "remedy"} == plain["advice"][0].keys()
+    assert "01020304" not in result.output
+
+
+def test_command_fails_where_nothing_can_be_measured(machine):
+    machine.probes.clear()
+    assert CliRunner().invoke(app, ["doctor"]).exit_code == 1
+
+
+def test_command_works_without_a_driver(machine, monkeypatch):
+    monkeypatch.setattr(machine.pynvml, "driver", None)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0
+    assert "NVML Shared Library Not Found" in result.output
+
+
+def test_busy_share_leaves_out_what_is_counted_twice(monkeypatch):
+    """Of 10 s of CPU time 4 s were idle, 1 s waited for disks, 1 s went to neighbours; guests are in `user`."""
+    fields = ("user", "system", "idle", "iowait", "steal", "guest")
+    times = iter([(0, 0, 0, 0, 0, 0), (3, 1, 4, 1, 1, 2)])
+
+    def cpu_times():
+        return SimpleNamespace(_fields=fields, **dict(zip(fields, next(times), strict=True)))
+
+    monkeypatch.setattr(command.psutil, "cpu_times", cpu_times)
+    watched = command._watch(0.0)
+    assert watched["load.busy"].value == pytest.approx(0.4)
+    assert watched["load.steal"].value == pytest.approx(0.1)
+    assert doctor.load_facts(0.5, 0.1).keys() == watched.keys()

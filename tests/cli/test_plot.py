@@ -1,0 +1,98 @@
+"""`bench-core plot`: the charts of the report as files of their own."""
+
+import struct
+import xml.etree.ElementTree as ET
+
+import pytest
+from typer.testing import CliRunner
+
+from bench_core.cli import app
+from tests.support import synthetic
+
+pytest.importorskip("altair", reason="charts need the extra `report`")
+pytest.importorskip("vl_convert", reason="charts need the extra `report`")
+
+from bench_core.cli.plot import Chart
+from bench_core.report.captions import FIGURES
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for machine in synthetic.MACHINES[:2]:
+        synthetic.write(folder, machine)
+    return folder
+
+
+def plot(*arguments):
+    return CliRunner().invoke(app, ["plot", *map(str, arguments)])
+
+
+def test_the_command_knows_every_chart_of_the_report():
+    assert [chart.value for chart in Chart] == list(FIGURES)
+
+
+@pytest.mark.parametrize("chart", list(Chart))
+def test_every_chart_becomes_an_svg_that_stands_alone(runs, tmp_path, chart):
+    output = tmp_path / "chart.svg"
+    result = plot(runs, "--chart", chart, "-o", output)
+    assert result.exit_code == 0, result.output
+    root = ET.parse(output).getroot()
+    assert root.tag == f"{SVG}svg"
+    assert root.find(f"{SVG}title").text
+    assert root.find(f"{SVG}desc").text
+    assert "prefers-color-scheme: dark" in root.find(f"{SVG}style").text
+    tags = {element.tag.removeprefix(SVG) for element in root.iter()}
+    assert (
+        {"path", "text"}
+        <= tags
+        <= {"svg", "title", "desc", "style", "rect", "g", "path", "text", "tspan", "line"}
+        | {"defs", "pattern", "clipPath"}
+    )
+    width, height = float(root.get("width")), float(root.get("height"))
+    for panel in root.iter(f"{SVG}svg"):
+        if panel is not root:
+            assert float(panel.get("x")) + float(panel.get("width")) <= width
+            assert float(panel.get("y")) + float(panel.get("height")) <= height
+
+
+def test_a_png_has_the_pixels_that_were_asked_for(runs, tmp_path):
+    sizes = []
+    for scale in (1, 2):
+        output = tmp_path / f"{scale}.png"
+        assert plot(runs, "--chart", "ladder", "-o", output, "--scale", scale).exit_code == 0
+        start = output.read_bytes()[:24]
+        assert start.startswith(b"\x89PNG\r\n")
+        sizes.append(struct.unpack(">II", start[16:24]))
+    assert sizes[1] == (2 * sizes[0][0], 2 * sizes[0][1])
+
+
+def test_a_chart_with_a_filter_shows_matching_rows_alone(runs, tmp_path):
+    output = tmp_path / "one.svg"
+    assert plot(runs, "--chart", "ladder", "-o", output, "--filter", "workload == 'copy'").exit_code == 0
+    text = output.read_text(encoding="utf-8")
+    assert "copy float32" in text
+    assert "triad" not in text
+
+
+def test_a_chart_with_nothing_to_show_says_why_and_writes_nothing(runs, tmp_path):
+    output = tmp_path / "none.svg"
+    result = plot(runs / "machine-a", "--chart", "speedup", "-o", output)
+    assert result.exit_code == 3
+    assert "No GPU was measured in these runs" in result.output
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["chart.gif", "chart", "chart.svg.exe"])
+def test_other_formats_are_a_usage_error(runs, tmp_path, name):
+    result = plot(runs, "-o", tmp_path / name)
+    assert result.exit_code == 2
+    assert "must end in .svg or .png" in result.output
+
+
+def test_a_place_that_cannot_be_written_is_a_usage_error(runs, tmp_path):
+    result = plot(runs / "machine-a", "--chart", "ladder", "-o", tmp_path / "no" / "such" / "folder.svg")
+    assert result.exit_code == 2
+    assert "cannot be written" in result.output

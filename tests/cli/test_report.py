@@ -1,0 +1,39 @@
+"""`bench-core report` writes one page, and where it cannot, ends with one line that says why."""
+
+from importlib.util import find_spec
+
+import pytest
+from typer.testing import CliRunner
+
+from bench_core import report
+from bench_core.cli import app
+from bench_core.errors import UsageError
+from tests.support import synthetic
+
+needs_charts = pytest.mark.skipif(None in map(find_spec, report.NEEDED), reason="charts need the extra `report`")
+
+
+@needs_charts
+def test_the_report_of_a_table_without_run_json_says_that_its_environment_is_not_known(tmp_path):
+    path = synthetic.write(tmp_path, synthetic.MACHINES[0])
+    (path / "run.json").unlink()
+    output = tmp_path / "report.html"
+    result = CliRunner().invoke(app, ["report", str(path), "-o", str(output), "--filter", "workload == 'copy'"])
+    assert result.exit_code == 0, result.output
+    text = output.read_text(encoding="utf-8")
+    assert "nothing is known of their environments" in text
+    assert str(tmp_path) not in text
+
+
+def test_a_missing_library_is_one_line_with_what_to_run(monkeypatch):
+    monkeypatch.setattr(report, "NEEDED", {"no_such_module": "vl-convert-python"})
+    with pytest.raises(UsageError, match=r"what is not here: python -m pip install vl-convert-python$"):
+        report.require_extra()
+
+
+@needs_charts
+def test_a_table_that_cannot_be_read_ends_with_one_line_and_exit_code_3(tmp_path):
+    result = CliRunner().invoke(app, ["report", str(tmp_path / "nothing.csv"), "-o", str(tmp_path / "report.html")])
+    assert result.exit_code == 3
+    assert len(result.output.splitlines()) == 1
+    assert not (tmp_path / "report.html").exists()

@@ -1,0 +1,87 @@
+"""`bench-core run` from outside: one run becomes pytest, several become one result, and two sides are told apart."""
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench_core import child_process
+from bench_core.cli import app
+from bench_core.cli.run import split_output
+from bench_core.compare import read
+from bench_core.errors import UsageError
+from bench_core.results import reader
+from bench_core.run import replicate
+from bench_core.run.replicate import repeat
+from tests.support.pretended_runs import pretend
+
+
+def test_two_interpreters_are_told_apart_by_labels_and_the_command_says_how(tmp_path, monkeypatch):
+    """Both are of one machine: compared without labels, their runs would be one side."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(replicate, "require_usable", lambda python: None)
+    run_one = pretend({"this": 1.0, "against": 1.2})
+    monkeypatch.setattr(replicate, "repeat", partial(repeat, run_one=run_one))
+    done = CliRunner().invoke(app, ["run", "--runs", "3", "--against", "python-b"])
+    assert done.exit_code == 0, done.output
+    this, against = sorted((path.parent for path in reader.find_results(Path("results"))), reverse=True)
+    assert done.stdout.splitlines()[-2:] == [
+        "Both sides are of one machine: without these labels their runs would be pooled.",
+        f"again: bench-core compare this={this} against={against}",
+    ]
+
+
+def test_the_output_folder_is_taken_out_of_pytests_options():
+    path, rest = split_output(["-k", "x", "--bench-output=here"])
+    assert (str(path), rest) == ("here", ["-k", "x"])
+    assert str(split_output([])[0]) == "results"
+    with pytest.raises(UsageError, match="write --bench-output=DIR"):
+        split_output(["--bench-output", "x"])
+
+
+CASE = """
+import pytest
+from bench_core.noise.cases import Add
+
+class Small(Add):
+    sizes = (1000,)
+
+@pytest.mark.workload(Small())
+def test_small(measure):
+    measure()
+"""
+
+
+def test_real_runs_are_repeated_and_merged(tmp_path, monkeypatch):
+    """Two real pytest sessions: one folder, two processes, paired with themselves."""
+    (tmp_path / "bench_small.py").write_text(CASE)
+    monkeypatch.chdir(tmp_path)
+    options = ["bench_small.py", "--bench-preset=smoke", "--bench-backends=numpy", "-p", "no:cacheprovider"]
+    options += ["--bench-machine=box"]
+    done = CliRunner().invoke(app, ["run", "--runs", "2", "--seed", "1", "--", *options])
+    assert done.exit_code == 0, done.output
+    (path,) = reader.find_results(tmp_path / "results")
+    times = [r for r in reader.read_rows(path) if r.metric == "time"]
+    assert [(r.status, r.processes) for r in times] == [("ok", 2)]
+    assert "single_run" not in times[0].flags
+    (reading,) = read([str(path)])
+    assert {len(by_process) for by_process in reading.files.samples.values()} == {2}
+
+
+def test_a_single_run_becomes_the_pytest_process(monkeypatch):
+    """The process becomes pytest: its exit code is pytest's, and no signal ends the one without the other."""
+    seen = []
+
+    def become(program, line, environ):
+        assert environ == child_process.environ()
+        seen.append((program, line))
+        raise SystemExit(5)
+
+    monkeypatch.setattr(os, "execve", become)
+    assert CliRunner().invoke(app, ["run", "--", "-k", "nothing"]).exit_code == 5
+    assert seen == [
+        (sys.executable, [sys.executable, "-m", "pytest", *child_process.PLUGIN, "--benchmark-only", "-k", "nothing"])
+    ]

@@ -1,0 +1,19 @@
+"""The best GPU row meets the best CPU row of all machines, and the best CPU row can be the baseline."""
+
+from bench_core.compare import BEST_CPU, CompareOptions, compare
+from tests.support.comparisons import mixed
+
+
+def test_the_best_gpu_meets_the_best_cpu_of_all_machines_and_both_are_named():
+    (best,) = compare(mixed()).best
+    c = best.comparison
+    assert (c.contender.name, c.baseline.name, c.change) == ("a torch cuda:0", "b numpy cpu 2t", "2.50x faster")
+    assert (best.gpu_runner_up.name, best.cpu_runner_up.name) == ("a cupy cuda:0", "a torch cpu 2t")
+
+
+def test_the_best_cpu_can_be_the_baseline():
+    result = compare(mixed(), CompareOptions(baseline=BEST_CPU))
+    said = {(c.side, c.key.get("backend"), c.key.get("device")): c.change for c in result.compared}
+    assert said[("a", "torch", "cuda:0")] == "2.50x faster"
+    assert said[("a", "numpy", "cpu")] == "1.60x slower"
+    assert said[("b", "numpy", "cpu")] == "1.00x"

@@ -1,0 +1,71 @@
+"""What differs between the machines and libraries of the sides is said, noted or refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench_core.compare import CompareOptions, Reading, compare
+from bench_core.errors import IncompatibleError, UsageError
+from bench_core.records import Fact
+from tests.support.comparisons import FIVE, only, two
+from tests.support.tables import processes, reading
+
+
+def test_conditions_that_differ_are_said():
+    b = processes(FIVE, library="OtherBLAS 2", backend_version="2.0")
+    c = only([reading(processes(FIVE), "a"), reading(b, "b")])
+    assert [str(d) for d in c.conditions] == [
+        "library: SomeBLAS 1 against OtherBLAS 2",
+        "backend_version: 1.0 against 2.0",
+    ]
+
+
+def test_runs_of_one_side_under_different_conditions_are_said():
+    """They are counted as runs of one thing; whoever reads the result must know that they were not quite."""
+    a = [reading(processes(FIVE[i:], backend_version=v), "a", run_id=v) for i, v in enumerate(("1.0", "2.0"))]
+    b = [reading(processes(FIVE[i:], backend_version=v), "b", run_id=v) for i, v in enumerate(("1.0", "2.0"))]
+    c = only([*a, *b])
+    assert [str(d) for d in c.conditions] == ["backend_version: 1.0 / 2.0 against 1.0 / 2.0"]
+
+
+def test_runs_of_different_software_under_one_name_are_remarked():
+    """Two versions that took turns in `run --against` become one side where the labels are left out."""
+    this, against = (
+        reading(processes(FIVE, backend="torch", backend_version=v), "a", run_id=v, about={"series": "s"})
+        for v in ("2.12.0", "2.13.0")
+    )
+    commits = tuple(replace(row, git_commit="0123456789abcdef") for row in against.rows)
+    tables = [this, replace(against, rows=commits), reading(processes(FIVE, backend="torch"), "b")]
+    (note,) = compare(tables).notes
+    assert note == (
+        "torch of a: 10 runs of different software are pooled; labels (old=A new=B) keep them apart: "
+        "backend_version 2.12.0, 2.13.0; git_commit unknown, 012345678"
+    )
+    labelled = [Reading.of(r.path, r.rows, label, r.files) for label, r in zip("xy", tables, strict=False)]
+    assert compare(labelled).notes == ()
+
+
+def test_require_same_refuses_other_conditions_and_unknown_ones():
+    a, b = two(FIVE, FIVE)
+    drivers = [replace(r, files=replace(r.files, facts={"gpu.driver": Fact(v)})) for r, v in ((a, "1"), (b, "2"))]
+    with pytest.raises(IncompatibleError, match=r"gpu\.driver: 1 against 2"):
+        compare(drivers, CompareOptions(require_same=("driver",)))
+    with pytest.raises(IncompatibleError, match="not known for b"):
+        compare([drivers[0], b], CompareOptions(require_same=("driver",)))
+    with pytest.raises(UsageError, match="no condition 'drivers'"):
+        compare(drivers, CompareOptions(require_same=("drivers",)))
+    with pytest.raises(IncompatibleError, match="threads: 2 against 4"):
+        compare([a, reading(processes(FIVE, threads=4), "b")], CompareOptions(require_same=("threads",)))
+    assert compare([a, b], CompareOptions(require_same=("threads", "library"))).comparisons
+
+
+def test_facts_that_differ_are_listed():
+    a, b = two(FIVE, FIVE)
+    known = [
+        replace(
+            r,
+            files=replace(r.files, facts={"cpu": Fact(v), "python": Fact("3.11"), "load": Fact(None, reason="?")}),
+        )
+        for r, v in ((a, "x"), (b, "y"))
+    ]
+    assert [str(d) for d in compare(known).environment] == ["cpu: x against y"]

@@ -1,0 +1,123 @@
+"""A whole comparison: its means and baseline, why there is none, and an answer or one line for any tables."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench_core import render
+from bench_core.compare import CompareOptions, Reading, compare, read
+from bench_core.errors import NothingToCompare, UsageError
+from tests.support.comparisons import FIVE, two
+from tests.support.properties import given, settings, st
+from tests.support.tables import processes, reading, work, write
+
+
+def test_five_machines_are_compared_with_the_first(tmp_path):
+    for i, name in enumerate("abcde"):
+        write(tmp_path, processes([(1 + i) * t for t in FIVE]), name)
+    result = compare(read([str(tmp_path)]))
+    assert result.sides == tuple("abcde")
+    assert [c.change for c in result.comparisons] == [f"{i}.00x slower" for i in (2, 3, 4, 5)]
+    assert len(result.means) == 4
+
+
+def test_the_mean_is_over_the_cases_that_every_side_has():
+    def table(name, factors):
+        return reading(
+            [m for size, f in factors.items() for m in processes([f * t for t in FIVE], of=work(size))], name
+        )
+
+    tables = [
+        table("a", {"1": 1, "2": 1, "3": 1}),
+        table("b", {"1": 2, "2": 8, "3": 100}),
+        table("c", {"1": 1, "2": 1}),
+    ]
+    means = {mean.side: mean for mean in compare(tables).means}
+    assert means["b"].change == "4.00x slower"
+    assert (means["b"].cases, means["b"].of) == (2, 3)
+    assert means["c"].change == "1.00x"
+    assert means["b"].ci_low < 0.25 < means["b"].ci_high
+
+
+def test_an_unknown_baseline_names_the_sides():
+    with pytest.raises(UsageError, match="no side 'z'; there are: a, b"):
+        compare(two(FIVE, FIVE), CompareOptions(baseline="z"))
+
+
+# ---------------------------------------------------------------- nothing to compare
+
+
+def test_an_empty_intersection_is_an_error():
+    with pytest.raises(NothingToCompare, match="no work has a value on two of the sides a, b"):
+        compare([reading(processes(FIVE), "a"), reading(processes(FIVE, of=work("32")), "b")])
+
+
+def test_runs_of_one_machine_need_labels_to_be_sides():
+    runs = [reading(processes(FIVE), "a", run_id=name) for name in ("one", "two")]
+    with pytest.raises(NothingToCompare, match="give them labels: before=A after=B"):
+        compare(runs)
+
+
+def test_a_filter_that_leaves_nothing_says_so():
+    with pytest.raises(NothingToCompare, match="the filter and --metric leave none"):
+        compare(two(FIVE, FIVE), CompareOptions(where="workload == 'nothing'"))
+
+
+# ---------------------------------------------------------------- any tables
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(range(6)), st.data())
+def test_the_order_of_files_changes_nothing(order, data):
+    tables = [
+        reading(processes([t * (1 + i)], of=work("32")), m, run_id=f"{m}{i}")
+        for m in "abc"
+        for i, t in ((0, 1.0), (1, 1.1))
+    ]
+    plain = compare(tables, CompareOptions(baseline="a"))
+    shuffled = compare([tables[i] for i in order], CompareOptions(baseline="a"))
+
+    def facts(result):
+        return {(c.side, c.ratio, c.ci_low, c.verdict, c.reason) for c in result.comparisons}
+
+    assert facts(plain) == facts(shuffled)
+    again = data.draw(st.integers(0, 5))
+    assert facts(compare([*tables, replace(tables[again], path="copy")], CompareOptions(baseline="a"))) == facts(plain)
+
+
+ANY = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+NUMBERS = ("value", "ci_low", "ci_high", "ci_level", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
+FORGED = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(NUMBERS, ANY),
+        **dict.fromkeys(("flops", "bytes"), ANY),
+        **dict.fromkeys(("processes", "n", "threads"), st.none() | st.integers(-3, 9)),
+        "better": st.sampled_from(["lower", "higher"]),
+        "clock": st.sampled_from(["wall", ""]),
+        "metric": st.sampled_from(["time", "time", "flop_rate", "peak_memory"]),
+        "status": st.sampled_from(["ok", "oom"]),
+        "params": st.sampled_from(["", "gpus=1", "gpus=8", "gpus=0", "=;==", "gpus=x"]),
+    }
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(FORGED, min_size=2, max_size=4), st.booleans())
+def test_any_numbers_are_compared_or_refused(forged, samples):
+    """Rows that nobody measured, from a file of a stranger: an answer or one line, never a traceback."""
+    (row, *_) = reading(processes(FIVE), "a").rows
+    tables = [
+        replace(
+            Reading.of(f"{i}.csv", [replace(row, run_id=f"r{i}", **fields)], "ab"[i % 2]),
+            files=reading(processes(FIVE), "a").files if samples else Reading("", "", ()).files,
+        )
+        for i, fields in enumerate(forged)
+    ]
+    try:
+        result = compare(tables, CompareOptions(metrics=("time", "flop_rate", "peak_memory")))
+    except NothingToCompare:
+        return
+    for show in (render.text, render.markdown, render.as_csv, render.as_json):
+        assert show(result)
+    for c in result.compared:
+        assert c.ci_low <= c.ratio <= c.ci_high

@@ -1,0 +1,140 @@
+"""Rows stand against each other only where they are of the same work, each on the side that it belongs to."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench_core.compare import CompareOptions, Verdict, compare
+from bench_core.errors import NothingToCompare, TableError
+from bench_core.records import Scope, Status
+from tests.support.comparisons import FIVE, two
+from tests.support.tables import absent, processes, reading, work
+
+# ---------------------------------------------------------------- the same work
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"version": 2},
+        {"precision": "tf32"},
+        {"scope": Scope.END_TO_END},
+        {"dtype": "float64"},
+        {"size": "65"},
+    ],
+)
+def test_work_that_differs_never_pairs(other):
+    shared = processes(FIVE, of=work("32"))
+    a = reading([*shared, *processes(FIVE)], "a")
+    b = reading([*shared, *processes(FIVE, of=work(**{"size": "64", **other}))], "b")
+    result = compare([a, b])
+    assert [c.key.size for c in result.compared] == ["32"]
+    field = {"version": "workload_version"}.get(next(iter(other)), next(iter(other)))
+    if field == "size":
+        assert {c.verdict for c in result.unmatched} == {Verdict.MISSING}
+    else:
+        (c,) = result.unmatched
+        assert c.verdict is Verdict.INCOMPARABLE
+        assert c.reason.startswith(f"not the same work: {field} ")
+
+
+def test_a_forged_case_id_does_not_pair_different_work():
+    a = reading(processes(FIVE), "a")
+    b = reading(processes(FIVE), "b")
+    forged = replace(b, rows=tuple(replace(row, params="k=1") for row in b.rows))
+    with pytest.raises(NothingToCompare):
+        compare([a, forged])
+
+
+def test_rates_by_different_formulas_are_not_compared():
+    a, b = reading(processes(FIVE, flops=1e6), "a"), reading(processes(FIVE, flops=2e6), "b")
+    shared = [reading(processes(FIVE, of=work("32")), name, run_id=f"more-{name}") for name in "ab"]
+    (c,) = compare([a, b, *shared]).unmatched
+    assert (c.verdict, c.reason) == (Verdict.INCOMPARABLE, "not the same work: flops 1000000.0 against 2000000.0")
+
+
+def test_backends_and_devices_are_never_mixed_up():
+    a = reading([*processes(FIVE), *processes([9 * t for t in FIVE], backend="torch")], "a")
+    b = reading([*processes(FIVE, backend="torch"), *processes([9 * t for t in FIVE])], "b")
+    said = {c.key.get("backend"): c.change for c in compare([a, b]).comparisons}
+    assert said == {"numpy": "9.00x slower", "torch": "9.00x faster"}
+
+
+def test_all_threads_pair_with_all_threads_and_equal_counts_with_each_other():
+    a = reading([*processes(FIVE, threads=64), *processes([4 * t for t in FIVE], threads=1)], "a")
+    b = reading([*processes([2 * t for t in FIVE], threads=2), *processes([3 * t for t in FIVE], threads=1)], "b")
+    said = {c.key.get("threads"): (c.change, [str(d) for d in c.conditions]) for c in compare([a, b]).comparisons}
+    assert said == {"": ("2.00x slower", ["threads: 64 against 2"]), "1": ("1.33x faster", [])}
+
+
+def test_two_different_rows_for_one_result_are_refused():
+    a, b = two(FIVE, FIVE)
+    twice = replace(a, path="copy.csv", rows=tuple(replace(row, value=row.value * 2) for row in a.rows))
+    with pytest.raises(
+        TableError, match=r"copy\.csv: two different rows for matmul 64 numpy cpu of run run-a, see a/run-a"
+    ):
+        compare([a, twice, b])
+
+
+# ---------------------------------------------------------------- sides and their order
+
+
+def test_a_backend_of_which_nothing_could_be_tried_is_left_out_with_its_reason():
+    here = [*processes(FIVE), *processes([2 * t for t in FIVE], backend="torch")]
+    gone = [absent(backend="cupy", device="cuda", status=Status.SKIPPED, reason="cupy is not installed")]
+    found = compare([reading([*here, *gone])], CompareOptions(columns=("backend",)))
+    assert found.sides == ("numpy", "torch")
+    assert [mean.side for mean in found.means] == ["torch"]
+    assert "cupy: left out, nothing could be tried: cupy is not installed" in found.notes
+
+
+def test_a_backend_that_failed_stays_a_side():
+    here = [*processes(FIVE), *processes(FIVE, backend="torch"), absent(backend="cupy", status=Status.CRASHED)]
+    assert compare([reading(here)], CompareOptions(columns=("backend",))).sides == ("numpy", "cupy", "torch")
+
+
+def test_a_machine_on_which_nothing_could_be_tried_stays_a_side_for_the_gate_to_see():
+    gone = [absent(status=Status.SKIPPED, reason="no device")]
+    tables = [reading(processes(FIVE), "a"), reading(processes(FIVE), "b"), reading(gone, "c")]
+    assert compare(tables, CompareOptions()).sides == ("a", "b", "c")
+
+
+def test_sides_of_one_machine_stand_in_an_order_that_no_shuffle_changes():
+    """The CPU's first, then by backend: the baseline must not be whatever a run happened to meet first."""
+    gpu = [*processes(FIVE, backend="torch", device="cuda:0"), *processes(FIVE, backend="cupy", device="cuda:0")]
+    cpu = [*processes(FIVE, backend="torch"), *processes(FIVE, implementation="tuned"), *processes(FIVE)]
+    columns = ("backend", "device")
+    for order in (gpu + cpu, cpu[::-1] + gpu[::-1]):
+        sides = compare([reading(order)], CompareOptions(columns=columns, rows=("implementation",))).sides
+        assert sides == ("numpy cpu", "torch cpu", "cupy cuda:0", "torch cuda:0")
+
+
+def test_sides_without_numpy_are_ordered_by_backend_before_implementation():
+    """A name that happens to come first in the alphabet must not become the baseline."""
+    torch = processes(FIVE, backend="torch", device="cuda:0", implementation="channels_last")
+    rows = [
+        *torch,
+        *processes(FIVE, backend="cupy", device="cuda:0"),
+        *processes(FIVE, backend="torch", device="cuda:0"),
+    ]
+    options = CompareOptions(columns=("implementation",), rows=("backend",))
+    assert compare([reading(rows)], options).sides == ("default", "channels_last")
+
+
+# ---------------------------------------------------------------- what failed
+
+
+def test_a_failure_is_named_whatever_metric_is_compared():
+    """A case without a value has one row, under `time`; the rate it would have had is missing for the same reason."""
+    a = reading([*processes(FIVE), *processes(FIVE, of=work("32"))], "a")
+    b = reading([absent(), *processes(FIVE, of=work("32"))], "b")
+    (c,) = compare([a, b], CompareOptions(metrics=("flop_rate",))).unmatched
+    assert (c.key.metric, c.reason) == ("flop_rate", "b: oom: out of memory: 3 GiB asked for")
+
+
+def test_a_machine_without_a_gpu_says_so_for_every_gpu():
+    gpu = processes(FIVE, backend="torch", device="cuda:0")
+    none = absent(backend="torch", device="cuda", status=Status.SKIPPED, reason="no CUDA device")
+    result = compare([reading([*processes(FIVE), *gpu], "a"), reading([*processes(FIVE), none], "b")])
+    (c,) = result.unmatched
+    assert (c.key.get("device"), c.reason) == ("cuda:0", "b: skipped: no CUDA device")

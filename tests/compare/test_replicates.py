@@ -1,0 +1,69 @@
+"""Processes are what counts as a run: neither rounds nor tables nor labels make more or fewer of them."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench_core.compare import Method, Verdict
+from tests.support.comparisons import DRIFT, FIVE, only, two
+from tests.support.tables import measured, processes, reading
+
+
+def test_more_rounds_in_one_process_narrow_no_interval():
+    """Twice the rounds in one process narrow nothing; processes do."""
+    few, many = (only([reading([measured([t] * n)], m) for m, t in (("a", 1.0), ("b", 1.1))]) for n in (10, 1000))
+    assert few.ci_high == pytest.approx(many.ci_high)
+    assert only(two(FIVE, [1.1 * t for t in FIVE])).ci_high < few.ci_high * 1.2
+
+
+def test_several_run_folders_of_one_machine_are_several_runs():
+    a = [reading([measured([t, t, t])], "a", run_id=f"a{i}") for i, t in enumerate(FIVE)]
+    b = [reading([measured([2 * t] * 3)], "b", run_id=f"b{i}") for i, t in enumerate(FIVE)]
+    c = only([*a, *b])
+    assert (c.verdict, c.baseline.processes, c.contender.processes) == (Verdict.SLOWER, 5, 5)
+
+
+@pytest.mark.parametrize(("slower", "verdict"), [(1.2, Verdict.UNCLEAR), (9.0, Verdict.SLOWER)])
+def test_labelled_runs_of_one_model_may_be_of_two_machines_and_are_never_paired_by_time(slower, verdict):
+    """A machine's own name is its hardware: two H200s in a cloud that ran at the same time took no turns."""
+    c = only(
+        [
+            reading([measured([t * d] * 3)], "h200", run_id=f"{label}{i}", label=label, started_at=f"2001-01-0{i}{at}")
+            for i, d in enumerate(DRIFT, start=1)
+            for label, t, at in (("a", 1.0, "T00:00:00"), ("b", slower, "T00:00:30"))
+        ]
+    )
+    assert (c.method, c.verdict) == (Method.WELCH, verdict)
+    claims = verdict is Verdict.SLOWER
+    assert c.reason.endswith("; one machine, or two of one model: the tables cannot tell") is claims
+
+
+def test_pairs_named_in_run_json_are_paired_whatever_their_start():
+    sides = [
+        reading(processes([d * t for d in DRIFT]), "m", run_id=label, label=label, about={"series": "s1"})
+        for label, t in (("old", 1.0), ("new", 1.2))
+    ]
+    assert only(sides).method is Method.PAIRED
+
+
+def test_a_lone_table_works_from_its_interval():
+    """Mean and variance of the log medians come back out of Student's interval, exactly."""
+    full, lone = (
+        two(FIVE, [1.2 * t for t in FIVE]),
+        [reading(processes(t), name, samples=False) for name, t in (("a", FIVE), ("b", [1.2 * t for t in FIVE]))],
+    )
+    with_samples, without = only(full), only(lone)
+    assert (with_samples.basis, without.basis) == (
+        "p10 of each process",
+        "median of each process, from the table's interval",
+    )
+    assert without.p == pytest.approx(with_samples.p, rel=1e-6)
+    assert without.ratio == pytest.approx(with_samples.ratio, rel=1e-9)
+
+
+def test_samples_that_do_not_belong_to_the_row_are_not_used():
+    right = reading(processes(FIVE), "a")
+    key = next(iter(right.files.samples))
+    wrong = replace(right, files=replace(right.files, samples={key: {0: (1.0, 2.0)}}))
+    c = only([wrong, reading(processes([2 * t for t in FIVE]), "b")])
+    assert c.basis.startswith("median")

@@ -1,0 +1,96 @@
+"""Faster, slower and same are said only of what the runs support; whatever else is said comes with its reason."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench_core.compare import CompareOptions, Method, Reading, Verdict, compare
+from bench_core.records import Status
+from tests.support.comparisons import FIVE, only, two
+from tests.support.tables import absent, measured, processes, reading, work
+
+
+def test_runs_that_agree_within_the_smallest_effect_are_the_same():
+    c = only(two([1.0, 1.001, 0.999, 1.002, 0.998], [1.001, 1.002, 1.0, 1.003, 0.999]))
+    assert c.verdict is Verdict.SAME
+    assert "within 5 % of 1.00x" in c.reason
+
+
+def test_runs_that_scatter_support_no_claim():
+    c = only(two([1.0, 1.4, 0.8, 1.2, 0.9], [0.9, 1.3, 0.7, 1.2, 1.0]))
+    assert c.verdict is Verdict.UNCLEAR
+    assert "the interval includes 1.00x" in c.reason
+
+
+def test_a_sure_change_below_the_smallest_effect_is_same_or_unclear():
+    tables = two([1.0, 1.001, 0.999], [1.03, 1.031, 1.029])
+    assert only(tables, min_effect=0.02).verdict is Verdict.SLOWER
+    assert only(tables, min_effect=0.05).verdict is Verdict.SAME
+    wide = only(two([1.0, 1.01, 0.99, 1.0, 1.02], [1.035, 1.05, 1.02, 1.04, 1.05]), min_effect=0.05)
+    assert wide.verdict is Verdict.UNCLEAR
+    assert "changed, but not shown to be by 5 % or more" in wide.reason
+
+
+def test_a_change_that_is_sure_alone_is_unclear_among_fifty_other_cases():
+    """A p of 0.03 alone is a change; among fifty cases that did not change, two such are to be expected."""
+    steady, moved = [1.0, 1.06, 0.95, 1.03, 0.97], [1.09, 1.15, 1.03, 1.12, 1.05]
+    alone = only(two(steady, moved))
+    assert alone.verdict is Verdict.SLOWER
+    others = [m for n in range(50) for m in processes(steady, of=work(str(n + 100)))]
+    crowd = compare([reading([*processes(steady), *others], "a"), reading([*processes(moved), *others], "b")])
+    among = next(c for c in crowd.comparisons if c.key.size == "64")
+    assert among.p == pytest.approx(alone.p)
+    assert among.verdict is Verdict.UNCLEAR
+    assert "over 51 tests" in among.reason
+
+
+def test_one_run_a_side_is_never_called_significant():
+    """Even a hundredfold difference with a thousand quiet rounds is one run against one run."""
+    a = reading([measured([1.0 + 1e-6 * i for i in range(1000)])], "a")
+    b = reading([measured([0.01 + 1e-8 * i for i in range(1000)])], "b")
+    c = only([a, b])
+    assert (c.verdict, c.label, c.method, c.p) == (Verdict.UNCLEAR, "single-run", Method.SINGLE, None)
+    assert c.change == "100x faster"
+    assert c.reason.startswith("beyond the spread assumed between processes, but one run")
+
+
+def test_a_difference_of_two_machines_is_not_claimed_of_their_models():
+    c = only(two(FIVE, [1.5 * t for t in FIVE]))
+    assert c.verdict is Verdict.SLOWER
+    assert "these two machines differ, which says nothing of the model" in c.reason
+
+
+def test_the_same_run_on_both_sides_is_the_same():
+    rows = reading([measured([1.0, 1.1, 1.2])], "a").rows
+    c = only([Reading.of("x", rows, "x"), Reading.of("y", rows, "y")])
+    assert (c.verdict, c.ratio, c.reason) == (Verdict.SAME, 1.0, "the same run on both sides")
+
+
+# ---------------------------------------------------------------- missing
+
+
+def test_a_row_without_a_value_is_missing_with_its_reason():
+    a = reading([*processes(FIVE), *processes(FIVE, of=work("32"))], "a")
+    b = reading([absent(), *processes(FIVE, of=work("32"))], "b")
+    (c,) = compare([a, b]).unmatched
+    assert (c.verdict, c.ratio, c.reason) == (Verdict.MISSING, None, "b: oom: out of memory: 3 GiB asked for")
+    assert c.baseline.ok
+    assert not c.contender.ok
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.OK])
+def test_a_value_under_any_other_status_is_never_a_number(status):
+    """A forged or half-written row may hold a value; only ok rows count."""
+    a, b = two(FIVE, FIVE)
+    rows = tuple(replace(row, status=status.value) for row in b.rows)
+    more = [reading(processes(FIVE, of=work("32")), name, run_id=f"more-{name}") for name in "ab"]
+    result = compare([a, replace(b, rows=rows), *more], CompareOptions(metrics=("time", "flop_rate")))
+    assert {c.verdict for c in result.comparisons if c.key.size == "64"} == {Verdict.MISSING}
+
+
+def test_a_value_that_is_not_positive_is_no_number():
+    a, b = two(FIVE, FIVE)
+    zero = replace(b, rows=tuple(replace(row, value=0.0) for row in b.rows))
+    more = [reading(processes(FIVE, of=work("32")), name, run_id=f"more-{name}") for name in "ab"]
+    (c,) = compare([a, zero, *more]).unmatched
+    assert c.reason == "b: the value 0 is not positive"

@@ -1,0 +1,239 @@
+"""Facts of the host, read from planted files of a kernel."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from bench_core.machine import host
+from bench_core.records import Fact
+
+_CACHED = (host.usable_cores, host.cpu_model, host.cpu_flags, host.cache_sizes)
+
+
+@pytest.fixture
+def plant(tmp_path, monkeypatch):
+    """Return a function that writes a file of the kernel; host sees these files only."""
+    monkeypatch.setattr(host, "ROOT", tmp_path)
+
+    def forget():
+        for function in _CACHED:
+            function.cache_clear()
+
+    def write(path, text):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    forget()
+    yield write
+    monkeypatch.undo()
+    forget()
+
+
+def test_cpu_is_read_from_cpuinfo(plant):
+    plant("proc/cpuinfo", "processor : 0\nmodel name\t: AMD  EPYC 9654\nflags\t\t: fpu avx2 hypervisor\n")
+    assert host.cpu_model() == Fact("AMD EPYC 9654", "/proc/cpuinfo")
+    assert host.cpu_flags() == {"fpu", "avx2", "hypervisor"}
+
+
+def test_caches_are_counted_once_each(plant):
+    """Four cores, two L2 caches of 1 MiB shared by pairs, one L3; instructions are not data."""
+    for core in range(4):
+        pair = core // 2 * 2
+        for index, (kind, level, size, shared) in enumerate(
+            [("Data", 1, "32K", core), ("Instruction", 1, "32K", core), ("Unified", 2, "1M", f"{pair}-{pair + 1}"),
+             ("Unified", 3, "24576K", "0-3")]
+        ):  # fmt: skip
+            folder = f"sys/devices/system/cpu/cpu{core}/cache/index{index}"
+            for name, text in (("type", kind), ("level", level), ("size", size), ("shared_cpu_list", shared)):
+                plant(f"{folder}/{name}", f"{text}\n")
+    assert host.cache_sizes() == {1: 4 * 32 * 1024, 2: 2 * 1024**2, 3: 24 * 1024**2}
+    assert host.last_level_cache() == 24 * 1024**2
+
+
+def test_sockets_and_numa_nodes_are_counted(plant):
+    for core in range(4):
+        plant(f"sys/devices/system/cpu/cpu{core}/topology/physical_package_id", f"{core // 2}\n")
+    plant("sys/devices/system/node/node0/cpulist", "0-3")
+    assert host.sockets().value == 2
+    assert host.numa_nodes().value == 1
+
+
+@pytest.mark.parametrize(
+    ("affinity", "cores"),
+    [({0, 1, 2, 3}, 4), ({0, 4}, 1), ({0, 1, 4, 5}, 2), (set(range(8)), 4)],
+    ids=["one thread a core", "both threads of one", "two whole cores", "all"],
+)
+def test_usable_cores_are_counted_by_the_siblings_in_the_affinity(plant, monkeypatch, affinity, cores):
+    """Four cores of two threads, in the usual numbering: the sibling of n is n + 4."""
+    for cpu in range(8):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: affinity, raising=False)
+    assert host.usable_cores() == cores
+
+
+def test_usable_cores_follow_the_machine_s_ratio_where_siblings_are_not_told(plant, monkeypatch):
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(host.psutil, "cpu_count", lambda logical=True: 16 if logical else 8)
+    assert host.usable_cores() == 4
+
+
+def test_usable_cores_stay_within_the_quota(plant, monkeypatch):
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    for cpu in range(3):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu}\n")
+    plant("sys/fs/cgroup/cpu.max", "250000 100000")
+    assert host.usable_cores() == 2
+
+
+def test_quota_is_the_tightest_of_nested_groups(plant):
+    plant("proc/self/cgroup", "0::/user.slice/job\n")
+    plant("sys/fs/cgroup/user.slice/job/cpu.max", "max 100000\n")
+    plant("sys/fs/cgroup/user.slice/cpu.max", "150000 100000\n")
+    assert host.cpu_quota() == 1.5
+    plant("sys/fs/cgroup/user.slice/job/cpu.max", "50000 100000\n")
+    assert host.cpu_quota() == 0.5
+
+
+def test_quota_is_read_from_control_groups_of_version_1(plant):
+    plant("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1")
+    plant("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000")
+    assert host.cpu_quota() is None
+    plant("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "200000")
+    assert host.cpu_quota() == 2.0
+
+
+def test_memory_limit_is_the_group_s_where_it_sets_one(plant):
+    total = psutil.virtual_memory().total
+    assert host.memory_limit() == total
+    plant("proc/self/cgroup", "0::/\n")
+    plant("sys/fs/cgroup/memory.max", "max\n")
+    assert host.memory_limit() == total
+    plant("sys/fs/cgroup/memory.max", "1048576\n")
+    assert host.memory_limit() == 1048576
+
+
+def test_governors_are_listed_together(plant):
+    assert host.governor() == Fact(reason="no /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")
+    plant("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n")
+    plant("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "powersave\n")
+    plant("sys/devices/system/cpu/cpu0/cpufreq/scaling_driver", "acpi-cpufreq\n")
+    assert host.governor().value == "performance,powersave"
+    assert host.scaling_driver().value == "acpi-cpufreq"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("sys/devices/system/cpu/intel_pstate/no_turbo", "0", True),
+        ("sys/devices/system/cpu/intel_pstate/no_turbo", "1", False),
+        ("sys/devices/system/cpu/cpufreq/boost", "1", True),
+        ("sys/devices/system/cpu/cpufreq/boost", "0", False),
+    ],
+)
+def test_boost_is_read_from_the_file_of_either_driver(plant, path, text, value):
+    assert host.boost().reason
+    plant(path, text)
+    assert host.boost().value is value
+
+
+def test_kernel_setting_is_the_chosen_word(plant):
+    path = "/sys/kernel/mm/transparent_hugepage/enabled"
+    plant(path[1:], "always [madvise] never\n")
+    assert host.kernel_setting(path) == Fact("madvise", path)
+    assert host.kernel_setting("/nowhere") == Fact(reason="no /nowhere")
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "kind"),
+    [
+        (".dockerenv", "", "docker"),
+        ("run/.containerenv", "", "podman"),
+        ("proc/1/cgroup", "0::/kubepods/burstable/pod1", "kubepods"),
+        ("proc/1/cgroup", "0::/init.scope", "none"),
+    ],
+)
+def test_a_container_is_known_by_its_files(plant, path, text, kind):
+    plant(path, text)
+    assert host.container().value == kind
+
+
+def test_a_virtual_machine_is_known_by_the_hypervisor_flag_and_named_by_its_vendor(plant):
+    assert host.virtual_machine().value is None
+    plant("proc/cpuinfo", "flags : fpu hypervisor\n")
+    plant("sys/class/dmi/id/sys_vendor", "QEMU\n")
+    host.cpu_flags.cache_clear()
+    assert host.virtual_machine().value == "QEMU"
+    plant("proc/cpuinfo", "flags : fpu\n")
+    host.cpu_flags.cache_clear()
+    assert host.virtual_machine().value == "none"
+
+
+def test_noise_counters_only_grow():
+    before = host.involuntary_switches(), host.steal_seconds(), host.out_of_memory_kills()
+    after = host.involuntary_switches(), host.steal_seconds(), host.out_of_memory_kills()
+    assert all(a >= b >= 0 for a, b in zip(after, before, strict=True))
+
+
+def test_an_empty_root_has_no_facts_and_raises_nothing(plant):
+    for function in (host.sockets, host.numa_nodes, host.governor, host.scaling_driver, host.boost):
+        assert function().value is None
+        assert function().reason
+    assert host.cache_sizes() == {}
+    assert host.last_level_cache() is None
+    assert host.cpu_quota() is None
+
+
+def test_memory_available_is_the_machine_s_where_no_group_limits_it(plant, monkeypatch):
+    monkeypatch.setattr(host.psutil, "virtual_memory", lambda: SimpleNamespace(available=7))
+    assert host.memory_available() == 7
+
+
+def test_memory_available_is_what_the_control_group_has_left(plant):
+    plant("proc/self/cgroup", "0::/job")
+    plant("sys/fs/cgroup/job/memory.max", "3000000")
+    plant("sys/fs/cgroup/job/memory.current", "1000000")
+    assert host.memory_available() == 2_000_000
+    plant("sys/fs/cgroup/job/memory.current", "4000000")
+    assert host.memory_available() == 0
+
+
+@pytest.mark.parametrize(
+    ("folder", "limit", "used", "cache"),
+    [
+        ("sys/fs/cgroup/job", "memory.max", "memory.current", "inactive_file"),
+        ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ],
+    ids=["v2", "v1"],
+)
+def test_memory_in_files_that_the_kernel_may_drop_is_available(plant, folder, limit, used, cache):
+    plant("proc/self/cgroup", "0::/job")
+    plant(f"{folder}/{limit}", "3000000")
+    plant(f"{folder}/{used}", "2900000")
+    plant(f"{folder}/memory.stat", f"anon 900000\n{cache} 2000000\nactive_file 7\n")
+    assert host.memory_available() == 2_100_000
+
+
+def test_a_limit_is_never_paired_with_the_use_of_another_group(plant):
+    """The inner group sets a limit and does not tell its use; the outer one does both."""
+    plant("proc/self/cgroup", "0::/outer/inner")
+    plant("sys/fs/cgroup/outer/inner/memory.max", "1000000")
+    plant("sys/fs/cgroup/outer/memory.max", "5000000")
+    plant("sys/fs/cgroup/outer/memory.current", "2000000")
+    assert host.memory_available() == 3_000_000
+
+
+def test_kills_for_memory_are_those_of_this_process_s_group(plant):
+    plant("proc/vmstat", "oom_kill 9\n")
+    assert host.out_of_memory_kills() == 9
+    plant("proc/self/cgroup", "0::/job")
+    plant("sys/fs/cgroup/memory.events", "oom_kill 5\n")
+    plant("sys/fs/cgroup/job/memory.events", "oom 2\noom_kill 1\n")
+    assert host.out_of_memory_kills() == 1
+
+
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (35, "signal 35")])
+def test_a_signal_without_a_name_is_called_by_its_number(number, name):
+    assert host.signal_name(number) == name

@@ -1,0 +1,124 @@
+"""Who takes part: devices present and expected, those required, and why others are absent."""
+
+import pytest
+
+from bench_core.errors import UsageError
+from bench_core.plan.discovery import Device, Probe, probe_all
+from bench_core.plan.targets import Absent, Targets, matches
+from tests.support.probes import PROBES
+
+NO_GPU = Probe("torch", "2", (Device("cpu"),))
+
+
+def places(targets):
+    return [(target.backend, target.device) for target in targets.taking_part]
+
+
+def test_the_first_device_of_each_type_and_every_type_expected_is_a_target():
+    targets = Targets(("numpy", "torch", "cupy"), PROBES)
+    assert places(targets) == [("numpy", "cpu"), ("torch", "cpu"), ("torch", "cuda:0"), ("cupy", "cuda")]
+    assert targets.absent["cupy", "cuda"].reason == "cupy is not installed"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("torch:cpu", [("torch", "cpu")]),
+        ("torch:cuda", [("torch", "cuda:0"), ("torch", "cuda:1")]),
+        ("torch:cuda:1", [("torch", "cuda:1")]),
+        ("torch:xpu", [("torch", "xpu")]),
+    ],
+)
+def test_a_backend_may_be_narrowed_to_devices(asked, expected):
+    assert places(Targets((asked,), PROBES)) == expected
+
+
+def test_devices_that_are_left_out_are_told_with_the_option_that_takes_them():
+    targets = Targets(("numpy", "torch", "cupy"), PROBES)
+    everything = "numpy,torch:cpu,torch:cuda,cupy"
+    assert targets.left_out() == [f"left out: torch cuda:1; --bench-backends={everything} measures every device"]
+    again = Targets(everything.split(","), PROBES)
+    assert places(again) == [*places(targets)[:3], ("torch", "cuda:1"), ("cupy", "cuda")]
+    assert again.left_out() == []
+
+
+@pytest.mark.parametrize("asked", [("numpy",), ("torch:cuda:0",), ("torch", "torch:cuda:1")])
+def test_nothing_is_said_of_devices_that_nobody_asked_for_or_that_are_measured(asked):
+    assert Targets(asked, PROBES).left_out() == []
+
+
+LONE = Probe("torch", "2", (Device("cpu"),), broken={"cuda:0": "cuda:0 runs no kernel: old"})
+
+
+def test_a_type_whose_only_device_is_broken_is_skipped_for_that_reason():
+    targets = Targets(("torch",), {"torch": LONE})
+    assert targets.absent == {("torch", "cuda"): Absent("kernel_failed", "cuda:0 runs no kernel: old")}
+    assert targets.left_out() == []
+    with pytest.raises(UsageError, match="not available: cuda:0 runs no kernel: old"):
+        targets.require(["torch:cuda"])
+
+
+BROKEN = Probe(
+    "torch", "2", (Device("cpu"), Device("cuda:1", "GPU B")), broken={"cuda:0": "cuda:0 runs no kernel: old"}
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("torch", [("torch", "cpu"), ("torch", "cuda:1")]),
+        ("torch:cuda", [("torch", "cuda:1"), ("torch", "cuda:0")]),
+        ("torch:cuda:0", [("torch", "cuda:0")]),
+        ("torch:cpu", [("torch", "cpu")]),
+    ],
+)
+def test_a_broken_device_that_was_asked_for_has_rows_with_its_reason_and_any_other_is_told(asked, expected):
+    targets = Targets((asked,), {"torch": BROKEN})
+    assert places(targets) == expected
+    measured = ("torch", "cuda:0") in expected
+    told = asked == "torch"
+    assert targets.absent == (
+        {("torch", "cuda:0"): Absent("kernel_failed", "cuda:0 runs no kernel: old")} if measured else {}
+    )
+    assert ("left out: torch cuda:0 runs no kernel: old" in targets.left_out()) is told
+
+
+def test_an_absent_device_type_is_a_target_with_its_reason():
+    targets = Targets(("torch",), {"torch": NO_GPU})
+    assert places(targets) == [("torch", "cpu"), ("torch", "cuda")]
+    assert targets.absent["torch", "cuda"].code == "no_device"
+    assert targets.absent["torch", "cuda"].reason == "torch finds no cuda device"
+
+
+def test_required_backends_that_are_there_pass():
+    assert Targets(("numpy",), PROBES).require(("numpy", "torch:cuda", "torch:cuda:1")) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [("cupy", "cupy is not installed"), ("torch:xpu", "it finds cpu, cuda:0, cuda:1"), ("torch:cuda:7", "it finds")],
+)
+def test_a_required_backend_that_is_absent_is_named(entry, message):
+    with pytest.raises(UsageError, match=f"--bench-require={entry}: not available: .*{message}"):
+        Targets(("numpy",), PROBES).require((entry,))
+
+
+def test_accelerators_are_named_once_each_and_the_cpu_is_none():
+    assert Targets(("torch",), PROBES).accelerator_names() == ["GPU A", "GPU B"]
+
+
+def test_an_address_matches_itself_its_type_and_nothing_more():
+    assert matches("cuda:1", "cuda:1")
+    assert matches("cuda:1", "cuda")
+    assert matches("cuda:1", "")
+    assert not matches("cuda:1", "cuda:11")
+    assert not matches("cuda:1", "cpu")
+
+
+def test_each_backend_is_probed_once_whatever_its_entries():
+    assert list(probe_all(("numpy", "numpy:cpu"))) == ["numpy"]
+
+
+def test_an_unknown_backend_is_not_probed():
+    with pytest.raises(UsageError, match="'jax'"):
+        probe_all(("jax:cpu",))

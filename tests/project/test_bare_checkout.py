@@ -1,0 +1,191 @@
+"""A checkout of which nothing is installed measures, from any folder, by every command; an installed copy as well."""
+
+import csv
+import os
+import tomllib
+
+import pytest
+
+from bench_core import child_process
+from tests.support import bare
+
+TINY = (
+    *("--bench-preset=smoke", "--bench-backends=numpy", "--bench-budget=0.01", "--bench-machine=m"),
+    *("-p", "no:cacheprovider", "-q", "-k", "triad and float64 and not tuned"),
+)
+MEASURE = ("--benchmark-only", *TINY)
+
+
+OWN = """
+import pytest
+from bench_core.noise.cases import Add
+
+class Small(Add):
+    sizes = (1000,)
+
+@pytest.mark.workload(Small())
+def test_triad_float64(measure):
+    measure()
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    return bare.make(tmp_path_factory.mktemp("bare"))
+
+
+def rows(folder):
+    """Return the rows of the only run below a folder."""
+    (path,) = folder.rglob("results.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def measured(done, folder):
+    """Whether a run ended well and left rows, each with a value that a worker measured."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = rows(folder)
+    assert found
+    assert {row["status"] for row in found} == {"ok"}
+    assert {row["backend"] for row in found} == {"numpy"}
+    return not any("not_isolated" in row["flags"] for row in found)
+
+
+def test_the_interpreter_knows_nothing_of_bench_core(checkout, tmp_path):
+    code = """
+import importlib.metadata, importlib.util
+print([point.name for point in importlib.metadata.entry_points(group="pytest11")])
+print(*(importlib.util.find_spec(name) for name in ("bench_core", "altair")))
+"""
+    done = checkout.run("-c", code, cwd=tmp_path)
+    plugins, found = done.stdout.splitlines()
+    assert found == "None None"
+    assert "bench_core" not in plugins
+    assert "benchmark" in plugins
+    assert not (checkout.checkout / ".git").exists()
+
+
+def test_pytest_measures_in_the_root_of_the_checkout(checkout, tmp_path):
+    done = checkout.run(checkout.pytest, *MEASURE, f"--bench-output={tmp_path}", cwd=checkout.checkout)
+    assert measured(done, tmp_path)
+
+
+def test_pytest_measures_from_a_folder_within(checkout, tmp_path):
+    """Neither the working folder nor a .pth file leads the worker to bench_core."""
+    done = checkout.run("-m", "pytest", *MEASURE, f"--bench-output={tmp_path}", cwd=checkout.checkout / "benchmarks")
+    assert measured(done, tmp_path)
+
+
+def test_pytest_measures_from_a_folder_elsewhere(checkout, tmp_path):
+    benchmarks = checkout.checkout / "benchmarks"
+    done = checkout.run(checkout.pytest, str(benchmarks), *MEASURE, f"--bench-output={tmp_path}", cwd=tmp_path)
+    assert measured(done, tmp_path)
+
+
+def test_the_command_line_measures_once(checkout, tmp_path):
+    arguments = ("-m", "bench_core", "run", f"--bench-output={tmp_path}", *TINY)
+    assert measured(checkout.run(*arguments, cwd=checkout.checkout), tmp_path)
+
+
+def test_the_command_line_measures_another_project_in_turns_with_an_interpreter_without_bench_core(checkout, tmp_path):
+    """Both sides and their workers find the checkout by PYTHONPATH alone; no pyproject.toml names the plugin."""
+    (tmp_path / "test_own.py").write_text(OWN, encoding="utf-8")
+    other = bare.interpreter(tmp_path / "other")
+    output = tmp_path / "output"
+    arguments = ("test_own.py", "--against", str(other), f"--bench-output={output}", *TINY)
+    done = checkout.run("-m", "bench_core", "run", *arguments, cwd=tmp_path, PYTHONPATH=str(checkout.checkout))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(output.rglob("results.csv"))) == 2
+
+
+def test_plain_pytest_checks_the_answers(checkout):
+    done = checkout.run(checkout.pytest, *TINY, "benchmarks", cwd=checkout.checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    python = bare.interpreter(tmp_path_factory.mktemp("wheel"))
+    bare.install(python)
+    return python
+
+
+ONCE = """
+import sys
+
+def test_the_plugin_is_loaded_once(pytestconfig):
+    plugins = pytestconfig.pluginmanager.list_name_plugin()
+    assert [name for name, module in plugins if module is sys.modules["bench_core.pytest_plugin"]] == [
+        "bench_core.pytest_plugin"
+    ]
+"""
+
+
+def test_another_project_gets_the_installed_plugin_once(wheel, tmp_path):
+    (tmp_path / "test_own.py").write_text(OWN, encoding="utf-8")
+    (tmp_path / "test_once.py").write_text(ONCE, encoding="utf-8")
+    own = bare.Bare(tmp_path, wheel)
+    measuring = own.run(own.pytest, "test_own.py", *MEASURE, f"--bench-output={tmp_path}", cwd=tmp_path)
+    assert measured(measuring, tmp_path)
+    named = ("-p", "bench_core.pytest_plugin", "-p", "no:cacheprovider")
+    for options in ((), named):
+        plain = own.run(own.pytest, "test_once.py", *options, cwd=tmp_path)
+        assert plain.returncode == 0, plain.stdout + plain.stderr
+
+
+def test_a_checkout_measures_where_bench_core_is_installed_as_well(wheel, checkout, tmp_path):
+    """Its pyproject.toml names the plugin that the entry point names, too; and the worker is the checkout's own."""
+    child = checkout.checkout / "bench_core" / "timing" / "worker_child.py"
+    code = child.read_text(encoding="utf-8")
+    said = 'open("said.txt", "w").close()'
+    try:
+        child.write_text(code.replace("\nif __name__", f"\n{said}\n\nif __name__"), encoding="utf-8")
+        both = bare.Bare(checkout.checkout, wheel)
+        benchmarks = str(checkout.checkout / "benchmarks")
+        done = both.run(both.pytest, benchmarks, *MEASURE, f"--bench-output={tmp_path}", cwd=tmp_path)
+    finally:
+        child.write_text(code, encoding="utf-8")
+    assert measured(done, tmp_path)
+    assert (tmp_path / "said.txt").exists()
+
+
+def test_a_checkout_works_beside_an_install_from_before_the_entry_point_had_its_name(checkout, tmp_path):
+    python = bare.interpreter(tmp_path / "old")
+    bare.install(python, {"bench_core": "bench_core.pytest_plugin"})
+    done = bare.Bare(checkout.checkout, python).run("-m", "pytest", "--markers", cwd=checkout.checkout)
+    assert "@pytest.mark.workload(workload)" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("", "{root}"), ("there", "{root}:there"), ("{root}:there", "{root}:there")]
+)
+def test_a_child_of_a_checkout_finds_it_first(tmp_path, before, after):
+    (tmp_path / "pyproject.toml").touch()
+    base = {"PYTHONPATH": before.format(root=tmp_path).replace(":", os.pathsep), "OTHER": "kept"}
+    expected = after.format(root=tmp_path).replace(":", os.pathsep)
+    assert child_process.environ(base, tmp_path) == {"PYTHONPATH": expected, "OTHER": "kept"}
+
+
+@pytest.mark.parametrize("base", [{}, {"PYTHONPATH": "there"}])
+def test_site_packages_never_come_before_the_standard_library(tmp_path, base):
+    assert child_process.environ(base, tmp_path) == base
+
+
+def test_every_test_is_collected_where_only_the_dependencies_are_installed(checkout):
+    """What needs an extra or a developer's package is skipped with its reason; nothing is an error."""
+    done = checkout.run("-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", cwd=checkout.checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "charts need the extra `report`" in done.stdout
+    assert "benchmarks/bench_matmul.py::" in done.stdout
+
+
+def test_the_entry_point_is_named_after_its_module():
+    """Else the module that `-p` has loaded would be registered again under the entry point's name: a ValueError."""
+    project = tomllib.loads((bare.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    points = project["project"]["entry-points"]["pytest11"]
+    assert points == {name: name for name in points}
+    assert list(points) == [child_process.PLUGIN[1]]
+    assert (
+        tuple(project["tool"]["pytest"]["ini_options"]["addopts"][: len(child_process.PLUGIN)]) == child_process.PLUGIN
+    )

@@ -1,0 +1,61 @@
+"""What the documents say is so: examples run, columns and options exist, links lead somewhere."""
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+from bench_core.pytest_plugin import _OPTIONS
+from bench_core.records import Row, Status
+from tests.support import ROOT
+
+DOCUMENTS = [*ROOT.glob("*.md"), ROOT / "benchmarks/README.md", ROOT / "results/README.md"]
+
+
+def text(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(name, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text(name), re.DOTALL | re.MULTILINE)
+
+
+def test_every_column_and_status_is_explained():
+    said = text("results/README.md")
+    assert [f.name for f in fields(Row) if f"`{f.name}`" not in said] == []
+    assert [status for status in Status if f"`{status}`" not in said] == []
+
+
+def test_nothing_that_git_ignores_is_committed():
+    """Such a file would stand in the way of what makes it, as a file `.venv` did of the virtual environment."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git here")
+    listed = subprocess.run(["git", "ls-files", "-ci", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    assert listed.stdout == b""
+
+
+def test_every_option_is_explained():
+    assert [name for name in _OPTIONS if f"--bench-{name}" not in text("README.md")] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_that_are_there(document):
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_workload_of_the_example_measures_itself_and_is_right(installed, tmp_path):
+    (example,) = blocks("benchmarks/README.md", "python")
+    (tmp_path / "bench_own.py").write_text(example, encoding="utf-8")
+    options = ["bench_own.py", "--benchmark-only", "--bench-preset=smoke", "--bench-backends=numpy,torch:cpu", "-q"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "square 1000000 float32" in done.stdout
+
+
+def test_the_catalogue_lists_every_benchmark_file():
+    files = {path.name for path in (ROOT / "benchmarks").glob("bench_*.py")}
+    assert files == set(re.findall(r"^\| `(bench_\w+\.py)`", text("benchmarks/README.md"), re.MULTILINE))

@@ -1,0 +1,220 @@
+"""README.md is true: its table is what the committed run measured, its samples are real output, and every command
+runs as it stands, on less work (a smoke run of one workload on NumPy)."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from packaging.requirements import Requirement
+
+import bench_core
+from bench_core import units
+from tests.support import ROOT
+from tests.support.planned import HEADLINE
+from tests.support.readme_table import TABLE
+
+PATH = ROOT / "README.md"
+README = PATH.read_text(encoding="utf-8")
+REFERENCE = "amd-epyc-2c"
+MARKS = re.compile(r"(?<=\(UPDATE_GOLDEN=1\) -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
+FORMS = {(case.work.workload, case.implementation) for case in HEADLINE}
+FEWER = {
+    "--runs 5 --against": "--runs 1 --against",
+    "--runs 5": "--runs 2",
+    "bench-core noise": "bench-core noise --runs 4",
+}
+LESS = "--bench-preset=smoke --bench-backends=numpy --bench-budget=0.01 -p no:cacheprovider -k 'triad or cases.py'"
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def commands():
+    """Yield every command that the README shows: in a block, at a prompt, or inline."""
+    for line in "".join(blocks("bash")).splitlines():
+        yield from line.split("  #")[0].strip().split(" && ")
+    inline = re.findall(r"`((?:bench-core|pytest|tox|srun|python -m pip)\b[^`]*)`", README)
+    yield from [*re.findall(r"^\$ (.*)$", README, re.MULTILINE), *inline]
+
+
+def commands_of(*programs):
+    return sorted({command for command in commands() if command.split()[0] in programs})
+
+
+def link_or_copy(source, target):
+    """Samples are megabytes, and nothing writes to the results of others."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+@pytest.fixture
+def clone(installed, tmp_path):
+    """What a reader's clone holds: the benchmarks, some results, and an srun that runs its command here."""
+    for name in ("benchmarks", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in (REFERENCE, "h100", "laptop"):
+        shutil.copytree(ROOT / "results" / REFERENCE, tmp_path / "results" / name, copy_function=link_or_copy)
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text('#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"\n')
+    srun.chmod(0o755)
+    return tmp_path
+
+
+def play(command, clone, code=0):
+    """Run a command of the README in a clone, which must exit with this code; return what it printed."""
+    for long, short in FEWER.items():
+        command = command.replace(long, short)
+    run = next((ROOT / "results" / REFERENCE).glob("*/run.json")).parent.name
+    command = command.replace("OLD", run).replace("NEW", run)
+    command = command.replace("PYTHON", sys.executable).replace("LABEL", "node7").replace("MACHINE", REFERENCE)
+    path = os.pathsep.join([str(clone / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COLUMNS"))}
+    environment = clean | {"PATH": path, "PYTEST_ADDOPTS": LESS}
+    done = subprocess.run(
+        shlex.split(command), cwd=clone, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == code, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        c
+        for c in commands_of("bench-core", "pytest", "srun")
+        if not {"RUN", "check", "--bench-require=cupy,torch:cuda"} & set(c.split())
+    ],
+)
+def test_a_command_runs(command, clone):
+    assert play(command, clone) or (clone / "report.html").stat().st_size > 100_000
+
+
+def test_the_check_measures_and_judges(clone):
+    """On launches alone, of which nothing is known anywhere: a busy machine may well be found to be low."""
+    printed = play("bench-core check -k launch", clone, code=3)
+    assert re.search(r"nothing known +one launch +numpy +[\d.]+ [nµm]s", printed)
+    assert "Nothing is known of this device" in printed
+
+
+def test_a_killed_run_is_finished_by_the_command_that_the_readme_gives(clone):
+    play("pytest --benchmark-only --bench-machine=m --bench-keep-journal", clone)
+    (folder,) = (clone / "results" / "m").iterdir()
+    (folder / "run.json").unlink()
+    (command,) = [c for c in commands_of("bench-core", "srun") if "RUN" in c]
+    assert f"results: {folder.relative_to(clone)}" in play(
+        command.replace("RUN", str(folder.relative_to(clone))), clone
+    )
+
+
+def test_what_is_to_be_installed_exists():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installs = [command for command in commands_of("python") if "pip install" in command]
+    extras = {
+        extra for command in installs for part in re.findall(r"\[([\w,]+)\]", command) for extra in part.split(",")
+    }
+    assert {"torch", "report", "cuda12", "cuda13"} <= extras <= set(project["optional-dependencies"])
+    assert {file for command in installs for file in re.findall(r"-c (\S+)", command)} == {"constraints.txt"}
+    assert sum("tox" in command for command in installs) == 1  # followed by tox: the gate runs both
+
+
+@pytest.mark.parametrize(
+    ("extra", "version"), [("cuda12", "2.10.0"), ("cuda13", "2.13.0"), ("torch", "2.10.0"), ("torch", "2.13.0")]
+)
+def test_the_constraints_leave_each_extra_the_pytorch_that_it_needs(extra, version):
+    """PyPI's 2.10 is built for CUDA 12.8, those after it for CUDA 13: one pin would contradict one of the extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [line.partition("#")[0].strip() for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()]
+    requirements = [Requirement(line) for line in [*filter(None, lines), *project["optional-dependencies"][extra]]]
+    about = [requirement.specifier for requirement in requirements if requirement.name == "torch"]
+    assert len(about) == 2
+    assert all(version in specifier for specifier in about)
+
+
+def test_the_extras_for_cuda_exclude_each_others_pytorch():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = [Requirement(line) for name in ("cuda12", "cuda13") for line in project["optional-dependencies"][name]]
+    older, newer = (pin.specifier for pin in pins if pin.name == "torch")
+    assert not any(version in older and version in newer for version in ("2.9.0", "2.10.0", "2.11.0", "2.13.0"))
+
+
+def shown(rows):
+    """Return the fastest of some rows as the table shows it, with the farther end of its interval as a share."""
+    row = rows.loc[rows["value"].idxmax()]
+    off = max(row.ci_high / row.value, row.value / row.ci_low) - 1
+    amount = {"sample_rate": " samples/s", "token_rate": " tokens/s"}.get(row.metric, "")
+    rate = units.show(row.value, row.unit)
+    return f"{rate.removesuffix('/s').rstrip() + amount if amount else rate} ±{100 * off:.0f} %"
+
+
+def on_a_gpu(rows):
+    """Return the fastest of some rows with what did the work, or that there is none."""
+    if rows.empty:
+        return "not yet measured"
+    return f"{doer(rows.loc[rows['value'].idxmax()])}, {shown(rows)}"
+
+
+def doer(row):
+    return f"{row.backend} {row.implementation}".removesuffix(" default")
+
+
+def table(rows):
+    """Return the README's table: of one machine's CPU, all of whose cores were at work, and of any GPU.
+
+    All of it, forms included, is in the preset `headline` (tests/benchmarks/test_headline.py).
+    """
+    lines = ["| work | NumPy | PyTorch, CPU | highest median on this CPU | GPU |", "| --- | --- | --- | --- | --- |"]
+    cores = rows.loc[rows["machine"] == REFERENCE, "threads"].max()
+    for label, workload, size, dtype, precision, metric in TABLE:
+        keys = {"workload": workload, "size": size, "dtype": dtype, "precision": precision, "metric": metric}
+        keys |= {"status": "ok", "scope": "resident", "cache": "hot", "clock": "wall"}
+        every = rows[(rows[list(keys)] == pd.Series(keys)).all(axis=1)]
+        every = every[[form in FORMS for form in zip(every["workload"], every["implementation"], strict=True)]]
+        found = every[(every["machine"] == REFERENCE) & (every["threads"] == cores)]
+        usual = found[found["implementation"] == "default"]
+        numpy, torch = (shown(usual[usual["backend"] == backend]) for backend in ("numpy", "torch"))
+        best = found.loc[found["value"].idxmax()]
+        gpu = on_a_gpu(every[every["device_type"] == "cuda"])
+        lines.append(f"| {label} | {numpy} | {torch} | {doer(best)}, {shown(found)} | {gpu} |")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def test_the_table_is_what_the_committed_run_measured():
+    made = table(bench_core.load(ROOT / "results"))
+    if os.environ.get("UPDATE_GOLDEN"):
+        PATH.write_text(MARKS.sub(lambda _: made, README), encoding="utf-8")
+    else:
+        assert MARKS.search(README)[0] == made
+
+
+def test_a_committed_run_on_a_gpu_fills_the_last_column():
+    rows = bench_core.load(ROOT / "results")
+    gpu = rows[rows["threads"].notna()].assign(machine="h100", device_type="cuda", threads=pd.NA, backend="cupy")
+    gpu[["value", "ci_low", "ci_high"]] *= 100.0
+    made = table(pd.concat([rows, gpu]))
+    assert "not yet measured" not in made
+    assert made.splitlines()[2].endswith(" | numpy, 107 GFLOP/s ±55 % | cupy, 10.7 TFLOP/s ±55 % |")
+
+
+def test_the_example_of_reading_prints_what_is_shown():
+    (code,) = blocks("python")
+    expected, _ = blocks("text")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == expected, done.stderr
+
+
+def test_the_sample_of_a_comparison_is_real(clone):
+    _, comparison = blocks("text")
+    first, *sample = comparison.splitlines()
+    printed = play(first.removeprefix("$ "), clone).splitlines()
+    assert [line for line in sample if line != "..." and line not in printed] == []

@@ -1,0 +1,233 @@
+"""The report as a reader meets it, in headless Chromium: no error, no request, charts, sorting, hostile texts."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from tests.support import synthetic
+from tests.support.hostile import PAGE_TEXTS
+
+pytest.importorskip("altair", reason="charts need the extra `report`")
+pytest.importorskip("vl_convert", reason="charts need the extra `report`")
+pytest.importorskip("selenium.webdriver", reason="the browser is driven by selenium")
+
+from selenium import webdriver
+
+from bench_core.report import page
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Addresses of a report on two machines, and of one made of nothing but hostile texts."""
+    folder = tmp_path_factory.mktemp("pages")
+    reading = synthetic.readings("machine-b")[0]
+    hostile = [
+        replace(row, **dict.fromkeys(("machine", "device_name", "reason", "workload", "size", "flags"), text))
+        for text in PAGE_TEXTS
+        for row in reading.rows[:30]
+    ]
+    texts = {
+        "good": page.render(synthetic.readings("machine-a", "machine-b")),
+        "hostile": page.render([replace(reading, rows=tuple(hostile))], title=PAGE_TEXTS[1]),
+    }
+    addresses = {}
+    for name, text in texts.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+        addresses[name] = (folder / f"{name}.html").as_uri()
+    return addresses
+
+
+@pytest.fixture(params=["good", "hostile"])
+def opened(browser, pages, request):
+    """The browser with a page freshly opened, and its address."""
+    emulate(browser)
+    browser.get_log("performance")
+    browser.get_log("browser")
+    browser.get(pages[request.param])
+    return browser, pages[request.param]
+
+
+@pytest.fixture
+def good(browser, pages):
+    emulate(browser)
+    browser.get(pages["good"])
+    return browser
+
+
+def emulate(browser, media="", scheme="light", width=1280):
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def column(browser, number):
+    script = (
+        "return [...document.querySelectorAll(`#full-table td:nth-child(${arguments[0]})`)].map(c => c.textContent)"
+    )
+    return browser.execute_script(script, number)
+
+
+def header(browser, title):
+    headers = browser.find_elements("css selector", "#full-table th")
+    titles = [h.text.split()[0] for h in headers]
+    return headers[titles.index(title)], titles.index(title) + 1
+
+
+def test_it_opens_without_a_console_message_and_without_a_request(opened):
+    browser, address = opened
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith("data:")] == [address]
+
+
+def test_the_policy_would_refuse_a_request(good):
+    """The companion of the test above: it shows that a request would be seen, and refused."""
+    script = "const i = new Image(); i.src = 'http://192.0.2.1/x.png'; document.body.append(i); return 1"
+    good.execute_script(script)
+    messages = " ".join(entry["message"] for entry in good.get_log("browser"))
+    assert "Content Security Policy" in messages
+
+
+def test_charts_are_drawn_and_inside_their_boxes(good):
+    script = """
+        return [...document.querySelectorAll('.chart svg')].map(svg => {
+          const box = svg.getBoundingClientRect();
+          const drawn = [...svg.querySelectorAll('path[fill], path[stroke], line, text')]
+            .map(e => e.getBoundingClientRect()).filter(b => b.width + b.height > 0);
+          const outside = drawn.filter(b => b.left < box.left - 2 || b.right > box.right + 2
+            || b.top < box.top - 2 || b.bottom > box.bottom + 2);
+          return [box.width, box.height, drawn.length, outside.length];
+        })"""
+    charts = good.execute_script(script)
+    assert len(charts) >= 15
+    for width, height, drawn, outside in charts:
+        assert width > 200
+        assert height > 40
+        assert drawn > 10
+        assert outside == 0
+
+
+def test_texts_of_a_chart_do_not_overlap(good):
+    script = """
+        return [...document.querySelectorAll('.chart svg')].map(svg => {
+          const boxes = [...svg.querySelectorAll('text')].filter(t => t.textContent.trim())
+            .map(t => [t.textContent, t.getBoundingClientRect()]);
+          return boxes.flatMap(([one, a], i) => boxes.slice(i + 1).filter(([, b]) =>
+            Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2
+            && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4).map(([two]) => `${one} | ${two}`));
+        })"""
+    assert [pair for chart in good.execute_script(script) for pair in chart] == []
+
+
+def test_every_mark_has_a_native_tooltip_with_units(good):
+    titles = good.execute_script(
+        "return [...document.querySelectorAll('#scaling path > title')].map(t => t.textContent)"
+    )
+    assert any("GFLOP/s" in title and "torch" in title for title in titles)
+
+
+def test_sorting_by_value_and_back_says_so_to_a_screen_reader(good):
+    heading, number = header(good, "Size")
+    heading.find_element("tag name", "button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert column(good, number)[0] == "128"
+    heading.find_element("tag name", "button").click()
+    assert heading.get_attribute("aria-sort") == "descending"
+    first = column(good, number)[0]
+    assert first != "128"
+    assert len(good.find_elements("css selector", "#full-table th[aria-sort]")) == 1
+
+
+def test_sorting_works_from_the_keyboard_and_puts_empty_cells_last(good):
+    heading, number = header(good, "Value")
+    button = heading.find_element("tag name", "button")
+    good.execute_script("arguments[0].focus()", button)
+    for direction in ("ascending", "descending"):
+        button.send_keys("\n")
+        assert heading.get_attribute("aria-sort") == direction
+        assert "" not in column(good, number)
+
+
+def test_the_filter_and_the_pages_count_what_they_show(good):
+    shown = good.find_element("id", "shown")
+    total = int(shown.text.split()[-1])
+    good.find_element("id", "next").click()
+    assert shown.text.startswith("Rows 101 to 200 of")
+    good.find_element("id", "search").send_keys("triad cuda bandwidth")
+    matching = int(shown.text.split()[5])
+    assert 0 < matching < total
+    assert shown.text.endswith(f"that match, of {total}")
+    assert set(column(good, 2)) == {"triad"}
+    good.find_element("id", "search").send_keys(" nonsense")
+    assert shown.text == "No row matches"
+
+
+def test_hostile_texts_run_nothing_and_are_shown(browser, pages):
+    emulate(browser)
+    browser.get(pages["hostile"])
+    assert browser.execute_script("return typeof window.pwned") == "undefined"
+    assert browser.execute_script("return document.images.length") == 0
+    assert browser.execute_script("return document.scripts.length") == 2
+    assert (
+        browser.execute_script("return document.querySelectorAll('[onload], [onerror], [style], iframe').length") == 0
+    )
+    browser.find_element("id", "search").send_keys("window.pwned")
+    assert set(column(browser, 1)) <= set(PAGE_TEXTS[:4])
+    assert browser.find_element("tag name", "h1").text == PAGE_TEXTS[1]
+
+
+def test_dark_pages_recolour_their_charts_and_paper_stays_light(good):
+    script = """
+        const fill = document.querySelector('#models path[fill="#d55e00"], #models path[fill="#0072b2"]');
+        return [getComputedStyle(document.body).backgroundColor, getComputedStyle(fill).fill]"""
+    light = good.execute_script(script)
+    emulate(good, scheme="dark")
+    dark = good.execute_script(script)
+    emulate(good, media="print", scheme="dark")
+    paper = good.execute_script(script)
+    assert light[0] != dark[0]
+    assert light[1] != dark[1]
+    assert paper == light
+
+
+@pytest.mark.parametrize(("media", "width"), [("", 390), ("", 1280), ("print", 720)])
+def test_nothing_sticks_out_of_the_page(good, media, width):
+    emulate(good, media=media, width=width)
+    assert good.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_without_scripts_everything_but_the_full_table_is_there(browser, pages):
+    emulate(browser)
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(pages["good"])
+        assert len(browser.find_elements("css selector", ".chart svg")) >= 15
+        assert "need JavaScript" in browser.find_element("tag name", "noscript").text
+        assert not browser.find_element("id", "table-tools").is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

@@ -1,0 +1,160 @@
+"""The page is one small file that asks for nothing, shows every chart and every reason, and runs no foreign text."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+
+from bench_core.analysis.pooling import pooled
+from bench_core.analysis.report_data import ReportData
+from bench_core.compare import Reading
+from bench_core.errors import TableError
+from tests.support import synthetic
+from tests.support.hostile import PAGE_TEXTS
+from tests.support.reports import reading_of, runs_of
+
+pytest.importorskip("altair", reason="charts need the extra `report`")
+pytest.importorskip("vl_convert", reason="charts need the extra `report`")
+
+from bench_core.report import page
+
+
+@pytest.fixture(scope="module")
+def five():
+    return page.render(synthetic.readings())
+
+
+@pytest.fixture(scope="module")
+def cpu_only():
+    return page.render(synthetic.readings("machine-a"))
+
+
+def section(text, name):
+    return re.search(rf'<section id="{name}".*?</section>', text, re.DOTALL)[0]
+
+
+def test_a_table_given_twice_counts_once():
+    rows = synthetic.readings("machine-b")[0].rows
+    assert pooled([Reading.of("a.csv", rows), Reading.of("copy.csv", rows)]) == pooled([reading_of(*rows)])
+    text = page.render([Reading.of("a.csv", rows), Reading.of("copy.csv", rows)])
+    assert f"with {len(rows):,} rows" in text
+
+
+def test_the_speedup_card_shows_intervals_and_says_where_there_is_no_claim():
+    several = page.cards(ReportData(runs_of(2.0, 0.01)))[1]
+    assert several.headline == "1.98x faster"
+    assert several.lines[0] == (
+        "Geometric mean (1.96x to 2.00x) over 1 of 1 kinds of work, each at its largest common size."
+    )
+    assert several.lines[1] == (
+        "Most: 1.98x faster (1.96x to 2.00x) at matmul float32 · 128. a cuda:0 torch against a cpu torch, 2 threads."
+    )
+    assert not [line for line in several.lines if "claim" in line]
+    single = page.cards(ReportData(runs_of(2.0, 0.001, runs=1)))[1]
+    assert single.lines[-1] == "One run a side: these ratios support no claim."
+
+
+def test_the_page_is_one_small_file_that_asks_for_nothing(five):
+    assert len(five.encode()) < 2_000_000
+    addresses = set(re.findall(r"https?://[^\s\"'<>)]*", five))
+    assert addresses == {"http://www.w3.org/2000/svg"}  # a namespace, not an address
+    assert not re.search(r"\bstyle=|\son\w+=|@import|url\((?!#)", five)
+
+
+@pytest.mark.parametrize(("element", "directive"), [("style", "style-src"), ("script", "script-src")])
+def test_the_policy_names_the_hash_of_the_only_style_and_the_only_script(five, element, directive):
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', five)[1])
+    (inside,) = re.findall(rf"<{element}>(.*?)</{element}>", five, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+    assert f"{directive} 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none';")
+
+
+def test_every_chart_is_drawn_with_a_title_and_a_description(five):
+    charts = re.findall(r'<div class="chart">(<svg.*?</svg>)</div>', five, re.DOTALL)
+    assert len(charts) == 1 + 4 + 10 + 2 + 7 + 1
+    for chart in charts:
+        root = ET.fromstring(chart)
+        assert root[0].text
+        assert root[1].text
+        assert len(list(root.iter())) > 20
+    ids = re.findall(r'\bid="([^"]*)"', five)
+    assert len([i for i in ids if i != "legend-hatch"]) == len({i for i in ids if i != "legend-hatch"})
+
+
+def test_every_status_is_said_in_words(five):
+    missing = section(five, "missing")
+    for status in ("skipped", "unsupported", "oom", "timeout", "error", "crashed", "invalid", "interrupted"):
+        assert f'<span class="status">{status}</span>' in missing
+    assert "34.0 TB/s is above what the device can do" in missing
+
+
+def test_without_a_gpu_a_sentence_stands_in_place_of_charts(cpu_only):
+    assert "<svg" not in section(cpu_only, "speedup")
+    assert "No GPU was measured in these runs" in section(cpu_only, "speedup")
+    assert section(cpu_only, "summary").count("No GPU measured in these runs.") == 2
+    assert "<svg" in section(cpu_only, "ladder")
+
+
+def test_rows_without_any_value_still_make_a_page():
+    lost = [r for r in synthetic.readings("machine-a")[0].rows if r.status != "ok"]
+    text = page.render([Reading.of("a.csv", lost)])
+    assert "No case has a value in these runs." in text
+    assert "0 of 153 cases have a value" in text
+
+
+def test_an_environment_says_what_differs_and_what_is_not_known(five):
+    shown = section(five, "environment")
+    assert "6 facts differ between these runs" in shown
+    assert "unknown: cpufreq is not there" in shown
+    assert "64.0 GB" in shown
+
+
+def test_hostile_texts_stay_texts():
+    reading = synthetic.readings("machine-b")[0]
+    names = ("machine", "device_name", "reason", "workload", "size", "backend", "flags", "run_id")
+    rows = [
+        replace(row, **dict.fromkeys(names, text), case_id=f"{row.case_id}{i}")
+        for i, text in enumerate(PAGE_TEXTS)
+        for row in reading.rows[:40]
+    ]
+    text = page.render([replace(reading, rows=tuple(rows))], title=PAGE_TEXTS[0])
+    assert text.count("<script") == 2
+    assert "<img" not in text
+    assert "onload=" not in re.sub(r"&#34;|&lt;svg onload=|\\u003csvg onload=|\\\"", "", text)
+    assert "&lt;script&gt;window.pwned = 1&lt;/script&gt;" in text
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+def test_a_page_without_room_holds_fewer_rows_and_says_so(monkeypatch):
+    readings = synthetic.readings("machine-a")
+    rows = len(readings[0].rows)
+    full = page.render(readings)
+    monkeypatch.setattr(page, "_fewer", lambda count: [count, 100])
+    monkeypatch.setattr(page, "MOST_BYTES", len(full.encode()) - 1000)
+    text = page.render(readings)
+    assert f"This page has room for 100 of {rows} rows" in text
+    (packed,) = re.findall(r'id="rows">(.*?)</script>', text)
+    assert len(json.loads(packed)[0]["codes"]) == 100
+
+
+def test_ten_thousand_rows_fit():
+    machine = synthetic.MACHINES[1]
+    readings = [synthetic.reading(machine, f"2001-01-02T00-00-{i:02}Z-quick") for i in range(11)]
+    rows = sum(len(r.rows) for r in readings)
+    assert rows > 10_000
+    text = page.render(readings)
+    assert len(text.encode()) < 2_000_000
+    assert f"with {rows:,} rows" in text
+    assert "This page has room" not in text
+
+
+def test_no_rows_are_an_error():
+    with pytest.raises(TableError, match="no rows"):
+        page.render([Reading.of("empty.csv", [])])

@@ -1,0 +1,169 @@
+"""Whatever may be wrong with a table from elsewhere is said in one line, and nothing of it is guessed."""
+
+import csv
+import io
+import os
+import shutil
+import warnings
+
+import pandas as pd
+import pytest
+
+from bench_core import load
+from bench_core.errors import TableError
+from bench_core.results import reader
+from bench_core.results.reader import read_rows
+from bench_core.results.schema import COLUMNS
+from tests.support.table_files import complaint, good_table, spoil  # noqa: F401 - a fixture
+from tests.support.tables import processes, write
+
+WIDTH = len(COLUMNS)
+
+
+def line(number, change):
+    """Change one line (counted from 1) of a text."""
+
+    def spoiled(text):
+        lines = text.split("\n")
+        lines[number - 1] = change(lines[number - 1])
+        return "\n".join(lines)
+
+    return spoiled
+
+
+def cells(number, **changed):
+    """Change cells of one line."""
+
+    def change(text):
+        lines = list(csv.DictReader(io.StringIO(text)))
+        for name, value in changed.items():
+            lines[number - 2][name] = value
+        out = io.StringIO()
+        writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        return out.getvalue()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: "", ":1: the file is empty"),
+        (lambda t: "\n \n", ":1: the file is empty"),
+        (line(2, lambda s: s + ",extra"), f":2: {WIDTH + 1} cells where the header has {WIDTH}"),
+        (line(3, lambda s: s.rpartition(",")[0]), f":3: {WIDTH - 1} cells where the header has {WIDTH}"),
+        (lambda t: t[: len(t) - 60], "; the file may be cut off"),
+        (lambda t: t[: len(t) // 3].rpartition("\n")[0] + '\n"half a', ":2: unexpected end of data"),
+        (lambda t: t.replace(",", ";"), ":1: cells are separated by semicolons: this table needs commas"),
+        (lambda t: t.replace(",", "\t"), ":1: cells are separated by tabs: this table needs commas"),
+        (line(1, lambda s: s.replace("case_id", "machine")), ":1: column 'machine' stands twice"),
+        (line(1, lambda s: s.replace("case_id", "id")), ":1: column 'case_id' is missing: not this table, or damaged"),
+        (lambda t: "a,b\n1,2\n", ":1: column 'schema_version' is missing (and "),
+        (lambda t: t + t, ":4: the header again: name the files one by one, do not join them"),
+        (line(2, lambda s: f"<<<<<<< HEAD\n{s}\n=======\n{s}\n>>>>>>> other"), ":2: a merge conflict marker"),
+        (line(3, lambda s: s.replace("numpy", "num\0py")), ":3: holds a NUL byte: damaged, or not text"),
+        (line(3, lambda s: s.replace("numpy", "n" * 200_000)), ":3: field larger than field limit (131072)"),
+        (line(2, lambda s: "9" + s[1:]), ":2: schema version 9: this bench-core reads up to 1"),
+        (line(3, lambda s: "0" + s[1:]), ":3: schema version 0 among rows of version 1"),
+        (line(2, lambda s: s[1:]), ":2: the schema version is empty"),
+        (lambda t: "version https://git-lfs.github.com/spec/v1\noid sha256:1\n", ":1: a Git LFS pointer"),
+        (lambda t: "<!DOCTYPE html><html></html>", ":1: an HTML page, not a table"),
+        (lambda t: '{"rows": []}', ":1: JSON, not a table"),
+        (cells(3, value="nan"), ":3: column 'value' holds 'nan': not a finite number; a missing"),
+        (cells(3, value="1e999"), ":3: column 'value' holds '1e999': not a finite number"),
+        (cells(2, value="1,5"), ":2: column 'value' holds '1,5': not a number"),
+        (cells(2, value="1_000"), ":2: column 'value' holds '1_000': not a number"),
+        (cells(2, status="ok "), ":2: column 'status' holds 'ok ', which is none of: ok, "),
+        (cells(2, threads="  "), ":2: column 'threads' holds '  ': not an integer"),
+        (cells(2, value="\x1b[31m1"), r":2: column 'value' holds '\x1b[31m1': not a number"),
+        (cells(3, n="1.5"), ":3: column 'n' holds '1.5': not an integer"),
+        (cells(3, n="9" * 25), ":3: column 'n' holds '9999999999999999999999999': not an integer"),
+        (cells(3, n="\uff19"), ":3: column 'n' holds '\uff19': not an integer"),
+        (cells(3, git_dirty="maybe"), ":3: column 'git_dirty' holds 'maybe': neither true nor false"),
+        (cells(3, status="fine"), ":3: column 'status' holds 'fine', which is none of: ok, skipped"),
+        (cells(3, better="faster"), ":3: column 'better' holds 'faster', which is none of: lower, higher"),
+        (cells(2, case_id=""), ":2: column 'case_id' is empty"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_one_line_with_its_place(good, change, said):
+    spoil(good, change)
+    assert said in complaint(good)
+
+
+def test_bytes_that_are_no_text_are_named_by_line(good):
+    good.write_bytes(good.read_bytes().replace(b"numpy", b"n\xffmpy", 1))
+    assert complaint(good) == ":2: is not UTF-8 text"
+    good.write_bytes("a,b".encode("utf-16"))
+    assert complaint(good) == ":1: is UTF-16: save it as UTF-8"
+
+
+def test_paths_that_are_no_table_are_named(tmp_path):
+    assert complaint(tmp_path / "nothing.csv") == ": no such file or folder"
+    assert complaint(tmp_path) == ": not a file"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert complaint(pipe) == ": not a file"
+
+
+def test_what_a_spreadsheet_changes_without_harm_is_read(good):
+    """A byte order mark, CR LF, capital booleans, blank lines, no last line feed: nothing is lost."""
+    rows = read_rows(good)
+    spoil(good, lambda t: "\ufeff" + t.replace(",false,", ",FALSE,").replace("\n", "\r\n") + "\r\n\r\n")
+    assert read_rows(good) == rows
+    spoil(good, lambda t: t.strip())
+    with pytest.warns(UserWarning, match=r"t\.csv:3: the last line has no end: the file may be cut off"):
+        assert read_rows(good) == rows
+
+
+def test_columns_in_another_order_are_read(good):
+    rows = read_rows(good)
+    pd.read_csv(good, dtype=str, keep_default_na=False)[list(reversed(COLUMNS))].to_csv(good, index=False)
+    assert read_rows(good) == rows
+
+
+def test_unknown_columns_are_kept_and_warned_of(good):
+    frame = pd.read_csv(good, dtype=str, keep_default_na=False)
+    frame["later"] = "x"
+    frame.to_csv(good, index=False)
+    with pytest.warns(UserWarning, match=r"t\.csv:1: columns that this version does not know: later"):
+        assert load(good)["later"].tolist() == ["x", "x"]
+
+
+# ---------------------------------------------------------------- folders
+
+
+def test_links_inside_a_folder_are_not_followed(tmp_path):
+    """A folder from somebody else must not choose which files of this machine are read."""
+    secret = write(tmp_path / "elsewhere", processes([1.0]), "secret")
+    write(tmp_path / "given", processes([1.0]), "a")
+    (tmp_path / "given" / "b").mkdir()
+    (tmp_path / "given" / "b" / "results.csv").symlink_to(secret / "results.csv")
+    (tmp_path / "given" / "c").symlink_to(secret, target_is_directory=True)
+    (tmp_path / "given" / "loop").symlink_to(tmp_path / "given", target_is_directory=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = reader.find_results(tmp_path / "given")
+    assert [path.parts[-3] for path in found] == ["a"]
+    assert sum("is not followed" in str(w.message) for w in caught) == 3
+    assert reader.find_results(tmp_path / "given" / "c") == [tmp_path / "given" / "c" / "results.csv"]
+
+
+def test_unfinished_runs_are_read_only_where_they_are_named(tmp_path):
+    """They would be pooled in silence with the runs that were merged."""
+    done = write(tmp_path, processes([1.0]), "a") / "results.csv"
+    parts = [write(tmp_path / "unfinished" / "s" / name, processes([1.0])) / "results.csv" for name in ("000", "001")]
+    assert reader.find_results(tmp_path) == [done]
+    assert reader.find_results(tmp_path / "unfinished") == parts
+    assert reader.find_results(parts[0].parent) == parts[:1]
+    shutil.rmtree(tmp_path / "a")
+    with pytest.raises(TableError) as caught:
+        reader.find_results(tmp_path)
+    left_out = f"but in {tmp_path}/unfinished, which is read only if it is named"
+    assert str(caught.value) == f"{tmp_path}: no results.csv here {left_out}"
+
+
+def test_a_folder_without_tables_is_an_error(tmp_path):
+    with pytest.raises(TableError, match=r"no results\.csv here"):
+        reader.find_results(tmp_path)

@@ -1,0 +1,152 @@
+"""From measurements to rows: one a metric and clock, and a missing value never is a number."""
+
+import csv
+import io
+import math
+from dataclasses import replace
+
+import pytest
+
+from bench_core.records import Clock, Costs, Measurement, Series, Status
+from bench_core.results import reader, writer
+from bench_core.results.metrics import METRICS
+from bench_core.results.rows import derived_rows, rows_of_case
+from tests.support.measurements import CASE, RUN, measurement
+from tests.support.transfers import SWEPT_SIZES, transfer
+
+
+def by_metric(*measurements):
+    return {(row.metric, row.clock): row for row in rows_of_case(RUN, measurements)}
+
+
+def test_one_row_a_metric_and_clock():
+    series = (Series("time", Clock.WALL, (1.0,)), Series("time", Clock.DEVICE, (0.5,)))
+    found = by_metric(measurement(series=series, values={"first_call": 9.0}))
+    assert set(found) == {
+        *(("time", c) for c in Clock),
+        *(("flop_rate", c) for c in Clock),
+        *(("bandwidth", c) for c in Clock),
+        *(("sample_rate", c) for c in Clock),
+        ("first_call", ""),
+    }
+    assert found["flop_rate", "device"].value == 16.0
+    assert found["first_call", ""].value == 9.0
+
+
+def test_a_rate_is_the_amount_over_the_time_with_its_quantiles_swapped():
+    found = by_metric(measurement())
+    time, rate = found["time", "wall"], found["flop_rate", "wall"]
+    assert (time.value, rate.value) == (2.0, 4.0)
+    assert (rate.min, rate.max) == (8.0 / time.max, 8.0 / time.min)
+    assert (rate.p10, rate.p90) == (8.0 / time.p90, 8.0 / time.p10)
+    assert (rate.ci_low, rate.ci_high) == (8.0 / time.ci_high, 8.0 / time.ci_low)
+    assert rate.mean == pytest.approx(3 * 8.0 / (1.0 + 2.0 + 4.0))
+    assert (rate.unit, rate.better) == ("FLOP/s", "higher")
+
+
+def test_the_interval_of_few_blocks_states_the_confidence_that_it_has():
+    found = by_metric(measurement())
+    assert [found[name, "wall"].ci_level for name in ("time", "flop_rate")] == [0.75, 0.75]
+    assert by_metric(measurement(seconds=(1.0,)))["time", "wall"].ci_level is None
+
+
+def test_a_case_without_an_amount_has_no_rate():
+    assert set(by_metric(measurement(costs=Costs()))) == {("time", "wall")}
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.OK])
+def test_a_case_without_a_value_is_one_row_with_its_reason_and_no_number(status):
+    lost = Measurement.missing(CASE, status, "why", "two\nlines")
+    (row,) = rows_of_case(RUN, [lost])
+    assert (row.status, row.reason_code, row.reason) == (status, "why", "two lines")
+    statistics = (row.value, row.ci_low, row.ci_high, row.n, row.mean, row.std, row.min, row.p10, row.max)
+    assert statistics == (None,) * 9
+
+
+def test_one_process_is_flagged_as_a_single_run():
+    assert by_metric(measurement())["time", "wall"].flags == "single_run"
+
+
+def test_several_processes_give_the_median_of_their_medians_and_an_interval_over_them():
+    several = [measurement(seconds=(t, t, t), process=i) for i, t in enumerate((1.0, 1.1, 1.21))]
+    row = by_metric(*several)["time", "wall"]
+    assert (row.value, row.processes, row.n, row.flags) == (1.1, 3, 9, "")
+    half = 4.302652729911275 * 0.09531017980432493 / 3**0.5  # t(0.975, 2) * sd(log) / sqrt(3)
+    assert row.ci_high / 1.1 == pytest.approx(2.718281828459045**half)
+    assert row.ci_low * row.ci_high == pytest.approx(1.1**2)
+
+
+def test_the_error_of_several_processes_is_the_largest():
+    several = [replace(measurement(process=i), rel_error=error) for i, error in enumerate((1e-7, 3e-7, None))]
+    assert by_metric(*several)["time", "wall"].rel_error == 3e-7
+
+
+def test_a_process_that_failed_among_good_ones_is_a_flag():
+    lost = Measurement.missing(CASE, Status.TIMEOUT, "timeout", "late")
+    row = by_metric(measurement(), lost)["time", "wall"]
+    assert (row.processes, row.status) == (1, "ok")
+    assert "timeout_in_a_process" in row.flags
+
+
+def test_an_answer_that_is_wrong_in_one_process_gives_the_case_no_value():
+    """A race that is lost in one run of five must not be published as the rate of the other four."""
+    wrong = Measurement.missing(CASE, Status.INVALID, "wrong_answer", "off", rel_error=0.5)
+    (row,) = rows_of_case(RUN, [measurement(), wrong, Measurement.missing(CASE, Status.CRASHED, "code", "why")])
+    assert (row.status, row.reason_code, row.value, row.rel_error) == ("invalid", "wrong_answer", None, 0.5)
+    assert row.flags == "ok_in_a_process;crashed_in_a_process"
+
+
+def test_processes_without_a_value_are_told_by_the_worst_of_them():
+    ends = [Measurement.missing(CASE, status, "code", "why") for status in (Status.SKIPPED, Status.TIMEOUT)]
+    (row,) = rows_of_case(RUN, ends)
+    assert (row.status, row.flags, row.value) == ("timeout", "skipped_in_a_process", None)
+
+
+def test_flags_of_case_and_series_stand_together_once_each():
+    series = (Series("time", Clock.WALL, (1.0,), flags=("not_converged", "drift")),)
+    row = by_metric(measurement(series=series, flags=("drift",)))["time", "wall"]
+    assert row.flags == "drift;not_converged;single_run"
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"values": {"my_own_metric": 1.0}},
+        {"series": (Series("time", Clock.WALL, (1.0,)), Series("my_own_metric", Clock.WALL, (1.0,)))},
+    ],
+)
+def test_a_probe_that_is_no_metric_becomes_a_row_with_its_name(known):
+    (row,) = rows_of_case(RUN, [measurement(**known)])
+    assert (row.status, row.reason_code, row.value) == ("error", "unknown_metric", None)
+    assert row.reason == "my_own_metric: not among METRICS in bench_core/results/metrics.py"
+
+
+@pytest.mark.parametrize("seconds", [(), (1.0, 0.0, 2.0), (0.0,), (math.inf,), (math.nan,)])
+def test_a_sample_that_is_no_time_becomes_a_row_with_a_reason(seconds):
+    (row,) = rows_of_case(RUN, [measurement(seconds)])
+    assert (row.status, row.reason_code, row.value) == ("invalid", "no_time", None)
+    assert row.reason == "time by the wall clock: not every sample is a time above 0 s"
+
+
+def test_a_value_that_is_no_number_becomes_a_row_with_a_reason():
+    (row,) = rows_of_case(RUN, [measurement(values={"peak_memory": math.nan})])
+    assert (row.status, row.reason_code) == ("invalid", "no_number")
+
+
+def test_processes_are_joined_by_metric_and_clock_where_one_lacks_a_series():
+    wall, device = (Series("time", clock, (1e-3,) * 3) for clock in (Clock.WALL, Clock.DEVICE))
+    first = Series("time_to_first_token", Clock.WALL, (2e-3,) * 3)
+    found = by_metric(measurement(series=(wall, first)), measurement(series=(wall, device, first)))
+    later, rare = found["time_to_first_token", "wall"], found["time", "device"]
+    assert (later.value, later.processes) == (2e-3, 2)
+    assert (rare.value, rare.processes) == (1e-3, 1)
+
+
+def test_derived_rows_are_rows_of_the_table(tmp_path):
+    measurements = [*map(transfer, SWEPT_SIZES)]
+    everything = [row for m in measurements for row in rows_of_case(RUN, [m])]
+    everything += derived_rows(everything)
+    text = writer.results_text(everything)
+    assert {line["metric"] for line in csv.DictReader(io.StringIO(text))} <= set(METRICS)
+    (tmp_path / "results.csv").write_text(text)
+    assert len(reader.load(tmp_path)) == len(everything)

@@ -1,0 +1,114 @@
+"""What lies beside a table: used if it belongs to it, otherwise left aside with a note."""
+
+import json
+import shutil
+
+import pytest
+
+from bench_core.errors import TableError
+from bench_core.results.reader import read_rows
+from bench_core.results.run_files import flatten, read_run_files, read_samples, sample_key
+from tests.support.tables import processes, work, write
+
+ABOUT = {
+    "environment": {
+        "host": {"cpu": {"model": {"value": "X", "source": "/proc/cpuinfo"}}, "governor": {"reason": "no cpufreq"}},
+        "workers": {"e_1": {"threads": {"value": 2, "source": "env"}}},
+    }
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run with two processes."""
+    return write(tmp_path, processes([1.0, 2.0]), about=ABOUT)
+
+
+def test_a_whole_run_is_read_whole(folder):
+    found = read_run_files(folder / "results.csv")
+    (row,) = [r for r in read_rows(folder / "results.csv") if r.metric == "time"]
+    assert found.notes == ()
+    assert found.samples[sample_key(row)] == {0: (0.99, 1.0, 1.02), 1: (1.98, 2.0, 2.04)}
+    assert (found.facts["cpu.model"].value, found.facts["governor"].reason) == ("X", "no cpufreq")
+    assert found.worker_facts["e_1"]["threads"].value == 2
+
+
+def test_a_renamed_table_has_no_run_files_even_beside_a_run(folder):
+    """A renamed CSV may lie in anybody's folder; what is beside it is not its own."""
+    shutil.copy(folder / "results.csv", folder / "mine.csv")
+    found = read_run_files(folder / "mine.csv")
+    assert found.samples is None
+    assert "a lone table" in found.notes[0]
+
+
+def spoiled(name, change):
+    def spoil(folder):
+        path = folder / name
+        path.write_text(change(path.read_text()))
+
+    return spoil
+
+
+def linked(name):
+    def spoil(folder):
+        (folder / name).rename(folder.parent / name)
+        (folder / name).symlink_to(folder.parent / name)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said", "samples"),
+    [
+        (spoiled("samples.csv", lambda t: t.replace("0.99", "0.5")), "samples.csv: was changed after the run", False),
+        (spoiled("results.csv", lambda t: t.replace("SomeBLAS", "OtherBLAS")), "results.csv: was changed after", False),
+        (spoiled("run.json", lambda t: t[:100]), "run.json: not JSON", True),
+        (spoiled("run.json", lambda t: "[" * 200_000), "run.json: not JSON", True),
+        (spoiled("run.json", lambda t: "[]"), "run.json: not a JSON object", True),
+        (spoiled("run.json", lambda t: "{}"), "results.csv: is not listed", False),
+        (spoiled("run.json", lambda t: '{"files": 3}'), "results.csv: is not listed", False),
+        (lambda f: (f / "run.json").unlink(), "run.json: not there: the environment is not known", True),
+        (lambda f: (f / "samples.csv").unlink(), "samples.csv: not there: the intervals", False),
+        (linked("samples.csv"), "samples.csv: not there", False),
+        (linked("run.json"), "run.json: not there", True),
+    ],
+)
+def test_damaged_run_files_give_a_note_and_no_numbers(folder, spoil, said, samples):
+    spoil(folder)
+    found = read_run_files(folder / "results.csv")
+    assert any(said in note for note in found.notes), found.notes
+    assert all("\n" not in note for note in found.notes)
+    assert (found.samples is not None) is samples
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.replace("0.99", "nan", 1), ":2: column 'seconds' holds 'nan': not a time"),
+        (lambda t: t.replace("0.99", "-1", 1), ":2: column 'seconds' holds '-1': not a time"),
+        (lambda t: t.replace("0.99", "x", 1), ":2: column 'seconds' holds 'x'"),
+        (lambda t: t.replace("process", "p", 1), ":1: column 'process' is missing"),
+    ],
+)
+def test_samples_are_checked_line_by_line(folder, change, said):
+    path = folder / "samples.csv"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(TableError, match=r"samples\.csv") as caught:
+        read_samples(path)
+    assert said in str(caught.value)
+
+
+def test_threads_of_the_case_tell_samples_apart(tmp_path):
+    folder = write(tmp_path, [*processes([1.0], threads=1), *processes([2.0], threads=2), *processes([3.0], work("2"))])
+    samples = read_run_files(folder / "results.csv").samples
+    keys = [sample_key(r) for r in read_rows(folder / "results.csv") if r.metric == "time"]
+    assert [samples[key][0][1] for key in keys] == [1.0, 2.0, 3.0]
+
+
+def test_facts_nest_only_so_deep():
+    """A file from elsewhere may nest a thousand levels; nobody's stack has to follow."""
+    deep = {"value": 1}
+    for _ in range(900):
+        deep = {"a": deep}
+    (name,) = flatten(json.loads(json.dumps(deep)))
+    assert name == ".".join("a" * 9)

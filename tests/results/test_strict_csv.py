@@ -1,0 +1,29 @@
+"""CSV as such: a fault is placed by its line, and no cell is written that a spreadsheet or a terminal would obey."""
+
+import pytest
+
+from bench_core.errors import TableError
+from bench_core.results.strict_csv import cell, read_csv
+from tests.support.hostile import CELL_TEXTS
+
+
+def test_lines_are_counted_across_quoted_line_feeds(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n"x\ny",1\n2\n')
+    with pytest.raises(TableError, match=r"t\.csv:4: 1 cells where the header has 2"):
+        read_csv(path, ["a"])
+
+
+@pytest.mark.parametrize("text", CELL_TEXTS)
+def test_no_cell_runs_in_a_spreadsheet_or_a_terminal(text):
+    """A cell begins with no sign that a spreadsheet obeys, and holds no control character."""
+    written = cell(text)
+    assert not written.startswith(("=", "+", "-", "@", "\t", "\r", "\uff1d"))
+    assert all(ord(c) >= 0x20 and not 0x7F <= ord(c) < 0xA0 for c in written)
+    written.encode("utf-8")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_not_finite_is_not_written(value):
+    with pytest.raises(ValueError, match="not finite"):
+        cell(value)

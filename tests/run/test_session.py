@@ -1,0 +1,291 @@
+"""A run from plan to results, without pytest: targets, required backends, counts that add up, the journal."""
+
+import errno
+import json
+import os
+import shutil
+from typing import NamedTuple
+
+import pytest
+
+from bench_core.errors import InternalError, UsageError
+from bench_core.files import write_atomically
+from bench_core.plan.discovery import Device, Probe
+from bench_core.records import Case, Ceiling, Clock, Costs, Fact, Measurement, Preset, Series, Status, Work
+from bench_core.results import reader, writer
+from bench_core.run import journal
+from bench_core.run import session as sessions
+from bench_core.run.session import RunOptions, Session
+from tests.support.probes import PROBES
+
+
+class ScriptedWorkers:
+    """Workers whose every answer the test has written."""
+
+    def __init__(self, answers):
+        self.answers, self.closed, self.environments = answers, 0, {}
+
+    def dispatch(self, case, source, settings, timeout, on_phase):
+        answer = self.answers[case.work.size]
+        if isinstance(answer, BaseException):
+            raise answer
+        series = (Series("time", Clock.WALL, (1.0, 1.0)),) if answer is Status.OK else ()
+        return Measurement(case, answer, series=series)
+
+    def close(self):
+        self.closed += 1
+
+
+def case(size, backend="numpy", device="cpu"):
+    return Case(Work("tests", "double", size, "float64"), backend, device)
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch):
+    monkeypatch.setattr(sessions, "probe_all", lambda entries: PROBES)
+    made = Session(RunOptions(output=tmp_path / "results", machine="m", backends=("numpy", "cupy")))
+    made.workers = ScriptedWorkers({"a": Status.OK, "b": Status.ERROR, "c": KeyboardInterrupt()})
+    return made
+
+
+def test_every_planned_case_has_a_status_and_they_add_up(session):
+    planned = [case("a"), case("b"), case("never"), case("x", "cupy", "cuda")]
+    session.open(planned)
+    for one in (planned[0], planned[1], planned[3]):
+        session.measure(one, None)
+    rows = session.close(planned)
+    about = json.loads((session.folder / "run.json").read_text())
+    assert about["statuses"] == {"ok": 1, "skipped": 1, "error": 1, "interrupted": 1}
+    assert about["planned"] == sum(about["statuses"].values())
+    assert {row.size for row in rows} == {"a", "b", "never", "x"}
+    assert session.workers.closed
+
+
+def test_the_cache_of_a_case_is_that_of_its_own_device(tmp_path, monkeypatch):
+    """A case that is measured cold rotates through its device's cache, whatever the CPU beside it has."""
+    gpu = Device("cuda:0", "GPU A", facts={"gpu.l2_cache": Fact(50 << 20, "cudaGetDeviceProperties")})
+    probes = PROBES | {"torch": Probe("torch", "2", (Device("cpu"), gpu, Device("mps")))}
+    monkeypatch.setattr(sessions, "probe_all", lambda entries: probes)
+    monkeypatch.setattr(sessions.host, "last_level_cache", lambda: 300 << 20)
+    made = Session(RunOptions(output=tmp_path, backends=("torch:cpu", "torch:cuda", "torch:mps")))
+    caches = {t.device: made.settings(case("a", "torch", t.device)).last_level_cache for t in made.targets.taking_part}
+    assert caches == {"cpu": 300 << 20, "cuda:0": 50 << 20, "mps": 32 << 20}
+
+
+def test_a_run_says_which_workloads_show_a_limit_of_the_machine(session):
+    class Streams(NamedTuple):
+        name: str
+        ceiling: Ceiling | None
+
+    planned = [case("a")]
+    session.open(planned)
+    for workload in (Streams("copy", Ceiling.MEMORY), Streams("gather", None)):
+        session.cases(workload)  # nothing is yielded before it is asked for
+    session.close(planned)
+    assert json.loads((session.folder / "run.json").read_text())["ceilings"] == {"copy": "memory"}
+
+
+def test_an_interrupt_is_recorded_before_it_goes_on(session):
+    session.open([case("c")])
+    with pytest.raises(KeyboardInterrupt):
+        session.measure(case("c"), None)
+    (line,) = journal.read(session.folder / "journal.jsonl").measurements
+    assert line.status is Status.INTERRUPTED
+
+
+def test_a_measurement_is_on_disk_before_the_next_case_begins(session):
+    session.open([case("a")])
+    session.measure(case("a"), None)
+    assert [m.case for m in journal.read(session.folder / "journal.jsonl").measurements] == [case("a")]
+
+
+def test_a_case_that_stands_twice_in_the_plan_is_measured_once(session):
+    first = session.measure(case("a"), None)
+    session.workers.answers = {}
+    assert session.measure(case("a"), None) is first
+
+
+def test_without_a_folder_nothing_is_written(session, tmp_path):
+    session.measure(case("a"), None)
+    session.close([case("a")])
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(session, tmp_path):
+    (tmp_path / "results").mkdir(mode=0o500)
+    with pytest.raises(UsageError, match="cannot write there: Permission denied"):
+        session.open([])
+
+
+def test_an_output_that_is_a_file_is_refused(session, tmp_path):
+    (tmp_path / "results").write_text("")
+    with pytest.raises(UsageError, match="cannot write there"):
+        session.open([])
+
+
+def test_two_runs_never_share_a_folder(session):
+    assert session.run.run_id != session._new_run().run_id
+
+
+def test_the_budget_follows_the_preset_and_the_warm_up_the_device(session):
+    assert session.settings(case("a")).durations.budget == 1.0
+    assert session.settings(case("a", device="cuda:0")).durations.warmup == 0.5
+    assert RunOptions(preset=Preset.FULL).seconds_per_case == 5.0
+    assert RunOptions(preset=Preset.FULL, budget=0.5).seconds_per_case == 0.5
+
+
+def test_the_path_of_the_results_is_not_in_them(session):
+    """A folder's name may hold a user's name."""
+    assert "output" not in session.about(0)["options"]
+
+
+@pytest.fixture
+def killed(session):
+    """A run folder whose run was killed in its second case, with half a line of it in the journal."""
+    session.open([case("a"), case("b"), case("c")])
+    session.workers.environments["e_1"] = {"numpy": Fact("2", "test")}
+    session.measure(case("a"), None)
+    path = session.folder / "journal.jsonl"
+    session._journal.close()
+    path.write_text(path.read_text() + '{"case":{"work":{"sui')
+    return session.folder
+
+
+def resumed(folder, answers):
+    again = Session(RunOptions.resuming(folder))
+    again.workers = ScriptedWorkers(answers)
+    return again
+
+
+def test_a_killed_run_is_finished_from_its_journal_and_measures_only_what_is_missing(killed):
+    again = resumed(killed, {"b": Status.OK, "c": Status.OK})
+    assert again.planned == {case("a"), case("b"), case("c")}
+    again.open([])
+    planned = [case("a"), case("b"), case("c")]
+    for one in planned:  # "a" has no answer in the script: it must not be asked for
+        again.measure(one, None)
+    again.close(planned)
+    about = json.loads((killed / "run.json").read_text())
+    assert about["resumed"] is True
+    assert about["run"]["run_id"] == killed.name
+    assert about["statuses"] == {"ok": 3}
+    assert "e_1" in about["environment"]["workers"]
+    assert {row.flags for row in reader.read_rows(killed / "results.csv") if row.size == "b"} == {"resumed;single_run"}
+    assert not (killed / "journal.jsonl").exists()
+
+
+def test_a_run_that_is_interrupted_keeps_its_journal_for_the_next_try(killed):
+    again = resumed(killed, {"b": Status.OK})
+    again.open([])
+    again.measure(case("b"), None)
+    again.close([case("a"), case("b"), case("c")])
+    once_more = resumed(killed, {"c": Status.OK})
+    assert set(once_more.measurements) == {case("a"), case("b")}
+
+
+def test_a_finished_run_has_nothing_to_resume(session):
+    session.open([case("a")])
+    session.measure(case("a"), None)
+    session.close([case("a")])
+    with pytest.raises(UsageError, match="nothing to resume: the run is finished"):
+        RunOptions.resuming(session.folder)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"no journal\.jsonl there"):
+        RunOptions.resuming(tmp_path)
+
+
+def test_a_run_is_not_finished_on_another_machine_or_commit(killed):
+    text = (killed / "journal.jsonl").read_text()
+    (killed / "journal.jsonl").write_text(text.replace('"machine":"m"', '"machine":"elsewhere"', 1))
+    with pytest.raises(UsageError, match="begun with machine 'elsewhere', which is 'm' now"):
+        resumed(killed, {})
+
+
+def test_a_full_disk_loses_nothing_that_is_in_memory(session, monkeypatch):
+    """The journal fails from the second record on, the folder at the end as well: another place is found."""
+    planned = [case("a"), case("b")]
+    session.open(planned)
+    session.measure(case("a"), None)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(session._journal, "append", full)
+    session.measure(case("b"), None)
+    lost = session.folder
+    write = write_atomically
+    for module in (sessions, writer):
+        monkeypatch.setattr(
+            module, "write_atomically", lambda path, text: full() if lost in path.parents else write(path, text)
+        )
+    rows = session.close(planned)
+    assert {row.size for row in rows} == {"a", "b"}
+    assert session.folder != lost
+    assert (session.folder / "run.json").is_file()
+    assert [trouble.count("No space left on device") for trouble in session.write_errors] == [1, 1]
+
+
+def test_an_interrupted_run_whose_disk_is_full_can_be_finished_from_where_its_results_went(session, monkeypatch):
+    """The journal goes along, whole, though the first one failed half way."""
+    planned = [case("a"), case("b"), case("never")]
+    session.open(planned)
+    session.measure(case("a"), None)
+    write, lost = write_atomically, session.folder
+
+    def full(path, text):
+        if lost in path.parents:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(journal.Journal, "append", lambda *_: full(lost / "x", ""))
+    for module in (sessions, writer):
+        monkeypatch.setattr(module, "write_atomically", full)
+    session.measure(case("b"), None)
+    session.close(planned)
+    again = resumed(session.folder, {"never": Status.OK})
+    assert session.folder != lost
+    assert set(again.measurements) == {case("a"), case("b")}
+
+
+def test_a_journal_that_could_not_be_written_is_made_whole_as_soon_as_it_can(session, monkeypatch):
+    session.open([case("a"), case("b"), case("x", "cupy", "cuda")])
+    with monkeypatch.context() as patch:
+        patch.setattr(session._journal, "append", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        session.measure(case("a"), None)
+    session.measure(case("b"), None)
+    session.measure(case("x", "cupy", "cuda"), None)
+    kept = journal.read(session.folder / "journal.jsonl").measurements
+    assert [m.case for m in kept] == [case("a"), case("b"), case("x", "cupy", "cuda")]
+    assert session.write_errors == ["the journal could not be written: full"]
+
+
+def test_counts_that_do_not_add_up_are_an_internal_error_once_the_results_are_written(session, monkeypatch):
+    session.open([case("a"), case("b")])
+    for size in "ab":
+        session.measure(case(size), None)
+    rows_of_run = sessions.rows_of_run
+    monkeypatch.setattr(sessions, "rows_of_run", lambda *known: [r for r in rows_of_run(*known) if r.size != "b"])
+    with pytest.raises(InternalError, match=r"2 planned, 2 kept, 1 without a row of their status: numpy-cpu-float64-b"):
+        session.close([case("a"), case("b")])
+    assert (session.folder / "run.json").is_file()
+
+
+def test_a_folder_that_is_removed_during_the_run_is_made_again(session):
+    session.open([case("a")])
+    session.measure(case("a"), None)
+    shutil.rmtree(session.folder)
+    session.close([case("a")])
+    assert (session.folder / "run.json").is_file()
+
+
+def test_a_rate_above_the_datasheet_is_invalid(session):
+    impossible = Measurement(
+        case("a"), Status.OK, device_name="NVIDIA H200", costs=Costs(flops=1e18),
+        series=(Series("time", Clock.WALL, (1.0,)),),
+    )  # fmt: skip
+    session.workers.dispatch = lambda *_: impossible
+    done = session.measure(case("a"), None)
+    assert (done.status, done.reason_code) == (Status.INVALID, "implausible")

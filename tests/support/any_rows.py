@@ -1,0 +1,29 @@
+"""Rows with anything in them that a cell may hold, for tests of whatever writes and reads tables."""
+
+from bench_core.records import SCHEMA_VERSION, Row, Status
+from bench_core.results.schema import CONVERT, KINDS
+from bench_core.results.strict_csv import cell
+from tests.support.properties import st
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+NUMBER = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+COUNT = st.none() | st.integers(-(2**63), 2**63 - 1)
+SCALARS = {str: TEXT, float: NUMBER, int: COUNT, bool: st.none() | st.booleans()}
+NEEDED = ("run_id", "machine", "case_id", "workload", "backend", "device", "metric", "unit")
+
+
+def as_written(text):
+    """A text as any table holds it: on one line, without control characters."""
+    return CONVERT[str](cell(text))
+
+
+@st.composite
+def any_rows(draw):
+    """Rows with anything in them that a cell may hold."""
+    fields = {name: SCALARS[kind] for name, kind in KINDS.items()}
+    fields |= dict.fromkeys(NEEDED, TEXT.map(as_written).filter(bool))
+    fields["schema_version"] = st.just(SCHEMA_VERSION)
+    fields["workload_version"] = st.integers(1, 9)
+    fields |= {"better": st.sampled_from(["lower", "higher"]), "status": st.sampled_from([s.value for s in Status])}
+    row = st.builds(Row, **{name: s.map(as_written) if KINDS[name] is str else s for name, s in fields.items()})
+    return draw(st.lists(row, max_size=4))

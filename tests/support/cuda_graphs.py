@@ -1,0 +1,241 @@
+"""A stand-in for CUDA graphs of PyTorch, on a CPU: it captures as torch.cuda does, and fails where torch.cuda fails.
+
+A capture computes nothing: it notes every operator, and undoes what it did. Memory that is made during a capture lies
+in the graph's private pool: it holds rubbish until the first replay, and every replay writes it anew. Memory from
+elsewhere is known by its address alone, so it must outlive the graph. (PyTorch, "CUDA semantics", CUDA Graphs.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from bench_core.backends.torch import TorchBackend
+
+CPU = TorchBackend("cpu")
+FORBIDDEN = ("_local_scalar_dense",)  # operators that ask the device for a number
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor as a graph knows it: where it lies in which memory."""
+
+    memory: StorageWeakRef
+    dtype: torch.dtype
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> Place:
+        memory = StorageWeakRef(tensor.untyped_storage())
+        return cls(memory, tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
+
+    def tensor(self, memory: torch.UntypedStorage) -> torch.Tensor:
+        return torch.empty(0, dtype=self.dtype).set_(memory, self.offset, self.size, self.stride)
+
+
+def alive(reference: StorageWeakRef) -> torch.UntypedStorage | None:
+    """Return the memory if anybody still holds it."""
+    return torch.UntypedStorage._new_with_weak_ptr(reference.cdata)
+
+
+class Seen(TorchDispatchMode):
+    """Notes which operators run."""
+
+    def __init__(self, names: set[str]) -> None:
+        super().__init__()
+        self._names = names
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._names.add(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+class Capture(TorchDispatchMode):
+    """Notes the operators of a graph. warm: those that have run on a side stream before."""
+
+    def __init__(self, warm: set[str]) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self.pool: set[StorageWeakRef] = set()
+        self._warm = warm
+        self._before: dict[StorageWeakRef, torch.UntypedStorage] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._require_allowed(str(function))
+        kwargs = kwargs or {}
+        given = tree_map_only(torch.Tensor, Place.of, (args, kwargs))
+        for tensor in written(function, args, kwargs):
+            place = StorageWeakRef(tensor.untyped_storage())
+            if place not in self.pool and place not in self._before:
+                self._before[place] = tensor.untyped_storage().clone()
+        result = function(*args, **kwargs)
+        known = {place.memory for place in tree_leaves(given) if isinstance(place, Place)}
+        made = tree_map_only(torch.Tensor, Place.of, result)
+        self.pool |= {place.memory for place in tree_leaves(made) if isinstance(place, Place)} - known
+        self.calls.append((function, *given, made))
+        return result
+
+    def _require_allowed(self, name: str) -> None:
+        if any(word in name for word in FORBIDDEN):
+            raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
+        if name not in self._warm:
+            raise RuntimeError(f"{name} runs for the first time, and what it loads cannot be loaded during a capture")
+
+    def undo(self) -> None:
+        """Make it so that nothing was computed: give other memory its contents back, and rubbish to the pool's."""
+        for reference, before in self._before.items():
+            if (memory := alive(reference)) is not None:
+                memory.copy_(before)
+        for reference in self.pool:
+            if (memory := alive(reference)) is not None:
+                memory.fill_(0xFF)  # NaN in every floating-point format, -1 in integers
+
+
+def written(function: Any, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors that an operator writes into, by its schema."""
+    declared = function._schema.arguments
+    for place, argument in enumerate(declared):
+        if argument.alias_info is None or not argument.alias_info.is_write:
+            continue
+        value = args[place] if place < len(args) else kwargs.get(argument.name)
+        yield from (leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor))
+
+
+class Graph:
+    """`torch.cuda.CUDAGraph`."""
+
+    def __init__(self) -> None:
+        self.captured: Capture | None = None
+
+    @torch.inference_mode()
+    def replay(self) -> None:
+        if self.captured is None:
+            raise RuntimeError("Called CUDAGraph::replay without a preceding successful capture.")
+        scratch: dict[StorageWeakRef, torch.UntypedStorage] = {}  # the pool's memory that nobody holds
+
+        def tensor(place: Place) -> torch.Tensor:
+            memory = scratch.get(place.memory) or alive(place.memory)
+            if memory is None:
+                raise RuntimeError("an illegal memory access: the graph reads memory that was freed after its capture")
+            return place.tensor(memory)
+
+        for function, args, kwargs, made in self.captured.calls:
+            given = tree_map_only(Place, tensor, (args, kwargs))
+            result = function(*given[0], **given[1])
+            for place, new in zip(tree_leaves(made), tree_leaves(result), strict=True):
+                if isinstance(place, Place) and place.memory in self.captured.pool:
+                    _put(place.memory, new.untyped_storage(), scratch)
+
+
+def _put(
+    reference: StorageWeakRef, new: torch.UntypedStorage, scratch: dict[StorageWeakRef, torch.UntypedStorage]
+) -> None:
+    """Let a result be where the graph has it: at its old address if anybody holds that."""
+    held = alive(reference)
+    if held is None:
+        scratch[reference] = new
+    elif held.data_ptr() != new.data_ptr():
+        held.copy_(new)
+
+
+class Stream:
+    """`torch.cuda.Stream`: which other streams it has waited for."""
+
+    def __init__(self) -> None:
+        self.waited: set[Stream] = set()
+
+    def wait_stream(self, stream: Stream) -> None:
+        self.waited.add(stream)
+
+
+class Cuda:
+    """torch.cuda as far as a capture needs it."""
+
+    CUDAGraph, Stream = Graph, Stream
+
+    def __init__(self) -> None:
+        self._default = Stream()
+        self._current = [self._default]
+        self._warm: set[str] = set()
+        self.capturing = False
+
+    def current_stream(self) -> Stream:
+        return self._current[-1]
+
+    @contextmanager
+    def stream(self, stream: Stream) -> Iterator[None]:
+        """Make a stream the current one; RuntimeError if it may overtake the one it stands beside."""
+        if self.current_stream() not in stream.waited | {stream}:
+            raise RuntimeError("a race: the side stream does not wait for the current stream, which makes its inputs")
+        self._current.append(stream)
+        try:
+            with Seen(self._warm):
+                yield
+        finally:
+            self._current.pop()
+
+    @contextmanager
+    def graph(
+        self, cuda_graph: Graph, pool: Any = None, stream: Stream | None = None, capture_error_mode: str = "global"
+    ) -> Iterator[None]:
+        """Capture what is called; it counts once the graph is replayed."""
+        if pool is not None:
+            raise NotImplementedError("the stand-in gives every graph a pool of its own")
+        capture = Capture(self._warm)
+        self._current.append(stream or Stream())
+        self.capturing = True
+        try:
+            with capture:
+                yield
+        finally:
+            self.capturing = False
+            self._current.pop()
+            capture.undo()
+        cuda_graph.captured = capture
+
+    def optimiser(self, original: type) -> type:
+        """Return an optimiser that checks `capturable` as torch does on a GPU.
+
+        On a CPU the fused optimisers are capturable as they are, and refuse to be told so.
+        """
+        cuda = self
+
+        class Checked(original):
+            def __init__(self, *args: Any, capturable: bool = False, **kwargs: Any) -> None:
+                self._capturable = capturable
+                super().__init__(*args, **kwargs)
+
+            def step(self, closure: Any = None) -> Any:
+                if cuda.capturing and not self._capturable:
+                    raise RuntimeError(
+                        "Attempting CUDA graph capture of step() for an instance of "
+                        f"{original.__name__} but param_groups' capturable is False."
+                    )
+                return super().step(closure)
+
+        return Checked
+
+    def install(self, patch: Any) -> None:
+        """Put all of it into torch, by pytest's monkeypatch."""
+        for name in ("Stream", "CUDAGraph", "current_stream", "stream", "graph"):
+            patch.setattr(torch.cuda, name, getattr(self, name))
+        for name in ("Adam", "AdamW"):
+            patch.setattr(torch.optim, name, self.optimiser(getattr(torch.optim, name)))
+
+
+@pytest.fixture(name="cuda", autouse=True)
+def captures_on_a_cpu(monkeypatch):
+    """torch.cuda as far as a capture needs it."""
+    stand_in = Cuda()
+    stand_in.install(monkeypatch)
+    return stand_in

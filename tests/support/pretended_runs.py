@@ -1,0 +1,47 @@
+"""Runs that take no time: a launcher that writes a run's folder instead of measuring."""
+
+import random
+
+from bench_core.records import Measurement, Run, Status, to_json
+from bench_core.run import journal
+from tests.support.tables import absent, measured, work, write
+
+
+def pretend(seconds, *, machine="box", fail=(), stop=None):
+    """Return a launcher that writes a run of one case, `seconds` by side, and one case that is unsupported."""
+    taken = []
+
+    def run_one(turn, output, arguments):
+        taken.append(turn)
+        output.mkdir(parents=True)
+        (output / "log.txt").write_text("collected 2 items\nERROR: no module named benchmarks\n")
+        if stop == len(taken):
+            raise KeyboardInterrupt
+        if turn.replicate in fail:
+            return 4
+        noise = random.Random(len(taken)).gauss(0, 0.01)
+        t = seconds[turn.side.name] * (1 + noise)
+        status = Status.OOM if turn.replicate == 1 else Status.OK
+        flaky = measured([t] * 3, work("32"))
+        flaky = flaky if status is Status.OK else Measurement.missing(flaky.case, status, "code", "out of memory")
+        done = [measured([t * 0.99, t, t * 1.01]), flaky, absent(work("16"), status=Status.UNSUPPORTED)]
+        label = machine if isinstance(machine, str) else machine(turn)
+        of = Run(f"r{len(taken)}", f"2001-01-01T00:00:{len(taken):02}+00:00", label)
+        workers = {f"e{turn.replicate}": {}}
+        about = {
+            "run": to_json(of),
+            "planned": 3,
+            "timed_share": 0.5,
+            "statuses": {},
+            "options": {"preset": "quick"},
+            "environment": {"host": {"cpu": {"value": "X"}}, "workers": workers},
+        }
+        folder = write(output, done, label, about=about, run_id=of.run_id)
+        kept = journal.Journal(folder, journal.Head(of, tuple(m.case for m in done)))
+        for m in done:
+            kept.append(m)
+        kept.close()
+        return 0
+
+    run_one.taken = taken
+    return run_one

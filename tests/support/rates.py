@@ -1,0 +1,37 @@
+"""Measurements of a known amount of work in known seconds, and the shares and bounds that follow from them."""
+
+from bench_core.records import Case, Clock, Costs, Measurement, Run, Series, Status, Work
+from bench_core.results import roofline
+from bench_core.results.rows import rows_of_case
+from tests.support.limits import H100
+
+RUN = Run("run-a", "2001-01-01T00:00:00+00:00", "a")
+# Memory-efficient attention in float32 on compute capability 8.0 and newer: 494.5 / 3 = 165 TFLOP/s on an H100, where
+# the datasheet's float32 is 67.
+ATTENTION = {"device": "cuda:0", "name": H100, "threads": None, "backend": "torch", "flags": ("3xtf32",)}
+
+
+def measured(
+    suite, workload, seconds, *, flops=None, bytes_=None, least=None, dtype="float32", precision="ieee",
+    device="cpu", name="Some CPU", threads=2, clock=Clock.WALL, flags=(), backend="numpy", causal=None, params=(),
+):  # fmt: skip
+    """Return the measurement of this work done in so many seconds, three blocks alike."""
+    work = Work(suite, workload, "1", dtype, params, precision)
+    case = Case(work, backend, device, threads=threads)
+    amounts = {"causal_flops": causal} if causal else {}
+    costs = Costs(flops, bytes_, least if least is not None else bytes_, amounts)
+    series = (Series("time", clock, (seconds,) * 3),)
+    return Measurement(case, Status.OK, costs=costs, series=series, device_name=name, threads=threads, flags=flags)
+
+
+def table(*measurements):
+    """Return the rows of these measurements."""
+    return [row for m in measurements for row in rows_of_case(RUN, [m])]
+
+
+def derived(*measurements):
+    """Return the rows that follow from these measurements, by workload, backend, metric and clock."""
+    return {(r.workload, r.backend, r.metric, r.clock): r for r in roofline.roofline_rows(table(*measurements))}
+
+
+MATMUL = measured("matmul", "matmul", 1.0, flops=100.0, least=1.0)  # 100 FLOP/s

@@ -1,0 +1,154 @@
+"""Records: the same work has one join key everywhere, JSON loses nothing, and a status or a row says what it is."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bench_core.records import (
+    Cache,
+    Case,
+    Clock,
+    Costs,
+    Measurement,
+    Scope,
+    Series,
+    Status,
+    Work,
+    count_statuses,
+    identifier,
+    measurement_from_json,
+    severity,
+    to_json,
+)
+from bench_core.results.rows import rows_of_case
+from tests.support.measurements import CASE, RUN, measurement
+from tests.support.properties import given, settings, st
+
+NAME = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]{0,8}", fullmatch=True)
+VALUE = st.integers(-(2**53), 2**53) | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | NAME
+WORKS = st.builds(
+    Work,
+    suite=NAME,
+    workload=NAME,
+    size=NAME,
+    dtype=NAME,
+    params=st.dictionaries(NAME, VALUE, max_size=5).map(lambda d: tuple(d.items())),
+    precision=NAME,
+    version=st.integers(1, 99),
+    scope=st.sampled_from(Scope),
+    cache=st.sampled_from(Cache),
+)
+FINITE = st.floats(0, 1e9)
+MEASUREMENTS = st.builds(
+    Measurement,
+    case=st.builds(Case, WORKS, NAME, NAME, NAME, st.none() | st.integers(1, 512)),
+    status=st.sampled_from(Status),
+    reason=st.text(max_size=20),
+    costs=st.builds(Costs, st.none() | FINITE, st.none() | FINITE, st.none() | FINITE, st.dictionaries(NAME, FINITE)),
+    series=st.lists(
+        st.builds(Series, NAME, st.sampled_from(Clock), st.lists(FINITE, max_size=4).map(tuple)), max_size=2
+    ).map(tuple),
+    values=st.dictionaries(NAME, FINITE, max_size=3),
+    flags=st.lists(NAME, max_size=3).map(tuple),
+    rel_error=st.none() | FINITE,
+    process=st.integers(0, 9),
+)
+
+
+@given(WORKS, st.randoms())
+def test_the_order_of_parameters_does_not_matter(work, random):
+    pairs = list(work.params)
+    random.shuffle(pairs)
+    shuffled = Work(**{**{f: getattr(work, f) for f in Work.__slots__}, "params": tuple(pairs)})
+    assert shuffled == work
+    assert shuffled.case_id == work.case_id
+
+
+@given(WORKS, WORKS)
+def test_different_work_has_a_different_id(one, other):
+    assert (one.case_id == other.case_id) == (to_json(one) == to_json(other) and typed(one) == typed(other))
+
+
+def typed(work):
+    """The parameters with their types: 1, 1.0 and True are equal in Python and different in JSON."""
+    return json.dumps(to_json(work), sort_keys=True)
+
+
+@given(WORKS, NAME, NAME, st.integers(1, 64))
+def test_the_id_says_nothing_of_who_did_the_work(work, backend, device, threads):
+    assert Case(work, backend, device, "tuned", threads).work.case_id == Case(work, "numpy", "cpu").work.case_id
+
+
+def test_the_id_is_the_same_in_every_process_and_on_every_platform():
+    """Pinned: a change of this value orphans every published table, so it needs a new schema version."""
+    work = Work("matmul", "matmul", "1024", "float32", (("m", 1024), ("k", 1024), ("n", 1024)), precision="tf32")
+    assert work.case_id == "c_046bd6e862754109"
+    code = (
+        "from bench_core.records import Work; print(Work('matmul', 'matmul', '1024', 'float32', "
+        "{'n': 1024, 'k': 1024, 'm': 1024}, precision='tf32').case_id)"
+    )
+    for seed in ("0", "1"):
+        environ = os.environ | {"PYTHONHASHSEED": seed, "LC_ALL": "C"}
+        done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == work.case_id
+
+
+@settings(max_examples=50)
+@given(MEASUREMENTS)
+def test_a_measurement_comes_back_from_json(measurement):
+    text = json.dumps(to_json(measurement), allow_nan=False)
+    assert measurement_from_json(json.loads(text)) == measurement
+
+
+@pytest.mark.parametrize("text", ["", " ", "a b", "=1", "-x", "../x\n", "a,b", "a;b", "a'b", "<b>", "naïve", "\x1b[0m"])
+def test_an_identifier_is_nothing_but_a_name(text):
+    with pytest.raises(ValueError, match="is not an identifier"):
+        identifier(text)
+    with pytest.raises(ValueError, match="is not an identifier"):
+        Work("matmul", "matmul", text, "float32")
+
+
+def test_statuses_add_up():
+    case = Case(Work("a", "b", "1", "float32"), "numpy", "cpu")
+    done = [Measurement(case, status) for status in (Status.OK, Status.OOM, Status.OK)]
+    assert count_statuses(done) == {Status.OK: 2, Status.OOM: 1}
+
+
+def test_a_reason_is_one_line_that_every_reader_of_csv_takes():
+    """Both ends of a long message are kept: the beginning names the error, the end its cause."""
+    case = Case(Work("a", "b", "1", "float32"), "numpy", "cpu")
+    said = Measurement.missing(case, Status.ERROR, "x", "first\nline " + "x" * 10**6 + " the end").reason
+    assert said.startswith("first line x")
+    assert said.endswith("x the end")
+    assert len(said) <= 1000
+    assert "\n" not in said
+
+
+def test_a_sample_that_is_not_a_time_is_refused():
+    case = Case(Work("a", "b", "1", "float32"), "numpy", "cpu")
+    plain = to_json(Measurement(case, Status.OK, series=(Series("time", Clock.WALL, (1.0,)),)))
+    for wrong in (-1.0, float("nan"), float("inf"), "1"):
+        plain["series"][0]["seconds"] = [wrong]
+        with pytest.raises(ValueError, match="not a time"):
+            measurement_from_json(plain)
+
+
+def test_the_label_leaves_the_usual_unsaid():
+    work = Work("a", "b", "64", "float32")
+    assert Case(work, "numpy", "cpu").label == "numpy-cpu-float32-64"
+    odd = Work("a", "b", "64", "float32", precision="tf32", scope=Scope.END_TO_END, cache=Cache.COLD)
+    assert Case(odd, "torch", "cuda:0", "tuned", 4).label == "torch-cuda:0-tuned-float32-tf32-64-end_to_end-cold-4t"
+
+
+def test_a_crash_is_worse_than_a_skipped_case():
+    assert min(Status, key=severity) == "crashed"
+    assert sorted(Status, key=severity)[-2:] == ["skipped", "ok"]
+
+
+def test_who_did_the_work_is_the_backend_and_whatever_is_not_its_default():
+    assert next(rows_of_case(RUN, [measurement()])).who == "numpy"
+    tuned = Measurement(Case(CASE.work, "numpy", "cpu", "tuned"), Status.OK, series=measurement().series)
+    assert next(rows_of_case(RUN, [tuned])).who == "numpy tuned"

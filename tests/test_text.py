@@ -1,0 +1,55 @@
+"""Any text is shown on one line, without control characters and never too long."""
+
+import unicodedata
+
+import pytest
+
+from bench_core.text import one_line, printable, quoted
+from tests.support.properties import given, st
+
+
+@given(st.text(max_size=400))
+def test_a_printable_text_is_one_line_without_invisible_characters(text):
+    shown = printable(text)
+    assert len(shown) <= 300
+    assert "\n" not in shown
+    assert not any(unicodedata.category(c) in {"Cc", "Cf", "Cs"} for c in shown)
+
+
+def test_escapes_are_spelt_out_and_plain_texts_left_alone():
+    assert printable("\x1b[31mred\x00\u202e") == r"\x1b[31mred\x00\u202e"
+    assert printable("NVIDIA H100 80GB · 2 µm") == "NVIDIA H100 80GB · 2 µm"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain µs", "plain µs"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("a\nb", "a b"),
+        ("\u202eback", r"\u202eback"),
+        ("x" * 50, "x" * 37 + "..."),
+    ],
+)
+def test_escapes_line_feeds_and_long_texts_become_one_short_line(text, shown):
+    assert printable(text, 40) == shown
+
+
+def test_one_line_turns_every_run_of_white_space_into_one_space():
+    assert one_line("  a\tb\r\n\n c\u00a0d ") == "a b c d"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ok ", "'ok '"),
+        ("  ", "'  '"),
+        ("", "''"),
+        ("a\nb", r"'a\nb'"),
+        ("\x1b[31mred", r"'\x1b[31mred'"),
+        ("it's", '"it\'s"'),
+        ("x" * 50, "'" + "x" * 37 + "...'"),
+    ],
+)
+def test_a_quoted_text_keeps_its_blanks_and_spells_out_what_cannot_be_seen(text, shown):
+    assert quoted(text) == shown

@@ -1,0 +1,321 @@
+"""One case from build to record, in this process, on NumPy and on a device that finishes late."""
+
+import gc
+import itertools
+import weakref
+from dataclasses import replace
+from time import perf_counter
+from typing import ClassVar
+
+import pytest
+
+from bench_core.backends.base import Memory, Timed
+from bench_core.backends.numpy import NumpyBackend
+from bench_core.records import Cache, Case, Clock, Status
+from bench_core.timing.case import Settings, generator, rotate, run_case
+from bench_core.timing.energy import Meter
+from bench_core.timing.sampling import Durations
+from bench_core.workload import Kernel, Kernels
+from tests.support.fakes import AsyncBackend, ForgetfulBackend
+from tests.support.workloads import Double, doubling
+
+PLAN = Durations(budget=0.05, least=0.01, warmup=0.01, warmup_cap=0.05)
+SETTINGS = Settings(PLAN, seed=7, last_level_cache=1 << 20)
+
+
+def run(workload=None, backend=None, settings=SETTINGS, **special):
+    workload = workload or Double()
+    backend = backend or NumpyBackend("cpu")
+    work = workload.work("1024", "float64", **special)
+    return run_case(Case(work, backend.name, backend.device), workload, backend, settings)
+
+
+def test_a_right_answer_is_measured_with_its_error_costs_and_first_call():
+    done = run()
+    assert done.status is Status.OK
+    assert done.rel_error == 0.0
+    assert done.costs.flops == 1024.0
+    assert done.values["first_call"] > 0
+    assert [s.clock for s in done.series] == [Clock.WALL]
+    assert done.library
+    assert 0 < done.timed_s < done.elapsed_s
+
+
+def test_check_only_checks_and_times_nothing():
+    done = run(settings=Settings(PLAN, 7, 1 << 20, check_only=True))
+    assert (done.status, done.series, done.values) == (Status.OK, (), {})
+
+
+def test_a_wrong_kernel_turns_red_and_has_no_time():
+    class Wrong(Double):
+        kernels: ClassVar[Kernels] = {"array": {"default": lambda b, w, h: Kernel(lambda: h["x"] * 2.001)}}
+
+    done = run(Wrong())
+    assert (done.status, done.reason_code, done.series) == (Status.INVALID, "wrong_answer", ())
+    assert done.rel_error == pytest.approx(0.0005)
+
+
+def test_a_kernel_with_an_answer_of_its_own_is_checked_by_that():
+    class Wrong(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel(doubling(b, h), answer=lambda: {"out": h["x"]})}
+        }
+
+    assert run(Wrong()).reason_code == "wrong_answer"
+
+
+def test_an_asynchronous_device_has_both_clocks_and_they_agree():
+    class Late(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel(b.launch, answer=lambda: {"out": h["x"] * 2})}
+        }
+
+    done = run(Late(), AsyncBackend())
+    assert done.status is Status.OK, done.reason
+    assert [s.clock for s in done.series] == [Clock.WALL, Clock.DEVICE]
+    assert min(done.series[0].seconds) >= 2e-3
+
+
+@pytest.mark.parametrize(("share", "flagged"), [(0.9, False), (0.6, False), (0.4, True)])
+def test_a_wall_time_of_which_the_device_worked_less_than_half_is_launch_bound(share, flagged):
+    class Late(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel(b.launch, answer=lambda: {"out": h["x"] * 2})}
+        }
+
+    backend = AsyncBackend()
+    whole = backend.device_time
+    backend.device_time = lambda call, calls: Timed(share * whole(call, calls).seconds)
+    wall, device = run(Late(), backend).series
+    assert ("launch_bound" in wall.flags) is flagged
+    assert "launch_bound" not in device.flags
+
+
+@pytest.mark.parametrize(("starved", "flagged"), [(True, True), (False, False)])
+def test_a_starved_device_makes_both_times_launch_bound(starved, flagged):
+    """Its own time is then the host's, nearly all of the wall time, and tells nothing of the device's share."""
+
+    class Late(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel(b.launch, answer=lambda: {"out": h["x"] * 2})}
+        }
+
+    backend = AsyncBackend()
+    whole = backend.device_time
+    backend.device_time = lambda call, calls: Timed(0.93 * whole(call, calls).seconds, starved)
+    wall, device = run(Late(), backend).series
+    assert [series.flags.count("launch_bound") for series in (wall, device)] == [flagged, flagged]
+
+
+def test_a_device_that_is_not_waited_for_is_invalid():
+    """A wait that is left out in the backend must not pass in a single case."""
+
+    class Late(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel(b.launch, answer=lambda: {"out": h["x"] * 2})}
+        }
+
+    done = run(Late(), ForgetfulBackend(work=20e-6))  # short, for its backlog has to be sat out
+    assert (done.status, done.reason_code, done.series) == (Status.INVALID, "not_synchronised", ())
+    assert "of the launch" in done.reason
+
+
+def test_a_backend_s_synchronisation_is_proved_once_even_by_kernels_that_return_nothing():
+    class Silent(Double):
+        kernels: ClassVar[Kernels] = {"array": {"default": lambda b, w, h: Kernel(list, lambda: {"out": h["x"] * 2})}}
+
+    backend = ForgetfulBackend(work=20e-6)
+    assert [run(Silent(), backend).reason_code for _ in range(2)] == ["not_synchronised"] * 2
+    assert backend.proofs == 1
+
+
+def test_a_kernel_that_leaves_the_device_idle_keeps_its_wall_time():
+    """Two events with nothing between them are 2 us apart, however many calls they enclose."""
+
+    class Idle(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel([].clear, lambda: {"out": 2 * h["x"]})}
+        }
+
+    backend = AsyncBackend()
+    backend.device_time = lambda call, calls: [call() for _ in range(calls)].clear() or Timed(2e-6)
+    done = run(Idle(), backend)
+    assert (done.status, done.reason) == (Status.OK, "")
+    assert [s.clock for s in done.series] == [Clock.WALL]
+
+
+def test_peak_memory_is_what_the_case_added_before_its_synchronisation_was_proved():
+    class Counting(AsyncBackend):
+        used, peak = 5000, 5000
+
+        def reset_peak_memory(self):
+            self.peak = self.used
+
+        def memory(self):
+            return Memory(1 << 30, self.used, self.peak)
+
+        def from_host(self, array, dtype=None):
+            self.used += array.nbytes
+            self.peak = max(self.peak, self.used)
+            return super().from_host(array, dtype)
+
+    class Late(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {
+                "default": lambda b, w, h: b.from_host(h["x"]) is None or Kernel(b.launch, lambda: {"out": h["x"] * 2})
+            }
+        }
+
+    done = run(Late(), Counting())
+    assert done.values["peak_memory"] == 1024 * 8
+
+
+@pytest.mark.parametrize(("window", "counted"), [(0.0, True), (0.01, False), (0.01, True)])
+def test_energy_is_measured_where_it_is_asked_for_and_counted(monkeypatch, window, counted):
+    meter = Meter(lambda: (perf_counter() * 50.0,))  # a steady 50 W
+    monkeypatch.setattr("bench_core.timing.energy.meter", lambda device, uuid: meter if counted else None)
+    done = run(settings=Settings(replace(PLAN, energy=window), 7, 1 << 20))
+    assert done.status is Status.OK
+    assert ("energy" in done.values) is bool(window and counted)
+    assert all(joules > 0 for name, joules in done.values.items() if name == "energy")
+
+
+def test_no_peak_memory_is_told_where_the_device_does_not_tell():
+    class Mute(NumpyBackend):
+        def memory(self):
+            return Memory(1 << 40, None, None)
+
+    mute = run(backend=Mute("cpu"))
+    assert (mute.status, "peak_memory" in mute.values) == (Status.OK, False)
+
+
+def test_no_peak_memory_is_told_of_a_kernel_that_hides_its_memory():
+    class Hidden(Double):
+        def build(self, backend, case, host):
+            return replace(super().build(backend, case, host), hides_memory=True)
+
+    class Growing(NumpyBackend):
+        def memory(self):
+            return Memory(1 << 40, 1000, 2000)
+
+    assert run(Double(), Growing("cpu")).values["peak_memory"] == 1000
+    hidden = run(Hidden(), Growing("cpu"))
+    assert (hidden.status, "peak_memory" in hidden.values) == (Status.OK, False)
+
+
+def test_what_a_case_leaves_behind_in_cycles_is_gone_before_memory_is_given_back():
+    left, seen = [], []
+
+    class Cycle:
+        def __init__(self):
+            self.me = self
+
+    class Cyclic(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: left.append(weakref.ref(Cycle())) or Kernel(doubling(b, h))}
+        }
+
+    class Watching(NumpyBackend):
+        def free(self):
+            seen.extend(cycle() for cycle in left)
+
+    gc.disable()
+    try:
+        run(Cyclic(), Watching("cpu"), settings=Settings(PLAN, 7, 1 << 20, check_only=True))
+    finally:
+        gc.enable()
+    assert seen == [None]
+
+
+def test_what_a_backend_cannot_compute_in_is_unsupported_before_anything_is_built():
+    work = Double().work("1024", "float32")
+    done = run_case(Case(work, "late", "late:0"), Double(), AsyncBackend(), SETTINGS)
+    assert (done.status, done.reason_code) == (Status.UNSUPPORTED, "dtype_unsupported")
+    assert done.reason == "the late device has no float32"
+
+
+def test_costs_that_cannot_be_told_are_an_error_of_the_case():
+    class Priceless(Double):
+        def costs(self, work):
+            raise ValueError("no formula")
+
+    done = run(Priceless())
+    assert (done.status, done.reason_code, done.reason) == (Status.ERROR, "ValueError", "no formula")
+
+
+def test_a_missing_kernel_is_unsupported():
+    class Torchless(Double):
+        kernels: ClassVar[Kernels] = {"torch": {}}
+
+    done = run(Torchless())
+    assert (done.status, done.reason_code) == (Status.UNSUPPORTED, "no_kernel")
+
+
+def test_a_case_larger_than_the_free_memory_is_skipped_before_it_is_built():
+    class Huge(Double):
+        def inputs(self, work, rng):
+            raise AssertionError("must not get this far")
+
+        def footprint(self, work):
+            return 1e18
+
+    done = run(Huge())
+    assert (done.status, done.reason_code) == (Status.SKIPPED, "too_large")
+    assert "GB are free on cpu" in done.reason
+
+
+def test_cold_rotates_through_three_times_the_cache():
+    built = []
+
+    class Counting(Double):
+        kernels: ClassVar[Kernels] = {"array": {"default": lambda b, w, h: built.append(1) or Kernel(doubling(b, h))}}
+
+    run(Counting(), cache=Cache.COLD)
+    assert len(built) * 16384 >= 3 * (1 << 20)
+    built.clear()
+    run(Counting())
+    assert len(built) == 1
+
+
+def test_rotate_takes_every_callable_in_its_turn():
+    seen = []
+    turn = rotate([lambda i=i: seen.append(i) for i in range(3)])
+    for _ in range(7):
+        turn()
+    assert seen == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_probes_are_series_of_their_own():
+    class Probed(Double):
+        kernels: ClassVar[Kernels] = {
+            "array": {"default": lambda b, w, h: Kernel(doubling(b, h), probes={"time_to_first_token": doubling(b, h)})}
+        }
+
+    assert [s.metric for s in run(Probed()).series] == ["time", "time_to_first_token"]
+
+
+def test_a_device_lost_while_memory_is_given_back_makes_the_case_an_error():
+    class Lost(NumpyBackend):
+        def free(self):
+            raise RuntimeError("the device is gone")
+
+    done = run(backend=Lost("cpu"))
+    assert (done.status, done.reason) == (Status.ERROR, "the device is gone")
+
+
+def test_inputs_depend_on_case_and_seed_only():
+    draws = {
+        (case_id, seed): generator(case_id, seed).standard_normal(3).tobytes()
+        for case_id, seed in itertools.product(["c_0000000000000001", "c_00000000000000ff"], [0, 1])
+    }
+    assert len(set(draws.values())) == 4
+    assert generator("c_00000000000000ff", 1).standard_normal(3).tobytes() == draws["c_00000000000000ff", 1]
+
+
+def test_the_fakes_keep_the_protocol():
+    """A fake that lacks a method would prove nothing about the harness."""
+    from bench_core.backends.base import Backend
+
+    members = {name for name in vars(Backend) if not name.startswith("_")} | set(Backend.__annotations__)
+    missing = {name for name in members if not hasattr(AsyncBackend(), name)}
+    assert missing <= {"devices", "environ"}  # class methods that only planning calls

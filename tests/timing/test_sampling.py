@@ -1,0 +1,200 @@
+"""The measuring algorithm on fake clocks: exact numbers, no real time."""
+
+import gc
+
+import pytest
+
+from bench_core.backends.base import Timed
+from bench_core.errors import CaseError, ClockStandsStill
+from bench_core.records import Clock
+from bench_core.timing.sampling import (
+    BLOCK,
+    DeviceTimer,
+    Durations,
+    WallTimer,
+    inner_loops,
+    sample_series,
+    settled,
+    warm_up,
+)
+from tests.support.fakes import FakeClock, FakeDevice
+
+PLAN = Durations(budget=1.0, least=0.2, warmup=0.2, warmup_cap=2.0)
+
+
+def timer_for(device, synchronize=None):
+    return WallTimer(synchronize or device.synchronize, device.clock)
+
+
+def never():
+    return 0
+
+
+def test_a_steady_long_call_is_timed_singly_and_stops_at_the_first_look_past_the_least_time():
+    device = FakeDevice(work=0.015)
+    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    assert series.clock is Clock.WALL
+    assert series.inner_loops == 1
+    assert series.seconds == pytest.approx([0.015001] * 14)  # 10 blocks are 0.15 s: too little
+    assert series.flags == ()
+
+
+def test_a_short_call_is_batched_to_a_millisecond():
+    device = FakeDevice(work=5e-6, launch=1e-7)
+    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    assert series.inner_loops * 5e-6 >= BLOCK * 0.99
+    assert series.seconds[0] == pytest.approx(5e-6, rel=1e-2)
+
+
+def test_a_short_call_of_which_the_latency_is_asked_is_timed_by_itself():
+    """A batch would hide the time from launch to end behind the work of the calls before."""
+    device = FakeDevice(work=5e-6, launch=3e-6)
+    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock, singly=True)
+    assert series.inner_loops == 1
+    assert series.seconds[0] == pytest.approx(8e-6)
+
+
+def test_a_call_of_unsteady_length_is_measured_until_the_budget_and_flagged():
+    device = FakeDevice(work=lambda i: 0.01 if i % 2 else 0.02)
+    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    assert "not_converged" in series.flags
+    assert 1.0 <= sum(series.seconds) <= 1.03
+
+
+def test_one_call_longer_than_the_budget_is_measured_few_times_and_never_not_at_all():
+    device = FakeDevice(work=10.0)
+    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    assert len(series.seconds) == 1
+    assert set(series.flags) == {"not_steady", "not_converged"}
+
+
+def test_warm_up_goes_on_while_the_calls_get_faster():
+    """The first 100 calls are slow: a fixed warm-up of a few calls would end among them."""
+    device = FakeDevice(work=lambda i: 0.02 * 0.96**i if i < 100 else 0.02 * 0.96**100)
+    warm = warm_up(device.run, timer_for(device), PLAN, device.clock)
+    assert warm.steady
+    assert warm.per_call < 0.01
+
+
+def test_a_warm_up_that_never_settles_ends_at_its_cap_and_says_so():
+    device = FakeDevice(work=lambda i: 0.01 * 1.05 ** min(i, 100))
+    assert not warm_up(device.run, timer_for(device), PLAN, device.clock).steady
+    assert device.clock() < 2 * PLAN.warmup_cap + 2
+
+
+def test_without_synchronising_the_launch_would_be_timed():
+    """The first error of the field, made on purpose: the same device and a timer that does not wait."""
+    honest, launch_only = FakeDevice(work=1e-3), FakeDevice(work=1e-3)
+    assert timer_for(honest).time(honest.run, 10).seconds == pytest.approx(0.010001)
+    assert timer_for(launch_only, synchronize=lambda: None).time(launch_only.run, 10).seconds == pytest.approx(10e-6)
+
+
+def test_a_clock_that_goes_backwards_gives_no_time():
+    device = FakeDevice(work=1e-3)
+    timer = WallTimer(device.synchronize, iter([10.0, 9.5]).__next__)
+    with pytest.raises(CaseError, match=r"went back by 0\.5 s") as caught:
+        timer.time(device.run, 1)
+    assert caught.value.code == "clock_backwards"
+
+
+def test_work_queued_before_a_block_is_not_counted_in_it():
+    device = FakeDevice(work=1e-3)
+    for _ in range(50):
+        device.run()
+    assert timer_for(device).time(device.run, 1).seconds == pytest.approx(1.001e-3)
+
+
+def test_a_disturbed_block_is_repeated_once_and_both_are_kept():
+    quiet = sample_series("time", (device := FakeDevice(work=0.05)).run, timer_for(device), PLAN, never, device.clock)
+    trouble = 10  # in the timed part: warm-up takes 4 calls
+    device = FakeDevice(work=lambda i: 0.2 if i == trouble else 0.05)
+    series = sample_series(
+        "time", device.run, timer_for(device), PLAN, lambda: int(device.calls > trouble), device.clock
+    )
+    assert max(quiet.seconds) == pytest.approx(0.050001)
+    assert series.noisy == (series.seconds.index(max(series.seconds)),)
+    assert len(series.seconds) == len(quiet.seconds) + 1
+    assert "context_switches" in series.flags
+
+
+def test_garbage_collection_is_off_inside_blocks_and_back_on_after_them():
+    device = FakeDevice(work=0.02)
+    seen = []
+    sample_series(
+        "time", lambda: (seen.append(gc.isenabled()), device.run()), timer_for(device), PLAN, never, device.clock
+    )
+    assert seen[-1] is False
+    assert gc.isenabled()
+
+
+class EventClock:
+    """A device whose events tell 20 ms a call; `starved` says of each block whether the device ran dry."""
+
+    def __init__(self, starved, seconds=0.02):
+        self.clock, self.blocks, self._starved, self._seconds = FakeClock(), 0, starved, seconds
+
+    def device_time(self, call, calls):
+        self.blocks += 1
+        self.clock.pass_(self._seconds * calls)
+        return Timed(self._seconds * calls, self._starved(self.blocks))
+
+
+def device_series(backend):
+    return sample_series("time", lambda: None, DeviceTimer(backend), PLAN, never, backend.clock)
+
+
+@pytest.mark.parametrize(("seconds", "loops"), [(150e-6, 7), (0.6e-3, 2), (1e-3, 1)])
+def test_by_the_device_s_clock_every_block_fills_a_millisecond(seconds, loops):
+    """The events' own 2 us are in it."""
+    assert device_series(EventClock(lambda block: False, seconds)).inner_loops == loops
+
+
+def test_a_starved_device_is_flagged_launch_bound_once():
+    series = device_series(EventClock(lambda block: True))
+    assert series.clock is Clock.DEVICE
+    assert series.flags == ("launch_bound",)
+
+
+def test_a_device_that_starved_while_it_warmed_up_is_not_launch_bound():
+    """There the spin is still sized for another call, and modules are loaded."""
+    assert device_series(EventClock(lambda block: block <= 5)).flags == ()
+
+
+def test_one_starved_block_in_ten_does_not_make_a_series_launch_bound():
+    series = device_series(backend := EventClock(lambda block: block == 15))
+    assert len(series.seconds) == 10
+    assert backend.blocks > 15
+    assert series.flags == ()
+
+
+def test_a_budget_is_of_the_host_whatever_the_device_says():
+    """A call that keeps the host for 20 ms and the device for 20 us must not be measured a thousand times longer."""
+    backend = EventClock(lambda block: False)
+    backend.device_time = lambda call, calls: backend.clock.pass_(0.02) or Timed(20e-6 * calls * (1 + 0.5 * calls % 2))
+    device_series(backend)
+    assert backend.clock() < PLAN.warmup_cap + PLAN.budget + 0.1
+
+
+def test_events_that_lie_two_microseconds_apart_whatever_is_called_are_no_time():
+    backend = EventClock(lambda block: False)
+    backend.device_time = lambda call, calls: backend.clock.pass_(1e-4) or Timed(2e-6)
+    with pytest.raises(ClockStandsStill, match="2e-06 s by the device clock"):
+        device_series(backend)
+
+
+@pytest.mark.parametrize(("per_call", "loops"), [(1.0, 1), (100e-6, 1), (99e-6, 11), (1e-6, 1000), (0.0, 1_000_000)])
+def test_inner_loops_fill_a_millisecond_below_100_microseconds(per_call, loops):
+    assert inner_loops(per_call) == loops
+
+
+def test_two_blocks_never_settle_a_series():
+    assert not settled([1.0, 1.0])
+    assert settled([1.0, 1.0, 1.0])
+
+
+def test_a_clock_that_stands_still_is_an_error_not_an_endless_warm_up():
+    """So does the clock of a device for calls that do nothing there."""
+    device = FakeDevice(work=0.0, launch=0.0)
+    with pytest.raises(CaseError, match="took 0 s by the wall clock") as caught:
+        warm_up(device.run, timer_for(device), PLAN, device.clock)
+    assert caught.value.code == "clock_stands_still"

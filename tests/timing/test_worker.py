@@ -1,0 +1,273 @@
+"""Worker processes: real children that crash, hang, exhaust memory and print garbage."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench_core.backends import registry
+from bench_core.backends.numpy import NumpyBackend
+from bench_core.errors import CaseError, Unavailable
+from bench_core.records import Case, Measurement, Status
+from bench_core.timing import worker
+from bench_core.timing.case import Settings
+from bench_core.timing.sampling import Durations
+from bench_core.timing.worker import InProcess, Worker, Workers
+from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec, WorkloadSource
+from tests.faulty.faults import Fault
+from tests.support import ROOT
+
+SOURCE = WorkloadSource(str(ROOT), "tests.faulty.faults", "test_every")
+QUICK = Settings(Durations(budget=0.02, least=0.01, warmup=0.01, warmup_cap=0.05), seed=0, last_level_cache=1 << 20)
+
+
+def case(how, device="cpu", backend="numpy"):
+    return Case(Fault(how).works(None, None)[0], backend, device)
+
+
+def ignore(phase): ...
+
+
+@pytest.fixture
+def workers():
+    workers = Workers(isolated=True)
+    yield workers
+    workers.close()
+
+
+def run(workers, how, timeout=60.0, on_phase=ignore):
+    return workers.dispatch(case(how), SOURCE, QUICK, timeout, on_phase)
+
+
+def test_a_good_case_comes_back_measured_with_its_environment(workers):
+    done = run(workers, "good")
+    assert (done.status, done.reason) == (Status.OK, "")
+    assert done.series[0].seconds
+    assert done.rel_error == 0.0
+    assert done.backend_version
+    assert done.threads == WorkerSpec.of(done.case).threads
+    assert done.env_id in workers.environments
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("how", "status", "code", "words"),
+    [
+        ("segfault", Status.CRASHED, "crashed_build", "SIGSEGV"),
+        ("exit", Status.CRASHED, "crashed_build", "exit code 3"),
+        ("raise", Status.ERROR, "RuntimeError", "the kernel fell over"),
+        ("memory", Status.OOM, "out_of_memory", "allocate"),
+        ("wrong", Status.INVALID, "wrong_answer", "above the tolerance"),
+        ("not_finite", Status.INVALID, "not_finite", "1 of 4 elements"),
+        ("shape", Status.INVALID, "wrong_shape", "(5,) instead of (4,)"),
+        ("overflow", Status.INVALID, "wrong_answer", "inf"),
+    ],
+)
+def test_every_fault_is_a_record_and_the_next_case_runs(workers, how, status, code, words):
+    done = run(workers, how)
+    assert (done.status, done.reason_code) == (status, code)
+    assert words in done.reason
+    assert "\n" not in done.reason
+    assert not done.series
+    assert run(workers, "good").status is Status.OK
+
+
+@pytest.mark.faults
+def test_memory_exhaustion_stops_at_the_cap_of_the_worker_not_at_the_machine(workers, monkeypatch):
+    """The child's own cap is lowered to 3 GB: the machine never notices."""
+    child = "import bench_core.machine.host as h; h.memory_limit = lambda: 3 << 30; import runpy; "
+    child += "runpy.run_module('bench_core.timing.worker_child', run_name='__main__')"
+    popen = subprocess.Popen
+
+    def capped(command, **options):
+        is_worker = "bench_core.timing.worker_child" in command
+        return popen([sys.executable, "-c", child] if is_worker else command, **options)
+
+    monkeypatch.setattr(worker.subprocess, "Popen", capped)
+    done = run(workers, "eat")
+    assert (done.status, done.reason_code) == (Status.OOM, "out_of_memory")
+
+
+@pytest.mark.faults
+def test_a_hang_is_a_timeout_named_by_its_phase_and_its_process_is_gone(workers):
+    children = []
+
+    def tell(phase):
+        children.append(psutil.Process(workers._executor._process.pid))
+
+    done = run(workers, "hang", timeout=3.0, on_phase=tell)
+    assert (done.status, done.reason_code) == (Status.TIMEOUT, "timeout_build")
+    assert "3 s" in done.reason
+    assert not children[-1].is_running()
+    assert run(workers, "good").status is Status.OK
+
+
+@pytest.mark.faults
+def test_what_a_kernel_prints_never_reaches_the_channel(workers):
+    """The kernel writes lines that look like answers, to sys.stdout and to file descriptor 1."""
+    assert run(workers, "garbage").status is Status.OK
+
+
+@pytest.mark.faults
+def test_a_worker_killed_from_outside_is_a_crash(workers):
+    workers.dispatch(case("good"), SOURCE, QUICK, 60.0, ignore)
+
+    def kill(phase):
+        os.kill(workers._executor._process.pid, signal.SIGKILL)
+
+    done = run(workers, "hang", on_phase=kill)
+    assert done.status is Status.CRASHED
+    assert "SIGKILL" in done.reason
+
+
+@pytest.mark.faults
+def test_a_worker_dies_with_its_parent():
+    """SIGKILL of the parent gives it no chance to clean up: the kernel has to."""
+    script = (
+        f"import sys, {__name__} as t\n"
+        "from bench_core.timing.worker import Workers\n"
+        "w = Workers(isolated=True)\n"
+        "def tell(phase):\n"
+        "    print(w._executor._process.pid, flush=True)\n"
+        "t.run(w, 'hang', on_phase=tell)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    child.wait(timeout=10)
+    assert not child.is_running()
+    parent.stdout.close()
+
+
+def test_the_environment_is_set_before_the_library_is_imported(workers, monkeypatch):
+    """A thread limit that the library reads at import must be there at import: it is seen in the pools."""
+    one = Case(case("good").work, "numpy", "cpu", threads=1)
+    done = workers.dispatch(one, SOURCE, QUICK, 60.0, ignore)
+    pools = workers.environments[done.env_id]["threadpools"].value
+    assert [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"] == [1]
+    assert done.threads == 1
+
+
+def test_a_missing_device_is_found_out_once():
+    workers, starts = Workers(isolated=True), []
+    absent = case("good", device="tpu")
+
+    class Counting(Worker):
+        def start(self):
+            starts.append(self.spec)
+            return super().start()
+
+    workers._make = Counting
+    records = [workers.dispatch(absent, SOURCE, QUICK, 60.0, ignore) for _ in range(3)]
+    workers.close()
+    assert {r.status for r in records} == {Status.SKIPPED}
+    assert {r.reason_code for r in records} == {"no_device"}
+    assert len(starts) == 1
+
+
+def test_an_end_by_a_signal_without_a_name_is_told_by_its_number():
+    """Signal 35 is a real-time signal: a number that no name belongs to must not raise out of `dispatch`."""
+    dead = Worker(WorkerSpec.of(case("good")))
+    dead._process = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 35)"])
+    dead._log = io.BytesIO(b"last\n")
+    assert dead._last_words("in check") == "the worker was killed by signal 35 in check: last"
+
+
+def test_a_worker_that_cannot_start_says_why(monkeypatch):
+    monkeypatch.setattr(worker.sys, "executable", "/bin/false" if Path("/bin/false").exists() else "/usr/bin/false")
+    with pytest.raises(CaseError, match="exit code 1 while starting"):
+        Worker(WorkerSpec.of(case("good"))).start()
+
+
+def test_two_specs_never_have_workers_alive_at_once(workers):
+    run(workers, "good")
+    first = workers._executor._process
+    workers.dispatch(Case(case("good").work, "numpy", "cpu", threads=1), SOURCE, QUICK, 60.0, ignore)
+    assert first.poll() is not None
+
+
+def test_in_process_measures_without_a_child():
+    workers = Workers(isolated=False)
+    before = len(psutil.Process().children())
+    done = run(workers, "good")
+    assert done.status is Status.OK
+    assert done.flags[-1] == "not_isolated"
+    assert len(psutil.Process().children()) == before
+
+
+class Tuned(NumpyBackend):
+    """NumPy whose implementation `tuned` is a matter of its environment, and `graph` is not."""
+
+    @classmethod
+    def environ(cls, threads, implementation):
+        return {"EVERY": "1"} | ({"KERNELS": "wide"} if implementation == "tuned" else {})
+
+
+@pytest.mark.parametrize(
+    ("implementation", "set_before", "code"),
+    [
+        ("default", {}, ""),
+        ("graph", {}, "no_kernel"),
+        ("tuned", {}, "needs_isolation"),
+        ("tuned", {"KERNELS": "wide"}, "no_kernel"),
+    ],
+)
+def test_in_process_measures_no_implementation_whose_variables_are_not_set(
+    monkeypatch, implementation, set_before, code
+):
+    """The workload has one kernel: `no_kernel` shows that an implementation was let through."""
+    monkeypatch.setattr(registry, "load", lambda name: Tuned)
+    for name, value in set_before.items():
+        monkeypatch.setenv(name, value)
+    of = Case(case("good").work, "numpy", "cpu", implementation)
+    done = Workers(isolated=False).dispatch(of, SOURCE, QUICK, 60.0, ignore)
+    assert done.reason_code == code
+    assert done.status is (Status.UNSUPPORTED if code else Status.OK)
+    if code == "needs_isolation":
+        assert done.reason == "tuned needs KERNELS=wide before its library is imported: leave isolation on"
+
+
+@pytest.mark.parametrize(
+    ("device", "value", "flags"),
+    [("cuda:0", "1", ("launch_blocking",)), ("cuda:0", "0", ()), ("cuda:0", None, ()), ("cpu", "1", ())],
+)
+def test_rows_of_a_gpu_whose_launches_wait_say_so(monkeypatch, device, value, flags):
+    class Obliging:
+        def __init__(self, spec):
+            self.spec = spec
+
+        def start(self):
+            return ProcessEnvironment("e", {})
+
+        def execute(self, case, *_):
+            return Measurement(case, Status.OK)
+
+        def close(self): ...
+
+    monkeypatch.delenv("CUDA_LAUNCH_BLOCKING", raising=False)
+    if value is not None:
+        monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", value)
+    workers = Workers(isolated=True)
+    workers._make = Obliging
+    done = workers.dispatch(case("good", device), SOURCE, QUICK, 60.0, ignore)
+    assert done.flags == flags
+
+
+def test_in_process_says_that_a_device_is_not_there():
+    absent = case("good", device="tpu")
+    with pytest.raises(Unavailable):
+        InProcess(WorkerSpec.of(absent)).start()
+
+
+def test_closing_twice_is_harmless(workers):
+    run(workers, "good")
+    process = workers._executor._process
+    workers.close()
+    workers.close()
+    assert process.poll() is not None
