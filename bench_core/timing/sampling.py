@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -18,6 +17,7 @@ from typing import Protocol
 from bench_core import stats
 from bench_core.backends.base import Backend, Timed
 from bench_core.errors import CaseError, ClockStandsStill
+from bench_core.garbage import collection_off
 from bench_core.machine import host
 from bench_core.records import LAUNCH_BOUND, Clock, Series
 from bench_core.workload import Call
@@ -117,7 +117,8 @@ def sample_series(
     loops = 1 if singly else inner_loops(warm.per_call, batch_below)
     if warm.starved and loops > 1:
         loops = _held_back(run, timer, min(loops, warm.calls))
-    with _no_garbage_collection():
+    gc.collect()
+    with collection_off():
         blocks, noisy = _blocks(run, timer, durations, loops, switches, now)
     seconds = [block.seconds / loops for block in blocks]
     flags = {
@@ -247,15 +248,3 @@ def _may_stop(counted: int, before: float, spent: float, durations: Durations) -
     """
     due = counted in CHECK_AT or before < durations.least
     return due and spent >= durations.least and counted >= CHECK_AT[0]
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -15,51 +15,30 @@ from bench_core.records import Case, Machine, Preset, Run, Scope, Status, Target
 from bench_core.results.rows import rows_of_case
 from bench_core.timing.case import Settings, generator, run_case
 from bench_core.timing.sampling import Durations
-from benchmarks import bench_cnn, bench_diffusion, bench_gan, bench_gpt, bench_layers, bench_mlp, caches
+from benchmarks import bench_cnn, bench_gpt, bench_mlp, caches
 from benchmarks.nn import training, workloads
 from tests.standin.install import cupy_module
 from tests.support.nn import one_thread  # noqa: F401 - a fixture
+from tests.support.planned import MODELS
 
 torch = pytest.importorskip("torch")
 
 from bench_core.backends.torch import TorchBackend  # noqa: E402
 from benchmarks.nn.modules import dcgan, gpt, running  # noqa: E402
 
-WORKLOADS = {
-    workload.name: workload
-    for workload in (
-        bench_mlp.MlpTrain(),
-        bench_mlp.MlpInfer(),
-        bench_cnn.CnnTrain(),
-        bench_cnn.CnnInfer(),
-        bench_gpt.GptTrain(),
-        bench_gpt.GptPrefill(),
-        bench_gpt.GptDecode(),
-        bench_gan.GanTrain(),
-        bench_gan.GanGenerate(),
-        bench_diffusion.DiffusionDenoise(),
-        bench_diffusion.DiffusionSample(),
-        bench_layers.Attention(),
-        bench_layers.LayerNorm(),
-        bench_layers.Softmax(),
-        bench_layers.Embedding(),
-        bench_layers.EmbeddingGrad(),
-        bench_layers.Lstm(),
-    )
-}
 MACHINE = Machine(last_level_cache=1 << 25, cores=2)
 CHECK = Settings(Durations(), seed=0, last_level_cache=1 << 25, check_only=True)
 CPU = TorchBackend("cpu")
 
 
-@pytest.fixture(params=WORKLOADS)
+@pytest.fixture(params=MODELS)
 def workload(request):
-    return WORKLOADS[request.param]
+    return MODELS[request.param]
 
 
 def smoke(name, dtype="float32"):
     """Return a workload and its smallest work in a dtype, whether the preset smoke measures it or not."""
-    workload = WORKLOADS[name]
+    workload = MODELS[name]
     if isinstance(workload, workloads.ModelWorkload):
         return workload, workload.variant(*workload.presets[Preset.SMOKE], dtype=dtype)
     shape = zip(workload.axes, workload.sizes[Preset.SMOKE], strict=True)
@@ -251,7 +230,7 @@ def test_every_compilation_begins_with_empty_caches(monkeypatch):
 
 def test_the_large_images_of_resnet50_are_for_torch_alone():
     network, batch = bench_cnn.PRESETS[Preset.FULL]
-    workload = WORKLOADS["cnn_train"]
+    workload = MODELS["cnn_train"]
     work = workload.variant(network, batch)
     with pytest.raises(running.Unsupported, match="224 pixel"):
         workload.build(NumpyBackend("cpu"), Case(work, "numpy", "cpu"), {})
@@ -504,20 +483,18 @@ def test_every_preset_expands_to_cases_of_their_own_with_costs(workload, preset)
 
 def test_only_standard_and_full_cross_implementations_precisions_and_batches():
     targets = [Target("torch", "torch", "cuda:0")]
-    counts = {
-        preset: len(list(expand(WORKLOADS["gpt_train"], preset, targets, lambda _: MACHINE))) for preset in Preset
-    }
+    counts = {preset: len(list(expand(MODELS["gpt_train"], preset, targets, lambda _: MACHINE))) for preset in Preset}
     assert counts[Preset.SMOKE] == 2
     assert counts[Preset.QUICK] == 1
-    left_out = {name for name, workload in WORKLOADS.items() if not list(workload.works(Preset.SMOKE, MACHINE))}
+    left_out = {name for name, workload in MODELS.items() if not list(workload.works(Preset.SMOKE, MACHINE))}
     assert left_out == {"cnn_infer", "gan_generate", "diffusion_denoise", "softmax", "embedding"}
-    cases = list(expand(WORKLOADS["gpt_train"], Preset.STANDARD, targets, lambda _: MACHINE))
-    cpu = expand(WORKLOADS["gpt_train"], Preset.STANDARD, [Target("torch", "torch", "cpu")], lambda _: MACHINE)
+    cases = list(expand(MODELS["gpt_train"], Preset.STANDARD, targets, lambda _: MACHINE))
+    cpu = expand(MODELS["gpt_train"], Preset.STANDARD, [Target("torch", "torch", "cpu")], lambda _: MACHINE)
     assert {case.implementation for case in cpu} == {"default", "explicit"}
     own = {case.implementation for case in cases if case.work["batch"] == 64 and case.work.precision == "ieee"}
     assert own == {"default", "explicit", "compile", "cudagraph"}
     assert {case.work["batch"] for case in cases} == {1, 16, 64}
-    full = expand(WORKLOADS["gpt_train"], Preset.FULL, targets, lambda _: MACHINE)
+    full = expand(MODELS["gpt_train"], Preset.FULL, targets, lambda _: MACHINE)
     assert {case.work["batch"] for case in full} == {1, 4, 16, 64, 256}
     assert {case.work.precision for case in cases} == {"ieee", "tf32", "autocast_bfloat16", "autocast_float16"}
     assert {case.work.scope for case in cases} == set(Scope)

@@ -19,6 +19,7 @@ def workloads():
 
 
 WORKLOADS = workloads()
+MODELS = {workload.name: workload for workload in WORKLOADS if workload.suite == "model"}
 
 
 def cases(preset, targets, machine=MACHINE):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bench_core.compare import Reading
-from bench_core.records import Cache, Case, Clock, Costs, Fact, Measurement, Row, Run, Series, Status, Work, to_json
+from bench_core.records import Cache, Case, Clock, Costs, Fact, Measurement, Run, Series, Status, Work, to_json
 from bench_core.results import writer
 from bench_core.results.rows import rows_of_case
 from bench_core.results.run_files import RunFiles
@@ -193,12 +193,6 @@ def measurements(machine: Machine) -> list[Measurement]:
         absent = Device("cuda", "", {}, ((math.inf, 1.0),), 0.0, math.inf)
         targets += [(absent, "cupy"), (absent, "torch")]
     return [measurement(machine, d, b, work, costs) for d, b in targets for work, costs in works()]
-
-
-def rows_of(machine: Machine) -> list[Row]:
-    """Return the rows of a machine's imaginary run."""
-    run = run_of(machine)
-    return [row for m in measurements(machine) for row in rows_of_case(run, [m])]
 
 
 def facts_of(machine: Machine) -> dict[str, Fact]:

@@ -8,9 +8,10 @@ import pytest
 from bench_core.errors import WrongAnswer
 from bench_core.records import Preset, Scope
 from bench_core.timing.case import generator
-from benchmarks import bench_cnn, bench_diffusion, bench_gan, bench_gpt, bench_mlp
+from benchmarks import bench_mlp
 from benchmarks.nn import training
 from tests.support.nn import one_thread  # noqa: F401 - a fixture
+from tests.support.planned import MODELS
 
 torch = pytest.importorskip("torch")
 from benchmarks.nn.modules import running  # noqa: E402
@@ -18,26 +19,15 @@ from benchmarks.nn.modules import training as module_training  # noqa: E402
 from tests.support import cuda_graphs  # noqa: E402
 from tests.support.cuda_graphs import CPU, captures_on_a_cpu  # noqa: E402, F401 - a fixture
 
-WORKLOADS = {
-    workload.name: workload
-    for workload in (
-        bench_mlp.MlpTrain(),
-        bench_mlp.MlpInfer(),
-        bench_cnn.CnnTrain(),
-        bench_cnn.CnnInfer(),
-        bench_gpt.GptTrain(),
-        bench_gpt.GptPrefill(),
-        bench_gpt.GptDecode(),
-        bench_gan.GanTrain(),
-        bench_gan.GanGenerate(),
-        bench_diffusion.DiffusionSample(),
-    )
-}
+CAPTURED = (
+    *("mlp_train", "mlp_infer", "cnn_train", "cnn_infer", "gpt_train", "gpt_prefill", "gpt_decode"),
+    *("gan_train", "gan_generate", "diffusion_sample"),
+)
 
 
 def captured(name, **kind):
     """Return a smoke kernel captured as a graph, with its workload, work and inputs."""
-    workload = WORKLOADS[name]
+    workload = MODELS[name]
     work = workload.variant(*workload.presets[Preset.SMOKE], **kind)
     host = workload.inputs(work, generator(work.case_id, 0))
     build = workload.kernels["torch:cuda"]["cudagraph"]
@@ -49,7 +39,7 @@ def verified(kernel, workload, work, host):
     return workload.verify(work, host, {name: CPU.to_host(array) for name, array in answer.items()})
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", CAPTURED)
 def test_a_captured_kernel_is_right_before_and_after_it_ran(name):
     """Capturing moves weights and replays share memory; the answer must know nothing of either."""
     made = captured(name)
@@ -75,10 +65,10 @@ def test_a_scaled_loss_can_be_captured(name):
     assert verified(*made) < 1e-2
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", CAPTURED)
 def test_captured_kernels_have_no_peak_memory_since_the_allocator_cannot_see_a_graphs(name):
     assert captured(name)[0].hides_memory
-    workload = WORKLOADS[name]
+    workload = MODELS[name]
     work = workload.variant(*workload.presets[Preset.SMOKE])
     host = workload.inputs(work, generator(work.case_id, 0))
     assert not workload.kernels["torch"]["default"](CPU, work, host).hides_memory
@@ -138,7 +128,7 @@ def test_a_replay_computes_from_its_new_input():
 
 
 def test_graphs_are_for_cuda_alone():
-    for workload in WORKLOADS.values():
+    for workload in (MODELS[name] for name in CAPTURED):
         assert "cudagraph" not in workload.kernels["torch"]
         assert "cudagraph" in workload.kernels["torch:cuda"]
 

@@ -7,8 +7,8 @@ import pytest
 from bench_core.records import Preset
 from bench_core.timing.case import generator
 from bench_core.workload import Kernel
-from benchmarks import bench_diffusion, bench_gpt, bench_layers
 from tests.support.nn import one_thread  # noqa: F401 - a fixture
+from tests.support.planned import MODELS
 
 torch = pytest.importorskip("torch")
 from bench_core.backends.torch import TorchBackend  # noqa: E402
@@ -16,22 +16,13 @@ from benchmarks.nn.modules import sdpa  # noqa: E402
 
 CPU = TorchBackend("cpu")
 MATH, FLASH, EFFICIENT, CUDNN = range(4)  # torch.nn.attention.SDPBackend
-WORKLOADS = {
-    workload.name: workload
-    for workload in (
-        bench_layers.Attention(),
-        bench_gpt.GptTrain(),
-        bench_gpt.GptPrefill(),
-        bench_gpt.GptDecode(),
-        bench_diffusion.DiffusionSample(),
-    )
-}
+ATTENDING = ("attention", "gpt_train", "gpt_prefill", "gpt_decode", "diffusion_sample")
 H100 = SimpleNamespace(device="cuda:0", library="CUDA 13.0 cuDNN 91900")
 
 
 def built(name, implementation="default", dialect="torch"):
     """Return a kernel of smoke's first work, with its work."""
-    workload = WORKLOADS[name]
+    workload = MODELS[name]
     work = next(iter(workload.works(Preset.SMOKE, None)))
     host = workload.inputs(work, generator(work.case_id, 0))
     return workload.kernels[dialect][implementation](CPU, work, host), work
@@ -51,14 +42,14 @@ def choose(monkeypatch, choice):
     return asked
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", ATTENDING)
 def test_the_library_names_the_kernel_of_attention_that_torch_really_chooses(name):
     kernel, _ = built(name)
     assert kernel.library == f"{CPU.library}, SDPA flash"
     assert kernel.flags == ()
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", ATTENDING)
 def test_the_choice_is_asked_at_the_build_for_the_shapes_of_the_calls(name, monkeypatch):
     """What is asked when a kernel is built is what its calls ask for, and no call asks."""
     asked = choose(monkeypatch, CUDNN)
@@ -145,7 +136,7 @@ def test_rocm_and_the_cpu_get_no_3xtf32_flag(monkeypatch):
     assert sdpa.told(Kernel(lambda: None), H100, work_in(), ["efficient"]).flags == ()
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", ATTENDING)
 def test_attention_alone_is_flagged_3xtf32_and_a_model_partly_3xtf32(name, monkeypatch):
     choose(monkeypatch, EFFICIENT)
     monkeypatch.setattr(sdpa, "_splits", lambda backend, work, names: True)
