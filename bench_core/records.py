@@ -246,7 +246,8 @@ class Measurement:
     library: what did the arithmetic, as it reports itself ("OpenBLAS 0.3.31 SkylakeX").
     threads: how many host threads computed; None where the device is no CPU.
     rel_error: ||C - R|| / ||R|| against the float64 reference, once a check has run.
-    timed_s: wall seconds spent in warm-up and timed blocks; elapsed_s: in the whole case.
+    timed_s: wall seconds spent in warm-up and timed blocks; recheck_s: in checking the timed calls afterwards;
+        elapsed_s: in the whole case.
     """
 
     case: Case
@@ -265,6 +266,7 @@ class Measurement:
     env_id: str = ""
     process: int = 0
     timed_s: float = 0.0
+    recheck_s: float = 0.0
     elapsed_s: float = 0.0
 
     @property

@@ -11,8 +11,9 @@ Whatever else the author of a benchmark needs can be imported from here too; to 
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -50,32 +51,60 @@ HostArrays = Mapping[str, np.ndarray]
 Call = Callable[[], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """A piece of work bound to its data on one device.
+def result_alone(result: Any) -> Mapping[str, Any]:
+    """Return what a run returns, under the name "out": the outputs of most kernels."""
+    return {"out": result}
 
-    run: does the work once. It never synchronises; that is the harness's part.
-    answer: does the work once and returns the named device arrays that the check compares. It starts
-        from the data given to the builder, whatever `run` did to its own state before. By default it
-        is the result of the first `run`, under the name "out".
-    probes: further timed callables, by the name of the metric whose seconds they give
-        ("time_to_first_token").
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A piece of work bound to its data on one device. One callable is checked, timed, and checked again.
+
+    run: does the work once, from its inputs to its outputs. It never synchronises; that is the harness's part.
+    inputs: the arrays that `run` reads at each call, by their names among `Workload.inputs`. The harness writes other
+        numbers over them where they lie, and `run` must then work on those. One that is longer than the host's array
+        holds it again and again along its first axis. Numbers that `run` moves itself (weights) are no inputs.
+    outputs: names the arrays that hold the answer, given what `run` returned last: new ones, or buffers that `run`
+        writes to. It computes nothing that belongs to the work.
+    restart: puts back what `run` changes for its next call (weights, a cache, a position), and reads the inputs anew
+        where the work begins with something that is not timed. None where every call is like the first.
+    calls: how many calls of `run`, from `restart`, the outputs are checked after.
+    probes: further timed callables, by the name of the metric whose seconds they give ("time_to_first_token"); each
+        a kernel that is checked like this one.
     library: what does the arithmetic, where the kernel knows better than the backend.
     flags: words that the row must carry because of how the work meets this device ("fits_l3").
     singly: whether calls by wall time are timed one by one, however short, since their latency is of interest.
     prepare: compiles or captures what `run` then calls; timed once, by itself, as compile_time.
     hides_memory: whether `run` works in memory that the allocator counts as free, as a captured graph does;
         then there is no peak_memory.
+    answer: deprecated, gone in the next release. Returns the named arrays to be checked, of a call of its own. What is
+        timed is then not what is checked: the row is flagged `unchecked_timing`. So is one whose kernel, or a probe of
+        it, names no `inputs`.
     """
 
-    run: Call
-    answer: Callable[[], Mapping[str, Any]] | None = None
-    probes: Mapping[str, Call] = field(default_factory=dict)
+    run: Call = field(kw_only=False)
+    answer: Callable[[], Mapping[str, Any]] | None = field(default=None, kw_only=False)
+    inputs: MutableMapping[str, Any] = field(default_factory=dict)
+    outputs: Callable[[Any], Mapping[str, Any]] = result_alone
+    restart: Call | None = None
+    calls: int = 1
+    probes: Mapping[str, Kernel] = field(default_factory=dict)
     library: str = ""
     flags: tuple[str, ...] = ()
     singly: bool = False
     prepare: Call | None = None
     hides_memory: bool = False
+
+    def __post_init__(self) -> None:
+        bare = {metric: probe for metric, probe in self.probes.items() if not isinstance(probe, Kernel)}
+        if bare:  # as they were before this release: callables
+            object.__setattr__(self, "probes", {**self.probes, **{metric: Kernel(run) for metric, run in bare.items()}})
+        if self.answer is not None:
+            warnings.warn(
+                "Kernel(answer=...) is deprecated: give inputs and outputs, so that what is timed can be checked",
+                DeprecationWarning,
+                stacklevel=3,
+            )
 
 
 Builder = Callable[[Backend, Work, HostArrays], Kernel]
@@ -88,7 +117,8 @@ class Workload(ABC):
     Subclasses set `suite` (the family: matmul, memory, model), `name`, `version` (raised whenever old
     and new numbers must not be compared), and `kernels`: dialect -> implementation -> builder, where the
     most specific of "backend:device_type", "backend", "dialect:device_type" and "dialect" counts. `ceiling` says
-    which limit of the machine the workload shows, if it shows one.
+    which limit of the machine the workload shows, if it shows one. `idle` says that `run` does nothing, on purpose: it
+    has no answer to be checked, and must have no costs.
     """
 
     suite: ClassVar[str]
@@ -96,6 +126,7 @@ class Workload(ABC):
     version: ClassVar[int] = 1
     kernels: ClassVar[Kernels]
     ceiling: ClassVar[Ceiling | None] = None
+    idle: ClassVar[bool] = False
 
     @abstractmethod
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:
@@ -113,8 +144,24 @@ class Workload(ABC):
         """Return what one call costs, by formula; the docstring gives the formula and its source."""
 
     @abstractmethod
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        """Return the relative error of `answer` against float64, or raise WrongAnswer outright."""
+    def error(self, work: Work, expected: Any, answer: HostArrays) -> float:
+        """Return the relative error of `answer` against float64, or raise WrongAnswer outright.
+
+        expected: what `reference` returned, which is the inputs unless a workload has a reference of its own. answer:
+        host copies of what the kernel's `outputs` (or those of one of its probes) named.
+        """
+
+    def sample(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:  # noqa: ARG002 - for subclasses
+        """Return the inputs that an answer is checked on: those of the timing, unless other numbers show more.
+
+        They have the shapes and dtypes of `host`. A reference for a large batch may be out of reach: then the batch
+        holds few samples, each many times. More arrays may be added, for `reference` alone.
+        """
+        return host
+
+    def reference(self, work: Work, host: HostArrays) -> Any:  # noqa: ARG002 - for subclasses
+        """Return what `error` needs to judge the answers for these inputs, computed once for all of them."""
+        return host
 
     def tolerance(self, work: Work) -> check.Tolerance:
         """Return the bounds that `error` must lie in, both sides."""
@@ -159,10 +206,10 @@ class Workload(ABC):
             raise Unsupported("no_kernel", reason)
         return builders[case.implementation](backend, case.work, host)
 
-    def verify(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        """Return the relative error of a right answer; raises WrongAnswer for any other."""
+    def verify(self, work: Work, expected: Any, answer: HostArrays) -> float:
+        """Return the relative error of a right answer; raises WrongAnswer for any other. expected: as in `error`."""
         for name, array in answer.items():
             check.require_finite(name, array)
-        error = self.error(work, host, answer)
+        error = self.error(work, expected, answer)
         self.tolerance(work).require(error)
         return error

@@ -14,20 +14,20 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bench_core import check
 from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Unsupported, Work
+from benchmarks.nn.batches import HARDER, Samples, affordable, batch_of, distinct, order_of
 from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named
 from benchmarks.nn.optimisers import Sgd
 from benchmarks.nn.resnet import ResNet
 from benchmarks.nn.training import (
-    HARDER,
-    Checked,
+    STEPS,
+    Repeated,
+    Trained,
     largest_error,
     least_bytes,
-    loader,
-    reference,
     train_step,
+    trained,
     training_kernel,
 )
 from benchmarks.nn.weights import device_weights, wide_weights
@@ -50,9 +50,9 @@ def network(work: Work) -> ResNet:
     return ResNet(blocks, work["width"], work["pixels"], work["classes"], work["bottleneck"])
 
 
-def checked(work: Work) -> Checked:
-    """Return how much of the training the check repeats."""
-    return Checked.affordable(work["batch"], HARDER * network(work).train_flops(), independent=False)
+def samples(work: Work) -> int:
+    """Return how many images a check of the training tells apart: four at least, as a batch is normalised by itself."""
+    return affordable(work["batch"], STEPS * HARDER * network(work).train_flops(), fewest=4)
 
 
 def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -60,7 +60,9 @@ def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     _require_small(backend, work)
     optimiser = Sgd(backend.xp, device_weights(backend, host), RATE)
     step = partial(train_step, backend.xp, network(work), optimiser)
-    return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
+    return training_kernel(
+        step, optimiser.reset, batch_of(backend, work, host), lambda: optimiser.params, samples(work)
+    )
 
 
 def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -68,15 +70,15 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: HostArr
     from benchmarks.nn.modules.resnet import ResNetModule
     from benchmarks.nn.modules.training import sgd, train_kernel
 
-    return train_kernel(backend, work, host, ResNetModule(network(work)), sgd(RATE), checked(work), implementation)
+    return train_kernel(backend, work, host, ResNetModule(network(work)), sgd(RATE), samples(work), implementation)
 
 
 def array_infer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Run the forward pass of a trained network."""
     _require_small(backend, work)
     net, xp = network(work), backend.xp
-    params, load = device_weights(backend, host), loader(backend, work, host, ["x"])
-    return Kernel(lambda: net.infer(xp, params, *load()))
+    params, batch = device_weights(backend, host), batch_of(backend, work, host, ["x"])
+    return Kernel(lambda: net.infer(xp, params, *batch()), inputs=batch.arrays)
 
 
 def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -84,8 +86,8 @@ def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArr
     from benchmarks.nn.modules.resnet import ResNetModule
     from benchmarks.nn.modules.running import infer_kernel
 
-    load = loader(backend, work, host, ["x"])
-    return infer_kernel(backend, work, ResNetModule(network(work)), device_weights(backend, host), load, implementation)
+    batch, weights = batch_of(backend, work, host, ["x"]), device_weights(backend, host)
+    return infer_kernel(backend, work, ResNetModule(network(work)), weights, batch, implementation)
 
 
 def _require_small(backend: Backend, work: Work) -> None:
@@ -98,6 +100,7 @@ class CnnWorkload(ModelWorkload):
     """What training and inference share: sizes and data."""
 
     presets = PRESETS
+    per_sample = ("x", "targets")
 
     def variant(self, network: ResNet, batch: int, dtype: str = "float32", **kind: Any) -> Work:
         spelt = "x".join(map(str, network.blocks))
@@ -137,8 +140,13 @@ class CnnTrain(CnnWorkload):
             itemsize * (4 * net.parameters() + (13 if not net.large else 6) * work["batch"] * net.activations())
         )
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        expected = reference(network(work), partial(Sgd, rate=RATE), host, checked(work))
+    def samples(self, work: Work) -> int:
+        return samples(work)
+
+    def reference(self, work: Work, host: HostArrays) -> Trained:
+        return trained(Repeated(network(work), work["batch"] // samples(work)), partial(Sgd, rate=RATE), host)
+
+    def error(self, work: Work, expected: Trained, answer: HostArrays) -> float:
         return largest_error(answer, expected, work.precision, relu=True)
 
 
@@ -159,12 +167,16 @@ class CnnInfer(CnnWorkload):
         least = float(itemsize * (net.parameters() + batch * 3 * net.pixels**2))
         return Costs(float(batch * net.forward_flops()), least_bytes=least, amounts={"samples": batch})
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        """Compare the logits of the first images, as many as the check can afford."""
-        net, out = network(work), answer["out"]
-        params = wide_weights(host)
-        some = Checked.affordable(work["batch"], HARDER * net.forward_flops()).samples
-        return check.relative_error(out[:some], net.infer(np, params, host["x"][:some].astype(np.float64)))
+    def samples(self, work: Work) -> int:
+        return affordable(work["batch"], HARDER * network(work).forward_flops())
+
+    def reference(self, work: Work, host: HostArrays) -> Samples:
+        logits = network(work).infer(np, wide_weights(host), distinct(host, "x").astype(np.float64))
+        return Samples(logits, order_of(host, "x"))
+
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+        """Compare all logits."""
+        return expected.error(answer["out"])
 
 
 @pytest.mark.workload(CnnTrain())

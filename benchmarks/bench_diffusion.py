@@ -10,12 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bench_core import check
 from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Work
+from benchmarks.nn.batches import Samples, affordable, batch_of, distinct, order_of
 from benchmarks.nn.dit import CHANNELS, Dit, Schedule
 from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named
-from benchmarks.nn.training import Checked, loader
 from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload, by_implementation
 
@@ -28,7 +27,6 @@ PRESETS = {
 }
 STEPS = {64: 4, 128: 10, 384: 20, 768: 50}  # width: steps from noise to image
 SAMPLED = {Preset.STANDARD: 4}  # images of one call of the whole way, where a batch would take minutes on a CPU
-CHECKED_IMAGES = 2
 BATCH = ("noise", "labels")
 
 
@@ -40,10 +38,10 @@ def network(work: Work) -> Dit:
 def array_kernel(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Run the steps in array code."""
     xp, net = backend.xp, network(work)
-    params, load = device_weights(backend, host), loader(backend, work, host, BATCH)
+    params, batch = device_weights(backend, host), batch_of(backend, work, host, BATCH)
     predict = partial(net.predict_noise, xp, params)
     steps = denoiser(predict, Schedule.ddim(work["steps"], net.width, work.dtype), work["runs"], backend.from_host)
-    return Kernel(lambda: steps(*load()))
+    return Kernel(lambda: steps(*batch()), inputs=batch.arrays)
 
 
 def torch_kernel(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -53,13 +51,13 @@ def torch_kernel(implementation: str, backend: Backend, work: Work, host: HostAr
     from benchmarks.nn.modules.running import compiled, forward_kernel, inference, is_fixed, load_weights
 
     net, weights = network(work), device_weights(backend, host)
-    load, first = loader(backend, work, host, BATCH), weights["positions"]
+    batch, first = batch_of(backend, work, host, BATCH), weights["positions"]
     module = DitModule(net).to(first.device, first.dtype).eval()
     load_weights(module, weights)
     predict = compiled(module, first.device) if implementation == "compile" else module
     schedule = Schedule.ddim(work["steps"], net.width, work.dtype)
     steps = inference(denoiser(predict, schedule, work["runs"], backend.from_host), first.device, work.precision)
-    kernel = forward_kernel(steps, load, implementation, fixed=is_fixed(work))
+    kernel = forward_kernel(steps, batch, implementation, fixed=is_fixed(work))
     attention = sdpa.chosen_for_itself(backend, work, net, net.patches + 1, causal=False, grad=False)
     return sdpa.told(kernel, backend, work, [attention])
 
@@ -80,6 +78,7 @@ class DiffusionWorkload(ModelWorkload):
     """What one step and all of them share: everything but how many are run."""
 
     presets = PRESETS
+    per_sample = BATCH
     precisions = ("tf32", "autocast_bfloat16")
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_kernel},
@@ -115,18 +114,22 @@ class DiffusionWorkload(ModelWorkload):
         held = work["batch"] * tokens * (16 * net.width + 2 * net.heads * tokens)
         return float(itemsize * (net.parameters() + held))
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        """Compare the first images after the same steps in float64."""
-        net = network(work)
-        some = min(CHECKED_IMAGES, Checked.affordable(work["batch"], work["runs"] * net.flops(1)).samples)
-        params = wide_weights(host)
+    def samples(self, work: Work) -> int:
+        return affordable(work["batch"], work["runs"] * network(work).flops(1))
+
+    def reference(self, work: Work, host: HostArrays) -> Samples:
+        """Return the images after the same steps in float64."""
+        net, params = network(work), wide_weights(host)
         schedule = Schedule.ddim(work["steps"], net.width, "float64")
         # The waves are data: they are rounded to the work's dtype first, as the weights are.
         waves = Schedule.ddim(work["steps"], net.width, work.dtype).waves.astype(np.float64)
         schedule = Schedule(waves, schedule.keep, schedule.noise)
         steps = denoiser(partial(net.predict_noise, np, params), schedule, work["runs"], np.asarray)
-        expected = steps(host["noise"][:some].astype(np.float64), host["labels"][:some])
-        return check.relative_error(answer["out"][:some], expected)
+        images = steps(distinct(host, "noise").astype(np.float64), distinct(host, "labels"))
+        return Samples(images, order_of(host, "noise"))
+
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+        return expected.error(answer["out"])
 
 
 class DiffusionSample(DiffusionWorkload):

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bench_core import check
 from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Work
+from benchmarks.nn.batches import HARDER, Samples, affordable, batch_of, distinct, order_of
 from benchmarks.nn.dcgan import Discriminator, Generator, Shape, train_flops, train_step
 from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.optimisers import AdamW
-from benchmarks.nn.training import HARDER, Checked, Step, largest_error, least_bytes, loader, trace, training_kernel
+from benchmarks.nn.training import STEPS, Step, Trained, largest_error, least_bytes, trace, training_kernel
 from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload, by_implementation
 
@@ -36,16 +36,16 @@ def shape(work: Work) -> Shape:
     return Shape(**{field.name: work[field.name] for field in fields(Shape)})
 
 
-def checked(work: Work) -> Checked:
-    """Return how much of the training the check repeats."""
-    return Checked.affordable(work["batch"], HARDER * train_flops(shape(work)), independent=False)
+def samples(work: Work) -> int:
+    """Return how many samples a check of the training tells apart: four at least, as a batch is normalised by itself."""
+    return affordable(work["batch"], STEPS * HARDER * train_flops(shape(work)), fewest=4)
 
 
 class ArrayTrainer:
     """Both networks' optimisers in array code, and the step between them."""
 
-    def __init__(self, xp: Any, networks: Shape, params: dict[str, Any]) -> None:
-        self.xp, self.networks = xp, networks
+    def __init__(self, xp: Any, networks: Shape, params: dict[str, Any], copies: int = 1) -> None:
+        self.xp, self.networks, self.copies = xp, networks, copies
         self.optimisers = tuple(
             AdamW(xp, scoped(params, name), RATE, decay=0, beta1=BETA1) for name in ("generator", "discriminator")
         )
@@ -56,35 +56,38 @@ class ArrayTrainer:
 
     def step(self, noise: Any, images: Any) -> Step:
         generator_optimiser, discriminator_optimiser = self.optimisers
-        return train_step(self.xp, self.networks, (generator_optimiser, discriminator_optimiser), noise, images)
+        optimisers = generator_optimiser, discriminator_optimiser
+        return train_step(self.xp, self.networks, optimisers, noise, images, self.copies)
+
+    def state(self) -> dict[str, Any]:
+        """Return the weights and running averages of both networks as they are now."""
+        generator, discriminator = (optimiser.params for optimiser in self.optimisers)
+        return named("generator", generator) | named("discriminator", discriminator)
 
 
 def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Both networks forward, backward and Adam, by hand."""
     trainer = ArrayTrainer(backend.xp, shape(work), device_weights(backend, host))
-    return training_kernel(trainer.step, trainer.reset, loader(backend, work, host, BATCH), checked(work))
+    batch = batch_of(backend, work, host, BATCH)
+    return training_kernel(trainer.step, trainer.reset, batch, trainer.state, samples(work))
 
 
 def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """nn.Module, autograd, fused torch.optim.Adam."""
     from benchmarks.nn.modules.dcgan import GanTrainer
-    from benchmarks.nn.modules.running import is_fixed
     from benchmarks.nn.modules.training import as_implementation
 
     captured = implementation == "cudagraph"
     adam = partial(backend.xp.optim.Adam, lr=RATE, betas=(BETA1, 0.999), fused=True, capturable=captured)
     trainer = GanTrainer(shape(work), device_weights(backend, host), adam, work.precision)
-    load = loader(backend, work, host, BATCH)
-    return as_implementation(
-        implementation, trainer.step, trainer.step, trainer.reset, load, checked(work), fixed=is_fixed(work)
-    )
+    return as_implementation(implementation, trainer, batch_of(backend, work, host, BATCH), samples(work), work)
 
 
 def array_generate(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Run the generator."""
     xp, generator = backend.xp, Generator(shape(work))
-    params, load = scoped(device_weights(backend, host), "generator"), loader(backend, work, host, ["noise"])
-    return Kernel(lambda: generator.generate(xp, params, *load()).swapaxes(0, 1))
+    params, batch = scoped(device_weights(backend, host), "generator"), batch_of(backend, work, host, ["noise"])
+    return Kernel(lambda: generator.generate(xp, params, *batch()).swapaxes(0, 1), inputs=batch.arrays)
 
 
 def torch_generate(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -92,14 +95,15 @@ def torch_generate(implementation: str, backend: Backend, work: Work, host: Host
     from benchmarks.nn.modules.dcgan import GeneratorModule
     from benchmarks.nn.modules.running import infer_kernel
 
-    load, weights = loader(backend, work, host, ["noise"]), scoped(device_weights(backend, host), "generator")
-    return infer_kernel(backend, work, GeneratorModule(shape(work)), weights, load, implementation)
+    batch, weights = batch_of(backend, work, host, ["noise"]), scoped(device_weights(backend, host), "generator")
+    return infer_kernel(backend, work, GeneratorModule(shape(work)), weights, batch, implementation)
 
 
 class GanWorkload(ModelWorkload):
     """What training and generating share: sizes and data. No float16: its gradients need a scale for each loss."""
 
     presets = PRESETS
+    per_sample = BATCH
     precisions = ("tf32", "autocast_bfloat16")
 
     def variant(self, network: Shape, batch: int, dtype: str = "float32", **kind: Any) -> Work:
@@ -146,11 +150,15 @@ class GanTrain(GanWorkload):
         activations = 2 * net.width * (net.pixels // 2) ** 2
         return float(itemsize * (7 * parameters + 2 * 20 * work["batch"] * activations))
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        plan = checked(work)
-        trainer = ArrayTrainer(np, shape(work), wide_weights(host))
-        noise, images = (host[name][: plan.samples].astype(np.float64) for name in BATCH)
-        expected = dict(trace(trainer.step, (noise, images), plan.steps))
+    def samples(self, work: Work) -> int:
+        return samples(work)
+
+    def reference(self, work: Work, host: HostArrays) -> Trained:
+        noise, images = (distinct(host, name).astype(np.float64) for name in BATCH)
+        trainer = ArrayTrainer(np, shape(work), wide_weights(host), copies=work["batch"] // len(noise))
+        return trace(lambda: trainer.step(noise, images), trainer.state, order_of(host, "noise"))
+
+    def error(self, work: Work, expected: Trained, answer: HostArrays) -> float:
         return largest_error(answer, expected, work.precision, relu=True)
 
 
@@ -171,13 +179,16 @@ class GanGenerate(GanWorkload):
         least = float(itemsize * (Generator(net).parameters() + batch * 3 * net.pixels**2))
         return Costs(float(batch * sum(Generator(net).flops())), least_bytes=least, amounts={"samples": batch})
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        """Compare the first images, as many as the check can afford."""
-        generator = Generator(shape(work))
-        some = Checked.affordable(work["batch"], HARDER * sum(generator.flops())).samples
-        noise = host["noise"][:some].astype(np.float64)
-        expected = generator.generate(np, scoped(wide_weights(host), "generator"), noise).swapaxes(0, 1)
-        return check.relative_error(answer["out"][:some], expected)
+    def samples(self, work: Work) -> int:
+        return affordable(work["batch"], HARDER * sum(Generator(shape(work)).flops()))
+
+    def reference(self, work: Work, host: HostArrays) -> Samples:
+        noise, weights = distinct(host, "noise").astype(np.float64), scoped(wide_weights(host), "generator")
+        return Samples(Generator(shape(work)).generate(np, weights, noise).swapaxes(0, 1), order_of(host, "noise"))
+
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+        """Compare all images."""
+        return expected.error(answer["out"])
 
 
 @pytest.mark.workload(GanTrain())

@@ -2,7 +2,7 @@
 
 gpt_train    one training step: forward, backward, AdamW
 gpt_prefill  reading a prompt as long as the context: fills the KV cache, says the next token
-gpt_decode   the loop behind every chat: one token after another, each from the KV cache of all before
+gpt_decode   the loop behind every chat: one token after another, each from the KV cache of all before; no prefill
 
 Serving terms as vLLM uses them: time to first token (TTFT) is prefill plus one token; time per output token
 (TPOT) is (latency - TTFT) / (new tokens - 1). `gpt_decode` times exactly the loop that runs between the first
@@ -24,13 +24,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bench_core import check
 from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Unsupported, Work, WrongAnswer
+from benchmarks.nn.batches import Samples, affordable, batch_of, distinct, order_of
 from benchmarks.nn.generation import ArrayGeneration, generation_kernel
 from benchmarks.nn.gpt import Gpt
 from benchmarks.nn.names import named
 from benchmarks.nn.optimisers import AdamW
-from benchmarks.nn.training import Checked, largest_error, least_bytes, loader, reference, train_step, training_kernel
+from benchmarks.nn.training import STEPS, Trained, largest_error, least_bytes, train_step, trained, training_kernel
 from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload, by_implementation, itemsize
 
@@ -43,8 +43,8 @@ PRESETS = {
     Preset.STANDARD: (Gpt(6, 6, 384, 256, 256), 64),
     Preset.FULL: (Gpt(12, 12, 768, 1024, 50304), 16),
 }
+MOST_TEXTS = 4  # that may come from one prompt: where two tokens are about as likely, rounding decides
 PROMPTS = {32: (16, 16), 64: (32, 32), 256: (128, 128), 1024: (512, 128)}  # context: prompt, new tokens
-CHECKED_SEQUENCES = 2  # of a generation, whose logits are compared token by token
 
 
 def network(work: Work) -> Gpt:
@@ -52,17 +52,19 @@ def network(work: Work) -> Gpt:
     return Gpt(**{field.name: work[field.name] for field in fields(Gpt)})
 
 
-def checked(work: Work) -> Checked:
-    """Return how much of the training the check repeats."""
+def samples(work: Work) -> int:
+    """Return how many sequences a check of the training tells apart."""
     net = network(work)
-    return Checked.affordable(work["batch"], net.train_flops(net.context), fewest=2)
+    return affordable(work["batch"], STEPS * net.train_flops(net.context))
 
 
 def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Forward, backward and AdamW, by hand."""
     optimiser = AdamW(backend.xp, device_weights(backend, host, work.dtype), RATE)
     step = partial(train_step, backend.xp, network(work), optimiser)
-    return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
+    return training_kernel(
+        step, optimiser.reset, batch_of(backend, work, host), lambda: optimiser.params, samples(work)
+    )
 
 
 def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -73,7 +75,7 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: HostArr
 
     net, explicit = network(work), implementation == "explicit"
     module = GptModule(net, explicit=explicit)
-    kernel = train_kernel(backend, work, host, module, adamw(RATE, implementation), checked(work), implementation)
+    kernel = train_kernel(backend, work, host, module, adamw(RATE, implementation), samples(work), implementation)
     if explicit:
         return kernel
     attention = sdpa.chosen_for_itself(backend, work, net, net.context, causal=True, grad=True)
@@ -84,9 +86,9 @@ def array_prefill(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Extend an empty KV cache by a whole context."""
     _require_wide(backend, work)
     net, xp = network(work), backend.xp
-    params, load = device_weights(backend, host, work.dtype), loader(backend, work, host, ["x"])
+    params, batch = device_weights(backend, host, work.dtype), batch_of(backend, work, host, ["x"])
     kv_cache = net.kv_cache(xp, work["batch"], net.context, work.dtype)
-    return Kernel(lambda: net.extend(xp, params, kv_cache, load()[0], 0))
+    return Kernel(lambda: net.extend(xp, params, kv_cache, *batch(), 0), inputs=batch.arrays)
 
 
 def torch_prefill(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -98,7 +100,7 @@ def torch_prefill(implementation: str, backend: Backend, work: Work, host: HostA
         work,
         network(work),
         device_weights(backend, host, work.dtype),
-        loader(backend, work, host, ["x"]),
+        batch_of(backend, work, host, ["x"]),
         implementation,
     )
 
@@ -108,18 +110,19 @@ def array_decode(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     _require_wide(backend, work)
     net, params = network(work), device_weights(backend, host, work.dtype)
     prompt = backend.from_host(host["x"])
-    return generation_kernel(ArrayGeneration(backend.xp, net, params, prompt, work["new"]), CHECKED_SEQUENCES)
+    return generation_kernel(ArrayGeneration(backend.xp, net, params, prompt, work["new"]))
 
 
 def torch_decode(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Do the same with nn.Module in inference mode; compiled and captured steps keep all shapes static."""
     from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.generation import generation
+    from benchmarks.nn.modules.running import prepared
 
     net = network(work)
     prompt, params = backend.from_host(host["x"]), device_weights(backend, host, work.dtype)
     loop = generation(work, net, params, prompt, implementation)
-    kernel = generation_kernel(loop, CHECKED_SEQUENCES, prepared=implementation != "default")
+    kernel = generation_kernel(loop, None if implementation == "default" else prepared)
     query, _, _ = sdpa.projected(backend, work, net, 1)
     kernel = sdpa.told(kernel, backend, work, loop.attention_backends(query))
     return replace(kernel, hides_memory=implementation == "cudagraph")
@@ -137,6 +140,7 @@ class GptWorkload(ModelWorkload):
     """What all three share: sizes and weights."""
 
     presets = PRESETS
+    per_sample: ClassVar[tuple[str, ...]] = ("x", "targets")
 
     def variant(self, network: Gpt, batch: int, dtype: str = "float32", **kind: Any) -> Work:
         size = f"{network.layers}L{network.heads}H{network.width}-t{network.context}-b{batch}"
@@ -177,8 +181,13 @@ class GptTrain(GptWorkload):
         token = net.layers * (40 * net.width + 2 * net.heads * net.context) + 3 * net.vocabulary
         return float(itemsize * (7 * net.parameters() + work["batch"] * net.context * token))
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        expected = reference(network(work), partial(AdamW, rate=RATE), host, checked(work))
+    def samples(self, work: Work) -> int:
+        return samples(work)
+
+    def reference(self, work: Work, host: HostArrays) -> Trained:
+        return trained(network(work), partial(AdamW, rate=RATE), host)
+
+    def error(self, work: Work, expected: Trained, answer: HostArrays) -> float:
         return largest_error(answer, expected, work.precision)
 
 
@@ -208,18 +217,26 @@ class GptPrefill(GptWorkload):
         token = 2 * net.layers * net.width + 16 * net.width + 2 * net.heads * net.context
         return float(itemsize(work) * (net.parameters() + work["batch"] * net.context * token))
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        """Compare the logits after the last token, for as many sequences as the check can afford."""
+    def samples(self, work: Work) -> int:
         net = network(work)
-        some = Checked.affordable(work["batch"], net.forward_flops(net.context), fewest=2).samples
-        logits, _ = net.forward(np, wide_weights(host), host["x"][:some])
-        return check.relative_error(answer["out"][:some], logits[:, -1])
+        return affordable(work["batch"], net.forward_flops(net.context))
+
+    def reference(self, work: Work, host: HostArrays) -> Samples:
+        logits, _ = network(work).forward(np, wide_weights(host), distinct(host, "x"))
+        return Samples(logits[:, -1], order_of(host, "x"))
+
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+        """Compare the logits after the last token of every sequence."""
+        return expected.error(answer["out"])
 
 
 class GptDecode(GptWorkload):
-    """New tokens after the first, greedily, each from the KV cache: `new` - 1 steps."""
+    """New tokens after the first, greedily, each from the KV cache: `new` - 1 steps. Prefill is not in it."""
 
     name = "gpt_decode"
+    version = 2  # tokens were thrown away as soon as the next was chosen
+    per_sample = ("x",)
+    uploaded = False  # prompts are read before the first token, and that is not in it
     quick = ("cudagraph",)
     headline = ("default", "cudagraph")
     precisions = ("tf32",)  # models are served with weights in the narrow format itself
@@ -263,23 +280,30 @@ class GptDecode(GptWorkload):
         kv_cache = work["batch"] * (work["prompt"] + work["new"]) * 2 * net.layers * net.width
         return float(itemsize(work) * (net.parameters() + kv_cache))
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        """Compare every step's logits with a full forward pass over prompt and generated tokens, without a cache.
+    def samples(self, work: Work) -> int:
+        return affordable(work["batch"], network(work).forward_flops(work["prompt"] + work["new"]))
 
-        Each token must also be the reference's own choice, or one that rounding may prefer.
+    def error(self, work: Work, expected: HostArrays, answer: HostArrays) -> float:
+        """Compare every token with a full forward pass over prompt and generated tokens, without a cache.
+
+        Each token must be the reference's own choice, or one that rounding may prefer: its logit is hardly below the
+        best one's. The error is that of the logits after the last token. Sequences that are alike are compared once.
         """
-        tokens, logits = answer["tokens"], answer["logits"]
-        if tokens.shape != (work["batch"], work["new"]) or tokens.min() < 0 or tokens.max() >= work["vocabulary"]:
+        tokens = answer["first"] if "first" in answer else answer["tokens"]
+        new = 1 if "first" in answer else work["new"]
+        if tokens.shape != (work["batch"], new) or tokens.min() < 0 or tokens.max() >= work["vocabulary"]:
             raise WrongAnswer(f"tokens {tokens.shape} from {tokens.min()} to {tokens.max()}", code="wrong_shape")
-        some = len(logits)
-        text = np.concatenate([host["x"][:some], tokens[:some, :-1]], axis=1)
-        expected, _ = network(work).forward(np, wide_weights(host), text)
-        expected = expected[:, work["prompt"] - 1 :]
-        chosen = np.take_along_axis(expected, tokens[:some, :, None], axis=-1)[..., 0]
-        regret = float((expected.max(axis=-1) - chosen).max() / np.abs(expected).max())
+        text = np.concatenate([expected["x"], tokens], axis=1)
+        texts, order = np.unique(text, axis=0, return_inverse=True)
+        if len(texts) > MOST_TEXTS * self.samples(work):
+            raise WrongAnswer(f"from {self.samples(work)} prompts came {len(texts)} texts")
+        logits, _ = network(work).forward(np, wide_weights(expected), texts[:, :-1])
+        logits = logits[:, work["prompt"] - 1 :]
+        chosen = np.take_along_axis(logits, texts[:, work["prompt"] :, None], axis=-1)[..., 0]
+        regret = float((logits.max(axis=-1) - chosen).max() / np.abs(logits).max())
         if regret > 10 * self.tolerance(work).high:
             raise WrongAnswer(f"a generated token's logit is {regret:.2g} of the largest below the best one's", regret)
-        return check.relative_error(logits, expected)
+        return Samples(logits[:, -1], order.reshape(-1)).error(answer["logits"])
 
 
 @pytest.mark.workload(GptTrain())

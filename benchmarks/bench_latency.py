@@ -9,6 +9,7 @@ harness queues many calls before it waits, so `launch` is the rate of launching.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -47,23 +48,19 @@ def array_launch(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # n
     """`add` into a given array."""
     xp = backend.xp
     a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
-    return Kernel(partial(xp.add, a, b, xp.empty_like(a)))
+    return Kernel(partial(xp.add, a, b, xp.empty_like(a)), inputs={"a": a, "b": b})
 
 
 def torch_launch(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
     """`add` into a given tensor."""
     torch = backend.xp
     a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
-    return Kernel(partial(torch.add, a, b, out=torch.empty_like(a)))
+    return Kernel(partial(torch.add, a, b, out=torch.empty_like(a)), inputs={"a": a, "b": b})
 
 
-def empty(launch: Builder) -> Builder:
-    """Return a builder whose kernel calls a function that does nothing; the answer is that of `launch`."""
-
-    def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-        return Kernel(NOTHING, lambda: {"out": launch(backend, work, host).run()})
-
-    return build
+def empty(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
+    """Call a function that does nothing."""
+    return Kernel(NOTHING)
 
 
 def waiting(launch: Builder) -> Builder:
@@ -71,20 +68,21 @@ def waiting(launch: Builder) -> Builder:
 
     def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
         require_queue(backend)
-        call = launch(backend, work, host).run
+        kernel = launch(backend, work, host)
+        call = kernel.run
 
         def run() -> Any:
             result = call()
             backend.synchronize()
             return result
 
-        return Kernel(run)
+        return replace(kernel, run=run)
 
     return build
 
 
 def torch_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Replay a `CUDAGraph` of many launches."""
+    """Replay a `CUDAGraph` of many launches, each of which adds b to what the one before it left."""
     require_queue(backend)
     torch = backend.xp
     if not backend.device.startswith("cuda"):
@@ -95,13 +93,12 @@ def torch_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     backend.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for _ in range(work["kernels"]):
-            torch.add(a, b, out=c)
-    return Kernel(graph.replay, lambda: {"out": _replayed(graph.replay, c)})
+        _chain(partial(torch.add, a, b, out=c), partial(torch.add, c, b, out=c), work["kernels"])
+    return Kernel(graph.replay, inputs={"a": a, "b": b}, outputs=lambda _: {"out": c})
 
 
 def cupy_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Replay what a stream captured of many launches."""
+    """Replay what a stream captured of the same launches."""
     xp = backend.xp
     a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
     c = xp.empty_like(a)
@@ -110,10 +107,16 @@ def cupy_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     stream = xp.cuda.Stream(non_blocking=True)
     with stream:
         stream.begin_capture()
-        for _ in range(work["kernels"]):
-            xp.add(a, b, c)
+        _chain(partial(xp.add, a, b, c), partial(xp.add, c, b, c), work["kernels"])
         graph = stream.end_capture()
-    return Kernel(graph.launch, lambda: {"out": _replayed(graph.launch, c)})
+    return Kernel(graph.launch, inputs={"a": a, "b": b}, outputs=lambda _: {"out": c})
+
+
+def _chain(first: Callable[[], Any], further: Callable[[], Any], kernels: int) -> None:
+    """Launch so many kernels of which each needs the one before: the result tells how many have run."""
+    first()
+    for _ in range(kernels - 1):
+        further()
 
 
 def no_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
@@ -124,26 +127,26 @@ def no_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa:
 
 def numpy_chase(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
     """Follow the links in the interpreter. Each call goes on where the last one stopped, so that all are followed."""
-    links = memoryview(backend.from_host(host["links"]))
+    array = backend.from_host(host["links"])
+    links = memoryview(array)
     loads = range(LOADS)
     at = 0
 
-    def follow(start: int) -> int:
-        for _ in loads:
-            start = links[start]
-        return start
-
-    def run() -> None:
+    def run() -> int:
         nonlocal at
-        at = follow(at)
+        place = at
+        for _ in loads:
+            place = links[place]
+        at = place
+        return place
 
-    return Kernel(run, lambda: {"out": np.asarray(follow(0))}, library="CPython")
+    def restart() -> None:
+        nonlocal at
+        at = 0
 
-
-def _replayed(replay: Callable[[], Any], c: Any) -> Any:
-    c[...] = np.nan
-    replay()
-    return c
+    inputs = {"links": array}
+    outputs = lambda end: {"out": np.asarray(end)}  # noqa: E731 - it is one of the kernel's arguments
+    return Kernel(run, inputs=inputs, outputs=outputs, restart=restart, library="CPython")
 
 
 def require_queue(backend: Backend) -> None:
@@ -170,16 +173,19 @@ class Latency(Workload):
         """Nothing that would make a rate."""
         return Costs()
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
+    def error(self, work: Work, expected: HostArrays, answer: HostArrays) -> float:
+        """Compare with a + k b, k the launches of which each adds b to what the one before it left."""
         check.require_dtype("out", answer["out"], work.dtype)
-        return check.relative_error(answer["out"], host["a"].astype(np.float64) + host["b"])
+        launches = dict(work.params).get("kernels", 1)
+        return check.relative_error(answer["out"], expected["a"].astype(np.float64) + launches * expected["b"])
 
 
 class EmptyCall(Latency):
     """No operation: the cost of the timing loop itself, which is in every other time and never subtracted."""
 
     name = "empty_call"
-    kernels: ClassVar[Kernels] = {"array": {"default": empty(array_launch)}, "torch": {"default": empty(torch_launch)}}
+    idle = True
+    kernels: ClassVar[Kernels] = {"array": {"default": empty}, "torch": {"default": empty}}
 
 
 class Launch(Latency):
@@ -201,9 +207,10 @@ class LaunchWait(Latency):
 
 
 class GraphReplay(Latency):
-    """A graph of kernels, launched as one."""
+    """A graph of kernels, launched as one; each needs the one before it."""
 
     name = "graph_replay"
+    version = 2  # its kernels were alike, so that one could not be told from 64
     kernels: ClassVar[Kernels] = {
         "array": {"default": no_graph},
         "cupy": {"default": cupy_graph},
@@ -230,11 +237,18 @@ class Chase(Workload):
             yield self.work(size_label(size), "int64", links=size // 8, loads=LOADS)
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return the links of one cycle through all elements, and where `LOADS` steps from element 0 lead."""
+        """Return the links of one cycle through all elements."""
         order = np.concatenate([[0], 1 + rng.permutation(work["links"] - 1)])
         links = np.empty_like(order)
         links[order] = np.roll(order, -1)
-        return {"links": links, "end": order[LOADS % len(order)]}
+        return {"links": links}
+
+    def reference(self, work: Work, host: HostArrays) -> np.ndarray:
+        """Return where so many loads from element 0 lead."""
+        links, place = memoryview(host["links"]), 0
+        for _ in range(work["loads"]):
+            place = links[place]
+        return np.asarray(place)
 
     def costs(self, work: Work) -> Costs:
         return Costs(amounts={"loads": float(work["loads"])})
@@ -245,8 +259,8 @@ class Chase(Workload):
     def tolerance(self, work: Work) -> check.Tolerance:  # noqa: ARG002 - there is one right element
         return check.Tolerance(0.0)
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:  # noqa: ARG002 - the end says it all
-        return check.relative_error(answer["out"], host["end"])
+    def error(self, work: Work, expected: np.ndarray, answer: HostArrays) -> float:  # noqa: ARG002 - the end says it all
+        return check.relative_error(answer["out"], expected)
 
 
 @pytest.mark.workload(EmptyCall())

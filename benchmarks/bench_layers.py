@@ -7,6 +7,7 @@ H heads, T tokens, D head width, C channels, V rows of a table.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -29,12 +30,13 @@ from bench_core.workload import (
 )
 from benchmarks.caches import flagged
 from benchmarks.nn.attention import attention, softmax
+from benchmarks.nn.batches import Batch, Samples, affordable, distinct, order_of, repeated
 from benchmarks.nn.functions import scatter_add
 from benchmarks.nn.initial import normal
 from benchmarks.nn.names import scoped
 from benchmarks.nn.normalisation import layernorm
 from benchmarks.nn.recurrent import lstm
-from benchmarks.nn.training import TOLERANCES, Checked
+from benchmarks.nn.training import TOLERANCES
 
 Shape = tuple[int, ...]
 
@@ -44,7 +46,7 @@ def array_builder(function: Callable[..., Any]) -> Builder:
 
     def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder takes all three
         arrays = {name: backend.from_host(array) for name, array in host.items()}
-        return Kernel(lambda: function(backend.xp, arrays))
+        return Kernel(lambda: function(backend.xp, arrays), inputs=arrays)
 
     return build
 
@@ -53,7 +55,7 @@ def torch_builder(function: Callable[..., Any], implementation: str) -> Builder:
     """Return the same for function(torch, arrays), without autograd; `compile` compiles it first."""
 
     def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-        from benchmarks.nn.modules.running import compiled, inference
+        from benchmarks.nn.modules.running import compiled, inference, prepared
 
         arrays = {name: backend.from_host(array) for name, array in host.items()}
         device = next(iter(arrays.values())).device
@@ -63,7 +65,7 @@ def torch_builder(function: Callable[..., Any], implementation: str) -> Builder:
         def run() -> Any:
             return call(arrays)
 
-        return Kernel(run, prepare=run if implementation == "compile" else None)
+        return Kernel(run, inputs=arrays, prepare=prepared(run) if implementation == "compile" else None)
 
     return build
 
@@ -107,6 +109,10 @@ class Layer(Workload):
 
     def tolerance(self, work: Work) -> check.Tolerance:
         return TOLERANCES[work.dtype, work.precision]
+
+    def error(self, work: Work, expected: Any, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+        """Return ||a - r|| / ||r|| of all outputs."""
+        return check.relative_error(answer["out"], expected)
 
 
 def _itemsize(work: Work) -> int:
@@ -170,12 +176,19 @@ class Attention(Layer):
         batch, heads, time, depth = self.shape(work)
         return float(batch * heads * time * (4 * depth + 2 * time) * _itemsize(work))
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        """Compare the first sequences, as many as the check can afford."""
+    def samples(self, work: Work) -> int:
         batch, heads, time, depth = self.shape(work)
-        some = Checked.affordable(batch, 8 * heads * time**2 * depth).samples
-        q, k, v = (host[name][:some].astype(np.float64) for name in "qkv")
-        return check.relative_error(answer["out"][:some], attention(np, q, k, v, causal=True)[0])
+        return affordable(batch, 8 * heads * time**2 * depth)
+
+    def sample(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:
+        return repeated(host, "qkv", self.samples(work), rng)
+
+    def reference(self, work: Work, host: HostArrays) -> Samples:  # noqa: ARG002 - the shape says all
+        q, k, v = (distinct(host, name).astype(np.float64) for name in "qkv")
+        return Samples(attention(np, q, k, v, causal=True)[0], order_of(host, "q"))
+
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+        return expected.error(answer["out"])
 
 
 def _array_layernorm(xp: Any, arrays: dict[str, Any]) -> Any:
@@ -219,9 +232,9 @@ class LayerNorm(Rows):
         affine = {name: normal(rng, (width,), work.dtype) for name in ("weight", "bias")}
         return {"x": normal(rng, self.shape(work), work.dtype), **affine}
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:  # noqa: ARG002 - the shape says all
-        wide = {name: array.astype(np.float64) for name, array in host.items()}
-        return check.relative_error(answer["out"], _array_layernorm(np, wide))
+    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - the shape says all
+        normed: np.ndarray = _array_layernorm(np, {name: array.astype(np.float64) for name, array in host.items()})
+        return normed
 
 
 class Softmax(Rows):
@@ -237,8 +250,9 @@ class Softmax(Rows):
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {"x": normal(rng, self.shape(work), work.dtype)}
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:  # noqa: ARG002 - the shape says all
-        return check.relative_error(answer["out"], softmax(np, host["x"].astype(np.float64))[0])
+    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - the shape says all
+        shares: np.ndarray = softmax(np, host["x"].astype(np.float64))[0]
+        return shares
 
 
 class Table(Layer):
@@ -278,9 +292,9 @@ class Embedding(Table):
         moved = 2.0 * tokens * width * _itemsize(work) + 8 * tokens
         return Costs(bytes=moved, least_bytes=moved, amounts={"tokens": float(tokens)})
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:  # noqa: ARG002 - the shape says all
-        """Rows must be equal: copying rounds nothing."""
-        return check.relative_error(answer["out"], host["table"][host["ids"]])
+    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - the shape says all
+        """Return the rows themselves: copying rounds nothing."""
+        return host["table"][host["ids"]]
 
 
 def _array_scatter(xp: Any, arrays: dict[str, Any]) -> Any:
@@ -322,9 +336,10 @@ class EmbeddingGrad(Table):
         least = (rows + 1.0 * tokens) * width * _itemsize(work) + 8 * tokens
         return Costs(bytes=moved, least_bytes=least, amounts={"tokens": float(tokens)})
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:  # noqa: ARG002 - the shape says all
+    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - the shape says all
         wide = {name: host[name].astype(np.float64) for name in ("values", "rows")}
-        return check.relative_error(answer["out"], _array_scatter(np, {**wide, "ids": host["ids"]}))
+        total: np.ndarray = _array_scatter(np, {**wide, "ids": host["ids"]})
+        return total
 
 
 def _array_lstm(xp: Any, arrays: dict[str, Any]) -> Any:
@@ -337,8 +352,8 @@ def _torch_lstm(implementation: str, backend: Backend, work: Work, host: HostArr
     weights = {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
     x = backend.from_host(host["x"])
     module = backend.xp.nn.LSTM(x.shape[2], weights["weight_hh_l0"].shape[1], batch_first=True)
-    kernel = infer_kernel(backend, work, module, weights, lambda: (x,), implementation)
-    return Kernel(lambda: kernel.run()[0])
+    kernel = infer_kernel(backend, work, module, weights, Batch({"x": x}, lambda: (x,)), implementation)
+    return replace(kernel, outputs=lambda made: {"out": made[0]})
 
 
 class Lstm(Layer):
@@ -370,12 +385,20 @@ class Lstm(Layer):
         least = float((8 * width**2 + 2 * batch * time * width) * _itemsize(work))
         return Costs(16.0 * batch * time * width**2, least_bytes=least, amounts={"tokens": float(batch * time)})
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        """Compare the first sequences, as many as the check can afford."""
+    def samples(self, work: Work) -> int:
         batch, time, width = self.shape(work)
-        some = Checked.affordable(batch, 16 * time * width**2).samples
-        wide = {name: array.astype(np.float64) for name, array in host.items()}
-        return check.relative_error(answer["out"][:some], _array_lstm(np, {**wide, "x": wide["x"][:some]}))
+        return affordable(batch, 16 * time * width**2)
+
+    def sample(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:
+        return repeated(host, ("x",), self.samples(work), rng)
+
+    def reference(self, work: Work, host: HostArrays) -> Samples:  # noqa: ARG002 - the shape says all
+        weights = {name: array.astype(np.float64) for name, array in host.items() if name != "x"}
+        hidden = _array_lstm(np, {**weights, "x": distinct(host, "x").astype(np.float64)})
+        return Samples(hidden, order_of(host, "x"))
+
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+        return expected.error(answer["out"])
 
 
 @pytest.mark.workload(Attention())

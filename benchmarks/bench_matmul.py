@@ -117,17 +117,27 @@ class Product(Workload):
             return check.Tolerance(bounds.high * (work["k"] / 4096) ** 0.5)
         return bounds
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        return products.error(work, host, answer["out"], self.tolerance(work).high)
+    def sample(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:
+        """Return the operands themselves; in place of zeros, whose product says nothing, small integers."""
+        if work["data"] != "zeros":
+            return host
+        integers = products.operands(replace(work, params={**dict(work.params), "data": "integers"}), rng)
+        return {**host, **integers}
 
-    def verify(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
+    def reference(self, work: Work, host: HostArrays) -> list[products.Reference]:
+        return products.references(work, host)
+
+    def error(self, work: Work, expected: list[products.Reference], answer: HostArrays) -> float:
+        return products.error(work, expected, answer["out"], self.tolerance(work).high)
+
+    def verify(self, work: Work, expected: list[products.Reference], answer: HostArrays) -> float:
         """Return the error as every workload does; raises Unsupported where TF32 was allowed and not used.
 
         cuBLAS takes the permission as one: for a single row, or shapes without a tensor-core kernel, it multiplies
         in float32. The answer is right then, and no measurement of TF32.
         """
         try:
-            return super().verify(work, host, answer)
+            return super().verify(work, expected, answer)
         except WrongAnswer as error:
             if error.code == "wrong_precision" and work.precision == "tf32":
                 raise Unsupported("computed_finer", f"the library computed this in float32: {error}") from None

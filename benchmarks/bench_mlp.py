@@ -15,11 +15,12 @@ import pytest
 
 from bench_core import check
 from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Work
+from benchmarks.nn.batches import Samples, affordable, batch_of, distinct, order_of
 from benchmarks.nn.initial import normal
 from benchmarks.nn.mlp import Mlp
 from benchmarks.nn.names import named
 from benchmarks.nn.optimisers import Sgd
-from benchmarks.nn.training import Checked, largest_error, least_bytes, loader, reference, train_step, training_kernel
+from benchmarks.nn.training import STEPS, Trained, largest_error, least_bytes, train_step, trained, training_kernel
 from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload, by_implementation
 
@@ -40,16 +41,18 @@ def network(work: Work) -> Mlp:
     return Mlp(tuple(int(width) for width in work["widths"].split("x")))
 
 
-def checked(work: Work) -> Checked:
-    """Return how much of the training the check repeats."""
-    return Checked.affordable(work["batch"], network(work).train_flops())
+def samples(work: Work) -> int:
+    """Return how many samples a check of the training tells apart."""
+    return affordable(work["batch"], STEPS * network(work).train_flops())
 
 
 def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Forward, backward and SGD, by hand."""
     optimiser = Sgd(backend.xp, device_weights(backend, host), RATE)
     step = partial(train_step, backend.xp, network(work), optimiser)
-    return training_kernel(step, optimiser.reset, loader(backend, work, host), checked(work))
+    return training_kernel(
+        step, optimiser.reset, batch_of(backend, work, host), lambda: optimiser.params, samples(work)
+    )
 
 
 def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -57,14 +60,14 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: HostArr
     from benchmarks.nn.modules.mlp import MlpModule
     from benchmarks.nn.modules.training import sgd, train_kernel
 
-    return train_kernel(backend, work, host, MlpModule(network(work)), sgd(RATE), checked(work), implementation)
+    return train_kernel(backend, work, host, MlpModule(network(work)), sgd(RATE), samples(work), implementation)
 
 
 def array_infer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Run the forward pass alone."""
     net, xp = network(work), backend.xp
-    params, load = device_weights(backend, host), loader(backend, work, host, ["x"])
-    return Kernel(lambda: net.forward(xp, params, *load())[0])
+    params, batch = device_weights(backend, host), batch_of(backend, work, host, ["x"])
+    return Kernel(lambda: net.forward(xp, params, *batch())[0], inputs=batch.arrays)
 
 
 def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -72,14 +75,15 @@ def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArr
     from benchmarks.nn.modules.mlp import MlpModule
     from benchmarks.nn.modules.running import infer_kernel
 
-    load = loader(backend, work, host, ["x"])
-    return infer_kernel(backend, work, MlpModule(network(work)), device_weights(backend, host), load, implementation)
+    batch = batch_of(backend, work, host, ["x"])
+    return infer_kernel(backend, work, MlpModule(network(work)), device_weights(backend, host), batch, implementation)
 
 
 class MlpWorkload(ModelWorkload):
     """What training and inference share: sizes and data."""
 
     presets = PRESETS
+    per_sample = ("x", "targets")
 
     def variant(self, network: Mlp, batch: int, dtype: str = "float32", **kind: Any) -> Work:
         widths = "x".join(map(str, network.widths))
@@ -119,8 +123,13 @@ class MlpTrain(MlpWorkload):
         net, itemsize = network(work), np.dtype(work.dtype).itemsize
         return float(itemsize * (4 * net.parameters() + 4 * work["batch"] * sum(net.widths)))
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        expected = reference(network(work), partial(Sgd, rate=RATE), host, checked(work))
+    def samples(self, work: Work) -> int:
+        return samples(work)
+
+    def reference(self, work: Work, host: HostArrays) -> Trained:
+        return trained(network(work), partial(Sgd, rate=RATE), host)
+
+    def error(self, work: Work, expected: Trained, answer: HostArrays) -> float:
         return largest_error(answer, expected, work.precision, relu=True)
 
 
@@ -141,15 +150,18 @@ class MlpInfer(MlpWorkload):
         flops = float(work["batch"] * net.forward_flops())
         return Costs(flops, least_bytes=float(numbers * itemsize), amounts={"samples": work["batch"]})
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
-        """Compare the logits of the first samples, as many as the check can afford."""
-        net, out = network(work), answer["out"]
+    def samples(self, work: Work) -> int:
+        return affordable(work["batch"], network(work).forward_flops())
+
+    def reference(self, work: Work, host: HostArrays) -> Samples:
+        logits, _ = network(work).forward(np, wide_weights(host), distinct(host, "x").astype(np.float64))
+        return Samples(logits, order_of(host, "x"))
+
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:
+        """Compare all logits."""
         if work.precision == "ieee":
-            check.require_dtype("out", out, work.dtype)
-        params = wide_weights(host)
-        some = Checked.affordable(work["batch"], net.forward_flops()).samples
-        expected, _ = net.forward(np, params, host["x"][:some].astype(np.float64))
-        return check.relative_error(out[:some], expected)
+            check.require_dtype("out", answer["out"], work.dtype)
+        return expected.error(answer["out"])
 
 
 @pytest.mark.workload(MlpTrain())

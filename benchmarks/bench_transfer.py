@@ -7,7 +7,7 @@ does, once read and once written. From the sizes follow a link's latency and ban
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -48,23 +48,28 @@ def torch_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """`copy_` between tensors, asynchronous where the host's side is pinned."""
     require_device(backend)
     torch = backend.xp
-    source = torch.from_numpy(host["x"])
+    source = torch.from_numpy(np.array(host["x"]))  # a copy: the check writes over it
     if work["memory"] == "pinned":
         source = source.pin_memory()
     landed = torch.zeros_like(source, pin_memory=work["memory"] == "pinned")
-    there, arrived = source.to(backend.device), torch.zeros_like(source, device=backend.device)
+    there = backend.from_host(host.get("back", host["x"]))
+    arrived = torch.zeros_like(there)
     up = partial(arrived.copy_, source, non_blocking=True)
     down = partial(landed.copy_, there, non_blocking=True)
     if work.workload == "h2d":
-        return Kernel(up)
+        return Kernel(up, inputs={"x": source})
     if work.workload == "d2h":
-        return Kernel(down)
+        return Kernel(down, inputs={"x": there})
     if work.workload == "h2d_d2h":
-        both = _torch_both(backend, up, down)
-        return Kernel(both, partial(both_answers, both, arrived, landed))
-    if work.workload == "d2d":
-        return Kernel(partial(arrived.copy_, there))
-    return Kernel(partial(torch.zeros_like(source, device=peer(backend)).copy_, there))
+        return both_ways(_torch_both(backend, up, down), source, there, arrived, landed)
+    target = arrived if work.workload == "d2d" else torch.zeros_like(there, device=peer(backend))
+    return Kernel(partial(target.copy_, there), inputs={"x": there})
+
+
+def both_ways(both: Callable[[], Any], source: Any, there: Any, arrived: Any, landed: Any) -> Kernel:
+    """Return the kernel of two transfers at once: `source` to `arrived`, `there` to `landed`."""
+    outputs = {"up": arrived, "down": landed}
+    return Kernel(both, inputs={"x": source, "back": there}, outputs=lambda _: outputs)
 
 
 def _torch_both(backend: Backend, up: Callable[[], Any], down: Callable[[], Any]) -> Callable[[], Any]:
@@ -92,24 +97,16 @@ def _torch_both(backend: Backend, up: Callable[[], Any], down: Callable[[], Any]
     return both
 
 
-def both_answers(both: Callable[[], Any], arrived: Any, landed: Any) -> Mapping[str, Any]:
-    """Clear both targets, do what is timed, and return what has come to each."""
-    arrived[...] = 0
-    landed[...] = 0
-    both()
-    return {"up": arrived, "down": landed}
-
-
 def cupy_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """`set` and `get` of arrays, asynchronous where the host's side is pinned."""
     import cupyx
 
     xp, n = backend.xp, work["elements"]
-    source, landed = host["x"], np.zeros(n, work.dtype)
+    source, landed = np.array(host["x"]), np.zeros(n, work.dtype)  # a copy: the check writes over it
     if work["memory"] == "pinned":
         source, landed = cupyx.empty_pinned(n, work.dtype), cupyx.zeros_pinned(n, work.dtype)
         source[...] = host["x"]
-    there, arrived = backend.from_host(source), xp.zeros(n, work.dtype)
+    there, arrived = backend.from_host(host.get("back", source)), xp.zeros(n, work.dtype)
     stream = xp.cuda.get_current_stream()
 
     def up(stream: Any = stream) -> Any:
@@ -120,22 +117,16 @@ def cupy_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
         return there.get(stream=stream, out=landed, blocking=False)
 
     if work.workload == "h2d":
-        return Kernel(up)
+        return Kernel(up, inputs={"x": source})
     if work.workload == "d2h":
-        return Kernel(down)
+        return Kernel(down, inputs={"x": there})
     if work.workload == "h2d_d2h":
-        both = _cupy_both(xp, up, down)
-        return Kernel(both, partial(both_answers, both, arrived, landed))
-    if work.workload == "d2d":
-        return Kernel(partial(xp.copyto, arrived, there), lambda: {"out": _copied(xp, arrived, there)})
-    with xp.cuda.Device(int(peer(backend).partition(":")[2])):
-        elsewhere = xp.zeros(n, work.dtype)
-    return Kernel(partial(xp.copyto, elsewhere, there), lambda: {"out": _copied(xp, elsewhere, there)})
-
-
-def _copied(xp: Any, target: Any, source: Any) -> Any:
-    xp.copyto(target, source)
-    return target
+        return both_ways(_cupy_both(xp, up, down), source, there, arrived, landed)
+    target = arrived
+    if work.workload == "p2p":
+        with xp.cuda.Device(int(peer(backend).partition(":")[2])):
+            target = xp.zeros(n, work.dtype)
+    return Kernel(partial(xp.copyto, target, there), inputs={"x": there}, outputs=lambda _: {"out": target})
 
 
 def _cupy_both(xp: Any, up: Callable[[Any], Any], down: Callable[[Any], Any]) -> Callable[[], Any]:
@@ -187,6 +178,7 @@ class Transfer(Workload):
         "torch": {"default": torch_transfer},
     }
     crossings: ClassVar[int] = 1  # how often a byte is counted
+    names: ClassVar[tuple[str, ...]] = ("x",)  # of the arrays that are moved
     memories: ClassVar[tuple[str, ...]] = ("pinned", "pageable")
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
@@ -202,7 +194,7 @@ class Transfer(Workload):
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         n = work["elements"]
-        return {"x": np.resize(rng.standard_normal(min(n, PERIOD), np.float32), n)}
+        return {name: np.resize(rng.standard_normal(min(n, PERIOD), np.float32), n) for name in self.names}
 
     def costs(self, work: Work) -> Costs:
         """Bytes of the array, as often as `crossings` says."""
@@ -219,10 +211,11 @@ class Transfer(Workload):
     def tolerance(self, work: Work) -> check.Tolerance:  # noqa: ARG002 - a copy is exact
         return check.Tolerance(0.0)
 
-    def error(self, work: Work, host: HostArrays, answer: HostArrays) -> float:
+    def error(self, work: Work, expected: HostArrays, answer: HostArrays) -> float:
         for name, array in answer.items():
             check.require_dtype(name, array, work.dtype)
-        return max(check.largest_error(array, host["x"]) for array in answer.values())
+        moved = {"out": "x", "up": "x", "down": "back"}
+        return max(check.largest_error(array, expected[moved[name]]) for name, array in answer.items())
 
 
 class HostToDevice(Transfer):
@@ -244,6 +237,7 @@ class BothWays(Transfer):
 
     name = "h2d_d2h"
     crossings = 2
+    names = ("x", "back")
     memories = ("pinned",)
 
 

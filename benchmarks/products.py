@@ -10,9 +10,9 @@ multiply e5m2 by itself.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -155,23 +155,18 @@ def torch_onednn_product(backend: Backend, work: Work, host: HostArrays) -> Kern
     require_short_call(backend, work, host, lambda x, y: linear(x, y.t(), None, "none", [], ""))
     version = re.search(r"oneDNN \S+", backend.library)
     library = f"{version[0] if version else 'oneDNN'} inner_product"
-    return Kernel(partial(linear, a, b.t(), None, "none", [], ""), library=library)
+    return Kernel(partial(linear, a, b.t(), None, "none", [], ""), inputs={"a": a, "b": b}, library=library)
 
 
 def finished(backend: Backend, work: Work, host: HostArrays, product: Product, arrays: tuple[Any, Any, Any]) -> Kernel:
-    """Return the kernel whose answer shows that all of C was written; raises TooSlow as `require_short_call` does."""
+    """Return the kernel of a product into C; raises TooSlow as `require_short_call` does."""
     a, b, c = arrays
 
     def fresh(x: Any, y: Any) -> Any:
         return product(x, y, backend.xp.empty_like(c[(0,) * (c.ndim - 2)][: x.shape[0], : y.shape[1]]))
 
     require_short_call(backend, work, host, fresh)
-
-    def answer() -> Mapping[str, Any]:
-        c[...] = -1 if work.dtype == "int8" else math.nan
-        return {"out": product(a, b, c)}
-
-    return Kernel(partial(product, a, b, c), answer)
+    return Kernel(partial(product, a, b, c), inputs={"a": a, "b": b})
 
 
 def require_short_call(backend: Backend, work: Work, host: HostArrays, product: Callable[[Any, Any], Any]) -> None:
@@ -204,30 +199,50 @@ def _seconds(product: Callable[[Any, Any], Any], a: Any, b: Any) -> float:
 # ---------------------------------------------------------------- proof
 
 
-def error(work: Work, host: HostArrays, out: np.ndarray, bound: float) -> float:
-    """Return the relative error of C, batch entry by batch entry: the worst.
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What is known of one right C: random rows of it (all, where they are affordable), and a sketch of all others."""
 
-    Two checks of each: the norm of the whole error (estimated by Freivalds' check where not all of C is
-    compared), and single elements of as many random rows as REFERENCE_FLOPS allow. Raises WrongAnswer for
-    another shape or dtype, and for an element that is off by more than LONE tolerances.
+    chosen: np.ndarray
+    rows: np.ndarray
+    sketch: check.ProductSketch | None
+
+    def error(self, c: np.ndarray, bound: float) -> float:
+        """Return the relative error of C; raises WrongAnswer for an element that is off by more than LONE bounds."""
+        lone = check.largest_error(c[self.chosen], self.rows)
+        if lone > LONE * bound:
+            raise WrongAnswer(f"an element is off by {lone:.2g} of the root mean square", lone)
+        return check.sketch_error(self.sketch, c) if self.sketch else check.relative_error(c, self.rows)
+
+
+def references(work: Work, host: HostArrays) -> list[Reference]:
+    """Return what is known of C, of each in a batch.
+
+    The norm of the whole error is estimated by Freivalds' check where not all of C is compared, and single elements are
+    compared in as many random rows as REFERENCE_FLOPS allow.
     """
-    result = RESULTS.get(work.dtype, work.dtype)
-    on_host = "float32" if result == "bfloat16" else result
-    check.require_dtype("out", out, on_host)
-    check.require_shape(out, result_shape(work))
     if not work["batch"]:
-        return _error_of_one(host["a"], host["b"], out, bound, REFERENCE_FLOPS)
+        return [_reference(host["a"], host["b"], REFERENCE_FLOPS)]
     share = REFERENCE_FLOPS / work["batch"]
-    return max(_error_of_one(a, b, c, bound, share) for a, b, c in zip(host["a"], host["b"], out, strict=True))
+    return [_reference(a, b, share) for a, b in zip(host["a"], host["b"], strict=True)]
 
 
-def _error_of_one(a: np.ndarray, b: np.ndarray, c: np.ndarray, bound: float, flops: float) -> float:
+def _reference(a: np.ndarray, b: np.ndarray, flops: float) -> Reference:
     (m, k), n = a.shape, b.shape[1]
     rows = max(1, min(m, int(flops / (2 * n * k))))
     chosen = np.sort(np.random.default_rng(1979).permutation(m)[:rows])
     # Summed along B's rows: another order, and another routine, than that of the product under test.
     reference = check.times(b.T, a[chosen].astype(np.float64).T).T
-    lone = check.largest_error(c[chosen], reference)
-    if lone > LONE * bound:
-        raise WrongAnswer(f"an element is off by {lone:.2g} of the root mean square", lone)
-    return check.relative_error(c, reference) if rows == m else check.product_error(a, b, c)
+    return Reference(chosen, reference, None if rows == m else check.product_sketch(a, b))
+
+
+def error(work: Work, expected: Sequence[Reference], out: np.ndarray, bound: float) -> float:
+    """Return the relative error of C, batch entry by batch entry: the worst.
+
+    Raises WrongAnswer for another shape or dtype, and for an element that is off by more than LONE tolerances.
+    """
+    result = RESULTS.get(work.dtype, work.dtype)
+    check.require_dtype("out", out, "float32" if result == "bfloat16" else result)
+    check.require_shape(out, result_shape(work))
+    entries = out if work["batch"] else out[None]
+    return max(one.error(c, bound) for one, c in zip(expected, entries, strict=True))

@@ -96,6 +96,12 @@ class Backend(Protocol):
     def to_host(self, array: Any) -> np.ndarray:
         """Return a host copy; formats that NumPy lacks are widened to float32."""
 
+    def overwrite(self, target: Any, values: np.ndarray) -> None:
+        """Write a host array, or one number, over an array of the device or of the host where it lies.
+
+        The values are rounded to the format of `target`, as `from_host` rounds them.
+        """
+
     def synchronize(self) -> None:
         """Return once all work queued on the device is done."""
 
@@ -125,3 +131,24 @@ class Backend(Protocol):
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether an exception means that memory ran out."""
+
+
+def overwrite(backend: Backend, target: Any, values: np.ndarray) -> Any:
+    """Write a host array over one of the device, or of the host, and return the one that holds the values now.
+
+    It is the same one, at the same address. Where it is longer than `values` along the first axis, it then holds them
+    again and again. A backend without `overwrite` is taken to have arrays that can be assigned to.
+    """
+
+    def write(part: Any, some: np.ndarray) -> None:
+        if hasattr(backend, "overwrite"):
+            backend.overwrite(part, some)
+        else:
+            part[...] = some if isinstance(part, np.ndarray) else backend.from_host(some)
+
+    if not values.ndim or len(values) == len(target):
+        write(target, values)
+    else:
+        for start in range(0, len(target), len(values)):
+            write(target[start : start + len(values)], values[: len(target) - start])
+    return target

@@ -110,6 +110,12 @@ class CupyBackend:
         host_array: np.ndarray = _cupy().asnumpy(array)
         return host_array
 
+    def overwrite(self, target: Any, values: np.ndarray) -> None:
+        if isinstance(target, np.ndarray):  # the host's side
+            np.copyto(target, values, casting="unsafe")
+        else:
+            target[...] = _cupy().asarray(values)
+
     def synchronize(self) -> None:
         self._device.synchronize()
 

@@ -58,6 +58,9 @@ class NumpyBackend:
     def to_host(self, array: Any) -> np.ndarray:
         return np.asarray(array)
 
+    def overwrite(self, target: Any, values: np.ndarray) -> None:
+        np.copyto(target, values, casting="unsafe")
+
     def synchronize(self) -> None:
         """Return at once: NumPy has no queue."""
 

@@ -25,7 +25,7 @@ def _binary(name: str) -> Builder:
         a, b = (backend.from_host(host[key], work.dtype) for key in "ab")
         out = backend.xp.empty_like(a)
         function = getattr(backend.xp, name)
-        return Kernel(lambda: function(a, b, out=out))
+        return Kernel(lambda: function(a, b, out=out), inputs={"a": a, "b": b})
 
     return build
 

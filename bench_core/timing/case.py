@@ -1,4 +1,4 @@
-"""One case from beginning to end, in the process that computes: build, check, measure.
+"""One case from beginning to end, in the process that computes: build, check, measure, check again.
 
 Whatever goes wrong becomes a Measurement with a status and a reason; only an interrupt gets out.
 """
@@ -9,23 +9,21 @@ import contextlib
 import gc
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from bench_core.backends.base import Backend
-from bench_core.errors import CaseError, ClockStandsStill, TooLarge, Unsupported, WrongAnswer
+from bench_core.errors import CaseError, ClockStandsStill, TooLarge, Unsupported
 from bench_core.machine.privacy import scrub
 from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Series, Status
 from bench_core.timing import energy
 from bench_core.timing.disturbances import Disturbances
+from bench_core.timing.recheck import Checks, generator
 from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer, sample_series
-from bench_core.timing.synchronisation import left_over
-from bench_core.workload import Call, HostArrays, Kernel, Workload
+from bench_core.workload import Call, Kernel, Workload
 
 COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
 FREE_SHARE = 0.9  # of free memory that a case may fill
@@ -51,12 +49,12 @@ class Settings:
 def run_case(
     case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase = ignore_phase
 ) -> Measurement:
-    """Return what became of a case. `on_phase` hears of each phase as it begins (build, check, measure)."""
+    """Return what became of a case. `on_phase` hears of each phase as it begins: see worker_protocol.PHASES."""
     begin = perf_counter()
     costs, device_name = Costs(), ""
     try:
         costs, device_name = workload.costs(case.work), backend.device_name
-        done = _build_check_measure(case, workload, backend, settings, on_phase)
+        done = _measured(case, workload, backend, settings, on_phase)
     except CaseError as error:
         rel_error = getattr(error, "rel_error", None)
         if rel_error is not None and not math.isfinite(rel_error):
@@ -85,9 +83,8 @@ def _failure(case: Case, backend: Backend, error: Exception) -> Measurement:
     return Measurement.missing(case, Status.ERROR, type(error).__name__, said or type(error).__name__)
 
 
-def _build_check_measure(
-    case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase
-) -> Measurement:
+def _measured(case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase) -> Measurement:
+    """Return the measurement of a case; raises whatever stands in its way."""
     work = case.work
     on_phase("build")
     if reason := backend.why_unsupported(work.dtype, work.precision):
@@ -104,36 +101,50 @@ def _build_check_measure(
     values["first_call"], result = _seconds(kernel.run, backend)
 
     on_phase("check")
-    rel_error = workload.verify(work, data, _to_host(kernel.answer() if kernel.answer else {"out": result}, backend))
+    checks = Checks(case, workload, backend, settings.seed, data)
+    rel_error = checks.before(kernel, result)
+    del result
     done = Measurement(case, Status.OK, rel_error=rel_error, library=kernel.library or backend.library)
-    if settings.check_only:
-        return done
+    kernels = [kernel]
+    if not settings.check_only:
+        kernels += [workload.build(backend, case, data) for _ in range(copies - 1)]
+        done = _timed(done, kernels, backend, settings.durations, before, on_phase)
+        done = replace(done, values={**values, **done.values})
 
-    on_phase("measure")
-    others = [workload.build(backend, case, data) for _ in range(copies - 1)]
-    kernels = [kernel, *others]
+    on_phase("recheck")
+    begin = perf_counter()
+    again = checks.after(kernels, done.series)
+    worst = max((error for error in (rel_error, again.rel_error) if error is not None), default=None)
+    flags = (*done.flags, *again.flags)
+    return replace(done, rel_error=worst, flags=flags, recheck_s=perf_counter() - begin)
+
+
+def _timed(
+    done: Measurement,
+    kernels: list[Kernel],
+    backend: Backend,
+    durations: Durations,
+    memory_before: int | None,
+    on_phase: OnPhase,
+) -> Measurement:
+    """Return a measurement with its series, and with what was read while they were timed."""
+    case, values = done.case, {}
     backend.reset_peak_memory()  # the check's own arrays are not the work's
     disturbances = Disturbances(case.device, backend.device_uuid)
+    on_phase("measure")
     begin = perf_counter()
-    series = _measure_all(kernels, backend, settings.durations)
+    series = _measure_all(kernels, backend, durations)
     timed = perf_counter() - begin
+    on_phase("energy")
     disturbances.stop()
-    taken = _energy(kernels, series[0], case.device, backend, settings.durations)
+    taken = _energy(kernels, series[0], case.device, backend, durations)
     if taken is not None:
         values["energy"] = taken.joules
-    peak = None if kernel.hides_memory else backend.memory().peak
-    if peak is not None and before is not None and peak > before:
-        values["peak_memory"] = float(peak - before)
-    if case.device != "cpu" and (left := left_over(backend)) is not None:  # type: ignore[arg-type]  # it hashes
-        reason = f"{left:.2g} s of work went on after {backend.name} said it was done: its times are of the launch"
-        raise WrongAnswer(reason, rel_error, code="not_synchronised")
-    flags = (*kernel.flags, *disturbances.flags(), *(taken.flags if taken else ()))
-    return replace(done, series=tuple(series), values={**values, **disturbances.values()}, flags=flags, timed_s=timed)
-
-
-def generator(case_id: str, seed: int) -> np.random.Generator:
-    """Return the random numbers of a case: fresh for every case and seed, the same on every backend."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, int(case_id.removeprefix("c_"), 16)])))
+    peak = None if kernels[0].hides_memory else backend.memory().peak
+    if peak is not None and memory_before is not None and peak > memory_before:
+        values["peak_memory"] = float(peak - memory_before)
+    flags = (*kernels[0].flags, *disturbances.flags(), *(taken.flags if taken else ()))
+    return replace(done, series=tuple(series), values=values | disturbances.values(), flags=flags, timed_s=timed)
 
 
 def _copies(case: Case, workload: Workload, settings: Settings) -> int:
@@ -159,11 +170,6 @@ def _seconds(run: Call, backend: Backend) -> tuple[float, Any]:
     return seconds, results[0]
 
 
-def _to_host(answer: Mapping[str, Any], backend: Backend) -> HostArrays:
-    backend.synchronize()
-    return {name: backend.to_host(array) for name, array in answer.items()}
-
-
 def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations) -> list[Series]:
     """Measure the kernel under every clock that sees its work, then its probes under the wall clock."""
     run = rotate([kernel.run for kernel in kernels])
@@ -173,7 +179,7 @@ def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations) 
             series.append(sample_series("time", run, DeviceTimer(backend), durations))
             series[0] = _judged_by_device(*series)
     for metric in kernels[0].probes:
-        probe = rotate([kernel.probes[metric] for kernel in kernels])
+        probe = rotate([kernel.probes[metric].run for kernel in kernels])
         series.append(sample_series(metric, probe, WallTimer(backend.synchronize), durations))
     return series
 

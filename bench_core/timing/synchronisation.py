@@ -1,53 +1,79 @@
-"""Does a backend wait for its device when it says so? If not, its times are of the launch alone."""
+"""Does a backend wait for its device when it says so, and does the device's clock see all of its work?"""
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from time import perf_counter
-
-import numpy as np
+from typing import Any
 
 from bench_core.backends.base import Backend
 from bench_core.workload import Call
 
-
-@functools.lru_cache(maxsize=1)
-def left_over(backend: Backend) -> float | None:
-    """Return the seconds of work that `synchronize` did not wait for, None if it waits.
-
-    It is asked once of a backend, by work that takes longer on the device than to launch: products of
-    1024 x 1024 in float32.
-    """
-    backend.set_precision("ieee")
-    a = backend.from_host(np.ones((1024, 1024), np.float32))
-    backend.to_host(a @ a)  # the library of products is loaded before the proof
-    return unfinished(lambda: a @ a, 30, backend)
+TRIES = 3  # each must show it: one may be disturbed
+JITTER = 50e-6  # seconds, of a copy
 
 
-def unfinished(run: Call, calls: int, backend: Backend, now: Callable[[], float] = perf_counter) -> float | None:
-    """Return the seconds of work left over when the backend said that all was done; None if it kept its word.
+def itself(result: Any) -> Any:
+    """Return a result that is an array."""
+    return result
 
-    run: queues work on the device and returns its result there, an array.
 
-    A copy to the host has to wait for the result. So the first copy after a synchronisation must not
-    take longer than the second. If it does, by more than half of what the calls claimed to take, in each
-    of three tries, then `synchronize` does not wait.
+def unfinished(
+    run: Call,
+    calls: int,
+    backend: Backend,
+    array: Callable[[Any], Any] = itself,
+    now: Callable[[], float] = perf_counter,
+) -> tuple[Any, float | None]:
+    """Return what the last call returned, and the seconds of work left when the backend said that all was done.
+
+    run: queues work on the device. array: returns an array of the device that a result stands for, or that `run` writes.
+    The seconds are None if the backend kept its word.
+
+    A copy to the host has to wait for the result. So the first copy after a synchronisation must not take longer than
+    the second. If it does, by more than half of what the calls claimed to take, in each of three tries, then
+    `synchronize` does not wait, or the result was not computed before it was asked for.
     """
     least = math.inf
-    for _ in range(3):
+    for _ in range(TRIES):
         backend.synchronize()
         start = now()
-        for _ in range(calls):
-            result = run()
+        for _ in range(calls - 1):
+            run()
+        result = run()
         backend.synchronize()
         claimed = now()
-        backend.to_host(result)
+        backend.to_host(array(result))
         first_copy = now()
-        backend.to_host(result)
+        backend.to_host(array(result))
         left = (first_copy - claimed) - (now() - first_copy)
-        if left < (claimed - start) / 2 + 50e-6:  # a copy's own jitter is tens of microseconds
-            return None
+        if left < (claimed - start) / 2 + JITTER:
+            return result, None
         least = min(least, left)
+    return result, least
+
+
+def hidden_work(
+    run: Call, calls: int, backend: Backend, seen: float, now: Callable[[], float] = perf_counter
+) -> float | None:
+    """Return the seconds a call for which the host waits for a device whose clock sees less; None if it sees all.
+
+    seen: seconds of a call by the device's clock.
+
+    Once all calls are queued, what is left to wait for is at most all of their work. If it is half as much again as
+    the device's clock has seen of that, in each of three tries, then work runs where the clock does not look, as in
+    another stream.
+    """
+    least = math.inf
+    for _ in range(TRIES):
+        backend.synchronize()
+        for _ in range(calls):
+            run()
+        queued = now()
+        backend.synchronize()
+        waited = now() - queued
+        if waited < 1.5 * calls * seen + 4 * JITTER:
+            return None
+        least = min(least, waited / calls)
     return least

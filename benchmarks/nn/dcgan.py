@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -88,8 +89,8 @@ class Generator:
                 params |= {f"norms.{i}.{name}": array for name, array in norm.items()}
         return params
 
-    def forward(self, xp: Any, params: Params, noise: Array) -> tuple[Array, Cache]:
-        """Return images; the running averages in `params` move."""
+    def forward(self, xp: Any, params: Params, noise: Array, copies: int = 1) -> tuple[Array, Cache]:
+        """Return images; the running averages in `params` move. copies: as in `batchnorm`."""
         x, caches = noise.T[:, :, None, None], []
         last = len(self.layers()) - 1
         for i, (*_, stride, padding, _) in enumerate(self.layers()):
@@ -98,7 +99,7 @@ class Generator:
                 x, active = tanh(xp, x)
                 caches.append((conv, (), active))
             else:
-                x, norm = batchnorm(xp, x, *(params[f"norms.{i}.{name}"] for name in _NORM))
+                x, norm = batchnorm(xp, x, *(params[f"norms.{i}.{name}"] for name in _NORM), copies)
                 x, active = relu(xp, x)
                 caches.append((conv, norm, active))
         return x, tuple(caches)
@@ -172,15 +173,15 @@ class Discriminator:
         """Whether a layer is neither the first nor the last."""
         return 0 < layer < len(self.layers()) - 1
 
-    def forward(self, xp: Any, params: Params, images: Array) -> tuple[Array, Cache]:
-        """Return logits (1, B, 1, 1); the running averages in `params` move."""
+    def forward(self, xp: Any, params: Params, images: Array, copies: int = 1) -> tuple[Array, Cache]:
+        """Return logits (1, B, 1, 1); the running averages in `params` move. copies: as in `batchnorm`."""
         x, caches = images, []
         last = len(self.layers()) - 1
         for i, (*_, stride, padding, _) in enumerate(self.layers()):
             norm, active = (), ()
             x, conv = conv2d(xp, x, params[f"convs.{i}.weight"], stride, padding)
             if self.is_normed(i):
-                x, norm = batchnorm(xp, x, *(params[f"norms.{i}.{name}"] for name in _NORM))
+                x, norm = batchnorm(xp, x, *(params[f"norms.{i}.{name}"] for name in _NORM), copies)
             if i < last:
                 x, active = leaky_relu(xp, x)
             caches.append((conv, norm, active))
@@ -229,22 +230,25 @@ def train_flops(shape: Shape) -> int:
     return 2 * (3 * sum(d) - d[0]) + 2 * sum(d) + 3 * sum(g) - g[0]
 
 
-def train_step(xp: Any, shape: Shape, optimisers: tuple[Optimiser, Optimiser], noise: Array, images: Array) -> Step:
+def train_step(
+    xp: Any, shape: Shape, optimisers: tuple[Optimiser, Optimiser], noise: Array, images: Array, copies: int = 1
+) -> Step:
     """Take one step of the discriminator, then one of the generator against the better discriminator.
 
     images (B, C, pixels, pixels); optimisers: the generator's and the discriminator's. The step's loss holds both
-    losses (2), the discriminator's first; its logits are the generated images.
+    losses (2), the discriminator's first; its logits are the generated images. copies: as in `batchnorm`.
     """
     generator, discriminator = Generator(shape), Discriminator(shape)
     generator_optimiser, discriminator_optimiser = optimisers
-    fakes, making = generator.forward(xp, generator_optimiser.params, noise)
+    fakes, making = generator.forward(xp, generator_optimiser.params, noise, copies)
 
-    true_loss, true_grads = _judge(xp, discriminator, discriminator_optimiser.params, images.swapaxes(0, 1), 1.0)
-    fake_loss, fake_grads = _judge(xp, discriminator, discriminator_optimiser.params, fakes, 0.0)
+    judge = partial(_judge, xp, discriminator, discriminator_optimiser.params, copies)
+    true_loss, true_grads = judge(images.swapaxes(0, 1), 1.0)
+    fake_loss, fake_grads = judge(fakes, 0.0)
     judge_grads = {name: true_grads[name] + fake_grads[name] for name in true_grads}
     discriminator_optimiser.update(judge_grads)
 
-    logits, judging = discriminator.forward(xp, discriminator_optimiser.params, fakes)
+    logits, judging = discriminator.forward(xp, discriminator_optimiser.params, fakes, copies)
     make_loss, cached = binary_cross_entropy(xp, logits, 1.0)
     dfakes = discriminator.images_backward(xp, binary_cross_entropy_backward(xp, cached), judging)
     make_grads = generator.backward(xp, dfakes, making)
@@ -256,8 +260,8 @@ def train_step(xp: Any, shape: Shape, optimisers: tuple[Optimiser, Optimiser], n
 
 
 def _judge(
-    xp: Any, discriminator: Discriminator, params: Params, images: Array, target: float
+    xp: Any, discriminator: Discriminator, params: Params, copies: int, images: Array, target: float
 ) -> tuple[Array, dict[str, Array]]:
-    logits, cache = discriminator.forward(xp, params, images)
+    logits, cache = discriminator.forward(xp, params, images, copies)
     loss, cached = binary_cross_entropy(xp, logits, target)
     return loss, discriminator.backward(xp, binary_cross_entropy_backward(xp, cached), cache)

@@ -20,10 +20,14 @@ class Generation(Protocol):
         """Read the prompt; return the first new token (B, 1) and the logits (B, V) that it was chosen by."""
 
     def decode(self, token: Array, at: int) -> tuple[Array, Array]:
-        """Return the next token (B, 1) and its logits (B, V), after `token`, which stands at position `at`."""
+        """Return the next token (B, 1) and its logits (B, V), after `token`, which stands at position `at`.
 
-    def stack(self, parts: list[Array]) -> Array:
-        """Return arrays (B, ...) stacked along a new axis 1."""
+        Both are in memory that no later step writes to, as text that is generated has to be kept; the logits only until
+        the next step.
+        """
+
+    def concatenate(self, parts: list[Array]) -> Array:
+        """Return arrays (B, 1) side by side, (B, parts)."""
 
 
 class ArrayGeneration:
@@ -44,60 +48,72 @@ class ArrayGeneration:
         logits = self.network.extend(self.xp, self.params, self.kv_cache, ids, start)
         return logits.argmax(axis=-1)[:, None], logits
 
-    def stack(self, parts: list[Array]) -> Array:
-        return self.xp.stack(parts, axis=1)
+    def concatenate(self, parts: list[Array]) -> Array:
+        return self.xp.concatenate(parts, axis=1)
 
 
-def generation_kernel(loop: Generation, checked: int, *, prepared: bool = False) -> Kernel:
-    """Return the kernel that runs the steps after the first token.
+class Text:
+    """A generation step by step: the tokens so far, each of them kept, and the logits of the last."""
 
-    Its answer is the tokens (B, new) and the logits of each (checked, new, V) for the first `checked`
-    sequences, from a whole generation by the same steps. One call of the probe `inter_token_latency` is one
-    step; after the last position it goes back to the first, whose cache is still there.
+    def __init__(self, loop: Generation) -> None:
+        self.loop = loop
+        self.begin, self.end = loop.prompt.shape[1], loop.prompt.shape[1] + loop.new - 1
+        self.tokens: list[Array] = []
+        self.logits: Array = None
+        self._first: tuple[Array, Array] | None = None
 
-    prepared: whether the steps are compiled or captured by their first call. The prompt is read eagerly all the
-    same, so there is no probe `time_to_first_token` then.
-    """
-    begin, end = loop.prompt.shape[1], loop.prompt.shape[1] + loop.new - 1
-    start: list[Array] = []
-    single_step = _single_steps(loop, start, begin, end)
+    def read(self) -> None:
+        """Read the prompt, which every text begins with until it is read again."""
+        token, logits = self.loop.prefill()
+        self._first = token * 1, logits * 1
+        self.begin_again()
 
-    def run() -> Array:
-        token = _started(loop, start)
-        for at in range(begin, end):
-            token, _ = loop.decode(token, at)
+    def begin_again(self) -> None:
+        """Go back to the first new token; the cache of all before is still there."""
+        assert self._first is not None
+        self.tokens, self.logits = [self._first[0]], self._first[1]
+
+    def step(self) -> Array:
+        """Add a token and return it; after the last position, begin again first."""
+        if len(self.tokens) == self.loop.new:
+            self.begin_again()
+        token, self.logits = self.loop.decode(self.tokens[-1], self.begin + len(self.tokens) - 1)
+        self.tokens.append(token)
         return token
 
-    def answer() -> dict[str, Any]:
-        token, logits = loop.prefill()
-        shown = [(token[:, 0], logits[:checked] * 1)]
-        for at in range(begin, end):
-            token, logits = loop.decode(token, at)
-            shown.append((token[:, 0] * 1, logits[:checked] * 1))
-        tokens, all_logits = zip(*shown, strict=True)
-        return {"tokens": loop.stack(list(tokens)), "logits": loop.stack(list(all_logits))}
+    def all_steps(self) -> Array:
+        """Add all tokens after the first and return the last."""
+        self.begin_again()
+        tokens, token, logits = self.tokens, self.tokens[-1], self.logits
+        for at in range(self.begin, self.end):
+            token, logits = self.loop.decode(token, at)
+            tokens.append(token)
+        self.logits = logits
+        return token
 
-    probes = {"inter_token_latency": single_step}
-    if prepared:
-        return Kernel(run, answer, probes, prepare=single_step)
-    return Kernel(run, answer, {"time_to_first_token": loop.prefill} | probes)
-
-
-def _started(loop: Generation, start: list[Array]) -> Array:
-    """Return the first new token, reading the prompt only once."""
-    if not start:
-        start.append(loop.prefill()[0] * 1)
-    return start[0]
+    def shown(self, _: Any = None) -> dict[str, Array]:
+        """Return all tokens so far (B, 1 to `new`), and the logits (B, V) that the last was chosen by."""
+        return {"tokens": self.loop.concatenate(self.tokens), "logits": self.logits}
 
 
-def _single_steps(loop: Generation, start: list[Array], begin: int, end: int) -> Callable[[], Array]:
-    state: dict[str, Any] = {"at": end}
+def generation_kernel(
+    loop: Generation, prepared: Callable[[Callable[[], Any]], Callable[[], Any]] | None = None
+) -> Kernel:
+    """Return the kernel that runs the steps after the first token; the prompt is read when it is built, and restarted.
 
-    def step() -> Array:
-        if state["at"] == end:
-            state.update(at=begin, token=_started(loop, start))
-        state["token"], _ = loop.decode(state["token"], state["at"])
-        state["at"] += 1
-        return state["token"]
+    One call of the probe `inter_token_latency` is one step; after the last position it goes back to the first, whose
+    cache is still there. Whole passes of it are checked.
 
-    return step
+    prepared: makes of the step the call that compiles or captures it, if its first call does. The prompt is read
+    eagerly all the same, so there is no probe `time_to_first_token` then.
+    """
+    text = Text(loop)
+    text.read()
+    inputs = {"x": loop.prompt}
+    step = Kernel(text.step, inputs=inputs, outputs=text.shown, restart=text.read, calls=loop.new - 1)
+    probes = {"inter_token_latency": step}
+    if not prepared:
+        first = Kernel(loop.prefill, inputs=inputs, outputs=lambda made: {"first": made[0], "logits": made[1]})
+        probes = {"time_to_first_token": first} | probes
+    prepare = prepared(text.step) if prepared else None
+    return Kernel(text.all_steps, inputs=inputs, outputs=text.shown, restart=text.read, probes=probes, prepare=prepare)

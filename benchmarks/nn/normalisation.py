@@ -39,16 +39,19 @@ def layernorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array
 _PLACES = (1, 2, 3)  # every axis of an image batch (C, B, height, width) but the channels
 
 
-def batchnorm(xp: Any, x: Array, weight: Array, bias: Array, mean: Array, variance: Array) -> tuple[Array, Cache]:
+def batchnorm(
+    xp: Any, x: Array, weight: Array, bias: Array, mean: Array, variance: Array, copies: int = 1
+) -> tuple[Array, Cache]:
     """Return weight (x - batch mean) / sqrt(batch variance + 1e-5) + bias for x (C, B, height, width).
 
     Moves the running `mean` and `variance` (C), in place, a tenth of the way to the batch's; the running
-    variance follows the unbiased one, as PyTorch's does.
+    variance follows the unbiased one, as PyTorch's does. `copies`: how often every sample of x stands in the batch that
+    x is a part of, which changes what is unbiased and nothing else.
     """
     batch_mean = x.mean(axis=_PLACES)
     centred = x - _channels(batch_mean)
     batch_variance = (centred * centred).mean(axis=_PLACES)
-    count = x.size // len(x)
+    count = copies * (x.size // len(x))
     mean += MOMENTUM * (batch_mean - mean)
     variance += MOMENTUM * (batch_variance * (count / (count - 1)) - variance)
     inverse = 1 / xp.sqrt(batch_variance + EPSILON)

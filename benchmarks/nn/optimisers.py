@@ -16,8 +16,11 @@ Array = Any
 class Optimiser:
     """The parameters as `vector` and, under their names, as views of it in `params`.
 
-    `params` also holds what a network keeps but does not train: running averages (`running_...`).
+    `params` also holds what a network keeps but does not train: running averages (`running_...`). `decay`: the share of
+    a weight that a step takes off, whatever its gradient.
     """
+
+    decay = 0.0
 
     def __init__(self, xp: Any, params: Mapping[str, Array]) -> None:
         self.xp = xp
@@ -60,7 +63,7 @@ class AdamW(Optimiser):
         self, xp: Any, params: Mapping[str, Array], rate: float, decay: float = 0.01, beta1: float = 0.9
     ) -> None:
         super().__init__(xp, params)
-        self.rate, self.decay, self.beta1 = rate, decay, beta1
+        self.rate, self.decay, self.beta1 = rate, rate * decay, beta1
         self.beta2, self.epsilon = 0.999, 1e-8
         self.mean, self.square = xp.zeros_like(self.vector), xp.zeros_like(self.vector)
         self.steps = 0
@@ -71,7 +74,7 @@ class AdamW(Optimiser):
 
     def _move(self, grad: Array) -> None:
         self.steps += 1
-        self.vector *= 1 - self.rate * self.decay
+        self.vector *= 1 - self.decay
         self.mean *= self.beta1
         self.mean += grad * (1 - self.beta1)
         grad *= grad

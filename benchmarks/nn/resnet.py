@@ -115,16 +115,19 @@ class ResNet:
                 params |= named(f"{name}.{unit}", _initial_unit(rng, conv, dtype))
         return params | named("head", initial_linear(rng, self.features, self.classes, dtype))
 
-    def forward(self, xp: Any, params: Params, x: Array) -> tuple[Array, Cache]:
-        """Return logits (B, classes) for x (B, 3, pixels, pixels); the running averages in `params` move."""
-        x, stem = unit(xp, x.swapaxes(0, 1), scoped(params, "stem"), self.stem())
+    def forward(self, xp: Any, params: Params, x: Array, copies: int = 1) -> tuple[Array, Cache]:
+        """Return logits (B, classes) for x (B, 3, pixels, pixels); the running averages in `params` move.
+
+        copies: as in `batchnorm`.
+        """
+        x, stem = unit(xp, x.swapaxes(0, 1), scoped(params, "stem"), self.stem(), copies)
         x, active = relu(xp, x)
         pooled: Cache = ()
         if self.large:
             x, pooled = max_pool(xp, x, 3, 2, 1)
         caches = []
         for name, convs in self.stages():
-            x, cache = residual(xp, x, scoped(params, name), convs)
+            x, cache = residual(xp, x, scoped(params, name), convs, copies)
             caches.append((name, cache))
         pixels = x.shape[2] * x.shape[3]
         logits, head = linear(xp, x.mean(axis=(2, 3)).T, params["head.weight"], params["head.bias"])
@@ -180,11 +183,11 @@ def _initial_unit(rng: np.random.Generator, conv: Conv, dtype: str) -> dict[str,
     return {"conv.weight": weight} | named("norm", initial_batchnorm(rng, conv.outputs, dtype))
 
 
-def unit(xp: Any, x: Array, params: Params, conv: Conv) -> tuple[Array, Cache]:
-    """Return x convolved and normalised by its own batch."""
+def unit(xp: Any, x: Array, params: Params, conv: Conv, copies: int = 1) -> tuple[Array, Cache]:
+    """Return x convolved and normalised by its own batch; copies: as in `batchnorm`."""
     x, convolved = conv2d(xp, x, params["conv.weight"], conv.stride, conv.padding)
     names = ("weight", "bias", "running_mean", "running_var")
-    out, normed = batchnorm(xp, x, *(params[f"norm.{name}"] for name in names))
+    out, normed = batchnorm(xp, x, *(params[f"norm.{name}"] for name in names), copies)
     return out, (convolved, normed)
 
 
@@ -211,17 +214,19 @@ def unit_inference(xp: Any, x: Array, params: Params, conv: Conv) -> Array:
     return batchnorm_inference(xp, x, *(params[f"norm.{name}"] for name in names))
 
 
-def residual(xp: Any, x: Array, params: Params, convs: Mapping[str, Conv]) -> tuple[Array, Cache]:
+def residual(xp: Any, x: Array, params: Params, convs: Mapping[str, Conv], copies: int = 1) -> tuple[Array, Cache]:
     """Return relu(units(x) + shortcut(x)), where the shortcut is x itself if the shapes allow it."""
     units = [name for name in convs if name != "shortcut"]
     out, caches = x, []
     for name in units:
-        out, cache = unit(xp, out, scoped(params, name), convs[name])
+        out, cache = unit(xp, out, scoped(params, name), convs[name], copies)
         active: Cache = ()
         if name != units[-1]:
             out, active = relu(xp, out)
         caches.append((name, cache, active))
-    short, shortcut = unit(xp, x, scoped(params, "shortcut"), convs["shortcut"]) if "shortcut" in convs else (x, ())
+    short, shortcut = x, ()
+    if "shortcut" in convs:
+        short, shortcut = unit(xp, x, scoped(params, "shortcut"), convs["shortcut"], copies)
     out, summed = relu(xp, out + short)
     return out, (caches, shortcut, summed)
 

@@ -1,25 +1,28 @@
 """One training step in array code, the kernel around it, and the proof that it is right.
 
-A training kernel answers with the logits and gradients of its first step and the losses of several steps, from the
-initial weights. A large batch is cut to its first samples for that, since the reference is the same array code in
-float64 on NumPy. What is timed is a step on the whole batch, which may be another program (compiled, captured, or
-other library kernels): the logits of its first step are compared as well, where there is something to compare with
-(`training_kernel`, `prepared_kernel`). The tests hold the array code itself against autograd and finite differences.
+What is timed is checked: from the initial weights, two calls of the timed step on the whole batch must leave the loss,
+the logits, every gradient, every weight and every running average that the same array code reaches in float64 on NumPy.
+A batch too large for that is one of few samples, each many times (batches.py). Two steps, since the second shows what
+the first did to the weights and to the optimiser's averages. The tests hold the array code itself against autograd and
+finite differences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from bench_core import check
-from bench_core.workload import Backend, HostArrays, Kernel, Scope, Work, WrongAnswer
+from bench_core.workload import HostArrays, Kernel, WrongAnswer
+from benchmarks.nn.batches import Batch, distinct, order_of
 from benchmarks.nn.functions import Array, Cache, cross_entropy, cross_entropy_backward
 from benchmarks.nn.optimisers import Optimiser
 from benchmarks.nn.weights import wide_weights
+
+STEPS = 2  # from the initial weights, after which a training kernel is checked
 
 # What ||C - R|| / ||R|| and its kin may be for logits, gradients and losses. The lower bounds lie above the
 # error of the next finer arithmetic: a row that claims TF32 must show TF32's rounding.
@@ -31,14 +34,32 @@ TOLERANCES = {
     ("float32", "autocast_bfloat16"): check.Tolerance(2e-2, low=2e-4),
     ("float32", "autocast_float16"): check.Tolerance(1e-2, low=2e-5),
 }
-CHECK_FLOPS = 20e9  # of float64 on the host that one check may cost, about a second on two cores
-HARDER = 3  # a reference made of patches costs this many times what its FLOPs would cost in large products
-MOST_STEPS, FEWEST_STEPS = 10, 2
 # How many times more the gradients of a network with ReLU may err than logits and losses: over all tensors in IEEE and
 # in narrower arithmetic, and in any one tensor in IEEE. Measured on NumPy and torch (MLP, CNN and GAN of smoke and
 # quick, three seeds): float32 up to 0.7 % over all and 2.1 % in one, where 3 % and 10 % pass; bfloat16 up to 26 % over
 # all, where 40 % pass. There one tensor errs by up to 62 %, which says little: float32 rows prove each tensor.
 RELU_FACTOR, RELU_FACTOR_NARROW, RELU_FACTOR_OF_ONE = 300, 20, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How far a length may be from 1: that of all gradients (or of all steps) at once, and that of any one tensor's."""
+
+    all: float
+    one: float
+
+
+# By arithmetic, and whether there are ReLUs. Measured on NumPy and torch (smoke and quick, three seeds), gradients and
+# steps: IEEE 1e-4 in one tensor, with ReLU 3e-4 over all and 1.5 % in one; bfloat16 1.6 % in one, with ReLU 3.8 % over
+# all and 23 % in one, which then says nothing.
+LENGTHS = {
+    ("ieee", False): Bounds(1e-2, 1e-2),
+    ("ieee", True): Bounds(1e-2, 4e-2),
+    ("narrow", False): Bounds(2e-2, 6e-2),
+    ("narrow", True): Bounds(0.1, 0.8),
+}
+DECAY = 0.3  # share of the weights' decay that may be missing, or too much: 0.7 % in float32, 9 % in bfloat16
+NEAR_ZERO = 0.1  # elements of a gradient this much below its root mean square are not looked at in a step
 SMALL_GRADIENT = 1e-2  # tensors this much below the largest gradient are measured against this share of it
 
 
@@ -50,6 +71,24 @@ class Network(Protocol):
 
     def backward(self, xp: Any, grad: Array, cache: Cache) -> dict[str, Array]:
         """Return the gradient of every parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A network with batch normalisation, given one of each sample of a batch in which there are `copies` of each."""
+
+    network: Any
+    copies: int
+
+    def forward(self, xp: Any, params: Mapping[str, Array], x: Array) -> tuple[Array, Cache]:
+        """Return logits and the cache."""
+        logits, cache = self.network.forward(xp, params, x, self.copies)
+        return logits, cache
+
+    def backward(self, xp: Any, grad: Array, cache: Cache) -> dict[str, Array]:
+        """Return the gradient of every parameter: the mean's is the same, however often each sample stands in it."""
+        grads: dict[str, Array] = self.network.backward(xp, grad, cache)
+        return grads
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,147 +118,82 @@ def least_bytes(parameters: int, itemsize: int, averages: int = 0) -> float:
     return float(itemsize * parameters * (5 + 2 * averages))
 
 
-Loader = Callable[[], tuple[Any, ...]]
+def training_kernel(
+    step: Callable[..., Step],
+    reset: Callable[[], None],
+    batch: Batch,
+    state: Callable[[], Mapping[str, Any]],
+    samples: int,
+) -> Kernel:
+    """Return the kernel that takes one step.
+
+    reset: restores the initial weights and the optimiser. state: the weights and running averages as they are now, by
+    the names that they have among the inputs. samples: how many logits are compared, of the first of the batch.
+    """
+
+    def run() -> Step:
+        return step(*batch())
+
+    def outputs(shown: Step) -> dict[str, Any]:
+        gradients = {f"gradient.{name}": gradient for name, gradient in shown.gradients.items()}
+        held = {f"{'average' if is_average(name) else 'weight'}.{name}": array for name, array in state().items()}
+        return {"loss": shown.loss, "logits": shown.logits[:samples], **gradients, **held}
+
+    return Kernel(run, inputs=batch.arrays, outputs=outputs, restart=reset, calls=STEPS)
+
+
+def is_average(name: str) -> bool:
+    """Whether a network keeps what has this name without training it."""
+    return ".running_" in name
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """How much of a training run the check repeats in float64.
+class Trained:
+    """What a training kernel must have reached after STEPS steps, in float64.
 
-    steps: how many, on the first `samples` samples of the batch. independent: whether a sample's logits depend on
-    that sample alone, so that those of a cut batch are those of the whole one; batch normalisation mixes samples.
+    logits: of the first places of the batch. gradients: of the last step. weights: of all that is trained, and averages
+    of the rest, before and after. decay: the share of a weight that decay alone takes off in all steps.
     """
 
-    samples: int
-    steps: int
-    independent: bool = True
+    loss: np.ndarray
+    logits: np.ndarray
+    gradients: Mapping[str, np.ndarray]
+    before: Mapping[str, np.ndarray]
+    after: Mapping[str, np.ndarray]
+    decay: float = 0.0
 
-    @classmethod
-    def affordable(cls, samples: int, flops_per_sample: float, fewest: int = 4, *, independent: bool = True) -> Checked:
-        """Return the whole batch and ten steps, or what `CHECK_FLOPS` pay for: at least two steps of `fewest`."""
-        afford = int(CHECK_FLOPS / flops_per_sample)
-        checked = min(samples, max(fewest, afford // FEWEST_STEPS))
-        return cls(checked, min(MOST_STEPS, max(FEWEST_STEPS, afford // checked)), independent)
-
-    def part(self, batch: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the first `samples` samples of every array of a batch."""
-        return tuple(array[: self.samples] for array in batch)
-
-    def cuts(self, batch: tuple[Any, ...]) -> bool:
-        """Whether a batch has more samples than are checked."""
-        return self.samples < len(batch[0])
+    @property
+    def names(self) -> set[str]:
+        """The names of a kernel's outputs."""
+        held = {f"{'average' if is_average(name) else 'weight'}.{name}" for name in self.after}
+        return {"loss", "logits", *held, *(f"gradient.{name}" for name in self.gradients)}
 
 
-def loader(backend: Backend, work: Work, host: HostArrays, names: Sequence[str] = ("x", "targets")) -> Loader:
-    """Return what gives a step its batch: arrays already on the device, or (end_to_end) copied there every time.
-
-    end_to_end covers the input alone, from pageable memory; results stay on the device. PyTorch waits for such a copy.
-    CuPy first copies it on the host, into pinned memory, and uploads that while the host goes on; the host's array may
-    be changed as soon as the call returns. Either way the copy is in the time: it is in the stream of the step.
-    """
-
-    def upload() -> tuple[Any, ...]:
-        return tuple(backend.from_host(host[name]) for name in names)
-
-    if work.scope is Scope.END_TO_END:
-        return upload
-    batch = upload()
-    return lambda: batch
-
-
-def training_kernel(step: Callable[..., Step], reset: Callable[[], None], load: Loader, plan: Checked) -> Kernel:
-    """Return the kernel that takes one step; its answer starts from the initial weights and goes back to them.
-
-    The answer is that of `trace`. If the check cuts the batch and samples are independent, it also has the logits of
-    the first step on the whole batch, "whole.logits", for the checked samples: the first call of `run` keeps them.
-    """
-    seen: list[Any] = []
-    watched = plan.cuts(load()) and plan.independent
-
-    def run() -> Step:
-        shown = step(*load())
-        if watched and not seen:
-            seen.append(shown.logits[: plan.samples] * 1)
-        return shown
-
-    def answer() -> dict[str, Any]:
-        reset()
-        shown = dict(trace(step, plan.part(load()), plan.steps))
-        reset()
-        if watched:
-            shown["whole.logits"] = seen[0] if seen else plan.part((step(*load()).logits,))[0] * 1
-            reset()
-        return shown
-
-    return Kernel(run, answer)
-
-
-def prepared_kernel(
-    step: Callable[..., Step], eager: Callable[..., Step], reset: Callable[[], None], load: Loader, plan: Checked
-) -> Kernel:
-    """Return the kernel of a step that its first call on new shapes compiles or captures; `eager` is the same step.
-
-    Such a call may move the weights several times, so the answer rehearses the step before it takes it. If the check
-    cuts the batch, the answer also has "whole.logits", of a step on the whole batch. Where samples are not independent
-    these are compared with those of `eager`, "whole.eager".
-    """
-    expected: list[Any] = []
-    cut = plan.cuts(load())
-
-    def whole(form: Callable[..., Step]) -> Any:
-        reset()
-        return plan.part((form(*load()).logits,))[0] * 1
-
-    def run() -> Step:
-        return step(*load())
-
-    def answer() -> dict[str, Any]:
-        first = plan.part(load())
-        if cut and not plan.independent and not expected:
-            # Before the rehearsal: a capture puts gradients into memory of its own, an eager step takes them out.
-            expected.append(whole(eager))
-        step(*first)
-        reset()
-        shown = dict(trace(step, first, plan.steps))
-        if cut:
-            shown["whole.logits"] = whole(step)
-        if expected:
-            shown["whole.eager"] = expected[0]
-        reset()
-        return shown
-
-    return Kernel(run, answer, prepare=run)
-
-
-def trace(step: Callable[..., Step], batch: tuple[Any, ...], steps: int) -> Iterator[tuple[str, Any]]:
-    """Take `steps` steps and yield what they show, by name; copies, since a step may reuse its memory."""
-    for i in range(steps):
-        shown = step(*batch)
-        if i == 0:
-            yield "logits", shown.logits * 1
-            for name, gradient in shown.gradients.items():
-                yield f"gradient.{name}", gradient * 1
-        yield f"loss.{i}", shown.loss * 1
-
-
-def reference(network: Network, optimiser: Callable[..., Optimiser], host: Mapping[str, Any], plan: Checked) -> Any:
-    """Return what a training kernel must answer, computed in float64 by NumPy."""
+def trained(network: Network, optimiser: Callable[..., Optimiser], host: HostArrays) -> Trained:
+    """Return what a classifier's training on these inputs reaches, computed by NumPy."""
     wide = optimiser(np, wide_weights(host))
-    x, targets = (host[name][: plan.samples] for name in ("x", "targets"))
+    x, targets = distinct(host, "x"), distinct(host, "targets")
     x = x if x.dtype.kind in "iu" else x.astype(np.float64)  # token numbers stay; bfloat16 is of kind "V"
-
-    def step() -> Step:
-        return train_step(np, network, wide, x, targets)
-
-    return dict(trace(step, (), plan.steps))
+    return trace(
+        lambda: train_step(np, network, wide, x, targets), lambda: wide.params, order_of(host, "x"), wide.decay
+    )
 
 
-def largest_error(
-    answer: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], precision: str, *, relu: bool = False
-) -> float:
+def trace(
+    step: Callable[[], Step], state: Callable[[], Mapping[str, np.ndarray]], order: np.ndarray, decay: float = 0.0
+) -> Trained:
+    """Take the steps and return what they reach. order: which sample stands at each place of the batch."""
+    before = {name: np.array(array) for name, array in state().items()}
+    for _ in range(STEPS):
+        shown = step()
+    first = order[: len(shown.logits)]
+    return Trained(shown.loss, shown.logits[first], dict(shown.gradients), before, dict(state()), STEPS * decay)
+
+
+def largest_error(answer: Mapping[str, np.ndarray], expected: Trained, precision: str, *, relu: bool = False) -> float:
     """Return the worst relative error among all named arrays.
 
-    Logits and losses: ||a - r|| / ||r||. Gradients in IEEE arithmetic: the largest difference over the largest
+    Logits and loss: ||a - r|| / ||r||. Gradients in IEEE arithmetic: the largest difference over the largest
     entry, tensor by tensor; tensors whose gradient nearly vanishes (key biases: it is zero) are measured against
     `SMALL_GRADIENT` of the largest gradient. In narrower arithmetic: the norm over all tensors at once.
 
@@ -229,38 +203,92 @@ def largest_error(
     `RELU_FACTOR_NARROW`; in IEEE arithmetic also each tensor's own norm, divided by `RELU_FACTOR_OF_ONE`, so that
     none is missing.
 
-    "whole.logits" of the answer are compared with "whole.eager" if there is one, else with the expected logits.
+    Norms let a gradient pass that is too short by several percent. So its length along the reference's, and that of the
+    step that the weights have taken, are compared by themselves: see `_require_lengths`.
 
-    Raises WrongAnswer if names or shapes differ.
+    Raises WrongAnswer if names or shapes differ, or a length does.
     """
-    whole = {name: array for name, array in answer.items() if name.startswith("whole.")}
-    answer = {name: array for name, array in answer.items() if name not in whole}
-    if set(answer) != set(expected):
-        raise WrongAnswer(f"answers are missing or unknown: {sorted(set(answer) ^ set(expected))}")
-    kept = {name: r for name, r in expected.items() if not name.startswith("gradient.")}
-    gradients = {name: r for name, r in expected.items() if name not in kept}
-    errors = [check.relative_error(answer[name], r) for name, r in kept.items()]
-    if whole:
-        errors.append(check.relative_error(whole["whole.logits"], whole.get("whole.eager", expected["logits"])))
-    for name, r in gradients.items():
-        check.require_shape(answer[name], r.shape)
-    return max([*errors, *_gradient_errors(answer, gradients, precision, relu=relu)])
+    if set(answer) != expected.names:
+        raise WrongAnswer(f"answers are missing or unknown: {sorted(set(answer) ^ expected.names)}")
+    errors = [check.relative_error(answer[name], getattr(expected, name)) for name in ("loss", "logits")]
+    gradients = {name: (answer[f"gradient.{name}"], r) for name, r in expected.gradients.items()}
+    for given, r in gradients.values():
+        check.require_shape(given, r.shape)
+    errors += _gradient_errors(gradients, precision, relu=relu)
+    errors += [_moved_error(answer, expected, name) for name in expected.after if is_average(name)]
+    if answer["loss"].dtype == np.float64:
+        errors += [_step_error(answer, expected, name) for name in expected.gradients]
+    _require_lengths(answer, expected, precision, relu=relu)
+    return max(errors)
 
 
 def _gradient_errors(
-    answer: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray], precision: str, *, relu: bool
+    gradients: Mapping[str, tuple[np.ndarray, np.ndarray]], precision: str, *, relu: bool
 ) -> Iterator[float]:
-    if not gradients:
-        return
     ieee = precision == "ieee"
     if relu or not ieee:
-        both = [np.concatenate([side[name].ravel() for name in gradients]) for side in (answer, gradients)]
+        both = [np.concatenate([pair[side].ravel() for pair in gradients.values()]) for side in (0, 1)]
         factor = RELU_FACTOR if ieee else RELU_FACTOR_NARROW
         yield check.relative_error(*both) / (factor if relu else 1)
     if ieee:
         size, share = (_root_mean_square, RELU_FACTOR_OF_ONE) if relu else (_largest, 1)
-        floor = SMALL_GRADIENT * max(size(r) for r in gradients.values())
-        yield from (size(answer[name] - r) / max(size(r), floor) / share for name, r in gradients.items())
+        floor = SMALL_GRADIENT * max(size(r) for _, r in gradients.values())
+        yield from (size(given - r) / max(size(r), floor) / share for given, r in gradients.values())
+
+
+def _moved_error(answer: Mapping[str, np.ndarray], expected: Trained, name: str) -> float:
+    """Return the error of a running average, as a share of how far the steps have moved it."""
+    before, after = expected.before[name], expected.after[name]
+    return check.relative_error(answer[f"average.{name}"] - before, after - before)
+
+
+def _step_error(answer: Mapping[str, np.ndarray], expected: Trained, name: str) -> float:
+    """Return the largest error of a weight, as a share of the largest step of its tensor."""
+    before, after = expected.before[name], expected.after[name]
+    return _largest(answer[f"weight.{name}"] - after) / _largest(after - before)
+
+
+def _require_lengths(answer: Mapping[str, np.ndarray], expected: Trained, precision: str, *, relu: bool) -> None:
+    """Raise WrongAnswer if a gradient or a step is too long or too short, or if weights have not decayed.
+
+    The length of `a` along the reference `r` is <a, r> / <r, r>. Tensors whose gradient nearly vanishes are left out,
+    and so are the elements of a step whose gradient does: Adam moves them by the sign of their rounding.
+    """
+    bounds = LENGTHS["ieee" if precision == "ieee" else "narrow", relu]
+    gradients, steps, decay = np.zeros(2), np.zeros(2), np.zeros(2)
+    for name, moved in _moved(expected).items():
+        r, before, after = (side[name] for side in (expected.gradients, expected.before, expected.after))
+        weight = answer[f"weight.{name}"][moved]
+        of_gradient = _products(answer[f"gradient.{name}"], r)
+        of_step = _products(weight - before[moved], after[moved] - before[moved])
+        _require_length(f"the gradient of {name}", of_gradient, bounds.one)
+        _require_length(f"the step of {name}", of_step, bounds.one)
+        gradients, steps = gradients + of_gradient, steps + of_step
+        decay += _products(weight - after[moved], before[moved])
+    _require_length("the gradient", gradients, bounds.all)
+    _require_length("the step", steps, bounds.all)
+    # What a step lacks along the weights themselves, as a share of what decay alone takes off.
+    if expected.decay and abs(lacking := decay[0] / (expected.decay * decay[1])) > DECAY:
+        raise WrongAnswer(f"weights decayed by {1 - lacking:.2g} of what they should have", code="wrong_training")
+
+
+def _moved(expected: Trained) -> dict[str, np.ndarray]:
+    """Return, of each tensor whose gradient does not nearly vanish, which elements have one that does not either."""
+    scales = {name: _root_mean_square(r) for name, r in expected.gradients.items()}
+    floor = SMALL_GRADIENT * max(scales.values())
+    kept = {name: scale for name, scale in scales.items() if scale >= floor}
+    return {name: np.abs(expected.gradients[name]) > NEAR_ZERO * scale for name, scale in kept.items()}
+
+
+def _products(given: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """Return <a, r> and <r, r>."""
+    return np.array([np.vdot(given, r), np.vdot(r, r)])
+
+
+def _require_length(what: str, products: np.ndarray, bound: float) -> None:
+    along, whole = products
+    if abs(along / whole - 1) > bound:
+        raise WrongAnswer(f"{what} has {along / whole:.3g} of the length that it should have", code="wrong_training")
 
 
 def _largest(array: np.ndarray) -> float:

@@ -25,6 +25,7 @@ from bench_core.workload import (
 )
 from benchmarks import limits
 from benchmarks.caches import flagged
+from benchmarks.nn.batches import repeated
 from benchmarks.nn.training import TOLERANCES
 
 # Batch sizes beside the network's own, to see from which one on a GPU wins; standard has none above it.
@@ -48,6 +49,8 @@ class ModelWorkload(Workload):
     doubled: ClassVar[bool] = False
     quick: ClassVar[tuple[str, ...]] = ()
     headline: ClassVar[tuple[str, ...]] = ()
+    per_sample: ClassVar[tuple[str, ...]]  # inputs that have a row for each sample
+    uploaded: ClassVar[bool] = True  # whether what is timed begins with data that could be on the host
     precisions: ClassVar[tuple[str, ...]] = ("tf32", "autocast_bfloat16", "autocast_float16")
     formats: ClassVar[tuple[str, ...]] = ()
 
@@ -73,7 +76,7 @@ class ModelWorkload(Workload):
         if preset in _LARGE:
             yield from ({"precision": precision} for precision in self.precisions)
             yield from ({"dtype": dtype} for dtype in self.formats)
-            yield {"scope": Scope.END_TO_END}
+            yield from ({"scope": Scope.END_TO_END} for _ in range(self.uploaded))
 
     def implementations(self, target: Target, preset: Preset) -> Sequence[str]:
         """Leave `compile` on a CPU to full: a network may take minutes to compile there."""
@@ -99,6 +102,14 @@ class ModelWorkload(Workload):
     def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - the same anywhere
         own = self.variant(*self.presets[Preset.STANDARD])
         return implementation in self.headline and work == own
+
+    @abstractmethod
+    def samples(self, work: Work) -> int:
+        """Return how many samples of the batch a check tells apart."""
+
+    def sample(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:
+        """Return the inputs with a batch of so many samples, each as often as every other."""
+        return repeated(host, self.per_sample, self.samples(work), rng)
 
     def touched(self, work: Work) -> float | None:  # noqa: ARG002 - for subclasses
         """Return the bytes re-read by every call (weights, KV cache); None if the work is not memory-bound."""

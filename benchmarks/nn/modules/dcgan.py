@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from benchmarks.nn.dcgan import KERNEL, Discriminator, Generator, Shape
 from benchmarks.nn.modules.running import autocast, load_weights
-from benchmarks.nn.modules.training import Gradients
+from benchmarks.nn.modules.training import Gradients, held
 from benchmarks.nn.names import scoped
 from benchmarks.nn.training import Step
 
@@ -72,7 +72,8 @@ class GanTrainer:
         self._load()
         self.generator_optimiser = optimiser(self.generator.parameters())
         self.discriminator_optimiser = optimiser(self.discriminator.parameters())
-        self.gradients = Gradients(nn.ModuleDict({"generator": self.generator, "discriminator": self.discriminator}))
+        self._both = nn.ModuleDict({"generator": self.generator, "discriminator": self.discriminator})
+        self.gradients = Gradients(self._both)
 
     def _load(self) -> None:
         load_weights(self.generator, scoped(self.weights, "generator"))
@@ -85,6 +86,10 @@ class GanTrainer:
             for state in optimiser.state.values():
                 for value in state.values():
                     value.zero_()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the weights and running averages of both as they are now."""
+        return held(self._both)
 
     def step(self, noise: torch.Tensor, images: torch.Tensor) -> Step:
         """Take one step of the discriminator, then one of the generator; each other's weights stand still."""

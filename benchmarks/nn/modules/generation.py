@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from bench_core.workload import Backend, Kernel, Work
+from benchmarks.nn.batches import Batch
 from benchmarks.nn.generation import Generation
 from benchmarks.nn.gpt import Gpt
 from benchmarks.nn.modules import sdpa
 from benchmarks.nn.modules.gpt import GptModule
 from benchmarks.nn.modules.running import Graphed, autocast_dtype, compiled, forward_kernel, inference, is_fixed
-from benchmarks.nn.training import Loader
 
 
 class EagerGeneration:
@@ -31,8 +31,8 @@ class EagerGeneration:
     def decode(self, token: torch.Tensor, at: int) -> tuple[torch.Tensor, torch.Tensor]:
         return chosen(self._extend(self.kv_cache, token, at))
 
-    def stack(self, parts: list[torch.Tensor]) -> torch.Tensor:
-        return torch.stack(parts, dim=1)
+    def concatenate(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        return torch.cat(parts, dim=1)
 
     def attention_backends(self, query: torch.Tensor) -> list[str]:
         """Return the SDPA backend of every step, given queries (B, H, 1, D) like a step's."""
@@ -55,13 +55,14 @@ class StaticGeneration(EagerGeneration):
             step = compiled(step, prompt.device)
         step = inference(step, prompt.device, work.precision)
         self._static = Graphed(step) if implementation == "cudagraph" else step
+        self._reused = implementation == "cudagraph"  # whether the next step's results lie where this one's do
 
     def _step(self, token: torch.Tensor, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return chosen(self.module.extend_static(self.kv_cache, token, at))
 
     def decode(self, token: torch.Tensor, at: int) -> tuple[torch.Tensor, torch.Tensor]:
         token, logits = self._static(token, self.positions[at : at + 1])
-        return token, logits
+        return (token.clone() if self._reused else token), logits
 
     def attention_backends(self, query: torch.Tensor) -> list[str]:
         """Return the SDPA backend of a step: all are the same program."""
@@ -79,7 +80,7 @@ def generation(
 
 
 def prefill_kernel(
-    backend: Backend, work: Work, network: Gpt, weights: dict[str, Any], load: Loader, implementation: str
+    backend: Backend, work: Work, network: Gpt, weights: dict[str, Any], batch: Batch, implementation: str
 ) -> Kernel:
     """Return the kernel that extends an empty cache by a whole context."""
     module = loaded(network, weights)
@@ -90,7 +91,7 @@ def prefill_kernel(
 
     device = torch.device(backend.device)
     call = inference(compiled(prefill, device) if implementation == "compile" else prefill, device, work.precision)
-    kernel = forward_kernel(call, load, implementation, fixed=is_fixed(work))
+    kernel = forward_kernel(call, batch, implementation, fixed=is_fixed(work))
     query, _, _ = sdpa.projected(backend, work, network, network.context)
     return sdpa.told(kernel, backend, work, [sdpa.chosen(query, *kv_cache[0], causal=True)])
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench_core.workload import Backend, Kernel, Scope, Unsupported, Work
-from benchmarks.nn.training import Loader
+from bench_core.workload import Backend, Call, Kernel, Scope, Unsupported, Work
+from benchmarks.nn.batches import Batch
 from benchmarks.nn.workloads import autocast_format
 
 PREPARED = frozenset({"compile", "cudagraph"})  # implementations that compile or capture on their first call
@@ -56,8 +56,19 @@ def compiled(function: Callable[..., Any], device: torch.device) -> Callable[...
     """
     require_compiler(device)
     torch.compiler.reset()
+    torch.compiler.set_stance("default")
     _empty_disk_caches()
     return torch.compile(function, dynamic=False, fullgraph=True)
+
+
+def prepared(run: Call) -> Call:
+    """Return the call that compiles or captures what `run` calls, after which compiling anything again is an error."""
+
+    def prepare() -> None:
+        run()
+        torch.compiler.set_stance("fail_on_recompile")
+
+    return prepare
 
 
 def _empty_disk_caches() -> None:
@@ -94,7 +105,7 @@ def infer_kernel(
     work: Work,
     module: nn.Module,
     weights: dict[str, Any],
-    load: Loader,
+    batch: Batch,
     implementation: str = "default",
 ) -> Kernel:
     """Return the kernel that runs a module's forward pass as `implementation` does."""
@@ -105,20 +116,21 @@ def infer_kernel(
         forward = compiled(module, first.device)
     elif implementation == "channels_last":
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        load = channels_last(load)
+        batch = channels_last(batch, work)
     call = inference(forward, first.device, work.precision)
-    return forward_kernel(call, load, implementation, fixed=is_fixed(work))
+    return forward_kernel(call, batch, implementation, fixed=is_fixed(work))
 
 
-def forward_kernel(call: Callable[..., Any], load: Loader, implementation: str, *, fixed: bool) -> Kernel:
+def forward_kernel(call: Callable[..., Any], batch: Batch, implementation: str, *, fixed: bool) -> Kernel:
     """Return the kernel that calls `call` on a batch, captured for "cudagraph"."""
     if implementation == "cudagraph":
         call = Graphed(call, fixed=fixed)
 
     def run() -> Any:
-        return call(*load())
+        return call(*batch())
 
-    return Kernel(run, prepare=run if implementation in PREPARED else None, hides_memory=implementation == "cudagraph")
+    prepare = prepared(run) if implementation in PREPARED else None
+    return Kernel(run, inputs=batch.arrays, prepare=prepare, hides_memory=implementation == "cudagraph")
 
 
 def is_fixed(work: Work) -> bool:
@@ -134,16 +146,17 @@ def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> None
         raise KeyError(f"weights missing: {missing}, unknown: {result.unexpected_keys}")
 
 
-def channels_last(load: Loader) -> Loader:
-    """Return a loader whose images lie in memory pixel by pixel instead of channel by channel."""
+def channels_last(batch: Batch, work: Work) -> Batch:
+    """Return a batch whose images (its first array) lie in memory pixel by pixel instead of channel by channel."""
 
     def convert() -> tuple[Any, ...]:
-        x, *rest = load()
+        x, *rest = batch()
         return x.contiguous(memory_format=torch.channels_last), *rest
 
-    once = convert()
-    resident = load() is load()
-    return (lambda: once) if resident else convert
+    if not is_fixed(work):
+        return Batch(batch.arrays, convert)
+    once = dict(zip(batch.arrays, convert(), strict=True))
+    return Batch(once, lambda: tuple(once.values()))
 
 
 class Graphed:

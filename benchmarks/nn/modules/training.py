@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from bench_core.workload import Backend, HostArrays, Kernel, Work
+from benchmarks.nn.batches import Batch, batch_of
 from benchmarks.nn.modules.running import (
     PREPARED,
     Graphed,
@@ -20,8 +21,9 @@ from benchmarks.nn.modules.running import (
     compiled,
     is_fixed,
     load_weights,
+    prepared,
 )
-from benchmarks.nn.training import Checked, Loader, Step, loader, prepared_kernel, training_kernel
+from benchmarks.nn.training import Step, training_kernel
 from benchmarks.nn.weights import device_weights
 
 # Loss scale of float16: its smallest numbers are too coarse for raw gradients. Fixed, so that every step counts.
@@ -52,23 +54,26 @@ class Trainer:
                 if isinstance(value, torch.Tensor):
                     value.zero_()
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the weights and running averages as they are now."""
+        return held(self.module)
+
     def step(self, x: torch.Tensor, targets: torch.Tensor) -> Step:
         """Take one step; the loss is the mean cross-entropy over all rows."""
-        return self._step(self.forward, x, targets)
-
-    def eager_step(self, x: torch.Tensor, targets: torch.Tensor) -> Step:
-        """Take one step by the module itself, whatever `forward` is."""
-        return self._step(self.module, x, targets)
-
-    def _step(self, forward: Callable[..., torch.Tensor], x: torch.Tensor, targets: torch.Tensor) -> Step:
         self.optimiser.zero_grad(set_to_none=True)
         with autocast(self.device, self.precision):
-            logits = forward(x)
+            logits = self.forward(x)
             loss = functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return Step(loss.detach(), logits.detach(), self.gradients)
+
+
+def held(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the parameters and running averages of a module by name: not copies, and nothing else that it keeps."""
+    state: Mapping[str, torch.Tensor] = module.state_dict()
+    return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
 
 class Gradients(Mapping[str, torch.Tensor]):
@@ -90,46 +95,47 @@ class Gradients(Mapping[str, torch.Tensor]):
         return len(self._parameters)
 
 
+class Steps(Protocol):
+    """What takes a training step: `Trainer`, and the GAN's."""
+
+    def step(self, *batch: torch.Tensor) -> Step:
+        """Take one step."""
+
+    def reset(self) -> None:
+        """Restore the initial weights and clear the optimiser's state."""
+
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """Return the weights and running averages as they are now."""
+
+
 def train_kernel(
     backend: Backend,
     work: Work,
     host: HostArrays,
     module: nn.Module,
     optimiser: Any,
-    plan: Checked,
+    samples: int,
     implementation: str = "default",
 ) -> Kernel:
-    """Return the kernel that trains `module` as `implementation` does."""
+    """Return the kernel that trains `module` as `implementation` does. samples: as in `training_kernel`."""
     trainer = Trainer(module, device_weights(backend, host), optimiser, work.precision)
-    load = loader(backend, work, host)
+    batch = batch_of(backend, work, host)
     if implementation == "compile":
         trainer.forward = compiled(trainer.module, trainer.device)
     elif implementation == "channels_last":
         trainer.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        load = channels_last(load)
-    return as_implementation(
-        implementation, trainer.step, trainer.eager_step, trainer.reset, load, plan, fixed=is_fixed(work)
-    )
+        batch = channels_last(batch, work)
+    return as_implementation(implementation, trainer, batch, samples, work)
 
 
-def as_implementation(
-    implementation: str,
-    step: Callable[..., Step],
-    eager: Callable[..., Step],
-    reset: Callable[[], None],
-    load: Loader,
-    plan: Checked,
-    *,
-    fixed: bool,
-) -> Kernel:
-    """Return the kernel that takes a step, captured for "cudagraph"; compiling and capturing are timed apart.
-
-    eager: the step, never compiled. fixed: whether the batch stays where it is on the device.
-    """
+def as_implementation(implementation: str, trainer: Steps, batch: Batch, samples: int, work: Work) -> Kernel:
+    """Return the kernel that takes a step, captured for "cudagraph"; compiling and capturing are timed apart."""
+    captured = implementation == "cudagraph"
+    step: Callable[..., Step] = Graphed(trainer.step, fixed=is_fixed(work)) if captured else trainer.step
+    kernel = training_kernel(step, trainer.reset, batch, trainer.state, samples)
     if implementation not in PREPARED:
-        return training_kernel(step, reset, load, plan)
-    form = Graphed(step, fixed=fixed) if implementation == "cudagraph" else step
-    return replace(prepared_kernel(form, eager, reset, load, plan), hides_memory=implementation == "cudagraph")
+        return kernel
+    return replace(kernel, prepare=prepared(kernel.run), hides_memory=captured)
 
 
 def sgd(rate: float) -> Any:

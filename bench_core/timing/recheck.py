@@ -1,0 +1,312 @@
+"""Is the answer of the very callable that is timed right: before it is timed, and again after?
+
+A check made beforehand says nothing of what the clock saw: a call may have returned what an earlier one computed, done
+half of its work, or gone on after it was timed. So when the last block is over, other numbers are written over the
+inputs where they lie, the outputs are filled with rubbish, and the timed callable is called once more. Its outputs must
+be right for the new numbers. They are read only after the inputs were spoilt, so that nothing can be computed late, and
+read again later, so that nothing can have gone on.
+
+What it cannot see: a callable that tells this look from a timed call by what only a spy could know, and one that keeps
+the answers for every input it has met, other than by the time of its first call on new numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from bench_core.backends.base import Backend, overwrite
+from bench_core.errors import CaseError, WrongAnswer
+from bench_core.records import Case, Clock, Costs, Series
+from bench_core.timing.synchronisation import hidden_work, unfinished
+from bench_core.workload import HostArrays, Kernel, Workload
+
+UNCHECKED = "unchecked_timing"
+SLOW_ON_NEW_INPUT = "slow_on_new_input"
+DRAWS = 3  # of other inputs that are tried, until the old outputs are wrong for them
+BLOCK, MOST_CALLS = 1e-3, 1000  # seconds of calls that a proof of synchronisation takes, at least; calls, at most
+SLOWER, SLOWER_S = (
+    2.0,
+    1e-3,
+)  # how much slower a call is on new numbers to be flagged: so many times, by so many seconds
+FINGERPRINT = 1 << 16  # elements of an output that are compared with themselves later
+
+
+def generator(case_id: str, seed: int, draw: int = 0) -> np.random.Generator:
+    """Return the random numbers of a case: fresh for every case, seed and draw, the same on every backend."""
+    entropy = [seed, int(case_id.removeprefix("c_"), 16)]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy, spawn_key=(draw,) if draw else ())))
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Inputs that answers are checked on, and what those are compared with."""
+
+    inputs: HostArrays
+    expected: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rechecked:
+    """What the second look saw: the largest relative error of any output, and flags."""
+
+    rel_error: float | None = None
+    flags: tuple[str, ...] = ()
+
+
+class Checks:
+    """The checks of one case. `data` are the inputs that its kernels were built with."""
+
+    def __init__(self, case: Case, workload: Workload, backend: Backend, seed: int, data: HostArrays) -> None:
+        self._work, self._workload, self._backend, self._seed = case.work, workload, backend, seed
+        self._data = data
+
+    def before(self, kernel: Kernel, result: Any) -> float | None:
+        """Return the largest relative error of what will be timed, None for work that does nothing on purpose.
+
+        result: what the first call of `kernel.run` returned. Raises WrongAnswer. Afterwards `run` works on `data` again,
+        from its start.
+        """
+        if self._workload.idle:
+            self._require_no_costs()
+            return None
+        draw = self._draw(0, kernel)
+        if kernel.answer is not None:
+            return self._verified(draw, kernel.answer())
+        errors = []
+        for each in timed(kernel).values():
+            if each is not kernel and self._is_unchecked(each):
+                continue
+            if each is not kernel or each.calls > 1 or each.restart or not self._lies_there(kernel, draw):
+                result = self._called(each, draw)
+            errors.append(self._verified(draw, each.outputs(result)))
+        if not self._lies_there(kernel, draw):
+            self._write(kernel, self._data)
+        if kernel.restart:
+            kernel.restart()
+        return max(errors)
+
+    def after(self, kernels: Sequence[Kernel], series: Sequence[Series]) -> Rechecked:
+        """Return what the second look saw of one of the kernels that took turns in being timed.
+
+        series: what was timed; empty if only answers are checked. Raises WrongAnswer if an output is wrong or comes
+        late, CaseError if the look is blind: outputs of earlier calls pass it too. The inputs are spoilt afterwards.
+        """
+        if self._workload.idle:
+            return Rechecked()
+        kernel = kernels[generator(self._work.case_id, self._seed, 1).integers(len(kernels))]
+        looked_at = {metric: each for metric, each in timed(kernel).items() if each.answer is None}
+        looked_at = {m: each for m, each in looked_at.items() if each is kernel or not self._is_unchecked(each)}
+        by_wall = {s.metric: s for s in series if s.clock is Clock.WALL}
+        by_device = next((s for s in series if s.clock is Clock.DEVICE), None)
+        last = {metric: self._waited_for(each, by_wall.get(metric)) for metric, each in looked_at.items()}
+        if series and self._backend.has_device_clock:
+            self._require_nothing_hidden(kernel, by_wall["time"], by_device)
+        draw = self._other_draw(kernel, [looked_at[metric].outputs(last[metric]) for metric in looked_at])
+        errors, flags = [], {UNCHECKED: any(map(self._is_unchecked, timed(kernel).values()))}
+        for metric, each in looked_at.items():
+            error, took = self._looked_at(each, last[metric], draw)
+            errors.append(error)
+            if metric in by_wall and _slow_at_first(took, median(by_wall[metric].seconds)):
+                flags[SLOW_ON_NEW_INPUT] = True
+        return Rechecked(max(errors, default=None), tuple(flag for flag, is_earned in flags.items() if is_earned))
+
+    # ---------------------------------------------------------------- draws
+
+    def _draw(self, number: int, kernel: Kernel) -> Draw:
+        """Return the inputs of a draw: `data` for 0; for others, new numbers for what the kernel can be told anew."""
+        inputs = self._data
+        if number:
+            fresh = self._workload.inputs(self._work, generator(self._work.case_id, self._seed, number))
+            if unknown := sorted(set(kernel.inputs) - set(fresh)):
+                raise CaseError(
+                    "unknown_input", f"the kernel's input {unknown[0]!r} is none of {self._workload.name}'s"
+                )
+            inputs = {**inputs, **{name: fresh[name] for name in kernel.inputs}}
+        # Numbers of their own for the sample, which no draw has.
+        rng = generator(self._work.case_id, self._seed, number + DRAWS + 2)
+        sample = self._workload.sample(self._work, inputs, rng)
+        return Draw(sample, self._workload.reference(self._work, sample))
+
+    def _other_draw(self, kernel: Kernel, old: Sequence[Mapping[str, Any]]) -> Draw:
+        """Return a draw for which none of the old outputs are right; raises CaseError if there is none."""
+        if not kernel.inputs:
+            return self._draw(0, kernel)
+        for number in range(1, DRAWS + 1):
+            draw = self._draw(number, kernel)
+            if not any(self._passes(draw, outputs) for outputs in old):
+                return draw
+        reason = f"the check cannot tell new answers from old: they are right for {DRAWS} draws of other inputs too"
+        raise CaseError("blind_recheck", reason)
+
+    def _passes(self, draw: Draw, outputs: Mapping[str, Any]) -> bool:
+        try:
+            self._verified(draw, outputs)
+        except WrongAnswer:
+            return False
+        return True
+
+    def _lies_there(self, kernel: Kernel, draw: Draw) -> bool:
+        """Whether the inputs that the kernel was built with are those of a draw."""
+        return all(draw.inputs[name] is self._data[name] for name in kernel.inputs)
+
+    def _is_unchecked(self, kernel: Kernel) -> bool:
+        """Whether a kernel tells nothing that other numbers could be written over, though its work has inputs."""
+        return kernel.answer is not None or bool(self._data and not kernel.inputs)
+
+    def _require_no_costs(self) -> None:
+        if self._workload.costs(self._work) != Costs():
+            raise CaseError("idle_with_costs", f"{self._workload.name} says that it does nothing, and has costs")
+
+    # ---------------------------------------------------------------- looks
+
+    def _called(self, kernel: Kernel, draw: Draw) -> Any:
+        """Return what the last of `kernel.calls` calls returns on a draw's inputs."""
+        if not self._lies_there(kernel, draw):
+            self._write(kernel, draw.inputs)
+        if kernel.restart:
+            kernel.restart()
+        for _ in range(kernel.calls):
+            result = kernel.run()
+        return result
+
+    def _waited_for(self, kernel: Kernel, wall: Series | None) -> Any:
+        """Return what the last of some calls returned; raises WrongAnswer if the backend does not wait for them."""
+        calls = _calls(wall) if wall else 1
+        result, left = unfinished(kernel.run, calls, self._backend, lambda made: _smallest(kernel.outputs(made)))
+        if left is not None:
+            name = self._backend.name
+            reason = f"{left:.2g} s of work went on after {name} said it was done: its times are of the launch"
+            raise WrongAnswer(reason, code="not_synchronised")
+        return result
+
+    def _require_nothing_hidden(self, kernel: Kernel, wall: Series, device: Series | None) -> None:
+        """Raise WrongAnswer if the device does work that its clock, between two events in one stream, does not see."""
+        seen = median(device.seconds) if device else 0.0
+        if (waited := hidden_work(kernel.run, _calls(wall), self._backend, seen)) is not None:
+            reason = (
+                f"the device works for {waited:.2g} s a call, and its clock sees {seen:.2g} s: another stream's work"
+            )
+            raise WrongAnswer(reason, code="hidden_work")
+
+    def _looked_at(self, kernel: Kernel, result: Any, draw: Draw) -> tuple[float, list[float]]:
+        """Return the largest error of some looks at a kernel, and the seconds of a call in each.
+
+        result: what its last call returned. A call that could be every second one is looked at twice in a row.
+        """
+        errors, took = [], []
+        for look in range(1 if kernel.calls > 1 else 2):
+            self._poison(kernel.outputs(result))
+            if look == 0:
+                self._write(kernel, draw.inputs)
+            else:
+                self._mend(kernel, draw.inputs)
+            if kernel.restart:
+                kernel.restart()
+            self._backend.synchronize()
+            begin = perf_counter()
+            for _ in range(kernel.calls):
+                result = kernel.run()
+            self._backend.synchronize()
+            took.append((perf_counter() - begin) / kernel.calls)
+            self._spoil(kernel)
+            try:
+                errors.append(self._verified_twice(draw, kernel, result))
+            except WrongAnswer as error:
+                if error.code == "not_synchronised":
+                    raise
+                reason = f"right at first, wrong when looked at again: {error}"
+                raise WrongAnswer(reason, error.rel_error, code="wrong_second_look") from None
+        return max(errors), took
+
+    def _verified_twice(self, draw: Draw, kernel: Kernel, result: Any) -> float:
+        """Return the relative error of an answer that stays what it is while it is verified."""
+        answer = self._on_host(kernel.outputs(result))
+        before = {name: _fingerprint(array) for name, array in answer.items()}
+        error = self._workload.verify(self._work, draw.expected, answer)
+        later = self._on_host(kernel.outputs(result))
+        for name, array in later.items():
+            if not np.array_equal(_fingerprint(array), before[name]):
+                reason = f"{name!r} changed after {self._backend.name} said that all work was done"
+                raise WrongAnswer(reason, code="not_synchronised")
+        return error
+
+    def _verified(self, draw: Draw, outputs: Mapping[str, Any]) -> float:
+        return self._workload.verify(self._work, draw.expected, self._on_host(outputs))
+
+    def _on_host(self, outputs: Mapping[str, Any]) -> HostArrays:
+        self._backend.synchronize()
+        return {name: self._backend.to_host(array) for name, array in outputs.items()}
+
+    # ---------------------------------------------------------------- writing
+
+    def _write(self, kernel: Kernel, host: HostArrays) -> None:
+        for name, array in kernel.inputs.items():
+            kernel.inputs[name] = overwrite(self._backend, array, host[name])
+
+    def _poison(self, outputs: Mapping[str, Any]) -> None:
+        """Fill outputs with what no answer holds, where they can be written to: a number alone cannot."""
+        for array in outputs.values():
+            # What cannot be written to is no buffer that `run` writes to either.
+            with contextlib.suppress(TypeError, ValueError, RuntimeError):
+                overwrite(self._backend, array, _rubbish(array))
+
+    def _spoil(self, kernel: Kernel) -> None:
+        """Spoil the beginning of every input: what is computed from now on is wrong."""
+        for array in _beginnings(kernel.inputs).values():
+            overwrite(self._backend, array, np.asarray(0) if _is_integer(array) else _rubbish(array))
+
+    def _mend(self, kernel: Kernel, host: HostArrays) -> None:
+        for name, array in _beginnings(kernel.inputs).items():
+            overwrite(self._backend, array, host[name][:1])
+
+
+def timed(kernel: Kernel) -> dict[str, Kernel]:
+    """Return all that is timed of a kernel by metric: itself and its probes."""
+    return {"time": kernel, **kernel.probes}
+
+
+def _calls(wall: Series) -> int:
+    """Return how many calls take long enough to prove something by their time."""
+    return max(wall.inner_loops, min(MOST_CALLS, math.ceil(BLOCK / max(median(wall.seconds), 1e-9))))
+
+
+def _slow_at_first(took: Sequence[float], typical: float) -> bool:
+    """Whether the first call on new numbers took far longer than the next on the same, and than those that were timed.
+
+    A call that keeps its answer for the numbers it has met does so. `typical`: the median of those timed, in seconds.
+    """
+    first, *others = took
+    return any(first > SLOWER * max(other, typical) and first > typical + SLOWER_S for other in others)
+
+
+def _smallest(outputs: Mapping[str, Any]) -> Any:
+    """Return the output that is copied fastest."""
+    return min(outputs.values(), key=lambda array: math.prod(getattr(array, "shape", ())))
+
+
+def _fingerprint(array: np.ndarray) -> np.ndarray:
+    """Return a copy of some elements, spread over the whole of an array, as bytes."""
+    flat = np.asarray(array).reshape(-1)
+    return np.array(flat[:: max(1, flat.size // FINGERPRINT)]).view(np.uint8)
+
+
+def _beginnings(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return views of the first element of each array along its first axis."""
+    return {name: array[:1] for name, array in inputs.items() if getattr(array, "shape", ())}
+
+
+def _is_integer(array: Any) -> bool:
+    return "int" in str(array.dtype)
+
+
+def _rubbish(array: Any) -> np.ndarray:
+    """Return what no answer holds: not a number or, of integers, -1."""
+    return np.asarray(-1 if _is_integer(array) else math.nan)
