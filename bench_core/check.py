@@ -105,7 +105,7 @@ class ProductSketch:
 
 
 def product_sketch(a: np.ndarray, b: np.ndarray, vectors: int = 16) -> ProductSketch:
-    """Return the sketch of a product by which `sketch_error` judges it, in O(n^2). a, b: (m, k), (k, n), any real dtype."""
+    """Return the sketch by which `sketch_error` judges AB, in O(n^2). a, b: (m, k), (k, n), of any real dtype."""
     # The seed may be fixed: no kernel sees the vectors.
     x = np.random.default_rng(1977).integers(-1024, 1025, (b.shape[1], vectors)).astype(np.float64)
     return ProductSketch(x, times(a, times(b, x)))

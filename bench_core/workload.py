@@ -96,9 +96,9 @@ class Kernel:
     hides_memory: bool = False
 
     def __post_init__(self) -> None:
-        bare = {metric: probe for metric, probe in self.probes.items() if not isinstance(probe, Kernel)}
-        if bare:  # as they were before this release: callables
-            object.__setattr__(self, "probes", {**self.probes, **{metric: Kernel(run) for metric, run in bare.items()}})
+        probes: Mapping[str, Any] = self.probes  # before this release they were bare callables
+        wrapped = {name: probe if isinstance(probe, Kernel) else Kernel(probe) for name, probe in probes.items()}
+        object.__setattr__(self, "probes", wrapped)
         if self.answer is not None:
             warnings.warn(
                 "Kernel(answer=...) is deprecated: give inputs and outputs, so that what is timed can be checked",

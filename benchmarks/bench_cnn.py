@@ -51,7 +51,7 @@ def network(work: Work) -> ResNet:
 
 
 def samples(work: Work) -> int:
-    """Return how many images a check of the training tells apart: four at least, as a batch is normalised by itself."""
+    """Return how many images a check of the training tells apart, at least four: a batch is normalised by itself."""
     return affordable(work["batch"], STEPS * HARDER * network(work).train_flops(), fewest=4)
 
 

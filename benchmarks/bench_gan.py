@@ -37,7 +37,7 @@ def shape(work: Work) -> Shape:
 
 
 def samples(work: Work) -> int:
-    """Return how many samples a check of the training tells apart: four at least, as a batch is normalised by itself."""
+    """Return how many samples a check of the training tells apart, at least four: a batch is normalised by itself."""
     return affordable(work["batch"], STEPS * HARDER * train_flops(shape(work)), fewest=4)
 
 

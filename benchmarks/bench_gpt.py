@@ -234,7 +234,6 @@ class GptDecode(GptWorkload):
     """New tokens after the first, greedily, each from the KV cache: `new` - 1 steps. Prefill is not in it."""
 
     name = "gpt_decode"
-    version = 2  # tokens were thrown away as soon as the next was chosen
     per_sample = ("x",)
     uploaded = False  # prompts are read before the first token, and that is not in it
     quick = ("cudagraph",)

@@ -316,7 +316,7 @@ class Operation(Workload):
         flops = OPERATIONS[self.name].flops * work["elements"]
         return Costs(float(flops) or None, float(moved(work)), float(moved(work)))
 
-    def reference(self, work: Work, host: HostArrays) -> np.ndarray:
+    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - the host arrays say all
         """Return the answer in float64: one period of it, or of an array that is accessed by an index all of it."""
         spec = OPERATIONS[self.name]
         few = spec.answer(**{name: host[name].astype(np.float64) for name in "bc" if name in spec.touched})

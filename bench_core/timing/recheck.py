@@ -1,4 +1,4 @@
-"""Is the answer of the very callable that is timed right: before it is timed, and again after?
+"""The answer of the very callable that is timed, checked before it is timed and again after.
 
 A check made beforehand says nothing of what the clock saw: a call may have returned what an earlier one computed, done
 half of its work, or gone on after it was timed. So when the last block is over, other numbers are written over the
@@ -32,10 +32,8 @@ UNCHECKED = "unchecked_timing"
 SLOW_ON_NEW_INPUT = "slow_on_new_input"
 DRAWS = 3  # of other inputs that are tried, until the old outputs are wrong for them
 BLOCK, MOST_CALLS = 1e-3, 1000  # seconds of calls that a proof of synchronisation takes, at least; calls, at most
-SLOWER, SLOWER_S = (
-    2.0,
-    1e-3,
-)  # how much slower a call is on new numbers to be flagged: so many times, by so many seconds
+# A call on new numbers that is so many times slower than those that were timed, and by so many seconds, is flagged.
+SLOWER, SLOWER_S = 2.0, 1e-3
 FINGERPRINT = 1 << 16  # elements of an output that are compared with themselves later
 
 
@@ -71,8 +69,8 @@ class Checks:
     def before(self, kernel: Kernel, result: Any) -> float | None:
         """Return the largest relative error of what will be timed, None for work that does nothing on purpose.
 
-        result: what the first call of `kernel.run` returned. Raises WrongAnswer. Afterwards `run` works on `data` again,
-        from its start.
+        result: what the first call of `kernel.run` returned. Afterwards `run` is at its start again, on `data`. Raises
+        WrongAnswer.
         """
         if self._workload.idle:
             self._require_no_costs()
@@ -101,7 +99,7 @@ class Checks:
         """
         if self._workload.idle:
             return Rechecked()
-        kernel = kernels[generator(self._work.case_id, self._seed, 1).integers(len(kernels))]
+        kernel = kernels[int(generator(self._work.case_id, self._seed, 1).integers(len(kernels)))]
         looked_at = {metric: each for metric, each in timed(kernel).items() if each.answer is None}
         looked_at = {m: each for m, each in looked_at.items() if each is kernel or not self._is_unchecked(each)}
         by_wall = {s.metric: s for s in series if s.clock is Clock.WALL}

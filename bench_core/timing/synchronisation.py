@@ -1,4 +1,4 @@
-"""Does a backend wait for its device when it says so, and does the device's clock see all of its work?"""
+"""Proofs that a backend waits for its device when it says so, and that the device's clock sees all of the work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def unfinished(
 ) -> tuple[Any, float | None]:
     """Return what the last call returned, and the seconds of work left when the backend said that all was done.
 
-    run: queues work on the device. array: returns an array of the device that a result stands for, or that `run` writes.
+    run: queues work on the device. array: returns an array that holds the result, given what `run` returned.
     The seconds are None if the backend kept its word.
 
     A copy to the host has to wait for the result. So the first copy after a synchronisation must not take longer than

@@ -20,7 +20,7 @@ normalisation.py  layer and batch normalisation
 attention.py      softmax, attention, self-attention
 convolution.py    convolutions as matrix products, transposed ones, max pool
 recurrent.py      the LSTM
-transformer.py    the block that gpt.py and dit.py are made of
+transformer.py    the block that gpt.py is made of; dit.py has its own, around the same attention and MLP
 mlp.py  resnet.py  gpt.py  dcgan.py  dit.py    the networks: forward, backward, FLOPs
 optimisers.py     SGD, AdamW
 training.py       one training step, the kernel around it, and its proof against float64

@@ -75,7 +75,7 @@ def repeated(host: HostArrays, names: Sequence[str], samples: int, rng: np.rando
 
 
 def _unevenness(order: np.ndarray, samples: int) -> float:
-    """Return how far the counts of the samples in half a batch are from even, in the more even of two kinds of halves."""
+    """Return how far the counts of samples in half a batch are from even, in the more even of two kinds of halves."""
     even = len(order) / samples / 2
     halves = order[: len(order) // 2], order[::2]
     return min(float(np.abs(np.bincount(half, minlength=samples) - even).sum()) for half in halves)
@@ -100,7 +100,7 @@ class Samples:
     order: np.ndarray
 
     def error(self, out: np.ndarray) -> float:
-        """Return ||out - rows[order]|| / ||rows[order]||, sample by sample; raises WrongAnswer when the shapes differ."""
+        """Return ||out - rows[order]|| / ||rows[order]||, summed sample by sample; WrongAnswer if the shapes differ."""
         check.require_shape(out, (len(self.order), *self.rows.shape[1:]))
         off = sum(np.square(out[i] - self.rows[sample], dtype=np.float64).sum() for i, sample in enumerate(self.order))
         norms = np.square(self.rows, dtype=np.float64).reshape(len(self.rows), -1).sum(axis=1)

@@ -6,17 +6,23 @@ from typing import Any
 
 from benchmarks.nn.functions import Array, Cache
 
-EPSILON = 1e-5  # PyTorch's default in both
+EPSILON = 1e-5  # PyTorch's default in both, added to a variance
 MOMENTUM = 0.1  # of batch normalisation's running averages, PyTorch's default
+
+
+def normalise(xp: Any, x: Array, epsilon: float) -> tuple[Array, Array]:
+    """Return (x - mean) / sqrt(variance + epsilon) over the last axis of x (..., C), and that 1 / sqrt (..., 1)."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred * centred).mean(axis=-1, keepdims=True)
+    inverse = 1 / xp.sqrt(variance + epsilon)
+    centred *= inverse
+    return centred, inverse
 
 
 def layernorm(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]:
     """Return weight (x - mean) / sqrt(variance + 1e-5) + bias, over the last axis of x (..., C)."""
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = (centred * centred).mean(axis=-1, keepdims=True)
-    inverse = 1 / xp.sqrt(variance + EPSILON)
-    centred *= inverse
-    return centred * weight + bias, (centred, inverse, weight)
+    normed, inverse = normalise(xp, x, EPSILON)
+    return normed * weight + bias, (normed, inverse, weight)
 
 
 def layernorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:

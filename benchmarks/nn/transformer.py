@@ -28,13 +28,19 @@ Params = Mapping[str, Array]
 
 
 def initial_block(rng: np.random.Generator, width: int, layers: int, dtype: str) -> dict[str, np.ndarray]:
-    """Return the parameters of one of `layers` blocks.
+    """Return the parameters of one of `layers` blocks."""
+    params = named("norm1", initial_norm(rng, width, dtype)) | named("norm2", initial_norm(rng, width, dtype))
+    return params | initial_layers(rng, width, layers, dtype)
+
+
+def initial_layers(rng: np.random.Generator, width: int, layers: int, dtype: str) -> dict[str, np.ndarray]:
+    """Return the parameters of the attention and the MLP of one of `layers` blocks.
 
     As in GPT-2, what is added to the stream is scaled by 1 / sqrt(2 layers), so that the sum over all blocks
     keeps its size.
     """
     shapes = {"attention.qkv": (1, 3), "attention.out": (1, 1), "mlp.up": (1, 4), "mlp.down": (4, 1)}
-    params = named("norm1", initial_norm(rng, width, dtype)) | named("norm2", initial_norm(rng, width, dtype))
+    params: dict[str, np.ndarray] = {}
     for name, (inputs, outputs) in shapes.items():
         gain = 1 / math.sqrt(2 * layers) if name in {"attention.out", "mlp.down"} else 1.0
         params |= named(name, initial_linear(rng, inputs * width, outputs * width, dtype, gain))

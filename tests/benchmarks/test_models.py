@@ -24,7 +24,7 @@ from tests.support.planned import MODELS
 torch = pytest.importorskip("torch")
 
 from bench_core.backends.torch import TorchBackend  # noqa: E402
-from benchmarks.nn.modules import dcgan, gpt, running  # noqa: E402
+from benchmarks.nn.modules import dcgan, dit, gpt, running  # noqa: E402
 
 MACHINE = Machine(last_level_cache=1 << 25, cores=2)
 CHECK = Settings(Durations(), seed=0, last_level_cache=1 << 25, check_only=True)
@@ -87,7 +87,13 @@ def test_channels_last_is_right(name):
     assert done(name, implementation="channels_last").status is Status.OK
 
 
-@pytest.mark.parametrize("name", ["mlp_train", "cnn_infer", "gpt_train", "gpt_prefill", "gpt_decode", "gan_train"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mlp_train", "cnn_infer", "gpt_train", "gpt_prefill", "gpt_decode", "gan_train"),
+        *("diffusion_sample", "diffusion_denoise"),
+    ],
+)
 def test_bfloat16_autocast_is_right_and_is_bfloat16(name):
     """The error lies between the bounds: not too large, and too large for float32."""
     result = done(name, precision="autocast_bfloat16")
@@ -278,6 +284,33 @@ def patch_judge(monkeypatch):
     monkeypatch.setattr(dcgan.GanTrainer, "_loss", lambda self, images, target: original(self, images, target * 0.9))
 
 
+def patch_gates(monkeypatch):
+    """Add all that a block computes to the stream."""
+    original = dit.Modulation.forward
+
+    def open_gates(self, conditioning):
+        parts = original(self, conditioning)
+        return tuple(torch.ones_like(part) if i % 3 == 2 else part for i, part in enumerate(parts))
+
+    monkeypatch.setattr(dit.Modulation, "forward", open_gates)
+
+
+def patch_sigma(monkeypatch):
+    """Predict the noise alone."""
+    original = dit.DitModule.unpatchify
+
+    def without_sigma(self, patches):
+        noise, sigma = original(self, patches).chunk(2, dim=1)
+        return torch.cat([noise, 0 * sigma], dim=1)
+
+    monkeypatch.setattr(dit.DitModule, "unpatchify", without_sigma)
+
+
+def patch_labels(monkeypatch):
+    """Ask for the null class, as guidance does for every second image."""
+    monkeypatch.setattr(torch.nn.Embedding, "forward", lambda self, ids: self.weight[-1].expand(len(ids), -1))
+
+
 WRONG = {
     "a language model that sees the future": ("gpt_train", patch_causal),
     "a prompt read without a mask": ("gpt_prefill", None),
@@ -288,6 +321,10 @@ WRONG = {
     "no batch normalisation": ("cnn_train", patch_norm),
     "images without tanh": ("gan_generate", patch_tanh),
     "a softened label": ("gan_train", patch_judge),
+    "blocks without gates": ("diffusion_sample", patch_gates),
+    "a network without sigma": ("diffusion_sample", patch_sigma),
+    "one denoising step without sigma": ("diffusion_denoise", patch_sigma),
+    "images of no class": ("diffusion_denoise", patch_labels),
 }
 
 

@@ -25,6 +25,7 @@ README = PATH.read_text(encoding="utf-8")
 REFERENCE = "amd-epyc-2c"
 MARKS = re.compile(r"(?<=\(UPDATE_GOLDEN=1\) -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 FORMS = {(case.work.workload, case.implementation) for case in HEADLINE}
+VERSIONS = {case.work.workload: case.work.version for case in HEADLINE}
 FEWER = {
     "--runs 5 --against": "--runs 1 --against",
     "--runs 5": "--runs 2",
@@ -150,6 +151,8 @@ def test_the_extras_for_cuda_exclude_each_others_pytorch():
 
 def shown(rows):
     """Return the fastest of some rows as the table shows it, with the farther end of its interval as a share."""
+    if rows.empty:
+        return "not yet measured"
     row = rows.loc[rows["value"].idxmax()]
     off = max(row.ci_high / row.value, row.value / row.ci_low) - 1
     amount = {"sample_rate": " samples/s", "token_rate": " tokens/s"}.get(row.metric, "")
@@ -157,35 +160,35 @@ def shown(rows):
     return f"{rate.removesuffix('/s').rstrip() + amount if amount else rate} ±{100 * off:.0f} %"
 
 
-def on_a_gpu(rows):
-    """Return the fastest of some rows with what did the work, or that there is none."""
+def shown_with_doer(rows):
+    """Return the same with what did the work, where there is a row."""
     if rows.empty:
-        return "not yet measured"
-    return f"{doer(rows.loc[rows['value'].idxmax()])}, {shown(rows)}"
-
-
-def doer(row):
-    return f"{row.backend} {row.implementation}".removesuffix(" default")
+        return shown(rows)
+    row = rows.loc[rows["value"].idxmax()]
+    doer = f"{row.backend} {row.implementation}".removesuffix(" default")
+    return f"{doer}, {shown(rows)}"
 
 
 def table(rows):
     """Return the README's table: of one machine's CPU, all of whose cores were at work, and of any GPU.
 
-    All of it, forms included, is in the preset `headline` (tests/benchmarks/test_headline.py).
+    All of it, forms included, is in the preset `headline` (tests/benchmarks/test_headline.py). A row measured of an
+    earlier version of its workload is of other work than the label says.
     """
     lines = ["| work | NumPy | PyTorch, CPU | highest median on this CPU | GPU |", "| --- | --- | --- | --- | --- |"]
     cores = rows.loc[rows["machine"] == REFERENCE, "threads"].max()
     for label, workload, size, dtype, precision, metric in TABLE:
         keys = {"workload": workload, "size": size, "dtype": dtype, "precision": precision, "metric": metric}
         keys |= {"status": "ok", "scope": "resident", "cache": "hot", "clock": "wall"}
+        keys |= {"workload_version": VERSIONS[workload]}
         every = rows[(rows[list(keys)] == pd.Series(keys)).all(axis=1)]
-        every = every[[form in FORMS for form in zip(every["workload"], every["implementation"], strict=True)]]
+        forms = zip(every["workload"], every["implementation"], strict=True)
+        every = every[pd.Series([form in FORMS for form in forms], index=every.index, dtype=bool)]
         found = every[(every["machine"] == REFERENCE) & (every["threads"] == cores)]
         usual = found[found["implementation"] == "default"]
         numpy, torch = (shown(usual[usual["backend"] == backend]) for backend in ("numpy", "torch"))
-        best = found.loc[found["value"].idxmax()]
-        gpu = on_a_gpu(every[every["device_type"] == "cuda"])
-        lines.append(f"| {label} | {numpy} | {torch} | {doer(best)}, {shown(found)} | {gpu} |")
+        fastest, gpu = shown_with_doer(found), shown_with_doer(every[every["device_type"] == "cuda"])
+        lines.append(f"| {label} | {numpy} | {torch} | {fastest} | {gpu} |")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -197,8 +200,22 @@ def test_the_table_is_what_the_committed_run_measured():
         assert MARKS.search(README)[0] == made
 
 
-def test_a_committed_run_on_a_gpu_fills_the_last_column():
+def of_version(rows, versions):
+    """Return rows as if their workloads had had these versions."""
+    return rows.assign(workload_version=rows["workload"].map(versions).fillna(rows["workload_version"]))
+
+
+def test_what_was_measured_of_an_earlier_version_of_the_work_is_not_shown():
     rows = bench_core.load(ROOT / "results")
+    older = table(of_version(rows, VERSIONS | {"triad": VERSIONS["triad"] - 1}))
+    (triad,) = [line for line in older.splitlines() if line.startswith("| triad")]
+    assert triad.endswith(" |" + " not yet measured |" * 4)
+    others = [line for line in older.splitlines()[2:] if line != triad]
+    assert [line for line in others if line.count("not yet measured") > 1] == []
+
+
+def test_a_committed_run_on_a_gpu_fills_the_last_column():
+    rows = of_version(bench_core.load(ROOT / "results"), VERSIONS)
     gpu = rows[rows["threads"].notna()].assign(machine="h100", device_type="cuda", threads=pd.NA, backend="cupy")
     gpu[["value", "ci_low", "ci_high"]] *= 100.0
     made = table(pd.concat([rows, gpu]))

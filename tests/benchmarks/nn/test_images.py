@@ -1,12 +1,16 @@
 """Perceptron, residual networks, GAN, diffusion transformer: gradients, FLOPs and outputs as torch has them."""
 
+import math
+
 import numpy as np
 import pytest
 
+from bench_core.records import Preset
+from benchmarks.bench_diffusion import PRESETS as DIFFUSION
 from benchmarks.nn.dcgan import Discriminator, Generator, Shape
 from benchmarks.nn.dcgan import train_flops as gan_flops
 from benchmarks.nn.dcgan import train_step as gan_step
-from benchmarks.nn.dit import Dit, Schedule
+from benchmarks.nn.dit import Dit, Schedule, position_table
 from benchmarks.nn.mlp import Mlp
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.optimisers import AdamW, Sgd
@@ -35,7 +39,10 @@ CLASSIFIERS = {
     ),
 }
 SHAPE = Shape(latent=5, width=3, pixels=16)
-DIT = Dit(layers=2, heads=2, width=8, patch=2, pixels=4)
+DIT = Dit(layers=2, heads=2, width=8, patch=2, pixels=4, channels=3, classes=10)
+# The preset that measures it, parameters, GMAC of one image. Both are those of DiT_S_2() and DiT_B_2() in
+# facebookresearch/DiT, models.py at ed81ce2, as torch counts them. arXiv:2212.09748 calls the GMAC Gflops.
+OFFICIAL = {"S/2": (Preset.STANDARD, 32_963_360, 6.06), "B/2": (Preset.FULL, 130_512_416, 23.01)}
 
 
 @pytest.fixture
@@ -169,27 +176,92 @@ def test_a_trained_generator_agrees_with_torch(gan, xp):
         assert close(download(xp, ours).swapaxes(0, 1), theirs(torch.tensor(noise)).numpy())
 
 
-def test_the_diffusion_transformer_agrees_with_torch_and_counts_its_flops(xp, rng):
-    params = unsettled(DIT.initial(rng, "float64"), rng)
-    theirs = DitModule(DIT).double()
+@pytest.mark.parametrize("network", [DIT, DIFFUSION[Preset.SMOKE][0]], ids=["tiny", "smoke"])
+def test_the_diffusion_transformer_agrees_with_torch_and_counts_its_flops(network, xp, rng):
+    """To 1e-10 in float64, noise and sigma; also for the null class, whose row is the table's last."""
+    params = unsettled(network.initial(rng, "float64"), rng)
+    theirs = DitModule(network).double()
     load_weights(theirs, tensors(params))
-    images, labels = rng.standard_normal((3, 3, 4, 4)), np.array([0, 7, 2])
-    waves = Schedule.ddim(5, DIT.width, "float64").waves
+    latents = rng.standard_normal((3, network.channels, network.pixels, network.pixels))
+    waves, labels = Schedule.ddim(5, "float64").waves, np.array([0, 7, network.classes])
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        expected = theirs(torch.tensor(images), torch.tensor(waves[2]), torch.tensor(labels))
-    given = [xp.asarray(array) for array in (images, waves[2], labels)]
-    assert close(download(xp, DIT.predict_noise(xp, upload(xp, params), *given)), expected.numpy())
+        expected = theirs(torch.tensor(latents), torch.tensor(waves[2]), torch.tensor(labels))
+    assert expected.shape == (3, 2 * network.channels, network.pixels, network.pixels)
+    given = [xp.asarray(array) for array in (latents, waves[2], labels)]
+    assert close(download(xp, network.predict(xp, upload(xp, params), *given)), expected.numpy())
     linear = sum(f for op, f in counter.get_flop_counts()["Global"].items() if "mm" in str(op) and "bmm" not in str(op))
-    attention = 3 * DIT.layers * 4 * (DIT.patches + 1) ** 2 * DIT.width
-    assert linear + attention == DIT.flops(3)
-    assert DIT.parameters() == sum(p.numel() for p in theirs.parameters())
+    attention = 3 * network.layers * 4 * network.patches**2 * network.width
+    assert linear + attention == network.flops(3)
+    assert network.parameters() == sum(p.numel() for p in theirs.parameters())
 
 
-def test_patches_come_back_as_the_image_that_was_cut(rng):
-    images = rng.standard_normal((2, 3, 4, 4))
-    patches = DIT.patchify(images)
-    assert np.array_equal(DIT.unpatchify(patches), images)
-    assert np.array_equal(patches[0, 1].reshape(3, 2, 2), images[0, :, :2, 2:])
+@pytest.mark.parametrize("size", OFFICIAL)
+def test_dit_s2_and_b2_have_the_parameters_and_macs_of_the_original(size):
+    preset, parameters, gmac = OFFICIAL[size]
+    network, _ = DIFFUSION[preset]
+    with torch.device("meta"):
+        theirs = DitModule(network)
+    assert network.parameters() == sum(p.numel() for p in theirs.parameters()) == parameters
+    assert round(network.flops(1) / 2e9, 2) == gmac
+
+
+def test_positions_are_waves_of_the_column_and_then_of_the_row():
+    """In the order of the patches: row by row."""
+    side, width = 3, 16
+    table = position_table(side, width)
+    for patch in range(side * side):
+        row, column = divmod(patch, side)
+        for at, place in enumerate((column, row)):
+            for i in range(width // 4):
+                angle = place / 10_000 ** (4 * i / width)
+                first = at * width // 2 + i
+                assert math.isclose(table[patch, first], math.sin(angle), abs_tol=1e-12)
+                assert math.isclose(table[patch, first + width // 4], math.cos(angle), abs_tol=1e-12)
+
+
+def test_initial_positions_are_those_and_no_other_weight_is_drawn_as_zero(rng):
+    params = DIT.initial(rng, "float64")
+    assert np.array_equal(params.pop("positions"), position_table(DIT.side, DIT.width))
+    assert [name for name, array in params.items() if (array == 0).any()] == []
+
+
+def test_every_gate_and_every_modulation_of_a_network_shows_in_its_prediction(rng):
+    """What a fresh model has as zero: without any one of them noise and sigma would be off by more than a percent."""
+    network, _ = DIFFUSION[Preset.QUICK]
+    params = network.initial(rng, "float64")
+    latents = rng.standard_normal((1, network.channels, network.pixels, network.pixels))
+    given = latents, Schedule.ddim(5, "float64").waves[1], np.array([3])
+    whole = network.predict(np, params, *given)
+    assert all(0.5 < half.std() < 2 for half in np.split(whole, 2, axis=1))
+    for name in (name for name in params if name.endswith("modulation.1.weight")):
+        bias = name.replace("weight", "bias")
+        for part in range(len(params[name]) // network.width):
+            rows = slice(part * network.width, (part + 1) * network.width)
+            weight, offset = params[name].copy(), params[bias].copy()
+            weight[rows], offset[rows] = 0, 0
+            without = network.predict(np, params | {name: weight, bias: offset}, *given)
+            for half in np.split(without - whole, 2, axis=1):
+                assert half.std() > 0.01, (name, part)
+
+
+def test_patches_are_cut_channel_by_channel_row_by_row(rng):
+    latents = rng.standard_normal((2, 3, 4, 4))
+    patches = DIT.patchify(latents)
+    assert patches.shape == (2, 4, 12)
+    for patch in range(4):
+        row, column = divmod(patch, 2)
+        cut = latents[1, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        assert np.array_equal(patches[1, patch], cut.reshape(-1))
+
+
+def test_predicted_patches_go_back_to_their_place_channels_last(rng):
+    patches = rng.standard_normal((2, 4, 24))
+    predicted = DIT.unpatchify(patches)
+    assert predicted.shape == (2, 6, 4, 4)
+    for patch in range(4):
+        row, column = divmod(patch, 2)
+        place = predicted[1, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        assert np.array_equal(place, patches[1, patch].reshape(2, 2, 6).transpose(2, 0, 1))
 
 
 def test_ddim_finds_the_image_when_the_noise_is_known():
@@ -198,8 +270,16 @@ def test_ddim_finds_the_image_when_the_noise_is_known():
     image, noise = rng.standard_normal((2, 8))
     signal = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))[-1]
     x = np.sqrt(signal) * image + np.sqrt(1 - signal) * noise
-    schedule = Schedule.ddim(7, 8, "float64")
+    schedule = Schedule.ddim(7, "float64")
     for keep, share in zip(schedule.keep, schedule.noise, strict=True):
         x = keep * x + share * noise
     assert np.allclose(x, image)
-    assert schedule.waves.shape == (7, 8)
+
+
+def test_the_waves_of_a_step_are_cosines_and_then_sines_of_its_time():
+    """128 of each, from one a step down to one in 10000 steps, of the last trained step first."""
+    waves = Schedule.ddim(7, "float64").waves
+    assert waves.shape == (7, 256)
+    assert math.isclose(waves[0, 3], math.cos(999 / 10_000 ** (3 / 128)), abs_tol=1e-9)
+    assert math.isclose(waves[0, 131], math.sin(999 / 10_000 ** (3 / 128)), abs_tol=1e-9)
+    assert np.array_equal(waves[-1], [1.0] * 128 + [0.0] * 128)
