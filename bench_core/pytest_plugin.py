@@ -260,7 +260,7 @@ class Harness:
         self._options = chosen
         self.session: Session | None = None
         self.rows: list[Row] = []
-        self.timed_share = 0.0
+        self.timed_share = self.recheck_share = 0.0
         self._handlers: dict[int, Any] = {}
         self._planned: list[Case] = []
 
@@ -338,7 +338,7 @@ class Harness:
             *([f"flags: {flags}"] if flags else []),
             *summary.advice(done),
             *session.targets.left_out(),
-            f"{self.timed_share:.0%} of the time was spent in warm-up and timed blocks",
+            f"of the time {self.timed_share:.0%} went into timing, {self.recheck_share:.0%} into checking what was timed",
             *(f"trouble: {error}" for error in session.write_errors),
             f"results: {session.folder or 'not written'}",
             *([f"to look at them: bench-core report {finished} -o report.html"] if finished else []),
@@ -351,7 +351,7 @@ class Harness:
             return exitstatus
         self._ignore_signals()
         try:
-            self.timed_share = self.session.timed_share
+            self.timed_share, self.recheck_share = self.session.timed_share, self.session.recheck_share
             self.rows = self.session.close(self._planned) if self.session.folder else []
             self.session.workers.close()
         except InternalError as error:

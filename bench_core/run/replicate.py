@@ -234,7 +234,7 @@ def _about(
         "run": to_json(run),
         "planned": sum(about["planned"] for about in abouts),
         "statuses": count_statuses(everything),
-        "timed_share": sum(about["timed_share"] for about in abouts) / len(abouts),
+        **{share: sum(about[share] for about in abouts) / len(abouts) for share in ("timed_share", "recheck_share")},
         "processes": processes,
         "environment": {"host": abouts[0]["environment"]["host"], "workers": workers},
     }

@@ -148,7 +148,7 @@ class Session:
         self._head: journal.Head | None = None
         self._journal: journal.Journal | None = None
         self._before: journal.JournalContents | None = None
-        self._now_measured = 0.0
+        self._timed_s = self._recheck_s = 0.0
         self.run = self._new_run()
         if options.resume:
             self._resume(options.resume)
@@ -232,7 +232,8 @@ class Session:
         except KeyboardInterrupt:
             self._keep(Measurement.missing(case, Status.INTERRUPTED, "interrupted", "interrupted while it ran"))
             raise
-        self._now_measured += done.timed_s
+        self._timed_s += done.timed_s
+        self._recheck_s += done.recheck_s
         return self._keep(refuse_implausible(replace(done, process=self.options.process)))
 
     def _keep(self, done: Measurement) -> Measurement:
@@ -333,7 +334,12 @@ class Session:
     @property
     def timed_share(self) -> float:
         """The share of wall time since the session began that went into warm-up and timed blocks."""
-        return self._now_measured / max(perf_counter() - self._begin, 1e-9)
+        return self._timed_s / max(perf_counter() - self._begin, 1e-9)
+
+    @property
+    def recheck_share(self) -> float:
+        """The share of that time that went into checking the timed calls afterwards."""
+        return self._recheck_s / max(perf_counter() - self._begin, 1e-9)
 
     def about(self, planned: int) -> dict[str, Any]:
         """Return what run.json says beside the tables."""
@@ -346,6 +352,7 @@ class Session:
             "statuses": count_statuses(self.measurements.values()),
             "ceilings": to_json(dict(sorted(self.ceilings.items()))),
             "timed_share": self.timed_share,
+            "recheck_share": self.recheck_share,
             "environment": {"host": environment.facts_to_json(self.host_facts), "workers": workers},
         }
 

@@ -59,6 +59,14 @@ class Rechecked:
     flags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """The largest relative error in some looks at one callable, and the seconds of a call in each."""
+
+    rel_error: float
+    took: tuple[float, ...]
+
+
 class Checks:
     """The checks of one case. `data` are the inputs that its kernels were built with."""
 
@@ -92,7 +100,7 @@ class Checks:
         return max(errors)
 
     def after(self, kernels: Sequence[Kernel], series: Sequence[Series]) -> Rechecked:
-        """Return what the second look saw of one of the kernels that took turns in being timed.
+        """Return what the second look saw of one of the kernels that took turns in being timed, chosen at random.
 
         series: what was timed; empty if only answers are checked. Raises WrongAnswer if an output is wrong or comes
         late, CaseError if the look is blind: outputs of earlier calls pass it too. The inputs are spoilt afterwards.
@@ -100,21 +108,20 @@ class Checks:
         if self._workload.idle:
             return Rechecked()
         kernel = kernels[int(generator(self._work.case_id, self._seed, 1).integers(len(kernels)))]
-        looked_at = {metric: each for metric, each in timed(kernel).items() if each.answer is None}
-        looked_at = {m: each for m, each in looked_at.items() if each is kernel or not self._is_unchecked(each)}
         by_wall = {s.metric: s for s in series if s.clock is Clock.WALL}
-        by_device = next((s for s in series if s.clock is Clock.DEVICE), None)
-        last = {metric: self._waited_for(each, by_wall.get(metric)) for metric, each in looked_at.items()}
         if series and self._backend.has_device_clock:
-            self._require_nothing_hidden(kernel, by_wall["time"], by_device)
-        draw = self._other_draw(kernel, [looked_at[metric].outputs(last[metric]) for metric in looked_at])
-        errors, flags = [], {UNCHECKED: any(map(self._is_unchecked, timed(kernel).values()))}
-        for metric, each in looked_at.items():
-            error, took = self._looked_at(each, last[metric], draw)
-            errors.append(error)
-            if metric in by_wall and _slow_at_first(took, median(by_wall[metric].seconds)):
-                flags[SLOW_ON_NEW_INPUT] = True
-        return Rechecked(max(errors, default=None), tuple(flag for flag, is_earned in flags.items() if is_earned))
+            self._require_nothing_hidden(kernel, series)
+        if self._is_unchecked(kernel):
+            self._waited_for(kernel, by_wall.get("time"))
+            return Rechecked(flags=(UNCHECKED,))
+        told = {metric: each for metric, each in timed(kernel).items() if not self._is_unchecked(each)}
+        last = {metric: self._waited_for(each, by_wall.get(metric)) for metric, each in told.items()}
+        draw = self._other_draw(kernel, [each.outputs(last[metric]) for metric, each in told.items()])
+        looks = {metric: self._looked_at(each, last[metric], draw) for metric, each in told.items()}
+        slow = any(_slow_at_first(looks[m].took, median(by_wall[m].seconds)) for m in told if m in by_wall)
+        earned = {UNCHECKED: len(told) <= len(kernel.probes), SLOW_ON_NEW_INPUT: slow}
+        worst = max(look.rel_error for look in looks.values())
+        return Rechecked(worst, tuple(flag for flag, is_earned in earned.items() if is_earned))
 
     # ---------------------------------------------------------------- draws
 
@@ -125,7 +132,7 @@ class Checks:
             fresh = self._workload.inputs(self._work, generator(self._work.case_id, self._seed, number))
             if unknown := sorted(set(kernel.inputs) - set(fresh)):
                 raise CaseError(
-                    "unknown_input", f"the kernel's input {unknown[0]!r} is none of {self._workload.name}'s"
+                    "unknown_input", f"{unknown[0]!r} is no input of {self._workload.name}, but its kernel's"
                 )
             inputs = {**inputs, **{name: fresh[name] for name in kernel.inputs}}
         # Numbers of their own for the sample, which no draw has.
@@ -177,16 +184,22 @@ class Checks:
 
     def _waited_for(self, kernel: Kernel, wall: Series | None) -> Any:
         """Return what the last of some calls returned; raises WrongAnswer if the backend does not wait for them."""
-        calls = _calls(wall) if wall else 1
-        result, left = unfinished(kernel.run, calls, self._backend, lambda made: _smallest(kernel.outputs(made)))
+        answer, calls = kernel.answer, _calls(wall) if wall else 1
+
+        def array(made: Any) -> Any:
+            return _smallest(answer() if answer else kernel.outputs(made))
+
+        result, left = unfinished(kernel.run, calls, self._backend, array)
         if left is not None:
             name = self._backend.name
             reason = f"{left:.2g} s of work went on after {name} said it was done: its times are of the launch"
             raise WrongAnswer(reason, code="not_synchronised")
         return result
 
-    def _require_nothing_hidden(self, kernel: Kernel, wall: Series, device: Series | None) -> None:
+    def _require_nothing_hidden(self, kernel: Kernel, series: Sequence[Series]) -> None:
         """Raise WrongAnswer if the device does work that its clock, between two events in one stream, does not see."""
+        wall, device = (next((s for s in series if s.clock is clock), None) for clock in (Clock.WALL, Clock.DEVICE))
+        assert wall is not None  # noqa: S101 - every case has one
         seen = median(device.seconds) if device else 0.0
         if (waited := hidden_work(kernel.run, _calls(wall), self._backend, seen)) is not None:
             reason = (
@@ -194,10 +207,10 @@ class Checks:
             )
             raise WrongAnswer(reason, code="hidden_work")
 
-    def _looked_at(self, kernel: Kernel, result: Any, draw: Draw) -> tuple[float, list[float]]:
-        """Return the largest error of some looks at a kernel, and the seconds of a call in each.
+    def _looked_at(self, kernel: Kernel, result: Any, draw: Draw) -> _Looks:
+        """Return what was seen of a kernel. result: what its last call returned.
 
-        result: what its last call returned. A call that could be every second one is looked at twice in a row.
+        Where the outputs are of a single call it is looked at twice in a row, in case only every second one works.
         """
         errors, took = [], []
         for look in range(1 if kernel.calls > 1 else 2):
@@ -222,7 +235,7 @@ class Checks:
                     raise
                 reason = f"right at first, wrong when looked at again: {error}"
                 raise WrongAnswer(reason, error.rel_error, code="wrong_second_look") from None
-        return max(errors), took
+        return _Looks(max(errors), tuple(took))
 
     def _verified_twice(self, draw: Draw, kernel: Kernel, result: Any) -> float:
         """Return the relative error of an answer that stays what it is while it is verified."""

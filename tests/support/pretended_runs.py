@@ -32,6 +32,7 @@ def pretend(seconds, *, machine="box", fail=(), stop=None):
             "run": to_json(of),
             "planned": 3,
             "timed_share": 0.5,
+            "recheck_share": 0.05,
             "statuses": {},
             "options": {"preset": "quick"},
             "environment": {"host": {"cpu": {"value": "X"}}, "workers": workers},

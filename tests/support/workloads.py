@@ -13,7 +13,7 @@ class Double(Workload):
     """y = 2 x, in whatever way the test wants it done."""
 
     suite, name = "tests", "double"
-    kernels: ClassVar[Kernels] = {"array": {"default": lambda backend, work, host: Kernel(doubling(backend, host))}}
+    kernels: ClassVar[Kernels] = {"array": {"default": lambda backend, work, host: doubling(backend, host)}}
 
     def works(self, preset, machine):
         return [self.work("1024", "float64")]
@@ -28,11 +28,11 @@ class Double(Workload):
         return check.relative_error(answer["out"], 2 * host["x"])
 
 
-def doubling(backend, host):
-    """Return a call that writes 2 x to the same place every time."""
+def doubling(backend, host, **special):
+    """Return a kernel that writes 2 x to the same place every time."""
     x = backend.from_host(host["x"])
     out = np.empty_like(x)
-    return lambda: np.multiply(x, 2, out=out)
+    return Kernel(lambda: np.multiply(x, 2, out=out), inputs={"x": x}, **special)
 
 
 def built_as(word):
