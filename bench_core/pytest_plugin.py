@@ -338,7 +338,7 @@ class Harness:
             *([f"flags: {flags}"] if flags else []),
             *summary.advice(done),
             *session.targets.left_out(),
-            f"of the time {self.timed_share:.0%} went into timing, {self.recheck_share:.0%} into checking what was timed",
+            f"of the time {self.timed_share:.0%} went into timing, {self.recheck_share:.0%} into checking it again",
             *(f"trouble: {error}" for error in session.write_errors),
             f"results: {session.folder or 'not written'}",
             *([f"to look at them: bench-core report {finished} -o report.html"] if finished else []),

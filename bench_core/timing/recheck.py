@@ -127,13 +127,11 @@ class Checks:
 
     def _draw(self, number: int, kernel: Kernel) -> Draw:
         """Return the inputs of a draw: `data` for 0; for others, new numbers for what the kernel can be told anew."""
+        if unknown := sorted(set(kernel.inputs) - set(self._data)):
+            raise CaseError("unknown_input", f"{unknown[0]!r} is an input of the kernel, and none of the workload")
         inputs = self._data
         if number:
             fresh = self._workload.inputs(self._work, generator(self._work.case_id, self._seed, number))
-            if unknown := sorted(set(kernel.inputs) - set(fresh)):
-                raise CaseError(
-                    "unknown_input", f"{unknown[0]!r} is no input of {self._workload.name}, but its kernel's"
-                )
             inputs = {**inputs, **{name: fresh[name] for name in kernel.inputs}}
         # Numbers of their own for the sample, which no draw has.
         rng = generator(self._work.case_id, self._seed, number + DRAWS + 2)
@@ -187,7 +185,7 @@ class Checks:
         answer, calls = kernel.answer, _calls(wall) if wall else 1
 
         def array(made: Any) -> Any:
-            return _smallest(answer() if answer else kernel.outputs(made))
+            return _piece(answer() if answer else kernel.outputs(made))
 
         result, left = unfinished(kernel.run, calls, self._backend, array)
         if left is not None:
@@ -245,7 +243,7 @@ class Checks:
         later = self._on_host(kernel.outputs(result))
         for name, array in later.items():
             if not np.array_equal(_fingerprint(array), before[name]):
-                reason = f"{name!r} changed after {self._backend.name} said that all work was done"
+                reason = f"output {name!r} changed after {self._backend.name} said that all work was done"
                 raise WrongAnswer(reason, code="not_synchronised")
         return error
 
@@ -298,9 +296,17 @@ def _slow_at_first(took: Sequence[float], typical: float) -> bool:
     return any(first > SLOWER * max(other, typical) and first > typical + SLOWER_S for other in others)
 
 
-def _smallest(outputs: Mapping[str, Any]) -> Any:
-    """Return the output that is copied fastest."""
-    return min(outputs.values(), key=lambda array: math.prod(getattr(array, "shape", ())))
+def _piece(outputs: Mapping[str, Any]) -> Any:
+    """Return one element of an output: a copy of it takes no time of its own, and waits for all that it depends on.
+
+    Copies of whole outputs would not do: the first also waits for new memory of the host, the second gets the same.
+    """
+    array = next(iter(outputs.values()))
+    with contextlib.suppress(TypeError):  # arrays of some libraries can be copied to the host and nothing else
+        while len(getattr(array, "shape", ())) > 1 and len(array):
+            array = array[0]
+        return array[:1] if getattr(array, "shape", ()) else array
+    return array
 
 
 def _fingerprint(array: np.ndarray) -> np.ndarray:

@@ -34,14 +34,16 @@ class Done:
 
 @dataclass
 class Project:
-    """A folder with the faulty workloads, in which runs happen."""
+    """A folder with the workloads of a file here, in which runs happen."""
 
     path: Path
     environ: dict[str, str] = field(default_factory=dict)
+    source: str = "faults.py"
 
     def __post_init__(self):
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "bench_faults.py").write_text((HERE / "faults.py").read_text(encoding="utf-8"), encoding="utf-8")
+        text = (HERE / self.source).read_text(encoding="utf-8")
+        (self.path / f"bench_{self.source}").write_text(text, encoding="utf-8")
         (self.path / "pytest.ini").write_text("[pytest]\npython_files = bench_*.py\n", encoding="utf-8")
 
     def environment(self, **variables):
@@ -52,7 +54,7 @@ class Project:
         ours["FAULT_LOG"] = str(self.path / "begun.txt")
         ours["PYTHONDONTWRITEBYTECODE"] = "1"  # a full disk must not leave half a .pyc to the next test
         both = kept | ours | self.environ | variables
-        folders = [both.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]
+        folders = [both.get("PYTHONPATH"), self.environ.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]
         if "STRIKE" in both:
             both["PYTEST_PLUGINS"] += ",tests.faulty.strikes"
             folders.append(str(ROOT))

@@ -1,21 +1,58 @@
-"""A backend that says that its device is done before it is cannot hide it."""
+"""A backend that says that its device is done before it is cannot hide it, nor can work that its clock does not see."""
 
 import pytest
 
-from bench_core.timing.synchronisation import unfinished
-from tests.support.fakes import FakeDevice
+from bench_core.timing.synchronisation import hidden_work, unfinished
+from tests.support.fakes import FakeDevice, FakeStream
+
+
+class Forgetful(FakeDevice):
+    name = "forgetful"
+
+    def synchronize(self): ...
+
+    def to_host(self, array):
+        FakeDevice.synchronize(self)
+        return array
 
 
 def test_a_backend_that_does_not_wait_is_caught_by_its_first_copy_to_the_host():
-    class Forgetful(FakeDevice):
-        name = "forgetful"
-
-        def synchronize(self): ...
-
-        def to_host(self, array):
-            FakeDevice.synchronize(self)
-            return array
-
     honest, forgetful = FakeDevice(work=1e-3), Forgetful(work=1e-3)
-    assert unfinished(honest.run, 10, honest, honest.clock) is None
-    assert unfinished(forgetful.run, 10, forgetful, forgetful.clock) == pytest.approx(0.01, rel=1e-2)
+    assert unfinished(honest.run, 10, honest, now=honest.clock)[1] is None
+    assert unfinished(forgetful.run, 10, forgetful, now=forgetful.clock)[1] == pytest.approx(0.01, rel=1e-2)
+
+
+def test_what_is_copied_is_what_the_result_stands_for():
+    """A call may return nothing, and write to a buffer."""
+    device, buffer, copied = FakeDevice(work=1e-3), object(), []
+    device.to_host = copied.append
+    result, left = unfinished(lambda: device.run() is None, 3, device, lambda made: (made, buffer), device.clock)
+    assert (result, left) == (False, None)
+    assert copied == [(False, buffer)] * 2
+
+
+class Streams:
+    """Two streams of one device on one clock; `synchronize` waits for both, an event is of the first alone."""
+
+    def __init__(self):
+        self.first, self.second = FakeStream(), FakeStream()
+        self.clock = self.second.clock = self.first.clock
+
+    def synchronize(self):
+        self.first.synchronize()
+        self.second.synchronize()
+
+
+@pytest.mark.parametrize("work", [20e-6, 1e-3])
+def test_work_of_another_stream_is_what_the_host_waits_for_and_the_clock_does_not_see(work):
+    device = Streams()
+    assert hidden_work(lambda: device.first.launch(work), 100, device, work, device.clock) is None
+    hidden = hidden_work(lambda: device.second.launch(work), 100, device, 2e-8, device.clock)
+    assert hidden == pytest.approx(work - 8e-6, rel=0.1)  # but what is done while the next is launched
+
+
+def test_calls_that_wait_for_the_host_hide_nothing():
+    """A device that is done long before the next launch leaves nothing to wait for, whatever its clock has seen."""
+    device = Streams()
+    assert hidden_work(lambda: device.first.launch(1e-6, host=50e-6), 100, device, 1e-6, device.clock) is None
+    assert hidden_work(lambda: device.clock.pass_(1e-3), 10, device, 0.0, device.clock) is None

@@ -1,0 +1,53 @@
+"""No kernel is `ok` that was not timed doing its work: real runs of planted cheats (tests/faulty/cheats.py)."""
+
+import pytest
+
+from bench_core.results.reader import read_rows
+from tests.faulty.outcomes import note
+from tests.faulty.runs import Project
+from tests.standin import install as standin
+from tests.support import ROOT
+
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("installed")]
+
+BACKENDS = ("numpy", "cupy", "torch")
+WRONG, LATE = "wrong_second_look", "not_synchronised"
+# workload: what each cheat is found out by. Where two are named, it is a race which of them comes first.
+CAUGHT = {
+    "squares": {
+        **{cheat: {WRONG} for cheat in ("previous", "cached_1", "cached_50", "nothing", "half", "alternate", "lazy")},
+        "thread": {WRONG, LATE},
+    },
+    "mlp_train": {"half_batch": {"wrong_training"}, "second_step": {"wrong_training"}},
+    "cnn_train": {"averages": {"wrong_answer"}, "second_step": {"wrong_training"}},
+    "gpt_train": {"no_decay": {"wrong_training"}, "gradient": {"wrong_training"}, "second_step": {"wrong_training"}},
+    "gpt_decode": {"half_steps": {"wrong_answer"}},
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """The rows of one run over all backends, by backend, workload and cheat."""
+    pytest.importorskip("torch")
+    project = Project(tmp_path_factory.mktemp("cheats"), standin.environ(), source="cheats.py")
+    done = project.run(backends=",".join(BACKENDS), PYTHONPATH=str(ROOT))
+    assert done.code == pytest.ExitCode.TESTS_FAILED, done.said
+    rows = read_rows(project.folder / "results.csv")
+    return {(row.backend, row.workload, row.size): row for row in rows if row.reason_code != "no_device"}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("workload", "cheat"), [(w, cheat) for w, cheats in CAUGHT.items() for cheat in cheats])
+def test_a_cheat_is_invalid_and_has_no_time(found, backend, workload, cheat):
+    row = found[backend, workload, cheat]
+    assert (row.status, row.value) == ("invalid", None), row
+    assert row.reason_code in CAUGHT[workload][cheat], row.reason
+    note(f"cheat: {workload}, {cheat}", backend, {cheat: row.status}, 1, f"{row.reason_code}: {row.reason}")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("workload", CAUGHT)
+def test_the_same_work_done_honestly_is_ok(found, backend, workload):
+    row = found[backend, workload, "honest"]
+    assert (row.status, row.reason) == ("ok", "")
+    assert row.value > 0

@@ -1,0 +1,360 @@
+"""The second look, part by part, on NumPy; tests/faulty/test_cheats.py shows what it catches in real runs."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core.backends.base import Timed
+from bench_core.backends.numpy import NumpyBackend
+from bench_core.errors import CaseError, WrongAnswer
+from bench_core.records import Cache, Case, Clock, Costs, Series, Status
+from bench_core.timing import recheck
+from bench_core.timing.case import Settings, run_case
+from bench_core.timing.recheck import Checks, Rechecked, generator
+from bench_core.timing.sampling import Durations
+from bench_core.workload import Kernel, Kernels
+from tests.support.fakes import AsyncBackend
+from tests.support.workloads import Double, doubling
+
+NUMPY = NumpyBackend("cpu")
+SETTINGS = Settings(Durations(budget=0.02, least=0.01, warmup=0.01, warmup_cap=0.05), seed=3, last_level_cache=1 << 16)
+
+
+class Doubling(Double):
+    """2 x by a kernel that the test makes of a backend and the inputs."""
+
+    kernels: ClassVar[Kernels] = {"array": {"default": None}}
+
+    def __init__(self, make=doubling):
+        self.make = make
+
+    def build(self, backend, case, host):
+        return self.make(backend, host)
+
+
+def case_of(workload, backend=NUMPY, **special):
+    return Case(workload.work("1024", "float64", **special), backend.name, backend.device)
+
+
+def run(workload, backend=NUMPY, settings=SETTINGS, **special):
+    return run_case(case_of(workload, backend, **special), workload, backend, settings)
+
+
+def checks_of(workload):
+    """Return the checks of a workload's case, its kernel, and the inputs that it was built with."""
+    case = case_of(workload)
+    data = workload.inputs(case.work, generator(case.work.case_id, 3))
+    return Checks(case, workload, NUMPY, 3, data), workload.build(NUMPY, case, data), data
+
+
+def test_draws_of_a_case_differ_and_the_first_is_that_of_the_timing():
+    numbers = [generator("c_00ff", 1, draw).standard_normal(4).tolist() for draw in (0, 1, 2)]
+    assert len(set(map(tuple, numbers))) == 3
+    assert generator("c_00ff", 1).standard_normal(4).tolist() == numbers[0]
+
+
+def test_the_timed_callable_sees_other_numbers_at_the_same_address():
+    seen = []
+
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        x = kernel.inputs["x"]
+        return replace(kernel, run=lambda: (seen.append((x.ctypes.data, x.copy())), kernel.run())[1])
+
+    checks, kernel, data = checks_of(Doubling(make))
+    assert checks.after([kernel], ()) == Rechecked(0.0)
+    addresses, numbers = zip(*seen, strict=True)
+    assert len(set(addresses)) == 1
+    assert np.array_equal(numbers[0], data["x"])
+    assert not np.isin(numbers[-1], data["x"]).any()
+    assert np.array_equal(numbers[-1], numbers[-2]), "two looks in a row are at the same numbers"
+
+
+def test_outputs_are_full_of_rubbish_before_a_look():
+    """What is not written stays wrong: here every call but the first writes all elements but one."""
+    calls = []
+
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        x, out = kernel.inputs["x"], np.empty(1024)
+
+        def partly():
+            calls.append(1)
+            first = 0 if len(calls) == 1 else 1
+            np.multiply(x[first:], 2, out=out[first:])
+            return out
+
+        return replace(kernel, run=partly)
+
+    done = run(Doubling(make))
+    assert (done.status, done.reason_code) == (Status.INVALID, "wrong_second_look")
+    assert done.reason == ("right at first, wrong when looked at again: 1 of 1024 elements of 'out' are not finite")
+
+
+def test_an_answer_that_is_computed_when_it_is_asked_for_is_wrong():
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        return replace(kernel, outputs=lambda _: {"out": kernel.inputs["x"] * 2})
+
+    assert run(Doubling(make)).reason_code == "wrong_second_look"
+
+
+def test_an_answer_that_changes_while_it_is_verified_was_not_done():
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        asked = []
+
+        def outputs(result):
+            asked.append(1)
+            return {"out": result + (len(asked) % 2) * 1e-12}
+
+        return replace(kernel, outputs=outputs)
+
+    class Lenient(Doubling):
+        def tolerance(self, work):
+            return check.Tolerance(1e-6)
+
+    done = run(Lenient(make))
+    assert done.reason_code == "not_synchronised"
+    assert done.reason == "output 'out' changed after numpy said that all work was done"
+
+
+def test_a_look_that_old_outputs_would_pass_is_an_error_of_the_check():
+    class Blind(Doubling):
+        def error(self, work, expected, answer):
+            return 0.0
+
+    done = run(Blind())
+    assert (done.status, done.reason_code) == (Status.ERROR, "blind_recheck")
+    assert "right for 3 draws" in done.reason
+
+
+def test_outputs_that_are_right_by_chance_have_another_draw():
+    """A walk may end where the last one did: the next draw tells."""
+
+    class Parity(Doubling):
+        draws: ClassVar[list[int]] = []
+
+        def inputs(self, work, rng):
+            self.draws.append(1)
+            return {"x": np.full(1024, 1.0 if len(self.draws) < 3 else 2.0)}
+
+    done = run(Parity())
+    assert (done.status, len(Parity.draws)) == (Status.OK, 3)
+
+
+def test_a_workload_without_inputs_is_looked_at_by_poison_alone():
+    class Fill(Doubling):
+        def inputs(self, work, rng):
+            return {}
+
+        def error(self, work, expected, answer):
+            return check.relative_error(answer["out"], np.full(16, 3.0))
+
+    def fill(backend, host):
+        out = np.empty(16)
+        return Kernel(lambda: out.fill(3.0), outputs=lambda _: {"out": out})
+
+    def once(backend, host):
+        out = np.full(16, 3.0)
+        return Kernel(lambda: None, outputs=lambda _: {"out": out})
+
+    assert (run(Fill(fill)).status, run(Fill(fill)).flags) == (Status.OK, ())
+    assert run(Fill(once)).reason_code == "wrong_second_look"
+
+
+def test_a_walk_is_looked_at_from_its_start():
+    """`restart` comes before each look, and `calls` calls after it, of which the last one's outputs count."""
+    log = []
+
+    def make(backend, host):
+        x, state = backend.from_host(host["x"]), {"sum": 0.0}
+
+        def restart():
+            log.append("restart")
+            state["sum"] = np.zeros(1024)
+
+        def step():
+            log.append("step")
+            state["sum"] = state["sum"] + x
+            return state["sum"]
+
+        restart()
+        return Kernel(step, inputs={"x": x}, restart=restart, calls=2)
+
+    checks, kernel, _ = checks_of(Doubling(make))
+    checks.before(kernel, kernel.run())
+    log.clear()
+    checks.after([kernel], ())
+    assert log == ["step", "restart", "step", "step"]
+
+
+def test_probes_are_held_to_the_same():
+    def make(backend, host):
+        kernel, other = doubling(backend, host), doubling(backend, host)
+        stale = other.run().copy()
+        cheat = replace(other, run=lambda: stale * 1)
+        return replace(kernel, probes={"time_to_first_token": cheat})
+
+    assert run(Doubling(make)).reason_code == "wrong_second_look"
+
+
+def test_one_of_the_buffer_sets_is_looked_at():
+    def make(backend, host):
+        kernels.append(doubling(backend, host))
+        return kernels[-1]
+
+    kernels = []
+    assert run(Doubling(make), cache=Cache.COLD).status is Status.OK
+    changed = [k for k in kernels if not np.array_equal(k.inputs["x"][1:], kernels[0].inputs["x"][1:])]
+    assert len(kernels) > 2
+    assert len(changed) in {1, len(kernels) - 1}  # the first may be the one
+
+
+@pytest.mark.parametrize("check_only", [True, False])
+def test_answers_are_looked_at_twice_whether_or_not_they_are_timed(check_only):
+    class Once(Doubling):
+        def build(self, backend, case, host):
+            kernel = doubling(backend, host)
+            kept = kernel.run().copy()
+            return replace(kernel, run=lambda: kept * 1)
+
+    assert run(Once(), settings=replace(SETTINGS, check_only=check_only)).reason_code == "wrong_second_look"
+
+
+def test_the_largest_error_of_both_checks_is_told():
+    class Rounded(Doubling):
+        def tolerance(self, work):
+            return check.Tolerance(1e-3)
+
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        calls = []
+        return replace(kernel, run=lambda: (calls.append(1), kernel.run() * (1 + 1e-4 * (len(calls) > 1)))[1])
+
+    done = run(Rounded(make))
+    assert (done.status, done.rel_error) == (Status.OK, pytest.approx(1e-4))
+    assert 0 < done.recheck_s < done.elapsed_s
+
+
+def test_work_that_does_nothing_must_say_so_and_cost_nothing():
+    class Idle(Doubling):
+        idle = True
+
+        def costs(self, work):
+            return Costs()
+
+    class Priced(Idle):
+        def costs(self, work):
+            return Costs(flops=1.0)
+
+    nothing = lambda backend, host: Kernel([].clear)  # noqa: E731
+    assert (run(Idle(nothing)).status, run(Idle(nothing)).rel_error) == (Status.OK, None)
+    assert run(Priced(nothing)).reason_code == "idle_with_costs"
+    assert run(Doubling(nothing)).status is not Status.OK
+
+
+def test_a_name_that_is_no_input_is_told():
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        kernel.inputs["z"] = kernel.inputs["x"]
+        return kernel
+
+    done = run(Doubling(make))
+    assert (done.status, done.reason_code) == (Status.ERROR, "unknown_input")
+    assert "'z' is an input of the kernel" in done.reason
+
+
+@pytest.mark.filterwarnings("ignore:Kernel")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda b, h: Kernel(doubling(b, h).run, lambda: {"out": h["x"] * 2}),
+        lambda b, h: Kernel(doubling(b, h).run),
+        lambda b, h: doubling(b, h, probes={"time_to_first_token": lambda: None}),
+    ],
+    ids=["an answer of its own", "no inputs", "a bare probe"],
+)
+def test_a_kernel_of_the_last_release_is_measured_and_flagged(make):
+    done = run(Doubling(make))
+    assert (done.status, done.flags) == (Status.OK, ("unchecked_timing",))
+
+
+def test_an_answer_of_its_own_is_warned_of():
+    with pytest.warns(DeprecationWarning, match="give inputs and outputs"):
+        Kernel(list, dict)
+
+
+def test_work_that_the_device_s_clock_does_not_see_is_invalid():
+    class Other(AsyncBackend):
+        def device_time(self, call, calls):
+            super().device_time(call, calls)
+            return Timed(calls * 3e-6)
+
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        return replace(kernel, run=lambda: (backend.launch(), kernel.run())[1])
+
+    done = run(Doubling(make), Other())
+    assert (done.status, done.reason_code) == (Status.INVALID, "hidden_work")
+    assert run(Doubling(make), AsyncBackend()).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("took", "flagged"),
+    [((0.010, 0.002), True), ((0.010, 0.009), False), ((0.0029, 0.002), False), ((0.010,), False)],
+)
+def test_a_call_that_is_slow_on_new_numbers_alone_is_flagged(took, flagged):
+    assert recheck._slow_at_first(took, 0.002) is flagged
+
+
+def test_a_memory_of_all_inputs_shows_by_the_time_of_the_first_call():
+    """It gives right answers to every look: only its first call on new numbers takes as long as the work does."""
+    known = {}
+
+    def make(backend, host):
+        kernel = doubling(backend, host)
+
+        def run():
+            key = kernel.inputs["x"].tobytes()
+            if key not in known:
+                known[key] = sum(range(500_000)) * 0 + kernel.run()  # some milliseconds
+            return known[key].copy()
+
+        return replace(kernel, run=run)
+
+    done = run(Doubling(make))
+    assert (done.status, done.flags) == (Status.OK, ("slow_on_new_input",))
+
+
+def test_long_blocks_prove_as_many_calls_as_they_have_and_short_calls_a_millisecond_of_them():
+    def calls(seconds, loops=1):
+        return recheck._calls(Series("time", Clock.WALL, (seconds,), loops))
+
+    assert (calls(0.5), calls(1e-5, 100), calls(1e-5), calls(1e-9)) == (1, 100, 100, 1000)
+
+
+def test_what_is_raised_in_a_look_is_what_is_told():
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        calls = []
+
+        def run():
+            calls.append(1)
+            if len(calls) > 2:
+                raise CaseError("odd", "it fell over")
+            return kernel.run()
+
+        return replace(kernel, run=run)
+
+    done = run(Doubling(make), settings=replace(SETTINGS, check_only=True))
+    assert (done.status, done.reason_code, done.reason) == (Status.ERROR, "odd", "it fell over")
+
+
+def test_the_first_look_refuses_a_wrong_answer_before_anything_is_timed():
+    checks, kernel, _ = checks_of(Doubling())
+    with pytest.raises(WrongAnswer, match="above the tolerance"):
+        checks.before(kernel, kernel.run() * 1.001)
