@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -125,3 +125,19 @@ class Backend(Protocol):
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether an exception means that memory ran out."""
+
+
+@runtime_checkable
+class Futures(Protocol):
+    """What a Backend has besides where its results are futures: values that may not be computed when a call returns.
+
+    A library may never compute a future that nobody asks for, and `synchronize` would not tell. So every call that is
+    timed by the host's clock is awaited before the next. Of a backend without this method only the device is waited
+    for, at the end of a block.
+    """
+
+    def wait_for(self, result: Any) -> None:
+        """Return once this result is there.
+
+        result: whatever a kernel's callable has returned: an array, several in a tuple, list or dict, or None.
+        """

@@ -30,7 +30,7 @@ from bench_core.timing.sampling import Durations
 from bench_core.workload import Workload
 
 MARK = "\x1ebench-core "
-PHASES = ("build", "check", "measure")
+PHASES = ("build", "check", "measure", "energy", "recheck")
 Message = Mapping[str, Any]
 
 
