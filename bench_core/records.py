@@ -227,7 +227,8 @@ class Series:
     """Raw seconds per call under one clock: one entry a block, each the mean of `inner_loops` calls.
 
     `noisy` holds the positions of blocks that were disturbed while they ran (and were then repeated;
-    both are kept).
+    both are kept). `claimed_s`: the seconds of the host that the series took in all, as the process that measured it
+    tells them (warm-up, blocks, calls timed singly, the collection of garbage); 0 where it does not.
     """
 
     metric: str
@@ -236,6 +237,7 @@ class Series:
     inner_loops: int = 1
     noisy: tuple[int, ...] = ()
     flags: tuple[str, ...] = ()
+    claimed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,6 +425,8 @@ def case_from_json(plain: Mapping[str, Any]) -> Case:
 
 def measurement_from_json(plain: Mapping[str, Any]) -> Measurement:
     """Rebuild a Measurement from `to_json`; raises KeyError, TypeError or ValueError on anything else."""
+    if not _is_time(plain.get("timed_s", 0.0)):
+        raise ValueError("the time of a case is not a time")
     return Measurement(
         **{
             **plain,
@@ -435,10 +439,16 @@ def measurement_from_json(plain: Mapping[str, Any]) -> Measurement:
     )
 
 
+def _is_time(plain: Any) -> bool:
+    return isinstance(plain, (int, float)) and 0 <= plain < math.inf
+
+
 def _series_from_json(plain: Mapping[str, Any]) -> Series:
     tuples = {name: tuple(plain[name]) for name in ("seconds", "noisy", "flags")}
-    if not all(isinstance(seconds, (int, float)) and 0 <= seconds < math.inf for seconds in tuples["seconds"]):
+    if not all(_is_time(seconds) for seconds in tuples["seconds"]):
         raise ValueError("a sample is not a time")
+    if not isinstance(plain.get("inner_loops", 1), int) or not _is_time(plain.get("claimed_s", 0.0)):
+        raise ValueError("a series is not of calls that took their time")
     return Series(**{**plain, **tuples, "clock": Clock(plain["clock"])})
 
 

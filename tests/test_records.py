@@ -136,6 +136,26 @@ def test_a_sample_that_is_not_a_time_is_refused():
             measurement_from_json(plain)
 
 
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf"), "1", None])
+@pytest.mark.parametrize("name", ["timed_s", "claimed_s"])
+def test_what_a_child_claims_is_a_time_or_refused(name, wrong):
+    """A parent compares it with its own."""
+    case = Case(Work("a", "b", "1", "float32"), "numpy", "cpu")
+    plain = to_json(Measurement(case, Status.OK, series=(Series("time", Clock.WALL, (1.0,)),)))
+    (plain if name in plain else plain["series"][0])[name] = wrong
+    with pytest.raises(ValueError, match="time"):
+        measurement_from_json(plain)
+
+
+def test_a_journal_of_before_timers_told_their_seconds_can_be_read():
+    case = Case(Work("a", "b", "1", "float32"), "numpy", "cpu")
+    done = Measurement(case, Status.OK, series=(Series("time", Clock.WALL, (1.0,), claimed_s=2.0),))
+    plain = to_json(done)
+    assert measurement_from_json(plain) == done
+    del plain["series"][0]["claimed_s"]
+    assert measurement_from_json(plain).series[0].claimed_s == 0.0
+
+
 def test_the_label_leaves_the_usual_unsaid():
     work = Work("a", "b", "64", "float32")
     assert Case(work, "numpy", "cpu").label == "numpy-cpu-float32-64"

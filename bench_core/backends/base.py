@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -152,3 +152,26 @@ def overwrite(backend: Backend, target: Any, values: np.ndarray) -> Any:
         for start in range(0, len(target), len(values)):
             write(target[start : start + len(values)], values[: len(target) - start])
     return target
+
+
+@runtime_checkable
+class Futures(Protocol):
+    """What a Backend has besides where its results are futures: values that may not be computed when a call returns.
+
+    A library may never compute a future that nobody asks for, and `synchronize` would not tell. So every call that is
+    timed by the host's clock is awaited before the next. Of a backend without this method only the device is waited
+    for, at the end of a block.
+    """
+
+    def wait_for(self, result: Any) -> None:
+        """Return once this result is there.
+
+        result: whatever a kernel's callable has returned: an array, several in a tuple, list or dict, or None.
+        """
+
+
+def finish(backend: Backend, result: Any) -> None:
+    """Return once a call's result is there, be it a future, and all else that is queued on the device is done."""
+    if isinstance(backend, Futures):
+        backend.wait_for(result)
+    backend.synchronize()

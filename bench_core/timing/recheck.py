@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bench_core.backends.base import Backend, overwrite
+from bench_core.backends.base import Backend, finish, overwrite
 from bench_core.errors import CaseError, WrongAnswer
 from bench_core.records import Case, Clock, Costs, Series
 from bench_core.timing.synchronisation import hidden_work, unfinished
@@ -223,7 +223,7 @@ class Checks:
             begin = perf_counter()
             for _ in range(kernel.calls):
                 result = kernel.run()
-            self._backend.synchronize()
+            finish(self._backend, result)
             took.append((perf_counter() - begin) / kernel.calls)
             self._spoil(kernel)
             try:

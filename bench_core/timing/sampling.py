@@ -1,25 +1,28 @@
 """The measuring algorithm: a callable and a clock go in, a Series of raw seconds comes out.
 
 Four steps: warm up until steady; choose the calls per block; time blocks; stop when the median has
-converged or the budget is spent. Synchronising is the timer's business, so no kernel can forget it.
+converged or the budget is spent. Synchronising is the timer's business, so no kernel can forget it. Whether the calls
+were alike is judged by stationarity.py.
 """
 
 from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from bench_core import stats
-from bench_core.backends.base import Backend, Timed
+from bench_core.backends.base import Backend, Futures, Timed
 from bench_core.errors import CaseError, ClockStandsStill
 from bench_core.garbage import collection_off
 from bench_core.machine import host
 from bench_core.records import LAUNCH_BOUND, Clock, Series
+from bench_core.timing.stationarity import alternates, has_trend
 from bench_core.workload import Call
 
 CHECK_AT = (10, 15, 20, 30)  # block counts at which convergence is checked; each further check invites luck
@@ -32,6 +35,8 @@ BLOCK = 1e-3
 FEWEST_BLOCKS = 3
 SLOWER = 1.1  # a disturbed block this much above the median is repeated
 STARVED = 0.1  # share of blocks in which the device ran dry, above which a series is `launch_bound`
+SINGLES = 40  # calls timed one at a time after batches, half of them odd
+_LONGEST_PAUSE = 256  # empty steps before such a call: some microseconds, more than any tick of a clock
 # If 4096 calls take less than 10 us, the clock is broken or the calls do nothing that it can see.
 _STANDSTILL_CALLS = 4096
 _STANDSTILL = 10e-6
@@ -54,9 +59,13 @@ class Durations:
 
 
 class Timer(Protocol):
-    """A clock that can time calls."""
+    """A clock that can time calls.
+
+    total: the seconds of the host that all calls so far have taken, as this timer tells them.
+    """
 
     clock: Clock
+    total: float
 
     def time(self, run: Call, calls: int) -> Timed:
         """Return the seconds that `calls` calls of `run` took, all their work finished."""
@@ -65,36 +74,60 @@ class Timer(Protocol):
 class WallTimer:
     """Host seconds from an idle device to an idle device: the same definition on CPU and GPU.
 
+    wait_for: waits for the result of one call, where results are futures; each call is then awaited before the next.
+    total: see Timer.
+
     Raises CaseError if the clock went backwards: no time is better than a wrong one.
     """
 
     clock = Clock.WALL
 
-    def __init__(self, synchronize: Callable[[], None], now: Callable[[], float] = perf_counter) -> None:
-        self._synchronize, self._now = synchronize, now
+    def __init__(
+        self,
+        synchronize: Callable[[], None],
+        now: Callable[[], float] = perf_counter,
+        wait_for: Callable[[Any], None] | None = None,
+    ) -> None:
+        self._synchronize, self._now, self._wait_for = synchronize, now, wait_for
+        self.total = 0.0
+
+    @classmethod
+    def of(cls, backend: Backend) -> Self:
+        """Return the timer of a backend, which awaits every result where these are futures."""
+        return cls(backend.synchronize, wait_for=backend.wait_for if isinstance(backend, Futures) else None)
 
     def time(self, run: Call, calls: int) -> Timed:
+        wait_for = self._wait_for
         self._synchronize()
         start = self._now()
-        for _ in range(calls):
-            run()
+        if wait_for is None:
+            for _ in range(calls):
+                run()
+        else:
+            for _ in range(calls):
+                wait_for(run())
         self._synchronize()
         seconds = self._now() - start
         if seconds < 0:
             raise CaseError("clock_backwards", f"the clock went back by {-seconds:.2g} s during a call")
+        self.total += seconds
         return Timed(seconds)
 
 
 class DeviceTimer:
-    """Device seconds between two events around a queue of calls."""
+    """Device seconds between two events around a queue of calls; `total` is in seconds of the host."""
 
     clock = Clock.DEVICE
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, now: Callable[[], float] = perf_counter) -> None:
+        self._backend, self._now = backend, now
+        self.total = 0.0
 
     def time(self, run: Call, calls: int) -> Timed:
-        return self._backend.device_time(run, calls)
+        start = self._now()
+        took = self._backend.device_time(run, calls)
+        self.total += self._now() - start
+        return took
 
 
 def sample_series(
@@ -111,24 +144,75 @@ def sample_series(
 
     singly: whether a block is one call even where calls are short.
     `switches` counts the involuntary context switches of this process so far; `now` is the host's clock.
+
+    Calls that rotate through several buffer sets are judged like any other. With an even number of sets, every second
+    call meets the same half of them, so sets that are not alike (pages, alignment) alternate with no fault of the
+    kernel. That is flagged as well: the median is then the time of neither half, and an odd number of sets avoids it.
     """
+    before = timer.total
     warm = warm_up(run, timer, durations, now)
     batch_below = BLOCK if timer.clock is Clock.DEVICE else BATCH_BELOW
     loops = 1 if singly else inner_loops(warm.per_call, batch_below)
     if warm.starved and loops > 1:
         loops = _held_back(run, timer, min(loops, warm.calls))
+    collecting = now()
     gc.collect()
+    collecting = now() - collecting
     with collection_off():
         blocks, noisy = _blocks(run, timer, durations, loops, switches, now)
+        # The mean of a block hides the single call.
+        batches_alternate = loops > 1 and timer.clock is Clock.WALL and _alternates_singly(run, timer)
     seconds = [block.seconds / loops for block in blocks]
+    disturbed = set(noisy)
+    calm = {i: each for i, each in enumerate(seconds) if i not in disturbed}
+    starved = sum(block.starved for block in blocks) > STARVED * len(blocks)
     flags = {
-        LAUNCH_BOUND: sum(block.starved for block in blocks) > STARVED * len(blocks),
+        LAUNCH_BOUND: starved,
         "not_steady": not warm.steady,
         "not_converged": not settled(seconds),
         "context_switches": bool(noisy),
+        "trend": has_trend(list(calm.values())),
+        # A device that starves is given spins of different lengths in turn (event_timer.py), so its times alternate.
+        "alternating": batches_alternate or (loops == 1 and not starved and _alternates(calm)),
     }
     earned = tuple(flag for flag, is_earned in flags.items() if is_earned)
-    return Series(metric, timer.clock, tuple(seconds), loops, tuple(noisy), earned)
+    claimed = timer.total - before + collecting
+    return Series(metric, timer.clock, tuple(seconds), loops, tuple(noisy), earned, claimed)
+
+
+def _alternates(calls: Mapping[int, float]) -> bool:
+    """Whether every second call differs from its neighbours; seconds by the number of the call, some left out."""
+    odd, even = ([each for i, each in calls.items() if i % 2 == parity] for parity in (1, 0))
+    return alternates(odd, even)
+
+
+def _alternates_singly(run: Call, timer: Timer) -> bool:
+    """Whether every second call of a batch differs from its neighbours.
+
+    What is seen once is looked for again: other work on the same cores has made every second of 40 calls wait.
+    """
+    return all(_alternates(dict(enumerate(timed_singly(run, timer)))) for _ in range(2))
+
+
+def _spin(steps: int) -> None:
+    for _ in range(steps):
+        pass
+
+
+def timed_singly(run: Call, timer: Timer, pause: Callable[[int], None] = _spin) -> list[float]:
+    """Return the seconds of each of a few dozen calls, timed one at a time.
+
+    The timer's own time is in each, so of very short calls a difference is a smaller share than it was.
+
+    pause: waits for a number of steps. Calls that keep step with a clock of coarse ticks would last a tick more and a
+    tick less in turn (1.05 us by ticks of 0.1 us, begun every 1.55 us); after pauses of random lengths they do not.
+    """
+    draw = random.Random(0)  # noqa: S311 - no secret
+    seconds = []
+    for _ in range(SINGLES):
+        pause(draw.randrange(_LONGEST_PAUSE))
+        seconds.append(_time(run, timer, 1).seconds)
+    return seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from bench_core.backends.base import Backend
+from bench_core.backends.base import Backend, finish
 from bench_core.workload import Call
 
 TRIES = 3  # each must show it: one may be disturbed
@@ -42,7 +42,7 @@ def unfinished(
         for _ in range(calls - 1):
             run()
         result = run()
-        backend.synchronize()
+        finish(backend, result)
         claimed = now()
         backend.to_host(array(result))
         first_copy = now()

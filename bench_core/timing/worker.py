@@ -1,7 +1,7 @@
 """Worker processes: one per backend, device, thread count and environment, replaced when it dies.
 
 The parent's side. `Worker` owns one child (worker_child.py) and speaks with it as worker_protocol.py has it. A child
-that hangs, crashes or is killed becomes a Measurement.
+that hangs, crashes or is killed becomes a Measurement, and so does one whose times this process's clock belies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from time import monotonic
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from bench_core import child_process
 from bench_core.backends import registry
@@ -27,6 +27,7 @@ from bench_core.errors import CaseError, Unavailable, Unsupported
 from bench_core.machine import host
 from bench_core.machine.privacy import scrub
 from bench_core.records import Case, Facts, Measurement, Status
+from bench_core.timing import parent_clock
 from bench_core.timing import worker_protocol as protocol
 from bench_core.timing.case import OnPhase, Settings, run_case
 from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec, WorkloadSource, process_environment
@@ -34,6 +35,13 @@ from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec, Wo
 START_TIMEOUT = 120.0  # seconds; a cold import of a GPU library from a network disk is slow
 _TAIL = 1 << 16  # bytes at the end of what a dead child wrote in which its last words are looked for
 _STARTS = 2  # failures to start after which a process of one WorkerSpec is not tried again
+
+
+class Arrival(NamedTuple):
+    """An answer of a child, and when it arrived by the clock of this process, in seconds."""
+
+    answer: dict[str, Any]
+    at: float
 
 
 class Executor(Protocol):
@@ -59,7 +67,7 @@ class Worker:
     def __init__(self, spec: WorkerSpec) -> None:
         self.spec = spec
         self._process: subprocess.Popen[str] | None = None
-        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
         self._log: IO[bytes] | None = None
         self._environment: ProcessEnvironment | None = None
         self._timed_out = False
@@ -83,13 +91,13 @@ class Worker:
         self._answers = queue.SimpleQueue()
         threading.Thread(target=_pump, args=(self._process.stdout, self._answers), daemon=True).start()
         self._send(protocol.start_command(self.spec))
-        answer = self._receive(monotonic() + START_TIMEOUT)
-        if answer is None:
+        arrived = self._receive(monotonic() + START_TIMEOUT)
+        if arrived is None:
             reason = self._last_words("while starting") if not self._timed_out else f"no start in {START_TIMEOUT:.0f} s"
             self._kill()
             raise CaseError("worker_start", reason)
         try:
-            self._environment = protocol.read_start_answer(answer)
+            self._environment = protocol.read_start_answer(arrived.answer)
         except Unavailable:
             self.close()
             raise
@@ -101,17 +109,21 @@ class Worker:
     def execute(
         self, case: Case, source: WorkloadSource, settings: Settings, timeout: float, on_phase: OnPhase
     ) -> Measurement:
-        phase = "start"
+        phase, measuring = "start", parent_clock.MeasuredPhase()
         try:
             here = self.start()
             self._send(protocol.case_command(case, source, settings))
             deadline = monotonic() + timeout
-            while (answer := self._receive(deadline)) is not None and answer.get("phase") in protocol.PHASES:
-                phase = answer["phase"]
+            while (arrived := self._receive(deadline)) is not None:
+                begins = arrived.answer.get("phase")
+                measuring.answered(begins, arrived.at)
+                if begins not in protocol.PHASES:
+                    break
+                phase = begins
                 on_phase(phase)
-            if answer is not None:
-                done = protocol.read_measurement_answer(answer, case, f"in {phase}")
-                return replace(done, env_id=here.env_id)
+            if arrived is not None:
+                done = protocol.read_measurement_answer(arrived.answer, case, f"in {phase}")
+                return self._judged(replace(done, env_id=here.env_id), measuring.seconds)
         except CaseError as error:
             self._kill()
             return Measurement.missing(case, Status(error.status), error.code, str(error))
@@ -119,6 +131,13 @@ class Worker:
             self._kill()
             raise
         return self._late_or_dead(case, phase, timeout, here)
+
+    def _judged(self, done: Measurement, seen: float) -> Measurement:
+        """Return a measurement as the clock of this process judges it, and end a child whose clock is patched."""
+        done = parent_clock.judged(done, seen)
+        if done.reason_code == parent_clock.CODE:  # the next case would be timed by it as well
+            self._kill()
+        return done
 
     def _late_or_dead(self, case: Case, phase: str, timeout: float, here: ProcessEnvironment) -> Measurement:
         """End a child from which no answer came, and return what became of its case."""
@@ -150,7 +169,7 @@ class Worker:
             process.stdin.write(json.dumps(command) + "\n")
             process.stdin.flush()
 
-    def _receive(self, deadline: float) -> dict[str, Any] | None:
+    def _receive(self, deadline: float) -> Arrival | None:
         """Return the next answer, or None: `_timed_out` tells a child that is late from one that is dead."""
         self._timed_out = False
         try:
@@ -193,7 +212,7 @@ class InProcess:
     """An Executor in this very process, for use under a profiler or debugger: no timeout, no crash is survived.
 
     Its measurements are flagged `not_isolated`: the libraries of all backends share one process, each with the
-    environment that pytest was started in.
+    environment that pytest was started in. There is no second clock, so one that a kernel has patched is believed.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
@@ -300,9 +319,13 @@ def _marked(done: Measurement) -> Measurement:
     return replace(done, flags=(*done.flags, "launch_blocking")) if waits else done
 
 
-def _pump(stream: IO[str], answers: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    """Put every answer of a child into the queue, and None at its end; whatever else it wrote is passed over."""
+def _pump(stream: IO[str], answers: queue.SimpleQueue[Arrival | None]) -> None:
+    """Put every answer of a child into the queue, and None at its end; whatever else it wrote is passed over.
+
+    Each is stamped here, in a thread of its own: whoever takes it out may have been at other work.
+    """
     for line in stream:
+        at = monotonic()
         if (answer := protocol.read_line(line)) is not None:
-            answers.put(answer)
+            answers.put(Arrival(answer, at))
     answers.put(None)

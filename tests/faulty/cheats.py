@@ -138,6 +138,30 @@ class Squares(Workload):
     kernels: ClassVar[Kernels] = {"array": {"default": None}, "torch": {"default": None}}
 
 
+class Short(Squares):
+    """The squares of few numbers, over and over in one call: `slowing` does 0.02 % more of it each time."""
+
+    name = "short"
+    times: ClassVar[int] = 20
+
+    def works(self, preset, machine):
+        return [self.work(cheat, "float64") for cheat in ("honest", "slowing")]
+
+    def inputs(self, work, rng):
+        return {"x": rng.standard_normal(1000)}
+
+    def build(self, backend, case, host):
+        parts, more = Parts(backend, host), 2e-4 * (case.work.size == "slowing")
+
+        def run():
+            parts.calls += 1
+            for _ in range(int(self.times * (1 + more * parts.calls))):
+                parts.square()
+            return parts.y
+
+        return Kernel(run, inputs={"x": parts.x})
+
+
 # ---------------------------------------------------------------- models
 
 
@@ -294,6 +318,11 @@ class GptDecode(Cheating, bench_gpt.GptDecode):
 
 @pytest.mark.workload(Squares())
 def test_squares(measure):
+    measure()
+
+
+@pytest.mark.workload(Short())
+def test_short(measure):
     measure()
 
 

@@ -45,6 +45,14 @@ def test_a_cheat_is_invalid_and_has_no_time(found, backend, workload, cheat):
     note(f"cheat: {workload}, {cheat}", backend, {cheat: row.status}, 1, f"{row.reason_code}: {row.reason}")
 
 
+@pytest.mark.parametrize("backend", ["numpy", "torch"])  # the stand-in's time is not that of its kernels
+def test_calls_that_get_slower_are_flagged(found, backend):
+    row = found[backend, "short", "slowing"]
+    assert row.status == "ok"
+    assert "trend" in row.flags.split(";")
+    note("cheat: short, slowing", backend, {"slowing": row.status}, 1, f"flags: {row.flags}")
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("workload", CAUGHT)
 def test_the_same_work_done_honestly_is_ok(found, backend, workload):

@@ -48,6 +48,28 @@ class FakeDevice:
         return array
 
 
+class FakeFutures:
+    """A device on a fake clock whose results are futures: a call is worked on when its result is waited for."""
+
+    def __init__(self, work, launch=1e-6):
+        self.clock, self.work, self.launch = FakeClock(), work, launch
+        self.said = []
+
+    def run(self):
+        self.clock.pass_(self.launch)
+        self.said.append("run")
+        return self
+
+    def wait_for(self, result):
+        assert result is self
+        self.clock.pass_(self.work)
+        self.said.append("wait")
+
+    def synchronize(self):
+        """Nothing that was not asked for is queued."""
+        self.said.append("synchronize")
+
+
 class FakeStream:
     """A GPU's stream on a fake clock: launches are queued, begin in order when they have arrived, and run late.
 

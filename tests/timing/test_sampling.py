@@ -1,7 +1,11 @@
 """The measuring algorithm on fake clocks: exact numbers, no real time."""
 
 import gc
+import itertools
+import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from bench_core.backends.base import Timed
@@ -9,15 +13,18 @@ from bench_core.errors import CaseError, ClockStandsStill
 from bench_core.records import Clock
 from bench_core.timing.sampling import (
     BLOCK,
+    SINGLES,
     DeviceTimer,
     Durations,
     WallTimer,
     inner_loops,
     sample_series,
     settled,
+    timed_singly,
     warm_up,
 )
-from tests.support.fakes import FakeClock, FakeDevice
+from bench_core.timing.stationarity import alternates
+from tests.support.fakes import FakeClock, FakeDevice, FakeFutures
 
 PLAN = Durations(budget=1.0, least=0.2, warmup=0.2, warmup_cap=2.0)
 
@@ -198,3 +205,171 @@ def test_a_clock_that_stands_still_is_an_error_not_an_endless_warm_up():
     with pytest.raises(CaseError, match="took 0 s by the wall clock") as caught:
         warm_up(device.run, timer_for(device), PLAN, device.clock)
     assert caught.value.code == "clock_stands_still"
+
+
+# ---------------------------------------------------------------- calls that are not alike
+
+
+def noisy(work):
+    """Return the work of a call by its number, with 2 % of noise."""
+    noise = 1 + 0.02 * np.random.default_rng(3).standard_normal(9973)
+    return lambda i: work(i) * float(noise[i % len(noise)])
+
+
+def flags_of(work, plan=PLAN):
+    device = FakeDevice(work=work, launch=1e-7)
+    return sample_series("time", device.run, timer_for(device), plan, never, device.clock).flags
+
+
+@pytest.mark.parametrize("each", [5e-6, 1e-3])
+def test_calls_that_slow_by_two_hundredths_of_a_percent_each_are_a_trend(each):
+    """In a second of calls; 200 calls of 1 ms would slow by 4 %."""
+    plan = replace(PLAN, least=1.0)
+    assert "trend" in flags_of(noisy(lambda i: each * (1 + 2e-4 * max(0, i - 0.2 / each))), plan)
+
+
+@pytest.mark.parametrize("each", [5e-6, 1e-3, 20e-3])
+def test_calls_that_are_alike_but_for_noise_are_neither_a_trend_nor_alternating(each):
+    assert {"trend", "alternating"}.isdisjoint(flags_of(noisy(lambda i: each)))
+
+
+@pytest.mark.parametrize("disturbed", [True, False])
+def test_disturbed_blocks_make_no_trend(disturbed):
+    """From the 20th block on every second one is slow, and more so each time."""
+    blocks, switched = itertools.count(), [0]
+
+    def work(_):
+        block = 0 if gc.isenabled() else next(blocks)  # in warm-up it is on
+        if block < 20 or block % 2:
+            return 0.02
+        switched[0] += disturbed
+        return 0.02 * (1.5 + 0.05 * block)
+
+    device = FakeDevice(work)
+    plan = replace(PLAN, least=1.5, budget=2.0)
+    series = sample_series("time", device.run, timer_for(device), plan, lambda: switched[0], device.clock)
+    assert (len(series.noisy) > 8) is disturbed
+    assert ("trend" in series.flags) is not disturbed
+
+
+def test_work_in_every_second_long_call_is_alternating():
+    assert "alternating" in flags_of(noisy(lambda i: 0.01 if i % 2 else 0.0))
+
+
+def test_work_in_every_second_call_of_a_batch_is_alternating_though_the_blocks_are_alike():
+    work = noisy(lambda i: 10e-6 if i % 2 else 0.0)
+    device = FakeDevice(work=work, launch=1e-7)
+    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    assert series.inner_loops > 1
+    assert max(series.seconds) < 1.1 * min(series.seconds)
+    assert series.flags == ("alternating",)
+
+
+class Noting(WallTimer):
+    """A timer that notes how many calls each block had."""
+
+    def __init__(self, device):
+        super().__init__(device.synchronize, device.clock)
+        self.blocks = []
+
+    def time(self, run, calls):
+        self.blocks.append(calls)
+        return super().time(run, calls)
+
+
+@pytest.mark.parametrize(("each", "singly"), [(5e-6, SINGLES), (1e-3, 0)])
+def test_calls_timed_singly_after_batches_are_no_samples(each, singly):
+    device = FakeDevice(work=each, launch=1e-7)
+    timer = Noting(device)
+    series = sample_series("time", device.run, timer, PLAN, never, device.clock)
+    ends = len(timer.blocks) - singly
+    assert timer.blocks[ends - len(series.seconds) :] == [series.inner_loops] * len(series.seconds) + [1] * singly
+    assert SINGLES % 2 == 0
+
+
+@pytest.mark.parametrize(("until", "found"), [(1, False), (2, True)])
+def test_an_alternation_that_a_second_look_does_not_find_was_other_work(until, found):
+    """In so many looks every second call waits."""
+    singles = itertools.count()
+
+    def work(i):
+        if gc.isenabled() or timer.blocks[-1] > 1:  # warm-up or a batch
+            return 5e-6
+        return 10e-6 if next(singles) < until * SINGLES and i % 2 else 5e-6
+
+    device = FakeDevice(work, launch=1e-7)
+    timer = Noting(device)
+    series = sample_series("time", device.run, timer, PLAN, never, device.clock)
+    assert ("alternating" in series.flags) is found
+    assert timer.blocks[-2 * SINGLES :] == [1] * 2 * SINGLES
+
+
+def test_calls_that_keep_step_with_the_ticks_of_a_coarse_clock_alternate_only_without_pauses():
+    """A call of 1.05 us by ticks of 0.1 us: begun every 1.55 us it lasts 1.0 and 1.1 us in turn."""
+
+    def singly(pause):
+        device = FakeDevice(work=0.0, launch=1.05e-6)
+        device.clock.pass_(0.01e-6)
+        timer = WallTimer(device.synchronize, lambda: math.floor(device.clock() / 0.1e-6) * 0.1e-6)
+        seconds = timed_singly(device.run, timer, lambda steps: device.clock.pass_(pause(steps)))
+        assert {round(each * 1e7) for each in seconds} == {10, 11}
+        return alternates(seconds[1::2], seconds[0::2])
+
+    assert singly(lambda steps: 0.5e-6)
+    assert not singly(lambda steps: 20e-9 * steps)
+
+
+@pytest.mark.parametrize("starved", [True, False])
+def test_a_starved_device_whose_spins_alternate_is_not_alternating(starved):
+    backend = EventClock(lambda block: starved)
+    backend.device_time = lambda call, calls: _in_turn(backend, starved)
+    assert ("alternating" in device_series(backend).flags) is not starved
+
+
+def _in_turn(backend, starved):
+    backend.blocks += 1
+    seconds = 0.02 if backend.blocks % 2 else 0.01
+    backend.clock.pass_(seconds)
+    return Timed(seconds, starved)
+
+
+# ---------------------------------------------------------------- what the timers tell
+
+
+def test_each_result_that_is_a_future_is_awaited_before_the_next_call():
+    lazy = FakeFutures(work=1e-3)
+    assert WallTimer(lazy.synchronize, lazy.clock, lazy.wait_for).time(lazy.run, 2).seconds == pytest.approx(2.002e-3)
+    assert lazy.said == ["synchronize", "run", "wait", "run", "wait", "synchronize"]
+
+
+def test_without_awaiting_a_future_would_never_be_worked_on():
+    lazy = FakeFutures(work=1e-3)
+    assert WallTimer(lazy.synchronize, lazy.clock).time(lazy.run, 2).seconds == pytest.approx(2e-6)
+
+
+def test_the_timer_of_a_backend_awaits_where_the_backend_can():
+    lazy, plain = FakeFutures(work=1e-3), FakeDevice(work=1e-3)
+    WallTimer.of(lazy).time(lazy.run, 3)
+    WallTimer.of(plain).time(plain.run, 3)
+    assert (lazy.said.count("wait"), plain.calls) == (3, 3)
+    assert plain.clock() == plain.busy_until
+
+
+def test_a_series_claims_all_seconds_in_which_its_timer_was_at_work():
+    """On a clock that moves in calls only, these are all there are: warm-up, blocks, calls timed singly."""
+    device = FakeDevice(work=5e-6, launch=1e-7)
+    timer = timer_for(device)
+    claimed = [
+        sample_series("time", device.run, timer, PLAN, never, device.clock, singly=singly).claimed_s
+        for singly in (False, True)
+    ]
+    assert sum(claimed) == pytest.approx(device.clock()) == pytest.approx(timer.total)
+    assert min(claimed) > PLAN.warmup + PLAN.least
+
+
+def test_a_device_timer_counts_the_seconds_of_the_host():
+    backend = EventClock(lambda block: False)
+    backend.device_time = lambda call, calls: backend.clock.pass_(0.03) or Timed(0.02)
+    timer = DeviceTimer(backend, backend.clock)
+    assert timer.time(lambda: None, 1).seconds == 0.02
+    assert timer.total == pytest.approx(0.03)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ import pytest
 from bench_core.backends import registry
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.errors import CaseError, Unavailable
-from bench_core.records import Case, Measurement, Status
+from bench_core.records import Case, Measurement, Status, Work
 from bench_core.timing import worker
 from bench_core.timing.case import Settings
 from bench_core.timing.sampling import Durations
@@ -105,6 +106,91 @@ def test_a_hang_is_a_timeout_named_by_its_phase_and_its_process_is_gone(workers)
     assert "3 s" in done.reason
     assert not children[-1].is_running()
     assert run(workers, "good").status is Status.OK
+
+
+SLEEPING = """
+import time
+
+import numpy as np
+import pytest
+
+from bench_core import check
+from bench_core.timing import case, sampling
+from bench_core.workload import Costs, Kernel, Workload
+
+
+def halve(clock):
+    begin = clock()
+    return lambda: begin + (clock() - begin) / 2
+
+
+def sleeping(backend, work, host):
+    if work.size != "honest":
+        half = halve(time.perf_counter)
+        time.perf_counter = sampling.perf_counter = half
+        sampling.WallTimer.__init__.__defaults__ = (half, *sampling.WallTimer.__init__.__defaults__[1:])
+    if work.size == "everywhere":
+        case.perf_counter = half
+        sampling.warm_up.__defaults__ = (half,)
+        sampling.sample_series.__defaults__ = (sampling.sample_series.__defaults__[0], half)
+
+    def run():
+        time.sleep(2e-3)
+        return np.ones(4)
+
+    return Kernel(run)
+
+
+class Sleep(Workload):
+    suite, name = "tests", "sleep"
+    kernels = {"array": {"default": sleeping}}
+
+    def works(self, preset, machine):
+        return [self.work(size, "float64") for size in ("honest", "timer", "everywhere")]
+
+    def inputs(self, work, rng):
+        return {}
+
+    def costs(self, work):
+        return Costs()
+
+    def error(self, work, host, answer):
+        return check.relative_error(answer["out"], np.ones(4))
+
+
+@pytest.mark.workload(Sleep())
+def test_sleep(measure):
+    measure()
+"""
+
+
+@pytest.mark.parametrize(
+    ("patched", "words"), [("timer", "the timers account for"), ("everywhere", "the worker says that measuring took")]
+)
+def test_a_clock_that_a_kernel_lets_run_at_half_speed_is_found_out_and_its_process_ended(
+    workers, tmp_path, patched, words
+):
+    (tmp_path / "sleeping_kernel.py").write_text(SLEEPING, encoding="utf-8")
+    source = WorkloadSource(str(tmp_path), "sleeping_kernel", "test_sleep")
+    settings = Settings(Durations(budget=0.6, least=0.4, warmup=0.4, warmup_cap=0.8), seed=0, last_level_cache=1 << 20)
+
+    def measured(size):
+        of = Case(Work("tests", "sleep", size, "float64"), "numpy", "cpu")
+        return workers.dispatch(of, source, settings, 60.0, ignore)
+
+    before = measured("honest")
+    assert (before.status, before.reason) == (Status.OK, "")
+    done = measured(patched)
+    assert (done.status, done.reason_code) == (Status.INVALID, "clock_patched")
+    assert done.reason.startswith(words)
+    assert (done.series, done.values) == ((), {})
+    assert measured("honest").status is Status.OK
+
+
+def test_a_parent_that_is_at_other_work_meanwhile_does_not_take_it_for_the_child_s(workers):
+    """Answers wait in the queue, stamped. The child is done long before."""
+    done = run(workers, "good", on_phase=lambda phase: time.sleep(1.0 if phase == "measure" else 0.0))
+    assert (done.status, done.reason) == (Status.OK, "")
 
 
 @pytest.mark.faults
