@@ -18,7 +18,7 @@ from tests.faulty.runs import Done, Project, in_journal, in_samples, reasons, st
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("installed")]
 
 PLAN = {"calm.1", "struck", "calm.2", "calm.3"}
-KERNEL = ("inputs", "build", "first", "answer", "check", "warm_up", "block", "probe")
+KERNEL = ("inputs", "build", "first", "outputs", "check", "probe", "warm_up", "block", "again")
 # Lines of the journal: 1 the head, 2 the worker's environment, 3 to 6 the cases. Files moved: 1 results.csv,
 # 2 samples.csv, 3 run.json.
 WRITES = (

@@ -24,7 +24,7 @@ TABLE = (
         "token_rate",
     ),
     (
-        "generate text (128 tokens after 128, batch 64)",
+        "generate text (127 tokens after the first, prompt of 128 not in it, batch 64)",
         "gpt_decode",
         "6L6H384-p128n128-b64",
         "float32",
