@@ -103,7 +103,10 @@ class TorchBackend:
             np.copyto(target, values, casting="unsafe")
             return
         with self.torch.inference_mode():  # what was made in this mode can be written to in no other
-            target.copy_(self.torch.from_numpy(np.asarray(values, order="C")))
+            if values.ndim:
+                target.copy_(self.torch.from_numpy(np.asarray(values, order="C")))
+            else:
+                target.fill_(values.item())
 
     def synchronize(self) -> None:
         self._module.synchronize()
