@@ -103,10 +103,7 @@ class TorchBackend:
             np.copyto(target, values, casting="unsafe")
             return
         with self.torch.inference_mode():  # what was made in this mode can be written to in no other
-            if values.ndim:
-                target.copy_(self.torch.from_numpy(np.asarray(values, order="C")))
-            else:
-                target.fill_(values.item())
+            target.copy_(self.torch.from_numpy(np.asarray(values, order="C")))
 
     def synchronize(self) -> None:
         self._module.synchronize()
