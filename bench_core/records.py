@@ -28,6 +28,7 @@ Param = int | float | str | bool
 Identity = tuple[str, str, str, str, int | None]  # case_id, backend, implementation, device, threads
 SCHEMA_VERSION = 1
 LAUNCH_BOUND = "launch_bound"  # the flag of a time in which the device waited for the host
+UNCHECKED = "unchecked_timing"  # the flag of a case whose answer was checked by another call than those that were timed
 _LONGEST_REASON = 1000  # characters; compilers answer with megabytes, and CSV readers refuse large cells
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]*")
 

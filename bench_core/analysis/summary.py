@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench_core.records import Identity, Measurement, Row, Run, Status, count_statuses
+from bench_core.records import UNCHECKED, Identity, Measurement, Row, Run, Status, count_statuses
 from bench_core.results.metrics import headline
 from bench_core.results.rows import rows_of_case
 from bench_core.units import show
@@ -136,13 +136,24 @@ def _every_flag(done: Measurement) -> list[str]:
 
 
 def advice(measurements: Iterable[Measurement]) -> list[str]:
-    """Return a sentence where most times did not settle: the numbers of a busy machine look like any others."""
+    """Return a sentence where most times did not settle, and one where what was timed could not be checked.
+
+    The numbers of a busy machine, and of a kernel written for an earlier release, look like any others.
+    """
+    measurements = list(measurements)
     timed = [series for m in measurements for series in m.series if series.metric == "time"]
     unsettled = sum("not_converged" in series.flags for series in timed)
-    if 2 * unsettled <= len(timed):
-        return []
-    said = f"{unsettled} of {len(timed)} times did not settle within 1 %: the machine was busy, or its clock varies"
-    return [f"{said}; bench-core doctor says more, bench-core run --runs 5 measures how much"]
+    unchecked = sorted({m.case.work.workload for m in measurements if UNCHECKED in m.flags})
+    sentences = []
+    if 2 * unsettled > len(timed):
+        said = f"{unsettled} of {len(timed)} times did not settle within 1 %: the machine was busy, or its clock varies"
+        sentences.append(f"{said}; bench-core doctor says more, bench-core run --runs 5 measures how much")
+    if unchecked:
+        said = (
+            f"what was timed was not checked of {', '.join(unchecked)}: Kernel(answer=...), or one without inputs, is"
+        )
+        sentences.append(f"{said} deprecated, and an error in the next release")
+    return sentences
 
 
 def extra_info(done: Measurement) -> dict[str, Any]:

@@ -24,11 +24,10 @@ import numpy as np
 
 from bench_core.backends.base import Backend, finish, overwrite
 from bench_core.errors import CaseError, WrongAnswer
-from bench_core.records import Case, Clock, Costs, Series
+from bench_core.records import UNCHECKED, Case, Clock, Costs, Series
 from bench_core.timing.synchronisation import hidden_work, unfinished
 from bench_core.workload import HostArrays, Kernel, Workload
 
-UNCHECKED = "unchecked_timing"
 SLOW_ON_NEW_INPUT = "slow_on_new_input"
 DRAWS = 3  # of other inputs that are tried, until the old outputs are wrong for them
 BLOCK, MOST_CALLS = 1e-3, 1000  # seconds of calls that a proof of synchronisation takes, at least; calls, at most

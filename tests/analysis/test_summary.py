@@ -95,6 +95,13 @@ def test_a_run_of_which_most_times_did_not_settle_says_so():
     assert advice([LOST]) == []
 
 
+def test_kernels_of_an_earlier_release_are_named():
+    old = replace(TORCH, flags=("unchecked_timing",))
+    (said,) = advice([old, TORCH, old])
+    assert said.startswith("what was timed was not checked of matmul: ")
+    assert "deprecated" in said
+
+
 def test_extra_info_holds_metrics_status_and_case_id():
     info = extra_info(TUNED)
     assert info["flop_rate"] == 2e11

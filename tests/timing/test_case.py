@@ -120,6 +120,19 @@ def test_a_device_that_is_not_waited_for_is_invalid():
     assert "of the launch" in done.reason
 
 
+def test_a_backend_on_the_cpu_has_to_prove_that_it_waits_as_well():
+    """Threads may go on there too: a plug-in that did not wait for its own was once faster than the CPU can be."""
+
+    class Threads(ForgetfulBackend):
+        has_device_clock = False
+
+    class Waiting(AsyncBackend):
+        has_device_clock = False
+
+    assert run(Late(), Threads("cpu", work=20e-6)).reason_code == "not_synchronised"
+    assert run(Late(), Waiting("cpu", work=20e-6)).status is Status.OK
+
+
 @pytest.mark.filterwarnings("ignore:Kernel")
 def test_a_backend_that_does_not_wait_is_found_even_by_kernels_that_return_nothing():
     class Silent(Double):
