@@ -149,7 +149,7 @@ def advice(measurements: Iterable[Measurement]) -> list[str]:
         said = f"{unsettled} of {len(timed)} times did not settle within 1 %: the machine was busy, or its clock varies"
         sentences.append(f"{said}; bench-core doctor says more, bench-core run --runs 5 measures how much")
     if unchecked:
-        said = f"what was timed was not checked of {', '.join(unchecked)}: a kernel with an answer of its own or without"
+        said = f"what was timed was not checked of {', '.join(unchecked)}: a kernel with an own answer or without"
         sentences.append(f"{said} inputs is deprecated, and an error in the next release")
     return sentences
 

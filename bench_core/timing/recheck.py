@@ -125,13 +125,14 @@ class Checks:
     # ---------------------------------------------------------------- draws
 
     def _draw(self, number: int, kernel: Kernel) -> Draw:
-        """Return the inputs of a draw: `data` for 0; for others, new numbers for what the kernel can be told anew."""
-        if unknown := sorted(set(kernel.inputs) - set(self._data)):
+        """Return the inputs of a draw: `data` for 0; for others, new numbers for all that is read anew at each call."""
+        names = {name for each in timed(kernel).values() for name in each.inputs}
+        if unknown := sorted(names - set(self._data)):
             raise CaseError("unknown_input", f"{unknown[0]!r} is an input of the kernel, and none of the workload")
         inputs = self._data
         if number:
             fresh = self._workload.inputs(self._work, generator(self._work.case_id, self._seed, number))
-            inputs = {**inputs, **{name: fresh[name] for name in kernel.inputs}}
+            inputs = {**inputs, **{name: fresh[name] for name in names}}
         # Numbers of their own for the sample, which no draw has.
         rng = generator(self._work.case_id, self._seed, number + DRAWS + 2)
         sample = self._workload.sample(self._work, inputs, rng)
