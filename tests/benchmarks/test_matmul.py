@@ -196,7 +196,8 @@ def test_products_of_zeros_are_proven_on_integers_in_their_place(kind):
     with support.backend("torch") as on:
         honest = support.kernel(SQUARE, work, on)
         assert support.before_and_after(honest, SQUARE, work, on) == 0
-        idle = replace(support.kernel(SQUARE, work, on), run=lambda zeros=honest.run().zero_(): zeros)
+        zeros = honest.run().zero_()
+        idle = replace(support.kernel(SQUARE, work, on), run=lambda: zeros)
         with pytest.raises(WrongAnswer):
             support.before_and_after(idle, SQUARE, work, on)
 

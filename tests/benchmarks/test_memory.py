@@ -146,6 +146,11 @@ def kernel_of(name, run, on):
     return bench_memory.finished(on, work, arrays, run(arrays, honest))
 
 
+def by_heart(arrays, honest):
+    known = honest()
+    return lambda: known
+
+
 def half(arrays):
     return bench_memory.part(arrays, work_of("copy"), 0, arrays.b.size // 2)
 
@@ -163,7 +168,7 @@ LAZY = {
         "gather",
         lambda arrays, honest: bench_memory.numpy_body(np, replace(arrays, index=arrays.index.copy()), "gather"),
     ),
-    "a sum it knows": ("sum", lambda arrays, honest: lambda known=honest(): known),
+    "a sum it knows": ("sum", by_heart),
     "a constant it has written before": ("fill", lambda arrays, honest: lambda: None),
 }
 
