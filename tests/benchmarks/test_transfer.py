@@ -182,6 +182,23 @@ def test_a_graph_that_runs_fewer_kernels_than_it_says_is_found(fault, monkeypatc
             support.before_and_after(built, workload, work, on)
 
 
+@pytest.mark.parametrize("kernels", bench_latency.GRAPH_SIZES)
+def test_no_rounding_of_many_kernels_is_refused_and_every_missing_kernel_is(kernels):
+    """Also where a and k b nearly cancel: the rounding is that of what they were before."""
+    workload = LATENCIES["graph_replay"]
+    work = workload.work("x", "float32", kernels=kernels)
+    a, b = np.random.default_rng(0).standard_normal((2, 3000, 1)).astype(np.float32)
+    b[:100] = -a[:100] / kernels * (1 + 1e-6 * np.arange(100, dtype=np.float32)[:, None])
+    chain = [a]
+    for _ in range(kernels):
+        chain.append(chain[-1] + b)
+    for i in range(len(a)):
+        host = {"a": a[i], "b": b[i]}
+        workload.verify(work, host, {"out": chain[-1][i]})
+        with pytest.raises(WrongAnswer):
+            workload.verify(work, host, {"out": chain[-2][i]})
+
+
 @pytest.mark.parametrize("library", ["numpy", "torch", "cupy"])
 def test_an_empty_call_does_nothing_claims_no_costs_and_is_not_looked_at(library):
     workload = LATENCIES["empty_call"]
