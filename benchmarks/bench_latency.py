@@ -173,11 +173,25 @@ class Latency(Workload):
         """Nothing that would make a rate."""
         return Costs()
 
+    def tolerance(self, work: Work) -> check.Tolerance:
+        """Return the bound of as many roundings as there are launches, where it is wider than that of one."""
+        bounds = super().tolerance(work)
+        return check.Tolerance(max(bounds.high, _launches(work) * 2.0**-24))
+
     def error(self, work: Work, expected: HostArrays, answer: HostArrays) -> float:
-        """Compare with a + k b, k the launches of which each adds b to what the one before it left."""
+        """Compare with a + k b, k the launches of which each adds b to what the one before it left.
+
+        The scale is |a| + k |b|, that of the rounding: the sum itself may be near zero.
+        """
         check.require_dtype("out", answer["out"], work.dtype)
-        launches = dict(work.params).get("kernels", 1)
-        return check.relative_error(answer["out"], expected["a"].astype(np.float64) + launches * expected["b"])
+        check.require_shape(answer["out"], expected["a"].shape)
+        launches = _launches(work)
+        a, b = (expected[name].astype(np.float64) for name in "ab")
+        return float(np.max(np.abs(answer["out"] - (a + launches * b)) / (np.abs(a) + launches * np.abs(b))))
+
+
+def _launches(work: Work) -> int:
+    return int(dict(work.params).get("kernels", 1))
 
 
 class EmptyCall(Latency):

@@ -51,9 +51,10 @@ def batch_of(backend: Backend, work: Work, host: HostArrays, names: Sequence[str
 def affordable(batch: int, flops_per_sample: float, fewest: int = 2) -> int:
     """Return how many samples a check tells apart: all, or the largest divisor of the batch that CHECK_FLOPS pay for.
 
-    It is at least `fewest`, or the next larger divisor.
+    It is at least `fewest`, or the next larger divisor. Never two in a batch of four: twice each, they have no order in
+    which both its first half and every other sample are uneven.
     """
-    divisors = [n for n in range(1, batch + 1) if batch % n == 0]
+    divisors = [n for n in range(1, batch + 1) if batch % n == 0 and (n, batch) != (2, 4)]
     paid = max(fewest, CHECK_FLOPS / flops_per_sample)
     return max(
         (n for n in divisors if fewest <= n <= paid), default=min(n for n in divisors if n >= min(fewest, batch))

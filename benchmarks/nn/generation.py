@@ -17,7 +17,10 @@ class Generation(Protocol):
     new: int
 
     def prefill(self) -> tuple[Array, Array]:
-        """Read the prompt; return the first new token (B, 1) and the logits (B, V) that it was chosen by."""
+        """Read the prompt; return the first new token (B, 1) and the logits (B, V) that it was chosen by.
+
+        Both are in memory that nothing later writes to.
+        """
 
     def decode(self, token: Array, at: int) -> tuple[Array, Array]:
         """Return the next token (B, 1) and its logits (B, V), after `token`, which stands at position `at`.
@@ -64,8 +67,7 @@ class Text:
 
     def read(self) -> None:
         """Read the prompt, which every text begins with until it is read again."""
-        token, logits = self.loop.prefill()
-        self._first = token * 1, logits * 1
+        self._first = self.loop.prefill()
         self.begin_again()
 
     def begin_again(self) -> None:

@@ -41,6 +41,60 @@ def test_from_host_is_a_copy(backend):
     assert array[0] == 0
 
 
+def address(array):
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data_ptr()
+
+
+@pytest.mark.parametrize("values", ["float64", "float32", "int64"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int8", "int64"])
+def test_what_is_overwritten_lies_where_it_lay_and_is_rounded_as_an_upload_is(backend, dtype, values):
+    host = (np.arange(12).reshape(3, 4) / (3 if values.startswith("float") else 1)).astype(values)
+    target = backend.from_host(np.ones((3, 4)), dtype)
+    before = address(target)
+    backend.overwrite(target, host)
+    assert address(target) == before
+    back = backend.to_host(target)
+    assert back.dtype == dtype
+    np.testing.assert_array_equal(back, backend.to_host(backend.from_host(host, dtype)))
+    host[:] = 0
+    assert backend.to_host(target)[2, 3] == back[2, 3] != 0
+
+
+@pytest.mark.parametrize(("dtype", "rubbish"), [("float32", np.nan), ("float16", np.nan), ("int8", -1), ("int64", -1)])
+def test_one_number_is_written_over_a_whole_array(backend, dtype, rubbish):
+    target = backend.from_host(np.arange(6).reshape(2, 3).astype(dtype))
+    before = address(target)
+    backend.overwrite(target, np.asarray(rubbish))
+    assert address(target) == before
+    np.testing.assert_array_equal(backend.to_host(target), np.full((2, 3), rubbish, dtype))
+
+
+def test_an_array_that_lies_otherwise_in_memory_is_overwritten_element_by_element(backend):
+    """Its layout is what a benchmark measures: it stays."""
+    values = np.arange(12.0).reshape(3, 4)
+    target = backend.from_host(np.zeros((4, 3))).swapaxes(0, 1)
+    strides = np.array(target.strides if isinstance(target, np.ndarray) else target.stride())
+    backend.overwrite(target, values)
+    np.testing.assert_array_equal(backend.to_host(target), values)
+    assert np.array_equal(strides, target.strides if isinstance(target, np.ndarray) else target.stride())
+    np.testing.assert_array_equal(backend.to_host(target.swapaxes(0, 1)), values.T)
+
+
+def test_a_view_that_is_overwritten_is_a_part_of_its_array(backend):
+    whole = backend.from_host(np.zeros((4, 2)))
+    backend.overwrite(whole[1:3], np.ones((2, 2)))
+    assert backend.to_host(whole)[:, 0].tolist() == [0, 1, 1, 0]
+
+
+def test_a_host_array_is_overwritten_on_the_host(backend):
+    """Where a call begins with an upload, its inputs lie there."""
+    host = np.zeros(3, np.float32)
+    before = host.ctypes.data
+    backend.overwrite(host, np.array([1.0, 2.0, 1 / 3]))
+    assert host.ctypes.data == before
+    np.testing.assert_array_equal(host, np.array([1, 2, 1 / 3], np.float32))
+
+
 def test_a_backend_tells_version_device_library_memory_and_facts(backend):
     assert backend.version
     assert backend.device_name

@@ -9,6 +9,7 @@ import pytest
 
 from bench_core.backends import cupy as module
 from bench_core.backends import event_timer
+from bench_core.backends.base import overwrite
 from bench_core.backends.cupy import CupyBackend
 from bench_core.errors import Unavailable, WrongAnswer
 from bench_core.plan.discovery import probe
@@ -56,6 +57,71 @@ def test_from_host_converts_and_never_aliases(backend):
     np.testing.assert_array_equal(backend.to_host(there), [1, 1, 1])
 
 
+def address(array):
+    return array._known.ctypes.data
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int8", "int64"])
+def test_what_is_overwritten_lies_where_it_lay_and_is_rounded_as_an_upload_is(backend, dtype, order):
+    values = np.arange(6.0).reshape(2, 3) / 3
+    target = backend.from_host(np.ones((2, 3), order=order), dtype)
+    before, strides = address(target), target.strides
+    backend.overwrite(target, values)
+    assert (address(target), target.strides, target.dtype) == (before, strides, np.dtype(dtype))
+    np.testing.assert_array_equal(backend.to_host(target), backend.to_host(backend.from_host(values, dtype)))
+    backend.overwrite(target, np.asarray(-1))
+    assert (backend.to_host(target) == -1).all()
+    assert address(target) == before
+
+
+def test_bfloat16_is_overwritten_with_what_an_upload_would_have_rounded_to(backend):
+    pytest.importorskip("ml_dtypes")
+    values = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
+    target = backend.from_host(np.zeros_like(values), "bfloat16")
+    before = address(target)
+    backend.overwrite(target, values)
+    assert (address(target), target.dtype.name) == (before, "bfloat16")
+    np.testing.assert_array_equal(backend.to_host(target), backend.to_host(backend.from_host(values, "bfloat16")))
+    assert (backend.to_host(target) != values).any()
+    backend.overwrite(target, np.asarray(np.nan))
+    assert np.isnan(backend.to_host(target)).all()
+
+
+def test_values_that_overwrite_an_array_may_be_changed_at_once_and_work_that_follows_waits_for_them(backend, cupy):
+    values, target = np.arange(1 << 16, dtype=np.float64), cupy.zeros(1 << 16)
+    twice = cupy.empty_like(target)
+    backend.overwrite(target, values)
+    cupy.multiply(target, 2, out=twice)
+    values[:] = 0
+    np.testing.assert_array_equal(backend.to_host(twice), 2.0 * np.arange(1 << 16))
+
+
+def test_work_that_was_queued_before_still_reads_the_old_values(backend, cupy):
+    target, twice = cupy.ones(8), cupy.empty(8)
+    cupy.multiply(target, 2, out=twice)
+    backend.overwrite(target, np.zeros(8))
+    assert (backend.to_host(twice) == 2).all()
+    assert (backend.to_host(target) == 0).all()
+
+
+@pytest.mark.parametrize("memory", ["pageable", "pinned"])
+def test_a_host_array_is_overwritten_on_the_host(backend, memory):
+    import cupyx
+
+    host = np.zeros(3, np.float32) if memory == "pageable" else cupyx.zeros_pinned(3, np.float32)
+    before = host.ctypes.data
+    backend.overwrite(host, np.array([1.0, 2.0, 1 / 3]))
+    assert host.ctypes.data == before
+    np.testing.assert_array_equal(host, np.array([1, 2, 1 / 3], np.float32))
+
+
+def test_a_longer_array_holds_the_values_again_and_again(backend):
+    target = backend.from_host(np.zeros((7, 2)))
+    assert overwrite(backend, target, np.arange(6.0).reshape(3, 2)) is target
+    assert backend.to_host(target)[:, 0].tolist() == [0, 2, 4, 0, 2, 4, 0]
+
+
 def test_an_upload_of_pageable_memory_is_staged_and_does_not_wait_for_the_stream(backend, cupy):
     """Unlike `set`, and unlike PyTorch: the host pays for a copy into pinned memory and goes on."""
     clock, host = cupy._gpu.clock, np.ones(1 << 20)
@@ -91,7 +157,7 @@ def test_an_input_that_is_changed_before_it_is_copied_is_a_wrong_answer(backend,
 
     workload = bench_mlp.MlpInfer()
     work = workload.variant(*workload.presets[Preset.SMOKE], scope=Scope.END_TO_END)
-    host = kernel_support.inputs(workload, work)
+    host, expected = kernel_support.sampled(workload, work)
     buffer = host["x"].copy() if memory == "pageable" else cupyx.empty_like_pinned(host["x"])
     upload = backend.from_host
 
@@ -104,13 +170,14 @@ def test_an_input_that_is_changed_before_it_is_copied_is_a_wrong_answer(backend,
         return there
 
     monkeypatch.setattr(backend, "from_host", refilled)
-    kernel = kernel_support.kernel(workload, work, backend, host={**host, "x": buffer})
+    kernel = kernel_support.kernel(workload, work, backend, host=host)
+    kernel.inputs["x"] = buffer
     answer = kernel_support.answer(kernel, backend)
     if memory == "pageable":
-        assert workload.verify(work, host, answer) < 1e-5
+        assert workload.verify(work, expected, answer) < 1e-5
     else:
         with pytest.raises(WrongAnswer):
-            workload.verify(work, host, answer)
+            workload.verify(work, expected, answer)
 
 
 def test_synchronize_waits_for_all_work(backend, cupy):

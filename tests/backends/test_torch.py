@@ -90,7 +90,7 @@ class Product(Workload):
         return [self.work("1", "float32")]
 
     def inputs(self, work, rng):
-        return {"x": np.ones(1, np.float32)}
+        return {"x": rng.standard_normal(1, np.float32)}
 
     def costs(self, work):
         return Costs(flops=1.0, least_bytes=4.0)
@@ -103,12 +103,12 @@ class Product(Workload):
             for stream in self.streams:
                 cuda.multiply(stream)
             cuda.give(OWN)
-            return x
+            return x * 1
 
-        return Kernel(run)
+        return Kernel(run, inputs={"x": x})
 
-    def error(self, work, host, answer):
-        return check.relative_error(answer["out"], host["x"])
+    def error(self, work, expected, answer):
+        return check.relative_error(answer["out"], expected["x"])
 
 
 class Captured(Product):
@@ -160,6 +160,82 @@ def test_no_workspace_is_taken_from_a_kernel_that_may_still_run(gpu):
 def test_a_torch_that_cannot_give_workspaces_back_still_measures(gpu, monkeypatch):
     monkeypatch.delattr(torch._C, "_cuda_clearCublasWorkspaces")
     assert peak(gpu, Product()) == WORKSPACE + OWN
+
+
+# ---------------------------------------------------------------- arrays that are overwritten where they lie
+
+ON = TorchBackend("cpu")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn", "float8_e5m2"])
+def test_a_narrow_tensor_is_overwritten_with_what_an_upload_would_have_rounded_to(dtype):
+    values = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
+    target = ON.from_host(np.zeros((64, 32), np.float32), dtype)
+    before = target.data_ptr()
+    ON.overwrite(target, values)
+    assert (target.data_ptr(), target.dtype) == (before, getattr(torch, dtype))
+    np.testing.assert_array_equal(ON.to_host(target), ON.to_host(ON.from_host(values, dtype)))
+    assert (ON.to_host(target) != values).any()
+    ON.overwrite(target, np.asarray(np.nan))
+    assert np.isnan(ON.to_host(target)).all()
+
+
+def test_an_inference_tensor_is_overwritten_outside_of_inference_mode():
+    with torch.inference_mode():
+        target = torch.ones(3) * 2
+    assert target.is_inference()
+    with pytest.raises(RuntimeError, match="outside InferenceMode"):
+        target.copy_(torch.zeros(3))
+    before = target.data_ptr()
+    ON.overwrite(target, np.arange(3.0))
+    assert target.data_ptr() == before
+    assert target.tolist() == [0, 1, 2]
+    with torch.inference_mode():
+        assert (target * 2).tolist() == [0, 2, 4]
+
+
+def test_a_parameter_that_requires_a_gradient_is_overwritten_and_is_still_trained():
+    weight = torch.nn.Parameter(torch.ones(3))
+    with pytest.raises(RuntimeError, match="leaf Variable"):
+        weight.copy_(torch.zeros(3))
+    before = weight.data_ptr()
+    ON.overwrite(weight, np.arange(3.0))
+    assert weight.data_ptr() == before
+    assert weight.requires_grad
+    assert weight.grad_fn is None
+    (weight**2).sum().backward()
+    assert weight.grad.tolist() == [0, 2, 4]
+    ON.overwrite(weight.grad, np.asarray(np.nan))
+    assert weight.grad.isnan().all()
+
+
+def test_a_result_that_autograd_has_made_is_overwritten():
+    """The outputs of a step are filled with rubbish before it is looked at again."""
+    x = torch.ones(3, requires_grad=True)
+    made = x * 2
+    ON.overwrite(made, np.asarray(np.nan))
+    assert made.isnan().all()
+    assert x.tolist() == [1, 1, 1]
+    ON.overwrite(made.detach(), np.zeros(3))
+    assert made.tolist() == [0, 0, 0]
+
+
+def test_images_that_lie_pixel_by_pixel_stay_so():
+    values = np.arange(2.0 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    target = torch.zeros(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    before, strides = target.data_ptr(), target.stride()
+    ON.overwrite(target, values)
+    assert (target.data_ptr(), target.stride()) == (before, strides)
+    assert target.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(target.numpy(), values)
+
+
+def test_values_may_lie_otherwise_and_be_changed_afterwards():
+    values = np.arange(6.0).reshape(2, 3).T
+    target = torch.zeros(3, 2)
+    ON.overwrite(target, values)
+    values[:] = 0
+    assert target.tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
 # ---------------------------------------------------------------- errors, precision, clock, arrays

@@ -4,14 +4,14 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bench_core.errors import TooSlow, Unsupported, WrongAnswer
 from bench_core.plan.expansion import expand
-from bench_core.records import Machine, Preset, Target
+from bench_core.records import Machine, Preset, Status, Target
 from benchmarks import bench_matmul, caches, limits, products
 from tests.support import kernels as support
 
@@ -36,17 +36,22 @@ def square(kind, data="normal"):
     return SQUARE.product(f"{N}-{data}", kind, N, N, N, data=data)
 
 
+def judged(work, host, out, workload=SQUARE):
+    """Return the relative error of a product, as a kernel's is judged; raises WrongAnswer for a wrong one."""
+    return workload.verify(work, workload.reference(work, host), {"out": out})
+
+
 @pytest.mark.parametrize("name", ["numpy", "torch", "cupy"])
 @pytest.mark.parametrize(("workload", "work"), SMOKE, ids=NAMES)
 def test_every_smoke_product_is_right_or_says_why_not(name, workload, work):
     with support.backend(name) as on:
         if on.why_unsupported(work.dtype, work.precision):
             pytest.skip("known beforehand: the harness does not build it")
-        on.set_precision(work.precision)
         narrow = work["batch"] and (work.precision == "tf32" or work.dtype in {"bfloat16", "float16"})
-        without = name == "cupy" and (work.dtype == "int8" or narrow)
-        with pytest.raises(Unsupported) if without else nullcontext():
-            support.verified(workload, work, on)
+        if name == "cupy" and (work.dtype == "int8" or narrow):
+            assert support.looked_at(workload, work, on).status is Status.UNSUPPORTED
+        else:
+            support.error_of(workload, work, on)
 
 
 @pytest.mark.parametrize("kind", [bench_matmul.BF16, bench_matmul.FP16])
@@ -60,12 +65,12 @@ def test_a_tf32_product_that_the_library_computed_in_float32_is_unsupported_and_
     """TF32 is a permission: the answer is right, and there is nothing of TF32 to measure."""
     work = SQUARE.product("128", bench_matmul.TF32, N, N, N)
     host = support.inputs(SQUARE, work)
-    exact = {"out": host["a"] @ host["b"]}
+    exact = host["a"] @ host["b"]
     with pytest.raises(Unsupported, match="computed this in float32") as raised:
-        SQUARE.verify(work, host, exact)
+        judged(work, host, exact)
     assert raised.value.code == "computed_finer"
     with pytest.raises(WrongAnswer):
-        SQUARE.verify(work, host, {"out": exact["out"] * 1.01})
+        judged(work, host, exact * 1.01)
 
 
 def test_float8_has_a_form_that_accumulates_fast_on_a_gpu(monkeypatch):
@@ -98,7 +103,7 @@ def test_every_format_is_proven_on_all_data(kind, data):
     with support.backend("torch") as on:
         if reason := on.why_unsupported(*kind):
             pytest.skip(reason)
-        error = support.verified(SQUARE, square(kind, data), on)
+        error = support.error_of(SQUARE, square(kind, data), on)
         assert error == 0 if data in {"integers", "zeros"} else error >= 0
 
 
@@ -106,7 +111,7 @@ def test_every_format_is_proven_on_all_data(kind, data):
 def test_the_tuned_torch_route_is_right_in_every_layout(layout):
     with support.backend("torch") as on:
         work = SQUARE.product("96x80x64", bench_matmul.FP32, 96, 80, 64, layout=layout)
-        assert support.verified(SQUARE, work, on, "tuned") < 2e-6
+        assert support.error_of(SQUARE, work, on, "tuned") < 2e-6
 
 
 def test_arrays_lie_in_memory_as_their_layout_says():
@@ -137,7 +142,7 @@ def test_the_right_product_passes(kind):
     work = square(kind)
     host = support.inputs(SQUARE, work)
     bounds = SQUARE.tolerance(work)
-    assert bounds.low <= SQUARE.verify(work, host, {"out": right(work, host)}) <= bounds.high
+    assert bounds.low <= judged(work, host, right(work, host)) <= bounds.high
 
 
 @pytest.mark.parametrize("kind", PROVEN, ids="-".join)
@@ -149,7 +154,7 @@ def test_one_element_off_by_ten_tolerances_is_found(kind, where):
     step = 10 * SQUARE.tolerance(work).high * np.sqrt(np.mean(out.astype(np.float64) ** 2))
     out[where] += max(step, 1) if kind == bench_matmul.INT8 else step
     with pytest.raises(WrongAnswer):
-        SQUARE.verify(work, host, {"out": out})
+        judged(work, host, out)
 
 
 @pytest.mark.parametrize("kind", PROVEN, ids="-".join)
@@ -159,24 +164,42 @@ def test_a_transposed_operand_is_found(kind, swapped):
     host = support.inputs(SQUARE, work)
     out = right(work, host | {swapped: np.ascontiguousarray(host[swapped].T)})
     with pytest.raises(WrongAnswer):
-        SQUARE.verify(work, host, {"out": out})
+        judged(work, host, out)
 
 
 @pytest.mark.parametrize("kind", PROVEN, ids="-".join)
 def test_an_element_never_written_is_found(kind):
-    """The answer begins with every element wrong, so that a kernel that skips the last row cannot pass."""
+    """The second look begins with every element wrong, so that a kernel that skips the last row cannot pass."""
     with support.backend("torch") as on:
         work = square(kind)
-        host = support.inputs(SQUARE, work)
-        correct = support.kernel(SQUARE, work, on, host=host).answer()["out"]
+        honest = support.kernel(SQUARE, work, on)
+        kept = honest.run().clone()  # as an earlier, honest call left it
 
-        def lazy(_, __, c):
-            c[:-1] = correct[:-1]
-            return c
+        def lazy():
+            kept[:-1] = honest.run()[:-1]
+            return kept
 
-        built = products.finished(on, work, host, lazy, (None, None, correct.clone()))
+        judged(work, support.inputs(SQUARE, work), support.answer(replace(honest, run=lazy), on)["out"])
+        with pytest.raises(WrongAnswer, match="when looked at again"):
+            support.before_and_after(replace(honest, run=lazy), SQUARE, work, on)
+
+
+@pytest.mark.parametrize("kind", [bench_matmul.FP32, bench_matmul.INT8], ids="-".join)
+def test_products_of_zeros_are_proven_on_integers_in_their_place(kind):
+    """Zeros are what is timed. Nothing would tell their product from one that was never computed."""
+    work = square(kind, "zeros")
+    host, sample = support.inputs(SQUARE, work), support.sampled(SQUARE, work)[0]
+    for name in "ab":
+        assert not host[name].any()
+        assert sample[name].any()
+        assert (sample[name].shape, sample[name].dtype) == (host[name].shape, host[name].dtype)
+    with support.backend("torch") as on:
+        honest = support.kernel(SQUARE, work, on)
+        assert support.before_and_after(honest, SQUARE, work, on) == 0
+        zeros = honest.run().zero_()
+        idle = replace(support.kernel(SQUARE, work, on), run=lambda: zeros)
         with pytest.raises(WrongAnswer):
-            SQUARE.verify(work, host, support.answer(built, on))
+            support.before_and_after(idle, SQUARE, work, on)
 
 
 def truncated(array, bits):
@@ -195,14 +218,14 @@ def test_tf32_passed_off_as_float32_is_found():
     work = square(bench_matmul.FP32)
     host = support.inputs(SQUARE, work)
     with pytest.raises(WrongAnswer) as caught:
-        SQUARE.verify(work, host, {"out": tf32(host)})
+        judged(work, host, tf32(host))
     assert caught.value.rel_error > 1e-4
 
 
 def test_tf32_that_is_claimed_as_tf32_passes():
     work = square(bench_matmul.TF32)
     host = support.inputs(SQUARE, work)
-    assert 5e-5 < SQUARE.verify(work, host, {"out": tf32(host)}) < 1e-3
+    assert 5e-5 < judged(work, host, tf32(host)) < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -220,18 +243,19 @@ def test_a_finer_format_passed_off_as_a_coarser_one_is_found(claimed, ran):
     host = support.inputs(SQUARE, work)
     out = right(square(ran), host).astype(np.float32)
     with pytest.raises((WrongAnswer, Unsupported)) as caught:
-        SQUARE.verify(work, host, {"out": out})
+        judged(work, host, out)
     assert caught.value.code == ("computed_finer" if claimed is bench_matmul.TF32 else "wrong_precision")
 
 
 def test_one_of_many_products_of_a_batch_is_checked_like_a_lone_one():
-    work = bench_matmul.Batched().product("x", bench_matmul.FP32, 32, 32, 32, batch=6)
-    host = support.inputs(SQUARE, work)
+    batched = bench_matmul.Batched()
+    work = batched.product("x", bench_matmul.FP32, 32, 32, 32, batch=6)
+    host = support.inputs(batched, work)
     out = host["a"] @ host["b"]
-    SQUARE.verify(work, host, {"out": out})
+    judged(work, host, out, batched)
     out[4, 30, 2] += 0.01
     with pytest.raises(WrongAnswer):
-        SQUARE.verify(work, host, {"out": out})
+        judged(work, host, out, batched)
 
 
 def test_large_products_are_proven_without_computing_them_again(monkeypatch):
@@ -239,17 +263,17 @@ def test_large_products_are_proven_without_computing_them_again(monkeypatch):
     work = square(bench_matmul.FP32)
     host = support.inputs(SQUARE, work)
     out = host["a"] @ host["b"]
-    assert SQUARE.verify(work, host, {"out": out}) < 2e-6
+    assert judged(work, host, out) < 2e-6
     out[:, 5] = out[:, 6]
     with pytest.raises(WrongAnswer):
-        SQUARE.verify(work, host, {"out": out})
+        judged(work, host, out)
 
 
 def test_another_dtype_is_found():
     work = square(bench_matmul.FP32)
     host = support.inputs(SQUARE, work)
     with pytest.raises(WrongAnswer) as caught:
-        SQUARE.verify(work, host, {"out": host["a"].astype(np.float64) @ host["b"]})
+        judged(work, host, host["a"].astype(np.float64) @ host["b"])
     assert caught.value.code == "wrong_dtype"
 
 

@@ -29,9 +29,8 @@ def work_of(name, size=64 * KIB, dtype="float64", **special):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_operation_is_right_on_every_library(name, dtype, library):
     with support.backend(library) as on:
-        assert support.verified(WORKLOADS[name], work_of(name, dtype=dtype), on) <= (
-            1e-14 if dtype == "float64" else 2e-6
-        )
+        error = support.error_of(WORKLOADS[name], work_of(name, dtype=dtype), on)
+        assert error <= (1e-14 if dtype == "float64" else 2e-6)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -40,21 +39,33 @@ def test_the_tuned_form_is_right_however_many_threads_share_it(name, threads, mo
     monkeypatch.setattr(bench_memory, "BLOCK", 4 * KIB)
     with support.backend("numpy") as on:
         on.threads = threads
-        assert support.verified(WORKLOADS[name], work_of(name, size=100 * KIB), on, "tuned") <= 1e-14
+        assert support.error_of(WORKLOADS[name], work_of(name, size=100 * KIB), on, "tuned") <= 1e-14
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_the_tuned_dot_of_cupy_is_one_pass_of_cublas(dtype):
     with support.backend("cupy") as on:
-        error = support.verified(WORKLOADS["dot"], work_of("dot", dtype=dtype), on, "tuned")
+        error = support.error_of(WORKLOADS["dot"], work_of("dot", dtype=dtype), on, "tuned")
         assert error <= (1e-14 if dtype == "float64" else 2e-6)
 
 
-def test_numbers_repeat_beyond_the_period_and_the_check_follows(monkeypatch):
+@pytest.mark.parametrize("library", ["numpy", "torch", "cupy"])
+def test_numbers_repeat_beyond_the_period_and_the_check_follows(library, monkeypatch):
+    """Those of the second look too: they are written over the arrays again and again."""
     monkeypatch.setattr(bench_memory, "PERIOD", 101)
-    with support.backend("numpy") as on:
+    with support.backend(library) as on:
         for name in NAMES:
-            support.verified(WORKLOADS[name], work_of(name), on)
+            assert support.error_of(WORKLOADS[name], work_of(name), on) <= 1e-14
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "fill"])
+def test_what_an_operation_reads_are_its_inputs(name):
+    """An index too: else a call could go through memory in the order that it met first."""
+    touched = bench_memory.OPERATIONS[name].touched
+    with support.backend("numpy") as on:
+        built = support.kernel(WORKLOADS[name], work_of(name), on)
+    assert set(built.inputs) == {{"b": "b", "c": "c", "i": "index"}[letter] for letter in touched if letter != "a"}
+    assert set(built.inputs) == set(support.inputs(WORKLOADS[name], work_of(name)))
 
 
 def test_the_two_inputs_of_an_operation_hold_different_numbers():
@@ -67,7 +78,7 @@ def test_a_refused_kernel_fails_its_own_operation_alone(monkeypatch):
     """CuPy compiles what is asked for: one that it refuses must not take the other eight with it."""
     with support.backend("cupy") as on:
         monkeypatch.setattr(on.xp, "ElementwiseKernel", lambda *_: pytest.fail("built"))
-        assert support.verified(WORKLOADS["sum"], work_of("sum"), on) < 1e-14
+        assert support.error_of(WORKLOADS["sum"], work_of("sum"), on) < 1e-14
         with pytest.raises(pytest.fail.Exception, match="built"):
             support.kernel(WORKLOADS["scatter"], work_of("scatter"), on)
 
@@ -77,11 +88,11 @@ def test_a_refused_kernel_fails_its_own_operation_alone(monkeypatch):
 
 def planted(name, spoil, dtype="float64"):
     workload, work = WORKLOADS[name], work_of(name, dtype=dtype)
-    host = support.inputs(workload, work)
+    host, expected = support.sampled(workload, work)
     with support.backend("numpy") as on:
-        out = np.array(support.answer(support.kernel(workload, work, on, host=host), on)["out"])
-    workload.verify(work, host, {"out": out})
-    return lambda: workload.verify(work, host, {"out": spoil(out, host)})
+        out = support.answer(support.kernel(workload, work, on, host=host), on)["out"]
+    workload.verify(work, expected, {"out": out})
+    return lambda: workload.verify(work, expected, {"out": spoil(out, host)})
 
 
 def off(out, where, tolerances, tolerance):
@@ -126,15 +137,52 @@ def test_another_operation_is_found(name, instead):
         planted(name, lambda _, host: instead(host))()
 
 
-def test_a_kernel_that_writes_nothing_is_found():
+def kernel_of(name, run, on):
+    """Return a kernel that is built like those of the suite around another body: run(arrays, honest body)."""
+    work = work_of(name)
+    arrays = bench_memory.device_arrays(on, work, support.inputs(WORKLOADS[name], work))
+    honest = bench_memory.numpy_body(on.xp, arrays, name)
+    honest()  # as an earlier call left it
+    return bench_memory.finished(on, work, arrays, run(arrays, honest))
+
+
+def by_heart(arrays, honest):
+    known = honest()
+    return lambda: known
+
+
+def half(arrays):
+    return bench_memory.part(arrays, work_of("copy"), 0, arrays.b.size // 2)
+
+
+def stale(arrays):
+    """Return the same arrays with copies of those that are read."""
+    return replace(arrays, b=arrays.b.copy(), c=arrays.c.copy(), index=arrays.index.copy())
+
+
+LAZY = {
+    "nothing": ("copy", lambda arrays, honest: lambda: None),
+    "half of it": ("copy", lambda arrays, honest: bench_memory.numpy_body(np, half(arrays), "copy")),
+    "the numbers it met first": ("triad", lambda arrays, honest: bench_memory.numpy_body(np, stale(arrays), "triad")),
+    "the order it met first": (
+        "gather",
+        lambda arrays, honest: bench_memory.numpy_body(np, replace(arrays, index=arrays.index.copy()), "gather"),
+    ),
+    "a sum it knows": ("sum", by_heart),
+    "a constant it has written before": ("fill", lambda arrays, honest: lambda: None),
+}
+
+
+@pytest.mark.parametrize("what", LAZY)
+def test_a_kernel_that_does_less_than_it_says_is_found_though_its_first_answer_is_right(what):
+    name, run = LAZY[what]
+    workload, work = WORKLOADS[name], work_of(name)
     with support.backend("numpy") as on:
-        workload, work = WORKLOADS["copy"], work_of("copy")
-        host = support.inputs(workload, work)
-        arrays = bench_memory.device_arrays(on, work, host)
-        arrays.a[:] = arrays.b  # as an earlier, honest call left it
-        idle = bench_memory.finished(on, work, arrays, lambda: None)
-        with pytest.raises(WrongAnswer):
-            workload.verify(work, host, support.answer(idle, on))
+        support.before_and_after(kernel_of(name, lambda arrays, honest: honest, on), workload, work, on)
+        _, expected = support.sampled(workload, work)
+        workload.verify(work, expected, support.answer(kernel_of(name, run, on), on))
+        with pytest.raises(WrongAnswer, match="when looked at again"):
+            support.before_and_after(kernel_of(name, run, on), workload, work, on)
 
 
 # ---------------------------------------------------------------- bytes, caches, plans

@@ -1,12 +1,13 @@
 """Transfers and launches: right on the CuPy stand-in, refused with their reason on a CPU, counted as they say."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bench_core.errors import Unavailable, Unsupported, WrongAnswer
-from bench_core.records import Machine, Preset
+from bench_core.records import Costs, Machine, Preset, Status
 from benchmarks import bench_latency, bench_transfer, caches
 from tests.support import kernels as support
 
@@ -27,7 +28,7 @@ def first(workload):
 def test_every_transfer_arrives_pinned_and_pageable(name):
     with support.backend("cupy") as on:
         for work in TRANSFERS[name].works(Preset.SMOKE, MACHINE):
-            assert support.verified(TRANSFERS[name], work, on) == 0.0
+            assert support.error_of(TRANSFERS[name], work, on) == 0.0
 
 
 def test_the_check_of_both_ways_runs_what_is_timed(monkeypatch):
@@ -37,17 +38,37 @@ def test_the_check_of_both_ways_runs_what_is_timed(monkeypatch):
         support.verified(TRANSFERS["h2d_d2h"], first(TRANSFERS["h2d_d2h"]), on)
 
 
-@pytest.mark.parametrize("lost", ["arrived", "landed"])
-def test_one_direction_of_both_that_copies_nothing_is_found(lost):
+@pytest.mark.parametrize("lost", ["up", "down"])
+def test_one_direction_of_both_that_copies_nothing_is_found(lost, monkeypatch):
+    """Though what an earlier call has copied is still there: the second look writes rubbish over it."""
     workload = TRANSFERS["h2d_d2h"]
-    host = support.inputs(workload, first(workload))
-    targets = {name: host["x"].copy() for name in ("arrived", "landed")}  # as an earlier call left them
+    both = bench_transfer._cupy_both
 
-    def both():
-        targets["landed" if lost == "arrived" else "arrived"][:] = host["x"]
+    def once(call):
+        """Make the first call of a copy, and no other."""
+        calls = []
+        return lambda stream: calls.append(stream) or (call(stream) if len(calls) == 1 else None)
 
-    with pytest.raises(WrongAnswer):
-        workload.verify(first(workload), host, bench_transfer.both_answers(both, **targets))
+    def one_way(xp, up, down):
+        return both(xp, once(up), down) if lost == "up" else both(xp, up, once(down))
+
+    with support.backend("cupy") as on:
+        monkeypatch.setattr(bench_transfer, "_cupy_both", one_way)
+        assert support.verified(workload, first(workload), on) == 0.0
+        built = support.kernel(workload, first(workload), on)
+        with pytest.raises(WrongAnswer, match="when looked at again"):
+            support.before_and_after(built, workload, first(workload), on)
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
+def test_a_transfer_of_what_is_no_longer_there_is_found(name):
+    """Its source is kept apart: what is overwritten is not what is copied."""
+    workload = TRANSFERS[name]
+    with support.backend("cupy") as on:
+        for work in workload.works(Preset.SMOKE, MACHINE):
+            built, other = (support.kernel(workload, work, on) for _ in range(2))
+            with pytest.raises(WrongAnswer, match="when looked at again"):
+                support.before_and_after(replace(built, inputs=other.inputs), workload, work, on)
 
 
 def test_what_both_ways_returns_can_be_waited_for():
@@ -82,7 +103,7 @@ def test_a_device_without_streams_says_so():
 
 def test_a_copy_to_another_gpu_arrives():
     with support.backend("cupy", gpus=2) as on:
-        assert support.verified(bench_transfer.Peer(), first(bench_transfer.Peer()), on) == 0.0
+        assert support.error_of(bench_transfer.Peer(), first(bench_transfer.Peer()), on) == 0.0
 
 
 def test_a_lone_gpu_has_no_peer():
@@ -103,7 +124,7 @@ def test_one_byte_off_is_found():
     landed = host["x"].copy()
     landed.view(np.uint8)[77] ^= 1
     with pytest.raises(WrongAnswer):
-        workload.verify(first(workload), host, {"out": landed})
+        workload.verify(first(workload), workload.reference(first(workload), host), {"out": landed})
 
 
 @pytest.mark.parametrize(("name", "times"), [("h2d", 1), ("d2h", 1), ("h2d_d2h", 2), ("d2d", 2)])
@@ -129,22 +150,60 @@ def test_sweeps_are_long_enough_to_fit():
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch", "cupy"])
-@pytest.mark.parametrize("name", ["empty_call", "launch"])
-def test_a_call_on_one_element_is_right_everywhere(name, library):
+def test_a_call_on_one_element_is_right_everywhere(library):
     with support.backend(library) as on:
-        assert support.verified(LATENCIES[name], first(LATENCIES[name]), on) < 2e-6
+        assert support.error_of(LATENCIES["launch"], first(LATENCIES["launch"]), on) < 2e-6
 
 
 @pytest.mark.parametrize("name", ["launch_synchronize", "graph_replay"])
 def test_round_trips_and_graphs_are_right_on_a_gpu_and_refused_on_a_cpu(name):
     for work in LATENCIES[name].works(Preset.SMOKE, MACHINE):
         with support.backend("cupy") as on:
-            support.verified(LATENCIES[name], work, on)
+            assert support.error_of(LATENCIES[name], work, on) < 2e-6
         for library in ("numpy", "torch"):
             with support.backend(library) as on, pytest.raises(Unsupported, match="no queue"):
                 support.kernel(LATENCIES[name], work, on)
 
 
-def test_an_empty_call_does_nothing():
-    with support.backend("numpy") as on:
-        assert support.kernel(LATENCIES["empty_call"], first(LATENCIES["empty_call"]), on).run() is None
+@pytest.mark.parametrize("fault", ["one kernel short", "one kernel alone", "never launched again"])
+def test_a_graph_that_runs_fewer_kernels_than_it_says_is_found(fault, monkeypatch):
+    """Each adds b to what the one before it left, so that the result counts them."""
+    workload = LATENCIES["graph_replay"]
+    (work,) = (work for work in workload.works(Preset.SMOKE, MACHINE) if work["kernels"] == 64)
+    chain = bench_latency._chain
+    kernels = {"one kernel short": 63, "one kernel alone": 1}.get(fault, 64)
+    monkeypatch.setattr(bench_latency, "_chain", lambda first, further, count: chain(first, further, kernels))
+    with support.backend("cupy") as on:
+        built = support.kernel(workload, work, on)
+        if kernels == 64:
+            built.run()
+            built = replace(built, run=lambda: None)
+        with pytest.raises(WrongAnswer):
+            support.before_and_after(built, workload, work, on)
+
+
+@pytest.mark.parametrize("kernels", bench_latency.GRAPH_SIZES)
+def test_no_rounding_of_many_kernels_is_refused_and_every_missing_kernel_is(kernels):
+    """Also where a and k b nearly cancel: the rounding is that of what they were before."""
+    workload = LATENCIES["graph_replay"]
+    work = workload.work("x", "float32", kernels=kernels)
+    a, b = np.random.default_rng(0).standard_normal((2, 3000, 1)).astype(np.float32)
+    b[:100] = -a[:100] / kernels * (1 + 1e-6 * np.arange(100, dtype=np.float32)[:, None])
+    chain = [a]
+    for _ in range(kernels):
+        chain.append(chain[-1] + b)
+    for i in range(len(a)):
+        host = {"a": a[i], "b": b[i]}
+        workload.verify(work, host, {"out": chain[-1][i]})
+        with pytest.raises(WrongAnswer):
+            workload.verify(work, host, {"out": chain[-2][i]})
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "cupy"])
+def test_an_empty_call_does_nothing_claims_no_costs_and_is_not_looked_at(library):
+    workload = LATENCIES["empty_call"]
+    with support.backend(library) as on:
+        assert support.kernel(workload, first(workload), on).run() is None
+        done = support.looked_at(workload, first(workload), on)
+    assert (done.status, done.rel_error, done.flags) == (Status.OK, None, ())
+    assert done.costs == Costs()

@@ -12,8 +12,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 from time import perf_counter, sleep
@@ -37,6 +36,7 @@ from bench_core.timing.synchronisation import unfinished
 from bench_core.workload import Call, Workload
 from benchmarks import bench_matmul
 from tests.support import ROOT
+from tests.support import kernels as support
 
 MACHINE = Machine(last_level_cache=1 << 20, cores=1)  # no size here depends on it
 SETTINGS = Settings(Durations(budget=0.3, least=0.1, warmup=0.3, warmup_cap=1.0), 0, MACHINE.last_level_cache)
@@ -168,9 +168,10 @@ def waits(backend: Backend, n: int = 4096, now: Now = perf_counter) -> None:
     """`synchronize` waits for the work; one that did not would be found out here."""
     a = backend.from_host(np.ones((n, n), np.float32))
     backend.to_host(a @ a)
-    assert unfinished(lambda: a @ a, 30, backend, now) is None, f"{backend.name}.synchronize does not wait"
+    _, left = unfinished(lambda: a @ a, 30, backend, now=now)
+    assert left is None, f"{backend.name}.synchronize does not wait"
     forgetful = SimpleNamespace(synchronize=lambda: None, to_host=backend.to_host)
-    left = unfinished(lambda: a @ a, 30, forgetful, now)  # type: ignore[arg-type]
+    _, left = unfinished(lambda: a @ a, 30, forgetful, now=now)  # type: ignore[arg-type]
     assert left is not None, "a synchronize that does nothing passes the proof"
 
 
@@ -237,33 +238,16 @@ def captured_forms() -> list[Form]:
 
 
 def replays(backend: Backend, form: Form) -> float:
-    """Return the error of an answer that was right once captured and is right after more runs; raises WrongAnswer."""
+    """Return the largest error of a form that was right once captured and is right after more runs, on other numbers.
+
+    They are written over its inputs, and rubbish over its outputs: a replay that does nothing shows, and so does one
+    that reads where no new numbers come. Raises WrongAnswer.
+    """
     workload, work = form.workload, form.work
     backend.set_precision(work.precision)
     host = workload.inputs(work, generator(work.case_id, 0))
     kernel = workload.kernels[form.key][form.implementation](backend, work, host)
-    if kernel.prepare:
-        kernel.prepare()
-
-    def error() -> float:
-        answer = kernel.answer() if kernel.answer else {"out": kernel.run()}
-        backend.synchronize()
-        return workload.verify(work, host, {name: backend.to_host(array) for name, array in answer.items()})
-
-    error()
-    for _ in range(5):
-        shown = kernel.run()
-    with getattr(backend.xp, "inference_mode", nullcontext)():
-        for array in _arrays(shown):
-            array[...] = math.nan  # where the next replay puts its own: one that does nothing shows
-    return error()
-
-
-def _arrays(shown: Any) -> list[Any]:
-    """Return the arrays of floats in what a kernel returned."""
-    if is_dataclass(shown):
-        return [array for field in fields(shown) for array in _arrays(getattr(shown, field.name))]
-    return [shown] if "float" in str(getattr(shown, "dtype", "")) else []
+    return support.before_and_after(kernel, workload, work, backend, host=host)
 
 
 def format_is_claimed_rightly(backend: Backend, kind: tuple[str, str]) -> str | None:
@@ -282,14 +266,29 @@ def _error_of_product(backend: Backend, kind: tuple[str, str], n: int) -> Except
     work = square.product(str(n), kind, n, n, n)
     try:
         backend.set_precision(work.precision)
-        host = square.inputs(work, generator(work.case_id, 0))
-        kernel = square.build(backend, fresh_case(backend, work), host)
-        square.verify(work, host, {"out": backend.to_host(kernel.answer()["out"])})
+        support.verified(square, work, backend)
     except Exception as error:  # noqa: BLE001 - a library may raise anything for a format it lacks
         return error
     finally:
         backend.set_precision("ieee")
     return None
+
+
+def overwrites(backend: Backend, dtype: str) -> bool:
+    """Other numbers are written over an array where it lies, rounded as an upload rounds them; and one number is."""
+    integers = dtype.startswith("int")
+    values = np.random.default_rng(0).standard_normal((64, 32)) * 40
+    values = values.astype(np.int8 if integers else np.float32)
+    target = backend.from_host(np.zeros_like(values), dtype)
+    seen = target[1:]  # through a view, which stays where the array was
+    backend.overwrite(target, values)
+    right = backend.to_host(backend.from_host(values, dtype))
+    backend.overwrite(target[:1], np.asarray(-1 if integers else math.nan))
+    first = backend.to_host(target)[0]
+    return bool(
+        np.array_equal(backend.to_host(seen), right[1:])
+        and ((first == -1).all() if integers else np.isnan(first).all())
+    )
 
 
 def troubles(output: Path, *arguments: str, cwd: Path = ROOT, environ: Mapping[str, str] | None = None) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from bench_core.backends import event_timer
@@ -232,32 +233,32 @@ class Replayed(Double):
     fault: ClassVar[str] = ""
 
     def capture(self, backend, work, host):
-        torch = backend.xp
-        x, out, calls = backend.from_host(host["x"]), torch.zeros(1024, dtype=torch.float64), []
+        x, calls = backend.from_host(host["x"]), []
+        out, elsewhere = backend.xp.zeros_like(x), backend.from_host(host["x"])
 
         def replay():
             calls.append(1)
-            late = len(calls) > 4  # a capture's own runs and the first check are over
+            late = len(calls) > 4  # a capture's own runs and the first look are over
             if not (late and self.fault == "stale"):
-                out.copy_(x * 2 + (late and self.fault == "drift"))
+                out.copy_((elsewhere if self.fault == "address" else x) * 2 + (late and self.fault == "drift"))
             return out
 
-        return Kernel(replay, prepare=replay)
+        return Kernel(replay, inputs={"x": x}, prepare=replay)
 
     @property
     def kernels(self):
         return {"torch:cuda": {"cudagraph": self.capture}}
 
 
-@pytest.mark.parametrize("fault", ["", "stale", "drift"])
-def test_replays_that_go_stale_or_drift_are_found(fault):
+@pytest.mark.parametrize("fault", ["", "stale", "drift", "address"])
+def test_replays_that_go_stale_drift_or_read_an_old_address_are_found(fault):
     backends = pytest.importorskip("bench_core.backends.torch")
     pytest.importorskip("torch")
     workload = Replayed()
     workload.fault = fault
     form = claims.Form(workload, workload.work("1024", "float64"), "torch:cuda", "cudagraph")
     if fault:
-        with pytest.raises(WrongAnswer):
+        with pytest.raises(WrongAnswer, match="when looked at again"):
             claims.replays(backends.TorchBackend("cpu"), form)
     else:
         assert claims.replays(backends.TorchBackend("cpu"), form) == 0.0
@@ -265,7 +266,7 @@ def test_replays_that_go_stale_or_drift_are_found(fault):
 
 @pytest.mark.parametrize("form", [form for form in claims.captured_forms() if form.library == "cupy"], ids=str)
 def test_graphs_of_the_stand_in_are_replayed(on_standin, cupy, form, monkeypatch):
-    assert claims.replays(on_standin, form) == 0.0
+    assert claims.replays(on_standin, form) < form.workload.tolerance(form.work).high
     monkeypatch.setattr(cupy.cuda.Graph, "launch", lambda self, stream=None: None)
     with pytest.raises(WrongAnswer):
         claims.replays(on_standin, form)
@@ -288,6 +289,21 @@ def test_a_wrong_claim_about_a_format_is_found_either_way(any_backend, kind, mon
     monkeypatch.setattr(any_backend, "why_unsupported", lambda *_: wrong)
     if reason is None or wrong is None:  # else the workload itself has no such product, whatever is claimed
         assert not holds(claims.format_is_claimed_rightly, any_backend, kind)
+
+
+@pytest.mark.parametrize("dtype", dict.fromkeys(dtype for dtype, _ in bench_matmul.FORMATS))
+def test_an_array_that_is_not_overwritten_where_it_lies_or_otherwise_rounded_is_found(any_backend, dtype, monkeypatch):
+    if reason := any_backend.why_unsupported(dtype, "ieee"):
+        pytest.skip(reason)
+    assert holds(claims.overwrites, any_backend, dtype)
+    original = any_backend.overwrite
+    coarser = lambda target, values: original(target, np.floor(values / 64) * 64)  # noqa: E731
+    first_alone = lambda target, values: original(target[:1], values[:1] if values.ndim else values)  # noqa: E731
+    numbers_alone = lambda target, values: None if values.ndim else original(target, values)  # noqa: E731
+    arrays_alone = lambda target, values: original(target, values) if values.ndim else None  # noqa: E731
+    for fault in (coarser, first_alone, numbers_alone, arrays_alone):
+        monkeypatch.setattr(any_backend, "overwrite", fault)
+        assert not holds(claims.overwrites, any_backend, dtype)
 
 
 @pytest.mark.parametrize(

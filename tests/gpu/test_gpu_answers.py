@@ -21,6 +21,14 @@ def test_a_format_is_claimed_where_its_products_are_right(backend, kind):
         pytest.skip(reason)
 
 
+@pytest.mark.parametrize("dtype", dict.fromkeys(dtype for dtype, _ in bench_matmul.FORMATS))
+def test_an_array_is_overwritten_where_it_lies(backend, dtype):
+    """The second look at every answer begins with it."""
+    if reason := backend.why_unsupported(dtype, "ieee"):
+        pytest.skip(reason)
+    assert claims.overwrites(backend, dtype)
+
+
 @pytest.mark.parametrize("library", ["torch"])
 @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
 def test_float8_is_claimed_from_capability_8_9_on(backend, dtype):

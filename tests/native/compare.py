@@ -27,6 +27,7 @@ from bench_core.machine import host
 from bench_core.records import Case
 from bench_core.timing.case import generator
 from benchmarks import bench_matmul, bench_memory
+from tests.support import kernels as support
 
 SOURCE = Path(__file__).with_name("stream.c")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-ffp-contract=fast", "-fno-tree-loop-distribute-patterns")
@@ -145,8 +146,7 @@ def serve(backend: str, implementation: str, threads: int, size: int, extra: str
             work = _work(name, size)
             inputs = workload.inputs(work, generator(work.case_id, 0))
             kernel = workload.build(on, Case(work, backend, "cpu", implementation), inputs)
-            given = kernel.answer() if kernel.answer else {"out": kernel.run()}
-            error = workload.verify(work, inputs, {key: on.to_host(array) for key, array in given.items()})
+            error = workload.verify(work, workload.reference(work, inputs), support.answer(kernel, on))
             costs = workload.costs(work)
             kernels[name] = kernel.run, costs.bytes or costs.flops, error
         run, amount, error = kernels[name]

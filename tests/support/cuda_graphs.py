@@ -238,4 +238,5 @@ def captures_on_a_cpu(monkeypatch):
     """torch.cuda as far as a capture needs it."""
     stand_in = Cuda()
     stand_in.install(monkeypatch)
-    return stand_in
+    yield stand_in
+    torch.compiler.set_stance("default")  # a kernel that was prepared forbids to compile, in all of the process

@@ -23,13 +23,19 @@ class EagerGeneration:
         self.module = loaded(network, weights)
         capacity = prompt.shape[1] + self.new
         self.kv_cache = empty_kv_cache(network, weights, len(prompt), capacity, work.precision)
-        self._extend = inference(self.module.extend, prompt.device, work.precision)
+        # A compiled step takes inference tensors for another program's: the first token has to be one too.
+        self._extend = inference(self._chosen, prompt.device, work.precision)
+
+    def _chosen(self, ids: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return chosen(self.module.extend(self.kv_cache, ids, start))
 
     def prefill(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return chosen(self._extend(self.kv_cache, self.prompt, 0))
+        extended: tuple[torch.Tensor, torch.Tensor] = self._extend(self.prompt, 0)
+        return extended
 
     def decode(self, token: torch.Tensor, at: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return chosen(self._extend(self.kv_cache, token, at))
+        extended: tuple[torch.Tensor, torch.Tensor] = self._extend(token, at)
+        return extended
 
     def concatenate(self, parts: list[torch.Tensor]) -> torch.Tensor:
         return torch.cat(parts, dim=1)

@@ -1,15 +1,15 @@
 """CUDA graphs without a GPU: a stand-in notes every operator of a capture and runs them again on the same memory."""
 
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import replace
 
 import pytest
 
 from bench_core.errors import WrongAnswer
 from bench_core.records import Preset, Scope
-from bench_core.timing.case import generator
-from benchmarks import bench_mlp
-from benchmarks.nn import training
+from benchmarks.nn import batches, training
+from tests.support import kernels as support
 from tests.support.nn import one_thread  # noqa: F401 - a fixture
 from tests.support.planned import MODELS
 
@@ -19,103 +19,136 @@ from benchmarks.nn.modules import training as module_training  # noqa: E402
 from tests.support import cuda_graphs  # noqa: E402
 from tests.support.cuda_graphs import CPU, captures_on_a_cpu  # noqa: E402, F401 - a fixture
 
-CAPTURED = (
-    *("mlp_train", "mlp_infer", "cnn_train", "cnn_infer", "gpt_train", "gpt_prefill", "gpt_decode"),
-    *("gan_train", "gan_generate", "diffusion_sample"),
-)
+TRAINED = ("mlp_train", "cnn_train", "gpt_train", "gan_train")
+UPLOADED = ("mlp_infer", "cnn_infer", "gpt_prefill", "gan_generate", "diffusion_sample")  # and run, with no training
+CAPTURED = (*TRAINED, *UPLOADED, "gpt_decode")
+
+
+def smoke(name, **kind):
+    """Return a workload and its smallest work, varied by `kind`."""
+    workload = MODELS[name]
+    return workload, workload.variant(*workload.presets[Preset.SMOKE], **kind)
 
 
 def captured(name, **kind):
-    """Return a smoke kernel captured as a graph, with its workload, work and inputs."""
-    workload = MODELS[name]
-    work = workload.variant(*workload.presets[Preset.SMOKE], **kind)
-    host = workload.inputs(work, generator(work.case_id, 0))
-    build = workload.kernels["torch:cuda"]["cudagraph"]
-    return build(CPU, work, host), workload, work, host
+    """Return a smoke kernel that is captured as a graph, with its workload and work."""
+    workload, work = smoke(name, **kind)
+    return support.kernel(on_a_cpu(workload), work, CPU, "cudagraph"), workload, work
 
 
-def verified(kernel, workload, work, host):
-    answer = kernel.answer() if kernel.answer else {"out": kernel.run()}
-    return workload.verify(work, host, {name: CPU.to_host(array) for name, array in answer.items()})
+def on_a_cpu(workload):
+    """Return a workload whose kernels for CUDA are those for the CPU."""
+    made = copy(workload)
+    made.kernels = {"torch": workload.kernels["torch:cuda"]}
+    return made
+
+
+def looked_at(kernel, workload, work):
+    """Return the error of a kernel that is prepared, looked at, run some times, and looked at again."""
+    return support.before_and_after(kernel, workload, work, CPU, runs=3)
 
 
 @pytest.mark.parametrize("name", CAPTURED)
 def test_a_captured_kernel_is_right_before_and_after_it_ran(name):
     """Capturing moves weights and replays share memory; the answer must know nothing of either."""
-    made = captured(name)
-    made[0].prepare()
-    assert verified(*made) < 1e-5
-    for _ in range(3):
-        made[0].run()
-    assert verified(*made) < 1e-5
+    assert looked_at(*captured(name)) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["mlp_train", "mlp_infer", "gan_train"])
+@pytest.mark.parametrize("name", CAPTURED)
+def test_a_case_of_a_captured_kernel_is_ok(name):
+    """All the way of a run but its timing; nothing else is compiled or captured once it is prepared."""
+    workload, work = smoke(name)
+    assert support.error_of(on_a_cpu(workload), work, CPU, "cudagraph") < 1e-5
+
+
+@pytest.mark.parametrize("name", [*TRAINED, *UPLOADED])
 def test_a_batch_that_is_uploaded_every_time_is_copied_into_the_graph(name):
-    made = captured(name, scope=Scope.END_TO_END)
-    made[0].prepare()
-    assert verified(*made) < 1e-5
+    assert looked_at(*captured(name, scope=Scope.END_TO_END)) < 1e-4
 
 
 @pytest.mark.parametrize("name", ["mlp_train", "cnn_train", "gpt_train"])
 def test_a_scaled_loss_can_be_captured(name):
     """The stand-in refuses what a real capture refuses: a number copied to the host."""
-    made = captured(name, precision="autocast_float16")
-    made[0].prepare()
-    assert verified(*made) < 1e-2
+    assert looked_at(*captured(name, precision="autocast_float16")) < 1e-2
+
+
+@pytest.mark.parametrize("name", [*TRAINED, *UPLOADED])
+def test_a_graph_that_reads_an_address_where_no_new_batch_comes_is_found(name, monkeypatch):
+    """It was captured on a batch of its own: right for the numbers that were there, whatever is given to it."""
+
+    class Stale(running.Graphed):
+        def _capture(self, args):
+            return super()._capture(tuple(arg.clone() for arg in args))
+
+    for module in (running, module_training):
+        monkeypatch.setattr(module, "Graphed", Stale)
+    with pytest.raises(WrongAnswer, match="right at first, wrong when looked at again"):
+        looked_at(*captured(name))
+
+
+@pytest.mark.parametrize("name", [*TRAINED, *UPLOADED])
+def test_a_graph_that_takes_uploaded_batches_for_one_that_stays_is_found(name, monkeypatch):
+    """It reads the first one's memory for ever."""
+
+    class Fixed(running.Graphed):
+        def __init__(self, function, *, fixed=False):
+            super().__init__(function, fixed=True)
+
+    for module in (running, module_training):
+        monkeypatch.setattr(module, "Graphed", Fixed)
+    with pytest.raises(WrongAnswer, match="right at first, wrong when looked at again"):
+        looked_at(*captured(name, scope=Scope.END_TO_END))
 
 
 @pytest.mark.parametrize("name", CAPTURED)
 def test_captured_kernels_have_no_peak_memory_since_the_allocator_cannot_see_a_graphs(name):
     assert captured(name)[0].hides_memory
-    workload = MODELS[name]
-    work = workload.variant(*workload.presets[Preset.SMOKE])
-    host = workload.inputs(work, generator(work.case_id, 0))
-    assert not workload.kernels["torch"]["default"](CPU, work, host).hides_memory
+    assert not support.kernel(*smoke(name), CPU).hides_memory
 
 
-@pytest.mark.parametrize("name", ["mlp_train", "cnn_train", "gpt_train", "gan_train"])
-def test_a_check_on_fewer_samples_has_a_graph_of_its_own(name, monkeypatch):
-    monkeypatch.setattr(training, "CHECK_FLOPS", 0)
-    made = captured(name)
-    made[0].prepare()
-    assert verified(*made) < 1e-5
-    made[0].run()
-    assert verified(*made) < 1e-5
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_check_of_few_samples_replays_the_graph_that_is_timed(name, monkeypatch):
+    monkeypatch.setattr(batches, "CHECK_FLOPS", 0)
+    graphs = []
+    original = running.Graphed._capture
+    monkeypatch.setattr(running.Graphed, "_capture", lambda self, args: graphs.append(args) or original(self, args))
+    kernel, workload, work = captured(name)
+    assert workload.samples(work) < work["batch"]
+    assert looked_at(kernel, workload, work) < 1e-5
+    ((batch, *_),) = graphs
+    assert len(batch) == work["batch"]
 
 
-def test_a_check_graph_that_was_not_rehearsed_fails_by_moved_weights(monkeypatch):
-    """Without a rehearsal the test above would fail: its check begins where a step has led already."""
-    monkeypatch.setattr(training, "CHECK_FLOPS", 0)
-    monkeypatch.setattr(bench_mlp, "RATE", 1.0)
-
-    def forgetful(step, eager, *args):
-        kernel = training.training_kernel(step, *args)
-        return replace(kernel, prepare=kernel.run)
-
-    monkeypatch.setattr(module_training, "prepared_kernel", forgetful)
-    made = captured("mlp_train")
-    made[0].prepare()
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_captured_step_without_a_way_back_fails_by_moved_weights(name):
+    """Its capture and its first calls have moved them."""
+    kernel, workload, work = captured(name)
     with pytest.raises(WrongAnswer):
-        verified(*made)
+        looked_at(replace(kernel, restart=None), workload, work)
 
 
-@pytest.mark.parametrize("name", ["mlp_train", "cnn_train", "gpt_train", "gan_train"])
-def test_a_graph_of_the_whole_batch_that_is_wrong_turns_red(name, monkeypatch):
-    """The check cuts the batch to few samples; what is timed is another graph."""
-    monkeypatch.setattr(training, "CHECK_FLOPS", 0)
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("fault", ["logits", "loss", "half"])
+def test_a_graph_of_the_whole_batch_that_is_wrong_turns_red(name, fault, monkeypatch):
+    """Though the reference knows few samples. A graph of half of the batch is quick, and has another mean."""
+    monkeypatch.setattr(batches, "CHECK_FLOPS", 0)
 
-    class WrongWhole(running.Graphed):
+    class Wrong(running.Graphed):
         def __call__(self, *args):
+            if fault == "half":
+                shown = super().__call__(*(arg[: len(arg) // 2] for arg in args))
+                return training.Step(shown.loss, torch.cat([shown.logits] * 2), shown.gradients)
             shown = super().__call__(*args)
-            whole = len(args[0]) == made[2]["batch"]
-            return training.Step(shown.loss, shown.logits * (1.1 if whole else 1.0), shown.gradients)
+            return replace(shown, **{fault: getattr(shown, fault) * 1.1})
 
-    monkeypatch.setattr(module_training, "Graphed", WrongWhole)
-    made = captured(name)
-    made[0].prepare()
+    monkeypatch.setattr(module_training, "Graphed", Wrong)
+    workload = MODELS[name]
+    network, batch = workload.presets[Preset.SMOKE]
+    work = workload.variant(network, max(batch, 8))
+    kernel = support.kernel(on_a_cpu(workload), work, CPU, "cudagraph")
+    assert workload.samples(work) < work["batch"]
     with pytest.raises(WrongAnswer):
-        verified(*made)
+        looked_at(kernel, workload, work)
 
 
 def test_a_replay_computes_from_its_new_input():
@@ -145,8 +178,7 @@ def test_a_capture_needs_an_optimiser_that_is_capturable(name, monkeypatch):
         monkeypatch.setattr(torch.optim, kind, forgetful)
     made = captured(name)
     if name == "cnn_train":  # SGD counts no steps
-        made[0].prepare()
-        assert verified(*made) < 1e-5
+        assert looked_at(*made) < 1e-5
         return
     with pytest.raises(RuntimeError, match="capturable is False"):
         made[0].prepare()

@@ -216,6 +216,32 @@ def test_batchnorm_moves_the_running_averages_as_torch_does(xp, rng):
     assert close(download(xp, normalisation.batchnorm_inference(xp, *ours)), flip(F.batch_norm(*theirs)).numpy())
 
 
+@pytest.mark.parametrize("copies", [1, 2, 16])
+def test_batchnorm_of_samples_is_that_of_a_batch_which_holds_each_of_them_many_times(copies, xp, rng):
+    """Results, running averages and gradients as torch's BatchNorm2d has them on the batch written out, shuffled."""
+    x, grad = rng.standard_normal((2, 3, 4, 5, 5))  # 3 channels of 4 samples
+    weight, bias, mean = rng.standard_normal((3, 3))
+    order = rng.permutation(np.repeat(np.arange(4), copies))
+    theirs = torch.nn.BatchNorm2d(3).double()
+    theirs.load_state_dict(
+        {"weight": torch.tensor(weight), "bias": torch.tensor(bias), "running_mean": torch.tensor(mean)}
+        | {"running_var": torch.ones(3).double(), "num_batches_tracked": torch.tensor(0)}
+    )
+    written_out = torch.tensor(flip(x)[order], requires_grad=True)
+    out = theirs(written_out)
+    out.backward(torch.tensor(flip(grad)[order]) / copies)  # of a mean over the batch
+
+    ours = [xp.asarray(array) for array in (x, weight, bias, mean, np.ones(3))]
+    given, cache = normalisation.batchnorm(xp, *ours, copies)
+    assert close(flip(download(xp, given))[order], out.detach().numpy())
+    assert close(download(xp, ours[3]), theirs.running_mean.numpy())
+    assert close(download(xp, ours[4]), theirs.running_var.numpy())
+    dx, dweight, dbias = normalisation.batchnorm_backward(xp, xp.asarray(grad), cache)
+    assert close(flip(download(xp, dx))[order] / copies, written_out.grad.numpy())
+    assert close(download(xp, dweight), theirs.weight.grad.numpy())
+    assert close(download(xp, dbias), theirs.bias.grad.numpy())
+
+
 def test_no_function_overflows_where_a_naive_one_would():
     huge = np.array([[1000.0, -1000.0]])
     with np.errstate(over="raise"):
