@@ -93,6 +93,7 @@ def contact(tmp_path_factory):
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "CUDA"))}
     path = f"{python3.parent}{os.pathsep}{os.environ['PATH']}"
     environ = clean | {"PATH": path, "PYTHONPATH": str(standin.FOLDER), "OUT": str(folder / "out"), "COLUMNS": "100"}
+    environ["STANDIN_EAGER"] = "1"
     pasted = ["bash", "-c", TEXT]
     done = subprocess.run(
         pasted, cwd=checkout.checkout, env=environ, capture_output=True, text=True, timeout=500, check=False

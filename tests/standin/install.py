@@ -50,4 +50,4 @@ def _importable(packages: set[str]) -> Iterator[None]:
 def environ(**variables: str) -> dict[str, str]:
     """Return this process's environment with the stand-ins in front, for a worker or a probe."""
     path = os.pathsep.join(filter(None, [str(FOLDER), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path, **variables}
+    return {**os.environ, "PYTHONPATH": path, "STANDIN_EAGER": "1", **variables}
