@@ -28,8 +28,8 @@ STAGE_B_S = 10e9  # bytes a second of the host, into the pinned memory that a co
 MEMORY_B = 256 * 1024**2
 QUEUE = 1024  # operations of a stream; with so many outstanding a launch waits
 BLOCK_B = 512  # CuPy rounds every allocation up to this
-# Whether values are computed at once, though the clock has not come to them: for processes in which a true clock runs as
-# well. By that one a wait would last as long as the computing, of which the pretended device's clock sees nothing.
+# Whether values are computed at once, before the clock has come to them: for processes in which a true clock runs too.
+# By that one a wait would last as long as the computing, of which the pretended device's clock sees nothing.
 EAGER = os.environ.get("STANDIN_EAGER") == "1"
 
 Operation = Callable[[], None]
