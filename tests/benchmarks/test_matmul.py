@@ -14,6 +14,7 @@ from bench_core.plan.expansion import expand
 from bench_core.records import Machine, Preset, Status, Target
 from benchmarks import bench_matmul, caches, limits, products
 from tests.support import kernels as support
+from tests.support.nn import one_thread  # noqa: F401 - a fixture
 
 MACHINE = Machine(32 << 20, 2)
 WORKLOADS = [

@@ -463,9 +463,11 @@ def test_from_few_prompts_come_few_texts(monkeypatch):
 def test_a_check_of_few_samples_runs_the_whole_batch(name, backend, monkeypatch):
     """They are written over the batch, each many times: what is checked is no smaller than what is timed."""
     monkeypatch.setattr(batches, "CHECK_FLOPS", 0)
-    workload, work = smoke(name)
-    kernel = support.kernel(workload, work, backend)
+    workload = MODELS[name]
+    network, batch = workload.presets[Preset.SMOKE]
+    work = workload.variant(network, max(batch, 8))
     assert workload.samples(work) < work["batch"]
+    kernel = support.kernel(workload, work, backend)
     seen = []
 
     def run():
@@ -473,7 +475,7 @@ def test_a_check_of_few_samples_runs_the_whole_batch(name, backend, monkeypatch)
         seen.append(len(shown.logits))
         return shown
 
-    assert support.before_and_after(replace(kernel, run=run), workload, work, backend) < 1e-5
+    support.before_and_after(replace(kernel, run=run), workload, work, backend)
     assert set(seen) == {work["batch"]}
     host, expected = support.sampled(workload, work)
     assert len(np.unique(host[workload.per_sample[0]], axis=0)) == workload.samples(work)

@@ -16,6 +16,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from bench_core.backends import cupy as module
 from bench_core.backends.cupy import CupyBackend
@@ -48,7 +49,8 @@ def workloads():
 def used():
     """Return the calls of CuPy that every smoke case on the stand-in makes, its kernels and what became of it."""
     kernels = set()
-    with standin.cupy_module() as cupy:
+    # One thread: NumPy's and torch's pools in one process fight over the cores.
+    with threadpoolctl.threadpool_limits(1), standin.cupy_module() as cupy:
         real = cupy.ElementwiseKernel.__call__
 
         def noted(self, *args, **kwargs):
