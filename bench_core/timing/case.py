@@ -98,10 +98,11 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
     before = backend.memory().used
     kernel = workload.build(backend, case, data)
     values = {"compile_time": _seconds(kernel.prepare, backend)[0]} if kernel.prepare else {}
+    checks = Checks(case, workload, backend, settings.seed, data, keep=settings.check_only)
+    checks.begin(kernel)
     values["first_call"], result = _seconds(kernel.run, backend)
 
     on_phase("check")
-    checks = Checks(case, workload, backend, settings.seed, data)
     rel_error = checks.before(kernel, result)
     del result
     done = Measurement(case, Status.OK, rel_error=rel_error, library=kernel.library or backend.library)

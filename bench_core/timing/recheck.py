@@ -33,6 +33,7 @@ DRAWS = 3  # of other inputs that are tried, until the old outputs are wrong for
 BLOCK, MOST_CALLS = 1e-3, 1000  # seconds of calls that a proof of synchronisation takes, at least; calls, at most
 # A call on new numbers that is so many times slower than those that were timed, and by so many seconds, is flagged.
 SLOWER, SLOWER_S = 2.0, 1e-3
+LONG = 0.25  # seconds of a call that is looked at once
 FINGERPRINT = 1 << 16  # elements of an output that are compared with themselves later
 
 
@@ -67,32 +68,52 @@ class _Looks:
 
 
 class Checks:
-    """The checks of one case. `data` are the inputs that its kernels were built with."""
+    """The checks of one case.
 
-    def __init__(self, case: Case, workload: Workload, backend: Backend, seed: int, data: HostArrays) -> None:
+    data: the inputs that its kernels were built with. keep: whether what the first check's calls returned is kept for
+    the second look, which saves a call: where nothing is timed, and no memory measured.
+    """
+
+    def __init__(
+        self, case: Case, workload: Workload, backend: Backend, seed: int, data: HostArrays, *, keep: bool = False
+    ) -> None:
         self._work, self._workload, self._backend, self._seed = case.work, workload, backend, seed
         self._data = data
+        self._sample: HostArrays = data  # what the first check is made on
+        self._keep, self._kept = keep, dict[str, Any]()
+
+    def begin(self, kernel: Kernel) -> None:
+        """Bring a kernel to its start, on the inputs of the first check, of which its first call is then a part."""
+        if self._workload.idle:
+            self._require_no_costs()
+        if self._workload.idle or kernel.answer is not None:
+            return
+        self._sample = self._inputs(0, kernel)
+        if not self._lies_there(kernel):
+            self._write(kernel, self._sample)
+        if kernel.restart:
+            kernel.restart()
 
     def before(self, kernel: Kernel, result: Any) -> float | None:
         """Return the largest relative error of what will be timed, None for work that does nothing on purpose.
 
-        result: what the first call of `kernel.run` returned. Afterwards `run` is at its start again, on `data`. Raises
-        WrongAnswer.
+        result: what the first call of `kernel.run` returned, after `begin`. Afterwards `run` is at its start again, on
+        `data`. Raises WrongAnswer.
         """
         if self._workload.idle:
-            self._require_no_costs()
             return None
-        draw = self._draw(0, kernel)
+        draw = Draw(self._sample, self._workload.reference(self._work, self._sample))
         if kernel.answer is not None:
             return self._verified(draw, kernel.answer())
-        errors = []
-        for each in timed(kernel).values():
-            if each is not kernel and self._is_unchecked(each):
-                continue
-            if each is not kernel or each.calls > 1 or each.restart or not self._lies_there(kernel, draw):
-                result = self._called(each, draw)
-            errors.append(self._verified(draw, each.outputs(result)))
-        if not self._lies_there(kernel, draw):
+        for _ in range(kernel.calls - 1):
+            result = kernel.run()
+        results, errors = {"time": result}, [self._verified(draw, kernel.outputs(result))]
+        for metric, probe in kernel.probes.items():
+            if not self._is_unchecked(probe):
+                results[metric] = _called(probe)
+                errors += [self._verified(draw, probe.outputs(results[metric]))]
+        self._kept = results if self._keep else {}
+        if not self._lies_there(kernel):
             self._write(kernel, self._data)
         if kernel.restart:
             kernel.restart()
@@ -114,7 +135,7 @@ class Checks:
             self._waited_for(kernel, by_wall.get("time"))
             return Rechecked(flags=(UNCHECKED,))
         told = {metric: each for metric, each in timed(kernel).items() if not self._is_unchecked(each)}
-        last = {metric: self._waited_for(each, by_wall.get(metric)) for metric, each in told.items()}
+        last = self._kept or {metric: self._waited_for(each, by_wall.get(metric)) for metric, each in told.items()}
         draw = self._other_draw(kernel, [each.outputs(last[metric]) for metric, each in told.items()])
         looks = {metric: self._looked_at(each, last[metric], draw) for metric, each in told.items()}
         slow = any(_slow_at_first(looks[m].took, median(by_wall[m].seconds)) for m in told if m in by_wall)
@@ -124,8 +145,8 @@ class Checks:
 
     # ---------------------------------------------------------------- draws
 
-    def _draw(self, number: int, kernel: Kernel) -> Draw:
-        """Return the inputs of a draw: `data` for 0; for others, new numbers for all that is read anew at each call."""
+    def _inputs(self, number: int, kernel: Kernel) -> HostArrays:
+        """Return what a check is made on: a sample of `data` for 0, else of new numbers for all that is read anew."""
         names = {name for each in timed(kernel).values() for name in each.inputs}
         if unknown := sorted(names - set(self._data)):
             raise CaseError("unknown_input", f"{unknown[0]!r} is an input of the kernel, and none of the workload")
@@ -135,8 +156,11 @@ class Checks:
             inputs = {**inputs, **{name: fresh[name] for name in names}}
         # Numbers of their own for the sample, which no draw has.
         rng = generator(self._work.case_id, self._seed, number + DRAWS + 2)
-        sample = self._workload.sample(self._work, inputs, rng)
-        return Draw(sample, self._workload.reference(self._work, sample))
+        return self._workload.sample(self._work, inputs, rng)
+
+    def _draw(self, number: int, kernel: Kernel) -> Draw:
+        inputs = self._inputs(number, kernel)
+        return Draw(inputs, self._workload.reference(self._work, inputs))
 
     def _other_draw(self, kernel: Kernel, old: Sequence[Mapping[str, Any]]) -> Draw:
         """Return a draw for which none of the old outputs are right; raises CaseError if there is none."""
@@ -157,9 +181,9 @@ class Checks:
             return False
         return True
 
-    def _lies_there(self, kernel: Kernel, draw: Draw) -> bool:
-        """Whether the inputs that the kernel was built with are those of a draw."""
-        return all(draw.inputs[name] is self._data[name] for name in kernel.inputs)
+    def _lies_there(self, kernel: Kernel) -> bool:
+        """Whether the first check is made on the very inputs that the kernel was built with."""
+        return all(self._sample[name] is self._data[name] for name in kernel.inputs)
 
     def _is_unchecked(self, kernel: Kernel) -> bool:
         """Whether a kernel tells nothing that other numbers could be written over, though its work has inputs."""
@@ -170,16 +194,6 @@ class Checks:
             raise CaseError("idle_with_costs", f"{self._workload.name} says that it does nothing, and has costs")
 
     # ---------------------------------------------------------------- looks
-
-    def _called(self, kernel: Kernel, draw: Draw) -> Any:
-        """Return what the last of `kernel.calls` calls returns on a draw's inputs."""
-        if not self._lies_there(kernel, draw):
-            self._write(kernel, draw.inputs)
-        if kernel.restart:
-            kernel.restart()
-        for _ in range(kernel.calls):
-            result = kernel.run()
-        return result
 
     def _waited_for(self, kernel: Kernel, wall: Series | None) -> Any:
         """Return what the last of some calls returned; raises WrongAnswer if the backend does not wait for them."""
@@ -210,7 +224,8 @@ class Checks:
         """Return what was seen of a kernel. result: what its last call returned.
 
         Where the outputs are of a single call it is looked at twice in a row, in case only every second one works; the
-        second time by the fingerprints of its outputs, if those are the same.
+        second time by the fingerprints of its outputs, if those are the same. Of long calls one look is enough: each of
+        them is a block, and blocks that differ every other time are flagged `alternating`.
         """
         took = []
         self._poison(kernel.outputs(result))
@@ -219,7 +234,7 @@ class Checks:
         took.append(seconds)
         try:
             error, seen = self._verified_while_it_stays(draw, kernel, result)
-            if kernel.calls == 1:
+            if kernel.calls == 1 and seconds < LONG:
                 self._poison(kernel.outputs(result))
                 self._mend(kernel, draw.inputs)
                 result, seconds = self._called_anew(kernel)
@@ -292,6 +307,15 @@ class Checks:
 def timed(kernel: Kernel) -> dict[str, Kernel]:
     """Return all that is timed of a kernel by metric: itself and its probes."""
     return {"time": kernel, **kernel.probes}
+
+
+def _called(kernel: Kernel) -> Any:
+    """Return what the last of `kernel.calls` calls from the start returns."""
+    if kernel.restart:
+        kernel.restart()
+    for _ in range(kernel.calls):
+        result = kernel.run()
+    return result
 
 
 def _calls(wall: Series) -> int:

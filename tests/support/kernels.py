@@ -93,6 +93,7 @@ def before_and_after(built, workload, work, on, runs=5, host=None):
     checks = Checks(Case(work, on.name, on.device), workload, on, 0, host)
     if built.prepare:
         built.prepare()
+    checks.begin(built)
     first = checks.before(built, built.run())
     for _ in range(runs):
         built.run()

@@ -186,6 +186,7 @@ def test_a_walk_is_looked_at_from_its_start():
         return Kernel(step, inputs={"x": x}, restart=restart, calls=2)
 
     checks, kernel, _ = checks_of(Doubling(make))
+    checks.begin(kernel)
     checks.before(kernel, kernel.run())
     log.clear()
     checks.after([kernel], ())
@@ -358,3 +359,45 @@ def test_the_first_look_refuses_a_wrong_answer_before_anything_is_timed():
     checks, kernel, _ = checks_of(Doubling())
     with pytest.raises(WrongAnswer, match="above the tolerance"):
         checks.before(kernel, kernel.run() * 1.001)
+
+
+def test_the_first_call_is_a_part_of_the_first_check():
+    """Work that takes long is not done once more only to be checked."""
+    calls = []
+
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        return replace(kernel, run=lambda: (calls.append(1), kernel.run())[1])
+
+    only = replace(SETTINGS, check_only=True)
+    assert run(Doubling(make), settings=only).status is Status.OK
+    assert len(calls) == 1 + 2  # and two looks
+
+
+def test_a_long_call_is_looked_at_once(monkeypatch):
+    calls = []
+
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        return replace(kernel, run=lambda: (calls.append(1), kernel.run())[1])
+
+    monkeypatch.setattr(recheck, "LONG", 0.0)
+    assert run(Doubling(make), settings=replace(SETTINGS, check_only=True)).status is Status.OK
+    assert len(calls) == 1 + 1
+
+
+def test_a_batch_is_the_sample_s_while_it_is_checked_and_its_own_while_it_is_timed():
+    class Sampled(Doubling):
+        def sample(self, work, host, rng):
+            return {"x": np.resize(host["x"][:2], 1024)}
+
+    kinds = []
+
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        x = kernel.inputs["x"]
+        return replace(kernel, run=lambda: (kinds.append(len(np.unique(x))), kernel.run())[1])
+
+    assert run(Sampled(make)).status is Status.OK
+    assert kinds[0] == kinds[-1] == kinds[-2] == 2
+    assert set(kinds[1:-2]) == {1024}
