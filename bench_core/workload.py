@@ -65,10 +65,11 @@ class Kernel:
         numbers over them where they lie, and `run` must then work on those. One that is longer than the host's array
         holds it again and again along its first axis. Numbers that `run` moves itself (weights) are no inputs.
     outputs: names the arrays that hold the answer, given what `run` returned last: new ones, or buffers that `run`
-        writes to. It computes nothing that belongs to the work.
+        writes to, but no inputs, nor views of them. It computes nothing that belongs to the work.
     restart: puts back what `run` changes for its next call (weights, a cache, a position), and reads the inputs anew
         where the work begins with something that is not timed. None where every call is like the first.
-    calls: how many calls of `run`, from `restart`, the outputs are checked after.
+    calls: how many calls of `run`, from `restart`, the outputs are checked after. also_first: whether they are checked
+        after the first of these as well; what is named after the last then has `last.` before its name.
     probes: further timed callables, by the name of the metric whose seconds they give ("time_to_first_token"); each
         a kernel that is checked like this one.
     library: what does the arithmetic, where the kernel knows better than the backend.
@@ -88,6 +89,7 @@ class Kernel:
     outputs: Callable[[Any], Mapping[str, Any]] = result_alone
     restart: Call | None = None
     calls: int = 1
+    also_first: bool = False
     probes: Mapping[str, Kernel] = field(default_factory=dict)
     library: str = ""
     flags: tuple[str, ...] = ()

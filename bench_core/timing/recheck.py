@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -57,6 +57,15 @@ class Rechecked:
 
     rel_error: float | None = None
     flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What the last of a kernel's calls returned, the outputs after the first on the host, and the seconds of one."""
+
+    result: Any
+    first: HostArrays
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +113,14 @@ class Checks:
             return None
         draw = Draw(self._sample, self._workload.reference(self._work, self._sample))
         if kernel.answer is not None:
-            return self._verified(draw, kernel.answer())
-        for _ in range(kernel.calls - 1):
-            result = kernel.run()
-        results, errors = {"time": result}, [self._verified(draw, kernel.outputs(result))]
+            return self._verified(draw, self._on_host(kernel.answer()))
+        done = self._rest(kernel, result)
+        results, errors = {"time": done.result}, [self._verified(draw, self._named(kernel, done))]
         for metric, probe in kernel.probes.items():
             if not self._is_unchecked(probe):
-                results[metric] = _called(probe)
-                errors += [self._verified(draw, probe.outputs(results[metric]))]
+                done = self._called(probe)
+                results[metric] = done.result
+                errors += [self._verified(draw, self._named(probe, done))]
         self._kept = results if self._keep else {}
         if not self._lies_there(kernel):
             self._write(kernel, self._data)
@@ -136,7 +145,7 @@ class Checks:
             return Rechecked(flags=(UNCHECKED,))
         told = {metric: each for metric, each in timed(kernel).items() if not self._is_unchecked(each)}
         last = self._kept or {metric: self._waited_for(each, by_wall.get(metric)) for metric, each in told.items()}
-        draw = self._other_draw(kernel, [each.outputs(last[metric]) for metric, each in told.items()])
+        draw = self._other_draw(kernel, [self._named(each, self._as_it_is(each, last[m])) for m, each in told.items()])
         looks = {metric: self._looked_at(each, last[metric], draw) for metric, each in told.items()}
         slow = any(_slow_at_first(looks[m].took, median(by_wall[m].seconds)) for m in told if m in by_wall)
         earned = {UNCHECKED: len(told) <= len(kernel.probes), SLOW_ON_NEW_INPUT: slow}
@@ -162,20 +171,20 @@ class Checks:
         inputs = self._inputs(number, kernel)
         return Draw(inputs, self._workload.reference(self._work, inputs))
 
-    def _other_draw(self, kernel: Kernel, old: Sequence[Mapping[str, Any]]) -> Draw:
+    def _other_draw(self, kernel: Kernel, old: Sequence[HostArrays]) -> Draw:
         """Return a draw for which none of the old outputs are right; raises CaseError if there is none."""
         if not kernel.inputs:
             return self._draw(0, kernel)
         for number in range(1, DRAWS + 1):
             draw = self._draw(number, kernel)
-            if not any(self._passes(draw, outputs) for outputs in old):
+            if not any(self._passes(draw, answer) for answer in old):
                 return draw
         reason = f"the check cannot tell new answers from old: they are right for {DRAWS} draws of other inputs too"
         raise CaseError("blind_recheck", reason)
 
-    def _passes(self, draw: Draw, outputs: Mapping[str, Any]) -> bool:
+    def _passes(self, draw: Draw, answer: HostArrays) -> bool:
         try:
-            error = self._workload.error(self._work, draw.expected, self._on_host(outputs))
+            error = self._workload.error(self._work, draw.expected, answer)
             self._workload.tolerance(self._work).require(error)
         except WrongAnswer:
             return False
@@ -230,17 +239,17 @@ class Checks:
         took = []
         self._poison(kernel.outputs(result))
         self._write(kernel, draw.inputs)
-        result, seconds = self._called_anew(kernel)
-        took.append(seconds)
+        done = self._called_anew(kernel)
+        took.append(done.seconds)
         try:
-            error, seen = self._verified_while_it_stays(draw, kernel, result)
-            if kernel.calls == 1 and seconds < LONG:
-                self._poison(kernel.outputs(result))
+            error, seen = self._verified_while_it_stays(draw, kernel, done)
+            if kernel.calls == 1 and done.seconds < LONG:
+                self._poison(kernel.outputs(done.result))
                 self._mend(kernel, draw.inputs)
-                result, seconds = self._called_anew(kernel)
-                took.append(seconds)
-                if not _alike(seen, self._fingerprints(kernel, result)):  # as sums in another order are not
-                    error = max(error, self._verified_while_it_stays(draw, kernel, result)[0])
+                done = self._called_anew(kernel)
+                took.append(done.seconds)
+                if not _alike(seen, self._fingerprints(kernel, done)):  # as sums in another order are not
+                    error = max(error, self._verified_while_it_stays(draw, kernel, done)[0])
         except WrongAnswer as wrong:
             if wrong.code == "not_synchronised":
                 raise
@@ -248,34 +257,56 @@ class Checks:
             raise WrongAnswer(reason, wrong.rel_error, code="wrong_second_look") from None
         return _Looks(error, tuple(took))
 
-    def _called_anew(self, kernel: Kernel) -> tuple[Any, float]:
-        """Return what the last of `kernel.calls` calls returns, and the seconds of one; the inputs are spoilt then."""
-        if kernel.restart:
-            kernel.restart()
+    def _called_anew(self, kernel: Kernel) -> _Done:
+        """Call a kernel from its start, and spoil its inputs at once."""
         self._backend.synchronize()
         begin = perf_counter()
-        for _ in range(kernel.calls):
-            result = kernel.run()
-        finish(self._backend, result)
+        done = self._called(kernel)
+        finish(self._backend, done.result)
         seconds = (perf_counter() - begin) / kernel.calls
         self._spoil(kernel)
-        return result, seconds
+        return replace(done, seconds=seconds)
 
-    def _verified_while_it_stays(self, draw: Draw, kernel: Kernel, result: Any) -> tuple[float, dict[str, np.ndarray]]:
+    def _called(self, kernel: Kernel) -> _Done:
+        """Make all of a kernel's calls from its start."""
+        if kernel.restart:
+            kernel.restart()
+        return self._rest(kernel, kernel.run())
+
+    def _rest(self, kernel: Kernel, result: Any) -> _Done:
+        """Make the calls after the first, which returned `result`."""
+        first = self._copied(kernel, result) if kernel.also_first else {}
+        for _ in range(kernel.calls - 1):
+            result = kernel.run()
+        return _Done(result, first)
+
+    def _as_it_is(self, kernel: Kernel, result: Any) -> _Done:
+        """Return what there is without a call from the start: the outputs of one call for those of all."""
+        return _Done(result, self._copied(kernel, result) if kernel.also_first else {})
+
+    def _copied(self, kernel: Kernel, result: Any) -> HostArrays:
+        return {name: np.array(array) for name, array in self._on_host(kernel.outputs(result)).items()}
+
+    def _named(self, kernel: Kernel, done: _Done) -> HostArrays:
+        """Return a kernel's answer on the host: its outputs now and, where they count as well, after the first call."""
+        now = self._on_host(kernel.outputs(done.result))
+        return {**done.first, **{f"last.{name}": array for name, array in now.items()}} if kernel.also_first else now
+
+    def _verified_while_it_stays(self, draw: Draw, kernel: Kernel, done: _Done) -> tuple[float, dict[str, np.ndarray]]:
         """Return the relative error of an answer that stays what it is while it is verified, and its fingerprints."""
-        answer = self._on_host(kernel.outputs(result))
+        answer = self._named(kernel, done)
         seen = {name: _fingerprint(array) for name, array in answer.items()}
         error = self._workload.verify(self._work, draw.expected, answer)
-        if not _alike(seen, self._fingerprints(kernel, result)):
+        if not _alike(seen, self._fingerprints(kernel, done)):
             reason = f"its outputs changed after {self._backend.name} said that all work was done"
             raise WrongAnswer(reason, code="not_synchronised")
         return error, seen
 
-    def _fingerprints(self, kernel: Kernel, result: Any) -> dict[str, np.ndarray]:
-        return {name: _fingerprint(array) for name, array in self._on_host(kernel.outputs(result)).items()}
+    def _fingerprints(self, kernel: Kernel, done: _Done) -> dict[str, np.ndarray]:
+        return {name: _fingerprint(array) for name, array in self._named(kernel, done).items()}
 
-    def _verified(self, draw: Draw, outputs: Mapping[str, Any]) -> float:
-        return self._workload.verify(self._work, draw.expected, self._on_host(outputs))
+    def _verified(self, draw: Draw, answer: HostArrays) -> float:
+        return self._workload.verify(self._work, draw.expected, answer)
 
     def _on_host(self, outputs: Mapping[str, Any]) -> HostArrays:
         self._backend.synchronize()
@@ -307,15 +338,6 @@ class Checks:
 def timed(kernel: Kernel) -> dict[str, Kernel]:
     """Return all that is timed of a kernel by metric: itself and its probes."""
     return {"time": kernel, **kernel.probes}
-
-
-def _called(kernel: Kernel) -> Any:
-    """Return what the last of `kernel.calls` calls from the start returns."""
-    if kernel.restart:
-        kernel.restart()
-    for _ in range(kernel.calls):
-        result = kernel.run()
-    return result
 
 
 def _calls(wall: Series) -> int:

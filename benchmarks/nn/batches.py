@@ -64,15 +64,25 @@ def affordable(batch: int, flops_per_sample: float, fewest: int = 2) -> int:
 def repeated(host: HostArrays, names: Sequence[str], samples: int, rng: np.random.Generator) -> HostArrays:
     """Return inputs whose batch is its own first `samples` samples, all equally often, in random order.
 
-    names: of the arrays that have a row for each sample. Of several orders the one is taken whose halves are least
-    alike, be it the first and the second, or every other sample: so that none of them can stand for the whole.
+    names: of the arrays that have a row for each sample. The order is random within parts that hold different samples.
+    Of several orders the one is taken whose halves are least alike, be it the first and the second, or every other
+    sample: so that none of them can stand for the whole.
     """
     batch = len(host[names[0]])
     if samples == batch:
         return host
-    once = np.repeat(np.arange(samples), batch // samples)
-    order = max((rng.permutation(once) for _ in range(_ORDERS)), key=lambda order: _unevenness(order, samples))
+    orders = (_order(batch, samples, rng) for _ in range(_ORDERS))
+    order = max(orders, key=lambda order: _unevenness(order, samples))
     return {**host, **{name: host[name][order] for name in names}, ORDER: order}
+
+
+def _order(batch: int, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return which sample stands at each place, sorted by in how many halves the place is: the first, the even."""
+    places = np.arange(batch)
+    halves = (places < batch // 2).astype(int) + (places % 2 == 0)
+    order = np.empty(batch, np.int64)
+    order[np.lexsort((rng.random(batch), halves))] = np.repeat(rng.permutation(samples), batch // samples)
+    return order
 
 
 def _unevenness(order: np.ndarray, samples: int) -> float:
