@@ -70,7 +70,10 @@ class _Done:
 
 @dataclass(frozen=True, slots=True)
 class _Looks:
-    """The largest relative error in some looks at one callable, and the seconds of a call in each."""
+    """The largest relative error in some looks at one callable, and the seconds of its call in each.
+
+    took: empty where the look is at more than the call, or several.
+    """
 
     rel_error: float
     took: tuple[float, ...]
@@ -89,7 +92,8 @@ class Checks:
         self._work, self._workload, self._backend, self._seed = case.work, workload, backend, seed
         self._data = data
         self._sample: HostArrays = data  # what the first check is made on
-        self._keep, self._kept = keep, dict[str, Any]()
+        self._keep = keep
+        self._kept: Mapping[str, Any] = {}
 
     def begin(self, kernel: Kernel) -> None:
         """Bring a kernel to its start, on the inputs of the first check, of which its first call is then a part."""
@@ -147,7 +151,7 @@ class Checks:
         last = self._kept or {metric: self._waited_for(each, by_wall.get(metric)) for metric, each in told.items()}
         draw = self._other_draw(kernel, [self._named(each, self._as_it_is(each, last[m])) for m, each in told.items()])
         looks = {metric: self._looked_at(each, last[metric], draw) for metric, each in told.items()}
-        slow = any(_slow_at_first(looks[m].took, median(by_wall[m].seconds)) for m in told if m in by_wall)
+        slow = any(_slow_at_first(looks[m].took, median(wall.seconds)) for m, wall in by_wall.items() if m in looks)
         earned = {UNCHECKED: len(told) <= len(kernel.probes), SLOW_ON_NEW_INPUT: slow}
         worst = max(look.rel_error for look in looks.values())
         return Rechecked(worst, tuple(flag for flag, is_earned in earned.items() if is_earned))
@@ -255,7 +259,7 @@ class Checks:
                 raise
             reason = f"right at first, wrong when looked at again: {wrong}"
             raise WrongAnswer(reason, wrong.rel_error, code="wrong_second_look") from None
-        return _Looks(error, tuple(took))
+        return _Looks(error, tuple(took) if kernel.calls == 1 and not kernel.restart else ())
 
     def _called_anew(self, kernel: Kernel) -> _Done:
         """Call a kernel from its start, and spoil its inputs at once."""
@@ -348,10 +352,10 @@ def _calls(wall: Series) -> int:
 def _slow_at_first(took: Sequence[float], typical: float) -> bool:
     """Whether the first call on new numbers took far longer than the next on the same, and than those that were timed.
 
-    A call that keeps its answer for the numbers it has met does so. `typical`: the median of those timed, in seconds.
+    A call that keeps its answer for the numbers it has met does so. took: of one call, or two. typical: the median of
+    those timed. All in seconds.
     """
-    first, *others = took
-    return any(first > SLOWER * max(other, typical) and first > typical + SLOWER_S for other in others)
+    return bool(took) and took[0] > SLOWER * max(took[-1] if len(took) > 1 else 0.0, typical) + SLOWER_S
 
 
 def _piece(outputs: Mapping[str, Any]) -> Any:
