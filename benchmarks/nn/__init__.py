@@ -23,6 +23,7 @@ recurrent.py      the LSTM
 transformer.py    the block that gpt.py is made of; dit.py has its own, around the same attention and MLP
 mlp.py  resnet.py  gpt.py  dcgan.py  dit.py    the networks: forward, backward, FLOPs
 optimisers.py     SGD, AdamW
+batches.py        what a step reads, and batches of few samples for a check
 training.py       one training step, the kernel around it, and its proof against float64
 generation.py     text, token by token, from a KV cache
 weights.py        the weights among a work's inputs, on a device or in float64
