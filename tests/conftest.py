@@ -1,5 +1,6 @@
 """Shared by all tests of bench_core."""
 
+import gc
 import os
 from importlib import metadata
 
@@ -12,6 +13,12 @@ from tests.standin import install as standin
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     """Leave the unit tests out of a benchmark run: importing them would cost time that is not measured."""
     return True if config.getoption("benchmark_only") else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:  # noqa: ARG001 - pytest's hook
+    """Leave all that was imported out of later collections: every case of a test collects, and would walk through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
