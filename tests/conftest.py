@@ -15,8 +15,8 @@ def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     return True if config.getoption("benchmark_only") else None
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:  # noqa: ARG001 - pytest's hook
-    """Leave all that was imported out of later collections: every case of a test collects, and would walk through it."""
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of later collections: every case of a test collects, and would walk through it."""
     gc.collect()
     gc.freeze()
 
