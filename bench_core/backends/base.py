@@ -137,7 +137,7 @@ def overwrite(backend: Backend, target: Any, values: np.ndarray) -> Any:
     """Write a host array over one of the device, or of the host, and return the one that holds the values now.
 
     It is the same one, at the same address. Where it is longer than `values` along the first axis, it then holds them
-    again and again. A backend without `overwrite` is taken to have arrays that can be assigned to.
+    again and again. Of a backend without `overwrite` arrays are assigned to or, if they cannot be, made anew.
     """
 
     def write(part: Any, some: np.ndarray) -> None:
@@ -146,11 +146,16 @@ def overwrite(backend: Backend, target: Any, values: np.ndarray) -> Any:
         else:
             part[...] = some if isinstance(part, np.ndarray) else backend.from_host(some)
 
-    if not values.ndim or len(values) == len(target):
-        write(target, values)
-    else:
-        for start in range(0, len(target), len(values)):
-            write(target[start : start + len(values)], values[: len(target) - start])
+    try:
+        if not values.ndim or len(values) == len(target):
+            write(target, values)
+        else:
+            for start in range(0, len(target), len(values)):
+                write(target[start : start + len(values)], values[: len(target) - start])
+    except TypeError:
+        if hasattr(backend, "overwrite") or isinstance(target, np.ndarray):
+            raise
+        return backend.from_host(np.resize(values, tuple(target.shape)))
     return target
 
 

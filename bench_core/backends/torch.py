@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -139,6 +140,8 @@ class TorchBackend:
             self._memory.reset_peak()
 
     def free(self) -> None:
+        if "torch._dynamo" in sys.modules:  # whatever a kernel has forbidden the compiler is over with it
+            self.torch.compiler.set_stance("default")
         if self._kind == "cuda":
             _clear_workspaces(self.torch)
         if self._kind != "cpu":

@@ -234,7 +234,9 @@ def _about(
         "run": to_json(run),
         "planned": sum(about["planned"] for about in abouts),
         "statuses": count_statuses(everything),
-        **{share: sum(about[share] for about in abouts) / len(abouts) for share in ("timed_share", "recheck_share")},
+        "timed_share": sum(about["timed_share"] for about in abouts) / len(abouts),
+        # A side of an earlier release has none.
+        "recheck_share": sum(about.get("recheck_share", 0.0) for about in abouts) / len(abouts),
         "processes": processes,
         "environment": {"host": abouts[0]["environment"]["host"], "workers": workers},
     }

@@ -305,11 +305,16 @@ def _require_last(
         error = check.relative_error(last[name], getattr(expected, name))
         if not error <= bounds.one:
             raise WrongAnswer(f"the {name} of the last step is off by {error:.2g}", error, code="wrong_training")
-    step = np.zeros(2)
+    step, length = np.zeros(2), np.zeros(2)
     for name, moved in _moved(expected).items():
         given = (last[f"weight.{name}"] - first[f"weight.{name}"].astype(np.float64))[moved]
         step += _products(given, (expected.after[name] - expected.before[name])[moved])
+        length += _products(last[f"gradient.{name}"], expected.gradients[name])
     _require_length("the last step", step, bounds.all)
+    _require_length("the gradient of the last step", length, bounds.all)
+    for name in filter(is_average, expected.after):
+        if not (error := AVERAGE_FACTOR * _moved_error(last, expected, name)) <= bounds.one:
+            raise WrongAnswer(f"{name} after the last step is off by {error:.2g}", error, code="wrong_training")
 
 
 def _moved(expected: Trained) -> dict[str, np.ndarray]:

@@ -304,19 +304,78 @@ def test_work_that_the_device_s_clock_does_not_see_is_invalid():
     assert run(Doubling(make), AsyncBackend()).status is Status.OK
 
 
-@pytest.mark.parametrize(
-    ("took", "flagged"),
-    [
-        ((0.010, 0.002), True),
-        ((0.010, 0.009), False),  # whatever made it slow, it was not that the numbers were new
-        ((0.0049, 0.002), False),
-        ((0.010,), True),  # a long call is looked at once
-        ((0.0049,), False),
-        ((), False),
-    ],
-)
-def test_a_call_that_is_slow_on_new_numbers_alone_is_flagged(took, flagged):
-    assert recheck._slow_at_first(took, 0.002) is flagged
+@pytest.mark.parametrize(("seconds", "flagged"), [(0.010, True), (0.0051, True), (0.0049, False), (0.0001, False)])
+def test_a_call_that_is_slow_on_new_numbers_is_flagged(seconds, flagged):
+    assert recheck._is_slow(seconds, typical=0.002) is flagged
+
+
+def test_a_call_that_skips_what_is_there_already_is_flagged():
+    """It works when it is looked at, both times, and never when it is timed."""
+
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        x, out = kernel.inputs["x"], kernel.run()
+
+        def run():
+            if out[0] != 2 * x[0]:
+                sum(range(500_000))  # some milliseconds
+                np.multiply(x, 2, out=out)
+            return out
+
+        return replace(kernel, run=run)
+
+    done = run(Doubling(make))
+    assert (done.status, "slow_on_new_input" in done.flags) == (Status.OK, True)
+
+
+def test_a_restart_that_does_the_work_is_wrong():
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        out = kernel.run()
+        return replace(kernel, run=lambda: out, restart=kernel.run)
+
+    done = run(Doubling(make))
+    assert (done.status, done.reason_code) == (Status.INVALID, "wrong_second_look")
+    assert "before the call that is timed" in done.reason
+
+
+def test_a_fill_whose_outputs_cannot_be_poisoned_is_an_error():
+    class Fill(Doubling):
+        def inputs(self, work, rng):
+            return {}
+
+        def error(self, work, expected, answer):
+            return check.relative_error(answer["out"], np.full(16, 3.0))
+
+    out = np.full(16, 3.0)
+    done = run(Fill(lambda b, h: Kernel(lambda: None, outputs=lambda _: {"out": out.copy()})))
+    assert (done.status, done.reason_code) == (Status.ERROR, "blind_recheck")
+
+
+def test_an_answer_of_which_all_but_the_beginning_comes_late_is_wrong():
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        x = kernel.inputs["x"]
+
+        def run():
+            first = x[:1] * 2
+            return lambda: np.concatenate([first, x[1:] * 2])
+
+        return replace(kernel, run=run, outputs=lambda promise: {"out": promise()})
+
+    assert run(Doubling(make)).reason_code in {"wrong_second_look", "not_synchronised"}
+
+
+def test_a_number_of_python_s_is_an_output_like_any_other():
+    class Total(Doubling):
+        def error(self, work, expected, answer):
+            return check.relative_error(answer["out"], np.asarray(expected["x"].sum()))
+
+    def make(backend, host):
+        x = backend.from_host(host["x"])
+        return Kernel(lambda: float(x.sum()), inputs={"x": x})
+
+    assert (run(Total(make)).status, run(Total(make)).flags) == (Status.OK, ())
 
 
 def test_a_memory_of_all_inputs_shows_by_the_time_of_the_first_call():
@@ -391,6 +450,20 @@ def test_a_long_call_is_looked_at_once(monkeypatch):
     monkeypatch.setattr(recheck, "LONG", 0.0)
     assert run(Doubling(make), settings=replace(SETTINGS, check_only=True)).status is Status.OK
     assert len(calls) == 1 + 1
+
+
+def test_of_calls_that_are_blocks_themselves_one_look_is_enough_if_there_are_many(monkeypatch):
+    looks = []
+    again = Checks._called_anew
+    monkeypatch.setattr(Checks, "_called_anew", lambda self, *args: looks.append(1) or again(self, *args))
+
+    def looked(blocks, loops=1):
+        looks.clear()
+        checks, kernel, _ = checks_of(Doubling())
+        checks.after([kernel], (Series("time", Clock.WALL, (0.5,) * blocks, loops),))
+        return len(looks)
+
+    assert (looked(17), looked(18), looked(18, loops=2)) == (2, 1, 2)
 
 
 def test_a_batch_is_the_sample_s_while_it_is_checked_and_its_own_while_it_is_timed():
