@@ -246,13 +246,14 @@ class Checks:
         self._poison(kernel.outputs(result))
         self._write(kernel, draw.inputs)
         once = kernel.calls > 1 or (wall is not None and wall.inner_loops == 1 and len(wall.seconds) >= MANY_BLOCKS)
-        done = first = self._called_anew(kernel, result, draw)
+        self._require_wrong_before(kernel, result, draw)
+        done = first = self._called_anew(kernel)
         try:
             error, seen = self._verified_while_it_stays(draw, kernel, done)
             if not once and (wall is not None or done.seconds < LONG):
                 self._poison(kernel.outputs(done.result))
                 self._mend(kernel, draw.inputs)
-                done = self._called_anew(kernel, done.result, draw)
+                done = self._called_anew(kernel)
                 if not _alike(seen, self._fingerprints(kernel, done)):  # as sums in another order are not
                     error = max(error, self._verified_while_it_stays(draw, kernel, done)[0])
         except WrongAnswer as wrong:
@@ -262,20 +263,25 @@ class Checks:
             raise WrongAnswer(reason, wrong.rel_error, code="wrong_second_look") from None
         return _Looks(error, first.seconds)
 
-    def _called_anew(self, kernel: Kernel, before: Any, draw: Draw) -> _Done:
-        """Call a kernel from its start, and spoil its inputs at once. before: what it returned last.
+    def _require_wrong_before(self, kernel: Kernel, before: Any, draw: Draw) -> None:
+        """Raise an error if outputs are right for a draw before the timed call is made. before: what it returned last.
 
-        Raises WrongAnswer if its outputs are right before it is called, or CaseError where they cannot be poisoned and
-        there is nothing else to tell new outputs from old by.
+        WrongAnswer if it is `restart` that does the work; CaseError where outputs cannot be poisoned, and there are no
+        inputs to tell new ones from old by.
         """
+        if kernel.inputs and not kernel.restart:
+            return
         if kernel.restart:
             kernel.restart()
-        if (kernel.restart or not kernel.inputs) and self._passes(
-            draw, self._named(kernel, self._as_it_is(kernel, before))
-        ):
+        if self._passes(draw, self._named(kernel, self._as_it_is(kernel, before))):
             if kernel.restart:
                 raise WrongAnswer("the answer is there before the call that is timed", code="wrong_second_look")
             raise CaseError("blind_recheck", "the kernel has no inputs, and its outputs cannot be written over")
+
+    def _called_anew(self, kernel: Kernel) -> _Done:
+        """Call a kernel from its start, and spoil its inputs at once."""
+        if kernel.restart:
+            kernel.restart()
         self._backend.synchronize()
         begin = perf_counter()
         result = kernel.run()

@@ -20,7 +20,7 @@ CAUGHT = {
     },
     "short": {"cached_50": {WRONG}},
     "mlp_train": {"half_batch": {"wrong_training"}, "second_step": {"wrong_training"}},
-    "cnn_train": {"averages": {"wrong_answer"}, "second_step": {"wrong_training"}},
+    "cnn_train": {"averages": {"wrong_training"}, "second_step": {"wrong_training"}},
     "gpt_train": {"no_decay": {"wrong_training"}, "gradient": {"wrong_training"}, "second_step": {"wrong_training"}},
     "gpt_decode": {"half_steps": {"wrong_answer"}},
 }
