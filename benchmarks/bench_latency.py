@@ -144,9 +144,10 @@ def numpy_chase(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # no
         nonlocal at
         at = 0
 
-    inputs = {"links": array}
-    outputs = lambda end: {"out": np.asarray(end)}  # noqa: E731 - it is one of the kernel's arguments
-    return Kernel(run, inputs=inputs, outputs=outputs, restart=restart, library="CPython")
+    def outputs(end: int) -> dict[str, np.ndarray]:
+        return {"out": np.asarray(end)}
+
+    return Kernel(run, inputs={"links": array}, outputs=outputs, restart=restart, library="CPython")
 
 
 def require_queue(backend: Backend) -> None:

@@ -25,8 +25,8 @@ class Generation(Protocol):
     def decode(self, token: Array, at: int) -> tuple[Array, Array]:
         """Return the next token (B, 1) and its logits (B, V), after `token`, which stands at position `at`.
 
-        Both are in memory that no later step writes to, as text that is generated has to be kept; the logits only until
-        the next step.
+        The token is in memory that no later step writes to, since generated text is kept; the logits last until the
+        next step.
         """
 
     def concatenate(self, parts: list[Array]) -> Array:
