@@ -7,13 +7,14 @@ with float64 to 3e-7 was not computed in TF32.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench_core.errors import WrongAnswer
 
-BLOCK = 1 << 15  # elements that `periodic_error` compares at a time: with what it works on they fit into most L2 caches
+BLOCK = 1 << 15  # elements that are compared at a time: with what is made of them they fit into most L2 caches
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,33 @@ def relative_error(answer: np.ndarray, reference: np.ndarray) -> float:
 
     Raises WrongAnswer when the shapes differ.
     """
+    off, whole = squares(answer, reference)
+    return math.sqrt(off) / (math.sqrt(whole) or 1.0)
+
+
+def squares(answer: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
+    """Return ||answer - reference||^2 and ||reference||^2 in float64, a block at a time.
+
+    Raises WrongAnswer when the shapes differ.
+    """
     require_shape(answer, reference.shape)
-    wide = np.asarray(reference, dtype=np.float64)
-    difference = np.linalg.norm(np.subtract(answer, wide, dtype=np.float64).ravel())
-    return float(difference / (np.linalg.norm(wide.ravel()) or 1.0))
+    off, whole = 0.0, 0.0
+    for given, r in blocks(answer, reference):
+        wide = r.astype(np.float64)
+        whole += float(np.square(wide).sum())
+        np.subtract(given, wide, out=wide)
+        off += float(np.square(wide, out=wide).sum())
+    return off, whole
+
+
+def blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Return arrays of one size flat, BLOCK elements at a time, so that what is made of them stays in a cache.
+
+    New memory as large as a model's weights costs far more than the arithmetic on it.
+    """
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, BLOCK):
+        yield tuple(array[start : start + BLOCK] for array in flat)
 
 
 def require_finite(name: str, array: np.ndarray) -> None:

@@ -155,8 +155,9 @@ class GanTrain(GanWorkload):
 
     def reference(self, work: Work, host: HostArrays) -> Trained:
         noise, images = (distinct(host, name).astype(np.float64) for name in BATCH)
-        trainer = ArrayTrainer(np, shape(work), wide_weights(host), copies=work["batch"] // len(noise))
-        return trace(lambda: trainer.step(noise, images), trainer.state, order_of(host, "noise"))
+        weights = wide_weights(host)
+        trainer = ArrayTrainer(np, shape(work), weights, copies=work["batch"] // len(noise))
+        return trace(lambda: trainer.step(noise, images), weights, trainer.state, order_of(host, "noise"))
 
     def error(self, work: Work, expected: Trained, answer: HostArrays) -> float:
         return largest_error(answer, expected, work.precision, relu=True)

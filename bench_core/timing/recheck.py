@@ -17,7 +17,8 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
@@ -28,7 +29,7 @@ import numpy as np
 from bench_core.backends.base import Backend, finish, overwrite
 from bench_core.errors import CaseError, WrongAnswer
 from bench_core.records import UNCHECKED, Case, Clock, Costs, Series
-from bench_core.timing.synchronisation import hidden_work, unfinished
+from bench_core.timing.synchronisation import TRIES, Awaited, hidden_work, is_late, late, unfinished
 from bench_core.workload import HostArrays, Kernel, Workload
 
 SLOW_ON_NEW_INPUT = "slow_on_new_input"
@@ -36,8 +37,7 @@ DRAWS = 3  # of other inputs that are tried, until the old outputs are wrong for
 BLOCK, MOST_CALLS = 1e-3, 1000  # seconds of calls that a proof of synchronisation takes, at least; calls, at most
 # A call on new numbers that is so many times slower than those that were timed, and by so many seconds, is flagged.
 SLOWER, SLOWER_S = 2.0, 1e-3
-LONG = 0.25  # seconds of a call that is looked at once where nothing is timed
-MANY_BLOCKS = 18  # blocks of one call each that show whether every second one is unlike the others (stationarity.py)
+LONG = 0.01  # seconds of a call that is looked at once, if the call before it took about as long
 SPOILT = 8  # places of an input that are spoilt
 FINGERPRINT = 1 << 16  # elements of an output that are compared with themselves later
 
@@ -75,10 +75,19 @@ class _Done:
 
 @dataclass(frozen=True, slots=True)
 class _Looks:
-    """The largest relative error in some looks at one callable, and the seconds of a call in the first."""
+    """The largest relative error in the looks at one callable, and the seconds of the call in the first."""
 
     rel_error: float
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A kernel's first call. result: returns what it returned, if something else holds that too. late: by seconds."""
+
+    kernel: Kernel
+    result: Callable[[], Any]
+    late: float
 
 
 class Checks:
@@ -97,6 +106,7 @@ class Checks:
         self._keep = keep
         self._places = _places()
         self._kept: Mapping[str, Any] = {}
+        self._first: _Shown | None = None
 
     def begin(self, kernel: Kernel) -> None:
         """Bring a kernel to its start, on the inputs of the first check, of which its first call is then a part."""
@@ -118,6 +128,10 @@ class Checks:
         """
         if self._workload.idle:
             return None
+        if kernel.answer is None:
+            seconds = late(self._backend, result, lambda made: _piece(kernel.outputs(made)))
+            with contextlib.suppress(TypeError):  # what holds several arrays is no buffer
+                self._first = _Shown(kernel, weakref.ref(result), seconds)
         draw = Draw(self._sample, self._workload.reference(self._work, self._sample))
         if kernel.answer is not None:
             return self._verified(draw, self._on_host(kernel.answer()))
@@ -151,10 +165,15 @@ class Checks:
             self._waited_for(kernel, by_wall.get("time"))
             return Rechecked(flags=(UNCHECKED,))
         told = {metric: each for metric, each in timed(kernel).items() if not self._is_unchecked(each)}
-        last = self._kept or {metric: self._waited_for(each, by_wall.get(metric)) for metric, each in told.items()}
-        draw = self._other_draw(kernel, [self._named(each, self._as_it_is(each, last[m])) for m, each in told.items()])
-        looks = {m: self._looked_at(each, last[m], draw, by_wall.get(m)) for m, each in told.items()}
-        slow = any(_is_slow(looks[m].seconds, median(wall.seconds)) for m, wall in by_wall.items() if m in looks)
+        # Before the calls that are compared with each other: NumPy's threads spin for a while after a reference.
+        draw = self._draw(1 if kernel.inputs else 0, kernel)
+        kept = self._kept
+        waited = {} if kept else {metric: self._last_call(each, by_wall.get(metric)) for metric, each in told.items()}
+        last = kept or {metric: done.result for metric, done in waited.items()}
+        if kernel.inputs:
+            draw = self._telling(draw, kernel, [self._named(k, self._as_it_is(k, last[m])) for m, k in told.items()])
+        looks = {m: self._looked_at(each, last[m], draw, waited.get(m)) for m, each in told.items()}
+        slow = any(self._is_always_slow(told[m], looks[m], by_wall[m]) for m in looks if m in by_wall)
         earned = {UNCHECKED: len(told) <= len(kernel.probes), SLOW_ON_NEW_INPUT: slow}
         worst = max(look.rel_error for look in looks.values())
         return Rechecked(worst, tuple(flag for flag, is_earned in earned.items() if is_earned))
@@ -178,14 +197,16 @@ class Checks:
         inputs = self._inputs(number, kernel)
         return Draw(inputs, self._workload.reference(self._work, inputs))
 
-    def _other_draw(self, kernel: Kernel, old: Sequence[HostArrays]) -> Draw:
-        """Return a draw for which none of the old outputs are right; raises CaseError if there is none."""
-        if not kernel.inputs:
-            return self._draw(0, kernel)
-        for number in range(1, DRAWS + 1):
-            draw = self._draw(number, kernel)
+    def _telling(self, draw: Draw, kernel: Kernel, old: Sequence[HostArrays]) -> Draw:
+        """Return the first draw or a later one, for which none of the old outputs are right.
+
+        Raises CaseError if there is none.
+        """
+        for number in range(2, DRAWS + 2):
             if not any(self._passes(draw, answer) for answer in old):
                 return draw
+            if number <= DRAWS:
+                draw = self._draw(number, kernel)
         reason = f"the check cannot tell new answers from old: they are right for {DRAWS} draws of other inputs too"
         raise CaseError("blind_recheck", reason)
 
@@ -211,19 +232,32 @@ class Checks:
 
     # ---------------------------------------------------------------- looks
 
-    def _waited_for(self, kernel: Kernel, wall: Series | None) -> Any:
-        """Return what the last of some calls returned; raises WrongAnswer if the backend does not wait for them."""
+    def _last_call(self, kernel: Kernel, wall: Series | None) -> Awaited:
+        """Return what a kernel's last call on the old inputs came to: the last that was timed, or one more.
+
+        Of the last that was timed it is known if that was long and alone in its block, if the block before took about
+        as long, if the result is a buffer that the kernel keeps, and if it was not late when it was first looked at.
+        """
+        first, lasts = self._first, wall.seconds[-2:] if wall and wall.inner_loops == 1 else ()
+        if first and first.kernel is kernel and len(lasts) == 2 and LONG < max(lasts) < SLOWER * min(lasts):
+            result = first.result()
+            if result is not None and not is_late(first.late, min(lasts)):
+                return Awaited(result, lasts[-1], None)
+        return self._waited_for(kernel, wall)
+
+    def _waited_for(self, kernel: Kernel, wall: Series | None) -> Awaited:
+        """Make some calls on the old inputs; raises WrongAnswer if the backend does not wait for them."""
         answer, calls = kernel.answer, _calls(wall) if wall else 1
 
         def array(made: Any) -> Any:
             return _piece(answer() if answer else kernel.outputs(made))
 
-        result, left = unfinished(kernel.run, calls, self._backend, array)
-        if left is not None:
+        done = unfinished(kernel.run, calls, self._backend, array)
+        if done.left is not None:
             name = self._backend.name
-            reason = f"{left:.2g} s of work went on after {name} said it was done: its times are of the launch"
+            reason = f"{done.left:.2g} s of work went on after {name} said it was done: its times are of the launch"
             raise WrongAnswer(reason, code="not_synchronised")
-        return result
+        return done
 
     def _require_nothing_hidden(self, kernel: Kernel, series: Sequence[Series]) -> None:
         """Raise WrongAnswer if the device does work that its clock, between two events in one stream, does not see."""
@@ -236,21 +270,22 @@ class Checks:
             )
             raise WrongAnswer(reason, code="hidden_work")
 
-    def _looked_at(self, kernel: Kernel, result: Any, draw: Draw, wall: Series | None) -> _Looks:
-        """Return what was seen of a kernel. result: what its last call returned. wall: how it was timed.
+    def _looked_at(self, kernel: Kernel, result: Any, draw: Draw, before: Awaited | None) -> _Looks:
+        """Return what was seen of a kernel. result: what its last call returned. before: that call, if it was timed.
 
         Where the outputs are of a single call it is looked at twice in a row, in case only every second one works; the
-        second time by the fingerprints of its outputs, if those are the same. Of long calls one look is enough where
-        nothing is timed, or so many blocks of one call each that `alternating` would tell.
+        second time by the fingerprints of its outputs, if those are the same. Of long calls one look is enough, unless
+        it took twice or half as long as the call before.
         """
         self._poison(kernel.outputs(result))
         self._write(kernel, draw.inputs)
-        once = kernel.calls > 1 or (wall is not None and wall.inner_loops == 1 and len(wall.seconds) >= MANY_BLOCKS)
         self._require_wrong_before(kernel, result, draw)
         done = first = self._called_anew(kernel)
+        steady = before is None or before.seconds / 2 < done.seconds < 2 * before.seconds
+        once = kernel.calls > 1 or (steady and done.seconds > LONG)
         try:
             error, seen = self._verified_while_it_stays(draw, kernel, done)
-            if not once and (wall is not None or done.seconds < LONG):
+            if not once:
                 self._poison(kernel.outputs(done.result))
                 self._mend(kernel, draw.inputs)
                 done = self._called_anew(kernel)
@@ -262,6 +297,16 @@ class Checks:
             reason = f"right at first, wrong when looked at again: {wrong}"
             raise WrongAnswer(reason, wrong.rel_error, code="wrong_second_look") from None
         return _Looks(error, first.seconds)
+
+    def _is_always_slow(self, kernel: Kernel, look: _Looks, wall: Series) -> bool:
+        """Whether the look was slow, and so are further calls on inputs that are spoilt in other places each time."""
+        typical, seconds = median(wall.seconds), look.seconds
+        for _ in range(TRIES - 1):
+            if not _is_slow(seconds, typical):
+                return False
+            self._spoil(kernel)
+            _, seconds = self._called_once(kernel)
+        return _is_slow(seconds, typical)
 
     def _require_wrong_before(self, kernel: Kernel, before: Any, draw: Draw) -> None:
         """Raise an error if outputs are right for a draw before the timed call is made. before: what it returned last.
@@ -280,18 +325,21 @@ class Checks:
 
     def _called_anew(self, kernel: Kernel) -> _Done:
         """Call a kernel from its start, and spoil its inputs at once."""
+        result, seconds = self._called_once(kernel)
+        done = self._rest(kernel, result)
+        finish(self._backend, done.result)
+        self._spoil(kernel)
+        return replace(done, seconds=seconds)
+
+    def _called_once(self, kernel: Kernel) -> tuple[Any, float]:
+        """Return what a call from the kernel's start returned, and its seconds until it was done."""
         if kernel.restart:
             kernel.restart()
         self._backend.synchronize()
         begin = perf_counter()
         result = kernel.run()
         finish(self._backend, result)
-        seconds = perf_counter() - begin
-        done = self._rest(kernel, result)
-        finish(self._backend, done.result)
-        self._places = _places()
-        self._spoil(kernel)
-        return replace(done, seconds=seconds)
+        return result, perf_counter() - begin
 
     def _called(self, kernel: Kernel) -> _Done:
         """Make all of a kernel's calls from its start."""
@@ -353,6 +401,7 @@ class Checks:
 
     def _spoil(self, kernel: Kernel) -> None:
         """Spoil some places of every input that nobody knows: what is computed from now on is wrong."""
+        self._places = _places()
         for _, array in _with_places(kernel.inputs):
             for place in self._places:
                 at = int(place * len(array))

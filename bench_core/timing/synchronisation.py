@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -19,21 +20,32 @@ def itself(result: Any) -> Any:
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What some calls came to.
+
+    result: what the last of them returned. seconds: of a call, until the backend said that all was done. left: seconds
+    of work that went on after that; None if the backend kept its word.
+    """
+
+    result: Any
+    seconds: float
+    left: float | None
+
+
 def unfinished(
     run: Call,
     calls: int,
     backend: Backend,
     array: Callable[[Any], Any] = itself,
     now: Callable[[], float] = perf_counter,
-) -> tuple[Any, float | None]:
-    """Return what the last call returned, and the seconds of work left when the backend said that all was done.
+) -> Awaited:
+    """Make some calls, and tell whether they were done when the backend said so.
 
     run: queues work on the device. array: returns an array that holds the result, given what `run` returned.
-    The seconds are None if the backend kept its word.
 
-    A copy to the host has to wait for the result. So the first copy after a synchronisation must not take longer than
-    the second. If it does, by more than half of what the calls claimed to take, in each of three tries, then
-    `synchronize` does not wait, or the result was not computed before it was asked for.
+    If a result was late by more than half of what the calls claimed to take, in each of three tries, then `synchronize`
+    does not wait, or the result was not computed before it was asked for.
     """
     least = math.inf
     for _ in range(TRIES):
@@ -43,16 +55,33 @@ def unfinished(
             run()
         result = run()
         finish(backend, result)
-        claimed = now()
-        held = array(result)
-        backend.to_host(held)
-        first_copy = now()
-        backend.to_host(held)
-        left = (first_copy - claimed) - (now() - first_copy)
-        if left < (claimed - start) / 2 + JITTER:
-            return result, None
+        claimed = now() - start
+        left = late(backend, result, array, now)
+        seconds = claimed / calls
+        if not is_late(left, claimed):
+            return Awaited(result, seconds, None)
         least = min(least, left)
-    return result, least
+    return Awaited(result, seconds, least)
+
+
+def late(
+    backend: Backend, result: Any, array: Callable[[Any], Any] = itself, now: Callable[[], float] = perf_counter
+) -> float:
+    """Return by how many seconds the first copy of a result to the host takes longer than the second.
+
+    A copy has to wait for the result. So the first one after a synchronisation must not take longer than the second.
+    Naming the array is a part of both: for a model with hundreds of arrays it takes longer than a captured step of it.
+    """
+    start = now()
+    backend.to_host(array(result))
+    copied = now()
+    backend.to_host(array(result))
+    return (copied - start) - (now() - copied)
+
+
+def is_late(seconds: float, claimed: float) -> bool:
+    """Whether a result came later than noise explains, after calls that claimed to take so many seconds."""
+    return seconds >= claimed / 2 + JITTER
 
 
 def hidden_work(

@@ -17,7 +17,8 @@ class Optimiser:
     """The parameters as `vector` and, under their names, as views of it in `params`.
 
     `params` also holds what a network keeps but does not train: running averages (`running_...`). `decay`: the share of
-    a weight that a step takes off, whatever its gradient.
+    a weight that a step takes off, whatever its gradient. The arrays that it is given are what `reset` restores; they
+    are not written to.
     """
 
     decay = 0.0
@@ -26,19 +27,18 @@ class Optimiser:
         self.xp = xp
         self._kept = {name: array for name, array in params.items() if ".running_" in name}
         self._trained = {name: array for name, array in params.items() if name not in self._kept}
-        self._initial = flatten(xp, self._trained)
-        self.vector = self._initial.copy()
+        self.vector = flatten(xp, self._trained)
+        self._gradient = xp.empty_like(self.vector)  # memory that each step would have to be given anew
         self.params = views(self.vector, self._trained) | {name: kept.copy() for name, kept in self._kept.items()}
 
     def reset(self) -> None:
         """Restore the initial parameters and clear the optimiser's state."""
-        self.vector[...] = self._initial
-        for name, array in self._kept.items():
+        for name, array in (self._trained | self._kept).items():
             self.params[name][...] = array
 
     def update(self, grads: Mapping[str, Array]) -> None:
         """Move the parameters, in place. `grads` has a gradient for each parameter, under its name."""
-        self._move(flatten(self.xp, {name: grads[name] for name in self._trained}))
+        self._move(flatten(self.xp, {name: grads[name] for name in self._trained}, out=self._gradient))
 
     def _move(self, grad: Array) -> None:
         raise NotImplementedError
@@ -89,9 +89,9 @@ class AdamW(Optimiser):
         self.vector -= step * self.mean / scale
 
 
-def flatten(xp: Any, arrays: Mapping[str, Array]) -> Array:
-    """Return all arrays end to end in one new vector."""
-    return xp.concatenate([array.reshape(-1) for array in arrays.values()])
+def flatten(xp: Any, arrays: Mapping[str, Array], out: Array | None = None) -> Array:
+    """Return all arrays end to end in one vector: `out`, or a new one."""
+    return xp.concatenate([array.reshape(-1) for array in arrays.values()], out=out)
 
 
 def views(vector: Array, like: Mapping[str, Array]) -> dict[str, Array]:

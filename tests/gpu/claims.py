@@ -168,11 +168,10 @@ def waits(backend: Backend, n: int = 4096, now: Now = perf_counter) -> None:
     """`synchronize` waits for the work; one that did not would be found out here."""
     a = backend.from_host(np.ones((n, n), np.float32))
     backend.to_host(a @ a)
-    _, left = unfinished(lambda: a @ a, 30, backend, now=now)
-    assert left is None, f"{backend.name}.synchronize does not wait"
+    assert unfinished(lambda: a @ a, 30, backend, now=now).left is None, f"{backend.name}.synchronize does not wait"
     forgetful = SimpleNamespace(synchronize=lambda: None, to_host=backend.to_host)
-    _, left = unfinished(lambda: a @ a, 30, forgetful, now=now)  # type: ignore[arg-type]
-    assert left is not None, "a synchronize that does nothing passes the proof"
+    done = unfinished(lambda: a @ a, 30, forgetful, now=now)  # type: ignore[arg-type]
+    assert done.left is not None, "a synchronize that does nothing passes the proof"
 
 
 def transfer(backend: Backend, workload: Workload, memory: str, megabytes: int = 256) -> Call:

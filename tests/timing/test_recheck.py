@@ -1,6 +1,7 @@
 """The second look, part by part, on NumPy; tests/faulty/test_cheats.py shows what it catches in real runs."""
 
 from dataclasses import replace
+from time import sleep
 from typing import ClassVar
 
 import numpy as np
@@ -452,18 +453,73 @@ def test_a_long_call_is_looked_at_once(monkeypatch):
     assert len(calls) == 1 + 1
 
 
-def test_of_calls_that_are_blocks_themselves_one_look_is_enough_if_there_are_many(monkeypatch):
+def test_long_calls_are_looked_at_once_where_they_take_as_long_as_the_call_before(monkeypatch):
     looks = []
     again = Checks._called_anew
     monkeypatch.setattr(Checks, "_called_anew", lambda self, *args: looks.append(1) or again(self, *args))
 
-    def looked(blocks, loops=1):
+    def looked(*seconds):
+        """The first of these is that of the proof that all was done; the looks are the next."""
         looks.clear()
-        checks, kernel, _ = checks_of(Doubling())
-        checks.after([kernel], (Series("time", Clock.WALL, (0.5,) * blocks, loops),))
+        left = list(seconds)
+
+        def make(backend, host):
+            kernel = doubling(backend, host)
+            return replace(kernel, run=lambda: (sleep(left.pop(0)), kernel.run())[1])
+
+        checks, kernel, _ = checks_of(Doubling(make))
+        checks.after([kernel], (Series("time", Clock.WALL, (1.0,), 1),))
         return len(looks)
 
-    assert (looked(17), looked(18), looked(18, loops=2)) == (2, 1, 2)
+    assert (looked(0.02, 0.02), looked(0.0, 0.02, 0.0), looked(0.002, 0.002, 0.002)) == (1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "calls"),
+    [
+        ({}, 1),
+        ({"seconds": (0.001, 0.02)}, 3),  # only every second call may work
+        ({"loops": 2}, 3),
+        ({"keeps": False}, 2),
+        ({"late": 0.011}, 2),
+    ],
+    ids=["long", "unlike the one before", "two in a block", "new arrays", "late at first"],
+)
+def test_the_last_timed_call_is_not_made_again_where_all_is_known_of_it(changed, calls, monkeypatch):
+    how = {"seconds": (0.02, 0.02), "loops": 1, "keeps": True, "late": 0.0} | changed
+    monkeypatch.setattr(recheck, "late", lambda *_: how["late"])
+    made = []
+
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        out = kernel.run()
+
+        def run():
+            made.append(1)
+            sleep(how["seconds"][-1] if len(made) % 2 else how["seconds"][0])
+            return np.copyto(out, kernel.run()) or (out if how["keeps"] else out.copy())
+
+        return replace(kernel, run=run)
+
+    checks, kernel, _ = checks_of(Doubling(make))
+    checks.begin(kernel)
+    checks.before(kernel, kernel.run())
+    made.clear()
+    checks.after([kernel], (Series("time", Clock.WALL, how["seconds"], how["loops"]),))
+    assert len(made) == calls
+
+
+@pytest.mark.parametrize(("later", "flags"), [(0.0, ()), (0.02, ("slow_on_new_input",))])
+def test_a_look_is_slow_if_further_calls_on_new_numbers_are(later, flags):
+    """The machine may have been busy for one: a memory of all inputs is slow on every number that it has not met."""
+    seconds = [0.0, 0.02, *[later] * 3]  # the proof that all was done, the look; another look, two more calls
+
+    def make(backend, host):
+        kernel = doubling(backend, host)
+        return replace(kernel, run=lambda: (sleep(seconds.pop(0)), kernel.run())[1])
+
+    checks, kernel, _ = checks_of(Doubling(make))
+    assert checks.after([kernel], (Series("time", Clock.WALL, (0.002,) * 9, 1),)).flags == flags
 
 
 def test_a_batch_is_the_sample_s_while_it_is_checked_and_its_own_while_it_is_timed():
