@@ -4,6 +4,7 @@ TABLE = (
     # label, workload, size, dtype, precision, metric
     ("matrix product 4096, float64", "matmul", "4096", "float64", "ieee", "flop_rate"),
     ("matrix product 4096, float32", "matmul", "4096", "float32", "ieee", "flop_rate"),
+    ("matrix product 8192, bfloat16", "matmul", "8192", "bfloat16", "ieee", "flop_rate"),
     ("copy, 256 MiB an array, float64", "copy", "256MiB", "float64", "ieee", "bandwidth"),
     ("triad, 256 MiB an array, float64", "triad", "256MiB", "float64", "ieee", "bandwidth"),
     (
