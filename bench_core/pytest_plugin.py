@@ -28,6 +28,7 @@ from bench_core.backends import registry
 from bench_core.errors import InternalError, UsageError
 from bench_core.plan.targets import Absent
 from bench_core.records import NOT_TRIED, Case, Measurement, Preset, Row, Status, identifier
+from bench_core.results.traits import TraitsOf
 from bench_core.run.progress import Progress
 from bench_core.run.session import RunOptions, Session
 from bench_core.timing.worker_protocol import WorkerSpec, WorkloadSource
@@ -248,7 +249,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if harness.rows or (harness.session and harness.session.write_errors):
         terminalreporter.section("bench-core")
         width = terminalreporter._tw.fullwidth  # the width pytest itself writes to
-        text = summary.text(harness.rows, harness.closing_lines(), width=width, color=terminalreporter.hasmarkup)
+        traits = harness.session.traits if harness.session else TraitsOf()
+        color = terminalreporter.hasmarkup
+        text = summary.text(harness.rows, traits, harness.closing_lines(), width=width, color=color)
         terminalreporter.write(text)
 
 

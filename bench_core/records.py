@@ -101,6 +101,44 @@ class Ceiling(StrEnum):
     LAUNCH = "launch"
 
 
+class Limit(StrEnum):
+    """What limits work at best, in the words of the roofline and of the flags `bound_...`."""
+
+    COMPUTE = "compute"
+    BANDWIDTH = "bandwidth"
+    LATENCY = "latency"
+
+
+class Traffic(StrEnum):
+    """What the bytes of `Costs.bytes` cross."""
+
+    MEMORY = "memory"  # main memory, unless a flag says that a cache holds the arrays
+    CACHES = "caches"  # main memory or a cache: a call has several kernels, and a cache may hold what lies between them
+    LINK = "link"  # the link between the host and a device
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What bench_core must know of a workload to judge and to show its rows. `Workload.traits`; kept in run.json.
+
+    order: the place of its suite in reports, the lowest first.
+    headline: the metric that shows it best; "" is the first of `metrics.RATES` that it has.
+    measures: the limit of the device that its fastest rows measure, for all other rows of the run; None for most work.
+        COMPUTE by `flop_rate`, BANDWIDTH by `bandwidth`, LATENCY by `time`.
+    traffic: what its bytes cross.
+    """
+
+    order: int = 2
+    headline: str = ""
+    measures: Limit | None = None
+    traffic: Traffic = Traffic.CACHES
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is shown by its bandwidth: its FLOPs are few by design, and its sizes are places in the caches."""
+        return self.headline == "bandwidth" and self.traffic is Traffic.MEMORY
+
+
 def identifier(text: str) -> str:
     """Return `text` if it may stand in an identifier column.
 
@@ -403,7 +441,7 @@ class Row:
 
 def to_json(record: Any) -> Any:
     """Return a record as plain JSON values (`params` and other pairs become objects)."""
-    if isinstance(record, (Work, Case, Costs, Series, Measurement, Fact, Run)):
+    if isinstance(record, (Work, Case, Costs, Series, Measurement, Fact, Run, Traits)):
         plain = {f.name: to_json(getattr(record, f.name)) for f in fields(record)}
         if isinstance(record, Work):
             plain["params"] = dict(record.params)

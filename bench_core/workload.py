@@ -22,7 +22,20 @@ import numpy as np
 from bench_core import check
 from bench_core.backends.base import Backend
 from bench_core.errors import TooSlow, Unavailable, Unsupported, WrongAnswer
-from bench_core.records import Cache, Case, Ceiling, Costs, Machine, Preset, Scope, Target, Work
+from bench_core.records import (
+    Cache,
+    Case,
+    Ceiling,
+    Costs,
+    Limit,
+    Machine,
+    Preset,
+    Scope,
+    Target,
+    Traffic,
+    Traits,
+    Work,
+)
 
 __all__ = [
     "Backend",
@@ -35,11 +48,14 @@ __all__ = [
     "HostArrays",
     "Kernel",
     "Kernels",
+    "Limit",
     "Machine",
     "Preset",
     "Scope",
     "Target",
     "TooSlow",
+    "Traffic",
+    "Traits",
     "Unavailable",
     "Unsupported",
     "Work",
@@ -118,15 +134,16 @@ class Workload(ABC):
 
     Subclasses set `suite` (the family: matmul, memory, model), `name`, `version` (raised whenever old
     and new numbers must not be compared), and `kernels`: dialect -> implementation -> builder, where the
-    most specific of "backend:device_type", "backend", "dialect:device_type" and "dialect" counts. `ceiling` says
-    which limit of the machine the workload shows, if it shows one. `idle` says that `run` does nothing, on purpose: it
-    has no answer to be checked, and must have no costs.
+    most specific of "backend:device_type", "backend", "dialect:device_type" and "dialect" counts. `traits` say how its
+    rows are judged and shown. `ceiling` says which limit of the machine the workload shows, if it shows one. `idle`
+    says that `run` does nothing, on purpose: it has no answer to be checked, and must have no costs.
     """
 
     suite: ClassVar[str]
     name: ClassVar[str]
     version: ClassVar[int] = 1
     kernels: ClassVar[Kernels]
+    traits: ClassVar[Traits] = Traits()
     ceiling: ClassVar[Ceiling | None] = None
     idle: ClassVar[bool] = False
 

@@ -25,8 +25,10 @@ from bench_core.workload import (
     HostArrays,
     Kernel,
     Kernels,
+    Limit,
     Machine,
     Preset,
+    Traits,
     Unsupported,
     Work,
     Workload,
@@ -207,6 +209,7 @@ class Launch(Latency):
     """One call after another, waited for at the end."""
 
     name = "launch"
+    traits = Traits(measures=Limit.LATENCY)
     ceiling = Ceiling.LAUNCH
     kernels: ClassVar[Kernels] = {"array": {"default": array_launch}, "torch": {"default": torch_launch}}
 

@@ -37,6 +37,7 @@ from benchmarks.nn.names import scoped
 from benchmarks.nn.normalisation import layernorm
 from benchmarks.nn.recurrent import lstm
 from benchmarks.nn.training import TOLERANCES
+from benchmarks.nn.workloads import TRAITS
 
 Shape = tuple[int, ...]
 
@@ -82,6 +83,7 @@ class Layer(Workload):
     """
 
     suite = "model"
+    traits = TRAITS
     axes: ClassVar[str]
     sizes: ClassVar[dict[Preset, Shape]]
     in_smoke: ClassVar[bool] = True

@@ -19,8 +19,11 @@ from bench_core.workload import (
     HostArrays,
     Kernel,
     Kernels,
+    Limit,
     Machine,
     Preset,
+    Traffic,
+    Traits,
     Unsupported,
     Work,
     Workload,
@@ -73,6 +76,7 @@ class Product(Workload):
     """A product of two matrices, or of two batches of them."""
 
     suite = "matmul"
+    traits = Traits(order=0, measures=Limit.COMPUTE, traffic=Traffic.MEMORY)
     kernels: ClassVar[Kernels] = {
         "array": {"default": products.array_product},
         "numpy": {"default": products.array_product, "tuned": products.array_product},  # by its environment
@@ -168,6 +172,7 @@ class Data(Product):
     """The same product of other numbers: chips draw less power, and clock higher, on data that flips fewer bits."""
 
     name = "matmul_data"
+    traits = replace(Product.traits, measures=None)  # on zeros a chip is faster than any other work will find it
     version = 2  # integers are smaller, so that bfloat16 holds their products
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere

@@ -28,8 +28,11 @@ from bench_core.workload import (
     HostArrays,
     Kernel,
     Kernels,
+    Limit,
     Machine,
     Preset,
+    Traffic,
+    Traits,
     Work,
     Workload,
 )
@@ -264,6 +267,7 @@ class Operation(Workload):
     """One operation on long arrays. All of its bytes are counted once, as STREAM does."""
 
     suite = "memory"
+    traits = Traits(order=1, headline="bandwidth", traffic=Traffic.MEMORY)
     kernels: ClassVar[Kernels] = {
         "numpy": {"default": single(numpy_body), "tuned": numpy_tuned},
         "cupy": {"default": single(cupy_body)},
@@ -347,6 +351,7 @@ def permuted(name: str, few: np.ndarray, index: np.ndarray) -> np.ndarray:
 class Stream(Operation):
     """One of the four operations of STREAM, in every preset."""
 
+    traits = replace(Operation.traits, measures=Limit.BANDWIDTH)
     quick = True
 
 

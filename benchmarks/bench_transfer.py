@@ -26,6 +26,8 @@ from bench_core.workload import (
     Kernels,
     Machine,
     Preset,
+    Traffic,
+    Traits,
     Unavailable,
     Unsupported,
     Work,
@@ -172,6 +174,7 @@ class Transfer(Workload):
     """One way of moving an array. `memory` is how the host's side is allocated."""
 
     suite = "transfer"
+    traits = Traits(traffic=Traffic.LINK)
     kernels: ClassVar[Kernels] = {
         "array": {"default": no_transfer},
         "cupy": {"default": cupy_transfer},

@@ -6,7 +6,7 @@ A figure that has nothing to show is empty, and the page says so in a sentence.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench_core.analysis.pooling import pooled_row
 from bench_core.analysis.report_data import Contender, Family, ReportData
@@ -14,8 +14,8 @@ from bench_core.compare.options import CompareOptions
 from bench_core.compare.result import Comparison
 from bench_core.compare.verdicts import Pair, judge
 from bench_core.machine import datasheets
-from bench_core.records import Row
-from bench_core.results.roofline import STREAMS, is_ceiling, needed_share
+from bench_core.records import Limit, Row
+from bench_core.results.roofline import measured_limit, needed_share
 from bench_core.units import size_number
 
 SMALLEST_SWEEP = 3  # sizes that make a curve
@@ -110,8 +110,8 @@ class Crossover:
 
 
 def crossovers(data: ReportData) -> list[Crossover]:
-    """Return the crossovers of every family outside the memory suite, whose sizes are places in the caches."""
-    families = [family for family in data.families if family.suite != "memory"]
+    """Return the crossovers of every family but streams, whose sizes are places in the caches."""
+    families = [family for family in data.families if not data.traits(family).is_stream]
     return [c for family in families for c in crossovers_of(data, family)]
 
 
@@ -171,18 +171,18 @@ class Sweep:
 
 
 def sweeps(data: ReportData) -> list[Sweep]:
-    """Return every family outside the memory suite that was measured at three sizes or more."""
-    families = [f for f in data.families if f.suite != "memory"]
+    """Return every family but streams that was measured at three sizes or more."""
+    families = [f for f in data.families if not data.traits(f).is_stream]
     found = [_sweep(data, f, data.rate_of(f), _x_kind(data, f)) for f in families]
     return [s for s in found if s]
 
 
 def ladders(data: ReportData) -> list[Sweep]:
-    """Return the memory families as bandwidth against bytes moved a call.
+    """Return the streams as bandwidth against bytes moved a call.
 
     For a kernel that passes each array once, the bytes that STREAM counts are its footprint.
     """
-    families = [f for f in data.families if f.suite == "memory"]
+    families = [f for f in data.families if data.traits(f).is_stream]
     found = [_sweep(data, f, "bandwidth", "B") for f in families]
     return [s for s in found if s]
 
@@ -197,7 +197,7 @@ def _sweep(data: ReportData, family: Family, metric: str, x_kind: str) -> Sweep 
                 points.append(Point(contender, x, row))
     if len({p.x for p in points}) < SMALLEST_SWEEP:
         return None
-    crossed = () if family.suite == "memory" else tuple(crossovers_of(data, family))
+    crossed = () if data.traits(family).is_stream else tuple(crossovers_of(data, family))
     return Sweep(family, metric, points[0].row.unit, x_kind, tuple(points), crossed)
 
 
@@ -326,11 +326,15 @@ class RoofLimit:
 
 @dataclass(frozen=True, slots=True)
 class Roof:
-    """The roofline of one device: its ceilings, and its rows at FLOP/B and FLOP/s."""
+    """The roofline of one device: its ceilings, and its rows at FLOP/B and FLOP/s.
+
+    suites: those with a point on any device, in the order in which they are shown.
+    """
 
     contender: Contender
     ceilings: tuple[RoofLimit, ...]
     points: tuple[Point, ...]
+    suites: tuple[str, ...] = ()
 
     @property
     def bandwidths(self) -> list[RoofLimit]:
@@ -348,26 +352,29 @@ def roofs(data: ReportData) -> list[Roof]:
         measured = [*_peaks(data, contender), *_bandwidths(data, contender)]
         if len({c.unit for c in measured}) == 2:
             found.append(Roof(contender, (*measured, *_promised(contender, measured)), _roof_points(data, contender)))
-    return found
+    there = {point.row.suite for roof in found for point in roof.points}
+    suites = tuple(suite for suite in dict.fromkeys(family.suite for family in data.families) if suite in there)
+    return [replace(roof, suites=suites) for roof in found]
 
 
 def _peaks(data: ReportData, contender: Contender) -> list[RoofLimit]:
     """Return the best matrix product, by dtype and precision."""
     best: dict[tuple[str, str], Row] = {}
     for family in data.families:
-        for case_id in data.cases(family).values() if family.suite == "matmul" else ():
+        for case_id in data.cases(family).values():
             row = data.best(contender, case_id, "flop_rate")
             kind = family.dtype, family.precision
-            if row and is_ceiling(row):
+            if row and measured_limit(row, data.traits) is Limit.COMPUTE:
                 best[kind] = max(row, best.get(kind, row), key=_value)
     return [_ceiling(" ".join(word for word in kind if word != "ieee"), row) for kind, row in best.items()]
 
 
 def _bandwidths(data: ReportData, contender: Contender) -> list[RoofLimit]:
     """Return the best stream over arrays that no cache holds; out of a cache, with that said, where there is none."""
-    cases = [case for f in data.families if f.workload in STREAMS for case in data.cases(f).values()]
+    shown = [family for family in data.families if data.traits(family).measures is Limit.BANDWIDTH]
+    cases = [case for family in shown for case in data.cases(family).values()]
     rows = [row for case in cases if (row := data.best(contender, case, "bandwidth"))]
-    memory = [row for row in rows if is_ceiling(row)]
+    memory = [row for row in rows if measured_limit(row, data.traits)]
     if memory:
         best = max(memory, key=_value)
         return [_ceiling(best.workload, best)]

@@ -17,9 +17,8 @@ from bench_core.compare.loading import Reading
 from bench_core.compare.options import CompareOptions
 from bench_core.records import Cache, Clock, Row, Scope, severity
 from bench_core.results.metrics import headline
+from bench_core.results.traits import TraitsOf, merged
 from bench_core.units import natural, size_order
-
-SUITES = {"matmul": 0, "memory": 1, "model": 3}  # the order in which families are shown; others come between
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,8 @@ class ReportData:
     def __init__(self, readings: Sequence[Reading]) -> None:
         self.readings = [safe(reading) for reading in readings]
         self.rows = pooled(self.readings)
-        self.families = _families(self.rows)
+        self.traits = merged(reading.traits for reading in self.readings)
+        self.families = _families(self.rows, self.traits)
         self.contenders, self.silent = _contenders(self.rows)
         self._by_device = {(c.machine, c.device): c for c in self.contenders}
         self._best: dict[tuple[Contender, str, str], Row] = {}
@@ -139,7 +139,7 @@ class ReportData:
     def rate_of(self, family: Family) -> str:
         """Return the metric that shows a family best: its rate, or its time where it has none."""
         ids = set(self.cases(family).values())
-        return headline(family.suite, {metric for _, case_id, metric in self._best if case_id in ids})
+        return headline(self.traits(family), {metric for _, case_id, metric in self._best if case_id in ids})
 
     @functools.cached_property
     def rankings(self) -> dict[str, Ranking]:
@@ -207,7 +207,7 @@ def _label(machine: str, device: str, among: Sequence[tuple[str, str]]) -> str:
     return " ".join([*words, short] + [index] * (len(alike) > 1))
 
 
-def _families(rows: Sequence[Row]) -> dict[Family, dict[str, str]]:
+def _families(rows: Sequence[Row], traits: TraitsOf) -> dict[Family, dict[str, str]]:
     """Group cases that differ in size alone.
 
     A parameter that differs at one size (a layout, a batch) makes a variant. Parameters that follow from the
@@ -224,7 +224,7 @@ def _families(rows: Sequence[Row]) -> dict[Family, dict[str, str]]:
             variant = " ".join(f"{k}={v}" for k, v in row.parameters.items() if k in telling)
             about = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
             families.setdefault(Family(*about, variant), {})[row.size] = case_id
-    ordered = sorted(families, key=lambda family: SUITES.get(family.suite, 2))
+    ordered = sorted(families, key=lambda family: traits(family).order)
     return {f: dict(sorted(families[f].items(), key=lambda item: size_order(item[0]))) for f in ordered}
 
 

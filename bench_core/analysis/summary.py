@@ -15,6 +15,8 @@ from rich.text import Text
 from bench_core.records import UNCHECKED, Identity, Measurement, Row, Run, Status, count_statuses
 from bench_core.results.metrics import headline
 from bench_core.results.rows import rows_of_case
+from bench_core.results.run_files import RunFiles
+from bench_core.results.traits import TraitsOf
 from bench_core.units import show
 
 
@@ -57,24 +59,25 @@ def work_name(row: Row) -> str:
     return " ".join(parts)
 
 
-def crossover_lines(rows: Sequence[Row]) -> list[str]:
+def crossover_lines(rows: Sequence[Row], traits: TraitsOf) -> list[str]:
     """Return from which size on the GPU wins: a line a kind of work that both sides did in two sizes or more."""
     from bench_core.analysis import figures  # noqa: PLC0415 - the same
     from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - the same
     from bench_core.compare import Reading  # noqa: PLC0415 - a run's end needs it, its start does not
 
-    return figures.crossover_lines(ReportData([Reading.of("this run", rows)]))
+    files = RunFiles(about={"traits": traits.to_json()})
+    return figures.crossover_lines(ReportData([Reading.of("this run", rows, files=files)]))
 
 
-def text(rows: Sequence[Row], about: Sequence[str], width: int, *, color: bool) -> str:
+def text(rows: Sequence[Row], traits: TraitsOf, about: Sequence[str], width: int, *, color: bool) -> str:
     """Return the summary as text, its table at most `width` columns wide; `about` are closing lines."""
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
     if found := fastest(rows):
-        console.print(_table(found, _headlines(rows)))
+        console.print(_table(found, _headlines(rows, traits)))
         if any(b.speedup for b in found):
             console.print(Text("Ratios are of the medians of one run, without intervals: bench-core compare has them."))
-        if any(b.speedup for b in found) and (crossed := crossover_lines(rows)):
+        if any(b.speedup for b in found) and (crossed := crossover_lines(rows, traits)):
             console.print(Text("\n  ".join(["Where the GPU starts to win:", *crossed])))
     for line in about:
         console.print(Text(line), soft_wrap=True)  # a path that is broken over lines cannot be copied
@@ -107,13 +110,13 @@ def _times(speedup: float | None) -> str:
     return change(speedup, "s")
 
 
-def _headlines(rows: Iterable[Row]) -> dict[Identity, str]:
+def _headlines(rows: Iterable[Row], traits: TraitsOf) -> dict[Identity, str]:
     """Return what each side shows of itself: its headline rate, or its time."""
     sides: dict[Identity, dict[str, Row]] = {}
     for row in rows:
         if row.clock == "wall":
             sides.setdefault(row.identity, {})[row.metric] = row
-    told = {side: found.get(headline(next(iter(found.values())).suite, found)) for side, found in sides.items()}
+    told = {side: found.get(headline(traits(next(iter(found.values()))), found)) for side, found in sides.items()}
     return {side: show(row.value, row.unit) for side, row in told.items() if row}
 
 

@@ -15,6 +15,7 @@ from bench_core.records import Row, Status, identifier
 from bench_core.results.reader import find_results, read_rows
 from bench_core.results.run_files import RunFiles, read_run_files
 from bench_core.results.schema import SAMPLES, UNFINISHED
+from bench_core.results.traits import TraitsOf
 from bench_core.text import printable
 
 
@@ -40,6 +41,11 @@ class Reading:
         origins = tuple(dict.fromkeys((row.run_id, row.machine) for row in plain))
         shown = tuple(replace(row, machine=label) for row in plain) if label else plain
         return cls(path, label, shown, files or RunFiles(), origins)
+
+    @property
+    def traits(self) -> TraitsOf:
+        """The traits of the workloads in this file."""
+        return TraitsOf.from_json(self.files.about.get("traits"))
 
     @property
     def input_file(self) -> InputFile:

@@ -15,6 +15,7 @@ from bench_core.compare.result import Entry, Key
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.results import filters
 from bench_core.results.metrics import headline
+from bench_core.results.traits import TraitsOf, merged
 from bench_core.text import printable
 
 # How much work a price is of, by the rate that it is made from.
@@ -56,20 +57,22 @@ def price_work(readings: Sequence[Reading], hourly: Mapping[str, float], where: 
             there = ", ".join(printable(name, 40) for name in machines) or "none"
             raise UsageError(f"--price {printable(machine, 40)}: no such machine; there are: {there}")
     options = CompareOptions(metrics=tuple(AMOUNTS), where=where)
-    found = [_of_work(ranking, hourly) for ranking in _headlines(rank(readings, options, filters.parse(where)))]
+    traits = merged(reading.traits for reading in readings)
+    rankings = _headlines(rank(readings, options, filters.parse(where)), traits)
+    found = [_of_work(ranking, hourly) for ranking in rankings]
     known = sorted((work for work in found if work.by_machine), key=lambda work: work.key.order)
     if not known:
         raise NothingToCompare("nothing to price: no machine with a price has a rate of tokens, samples or FLOPs")
     return known
 
 
-def _headlines(rankings: Iterable[Ranking]) -> list[Ranking]:
+def _headlines(rankings: Iterable[Ranking], traits: TraitsOf) -> list[Ranking]:
     """Return, of each piece of work, the ranking by the rate that shows it best, where a price is made of that rate."""
     by_case: dict[str, dict[str, Ranking]] = {}
     for ranking in rankings:
         if ranking.key.clock == "wall" and ranking.key.metric in AMOUNTS:
             by_case.setdefault(ranking.key.case_id, {})[ranking.key.metric] = ranking
-    found = [(rates, headline(next(iter(rates.values())).key.suite, rates)) for rates in by_case.values()]
+    found = [(rates, headline(traits(next(iter(rates.values())).key), rates)) for rates in by_case.values()]
     return [rates[name] for rates, name in found if name in rates]
 
 

@@ -210,7 +210,7 @@ def roofline_figure(data: ReportData) -> Figure:
     )
     legend = [
         Swatch(f"{suite} work", color, shape, hollow=True)
-        for suite, (color, shape) in charts.roof_styles(found).items()
+        for suite, (color, shape) in charts.roof_styles(found[0]).items()
     ]
     legend.append(Swatch("measured ceiling", theme.LIGHT["muted"], "", line="solid"))
     legend += [Swatch("datasheet ceiling", theme.LIGHT["muted"], "", line="dotted")] * datasheet

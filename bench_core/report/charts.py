@@ -263,7 +263,7 @@ def roof_chart(roof: Roof) -> Spec:
     ]
     data = {
         "lines": _roof_lines(roof, x_axis, y_axis),
-        "points": [_roof_datum(p) for p in roof.points],
+        "points": [_roof_datum(p, roof) for p in roof.points],
         "names": _roof_labels(roof, x_axis, y_axis),
     }
     return _finish(layers, f"{roof.contender.label} {roof.contender.name}".strip(), PANEL, **data)
@@ -286,18 +286,10 @@ def _roof_axes(roof: Roof) -> tuple[LogAxis, LogAxis]:
     return LogAxis(x_axis.low, right, x_axis.ticks, x_axis.labels), y_axis
 
 
-def roof_styles(roofs: Sequence[Roof]) -> dict[str, tuple[str, str]]:
-    """Return colour and shape of each kind of work, by suite, in the order of ROOF_SUITES."""
-    suites = dict.fromkeys(p.row.suite for roof in roofs for p in roof.points)
-    return {suite: _suite_style(suite) for suite in suites}
-
-
-ROOF_SUITES = ("matmul", "memory", "model")
-
-
-def _suite_style(suite: str) -> tuple[str, str]:
-    place = ROOF_SUITES.index(suite) if suite in ROOF_SUITES else len(ROOF_SUITES)
-    return theme.SERIES[place], SHAPES[place]
+def roof_styles(roof: Roof) -> dict[str, tuple[str, str]]:
+    """Return colour and shape of each kind of work, by suite; when they run out, the last ones again."""
+    styles = list(zip(theme.SERIES, SHAPES, strict=False))
+    return {suite: styles[min(place, len(styles) - 1)] for place, suite in enumerate(roof.suites)}
 
 
 def _roof_lines(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
@@ -354,8 +346,8 @@ def _roof_labels(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
     return data
 
 
-def _roof_datum(p: Point) -> dict[str, Any]:
-    color, shape = _suite_style(p.row.suite)
+def _roof_datum(p: Point, roof: Roof) -> dict[str, Any]:
+    color, shape = roof_styles(roof)[p.row.suite]
     at = show(p.x, "FLOP/B")
     about = f"{p.row.workload} {p.row.dtype} {p.row.size}: {value(p.row)} at {at}, {how(p.row)}"
     return {"x": p.x, "y": p.row.value, "color": color, "shape": shape, "about": about}

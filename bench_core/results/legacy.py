@@ -1,11 +1,11 @@
-"""Tables of earlier versions, brought into this version's schema."""
+"""Tables of earlier versions, brought into this version's schema, and what their run.json did not hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from bench_core.errors import TableError
-from bench_core.records import SCHEMA_VERSION
+from bench_core.records import SCHEMA_VERSION, Limit, Traffic, Traits
 from bench_core.results.schema import integer
 from bench_core.results.strict_csv import Csv
 
@@ -32,3 +32,24 @@ def migrate(table: Csv) -> Csv:
         table = MIGRATIONS[version](table)
         version += 1
     return table
+
+
+# The traits of workloads in tables without a run.json, and in those whose run.json has no `traits` yet: by suite, and
+# of single workloads.
+_SUITES = {
+    "matmul": Traits(order=0, measures=Limit.COMPUTE, traffic=Traffic.MEMORY),
+    "memory": Traits(order=1, headline="bandwidth", traffic=Traffic.MEMORY),
+    "transfer": Traits(traffic=Traffic.LINK),
+    "model": Traits(order=3),
+}
+_STREAM = Traits(order=1, headline="bandwidth", measures=Limit.BANDWIDTH, traffic=Traffic.MEMORY)
+_WORKLOADS = {
+    **{("memory", name): _STREAM for name in ("copy", "scale", "add", "triad")},
+    ("matmul", "matmul_data"): Traits(order=0, traffic=Traffic.MEMORY),
+    ("latency", "launch"): Traits(measures=Limit.LATENCY),
+}
+
+
+def traits_by_name(suite: str, workload: str) -> Traits:
+    """Return the traits of a workload by its name and its suite's."""
+    return _WORKLOADS.get((suite, workload)) or _SUITES.get(suite) or Traits()

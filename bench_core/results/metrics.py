@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from bench_core.records import Costs
+from bench_core.records import Costs, Traits
 from bench_core.units import Unit
 
 Better = Literal["lower", "higher"]
@@ -106,13 +106,10 @@ METRICS = {
 }
 
 
-_HEADLINES = ("token_rate", "sample_rate", "flop_rate", "bandwidth")
+RATES = ("token_rate", "sample_rate", "flop_rate", "bandwidth")  # the first of these that there is shows work best
 
 
-def headline(suite: str, there: Collection[str]) -> str:
-    """Return which of the metrics that are there shows a piece of work best: a rate, or "time" without one.
-
-    The work of the suite `memory` is shown by its bandwidth: its FLOPs are few by design.
-    """
-    rates = ("bandwidth",) if suite == "memory" else _HEADLINES
+def headline(traits: Traits, there: Collection[str]) -> str:
+    """Return which of the metrics that are there shows a piece of work best: a rate, or "time" without one."""
+    rates = (traits.headline,) if traits.headline else RATES
     return next((name for name in rates if name in there), "time")

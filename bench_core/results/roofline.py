@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench_core.machine import datasheets
-from bench_core.records import Row, Status
+from bench_core.records import Limit, Row, Status, Traffic
 from bench_core.results.metrics import METRICS
+from bench_core.results.traits import TraitsOf
 
-STREAMS = frozenset({"copy", "scale", "add", "triad"})
 CACHED = ("fits_", "near_cache")  # flags of arrays that are not, or not only, read from memory
 # Flags of work called "ieee" whose float32 products, or some of them, were made of three of TF32 (see datasheets.py).
 SPLIT, PARTLY_SPLIT = datasheets.THREE_TF32, f"partly_{datasheets.THREE_TF32}"
@@ -36,34 +36,39 @@ class Ceilings:
     launch: dict[str, float] = field(default_factory=dict)
 
 
-def ceilings(rows: Iterable[Row]) -> dict[Place, Ceilings]:
+def ceilings(rows: Iterable[Row], traits: TraitsOf) -> dict[Place, Ceilings]:
     """Return the measured ceilings of every place that has rows."""
     found: dict[Place, Ceilings] = {}
     for row in rows:
         if row.value is None or row.status != Status.OK:
             continue
         here = found.setdefault(place(row), Ceilings())
-        if is_ceiling(row) and row.metric == "bandwidth":
+        limit = measured_limit(row, traits)
+        if limit is Limit.BANDWIDTH:
             here.bandwidth = max(row.value, here.bandwidth or 0.0)
-        elif is_ceiling(row):
+        elif limit is Limit.COMPUTE:
             key = _format(row)
             here.flops[key] = max(row.value, here.flops.get(key, 0.0))
-        elif row.suite == "latency" and row.workload == "launch" and row.metric == "time":
+        elif limit is Limit.LATENCY:
             here.launch[row.backend] = min(row.value, here.launch.get(row.backend, row.value))
     return found
 
 
-def is_ceiling(row: Row) -> bool:
-    """Tell whether a row may be a ceiling: a product's FLOP/s, or a stream's B/s on arrays that no cache holds.
+def measured_limit(row: Row, traits: TraitsOf) -> Limit | None:
+    """Return which limit of its device a row may be: of arithmetic its FLOP/s, of memory its B/s, of calls its time.
 
-    Only products of normal numbers count: on zeros a chip draws less power, clocks higher and is faster. A time that
-    is the host's is no limit of the device.
+    B/s of arrays that a cache holds are no limit of memory; FLOP/s and B/s by a time that is the host's are none of the
+    device.
     """
-    if row.is_launch_bound:
-        return False
-    if row.suite == "matmul":
-        return row.metric == "flop_rate" and row.parameters.get("data", "normal") == "normal"
-    return row.suite == "memory" and row.metric == "bandwidth" and row.workload in STREAMS and not cached(row.flags)
+    limit = traits(row).measures
+    if limit is None or row.metric != _MEASURED_BY[limit]:
+        return None
+    if limit is not Limit.LATENCY and row.is_launch_bound:
+        return None
+    return None if limit is Limit.BANDWIDTH and cached(row.flags) else limit
+
+
+_MEASURED_BY = {Limit.COMPUTE: "flop_rate", Limit.BANDWIDTH: "bandwidth", Limit.LATENCY: "time"}
 
 
 def place(row: Row) -> Place:
@@ -82,9 +87,9 @@ def _format(row: Row) -> tuple[str, str]:
     return (dtype, SPLIT if SPLIT in row.flags.split(";") else precision)
 
 
-def roofline_rows(rows: Sequence[Row]) -> list[Row]:
+def roofline_rows(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
     """Return the rows that the ceilings add: two shares of each rate, and arithmetic intensity with its bound."""
-    found = ceilings(rows)
+    found = ceilings(rows, traits)
     good = [row for row in rows if row.status == Status.OK and row.value is not None]
     full = {_side(row): row for row in good if row.metric == "flop_rate"}
     causal = {_side(row): row for row in good if row.metric == "causal_flop_rate"}
@@ -92,7 +97,7 @@ def roofline_rows(rows: Sequence[Row]) -> list[Row]:
         share
         for row in good
         if not (row.metric == "flop_rate" and _side(row) in causal)
-        for share in _shares(row, found[place(row)])
+        for share in _shares(row, found[place(row)], traits)
     ]
     for row in good:
         if row.metric == "time" and row.clock == "wall" and row.flops and row.least_bytes:
@@ -110,21 +115,22 @@ def _side(row: Row) -> _Side:
     return (row.run_id, row.device, row.backend, row.implementation, row.threads, row.clock, row.case_id)
 
 
-def _shares(row: Row, here: Ceilings) -> list[Row]:
+def _shares(row: Row, here: Ceilings, traits: TraitsOf) -> list[Row]:
     """Return the fractions of a rate. Rates measured inside a cache get none: the ceiling is main memory's.
 
-    Nor do FLOPs in two arithmetics, which have no one peak.
+    Nor do FLOPs in two arithmetics, which have no one peak, and FLOPs of streams, which are few by design.
     """
+    about = traits(row)
     if row.metric in {"flop_rate", "causal_flop_rate"}:
-        if row.suite == "memory" or PARTLY_SPLIT in row.flags.split(";"):  # memory: its FLOPs are few by design
+        if about.is_stream or PARTLY_SPLIT in row.flags.split(";"):
             return []
         peaks = here.flops.get(_format(row)), datasheets.peak_flops(row.device_name, *_format(row))
-    elif row.metric == "bandwidth" and row.suite in {"memory", "model"} and not cached(row.flags):
+    elif row.metric == "bandwidth" and about.traffic is not Traffic.LINK and not cached(row.flags):
         peaks = here.bandwidth, datasheets.peak_bandwidth(row.device_name)
     else:
         return []
     names = "fraction_of_measured_peak", "fraction_of_datasheet"
-    if row.suite == "model" and row.metric == "bandwidth":  # a model has a share of either peak
+    if row.metric == "bandwidth" and not about.is_stream:  # other work has a share of either peak
         names = "bandwidth_of_measured_peak", "bandwidth_of_datasheet"
     return [_scaled(row, name, peak) for name, peak in zip(names, peaks, strict=True) if peak]
 
@@ -136,10 +142,10 @@ def _scaled(row: Row, metric: str, peak: float) -> Row:
     return replace(row, **_named(metric), **scaled)
 
 
-def _intensity(row: Row, value: float, word: str) -> Row:
+def _intensity(row: Row, value: float, limit: Limit | None) -> Row:
     statistics = ("n", "processes", "inner_loops", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
     nothing: dict[str, Any] = dict.fromkeys((*statistics, "ci_low", "ci_high", "ci_level"))
-    flags = ";".join(filter(None, [row.flags, word and f"bound_{word}"]))
+    flags = ";".join(filter(None, [row.flags, limit and f"bound_{limit}"]))
     return replace(row, **nothing, **_named("arithmetic_intensity"), clock="", value=value, flags=flags)
 
 
@@ -148,16 +154,16 @@ def _named(metric: str) -> dict[str, Any]:
     return {"metric": about.name, "unit": about.unit, "better": about.better}
 
 
-def bound(row: Row, flops: float, here: Ceilings) -> str:
-    """Return what limits a row at best: "compute", "bandwidth" or "latency"; "" where a ceiling is missing.
+def bound(row: Row, flops: float, here: Ceilings) -> Limit | None:
+    """Return what limits a row at best; None where a ceiling is missing.
 
     The larger of flops / peak and least bytes / bandwidth is the least time the work can take here. If a
     launch alone takes longer than that, the launch is the limit.
     """
     peak = here.flops.get(_format(row))
     if not (peak and here.bandwidth and row.least_bytes):
-        return ""
+        return None
     compute, transport = flops / peak, row.least_bytes / here.bandwidth
     if max(compute, transport) < here.launch.get(row.backend, 0.0):
-        return "latency"
-    return "compute" if compute >= transport else "bandwidth"
+        return Limit.LATENCY
+    return Limit.COMPUTE if compute >= transport else Limit.BANDWIDTH

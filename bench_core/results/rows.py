@@ -16,17 +16,18 @@ from bench_core.records import Clock, Measurement, Row, Run, Series, Status, sev
 from bench_core.results import roofline
 from bench_core.results.metrics import METRICS, Metric
 from bench_core.results.sweep_fit import fitted_rows
+from bench_core.results.traits import TraitsOf
 
 
-def rows_of_run(run: Run, cases: Iterable[Sequence[Measurement]]) -> list[Row]:
+def rows_of_run(run: Run, cases: Iterable[Sequence[Measurement]], traits: TraitsOf) -> list[Row]:
     """Return all rows of a run from the measurements of each case, one per process, and what follows from them."""
     rows = [row for processes in cases for row in rows_of_case(run, processes)]
-    return [*rows, *derived_rows(rows)]
+    return [*rows, *derived_rows(rows, traits)]
 
 
-def derived_rows(rows: Sequence[Row]) -> list[Row]:
+def derived_rows(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
     """Return the rows to add to those of a run."""
-    return [*fitted_rows(rows), *roofline.roofline_rows(rows)]
+    return [*fitted_rows(rows, traits), *roofline.roofline_rows(rows, traits)]
 
 
 def accountable(done: Measurement) -> Measurement:

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench_core.records import LAUNCH_BOUND, Cache, Row, Scope, Status, Work
+from bench_core.records import LAUNCH_BOUND, Cache, Row, Scope, Status, Traffic, Work
 from bench_core.results import roofline
 from bench_core.results.metrics import METRICS
+from bench_core.results.traits import FIT, TraitsOf
 from bench_core.stats import CONFIDENCE, Estimate
 
 FEWEST = 3  # sizes: two parameters, and one more to judge them by
@@ -63,8 +64,8 @@ def line(sizes: Sequence[float], seconds: Sequence[float]) -> Line | None:
     )
 
 
-def fitted_rows(rows: Iterable[Row]) -> list[Row]:
-    """Return latency and bandwidth rows for every sweep of the suite `transfer` that has at least three sizes.
+def fitted_rows(rows: Iterable[Row], traits: TraitsOf) -> list[Row]:
+    """Return latency and bandwidth rows for every sweep over a link that has at least three sizes.
 
     Sizes that a cache holds are left out. The rows of a sweep differ in `size` and the parameter `elements` alone.
     Its work is `<workload>_fit`, whose params name the sizes in bytes, so that machines join where they swept the
@@ -73,7 +74,7 @@ def fitted_rows(rows: Iterable[Row]) -> list[Row]:
     found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         timed = row.metric == "time" and row.status == Status.OK and row.value and row.bytes
-        if row.suite == "transfer" and timed and not roofline.cached(row.flags):
+        if timed and traits(row).traffic is Traffic.LINK and not roofline.cached(row.flags):
             found.setdefault(_sweep(row), []).append(row)
     return [row for sweep in found.values() for row in _rows(sorted(sweep, key=lambda row: row.bytes or 0.0))]
 
@@ -94,7 +95,7 @@ def _rows(sweep: Sequence[Row]) -> list[Row]:
     first = sweep[0]
     sizes = "+".join(f"{row.bytes:.0f}" for row in sweep)
     params = (*_params(first), ("bytes", sizes))
-    name, version = f"{first.workload}_fit", first.workload_version
+    name, version = f"{first.workload}{FIT}", first.workload_version
     place = Scope(first.scope), Cache(first.cache)
     work = Work(first.suite, name, "sweep", first.dtype, params, first.precision, version, *place)
     flags = ["poor_fit"] if fitted.residual > POOR else []

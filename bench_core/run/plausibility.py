@@ -6,9 +6,10 @@ from dataclasses import replace
 from statistics import median
 
 from bench_core.machine import datasheets
-from bench_core.records import Measurement, Status
+from bench_core.records import Measurement, Status, Traffic, Traits
 from bench_core.results.roofline import PARTLY_SPLIT, SPLIT, cached
 from bench_core.results.rows import accountable
+from bench_core.results.traits import TraitsOf
 from bench_core.units import show
 
 # How far above its datasheet a device may measure: makers state a boost clock which chips exceed (H100 SXM:
@@ -17,20 +18,20 @@ from bench_core.units import show
 FLOPS_MARGIN, SPLIT_MARGIN, BANDWIDTH_MARGIN = 1.25, 1.1, 1.1
 
 
-def refuse_implausible(done: Measurement) -> Measurement:
+def refuse_implausible(done: Measurement, traits: TraitsOf) -> Measurement:
     """Return a measurement as it is, or with a reason in place of its values.
 
     It is `invalid` where its device cannot be that fast (see the margins above), or where `rows.accountable`
     finds that no row can be made of it.
     """
     done = accountable(done)
-    reason = done.status is Status.OK and _impossible(done)
+    reason = done.status is Status.OK and _impossible(done, traits(done.case.work))
     if not reason:
         return done
     return replace(done, status=Status.INVALID, reason_code="implausible", reason=reason, series=(), values={})
 
 
-def _impossible(done: Measurement) -> str:
+def _impossible(done: Measurement, traits: Traits) -> str:
     work, name = done.case.work, done.device_name
     precision = SPLIT if {SPLIT, PARTLY_SPLIT} & set(done.flags) else work.precision
     peak_flops = datasheets.peak_flops(name, work.dtype, precision)
@@ -38,7 +39,7 @@ def _impossible(done: Measurement) -> str:
     limits: list[tuple[float | None, float | None, float, str]] = [
         (done.costs.needed_flops, peak_flops, margin, "FLOP/s")
     ]
-    if work.suite != "model" and not cached(";".join(done.flags)):  # layers of a model may stay in a cache
+    if traits.traffic is not Traffic.CACHES and not cached(";".join(done.flags)):
         limits.append((done.costs.bytes, datasheets.peak_bandwidth(name), BANDWIDTH_MARGIN, "B/s"))
     for series in done.series:
         for amount, peak, margin, unit in limits:

@@ -26,6 +26,7 @@ from bench_core.errors import BenchError, IncompatibleError, UsageError
 from bench_core.records import Case, Measurement, Run, count_statuses, to_json
 from bench_core.results import schema, writer
 from bench_core.results.rows import rows_of_run
+from bench_core.results.traits import TraitsOf, merged
 from bench_core.run import journal
 
 LOG = "log.txt"
@@ -212,11 +213,13 @@ def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: 
         for measurement in journal.read(d.folder / journal.JOURNAL).measurements:
             numbered = replace(measurement, process=d.turn.replicate)
             by_case.setdefault(measurement.case, []).append(numbered)
-    rows = rows_of_run(run, by_case.values())
+    traits = merged(TraitsOf.from_json(about.get("traits")) for about in abouts)
+    rows = rows_of_run(run, by_case.values(), traits)
     everything = [m for processes in by_case.values() for m in processes]
     folder = output / run.machine / run.run_id
     folder.mkdir(parents=True)
-    writer.write_run(folder, rows, everything, _about(run, done, abouts, everything) | {"series": series, "seed": seed})
+    about = _about(run, done, abouts, everything) | {"traits": traits.to_json(), "series": series, "seed": seed}
+    writer.write_run(folder, rows, everything, about)
     return folder
 
 

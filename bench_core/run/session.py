@@ -39,6 +39,7 @@ from bench_core.records import (
 )
 from bench_core.results import schema, writer
 from bench_core.results.rows import rows_of_run
+from bench_core.results.traits import TraitsOf
 from bench_core.run import journal
 from bench_core.run.plausibility import refuse_implausible
 from bench_core.timing.case import OnPhase, Settings, ignore_phase
@@ -127,7 +128,8 @@ class Session:
     """A run while it goes on. Every record is in the journal before the next case begins.
 
     planned: the plan of the unfinished run that is resumed, None for a new run.
-    ceilings: which limit of the machine a workload shows, by its name, of those that show one.
+    traits: of every workload that was planned. ceilings: which limit of the machine a workload shows, by its name, of
+        those that show one.
     write_errors: errors while writing, reported at the end; the measurements are kept in memory.
     """
 
@@ -139,6 +141,7 @@ class Session:
         self.host_facts = environment.host_environment()
         self.workers = Workers(isolated=options.isolated)
         self.measurements: dict[Case, Measurement] = {}
+        self.traits = TraitsOf()
         self.ceilings: dict[str, Ceiling] = {}
         self.folder: Path | None = None
         self.planned: frozenset[Case] | None = None
@@ -175,6 +178,7 @@ class Session:
 
     def cases(self, workload: Workload) -> Iterator[Case]:
         """Yield the cases of a workload under this session's options."""
+        self.traits |= TraitsOf({workload.name: workload.traits})
         if workload.ceiling:
             self.ceilings[workload.name] = workload.ceiling
         return expand(workload, self.options.preset, self.targets.taking_part, self.machine)
@@ -234,7 +238,7 @@ class Session:
             raise
         self._timed_s += done.timed_s
         self._recheck_s += done.recheck_s
-        return self._keep(refuse_implausible(replace(done, process=self.options.process)))
+        return self._keep(refuse_implausible(replace(done, process=self.options.process), self.traits))
 
     def _keep(self, done: Measurement) -> Measurement:
         if self._before and done.status is Status.OK:
@@ -292,7 +296,7 @@ class Session:
                 reason = "the run ended before its turn"
                 self.measurements[case] = Measurement.missing(case, Status.INTERRUPTED, "not_reached", reason)
         everything = [self.measurements[case] for case in plan]
-        rows = rows_of_run(self.run, ([m] for m in everything))
+        rows = rows_of_run(self.run, ([m] for m in everything), self.traits)
         if self.folder:
             self.folder = self._write(self.folder, rows, everything)
         require_sums(everything, self.measurements, rows)
@@ -350,6 +354,7 @@ class Session:
             "options": self.options.plain(),
             "planned": planned,
             "statuses": count_statuses(self.measurements.values()),
+            "traits": self.traits.to_json(),
             "ceilings": to_json(dict(sorted(self.ceilings.items()))),
             "timed_share": self.timed_share,
             "recheck_share": self.recheck_share,

@@ -20,6 +20,7 @@ from bench_core.workload import (
     Preset,
     Scope,
     Target,
+    Traits,
     Work,
     Workload,
 )
@@ -31,6 +32,8 @@ from benchmarks.nn.training import TOLERANCES
 # Batch sizes beside the network's own, to see from which one on a GPU wins; standard has none above it.
 SWEEP = {Preset.STANDARD: (1, 16), Preset.FULL: (1, 4, 16, 64, 256)}
 _LARGE = tuple(SWEEP)
+
+TRAITS = Traits(order=3)  # of models and their layers: the last in reports
 
 
 class ModelWorkload(Workload):
@@ -44,6 +47,7 @@ class ModelWorkload(Workload):
     """
 
     suite = "model"
+    traits = TRAITS
     presets: ClassVar[Mapping[Preset, tuple[Any, int]]]
     left_out: ClassVar[tuple[Preset, ...]] = ()
     doubled: ClassVar[bool] = False

@@ -98,7 +98,9 @@ def test_ceilings_are_the_best_rows_and_products_of_zeros_are_none_of_them():
     known = ("cuda:0", "float64", "flop_rate", "wall")
     best = max(r.value for r in data.rows if (r.device, r.dtype, r.metric, r.clock) == known)
     assert next(c for c in roof.peaks if c.label == "float64").value == best
-    zeros = [replace(r, case_id=f"{r.case_id}0", params="data=zeros", value=r.value and r.value * 9) for r in data.rows]
+    zeros = [
+        replace(r, case_id=f"{r.case_id}0", workload="matmul_data", value=r.value and r.value * 9) for r in data.rows
+    ]
     (with_zeros,) = [
         r for r in figures.roofs(ReportData([Reading.of("x", [*data.rows, *zeros])])) if r.contender.is_gpu
     ]

@@ -5,6 +5,7 @@ from dataclasses import replace
 from bench_core.analysis.summary import advice, counts, crossover_lines, extra_info, fastest, flags, text, work_name
 from bench_core.records import Case, Clock, Costs, Measurement, Run, Series, Status, Work
 from bench_core.results.rows import rows_of_case
+from bench_core.results.traits import TraitsOf
 
 RUN = Run("r", "2026-01-01T00:00:00+00:00", "m")
 WORK = Work("matmul", "matmul", "1024", "float32", (("n", 1024),))
@@ -25,6 +26,10 @@ CUPY, TORCH = measured("cupy", "cuda:0", 0.002), measured("torch", "cuda:0", 0.0
 LOST = Measurement.missing(Case(WORK, "torch", "cpu"), Status.OOM, "out_of_memory", "too big")
 
 
+def shown(rows, about, width, *, color):
+    return text(rows, TraitsOf(), about, width, color=color)
+
+
 def test_the_best_of_each_side_and_the_speed_up_between_them():
     (only,) = fastest(table(NUMPY, TUNED, CUPY, TORCH, LOST))
     assert (only.cpu.implementation, only.gpu.backend) == ("tuned", "torch")
@@ -42,37 +47,39 @@ def test_work_that_nobody_could_do_is_not_in_the_table():
 
 
 def test_the_text_names_both_rows_their_rates_and_the_factor():
-    said = text(table(NUMPY, TUNED, CUPY, TORCH), ["4 planned"], 100, color=False)
+    said = shown(table(NUMPY, TUNED, CUPY, TORCH), ["4 planned"], 100, color=False)
     line = next(line for line in said.splitlines() if line.startswith("matmul 1024 float32"))
     assert " ".join(line.split()) == "matmul 1024 float32 numpy tuned 200 GFLOP/s torch 2.00 TFLOP/s 10.0x faster"
     assert said.splitlines()[-1] == "4 planned"
 
 
 def test_a_slower_gpu_is_said_to_be_slower():
-    assert "2.00x slower" in text(table(TUNED, measured("torch", "cuda:0", 0.02)), [], 100, color=False)
+    assert "2.00x slower" in shown(table(TUNED, measured("torch", "cuda:0", 0.02)), [], 100, color=False)
 
 
 def test_a_speed_up_of_a_thousand_is_written_out():
-    said = text(table(measured("numpy", "cpu", 1.23), measured("torch", "cuda:0", 0.001)), [], 100, color=False)
+    said = shown(table(measured("numpy", "cpu", 1.23), measured("torch", "cuda:0", 0.001)), [], 100, color=False)
     assert "1,230x faster" in said
 
 
 def test_who_did_the_work_is_named_with_device_and_threads_where_they_matter():
-    said = text(table(measured("numpy", "cpu", 1.0, threads=1), measured("torch", "cuda:1", 0.5)), [], 100, color=False)
+    said = shown(
+        table(measured("numpy", "cpu", 1.0, threads=1), measured("torch", "cuda:1", 0.5)), [], 100, color=False
+    )
     assert " ".join(said.splitlines()[1].split()) == (
         "matmul 1024 float32 numpy 1t 2.00 GFLOP/s torch cuda:1 4.00 GFLOP/s 2.00x faster"
     )
 
 
 def test_without_a_gpu_there_are_no_empty_columns():
-    assert "GPU" not in text(table(NUMPY), [], 100, color=False)
+    assert "GPU" not in shown(table(NUMPY), [], 100, color=False)
 
 
 def test_the_text_fits_the_terminal():
     wide = measured(
         "numpy", "cpu", 0.01, work=Work("model", "a_long_name_for_a_workload", "12x12x768x1024x50304", "float32")
     )
-    assert max(map(len, text(table(wide, TORCH), [], 80, color=False).splitlines())) <= 80
+    assert max(map(len, shown(table(wide, TORCH), [], 80, color=False).splitlines())) <= 80
 
 
 def test_only_what_is_not_usual_is_part_of_a_name():
@@ -130,8 +137,8 @@ def test_the_size_from_which_the_gpu_wins_is_named_for_each_family():
         for n, pair in speeds.items()
         for (backend, device), seconds in zip((("numpy", "cpu"), ("torch", "cuda:0")), pair, strict=True)
     ]
-    assert crossover_lines(table(*sides)) == ["matmul float32: wins from 1024"]
-    said = text(table(*sides), [], 100, color=False)
+    assert crossover_lines(table(*sides), TraitsOf()) == ["matmul float32: wins from 1024"]
+    said = shown(table(*sides), [], 100, color=False)
     assert said.splitlines()[-2:] == ["Where the GPU starts to win:", "  matmul float32: wins from 1024"]
 
 
@@ -142,8 +149,8 @@ def test_winning_everywhere_and_nowhere_have_words_of_their_own():
             for n in (1, 2)
             for backend, device, seconds in (("numpy", "cpu", 1.0), ("torch", "cuda:0", gpu))
         ]
-        assert crossover_lines(table(*sides)) == [f"matmul float32: {words}"]
+        assert crossover_lines(table(*sides), TraitsOf()) == [f"matmul float32: {words}"]
 
 
 def test_one_size_is_no_family():
-    assert crossover_lines(table(NUMPY, TORCH)) == []
+    assert crossover_lines(table(NUMPY, TORCH), TraitsOf()) == []

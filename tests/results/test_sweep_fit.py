@@ -9,6 +9,7 @@ from bench_core.records import Cache, Run
 from bench_core.results import sweep_fit
 from bench_core.results.rows import rows_of_case
 from bench_core.results.sweep_fit import fitted_rows
+from bench_core.results.traits import TraitsOf
 from tests.support.properties import given, st
 from tests.support.transfers import SWEPT_SIZES, transfer
 
@@ -71,7 +72,7 @@ RUN = Run("run-a", "2001-01-01T00:00:00+00:00", "a")
 
 
 def made(*measurements, run=RUN):
-    return fitted_rows([row for m in measurements for row in rows_of_case(run, [m])])
+    return fitted_rows([row for m in measurements for row in rows_of_case(run, [m])], TraitsOf())
 
 
 def test_a_sweep_of_transfers_gains_a_row_of_latency_and_one_of_bandwidth():

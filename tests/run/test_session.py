@@ -11,7 +11,20 @@ import pytest
 from bench_core.errors import InternalError, UsageError
 from bench_core.files import write_atomically
 from bench_core.plan.discovery import Device, Probe
-from bench_core.records import Case, Ceiling, Clock, Costs, Fact, Measurement, Preset, Series, Status, Work
+from bench_core.records import (
+    Case,
+    Ceiling,
+    Clock,
+    Costs,
+    Fact,
+    Limit,
+    Measurement,
+    Preset,
+    Series,
+    Status,
+    Traits,
+    Work,
+)
 from bench_core.results import reader, writer
 from bench_core.run import journal
 from bench_core.run import session as sessions
@@ -72,17 +85,21 @@ def test_the_cache_of_a_case_is_that_of_its_own_device(tmp_path, monkeypatch):
     assert caches == {"cpu": 300 << 20, "cuda:0": 50 << 20, "mps": 32 << 20}
 
 
-def test_a_run_says_which_workloads_show_a_limit_of_the_machine(session):
+def test_a_run_tells_the_traits_of_its_workloads_and_which_limits_they_show(session):
     class Streams(NamedTuple):
         name: str
         ceiling: Ceiling | None
+        traits: Traits = Traits(headline="bandwidth", measures=Limit.BANDWIDTH)
 
     planned = [case("a")]
     session.open(planned)
     for workload in (Streams("copy", Ceiling.MEMORY), Streams("gather", None)):
         session.cases(workload)  # nothing is yielded before it is asked for
     session.close(planned)
-    assert json.loads((session.folder / "run.json").read_text())["ceilings"] == {"copy": "memory"}
+    about = json.loads((session.folder / "run.json").read_text())
+    assert about["ceilings"] == {"copy": "memory"}
+    traits = {"order": 2, "headline": "bandwidth", "measures": "bandwidth", "traffic": "caches"}
+    assert about["traits"] == {"copy": traits, "gather": traits}
 
 
 def test_an_interrupt_is_recorded_before_it_goes_on(session):

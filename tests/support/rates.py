@@ -3,6 +3,7 @@
 from bench_core.records import Case, Clock, Costs, Measurement, Run, Series, Status, Work
 from bench_core.results import roofline
 from bench_core.results.rows import rows_of_case
+from bench_core.results.traits import TraitsOf
 from tests.support.limits import H100
 
 RUN = Run("run-a", "2001-01-01T00:00:00+00:00", "a")
@@ -31,7 +32,9 @@ def table(*measurements):
 
 def derived(*measurements):
     """Return the rows that follow from these measurements, by workload, backend, metric and clock."""
-    return {(r.workload, r.backend, r.metric, r.clock): r for r in roofline.roofline_rows(table(*measurements))}
+    return {
+        (r.workload, r.backend, r.metric, r.clock): r for r in roofline.roofline_rows(table(*measurements), TraitsOf())
+    }
 
 
 MATMUL = measured("matmul", "matmul", 1.0, flops=100.0, least=1.0)  # 100 FLOP/s

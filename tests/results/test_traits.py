@@ -1,0 +1,74 @@
+"""What is known of a workload comes from it, from run.json, or from its name in an old table."""
+
+import json
+
+import pytest
+
+import bench_core
+from bench_core.records import Limit, Traffic, Traits, Work
+from bench_core.results.legacy import traits_by_name
+from bench_core.results.traits import FIT, TraitsOf, merged
+from benchmarks import bench_matmul, bench_memory
+from tests.support import ROOT
+from tests.support.planned import WORKLOADS
+
+OWN = Traits(order=1, headline="sample_rate", measures=Limit.COMPUTE, traffic=Traffic.LINK)
+
+
+def work(suite, workload):
+    return Work(suite, workload, "1", "float32")
+
+
+def test_traits_survive_run_json():
+    traits = TraitsOf({"own": OWN, "plain": Traits()})
+    assert TraitsOf.from_json(json.loads(json.dumps(traits.to_json()))) == traits
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        None,
+        [],
+        "x",
+        {"own": None},
+        {"own": {}},
+        {"own": {"order": "1", "headline": "", "measures": None, "traffic": "link"}},
+        {"own": {"order": 1, "headline": "speed", "measures": None, "traffic": "link"}},
+        {"own": {"order": 1, "headline": [], "measures": None, "traffic": "link"}},
+        {"own": {"order": 1, "headline": "", "measures": "noise", "traffic": "link"}},
+        {"own": {"order": 1, "headline": "", "measures": None, "traffic": None}},
+    ],
+)
+def test_what_is_not_understood_is_left_out(plain):
+    assert TraitsOf.from_json(plain) == TraitsOf()
+
+
+def test_known_traits_come_before_those_by_name():
+    traits = TraitsOf({"matmul": OWN})
+    assert traits(work("matmul", "matmul")) == OWN
+    assert traits(work("matmul", "matmul_batched")).measures is Limit.COMPUTE
+    assert traits(work("own", "own")) == Traits()
+
+
+def test_what_is_fitted_to_a_sweep_has_the_traits_of_the_work():
+    assert TraitsOf({"own": OWN})(work("own", f"own{FIT}")) == OWN
+
+
+def test_of_two_runs_the_later_counts():
+    both = merged([TraitsOf({"a": OWN, "b": OWN}), TraitsOf({"b": Traits()})])
+    assert both.known == {"a": OWN, "b": Traits()} == (TraitsOf({"a": OWN, "b": OWN}) | TraitsOf({"b": Traits()})).known
+
+
+def test_old_tables_are_read_with_the_traits_that_their_workloads_have_now():
+    """The committed ones of the first release have none in run.json."""
+    rows = bench_core.load(ROOT / "results").drop_duplicates("workload")
+    old = {row.workload: row.suite for row in rows.itertuples() if not row.workload.endswith(FIT)}
+    assert len(old) > 30
+    now = {workload.name: workload.traits for workload in WORKLOADS if workload.name in old}
+    assert {name: traits_by_name(suite, name) for name, suite in old.items()} == now
+
+
+def test_streams_are_shown_by_bandwidth_and_products_are_not():
+    assert bench_memory.Triad.traits.is_stream
+    assert not bench_matmul.Square.traits.is_stream
+    assert not Traits(headline="bandwidth", traffic=Traffic.LINK).is_stream
