@@ -29,15 +29,16 @@ import numpy as np
 from bench_core.backends.base import Backend, finish, overwrite
 from bench_core.errors import CaseError, WrongAnswer
 from bench_core.records import UNCHECKED, Case, Clock, Costs, Series
-from bench_core.timing.synchronisation import TRIES, Awaited, hidden_work, is_late, late, unfinished
+from bench_core.timing.synchronisation import NAMING, TRIES, Awaited, hidden_work, is_late, unfinished
 from bench_core.workload import HostArrays, Kernel, Workload
 
 SLOW_ON_NEW_INPUT = "slow_on_new_input"
 DRAWS = 3  # of other inputs that are tried, until the old outputs are wrong for them
+FURTHER = 20  # the number of the first draw on which nothing is checked
 BLOCK, MOST_CALLS = 1e-3, 1000  # seconds of calls that a proof of synchronisation takes, at least; calls, at most
 # A call on new numbers that is so many times slower than those that were timed, and by so many seconds, is flagged.
 SLOWER, SLOWER_S = 2.0, 1e-3
-LONG = 0.01  # seconds of a call that is looked at once, if the call before it took about as long
+LONG, ALIKE = 0.03, 1.25  # a call of so many seconds is looked at once, if the call before it took about as long
 SPOILT = 8  # places of an input that are spoilt
 FINGERPRINT = 1 << 16  # elements of an output that are compared with themselves later
 
@@ -66,28 +67,26 @@ class Rechecked:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What the last of a kernel's calls returned; of the first the outputs on the host, and its seconds."""
+    """What the last of a kernel's calls returned, and when it was done; of the first the outputs, and its seconds."""
 
     result: Any
     first: HostArrays
     seconds: float = 0.0
+    end: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Looks:
-    """The largest relative error in the looks at one callable, and the seconds of the call in the first."""
+    """What was seen in the looks at one callable.
+
+    rel_error: the largest relative error. seconds: of the call in the first look. late: by how many seconds its outputs
+    took longer to be read than when they were read again. result: what the last call returned.
+    """
 
     rel_error: float
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A kernel's first call. result: returns what it returned, if something else holds that too. late: by seconds."""
-
-    kernel: Kernel
-    result: Callable[[], Any]
     late: float
+    result: Any
 
 
 class Checks:
@@ -106,7 +105,8 @@ class Checks:
         self._keep = keep
         self._places = _places()
         self._kept: Mapping[str, Any] = {}
-        self._first: _Shown | None = None
+        self._buffer: Callable[[], Any] = lambda: None  # returns what the first call returned, if it is still held
+        self._checked: Kernel | None = None
 
     def begin(self, kernel: Kernel) -> None:
         """Bring a kernel to its start, on the inputs of the first check, of which its first call is then a part."""
@@ -128,10 +128,9 @@ class Checks:
         """
         if self._workload.idle:
             return None
-        if kernel.answer is None:
-            seconds = late(self._backend, result, lambda made: _piece(kernel.outputs(made)))
-            with contextlib.suppress(TypeError):  # what holds several arrays is no buffer
-                self._first = _Shown(kernel, weakref.ref(result), seconds)
+        self._checked = kernel
+        with contextlib.suppress(TypeError):  # what holds several arrays is no buffer
+            self._buffer = weakref.ref(result)
         draw = Draw(self._sample, self._workload.reference(self._work, self._sample))
         if kernel.answer is not None:
             return self._verified(draw, self._on_host(kernel.answer()))
@@ -167,12 +166,10 @@ class Checks:
         told = {metric: each for metric, each in timed(kernel).items() if not self._is_unchecked(each)}
         # Before the calls that are compared with each other: NumPy's threads spin for a while after a reference.
         draw = self._draw(1 if kernel.inputs else 0, kernel)
-        kept = self._kept
-        waited = {} if kept else {metric: self._last_call(each, by_wall.get(metric)) for metric, each in told.items()}
-        last = kept or {metric: done.result for metric, done in waited.items()}
-        if kernel.inputs:
-            draw = self._telling(draw, kernel, [self._named(k, self._as_it_is(k, last[m])) for m, k in told.items()])
-        looks = {m: self._looked_at(each, last[m], draw, waited.get(m)) for m, each in told.items()}
+        alone = (
+            self._looked_at_alone(kernel, by_wall["time"], draw) if told.keys() == by_wall.keys() == {"time"} else None
+        )
+        looks = {"time": alone} if alone else self._looked_at_all(kernel, told, by_wall, draw)
         slow = any(self._is_always_slow(told[m], looks[m], by_wall[m]) for m in looks if m in by_wall)
         earned = {UNCHECKED: len(told) <= len(kernel.probes), SLOW_ON_NEW_INPUT: slow}
         worst = max(look.rel_error for look in looks.values())
@@ -232,27 +229,49 @@ class Checks:
 
     # ---------------------------------------------------------------- looks
 
-    def _last_call(self, kernel: Kernel, wall: Series | None) -> Awaited:
-        """Return what a kernel's last call on the old inputs came to: the last that was timed, or one more.
+    def _looked_at_all(
+        self, kernel: Kernel, told: Mapping[str, Kernel], by_wall: Mapping[str, Series], draw: Draw
+    ) -> dict[str, _Looks]:
+        """Return what was seen of a kernel and its probes, each first called on the old inputs, and waited for."""
+        kept = self._kept
+        waited = {} if kept else {metric: self._waited_for(each, by_wall.get(metric)) for metric, each in told.items()}
+        last = kept or {metric: done.result for metric, done in waited.items()}
+        if kernel.inputs:
+            draw = self._telling(draw, kernel, [self._named(k, self._as_it_is(k, last[m])) for m, k in told.items()])
+        return {
+            m: self._looked_at(each, last[m], draw, waited[m].seconds if waited else None) for m, each in told.items()
+        }
 
-        Of the last that was timed it is known if that was long and alone in its block, if the block before took about
-        as long, if the result is a buffer that the kernel keeps, and if it was not late when it was first looked at.
+    def _looked_at_alone(self, kernel: Kernel, wall: Series, draw: Draw) -> _Looks | None:
+        """Return what was seen of a long call without one on the old inputs before it; None if that proves too little.
+
+        The last block was one call, and took about as long as the block before and as the look. The old outputs are in
+        the buffer that the first call returned and the kernel keeps; the look's call returns it again. Its outputs are
+        there at once when they are read.
         """
-        first, lasts = self._first, wall.seconds[-2:] if wall and wall.inner_loops == 1 else ()
-        if first and first.kernel is kernel and len(lasts) == 2 and LONG < max(lasts) < SLOWER * min(lasts):
-            result = first.result()
-            if result is not None and not is_late(first.late, min(lasts)):
-                return Awaited(result, lasts[-1], None)
-        return self._waited_for(kernel, wall)
+        result, lasts = self._buffer(), wall.seconds[-2:]
+        if result is None or kernel is not self._checked or wall.inner_loops > 1 or len(lasts) < 2:
+            return None
+        if min(lasts) < LONG or not _are_alike(*lasts):
+            return None
+        if kernel.inputs and self._passes(draw, self._named(kernel, self._as_it_is(kernel, result))):
+            return None
+        look = self._looked_at(kernel, result, draw, lasts[-1])
+        if look.result is result and not is_late(look.late - NAMING * len(kernel.outputs(result)), look.seconds):
+            return look
+        self._write(kernel, self._data)
+        if kernel.restart:
+            kernel.restart()
+        return None
 
     def _waited_for(self, kernel: Kernel, wall: Series | None) -> Awaited:
         """Make some calls on the old inputs; raises WrongAnswer if the backend does not wait for them."""
         answer, calls = kernel.answer, _calls(wall) if wall else 1
 
-        def array(made: Any) -> Any:
-            return _piece(answer() if answer else kernel.outputs(made))
+        def outputs(made: Any) -> Mapping[str, Any]:
+            return answer() if answer else kernel.outputs(made)
 
-        done = unfinished(kernel.run, calls, self._backend, array)
+        done = unfinished(kernel.run, calls, self._backend, outputs)
         if done.left is not None:
             name = self._backend.name
             reason = f"{done.left:.2g} s of work went on after {name} said it was done: its times are of the launch"
@@ -270,21 +289,21 @@ class Checks:
             )
             raise WrongAnswer(reason, code="hidden_work")
 
-    def _looked_at(self, kernel: Kernel, result: Any, draw: Draw, before: Awaited | None) -> _Looks:
-        """Return what was seen of a kernel. result: what its last call returned. before: that call, if it was timed.
+    def _looked_at(self, kernel: Kernel, result: Any, draw: Draw, before: float | None) -> _Looks:
+        """Return what was seen of a kernel. result: what its last call returned. before: the seconds of that call.
 
         Where the outputs are of a single call it is looked at twice in a row, in case only every second one works; the
         second time by the fingerprints of its outputs, if those are the same. Of long calls one look is enough, unless
-        it took twice or half as long as the call before.
+        it took longer or shorter than the call before, by more than a call is likely to.
         """
         self._poison(kernel.outputs(result))
         self._write(kernel, draw.inputs)
         self._require_wrong_before(kernel, result, draw)
         done = first = self._called_anew(kernel)
-        steady = before is None or before.seconds / 2 < done.seconds < 2 * before.seconds
+        steady = before is None or _are_alike(before, done.seconds)
         once = kernel.calls > 1 or (steady and done.seconds > LONG)
         try:
-            error, seen = self._verified_while_it_stays(draw, kernel, done)
+            error, seen, behind = self._verified_while_it_stays(draw, kernel, done)
             if not once:
                 self._poison(kernel.outputs(done.result))
                 self._mend(kernel, draw.inputs)
@@ -296,15 +315,15 @@ class Checks:
                 raise
             reason = f"right at first, wrong when looked at again: {wrong}"
             raise WrongAnswer(reason, wrong.rel_error, code="wrong_second_look") from None
-        return _Looks(error, first.seconds)
+        return _Looks(error, first.seconds, behind, done.result)
 
     def _is_always_slow(self, kernel: Kernel, look: _Looks, wall: Series) -> bool:
-        """Whether the look was slow, and so are further calls on inputs that are spoilt in other places each time."""
+        """Whether the look was slow, and so are further calls, each on numbers that it has not met."""
         typical, seconds = median(wall.seconds), look.seconds
-        for _ in range(TRIES - 1):
+        for number in range(FURTHER, FURTHER + TRIES - 1):
             if not _is_slow(seconds, typical):
                 return False
-            self._spoil(kernel)
+            self._write(kernel, self._inputs(number, kernel))
             _, seconds = self._called_once(kernel)
         return _is_slow(seconds, typical)
 
@@ -328,8 +347,9 @@ class Checks:
         result, seconds = self._called_once(kernel)
         done = self._rest(kernel, result)
         finish(self._backend, done.result)
+        end = perf_counter()
         self._spoil(kernel)
-        return replace(done, seconds=seconds)
+        return replace(done, seconds=seconds, end=end)
 
     def _called_once(self, kernel: Kernel) -> tuple[Any, float]:
         """Return what a call from the kernel's start returned, and its seconds until it was done."""
@@ -366,15 +386,24 @@ class Checks:
         now = self._on_host(kernel.outputs(done.result))
         return {**done.first, **{f"last.{name}": array for name, array in now.items()}} if kernel.also_first else now
 
-    def _verified_while_it_stays(self, draw: Draw, kernel: Kernel, done: _Done) -> tuple[float, dict[str, np.ndarray]]:
-        """Return the relative error of an answer that stays what it is while it is verified, and its fingerprints."""
+    def _verified_while_it_stays(
+        self, draw: Draw, kernel: Kernel, done: _Done
+    ) -> tuple[float, dict[str, np.ndarray], float]:
+        """Return the relative error of an answer that stays what it is while it is verified, and its fingerprints.
+
+        And by how many seconds it took longer to be read, from the end of the call on, than when it was read again.
+        """
         answer = self._named(kernel, done)
+        first = perf_counter() - done.end
         seen = {name: _fingerprint(array) for name, array in answer.items()}
         error = self._workload.verify(self._work, draw.expected, answer)
-        if not _alike(seen, self._fingerprints(kernel, done)):
+        begin = perf_counter()
+        again = self._named(kernel, done)
+        late = first - (perf_counter() - begin)
+        if not _alike(seen, {name: _fingerprint(array) for name, array in again.items()}):
             reason = f"its outputs changed after {self._backend.name} said that all work was done"
             raise WrongAnswer(reason, code="not_synchronised")
-        return error, seen
+        return error, seen, late
 
     def _fingerprints(self, kernel: Kernel, done: _Done) -> dict[str, np.ndarray]:
         return {name: _fingerprint(array) for name, array in self._named(kernel, done).items()}
@@ -426,6 +455,11 @@ def _calls(wall: Series) -> int:
     return max(wall.inner_loops, min(MOST_CALLS, math.ceil(BLOCK / max(median(wall.seconds), 1e-9))))
 
 
+def _are_alike(some: float, others: float) -> bool:
+    """Whether two calls took about as long as each other."""
+    return some < ALIKE * others and others < ALIKE * some
+
+
 def _is_slow(seconds: float, typical: float) -> bool:
     """Whether a call on new numbers took far longer than those that were timed, of which `typical` is the median.
 
@@ -442,19 +476,6 @@ def _places() -> tuple[float, ...]:
 def _with_places(inputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the inputs that have elements along a first axis."""
     return [(name, array) for name, array in inputs.items() if getattr(array, "shape", ()) and len(array)]
-
-
-def _piece(outputs: Mapping[str, Any]) -> Any:
-    """Return one element of an output: a copy of it takes no time of its own, and waits for all that it depends on.
-
-    Copies of whole outputs would not do: the first also waits for new memory of the host, the second gets the same.
-    """
-    array = next(iter(outputs.values()))
-    with contextlib.suppress(TypeError):  # arrays of some libraries can be copied to the host and nothing else
-        while len(getattr(array, "shape", ())) > 1 and len(array):
-            array = array[0]
-        return array[:1] if getattr(array, "shape", ()) else array
-    return array
 
 
 def _fingerprint(array: np.ndarray) -> np.ndarray:

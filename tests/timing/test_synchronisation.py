@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench_core.errors import CaseError
 from bench_core.timing.synchronisation import hidden_work, unfinished
 from tests.support.fakes import FakeDevice, FakeStream
 
@@ -27,24 +28,32 @@ def test_the_seconds_of_a_call_are_those_until_all_was_done():
     assert unfinished(device.run, 10, device, now=device.clock).seconds == pytest.approx(1e-3, rel=1e-2)
 
 
-def test_naming_the_result_may_take_longer_than_computing_it():
-    """As for the hundred gradients of a captured step of training, which an H100 took 0.06 ms for."""
+@pytest.mark.parametrize(("arrays", "left"), [(100, None), (1, 200e-6)])
+def test_naming_a_hundred_arrays_may_take_longer_than_computing_them(arrays, left):
+    """As those of a captured step of training do on an H100. One array that takes so long is computed then."""
     device = FakeDevice(work=60e-6)
 
-    def named(result):
+    def outputs(result):
         device.clock.pass_(200e-6)
-        return result
+        return dict.fromkeys(range(arrays), result)
 
-    assert unfinished(device.run, 1, device, named, device.clock).left is None
+    done = unfinished(device.run, 1, device, outputs, device.clock)
+    assert done.left == (left and pytest.approx(left))
+
+
+def test_a_kernel_without_outputs_is_an_error():
+    device = FakeDevice(work=1e-3)
+    with pytest.raises(CaseError, match="names no outputs"):
+        unfinished(device.run, 1, device, lambda made: {}, device.clock)
 
 
 def test_what_is_copied_is_what_the_result_stands_for():
     """A call may return nothing, and write to a buffer."""
     device, buffer, copied = FakeDevice(work=1e-3), object(), []
     device.to_host = copied.append
-    done = unfinished(lambda: device.run() is None, 3, device, lambda made: (made, buffer), device.clock)
+    done = unfinished(lambda: device.run() is None, 3, device, lambda made: {"out": buffer}, device.clock)
     assert (done.result, done.left) == (False, None)
-    assert copied == [(False, buffer)] * 2
+    assert copied == [buffer] * 2
 
 
 class Streams:
