@@ -15,8 +15,8 @@ WRONG, LATE = "wrong_second_look", "not_synchronised"
 # workload: what each cheat is found out by. Where two are named, it is a race which of them comes first.
 CAUGHT = {
     "squares": {
-        **{cheat: {WRONG} for cheat in ("previous", "cached_1", "nothing", "half", "alternate", "lazy")},
-        "thread": {WRONG, LATE},
+        **{cheat: {WRONG} for cheat in ("previous", "cached_1", "nothing", "half", "alternate")},
+        **{cheat: {WRONG, LATE} for cheat in ("lazy", "thread")},  # whichever shows first
     },
     "short": {"cached_50": {WRONG}},
     "mlp_train": {"half_batch": {"wrong_training"}, "second_step": {"wrong_training"}},
