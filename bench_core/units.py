@@ -78,19 +78,18 @@ def dimensions(above: Iterable[str], below: Iterable[str] = ()) -> Dimensions:
     found: Counter[str] = Counter()
     for units, sign in ((above, 1), (below, -1)):
         for unit in units:
-            first, *others = _BY_OTHERS.get(unit, unit).split("/")
-            found[first] += sign
-            found.subtract(dict.fromkeys(others, sign))
+            dividend, *divisors = _BY_OTHERS.get(unit, unit).split("/")
+            for base in dividend.split("*"):
+                found[base] += sign
+            for base in divisors:
+                found[base] -= sign
     return {unit: exponent for unit, exponent in found.items() if exponent and unit != "1"}
 
 
 def spelled(what: Dimensions) -> str:
-    """Return dimensions as text: "J/B", "FLOP", "1/s^2", "1"."""
-    above, below = (
-        "*".join(unit if abs(e) == 1 else f"{unit}^{abs(e)}" for unit, e in sorted(what.items()) if e * sign > 0)
-        for sign in (1, -1)
-    )
-    return f"{above or 1}/{below}" if below else above or "1"
+    """Return dimensions as a unit: "J/B", "FLOP", "1/s/s", "J*s", "1"."""
+    above = "*".join(unit for unit, exponent in sorted(what.items()) for _ in range(exponent))
+    return "/".join([above or "1", *(unit for unit, exponent in sorted(what.items()) for _ in range(-exponent))])
 
 
 @functools.lru_cache(maxsize=1 << 16)
