@@ -86,11 +86,9 @@ class Formula:
         """The measured quantity whose samples make the samples of the result: the series, else the first value.
 
         Without a series, a value of the divisor comes before one of the dividend, so that the mean of a rate is the
-        total of its work over the total of what that took. Raises ValueError if nothing is measured.
+        total of its work over the total of what that took.
         """
         measured = [q for q in self.below + self.above if q.is_measured]
-        if not measured:
-            raise ValueError(f"nothing in {self} is measured")
         return next((q for q in measured if q.kind == "series"), measured[0])
 
     @property
@@ -100,7 +98,9 @@ class Formula:
 
     def require_sound(self) -> None:
         """Raise ValueError, saying why, for a formula that no samples can be put into."""
-        if self.lead.kind == "series" and sum(q.kind == "series" for q in self.terms) > 1:
+        if not any(q.is_measured for q in self.terms):
+            raise ValueError(f"nothing in {self} is measured")
+        if sum(q.kind == "series" for q in self.terms) > 1:
             raise ValueError(f"{self} has two series, whose samples do not belong to each other")
         if any(q.unit == "degC" for q in self.terms):
             raise ValueError(f"{self} has a temperature in degC, of which ratios are meaningless")
@@ -111,16 +111,9 @@ class Formula:
 
     def factors(self, costs: Costs, values: Mapping[str, float]) -> tuple[float, float] | None:
         """Return the products above and below of all terms but `lead`; None where one of them is not known."""
-        products: list[float] = []
-        for terms, has_lead in ((self.above, not self.falls), (self.below, self.falls)):
-            others = list(terms)
-            if has_lead:
-                others.remove(self.lead)
-            numbers = [q.known(costs, values) for q in others]
-            if None in numbers:
-                return None
-            products.append(math.prod(n for n in numbers if n is not None))
-        above, below = products
+        sides = [*self.above], [*self.below]
+        sides[self.falls].remove(self.lead)
+        above, below = (math.prod(q.known(costs, values) or 0.0 for q in side) for side in sides)
         return (above, below) if 0 < above < math.inf and 0 < below < math.inf else None
 
 

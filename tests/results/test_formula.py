@@ -77,7 +77,8 @@ def test_the_samples_are_those_of_the_series_or_else_of_the_first_value_of_the_d
 def test_a_formula_depends_only_on_what_is_measured_in_it():
     assert (FLOPS / TIME).depends_only_on("time")
     assert not (FLOPS / ENERGY).depends_only_on("time")
-    assert not CYCLES.depends_only_on("time"), "each process has its own clock"
+    for both in (CYCLES, TIME * GPU_CLOCK, TIME / ENERGY):
+        assert not both.depends_only_on("time"), "each process has its own clock and energy"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,10 @@ def test_without_a_number_above_zero_for_each_term_there_are_no_factors(clock, e
     values = {} if clock is None else {"gpu_clock": clock}
     assert CYCLES.factors(Costs(amounts=amounts), values) is None
     assert CYCLES.factors(Costs(amounts={"elements": 4}), {"gpu_clock": 2.0}) == (2.0, 4)
+
+
+def test_two_numbers_below_zero_make_no_factor_above_it():
+    assert (TIME * GPU_CLOCK * GPU_POWER).factors(Costs(), {"gpu_clock": -1.0, "gpu_power": -1.0}) is None
 
 
 def test_a_cost_that_does_not_apply_is_no_factor():
