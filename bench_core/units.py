@@ -1,4 +1,4 @@
-"""Base units in files, scaled units on screens; and the order of sizes.
+"""Base units in files, scaled units on screens; what their quotients come to; and the order of sizes.
 
 Tables hold s, B, FLOP, J, W, Hz, degC, 1 and quotients of these only. `show` is the one place where a number is
 scaled, and it scales by powers of 1000 (GB = 1e9 B): the convention of STREAM and of every datasheet.
@@ -9,10 +9,14 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 Unit = Literal["s", "B", "FLOP", "B/s", "FLOP/s", "FLOP/B", "FLOP/J", "B/J", "J", "W", "Hz", "degC", "1/s", "1/J", "1"]
 
+Dimensions = Mapping[str, int]  # exponents of s, B, FLOP, J and degC, none of them 0; empty for a plain number
+_BY_OTHERS = {"Hz": "1/s", "W": "J/s"}
 _PREFIXES = (
     (1e15, "P"),
     (1e12, "T"),
@@ -63,6 +67,29 @@ def significant(value: float, digits: int = 3) -> str:
     if exponent >= 6 or exponent < -4:
         return f"{value:.{digits - 1}e}"
     return f"{value:,.{max(digits - 1 - exponent, 0)}f}"
+
+
+def dimensions(above: Iterable[str], below: Iterable[str] = ()) -> Dimensions:
+    """Return the dimensions of a product of units over another: of W and s over B, J/B.
+
+    >>> dimensions(["W", "s"], ["B"])
+    {'J': 1, 'B': -1}
+    """
+    found: Counter[str] = Counter()
+    for units, sign in ((above, 1), (below, -1)):
+        for unit in units:
+            dividend, *divisors = _BY_OTHERS.get(unit, unit).split("/")
+            for base in dividend.split("*"):
+                found[base] += sign
+            for base in divisors:
+                found[base] -= sign
+    return {unit: exponent for unit, exponent in found.items() if exponent and unit != "1"}
+
+
+def spelled(what: Dimensions) -> str:
+    """Return dimensions as a unit: "J/B", "FLOP", "1/s/s", "J*s", "1"."""
+    above = "*".join(unit for unit, exponent in sorted(what.items()) for _ in range(exponent))
+    return "/".join([above or "1", *(unit for unit, exponent in sorted(what.items()) for _ in range(-exponent))])
 
 
 @functools.lru_cache(maxsize=1 << 16)

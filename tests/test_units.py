@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench_core.units import show, significant, size_number
+from bench_core.units import dimensions, show, significant, size_number, spelled
 from tests.support.properties import given, st
 
 
@@ -52,3 +52,26 @@ def test_what_is_shown_is_within_half_a_digit_of_the_value(value):
 )
 def test_a_size_with_or_without_a_binary_suffix_is_a_number_and_any_other_is_none(size, number):
     assert size_number(size) == number
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "unit"),
+    [
+        (["FLOP"], ["s"], "FLOP/s"),
+        (["Hz", "s"], [], "1"),
+        (["W", "s"], ["B"], "J/B"),
+        (["FLOP/s"], ["B/s"], "FLOP/B"),
+        (["1"], ["s", "s"], "1/s/s"),
+        (["J", "s"], ["1"], "J*s"),
+        (["FLOP"], ["s", "W"], "FLOP/J"),
+        (["FLOP"], ["B", "J"], "FLOP/B/J"),
+        ([], [], "1"),
+    ],
+)
+def test_units_multiply_and_cancel(above, below, unit):
+    assert spelled(dimensions(above, below)) == unit
+
+
+@given(st.dictionaries(st.sampled_from(["s", "B", "FLOP", "J"]), st.integers(-3, 3).filter(bool)))
+def test_a_unit_that_was_spelled_out_is_read_back(what):
+    assert dimensions([spelled(what)]) == what

@@ -96,8 +96,9 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
         return
     ordered = {process: sorted(values) for process, values in seconds.items()}
     middles = {process: stats.quantile(values, 0.5) for process, values in ordered.items()}
-    # Whatever is derived from the time is proportional to it or to its inverse, by what the row says.
-    sign = 1.0 if row.better == "lower" else -1.0
+    # Whatever is derived from the time alone is proportional to it or to its inverse.
+    formula = METRICS[row.metric].formula if row.metric in METRICS else None
+    sign = -1.0 if formula and formula.falls else 1.0
     offset = math.log(value) - sign * math.log(median(middles.values()))
     for process, values in ordered.items():
         low, middle = (offset + sign * math.log(t) for t in (stats.quantile(values, 0.1), middles[process]))
@@ -122,8 +123,8 @@ def _samples(reading: Reading, row: Row) -> dict[int, tuple[float, ...]] | None:
 
 
 def _follows_from_time(name: str) -> bool:
-    metric = METRICS.get(name)
-    return metric is not None and (metric.amount is not None or metric.share is not None)
+    formula = METRICS[name].formula if name in METRICS else None
+    return formula is not None and formula.depends_only_on("time")
 
 
 def _summary(row: Row) -> Moments:

@@ -73,42 +73,61 @@ def rows_of_case(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
         yield _row(run, told, METRICS["time"], clock="wall", flags=_flags([*others, *told.flags]))
         return
     # A process may lack a series or a value that the first one has, or have one more.
-    series: dict[tuple[str, Clock], list[Series]] = {}
-    for one in (s for m in good for s in m.series):
-        series.setdefault((one.metric, one.clock), []).append(one)
-    for same in series.values():
-        yield from _series_rows(run, good, same, others)
+    series: dict[tuple[str, Clock], list[tuple[Measurement, Series]]] = {}
+    for m in good:
+        for one in m.series:
+            series.setdefault((one.metric, one.clock), []).append((m, one))
+    for (name, clock), found in series.items():
+        words = [*others, *(w for m in good for w in m.flags), *(w for _, one in found for w in one.flags)]
+        known = {"clock": clock, "inner_loops": found[0][1].inner_loops}
+        yield from _metric_rows(run, good[0], name, [(m, one.seconds) for m, one in found], words, **known)
     for name in dict.fromkeys(name for m in good for name in m.values):
-        values = [m.values[name] for m in good if name in m.values]
-        flags = _flags([*others, *good[0].flags], processes=len(values))
-        statistics = _statistics([[v] for v in values])
-        yield _row(run, good[0], METRICS[name], clock="", flags=flags, **statistics)
-        yield from _rates(run, good[0], name, statistics, clock="", flags=flags)
+        observed = [(m, (m.values[name],)) for m in good if name in m.values]
+        yield from _metric_rows(run, good[0], name, observed, [*others, *good[0].flags], clock="")
 
 
-def _series_rows(run: Run, good: Sequence[Measurement], series: Sequence[Series], failed: list[str]) -> Iterator[Row]:
-    """Yield the rows of one metric under one clock: a series from each process that has it."""
-    first, samples = series[0], [s.seconds for s in series]
-    words = [*failed, *(w for m in good for w in m.flags), *(w for s in series for w in s.flags)]
-    flags = _flags(words, processes=len(series))
-    known = {"clock": first.clock, "flags": flags, "inner_loops": first.inner_loops}
-    yield _row(run, good[0], METRICS[first.metric], **known, **_statistics(samples))
-    if first.metric != "time":
-        return
-    yield from _rates(run, good[0], "time", _statistics(samples), **known)
+def _metric_rows(
+    run: Run,
+    told: Measurement,
+    name: str,
+    found: Sequence[tuple[Measurement, Sequence[float]]],
+    words: Sequence[str],
+    **known: Any,
+) -> Iterator[Row]:
+    """Yield the row of what was measured, and those of all metrics whose formula it leads.
+
+    found: the samples of each process that has any. The other terms of a formula are of the same process as the
+    samples; a process that lacks one of them has no part in the row.
+    """
+    statistics = _statistics([samples for _, samples in found])
+    yield _row(run, told, METRICS[name], flags=_flags(words, processes=len(found)), **known, **statistics)
     for metric in METRICS.values():
-        share = metric.share(good[0].costs) if metric.share else None
-        if share:
-            parts = [[seconds / share for seconds in process] for process in samples]
-            yield _row(run, good[0], metric, **known, **_statistics(parts))
+        if metric.formula is None or metric.formula.lead.name != name:
+            continue
+        parts = [(metric.formula.factors(told.costs, m.values), samples) for m, samples in found]
+        complete = [(*factors, samples) for factors, samples in parts if factors and min(samples) > 0]
+        if complete:
+            flags = _flags(words, processes=len(complete))
+            yield _row(run, told, metric, flags=flags, **known, **_derived(complete, falls=metric.formula.falls))
 
 
-def _rates(run: Run, m: Measurement, of: str, statistics: dict[str, Any], **known: Any) -> Iterator[Row]:
-    """Yield the rows of all metrics that divide an amount of work by what was measured: by `of`, time or energy."""
-    for metric in METRICS.values():
-        amount = metric.amount(m.costs) if metric.amount and metric.of == of else None
-        if amount:
-            yield _row(run, m, metric, **known, **_rate(amount, statistics))
+def _derived(parts: Sequence[tuple[float, float, Sequence[float]]], *, falls: bool) -> dict[str, Any]:
+    """Return the statistics of the formula above * x / below or, where it falls with x, above / (below * x).
+
+    parts[process]: above, below and the samples x, all above zero. The mean is the sum of all dividends over the sum
+    of all divisors: that of a rate is total work over total time.
+    """
+    if falls:  # the quantiles are those of the divisor, for as much work as the first process did
+        work = parts[0][0]
+        divisors = [[below * x * (work / above) for x in samples] for above, below, samples in parts]
+        statistics = _rate(work, _statistics(divisors))
+    else:
+        statistics = _statistics([[above * x / below for x in samples] for above, below, samples in parts])
+    if len({above if falls else below for above, below, _ in parts}) > 1:
+        dividend = math.fsum(above if falls else above * x for above, _, samples in parts for x in samples)
+        divisor = math.fsum(below * x if falls else below for _, below, samples in parts for x in samples)
+        statistics["mean"] = dividend / divisor
+    return statistics
 
 
 def _statistics(samples: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -133,7 +152,7 @@ def _statistics(samples: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def _rate(amount: float, per: dict[str, Any]) -> dict[str, Any]:
-    """Return the statistics of amount / time (or energy): quantiles swap ends, the mean is total over total."""
+    """Return the statistics of amount / x from those of x: quantiles swap ends, the mean is total over total."""
     swap = {"value": "value", "mean": "mean", "min": "max", "p10": "p90", "p25": "p75", "p75": "p25"}
     swap |= {"p90": "p10", "max": "min", "ci_low": "ci_high", "ci_high": "ci_low"}
     rate = {to: amount / per[of] for to, of in swap.items() if of in per}

@@ -1,10 +1,14 @@
 """Processes are what counts as a run: neither rounds nor tables nor labels make more or fewer of them."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from bench_core.compare import Method, Verdict
+from bench_core.compare.replicates import collect_replicates
+from bench_core.results.formula import FLOPS, GPU_CLOCK, TIME
+from bench_core.results.metrics import METRICS, Metric
 from tests.support.comparisons import DRIFT, FIVE, only, two
 from tests.support.tables import measured, processes, reading
 
@@ -67,3 +71,35 @@ def test_samples_that_do_not_belong_to_the_row_are_not_used():
     wrong = replace(right, files=replace(right.files, samples={key: {0: (1.0, 2.0)}}))
     c = only([wrong, reading(processes([2 * t for t in FIVE]), "b")])
     assert c.basis.startswith("median")
+
+
+@pytest.mark.parametrize(
+    ("formula", "unit", "basis"),
+    [
+        (TIME / FLOPS, "s/FLOP", "p10 of each process"),
+        (FLOPS / TIME, "FLOP/s", "p10 of each process"),
+        (GPU_CLOCK * TIME, "1", "median of each process, from the table's interval"),
+    ],
+)
+def test_samples_of_the_time_stand_for_what_is_derived_from_the_time_alone(monkeypatch, formula, unit, basis):
+    monkeypatch.setitem(METRICS, "mine", Metric("mine", unit, "lower", "of the time", formula))
+    sides = [
+        reading([replace(m, values={"gpu_clock": 1e9 * t}) for m, t in zip(processes(FIVE), ticks, strict=True)], name)
+        for name, ticks in (("a", FIVE), ("b", FIVE[::-1]))
+    ]
+    assert only(sides, metrics=("mine",)).basis == basis
+
+
+@pytest.mark.parametrize("better", ["lower", "higher"])
+@pytest.mark.parametrize(
+    ("formula", "unit", "of"),
+    [(TIME / FLOPS, "s/FLOP", lambda t: t / 1e6), (FLOPS / TIME, "FLOP/s", lambda t: 1e6 / t)],
+)
+def test_each_process_has_the_derived_value_of_its_own_time_whichever_way_is_better(
+    monkeypatch, formula, unit, of, better
+):
+    monkeypatch.setitem(METRICS, "mine", Metric("mine", unit, better, "of the time", formula))
+    table = reading(processes(DRIFT), "a")
+    row = next(row for row in table.rows if row.metric == "mine")
+    found = [math.exp(replicate.middle) for replicate in collect_replicates("a", [(table, row)]).replicates]
+    assert found == pytest.approx([of(t) for t in DRIFT])

@@ -2,13 +2,59 @@
 
 from typing import get_args
 
+import pytest
+
 from bench_core.records import Traits
-from bench_core.results.metrics import METRICS, headline
+from bench_core.results.formula import ENERGY, FLOPS, GPU_CLOCK, LEAST_BYTES, STEPS, TIME, TOKENS, amount, series, value
+from bench_core.results.metrics import METRICS, Metric, by_name, headline
 from bench_core.units import Unit
 
 
 def test_every_metric_has_a_base_unit_and_says_what_it_is():
     assert all(m.about and m.unit in get_args(Unit) for m in METRICS.values())
+
+
+@pytest.mark.parametrize(
+    ("unit", "formula", "why"),
+    [
+        ("J", TIME / TOKENS, "time / tokens is in s, its entry says J"),
+        ("J", TOKENS / ENERGY, "tokens / energy is in 1/J, its entry says J"),
+        ("1", TIME / amount("elements"), "time / elements is in s, its entry says 1"),
+        ("1/s", FLOPS / TIME, "flops / time is in FLOP/s, its entry says 1/s"),
+        ("W", ENERGY / STEPS, "energy / steps is in J, its entry says W"),
+        ("FLOP/B", FLOPS / LEAST_BYTES, "nothing in flops / least_bytes is measured"),
+        ("1", series("time_to_first_token") / TIME, "time_to_first_token / time has two series"),
+    ],
+)
+def test_a_formula_with_another_unit_than_its_metric_or_without_sense_fails_where_it_is_written(unit, formula, why):
+    with pytest.raises(ValueError, match=r"\Ametric mine: [^\n]*\Z") as caught:
+        Metric("mine", unit, "lower", "wrong", formula)
+    assert why in str(caught.value)
+
+
+def test_units_that_are_the_same_by_other_names_agree():
+    assert Metric("board_power", "W", "lower", "energy / time", ENERGY / TIME).formula
+    assert Metric("calls", "Hz", "higher", "calls / time", 1 / TIME).formula
+    assert Metric("cycles_per_element", "1", "lower", "cycles", GPU_CLOCK * TIME / amount("elements")).formula
+
+
+@pytest.mark.parametrize(
+    ("formula", "unit", "why"),
+    [
+        (series("tme") / STEPS, "s", "tme in its formula is no metric that is measured"),
+        (value("speed", "1/s") * TIME, "1", "speed in its formula is no metric that is measured"),
+        (value("energy", "W") / TOKENS, "W", "energy in its formula is in W, the entry of energy says J"),
+    ],
+)
+def test_a_formula_of_what_is_not_measured_in_that_unit_fails_when_the_table_is_built(formula, unit, why):
+    measured = Metric("energy", "J", "lower", "energy"), Metric("speed", "1/s", "higher", "calls / time", 1 / TIME)
+    with pytest.raises(ValueError, match=f"metric mine: {why}"):
+        by_name(METRICS["time"], *measured, Metric("mine", unit, "lower", "wrong", formula))
+
+
+def test_a_name_has_one_entry():
+    with pytest.raises(ValueError, match="metric time has two entries"):
+        by_name(METRICS["time"], Metric("time", "s", "lower", "another"))
 
 
 def test_the_headline_is_the_one_that_the_workload_names_or_what_it_makes():

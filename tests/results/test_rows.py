@@ -9,10 +9,13 @@ import pytest
 
 from bench_core.records import Clock, Costs, Measurement, Series, Status
 from bench_core.results import reader, writer
-from bench_core.results.metrics import METRICS
+from bench_core.results.formula import ENERGY, GPU_CLOCK, TIME, TOKENS, amount, series, value
+from bench_core.results.metrics import METRICS, Metric
 from bench_core.results.rows import derived_rows, rows_of_case
 from bench_core.results.traits import TraitsOf
+from bench_core.stats import quantile
 from tests.support.measurements import CASE, RUN, measurement
+from tests.support.properties import given, st
 from tests.support.transfers import SWEPT_SIZES, transfer
 
 
@@ -151,3 +154,153 @@ def test_derived_rows_are_rows_of_the_table(tmp_path):
     assert {line["metric"] for line in csv.DictReader(io.StringIO(text))} <= set(METRICS)
     (tmp_path / "results.csv").write_text(text)
     assert len(reader.load(tmp_path)) == len(everything)
+
+
+# ---------------------------------------------------------------- derived metrics
+
+ELEMENTS = Costs(amounts={"elements": 4.0})
+CYCLES = Metric("cycles_per_element", "1", "lower", "cycles", GPU_CLOCK * TIME / amount("elements"))
+POWER = Metric("power_of_calls", "W", "lower", "energy / time", ENERGY / TIME)
+
+
+@pytest.fixture
+def also(monkeypatch):
+    """Add metrics of one's own for a test: each is one entry."""
+    return lambda *metrics: [monkeypatch.setitem(METRICS, m.name, m) for m in metrics]
+
+
+def test_joules_per_token_is_one_entry(also):
+    """50 J for a call of 2 s that makes 100 tokens: 0.5 J, where 0.02 s was written before formulas had units."""
+    also(Metric("joules_per_token", "J", "lower", "energy / tokens", ENERGY / TOKENS))
+    done = measurement((2.0,), costs=Costs(amounts={"tokens": 100.0}), values={"energy": 50.0})
+    row = by_metric(done)["joules_per_token", ""]
+    assert (row.value, row.unit, row.better, row.n) == (0.5, "J", "lower", 1)
+
+
+def test_cycles_per_element_is_one_entry_under_either_clock(also):
+    also(CYCLES)
+    both = (Series("time", Clock.WALL, (1.0, 2.0, 4.0)), Series("time", Clock.DEVICE, (0.5,)))
+    found = by_metric(measurement(series=both, costs=ELEMENTS, values={"gpu_clock": 2e9}))
+    wall, device = (found["cycles_per_element", clock] for clock in Clock)
+    assert (wall.value, wall.min, wall.max, wall.unit, wall.n) == (1e9, 0.5e9, 2e9, "1", 3)
+    assert device.value == 0.25e9
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"costs": ELEMENTS},
+        {"costs": Costs(), "values": {"gpu_clock": 2e9}},
+        {"costs": ELEMENTS, "values": {"gpu_clock": 0.0}},
+        {"costs": Costs(amounts={"elements": 0}), "values": {"gpu_clock": 2e9}},
+        {
+            "costs": ELEMENTS,
+            "values": {"gpu_clock": 2e9},
+            "series": (Series("time_to_first_token", Clock.WALL, (1.0,)),),
+        },
+    ],
+)
+def test_a_formula_that_lacks_a_term_gives_no_row(also, known):
+    also(CYCLES)
+    assert not {row.metric for row in rows_of_case(RUN, [measurement(**known)])} & {CYCLES.name}
+
+
+def test_a_formula_of_an_energy_of_zero_gives_no_row():
+    found = by_metric(measurement(values={"energy": 0.0}))
+    assert found["energy", ""].value == 0.0
+    assert not {metric for metric, _ in found if metric.endswith("_per_joule")}
+
+
+def test_a_probe_can_be_a_term(also):
+    also(Metric("prompt_rate", "1/s", "higher", "tokens / time", TOKENS / series("time_to_first_token")))
+    probe = Series("time_to_first_token", Clock.WALL, (0.5, 0.5))
+    done = measurement(series=(probe,), costs=Costs(amounts={"tokens": 8.0}))
+    assert by_metric(done)["prompt_rate", "wall"].value == 16.0
+
+
+def test_the_terms_of_a_formula_are_of_the_same_process_as_its_samples(also):
+    also(CYCLES)
+    ends = [(1.0, 4e9), (2.0, 1e9), (4.0, None)]
+    several = [
+        measurement((t, t), costs=ELEMENTS, process=i, values={} if clock is None else {"gpu_clock": clock})
+        for i, (t, clock) in enumerate(ends)
+    ]
+    found = by_metric(*several)
+    row = found["cycles_per_element", "wall"]
+    assert (row.min, row.max, row.n, row.processes) == (0.5e9, 1e9, 4, 2)
+    assert found["time", "wall"].processes == 3
+    assert "single_run" in by_metric(*several[1:])["cycles_per_element", "wall"].flags
+
+
+def test_the_mean_is_total_over_total_where_processes_differ_in_the_dividend(also):
+    also(POWER)
+    several = [measurement((1.0,), values={"energy": 6.0}), measurement((3.0, 3.0), values={"energy": 9.0}, process=1)]
+    row = by_metric(*several)["power_of_calls", "wall"]
+    assert row.mean == pytest.approx((6.0 + 2 * 9.0) / (1.0 + 2 * 3.0))
+    assert (row.min, row.max) == pytest.approx((3.0, 6.0))
+
+
+def test_the_mean_is_total_over_total_where_processes_differ_in_the_divisor(also):
+    also(Metric("slowness", "1", "lower", "time / first call", TIME / value("first_call", "s")))
+    several = [measurement((1.0,), values={"first_call": 2.0}), measurement((3.0,), values={"first_call": 1.0})]
+    row = by_metric(*several)["slowness", "wall"]
+    assert (row.mean, row.min, row.max) == (4.0 / 3.0, 0.5, 3.0)
+
+
+SECONDS = st.lists(st.floats(1e-9, 1e3), min_size=1, max_size=12)
+PROCESSES = st.lists(st.tuples(SECONDS, st.floats(1e6, 1e10)), min_size=1, max_size=4)
+ENDS = ("min", "p10", "p25", "p75", "p90", "max")
+PLACES = (0.0, 0.1, 0.25, 0.75, 0.9, 1.0)
+
+
+@given(SECONDS, st.floats(1.0, 1e15))
+def test_a_rate_is_exactly_the_amount_over_each_statistic_of_the_time(seconds, flops):
+    found = by_metric(measurement(seconds, costs=Costs(flops)))
+    time, rate = found["time", "wall"], found["flop_rate", "wall"]
+    assert (rate.value, rate.mean) == (flops / time.value, flops / time.mean)
+    assert [getattr(rate, end) for end in ENDS] == [flops / getattr(time, end) for end in reversed(ENDS)]
+    if rate.ci_low is not None:
+        assert (rate.ci_low, rate.ci_high) == (flops / time.ci_high, flops / time.ci_low)
+    assert [rate.n, rate.processes, rate.ci_level] == [time.n, time.processes, time.ci_level]
+
+
+@given(SECONDS, st.integers(1, 10**6))
+def test_a_time_per_step_is_exactly_the_statistics_of_each_sample_over_the_steps(seconds, steps):
+    found = by_metric(measurement(seconds, costs=Costs(amounts={"steps": steps})))["time_per_output_token", "wall"]
+    direct = by_metric(measurement([s / steps for s in seconds]))["time", "wall"]
+    columns = ("value", "ci_low", "ci_high", "ci_level", "n", "processes", "mean", "std", *ENDS)
+    assert [getattr(found, name) for name in columns] == [getattr(direct, name) for name in columns]
+
+
+@given(PROCESSES)
+def test_a_formula_that_rises_has_the_quantiles_of_its_own_samples(processes):
+    row, samples = _row_and_samples(CYCLES, "gpu_clock", processes, lambda seconds, clock: clock * seconds / 4.0)
+    pooled = sorted(x for process in samples for x in process)
+    assert [getattr(row, end) for end in ENDS] == pytest.approx([quantile(pooled, q) for q in PLACES])
+    assert row.value == pytest.approx(_median([_median(process) for process in samples]))
+    assert row.mean == pytest.approx(math.fsum(pooled) / len(pooled))
+    assert row.ci_low is None or row.ci_low <= row.value <= row.ci_high
+
+
+@given(PROCESSES)
+def test_a_formula_that_falls_has_the_inverse_quantiles_of_its_inverse(processes):
+    row, inverse = _row_and_samples(POWER, "energy", processes, lambda seconds, joules: seconds / joules)
+    pooled = sorted(x for process in inverse for x in process)
+    assert [getattr(row, end) for end in ENDS] == pytest.approx([1 / quantile(pooled, 1 - q) for q in PLACES])
+    assert row.value == pytest.approx(1 / _median([_median(process) for process in inverse]))
+    work = math.fsum(joules * len(seconds) for seconds, joules in processes)
+    assert row.mean == pytest.approx(work / math.fsum(s for seconds, _ in processes for s in seconds))
+    assert row.ci_low is None or row.ci_low <= row.value <= row.ci_high
+
+
+def _row_and_samples(metric, name, processes, of):
+    """Return the row of a metric of time and one value, and `of` each second and that value, by process."""
+    several = [measurement(t, costs=ELEMENTS, values={name: v}, process=i) for i, (t, v) in enumerate(processes)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METRICS, metric.name, metric)
+        row = by_metric(*several)[metric.name, "wall"]
+    return row, [[of(seconds, v) for seconds in t] for t, v in processes]
+
+
+def _median(values):
+    return quantile(sorted(values), 0.5)
