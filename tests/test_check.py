@@ -142,6 +142,17 @@ def test_reduction_error_passes_the_sum_and_finds_a_missing_term():
     assert check.reduction_error(np.asarray(total - PERIOD[3]), PERIOD, 350) > 1e-4
 
 
+@pytest.mark.parametrize(
+    ("terms", "total", "magnitude"),
+    [(5, 2 * (3 - 1) + 3, 2 * (3 + 1) + 3), (1, 3, 3), (4, 2 * (3 - 1), 2 * (3 + 1))],
+)
+def test_reduction_error_counts_the_period_that_is_cut_short_in_sum_and_scale(terms, total, magnitude):
+    """The terms are 3, -1, 3, -1, 3."""
+    period = np.array([3.0, -1.0])
+    assert check.reduction_error(np.asarray(float(total)), period, terms) == 0.0
+    assert check.reduction_error(np.asarray(total + 1.0), period, terms) == 1 / magnitude
+
+
 def test_not_finite_is_a_wrong_answer_that_counts_the_elements():
     with pytest.raises(WrongAnswer, match="2 of 3 elements of 'out'"):
         check.require_finite("out", np.array([np.nan, np.inf, 1.0]))
