@@ -40,6 +40,14 @@ def test_relative_error_of_a_zero_reference_is_the_norm():
     assert check.relative_error(np.array([3.0, 4.0]), np.zeros(2)) == 5.0
 
 
+@pytest.mark.parametrize("where", [0, check.BLOCK, 2 * check.BLOCK + 4])
+def test_relative_error_sums_over_all_blocks(where):
+    reference = np.ones(2 * check.BLOCK + 5)
+    answer = reference.copy()
+    answer[where] += 3.0
+    assert check.relative_error(answer, reference) == pytest.approx(3.0 / math.sqrt(reference.size))
+
+
 def test_largest_error_sees_a_lone_element_that_the_norm_hides():
     answer = C.copy()
     answer[3, 4] += 0.1 * np.sqrt(np.mean(C**2))
