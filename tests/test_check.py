@@ -40,6 +40,14 @@ def test_relative_error_of_a_zero_reference_is_the_norm():
     assert check.relative_error(np.array([3.0, 4.0]), np.zeros(2)) == 5.0
 
 
+@pytest.mark.parametrize("where", [0, check.BLOCK, 2 * check.BLOCK + 4])
+def test_relative_error_sums_over_all_blocks(where):
+    reference = np.ones(2 * check.BLOCK + 5)
+    answer = reference.copy()
+    answer[where] += 3.0
+    assert check.relative_error(answer, reference) == pytest.approx(3.0 / math.sqrt(reference.size))
+
+
 def test_largest_error_sees_a_lone_element_that_the_norm_hides():
     answer = C.copy()
     answer[3, 4] += 0.1 * np.sqrt(np.mean(C**2))
@@ -140,6 +148,17 @@ def test_reduction_error_passes_the_sum_and_finds_a_missing_term():
     total = np.resize(PERIOD, 350).sum()
     assert check.reduction_error(np.asarray(total), PERIOD, 350) < 1e-15
     assert check.reduction_error(np.asarray(total - PERIOD[3]), PERIOD, 350) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("terms", "total", "magnitude"),
+    [(5, 2 * (3 - 1) + 3, 2 * (3 + 1) + 3), (1, 3, 3), (4, 2 * (3 - 1), 2 * (3 + 1))],
+)
+def test_reduction_error_counts_the_period_that_is_cut_short_in_sum_and_scale(terms, total, magnitude):
+    """The terms are 3, -1, 3, -1, 3."""
+    period = np.array([3.0, -1.0])
+    assert check.reduction_error(np.asarray(float(total)), period, terms) == 0.0
+    assert check.reduction_error(np.asarray(total + 1.0), period, terms) == 1 / magnitude
 
 
 def test_not_finite_is_a_wrong_answer_that_counts_the_elements():

@@ -60,3 +60,10 @@ def test_benjamini_hochberg_agrees_with_scipy():
     p = [0.01, 0.5, 0.02, 0.9, 0.01, 0.04]
     assert stats.benjamini_hochberg(p) == pytest.approx(list(reference.false_discovery_control(p)))
     assert stats.benjamini_hochberg([]) == []
+
+
+def test_the_half_width_that_stops_a_series_is_that_of_mcgill_tukey_and_larsen():
+    """Nine values with median 10 and quartiles 8 and 12; 1.96 is the normal distribution's quantile 0.975."""
+    half_width = stats.relative_half_width([14, 6, 8, 10, 12, 7, 9, 11, 13])
+    assert half_width == pytest.approx(1.959963984540054 * 1.25 * (12 - 8) / (1.35 * 9**0.5) / 10, rel=1e-12)
+    assert stats.relative_half_width([0.0, 0.0, 1.0]) == math.inf

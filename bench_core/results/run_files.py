@@ -11,14 +11,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from bench_core.errors import TableError
 from bench_core.files import read_text
 from bench_core.records import Fact, Facts, Row
-from bench_core.results.schema import RESULTS, RUN, SAMPLE_COLUMNS, SAMPLES
+from bench_core.results.schema import CONVERT, RESULTS, RUN, SAMPLE_COLUMNS, SAMPLES
 from bench_core.results.strict_csv import read_csv
 from bench_core.text import printable
 
@@ -83,12 +82,12 @@ def _samples_beside(results: Path, files: Mapping[str, Any] | None, notes: list[
 def read_samples(path: Path) -> Samples:
     """Return the seconds of samples.csv in the order in which they were taken; raises TableError."""
     table = read_csv(path, required=SAMPLE_COLUMNS)
-    who = itemgetter(*(table.header.index(name) for name in SAMPLE_COLUMNS[:7]))
+    keys = zip(*(table.column(name, CONVERT[str]) for name in SAMPLE_COLUMNS[:7]), strict=True)
     processes = table.column("process", _count)
     seconds = table.column("seconds", _seconds)
     gathered: dict[SampleKey, dict[int, list[float]]] = {}
-    for record, process, value in zip(table.records, processes, seconds, strict=True):
-        gathered.setdefault(who(record), {}).setdefault(process, []).append(value)
+    for key, process, value in zip(keys, processes, seconds, strict=True):
+        gathered.setdefault(key, {}).setdefault(process, []).append(value)
     return {key: {p: tuple(v) for p, v in by_process.items()} for key, by_process in gathered.items()}
 
 

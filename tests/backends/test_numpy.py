@@ -15,6 +15,9 @@ def test_numpy_s_environment_limits_threads_and_sets_no_core_type():
     [
         ({"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"}, "SKYLAKEX"),
         ({"avx2", "fma", "avx512f"}, "HASWELL"),
+        ({"avx2", "fma"}, "HASWELL"),
+        ({"avx2"}, None),
+        ({"fma"}, None),
         ({"sse2"}, None),
     ],
 )

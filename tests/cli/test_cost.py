@@ -24,6 +24,15 @@ def test_the_command_shows_costs_side_by_side(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("other", "said"), [((0.45, 0.55, 0.65), "unclear"), ((0.5, 0.6, 0.7), "unclear"), ((0.05, 0.06, 0.07), "b")]
+)
+def test_no_machine_is_called_the_cheapest_while_the_intervals_overlap(tmp_path, other, said):
+    a, b = write(tmp_path, tokens([0.5, 0.6, 0.7]), "a"), write(tmp_path, tokens(other), "b")
+    done = run(a, b, "--price", "a=3.6", "--price", "b=3.6")
+    assert done.stdout.splitlines()[2].split()[-1] == said
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         ([], 2, "Missing option '--price'"),

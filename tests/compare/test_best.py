@@ -17,3 +17,10 @@ def test_the_best_cpu_can_be_the_baseline():
     assert said[("a", "torch", "cuda:0")] == "2.50x faster"
     assert said[("a", "numpy", "cpu")] == "1.60x slower"
     assert said[("b", "numpy", "cpu")] == "1.00x"
+
+
+def test_of_a_rate_the_highest_is_the_best():
+    (best,) = compare(mixed(), CompareOptions(metrics=("flop_rate",))).best
+    c = best.comparison
+    assert (c.contender.name, c.baseline.name) == ("a torch cuda:0", "b numpy cpu 2t")
+    assert (best.gpu_runner_up.name, best.cpu_runner_up.name) == ("a cupy cuda:0", "a torch cpu 2t")

@@ -103,3 +103,27 @@ def test_each_process_has_the_derived_value_of_its_own_time_whichever_way_is_bet
     row = next(row for row in table.rows if row.metric == "mine")
     found = [math.exp(replicate.middle) for replicate in collect_replicates("a", [(table, row)]).replicates]
     assert found == pytest.approx([of(t) for t in DRIFT])
+
+
+@pytest.mark.parametrize(("times", "used"), [(1 + 1e-9, True), (1.001, False)])
+def test_as_many_samples_as_the_row_has_are_not_used_where_their_median_is_not_its_value(times, used):
+    """A table whose samples are those of another run of the same plan."""
+    right = reading(processes(FIVE), "a")
+    others = {key: {p: tuple(times * t for t in s) for p, s in of.items()} for key, of in right.files.samples.items()}
+    a = replace(right, files=replace(right.files, samples=others))
+    c = only([a, reading(processes([2 * t for t in FIVE]), "b")])
+    assert c.basis.startswith("p10") is used
+
+
+@pytest.mark.parametrize(("slow", "value"), [(20, 1.0), (30, 2.0)])
+def test_the_interval_of_many_runs_holds_their_median(slow, value):
+    """Of 50 runs at two speeds the interval of the mean logarithm lies between the two; the median is one of them."""
+    found = []
+    for i in range(50):
+        one = reading([measured([2.0 if i < slow else 1.0] * 3)], "a", run_id=f"r{i:02}")
+        found += [(one, row) for row in one.rows if row.metric == "time"]
+    entry = collect_replicates("a", found).entry
+    assert entry.value == pytest.approx(value)
+    assert entry.ci_low <= entry.value <= entry.ci_high
+    assert entry.value in {entry.ci_low, entry.ci_high}
+    assert entry.ci_low < entry.ci_high

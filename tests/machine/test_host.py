@@ -53,6 +53,13 @@ def test_caches_are_counted_once_each(plant):
     assert host.last_level_cache() == 24 * 1024**2
 
 
+@pytest.mark.parametrize(("size", "bytes_"), [("512", 512), ("48K", 48 << 10), ("2M", 2 << 20), ("1G", 1 << 30)])
+def test_the_size_of_a_cache_is_in_the_unit_that_the_kernel_writes(plant, size, bytes_):
+    for name, text in (("type", "Data"), ("level", 1), ("size", size), ("shared_cpu_list", 0)):
+        plant(f"sys/devices/system/cpu/cpu0/cache/index0/{name}", f"{text}\n")
+    assert host.cache_sizes() == {1: bytes_}
+
+
 def test_sockets_and_numa_nodes_are_counted(plant):
     for core in range(4):
         plant(f"sys/devices/system/cpu/cpu{core}/topology/physical_package_id", f"{core // 2}\n")

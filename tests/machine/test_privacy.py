@@ -73,3 +73,10 @@ def test_names_of_everyday_use_stay(monkeypatch):
     monkeypatch.setattr(privacy.getpass, "getuser", lambda: "root")
     privacy._names.cache_clear()
     assert privacy.scrub("the root cause") == "the root cause"
+
+
+@pytest.mark.parametrize(("user", "said"), [("ada", "<user> was here"), ("al", "al was here")])
+def test_a_name_of_three_letters_is_masked_and_a_shorter_one_is_any_word(monkeypatch, user, said):
+    monkeypatch.setattr(privacy.getpass, "getuser", lambda: user)
+    privacy._names.cache_clear()
+    assert privacy.scrub(f"{user} was here") == said

@@ -65,6 +65,13 @@ def test_a_dialect_without_a_kernel_still_has_its_cases():
     assert cases(Sum(), TORCH) == [("torch", "cpu", "default", size, None) for size in "89"]
 
 
+def test_more_threads_than_cores_are_a_case_of_their_own():
+    class Crowded(Sum):
+        counts = (2, 4, 8)
+
+    assert [case[-1] for case in cases(Crowded(), CPU) if case[2:4] == ("default", "8")] == [2, None, 8]
+
+
 def test_thread_counts_are_for_cpus_and_asking_for_every_core_is_the_default_case():
     class Threaded(Sum):
         counts = (1, None, 4)

@@ -30,3 +30,18 @@ def test_nothing_in_the_packed_table_can_end_a_script_element(text):
     packed = packed_table.pack([row])
     assert not set("<>&") & set(packed)
     assert text in json.loads(packed)[0]["words"]
+
+
+def test_what_tells_least_goes_last():
+    """Where a page has no room these rows go first: the device's clock, first calls and memory, both at once."""
+    row = row_of(status="ok", metric="time", clock="wall")
+    rows = [
+        replace(row, metric=metric, clock=clock)
+        for clock in ("device", "wall")
+        for metric in ("first_call", "time", "peak_memory", "flop_rate")
+    ]
+    assert [(r.metric, r.clock) for r in packed_table.in_order(rows)] == [
+        *(("time", "wall"), ("flop_rate", "wall")),
+        *(("time", "device"), ("flop_rate", "device"), ("first_call", "wall"), ("peak_memory", "wall")),
+        *(("first_call", "device"), ("peak_memory", "device")),
+    ]

@@ -152,3 +152,10 @@ def test_products_made_of_three_of_tf32_are_no_share_of_float32_s_ceiling_and_no
     assert ("attention", "torch", "fraction_of_measured_peak", "wall") not in shares
     assert shares["attention", "torch", "fraction_of_datasheet", "wall"].value == pytest.approx(150 / 164.83, rel=1e-3)
     assert "bound_" not in shares["attention", "torch", "arithmetic_intensity", ""].flags
+
+
+@pytest.mark.parametrize(("launch", "word"), [(1.5, "compute"), (2.0, "compute"), (2.5, "latency")])
+def test_a_launch_bounds_what_takes_less_than_it_in_arithmetic_and_in_memory_alike(launch, word):
+    """The model needs 2 s of arithmetic and 1 s of memory: a launch between the two is not its limit."""
+    shares = derived(MATMUL, TRIAD, MODEL, measured("latency", "launch", launch))
+    assert f"bound_{word}" in shares["mlp", "numpy", "arithmetic_intensity", ""].flags.split(";")

@@ -80,6 +80,19 @@ def test_several_processes_give_the_median_of_their_medians_and_an_interval_over
     assert row.ci_low * row.ci_high == pytest.approx(1.1**2)
 
 
+@pytest.mark.parametrize(("slow", "value"), [(20, 1.0), (30, 2.0)])
+def test_the_interval_of_many_processes_holds_their_median(slow, value):
+    """Of 50 processes at two speeds the interval of the mean logarithm lies between the two; the median is one."""
+    several = [measurement(seconds=(2.0 if i < slow else 1.0,), process=i) for i in range(50)]
+    found = by_metric(*several)
+    time, rate = found["time", "wall"], found["flop_rate", "wall"]
+    assert (time.value, rate.value) == (value, 8.0 / value)
+    for row in (time, rate):
+        assert row.ci_low <= row.value <= row.ci_high
+        assert row.value in {row.ci_low, row.ci_high}
+        assert row.ci_low < row.ci_high
+
+
 def test_the_error_of_several_processes_is_the_largest():
     several = [replace(measurement(process=i), rel_error=error) for i, error in enumerate((1e-7, 3e-7, None))]
     assert by_metric(*several)["time", "wall"].rel_error == 3e-7

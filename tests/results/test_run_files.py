@@ -105,6 +105,15 @@ def test_threads_of_the_case_tell_samples_apart(tmp_path):
     assert [samples[key][0][1] for key in keys] == [1.0, 2.0, 3.0]
 
 
+@pytest.mark.parametrize("implementation", ["default", "+fma", "'quoted", "@home"])
+def test_samples_are_found_whatever_their_implementation_is_called(tmp_path, implementation):
+    """A cell that a spreadsheet would run is guarded in both tables, so it is read alike from both."""
+    folder = write(tmp_path, processes([1.0], implementation=implementation))
+    (row,) = [r for r in read_rows(folder / "results.csv") if r.metric == "time"]
+    assert row.implementation == implementation
+    assert read_run_files(folder / "results.csv").samples[sample_key(row)] == {0: (0.99, 1.0, 1.02)}
+
+
 def test_facts_nest_only_so_deep():
     """A file from elsewhere may nest a thousand levels; nobody's stack has to follow."""
     deep = {"value": 1}

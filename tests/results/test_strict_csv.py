@@ -27,3 +27,10 @@ def test_no_cell_runs_in_a_spreadsheet_or_a_terminal(text):
 def test_a_number_that_is_not_finite_is_not_written(value):
     with pytest.raises(ValueError, match="not finite"):
         cell(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"), [("'quoted", "''quoted"), ("''", "'''"), ("'=1", "''=1"), ("=1", "'=1"), ("it's", "it's")]
+)
+def test_a_text_that_begins_with_an_apostrophe_of_its_own_gets_one_more(text, written):
+    assert cell(text) == written

@@ -57,6 +57,15 @@ def test_every_column_of_text_is_guarded(tmp_path, name):
     assert getattr(read_rows(path)[0], name) == "=1+1"
 
 
+@pytest.mark.parametrize("text", ["'quoted", "''twice", "'=1+1", "=1+1", "it's", "'"])
+def test_a_text_comes_back_with_the_apostrophes_that_it_had(tmp_path, text):
+    (row, *_) = reading(processes([1.0])).rows
+    path = tmp_path / "t.csv"
+    path.write_text(results_text([replace(row, library=text, implementation=text)]), encoding="utf-8")
+    (found,) = read_rows(path)
+    assert (found.library, found.implementation) == (text, text)
+
+
 def test_a_run_is_written_whole(tmp_path):
     folder = write(tmp_path, processes([1.0, 2.0]))
     about = json.loads((folder / "run.json").read_text())

@@ -57,6 +57,15 @@ def test_a_measurement_within_the_limits_is_left_as_it_is(done):
     assert refuse_implausible(done) is done
 
 
+@pytest.mark.parametrize(
+    ("seconds", "status"),
+    [((1e-3, 1e-3, 1.0), Status.INVALID), ((1e-3, 1.0, 1.0), Status.OK)],
+)
+def test_the_median_is_judged_and_neither_the_slowest_nor_the_fastest_sample(seconds, status):
+    done = measured("matmul", "matmul", 1.0, flops=2e12, **GPU)
+    assert refuse_implausible(replace(done, series=(replace(done.series[0], seconds=seconds),))).status is status
+
+
 def test_autocast_is_measured_against_the_narrow_format():
     product = measured("matmul", "matmul", 1.0, flops=100.0, least=1.0, dtype="bfloat16")
     mixed = measured("model", "gpt_train", 1.0, flops=40.0, precision="autocast_bfloat16")

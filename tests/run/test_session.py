@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -150,6 +151,21 @@ def test_the_budget_follows_the_preset_and_the_warm_up_the_device(session):
     assert session.settings(case("a", device="cuda:0")).durations.warmup == 0.5
     assert RunOptions(preset=Preset.FULL).seconds_per_case == 5.0
     assert RunOptions(preset=Preset.FULL, budget=0.5).seconds_per_case == 0.5
+
+
+@pytest.mark.parametrize(
+    ("budget", "device", "least", "warmup", "cap"),
+    [
+        (0.02, "cpu", 0.02, 0.04, 0.04),
+        (0.15, "cpu", 0.15, 0.2, 0.3),
+        (0.15, "cuda:0", 0.15, 0.3, 0.3),
+        (5.0, "cuda:0", 0.2, 0.5, 10.0),
+    ],
+)
+def test_a_short_budget_shortens_the_warm_up_and_the_least_time_as_well(session, budget, device, least, warmup, cap):
+    session.options = replace(session.options, budget=budget)
+    found = session.settings(case("a", device=device)).durations
+    assert (found.budget, found.least, found.warmup, found.warmup_cap) == (budget, least, warmup, cap)
 
 
 def test_the_path_of_the_results_is_not_in_them(session):

@@ -141,7 +141,8 @@ def test_a_backend_that_does_not_wait_is_found_even_by_kernels_that_return_nothi
         }
 
     assert run(Silent(), ForgetfulBackend(work=20e-6)).reason_code == "not_synchronised"
-    assert run(Silent(), AsyncBackend()).flags == ("unchecked_timing",)
+    flags = set(run(Silent(), AsyncBackend()).flags)
+    assert flags - {"steal", "drift"} == {"unchecked_timing"}  # the machine of the tests may be disturbed
 
 
 def test_a_call_that_does_nothing_keeps_its_wall_time():
@@ -285,6 +286,17 @@ def test_cold_rotates_through_three_times_the_cache():
     built.clear()
     run(Counting())
     assert len(built) == 1
+
+
+def test_cold_rotates_through_three_sets_where_each_is_larger_than_three_caches():
+    """One set would be in its cache again, as far as it fits; two would alternate."""
+    built = []
+
+    class Counting(Double):
+        kernels: ClassVar[Kernels] = {"array": {"default": lambda b, w, h: built.append(1) or doubling(b, h)}}
+
+    assert run(Counting(), settings=replace(SETTINGS, last_level_cache=1), cache=Cache.COLD).status is Status.OK
+    assert len(built) == 3
 
 
 def test_rotate_takes_every_callable_in_its_turn():

@@ -75,6 +75,14 @@ def test_one_call_longer_than_the_budget_is_measured_few_times_and_never_not_at_
     assert set(series.flags) == {"not_steady", "not_converged"}
 
 
+@pytest.mark.parametrize(("each", "blocks"), [(0.25, 4), (3.0, 1)])
+def test_no_block_begins_once_the_budget_is_spent_to_the_last_bit(each, blocks):
+    """Four quarters of a second are a second; three seconds are the budget so often that one block is enough."""
+    device = FakeDevice(work=each, launch=0.0)
+    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    assert series.seconds == (each,) * blocks
+
+
 def test_warm_up_goes_on_while_the_calls_get_faster():
     """The first 100 calls are slow: a fixed warm-up of a few calls would end among them."""
     device = FakeDevice(work=lambda i: 0.02 * 0.96**i if i < 100 else 0.02 * 0.96**100)
@@ -122,6 +130,17 @@ def test_a_disturbed_block_is_repeated_once_and_both_are_kept():
     assert series.noisy == (series.seconds.index(max(series.seconds)),)
     assert len(series.seconds) == len(quiet.seconds) + 1
     assert "context_switches" in series.flags
+
+
+def test_a_repeat_that_is_disturbed_as_well_counts_and_is_not_repeated():
+    """On a loaded machine that would never end."""
+    trouble = (10, 11)  # in the timed part: warm-up takes 4 calls
+    device = FakeDevice(work=lambda i: 0.2 if i in trouble else 0.05)
+    switches = lambda: sum(device.calls > call for call in trouble)  # noqa: E731 - one expression of the device
+    series = sample_series("time", device.run, timer_for(device), PLAN, switches, device.clock)
+    assert [i for i, seconds in enumerate(series.seconds) if seconds > 0.1] == [6, 7]
+    assert series.noisy == (6,)
+    assert len(series.seconds) == 11
 
 
 def test_garbage_collection_is_off_inside_blocks_and_back_on_after_them():

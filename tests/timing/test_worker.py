@@ -345,6 +345,31 @@ def test_rows_of_a_gpu_whose_launches_wait_say_so(monkeypatch, device, value, fl
     assert done.flags == flags
 
 
+@pytest.mark.parametrize("device", ["cuda:0", "cpu"])
+@pytest.mark.parametrize("status", [Status.OK, Status.INVALID, Status.UNSUPPORTED, Status.ERROR, Status.OOM])
+def test_after_an_error_or_a_lack_of_memory_on_a_gpu_the_next_case_has_a_process_of_its_own(status, device):
+    """A context may be lost, and a pool in pieces; on a CPU neither can be."""
+    ended = []
+
+    class Failing:
+        def __init__(self, spec):
+            self.spec = spec
+
+        def start(self):
+            return ProcessEnvironment("e", {})
+
+        def execute(self, case, *_):
+            return Measurement(case, status)
+
+        def close(self):
+            ended.append(self.spec.device)
+
+    workers = Workers(isolated=True)
+    workers._make = Failing
+    assert workers.dispatch(case("good", device), SOURCE, QUICK, 60.0, ignore).status is status
+    assert ended == ([device] if device == "cuda:0" and status in {Status.ERROR, Status.OOM} else [])
+
+
 def test_in_process_says_that_a_device_is_not_there():
     absent = case("good", device="tpu")
     with pytest.raises(Unavailable):
