@@ -188,7 +188,7 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], Meas
             pytest.skip(done.reason)  # from this line for every case, so that pytest folds them to one line a reason
         replay(done, benchmark, request.node.get_closest_marker("benchmark").kwargs["timer"])
         if done.status is not Status.OK:
-            pytest.fail(f"{done.status}: {done.reason}", pytrace=False)
+            pytest.fail(f"{done.status}: {done.reason}\n\n{done.traceback}".rstrip(), pytrace=False)
         return done
 
     return measure_case

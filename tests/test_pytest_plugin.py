@@ -136,6 +136,23 @@ def test_plain_pytest_checks_the_answers_times_nothing_and_writes_nothing(projec
     assert "OPS" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    "options",
+    [(), (*QUICK, "--bench-keep-journal"), (*QUICK, "--bench-keep-journal", "--bench-isolation=off")],
+    ids=["check", "isolated", "not isolated"],
+)
+def test_an_exception_is_shown_with_its_type_and_its_traceback_which_no_file_holds(project, options):
+    done = pytest_in(project, "-k", "numpy and test_every and raise", *options)
+    assert done.returncode == 1
+    shown = done.stdout.partition("error: RuntimeError: the kernel fell over\n")[2]
+    assert shown.startswith('\nTraceback (most recent call last):\n  File "bench_faults.py", line ')
+    assert str(project) not in shown
+    files = {path.name: path.read_text("utf-8") for path in (project / "results").rglob("*") if path.is_file()}
+    assert set(files) == ({"results.csv", "samples.csv", "run.json", "journal.jsonl"} if options else set())
+    assert [name for name, text in files.items() if "raceback" in text] == []
+    assert all("RuntimeError: the kernel fell over" in files.get(name, "") for name in files if name == "results.csv")
+
+
 def test_absent_backends_are_skipped_with_the_reason_that_the_row_has(project):
     done = pytest_in(project, "-k", "test_good", "-rs", *QUICK, "--bench-backends=numpy,cupy", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0, done.stdout

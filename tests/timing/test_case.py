@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import re
 import weakref
 from dataclasses import replace
 from time import perf_counter, sleep
@@ -250,7 +251,69 @@ def test_costs_that_cannot_be_told_are_an_error_of_the_case():
             raise ValueError("no formula")
 
     done = run(Priceless())
-    assert (done.status, done.reason_code, done.reason) == (Status.ERROR, "ValueError", "no formula")
+    assert (done.status, done.reason_code, done.reason) == (Status.ERROR, "ValueError", "ValueError: no formula")
+
+
+def raising(error):
+    class Raising(Double):
+        def build(self, backend, case, host):
+            def run():
+                raise error
+
+            return Kernel(run, inputs={"x": host["x"]})
+
+    return Raising()
+
+
+class OddError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError(("complex64", "ieee")), "KeyError: ('complex64', 'ieee')"),
+        (OddError(), "OddError"),
+        (OddError("OddError"), "OddError"),
+        (OddError("OddError: it fell over"), "OddError: it fell over"),
+        (OddError("OddErrors happen"), "OddError: OddErrors happen"),
+        (OddError("two\nlines"), "OddError: two lines"),
+    ],
+)
+def test_the_reason_of_an_exception_begins_with_its_type_once(error, reason):
+    done = run(raising(error))
+    assert (done.status, done.reason_code, done.reason) == (Status.ERROR, type(error).__name__, reason)
+
+
+def test_memory_that_runs_out_names_its_exception_and_has_no_traceback():
+    done = run(raising(MemoryError("no 3 GiB")))
+    assert (done.status, done.reason_code, done.reason) == (Status.OOM, "out_of_memory", "MemoryError: no 3 GiB")
+    assert done.traceback == ""
+
+
+def test_the_traceback_begins_at_the_kernel_and_names_no_folder():
+    done = run(raising(OSError("cannot read /home/jane/secret/weights.npy")))
+    first, where, line, *_, last = done.traceback.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert re.fullmatch(r'  File "test_case.py", line \d+, in run', where)
+    assert line == "    raise error"
+    assert last == "OSError: cannot read weights.npy"
+
+
+def test_the_traceback_of_an_error_in_bench_core_itself_has_all_its_frames():
+    class Unknown(Double):
+        def build(self, backend, case, host):
+            return Kernel(None, inputs={"x": host["x"]})
+
+    assert re.search(r'File "case\.py", line \d+, in run_case', run(Unknown()).traceback)
+
+
+def test_a_long_traceback_keeps_its_ends():
+    text = run(raising(OSError("x" * 100_000 + " end"))).traceback
+    assert text.startswith("Traceback (most recent call last):\n  File")
+    assert text.endswith("xxx end")
+    assert "\n...\n" in text
+    assert len(text) < 10_000
 
 
 def test_a_missing_kernel_is_unsupported():
@@ -310,7 +373,7 @@ def test_a_device_lost_while_memory_is_given_back_makes_the_case_an_error():
             raise RuntimeError("the device is gone")
 
     done = run(backend=Lost("cpu"))
-    assert (done.status, done.reason) == (Status.ERROR, "the device is gone")
+    assert (done.status, done.reason) == (Status.ERROR, "RuntimeError: the device is gone")
 
 
 def test_inputs_depend_on_case_and_seed_only():
