@@ -166,7 +166,10 @@ class Workload(ABC):
         return host
 
     def tolerance(self, work: Work) -> check.Tolerance:
-        """Return the bounds that `error` must lie in, both sides."""
+        """Return the bounds that `error` must lie in: by default those of a product in the work's dtype and precision.
+
+        Override it for other bounds, and for a dtype that has none: `return check.Tolerance(1e-6)`.
+        """
         return check.tolerance(work.dtype, work.precision)
 
     def footprint(self, work: Work) -> float:

@@ -12,6 +12,7 @@ import pytest
 
 from bench_core.backends.base import Memory, Timed
 from bench_core.backends.numpy import NumpyBackend
+from bench_core.check import Tolerance
 from bench_core.records import Cache, Case, Clock, Costs, Status
 from bench_core.timing.case import Settings, generator, rotate, run_case
 from bench_core.timing.energy import Meter
@@ -252,6 +253,40 @@ def test_costs_that_cannot_be_told_are_an_error_of_the_case():
 
     done = run(Priceless())
     assert (done.status, done.reason_code, done.reason) == (Status.ERROR, "ValueError", "ValueError: no formula")
+
+
+class Complex(Double):
+    """y = 2 x of complex numbers. loses: whether y lacks the imaginary parts."""
+
+    def __init__(self, loses=False):
+        self.loses = loses
+
+    def build(self, backend, case, host):
+        kernel = doubling(backend, host)
+        return replace(kernel, run=lambda: kernel.run().real + 0j) if self.loses else kernel
+
+    def inputs(self, work, rng):
+        return {"x": rng.standard_normal(1024) + 1j * rng.standard_normal(1024)}
+
+
+@pytest.mark.filterwarnings("error::numpy.exceptions.ComplexWarning")
+@pytest.mark.parametrize(("loses", "status"), [(False, Status.OK), (True, Status.INVALID)])
+def test_complex_numbers_are_measured_and_judged_by_both_parts(loses, status):
+    work = Double().work("1024", "complex128")
+    done = run_case(Case(work, "numpy", "cpu"), Complex(loses), NumpyBackend("cpu"), SETTINGS)
+    assert (done.status, done.reason_code) == (status, "wrong_answer" if loses else ""), done.reason
+
+
+def test_a_dtype_without_a_tolerance_is_an_error_that_says_what_to_override_and_a_tolerance_of_ones_own_mends_it():
+    class Own(Double):
+        def tolerance(self, work):
+            return Tolerance(1e-6)
+
+    case = Case(Double().work("1024", "longdouble"), "numpy", "cpu")
+    done = run_case(case, Double(), NumpyBackend("cpu"), SETTINGS)
+    assert (done.status, done.reason_code) == (Status.ERROR, "no_tolerance")
+    assert "override Workload.tolerance(self, work), and return check.Tolerance(high)" in done.reason
+    assert run_case(case, Own(), NumpyBackend("cpu"), SETTINGS).status is Status.OK
 
 
 def raising(error):
