@@ -50,8 +50,9 @@ def test_links_lead_to_files_that_are_there(document):
 def test_the_workload_of_the_example_measures_itself_and_is_right(installed, tmp_path):
     (example,) = blocks("benchmarks/README.md", "python")
     (tmp_path / "bench_own.py").write_text(example, encoding="utf-8")
-    options = ["bench_own.py", "--benchmark-only", "--bench-preset=smoke", "--bench-backends=numpy,torch:cpu", "-q"]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
+    (documented,) = re.findall(r"`pytest (--benchmark-only [^`]*)` measures it", text("benchmarks/README.md"))
+    options = ["--bench-preset=smoke", "--bench-backends=numpy,torch:cpu", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *documented.split(), *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "square 1000000 float32" in done.stdout
