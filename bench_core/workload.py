@@ -2,9 +2,9 @@
 
 A workload says everything about one kind of work in one place: its axes, its inputs, its costs, its
 check, and one kernel body per *dialect*. A dialect is a programming model, not a library: "array" is
-the NumPy array API that NumPy and CuPy share, "torch" is PyTorch. A new backend that speaks a known
-dialect runs every workload unchanged. Where one library or device has forms of its own, they stand under
-its name ("numpy", "torch:cpu") beside those of the dialect.
+NumPy with its mutable arrays, as far as CuPy shares it (CONTRIBUTING.md lists what is used), "torch" is
+PyTorch. A new backend that speaks a known dialect runs every kernel of it unchanged. Where one library
+or device has forms of its own, they stand under its name ("numpy", "torch:cpu") beside those of the dialect.
 
 Whatever else the author of a benchmark needs can be imported from here too; to judge answers there is check.py.
 """

@@ -265,6 +265,7 @@ class Operation(Workload):
 
     suite = "memory"
     kernels: ClassVar[Kernels] = {
+        "array": {"default": single(numpy_body)},
         "numpy": {"default": single(numpy_body), "tuned": numpy_tuned},
         "cupy": {"default": single(cupy_body)},
         "torch": {"default": single(torch_body)},
@@ -384,6 +385,7 @@ class Dot(Operation):
     name = "dot"
     version = 2  # CuPy's was a fused kernel on a single thread block
     kernels: ClassVar[Kernels] = {
+        "array": {"default": single(numpy_body)},
         "numpy": {"default": single(numpy_body)},
         "cupy": {"default": single(cupy_body), "tuned": cupy_tuned_dot},
         "torch": {"default": single(torch_body)},

@@ -10,6 +10,7 @@ import pytest
 from bench_core.pytest_plugin import _OPTIONS
 from bench_core.records import Row, Status
 from tests.support import ROOT
+from tests.support.catalogue import catalogue
 from tests.support.planned import FILES, workloads
 
 DOCUMENTS = [*ROOT.glob("*.md"), ROOT / "benchmarks/README.md", ROOT / "results/README.md"]
@@ -56,14 +57,6 @@ def test_the_workload_of_the_example_measures_itself_and_is_right(installed, tmp
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "square 1000000 float32" in done.stdout
-
-
-def catalogue():
-    """Yield (file, suite, workload) from the table in benchmarks/README.md, `_skinny` as matmul_skinny."""
-    row = re.compile(r"^\| `(bench_\w+)\.py` \| (\w+) \| (.*?) \|", re.MULTILINE)
-    for file, suite, named in row.findall(text("benchmarks/README.md")):
-        first, *others = re.findall(r"`(\w+)`", named)
-        yield from ((file, suite, first + name if name.startswith("_") else name) for name in (first, *others))
 
 
 def test_every_workload_of_the_catalogue_exists_where_it_says():
