@@ -2,6 +2,9 @@
 
 Too large an error is a wrong answer. Too small an error is a wrong label: a "tf32" product that agrees
 with float64 to 3e-7 was not computed in TF32.
+
+Arrays may be real or complex. Of complex numbers errors are magnitudes, and "in float64" means in complex128. A part
+that either side lacks counts as zero: an answer that lost its imaginary part is wrong.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench_core.errors import WrongAnswer
+from bench_core.errors import CaseError, WrongAnswer
 
 BLOCK = 1 << 15  # elements that are compared at a time: with what is made of them they fit into most L2 caches
 
@@ -39,6 +42,8 @@ class Tolerance:
 _TOLERANCES = {
     ("float64", "ieee"): Tolerance(1e-14),
     ("float32", "ieee"): Tolerance(2e-6),
+    ("complex128", "ieee"): Tolerance(1e-14),
+    ("complex64", "ieee"): Tolerance(2e-6),
     ("float32", "tf32"): Tolerance(1e-3, low=5e-5),
     ("float16", "ieee"): Tolerance(1.5e-3, low=5e-5),
     ("bfloat16", "ieee"): Tolerance(1e-2, low=1e-3),
@@ -49,8 +54,16 @@ _TOLERANCES = {
 
 
 def tolerance(dtype: str, precision: str = "ieee") -> Tolerance:
-    """Return the bounds for a dtype under a precision mode; raises KeyError for an unknown pair."""
+    """Return the bounds for a dtype under a precision mode; raises CaseError for an unknown pair."""
+    if (dtype, precision) not in _TOLERANCES:
+        reason = f"no tolerance is known for {dtype} with precision {precision}: override Workload.tolerance"
+        raise CaseError("no_tolerance", f"{reason}(self, work), and return check.Tolerance(high)")
     return _TOLERANCES[dtype, precision]
+
+
+def _widest(*arrays: np.ndarray) -> type[np.float64] | type[np.complex128]:
+    """Return the dtype in which arrays are compared: complex128 if any of them is complex, else float64."""
+    return np.complex128 if any(np.iscomplexobj(array) for array in arrays) else np.float64
 
 
 def relative_error(answer: np.ndarray, reference: np.ndarray) -> float:
@@ -68,12 +81,13 @@ def squares(answer: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
     Raises WrongAnswer when the shapes differ.
     """
     require_shape(answer, reference.shape)
-    off, whole = 0.0, 0.0
+    off, whole, dtype = 0.0, 0.0, _widest(answer, reference)
     for given, r in blocks(answer, reference):
-        wide = r.astype(np.float64)
-        whole += float(np.square(wide).sum())
+        wide = r.astype(dtype)
+        parts = wide.view(np.float64)  # real and imaginary parts, in one row: |z|^2 is the sum of their squares
+        whole += float(np.square(parts).sum())
         np.subtract(given, wide, out=wide)
-        off += float(np.square(wide, out=wide).sum())
+        off += float(np.square(parts, out=parts).sum())
     return off, whole
 
 
@@ -89,7 +103,7 @@ def blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
 
 def require_finite(name: str, array: np.ndarray) -> None:
     """Raise WrongAnswer if any element is infinite or not a number."""
-    if array.dtype.kind in "biu" or math.isfinite(array.sum(dtype=np.float64)):  # the sum is a single fast pass
+    if array.dtype.kind in "biu" or np.isfinite(array.sum(dtype=_widest(array))):  # the sum is a single fast pass
         return
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
     if bad:
@@ -115,7 +129,7 @@ def largest_error(answer: np.ndarray, reference: np.ndarray) -> float:
     when the shapes differ.
     """
     require_shape(answer, reference.shape)
-    wide = np.asarray(reference, dtype=np.float64)
+    wide = np.asarray(reference, dtype=_widest(answer, reference))
     scale = np.linalg.norm(wide.ravel()) / math.sqrt(max(wide.size, 1))
     return float(np.max(np.abs(answer - wide), initial=0.0) / (scale or 1.0))
 
@@ -129,7 +143,7 @@ class ProductSketch:
 
 
 def product_sketch(a: np.ndarray, b: np.ndarray, vectors: int = 16) -> ProductSketch:
-    """Return the sketch by which `sketch_error` judges AB, in O(n^2). a, b: (m, k), (k, n), of any real dtype."""
+    """Return the sketch by which `sketch_error` judges AB, in O(n^2). a, b: (m, k), (k, n), of any dtype."""
     # The seed may be fixed: no kernel sees the vectors.
     x = np.random.default_rng(1977).integers(-1024, 1025, (b.shape[1], vectors)).astype(np.float64)
     return ProductSketch(x, times(a, times(b, x)))
@@ -138,7 +152,7 @@ def product_sketch(a: np.ndarray, b: np.ndarray, vectors: int = 16) -> ProductSk
 def sketch_error(sketch: ProductSketch, c: np.ndarray) -> float:
     """Estimate ||C - AB|| / ||AB|| (Frobenius) in O(n^2): Freivalds' check with random integer vectors.
 
-    c: (m, n), any real dtype; computed in float64, a block of rows at a time. For X of `vectors` columns with
+    c: (m, n), any dtype; computed in float64, a block of rows at a time. For X of `vectors` columns with
     independent entries of mean 0 the expectation of ||EX||^2 is proportional to ||E||^2, so the ratio
     ||CX - A(BX)|| / ||A(BX)|| estimates the relative error. It is tight for an error spread over many directions, as
     rounding is. For the worst case, an error of rank one, its square is about chi-squared with `vectors` degrees of
@@ -157,8 +171,8 @@ def product_error(a: np.ndarray, b: np.ndarray, c: np.ndarray, vectors: int = 16
 
 
 def times(a: np.ndarray, b: np.ndarray, rows: int = 512) -> np.ndarray:
-    """Return a @ b in float64 without a float64 copy of the whole of `a`."""
-    blocks = [a[i : i + rows].astype(np.float64) @ b for i in range(0, len(a), rows)]
+    """Return a @ b in float64 without a float64 copy of the whole of `a`. b: of float64 or complex128."""
+    blocks = [a[i : i + rows].astype(_widest(a)) @ b for i in range(0, len(a), rows)]
     return np.concatenate(blocks)
 
 
@@ -171,12 +185,13 @@ def periodic_error(answer: np.ndarray, period: np.ndarray) -> float:
     """
     scale = float(np.linalg.norm(period) / math.sqrt(max(len(period), 1))) or 1.0
     repeated = np.tile(period, max(1, BLOCK // max(len(period), 1)))
-    worst, difference = 0.0, np.empty(BLOCK)
+    worst, difference = 0.0, np.empty(BLOCK, _widest(answer, period))
     for start in range(0, len(answer), len(repeated)):
         for i in range(0, min(len(repeated), len(answer) - start), BLOCK):
             part = answer[start + i : start + min(i + BLOCK, len(repeated))]
             off = np.subtract(part, repeated[i : i + len(part)], out=difference[: len(part)])
-            worst = float(np.maximum(worst, np.maximum(off.max(), -off.min())))  # NaN stays, as with `max` it would not
+            largest = np.abs(off).max() if np.iscomplexobj(off) else np.maximum(off.max(), -off.min())
+            worst = float(np.maximum(worst, largest))  # NaN stays, as with `max` it would not
             if not worst <= scale:
                 return worst / scale
     return worst / scale
@@ -190,4 +205,4 @@ def reduction_error(answer: np.ndarray, period: np.ndarray, terms: int) -> float
     whole, rest = divmod(terms, len(period))
     total = whole * np.sum(period) + np.sum(period[:rest])
     magnitude = whole * np.sum(np.abs(period)) + np.sum(np.abs(period[:rest]))
-    return float(abs(float(answer) - total) / (magnitude or 1.0))
+    return float(abs(np.asarray(answer).item() - total) / (magnitude or 1.0))

@@ -17,7 +17,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _inside(config: pytest.Config) -> bool:
     return config.inipath is not None and config.invocation_params.dir.is_relative_to(config.inipath.parent)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[None, list[Any], list[Any]]:
+    """Collect a file bench_*.py with workloads also where the project's `python_files` does not name it."""
+    found = yield
+    if not file_path.match("bench_*.py") or any(isinstance(collector, pytest.Module) for collector in found):
+        return found
+    if not _mentions_workloads(file_path):
+        return found
+    return [*found, parent.ihook.pytest_pycollect_makemodule(module_path=file_path, parent=parent)]
+
+
+def _mentions_workloads(path: Path) -> bool:
+    """Whether a file may hold workloads. Any other script of such a name is nothing that pytest should import."""
+    try:
+        source = path.read_bytes()
+    except OSError:
+        return False
+    return b"bench_core" in source or b"mark.workload" in source
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -189,7 +209,7 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], Meas
             pytest.skip(done.reason)  # from this line for every case, so that pytest folds them to one line a reason
         replay(done, benchmark, request.node.get_closest_marker("benchmark").kwargs["timer"])
         if done.status is not Status.OK:
-            pytest.fail(f"{done.status}: {done.reason}", pytrace=False)
+            pytest.fail(f"{done.status}: {done.reason}\n\n{done.traceback}".rstrip(), pytrace=False)
         return done
 
     return measure_case

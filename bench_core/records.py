@@ -289,6 +289,7 @@ class Measurement:
     rel_error: ||C - R|| / ||R|| against the float64 reference, once a check has run.
     timed_s: wall seconds spent in warm-up and timed blocks; recheck_s: in checking the timed calls afterwards;
         elapsed_s: in the whole case.
+    traceback: that of an exception, for the person who runs it; no file holds it.
     """
 
     case: Case
@@ -309,6 +310,7 @@ class Measurement:
     timed_s: float = 0.0
     recheck_s: float = 0.0
     elapsed_s: float = 0.0
+    traceback: str = ""
 
     @property
     def threads_used(self) -> int | None:

@@ -20,8 +20,19 @@ def printable(text: str, longest: int = LONGEST) -> str:
 
 
 def _spelt_out(text: str, longest: int) -> str:
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    shown = _visible(text)
     return shown if len(shown) <= longest else shown[: longest - 3] + "..."
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def printable_lines(text: str, longest: int) -> str:
+    """Return a text of several lines for a terminal: as `printable`, but of a long one the middle is left out."""
+    shown = "\n".join(_visible(line) for line in text.split("\n"))
+    half = longest // 2
+    return shown if len(shown) <= longest else f"{shown[:half]}\n...\n{shown[-half:]}"
 
 
 def quoted(text: str, longest: int = 40) -> str:

@@ -105,6 +105,7 @@ def size_number(size: str) -> float | None:
     return float(match[1]) * _BINARY[(match[2] or "").lower()] if match else None
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def size_order(size: str) -> tuple[float, tuple[tuple[int, float, str], ...]]:
     """Sort key of sizes: numbers by value ("64KiB" before "1MiB"), then others by the numbers inside them."""
     number = size_number(size)

@@ -2,9 +2,9 @@
 
 A workload says everything about one kind of work in one place: its axes, its inputs, its costs, its
 check, and one kernel body per *dialect*. A dialect is a programming model, not a library: "array" is
-the NumPy array API that NumPy and CuPy share, "torch" is PyTorch. A new backend that speaks a known
-dialect runs every workload unchanged. Where one library or device has forms of its own, they stand under
-its name ("numpy", "torch:cpu") beside those of the dialect.
+NumPy with its mutable arrays, as far as CuPy shares it (CONTRIBUTING.md lists what is used), "torch" is
+PyTorch. A new backend that speaks a known dialect runs every kernel of it unchanged. Where one library
+or device has forms of its own, they stand under its name ("numpy", "torch:cpu") beside those of the dialect.
 
 Whatever else the author of a benchmark needs can be imported from here too; to judge answers there is check.py.
 """
@@ -183,7 +183,10 @@ class Workload(ABC):
         return host
 
     def tolerance(self, work: Work) -> check.Tolerance:
-        """Return the bounds that `error` must lie in, both sides."""
+        """Return the bounds that `error` must lie in: by default those of a product in the work's dtype and precision.
+
+        Override it for other bounds, and for a dtype that has none: `return check.Tolerance(1e-6)`.
+        """
         return check.tolerance(work.dtype, work.precision)
 
     def footprint(self, work: Work) -> float:

@@ -269,6 +269,7 @@ class Operation(Workload):
     suite = "memory"
     traits = Traits(order=1, headline="bandwidth", traffic=Traffic.MEMORY)
     kernels: ClassVar[Kernels] = {
+        "array": {"default": single(numpy_body)},
         "numpy": {"default": single(numpy_body), "tuned": numpy_tuned},
         "cupy": {"default": single(cupy_body)},
         "torch": {"default": single(torch_body)},
@@ -389,6 +390,7 @@ class Dot(Operation):
     name = "dot"
     version = 2  # CuPy's was a fused kernel on a single thread block
     kernels: ClassVar[Kernels] = {
+        "array": {"default": single(numpy_body)},
         "numpy": {"default": single(numpy_body)},
         "cupy": {"default": single(cupy_body), "tuned": cupy_tuned_dot},
         "torch": {"default": single(torch_body)},

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.errors import WrongAnswer
+from bench_core.errors import CaseError, WrongAnswer
+
+pytestmark = pytest.mark.filterwarnings("error::numpy.exceptions.ComplexWarning")  # no part is dropped on the way
 
 RNG = np.random.Generator(np.random.PCG64(7))
 A, B = RNG.standard_normal((60, 50)), RNG.standard_normal((50, 40))
 C = A @ B
+Z = RNG.standard_normal((40, 50)) + 1j * RNG.standard_normal((40, 50))
 
 
 @pytest.mark.parametrize("error", [0.5, 1.0])
@@ -27,9 +30,22 @@ def test_an_error_outside_the_bounds_is_a_wrong_answer(error, code):
     assert caught.value.code == code
 
 
-def test_an_unknown_format_has_no_tolerance():
-    with pytest.raises(KeyError):
-        check.tolerance("float128")
+@pytest.mark.parametrize(("dtype", "precision"), [("float128", "ieee"), ("complex64", "tf32")])
+def test_a_format_without_a_tolerance_names_what_to_override(dtype, precision):
+    said = rf"for {dtype} with precision {precision}: override Workload\.tolerance"
+    with pytest.raises(CaseError, match=said) as caught:
+        check.tolerance(dtype, precision)
+    assert caught.value.code == "no_tolerance"
+
+
+@pytest.mark.parametrize(("dtype", "narrower"), [("complex64", "float16"), ("complex128", "float32")])
+def test_a_complex_product_is_within_its_tolerance_and_one_of_a_narrower_format_is_not(dtype, narrower):
+    a, b = Z, A[:50] + 1j * A[10:]
+    rounded = a.astype(dtype) @ b.astype(dtype)
+    check.tolerance(dtype).require(check.relative_error(rounded, a @ b))
+    coarse = (a.real.astype(narrower) + 1j * a.imag.astype(narrower)) @ b
+    with pytest.raises(WrongAnswer):
+        check.tolerance(dtype).require(check.relative_error(coarse, a @ b))
 
 
 def test_relative_error_is_the_ratio_of_norms():
@@ -165,6 +181,61 @@ def test_not_finite_is_a_wrong_answer_that_counts_the_elements():
     with pytest.raises(WrongAnswer, match="2 of 3 elements of 'out'"):
         check.require_finite("out", np.array([np.nan, np.inf, 1.0]))
     check.require_finite("out", np.zeros(3))
+
+
+# ---------------------------------------------------------------- complex numbers
+
+
+@pytest.mark.parametrize("function", [check.relative_error, check.largest_error])
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_a_complex_answer_that_is_right_passes(function, dtype):
+    assert function(Z.astype(dtype), Z) <= np.finfo(dtype).eps
+
+
+def test_errors_of_complex_numbers_are_magnitudes():
+    reference = np.array([3.0 + 4.0j, 0.0])
+    assert check.relative_error(reference + np.array([0.3j, 0.4]), reference) == pytest.approx(0.1)
+    assert check.largest_error(reference + np.array([0.3 + 0.4j, 0.0]), reference) == pytest.approx(0.1 * math.sqrt(2))
+    assert check.squares(reference + 1j, reference) == pytest.approx((2.0, 25.0))
+
+
+@pytest.mark.parametrize("function", [check.relative_error, check.largest_error])
+@pytest.mark.parametrize("wrong", [Z.real, Z.conj(), 1j * Z, Z.real + 0j], ids=["real", "conjugate", "turned", "cut"])
+def test_a_complex_answer_with_a_wrong_or_missing_part_is_found(function, wrong):
+    assert function(wrong, Z) > 0.5
+    assert function(Z, Z.real) > 0.5
+
+
+def test_a_complex_answer_of_many_blocks_is_compared_to_its_end():
+    reference = np.full(2 * check.BLOCK + 5, 1j)
+    answer = reference.copy()
+    answer[-1] = 0
+    assert check.squares(answer, reference) == pytest.approx((1.0, len(reference)))
+
+
+@pytest.mark.parametrize("bad", [complex(math.nan, 0), complex(0, math.nan), complex(0, math.inf)])
+def test_either_part_that_is_not_finite_is_a_wrong_answer(bad):
+    with pytest.raises(WrongAnswer, match="1 of 3 elements of 'out'"):
+        check.require_finite("out", np.array([1j, bad, 0], np.complex64))
+    check.require_finite("out", np.full(3, 1e38 + 1e38j, np.complex64))
+
+
+def test_freivalds_judges_complex_products():
+    product = Z @ A[:50]
+    assert check.product_error(Z, A[:50], product) < 1e-14
+    planted = product.copy()
+    planted[5, 6] += 1e-3j * np.linalg.norm(product)
+    assert check.product_error(Z, A[:50], planted) > 1e-3 / 3
+    assert check.product_error(Z, A[:50], product.real) > 0.3
+
+
+def test_periods_and_sums_of_complex_numbers_are_compared():
+    period = Z[0]
+    assert check.periodic_error(np.resize(period, 350), period) == 0.0
+    assert check.periodic_error(np.resize(period.conj(), 350), period) > 0.5
+    total = np.resize(period, 350).sum()
+    assert check.reduction_error(total, period, 350) < 1e-15
+    assert check.reduction_error(total - 1j * period[3], period, 350) > 1e-4
 
 
 def test_another_dtype_is_a_wrong_answer():

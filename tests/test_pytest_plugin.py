@@ -126,6 +126,39 @@ def _wait_for(found):
     raise AssertionError("waited 30 s in vain")
 
 
+@pytest.fixture
+def folder(installed, tmp_path):
+    """A folder without any settings: one workload, and a script that is none of ours."""
+    (tmp_path / "bench_toy.py").write_text(FAULTS, encoding="utf-8")
+    (tmp_path / "bench_script.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "ini"),
+    [
+        ([], None),
+        (["."], None),
+        (["bench_toy.py"], None),
+        (["bench_toy.py", "."], None),
+        (["bench_toy.py"], "[pytest]\npython_files = bench_toy.py\n"),
+        ([], "[pytest]\npython_files = bench_toy.py\n"),
+    ],
+)
+def test_a_bench_file_is_found_once_whether_it_is_named_or_not(folder, given, ini):
+    if ini:
+        (folder / "pytest.ini").write_text(ini, encoding="utf-8")
+    done = pytest_in(folder, *given, "-k", "test_good and numpy", "--collect-only", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"^\S+::\S+$", done.stdout, re.MULTILINE) == ["bench_toy.py::test_good[numpy-cpu-float64-good]"]
+
+
+def test_a_bench_file_outside_the_clone_is_measured_by_the_documented_command(folder):
+    done = pytest_in(folder, "-k", "test_good and numpy", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(results(folder)["workload"]) == {"fault"}
+
+
 def test_plain_pytest_checks_the_answers_times_nothing_and_writes_nothing(project):
     (project / "test_unit.py").write_text("def test_unit():\n    pass\n")
     done = pytest_in(project, "-k", "test_unit or test_good or (test_every and wrong)", "-rs")
@@ -134,6 +167,23 @@ def test_plain_pytest_checks_the_answers_times_nothing_and_writes_nothing(projec
     assert "1 failed" in done.stdout
     assert not (project / "results").exists()
     assert "OPS" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), (*QUICK, "--bench-keep-journal"), (*QUICK, "--bench-keep-journal", "--bench-isolation=off")],
+    ids=["check", "isolated", "not isolated"],
+)
+def test_an_exception_is_shown_with_its_type_and_its_traceback_which_no_file_holds(project, options):
+    done = pytest_in(project, "-k", "numpy and test_every and raise", *options)
+    assert done.returncode == 1
+    shown = done.stdout.partition("error: RuntimeError: the kernel fell over\n")[2]
+    assert shown.startswith('\nTraceback (most recent call last):\n  File "bench_faults.py", line ')
+    assert str(project) not in shown
+    files = {path.name: path.read_text("utf-8") for path in (project / "results").rglob("*") if path.is_file()}
+    assert set(files) == ({"results.csv", "samples.csv", "run.json", "journal.jsonl"} if options else set())
+    assert [name for name, text in files.items() if "raceback" in text] == []
+    assert all("RuntimeError: the kernel fell over" in files.get(name, "") for name in files if name == "results.csv")
 
 
 def test_absent_backends_are_skipped_with_the_reason_that_the_row_has(project):

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from bench_core.text import one_line, printable, quoted
+from bench_core.text import one_line, printable, printable_lines, quoted
 from tests.support.properties import given, st
 
 
@@ -33,6 +33,14 @@ def test_escapes_are_spelt_out_and_plain_texts_left_alone():
 )
 def test_escapes_line_feeds_and_long_texts_become_one_short_line(text, shown):
     assert printable(text, 40) == shown
+
+
+def test_lines_are_kept_and_what_is_invisible_on_them_is_spelt_out():
+    assert printable_lines("File x\n    \x1b[2J µ\n", 40) == "File x\n    \\x1b[2J µ\n"
+
+
+def test_many_lines_keep_their_ends():
+    assert printable_lines("a" * 50 + "b" * 50, 10) == "aaaaa\n...\nbbbbb"
 
 
 def test_one_line_turns_every_run_of_white_space_into_one_space():

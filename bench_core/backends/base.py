@@ -40,7 +40,8 @@ class Memory:
 class Backend(Protocol):
     """An array library on one device.
 
-    name: as in --bench-backends. dialect: the programming model of its kernels (see workload.py).
+    name: as in --bench-backends. dialect: the programming model of its kernels (see workload.py); what
+        "array" demands of a library is in CONTRIBUTING.md.
     devices_expected: device types that are listed as skipped, with a reason, on machines that lack them.
     threads: host threads that compute, as `set_threads` last had it; None where none do.
     """

@@ -76,9 +76,12 @@ class Key:
         return (self.case_id, *(str(getattr(self, name)) for name in (*WORK, *QUANTITY)))
 
     @property
-    def order(self) -> tuple[tuple[tuple[int, float, str], ...], ...]:
-        """Sorts sizes by number: 512 before 1024."""
-        return tuple(units.natural(text) for text in (*self.work[1:], *(value for _, value in self.who)))
+    def order(self) -> tuple[object, ...]:
+        """Sort key: field by field, sizes by value (512 before 1024, 64KiB before 1MiB), other numbers as numbers."""
+        fields = [(name, self.get(name)) for name in (*WORK, *QUANTITY)]
+        return tuple(
+            units.size_order(text) if name == "size" else units.natural(text) for name, text in (*fields, *self.who)
+        )
 
 
 @dataclass(frozen=True, slots=True)

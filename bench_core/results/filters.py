@@ -11,7 +11,7 @@ Parsed here by recursive descent into a function; nothing of Python is ever eval
     constant := 'text' | "text" | number | true | false | none
 
 An empty cell equals only `none`; `<` and `>` are false for it.
-Texts are ordered as people order sizes: '512' < '1024'.
+Texts are ordered by the numbers inside them: '512' < '1024'. Sizes are ordered by value: '64KiB' < '1MiB'.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench_core.errors import UsageError
 from bench_core.records import Row
 from bench_core.results.schema import COLUMNS, KINDS
 from bench_core.text import printable, quoted
-from bench_core.units import natural
+from bench_core.units import natural, size_order
 
 Predicate = Callable[[Row], bool]
 _LONGEST, _DEEPEST = 4000, 50
@@ -120,8 +120,9 @@ class _Parser:
         if constant is None:
             raise self._error("none is neither larger nor smaller than anything", back=1)
         if isinstance(constant, str):
-            bound = natural(constant)
-            return lambda row: compare(natural(get(row)), bound)
+            order: Callable[[str], Any] = size_order if column == "size" else natural
+            bound = order(constant)
+            return lambda row: compare(order(get(row)), bound)
         return lambda row: get(row) is not None and compare(get(row), constant)
 
     def _constants(self, column: str) -> tuple[Any, ...]:

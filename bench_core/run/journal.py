@@ -73,7 +73,7 @@ class Journal:
 
     def append(self, measurement: Measurement) -> None:
         """Write one record and wait until the disk has it."""
-        self._write(to_json(measurement))
+        self._write(_record(measurement))
 
     def append_environment(self, env_id: str, facts: Facts) -> None:
         """Write what a worker's environment is, before the first record that names it."""
@@ -96,7 +96,7 @@ def text(head: Head, measurements: Iterable[Measurement], environments: Mapping[
     """Return a whole journal as text, to be written at once."""
     lines = [_head(head)]
     lines += [_environment(env_id, facts) for env_id, facts in environments.items()]
-    lines += [to_json(measurement) for measurement in measurements]
+    lines += [_record(measurement) for measurement in measurements]
     return "".join(map(_line, lines))
 
 
@@ -107,6 +107,11 @@ def _head(head: Head) -> dict[str, Any]:
 
 def _environment(env_id: str, facts: Facts) -> dict[str, Any]:
     return {"env_id": env_id, "facts": to_json(facts)}
+
+
+def _record(measurement: Measurement) -> dict[str, Any]:
+    """Return a measurement as plain JSON without its traceback: that is shown, and in no file."""
+    return {name: value for name, value in to_json(measurement).items() if name != "traceback"}
 
 
 def _line(plain: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import itertools
 import math
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
@@ -19,6 +20,7 @@ from bench_core.backends.base import Backend
 from bench_core.errors import CaseError, ClockStandsStill, TooLarge, Unsupported
 from bench_core.machine.privacy import scrub
 from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Series, Status
+from bench_core.text import printable_lines
 from bench_core.timing import energy
 from bench_core.timing.disturbances import Disturbances
 from bench_core.timing.recheck import Checks, generator
@@ -27,6 +29,7 @@ from bench_core.workload import Call, Kernel, Workload
 
 COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
 FREE_SHARE = 0.9  # of free memory that a case may fill
+_LONGEST_TRACEBACK = 8000  # characters
 MOSTLY_IDLE = 0.5  # share of the wall time below which the device's work leaves the rest to launching and waiting
 
 OnPhase = Callable[[str], None]
@@ -77,10 +80,26 @@ def run_case(
 
 
 def _failure(case: Case, backend: Backend, error: Exception) -> Measurement:
-    said = scrub(str(error))  # a library's message may hold a path, and so a name
+    """Return the record of a case that an exception ended; the reason begins with the exception's type."""
+    kind, said = type(error).__name__, scrub(str(error))  # a library's message may hold a path, and so a name
+    named = said == kind or said.startswith((f"{kind}:", f"{kind}("))
+    reason = said if named else f"{kind}: {said}".removesuffix(": ")
     if backend.is_out_of_memory(error):
-        return Measurement.missing(case, Status.OOM, "out_of_memory", said or "memory ran out")
-    return Measurement.missing(case, Status.ERROR, type(error).__name__, said or type(error).__name__)
+        return Measurement.missing(case, Status.OOM, "out_of_memory", reason)
+    return Measurement.missing(case, Status.ERROR, kind, reason, traceback=_traceback(error))
+
+
+def _traceback(error: Exception) -> str:
+    """Return the traceback of an exception as text, from the first frame outside bench_core on, without private names.
+
+    Every frame is kept where all are bench_core's.
+    """
+    own = f"{__name__.partition('.')[0]}."
+    outermost = error.__traceback__
+    while outermost and str(outermost.tb_frame.f_globals.get("__name__")).startswith(own):
+        outermost = outermost.tb_next
+    lines = traceback.format_exception(type(error), error, outermost or error.__traceback__)
+    return printable_lines(scrub("".join(lines).rstrip()), _LONGEST_TRACEBACK)
 
 
 def _measured(case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase) -> Measurement:

@@ -1,5 +1,6 @@
 """A whole comparison: its means and baseline, why there is none, and an answer or one line for any tables."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from bench_core import render
 from bench_core.compare import CompareOptions, Reading, compare, read
 from bench_core.errors import NothingToCompare, UsageError
+from bench_core.records import Work
 from tests.support.comparisons import FIVE, two
 from tests.support.properties import given, settings, st
 from tests.support.tables import processes, reading, work, write
@@ -19,6 +21,23 @@ def test_five_machines_are_compared_with_the_first(tmp_path):
     assert result.sides == tuple("abcde")
     assert [c.change for c in result.comparisons] == [f"{i}.00x slower" for i in (2, 3, 4, 5)]
     assert len(result.means) == 4
+
+
+@pytest.mark.parametrize("write_down", [render.text, render.markdown, render.as_csv, render.as_json])
+def test_every_output_has_sizes_in_the_order_of_their_value(write_down):
+    """In another order than that of the rows and that of their texts (1MiB, 4KiB, 4MiB, 16KiB)."""
+    given = ["4MiB", "16KiB", "1MiB", "4KiB"]
+    works = [Work("memory", "copy", size, "float64", (("array", size),)) for size in given]
+
+    def table(name, device, factor):
+        return reading([m for of in works for m in processes([factor * t for t in FIVE], of, device=device)], name)
+
+    result = compare([table("a", "cpu", 1), table("b", "cuda:0", 2), table("c", "cpu", 3)])
+    expected = ["4KiB", "16KiB", "1MiB", "4MiB"]
+    assert [best.comparison.key.size for best in result.best] == expected
+    written = re.findall(r"\b\d+[KM]iB\b", write_down(result))
+    assert written
+    assert list(dict.fromkeys(written)) == expected
 
 
 def test_the_mean_is_over_the_cases_that_every_side_has():

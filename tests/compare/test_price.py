@@ -6,7 +6,7 @@ import pytest
 
 from bench_core.compare.price import price_work
 from bench_core.errors import NothingToCompare, UsageError
-from bench_core.records import Costs
+from bench_core.records import Costs, Work
 from tests.support.tables import GPT, absent, processes, reading, tokens
 
 
@@ -15,6 +15,12 @@ def test_a_cost_is_the_price_of_the_seconds_that_the_work_takes():
     (found,) = price_work([reading(tokens([0.5]), "a")], {"a": 3.6})
     assert found.amount == "1 M tokens"
     assert found.by_machine["a"].value == pytest.approx(5.0)
+
+
+def test_work_is_in_the_order_of_the_value_of_its_size():
+    works = [Work("matmul", "matmul", size, "float64") for size in ("4MiB", "16KiB", "1MiB", "4KiB")]
+    found = price_work([reading([m for of in works for m in processes([1.0], of)], "a")], {"a": 1.0})
+    assert [work.key.size for work in found] == ["4KiB", "16KiB", "1MiB", "4MiB"]
 
 
 def test_samples_and_flops_are_priced_where_there_are_no_tokens():

@@ -73,9 +73,9 @@ def test_what_the_planted_kernels_told_is_still_said_but_for_the_names(planted):
     rows = reader.read_rows(project.folder / schema.RESULTS)
     reasons = {(row.backend, row.size): row.reason for row in rows if row.reason}
     masked = "weights.bin and '<user>' on <host> (<address>, <address>) for <user>: <uuid> is lost"
-    assert reasons["numpy", "raise_text.build"] == masked
+    assert reasons["numpy", "raise_text.build"] == f"RuntimeError: {masked}"
     assert reasons["numpy", "die_text.check"].endswith(f"exit code 3 in check: {masked}")
-    assert reasons["cupy", "raise_text.block"] == masked
+    assert reasons["cupy", "raise_text.block"] == f"RuntimeError: {masked}"
     assert "__init__.py" in reasons["torch", "calm.1"]
     environment = project.about["environment"]
     assert environment["host"]["env.CUDA_VISIBLE_DEVICES"]["value"] == "<GPU id>"

@@ -250,8 +250,9 @@ def test_the_example_of_reading_prints_what_is_shown():
     assert done.stdout == expected, done.stderr
 
 
-def test_the_sample_of_a_comparison_is_real(clone):
+def test_the_sample_of_a_comparison_is_real_and_in_its_order(clone):
     _, comparison = blocks("text")
     first, *sample = comparison.splitlines()
-    printed = play(first.removeprefix("$ "), clone).splitlines()
+    printed = iter(play(first.removeprefix("$ "), clone).splitlines())
+    # `in` goes on in the iterator where the line before was found, so that the order is compared too.
     assert [line for line in sample if line != "..." and line not in printed] == []

@@ -3,6 +3,7 @@
 import pytest
 
 from bench_core.errors import UsageError
+from bench_core.records import Work
 from bench_core.results.filters import parse
 from tests.support.properties import given, st
 from tests.support.tables import absent, processes, reading, work
@@ -45,6 +46,22 @@ def kept(text):
 )
 def test_a_filter_keeps_the_rows_that_it_describes(text, sizes):
     assert kept(text) == sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("size < '1MiB'", ["16KiB", "4KiB"]),
+        ("size >= '64KiB'", ["4MiB", "1MiB"]),
+        ("size <= '16384'", ["16KiB", "4KiB"]),
+        ("backend_version < '2.10'", ["4MiB"]),  # another column keeps the order of versions
+    ],
+)
+def test_sizes_are_compared_by_value_and_other_texts_by_their_numbers(text, sizes):
+    versions = {"4MiB": "2.9.1", "16KiB": "2.10", "1MiB": "2.11", "4KiB": "10.0"}
+    works = [Work("memory", "copy", size, "float64") for size in versions]
+    made = [m for of in works for m in processes([1.0], of, backend_version=versions[of.size])]
+    assert [row.size for row in reading(made).rows if parse(text)(row) and row.metric == "time"] == sizes
 
 
 @pytest.mark.parametrize(

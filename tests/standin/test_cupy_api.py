@@ -130,7 +130,7 @@ def test_every_smoke_case_of_the_stand_in_is_recorded():
     calls, kernels, done = used()
     assert {measured.status for measured in done} <= {Status.OK, Status.UNSUPPORTED, Status.SKIPPED}
     assert sum(measured.status is Status.OK for measured in done) > 50
-    assert {name for name, _, _ in kernels} == {f"bench_{n}" for n in ("copy", "scale", "add", "triad", "scatter")}
+    assert {name for name, _, _ in kernels} >= {f"bench_{n}" for n in ("copy", "scale", "add", "triad", "scatter")}
     names = {call.name for call in calls}
     assert {"cupy.matmul", "cupyx.empty_pinned", "cupy.ndarray.set", "cupy.cuda.Stream.wait_event"} <= names
 

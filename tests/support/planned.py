@@ -12,8 +12,8 @@ MACHINE = Machine(last_level_cache=50 << 20, cores=16)
 FILES = sorted((ROOT / "benchmarks").glob("bench_*.py"))
 
 
-def workloads():
-    modules = [importlib.import_module(f"benchmarks.{path.stem}") for path in FILES]
+def workloads(files=FILES):
+    modules = [importlib.import_module(f"benchmarks.{path.stem}") for path in files]
     tests = [value for module in modules for name, value in vars(module).items() if name.startswith("test_")]
     return [mark.args[0] for test in tests for mark in test.pytestmark if mark.name == "workload"]
 

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import re
 import weakref
 from dataclasses import replace
 from time import perf_counter, sleep
@@ -11,6 +12,7 @@ import pytest
 
 from bench_core.backends.base import Memory, Timed
 from bench_core.backends.numpy import NumpyBackend
+from bench_core.check import Tolerance
 from bench_core.records import Cache, Case, Clock, Costs, Status
 from bench_core.timing.case import Settings, generator, rotate, run_case
 from bench_core.timing.energy import Meter
@@ -251,7 +253,103 @@ def test_costs_that_cannot_be_told_are_an_error_of_the_case():
             raise ValueError("no formula")
 
     done = run(Priceless())
-    assert (done.status, done.reason_code, done.reason) == (Status.ERROR, "ValueError", "no formula")
+    assert (done.status, done.reason_code, done.reason) == (Status.ERROR, "ValueError", "ValueError: no formula")
+
+
+class Complex(Double):
+    """y = 2 x of complex numbers. loses: whether y lacks the imaginary parts."""
+
+    def __init__(self, loses=False):
+        self.loses = loses
+
+    def build(self, backend, case, host):
+        kernel = doubling(backend, host)
+        return replace(kernel, run=lambda: kernel.run().real + 0j) if self.loses else kernel
+
+    def inputs(self, work, rng):
+        return {"x": rng.standard_normal(1024) + 1j * rng.standard_normal(1024)}
+
+
+@pytest.mark.filterwarnings("error::numpy.exceptions.ComplexWarning")
+@pytest.mark.parametrize(("loses", "status"), [(False, Status.OK), (True, Status.INVALID)])
+def test_complex_numbers_are_measured_and_judged_by_both_parts(loses, status):
+    work = Double().work("1024", "complex128")
+    done = run_case(Case(work, "numpy", "cpu"), Complex(loses), NumpyBackend("cpu"), SETTINGS)
+    assert (done.status, done.reason_code) == (status, "wrong_answer" if loses else ""), done.reason
+
+
+def test_a_dtype_without_a_tolerance_is_an_error_that_says_what_to_override_and_a_tolerance_of_ones_own_mends_it():
+    class Own(Double):
+        def tolerance(self, work):
+            return Tolerance(1e-6)
+
+    case = Case(Double().work("1024", "longdouble"), "numpy", "cpu")
+    done = run_case(case, Double(), NumpyBackend("cpu"), SETTINGS)
+    assert (done.status, done.reason_code) == (Status.ERROR, "no_tolerance")
+    assert "override Workload.tolerance(self, work), and return check.Tolerance(high)" in done.reason
+    assert run_case(case, Own(), NumpyBackend("cpu"), SETTINGS).status is Status.OK
+
+
+def raising(error):
+    class Raising(Double):
+        def build(self, backend, case, host):
+            def run():
+                raise error
+
+            return Kernel(run, inputs={"x": host["x"]})
+
+    return Raising()
+
+
+class OddError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError(("complex64", "ieee")), "KeyError: ('complex64', 'ieee')"),
+        (OddError(), "OddError"),
+        (OddError("OddError"), "OddError"),
+        (OddError("OddError: it fell over"), "OddError: it fell over"),
+        (OddError("OddErrors happen"), "OddError: OddErrors happen"),
+        (OddError("two\nlines"), "OddError: two lines"),
+    ],
+)
+def test_the_reason_of_an_exception_begins_with_its_type_once(error, reason):
+    done = run(raising(error))
+    assert (done.status, done.reason_code, done.reason) == (Status.ERROR, type(error).__name__, reason)
+
+
+def test_memory_that_runs_out_names_its_exception_and_has_no_traceback():
+    done = run(raising(MemoryError("no 3 GiB")))
+    assert (done.status, done.reason_code, done.reason) == (Status.OOM, "out_of_memory", "MemoryError: no 3 GiB")
+    assert done.traceback == ""
+
+
+def test_the_traceback_begins_at_the_kernel_and_names_no_folder():
+    done = run(raising(OSError("cannot read /home/jane/secret/weights.npy")))
+    first, where, line, *_, last = done.traceback.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert re.fullmatch(r'  File "test_case.py", line \d+, in run', where)
+    assert line == "    raise error"
+    assert last == "OSError: cannot read weights.npy"
+
+
+def test_the_traceback_of_an_error_in_bench_core_itself_has_all_its_frames():
+    class Unknown(Double):
+        def build(self, backend, case, host):
+            return Kernel(None, inputs={"x": host["x"]})
+
+    assert re.search(r'File "case\.py", line \d+, in run_case', run(Unknown()).traceback)
+
+
+def test_a_long_traceback_keeps_its_ends():
+    text = run(raising(OSError("x" * 100_000 + " end"))).traceback
+    assert text.startswith("Traceback (most recent call last):\n  File")
+    assert text.endswith("xxx end")
+    assert "\n...\n" in text
+    assert len(text) < 10_000
 
 
 def test_a_missing_kernel_is_unsupported():
@@ -322,7 +420,7 @@ def test_a_device_lost_while_memory_is_given_back_makes_the_case_an_error():
             raise RuntimeError("the device is gone")
 
     done = run(backend=Lost("cpu"))
-    assert (done.status, done.reason) == (Status.ERROR, "the device is gone")
+    assert (done.status, done.reason) == (Status.ERROR, "RuntimeError: the device is gone")
 
 
 def test_inputs_depend_on_case_and_seed_only():

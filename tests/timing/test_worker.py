@@ -78,6 +78,12 @@ def test_every_fault_is_a_record_and_the_next_case_runs(workers, how, status, co
     assert run(workers, "good").status is Status.OK
 
 
+def test_an_exception_in_a_child_comes_back_with_its_traceback(workers):
+    text = run(workers, "raise").traceback
+    assert 'File "faults.py"' in text
+    assert text.endswith("RuntimeError: the kernel\nfell over")
+
+
 @pytest.mark.faults
 def test_memory_exhaustion_stops_at_the_cap_of_the_worker_not_at_the_machine(workers, monkeypatch):
     """The child's own cap is lowered to 3 GB: the machine never notices."""
