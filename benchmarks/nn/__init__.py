@@ -8,7 +8,8 @@ Functions come in pairs, a forward and a backward pass:
 
 `cache` holds what the backward pass needs of the forward pass. `grad` is dL/dout, the derivative of the loss L with
 respect to `out`, in the shape of `out`. `grads` are the derivatives with respect to `x` and the parameters, in the
-order of the forward's arguments; functions with many parameters return theirs in a dict by name. Formulas call `grad` g.
+order of the forward's arguments; functions with many parameters return theirs in a dict by name. In formulas, g is
+`grad`.
 
 Backward passes follow from the chain rule. Three rules recur:
 

@@ -72,8 +72,8 @@ LAST = {"ieee": Bounds(0.1, 2e-2), "narrow": Bounds(0.3, 0.3)}
 DECAY = 0.3  # allowed relative error of the weight decay; measured: 0.7 % in float32, 9 % in bfloat16
 NEAR_ZERO = 0.1  # elements of a gradient below this fraction of its root mean square are ignored in a step
 # The step of a single weight in float64 may have a larger relative error than logits, by this factor: Adam divides
-# small gradients by their own size, which amplifies their rounding. Measured: 5.6e-10 of the largest step (torch, GPT of
-# smoke).
+# small gradients by their own size, which amplifies their rounding. Measured: 5.6e-10 of the largest step (torch, GPT
+# of smoke).
 STEP_FACTOR = 100
 SMALL_GRADIENT = 1e-2  # errors of tensors below this fraction of the largest gradient are relative to this fraction
 

@@ -38,9 +38,9 @@ class ModelWorkload(Workload):
     """A network and a batch size for each preset, and the variants of them that each preset measures.
 
     smoke and quick: float32 in the default implementation; quick adds those in `quick`. smoke adds float64 if
-    `doubled`, only for its check. headline: float32 in the implementations in `headline`. standard and full: all implementations,
-    `precisions` (with float32 weights), `formats` (dtypes of the weights themselves), the scope end_to_end, and the
-    sweep of batch sizes. Presets in `left_out` measure nothing.
+    `doubled`, only for its check. headline: float32 in the implementations in `headline`. standard and full: all
+    implementations, `precisions` (with float32 weights), `formats` (dtypes of the weights themselves), the scope
+    end_to_end, and the sweep of batch sizes. Presets in `left_out` measure nothing.
     """
 
     suite = "model"
