@@ -454,7 +454,7 @@ def test_from_few_prompts_come_few_texts(monkeypatch):
     workload.verify(work, expected, answer)
     assert len(np.unique(answer["tokens"], axis=0)) == 2
     answer["tokens"][:, -1] = np.arange(16)
-    with pytest.raises(WrongAnswer, match="from 2 prompts came 16 texts"):
+    with pytest.raises(WrongAnswer, match="2 prompts led to 16 texts"):
         workload.verify(work, expected, answer)
 
 
