@@ -134,7 +134,7 @@ class CnnTrain(CnnWorkload):
         return Costs(flops, least_bytes=least_bytes(net.parameters(), itemsize), amounts={"samples": work["batch"]})
 
     def footprint(self, work: Work) -> float:
-        """Return the bytes of weights (4 copies), outputs of convolutions (4 copies), and patches (9 copies, 3x3 kernels).
+        """Return the bytes of weights (4 copies), outputs of convolutions (4 copies) and patches (9 copies for 3x3).
 
         `large` networks run in torch only, which keeps no patches: outputs are counted 6 times.
         """
@@ -177,7 +177,7 @@ class CnnInfer(CnnWorkload):
         logits = network(work).infer(np, wide_weights(host), distinct(host, "x").astype(np.float64))
         return Samples(logits, order_of(host, "x"))
 
-    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - not needed
         """Return the relative error of all logits."""
         return expected.error(answer["out"])
 

@@ -146,7 +146,7 @@ class DiffusionWorkload(ModelWorkload):
         order = order_of(host, "noise")
         return {name: Samples(rows, order) for name, rows in reached.items()}
 
-    def error(self, work: Work, expected: dict[str, Samples], answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+    def error(self, work: Work, expected: dict[str, Samples], answer: HostArrays) -> float:  # noqa: ARG002 - not needed
         """Return the larger relative error of latents and sigma."""
         return max(expected[name].error(array) for name, array in answer.items())
 
@@ -165,7 +165,7 @@ class DiffusionDenoise(DiffusionWorkload):
     name = "diffusion_denoise"
     left_out = (Preset.SMOKE,)
 
-    def runs(self, steps: int) -> int:  # noqa: ARG002 - one, however many the schedule has
+    def runs(self, steps: int) -> int:  # noqa: ARG002 - always one
         return 1
 
 

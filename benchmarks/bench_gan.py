@@ -100,7 +100,7 @@ def torch_generate(implementation: str, backend: Backend, work: Work, host: Host
 
 
 class GanWorkload(ModelWorkload):
-    """Base class of training and generation: sizes and data. No float16, which would need a loss scale for each loss."""
+    """Base class of training and generation: sizes and data. No float16: it would need a loss scale for each loss."""
 
     presets = PRESETS
     per_sample = BATCH
@@ -187,7 +187,7 @@ class GanGenerate(GanWorkload):
         noise, weights = distinct(host, "noise").astype(np.float64), scoped(wide_weights(host), "generator")
         return Samples(Generator(shape(work)).generate(np, weights, noise).swapaxes(0, 1), order_of(host, "noise"))
 
-    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - not needed
         """Return the relative error of all images."""
         return expected.error(answer["out"])
 

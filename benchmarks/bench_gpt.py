@@ -2,7 +2,7 @@
 
 gpt_train    one training step: forward, backward, AdamW
 gpt_prefill  reading a prompt as long as the context: fills the KV cache and computes the logits of the next token
-gpt_decode   the loop of text generation, without prefill: one token after another, with the KV cache of all earlier ones
+gpt_decode   the loop of text generation, without prefill: one token after another, with the KV cache of earlier ones
 
 Terms are those of vLLM. Time to first token (TTFT) is prefill plus one token. Time per output token (TPOT) is
 (latency - TTFT) / (new tokens - 1). `gpt_decode` times the loop from the first token to the last, so its time is
@@ -237,7 +237,7 @@ class GptPrefill(GptWorkload):
         logits, _ = network(work).forward(np, wide_weights(host), distinct(host, "x"))
         return Samples(logits[:, -1], order_of(host, "x"))
 
-    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - not needed
         """Return the relative error of the logits after the last token of every sequence."""
         return expected.error(answer["out"])
 

@@ -119,7 +119,7 @@ class MlpTrain(MlpWorkload):
         return Costs(flops, least_bytes=least_bytes(net.parameters(), itemsize), amounts={"samples": work["batch"]})
 
     def footprint(self, work: Work) -> float:
-        """Return the bytes of weights, initial weights, gradients (2 x), activations (2 x) and their gradients (2 x)."""
+        """Return the bytes of weights, initial weights, gradients (2 x), activations (2 x), their gradients (2 x)."""
         net, itemsize = network(work), np.dtype(work.dtype).itemsize
         return float(itemsize * (4 * net.parameters() + 4 * work["batch"] * sum(net.widths)))
 

@@ -23,7 +23,7 @@ def require_short(seconds: float, call: str) -> None:
 
 
 def product_rate(backend: Backend, dtype: str) -> float:
-    """Return the FLOP/s of a product of two small matrices in a format: the faster of two runs, the first being cold."""
+    """Return the FLOP/s of a product of two small matrices in a format: the faster of two runs (the first is cold)."""
     square = backend.from_host(np.ones((_SIDE, _SIDE), np.float32), dtype)
     times = []
     for _ in range(2):

@@ -244,7 +244,7 @@ def _reference(a: np.ndarray, b: np.ndarray, flops: float) -> Reference:
     (m, k), n = a.shape, b.shape[1]
     rows = max(1, min(m, int(flops / (2 * n * k))))
     chosen = np.sort(np.random.default_rng(1979).permutation(m)[:rows])
-    # Computed as (B^T A^T)^T in float64: another order of summation, and another BLAS routine, than in the tested product.
+    # Computed as (B^T A^T)^T: another order of summation, and another BLAS routine, than in the tested product.
     reference = check.times(b.T, a[chosen].astype(np.float64).T).T
     return Reference(chosen, reference, None if rows == m else check.product_sketch(a, b))
 

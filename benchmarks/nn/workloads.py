@@ -58,7 +58,7 @@ class ModelWorkload(Workload):
     def variant(self, network: Any, batch: int, dtype: str = "float32", **kind: Any) -> Work:
         """Return the work for a network and a batch size. kind: `precision` or `scope`."""
 
-    def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - the same sizes everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - same sizes on every machine
         if preset in self.left_out:
             return
         network, batch = self.presets[preset]
@@ -100,7 +100,7 @@ class ModelWorkload(Workload):
     def _is_quicks(self, work: Work) -> bool:
         return work.params == self.variant(*self.presets[Preset.QUICK]).params
 
-    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - the same anywhere
+    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - same on every machine
         own = self.variant(*self.presets[Preset.STANDARD])
         return implementation in self.headline and work == own
 

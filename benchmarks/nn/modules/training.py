@@ -26,8 +26,8 @@ from benchmarks.nn.modules.running import (
 from benchmarks.nn.training import Step, training_kernel
 from benchmarks.nn.weights import device_weights
 
-# Loss scale for float16, in which small gradients would become zero. The scale never grows: a growing scale overflows at
-# times, and the scaler then skips a step.
+# Loss scale for float16, in which small gradients would become zero. The scale never grows: a growing scale overflows
+# at times, and the scaler then skips a step.
 _SCALE = 1024.0
 _FIXED = 2**31 - 1
 
