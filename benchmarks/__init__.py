@@ -1,5 +1,5 @@
-"""What is measured: one file per family of work, found by pytest as `bench_*.py`.
+"""The benchmarks: one file per family of workloads, found by pytest as `bench_*.py`.
 
-A file declares workloads (axes, inputs, costs, kernel bodies, check) and one test for each; how they are
-measured is bench_core's part. See README.md for how to add one.
+A file declares workloads (axes, inputs, costs, kernels, check) and one test for each. bench_core measures them.
+README.md explains how to add one.
 """

@@ -1,7 +1,7 @@
-"""Residual convolutional networks trained and run: ResNet-20, ResNet-18, ResNet-50.
+"""Residual convolutional networks, training and inference: ResNet-20, ResNet-18, ResNet-50.
 
-In array code a convolution is one matrix product with the patches of the image (benchmarks/nn/convolution.py);
-torch calls oneDNN or cuDNN, which may use other algorithms. FLOPs are counted as for the direct form.
+In array code a convolution is one matrix product with the patches of the images (benchmarks/nn/convolution.py). torch
+calls oneDNN or cuDNN, which may use other algorithms. FLOPs are those of a direct convolution in all cases.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from benchmarks.nn.training import (
 from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload, by_implementation
 
-RATE = 1e-3  # plain SGD at a rate at which thousands of timed steps on one batch stay tame
+RATE = 1e-3  # learning rate of SGD, low enough that thousands of timed steps on one batch do not diverge
 
 PRESETS = {
     Preset.SMOKE: (ResNet(blocks=(1,), width=8, pixels=8, classes=10), 8),
@@ -45,18 +45,18 @@ IMPLEMENTATIONS = ("default", "channels_last", "compile")
 
 
 def network(work: Work) -> ResNet:
-    """Return the network that a work names: `blocks` is spelt 3x3x3."""
+    """Return the network of a work, in which `blocks` is a string like "3x3x3"."""
     blocks = tuple(int(count) for count in work["blocks"].split("x"))
     return ResNet(blocks, work["width"], work["pixels"], work["classes"], work["bottleneck"])
 
 
 def samples(work: Work) -> int:
-    """Return how many images a check of the training tells apart, at least four: a batch is normalised by itself."""
+    """Return the number of distinct images in a training check: at least 4, since batch norms need several."""
     return affordable(work["batch"], STEPS * HARDER * network(work).train_flops(), fewest=4)
 
 
 def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Forward, backward and SGD, by hand."""
+    """Return the kernel of a training step in array code: forward, hand-written backward, SGD."""
     _require_small(backend, work)
     optimiser = Sgd(backend.xp, device_weights(backend, host), RATE)
     step = partial(train_step, backend.xp, network(work), optimiser)
@@ -66,7 +66,7 @@ def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 
 def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """nn.Module, autograd, fused torch.optim.SGD."""
+    """Return the kernel of a training step in torch: nn.Module, autograd, fused torch.optim.SGD."""
     from benchmarks.nn.modules.resnet import ResNetModule
     from benchmarks.nn.modules.training import sgd, train_kernel
 
@@ -74,7 +74,7 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: HostArr
 
 
 def array_infer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Run the forward pass of a trained network."""
+    """Return the kernel of inference in array code: the forward pass with running averages."""
     _require_small(backend, work)
     net, xp = network(work), backend.xp
     params, batch = device_weights(backend, host), batch_of(backend, work, host, ["x"])
@@ -82,7 +82,7 @@ def array_infer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 
 def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """nn.Module in inference mode."""
+    """Return the kernel of inference in torch: nn.Module in inference mode."""
     from benchmarks.nn.modules.resnet import ResNetModule
     from benchmarks.nn.modules.running import infer_kernel
 
@@ -92,12 +92,12 @@ def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArr
 
 def _require_small(backend: Backend, work: Work) -> None:
     if network(work).large:
-        reason = f"patches of {work['pixels']} pixel images would take {backend.name} most of its memory and time"
+        reason = f"patches of {work['pixels']} pixel images would need most of the memory and time of {backend.name}"
         raise Unsupported("too_slow", reason)
 
 
 class CnnWorkload(ModelWorkload):
-    """What training and inference share: sizes and data."""
+    """Base class of training and inference: sizes and data."""
 
     presets = PRESETS
     per_sample = ("x", "targets")
@@ -117,7 +117,7 @@ class CnnWorkload(ModelWorkload):
 
 
 class CnnTrain(CnnWorkload):
-    """One training step: forward, backward, SGD at rate 1e-3. A large batch is checked on its first images."""
+    """One training step: forward, backward, SGD at rate 1e-3."""
 
     name = "cnn_train"
     headline = ("default", "channels_last")
@@ -128,13 +128,16 @@ class CnnTrain(CnnWorkload):
     }
 
     def costs(self, work: Work) -> Costs:
-        """`ResNet.train_flops` an image; `least_bytes` of SGD."""
+        """Return `ResNet.train_flops` per image, and `least_bytes` of SGD."""
         net, itemsize = network(work), np.dtype(work.dtype).itemsize
         flops = float(work["batch"] * net.train_flops())
         return Costs(flops, least_bytes=least_bytes(net.parameters(), itemsize), amounts={"samples": work["batch"]})
 
     def footprint(self, work: Work) -> float:
-        """Weights four times; what leaves each convolution four times, and its patches, nine times as many."""
+        """Return the bytes of weights (4 copies), outputs of convolutions (4 copies) and patches (9 copies for 3x3).
+
+        `large` networks run in torch only, which keeps no patches: outputs are counted 6 times.
+        """
         net, itemsize = network(work), np.dtype(work.dtype).itemsize
         return float(
             itemsize * (4 * net.parameters() + (13 if not net.large else 6) * work["batch"] * net.activations())
@@ -151,7 +154,7 @@ class CnnTrain(CnnWorkload):
 
 
 class CnnInfer(CnnWorkload):
-    """One batch of logits from a trained network."""
+    """Inference: the logits of one batch from a trained network."""
 
     name = "cnn_infer"
     left_out = (Preset.SMOKE,)
@@ -162,7 +165,7 @@ class CnnInfer(CnnWorkload):
     }
 
     def costs(self, work: Work) -> Costs:
-        """`ResNet.forward_flops` an image; at least, every weight and pixel is read once."""
+        """Return `ResNet.forward_flops` per image. `least_bytes`: every weight and every pixel is read once."""
         net, batch, itemsize = network(work), work["batch"], np.dtype(work.dtype).itemsize
         least = float(itemsize * (net.parameters() + batch * 3 * net.pixels**2))
         return Costs(float(batch * net.forward_flops()), least_bytes=least, amounts={"samples": batch})
@@ -174,8 +177,8 @@ class CnnInfer(CnnWorkload):
         logits = network(work).infer(np, wide_weights(host), distinct(host, "x").astype(np.float64))
         return Samples(logits, order_of(host, "x"))
 
-    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
-        """Compare all logits."""
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - not needed
+        """Return the relative error of all logits."""
         return expected.error(answer["out"])
 
 

@@ -1,4 +1,4 @@
-"""A diffusion transformer, DiT: one step of taking noise away, and the whole way from noise to an image's latent."""
+"""A diffusion Transformer (DiT): one denoising step, and all steps from noise to the latent of an image."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from benchmarks.nn.names import named
 from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload, by_implementation
 
-# Standard and full are DiT-S/2 and DiT-B/2 of arXiv:2212.09748 (table 1), on 32x32x4 latents of 1000 classes as
-# theirs are: 33 and 131 million parameters.
+# Standard and full are DiT-S/2 and DiT-B/2 of arXiv:2212.09748 (table 1), with 33 and 131 million parameters. As there,
+# latents are 32x32x4 and there are 1000 classes.
 PRESETS = {
     Preset.SMOKE: (Dit(layers=2, heads=2, width=64, patch=4, pixels=16, classes=10), 4),
     Preset.QUICK: (Dit(layers=4, heads=4, width=128, patch=4, pixels=32, classes=10), 8),
     Preset.STANDARD: (Dit(layers=12, heads=6, width=384, patch=2, pixels=32), 32),
     Preset.FULL: (Dit(layers=12, heads=12, width=768, patch=2, pixels=32), 64),
 }
-STEPS = {64: 4, 128: 10, 384: 20, 768: 50}  # width: steps from noise to image
-SAMPLED = {Preset.STANDARD: 4}  # images of one call of the whole way, where a batch would take minutes on a CPU
+STEPS = {64: 4, 128: 10, 384: 20, 768: 50}  # number of steps from noise to image, by width of the network
+SAMPLED = {Preset.STANDARD: 4}  # batch of diffusion_sample, for which PRESETS' batch would take minutes on a CPU
 BATCH = ("noise", "labels")
 
 
 def network(work: Work) -> Dit:
-    """Return the network that a work names."""
+    """Return the network of a work."""
     return Dit(**{field.name: work[field.name] for field in fields(Dit)})
 
 
 def array_kernel(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Run the steps in array code."""
+    """Return the kernel that runs the steps in array code."""
     xp, net = backend.xp, network(work)
     params, batch = device_weights(backend, host), batch_of(backend, work, host, BATCH)
     predict = partial(net.predict, xp, params)
@@ -46,7 +46,7 @@ def array_kernel(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 
 def torch_kernel(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Run the steps with nn.Module in inference mode."""
+    """Return the kernel that runs the steps in torch: nn.Module in inference mode."""
     from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.dit import DitModule
     from benchmarks.nn.modules.running import compiled, forward_kernel, inference, is_fixed, load_weights
@@ -64,10 +64,10 @@ def torch_kernel(implementation: str, backend: Backend, work: Work, host: HostAr
 
 
 def denoiser(predict: Callable[..., Any], schedule: Schedule, runs: int, upload: Callable[..., Any]) -> Any:
-    """Return what takes the first `runs` steps of a schedule: noise (B, C, pixels, pixels) and labels (B) to latents.
+    """Return a function that runs the first `runs` steps of a schedule on noise (B, C, pixels, pixels), labels (B).
 
-    It returns the latents and the sigma that the last step predicted beside its noise, (B, C, pixels, pixels) both.
-    DDIM does not need sigma. It is half of what the network's head computes, so the check looks at it.
+    The function returns the latents and the sigma predicted by the last step, (B, C, pixels, pixels) each. DDIM does
+    not use sigma. It is returned for the check, since it is half of what the network's head computes.
     """
     waves = [upload(wave) for wave in schedule.waves[:runs]]
 
@@ -82,15 +82,15 @@ def denoiser(predict: Callable[..., Any], schedule: Schedule, runs: int, upload:
 
 
 def outputs(reached: tuple[Any, Any]) -> dict[str, Any]:
-    """Name what the steps return."""
+    """Return the results of the steps by name."""
     latents, sigma = reached
     return {"out": latents, "sigma": sigma}
 
 
 class DiffusionWorkload(ModelWorkload):
-    """What one step and all of them share: everything but how many are run."""
+    """Base class of both workloads, which differ only in the number of steps."""
 
-    version = 2  # the network was smaller: in-context conditioning, 3 channels, 10 classes, no sigma
+    version = 2  # version 1 had a smaller network: in-context conditioning, 3 channels, 10 classes, no sigma
     presets = PRESETS
     per_sample = BATCH
     precisions = ("tf32", "autocast_bfloat16")
@@ -106,7 +106,7 @@ class DiffusionWorkload(ModelWorkload):
         return self.work(size, dtype, **asdict(network), batch=batch, steps=steps, runs=self.runs(steps), **kind)
 
     def runs(self, steps: int) -> int:
-        """Return how many of a schedule's steps are run."""
+        """Return the number of steps that one call runs, of a schedule of `steps`."""
         return steps
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -116,14 +116,17 @@ class DiffusionWorkload(ModelWorkload):
         return {"noise": noise, "labels": labels, **named("weights", net.initial(rng, work.dtype))}
 
     def costs(self, work: Work) -> Costs:
-        """`Dit.flops` a step; at least, every weight is read in each, of the table of labels one row."""
+        """Return `Dit.flops` per step. `least_bytes`: each step reads every weight, but one row of the label table."""
         net, batch, runs = network(work), work["batch"], work["runs"]
         weights = net.parameters() - net.classes * net.width
         least = float(runs * weights * np.dtype(work.dtype).itemsize)
         return Costs(runs * net.flops(batch), least_bytes=least, amounts={"samples": float(batch)})
 
     def footprint(self, work: Work) -> float:
-        """Weights; 16 C a token and the scores of one block, which the next one reuses."""
+        """Return the bytes of the weights, of 16 C values per token, and of one block's attention scores (2 copies).
+
+        The next block reuses the memory of the scores.
+        """
         net, itemsize = network(work), np.dtype(work.dtype).itemsize
         held = work["batch"] * net.patches * (16 * net.width + 2 * net.heads * net.patches)
         return float(itemsize * (net.parameters() + held))
@@ -132,10 +135,10 @@ class DiffusionWorkload(ModelWorkload):
         return affordable(work["batch"], work["runs"] * network(work).flops(1), fewest=1)
 
     def reference(self, work: Work, host: HostArrays) -> dict[str, Samples]:
-        """Return the latents after the same steps, and the last step's sigma, in float64."""
+        """Return the latents after the same steps, and the sigma of the last step, in float64."""
         net, params = network(work), wide_weights(host)
         schedule = Schedule.ddim(work["steps"], "float64")
-        # The waves are data: they are rounded to the work's dtype first, as the weights are.
+        # The waves are input data: like the weights, they are rounded to the work's dtype before float64 is computed.
         waves = Schedule.ddim(work["steps"], work.dtype).waves.astype(np.float64)
         schedule = Schedule(waves, schedule.keep, schedule.noise)
         steps = denoiser(partial(net.predict, np, params), schedule, work["runs"], np.asarray)
@@ -143,13 +146,13 @@ class DiffusionWorkload(ModelWorkload):
         order = order_of(host, "noise")
         return {name: Samples(rows, order) for name, rows in reached.items()}
 
-    def error(self, work: Work, expected: dict[str, Samples], answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
-        """Compare all latents and sigmas."""
+    def error(self, work: Work, expected: dict[str, Samples], answer: HostArrays) -> float:  # noqa: ARG002 - not needed
+        """Return the larger relative error of latents and sigma."""
         return max(expected[name].error(array) for name, array in answer.items())
 
 
 class DiffusionSample(DiffusionWorkload):
-    """The whole way from noise to an image, by DDIM."""
+    """All DDIM steps from noise to the latent of an image."""
 
     name = "diffusion_sample"
     headline = ("default",)
@@ -157,12 +160,12 @@ class DiffusionSample(DiffusionWorkload):
 
 
 class DiffusionDenoise(DiffusionWorkload):
-    """The first step of that way: one prediction of the noise, and a part of it taken off."""
+    """The first DDIM step: predict the noise and remove a part of it."""
 
     name = "diffusion_denoise"
     left_out = (Preset.SMOKE,)
 
-    def runs(self, steps: int) -> int:  # noqa: ARG002 - one, however many the schedule has
+    def runs(self, steps: int) -> int:  # noqa: ARG002 - always one
         return 1
 
 

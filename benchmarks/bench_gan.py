@@ -1,4 +1,4 @@
-"""A generative adversarial network (DCGAN) trained and run: two networks, two optimisers, images out of noise."""
+"""A generative adversarial network (DCGAN), training of both networks and generation of images from noise."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.nn.training import STEPS, Step, Trained, largest_error, least_by
 from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload, by_implementation
 
-RATE, BETA1 = 2e-4, 0.5  # of both Adams, as in the paper; no weight decay
+RATE, BETA1 = 2e-4, 0.5  # learning rate and beta1 of both Adam optimisers, as in arXiv:1511.06434; no weight decay
 BATCH = ("noise", "images")
 
 PRESETS = {
@@ -32,17 +32,17 @@ PRESETS = {
 
 
 def shape(work: Work) -> Shape:
-    """Return the shape that a work names."""
+    """Return the shape of both networks of a work."""
     return Shape(**{field.name: work[field.name] for field in fields(Shape)})
 
 
 def samples(work: Work) -> int:
-    """Return how many samples a check of the training tells apart, at least four: a batch is normalised by itself."""
+    """Return the number of distinct samples in a training check: at least 4, since batch norms need several."""
     return affordable(work["batch"], STEPS * HARDER * train_flops(shape(work)), fewest=4)
 
 
 class ArrayTrainer:
-    """Both networks' optimisers in array code, and the step between them."""
+    """The optimisers of both networks in array code, and the training step."""
 
     def __init__(self, xp: Any, networks: Shape, params: dict[str, Any], copies: int = 1) -> None:
         self.xp, self.networks, self.copies = xp, networks, copies
@@ -60,20 +60,20 @@ class ArrayTrainer:
         return train_step(self.xp, self.networks, optimisers, noise, images, self.copies)
 
     def state(self) -> dict[str, Any]:
-        """Return the weights and running averages of both networks as they are now."""
+        """Return the current weights and running averages of both networks."""
         generator, discriminator = (optimiser.params for optimiser in self.optimisers)
         return named("generator", generator) | named("discriminator", discriminator)
 
 
 def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Both networks forward, backward and Adam, by hand."""
+    """Return the kernel of a training step in array code: forward, hand-written backward, Adam for both networks."""
     trainer = ArrayTrainer(backend.xp, shape(work), device_weights(backend, host))
     batch = batch_of(backend, work, host, BATCH)
     return training_kernel(trainer.step, trainer.reset, batch, trainer.state, samples(work))
 
 
 def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """nn.Module, autograd, fused torch.optim.Adam."""
+    """Return the kernel of a training step in torch: nn.Module, autograd, fused torch.optim.Adam."""
     from benchmarks.nn.modules.dcgan import GanTrainer
     from benchmarks.nn.modules.training import as_implementation
 
@@ -84,14 +84,14 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: HostArr
 
 
 def array_generate(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Run the generator."""
+    """Return the kernel that runs the generator in array code."""
     xp, generator = backend.xp, Generator(shape(work))
     params, batch = scoped(device_weights(backend, host), "generator"), batch_of(backend, work, host, ["noise"])
     return Kernel(lambda: generator.generate(xp, params, *batch()).swapaxes(0, 1), inputs=batch.arrays)
 
 
 def torch_generate(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Run the generator in inference mode."""
+    """Return the kernel that runs the generator in torch: nn.Module in inference mode."""
     from benchmarks.nn.modules.dcgan import GeneratorModule
     from benchmarks.nn.modules.running import infer_kernel
 
@@ -100,7 +100,7 @@ def torch_generate(implementation: str, backend: Backend, work: Work, host: Host
 
 
 class GanWorkload(ModelWorkload):
-    """What training and generating share: sizes and data. No float16: its gradients need a scale for each loss."""
+    """Base class of training and generation: sizes and data. No float16: it would need a loss scale for each loss."""
 
     presets = PRESETS
     per_sample = BATCH
@@ -120,7 +120,7 @@ class GanWorkload(ModelWorkload):
 
 
 class GanTrain(GanWorkload):
-    """One step of the discriminator and one of the generator, with Adam at rate 2e-4."""
+    """One training step of the discriminator and one of the generator, with Adam at rate 2e-4."""
 
     name = "gan_train"
     headline = ("default",)
@@ -131,7 +131,7 @@ class GanTrain(GanWorkload):
     }
 
     def costs(self, work: Work) -> Costs:
-        """`dcgan.train_flops` an image; `least_bytes` of Adam."""
+        """Return `dcgan.train_flops` per image, and `least_bytes` of Adam."""
         net, itemsize = shape(work), np.dtype(work.dtype).itemsize
         parameters = Generator(net).parameters() + Discriminator(net).parameters()
         flops = float(work["batch"] * train_flops(net))
@@ -140,10 +140,10 @@ class GanTrain(GanWorkload):
         )
 
     def footprint(self, work: Work) -> float:
-        """Seven vectors of all weights, and in both networks four copies of what leaves a layer and its patches.
+        """Return the bytes of weights (7 copies), outputs of all layers (4 copies), and their patches (16 copies).
 
-        A layer has `width` channels at half the image's size, half as many numbers with each further one; patches are
-        sixteen times as many.
+        The largest layer has `width` channels at half the image's size, and each following one half as many values: the
+        sum is below twice the largest. Both networks count.
         """
         net, itemsize = shape(work), np.dtype(work.dtype).itemsize
         parameters = Generator(net).parameters() + Discriminator(net).parameters()
@@ -164,7 +164,7 @@ class GanTrain(GanWorkload):
 
 
 class GanGenerate(GanWorkload):
-    """One batch of images from a trained generator."""
+    """Inference: one batch of images from a trained generator."""
 
     name = "gan_generate"
     left_out = (Preset.SMOKE,)
@@ -175,7 +175,7 @@ class GanGenerate(GanWorkload):
     }
 
     def costs(self, work: Work) -> Costs:
-        """`Generator.flops` an image; at least, every weight is read and every pixel written."""
+        """Return `Generator.flops` per image. `least_bytes`: every weight is read and every pixel written once."""
         net, batch, itemsize = shape(work), work["batch"], np.dtype(work.dtype).itemsize
         least = float(itemsize * (Generator(net).parameters() + batch * 3 * net.pixels**2))
         return Costs(float(batch * sum(Generator(net).flops())), least_bytes=least, amounts={"samples": batch})
@@ -187,8 +187,8 @@ class GanGenerate(GanWorkload):
         noise, weights = distinct(host, "noise").astype(np.float64), scoped(wide_weights(host), "generator")
         return Samples(Generator(shape(work)).generate(np, weights, noise).swapaxes(0, 1), order_of(host, "noise"))
 
-    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
-        """Compare all images."""
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - not needed
+        """Return the relative error of all images."""
         return expected.error(answer["out"])
 
 

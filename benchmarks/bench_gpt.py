@@ -1,17 +1,17 @@
-"""A decoder language model of GPT-2's kind: trained, read a prompt, asked for more word by word.
+"""A decoder-only language model like GPT-2: training, prefill and decoding.
 
 gpt_train    one training step: forward, backward, AdamW
-gpt_prefill  reading a prompt as long as the context: fills the KV cache, says the next token
-gpt_decode   the loop behind every chat: one token after another, each from the KV cache of all before; no prefill
+gpt_prefill  reading a prompt as long as the context: fills the KV cache and computes the logits of the next token
+gpt_decode   the loop of text generation, without prefill: one token after another, with the KV cache of earlier ones
 
-Serving terms as vLLM uses them: time to first token (TTFT) is prefill plus one token; time per output token
-(TPOT) is (latency - TTFT) / (new tokens - 1). `gpt_decode` times exactly the loop that runs between the first
-token and the last, so its time is latency - TTFT and prefill is never mixed in. `time_per_output_token` is that
-time divided by the steps. Two further series are measured by themselves:
+Terms are those of vLLM. Time to first token (TTFT) is prefill plus one token. Time per output token (TPOT) is
+(latency - TTFT) / (new tokens - 1). `gpt_decode` times the loop from the first token to the last, so its time is
+latency - TTFT and contains no prefill. `time_per_output_token` is that time divided by the number of steps. Two more
+metrics are measured separately:
 
-time_to_first_token  prefill and the first token, by the eager form alone: only steps are compiled or captured
-inter_token_latency  one step of the loop. Steps shorter than a sample (100 us) are timed in blocks, and a sample is
-                     then the mean of its block: percentiles of single steps are seen only above that
+time_to_first_token  prefill and the first token; eager implementation only, since only steps are compiled or captured
+inter_token_latency  one step of the loop. Steps shorter than 100 us are timed in blocks, and a sample is the mean of a
+                     block: percentiles are those of single steps only if steps take longer
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from benchmarks.nn.training import STEPS, Trained, largest_error, least_bytes, t
 from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload, by_implementation, itemsize
 
-RATE = 3e-4  # AdamW moves every weight by about this much a step: thousands of timed steps stay tame
+RATE = 3e-4  # learning rate: AdamW changes each weight by about this per step; thousands of timed steps do not diverge
 
 # layers, heads, width, context, vocabulary; batch
 PRESETS = {
@@ -43,23 +43,23 @@ PRESETS = {
     Preset.STANDARD: (Gpt(6, 6, 384, 256, 256), 64),
     Preset.FULL: (Gpt(12, 12, 768, 1024, 50304), 16),
 }
-MOST_TEXTS = 4  # that may come from one prompt: where two tokens are about as likely, rounding decides
-PROMPTS = {32: (16, 16), 64: (32, 32), 256: (128, 128), 1024: (512, 128)}  # context: prompt, new tokens
+MOST_TEXTS = 4  # largest number of texts from one prompt: where two tokens are about equally likely, rounding decides
+PROMPTS = {32: (16, 16), 64: (32, 32), 256: (128, 128), 1024: (512, 128)}  # prompt and new tokens, by context
 
 
 def network(work: Work) -> Gpt:
-    """Return the network that a work names."""
+    """Return the network of a work."""
     return Gpt(**{field.name: work[field.name] for field in fields(Gpt)})
 
 
 def samples(work: Work) -> int:
-    """Return how many sequences a check of the training tells apart."""
+    """Return the number of distinct sequences in a training check."""
     net = network(work)
     return affordable(work["batch"], STEPS * net.train_flops(net.context))
 
 
 def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Forward, backward and AdamW, by hand."""
+    """Return the kernel of a training step in array code: forward, hand-written backward, AdamW."""
     optimiser = AdamW(backend.xp, device_weights(backend, host, work.dtype), RATE)
     step = partial(train_step, backend.xp, network(work), optimiser)
     return training_kernel(
@@ -68,7 +68,10 @@ def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 
 def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """nn.Module, autograd, fused torch.optim.AdamW; attention is scaled_dot_product_attention unless `explicit`."""
+    """Return the kernel of a training step in torch: nn.Module, autograd, fused torch.optim.AdamW.
+
+    Attention is scaled_dot_product_attention, or products and a softmax for the implementation "explicit".
+    """
     from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.gpt import GptModule
     from benchmarks.nn.modules.training import adamw, train_kernel
@@ -83,7 +86,7 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: HostArr
 
 
 def array_prefill(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Extend an empty KV cache by a whole context."""
+    """Return the kernel that fills an empty KV cache with a whole context, in array code."""
     _require_wide(backend, work)
     net, xp = network(work), backend.xp
     params, batch = device_weights(backend, host, work.dtype), batch_of(backend, work, host, ["x"])
@@ -92,7 +95,7 @@ def array_prefill(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 
 def torch_prefill(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Extend an empty KV cache by a whole context, in inference mode."""
+    """Return the kernel that fills an empty KV cache with a whole context, in torch's inference mode."""
     from benchmarks.nn.modules.generation import prefill_kernel
 
     return prefill_kernel(
@@ -106,7 +109,7 @@ def torch_prefill(implementation: str, backend: Backend, work: Work, host: HostA
 
 
 def array_decode(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Extend the KV cache by one greedily chosen token at a time."""
+    """Return the kernel that generates tokens greedily, one at a time, in array code."""
     _require_wide(backend, work)
     net, params = network(work), device_weights(backend, host, work.dtype)
     prompt = backend.from_host(host["x"])
@@ -114,7 +117,10 @@ def array_decode(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 
 def torch_decode(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Do the same with nn.Module in inference mode; compiled and captured steps keep all shapes static."""
+    """Return the kernel that generates tokens greedily in torch: nn.Module in inference mode.
+
+    Compiled and captured steps have static shapes.
+    """
     from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.generation import generation
     from benchmarks.nn.modules.running import prepared
@@ -137,7 +143,7 @@ def _require_wide(backend: Backend, work: Work) -> None:
 
 
 class GptWorkload(ModelWorkload):
-    """What all three share: sizes and weights."""
+    """Base class of training, prefill and decoding: sizes and weights."""
 
     presets = PRESETS
     per_sample: ClassVar[tuple[str, ...]] = ("x", "targets")
@@ -147,7 +153,7 @@ class GptWorkload(ModelWorkload):
         return self.work(size, dtype, **asdict(network), batch=batch, **kind)
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Tokens are drawn at random: a step costs the same on any text."""
+        """Return random tokens and weights; the cost of a step does not depend on the text."""
         net = network(work)
         text = rng.integers(net.vocabulary, size=(work["batch"], net.context + 1))
         weights = named("weights", net.initial(rng, work.dtype))
@@ -167,7 +173,7 @@ class GptTrain(GptWorkload):
     }
 
     def costs(self, work: Work) -> Costs:
-        """`Gpt.train_flops` with full attention as `flops`, with causal attention as `causal_flops`."""
+        """Return `Gpt.train_flops` per sequence: `flops` with full attention, `causal_flops` with causal attention."""
         net, batch = network(work), work["batch"]
         tokens = float(batch * net.context)
         causal = batch * net.train_flops(net.context, causal=True)
@@ -176,7 +182,7 @@ class GptTrain(GptWorkload):
         return Costs(batch * net.train_flops(net.context), least_bytes=least, amounts=amounts)
 
     def footprint(self, work: Work) -> float:
-        """Seven vectors of all weights; of each token 40 C a layer, its attention twice, and its logits three times."""
+        """Return the bytes of 7 copies of all weights; per token: 40 C values per layer, scores (2 x), logits (3 x)."""
         net, itemsize = network(work), np.dtype(work.dtype).itemsize
         token = net.layers * (40 * net.width + 2 * net.heads * net.context) + 3 * net.vocabulary
         return float(itemsize * (7 * net.parameters() + work["batch"] * net.context * token))
@@ -195,7 +201,7 @@ class GptPrefill(GptWorkload):
     """Read a prompt that fills the context: keys and values of every token, logits of the last."""
 
     name = "gpt_prefill"
-    precisions = ("tf32",)  # models are served with weights in the narrow format itself
+    precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_prefill},
@@ -204,15 +210,21 @@ class GptPrefill(GptWorkload):
     }
 
     def costs(self, work: Work) -> Costs:
-        """Blocks for every token, the head for the last: full attention as `flops`, causal as `causal_flops`."""
+        """Return the FLOPs of the blocks for every token and of the head for the last token only.
+
+        `flops` with full attention, `causal_flops` with causal attention.
+        """
         net, batch = network(work), work["batch"]
-        heads = batch * (net.context - 1) * 2 * net.width * net.vocabulary  # what forward_flops counts too much
+        heads = batch * (net.context - 1) * 2 * net.width * net.vocabulary  # forward_flops counts a head per token
         flops, causal = (batch * net.forward_flops(net.context, causal=c) - heads for c in (False, True))
         amounts = {"samples": float(batch), "tokens": float(batch * net.context), "causal_flops": causal}
         return Costs(flops, least_bytes=float(net.parameters() * itemsize(work)), amounts=amounts)
 
     def footprint(self, work: Work) -> float:
-        """Weights; keys and values of every token; 16 C a token and the scores of one block, reused by the next."""
+        """Return the bytes of weights, KV cache, 16 C values per token, and one block's attention scores (2 copies).
+
+        The next block reuses the memory of the scores.
+        """
         net = network(work)
         token = 2 * net.layers * net.width + 16 * net.width + 2 * net.heads * net.context
         return float(itemsize(work) * (net.parameters() + work["batch"] * net.context * token))
@@ -225,20 +237,20 @@ class GptPrefill(GptWorkload):
         logits, _ = network(work).forward(np, wide_weights(host), distinct(host, "x"))
         return Samples(logits[:, -1], order_of(host, "x"))
 
-    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
-        """Compare the logits after the last token of every sequence."""
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - not needed
+        """Return the relative error of the logits after the last token of every sequence."""
         return expected.error(answer["out"])
 
 
 class GptDecode(GptWorkload):
-    """New tokens after the first, greedily, each from the KV cache: `new` - 1 steps. Prefill is not in it."""
+    """Greedy generation of all new tokens after the first, with a KV cache: `new` - 1 steps, without prefill."""
 
     name = "gpt_decode"
     per_sample = ("x",)
-    uploaded = False  # prompts are read before the first token, and that is not in it
+    uploaded = False  # the prompt is read before the first token, outside of the timed call
     quick = ("cudagraph",)
     headline = ("default", "cudagraph")
-    precisions = ("tf32",)  # models are served with weights in the narrow format itself
+    precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
         "array": {"default": array_decode},
@@ -257,10 +269,10 @@ class GptDecode(GptWorkload):
         return {"x": prompt, **named("weights", net.initial(rng, work.dtype))}
 
     def costs(self, work: Work) -> Costs:
-        """Sum `Gpt.extend_flops` and `Gpt.extend_bytes` over the steps.
+        """Return `Gpt.extend_flops` and `Gpt.extend_bytes`, summed over the steps.
 
-        The bytes are the weights and the KV cache: bytes / time / peak bandwidth is the memory bandwidth
-        utilisation (MBU), which means something only where the weights do not fit into a cache.
+        The bytes are those of weights and KV cache. bytes / time / peak bandwidth is the memory bandwidth utilisation
+        (MBU), which is meaningful only if the weights do not fit in a cache.
         """
         net, batch = network(work), work["batch"]
         starts = range(work["prompt"], work["prompt"] + work["new"] - 1)
@@ -269,12 +281,12 @@ class GptDecode(GptWorkload):
         return Costs(flops, moved, moved, amounts={"tokens": float(batch * len(starts)), "steps": float(len(starts))})
 
     def touched(self, work: Work) -> float:
-        """Return what one step reads: weights and cache."""
+        """Return the bytes that one step reads on average: weights and KV cache."""
         costs = self.costs(work)
         return (costs.bytes or 0.0) / costs.amounts["steps"]
 
     def footprint(self, work: Work) -> float:
-        """Weights, and keys and values of every token."""
+        """Return the bytes of the weights and of the KV cache."""
         net = network(work)
         kv_cache = work["batch"] * (work["prompt"] + work["new"]) * 2 * net.layers * net.width
         return float(itemsize(work) * (net.parameters() + kv_cache))
@@ -283,10 +295,11 @@ class GptDecode(GptWorkload):
         return affordable(work["batch"], network(work).forward_flops(work["prompt"] + work["new"]))
 
     def error(self, work: Work, expected: HostArrays, answer: HostArrays) -> float:
-        """Compare every token with a full forward pass over prompt and generated tokens, without a cache.
+        """Compare every generated token with a forward pass over prompt and generated tokens, without a cache.
 
-        Each token must be the reference's own choice, or one that rounding may prefer: its logit is hardly below the
-        best one's. The error is that of the logits after the last token. Sequences that are alike are compared once.
+        A token is accepted if its logit in the reference is the largest, or below the largest by at most 10 tolerances,
+        since rounding may then choose it. Return the relative error of the logits after the last token. Equal sequences
+        are compared once. `expected` are the inputs.
         """
         tokens = answer["first"] if "first" in answer else answer["tokens"]
         new = 1 if "first" in answer else work["new"]
@@ -295,13 +308,13 @@ class GptDecode(GptWorkload):
         text = np.concatenate([expected["x"], tokens], axis=1)
         texts, order = np.unique(text, axis=0, return_inverse=True)
         if len(texts) > MOST_TEXTS * self.samples(work):
-            raise WrongAnswer(f"from {self.samples(work)} prompts came {len(texts)} texts")
+            raise WrongAnswer(f"{self.samples(work)} prompts led to {len(texts)} texts")
         logits, _ = network(work).forward(np, wide_weights(expected), texts[:, :-1])
         logits = logits[:, work["prompt"] - 1 :]
         chosen = np.take_along_axis(logits, texts[:, work["prompt"] :, None], axis=-1)[..., 0]
         regret = float((logits.max(axis=-1) - chosen).max() / np.abs(logits).max())
         if regret > 10 * self.tolerance(work).high:
-            raise WrongAnswer(f"a generated token's logit is {regret:.2g} of the largest below the best one's", regret)
+            raise WrongAnswer(f"a generated token's logit is {regret:.2g} (relative) below the best one's", regret)
         return Samples(logits[:, -1], order.reshape(-1)).error(answer["logits"])
 
 

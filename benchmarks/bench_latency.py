@@ -1,9 +1,9 @@
-"""Latency: what a call costs before it computes anything.
+"""Latency: the fixed cost of a call, and the latency of memory.
 
-Every call adds two arrays of one element. On a CPU that is the library's own overhead; on an accelerator the
-harness queues many calls before it waits, so `launch` is the rate of launching.
+Every call adds two arrays of one element. On a CPU, its time is the overhead of the library. On an accelerator,
+bench_core queues many calls before it waits, so `launch` gives the time between launches.
 
-`chase` is the latency of memory: loads of which each needs the one before it.
+`chase` measures the latency of memory: each load needs the result of the one before it.
 """
 
 from __future__ import annotations
@@ -42,31 +42,31 @@ FOOTPRINTS = {
     Preset.STANDARD: (32 * KIB, 512 * KIB, 8 * MIB, 64 * MIB),
     Preset.FULL: tuple(16 * KIB << step for step in range(0, 15, 2)),  # 16 KiB to 256 MiB
 }
-LOADS = 10_000  # of a call
-NOTHING: Callable[[], None] = [].clear  # a call into C, as those of the libraries are
+LOADS = 10_000  # loads per call
+NOTHING: Callable[[], None] = [].clear  # a call of a C function, as calls of the libraries are
 
 
-def array_launch(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
-    """`add` into a given array."""
+def array_launch(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - signature of a builder
+    """Return the kernel of `add` into a preallocated array."""
     xp = backend.xp
     a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
     return Kernel(partial(xp.add, a, b, xp.empty_like(a)), inputs={"a": a, "b": b})
 
 
-def torch_launch(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
-    """`add` into a given tensor."""
+def torch_launch(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - signature of a builder
+    """Return the kernel of `add` into a preallocated tensor."""
     torch = backend.xp
     a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
     return Kernel(partial(torch.add, a, b, out=torch.empty_like(a)), inputs={"a": a, "b": b})
 
 
-def empty(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
-    """Call a function that does nothing."""
+def empty(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - signature of a builder
+    """Return the kernel that calls a function that does nothing."""
     return Kernel(NOTHING)
 
 
 def waiting(launch: Builder) -> Builder:
-    """Return a builder whose kernel makes the call of `launch` and waits for its result."""
+    """Return a builder whose kernel makes the call of `launch` and then synchronizes."""
 
     def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
         require_queue(backend)
@@ -84,14 +84,14 @@ def waiting(launch: Builder) -> Builder:
 
 
 def torch_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Replay a `CUDAGraph` of many launches, each of which adds b to what the one before it left."""
+    """Return the kernel that replays a torch `CUDAGraph` of many launches, each adding b to the previous result."""
     require_queue(backend)
     torch = backend.xp
     if not backend.device.startswith("cuda"):
         raise Unsupported("no_graphs", f"torch has no graphs on {backend.device}")
     a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
     c = torch.empty_like(a)
-    torch.add(a, b, out=c)  # loaded before it is captured
+    torch.add(a, b, out=c)  # load the kernel before the capture
     backend.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -100,7 +100,7 @@ def torch_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 
 def cupy_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Replay what a stream captured of the same launches."""
+    """Return the kernel that replays a CuPy graph of many launches, each adding b to the previous result."""
     xp = backend.xp
     a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
     c = xp.empty_like(a)
@@ -115,20 +115,20 @@ def cupy_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 
 def _chain(first: Callable[[], Any], further: Callable[[], Any], kernels: int) -> None:
-    """Launch so many kernels of which each needs the one before: the result tells how many have run."""
+    """Launch `kernels` kernels, each of which needs the previous one: the result shows how many ran."""
     first()
     for _ in range(kernels - 1):
         further()
 
 
-def no_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
-    """Say why there is nothing to measure."""
+def no_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - signature of a builder
+    """Raise Unsupported: neither a CPU nor this backend has graphs."""
     require_queue(backend)
-    raise Unsupported("no_graphs", f"{backend.name} has no graphs here")
+    raise Unsupported("no_graphs", f"{backend.name} has no graphs")
 
 
-def numpy_chase(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
-    """Follow the links in the interpreter. Each call goes on where the last one stopped, so that all are followed."""
+def numpy_chase(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - signature of a builder
+    """Return the kernel that follows links in a Python loop; each call continues where the previous one stopped."""
     array = backend.from_host(host["links"])
     links = memoryview(array)
     loads = range(LOADS)
@@ -153,17 +153,17 @@ def numpy_chase(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # no
 
 
 def require_queue(backend: Backend) -> None:
-    """Raise Unsupported on a CPU, where a call returns when its work is done."""
+    """Raise Unsupported on a CPU, which has no queue: a call returns when its work is done."""
     if backend.device == "cpu":
         raise Unsupported("no_queue", f"{backend.name} on the CPU has no queue: a call returns when its work is done")
 
 
 class Latency(Workload):
-    """An operation on one element."""
+    """Base class: an operation on arrays of one element."""
 
     suite = "latency"
 
-    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         yield self.work("1", "float32")
 
     def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - there is one work
@@ -172,19 +172,20 @@ class Latency(Workload):
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:  # noqa: ARG002 - one size
         return {name: rng.standard_normal(1, np.float32) for name in "ab"}
 
-    def costs(self, work: Work) -> Costs:  # noqa: ARG002 - none
-        """Nothing that would make a rate."""
+    def costs(self, work: Work) -> Costs:  # noqa: ARG002 - no costs
+        """Return no costs, so that no rate is computed."""
         return Costs()
 
     def tolerance(self, work: Work) -> check.Tolerance:
-        """Return the bound of as many roundings as there are launches, where it is wider than that of one."""
+        """Return the bound for one rounding (2^-24) per launch, if it is wider than the default bound."""
         bounds = super().tolerance(work)
         return check.Tolerance(max(bounds.high, _launches(work) * 2.0**-24))
 
     def error(self, work: Work, expected: HostArrays, answer: HostArrays) -> float:
-        """Compare with a + k b, k the launches of which each adds b to what the one before it left.
+        """Return |out - (a + k b)| / (|a| + k |b|), where k is the number of launches.
 
-        The scale is |a| + k |b|, that of the rounding: the sum itself may be near zero.
+        The first launch computes a + b, each further one adds b. The denominator is the scale of the rounding; the sum
+        itself can be near zero.
         """
         check.require_dtype("out", answer["out"], work.dtype)
         check.require_shape(answer["out"], expected["a"].shape)
@@ -198,7 +199,7 @@ def _launches(work: Work) -> int:
 
 
 class EmptyCall(Latency):
-    """No operation: the cost of the timing loop itself, which is in every other time and never subtracted."""
+    """No operation: the cost of the timing loop. It is part of every other time and never subtracted."""
 
     name = "empty_call"
     idle = True
@@ -206,7 +207,7 @@ class EmptyCall(Latency):
 
 
 class Launch(Latency):
-    """One call after another, waited for at the end."""
+    """Calls queued one after another, with one wait at the end."""
 
     name = "launch"
     traits = Traits(measures=Limit.LATENCY)
@@ -215,7 +216,7 @@ class Launch(Latency):
 
 
 class LaunchWait(Latency):
-    """One call, waited for: the round trip to the device."""
+    """One call and a wait for its result: the round trip to the device."""
 
     name = "launch_synchronize"
     kernels: ClassVar[Kernels] = {
@@ -225,44 +226,44 @@ class LaunchWait(Latency):
 
 
 class GraphReplay(Latency):
-    """A graph of kernels, launched as one; each needs the one before it."""
+    """A graph of kernels, launched with one call; each kernel needs the previous one."""
 
     name = "graph_replay"
-    version = 2  # its kernels were alike, so that one could not be told from 64
+    version = 2  # in version 1 all kernels computed the same, so the result did not show how many ran
     kernels: ClassVar[Kernels] = {
         "array": {"default": no_graph},
         "cupy": {"default": cupy_graph},
         "torch": {"default": torch_graph},
     }
 
-    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         for kernels in GRAPH_SIZES:
             yield self.work(f"{kernels}-kernels", "float32", kernels=kernels)
 
 
 class Chase(Workload):
-    """A walk along one random cycle through an array: no load can begin before the one before it has ended.
+    """Pointer chasing: follow one random cycle through an array. No load can start before the previous one has ended.
 
-    There is no such call in NumPy, so the interpreter walks. Its own time is in every step: the row of the
-    smallest footprint, which the nearest cache holds, shows how much that is.
+    NumPy has no such operation, so a Python loop does it. Every step contains the time of the interpreter. The row of
+    the smallest footprint, which fits in the L1 cache, shows how long that is.
     """
 
     suite, name = "latency", "chase"
     kernels: ClassVar[Kernels] = {"numpy:cpu": {"default": numpy_chase}}
 
-    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         for size in FOOTPRINTS[preset]:
             yield self.work(size_label(size), "int64", links=size // 8, loads=LOADS)
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return the links of one cycle through all elements."""
+        """Return links (int64) that form one random cycle through all elements: links[i] is the successor of i."""
         order = np.concatenate([[0], 1 + rng.permutation(work["links"] - 1)])
         links = np.empty_like(order)
         links[order] = np.roll(order, -1)
         return {"links": links}
 
     def reference(self, work: Work, host: HostArrays) -> np.ndarray:
-        """Return where so many loads from element 0 lead."""
+        """Return the element that `loads` loads from element 0 lead to."""
         links, place = memoryview(host["links"]), 0
         for _ in range(work["loads"]):
             place = links[place]
@@ -274,10 +275,10 @@ class Chase(Workload):
     def footprint(self, work: Work) -> float:
         return float(8 * work["links"])
 
-    def tolerance(self, work: Work) -> check.Tolerance:  # noqa: ARG002 - there is one right element
+    def tolerance(self, work: Work) -> check.Tolerance:  # noqa: ARG002 - a loaded value is exact
         return check.Tolerance(0.0)
 
-    def error(self, work: Work, expected: np.ndarray, answer: HostArrays) -> float:  # noqa: ARG002 - the end says it all
+    def error(self, work: Work, expected: np.ndarray, answer: HostArrays) -> float:  # noqa: ARG002 - not needed
         return check.relative_error(answer["out"], expected)
 
 

@@ -1,6 +1,6 @@
-"""The layers that models are made of, one at a time: attention, norms, softmax, embeddings, a recurrent network.
+"""Single layers of models: attention, layer normalisation, softmax, embeddings, an LSTM.
 
-Each is one forward call; `embedding_grad` is the backward of a lookup, the scatter-add. Names of sizes: B batch,
+Each call is one forward pass; `embedding_grad` is the backward pass of an embedding, a scatter-add. Sizes: B batch,
 H heads, T tokens, D head width, C channels, V rows of a table.
 """
 
@@ -43,9 +43,9 @@ Shape = tuple[int, ...]
 
 
 def array_builder(function: Callable[..., Any]) -> Builder:
-    """Return the builder of a kernel that calls function(xp, arrays) on the uploaded inputs."""
+    """Return a builder whose kernel calls function(xp, arrays) on the uploaded inputs."""
 
-    def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder takes all three
+    def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - signature of a builder
         arrays = {name: backend.from_host(array) for name, array in host.items()}
         return Kernel(lambda: function(backend.xp, arrays), inputs=arrays)
 
@@ -53,7 +53,7 @@ def array_builder(function: Callable[..., Any]) -> Builder:
 
 
 def torch_builder(function: Callable[..., Any], implementation: str) -> Builder:
-    """Return the same for function(torch, arrays), without autograd; `compile` compiles it first."""
+    """Return a builder whose kernel calls function(torch, arrays) in inference mode; "compile" compiles it first."""
 
     def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
         from benchmarks.nn.modules.running import compiled, inference, prepared
@@ -72,14 +72,15 @@ def torch_builder(function: Callable[..., Any], implementation: str) -> Builder:
 
 
 def torch_builders(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the default and the compiled implementation."""
+    """Return the builders of the implementations "default" and "compile"."""
     return {implementation: torch_builder(function, implementation) for implementation in ("default", "compile")}
 
 
 class Layer(Workload):
-    """One call of a layer in float32. `sizes` gives its shape by preset; `axes` names the shape's numbers.
+    """Base class: one call of a layer in float32.
 
-    standard and full measure every implementation; `in_smoke` says whether the preset smoke has it at all.
+    sizes: the shape by preset. axes: one letter per number of the shape. in_smoke: whether the preset smoke measures
+    the layer. standard and full measure every implementation, the other presets only the default.
     """
 
     suite = "model"
@@ -88,7 +89,7 @@ class Layer(Workload):
     sizes: ClassVar[dict[Preset, Shape]]
     in_smoke: ClassVar[bool] = True
 
-    def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - the same sizes everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - same sizes on every machine
         if preset is Preset.SMOKE and not self.in_smoke:
             return
         shape = self.sizes[preset]
@@ -96,24 +97,24 @@ class Layer(Workload):
         yield self.work(size, "float32", **dict(zip(self.axes, shape, strict=True)))
 
     def selects(self, work: Work, implementation: str) -> bool:
-        """Whether to measure; implementations other than the usual one only at the larger sizes."""
+        """Whether to measure: the default implementation always, others only at the sizes of standard and full."""
         large = [self.sizes[preset] for preset in (Preset.STANDARD, Preset.FULL)]
         return implementation == "default" or self.shape(work) in large
 
     def shape(self, work: Work) -> Shape:
-        """Return the numbers that a work's axes have."""
+        """Return the shape of a work: the values of its axes."""
         return tuple(work[axis] for axis in self.axes)
 
     def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
-        """Return the kernel, flagged if a cache holds all that a memory-bound layer touches."""
+        """Return the kernel; that of a memory-bound layer is flagged if its arrays fit in a cache."""
         costs = self.costs(case.work)
         return flagged(super().build(backend, case, host), backend, costs.least_bytes if costs.bytes else None)
 
     def tolerance(self, work: Work) -> check.Tolerance:
         return TOLERANCES[work.dtype, work.precision]
 
-    def error(self, work: Work, expected: Any, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
-        """Return ||a - r|| / ||r|| of all outputs."""
+    def error(self, work: Work, expected: Any, answer: HostArrays) -> float:  # noqa: ARG002 - not needed
+        """Return ||a - r|| / ||r|| over all elements, for answer a and reference r."""
         return check.relative_error(answer["out"], expected)
 
 
@@ -137,14 +138,14 @@ def _sdpa(implementation: str, backend: Backend, work: Work, host: HostArrays) -
     return sdpa.told(kernel, backend, work, [sdpa.chosen(one, one, one, causal=True)], alone=True)
 
 
-def _explicit_attention(torch: Any, arrays: dict[str, Any]) -> Any:  # noqa: ARG001 - called like the others
+def _explicit_attention(torch: Any, arrays: dict[str, Any]) -> Any:  # noqa: ARG001 - same signature as the others
     from benchmarks.nn.modules.gpt import explicit_attention
 
     return explicit_attention(*arrays.values(), causal=True)
 
 
 class Attention(Layer):
-    """Causal attention over given queries, keys and values."""
+    """Causal attention: softmax(q k^T / sqrt(D)) v for given queries, keys and values (B, H, T, D)."""
 
     name = "attention"
     axes = "bhtd"
@@ -167,14 +168,17 @@ class Attention(Layer):
         return {name: normal(rng, self.shape(work), work.dtype) for name in "qkv"}
 
     def costs(self, work: Work) -> Costs:
-        """4 B H T^2 D with full attention, of which a causal mask leaves (T + 1) / 2 T; q, k, v read, one written."""
+        """Return 4 B H T^2 D FLOPs for full attention; `causal_flops` is the fraction (T + 1) / (2 T) of that.
+
+        `least_bytes`: q, k and v are read and the result is written once.
+        """
         batch, heads, time, depth = self.shape(work)
         full = 4.0 * batch * heads * time**2 * depth
         amounts = {"tokens": float(batch * time), "causal_flops": full * (time + 1) / (2 * time)}
         return Costs(full, least_bytes=4.0 * batch * heads * time * depth * _itemsize(work), amounts=amounts)
 
     def footprint(self, work: Work) -> float:
-        """Sum queries, keys, values and result, and the scores twice where they are spelt out."""
+        """Return the bytes of queries, keys, values and result, and of two copies of the scores, for "explicit"."""
         batch, heads, time, depth = self.shape(work)
         return float(batch * heads * time * (4 * depth + 2 * time) * _itemsize(work))
 
@@ -185,11 +189,11 @@ class Attention(Layer):
     def sample(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:
         return repeated(host, "qkv", self.samples(work), rng)
 
-    def reference(self, work: Work, host: HostArrays) -> Samples:  # noqa: ARG002 - the shape says all
+    def reference(self, work: Work, host: HostArrays) -> Samples:  # noqa: ARG002 - not needed
         q, k, v = (distinct(host, name).astype(np.float64) for name in "qkv")
         return Samples(attention(np, q, k, v, causal=True)[0], order_of(host, "q"))
 
-    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - not needed
         return expected.error(answer["out"])
 
 
@@ -203,7 +207,7 @@ def _torch_layernorm(torch: Any, arrays: dict[str, Any]) -> Any:
 
 
 class Rows(Layer):
-    """A layer that works row by row on a large matrix (T, C): all memory, little arithmetic."""
+    """Base class of layers that process each row of a large matrix (T, C): memory-bound, with little arithmetic."""
 
     axes = "tc"
     sizes: ClassVar[dict[Preset, Shape]] = {
@@ -214,7 +218,7 @@ class Rows(Layer):
     }
 
     def costs(self, work: Work) -> Costs:
-        """Read the matrix once and write it once; no FLOPs are counted."""
+        """Return the bytes of reading and writing the matrix once; no FLOPs are counted."""
         rows, width = self.shape(work)
         moved = 2.0 * rows * width * _itemsize(work)
         return Costs(bytes=moved, least_bytes=moved, amounts={"tokens": float(rows)})
@@ -234,7 +238,7 @@ class LayerNorm(Rows):
         affine = {name: normal(rng, (width,), work.dtype) for name in ("weight", "bias")}
         return {"x": normal(rng, self.shape(work), work.dtype), **affine}
 
-    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - the shape says all
+    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - not needed
         normed: np.ndarray = _array_layernorm(np, {name: array.astype(np.float64) for name, array in host.items()})
         return normed
 
@@ -252,13 +256,13 @@ class Softmax(Rows):
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {"x": normal(rng, self.shape(work), work.dtype)}
 
-    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - the shape says all
+    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - not needed
         shares: np.ndarray = softmax(np, host["x"].astype(np.float64))[0]
         return shares
 
 
 class Table(Layer):
-    """A table of V rows of C numbers, and T rows of it named by random ids."""
+    """Base class of operations on T rows of a table (V, C), selected by random ids."""
 
     axes = "vtc"
     sizes: ClassVar[dict[Preset, Shape]] = {
@@ -270,7 +274,7 @@ class Table(Layer):
 
 
 class Embedding(Table):
-    """Gather: look rows up."""
+    """Embedding: gather rows of a table."""
 
     name = "embedding"
     in_smoke = False
@@ -284,18 +288,18 @@ class Embedding(Table):
         return {"table": normal(rng, (rows, width), work.dtype), "ids": rng.integers(rows, size=tokens)}
 
     def footprint(self, work: Work) -> float:
-        """Table, ids and result."""
+        """Return the bytes of table, ids and result."""
         rows, tokens, width = self.shape(work)
         return float((rows + tokens) * width * _itemsize(work) + 8 * tokens)
 
     def costs(self, work: Work) -> Costs:
-        """Read and write a row for each id, and read the id (8 bytes)."""
+        """Return the bytes of reading and writing one row per id, and of reading the id (8 bytes)."""
         _, tokens, width = self.shape(work)
         moved = 2.0 * tokens * width * _itemsize(work) + 8 * tokens
         return Costs(bytes=moved, least_bytes=moved, amounts={"tokens": float(tokens)})
 
-    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - the shape says all
-        """Return the rows themselves: copying rounds nothing."""
+    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - not needed
+        """Return the rows in their own dtype: copying does not round."""
         return host["table"][host["ids"]]
 
 
@@ -312,7 +316,7 @@ def _torch_scatter(torch: Any, arrays: dict[str, Any]) -> Any:
 
 
 class EmbeddingGrad(Table):
-    """Scatter-add: from a table of zeros, add a row of values at each id; ids repeat."""
+    """The gradient of an embedding, a scatter-add: start with a table of zeros, add a row at each id; ids repeat."""
 
     name = "embedding_grad"
     kernels: ClassVar[Kernels] = {
@@ -323,22 +327,26 @@ class EmbeddingGrad(Table):
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         rows, tokens, width = self.shape(work)
         values = normal(rng, (tokens, width), work.dtype)
-        # `rows` carries nothing but the number of rows.
+        # `rows` (V, 0) holds no data: it only carries the number of rows.
         return {"values": values, "ids": rng.integers(rows, size=tokens), "rows": np.zeros((rows, 0), work.dtype)}
 
     def footprint(self, work: Work) -> float:
-        """Table and values, and (in array code) an index of 8 bytes for every value."""
+        """Return the bytes of table and values, and of an index of 8 bytes per value, which NumPy uses."""
         rows, tokens, width = self.shape(work)
         return float((rows + tokens) * width * _itemsize(work) + 8 * tokens * width)
 
     def costs(self, work: Work) -> Costs:
-        """Write the table once, read each value and add it to a row: 3 passes over T C; and read the ids."""
+        """Return the bytes of writing the table (V C), of reading values and adding them (3 T C), and of reading ids.
+
+        Adding reads a value, reads the row and writes it. `least_bytes`: the rows stay in a cache, so only values are
+        read (T C).
+        """
         rows, tokens, width = self.shape(work)
         moved = (rows + 3.0 * tokens) * width * _itemsize(work) + 8 * tokens
         least = (rows + 1.0 * tokens) * width * _itemsize(work) + 8 * tokens
         return Costs(bytes=moved, least_bytes=least, amounts={"tokens": float(tokens)})
 
-    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - the shape says all
+    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - not needed
         wide = {name: host[name].astype(np.float64) for name in ("values", "rows")}
         total: np.ndarray = _array_scatter(np, {**wide, "ids": host["ids"]})
         return total
@@ -359,7 +367,7 @@ def _torch_lstm(implementation: str, backend: Backend, work: Work, host: HostArr
 
 
 class Lstm(Layer):
-    """One layer of a long short-term memory over B sequences of T steps: the loop that attention replaced."""
+    """One LSTM layer over B sequences of T steps, which must be computed one after another."""
 
     name = "lstm"
     axes = "btc"
@@ -382,7 +390,10 @@ class Lstm(Layer):
         return {"x": normal(rng, (batch, time, width), work.dtype), **drawn}
 
     def costs(self, work: Work) -> Costs:
-        """16 C^2 FLOPs a step: 2 C 4 C for the inputs, as much for the state; the gates themselves are ignored."""
+        """Return 16 C^2 FLOPs per step: 2 C * 4 C for the input, and the same for the state. Ignored: the gates.
+
+        `least_bytes`: both weight matrices and the inputs are read once, the hidden states written once.
+        """
         batch, time, width = self.shape(work)
         least = float((8 * width**2 + 2 * batch * time * width) * _itemsize(work))
         return Costs(16.0 * batch * time * width**2, least_bytes=least, amounts={"tokens": float(batch * time)})
@@ -394,12 +405,12 @@ class Lstm(Layer):
     def sample(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:
         return repeated(host, ("x",), self.samples(work), rng)
 
-    def reference(self, work: Work, host: HostArrays) -> Samples:  # noqa: ARG002 - the shape says all
+    def reference(self, work: Work, host: HostArrays) -> Samples:  # noqa: ARG002 - not needed
         weights = {name: array.astype(np.float64) for name, array in host.items() if name != "x"}
         hidden = _array_lstm(np, {**weights, "x": distinct(host, "x").astype(np.float64)})
         return Samples(hidden, order_of(host, "x"))
 
-    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - the reference says all
+    def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:  # noqa: ARG002 - not needed
         return expected.error(answer["out"])
 
 

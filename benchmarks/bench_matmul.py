@@ -1,4 +1,4 @@
-"""Matrix multiply: how much arithmetic a device does when data is no obstacle, by format, shape and layout."""
+"""Matrix products: the arithmetic throughput of a device, by format, shape and layout."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ FP64, FP32, TF32 = ("float64", "ieee"), ("float32", "ieee"), ("float32", "tf32")
 BF16, FP16 = ("bfloat16", "ieee"), ("float16", "ieee")
 E4M3, E5M2, INT8 = ("float8_e4m3fn", "ieee"), ("float8_e5m2", "ieee"), ("int8", "ieee")
 FORMATS = (FP64, FP32, TF32, BF16, FP16, E4M3, E5M2, INT8)
-EIGHT_BITS = frozenset({"float8_e4m3fn", "float8_e5m2", "int8"})  # tensor cores want B stored as its transpose
-WIDE = (FP32, TF32, BF16)  # what the shape families are measured in
+EIGHT_BITS = frozenset({"float8_e4m3fn", "float8_e5m2", "int8"})  # tensor cores require B to be stored as its transpose
+WIDE = (FP32, TF32, BF16)  # the formats in which the families of shapes are measured
 
 SQUARES: dict[Preset, dict[Format, tuple[int, ...]]] = {
     Preset.SMOKE: {FP64: (96, 128), FP32: (96, 128), **dict.fromkeys(FORMATS[2:], (128,))},
@@ -57,7 +57,7 @@ SQUARES: dict[Preset, dict[Format, tuple[int, ...]]] = {
 DATA_SIZE = 4096
 HEADLINE = {FP64: 4096, FP32: 4096, TF32: 4096, BF16: 8192, E4M3: 4096}
 
-# m x n x k of the layers of two Transformers, for 2048 tokens (GPT-2 124M) and 4096 (Llama 2 7B).
+# (m, n, k) of the linear layers of two Transformers: GPT-2 124M with 2048 tokens, Llama 2 7B with 4096 tokens.
 LAYERS = {
     "gpt2-qkv": (2048, 2304, 768),
     "gpt2-projection": (2048, 768, 768),
@@ -73,13 +73,14 @@ LAYERS = {
 
 
 class Product(Workload):
-    """A product of two matrices, or of two batches of them."""
+    """Base class: the product of two matrices, or of two batches of matrices."""
 
     suite = "matmul"
     traits = Traits(order=0, measures=Limit.COMPUTE, traffic=Traffic.MEMORY)
     kernels: ClassVar[Kernels] = {
         "array": {"default": products.array_product},
-        "numpy": {"default": products.array_product, "tuned": products.array_product},  # by its environment
+        # "tuned" runs the same code, with OpenBLAS set up by environment variables (bench_core/backends/numpy.py).
+        "numpy": {"default": products.array_product, "tuned": products.array_product},
         "cupy": {"default": products.cupy_product},
         "torch": {"default": products.torch_product},
         "torch:cpu": {"default": products.torch_product, "tuned": products.torch_onednn_product},
@@ -90,7 +91,7 @@ class Product(Workload):
     }
 
     def product(self, label: str, kind: Format, m: int, n: int, k: int, **params: Any) -> Work:
-        """Return the work of C (m, n) = A (m, k) B (k, n) in a format."""
+        """Return the work C (m, n) = A (m, k) B (k, n) in a format. params: batch, layout, data."""
         dtype, precision = kind
         layout = "nt" if dtype in EIGHT_BITS else "nn"
         axes = {"m": m, "n": n, "k": k, "batch": 0, "layout": layout, "data": "normal"} | params
@@ -99,20 +100,21 @@ class Product(Workload):
     def selects(self, work: Work, implementation: str) -> bool:
         if implementation == "fast_accumulation":
             return work.dtype.startswith("float8")
-        # What is tuned is BLAS, and torch's one other route, which has no batches.
+        # "tuned" concerns BLAS in NumPy and oneDNN in torch, which has no batched products.
         return implementation == "default" or (work.dtype in {"float32", "float64"} and not work["batch"])
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return products.operands(work, rng)
 
     def costs(self, work: Work) -> Costs:
-        """2 M N K FLOPs a product; at least, A, B and C move once."""
+        """Return 2 M N K FLOPs per product. `least_bytes`: A, B and C move once."""
         return products.costs(work)
 
     def tolerance(self, work: Work) -> check.Tolerance:
-        """Return the format's bounds; small integers and zeros are exact, and many float32 terms round more often.
+        """Return the bounds of the format; 0 for small integers and zeros, whose products are exact.
 
-        The error of a sum of k terms in a row grows as sqrt(k / 6) units of 2^-24: at 4096 it nears the bound.
+        For float32 and k > 4096 the bound grows with sqrt(k): a sequential sum of k terms has an error of about
+        sqrt(k / 6) units of 2^-24, which is close to the format's bound at k = 4096.
         """
         if work["data"] in {"integers", "zeros"}:
             return check.Tolerance(0.0)
@@ -122,7 +124,7 @@ class Product(Workload):
         return bounds
 
     def sample(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:
-        """Return the operands themselves; in place of zeros, whose product says nothing, small integers."""
+        """Return the operands; for data "zeros", small integers, since a product of zeros detects no errors."""
         if work["data"] != "zeros":
             return host
         integers = products.operands(replace(work, params={**dict(work.params), "data": "integers"}), rng)
@@ -135,10 +137,10 @@ class Product(Workload):
         return products.error(work, expected, answer["out"], self.tolerance(work).high)
 
     def verify(self, work: Work, expected: list[products.Reference], answer: HostArrays) -> float:
-        """Return the error as every workload does; raises Unsupported where TF32 was allowed and not used.
+        """Return the relative error; raise Unsupported if TF32 was allowed but not used.
 
-        cuBLAS takes the permission as one: for a single row, or shapes without a tensor-core kernel, it multiplies
-        in float32. The answer is right then, and no measurement of TF32.
+        The TF32 setting only permits TF32. cuBLAS computes in float32 for a single row and for shapes without a
+        tensor-core kernel. The answer is then correct, but the time is not one of TF32.
         """
         try:
             return super().verify(work, expected, answer)
@@ -149,33 +151,33 @@ class Product(Workload):
 
 
 class Square(Product):
-    """C = A B for square matrices: the peak of every format."""
+    """C = A B for square matrices: the highest throughput of each format."""
 
     name = "matmul"
     ceiling = Ceiling.ARITHMETIC
 
-    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         for kind, sizes in SQUARES[preset].items():
             for n in sizes:
                 yield self.product(str(n), kind, n, n, n)
 
-    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - in every form
+    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - in every implementation
         return HEADLINE.get((work.dtype, work.precision)) == work["m"]
 
     def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:
-        # One core is a scaling point, not a race: large sizes would take minutes on it.
+        # One thread shows the scaling with cores. Large sizes would take minutes on it.
         alone = preset is Preset.STANDARD and work["m"] == 2048 and (work.dtype, work.precision) in {FP64, FP32, BF16}
         return (1, None) if alone or (preset is Preset.FULL and work["m"] <= 2048) else (None,)
 
 
 class Data(Product):
-    """The same product of other numbers: chips draw less power, and clock higher, on data that flips fewer bits."""
+    """The same product with different data: with fewer bit flips, chips draw less power and run at higher clocks."""
 
     name = "matmul_data"
-    traits = replace(Product.traits, measures=None)  # on zeros a chip is faster than any other work will find it
-    version = 2  # integers are smaller, so that bfloat16 holds their products
+    traits = replace(Product.traits, measures=None)  # on zeros a chip is faster than on the data of other work
+    version = 2  # version 1 had larger integers, whose products bfloat16 cannot hold exactly
 
-    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         n = {Preset.SMOKE: 128}.get(preset, DATA_SIZE)
         kinds = {Preset.SMOKE: (FP32,), Preset.QUICK: (), Preset.STANDARD: (FP32, BF16)}.get(
             preset, (FP32, TF32, BF16, E4M3, INT8)
@@ -186,15 +188,15 @@ class Data(Product):
 
 
 class Skinny(Product):
-    """Few rows times a large matrix of weights, stored (out, in): what a model does token by token.
+    """Few rows times a large weight matrix, stored (out, in): the product of a model that decodes token by token.
 
-    Bound by memory, or by the cache that holds the weights: then the row is flagged.
+    It is limited by the bandwidth of memory, or of the cache that holds the weights; then the row is flagged.
     """
 
     name = "matmul_skinny"
-    version = 2  # the weights were stored (in, out)
+    version = 2  # version 1 stored the weights (in, out)
 
-    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         if preset is Preset.SMOKE:
             yield self.product("1x128x128", FP32, 1, 128, 128, layout="nt")
         sizes = {Preset.STANDARD: (4096,), Preset.FULL: (4096, 8192)}.get(preset, ())
@@ -205,21 +207,21 @@ class Skinny(Product):
                     yield self.product(f"{m}x{n}x{n}", kind, m, n, n, layout="nt")
 
     def costs(self, work: Work) -> Costs:
-        """2 M N K FLOPs; A, B and C move once, and as they are the point, they count as bytes too."""
+        """Return 2 M N K FLOPs. `bytes` and `least_bytes`: A, B and C move once."""
         costs = super().costs(work)
         return replace(costs, bytes=costs.least_bytes)
 
     def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
-        """Return the kernel, flagged if a cache holds the matrices."""
+        """Return the kernel, flagged if the matrices fit in a cache."""
         return flagged(super().build(backend, case, host), backend, self.costs(case.work).least_bytes)
 
 
 class Batched(Product):
-    """Many small products in one call, the last two with the shapes of attention: scores and values."""
+    """Many small products in one call; two shapes are those of attention (scores, and weighted values)."""
 
     name = "matmul_batched"
 
-    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         if preset is Preset.SMOKE:
             yield self.product("4x32x32x32", FP32, 32, 32, 32, batch=4)
         shapes = {
@@ -232,11 +234,11 @@ class Batched(Product):
 
 
 class Layouts(Product):
-    """The four ways in which A and B can lie in memory."""
+    """The four combinations of memory layouts of A and B."""
 
     name = "matmul_layout"
 
-    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         n = 64 if preset is Preset.SMOKE else 2048
         kinds = {Preset.SMOKE: (FP32,), Preset.QUICK: (), Preset.STANDARD: (FP32, BF16)}.get(
             preset, (FP64, *WIDE, FP16)
@@ -247,11 +249,11 @@ class Layouts(Product):
 
 
 class OffTile(Product):
-    """One more than a multiple of every tile: what padding and edge handling cost."""
+    """Sizes one larger than a multiple of every tile size: the cost of padding and of incomplete tiles."""
 
     name = "matmul_off_tile"
 
-    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         sizes = {
             Preset.SMOKE: (65,),
             Preset.QUICK: (),
@@ -264,11 +266,11 @@ class OffTile(Product):
 
 
 class Layers(Product):
-    """The shapes of the linear layers of two Transformers, GPT-2 124M and Llama 2 7B."""
+    """The linear layers of two Transformers, GPT-2 124M and Llama 2 7B."""
 
     name = "matmul_transformer"
 
-    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         if preset is Preset.SMOKE:
             yield self.product("64x96x32", FP32, 64, 96, 32, layout="nt")
         small = [name for name in LAYERS if name.startswith("gpt2")]

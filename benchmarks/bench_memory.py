@@ -1,9 +1,9 @@
-"""Memory: how fast a device moves data, by operation and by footprint, hot and cold.
+"""Memory: the bandwidth of a device by operation and by footprint, with hot and cold caches.
 
-Bytes are counted as STREAM counts them (McCalpin 1995): every array once per read and once per write. A
-plain store into a line that is not in a CPU's cache reads that line first (write-allocate, or read for
-ownership), and libraries use plain stores. So the bus of a CPU carries more than is counted: 3/2 for copy
-and scale, 4/3 for add and triad, 2 for fill, 1 for dot and sum. GPUs write whole sectors unread: 1 throughout.
+Bytes are counted as in STREAM (McCalpin 1995): every array once per read and once per write. A plain store into a line
+that is not in a CPU's cache reads that line first (write-allocate, or read for ownership), and libraries use plain
+stores. So the memory bus of a CPU transfers more bytes than are counted, by a factor of 3/2 for copy and scale, 4/3 for
+add and triad, 2 for fill, 1 for dot and sum. GPUs write whole sectors without reading them: the factor is always 1.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from bench_core.workload import (
 from benchmarks.caches import flagged
 from benchmarks.sizes import KIB, MIB, size_label
 
-SCALAR = math.sqrt(2) - 1  # 2s + s^2 = 1 keeps magnitudes stable through copy, scale, add, triad for ever
-STANDARD_SIZE = 256 * MIB  # of one array: the same everywhere, so that machines can be compared
-RANDOM_SIZE = 64 * MIB  # of one array that is accessed in random order, which is far slower
+SCALAR = math.sqrt(2) - 1  # s: as 2s + s^2 = 1, repeating copy, scale, add, triad keeps the size of the numbers
+STANDARD_SIZE = 256 * MIB  # bytes of one array; the same on every machine, so that machines can be compared
+RANDOM_SIZE = 64 * MIB  # bytes of one array for gather and scatter, whose random access is far slower
 LADDER = tuple(4 * KIB << step for step in range(17))  # 4 KiB to 256 MiB: from L1 to memory
-COLDEST = (MIB, 16 * MIB)  # between these a cold pass differs from a hot one, and buffer sets stay few
-PERIOD = 1_000_003  # a prime: so many normal numbers are drawn, then they repeat
+COLDEST = (MIB, 16 * MIB)  # range of sizes for which cold and hot times differ and few sets of buffers are needed
+PERIOD = 1_000_003  # number of normal numbers that are drawn and then repeated; a prime
 BLOCK = MIB  # bytes per array of a block of NumPy's tuned two-pass triad; three blocks fit in most L2 caches
 
 Body = Callable[[], Any]
@@ -52,7 +52,11 @@ Body = Callable[[], Any]
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """An operation: which arrays it touches (a, b, c, index i), FLOPs an element, its answer in terms of b and c."""
+    """An operation.
+
+    touched: the arrays that it reads or writes (a, b, c; i for the index). flops: per element. answer: the result as a
+    function of b and c.
+    """
 
     touched: str
     flops: int
@@ -64,19 +68,19 @@ OPERATIONS = {
     "scale": Spec("ab", 1, lambda b: SCALAR * b),
     "add": Spec("abc", 1, lambda b, c: b + c),
     "triad": Spec("abc", 2, lambda b, c: b + SCALAR * c),
-    "dot": Spec("bc", 2, lambda b, c: b * c),  # and the sum of these
+    "dot": Spec("bc", 2, lambda b, c: b * c),  # the terms; the check sums them
     "sum": Spec("b", 1, lambda b: b),
     "fill": Spec("a", 0, lambda: np.full(1, SCALAR)),
-    "gather": Spec("abi", 0, lambda b: b),  # in the order of the index
+    "gather": Spec("abi", 0, lambda b: b),  # then permuted by the index
     "scatter": Spec("abi", 0, lambda b: b),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Arrays:
-    """The device arrays of a kernel: `a` is written, `b` and `c` are read, `index` addresses one of them.
+    """The device arrays of a kernel: `a` is written, `b` and `c` are read, `index` (int64) selects elements of a or b.
 
-    Those that the operation does not touch are empty.
+    Arrays that the operation does not use are empty.
     """
 
     a: Any
@@ -86,7 +90,7 @@ class Arrays:
 
 
 def numpy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
-    """Return NumPy's call for an operation. A triad takes two passes, as no call of NumPy's fuses it."""
+    """Return NumPy's call for an operation. The triad takes two passes, since NumPy has no fused call for it."""
     a, b, c, index = arrays.a, arrays.b, arrays.c, arrays.index
 
     def triad() -> Any:
@@ -101,7 +105,7 @@ def numpy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
         "dot": partial(xp.dot, b, c),
         "sum": partial(xp.add.reduce, b),
         "fill": partial(a.fill, SCALAR),
-        # Every index is in range; in any mode but "raise", `take` writes straight to where it should.
+        # Every index is in range. With mode="raise", the default, `take` would write to a temporary buffer first.
         "gather": partial(xp.take, b, index, out=a, mode="wrap"),
         "scatter": partial(a.__setitem__, index, b),
     }
@@ -111,8 +115,8 @@ def numpy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
 def cupy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
     """Return CuPy's call for an operation: one kernel, except for the dot product.
 
-    `cupy.dot` of vectors multiplies into a new array and sums that with CUB: four arrays move, where two are
-    counted. A fused ReductionKernel would be far slower: with two inputs it runs on a single thread block.
+    `cupy.dot` multiplies vectors into a new array and sums that with CUB: four arrays move, while two are counted. A
+    fused ReductionKernel would be far slower: with two inputs it runs on a single thread block.
     """
     a, b, c, index = arrays.a, arrays.b, arrays.c, arrays.index
     result = xp.empty((), a.dtype)
@@ -129,14 +133,14 @@ def cupy_body(xp: Any, arrays: Arrays, operation: str) -> Body:
         "sum": lambda: partial(xp.sum, b, out=result),
         "fill": lambda: partial(a.fill, SCALAR),
         "gather": lambda: partial(xp.take, b, index, out=a),
-        # CuPy keeps the name `i` for the loop's own index.
+        # CuPy reserves the name `i` for the index of the loop.
         "scatter": lambda: elementwise("T b, I at", "a[at] = b", b, index, out="raw T a"),
     }
     return bodies[operation]()
 
 
 def cupy_tuned_dot(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Call the dot product of cuBLAS: one pass, no temporary. CuPy has it outside NumPy's interface."""
+    """Return the kernel of cuBLAS's dot product: one pass, no temporary array. CuPy offers it in `cupy.cublas`."""
     from cupy import cublas
 
     arrays = device_arrays(backend, work, host)
@@ -145,7 +149,7 @@ def cupy_tuned_dot(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 
 def torch_body(torch: Any, arrays: Arrays, operation: str) -> Body:
-    """Return PyTorch's call for an operation, each one pass."""
+    """Return PyTorch's call for an operation; each takes one pass."""
     a, b, c, index = arrays.a, arrays.b, arrays.c, arrays.index
     result = torch.empty((), dtype=a.dtype, device=a.device)
     bodies: Mapping[str, Body] = {
@@ -173,10 +177,13 @@ def single(body: Callable[[Any, Arrays, str], Body]) -> Builder:
 
 
 def numpy_tuned(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """NumPy's operations on as many threads as its BLAS has (they let go of the GIL), a triad block by block."""
+    """Return the kernel of NumPy's operation on as many threads as its BLAS uses; the triad runs block by block.
+
+    NumPy releases the GIL, so threads run in parallel. In blocks, the triad's second pass finds its data in the cache.
+    """
     arrays, n = device_arrays(backend, work, host), work["elements"]
     block = BLOCK // np.dtype(work.dtype).itemsize
-    threads = max(1, min(backend.threads or 1, n // block))  # less than a block is not worth a thread
+    threads = max(1, min(backend.threads or 1, n // block))  # each thread gets at least one block
     share = -(-n // threads)
     step = block if work.workload == "triad" else share
 
@@ -200,7 +207,7 @@ def numpy_tuned(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 
 def part(arrays: Arrays, work: Work, start: int, stop: int) -> Arrays:
-    """Return views of the elements from `start` to `stop`; what is accessed through the index stays whole."""
+    """Return views of the elements from `start` to `stop`; the array that the index selects from stays whole."""
     whole = {"gather": "b", "scatter": "a"}.get(work.workload)
     views = {name: getattr(arrays, name)[start:stop] for name in ("a", "b", "c", "index") if name != whole}
     return replace(arrays, **views)
@@ -208,12 +215,12 @@ def part(arrays: Arrays, work: Work, start: int, stop: int) -> Arrays:
 
 @cache
 def pool(threads: int) -> ThreadPoolExecutor:
-    """Return the helpers of the calling thread, one less than `threads`."""
+    """Return a pool of `threads - 1` threads, which help the calling thread."""
     return ThreadPoolExecutor(max(1, threads - 1))
 
 
 def device_arrays(backend: Backend, work: Work, host: HostArrays) -> Arrays:
-    """Upload the host's numbers and repeat them along arrays of the full size."""
+    """Upload the host's numbers and repeat them to arrays of the full size."""
     touched = OPERATIONS[work.workload].touched
     numbers = {"a": np.zeros(period(work), work.dtype), **host}
 
@@ -225,12 +232,12 @@ def device_arrays(backend: Backend, work: Work, host: HostArrays) -> Arrays:
 
 
 def period(work: Work) -> int:
-    """Return after how many elements the numbers repeat."""
+    """Return the number of elements after which the numbers repeat."""
     return min(PERIOD, int(work["elements"]))
 
 
 def finished(backend: Backend, work: Work, arrays: Arrays, run: Body) -> Kernel:
-    """Return the kernel of an operation, flagged by the cache that holds its arrays unless it is measured cold."""
+    """Return the kernel of an operation; unless it is measured cold, it is flagged if its arrays fit in a cache."""
     touched = OPERATIONS[work.workload].touched
     names = {"b": "b", "c": "c", "i": "index"}
     inputs = {names[letter]: getattr(arrays, names[letter]) for letter in touched if letter in names}
@@ -244,19 +251,19 @@ def finished(backend: Backend, work: Work, arrays: Arrays, run: Body) -> Kernel:
 
 
 def moved(work: Work) -> int:
-    """Return the bytes of all that an operation touches, each once; an index takes 8."""
+    """Return the bytes of all arrays that an operation touches, each counted once; an index has 8 bytes per element."""
     touched = OPERATIONS[work.workload].touched
     itemsize = np.dtype(work.dtype).itemsize
     return int(work["elements"] * sum(8 if name == "i" else itemsize for name in touched))
 
 
 def bijection(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return every index below n once in random order: int64, a product of two small permutations P and Q.
+    """Return a permutation (n) of all indices below n, int64, made of two small random permutations P and Q.
 
-    A full shuffle of 32 million takes longer than the benchmark. Here element (q, r) of rows x columns is
-    P(q) + rows * Q(r). So consecutive elements are at least `rows` apart (for long arrays a cache line), and a
-    line is visited again only after a whole pass of `columns` elements. Up to MIB elements it is a full shuffle
-    where n is a power of two.
+    Shuffling 32 million indices would take longer than the benchmark. Instead, element (q, r) of a matrix of
+    rows x columns is P(q) + rows * Q(r), with columns = gcd(n, 2^20). Consecutive elements are at least `rows` apart
+    (for long arrays a cache line or more), and a line is accessed again only after a pass of `columns` elements. If n
+    is a power of two up to 2^20, this is a full shuffle.
     """
     columns = math.gcd(n, MIB)
     rows = n // columns
@@ -264,7 +271,7 @@ def bijection(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class Operation(Workload):
-    """One operation on long arrays. All of its bytes are counted once, as STREAM does."""
+    """Base class: one operation on long arrays, with bytes counted as in STREAM."""
 
     suite = "memory"
     traits = Traits(order=1, headline="bandwidth", traffic=Traffic.MEMORY)
@@ -276,7 +283,7 @@ class Operation(Workload):
     }
     quick: ClassVar[bool] = False
     headline: ClassVar[bool] = False
-    laddered: ClassVar[bool] = False  # whether `standard` goes down the caches, and to one core; `full` always does
+    laddered: ClassVar[bool] = False  # whether standard measures LADDER and one thread as well; full always does
     size: ClassVar[int] = STANDARD_SIZE
 
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:
@@ -291,14 +298,14 @@ class Operation(Workload):
         works += [self.array_work(size, cache=Cache.COLD) for size in ladder if COLDEST[0] <= size <= COLDEST[1]]
         return list(dict.fromkeys(works))
 
-    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - in every form
-        """Whether it is hot and of the fixed size; where that shows a limit, also of the size that no cache holds."""
+    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - in every implementation
+        """Whether the preset headline has it: hot, of the fixed size; with a `ceiling`, also of the larger size."""
         size = work["elements"] * np.dtype(work.dtype).itemsize
         sizes = self.sizes(machine) if self.ceiling else [self.size]
         return self.headline and size in sizes and work.cache is Cache.HOT
 
     def sizes(self, machine: Machine) -> list[int]:
-        """Return the fixed size of an array and, where caches are larger than most, the power of two >= 4x the last."""
+        """Return the fixed size of an array, and a power of two of at least 4 times the last-level cache if larger."""
         enough = 1 << math.ceil(math.log2(4 * machine.last_level_cache))
         return list(dict.fromkeys([self.size, max(self.size, enough)]))
 
@@ -317,18 +324,21 @@ class Operation(Workload):
         return inputs | ({"index": bijection(work["elements"], rng)} if "i" in touched else {})
 
     def costs(self, work: Work) -> Costs:
-        """Every array touched moves once; FLOPs as STREAM counts them."""
+        """Return the bytes of every array touched, once each, and FLOPs as STREAM counts them."""
         flops = OPERATIONS[self.name].flops * work["elements"]
         return Costs(float(flops) or None, float(moved(work)), float(moved(work)))
 
-    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - the host arrays say all
-        """Return the answer in float64: one period of it, or of an array that is accessed by an index all of it."""
+    def reference(self, work: Work, host: HostArrays) -> np.ndarray:  # noqa: ARG002 - not needed
+        """Return the answer in float64: one period of it, or all of it for gather and scatter."""
         spec = OPERATIONS[self.name]
         few = spec.answer(**{name: host[name].astype(np.float64) for name in "bc" if name in spec.touched})
         return permuted(self.name, few, host["index"]) if "i" in spec.touched else few
 
     def error(self, work: Work, expected: np.ndarray, answer: HostArrays) -> float:
-        """Return the largest error of an element over the root mean square; of a sum, over the sum of magnitudes."""
+        """Return the largest error of an element, relative to the root mean square of all elements.
+
+        For `dot` and `sum`: the error of the sum, relative to the sum of the terms' magnitudes.
+        """
         spec, out = OPERATIONS[self.name], answer["out"]
         check.require_dtype("out", out, work.dtype)
         if "i" in spec.touched:
@@ -340,7 +350,7 @@ class Operation(Workload):
 
 
 def permuted(name: str, few: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Return what a gather or scatter of `few` numbers, repeated along the index, has to give."""
+    """Return the expected result of a gather or scatter of `few` numbers, repeated to the length of the index."""
     source = np.resize(few, len(index))
     if name == "gather":
         return np.take(source, index)
@@ -350,7 +360,7 @@ def permuted(name: str, few: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 class Stream(Operation):
-    """One of the four operations of STREAM, in every preset."""
+    """Base class of the four operations of STREAM, which every preset measures."""
 
     traits = replace(Operation.traits, measures=Limit.BANDWIDTH)
     quick = True
@@ -385,10 +395,10 @@ class Triad(Stream):
 
 
 class Dot(Operation):
-    """The sum of b c. NumPy's is BLAS's, with threads of its own."""
+    """The sum of b c. NumPy calls BLAS, which uses its own threads."""
 
     name = "dot"
-    version = 2  # CuPy's was a fused kernel on a single thread block
+    version = 2  # in version 1, CuPy used a fused kernel on a single thread block
     kernels: ClassVar[Kernels] = {
         "array": {"default": single(numpy_body)},
         "numpy": {"default": single(numpy_body)},
@@ -398,20 +408,20 @@ class Dot(Operation):
 
 
 class Sum(Operation):
-    """The sum of b: reading, and nothing else."""
+    """The sum of b: reads only."""
 
     name = "sum"
     laddered = True
 
 
 class Fill(Operation):
-    """a = s: writing, and nothing else."""
+    """a = s: writes only."""
 
     name = "fill"
 
 
 class Gather(Operation):
-    """a = b[index], the index a random permutation."""
+    """a = b[index], with a random permutation as index."""
 
     name = "gather"
     laddered = True
@@ -419,7 +429,7 @@ class Gather(Operation):
 
 
 class Scatter(Operation):
-    """a[index] = b, the index a random permutation."""
+    """a[index] = b, with a random permutation as index."""
 
     name = "scatter"
     size = RANDOM_SIZE

@@ -1,7 +1,7 @@
-"""A multi-layer perceptron trained and run: the smallest model that does what all of them do.
+"""A multi-layer perceptron, training and inference: the simplest of the models.
 
-The same network, weights and batch on every backend. Training in array code is forward, hand-written
-backward and SGD (benchmarks/nn); in torch it is nn.Module, autograd and torch.optim.
+Network, weights and batch are the same on every backend. Training in array code is forward, hand-written backward and
+SGD (benchmarks/nn); in torch it is nn.Module, autograd and torch.optim.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from benchmarks.nn.training import STEPS, Trained, largest_error, least_bytes, t
 from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import ModelWorkload, by_implementation
 
-# Small enough that thousands of timed steps on one batch neither diverge nor fit it so well that gradients
-# vanish into denormal numbers, which a CPU computes at a fraction of its speed.
+# Learning rate, low enough that thousands of timed steps on one batch do not diverge. They also must not fit the batch
+# so well that gradients become subnormal numbers, with which a CPU computes at a fraction of its speed.
 RATE = 1e-3
 
 PRESETS = {
@@ -37,17 +37,17 @@ PRESETS = {
 
 
 def network(work: Work) -> Mlp:
-    """Return the network that a work names: `widths` is spelt 784x512x512x10."""
+    """Return the network of a work, in which `widths` is a string like "784x512x512x10"."""
     return Mlp(tuple(int(width) for width in work["widths"].split("x")))
 
 
 def samples(work: Work) -> int:
-    """Return how many samples a check of the training tells apart."""
+    """Return the number of distinct samples in a training check."""
     return affordable(work["batch"], STEPS * network(work).train_flops())
 
 
 def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Forward, backward and SGD, by hand."""
+    """Return the kernel of a training step in array code: forward, hand-written backward, SGD."""
     optimiser = Sgd(backend.xp, device_weights(backend, host), RATE)
     step = partial(train_step, backend.xp, network(work), optimiser)
     return training_kernel(
@@ -56,7 +56,7 @@ def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 
 def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """nn.Module, autograd, fused torch.optim.SGD."""
+    """Return the kernel of a training step in torch: nn.Module, autograd, fused torch.optim.SGD."""
     from benchmarks.nn.modules.mlp import MlpModule
     from benchmarks.nn.modules.training import sgd, train_kernel
 
@@ -64,14 +64,14 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: HostArr
 
 
 def array_infer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Run the forward pass alone."""
+    """Return the kernel of inference in array code: the forward pass."""
     net, xp = network(work), backend.xp
     params, batch = device_weights(backend, host), batch_of(backend, work, host, ["x"])
     return Kernel(lambda: net.forward(xp, params, *batch())[0], inputs=batch.arrays)
 
 
 def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """nn.Module in inference mode."""
+    """Return the kernel of inference in torch: nn.Module in inference mode."""
     from benchmarks.nn.modules.mlp import MlpModule
     from benchmarks.nn.modules.running import infer_kernel
 
@@ -80,7 +80,7 @@ def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArr
 
 
 class MlpWorkload(ModelWorkload):
-    """What training and inference share: sizes and data."""
+    """Base class of training and inference: sizes and data."""
 
     presets = PRESETS
     per_sample = ("x", "targets")
@@ -100,7 +100,7 @@ class MlpWorkload(ModelWorkload):
 
 
 class MlpTrain(MlpWorkload):
-    """One training step on resident data: forward, backward, SGD at rate 1e-3."""
+    """One training step: forward, backward, SGD at rate 1e-3."""
 
     name = "mlp_train"
     quick = ("compile",)
@@ -113,13 +113,13 @@ class MlpTrain(MlpWorkload):
     }
 
     def costs(self, work: Work) -> Costs:
-        """`Mlp.train_flops` a sample; `least_bytes` of SGD."""
+        """Return `Mlp.train_flops` per sample, and `least_bytes` of SGD."""
         net, itemsize = network(work), np.dtype(work.dtype).itemsize
         flops = float(work["batch"] * net.train_flops())
         return Costs(flops, least_bytes=least_bytes(net.parameters(), itemsize), amounts={"samples": work["batch"]})
 
     def footprint(self, work: Work) -> float:
-        """Weights, their initial copy, gradients twice; two copies of every activation and of its gradient."""
+        """Return the bytes of weights, initial weights, gradients (2 x), activations (2 x), their gradients (2 x)."""
         net, itemsize = network(work), np.dtype(work.dtype).itemsize
         return float(itemsize * (4 * net.parameters() + 4 * work["batch"] * sum(net.widths)))
 
@@ -134,7 +134,7 @@ class MlpTrain(MlpWorkload):
 
 
 class MlpInfer(MlpWorkload):
-    """One batch of logits from resident data."""
+    """Inference: the logits of one batch."""
 
     name = "mlp_infer"
     kernels: ClassVar[Kernels] = {
@@ -144,7 +144,7 @@ class MlpInfer(MlpWorkload):
     }
 
     def costs(self, work: Work) -> Costs:
-        """`Mlp.forward_flops` a sample; at least, every weight and input is read and every logit written once."""
+        """Return `Mlp.forward_flops` per sample. `least_bytes`: weights and inputs are read and logits written once."""
         net, itemsize = network(work), np.dtype(work.dtype).itemsize
         numbers = net.parameters() + work["batch"] * (net.widths[0] + net.widths[-1])
         flops = float(work["batch"] * net.forward_flops())
@@ -158,7 +158,7 @@ class MlpInfer(MlpWorkload):
         return Samples(logits, order_of(host, "x"))
 
     def error(self, work: Work, expected: Samples, answer: HostArrays) -> float:
-        """Compare all logits."""
+        """Return the relative error of all logits; in IEEE arithmetic their dtype must be that of the weights."""
         if work.precision == "ieee":
             check.require_dtype("out", answer["out"], work.dtype)
         return expected.error(answer["out"])

@@ -1,8 +1,8 @@
-"""Transfers: between host and device, inside a device, and between two of them, by size.
+"""Transfers between host and device, inside a device, and between two devices, by size.
 
-A byte that crosses a bus is counted once, as nvbandwidth does; a copy inside a device is counted as STREAM
-does, once read and once written. From the sizes follow a link's latency and bandwidth
-(bench_core/results/sweep_fit.py): each transfer is timed by itself, from an idle device to an idle device.
+A byte that crosses a bus is counted once, as in nvbandwidth. A copy inside a device is counted as in STREAM, once for
+the read and once for the write. A fit over the sizes gives latency and bandwidth of the link
+(bench_core/results/sweep_fit.py). For that, each transfer is timed separately, starting and ending with an idle device.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ SIZES = {
     Preset.FULL: tuple(KIB << step for step in range(0, 21, 2)),  # 1 KiB to 1 GiB
 }
 HEADLINE = 256 * MIB
-PERIOD = 1_000_003  # so many normal numbers are drawn, then they repeat
+PERIOD = 1_000_003  # number of normal numbers that are drawn and then repeated
 
 
 def torch_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """`copy_` between tensors, asynchronous where the host's side is pinned."""
+    """Return the kernel of `copy_` between tensors; it is asynchronous if the host memory is pinned."""
     require_device(backend)
     torch = backend.xp
-    source = torch.from_numpy(np.array(host["x"]))  # a copy: the check writes over it
+    source = torch.from_numpy(np.array(host["x"]))  # a copy, since the check overwrites it
     if work["memory"] == "pinned":
         source = source.pin_memory()
     landed = torch.zeros_like(source, pin_memory=work["memory"] == "pinned")
@@ -69,16 +69,16 @@ def torch_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
 
 
 def both_ways(both: Callable[[], Any], source: Any, there: Any, arrived: Any, landed: Any) -> Kernel:
-    """Return the kernel of two transfers at once: `source` to `arrived`, `there` to `landed`."""
+    """Return the kernel of two simultaneous transfers: `source` to `arrived` (up), `there` to `landed` (down)."""
     outputs = {"up": arrived, "down": landed}
     return Kernel(both, inputs={"x": source, "back": there}, outputs=lambda _: outputs)
 
 
 def _torch_both(backend: Backend, up: Callable[[], Any], down: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a call that does both at once, each in a stream of its own, and gives the upload's result.
+    """Return a call that runs both transfers at once, each in its own stream, and returns the upload's result.
 
-    The streams wait for the current one, and the current one for them: a caller sees one operation. Raises
-    Unsupported where torch has no streams to choose from, as on mps.
+    Both streams wait for the current one, and the current one then waits for both: to the caller it is one operation.
+    Raise Unsupported if torch has no streams on the device, as on mps.
     """
     module = getattr(backend.xp, backend.device.partition(":")[0])
     if not hasattr(module, "Stream"):
@@ -100,11 +100,11 @@ def _torch_both(backend: Backend, up: Callable[[], Any], down: Callable[[], Any]
 
 
 def cupy_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """`set` and `get` of arrays, asynchronous where the host's side is pinned."""
+    """Return the kernel of `set` and `get` of arrays; they are asynchronous if the host memory is pinned."""
     import cupyx
 
     xp, n = backend.xp, work["elements"]
-    source, landed = np.array(host["x"]), np.zeros(n, work.dtype)  # a copy: the check writes over it
+    source, landed = np.array(host["x"]), np.zeros(n, work.dtype)  # a copy, since the check overwrites it
     if work["memory"] == "pinned":
         source, landed = cupyx.empty_pinned(n, work.dtype), cupyx.zeros_pinned(n, work.dtype)
         source[...] = host["x"]
@@ -148,21 +148,19 @@ def _cupy_both(xp: Any, up: Callable[[Any], Any], down: Callable[[Any], Any]) ->
 
 
 def require_device(backend: Backend) -> None:
-    """Raise Unsupported on a CPU: its arrays are where the host's are."""
+    """Raise Unsupported on a CPU: its arrays are in host memory already."""
     if backend.device == "cpu":
-        raise Unsupported(
-            "no_transfer", f"{backend.name} on the CPU computes in the host's memory: nothing to transfer"
-        )
+        raise Unsupported("no_transfer", f"{backend.name} on the CPU computes in host memory: nothing to transfer")
 
 
-def no_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
-    """Say why there is nothing to measure."""
+def no_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - signature of a builder
+    """Raise Unsupported: neither a CPU nor this backend has transfers."""
     require_device(backend)
-    raise Unsupported("no_kernel", f"{backend.name} has no transfers here")
+    raise Unsupported("no_kernel", f"{backend.name} has no kernel for transfers")
 
 
 def peer(backend: Backend) -> str:
-    """Return the address of another device of the same kind; raises Unavailable if there is none."""
+    """Return the address of another device of the same kind; raise Unavailable if there is none."""
     kind = backend.device.partition(":")[0]
     others = [d for d in type(backend).devices() if d.startswith(f"{kind}:") and d != backend.device]
     if not others:
@@ -171,7 +169,7 @@ def peer(backend: Backend) -> str:
 
 
 class Transfer(Workload):
-    """One way of moving an array. `memory` is how the host's side is allocated."""
+    """Base class: one direction of a transfer. `memory`: how the host memory is allocated, "pinned" or "pageable"."""
 
     suite = "transfer"
     traits = Traits(traffic=Traffic.LINK)
@@ -180,19 +178,19 @@ class Transfer(Workload):
         "cupy": {"default": cupy_transfer},
         "torch": {"default": torch_transfer},
     }
-    crossings: ClassVar[int] = 1  # how often a byte is counted
-    names: ClassVar[tuple[str, ...]] = ("x",)  # of the arrays that are moved
+    crossings: ClassVar[int] = 1  # how many times a byte is counted
+    names: ClassVar[tuple[str, ...]] = ("x",)  # the arrays that are transferred
     memories: ClassVar[tuple[str, ...]] = ("pinned", "pageable")
 
-    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - the same sizes everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         for memory in self.memories:
-            # quick measures all sizes for pinned transfers only; other kinds at the largest size.
+            # quick measures all sizes for pinned, one-way transfers only, and the largest size for all others.
             swept = preset is not Preset.QUICK or (memory == "pinned" and self.crossings == 1)
             for size in SIZES[preset] if swept else SIZES[preset][-1:]:
                 yield self.work(f"{size_label(size)}-{memory}", "float32", elements=size // 4, memory=memory)
 
-    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - in every form
-        """Whether it is one way, pinned, and as large as `standard` has it."""
+    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - in every implementation
+        """Whether the preset headline has it: one-way, pinned, of 256 MiB."""
         return self.ceiling is not None and work["memory"] == "pinned" and 4 * work["elements"] == HEADLINE
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -200,12 +198,12 @@ class Transfer(Workload):
         return {name: np.resize(rng.standard_normal(min(n, PERIOD), np.float32), n) for name in self.names}
 
     def costs(self, work: Work) -> Costs:
-        """Bytes of the array, as often as `crossings` says."""
+        """Return the bytes of the array, times `crossings`."""
         bytes_ = float(self.crossings * 4 * work["elements"])
         return Costs(bytes=bytes_, least_bytes=bytes_)
 
     def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
-        """Return the kernel of one transfer, timed by itself."""
+        """Return the kernel of one transfer; calls are timed one by one."""
         return replace(super().build(backend, case, host), singly=True)
 
     def footprint(self, work: Work) -> float:
@@ -222,21 +220,21 @@ class Transfer(Workload):
 
 
 class HostToDevice(Transfer):
-    """From the host's memory to the device's."""
+    """From host memory to device memory."""
 
     name = "h2d"
     ceiling = Ceiling.HOST_TO_DEVICE
 
 
 class DeviceToHost(Transfer):
-    """From the device's memory to the host's."""
+    """From device memory to host memory."""
 
     name = "d2h"
     ceiling = Ceiling.DEVICE_TO_HOST
 
 
 class BothWays(Transfer):
-    """Both at once, in two streams; the bytes of both count."""
+    """Both directions at once, in two streams; the bytes of both are counted."""
 
     name = "h2d_d2h"
     crossings = 2
@@ -245,14 +243,14 @@ class BothWays(Transfer):
 
 
 class OnDevice(Transfer):
-    """A copy inside the device's memory, read and write counted."""
+    """A copy inside device memory; read and write are counted."""
 
     name = "d2d"
     crossings = 2
     memories = ("device",)
 
     def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
-        """Return the kernel of a copy, flagged if a cache holds both arrays."""
+        """Return the kernel of a copy, flagged if both arrays fit in a cache."""
         array = 4.0 * case.work["elements"]
         return flagged(super().build(backend, case, host), backend, 2 * array, array)
 

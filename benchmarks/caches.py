@@ -1,4 +1,4 @@
-"""Which cache holds what a kernel touches: a bandwidth measured inside a cache must not pass for memory's."""
+"""Flags for kernels whose arrays fit in a cache: their bandwidth is that of the cache, not of memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench_core.workload import Backend, Kernel
 
 
 def cache_sizes(backend: Backend) -> Mapping[int, int]:
-    """Return the bytes of the device's caches by level, as far as it tells. All instances of a level count together."""
+    """Return the sizes of the device's caches in bytes by level, as far as known; a level is the sum of its caches."""
     if backend.device == "cpu":
         return cpu.cache_sizes()
     l2 = backend.facts().get("gpu.l2_cache")
@@ -18,11 +18,11 @@ def cache_sizes(backend: Backend) -> Mapping[int, int]:
 
 
 def cache_flags(touched: float, largest: float, sizes: Mapping[int, int]) -> tuple[str, ...]:
-    """Return at most one flag for arrays of `touched` bytes, of which the largest has `largest`.
+    """Return at most one flag for arrays of `touched` bytes in total, the largest of which has `largest` bytes.
 
-    `fits_l1`, `fits_l2`, ... names the first cache that holds all of them. `near_cache` says that none does, but
-    that the largest array is below four times the last cache, STREAM's rule for measuring memory.
-    sizes: bytes by level, as from `cache_sizes`; where it is empty nothing is claimed.
+    `fits_l1`, `fits_l2`, ...: the lowest cache level that holds all arrays. `near_cache`: no level holds them, but the
+    largest array is smaller than four times the last-level cache, which is STREAM's lower limit for measuring memory.
+    sizes: bytes by level, as from `cache_sizes`; if it is empty, there is no flag.
     """
     for level, size in sorted(sizes.items()):
         if touched <= size:
@@ -31,9 +31,9 @@ def cache_flags(touched: float, largest: float, sizes: Mapping[int, int]) -> tup
 
 
 def flagged(kernel: Kernel, backend: Backend, touched: float | None, largest: float | None = None) -> Kernel:
-    """Return the kernel with the `cache_flags` of its bytes; as it is where `touched` is None, of no interest.
+    """Return the kernel with the `cache_flags` of its bytes; unchanged if `touched` is None (not memory-bound).
 
-    largest: bytes of the largest array, where there is more than one and they are known.
+    touched: bytes of all arrays. largest: bytes of the largest array; default: `touched`.
     """
     if touched is None:
         return kernel

@@ -1,7 +1,7 @@
-"""Which calls would take a CPU so long that they are not begun.
+"""Limits for calls that would take a CPU too long; they are not started.
 
-CPUs without instructions for a format compute it element by element, up to thousands of times slower than the next
-wider one, and what a GPU does in a moment can take a CPU minutes in any format.
+A CPU without instructions for a format computes it element by element, up to thousands of times slower than the next
+wider format. And in any format, a CPU can need minutes for a call that a GPU finishes in milliseconds.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 
 from bench_core.workload import Backend, TooSlow
 
-LONGEST_CALL_S = 3.0  # longest predicted call
-_SIDE = 256  # of the matrices of `product_rate`
+LONGEST_CALL_S = 3.0  # longest predicted time of a call, in seconds
+_SIDE = 256  # rows and columns of the matrices in `product_rate`
 
 
 def require_short(seconds: float, call: str) -> None:
@@ -23,7 +23,7 @@ def require_short(seconds: float, call: str) -> None:
 
 
 def product_rate(backend: Backend, dtype: str) -> float:
-    """Return the FLOP/s of a product of two small matrices in a format: the better of two, since the first is cold."""
+    """Return the FLOP/s of a product of two small matrices in a format: the faster of two runs (the first is cold)."""
     square = backend.from_host(np.ones((_SIDE, _SIDE), np.float32), dtype)
     times = []
     for _ in range(2):

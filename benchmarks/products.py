@@ -1,11 +1,10 @@
-"""Matrix products: operands, kernels and proof, shared by all workloads of bench_matmul.py.
+"""Matrix products: operands, kernels and check, shared by all workloads of bench_matmul.py.
 
-A product is a Work with the parameters m, n, k, batch (0: none), layout (two letters, n or t: how A and B
-lie in memory; "nt" has B stored as its transpose) and data (what the operands hold).
+A product is a Work with the parameters m, n, k, batch (0: a single product), layout (two letters for A and B: "n" is
+stored as it is, "t" is stored as its transpose) and data (the numbers in the operands).
 
-Formats with fewer than 32 bits give wider results, as on every device: float8 gives bfloat16, int8 gives
-int32. "float8_e5m2" is A in e5m2 times B in e4m3, the pair of a backward pass: libraries for GPUs do not
-multiply e5m2 by itself.
+8-bit formats have wider results on every device: float8 gives bfloat16, int8 gives int32. "float8_e5m2" is A in e5m2
+times B in e4m3, as in a backward pass: GPU libraries do not multiply e5m2 by e5m2.
 """
 
 from __future__ import annotations
@@ -27,23 +26,26 @@ from benchmarks.limits import require_short
 RESULTS = {"float8_e4m3fn": "bfloat16", "float8_e5m2": "bfloat16", "int8": "int32"}
 SECOND = {"float8_e5m2": "float8_e4m3fn"}  # the dtype of B where it differs from A's
 ITEMSIZES = {"float8_e4m3fn": 1, "float8_e5m2": 1, "bfloat16": 2}
-PERIOD = 1_000_003  # a prime: so many numbers are drawn, then they repeat, and no two rows of a matrix are alike
+PERIOD = 1_000_003  # numbers are drawn, then repeated; a prime number, so that no two rows of a matrix are equal
 DATA = ("normal", "uniform", "integers", "zeros")
 
 Product = Callable[[Any, Any, Any], Any]  # of A and B, into C
 
-# The prediction from a small product is optimistic: it fits the caches better.
-SHORTEST_PROBE_S = 0.25  # shortest probe that a prediction is made from; shorter ones are noise
-LARGE_FLOPS = 2 * 4096**3  # up to here float32 and float64 are not probed: BLAS is fast enough
-REFERENCE_FLOPS = 2 * 512**3  # that the check may spend on comparing single elements
-LONE = 8  # a single element may be off by so many tolerances: normal errors reach 5.5 in 10^8 elements
+# A time predicted from a small product is too short, since a small product fits in the caches better.
+SHORTEST_PROBE_S = 0.25  # a prediction needs a probe of at least this many seconds; shorter ones are too noisy
+LARGE_FLOPS = 2 * 4096**3  # float32 and float64 products up to this size are not probed: BLAS is fast enough
+REFERENCE_FLOPS = 2 * 512**3  # FLOPs that the check may spend on comparing single elements
+LONE = 8  # bound of a single element's error, in tolerances; normally distributed errors reach 5.5 in 10^8 elements
 
 
 def operands(work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return A and B: float64 for float64, int8 for int8, else float32, which the backend rounds to its format.
+    """Return A (m, k) and B (k, n), with a leading axis `batch` if there is one.
 
-    Integers are 0 for one half and -1 or 1 for the other. Up to k = 4096 bfloat16 holds their products exactly:
-    a sum deviates by sqrt(k) / 2 = 32, and every integer up to 256, eight times that, fits its 8 bits.
+    They are float64 for float64, int8 for int8, else float32, which the backend rounds to its format.
+
+    With data "integers", half of the numbers are 0, a quarter -1 and a quarter 1. Up to k = 4096 bfloat16 holds all
+    elements of the product exactly: their standard deviation is sqrt(k) / 2 = 32, and the 8-bit significand holds every
+    integer up to 256, which is eight standard deviations.
     """
     lead = (work["batch"],) * bool(work["batch"])
     shapes = {"a": (*lead, work["m"], work["k"]), "b": (*lead, work["k"], work["n"])}
@@ -61,13 +63,13 @@ def _numbers(work: Work, shape: tuple[int, ...], rng: np.random.Generator) -> np
     }
     numbers: np.ndarray = makers[work["data"]]()
     if work.dtype == "int8" and numbers.dtype != np.int8:
-        step = 1 / 32 if work["data"] == "normal" else 1 / 127  # of the quantisation
+        step = 1 / 32 if work["data"] == "normal" else 1 / 127  # quantisation step: the value of 1 in int8
         numbers = np.rint(numbers / step).clip(-127, 127)
     return np.resize(numbers.astype(np.int8 if work.dtype == "int8" else wide, copy=False), shape)
 
 
 def costs(work: Work) -> Costs:
-    """2 M N K FLOPs a product; at least, A, B and C move once. A product is no stream: its bytes are not counted."""
+    """Return 2 M N K FLOPs per product. `least_bytes`: A, B and C move once. No `bytes`: arithmetic is the limit."""
     m, n, k, products = work["m"], work["n"], work["k"], work["batch"] or 1
     item, result = itemsize(work.dtype), itemsize(RESULTS.get(work.dtype, work.dtype))
     return Costs(
@@ -76,7 +78,7 @@ def costs(work: Work) -> Costs:
 
 
 def itemsize(dtype: str) -> int:
-    """Return the bytes of an element, of formats that NumPy lacks too."""
+    """Return the size of an element in bytes, also for formats that NumPy lacks."""
     return ITEMSIZES.get(dtype) or np.dtype(dtype).itemsize
 
 
@@ -84,7 +86,7 @@ def itemsize(dtype: str) -> int:
 
 
 def placed(backend: Backend, work: Work, host: HostArrays) -> tuple[Any, Any]:
-    """Return A and B on the device, each in the layout that the work names."""
+    """Return A and B on the device, in the layouts and dtypes of the work; shapes as in `operands`."""
 
     def place(name: str, layout: str, dtype: str) -> Any:
         if layout == "n":
@@ -101,33 +103,36 @@ def result_shape(work: Work) -> tuple[int, ...]:
 
 
 def array_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """`matmul` into a given array: BLAS gemm in NumPy, cuBLAS gemmEx in CuPy."""
+    """Return the kernel of `matmul` into a preallocated array: BLAS gemm in NumPy, cuBLAS gemmEx in CuPy."""
     xp = backend.xp
     a, b = placed(backend, work, host)
     c = xp.empty(result_shape(work), RESULTS.get(work.dtype) or a.dtype)
-    # NumPy casts int8 to int32 as it goes, without BLAS.
+    # For int8, NumPy casts to int32 while it multiplies, without BLAS.
     product = partial(xp.matmul, dtype=c.dtype) if c.dtype != a.dtype else xp.matmul
     return finished(backend, work, host, lambda x, y, z: product(x, y, out=z), (a, b, c))
 
 
 def cupy_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Return `array_product`, or raise Unsupported for a product that CuPy would compute in another format."""
+    """Return the kernel of `array_product`; raise Unsupported for a product that CuPy computes in another format."""
     if work.dtype == "int8":
-        raise Unsupported("no_kernel", "cupy has no product of int8 that accumulates in int32")
+        raise Unsupported("no_kernel", "cupy has no int8 product that accumulates in int32")
     if work["batch"] and work.precision == "tf32":
-        raise Unsupported("no_kernel", "cupy's batched products have no TF32: it asks cuBLAS for IEEE float32")
+        raise Unsupported("no_kernel", "cupy's batched products have no TF32: cupy requests IEEE float32 from cuBLAS")
     if work["batch"] and work.dtype in {"bfloat16", "float16"}:  # CuPy pull request 10317
         raise Unsupported("no_kernel", f"cupy's batched products of {work.dtype} are computed in float32")
     return array_product(backend, work, host)
 
 
 def torch_product(backend: Backend, work: Work, host: HostArrays, *, fast: bool = False) -> Kernel:
-    """`torch.matmul` into a given tensor; `_scaled_mm` for float8 (`fast`: accumulated fast) and `_int_mm` for int8."""
+    """Return the kernel of `torch.matmul` into a preallocated tensor; `_scaled_mm` for float8, `_int_mm` for int8.
+
+    fast: accumulate float8 products with reduced precision (`use_fast_accum`).
+    """
     torch = backend.xp
     a, b = placed(backend, work, host)
     c = torch.empty(result_shape(work), dtype=getattr(torch, RESULTS.get(work.dtype, work.dtype)), device=a.device)
     one = torch.ones((), device=a.device)
-    options = {"use_fast_accum": True} if fast else {}  # partial sums in fewer bits, which is what peaks are quoted for
+    options = {"use_fast_accum": True} if fast else {}  # partial sums with fewer bits; datasheet peaks assume this mode
 
     def scaled(x: Any, y: Any, z: Any) -> Any:
         return torch._scaled_mm(x, y, one, one, out_dtype=z.dtype, out=z, **options)
@@ -143,14 +148,14 @@ def torch_product(backend: Backend, work: Work, host: HostArrays, *, fast: bool 
 
 
 def torch_onednn_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Use the inner product of oneDNN for float32, which `torch.matmul` gives to MKL.
+    """Return the kernel of oneDNN's float32 inner product; `torch.matmul` calls MKL instead.
 
-    MKL runs AVX2 kernels on CPUs that are not Intel's. The operator is the one that torch.compile emits for a
-    linear layer; it allocates its result. The public switch `fp32_precision = "bf16"` takes oneDNN's route
-    too, but lets it round to bfloat16.
+    On CPUs not made by Intel, MKL runs AVX2 kernels. torch.compile uses the same oneDNN operator for a linear layer; it
+    allocates its result. The public setting `fp32_precision = "bf16"` selects oneDNN too, but allows it to round to
+    bfloat16.
     """
     if work.dtype != "float32":
-        raise Unsupported("no_kernel", f"torch has but one route for products of {work.dtype} on a CPU")
+        raise Unsupported("no_kernel", f"torch has only one implementation of products of {work.dtype} on a CPU")
     linear = getattr(backend.xp.ops.mkldnn, "_linear_pointwise", None)
     if linear is None:
         raise Unsupported("no_kernel", "this torch was built without oneDNN")
@@ -162,7 +167,7 @@ def torch_onednn_product(backend: Backend, work: Work, host: HostArrays) -> Kern
 
 
 def finished(backend: Backend, work: Work, host: HostArrays, product: Product, arrays: tuple[Any, Any, Any]) -> Kernel:
-    """Return the kernel of a product into C; raises TooSlow as `require_short_call` does."""
+    """Return the kernel of a product into C, given arrays A, B and C; raise TooSlow as `require_short_call` does."""
     a, b, c = arrays
 
     def fresh(x: Any, y: Any) -> Any:
@@ -173,20 +178,21 @@ def finished(backend: Backend, work: Work, host: HostArrays, product: Product, a
 
 
 def require_short_call(backend: Backend, work: Work, host: HostArrays, product: Callable[[Any, Any], Any]) -> None:
-    """Raise TooSlow if, judged by a corner of the product, one call takes a CPU too long.
+    """Raise TooSlow if one call would take a CPU too long, predicted from a smaller product (a probe).
 
-    The corner grows until it takes at least SHORTEST_PROBE_S, or is the whole.
+    The probe multiplies the upper left corners of A and B. It grows until it takes at least SHORTEST_PROBE_S, or until
+    it would be the whole product.
     """
     flops = costs(work).flops or 0.0
     if backend.device != "cpu" or (work.dtype in {"float32", "float64"} and flops <= LARGE_FLOPS):
         return
     first = (0,) * bool(work["batch"])
     size = 128
-    while (size := size * 3 // 128 * 64) < max(work["m"], work["n"], work["k"]):  # float8 wants multiples of 16
+    while (size := size * 3 // 128 * 64) < max(work["m"], work["n"], work["k"]):  # float8 requires multiples of 16
         a, b = placed(backend, work, {name: host[name][first][:size, :size] for name in "ab"})
         if (took := _seconds(product, a, b)) < SHORTEST_PROBE_S:
             continue
-        if took < 4 * SHORTEST_PROBE_S:  # loading and compiling may be a part of so little
+        if took < 4 * SHORTEST_PROBE_S:  # may include loading and compiling: measure again
             took = _seconds(product, a, b)
         expected = took * flops / (2.0 * a.shape[0] * a.shape[1] * b.shape[1])
         require_short(expected, f"one product of {work.dtype}")
@@ -199,30 +205,34 @@ def _seconds(product: Callable[[Any, Any], Any], a: Any, b: Any) -> float:
     return perf_counter() - start
 
 
-# ---------------------------------------------------------------- proof
+# ---------------------------------------------------------------- check
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What is known of one right C: random rows of it (all, where they are affordable), and a sketch of all others."""
+    """The reference of one product C.
+
+    chosen: indices of random rows, all if REFERENCE_FLOPS allow it. rows: these rows of C in float64. sketch: for
+    Freivalds' check of all of C; None if `rows` are all rows.
+    """
 
     chosen: np.ndarray
     rows: np.ndarray
     sketch: check.ProductSketch | None
 
     def error(self, c: np.ndarray, bound: float) -> float:
-        """Return the relative error of C; raises WrongAnswer for an element that is off by more than LONE bounds."""
+        """Return the relative error of C; raise WrongAnswer if an element's error exceeds LONE * bound."""
         lone = check.largest_error(c[self.chosen], self.rows)
         if lone > LONE * bound:
-            raise WrongAnswer(f"an element is off by {lone:.2g} of the root mean square", lone)
+            raise WrongAnswer(f"an element is off by {lone:.2g} times the root mean square", lone)
         return check.sketch_error(self.sketch, c) if self.sketch else check.relative_error(c, self.rows)
 
 
 def references(work: Work, host: HostArrays) -> list[Reference]:
-    """Return what is known of C, of each in a batch.
+    """Return the reference of each product in the batch, or of the single product.
 
-    The norm of the whole error is estimated by Freivalds' check where not all of C is compared, and single elements are
-    compared in as many random rows as REFERENCE_FLOPS allow.
+    Single elements are compared in as many random rows as REFERENCE_FLOPS allow. If these are not all rows, Freivalds'
+    check estimates the norm of the error of all of C.
     """
     if not work["batch"]:
         return [_reference(host["a"], host["b"], REFERENCE_FLOPS)]
@@ -234,15 +244,15 @@ def _reference(a: np.ndarray, b: np.ndarray, flops: float) -> Reference:
     (m, k), n = a.shape, b.shape[1]
     rows = max(1, min(m, int(flops / (2 * n * k))))
     chosen = np.sort(np.random.default_rng(1979).permutation(m)[:rows])
-    # Summed along B's rows: another order, and another routine, than that of the product under test.
+    # Computed as (B^T A^T)^T: another order of summation, and another BLAS routine, than in the tested product.
     reference = check.times(b.T, a[chosen].astype(np.float64).T).T
     return Reference(chosen, reference, None if rows == m else check.product_sketch(a, b))
 
 
 def error(work: Work, expected: Sequence[Reference], out: np.ndarray, bound: float) -> float:
-    """Return the relative error of C, batch entry by batch entry: the worst.
+    """Return the largest relative error of the products in a batch. bound: the tolerance of a product.
 
-    Raises WrongAnswer for another shape or dtype, and for an element that is off by more than LONE tolerances.
+    Raise WrongAnswer if shape or dtype differ, or if an element's error exceeds LONE * bound.
     """
     result = RESULTS.get(work.dtype, work.dtype)
     check.require_dtype("out", out, "float32" if result == "bfloat16" else result)

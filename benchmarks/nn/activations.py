@@ -1,4 +1,8 @@
-"""Functions of one element at a time, and the loss of a yes-or-no answer."""
+"""Element-wise activation functions, and binary cross-entropy.
+
+For out = f(x) element by element, the backward pass is dL/dx = g f'(x), with g = dL/dout. Where f'(x) can be written in
+terms of f(x), the cache keeps the output, and the input need not stay in memory.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +19,18 @@ def relu(xp: Any, x: Array) -> tuple[Array, Cache]:
 
 
 def relu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
-    """Return the gradient where the output was above zero, and zero elsewhere."""
+    """Return dL/dx = g where the output is positive, else 0. At x = 0, 0 is used, as in PyTorch."""
     (out,) = cache
-    return grad * (out > 0)
+    return grad * (out > 0)  # out > 0 exactly where x > 0
 
 
 def leaky_relu(xp: Any, x: Array, slope: float = 0.2) -> tuple[Array, Cache]:
-    """Return x above zero and slope x below."""
+    """Return x where x > 0, else slope * x; slope is between 0 and 1."""
     return xp.maximum(x, slope * x), (x, slope)
 
 
 def leaky_relu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
-    """Return the gradient, multiplied by the slope where the input was below zero."""
+    """Return dL/dx = g where the input is positive, else slope * g."""
     x, slope = cache
     return xp.where(x > 0, grad, slope * grad)
 
@@ -38,13 +42,13 @@ def tanh(xp: Any, x: Array) -> tuple[Array, Cache]:
 
 
 def tanh_backward(xp: Any, grad: Array, cache: Cache) -> Array:
-    """Return g (1 - tanh(x)^2)."""
+    """Return dL/dx = g (1 - tanh(x)^2)."""
     (out,) = cache
     return grad * (1 - out * out)
 
 
 def sigmoid(xp: Any, x: Array) -> tuple[Array, Cache]:
-    """Return 1 / (1 + exp(-x)), written as (1 + tanh(x / 2)) / 2, which never overflows."""
+    """Return 1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2: exp(-x) can overflow, tanh cannot."""
     out = xp.tanh(x * 0.5)
     out += 1
     out *= 0.5
@@ -52,7 +56,7 @@ def sigmoid(xp: Any, x: Array) -> tuple[Array, Cache]:
 
 
 def sigmoid_backward(xp: Any, grad: Array, cache: Cache) -> Array:
-    """Return g s (1 - s)."""
+    """Return dL/dx = g s (1 - s), with s = sigmoid(x)."""
     (out,) = cache
     return grad * out * (1 - out)
 
@@ -62,11 +66,15 @@ _CUBIC = 0.044715
 
 
 def gelu(xp: Any, x: Array) -> tuple[Array, Cache]:
-    """Return x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): GELU as GPT-2 has it (arXiv:1606.08415, section 2)."""
+    """Return GELU in the tanh form that GPT-2 uses (arXiv:1606.08415, section 2).
+
+    out = x / 2 (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x^3). The operations work in place: each temporary array
+    would be one more write and read of memory.
+    """
     inner = x * x
     inner *= _ROOT * _CUBIC
     inner += _ROOT
-    inner *= x
+    inner *= x  # u = x (sqrt(2/pi) + sqrt(2/pi) 0.044715 x^2)
     t = xp.tanh(inner, out=inner)
     out = t + 1
     out *= x
@@ -75,31 +83,36 @@ def gelu(xp: Any, x: Array) -> tuple[Array, Cache]:
 
 
 def gelu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
-    """Return g ((1 + t) / 2 + x / 2 (1 - t^2) sqrt(2/pi) (1 + 3 * 0.044715 x^2)), where t is the forward's tanh."""
+    """Return dL/dx = g ((1 + t) / 2 + x / 2 (1 - t^2) du/dx), with t = tanh(u) from the forward pass.
+
+    This is the product rule on x / 2 times (1 + t), with dt/du = 1 - t^2 and
+    du/dx = sqrt(2/pi) (1 + 3 * 0.044715 x^2).
+    """
     x, t = cache
     slope = x * x
     slope *= 3 * _ROOT * _CUBIC
-    slope += _ROOT
+    slope += _ROOT  # du/dx
     slope *= x
-    slope *= 1 - t * t
+    slope *= 1 - t * t  # x (1 - t^2) du/dx; t stays as it is: the cache holds it
     slope += t
     slope += 1
-    slope *= 0.5
+    slope *= 0.5  # d(out)/dx
     slope *= grad
     return slope
 
 
 def binary_cross_entropy(xp: Any, logits: Array, target: float) -> tuple[Array, Cache]:
-    """Return the mean of -log sigmoid(logits) for target 1, or of -log(1 - sigmoid(logits)) for target 0.
+    """Return the mean binary cross-entropy of all logits, a 0-d array; they share one target, 0 or 1.
 
-    Written as max(x, 0) - x target + log(1 + exp(-|x|)), which never overflows.
+    The loss of a logit x is -log sigmoid(x) for target 1 and -log(1 - sigmoid(x)) for target 0. Both are computed as
+    max(x, 0) - x target + log(1 + exp(-|x|)), which cannot overflow.
     """
     loss = xp.maximum(logits, 0) - logits * target + xp.log1p(xp.exp(-xp.abs(logits)))
     return loss.mean(), (logits, target)
 
 
 def binary_cross_entropy_backward(xp: Any, cache: Cache) -> Array:
-    """Return (sigmoid(logits) - target) / size."""
+    """Return dL/dlogits = (sigmoid(logits) - target) / size, for a loss that is a mean over `size` logits."""
     logits, target = cache
     probability, _ = sigmoid(xp, logits)
     return (probability - target) / logits.size

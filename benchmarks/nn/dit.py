@@ -1,15 +1,18 @@
-"""A diffusion transformer (Peebles and Xie, arXiv:2212.09748; details as in facebookresearch/DiT, models.py).
+"""A diffusion Transformer (Peebles and Xie, arXiv:2212.09748; details as in facebookresearch/DiT, models.py).
 
-Noise in, image out, in many small steps. An image is a latent here, such as an autoencoder makes of 256x256 pixels:
-32x32 with 4 channels. The autoencoder is no part of the network. A latent is cut into patches, each a token. How noisy
-it is and what it shows condition every block: a linear layer makes of them how the norms scale and shift, and how much
-of what a block computes is added to the stream ("adaLN-Zero", section 3.2 there).
+The network turns noise into an image in many small steps. An "image" here is a latent, 32x32 values with 4 channels, as
+an autoencoder computes it from 256x256 pixels; the autoencoder is not part of the network. A latent is cut into
+patches, and each patch is a token. Every block is conditioned on the noise level (the time) and on the class (the
+label): a linear layer computes from both the scales and shifts of the norms, and gates that multiply what the block
+adds to the stream ("adaLN-Zero", section 3.2 of the paper).
 
-The network predicts the noise in a latent, and for each number a sigma: where between its bounds the variance of the
-next step lies, for samplers that draw random numbers. DDIM (Song et al., arXiv:2010.02502) takes a part of the noise
-away and asks again. It draws none, so from one noise every backend reaches one image, and it ignores sigma. There is
-no classifier-free guidance, which asks twice for every image, the second time for the null class: that class has its
-row in the table of labels, and no label names it.
+The network predicts the noise in a latent, and for each value a sigma, which sets the variance of the next step between
+two bounds. Only samplers that draw random numbers use sigma. DDIM (Song et al., arXiv:2010.02502) draws none: each step
+removes a part of the predicted noise. So the same noise leads to the same image on every backend. Classifier-free
+guidance is left out. It would evaluate the network a second time per image, with the null class; that class has a row
+in the table of labels, which no label uses.
+
+Only inference is measured, so there is no backward pass.
 """
 
 from __future__ import annotations
@@ -30,15 +33,15 @@ from benchmarks.nn.normalisation import normalise
 from benchmarks.nn.transformer import block_flops, initial_layers, mlp
 
 Params = Mapping[str, Array]
-EPSILON = 1e-6  # of the norms
-WAVES = 256  # cosines and sines that tell the network the time of a step
-LONGEST = 10_000  # the slowest wave has a period of about 2 pi times as many steps, or patches
-TRAINED_STEPS = 1000  # of the noise schedule that a step's time is a place in
+EPSILON = 1e-6  # added to the variance in the norms
+WAVES = 256  # cosines and sines that encode the time of a step
+LONGEST = 10_000  # the slowest wave has a period of about 2 pi times this many steps, or patches
+TRAINED_STEPS = 1000  # length of the noise schedule; the time of a step is an index into it
 
 
 @dataclass(frozen=True, slots=True)
 class Dit:
-    """patch and pixels: along a side of the latent. classes: what an image can show, the null class not counted."""
+    """The shape of a DiT. patch, pixels: along a side of the latent. classes: without the null class."""
 
     layers: int
     heads: int
@@ -50,7 +53,7 @@ class Dit:
 
     @property
     def side(self) -> int:
-        """Patches along a side."""
+        """Patches along a side of the latent."""
         return self.pixels // self.patch
 
     @property
@@ -59,14 +62,14 @@ class Dit:
 
     @property
     def patch_dim(self) -> int:
-        """Numbers in a patch of the latent; the prediction has twice as many."""
+        """Values in a patch of the latent; a patch of the prediction has twice as many (noise and sigma)."""
         return self.channels * self.patch**2
 
     def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
-        """Return weights under which predictions, scores and streams are about 1.
+        """Return initial parameters with which predictions, attention scores and the stream have values of about 1.
 
-        A fresh model's modulations and head are zero ("Zero"). Here none is: a gate of zero would hide its whole
-        block from the check. The positions are what they are in any such model.
+        In the paper modulations and head start at zero (the "Zero" in adaLN-Zero). Here they are random: a gate of zero
+        would hide errors of its block from the check. The positions are those of the paper, fixed sines and cosines.
         """
         params = {
             "positions": position_table(self.side, self.width).astype(dtype),
@@ -88,13 +91,14 @@ class Dit:
         return params
 
     def predict(self, xp: Any, params: Params, latents: Array, time: Array, labels: Array) -> Array:
-        """Return (B, 2 C, pixels, pixels) for latents (B, C, pixels, pixels): the noise in them, then sigma.
+        """Return noise and sigma, (B, 2 C, pixels, pixels), for latents (B, C, pixels, pixels).
 
-        time (WAVES): the waves of how noisy they are (`Schedule`), the same for all; labels (B): what they show.
+        The first C channels are the noise, the others sigma. time (WAVES): the encoded time of the step (`Schedule`),
+        the same for all latents; labels (B): classes, integers.
         """
         stream, _ = linear(xp, self.patchify(latents), params["patch_embedding.weight"], params["patch_embedding.bias"])
         stream += params["positions"]
-        # Every modulation begins with a SiLU of the same conditioning: it is computed once.
+        # Every modulation applies SiLU to the same conditioning first: it is computed once.
         conditioning = _silu(xp, _time(xp, params, time) + params["labels.weight"][labels])
         for i in range(self.layers):
             stream = block(xp, stream, conditioning, scoped(params, f"blocks.{i}"), self.heads)
@@ -110,13 +114,16 @@ class Dit:
     def unpatchify(self, patches: Array) -> Array:
         """Return predicted patches (B, patches, patch^2 * 2 C) as (B, 2 C, pixels, pixels).
 
-        The channels come last here and first in `patchify`, as in the original.
+        Within a patch the channels are the last axis here and the first in `patchify`, as in facebookresearch/DiT.
         """
         grid = patches.reshape(len(patches), self.side, self.side, self.patch, self.patch, 2 * self.channels)
         return grid.transpose(0, 5, 1, 3, 2, 4).reshape(len(patches), 2 * self.channels, self.pixels, self.pixels)
 
     def parameters(self) -> int:
-        """Return how many numbers the model is, the fixed positions and the null class among them."""
+        """Return the number of parameters, including the fixed positions and the null class.
+
+        A block has 12 C^2 weights and 9 C biases in attention and MLP, and 6 C^2 + 6 C in its modulation.
+        """
         width = self.width
         ends = (self.patch_dim + 1) * width + (width + 1) * 2 * self.patch_dim
         tables = (self.patches + self.classes + 1) * width
@@ -124,11 +131,12 @@ class Dit:
         return ends + tables + time + (width + 1) * 2 * width + self.layers * (18 * width**2 + 15 * width)
 
     def flops(self, batch: int) -> float:
-        """Return the FLOPs of one prediction.
+        """Return the FLOPs of one prediction for a batch of latents.
 
-        Blocks as `block_flops`, and their modulations, 12 C^2 a block and image; the patches' two ends, the head's
-        modulation, and the time's layers, once for all images. Ignored: what `block_flops` ignores, the gates and
-        modulated norms themselves, and the update of the latent.
+        Per image: blocks as in `block_flops`; 12 C^2 per block for its modulation; 2 C per value of the latent for the
+        patch embedding, 4 C for the head, and 4 C^2 for the head's modulation. Once for all images: the two layers that
+        embed the time. Ignored: what `block_flops` ignores, the application of gates, scales and shifts, and the update
+        of the latent.
         """
         blocks = self.layers * (block_flops(self.width, self.patches, self.patches) + 12 * self.width**2)
         ends = 2 * self.patches * self.width * 3 * self.patch_dim + 4 * self.width**2
@@ -136,9 +144,9 @@ class Dit:
 
 
 def block(xp: Any, x: Array, conditioning: Array, params: Params, heads: int) -> Array:
-    """Return the stream x (B, T, C) after one block, under conditioning (B, C), of which the SiLU is taken already.
+    """Return the stream (B, T, C) after one block. x (B, T, C); conditioning (B, C), after SiLU.
 
-    No cache is kept: there is no way back.
+    x + gate1 attention(modulated(x)), then x + gate2 mlp(modulated(x)). No cache is kept: there is no backward pass.
     """
     shift1, scale1, gate1, shift2, scale2, gate2 = modulation(xp, conditioning, params, 6)
     added = self_attention(xp, modulated(xp, x, shift1, scale1), scoped(params, "attention"), heads, causal=False)[0]
@@ -150,14 +158,17 @@ def block(xp: Any, x: Array, conditioning: Array, params: Params, heads: int) ->
 
 
 def modulation(xp: Any, conditioning: Array, params: Params, parts: int) -> list[Array]:
-    """Return the `parts` shifts, scales and gates (B, 1, C) that conditioning (B, C) leads to, by one linear layer."""
+    """Return `parts` shifts, scales and gates (B, 1, C): conditioning (B, C) through one linear layer, cut in parts."""
     out, _ = linear(xp, conditioning, params["modulation.1.weight"], params["modulation.1.bias"])
     out = out.reshape(len(out), parts, 1, -1)
     return [out[:, i] for i in range(parts)]
 
 
 def modulated(xp: Any, x: Array, shift: Array, scale: Array) -> Array:
-    """Return x (B, T, C), normalised over its channels, times (1 + scale), plus shift (B, 1, C)."""
+    """Return n (1 + scale) + shift (B, T, C), where n is x (B, T, C) normalised over its channels.
+
+    shift, scale (B, 1, C): the same for all tokens of an image.
+    """
     normed, _ = normalise(xp, x, EPSILON)
     normed *= 1 + scale
     normed += shift
@@ -165,10 +176,10 @@ def modulated(xp: Any, x: Array, shift: Array, scale: Array) -> Array:
 
 
 def position_table(side: int, width: int) -> np.ndarray:
-    """Return where each of side x side patches is, row by row, as (side^2, width) in float64.
+    """Return the position embedding (side^2, width), float64, of side x side patches, row by row.
 
-    The first half of the channels tells the column, the second the row: sines and then cosines of the place times
-    10000^(-i / n), for i below n = width / 4.
+    The first half of the channels encodes the column, the second the row. Each half holds the sines, then the cosines,
+    of position * 10000^(-i / n) for i = 0, ..., n - 1 with n = width / 4 (as in facebookresearch/DiT).
     """
     along = np.arange(side)[:, None] * _frequencies(width // 4)
     waves = np.concatenate([np.sin(along), np.cos(along)], axis=1)
@@ -176,7 +187,7 @@ def position_table(side: int, width: int) -> np.ndarray:
 
 
 def _frequencies(count: int) -> np.ndarray:
-    """Return 10000^(-i / count) for i below count."""
+    """Return 10000^(-i / count) for i = 0, ..., count - 1."""
     return np.exp(-math.log(LONGEST) * np.arange(count) / count)
 
 
@@ -191,10 +202,10 @@ def _silu(xp: Any, x: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What each of a sampler's steps needs, worked out beforehand on the host.
+    """The constants of a sampler's steps, computed once on the host.
 
-    waves (steps, WAVES): cosines and sines that tell the network the time of a step. keep, noise (steps): what the
-    latent is multiplied by, and what the predicted noise is, to reach the next step.
+    waves (steps, WAVES): cosines and sines that encode the time of each step. keep, noise (steps): the factors of the
+    latent and of the predicted noise; x' = keep x + noise e.
     """
 
     waves: np.ndarray
@@ -203,13 +214,19 @@ class Schedule:
 
     @classmethod
     def ddim(cls, steps: int, dtype: str) -> Schedule:
-        """Return DDIM's schedule, eta 0, over the linear schedule of DDPM (arXiv:2006.11239): beta from 1e-4 to 0.02.
+        """Return the schedule of DDIM with eta = 0 for the noise schedule of DDPM (arXiv:2006.11239).
 
-        x' = sqrt(a') (x - sqrt(1 - a) e) / sqrt(a) + sqrt(1 - a') e, with a the share of signal and e the noise.
+        DDPM's beta grows linearly from 1e-4 to 0.02 in 1000 steps. With a = prod(1 - beta) up to this step (alpha-bar
+        in DDPM), a' the same for the next step, and e the predicted noise:
+
+            x' = sqrt(a') (x - sqrt(1 - a) e) / sqrt(a) + sqrt(1 - a') e
+               = keep x + noise e,  keep = sqrt(a' / a),  noise = sqrt(1 - a') - keep sqrt(1 - a)
+
+        Source: arXiv:2010.02502, equation 12 with sigma 0 (there alpha stands for a).
         """
         signal = np.cumprod(1 - np.linspace(1e-4, 0.02, TRAINED_STEPS))
         times = np.linspace(TRAINED_STEPS - 1, 0, steps).round().astype(int)
-        now, following = signal[times], np.append(signal[times[1:]], 1.0)
+        now, following = signal[times], np.append(signal[times[1:]], 1.0)  # the last step ends without noise
         keep = np.sqrt(following / now)
         noise = np.sqrt(1 - following) - keep * np.sqrt(1 - now)
         angles = times[:, None] * _frequencies(WAVES // 2)

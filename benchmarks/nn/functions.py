@@ -1,7 +1,8 @@
-"""Linear layers, cross-entropy, embedding: each forward next to its backward, derived by hand.
+"""Linear layers, cross-entropy, embedding: each forward pass is followed by its hand-written backward pass.
 
-CuPy runs this code, and all array code of benchmarks/nn, as it was written for NumPy: unfused, one kernel for each
-operation. Its rows show what a port of NumPy code reaches, not what CuPy can (`ElementwiseKernel`, `cupy.fuse`).
+CuPy runs this code, and all array code of benchmarks/nn, as written for NumPy: nothing is fused, and each operation is
+a kernel of its own. CuPy's rows show the speed of ported NumPy code. Code written for CuPy (`ElementwiseKernel`,
+`cupy.fuse`) can be faster.
 """
 
 from __future__ import annotations
@@ -15,60 +16,77 @@ Cache = tuple[Any, ...]
 
 
 def linear(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]:
-    """Return x W^T + b for x (..., I), weight (O, I), bias (O)."""
-    rows = x.reshape(-1, x.shape[-1])  # one large product instead of a batch of small ones
+    """Return x W^T + b (..., O) for x (..., I), weight W (O, I), bias b (O)."""
+    rows = x.reshape(-1, x.shape[-1])  # (rows, I): one large product is faster than a batch of small ones
     out = rows @ weight.T
-    out += bias
+    out += bias  # in place: `rows @ weight.T + bias` would write a second array of this size
     return out.reshape(*x.shape[:-1], -1), (rows, weight)
 
 
 def linear_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return the gradients of x, weight, bias: g W, g^T x, and the sum of g over all rows."""
+    """Return dL/dx (..., I), dL/dweight (O, I), dL/dbias (O) for grad g = dL/dout (..., O).
+
+    For each row r: out[r, o] = sum_i x[r, i] W[o, i] + b[o]. By the chain rule, with g and x as (rows, ...):
+
+        dL/dx = g W            (rows, I)   an input contributes to every output: sum over o
+        dL/dW = g^T x          (O, I)      every row uses the same weights: sum over the rows
+        dL/db = sum of g[r]    (O)         every row uses the same bias: sum over the rows
+    """
     _, weight = cache
     dweight, dbias = linear_parameters_backward(xp, grad, cache)
-    dx = grad.reshape(-1, grad.shape[-1]) @ weight
+    dx = grad.reshape(-1, grad.shape[-1]) @ weight  # dL/dx = g W
     return dx.reshape(*grad.shape[:-1], -1), dweight, dbias
 
 
 def linear_parameters_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array]:
-    """Return the gradients of weight and bias only: all that a first layer needs."""
+    """Return dL/dweight (O, I) and dL/dbias (O), without dL/dx: a first layer's input is data and needs no gradient."""
     rows, _ = cache
     grad = grad.reshape(-1, grad.shape[-1])
-    return grad.T @ rows, grad.sum(axis=0)
+    return grad.T @ rows, grad.sum(axis=0)  # dL/dW = g^T x and dL/db = sum of g[r]: see `linear_backward`
 
 
 def cross_entropy(xp: Any, logits: Array, targets: Array) -> tuple[Array, Cache]:
-    """Return the mean of -log softmax(logits)[target] over all rows, a 0-d array.
+    """Return the mean over all rows of -log softmax(logits)[target], a 0-d array.
 
-    logits (..., V); targets (...), integers below V. The maximum is taken off first, so that no
-    exponential overflows.
+    logits (..., V); targets (...), integers below V. For logits z, target t and m = max(z):
+
+        -log softmax(z)[t] = log(sum_j exp(z_j - m)) - (z_t - m)
+
+    Subtracting m does not change the result, and no exponential can overflow.
     """
     rows = logits.reshape(-1, logits.shape[-1])
-    picks = (xp.arange(len(rows)), targets.reshape(-1))
+    picks = (xp.arange(len(rows)), targets.reshape(-1))  # indexes one element per row: the target's
     shifted = rows - rows.max(axis=-1, keepdims=True)
-    picked = shifted[picks]
-    exponentials = xp.exp(shifted, out=shifted)
+    picked = shifted[picks]  # z_t - m (rows): a copy, since the next line overwrites `shifted`
+    exponentials = xp.exp(shifted, out=shifted)  # in place: (rows, V) is the largest array of a language model
     totals = exponentials.sum(axis=-1, keepdims=True)
     loss = (xp.log(totals[:, 0]) - picked).mean()
-    exponentials /= totals
+    exponentials /= totals  # now softmax(logits): all that the backward pass needs
     return loss, (exponentials, picks, logits.shape)
 
 
 def cross_entropy_backward(xp: Any, cache: Cache) -> Array:
-    """Return (softmax - onehot(target)) / rows, in the shape of the logits. The cache is used up."""
+    """Return dL/dlogits = (softmax(logits) - onehot(target)) / rows, in the shape of the logits.
+
+    For one row, L = log(sum_j exp(z_j)) - z_t has dL/dz_j = softmax(z)_j - [j = t]. The loss is a mean over the rows,
+    hence the division. The cache is overwritten: call this once per forward pass.
+    """
     probabilities, picks, shape = cache
-    probabilities[picks] -= 1
+    probabilities[picks] -= 1  # each row has one target: no index repeats, so plain `-=` counts every one
     probabilities /= len(probabilities)
     return probabilities.reshape(shape)
 
 
 def embedding(xp: Any, ids: Array, weight: Array) -> tuple[Array, Cache]:
-    """Gather: return the row of weight (V, C) for each of ids (...), as (..., C)."""
+    """Return the rows of weight (V, C) for ids (...), integers below V, as (..., C): a gather."""
     return weight[ids], (ids, weight.shape)
 
 
 def embedding_backward(xp: Any, grad: Array, cache: Cache) -> Array:
-    """Scatter-add: return the sum of the gradients of all places where a row was used, as (V, C)."""
+    """Return dL/dweight (V, C) for grad (..., C): a scatter-add.
+
+    The gradient of a row is the sum of grad over all places whose id is that row, and zero if there is none.
+    """
     ids, shape = cache
     total = xp.zeros(shape, dtype=grad.dtype)
     scatter_add(xp, total, ids, grad)
@@ -76,10 +94,12 @@ def embedding_backward(xp: Any, grad: Array, cache: Cache) -> Array:
 
 
 def scatter_add(xp: Any, total: Array, ids: Array, values: Array) -> None:
-    """Add values (..., C) to the rows of total (V, C) that ids (...) name, in place; rows may repeat.
+    """Add values (..., C) to the rows of total (V, C) with indices ids (...), in place; ids may repeat.
 
-    On NumPy every element gets its own index: it has a fast path for adding in one dimension, several times as fast
-    as adding rows. CuPy adds rows atomically as they are; an index for each element would be twice the traffic.
+    `total[ids] += values` would count only one of several equal ids; `add.at` counts them all.
+
+    NumPy has a fast path for one-dimensional `add.at`, several times as fast as adding rows. So on NumPy every element
+    gets its own index. CuPy adds rows with atomic operations; an index per element would double its memory traffic.
     """
     if xp is not np:
         xp.add.at(total, ids, values)

@@ -1,4 +1,4 @@
-"""Generating text: read the prompt once, then one token after another from the KV cache."""
+"""Text generation: read the prompt once (prefill), then generate one token after another with a KV cache (decode)."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ from benchmarks.nn.gpt import Gpt
 
 
 class Generation(Protocol):
-    """A prompt (B, P) being continued greedily to `new` more tokens."""
+    """Greedy generation of `new` tokens after a prompt (B, P)."""
 
     prompt: Array
     new: int
 
     def prefill(self) -> tuple[Array, Array]:
-        """Read the prompt; return the first new token (B, 1) and the logits (B, V) that it was chosen by.
+        """Read the prompt; return the first new token (B, 1) and the logits (B, V) that it was chosen from.
 
-        Both are in memory that nothing later writes to.
+        No later call overwrites either array.
         """
 
     def decode(self, token: Array, at: int) -> tuple[Array, Array]:
-        """Return the next token (B, 1) and its logits (B, V), after `token`, which stands at position `at`.
+        """Return the next token (B, 1) and its logits (B, V), given `token` (B, 1) at position `at`.
 
-        The token is in memory that no later step writes to, since generated text is kept; the logits last until the
-        next step.
+        No later step overwrites the token, since generated text is kept. The next step may overwrite the logits.
         """
 
     def concatenate(self, parts: list[Array]) -> Array:
-        """Return arrays (B, 1) side by side, (B, parts)."""
+        """Concatenate arrays (B, 1) to one of shape (B, parts)."""
 
 
 class ArrayGeneration:
-    """In array code."""
+    """Generation in array code."""
 
     def __init__(self, xp: Any, network: Gpt, params: Mapping[str, Array], prompt: Array, new: int) -> None:
         self.xp, self.network, self.params, self.prompt, self.new = xp, network, params, prompt, new
@@ -56,7 +55,7 @@ class ArrayGeneration:
 
 
 class Text:
-    """A generation step by step: the tokens so far, each of them kept, and the logits of the last."""
+    """The state of a generation: all tokens so far, and the logits of the last one."""
 
     def __init__(self, loop: Generation) -> None:
         self.loop = loop
@@ -66,17 +65,17 @@ class Text:
         self._first: tuple[Array, Array] | None = None
 
     def read(self) -> None:
-        """Read the prompt, which every text begins with until it is read again."""
+        """Read the prompt and start a new text. `begin_again` reuses the result until the next `read`."""
         self._first = self.loop.prefill()
         self.begin_again()
 
     def begin_again(self) -> None:
-        """Go back to the first new token; the cache of all before is still there."""
+        """Go back to the first new token. The KV cache still holds the prompt, so it is not read again."""
         assert self._first is not None
         self.tokens, self.logits = [self._first[0]], self._first[1]
 
     def step(self) -> Array:
-        """Add a token and return it; after the last position, begin again first."""
+        """Generate the next token and return it (B, 1); after the last position, start again at the first."""
         if len(self.tokens) == self.loop.new:
             self.begin_again()
         token, self.logits = self.loop.decode(self.tokens[-1], self.begin + len(self.tokens) - 1)
@@ -84,7 +83,7 @@ class Text:
         return token
 
     def all_steps(self) -> Array:
-        """Add all tokens after the first and return the last."""
+        """Generate all tokens after the first and return the last one (B, 1)."""
         self.begin_again()
         tokens, token, logits = self.tokens, self.tokens[-1], self.logits
         for at in range(self.begin, self.end):
@@ -94,20 +93,20 @@ class Text:
         return token
 
     def shown(self, _: Any = None) -> dict[str, Array]:
-        """Return all tokens so far (B, 1 to `new`), and the logits (B, V) that the last was chosen by."""
+        """Return all tokens so far, (B, 1) to (B, `new`), and the logits (B, V) that the last one was chosen from."""
         return {"tokens": self.loop.concatenate(self.tokens), "logits": self.logits}
 
 
 def generation_kernel(
     loop: Generation, prepared: Callable[[Callable[[], Any]], Callable[[], Any]] | None = None
 ) -> Kernel:
-    """Return the kernel that runs the steps after the first token; the prompt is read when it is built, and restarted.
+    """Return the kernel that generates all tokens after the first. The prompt is read when it is built and restarted.
 
-    One call of the probe `inter_token_latency` is one step; after the last position it goes back to the first, whose
-    cache is still there. Whole passes of it are checked.
+    One call of the probe `inter_token_latency` is one step; after the last position it goes back to the first, for
+    which the KV cache is still valid. The check compares whole passes of this probe.
 
-    prepared: makes of the step the call that compiles or captures it, if its first call does. The prompt is read
-    eagerly all the same, so there is no probe `time_to_first_token` then.
+    prepared: given if the first step compiles or captures; turns the step into the call that does so. The prompt is
+    still read eagerly, so there is no probe `time_to_first_token` then.
     """
     text = Text(loop)
     text.read()

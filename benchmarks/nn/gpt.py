@@ -1,6 +1,6 @@
-"""A decoder language model of GPT-2's kind, which says what token comes next.
+"""A decoder-only language model like GPT-2 (Radford et al. 2019): it predicts the next token.
 
-Token and position embeddings, causal blocks, a last norm, and the token embedding once more as the head.
+Token and position embeddings, causal blocks, a final norm, and a head that shares its weights with the token embedding.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.nn.transformer import (
 
 @dataclass(frozen=True, slots=True)
 class Gpt:
-    """The shape of a model; context is the most tokens it can look at."""
+    """The shape of a model. context: the largest number of tokens that it can attend to."""
 
     layers: int
     heads: int
@@ -35,7 +35,7 @@ class Gpt:
     vocabulary: int
 
     def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
-        """Return parameters under which logits, scores and streams are about 1."""
+        """Return initial parameters with which logits, attention scores and the stream have values of about 1."""
         params = {
             "tokens.weight": normal(rng, (self.vocabulary, self.width), dtype, self.width**-0.5),
             "positions.weight": normal(rng, (self.context, self.width), dtype, self.width**-0.5),
@@ -45,7 +45,7 @@ class Gpt:
         return params | named("norm", initial_norm(rng, self.width, dtype))
 
     def forward(self, xp: Any, params: Params, x: Array) -> tuple[Array, Cache]:
-        """Return logits (B, T, V) for the tokens after each of x (B, T)."""
+        """Return logits (B, T, V) for the token after each of x (B, T), integers below V."""
         tokens, gathered = embedding(xp, x, params["tokens.weight"])
         stream = tokens + params["positions.weight"][: x.shape[1]]
         caches = []
@@ -58,20 +58,23 @@ class Gpt:
         return logits.reshape(*x.shape, -1), (gathered, caches, norm, rows, params["tokens.weight"])
 
     def backward(self, xp: Any, grad: Array, cache: Cache) -> dict[str, Array]:
-        """Return the gradient of every parameter; the token embedding gets two, added up."""
+        """Return the gradient of every parameter, by name, for grad g = dL/dlogits (B, T, V).
+
+        The token embedding is used twice, as embedding and as head. Its gradient is the sum of both.
+        """
         gathered, caches, norm, rows, tokens = cache
         batch, time = grad.shape[:2]
         grad = grad.reshape(-1, self.vocabulary)
-        dtokens = grad.T @ rows  # as the head
-        dnormed = (grad @ tokens).reshape(batch, time, self.width)
+        dtokens = grad.T @ rows  # as the head, logits = rows W^T: dL/dW = g^T rows (V, C)
+        dnormed = (grad @ tokens).reshape(batch, time, self.width)  # and dL/drows = g W
         dstream, dweight, dbias = layernorm_backward(xp, dnormed, norm)
         grads = {"norm.weight": dweight, "norm.bias": dbias}
         for i in reversed(range(self.layers)):
             dstream, block_grads = block_backward(xp, dstream, caches[i])
             grads |= named(f"blocks.{i}", block_grads)
-        scatter_add(xp, dtokens, gathered[0], dstream)  # as the embedding
-        dpositions = xp.zeros((self.context, self.width), dtype=dstream.dtype)
-        dpositions[:time] = dstream.sum(axis=0)
+        scatter_add(xp, dtokens, gathered[0], dstream)  # as the embedding: added in place to the head's gradient
+        dpositions = xp.zeros((self.context, self.width), dtype=dstream.dtype)  # positions after T were not used
+        dpositions[:time] = dstream.sum(axis=0)  # every sequence adds the same positions: sum over the batch
         return grads | {"tokens.weight": dtokens, "positions.weight": dpositions}
 
     def kv_cache(self, xp: Any, batch: int, capacity: int, dtype: Any) -> Array:
@@ -80,7 +83,10 @@ class Gpt:
         return xp.empty((self.layers, 2, batch, self.heads, capacity, depth), dtype=dtype)
 
     def extend(self, xp: Any, params: Params, kv_cache: Array, ids: Array, start: int) -> Array:
-        """Return logits (B, V) for the token after ids (B, T), which follow the `start` tokens in the KV cache."""
+        """Return logits (B, V) for the token after ids (B, T), which follow the `start` tokens in the KV cache.
+
+        The keys and values of ids are written to the cache, in place.
+        """
         stop = start + ids.shape[1]
         stream = params["tokens.weight"][ids] + params["positions.weight"][start:stop]
         for i in range(self.layers):
@@ -89,38 +95,41 @@ class Gpt:
         return last @ params["tokens.weight"].T
 
     def parameters(self) -> int:
-        """Return how many numbers the model is: a head that is also an embedding counts once."""
+        """Return the number of parameters; head and token embedding share theirs, which count once.
+
+        A block has 12 C^2 weights (`block_flops`), 9 C biases (3 C qkv, C out, 4 C up, C down), and 4 C in its norms.
+        """
         embeddings = (self.vocabulary + self.context) * self.width
         return embeddings + self.layers * (12 * self.width**2 + 13 * self.width) + 2 * self.width
 
     def forward_flops(self, tokens: int, *, causal: bool = False) -> float:
         """Return the FLOPs of a forward pass over one sequence of `tokens` tokens.
 
-        Blocks as `block_flops`, and 2 C V a token for the head; embeddings are looked up, not computed. Full
-        attention counts every pair of tokens, which is what explicit attention computes; `causal` counts
-        the (T + 1) / 2 that a token sees on average.
+        Blocks as in `block_flops`, and 2 C V per token for the head. Embeddings are lookups without arithmetic. Full
+        attention counts every pair of tokens, which is what explicit attention computes. `causal` counts only the
+        (T + 1) / 2 tokens that each token attends to on average.
         """
         keys = (tokens + 1) / 2 if causal else tokens
         return self.layers * block_flops(self.width, tokens, keys) + tokens * 2 * self.width * self.vocabulary
 
     def train_flops(self, tokens: int, *, causal: bool = False) -> float:
-        """Return three times `forward_flops`: gradients of inputs and of weights cost one forward each.
+        """Return three times `forward_flops`: the gradients of inputs and of weights each cost as much as the forward.
 
-        Ignored: softmax and loss, optimiser, and recomputation, should an implementation recompute.
+        Ignored: softmax and loss, the optimiser, and activations that an implementation computes again.
         """
         return 3 * self.forward_flops(tokens, causal=causal)
 
     def extend_flops(self, tokens: int, start: int) -> float:
-        """Return the FLOPs of `extend` for one sequence: causal attention, and the head at the last token only."""
+        """Return the FLOPs of `extend` for one sequence: causal attention; the head for the last token only."""
         keys = start + (tokens + 1) / 2
         return self.layers * block_flops(self.width, tokens, keys) + 2 * self.width * self.vocabulary
 
     def extend_bytes(self, batch: int, start: int, itemsize: int) -> float:
-        """Return the bytes that extending by one token must move.
+        """Return the fewest bytes that extending a batch by one token moves.
 
-        Every weight is read once for the whole batch (of the position embedding one row, of the token embedding
-        all, as the head); of each sequence the keys and values of `start` tokens are read and one pair written.
-        Ignored: activations, logits.
+        Every weight is read once for the whole batch: the token embedding completely, since it is the head, and one row
+        of the position embedding. For each sequence the keys and values of `start` tokens are read, and those of one
+        token written. Ignored: activations, logits.
         """
         weights = self.parameters() - (self.context - 1) * self.width
         kv_cache = batch * 2 * self.layers * self.width * (start + 1)

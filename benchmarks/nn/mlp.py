@@ -24,12 +24,15 @@ from benchmarks.nn.names import named
 
 @dataclass(frozen=True, slots=True)
 class Mlp:
-    """widths: inputs, hidden layers, classes."""
+    """The shape of an MLP. widths: inputs, hidden layers, classes."""
 
     widths: tuple[int, ...]
 
     def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
-        """Return weights whose gain is that of ReLU, sqrt(2) (He et al., arXiv:1502.01852)."""
+        """Return initial parameters with gain sqrt(2), since ReLU halves the mean square (He et al., arXiv:1502.01852).
+
+        layers.i.weight (O, I) and layers.i.bias (O).
+        """
         params: dict[str, np.ndarray] = {}
         for i, (inputs, outputs) in enumerate(pairwise(self.widths)):
             params |= named(f"layers.{i}", initial_linear(rng, inputs, outputs, dtype, gain=math.sqrt(2)))
@@ -48,10 +51,12 @@ class Mlp:
         return x, tuple(caches)
 
     def backward(self, xp: Any, grad: Array, cache: Cache) -> dict[str, Array]:
-        """Return the gradient of every parameter; that of the input is not computed."""
+        """Return the gradient of every parameter, by name, for grad = dL/dlogits (B, classes); no dL/dx is computed."""
         caches = list(cache)
         grads: dict[str, Array] = {}
         for i in reversed(range(1, len(self.widths) - 1)):
+            # From dL/d(output of layer i) to dL/d(output of layer i - 1): back through the layer, then through the ReLU
+            # in front of it. The caches are used in the opposite order of the forward pass.
             grad, dweight, dbias = linear_backward(xp, grad, caches.pop())
             grads |= {f"layers.{i}.weight": dweight, f"layers.{i}.bias": dbias}
             grad = relu_backward(xp, grad, caches.pop())
@@ -59,17 +64,17 @@ class Mlp:
         return grads | {"layers.0.weight": dweight, "layers.0.bias": dbias}
 
     def parameters(self) -> int:
-        """Return how many numbers the weights and biases are."""
+        """Return the number of parameters: weights and biases."""
         return sum((inputs + 1) * outputs for inputs, outputs in pairwise(self.widths))
 
     def forward_flops(self) -> int:
-        """Return 2 sum(I O) FLOPs a sample. Ignored: biases, ReLU."""
+        """Return the FLOPs per sample, 2 I O summed over the layers. Ignored: biases, ReLU."""
         return 2 * sum(inputs * outputs for inputs, outputs in pairwise(self.widths))
 
     def train_flops(self) -> int:
-        """Return the FLOPs a sample of forward and backward.
+        """Return the FLOPs per sample of forward and backward pass.
 
-        A layer's gradients of weights and of inputs cost one forward each, but the first layer's inputs
-        need none. Ignored as well: softmax, loss, optimiser.
+        For each layer dL/dweight costs as much as the forward pass, and so does dL/dx, which the first layer does not
+        compute. Ignored: biases, ReLU, softmax, loss, optimiser.
         """
         return 3 * self.forward_flops() - 2 * self.widths[0] * self.widths[1]

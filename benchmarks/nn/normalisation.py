@@ -1,4 +1,8 @@
-"""Layer and batch normalisation: subtract a mean, divide by a deviation, scale and shift."""
+"""Layer and batch normalisation: subtract the mean, divide by the standard deviation, scale and shift.
+
+Layer normalisation takes mean and variance over the channels of each token, batch normalisation over all images and
+pixels of each channel. The backward formula is the same for both (Ioffe and Szegedy, arXiv:1502.03167, section 3).
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,16 @@ from typing import Any
 
 from benchmarks.nn.functions import Array, Cache
 
-EPSILON = 1e-5  # PyTorch's default in both, added to a variance
-MOMENTUM = 0.1  # of batch normalisation's running averages, PyTorch's default
+EPSILON = 1e-5  # added to the variance, so that nothing is divided by zero; PyTorch's default for both
+MOMENTUM = 0.1  # weight of the new batch in the running averages of batch normalisation; PyTorch's default
 
 
 def normalise(xp: Any, x: Array, epsilon: float) -> tuple[Array, Array]:
-    """Return (x - mean) / sqrt(variance + epsilon) over the last axis of x (..., C), and that 1 / sqrt (..., 1)."""
+    """Return (x - mean) / sqrt(variance + epsilon) and 1 / sqrt(variance + epsilon) for x (..., C).
+
+    Shapes (..., C) and (..., 1). Mean and variance are those of the last axis; the variance is the biased one, the mean
+    of the squares.
+    """
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = (centred * centred).mean(axis=-1, keepdims=True)
     inverse = 1 / xp.sqrt(variance + epsilon)
@@ -20,29 +28,37 @@ def normalise(xp: Any, x: Array, epsilon: float) -> tuple[Array, Array]:
 
 
 def layernorm(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]:
-    """Return weight (x - mean) / sqrt(variance + 1e-5) + bias, over the last axis of x (..., C)."""
+    """Return weight n + bias with n = (x - mean) / sqrt(variance + 1e-5) over the last axis of x (..., C).
+
+    weight and bias (C). Source: Ba et al., arXiv:1607.06450.
+    """
     normed, inverse = normalise(xp, x, EPSILON)
     return normed * weight + bias, (normed, inverse, weight)
 
 
 def layernorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return the gradients of x, weight, bias.
+    """Return dL/dx (..., C), dL/dweight (C), dL/dbias (C) for grad g = dL/dout (..., C).
 
-    With n = (x - mean) / deviation and h = g weight, dx = (h - mean(h) - n mean(h n)) / deviation: the mean
-    and the deviation are functions of x too, and the two subtractions are their share.
+    With s = sqrt(variance + epsilon), n = (x - mean) / s and h = dL/dn = g weight:
+
+        dL/dx = (h - mean(h) - n mean(h n)) / s        means over the last axis
+
+    Mean and s depend on every x of the row. That adds two terms: mean(h) is the path through the mean, n mean(h n)
+    the path through s.
     """
     normed, inverse, weight = cache
     rows = tuple(range(grad.ndim - 1))
+    # Every row uses the same weight and bias: their gradients are sums over all rows.
     dweight, dbias = (grad * normed).sum(axis=rows), grad.sum(axis=rows)
-    dx = grad * weight
-    along = (dx * normed).mean(axis=-1, keepdims=True)
+    dx = grad * weight  # h
+    along = (dx * normed).mean(axis=-1, keepdims=True)  # mean(h n), before `dx` changes in place
     dx -= dx.mean(axis=-1, keepdims=True)
     dx -= normed * along
-    dx *= inverse
+    dx *= inverse  # 1 / s
     return dx, dweight, dbias
 
 
-_PLACES = (1, 2, 3)  # every axis of an image batch (C, B, height, width) but the channels
+_PLACES = (1, 2, 3)  # all axes of images (C, B, height, width) except the channels
 
 
 def batchnorm(
@@ -50,14 +66,17 @@ def batchnorm(
 ) -> tuple[Array, Cache]:
     """Return weight (x - batch mean) / sqrt(batch variance + 1e-5) + bias for x (C, B, height, width).
 
-    Moves the running `mean` and `variance` (C), in place, a tenth of the way to the batch's; the running
-    variance follows the unbiased one, as PyTorch's does. `copies`: how often every sample of x stands in the batch that
-    x is a part of, which changes what is unbiased and nothing else.
+    weight and bias (C). Batch mean and variance (C) are taken over images and pixels. The running `mean` and `variance`
+    (C) move a tenth of the way to those of the batch, in place. As in PyTorch, the batch is normalised by its biased
+    variance (a sum divided by `count`), and the running variance follows the unbiased one (divided by `count - 1`).
+
+    copies: how often each sample of x occurs in the whole batch that x stands for (batches.py). Repeating all samples
+    equally often changes `count`, and nothing else.
     """
     batch_mean = x.mean(axis=_PLACES)
     centred = x - _channels(batch_mean)
     batch_variance = (centred * centred).mean(axis=_PLACES)
-    count = copies * (x.size // len(x))
+    count = copies * (x.size // len(x))  # values per channel: images times pixels
     mean += MOMENTUM * (batch_mean - mean)
     variance += MOMENTUM * (batch_variance * (count / (count - 1)) - variance)
     inverse = 1 / xp.sqrt(batch_variance + EPSILON)
@@ -68,9 +87,14 @@ def batchnorm(
 
 
 def batchnorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Return the gradients of x, weight, bias: the formula of `layernorm_backward`, with other axes."""
+    """Return dL/dx (C, B, height, width), dL/dweight (C), dL/dbias (C) for grad g = dL/dout.
+
+    The formula of `layernorm_backward` with means over images and pixels. There the weight is a constant, which moves
+    out of the means: dL/dx = weight (g - mean(g) - n mean(g n)) / s. Both means are at hand: mean(g) is dbias / count
+    and mean(g n) is dweight / count.
+    """
     normed, inverse, weight = cache
-    count = grad.size // len(grad)
+    count = grad.size // len(grad)  # images times pixels
     dweight, dbias = (grad * normed).sum(axis=_PLACES), grad.sum(axis=_PLACES)
     dx = grad - _channels(dbias / count)
     dx -= normed * _channels(dweight / count)
@@ -79,7 +103,10 @@ def batchnorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array
 
 
 def batchnorm_inference(xp: Any, x: Array, weight: Array, bias: Array, mean: Array, variance: Array) -> Array:
-    """Return x normalised by the running averages: one scale and one shift a channel."""
+    """Return x (C, B, height, width) normalised by the running averages, which are constants.
+
+    weight (x - mean) / s + bias is then x scale + shift, with one scale and one shift per channel.
+    """
     scale = weight / xp.sqrt(variance + EPSILON)
     out = x * _channels(scale)
     out += _channels(bias - mean * scale)
@@ -87,5 +114,5 @@ def batchnorm_inference(xp: Any, x: Array, weight: Array, bias: Array, mean: Arr
 
 
 def _channels(values: Array) -> Array:
-    """Return values (C) in a shape that broadcasts over (C, B, height, width)."""
+    """Return values (C) as (C, 1, 1, 1), which broadcasts over (C, B, height, width)."""
     return values[:, None, None, None]

@@ -1,7 +1,7 @@
 """Optimisers over one vector.
 
-All parameters live in one contiguous vector, and the dict that a network reads holds views of it. An
-update is then a few large operations instead of a few hundred small ones, which is what a GPU wants.
+All parameters are stored in one contiguous vector, and the dict that a network reads holds views of it. An update is
+then a few large operations instead of hundreds of small ones. A GPU runs these far faster: each costs a launch.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ Array = Any
 
 
 class Optimiser:
-    """The parameters as `vector` and, under their names, as views of it in `params`.
+    """All parameters as one `vector`, and as views of it by name in `params`.
 
-    `params` also holds what a network keeps but does not train: running averages (`running_...`). `decay`: the share of
-    a weight that a step takes off, whatever its gradient. The arrays that it is given are what `reset` restores; they
-    are not written to.
+    `params` also holds the running averages (`running_...`), which a network updates itself and no optimiser trains.
+    `decay`: the fraction that a step subtracts from every weight, whatever its gradient. The arrays passed to the
+    constructor are copied and never written to; `reset` restores them.
     """
 
     decay = 0.0
@@ -28,7 +28,7 @@ class Optimiser:
         self._kept = {name: array for name, array in params.items() if ".running_" in name}
         self._trained = {name: array for name, array in params.items() if name not in self._kept}
         self.vector = flatten(xp, self._trained)
-        self._gradient = xp.empty_like(self.vector)  # memory that each step would have to be given anew
+        self._gradient = xp.empty_like(self.vector)  # allocated once: every step reuses it
         self.params = views(self.vector, self._trained) | {name: kept.copy() for name, kept in self._kept.items()}
 
     def reset(self) -> None:
@@ -37,7 +37,7 @@ class Optimiser:
             self.params[name][...] = array
 
     def update(self, grads: Mapping[str, Array]) -> None:
-        """Move the parameters, in place. `grads` has a gradient for each parameter, under its name."""
+        """Update the parameters in place. grads: the gradient of each parameter, by name; it is not written to."""
         self._move(flatten(self.xp, {name: grads[name] for name in self._trained}, out=self._gradient))
 
     def _move(self, grad: Array) -> None:
@@ -45,19 +45,29 @@ class Optimiser:
 
 
 class Sgd(Optimiser):
-    """Gradient descent: w -= rate g."""
+    """Stochastic gradient descent without momentum: w -= rate g."""
 
     def __init__(self, xp: Any, params: Mapping[str, Array], rate: float) -> None:
         super().__init__(xp, params)
         self.rate = rate
 
     def _move(self, grad: Array) -> None:
-        grad *= self.rate
+        grad *= self.rate  # in place: `grad` is the optimiser's own buffer, not the caller's gradient
         self.vector -= grad
 
 
 class AdamW(Optimiser):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101, algorithm 2), PyTorch's defaults."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101, algorithm 2), as PyTorch's AdamW.
+
+    For step number t, with gradient g:
+
+        w *= 1 - rate decay                        weight decay, not part of the gradient ("decoupled")
+        m = beta1 m + (1 - beta1) g                running mean of g: `mean`
+        v = beta2 v + (1 - beta2) g^2              running mean of its square: `square`
+        w -= rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
+
+    decay, beta1, beta2 and epsilon have PyTorch's defaults. The attribute `decay` is rate * decay.
+    """
 
     def __init__(
         self, xp: Any, params: Mapping[str, Array], rate: float, decay: float = 0.01, beta1: float = 0.9
@@ -77,25 +87,26 @@ class AdamW(Optimiser):
         self.vector *= 1 - self.decay
         self.mean *= self.beta1
         self.mean += grad * (1 - self.beta1)
-        grad *= grad
+        grad *= grad  # in place, and reused below: `grad` is the optimiser's own buffer
         grad *= 1 - self.beta2
         self.square *= self.beta2
         self.square += grad
-        # Both averages start at zero; the corrections undo what that pulls them down by.
+        # Both averages start at zero, so the first ones are too small: after t steps by the factors 1 - beta1^t and
+        # 1 - beta2^t. Dividing by these corrects them.
         step = self.rate / (1 - self.beta1**self.steps)
-        scale = self.xp.sqrt(self.square, out=grad)
+        scale = self.xp.sqrt(self.square, out=grad)  # sqrt(v / (1 - beta2^t)) + epsilon, in three operations
         scale /= math.sqrt(1 - self.beta2**self.steps)
         scale += self.epsilon
         self.vector -= step * self.mean / scale
 
 
 def flatten(xp: Any, arrays: Mapping[str, Array], out: Array | None = None) -> Array:
-    """Return all arrays end to end in one vector: `out`, or a new one."""
+    """Return all arrays end to end in one vector, written to `out` if it is given."""
     return xp.concatenate([array.reshape(-1) for array in arrays.values()], out=out)
 
 
 def views(vector: Array, like: Mapping[str, Array]) -> dict[str, Array]:
-    """Return pieces of `vector` with the names and shapes of `like`."""
+    """Return views of consecutive pieces of `vector`, with the names and shapes of `like`."""
     start, pieces = 0, {}
     for name, array in like.items():
         pieces[name] = vector[start : start + array.size].reshape(array.shape)

@@ -1,8 +1,9 @@
-"""Residual networks (He et al., arXiv:1512.03385): convolutions that learn what to add to what came in.
+"""Residual networks (He et al., arXiv:1512.03385): each block learns what to add to its input.
 
-Every unit is a convolution without bias and a batch normalisation. A block is two or (`bottleneck`) three units
-with ReLU between them, plus a shortcut; a stage is a row of blocks, and each stage after the first halves the
-image and doubles the channels.
+A unit is a convolution without bias, followed by a batch normalisation. A block is two or (`bottleneck`) three units
+with ReLU between them, plus a shortcut from its input. A stage is a sequence of blocks; each stage after the first
+halves the image's sides and doubles the channels. Images inside the network are (C, B, height, width), as in
+convolution.py.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from benchmarks.nn.names import named, scoped
 from benchmarks.nn.normalisation import batchnorm, batchnorm_backward, batchnorm_inference
 
 Params = Mapping[str, Array]
-EXPANSION = 4  # a bottleneck's last unit has this many times the channels of its others
+EXPANSION = 4  # the last unit of a bottleneck block has this many times the channels of its other units
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +46,21 @@ class Conv:
 
     @property
     def places(self) -> int:
-        """Pixels along a side of what comes out."""
+        """Pixels along a side of the result."""
         return output_size(self.size, self.kernel, self.stride, self.padding)
 
     @property
     def flops(self) -> int:
-        """2 I O kernel^2 for every pixel that comes out."""
+        """FLOPs per image: 2 I O kernel^2 for each pixel of the result."""
         return 2 * self.inputs * self.outputs * self.kernel**2 * self.places**2
 
 
 @dataclass(frozen=True, slots=True)
 class ResNet:
-    """blocks: how many in each stage. width: channels of the first stage. pixels: along a side of an image.
+    """The shape of a ResNet.
 
-    Images of 64 pixels and more are first reduced to a quarter, by a 7x7 convolution and a max pool.
+    blocks: number of blocks in each stage. width: channels of the first stage. pixels: along a side of an image.
+    For images of 64 pixels and more, a 7x7 convolution and a max pool first reduce each side to a quarter.
     """
 
     blocks: tuple[int, ...]
@@ -72,7 +74,7 @@ class ResNet:
         return self.pixels >= 64
 
     def stem(self) -> Conv:
-        """Return the first convolution."""
+        """Return the first convolution, from 3 colour channels to `width`."""
         return Conv(3, self.width, 7, 2, 3, self.pixels) if self.large else Conv(3, self.width, 3, 1, 1, self.pixels)
 
     def stages(self) -> Iterator[tuple[str, dict[str, Conv]]]:
@@ -104,11 +106,11 @@ class ResNet:
 
     @property
     def features(self) -> int:
-        """Channels that the head sees."""
+        """Channels of the last stage, which are the inputs of the head."""
         return int(self.width * 2 ** (len(self.blocks) - 1)) * (EXPANSION if self.bottleneck else 1)
 
     def initial(self, rng: np.random.Generator, dtype: str) -> dict[str, np.ndarray]:
-        """Return weights whose gain is that of ReLU (He et al., arXiv:1502.01852)."""
+        """Return initial parameters and running averages; the convolutions' gain is sqrt(2) (arXiv:1502.01852)."""
         params = named("stem", _initial_unit(rng, self.stem(), dtype))
         for name, convs in self.stages():
             for unit, conv in convs.items():
@@ -116,11 +118,11 @@ class ResNet:
         return params | named("head", initial_linear(rng, self.features, self.classes, dtype))
 
     def forward(self, xp: Any, params: Params, x: Array, copies: int = 1) -> tuple[Array, Cache]:
-        """Return logits (B, classes) for x (B, 3, pixels, pixels); the running averages in `params` move.
+        """Return logits (B, classes) for x (B, 3, pixels, pixels); updates the running averages in `params` in place.
 
         copies: as in `batchnorm`.
         """
-        x, stem = unit(xp, x.swapaxes(0, 1), scoped(params, "stem"), self.stem(), copies)
+        x, stem = unit(xp, x.swapaxes(0, 1), scoped(params, "stem"), self.stem(), copies)  # (C, B, ...) from here on
         x, active = relu(xp, x)
         pooled: Cache = ()
         if self.large:
@@ -130,14 +132,15 @@ class ResNet:
             x, cache = residual(xp, x, scoped(params, name), convs, copies)
             caches.append((name, cache))
         pixels = x.shape[2] * x.shape[3]
-        logits, head = linear(xp, x.mean(axis=(2, 3)).T, params["head.weight"], params["head.bias"])
+        logits, head = linear(xp, x.mean(axis=(2, 3)).T, params["head.weight"], params["head.bias"])  # mean: (B, C)
         return logits, (stem, active, pooled, caches, head, (x.shape, pixels))
 
     def backward(self, xp: Any, grad: Array, cache: Cache) -> dict[str, Array]:
-        """Return the gradient of every parameter."""
+        """Return the gradient of every parameter, by name, for grad = dL/dlogits (B, classes)."""
         stem, active, pooled, caches, head, (shape, pixels) = cache
         dx, dweight, dbias = linear_backward(xp, grad, head)
         grads = {"head.weight": dweight, "head.bias": dbias}
+        # The backward of a mean over pixels: every pixel gets the same share, 1 / pixels of the gradient.
         dx = xp.broadcast_to((dx.T / pixels)[:, :, None, None], shape)
         for name, block in reversed(caches):
             dx, block_grads = residual_backward(xp, dx, block)
@@ -147,7 +150,7 @@ class ResNet:
         return grads | named("stem", unit_parameters_backward(xp, relu_backward(xp, dx, active), stem))
 
     def infer(self, xp: Any, params: Params, x: Array) -> Array:
-        """Return logits as a trained network gives them: normalised by the running averages."""
+        """Return logits (B, classes) for x (B, 3, pixels, pixels), normalised by the running averages (inference)."""
         x = xp.maximum(unit_inference(xp, x.swapaxes(0, 1), scoped(params, "stem"), self.stem()), 0)
         if self.large:
             x, _ = max_pool(xp, x, 3, 2, 1)
@@ -160,20 +163,24 @@ class ResNet:
         return [self.stem(), *(conv for _, convs in self.stages() for conv in convs.values())]
 
     def forward_flops(self) -> int:
-        """Return the FLOPs of one image: all convolutions and the head. Ignored: norms, ReLU, pools, additions."""
+        """Return the FLOPs per image of all convolutions and the head. Ignored: norms, ReLU, pooling, additions."""
         return sum(conv.flops for conv in self.convs()) + 2 * self.features * self.classes
 
     def train_flops(self) -> int:
-        """Return three times `forward_flops`, less the gradient of the image, which is not computed."""
+        """Return the FLOPs per image of forward and backward pass.
+
+        For each layer dL/dweight costs as much as the forward pass, and so does dL/dx, which the stem does not compute.
+        """
         return 3 * self.forward_flops() - self.stem().flops
 
     def parameters(self) -> int:
-        """Return how many trained numbers there are."""
+        """Return the number of trained parameters."""
+        # Each output channel has its kernel, and a weight and a bias of the norm.
         convs = sum(conv.outputs * (conv.inputs * conv.kernel**2 + 2) for conv in self.convs())
         return convs + (self.features + 1) * self.classes
 
     def activations(self) -> int:
-        """Return how many numbers come out of all convolutions for one image."""
+        """Return the number of output elements of all convolutions, per image."""
         return sum(conv.outputs * conv.places**2 for conv in self.convs())
 
 
@@ -184,7 +191,7 @@ def _initial_unit(rng: np.random.Generator, conv: Conv, dtype: str) -> dict[str,
 
 
 def unit(xp: Any, x: Array, params: Params, conv: Conv, copies: int = 1) -> tuple[Array, Cache]:
-    """Return x convolved and normalised by its own batch; copies: as in `batchnorm`."""
+    """Return x (I, B, height, width) convolved and normalised by its batch, (O, B, ...). copies: as in `batchnorm`."""
     x, convolved = conv2d(xp, x, params["conv.weight"], conv.stride, conv.padding)
     names = ("weight", "bias", "running_mean", "running_var")
     out, normed = batchnorm(xp, x, *(params[f"norm.{name}"] for name in names), copies)
@@ -192,7 +199,7 @@ def unit(xp: Any, x: Array, params: Params, conv: Conv, copies: int = 1) -> tupl
 
 
 def unit_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, dict[str, Array]]:
-    """Return the gradient of x and those of the parameters, by name."""
+    """Return dL/dx (I, B, height, width) and the gradients of the parameters, by name."""
     convolved, normed = cache
     dx, dscale, dshift = batchnorm_backward(xp, grad, normed)
     dx, dweight = conv2d_backward(xp, dx, convolved)
@@ -200,7 +207,7 @@ def unit_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, dict[str, 
 
 
 def unit_parameters_backward(xp: Any, grad: Array, cache: Cache) -> dict[str, Array]:
-    """Return the gradients of the parameters only: all that a first unit needs."""
+    """Return the gradients of the parameters only, by name: the input of the first unit is data."""
     convolved, normed = cache
     dx, dscale, dshift = batchnorm_backward(xp, grad, normed)
     dweight = conv2d_weight_backward(xp, dx, convolved)
@@ -208,14 +215,14 @@ def unit_parameters_backward(xp: Any, grad: Array, cache: Cache) -> dict[str, Ar
 
 
 def unit_inference(xp: Any, x: Array, params: Params, conv: Conv) -> Array:
-    """Return x convolved and normalised by the running averages."""
+    """Return x (I, B, height, width) convolved and normalised by the running averages, (O, B, ...)."""
     x, _ = conv2d(xp, x, params["conv.weight"], conv.stride, conv.padding)
     names = ("weight", "bias", "running_mean", "running_var")
     return batchnorm_inference(xp, x, *(params[f"norm.{name}"] for name in names))
 
 
 def residual(xp: Any, x: Array, params: Params, convs: Mapping[str, Conv], copies: int = 1) -> tuple[Array, Cache]:
-    """Return relu(units(x) + shortcut(x)), where the shortcut is x itself if the shapes allow it."""
+    """Return relu(units(x) + shortcut(x)); the shortcut is x itself, or a unit if the shapes differ."""
     units = [name for name in convs if name != "shortcut"]
     out, caches = x, []
     for name in units:
@@ -232,24 +239,28 @@ def residual(xp: Any, x: Array, params: Params, convs: Mapping[str, Conv], copie
 
 
 def residual_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, dict[str, Array]]:
-    """Return the gradient of x and those of the parameters, by name."""
+    """Return dL/dx and the gradients of the parameters, by name, for grad = dL/dout.
+
+    The sum units(x) + shortcut(x) passes its gradient unchanged to both terms. x feeds both, so dL/dx is the sum of
+    what comes back through the units and through the shortcut.
+    """
     caches, shortcut, summed = cache
     grads: dict[str, Array] = {}
-    grad = relu_backward(xp, grad, summed)
+    grad = relu_backward(xp, grad, summed)  # dL/d(units(x) + shortcut(x))
     dx = grad
     for name, cached, active in reversed(caches):
         if active:
             dx = relu_backward(xp, dx, active)
         dx, unit_grads = unit_backward(xp, dx, cached)
         grads |= named(name, unit_grads)
-    if not shortcut:
+    if not shortcut:  # the shortcut is x itself
         return dx + grad, grads
     dshort, unit_grads = unit_backward(xp, grad, shortcut)
     return dx + dshort, grads | named("shortcut", unit_grads)
 
 
 def residual_inference(xp: Any, x: Array, params: Params, convs: Mapping[str, Conv]) -> Array:
-    """Return a block of a trained network."""
+    """Return relu(units(x) + shortcut(x)) as `residual`, normalised by the running averages."""
     units = [name for name in convs if name != "shortcut"]
     out = x
     for name in units:

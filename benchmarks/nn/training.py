@@ -1,10 +1,10 @@
-"""One training step in array code, the kernel around it, and the proof that it is right.
+"""One training step in array code, the kernel around it, and the check of its results.
 
-What is timed is checked: from the initial weights, a call of the timed step on the whole batch must leave the loss, the
-logits, every gradient, every weight and every running average that the same array code reaches in float64 on NumPy. A
-batch too large for that is one of few samples, each many times (batches.py). A second call must go on from there: it
-shows what the first did to the optimiser's averages, and that not every other call works. The tests hold the array code
-itself against autograd and finite differences.
+The timed callable itself is checked. Starting from the initial weights, one call of the timed step on the whole batch
+must produce the loss, logits, gradients, weights and running averages that the same array code computes in float64 on
+NumPy. If the batch is too large for that, the check fills it with few distinct samples (batches.py). A second call must
+continue from the first one's result: this checks the optimiser's running means, and detects an implementation that
+does its work only every second call. The tests compare the array code itself with autograd and finite differences.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from benchmarks.nn.functions import Array, Cache, cross_entropy, cross_entropy_b
 from benchmarks.nn.optimisers import Optimiser
 from benchmarks.nn.weights import wide_weights
 
-STEPS = 2  # from the initial weights, after which a training kernel is checked
+STEPS = 2  # a training kernel is checked after this many steps from the initial weights
 
-# What ||C - R|| / ||R|| and its kin may be for logits, gradients and losses. The lower bounds lie above the
-# error of the next finer arithmetic: a row that claims TF32 must show TF32's rounding.
+# Bounds of the relative error ||C - R|| / ||R|| (and its variants below) for logits, gradients and losses. The lower
+# bounds are larger than the error of the next more precise arithmetic: a row labelled TF32 must show TF32's rounding.
 TOLERANCES = {
     ("float64", "ieee"): check.Tolerance(1e-10),
     ("float32", "ieee"): check.Tolerance(1e-4),
@@ -35,47 +35,51 @@ TOLERANCES = {
     ("float32", "autocast_bfloat16"): check.Tolerance(2e-2, low=2e-4),
     ("float32", "autocast_float16"): check.Tolerance(1e-2, low=2e-5),
 }
-FAR = 0.1  # an error of loss or logits that no arithmetic explains: more need not be looked at
-# How many times more the gradients of a network with ReLU may err than logits and losses: over all tensors in IEEE and
-# in narrower arithmetic, and in any one tensor in IEEE. Measured on NumPy and torch (MLP, CNN and GAN of smoke, quick
-# and standard, three seeds): float32 up to 2.9 % over all and 4.3 % in one (the GAN's generator learns from a
-# discriminator that Adam has just moved), where 6 % and 20 % pass; bfloat16 up to 26 % over all, where 40 % pass. There
-# one tensor errs by up to 62 %, which says little: float32 rows prove each. What is too short shows in its length.
+FAR = 0.1  # a larger error of loss or logits cannot be rounding in any format: nothing else is compared then
+# In a network with ReLU, gradients may have a larger relative error than logits and losses, by these factors: over all
+# tensors in IEEE arithmetic, over all tensors in narrower arithmetic, and in any single tensor in IEEE arithmetic.
+# Largest errors measured on NumPy and torch (MLP, CNN and GAN of smoke, quick and standard, three seeds): float32 2.9 %
+# over all tensors (bound 6 %) and 4.3 % in one (bound 20 %), in the GAN, whose generator learns from a discriminator
+# that Adam has just updated; bfloat16 26 % over all tensors (bound 40 %). In bfloat16 a single tensor can be off by
+# 62 %, so single tensors are checked in float32 rows only. Gradients that are too short are detected by their length.
 RELU_FACTOR, RELU_FACTOR_NARROW, RELU_FACTOR_OF_ONE = 600, 20, 2000
-# The same of running averages: a GAN's discriminator has a batch of its own behind that step of Adam's (1.3e-4 seen).
+# The same factor for running averages. The largest measured error is 1.3e-4: the GAN's discriminator, which is updated
+# by Adam, then updates its averages from one more batch.
 AVERAGE_FACTOR = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How far a length may be from 1: that of all gradients (or of all steps) at once, and that of any one tensor's."""
+    """Largest allowed deviation of a relative length from 1: of all tensors at once (all), of any one tensor (one)."""
 
     all: float
     one: float
 
 
-# By arithmetic, and whether there are ReLUs. Measured on NumPy and torch (smoke and quick, three seeds), gradients and
-# steps: IEEE 1e-4 in one tensor, with ReLU 3e-4 over all and 1.5 % in one; bfloat16 1.6 % in one, with ReLU 3.8 % over
-# all and 23 % in one, which then says nothing.
+# Bounds of gradients and steps, by arithmetic and by whether the network has ReLUs. Largest deviations measured on
+# NumPy and torch (smoke and quick, three seeds): IEEE 1e-4 in one tensor, with ReLU 3e-4 over all and 1.5 % in one;
+# bfloat16 1.6 % in one, with ReLU 3.8 % over all and 23 % in one, too much for a useful bound.
 LENGTHS = {
     ("ieee", False): Bounds(1e-2, 1e-2),
     ("ieee", True): Bounds(1e-2, 4e-2),
     ("narrow", False): Bounds(2e-2, 6e-2),
     ("narrow", True): Bounds(0.1, 0.8),
 }
-# The same of the last step's loss and logits (one) and of its length (all). What the first has left of rounding, Adam
-# and batch norms have made larger by then: to 3.4e-3 in float32, 0.6 % of the length (GAN of standard, four samples).
+# Bounds of the last step: relative error of loss and logits (one), and deviation of the length (all). Adam and batch
+# norms amplify the rounding of the first step. Largest values measured: 3.4e-3 in float32, and 0.6 % of the length (GAN
+# of standard, four samples).
 LAST = {"ieee": Bounds(0.1, 2e-2), "narrow": Bounds(0.3, 0.3)}
-DECAY = 0.3  # share of the weights' decay that may be missing, or too much: 0.7 % in float32, 9 % in bfloat16
-NEAR_ZERO = 0.1  # elements of a gradient this much below its root mean square are not looked at in a step
-# How many times more a single weight's step may err in float64: Adam divides small gradients by their own size, and
-# their rounding with them. Measured: 5.6e-10 of the largest step (torch, GPT of smoke).
+DECAY = 0.3  # allowed relative error of the weight decay; measured: 0.7 % in float32, 9 % in bfloat16
+NEAR_ZERO = 0.1  # elements of a gradient below this fraction of its root mean square are ignored in a step
+# The step of a single weight in float64 may have a larger relative error than logits, by this factor: Adam divides
+# small gradients by their own size, which amplifies their rounding. Measured: 5.6e-10 of the largest step (torch, GPT
+# of smoke).
 STEP_FACTOR = 100
-SMALL_GRADIENT = 1e-2  # tensors this much below the largest gradient are measured against this share of it
+SMALL_GRADIENT = 1e-2  # errors of tensors below this fraction of the largest gradient are relative to this fraction
 
 
 class Network(Protocol):
-    """What every classifier here offers; a language model classifies the next token."""
+    """The interface of all classifiers here; a language model classifies the next token."""
 
     def forward(self, xp: Any, params: Mapping[str, Array], x: Array) -> tuple[Array, Cache]:
         """Return logits and the cache."""
@@ -86,7 +90,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """A network with batch normalisation, given one of each sample of a batch in which there are `copies` of each."""
+    """A network with batch normalisation that gets each distinct sample once, for a batch with `copies` of each."""
 
     network: Any
     copies: int
@@ -97,14 +101,14 @@ class Repeated:
         return logits, cache
 
     def backward(self, xp: Any, grad: Array, cache: Cache) -> dict[str, Array]:
-        """Return the gradient of every parameter: the mean's is the same, however often each sample stands in it."""
+        """Return the gradient of every parameter; that of a mean does not change if all samples are repeated."""
         grads: dict[str, Array] = self.network.backward(xp, grad, cache)
         return grads
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Results of one step: the loss before the update, the logits, the gradients."""
+    """The results of one step: loss and logits before the update, and the gradients by parameter name."""
 
     loss: Array
     logits: Array
@@ -112,7 +116,11 @@ class Step:
 
 
 def train_step(xp: Any, network: Network, optimiser: Optimiser, x: Array, targets: Array) -> Step:
-    """Predict, measure the error, trace it back to every weight, and move the weights a little."""
+    """Take one training step: forward pass, cross-entropy, backward pass, update of the weights in place.
+
+    x: the network's inputs, one row per sample; targets: integer classes, in the shape of the logits without the last
+    axis.
+    """
     logits, cache = network.forward(xp, optimiser.params, x)
     loss, loss_cache = cross_entropy(xp, logits, targets)
     gradients = network.backward(xp, cross_entropy_backward(xp, loss_cache), cache)
@@ -121,10 +129,10 @@ def train_step(xp: Any, network: Network, optimiser: Optimiser, x: Array, target
 
 
 def least_bytes(parameters: int, itemsize: int, averages: int = 0) -> float:
-    """Return the fewest bytes that a training step moves: every trained number is read by the forward pass.
+    """Return the fewest bytes that a training step moves: itemsize * parameters * (5 + 2 averages).
 
-    The optimiser reads and writes it and each of the optimiser's `averages` (Adam: 2); its gradient is written and
-    read. Activations may all stay in a cache.
+    Each parameter is read by the forward pass, and read and written by the optimiser; its gradient is written and read:
+    5. Each of the optimiser's `averages` (Adam: 2) is read and written. Activations are assumed to stay in a cache.
     """
     return float(itemsize * parameters * (5 + 2 * averages))
 
@@ -136,10 +144,10 @@ def training_kernel(
     state: Callable[[], Mapping[str, Any]],
     samples: int,
 ) -> Kernel:
-    """Return the kernel that takes one step.
+    """Return the kernel that takes one training step.
 
-    reset: restores the initial weights and the optimiser. state: the weights and running averages as they are now, by
-    the names that they have among the inputs. samples: how many logits are compared, of the first of the batch.
+    reset: restores the initial weights and the optimiser. state: returns the current weights and running averages, by
+    their names among the inputs. samples: the logits of this many samples, the first of the batch, are compared.
     """
 
     def run() -> Step:
@@ -154,16 +162,16 @@ def training_kernel(
 
 
 def is_average(name: str) -> bool:
-    """Whether a network keeps what has this name without training it."""
+    """Whether the name is that of a running average, which a network updates but no optimiser trains."""
     return ".running_" in name
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training kernel must have reached after a step, in float64.
+    """The reference of a training step, in float64.
 
-    logits: of the first places of the batch. before, after: all weights and running averages. decay: the share of a
-    weight that decay alone takes off. last: what it must have reached after the last of STEPS steps.
+    logits: of the first positions of the batch. before, after: all weights and running averages before and after the
+    step. decay: the fraction of a weight that weight decay subtracts. last: the reference of the last of STEPS steps.
     """
 
     loss: np.ndarray
@@ -176,17 +184,17 @@ class Trained:
 
     @property
     def names(self) -> set[str]:
-        """The names of a kernel's outputs."""
+        """The names that a kernel's outputs must have."""
         held = {f"{'average' if is_average(name) else 'weight'}.{name}" for name in self.after}
         return {"loss", "logits", *held, *(f"gradient.{name}" for name in self.gradients)}
 
 
 def trained(network: Network, optimiser: Callable[..., Optimiser], host: HostArrays) -> Trained:
-    """Return what a classifier's training on these inputs reaches, computed by NumPy."""
+    """Return the reference of a classifier's training on these inputs, computed in float64 on NumPy."""
     weights = wide_weights(host)
     wide = optimiser(np, weights)
     x, targets = distinct(host, "x"), distinct(host, "targets")
-    x = x if x.dtype.kind in "iu" else x.astype(np.float64)  # token numbers stay; bfloat16 is of kind "V"
+    x = x if x.dtype.kind in "iu" else x.astype(np.float64)  # token ids stay integers; bfloat16 is of kind "V"
     order = order_of(host, "x")
     return trace(lambda: train_step(np, network, wide, x, targets), weights, lambda: wide.params, order, wide.decay)
 
@@ -198,16 +206,16 @@ def trace(
     order: np.ndarray,
     decay: float = 0.0,
 ) -> Trained:
-    """Take STEPS steps and return what they reach.
+    """Take STEPS steps and return their results: the first step's, with the last step's in `last`.
 
-    before: the initial weights and running averages, which no step changes. state: what has become of them. order:
-    which sample stands at each place of the batch. Each step's gradients are arrays of its own.
+    before: the initial weights and running averages, which no step may write to. state: returns the current ones.
+    order: the index of the sample at each position of the batch. Each step must return new arrays of gradients.
     """
     reached: list[Trained] = []
     while len(reached) < STEPS:
         shown = step()
         after = dict(state())
-        if len(reached) < STEPS - 1:  # the next step moves them
+        if len(reached) < STEPS - 1:  # the next step overwrites them
             after = {name: array.copy() for name, array in after.items()}
         logits = shown.logits[order[: len(shown.logits)]]
         reached.append(Trained(np.array(shown.loss), logits, shown.gradients, before, after, decay))
@@ -216,26 +224,28 @@ def trace(
 
 
 def largest_error(answer: Mapping[str, np.ndarray], expected: Trained, precision: str, *, relu: bool = False) -> float:
-    """Return the worst relative error among all named arrays, those of the last step (`last.`) included.
+    """Return the largest relative error of the first step's outputs; check those of the last step (`last.`) separately.
 
-    Logits and loss: ||a - r|| / ||r||. Gradients in IEEE arithmetic: the largest difference over the largest
-    entry, tensor by tensor; tensors whose gradient nearly vanishes (key biases: it is zero) are measured against
-    `SMALL_GRADIENT` of the largest gradient. In narrower arithmetic: the norm over all tensors at once.
+    Logits and loss: ||a - r|| / ||r||, for answer a and reference r. If one of these errors exceeds FAR, it is returned
+    and nothing else is compared.
 
-    A network with ReLU (`relu`) has gradients that jump: an input that rounding moves across zero passes all of
-    its gradient or none. A share p of inputs moved is an error of about sqrt(p) in the gradient's norm, far
-    more than the rounding itself, in any backend. The norm over all tensors is taken, divided by `RELU_FACTOR` or
-    `RELU_FACTOR_NARROW`; in IEEE arithmetic also each tensor's own norm, divided by `RELU_FACTOR_OF_ONE`, so that
-    none is missing.
+    Gradients in IEEE arithmetic: the largest difference divided by the largest entry, tensor by tensor. Where the
+    gradient nearly vanishes (that of key biases is exactly zero), the difference is divided by `SMALL_GRADIENT` of the
+    largest gradient instead. Gradients in narrower arithmetic: the norm over all tensors at once.
 
-    Norms let a gradient pass that is too short by several percent. So its length along the reference's, and that of the
-    step that the weights have taken, are compared by themselves: see `_require_lengths`.
+    Gradients of a network with ReLU (`relu`) are discontinuous. Where rounding moves an input across zero, its gradient
+    passes completely or not at all. If this happens to a fraction p of the inputs, the gradient's norm changes by about
+    sqrt(p), far more than by rounding itself, on any backend. So the norm over all tensors is used, divided by
+    `RELU_FACTOR` or `RELU_FACTOR_NARROW`. In IEEE arithmetic the norm of each tensor, divided by `RELU_FACTOR_OF_ONE`,
+    is used as well, so that no tensor can be missing.
 
-    Of the last step loss, logits and the length of the whole step count, with wider bounds: see `LAST`.
+    These norms do not detect a gradient that is several percent too short. So the length of each gradient along the
+    reference, and that of each weight's step, are checked separately: see `_require_lengths`.
 
-    Where loss or logits are further off than FAR, theirs is the error that is told.
+    Of the last step only loss, logits, running averages and the length of the whole step are checked, with wider
+    bounds: see `LAST`.
 
-    Raises WrongAnswer if names or shapes differ, or a length does.
+    Raise WrongAnswer if names, shapes or lengths differ.
     """
     last = {name.removeprefix("last."): array for name, array in answer.items() if name.startswith("last.")}
     answer = {name: array for name, array in answer.items() if not name.startswith("last.")}
@@ -261,6 +271,7 @@ def largest_error(answer: Mapping[str, np.ndarray], expected: Trained, precision
 def _gradient_errors(
     gradients: Mapping[str, tuple[np.ndarray, np.ndarray]], precision: str, *, relu: bool
 ) -> Iterator[float]:
+    """Yield the errors of gradients, given pairs of answer and reference by name: see `largest_error`."""
     ieee = precision == "ieee"
     squares = {name: check.squares(*pair) for name, pair in gradients.items()}
     if relu or not ieee:
@@ -279,22 +290,23 @@ def _gradient_errors(
 
 
 def _moved_error(answer: Mapping[str, np.ndarray], expected: Trained, name: str) -> float:
-    """Return the error of a running average as a share of how far the step has moved it, over AVERAGE_FACTOR."""
+    """Return the error of a running average, relative to how far the step moved it, divided by AVERAGE_FACTOR."""
     before, after = expected.before[name], expected.after[name]
     return check.relative_error(answer[f"average.{name}"] - before, after - before) / AVERAGE_FACTOR
 
 
 def _step_error(answer: Mapping[str, np.ndarray], expected: Trained, name: str) -> float:
-    """Return the largest error of a weight, as a share of the largest step of its tensor, divided by STEP_FACTOR."""
+    """Return the largest error of a weight, relative to the largest step of its tensor, divided by STEP_FACTOR."""
     before, after = expected.before[name], expected.after[name]
     return _largest_difference(answer[f"weight.{name}"], after) / _largest_difference(after, before) / STEP_FACTOR
 
 
 def _require_lengths(answer: Mapping[str, np.ndarray], expected: Trained, precision: str, *, relu: bool) -> None:
-    """Raise WrongAnswer if a gradient or a step is too long or too short, or if weights have not decayed.
+    """Raise WrongAnswer if a gradient or a step has the wrong length, or if the weights did not decay.
 
-    The length of `a` along the reference `r` is <a, r> / <r, r>. Tensors whose gradient nearly vanishes are left out,
-    and so are the elements of a step whose gradient does: Adam moves them by the sign of their rounding.
+    The length of `a` along the reference `r` is <a, r> / <r, r>, 1 if both are equal. Tensors whose gradient nearly
+    vanishes are ignored, and so are elements of a step whose gradient does: Adam divides a gradient by its own size, so
+    there rounding alone decides the direction of the step.
     """
     bounds = LENGTHS["ieee" if precision == "ieee" else "narrow", relu]
     gradients, steps, decay = np.zeros(2), np.zeros(2), np.zeros(2)
@@ -310,15 +322,15 @@ def _require_lengths(answer: Mapping[str, np.ndarray], expected: Trained, precis
             decay += _summed(_decay_along, weight, before, after, moved)
     _require_length("the gradient", gradients, bounds.all)
     _require_length("the step", steps, bounds.all)
-    # What a step lacks along the weights themselves, as a share of what decay alone takes off.
+    # The difference to the reference along the weights themselves, as a fraction of the weight decay of one step.
     if expected.decay and abs(lacking := decay[0] / (expected.decay * decay[1])) > DECAY:
-        raise WrongAnswer(f"weights decayed by {1 - lacking:.2g} of what they should have", code="wrong_training")
+        raise WrongAnswer(f"weights decayed by {1 - lacking:.2g} times what they should have", code="wrong_training")
 
 
 def _require_last(
     last: Mapping[str, np.ndarray], expected: Trained, first: Mapping[str, np.ndarray], precision: str
 ) -> None:
-    """Raise WrongAnswer if the last step was not taken from what the first has reached, or was no whole step."""
+    """Raise WrongAnswer if the last step did not continue from the first one's result, or has the wrong length."""
     bounds = LAST["ieee" if precision == "ieee" else "narrow"]
     for name in ("loss", "logits"):
         error = check.relative_error(last[name], getattr(expected, name))
@@ -337,7 +349,7 @@ def _require_last(
 
 
 def _moved(expected: Trained) -> dict[str, np.ndarray]:
-    """Return, of each tensor whose gradient does not nearly vanish, which elements have one that does not either."""
+    """Return a mask of the elements with a gradient not near zero, for each tensor with a gradient not near zero."""
     scales = {name: _root_mean_square(r) for name, r in expected.gradients.items()}
     floor = SMALL_GRADIENT * max(scales.values())
     kept = {name: scale for name, scale in scales.items() if scale >= floor}
@@ -345,7 +357,7 @@ def _moved(expected: Trained) -> dict[str, np.ndarray]:
 
 
 def _summed(products: Callable[..., tuple[np.ndarray, np.ndarray]], *arrays: np.ndarray) -> np.ndarray:
-    """Return the sums of the two products that are made of arrays of one size."""
+    """Return the sums (2) of the two arrays of products that `products` computes from `arrays`, block by block."""
     total = np.zeros(2)
     for parts in check.blocks(*arrays):
         total += [product.sum() for product in products(*parts)]
@@ -360,7 +372,10 @@ def _along(given: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _step_along(
     weight: np.ndarray, start: np.ndarray, after: np.ndarray, before: np.ndarray, moved: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the terms of `_along` of a step from `start` to `weight`, at its reference, where that has moved."""
+    """Return the terms of <a, r> and <r, r> for the step a = weight - start and its reference r = after - before.
+
+    moved: mask of the elements to use.
+    """
     r = (after - before)[moved]
     return (weight.astype(np.float64) - start)[moved] * r, np.square(r)
 
@@ -368,7 +383,10 @@ def _step_along(
 def _decay_along(
     weight: np.ndarray, before: np.ndarray, after: np.ndarray, moved: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the terms of `_along` of what a step lacks, at the weights that it began with."""
+    """Return the terms of <a, r> and <r, r> for a = weight - after, the step's error, and r = before, the old weights.
+
+    moved: mask of the elements to use.
+    """
     r = before[moved]
     return (weight - after)[moved] * r, np.square(r)
 
@@ -376,7 +394,7 @@ def _decay_along(
 def _require_length(what: str, products: np.ndarray, bound: float) -> None:
     along, whole = products
     if abs(along / whole - 1) > bound:
-        raise WrongAnswer(f"{what} has {along / whole:.3g} of the length that it should have", code="wrong_training")
+        raise WrongAnswer(f"{what} has {along / whole:.3g} times the expected length", code="wrong_training")
 
 
 def _largest(array: np.ndarray) -> float:
@@ -384,7 +402,7 @@ def _largest(array: np.ndarray) -> float:
 
 
 def _largest_difference(given: np.ndarray, r: np.ndarray) -> float:
-    return float(np.max([np.abs(a - b).max() for a, b in check.blocks(given, r)]))  # of NaN NaN, unlike Python's max
+    return float(np.max([np.abs(a - b).max() for a, b in check.blocks(given, r)]))  # np.max keeps NaN, max() does not
 
 
 def _root_mean_square(array: np.ndarray) -> float:

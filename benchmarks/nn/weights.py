@@ -1,4 +1,4 @@
-"""The weights among a work's inputs, on a device or in float64."""
+"""The weights among the inputs of a work, on a device or in float64."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from benchmarks.nn.names import scoped
 
 
 def device_weights(backend: Backend, host: HostArrays, dtype: str | None = None) -> dict[str, Any]:
-    """Return device copies of the inputs under "weights.", in their own dtype or in `dtype`."""
+    """Return device copies of the inputs named "weights.*", without that prefix, in their own dtype or in `dtype`."""
     return {name: backend.from_host(array, dtype) for name, array in scoped(host, "weights").items()}
 
 
 def wide_weights(host: HostArrays) -> dict[str, np.ndarray]:
-    """Return float64 copies of the inputs under "weights." on the host, for a reference."""
+    """Return float64 host copies of the inputs named "weights.*", without that prefix, for a reference."""
     return {name: array.astype(np.float64) for name, array in scoped(host, "weights").items()}

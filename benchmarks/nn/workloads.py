@@ -1,4 +1,4 @@
-"""What all workloads of the suite `model` share: which sizes, formats and implementations a preset measures."""
+"""The base class of all workloads of the suite `model`: the sizes, formats and implementations of each preset."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from benchmarks.caches import flagged
 from benchmarks.nn.batches import repeated
 from benchmarks.nn.training import TOLERANCES
 
-# Batch sizes beside the network's own, to see from which one on a GPU wins; standard has none above it.
+# Batch sizes measured in addition to the network's own, to find the one from which a GPU is faster. In standard, only
+# smaller ones are used.
 SWEEP = {Preset.STANDARD: (1, 16), Preset.FULL: (1, 4, 16, 64, 256)}
 _LARGE = tuple(SWEEP)
 
@@ -37,13 +38,12 @@ TRAITS = Traits(order=3)  # of models and their layers: the last in reports
 
 
 class ModelWorkload(Workload):
-    """A network and a batch size by preset, in all the ways worth measuring.
+    """A network and a batch size for each preset, and the variants of them that each preset measures.
 
-    smoke and quick: float32, the usual implementation and, by quick, those of `quick` too; `left_out` names presets
-    that do without. headline: float32 in the implementations of `headline`.
-    standard and full add every implementation, `precisions` (of float32 weights) and `formats` (of the weights
-    themselves), the scope `end_to_end` and the batch sweep. float64 is for the check's sake alone: by smoke, where
-    `doubled`.
+    smoke and quick: float32 in the default implementation; quick adds those in `quick`. smoke adds float64 if
+    `doubled`, only for its check. headline: float32 in the implementations in `headline`. standard and full: all
+    implementations, `precisions` (with float32 weights), `formats` (dtypes of the weights themselves), the scope
+    end_to_end, and the sweep of batch sizes. Presets in `left_out` measure nothing.
     """
 
     suite = "model"
@@ -53,16 +53,16 @@ class ModelWorkload(Workload):
     doubled: ClassVar[bool] = False
     quick: ClassVar[tuple[str, ...]] = ()
     headline: ClassVar[tuple[str, ...]] = ()
-    per_sample: ClassVar[tuple[str, ...]]  # inputs that have a row for each sample
-    uploaded: ClassVar[bool] = True  # whether what is timed begins with data that could be on the host
+    per_sample: ClassVar[tuple[str, ...]]  # inputs with one row per sample
+    uploaded: ClassVar[bool] = True  # whether a call reads inputs that end_to_end can upload from the host
     precisions: ClassVar[tuple[str, ...]] = ("tf32", "autocast_bfloat16", "autocast_float16")
     formats: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def variant(self, network: Any, batch: int, dtype: str = "float32", **kind: Any) -> Work:
-        """Return the work on a network and a batch size."""
+        """Return the work for a network and a batch size. kind: `precision` or `scope`."""
 
-    def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - the same sizes everywhere
+    def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - same sizes on every machine
         if preset in self.left_out:
             return
         network, batch = self.presets[preset]
@@ -83,16 +83,17 @@ class ModelWorkload(Workload):
             yield from ({"scope": Scope.END_TO_END} for _ in range(self.uploaded))
 
     def implementations(self, target: Target, preset: Preset) -> Sequence[str]:
-        """Leave `compile` on a CPU to full: a network may take minutes to compile there."""
+        """Return the implementations; on a CPU `compile` is in full only, since compiling may take minutes there."""
         every = super().implementations(target, preset)
         slow = target.device == "cpu" and preset is not Preset.FULL
         return [name for name in every if not (slow and name == "compile")]
 
     def selects(self, work: Work, implementation: str) -> bool:
-        """Whether to measure other implementations than the usual one as well.
+        """Whether to measure `work` in this implementation.
 
-        They are, for a large network at its own batch size, resident, in float32; compiled and captured ones in
-        narrower arithmetic too. Of a network of quick's, those of `quick` are.
+        The default implementation: always. Those in `quick`: for the network of quick. All others: for the networks of
+        standard and full at their own batch size, resident, in float32; `compile` and `cudagraph` in narrower
+        arithmetic as well.
         """
         if implementation == "default" or (implementation in self.quick and self._is_quicks(work)):
             return True
@@ -103,26 +104,27 @@ class ModelWorkload(Workload):
     def _is_quicks(self, work: Work) -> bool:
         return work.params == self.variant(*self.presets[Preset.QUICK]).params
 
-    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - the same anywhere
+    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - same on every machine
         own = self.variant(*self.presets[Preset.STANDARD])
         return implementation in self.headline and work == own
 
     @abstractmethod
     def samples(self, work: Work) -> int:
-        """Return how many samples of the batch a check tells apart."""
+        """Return the number of distinct samples in the batch of a check."""
 
     def sample(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:
-        """Return the inputs with a batch of so many samples, each as often as every other."""
+        """Return the inputs with a batch of `samples` distinct samples, all equally often."""
         return repeated(host, self.per_sample, self.samples(work), rng)
 
     def touched(self, work: Work) -> float | None:  # noqa: ARG002 - for subclasses
-        """Return the bytes re-read by every call (weights, KV cache); None if the work is not memory-bound."""
+        """Return the bytes that every call reads again (weights, KV cache); None if the work is not memory-bound."""
         return None
 
     def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
-        """Return the kernel, flagged if a cache holds all that it touches; raises TooSlow before it is begun.
+        """Return the kernel, flagged if a cache holds all that a call reads.
 
-        A CPU may lack instructions for a narrow format: then products in it are slower than in float32.
+        Raise TooSlow if a call would take a CPU too long. A CPU without instructions for a narrow format multiplies in
+        it more slowly than in float32; only then is the time predicted.
         """
         work = case.work
         multiplied = autocast_format(work.precision) or work.dtype
@@ -138,16 +140,16 @@ class ModelWorkload(Workload):
 
 
 def by_implementation(build: Callable[..., Kernel], *implementations: str) -> dict[str, Builder]:
-    """Return the builder of each implementation, given one that takes the implementation's name before the rest."""
+    """Return a builder per implementation: `build` with the implementation's name as its first argument."""
     return {implementation: partial(build, implementation) for implementation in implementations}
 
 
 def autocast_format(precision: str) -> str:
-    """Return the format that a precision casts products down to, "" for none: of "autocast_bfloat16" it is bfloat16."""
+    """Return the format in which a precision computes products: "bfloat16" for "autocast_bfloat16"; "" if not named."""
     mode, _, name = precision.partition("_")
     return name if mode == "autocast" else ""
 
 
 def itemsize(work: Work) -> int:
-    """Return the bytes of one weight."""
+    """Return the size of one weight in bytes."""
     return 2 if work.dtype == "bfloat16" else np.dtype(work.dtype).itemsize

@@ -92,7 +92,7 @@ def built(name, backend=CPU, implementation="default", dtype="float32"):
 def test_every_workload_is_right_in_both_formats_on_numpy_and_torch(workload):
     for work in (smoke(workload.name, dtype)[1] for dtype in ("float32", "float64")):
         # Adam divides small gradients by their own size: single weights of float64 are held to a share of its step.
-        close = {"float32": 1e-5, "float64": 1e-11 if workload.name in {"gpt_train", "gan_train"} else 1e-13}
+        close = {"float32": 1e-5, "float64": 5e-11 if workload.name in {"gpt_train", "gan_train"} else 1e-13}
         for backend in (NUMPY, CPU):
             assert support.error_of(workload, work, backend) < close[work.dtype], f"{backend.name} {work.dtype}"
 
@@ -454,7 +454,7 @@ def test_from_few_prompts_come_few_texts(monkeypatch):
     workload.verify(work, expected, answer)
     assert len(np.unique(answer["tokens"], axis=0)) == 2
     answer["tokens"][:, -1] = np.arange(16)
-    with pytest.raises(WrongAnswer, match="from 2 prompts came 16 texts"):
+    with pytest.raises(WrongAnswer, match="2 prompts led to 16 texts"):
         workload.verify(work, expected, answer)
 
 

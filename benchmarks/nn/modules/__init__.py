@@ -1,1 +1,1 @@
-"""The same networks as PyTorch's own users write them: nn.Module, autograd. Importing this needs torch."""
+"""The same networks as PyTorch users write them, with nn.Module and autograd. Importing this package needs torch."""

@@ -1,4 +1,4 @@
-"""The two networks of a DCGAN as nn.Module, and one step of both."""
+"""The two networks of a DCGAN as nn.Module, and one training step of both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.nn.training import Step
 
 
 class GeneratorModule(nn.Module):
-    """Same names and shapes of parameters as `benchmarks.nn.dcgan.Generator`."""
+    """The generator; parameters have the names and shapes of `benchmarks.nn.dcgan.Generator`."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class GeneratorModule(nn.Module):
 
 
 class DiscriminatorModule(nn.Module):
-    """Same names and shapes of parameters as `benchmarks.nn.dcgan.Discriminator`."""
+    """The discriminator; parameters have the names and shapes of `benchmarks.nn.dcgan.Discriminator`."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class DiscriminatorModule(nn.Module):
 
 
 class GanTrainer:
-    """Both modules, their optimisers, and the way back to the initial state."""
+    """Both modules and their optimisers; `step` trains them and `reset` restores the initial state."""
 
     def __init__(self, shape: Shape, weights: dict[str, torch.Tensor], optimiser: Any, precision: str) -> None:
         first = next(iter(weights.values()))
@@ -88,11 +88,14 @@ class GanTrainer:
                     value.zero_()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return the weights and running averages of both as they are now."""
+        """Return the current weights and running averages of both modules, without copying."""
         return held(self._both)
 
     def step(self, noise: torch.Tensor, images: torch.Tensor) -> Step:
-        """Take one step of the discriminator, then one of the generator; each other's weights stand still."""
+        """Take one step of the discriminator, then one of the generator; each step changes only its own weights.
+
+        noise (B, latent), images (B, C, pixels, pixels). The Step is that of `benchmarks.nn.dcgan.train_step`.
+        """
         with autocast(self.device, self.precision):
             fakes = self.generator(noise)
         self.discriminator_optimiser.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""The diffusion transformer as nn.Module, around the language model's attention and perceptron."""
+"""The diffusion Transformer as nn.Module, with the attention and MLP modules of the language model."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from benchmarks.nn.modules.gpt import Attention, Perceptron
 
 
 def modulate(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Return x (B, T, C) scaled and shifted by one vector (B, 1, C) each."""
+    """Return x (1 + scale) + shift for x (B, T, C) and scale, shift (B, 1, C)."""
     return x * (1 + scale) + shift
 
 
 class Modulation(nn.Sequential):
-    """What conditions a block or the head: `parts` shifts, scales and gates of one linear layer."""
+    """SiLU and a linear layer that compute `parts` shifts, scales and gates of a block or of the head."""
 
     def __init__(self, width: int, parts: int) -> None:
         super().__init__(nn.SiLU(), nn.Linear(width, parts * width))
         self.parts = parts
 
     def forward(self, conditioning: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the parts (B, 1, C) for conditioning (B, C)."""
+        """Return `parts` tensors (B, 1, C) for conditioning (B, C)."""
         out: torch.Tensor = super().forward(conditioning)
         return out.unsqueeze(1).chunk(self.parts, dim=-1)
 
 
 class DitBlock(nn.Module):
-    """Block with adaLN-Zero."""
+    """A Transformer block with adaLN-Zero conditioning."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -41,14 +41,14 @@ class DitBlock(nn.Module):
         self.modulation = Modulation(width, 6)
 
     def forward(self, x: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:
-        """Return the stream x (B, T, C) after the block, under conditioning (B, C)."""
+        """Return the stream (B, T, C) after the block, for the stream x (B, T, C) and conditioning (B, C)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(conditioning)
         x = x + gate1 * self.attention(modulate(self.norm1(x), shift1, scale1))
         return x + cast("torch.Tensor", gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2)))
 
 
 class DitModule(nn.Module):
-    """Same names and shapes of parameters as `benchmarks.nn.dit.Dit`."""
+    """The network; parameters have the names and shapes of `benchmarks.nn.dit.Dit`."""
 
     def __init__(self, network: Dit) -> None:
         super().__init__()
@@ -64,9 +64,9 @@ class DitModule(nn.Module):
         self.head = nn.Linear(width, 2 * network.patch_dim)
 
     def forward(self, latents: torch.Tensor, time: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return noise, then sigma (B, 2 C, pixels, pixels) of latents (B, C, pixels, pixels).
+        """Return noise and sigma, concatenated to (B, 2 C, pixels, pixels), for latents (B, C, pixels, pixels).
 
-        time (WAVES) is the same for all of them; labels (B).
+        time (WAVES): the same for all latents; labels (B): integers.
         """
         x = self.patch_embedding(self.patchify(latents)) + self.positions
         conditioning = self.time(time) + self.labels(labels)
@@ -75,7 +75,7 @@ class DitModule(nn.Module):
         return self.unpatchify(self.head(modulate(self.norm(x), *self.modulation(conditioning))))
 
     def patchify(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return latents as patches (B, patches, C * patch^2)."""
+        """Return latents (B, C, pixels, pixels) as patches (B, patches, C * patch^2)."""
         grid = latents.reshape(len(latents), self.channels, self.side, self.patch, self.side, self.patch)
         return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 

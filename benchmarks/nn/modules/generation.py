@@ -1,4 +1,4 @@
-"""Generating text with the decoder module: eager steps on a growing cache, or static steps for a compiler."""
+"""Text generation with the decoder module: eager steps on a growing cache, or steps of static shape for a compiler."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from benchmarks.nn.modules.running import Graphed, autocast_dtype, compiled, for
 
 
 class EagerGeneration:
-    """Attention looks at the filled part of the cache only."""
+    """Eager generation: attention reads only the filled part of the cache, which grows with each step."""
 
     def __init__(self, work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor) -> None:
         self.prompt, self.new, self.precision = prompt, work["new"], work.precision
         self.module = loaded(network, weights)
         capacity = prompt.shape[1] + self.new
         self.kv_cache = empty_kv_cache(network, weights, len(prompt), capacity, work.precision)
-        # A compiled step takes inference tensors for another program's: the first token has to be one too.
+        # torch.compile would compile again for a tensor that is no inference tensor: the first token must be one too.
         self._extend = inference(self._chosen, prompt.device, work.precision)
 
     def _chosen(self, ids: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,27 +41,27 @@ class EagerGeneration:
         return torch.cat(parts, dim=1)
 
     def attention_backends(self, query: torch.Tensor) -> list[str]:
-        """Return the SDPA backend of every step, given queries (B, H, 1, D) like a step's."""
+        """Return the SDPA backend of every step, given a query tensor (B, H, 1, D) in the layout of a step's."""
         keys, values = self.kv_cache[0]
         steps = range(self.prompt.shape[1] + 1, self.prompt.shape[1] + self.new)
         return [sdpa.chosen(query, keys[:, :, :seen], values[:, :, :seen]) for seen in steps]
 
 
 class StaticGeneration(EagerGeneration):
-    """Attention looks at the whole cache behind a mask, so that every step is the same program."""
+    """Generation with static shapes: attention reads the whole cache with a mask, so every step is the same program."""
 
     def __init__(
         self, work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, implementation: str
     ) -> None:
         super().__init__(work, network, weights, prompt)
-        self.kv_cache.zero_()  # what is masked must still be finite
+        self.kv_cache.zero_()  # masked entries get weight 0, and 0 * NaN would be NaN
         self.positions = torch.arange(self.kv_cache.shape[4], device=prompt.device)
         step: Any = self._step
         if implementation == "compile":
             step = compiled(step, prompt.device)
         step = inference(step, prompt.device, work.precision)
         self._static = Graphed(step) if implementation == "cudagraph" else step
-        self._reused = implementation == "cudagraph"  # whether the next step's results lie where this one's do
+        self._reused = implementation == "cudagraph"  # whether the next step writes its results to the same memory
 
     def _step(self, token: torch.Tensor, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return chosen(self.module.extend_static(self.kv_cache, token, at))
@@ -71,7 +71,7 @@ class StaticGeneration(EagerGeneration):
         return (token.clone() if self._reused else token), logits
 
     def attention_backends(self, query: torch.Tensor) -> list[str]:
-        """Return the SDPA backend of a step: all are the same program."""
+        """Return the SDPA backend of a step; it is the same for all steps."""
         keys, values = self.kv_cache[0]
         return [sdpa.chosen(query, keys, values, self.positions[None] >= 0)]
 
@@ -79,7 +79,7 @@ class StaticGeneration(EagerGeneration):
 def generation(
     work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, implementation: str
 ) -> Generation:
-    """Return the generation of an implementation."""
+    """Return the generation for an implementation: "default" is eager, "compile" and "cudagraph" are static."""
     if implementation == "default":
         return EagerGeneration(work, network, weights, prompt)
     return StaticGeneration(work, network, weights, prompt, implementation)
@@ -88,7 +88,7 @@ def generation(
 def prefill_kernel(
     backend: Backend, work: Work, network: Gpt, weights: dict[str, Any], batch: Batch, implementation: str
 ) -> Kernel:
-    """Return the kernel that extends an empty cache by a whole context."""
+    """Return the kernel that fills an empty cache with a whole context of tokens."""
     module = loaded(network, weights)
     kv_cache = empty_kv_cache(network, weights, work["batch"], network.context, work.precision)
 
@@ -103,7 +103,7 @@ def prefill_kernel(
 
 
 def loaded(network: Gpt, weights: dict[str, Any]) -> GptModule:
-    """Return the module with these weights, where they are."""
+    """Return the module in evaluation mode with these weights, on their device and in their dtype."""
     first = next(iter(weights.values()))
     module = GptModule(network).to(first.device, first.dtype).eval()
     module.load_state_dict(weights)
@@ -111,7 +111,7 @@ def loaded(network: Gpt, weights: dict[str, Any]) -> GptModule:
 
 
 def empty_kv_cache(network: Gpt, weights: dict[str, Any], batch: int, capacity: int, precision: str) -> torch.Tensor:
-    """Return a KV cache in the dtype in which attention computes."""
+    """Return an uninitialised KV cache (layers, 2, B, H, capacity, D) in the dtype in which attention computes."""
     first = next(iter(weights.values()))
     dtype = autocast_dtype(precision) or first.dtype
     shape = (network.layers, 2, batch, network.heads, capacity, network.width // network.heads)
@@ -119,5 +119,5 @@ def empty_kv_cache(network: Gpt, weights: dict[str, Any], batch: int, capacity: 
 
 
 def chosen(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the likeliest token (B, 1) and the logits."""
+    """Return the most probable token (B, 1) and the logits (B, V)."""
     return logits.argmax(dim=-1, keepdim=True), logits

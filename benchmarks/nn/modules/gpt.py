@@ -1,4 +1,4 @@
-"""The decoder as nn.Module; attention is scaled_dot_product_attention, or spelt out."""
+"""The decoder as nn.Module; attention is scaled_dot_product_attention, or explicit products and a softmax."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.nn.gpt import Gpt
 
 
 def explicit_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool) -> torch.Tensor:
-    """Return softmax(q k^T / sqrt(D)) v with every intermediate in memory."""
+    """Return softmax(q k^T / sqrt(D)) v (B, H, T, D) as separate operations, with all scores (B, H, T, T) in memory."""
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     if causal:
         ahead = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).triu(1)
@@ -22,13 +22,13 @@ def explicit_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, cau
 
 
 def split_heads(qkv: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return queries, keys and values (B, H, T, D) of their projection (B, T, 3 C)."""
+    """Return queries, keys and values, (B, H, T, D) each, from their projection (B, T, 3 C)."""
     q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     return q, k, v
 
 
 class Attention(nn.Module):
-    """Self-attention of `width` channels in `heads` heads."""
+    """Self-attention over `width` channels in `heads` heads."""
 
     def __init__(self, width: int, heads: int, *, causal: bool, explicit: bool = False) -> None:
         super().__init__()
@@ -37,25 +37,26 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def project(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return queries, keys and values (B, H, T, D) of x (B, T, C)."""
+        """Return queries, keys and values, (B, H, T, D) each, of x (B, T, C)."""
         return split_heads(self.qkv(x), self.heads)
 
     def merge(self, mixed: torch.Tensor) -> torch.Tensor:
-        """Return the projection of all heads (B, H, T, D) back to (B, T, C)."""
+        """Concatenate all heads (B, H, T, D) and project them to (B, T, C)."""
         out: torch.Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return x (B, T, C) after attention among its own tokens."""
+        """Return the self-attention (B, T, C) of x (B, T, C)."""
         q, k, v = self.project(x)
         if self.explicit:
             return self.merge(explicit_attention(q, k, v, causal=self.causal))
         return self.merge(functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal))
 
     def extend(self, x: torch.Tensor, kv_cache: torch.Tensor, start: int) -> torch.Tensor:
-        """Return new tokens x (B, T, C) after attention to one another and to the `start` tokens in the KV cache.
+        """Return the attention (B, T, C) of new tokens x (B, T, C) to themselves and to `start` tokens in the KV cache.
 
-        kv_cache (2, B, H, capacity, D): keys and values; those of the new tokens are written behind the others.
+        kv_cache (2, B, H, capacity, D): keys and values. Those of the new tokens are written to positions `start` and
+        following, in place. Several new tokens are only supported on an empty cache (start 0).
         """
         q, k, v = self.project(x)
         stop = start + x.shape[1]
@@ -64,7 +65,10 @@ class Attention(nn.Module):
         return self.merge(functional.scaled_dot_product_attention(q, seen[0], seen[1], is_causal=x.shape[1] > 1))
 
     def extend_static(self, x: torch.Tensor, kv_cache: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-        """Do as `extend` for one token at position `at` (1): every shape stays, so that a compiler may keep it."""
+        """Return what `extend` returns, for one token at position `at` (1).
+
+        All shapes are the same for every position, so one compiled program serves all steps.
+        """
         q, k, v = self.project(x)
         kv_cache[0].index_copy_(2, at, k.to(kv_cache.dtype))
         kv_cache[1].index_copy_(2, at, v.to(kv_cache.dtype))
@@ -74,7 +78,7 @@ class Attention(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Four times the width and back, GELU between."""
+    """The MLP of a block: a linear layer to four times the width, GELU, a linear layer back."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -82,13 +86,13 @@ class Perceptron(nn.Module):
         self.down = nn.Linear(4 * width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return x (..., C) after both layers."""
+        """Return down(gelu(up(x))) (..., C) for x (..., C)."""
         out: torch.Tensor = self.down(functional.gelu(self.up(x), approximate="tanh"))
         return out
 
 
 class Block(nn.Module):
-    """Pre-norm block."""
+    """A pre-norm Transformer block."""
 
     def __init__(self, width: int, heads: int, *, causal: bool, explicit: bool = False) -> None:
         super().__init__()
@@ -101,11 +105,11 @@ class Block(nn.Module):
         return self._add_mlp(x + self.attention(self.norm1(x)))
 
     def extend(self, x: torch.Tensor, kv_cache: torch.Tensor, start: int) -> torch.Tensor:
-        """Return the stream of new tokens, `start` tokens being in the KV cache."""
+        """Return the stream (B, T, C) of new tokens after the block, given `start` tokens in the KV cache."""
         return self._add_mlp(x + self.attention.extend(self.norm1(x), kv_cache, start))
 
     def extend_static(self, x: torch.Tensor, kv_cache: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-        """Return the stream of one new token at position `at`."""
+        """Return the stream (B, 1, C) of one new token at position `at` (1) after the block."""
         return self._add_mlp(x + self.attention.extend_static(self.norm1(x), kv_cache, at))
 
     def _add_mlp(self, x: torch.Tensor) -> torch.Tensor:
@@ -113,7 +117,7 @@ class Block(nn.Module):
 
 
 class GptModule(nn.Module):
-    """Same names and shapes of parameters as `benchmarks.nn.gpt.Gpt`."""
+    """The network; parameters have the names and shapes of `benchmarks.nn.gpt.Gpt`."""
 
     def __init__(self, network: Gpt, *, explicit: bool = False) -> None:
         super().__init__()
@@ -138,7 +142,7 @@ class GptModule(nn.Module):
         return functional.linear(self.norm(x[:, -1]), self.tokens.weight)
 
     def extend_static(self, kv_cache: torch.Tensor, ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, V) for the token after ids (B, 1), which stand at position `at` (1)."""
+        """Return logits (B, V) for the token after ids (B, 1), which are at position `at` (1)."""
         x = self.tokens(ids) + self.positions(at)
         for i, block in enumerate(self.blocks):
             x = block.extend_static(x, kv_cache[i], at)

@@ -12,7 +12,7 @@ from benchmarks.nn.mlp import Mlp
 
 
 class MlpModule(nn.Module):
-    """Same names and shapes of parameters as `benchmarks.nn.mlp.Mlp`."""
+    """The network; parameters have the names and shapes of `benchmarks.nn.mlp.Mlp`."""
 
     def __init__(self, network: Mlp) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from benchmarks.nn.resnet import Conv, ResNet
 
 
 class Unit(nn.Module):
-    """Convolution and batch normalisation."""
+    """A convolution without bias, followed by a batch normalisation."""
 
     def __init__(self, conv: Conv) -> None:
         super().__init__()
@@ -21,12 +21,12 @@ class Unit(nn.Module):
         self.norm = nn.BatchNorm2d(conv.outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return x convolved and normalised."""
+        """Return x (B, I, height, width) convolved and normalised, (B, O, ...)."""
         return cast("torch.Tensor", self.norm(self.conv(x)))
 
 
 class Residual(nn.Module):
-    """Units with ReLU between, added to a shortcut."""
+    """A residual block: units with ReLU between them, added to a shortcut."""
 
     def __init__(self, convs: Mapping[str, Conv]) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Residual(nn.Module):
 
 
 class ResNetModule(nn.Module):
-    """Same names and shapes of parameters as `benchmarks.nn.resnet.ResNet`."""
+    """The network; parameters have the names and shapes of `benchmarks.nn.resnet.ResNet`."""
 
     def __init__(self, network: ResNet) -> None:
         super().__init__()

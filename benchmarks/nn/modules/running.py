@@ -1,4 +1,4 @@
-"""How torch runs a model: under autocast, compiled, captured as a CUDA graph."""
+"""Ways in which torch runs a model: under autocast, compiled, captured as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from benchmarks.nn.batches import Batch
 from benchmarks.nn.workloads import autocast_format
 
 PREPARED = frozenset({"compile", "cudagraph"})  # implementations that compile or capture on their first call
-_OLDEST_CAPABILITY = (7, 0)  # of a GPU that torch.compile writes Triton kernels for
+_OLDEST_CAPABILITY = (7, 0)  # lowest compute capability for which torch.compile generates Triton kernels
 _caches: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
-_WARM_UPS = 3  # PyTorch's notes on CUDA graphs: a few calls on a side stream before the capture
+_WARM_UPS = 3  # calls on a side stream before a capture, as PyTorch's documentation of CUDA graphs asks for
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Return the context of a precision: "autocast_bfloat16" casts products down, anything else leaves them."""
+    """Return the context manager for a precision: torch.autocast for "autocast_*", else one that does nothing."""
     dtype = autocast_dtype(precision)
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
 
 def autocast_dtype(precision: str) -> torch.dtype | None:
-    """Return the narrow dtype that a precision names, None where it names none."""
+    """Return the dtype of an autocast precision: torch.bfloat16 for "autocast_bfloat16"; None without autocast."""
     name = autocast_format(precision)
     dtype: torch.dtype | None = getattr(torch, name) if name else None
     return dtype
 
 
 def inference(call: Callable[..., Any], device: torch.device, precision: str) -> Callable[..., Any]:
-    """Return `call` without autograd, in a precision."""
+    """Return a function that runs `call` in inference mode, under the autocast of `precision`."""
 
     def run(*args: Any) -> Any:
         with torch.inference_mode(), autocast(device, precision):
@@ -47,12 +47,12 @@ def inference(call: Callable[..., Any], device: torch.device, precision: str) ->
 
 
 def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """Return torch.compile(function), one program for each shape, compiled with empty caches.
+    """Return torch.compile(function), with one program per shape, compiled with empty caches.
 
-    torch keeps at most eight programs for a piece of code, whoever compiled them, and runs the ninth eagerly without
-    a word: all earlier programs are forgotten first. `fullgraph` makes whatever cannot be compiled an error.
+    torch keeps at most eight programs per piece of code in the whole process; a ninth would run eagerly without a
+    warning. So all earlier programs are discarded first. `fullgraph` turns code that cannot be compiled into an error.
 
-    Raises Unsupported where nothing can compile it.
+    Raise Unsupported if no compiler is available.
     """
     require_compiler(device)
     torch.compiler.reset()
@@ -62,7 +62,7 @@ def compiled(function: Callable[..., Any], device: torch.device) -> Callable[...
 
 
 def prepared(run: Call) -> Call:
-    """Return the call that compiles or captures what `run` calls, after which compiling anything again is an error."""
+    """Return a function that calls `run` once, which compiles or captures, and makes any later compilation an error."""
 
     def prepare() -> None:
         run()
@@ -72,26 +72,26 @@ def prepared(run: Call) -> Call:
 
 
 def _empty_disk_caches() -> None:
-    """Give Inductor and Triton a new folder, so that compile_time does not depend on earlier runs."""
+    """Give Inductor and Triton a new, empty cache folder, so that compile_time does not depend on earlier runs."""
     _caches.append(tempfile.TemporaryDirectory(prefix="bench-core-compile-", ignore_cleanup_errors=True))
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = _caches[-1].name
     os.environ["TRITON_CACHE_DIR"] = os.path.join(_caches[-1].name, "triton")  # noqa: PTH118 - a string
 
 
 def require_compiler(device: torch.device) -> None:
-    """Raise Unsupported unless torch.compile has what it needs.
+    """Raise Unsupported unless the requirements of torch.compile are met.
 
-    On a CPU that is a C++ compiler; on a GPU Triton, a C compiler for Triton's launchers, and compute capability 7.0.
+    CPU: a C++ compiler. GPU: Triton, a C compiler for Triton's launchers, and compute capability 7.0 or newer.
     """
     on = f"torch.compile needs {{}} on {device.type}"
     if device.type == "cpu":
         if not _finds(os.environ.get("CXX", ""), "g++", "clang++", "cl"):
-            raise Unsupported("no_compiler", f"{on.format('a C++ compiler')} and finds none")
+            raise Unsupported("no_compiler", f"{on.format('a C++ compiler')}, and none was found")
     elif device.type in {"cuda", "xpu"}:
         if importlib.util.find_spec("triton") is None:
             raise Unsupported("no_compiler", f"{on.format('Triton')}, and it is not installed")
         if not _finds(os.environ.get("CC", ""), "gcc", "clang", "cl"):
-            raise Unsupported("no_compiler", f"{on.format('a C compiler')} and finds none")
+            raise Unsupported("no_compiler", f"{on.format('a C compiler')}, and none was found")
         if device.type == "cuda" and torch.cuda.get_device_capability(device) < _OLDEST_CAPABILITY:
             raise Unsupported("no_compiler", f"{on.format('compute capability 7.0 or newer')}")
 
@@ -108,7 +108,7 @@ def infer_kernel(
     batch: Batch,
     implementation: str = "default",
 ) -> Kernel:
-    """Return the kernel that runs a module's forward pass as `implementation` does."""
+    """Return the kernel that runs the forward pass of a module in an implementation."""
     first = next(iter(weights.values()))
     load_weights(module.to(first.device, first.dtype).eval(), weights)
     forward: Callable[..., Any] = module
@@ -122,7 +122,7 @@ def infer_kernel(
 
 
 def forward_kernel(call: Callable[..., Any], batch: Batch, implementation: str, *, fixed: bool) -> Kernel:
-    """Return the kernel that calls `call` on a batch, captured for "cudagraph"."""
+    """Return the kernel that calls `call` on a batch; "cudagraph" captures it. fixed: as in `Graphed`."""
     if implementation == "cudagraph":
         call = Graphed(call, fixed=fixed)
 
@@ -134,12 +134,12 @@ def forward_kernel(call: Callable[..., Any], batch: Batch, implementation: str, 
 
 
 def is_fixed(work: Work) -> bool:
-    """Whether a work's batch stays where it is on the device."""
+    """Whether the batch of a work is in the same device memory at every call."""
     return work.scope is Scope.RESIDENT
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    """Copy weights into a module; raises KeyError unless the names are the same, batch counters apart."""
+    """Copy weights into a module; raise KeyError unless the names match (batch counters may be missing)."""
     result = module.load_state_dict(dict(weights), strict=False)
     missing = [name for name in result.missing_keys if not name.endswith("num_batches_tracked")]
     if missing or result.unexpected_keys:
@@ -147,7 +147,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> None
 
 
 def channels_last(batch: Batch, work: Work) -> Batch:
-    """Return a batch whose images (its first array) lie in memory pixel by pixel instead of channel by channel."""
+    """Return the batch with its images (the first array) in the memory format channels_last (NHWC)."""
 
     def convert() -> tuple[Any, ...]:
         x, *rest = batch()
@@ -160,11 +160,11 @@ def channels_last(batch: Batch, work: Work) -> Batch:
 
 
 class Graphed:
-    """A function captured as a CUDA graph, one for each shape of its arguments.
+    """A function captured as a CUDA graph, with one graph per shape of its arguments.
 
-    A replay launches all its kernels at once, on the addresses they were captured with: arguments are copied there
-    first, unless they are `fixed`, always the same memory. Results come in the same memory every time. The function
-    runs a few times before its capture, and its side effects (updates of weights) happen.
+    A replay launches all kernels at once. They use the memory addresses of the capture, so arguments are first copied
+    there. `fixed` arguments are always in the same memory and need no copy. Every replay writes its results to the same
+    memory. The function runs a few times before its capture, with all side effects (such as updates of weights).
     """
 
     def __init__(self, function: Callable[..., Any], *, fixed: bool = False) -> None:
@@ -172,7 +172,7 @@ class Graphed:
         self._captured: dict[Any, tuple[torch.cuda.CUDAGraph, tuple[torch.Tensor, ...], Any]] = {}
 
     def __call__(self, *args: torch.Tensor) -> Any:
-        """Replay, capturing first if these shapes are new."""
+        """Replay the graph for these arguments; capture it first if their shapes or dtypes are new."""
         key = tuple((arg.shape, arg.dtype) for arg in args)
         if key not in self._captured:
             self._captured[key] = self._capture(args if self._fixed else tuple(arg.clone() for arg in args))

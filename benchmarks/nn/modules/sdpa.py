@@ -1,7 +1,7 @@
-"""Which kernels torch's scaled_dot_product_attention runs: they differ in speed, arithmetic and first call.
+"""The backend of torch's scaled_dot_product_attention (SDPA): backends differ in speed, arithmetic and first call.
 
-torch chooses among its backends for every call, by device, dtype, shapes and mask. What it will choose is asked once,
-when a kernel is built; nothing is computed for it, and nothing of it is inside a timing.
+torch chooses a backend for every call, by device, dtype, shapes and mask. This module queries the choice once, when a
+kernel is built. The query computes no attention and is not part of any timing.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _NAMES = {
     int(SDPBackend.EFFICIENT_ATTENTION): "efficient",
     int(SDPBackend.CUDNN_ATTENTION): "cuDNN",
 }
-_TENSOR_CORES = (8, 0)  # compute capability from which the memory-efficient kernels compute float32 on them
+_TENSOR_CORES = (8, 0)  # lowest compute capability at which the memory-efficient kernels use TF32 tensor cores
 
 
 def chosen(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None, *, causal: bool = False
 ) -> str:
-    """Return the backend that torch chooses for an attention, by its name in `torch.nn.attention`; "" if it won't say.
+    """Return the name of the backend that torch chooses for these tensors: a value of _NAMES, or "" if unknown.
 
-    `_fused_sdp_choice` is private, but what `scaled_dot_product_attention` itself asks, from torch 2.5 to 2.13 alike.
+    `_fused_sdp_choice` is private. `scaled_dot_product_attention` itself calls it, in all versions from 2.5 to 2.13.
     """
     try:
         return _NAMES.get(int(torch._fused_sdp_choice(q, k, v, mask, 0.0, causal)), "")
@@ -41,7 +41,7 @@ def chosen(
 
 
 def chosen_for_itself(backend: Backend, work: Work, network: Any, tokens: int, *, causal: bool, grad: bool) -> str:
-    """Return the backend for the attention of `tokens` tokens among themselves, in a block of `network`."""
+    """Return the name of the backend for self-attention over `tokens` tokens in a block of `network`."""
     q, k, v = projected(backend, work, network, tokens, grad=grad)
     return chosen(q, k, v, causal=causal)
 
@@ -49,7 +49,7 @@ def chosen_for_itself(backend: Backend, work: Work, network: Any, tokens: int, *
 def projected(
     backend: Backend, work: Work, network: Any, tokens: int, *, grad: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return queries, keys and values (B, H, T, D) that lie in memory as a block's are, with nothing in them."""
+    """Return uninitialised queries, keys and values (B, H, T, D) with the memory layout of those in a block."""
     dtype = autocast_dtype(work.precision) or getattr(torch, work.dtype)
     shape = (work["batch"], tokens, 3 * network.width)
     qkv = torch.empty(shape, dtype=dtype, device=backend.device, requires_grad=grad)
@@ -57,9 +57,10 @@ def projected(
 
 
 def told(kernel: Kernel, backend: Backend, work: Work, names: Iterable[str], *, alone: bool = False) -> Kernel:
-    """Return a kernel that says which backends its attention runs on, and in what arithmetic if not in the work's own.
+    """Return the kernel with the names of its attention backends in `library`.
 
-    alone: whether all products of the work are attention's.
+    It gets a flag if attention computes float32 products as several of TF32. alone: whether attention is all that the
+    work computes, which selects the flag.
     """
     known = list(dict.fromkeys(name for name in names if name))
     if not known:
@@ -70,10 +71,10 @@ def told(kernel: Kernel, backend: Backend, work: Work, names: Iterable[str], *, 
 
 
 def _splits(backend: Backend, work: Work, names: Iterable[str]) -> bool:
-    """Whether float32 products are made of three of TF32 each, whatever precision was set.
+    """Whether each float32 product is computed as three TF32 products, whatever precision was set.
 
-    From compute capability 8.0 on the memory-efficient kernels do so (PyTorch, mem_eff_attention/gemm_kernel_utils.h:
-    OpMultiplyAddFastF32); on ROCm they are others. In "tf32" work that is no more than what was asked for.
+    The memory-efficient kernels do so from compute capability 8.0 on (PyTorch, mem_eff_attention/gemm_kernel_utils.h:
+    OpMultiplyAddFastF32). ROCm has other kernels. Work in "tf32" permits it, so it is not reported there.
     """
     device = torch.device(backend.device)
     if device.type != "cuda" or torch.version.hip or (work.dtype, work.precision) != ("float32", "ieee"):

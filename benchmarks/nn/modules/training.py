@@ -1,4 +1,4 @@
-"""A training step as PyTorch's users write it: zero_grad, forward, backward, step."""
+"""A training step as PyTorch users write it: zero_grad, forward, backward, step."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from benchmarks.nn.modules.running import (
 from benchmarks.nn.training import Step, training_kernel
 from benchmarks.nn.weights import device_weights
 
-# Loss scale of float16: its smallest numbers are too coarse for raw gradients. Fixed, so that every step counts.
+# Loss scale for float16, in which small gradients would become zero. The scale never grows: a growing scale overflows
+# at times, and the scaler then skips a step.
 _SCALE = 1024.0
 _FIXED = 2**31 - 1
 
 
 class Trainer:
-    """A module and its optimiser, and the way back to their initial state."""
+    """A module and its optimiser; `step` trains the module and `reset` restores the initial state."""
 
     def __init__(self, module: nn.Module, weights: dict[str, torch.Tensor], optimiser: Any, precision: str) -> None:
         first = next(iter(weights.values()))
@@ -55,11 +56,11 @@ class Trainer:
                     value.zero_()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return the weights and running averages as they are now."""
+        """Return the current weights and running averages, without copying."""
         return held(self.module)
 
     def step(self, x: torch.Tensor, targets: torch.Tensor) -> Step:
-        """Take one step; the loss is the mean cross-entropy over all rows."""
+        """Take one training step; the loss is the mean cross-entropy over all rows of logits."""
         self.optimiser.zero_grad(set_to_none=True)
         with autocast(self.device, self.precision):
             logits = self.forward(x)
@@ -71,13 +72,13 @@ class Trainer:
 
 
 def held(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the parameters and running averages of a module by name: not copies, and nothing else that it keeps."""
+    """Return the parameters and running averages of a module by name, without copying; batch counters are left out."""
     state: Mapping[str, torch.Tensor] = module.state_dict()
     return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
 
 class Gradients(Mapping[str, torch.Tensor]):
-    """The current gradients of a module, by parameter name; nothing is copied until one is read."""
+    """The current gradients of a module by parameter name, without copying; they are looked up when accessed."""
 
     def __init__(self, module: nn.Module) -> None:
         self._parameters = dict(module.named_parameters())
@@ -96,16 +97,16 @@ class Gradients(Mapping[str, torch.Tensor]):
 
 
 class Steps(Protocol):
-    """What takes a training step: `Trainer`, and the GAN's."""
+    """The interface of `Trainer` and of the GAN's trainer."""
 
     def step(self, *batch: torch.Tensor) -> Step:
-        """Take one step."""
+        """Take one training step."""
 
     def reset(self) -> None:
         """Restore the initial weights and clear the optimiser's state."""
 
     def state(self) -> Mapping[str, torch.Tensor]:
-        """Return the weights and running averages as they are now."""
+        """Return the current weights and running averages."""
 
 
 def train_kernel(
@@ -117,7 +118,7 @@ def train_kernel(
     samples: int,
     implementation: str = "default",
 ) -> Kernel:
-    """Return the kernel that trains `module` as `implementation` does. samples: as in `training_kernel`."""
+    """Return the kernel that trains `module` in an implementation. samples: as in `training_kernel`."""
     trainer = Trainer(module, device_weights(backend, host), optimiser, work.precision)
     batch = batch_of(backend, work, host)
     if implementation == "compile":
@@ -129,7 +130,10 @@ def train_kernel(
 
 
 def as_implementation(implementation: str, trainer: Steps, batch: Batch, samples: int, work: Work) -> Kernel:
-    """Return the kernel that takes a step, captured for "cudagraph"; compiling and capturing are timed apart."""
+    """Return the kernel that takes a training step; "cudagraph" captures it.
+
+    Compiling and capturing are done in `prepare`, whose time is reported separately as compile_time.
+    """
     captured = implementation == "cudagraph"
     step: Callable[..., Step] = Graphed(trainer.step, fixed=is_fixed(work)) if captured else trainer.step
     kernel = training_kernel(step, trainer.reset, batch, trainer.state, samples)
@@ -139,10 +143,13 @@ def as_implementation(implementation: str, trainer: Steps, batch: Batch, samples
 
 
 def sgd(rate: float) -> Any:
-    """Return torch's fused SGD. With a loss scale the usual form asks the device for a number, as no CUDA graph may."""
+    """Return a constructor of torch's fused SGD.
+
+    With a loss scale, the default form reads a number back from the device, which a CUDA graph cannot capture.
+    """
     return partial(torch.optim.SGD, lr=rate, fused=True)
 
 
 def adamw(rate: float, implementation: str) -> Any:
-    """Return torch's own fused AdamW; inside a CUDA graph it must keep its step count on the device."""
+    """Return a constructor of torch's fused AdamW; for a CUDA graph it keeps its step count on the device."""
     return partial(torch.optim.AdamW, lr=rate, fused=True, capturable=implementation == "cudagraph")
