@@ -51,7 +51,7 @@ def test_an_unknown_machine_gets_no_advice_but_for_its_backends():
         (changed(host=load_facts(0.3, 0.0)), Level.WARNING, "use 30% of the CPU"),
         (changed(host=load_facts(0.0, 0.05)), Level.WARNING, "takes 5.0% of the CPU"),
         (changed(host=facts(memory__available=1e9)), Level.WARNING, "Only 1.0 GB"),
-        (changed(host=facts(memory__swap_used=2e9)), Level.WARNING, "2.0 GB lie in swap"),
+        (changed(host=facts(memory__swap_used=2e9)), Level.WARNING, "2.0 GB are in swap"),
         (changed(host=facts(cpu__threads=16)), Level.NOTE, "16 hardware threads share 8 cores"),
         (changed(host=facts(cpu__cores_usable=2)), Level.NOTE, "may use 2 of 8 cores"),
         (changed(host=facts(env__CUDA_LAUNCH_BLOCKING="1")), Level.WARNING, "CUDA_LAUNCH_BLOCKING=1 is set"),
