@@ -92,7 +92,7 @@ def test_outputs_are_full_of_rubbish_before_a_look():
 
     done = run(Doubling(make))
     assert (done.status, done.reason_code) == (Status.INVALID, "wrong_second_look")
-    assert done.reason == ("right at first, wrong when looked at again: 1 of 1024 elements of 'out' are not finite")
+    assert done.reason == ("right in the first check, wrong in the second: 1 of 1024 elements of 'out' are not finite")
 
 
 def test_an_answer_that_is_computed_when_it_is_asked_for_is_wrong():
@@ -120,7 +120,7 @@ def test_an_answer_that_changes_while_it_is_verified_was_not_done():
 
     done = run(Lenient(make))
     assert done.reason_code == "not_synchronised"
-    assert done.reason == "its outputs changed after numpy said that all work was done"
+    assert done.reason == "the outputs changed after numpy said that all work was done"
 
 
 def test_a_look_that_old_outputs_would_pass_is_an_error_of_the_check():
