@@ -181,7 +181,7 @@ class Checks:
     # ---------------------------------------------------------------- draws
 
     def _inputs(self, number: int, kernel: Kernel) -> HostArrays:
-        """Return the inputs of a check: a sample of `data` for number 0, else with new values for the kernel's inputs."""
+        """Return the inputs of a check: a sample of `data` for number 0, else with new kernel inputs."""
         names = {name for each in timed(kernel).values() for name in each.inputs}
         if unknown := sorted(names - set(self._data)):
             raise CaseError("unknown_input", f"{unknown[0]!r} is an input of the kernel, but not of the workload")

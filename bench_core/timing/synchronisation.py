@@ -1,4 +1,4 @@
-"""Proofs that a backend waits for its device when it says so, and that the device's clock sees all of the work."""
+"""Verify that a backend waits for its device when it says so, and that the device's clock sees all of the work."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 from bench_core.backends.base import Backend, finish
 from bench_core.workload import Call
 
-TRIES = 3  # each must show it: one may be disturbed
-JITTER = 50e-6  # seconds, of a copy
+TRIES = 3  # every try must show the fault, because a single one may be disturbed
+JITTER = 50e-6  # seconds by which the time of a copy varies
 
 
 def itself(result: Any) -> Any:
-    """Return a result that is an array."""
+    """Return the result itself, if it is an array: the default for `array`."""
     return result
 
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """What some calls came to.
+    """The outcome of calls that were awaited.
 
-    result: what the last of them returned. seconds: of a call, until the backend said that all was done. left: seconds
-    of work that went on after that; None if the backend kept its word.
+    result: what the last of them returned. seconds: per call, until the backend said that all was done. left: seconds
+    of work that went on after that; None if the backend did wait.
     """
 
     result: Any
@@ -40,12 +40,12 @@ def unfinished(
     array: Callable[[Any], Any] = itself,
     now: Callable[[], float] = perf_counter,
 ) -> Awaited:
-    """Make some calls, and tell whether they were done when the backend said so.
+    """Make some calls, and determine whether they were done when the backend said so.
 
     run: queues work on the device. array: returns an array that holds the result, given what `run` returned.
 
-    If a result was late by more than half of what the calls claimed to take, in each of three tries, then `synchronize`
-    does not wait, or the result was not computed before it was asked for.
+    If a result was late by more than half of the time that the calls claimed to take, in each of three tries, then
+    `synchronize` does not wait, or the result was computed only when it was read.
     """
     least = math.inf
     for _ in range(TRIES):
@@ -69,8 +69,8 @@ def late(
 ) -> float:
     """Return by how many seconds the first copy of a result to the host takes longer than the second.
 
-    A copy has to wait for the result. So the first one after a synchronisation must not take longer than the second.
-    Naming the array is a part of both: for a model with hundreds of arrays it takes longer than a captured step of it.
+    A copy waits for the result, so the first copy after a synchronisation must not take longer than the second. Both
+    include the call of `array`: for a model with hundreds of arrays, it takes longer than a captured step of the model.
     """
     start = now()
     backend.to_host(array(result))
@@ -80,19 +80,19 @@ def late(
 
 
 def is_late(seconds: float, claimed: float) -> bool:
-    """Whether a result came later than noise explains, after calls that claimed to take so many seconds."""
+    """Return whether a result was later than noise explains. claimed: seconds that the calls claimed to take."""
     return seconds >= claimed / 2 + JITTER
 
 
 def hidden_work(
     run: Call, calls: int, backend: Backend, seen: float, now: Callable[[], float] = perf_counter
 ) -> float | None:
-    """Return the seconds a call for which the host waits for a device whose clock sees less; None if it sees all.
+    """Return the seconds per call that the host waits for the device, if its clock sees less; None if it sees all.
 
-    seen: seconds of a call by the device's clock.
+    seen: seconds per call by the device's clock.
 
-    Once all calls are queued, what is left to wait for is at most all of their work. If it is half as much again as
-    the device's clock has seen of that, in each of three tries, then work runs where the clock does not look, as in
+    Once all calls are queued, the host waits at most for all of their work. If it waits 1.5 times as long as the
+    device's clock has seen, in each of three tries, then there is work that the clock does not see, for example in
     another stream.
     """
     least = math.inf

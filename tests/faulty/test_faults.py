@@ -351,7 +351,7 @@ OUTCOMES = (
     ("exit", FEW, "crashed", "crashed_{}", "ended with exit code 3 in {}"),
     ("memory", FEW, "oom", "out_of_memory", "Unable to allocate"),
     ("hang", FEW, "timeout", "timeout_{}", "no result within 3 s, stopped in {}"),
-    ("forge", FEW, "error", "bad_answer", "the worker gave an answer in {} that makes no sense"),
+    ("forge", FEW, "error", "bad_answer", "the worker gave an invalid answer in {}"),
 )
 
 
