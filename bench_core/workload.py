@@ -1,12 +1,13 @@
 """Workload: what a benchmark file declares.
 
-A workload says everything about one kind of work in one place: its axes, its inputs, its costs, its
+A workload defines everything about one kind of work in one place: its axes, its inputs, its costs, its
 check, and one kernel body per *dialect*. A dialect is a programming model, not a library: "array" is
-the NumPy array API that NumPy and CuPy share, "torch" is PyTorch. A new backend that speaks a known
-dialect runs every workload unchanged. Where one library or device has forms of its own, they stand under
-its name ("numpy", "torch:cpu") beside those of the dialect.
+the NumPy array API that NumPy and CuPy share, "torch" is PyTorch. A new backend with a known dialect runs
+every workload unchanged. Kernels for a single library or device are listed under its name ("numpy",
+"torch:cpu"), next to those of the dialect.
 
-Whatever else the author of a benchmark needs can be imported from here too; to judge answers there is check.py.
+Everything else that the author of a benchmark needs can be imported from here too; check.py has the functions that
+judge answers.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ Call = Callable[[], Any]
 
 
 def result_alone(result: Any) -> Mapping[str, Any]:
-    """Return what a run returns, under the name "out": the outputs of most kernels."""
+    """Return the result of a call under the name "out": the default for `Kernel.outputs`."""
     return {"out": result}
 
 
@@ -132,9 +133,9 @@ class Workload(ABC):
 
     @abstractmethod
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:
-        """Return the axes of a preset, spelt out. `machine` is there for sizes bound to a cache.
+        """Return all works of a preset. machine: for sizes that depend on a cache.
 
-        Nobody asks for those of `headline`, which are chosen from those of `standard`.
+        It is not called with `headline`, whose works are chosen from those of `standard`.
         """
 
     @abstractmethod
@@ -154,7 +155,7 @@ class Workload(ABC):
         """
 
     def sample(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:  # noqa: ARG002 - for subclasses
-        """Return the inputs that an answer is checked on: those of the timing, unless other numbers show more.
+        """Return the inputs of a check: those that are timed, unless other numbers reveal more errors.
 
         They have the shapes and dtypes of `host`. A reference for a large batch may be out of reach: then the batch
         holds few samples, each many times. More arrays may be added, for `reference` alone.
@@ -174,7 +175,7 @@ class Workload(ABC):
         return self.costs(work).least_bytes or 0.0
 
     def builders(self, target: Target) -> Mapping[str, Builder]:
-        """Return the kernels for a target by implementation: the most specific there are."""
+        """Return the most specific kernels for a target, by implementation."""
         kind = target.device.partition(":")[0]
         keys = (f"{target.backend}:{kind}", target.backend, f"{target.dialect}:{kind}", target.dialect)
         return next((self.kernels[key] for key in keys if key in self.kernels), {})

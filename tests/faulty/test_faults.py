@@ -156,7 +156,7 @@ def test_where_nothing_can_be_written_what_is_in_the_journal_is_kept_and_finishe
     assert done.code == pytest.ExitCode.TESTS_FAILED
     assert "trouble: the journal could not be written: File too large" in done.said
     assert "results: not written" in done.said
-    said = line_of(done.said, "trouble: nor")
+    said = line_of(done.said, "trouble: a temporary folder")
     assert "only the journal is kept" in said
     assert not list(tmp_path.rglob("*.tmp"))
     again = project.resume()
