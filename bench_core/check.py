@@ -167,7 +167,7 @@ def periodic_error(answer: np.ndarray, period: np.ndarray) -> float:
 
     answer, period: of one dimension; the last repetition may be cut short. A short period is first repeated to about
     BLOCK elements, so that a block takes few calls of NumPy however short the period is. Once a block is off by more
-    than the root mean square, no other is looked at.
+    than the root mean square, the others are skipped.
     """
     scale = float(np.linalg.norm(period) / math.sqrt(max(len(period), 1))) or 1.0
     repeated = np.tile(period, max(1, BLOCK // max(len(period), 1)))

@@ -62,20 +62,20 @@ class Kernel:
     """A piece of work bound to its data on one device. One callable is checked, timed, and checked again.
 
     run: does the work once, from its inputs to its outputs. It never synchronises; that is the harness's part.
-    inputs: the arrays that `run` reads at each call, by their names among `Workload.inputs`. The harness writes other
-        numbers over them where they lie, and `run` must then work on those. One that is longer than the host's array
-        holds it again and again along its first axis. Numbers that `run` moves itself (weights) are no inputs.
+    inputs: the arrays that `run` reads at each call, by their names in `Workload.inputs`. The harness overwrites them
+        in place with other numbers, and `run` must then use those. An array that is longer than the host's array
+        repeats it along the first axis. Arrays that `run` changes itself (weights) are not inputs.
     outputs: names the arrays that hold the answer, given what `run` returned last: new ones, or buffers that `run`
-        writes to, but no inputs, nor views of them. It computes nothing that belongs to the work.
-    restart: puts back what `run` changes for its next call (weights, a cache, a position), and reads the inputs anew
-        where the work begins with something that is not timed. None where every call is like the first.
-    calls: how many calls of `run`, from `restart`, the outputs are checked after. also_first: whether they are checked
-        after the first of these as well; what is named after the last then has `last.` before its name.
+        writes to, but no inputs and no views of them. It does no part of the work.
+    restart: restores what `run` changes for its next call (weights, a cache, a position), and reads the inputs again
+        if the work begins with something that is not timed. None if every call is like the first.
+    calls: the outputs are checked after this many calls of `run`, counted from `restart`. also_first: whether they are
+        also checked after the first of these; the names of those after the last call then start with `last.`.
     probes: further timed callables, by the name of the metric whose seconds they give ("time_to_first_token"); each
-        a kernel that is checked like this one.
-    library: what does the arithmetic, where the kernel knows better than the backend.
-    flags: words that the row must carry because of how the work meets this device ("fits_l3").
-    singly: whether calls by wall time are timed one by one, however short, since their latency is of interest.
+        is a kernel that is checked like this one.
+    library: the library that does the arithmetic, if the kernel knows better than the backend.
+    flags: flags of the row that depend on the work and the device ("fits_l3").
+    singly: whether calls by wall time are timed one by one, however short, because their latency is of interest.
     prepare: compiles or captures what `run` then calls; timed once, by itself, as compile_time.
     hides_memory: whether `run` works in memory that the allocator counts as free, as a captured graph does;
         then there is no peak_memory.
@@ -167,7 +167,7 @@ class Workload(ABC):
         return host
 
     def tolerance(self, work: Work) -> check.Tolerance:
-        """Return the bounds that `error` must lie in, both sides."""
+        """Return the lower and the upper bound of a valid `error`."""
         return check.tolerance(work.dtype, work.precision)
 
     def footprint(self, work: Work) -> float:
@@ -189,7 +189,7 @@ class Workload(ABC):
         return True
 
     def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - for subclasses
-        """Whether the preset `headline` holds this work of `standard`, on every core; none of it by default."""
+        """Whether the preset `headline` includes this work of `standard`, on all cores; by default no work."""
         return False
 
     def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:  # noqa: ARG002 - for subclasses

@@ -81,7 +81,7 @@ def test_a_slice_is_not_given_the_power_of_its_card_whichever_uuid_the_library_t
     card.slices = [pynvml.Device(SLICE, {"Name": "NVIDIA H100 80GB HBM3 MIG 1g.10gb"})]
     pynvml.devices[:] = [card]
     assert (nvml.state(uuid).power, nvml.energy(uuid)) == (None, None)
-    assert "all its slices" in nvml.facts(uuid)["gpu.power"].reason
+    assert "sum over its MIG slices" in nvml.facts(uuid)["gpu.power"].reason
 
 
 @pytest.mark.parametrize("mode", [[0, 0], [1, 1], None])

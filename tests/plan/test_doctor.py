@@ -171,7 +171,7 @@ def test_a_library_that_alone_does_not_see_the_gpu_is_named(device, told):
 
 def test_slow_kernels_name_the_variable_that_asks_for_them():
     found = changed(host=facts(env__OPENBLAS_CORETYPE="Haswell"), probes=[numpy_probe("Haswell"), READY.probes[1]])
-    assert "OPENBLAS_CORETYPE asks for them" in examine(found)[0].why
+    assert "OPENBLAS_CORETYPE selects them" in examine(found)[0].why
 
 
 @pytest.mark.parametrize(

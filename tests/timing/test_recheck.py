@@ -130,7 +130,7 @@ def test_a_look_that_old_outputs_would_pass_is_an_error_of_the_check():
 
     done = run(Blind())
     assert (done.status, done.reason_code) == (Status.ERROR, "blind_recheck")
-    assert "right for 3 draws" in done.reason
+    assert "right for 3 other inputs" in done.reason
 
 
 def test_outputs_that_are_right_by_chance_have_another_draw():
@@ -337,7 +337,7 @@ def test_a_restart_that_does_the_work_is_wrong():
 
     done = run(Doubling(make))
     assert (done.status, done.reason_code) == (Status.INVALID, "wrong_second_look")
-    assert "before the call that is timed" in done.reason
+    assert "before the timed call is made" in done.reason
 
 
 def test_a_fill_whose_outputs_cannot_be_poisoned_is_an_error():
