@@ -1,4 +1,4 @@
-"""bench_core: measure GPU against CPU honestly, and keep the proof in tidy tables."""
+"""bench_core: measure GPUs against CPUs, check every answer, and keep all samples in tables."""
 
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ __all__ = ["__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # Reading tables needs pandas; a worker that only measures should not have to wait for it.
+    # Reading tables needs pandas; a worker that only measures must not wait for its import.
     if name == "load":
         from bench_core.results.reader import load  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""`python -m bench_core`: the command line, where the script `bench-core` is not on the PATH."""
+"""`python -m bench_core`: the command line, for use if the script `bench-core` is not on the PATH."""
 
 from bench_core.cli import app
 

@@ -1,4 +1,4 @@
-"""Is the answer right? Errors against float64, and the bounds they must lie in on both sides.
+"""Check answers: errors relative to float64 references, and their upper and lower bounds.
 
 Too large an error is a wrong answer. Too small an error is a wrong label: a "tf32" product that agrees
 with float64 to 3e-7 was not computed in TF32.
@@ -17,7 +17,7 @@ import numpy as np
 
 from bench_core.errors import CaseError, WrongAnswer
 
-BLOCK = 1 << 15  # elements that are compared at a time: with what is made of them they fit into most L2 caches
+BLOCK = 1 << 15  # elements that are compared at a time: with intermediate results, they fit into most L2 caches
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Tolerance:
 
 
 # Bounds on ||C - R|| / ||R|| for one product of random matrices, R computed in float64 from operands that
-# were not yet rounded to the format. The lower bounds stand well under the rounding error of the format's
-# operands (a relative 2^-(p+1) / 1.7 each, for p bits behind the point) and over that of the next finer format.
+# were not yet rounded to the format. The lower bounds are well below the rounding error of the format's
+# operands (a relative 2^-(p+1) / 1.7 each, for p fraction bits) and above that of the next finer format.
 _TOLERANCES = {
     ("float64", "ieee"): Tolerance(1e-14),
     ("float32", "ieee"): Tolerance(2e-6),
@@ -92,9 +92,9 @@ def squares(answer: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
 
 
 def blocks(*arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """Return arrays of one size flat, BLOCK elements at a time, so that what is made of them stays in a cache.
+    """Yield blocks of BLOCK elements of flattened arrays of equal size, so that intermediate results stay in a cache.
 
-    New memory as large as a model's weights costs far more than the arithmetic on it.
+    Allocating memory as large as a model's weights costs far more than the arithmetic on it.
     """
     flat = [array.reshape(-1) for array in arrays]
     for start in range(0, flat[0].size, BLOCK):
@@ -123,9 +123,9 @@ def require_dtype(name: str, array: np.ndarray, dtype: str) -> None:
 
 
 def largest_error(answer: np.ndarray, reference: np.ndarray) -> float:
-    """Return max |answer - reference| / rms(reference): what a single wrong element does not hide from.
+    """Return max |answer - reference| / rms(reference), which shows a single wrong element.
 
-    The norm-wise error of n elements shrinks a lone error by sqrt(n); this one does not. Raises WrongAnswer
+    In the norm-wise error of n elements, a single error is divided by sqrt(n); here it is not. Raises WrongAnswer
     when the shapes differ.
     """
     require_shape(answer, reference.shape)
@@ -136,7 +136,7 @@ def largest_error(answer: np.ndarray, reference: np.ndarray) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ProductSketch:
-    """What is known of a product AB without computing it: random vectors X (n, vectors), and A(BX) in float64."""
+    """A sketch of a product AB that avoids computing it: random vectors X (n, vectors), and A(BX); both float64."""
 
     vectors: np.ndarray
     product: np.ndarray
@@ -177,11 +177,11 @@ def times(a: np.ndarray, b: np.ndarray, rows: int = 512) -> np.ndarray:
 
 
 def periodic_error(answer: np.ndarray, period: np.ndarray) -> float:
-    """Return max |answer - period repeated| / rms(period), in blocks: the repeated array is never written down.
+    """Return max |answer - period repeated| / rms(period), in blocks: the repeated array is never built as a whole.
 
     answer, period: of one dimension; the last repetition may be cut short. A short period is first repeated to about
     BLOCK elements, so that a block takes few calls of NumPy however short the period is. Once a block is off by more
-    than the root mean square, no other is looked at.
+    than the root mean square, the others are skipped.
     """
     scale = float(np.linalg.norm(period) / math.sqrt(max(len(period), 1))) or 1.0
     repeated = np.tile(period, max(1, BLOCK // max(len(period), 1)))

@@ -1,15 +1,15 @@
 """Every error that bench_core raises on purpose.
 
 BenchError
-├── UsageError         an option, a filter or a plan that makes no sense          exit code 2
+├── UsageError         an invalid option, filter or plan                          exit code 2
 ├── TableError         a result file that cannot be read; names file and line     exit code 3
-├── NothingToCompare   no two results stand for the same work                      exit code 3
+├── NothingToCompare   no two results are of the same work                        exit code 3
 ├── IncompatibleError  results that must not be compared                          exit code 4
-├── InternalError      bench_core broke a promise of its own                      exit code 70
+├── InternalError      a bug in bench_core                                        exit code 70
 └── CaseError          why one case has no value; becomes a row, never a crash
-    ├── Unavailable    the backend or its device is not here                      skipped
-    ├── Unsupported    the backend is here but cannot do this work                unsupported
-    ├── TooLarge       the case would not fit into the memory that is free        skipped
+    ├── Unavailable    the backend or its device is not available                 skipped
+    ├── Unsupported    the backend is available but cannot do this work           unsupported
+    ├── TooLarge       the case does not fit into the free memory                 skipped
     ├── TooSlow        one call would exceed the time limit                       skipped
     ├── ClockStandsStill  many calls took no time by a clock                      error
     └── WrongAnswer    the kernel ran and its answer is wrong                     invalid
@@ -21,13 +21,13 @@ from pathlib import Path
 
 
 class BenchError(Exception):
-    """Base of all errors raised on purpose; its text is one line meant for a person."""
+    """Base of all errors that bench_core raises on purpose; the text is one line for the user."""
 
     exit_code = 1
 
 
 class UsageError(BenchError):
-    """An option, a filter or a plan that makes no sense."""
+    """An invalid option, filter or plan."""
 
     exit_code = 2
 
@@ -44,7 +44,7 @@ class TableError(BenchError):
 
 
 class NothingToCompare(BenchError):
-    """No two results stand for the same work."""
+    """No two results are of the same work."""
 
     exit_code = 3
 
@@ -56,7 +56,7 @@ class IncompatibleError(BenchError):
 
 
 class InternalError(BenchError):
-    """bench_core broke a promise of its own: an error to report, and results not to trust."""
+    """A bug in bench_core: the user should report it and not trust the results."""
 
     exit_code = 70  # EX_SOFTWARE of sysexits.h
 
@@ -64,8 +64,8 @@ class InternalError(BenchError):
 class CaseError(BenchError):
     """Why one case has no value.
 
-    `status` is a word of records.Status, `code` is machine-readable (the column `reason_code`), the text is
-    the column `reason`.
+    status: a value of records.Status. code: machine-readable, the column `reason_code`. The text of the error is the
+    column `reason`.
     """
 
     status = "error"
@@ -76,13 +76,13 @@ class CaseError(BenchError):
 
 
 class Unavailable(CaseError):
-    """The backend, its library or its device is not on this machine."""
+    """The backend, its library or its device is not available on this machine."""
 
     status = "skipped"
 
 
 class Unsupported(CaseError):
-    """The backend is here but cannot do this work."""
+    """The backend is available but cannot do this work."""
 
     status = "unsupported"
 
@@ -106,14 +106,14 @@ class TooSlow(CaseError):
 
 
 class ClockStandsStill(CaseError):
-    """Many calls took no time by a clock: it is broken, or they do nothing that it can see."""
+    """Many calls took no time by a clock: the clock is broken, or it sees no work of these calls."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("clock_stands_still", reason)
 
 
 class WrongAnswer(CaseError):
-    """The kernel ran and its answer is wrong; no rate may be given for it."""
+    """The kernel ran and its answer is wrong, so its time must not be reported."""
 
     status = "invalid"
 

@@ -1,4 +1,4 @@
-"""Files read and written whole: nothing cut or foreign is taken for text, and nobody sees half a file."""
+"""Read and write whole files: files that are not text are rejected, and no reader sees half a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_BYTES = 1 << 30  # a run of 100,000 cases has about 50 MB
 
 
 def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
-    """Return a regular file's text; raises TableError if it is none, is too large or is not UTF-8."""
+    """Return the text of a file; raises TableError if it is no regular file, is too large or is not UTF-8."""
     try:
         if not path.is_file():
             raise TableError(path, "not a file" if path.exists() else "no such file or folder")
@@ -49,7 +49,7 @@ def _replace(temporary: Path, path: Path) -> None:
     try:
         temporary.replace(path)
     except OSError:
-        # Some network and FUSE file systems cannot rename over a file that is there.
+        # Some network and FUSE file systems cannot rename onto an existing file.
         if not path.exists():
             raise
         path.unlink()
@@ -57,5 +57,5 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def digest(text: str) -> str:
-    """Return the sha256 of a file's text, in hexadecimal."""
+    """Return the SHA-256 of a file's text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Python's cycle collector, kept off where a collection would be in the way."""
+"""Switch Python's cyclic garbage collector off where a collection would disturb."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collection_off() -> Iterator[None]:
-    """Leave the collector off inside, and afterwards as it was before."""
+    """Switch the collector off inside the block, and restore its state afterwards."""
     enabled = gc.isenabled()
     gc.disable()
     try:

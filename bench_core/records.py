@@ -1,13 +1,13 @@
-"""The nouns: frozen records that every other module passes along, and what each can be asked.
+"""The frozen records that all modules share.
 
-Work         what is computed, and nothing of who computes it; its hash is the join key across hardware
+Work         what is computed, independent of who computes it; its hash is the join key across hardware
 Case         a Work on one backend, implementation, device and thread count: one line of the plan
-Target       a backend on a device, over which a plan is expanded; Machine: what a plan for it may depend on
+Target       a backend on a device, for which a plan is expanded; Machine: what a plan for it may depend on
 Costs        what the work costs by formula: FLOPs, bytes, samples, tokens
 Series       raw seconds of one clock
-Measurement  what became of a Case: a status with its reason, and the Series when there is any
-Fact         one thing known about the machine with its source, or the reason why it is not known
-Run          the facts shared by all rows of a run
+Measurement  the outcome of a Case: a status with its reason, and the Series if there are any
+Fact         one property of the machine with its source, or the reason why it is unknown
+Run          the properties that all rows of a run share
 Row          one line of results.csv: one metric of one Case; its fields are the schema
 """
 
@@ -28,17 +28,17 @@ Param = int | float | str | bool
 Identity = tuple[str, str, str, str, int | None]  # case_id, backend, implementation, device, threads
 SCHEMA_VERSION = 1
 LAUNCH_BOUND = "launch_bound"  # the flag of a time in which the device waited for the host
-UNCHECKED = "unchecked_timing"  # the flag of a case whose answer was checked by another call than those that were timed
+UNCHECKED = "unchecked_timing"  # the flag of a case whose timed callable could not be checked
 _LONGEST_REASON = 1000  # characters; compilers answer with megabytes, and CSV readers refuse large cells
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]*")
 
 
 class Status(StrEnum):
-    """What became of a planned case. The counts of all statuses add up to the plan."""
+    """The outcome of a planned case. The counts of all statuses add up to the plan."""
 
     OK = "ok"
-    SKIPPED = "skipped"  # the library or the device is not here, or the memory too small
-    UNSUPPORTED = "unsupported"  # here, but this backend cannot do this work
+    SKIPPED = "skipped"  # the library or the device is not available, or the memory is too small
+    UNSUPPORTED = "unsupported"  # the backend is available but cannot do this work
     OOM = "oom"
     TIMEOUT = "timeout"
     ERROR = "error"  # the kernel raised
@@ -56,33 +56,33 @@ _WORST_FIRST = (
 
 
 def severity(status: str) -> int:
-    """Return the place of a status among all, the worst first: where several could be told, the first is."""
+    """Return the rank of a status, 0 for the worst: of several statuses, the worst one is reported."""
     return _WORST_FIRST.index(Status(status))
 
 
 class Clock(StrEnum):
-    """Two clocks, two metrics, never mixed (`wall` synchronises; `device` reads device events)."""
+    """Two clocks with separate metrics, never mixed (`wall` synchronises; `device` reads device events)."""
 
     WALL = "wall"
     DEVICE = "device"
 
 
 class Scope(StrEnum):
-    """What is inside the timing: data already on the device, or its transfer as well."""
+    """What is timed: the work on data that is already on the device, or the transfer of the data as well."""
 
     RESIDENT = "resident"
     END_TO_END = "end_to_end"
 
 
 class Cache(StrEnum):
-    """`hot` calls on the same buffers again; `cold` rotates through 3x the last-level cache."""
+    """`hot`: all calls use the same buffers; `cold`: they rotate through buffers of 3 x the last-level cache."""
 
     HOT = "hot"
     COLD = "cold"
 
 
 class Preset(StrEnum):
-    """How much is measured, from seconds to hours. `headline` is those works of `standard` that say most."""
+    """How much is measured, from seconds to hours. `headline` consists of the most important works of `standard`."""
 
     SMOKE = "smoke"
     HEADLINE = "headline"
@@ -92,7 +92,7 @@ class Preset(StrEnum):
 
 
 class Ceiling(StrEnum):
-    """What a workload shows of a machine as such: a limit of all other work on it."""
+    """The limit of the machine that a workload measures, which bounds all other work on it."""
 
     ARITHMETIC = "arithmetic"  # products, by format
     MEMORY = "memory"
@@ -140,10 +140,9 @@ class Traits:
 
 
 def identifier(text: str) -> str:
-    """Return `text` if it may stand in an identifier column.
+    """Return `text` if it is allowed in an identifier column.
 
-    Raises ValueError for anything that a shell, a spreadsheet or a file system could take for more
-    than a name.
+    Raises ValueError for text that a shell, a spreadsheet or a file system could interpret as more than a name.
     """
     if not _IDENTIFIER.fullmatch(text):
         raise ValueError(f"{text!r} is not an identifier (letters, digits and _ . + : / - only)")
@@ -154,9 +153,9 @@ def identifier(text: str) -> str:
 class Work:
     """What is computed. Two rows with equal `Work` did the same arithmetic on the same data.
 
-    `size` is for people ("1024", "64x4096x4096"); `params` holds whatever else tells this work from
-    its neighbours. `precision` is the arithmetic asked for ("ieee", "tf32", ...), which the check
-    proves.
+    `size` is for people ("1024", "64x4096x4096"); `params` contains everything else that distinguishes this
+    work from similar ones. `precision` is the requested arithmetic ("ieee", "tf32", ...), which the check
+    verifies.
     """
 
     suite: str
@@ -181,21 +180,21 @@ class Work:
 
     @property
     def case_id(self) -> str:
-        """The join key: a hash over the work alone, the same in every process and on every machine."""
+        """The join key: a hash of the work alone, the same in every process and on every machine."""
         canonical = json.dumps(to_json(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return "c_" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
     def params_text(self) -> str:
-        """The parameters as the table spells them: `k=1024;m=1024;n=1024`."""
+        """The parameters as they are written in the table: `k=1024;m=1024;n=1024`."""
         return ";".join(f"{name}={value}" for name, value in self.params)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One line of the plan: this work, done by this backend on this device.
+    """One line of the plan: a work, done by a backend on a device.
 
-    `device` is an address ("cpu", "cuda:0"); `threads` is None where host threads do not compute.
+    `device` is an address ("cpu", "cuda:0"); `threads` is None for all cores, or if no host threads compute.
     """
 
     work: Work
@@ -210,7 +209,7 @@ class Case:
 
     @property
     def label(self) -> str:
-        """The readable id, used as the pytest id; default choices go without saying."""
+        """The readable id, used as the pytest id; default values are left out."""
         work = self.work
         parts = [self.backend, self.device]
         parts += [self.implementation] * (self.implementation != "default")
@@ -222,7 +221,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A backend on a device, present or not: what a plan is expanded over."""
+    """A backend on a device, present or not, for which a plan is expanded."""
 
     backend: str
     dialect: str
@@ -263,11 +262,11 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Raw seconds per call under one clock: one entry a block, each the mean of `inner_loops` calls.
+    """Raw seconds per call by one clock: one entry per block, each the mean of `inner_loops` calls.
 
-    `noisy` holds the positions of blocks that were disturbed while they ran (and were then repeated;
-    both are kept). `claimed_s`: the seconds of the host that the series took in all, as the process that measured it
-    tells them (warm-up, blocks, calls timed singly, the collection of garbage); 0 where it does not.
+    noisy: the indices of blocks that were disturbed while they ran (they were repeated; both are kept).
+    claimed_s: seconds of host time that the whole series took (warm-up, blocks, calls timed singly, garbage
+    collection), according to the process that measured it; 0 if unknown.
     """
 
     metric: str
@@ -281,7 +280,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What became of a case.
+    """The outcome of a case.
 
     values: quantities observed once, by metric name in that metric's base unit.
     library: what did the arithmetic, as it reports itself ("OpenBLAS 0.3.31 SkylakeX").
@@ -314,12 +313,12 @@ class Measurement:
 
     @property
     def threads_used(self) -> int | None:
-        """How many host threads computed or, where nothing ran, were asked for."""
+        """The number of host threads that computed or, if nothing ran, were requested."""
         return self.case.threads if self.threads is None else self.threads
 
     @property
     def identity(self) -> Identity:
-        """What tells this case from all others of its run; its rows have the same."""
+        """The key of this case among all cases of its run; its rows have the same key."""
         case = self.case
         return case.work.case_id, case.backend, case.implementation, case.device, self.threads_used
 
@@ -334,7 +333,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing about the machine: a JSON value and where it was read, or why there is none."""
+    """One property of the machine: a JSON value and its source, or the reason why there is no value."""
 
     value: Any = None
     source: str = ""
@@ -346,7 +345,7 @@ Facts = dict[str, Fact]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What all rows of one run share. `started_at` is UTC, ISO 8601."""
+    """The properties that all rows of a run share. `started_at` is UTC, ISO 8601."""
 
     run_id: str
     started_at: str
@@ -359,7 +358,7 @@ class Run:
 class Row:
     """One line of results.csv. The fields, in this order, are its columns; results/README.md explains each.
 
-    `value` is the median in base units; None (an empty cell) wherever there is no value.
+    `value` is the median in base units; None (an empty cell) if there is no value.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -417,17 +416,17 @@ class Row:
 
     @property
     def identity(self) -> Identity:
-        """What tells the case of this row from all others of its run."""
+        """The key of this row's case among all cases of its run."""
         return self.case_id, self.backend, self.implementation, self.device, self.threads
 
     @property
     def has_value(self) -> bool:
-        """Whether there is a value that may be shown as one."""
+        """Whether there is a valid value."""
         return self.status == Status.OK and self.value is not None and math.isfinite(self.value)
 
     @property
     def is_launch_bound(self) -> bool:
-        """Whether the time, by whichever clock, is the host's: it tells nothing of what the device can do."""
+        """Whether the host limits the time, by either clock: it does not show what the device can do."""
         return LAUNCH_BOUND in self.flags.split(";")
 
     @property
@@ -437,7 +436,7 @@ class Row:
 
     @property
     def who(self) -> str:
-        """Who did the work on its device: "torch", "numpy tuned"."""
+        """The backend and, unless it is the default, the implementation: "torch", "numpy tuned"."""
         return self.backend if self.implementation == "default" else f"{self.backend} {self.implementation}"
 
 
@@ -467,7 +466,7 @@ def case_from_json(plain: Mapping[str, Any]) -> Case:
 def measurement_from_json(plain: Mapping[str, Any]) -> Measurement:
     """Rebuild a Measurement from `to_json`; raises KeyError, TypeError or ValueError on anything else."""
     if not _is_time(plain.get("timed_s", 0.0)):
-        raise ValueError("the time of a case is not a time")
+        raise ValueError("timed_s is not a valid time")
     return Measurement(
         **{
             **plain,
@@ -487,13 +486,13 @@ def _is_time(plain: Any) -> bool:
 def _series_from_json(plain: Mapping[str, Any]) -> Series:
     tuples = {name: tuple(plain[name]) for name in ("seconds", "noisy", "flags")}
     if not all(_is_time(seconds) for seconds in tuples["seconds"]):
-        raise ValueError("a sample is not a time")
+        raise ValueError("a sample is not a valid time")
     if not isinstance(plain.get("inner_loops", 1), int) or not _is_time(plain.get("claimed_s", 0.0)):
-        raise ValueError("a series is not of calls that took their time")
+        raise ValueError("a series has an invalid inner_loops, or an invalid time claimed_s")
     return Series(**{**plain, **tuples, "clock": Clock(plain["clock"])})
 
 
 def count_statuses(measurements: Iterable[Measurement]) -> dict[Status, int]:
-    """Return how many measurements have each status, in the order of `Status`, zeros left out."""
+    """Return the number of measurements with each status, in the order of `Status`, without zeros."""
     statuses = [m.status for m in measurements]
     return {status: statuses.count(status) for status in Status if status in statuses}

@@ -1,7 +1,7 @@
-"""Pure functions on floats: quantiles, intervals, the geometric mean.
+"""Pure functions on floats: quantiles, confidence intervals, means and tests.
 
-Blocks inside one process are correlated, so an interval over them describes that process alone. What may
-be claimed of several processes is decided in compare/verdicts.py.
+Blocks of one process are correlated, so an interval over them describes only that process. compare/verdicts.py
+decides what may be claimed from several processes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 
 
 def _special() -> Any:
-    """Return scipy.special, imported on demand: it brings an OpenBLAS whose threads have no business in a worker."""
+    """Return scipy.special, imported on demand: it loads an OpenBLAS, whose threads must not run in a worker."""
     from scipy import special  # noqa: PLC0415
 
     return special
@@ -26,8 +26,8 @@ def _special() -> Any:
 class Summary:
     """Order statistics of a sample, in the sample's own unit. `std` is None for one value.
 
-    ci_low, ci_high: an interval of the median. ci_level: the confidence that this interval can claim, which is
-    below the one asked for where there are few values.
+    ci_low, ci_high: a confidence interval of the median. ci_level: its confidence, which is below the requested one if
+    there are few values.
     """
 
     n: int
@@ -54,10 +54,10 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 
 def median_interval(ordered: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return an interval for the median of sorted values that assumes no distribution.
+    """Return a distribution-free confidence interval for the median of sorted values.
 
     The order statistics (x_k, x_n+1-k) with the largest k whose binomial coverage is at least
-    `confidence`; the whole range where n is too small for any (n < 6 at 0.95).
+    `confidence`; the whole range if n is too small for any (n < 6 at 0.95).
     Source: Conover, Practical Nonparametric Statistics, 3rd ed., section 3.2.
     """
     n = len(ordered)
@@ -75,7 +75,7 @@ def median_interval(ordered: Sequence[float], confidence: float = CONFIDENCE) ->
 def summarise(values: Sequence[float], confidence: float = CONFIDENCE) -> Summary:
     """Return the summary of at least one finite value.
 
-    Raises ValueError for an empty sample or a value that is not finite: a missing value is no number.
+    Raises ValueError for an empty sample or a value that is not finite.
     """
     if not values or not all(math.isfinite(v) for v in values):
         raise ValueError(f"cannot summarise {len(values)} values: all must be finite, and there must be one")
@@ -91,7 +91,7 @@ def summarise(values: Sequence[float], confidence: float = CONFIDENCE) -> Summar
 
 
 def relative_half_width(values: Sequence[float], confidence: float = CONFIDENCE) -> float:
-    """Return half the median's interval as a share of the median: how well a sample has settled.
+    """Return half the width of the median's confidence interval, relative to the median; inf for a median <= 0.
 
     Uses the normal approximation to the median's error from the interquartile range,
     1.25 * IQR / (1.35 * sqrt(n)) (McGill, Tukey and Larsen 1978), because order statistics are too
@@ -124,15 +124,15 @@ def log_mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -
 
 
 def exponential(logarithm: float) -> float:
-    """Return e to a power, at the edge of what a float can hold where the true value lies beyond."""
+    """Return exp(logarithm), with the logarithm limited to [-700, 700], so that the result is a finite float."""
     return math.exp(max(-700.0, min(logarithm, 700.0)))
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """What a sample of logarithms leaves behind: its size, mean and sum of squared deviations.
+    """The size, mean and sum of squared deviations of a sample of logarithms.
 
-    Enough for every t test, and two of them add up to those of the pooled sample.
+    They suffice for every t test. The sum of two Moments is that of the pooled sample.
     """
 
     n: int
@@ -153,20 +153,20 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """The sample variance (n - 1); of at least two values."""
+        """The sample variance (denominator n - 1); at least two values are required."""
         return self.squares / (self.n - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean with its standard error; `dof` is infinite where the error is known beforehand."""
+    """A mean with its standard error and degrees of freedom; `dof` is infinite if the error is known beforehand."""
 
     mean: float
     error: float
     dof: float
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """Return Student's t interval, the normal one for infinite `dof`."""
+        """Return Student's t interval; for infinite `dof` the normal one."""
         tail = 0.5 + confidence / 2
         t = NormalDist().inv_cdf(tail) if math.isinf(self.dof) else float(_special().stdtrit(self.dof, tail))
         return self.mean - t * self.error, self.mean + t * self.error
@@ -185,7 +185,7 @@ def paired(differences: Sequence[float]) -> Estimate:
 
 
 def welch(first: Moments, second: Moments) -> Estimate:
-    """Return the difference second - first of two samples with variances of their own.
+    """Return the difference of means, second - first, of two samples with different variances.
 
     Degrees of freedom by Welch (1947) and Satterthwaite (1946).
     """
@@ -202,7 +202,7 @@ def difference(mean: float, variances: Sequence[float], freedom: Sequence[float]
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Return adjusted p-values, in the order given: those up to q keep the false discoveries at rate q.
+    """Return adjusted p-values in the given order; rejecting those <= q keeps the false discovery rate at q.
 
     Source: Benjamini and Hochberg, J. R. Statist. Soc. B 57 (1995) 289-300.
     """

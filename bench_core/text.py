@@ -1,20 +1,20 @@
-"""Text from files, libraries and strangers, made fit to be shown."""
+"""Make text from files, libraries and other sources safe to show."""
 
 from __future__ import annotations
 
-LONGEST = 300  # characters of any text that is shown, where nobody says otherwise
+LONGEST = 300  # characters of a text that are shown by default
 
 
 def one_line(text: object) -> str:
-    """Return a text on one line, every run of white space as one space."""
+    """Return a text on one line, with every run of white space replaced by one space."""
     return " ".join(str(text).split())
 
 
 def printable(text: str, longest: int = LONGEST) -> str:
-    r"""Return a text on one line of a terminal or a page, cut to `longest` characters.
+    r"""Return a text for one line of a terminal or a page, cut to `longest` characters.
 
-    Control and formatting characters are spelt out: ANSI escapes, NUL and bidirectional overrides become visible
-    `\x1b`, `\x00`, `\u202e`. HTML is left alone: escaping is the template's part.
+    Control and formatting characters are escaped: ANSI escapes, NUL and bidirectional overrides become visible
+    `\x1b`, `\x00`, `\u202e`. HTML is not escaped: the template does that.
     """
     return _spelt_out(one_line(text[: 2 * longest]), longest)
 
@@ -36,7 +36,7 @@ def printable_lines(text: str, longest: int) -> str:
 
 
 def quoted(text: str, longest: int = 40) -> str:
-    """Return a word or a cell for an error message: in quotes, with every blank of it, which may be what is wrong."""
+    """Return a word or a cell in quotes, for an error message. White space is kept, because it may be the error."""
     shown = _spelt_out(text[: 2 * longest], longest)
     quote = '"' if "'" in shown and '"' not in shown else "'"
     return f"{quote}{shown}{quote}"

@@ -1,7 +1,7 @@
-"""Base units in files, scaled units on screens; what their quotients come to; and the order of sizes.
+"""Base units in files, scaled units on screens, the units of quotients, and the sort order of sizes.
 
-Tables hold s, B, FLOP, J, W, Hz, degC, 1 and quotients of these only. `show` is the one place where a number is
-scaled, and it scales by powers of 1000 (GB = 1e9 B): the convention of STREAM and of every datasheet.
+Tables contain only s, B, FLOP, J, W, Hz, degC, 1 and quotients of these. Only `show` scales numbers. It scales by
+powers of 1000 (GB = 1e9 B), as STREAM and all datasheets do.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _PREFIXES = (
 )
 _BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(?:([kmg])i?b|b)?", re.IGNORECASE)
-_FRACTIONS = ("s", "J", "W")  # only these are shown below one: nobody reads "m1/s"
+_FRACTIONS = ("s", "J", "W")  # only these get prefixes below one: "m1/s" is not readable
 
 
 def show(value: float | None, unit: str, digits: int = 3) -> str:
-    """Return `value` for a person: three significant digits and a scaled unit; "" for no value.
+    """Return `value` as text for people: `digits` significant digits and a scaled unit; "" for None or NaN.
 
     >>> show(0.00123, "s"), show(4.2e12, "FLOP/s"), show(None, "s"), show(0.5, "1")
     ('1.23 ms', '4.20 TFLOP/s', '', '0.500')
@@ -60,7 +60,7 @@ def _scale(value: float, unit: str) -> tuple[float, str]:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Return `value` with `digits` significant digits and no exponent where it stays short."""
+    """Return `value` with `digits` significant digits, without an exponent if 1e-4 <= |value| < 1e6."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
@@ -94,19 +94,19 @@ def spelled(what: Dimensions) -> str:
 
 @functools.lru_cache(maxsize=1 << 16)
 def natural(text: str) -> tuple[tuple[int, float, str], ...]:
-    """Return a key that sorts digits as numbers: "size 512" before "size 1024"."""
+    """Return a sort key that compares digits as numbers: "size 512" before "size 1024"."""
     parts = re.split(r"([0-9]+)", text)
     return tuple((0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts) if part)
 
 
 def size_number(size: str) -> float | None:
-    """Return a size that is one number, with a binary suffix or none ("2048", "64KiB"), else None."""
+    """Return the value of a size that is one number, with or without a binary suffix ("2048", "64KiB"), else None."""
     match = _SIZE.fullmatch(size)
     return float(match[1]) * _BINARY[(match[2] or "").lower()] if match else None
 
 
 @functools.lru_cache(maxsize=1 << 12)
 def size_order(size: str) -> tuple[float, tuple[tuple[int, float, str], ...]]:
-    """Sort key of sizes: numbers by value ("64KiB" before "1MiB"), then others by the numbers inside them."""
+    """Return the sort key of a size: single numbers by value ("64KiB" before "1MiB"), then others by their numbers."""
     number = size_number(size)
     return (math.inf if number is None else number, natural(size))

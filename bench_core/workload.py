@@ -1,12 +1,13 @@
 """Workload: what a benchmark file declares.
 
-A workload says everything about one kind of work in one place: its axes, its inputs, its costs, its
+A workload defines everything about one kind of work in one place: its axes, its inputs, its costs, its
 check, and one kernel body per *dialect*. A dialect is a programming model, not a library: "array" is
 NumPy with its mutable arrays, as far as CuPy shares it (CONTRIBUTING.md lists what is used), "torch" is
-PyTorch. A new backend that speaks a known dialect runs every kernel of it unchanged. Where one library
-or device has forms of its own, they stand under its name ("numpy", "torch:cpu") beside those of the dialect.
+PyTorch. A new backend with a known dialect runs every kernel of it unchanged. Kernels for a single library
+or device are listed under its name ("numpy", "torch:cpu"), next to those of the dialect.
 
-Whatever else the author of a benchmark needs can be imported from here too; to judge answers there is check.py.
+Everything else that the author of a benchmark needs can be imported from here too; check.py has the functions that
+judge answers.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ Call = Callable[[], Any]
 
 
 def result_alone(result: Any) -> Mapping[str, Any]:
-    """Return what a run returns, under the name "out": the outputs of most kernels."""
+    """Return the result of a call under the name "out": the default for `Kernel.outputs`."""
     return {"out": result}
 
 
@@ -77,20 +78,20 @@ class Kernel:
     """A piece of work bound to its data on one device. One callable is checked, timed, and checked again.
 
     run: does the work once, from its inputs to its outputs. It never synchronises; that is the harness's part.
-    inputs: the arrays that `run` reads at each call, by their names among `Workload.inputs`. The harness writes other
-        numbers over them where they lie, and `run` must then work on those. One that is longer than the host's array
-        holds it again and again along its first axis. Numbers that `run` moves itself (weights) are no inputs.
+    inputs: the arrays that `run` reads at each call, by their names in `Workload.inputs`. The harness overwrites them
+        in place with other numbers, and `run` must then use those. An array that is longer than the host's array
+        repeats it along the first axis. Arrays that `run` changes itself (weights) are not inputs.
     outputs: names the arrays that hold the answer, given what `run` returned last: new ones, or buffers that `run`
-        writes to, but no inputs, nor views of them. It computes nothing that belongs to the work.
-    restart: puts back what `run` changes for its next call (weights, a cache, a position), and reads the inputs anew
-        where the work begins with something that is not timed. None where every call is like the first.
-    calls: how many calls of `run`, from `restart`, the outputs are checked after. also_first: whether they are checked
-        after the first of these as well; what is named after the last then has `last.` before its name.
+        writes to, but no inputs and no views of them. It does no part of the work.
+    restart: restores what `run` changes for its next call (weights, a cache, a position), and reads the inputs again
+        if the work begins with something that is not timed. None if every call is like the first.
+    calls: the outputs are checked after this many calls of `run`, counted from `restart`. also_first: whether they are
+        also checked after the first of these; the names of those after the last call then start with `last.`.
     probes: further timed callables, by the name of the metric whose seconds they give ("time_to_first_token"); each
-        a kernel that is checked like this one.
-    library: what does the arithmetic, where the kernel knows better than the backend.
-    flags: words that the row must carry because of how the work meets this device ("fits_l3").
-    singly: whether calls by wall time are timed one by one, however short, since their latency is of interest.
+        is a kernel that is checked like this one.
+    library: the library that does the arithmetic, if the kernel knows better than the backend.
+    flags: flags of the row that depend on the work and the device ("fits_l3").
+    singly: whether calls by wall time are timed one by one, however short, because their latency is of interest.
     prepare: compiles or captures what `run` then calls; timed once, by itself, as compile_time.
     hides_memory: whether `run` works in memory that the allocator counts as free, as a captured graph does;
         then there is no peak_memory.
@@ -149,9 +150,9 @@ class Workload(ABC):
 
     @abstractmethod
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:
-        """Return the axes of a preset, spelt out. `machine` is there for sizes bound to a cache.
+        """Return all works of a preset. machine: for sizes that depend on a cache.
 
-        Nobody asks for those of `headline`, which are chosen from those of `standard`.
+        It is not called with `headline`, whose works are chosen from those of `standard`.
         """
 
     @abstractmethod
@@ -171,7 +172,7 @@ class Workload(ABC):
         """
 
     def sample(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:  # noqa: ARG002 - for subclasses
-        """Return the inputs that an answer is checked on: those of the timing, unless other numbers show more.
+        """Return the inputs of a check: those that are timed, unless other numbers reveal more errors.
 
         They have the shapes and dtypes of `host`. A reference for a large batch may be out of reach: then the batch
         holds few samples, each many times. More arrays may be added, for `reference` alone.
@@ -183,9 +184,9 @@ class Workload(ABC):
         return host
 
     def tolerance(self, work: Work) -> check.Tolerance:
-        """Return the bounds that `error` must lie in: by default those of a product in the work's dtype and precision.
+        """Return the lower and the upper bound of a valid `error`. Default: those of a product in the work's format.
 
-        Override it for other bounds, and for a dtype that has none: `return check.Tolerance(1e-6)`.
+        Override it for other bounds, and for a dtype without a default: `return check.Tolerance(1e-6)`.
         """
         return check.tolerance(work.dtype, work.precision)
 
@@ -194,7 +195,7 @@ class Workload(ABC):
         return self.costs(work).least_bytes or 0.0
 
     def builders(self, target: Target) -> Mapping[str, Builder]:
-        """Return the kernels for a target by implementation: the most specific there are."""
+        """Return the most specific kernels for a target, by implementation."""
         kind = target.device.partition(":")[0]
         keys = (f"{target.backend}:{kind}", target.backend, f"{target.dialect}:{kind}", target.dialect)
         return next((self.kernels[key] for key in keys if key in self.kernels), {})
@@ -208,7 +209,7 @@ class Workload(ABC):
         return True
 
     def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - for subclasses
-        """Whether the preset `headline` holds this work of `standard`, on every core; none of it by default."""
+        """Whether the preset `headline` includes this work of `standard`, on all cores; by default no work."""
         return False
 
     def threads(self, work: Work, preset: Preset) -> Sequence[int | None]:  # noqa: ARG002 - for subclasses

@@ -132,7 +132,7 @@ def test_a_sample_that_is_not_a_time_is_refused():
     plain = to_json(Measurement(case, Status.OK, series=(Series("time", Clock.WALL, (1.0,)),)))
     for wrong in (-1.0, float("nan"), float("inf"), "1"):
         plain["series"][0]["seconds"] = [wrong]
-        with pytest.raises(ValueError, match="not a time"):
+        with pytest.raises(ValueError, match="not a valid time"):
             measurement_from_json(plain)
 
 

@@ -1,1 +1,1 @@
-"""The array libraries, each behind the Protocol of base.py."""
+"""The array libraries; each implements the Protocol of base.py."""

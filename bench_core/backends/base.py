@@ -1,8 +1,8 @@
-"""The one Protocol behind which every array library stands.
+"""The Protocol that every array library implements.
 
-A backend module imports its library inside functions only, so that the class (its name, dialect and
-process environment) is known without the library. Everything that touches a library raises what the
-library raises; `is_out_of_memory` tells which of those errors mean that memory ran out.
+A backend module imports its library only inside functions, so that the class (its name, dialect and
+process environment) can be read without the library. Methods raise what the library raises;
+`is_out_of_memory` recognises the errors that mean that memory ran out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench_core.records import Facts
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Seconds that a block of calls took. `starved`: the device ran dry while the host queued them."""
+    """Seconds that a block of calls took. starved: the device ran out of work while the host queued the calls."""
 
     seconds: float
     starved: bool = False
@@ -26,10 +26,10 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Memory in bytes, of the device or of this process on a CPU; None where unknown.
+    """Memory in bytes, of the device or, on a CPU, of this process; None if unknown.
 
-    free: as a new allocation would find it. used: in use now by this process. peak: the most that
-    was in use since `reset_peak_memory`, counted as `used` is.
+    free: what a new allocation can get. used: in use by this process now. peak: the maximum of `used`
+    since `reset_peak_memory`.
     """
 
     free: int | None
@@ -43,7 +43,7 @@ class Backend(Protocol):
     name: as in --bench-backends. dialect: the programming model of its kernels (see workload.py); what
         "array" demands of a library is in CONTRIBUTING.md.
     devices_expected: device types that are listed as skipped, with a reason, on machines that lack them.
-    threads: host threads that compute, as `set_threads` last had it; None where none do.
+    threads: number of host threads that compute, as last set by `set_threads`; None if none compute.
     """
 
     name: ClassVar[str]
@@ -55,90 +55,90 @@ class Backend(Protocol):
     threads: int | None
 
     def __init__(self, device: str) -> None:
-        """Bind to a device; raises Unavailable with a reason if that cannot be."""
+        """Bind to a device; raises Unavailable with a reason if that is impossible."""
 
     @classmethod
     def devices(cls) -> Sequence[str]:
-        """Return the addresses of the devices present; raises Unavailable if the library is not."""
+        """Return the addresses of all devices; raises Unavailable if the library or a device is missing."""
 
     @classmethod
     def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:
-        """Return what must stand in the environment before the library is imported."""
+        """Return the environment variables that must be set before the library is imported."""
 
     @property
     def xp(self) -> Any:
-        """The module that kernels call: numpy, cupy or torch."""
+        """The module whose functions kernels call: numpy, cupy or torch."""
 
     @property
     def device_name(self) -> str:
-        """The device's model as its driver reports it; "" if it does not."""
+        """The device's model as its driver reports it; "" if it reports none."""
 
     @property
     def device_uuid(self) -> str | None:
-        """UUID of the device, or a prefix of it, to look it up in NVML. Never written to a file. None on a CPU."""
+        """The device's UUID or a prefix of it, to find it in NVML; None on a CPU. It is never written to a file."""
 
     @property
     def library(self) -> str:
-        """What does the arithmetic, with version and kernels as it reports them."""
+        """The library that does the arithmetic, with version and kernels as it reports them."""
 
     @property
     def has_device_clock(self) -> bool:
-        """Whether `device_time` works here."""
+        """Whether `device_time` is supported."""
 
     def from_host(self, array: np.ndarray, dtype: str | None = None) -> Any:
-        """Return a device copy of a host array, as `dtype` where the host has no such type.
+        """Return a device copy of a host array, in the same shape; it supports `+` and `@`.
 
-        The host's array may be changed as soon as this returns if its memory is pageable. A pinned one may still be
+        dtype: converts the copy, for types that NumPy lacks.
+
+        The host array may be changed as soon as this returns if its memory is pageable. Pinned memory may still be
         read until `synchronize` has returned.
-
-        Its shape is the host's; it can be added (`+`) and multiplied (`@`) by itself.
         """
 
     def to_host(self, array: Any) -> np.ndarray:
-        """Return a host copy; formats that NumPy lacks are widened to float32."""
+        """Return a host copy; types that NumPy lacks are converted to float32."""
 
     def overwrite(self, target: Any, values: np.ndarray) -> None:
-        """Write a host array, or one number, over an array of the device or of the host where it lies.
+        """Overwrite an array on the device or on the host, in place, with a host array or a single number.
 
-        The values are rounded to the format of `target`, as `from_host` rounds them.
+        The values are rounded to the dtype of `target`, as `from_host` rounds them.
         """
 
     def synchronize(self) -> None:
-        """Return once all work queued on the device is done."""
+        """Block until all work queued on the device is done."""
 
     def device_time(self, call: Callable[[], object], calls: int) -> Timed:
-        """Time `calls` calls between device events, queued behind a time-bounded spin (see event_timer.py)."""
+        """Time `calls` calls between two device events, queued behind a spin kernel (see event_timer.py)."""
 
     def memory(self) -> Memory:
-        """Return what the allocator and the driver say of the device's memory."""
+        """Return the memory of the device, as the allocator and the driver report it."""
 
     def reset_peak_memory(self) -> None:
-        """Start a new high-water mark."""
+        """Reset the peak to the memory in use now."""
 
     def free(self) -> None:
-        """Give pooled memory and the libraries' workspaces back to the device. No kernel may be alive."""
+        """Return pooled memory and library workspaces to the device. No kernel may still be in use."""
 
     def why_unsupported(self, dtype: str, precision: str) -> str | None:
-        """Return why this backend cannot compute in a format; None if it can."""
+        """Return why this backend cannot compute with this dtype and precision; None if it can."""
 
     def set_precision(self, precision: str) -> None:
-        """Switch the library to "ieee" or "tf32" arithmetic for float32 products."""
+        """Set the arithmetic of float32 products: "ieee" or "tf32"."""
 
     def set_threads(self, threads: int) -> None:
-        """Limit host threads at run time, for what the environment did not already fix."""
+        """Limit the host threads at run time, as far as the environment has not fixed them."""
 
     def facts(self) -> Facts:
-        """Return what this library knows of itself and its device, each with its source."""
+        """Return facts about the library and its device, each with its source."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Whether an exception means that memory ran out."""
+        """Return whether an exception means that memory ran out."""
 
 
 def overwrite(backend: Backend, target: Any, values: np.ndarray) -> Any:
-    """Write a host array over one of the device, or of the host, and return the one that holds the values now.
+    """Overwrite an array on the device or on the host with a host array; return the array that has the values now.
 
-    It is the same one, at the same address. Where it is longer than `values` along the first axis, it then holds them
-    again and again. Of a backend without `overwrite` arrays are assigned to or, if they cannot be, made anew.
+    That is `target` itself. If it is longer than `values` along the first axis, the values are repeated. Without a
+    method `overwrite` of the backend, values are assigned; if that is impossible, a new array is made and returned.
     """
 
     def write(part: Any, some: np.ndarray) -> None:
@@ -162,22 +162,22 @@ def overwrite(backend: Backend, target: Any, values: np.ndarray) -> Any:
 
 @runtime_checkable
 class Futures(Protocol):
-    """What a Backend has besides where its results are futures: values that may not be computed when a call returns.
+    """Optional part of a Backend whose results are futures: values that may not be computed when a call returns.
 
-    A library may never compute a future that nobody asks for, and `synchronize` would not tell. So every call that is
-    timed by the host's clock is awaited before the next. Of a backend without this method only the device is waited
-    for, at the end of a block.
+    A library may never compute a future that nobody reads, and `synchronize` would not detect that. Therefore each call
+    that the host clock times is awaited before the next one. For a backend without this method, only the device is
+    awaited, at the end of a block.
     """
 
     def wait_for(self, result: Any) -> None:
-        """Return once this result is there.
+        """Block until this result is computed.
 
-        result: whatever a kernel's callable has returned: an array, several in a tuple, list or dict, or None.
+        result: the return value of a kernel's callable: an array, a tuple, list or dict of arrays, or None.
         """
 
 
 def finish(backend: Backend, result: Any) -> None:
-    """Return once a call's result is there, be it a future, and all else that is queued on the device is done."""
+    """Block until the result of a call is computed, even if it is a future, and all other queued work is done."""
     if isinstance(backend, Futures):
         backend.wait_for(result)
     backend.synchronize()

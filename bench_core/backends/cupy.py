@@ -1,7 +1,7 @@
 """CuPy on NVIDIA GPUs: kernels are queued, precision is CuPy's compute type, memory is CuPy's pool.
 
-Every call is CuPy's documented API but two: `cupy._core.set_compute_type` (the only switch between IEEE
-and TF32 that works after the first product; the documented CUPY_TF32 is read once) and
+All calls are documented CuPy API, with two exceptions: `cupy._core.set_compute_type` (the only switch between
+IEEE and TF32 that works after the first product; the documented CUPY_TF32 is read once) and
 `cupy.cuda.cublas.getVersion`.
 """
 
@@ -25,7 +25,7 @@ from bench_core.machine import host
 from bench_core.records import Fact, Facts
 
 # Keeps one thread busy for `duration` nanoseconds of the GPU's own clock (PTX ISA, special register
-# %globaltimer), so that calls pile up behind it. It always ends: no flag is awaited.
+# %globaltimer), so that calls queue up behind it. It always ends: it does not wait for a flag.
 _SPIN = r"""
 extern "C" __global__ void spin(unsigned long long duration) {
     unsigned long long start, now;
@@ -43,7 +43,7 @@ _TF32_SINCE = 80  # compute capability 8.0, Ampere
 
 
 class CupyBackend:
-    """CuPy on one GPU, which it makes the current device of its thread: one process, one device."""
+    """CuPy on one GPU, which becomes the current device of the thread: one process uses one device."""
 
     name: ClassVar[str] = "cupy"
     dialect: ClassVar[str] = "array"
@@ -53,7 +53,7 @@ class CupyBackend:
     def __init__(self, device: str) -> None:
         present = self.devices()
         if device not in present:
-            raise Unavailable("no_device", f"cupy has no {device!r}: there is {', '.join(present)}")
+            raise Unavailable("no_device", f"cupy has no device {device!r}, only {', '.join(present)}")
         self.device = device
         self.version: str = _cupy().__version__
         self._device = _cupy().cuda.Device(int(device.partition(":")[2]))
@@ -72,7 +72,7 @@ class CupyBackend:
 
     @classmethod
     def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:  # noqa: ARG003 - the Protocol's
-        # The precision of a case is set at run time; this keeps whatever happens before that in IEEE.
+        # The precision of a case is set at run time; until then, this selects IEEE arithmetic.
         return {**host.thread_environ(threads), "CUPY_TF32": "0"}
 
     @property
@@ -85,7 +85,7 @@ class CupyBackend:
 
     @property
     def device_uuid(self) -> str | None:
-        # CuPy reads the 16 bytes as a C string: cut at a zero byte, or running on behind the last.
+        # CuPy reads the 16 bytes as a C string: it may end early at a zero byte, or continue after the last byte.
         start = bytes(self._properties.get("uuid", b""))[:16].hex()
         return f"GPU-{start}" if start else None
 
@@ -99,8 +99,8 @@ class CupyBackend:
         return not _cupy().cuda.runtime.is_hip  # %globaltimer is NVIDIA's
 
     def from_host(self, array: np.ndarray, dtype: str | None = None) -> Any:
-        # `order="K"` keeps the layout; a copy always, as kernels may write to it. CuPy copies pageable memory into
-        # pinned memory first and uploads that asynchronously: work that follows in the stream waits, the host does not.
+        # Always a copy, because kernels may write to it; `order="K"` keeps the layout. CuPy copies pageable memory into
+        # pinned memory, then uploads it asynchronously: later work in the stream waits for it, the host does not.
         copy = _cupy().array(array, order="K")
         return copy if dtype is None else copy.astype(_dtype(dtype), copy=False)
 
@@ -111,7 +111,7 @@ class CupyBackend:
         return host_array
 
     def overwrite(self, target: Any, values: np.ndarray) -> None:
-        if isinstance(target, np.ndarray):  # the host's side
+        if isinstance(target, np.ndarray):  # an array on the host
             np.copyto(target, values, casting="unsafe")
         else:
             target[...] = _cupy().asarray(values)
@@ -128,11 +128,11 @@ class CupyBackend:
         return EventTimer(_Event, lambda seconds: kernel((1,), (1,), (np.uint64(seconds * 1e9),)), self.synchronize)
 
     def memory(self) -> Memory:
-        """Return what is free (the driver's and the pool's) and what the pool holds.
+        """Return the free memory (driver + pool), and the size of the pool as both used and peak.
 
-        The pool gives nothing back unless told to, so what it holds is also the most it has held since
-        `reset_peak_memory`. That counts fragments too, unlike the bytes in use; but a memory hook that
-        counts those would run inside every timed allocation.
+        The pool returns memory only on request, so its size is also its peak since `reset_peak_memory`. It
+        includes fragments, unlike the bytes in use; but a memory hook that counts the bytes in use would run
+        inside every timed allocation.
         """
         pool = _cupy().get_default_memory_pool()
         free, _ = self._device.mem_info
@@ -153,9 +153,7 @@ class CupyBackend:
             return f"cupy computes in IEEE or TF32 arithmetic, not {precision}"
         if dtype == "bfloat16":
             return self._why_no_bfloat16()
-        return (
-            None if is_numpys_own(dtype) else f"cupy {self.version} has no {dtype}: its types are NumPy's, and bfloat16"
-        )
+        return None if is_numpys_own(dtype) else f"cupy {self.version} has no {dtype}, only NumPy's types and bfloat16"
 
     def _why_no_tf32(self, dtype: str) -> str | None:
         if dtype != "float32":
@@ -167,7 +165,7 @@ class CupyBackend:
     def _why_no_bfloat16(self) -> str | None:
         runtime = _cupy().cuda.runtime
         if int(self.version.partition(".")[0]) < _BFLOAT16_SINCE:
-            return f"cupy {self.version} has no bfloat16: it came with {_BFLOAT16_SINCE}.0"
+            return f"cupy {self.version} has no bfloat16: version {_BFLOAT16_SINCE}.0 or newer is needed"
         if runtime.is_hip or runtime.runtimeGetVersion() < _BFLOAT16_CUDA:
             return "cupy's bfloat16 needs CUDA 12.2 or newer"
         if _numbers(np.__version__) < _BFLOAT16_NUMPY:
@@ -180,7 +178,7 @@ class CupyBackend:
         core.set_compute_type(np.float32, getattr(core._routines_linalg, kinds[precision]))
 
     def set_threads(self, threads: int) -> None:
-        """Nothing to limit: no host thread computes."""
+        """Do nothing: no host thread computes."""
 
     def facts(self) -> Facts:
         runtime, device = _cupy().cuda.runtime, self._properties
@@ -198,7 +196,7 @@ class CupyBackend:
         }
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        # CuPy's OutOfMemoryError is a MemoryError; what cuBLAS or the runtime lacks itself has only its code.
+        # CuPy's OutOfMemoryError is a MemoryError; errors of cuBLAS and the CUDA runtime have only their code.
         codes = ("cudaErrorMemoryAllocation", "CUBLAS_STATUS_ALLOC_FAILED")
         return isinstance(error, MemoryError) or any(code in str(error) for code in codes)
 
@@ -215,14 +213,14 @@ class CupyBackend:
     def _cublas_version(self) -> Fact:
         cublas = getattr(_cupy().cuda, "cublas", None)
         if cublas is None:
-            return Fact(reason="this CuPy does not tell its cuBLAS version")
+            return Fact(reason="this CuPy does not report its cuBLAS version")
         number = cublas.getVersion(self._device.cublas_handle)  # 10000 major + 100 minor + patch, from cuBLAS 12 on
         return Fact(f"{number // 10000}.{number // 100 % 100}.{number % 100}", "cublasGetVersion")
 
 
 @functools.cache
 def _cupy() -> Any:
-    """Return the module; raises Unavailable, with what is wrong on one line."""
+    """Return the cupy module; raises Unavailable with the reason on one line."""
     if find_spec("cupy") is None:
         raise Unavailable("not_installed", "cupy is not installed (extras: cuda12, cuda13)")
     try:
@@ -232,7 +230,7 @@ def _cupy() -> Any:
 
 
 class _Event:
-    """An event of CuPy's by PyTorch's names."""
+    """A CuPy event with PyTorch's method names."""
 
     def __init__(self) -> None:
         self._event = _cupy().cuda.Event()
@@ -246,12 +244,12 @@ class _Event:
 
 
 def _dtype(name: str) -> np.dtype[Any]:
-    """Return NumPy's type of that name, or ml_dtypes' bfloat16, which CuPy takes as its own."""
+    """Return NumPy's dtype of that name; for "bfloat16" the one of ml_dtypes, which CuPy uses."""
     return np.dtype(importlib.import_module("ml_dtypes").bfloat16 if name == "bfloat16" else name)
 
 
 def _hidden() -> str:
-    """Say so where the user hid every device."""
+    """Return a hint if CUDA_VISIBLE_DEVICES hides every device, else ""."""
     return " (CUDA_VISIBLE_DEVICES is empty)" if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"} else ""
 
 
@@ -265,5 +263,5 @@ def _text(raw: bytes | str) -> str:
 
 
 def _cuda_version(number: int) -> str:
-    """Return CUDA's 1000 major + 10 minor as "major.minor"."""
+    """Return CUDA's version number, 1000 major + 10 minor, as "major.minor"."""
     return f"{number // 1000}.{number % 1000 // 10}"

@@ -1,13 +1,41 @@
-"""Device time that does not depend on how fast the host queues calls: between two events, behind a spin.
+"""Time GPU calls by the device's own clock: between two events, queued behind a spin kernel.
 
-A spin kernel holds the device while the host queues the calls, so that they then run without gaps. If the
-spin was too short and the device ran dry between calls, the time is the host's, and is marked as such.
+A GPU call is asynchronous: it returns when its work is queued, not when it is done. So the host's clock around it
+measures the launch, not the work::
 
-How long the host needs is learnt from block to block. A call that waits for the device (it copies from pageable
-memory, or synchronises) holds the host until the spin is over, however long that is: it would teach ever longer
-spins, and no spin helps it. It is told from a call that is slow to queue by two blocks with different spins: the
-time of the one grows with the spin, that of the other does not. In the same way a device is found out that idles
-after the longest spin and then has much work left: its time shrinks by what the spin grows.
+    begin = perf_counter()  # wrong
+    call()
+    seconds = perf_counter() - begin
+
+Two events alone are no better for short calls. The device runs each call as soon as it is queued and then waits for the
+host to queue the next one, so the time between the events includes the queueing::
+
+    start.record()  # wrong for calls that are shorter than their launch
+    for _ in range(calls):
+        call()
+    end.record()
+    end.synchronize()
+    milliseconds = start.elapsed_time(end)
+
+Here a spin kernel keeps the device busy until all calls are queued. They then run without gaps::
+
+    spin(seconds)  # longer than the queueing takes
+    start.record()
+    for _ in range(calls):
+        call()
+    end.record()
+    too_short = start.query()  # the spin ended before all calls were queued
+    end.synchronize()
+    milliseconds = start.elapsed_time(end)
+
+If the spin was too short and the device ran out of work between calls, the time is that of the host, and is flagged
+(`Timed.starved`).
+
+The timer learns the queueing time from block to block. Some calls wait for the device (they copy from pageable memory,
+or synchronise). They block the host until the spin ends, so the timer would learn ever longer spins, none of which
+helps. Two blocks with different spins show the difference: the queueing time of such calls grows with the spin, that of
+calls that are merely slow to queue does not. In the same way the timer detects a device that is idle after the longest
+spin and then still has much work left: its time shrinks by as much as the spin grows.
 """
 
 from __future__ import annotations
@@ -20,34 +48,34 @@ from typing import Any, Protocol
 
 from bench_core.backends.base import Timed
 
-LONGEST_SPIN = 20e-3  # seconds; past it the queue of a CUDA stream (1024 launches) is full anyway
-SHORTEST_SPIN = 20e-6  # seconds; what recording an event and launching a kernel take
-SPARE = 1.5  # spin / the time that queueing took before
-SHORT_FOR = 16  # blocks of calls that wait, until a long spin is tried again
-TELLING = 0.1  # of two blocks: spins that differ by this share of the time that queueing takes are not alike
-JUST = 0.25  # share of what a spin grew by, within which a device's time shrank by just as much
+LONGEST_SPIN = 20e-3  # seconds; after that the queue of a CUDA stream (1024 launches) is full anyway
+SHORTEST_SPIN = 20e-6  # seconds; recording an event and launching a kernel take this long
+SPARE = 1.5  # spin / queueing time of earlier blocks
+SHORT_FOR = 16  # blocks with a short spin for calls that wait, until a long spin is tried again
+TELLING = 0.1  # two spins can be compared if they differ by at least this share of the queueing time
+JUST = 0.25  # tolerance for "shrank by as much as the spin grew", as a share of that growth
 
 
 class Event(Protocol):
-    """A mark in the device's queue, by PyTorch's names."""
+    """A marker in the device's queue, with PyTorch's method names."""
 
     def record(self) -> None:
-        """Put the mark behind all that is queued."""
+        """Put the marker at the end of the queue."""
 
     def query(self) -> bool:
-        """Whether the device has passed the mark."""
+        """Return whether the device has passed the marker."""
 
     def synchronize(self) -> None:
-        """Return once the device has passed the mark."""
+        """Block until the device has passed the marker."""
 
     def elapsed_time(self, end: Any) -> float:
-        """Return the milliseconds of the device from this mark to another."""
+        """Return the device time from this marker to `end`, in milliseconds."""
 
 
 class EventTimer:
     """Times calls on one device.
 
-    event: makes an event that can time. spin: queues a kernel that keeps the device busy for some seconds.
+    event: creates an event with timing. spin: queues a kernel that keeps the device busy for the given seconds.
     synchronize: waits for the device. now: the host's clock, in seconds.
     """
 
@@ -62,18 +90,18 @@ class EventTimer:
         self._now = now or perf_counter
         self._call: weakref.ref[Callable[[], object]] | None = None
         self._queueing = _Queueing()
-        spin(1e-6)  # compiled and loaded before anything is timed
+        spin(1e-6)  # compile and load the kernel before anything is timed
         synchronize()
 
     def time(self, call: Callable[[], object], calls: int) -> Timed:
-        """Return the seconds of the device from the first call's beginning to the last one's end.
+        """Return the device time from the start of the first call to the end of the last, in seconds.
 
-        What is learnt of a call holds as long as the very same object is timed.
+        The learnt queueing time is used as long as the same callable object is timed.
         """
         known = self._known(call)
         origin, start, end = self._event(), self._event(), self._event()
         self._synchronize()
-        origin.record()  # the device is idle: here both clocks begin
+        origin.record()  # the device is idle, so both clocks start at this moment
         begin = self._now()
         self._spin(known.spin(calls))
         start.record()
@@ -89,26 +117,26 @@ class EventTimer:
         if not overtaken:
             known.in_time(calls, queued - queueing)
             return Timed(seconds)
-        spun = origin.elapsed_time(start) * 1e-3 - (queueing - begin)  # while the calls were queued
+        spun = origin.elapsed_time(start) * 1e-3 - (queueing - begin)  # the part of the spin during the queueing
         block = _Block((queued - queueing) / calls, max(0.0, spun) / calls, seconds / calls)
         return Timed(seconds, known.overtaken(block, dry=backlog < _least_backlog(seconds)))
 
     def _known(self, call: Callable[[], object]) -> _Queueing:
-        """Return what is known of a call: nothing if it is not the last one timed. The call is not kept alive."""
+        """Return what was learnt about a call: nothing if it is not the one timed last. The call is not kept alive."""
         if self._call is None or self._call() is not call:
             self._queueing = _Queueing()
             try:
                 self._call = weakref.ref(call)
-            except TypeError:  # an object without room for weak references is learnt anew each time
+            except TypeError:  # the object has no weak references: learn anew each time
                 self._call = None
         return self._queueing
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A block whose spin was over before all was queued; seconds a call.
+    """A block whose spin ended before all calls were queued. All times are seconds per call.
 
-    queueing: of the host. spun: of the spin while the calls were queued. device: between the events.
+    queueing: of the host. spun: the part of the spin during the queueing. device: between the two events.
     """
 
     queueing: float
@@ -118,10 +146,10 @@ class _Block:
 
 @dataclass(slots=True)
 class _Queueing:
-    """How long the host takes to queue one call.
+    """What is learnt about the queueing of one callable.
 
-    per_call: seconds, learnt. short: blocks left in which the spin stays short. before: the last block, if its spin
-    was over before all was queued.
+    per_call: seconds to queue a call. short: number of coming blocks with a short spin. before: the last block, if its
+    spin ended before all calls were queued.
     """
 
     per_call: float = 20e-6
@@ -129,29 +157,29 @@ class _Queueing:
     before: _Block | None = None
 
     def spin(self, calls: int) -> float:
-        """Return the seconds to spin before a block."""
+        """Return the length of the spin before a block, in seconds."""
         needed = 0.0 if self.short else SPARE * calls * self.per_call
         return min(needed + SHORTEST_SPIN, LONGEST_SPIN)
 
     def in_time(self, calls: int, took: float) -> None:
-        """Learn from a block that was queued, in `took` seconds, before its spin was over."""
+        """Learn from a block that was queued, in `took` seconds, before its spin ended."""
         self.per_call, self.short, self.before = took / calls, 0, None
 
     def overtaken(self, block: _Block, *, dry: bool) -> bool:
-        """Learn from a block whose spin was over before all was queued; return whether the device starved.
+        """Learn from a block whose spin ended before all calls were queued; return whether the device starved.
 
-        dry: whether the device had next to nothing left when all was queued.
+        dry: whether the device had almost no work left when the last call was queued.
         """
         before, self.before = self.before, block
         if before is None or abs(block.spun - before.spun) < TELLING * block.queueing:
-            before = None  # their spins were too alike
+            before = None  # the two spins are too similar to be compared
         if dry:
             self._learn_from_dry(block, before)
             return True
         idled = before is not None and _idled(block, before)
-        # The next block tells whether that was chance.
+        # A short spin in the next block shows whether that was chance.
         self.short = 1 if idled and not self.short else 0
-        # The spin was long enough, or a full queue held the host. Only what cannot be the spin's is learnt.
+        # The spin was long enough, or a full queue blocked the host. Learn only what the spin does not explain.
         self.per_call = max(self.per_call, block.queueing - block.spun)
         return idled
 
@@ -165,25 +193,25 @@ class _Queueing:
 
 
 def _waited(block: _Block, before: _Block) -> bool:
-    """Whether queueing took longer than before by as much as the spin did, rather than as long: the calls wait."""
+    """Return whether the queueing time changed with the spin, rather than staying the same: then the calls wait."""
     longer = abs(block.queueing - before.queueing)
     longer_without_spin = abs((block.queueing - block.spun) - (before.queueing - before.spun))
     return longer_without_spin < longer
 
 
 def _idled(block: _Block, before: _Block) -> bool:
-    """Whether the device took less time than before by just what its spin lasted longer.
+    """Return whether the device's time shrank by as much as the spin grew.
 
-    Then it waited for the host after the spin, however much work came at the end.
+    Then the device waited for the host after the spin, however much work was left at the end.
     """
     moved = (block.device + block.spun) - (before.device + before.spun)
     return abs(moved) < JUST * abs(block.spun - before.spun)
 
 
 def _least_backlog(seconds: float) -> float:
-    """Return the work in seconds that a device which never ran dry still has, once all calls are queued.
+    """Return the least work, in seconds, that is left after the queueing if the device never ran out of work.
 
-    A device that runs dry has the last call's work at most, and a block of short calls has eleven or more. One that
-    never does is behind by its whole lead over the host, or by a full queue: 1024 kernels, of 2 us or more.
+    A device that runs out of work has at most the last call left, and a block of short calls has eleven or more calls.
+    A device that never does is behind by the host's whole lead, or by a full queue: 1024 kernels of 2 us or more.
     """
     return 20e-6 + min(0.1 * seconds, 2e-3)

@@ -1,4 +1,4 @@
-"""NumPy on the CPU: every call is synchronous, BLAS threads are the only device settings."""
+"""NumPy on the CPU: every call is synchronous, the number of BLAS threads is the only device setting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench_core.records import Fact, Facts
 
 
 class NumpyBackend:
-    """NumPy. The reference of every comparison, and the only backend that is always there."""
+    """NumPy: the baseline of comparisons, and the only backend that is always available."""
 
     name: ClassVar[str] = "numpy"
     dialect: ClassVar[str] = "array"
@@ -62,20 +62,20 @@ class NumpyBackend:
         np.copyto(target, values, casting="unsafe")
 
     def synchronize(self) -> None:
-        """Return at once: NumPy has no queue."""
+        """Do nothing: NumPy has no queue."""
 
     def device_time(self, call: Callable[[], object], calls: int) -> Timed:
         raise NotImplementedError("the CPU has no event clock")
 
     def memory(self) -> Memory:
-        """Return what this process may still take, and its resident memory."""
+        """Return the memory that this process can still allocate, and its resident memory with its peak."""
         return Memory(host.memory_available(), *self._memory.used_and_peak())
 
     def reset_peak_memory(self) -> None:
         self._memory.reset_peak()
 
     def free(self) -> None:
-        """Nothing is pooled."""
+        """Do nothing: NumPy pools no memory."""
 
     def why_unsupported(self, dtype: str, precision: str) -> str | None:
         if precision != "ieee":
@@ -83,7 +83,7 @@ class NumpyBackend:
         return None if is_numpys_own(dtype) else f"numpy has no {dtype}"
 
     def set_precision(self, precision: str) -> None:
-        """Nothing to switch: NumPy is IEEE."""
+        """Do nothing: NumPy always computes in IEEE arithmetic."""
 
     def set_threads(self, threads: int) -> None:
         self.threads = threads
@@ -97,7 +97,7 @@ class NumpyBackend:
 
 
 def is_numpys_own(dtype: str) -> bool:
-    """Whether NumPy itself has a type of that name. Importing ml_dtypes adds names, but no arithmetic of NumPy's."""
+    """Return whether NumPy itself has a dtype of that name. ml_dtypes adds names, but no arithmetic of NumPy's."""
     try:
         return np.dtype(dtype).isbuiltin == 1
     except TypeError:
@@ -105,10 +105,10 @@ def is_numpys_own(dtype: str) -> bool:
 
 
 def openblas_core(flags: frozenset[str]) -> str | None:
-    """Return the OpenBLAS core type with the widest vectors that a CPU with these flags has; None if unknown.
+    """Return the OpenBLAS core type with the widest vectors that a CPU with these flags supports; None if unknown.
 
-    OpenBLAS picks kernels by CPU model and falls back to AVX2 for models it does not know, which costs
-    half of the peak of a CPU with AVX-512. Names: OpenBLAS, TargetList.txt.
+    OpenBLAS chooses kernels by CPU model and uses AVX2 for models that it does not know, which halves the peak
+    of a CPU with AVX-512. Names: OpenBLAS, TargetList.txt.
     """
     if platform.machine().lower() not in {"x86_64", "amd64"}:
         return None

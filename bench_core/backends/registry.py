@@ -1,7 +1,7 @@
-"""Backends by name: the three built in, and any that another package registers.
+"""Backends by name: the three built-in ones, and those that other packages register.
 
-A package adds one through the entry-point group `bench_core.backends`, whose value is a class that
-keeps the Protocol of base.py.
+A package registers one in the entry-point group `bench_core.backends`; the value is a class that
+implements the Protocol of base.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> type[Backend]:
-    """Return the class of a backend, its library not yet imported; raises UsageError for an unknown name."""
+    """Return the class of a backend without importing its library; raises UsageError for an unknown name."""
     if name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
         backend: type[Backend] = getattr(import_module(module), attribute)
@@ -34,4 +34,4 @@ def load(name: str) -> type[Backend]:
     for point in entry_points(group=GROUP, name=name):
         registered: type[Backend] = point.load()
         return registered
-    raise UsageError(f"unknown backend {name!r}: there are {', '.join(names())}")
+    raise UsageError(f"unknown backend {name!r}, available: {', '.join(names())}")

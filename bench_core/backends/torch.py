@@ -22,7 +22,7 @@ _FLOAT8 = frozenset({"float8_e4m3fn", "float8_e5m2"})
 
 
 class TorchBackend:
-    """PyTorch, called eagerly; its devices are told apart by type and number ("cuda:1")."""
+    """PyTorch in eager mode; a device is a type and a number ("cuda:1")."""
 
     name: ClassVar[str] = "torch"
     dialect: ClassVar[str] = "torch"
@@ -40,7 +40,7 @@ class TorchBackend:
         self._memory = host.ProcessMemory()
         if kind in {"cuda", "xpu"}:
             self._module.set_device(torch.device(device))
-        torch.manual_seed(0)  # nothing here may draw from it; a kernel that does is at least repeatable
+        torch.manual_seed(0)  # kernels must not use torch's random generator; one that does is at least repeatable
 
     @classmethod
     def devices(cls) -> Sequence[str]:
@@ -48,8 +48,8 @@ class TorchBackend:
 
     @classmethod
     def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:  # noqa: ARG003 - the Protocol's
-        # The reference is computed by NumPy in this process too: its idle OpenBLAS threads spin, and
-        # doubled the step time of a model. A short time-out puts them to sleep at once.
+        # NumPy computes the reference in this process too. Its idle OpenBLAS threads spin, which doubled
+        # the step time of a model. With a short time-out they sleep at once.
         return {**host.thread_environ(threads), "OPENBLAS_THREAD_TIMEOUT": "4"}
 
     @property
@@ -60,7 +60,7 @@ class TorchBackend:
     def device_name(self) -> str:
         if self._kind in {"cuda", "xpu"}:
             return str(self._module.get_device_name(self.torch.device(self.device)))
-        return host.cpu_model().value or ""  # Apple's GPU bears the name of its chip
+        return host.cpu_model().value or ""  # Apple's GPU has the name of its chip
 
     @property
     def device_uuid(self) -> str | None:
@@ -72,7 +72,7 @@ class TorchBackend:
     def library(self) -> str:
         torch = self.torch
         if self._kind == "cuda":
-            if torch.version.hip:  # there `cudnn` is MIOpen, with numbers of its own
+            if torch.version.hip:  # there `cudnn` is MIOpen, with other version numbers
                 return f"ROCm {torch.version.hip}"
             cudnn = torch.backends.cudnn.version()
             return f"CUDA {torch.version.cuda}" + (f" cuDNN {cudnn}" if cudnn else "")
@@ -100,10 +100,10 @@ class TorchBackend:
         return result
 
     def overwrite(self, target: Any, values: np.ndarray) -> None:
-        if isinstance(target, np.ndarray):  # the host's side
+        if isinstance(target, np.ndarray):  # an array on the host
             np.copyto(target, values, casting="unsafe")
             return
-        with self.torch.inference_mode():  # what was made in this mode can be written to in no other
+        with self.torch.inference_mode():  # tensors made in this mode can be written to only in this mode
             target.copy_(self.torch.from_numpy(np.asarray(values, order="C")))
 
     def synchronize(self) -> None:
@@ -116,15 +116,15 @@ class TorchBackend:
     def _device_clock(self) -> EventTimer:
         cuda = self.torch.cuda
         rate = _cycles_per_second(cuda)
-        # `_sleep` is private, but what PyTorch's own tests time with.
+        # `_sleep` is private, but PyTorch's own tests use it for timing.
         return EventTimer(
             lambda: cuda.Event(enable_timing=True), lambda seconds: cuda._sleep(int(seconds * rate)), cuda.synchronize
         )
 
     def memory(self) -> Memory:
-        """Return what the driver has free and what live tensors (and the libraries' workspaces) take.
+        """Return the free memory of the driver, and the memory of live tensors and library workspaces.
 
-        On a CPU, the resident memory of this process. On Apple's GPU, no figure for what is used.
+        On a CPU, `used` is the resident memory of this process. On Apple's GPU, `used` and `peak` are None.
         """
         if self._kind in {"cuda", "xpu"}:
             free, _ = self._module.mem_get_info(self.torch.device(self.device))
@@ -140,7 +140,7 @@ class TorchBackend:
             self._memory.reset_peak()
 
     def free(self) -> None:
-        if "torch._dynamo" in sys.modules:  # whatever a kernel has forbidden the compiler is over with it
+        if "torch._dynamo" in sys.modules:  # undo a stance that a kernel has set for the compiler
             self.torch.compiler.set_stance("default")
         if self._kind == "cuda":
             _clear_workspaces(self.torch)
@@ -164,8 +164,8 @@ class TorchBackend:
 
     def set_precision(self, precision: str) -> None:
         if self._kind == "cuda":
-            # Of the old and the new switches, these two alone set both views alike on torch 2.9 to 2.13. Setting
-            # `fp32_precision` makes every reader of the old flags raise, and torch.compile is one of them.
+            # Only these two keep the old and the new settings consistent on torch 2.9 to 2.13. After `fp32_precision`
+            # is set, reading the old flags raises, and torch.compile reads them.
             self.torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
             self.torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
@@ -203,7 +203,7 @@ class TorchBackend:
 
 
 def _cycles_per_second(cuda: Any) -> float:
-    """Return how fast the GPU's counter runs, which `torch.cuda._sleep` waits for: the highest of five readings.
+    """Return the rate of the GPU counter that `torch.cuda._sleep` waits for, in Hz: the highest of five readings.
 
     The first launch also loads the kernel, and a clock that is still rising gives too low a rate. Too low a
     rate would make every spin too short.
@@ -222,12 +222,12 @@ def _cycles_per_second(cuda: Any) -> float:
 
 
 def _clear_workspaces(torch: Any) -> None:
-    """Give back what cuBLAS was lent by torch's allocator: 32 MiB on Hopper for each handle and stream.
+    """Free the cuBLAS workspaces in torch's allocator: 32 MiB on Hopper for each handle and stream.
 
-    `empty_cache` leaves them, and only the first product of a process would be charged for them. A captured graph
-    that is still alive works in its workspace: none may be. The call is private and the only one there is (pytorch
-    issue 184084); PyTorch's own memory tests use it. On torch 2.10 to 2.13 it reaches the workspaces of all threads,
-    the backward pass's too.
+    `empty_cache` keeps them, so only the first product of a process would be charged for them. No captured graph may
+    still be in use, because it works in its workspace. The call is private, and there is no other (pytorch issue
+    184084); PyTorch's own memory tests use it. On torch 2.10 to 2.13 it frees the workspaces of all threads, including
+    those of the backward pass.
     """
     clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
     if clear is not None:
@@ -251,6 +251,6 @@ def _devices(torch: Any) -> list[str]:
         module = getattr(torch, kind, None)
         if module is None or not module.is_available():
             continue
-        # One Apple GPU at most, and torch calls it by its type alone.
+        # There is at most one Apple GPU; torch names it by its type alone.
         found += ["mps"] if kind == "mps" else [f"{kind}:{i}" for i in range(module.device_count())]
     return found

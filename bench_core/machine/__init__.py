@@ -1,1 +1,1 @@
-"""What this computer is: its parts, its driver, its environment, and what is known of such devices."""
+"""Facts about this computer: hardware, driver, environment, and reference values for known devices."""

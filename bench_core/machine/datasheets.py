@@ -1,10 +1,9 @@
-"""What makers' datasheets promise: peak arithmetic and memory bandwidth of devices, by their exact names.
+"""Peak arithmetic and memory bandwidth of devices, as the makers' datasheets state them.
 
-A device is recognised by the name that its driver reports (NVML and torch agree on it), and that name tells
-SXM, PCIe and NVL boards apart. Whatever is not in the table has no peak here; a slice of a GPU (MIG) has
-another name. Figures are dense: where a maker prints them with 2:4 sparsity, they stand here as `/ 2`.
-float64 is that of the matrix units where a chip has them, because products use them; float16, bfloat16 and
-float8 accumulate in float32, as libraries do.
+The key is the exact name that the driver reports (NVML and torch report the same name). It distinguishes SXM, PCIe and
+NVL boards. A device that is not in the table has no peak; a slice of a GPU (MIG) has another name. All figures are
+dense: where a maker prints them with 2:4 sparsity, the table has `/ 2`. float64 is the rate of the matrix units where a
+chip has them, because matrix products use them. float16, bfloat16 and float8 accumulate in float32, as libraries do.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ THREE_TF32 = "3xtf32"
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """The promises of one datasheet: TFLOP/s by format (int8: TOP/s), TB/s of memory, and where they are printed.
+    """The figures of one datasheet: its source, memory bandwidth in TB/s, and TFLOP/s by format (int8: TOP/s).
 
-    Formats are dtypes, and "tf32". A format that the source does not print is left out.
+    A format is a dtype or "tf32". A format that the source does not print is left out.
     """
 
     source: str
@@ -116,15 +115,15 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType(
 
 
 def computed_in(dtype: str, precision: str) -> tuple[str, str]:
-    """Return the dtype and precision of the products themselves: under "autocast_bfloat16" they are bfloat16's."""
+    """Return the dtype and precision in which products are computed; "autocast_bfloat16" gives ("bfloat16", "ieee")."""
     narrow = precision.removeprefix("autocast_")
     return (dtype, precision) if narrow == precision else (narrow, "ieee")
 
 
 def peak_flops(device_name: str, dtype: str, precision: str = "ieee") -> float | None:
-    """Return the dense peak in FLOP/s of a device in a format; None if either is not in the table.
+    """Return the dense peak of a device in a format, in FLOP/s; None if the device or the format is not in the table.
 
-    Under `THREE_TF32` it is a third of TF32's, or the format's own where that is more.
+    Under `THREE_TF32` it is a third of the TF32 peak, or the peak of the format itself if that is higher.
     """
     sheet = SHEETS.get(device_name)
     dtype, precision = computed_in(dtype, precision)
@@ -135,6 +134,6 @@ def peak_flops(device_name: str, dtype: str, precision: str = "ieee") -> float |
 
 
 def peak_bandwidth(device_name: str) -> float | None:
-    """Return the memory bandwidth in B/s of a device; None if it is not in the table."""
+    """Return the memory bandwidth of a device, in B/s; None if it is not in the table."""
     sheet = SHEETS.get(device_name)
     return None if sheet is None else sheet.bandwidth * _TERA

@@ -1,7 +1,7 @@
-"""What a run ran on: every fact with its source, or the reason why it is not known, and nothing private.
+"""The environment of a run: every fact with its source, or with the reason why it is unknown; no private data.
 
-`host_environment` is read once by the process that plans, `worker_environment` by each process that
-computes: libraries, threads and limits are as they are seen there.
+The planning process calls `host_environment` once. Each computing process calls `worker_environment`, because
+libraries, threads and limits may differ there.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _PACKAGES = (
     "bench-core", "numpy", "scipy", "pandas", "torch", "triton", "ml_dtypes", "threadpoolctl", "psutil",
     "pytest", "pytest-benchmark", "nvidia-ml-py",
 )  # fmt: skip
-_CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy", "cupy-rocm-7-0")  # one library, a package for each platform
-# What computes behind PyTorch and CuPy where it came as packages, which can be replaced by themselves.
+_CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy", "cupy-rocm-7-0")  # one library, one package per platform
+# The CUDA libraries that PyTorch and CuPy call, if installed as packages: these can be upgraded on their own.
 _CUDA = tuple(f"nvidia-{name}{cuda}" for name in ("cublas", "cudnn", "cuda-nvrtc") for cuda in ("", "-cu12", "-cu13"))
 
-# Variables that change how fast or how exactly libraries compute. Nothing else of the environment is read.
+# Variables that change the speed or the accuracy of libraries. No other variable is recorded.
 _VARIABLES = re.compile(
     r"(?:OMP|KMP|GOMP|MKL|OPENBLAS|BLIS|VECLIB|NUMEXPR|DNNL|ONEDNN|CUBLAS|CUBLASLT|CUDNN|CUPY|TORCH|TORCHINDUCTOR|"
     r"PYTORCH|TRITON|MALLOC)_\w+|"
@@ -52,21 +52,22 @@ _LONGEST_LABEL = 48
 
 @dataclass(frozen=True, slots=True)
 class GitState:
-    """A checkout: its commit ("" outside of one) and whether tracked files differ from it (None if unknown)."""
+    """The state of a checkout: its commit ("" outside of one) and whether tracked files differ (None if unknown)."""
 
     commit: str = ""
     dirty: bool | None = None
 
 
 def host_environment() -> Facts:
-    """Return what is known of the computer and of the Python in this process."""
+    """Return the facts about the computer and about this process: Python, packages and environment variables."""
     return _cpu() | _memory() | _system() | _packages() | _variables(os.environ)
 
 
 def worker_environment(device_uuid: str | None, library: Facts) -> Facts:
-    """Return what a process that computes sees: its library and device, the driver's facts, its limits.
+    """Return the facts that a computing process sees: its library and device, the driver, the limits of the process.
 
-    device_uuid: of an NVIDIA GPU, None for anything else. library: what the library knows of itself and its device.
+    device_uuid: of an NVIDIA GPU; None for other devices. library: facts of the array library about itself and its
+    device.
     """
     here = _cpu() | _memory() | _system() | _variables(os.environ)
     facts = {name: fact for name, fact in here.items() if name.startswith(_SEEN_BY_WORKERS)}
@@ -76,7 +77,7 @@ def worker_environment(device_uuid: str | None, library: Facts) -> Facts:
 
 
 def env_id(facts: Facts) -> str:
-    """Return "e_" and 16 hex digits: equal where everything is equal that bears on performance."""
+    """Return "e_" and 16 hex digits: a hash of all facts except the volatile ones (`facts.VOLATILE`)."""
     stable = {name: fact.value for name, fact in facts.items() if name not in VOLATILE}
     canonical = json.dumps(stable, sort_keys=True, separators=(",", ":"), default=str)
     return "e_" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
@@ -91,12 +92,12 @@ def facts_to_json(facts: Facts) -> dict[str, dict[str, Any]]:
 
 
 def machine_label(host_facts: Facts, gpu_names: Iterable[str]) -> str:
-    """Return a name for the machine made of what is in it: "amd-epyc-9654-96c", "2x-nvidia-l4_amd-epyc-9654-96c".
+    """Return a name for the machine, made of its hardware: "amd-epyc-9654-96c", "2x-nvidia-l4_amd-epyc-9654-96c".
 
-    The CPU is always part of it: its rows must not pass for those of another one beside the same GPU.
+    It always contains the CPU: the same GPU may be combined with another CPU, whose rows must stay separate.
 
-    It is safe as an identifier and as a folder, also where archives, web servers and artifact stores read it (they take
-    a plus sign for a space, or refuse it), and is never the host's name.
+    It is valid as an identifier and as a folder name, also for archives, web servers and artifact stores (some read a
+    plus sign as a space, or refuse it). It is never the host name.
     """
     names = [name for name in gpu_names if name]
     counts = {name: names.count(name) for name in names}
@@ -107,7 +108,7 @@ def machine_label(host_facts: Facts, gpu_names: Iterable[str]) -> str:
 
 
 def git_state(path: Path) -> GitState:
-    """Return the state of the checkout that holds `path`; untracked files (results, say) do not make it dirty."""
+    """Return the state of the checkout that contains `path`; untracked files, such as results, do not make it dirty."""
     commit = _git(path, "rev-parse", "--verify", "HEAD")
     if not commit or not re.fullmatch(r"[0-9a-f]{40,64}", commit):
         return GitState()
@@ -116,7 +117,7 @@ def git_state(path: Path) -> GitState:
 
 
 def _git(path: Path, *arguments: str) -> str | None:
-    # `fsmonitor` is a command that a checkout may name; a benchmark has no business running it.
+    # `fsmonitor` is a command that a checkout can configure; a benchmark must not run it.
     command = ["git", "-C", str(path), "-c", "core.fsmonitor=false", *arguments]
     environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
@@ -157,7 +158,7 @@ def _memory() -> Facts:
     return {
         "memory.total": Fact(memory.total, "psutil.virtual_memory"),
         "memory.available": Fact(memory.available, "psutil.virtual_memory"),
-        "memory.limit": Fact(host.memory_limit(), "cgroup memory.max or all there is"),
+        "memory.limit": Fact(host.memory_limit(), "cgroup memory.max or total memory"),
         "memory.swap_used": _try(lambda: psutil.swap_memory().used, "psutil.swap_memory"),
         "memory.huge_pages": host.kernel_setting("/sys/kernel/mm/transparent_hugepage/enabled"),
     }
@@ -199,7 +200,7 @@ def _installed(name: str) -> Fact:
 
 
 def _variables(environ: Mapping[str, str]) -> Facts:
-    """Return the variables of the list that are set; a value that names a person, place or device is withheld."""
+    """Return the listed variables that are set; a value with private data (see `why_private`) is withheld."""
     facts = {}
     for name in sorted(environ):
         if _VARIABLES.fullmatch(name) and not _SECRET.search(name) and name not in _NOT_THE_USER_S:
@@ -210,16 +211,16 @@ def _variables(environ: Mapping[str, str]) -> Facts:
 
 
 def _vectors() -> Fact:
-    """Return the widest arithmetic that the CPU has, of the kinds that decide which kernels a library picks."""
+    """Return the vector extensions of the CPU, of those by which libraries choose their kernels."""
     kinds = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni",
              "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimddp", "sve", "sve2", "bf16", "i8mm")  # fmt: skip
     found = [kind for kind in kinds if kind in host.cpu_flags()]
-    return Fact(found, "/proc/cpuinfo") if found else Fact(reason="/proc/cpuinfo lists none that are known here")
+    return Fact(found, "/proc/cpuinfo") if found else Fact(reason="/proc/cpuinfo lists no known vector extension")
 
 
 def _affinity() -> Fact:
     if not hasattr(os, "sched_getaffinity"):
-        return Fact(reason="this system has no affinity")
+        return Fact(reason="this system has no CPU affinity")
     return Fact(_ranges(sorted(os.sched_getaffinity(0))), "os.sched_getaffinity")
 
 
@@ -238,22 +239,22 @@ def _os() -> Fact:
 
 
 def _slug(text: str) -> str:
-    """Return a model's name in small letters, digits and dashes, without trade marks and clock rates."""
+    """Return a model's name in lower-case letters, digits and dashes, without trade marks and clock rates."""
     plain = re.sub(r"\((?:r|tm)\)|\bcpu\b|\bprocessor\b|@.*|\d+-core\b|\bwith\b.*", " ", text.lower())
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_LONGEST_LABEL].rstrip("-") or "computer"
 
 
 def _present(value: Any, source: str) -> Fact:
-    return Fact(value, source) if value else Fact(reason=f"{source} does not say")
+    return Fact(value, source) if value else Fact(reason=f"{source} gives no value")
 
 
 def _public(value: str, source: str) -> Fact:
     what = why_private(value)
-    return Fact(reason=f"withheld: it holds {what}") if what else Fact(value, source)
+    return Fact(reason=f"withheld: it contains {what}") if what else Fact(value, source)
 
 
 def _try(read: Callable[[], Any], source: str) -> Fact:
-    """Return what `read` returns; psutil and os raise where a system lacks the notion."""
+    """Return the result of `read` as a Fact, or the name of the error if this system does not support the query."""
     try:
         return Fact(read(), source)
     except (OSError, AttributeError, RuntimeError, NotImplementedError) as error:

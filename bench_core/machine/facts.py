@@ -1,6 +1,6 @@
-"""What is common to all facts about a machine: which are stable from run to run, how values are shown, which are bad.
+"""Rules for facts about a machine: which ones change between runs, how to show values, which values are problems.
 
-The last are judged here once, for advice before a measurement (`doctor`) and for causes after it (`machine_check`).
+`doctor` uses these rules to give advice before a measurement, `machine_check` to find causes after it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 from bench_core.records import Fact
 from bench_core.units import show
 
-_REDUCED = 0.99  # share of its default below which a limit was set on purpose
-_BUSY = 0.1  # share of the CPU that others may use unremarked
+_REDUCED = 0.99  # a power limit below this share of its default was lowered on purpose
+_BUSY = 0.1  # share of the CPU that other programs may use without a warning
 
-# Facts that differ from one minute to the next: shown, but no part of what an environment is.
+# Facts that change from minute to minute: shown, but not part of `env_id`.
 # `memory.limit` is among them because the kernel's own share changes a little with every boot.
 VOLATILE = frozenset(
     {
@@ -32,36 +32,36 @@ _SHARES = {"load.busy", "load.steal"}
 
 
 def known(facts: Mapping[str, Fact], name: str) -> Any:
-    """Return the value of a fact, None where there is none."""
+    """Return the value of a fact; None if the fact is missing or has no value."""
     return facts.get(name, Fact()).value
 
 
 def reduced_power(facts: Mapping[str, Fact]) -> tuple[float, float] | None:
-    """Return a card's power limit and its default, in W, where it was set below that."""
+    """Return a card's power limit and its default, in W; None unless the limit was set below the default."""
     limit, default = known(facts, "gpu.power_limit"), known(facts, "gpu.power_limit_default")
     return (limit, default) if limit and default and limit < _REDUCED * default else None
 
 
 def slowed_down(facts: Mapping[str, Fact]) -> list[str]:
-    """Return for what reasons heat or the power supply held a card back when it was looked at."""
+    """Return the reasons of heat or power supply that limited a card's clocks when it was read."""
     reasons = known(facts, "gpu.throttle_reasons") or ()
     return [reason for reason in reasons if reason.endswith(("thermal", "slowdown", "brake"))]
 
 
 def small_quota(facts: Mapping[str, Fact]) -> float | None:
-    """Return the cores of a control group that are fewer than the machine's, or no whole number."""
+    """Return the CPU quota in cores if it is below the machine's core count or not a whole number, else None."""
     quota, cores = known(facts, "cpu.quota"), known(facts, "cpu.cores")
     return quota if quota and (quota != int(quota) or (cores and quota < cores)) else None
 
 
 def busy_share(facts: Mapping[str, Fact]) -> float | None:
-    """Return the share of the CPU that other programs used, where it is worth a remark."""
+    """Return the share of the CPU that other programs used, if it is large enough for a warning, else None."""
     busy = known(facts, "load.busy")
     return busy if busy and busy > _BUSY else None
 
 
 def shown(name: str, value: Any) -> str:
-    """Return the value of a fact for a person; a value of an unexpected type, from elsewhere, as JSON."""
+    """Return the value of a fact as text for people; a value of an unexpected type becomes JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):

@@ -1,7 +1,6 @@
-"""What one process can know and set about the computer it runs on: CPU, cores, caches, threads, memory, noise.
+"""The computer that this process runs on: CPU, cores, caches, threads, memory, and signs of other load.
 
-Everything here works without any array library. Files of the kernel are read below ROOT, so that a test can
-plant its own.
+No function needs an array library. Kernel files are read below ROOT, so that a test can supply its own.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ THREAD_VARIABLES = (
 
 
 def thread_environ(threads: int) -> dict[str, str]:
-    """Return the variables that limit every known thread pool, to be set before any import."""
+    """Return the variables that limit every known thread pool; set them before the library is imported."""
     return dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
 @functools.cache
 def usable_cores() -> int:
-    """Return how many cores this process may compute on at once: physical, in its affinity, within its quota."""
+    """Return the number of physical cores that this process may use, given its affinity and its quota."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(logical_cpus()))
-    # Hyper-threads of one core share its arithmetic units, and name each other as siblings.
+    # Hardware threads of one core share its arithmetic units; the kernel lists them as siblings.
     siblings = [_read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in allowed]
     cores = len(set(siblings)) if all(siblings) else _cores_behind(len(allowed))
     quota = cpu_quota()
@@ -52,17 +51,17 @@ def usable_cores() -> int:
 
 
 def _cores_behind(threads: int) -> int:
-    """Return the cores of so many hardware threads where the kernel does not tell siblings: the machine's ratio."""
+    """Estimate the cores of `threads` hardware threads by the machine's ratio, if the kernel lists no siblings."""
     return max(1, round(threads * min(1.0, (psutil.cpu_count(logical=False) or threads) / logical_cpus())))
 
 
 def logical_cpus() -> int:
-    """Return how many hardware threads the machine has, whichever of them this process may use."""
+    """Return the number of hardware threads of the machine, regardless of this process's affinity."""
     return psutil.cpu_count(logical=True) or 1
 
 
 def cpu_quota() -> float | None:
-    """Return the cores that the control groups allow, None if none sets a limit."""
+    """Return the number of cores that the control groups allow; None if none sets a limit."""
     limits = []
     for text in _control_group("cpu.max"):
         quota, _, period = text.partition(" ")
@@ -74,13 +73,13 @@ def cpu_quota() -> float | None:
 
 
 def memory_limit() -> int:
-    """Return the bytes of memory that this process may use: the machine's, or less in a control group."""
+    """Return the memory that this process may use, in bytes: the machine's, or less in a control group."""
     limits = [*_control_group("memory.max"), _read("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
     return min([psutil.virtual_memory().total, *(int(text) for text in limits if text and text.isdigit())])
 
 
 def memory_available() -> int:
-    """Return the bytes that this process may still take: what is free, or less in a control group."""
+    """Return the memory that this process can still allocate, in bytes: what is free, or less in a control group."""
     left = [_left_in(folder, "memory.max", "memory.current", "inactive_file") for folder in _control_groups()]
     legacy = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
     left.append(_left_in("/sys/fs/cgroup/memory", *legacy))
@@ -88,10 +87,10 @@ def memory_available() -> int:
 
 
 def _left_in(folder: str, limit: str, used: str, cache: str) -> int | None:
-    """Return the bytes left in one control group, None if it sets no limit.
+    """Return the bytes left in one control group; None if it sets no limit.
 
-    Files that were read and may be dropped from memory (`cache`, a line of memory.stat) count as used there,
-    but the kernel drops them before it refuses memory to anybody.
+    cache: the line of memory.stat with the droppable page cache. The group counts it as used, but the kernel drops it
+    before it refuses an allocation.
     """
     limit_text, used_text = _read(f"{folder}/{limit}") or "", _read(f"{folder}/{used}") or ""
     if not (limit_text.isdigit() and used_text.isdigit()):
@@ -101,7 +100,7 @@ def _left_in(folder: str, limit: str, used: str, cache: str) -> int | None:
 
 
 def _control_groups() -> Iterator[str]:
-    """Yield the folder of this process's control group and of every group around it (cgroups(7), version 2)."""
+    """Yield the folder of this process's control group, then those of its parents (cgroups(7), version 2)."""
     match = re.search(r"^0::(/.*)$", _read("/proc/self/cgroup") or "", re.MULTILINE)
     group = Path(match[1] if match else "/")
     for folder in (group, *group.parents):
@@ -109,7 +108,7 @@ def _control_groups() -> Iterator[str]:
 
 
 def _control_group(name: str) -> Iterator[str]:
-    """Yield a control file of this process's group and of every group around it, where there is one."""
+    """Yield the text of a control file in this process's group and in its parents, where the file exists."""
     for folder in _control_groups():
         if text := _read(f"{folder}/{name}"):
             yield text
@@ -130,14 +129,14 @@ def cpu_model() -> Fact:
 
 @functools.cache
 def cpu_flags() -> frozenset[str]:
-    """Return the CPU's feature flags, empty where the kernel lists none."""
+    """Return the CPU's feature flags; empty if the kernel lists none."""
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read("/proc/cpuinfo") or "", re.MULTILINE)
     return frozenset(match[1].split()) if match else frozenset()
 
 
 @functools.cache
 def cache_sizes() -> Mapping[int, int]:
-    """Return the bytes of all data caches by level: every instance counted once."""
+    """Return the total size of the data caches by level, in bytes; a shared cache is counted once."""
     instances: dict[tuple[int, str], int] = {}
     for index in _glob("sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*"):
         kind, level, size, shared = (_read(f"{index}/{name}") for name in ("type", "level", "size", "shared_cpu_list"))
@@ -150,31 +149,31 @@ def cache_sizes() -> Mapping[int, int]:
 
 
 def last_level_cache() -> int | None:
-    """Return the bytes of the outermost cache, all instances together; None if unknown."""
+    """Return the total size of the last-level caches, in bytes; None if unknown."""
     return max(cache_sizes().items())[1] if cache_sizes() else None
 
 
 def sockets() -> Fact:
-    """Return how many processor packages there are."""
+    """Return the number of processor packages."""
     source = "/sys/devices/system/cpu/cpu*/topology/physical_package_id"
     packages = {_read(path) for path in _glob(source[1:])}
     return Fact(len(packages), source) if packages else Fact(reason=f"no {source}")
 
 
 def numa_nodes() -> Fact:
-    """Return how many memory nodes there are."""
+    """Return the number of NUMA nodes."""
     source = "/sys/devices/system/node/node*"
     nodes = len(_glob("sys/devices/system/node/node[0-9]*"))
     return Fact(nodes, source) if nodes else Fact(reason=f"no {source}")
 
 
 def governor() -> Fact:
-    """Return the frequency governors in use, joined by a comma; absent where a hypervisor keeps the clock."""
+    """Return the frequency governors in use, joined by commas; no value if a hypervisor controls the clock."""
     return _of_every_core("scaling_governor")
 
 
 def scaling_driver() -> Fact:
-    """Return what changes the clock of the cores."""
+    """Return the drivers that set the clock of the cores, joined by commas."""
     return _of_every_core("scaling_driver")
 
 
@@ -186,18 +185,18 @@ def boost() -> Fact:
     ):
         if (text := _read(path)) is not None:
             return Fact(text == on, path)
-    return Fact(reason="the kernel does not say")
+    return Fact(reason="the kernel does not report it")
 
 
 def kernel_setting(path: str) -> Fact:
-    """Return the word that a file of the kernel holds, the chosen one where it lists several."""
+    """Return the value in a kernel file; if it lists several choices, the one in brackets."""
     text = _read(path)
     chosen = re.search(r"\[(\S+)\]", text or "")
     return Fact(chosen[1] if chosen else text, path) if text else Fact(reason=f"no {path}")
 
 
 def container() -> Fact:
-    """Return what kind of container this process is in, "none" if in none that shows."""
+    """Return the kind of container that this process runs in, "none" if none is detected."""
     named = re.search(r"(docker|kubepods|libpod|lxc|containerd|garden)", _read("/proc/1/cgroup") or "")
     for path, kind in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
         if (ROOT / path[1:]).exists():
@@ -206,7 +205,7 @@ def container() -> Fact:
 
 
 def virtual_machine() -> Fact:
-    """Return the maker of the virtual machine that this is, "none" on bare metal."""
+    """Return the vendor of the virtual machine that this process runs in, "none" on bare metal."""
     if not cpu_flags():
         return Fact(reason="/proc/cpuinfo lists no flags")
     if "hypervisor" not in cpu_flags():
@@ -221,7 +220,7 @@ def _of_every_core(name: str) -> Fact:
 
 
 def signal_name(number: int) -> str:
-    """Return "SIGKILL" for 9; most real-time signals have no name."""
+    """Return the name of a signal: "SIGKILL" for 9; "signal 40" for 40, which has no name."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -229,14 +228,14 @@ def signal_name(number: int) -> str:
 
 
 def blas_library() -> str:
-    """Return the BLAS loaded in this process with version, kernels and threading, or ""."""
+    """Return the BLAS libraries loaded in this process, with version, kernels and threading layer; "" if none is."""
     loaded = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     words = [(p["internal_api"], p.get("version"), p.get("architecture"), p.get("threading_layer")) for p in loaded]
     return " + ".join(" ".join(str(word) for word in pool if word) for pool in words)
 
 
 def threadpool_facts() -> Facts:
-    """Return every thread pool loaded in this process (kind, version, kernels, threads), without its path."""
+    """Return the thread pools loaded in this process (kind, version, kernels, threads), without their file paths."""
     pools = threadpoolctl.threadpool_info()
     for pool in pools:
         pool.pop("filepath", None)
@@ -245,14 +244,14 @@ def threadpool_facts() -> Facts:
 
 @dataclass(frozen=True, slots=True)
 class PackageEnergy:
-    """What one CPU package has taken since its counter was last at zero, and where it starts again, in joules."""
+    """The energy counter of one CPU package: its reading, and the value at which it wraps to zero, in joules."""
 
     joules: float
     range: float
 
 
 def package_energy() -> list[PackageEnergy]:
-    """Return the energy of each CPU package that this process may read; RAPL, which the kernel names so on AMD too."""
+    """Return the energy counter of each CPU package that this process may read (RAPL, on Intel and AMD)."""
     found = []
     for zone in _energy_zones():
         energy, last = (_read(f"{zone}/{name}") for name in ("energy_uj", "max_energy_range_uj"))
@@ -262,7 +261,7 @@ def package_energy() -> list[PackageEnergy]:
 
 
 def energy_counters() -> Fact:
-    """Return the packages whose energy can be read, or why there is none."""
+    """Return the names of the packages whose energy can be read, or the reason why there are none."""
     source = "/sys/class/powercap/intel-rapl:*/energy_uj"
     if not (zones := _energy_zones()):
         return Fact(reason=f"no {source}")
@@ -272,35 +271,35 @@ def energy_counters() -> Fact:
 
 
 def _energy_zones() -> list[str]:
-    """Return the folders of all packages; zones below them are parts, and others (psys) contain them."""
+    """Return the folders of the package zones; subzones are parts of a package, other zones (psys) contain packages."""
     zones = [zone for zone in _glob("sys/class/powercap/intel-rapl:[0-9]*") if zone.count(":") == 1]
     return [zone for zone in zones if (_read(f"{zone}/name") or "").startswith("package")]
 
 
 class ProcessMemory:
-    """The resident memory of this process in bytes, and the most since `reset_peak`."""
+    """The resident memory of this process: now, and its peak since `reset_peak`."""
 
     def __init__(self) -> None:
-        self._is_told = True
+        self._is_peak_valid = True
 
     def reset_peak(self) -> None:
-        """Start a new high-water mark (Linux: writing 5 to clear_refs, see proc(5)).
+        """Reset the peak to the current use (Linux: writing 5 to clear_refs, see proc(5)).
 
-        What was freed is given back first: work that fits into what the C library keeps would seem to need none.
+        Free heap memory goes back to the system first. Otherwise work that fits into it would seem to need no memory.
         """
         _release_freed_memory()
-        self._is_told = _reset_peak_resident()
+        self._is_peak_valid = _reset_peak_resident()
 
     def used_and_peak(self) -> tuple[int | None, int | None]:
-        """Return what is in use and its peak; None for both where the kernel could not start the mark anew.
+        """Return the memory in use and its peak, in bytes; None for both if the kernel could not reset the peak.
 
-        The old mark is that of all cases before.
+        The old peak would include all earlier cases.
         """
-        return (_memory_status("VmRSS"), _memory_status("VmHWM")) if self._is_told else (None, None)
+        return (_memory_status("VmRSS"), _memory_status("VmHWM")) if self._is_peak_valid else (None, None)
 
 
 def _release_freed_memory() -> None:
-    """Give what the C library's heap has free back to the system (glibc: malloc_trim(3)); do nothing elsewhere."""
+    """Return the free memory of the heap to the system (glibc: malloc_trim(3)); do nothing with other C libraries."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
@@ -320,7 +319,7 @@ def _memory_status(name: str) -> int | None:
 
 
 def _read(path: str) -> str | None:
-    """Return the text of a file of the kernel, None where there is none."""
+    """Return the text of a kernel file; None if it cannot be read."""
     try:
         return (ROOT / path.lstrip("/")).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -328,7 +327,7 @@ def _read(path: str) -> str | None:
 
 
 def _glob(pattern: str) -> list[str]:
-    """Return the files or folders of the kernel that match, as paths for `_read`."""
+    """Return the kernel files or folders that match a pattern, as paths for `_read`."""
     return sorted(str(Path("/") / path.relative_to(ROOT)) for path in ROOT.glob(pattern))
 
 
@@ -337,7 +336,7 @@ def _kibibytes(text: str) -> int:
 
 
 def involuntary_switches() -> int:
-    """Return how often the kernel has taken a core away from a thread of this process; 0 where it does not count."""
+    """Return the number of involuntary context switches of this process so far; 0 if the system has no counter."""
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ModuleNotFoundError:
@@ -346,15 +345,15 @@ def involuntary_switches() -> int:
 
 
 def steal_seconds() -> float:
-    """Return the CPU seconds that a hypervisor has taken from this machine so far; 0 where it does not say.
+    """Return the CPU time that the hypervisor has taken from this machine so far, in seconds; 0 if it is not reported.
 
-    They are summed over all hardware threads, `logical_cpus`.
+    It is the sum over all hardware threads (`logical_cpus`).
     """
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
 def out_of_memory_kills() -> int:
-    """Return how many processes the kernel has killed for memory in this control group, or on this machine."""
+    """Return how many processes the out-of-memory killer has ended in this control group, or else on this machine."""
     for text in (*_control_group("memory.events"), _read("/proc/vmstat")):
         if match := re.search(r"^oom_kill (\d+)", text or "", re.MULTILINE):
             return int(match[1])

@@ -1,14 +1,14 @@
-"""What is normal for a device: what was measured on it, by its exact name, each value with its source.
+"""Normal performance of devices: ranges from measured values, by exact device name, each value with its source.
 
-Others have published nearly all of it. Where nobody has measured the size that is measured here, a value of this
-suite's own stands beside (`_OWN`), or one is scaled from another device's, and its source says so.
+Nearly all values were published by others. If nobody has published the size that this suite measures, a value measured
+with this suite is added (`_OWN`), or one scaled from another device; the source says so.
 
-A range of products reaches from 0.8 of the least published value to 1.1 of the greatest: published are the best of many
-shapes, here one is measured, and boards of one model differ by 5 % and more (stas00/ml-engineering,
-compute/accelerator/README.md, "Not all accelerators are created equal"). Of copies it reaches from 0.8 of the least
-to what the datasheet promises. Where nobody has published a bfloat16 or float16 product, or a copy, of a device, its
-range is the share of the datasheet that other devices reach; any other format has no range then. Transfers are judged
-by the link that the card can have, not by the one that it was given.
+The range of a matrix product is 0.8 x the lowest published value to 1.1 x the highest. Published values are the best of
+many shapes, while this suite measures one; and boards of one model differ by 5 % and more (stas00/ml-engineering,
+compute/accelerator/README.md, "Not all accelerators are created equal"). The range of a copy is 0.8 x the lowest
+published value to the datasheet's bandwidth. If no bfloat16 or float16 product, or no copy, is published for a device,
+its range is the share of the datasheet that other devices reach; other formats have no range then. Transfers are
+compared with the link that the card supports, not with the link that it currently has.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from types import MappingProxyType
 from bench_core.machine import datasheets
 
 LEAST, MOST = 0.8, 1.1  # of the published values
-# Shares of the datasheet that the values below have: bfloat16 products 0.51 (MI300X) to 0.87 (A100), but for GeForce
-# boards, which clock higher than they promise; copies 0.67 (A100 80GB) to 0.91 (RTX 4090).
+# Shares of the datasheet that the values below reach: bfloat16 products 0.51 (MI300X) to 0.87 (A100), except GeForce
+# boards, which clock higher than stated; copies 0.67 (A100 80GB) to 0.91 (RTX 4090).
 _OF_PEAK = (0.5, 0.95)
 _OF_BANDWIDTH = (0.6, 0.95)
 _HALF = frozenset({"bfloat16", "float16"})
@@ -32,8 +32,8 @@ _LINK_SOURCE = (
     "GB/s (Azure/AI-benchmarking-guide), RTX 4090 24 to 27 of 31.5 GB/s (NVIDIA/nvbandwidth#15)"
 )
 
-# Bytes/s that a lane carries one way, by generation: transfers per second x encoding (8b/10b, 128b/130b, 242B/256B
-# flits) / 8. Source: PCI-SIG, PCI Express Base Specification 1.1, 2.1, 3.1, 4.0, 5.0, 6.0.
+# Bandwidth of one lane in one direction, in B/s, by generation: transfers per second x encoding (8b/10b, 128b/130b,
+# 242B/256B flits) / 8. Source: PCI-SIG, PCI Express Base Specification 1.1, 2.1, 3.1, 4.0, 5.0, 6.0.
 _LANE = {
     1: 2.5e9 * 8 / 10 / 8,
     2: 5e9 * 8 / 10 / 8,
@@ -43,7 +43,7 @@ _LANE = {
     6: 64e9 * 242 / 256 / 8,
 }
 
-# Boards on which ECC is off as delivered: published values are without it, and it takes a part of GDDR's bandwidth.
+# Boards that are delivered with ECC off: published values are without ECC, which takes a part of GDDR's bandwidth.
 ECC_OFF_AS_DELIVERED = frozenset({"NVIDIA GeForce RTX 4090"})
 
 _MAMF = "stas00/ml-engineering, compute/accelerator/README.md, maximum achievable matmul FLOPS"
@@ -60,7 +60,7 @@ _AMD = "AMD Instinct documentation, system acceptance, MI300X, acceptance criter
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What is normal, from `low` to `high` in base units, and who says so."""
+    """A normal range, from `low` to `high` in base units, and its source."""
 
     low: float
     high: float
@@ -76,7 +76,7 @@ class Link:
 
     @property
     def rate(self) -> float | None:
-        """Bytes/s one way, before packets and their headers; None for an unknown generation."""
+        """Bandwidth in one direction in B/s, without packet overhead; None for an unknown generation."""
         lane = _LANE.get(self.generation)
         return None if lane is None else lane * self.lanes
 
@@ -86,7 +86,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class _Published:
-    """Measured values with their sources. products: FLOP/s by format ("tf32" or a dtype); copies: B/s, both ways."""
+    """Measured values with their sources. products: FLOP/s by format (a dtype or "tf32"); copies: B/s, read + write."""
 
     products: Mapping[str, Sequence[tuple[float, str]]]
     copies: Sequence[tuple[float, str]]
@@ -95,7 +95,7 @@ class _Published:
 def _published(
     copies: Mapping[str, float] | None = None, **products: Mapping[str, float] | tuple[float, str]
 ) -> _Published:
-    """Return the record of a device. copies: GB/s by source; products: TFLOP/s by source, or one of each."""
+    """Return the record of a device. copies: GB/s by source; products: TFLOP/s by source, or one (TFLOP/s, source)."""
     listed = {
         name: ((p[0] * 1e12, p[1]),) if isinstance(p, tuple) else tuple((v * 1e12, s) for s, v in p.items())
         for name, p in products.items()
@@ -158,8 +158,8 @@ PUBLISHED: Mapping[str, _Published] = MappingProxyType(
             float16=(758.1, _TORCH),
             tf32=(402.2, _TORCH),
             float32=(51.88, _TORCH),
-            # Products of 4096 are slower here than those of the best shape: of that size are Azure's value and ours,
-            # which is what PyTorch's own call reaches (`_scaled_mm`, accumulated fast).
+            # Products of size 4096 are slower than those of the best shape. Azure's value and ours are of that size;
+            # ours is what PyTorch's own call reaches (`_scaled_mm`, fast accumulation).
             float8_e4m3fn={_AZURE_H100: 1216.9, _OWN: 924, f"{_MAMF} (H200, which computes alike)": 1453.4},
         ),
         "NVIDIA H100 PCIe": _published(
@@ -177,8 +177,8 @@ PUBLISHED: Mapping[str, _Published] = MappingProxyType(
             bfloat16={_MAMF: 1745.0, _TORCH: 1696.0},
             float16=(1627.6, _TORCH),
             float32=(66.24, _TORCH),
-            # The second value is what the best shape would leave at 4096, if that cost the share that it costs on H100.
-            float8_e4m3fn={_MAMF: 3432.5, f"that x 1216.9 / 1453.4, as {_AZURE_H100} has it": 3432.5 * 1216.9 / 1453.4},
+            # The second value is an estimate for size 4096: the best shape's value x the ratio of both on H100.
+            float8_e4m3fn={_MAMF: 3432.5, f"that x 1216.9 / 1453.4, as in {_AZURE_H100}": 3432.5 * 1216.9 / 1453.4},
         ),
         "NVIDIA L40S": _published(bfloat16=(269.2, _TORCH), float16=(264.0, _TORCH), float32=(46.88, _TORCH)),
         "NVIDIA L4": _published(
@@ -205,7 +205,7 @@ PUBLISHED: Mapping[str, _Published] = MappingProxyType(
 
 
 def products(device_name: str, dtype: str, precision: str) -> Range | None:
-    """Return the FLOP/s of large products that are normal for a device, None where nothing is known."""
+    """Return the normal FLOP/s of large matrix products on a device; None if nothing is known."""
     dtype, precision = datasheets.computed_in(dtype, precision)
     of = PUBLISHED.get(device_name)
     values = of.products.get("tf32" if precision == "tf32" else dtype, ()) if of else ()
@@ -216,7 +216,7 @@ def products(device_name: str, dtype: str, precision: str) -> Range | None:
 
 
 def copies(device_name: str) -> Range | None:
-    """Return the B/s of large copies within a device, read and write counted, that are normal for it."""
+    """Return the normal B/s of large copies within a device, reads plus writes; None if nothing is known."""
     of, peak = PUBLISHED.get(device_name), datasheets.peak_bandwidth(device_name)
     if of and of.copies:
         found = _around(of.copies)
@@ -225,13 +225,13 @@ def copies(device_name: str) -> Range | None:
 
 
 def link(device_name: str) -> Link | None:
-    """Return the link that a device has by its datasheet, None for one that is not known."""
+    """Return the PCIe link of a device according to its datasheet; None for an unknown device."""
     generation = _GENERATION.get(device_name)
     return None if generation is None else Link(generation, 16)
 
 
 def transfers(over: Link) -> Range | None:
-    """Return the B/s of large pinned copies that are normal over a link, None for an unknown generation."""
+    """Return the normal B/s of large pinned copies over a link; None for an unknown generation."""
     if over.rate is None:
         return None
     low, high = _OF_LINK

@@ -1,8 +1,8 @@
-"""What the NVIDIA driver knows of a GPU: facts once per run, and its state around a measurement.
+"""Facts about an NVIDIA GPU from its driver (NVML): once per run, and its state before and after a measurement.
 
 A device is found by the UUID that the array library reports, never by index: CUDA numbers devices by
-speed, the driver (NVML) by PCI address, and CUDA_VISIBLE_DEVICES renumbers what is left. The UUID is
-compared and forgotten; no fact holds it.
+speed, NVML by PCI address, and CUDA_VISIBLE_DEVICES renumbers the visible ones. The UUID is only compared;
+no fact contains it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from bench_core.errors import BenchError
 from bench_core.machine import host
 from bench_core.records import Fact, Facts
 
-# NVML's bits of nvmlClocksEventReason*, in words. _THROTTLED: power or heat holds the clocks down. _OTHER: the
-# GPU rests, or a setting holds its clocks down.
+# Names of the bits nvmlClocksEventReason*. _THROTTLED: power or heat limits the clocks. _OTHER: the GPU is idle, or a
+# setting limits its clocks.
 _OTHER = {0x1: "idle", 0x2: "application_clocks", 0x10: "sync_boost", 0x100: "display_clocks"}
 _THROTTLED = {
     0x4: "power_cap",
@@ -35,12 +35,12 @@ _CORE_SENSOR = 0  # nvmlTemperatureSensors_t
 
 
 class NoDriver(BenchError):
-    """NVML, the device or one fact cannot be asked; the text says why."""
+    """NVML, a device or a single fact is not available; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuState:
-    """How a GPU fares at one moment: Hz, W, degrees Celsius, words; None for what it does not tell."""
+    """The state of a GPU at one moment: Hz, W, degrees Celsius, clock event reasons; None for what is not reported."""
 
     sm_clock: float | None
     power: float | None
@@ -49,16 +49,16 @@ class GpuState:
 
     @property
     def throttled(self) -> bool:
-        """Whether heat or power holds the clock below what was asked for."""
+        """Whether heat or power limits the clock."""
         return any(reason in _THROTTLED.values() for reason in self.reasons)
 
 
 @dataclass(frozen=True, slots=True)
 class _Handle:
-    """`card` has the clocks and the power; `part` has the memory: a slice of the card under MIG, else the card.
+    """NVML's handles of a device. card: for clocks and power. part: for memory; a slice of the card under MIG.
 
-    shared: whether slices share the card, whichever UUID the library gave. It is asked once: the mode cannot change
-    while the card is in use (NVIDIA, Multi-Instance GPU User Guide), and each question leaves the GPU idle.
+    shared: whether MIG slices share the card, whichever UUID the library gave. It is read once: the mode cannot change
+    while the card is in use (NVIDIA, Multi-Instance GPU User Guide), and the GPU is idle during each query.
     """
 
     card: Any
@@ -67,9 +67,9 @@ class _Handle:
 
 
 def facts(uuid: str | None) -> Facts:
-    """Return every fact about the device with this UUID (or its unique beginning); no fact raises.
+    """Return every fact about the device with this UUID or unique prefix; a query that fails gives a reason.
 
-    Without a driver or a device, one fact `gpu.driver` says why.
+    Without a driver or a device, the only fact is `gpu.driver`, with the reason.
     """
     try:
         nvml, handle = _nvml(), _find(_bare(uuid))
@@ -79,10 +79,10 @@ def facts(uuid: str | None) -> Facts:
 
 
 def state(uuid: str | None) -> GpuState | None:
-    """Return the state of the device now; None where nothing can be asked (no driver, or the device is lost).
+    """Return the current state of the device; None if nothing can be read (no driver, or the device is lost).
 
-    What a resting GPU changes first is read first: within milliseconds `idle` takes the place of the reasons
-    that the load had. Power is the mean of the last second on many GPUs, and may wait.
+    Values that change first after the load ends are read first: within milliseconds, `idle` replaces the reasons of
+    the load. Power can be read later, because many GPUs report the mean of the last second.
     """
     if (located := _located(uuid)) is None:
         return None
@@ -95,14 +95,14 @@ def state(uuid: str | None) -> GpuState | None:
 
 
 def energy(uuid: str | None) -> float | None:
-    """Return the joules that the device has taken since its driver was loaded, None where it does not tell."""
+    """Return the energy that the device has used since its driver was loaded, in joules; None if not reported."""
     located = _located(uuid)
     joules: float | None = _ask("", _energy, *located).value if located else None
     return joules
 
 
 def _located(uuid: str | None) -> tuple[Any, _Handle] | None:
-    """Return NVML and the device's handle, None where there is no driver, or no such device."""
+    """Return NVML and the device's handle; None without a driver or without such a device."""
     if uuid is None:
         return None
     try:
@@ -112,7 +112,7 @@ def _located(uuid: str | None) -> tuple[Any, _Handle] | None:
 
 
 def cards() -> list[Facts]:
-    """Return the facts of every card that the driver has, visible to CUDA or not; raises NoDriver."""
+    """Return the facts of every card that the driver lists, visible to CUDA or not; raises NoDriver."""
     nvml = _nvml()
     found = []
     for card in _cards(nvml):
@@ -122,7 +122,7 @@ def cards() -> list[Facts]:
 
 
 def visible_devices(value: str) -> Fact:
-    """Return what CUDA_VISIBLE_DEVICES selects, ids masked: a published file must not hold them."""
+    """Return the value of CUDA_VISIBLE_DEVICES with UUIDs masked: a published file must not contain them."""
     source = "CUDA_VISIBLE_DEVICES"
     entries = [entry.strip() for entry in value.split(",")]
     kinds = [next((kind for kind in ("MIG", "GPU") if e.upper().startswith(f"{kind}-")), None) for e in entries]
@@ -131,7 +131,7 @@ def visible_devices(value: str) -> Fact:
 
 @functools.cache
 def _nvml() -> Any:
-    """Return the module, initialised once per process; raises NoDriver."""
+    """Return the pynvml module, initialised once per process; raises NoDriver."""
     try:
         nvml = importlib.import_module("pynvml")
     except ImportError:
@@ -145,18 +145,18 @@ def _nvml() -> Any:
 
 @functools.cache
 def _find(uuid: str) -> _Handle:
-    """Return the handle of the only device whose UUID begins so; raises NoDriver."""
+    """Return the handle of the only device whose UUID starts with `uuid`; raises NoDriver."""
     nvml = _nvml()
     if not uuid:
-        raise NoDriver("the array library does not tell the UUID of its device")
+        raise NoDriver("the array library does not report the UUID of its device")
     found = [handle for handle in _handles(nvml) if _bare(_text(nvml.nvmlDeviceGetUUID(handle.part))).startswith(uuid)]
     if len(found) != 1:
-        raise NoDriver(f"{len(found) or 'none'} of the driver's devices has the UUID of this one")
+        raise NoDriver(f"the driver has {len(found) or 'no'} devices with the UUID of this one")
     return found[0]
 
 
 def _handles(nvml: Any) -> Iterator[_Handle]:
-    """Yield every card and every MIG slice; those that have gone meanwhile are left out."""
+    """Yield every card and every MIG slice; devices that disappear meanwhile are left out."""
     for card in _cards(nvml):
         yield _Handle(card, card, _mig(nvml, card))
         for index in range(_ask("", nvml.nvmlDeviceGetMaxMigDeviceCount, card).value or 0):
@@ -166,7 +166,7 @@ def _handles(nvml: Any) -> Iterator[_Handle]:
 
 
 def _mig(nvml: Any, card: Any) -> bool:
-    """Whether a card is in MIG mode; most have no such mode."""
+    """Return whether a card is in MIG mode; False for cards without that mode."""
     mode = _ask("", nvml.nvmlDeviceGetMigMode, card).value
     return bool(mode and mode[0])
 
@@ -179,7 +179,7 @@ def _cards(nvml: Any) -> Iterator[Any]:
 
 
 def _ask(source: str, query: Callable[..., Any], *arguments: Any) -> Fact:
-    """Return the answer of one query, or why there is none."""
+    """Return the result of one query as a Fact, or the reason why it failed."""
     nvml = _nvml()
     try:
         return Fact(query(*arguments), source)
@@ -192,7 +192,7 @@ def _ask(source: str, query: Callable[..., Any], *arguments: Any) -> Fact:
 
 
 def _bare(uuid: str | None) -> str:
-    """Return a UUID as its hexadecimal digits alone: the libraries disagree about prefix and dashes."""
+    """Return only the hexadecimal digits of a UUID: libraries differ in prefix and dashes."""
     return (uuid or "").upper().removeprefix("GPU-").removeprefix("MIG-").replace("-", "")
 
 
@@ -203,18 +203,18 @@ def _text(raw: bytes | str) -> str:
 def _reasons(nvml: Any, handle: _Handle) -> list[str]:
     try:
         bits = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle.card)
-    except nvml.NVMLError_FunctionNotFound:  # drivers before 535 know it by its old name
+    except nvml.NVMLError_FunctionNotFound:  # the old name, for drivers before 535
         bits = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle.card)
     return [word for bit, word in sorted((_OTHER | _THROTTLED).items()) if bits & bit]
 
 
 def _other_processes(nvml: Any, handle: _Handle) -> int:
-    """Return how many other processes compute on the card."""
+    """Return the number of other processes that compute on the card."""
     pids = [process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle.card)]
     if os.getpid() in pids or not pids:
         return len(pids) - (os.getpid() in pids)
     if host.container().value != "none":
-        raise NoDriver(f"{len(pids)} processes, this one or not: a container hides the numbers")
+        raise NoDriver(f"{len(pids)} processes, perhaps including this one: a container hides process ids")
     return len(pids)
 
 
@@ -229,9 +229,9 @@ def _power(nvml: Any, handle: _Handle) -> float:
 
 
 def _require_whole_card(handle: _Handle) -> None:
-    """Raise NoDriver for a card in slices: its power is that of all who share it."""
+    """Raise NoDriver for a card in MIG mode: it reports the power of all slices together."""
     if handle.shared:
-        raise NoDriver("the card's is that of all its slices together")
+        raise NoDriver("the card reports only the sum over its MIG slices")
 
 
 def _cuda_version(nvml: Any, _: _Handle) -> str:

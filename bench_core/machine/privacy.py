@@ -1,7 +1,7 @@
-"""What must not leave the machine: host and user names, paths, addresses, serials and UUIDs.
+"""Keep private data out of files: host and user names, paths, addresses and UUIDs.
 
-`scrub` is for free text that a library wrote (an error message names paths); `why_private` for values
-that are kept whole or not at all.
+`scrub` masks them in free text that a library wrote (error messages contain paths). `why_private` checks values
+that are kept or withheld as a whole.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _UUID = r"(?:(?:GPU|MIG)-)?(?:GPU-)?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-f
 _ADDRESS = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}\b(?!\.\d)|\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b"
 _PATH = r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\"<>|:;,()\[\]/\\]+[/\\])+(?=[^\s'\"<>|:;,()\[\]/\\]*)"
 _EVERYDAY = {"root", "user", "home", "localhost", "admin", "ubuntu", "main", "runner", "cuda", "torch", "cupy", "numpy"}
-_ROOTED = r"(?:^|[\s:=,;'\"])(?:~|[A-Za-z]:)?[/\\]"  # "GNU/Linux" is no path
+_ROOTED = r"(?:^|[\s:=,;'\"])(?:~|[A-Za-z]:)?[/\\]"  # "GNU/Linux" is not a path
 _SHORTEST_NAME = 3  # a user called "a" must not turn every "a" of a sentence into "<user>"
 
 
 def scrub(text: str) -> str:
-    """Return `text` with names, UUIDs and addresses masked and every path cut to its last part."""
+    """Return `text` with names, UUIDs and addresses masked and every path cut to its last component."""
     text = re.sub(_UUID, "<uuid>", text)
     text = re.sub(_PATH, "", text)
     text = re.sub(_ADDRESS, "<address>", text)
@@ -32,7 +32,7 @@ def scrub(text: str) -> str:
 
 
 def why_private(value: str) -> str | None:
-    """Return what makes a value unfit for a file that is published; None if nothing does."""
+    """Return which private data a value contains ("a path"); None if it may be published."""
     for pattern, what in ((_UUID, "a UUID"), (_ADDRESS, "an address"), (_ROOTED, "a path")):
         if re.search(pattern, value):
             return what
@@ -42,7 +42,7 @@ def why_private(value: str) -> str | None:
 
 @functools.cache
 def _names() -> tuple[tuple[str, str], ...]:
-    """Return the names to mask with their masks, the longest first; words of everyday use are no names."""
+    """Return (name, mask) pairs, the longest name first; short names and common words are not masked."""
     host = socket.gethostname()
     names = {host: "<host>", host.partition(".")[0]: "<host>", Path.home().name: "<user>"}
     with contextlib.suppress(OSError, KeyError):  # a user id without a name, as in many containers

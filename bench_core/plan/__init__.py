@@ -1,1 +1,1 @@
-"""What can run here, and which cases that makes."""
+"""Plan a run: find the backends and devices of this machine, and the cases to measure on them."""

@@ -1,8 +1,8 @@
-"""What a backend offers here, asked in a process of its own.
+"""Find the devices that a backend offers on this machine, in a separate process.
 
-Importing an array library takes seconds, starts threads and may crash; the process that plans and
-reports does none of that. `python -m bench_core.plan.discovery NAME` prints one line of JSON; `probe` runs it
-and survives whatever the library does.
+Importing an array library takes seconds, starts threads and may crash, so the process that plans and reports
+imports none. `python -m bench_core.plan.discovery NAME` prints one line of JSON; `probe` runs it and survives any
+failure of the library.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TIMEOUT_S = 120.0  # a cold import of a GPU library from a network disk takes mo
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that a backend can compute on: its address, its model, what does the arithmetic, its facts."""
+    """A device that a backend can compute on: its address, its model, the library that computes, its facts."""
 
     device: str
     name: str = ""
@@ -41,9 +41,9 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A backend as found: its version and devices, or (`reason_code` set) why there is none.
+    """The result of probing a backend: its version and devices or, if `reason_code` is set, why it cannot be used.
 
-    broken: devices that are here and compute nothing, with their reasons.
+    broken: devices that are present but cannot run a kernel, with their reasons.
     """
 
     backend: str
@@ -59,9 +59,9 @@ class Probe:
 
 
 def probe(name: str, timeout: float = TIMEOUT_S, environ: Mapping[str, str] | None = None) -> Probe:
-    """Return what backend `name` offers; never raises for anything that its library does.
+    """Probe backend `name` in a child process; no failure of its library raises.
 
-    environ: the child's whole environment, by default this process's.
+    timeout: seconds. environ: the complete environment of the child; default: that of this process.
     """
     command = [sys.executable, "-m", "bench_core.plan.discovery", name]
     inherited = child_process.environ(os.environ if environ is None else environ)
@@ -78,9 +78,9 @@ def probe(name: str, timeout: float = TIMEOUT_S, environ: Mapping[str, str] | No
 
 
 def probe_all(entries: Iterable[str]) -> dict[str, Probe]:
-    """Probe every backend of `backend[:device]` entries, each in a process of its own; raises UsageError if unknown.
+    """Probe every backend in the entries `backend[:device]`, each in its own process; raises UsageError if unknown.
 
-    One after another: a GPU in exclusive mode refuses a second process.
+    They run one after another: a GPU in exclusive mode refuses a second process.
     """
     names = list(dict.fromkeys(entry.partition(":")[0] for entry in entries))
     for name in names:
@@ -89,7 +89,7 @@ def probe_all(entries: Iterable[str]) -> dict[str, Probe]:
 
 
 def discover(name: str) -> Probe:
-    """Return what backend `name` offers, importing its library into this process."""
+    """Probe backend `name`, importing its library into this process."""
     try:
         backend = registry.load(name)
         addresses = backend.devices()
@@ -97,27 +97,27 @@ def discover(name: str) -> Probe:
         return Probe(name, reason_code=error.code, reason=_masked(error))
     except BenchError as error:
         return Probe(name, reason_code="unknown_backend", reason=_masked(error))
-    except Exception as error:  # noqa: BLE001 - a broken driver raises anything, and its text is the answer
+    except Exception as error:  # noqa: BLE001 - a broken driver may raise anything; its message is the reason
         return Probe(name, reason_code="error", reason=f"{type(error).__name__}: {_masked(error)}")
     version, devices, broken = "", [], {}
-    for address in addresses:  # one is done with before the next is chosen: CUDA computes on the one chosen last
+    for address in addresses:  # finish one before selecting the next: CUDA computes on the device selected last
         try:
             here = backend(address)
             _require_kernel(here)
             devices.append(Device(address, here.device_name, here.library, here.facts()))
             version = here.version
-        except Exception as error:  # noqa: BLE001 - a broken compiler or a full GPU raises anything
-            broken[address] = _masked(f"{address} runs no kernel: {type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - a broken compiler or a full GPU may raise anything
+            broken[address] = _masked(f"{address} cannot run a kernel: {type(error).__name__}: {error}")
     if broken and not devices:
         return Probe(name, reason_code="kernel_failed", reason=_masked("; ".join(broken.values())), broken=broken)
     return Probe(name, version, tuple(devices), broken=broken)
 
 
 def _require_kernel(backend: Backend) -> None:
-    """Raise whatever the smallest kernel raises, ArithmeticError if its answer is wrong.
+    """Run a minimal kernel; raises what the kernel raises, and ArithmeticError if its answer is wrong.
 
-    A library may find a device for which it cannot compile (CuPy without a CUDA toolkit) or has no kernels
-    (PyTorch on an old GPU). Here that is one reason; later it would be an error in every case.
+    A library may list a device for which it cannot compile (CuPy without a CUDA toolkit) or has no kernels
+    (PyTorch on an old GPU). Found here, this is one reason; found later, it would be an error in every case.
     """
     one = backend.from_host(np.ones(1, np.float32))
     answer = float(backend.to_host(one + one)[0])
@@ -143,7 +143,7 @@ def probe_to_json(found: Probe) -> dict[str, Any]:
 
 
 def _parse(line: str) -> Probe | None:
-    """Return the probe that a line of output holds, None if it is something else."""
+    """Return the probe in a line of output; None if the line is something else."""
     try:
         plain = json.loads(line)
         devices = tuple(
@@ -166,13 +166,13 @@ def _masked(text: object) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the probe of the backend named by the only argument, and nothing else, to standard output."""
-    # Libraries greet, warn and trace on file descriptor 1 (some from C): they get standard error instead.
+    """Print the probe of backend `arguments[0]` to standard output, and nothing else."""
+    # Libraries print on file descriptor 1, some of them from C: redirect that to standard error.
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     answer.write("\n" + json.dumps(probe_to_json(discover(arguments[0]))) + "\n")
     answer.flush()
-    # Some GPU libraries crash while they unload; the answer is out, so nobody needs to see that.
+    # Some GPU libraries crash while they unload. The answer is written, so skip the unloading.
     os._exit(0)
 
 

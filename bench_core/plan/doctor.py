@@ -1,7 +1,7 @@
-"""What on this machine is missing, and what hurts measuring: findings in, advice out.
+"""Advice about this machine: what is missing, and what would disturb a measurement.
 
-Pure functions of what was found: nothing is read, run or printed here. Each check is one function; a
-fact that is not known gives no advice.
+Pure functions of the findings: nothing is read, run or printed here. Each check is one function. An unknown
+fact gives no advice.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from bench_core.records import Fact, Facts
 _OPENBLAS_AVX512 = frozenset({"skylakex", "cooperlake", "sapphirerapids"})
 _OPENBLAS_AVX2 = frozenset({"haswell", "zen", "excavator", "steamroller"})
 
-_STEAL = 0.01  # share of the time that a hypervisor may take unremarked
-_ROOM_B = 2e9  # memory below which the larger presets are skipped
-_SWAPPED = 0.01  # share of the memory that may lie in swap unremarked
+_STEAL = 0.01  # share of the time that a hypervisor may take without a warning
+_ROOM_B = 2e9  # memory in bytes, below which large cases are skipped
+_SWAPPED = 0.01  # swap in use, as a share of the memory, without a warning
 _COARSE_CLOCKS = frozenset({"hpet", "acpi_pm", "jiffies", "refined-jiffies"})
 
 # Extras of pyproject.toml, the newest first: name, CUDA version, oldest driver branch that runs it (NVIDIA, CUDA
@@ -35,14 +35,14 @@ _VARIABLES = {
     "OPENBLAS_CORETYPE": "it fixes the kernels that NumPy's OpenBLAS uses",
     "MKL_DEBUG_CPU_TYPE": "it fixes the kernels that MKL uses",
     "ONEDNN_MAX_CPU_ISA": "it limits the kernels that oneDNN uses",
-    "OMP_PROC_BIND": "it ties threads to cores",
-    "KMP_AFFINITY": "it ties threads to cores",
-    "GOMP_CPU_AFFINITY": "it ties threads to cores",
+    "OMP_PROC_BIND": "it binds threads to cores",
+    "KMP_AFFINITY": "it binds threads to cores",
+    "GOMP_CPU_AFFINITY": "it binds threads to cores",
     "OMP_WAIT_POLICY": "it decides whether idle threads spin",
     "LD_PRELOAD": "it loads code into every process",
 }
 
-# These make GPU numbers wrong for what their rows say.
+# With these variables set, GPU rows do not measure what they claim.
 _SPOILING = {
     "CUDA_LAUNCH_BLOCKING": "every GPU launch waits for its kernel; GPU rows are flagged `launch_blocking`",
     "NVIDIA_TF32_OVERRIDE": "it changes the precision of products below the library",
@@ -50,7 +50,7 @@ _SPOILING = {
 
 
 class Level(StrEnum):
-    """How much a finding matters: it makes measuring impossible, it spoils numbers, or it is good to know."""
+    """How serious a finding is: it prevents measuring, it makes numbers wrong or noisy, or it is good to know."""
 
     BLOCKER = "blocker"
     WARNING = "warning"
@@ -59,7 +59,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One finding: what it is, why it matters, what to do."""
+    """One finding: what it is, why it matters, and the remedy."""
 
     level: Level
     what: str
@@ -69,10 +69,11 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What there is to judge.
+    """The facts that the checks examine.
 
-    host: facts of environment.host_environment and of `noise`. openblas_best: the widest OpenBLAS kernels
-    that this CPU can run (None: not known). cards: what the driver says of each GPU; no_cards: why it says nothing.
+    host: facts of environment.host_environment and of `load_facts`. openblas_best: the OpenBLAS core type with the
+    widest vectors that this CPU can run; None if unknown. cards: the driver's facts of each GPU; no_cards: why there
+    are none.
     """
 
     host: Facts
@@ -83,13 +84,13 @@ class Findings:
 
 
 def examine(found: Findings) -> list[Advice]:
-    """Return all advice, the gravest first; none for a machine that is ready."""
+    """Return all advice, the most serious first; an empty list if the machine is ready."""
     advice = [item for check in _CHECKS for item in check(found)]
     return sorted(advice, key=lambda item: list(Level).index(item.level))
 
 
 def load_facts(busy_share: float, steal_share: float) -> Facts:
-    """Return the facts of a look at the machine while nothing was measured: shares of all its CPU time."""
+    """Return the CPU load while nothing was measured, as facts. Both values are shares (0 to 1) of all CPU time."""
     return {"load.busy": Fact(busy_share, "psutil.cpu_times"), "load.steal": Fact(steal_share, "psutil.cpu_times")}
 
 
@@ -108,16 +109,16 @@ def _backends(found: Findings) -> Iterator[Advice]:
             )
         else:
             remedy = f"python -m bench_core.plan.discovery {probe.backend}"
-            yield Advice(Level.WARNING, f"{probe.backend} does not work", probe.reason, f"See what it says: {remedy}")
+            yield Advice(Level.WARNING, f"{probe.backend} does not work", probe.reason, f"See its output: {remedy}")
 
 
 def _install(found: Findings, backend: str, before: str = "") -> str:
-    """Return what brings a backend that can use what is here: the GPU, by its driver, or the CPU.
+    """Return how to install a backend for this machine: for its GPU, by the driver's version, or for the CPU.
 
-    before: what must be done before that command.
+    before: an instruction that precedes the command.
     """
     if backend not in _WITH_EXTRAS:
-        return f"Install what {backend} needs"
+        return f"Install the packages that {backend} needs"
     extra = _cuda_extra(found.cards[0]) if found.cards else "cuda13" if backend == "cupy" else "torch"
     if not extra:
         name, cuda, oldest = _EXTRAS[-1]
@@ -126,7 +127,7 @@ def _install(found: Findings, backend: str, before: str = "") -> str:
 
 
 def _cuda_extra(card: Facts) -> str:
-    """Return the extra whose CUDA a card's driver runs: "" if it is too old for all, the newest if it is not known."""
+    """Return the newest extra whose CUDA a card's driver supports; "" if it is too old, the newest if unknown."""
     cuda, driver = (_major(known(card, name)) for name in ("gpu.driver_cuda", "gpu.driver"))
     for extra, needs_cuda, needs_driver in _EXTRAS:
         if cuda >= needs_cuda or (not cuda and driver >= needs_driver) or not cuda + driver:
@@ -135,13 +136,13 @@ def _cuda_extra(card: Facts) -> str:
 
 
 def _major(version: str | None) -> int:
-    """Return the first number of a version, 0 where it is not known."""
+    """Return the first number of a version; 0 if unknown."""
     first = str(version or "").partition(".")[0]
     return int(first) if first.isdecimal() else 0
 
 
 def _gpus_unseen(found: Findings) -> Iterator[Advice]:
-    """Tell of a GPU that the driver has and no library computes on, or one library alone does not."""
+    """Warn of each library that cannot use a GPU that the driver lists, or once if no library can."""
     if not found.cards:
         return
     seeing = [probe for probe in found.probes if any(d.device.startswith("cuda") for d in probe.devices)]
@@ -150,7 +151,7 @@ def _gpus_unseen(found: Findings) -> Iterator[Advice]:
             yield Advice(
                 Level.WARNING,
                 f"{probe.backend} does not see the GPU",
-                "It was built without CUDA, or for a newer one than the driver's; its GPU rows will be skipped",
+                "It was built without CUDA, or for a newer CUDA than the driver's; its GPU rows will be skipped",
                 _install(found, probe.backend, "Uninstall it, then "),
             )
         return
@@ -168,7 +169,7 @@ def _expects_cuda(backend: str) -> bool:
 
 
 def _slow_blas(found: Findings) -> Iterator[Advice]:
-    """Tell of AVX2 kernels on a CPU with AVX-512: OpenBLAS falls back to them for models that it does not know."""
+    """Warn of AVX2 kernels on a CPU with AVX-512: OpenBLAS uses them for CPU models that it does not know."""
     best = found.openblas_best
     for pool in _pools(found, "numpy"):
         core = str(pool.get("architecture") or "").lower()
@@ -177,7 +178,7 @@ def _slow_blas(found: Findings) -> Iterator[Advice]:
         fast = _OPENBLAS_AVX512 if best == "SKYLAKEX" else _OPENBLAS_AVX512 | _OPENBLAS_AVX2
         if core not in fast:
             forced = known(found.host, "env.OPENBLAS_CORETYPE") is not None
-            cause = "OPENBLAS_CORETYPE asks for them" if forced else "OpenBLAS does not know this model"
+            cause = "OPENBLAS_CORETYPE selects them" if forced else "OpenBLAS does not know this model"
             yield Advice(
                 Level.WARNING,
                 f"NumPy multiplies with OpenBLAS's {core} kernels; this CPU can run {best.lower()}",
@@ -208,10 +209,10 @@ def _other_load(found: Findings) -> Iterator[Advice]:
     busy, steal = busy_share(found.host), known(found.host, "load.steal")
     if busy:
         what = f"Other programs use {busy:.0%} of the CPU"
-        yield Advice(Level.WARNING, what, "They take cores and cache away in mid-measurement", "Stop them, or wait")
+        yield Advice(Level.WARNING, what, "They take cores and cache from the measurement", "Stop them, or wait")
     if steal is not None and steal > _STEAL:
         what = f"The hypervisor takes {steal:.1%} of the CPU time away"
-        yield Advice(Level.WARNING, what, "Neighbours on the same host slow you down", "Use a dedicated instance")
+        yield Advice(Level.WARNING, what, "Other virtual machines on the host slow it down", "Use a dedicated instance")
 
 
 def _memory(found: Findings) -> Iterator[Advice]:
@@ -221,23 +222,23 @@ def _memory(found: Findings) -> Iterator[Advice]:
         what = f"Only {available / 1e9:.1f} GB of memory are free"
         yield Advice(Level.WARNING, what, "Larger cases will be skipped as too_large", "Close other programs")
     if swapped and total and swapped > _SWAPPED * total:
-        what = f"{swapped / 1e9:.1f} GB lie in swap"
-        yield Advice(Level.WARNING, what, "Pages that come back stop the clock for milliseconds", "sudo swapoff --all")
+        what = f"{swapped / 1e9:.1f} GB are in swap"
+        yield Advice(Level.WARNING, what, "Reading a page back takes milliseconds", "sudo swapoff --all")
 
 
 def _threads(found: Findings) -> Iterator[Advice]:
     threads, cores = known(found.host, "cpu.threads"), known(found.host, "cpu.cores")
     if threads and cores and threads > cores:
         what = f"{threads} hardware threads share {cores} cores"
-        yield Advice(Level.NOTE, what, "One thread a core computes best, and is what the suite uses", "Nothing")
+        yield Advice(Level.NOTE, what, "One thread per core is fastest, and is what the suite uses", "Nothing")
     usable = known(found.host, "cpu.cores_usable")
     if usable and cores and usable < cores:
         what = f"This process may use {usable} of {cores} cores"
-        yield Advice(Level.NOTE, what, "CPU rows are of that part of the machine", "Widen the affinity or the quota")
+        yield Advice(Level.NOTE, what, "CPU rows measure only those cores", "Widen the affinity or the quota")
 
 
 def _variables(found: Findings) -> Iterator[Advice]:
-    unused = dict.fromkeys(host.THREAD_VARIABLES, "workers are given thread counts of their own, so it has no effect")
+    unused = dict.fromkeys(host.THREAD_VARIABLES, "it has no effect: each worker gets its own thread count")
     for name, effect in (_SPOILING | _VARIABLES | unused).items():
         fact = found.host.get(f"env.{name}")
         if fact is None or (fact.value == "0" and name != "NVIDIA_TF32_OVERRIDE"):  # its 0 turns TF32 off
@@ -245,14 +246,14 @@ def _variables(found: Findings) -> Iterator[Advice]:
         value = f"={fact.value}" if fact.value is not None else ""
         level = Level.WARNING if name in _SPOILING else Level.NOTE
         yield Advice(
-            level, f"{name}{value} is set", effect[0].upper() + effect[1:], f"unset {name}, unless you mean it"
+            level, f"{name}{value} is set", effect[0].upper() + effect[1:], f"unset {name}, unless it is intended"
         )
 
 
 def _clock(found: Findings) -> Iterator[Advice]:
     source = known(found.host, "system.clock_source")
     if source in _COARSE_CLOCKS:
-        why = "Reading the time takes microseconds, and is a system call"
+        why = "Reading the time is a system call and takes microseconds"
         yield Advice(
             Level.WARNING, f"The kernel's clock is {source}", why, "Boot with clocksource=tsc where the CPU has it"
         )
@@ -262,7 +263,7 @@ def _virtual(found: Findings) -> Iterator[Advice]:
     maker = known(found.host, "system.virtual_machine")
     if maker and maker != "none":
         what = f"This is a virtual machine ({maker})"
-        yield Advice(Level.NOTE, what, "Neighbours and hidden clocks widen the spread", "Repeat runs (--runs)")
+        yield Advice(Level.NOTE, what, "Other virtual machines and unknown clocks add noise", "Repeat runs (--runs)")
 
 
 def _gpus(found: Findings) -> Iterator[Advice]:
@@ -284,10 +285,11 @@ def _gpu(card: Facts) -> Iterator[tuple[Level, str, str, str]]:
         yield Level.NOTE, "persistence mode is off", why, "sudo nvidia-smi --persistence-mode 1"
     width, widest = known(card, "gpu.pcie_width"), known(card, "gpu.pcie_width_max")
     if width and widest and width < widest:
-        why = "Transfers have that share of the bandwidth"
-        yield Level.WARNING, f"{width} of {widest} PCIe lanes", why, "Use the slot meant for a GPU"
-    if hot := slowed_down(card):
-        yield Level.WARNING, f"slowed down ({', '.join(hot)})", "It is held back before any work", "See to its cooling"
+        why = "Transfers have only that share of the bandwidth"
+        yield Level.WARNING, f"{width} of {widest} PCIe lanes", why, "Use a slot with all lanes"
+    if reasons := slowed_down(card):
+        what = f"slowed down ({', '.join(reasons)})"
+        yield Level.WARNING, what, "Its clocks are limited even without load", "Check its cooling and power supply"
     if known(card, "gpu.mig"):
         yield (
             Level.NOTE,

@@ -1,4 +1,4 @@
-"""Workload x preset x targets -> the planned cases."""
+"""Expand workload x preset x targets into the planned cases."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def expand(
 ) -> Iterator[Case]:
     """Yield every case of a workload: its works x targets x implementations x thread counts.
 
-    A target without any kernel still gets its `default` case, so that what is not measured is said. The cases of
-    `headline` are some of those of `standard`.
+    A target without any kernel still gets a `default` case, so that the results state what was not measured. The cases
+    of `headline` are a subset of those of `standard`.
     """
     for target in targets:
         here = machine(target)
@@ -30,7 +30,7 @@ def _expand(workload: Workload, preset: Preset, target: Target, machine: Machine
     implementations = workload.implementations(target, preset) or ("default",)
     for work in workload.works(preset, machine):
         threads = workload.threads(work, preset) if target.device == "cpu" else (None,)
-        # Asking for every core by number is the default case again, not a second one.
+        # A count that equals all cores is the default case, not a second one.
         counts = dict.fromkeys(None if count == machine.cores else count for count in threads)
         for implementation in (i for i in implementations if workload.selects(work, i)):
             for count in counts:

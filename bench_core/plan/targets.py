@@ -1,4 +1,4 @@
-"""Who takes part in a run: which backends on which devices, and why others are absent."""
+"""Choose the backends and devices of a run, and state why others are absent."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from bench_core.records import Target
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """Why a target cannot be measured at all, known before its first case."""
+    """The reason why a target cannot be measured, known before its first case."""
 
     code: str
     reason: str
 
 
 class Targets:
-    """The targets of a run, from the entries `backend[:device]` that were asked for.
+    """The targets of a run, from the requested entries `backend[:device]`.
 
-    An entry without a device stands for the first device of each type: the GPUs of one machine are mostly
-    alike, and each would cost the whole time again. A type (`torch:cuda`) stands for all its devices. Types that
-    a backend expects and does not find are targets too, and so are devices that were asked for and compute nothing,
-    with their reason in `absent`.
+    An entry without a device means the first device of each type: the GPUs of one machine are usually identical,
+    and measuring each would multiply the time. A type (`torch:cuda`) means all its devices. Device types that a
+    backend expects but does not find are targets too, and so are requested devices that cannot run a kernel;
+    `absent` gives the reasons.
     """
 
     def __init__(self, asked: Sequence[str], probes: Mapping[str, Probe]) -> None:
@@ -55,14 +55,14 @@ class Targets:
         self.taking_part += [Target(name, backend.dialect, device) for device in [*present, *broken, *missing]]
 
     def left_out(self) -> list[str]:
-        """Return a line on the devices that are here and left out, with how to measure all, and one on broken ones."""
+        """Return a line about devices left out, with the option that includes them, and a line about broken ones."""
         taken = {(target.backend, target.device) for target in self.taking_part}
         left: dict[str, list[str]] = {}
         broken: list[str] = []
         for name in (entry for entry in self._asked if ":" not in entry):
             others = [d.device for d in self.probes[name].devices if (name, d.device) not in taken]
             left |= {name: others} if others else {}
-            # Where all devices of a type are broken, the type is a target.
+            # If all devices of a type are broken, the type itself is a target.
             lost = [why for d, why in self.probes[name].broken.items() if (name, d.partition(":")[0]) not in taken]
             broken += [f"{name} {why}" for why in lost]
         entries = [full for entry in self._asked for full in (self._types(entry) if entry in left else [entry])]
@@ -71,12 +71,12 @@ class Targets:
         return [*([every] if left else []), *([f"left out: {'; '.join(broken)}"] if broken else [])]
 
     def _types(self, name: str) -> list[str]:
-        """Return an entry for each type of device on which a backend is measured."""
+        """Return the entry `backend:type` for each type of device on which a backend is measured."""
         types = (target.device.partition(":")[0] for target in self.taking_part if target.backend == name)
         return [f"{name}:{kind}" for kind in dict.fromkeys(types)]
 
     def require(self, entries: Sequence[str]) -> None:
-        """Raise UsageError naming the first required backend or device that is not available."""
+        """Raise UsageError for the first required backend or device that is not available."""
         for entry in entries:
             name, _, wanted = entry.partition(":")
             found = self.probes[name]
@@ -86,18 +86,18 @@ class Targets:
                 raise UsageError(f"--bench-require={entry}: not available: {reason}")
 
     def accelerator_names(self) -> list[str]:
-        """Return the model of every accelerator found, each address once."""
+        """Return the model name of every accelerator, in the order of their addresses."""
         names = {d.device: d.name for p in self.probes.values() for d in p.devices if d.device != "cpu"}
         return [names[device] for device in sorted(names)]
 
     def last_level_cache(self, device: str) -> int | None:
-        """Return the bytes of an accelerator's last-level cache, None if no library tells them."""
+        """Return the size of an accelerator's last-level cache in bytes; None if no library reports it."""
         facts = (d.facts.get("gpu.l2_cache") for p in self.probes.values() for d in p.devices if d.device == device)
         return next((int(fact.value) for fact in facts if fact and fact.value), None)
 
 
 def _why_broken(found: Probe, wanted: str) -> str:
-    """Return why the devices of a backend that were asked for compute nothing, "" if none of them is broken."""
+    """Return why the requested devices of a backend cannot run a kernel; "" if none of them is broken."""
     return "; ".join(why for device, why in found.broken.items() if matches(device, wanted))
 
 
@@ -109,7 +109,7 @@ def _first_of_each_type(addresses: Sequence[str]) -> list[str]:
 
 
 def matches(device: str, wanted: str) -> bool:
-    """Whether a device address is what was asked for: itself, its type, or anything at all.
+    """Return whether a device address matches a request: the same address, its type, or "" for any device.
 
     >>> matches("cuda:1", "cuda"), matches("cuda:1", "cuda:0"), matches("cpu", "")
     (True, False, True)

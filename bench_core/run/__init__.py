@@ -1,1 +1,1 @@
-"""Many cases: kept as they come, repeated, written at the end."""
+"""Run many cases: record each one, repeat runs, and write the results."""

@@ -1,7 +1,7 @@
-"""The journal of a run: its head, then one record a line, on disk before the next case begins.
+"""The journal of a run: a head, then one record per line, each on disk before the next case begins.
 
-The head holds the plan and the options, so that a run that was killed can be finished: its records are
-kept and only what is missing is measured.
+The head contains the plan and the options, so that a run that was killed can be resumed: its records are
+kept, and only the missing cases are measured.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ JOURNAL = "journal.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The first line: which run, under which options (as plain JSON), and what it set out to measure.
+    """The first line: the run, its planned cases, and its options (as plain JSON).
 
-    hardware: the name that the machine has by its CPU and GPUs, whatever label it was given.
+    hardware: the machine label made of CPU and GPUs, whatever label the user has chosen.
     """
 
     run: Run
@@ -37,7 +37,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class JournalContents:
-    """A journal as read: its head and its records."""
+    """The contents of a journal: its head, its records, and the environments of its workers by id."""
 
     head: Head
     measurements: tuple[Measurement, ...]
@@ -45,16 +45,16 @@ class JournalContents:
 
 
 class Journal:
-    """A journal open for writing, by one process at a time. Raises OSError wherever the disk does."""
+    """A journal open for writing, by one process at a time. All methods except `close` raise OSError."""
 
     def __init__(self, folder: Path, head: Head) -> None:
-        """Begin a new journal in a folder that has none."""
+        """Create a new journal in a folder that has none."""
         self._open(folder, "x")
         self._write(_head(head))
 
     @classmethod
     def reopened(cls, folder: Path) -> Journal:
-        """Go on with a journal that was left behind, in place: cut off its torn line and nothing else."""
+        """Open the journal of an unfinished run to continue it; only an incomplete last line is removed."""
         journal = cls.__new__(cls)
         journal._open(folder, "r+")
         end = journal.path.read_bytes().rfind(b"\n") + 1
@@ -76,24 +76,24 @@ class Journal:
         self._write(_record(measurement))
 
     def append_environment(self, env_id: str, facts: Facts) -> None:
-        """Write what a worker's environment is, before the first record that names it."""
+        """Write the environment of a worker; call this before the first record that refers to it."""
         self._write(_environment(env_id, facts))
 
     def _write(self, plain: Mapping[str, Any]) -> None:
-        if not self.path.exists():  # a file that was removed is written to without complaint, and is lost
+        if not self.path.exists():  # writing to a removed file raises no error, but the data is lost
             raise FileNotFoundError(errno.ENOENT, "it was removed during the run")
         self._file.write(_line(plain))
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file; what could not be written was said when it was."""
+        """Close the file; errors of earlier writes were raised when they occurred."""
         with contextlib.suppress(OSError):
             self._file.close()
 
 
 def text(head: Head, measurements: Iterable[Measurement], environments: Mapping[str, Facts]) -> str:
-    """Return a whole journal as text, to be written at once."""
+    """Return a whole journal as text, to be written in one step."""
     lines = [_head(head)]
     lines += [_environment(env_id, facts) for env_id, facts in environments.items()]
     lines += [_record(measurement) for measurement in measurements]
@@ -119,7 +119,7 @@ def _line(plain: Mapping[str, Any]) -> str:
 
 
 def _lock(file: IO[str]) -> None:
-    """Claim a journal until this process ends, however it ends; raises BlockingIOError if another one has it."""
+    """Lock a journal until this process ends, however it ends; raises BlockingIOError if another process has it."""
     try:
         import fcntl  # noqa: PLC0415 - not on Windows
 
@@ -131,10 +131,9 @@ def _lock(file: IO[str]) -> None:
 
 
 def read(path: Path) -> JournalContents:
-    """Return what a journal holds; a torn last line (the run was killed while it wrote) is left out.
+    """Return the contents of a journal; an incomplete last line (the run was killed while it wrote) is left out.
 
-    Of several records of one case the last one counts. Raises TableError for any other line that is not
-    what it should be.
+    Of several records of one case the last one counts. Raises TableError for any other invalid line.
     """
     lines = read_text(path).split("\n")
     records = [_parsed(path, number, line) for number, line in enumerate(lines[:-1], start=1)]

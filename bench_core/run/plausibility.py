@@ -1,4 +1,4 @@
-"""What no device can have done: a measurement faster than its datasheet allows has no value."""
+"""Reject impossible measurements: one that is faster than the datasheet of its device allows gets no value."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from bench_core.results.rows import accountable
 from bench_core.results.traits import TraitsOf
 from bench_core.units import show
 
-# How far above its datasheet a device may measure: makers state a boost clock which chips exceed (H100 SXM:
+# How far above its datasheet a device may measure: makers state a boost clock that chips exceed (H100 SXM:
 # 1.83 GHz stated, 1.98 GHz reached; GeForce boards more), and memory clocks can be raised by hand.
-# Three TF32 products for one have less room: the operands must also be split.
+# The margin of three TF32 products for one is smaller, because the operands must also be split.
 FLOPS_MARGIN, SPLIT_MARGIN, BANDWIDTH_MARGIN = 1.25, 1.1, 1.1
 
 
 def refuse_implausible(done: Measurement, traits: TraitsOf) -> Measurement:
-    """Return a measurement as it is, or with a reason in place of its values.
+    """Return the measurement unchanged, or `invalid` with a reason instead of its values.
 
-    It is `invalid` where its device cannot be that fast (see the margins above), or where `rows.accountable`
-    finds that no row can be made of it.
+    It is `invalid` if its device cannot be that fast (see the margins above), or if `rows.accountable` finds that
+    no row can be made of it.
     """
     done = accountable(done)
     reason = done.status is Status.OK and _impossible(done, traits(done.case.work))

@@ -1,8 +1,8 @@
-"""The same measurement several times, each in fresh processes, in an order that favours nobody.
+"""Repeat a measurement, each time in fresh processes, in an order that favours neither side.
 
-Runs are the unit of replication, so a claim needs several. Because a machine's speed drifts, the two sides
-run alternately: both runs of a pair next to each other, in random order. Each run is a pytest session of
-its own that keeps its journal; at the end the journals of a side become one results folder.
+Runs are the unit of replication, so a claim needs several. Because a machine's speed drifts, two sides
+alternate: the two runs of a pair follow each other, in random order. Each run is a pytest session of its own
+that keeps its journal; at the end the journals of a side become one results folder.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from bench_core.results.traits import TraitsOf, merged
 from bench_core.run import journal
 
 LOG = "log.txt"
-_ERROR = re.compile(r"(?:ERROR:?|E  |Error:?|.*: error:)\s+(.*)")  # as pytest, its tracebacks and argparse begin
-_PARTING = 60.0  # seconds in which an interrupted run may write its results
+_ERROR = re.compile(r"(?:ERROR:?|E  |Error:?|.*: error:)\s+(.*)")  # errors of pytest, its tracebacks and argparse
+_GRACE = 60.0  # seconds that an interrupted run has to write its results
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What takes turns: a name for its results and the interpreter that runs it."""
+    """One side of a comparison: a name for its results, and the Python interpreter that runs it."""
 
     name: str
     python: str = sys.executable
@@ -44,7 +44,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One run: whose, which of them, and the seed of the order in which it measures its cases."""
+    """One run: its side, its number, and the seed of the order in which it measures its cases."""
 
     side: Side
     replicate: int
@@ -53,7 +53,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A turn that left a complete run folder."""
+    """A finished turn, its complete results folder, and the wall seconds that it took."""
 
     turn: Turn
     folder: Path
@@ -61,7 +61,7 @@ class Done:
 
 
 class RunFailed(BenchError):
-    """A run left no results; its exit code is that of pytest."""
+    """A run left no results; `exit_code` is that of pytest."""
 
     def __init__(self, message: str, code: int) -> None:
         self.exit_code = code
@@ -69,9 +69,9 @@ class RunFailed(BenchError):
 
 
 def turns(sides: Sequence[Side], runs: int, seed: int) -> Iterator[Turn]:
-    """Yield every turn in the order in which to take it: pairs one after another, each in random order.
+    """Yield the turns in the order in which to run them: one pair after another, each pair in random order.
 
-    Both sides of a pair measure their cases in the same order, another one in every pair.
+    Both sides of a pair measure their cases in the same order; each pair has another order.
     """
     draw = random.Random(seed)  # noqa: S311 - an order, not a secret
     for replicate in range(runs):
@@ -83,15 +83,15 @@ def turns(sides: Sequence[Side], runs: int, seed: int) -> Iterator[Turn]:
 
 
 def command(turn: Turn, output: Path, arguments: Sequence[str]) -> list[str]:
-    """Return the command line of one run; what it writes goes below `output`, whatever the arguments say."""
+    """Return the command line of one run; its results go below `output`, whatever `arguments` say."""
     ours = [f"--bench-output={output}", f"--bench-shuffle={turn.seed}", "--bench-keep-journal"]
     return [turn.side.python, "-m", "pytest", *child_process.PLUGIN, "--benchmark-only", *arguments, *ours]
 
 
 def launch(turn: Turn, output: Path, arguments: Sequence[str]) -> int:
-    """Run one turn to its end and return pytest's exit code; what it prints goes to log.txt below `output`."""
+    """Run one turn and return pytest's exit code; its output goes to log.txt below `output`."""
     output.mkdir(parents=True)
-    # Another interpreter may have a bench_core of its own, which this one's must not hide.
+    # Another interpreter may have its own bench_core, which the one of this process must not hide.
     inherited = child_process.environ() if turn.side.python == sys.executable else None
     with (output / LOG).open("wb") as log:
         line = command(turn, output, arguments)
@@ -99,10 +99,11 @@ def launch(turn: Turn, output: Path, arguments: Sequence[str]) -> int:
         try:
             return child.wait()
         except KeyboardInterrupt:
-            # Ctrl-C has reached the child as well, a kill has not; either way it needs time to write what it has.
+            # Ctrl-C reaches the child too, a SIGTERM to this process does not. In both cases the child needs time to
+            # write its results.
             child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(_PARTING)
+                child.wait(_GRACE)
             raise
         finally:
             child.kill()
@@ -113,7 +114,7 @@ Launch = Callable[[Turn, Path, Sequence[str]], int]
 
 
 def require_usable(python: str) -> None:
-    """Raise UsageError unless `python` is an interpreter that has bench-core."""
+    """Raise UsageError unless `python` is an interpreter that can import bench-core."""
     code = "import bench_core.pytest_plugin"
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=120, check=False)
@@ -134,12 +135,12 @@ def repeat(
     run_one: Launch = launch,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
-    """Measure every side `runs` times and return a results folder for each side.
+    """Measure every side `runs` times and return one results folder for each side.
 
-    What is finished stays below `output`/unfinished until the end, each run a folder that can be read by
-    itself. Where a run fails or is interrupted, what came before it is merged first: the runs of a lone side,
-    the complete pairs of two. `on_progress` is given a line for each run, and for each folder that is left then.
-    Raises RunFailed if a run leaves no results, IncompatibleError if the runs are not of one machine,
+    Finished runs stay below `output`/unfinished until the end, each as a results folder of its own. If a run fails or
+    is interrupted, the runs before it are merged first: all runs of a single side, the complete pairs of two sides.
+    `on_progress` is called with a line for each run and, if the series stops early, for each folder that is left.
+    Raises RunFailed if a run leaves no results, IncompatibleError if the runs are of different machines,
     KeyboardInterrupt.
     """
     series = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
@@ -153,9 +154,9 @@ def repeat(
     except (KeyboardInterrupt, RunFailed):
         complete = len(done) // len(sides)  # a pair ends before the next begins
         for folder in _merge(done[: complete * len(sides)], sides, output, series, drawn):
-            on_progress(f"cut short: the {complete} of {runs} runs that are complete are in {folder}")
+            on_progress(f"stopped early: {complete} of {runs} runs are complete, results in {folder}")
         for d in done[complete * len(sides) :]:
-            on_progress(f"cut short: a run without the other of its pair is in {d.folder}")
+            on_progress(f"stopped early: the second run of a pair is missing, the first is in {d.folder}")
         raise
     return _merge(done, sides, output, series, drawn)
 
@@ -173,20 +174,20 @@ def _take(turn: Turn, unfinished: Path, arguments: Sequence[str], run_one: Launc
 
 
 def last_error(said: str) -> str:
-    """Return the line of pytest's output that tells why it ended: its last error, else its last line."""
+    """Return the line of pytest's output that says why it ended: its last error, else its last line."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [found[1] for line in lines if (found := _ERROR.match(line))]
-    return (errors or lines or ["it said nothing"])[-1]
+    return (errors or lines or ["it printed nothing"])[-1]
 
 
 def _last_words(output: Path) -> str:
     log = output / LOG
     said = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    return f"{last_error(said)} (all of it: {log})"
+    return f"{last_error(said)} (full log: {log})"
 
 
 def _merge(done: Sequence[Done], sides: Sequence[Side], output: Path, series: str, seed: int) -> list[Path]:
-    """Merge the runs of each side, in the order of the sides, then remove them: they must not be read twice."""
+    """Merge the runs of each side, in the order of the sides, then delete them, so that they are not read twice."""
     by_side = [[d for d in done if d.turn.side == side] for side in sides]
     folders = [merge(mine, output, series, seed, alone=len(sides) == 1) for mine in by_side if mine]
     for d in done:
@@ -198,14 +199,14 @@ def _merge(done: Sequence[Done], sides: Sequence[Side], output: Path, series: st
 
 
 def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: bool) -> Path:
-    """Write the runs of one side as one results folder with a process for each, and return it.
+    """Write the runs of one side as one results folder, with a process number for each run, and return the folder.
 
-    Raises IncompatibleError if they are not of one machine.
+    Raises IncompatibleError if the runs are of different machines.
     """
     abouts = [json.loads((d.folder / schema.RUN).read_text(encoding="utf-8")) for d in done]
     machines = {about["run"]["machine"] for about in abouts}
     if len(machines) > 1:
-        raise IncompatibleError(f"runs of different machines cannot be one: {', '.join(sorted(machines))}")
+        raise IncompatibleError(f"runs of different machines cannot be merged: {', '.join(sorted(machines))}")
     side = done[0].turn.side.name
     run = Run(**{**abouts[0]["run"], "run_id": series if alone else f"{series}-{side}"})
     by_case: dict[Case, list[Measurement]] = {}
@@ -226,7 +227,7 @@ def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: 
 def _about(
     run: Run, done: Sequence[Done], abouts: Sequence[dict[str, Any]], everything: Sequence[Measurement]
 ) -> dict[str, Any]:
-    """Return run.json of merged runs: the first run's facts, every worker's, and when each process began."""
+    """Return run.json of merged runs: the first run's facts, those of all workers, and each process's start time."""
     workers = {env_id: facts for about in abouts for env_id, facts in about["environment"]["workers"].items()}
     processes = [
         {"process": d.turn.replicate, "run_id": about["run"]["run_id"], "started_at": about["run"]["started_at"]}
@@ -238,7 +239,7 @@ def _about(
         "planned": sum(about["planned"] for about in abouts),
         "statuses": count_statuses(everything),
         "timed_share": sum(about["timed_share"] for about in abouts) / len(abouts),
-        # A side of an earlier release has none.
+        # Earlier releases do not write it.
         "recheck_share": sum(about.get("recheck_share", 0.0) for about in abouts) / len(abouts),
         "processes": processes,
         "environment": {"host": abouts[0]["environment"]["host"], "workers": workers},

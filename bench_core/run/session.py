@@ -1,6 +1,6 @@
-"""One run from plan to results: its options, what became of each case, what is written at the end.
+"""One run from plan to results: its options, the record of each case, and the files written at the end.
 
-Knows nothing of pytest: the plugin plans with it, hands it cases one by one and closes it.
+It does not depend on pytest: the plugin uses it to plan, passes it the cases one by one, and closes it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ BUDGETS = {
     Preset.STANDARD: 1.0,
     Preset.FULL: 5.0,
 }
-# Seconds for one case beside its budget: a slow CPU takes minutes for the first call and the check of a large model.
+# Seconds that a case may take besides its budget: a slow CPU takes minutes to call and check a large model once.
 _PATIENCE = {
     Preset.SMOKE: 60.0,
     Preset.HEADLINE: 300.0,
@@ -63,15 +63,15 @@ _PATIENCE = {
     Preset.STANDARD: 300.0,
     Preset.FULL: 600.0,
 }
-_TYPICAL_CACHE = 32 << 20  # bytes; only where neither the kernel nor a library tells the device's
+_TYPICAL_CACHE = 32 << 20  # bytes; used if neither the kernel nor a library reports the size of the device's cache
 _WARMUP_CPU, _WARMUP_GPU = 0.2, 0.5
-# Seconds of calls for a reading of energy, ten updates of the slowest counter; short presets have no time for it.
+# Seconds of calls for an energy reading: ten updates of the slowest counter. Short presets have no time for it.
 _ENERGY = dict.fromkeys(Preset, 0.0) | {Preset.STANDARD: 1.0, Preset.FULL: 1.0}
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What a user may choose.
+    """The options that a user can set.
 
     budget: seconds of timed blocks per series. backends: as in --bench-backends. keyword, markers: pytest's -k and -m.
     """
@@ -98,17 +98,17 @@ class RunOptions:
 
     @property
     def seconds_until_timeout(self) -> float:
-        """The limit on one case from build to result; roomy, because a hang is rare and a slow check is not."""
+        """The time limit of a case, from build to result. It is generous: hangs are rare, slow checks are not."""
         return _PATIENCE[self.preset] + 20.0 * self.seconds_per_case if self.timeout is None else self.timeout
 
     def plain(self) -> dict[str, Any]:
-        """Return the options as plain JSON, without the paths: a folder's name may be a person's."""
+        """Return the options as plain JSON, without paths: the name of a folder may be that of a person."""
         every = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: to_json(value) for name, value in every.items() if name not in {"output", "resume"}}
 
     @classmethod
     def resuming(cls, folder: Path) -> RunOptions:
-        """Return the options under which an unfinished run was started; raises UsageError if it cannot go on."""
+        """Return the options of an unfinished run; raises UsageError if it cannot be resumed."""
         if not (folder / journal.JOURNAL).is_file():
             finished = (folder / schema.RUN).is_file()
             why = "the run is finished" if finished else f"no {journal.JOURNAL} there"
@@ -121,16 +121,16 @@ class RunOptions:
             lists = {name: tuple(plain[name]) for name in ("backends", "require")}
             return cls(**{**plain, **lists, "preset": Preset(plain["preset"]), "resume": folder})
         except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"--bench-resume={folder}: begun by another version of bench-core: {error}") from None
+            raise UsageError(f"--bench-resume={folder}: started by another version of bench-core: {error}") from None
 
 
 class Session:
-    """A run while it goes on. Every record is in the journal before the next case begins.
+    """A run in progress. Every record is in the journal before the next case begins.
 
-    planned: the plan of the unfinished run that is resumed, None for a new run.
-    traits: of every workload that was planned. ceilings: which limit of the machine a workload shows, by its name, of
-        those that show one.
-    write_errors: errors while writing, reported at the end; the measurements are kept in memory.
+    planned: the plan of the unfinished run that is resumed; None for a new run.
+    traits: those of every planned workload.
+    ceilings: by name of the workload, the limit of the machine that it measures, if it measures one.
+    write_errors: errors while writing, reported at the end; the measurements stay in memory.
     """
 
     def __init__(self, options: RunOptions) -> None:
@@ -164,13 +164,13 @@ class Session:
         return Run(run_id, started.isoformat(timespec="seconds"), label, git.commit, git.dirty)
 
     def _resume(self, folder: Path) -> None:
-        """Go on where an unfinished run was left; raises UsageError on another machine or another commit."""
+        """Load an unfinished run to continue it; raises UsageError on another machine or another commit."""
         before = journal.read(folder / journal.JOURNAL)
         same = {"hardware": (before.head.hardware, self._hardware)}
         same |= {name: (getattr(before.head.run, name), getattr(self.run, name)) for name in ("machine", "git_commit")}
         for name, (was, is_now) in same.items():
             if was != is_now:
-                raise UsageError(f"--bench-resume={folder}: begun with {name} {was!r}, which is {is_now!r} now")
+                raise UsageError(f"--bench-resume={folder}: started with {name} {was!r}, which is now {is_now!r}")
         self._before, self.run, self.planned = before, before.head.run, frozenset(before.head.planned)
         kept = (m for m in before.measurements if m.status is not Status.INTERRUPTED)
         self.measurements = {m.case: m for m in kept}
@@ -184,7 +184,7 @@ class Session:
         return expand(workload, self.options.preset, self.targets.taking_part, self.machine)
 
     def open(self, planned: Sequence[Case]) -> None:
-        """Make the run's folder and its journal; raises UsageError if that cannot be, before anything is measured."""
+        """Create the run's folder and its journal before anything is measured; raises UsageError if that fails."""
         folder = self.options.resume or self.options.output / self.run.machine / self.run.run_id
         try:
             if self._before:
@@ -200,7 +200,7 @@ class Session:
         self.folder = folder
 
     def machine(self, target: Target | Case) -> Machine:
-        """Return what a plan for a target may depend on: of all caches, its own device's."""
+        """Return what the plan for a target may depend on: the cache of its device, and the usable cores."""
         own = host.last_level_cache() if target.device == "cpu" else self.targets.last_level_cache(target.device)
         return Machine(last_level_cache=own or _TYPICAL_CACHE, cores=host.usable_cores())
 
@@ -219,10 +219,9 @@ class Session:
         return Settings(durations, self.options.seed, cache, self.options.check_only)
 
     def measure(self, case: Case, source: WorkloadSource, on_phase: OnPhase = ignore_phase) -> Measurement:
-        """Measure a case, write it to the journal and return it; an interrupt is recorded and goes on.
+        """Measure a case, write it to the journal and return it; an interrupt is recorded and raised again.
 
-        A case that has a record already is not measured again: it stands twice in the plan, or the run is
-        a resumed one.
+        A case that already has a record is not measured again: the plan contains it twice, or the run was resumed.
         """
         if case in self.measurements:
             return self.measurements[case]
@@ -243,7 +242,7 @@ class Session:
     def _keep(self, done: Measurement) -> Measurement:
         if self._before and done.status is Status.OK:
             done = replace(done, flags=(*done.flags, "resumed"))
-        # Whoever wrote a reason, from here on it is in files that may be published.
+        # From here on the reason is in files that may be published.
         done = replace(done, reason=scrub(done.reason))
         self.measurements[done.case] = done
         new = {env_id: facts for env_id, facts in self.workers.environments.items() if env_id not in self._environments}
@@ -252,13 +251,13 @@ class Session:
             try:
                 self._write_down(self.folder, done, new)
             except OSError as error:
-                # The run goes on in memory; the next record tries again, and so does the end.
+                # The run continues in memory; the next record tries to write again, and so does the end of the run.
                 self._close_journal()
                 self._note_write_error(f"the journal could not be written: {error.strerror}")
         return done
 
     def _write_down(self, folder: Path, done: Measurement, new: Mapping[str, Facts]) -> None:
-        """Add a record to the journal, or begin one anew with everything known if the last one failed."""
+        """Append a record to the journal; if the last attempt failed, write a new journal with all records."""
         if self._journal is None:
             self._write_journal(folder)
             self._journal = journal.Journal.reopened(folder)
@@ -278,21 +277,21 @@ class Session:
             self._journal.close()
             self._journal = None
 
-    def _note_write_error(self, said: str) -> None:
-        if said not in self.write_errors:
-            self.write_errors.append(said)
+    def _note_write_error(self, message: str) -> None:
+        if message not in self.write_errors:
+            self.write_errors.append(message)
 
     def close(self, planned: Sequence[Case]) -> list[Row]:
         """End the workers, give every planned case its rows, write the results and return the rows.
 
-        A resumed run has the plan that it began with, whatever of it was asked for now. Raises
-        InternalError, once everything is written, if the rows do not account for every planned case.
+        A resumed run keeps its original plan, whatever was selected now. Raises InternalError, after everything is
+        written, if the rows do not account for every planned case.
         """
         self.workers.close()
         plan = list(dict.fromkeys(self._before.head.planned if self._before else planned))
         for case in plan:
             if case not in self.measurements:
-                # Not one by one into the journal: whoever has ended the run may not wait for long.
+                # These are not written to the journal one by one: a user who stops a run may not wait for long.
                 reason = "the run ended before its turn"
                 self.measurements[case] = Measurement.missing(case, Status.INTERRUPTED, "not_reached", reason)
         everything = [self.measurements[case] for case in plan]
@@ -303,11 +302,11 @@ class Session:
         return rows
 
     def _write(self, folder: Path, rows: list[Row], everything: Sequence[Measurement]) -> Path | None:
-        """Write the results where they belong, or else into a new temporary folder; return where they are."""
+        """Write the results to `folder` or, if that fails, to a new temporary folder; return the folder, if any."""
         try:
             self._write_into(folder, rows, everything)
         except OSError as error:
-            self._note_write_error(f"{folder} could not be written: {error.strerror}; the results are elsewhere")
+            self._note_write_error(f"{folder} could not be written: {error.strerror}; using a temporary folder")
         else:
             return folder
         try:
@@ -315,13 +314,13 @@ class Session:
             self._write_into(elsewhere, rows, everything)
         except OSError as error:
             self._note_write_error(
-                f"nor could a temporary folder: {error.strerror}; only what the journal holds is kept"
+                f"a temporary folder could not be written: {error.strerror}; only the journal is kept"
             )
             return None
         return elsewhere
 
     def _write_into(self, folder: Path, rows: list[Row], everything: Sequence[Measurement]) -> None:
-        """Write the three files, and the journal in full where the run is to be finished or merged later."""
+        """Write the three files of results, and the full journal if the run can be resumed or will be merged."""
         folder.mkdir(parents=True, exist_ok=True)
         if self.interrupted or self.options.keep_journal:
             self._write_journal(folder)
@@ -332,7 +331,7 @@ class Session:
 
     @property
     def interrupted(self) -> int:
-        """How many cases the run did not come to: while there are any, it can be resumed."""
+        """The number of cases that the run did not finish: if there are any, it can be resumed."""
         return sum(m.status is Status.INTERRUPTED for m in self.measurements.values())
 
     @property
@@ -346,7 +345,7 @@ class Session:
         return self._recheck_s / max(perf_counter() - self._begin, 1e-9)
 
     def about(self, planned: int) -> dict[str, Any]:
-        """Return what run.json says beside the tables."""
+        """Return the contents of run.json. planned: number of planned cases."""
         workers = {env_id: environment.facts_to_json(facts) for env_id, facts in self._environments.items()}
         return {
             "run": to_json(self.run),
@@ -363,11 +362,11 @@ class Session:
 
 
 def require_sums(planned: Sequence[Measurement], all_kept: Collection[Case], rows: Iterable[Row]) -> None:
-    """Raise InternalError unless the rows tell the status of every planned measurement, and nothing was kept beside."""
-    told: dict[Identity, set[str]] = {}
+    """Raise InternalError unless the rows show the status of every planned measurement, and no other was kept."""
+    shown: dict[Identity, set[str]] = {}
     for row in rows:
-        told.setdefault(row.identity, set()).add(row.status)
-    wrong = [m.case.label for m in planned if told.get(m.identity) != {m.status}]
+        shown.setdefault(row.identity, set()).add(row.status)
+    wrong = [m.case.label for m in planned if shown.get(m.identity) != {m.status}]
     if wrong or len(planned) != len(all_kept):
         example = f": {wrong[0]}" if wrong else ""
         counts = f"{len(planned)} planned, {len(all_kept)} kept, {len(wrong)} without a row of their status"

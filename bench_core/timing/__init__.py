@@ -1,1 +1,1 @@
-"""One case: built, checked, timed and watched, in a process of its own."""
+"""Run one case in its own process: build it, check it, time it, and watch for disturbances."""

@@ -1,6 +1,6 @@
-"""One case from beginning to end, in the process that computes: build, check, measure, check again.
+"""Run one case in the process that computes: build, check, measure, check again.
 
-Whatever goes wrong becomes a Measurement with a status and a reason; only an interrupt gets out.
+Every error becomes a Measurement with a status and a reason; only an interrupt propagates.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer, sample
 from bench_core.workload import Call, Kernel, Workload
 
 COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
-FREE_SHARE = 0.9  # of free memory that a case may fill
+FREE_SHARE = 0.9  # share of the free memory that a case may use
 _LONGEST_TRACEBACK = 8000  # characters
-MOSTLY_IDLE = 0.5  # share of the wall time below which the device's work leaves the rest to launching and waiting
+MOSTLY_IDLE = 0.5  # device time below this share of wall time means: mostly launching and waiting
 
 OnPhase = Callable[[str], None]
 
 
 def ignore_phase(phase: str) -> None:
-    """Ignore phases: the default `on_phase`."""
+    """Do nothing: the default `on_phase`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run decides for all its cases. With `check_only` nothing is timed."""
+    """The settings of a case that its run decides. check_only: check the answers, time nothing."""
 
     durations: Durations
     seed: int
@@ -52,7 +52,7 @@ class Settings:
 def run_case(
     case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase = ignore_phase
 ) -> Measurement:
-    """Return what became of a case. `on_phase` hears of each phase as it begins: see worker_protocol.PHASES."""
+    """Run a case and return its Measurement. `on_phase` is called with each phase of worker_protocol.PHASES."""
     begin = perf_counter()
     costs, device_name = Costs(), ""
     try:
@@ -103,13 +103,13 @@ def _traceback(error: Exception) -> str:
 
 
 def _measured(case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase) -> Measurement:
-    """Return the measurement of a case; raises whatever stands in its way."""
+    """Return the measurement of a case; raises the error that prevents it."""
     work = case.work
     on_phase("build")
     if reason := backend.why_unsupported(work.dtype, work.precision):
         raise Unsupported("dtype_unsupported", reason)
     copies = _copies(case, workload, settings)
-    backend.free()  # what other work left in pools and workspaces is not this case's
+    backend.free()  # memory that earlier cases left in pools and workspaces must not count
     _require_memory(copies * workload.footprint(work), backend)
     backend.set_precision(work.precision)
     data = workload.inputs(work, generator(work.case_id, settings.seed))
@@ -147,9 +147,9 @@ def _timed(
     memory_before: int | None,
     on_phase: OnPhase,
 ) -> Measurement:
-    """Return a measurement with its series, and with what was read while they were timed."""
+    """Return `done` with its series, and with the values and flags that were read during the timing."""
     case, values = done.case, {}
-    backend.reset_peak_memory()  # the check's own arrays are not the work's
+    backend.reset_peak_memory()  # the arrays of the check must not count
     disturbances = Disturbances(case.device, backend.device_uuid)
     on_phase("measure")
     begin = perf_counter()
@@ -168,14 +168,14 @@ def _timed(
 
 
 def _copies(case: Case, workload: Workload, settings: Settings) -> int:
-    """Return how many buffer sets a case needs: one, or enough that none is still in a cache when its turn comes."""
+    """Return how many buffer sets a case needs: one, or for a cold cache enough to evict each before its next use."""
     if case.work.cache is not Cache.COLD or settings.check_only:
         return 1
     footprint = workload.footprint(case.work)
     if footprint <= 0:
-        raise Unsupported("no_footprint", f"{workload.name} does not say how much memory it touches")
+        raise Unsupported("no_footprint", f"{workload.name} does not declare how much memory it uses")
     enough = max(2, math.ceil(COLD_SETS * settings.last_level_cache / footprint))
-    return enough | 1  # odd: sets of two kinds in turns must not look like calls of two kinds
+    return enough | 1  # odd: if every second buffer set is slower, the calls must not look alternating
 
 
 def _require_memory(needed: float, backend: Backend) -> None:
@@ -185,7 +185,7 @@ def _require_memory(needed: float, backend: Backend) -> None:
 
 
 def _seconds(run: Call, backend: Backend) -> tuple[float, Any]:
-    """Time one call, with whatever it loads, compiles or allocates; return its result too."""
+    """Time one call, including whatever it loads, compiles or allocates; return the seconds and its result."""
     results: list[Any] = []
 
     def kept() -> Any:
@@ -197,7 +197,7 @@ def _seconds(run: Call, backend: Backend) -> tuple[float, Any]:
 
 
 def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations) -> list[Series]:
-    """Measure the kernel under every clock that sees its work, then its probes under the wall clock."""
+    """Measure the kernel by every clock that sees its work, then its probes by the wall clock."""
     run = rotate([kernel.run for kernel in kernels])
     series = [sample_series("time", run, WallTimer.of(backend), durations, singly=kernels[0].singly)]
     if backend.has_device_clock:
@@ -211,9 +211,9 @@ def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations) 
 
 
 def _judged_by_device(wall: Series, device: Series) -> Series:
-    """Return the wall series, flagged `launch_bound` if the device needs less than half of its time, or starved.
+    """Return the wall series, flagged `launch_bound` if the device works less than half of its time, or starved.
 
-    A device that starved behind its spin does so without one too, and the time it tells is then the host's.
+    A device that starved behind a spin also starves without one; the time by its clock is then the host's.
     """
     mostly_idle = median(device.seconds) < MOSTLY_IDLE * median(wall.seconds)
     if mostly_idle or LAUNCH_BOUND in device.flags:
@@ -224,7 +224,7 @@ def _judged_by_device(wall: Series, device: Series) -> Series:
 def _energy(
     kernels: list[Kernel], time: Series, device: str, backend: Backend, durations: Durations
 ) -> energy.Energy | None:
-    """Return the energy of one call, None where it is not asked for or no counter tells it."""
+    """Return the energy of one call; None if it is not requested or there is no counter."""
     counter = energy.meter(device, backend.device_uuid) if durations.energy else None
     if counter is None:
         return None

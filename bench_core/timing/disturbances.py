@@ -1,6 +1,6 @@
-"""Signs of disturbance (CPU steal, clock drift, GPU throttling), from readings before and after a measurement.
+"""Detect disturbances (CPU steal, clock drift, GPU throttling) from readings before and after a measurement.
 
-They become flags; nothing is dropped for them.
+They become flags; no sample is dropped.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from time import perf_counter
 
 from bench_core.machine import host, nvml
 
-DRIFT = 1.1  # reference work after / before
+DRIFT = 1.1  # ratio of the times of the reference work after and before
 STEAL = 0.01  # share of CPU time taken by the hypervisor
 
 
 class Disturbances:
-    """A watch over one measurement: from construction to `stop`.
+    """Watches one measurement, from construction to `stop`.
 
-    device: its address. uuid: an NVIDIA GPU's, to find it in NVML; None for anything else. Drift is judged on a CPU
-    only: the fixed work runs there and says nothing about the clock of a GPU.
+    device: its address. uuid: of an NVIDIA GPU, to find it in NVML; None for other devices. Drift is judged on a CPU
+    only: the reference work runs there and says nothing about the clock of a GPU.
     """
 
     def __init__(self, device: str, uuid: str | None) -> None:
@@ -32,14 +32,14 @@ class Disturbances:
         self._begin = perf_counter()
 
     def stop(self) -> None:
-        """End the watch, right after the last timed block: clocks and power fall within milliseconds."""
+        """Take the final readings. Call it right after the last timed block: clocks and power fall in milliseconds."""
         self._gpu_after = nvml.state(self._uuid)
         available = (perf_counter() - self._begin) * host.logical_cpus()
         self._stolen_share = (host.steal_seconds() - self._steal) / available
         self._drift = reference_seconds() / self._reference
 
     def flags(self) -> tuple[str, ...]:
-        """Return the flags earned."""
+        """Return the flags of the disturbances that were found."""
         states = [state for state in (self._gpu_before, self._gpu_after) if state]
         earned = {
             "steal": self._stolen_share > STEAL,
@@ -49,7 +49,7 @@ class Disturbances:
         return tuple(flag for flag, is_earned in earned.items() if is_earned)
 
     def values(self) -> dict[str, float]:
-        """Return the GPU's power, SM clock and temperature as they were at the end, where the driver tells them."""
+        """Return the GPU's power (W), SM clock (Hz) and temperature (degC) at the end, if the driver reports them."""
         state = self._gpu_after
         if state is None:
             return {}
@@ -58,7 +58,7 @@ class Disturbances:
 
 
 def reference_seconds() -> float:
-    """Return the least of five times of a fixed piece of single-threaded work that needs no library of ours."""
+    """Return the seconds of a fixed single-threaded task of the standard library: the minimum of five runs."""
     block = bytes(1 << 19)
     times = []
     for _ in range(5):

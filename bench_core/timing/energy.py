@@ -1,6 +1,6 @@
-"""The energy of a call, from counters of the whole device: NVML's of a GPU's board, RAPL's of the CPU's packages.
+"""The energy of a call, from counters of the whole device: NVML for a GPU board, RAPL for the CPU packages.
 
-Idle power is in it, and whatever else the device does meanwhile. The host's energy is no part of a GPU's.
+It includes idle power and all other work on the device. The energy of a GPU call does not include the host's.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from bench_core.machine import host, nvml
 from bench_core.timing.sampling import Timer
 from bench_core.workload import Call
 
-BLOCK = 100e-3  # seconds of calls between two readings, at least, but while an update is looked for:
+BLOCK = 100e-3  # seconds of calls between two readings, at least, except while waiting for an update:
 LOOK = 5e-3  # seconds of calls between two readings then, at least
-LOOKS = 50  # times what is unknown of the moment of an update, an average lasts
-STANDSTILL = 1.0  # seconds without an update after which a counter is given up
-IDLE = 0.01  # share of the average that may be spent reading: the device is idle then
-LONGEST = 10.0  # seconds that an average may last for the sake of these two, where the calls are shorter
+LOOKS = 50  # an average lasts this many times the uncertainty of the time of an update
+STANDSTILL = 1.0  # seconds without an update after which the counter is not used
+IDLE = 0.01  # share of the average that may be spent on readings, during which the device is idle
+LONGEST = 10.0  # seconds; LOOKS and IDLE do not extend an average beyond this
 # Seconds between two updates of a counter, at most: NVIDIA's take 20 to 100 ms (PETSc, PetscLogGpuEnergyMeter), RAPL's
 # about 1 ms (Intel, Software Developer's Manual, volume 3, section on RAPL interfaces).
 _NVML_UPDATE, _RAPL_UPDATE = 100e-3, 1e-3
@@ -27,10 +27,10 @@ _NVML_UPDATE, _RAPL_UPDATE = 100e-3, 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """A counter of energy.
+    """An energy counter.
 
-    read: returns the joules that each part has taken so far; None once the device has stopped to tell.
-    ranges: the joules at which each part starts again from zero. update: the seconds between two updates, at most.
+    read: returns the energy that each part of the device has used so far, in joules; None if it can no longer be read.
+    ranges: joules at which the counter of each part wraps to zero. update: longest time between updates, in seconds.
     """
 
     read: Callable[[], tuple[float, ...] | None]
@@ -38,25 +38,25 @@ class Meter:
     update: float = _NVML_UPDATE
 
     def joules(self, before: Sequence[float], after: Sequence[float]) -> float:
-        """Return the energy between two readings, which must be less than a range apart."""
+        """Return the energy between two readings in joules; they must be less than a range apart."""
         return math.fsum((b - a) % r for a, b, r in zip(before, after, self.ranges, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Energy:
-    """What one call takes, in joules, and the share of the average in which no call ran: readings are made then."""
+    """The energy of one call in joules, and the share of the average in which no call ran (during readings)."""
 
     joules: float
     idle: float
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """`idle_energy` if the power of an idle device may be more than a hundredth of it."""
+        """`idle_energy` if the device was idle for more than 1 % of the average."""
         return ("idle_energy",) if self.idle > IDLE else ()
 
 
 def meter(device: str, uuid: str | None) -> Meter | None:
-    """Return the counter of a device, None where there is none; the environment's facts say why."""
+    """Return the energy counter of a device; None if there is none (the facts of the environment say why)."""
     if device == "cpu":
         ranges = [package.range for package in host.package_energy()]
         if not ranges:
@@ -75,27 +75,27 @@ def meter(device: str, uuid: str | None) -> Meter | None:
 def per_call(
     run: Call, timer: Timer, counter: Meter, call: float, window: float, now: Callable[[], float] = perf_counter
 ) -> Energy | None:
-    """Return what one call takes, the mean over at least `window` seconds; None if the counter does not move.
+    """Return the mean energy of a call over at least `window` seconds; None if the counter does not move.
 
-    call: the seconds that one call takes.
+    call: seconds per call.
 
-    The average goes from one update of the counter to another, both with the device at work, so that neither the
-    interval of updates nor a filter in the counter matters. In between nothing is read: a reading, and the wait for the
-    device before it, leave the device idle, whose power would be counted as the work's.
+    The average starts and ends at an update of the counter, both times with the device at work, so that neither the
+    update interval nor a filter in the counter matters. In between, the counter is not read: during a reading, and
+    during the wait for the device before it, the device is idle, and its idle power would be counted as the work's.
 
-    Only while an update is looked for, before and at the end, are blocks of calls short. The moment of an update is
-    known to the block in which it came, or to the longest interval of updates where calls are longer: the average lasts
-    50 times that, so the error is 2 % at most, and below 1 % in the root mean square. A block lasts `sqrt(interval x
-    reading)`: there the idle time at the end, at most interval x reading / block, is as long as a block, and their sum
-    least. The average also lasts so long that the readings in it are less than 1 % of it. What they came to is in
-    `idle`, without the waits at the ends of blocks, of tens of microseconds each.
+    Blocks of calls are short only while waiting for an update, at the beginning and at the end. The time of an update
+    is known to within the block in which it came or, if calls are longer, to within the longest update interval. The
+    average lasts 50 times that uncertainty, so the error is at most 2 %, and below 1 % in the root mean square. A block
+    lasts `sqrt(interval x reading)`: the idle time at the end, at most interval x reading / block, is then as long as a
+    block, and the sum of both is minimal. The average also lasts long enough for its readings to take less than 1 % of
+    it. `idle` is the share that they took, without the waits at the ends of blocks, tens of microseconds each.
     """
     load = _Load(run, timer, counter, call, now)
     if (first := load.read()) is None:
         return None
     look = max(LOOK, math.sqrt(counter.update * load.reading))
     least = max(window, _least(call, look, load.reading, counter.update))
-    if call >= least:  # one is enough, and waiting for an update would take another
+    if call >= least:  # one call is enough, and waiting for an update would take another one
         start = load.mark(first)
         load.work(1)
         end = load.mark(load.read())
@@ -111,7 +111,7 @@ def per_call(
 
 
 def _least(call: float, look: float, reading: float, update: float) -> float:
-    """Return how long an average must last for what is unknown of its ends and for the readings in it; all seconds."""
+    """Return the minimum length of an average, given the uncertainty of its ends and its readings; all in seconds."""
     unknown = min(max(look, call), update)
     readings = reading * (2 + update / max(look, call))
     return min(max(LOOKS * unknown, readings / IDLE), LONGEST)
@@ -119,7 +119,7 @@ def _least(call: float, look: float, reading: float, update: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """A reading, when it was made, and how many calls, of how many seconds, had been made until then."""
+    """A reading: joules per part, its time, and the number and the total seconds of the calls before it."""
 
     joules: tuple[float, ...]
     at: float
@@ -128,9 +128,9 @@ class _Mark:
 
 
 class _Load:
-    """Calls that keep the device at work, and readings between them.
+    """Makes calls that keep the device at work, and reads the counter between them.
 
-    reading: the seconds that the last reading took.
+    reading: seconds that the last reading took.
     """
 
     def __init__(self, run: Call, timer: Timer, counter: Meter, call: float, now: Callable[[], float]) -> None:
@@ -139,7 +139,7 @@ class _Load:
         self.reading = 0.0
 
     def work(self, seconds: float) -> None:
-        """Make calls for so long, one at least, and wait for them."""
+        """Make calls for at least `seconds`, and wait for them."""
         calls = max(1, math.ceil(seconds / self._call))
         self._worked += self._timer.time(self._run, calls).seconds
         self._calls += calls
@@ -154,7 +154,7 @@ class _Load:
         return None if joules is None else _Mark(joules, self._now(), self._calls, self._worked)
 
     def update(self, look: float) -> _Mark | None:
-        """Work, and read every `look` seconds until the counter has moved; None if it does not."""
+        """Make calls, and read the counter every `look` seconds until it has moved; return None if it does not."""
         before, since = self.read(), self._now()
         while before is not None:
             self.work(look)

@@ -1,15 +1,14 @@
-"""The answer of the very callable that is timed, checked before it is timed and again after.
+"""Check the answer of the timed callable itself, before it is timed and again after.
 
-A check made beforehand says nothing of what the clock saw: a call may have returned what an earlier one computed, done
-half of its work, or gone on after it was timed. So when the last block is over, other numbers are written over the
-inputs where they lie, the outputs are filled with rubbish, and the timed callable is called once more. Its outputs must
-be right for the new numbers. They are read only after the inputs were spoilt, so that nothing can be computed late, and
-read again later, so that nothing can have gone on.
+A check before the timing says nothing about the timed calls: they may have returned an earlier result, done half of the
+work, or continued after the timer stopped. So after the last block, the inputs are overwritten in place with new
+numbers, the outputs are filled with poison (NaN or -1), and the timed callable is called once more. Its outputs must be
+right for the new numbers. They are read only after the inputs have been spoilt, so that nothing can be computed late,
+and read again later, so that work that still runs is detected.
 
-What it cannot see: a callable that tells this look from a timed call by what only a spy could know. One that keeps the
-answers for every input that it has met, or finds that nothing is to be done, shows by the time of the call that is
-looked at, if the work takes more than a millisecond; that is a flag. The second of two steps of training is held to
-wide bounds.
+This does not detect a callable that distinguishes this call from a timed one by spying on the harness. A callable that
+caches its answers by input, or that detects that nothing has to be done, is slow on new inputs: if the work takes more
+than a millisecond, it is flagged. The second of two training steps is checked with wide bounds.
 """
 
 from __future__ import annotations
@@ -33,25 +32,26 @@ from bench_core.timing.synchronisation import NAMING, TRIES, Awaited, hidden_wor
 from bench_core.workload import HostArrays, Kernel, Workload
 
 SLOW_ON_NEW_INPUT = "slow_on_new_input"
-DRAWS = 3  # of other inputs that are tried, until the old outputs are wrong for them
-FURTHER = 20  # the number of the first draw on which nothing is checked
-BLOCK, MOST_CALLS = 1e-3, 1000  # seconds of calls that a proof of synchronisation takes, at least; calls, at most
-# A call on new numbers that is so many times slower than those that were timed, and by so many seconds, is flagged.
+DRAWS = 3  # number of new inputs that are tried, until the old outputs are wrong for them
+FURTHER = 20  # number of the first draw that is used for its time only
+BLOCK, MOST_CALLS = 1e-3, 1000  # calls in a proof of synchronisation: seconds at least, number at most
+# A call on new inputs is flagged if it takes more than SLOWER x the median of the timed calls + SLOWER_S seconds.
 SLOWER, SLOWER_S = 2.0, 1e-3
-LONG, ALIKE = 0.03, 1.25  # a call of so many seconds is looked at once, if the call before it took about as long
-SPOILT = 8  # places of an input that are spoilt
-FINGERPRINT = 1 << 16  # elements of an output that are compared with themselves later
+# A call of more than LONG seconds is checked once, if the ratio of its time to that of the call before is below ALIKE.
+LONG, ALIKE = 0.03, 1.25
+SPOILT = 8  # positions along the first axis of an input that are spoilt
+FINGERPRINT = 1 << 16  # elements of an output that are compared with their later values
 
 
 def generator(case_id: str, seed: int, draw: int = 0) -> np.random.Generator:
-    """Return the random numbers of a case: fresh for every case, seed and draw, the same on every backend."""
+    """Return the random generator of a case: a different one for each case, seed and draw, the same on each backend."""
     entropy = [seed, int(case_id.removeprefix("c_"), 16)]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy, spawn_key=(draw,) if draw else ())))
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Inputs that answers are checked on, and what those are compared with."""
+    """The inputs of a check, and the reference for the answer."""
 
     inputs: HostArrays
     expected: Any
@@ -59,7 +59,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Rechecked:
-    """What the second look saw: the largest relative error of any output, and flags."""
+    """The result of the second check: the largest relative error of any output, and flags."""
 
     rel_error: float | None = None
     flags: tuple[str, ...] = ()
@@ -67,7 +67,10 @@ class Rechecked:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What the last of a kernel's calls returned, and when it was done; of the first the outputs, and its seconds."""
+    """A kernel's calls from its start.
+
+    result: of the last. first: host outputs of the first; seconds: of the first. end: when the last was done.
+    """
 
     result: Any
     first: HostArrays
@@ -77,10 +80,10 @@ class _Done:
 
 @dataclass(frozen=True, slots=True)
 class _Looks:
-    """What was seen in the looks at one callable.
+    """The checks of one callable on new inputs.
 
-    rel_error: the largest relative error. seconds: of the call in the first look. late: by how many seconds its outputs
-    took longer to be read than when they were read again. result: what the last call returned.
+    rel_error: the largest. seconds: of the first call. late: seconds by which reading its outputs took longer than
+    reading them again. result: of the last call.
     """
 
     rel_error: float
@@ -92,8 +95,8 @@ class _Looks:
 class Checks:
     """The checks of one case.
 
-    data: the inputs that its kernels were built with. keep: whether what the first check's calls returned is kept for
-    the second look, which saves a call: where nothing is timed, and no memory measured.
+    data: the inputs that its kernels were built with. keep: whether to keep the results of the first check for the
+    second one. This saves a call, if nothing is timed and no memory is measured.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class Checks:
     ) -> None:
         self._work, self._workload, self._backend, self._seed = case.work, workload, backend, seed
         self._data = data
-        self._sample: HostArrays = data  # what the first check is made on
+        self._sample: HostArrays = data  # inputs of the first check
         self._keep = keep
         self._places = _places()
         self._kept: Mapping[str, Any] = {}
@@ -109,27 +112,27 @@ class Checks:
         self._checked: Kernel | None = None
 
     def begin(self, kernel: Kernel) -> None:
-        """Bring a kernel to its start, on the inputs of the first check, of which its first call is then a part."""
+        """Write the inputs of the first check and restart the kernel, so that its first call is part of that check."""
         if self._workload.idle:
             self._require_no_costs()
         if self._workload.idle or self._is_unchecked(kernel):
             return
         self._sample = self._inputs(0, kernel)
-        if not self._lies_there(kernel):
+        if not self._checks_built_inputs(kernel):
             self._write(kernel, self._sample)
         if kernel.restart:
             kernel.restart()
 
     def before(self, kernel: Kernel, result: Any) -> float | None:
-        """Return the largest relative error of what will be timed, None for work that does nothing on purpose.
+        """Check what will be timed, and return its largest relative error; None for work that does nothing on purpose.
 
-        result: what the first call of `kernel.run` returned, after `begin`. Afterwards `run` is at its start again, on
-        `data`. Raises WrongAnswer.
+        result: return value of the first call of `kernel.run`, after `begin`. Afterwards the kernel is restarted, with
+        `data` as its inputs. Raises WrongAnswer.
         """
         if self._workload.idle:
             return None
         self._checked = kernel
-        with contextlib.suppress(TypeError):  # what holds several arrays is no buffer
+        with contextlib.suppress(TypeError):  # tuples, lists and dicts have no weak references
             self._buffer = weakref.ref(result)
         draw = Draw(self._sample, self._workload.reference(self._work, self._sample))
         if kernel.answer is not None:
@@ -142,17 +145,17 @@ class Checks:
                 results[metric] = done.result
                 errors += [self._verified(draw, self._named(probe, done))]
         self._kept = results if self._keep else {}
-        if not self._lies_there(kernel):
+        if not self._checks_built_inputs(kernel):
             self._write(kernel, self._data)
         if kernel.restart:
             kernel.restart()
         return max(errors)
 
     def after(self, kernels: Sequence[Kernel], series: Sequence[Series]) -> Rechecked:
-        """Return what the second look saw of one of the kernels that took turns in being timed, chosen at random.
+        """Check one of the timed kernels again, chosen at random, and return the result.
 
-        series: what was timed; empty if only answers are checked. Raises WrongAnswer if an output is wrong or comes
-        late, CaseError if the look is blind: outputs of earlier calls pass it too. The inputs are spoilt afterwards.
+        series: what was timed; empty if answers are checked only. Raises WrongAnswer if an output is wrong or late,
+        CaseError if the check is blind, because outputs of earlier calls pass it too. The inputs are spoilt afterwards.
         """
         if self._workload.idle:
             return Rechecked()
@@ -163,30 +166,29 @@ class Checks:
         if self._is_unchecked(kernel):
             self._waited_for(kernel, by_wall.get("time"))
             return Rechecked(flags=(UNCHECKED,))
-        told = {metric: each for metric, each in timed(kernel).items() if not self._is_unchecked(each)}
-        # Before the calls that are compared with each other: NumPy's threads spin for a while after a reference.
+        checked = {metric: each for metric, each in timed(kernel).items() if not self._is_unchecked(each)}
+        # Before the calls whose times are compared: NumPy's threads spin for a while after a reference.
         draw = self._draw(1 if kernel.inputs else 0, kernel)
-        alone = (
-            self._looked_at_alone(kernel, by_wall["time"], draw) if told.keys() == by_wall.keys() == {"time"} else None
-        )
-        looks = {"time": alone} if alone else self._looked_at_all(kernel, told, by_wall, draw)
-        slow = any(self._is_always_slow(told[m], looks[m], by_wall[m]) for m in looks if m in by_wall)
-        earned = {UNCHECKED: len(told) <= len(kernel.probes), SLOW_ON_NEW_INPUT: slow}
+        is_alone = checked.keys() == by_wall.keys() == {"time"}
+        alone = self._looked_at_alone(kernel, by_wall["time"], draw) if is_alone else None
+        looks = {"time": alone} if alone else self._looked_at_all(kernel, checked, by_wall, draw)
+        slow = any(self._is_always_slow(checked[m], looks[m], by_wall[m]) for m in looks if m in by_wall)
+        earned = {UNCHECKED: len(checked) <= len(kernel.probes), SLOW_ON_NEW_INPUT: slow}
         worst = max(look.rel_error for look in looks.values())
         return Rechecked(worst, tuple(flag for flag, is_earned in earned.items() if is_earned))
 
     # ---------------------------------------------------------------- draws
 
     def _inputs(self, number: int, kernel: Kernel) -> HostArrays:
-        """Return what a check is made on: a sample of `data` for 0, else of new numbers for all that is read anew."""
+        """Return the inputs of a check: a sample of `data` for number 0, else with new kernel inputs."""
         names = {name for each in timed(kernel).values() for name in each.inputs}
         if unknown := sorted(names - set(self._data)):
-            raise CaseError("unknown_input", f"{unknown[0]!r} is an input of the kernel, and none of the workload")
+            raise CaseError("unknown_input", f"{unknown[0]!r} is an input of the kernel, but not of the workload")
         inputs = self._data
         if number:
             fresh = self._workload.inputs(self._work, generator(self._work.case_id, self._seed, number))
             inputs = {**inputs, **{name: fresh[name] for name in names}}
-        # Numbers of their own for the sample, which no draw has.
+        # The sample has its own random numbers, which no draw uses.
         rng = generator(self._work.case_id, self._seed, number + DRAWS + 2)
         return self._workload.sample(self._work, inputs, rng)
 
@@ -194,17 +196,14 @@ class Checks:
         inputs = self._inputs(number, kernel)
         return Draw(inputs, self._workload.reference(self._work, inputs))
 
-    def _telling(self, draw: Draw, kernel: Kernel, old: Sequence[HostArrays]) -> Draw:
-        """Return the first draw or a later one, for which none of the old outputs are right.
-
-        Raises CaseError if there is none.
-        """
+    def _distinguishing(self, draw: Draw, kernel: Kernel, old: Sequence[HostArrays]) -> Draw:
+        """Return `draw` or a later one for which all old outputs are wrong; raises CaseError if there is none."""
         for number in range(2, DRAWS + 2):
             if not any(self._passes(draw, answer) for answer in old):
                 return draw
             if number <= DRAWS:
                 draw = self._draw(number, kernel)
-        reason = f"the check cannot tell new answers from old: they are right for {DRAWS} draws of other inputs too"
+        reason = f"the check cannot distinguish new answers from old ones, which are right for {DRAWS} other inputs too"
         raise CaseError("blind_recheck", reason)
 
     def _passes(self, draw: Draw, answer: HostArrays) -> bool:
@@ -215,46 +214,46 @@ class Checks:
             return False
         return True
 
-    def _lies_there(self, kernel: Kernel) -> bool:
-        """Whether the first check is made on the very inputs that the kernel was built with."""
+    def _checks_built_inputs(self, kernel: Kernel) -> bool:
+        """Return whether the first check uses the same inputs that the kernel was built with."""
         return all(self._sample[name] is self._data[name] for name in kernel.inputs)
 
     def _is_unchecked(self, kernel: Kernel) -> bool:
-        """Whether a kernel tells nothing that other numbers could be written over, though its work has inputs."""
+        """Return whether a kernel names no inputs that can be overwritten, though its work has inputs."""
         return kernel.answer is not None or bool(self._data and not kernel.inputs)
 
     def _require_no_costs(self) -> None:
         if self._workload.costs(self._work) != Costs():
-            raise CaseError("idle_with_costs", f"{self._workload.name} says that it does nothing, and has costs")
+            raise CaseError("idle_with_costs", f"{self._workload.name} says that it does nothing, but has costs")
 
-    # ---------------------------------------------------------------- looks
+    # ---------------------------------------------------------------- the second check
 
     def _looked_at_all(
-        self, kernel: Kernel, told: Mapping[str, Kernel], by_wall: Mapping[str, Series], draw: Draw
+        self, kernel: Kernel, checked: Mapping[str, Kernel], by_wall: Mapping[str, Series], draw: Draw
     ) -> dict[str, _Looks]:
-        """Return what was seen of a kernel and its probes, each first called on the old inputs, and waited for."""
+        """Check a kernel and its probes on new inputs, after a call of each on the old ones."""
         kept = self._kept
-        waited = {} if kept else {metric: self._waited_for(each, by_wall.get(metric)) for metric, each in told.items()}
+        waited = {} if kept else {m: self._waited_for(each, by_wall.get(m)) for m, each in checked.items()}
         last = kept or {metric: done.result for metric, done in waited.items()}
+        before = {metric: done.seconds for metric, done in waited.items()}
         if kernel.inputs:
-            draw = self._telling(draw, kernel, [self._named(k, self._as_it_is(k, last[m])) for m, k in told.items()])
-        return {
-            m: self._looked_at(each, last[m], draw, waited[m].seconds if waited else None) for m, each in told.items()
-        }
+            old = [self._named(k, self._without_calls(k, last[m])) for m, k in checked.items()]
+            draw = self._distinguishing(draw, kernel, old)
+        return {m: self._looked_at(each, last[m], draw, before.get(m)) for m, each in checked.items()}
 
     def _looked_at_alone(self, kernel: Kernel, wall: Series, draw: Draw) -> _Looks | None:
-        """Return what was seen of a long call without one on the old inputs before it; None if that proves too little.
+        """Check a long call on new inputs, without a call on the old ones; None if that proves too little.
 
-        The last block was one call, and took about as long as the block before and as the look. The old outputs are in
-        the buffer that the first call returned and the kernel keeps; the look's call returns it again. Its outputs are
-        there at once when they are read.
+        It proves enough if the last block was a single call that took about as long as the block before and as the
+        checked call, if the first call and the checked one returned the same buffer, which then holds the old outputs,
+        and if the outputs were there when they were read.
         """
         result, lasts = self._buffer(), wall.seconds[-2:]
         if result is None or kernel is not self._checked or wall.inner_loops > 1 or len(lasts) < 2:
             return None
         if min(lasts) < LONG or not _are_alike(*lasts):
             return None
-        if kernel.inputs and self._passes(draw, self._named(kernel, self._as_it_is(kernel, result))):
+        if kernel.inputs and self._passes(draw, self._named(kernel, self._without_calls(kernel, result))):
             return None
         look = self._looked_at(kernel, result, draw, lasts[-1])
         if look.result is result and not is_late(look.late - NAMING * len(kernel.outputs(result)), look.seconds):
@@ -274,27 +273,25 @@ class Checks:
         done = unfinished(kernel.run, calls, self._backend, outputs)
         if done.left is not None:
             name = self._backend.name
-            reason = f"{done.left:.2g} s of work went on after {name} said it was done: its times are of the launch"
+            reason = f"work went on for {done.left:.2g} s after {name} said it was done: only the launch was timed"
             raise WrongAnswer(reason, code="not_synchronised")
         return done
 
     def _require_nothing_hidden(self, kernel: Kernel, series: Sequence[Series]) -> None:
-        """Raise WrongAnswer if the device does work that its clock, between two events in one stream, does not see."""
+        """Raise WrongAnswer if the device does work that its clock (two events in one stream) does not see."""
         wall, device = (next((s for s in series if s.clock is clock), None) for clock in (Clock.WALL, Clock.DEVICE))
         assert wall is not None  # noqa: S101 - every case has one
         seen = median(device.seconds) if device else 0.0
         if (waited := hidden_work(kernel.run, _calls(wall), self._backend, seen)) is not None:
-            reason = (
-                f"the device works for {waited:.2g} s a call, and its clock sees {seen:.2g} s: another stream's work"
-            )
+            reason = f"the device works {waited:.2g} s per call, its clock sees {seen:.2g} s: work is in another stream"
             raise WrongAnswer(reason, code="hidden_work")
 
     def _looked_at(self, kernel: Kernel, result: Any, draw: Draw, before: float | None) -> _Looks:
-        """Return what was seen of a kernel. result: what its last call returned. before: the seconds of that call.
+        """Check a kernel on new inputs. result: of its last call; before: the seconds of that call, if it was timed.
 
-        Where the outputs are of a single call it is looked at twice in a row, in case only every second one works; the
-        second time by the fingerprints of its outputs, if those are the same. Of long calls one look is enough, unless
-        it took longer or shorter than the call before, by more than a call is likely to.
+        If the outputs are those of a single call, two calls in a row are checked, in case only every second one works;
+        for the second, equal fingerprints of the outputs are enough. For long calls one check is enough, if the call
+        before took about as long.
         """
         self._poison(kernel.outputs(result))
         self._write(kernel, draw.inputs)
@@ -313,12 +310,12 @@ class Checks:
         except WrongAnswer as wrong:
             if wrong.code == "not_synchronised":
                 raise
-            reason = f"right at first, wrong when looked at again: {wrong}"
+            reason = f"right in the first check, wrong in the second: {wrong}"
             raise WrongAnswer(reason, wrong.rel_error, code="wrong_second_look") from None
         return _Looks(error, first.seconds, behind, done.result)
 
     def _is_always_slow(self, kernel: Kernel, look: _Looks, wall: Series) -> bool:
-        """Whether the look was slow, and so are further calls, each on numbers that it has not met."""
+        """Return whether the checked call was slow, and two further calls, each on new inputs, are too."""
         typical, seconds = median(wall.seconds), look.seconds
         for number in range(FURTHER, FURTHER + TRIES - 1):
             if not _is_slow(seconds, typical):
@@ -328,22 +325,22 @@ class Checks:
         return _is_slow(seconds, typical)
 
     def _require_wrong_before(self, kernel: Kernel, before: Any, draw: Draw) -> None:
-        """Raise an error if outputs are right for a draw before the timed call is made. before: what it returned last.
+        """Raise an error if the outputs are right before the timed call is made. before: what it returned last.
 
-        WrongAnswer if it is `restart` that does the work; CaseError where outputs cannot be poisoned, and there are no
-        inputs to tell new ones from old by.
+        WrongAnswer if `restart` does the work; CaseError if the outputs cannot be poisoned and there are no inputs by
+        which new outputs could be distinguished from old ones.
         """
         if kernel.inputs and not kernel.restart:
             return
         if kernel.restart:
             kernel.restart()
-        if self._passes(draw, self._named(kernel, self._as_it_is(kernel, before))):
+        if self._passes(draw, self._named(kernel, self._without_calls(kernel, before))):
             if kernel.restart:
-                raise WrongAnswer("the answer is there before the call that is timed", code="wrong_second_look")
-            raise CaseError("blind_recheck", "the kernel has no inputs, and its outputs cannot be written over")
+                raise WrongAnswer("the answer exists before the timed call is made", code="wrong_second_look")
+            raise CaseError("blind_recheck", "the kernel has no inputs, and its outputs cannot be overwritten")
 
     def _called_anew(self, kernel: Kernel) -> _Done:
-        """Call a kernel from its start, and spoil its inputs at once."""
+        """Restart a kernel, make all its calls, wait for them, and spoil its inputs at once."""
         result, seconds = self._called_once(kernel)
         done = self._rest(kernel, result)
         finish(self._backend, done.result)
@@ -352,7 +349,7 @@ class Checks:
         return replace(done, seconds=seconds, end=end)
 
     def _called_once(self, kernel: Kernel) -> tuple[Any, float]:
-        """Return what a call from the kernel's start returned, and its seconds until it was done."""
+        """Restart a kernel and call it once; return the result, and the seconds until it was done."""
         if kernel.restart:
             kernel.restart()
         self._backend.synchronize()
@@ -362,36 +359,36 @@ class Checks:
         return result, perf_counter() - begin
 
     def _called(self, kernel: Kernel) -> _Done:
-        """Make all of a kernel's calls from its start."""
+        """Restart a kernel and make all its calls."""
         if kernel.restart:
             kernel.restart()
         return self._rest(kernel, kernel.run())
 
     def _rest(self, kernel: Kernel, result: Any) -> _Done:
-        """Make the calls after the first, which returned `result`."""
+        """Make the calls after the first one, which returned `result`."""
         first = self._copied(kernel, result) if kernel.also_first else {}
         for _ in range(kernel.calls - 1):
             result = kernel.run()
         return _Done(result, first)
 
-    def _as_it_is(self, kernel: Kernel, result: Any) -> _Done:
-        """Return what there is without a call from the start: the outputs of one call for those of all."""
+    def _without_calls(self, kernel: Kernel, result: Any) -> _Done:
+        """Return the current outputs without making calls: they stand for those of the first call and of the last."""
         return _Done(result, self._copied(kernel, result) if kernel.also_first else {})
 
     def _copied(self, kernel: Kernel, result: Any) -> HostArrays:
         return {name: np.array(array) for name, array in self._on_host(kernel.outputs(result)).items()}
 
     def _named(self, kernel: Kernel, done: _Done) -> HostArrays:
-        """Return a kernel's answer on the host: its outputs now and, where they count as well, after the first call."""
+        """Return a kernel's answer on the host: its outputs now and, with `also_first`, those after the first call."""
         now = self._on_host(kernel.outputs(done.result))
         return {**done.first, **{f"last.{name}": array for name, array in now.items()}} if kernel.also_first else now
 
     def _verified_while_it_stays(
         self, draw: Draw, kernel: Kernel, done: _Done
     ) -> tuple[float, dict[str, np.ndarray], float]:
-        """Return the relative error of an answer that stays what it is while it is verified, and its fingerprints.
+        """Verify an answer, which must not change meanwhile.
 
-        And by how many seconds it took longer to be read, from the end of the call on, than when it was read again.
+        Return its relative error, its fingerprints, and the seconds by which reading it took longer than reading it again.
         """
         answer = self._named(kernel, done)
         first = perf_counter() - done.end
@@ -401,7 +398,7 @@ class Checks:
         again = self._named(kernel, done)
         late = first - (perf_counter() - begin)
         if not _alike(seen, {name: _fingerprint(array) for name, array in again.items()}):
-            reason = f"its outputs changed after {self._backend.name} said that all work was done"
+            reason = f"the outputs changed after {self._backend.name} said that all work was done"
             raise WrongAnswer(reason, code="not_synchronised")
         return error, seen, late
 
@@ -422,22 +419,23 @@ class Checks:
             kernel.inputs[name] = overwrite(self._backend, array, host[name])
 
     def _poison(self, outputs: Mapping[str, Any]) -> None:
-        """Fill outputs with what no answer holds, where they can be written to: a number alone cannot."""
+        """Fill outputs with values that are in no right answer, if they can be written to: a single number cannot."""
         for array in outputs.values():
-            # What cannot be written to is no buffer that `run` writes to either.
+            # If the harness cannot write to an output, `run` cannot either.
             with contextlib.suppress(TypeError, ValueError, RuntimeError):
-                overwrite(self._backend, array, _rubbish(array))
+                overwrite(self._backend, array, _poison_value(array))
 
     def _spoil(self, kernel: Kernel) -> None:
-        """Spoil some places of every input that nobody knows: what is computed from now on is wrong."""
+        """Overwrite unpredictable positions of every input, so that anything computed from now on is wrong."""
         self._places = _places()
         for _, array in _with_places(kernel.inputs):
             for place in self._places:
                 at = int(place * len(array))
                 part = array[at : at + 1]
-                overwrite(self._backend, part, np.asarray(0) if _is_integer(part) else _rubbish(part))
+                overwrite(self._backend, part, np.asarray(0) if _is_integer(part) else _poison_value(part))
 
     def _mend(self, kernel: Kernel, host: HostArrays) -> None:
+        """Write the original values back to the spoilt positions."""
         for name, array in _with_places(kernel.inputs):
             for place in self._places:
                 at = int(place * len(array))
@@ -446,12 +444,12 @@ class Checks:
 
 
 def timed(kernel: Kernel) -> dict[str, Kernel]:
-    """Return all that is timed of a kernel by metric: itself and its probes."""
+    """Return the timed callables of a kernel by metric: the kernel itself and its probes."""
     return {"time": kernel, **kernel.probes}
 
 
 def _calls(wall: Series) -> int:
-    """Return how many calls take long enough to prove something by their time."""
+    """Return how many calls take long enough for a proof of synchronisation."""
     return max(wall.inner_loops, min(MOST_CALLS, math.ceil(BLOCK / max(median(wall.seconds), 1e-9))))
 
 
@@ -461,15 +459,15 @@ def _are_alike(some: float, others: float) -> bool:
 
 
 def _is_slow(seconds: float, typical: float) -> bool:
-    """Whether a call on new numbers took far longer than those that were timed, of which `typical` is the median.
+    """Return whether a call on new inputs took far longer than the timed calls. typical: their median, in seconds.
 
-    A call that keeps its answer for the numbers it has met does so, and one that finds it has nothing to do.
+    A callable that caches its answers by input does so, and one that detects that nothing has to be done.
     """
     return seconds > SLOWER * typical + SLOWER_S
 
 
 def _places() -> tuple[float, ...]:
-    """Return some places of an array as shares of its length, which no kernel can foresee."""
+    """Return positions in an array as shares of its length: 0, and random ones that no kernel can predict."""
     return (0.0, *(random.SystemRandom().random() for _ in range(SPOILT - 1)))
 
 
@@ -479,13 +477,13 @@ def _with_places(inputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _fingerprint(array: np.ndarray) -> np.ndarray:
-    """Return a copy of some elements, spread over the whole of an array, as bytes."""
+    """Return a copy of elements that are spread over the whole array, as bytes."""
     flat = np.asarray(array).reshape(-1)
     return np.array(flat[:: max(1, flat.size // FINGERPRINT)]).view(np.uint8)
 
 
 def _alike(some: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> bool:
-    """Whether all fingerprints are the same, bit by bit."""
+    """Return whether all fingerprints are equal, bit by bit."""
     return some.keys() == others.keys() and all(np.array_equal(some[name], others[name]) for name in some)
 
 
@@ -493,6 +491,6 @@ def _is_integer(array: Any) -> bool:
     return "int" in str(getattr(array, "dtype", ""))
 
 
-def _rubbish(array: Any) -> np.ndarray:
-    """Return what no answer holds: not a number or, of integers, -1."""
+def _poison_value(array: Any) -> np.ndarray:
+    """Return a value that is in no right answer: NaN or, for integers, -1."""
     return np.asarray(-1 if _is_integer(array) else math.nan)

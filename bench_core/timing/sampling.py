@@ -1,8 +1,8 @@
-"""The measuring algorithm: a callable and a clock go in, a Series of raw seconds comes out.
+"""The measuring algorithm: it takes a callable and a clock, and returns a Series of raw seconds.
 
-Four steps: warm up until steady; choose the calls per block; time blocks; stop when the median has
-converged or the budget is spent. Synchronising is the timer's business, so no kernel can forget it. Whether the calls
-were alike is judged by stationarity.py.
+Four steps: warm up until steady; choose the number of calls per block; time blocks; stop when the median has
+converged or the budget is spent. The timer synchronises, so that no kernel can forget to. stationarity.py judges
+whether the calls were alike.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from bench_core.records import LAUNCH_BOUND, Clock, Series
 from bench_core.timing.stationarity import alternates, has_trend
 from bench_core.workload import Call
 
-CHECK_AT = (10, 15, 20, 30)  # block counts at which convergence is checked; each further check invites luck
-STEADY = 0.02  # two groups of warm-up calls agree to this share
-CONVERGED = 0.01  # half the interval of the median, as a share of it
-BATCH_BELOW = 100e-6  # seconds; shorter calls are timed many to a block
-# Seconds in such a block, at least. By the device's clock every block lasts so long: two events lie up to 2 us apart
-# by themselves, which is 2 % of 100 us.
+CHECK_AT = (10, 15, 20, 30)  # block counts at which convergence is checked; each check adds a chance to stop by luck
+STEADY = 0.02  # relative difference up to which two groups of warm-up calls agree
+CONVERGED = 0.01  # half the interval of the median, relative to the median
+BATCH_BELOW = 100e-6  # seconds; of shorter calls, a block contains many
+# Seconds in such a block, at least. By the device's clock, every block lasts this long: two events are up to 2 us apart
+# with nothing between them, which is 2 % of 100 us.
 BLOCK = 1e-3
 FEWEST_BLOCKS = 3
-SLOWER = 1.1  # a disturbed block this much above the median is repeated
-STARVED = 0.1  # share of blocks in which the device ran dry, above which a series is `launch_bound`
-SINGLES = 40  # calls timed one at a time after batches, half of them odd
-_LONGEST_PAUSE = 256  # empty steps before such a call: some microseconds, more than any tick of a clock
-# If 4096 calls take less than 10 us, the clock is broken or the calls do nothing that it can see.
+SLOWER = 1.1  # a disturbed block is repeated if it took this many times the median
+STARVED = 0.1  # share of blocks in which the device ran out of work, above which a series is `launch_bound`
+SINGLES = 40  # calls timed one at a time after batches; every second one is compared with the others
+_LONGEST_PAUSE = 256  # empty loop steps before such a call: some microseconds, longer than any tick of a clock
+# If 4096 calls take less than 10 us, the clock is broken, or it sees no work of these calls.
 _STANDSTILL_CALLS = 4096
 _STANDSTILL = 10e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How long to measure one series, all in seconds of the host, whatever clock the samples come from.
+    """How long to measure one series, in seconds of host time, whatever clock the samples come from.
 
-    budget: timed blocks stop here, settled or not. least: no stop before this much is spent.
-    warmup: warm-up lasts at least this long; warmup_cap: and at most this long. energy: calls are made for this
-    long, by themselves, to read an energy counter before and after; 0 for not at all.
+    budget: timed blocks stop after this time, converged or not. least: they do not stop before this time.
+    warmup, warmup_cap: the warm-up lasts at least and at most this long. energy: length of separate calls between two
+    readings of an energy counter; 0 for none.
     """
 
     budget: float = 1.0
@@ -61,20 +61,20 @@ class Durations:
 class Timer(Protocol):
     """A clock that can time calls.
 
-    total: the seconds of the host that all calls so far have taken, as this timer tells them.
+    total: seconds of host time that all calls so far have taken, as this timer measured them.
     """
 
     clock: Clock
     total: float
 
     def time(self, run: Call, calls: int) -> Timed:
-        """Return the seconds that `calls` calls of `run` took, all their work finished."""
+        """Return the seconds that `calls` calls of `run` took, until all their work was done."""
 
 
 class WallTimer:
     """Host seconds from an idle device to an idle device: the same definition on CPU and GPU.
 
-    wait_for: waits for the result of one call, where results are futures; each call is then awaited before the next.
+    wait_for: waits for the result of one call, if results are futures; each call is then awaited before the next.
     total: see Timer.
 
     Raises CaseError if the clock went backwards: no time is better than a wrong one.
@@ -93,7 +93,7 @@ class WallTimer:
 
     @classmethod
     def of(cls, backend: Backend) -> Self:
-        """Return the timer of a backend, which awaits every result where these are futures."""
+        """Return the timer of a backend; it awaits every result if results are futures."""
         return cls(backend.synchronize, wait_for=backend.wait_for if isinstance(backend, Futures) else None)
 
     def time(self, run: Call, calls: int) -> Timed:
@@ -115,7 +115,7 @@ class WallTimer:
 
 
 class DeviceTimer:
-    """Device seconds between two events around a queue of calls; `total` is in seconds of the host."""
+    """Device seconds between two events around queued calls; `total` is in seconds of host time."""
 
     clock = Clock.DEVICE
 
@@ -140,14 +140,14 @@ def sample_series(
     *,
     singly: bool = False,
 ) -> Series:
-    """Return the series of one callable under one clock; raises ClockStandsStill if that clock sees no work.
+    """Measure one callable by one clock and return the series; raises ClockStandsStill if the clock sees no work.
 
-    singly: whether a block is one call even where calls are short.
-    `switches` counts the involuntary context switches of this process so far; `now` is the host's clock.
+    singly: whether a block is one call even if calls are short. switches: returns the number of involuntary context
+    switches of this process so far. now: the host's clock, in seconds.
 
     Calls that rotate through several buffer sets are judged like any other. With an even number of sets, every second
-    call meets the same half of them, so sets that are not alike (pages, alignment) alternate with no fault of the
-    kernel. That is flagged as well: the median is then the time of neither half, and an odd number of sets avoids it.
+    call uses the same half of them, so the times alternate if the sets differ (pages, alignment), through no fault of
+    the kernel. That is flagged as well, because the median is then the time of neither half. An odd number avoids it.
     """
     before = timer.total
     warm = warm_up(run, timer, durations, now)
@@ -160,7 +160,7 @@ def sample_series(
     collecting = now() - collecting
     with collection_off():
         blocks, noisy = _blocks(run, timer, durations, loops, switches, now)
-        # The mean of a block hides the single call.
+        # The mean of a block hides differences between its calls.
         batches_alternate = loops > 1 and timer.clock is Clock.WALL and _alternates_singly(run, timer)
     seconds = [block.seconds / loops for block in blocks]
     disturbed = set(noisy)
@@ -172,7 +172,7 @@ def sample_series(
         "not_converged": not settled(seconds),
         "context_switches": bool(noisy),
         "trend": has_trend(list(calm.values())),
-        # A device that starves is given spins of different lengths in turn (event_timer.py), so its times alternate.
+        # If the device starves, long and short spins take turns (event_timer.py), so the times alternate.
         "alternating": batches_alternate or (loops == 1 and not starved and _alternates(calm)),
     }
     earned = tuple(flag for flag, is_earned in flags.items() if is_earned)
@@ -181,15 +181,15 @@ def sample_series(
 
 
 def _alternates(calls: Mapping[int, float]) -> bool:
-    """Whether every second call differs from its neighbours; seconds by the number of the call, some left out."""
+    """Return whether every second call differs from its neighbours. calls: seconds by call number, some left out."""
     odd, even = ([each for i, each in calls.items() if i % 2 == parity] for parity in (1, 0))
     return alternates(odd, even)
 
 
 def _alternates_singly(run: Call, timer: Timer) -> bool:
-    """Whether every second call of a batch differs from its neighbours.
+    """Return whether every second call of a batch differs from its neighbours, in two tries.
 
-    What is seen once is looked for again: other work on the same cores has made every second of 40 calls wait.
+    One try is not enough: other work on the same cores has made every second of 40 calls wait.
     """
     return all(_alternates(dict(enumerate(timed_singly(run, timer)))) for _ in range(2))
 
@@ -200,12 +200,12 @@ def _spin(steps: int) -> None:
 
 
 def timed_singly(run: Call, timer: Timer, pause: Callable[[int], None] = _spin) -> list[float]:
-    """Return the seconds of each of a few dozen calls, timed one at a time.
+    """Return the seconds of SINGLES calls, timed one at a time.
 
-    The timer's own time is in each, so of very short calls a difference is a smaller share than it was.
+    Each includes the overhead of the timer, which makes relative differences of very short calls smaller.
 
-    pause: waits for a number of steps. Calls that keep step with a clock of coarse ticks would last a tick more and a
-    tick less in turn (1.05 us by ticks of 0.1 us, begun every 1.55 us); after pauses of random lengths they do not.
+    pause: waits for a number of steps. Calls in step with a coarse clock would last a tick more and a tick less in turn
+    (1.05 us by ticks of 0.1 us, begun every 1.55 us); pauses of random length prevent that.
     """
     draw = random.Random(0)  # noqa: S311 - no secret
     seconds = []
@@ -217,11 +217,11 @@ def timed_singly(run: Call, timer: Timer, pause: Callable[[int], None] = _spin) 
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """What warm-up found.
+    """The result of the warm-up.
 
-    per_call: the least seconds that a call took, of blocks that did not starve if there were any. steady: whether
-    two groups of calls in a row agreed. calls: those of the last block. starved: whether the device ran dry in a
-    block of the last group.
+    per_call: the least seconds per call, of blocks that did not starve if there were any. steady: whether two
+    consecutive groups of calls agreed. calls: number of calls in the last block. starved: whether the device ran out of
+    work in a block of the last group.
     """
 
     per_call: float
@@ -231,11 +231,11 @@ class WarmUp:
 
 
 def warm_up(run: Call, timer: Timer, durations: Durations, now: Callable[[], float] = perf_counter) -> WarmUp:
-    """Call until two groups of calls in a row agree."""
+    """Call until two consecutive groups of calls agree, or until `durations.warmup_cap` is reached."""
     begin, previous, calls, least = now(), math.inf, 1, math.inf
     while True:
         group: list[float] = []
-        fed: list[float] = []  # those in which the device did not run dry
+        fed: list[float] = []  # blocks in which the device did not starve
         group_begin = now()
         while not group or (now() - group_begin < durations.warmup / 2 and now() - begin < durations.warmup_cap):
             block = _time(run, timer, calls)
@@ -253,15 +253,15 @@ def warm_up(run: Call, timer: Timer, durations: Durations, now: Callable[[], flo
 
 
 def _longer(calls: int, block: Timed) -> int:
-    """Return the calls of the next block: one call may be too short to judge by, so they double until it is long."""
+    """Return the number of calls of the next block: it doubles until a block is long enough to judge by."""
     return 2 * calls if block.seconds < BLOCK else calls
 
 
 def _held_back(run: Call, timer: Timer, loops: int) -> int:
-    """Return how many calls, at most `loops`, the host can queue before the device begins; `loops` if none will do.
+    """Return how many calls, at most `loops`, the host can queue during a spin; `loops` if no number works.
 
-    The queue of a GPU holds 1024 launches, and the longest spin outlasts 20 ms of queueing. A block of less than 0.1 ms
-    would be mostly the events' own time.
+    The queue of a GPU holds 1024 launches, and the longest spin covers 20 ms of queueing. In a block of less than
+    0.1 ms, the events themselves would take a large share.
     """
     for calls in (loops, loops // 2, loops // 4, 1):
         for _ in range(2 if calls else 0):  # the first may be disturbed
@@ -272,7 +272,7 @@ def _held_back(run: Call, timer: Timer, loops: int) -> int:
 
 
 def _time(run: Call, timer: Timer, calls: int) -> Timed:
-    """Time a block; raises ClockStandsStill if so many calls cannot have taken so little."""
+    """Time a block; raises ClockStandsStill if the time is impossibly short for the number of calls."""
     took = timer.time(run, calls)
     if calls >= _STANDSTILL_CALLS and took.seconds < _STANDSTILL:
         raise ClockStandsStill(
@@ -282,12 +282,12 @@ def _time(run: Call, timer: Timer, calls: int) -> Timed:
 
 
 def inner_loops(per_call: float, batch_below: float = BATCH_BELOW) -> int:
-    """Return how many calls make a block: one, or for calls shorter than that as many as fill a millisecond."""
+    """Return the number of calls per block: one or, for calls shorter than `batch_below`, as many as fill BLOCK."""
     return 1 if per_call >= batch_below else math.ceil(BLOCK / max(per_call, 1e-9) - 1e-6)
 
 
 def settled(seconds: list[float]) -> bool:
-    """Whether the interval of the median is narrow enough to stop."""
+    """Return whether the interval of the median is narrow enough to stop."""
     return len(seconds) >= FEWEST_BLOCKS and stats.relative_half_width(seconds) <= CONVERGED
 
 
@@ -310,15 +310,15 @@ def _blocks(
         before, spent = spent, now() - begin
         if _may_stop(len(blocks) - len(noisy), before, spent, durations) and settled([b.seconds for b in blocks]):
             return blocks, noisy
-        # Calls that outlast the budget many times over are stopped below the usual fewest.
+        # If calls are much longer than the budget, stop with fewer than FEWEST_BLOCKS.
         if spent >= durations.budget and (len(blocks) >= FEWEST_BLOCKS or spent >= FEWEST_BLOCKS * durations.budget):
             return blocks, noisy
 
 
 def _is_noise(block: Timed, earlier: Sequence[Timed], noisy: Sequence[int]) -> bool:
-    """Whether a block during which the process was interrupted is too slow to count.
+    """Return whether a block with a context switch is too slow to count, so that it is repeated.
 
-    A repeat is not repeated again: on a loaded machine that would never end.
+    A repeated block is not repeated again: on a loaded machine that would never end.
     """
     if len(earlier) < FEWEST_BLOCKS or len(earlier) - 1 in noisy:
         return False
@@ -326,9 +326,9 @@ def _is_noise(block: Timed, earlier: Sequence[Timed], noisy: Sequence[int]) -> b
 
 
 def _may_stop(counted: int, before: float, spent: float, durations: Durations) -> bool:
-    """Whether convergence is checked now: at set counts of blocks, and as soon as `least` seconds are spent.
+    """Return whether convergence is checked now: at the block counts CHECK_AT, and once `least` seconds are spent.
 
-    before, spent: seconds until the last block began and until it ended.
+    counted: undisturbed blocks. before, spent: seconds until the last block began and until it ended.
     """
     due = counted in CHECK_AT or before < durations.least
     return due and spent >= durations.least and counted >= CHECK_AT[0]

@@ -1,15 +1,15 @@
-"""Are the calls of a series alike? Two signs that they are not, judged from their seconds alone.
+"""Test whether the calls of a series were alike: two tests, for a trend and for alternation, on their seconds alone.
 
-Each asks for an effect and for proof. The effect: more than 5 %. The proof: calls that are alike, in whatever order,
-show a rank statistic as large less than once in two thousand series, whatever the distribution of their seconds
-(normal, skewed or of two speeds). Quartiles that do not overlap would be no proof: those of three against three are
-apart by chance in every third series.
+Each requires an effect and evidence. The effect: more than 5 %. The evidence: a rank statistic that is exceeded in less
+than one of 2000 series of calls that are alike, whatever the distribution of their seconds (normal, skewed or bimodal).
+Quartiles that do not overlap would be no evidence: those of three against three calls are apart by chance in every
+third series.
 
-Noise that comes in stretches is told from a trend only if the series is many stretches long. Otherwise its calls do get
-slower or faster, and that is what the flag says.
+Noise that comes in stretches is distinguished from a trend only if the series is many stretches long. Otherwise its
+calls do get slower or faster, and that is what the flag says.
 
-What neither sees: work left out in every third call, or in calls at random; a change that was over before the first
-block (warm-up), or that comes and goes within the series.
+Neither test detects work left out in every third call, or in random calls; a change that ended before the first block
+(warm-up), or that comes and goes within the series.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from itertools import combinations
 from statistics import median
 
 CHANGE = 0.05  # share of a call's time
-_RARE = 3.5  # standard deviations of a normal statistic: beyond them, on either side, lies one in two thousand
-_PIECES = 30  # a trend is looked for among so many values at most: every pair of them is compared
-_FEWEST, _TIMES = 3, 2.0  # so few calls of a kind are enough where each takes twice as long as any of the other kind
+_RARE = 3.5  # standard deviations that a normal statistic exceeds, in either direction, once in 2000
+_PIECES = 30  # a trend is computed from at most this many values, because it compares every pair of them
+_FEWEST, _TIMES = 3, 2.0  # three calls of a kind are enough if each takes twice as long as any of the other kind
 
 
 def has_trend(seconds: Sequence[float]) -> bool:
-    """Whether calls get slower or faster, in seconds of undisturbed blocks in order, by more than 5 % over all of them.
+    """Return whether calls get slower or faster by more than 5 % over the series. seconds: undisturbed blocks in order.
 
-    By how much is estimated from the medians of the first and the last third, whose centres lie two thirds of the
-    series apart. The rank statistic is Mann's (Kendall's tau of seconds and order; Mann 1945) of the medians of up to
-    30 pieces: in longer series a piece is longer than most stretches of noise. Of fewer than nine blocks no order is
+    The change is estimated from the medians of the first and the last third, whose centres are two thirds of the
+    series apart. The rank statistic is Mann's (Kendall's tau of seconds and order; Mann 1945), of the medians of up to
+    30 pieces: in a long series a piece is longer than most stretches of noise. With fewer than nine blocks, no order is
     rare enough.
     """
     n = len(seconds)
@@ -47,11 +47,12 @@ def has_trend(seconds: Sequence[float]) -> bool:
 
 
 def alternates(odd: Sequence[float], even: Sequence[float]) -> bool:
-    """Whether every second call differs from its neighbours by more than 5 % of the slower kind, in seconds.
+    """Return whether every second call differs from its neighbours by more than 5 % of the slower kind.
 
-    The rank statistic is Wilcoxon's (1945), which is rare enough from nine against nine on. So that long calls, of
-    which there are fewer, are not let off: three against three are enough where each of one kind takes twice as long as
-    any of the other.
+    odd, even: seconds of the calls with odd and with even numbers.
+
+    The rank statistic is Wilcoxon's (1945), which can be rare enough from nine against nine calls on. There are fewer
+    long calls, so three against three are enough if each of one kind takes twice as long as any of the other.
     """
     if min(len(odd), len(even)) < _FEWEST:
         return False
@@ -63,7 +64,7 @@ def alternates(odd: Sequence[float], even: Sequence[float]) -> bool:
 
 
 def _tau_score(values: Sequence[float]) -> float:
-    """Return how many more pairs rise than fall, in standard deviations of that of values in random order.
+    """Return rising minus falling pairs, in standard deviations of that number for values in random order.
 
     Ties only make it smaller.
     """
@@ -73,7 +74,7 @@ def _tau_score(values: Sequence[float]) -> float:
 
 
 def _rank_score(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return by how much the first group's ranks are above those of random order, in standard deviations.
+    """Return the excess of the first group's ranks over those in random order, in standard deviations.
 
     Ties only make it smaller.
     """

@@ -1,4 +1,4 @@
-"""Proofs that a backend waits for its device when it says so, and that the device's clock sees all of the work."""
+"""Verify that a backend waits for its device when it says so, and that the device's clock sees all of the work."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bench_core.backends.base import Backend, finish
 from bench_core.errors import CaseError
 from bench_core.workload import Call, result_alone
 
-TRIES = 3  # each must show it: one may be disturbed
-JITTER = 50e-6  # seconds, of a copy
-NAMING = 5e-6  # seconds for which an output may be named: a model has a hundred (1.5e-6 seen on an H100's host)
+TRIES = 3  # every try must show the fault, because a single one may be disturbed
+JITTER = 50e-6  # seconds by which the time of a copy varies
+NAMING = 5e-6  # seconds that naming an output may take: a model has a hundred (1.5e-6 measured on an H100's host)
 
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """What some calls came to.
+    """The outcome of calls that were awaited.
 
-    result: what the last of them returned. seconds: of a call, until the backend said that all was done. left: seconds
-    of work that went on after that; None if the backend kept its word.
+    result: what the last of them returned. seconds: per call, until the backend said that all was done. left: seconds
+    of work that went on after that; None if the backend did wait.
     """
 
     result: Any
@@ -38,7 +38,7 @@ def unfinished(
     outputs: Callable[[Any], Mapping[str, Any]] = result_alone,
     now: Callable[[], float] = perf_counter,
 ) -> Awaited:
-    """Make some calls, and check whether they were done when the backend said so.
+    """Make some calls, and determine whether they were done when the backend said so.
 
     run: queues work on the device. outputs: names the arrays that hold the result, given what `run` returned.
 
@@ -71,7 +71,7 @@ def unfinished(
 def piece(outputs: Mapping[str, Any]) -> Any:
     """Return one element of an output: a copy of it takes no time of its own, and waits for all that it depends on.
 
-    Copies of whole outputs would not do: the first also waits for new memory of the host, the second gets the same.
+    Copies of whole outputs would distort the comparison: the first needs new host memory, which the second reuses.
     Raises CaseError if there are no outputs.
     """
     if not outputs:
@@ -85,19 +85,19 @@ def piece(outputs: Mapping[str, Any]) -> Any:
 
 
 def is_late(seconds: float, claimed: float) -> bool:
-    """Whether a result came later than noise explains, after calls that claimed to take so many seconds."""
+    """Return whether a result was later than noise explains. claimed: seconds that the calls claimed to take."""
     return seconds >= claimed / 2 + JITTER
 
 
 def hidden_work(
     run: Call, calls: int, backend: Backend, seen: float, now: Callable[[], float] = perf_counter
 ) -> float | None:
-    """Return the seconds a call for which the host waits for a device whose clock sees less; None if it sees all.
+    """Return the seconds per call that the host waits for the device, if its clock sees less; None if it sees all.
 
-    seen: seconds of a call by the device's clock.
+    seen: seconds per call by the device's clock.
 
-    Once all calls are queued, what is left to wait for is at most all of their work. If it is half as much again as
-    the device's clock has seen of that, in each of three tries, then work runs where the clock does not look, as in
+    Once all calls are queued, the host waits at most for all of their work. If it waits 1.5 times as long as the
+    device's clock has seen, in each of three tries, then there is work that the clock does not see, for example in
     another stream.
     """
     least = math.inf

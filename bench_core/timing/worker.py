@@ -1,7 +1,8 @@
 """Worker processes: one per backend, device, thread count and environment, replaced when it dies.
 
-The parent's side. `Worker` owns one child (worker_child.py) and speaks with it as worker_protocol.py has it. A child
-that hangs, crashes or is killed becomes a Measurement, and so does one whose times this process's clock belies.
+This is the parent's side. `Worker` owns one child (worker_child.py) and exchanges the messages of worker_protocol.py
+with it. If a child hangs, crashes or is killed, or if its times contradict the clock of this process, its case gets a
+Measurement with that status.
 """
 
 from __future__ import annotations
@@ -33,36 +34,36 @@ from bench_core.timing.case import OnPhase, Settings, run_case
 from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec, WorkloadSource, process_environment
 
 START_TIMEOUT = 120.0  # seconds; a cold import of a GPU library from a network disk is slow
-_TAIL = 1 << 16  # bytes at the end of what a dead child wrote in which its last words are looked for
-_STARTS = 2  # failures to start after which a process of one WorkerSpec is not tried again
+_TAIL = 1 << 16  # bytes at the end of a dead child's output that are searched for its last line
+_STARTS = 2  # number of failed starts after which no process of the same WorkerSpec is started
 
 
 class Arrival(NamedTuple):
-    """An answer of a child, and when it arrived by the clock of this process, in seconds."""
+    """An answer of a child, and its time of arrival by the clock of this process, in seconds."""
 
     answer: dict[str, Any]
     at: float
 
 
 class Executor(Protocol):
-    """Something that runs the cases of one WorkerSpec: a child process, or this very process."""
+    """Runs the cases of one WorkerSpec, in a child process or in this process."""
 
     spec: WorkerSpec
 
     def start(self) -> ProcessEnvironment:
-        """Get ready; raises Unavailable, or CaseError if the process cannot even start."""
+        """Start if necessary, and return the environment; raises Unavailable, or CaseError if no process starts."""
 
     def execute(
         self, case: Case, source: WorkloadSource, settings: Settings, timeout: float, on_phase: OnPhase
     ) -> Measurement:
-        """Return what became of a case. Never raises, but for an interrupt."""
+        """Run a case and return its Measurement. Raises nothing except an interrupt."""
 
     def close(self) -> None:
-        """End it."""
+        """End the process, if it is a child."""
 
 
 class Worker:
-    """An Executor in a child process. After a timeout or a crash it starts a new child for the next case."""
+    """An Executor in a child process. After a timeout or a crash, the next case starts a new child."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         self.spec = spec
@@ -86,14 +87,15 @@ class Worker:
             text=True,
             encoding="utf-8",
             errors="replace",
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which then decides
+            start_new_session=True,  # Ctrl-C reaches only the parent, which then ends the child
         )
         self._answers = queue.SimpleQueue()
         threading.Thread(target=_pump, args=(self._process.stdout, self._answers), daemon=True).start()
         self._send(protocol.start_command(self.spec))
         arrived = self._receive(monotonic() + START_TIMEOUT)
         if arrived is None:
-            reason = self._last_words("while starting") if not self._timed_out else f"no start in {START_TIMEOUT:.0f} s"
+            late = f"the worker did not start within {START_TIMEOUT:.0f} s"
+            reason = late if self._timed_out else self._last_words("while starting")
             self._kill()
             raise CaseError("worker_start", reason)
         try:
@@ -127,20 +129,20 @@ class Worker:
         except CaseError as error:
             self._kill()
             return Measurement.missing(case, Status(error.status), error.code, str(error))
-        except BaseException:  # an interrupt: the child must not go on computing for nobody
+        except BaseException:  # an interrupt: the child must not continue to compute
             self._kill()
             raise
         return self._late_or_dead(case, phase, timeout, here)
 
     def _judged(self, done: Measurement, seen: float) -> Measurement:
-        """Return a measurement as the clock of this process judges it, and end a child whose clock is patched."""
+        """Return the measurement as judged by the clock of this process; kill a child whose clock is patched."""
         done = parent_clock.judged(done, seen)
         if done.reason_code == parent_clock.CODE:  # the next case would be timed by it as well
             self._kill()
         return done
 
     def _late_or_dead(self, case: Case, phase: str, timeout: float, here: ProcessEnvironment) -> Measurement:
-        """End a child from which no answer came, and return what became of its case."""
+        """Kill a child that gave no answer, and return the Measurement of its case."""
         if self._timed_out:
             self._kill()
             reason = f"no result within {timeout:g} s, stopped in {phase}"
@@ -152,7 +154,7 @@ class Worker:
         return Measurement.missing(case, status, code, reason, env_id=here.env_id)
 
     def close(self) -> None:
-        """Let the child end by itself for a moment, then kill it."""
+        """Give the child 2 s to end by itself, then kill it."""
         if self._process is None:
             return
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -165,12 +167,12 @@ class Worker:
         process = self._process
         assert process is not None and process.stdin is not None  # noqa: PT018, S101 - start() made both
         self._kills_before = host.out_of_memory_kills()
-        with contextlib.suppress(OSError):  # it is dead: _receive says so and _last_words says why
+        with contextlib.suppress(OSError):  # the child is dead: _receive returns None, _last_words says why
             process.stdin.write(json.dumps(command) + "\n")
             process.stdin.flush()
 
     def _receive(self, deadline: float) -> Arrival | None:
-        """Return the next answer, or None: `_timed_out` tells a child that is late from one that is dead."""
+        """Return the next answer; None if the child is late (`_timed_out` is then true) or dead."""
         self._timed_out = False
         try:
             return self._answers.get(timeout=max(0.0, deadline - monotonic()))
@@ -179,11 +181,11 @@ class Worker:
             return None
 
     def _last_words(self, where: str) -> str:
-        """Say how a dead child ended and what it wrote last."""
+        """Return how a dead child ended, and the last line that it wrote."""
         assert self._process is not None and self._log is not None  # noqa: PT018, S101
         try:
             code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:  # it has closed its channel and lives on
+        except subprocess.TimeoutExpired:  # it has closed its channel but still runs
             self._process.kill()
             code = self._process.wait()
         died = f"was killed by {host.signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
@@ -198,7 +200,7 @@ class Worker:
             return
         if process.poll() is None:
             try:
-                os.killpg(process.pid, signal.SIGKILL)  # with whatever it has started itself
+                os.killpg(process.pid, signal.SIGKILL)  # includes the processes that it has started
             except (ProcessLookupError, PermissionError):
                 process.kill()
             process.wait()
@@ -209,10 +211,10 @@ class Worker:
 
 
 class InProcess:
-    """An Executor in this very process, for use under a profiler or debugger: no timeout, no crash is survived.
+    """An Executor in this process, for use with a profiler or debugger: no timeout, and a crash ends the run.
 
-    Its measurements are flagged `not_isolated`: the libraries of all backends share one process, each with the
-    environment that pytest was started in. There is no second clock, so one that a kernel has patched is believed.
+    Its measurements are flagged `not_isolated`: the libraries of all backends share one process and the environment in
+    which pytest was started. There is no second clock, so a clock that a kernel has patched is not detected.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
@@ -245,14 +247,14 @@ class InProcess:
         return replace(done, env_id=here.env_id, flags=(*done.flags, "not_isolated"))
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there is no child to end."""
 
 
 def _require_environ(case: Case, threads: int) -> None:
-    """Raise Unsupported if this process lacks a variable that sets an implementation apart from the default.
+    """Raise Unsupported if this process lacks an environment variable that the implementation needs.
 
-    Such a variable must be set before its library is imported, or the default would be measured under the
-    other's name.
+    It must be set before the library is imported. Otherwise, the default implementation would be measured
+    under the name of this one.
     """
     environ = registry.load(case.backend).environ
     common = environ(threads, "default")
@@ -263,7 +265,7 @@ def _require_environ(case: Case, threads: int) -> None:
 
 
 class Workers:
-    """The executors of a run, at most one of them alive: an idle worker still holds memory and spins threads."""
+    """The executors of a run. At most one is alive, because an idle worker still holds memory and may spin threads."""
 
     def __init__(self, *, isolated: bool) -> None:
         self._make: Callable[[WorkerSpec], Executor] = Worker if isolated else InProcess
@@ -275,7 +277,7 @@ class Workers:
     def dispatch(
         self, case: Case, source: WorkloadSource, settings: Settings, timeout: float, on_phase: OnPhase
     ) -> Measurement:
-        """Return what became of a case; its worker is started, or replaced, as need be."""
+        """Run a case and return its Measurement; start or replace the worker if necessary."""
         spec = WorkerSpec.of(case)
         if self._executor is None or self._executor.spec != spec:
             self.close()
@@ -307,22 +309,22 @@ class Workers:
         return _marked(done)
 
     def close(self) -> None:
-        """End whatever is alive."""
+        """End the executor that is alive, if any."""
         if self._executor is not None:
             self._executor.close()
             self._executor = None
 
 
 def _marked(done: Measurement) -> Measurement:
-    """Return a measurement of a GPU, flagged if the environment made each of its launches wait."""
+    """Return a GPU's measurement, flagged `launch_blocking` if the environment made each launch wait."""
     waits = done.case.device_type == "cuda" and os.environ.get("CUDA_LAUNCH_BLOCKING", "0") not in {"", "0"}
     return replace(done, flags=(*done.flags, "launch_blocking")) if waits else done
 
 
 def _pump(stream: IO[str], answers: queue.SimpleQueue[Arrival | None]) -> None:
-    """Put every answer of a child into the queue, and None at its end; whatever else it wrote is passed over.
+    """Put every answer of a child into the queue, and None at the end of its output; ignore all other lines.
 
-    Each is stamped here, in a thread of its own: whoever takes it out may have been at other work.
+    This thread records the time of arrival, because the reader of the queue may be busy at that moment.
     """
     for line in stream:
         at = monotonic()

@@ -1,7 +1,7 @@
-"""The child's side of worker_protocol.py: `python -m bench_core.timing.worker_child`, which serves one worker.
+"""The child's side of worker_protocol.py: `python -m bench_core.timing.worker_child` serves one worker.
 
-The parent has set the environment before this process began, so that no library can have read another.
-Whatever a library prints goes to standard error, which the parent keeps for a crash's last words.
+The parent sets the environment before this process starts, so every library is imported with it. The output of
+libraries goes to standard error, whose last line the parent reports after a crash.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from bench_core.machine import host
 from bench_core.timing import worker_protocol as protocol
 from bench_core.timing.case import run_case
 
-_HEADROOM = 0.95  # of the memory that this process may use; the rest keeps the machine alive
+_HEADROOM = 0.95  # share of the available memory that this process may use; the rest keeps the machine responsive
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 Answer = Callable[[protocol.Message], None]
 
 
 def main() -> None:
-    """Serve commands until the parent closes its end."""
+    """Serve commands until the parent closes its end of the pipe."""
     with _private_channel() as channel:
         _die_with_parent()
 
@@ -69,14 +69,14 @@ def _case(command: protocol.Message, backend: Backend, answer: Answer) -> None:
 
 @contextlib.contextmanager
 def _private_channel() -> Iterator[TextIO]:
-    """Yield the original standard output, and send everything printed from now on to standard error."""
+    """Yield the original standard output; redirect everything that is printed from now on to standard error."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
         os.dup2(2, 1)
         yield channel
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end this process should its parent be killed; be the first to go when memory runs out."""
+    """Have the kernel kill this process when its parent dies, and kill it first when memory runs out (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError):
@@ -84,7 +84,7 @@ def _die_with_parent() -> None:
 
 
 def _cap_memory() -> None:
-    """Make this process's allocations fail before the machine's memory is gone."""
+    """Limit this process's memory, so that its allocations fail before the machine runs out of memory."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # noqa: PLC0415 - not on Windows
 

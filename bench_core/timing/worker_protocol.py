@@ -1,4 +1,4 @@
-"""What a worker process and its parent say to each other: one JSON object a line.
+"""The messages between a worker process and its parent: one JSON object per line.
 
     worker.py, the parent                            worker_child.py, the child
     start_command: backend, device, threads    ->
@@ -7,8 +7,8 @@
                                                <-    phase_answer, for each of PHASES
                                                <-    measurement_answer
 
-Commands go to the child's standard input. Answers come on what was its standard output, each behind MARK, so that
-whatever a library prints is not taken for one.
+Commands go to the child's standard input. Answers come on its original standard output, each after MARK, so that the
+output of a library is not mistaken for an answer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSource:
-    """Where a child finds a workload: on a test function of a module under an import root."""
+    """Where a child finds a workload: on a test function of a module below an import root."""
 
     root: str
     module: str
@@ -55,7 +55,7 @@ class WorkloadSource:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What one process can measure: everything that must be settled before its library is imported."""
+    """What one process can measure: everything that is fixed before its library is imported."""
 
     backend: str
     device: str
@@ -72,30 +72,30 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProcessEnvironment:
-    """What a ready process said of itself."""
+    """The environment that a ready process reported: its id and its facts."""
 
     env_id: str
     facts: Facts
 
 
 def process_environment(backend: Backend) -> ProcessEnvironment:
-    """Return what this process knows of its backend, and the hash that tells such environments apart."""
+    """Return the facts of this process and its backend, and their hash."""
     facts = environment.worker_environment(backend.device_uuid, backend.facts())
     return ProcessEnvironment(environment.env_id(facts), facts)
 
 
 class MalformedAnswer(CaseError):
-    """A child gave an answer that cannot be read: a library wrote into its channel, or its memory is damaged."""
+    """A child gave an invalid answer: a library wrote into its channel, or its memory is corrupted."""
 
     def __init__(self, where: str) -> None:
-        super().__init__("bad_answer", f"the worker gave an answer {where} that makes no sense")
+        super().__init__("bad_answer", f"the worker gave an invalid answer {where}")
 
 
-# ---------------------------------------------------------------- what the parent says
+# ---------------------------------------------------------------- messages of the parent
 
 
 def start_command(spec: WorkerSpec) -> Message:
-    """Return the command to get a backend ready; the rest of the spec is in the child's environment."""
+    """Return the command to prepare a backend; the rest of the spec is in the child's environment."""
     return {"do": "start", "backend": spec.backend, "device": spec.device, "threads": spec.threads}
 
 
@@ -105,27 +105,27 @@ def case_command(case: Case, source: WorkloadSource, settings: Settings) -> Mess
 
 
 def read_case_command(command: Message) -> tuple[Case, WorkloadSource, Settings]:
-    """Return what `case_command` was given."""
+    """Return the arguments that `case_command` was called with."""
     plain = command["settings"]
     settings = Settings(**{**plain, "durations": Durations(**plain["durations"])})
     return case_from_json(command["case"]), WorkloadSource(**command["source"]), settings
 
 
-# ---------------------------------------------------------------- what the child says
+# ---------------------------------------------------------------- messages of the child
 
 
 def ready_answer(here: ProcessEnvironment) -> Message:
-    """Return the answer to `start_command` of a process that is ready."""
+    """Return the answer to `start_command` if the process is ready."""
     return {"env_id": here.env_id, "facts": to_json(here.facts)}
 
 
 def unavailable_answer(error: Unavailable) -> Message:
-    """Return the answer to `start_command` of a process whose backend cannot be had."""
+    """Return the answer to `start_command` if the backend is not available."""
     return {"unavailable": error.code, "reason": str(error)}
 
 
 def read_start_answer(answer: Message) -> ProcessEnvironment:
-    """Return what a process said of itself; raises Unavailable if its backend cannot be had, or MalformedAnswer."""
+    """Return the environment in an answer; raises Unavailable if the backend is not available, or MalformedAnswer."""
     if "unavailable" in answer:
         raise Unavailable(str(answer["unavailable"]), str(answer.get("reason")))
     try:
@@ -136,7 +136,7 @@ def read_start_answer(answer: Message) -> ProcessEnvironment:
 
 
 def phase_answer(phase: str) -> Message:
-    """Return the answer that says which of PHASES begins."""
+    """Return the answer that announces the beginning of one of PHASES."""
     return {"phase": phase}
 
 
@@ -146,7 +146,7 @@ def measurement_answer(done: Measurement) -> Message:
 
 
 def read_measurement_answer(answer: Message, case: Case, where: str) -> Measurement:
-    """Return the measurement of a case that an answer holds; raises MalformedAnswer if it holds none."""
+    """Return the measurement of `case` in an answer; raises MalformedAnswer if there is none."""
     try:
         done = measurement_from_json(answer["measurement"])
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -157,13 +157,13 @@ def read_measurement_answer(answer: Message, case: Case, where: str) -> Measurem
 
 
 def marked_line(answer: Message) -> str:
-    """Return an answer as a line."""
+    """Return an answer as a line of output, with MARK."""
     return MARK + json.dumps(answer, allow_nan=False) + "\n"
 
 
 def read_line(line: str) -> dict[str, Any] | None:
-    """Return the answer that a line holds, None for anything else."""
-    _, mark, plain = line.rpartition(MARK)  # what a library wrote may stand on the line before the mark
+    """Return the answer in a line; None if there is none."""
+    _, mark, plain = line.rpartition(MARK)  # the output of a library may precede the mark
     with contextlib.suppress(ValueError, RecursionError):  # half a line: the child died while it wrote
         if mark and isinstance(answer := json.loads(plain, parse_constant=_refuse), dict):
             return answer
@@ -171,4 +171,4 @@ def read_line(line: str) -> dict[str, Any] | None:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

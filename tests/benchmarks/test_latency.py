@@ -56,7 +56,7 @@ def test_a_walk_along_links_that_are_no_longer_there_is_a_wrong_answer(chase):
     work, host, kernel = chase
     other = support.kernel(Chase(), work, CPU, host=host)
     stale = replace(kernel, inputs=other.inputs)  # what is overwritten is not what is walked
-    with pytest.raises(WrongAnswer, match="when looked at again"):
+    with pytest.raises(WrongAnswer, match="wrong in the second"):
         support.before_and_after(stale, Chase(), work, CPU, host=host)
 
 

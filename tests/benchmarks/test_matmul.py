@@ -181,7 +181,7 @@ def test_an_element_never_written_is_found(kind):
             return kept
 
         judged(work, support.inputs(SQUARE, work), support.answer(replace(honest, run=lazy), on)["out"])
-        with pytest.raises(WrongAnswer, match="when looked at again"):
+        with pytest.raises(WrongAnswer, match="wrong in the second"):
             support.before_and_after(replace(honest, run=lazy), SQUARE, work, on)
 
 

@@ -20,7 +20,7 @@ def test_the_log_of_a_failed_run_is_where_the_message_says(tmp_path, monkeypatch
     done = CliRunner().invoke(app, ["noise", "--runs", "4", "--", str(tmp_path / "bench_none.py")])
     assert done.exit_code == 4
     (log,) = tmp_path.rglob("log.txt")
-    assert done.stderr.splitlines()[-1].endswith(f"(all of it: {log})")
+    assert done.stderr.splitlines()[-1].endswith(f"(full log: {log})")
 
 
 def test_aa_is_still_understood_as_noise_and_is_not_listed():

@@ -145,7 +145,7 @@ def test_a_full_disk_loses_nothing_the_results_go_elsewhere(small_disk):
     assert small_disk.path not in elsewhere.parents
     assert statuses(elsewhere) == CALM
     said = line_of(done.said, "trouble: results").replace(small_disk.folder.name, "RUN")
-    assert said == "trouble: results/m/RUN could not be written: No space left on device; the results are elsewhere"
+    assert said == "trouble: results/m/RUN could not be written: No space left on device; using a temporary folder"
     note("disk full (tmpfs)", "block", statuses(elsewhere), done.code, said)
 
 
@@ -156,8 +156,8 @@ def test_where_nothing_can_be_written_what_is_in_the_journal_is_kept_and_finishe
     assert done.code == pytest.ExitCode.TESTS_FAILED
     assert "trouble: the journal could not be written: File too large" in done.said
     assert "results: not written" in done.said
-    said = line_of(done.said, "trouble: nor")
-    assert "only what the journal holds is kept" in said
+    said = line_of(done.said, "trouble: a temporary folder")
+    assert "only the journal is kept" in said
     assert not list(tmp_path.rglob("*.tmp"))
     again = project.resume()
     assert again.code == 0, again.said
@@ -351,7 +351,7 @@ OUTCOMES = (
     ("exit", FEW, "crashed", "crashed_{}", "ended with exit code 3 in {}"),
     ("memory", FEW, "oom", "out_of_memory", "Unable to allocate"),
     ("hang", FEW, "timeout", "timeout_{}", "no result within 3 s, stopped in {}"),
-    ("forge", FEW, "error", "bad_answer", "the worker gave an answer in {} that makes no sense"),
+    ("forge", FEW, "error", "bad_answer", "the worker gave an invalid answer in {}"),
 )
 
 

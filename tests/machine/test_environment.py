@@ -94,10 +94,10 @@ def test_only_listed_variables_are_read():
     }
     assert environment._variables(environ) == {
         "env.CUDA_VISIBLE_DEVICES": Fact("<GPU id>,1", "CUDA_VISIBLE_DEVICES"),
-        "env.CUPY_CACHE_DIR": Fact(reason="withheld: it holds a path"),
+        "env.CUPY_CACHE_DIR": Fact(reason="withheld: it contains a path"),
         "env.CUPY_TF32": Fact("1", "os.environ"),
-        "env.HIP_VISIBLE_DEVICES": Fact(reason="withheld: it holds a UUID"),
-        "env.LD_PRELOAD": Fact(reason="withheld: it holds a path"),
+        "env.HIP_VISIBLE_DEVICES": Fact(reason="withheld: it contains a UUID"),
+        "env.LD_PRELOAD": Fact(reason="withheld: it contains a path"),
         "env.OMP_NUM_THREADS": Fact("4", "os.environ"),
         "env.OPENBLAS_CORETYPE": Fact("Haswell", "os.environ"),
     }

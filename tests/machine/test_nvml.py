@@ -52,10 +52,10 @@ def test_device_is_found_by_uuid_however_it_is_spelt(pynvml, uuid):
 @pytest.mark.parametrize(
     ("uuid", "reason"),
     [
-        ("GPU-cccccccc", "none of the driver's devices has the UUID of this one"),
-        ("GPU-", "the array library does not tell the UUID of its device"),
-        (None, "the array library does not tell the UUID of its device"),
-        ("GPU-01", "2 of the driver's devices has the UUID of this one"),
+        ("GPU-cccccccc", "the driver has no devices with the UUID of this one"),
+        ("GPU-", "the array library does not report the UUID of its device"),
+        (None, "the array library does not report the UUID of its device"),
+        ("GPU-01", "the driver has 2 devices with the UUID of this one"),
     ],
 )
 def test_a_uuid_that_fits_no_single_device_has_a_reason_and_no_facts(pynvml, uuid, reason):
@@ -81,7 +81,7 @@ def test_a_slice_is_not_given_the_power_of_its_card_whichever_uuid_the_library_t
     card.slices = [pynvml.Device(SLICE, {"Name": "NVIDIA H100 80GB HBM3 MIG 1g.10gb"})]
     pynvml.devices[:] = [card]
     assert (nvml.state(uuid).power, nvml.energy(uuid)) == (None, None)
-    assert "all its slices" in nvml.facts(uuid)["gpu.power"].reason
+    assert "sum over its MIG slices" in nvml.facts(uuid)["gpu.power"].reason
 
 
 @pytest.mark.parametrize("mode", [[0, 0], [1, 1], None])
@@ -126,7 +126,7 @@ def test_lost_device_does_not_hide_the_others(pynvml):
     pynvml.devices[:] = [pynvml.h100(FIRST), pynvml.h100(SECOND)]
     pynvml.devices[0].lost = True
     assert nvml.facts(SECOND)["gpu.power"].value == 120.0
-    assert "none of the driver's devices" in nvml.facts(FIRST)["gpu.driver"].reason
+    assert "the driver has no devices" in nvml.facts(FIRST)["gpu.driver"].reason
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_other_processes_are_counted_without_this_one(pynvml, monkeypatch):
     monkeypatch.setattr(host, "container", lambda: Fact("docker"))
     fact = nvml.facts(FIRST)["gpu.other_processes"]
     assert fact.value is None
-    assert "a container hides the numbers" in fact.reason
+    assert "a container hides process ids" in fact.reason
 
 
 def test_no_fact_holds_a_uuid(pynvml):

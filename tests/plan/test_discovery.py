@@ -98,10 +98,10 @@ class Partly(NumpyBackend):
     ("devices", "usable", "code", "reason"),
     [
         (["gpu:0"], ["gpu:0"], "", ""),
-        (["gpu:1"], [], "kernel_failed", "gpu:1 runs no kernel: RuntimeError: no compiler"),
-        (["gpu:0", "gpu:1"], ["gpu:0"], "", "gpu:1 runs no kernel: RuntimeError: no compiler"),
-        (["gpu:1", "gpu:0"], ["gpu:0"], "", "gpu:1 runs no kernel: RuntimeError: no compiler"),
-        (["gpu:2"], [], "kernel_failed", "gpu:2 runs no kernel: ArithmeticError: it computes 1 + 1 = 4"),
+        (["gpu:1"], [], "kernel_failed", "gpu:1 cannot run a kernel: RuntimeError: no compiler"),
+        (["gpu:0", "gpu:1"], ["gpu:0"], "", "gpu:1 cannot run a kernel: RuntimeError: no compiler"),
+        (["gpu:1", "gpu:0"], ["gpu:0"], "", "gpu:1 cannot run a kernel: RuntimeError: no compiler"),
+        (["gpu:2"], [], "kernel_failed", "gpu:2 cannot run a kernel: ArithmeticError: it computes 1 + 1 = 4"),
     ],
 )
 def test_a_device_that_runs_no_kernel_is_left_out_with_its_reason(monkeypatch, devices, usable, code, reason):

@@ -51,7 +51,7 @@ def test_an_unknown_machine_gets_no_advice_but_for_its_backends():
         (changed(host=load_facts(0.3, 0.0)), Level.WARNING, "use 30% of the CPU"),
         (changed(host=load_facts(0.0, 0.05)), Level.WARNING, "takes 5.0% of the CPU"),
         (changed(host=facts(memory__available=1e9)), Level.WARNING, "Only 1.0 GB"),
-        (changed(host=facts(memory__swap_used=2e9)), Level.WARNING, "2.0 GB lie in swap"),
+        (changed(host=facts(memory__swap_used=2e9)), Level.WARNING, "2.0 GB are in swap"),
         (changed(host=facts(cpu__threads=16)), Level.NOTE, "16 hardware threads share 8 cores"),
         (changed(host=facts(cpu__cores_usable=2)), Level.NOTE, "may use 2 of 8 cores"),
         (changed(host=facts(env__CUDA_LAUNCH_BLOCKING="1")), Level.WARNING, "CUDA_LAUNCH_BLOCKING=1 is set"),
@@ -171,7 +171,7 @@ def test_a_library_that_alone_does_not_see_the_gpu_is_named(device, told):
 
 def test_slow_kernels_name_the_variable_that_asks_for_them():
     found = changed(host=facts(env__OPENBLAS_CORETYPE="Haswell"), probes=[numpy_probe("Haswell"), READY.probes[1]])
-    assert "OPENBLAS_CORETYPE asks for them" in examine(found)[0].why
+    assert "OPENBLAS_CORETYPE selects them" in examine(found)[0].why
 
 
 @pytest.mark.parametrize(

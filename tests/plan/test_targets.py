@@ -47,19 +47,19 @@ def test_nothing_is_said_of_devices_that_nobody_asked_for_or_that_are_measured(a
     assert Targets(asked, PROBES).left_out() == []
 
 
-LONE = Probe("torch", "2", (Device("cpu"),), broken={"cuda:0": "cuda:0 runs no kernel: old"})
+LONE = Probe("torch", "2", (Device("cpu"),), broken={"cuda:0": "cuda:0 cannot run a kernel: old"})
 
 
 def test_a_type_whose_only_device_is_broken_is_skipped_for_that_reason():
     targets = Targets(("torch",), {"torch": LONE})
-    assert targets.absent == {("torch", "cuda"): Absent("kernel_failed", "cuda:0 runs no kernel: old")}
+    assert targets.absent == {("torch", "cuda"): Absent("kernel_failed", "cuda:0 cannot run a kernel: old")}
     assert targets.left_out() == []
-    with pytest.raises(UsageError, match="not available: cuda:0 runs no kernel: old"):
+    with pytest.raises(UsageError, match="not available: cuda:0 cannot run a kernel: old"):
         targets.require(["torch:cuda"])
 
 
 BROKEN = Probe(
-    "torch", "2", (Device("cpu"), Device("cuda:1", "GPU B")), broken={"cuda:0": "cuda:0 runs no kernel: old"}
+    "torch", "2", (Device("cpu"), Device("cuda:1", "GPU B")), broken={"cuda:0": "cuda:0 cannot run a kernel: old"}
 )
 
 
@@ -78,9 +78,9 @@ def test_a_broken_device_that_was_asked_for_has_rows_with_its_reason_and_any_oth
     measured = ("torch", "cuda:0") in expected
     told = asked == "torch"
     assert targets.absent == (
-        {("torch", "cuda:0"): Absent("kernel_failed", "cuda:0 runs no kernel: old")} if measured else {}
+        {("torch", "cuda:0"): Absent("kernel_failed", "cuda:0 cannot run a kernel: old")} if measured else {}
     )
-    assert ("left out: torch cuda:0 runs no kernel: old" in targets.left_out()) is told
+    assert ("left out: torch cuda:0 cannot run a kernel: old" in targets.left_out()) is told
 
 
 def test_an_absent_device_type_is_a_target_with_its_reason():

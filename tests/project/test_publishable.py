@@ -79,7 +79,7 @@ def test_what_the_planted_kernels_told_is_still_said_but_for_the_names(planted):
     assert "__init__.py" in reasons["torch", "calm.1"]
     environment = project.about["environment"]
     assert environment["host"]["env.CUDA_VISIBLE_DEVICES"]["value"] == "<GPU id>"
-    assert environment["host"]["env.TORCH_HOME"]["reason"] == "withheld: it holds a path"
+    assert environment["host"]["env.TORCH_HOME"]["reason"] == "withheld: it contains a path"
     assert project.about["run"]["git_commit"]
     assert "gpu.name" in next(facts for facts in environment["workers"].values() if "gpu.driver" in facts)
 

@@ -94,10 +94,10 @@ def test_a_run_without_results_is_the_last_and_those_before_it_are_merged(tmp_pa
         repeat([Side("this")], 5, [], tmp_path, run_one=pretend({"this": 1.0}, fail={4}), on_progress=told.append)
     assert caught.value.exit_code == 4
     (log,) = (tmp_path / "unfinished").rglob("log.txt")
-    said = f"run 5 left no results (exit code 4): no module named benchmarks (all of it: {log})"
+    said = f"run 5 left no results (exit code 4): no module named benchmarks (full log: {log})"
     assert str(caught.value) == said
     (merged,) = reader.find_results(tmp_path)
-    assert told[-1] == f"cut short: the 4 of 5 runs that are complete are in {merged.parent}"
+    assert told[-1] == f"stopped early: 4 of 5 runs are complete, results in {merged.parent}"
     assert next(r for r in reader.read_rows(merged) if r.size == "64").processes == 4
 
 
@@ -111,8 +111,8 @@ def test_of_two_sides_complete_pairs_are_merged_and_a_lone_run_stays_where_it_is
     merged = [next(r for r in reader.read_rows(path) if r.size == "64") for path in reader.find_results(tmp_path)]
     assert [row.processes for row in merged] == [2, 2]
     (lone,) = reader.find_results(tmp_path / "unfinished")
-    assert told[-1] == f"cut short: a run without the other of its pair is in {lone.parent}"
-    assert len([line for line in told if "the 2 of 5 runs that are complete are in" in line]) == 2
+    assert told[-1] == f"stopped early: the second run of a pair is missing, the first is in {lone.parent}"
+    assert len([line for line in told if "2 of 5 runs are complete, results in" in line]) == 2
 
 
 def test_an_interrupt_merges_the_runs_that_are_complete(tmp_path):
@@ -120,13 +120,13 @@ def test_an_interrupt_merges_the_runs_that_are_complete(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         repeat([Side("this")], 5, [], tmp_path, run_one=pretend({"this": 1.0}, stop=4), on_progress=told.append)
     (merged,) = reader.find_results(tmp_path / "box")
-    assert told[-1] == f"cut short: the 3 of 5 runs that are complete are in {merged.parent}"
+    assert told[-1] == f"stopped early: 3 of 5 runs are complete, results in {merged.parent}"
     assert next(r for r in reader.read_rows(merged) if r.size == "64").processes == 3
 
 
 def test_runs_of_two_machines_are_never_merged(tmp_path):
     run_one = pretend({"this": 1.0}, machine=lambda turn: f"box-{turn.replicate}")
-    with pytest.raises(IncompatibleError, match="runs of different machines cannot be one: box-0, box-1"):
+    with pytest.raises(IncompatibleError, match="runs of different machines cannot be merged: box-0, box-1"):
         repeat([Side("this")], 2, [], tmp_path, run_one=run_one)
     assert len(reader.find_results(tmp_path / "unfinished")) == 2
 

@@ -233,7 +233,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 def test_a_run_is_not_finished_on_another_machine_or_commit(killed):
     text = (killed / "journal.jsonl").read_text()
     (killed / "journal.jsonl").write_text(text.replace('"machine":"m"', '"machine":"elsewhere"', 1))
-    with pytest.raises(UsageError, match="begun with machine 'elsewhere', which is 'm' now"):
+    with pytest.raises(UsageError, match="started with machine 'elsewhere', which is now 'm'"):
         resumed(killed, {})
 
 

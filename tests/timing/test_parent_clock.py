@@ -31,7 +31,7 @@ def test_what_the_parent_saw_as_well_stays_as_it_is():
 def test_a_child_whose_clock_ran_at_half_speed_has_no_values():
     done = judged(HONEST, 2.0)
     assert (done.status, done.reason_code) == (Status.INVALID, "clock_patched")
-    assert done.reason == "the worker says that measuring took 1 s, which were 2 s by its parent's clock"
+    assert done.reason == "the worker says that measuring took 1 s, but it took 2 s by its parent's clock"
     assert (done.series, done.values, done.timed_s) == ((), {}, 2.0)
     assert done == replace(
         HONEST, status=done.status, reason_code=done.reason_code, reason=done.reason, series=(), values={}, timed_s=2.0
@@ -63,7 +63,7 @@ def test_blocks_cannot_last_longer_than_the_phase():
     assert judged(done, 1.04).status is Status.OK
     assert (
         judged(done, 1.02).reason
-        == "the timed blocks add up to 1.28 s, all of measuring to 1.02 s by its parent's clock"
+        == "the timed blocks add up to 1.28 s, but measuring took 1.02 s by its parent's clock"
     )
 
 

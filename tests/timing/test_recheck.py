@@ -92,7 +92,7 @@ def test_outputs_are_full_of_rubbish_before_a_look():
 
     done = run(Doubling(make))
     assert (done.status, done.reason_code) == (Status.INVALID, "wrong_second_look")
-    assert done.reason == ("right at first, wrong when looked at again: 1 of 1024 elements of 'out' are not finite")
+    assert done.reason == ("right in the first check, wrong in the second: 1 of 1024 elements of 'out' are not finite")
 
 
 def test_an_answer_that_is_computed_when_it_is_asked_for_is_wrong():
@@ -120,7 +120,7 @@ def test_an_answer_that_changes_while_it_is_verified_was_not_done():
 
     done = run(Lenient(make))
     assert done.reason_code == "not_synchronised"
-    assert done.reason == "its outputs changed after numpy said that all work was done"
+    assert done.reason == "the outputs changed after numpy said that all work was done"
 
 
 def test_a_look_that_old_outputs_would_pass_is_an_error_of_the_check():
@@ -130,7 +130,7 @@ def test_a_look_that_old_outputs_would_pass_is_an_error_of_the_check():
 
     done = run(Blind())
     assert (done.status, done.reason_code) == (Status.ERROR, "blind_recheck")
-    assert "right for 3 draws" in done.reason
+    assert "right for 3 other inputs" in done.reason
 
 
 def test_outputs_that_are_right_by_chance_have_another_draw():
@@ -337,7 +337,7 @@ def test_a_restart_that_does_the_work_is_wrong():
 
     done = run(Doubling(make))
     assert (done.status, done.reason_code) == (Status.INVALID, "wrong_second_look")
-    assert "before the call that is timed" in done.reason
+    assert "before the timed call is made" in done.reason
 
 
 def test_a_fill_whose_outputs_cannot_be_poisoned_is_an_error():

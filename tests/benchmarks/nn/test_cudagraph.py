@@ -91,7 +91,7 @@ def test_a_graph_that_reads_an_address_where_no_new_batch_comes_is_found(name, m
 
     for module in (running, module_training):
         monkeypatch.setattr(module, "Graphed", Stale)
-    with pytest.raises(WrongAnswer, match="right at first, wrong when looked at again"):
+    with pytest.raises(WrongAnswer, match="right in the first check, wrong in the second"):
         looked_at(*captured(name))
 
 
@@ -105,7 +105,7 @@ def test_a_graph_that_takes_uploaded_batches_for_one_that_stays_is_found(name, m
 
     for module in (running, module_training):
         monkeypatch.setattr(module, "Graphed", Fixed)
-    with pytest.raises(WrongAnswer, match="right at first, wrong when looked at again"):
+    with pytest.raises(WrongAnswer, match="right in the first check, wrong in the second"):
         looked_at(*captured(name, scope=Scope.END_TO_END))
 
 
