@@ -388,7 +388,7 @@ class Checks:
     ) -> tuple[float, dict[str, np.ndarray], float]:
         """Verify an answer, which must not change meanwhile.
 
-        Return its relative error, its fingerprints, and the seconds by which reading it took longer than reading it again.
+        Return its relative error, its fingerprints, and the seconds by which reading it took longer than again.
         """
         answer = self._named(kernel, done)
         first = perf_counter() - done.end

@@ -569,7 +569,7 @@ def test_a_backend_that_waits_only_at_first_is_found():
             return super().to_host(array)
 
     calls = []
-    backend = Later(work=0.08)
+    backend = Later(work=0.2)
 
     def make(_, host):
         kernel = doubling(NUMPY, host)
