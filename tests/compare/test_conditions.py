@@ -38,7 +38,7 @@ def test_runs_of_different_software_under_one_name_are_remarked():
     tables = [this, replace(against, rows=commits), reading(processes(FIVE, backend="torch"), "b")]
     (note,) = compare(tables).notes
     assert note == (
-        "torch of a: 10 runs of different software are pooled; labels (old=A new=B) keep them apart: "
+        "torch of a: 10 runs with different software are pooled; labels (old=A new=B) separate them: "
         "backend_version 2.12.0, 2.13.0; git_commit unknown, 012345678"
     )
     labelled = [Reading.of(r.path, r.rows, label, r.files) for label, r in zip("xy", tables, strict=False)]
@@ -50,7 +50,7 @@ def test_require_same_refuses_other_conditions_and_unknown_ones():
     drivers = [replace(r, files=replace(r.files, facts={"gpu.driver": Fact(v)})) for r, v in ((a, "1"), (b, "2"))]
     with pytest.raises(IncompatibleError, match=r"gpu\.driver: 1 against 2"):
         compare(drivers, CompareOptions(require_same=("driver",)))
-    with pytest.raises(IncompatibleError, match="not known for b"):
+    with pytest.raises(IncompatibleError, match="unknown for b"):
         compare([drivers[0], b], CompareOptions(require_same=("driver",)))
     with pytest.raises(UsageError, match="no condition 'drivers'"):
         compare(drivers, CompareOptions(require_same=("drivers",)))

@@ -48,7 +48,7 @@ def test_an_unknown_baseline_names_the_sides():
 
 
 def test_an_empty_intersection_is_an_error():
-    with pytest.raises(NothingToCompare, match="no work has a value on two of the sides a, b"):
+    with pytest.raises(NothingToCompare, match="no case has values on two of the sides a, b"):
         compare([reading(processes(FIVE), "a"), reading(processes(FIVE, of=work("32")), "b")])
 
 

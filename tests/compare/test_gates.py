@@ -20,11 +20,11 @@ def test_a_regression_is_a_sure_slowdown_beyond_the_threshold(factor, runs, brea
 
 def test_a_regression_gate_over_single_runs_notes_that_it_sees_little():
     notes = compare(two([1.0], [1.0], backend="torch"), CompareOptions(fail_on=("regression",))).notes
-    assert notes[-1].startswith("the regression gate sees little: 1 cases have one run on a side")
+    assert notes[-1].startswith("the regression gate is insensitive: 1 cases have one run on a side")
 
 
 def test_a_regression_gate_with_nothing_to_look_at_is_an_error():
-    with pytest.raises(NothingToCompare, match="nothing could be seen"):
+    with pytest.raises(NothingToCompare, match="nothing was checked"):
         compare([mixed()[0]], CompareOptions(fail_on=("regression",)))
 
 

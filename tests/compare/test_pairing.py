@@ -85,7 +85,7 @@ def test_a_backend_of_which_nothing_could_be_tried_is_left_out_with_its_reason()
     found = compare([reading([*here, *gone])], CompareOptions(columns=("backend",)))
     assert found.sides == ("numpy", "torch")
     assert [mean.side for mean in found.means] == ["torch"]
-    assert "cupy: left out, nothing could be tried: cupy is not installed" in found.notes
+    assert "cupy: left out, no case could be tried: cupy is not installed" in found.notes
 
 
 def test_a_backend_that_failed_stays_a_side():

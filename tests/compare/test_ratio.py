@@ -63,7 +63,7 @@ def test_runs_of_one_machine_that_took_turns_are_paired():
     in_turn, blocks = (only(two_backends(hour), columns=("backend",)) for hour in (0, 1))
     assert (in_turn.method, in_turn.verdict, in_turn.change) == (Method.PAIRED, Verdict.SLOWER, "1.20x slower")
     assert (blocks.method, blocks.verdict) == (Method.WELCH, Verdict.UNCLEAR)
-    assert "5 against 5 runs); the runs are not in pairs: a drift of the machine can pass for a change" in blocks.reason
+    assert "5 against 5 runs); the runs are not in pairs: machine drift can look like a change" in blocks.reason
 
 
 def test_two_backends_in_the_same_runs_are_paired():

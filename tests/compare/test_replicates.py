@@ -35,7 +35,7 @@ def test_labelled_runs_of_one_model_may_be_of_two_machines_and_are_never_paired_
     )
     assert (c.method, c.verdict) == (Method.WELCH, verdict)
     claims = verdict is Verdict.SLOWER
-    assert c.reason.endswith("; one machine, or two of one model: the tables cannot tell") is claims
+    assert c.reason.endswith("; one machine, or two of one model: the tables do not distinguish them") is claims
 
 
 def test_pairs_named_in_run_json_are_paired_whatever_their_start():

@@ -28,7 +28,7 @@ def test_a_sure_change_below_the_smallest_effect_is_same_or_unclear():
     assert only(tables, min_effect=0.05).verdict is Verdict.SAME
     wide = only(two([1.0, 1.01, 0.99, 1.0, 1.02], [1.035, 1.05, 1.02, 1.04, 1.05]), min_effect=0.05)
     assert wide.verdict is Verdict.UNCLEAR
-    assert "changed, but not shown to be by 5 % or more" in wide.reason
+    assert "significant, but the estimated change is below 5 %" in wide.reason
 
 
 def test_a_change_that_is_sure_alone_is_unclear_among_fifty_other_cases():
@@ -57,7 +57,7 @@ def test_one_run_a_side_is_never_called_significant():
 def test_a_difference_of_two_machines_is_not_claimed_of_their_models():
     c = only(two(FIVE, [1.5 * t for t in FIVE]))
     assert c.verdict is Verdict.SLOWER
-    assert "these two machines differ, which says nothing of the model" in c.reason
+    assert "the difference is between these two machines, not between models" in c.reason
 
 
 def test_the_same_run_on_both_sides_is_the_same():
