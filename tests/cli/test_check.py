@@ -144,7 +144,7 @@ def invoke(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("-k", "nothing_of_the_kind"), "no benchmarks here that show a limit: run it in a clone"),
+        (("-k", "nothing_of_the_kind"), "no benchmarks of a limit found here: run it in a clone"),
         (("--bench-presett=x",), "unrecognized arguments: --bench-presett=x"),
         (("--bench-output=here",), "check keeps no results"),
         (("--from=nowhere", "-k", "x"), "--from measures nothing: leave out -k"),
@@ -247,7 +247,7 @@ def test_faults_of_a_folder_are_named_below_what_is_low(tmp_path):
 def test_a_low_value_without_a_cause_says_so(tmp_path):
     done = invoke("--from", planted(tmp_path, limit("square", 380e12, dtype="bfloat16")))
     assert done.exit_code == 1
-    assert "the driver and the rows confirm no cause" in done.stdout
+    assert "no cause is confirmed by the driver or the rows" in done.stdout
 
 
 def test_json_of_a_folder_holds_readings_and_exit_code(tmp_path):
@@ -260,9 +260,9 @@ def test_json_of_a_folder_holds_readings_and_exit_code(tmp_path):
 @pytest.mark.parametrize(
     ("ceilings", "said"),
     [
-        ("", "does not say which workloads show a limit"),
-        ({}, "no row shows a limit"),
-        ({"square": "?"}, "no row shows"),
+        ("", "does not name the workloads of limits"),
+        ({}, "no row measures a limit"),
+        ({"square": "?"}, "no row measures"),
     ],
 )
 def test_a_folder_that_names_no_limit_cannot_be_judged(tmp_path, ceilings, said):

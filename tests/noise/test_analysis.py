@@ -98,8 +98,8 @@ def test_runs_are_read_in_their_order():
 def test_a_finding_is_told_in_words():
     text = "\n".join(lines(analyse(noisy(0.02, runs=20))))
     assert "20 runs of the same" in text
-    assert "3 a side" in text
-    assert "too noisy to show 5 %" in "\n".join(lines(analyse(noisy(0.5))))
+    assert "3 per side" in text
+    assert "too noisy to detect a change of 5 %" in "\n".join(lines(analyse(noisy(0.5))))
     assert max(map(len, text.split("\n"))) <= 100
 
 

@@ -106,7 +106,7 @@ def test_the_check_measures_and_judges(clone):
     """On launches alone, of which nothing is known anywhere: a busy machine may well be found to be low."""
     printed = play("bench-core check -k launch", clone, code=3)
     assert re.search(r"nothing known +one launch +numpy +[\d.]+ [nµm]s", printed)
-    assert "Nothing is known of this device" in printed
+    assert "No range is known for this device" in printed
 
 
 def test_a_killed_run_is_finished_by_the_command_that_the_readme_gives(clone):
