@@ -75,8 +75,7 @@ def lines(finding: analysis.Finding) -> list[str]:
         *layout(table, 100),
         "",
         f"Single runs, threshold {changed}: a false alarm in {rough} of {finding.pairs} pairs.",
-        f"Pairs of runs, significance test: a false alarm in {_percent(finding.alarms)} of {finding.relabellings} "
-        "relabellings.",
+        f"Pairs of runs, tested: a false alarm in {_percent(finding.alarms)} of {finding.relabellings} relabellings.",
         *([] if finding.reachable else [noisy]),
         f"To detect a change of {_percent(finding.found)} with 90 % probability, alternate runs of two environments:",
         f"  bench-core run --runs {finding.runs} --against PYTHON",
