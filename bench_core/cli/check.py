@@ -175,7 +175,7 @@ def _show(console: Console, readings: Sequence[LimitReading], advice: Iterable[A
         console.print(f"  \\[{number}] {_safe(source)}")
     warnings = [item for item in advice if item.level is not Level.NOTE]
     if warnings:
-        console.print("\n[bold]bench-core doctor says[/]")
+        console.print("\n[bold]Warnings of bench-core doctor[/]")
     for item in warnings:
         console.print(f"  {_safe(item.what)}. {_safe(item.why)}. [green]{_safe(item.remedy)}.[/]")
     console.print(f"\n{_SAID[code]}")

@@ -101,7 +101,7 @@ def analyse(logs: Logs, target: float = 0.05, confidence: float = 0.95, seed: in
     """
     pairs = min((len(runs) // 2 for runs in logs.values()), default=0)
     if pairs < 2:
-        raise UsageError("noise: at least four runs of one case are needed, and none of the cases has them")
+        raise UsageError("noise: at least four runs of every case are needed")
     differences = {name: [runs[2 * i + 1] - runs[2 * i] for i in range(pairs)] for name, runs in logs.items()}
     cases = tuple(
         # Nothing changed, so the true mean of the differences is zero: divide by `pairs`, not by `pairs - 1`.

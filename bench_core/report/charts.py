@@ -18,7 +18,7 @@ from bench_core.report import theme
 from bench_core.report.axes import LogAxis, binary_bytes, log_axis
 from bench_core.units import show
 
-PANEL = (452, 270)  # pixels inside the axes; two panels fit beside each other on a desktop
+PANEL = (452, 270)  # pixels inside the axes; two panels fit side by side on a desktop
 MOST_BARS_A_LINE = 2
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 METRIC_TITLES = {

@@ -164,7 +164,7 @@ def test_what_doctor_warns_of_is_quoted(project, findings, monkeypatch):
     monkeypatch.chdir(project())
     done = invoke("--bench-backends=numpy", "--bench-budget=0.02")
     assert done.exit_code == 3, done.output
-    assert "bench-core doctor says\n  NumPy multiplies with OpenBLAS's haswell kernels" in done.stdout
+    assert "Warnings of bench-core doctor\n  NumPy multiplies with OpenBLAS's haswell kernels" in done.stdout
     assert "two minutes" in done.stderr
 
 
