@@ -84,7 +84,7 @@ def test_other(measure):
 
 @pytest.fixture
 def project(tmp_path):
-    """Return a function that makes a folder with one product, some bit of one element of whose answer is flipped."""
+    """Return a function that creates a folder with one product; a bit of one element of its answer is flipped."""
 
     def make(bit=0):
         (tmp_path / "bench_mine.py").write_text(PRODUCT.format(bit=bit), encoding="utf-8")
@@ -129,7 +129,7 @@ def test_a_right_product_on_an_unknown_device_is_shown_as_nothing_known(project)
 
 @pytest.fixture
 def findings(monkeypatch):
-    """Findings of a machine, without processes or waiting."""
+    """Replace the findings of doctor, so that no process is started and nothing waits."""
     pools = [{"internal_api": "openblas", "architecture": "Haswell"}]
     numpy = Probe("numpy", "2", (Device("cpu", "X", "", {"threadpools": Fact(pools)}),))
     monkeypatch.setattr(command, "gather_findings", lambda: Findings({}, [numpy], openblas_best="SKYLAKEX"))
@@ -272,7 +272,7 @@ def test_a_folder_that_names_no_limit_cannot_be_judged(tmp_path, ceilings, said)
 
 
 def test_escapes_and_markup_in_a_folder_are_shown_as_plain_text(tmp_path):
-    """A reason and a device's name from elsewhere move no cursor and are no markup."""
+    """Escape sequences and markup in a reason or a device name from a file have no effect."""
     bad = limit("square", device="[red]X\x1b[2J", status=Status.INVALID, reason="[bold]\x1b]0;title\x07no[/]")
     done = invoke("--from", planted(tmp_path, bad))
     assert done.exit_code == 1

@@ -1,4 +1,4 @@
-"""What differs between the machines and libraries of the sides is said, noted or refused."""
+"""Differences between the machines and libraries of the sides are reported, noted or refused."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def test_conditions_that_differ_are_said():
 
 
 def test_runs_of_one_side_under_different_conditions_are_said():
-    """They are counted as runs of one thing; whoever reads the result must know that they were not quite."""
+    """They are pooled as runs of one side, so the result must state that their conditions differ."""
     a = [reading(processes(FIVE[i:], backend_version=v), "a", run_id=v) for i, v in enumerate(("1.0", "2.0"))]
     b = [reading(processes(FIVE[i:], backend_version=v), "b", run_id=v) for i, v in enumerate(("1.0", "2.0"))]
     c = only([*a, *b])
@@ -29,7 +29,7 @@ def test_runs_of_one_side_under_different_conditions_are_said():
 
 
 def test_runs_of_different_software_under_one_name_are_remarked():
-    """Two versions that took turns in `run --against` become one side where the labels are left out."""
+    """Two versions that alternated in `run --against` become one side if the labels are left out."""
     this, against = (
         reading(processes(FIVE, backend="torch", backend_version=v), "a", run_id=v, about={"series": "s"})
         for v in ("2.12.0", "2.13.0")

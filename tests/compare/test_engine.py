@@ -1,4 +1,4 @@
-"""A whole comparison: its means and baseline, why there is none, and an answer or one line for any tables."""
+"""A whole comparison: means, baseline, errors if nothing can be compared, and no traceback for any tables."""
 
 from dataclasses import replace
 
@@ -104,7 +104,7 @@ FORGED = st.fixed_dictionaries(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(FORGED, min_size=2, max_size=4), st.booleans())
 def test_any_numbers_are_compared_or_refused(forged, samples):
-    """Rows that nobody measured, from a file of a stranger: an answer or one line, never a traceback."""
+    """Forged rows from an untrusted file give a result or a one-line error, never a traceback."""
     (row, *_) = reading(processes(FIVE), "a").rows
     tables = [
         replace(

@@ -1,4 +1,4 @@
-"""A gate is breached by a sure slowdown or a lost case, and says where it sees little or nothing."""
+"""A gate is breached by a significant slowdown or a lost case, and reports if it can detect little or nothing."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.support.tables import processes, reading, work
     ("factor", "runs", "breached"), [(1.2, 5, True), (1.05, 5, False), (0.5, 5, False), (2.0, 1, True), (1.2, 1, False)]
 )
 def test_a_regression_is_a_sure_slowdown_beyond_the_threshold(factor, runs, breached):
-    """With one run a side only a slowdown beyond the whole widened interval counts."""
+    """With one run per side, the whole widened interval must lie beyond the threshold."""
     c = only(two(FIVE[:runs], [factor * t for t in FIVE[:runs]], backend="torch"))
     assert is_regression(c, 0.10) is breached
 

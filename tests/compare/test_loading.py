@@ -1,4 +1,4 @@
-"""Files, folders, patterns and labels name the runs that are meant, and nothing else."""
+"""Files, folders, patterns and labels select exactly the intended runs."""
 
 import shutil
 

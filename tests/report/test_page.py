@@ -1,4 +1,4 @@
-"""The page is one small file that asks for nothing, shows every chart and every reason, and runs no foreign text."""
+"""The page is one small file that loads nothing, shows every chart and every reason, and runs no text from files."""
 
 import base64
 import hashlib
