@@ -1,13 +1,12 @@
-"""The pytest plugin: workloads become tests, tests become measurements, measurements become tables.
+"""The pytest plugin: it expands workload tests to cases, measures them and writes the tables.
 
     @pytest.mark.workload(Square())
     def test_square(measure):
         measure()
 
-Such a test is expanded to one item per case of the plan. Under `--benchmark-only` each item measures
-its case in a worker process and hands the raw seconds to pytest-benchmark; without it each item runs
-its case once at the smoke preset, as a test of the answer, and writes nothing. A session without
-workload tests is left alone.
+Such a test is expanded to one item per case of the plan. With `--benchmark-only` each item measures its case in a
+worker process and passes the raw seconds to pytest-benchmark. Without it each item runs its case once at the smoke
+preset, only checks the answer, and writes nothing. The plugin does not affect sessions without workload tests.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ _STATE = pytest.StashKey["Harness"]()
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 _MARKERS = {
     "workload(workload)": "measure this Workload on every backend and device of the plan",
-    "ceiling": "shows a limit of the machine as such",
+    "ceiling": "measures a limit of the machine",
     "gpu": "runs on an accelerator",
     "cpu": "runs on the CPU",
     "numpy": "runs NumPy",
@@ -54,12 +53,12 @@ def _timeouts() -> str:
 # name -> (metavar, help); each is an option --bench-NAME and an ini key bench_NAME.
 _OPTIONS = {
     "preset": ("|".join(Preset), "how much is measured (default: quick)"),
-    "backends": ("LIST", "such as numpy,torch:cpu,torch:cuda,cupy:cuda:1 (default: all, on one device of each type)"),
-    "output": ("DIR", "where the results folder is made (default: results)"),
+    "backends": ("LIST", "e.g. numpy,torch:cpu,torch:cuda,cupy:cuda:1 (default: all, on one device of each type)"),
+    "output": ("DIR", "folder in which the results folder is created (default: results)"),
     "machine": ("LABEL", "name of this machine in the tables (default: its GPU and CPU models)"),
-    "budget": ("SECONDS", "timed seconds per series: each clock of a case is one (default: by preset)"),
-    "timeout": ("SECONDS", f"longest time for one case, build to result (default: by preset, {_timeouts()})"),
-    "require": ("BACKEND[:DEVICE]", "fail unless this is available; a comma-separated list is possible"),
+    "budget": ("SECONDS", "timed seconds per series; a case has one series per clock (default: by preset)"),
+    "timeout": ("SECONDS", f"maximum seconds for one case, from build to result (default: by preset, {_timeouts()})"),
+    "require": ("BACKEND[:DEVICE]", "fail unless this is available; may be a comma-separated list"),
     "seed": ("N", "seed of all random inputs (default: 0)"),
     "isolation": ("on|off", "measure in worker processes (default: on); off is for profilers"),
 }
@@ -72,21 +71,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(f"--bench-{name}", metavar=metavar, default=None, help=about)
         parser.addini(f"bench_{name}", f"the same as --bench-{name}", default="")
     group.addoption("--bench-process", type=int, default=0, help="number of this process among repeated runs")
-    group.addoption("--bench-shuffle", type=int, metavar="SEED", help="measure in an order drawn with this seed")
-    group.addoption("--bench-resume", metavar="RUN", help="finish this run folder: measure only what it still lacks")
-    group.addoption("--bench-keep-journal", action="store_true", help="keep journal.jsonl, the records in full")
+    group.addoption("--bench-shuffle", type=int, metavar="SEED", help="measure in random order, with this seed")
+    group.addoption("--bench-resume", metavar="RUN", help="finish this run folder: measure only its missing cases")
+    group.addoption("--bench-keep-journal", action="store_true", help="keep journal.jsonl, which has the full records")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers and read the options; a bad one ends the session before anything is collected."""
+    """Declare the markers and read the options. Raises pytest.UsageError for an invalid option, before collection."""
     for marker, about in _MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {about}")
-    measuring = bool(config.getoption("benchmark_only", False))  # an option of pytest-benchmark, which may be off
-    if measuring and getattr(config.option, "dist", "no") != "no":  # pytest-benchmark refuses it too, less clearly
+    measuring = bool(config.getoption("benchmark_only", False))  # pytest-benchmark may be disabled
+    if measuring and getattr(config.option, "dist", "no") != "no":  # the error of pytest-benchmark is less clear
         raise pytest.UsageError("benchmarks share one machine and are measured one at a time: run without pytest-xdist")
     if measuring and "--bench-output" in config.invocation_params.args and not _inside(config):
-        # Before a plugin's options are known, pytest takes a folder that stands alone for one of tests.
-        raise pytest.UsageError("--bench-output DIR: write --bench-output=DIR, or pytest looks for its settings there")
+        # Before pytest knows the options of plugins, it takes a separate DIR for a folder of tests.
+        raise pytest.UsageError("--bench-output DIR: write --bench-output=DIR, or pytest reads its ini file from DIR")
     try:
         config.stash[_STATE] = Harness(config, options(config, measuring=measuring))
     except UsageError as error:
@@ -143,11 +142,11 @@ def _parameter(case: Case, *more: pytest.MarkDecorator) -> Any:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what has no case to measure; bring the items of one worker together."""
+    """Deselect items without a case to measure, and group the items that share a worker."""
     session = config.stash[_STATE].session
     if session is None:
         return
-    # A workload without a case in this preset has an empty item, which is nobody's choice to leave out.
+    # A workload without a case in this preset has one empty item. It is dropped, but not reported as deselected.
     dropped = [item for item in items if _case(item) and not _wanted(item, session)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
@@ -161,7 +160,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _wanted(item: pytest.Item, session: Session) -> bool:
-    """Whether an item has a case of the preset, and of the run that is resumed, if one is; or is none of ours."""
+    """Return whether to keep an item: it has a planned case, or it is not a workload test.
+
+    If a run is resumed, only items with a case of that run are kept.
+    """
     case = _case(item)
     if session.planned is not None:
         return case in session.planned
@@ -169,7 +171,7 @@ def _wanted(item: pytest.Item, session: Session) -> bool:
 
 
 def _spec(item: pytest.Item) -> WorkerSpec | None:
-    """Return the worker that an item needs, so that none is started twice."""
+    """Return the worker that an item needs, None for an item without a case."""
     return WorkerSpec.of(case) if (case := _case(item)) else None
 
 
@@ -181,32 +183,32 @@ def _case(item: pytest.Item) -> Case | None:
 
 
 def planned(item: pytest.Item) -> tuple[Case, Absent | None] | None:
-    """Return an item's case and, where it is known that it cannot be measured, why; None for other items."""
+    """Return the case of an item, and why it cannot be measured if that is known; None for an item without a case."""
     case, session = _case(item), item.config.stash[_STATE].session
     return (case, session.targets.absent.get((case.backend, case.device))) if case and session else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Open the run's folder once it is known what will be measured."""
+    """Open the results folder of the run; the plan is now final."""
     session.config.stash[_STATE].begin(session)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Tell which devices are not measured before any time is spent."""
+    """Report the devices that will not be measured, before measuring starts."""
     session = config.stash[_STATE].session
     return [f"bench-core: {line}" for line in session.targets.left_out()] if session else []
 
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], Measurement]:
-    """Return a callable that measures the item's case, hands it to pytest-benchmark and returns the record."""
+    """Return a callable that measures the case, passes the samples to pytest-benchmark and returns the Measurement."""
     harness = request.config.stash[_STATE]
     case: Case = request.param
 
     def measure_case() -> Measurement:
         done = harness.measure_with_progress(case, _source(request))
         if done.status in NOT_TRIED:
-            pytest.skip(done.reason)  # from this line for every case, so that pytest folds them to one line a reason
+            pytest.skip(done.reason)  # always raised on this line, so that pytest merges skips with the same reason
         replay(done, benchmark, request.node.get_closest_marker("benchmark").kwargs["timer"])
         if done.status is not Status.OK:
             pytest.fail(f"{done.status}: {done.reason}\n\n{done.traceback}".rstrip(), pytrace=False)
@@ -217,7 +219,7 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], Meas
 
 def _source(request: pytest.FixtureRequest) -> WorkloadSource:
     module = request.node.module
-    # What pytest has put on sys.path so that the module could be imported under its name.
+    # The folder that pytest added to sys.path to import the module by its name.
     root = Path(module.__file__).parents[module.__name__.count(".")]
     function = request.node.getparent(pytest.Class)
     qualified = f"{function.name}." if function else ""
@@ -225,9 +227,9 @@ def _source(request: pytest.FixtureRequest) -> WorkloadSource:
 
 
 class ReplayClock:
-    """A clock for pytest-benchmark that stands still but for the seconds a worker has measured.
+    """A clock for pytest-benchmark that advances only by the seconds measured in a worker.
 
-    It goes back to zero at every reading, so that a difference of two readings is the sample itself.
+    Each reading resets it to zero, so that the difference of two readings is exactly the sample.
     """
 
     __name__ = "bench_core worker"
@@ -240,15 +242,15 @@ class ReplayClock:
         return now
 
     def advance(self, seconds: float) -> None:
-        """Let this many seconds pass before the next reading."""
+        """Advance the clock by `seconds` for the next reading."""
         self._elapsed = seconds
 
 
 def replay(done: Measurement, benchmark: Any, clock: ReplayClock) -> None:
-    """Give pytest-benchmark the wall samples of a measurement, exactly; without any, only mark it as used."""
+    """Pass the exact wall samples of a measurement to pytest-benchmark; without samples, mark the fixture as used."""
     samples = next((series.seconds for series in done.series if series.metric == "time"), ())
     if not samples:
-        benchmark.disabled = True  # a test of the answer has no time: nothing may reach the table
+        benchmark.disabled = True  # there is no time, so the case must not appear in pytest-benchmark's table
         benchmark.pedantic(lambda: None)
         return
     ready = iter(samples)
@@ -258,13 +260,13 @@ def replay(done: Measurement, benchmark: Any, clock: ReplayClock) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the results, whatever ended the session; a run that could not write where it should is no success."""
+    """Write the results, even if the session was interrupted; the session fails if they cannot be written."""
     session.exitstatus = session.config.stash[_STATE].finish(session.exitstatus)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show what was found, below pytest-benchmark's own table."""
+    """Show the summary below the table of pytest-benchmark."""
     harness = config.stash[_STATE]
     if harness.rows or (harness.session and harness.session.write_errors):
         terminalreporter.section("bench-core")
@@ -276,7 +278,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 class Harness:
-    """The plugin's state for one pytest session: nothing until a workload test is collected."""
+    """The state of the plugin for one pytest session. `session` is None until a workload test is collected."""
 
     def __init__(self, config: pytest.Config, chosen: RunOptions) -> None:
         self._config = config
@@ -294,7 +296,7 @@ class Harness:
         return self.session.cases(workload)
 
     def begin(self, session: pytest.Session) -> None:
-        """Remember the plan, insist on what is required, and open the run's folder."""
+        """Store the plan, check --bench-require, and open the results folder of the run."""
         self._planned = list(dict.fromkeys(case for item in session.items if (case := _case(item))))
         if self.session is None:
             return
@@ -307,9 +309,9 @@ class Harness:
             raise pytest.UsageError(str(error)) from None
 
     def _handle_signals(self) -> None:
-        """Have a hang-up and a polite kill end the run as Ctrl-C does, but for a hang-up that nohup turned off."""
+        """Make SIGTERM and SIGHUP end the run like Ctrl-C. Signals that are ignored, as by nohup, stay ignored."""
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows knows no SIGHUP
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, signal.default_int_handler)
 
@@ -318,8 +320,8 @@ class Harness:
             signal.signal(number, signal.SIG_IGN)
 
     def measure_with_progress(self, case: Case, source: WorkloadSource) -> Measurement:
-        """Measure one case, telling a person at a terminal how far it is."""
-        assert self.session is not None  # noqa: S101 - there is a case, so there was an expansion
+        """Measure one case, and show the progress if output is a terminal."""
+        assert self.session is not None  # noqa: S101 - expanding the workload to cases created the session
         progress = self._progress()
         if progress is None:
             return self.session.measure(case, source)
@@ -332,12 +334,12 @@ class Harness:
             progress.clear()
 
     def _progress(self) -> Progress | None:
-        """Return the live line, None where nobody watches."""
+        """Return the progress line, None if output is not a capable terminal, in CI or if answers are only checked."""
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
         capture = self._config.pluginmanager.getplugin("capturemanager")
         if reporter is None or not reporter.isatty or "CI" in os.environ or self._options.check_only:
             return None
-        if os.environ.get("TERM") == "dumb":  # it shows the cursor's commands instead of obeying them
+        if os.environ.get("TERM") == "dumb":  # it prints escape sequences instead of interpreting them
             return None
         terminal = reporter._tw  # the width pytest itself writes to
 
@@ -349,9 +351,9 @@ class Harness:
         return Progress(write, lambda: terminal.fullwidth - terminal.width_of_current_line - len(" [100%] "))
 
     def closing_lines(self) -> list[str]:
-        """Return what is said below the summary's table."""
+        """Return the lines below the table of the summary."""
         session = self.session
-        assert session is not None  # noqa: S101 - there are rows
+        assert session is not None  # noqa: S101 - called only if there are rows or write errors
         done = session.measurements.values()
         flags = summary.flags(done)
         unfinished = session.folder if session.interrupted else None
@@ -361,15 +363,15 @@ class Harness:
             *([f"flags: {flags}"] if flags else []),
             *summary.advice(done),
             *session.targets.left_out(),
-            f"of the time {self.timed_share:.0%} went into timing, {self.recheck_share:.0%} into checking it again",
-            *(f"trouble: {error}" for error in session.write_errors),
+            f"share of the run time: {self.timed_share:.0%} timing, {self.recheck_share:.0%} rechecking answers",
+            *(f"problem: {error}" for error in session.write_errors),
             f"results: {session.folder or 'not written'}",
-            *([f"to look at them: bench-core report {finished} -o report.html"] if finished else []),
-            *([f"to finish it: bench-core run --resume {unfinished}"] if unfinished else []),
+            *([f"to view them: bench-core report {finished} -o report.html"] if finished else []),
+            *([f"to finish the run: bench-core run --resume {unfinished}"] if unfinished else []),
         ]
 
     def finish(self, exitstatus: int) -> int:
-        """Close the session, keep its rows for the summary and return pytest's exit status."""
+        """Close the session, store its rows for the summary and return the exit status for pytest."""
         if self.session is None:
             return exitstatus
         self._ignore_signals()
@@ -388,13 +390,13 @@ class Harness:
 
 
 def options(config: pytest.Config, *, measuring: bool) -> RunOptions:
-    """Return the options of a session, command line before ini; raises UsageError naming a bad one.
+    """Return the options of a session; the command line overrides the ini file. A resumed run keeps its options.
 
-    A resumed run keeps the options that it was begun with.
+    Raises UsageError that names an invalid option.
     """
     resume = config.getoption("bench_resume")
     if resume == "":
-        raise UsageError("--bench-resume=: names no run folder")
+        raise UsageError("--bench-resume=: has no value; name a run folder")
     if measuring and resume:
         return RunOptions.resuming(Path(resume))
     given = {name: _given(config, name) for name in _OPTIONS}
@@ -417,7 +419,7 @@ def options(config: pytest.Config, *, measuring: bool) -> RunOptions:
 
 
 def _given(config: pytest.Config, name: str) -> str:
-    """Return an option, else its ini key; raises UsageError for an empty one, which may be a variable that is unset."""
+    """Return an option, else its ini key. Raises UsageError for an empty option: it may be an unset variable."""
     option = config.getoption(f"bench_{name}")
     if option is not None and not option.strip():
         raise UsageError(f"--bench-{name}=: has no value; leave the option out for its default")

@@ -211,7 +211,7 @@ def test_a_required_backend_that_is_absent_fails_before_anything_is_measured(pro
         ("--bench-budget=soon", "--bench-budget=soon: must be a positive number of seconds"),
         ("--bench-timeout=0", "--bench-timeout=0: must be a positive number of seconds"),
         ("--bench-require=", "--bench-require=: has no value; leave the option out for its default"),
-        ("--bench-resume=", "--bench-resume=: names no run folder"),
+        ("--bench-resume=", "--bench-resume=: has no value"),
         ("--bench-backends=torch:gpu", "no type of device 'gpu', there are cpu, cuda, mps, xpu"),
         ("--bench-seed=x", "--bench-seed=x: must be a whole number, 0 or more"),
         ("--bench-isolation=maybe", "--bench-isolation=maybe: choose from on, off"),

@@ -1,7 +1,7 @@
 """The command line: `bench-core list | run | compare | cost | report | plot | doctor | check | noise`.
 
-The only room that prints. Each command lives in a file of its own name, which says what it may exit with
-and is imported when the command is asked for: `compare` must not wait for pytest, nor `list` for charts.
+This is the only subpackage that prints. Each command has a module of the same name, which documents its exit codes.
+The module is imported only when its command is used: `compare` must not wait for pytest, nor `list` for charts.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from bench_core import __version__
 from bench_core.errors import BenchError
 from bench_core.text import printable
 
-# For commands that run pytest: unknown options are passed to pytest, which reports those it does not know.
+# For commands that run pytest: options unknown to typer are passed to pytest, which rejects those it does not know.
 PYTEST_OPTIONS = {"ignore_unknown_options": True}
 COMMANDS = ("list", "run", "compare", "cost", "report", "plot", "doctor", "check", "noise")
-ALIASES = {"aa": "noise"}  # what a command was called before
+ALIASES = {"aa": "noise"}  # former name -> name of a command
 
 
 class _Commands(TyperGroup):
-    """Finds a command, and is the one place where an error raised on purpose becomes a line and an exit code."""
+    """Imports commands on demand, and turns every BenchError into one line on stderr and an exit code."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the same in every context
-        return [*COMMANDS]  # `list` is a module of this package, once that command was asked for
+        return [*COMMANDS]  # not list(COMMANDS): importing the command `list` rebinds that name to its module
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the same in every context
         name = ALIASES.get(cmd_name, cmd_name)

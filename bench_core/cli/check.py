@@ -1,7 +1,7 @@
-"""`bench-core check`: is this machine all right? Measures its limits in about two minutes, and judges them.
+"""`bench-core check`: measure the limits of this machine in about two minutes and judge them.
 
-Exit codes: 0 every limit of which something is known is as it should be, 1 one is low or its answer wrong, 2 usage,
-3 nothing is known of this device (its values are shown), 130 interrupted.
+Exit codes: 0 every limit with a known range is in its range, 1 a limit is low or an answer is wrong, 2 usage,
+3 no range is known for this device (its values are shown), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from bench_core.run import replicate
 from bench_core.text import printable
 from bench_core.units import show
 
-# What a user gives comes behind these, and so takes their place.
+# Options of the user are appended to these, and so override them.
 _MEASURE = ("--bench-preset=headline", "--bench-machine=check", "-p", "no:cacheprovider")
-# What a user selects is selected from these. A CPU would take minutes for the product in bfloat16 that a GPU needs.
+# The user's selection is combined with these by "and". The bfloat16 product, sized for a GPU, takes minutes on a CPU.
 _SELECT = {"-m": "ceiling", "-k": "not (cpu and bfloat16)"}
 _MARKS = {
     LimitVerdict.WRONG: "bold red",
@@ -47,9 +47,9 @@ _MARKS = {
     LimitVerdict.NOT_MEASURED: "yellow",
 }
 _SAID = {
-    0: "All right: every limit of which something is known is in its range.",
-    1: "Not all right: see what is low or wrong.",
-    3: "Nothing is known of this device: compare its values with those of another one.",
+    0: "All right: every limit with a known range is in its range.",
+    1: "Not all right: see the limits marked low or wrong.",
+    3: "No range is known for this device: compare its values with those of another device.",
 }
 
 
@@ -57,15 +57,15 @@ _SAID = {
 def command(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PYTEST_OPTION", help="Such as: --bench-backends=torch:cuda:1"),
+        typer.Argument(metavar="PYTEST_OPTION", help="For example: --bench-backends=torch:cuda:1"),
     ] = None,
     *,
     results: Annotated[
-        Path | None, typer.Option("--from", metavar="RUN", help="Judge this run folder, and measure nothing.")
+        Path | None, typer.Option("--from", metavar="RUN", help="Judge this run folder instead of measuring.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
-    """Measure the limits of this machine, and say whether it is all right."""
+    """Measure the limits of this machine, and report whether they are in their normal ranges."""
     given = list(arguments or [])
     if results and given:
         raise UsageError(f"--from measures nothing: leave out {given[0]}")
@@ -73,7 +73,7 @@ def command(
     if results:
         readings = _read(results, {})
     else:
-        found = gather_findings()  # before the measurement, which is load itself
+        found = gather_findings()  # before the measurement, which itself loads the machine
         advice, readings = doctor.examine(found), _measure(given, found.host)
         names = [str(card["gpu.name"].value) for card in found.cards if card.get("gpu.name", Fact()).value]
         readings += unmeasured(names, readings)
@@ -86,9 +86,11 @@ def command(
 
 
 def _measure(given: Sequence[str], before: Facts) -> list[LimitReading]:
-    """Measure in a pytest session of its own, of which nothing is kept, and return the readings."""
+    """Measure in a separate pytest session with a temporary results folder, and return the readings."""
     if any(argument.startswith("--bench-output") for argument in given):
-        raise UsageError("check keeps no results: bench-core run --bench-preset=headline does; judge it with --from")
+        raise UsageError(
+            "check keeps no results; to keep them: bench-core run --bench-preset=headline, then check --from RUN"
+        )
     take_kills_for_interrupts()
     print_progress("measuring the limits of this machine: about two minutes")
     with tempfile.TemporaryDirectory(prefix="bench-core-check-") as folder:
@@ -102,7 +104,7 @@ def _measure(given: Sequence[str], before: Facts) -> list[LimitReading]:
 
 
 def selecting(given: Sequence[str]) -> list[str]:
-    """Return pytest's options with each -k and -m narrowed to the limits of the machine, and both of them there."""
+    """Return the pytest options with -k and -m added, each restricted to the limits of the machine."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in _SELECT:
         parser.add_argument(option)
@@ -119,13 +121,16 @@ def _only_run(output: Path, code: int) -> Path:
     if found:
         return found[0].parent
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise UsageError("no benchmarks here that show a limit: run it in a clone, or name their folder")
+        raise UsageError("no benchmarks of a limit found here: run it in a clone, or name their folder")
     log = (output / replicate.LOG).read_text(encoding="utf-8", errors="replace")
     raise UsageError(f"nothing was measured (exit code {code}): {replicate.last_error(log)}")
 
 
 def _read(folder: Path, before: Facts) -> list[LimitReading]:
-    """Return the readings of a run folder; raises UsageError if it cannot be judged. before: facts of a look at it."""
+    """Return the readings of a run folder. before: facts of the host from before the measurement.
+
+    Raises UsageError if the folder cannot be judged.
+    """
     path = folder / schema.RESULTS if folder.is_dir() else folder
     try:
         rows = reader.read_rows(path)
@@ -134,17 +139,17 @@ def _read(folder: Path, before: Facts) -> list[LimitReading]:
     beside = read_run_files(path)
     readings = judge_limits(rows, _ceilings(beside.about, path), before | beside.facts, beside.worker_facts)
     if not readings:
-        raise UsageError(f"{path}: no row shows a limit of a machine")
+        raise UsageError(f"{path}: no row measures a limit of a machine")
     return readings
 
 
 def _ceilings(about: Any, path: Path) -> dict[str, Ceiling]:
-    """Return which limit a workload shows, as run.json says; raises UsageError if it does not."""
-    told = about.get("ceilings")
-    if not isinstance(told, dict):
-        raise UsageError(f"{path.with_name(schema.RUN)} does not say which workloads show a limit: measure again")
+    """Return the limit that each workload measures, from run.json. Raises UsageError if run.json lacks it."""
+    found = about.get("ceilings")
+    if not isinstance(found, dict):
+        raise UsageError(f"{path.with_name(schema.RUN)} does not name the workloads of limits: measure again")
     words = set(Ceiling)
-    return {str(name): Ceiling(word) for name, word in told.items() if word in words}
+    return {str(name): Ceiling(word) for name, word in found.items() if word in words}
 
 
 def _to_json(readings: Sequence[LimitReading], advice: Sequence[Advice], code: int) -> dict[str, Any]:
@@ -165,12 +170,12 @@ def _show(console: Console, readings: Sequence[LimitReading], advice: Iterable[A
         for line in _lines(mine, sources):
             console.print(line)
     if sources:
-        console.print("\n[bold]What is normal, by[/]")
+        console.print("\n[bold]Sources of the normal ranges[/]")
     for number, source in enumerate(sources, 1):
         console.print(f"  \\[{number}] {_safe(source)}")
     warnings = [item for item in advice if item.level is not Level.NOTE]
     if warnings:
-        console.print("\n[bold]bench-core doctor says[/]")
+        console.print("\n[bold]Warnings of bench-core doctor[/]")
     for item in warnings:
         console.print(f"  {_safe(item.what)}. {_safe(item.why)}. [green]{_safe(item.remedy)}.[/]")
     console.print(f"\n{_SAID[code]}")
@@ -179,22 +184,22 @@ def _show(console: Console, readings: Sequence[LimitReading], advice: Iterable[A
 def _lines(readings: Sequence[LimitReading], sources: Sequence[str]) -> Iterator[str]:
     width = max(len(r.what) for r in readings), max(len(r.who) for r in readings)
     for r in readings:
-        told = r.reason or _told(r.normal, r.unit, sources)
+        note = r.reason or _normal_range(r.normal, r.unit, sources)
         mark = f"[{_MARKS[r.verdict]}]{r.verdict:13}[/]"
         value = f"{show(r.value, r.unit):>13}"
         what = escape(f"{printable(r.what):{width[0]}}  {printable(r.who):{width[1]}}")
-        yield f"  {mark}  {what}  {value}  {_safe(told)}".rstrip()
+        yield f"  {mark}  {what}  {value}  {_safe(note)}".rstrip()
         if r.verdict is LimitVerdict.LOW:
-            for cause in r.causes or ("the driver and the rows confirm no cause",):
+            for cause in r.causes or ("no cause is confirmed by the driver or the rows",):
                 yield f"                 {_safe(cause)}"
 
 
-def _told(expected: Range | None, unit: str, sources: Sequence[str]) -> str:
+def _normal_range(expected: Range | None, unit: str, sources: Sequence[str]) -> str:
     if expected is None:
         return ""
     return f"normal {show(expected.low, unit)} to {show(expected.high, unit)} [{sources.index(expected.source) + 1}]"
 
 
 def _safe(text: str) -> str:
-    """Return a text, which may come from a file of somebody else, so that a terminal only shows it."""
+    """Return a text without control characters and with markup escaped; it may come from an untrusted file."""
     return escape(printable(text, 2000))

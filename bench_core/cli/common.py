@@ -1,4 +1,4 @@
-"""What several commands share: the files they read, the filter, and how they write and report progress."""
+"""Shared by several commands: arguments for paths and the filter, output files, progress, signals."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Paths = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH",
-        help="A run, a folder of runs, a pattern or a lone CSV file. LABEL=PATH shows it as LABEL instead of its "
-        "machine's name; several runs under one label are replicates.",
+        help="A run, a folder of runs, a pattern or a single CSV file. LABEL=PATH shows LABEL instead of the machine "
+        "name; several runs with one label are replicates.",
     ),
 ]
 Filter = Annotated[
-    str, typer.Option("--filter", help="Which rows: workload == 'matmul' and dtype in ('float32', 'float16')")
+    str, typer.Option("--filter", help="Use only these rows: workload == 'matmul' and dtype in ('float32', 'float16')")
 ]
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file whole; raises UsageError where it cannot be written."""
+    """Write a file atomically. Raises UsageError if it cannot be written."""
     if not path.name:
-        raise UsageError("--output: no file is named")
+        raise UsageError("--output: no file name given")
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -35,11 +35,11 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def print_progress(line: str) -> None:
-    """Say a line of progress, apart from the results."""
+    """Print a line of progress to stderr; results go to stdout."""
     typer.echo(line, err=True)
 
 
 def take_kills_for_interrupts() -> None:
-    """Have a polite kill or a hang-up end a command in good order, as Ctrl-C does."""
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, so that they end a command cleanly, like Ctrl-C."""
     for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
         signal.signal(getattr(signal, name), signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""`bench-core compare`: what may be said of results from different machines, backends or versions.
+"""`bench-core compare`: compare results from different machines, backends or versions.
 
 Exit codes: 0 compared; 1 a gate of --fail-on is breached; 2 usage; 3 a file cannot be read, or nothing
 could be compared; 4 a condition of --require-same differs.
@@ -32,26 +32,27 @@ _FORMATS = ("table", "md", "csv", "json")
 _PAGES = ("html", "htm")
 
 _Baseline = Annotated[
-    str, typer.Option(metavar="SIDE|best-cpu", help="What the others are compared with; by default the first side.")
+    str, typer.Option(metavar="SIDE|best-cpu", help="Compare the other sides with this one. Default: the first side.")
 ]
-_Row = Annotated[str, typer.Option(help="Fields that label a row; those needed to tell two rows apart are added.")]
+_Row = Annotated[str, typer.Option(help="Fields that label a row; fields needed to distinguish rows are added.")]
 _Col = Annotated[
     str,
     typer.Option(
         help="Fields whose values are the sides: machine, backend, implementation, device, threads. "
-        "By default machine; backend and device where there is only one machine."
+        "Default: machine; with only one machine, backend and device."
     ),
 ]
-_Metric = Annotated[str, typer.Option(help="Which quantities, separated by commas.")]
+_Metric = Annotated[str, typer.Option(help="Metrics to compare, separated by commas.")]
 _MinEffect = Annotated[str, typer.Option(help="The smallest change of interest: 5% or 0.05.")]
 _Confidence = Annotated[float, typer.Option(help="Confidence level of intervals and tests.")]
-_RequireSame = Annotated[str | None, typer.Option(help="Conditions that must not differ, for instance: driver,threads")]
-_FailOn = Annotated[str | None, typer.Option(help="Exit with 1 on any of: regression, missing, invalid.")]
-_Threshold = Annotated[str, typer.Option(help="The slowdown that is a regression; not below --min-effect.")]
+_RequireSame = Annotated[str | None, typer.Option(help="Conditions that must not differ, for example: driver,threads")]
+_FailOn = Annotated[str | None, typer.Option(help="Exit with 1 if there is any of: regression, missing, invalid.")]
+_Threshold = Annotated[str, typer.Option(help="The smallest slowdown that is a regression; at least --min-effect.")]
 _Format = Annotated[
-    str, typer.Option("--format", metavar="|".join(_FORMATS), help="By default as the file of -o is named, else table.")
+    str,
+    typer.Option("--format", metavar="|".join(_FORMATS), help="Default: from the extension of --output, else table."),
 ]
-_Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file, not to the terminal.")]
+_Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file instead of the terminal.")]
 
 
 @app.command("compare")
@@ -73,7 +74,7 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Compare results: ratios with intervals, verdicts and reasons."""
     chosen = _format(format_, output)
-    # Everything made below is kept: scanning it for cycles costs a third of the run time.
+    # All objects created below are kept, so garbage collection finds nothing and costs a third of the run time.
     with collection_off():
         readings = read(paths)
     options = CompareOptions(
@@ -103,22 +104,22 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
 
 
 def _comparable(metrics: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the metrics; raises UsageError for one whose ratios mean nothing: its scale has no zero of its own."""
+    """Return the metrics. Raises UsageError for a temperature: ratios of temperatures are meaningless."""
     for name in metrics:
         if name in METRICS and METRICS[name].unit == "degC":
-            raise UsageError(f"--metric: {name} is evidence, not work: a ratio of temperatures means nothing")
+            raise UsageError(f"--metric: {name} cannot be compared: ratios of temperatures are meaningless")
     return metrics
 
 
 def _named(option: str, text: str | None) -> tuple[str, ...]:
-    """Return the words of a gate's option; raises UsageError for none: an unset variable must not open the gate."""
+    """Return the words of an option. Raises UsageError for an empty value, which must not disable the check."""
     if text is not None and not words(text):
-        raise UsageError(f"{option}: names nothing; leave it out, or say what to hold against the comparison")
+        raise UsageError(f"{option}: the value is empty; leave the option out, or name what to check")
     return words(text or "")
 
 
 def sides(readings: Sequence[Reading]) -> tuple[str, ...]:
-    """Return what to set side by side where nobody says: machines, or the backends and devices of the only one."""
+    """Return the default of --col: machine, or for a single machine those of backend and device that vary."""
     rows = [row for reading in readings for row in reading.rows]
     if len({row.machine for row in rows}) != 1:
         return ("machine",)
@@ -128,7 +129,10 @@ def sides(readings: Sequence[Reading]) -> tuple[str, ...]:
 
 
 def _format(named: str, output: Path | None) -> str:
-    """Return how to write: as named, or as the name of the file ends, or as a table; raises UsageError."""
+    """Return the format: `named`, else from the extension of `output`, else "table".
+
+    Raises UsageError for HTML and for unknown formats and extensions.
+    """
     suffix = output.suffix.lower().removeprefix(".") if output else ""
     if (named or suffix) in _PAGES:
         raise UsageError("compare writes no HTML; for a page with charts: bench-core report PATH... -o report.html")

@@ -1,4 +1,4 @@
-"""`bench-core cost`: what a million tokens or a thousand samples cost on machines that are paid by the hour.
+"""`bench-core cost`: the cost of a million tokens or a thousand samples on machines that are paid by the hour.
 
 Exit codes: 0 shown; 2 usage; 3 a table cannot be read, or no machine with a price has a rate.
 """
@@ -33,7 +33,8 @@ def cost_command(
         list[str],
         typer.Option(
             metavar="MACHINE=PRICE",
-            help="What an hour of a machine costs, once for each; of a machine with several GPUs the share of one.",
+            help="The price of an hour of a machine. Repeat it for each machine. "
+            "For a machine with several GPUs, give the share of one GPU.",
         ),
     ],
     where: Filter = "",
@@ -44,11 +45,11 @@ def cost_command(
     width = shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
     typer.echo("\n".join(layout(table(found, list(prices)), width)))
     typer.echo("Costs of the fastest row of each machine, in the currency of --price; ± is the interval of its rate.")
-    typer.echo("The work is this suite's own: a token here is one of a small model, not of an API's price list.")
+    typer.echo("Tokens and samples are those of the small models measured here: do not compare them with API prices.")
 
 
 def _price(text: str) -> tuple[str, float]:
-    """Return machine and price of "h100=2.5"; raises UsageError for anything else."""
+    """Return machine and price of a text such as "h100=2.5". Raises UsageError for any other format."""
     machine, equals, number = text.rpartition("=")
     try:
         value = float(number)
@@ -62,7 +63,7 @@ def _price(text: str) -> tuple[str, float]:
 
 
 def table(found: Sequence[WorkPrices], machines: Sequence[str]) -> Table:
-    """Return a row for each piece of work: its price on every machine, and which one is the cheapest."""
+    """Return a table with a row for each piece of work: its price on every machine, and the cheapest machine."""
     several = len(machines) > 1
     fields, _ = label_fields([work.key for work in found], ("workload", "size", "dtype"))
     rows = []
@@ -73,7 +74,7 @@ def table(found: Sequence[WorkPrices], machines: Sequence[str]) -> Table:
 
 
 def _cell(price: Price | None) -> str:
-    """Return a price with its uncertainty, and below it who did the work."""
+    """Return a price with its uncertainty, and on the next line the backend and device that did the work."""
     if price is None:
         return ""
     ends = [end for end in (price.low, price.high) if end is not None]
@@ -83,9 +84,9 @@ def _cell(price: Price | None) -> str:
 
 
 def _cheapest(work: WorkPrices) -> str:
-    """Return the machine with the lowest price and how many times less that is than the next one's.
+    """Return the machine with the lowest price and the ratio of the second lowest price to it.
 
-    Where their intervals overlap nothing is claimed.
+    Return "unclear" if the intervals of the two overlap.
     """
     (machine, price), *others = work.by_machine.items()
     if not others:

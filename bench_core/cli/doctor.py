@@ -1,4 +1,7 @@
-"""`bench-core doctor`: what is here, what is missing, what hurts measuring. Exits 1 if nothing can be measured."""
+"""`bench-core doctor`: show what this machine has, what is missing and what would disturb a measurement.
+
+Exit codes: 0; 1 nothing can be measured; 2 usage.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from bench_core.plan.discovery import Probe, probe_all
 from bench_core.plan.doctor import Advice, Findings, Level
 from bench_core.records import Fact
 
-_LOOK_S = 1.0  # how long the machine is watched for other load
+_LOOK_S = 1.0  # seconds for which the load of the machine is observed
 _MARKS = {Level.BLOCKER: "[bold red]x[/]", Level.WARNING: "[yellow]![/]", Level.NOTE: "[dim]-[/]"}
 
 
@@ -32,7 +35,7 @@ _MARKS = {Level.BLOCKER: "[bold red]x[/]", Level.WARNING: "[yellow]![/]", Level.
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
-    """Show this machine, and what would spoil a measurement on it."""
+    """Show this machine, and what would disturb a measurement on it."""
     found = gather_findings()
     advice = doctor.examine(found)
     if as_json:
@@ -43,8 +46,8 @@ def command(
 
 
 def gather_findings() -> Findings:
-    """Return what there is to see of this machine, after a second of watching its load."""
-    facts = environment.host_environment() | _watch(_LOOK_S)  # before the probes, which are load themselves
+    """Return the facts, backends and GPUs of this machine; takes a second to observe its load."""
+    facts = environment.host_environment() | _watch(_LOOK_S)  # before the probes, which themselves load the machine
     probes = list(probe_all(registry.names()).values())
     best = openblas_core(host.cpu_flags())
     try:
@@ -54,7 +57,7 @@ def gather_findings() -> Findings:
 
 
 def _watch(seconds: float) -> dict[str, Fact]:
-    """Return how busy the machine is while this process sleeps."""
+    """Return the load of the machine while this process sleeps for `seconds`."""
     before = psutil.cpu_times()
     time.sleep(seconds)
     after = psutil.cpu_times()
@@ -119,5 +122,5 @@ def _grid(lines: Iterable[tuple[str, str]]) -> Table:
 
 
 def _text(name: str, fact: Fact) -> str:
-    """Return a fact for a person; its reason where it has no value."""
+    """Return a fact as text; if it has no value, the reason in parentheses."""
     return f"({fact.reason})" if fact.value is None else shown(name, fact.value)

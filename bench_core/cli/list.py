@@ -1,6 +1,6 @@
-"""`bench-core list`: the cases that a run would measure, without measuring any.
+"""`bench-core list`: show the cases that a run would measure, without measuring them.
 
-Exit codes: 0; 2 for a bad option or a benchmark file that cannot be collected.
+Exit codes: 0; 2 for an invalid option or a benchmark file that cannot be collected.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from bench_core.run import replicate
 def list_command(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PYTEST_OPTION", help="Such as: -k matmul --bench-preset=full"),
+        typer.Argument(metavar="PYTEST_OPTION", help="For example: -k matmul --bench-preset=full"),
     ] = None,
     *,
-    ids: Annotated[bool, typer.Option("--ids", help="Print pytest ids, one a line, and nothing else.")] = False,
+    ids: Annotated[bool, typer.Option("--ids", help="Print only pytest ids, one per line.")] = False,
 ) -> None:
-    """Show the cases of a plan, and why others are not in it.
+    """Show the planned cases, and why others cannot be measured.
 
-    A line says how many cases of a workload run on one backend and device.
+    Each line shows the number of cases of a workload on one backend and device.
     """
     collected = _Collected()
     said = io.StringIO()
@@ -43,7 +43,7 @@ def list_command(
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
         raise UsageError(replicate.last_error(said.getvalue()))
     if not collected.items:
-        raise UsageError("no benchmarks here that match: run it in a clone, or name their folder")
+        raise UsageError("no matching benchmarks found here: run it in a clone, or name their folder")
     console = Console(highlight=False, soft_wrap=ids)
     if ids:
         console.print("\n".join(item.nodeid for item in collected.items), markup=False)
@@ -52,7 +52,7 @@ def list_command(
 
 
 class _Collected:
-    """A pytest plugin that remembers what was collected."""
+    """A pytest plugin that stores the collected items."""
 
     def __init__(self) -> None:
         self.items: list[pytest.Item] = []
@@ -66,7 +66,7 @@ def _table(items: list[pytest.Item]) -> Table:
     for item in items:
         if plan := planned(item):
             case, absent = plan
-            # What is absent is absent for all workloads alike: one line says so.
+            # An absent device is absent for all workloads, so it gets one line.
             suite, workload = ("all", "") if absent else (case.work.suite, case.work.workload)
             key = (suite, workload, case.backend, case.device)
             groups.setdefault(key, []).append((case.implementation, absent))
@@ -74,7 +74,7 @@ def _table(items: list[pytest.Item]) -> Table:
     for column in ("suite", "workload", "backend", "device"):
         table.add_column(column, no_wrap=True)
     table.add_column("cases", justify="right")
-    table.add_column("implementations, or why not", overflow="fold")
+    table.add_column("implementations, or reason", overflow="fold")
     for key, cases in groups.items():
         absent = cases[0][1]
         about = absent.reason if absent else ", ".join(dict.fromkeys(name for name, _ in cases))

@@ -1,6 +1,6 @@
-"""`bench-core noise` (once `aa`): the false alarms that this machine raises, and the smallest change it can show.
+"""`bench-core noise` (formerly `aa`): the false alarms that noise raises, and the smallest detectable change.
 
-Exit codes: 0; 2 usage; that of the run that left no results; 130 when interrupted.
+Exit codes: 0; 2 usage; 130 interrupted; if a run wrote no results, its exit code.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from bench_core.results.schema import RESULTS
 from bench_core.run import replicate
 
 _CASES = Path(analysis.__file__).with_name("cases.py")
-_SHOWN = (3, 5, 10)  # runs a side whose smallest change is shown
+_SHOWN = (3, 5, 10)  # runs per side for which the smallest change is shown
 
 
 @app.command("noise", context_settings=PYTEST_OPTIONS)
 def noise_command(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PYTEST_OPTION", help="What to run instead of the built-in cases."),
+        typer.Argument(metavar="PYTEST_OPTION", help="Run these benchmarks instead of the built-in cases."),
     ] = None,
     *,
-    runs: Annotated[int, typer.Option(min=4, max=1000, help="How often the same is run.")] = 10,
-    target: Annotated[str, typer.Option(help="The change that comparisons should find.")] = "5%",
+    runs: Annotated[int, typer.Option(min=4, max=1000, help="Number of runs of the same measurement.")] = 10,
+    target: Annotated[str, typer.Option(help="The change that comparisons should detect.")] = "5%",
     seed: Annotated[int | None, typer.Option(min=0, help="Seed for the order of the cases. Default: random.")] = None,
 ) -> None:
-    """Compare this machine with itself: what its noise can show.
+    """Compare this machine with itself, and show the smallest change that its noise lets you detect.
 
-    Says which --runs and --min-effect it asks for.
+    Recommends --runs and --min-effect.
     """
     wanted = share("--target", target)
     if not 0 < wanted < 1:
@@ -51,33 +51,33 @@ def noise_command(
             [replicate.Side("noise")], runs, passed, folder, seed=seed, on_progress=print_progress
         )
     except KeyboardInterrupt:
-        if not any(folder.rglob(RESULTS)):  # else the message tells where they are
+        if not any(folder.rglob(RESULTS)):  # otherwise the message names the folder, so keep it
             shutil.rmtree(folder)
         raise typer.Exit(130) from None
     (reading,) = read([str(merged)])
-    shutil.rmtree(folder)  # where a run failed it stays: the message names its log
+    shutil.rmtree(folder)  # not reached if a run failed: the message names the log in this folder
     typer.echo("\n".join(lines(analysis.analyse(analysis.logs_of(reading), wanted))))
 
 
 def lines(finding: analysis.Finding) -> list[str]:
-    """Return a finding in words."""
-    header = ("case", "spread of runs", *(f"{n} a side" for n in _SHOWN))
+    """Return a finding as lines of text."""
+    header = ("case", "spread of runs", *(f"{n} per side" for n in _SHOWN))
     rows = []
     for case in finding.cases:
         found = (case.smallest(n, len(finding.cases), finding.confidence) for n in _SHOWN)
         rows.append((case.name, _percent(case.spread), *map(_percent, found)))
     table = Table(header, tuple(rows), frozenset(range(1, len(header))))
-    noisy = f"This machine is too noisy to show {_percent(finding.target)} in all of these cases."
+    noisy = f"This machine is too noisy to detect a change of {_percent(finding.target)} in all of these cases."
     changed, rough = _percent(finding.target), _percent(finding.rough_alarms)
     return [
-        f"{2 * finding.pairs} runs of the same: the smallest change found nine times in ten, by runs a side",
+        f"{2 * finding.pairs} runs of the same: the smallest change detected with 90 % probability, by runs per side",
         "",
         *layout(table, 100),
         "",
-        f"One run against one, called changed at {changed}: a false alarm in {rough} of {finding.pairs} pairs.",
+        f"Single runs, threshold {changed}: a false alarm in {rough} of {finding.pairs} pairs.",
         f"Pairs of runs, tested: a false alarm in {_percent(finding.alarms)} of {finding.relabellings} relabellings.",
         *([] if finding.reachable else [noisy]),
-        f"To find a change of {_percent(finding.found)} nine times in ten, have two environments take turns:",
+        f"To detect a change of {_percent(finding.found)} with 90 % probability, alternate runs of two environments:",
         f"  bench-core run --runs {finding.runs} --against PYTHON",
         f"  bench-core compare this=RUN against=RUN --min-effect {100 * finding.min_effect:g}%",
     ]

@@ -1,7 +1,7 @@
 """`bench-core plot`: one chart of the report as SVG or PNG, for a README or a paper.
 
 Exit codes: 0 written; 2 usage, or a library of the `report` extra is missing; 3 a table cannot be read, or
-these runs hold nothing that the chart could show.
+these runs have no data for the chart.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def plot_command(
     if suffix not in {".svg", ".png"}:
         raise UsageError(f"--output {output}: the name must end in .svg or .png")
     require_extra()
-    from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - reads no library, but is of no use without
+    from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - needed only together with the extra
     from bench_core.report import svg  # noqa: PLC0415 - an extra
     from bench_core.report.captions import captioned_figure  # noqa: PLC0415 - an extra
 

@@ -1,4 +1,4 @@
-"""`bench-core report`: one HTML file on any number of runs, which needs nothing else to be read.
+"""`bench-core report`: write a self-contained HTML page about any number of runs.
 
 Exit codes: 0 written; 2 usage, or a library of the `report` extra is missing; 3 a table cannot be read.
 """
@@ -30,7 +30,7 @@ def report_command(
     """Write an HTML report: charts, environments, the full table."""
     require_extra()
     if output.suffix.lower() not in {".html", ".htm"}:
-        raise UsageError(f"--output {output}: a report is a page: name it .html")
+        raise UsageError(f"--output {output}: the name must end in .html")
     from bench_core.report.page import render  # noqa: PLC0415 - an extra
 
     readings = read_filtered(paths, where)
@@ -41,7 +41,7 @@ def report_command(
 
 
 def read_filtered(paths: list[str], where: str) -> list[Reading]:
-    """Return the readings with the rows that the filter keeps; raises TableError if that is none."""
+    """Return the readings with the rows that the filter keeps. Raises TableError if no row is left."""
     keep = filters.parse(where)
     readings = [replace(r, rows=tuple(row for row in r.rows if keep(row))) for r in read(paths)]
     kept = [reading for reading in readings if reading.rows]

@@ -1,7 +1,7 @@
-"""`bench-core run`: measure, once or several times, alone or in turns with another interpreter.
+"""`bench-core run`: measure once or several times, optionally in turns with another interpreter.
 
-Exit codes: those of pytest for a single run (0 all measured, 1 a case failed, 2 interrupted or usage, ...);
-with --runs or --against 0, or 2 for usage, that of the run that left no results, 130 when interrupted.
+Exit codes of a single run: those of pytest (0 all measured, 1 a case failed, 2 interrupted or usage, ...). With
+--runs or --against: 0; 2 usage; 130 interrupted; if a run wrote no results, its exit code.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _OUTPUT = "--bench-output="
 def run_command(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PYTEST_OPTION", help="Such as: -k matmul --bench-preset=full"),
+        typer.Argument(metavar="PYTEST_OPTION", help="For example: -k matmul --bench-preset=full"),
     ] = None,
     *,
-    runs: Annotated[int, typer.Option(min=1, max=1000, help="How often, each time in fresh processes.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, max=1000, help="Number of runs, each in fresh processes.")] = 1,
     against: Annotated[
-        str, typer.Option(metavar="PYTHON", help="Take turns with this interpreter, and compare the two.")
+        str, typer.Option(metavar="PYTHON", help="Alternate runs with this Python interpreter, and compare the two.")
     ] = "",
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed for the order of runs and cases. Default: random.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Finish this run folder: measure only what it still lacks.")
+        Path | None, typer.Option(metavar="RUN", help="Finish this run folder: measure only its missing cases.")
     ] = None,
 ) -> None:
     """Measure in fresh processes; several runs become one result."""
@@ -68,9 +68,9 @@ def run_command(
 
 
 def _become(command: list[str]) -> NoReturn:
-    """Go on as this command: a signal to this process is then one to pytest, which ends the run in good order."""
+    """Replace this process by `command`, so that signals reach pytest directly and it can end the run cleanly."""
     sys.stdout.flush()
-    if sys.platform == "win32":  # there the shell would take this process for ended
+    if sys.platform == "win32":  # execve starts a new process there, and the shell would not wait for it
         raise typer.Exit(subprocess.run(command, env=child_process.environ(), check=False).returncode)
     os.execve(command[0], command, child_process.environ())  # noqa: S606 - an argument list, never a shell
 
@@ -93,4 +93,4 @@ def _compare(folders: list[Path]) -> None:
     except NothingToCompare as error:
         typer.echo(f"{error}")
     typer.echo("Both sides are of one machine: without these labels their runs would be pooled.")
-    typer.echo(f"again: bench-core compare {shlex.join(labelled)}")
+    typer.echo(f"To repeat this comparison: bench-core compare {shlex.join(labelled)}")

@@ -1,9 +1,9 @@
-"""What may be said of results from different machines, backends or versions.
+"""Compare results from different machines, backends or versions.
 
-    readings = read(["h100=results/h100/RUN", "a.csv"])            files, with what lies beside them
+    readings = read(["h100=results/h100/RUN", "a.csv"])            tables, with samples and environment if present
     result = compare(readings, CompareOptions(metrics=("time",)))  a frozen Result; see result.py
 
-How one follows from the other is told in bench_core/README.md.
+bench_core/README.md describes the steps between the two.
 """
 
 from bench_core.compare.engine import compare

@@ -1,4 +1,4 @@
-"""The best GPU row against the best CPU row of each piece of work, both named, with their runners-up."""
+"""The best GPU row against the best CPU row of each piece of work, with their runners-up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench_core.records import Row
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """All results of one piece of work with a value, the best first."""
+    """All results with a value of one piece of work, the best first."""
 
     key: Key
     cpu: tuple[Replicates, ...]
@@ -26,7 +26,7 @@ class Ranking:
 def rank(readings: Sequence[Reading], options: CompareOptions, keep: Callable[[Row], bool]) -> list[Ranking]:
     """Return the results of every piece of work over all machines, backends, devices and thread counts.
 
-    The order is by the median, which is what a user typically gets.
+    The order is by the median, which is the typical result.
     """
     rankings = []
     for key, cells in arrange(readings, replace(options, columns=SIDES), keep).cells.items():
@@ -38,7 +38,7 @@ def rank(readings: Sequence[Reading], options: CompareOptions, keep: Callable[[R
 
 
 def best_of(rankings: Sequence[Ranking], options: CompareOptions) -> tuple[BestPair, ...]:
-    """Return the best GPU row against the best CPU row of all work that has both."""
+    """Compare the best GPU row with the best CPU row, for all work that has both."""
     both = sorted((r for r in rankings if r.cpu and r.gpu), key=lambda r: r.key.order)
     pairs = [Pair(r.key, r.gpu[0].entry.name, r.cpu[0].entry.name, r.cpu[0], r.gpu[0]) for r in both]
     comparisons = judge(pairs, options.min_effect, options.confidence)

@@ -1,4 +1,4 @@
-"""What differs between the machines, drivers and libraries behind the sides."""
+"""Differences between the machines, drivers and libraries of the sides."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bench_core.text import printable, quoted
 
 ROW_CONDITIONS = ("threads", "library", "backend_version", "device_name", "git_commit", "git_dirty")
 _FOOTNOTED = ROW_CONDITIONS[:3]
-_SOFTWARE = {"backend_version": None, "library": None, "git_commit": 9}  # with how many characters are shown
+_SOFTWARE = {"backend_version": None, "library": None, "git_commit": 9}  # column -> characters shown, None for all
 _MIXED = " / "
-Known = dict[str, dict[str, list[str]]]  # fact -> side -> its values, "" where it is not known
+Known = dict[str, dict[str, list[str]]]  # fact -> side -> its values, "" if unknown
 
 
 def gather(readings: Sequence[Reading], columns: Sequence[str]) -> Known:
-    """Return every lasting fact that came with the tables, by side; a worker's are named after its backend."""
+    """Return every stable fact of the tables by side; the name of a worker's fact starts with its backend."""
     known: Known = {}
     for reading in readings:
         sides: dict[str, None] = {}
@@ -35,7 +35,7 @@ def gather(readings: Sequence[Reading], columns: Sequence[str]) -> Known:
                 _note(known, name, side, fact)
         for side, backend, env_id in workers:
             for name, fact in reading.files.worker_facts.get(env_id, {}).items():
-                if name not in host:  # a worker repeats much of what its host has said
+                if name not in host:  # a worker repeats many facts of its host
                     _note(known, f"{backend} {name}", side, fact)
     return known
 
@@ -53,10 +53,10 @@ def _note(known: Known, name: str, side: str, fact: Fact) -> None:
 def row_conditions(
     baseline: Entry | None, contender: Entry | None, names: Sequence[str] = _FOOTNOTED
 ) -> tuple[Difference, ...]:
-    """Return what differs between two entries, or among the runs of one, besides the work and the sides themselves.
+    """Return the columns of `names` that differ between two entries, or among the runs of one.
 
-    The library and version of two different backends are not conditions but part of what is compared, and so
-    are the threads of a CPU against a GPU: they are left out.
+    The library and version of two different backends are part of what is compared, not conditions; so are the
+    threads of a CPU against a GPU. They are left out.
     """
     if baseline is None or contender is None:
         return ()
@@ -75,7 +75,7 @@ def _texts(entry: Entry, name: str) -> str:
 
 
 def pooling_notes(entries: Iterable[Entry]) -> Iterator[str]:
-    """Yield a line for each machine and backend whose entries pool runs of different software."""
+    """Yield a line for each machine and backend whose entries pool runs with different software."""
     mixed: dict[str, dict[str, dict[str, None]]] = {}
     runs: dict[str, int] = {}
     for entry in (entry for entry in entries if entry.ok):
@@ -87,27 +87,26 @@ def pooling_notes(entries: Iterable[Entry]) -> Iterator[str]:
                 runs[who] = max(runs.get(who, 0), entry.processes)
     for who, names in mixed.items():
         what = "; ".join(f"{name} {', '.join(values)}" for name, values in names.items())
-        yield f"{who}: {runs[who]} runs of different software are pooled; labels (old=A new=B) keep them apart: {what}"
+        yield f"{who}: {runs[who]} runs with different software are pooled; labels (old=A new=B) separate them: {what}"
 
 
 def differences(known: Known, sides: Iterable[str]) -> tuple[Difference, ...]:
-    """Return the facts whose values differ between the sides that have any facts at all."""
+    """Return the facts whose values differ between sides; sides without any facts are ignored."""
     order = [side for side in sides if any(side in by_side for by_side in known.values())]
     found = []
     for name, by_side in known.items():
         values = tuple((side, _MIXED.join(sorted(by_side.get(side, [""])))) for side in order)
-        # A backend that only one side has differs in what was measured, not in its conditions.
+        # If only one side has a backend, what was measured differs, not the conditions.
         if len({text for _, text in values}) > 1 and sum(side in by_side for side in order) > 1:
             found.append(Difference(name, values))
     return tuple(found)
 
 
 def require_same(names: Sequence[str], known: Known, comparisons: Sequence[Comparison], sides: Sequence[str]) -> None:
-    """Raise IncompatibleError if a condition differs, or is not known to be the same.
+    """Raise IncompatibleError if a condition differs or is unknown on a side.
 
-    A name is a column, compared within each pair of results, or a fact of run.json by its full name or its
-    last part: "driver" means "gpu.driver" and "gpu0_driver" alike. Raises UsageError for a name that is
-    neither.
+    A name is either a column, compared within each pair of results, or a fact of run.json by its full name or its
+    last part: "driver" matches both "gpu.driver" and "gpu0_driver". Raises UsageError for any other name.
     """
     for name in names:
         if name in ROW_CONDITIONS:
@@ -127,7 +126,7 @@ def _facts_apart(name: str, known: Known, sides: Sequence[str]) -> list[Differen
         raise UsageError(f"--require-same: no condition {quoted(name)} in these runs; there are: {some}")
     unknown = [side for side in sides if not any(any(by_side.get(side, [])) for by_side in meant.values())]
     if unknown:
-        raise IncompatibleError(f"--require-same {name}: not known for {', '.join(unknown)}")
+        raise IncompatibleError(f"--require-same {name}: unknown for {', '.join(unknown)}")
     return list(differences(meant, sides))
 
 

@@ -1,7 +1,8 @@
-"""Rows x Rows -> a Result: what may be said of results from different machines, backends or versions.
+"""Run a comparison: from the rows of several tables to one Result.
 
-In the order in which data flow: loading (files), pairing (what is the same work), replicates (the processes of each
-side), ratio (with its interval), verdicts (what may be claimed), best, conditions, implausible, gates.
+The modules in the order of the data flow: loading (files), pairing (which rows are the same work), replicates (the
+processes of each side), ratio (with its interval), verdicts (which claims are supported), best, conditions,
+implausible, gates.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from bench_core.results import filters
 
 
 def compare(readings: Sequence[Reading], options: CompareOptions | None = None) -> Result:
-    """Return everything that may be said of these tables.
+    """Compare the tables and return the Result.
 
-    Raises UsageError for a filter or baseline that makes no sense, TableError for tables that contradict
-    each other, NothingToCompare if no two results stand for the same work, IncompatibleError if a condition
-    of `require_same` differs.
+    Raises UsageError for an invalid filter or baseline, TableError for tables that contradict each other,
+    NothingToCompare if no two results are of the same work, IncompatibleError if a condition of `require_same`
+    differs.
     """
     options = options or CompareOptions()
     keep = filters.parse(options.where)
@@ -73,7 +74,7 @@ def _sides(sides: Sequence[str], baseline: str) -> tuple[str, ...]:
 
 
 def _pairs(grid: pairing.Grid, sides: Sequence[str], rankings: Sequence[Ranking]) -> list[Pair]:
-    """Return every key x contender that has anything on either side, in the order of the keys."""
+    """Return a Pair for every key and contender with an entry on either side, in the order of the keys."""
     entries = {
         key: {side: collect_replicates(side, found) for side, found in cells.items()}
         for key, cells in grid.cells.items()
@@ -137,25 +138,25 @@ def _name(row: Row) -> str:
 def _notes(readings: Sequence[Reading], grid: pairing.Grid, comparisons: Sequence[Comparison]) -> list[str]:
     entries = [entry for c in comparisons for entry in (c.baseline, c.contender) if entry]
     notes = [*conditions.pooling_notes(entries), *(note for reading in readings for note in reading.notes)]
-    notes += [f"{side}: left out, nothing could be tried: {reason}" for side, reason in grid.absent.items()]
+    notes += [f"{side}: left out, no case could be tried: {reason}" for side, reason in grid.absent.items()]
     if grid.duplicates:
-        notes.append(f"{grid.duplicates:,} rows stand in more than one file and were taken once")
+        notes.append(f"{grid.duplicates:,} rows occur in more than one file and were counted once")
     return list(dict.fromkeys(notes))
 
 
 def _why_nothing(readings: Sequence[Reading], grid: pairing.Grid, options: CompareOptions) -> str:
-    """Return why no two results could be compared, and what to do about it."""
+    """Return why no two results could be compared, and how to fix it."""
     rows = sum(len(reading.rows) for reading in readings)
     if not grid.cells:
         left = "the filter and --metric leave none of them" if rows else "there are none"
         return f"nothing to compare: {rows:,} rows read, {left}"
     if len(grid.sides) == 1 and len(readings) > 1 and options.columns == ("machine",):
         return (
-            f"nothing to compare: every table is of machine {grid.sides[0]!r}; to compare its runs with each other "
+            f"nothing to compare: all tables are of machine {grid.sides[0]!r}; to compare its runs with each other, "
             "give them labels: before=A after=B"
         )
     if len(grid.sides) == 1:
         return (
             f"nothing to compare: {grid.sides[0]!r} is the only side; give a second table, or other columns with --col"
         )
-    return f"nothing to compare: no work has a value on two of the sides {', '.join(grid.sides)}"
+    return f"nothing to compare: no case has values on two of the sides {', '.join(grid.sides)}"

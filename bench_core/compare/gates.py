@@ -1,4 +1,4 @@
-"""The checks behind --fail-on: a line for each gate that is breached."""
+"""The checks of --fail-on: one line for each breached gate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def breaches(
 ) -> tuple[str, ...]:
     """Return a line for each breached gate; raises NothingToCompare if the regression gate has no ratio to check."""
     if "regression" in options.fail_on and all(c.ratio is None for c in comparisons):
-        raise NothingToCompare("--fail-on regression: no case has a value on both sides, so nothing could be seen")
+        raise NothingToCompare("--fail-on regression: no case has a value on both sides, so nothing was checked")
     lines = []
     if "regression" in options.fail_on:
         slower = [c for c in comparisons if is_regression(c, options.threshold)]
@@ -30,10 +30,10 @@ def breaches(
 
 
 def is_regression(c: Comparison, threshold: float) -> bool:
-    """Tell whether a comparison breaches a threshold such as 0.10.
+    """Return whether a comparison breaches a threshold such as 0.10.
 
-    With several runs a side: significantly slower, and by that much. With one run a side nothing is
-    significant, so its whole widened interval must lie beyond the threshold.
+    With several runs per side, the contender must be significantly slower, by at least the threshold. With one
+    run per side no test is possible, so the whole widened interval must lie beyond the threshold.
     """
     if c.ratio is None or c.ci_high is None:
         return False
@@ -42,13 +42,13 @@ def is_regression(c: Comparison, threshold: float) -> bool:
 
 
 def blind_spot(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[str, ...]:
-    """Return what a regression gate cannot see, if it cannot see something."""
+    """Return a note if the regression gate would miss smaller slowdowns because cases have one run per side."""
     single = [c for c in comparisons if c.label == SINGLE_RUN and c.ratio and c.ci_high]
     if "regression" not in options.fail_on or not single:
         return ()
     widest = max((c.ci_high or 1) / (c.ratio or 1) for c in single) * (1 + options.threshold)
-    seen = f"{len(single)} cases have one run on a side, where it sees only what is {widest:.2f}x slower or more"
-    return (f"the regression gate sees little: {seen}; use several runs",)
+    limited = f"{len(single)} cases have one run on a side, where it detects only slowdowns of {widest:.2f}x or more"
+    return (f"the regression gate is insensitive: {limited}; use several runs",)
 
 
 def _line(gate: str, what: str, names: Sequence[str]) -> list[str]:

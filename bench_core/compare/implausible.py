@@ -1,4 +1,4 @@
-"""Implausible numbers. They are reported beside the results and never removed."""
+"""Find implausible values. They are reported with the results and never removed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _order = attrgetter("min", "p10", "p25", "p75", "p90", "max")
 
 
 def implausible_rows(rows: Sequence[Row]) -> list[tuple[Row, str]]:
-    """Return the rows whose numbers cannot all be right, each with the reason in one sentence."""
+    """Return the rows whose numbers are inconsistent, each with the reason."""
     good = [row for row in rows if row.status == "ok" and row.value is not None]
     return [*_contradictions(good), *_rates_against_times(good)]
 
 
 def _contradictions(rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
-    """Yield rows whose own statistics contradict each other."""
+    """Yield rows whose statistics contradict each other."""
     for row in rows:
         value = row.value or 0.0
         if value <= 0:
@@ -34,7 +34,7 @@ def _contradictions(rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
         if any(
             low is not None and high is not None and not (_le(low, value) and _le(value, high)) for low, high in bounds
         ):
-            yield row, f"the value {show(value, row.unit)} lies outside its own interval"
+            yield row, f"the value {show(value, row.unit)} is outside its own interval"
 
 
 def _le(a: float, b: float) -> bool:
@@ -42,7 +42,7 @@ def _le(a: float, b: float) -> bool:
 
 
 def _rates_against_times(rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
-    """Yield rates that are not the work divided by the time of the same result."""
+    """Yield rates that differ from work divided by time of the same result."""
     times: dict[tuple[object, ...], float] = {}
     rates: list[Row] = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""The files a comparison is made of: what was asked for, what was found, and what is wrong with it."""
+"""Find and read the files of a comparison, and collect notes on their problems."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from bench_core.text import printable
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One results.csv and what lies beside it.
+    """One results.csv with its samples and environment.
 
-    rows: `machine` is the label where one was given. origins: the machine's own name, by run_id. notes:
-    what was wrong but could be dealt with.
+    rows: `machine` is replaced by the label if one was given. origins: (run_id, machine name in the table). notes:
+    problems that did not prevent reading.
     """
 
     path: str
@@ -36,7 +36,7 @@ class Reading:
 
     @classmethod
     def of(cls, path: str, rows: Iterable[Row], label: str = "", files: RunFiles | None = None) -> Reading:
-        """Return a reading of rows that may come from anywhere, relabelled if there is a label."""
+        """Return a reading of `rows`, with `machine` replaced by `label` unless it is empty."""
         plain = tuple(rows)
         origins = tuple(dict.fromkeys((row.run_id, row.machine) for row in plain))
         shown = tuple(replace(row, machine=label) for row in plain) if label else plain
@@ -49,7 +49,7 @@ class Reading:
 
     @property
     def input_file(self) -> InputFile:
-        """What is said of this file above the comparison."""
+        """The summary of this file that is shown with the comparison."""
         statuses = [row.status for row in self.rows]
         return InputFile(
             path=self.path,
@@ -64,10 +64,10 @@ class Reading:
 
 
 def read(arguments: Sequence[str]) -> list[Reading]:
-    """Return the readings of `[LABEL=]PATH` arguments: runs, folders of runs, patterns or lone CSV files.
+    """Return the readings of `[LABEL=]PATH` arguments: runs, folders of runs, patterns or single CSV files.
 
-    Raises TableError for what cannot be read, UsageError for a label that is no name or stands for several
-    machines.
+    Raises TableError for a file that cannot be read, UsageError for a label that is not a valid name or is used for
+    several machines.
     """
     readings: list[Reading] = []
     seen: set[tuple[str, str]] = set()
@@ -83,9 +83,9 @@ def read(arguments: Sequence[str]) -> list[Reading]:
 
 
 def split_label(argument: str) -> tuple[str, str]:
-    """Return label and path of `LABEL=PATH`; a path that exists may hold an equals sign itself.
+    """Return label and path of `LABEL=PATH`; an existing path may itself contain an equals sign.
 
-    Raises UsageError for an empty path, which would stand for the current folder, and a label that is no name.
+    Raises UsageError for an empty path, which would mean the current folder, and for a label that is not a valid name.
     """
     if not argument:
         raise UsageError("an empty path: name a file or a folder")
@@ -126,4 +126,4 @@ def _require_one_machine_a_label(readings: Sequence[Reading]) -> None:
             machines.setdefault(reading.label, set()).update(machine for _, machine in reading.origins)
     for label, names in machines.items():
         if len(names) > 1:
-            raise UsageError(f"label {label!r} stands for {len(names)} machines: {', '.join(sorted(names)[:5])}")
+            raise UsageError(f"label {label!r} is used for {len(names)} machines: {', '.join(sorted(names)[:5])}")

@@ -1,4 +1,4 @@
-"""What a user may ask of a comparison, checked on the way in."""
+"""The options of a comparison, with their validation."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ GATES = ("regression", "missing", "invalid")
 class CompareOptions:
     """How to compare.
 
-    baseline: a side, "best-cpu", or "" for the first side. rows: fields that label a row; any field needed to
-    tell two rows apart is added. columns: the fields whose values are the sides. metrics: which quantities.
+    baseline: a side, "best-cpu", or "" for the first side. rows: fields that label a row; fields needed to
+    distinguish rows are added. columns: the fields whose values form the sides. metrics: the metrics to compare.
     where: a filter (see filters.py). min_effect: the smallest change of interest, 0.05 for 5 %.
-    require_same: conditions that must not differ. fail_on: gates; threshold: the regression that breaches one.
+    require_same: conditions that must not differ. fail_on: gates. threshold: the slowdown that breaches the gate
+    "regression", 0.10 for 10 %.
     """
 
     baseline: str = ""
@@ -37,7 +38,7 @@ class CompareOptions:
     threshold: float = 0.10
 
     def __post_init__(self) -> None:
-        """Raise UsageError for a word or a number that makes no sense."""
+        """Raise UsageError for an unknown word or a number out of range."""
         _known("--row", self.rows, (*WORK, *QUANTITY, *WHO))
         _known("--col", self.columns, SIDES)
         _known("--metric", self.metrics, tuple(METRICS))
@@ -52,7 +53,7 @@ class CompareOptions:
         if "regression" in self.fail_on and self.threshold < self.min_effect:
             raise UsageError(
                 f"--threshold {100 * self.threshold:g}% is below --min-effect {100 * self.min_effect:g}%: "
-                "a slowdown between the two could never be claimed; lower --min-effect as well"
+                "a slowdown between the two would never be reported; lower --min-effect as well"
             )
         if not self.columns or not self.metrics:
             raise UsageError("--col and --metric need at least one word")
@@ -63,14 +64,14 @@ def _known(option: str, words: tuple[str, ...], known: tuple[str, ...]) -> None:
         if word not in known:
             raise UsageError(f"{option}: no {quoted(word)}; there are: {', '.join(known)}")
     if len(set(words)) != len(words):
-        raise UsageError(f"{option}: a word stands twice")
+        raise UsageError(f"{option}: a word is repeated")
 
 
 def share(option: str, text: str) -> float:
     """Return "5%" or "0.05" as 0.05.
 
-    Raises UsageError for what is no number, and for 1 or more without a percent sign: "5" means 5 % to
-    most people, and 500 % in silence would switch a gate off.
+    Raises UsageError for text that is not a number, and for 1 or more without a percent sign: most people mean
+    5 % by "5", and a threshold of 500 % would silently disable a gate.
     """
     number, percent = (text.strip()[:-1], True) if text.strip().endswith("%") else (text, False)
     try:

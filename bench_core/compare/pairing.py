@@ -1,7 +1,7 @@
-"""Which rows stand for the same work, so that they may be compared at all.
+"""Decide which rows measure the same work and may be compared.
 
-Everything that is not a column of the comparison is part of the key, so results of two backends, devices
-or implementations are never mixed up, let alone pooled.
+Every field that is not a column of the comparison is part of the key, so results of different backends, devices
+or implementations are neither compared with each other nor pooled.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _identity = attrgetter(
     *("metric", "unit", "clock", "scope", "cache"),
 )
 
-_FIRST = "numpy"  # the backend that every machine has, and so the baseline where nobody names one
+_FIRST = "numpy"  # every machine has this backend, so it is the default baseline
 
 
 @dataclass(slots=True)
 class Grid:
     """Rows by key and side.
 
-    duplicates: how many rows stood in two files and were taken once. absent: the backends or devices of one
-    machine for which nothing could be tried, with the reason; they are no sides.
+    duplicates: how many rows were repeated in another file and counted once. absent: the backends or devices of
+    one machine on which no case could be tried, with the reason; they are not sides.
     """
 
     sides: tuple[str, ...]
@@ -42,9 +42,9 @@ class Grid:
 
 
 def arrange(readings: Sequence[Reading], options: CompareOptions, keep: Callable[[Row], bool]) -> Grid:
-    """Return the rows that `keep` lets through, by key and side.
+    """Return the rows that `keep` accepts, by key and side.
 
-    Raises TableError for two different rows that claim to be the same result.
+    Raises TableError if two rows identify the same result but differ.
     """
     found, duplicates = _distinct((reading, row) for reading in readings for row in reading.rows if keep(row))
     absent = _absent([row for _, row in found], options)
@@ -58,9 +58,9 @@ def arrange(readings: Sequence[Reading], options: CompareOptions, keep: Callable
 
 
 def _sides(rows: Iterable[Row], columns: Sequence[str]) -> tuple[str, ...]:
-    """Return the sides in order: machines as they were given, others CPU first, NumPy first, then by backend and name.
+    """Return the sides in order: machines as given; other sides CPU first, NumPy first, then by backend and name.
 
-    The rows of a run are in the order in which it met its cases, which may be random.
+    The order of rows cannot be used: a run may measure its cases in random order.
     """
     if "machine" in columns:
         return tuple(dict.fromkeys(side_of(row, columns) for row in rows))
@@ -73,16 +73,16 @@ def _sides(rows: Iterable[Row], columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def side_of(row: Row, columns: Sequence[str]) -> str:
-    """Return the column that a row stands in: the values of the fields that make a side."""
+    """Return the side of a row: the values of the fields in `columns`."""
     if len(columns) == 1:
         return str(getattr(row, columns[0]))
     return " ".join(str(getattr(row, name)) for name in columns if getattr(row, name) is not None)
 
 
 def _absent(rows: Sequence[Row], options: CompareOptions) -> dict[str, str]:
-    """Return the sides for which nothing could be tried, with the reason told most often.
+    """Return the sides on which no case could be tried, with the most frequent reason.
 
-    A machine stays a side whatever became of it: a gate on missing results must see it.
+    A machine always stays a side, even without results: a gate on missing results must see it.
     """
     if "machine" in options.columns:
         return {}
@@ -111,7 +111,7 @@ def _distinct(found: Iterable[Found]) -> tuple[list[Found], int]:
 
 
 def _by_key(found: Iterable[Found], options: CompareOptions) -> dict[Key, dict[str, dict[int | None, list[Found]]]]:
-    """Return rows by key (threads left open), side and thread count."""
+    """Return rows by key (without threads), side and thread count."""
     cells: dict[Key, dict[str, dict[int | None, list[Found]]]] = {}
     keys: dict[tuple[object, ...], Key] = {}
     who = _who(options)
@@ -119,7 +119,7 @@ def _by_key(found: Iterable[Found], options: CompareOptions) -> dict[Key, dict[s
     for reading, row in found:
         identity = identify(row)
         key = keys.get(identity) or keys.setdefault(identity, _key(row, who))
-        # With threads as a column each count is a side of its own.
+        # If threads is a column, each count is a side of its own.
         count = None if "threads" in options.columns else row.threads
         side = side_of(row, options.columns)
         cells.setdefault(key, {}).setdefault(side, {}).setdefault(count, []).append((reading, row))
@@ -127,17 +127,17 @@ def _by_key(found: Iterable[Found], options: CompareOptions) -> dict[Key, dict[s
 
 
 def _who(options: CompareOptions) -> tuple[str, ...]:
-    """Return the fields that a key names: those that are no columns, without threads (see `_spread_threads`)."""
+    """Return the fields in `Key.who`: those that are not columns, without threads (see `_spread_threads`)."""
     return tuple(name for name in SIDES if name not in {*options.columns, "threads"})
 
 
 def _spread_threads(
     cells: dict[Key, dict[str, list[Found]]], key: Key, sides: Mapping[str, Mapping[int | None, list[Found]]]
 ) -> None:
-    """Enter each side's largest thread count under the open key, and equal smaller counts under keys of their own.
+    """Add each side's largest thread count under the key without threads, and each smaller count under its own key.
 
-    The table does not record whether a thread count was chosen or is the maximum. So each side's largest
-    count is compared with the other's, and counts that differ are footnoted.
+    The table does not record whether a thread count was chosen or is the maximum. So the largest counts of the
+    sides are compared with each other, and a footnote reports counts that differ.
     """
     largest = {side: max(counts, key=lambda count: count or 0) for side, counts in sides.items()}
     cells[key] = {side: list(counts[largest[side]]) for side, counts in sides.items()}
@@ -148,11 +148,11 @@ def _spread_threads(
 
 
 def _add_failures(cells: dict[Key, dict[str, list[Found]]], failures: Sequence[Found], options: CompareOptions) -> None:
-    """Enter rows without a value at every key of their case: a failed case has one row, whatever the metrics."""
+    """Add rows without a value to every key of their case: a failed case has one row for all metrics."""
     by_case: dict[tuple[object, ...], list[Key]] = {}
     for key in cells:
         who = dict(key.who)
-        # A machine without a GPU has rows for "cuda", which stand for every "cuda:0" elsewhere.
+        # A machine without a GPU has rows for "cuda", which match "cuda:0" of other machines.
         for address in {who.get("device", ""), who.get("device", "").partition(":")[0]}:
             by_case.setdefault(_case(key, {**who, "device": address}), []).append(key)
     for reading, row in failures:
@@ -175,9 +175,10 @@ def _key(row: Row, who: Sequence[str]) -> Key:
 
 
 def twins(left: Iterable[Key], right: Iterable[Key]) -> dict[Key, tuple[Key, tuple[str, ...]]]:
-    """Return the unmatched keys of the left that have a near match on the right, and the fields that differ.
+    """Return the near match on the right of each unmatched key on the left, and the fields that differ.
 
-    Near means: the same suite, workload, size, metric, clock and `who`. The fewest differing fields win.
+    Keys are near matches if suite, workload, size, metric, clock and `who` are equal. If there are several, the one
+    with the fewest differing fields is used.
     """
     free = list(right)
     matched: dict[Key, tuple[Key, tuple[str, ...]]] = {}

@@ -1,6 +1,6 @@
-"""What work costs on machines that are paid by the hour: the price divided by what is done in that time.
+"""The cost of work on machines that are paid by the hour: the price of an hour divided by the work done in it.
 
-The machine's fastest row is taken, whatever backend and device it is of: who pays for a machine uses it so.
+The fastest row of each machine is used, over all backends and devices.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from bench_core.results.metrics import headline
 from bench_core.results.traits import TraitsOf, merged
 from bench_core.text import printable
 
-# How much work a price is of, by the rate that it is made from.
+# Metric of the rate -> the amount of work that is priced, as a number and as text.
 AMOUNTS = {"token_rate": (1e6, "1 M tokens"), "sample_rate": (1e3, "1 k samples"), "flop_rate": (1e18, "1 EFLOP")}
 _HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What an amount of work costs on one machine, in the currency of its hour.
+    """The cost of an amount of work on one machine, in the currency of the hourly price.
 
-    entry: the machine's best result. low, high: the interval of its rate as prices; None where it has none.
+    entry: the best result of the machine. low, high: the interval of its rate, converted to prices; None if the rate
+    has no interval.
     """
 
     entry: Entry
@@ -38,7 +39,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class WorkPrices:
-    """One piece of work: of how much of it the prices are, and the prices by machine, the lowest first."""
+    """The prices of one piece of work. amount: the amount that is priced. by_machine: prices, lowest first."""
 
     key: Key
     amount: str
@@ -46,10 +47,10 @@ class WorkPrices:
 
 
 def price_work(readings: Sequence[Reading], hourly: Mapping[str, float], where: str = "") -> list[WorkPrices]:
-    """Return the price of all work that a machine with a price by the hour has a rate of, by wall time.
+    """Return the prices of all work for which a priced machine has a rate by the wall clock.
 
-    hourly: the price of an hour, by machine or label. Raises UsageError for a machine that is not among the readings,
-    NothingToCompare where nothing has a rate.
+    hourly: the price of an hour, by machine or label. Raises UsageError for a machine that is not in the readings,
+    NothingToCompare if there is no rate.
     """
     machines = list(dict.fromkeys(row.machine for reading in readings for row in reading.rows))
     for machine in hourly:
@@ -67,7 +68,7 @@ def price_work(readings: Sequence[Reading], hourly: Mapping[str, float], where: 
 
 
 def _headlines(rankings: Iterable[Ranking], traits: TraitsOf) -> list[Ranking]:
-    """Return, of each piece of work, the ranking by the rate that shows it best, where a price is made of that rate."""
+    """Return the ranking of each piece of work by its headline rate, if that rate can be priced."""
     by_case: dict[str, dict[str, Ranking]] = {}
     for ranking in rankings:
         if ranking.key.clock == "wall" and ranking.key.metric in AMOUNTS:
@@ -90,6 +91,6 @@ def _of_work(ranking: Ranking, hourly: Mapping[str, float]) -> WorkPrices:
 
 
 def _price(entry: Entry, per_rate: float) -> Price:
-    """Return the price from a rate: its ends change places."""
+    """Return the price for a rate; the ends of the interval are swapped, since the price is inverse to the rate."""
     low, high = (per_rate / end if end else None for end in (entry.ci_high, entry.ci_low))
     return Price(entry, per_rate / (entry.value or 1.0), low, high)

@@ -1,6 +1,6 @@
-"""The ratio of two sides with its interval, from the processes behind each.
+"""The ratio of two sides with its interval, from the processes of each.
 
-All arithmetic is on logarithms, so that "2.00x faster" one way is "2.00x slower" the other way.
+All arithmetic is on logarithms, so that "2.00x faster" becomes "2.00x slower" if the sides are swapped.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from bench_core.compare.replicates import Replicate, Replicates
 from bench_core.compare.result import Method
 from bench_core.stats import Estimate, Moments
 
-# Spread between processes that is assumed where a side ran once, as a standard deviation of logarithms. Measured for
-# this project: 1 % for NumPy on a quiet machine, 9 % for GPU frameworks, 8 to 10 % for all on a shared virtual one.
+# Assumed spread between processes if a side ran once, as a standard deviation of logarithms. Measured for this
+# project: 1 % for NumPy on a quiet machine, 9 % for GPU frameworks, 8 to 10 % for all on a shared virtual machine.
 SPREAD = 0.09
-_LAST_DIGITS = 1e-12  # a difference of logarithms that is nothing but rounding
+_LAST_DIGITS = 1e-12  # differences of logarithms up to this are rounding errors
 
 
 @dataclass(frozen=True, slots=True)
 class RatioEstimate:
-    """How much better the contender is, as a logarithm, and how that was found.
+    """How much better the contender is, as a logarithm, and how that was estimated.
 
-    values: the two numbers whose ratio it is: geometric means over processes, in the unit of the metric.
-    label: what the runs were ("5 pairs of runs"). tested: whether a significance test is valid here.
-    caveat: what a claim from these runs may be mistaken for. one_machine: whether all runs of both sides have the
-    same origin, whatever the sides are called.
+    values: the values of baseline and contender: geometric means over processes, in the unit of the metric.
+    label: number and kind of the runs ("5 pairs of runs"). tested: whether a significance test is valid.
+    caveat: another explanation of a difference, "" for none. one_machine: whether all runs of both sides have the
+    same origin; labels are ignored.
     """
 
     estimate: Estimate
@@ -41,7 +41,7 @@ class RatioEstimate:
 
 
 def estimate_ratio(baseline: Replicates, contender: Replicates) -> RatioEstimate:
-    """Return how much better the contender is. Both sides have a value."""
+    """Return how much better the contender is. Both sides must have a value."""
     basis = "median" if baseline.summaries or contender.summaries else "p10"
     sign = -1.0 if contender.entry.row.better == "lower" else 1.0
     sides = baseline.moments(basis), contender.moments(basis)
@@ -51,7 +51,7 @@ def estimate_ratio(baseline: Replicates, contender: Replicates) -> RatioEstimate
     if not timed and all(map(_alike, sides)):
         exact = Estimate(sign * (sides[1].mean - sides[0].mean), 0.0, math.inf)
         return RatioEstimate(exact, values, Method.EXACT, "value", f"{counts}, all alike", tested=False)
-    # Timings that agree to the last digit are copies of one run.
+    # Timings that agree to the last digit are copies of one run, so they count as one.
     if any(m.n == 1 or (timed and _alike(m)) for m in sides):
         return RatioEstimate(
             _of_single_runs(baseline, contender, basis, sign), values, Method.SINGLE, basis, counts, tested=False
@@ -67,19 +67,19 @@ def estimate_ratio(baseline: Replicates, contender: Replicates) -> RatioEstimate
         return RatioEstimate(estimate, values, Method.PAIRED, "p10", counts, tested=True, one_machine=one_machine)
     estimate = stats.welch(*sides)
     estimate = Estimate(sign * estimate.mean, estimate.error, estimate.dof)
-    caveat = "the runs are not in pairs: a drift of the machine can pass for a change" if one_machine else ""
+    caveat = "the runs are not in pairs: machine drift can look like a change" if one_machine else ""
     return RatioEstimate(
         estimate, values, Method.WELCH, basis, counts, tested=True, caveat=caveat, one_machine=one_machine
     )
 
 
 def _alike(moments: Moments) -> bool:
-    """Tell whether several processes agree to the last digit or two."""
+    """Return whether there are several processes and their values are equal except for rounding."""
     return moments.n > 1 and moments.squares <= moments.n * _LAST_DIGITS**2
 
 
 def _of_single_runs(baseline: Replicates, contender: Replicates, basis: str, sign: float) -> Estimate:
-    """Return a ratio of which a side ran once: the spread between processes can only be assumed."""
+    """Return the ratio if a side ran only once: for that side, the spread between processes is assumed."""
     variances, freedom = [], []
     means = []
     for side in (baseline, contender):
@@ -92,9 +92,9 @@ def _of_single_runs(baseline: Replicates, contender: Replicates, basis: str, sig
 
 
 def _pairs(first: Sequence[Replicate], second: Sequence[Replicate]) -> list[tuple[Replicate, Replicate]]:
-    """Return the processes that ran side by side: by their pair's name, or because runs took turns.
+    """Return pairs of processes: those with the same `pair`, otherwise adjacent runs if the two sides alternated.
 
-    Labels may stand for two machines of one model, whose times of day mean nothing to each other.
+    Alternation is detected only without labels: labels may name two machines of one model, which did not take turns.
     """
     by_name = {r.pair: r for r in first}
     named = [(by_name[r.pair], r) for r in second if r.pair in by_name]

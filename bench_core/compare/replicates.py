@@ -1,9 +1,8 @@
-"""The processes behind each side: what each contributes, and what is left where they came without samples.
+"""The processes behind each side, and the statistics that each process contributes.
 
-Processes are the unit of replication; blocks inside one process are correlated, so they only make the
-one number that a process contributes. That number is the p10 of its seconds, the steadiest between
-processes; the median stands in where a table came without its samples. Both are kept as logarithms, as ratio.py
-needs them.
+Processes are the unit of replication. Blocks inside one process are correlated, so each process contributes
+one number: the p10 of its seconds, which varies least between processes. If a table has no samples, the median
+is used instead. Both are kept as logarithms, as ratio.py needs them.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ Found = tuple[Reading, Row]
 class Replicate:
     """One process: logarithms of its p10 (p90 of a rate) and of its median.
 
-    pair: equal for two processes that ran side by side. origin: the machine's own name, which two machines
-    of one model share. label: the name that its table was given, "" for none.
+    pair: identifies a pair of runs; the two processes of a pair have equal values. origin: the machine name in
+    the table; two machines of one model share it. label: the label given to the table, "" for none.
     """
 
     low: float
@@ -42,10 +41,10 @@ class Replicate:
 
 @dataclass(frozen=True, slots=True)
 class Replicates:
-    """An entry with what stands behind it.
+    """An entry with the processes that it is based on.
 
     replicates: its processes, one by one. summaries: moments of the log medians of rows that merge several
-    processes and came without samples. within: standard error of the log value inside a lone process.
+    processes and have no samples. within: standard error of the log value inside one process.
     """
 
     entry: Entry
@@ -61,7 +60,7 @@ class Replicates:
 
 
 def collect_replicates(side: str, found: Sequence[Found]) -> Replicates:
-    """Return the replicates of one side for one key, from its rows in all runs; there must be a row."""
+    """Return the replicates of one side for one key, from its rows in all runs; `found` must not be empty."""
     found = sorted(found, key=lambda item: (item[1].started_at, item[1].run_id))
     good = [
         (reading, row) for reading, row in found if row.status == Status.OK and row.value is not None and row.value > 0
@@ -82,7 +81,7 @@ def collect_replicates(side: str, found: Sequence[Found]) -> Replicates:
 
 
 def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
-    """Yield the processes behind a row; none if it merges several and their samples are not there."""
+    """Yield the processes behind a row; none if the row merges several processes and has no samples."""
     value = row.value or math.nan
     origin = dict(reading.origins).get(row.run_id, row.machine)
     series = reading.files.about.get("series")
@@ -96,7 +95,7 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
         return
     ordered = {process: sorted(values) for process, values in seconds.items()}
     middles = {process: stats.quantile(values, 0.5) for process, values in ordered.items()}
-    # Whatever is derived from the time alone is proportional to it or to its inverse.
+    # A metric derived from time alone is proportional to it or to its inverse.
     formula = METRICS[row.metric].formula if row.metric in METRICS else None
     sign = -1.0 if formula and formula.falls else 1.0
     offset = math.log(value) - sign * math.log(median(middles.values()))
@@ -106,7 +105,7 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
 
 
 def _samples(reading: Reading, row: Row) -> dict[int, tuple[float, ...]] | None:
-    """Return a row's seconds by process if they are there and are the ones it was made of."""
+    """Return the seconds of a row by process, or None if they are missing or do not agree with the row."""
     samples = reading.files.samples
     if samples is None or not row.clock:
         return None
@@ -128,7 +127,7 @@ def _follows_from_time(name: str) -> bool:
 
 
 def _summary(row: Row) -> Moments:
-    """Return the moments that a row of several processes was made from: its interval is Student's t on logs."""
+    """Return the moments of the log values behind a row, recovered from its interval (Student's t on logs)."""
     n, ends = row.processes or 1, _log_interval(row)
     if ends is None or n < 2:
         return Moments(1, math.log(row.value or math.nan), 0.0)
@@ -137,7 +136,7 @@ def _summary(row: Row) -> Moments:
 
 
 def _log_interval(row: Row) -> tuple[float, float] | None:
-    """Return the logarithms of a row's interval, None if it has none that makes sense."""
+    """Return the logarithms of a row's interval, None if the interval is missing or invalid."""
     if row.ci_low is None or row.ci_high is None or not 0 < row.ci_low <= row.ci_high:
         return None
     return math.log(row.ci_low), math.log(row.ci_high)
@@ -149,7 +148,7 @@ def _level(row: Row) -> float:
 
 
 def _value(rows: Sequence[Row], replicates: Sequence[Replicate]) -> tuple[float, float | None, float | None]:
-    """Return the median over processes with its interval; a lone row already has them."""
+    """Return the median over processes with its interval; a single row already contains both."""
     first = rows[0]
     if len(rows) == 1:
         return first.value or math.nan, first.ci_low, first.ci_high
@@ -160,6 +159,6 @@ def _value(rows: Sequence[Row], replicates: Sequence[Replicate]) -> tuple[float,
 
 
 def _within(row: Row) -> float:
-    """Return the standard error of a row's log value inside its process, 0.0 where nothing is known of it."""
+    """Return the standard error of a row's log value inside its process, 0.0 if it is unknown."""
     ends = _log_interval(row)
     return (ends[1] - ends[0]) / 2 / NormalDist().inv_cdf(0.5 + _level(row) / 2) if ends else 0.0

@@ -1,9 +1,9 @@
-"""What a comparison says: frozen records, and the words for a ratio.
+"""The frozen records of a comparison, and the text of a ratio.
 
 Result               everything that `compare` found, in the order in which it is shown
 └── Comparison       one piece of work, two results, a ratio with its interval, a verdict with its reason
-    ├── Key          what the two results share: the work, the quantity, and the backend, device, ... not compared
-    └── Entry        one result of one side: who did the work, and the number that came out
+    ├── Key          what the two results share: the work, the quantity, and the fields that are not compared
+    └── Entry        one result of one side: the machine, backend and device, and the measured value
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ WHO = ("machine", "backend", "implementation", "device_type", "device", "threads
 
 
 class Verdict(StrEnum):
-    """What may be claimed. `faster` means better in the direction of the metric, `slower` worse."""
+    """The claim that the data support. `faster` means better in the direction of the metric, `slower` worse."""
 
     FASTER = "faster"
     SLOWER = "slower"
     SAME = "same"  # the whole interval is smaller than the smallest effect of interest
-    UNCLEAR = "unclear"  # the data support no claim; always so with one run a side
-    INCOMPARABLE = "incomparable"  # there are two numbers, but not of the same work
-    MISSING = "missing"  # one side has no number
+    UNCLEAR = "unclear"  # the data support no claim; always the case with one run per side
+    INCOMPARABLE = "incomparable"  # both sides have a value, but not of the same work
+    MISSING = "missing"  # one side has no value
 
 
 class Method(StrEnum):
-    """How the interval was made."""
+    """How the interval was computed."""
 
     PAIRED = "paired"  # Student's t on differences of logarithms: interleaved runs of one machine
     WELCH = "welch"  # Welch's t on logarithms: runs that do not come in pairs
-    SINGLE = SINGLE_RUN  # one run on a side: widened by the spread known between processes
-    EXACT = "exact"  # a quantity that every run repeats to the last digit (bytes)
+    SINGLE = SINGLE_RUN  # one run on a side: widened by an assumed spread between processes
+    EXACT = "exact"  # a quantity that is identical in every run (bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What two results must share to be compared.
+    """The fields that two results must share to be compared.
 
-    who: machine, backend, device, ... with their values, except those that form the columns. `threads` is
-    among them only where equal counts are compared; without it each side used all the threads it has.
+    who: machine, backend, device, ... with their values, except the columns. It contains `threads` only if equal
+    counts are compared; without it, each side has its largest thread count.
     """
 
     case_id: str
@@ -65,19 +65,19 @@ class Key:
     who: tuple[tuple[str, str], ...] = ()
 
     def get(self, field_name: str) -> str:
-        """Return a field as text; "" for one that this key leaves open."""
+        """Return a field as text; "" if the key does not contain it."""
         if field_name in WHO:
             return dict(self.who).get(field_name, "")
         return str(getattr(self, field_name))
 
     @property
     def work(self) -> tuple[str, ...]:
-        """The work and the quantity as texts, without `who`."""
+        """The work and the quantity as strings, without `who`."""
         return (self.case_id, *(str(getattr(self, name)) for name in (*WORK, *QUANTITY)))
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Sort key: field by field, sizes by value (512 before 1024, 64KiB before 1MiB), other numbers as numbers."""
+        """The sort key; sizes are sorted by value (64KiB before 1MiB), other numbers as numbers."""
         fields = [(name, self.get(name)) for name in (*WORK, *QUANTITY)]
         return tuple(
             units.size_order(text) if name == "size" else units.natural(text) for name, text in (*fields, *self.who)
@@ -88,9 +88,9 @@ class Key:
 class Entry:
     """One result of one side.
 
-    side: the label of its column. rows: its row in each run, oldest first, all with status ok, or the rows
-    that say why there is no value. value: the median over processes, in `unit`; None if there is none.
-    ci_low, ci_high: the interval of that value alone. processes: how many there were, over all runs.
+    side: the label of its column. rows: its row in each run, oldest first. If there is a value, all have the status
+    ok; otherwise the rows give the reason. value: the median over processes, in the unit of the rows; None if there
+    is none. ci_low, ci_high: the interval of this value (not of a ratio). processes: their number, over all runs.
     """
 
     side: str
@@ -115,20 +115,20 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Who did the work, in words: "h100 torch cuda:0", "h100 numpy tuned cpu 16t"."""
+        """Machine, backend, implementation, device and threads: "h100 torch cuda:0", "h100 numpy tuned cpu 16t"."""
         row = self.row
         parts = [self.machine, row.backend] + [row.implementation] * (row.implementation != "default") + [row.device]
         return " ".join(parts + [f"{row.threads}t"] * (row.threads is not None))
 
     @property
     def machine(self) -> str:
-        """The label given to the machine, or the name in its table."""
+        """The label of the machine if one was given, otherwise its name in the table."""
         return self.row.machine
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A condition that differs: its name and its value on each side, in order; "" where it is not known."""
+    """A condition that differs: its name, and its value on each side, in order; "" if unknown."""
 
     name: str
     values: tuple[tuple[str, str], ...]
@@ -139,19 +139,19 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two results for one key, and what may be said of them.
+    """Two results for one key, with ratio and verdict.
 
-    side, against: the columns of the contender and of the baseline; their entries are None where a side
-        has no row for this key at all.
-    ratio: how many times better the contender is, whichever way the metric counts: 2.0 is twice as fast,
-        0.5 half as fast; None unless there are two comparable numbers. It is the ratio of `basis`.
+    side, against: the columns of the contender and of the baseline; their entries are None if the side has no row
+        for this key.
+    ratio: how many times better the contender is, for metrics of either direction: 2.0 is twice as fast, 0.5 half
+        as fast; None unless there are two comparable values. It is the ratio of `basis`.
     ci_low, ci_high: the interval of `ratio` at `confidence`.
-    p, p_adjusted: of the hypothesis "no difference", None where nothing was tested; adjusted by
+    p, p_adjusted: p-value of the hypothesis "no difference", None if nothing was tested; adjusted by the method of
         Benjamini and Hochberg over all tests of this result.
-    label: "single-run" where a side has one run only, else "".
-    basis: what the ratio compares ("p10 of each process", ...). values: the two numbers whose ratio it is, that of
-        the baseline first: geometric means over processes.
-    conditions: what differed besides the side. implausible: what makes a number implausible.
+    label: "single-run" if a side has only one run, else "".
+    basis: the statistic that is compared ("p10 of each process", ...). values: the two values of the ratio, the
+        baseline first: geometric means over processes, in the unit of the key.
+    conditions: which conditions differ. implausible: why a value is implausible.
     """
 
     key: Key
@@ -176,12 +176,12 @@ class Comparison:
 
     @property
     def change(self) -> str:
-        """The ratio in words: "2.00x faster"; "" for none."""
+        """The ratio as text: "2.00x faster"; "" for none."""
         return change(self.ratio, self.key.unit)
 
     @property
     def word(self) -> str:
-        """The verdict in a word; with one run a side its label says more, and only times and rates are fast."""
+        """The verdict as shown: `label` if there is one; "better" and "worse" unless the unit is a time or rate."""
         better, worse = words(self.key.unit)
         return self.label or {Verdict.FASTER: better, Verdict.SLOWER: worse}.get(self.verdict, self.verdict.value)
 
@@ -192,16 +192,16 @@ class Comparison:
 
     @property
     def interval(self) -> str:
-        """The interval in the words of `change`: "1.95x to 2.05x", or "1.02x slower to 1.10x faster" across 1."""
+        """The interval as text: "1.95x to 2.05x", or "1.02x slower to 1.10x faster" if it includes 1."""
         return interval(self.ratio, self.ci_low, self.ci_high, self.key.unit)
 
 
 @dataclass(frozen=True, slots=True)
 class BestPair:
-    """The best GPU row against the best CPU row of one piece of work, over everything that was read.
+    """The best GPU row against the best CPU row of one piece of work, over all tables.
 
-    comparison: its baseline is the CPU's entry, its contender the GPU's; both name their machine, backend,
-    implementation, device and threads. The runners-up are None where there is no second row.
+    comparison: its baseline is the entry of the CPU, its contender that of the GPU; both name their machine, backend,
+    implementation, device and threads. A runner-up is None if there is no second row.
     """
 
     comparison: Comparison
@@ -211,9 +211,9 @@ class BestPair:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """The geometric mean of a side's ratios over the cases that every side has (`cases` of `of`).
+    """The geometric mean of a side's ratios over the `cases` of `of` cases that every side has.
 
-    The interval is that of fully correlated cases, the widest there can be: half-widths are averaged.
+    The interval assumes fully correlated cases, which gives the widest interval: half-widths are averaged.
     """
 
     side: str
@@ -229,18 +229,18 @@ class Mean:
 
     @property
     def change(self) -> str:
-        """The ratio in words."""
+        """The ratio as text."""
         return change(self.ratio, self.unit)
 
     @property
     def interval(self) -> str:
-        """Its interval in words."""
+        """The interval as text."""
         return interval(self.ratio, self.ci_low, self.ci_high, self.unit)
 
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file that was read: its rows by status, and whether samples and environment came with it."""
+    """One file that was read: its rows by status, and whether it has samples and an environment."""
 
     path: str
     label: str
@@ -256,11 +256,10 @@ class InputFile:
 class Result:
     """Everything a comparison found, in the order in which it is shown.
 
-    sides: the columns, baseline first. columns, row_fields: the fields that make a side and a row label.
-    environment: facts of the machines that differ between sides. comparisons: one a key and contender,
-    in the order of their keys; missing and incomparable ones are among them. implausible: numbers that are hard
-    to believe. notes: what the reader has to know about the data (no samples, duplicates, unknown columns).
-    breaches: a line for each gate of --fail-on that is breached.
+    sides: the columns, baseline first. columns, row_fields: the fields that form a side and a row label.
+    environment: facts of the machines that differ between sides. comparisons: one per key and contender, in the
+    order of the keys, including missing and incomparable ones. implausible: implausible values. notes: remarks on
+    the data (no samples, duplicates, unknown columns). breaches: one line for each breached gate of --fail-on.
     """
 
     input_files: tuple[InputFile, ...]
@@ -280,12 +279,12 @@ class Result:
 
     @property
     def compared(self) -> tuple[Comparison, ...]:
-        """The comparisons that have a ratio."""
+        """The comparisons with a ratio."""
         return tuple(c for c in self.comparisons if c.ratio is not None)
 
     @property
     def unmatched(self) -> tuple[Comparison, ...]:
-        """The comparisons that have none, each with its reason."""
+        """The comparisons without a ratio; each has a reason."""
         return tuple(c for c in self.comparisons if c.ratio is None)
 
     def count(self, verdict: Verdict) -> int:
@@ -294,14 +293,14 @@ class Result:
 
 
 def words(unit: str) -> tuple[str, str]:
-    """Return what better and worse are called for a quantity: only times and rates are fast or slow."""
+    """Return the words for better and worse: "faster", "slower" for times and rates, otherwise "better", "worse"."""
     return ("faster", "slower") if unit in ("s", "B/s", "FLOP/s", "1/s") else ("better", "worse")
 
 
 def change(ratio: float | None, unit: str) -> str:
-    """Return a ratio in words, the same number for both directions: 2.0 "2.00x faster", 0.5 "2.00x slower".
+    """Return a ratio as text, with the same number in both directions: 2.0 "2.00x faster", 0.5 "2.00x slower".
 
-    A ratio that rounds to one is "1.00x", neither.
+    A ratio that rounds to one is "1.00x", without a direction.
     """
     if ratio is None:
         return ""
@@ -311,7 +310,7 @@ def change(ratio: float | None, unit: str) -> str:
 
 
 def interval(ratio: float | None, low: float | None, high: float | None, unit: str) -> str:
-    """Return the interval of a ratio in the words of `change`, from the smaller to the larger change."""
+    """Return the interval of a ratio as text, in the format of `change`, from the smaller to the larger change."""
     if ratio is None or low is None or high is None:
         return ""
     if low >= 1 or high <= 1:

@@ -1,4 +1,4 @@
-"""From two entries to what may be claimed: missing, incomparable, or a ratio with interval and verdict."""
+"""Judge pairs of entries: missing, incomparable, or a ratio with interval and verdict."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bench_core.records import Row
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two sides of one key, before anything is said of them; None where a side has no row at all."""
+    """The two sides of one key, not yet judged; None if a side has no row."""
 
     key: Key
     side: str
     against: str
     baseline: Replicates | None
     contender: Replicates | None
-    differs: tuple[str, ...] = ()  # the fields of the work in which the two differ, if they do
+    differs: tuple[str, ...] = ()  # the fields of the work that differ between the two
 
 
 def judge(pairs: Sequence[Pair], min_effect: float, confidence: float) -> list[Comparison]:
-    """Return the comparisons of all pairs, in their order; the tests are adjusted for one another."""
+    """Return the comparisons of all pairs, in the same order; p-values are adjusted for multiple testing."""
     estimates = [_estimate(pair) for pair in pairs]
     p_values = [found.estimate.p() if found and found.tested else None for found in estimates]
     adjusted = iter(stats.benjamini_hochberg([p for p in p_values if p is not None]))
@@ -44,7 +44,7 @@ def judge(pairs: Sequence[Pair], min_effect: float, confidence: float) -> list[C
 
 
 def _estimate(pair: Pair) -> RatioEstimate | None:
-    """Return the ratio of a pair, None where there are no two comparable numbers."""
+    """Return the ratio of a pair, None unless there are two comparable values."""
     if not (pair.baseline and pair.contender and pair.baseline.entry.ok and pair.contender.entry.ok):
         return None
     return None if _unequal(pair) else estimate_ratio(pair.baseline, pair.contender)
@@ -63,7 +63,7 @@ def _without_ratio(pair: Pair) -> Comparison:
 
 
 def _absence(entry: Entry | None) -> str:
-    """Return why an entry has no value, in the words of its row."""
+    """Return why an entry has no value, from the status and reason of its row."""
     if entry is None:
         return "not measured"
     row = entry.row
@@ -77,7 +77,7 @@ def _unequal(pair: Pair) -> str:
     if pair.baseline is None or pair.contender is None:
         return ""
     first, second = pair.baseline.entry.row, pair.contender.entry.row
-    # The cost formulas belong to the work: rates by different formulas are different quantities.
+    # The cost formulas are part of the work: rates from different formulas are different quantities.
     names = pair.differs or tuple(name for name in ("flops", "bytes") if _both_differ(first, second, name))
     return ", ".join(f"{name} {getattr(first, name)!s} against {getattr(second, name)!s}" for name in names)
 
@@ -88,8 +88,8 @@ def _both_differ(first: Row, second: Row, name: str) -> bool:
 
 
 def _with_ratio(pair: Pair, found: RatioEstimate, confidence: float) -> Comparison:
-    assert pair.baseline is not None  # noqa: S101 - _estimate has seen to it
-    assert pair.contender is not None  # noqa: S101 - _estimate has seen to it
+    assert pair.baseline is not None  # noqa: S101 - _estimate returns None otherwise
+    assert pair.contender is not None  # noqa: S101 - _estimate returns None otherwise
     first, second = pair.baseline.entry, pair.contender.entry
     logs = (found.estimate.mean, *found.estimate.interval(confidence))
     ratio, low, high = map(stats.exponential, logs)
@@ -121,7 +121,7 @@ _BASIS = {
 
 
 def _verdict(c: Comparison, found: RatioEstimate, min_effect: float, tests: int) -> tuple[Verdict, str]:
-    """Return what may be claimed of a ratio with its interval, and why."""
+    """Return the verdict on a ratio with its interval, and the reason."""
     if c.baseline and c.contender and _same_run(c.baseline, c.contender):
         return Verdict.SAME, "the same run on both sides"
     change, low, high = (math.log(x) for x in (c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0))
@@ -137,27 +137,29 @@ def _verdict(c: Comparison, found: RatioEstimate, min_effect: float, tests: int)
         return Verdict.SAME, f"the whole interval lies within {100 * min_effect:g} % of 1.00x ({found.label})"
     why = "the interval includes 1.00x"
     if significant:
-        why = f"changed, but not shown to be by {100 * min_effect:g} % or more"
+        why = f"significant, but the estimated change is below {100 * min_effect:g} %"
     elif excludes_one:
         why = f"adjusted p {c.p_adjusted:.2g} over {tests} tests is above {alpha:.2g}"
     return Verdict.UNCLEAR, "; ".join([f"{why} ({found.label})", *([found.caveat] if found.caveat else [])])
 
 
 def _same_run(first: Entry, second: Entry) -> bool:
-    """Tell whether both sides are copies of the same rows, whatever label the machine was given."""
+    """Return whether both sides are copies of the same rows; the machine label is ignored."""
     if [row.run_id for row in first.rows] != [row.run_id for row in second.rows]:
         return False
     return all(replace(a, machine=b.machine) == b for a, b in zip(first.rows, second.rows, strict=True))
 
 
 def _support(c: Comparison, found: RatioEstimate) -> str:
-    """Return what a claim rests on, and what it does not claim."""
+    """Return the evidence for a claim, and its limits."""
     p = "" if c.p_adjusted is None else f", adjusted p {c.p_adjusted:.2g}"
     first, second = (entry.row for entry in (c.baseline, c.contender) if entry)
     notes = [found.caveat] if found.caveat else []
     if first.machine != second.machine and found.method is Method.WELCH:
         if found.one_machine:
-            notes.append("one machine, or two of one model: the tables cannot tell")
+            notes.append("one machine, or two of one model: the tables do not distinguish them")
         elif first.device_name == second.device_name != "":
-            notes.append(f"both are {first.device_name}: these two machines differ, which says nothing of the model")
+            notes.append(
+                f"both are {first.device_name}: the difference is between these two machines, not between models"
+            )
     return "; ".join([f"{found.label}{p}", *notes])

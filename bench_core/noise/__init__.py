@@ -1,1 +1,1 @@
-"""What a machine's own noise does to comparisons made on it."""
+"""Measure the noise of a machine and its effect on comparisons."""

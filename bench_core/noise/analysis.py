@@ -1,8 +1,7 @@
-"""A against A: what a machine's own noise does to comparisons made on it.
+"""Analyse an A/A test: how the noise of a machine affects comparisons made on it.
 
-The same measurement is run many times, and adjacent runs are treated as a before/after pair. Nothing
-changed, so every claim is a false alarm; and the scatter of the pairs tells the smallest change that a
-number of pairs would find.
+The same measurement is run many times, and adjacent runs are treated as a before/after pair. Nothing changed, so
+every claim is a false alarm. The spread of the pairs gives the smallest change that a number of pairs can detect.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from bench_core.compare.replicates import collect_replicates
 from bench_core.errors import UsageError
 
 POWER = 0.9
-FEWEST, MOST = 3, 20  # runs a side that may be recommended
+FEWEST, MOST = 3, 20  # limits of the recommended runs per side
 _MOST_RELABELLINGS = 512
 
 Logs = Mapping[str, Sequence[float]]  # case -> logarithm of each run's p10, in the order of the runs
@@ -28,24 +27,25 @@ Logs = Mapping[str, Sequence[float]]  # case -> logarithm of each run's p10, in 
 
 @dataclass(frozen=True, slots=True)
 class CaseNoise:
-    """One case: standard deviation of its runs, and of the difference within a pair, as logarithms."""
+    """One case. spread: standard deviation of log times of the runs; difference: of their difference within a pair."""
 
     name: str
     spread: float
     difference: float
 
     def smallest(self, runs: int, cases: int, confidence: float) -> float:
-        """Return the smallest change (0.05 for 5 %) that `runs` pairs find with a power of 90 %.
+        """Return the smallest change (0.05 for 5 %) that `runs` pairs detect with a power of 90 %.
 
-        (t_alpha + t_power) * s / sqrt(n); alpha is shared among `cases`, as when one of them changed. Source:
-        Chow, Shao and Wang, Sample Size Calculations in Clinical Research, section 3.1.
+        The formula is (t_alpha + t_power) * s / sqrt(n), on logarithms. alpha is divided by `cases`, which is the
+        correction if only one case changed. Source: Chow, Shao and Wang, Sample Size Calculations in Clinical
+        Research, section 3.1.
         """
         return self._change(_t(runs - 1, _tail(confidence, cases)) + _t(runs - 1, POWER), runs)
 
     def significant(self, runs: int, cases: int, confidence: float) -> float:
-        """Return the smallest change that is significant where it is seen: t_alpha * s / sqrt(n).
+        """Return the smallest observed change (0.05 for 5 %) that is significant: t_alpha * s / sqrt(n).
 
-        A smallest effect of interest must not lie above it, or what is significant is thrown away.
+        The smallest effect of interest must not be larger, or significant changes are discarded.
         """
         return self._change(_t(runs - 1, _tail(confidence, cases)), runs)
 
@@ -55,12 +55,13 @@ class CaseNoise:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the noise of a machine means.
+    """The result of an A/A test.
 
-    alarms: share of relabellings of the pairs in which this project's rule raises a false alarm in any case.
-    relabellings: how many there were. rough_alarms: share of pairs of single runs in which some case differs
-    by `target` or more. confidence: that of the rule. target: the change that should be found. runs,
-    min_effect: what to use; found: the change that these find nine times in ten, in every case.
+    pairs: number of pairs of runs. alarms: share of relabellings of the pairs in which the rule of `compare` raises
+    a false alarm in any case. relabellings: their number. rough_alarms: share of pairs of single runs in which any
+    case differs by `target` or more. confidence: confidence level of the rule. target: the change that should be
+    detected. runs, min_effect: recommended runs per side and smallest effect. found: the change that these detect in
+    90 % of all attempts, in every case.
     """
 
     pairs: int
@@ -76,12 +77,12 @@ class Finding:
 
     @property
     def reachable(self) -> bool:
-        """Whether the recommended runs find the change that was asked for."""
+        """Whether the recommended runs detect a change of `target`."""
         return self.found <= self.target
 
 
 def logs_of(reading: Reading) -> dict[str, list[float]]:
-    """Return the log p10 of every case's processes, in their order, from a merged run of one machine."""
+    """Return the log p10 of the processes of every case, in their order, from a merged run of one machine."""
     grid = arrange([reading], CompareOptions(), lambda _: True)
     logs: dict[str, list[float]] = {}
     for key, cells in grid.cells.items():
@@ -94,16 +95,16 @@ def logs_of(reading: Reading) -> dict[str, list[float]]:
 
 
 def analyse(logs: Logs, target: float = 0.05, confidence: float = 0.95, seed: int = 0) -> Finding:
-    """Return what the runs say of the machine; `target` is the change that should be found.
+    """Analyse the runs; `target` is the change that should be detected, 0.05 for 5 %.
 
-    Raises UsageError unless there is a case, and four runs or more of each.
+    Raises UsageError if there is no case, or a case has fewer than four runs.
     """
     pairs = min((len(runs) // 2 for runs in logs.values()), default=0)
     if pairs < 2:
-        raise UsageError("noise: at least four runs of one case are needed, and none of the cases has them")
+        raise UsageError("noise: at least four runs of every case are needed")
     differences = {name: [runs[2 * i + 1] - runs[2 * i] for i in range(pairs)] for name, runs in logs.items()}
     cases = tuple(
-        # Nothing changed, so the true mean of the differences is zero and all of them count.
+        # Nothing changed, so the true mean of the differences is zero: divide by `pairs`, not by `pairs - 1`.
         CaseNoise(name, math.sqrt(stats.Moments.of(logs[name]).variance), math.sqrt(sum(d * d for d in ds) / pairs))
         for name, ds in differences.items()
     )
@@ -132,9 +133,9 @@ def analyse(logs: Logs, target: float = 0.05, confidence: float = 0.95, seed: in
 
 
 def _flips(pairs: int, seed: int) -> Iterator[tuple[int, ...]]:
-    """Yield ways to swap "before" and "after" within pairs: all of them, or 512 drawn at random.
+    """Yield sign vectors that swap "before" and "after" within pairs: all of them, or 512 drawn at random.
 
-    The first pair stays: swapping all of them changes no verdict but its name.
+    The first pair is never swapped: swapping all pairs only turns "faster" into "slower".
     """
     if 2 ** (pairs - 1) <= _MOST_RELABELLINGS:
         yield from ((1, *signs) for signs in itertools.product((1, -1), repeat=pairs - 1))
@@ -145,7 +146,7 @@ def _flips(pairs: int, seed: int) -> Iterator[tuple[int, ...]]:
 
 
 def _alarm(differences: Collection[Sequence[float]], signs: Sequence[int], effect: float, confidence: float) -> bool:
-    """Tell whether any case would be called changed: the rule of compare for pairs of runs."""
+    """Return whether the rule of `compare` for pairs of runs would report a change in any case."""
     estimates = [stats.paired([s * d for s, d in zip(signs, ds, strict=True)]) for ds in differences]
     adjusted = stats.benjamini_hochberg([e.p() for e in estimates])
     least = math.log1p(effect)

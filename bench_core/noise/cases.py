@@ -1,6 +1,6 @@
 """The built-in cases of `bench-core noise`: arithmetic, memory and call overhead in NumPy, a second each.
 
-A benchmark file like any other, but inside the package, so that a machine can be judged without one.
+This is an ordinary benchmark file. It is part of the package, so that the command works outside a clone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Measure = Callable[[], object]
 
 
 def _binary(name: str) -> Builder:
-    """Return the builder of a function of two arrays that writes into a third."""
+    """Return a builder for the function `name` of the array library: two inputs, the result written to `out`."""
 
     def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
         a, b = (backend.from_host(host[key], work.dtype) for key in "ab")
@@ -31,9 +31,9 @@ def _binary(name: str) -> Builder:
 
 
 class _Pairwise(Workload):
-    """Two square matrices or vectors in, one out; float32."""
+    """A float32 function of two square matrices (shape 2) or two vectors (shape 1) with one result of equal shape."""
 
-    suite = "aa"  # part of what makes a case_id: it stays, whatever the command is called
+    suite = "aa"  # part of the case_id, so it must not change although the command was renamed
     sizes: ClassVar[tuple[int, ...]]
     shape: ClassVar[int]
 

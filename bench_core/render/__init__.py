@@ -1,4 +1,4 @@
-"""Comparisons -> text, Markdown, CSV, JSON; HTML pages are the report's."""
+"""Render comparisons as text, Markdown, CSV or JSON. HTML pages are made by bench_core/report."""
 
 from bench_core.render.data import as_csv, as_json
 from bench_core.render.markdown import markdown

@@ -1,4 +1,4 @@
-"""A comparison for programs: tidy CSV with a line a comparison, or JSON with everything."""
+"""Render a comparison for programs: tidy CSV with one line per comparison, or JSON with everything."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ COLUMNS = (
 
 
 def as_csv(result: Result) -> str:
-    """Return the comparisons as CSV: `ratio` is how many times better the contender is, empty for none."""
+    """Return the comparisons as CSV. `ratio` is how many times better the contender is, empty if there is none."""
     return csv_text(COLUMNS, (map(_plain(c).__getitem__, COLUMNS) for c in result.comparisons))
 
 
 def as_json(result: Result) -> str:
-    """Return everything as JSON (ASCII, no NaN); a value that is missing is null."""
+    """Return everything as JSON (ASCII, no NaN); a missing value is null."""
     plain = {
         "comparison_version": COMPARISON_VERSION,
         "baseline": result.baseline,

@@ -1,4 +1,4 @@
-"""A comparison as GitHub Markdown, for an issue, a pull request or a README."""
+"""Render a comparison as GitHub Markdown, for an issue, a pull request or a README."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PLAIN = re.compile(r"(?!.*(//|www\.|__|--|\*\*))[\w .,:;()+%/=\-µ'?]*")
 
 
 def markdown(result: Result) -> str:
-    """Return a comparison as Markdown in which no text from a file is anything but text."""
+    """Return a comparison as Markdown; markup in text from files has no effect."""
     lines: list[str] = []
     for section in sections(result):
         lines += [f"### {section.title}", ""]
@@ -26,7 +26,7 @@ def markdown(result: Result) -> str:
 
 
 def inert(text: str) -> str:
-    """Return a text as it is if it is plain, otherwise as code: no link, mention, HTML or markup in it works."""
+    """Return plain text unchanged and other text as inline code: links, mentions, HTML and markup have no effect."""
     if _PLAIN.fullmatch(text):
         return text
     return f"`{text.replace('`', chr(39)).replace('|', '¦')}`"

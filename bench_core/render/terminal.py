@@ -1,4 +1,4 @@
-"""A comparison for a terminal, 60 columns or more, in colour where that is wanted."""
+"""Render a comparison for a terminal, 60 columns or wider, optionally in colour."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bench_core.render.text_table import BOLD, RED, layout, paint
 from bench_core.render.view import Section, sections
 
 _NARROWEST = 60
-_CASE, _SIDE = 32, 16  # columns that a label with its baseline, and each contender, need
+_CASE, _SIDE = 32, 16  # terminal columns needed by a label with the baseline, and by each contender
 
 
 def text(result: Result, width: int = 80, *, colour: bool = False) -> str:
-    """Return a comparison as text of at most `width` columns, with ANSI colours on request.
+    """Return a comparison as text of at most `width` columns (at least 60), with ANSI colours on request.
 
-    Whatever came from a file is shown without its control characters; no markup in it is obeyed.
+    Text from files is shown without control characters; markup in it has no effect.
     """
     width = max(width, _NARROWEST)
     lines: list[str] = []

@@ -1,7 +1,7 @@
-"""A table laid out for a terminal: columns of words give way and wrap, columns of numbers do not.
+"""Lay out a table for a terminal: text columns shrink and wrap, numeric columns do not.
 
-Laid out here and not by a library: 10,000 rows take a tenth of a second, and the result is the same
-everywhere.
+This does not use a library, so that 10,000 rows take a tenth of a second and the result does not depend on the
+library version.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _GAP = 2
-_LEAST = (14, 8)  # to which columns of words may shrink, and may if that is not enough
+_LEAST = (14, 8)  # minimum width of text columns in characters, and the minimum if the table is still too wide
 BOLD, RED = "1", "31"
 _COLOURS = {"faster": "32", "better": "32", "slower": RED, "worse": RED, "same": "36", "incomparable": "33"}
 _VERDICT = re.compile(rf"\b({'|'.join(_COLOURS)})( \(\d+\))*$")
@@ -21,7 +21,7 @@ _VERDICT = re.compile(rf"\b({'|'.join(_COLOURS)})( \(\d+\))*$")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Cells as text, several lines in a cell allowed. `right` are the columns of numbers."""
+    """Cells as text; a cell may have several lines. right: the indices of the numeric columns."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -30,7 +30,7 @@ class Table:
 
 
 def layout(table: Table, width: int, *, colour: bool = False) -> Iterator[str]:
-    """Yield the lines of a table; columns of words give way and wrap, columns of numbers do not."""
+    """Yield the lines of a table of at most `width` columns if text columns can shrink that much."""
     header, *body = ([cell.split("\n") for cell in row] for row in (table.header, *table.rows))
     widths = _widths([header, *body], table.right, width)
     yield from _row(header, widths, table.right, BOLD if colour else None)
@@ -40,7 +40,7 @@ def layout(table: Table, width: int, *, colour: bool = False) -> Iterator[str]:
 
 
 def _widths(rows: Sequence[Sequence[Sequence[str]]], right: frozenset[int], width: int) -> list[int]:
-    """Return how wide each column is: as its longest line, less where the table would not fit."""
+    """Return the width of each column: its longest line, or less if the table would not fit."""
     widths = [max(columns(line) for row in rows for line in row[i]) for i in range(len(rows[0]))]
     excess = sum(widths) + _GAP * (len(widths) - 1) - width
     for least in _LEAST:
@@ -53,7 +53,7 @@ def _widths(rows: Sequence[Sequence[Sequence[str]]], right: frozenset[int], widt
 def _row(
     cells: Sequence[Sequence[str]], widths: Sequence[int], right: frozenset[int], style: str | None
 ) -> Iterator[str]:
-    """Yield the lines of one row; `style` None is without colour, "" in the colour of each verdict."""
+    """Yield the lines of one row. style: an ANSI style, "" to colour verdicts, None for no colour."""
     wrapped = [_wrap(lines, width) for lines, width in zip(cells, widths, strict=True)]
     for k in range(max(map(len, wrapped))):
         parts = []
@@ -73,12 +73,12 @@ def _wrap(lines: Sequence[str], width: int) -> list[str]:
 
 
 def columns(line: str) -> int:
-    """Return how many columns of a terminal a line takes: wide characters take two."""
+    """Return the width of a line in terminal columns: wide characters take two."""
     if line.isascii():
         return len(line)
     return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in line if not unicodedata.combining(c))
 
 
 def paint(line: str, style: str) -> str:
-    """Return a line in an ANSI style such as BOLD, as it is for none or an empty line."""
+    """Return a line in an ANSI style such as BOLD; unchanged if style or line is empty."""
     return f"\x1b[{style}m{line}\x1b[0m" if style and line else line

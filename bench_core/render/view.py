@@ -1,7 +1,7 @@
-"""A comparison laid out for people: sections of lines and tables, still without any markup.
+"""Lay out a comparison for people: sections of lines and tables, without markup.
 
-The order is fixed: what was read; what differs between the machines; the ratios; the best GPU against
-the best CPU; geometric means; what was not compared; implausible values; the verdict.
+The order is fixed: input files; differences between the machines; ratios; best GPU against best CPU; geometric
+means; cases that were not compared; implausible values; verdict.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from bench_core.render.text_table import Table
 from bench_core.text import printable
 from bench_core.units import show
 
-short = functools.partial(printable, longest=200)  # what every text that came from a file goes through
-_UNSAID = {"", "default", "ieee", "resident", "hot"}  # the usual choices go without saying
+short = functools.partial(printable, longest=200)  # every text from a file must pass through this
+_UNSAID = {"", "default", "ieee", "resident", "hot"}  # the usual values, which labels omit
 _MOST_NAMED = 3
 _CLAIMS = (Verdict.FASTER, Verdict.SLOWER, Verdict.SAME)
 
@@ -33,7 +33,7 @@ class Section:
 
 @dataclass(slots=True)
 class _Footnotes:
-    """Texts said once, and the marks that point at them."""
+    """The footnotes of a table: distinct texts, referenced by number."""
 
     texts: list[str] = field(default_factory=list)
 
@@ -49,7 +49,7 @@ class _Footnotes:
 
 
 def sections(result: Result, sides_per_table: int = 99) -> list[Section]:
-    """Return a comparison as sections, those with nothing to say left out."""
+    """Return a comparison as sections; empty sections are left out."""
     every = (
         _read(result),
         _environment(result),
@@ -104,7 +104,7 @@ def _ratios(result: Result, sides_per_table: int) -> Iterator[Section]:
         tables = (make(mine, result, sides, fields) for sides in chunks)
         bases = ", ".join(dict.fromkeys(c.basis for c in mine if c.basis))
         about = f"Baseline: {short(result.baseline)}. Values and their ratios are of the {bases}."
-        lines = (about, f"All of it: {', '.join(constants)}.") if constants else (about,)
+        lines = (about, f"The same for all: {', '.join(constants)}.") if constants else (about,)
         title = f"{metric} ({clock} clock)" if clock else metric
         yield Section(title, lines, tuple(table for table in tables if table.rows))
 
@@ -141,17 +141,17 @@ def _matrix_cell(c: Comparison | None, notes: _Footnotes) -> str:
 
 
 def _marks(c: Comparison, notes: _Footnotes) -> str:
-    """Return the marks of what qualifies a ratio; what a plain claim rests on is in the other formats."""
+    """Return the footnote marks of the qualifications of a ratio; the evidence for a claim is only in CSV and JSON."""
     reason = c.reason.partition("; ")[2] if c.verdict in _CLAIMS else c.reason
     return notes.mark(*([reason] if reason else []), *map(str, c.conditions), *c.implausible, *_not_the_device(c))
 
 
 def _not_the_device(c: Comparison) -> Iterator[str]:
-    """Yield which times of the device's clock are the host's."""
+    """Yield a note if times by the device clock were limited by the host."""
     if c.key.clock == Clock.DEVICE:
         sides = [entry.side for entry in (c.baseline, c.contender) if entry and LAUNCH_BOUND in entry.flags]
         if sides:
-            yield f"{LAUNCH_BOUND} in {', '.join(sides)}: the device waited for the host, whose time this is"
+            yield f"{LAUNCH_BOUND} in {', '.join(sides)}: the device waited for the host; this is the host's time"
 
 
 def _interval_title(result: Result) -> str:
@@ -192,7 +192,7 @@ def _means(result: Result) -> Section:
 def _unmatched(result: Result) -> Section:
     groups: dict[tuple[str, str], list[Comparison]] = {}
     for c in result.unmatched:
-        # Who lacks a value stands in the reason.
+        # The reason names the side without a value.
         word = f"incomparable in {short(c.side)}" if c.verdict is Verdict.INCOMPARABLE else str(c.verdict)
         groups.setdefault(("without a value on any side" if c.nowhere else word, c.reason), []).append(c)
     lines = []
@@ -222,7 +222,7 @@ def verdict_line(result: Result) -> str:
 
 
 def label_fields(keys: Sequence[Key], chosen: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the fields that tell these keys apart, those `chosen` first, and what all of them share, in words."""
+    """Return the fields that distinguish these keys, `chosen` first, and the values that all keys share, as text."""
     fields = list(chosen)
     rest = [name for name in (*WHO, *WORK) if name not in fields and name != "suite"]
     distinct = len({key.work + key.who for key in keys})
@@ -238,7 +238,7 @@ def label_fields(keys: Sequence[Key], chosen: Sequence[str]) -> tuple[list[str],
 
 
 def label(key: Key, fields: Sequence[str]) -> str:
-    """Return the name of a row: its fields, without the usual choices."""
+    """Return the label of a row: the values of `fields`, without the usual values."""
     parts = []
     for name in fields:
         text = key.get(name)

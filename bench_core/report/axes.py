@@ -36,7 +36,7 @@ def log_axis(values: Sequence[float], unit: str, *, margin: float = 1.25, most: 
 
 
 def _decimal(low: float, high: float, most: int) -> tuple[float, ...]:
-    """Return the finest round steps that are not too many, else powers of ten, every k-th if need be."""
+    """Return the finest round steps with at most `most` ticks, else powers of ten, every k-th if necessary."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for steps in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 2, 5), (1, 3), (1,)):
         ticks = [float(f"{s}e{e}") for e in range(first, last + 1) for s in steps]
@@ -48,7 +48,7 @@ def _decimal(low: float, high: float, most: int) -> tuple[float, ...]:
 
 
 def _binary(low: float, high: float, most: int) -> tuple[float, ...]:
-    """Return powers of two, every k-th if there are too many; decimal ticks where fewer than two fit."""
+    """Return powers of two, every k-th if there are too many; decimal ticks if fewer than two fit."""
     exponents = range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
     if len(exponents) < 2:
         return _decimal(low, high, most)
@@ -68,7 +68,7 @@ def _label(tick: float, unit: str) -> str:
 
 
 def binary_bytes(count: float) -> str:
-    """Return a footprint in the binary units in which caches are sold: 65536 is "64 KiB"."""
+    """Return a footprint in binary units, as used for cache sizes: 65536 is "64 KiB"."""
     for scale, prefix in ((2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki")):
         if count >= scale:
             return f"{count / scale:,.4g} {prefix}B"

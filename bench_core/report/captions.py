@@ -1,4 +1,4 @@
-"""The six charts by name: heading, explanation in words, legend, panels, and the same as a table of numbers."""
+"""The six charts by name: heading, explanation, legend, panels, and the data as a table."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MOST_LINES = 60
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One chart with everything said about it. Without drawings `about` says why there is nothing to draw.
+    """One chart with its texts. about: the explanation, or why there are no drawings.
 
-    headers, numbers: the same figure as a table; note: what was left out of the drawing.
+    headers, numbers: the data of the chart as a table. note: what the drawings omit.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Figure:
 
     @property
     def short(self) -> str:
-        """The heading in a word or two."""
+        """A short form of the heading."""
         return SHORT[self.name]
 
 
@@ -54,12 +54,12 @@ SHORT = {
 
 
 def captioned_figure(data: ReportData, name: str) -> Figure:
-    """Return a figure by its name, one of FIGURES."""
+    """Return the figure with this name, a key of FIGURES."""
     return FIGURES[name](data)
 
 
 def _legend(data: ReportData) -> tuple[Swatch, ...]:
-    """Return a line with its mark for every contender."""
+    """Return a legend entry with line and mark for every contender."""
     styles = Styles(data.contenders)
     entries = []
     for contender in data.contenders:
@@ -71,7 +71,7 @@ def _legend(data: ReportData) -> tuple[Swatch, ...]:
 
 
 def _color_legend(data: ReportData, contenders: Sequence[Contender], *, points: bool = False) -> tuple[Swatch, ...]:
-    """Return an entry a colour: a machine, or a device where there is only one machine."""
+    """Return a legend entry for each colour: for each machine, or for each device if there is only one machine."""
     styles = Styles(data.contenders)
     several = len(data.machines) > 1
     entries: dict[str, Swatch] = {}
@@ -86,28 +86,28 @@ def _color_legend(data: ReportData, contenders: Sequence[Contender], *, points: 
 
 
 def _left_out(shown: int, of: int, what: str) -> str:
-    return f"{shown} of {of} {what} are drawn; the full table holds all of them." if shown < of else ""
+    return f"{shown} of {of} {what} are drawn; the full table contains all of them." if shown < of else ""
 
 
 def speedup_figure(data: ReportData) -> Figure:
     """GPU against best CPU."""
     name, heading = "speedup", "Speed-up of the GPU over the best CPU"
     if not data.gpus:
-        return Figure(name, heading, "No GPU was measured in these runs, so there is nothing to set against the CPU.")
+        return Figure(name, heading, "No GPU was measured in these runs, so there is nothing to compare with the CPU.")
     found = figures.speedups(data)
     if not found:
         return Figure(name, heading, "No piece of work was measured on both a CPU and a GPU in these runs.")
     about = (
-        "How many times as fast as the fastest CPU row of all these runs each GPU does the same work, on the wall "
-        "clock. Right of 1x the GPU is faster, left of it the CPU. Each kind of work is shown at the largest size that "
-        "a CPU and the most GPUs finished. The thin dark line is the 95 % interval of the ratio."
+        "The speed of each GPU relative to the fastest CPU row of all these runs for the same work, by the wall clock. "
+        "To the right of 1x the GPU is faster, to the left the CPU. Each kind of work is shown at the largest size "
+        "that a CPU and the most GPUs finished. The thin dark line is the 95 % interval of the ratio."
     )
     headers = ("Work", "GPU", "Result", "Interval", "Verdict", "GPU time", "by", "Best CPU", "CPU time", "by")
     numbers = tuple(_speedup_numbers(s) for s in found)
     if any(s.comparison.label == SINGLE_RUN for s in found):
         about += (
-            " One run a side shows nothing of how processes differ: such an interval is widened by the spread known in "
-            "general, and supports no claim of significance (single-run)."
+            " One run per side does not show how much processes differ: such an interval is widened by an assumed "
+            "spread between processes, and supports no claim of significance (single-run)."
         )
     labels = list(dict.fromkeys(s.label for s in found))
     drawn = [s for s in found if s.label in labels[:MOST_LINES]]
@@ -148,7 +148,7 @@ def _sweep_words(sweep: Sweep) -> str:
 
 def scaling_figure(data: ReportData) -> Figure:
     """Rates over size."""
-    name, heading = "scaling", "Scaling with size, and where the GPU starts to win"
+    name, heading = "scaling", "Scaling with size, and from which size the GPU is faster"
     found = figures.sweeps(data)
     if not found:
         return Figure(name, heading, "No kind of work was measured at three sizes or more in these runs.")
@@ -171,9 +171,9 @@ def ladder_figure(data: ReportData) -> Figure:
     if not found:
         return Figure(name, heading, "Memory was not measured at three footprints or more in these runs.")
     about = (
-        "Bandwidth against the memory that one call touches, both axes logarithmic. Every step down is a cache that "
-        "the data no longer fits into; the right end is main memory. Bytes are counted as STREAM counts them: every "
-        "array once a read and once a write."
+        "Bandwidth over the memory that one call accesses, both axes logarithmic. At each step down, the data no "
+        "longer fits into a cache; the right end is main memory. Bytes are counted as in STREAM: the size of the "
+        "array for each read and each write of it."
     )
     headers = ("Work", "Device", "Size", "Value (interval)", "by")
     note = _left_out(min(len(found), MOST_PANELS), len(found), "ladders")
@@ -195,10 +195,10 @@ def roofline_figure(data: ReportData) -> Figure:
         for i, roof in enumerate(found[:MOST_PANELS])
     )
     about = (
-        "Arithmetic done a second against arithmetic done per byte moved. Solid lines are the ceilings measured in "
-        "these runs: the best matrix product of each dtype, and the best stream over arrays that no cache holds. Work "
-        "to the left of the bend is limited by memory, to the right by arithmetic. Each kind of work is one point, at "
-        "its largest size. "
+        "FLOP per second over FLOP per byte moved. Solid lines are the ceilings measured in these runs: the best "
+        "matrix product of each dtype, and the best stream over arrays that fit in no cache. Work to the left of the "
+        "bend is limited by memory bandwidth, to the right by arithmetic. Each kind of work is one point, at its "
+        "largest size. "
     )
     datasheet = any(not c.measured for roof in found for c in roof.ceilings)
     about += "Dotted lines are datasheet figures." if datasheet else "No datasheet figure is known for these devices."
@@ -237,8 +237,8 @@ def models_figure(data: ReportData) -> Figure:
         for i, (title, rates) in enumerate(list(panels.items())[:MOST_PANELS])
     )
     about = (
-        "The best row of each device, at the largest size that most devices finished. Bars begin at zero, best first; "
-        "the line across the end of a bar is the interval of its value."
+        "The best row of each device, at the largest size that most devices finished. Bars begin at zero, the best is "
+        "first; the line across the end of a bar is the interval of its value."
     )
     headers = ("Model", "Size", "Device", "Value (interval)", "by")
     numbers = tuple((r.family.label, r.row.size, r.contender.label, _value_or_reason(r.row), how(r.row)) for r in found)
@@ -248,7 +248,7 @@ def models_figure(data: ReportData) -> Figure:
 
 
 def _model_title(data: ReportData, rate: Rate) -> str:
-    """Everything that tells one model from another but its dtype and precision, which share a panel."""
+    """Return the title of a panel: model, size and metric, without dtype and precision, which share a panel."""
     family = replace(rate.family, dtype="", precision="ieee")
     noun = charts.METRIC_TITLES[data.rate_of(rate.family)].lower()
     return f"{' '.join(family.label.split())} · {rate.row.size} · {noun}"
@@ -265,9 +265,9 @@ def heatmap_figure(data: ReportData) -> Figure:
     if not found:
         return Figure(name, heading, "No case has a value in these runs.")
     about = (
-        "Each line is one kind of work at the largest size that any device finished, best row of each device. "
-        "The darker a cell (on a dark page: the brighter), the nearer it is to the best in its line. "
-        "A hatched cell has no value, and says why."
+        "Each line is one kind of work at the largest size that any device finished, with the best row of each device. "
+        "The darker a cell (on a dark page: the brighter), the closer its value is to the best in its line. "
+        "A hatched cell has no value; it shows the reason."
     )
     lines = len(dict.fromkeys(c.line for c in found))
     columns = len(found) // lines

@@ -1,7 +1,7 @@
-"""Figures -> Vega-Lite specifications through Altair: one chart a panel, each readable on its own.
+"""Build Vega-Lite specifications from figures with Altair: one chart per panel.
 
-Expressions and field names are constants; whatever comes from a table travels as data. Every mark has
-its description in words, with units, which becomes its tooltip.
+Expressions and field names are constants; text from tables is passed only as data. Every mark has a description with
+units, which becomes its tooltip.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench_core.report import theme
 from bench_core.report.axes import LogAxis, binary_bytes, log_axis
 from bench_core.units import show
 
-PANEL = (452, 270)  # pixels inside the axes; two panels fit beside each other on a desktop
+PANEL = (452, 270)  # pixels inside the axes; two panels fit side by side on a desktop
 MOST_BARS_A_LINE = 2
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 METRIC_TITLES = {
@@ -33,9 +33,9 @@ Spec = dict[str, Any]
 
 
 class Styles:
-    """How each contender looks: colour and shape by machine, full and solid for a GPU, pale and dashed for a CPU.
+    """The style of each contender: colour and shape by machine; filled and solid for a GPU, pale and dashed for a CPU.
 
-    On a single machine every device has a colour of its own.
+    If there is only one machine, colour and shape are by device.
     """
 
     def __init__(self, contenders: Sequence[Contender]) -> None:
@@ -53,7 +53,7 @@ class Styles:
         color = theme.SERIES[place % len(theme.SERIES)]
         shape = SHAPES[
             (place + place // len(theme.SERIES)) % len(SHAPES)
-        ]  # a colour that comes again has another shape
+        ]  # when the colours are used up, a repeated colour gets another shape
         return {
             "color": color,
             "shape": shape,
@@ -64,7 +64,7 @@ class Styles:
 
 
 def how(row: Row) -> str:
-    """Return who did the work on its device: "torch, 16 threads", "numpy tuned"."""
+    """Return backend, implementation and threads of a row: "torch, 16 threads", "numpy tuned"."""
     threads = f", {row.threads} thread" + "s" * (row.threads > 1) if row.threads else ""
     return row.who + threads
 
@@ -78,7 +78,7 @@ def value(row: Row) -> str:
 
 
 def _on(name: str) -> alt.Chart:
-    """Return a chart on a dataset that `_finish` is given: Altair copies and checks whatever it carries itself."""
+    """Return a chart on a dataset that is passed to `_finish`: Altair would copy and validate data of its own."""
     return alt.Chart(alt.NamedData(name=name))
 
 
@@ -102,7 +102,7 @@ def _log(field: str, axis: LogAxis, title: str, **more: Any) -> dict[str, Any]:
 
 
 def _finish(layers: Sequence[Any], title: str, size: tuple[int, int | alt.Step], **datasets: Data) -> Spec:
-    """Return the specification of a layered chart with its data, its title and the look that all have in common."""
+    """Return the specification of a layered chart with its data, its title and the common style."""
     ink, muted = theme.LIGHT["ink"], theme.LIGHT["muted"]
     heading = alt.TitleParams(text=title, anchor="start", fontSize=13, fontWeight=600, color=ink, offset=12)
     width, height = size
@@ -120,9 +120,9 @@ def _finish(layers: Sequence[Any], title: str, size: tuple[int, int | alt.Step],
 
 
 def speedup_chart(found: Sequence[Speedup], styles: Styles) -> Spec:
-    """Each ratio with its interval from 1x; to the right of it the GPU is faster, to the left the CPU.
+    """Draw each ratio with its interval; to the right of 1x the GPU is faster, to the left the CPU.
 
-    One or two GPUs get bars side by side; more get points on one line, of which the best is named.
+    One or two GPUs are drawn as adjacent bars, more as points on one line, with a label only at the best.
     """
     gpus = list(dict.fromkeys(s.contender for s in found))
     crowd = len(gpus) > MOST_BARS_A_LINE
@@ -155,7 +155,7 @@ def speedup_chart(found: Sequence[Speedup], styles: Styles) -> Spec:
 
 
 def _speedup_axis(found: Sequence[Speedup]) -> LogAxis:
-    """Return the axis over all ratios and intervals, with room for the words at the ends."""
+    """Return the axis over all ratios and intervals, with room for the labels at the ends."""
     ends = [x for s in found for x in (s.ratio, s.low, s.high) if x] + [1.0]
     axis = log_axis(ends, "x", margin=1.15)
     room = (axis.high / axis.low) ** 0.28
@@ -185,7 +185,7 @@ def _speedup_datum(s: Speedup, styles: Styles, *, named: bool, silent: bool) -> 
 
 
 def sweep_chart(sweep: Sweep, styles: Styles) -> Spec:
-    """Draw a line a contender over size; a ring marks the size from which a GPU wins."""
+    """Draw one line per contender over size; a ring marks the size from which a GPU is faster than the CPU."""
     unit = {"FLOP": "FLOP", "B": "bytes"}.get(sweep.x_kind, "n")
     x_title = {"FLOP": "Work of one call", "B": "Footprint"}.get(sweep.x_kind, sweep.x_kind.capitalize())
     ys = [y for p in sweep.points for y in (p.row.value, p.row.ci_low, p.row.ci_high) if y]
@@ -223,7 +223,7 @@ def _ring_data(sweep: Sweep, styles: Styles) -> Data:
 
 
 def _rings(data: Data) -> list[alt.Chart]:
-    """Return the rings, with words beside it where there is one only."""
+    """Return the marks of the rings, with a text if there is only one."""
     if not data:
         return []
     base = _on("rings").encode(x="x:Q", y="y:Q")
@@ -242,7 +242,7 @@ def _ring_datum(c: Crossover, p: Point, styles: Styles) -> dict[str, Any]:
 
 
 def roof_chart(roof: Roof) -> Spec:
-    """Measured ceilings solid, datasheet ceilings dotted, rows as points by kind of work."""
+    """Draw measured ceilings as solid lines, datasheet ceilings as dotted lines, and rows as points."""
     x_axis, y_axis = _roof_axes(roof)
     x = alt.X(**_log("x", x_axis, "Arithmetic intensity in FLOP per byte", grid=False))
     y = alt.Y(**_log("y", y_axis, "Arithmetic rate"))
@@ -269,7 +269,7 @@ def roof_chart(roof: Roof) -> Spec:
     return _finish(layers, f"{roof.contender.label} {roof.contender.name}".strip(), PANEL, **data)
 
 
-ROOM = 0.29  # the share of the width that is kept free for the names of the ceilings
+ROOM = 0.29  # share of the width that is reserved for the names of the ceilings
 
 
 def _roof_axes(roof: Roof) -> tuple[LogAxis, LogAxis]:
@@ -293,7 +293,7 @@ def roof_styles(roof: Roof) -> dict[str, tuple[str, str]]:
 
 
 def _roof_lines(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
-    """Return each slope up to the highest peak of its kind, and each peak from where that slope reaches it."""
+    """Return the lines: each slope ends at the highest peak of its kind, each peak begins at the highest slope."""
     data: Data = []
     for c in roof.ceilings:
         slope = c.unit == "B/s"
@@ -315,15 +315,15 @@ def _line_end(x_axis: LogAxis) -> float:
 
 
 def ceiling_words(c: RoofLimit) -> str:
-    """Return a ceiling in words: "measured float32 1.28 TFLOP/s"."""
+    """Return a ceiling as text: "measured float32 1.28 TFLOP/s"."""
     return f"{'measured' if c.measured else 'datasheet'} {c.label} {show(c.value, c.unit)}"
 
 
 def _roof_labels(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
-    """Return the name of each peak right of its line, and of each slope beside it.
+    """Return the names of the ceilings with their positions: peaks to the right of the line, slopes next to it.
 
-    Names of peaks that would overlap are pushed up; the order stays that of the lines. The name of a slope
-    stands at the height that the fewest peaks and points share.
+    Names of peaks that would overlap are moved up, in the order of the lines. The name of a slope is placed at the
+    height with the fewest peaks and points.
     """
     gap = (y_axis.high / y_axis.low) ** (13 / PANEL[1])
     data: Data = []
@@ -335,7 +335,7 @@ def _roof_labels(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
         data.append({"x": _line_end(x_axis) * 1.08, "y": y, "text": text, "side": "left"})
     top = max(c.value for c in roof.peaks)
     taken = [c.value for c in roof.peaks] * 100 + [p.row.value for p in roof.points if p.row.value]
-    for c in roof.bandwidths:  # what is measured is named right of its slope, a datasheet's left of it
+    for c in roof.bandwidths:  # measured: name to the right of the slope; datasheet: to the left
         low = max(x_axis.low, y_axis.low / c.value)
         ys = [low * c.value * (top / c.value / low) ** share for share in (0.42, 0.5, 0.34, 0.26, 0.58, 0.18)]
         free = min(ys, key=lambda y: sum(1 / gap < y / value < gap for value in taken))
@@ -357,7 +357,7 @@ def _roof_datum(p: Point, roof: Roof) -> dict[str, Any]:
 
 
 def model_chart(rates: Sequence[Rate], title: str, styles: Styles) -> Spec:
-    """Throughput of one model as bars from zero, each with its value in words, or why there is none."""
+    """Draw the throughput of one model as bars from zero, each with its value as text, or why it has none."""
     several = len({(r.family.dtype, r.family.precision) for r in rates}) > 1
     data = [_rate_datum(r, styles, several=several) for r in sorted(rates, key=lambda r: -(_shown(r) or 0.0))]
     most = max(end for r in rates if (end := max(_shown(r) or 0.0, r.row.ci_high or 0.0)))
@@ -406,7 +406,7 @@ HATCHED = "url(#hatch)"  # svg.py defines the pattern
 
 
 def heat_chart(cells: Sequence[HeatCell]) -> Spec:
-    """Workload x device: the value in words on its share of the best; hatched where there is no value."""
+    """Draw workload x device: each cell shows its value, coloured by its share of the best, or hatched for no value."""
     columns = list(dict.fromkeys(c.column.label for c in cells))
     data = [_heat_datum(c) for c in cells]
     slanted = max(len(c) for c in columns) > 14

@@ -1,7 +1,7 @@
-"""The full table, packed for the page: every column a sorted list of distinct words, every cell a place in it.
+"""The full table in a compact format: each column is a sorted list of distinct words, each cell an index into it.
 
-Because the words are sorted here, by number where they are numbers, the script of the page sorts by
-comparing places and needs to know nothing of units or sizes. Place 0 is the empty cell.
+The words are sorted here, numbers by value, so the script of the page can sort cells by their index without parsing
+units or sizes. Index 0 is the empty cell.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from bench_core.records import Cache, Clock, Row, Scope
 from bench_core.units import natural, show, size_order
 
-Cell = tuple[Any, str]  # what to sort by, what to show
+Cell = tuple[Any, str]  # sort key, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def _backend(row: Row) -> Cell:
 
 
 def _details(row: Row) -> Cell:
-    """Whatever of the work the other columns do not tell."""
+    """Return the fields of the work that have no column of their own: params, and unusual scope and cache."""
     words = [row.params] * bool(row.params) + [row.scope] * (row.scope != Scope.RESIDENT)
     return _text("; ".join([*words, *([row.cache] * (row.cache != Cache.HOT))]))
 
@@ -82,17 +82,17 @@ COLUMNS = (
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
-    """Return rows with the least telling last, as those go first where a page has no room: device clock, extras."""
+    """Return rows with the least important last, since a large page omits the last rows: device clock, extras."""
     extras = {"first_call", "peak_memory"}
     return sorted(rows, key=lambda row: (row.metric in extras) + (row.clock == Clock.DEVICE))
 
 
 def pack(rows: Sequence[Row]) -> str:
-    """Return the table as JSON for a script element: no `<`, `>` or `&` in it, so nothing can end the element."""
+    """Return the table as JSON for a script element; `<`, `>` and `&` are escaped, so no text can end the element."""
     packed = []
     for column in COLUMNS:
         cells = [column.cell(row) for row in rows]
-        # Equal texts may differ in what they sort by (1.23 ms twice): each keeps a place of its own.
+        # Equal texts may have different sort keys (two values shown as 1.23 ms), so each keeps its own index.
         ordered = sorted({cell for cell in cells if cell[1]})
         places = {cell: place for place, cell in enumerate(ordered, start=1)}
         codes = [places.get(cell, 0) for cell in cells]

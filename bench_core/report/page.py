@@ -1,8 +1,8 @@
-"""Everything -> one HTML file that needs nothing else.
+"""Build the report: one self-contained HTML file.
 
-The template escapes whatever it is given; what it must not escape (charts that svg.py serialised, the
-packed table, this package's own style and script) is marked here, in one place. The content security
-policy allows that one style sheet and that one script by their hashes, and nothing from anywhere.
+The template escapes all values. Only this module marks values as safe markup: charts serialised by svg.py, the packed
+table, and the style sheet and script of this package. The content security policy allows this style sheet and this
+script by their hashes, and forbids everything else.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MOST_BYTES = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A box at the top: a heading, one large line, and lines below it."""
+    """A box of the summary: a heading, one large line, and lines below it."""
 
     heading: str
     headline: str
@@ -48,8 +48,8 @@ class Card:
 def render(readings: Sequence[Reading], title: str = "bench-core report") -> str:
     """Return the report on any number of results as one HTML document.
 
-    Where it would be 2 MB or more, its full table holds fewer rows, down to 100, and the page says so. Raises
-    TableError if there is no row to report on, or if tables contradict each other.
+    If it would be 2 MB or more, its full table contains fewer rows, at least 100, and the page states their number.
+    Raises TableError if there are no rows, or if tables contradict each other.
     """
     data = ReportData(readings)
     if not data.rows:
@@ -67,7 +67,7 @@ def render(readings: Sequence[Reading], title: str = "bench-core report") -> str
 
 
 def _fewer(count: int) -> list[int]:
-    """Return how many rows to try until the page has room for them; the page says how many it holds."""
+    """Return the numbers of rows to try, in descending order, until the page is small enough."""
     return [count, *(n for n in (20_000, 14_000, 10_000, 7_000, 5_000, 2_500, 1_000, 100) if n < count)]
 
 
@@ -104,7 +104,7 @@ def _template() -> jinja2.Template:
 
 
 def _style() -> str:
-    """Return the style sheet with the colours of the charts in it, so that both always agree."""
+    """Return the style sheet with the colours of the charts, so that page and charts use the same colours."""
     dark = f":root {{ {theme.variables(theme.DARK)} }}\n{theme.dark_rules('svg')}"
     return (
         f":root {{ {theme.variables(theme.LIGHT)} --font: {theme.FONT}; }}\n"
@@ -114,7 +114,7 @@ def _style() -> str:
 
 
 def _hash(text: str) -> str:
-    """Return the hash of an inline element as a content security policy spells it."""
+    """Return the hash of an inline element in the format of a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
@@ -122,7 +122,7 @@ def _hash(text: str) -> str:
 
 
 def cards(data: ReportData) -> list[Card]:
-    """Return the summary: the machines, the best GPU against the best CPU, the crossover, what was measured."""
+    """Return the summary: machines, best GPU against best CPU, crossover sizes, number of cases by status."""
     return [_machines_card(data), _speedup_card(data), _crossover_card(data), _counts_card(data)]
 
 
@@ -130,7 +130,7 @@ def _machines_card(data: ReportData) -> Card:
     lines = tuple(f"{c.label}: {c.name or 'name not recorded'}" for c in data.contenders)
     machines = data.machines
     headline = machines[0] if len(machines) == 1 else f"{len(machines)} machines"
-    return Card("What was measured on", headline or "no device with a value", (*lines, *data.silent))
+    return Card("Measured on", headline or "no device with a value", (*lines, *data.silent))
 
 
 def _speedup_card(data: ReportData) -> Card:
@@ -143,7 +143,7 @@ def _speedup_card(data: ReportData) -> Card:
     if not best:
         return Card(heading, "Nothing in common", ("No work was measured on both a CPU and a GPU.",))
     ranked = sorted(best.values(), key=lambda s: -s.ratio)
-    # The intervals are averaged as compare averages them: as if all cases were off in the same direction.
+    # The intervals are averaged as in compare, which assumes fully correlated cases.
     ratios = [(s.ratio, s.low or s.ratio, s.high or s.ratio) for s in ranked]
     mean, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
     ends = [("Most", ranked[0]), ("Least", ranked[-1])][: len(ranked)]
@@ -159,15 +159,15 @@ def _pair(s: figures.Speedup) -> str:
 
 
 def _without_claim(found: Sequence[figures.Speedup]) -> list[str]:
-    """Return the line that says how many ratios rest on one run a side, none if every one has several."""
+    """Return a line with the number of ratios from one run per side, no line if there are none."""
     single = sum(s.comparison.label == SINGLE_RUN for s in found)
     if single == len(found):
-        return ["One run a side: these ratios support no claim."]
-    return [f"{single} of these ratios rest on one run a side and support no claim."] * bool(single)
+        return ["One run per side: these ratios support no claim."]
+    return [f"{single} of these ratios are from one run per side and support no claim."] * bool(single)
 
 
 def _crossover_card(data: ReportData) -> Card:
-    heading = "Where the GPU starts to win"
+    heading = "Size from which the GPU is faster"
     if not data.gpus:
         return Card(heading, "No GPU", ("No GPU measured in these runs.",))
     found = figures.crossovers(data)
@@ -185,4 +185,4 @@ def _counts_card(data: ReportData) -> Card:
     lines = [f"{count:,} {status}" for status, count in counts.most_common()]
     flags = Counter(flag for row in data.rows for flag in set(row.flags.split(";")) if flag and row.metric == "time")
     lines += [f"{count:,} values flagged {flag}" for flag, count in flags.most_common(4)]
-    return Card("What came out", f"{ok:,} of {len(cases):,} cases have a value", tuple(lines))
+    return Card("Results", f"{ok:,} of {len(cases):,} cases have a value", tuple(lines))

@@ -1,4 +1,4 @@
-"""What was read, in words: files, environments and where they differ, and how to measure the same again."""
+"""Describe the input of a report: files, environments and their differences, and commands to repeat the runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SELECTED = {"keyword": "-k", "markers": "-m"}
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One results.csv with what its run.json knows, every text safe to show.
+    """One results.csv with the contents of its run.json; all texts are safe to show.
 
-    name: the last folders of its path, which tell runs apart without telling where they lie. facts: by
-    dotted name. options: how the run was asked for. processes: how many runs were merged, 0 for one run.
-    series_seed: of the order of merged runs. notes: what is missing or does not fit.
+    name: the last parts of its path, which identify the run without disclosing the full path. facts: by dotted name.
+    options: the options of the run. processes: how many runs were merged, 0 for a single run. series_seed: seed of
+    the order of merged runs. notes: missing or inconsistent files.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Source:
 
     @property
     def commit(self) -> str:
-        """The commit measured, and whether the tree had changes on top of it."""
+        """The measured commit, and whether the work tree had uncommitted changes."""
         dirt = {True: " with uncommitted changes", False: "", None: ""}
         commits = dict.fromkeys(f"{row.git_commit[:12]}{dirt[row.git_dirty]}" for row in self.rows if row.git_commit)
         return ", ".join(commits) or "not recorded"
 
     @property
     def command(self) -> str:
-        """The commands that measure the same again, quoted: commit and options come from a file."""
+        """The commands that repeat the measurement. Commit and options come from a file, so they are quoted."""
         shown = [f"--bench-{name}={shlex.quote(value)}" for name, value in self.options if name in PASSED_ON]
         shown += [f"{SELECTED[name]} {shlex.quote(value)}" for name, value in self.options if name in SELECTED]
         measure = ["pytest --benchmark-only"]
@@ -70,7 +70,7 @@ class Source:
 
 
 def source(reading: Reading) -> Source:
-    """Return what is shown of one reading, whose rows are safe already."""
+    """Return the Source of one reading. The rows of a reading must already be safe to show."""
     about = reading.files.about
     files = about.get("files")
     results = files.get("results.csv") if isinstance(files, dict) else None
@@ -102,7 +102,7 @@ def _cleaned(fact: Fact) -> Fact:
 
 
 def fact_text(name: str, fact: Fact | None) -> str:
-    """Return a fact in words; a value that is not there says why."""
+    """Return a fact as text; if it has no value, the reason."""
     if fact is None:
         return "not recorded"
     if fact.value is None:
@@ -112,7 +112,7 @@ def fact_text(name: str, fact: Fact | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FactLine:
-    """One line of the environment table. texts: one a source that has facts. origin: where it was read."""
+    """One line of the environment table. texts: one per source with facts. origin: where the fact was read."""
 
     name: str
     texts: tuple[str, ...]
@@ -121,7 +121,7 @@ class FactLine:
 
 
 def environment(sources: Sequence[Source]) -> list[FactLine]:
-    """Return every fact of every source that has any, those that differ first."""
+    """Return all facts of the sources that have facts; facts that differ come first."""
     known = [s for s in sources if s.facts]
     lines = []
     for name in dict.fromkeys(name for s in known for name in s.facts):

@@ -1,7 +1,7 @@
-"""Specifications -> SVG that stands alone or inside a page, and PNG.
+"""Draw Vega-Lite specifications as SVG, as a file or inside a page, and as PNG.
 
-vl-convert draws with Vega itself, without a browser and without network. What it draws is then
-rewritten: a title and a description in words, native tooltips, ids of its own, shorter numbers.
+vl-convert runs Vega without a browser and without network. The SVG is then edited: it gets a title and a description,
+native tooltips, unique ids and shorter numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAMESPACE = "http://www.w3.org/2000/svg"
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _REFERENCE = re.compile(r"url\(#([\w-]+)\)")
 _SVG = f"{{{NAMESPACE}}}"
-CHARACTER = 6.4  # mean width of a character at 12 px, for legends that are laid out here
+CHARACTER = 6.4  # mean width in px of a character at 12 px, for the layout of legends
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class Drawing:
 
 
 def draw(spec: Mapping[str, Any], name: str, title: str, about: str) -> Drawing:
-    """Return a Vega-Lite specification drawn; `name` makes its ids unique within a page.
+    """Draw a Vega-Lite specification. `name` makes its ids unique within a page.
 
-    `title` and `about` are what a screen reader says of it.
+    `title` and `about` are read by screen readers.
     """
     ET.register_namespace("", NAMESPACE)
     text = vl_convert.vegalite_to_svg(dict(spec), allowed_base_urls=[])
-    drawn = ET.fromstring(text)  # noqa: S314 - drawn by vl-convert a moment ago
+    drawn = ET.fromstring(text)  # noqa: S314 - the output of vl-convert, not a foreign file
     width, height = float(drawn.attrib["width"]), float(drawn.attrib["height"])
     for background in drawn.findall(f"{_SVG}rect"):
         drawn.remove(background)
@@ -59,7 +59,7 @@ def draw(spec: Mapping[str, Any], name: str, title: str, about: str) -> Drawing:
 
 
 def _tidy(element: ET.Element, name: str) -> None:
-    """Turn Vega's accessibility attributes into a native tooltip, and shorten what is left."""
+    """Replace Vega's accessibility attributes by a native tooltip, prefix ids with `name`, and shorten numbers."""
     attributes = element.attrib
     label = attributes.pop("aria-label", "")
     for attribute in ("role", "aria-roledescription", "aria-hidden", "class"):
@@ -76,7 +76,7 @@ def _tidy(element: ET.Element, name: str) -> None:
 
 
 def hatch(name: str) -> ET.Element:
-    """Return the definition of the hatching that says "no value"."""
+    """Return the definition of the hatching for cells without a value."""
     definitions = ET.Element(f"{_SVG}defs")
     shape = {"width": "7", "height": "7", "patternUnits": "userSpaceOnUse", "patternTransform": "rotate(45)"}
     pattern = ET.SubElement(definitions, f"{_SVG}pattern", {"id": name, **shape})
@@ -87,13 +87,13 @@ def hatch(name: str) -> ET.Element:
 
 
 def inline(drawing: Drawing) -> str:
-    """Return the drawing as markup to be put into a page."""
+    """Return the drawing as markup for embedding in a page."""
     return ET.tostring(drawing.root, encoding="unicode")
 
 
 @dataclass(frozen=True, slots=True)
 class Swatch:
-    """An entry of a legend: words, and a sample of the mark."""
+    """An entry of a legend: a text and a sample of the mark."""
 
     words: str
     color: str
@@ -129,7 +129,7 @@ _SHAPES = {
 
 
 def swatch_markup(swatch: Swatch) -> str:
-    """Return the sample of a legend entry as markup; the words stand beside it in the page."""
+    """Return the sample of a legend entry as markup, without its text."""
     ET.register_namespace("", NAMESPACE)
     attributes = {"viewBox": "0 0 28 14", "width": "28", "height": "14", "aria-hidden": "true"}
     root = ET.Element(f"{_SVG}svg", attributes)
@@ -141,9 +141,9 @@ def swatch_markup(swatch: Swatch) -> str:
 
 
 def compose(heading: str, about: str, legend: Sequence[Swatch], drawings: Sequence[Drawing]) -> str:
-    """Return panels in two columns under a heading and a legend, as an SVG file of its own.
+    """Return an SVG file with a heading, a legend and the drawings in up to two columns.
 
-    It recolours itself where the reader's screen is dark.
+    Its style sheet switches to the dark colours if the reader prefers a dark colour scheme.
     """
     columns = min(2, len(drawings))
     gap, top = 16.0, 58.0
@@ -173,7 +173,7 @@ def compose(heading: str, about: str, legend: Sequence[Swatch], drawings: Sequen
 
 
 def _legend(legend: Sequence[Swatch], width: float, top: float) -> tuple[list[ET.Element], float]:
-    """Lay out the legend's entries in lines; returns them and where the panels may begin."""
+    """Lay out the legend in lines. Return its entries and the y coordinate at which the panels begin."""
     entries: list[ET.Element] = []
     left = 16.0
     for swatch in legend:
@@ -196,6 +196,6 @@ def _text(words: str, x: float, y: float, size: float, color: str, weight: str =
 
 
 def png(markup: str, scale: float = 2.0) -> bytes:
-    """Return an SVG file as PNG, `scale` pixels to one of its units."""
+    """Return an SVG file as PNG, with `scale` pixels per SVG unit."""
     drawn: bytes = vl_convert.svg_to_png(markup, scale=scale)
     return drawn

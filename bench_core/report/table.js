@@ -1,5 +1,5 @@
 // The full table: sorts, filters and pages rows that were packed by packed_table.py.
-// Text reaches the page through textContent alone, so whatever a cell holds stays text.
+// Text is inserted only by textContent, so markup in a cell has no effect.
 "use strict";
 (() => {
   const PAGE = 100;
@@ -42,7 +42,7 @@
     if (sorted.column >= 0) {
       const { codes } = columns[sorted.column];
       const sign = sorted.ascending ? 1 : -1;
-      // Empty cells (place 0) come last in either direction.
+      // Empty cells (index 0) come last in both directions.
       rows.sort((a, b) => (!codes[a] - !codes[b]) || sign * (codes[a] - codes[b]) || a - b);
     }
     page = 0;

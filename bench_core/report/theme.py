@@ -1,10 +1,10 @@
-"""Colours by name, in light and in dark.
+"""Colours by name, for light and dark pages.
 
-Charts are drawn in the light colours; a dark page or a dark README recolours them by attribute, with
-the rules of `dark_rules`. That is why every colour of a chart must stand here, and once only.
+Charts are drawn in the light colours. On a dark page or a dark README the rules of `dark_rules` replace each colour by
+its dark counterpart. So every colour of a chart must be listed here, and no light colour may occur twice.
 
-The series colours follow Okabe and Ito's palette for all kinds of colour vision (Color Universal
-Design, 2008), moved in lightness to a contrast of 3 : 1 or more on either background.
+The series colours follow the palette of Okabe and Ito for all kinds of colour vision (Color Universal
+Design, 2008), with the lightness adjusted to a contrast of 3 : 1 or more on both backgrounds.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ DARK = {
 }
 SERIES = tuple(LIGHT[name] for name in LIGHT if name.startswith("series"))
 HEAT = tuple(LIGHT[f"heat{i}"] for i in range(5))
-# One family of equal widths on every system: vl-convert lays labels out with Liberation Sans, which has
-# Arial's widths, which has Helvetica's; another font would make them overlap.
+# Fonts with equal character widths: vl-convert lays out labels in Liberation Sans, which has the widths of Arial and
+# Helvetica. A font with other widths would make labels overlap.
 FONT = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
 
 

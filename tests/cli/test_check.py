@@ -84,7 +84,7 @@ def test_other(measure):
 
 @pytest.fixture
 def project(tmp_path):
-    """Return a function that makes a folder with one product, some bit of one element of whose answer is flipped."""
+    """Return a function that creates a folder with one product; a bit of one element of its answer is flipped."""
 
     def make(bit=0):
         (tmp_path / "bench_mine.py").write_text(PRODUCT.format(bit=bit), encoding="utf-8")
@@ -129,7 +129,7 @@ def test_a_right_product_on_an_unknown_device_is_shown_as_nothing_known(project)
 
 @pytest.fixture
 def findings(monkeypatch):
-    """Findings of a machine, without processes or waiting."""
+    """Replace the findings of doctor, so that no process is started and nothing waits."""
     pools = [{"internal_api": "openblas", "architecture": "Haswell"}]
     numpy = Probe("numpy", "2", (Device("cpu", "X", "", {"threadpools": Fact(pools)}),))
     monkeypatch.setattr(command, "gather_findings", lambda: Findings({}, [numpy], openblas_best="SKYLAKEX"))
@@ -144,7 +144,7 @@ def invoke(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("-k", "nothing_of_the_kind"), "no benchmarks here that show a limit: run it in a clone"),
+        (("-k", "nothing_of_the_kind"), "no benchmarks of a limit found here: run it in a clone"),
         (("--bench-presett=x",), "unrecognized arguments: --bench-presett=x"),
         (("--bench-output=here",), "check keeps no results"),
         (("--from=nowhere", "-k", "x"), "--from measures nothing: leave out -k"),
@@ -164,7 +164,7 @@ def test_what_doctor_warns_of_is_quoted(project, findings, monkeypatch):
     monkeypatch.chdir(project())
     done = invoke("--bench-backends=numpy", "--bench-budget=0.02")
     assert done.exit_code == 3, done.output
-    assert "bench-core doctor says\n  NumPy multiplies with OpenBLAS's haswell kernels" in done.stdout
+    assert "Warnings of bench-core doctor\n  NumPy multiplies with OpenBLAS's haswell kernels" in done.stdout
     assert "two minutes" in done.stderr
 
 
@@ -247,7 +247,7 @@ def test_faults_of_a_folder_are_named_below_what_is_low(tmp_path):
 def test_a_low_value_without_a_cause_says_so(tmp_path):
     done = invoke("--from", planted(tmp_path, limit("square", 380e12, dtype="bfloat16")))
     assert done.exit_code == 1
-    assert "the driver and the rows confirm no cause" in done.stdout
+    assert "no cause is confirmed by the driver or the rows" in done.stdout
 
 
 def test_json_of_a_folder_holds_readings_and_exit_code(tmp_path):
@@ -260,9 +260,9 @@ def test_json_of_a_folder_holds_readings_and_exit_code(tmp_path):
 @pytest.mark.parametrize(
     ("ceilings", "said"),
     [
-        ("", "does not say which workloads show a limit"),
-        ({}, "no row shows a limit"),
-        ({"square": "?"}, "no row shows"),
+        ("", "does not name the workloads of limits"),
+        ({}, "no row measures a limit"),
+        ({"square": "?"}, "no row measures"),
     ],
 )
 def test_a_folder_that_names_no_limit_cannot_be_judged(tmp_path, ceilings, said):
@@ -272,7 +272,7 @@ def test_a_folder_that_names_no_limit_cannot_be_judged(tmp_path, ceilings, said)
 
 
 def test_escapes_and_markup_in_a_folder_are_shown_as_plain_text(tmp_path):
-    """A reason and a device's name from elsewhere move no cursor and are no markup."""
+    """Escape sequences and markup in a reason or a device name from a file have no effect."""
     bad = limit("square", device="[red]X\x1b[2J", status=Status.INVALID, reason="[bold]\x1b]0;title\x07no[/]")
     done = invoke("--from", planted(tmp_path, bad))
     assert done.exit_code == 1

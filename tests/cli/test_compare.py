@@ -16,7 +16,7 @@ FIVE = (1.0, 1.01, 0.99, 1.02, 0.98)
 
 
 def run(*arguments):
-    """Run the command line; anything but an exit is a failure of the test."""
+    """Run the command line; any exception other than an exit fails the test."""
     done = CliRunner().invoke(app, ["compare", *map(str, arguments)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done
@@ -90,7 +90,7 @@ def test_each_command_line_ends_with_its_exit_code(runs, arguments, code):
 
 
 def test_256_regressions_are_still_exit_code_one(tmp_path):
-    """An exit code of 256 would wrap round to 0, a success."""
+    """An exit code of 256 would become 0, which means success."""
     sizes = [str(n) for n in range(1, 257)]
     a = write(tmp_path, [m for s in sizes for m in processes(FIVE[:3], of=work(s))], "a")
     b = write(tmp_path, [m for s in sizes for m in processes([2 * t for t in FIVE[:3]], of=work(s))], "b")
@@ -113,7 +113,7 @@ def test_the_file_name_says_the_format_and_breaches_are_still_told(runs, tmp_pat
 
 @pytest.mark.parametrize("options", ["-o {}/page.html", "-o {}/page.HTM", "--format html", "-o {}/x.md --format html"])
 def test_html_is_refused_and_report_is_named_instead(runs, tmp_path, options):
-    """A page knows nothing of a baseline or a smallest effect, so compare offers none."""
+    """The HTML report has no baseline and no smallest effect, so compare does not write HTML."""
     done = run(runs["a"], runs["b"], "--baseline", "b", *options.format(tmp_path).split())
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == (
@@ -163,7 +163,7 @@ def test_an_error_about_a_file_is_one_line_without_escapes(tmp_path):
 
 
 def test_comparing_imports_no_array_library_and_no_frame():
-    """Start-up time is paid at every call: torch, cupy, pandas and scipy.stats stay out."""
+    """Every call pays the start-up time, so torch, cupy, pandas and scipy.stats must not be imported."""
     code = (
         "import sys; import bench_core.compare, bench_core.render, bench_core.cli.compare; "
         "print([m for m in ('torch', 'cupy', 'pandas', 'scipy.stats', 'altair') if m in sys.modules])"
@@ -173,7 +173,7 @@ def test_comparing_imports_no_array_library_and_no_frame():
 
 
 def test_the_backends_of_a_single_machine_are_its_sides(tmp_path):
-    """What a new user types first, `bench-core compare results`, has an answer."""
+    """`bench-core compare results`, which a new user types first, compares the backends."""
     path = write(tmp_path, [*processes(FIVE), *processes([2 * t for t in FIVE], backend="torch")])
     done = run(path)
     assert done.exit_code == 0, done.output

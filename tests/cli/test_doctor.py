@@ -19,7 +19,7 @@ from tests.support.probes import numpy_probe
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Probes and readings of the load, without processes or waiting."""
+    """Replace probes and load readings, so that no process is started and nothing waits."""
     probes = {"numpy": numpy_probe(), "torch": Probe("torch", reason_code="not_installed", reason="torch is [absent]")}
     monkeypatch.setattr(
         "bench_core.plan.discovery.probe", lambda name: probes.get(name, Probe(name, reason_code="crashed", reason="x"))

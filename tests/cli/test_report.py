@@ -21,13 +21,13 @@ def test_the_report_of_a_table_without_run_json_says_that_its_environment_is_not
     result = CliRunner().invoke(app, ["report", str(path), "-o", str(output), "--filter", "workload == 'copy'"])
     assert result.exit_code == 0, result.output
     text = output.read_text(encoding="utf-8")
-    assert "nothing is known of their environments" in text
+    assert "the only known facts about their environments" in text
     assert str(tmp_path) not in text
 
 
 def test_a_missing_library_is_one_line_with_what_to_run(monkeypatch):
     monkeypatch.setattr(report, "NEEDED", {"no_such_module": "vl-convert-python"})
-    with pytest.raises(UsageError, match=r"what is not here: python -m pip install vl-convert-python$"):
+    with pytest.raises(UsageError, match=r"missing packages: python -m pip install vl-convert-python$"):
         report.require_extra()
 
 

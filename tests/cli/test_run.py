@@ -20,7 +20,7 @@ from tests.support.pretended_runs import pretend
 
 
 def test_two_interpreters_are_told_apart_by_labels_and_the_command_says_how(tmp_path, monkeypatch):
-    """Both are of one machine: compared without labels, their runs would be one side."""
+    """Both interpreters are on one machine: without labels, their runs would form one side."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(replicate, "require_usable", lambda python: None)
     run_one = pretend({"this": 1.0, "against": 1.2})
@@ -30,7 +30,7 @@ def test_two_interpreters_are_told_apart_by_labels_and_the_command_says_how(tmp_
     this, against = sorted((path.parent for path in reader.find_results(Path("results"))), reverse=True)
     assert done.stdout.splitlines()[-2:] == [
         "Both sides are of one machine: without these labels their runs would be pooled.",
-        f"again: bench-core compare this={this} against={against}",
+        f"To repeat this comparison: bench-core compare this={this} against={against}",
     ]
 
 
@@ -72,7 +72,7 @@ def test_real_runs_are_repeated_and_merged(tmp_path, monkeypatch):
 
 
 def test_a_single_run_becomes_the_pytest_process(monkeypatch):
-    """The process becomes pytest: its exit code is pytest's, and no signal ends the one without the other."""
+    """The process is replaced by pytest, so exit codes are those of pytest and signals reach pytest directly."""
     seen = []
 
     def become(program, line, environ):

@@ -1,4 +1,4 @@
-"""The best GPU row meets the best CPU row of all machines, and the best CPU row can be the baseline."""
+"""The best GPU row is compared with the best CPU row of all machines, and the best CPU row can be the baseline."""
 
 from bench_core.compare import BEST_CPU, CompareOptions, compare
 from tests.support.comparisons import mixed

@@ -1,4 +1,4 @@
-"""What differs between the machines and libraries of the sides is said, noted or refused."""
+"""Differences between the machines and libraries of the sides are reported, noted or refused."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def test_conditions_that_differ_are_said():
 
 
 def test_runs_of_one_side_under_different_conditions_are_said():
-    """They are counted as runs of one thing; whoever reads the result must know that they were not quite."""
+    """They are pooled as runs of one side, so the result must state that their conditions differ."""
     a = [reading(processes(FIVE[i:], backend_version=v), "a", run_id=v) for i, v in enumerate(("1.0", "2.0"))]
     b = [reading(processes(FIVE[i:], backend_version=v), "b", run_id=v) for i, v in enumerate(("1.0", "2.0"))]
     c = only([*a, *b])
@@ -29,7 +29,7 @@ def test_runs_of_one_side_under_different_conditions_are_said():
 
 
 def test_runs_of_different_software_under_one_name_are_remarked():
-    """Two versions that took turns in `run --against` become one side where the labels are left out."""
+    """Two versions that alternated in `run --against` become one side if the labels are left out."""
     this, against = (
         reading(processes(FIVE, backend="torch", backend_version=v), "a", run_id=v, about={"series": "s"})
         for v in ("2.12.0", "2.13.0")
@@ -38,7 +38,7 @@ def test_runs_of_different_software_under_one_name_are_remarked():
     tables = [this, replace(against, rows=commits), reading(processes(FIVE, backend="torch"), "b")]
     (note,) = compare(tables).notes
     assert note == (
-        "torch of a: 10 runs of different software are pooled; labels (old=A new=B) keep them apart: "
+        "torch of a: 10 runs with different software are pooled; labels (old=A new=B) separate them: "
         "backend_version 2.12.0, 2.13.0; git_commit unknown, 012345678"
     )
     labelled = [Reading.of(r.path, r.rows, label, r.files) for label, r in zip("xy", tables, strict=False)]
@@ -50,7 +50,7 @@ def test_require_same_refuses_other_conditions_and_unknown_ones():
     drivers = [replace(r, files=replace(r.files, facts={"gpu.driver": Fact(v)})) for r, v in ((a, "1"), (b, "2"))]
     with pytest.raises(IncompatibleError, match=r"gpu\.driver: 1 against 2"):
         compare(drivers, CompareOptions(require_same=("driver",)))
-    with pytest.raises(IncompatibleError, match="not known for b"):
+    with pytest.raises(IncompatibleError, match="unknown for b"):
         compare([drivers[0], b], CompareOptions(require_same=("driver",)))
     with pytest.raises(UsageError, match="no condition 'drivers'"):
         compare(drivers, CompareOptions(require_same=("drivers",)))

@@ -1,4 +1,4 @@
-"""A whole comparison: its means and baseline, why there is none, and an answer or one line for any tables."""
+"""A whole comparison: means, baseline, errors if nothing can be compared, and no traceback for any tables."""
 
 import re
 from dataclasses import replace
@@ -67,7 +67,7 @@ def test_an_unknown_baseline_names_the_sides():
 
 
 def test_an_empty_intersection_is_an_error():
-    with pytest.raises(NothingToCompare, match="no work has a value on two of the sides a, b"):
+    with pytest.raises(NothingToCompare, match="no case has values on two of the sides a, b"):
         compare([reading(processes(FIVE), "a"), reading(processes(FIVE, of=work("32")), "b")])
 
 
@@ -123,7 +123,7 @@ FORGED = st.fixed_dictionaries(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(FORGED, min_size=2, max_size=4), st.booleans())
 def test_any_numbers_are_compared_or_refused(forged, samples):
-    """Rows that nobody measured, from a file of a stranger: an answer or one line, never a traceback."""
+    """Forged rows from an untrusted file give a result or a one-line error, never a traceback."""
     (row, *_) = reading(processes(FIVE), "a").rows
     tables = [
         replace(

@@ -1,4 +1,4 @@
-"""A gate is breached by a sure slowdown or a lost case, and says where it sees little or nothing."""
+"""A gate is breached by a significant slowdown or a lost case, and reports if it can detect little or nothing."""
 
 import pytest
 
@@ -13,18 +13,18 @@ from tests.support.tables import processes, reading, work
     ("factor", "runs", "breached"), [(1.2, 5, True), (1.05, 5, False), (0.5, 5, False), (2.0, 1, True), (1.2, 1, False)]
 )
 def test_a_regression_is_a_sure_slowdown_beyond_the_threshold(factor, runs, breached):
-    """With one run a side only a slowdown beyond the whole widened interval counts."""
+    """With one run per side, the whole widened interval must lie beyond the threshold."""
     c = only(two(FIVE[:runs], [factor * t for t in FIVE[:runs]], backend="torch"))
     assert is_regression(c, 0.10) is breached
 
 
 def test_a_regression_gate_over_single_runs_notes_that_it_sees_little():
     notes = compare(two([1.0], [1.0], backend="torch"), CompareOptions(fail_on=("regression",))).notes
-    assert notes[-1].startswith("the regression gate sees little: 1 cases have one run on a side")
+    assert notes[-1].startswith("the regression gate is insensitive: 1 cases have one run on a side")
 
 
 def test_a_regression_gate_with_nothing_to_look_at_is_an_error():
-    with pytest.raises(NothingToCompare, match="nothing could be seen"):
+    with pytest.raises(NothingToCompare, match="nothing was checked"):
         compare([mixed()[0]], CompareOptions(fail_on=("regression",)))
 
 

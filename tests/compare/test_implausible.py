@@ -1,4 +1,4 @@
-"""Numbers that contradict each other are named, and a comparison that holds one is marked."""
+"""Inconsistent numbers are reported, and a comparison that contains one is marked."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Files, folders, patterns and labels name the runs that are meant, and nothing else."""
+"""Files, folders, patterns and labels select exactly the intended runs."""
 
 import shutil
 
@@ -32,7 +32,7 @@ def test_a_lone_table_is_judged_by_its_intervals_with_a_note(tmp_path):
 def test_a_label_for_two_machines_is_refused(tmp_path):
     for name in "ab":
         write(tmp_path, processes(FIVE), name)
-    with pytest.raises(UsageError, match="label 'x' stands for 2 machines: a, b"):
+    with pytest.raises(UsageError, match="label 'x' is used for 2 machines: a, b"):
         read([f"x={tmp_path}"])
 
 

@@ -1,4 +1,4 @@
-"""A share is read in one way only, and options that make no sense together are refused."""
+"""An ambiguous share is refused, and so are options that contradict each other."""
 
 import pytest
 
@@ -22,14 +22,14 @@ def test_a_share_is_a_percentage_or_less_than_one(text, value):
     ],
 )
 def test_a_share_that_could_mean_two_things_is_refused(text, said):
-    """As 1000 %, a threshold of 10 would switch the gate off without a word."""
+    """A threshold of 10, read as 1000 %, would silently disable the gate."""
     with pytest.raises(UsageError) as caught:
         share("--threshold", text)
     assert str(caught.value) == said
 
 
 def test_a_threshold_that_no_claim_could_breach_is_refused():
-    """Below the smallest effect nothing is called slower, so the gate would let it pass."""
+    """No slowdown below --min-effect is called slower, so the gate would not fail."""
     with pytest.raises(UsageError, match=r"--threshold 2% is below --min-effect 5%: .* lower --min-effect as well"):
         CompareOptions(fail_on=("regression",), threshold=0.02)
     assert CompareOptions(fail_on=("regression",), threshold=0.02, min_effect=0.02)

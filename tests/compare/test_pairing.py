@@ -1,4 +1,4 @@
-"""Rows stand against each other only where they are of the same work, each on the side that it belongs to."""
+"""Rows are compared only if they are of the same work, each on its side."""
 
 from dataclasses import replace
 
@@ -85,7 +85,7 @@ def test_a_backend_of_which_nothing_could_be_tried_is_left_out_with_its_reason()
     found = compare([reading([*here, *gone])], CompareOptions(columns=("backend",)))
     assert found.sides == ("numpy", "torch")
     assert [mean.side for mean in found.means] == ["torch"]
-    assert "cupy: left out, nothing could be tried: cupy is not installed" in found.notes
+    assert "cupy: left out, no case could be tried: cupy is not installed" in found.notes
 
 
 def test_a_backend_that_failed_stays_a_side():
@@ -100,7 +100,7 @@ def test_a_machine_on_which_nothing_could_be_tried_stays_a_side_for_the_gate_to_
 
 
 def test_sides_of_one_machine_stand_in_an_order_that_no_shuffle_changes():
-    """The CPU's first, then by backend: the baseline must not be whatever a run happened to meet first."""
+    """CPU first, then by backend: the baseline must not depend on the order in which a run measured its cases."""
     gpu = [*processes(FIVE, backend="torch", device="cuda:0"), *processes(FIVE, backend="cupy", device="cuda:0")]
     cpu = [*processes(FIVE, backend="torch"), *processes(FIVE, implementation="tuned"), *processes(FIVE)]
     columns = ("backend", "device")
@@ -110,7 +110,7 @@ def test_sides_of_one_machine_stand_in_an_order_that_no_shuffle_changes():
 
 
 def test_sides_without_numpy_are_ordered_by_backend_before_implementation():
-    """A name that happens to come first in the alphabet must not become the baseline."""
+    """The implementation that comes first in the alphabet must not become the baseline."""
     torch = processes(FIVE, backend="torch", device="cuda:0", implementation="channels_last")
     rows = [
         *torch,
@@ -125,7 +125,7 @@ def test_sides_without_numpy_are_ordered_by_backend_before_implementation():
 
 
 def test_a_failure_is_named_whatever_metric_is_compared():
-    """A case without a value has one row, under `time`; the rate it would have had is missing for the same reason."""
+    """A failed case has one row, with the metric `time`; its rate is reported missing with the same reason."""
     a = reading([*processes(FIVE), *processes(FIVE, of=work("32"))], "a")
     b = reading([absent(), *processes(FIVE, of=work("32"))], "b")
     (c,) = compare([a, b], CompareOptions(metrics=("flop_rate",))).unmatched

@@ -1,4 +1,4 @@
-"""A price by the hour over what is done in that hour: of the fastest row of each machine, never of a guess."""
+"""A cost is the price of an hour divided by the work of the fastest row in that hour; it is never estimated."""
 
 from dataclasses import replace
 

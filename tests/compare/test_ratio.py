@@ -1,4 +1,4 @@
-"""A ratio has the interval that its runs support, on simulated machines and on real ones, and is the same both ways."""
+"""A ratio has the interval that its runs support, on simulated and real machines, and inverts if sides are swapped."""
 
 import math
 from dataclasses import replace
@@ -40,7 +40,7 @@ def test_timings_equal_to_the_last_digit_count_as_a_single_run():
 
 
 def test_values_that_every_run_repeats_exactly_are_compared_without_a_test():
-    """Peak memory has no noise: two values are two values."""
+    """Peak memory has no noise, so any difference is real."""
     a = [replace(m, values={"peak_memory": 1000.0}) for m in processes(FIVE)]
     b = [replace(m, values={"peak_memory": 2000.0}) for m in processes(FIVE)]
     c = only([reading(a, "a"), reading(b, "b")], metrics=("peak_memory",))
@@ -59,11 +59,11 @@ def two_backends(hour):
 
 
 def test_runs_of_one_machine_that_took_turns_are_paired():
-    """Drift that both share cancels; without turns it does not."""
+    """Drift cancels in alternating runs; it does not cancel in consecutive blocks of runs."""
     in_turn, blocks = (only(two_backends(hour), columns=("backend",)) for hour in (0, 1))
     assert (in_turn.method, in_turn.verdict, in_turn.change) == (Method.PAIRED, Verdict.SLOWER, "1.20x slower")
     assert (blocks.method, blocks.verdict) == (Method.WELCH, Verdict.UNCLEAR)
-    assert "5 against 5 runs); the runs are not in pairs: a drift of the machine can pass for a change" in blocks.reason
+    assert "5 against 5 runs); the runs are not in pairs: machine drift can look like a change" in blocks.reason
 
 
 def test_two_backends_in_the_same_runs_are_paired():
@@ -127,7 +127,7 @@ KEY = Key("c", "s", "w", 1, "1", "float32", "ieee", "", "resident", "hot", "time
 
 
 def suites(rng, runs, *, same_machine, effect=0.0, draws=DRAWS):
-    """Yield suites of cases: pairs of sides that differ by `effect` (logarithm) and noise alone."""
+    """Yield suites of cases: pairs of sides that differ only by `effect` (logarithm) and noise."""
     drift = MACHINE_DRIFT if same_machine else 0.0
     for _ in range(draws):
         shared = rng.normal(0, drift, (CASES, 1, runs))
@@ -139,7 +139,7 @@ def suites(rng, runs, *, same_machine, effect=0.0, draws=DRAWS):
 
 
 def alarms(rng, runs, *, same_machine, min_effect):
-    """The share of suites in which any claim is made although nothing changed."""
+    """Return the share of suites with any claim, although nothing changed."""
     claims = (Verdict.FASTER, Verdict.SLOWER)
     found = [
         any(c.verdict in claims for c in judge(pairs, min_effect, 0.95))
@@ -150,7 +150,7 @@ def alarms(rng, runs, *, same_machine, min_effect):
 
 @pytest.mark.parametrize("same_machine", [True, False], ids=["paired", "welch"])
 def test_false_alarms_of_a_suite_stay_at_the_stated_level(same_machine):
-    """With every effect counted the level is met to within the error of 2,000 draws; with 5 % it is not reached."""
+    """With min_effect 0 the alarms exceed the level at most by the error of 2,000 draws, with 5 % not at all."""
     rng = np.random.default_rng(1)
     error = math.sqrt(0.05 * 0.95 / DRAWS)
     assert alarms(rng, 5, same_machine=same_machine, min_effect=0.0) <= 0.05 + 2 * error
@@ -158,13 +158,13 @@ def test_false_alarms_of_a_suite_stay_at_the_stated_level(same_machine):
 
 
 def as_rounds(measured, rng):
-    """One process passed off as thirty runs by its rounds."""
+    """Return the rounds of one process as if they were thirty runs."""
     name = measured.entry.side
     return side(name, measured.replicates[0].low + rng.normal(0, 0.002, 30), name)
 
 
 def test_rounds_taken_for_runs_raise_many_false_alarms():
-    """Rounds taken for runs (their error a tenth of the real one) would raise far more alarms than stated."""
+    """If rounds were used as runs (with a tenth of the real error), there would be far more alarms than stated."""
     rng = np.random.default_rng(2)
     found = 0
     for pairs in suites(rng, 5, same_machine=False, draws=200):
@@ -183,7 +183,7 @@ def test_one_run_a_side_raises_no_alarm():
 @pytest.mark.parametrize("same_machine", [True, False], ids=["paired", "welch"])
 @pytest.mark.parametrize("runs", [3, 5, 10])
 def test_intervals_cover_the_truth(runs, same_machine):
-    """95 % intervals hold the true ratio in 93 to 97 % of 2,000 draws."""
+    """95 % intervals contain the true ratio in 93 to 97 % of 2,000 draws."""
     rng = np.random.default_rng(runs)
     truth = math.exp(-0.1)
     held = [
@@ -196,7 +196,7 @@ def test_intervals_cover_the_truth(runs, same_machine):
 
 @pytest.mark.parametrize("same_machine", [True, False], ids=["paired", "welch"])
 def test_five_runs_find_a_true_slowdown_of_ten_percent(same_machine):
-    """Five runs a side find a true +10 % nearly always, and call it slower, never faster."""
+    """Five runs per side detect a true +10 % nearly always, and call it slower, never faster."""
     rng = np.random.default_rng(5)
     effect = math.log(1.10)
     verdicts = [
@@ -212,7 +212,7 @@ def test_five_runs_find_a_true_slowdown_of_ten_percent(same_machine):
 
 
 def identical_machines():
-    """One run a machine from tests/compare/data: throughput of H100 machines that should not differ."""
+    """One run per machine from tests/compare/data: throughput of H100 machines that should not differ."""
     text = (Path(__file__).parent / "data" / "identical-machines.csv").read_text(encoding="utf-8")
     lines = [line.split(",") for line in text.splitlines()[1:]]
     tables = {}
@@ -229,7 +229,7 @@ def identical_machines():
 
 
 def test_identical_machines_are_not_called_different_on_single_runs():
-    """Their figures spread up to 27 %; no pair of machines, in any role, is called faster or slower."""
+    """Their values differ by up to 27 %; no pair of machines, in either order, is called faster or slower."""
     tables = identical_machines()
     one, eight = ([r for r in tables if r.rows[0].machine.startswith(kind)] for kind in ("one", "eight"))
     compared = 0

@@ -1,4 +1,4 @@
-"""Processes are what counts as a run: neither rounds nor tables nor labels make more or fewer of them."""
+"""Each process is one replicate; rounds, tables and labels do not change their number."""
 
 import math
 from dataclasses import replace
@@ -14,7 +14,7 @@ from tests.support.tables import measured, processes, reading
 
 
 def test_more_rounds_in_one_process_narrow_no_interval():
-    """Twice the rounds in one process narrow nothing; processes do."""
+    """More rounds in one process do not narrow the interval; more processes do."""
     few, many = (only([reading([measured([t] * n)], m) for m, t in (("a", 1.0), ("b", 1.1))]) for n in (10, 1000))
     assert few.ci_high == pytest.approx(many.ci_high)
     assert only(two(FIVE, [1.1 * t for t in FIVE])).ci_high < few.ci_high * 1.2
@@ -29,7 +29,7 @@ def test_several_run_folders_of_one_machine_are_several_runs():
 
 @pytest.mark.parametrize(("slower", "verdict"), [(1.2, Verdict.UNCLEAR), (9.0, Verdict.SLOWER)])
 def test_labelled_runs_of_one_model_may_be_of_two_machines_and_are_never_paired_by_time(slower, verdict):
-    """A machine's own name is its hardware: two H200s in a cloud that ran at the same time took no turns."""
+    """The machine name only describes the hardware: two cloud H200s, running at the same time, did not alternate."""
     c = only(
         [
             reading([measured([t * d] * 3)], "h200", run_id=f"{label}{i}", label=label, started_at=f"2001-01-0{i}{at}")
@@ -39,7 +39,7 @@ def test_labelled_runs_of_one_model_may_be_of_two_machines_and_are_never_paired_
     )
     assert (c.method, c.verdict) == (Method.WELCH, verdict)
     claims = verdict is Verdict.SLOWER
-    assert c.reason.endswith("; one machine, or two of one model: the tables cannot tell") is claims
+    assert c.reason.endswith("; one machine, or two of one model: the tables do not distinguish them") is claims
 
 
 def test_pairs_named_in_run_json_are_paired_whatever_their_start():
@@ -51,7 +51,7 @@ def test_pairs_named_in_run_json_are_paired_whatever_their_start():
 
 
 def test_a_lone_table_works_from_its_interval():
-    """Mean and variance of the log medians come back out of Student's interval, exactly."""
+    """Mean and variance of the log medians are recovered exactly from Student's interval."""
     full, lone = (
         two(FIVE, [1.2 * t for t in FIVE]),
         [reading(processes(t), name, samples=False) for name, t in (("a", FIVE), ("b", [1.2 * t for t in FIVE]))],

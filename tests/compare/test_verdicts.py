@@ -1,4 +1,4 @@
-"""Faster, slower and same are said only of what the runs support; whatever else is said comes with its reason."""
+"""The verdicts faster, slower and same need enough runs; every other verdict has a reason."""
 
 from dataclasses import replace
 
@@ -28,11 +28,11 @@ def test_a_sure_change_below_the_smallest_effect_is_same_or_unclear():
     assert only(tables, min_effect=0.05).verdict is Verdict.SAME
     wide = only(two([1.0, 1.01, 0.99, 1.0, 1.02], [1.035, 1.05, 1.02, 1.04, 1.05]), min_effect=0.05)
     assert wide.verdict is Verdict.UNCLEAR
-    assert "changed, but not shown to be by 5 % or more" in wide.reason
+    assert "significant, but the estimated change is below 5 %" in wide.reason
 
 
 def test_a_change_that_is_sure_alone_is_unclear_among_fifty_other_cases():
-    """A p of 0.03 alone is a change; among fifty cases that did not change, two such are to be expected."""
+    """A single p of 0.03 is significant; among fifty unchanged cases, one or two such values are expected."""
     steady, moved = [1.0, 1.06, 0.95, 1.03, 0.97], [1.09, 1.15, 1.03, 1.12, 1.05]
     alone = only(two(steady, moved))
     assert alone.verdict is Verdict.SLOWER
@@ -45,7 +45,7 @@ def test_a_change_that_is_sure_alone_is_unclear_among_fifty_other_cases():
 
 
 def test_one_run_a_side_is_never_called_significant():
-    """Even a hundredfold difference with a thousand quiet rounds is one run against one run."""
+    """Even with a hundredfold difference and a thousand quiet rounds, one run per side supports no claim."""
     a = reading([measured([1.0 + 1e-6 * i for i in range(1000)])], "a")
     b = reading([measured([0.01 + 1e-8 * i for i in range(1000)])], "b")
     c = only([a, b])
@@ -57,7 +57,7 @@ def test_one_run_a_side_is_never_called_significant():
 def test_a_difference_of_two_machines_is_not_claimed_of_their_models():
     c = only(two(FIVE, [1.5 * t for t in FIVE]))
     assert c.verdict is Verdict.SLOWER
-    assert "these two machines differ, which says nothing of the model" in c.reason
+    assert "the difference is between these two machines, not between models" in c.reason
 
 
 def test_the_same_run_on_both_sides_is_the_same():
@@ -80,7 +80,7 @@ def test_a_row_without_a_value_is_missing_with_its_reason():
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.OK])
 def test_a_value_under_any_other_status_is_never_a_number(status):
-    """A forged or half-written row may hold a value; only ok rows count."""
+    """A forged or half-written row may contain a value; only rows with the status ok are used."""
     a, b = two(FIVE, FIVE)
     rows = tuple(replace(row, status=status.value) for row in b.rows)
     more = [reading(processes(FIVE, of=work("32")), name, run_id=f"more-{name}") for name in "ab"]

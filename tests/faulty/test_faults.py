@@ -103,7 +103,7 @@ def test_cases_that_do_not_add_up_are_an_internal_error_after_the_results_are_wr
     project = Project(tmp_path)
     done = project.run(*STRUCK, STRIKE="miscount")
     assert done.code == pytest.ExitCode.INTERNAL_ERROR
-    said = line_of(done.said, "trouble: internal error")
+    said = line_of(done.said, "problem: internal error")
     assert "(4 planned, 4 kept, 1 without a row of their status: numpy-cpu-float64-struck)" in said
     assert (project.folder / "run.json").exists()
     with pytest.raises(AssertionError):
@@ -140,12 +140,12 @@ def mounted(project, folder, options):
 def test_a_full_disk_loses_nothing_the_results_go_elsewhere(small_disk):
     done = small_disk.run(*STRUCK, FAULT="fill.block")
     assert done.code == pytest.ExitCode.TESTS_FAILED
-    assert "trouble: the journal could not be written: No space left on device" in done.said
+    assert "problem: the journal could not be written: No space left on device" in done.said
     elsewhere = folder_of(done.said)
     assert small_disk.path not in elsewhere.parents
     assert statuses(elsewhere) == CALM
-    said = line_of(done.said, "trouble: results").replace(small_disk.folder.name, "RUN")
-    assert said == "trouble: results/m/RUN could not be written: No space left on device; using a temporary folder"
+    said = line_of(done.said, "problem: results").replace(small_disk.folder.name, "RUN")
+    assert said == "problem: results/m/RUN could not be written: No space left on device; using a temporary folder"
     note("disk full (tmpfs)", "block", statuses(elsewhere), done.code, said)
 
 
@@ -154,9 +154,9 @@ def test_where_nothing_can_be_written_what_is_in_the_journal_is_kept_and_finishe
     project = Project(tmp_path, {"TMPDIR": str(tmp_path)})
     done = project.run(*STRUCK, STRIKE="size:6000")
     assert done.code == pytest.ExitCode.TESTS_FAILED
-    assert "trouble: the journal could not be written: File too large" in done.said
+    assert "problem: the journal could not be written: File too large" in done.said
     assert "results: not written" in done.said
-    said = line_of(done.said, "trouble: a temporary folder")
+    said = line_of(done.said, "problem: a temporary folder")
     assert "only the journal is kept" in said
     assert not list(tmp_path.rglob("*.tmp"))
     again = project.resume()
@@ -194,8 +194,8 @@ def test_a_results_folder_removed_during_the_run_is_made_again(tmp_path):
     done = project.run(*STRUCK, FAULT="remove.block")
     assert done.code == pytest.ExitCode.TESTS_FAILED
     assert statuses(project.folder) == CALM
-    said = line_of(done.said, "trouble: ")
-    assert said == "trouble: the journal could not be written: it was removed during the run"
+    said = line_of(done.said, "problem: ")
+    assert said == "problem: the journal could not be written: it was removed during the run"
     assert not (project.folder / JOURNAL).exists()
     note("results folder removed", "block", statuses(project.folder), done.code, said)
 

@@ -177,7 +177,7 @@ def test_a_signal_ends_the_run_with_its_results_written_and_it_can_be_finished(s
     assert found == {"calm.1": "ok", "struck": "interrupted", "calm.2": "interrupted", "calm.3": "interrupted"}
     assert why["struck"] == ("interrupted", "interrupted while it ran")
     assert why["calm.2"] == ("not_reached", "the run ended before its turn")
-    finish = f"to finish it: bench-core run --resume results/m/{project.folder.name}"
+    finish = f"to finish the run: bench-core run --resume results/m/{project.folder.name}"
     assert finish in first.said
     assert set(samples) == {"calm.1"}
     note(name, variables["FAULT"].partition(".")[2], found, first.code, finish.replace(project.folder.name, "RUN"))

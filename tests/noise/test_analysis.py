@@ -1,4 +1,4 @@
-"""A against A on machines whose noise is known, because it is made up."""
+"""A/A tests on simulated machines, whose noise is known."""
 
 import math
 
@@ -14,7 +14,7 @@ from tests.support.tables import processes, reading, work
 
 
 def noisy(spread, runs=10, cases=3, seed=0, drift=0.0):
-    """Runs of a machine with this spread between runs, and a drift that two adjacent runs share."""
+    """Return runs of a machine with this spread between runs, and a drift that is equal for two adjacent runs."""
     rng = np.random.default_rng(seed)
     shared = np.repeat(rng.normal(0, drift, runs // 2), 2)
     return {f"case {i}": list(rng.normal(0, spread, runs) + shared) for i in range(cases)}
@@ -35,7 +35,7 @@ def test_a_drift_that_pairs_share_does_not_widen_their_difference():
 
 @pytest.mark.parametrize("runs", [3, 5, 10])
 def test_the_smallest_change_is_found_nine_times_in_ten(runs):
-    """Simulated pairs with just that change: the test of compare finds it with about the power stated."""
+    """On simulated pairs with exactly that change, the test of compare detects it with about the stated power."""
     noise = CaseNoise("case", 0.02, 0.02 * math.sqrt(2))
     change = math.log1p(noise.smallest(runs, 1, 0.95))
     rng = np.random.default_rng(runs)
@@ -71,7 +71,7 @@ def test_what_is_recommended_suits_the_noise(spread, runs, reachable):
 
 
 def test_what_is_recommended_finds_the_change_by_the_whole_rule_of_compare():
-    """A smallest effect of just that change would throw away half of what the test finds."""
+    """A smallest effect equal to that change would discard half of the significant results."""
     finding = analyse(noisy(0.02, runs=200, cases=1))
     (case,), rng = finding.cases, np.random.default_rng(7)
     draws = rng.normal(math.log1p(finding.found), case.difference, (1000, finding.runs))
@@ -98,13 +98,13 @@ def test_runs_are_read_in_their_order():
 def test_a_finding_is_told_in_words():
     text = "\n".join(lines(analyse(noisy(0.02, runs=20))))
     assert "20 runs of the same" in text
-    assert "3 a side" in text
-    assert "too noisy to show 5 %" in "\n".join(lines(analyse(noisy(0.5))))
+    assert "3 per side" in text
+    assert "too noisy to detect a change of 5 %" in "\n".join(lines(analyse(noisy(0.5))))
     assert max(map(len, text.split("\n"))) <= 100
 
 
 def test_what_is_recommended_can_be_pasted():
-    """The options of `run` and of `compare`, and a share as `compare` takes it."""
+    """The output has valid options of `run` and `compare`, and a share in the format that `compare` accepts."""
     finding = analyse(noisy(0.02, runs=20))
     run, compare = lines(finding)[-2:]
     assert run == f"  bench-core run --runs {finding.runs} --against PYTHON"

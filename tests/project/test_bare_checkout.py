@@ -1,4 +1,4 @@
-"""A checkout of which nothing is installed measures, from any folder, by every command; an installed copy as well."""
+"""A checkout that is not installed can measure from any folder with every command; so can an installed copy."""
 
 import csv
 import os
@@ -42,7 +42,7 @@ def rows(folder):
 
 
 def measured(done, folder):
-    """Whether a run ended well and left rows, each with a value that a worker measured."""
+    """Return whether a run succeeded and has rows, each with a value that a worker measured."""
     assert done.returncode == 0, done.stdout + done.stderr
     found = rows(folder)
     assert found
@@ -71,7 +71,7 @@ def test_pytest_measures_in_the_root_of_the_checkout(checkout, tmp_path):
 
 
 def test_pytest_measures_from_a_folder_within(checkout, tmp_path):
-    """Neither the working folder nor a .pth file leads the worker to bench_core."""
+    """The worker finds bench_core neither by its working folder nor by a .pth file."""
     done = checkout.run("-m", "pytest", *MEASURE, f"--bench-output={tmp_path}", cwd=checkout.checkout / "benchmarks")
     assert measured(done, tmp_path)
 
@@ -88,7 +88,7 @@ def test_the_command_line_measures_once(checkout, tmp_path):
 
 
 def test_the_command_line_measures_another_project_in_turns_with_an_interpreter_without_bench_core(checkout, tmp_path):
-    """Both sides and their workers find the checkout by PYTHONPATH alone; no pyproject.toml names the plugin."""
+    """Both sides and their workers find the checkout only by PYTHONPATH; no pyproject.toml names the plugin."""
     (tmp_path / "test_own.py").write_text(OWN, encoding="utf-8")
     other = bare.interpreter(tmp_path / "other")
     output = tmp_path / "output"
@@ -135,7 +135,7 @@ def test_another_project_gets_the_installed_plugin_once(wheel, tmp_path):
 
 
 def test_a_checkout_measures_where_bench_core_is_installed_as_well(wheel, checkout, tmp_path):
-    """Its pyproject.toml names the plugin that the entry point names, too; and the worker is the checkout's own."""
+    """Both its pyproject.toml and the entry point name the plugin; the worker must be that of the checkout."""
     child = checkout.checkout / "bench_core" / "timing" / "worker_child.py"
     code = child.read_text(encoding="utf-8")
     said = 'open("said.txt", "w").close()'
@@ -173,7 +173,7 @@ def test_site_packages_never_come_before_the_standard_library(tmp_path, base):
 
 
 def test_every_test_is_collected_where_only_the_dependencies_are_installed(checkout):
-    """What needs an extra or a developer's package is skipped with its reason; nothing is an error."""
+    """Tests that need an extra or a development package are skipped with a reason; none is an error."""
     done = checkout.run("-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", cwd=checkout.checkout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "charts need the extra `report`" in done.stdout
@@ -181,7 +181,7 @@ def test_every_test_is_collected_where_only_the_dependencies_are_installed(check
 
 
 def test_the_entry_point_is_named_after_its_module():
-    """Else the module that `-p` has loaded would be registered again under the entry point's name: a ValueError."""
+    """Otherwise the module loaded by `-p` would be registered again under the name of the entry point: a ValueError."""
     project = tomllib.loads((bare.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     points = project["project"]["entry-points"]["pytest11"]
     assert points == {name: name for name in points}

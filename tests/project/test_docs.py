@@ -1,4 +1,4 @@
-"""What the documents say is so: examples run, columns and options exist, links lead somewhere."""
+"""The documents are correct: examples run, all columns and options are explained, linked files exist."""
 
 import re
 import subprocess
@@ -31,7 +31,7 @@ def test_every_column_and_status_is_explained():
 
 
 def test_nothing_that_git_ignores_is_committed():
-    """Such a file would stand in the way of what makes it, as a file `.venv` did of the virtual environment."""
+    """Such a file blocks the program that creates it, as a committed file `.venv` blocked the virtual environment."""
     if not (ROOT / ".git").exists():
         pytest.skip("no git here")
     listed = subprocess.run(["git", "ls-files", "-ci", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)

@@ -1,4 +1,4 @@
-"""One direction of imports, and no array library where none is needed."""
+"""Imports follow the order of the rooms, and array libraries are imported only where they are needed."""
 
 import ast
 import re
@@ -36,7 +36,7 @@ def room(path):
 
 
 def imports(path):
-    """Yield what a file imports of bench_core, wherever in it and be it for types only, as dotted names."""
+    """Yield the dotted names that a file imports from bench_core, including local and type-only imports."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             parts = ("bench_core", *path.relative_to(PACKAGE).parts)[: -node.level] if node.level else ()
@@ -52,7 +52,7 @@ def files():
 
 
 def between_rooms(paths):
-    """Return every import as a pair of rooms; what bench_core/__init__.py itself offers is of no room."""
+    """Return every import as a pair of rooms; names defined in bench_core/__init__.py belong to no room."""
     edges = {(room(path), name.split(".")[1]) for path in paths for name in imports(path)}
     return {(low, up) for low, up in edges if up in {room(path) for path in files()}}
 
@@ -63,7 +63,7 @@ def violations(edges, rooms):
 
 
 def circles(graph):
-    """Return the nodes of a graph that lead back to themselves."""
+    """Return the nodes of a graph that are on a cycle."""
 
     def reached(node, seen):
         for other in graph.get(node, ()):
@@ -76,7 +76,7 @@ def circles(graph):
 
 
 def file_of(name):
-    """Return the file that an imported name is of: the module itself, or the one that defines it."""
+    """Return the file of an imported name: the module itself, or the module that defines it."""
     parts = name.split(".")[1:]
     for end in (len(parts), len(parts) - 1):
         path = PACKAGE.joinpath(*parts[:end])

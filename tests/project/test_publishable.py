@@ -1,4 +1,4 @@
-"""What a run writes may be published as it is, and what somebody else has published may be read without harm."""
+"""The files of a run can be published unchanged, and files published by others can be read safely."""
 
 import ast
 import socket
@@ -23,7 +23,7 @@ MORE = ("10.77.3.21", "02:42:ac:11:00:02", "s3cr3t-t0ken", "fe11ow-branch", "165
 
 @pytest.fixture(scope="module")
 def planted(installed, tmp_path_factory):
-    """A run of kernels that tell all they know, on a machine full of names; returns its project and the names."""
+    """Run kernels that print private data, on a machine with known names; return the project and the names."""
     home = tmp_path_factory.mktemp("planted") / "home" / USER
     checkout, libraries = home / "checkout", home / "lib"
     (libraries / "torch").mkdir(parents=True)
@@ -58,7 +58,7 @@ def test_no_file_of_a_run_names_a_host_a_user_a_path_an_address_or_a_device(plan
 
 @pytest.mark.faults
 def test_no_file_of_a_run_names_this_very_machine(planted):
-    """The name of the host can be planted in Python alone; its real one must not come in by another door."""
+    """The host name is faked only in Python, so the real one must not get into a file by another way."""
     real = socket.gethostname().partition(".")[0]
     if len(real) < 6:
         pytest.skip(f"{real!r} is a word that may stand anywhere")
@@ -68,7 +68,7 @@ def test_no_file_of_a_run_names_this_very_machine(planted):
 
 @pytest.mark.faults
 def test_what_the_planted_kernels_told_is_still_said_but_for_the_names(planted):
-    """The texts did reach the reasons: the search above would find nothing in a run that said nothing."""
+    """This validates the search above: the texts of the kernels did reach the reasons."""
     project, _ = planted
     rows = reader.read_rows(project.folder / schema.RESULTS)
     reasons = {(row.backend, row.size): row.reason for row in rows if row.reason}
@@ -102,7 +102,7 @@ FORBIDDEN_IMPORTS = {
 
 
 def dangers(source):
-    """Yield what a module does that a text from elsewhere could turn into a command."""
+    """Yield calls in a module that could execute text from a file."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
@@ -117,7 +117,7 @@ def dangers(source):
 
 
 def test_nothing_in_bench_core_runs_a_text():
-    """No eval, no exec, no pickle, no shell: a results file is data and stays data."""
+    """There is no eval, exec, pickle or shell, so the text of a results file cannot be executed."""
     for path in sorted((ROOT / "bench_core").rglob("*.py")):
         assert list(dangers(path.read_text(encoding="utf-8"))) == [], path
 
@@ -146,7 +146,7 @@ def test_the_search_for_dangers_lets_the_harmless_pass():
 
 
 def test_no_path_that_stands_in_a_file_is_opened(tmp_path):
-    """Every text of a run's files is the path of a file that exists; reading, comparing and reporting opens none."""
+    """Every text in the files is the path of an existing file; reading, comparing and reporting must open none."""
     bait = tmp_path / "bait.txt"
     bait.write_text("schema_version,run_id\n", encoding="utf-8")
     folders = [write(tmp_path / "given", processes([t, t, t]), machine) for machine, t in (("a", 1.0), ("b", 2.0))]

@@ -52,7 +52,7 @@ def commands_of(*programs):
 
 
 def link_or_copy(source, target):
-    """Samples are megabytes, and nothing writes to the results of others."""
+    """Link if possible: samples are megabytes, and no test writes to these files."""
     try:
         os.link(source, target)
     except OSError:  # another file system
@@ -61,7 +61,7 @@ def link_or_copy(source, target):
 
 @pytest.fixture
 def clone(installed, tmp_path):
-    """What a reader's clone holds: the benchmarks, some results, and an srun that runs its command here."""
+    """Create a clone with the benchmarks, some results, and a fake srun that runs its command locally."""
     for name in ("benchmarks", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
     for name in (REFERENCE, "h100", "laptop"):
@@ -103,10 +103,10 @@ def test_a_command_runs(command, clone):
 
 
 def test_the_check_measures_and_judges(clone):
-    """On launches alone, of which nothing is known anywhere: a busy machine may well be found to be low."""
+    """Only launches, which have no known range: other limits could be low on a busy machine."""
     printed = play("bench-core check -k launch", clone, code=3)
     assert re.search(r"nothing known +one launch +numpy +[\d.]+ [nµm]s", printed)
-    assert "Nothing is known of this device" in printed
+    assert "No range is known for this device" in printed
 
 
 def test_a_killed_run_is_finished_by_the_command_that_the_readme_gives(clone):
@@ -163,7 +163,7 @@ def shown(rows):
 
 
 def shown_with_doer(rows):
-    """Return the same with what did the work, where there is a row."""
+    """Return the same with backend and implementation, if there is a value."""
     if rows["value"].isna().all():
         return shown(rows)
     row = rows.loc[rows["value"].idxmax()]
@@ -172,7 +172,7 @@ def shown_with_doer(rows):
 
 
 def shown_ratio(some, others):
-    """Return how many times faster the fastest of some rows is than that of others, with two digits."""
+    """Return the ratio of the fastest values of two sets of rows, with two digits."""
     if some["value"].isna().all() or others["value"].isna().all():
         return "not yet measured"
     ratio = some["value"].max() / others["value"].max()
@@ -180,10 +180,10 @@ def shown_ratio(some, others):
 
 
 def table(rows):
-    """Return the README's table: of one machine's CPU, all of whose cores were at work, and of its GPU.
+    """Return the table of README.md: for the GPU and all CPU cores of one machine.
 
-    All of it, forms included, is in the preset `headline` (tests/benchmarks/test_headline.py). A row measured of an
-    earlier version of its workload is of other work than the label says. The last run that measured a case counts.
+    All its work and implementations are in the preset `headline` (tests/benchmarks/test_headline.py). Rows of an
+    earlier version of a workload are left out, because they are of different work. For each case the last run is used.
     """
     rows = rows[rows["machine"] == WITH_GPU].sort_values("run_id")
     cores = rows["threads"].max()

@@ -1,4 +1,4 @@
-"""Programs get everything: CSV with a line a comparison and no formula, JSON in ASCII."""
+"""Output for programs is complete: CSV with one line per comparison and no spreadsheet formula, JSON in ASCII."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What people and programs see of a comparison, to the last character; run with UPDATE_GOLDEN=1 to renew it.
+"""The exact output of a comparison in every format; run with UPDATE_GOLDEN=1 to renew the files.
 
 The goldens are of machines that do not exist (tests/support/imaginary_machines.py).
 """

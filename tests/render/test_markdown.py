@@ -1,4 +1,4 @@
-"""Text from a file stays text in Markdown."""
+"""Markup in text from files has no effect in Markdown output."""
 
 import re
 
@@ -12,7 +12,7 @@ from tests.support.imaginary_machines import hostile
 
 @pytest.mark.parametrize("text", CELL_TEXTS)
 def test_markdown_from_a_file_stays_text(text):
-    """Whatever is not plain stands in a code span, where no HTML, link, mention or cell border works."""
+    """Text that is not plain is put into a code span, where HTML, links, mentions and cell borders have no effect."""
     shown = render.markdown(hostile(text))
     outside = re.sub(r"`[^`]*`", "", shown)
     assert not re.search(r"<(?!br>)|\]\(|@|//", outside)

@@ -1,4 +1,4 @@
-"""A terminal gets no line that is too wide, colour only on request, and no control character of a stranger."""
+"""Terminal output has no line that is too wide, colour only on request, and no control characters from files."""
 
 import re
 

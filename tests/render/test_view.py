@@ -1,4 +1,4 @@
-"""What people are shown of a comparison says whose time it is."""
+"""The view of a comparison marks device times that are limited by the host."""
 
 from dataclasses import replace
 

@@ -106,7 +106,7 @@ def test_it_opens_without_a_console_message_and_without_a_request(opened):
 
 
 def test_the_policy_would_refuse_a_request(good):
-    """The companion of the test above: it shows that a request would be seen, and refused."""
+    """This validates the test above: a request would be detected, and refused."""
     script = "const i = new Image(); i.src = 'http://192.0.2.1/x.png'; document.body.append(i); return 1"
     good.execute_script(script)
     messages = " ".join(entry["message"] for entry in good.get_log("browser"))

@@ -1,4 +1,4 @@
-"""The packed table holds every row in an order that numbers have, and no text in it can leave its script element."""
+"""The packed table contains every row, sorts numbers by value, and no text in it can end its script element."""
 
 import json
 from dataclasses import replace

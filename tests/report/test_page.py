@@ -1,4 +1,4 @@
-"""The page is one small file that asks for nothing, shows every chart and every reason, and runs no foreign text."""
+"""The page is one small file that loads nothing, shows every chart and every reason, and runs no text from files."""
 
 import base64
 import hashlib
@@ -56,7 +56,7 @@ def test_the_speedup_card_shows_intervals_and_says_where_there_is_no_claim():
     )
     assert not [line for line in several.lines if "claim" in line]
     single = page.cards(ReportData(runs_of(2.0, 0.001, runs=1)))[1]
-    assert single.lines[-1] == "One run a side: these ratios support no claim."
+    assert single.lines[-1] == "One run per side: these ratios support no claim."
 
 
 def test_the_page_is_one_small_file_that_asks_for_nothing(five):
@@ -139,7 +139,7 @@ def test_a_page_without_room_holds_fewer_rows_and_says_so(monkeypatch):
     monkeypatch.setattr(page, "_fewer", lambda count: [count, 100])
     monkeypatch.setattr(page, "MOST_BYTES", len(full.encode()) - 1000)
     text = page.render(readings)
-    assert f"This page has room for 100 of {rows} rows" in text
+    assert f"This page contains 100 of {rows} rows" in text
     (packed,) = re.findall(r'id="rows">(.*?)</script>', text)
     assert len(json.loads(packed)[0]["codes"]) == 100
 

@@ -1,4 +1,4 @@
-"""A report says by which command its runs can be measured again, and what it offers to run is quoted."""
+"""A report shows the commands that repeat its runs, with quoted arguments."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Colours keep their contrast on light and dark pages, and each stands for one thing."""
+"""Colours have enough contrast on light and dark pages, and each has one meaning."""
 
 import pytest
 
