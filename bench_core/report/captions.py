@@ -151,7 +151,7 @@ def scaling_figure(data: ReportData) -> Figure:
     name, heading = "scaling", "Scaling with size, and where the GPU starts to win"
     found = figures.sweeps(data)
     if not found:
-        return Figure(name, heading, "No kind of work was measured at three sizes or more in these runs.")
+        return Figure(name, heading, "No kind of work but memory streams was measured at three sizes or more.")
     about = "The best row of each device at each size, both axes logarithmic."
     if data.gpus:
         about += (
