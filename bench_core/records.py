@@ -122,7 +122,8 @@ class Traits:
     """What bench_core must know of a workload to judge and to show its rows. `Workload.traits`; kept in run.json.
 
     order: the place of its suite in reports, the lowest first.
-    headline: the metric that shows it best; "" is the first of `metrics.RATES` that it has.
+    headline: the metric that shows it best; "" is the first of `metrics.RATES` that it has. Where there is no row of
+        the one that is named, and so for a misspelt name, the time is shown.
     measures: the limit of the device that its fastest rows measure, for all other rows of the run; None for most work.
         COMPUTE by `flop_rate`, BANDWIDTH by `bandwidth`, LATENCY by `time`.
     traffic: what its bytes cross.

@@ -285,9 +285,10 @@ def heat(data: ReportData) -> list[HeatCell]:
         metric = data.rate_of(family)
         for size, case_id in reversed(data.cases(family).items()):
             rows = {column: _in_column(data, column, case_id, metric) for column in columns}
-            values = [row.value for row in rows.values() if row and row.has_value and row.value]
-            if values:
-                best = min(values) if metric == "time" else max(values)
+            good = [row for row in rows.values() if row and row.has_value and row.value]
+            if good:
+                values = [row.value or 0.0 for row in good]
+                best = min(values) if good[0].better == "lower" else max(values)
                 label = f"{family.label} · {size}"
                 cells += [HeatCell(label, column, row, _share(row, best)) for column, row in rows.items()]
                 break

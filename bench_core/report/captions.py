@@ -151,7 +151,7 @@ def scaling_figure(data: ReportData) -> Figure:
     name, heading = "scaling", "Scaling with size, and from which size the GPU is faster"
     found = figures.sweeps(data)
     if not found:
-        return Figure(name, heading, "No kind of work was measured at three sizes or more in these runs.")
+        return Figure(name, heading, "No kind of work but memory streams was measured at three sizes or more.")
     about = "The best row of each device at each size, both axes logarithmic."
     if data.gpus:
         about += (
@@ -250,7 +250,8 @@ def models_figure(data: ReportData) -> Figure:
 def _model_title(data: ReportData, rate: Rate) -> str:
     """Return the title of a panel: model, size and metric, without dtype and precision, which share a panel."""
     family = replace(rate.family, dtype="", precision="ieee")
-    noun = charts.METRIC_TITLES[data.rate_of(rate.family)].lower()
+    metric = data.rate_of(rate.family)
+    noun = charts.METRIC_TITLES.get(metric, metric).lower()
     return f"{' '.join(family.label.split())} · {rate.row.size} · {noun}"
 
 

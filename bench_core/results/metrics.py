@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from bench_core.records import Traits
 from bench_core.results.formula import (
@@ -33,7 +33,8 @@ class Metric:
     """A quantity, measured or derived from what is measured.
 
     formula: what a row of it is computed from; None if it is measured itself, or follows from other rows.
-    Raises ValueError for a formula that makes no sense or has another unit.
+    Raises ValueError for a direction or a unit that no table may hold, and for a formula that makes no sense or has
+    another unit.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Metric:
     formula: Formula | None = None
 
     def __post_init__(self) -> None:
+        if self.better not in get_args(Better) or self.unit not in get_args(Unit):
+            raise ValueError(f"metric {self.name}: {self.better} {self.unit} is not a direction and a unit of a table")
         if self.formula is None:
             return
         try:

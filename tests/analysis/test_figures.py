@@ -7,6 +7,9 @@ import pytest
 from bench_core.analysis import figures
 from bench_core.analysis.report_data import ReportData
 from bench_core.compare import Reading, compare
+from bench_core.records import Traits
+from bench_core.results.run_files import RunFiles
+from bench_core.results.traits import TraitsOf
 from tests.support import synthetic
 from tests.support.reports import data_of_all_machines, row_of, runs_of  # noqa: F401 - a fixture
 
@@ -162,6 +165,15 @@ def test_cells_of_the_heat_map_hold_a_share_or_a_reason(everything):
     words = {c.word for c in cells if c.share is None}
     assert {"oom", "unsupported", "timeout", "crashed"} <= words
     assert all(c.row.reason for c in cells if c.share is None and c.row)
+
+
+def test_the_lowest_is_the_best_of_a_line_whose_headline_is_better_low():
+    known = {"workload": "own", "metric": "first_call", "unit": "s", "better": "lower", "clock": ""}
+    pairs = ((row_of(device="cpu", metric="time", status="ok"), 4.0), (row_of(device="cuda:0", metric="time"), 1.0))
+    rows = [replace(row, case_id="c_own", size="1", params="", value=value, **known) for row, value in pairs]
+    about = {"traits": TraitsOf({"own": Traits(headline="first_call")}).to_json()}
+    cells = figures.heat(ReportData([Reading.of("x", rows, files=RunFiles(about=about))]))
+    assert sorted(cell.share for cell in cells) == [0.25, 1.0]
 
 
 def test_the_heat_map_of_few_contenders_has_a_column_for_each_backend():
