@@ -257,9 +257,10 @@ class Chase(Workload):
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Return links (int64) that form one random cycle through all elements: links[i] is the successor of i."""
-        order = np.concatenate([[0], 1 + rng.permutation(work["links"] - 1)])
+        order = rng.permutation(work["links"])
         links = np.empty_like(order)
-        links[order] = np.roll(order, -1)
+        links[order[:-1]] = order[1:]
+        links[order[-1]] = order[0]
         return {"links": links}
 
     def reference(self, work: Work, host: HostArrays) -> np.ndarray:
