@@ -188,7 +188,7 @@ def table(rows):
     rows = rows[rows["machine"] == WITH_GPU].sort_values("run_id")
     cores = rows["threads"].max()
     lines = [
-        f"| work | NumPy, {cores} cores | PyTorch, {cores} cores | GPU | GPU is faster than CPU |",
+        f"| work | NumPy, {cores} cores | PyTorch, {cores} cores | GPU | speed-up |",
         "| --- | --- | --- | --- | --- |",
     ]
     for label, workload, size, dtype, precision, metric in TABLE:
