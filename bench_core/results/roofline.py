@@ -119,8 +119,8 @@ def _side(row: Row) -> _Side:
 def _shares(row: Row, here: Ceilings, traits: TraitsOf) -> list[Row]:
     """Return the rows of a rate as fractions of the measured peak and of the datasheet, if these are known.
 
-    Three kinds of rates get no fraction: bandwidths of arrays in a cache, because the ceiling is that of main memory;
-    FLOP rates in two formats, which have no single peak; FLOP rates of streams, which are low by design.
+    The ceiling of bandwidth is that of main memory. So bandwidths of links and of arrays in a cache get no fraction.
+    Nor do FLOP rates in two formats, which have no single peak, and FLOP rates of streams, which are low by design.
     """
     about = traits(row)
     if row.metric in {"flop_rate", "causal_flop_rate"}:

@@ -1,7 +1,7 @@
 """Latency and bandwidth from a sweep of sizes: a least-squares fit of time against bytes.
 
-The model is time = a + bytes / b (Hockney 1994): a is the latency, the time of a transfer of zero bytes, in seconds; b is
-the bandwidth of very long transfers, in B/s.
+The model is time = a + bytes / b (Hockney 1994). a is the latency in seconds: the time of a transfer of zero bytes.
+b is the bandwidth in B/s of very long transfers.
 """
 
 from __future__ import annotations

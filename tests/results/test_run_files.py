@@ -70,7 +70,7 @@ def linked(name):
         (lambda f: (f / "run.json").unlink(), "run.json: missing: the environment is unknown", True),
         (lambda f: (f / "samples.csv").unlink(), "samples.csv: not there: the intervals", False),
         (linked("samples.csv"), "samples.csv: not there", False),
-        (linked("run.json"), "run.json: not there", True),
+        (linked("run.json"), "run.json: missing", True),
     ],
 )
 def test_damaged_run_files_give_a_note_and_no_numbers(folder, spoil, said, samples):
