@@ -113,7 +113,7 @@ def test_what_a_spreadsheet_changes_without_harm_is_read(good):
     spoil(good, lambda t: "\ufeff" + t.replace(",false,", ",FALSE,").replace("\n", "\r\n") + "\r\n\r\n")
     assert read_rows(good) == rows
     spoil(good, lambda t: t.strip())
-    with pytest.warns(UserWarning, match=r"t\.csv:3: the last line has no end: the file may be cut off"):
+    with pytest.warns(UserWarning, match=r"t\.csv:3: the last line has no line feed: the file may be cut off"):
         assert read_rows(good) == rows
 
 

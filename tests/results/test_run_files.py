@@ -68,8 +68,8 @@ def linked(name):
         (spoiled("run.json", lambda t: "{}"), "results.csv: is not listed", False),
         (spoiled("run.json", lambda t: '{"files": 3}'), "results.csv: is not listed", False),
         (lambda f: (f / "run.json").unlink(), "run.json: missing: the environment is unknown", True),
-        (lambda f: (f / "samples.csv").unlink(), "samples.csv: not there: the intervals", False),
-        (linked("samples.csv"), "samples.csv: not there", False),
+        (lambda f: (f / "samples.csv").unlink(), "samples.csv: missing: the intervals", False),
+        (linked("samples.csv"), "samples.csv: missing", False),
         (linked("run.json"), "run.json: missing", True),
     ],
 )
