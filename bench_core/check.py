@@ -28,7 +28,7 @@ class Tolerance:
     low: float = 0.0
 
     def require(self, error: float) -> None:
-        """Raise WrongAnswer unless the error lies in the range (NaN never does)."""
+        """Raise WrongAnswer unless the error is within the range (NaN never is)."""
         if not error <= self.high:
             raise WrongAnswer(f"relative error {error:.2g} is above the tolerance {self.high:.2g}", error)
         if error < self.low:

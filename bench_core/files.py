@@ -12,7 +12,7 @@ MOST_BYTES = 1 << 30  # a run of 100,000 cases has about 50 MB
 
 
 def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
-    """Return the text of a file; raises TableError if it is no regular file, is too large or is not UTF-8."""
+    """Return the text of a file; raises TableError if it is not a regular file, is too large or is not UTF-8."""
     try:
         if not path.is_file():
             raise TableError(path, "not a file" if path.exists() else "no such file or folder")

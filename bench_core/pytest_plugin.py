@@ -108,7 +108,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[
 
 
 def _mentions_workloads(path: Path) -> bool:
-    """Whether a file may hold workloads. Any other script of such a name is nothing that pytest should import."""
+    """Whether a file may contain workloads. pytest should not import other scripts with such a name."""
     try:
         source = path.read_bytes()
     except OSError:

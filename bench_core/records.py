@@ -102,7 +102,7 @@ class Ceiling(StrEnum):
 
 
 class Limit(StrEnum):
-    """What limits work at best, in the words of the roofline and of the flags `bound_...`."""
+    """The limit of a device that bounds work in the roofline model. The flags `bound_...` contain these values."""
 
     COMPUTE = "compute"
     BANDWIDTH = "bandwidth"
@@ -110,23 +110,23 @@ class Limit(StrEnum):
 
 
 class Traffic(StrEnum):
-    """What the bytes of `Costs.bytes` cross."""
+    """The memory or link through which the bytes of `Costs.bytes` are transferred."""
 
     MEMORY = "memory"  # main memory, unless a flag says that a cache holds the arrays
-    CACHES = "caches"  # main memory or a cache: a call has several kernels, and a cache may hold what lies between them
+    CACHES = "caches"  # main memory or a cache: a call has several kernels, and a cache may hold the data between them
     LINK = "link"  # the link between the host and a device
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What bench_core must know of a workload to judge and to show its rows. `Workload.traits`; kept in run.json.
+    """Properties of a workload that determine how its rows are judged and shown: `Workload.traits`, saved in run.json.
 
-    order: the place of its suite in reports, the lowest first.
-    headline: the metric that shows it best; "" is the first of `metrics.RATES` that it has. Where there is no row of
-        the one that is named, and so for a misspelt name, the time is shown.
-    measures: the limit of the device that its fastest rows measure, for all other rows of the run; None for most work.
-        COMPUTE by `flop_rate`, BANDWIDTH by `bandwidth`, LATENCY by `time`.
-    traffic: what its bytes cross.
+    order: the position of its suite in reports, the lowest first.
+    headline: the metric to show first; "" for the first of `metrics.RATES` that has a row. If no row has the named
+        metric (perhaps the name is misspelt), the time is shown.
+    measures: the limit of the device that the fastest rows of the workload measure, which bounds all other rows of the
+        run; None for most workloads. COMPUTE is measured by `flop_rate`, BANDWIDTH by `bandwidth`, LATENCY by `time`.
+    traffic: the memory or link through which its bytes are transferred.
     """
 
     order: int = 2
@@ -136,7 +136,7 @@ class Traits:
 
     @property
     def is_stream(self) -> bool:
-        """Whether it is shown by its bandwidth: its FLOPs are few by design, and its sizes are places in the caches."""
+        """Whether the workload measures bandwidth: FLOPs are few, and sizes are levels of the memory hierarchy."""
         return self.headline == "bandwidth" and self.traffic is Traffic.MEMORY
 
 
@@ -242,12 +242,12 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What one call costs, by formula; None where the notion does not apply.
+    """What one call costs, by formula; None if it does not apply.
 
     flops: floating-point operations (a multiply-add counts two).
     bytes: memory traffic as STREAM counts it: every array once per read and once per write.
-    least_bytes: the least that must move if every array moved once and nothing else did.
-    amounts: other amounts done per call, by the name of their metric's numerator ("samples", "tokens").
+    least_bytes: the minimum traffic: every array is transferred once, and nothing else.
+    amounts: other work of one call, by the name of the quantity ("samples", "tokens").
     """
 
     flops: float | None = None
@@ -257,7 +257,7 @@ class Costs:
 
     @property
     def needed_flops(self) -> float | None:
-        """The FLOPs that no kernel can avoid: of attention only the pairs that a causal mask leaves."""
+        """The FLOPs that the result needs: causal attention counts only the pairs of tokens that its mask keeps."""
         return self.amounts.get("causal_flops", self.flops)
 
 

@@ -135,9 +135,9 @@ class Workload(ABC):
 
     Subclasses set `suite` (the family: matmul, memory, model), `name`, `version` (raised whenever old
     and new numbers must not be compared), and `kernels`: dialect -> implementation -> builder, where the
-    most specific of "backend:device_type", "backend", "dialect:device_type" and "dialect" counts. `traits` say how its
-    rows are judged and shown. `ceiling` says which limit of the machine the workload shows, if it shows one. `idle`
-    says that `run` does nothing, on purpose: it has no answer to be checked, and must have no costs.
+    most specific of "backend:device_type", "backend", "dialect:device_type" and "dialect" counts. `traits`: how its
+    rows are judged and shown. `ceiling`: the limit of the machine that the workload measures, if any. `idle`: `run`
+    does nothing on purpose, so it has no answer to check and must have no costs.
     """
 
     suite: ClassVar[str]

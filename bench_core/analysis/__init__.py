@@ -1,1 +1,1 @@
-"""What rows say: of contenders, for a report and at the end of a run, and of a machine."""
+"""Evaluate rows: the data of reports, the summary at the end of a run, and the check of a machine."""

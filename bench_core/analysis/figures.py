@@ -1,6 +1,6 @@
-"""The figures of a report as data: what each shows, with the Rows that prove it.
+"""The data of the figures of a report, with the Rows from which it comes.
 
-A figure that has nothing to show is empty, and the page says so in a sentence.
+A figure without data is empty; the page then shows a sentence instead.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from bench_core.records import Limit, Row
 from bench_core.results.roofline import measured_limit, needed_share
 from bench_core.units import size_number
 
-SMALLEST_SWEEP = 3  # sizes that make a curve
+SMALLEST_SWEEP = 3  # sizes that a curve needs
 MODEL_RATES = ("token_rate", "sample_rate")
-MOST_CROSSOVERS = 8  # lines of a summary
+MOST_CROSSOVERS = 8  # lines in the summary
 
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
-    """A GPU against the best CPU row at one case, as `bench-core compare` judges it. ratio: of `comparison`."""
+    """The comparison of a GPU with the best CPU on one case, by the method of `bench-core compare`.
+
+    ratio: that of `comparison`, how many times faster the GPU is.
+    """
 
     family: Family
     contender: Contender
@@ -48,10 +51,10 @@ class Speedup:
 
 
 def speedups(data: ReportData) -> list[Speedup]:
-    """Return the speed-ups of every GPU over the best CPU of all runs, each family at one size.
+    """Return the speed-up of every GPU over the best CPU of all runs, for one size of each family.
 
-    That size is the largest that a CPU and the most GPUs have in common. All pairs of the report are judged
-    together, with the options that compare has by default, so that their tests are adjusted for one another.
+    Of the sizes that a CPU and the most GPUs have in common, the largest is chosen. All pairs of the report are judged
+    together with the default options of compare, so that their p-values are adjusted for multiple tests.
     """
     options = CompareOptions()
     found = [
@@ -74,12 +77,12 @@ def _count_then_work(found: list[Speedup]) -> tuple[int, float]:
 
 
 def _amount(row: Row) -> float:
-    """Return how much work a case is, to order sizes by."""
+    """Return the amount of work of a case, in FLOP or else bytes, by which sizes are sorted."""
     return row.flops or row.bytes or 0.0
 
 
 def _pairs(data: ReportData, case_id: str) -> list[tuple[Contender, Pair]]:
-    """Return each GPU's best result of one case beside the best of any CPU."""
+    """Return a pair for each GPU with a result of one case: its best result and the best of all CPUs."""
     ranking = data.rankings.get(case_id)
     if ranking is None or not ranking.cpu:
         return []
@@ -91,10 +94,10 @@ def _pairs(data: ReportData, case_id: str) -> list[tuple[Contender, Pair]]:
 
 @dataclass(frozen=True, slots=True)
 class Crossover:
-    """From which size a GPU beats the best CPU of its own machine, at that size and every larger one.
+    """The size from which a GPU is faster than the best CPU of its machine, at that size and all larger ones.
 
-    row: the GPU's row at that size, None where it never wins. first: whether that is the smallest size
-    measured, so that the true crossover lies below.
+    row: the row of the GPU at that size, None if there is no such size. first: whether it is the smallest size
+    measured; the true crossover may then be smaller.
     """
 
     family: Family
@@ -110,20 +113,20 @@ class Crossover:
 
 
 def crossovers(data: ReportData) -> list[Crossover]:
-    """Return the crossovers of every family but streams, whose sizes are places in the caches."""
+    """Return the crossovers of all families except streams, whose sizes are levels of the memory hierarchy."""
     families = [family for family in data.families if not data.traits(family).is_stream]
     return [c for family in families for c in crossovers_of(data, family)]
 
 
 def crossovers_of(data: ReportData, family: Family) -> list[Crossover]:
-    """Return the crossover of every GPU that did two amounts of work or more that a CPU of its machine did too."""
+    """Return the crossover of every GPU that has at least two amounts of work in common with a CPU of its machine."""
     found = []
     for contender in data.gpus:
         rivals = [c for c in data.cpus if c.machine == contender.machine]
         pairs = [(data.best(contender, case), data.best_of(rivals, case)) for case in data.cases(family).values()]
         both = [(gpu, cpu) for gpu, cpu in pairs if gpu and cpu and gpu.value and cpu.value]
         both.sort(key=lambda pair: _amount(pair[0]))
-        if len({_amount(gpu) for gpu, _ in both}) < 2:  # the sizes of such a family are variants of one
+        if len({_amount(gpu) for gpu, _ in both}) < 2:  # all sizes are variants of one amount
             continue
         losses = [i for i, (gpu, cpu) in enumerate(both) if (gpu.value or 0.0) >= (cpu.value or 0.0)]
         start = losses[-1] + 1 if losses else 0
@@ -133,7 +136,7 @@ def crossovers_of(data: ReportData, family: Family) -> list[Crossover]:
 
 
 def crossover_lines(data: ReportData, most: int = MOST_CROSSOVERS) -> list[str]:
-    """Return a line a family: "matmul float32: wins from 256", with the GPUs named where there are several."""
+    """Return one line per family: "matmul float32: wins from 256"; with several GPUs, the line names them."""
     alike: dict[str, dict[str, list[str]]] = {}
     for c in crossovers(data):
         alike.setdefault(c.family.label, {}).setdefault(c.text, []).append(c.contender.label)
@@ -148,7 +151,7 @@ def crossover_lines(data: ReportData, most: int = MOST_CROSSOVERS) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One row at its place on the horizontal axis."""
+    """One row and its position on the horizontal axis."""
 
     contender: Contender
     x: float
@@ -157,9 +160,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One family over its sizes: `metric` against size, a line a contender, best row each.
+    """One family over its sizes: `metric` against size, one line per contender, with its best row at each size.
 
-    x_kind: what the horizontal axis holds: "size", "FLOP", "B", or the one parameter that grows ("batch").
+    x_kind: the quantity on the horizontal axis: "size", "FLOP", "B", or the one parameter that varies ("batch").
     """
 
     family: Family
@@ -171,16 +174,16 @@ class Sweep:
 
 
 def sweeps(data: ReportData) -> list[Sweep]:
-    """Return every family but streams that was measured at three sizes or more."""
+    """Return the sweeps of all families except streams that were measured at three sizes or more."""
     families = [f for f in data.families if not data.traits(f).is_stream]
     found = [_sweep(data, f, data.rate_of(f), _x_kind(data, f)) for f in families]
     return [s for s in found if s]
 
 
 def ladders(data: ReportData) -> list[Sweep]:
-    """Return the streams as bandwidth against bytes moved a call.
+    """Return the sweeps of streams: bandwidth in B/s against the bytes of one call, as STREAM counts them.
 
-    For a kernel that passes each array once, the bytes that STREAM counts are its footprint.
+    For a kernel that accesses each array once, these bytes are the total size of its arrays.
     """
     families = [f for f in data.families if data.traits(f).is_stream]
     found = [_sweep(data, f, "bandwidth", "B") for f in families]
@@ -222,7 +225,7 @@ def _x(row: Row, kind: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The throughput of one model on one contender, or the row that says why there is none."""
+    """The throughput of one model on one contender, or the row with the reason why it is missing."""
 
     family: Family
     contender: Contender
@@ -230,9 +233,9 @@ class Rate:
 
 
 def model_rates(data: ReportData) -> list[Rate]:
-    """Return samples or tokens a second of every model, at the largest size that most contenders finished.
+    """Return the samples or tokens per second of every model, at the largest size that the most contenders finished.
 
-    A contender that tried and has no value there is in the list with its reason.
+    A contender without a value at that size is listed with the reason, unless the case was not planned for it.
     """
     found: list[Rate] = []
     for family in data.families:
@@ -249,7 +252,7 @@ def model_rates(data: ReportData) -> list[Rate]:
 
 @dataclass(frozen=True, slots=True)
 class HeatColumn:
-    """A column of the heat map: a contender, or one of its backends where there are few contenders."""
+    """A column of the heat map: a contender, or one of its backends if there are at most two contenders."""
 
     contender: Contender
     backend: str = ""
@@ -261,9 +264,10 @@ class HeatColumn:
 
 @dataclass(frozen=True, slots=True)
 class HeatCell:
-    """One case in one column. share: of the best value in its line, 1.0 for the best; None without a value.
+    """One case in one column of the heat map.
 
-    row: the best row, or the one that says why there is none; None where the case was not planned.
+    share: the value relative to the best of its line, at most 1.0; None without a value. row: the best row, or the row
+    with the reason why it is missing; None if the case was not planned.
     """
 
     line: str
@@ -273,12 +277,12 @@ class HeatCell:
 
     @property
     def word(self) -> str:
-        """What stands in place of a value."""
+        """The text that is shown if there is no value."""
         return "not planned" if self.row is None else str(self.row.status)
 
 
 def heat(data: ReportData) -> list[HeatCell]:
-    """Return workload x device: every family at the largest size that any contender could do."""
+    """Return the cells of workload x contender, each family at the largest size that any contender finished."""
     columns = _columns(data)
     cells: list[HeatCell] = []
     for family in data.families:
@@ -316,7 +320,7 @@ def _in_column(data: ReportData, column: HeatColumn, case_id: str, metric: str) 
 
 @dataclass(frozen=True, slots=True)
 class RoofLimit:
-    """A limit of a device: arithmetic in FLOP/s or memory in B/s, measured in these runs or from a datasheet."""
+    """A limit of a device: arithmetic in FLOP/s or memory in B/s, measured in these runs or taken from a datasheet."""
 
     label: str
     unit: str
@@ -327,9 +331,9 @@ class RoofLimit:
 
 @dataclass(frozen=True, slots=True)
 class Roof:
-    """The roofline of one device: its ceilings, and its rows at FLOP/B and FLOP/s.
+    """The roofline of one device: its ceilings, and its rows as points at (FLOP/B, FLOP/s).
 
-    suites: those with a point on any device, in the order in which they are shown.
+    suites: the suites with a point on any device, in the order of the legend.
     """
 
     contender: Contender
@@ -347,7 +351,7 @@ class Roof:
 
 
 def roofs(data: ReportData) -> list[Roof]:
-    """Return the roofline of every contender whose arithmetic and memory were both measured."""
+    """Return the roofline of every contender with a measured limit of arithmetic and of memory."""
     found = []
     for contender in data.contenders:
         measured = [*_peaks(data, contender), *_bandwidths(data, contender)]
@@ -359,7 +363,7 @@ def roofs(data: ReportData) -> list[Roof]:
 
 
 def _peaks(data: ReportData, contender: Contender) -> list[RoofLimit]:
-    """Return the best matrix product, by dtype and precision."""
+    """Return the FLOP/s of the fastest matrix product of each dtype and precision."""
     best: dict[tuple[str, str], Row] = {}
     for family in data.families:
         for case_id in data.cases(family).values():
@@ -371,7 +375,10 @@ def _peaks(data: ReportData, contender: Contender) -> list[RoofLimit]:
 
 
 def _bandwidths(data: ReportData, contender: Contender) -> list[RoofLimit]:
-    """Return the best stream over arrays that no cache holds; out of a cache, with that said, where there is none."""
+    """Return the B/s of the fastest stream on arrays that fit in no cache.
+
+    Without one, return a stream with the largest arrays, labelled "in a cache".
+    """
     shown = [family for family in data.families if data.traits(family).measures is Limit.BANDWIDTH]
     cases = [case for family in shown for case in data.cases(family).values()]
     rows = [row for case in cases if (row := data.best(contender, case, "bandwidth"))]
@@ -393,7 +400,7 @@ def _ceiling(name: str, row: Row) -> RoofLimit:
 
 
 def _promised(contender: Contender, measured: Sequence[RoofLimit]) -> list[RoofLimit]:
-    """Return what the datasheet says of each ceiling that was measured, if the device is exactly in the table."""
+    """Return the datasheet values of the measured ceilings, if datasheets.py lists exactly this device."""
     sheet = datasheets.SHEETS.get(contender.name)
     if sheet is None:
         return []
@@ -410,9 +417,9 @@ def _promised(contender: Contender, measured: Sequence[RoofLimit]) -> list[RoofL
 
 
 def _roof_points(data: ReportData, contender: Contender) -> tuple[Point, ...]:
-    """Return each family at the largest size that has a value, where FLOPs and least bytes are both known.
+    """Return one point per family, at the largest size with a value for which FLOPs and least bytes are known.
 
-    FLOPs are those that are needed (see roofline.py): of causal attention, what its mask leaves.
+    FLOPs are those that the result needs (see roofline.py): causal attention counts only what its mask keeps.
     """
     points = []
     for family in data.families:

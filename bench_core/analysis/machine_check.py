@@ -1,11 +1,12 @@
-"""Is this machine all right? Rows of the workloads that show its limits in, one reading a limit out.
+"""Check whether a machine is as fast as it should be: judge its limits from rows of workloads that measure them.
 
-Pure functions: nothing is read, run or printed here. Every limit is judged by the fastest row that shows it, against
-what is normal for exactly this device (machine/normal_ranges.py); without such a range it is not judged. A low one
-gets the causes that a fact or flag confirms, of those that can explain it: a narrow PCIe link slows transfers, not
-products.
+The functions here only compute; they do not read files, run work or print. Each limit is judged by its fastest row,
+against the normal range for exactly this device (machine/normal_ranges.py). A limit without a range is not judged. A
+low limit gets the causes that can explain it and that a fact or flag confirms: a narrow PCIe link slows transfers, not
+matrix products.
 
-A CPU's products are judged against the same call with the best kernels that its BLAS has for it (the row `tuned`).
+The products of a CPU are judged against the same call with the best kernels that its BLAS has for this CPU (the
+implementation `tuned`).
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from bench_core.results.roofline import cached
 from bench_core.units import show
 
 _CPU = "cpu"
-# Its `tuned` products are the same call under other kernels of the same BLAS; those of other libraries take another
-# route, which need not be the faster one.
+# The `tuned` products of this backend are the same call with other kernels of the same BLAS. Those of other backends
+# use another method, which may be slower.
 _TUNED_BY_KERNELS = "numpy"
-_OF_TUNED = 0.8  # share of its tuned rate that a default product has at least: AVX2 instead of AVX-512 has half
-_SLOW_CLOCK = 0.9  # share of the highest clock below which the clock may explain a low rate
+_OF_TUNED = 0.8  # lowest normal share of the tuned rate; AVX2 instead of AVX-512 has half
+_SLOW_CLOCK = 0.9  # share of the maximum clock below which the clock may explain a low rate
 
-_METRIC = {Ceiling.ARITHMETIC: "flop_rate", Ceiling.LAUNCH: "time"}  # of all others it is the bandwidth
+_METRIC = {Ceiling.ARITHMETIC: "flop_rate", Ceiling.LAUNCH: "time"}  # all others: bandwidth
 _PRODUCTS = frozenset({Ceiling.ARITHMETIC})
 _INSIDE = frozenset({Ceiling.ARITHMETIC, Ceiling.MEMORY})
 _TRANSFERS = frozenset({Ceiling.HOST_TO_DEVICE, Ceiling.DEVICE_TO_HOST})
@@ -43,7 +44,7 @@ _WHAT = {
 
 
 class LimitVerdict(StrEnum):
-    """What a reading says of its device. A `high` one is odd, and not bad."""
+    """The verdict on one limit. `HIGH` is unusual, but not a fault."""
 
     WRONG = "wrong"
     LOW = "low"
@@ -57,8 +58,8 @@ class LimitVerdict(StrEnum):
 class LimitReading:
     """One limit of one device.
 
-    who: whose row it is. value, unit: as measured, None where there is no value. normal: None if nothing is known.
-    causes: what confirms why it is low. reason: why it is wrong, or not measured.
+    who: backend and implementation of the row. value: as measured, None without a value. unit: of `value`. normal: the
+    normal range, None if unknown. causes: confirmed causes of a low value. reason: why it is wrong or not measured.
     """
 
     device: str
@@ -75,11 +76,14 @@ class LimitReading:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """A row to be judged: the limit that it shows, the other metrics of its case by name, what is known around it."""
+    """A row to judge: its limit, the values of all metrics of its case by name, the facts of its environment.
+
+    tuned: the row of the same product with the best kernels, None if there is none.
+    """
 
     row: Row
     ceiling: Ceiling
-    beside: Mapping[str, float]
+    metrics: Mapping[str, float]
     facts: Facts
     tuned: Row | None = None
 
@@ -93,60 +97,60 @@ class _Subject:
 def judge_limits(
     rows: Sequence[Row], ceilings: Mapping[str, Ceiling], host: Facts, workers: Mapping[str, Facts]
 ) -> list[LimitReading]:
-    """Return the readings of a run: wrong ones first, then device by device, last what a device had no room for.
+    """Return the readings of a run: wrong ones first, then by device, last the limits that were not measured.
 
-    ceilings: which limit a workload shows, by its name. host, workers: facts of the machine and, by env_id, of the
-    processes that measured.
+    ceilings: the limit that a workload measures, by name of workload. host: facts of the machine. workers: facts of the
+    worker processes, by env_id.
     """
     mine = [row for row in rows if row.workload in ceilings]
-    beside: dict[tuple[str, Identity], dict[str, float]] = {}
+    metrics: dict[tuple[str, Identity], dict[str, float]] = {}
     for row in mine:
         if row.status == Status.OK and row.value is not None:
-            beside.setdefault((row.run_id, row.identity), {})[row.metric] = row.value
+            metrics.setdefault((row.run_id, row.identity), {})[row.metric] = row.value
     readings = [_wrong(row) for row in mine if _went_wrong(row)]
     fastest = _fastest(mine, ceilings)
     for row in fastest:
         facts = host | workers.get(row.env_id, {})
         tuned = _tuned(row, mine)
-        subject = _Subject(row, ceilings[row.workload], beside[row.run_id, row.identity], facts, tuned)
+        subject = _Subject(row, ceilings[row.workload], metrics[row.run_id, row.identity], facts, tuned)
         readings.append(_read(subject))
     return [*readings, *_left_out(mine, ceilings, {_place(row, ceilings[row.workload]) for row in fastest})]
 
 
 def exit_code(readings: Iterable[LimitReading]) -> int:
-    """Return 1 if anything is low or wrong, else 3 if nothing is known of one of the devices, else 0.
+    """Return 1 if a reading is low or wrong, else 3 if a device has no judged limit, else 0.
 
-    Where there is an accelerator, a CPU need not be known. A link that is as it should be says nothing of the device
-    behind it.
+    If there is an accelerator, the CPU may be without a judged limit. Limits of links do not count: a normal link does
+    not show that its device is normal.
     """
     found = list(readings)
     if any(r.verdict in {LimitVerdict.LOW, LimitVerdict.WRONG} for r in found):
         return 1
     devices = {r.device for r in found}
-    asked = devices - {_CPU} or devices
-    silent = {LimitVerdict.UNKNOWN, LimitVerdict.NOT_MEASURED}
-    known = {r.device for r in found if r.verdict not in silent and r.what not in _OF_LINKS}
-    return 0 if asked and asked <= known else 3
+    required = devices - {_CPU} or devices
+    unjudged = {LimitVerdict.UNKNOWN, LimitVerdict.NOT_MEASURED}
+    judged = {r.device for r in found if r.verdict not in unjudged and r.what not in _OF_LINKS}
+    return 0 if required and required <= judged else 3
 
 
 _OF_LINKS = frozenset(_WHAT[ceiling] for ceiling in _TRANSFERS)
 
 
 def unmeasured(cards: Sequence[str], readings: Iterable[LimitReading]) -> list[LimitReading]:
-    """Return a reading for every card of the driver, by its name, that no reading is of: nothing is known of it.
+    """Return a reading "not measured" for every card that the driver lists and that has no reading.
 
-    A slice of a card bears the card's name and more.
+    Cards are matched by name. The name of a MIG slice begins with the name of its card.
     """
     measured = {r.device_name for r in readings}
-    lost = [card for card in dict.fromkeys(cards) if not any(name.startswith(card) for name in measured)]
-    reason = "no library here computes on it, or none was asked to"
+    missing = [card for card in dict.fromkeys(cards) if not any(name.startswith(card) for name in measured)]
+    reason = "no installed library computes on it, or none was selected"
     return [
-        LimitReading("gpu", card, "every limit", "driver", LimitVerdict.NOT_MEASURED, reason=reason) for card in lost
+        LimitReading("gpu", card, "every limit", "driver", LimitVerdict.NOT_MEASURED, reason=reason) for card in missing
     ]
 
 
 def _went_wrong(row: Row) -> bool:
-    """Whether a case failed; one that somebody stopped did not."""
+    """Whether a case failed; an interrupted case did not."""
     return row.status not in {Status.OK, Status.INTERRUPTED, *NOT_TRIED}
 
 
@@ -160,15 +164,18 @@ def _wrong(row: Row) -> LimitReading:
 def _left_out(
     rows: Iterable[Row], ceilings: Mapping[str, Ceiling], shown: Collection[tuple[str, ...]]
 ) -> Iterator[LimitReading]:
-    """Yield the limits that a device is able to show and did not, for want of memory or of time, or once stopped."""
-    told = set(shown)
+    """Yield the limits that a device could have measured, but were skipped (memory, time) or interrupted.
+
+    shown: the places (`_place`) of the limits that were measured.
+    """
+    seen = set(shown)
     for row in rows:
         ceiling = ceilings[row.workload]
         place = _place(row, ceiling)
-        # A row of a device that is not here has no name of one.
+        # The row of a device that this machine does not have is without device_name.
         here = row.status == Status.INTERRUPTED or (row.status == Status.SKIPPED and row.device_name)
-        if here and place not in told:
-            told.add(place)
+        if here and place not in seen:
+            seen.add(place)
             what = _what(row, ceiling)
             yield LimitReading(row.device, row.device_name, what, row.who, LimitVerdict.NOT_MEASURED, reason=row.reason)
 
@@ -182,7 +189,7 @@ def _format(row: Row) -> str:
 
 
 def _fastest(rows: Iterable[Row], ceilings: Mapping[str, Ceiling]) -> list[Row]:
-    """Return the row that shows each limit best: accelerators first, then by device, limit, format and library."""
+    """Return the fastest row of each limit, sorted: accelerators first, then by device, limit, format and library."""
     best: dict[tuple[str, ...], Row] = {}
     for row in rows:
         ceiling = ceilings[row.workload]
@@ -201,9 +208,10 @@ def _fastest(rows: Iterable[Row], ceilings: Mapping[str, Ceiling]) -> list[Row]:
 
 
 def _counts(row: Row, ceiling: Ceiling) -> bool:
-    """Whether a row shows a limit: launches by the host's clock, memory outside of caches, a CPU's default products.
+    """Whether a row measures its limit.
 
-    A time that is the host's is no limit of a device.
+    Launches count by the wall clock, copies in memory only outside of caches, and products of a CPU only with the
+    default implementation. Launch-bound rows measure the host, not the device.
     """
     if row.status != Status.OK or row.value is None or row.metric != _METRIC.get(ceiling, "bandwidth"):
         return False
@@ -217,7 +225,7 @@ def _counts(row: Row, ceiling: Ceiling) -> bool:
 
 
 def _place(row: Row, ceiling: Ceiling) -> tuple[str, ...]:
-    """Return what has one best row: a limit of a device, or of a library on it where the library is what limits."""
+    """Return the key of a fastest row: device, limit, format, and the backend if the limit depends on it."""
     formats = (row.dtype, row.precision) if ceiling is Ceiling.ARITHMETIC else ()
     of_library = ceiling is Ceiling.LAUNCH or (ceiling is Ceiling.ARITHMETIC and row.device == _CPU)
     return (row.device, ceiling, *formats, row.backend if of_library else "")
@@ -229,7 +237,7 @@ def _beats(row: Row, other: Row) -> bool:
 
 
 def _tuned(row: Row, rows: Iterable[Row]) -> Row | None:
-    """Return the row of the same product with the best kernels, for those whose tuning is that."""
+    """Return the row of the same CPU product with the best kernels of its BLAS, None if there is none."""
     if row.device != _CPU or row.backend != _TUNED_BY_KERNELS or row.metric != _METRIC[Ceiling.ARITHMETIC]:
         return None
     same = ("run_id", "case_id", "backend", "device", "threads", "metric", "clock")
@@ -250,10 +258,10 @@ def _read(of: _Subject) -> LimitReading:
 
 
 def _most(of: _Subject) -> float:
-    """Return the rate that must be below the range for it to be low.
+    """Return the rate that is compared with the lower end of the normal range.
 
-    Of a CPU, whose range is as noisy as the row, it is the farther end of the interval: neighbours on a busy machine
-    are no fault of it.
+    For a CPU, whose range is as noisy as the row, this is the upper end of the confidence interval: noise from other
+    programs on a busy machine must not make it low.
     """
     ends = (of.row.value, of.row.ci_high if of.row.device == _CPU else None)
     return max(end for end in ends if end is not None)
@@ -275,7 +283,7 @@ def _expected(of: _Subject) -> Range | None:
 
 
 def _link(of: _Subject) -> Link | None:
-    """Return the link that the card can have: by its datasheet, else what the driver says of card and board."""
+    """Return the fastest link of the card: from its datasheet, else from the maxima that the driver reports."""
     generation, lanes = of.fact("gpu.pcie_generation_max"), of.fact("gpu.pcie_width_max")
     by_driver = Link(generation, lanes) if isinstance(generation, int) and isinstance(lanes, int) else None
     return normal_ranges.link(of.row.device_name) or by_driver
@@ -296,31 +304,31 @@ def _power_cap(of: _Subject) -> Iterator[str]:
 
 
 def _throttled(of: _Subject) -> Iterator[str]:
-    """Tell of clocks that power or heat held down, with the power, the temperature and the clock right after."""
+    """Yield throttling: during the run, with power, temperature and clock right after it; and before the run."""
     if of.flagged("throttled"):
         state = ", ".join(filter(None, (_of_limit(of), _heat(of), _of_top_clock(of))))
-        yield "power or heat held its clocks down" + f" (right after: {state})" * bool(state)
+        yield "power or temperature limited its clocks" + f" (right after: {state})" * bool(state)
     if held := slowed_down(of.facts):
-        yield f"it was slowed down before any work: {', '.join(held)}"
+        yield f"its clocks were limited before any work: {', '.join(held)}"
 
 
 def _of_limit(of: _Subject) -> str:
-    power, limit = of.beside.get("gpu_power"), of.fact("gpu.power_limit")
+    power, limit = of.metrics.get("gpu_power"), of.fact("gpu.power_limit")
     return f"{show(power, 'W')} of {show(limit, 'W')}" if power and limit else ""
 
 
 def _heat(of: _Subject) -> str:
-    degrees = of.beside.get("gpu_temperature")
+    degrees = of.metrics.get("gpu_temperature")
     return f"{degrees:.0f} degrees C" if degrees else ""
 
 
 def _of_top_clock(of: _Subject) -> str:
-    clock, top = of.beside.get("gpu_clock"), of.fact("gpu.sm_clock_max")
+    clock, top = of.metrics.get("gpu_clock"), of.fact("gpu.sm_clock_max")
     return f"{show(clock, 'Hz')} of {show(top, 'Hz')}" if clock and top else ""
 
 
 def _locked_clocks(of: _Subject) -> Iterator[str]:
-    clock, top = of.beside.get("gpu_clock"), of.fact("gpu.sm_clock_max")
+    clock, top = of.metrics.get("gpu_clock"), of.fact("gpu.sm_clock_max")
     locked = "application_clocks" in (of.fact("gpu.throttle_reasons") or ())
     if locked and clock and top and clock < _SLOW_CLOCK * top:
         yield f"its application clocks are set low: {_of_top_clock(of)}"
@@ -334,24 +342,24 @@ def _narrow_link(of: _Subject) -> Iterator[str]:
 
 
 def _old_link(of: _Subject) -> Iterator[str]:
-    """Tell of a board older than the card, or of a link that ran at an older generation than both can.
+    """Yield a board with an older PCIe generation than the card, or a link that ran below the generation of both.
 
-    A resting card lets its link fall back, and facts are read before any work. So the generation that was read counts
-    only where the rate is not above what that generation carries: then it was no rest.
+    An idle card lowers the generation of its link, and facts are read before any work. So the generation read counts
+    only if the measured rate is not above the maximum rate of that generation.
     """
     now, most, can = of.fact("gpu.pcie_generation"), of.fact("gpu.pcie_generation_max"), _link(of)
     if not can:
         return
     if most and most < can.generation:
-        yield f"PCIe {most}.0 is all that this board and card give together; the card can {can.generation}.0"
+        yield f"board and card together support PCIe {most}.0; the card supports {can.generation}.0"
     carried = Link(now, of.fact("gpu.pcie_width") or can.lanes).rate if now else None
     if now and now < (most or can.generation) and carried and (of.row.value or 0.0) <= carried:
-        yield f"the link is PCIe {now}.0, and can be {most or can.generation}.0"
+        yield f"the link runs at PCIe {now}.0 and supports {most or can.generation}.0"
 
 
 def _ecc(of: _Subject) -> Iterator[str]:
     if of.fact("gpu.ecc") and of.row.device_name in normal_ranges.ECC_OFF_AS_DELIVERED:
-        yield "ECC is on, which takes a part of this board's bandwidth"
+        yield "ECC is on, which reduces the bandwidth of this board"
 
 
 def _others(of: _Subject) -> Iterator[str]:
@@ -362,13 +370,13 @@ def _others(of: _Subject) -> Iterator[str]:
 
 def _slice(of: _Subject) -> Iterator[str]:
     if of.fact("gpu.mig"):
-        yield "MIG is on: this is a slice, or shares the card with some"
+        yield "MIG is on: this device is a slice of the card or shares the card with slices"
 
 
 def _blas(of: _Subject) -> Iterator[str]:
-    """Tell of other kernels than the best, by what the library says of itself in the two rows."""
+    """Yield BLAS kernels other than the best ones, by the library names in the two rows."""
     if of.tuned and of.tuned.library != of.row.library:
-        yield f"BLAS kernels below the CPU's: {of.row.library}; the best are {of.tuned.library}"
+        yield f"not the best BLAS kernels for this CPU: {of.row.library} instead of {of.tuned.library}"
 
 
 def _quota(of: _Subject) -> Iterator[str]:
@@ -378,17 +386,17 @@ def _quota(of: _Subject) -> Iterator[str]:
 
 
 def _disturbed(of: _Subject) -> Iterator[str]:
-    """Tell of others on the CPU: by the row's flags, and by a look at the machine just before."""
+    """Yield disturbances of the CPU: by the flags of the row, and by the load measured just before the run."""
     if of.row.device != _CPU:
         return
-    said = {
-        "steal": "the hypervisor took CPU time away while it ran",
+    texts = {
+        "steal": "the hypervisor took CPU time while it ran",
         "drift": "the CPU's clock changed while it ran",
-        "context_switches": "other programs took its cores while it ran",
+        "context_switches": "other programs used its cores while it ran",
     }
-    yield from (words for flag, words in said.items() if of.flagged(flag))
+    yield from (text for flag, text in texts.items() if of.flagged(flag))
     if busy := busy_share(of.facts):
-        yield f"other programs used {busy:.0%} of the CPU just before"
+        yield f"other programs used {busy:.0%} of the CPU just before the run"
 
 
 _CAUSES: tuple[tuple[frozenset[Ceiling], Callable[[_Subject], Iterator[str]]], ...] = (

@@ -1,4 +1,4 @@
-"""Rows of a table made safe to show, and those of several runs pooled into one row each."""
+"""Make the texts of rows safe to show, and pool the rows of several runs into one row per result and metric."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEXTS = tuple(f.name for f in fields(Row) if f.type in {"str", str})
 
 
 def cleaned(rows: Iterable[Row]) -> list[Row]:
-    """Return rows whose texts are all safe to show."""
+    """Return the rows with all texts made safe to show (text.printable)."""
     seen: dict[str, str] = {}
     shown = []
     for row in rows:
@@ -36,15 +36,15 @@ def cleaned(rows: Iterable[Row]) -> list[Row]:
 
 
 def safe(reading: Reading) -> Reading:
-    """Return a reading whose rows are safe to show."""
+    """Return a reading with the texts of its rows made safe to show."""
     return replace(reading, rows=tuple(cleaned(reading.rows)))
 
 
 def pooled(readings: Sequence[Reading]) -> list[Row]:
-    """Return one row a result and metric, over all runs; a result without any value is one row that says why.
+    """Return one row per result and metric over all runs; a result without any value has one row with the reason.
 
-    Runs are pooled as `bench-core compare` pools them, and rows that stand in two files count once. Of runs
-    that failed in different ways the worst is told. Raises TableError for tables that contradict each other.
+    Runs are pooled as in `bench-core compare`. Rows that are in two files count once. If runs failed in different ways,
+    the row with the most severe status is returned. Raises TableError for tables that contradict each other.
     """
     everything = [row for reading in readings for row in reading.rows]
     places: dict[tuple[object, ...], int] = {}
@@ -54,12 +54,12 @@ def pooled(readings: Sequence[Reading]) -> list[Row]:
     cells = arrange(readings, options, lambda row: row.status == Status.OK).cells.values()
     rows = [pooled_row(collect_replicates(side, found).entry) for sides in cells for side, found in sides.items()]
     known = {_result(row) for row in rows}
-    lost: dict[tuple[object, ...], Row] = {}
+    failed: dict[tuple[object, ...], Row] = {}
     for row in everything:
         result = _result(row)
         if row.status != Status.OK and result not in known:
-            lost[result] = min(lost.get(result, row), row, key=lambda row: severity(row.status))
-    return sorted([*rows, *lost.values()], key=lambda row: places[_result(row)])
+            failed[result] = min(failed.get(result, row), row, key=lambda row: severity(row.status))
+    return sorted([*rows, *failed.values()], key=lambda row: places[_result(row)])
 
 
 def _result(row: Row) -> tuple[object, ...]:
@@ -67,7 +67,7 @@ def _result(row: Row) -> tuple[object, ...]:
 
 
 def pooled_row(entry: Entry) -> Row:
-    """Return an entry as its newest row, with the value, interval, processes and flags of all its runs."""
+    """Return the newest row of an entry, with the value, interval, processes and flags of all its runs."""
     if len(entry.rows) == 1 or not entry.ok:
         return entry.row
     single = {"single_run"} if entry.processes > 1 else set()
@@ -84,5 +84,5 @@ def pooled_row(entry: Entry) -> Row:
     )
 
 
-# Columns that describe the blocks of one run, so they hold for no pooled row.
+# Columns that describe the blocks of one run; a pooled row has none of them.
 _OF_ONE_RUN = ("n", "inner_loops", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")

@@ -1,7 +1,7 @@
-"""What there is to show: contenders, their best rows, and whatever else a figure asks of a run's rows.
+"""The data of a report: contenders, families of cases, and the best rows, which figures look up.
 
-Every function takes Rows and returns frozen records with Rows inside, so that whoever draws them can
-name backend, threads and size beside each number. Nothing here knows how a chart looks.
+Functions take Rows and return frozen records that contain Rows, so that a chart can show backend, threads and size next
+to each number. This module does not draw.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench_core.units import natural, size_order
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A device of a machine. `label` names it as shortly as the other contenders allow."""
+    """A device of a machine. `label` is the shortest name that no other contender has."""
 
     machine: str
     device: str
@@ -37,7 +37,10 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One kind of work over all its sizes: a line of a chart. `variant` tells it from its like."""
+    """One kind of work over all its sizes: a line of a chart.
+
+    variant: the parameters that differ from those of families that are otherwise equal, as text.
+    """
 
     suite: str
     workload: str
@@ -50,7 +53,7 @@ class Family:
 
     @property
     def label(self) -> str:
-        """Workload, dtype and whatever is not the default."""
+        """Workload, dtype, and all other fields that are not the default."""
         words = [self.workload, self.dtype]
         words += [self.precision] * (self.precision != "ieee") + [self.variant] * bool(self.variant)
         words += [self.scope.replace("_", " ")] * (self.scope != Scope.RESIDENT)
@@ -59,10 +62,10 @@ class Family:
 
 
 class ReportData:
-    """The rows of any number of runs, pooled, ready to be asked.
+    """The pooled rows of any number of runs, indexed for figures.
 
-    contenders: devices that have a value somewhere. silent: those that have none, each a sentence. Raises
-    TableError for tables that contradict each other.
+    contenders: devices with at least one value. silent: a sentence for each device without any value. Raises TableError
+    for tables that contradict each other.
     """
 
     def __init__(self, readings: Sequence[Reading]) -> None:
@@ -93,19 +96,19 @@ class ReportData:
             self._best[contender, row.case_id, row.metric] = row
 
     def contender(self, row: Row) -> Contender | None:
-        """Return whose row this is, None if that device has no value anywhere."""
+        """Return the contender of a row, None if its device has no value in any row."""
         return self._by_device.get((row.machine, row.device))
 
     def best(self, contender: Contender, case_id: str, metric: str = "time") -> Row | None:
-        """Return a contender's best row over backends, implementations and threads, on the wall clock."""
+        """Return the best row of a contender over all backends, implementations and threads, by the wall clock."""
         return self._best.get((contender, case_id, metric))
 
     def failure(self, contender: Contender, case_id: str) -> Row | None:
-        """Return the row with the most informative reason why a contender has no value."""
+        """Return the row with the most severe status of a contender in a case, None if no row failed."""
         return self._failed.get((contender, case_id))
 
     def of_backend(self, contender: Contender, backend: str, case_id: str, metric: str) -> Row | None:
-        """Return a contender's best row by one backend, or its row that says why there is none."""
+        """Return the best row of one backend of a contender, else its row with the reason why there is no value."""
         rows = [r for r in self._by_case[case_id] if self.contender(r) == contender and r.backend == backend]
         good = [row for row in rows if row.has_value and row.metric == metric]
         lost = [row for row in rows if not row.has_value]
@@ -124,7 +127,7 @@ class ReportData:
         return [c for c in self.contenders if not c.is_gpu]
 
     def cases(self, family: Family) -> dict[str, str]:
-        """Return the case_id of each size of a family, sizes in order."""
+        """Return the case_id of each size of a family, in ascending order of size."""
         return self.families[family]
 
     def best_of(self, contenders: Iterable[Contender], case_id: str, metric: str = "time") -> Row | None:
@@ -133,23 +136,23 @@ class ReportData:
         return min(rows, key=_rank, default=None)
 
     def holders(self, case_id: str, metric: str) -> list[Contender]:
-        """Return the contenders that have a value."""
+        """Return the contenders that have a value of this metric in this case."""
         return [c for c in self.contenders if self.best(c, case_id, metric)]
 
     def rate_of(self, family: Family) -> str:
-        """Return the metric that shows a family best: its rate, or its time where it has none."""
+        """Return the headline metric of a family: a rate, or "time" if it has no rate."""
         ids = set(self.cases(family).values())
         return headline(self.traits(family), {metric for _, case_id, metric in self._best if case_id in ids})
 
     @functools.cached_property
     def rankings(self) -> dict[str, Ranking]:
-        """By case_id, every result in wall time, the best first; what `bench-core compare` ranks by."""
+        """The results of each case by wall time, the best first, ranked as in `bench-core compare`; by case_id."""
         options = CompareOptions(metrics=("time",))
         ranked = rank(self.readings, options, lambda row: row.clock == Clock.WALL)
         return {ranking.key.case_id: ranking for ranking in ranked}
 
     def statuses(self) -> list[Loss]:
-        """Return whatever has no value by its reason, most cases first."""
+        """Return the cases without a value, grouped by reason, largest group first."""
         groups: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
         for row in self.rows:
             if not row.has_value:
@@ -160,7 +163,7 @@ class ReportData:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Cases without a value for one reason, and where they were: (who, how many)."""
+    """The cases without a value for one reason. where: (machine, backend and device; number of cases)."""
 
     status: str
     code: str
@@ -208,10 +211,10 @@ def _label(machine: str, device: str, among: Sequence[tuple[str, str]]) -> str:
 
 
 def _families(rows: Sequence[Row], traits: TraitsOf) -> dict[Family, dict[str, str]]:
-    """Group cases that differ in size alone.
+    """Group cases that differ only in size; return the case_id of each size, by family.
 
-    A parameter that differs at one size (a layout, a batch) makes a variant. Parameters that follow from the
-    size (m, n, k) do not.
+    A parameter with several values at one size (a layout, a batch) makes variants, each a family of its own. Parameters
+    that depend only on the size (m, n, k) do not.
     """
     groups: dict[tuple[str | int, ...], dict[str, Row]] = defaultdict(dict)
     for row in rows:
@@ -219,17 +222,17 @@ def _families(rows: Sequence[Row], traits: TraitsOf) -> dict[Family, dict[str, s
         groups[key].setdefault(row.case_id, row)
     families: dict[Family, dict[str, str]] = {}
     for cases in groups.values():
-        telling = _telling_parameters(list(cases.values()))
+        distinct = _distinguishing_parameters(list(cases.values()))
         for case_id, row in cases.items():
-            variant = " ".join(f"{k}={v}" for k, v in row.parameters.items() if k in telling)
+            variant = " ".join(f"{k}={v}" for k, v in row.parameters.items() if k in distinct)
             about = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
             families.setdefault(Family(*about, variant), {})[row.size] = case_id
     ordered = sorted(families, key=lambda family: traits(family).order)
     return {f: dict(sorted(families[f].items(), key=lambda item: size_order(item[0]))) for f in ordered}
 
 
-def _telling_parameters(rows: Sequence[Row]) -> set[str]:
-    """Return the parameters in which two works of one size differ; one may have it and the other not."""
+def _distinguishing_parameters(rows: Sequence[Row]) -> set[str]:
+    """Return the parameters in which two rows of equal size differ; a missing parameter counts as empty."""
     known = [(row.size, row.parameters) for row in rows]
     names = {name for _, values in known for name in values}
     seen: dict[tuple[str, str], set[str]] = defaultdict(set)

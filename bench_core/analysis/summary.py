@@ -1,4 +1,4 @@
-"""What a person sees at the end of a run: the best CPU and the best GPU on each piece of work, then the counts."""
+"""The summary at the end of a run: the fastest CPU row and GPU row of each case, then counts and advice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bench_core.units import show
 
 @dataclass(frozen=True, slots=True)
 class Fastest:
-    """The fastest rows of one piece of work, None where there is none: on a CPU, and on an accelerator."""
+    """The fastest rows of one case on a CPU and on an accelerator, each None if it has no value."""
 
     work: str
     cpu: Row | None
@@ -30,14 +30,14 @@ class Fastest:
 
     @property
     def speedup(self) -> float | None:
-        """How many times faster the accelerator is; below one where the CPU wins."""
+        """How many times faster the accelerator is (below 1 if the CPU is faster); None without both values."""
         if self.cpu is None or self.gpu is None or not self.cpu.value or not self.gpu.value:
             return None
         return self.cpu.value / self.gpu.value
 
 
 def fastest(rows: Iterable[Row]) -> list[Fastest]:
-    """Return the best of every piece of work, by wall time, in the order in which the work first appears."""
+    """Return the fastest rows of every case by wall time, in order of first appearance."""
     groups: dict[str, list[Row]] = {}
     names: dict[str, str] = {}
     for row in rows:
@@ -53,34 +53,34 @@ def _fastest(rows: Sequence[Row], *, cpu: bool) -> Row | None:
 
 
 def work_name(row: Row) -> str:
-    """Return a row's work in words; defaults are omitted."""
+    """Return workload, size, dtype and all other fields that are not the default, as text."""
     parts = [row.workload, *([row.size] if row.size else []), row.dtype]
     parts += [word for word in (row.precision, row.scope, row.cache) if word not in {"ieee", "resident", "hot"}]
     return " ".join(parts)
 
 
 def crossover_lines(rows: Sequence[Row], traits: TraitsOf) -> list[str]:
-    """Return from which size on the GPU wins: a line a kind of work that both sides did in two sizes or more."""
-    from bench_core.analysis import figures  # noqa: PLC0415 - the same
-    from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - the same
-    from bench_core.compare import Reading  # noqa: PLC0415 - a run's end needs it, its start does not
+    """Return the size from which the GPU is faster, one line per family with two common sizes or more."""
+    from bench_core.analysis import figures  # noqa: PLC0415 - these three are only needed at the end of a run
+    from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - see above
+    from bench_core.compare import Reading  # noqa: PLC0415 - see above
 
     files = RunFiles(about={"traits": traits.to_json()})
     return figures.crossover_lines(ReportData([Reading.of("this run", rows, files=files)]))
 
 
 def text(rows: Sequence[Row], traits: TraitsOf, about: Sequence[str], width: int, *, color: bool) -> str:
-    """Return the summary as text, its table at most `width` columns wide; `about` are closing lines."""
+    """Return the summary as text, its table at most `width` columns wide; `about`: the lines after it."""
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
     if found := fastest(rows):
         console.print(_table(found, _headlines(rows, traits)))
         if any(b.speedup for b in found):
-            console.print(Text("Ratios are of the medians of one run, without intervals: bench-core compare has them."))
+            console.print(Text("Ratios are of the medians of one run, without intervals: see bench-core compare."))
         if any(b.speedup for b in found) and (crossed := crossover_lines(rows, traits)):
-            console.print(Text("\n  ".join(["Where the GPU starts to win:", *crossed])))
+            console.print(Text("\n  ".join(["Size from which the GPU is faster:", *crossed])))
     for line in about:
-        console.print(Text(line), soft_wrap=True)  # a path that is broken over lines cannot be copied
+        console.print(Text(line), soft_wrap=True)  # a path that is wrapped cannot be copied
     return buffer.getvalue()
 
 
@@ -105,19 +105,19 @@ def _cells(row: Row | None, rates: Mapping[Identity, str]) -> tuple[str, str]:
 
 
 def _times(speedup: float | None) -> str:
-    from bench_core.compare.result import change  # noqa: PLC0415 - a run's end needs it, its start does not
+    from bench_core.compare.result import change  # noqa: PLC0415 - only needed at the end of a run
 
     return change(speedup, "s")
 
 
 def _headlines(rows: Iterable[Row], traits: TraitsOf) -> dict[Identity, str]:
-    """Return what each side shows of itself: its headline rate, or its time."""
+    """Return the headline metric of each result as text, its rate or else its time, by identity."""
     sides: dict[Identity, dict[str, Row]] = {}
     for row in rows:
         if row.clock == "wall":
             sides.setdefault(row.identity, {})[row.metric] = row
-    told = {side: found.get(headline(traits(next(iter(found.values()))), found)) for side, found in sides.items()}
-    return {side: show(row.value, row.unit) for side, row in told.items() if row}
+    shown = {side: found.get(headline(traits(next(iter(found.values()))), found)) for side, found in sides.items()}
+    return {side: show(row.value, row.unit) for side, row in shown.items() if row}
 
 
 def counts(measurements: Iterable[Measurement]) -> str:
@@ -128,7 +128,7 @@ def counts(measurements: Iterable[Measurement]) -> str:
 
 
 def flags(measurements: Iterable[Measurement]) -> str:
-    """Return how many cases earned each flag, "" if none did."""
+    """Return the number of cases with each flag: "3 drift, 1 steal"; "" if there are no flags."""
     words = [word for m in measurements for word in _every_flag(m)]
     return ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
 
@@ -139,9 +139,9 @@ def _every_flag(done: Measurement) -> list[str]:
 
 
 def advice(measurements: Iterable[Measurement]) -> list[str]:
-    """Return a sentence where most times did not settle, and one where what was timed could not be checked.
+    """Return a sentence if most times did not converge, and one if the outputs of timed calls could not be checked.
 
-    The numbers of a busy machine, and of a kernel written for an earlier release, look like any others.
+    Such results look like any others in the table.
     """
     measurements = list(measurements)
     timed = [series for m in measurements for series in m.series if series.metric == "time"]
@@ -149,19 +149,19 @@ def advice(measurements: Iterable[Measurement]) -> list[str]:
     unchecked = sorted({m.case.work.workload for m in measurements if UNCHECKED in m.flags})
     sentences = []
     if 2 * unsettled > len(timed):
-        said = f"{unsettled} of {len(timed)} times did not settle within 1 %: the machine was busy, or its clock varies"
-        sentences.append(f"{said}; bench-core doctor says more, bench-core run --runs 5 measures how much")
+        problem = f"{unsettled} of {len(timed)} times did not reach a precision of 1 %: busy machine or varying clock"
+        sentences.append(f"{problem}; bench-core doctor shows causes, bench-core run --runs 5 measures the variation")
     if unchecked:
-        said = f"what was timed was not checked of {', '.join(unchecked)}: a kernel with an own answer or without"
-        sentences.append(f"{said} inputs is deprecated, and an error in the next release")
+        problem = f"the timed calls of {', '.join(unchecked)} were not checked: a kernel with its own answer or without"
+        sentences.append(f"{problem} inputs is deprecated, and an error in the next release")
     return sentences
 
 
 def extra_info(done: Measurement) -> dict[str, Any]:
-    """Return what pytest-benchmark stores beside its own statistics: the metrics and what they rest on."""
-    nobody = Run(run_id="", started_at="", machine="")
+    """Return the extra_info for pytest-benchmark: the metrics of a measurement, and the facts of its case."""
+    no_run = Run(run_id="", started_at="", machine="")
     values = {
-        f"{row.metric}{'_device' if row.clock == 'device' else ''}": row.value for row in rows_of_case(nobody, [done])
+        f"{row.metric}{'_device' if row.clock == 'device' else ''}": row.value for row in rows_of_case(no_run, [done])
     }
     case = done.case
     known = {"case_id": case.work.case_id, "device_name": done.device_name, "library": done.library}

@@ -122,7 +122,7 @@ class EventTimer:
         return Timed(seconds, known.overtaken(block, dry=backlog < _least_backlog(seconds)))
 
     def _known(self, call: Callable[[], object]) -> _Queueing:
-        """Return what was learnt about a call: nothing if it is not the one timed last. The call is not kept alive."""
+        """Return the knowledge about a call, which is empty unless it was timed last. Keep only a weak reference."""
         if self._call is None or self._call() is not call:
             self._queueing = _Queueing()
             try:
@@ -146,7 +146,7 @@ class _Block:
 
 @dataclass(slots=True)
 class _Queueing:
-    """What is learnt about the queueing of one callable.
+    """The knowledge gained about the queueing of one callable.
 
     per_call: seconds to queue a call. short: number of coming blocks with a short spin. before: the last block, if its
     spin ended before all calls were queued.

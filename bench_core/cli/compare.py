@@ -137,7 +137,7 @@ def _format(named: str, output: Path | None) -> str:
     if (named or suffix) in _PAGES:
         raise UsageError("compare writes no HTML; for a page with charts: bench-core report PATH... -o report.html")
     if named and named not in _FORMATS:
-        raise UsageError(f"--format: no {quoted(named)}; there are: {', '.join(_FORMATS)}")
+        raise UsageError(f"--format: no {quoted(named)}; available: {', '.join(_FORMATS)}")
     if not named and suffix not in {"", "txt", *_FORMATS}:
         raise UsageError(f"--output {output}: name it .md, .csv, .json or .txt, or give --format")
     return named or (suffix if suffix in _FORMATS else "table")

@@ -123,7 +123,7 @@ def _facts_apart(name: str, known: Known, sides: Sequence[str]) -> list[Differen
     meant = {full: by_side for full, by_side in known.items() if full == name or full.endswith(_ends(name))}
     if known and not meant:
         some = printable(", ".join(known), 900)
-        raise UsageError(f"--require-same: no condition {quoted(name)} in these runs; there are: {some}")
+        raise UsageError(f"--require-same: no condition {quoted(name)} in these runs; available: {some}")
     unknown = [side for side in sides if not any(any(by_side.get(side, [])) for by_side in meant.values())]
     if unknown:
         raise IncompatibleError(f"--require-same {name}: unknown for {', '.join(unknown)}")

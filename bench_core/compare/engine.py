@@ -68,7 +68,7 @@ def _sides(sides: Sequence[str], baseline: str) -> tuple[str, ...]:
     if baseline == BEST_CPU:
         return (BEST_CPU, *sides)
     if baseline and baseline not in sides:
-        raise UsageError(f"--baseline: no side {baseline!r}; there are: {', '.join(sides) or 'none'}")
+        raise UsageError(f"--baseline: no side {baseline!r}; available: {', '.join(sides) or 'none'}")
     first = baseline or next(iter(sides), "")
     return (first, *(side for side in sides if side != first))
 

@@ -62,7 +62,7 @@ class CompareOptions:
 def _known(option: str, words: tuple[str, ...], known: tuple[str, ...]) -> None:
     for word in words:
         if word not in known:
-            raise UsageError(f"{option}: no {quoted(word)}; there are: {', '.join(known)}")
+            raise UsageError(f"{option}: no {quoted(word)}; available: {', '.join(known)}")
     if len(set(words)) != len(words):
         raise UsageError(f"{option}: a word is repeated")
 

@@ -56,7 +56,7 @@ def price_work(readings: Sequence[Reading], hourly: Mapping[str, float], where: 
     for machine in hourly:
         if machine not in machines:
             there = ", ".join(printable(name, 40) for name in machines) or "none"
-            raise UsageError(f"--price {printable(machine, 40)}: no such machine; there are: {there}")
+            raise UsageError(f"--price {printable(machine, 40)}: no such machine; available: {there}")
     options = CompareOptions(metrics=tuple(AMOUNTS), where=where)
     traits = merged(reading.traits for reading in readings)
     rankings = _headlines(rank(readings, options, filters.parse(where)), traits)

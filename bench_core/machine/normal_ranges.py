@@ -54,7 +54,7 @@ _AZURE_A100, _AZURE_H100, _AZURE_H200 = (_AZURE.format(name) for name in ("A100_
 _TORCH = "zzc0721/torch-performance-test-data, database.md, best of five sizes with PyTorch"
 _SIZED = "zzc0721/torch-performance-test-data#{}, the size that is measured here"  # 4096, of bfloat16 8192
 _STREAM = "te42kyfo/gpu-benches, README.md, gpu-stream, scale"
-_OWN = "this suite on one H100 80GB HBM3, tests/gpu/README.md, what the first H100 said"
+_OWN = "this suite on one H100 80GB HBM3, tests/gpu/README.md"
 _AMD = "AMD Instinct documentation, system acceptance, MI300X, acceptance criteria"
 
 

@@ -102,7 +102,9 @@ def _backends(found: Findings) -> Iterator[Advice]:
             continue
         if probe.reason_code == "not_installed":
             remedy = f"{_install(found, probe.backend)}, if you want it"
-            yield Advice(Level.NOTE, f"{probe.backend} is missing", f"Its rows will say: {probe.reason}", remedy)
+            yield Advice(
+                Level.NOTE, f"{probe.backend} is missing", f"Its rows will have no value: {probe.reason}", remedy
+            )
         elif probe.reason_code == "no_device":
             yield Advice(
                 Level.NOTE, f"{probe.backend} has no device", probe.reason, "Nothing, on a machine without a GPU"

@@ -1,1 +1,1 @@
-"""Tables: measurements become rows, rows become files, and files become rows again."""
+"""Tables of results: convert measurements to rows, and write and read the files of a run."""

@@ -1,8 +1,8 @@
-"""The language of --filter: comparisons of columns with constants, joined by and, or, not and parentheses.
+"""Parse --filter: comparisons of columns with constants, combined by and, or, not and parentheses.
 
     workload == 'matmul' and (dtype in ('float32', 'bfloat16') or threads > 1) and not flags == ''
 
-Parsed here by recursive descent into a function; nothing of Python is ever evaluated. Grammar:
+A recursive-descent parser turns the text into a function. The text is never evaluated as Python. Grammar:
 
     either  := both ("or" both)*
     both    := one ("and" one)*
@@ -11,7 +11,7 @@ Parsed here by recursive descent into a function; nothing of Python is ever eval
     constant := 'text' | "text" | number | true | false | none
 
 An empty cell equals only `none`; `<` and `>` are false for it.
-Texts are ordered by the numbers inside them: '512' < '1024'. Sizes are ordered by value: '64KiB' < '1MiB'.
+Numbers inside texts are compared by value: '512' < '1024'. So are sizes: '64KiB' < '1MiB'.
 """
 
 from __future__ import annotations
@@ -47,16 +47,19 @@ _KEYWORDS = {"and", "or", "not", "in", *_CONSTANTS}
 
 
 def parse(text: str) -> Predicate:
-    """Return the filter as a function of a row; an empty text keeps every row. Raises UsageError."""
+    """Return the filter as a function that returns whether to keep a row; an empty text keeps every row.
+
+    Raises UsageError for a text that is too long or not a filter.
+    """
     if not text.strip():
         return lambda _: True
     if len(text) > _LONGEST:
-        raise UsageError(f"--filter: {len(text):,} characters are more than {_LONGEST:,}")
+        raise UsageError(f"--filter: {len(text):,} characters, but at most {_LONGEST:,} are allowed")
     return _Parser(text).whole()
 
 
 class _Parser:
-    """Tokens of one filter, taken from the left."""
+    """The parser of one filter; it reads the tokens from left to right."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -105,7 +108,7 @@ class _Parser:
         if kind != "word" or column in _KEYWORDS:
             raise self._error("expected a column", back=1)
         if column not in COLUMNS:
-            raise UsageError(f"--filter: no column {quoted(column)}; there are: {', '.join(COLUMNS)}")
+            raise UsageError(f"--filter: no column {quoted(column)}; available: {', '.join(COLUMNS)}")
         get = operator.attrgetter(column)
         negated = self._accept("word", "not")
         if self._accept("word", "in"):
@@ -118,7 +121,7 @@ class _Parser:
         if sign in {"==", "!="}:
             return lambda row: compare(get(row), constant)
         if constant is None:
-            raise self._error("none is neither larger nor smaller than anything", back=1)
+            raise self._error("none can be compared only with ==, !=, in and not in", back=1)
         if isinstance(constant, str):
             order: Callable[[str], Any] = size_order if column == "size" else natural
             bound = order(constant)
@@ -150,7 +153,7 @@ class _Parser:
 
     def _take(self) -> tuple[str, str]:
         if self._next == len(self._tokens):
-            raise self._error("it ends too early")
+            raise self._error("the filter is incomplete")
         self._next += 1
         kind, text, _ = self._tokens[self._next - 1]
         return kind, text

@@ -1,15 +1,15 @@
-"""Formulas of derived metrics: products and quotients of what is known of a case, with their units.
+"""Formulas of derived metrics: products and quotients of the quantities of a case, with their units.
 
-    FLOPS / TIME                            the rate of arithmetic, FLOP/s
-    ENERGY / TOKENS                         the energy of a token, J
-    GPU_CLOCK * TIME / amount("elements")   cycles per element, a plain number
+    FLOPS / TIME                            rate of arithmetic, FLOP/s
+    ENERGY / TOKENS                         energy per token, J
+    GPU_CLOCK * TIME / amount("elements")   cycles per element, dimensionless
 
 A quantity is one of four kinds:
 
-series  seconds with samples: `TIME` under either clock, or a probe of a kernel
-value   observed once in each process: `ENERGY`, `GPU_CLOCK`, `PEAK_MEMORY`, ...
-cost    by formula from the workload: `FLOPS`, `BYTES`, `LEAST_BYTES`
-amount  whatever else the workload says that one call does, by its name in `Costs.amounts`: `TOKENS`, ...
+series  many samples per process, in seconds: `TIME` by the wall or device clock, or a probe of a kernel
+value   one observation per process: `ENERGY`, `GPU_CLOCK`, `PEAK_MEMORY`, ...
+cost    calculated by the workload for one call: `FLOPS`, `BYTES`, `LEAST_BYTES`
+amount  other work of one call, declared by the workload, by its name in `Costs.amounts`: `TOKENS`, ...
 
 Counts are dimensionless: a number of tokens has the unit "1".
 """
@@ -29,7 +29,7 @@ Kind = Literal["series", "value", "cost", "amount"]
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """One term of a formula: where its number is found, and its unit."""
+    """One term of a formula: kind and name, which determine where its number comes from, and its unit."""
 
     kind: Kind
     name: str
@@ -37,11 +37,11 @@ class Quantity:
 
     @property
     def is_measured(self) -> bool:
-        """Whether it was measured; costs and amounts are known beforehand."""
+        """Whether the quantity is measured; costs and amounts are known before the run."""
         return self.kind in ("series", "value")
 
     def known(self, costs: Costs, values: Mapping[str, float]) -> float | None:
-        """Return the number of a quantity that is no series; None where there is none above zero."""
+        """Return the number of a value, a cost or an amount; None if it is missing, infinite or not above zero."""
         found: float | None
         if self.kind == "value":
             found = values.get(self.name)
@@ -54,7 +54,10 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """The product of the quantities `above` over that of those `below`; built with `*` and `/`, as in `1 / TIME`."""
+    """The product of the quantities `above` divided by the product of those `below`.
+
+    Build formulas with `*` and `/`, as in `FLOPS / TIME` and `1 / TIME`.
+    """
 
     above: tuple[Quantity, ...]
     below: tuple[Quantity, ...] = ()
@@ -83,34 +86,34 @@ class Formula:
 
     @property
     def lead(self) -> Quantity:
-        """The measured quantity whose samples make the samples of the result: the series, else the first value.
+        """The measured quantity whose samples determine the samples of the result: the series, else the first value.
 
-        Without a series, a value of the divisor comes before one of the dividend, so that the mean of a rate is the
-        total of its work over the total of what that took.
+        Without a series, values of the divisor come before values of the dividend. The mean of a rate is then its
+        total work divided by its total divisor.
         """
         measured = [q for q in self.below + self.above if q.is_measured]
         return next((q for q in measured if q.kind == "series"), measured[0])
 
     @property
     def falls(self) -> bool:
-        """Whether the result falls where `lead` rises."""
+        """Whether the result decreases as `lead` increases."""
         return self.lead in self.below
 
     def require_sound(self) -> None:
-        """Raise ValueError, saying why, for a formula that no samples can be put into."""
+        """Raise ValueError with the reason if no result can be computed from the formula."""
         if not any(q.is_measured for q in self.terms):
             raise ValueError(f"nothing in {self} is measured")
         if sum(q.kind == "series" for q in self.terms) > 1:
-            raise ValueError(f"{self} has two series, whose samples do not belong to each other")
+            raise ValueError(f"{self} has two series, whose samples cannot be paired")
         if any(q.unit == "degC" for q in self.terms):
-            raise ValueError(f"{self} has a temperature in degC, of which ratios are meaningless")
+            raise ValueError(f"{self} has a temperature in degC; ratios of temperatures in degC are meaningless")
 
     def depends_only_on(self, name: str) -> bool:
-        """Whether this is all that is measured in it: the result is proportional to it or to its inverse."""
+        """Whether `name` is the only measured term: the result is then proportional to it or to its inverse."""
         return [q.name for q in self.terms if q.is_measured] == [name]
 
     def factors(self, costs: Costs, values: Mapping[str, float]) -> tuple[float, float] | None:
-        """Return the products above and below of all terms but `lead`; None where one of them is not known."""
+        """Return the products of the terms above and below, both without `lead`; None if a term is unknown."""
         sides = [*self.above], [*self.below]
         sides[self.falls].remove(self.lead)
         above, below = (math.prod(q.known(costs, values) or 0.0 for q in side) for side in sides)
@@ -118,17 +121,17 @@ class Formula:
 
 
 def series(name: str) -> Formula:
-    """Return the seconds of a probe, by the name of its metric."""
+    """Return the seconds of a probe as a formula; `name` is the metric of the probe."""
     return Formula((Quantity("series", name, "s"),))
 
 
 def value(name: str, unit: Unit) -> Formula:
-    """Return a quantity observed once in each process, by the name of its metric, which must have this unit."""
+    """Return a quantity observed once per process as a formula; `name` is its metric, which must have this unit."""
     return Formula((Quantity("value", name, unit),))
 
 
 def amount(name: str, unit: Unit = "1") -> Formula:
-    """Return one of `Costs.amounts`, by its name there; a plain count if no other unit is given."""
+    """Return the entry `name` of `Costs.amounts` as a formula; without a unit it is a count."""
     return Formula((Quantity("amount", name, unit),))
 
 

@@ -1,4 +1,4 @@
-"""Tables of earlier versions, brought into this version's schema, and what their run.json did not hold."""
+"""Convert tables of earlier versions to the current schema, and supply traits that their run.json lacks."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from bench_core.results.strict_csv import Csv
 # Columns that a table of schema version 1 may lack.
 ADDED_LATER = frozenset({"device_name", "library", "least_bytes"})
 
-# What turns the texts of schema version n into those of n + 1, by n. A function gets and returns a Csv.
+# Conversions by schema version: the function under n converts a Csv of version n to version n + 1.
 MIGRATIONS: dict[int, Callable[[Csv], Csv]] = {}
 
 
 def migrate(table: Csv) -> Csv:
-    """Return the table in this version's schema; raises TableError for a newer one or a mixture."""
+    """Return the table in the current schema.
+
+    Raises TableError for an empty, unknown or newer schema version, and for rows of different versions.
+    """
     versions = table.column("schema_version", integer)
     version = versions[0] if versions else SCHEMA_VERSION
     for line, other in zip(table.lines, versions, strict=True):
         if other is None or other > SCHEMA_VERSION:
-            message = f"schema version {other}: this bench-core reads up to {SCHEMA_VERSION}, so a newer one is needed"
+            message = f"schema version {other}: this bench-core reads up to {SCHEMA_VERSION}; install a newer one"
             raise TableError(table.path, message if other else "the schema version is empty", line)
         if other != version:
             raise TableError(table.path, f"schema version {other} among rows of version {version}", line)
@@ -34,8 +37,8 @@ def migrate(table: Csv) -> Csv:
     return table
 
 
-# The traits of workloads in tables without a run.json, and in those whose run.json has no `traits` yet: by suite, and
-# of single workloads.
+# Traits for tables without a run.json and for those whose run.json has no `traits`: by suite, and for single workloads
+# that differ from their suite.
 _SUITES = {
     "matmul": Traits(order=0, measures=Limit.COMPUTE, traffic=Traffic.MEMORY),
     "memory": Traits(order=1, headline="bandwidth", traffic=Traffic.MEMORY),
@@ -51,5 +54,5 @@ _WORKLOADS = {
 
 
 def traits_by_name(suite: str, workload: str) -> Traits:
-    """Return the traits of a workload by its name and its suite's."""
+    """Return the traits of a workload by its name, else by its suite; default traits if both are unknown."""
     return _WORKLOADS.get((suite, workload)) or _SUITES.get(suite) or Traits()

@@ -1,7 +1,8 @@
-"""METRICS: every quantity that a row can hold, and which of them shows a piece of work best.
+"""METRICS: every quantity that a row can have, and the choice of the headline metric of a workload.
 
-A metric is one entry here: its name, base unit, which way is better, what it is. One that is derived also has its
-formula, in the quantities of results/formula.py; its unit must be the one that the entry names, or the import fails.
+A metric is one entry here: name, base unit, whether lower or higher is better, description. A derived metric also has
+a formula of the quantities in results/formula.py. The import fails if the unit of the formula differs from that of the
+entry.
 """
 
 from __future__ import annotations
@@ -30,11 +31,10 @@ Better = Literal["lower", "higher"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A quantity, measured or derived from what is measured.
+    """A quantity that is measured or derived.
 
-    formula: what a row of it is computed from; None if it is measured itself, or follows from other rows.
-    Raises ValueError for a direction or a unit that no table may hold, and for a formula that makes no sense or has
-    another unit.
+    formula: the formula of a derived metric; None if the metric is measured or computed from other rows.
+    Raises ValueError for an unknown direction or unit, and for a formula that cannot be computed or has another unit.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if self.better not in get_args(Better) or self.unit not in get_args(Unit):
-            raise ValueError(f"metric {self.name}: {self.better} {self.unit} is not a direction and a unit of a table")
+            raise ValueError(f"metric {self.name}: unknown direction or unit in {self.better!r}, {self.unit!r}")
         if self.formula is None:
             return
         try:
@@ -54,13 +54,13 @@ class Metric:
             raise ValueError(f"metric {self.name}: {error}") from None
         given = self.formula.dimensions
         if given != dimensions([self.unit]):
-            raise ValueError(f"metric {self.name}: {self.formula} is in {spelled(given)}, its entry says {self.unit}")
+            raise ValueError(f"metric {self.name}: the unit of {self.formula} is {spelled(given)}, not {self.unit}")
 
 
 def by_name(*metrics: Metric) -> dict[str, Metric]:
     """Return metrics by name.
 
-    Raises ValueError for a name that is taken, and for a formula of something that none of them measures.
+    Raises ValueError for a duplicate name, and for a formula with a term that is not a measured metric of this unit.
     """
     found: dict[str, Metric] = {}
     for metric in metrics:
@@ -72,15 +72,15 @@ def by_name(*metrics: Metric) -> dict[str, Metric]:
                 continue
             entry = found.get(term.name)
             if entry is None or entry.formula is not None:
-                raise ValueError(f"metric {metric.name}: {term.name} in its formula is no metric that is measured")
+                raise ValueError(f"metric {metric.name}: {term.name} in its formula is not a measured metric")
             if entry.unit != term.unit:
-                units = f"is in {term.unit}, the entry of {term.name} says {entry.unit}"
+                units = f"has the unit {term.unit}, but the metric {term.name} has {entry.unit}"
                 raise ValueError(f"metric {metric.name}: {term.name} in its formula {units}")
     return found
 
 
 METRICS = by_name(
-    Metric("time", "s", "lower", "one call, synchronised"),
+    Metric("time", "s", "lower", "time of one call, including synchronisation"),
     Metric("flop_rate", "FLOP/s", "higher", "FLOPs by formula / time", FLOPS / TIME),
     Metric("bandwidth", "B/s", "higher", "bytes as STREAM counts them / time", BYTES / TIME),
     Metric("sample_rate", "1/s", "higher", "samples / time", SAMPLES / TIME),
@@ -89,7 +89,7 @@ METRICS = by_name(
         "causal_flop_rate",
         "FLOP/s",
         "higher",
-        "FLOPs by formula / time, of attention only the pairs of tokens that a causal mask leaves",
+        "FLOPs by formula / time; attention counts only the pairs of tokens that a causal mask keeps",
         CAUSAL_FLOPS / TIME,
     ),
     Metric(
@@ -99,57 +99,55 @@ METRICS = by_name(
         "(latency - time to first token) / (new tokens - 1): the decode loop alone",
         TIME / STEPS,
     ),
-    Metric("time_to_first_token", "s", "lower", "prompt in, first new token out"),
-    Metric("inter_token_latency", "s", "lower", "one new token after another, everything before remembered"),
-    Metric("latency", "s", "lower", "the fitted time of moving nothing: a of time = a + bytes / b"),
-    Metric("fitted_bandwidth", "B/s", "higher", "the fitted bandwidth without latency: b of time = a + bytes / b"),
-    Metric("arithmetic_intensity", "FLOP/B", "higher", "FLOPs / the least bytes that must move"),
-    Metric("fraction_of_measured_peak", "1", "higher", "rate / the best product or stream of the run"),
-    Metric("fraction_of_datasheet", "1", "higher", "rate / the dense peak of the maker's datasheet"),
+    Metric("time_to_first_token", "s", "lower", "time from the prompt to the first new token"),
+    Metric("inter_token_latency", "s", "lower", "time of one new token after the first: one step of the decode loop"),
+    Metric("latency", "s", "lower", "fitted time of a transfer of zero bytes: a in time = a + bytes / b"),
+    Metric("fitted_bandwidth", "B/s", "higher", "fitted bandwidth without the latency: b in time = a + bytes / b"),
+    Metric("arithmetic_intensity", "FLOP/B", "higher", "FLOPs / the minimum number of bytes to transfer"),
+    Metric("fraction_of_measured_peak", "1", "higher", "rate / the best rate of a matrix product or stream of the run"),
+    Metric("fraction_of_datasheet", "1", "higher", "rate / the peak of dense arithmetic in the datasheet"),
     Metric(
         "compile_time",
         "s",
         "lower",
-        "compiling (with empty disk caches), or warming up and capturing a graph, and the one call that does so",
+        "compilation (with empty disk caches), or warm-up and capture of a graph, including the call that triggers it",
     ),
     Metric(
         "load_latency",
         "s",
         "lower",
-        "one load whose address the load before it gave, the interpreter's own time included",
+        "one load whose address is the result of the previous load, including the time of the interpreter",
         TIME / LOADS,
     ),
     Metric(
         "first_call",
         "s",
         "lower",
-        "the first call, with whatever it loads or plans that no case before it in its process had",
+        "the first call, including initialisation that no earlier case in its process has done",
     ),
     Metric(
         "gpu_power",
         "W",
         "lower",
-        "board power as reported right after the timed blocks, on many GPUs the mean of 1 s",
+        "board power, read right after the timed blocks; on many GPUs the mean over 1 s",
     ),
-    Metric("energy", "J", "lower", "one call, by the counter of the whole GPU board or of all CPU packages"),
+    Metric("energy", "J", "lower", "energy of one call, by the counter of the GPU board or all CPU packages"),
     Metric("flops_per_joule", "FLOP/J", "higher", "FLOPs by formula / energy", FLOPS / ENERGY),
-    Metric("bytes_per_joule", "B/J", "higher", "bytes as STREAM / energy", BYTES / ENERGY),
+    Metric("bytes_per_joule", "B/J", "higher", "bytes as STREAM counts them / energy", BYTES / ENERGY),
     Metric("samples_per_joule", "1/J", "higher", "samples / energy", SAMPLES / ENERGY),
     Metric("tokens_per_joule", "1/J", "higher", "tokens / energy", TOKENS / ENERGY),
-    Metric("gpu_temperature", "degC", "lower", "of the GPU's core right after the timed blocks"),
-    Metric("gpu_clock", "Hz", "higher", "clock of the multiprocessors right after the timed blocks"),
-    Metric("bandwidth_of_measured_peak", "1", "higher", "a model's bytes / time / the best stream of the run: its MBU"),
-    Metric("bandwidth_of_datasheet", "1", "higher", "a model's bytes / time / the datasheet's bandwidth: its MBU"),
-    Metric(
-        "peak_memory", "B", "lower", "the most memory that the case took beyond what was in use before it was built"
-    ),
+    Metric("gpu_temperature", "degC", "lower", "temperature of the GPU core, read right after the timed blocks"),
+    Metric("gpu_clock", "Hz", "higher", "clock rate of the multiprocessors, read right after the timed blocks"),
+    Metric("bandwidth_of_measured_peak", "1", "higher", "bytes of a model / time / the best stream of the run (MBU)"),
+    Metric("bandwidth_of_datasheet", "1", "higher", "bytes of a model / time / the bandwidth in the datasheet (MBU)"),
+    Metric("peak_memory", "B", "lower", "peak memory of the case, less the memory in use before the case was built"),
 )
 
 
-RATES = ("token_rate", "sample_rate", "flop_rate", "bandwidth")  # the first of these that there is shows work best
+RATES = ("token_rate", "sample_rate", "flop_rate", "bandwidth")  # the default headline metrics, in order of preference
 
 
 def headline(traits: Traits, there: Collection[str]) -> str:
-    """Return which of the metrics that are there shows a piece of work best: a rate, or "time" without one."""
+    """Return the headline metric: that of the traits or else the first of RATES, if in `there`; otherwise "time"."""
     rates = (traits.headline,) if traits.headline else RATES
     return next((name for name in rates if name in there), "time")

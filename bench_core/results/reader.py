@@ -1,6 +1,6 @@
-"""Files -> records: results.csv, every cell checked, as rows or as a pandas frame.
+"""Read results.csv, check every cell, and return rows or a pandas frame.
 
-Whatever is wrong with a file raises TableError, whose text begins with `file:line`.
+Every problem of a file raises TableError, whose text begins with `file:line`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _PANDAS = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
 
 
 def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
-    """Return the rows of runs, folders of runs or lone CSV files as one validated table.
+    """Return the rows of runs, folders of runs or single CSV files as one validated frame.
 
     Columns have pandas' nullable types: a missing value is <NA>, never a number. Columns that this
-    version does not know are kept and warned of. Raises TableError.
+    version does not know are kept, with a warning. Raises TableError for an invalid file.
     """
-    import pandas as pd  # noqa: PLC0415 - a third of a second that only those who want a frame should pay
+    import pandas as pd  # noqa: PLC0415 - the import takes a third of a second, and only frames need it
 
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     frames = [read_results(file) for path in several for file in find_results(Path(path))]
@@ -46,11 +46,11 @@ def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd
 
 
 def find_results(path: Path) -> list[Path]:
-    """Return the results.csv files at or under a path, in order; raises TableError if there is none.
+    """Return the results.csv files at or under a path, sorted; raises TableError if there is none.
 
-    A folder `unfinished` below the path is left out: its runs are parts of a measurement that goes on or
-    failed. A symbolic link that is named is followed; one found inside a folder is not, and is warned of: a
-    folder from somebody else must not choose which files of this machine are read.
+    Folders named `unfinished` below the path are skipped: their runs are parts of a measurement that is still running
+    or failed. `path` itself may be a symbolic link. Links inside a folder are skipped with a warning: a folder from
+    another source must not choose which files of this machine are read.
     """
     if not path.is_dir():
         if not path.exists():
@@ -58,7 +58,7 @@ def find_results(path: Path) -> list[Path]:
         return [path]
     found, left_out = [], ""
     for folder, folders, files in os.walk(path, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv: nothing of ours
+        folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv: never results
         links = [Path(folder, name) for name in (*folders, *files) if Path(folder, name).is_symlink()]
         for link in links:
             warnings.warn(f"{link}: a symbolic link inside a folder is not followed", stacklevel=2)
@@ -66,14 +66,14 @@ def find_results(path: Path) -> list[Path]:
             found.append(Path(folder, RESULTS))
         if UNFINISHED in folders:
             folders.remove(UNFINISHED)
-            left_out = f" but in {Path(folder, UNFINISHED)}, which is read only if it is named"
+            left_out = f" but in {Path(folder, UNFINISHED)}, which is read only if the path names it"
     if not found:
         raise TableError(path, f"no {RESULTS} here{left_out}")
     return sorted(found)
 
 
 def read_results(path: Path) -> pd.DataFrame:
-    """Return one results.csv as a validated frame; raises TableError with the line at fault."""
+    """Return one results.csv as a validated frame; raises TableError with the line of the problem."""
     import pandas as pd  # noqa: PLC0415 - see load
 
     columns = read_columns(path)
@@ -81,9 +81,9 @@ def read_results(path: Path) -> pd.DataFrame:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return one results.csv as records, columns that this version does not know left out (and warned of).
+    """Return the rows of one results.csv. Columns that this version does not know are dropped, with a warning.
 
-    Raises TableError with the line at fault.
+    Raises TableError with the line of the problem.
     """
     columns = read_columns(path)
     return [
@@ -92,9 +92,9 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_columns(path: Path) -> dict[str, list[Any]]:
-    """Return the columns of one results.csv, parsed and checked, in the file's order.
+    """Return the columns of one results.csv, parsed and checked, in the order of the file.
 
-    Raises TableError with the line at fault.
+    Raises TableError with the line of the problem.
     """
     table = migrate(read_csv(path, required=[name for name in COLUMNS if name not in ADDED_LATER]))
     unknown = [name for name in table.header if name not in KINDS]

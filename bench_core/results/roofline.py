@@ -1,11 +1,11 @@
-"""The roofline: what a run's own ceilings say about each of its rows (Williams, Waterman and Patterson 2009).
+"""The roofline model: compare each row of a run with the measured ceilings (Williams, Waterman and Patterson 2009).
 
-Ceilings are per device, host thread count and clock: the fastest product of each format, and the fastest
-stream on arrays that no cache holds. Rows get shares of them, of the datasheet where the device is in it,
-and the word for what bounds them.
+Ceilings are per device, host thread count and clock: the fastest matrix product of each format, and the fastest stream
+on arrays that do not fit in a cache. Rows get their fraction of these ceilings, their fraction of the datasheet if it
+lists the device, and the limit that bounds them.
 
-FLOPs are those that a kernel needs: of causal attention, the pairs of tokens that the mask leaves. The
-full count, which `flop_rate` shows by convention, would credit a kernel with work that it never did.
+FLOPs are those that the result needs: causal attention counts only the pairs of tokens that the mask keeps. The full
+count, which `flop_rate` has by convention, would credit a kernel with work that it did not do.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from bench_core.records import Limit, Row, Status, Traffic
 from bench_core.results.metrics import METRICS
 from bench_core.results.traits import TraitsOf
 
-CACHED = ("fits_", "near_cache")  # flags of arrays that are not, or not only, read from memory
-# Flags of work called "ieee" whose float32 products, or some of them, were made of three of TF32 (see datasheets.py).
+CACHED = ("fits_", "near_cache")  # flags of arrays that are read wholly or partly from a cache
+# Flags of "ieee" work whose float32 products were all (SPLIT) or partly computed as three TF32 products each (see
+# datasheets.py).
 SPLIT, PARTLY_SPLIT = datasheets.THREE_TF32, f"partly_{datasheets.THREE_TF32}"
 
 Place = tuple[str, str, str, int | None, str]  # run, device, its name, threads, clock
@@ -29,7 +30,7 @@ _Side = tuple[str, str, str, str, int | None, str, str]  # run, device, backend,
 
 @dataclass(slots=True)
 class Ceilings:
-    """The best that a place reached: FLOP/s by dtype and precision, B/s; and seconds of a launch by backend."""
+    """The best rows of a place: FLOP/s by dtype and precision, B/s, and the seconds of one launch by backend."""
 
     flops: dict[tuple[str, str], float] = field(default_factory=dict)
     bandwidth: float | None = None
@@ -37,7 +38,7 @@ class Ceilings:
 
 
 def ceilings(rows: Iterable[Row], traits: TraitsOf) -> dict[Place, Ceilings]:
-    """Return the measured ceilings of every place that has rows."""
+    """Return the measured ceilings of every place that has a row with a value."""
     found: dict[Place, Ceilings] = {}
     for row in rows:
         if row.value is None or row.status != Status.OK:
@@ -55,10 +56,10 @@ def ceilings(rows: Iterable[Row], traits: TraitsOf) -> dict[Place, Ceilings]:
 
 
 def measured_limit(row: Row, traits: TraitsOf) -> Limit | None:
-    """Return which limit of its device a row may be: of arithmetic its FLOP/s, of memory its B/s, of calls its time.
+    """Return which limit of its device a row measures: FLOP/s of arithmetic, B/s of memory or seconds of a launch.
 
-    B/s of arrays that a cache holds are no limit of memory; FLOP/s and B/s by a time that is the host's are none of the
-    device.
+    Return None for all other rows. The B/s of arrays in a cache do not measure memory. Launch-bound FLOP/s and B/s
+    measure the host, not the device.
     """
     limit = traits(row).measures
     if limit is None or row.metric != _MEASURED_BY[limit]:
@@ -72,23 +73,23 @@ _MEASURED_BY = {Limit.COMPUTE: "flop_rate", Limit.BANDWIDTH: "bandwidth", Limit.
 
 
 def place(row: Row) -> Place:
-    """Return what a ceiling holds for."""
+    """Return the key of the ceilings that apply to a row."""
     return (row.run_id, row.device, row.device_name, row.threads, row.clock)
 
 
 def cached(flags: str) -> bool:
-    """Whether a row's arrays fit a cache, wholly or nearly."""
+    """Whether the flags of a row say that its arrays fit in a cache or nearly do."""
     return any(word.startswith(CACHED) for word in flags.split(";"))
 
 
 def _format(row: Row) -> tuple[str, str]:
-    """Return the dtype and precision in which a row's products were computed, or most of them."""
+    """Return the dtype and precision in which all or most products of a row were computed."""
     dtype, precision = datasheets.computed_in(row.dtype, row.precision)
     return (dtype, SPLIT if SPLIT in row.flags.split(";") else precision)
 
 
 def roofline_rows(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
-    """Return the rows that the ceilings add: two shares of each rate, and arithmetic intensity with its bound."""
+    """Return the rows to add: two fractions of each rate, and the arithmetic intensity flagged with its limit."""
     found = ceilings(rows, traits)
     good = [row for row in rows if row.status == Status.OK and row.value is not None]
     full = {_side(row): row for row in good if row.metric == "flop_rate"}
@@ -107,7 +108,7 @@ def roofline_rows(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
 
 
 def needed_share(causal: Row | None, full: Row | None) -> float:
-    """Return which share of its FLOPs a case needs: 1.0, or what a causal mask leaves, from its two rates."""
+    """Return the fraction of its FLOPs that a case needs: below 1.0 with a causal mask, computed from its two rates."""
     return causal.value / full.value if causal and full and causal.value and full.value else 1.0
 
 
@@ -116,9 +117,10 @@ def _side(row: Row) -> _Side:
 
 
 def _shares(row: Row, here: Ceilings, traits: TraitsOf) -> list[Row]:
-    """Return the fractions of a rate. Rates measured inside a cache get none: the ceiling is main memory's.
+    """Return the rows of a rate as fractions of the measured peak and of the datasheet, if these are known.
 
-    Nor do FLOPs in two arithmetics, which have no one peak, and FLOPs of streams, which are few by design.
+    The ceiling of bandwidth is that of main memory. So bandwidths of links and of arrays in a cache get no fraction.
+    Nor do FLOP rates in two formats, which have no single peak, and FLOP rates of streams, which are low by design.
     """
     about = traits(row)
     if row.metric in {"flop_rate", "causal_flop_rate"}:
@@ -130,7 +132,7 @@ def _shares(row: Row, here: Ceilings, traits: TraitsOf) -> list[Row]:
     else:
         return []
     names = "fraction_of_measured_peak", "fraction_of_datasheet"
-    if row.metric == "bandwidth" and not about.is_stream:  # other work has a share of either peak
+    if row.metric == "bandwidth" and not about.is_stream:  # models and other work: their MBU
         names = "bandwidth_of_measured_peak", "bandwidth_of_datasheet"
     return [_scaled(row, name, peak) for name, peak in zip(names, peaks, strict=True) if peak]
 
@@ -155,10 +157,10 @@ def _named(metric: str) -> dict[str, Any]:
 
 
 def bound(row: Row, flops: float, here: Ceilings) -> Limit | None:
-    """Return what limits a row at best; None where a ceiling is missing.
+    """Return the limit that bounds a row by the roofline model; None if a ceiling is missing.
 
-    The larger of flops / peak and least bytes / bandwidth is the least time the work can take here. If a
-    launch alone takes longer than that, the launch is the limit.
+    The shortest possible time is the larger of flops / peak and least bytes / bandwidth. If one launch takes longer
+    than that, the limit is the latency.
     """
     peak = here.flops.get(_format(row))
     if not (peak and here.bandwidth and row.least_bytes):

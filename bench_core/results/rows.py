@@ -1,7 +1,7 @@
-"""How measurements become rows: those of a case, and those of a run with what follows from them.
+"""Convert measurements to rows: the rows of a case, and those of a run with the rows derived from them.
 
-A row that follows from other rows of its run (a share of a ceiling, the fit of a sweep) is made once, at the end, when
-every other row is there.
+A row that depends on other rows of its run (a fraction of a ceiling, the fit of a sweep) is computed once, at the end,
+when all other rows exist.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from bench_core.results.traits import TraitsOf
 
 
 def rows_of_run(run: Run, cases: Iterable[Sequence[Measurement]], traits: TraitsOf) -> list[Row]:
-    """Return all rows of a run from the measurements of each case, one per process, and what follows from them."""
+    """Return all rows of a run, derived rows included. `cases`: the measurements of each case, one per process."""
     rows = [row for processes in cases for row in rows_of_case(run, processes)]
     return [*rows, *derived_rows(rows, traits)]
 
 
 def derived_rows(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
-    """Return the rows to add to those of a run."""
+    """Return the rows that are computed from other rows: fits of sweeps, and those of the roofline."""
     return [*fitted_rows(rows, traits), *roofline.roofline_rows(rows, traits)]
 
 
 def accountable(done: Measurement) -> Measurement:
-    """Return a measurement as it is, or one with a reason in its place if no row can be made of it.
+    """Return the measurement, or one without values if no rows can be made from it.
 
-    That is `error` for a probe or value whose name is not in METRICS, and `invalid` for a sample of 0 s, from
-    which no rate follows, or a number that is not finite.
+    The status is then `error` for a probe or value whose name is not in METRICS, and `invalid` for a sample of 0 s,
+    which allows no rate, or a value that is not finite. The reason gives the names.
     """
     unknown = sorted({*(series.metric for series in done.series), *done.values} - METRICS.keys())
     if unknown:
@@ -57,22 +57,22 @@ def _without_values(done: Measurement, status: Status, code: str, reason: str) -
 def rows_of_case(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
     """Yield the rows of one case from its measurements, one per process.
 
-    One row a metric, clock included; a case without any value yields one row that says why. An answer that was
-    wrong in one process is not right in the others by more than luck: the case has no value then.
+    There is one row per metric and clock. A case without any value yields one row with the reason. If the answer was
+    wrong in one process, the case has no value: in the other processes it may be right only by chance.
     """
     processes = [accountable(m) for m in processes]
     wrong = [m for m in processes if m.status is Status.INVALID]
     good = [] if wrong else [m for m in processes if m.status is Status.OK]
-    if good:  # what is said of the answer is the worst of it
+    if good:  # the row gets the largest error of all processes
         good[0] = replace(good[0], rel_error=max((m.rel_error for m in good if m.rel_error is not None), default=None))
     # If no process has a value, the row gets the worst of their statuses.
-    told = (wrong or good or sorted(processes, key=lambda m: severity(m.status)))[0]
+    shown = (wrong or good or sorted(processes, key=lambda m: severity(m.status)))[0]
     # If other processes ended differently, add a flag; their rows are kept.
-    others = [f"{m.status}_in_a_process" for m in processes if m.status is not told.status]
+    others = [f"{m.status}_in_a_process" for m in processes if m.status is not shown.status]
     if not good:
-        yield _row(run, told, METRICS["time"], clock="wall", flags=_flags([*others, *told.flags]))
+        yield _row(run, shown, METRICS["time"], clock="wall", flags=_flags([*others, *shown.flags]))
         return
-    # A process may lack a series or a value that the first one has, or have one more.
+    # Processes may differ in which series and values they have.
     series: dict[tuple[str, Clock], list[tuple[Measurement, Series]]] = {}
     for m in good:
         for one in m.series:
@@ -88,36 +88,37 @@ def rows_of_case(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
 
 def _metric_rows(
     run: Run,
-    told: Measurement,
+    first: Measurement,
     name: str,
     found: Sequence[tuple[Measurement, Sequence[float]]],
     words: Sequence[str],
     **known: Any,
 ) -> Iterator[Row]:
-    """Yield the row of what was measured, and those of all metrics whose formula it leads.
+    """Yield the row of the measured metric `name`, and those of all metrics whose `Formula.lead` it is.
 
-    found: the samples of each process that has any. The other terms of a formula are of the same process as the
-    samples; a process that lacks one of them has no part in the row.
+    first: the measurement whose case, status and library the rows show. found: the samples of each process that has
+    any. The other terms of a formula come from the same process as the samples; a process that lacks one of them is
+    left out of that row.
     """
     statistics = _statistics([samples for _, samples in found])
-    yield _row(run, told, METRICS[name], flags=_flags(words, processes=len(found)), **known, **statistics)
+    yield _row(run, first, METRICS[name], flags=_flags(words, processes=len(found)), **known, **statistics)
     for metric in METRICS.values():
         if metric.formula is None or metric.formula.lead.name != name:
             continue
-        parts = [(metric.formula.factors(told.costs, m.values), samples) for m, samples in found]
+        parts = [(metric.formula.factors(first.costs, m.values), samples) for m, samples in found]
         complete = [(*factors, samples) for factors, samples in parts if factors and min(samples) > 0]
         if complete:
             flags = _flags(words, processes=len(complete))
-            yield _row(run, told, metric, flags=flags, **known, **_derived(complete, falls=metric.formula.falls))
+            yield _row(run, first, metric, flags=flags, **known, **_derived(complete, falls=metric.formula.falls))
 
 
 def _derived(parts: Sequence[tuple[float, float, Sequence[float]]], *, falls: bool) -> dict[str, Any]:
-    """Return the statistics of the formula above * x / below or, where it falls with x, above / (below * x).
+    """Return the statistics of the formula above * x / below, or above / (below * x) if `falls`.
 
-    parts[process]: above, below and the samples x, all above zero. The mean is the sum of all dividends over the sum
-    of all divisors: that of a rate is total work over total time.
+    parts[process]: above, below and the samples x, all above zero. The mean is the sum of all dividends divided by the
+    sum of all divisors: for a rate, total work divided by total time.
     """
-    if falls:  # the quantiles are those of the divisor, for as much work as the first process did
+    if falls:  # the quantiles are those of the divisor, scaled to the work of the first process
         work = parts[0][0]
         divisors = [[below * x * (work / above) for x in samples] for above, below, samples in parts]
         statistics = _rate(work, _statistics(divisors))
@@ -133,9 +134,9 @@ def _derived(parts: Sequence[tuple[float, float, Sequence[float]]], *, falls: bo
 def _statistics(samples: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Return the statistical columns for samples[process][block].
 
-    Quantiles are over all blocks. With one process `value` is their median and the interval is that of
-    the median within the process; with more, `value` is the median of the process medians and the
-    interval is Student's t on their logarithms: processes are the replicates.
+    Quantiles are over the blocks of all processes. With one process, `value` is the median of its blocks, with the
+    confidence interval of that median. With several processes, which are the replicates, `value` is the median of
+    their medians, and the interval is Student's t interval of the logarithms of these medians.
     """
     pooled = asdict(stats.summarise([s for process in samples for s in process]))
     columns = {name: pooled[name] for name in ("n", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")}
@@ -152,7 +153,7 @@ def _statistics(samples: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def _rate(amount: float, per: dict[str, Any]) -> dict[str, Any]:
-    """Return the statistics of amount / x from those of x: quantiles swap ends, the mean is total over total."""
+    """Return the statistics of amount / x from those of x: quantiles change places, the mean is amount / mean(x)."""
     swap = {"value": "value", "mean": "mean", "min": "max", "p10": "p90", "p25": "p75", "p75": "p25"}
     swap |= {"p90": "p10", "max": "min", "ci_low": "ci_high", "ci_high": "ci_low"}
     rate = {to: amount / per[of] for to, of in swap.items() if of in per}

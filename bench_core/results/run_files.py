@@ -1,7 +1,7 @@
-"""What lies beside a results.csv: its raw samples and its run.json.
+"""Read the other files of a run folder: samples.csv and run.json.
 
-Both may be missing, damaged or of another table, for a CSV stands alone. Then they are not used, and a
-note says why; numbers never come from files that do not belong together.
+A results.csv is usable without them. If one is missing, damaged or belongs to another table, it is not used, and a note
+gives the reason. Numbers of different runs are never mixed.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ Samples = Mapping[SampleKey, Mapping[int, tuple[float, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """samples: seconds by result and process, None where there are none to trust.
+    """The contents of samples.csv and run.json.
 
-    facts: the environment by dotted name ("cpu.model"); worker_facts: by env_id, then by name. about: the
-    whole of run.json. notes: what is missing or does not fit, one line each.
+    samples: seconds by result and process, None if they cannot be used. facts: the environment of the host by dotted
+    name ("cpu.model"). worker_facts: those of the worker processes, by env_id, then by name. about: the whole run.json.
+    notes: one line for each problem.
     """
 
     samples: Samples | None = None
@@ -44,33 +45,33 @@ class RunFiles:
 
 
 def sample_key(row: Row) -> SampleKey:
-    """Return the key under which samples.csv holds a row's seconds."""
+    """Return the key of the samples of a row."""
     threads = "" if row.threads is None else str(row.threads)
     return (row.case_id, row.backend, row.implementation, row.device, threads, row.metric, row.clock)
 
 
 def read_run_files(results: Path) -> RunFiles:
-    """Return what lies beside a results.csv. Damage becomes a note, never an error.
+    """Return the other files in the folder of a results.csv. Damage causes a note, never an error.
 
-    Nothing is read beside a file of another name: a CSV that was renamed may lie in anybody's folder.
+    If the table has another name, no other file is read: a renamed CSV may be in a folder with unrelated files.
     """
     if results.name != RESULTS:
-        return RunFiles(notes=(f"{results}: a lone table: its intervals are used, not its samples",))
+        return RunFiles(notes=(f"{results}: a single table without samples: its intervals are used",))
     notes: list[str] = []
     about = _read_about(results.with_name(RUN), notes)
     files = None if about is None else _mapping(about.get("files"))
     if files is not None and not _matches(results, files, notes):
         return RunFiles(notes=tuple(notes))
-    samples = _samples_beside(results, files, notes)
+    samples = _read_samples_if_unchanged(results, files, notes)
     about = about or {}
     facts, workers = _environment(_mapping(about.get("environment")))
     return RunFiles(samples, facts, workers, about, tuple(notes))
 
 
-def _samples_beside(results: Path, files: Mapping[str, Any] | None, notes: list[str]) -> Samples | None:
+def _read_samples_if_unchanged(results: Path, files: Mapping[str, Any] | None, notes: list[str]) -> Samples | None:
     path = results.with_name(SAMPLES)
     if not _is_plain_file(path):
-        notes.append(f"{path}: not there: the intervals in {RESULTS} are used")
+        notes.append(f"{path}: missing: the intervals in {RESULTS} are used")
     elif files is None or _matches(path, files, notes):
         try:
             return read_samples(path)
@@ -80,7 +81,7 @@ def _samples_beside(results: Path, files: Mapping[str, Any] | None, notes: list[
 
 
 def read_samples(path: Path) -> Samples:
-    """Return the seconds of samples.csv in the order in which they were taken; raises TableError."""
+    """Return the samples in samples.csv, in seconds, in order of measurement; raises TableError for an invalid file."""
     table = read_csv(path, required=SAMPLE_COLUMNS)
     keys = zip(*(table.column(name, CONVERT[str]) for name in SAMPLE_COLUMNS[:7]), strict=True)
     processes = table.column("process", _count)
@@ -106,48 +107,48 @@ def _seconds(text: str) -> float:
 
 def _read_about(path: Path, notes: list[str]) -> Mapping[str, Any] | None:
     if not _is_plain_file(path):
-        notes.append(f"{path}: not there: the environment is not known")
+        notes.append(f"{path}: missing: the environment is unknown")
         return None
     try:
         about = json.loads(read_text(path, _MOST_RUN_BYTES))
     except TableError as error:
-        notes.append(f"{error}; the environment is not known")
+        notes.append(f"{error}; the environment is unknown")
     except (ValueError, RecursionError) as error:
-        notes.append(f"{path}: not JSON ({printable(str(error), 80)}): the environment is not known")
+        notes.append(f"{path}: not JSON ({printable(str(error), 80)}): the environment is unknown")
     else:
         if isinstance(about, dict):
             return about
-        notes.append(f"{path}: not a JSON object: the environment is not known")
+        notes.append(f"{path}: not a JSON object: the environment is unknown")
     return None
 
 
 def _is_plain_file(path: Path) -> bool:
-    """Tell whether a file may be read: a symbolic link could point anywhere."""
+    """Return whether a path is a file and not a symbolic link, which could point to any file of this machine."""
     return path.is_file() and not path.is_symlink()
 
 
 def _matches(path: Path, files: Mapping[str, Any], notes: list[str]) -> bool:
-    """Tell whether a file has the hash that run.json gives it; a note says so if not."""
+    """Return whether a file has the sha256 recorded in run.json; add a note if not."""
     expected = _mapping(files.get(path.name)).get("sha256")
     if hashlib.sha256(path.read_bytes()).hexdigest() == expected:
         return True
-    what = "was changed after the run, or is of another run" if expected else "is not listed"
-    aside = "samples" if path.name == SAMPLES else f"samples and {RUN}"
-    notes.append(f"{path}: {what} (sha256 in {RUN}): {aside} left aside")
+    what = "was changed after the run or belongs to another run" if expected else "is not listed"
+    unused = "samples" if path.name == SAMPLES else f"samples and {RUN}"
+    notes.append(f"{path}: {what} (sha256 in {RUN}): {unused} not used")
     return False
 
 
 def _environment(plain: Mapping[str, Any]) -> tuple[Facts, dict[str, Facts]]:
-    """Return host facts by name and worker facts by env_id from run.json's `environment`."""
+    """Return host facts by name, and worker facts by env_id, from the `environment` of run.json."""
     by_id = {str(env_id): flatten(_mapping(facts)) for env_id, facts in _mapping(plain.get("workers")).items()}
     return flatten(_mapping(plain.get("host"))), by_id
 
 
 def flatten(plain: Mapping[str, Any], prefix: str = "", depth: int = 8) -> Facts:
-    """Return facts by dotted name from nested `{name: {value, source, reason}}`, `depth` levels down.
+    """Return facts by dotted name from nested `{name: {value, source, reason}}`, at most `depth` levels deep.
 
-    Anything that is no fact and no object counts as a plain value without a source. A file from elsewhere
-    may hold anything, so some 2,000 facts are enough.
+    An entry that is neither a fact nor an object becomes a fact with that value and no source. Reading stops after
+    about 2,000 facts, to limit the memory that a file of unknown origin can use.
     """
     facts: Facts = {}
     for name, entry in plain.items():

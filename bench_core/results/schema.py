@@ -1,10 +1,10 @@
-"""The schema of a run folder: its files, the columns of its tables, what a cell may hold.
+"""The schema of a run folder: its files, the columns of its tables, the allowed values of a cell.
 
 results/<machine>/<run_id>/
-    results.csv     one row a metric of a case; stands alone when mailed to someone
-    samples.csv     one row a raw sample
+    results.csv     one row per metric of a case; usable without the other files
+    samples.csv     one row per raw sample
     run.json        environment, plan, options, counts, sha256 of the two tables
-    journal.jsonl   while the run goes on, after it was killed, and where it is to be kept
+    journal.jsonl   during the run, after a kill, and if the run was asked to keep it
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bench_core.results.strict_csv import Csv
 from bench_core.text import quoted
 
 RESULTS, SAMPLES, RUN = "results.csv", "samples.csv", "run.json"
-UNFINISHED = "unfinished"  # the folder of runs that are still to be merged into one: read only if it is named
+UNFINISHED = "unfinished"  # the folder of runs to be merged into one later; read only if a path names it
 COLUMNS = tuple(f.name for f in fields(Row))
 SAMPLE_COLUMNS = (
     *("case_id", "backend", "implementation", "device", "threads", "metric", "clock"),
@@ -32,7 +32,7 @@ _INTEGERS = range(-(2**63), 2**63)
 
 
 def _kind(annotation: Any) -> type:
-    """Return the scalar type of a column, `float` for `float | None`."""
+    """Return the scalar type of a column: `float` for `float | None`."""
     members = [t for t in typing.get_args(annotation) if t is not types.NoneType]
     return members[0] if members else annotation  # type: ignore[no-any-return]
 
@@ -45,7 +45,7 @@ def _text(text: str) -> str:
 
 
 def integer(text: str) -> int | None:
-    """Return the integer of a cell, None for an empty one; raises ValueError for anything else."""
+    """Return the integer in a cell, None for an empty cell; raises ValueError for any other text."""
     if not text:
         return None
     if not text.removeprefix("-").isdecimal() or not text.isascii() or len(text) > 20 or int(text) not in _INTEGERS:
@@ -74,7 +74,7 @@ def _truth(text: str) -> bool | None:
     return word == "true" if word else None
 
 
-# The value of a cell by the type of its column; each raises ValueError.
+# Functions that convert the text of a cell, by the type of its column; each raises ValueError for an invalid text.
 CONVERT: dict[type, Callable[[str], Any]] = {str: _text, int: integer, float: _number, bool: _truth}
 
 _WORDS = {"better": ("lower", "higher"), "status": tuple(Status)}
@@ -82,7 +82,7 @@ _NEVER_EMPTY = ("run_id", "machine", "case_id", "workload", "workload_version", 
 
 
 def require_words(table: Csv, columns: Mapping[str, list[Any]]) -> None:
-    """Raise TableError where a column that every row needs is empty, or says a word that it does not have."""
+    """Raise TableError for an empty cell in a mandatory column, or an unknown word in a column of fixed words."""
     for name in _NEVER_EMPTY:
         for line, value in zip(table.lines, columns[name], strict=True):
             if value == "" or value is None:

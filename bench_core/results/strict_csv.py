@@ -1,6 +1,7 @@
-"""CSV: strict reading of files that anybody may have written, edited, cut or merged, and writing that is safe to open.
+"""Read CSV files of unknown origin strictly, and write CSV files that are safe to open in a spreadsheet.
 
-Knows nothing of the schema. Whatever is wrong raises TableError with the line; nothing is guessed.
+This module does not depend on the schema. Files may have been edited, truncated or merged. Every problem raises
+TableError with the line; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from bench_core.errors import TableError
 from bench_core.files import read_text
 from bench_core.text import one_line, quoted
 
-# What makes a spreadsheet run a cell, in ASCII and full width (OWASP, "CSV Injection").
+# First characters that make a spreadsheet run a cell as a formula, in ASCII and full width (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], " ")
 _CONFLICT = re.compile(r"^(<{7}|>{7}|\|{7})( |$)|^={7}$", re.MULTILINE)
@@ -34,7 +35,7 @@ _FOREIGN = {
 
 @dataclass(frozen=True, slots=True)
 class Csv:
-    """A table of texts: every record as wide as the header; `lines` tells where each record ends."""
+    """A table of texts. Every record has as many cells as the header; `lines`: the line on which each record ends."""
 
     path: Path
     header: tuple[str, ...]
@@ -42,11 +43,11 @@ class Csv:
     lines: list[int]
 
     def column(self, name: str, convert: Callable[[str], Any]) -> list[Any]:
-        """Return a column converted cell by cell; a ValueError becomes a TableError with the line."""
+        """Return a column, each cell converted by `convert`, whose ValueError becomes a TableError with the line."""
         position = self.header.index(name)
         texts = [record[position] for record in self.records]
         try:
-            known = {text: convert(text) for text in set(texts)}  # most columns repeat a few texts
+            known = {text: convert(text) for text in set(texts)}  # most columns have few distinct texts
         except ValueError:
             return [self._convert(name, convert, *item) for item in zip(texts, self.lines, strict=True)]
         return [known[text] for text in texts]
@@ -61,15 +62,14 @@ class Csv:
 def read_csv(path: Path, required: Collection[str]) -> Csv:
     """Return a CSV file whose header has the `required` columns; raises TableError for any other file.
 
-    Blank lines mean nothing and are passed over. A last line without its line feed is warned of: the
-    file may have been cut there.
+    Blank lines are skipped. A last line without a line feed causes a warning: the file may be truncated there.
     """
     text = read_text(path)
     _refuse_foreign(path, text)
     table = _parse(path, text, required)
     if not text.endswith(("\n", "\r")):
         last = text.count("\n") + 1
-        warnings.warn(f"{path}:{last}: the last line has no end: the file may be cut off", stacklevel=2)
+        warnings.warn(f"{path}:{last}: the last line has no line feed: the file may be cut off", stacklevel=2)
     return table
 
 
@@ -101,7 +101,7 @@ def _parse(path: Path, text: str, required: Collection[str]) -> Csv:
                 message = f"{len(record)} cells where the header has {len(header)}{cut}"
                 raise TableError(path, message, reader.line_num)
             if record == header:
-                raise TableError(path, "the header again: name the files one by one, do not join them", reader.line_num)
+                raise TableError(path, "a second header: pass the files one by one, do not join them", reader.line_num)
             records.append(record)
             lines.append(reader.line_num)
     except csv.Error as error:
@@ -112,7 +112,7 @@ def _parse(path: Path, text: str, required: Collection[str]) -> Csv:
 def _check_header(path: Path, header: list[str], required: Collection[str], line: int) -> None:
     twice = [name for name in header if header.count(name) > 1]
     if twice:
-        raise TableError(path, f"column {quoted(twice[0])} stands twice", line)
+        raise TableError(path, f"column {quoted(twice[0])} appears twice", line)
     missing = [name for name in required if name not in header]
     if not missing:
         return
@@ -127,10 +127,10 @@ def _check_header(path: Path, header: list[str], required: Collection[str], line
 
 
 def cell(value: Any) -> str:
-    """Return the text of one cell: "" for None, repr for a float; never a formula, never a control character.
+    """Return the text of one cell: "" for None, repr for a float; never a formula or a control character.
 
-    Text goes on one line. One that a spreadsheet would run gets a leading apostrophe, which reading takes
-    off again. Raises ValueError for a float that is not finite.
+    Line breaks in a text are replaced. A text that a spreadsheet would run as a formula gets a leading apostrophe,
+    which reading removes. Raises ValueError for a float that is not finite.
     """
     if value is None:
         return ""
@@ -138,17 +138,17 @@ def cell(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError("a value that is not finite has no place in a table")
+            raise ValueError("a table must not contain a value that is not finite")
         return repr(value)
     if isinstance(value, int):
         return str(value)
     text = one_line(str(value).translate(_CONTROLS))
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # half a surrogate pair has no UTF-8
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # half a surrogate pair cannot be encoded in UTF-8
     return f"'{text}" if text.startswith((*_FORMULA, "'")) else text
 
 
 def csv_text(header: Sequence[str], lines: Iterable[Iterable[Any]]) -> str:
-    """Return a table as CSV (RFC 4180 quoting, line feeds), each value written by `cell`."""
+    """Return a table as CSV text (RFC 4180 quoting, line feeds), each value converted by `cell`."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)

@@ -1,7 +1,7 @@
-"""Latency and bandwidth from a sweep of sizes: the least-squares line through time over bytes.
+"""Latency and bandwidth from a sweep of sizes: a least-squares fit of time against bytes.
 
-The model is time = a + bytes / b (Hockney 1994): a is the time of moving nothing, b the bandwidth of very
-long moves.
+The model is time = a + bytes / b (Hockney 1994). a is the latency in seconds: the time of a transfer of zero bytes.
+b is the bandwidth in B/s of very long transfers.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from bench_core.results.metrics import METRICS
 from bench_core.results.traits import FIT, TraitsOf
 from bench_core.stats import CONFIDENCE, Estimate
 
-FEWEST = 3  # sizes: two parameters, and one more to judge them by
-POOR = 0.25  # residuals above 25 % of a time flag the fit `poor_fit`
-_SWEPT = frozenset({"elements"})  # params that tell the sizes of a sweep apart
+FEWEST = 3  # sizes: one more than the two parameters, to estimate their errors
+POOR = 0.25  # a residual above 25 % of its time flags the fit `poor_fit`
+_SWEPT = frozenset({"elements"})  # params that differ between the sizes of a sweep
 _SHARED = (
     *("run_id", "started_at", "machine", "suite", "workload_version", "dtype", "precision", "backend"),
     *("implementation", "device_type", "device", "threads", "clock", "scope", "cache", "backend_version"),
@@ -29,7 +29,7 @@ _SHARED = (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Seconds at no bytes, seconds per byte, and the largest share by which a point is off the line."""
+    """Seconds at zero bytes, seconds per byte, and the largest relative residual of a point."""
 
     latency: Estimate
     slope: Estimate
@@ -39,9 +39,9 @@ class Line:
 def line(sizes: Sequence[float], seconds: Sequence[float]) -> Line | None:
     """Return the line of best fit, or None for fewer than three points or a slope that is not positive.
 
-    sizes: bytes. Points are weighted by 1 / seconds^2: the noise of a time is a share of it, and without the
-    weights the largest size alone would decide. The estimates have n - 2 degrees of freedom. The latency may
-    come out negative where the sizes are too large to show it.
+    sizes: bytes. Points are weighted by 1 / seconds^2, because noise is proportional to the time; without the weights
+    the largest size alone would determine the line. The estimates have n - 2 degrees of freedom. The latency may be
+    negative if all sizes are too large to measure it.
     """
     n = len(sizes)
     if n < FEWEST or min(seconds) <= 0:
@@ -65,11 +65,11 @@ def line(sizes: Sequence[float], seconds: Sequence[float]) -> Line | None:
 
 
 def fitted_rows(rows: Iterable[Row], traits: TraitsOf) -> list[Row]:
-    """Return latency and bandwidth rows for every sweep over a link that has at least three sizes.
+    """Return latency and bandwidth rows for every sweep of transfers over a link with at least three sizes.
 
-    Sizes that a cache holds are left out. The rows of a sweep differ in `size` and the parameter `elements` alone.
-    Its work is `<workload>_fit`, whose params name the sizes in bytes, so that machines join where they swept the
-    same ones.
+    Sizes that fit in a cache are left out. The rows of a sweep differ only in `size` and the parameter `elements`. The
+    new rows have the workload `<workload>_fit` and list the sizes in bytes in their params. So compare joins two
+    machines only if they measured the same sizes.
     """
     found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -108,7 +108,7 @@ def _rows(sweep: Sequence[Row]) -> list[Row]:
 
 
 def _latency(shared: dict[str, Any], fitted: Estimate) -> list[Row]:
-    """Return the latency with its interval cut at zero; no row where the fit goes below it: the sizes are too large."""
+    """Return the row of the latency, its interval clamped at zero; no row if the latency itself is not positive."""
     low, high = fitted.interval()
     if fitted.mean <= 0:
         return []
@@ -116,7 +116,7 @@ def _latency(shared: dict[str, Any], fitted: Estimate) -> list[Row]:
 
 
 def _bandwidth(shared: dict[str, Any], slope: Estimate) -> Row:
-    """Return the bandwidth, the inverse of the slope: the ends of its interval change places."""
+    """Return the row of the bandwidth, the inverse of the slope; the ends of the interval change places."""
     fast, slow = slope.interval()
     ends: dict[str, Any] = {"ci_low": 1 / slow, "ci_high": 1 / fast if fast > 0 else None, "ci_level": CONFIDENCE}
     return _row("fitted_bandwidth", shared, value=1 / slope.mean, **ends)

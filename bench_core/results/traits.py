@@ -1,4 +1,4 @@
-"""The traits of a table's workloads: from the workloads themselves, from run.json, or by the names of old tables."""
+"""The traits of the workloads of a table: from the workloads, from run.json, or, for old tables, by name."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from bench_core.results.metrics import METRICS
 
 
 class Named(Protocol):
-    """Whatever names a suite and a workload: a work, a row, the key of a comparison."""
+    """An object with the names of a suite and a workload: a Work, a Row or the key of a comparison."""
 
     @property
     def suite(self) -> str:
-        """The family."""
+        """The name of the suite."""
 
     @property
     def workload(self) -> str:
-        """The workload in it."""
+        """The name of the workload."""
 
 
-FIT = "_fit"  # ends the name of the work that is fitted to the sizes of another
+FIT = "_fit"  # suffix of the workload of a fit (sweep_fit.py)
 
 
 @dataclass(frozen=True, slots=True)
 class TraitsOf:
-    """The traits of workloads, by the name of their workload. known: from workloads, or from run.json."""
+    """Look up the traits of a workload. known: traits by name of workload, from the workloads or from run.json."""
 
     known: Mapping[str, Traits] = field(default_factory=dict)
 
     def __call__(self, of: Named) -> Traits:
-        """Return the traits of a workload: known ones, else those that its suite had in old tables."""
+        """Return the traits of a workload (a fit has those of its workload); if unknown, those of old tables."""
         for name in (of.workload, of.workload.removesuffix(FIT)):
             if name in self.known:
                 return self.known[name]
         return traits_by_name(of.suite, of.workload)
 
     def __or__(self, other: TraitsOf) -> TraitsOf:
-        """Return both; where both know a workload, the second counts."""
+        """Return the traits of both; `other` takes precedence for a workload in both."""
         return TraitsOf({**self.known, **other.known})
 
     def to_json(self) -> Any:
-        """Return what run.json holds."""
+        """Return the traits in the format of run.json."""
         return to_json(dict(sorted(self.known.items())))
 
     @classmethod
     def from_json(cls, plain: Any) -> TraitsOf:
-        """Return what a run.json of any origin holds; what is not understood is left out, as in an old run.json."""
+        """Return the traits in a run.json of any version and origin; invalid entries are left out."""
         entries = plain.items() if isinstance(plain, Mapping) else ()
         read = {str(name): _traits(entry) for name, entry in entries if isinstance(entry, Mapping)}
         return cls({name: traits for name, traits in read.items() if traits})
 
 
 def merged(several: Iterable[TraitsOf]) -> TraitsOf:
-    """Return the traits of all of these."""
+    """Return the union of several; the last one takes precedence for a workload in more than one."""
     known: dict[str, Traits] = {}
     for traits in several:
         known |= traits.known

@@ -1,7 +1,4 @@
-"""Records -> files: results.csv, samples.csv and run.json of a run, each written whole or not at all.
-
-What stands in them is in schema.py.
-"""
+"""Write results.csv, samples.csv and run.json of a run, each atomically. schema.py describes their contents."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ def results_text(rows: Iterable[Row]) -> str:
 
 
 def samples_text(measurements: Iterable[Measurement]) -> str:
-    """Return samples.csv as text: every raw sample, in the order in which it was taken."""
+    """Return samples.csv as text: every raw sample, in order of measurement."""
     return csv_text(SAMPLE_COLUMNS, (line for m in measurements for line in _sample_lines(m)))
 
 
@@ -34,7 +31,7 @@ def _sample_lines(m: Measurement) -> Iterator[Sequence[Any]]:
 
 
 def write_run(folder: Path, rows: Sequence[Row], measurements: Sequence[Measurement], about: Mapping[str, Any]) -> None:
-    """Write the three files of a run. run.json comes last: a folder that has one is complete."""
+    """Write the three files of a run. run.json is written last: a folder with a run.json is complete."""
     tables = {RESULTS: results_text(rows), SAMPLES: samples_text(measurements)}
     for name, text in tables.items():
         write_atomically(folder / name, text)

@@ -71,7 +71,7 @@ def _impossible(done: Measurement, seen: float) -> str:
     blocks = sum(sum(series.seconds) * series.inner_loops for series in done.series if series.clock is Clock.WALL)
     by_parent = f"{seen:.3g} s by its parent's clock"
     if not CLAIMED * seen - LATE <= claim <= seen + LATE:
-        return f"the worker says that measuring took {claim:.3g} s, but it took {by_parent}"
+        return f"the worker reports that measuring took {claim:.3g} s, but it took {by_parent}"
     if blocks > seen + LATE:
         return f"the timed blocks add up to {blocks:.3g} s, but measuring took {by_parent}"
     timers = sum(series.claimed_s for series in done.series)

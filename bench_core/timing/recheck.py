@@ -124,7 +124,7 @@ class Checks:
             kernel.restart()
 
     def before(self, kernel: Kernel, result: Any) -> float | None:
-        """Check what will be timed, and return its largest relative error; None for work that does nothing on purpose.
+        """Check what will be timed, and return its largest relative error; None for idle work (Workload.idle).
 
         result: return value of the first call of `kernel.run`, after `begin`. Afterwards the kernel is restarted, with
         `data` as its inputs. Raises WrongAnswer.
@@ -224,7 +224,7 @@ class Checks:
 
     def _require_no_costs(self) -> None:
         if self._workload.costs(self._work) != Costs():
-            raise CaseError("idle_with_costs", f"{self._workload.name} says that it does nothing, but has costs")
+            raise CaseError("idle_with_costs", f"{self._workload.name} is declared idle, but has costs")
 
     # ---------------------------------------------------------------- the second check
 
@@ -273,7 +273,7 @@ class Checks:
         done = unfinished(kernel.run, calls, self._backend, outputs)
         if done.left is not None:
             name = self._backend.name
-            reason = f"work went on for {done.left:.2g} s after {name} said it was done: only the launch was timed"
+            reason = f"work went on for {done.left:.2g} s after {name} reported it complete: only the launch was timed"
             raise WrongAnswer(reason, code="not_synchronised")
         return done
 
@@ -372,7 +372,7 @@ class Checks:
         return _Done(result, first)
 
     def _without_calls(self, kernel: Kernel, result: Any) -> _Done:
-        """Return the current outputs without making calls: they stand for those of the first call and of the last."""
+        """Return the current outputs, without a call, as the outputs of both the first and the last call."""
         return _Done(result, self._copied(kernel, result) if kernel.also_first else {})
 
     def _copied(self, kernel: Kernel, result: Any) -> HostArrays:
@@ -398,7 +398,7 @@ class Checks:
         again = self._named(kernel, done)
         late = first - (perf_counter() - begin)
         if not _alike(seen, {name: _fingerprint(array) for name, array in again.items()}):
-            reason = f"the outputs changed after {self._backend.name} said that all work was done"
+            reason = f"the outputs changed after {self._backend.name} reported all work complete"
             raise WrongAnswer(reason, code="not_synchronised")
         return error, seen, late
 

@@ -276,7 +276,7 @@ def _time(run: Call, timer: Timer, calls: int) -> Timed:
     took = timer.time(run, calls)
     if calls >= _STANDSTILL_CALLS and took.seconds < _STANDSTILL:
         raise ClockStandsStill(
-            f"{calls} calls took {took.seconds:.2g} s by the {timer.clock} clock: it stands still, or they do no work"
+            f"{calls} calls took {took.seconds:.2g} s by the {timer.clock} clock: it stopped, or they do no work"
         )
     return took
 

@@ -1,4 +1,4 @@
-"""Verify that a backend waits for its device when it says so, and that the device's clock sees all of the work."""
+"""Verify that `Backend.synchronize` waits for the device, and that the clock of the device includes all work."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ NAMING = 5e-6  # seconds that naming an output may take: a model has a hundred (
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """The outcome of calls that were awaited.
+    """The outcome of calls followed by a synchronisation.
 
-    result: what the last of them returned. seconds: per call, until the backend said that all was done. left: seconds
-    of work that went on after that; None if the backend did wait.
+    result: the result of the last call. seconds: per call, until `synchronize` returned. left: seconds of work that
+    continued after that; None if `synchronize` did wait.
     """
 
     result: Any
@@ -38,7 +38,7 @@ def unfinished(
     outputs: Callable[[Any], Mapping[str, Any]] = result_alone,
     now: Callable[[], float] = perf_counter,
 ) -> Awaited:
-    """Make some calls, and determine whether they were done when the backend said so.
+    """Make calls, synchronise, and check whether all work was complete when `synchronize` returned.
 
     run: queues work on the device. outputs: names the arrays that hold the result, given what `run` returned.
 

@@ -36,7 +36,7 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSource:
-    """Where a child finds a workload: on a test function of a module below an import root."""
+    """The location of a workload for a child process: on a test function of a module below an import root."""
 
     root: str
     module: str
@@ -55,7 +55,7 @@ class WorkloadSource:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What one process can measure: everything that is fixed before its library is imported."""
+    """The settings that all cases of one process share: everything that is fixed before its library is imported."""
 
     backend: str
     device: str

@@ -51,7 +51,7 @@ def fold(xp: Any, patches: Array, shape: tuple[int, ...], kernel: int, stride: i
     for i in range(kernel):
         for j in range(kernel):
             x[:, :, i : i + stride * rows : stride, j : j + stride * columns : stride] += patches[:, i, j]
-    return x[:, :, padding : padding + height, padding : padding + width]  # the padding is no part of the image
+    return x[:, :, padding : padding + height, padding : padding + width]  # without the padding
 
 
 def conv2d(xp: Any, x: Array, weight: Array, stride: int = 1, padding: int = 0) -> tuple[Array, Cache]:

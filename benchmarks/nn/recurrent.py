@@ -21,7 +21,7 @@ def lstm_cell(xp: Any, gates: Array, cell: Array) -> tuple[Array, Array, Cache]:
     Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
     """
     width = cell.shape[-1]
-    opened, _ = sigmoid(xp, gates[:, : 2 * width])  # i and f lie side by side: one call for both
+    opened, _ = sigmoid(xp, gates[:, : 2 * width])  # i and f are adjacent: one call for both
     i, f = opened[:, :width], opened[:, width:]
     g = xp.tanh(gates[:, 2 * width : 3 * width])
     o, _ = sigmoid(xp, gates[:, 3 * width :])

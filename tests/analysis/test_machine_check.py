@@ -105,11 +105,11 @@ def test_eight_lanes_are_named_where_the_slot_has_no_more_and_the_driver_calls_t
 def test_a_board_older_than_the_card_is_named():
     reading = one(limit("up", 25e9, H100), pcie_generation=4, pcie_generation_max=4)
     assert reading.verdict is LimitVerdict.LOW
-    assert reading.causes == ("PCIe 4.0 is all that this board and card give together; the card can 5.0",)
+    assert reading.causes == ("board and card together support PCIe 4.0; the card supports 5.0",)
 
 
 def test_a_link_that_ran_at_an_older_generation_is_named():
-    assert one(limit("up", 25e9, H100), pcie_generation=4).causes == ("the link is PCIe 4.0, and can be 5.0",)
+    assert one(limit("up", 25e9, H100), pcie_generation=4).causes == ("the link runs at PCIe 4.0 and supports 5.0",)
 
 
 def test_a_link_that_was_read_while_it_rested_is_no_cause():
@@ -140,14 +140,14 @@ def test_capped_power_is_named_with_the_state_right_after():
     assert reading.verdict is LimitVerdict.LOW
     assert reading.causes == (
         "power is capped: 350 W of 700 W",
-        "power or heat held its clocks down (right after: 349 W of 350 W, 51 degrees C, 900 MHz of 1.98 GHz)",
+        "power or temperature limited its clocks (right after: 349 W of 350 W, 51 degrees C, 900 MHz of 1.98 GHz)",
     )
 
 
 @pytest.mark.parametrize(
     ("facts", "named"),
     [
-        ({"throttle_reasons": ["hardware_thermal"]}, "slowed down before any work: hardware_thermal"),
+        ({"throttle_reasons": ["hardware_thermal"]}, "its clocks were limited before any work: hardware_thermal"),
         ({"other_processes": 1}, "1 other process on it"),
         ({"other_processes": 2}, "2 other processes on it"),
         ({"mig": True}, "MIG is on"),
@@ -201,7 +201,7 @@ def test_blas_kernels_below_the_cpu_s_are_named():
     reading = one(*on_cpu(50e9, 100e9))
     assert reading.verdict is LimitVerdict.LOW
     (cause,) = reading.causes
-    assert "OpenBLAS Haswell; the best are OpenBLAS SkylakeX" in cause
+    assert "OpenBLAS Haswell instead of OpenBLAS SkylakeX" in cause
 
 
 def test_a_noisy_cpu_is_not_called_low():
@@ -244,8 +244,8 @@ def test_a_default_product_like_the_tuned_one_is_in_range():
     [
         ({"cpu.quota": 1.5, "cpu.cores": 8}, (), "a control group limits it to 1.5 cores"),
         ({"cpu.quota": 4.0, "cpu.cores": 8}, (), "a control group limits it to 4 cores"),
-        ({"load.busy": 0.5}, (), "other programs used 50% of the CPU just before"),
-        ({}, ("steal",), "the hypervisor took CPU time away while it ran"),
+        ({"load.busy": 0.5}, (), "other programs used 50% of the CPU just before the run"),
+        ({}, ("steal",), "the hypervisor took CPU time while it ran"),
         ({}, ("drift",), "the CPU's clock changed while it ran"),
         ({"cpu.quota": 8.0, "cpu.cores": 8, "load.busy": 0.01}, (), None),
     ],

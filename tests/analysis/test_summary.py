@@ -97,7 +97,7 @@ def test_statuses_and_flags_are_counted_in_words():
 def test_a_run_of_which_most_times_did_not_settle_says_so():
     noisy = measured("numpy", "cpu", 0.02, noise=("not_converged",))
     (said,) = advice([noisy, noisy, TORCH])
-    assert said.startswith("2 of 3 times did not settle within 1 %")
+    assert said.startswith("2 of 3 times did not reach a precision of 1 %")
     assert advice([noisy, TORCH]) == []
     assert advice([LOST]) == []
 
@@ -105,7 +105,7 @@ def test_a_run_of_which_most_times_did_not_settle_says_so():
 def test_kernels_of_an_earlier_release_are_named():
     old = replace(TORCH, flags=("unchecked_timing",))
     (said,) = advice([old, TORCH, old])
-    assert said.startswith("what was timed was not checked of matmul: ")
+    assert said.startswith("the timed calls of matmul were not checked: ")
     assert "deprecated" in said
 
 
@@ -139,7 +139,7 @@ def test_the_size_from_which_the_gpu_wins_is_named_for_each_family():
     ]
     assert crossover_lines(table(*sides), TraitsOf()) == ["matmul float32: wins from 1024"]
     said = shown(table(*sides), [], 100, color=False)
-    assert said.splitlines()[-2:] == ["Where the GPU starts to win:", "  matmul float32: wins from 1024"]
+    assert said.splitlines()[-2:] == ["Size from which the GPU is faster:", "  matmul float32: wins from 1024"]
 
 
 def test_winning_everywhere_and_nowhere_have_words_of_their_own():

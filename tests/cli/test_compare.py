@@ -152,7 +152,7 @@ def test_a_lone_table_is_compared_with_a_note(runs, tmp_path):
     lone = shutil.copy(runs["b"] / "results.csv", tmp_path / "mailed.csv")
     done = run(runs["a"], lone)
     assert done.exit_code == 0
-    assert "a lone table: its intervals are used" in " ".join(done.stdout.split())
+    assert "a single table without samples: its intervals are used" in " ".join(done.stdout.split())
 
 
 def test_an_error_about_a_file_is_one_line_without_escapes(tmp_path):

@@ -40,7 +40,7 @@ def test_no_machine_is_called_the_cheapest_while_the_intervals_overlap(tmp_path,
         (["--price", "a=free"], 2, "--price a=free: write MACHINE=PRICE"),
         (["--price", "a=0"], 2, "--price a=0: write MACHINE=PRICE"),
         (["--price", "=1"], 2, "--price =1: write MACHINE=PRICE"),
-        (["--price", "b=1"], 2, "--price b: no such machine; there are: a"),
+        (["--price", "b=1"], 2, "--price b: no such machine; available: a"),
         (["--price", "a=1", "--filter", "workload == 'none'"], 3, "nothing to price"),
     ],
 )

@@ -59,7 +59,7 @@ def test_the_mean_is_over_the_cases_that_every_side_has():
 
 
 def test_an_unknown_baseline_names_the_sides():
-    with pytest.raises(UsageError, match="no side 'z'; there are: a, b"):
+    with pytest.raises(UsageError, match="no side 'z'; available: a, b"):
         compare(two(FIVE, FIVE), CompareOptions(baseline="z"))
 
 

@@ -25,7 +25,7 @@ def test_a_lone_table_is_judged_by_its_intervals_with_a_note(tmp_path):
     a, b = (write(tmp_path, processes(FIVE), name) for name in "ab")
     lone = shutil.copy(b / "results.csv", tmp_path / "b.csv")
     result = compare(read([str(a), str(lone)]))
-    assert result.notes == (f"{lone}: a lone table: its intervals are used, not its samples",)
+    assert result.notes == (f"{lone}: a single table without samples: its intervals are used",)
     assert result.comparisons[0].basis.startswith("median")
 
 

@@ -86,7 +86,7 @@ def test_a_formula_depends_only_on_what_is_measured_in_it():
     [
         (series("time_to_first_token") / TIME, "time_to_first_token / time has two series"),
         (TIME * TIME, "time * time has two series"),
-        (value("gpu_temperature", "degC") * TIME, "ratios are meaningless"),
+        (value("gpu_temperature", "degC") * TIME, "ratios of temperatures in degC are meaningless"),
         (FLOPS / LEAST_BYTES, "nothing in flops / least_bytes is measured"),
     ],
 )

@@ -17,11 +17,11 @@ def test_every_metric_has_a_base_unit_and_says_what_it_is():
 @pytest.mark.parametrize(
     ("unit", "formula", "why"),
     [
-        ("J", TIME / TOKENS, "time / tokens is in s, its entry says J"),
-        ("J", TOKENS / ENERGY, "tokens / energy is in 1/J, its entry says J"),
-        ("1", TIME / amount("elements"), "time / elements is in s, its entry says 1"),
-        ("1/s", FLOPS / TIME, "flops / time is in FLOP/s, its entry says 1/s"),
-        ("W", ENERGY / STEPS, "energy / steps is in J, its entry says W"),
+        ("J", TIME / TOKENS, "the unit of time / tokens is s, not J"),
+        ("J", TOKENS / ENERGY, "the unit of tokens / energy is 1/J, not J"),
+        ("1", TIME / amount("elements"), "the unit of time / elements is s, not 1"),
+        ("1/s", FLOPS / TIME, "the unit of flops / time is FLOP/s, not 1/s"),
+        ("W", ENERGY / STEPS, "the unit of energy / steps is J, not W"),
         ("FLOP/B", FLOPS / LEAST_BYTES, "nothing in flops / least_bytes is measured"),
         ("1", series("time_to_first_token") / TIME, "time_to_first_token / time has two series"),
     ],
@@ -47,9 +47,9 @@ def test_units_that_are_the_same_by_other_names_agree():
 @pytest.mark.parametrize(
     ("formula", "unit", "why"),
     [
-        (series("tme") / STEPS, "s", "tme in its formula is no metric that is measured"),
-        (value("speed", "1/s") * TIME, "1", "speed in its formula is no metric that is measured"),
-        (value("energy", "W") / TOKENS, "W", "energy in its formula is in W, the entry of energy says J"),
+        (series("tme") / STEPS, "s", "tme in its formula is not a measured metric"),
+        (value("speed", "1/s") * TIME, "1", "speed in its formula is not a measured metric"),
+        (value("energy", "W") / TOKENS, "W", "energy in its formula has the unit W, but the metric energy has J"),
     ],
 )
 def test_a_formula_of_what_is_not_measured_in_that_unit_fails_when_the_table_is_built(formula, unit, why):

@@ -58,10 +58,10 @@ def cells(number, **changed):
         (lambda t: t[: len(t) // 3].rpartition("\n")[0] + '\n"half a', ":2: unexpected end of data"),
         (lambda t: t.replace(",", ";"), ":1: cells are separated by semicolons: this table needs commas"),
         (lambda t: t.replace(",", "\t"), ":1: cells are separated by tabs: this table needs commas"),
-        (line(1, lambda s: s.replace("case_id", "machine")), ":1: column 'machine' stands twice"),
+        (line(1, lambda s: s.replace("case_id", "machine")), ":1: column 'machine' appears twice"),
         (line(1, lambda s: s.replace("case_id", "id")), ":1: column 'case_id' is missing: not this table, or damaged"),
         (lambda t: "a,b\n1,2\n", ":1: column 'schema_version' is missing (and "),
-        (lambda t: t + t, ":4: the header again: name the files one by one, do not join them"),
+        (lambda t: t + t, ":4: a second header: pass the files one by one, do not join them"),
         (line(2, lambda s: f"<<<<<<< HEAD\n{s}\n=======\n{s}\n>>>>>>> other"), ":2: a merge conflict marker"),
         (line(3, lambda s: s.replace("numpy", "num\0py")), ":3: holds a NUL byte: damaged, or not text"),
         (line(3, lambda s: s.replace("numpy", "n" * 200_000)), ":3: field larger than field limit (131072)"),
@@ -113,7 +113,7 @@ def test_what_a_spreadsheet_changes_without_harm_is_read(good):
     spoil(good, lambda t: "\ufeff" + t.replace(",false,", ",FALSE,").replace("\n", "\r\n") + "\r\n\r\n")
     assert read_rows(good) == rows
     spoil(good, lambda t: t.strip())
-    with pytest.warns(UserWarning, match=r"t\.csv:3: the last line has no end: the file may be cut off"):
+    with pytest.warns(UserWarning, match=r"t\.csv:3: the last line has no line feed: the file may be cut off"):
         assert read_rows(good) == rows
 
 
@@ -160,7 +160,7 @@ def test_unfinished_runs_are_read_only_where_they_are_named(tmp_path):
     shutil.rmtree(tmp_path / "a")
     with pytest.raises(TableError) as caught:
         reader.find_results(tmp_path)
-    left_out = f"but in {tmp_path}/unfinished, which is read only if it is named"
+    left_out = f"but in {tmp_path}/unfinished, which is read only if the path names it"
     assert str(caught.value) == f"{tmp_path}: no results.csv here {left_out}"
 
 

@@ -38,7 +38,7 @@ def test_a_renamed_table_has_no_run_files_even_beside_a_run(folder):
     shutil.copy(folder / "results.csv", folder / "mine.csv")
     found = read_run_files(folder / "mine.csv")
     assert found.samples is None
-    assert "a lone table" in found.notes[0]
+    assert "a single table" in found.notes[0]
 
 
 def spoiled(name, change):
@@ -67,10 +67,10 @@ def linked(name):
         (spoiled("run.json", lambda t: "[]"), "run.json: not a JSON object", True),
         (spoiled("run.json", lambda t: "{}"), "results.csv: is not listed", False),
         (spoiled("run.json", lambda t: '{"files": 3}'), "results.csv: is not listed", False),
-        (lambda f: (f / "run.json").unlink(), "run.json: not there: the environment is not known", True),
-        (lambda f: (f / "samples.csv").unlink(), "samples.csv: not there: the intervals", False),
-        (linked("samples.csv"), "samples.csv: not there", False),
-        (linked("run.json"), "run.json: not there", True),
+        (lambda f: (f / "run.json").unlink(), "run.json: missing: the environment is unknown", True),
+        (lambda f: (f / "samples.csv").unlink(), "samples.csv: missing: the intervals", False),
+        (linked("samples.csv"), "samples.csv: missing", False),
+        (linked("run.json"), "run.json: missing", True),
     ],
 )
 def test_damaged_run_files_give_a_note_and_no_numbers(folder, spoil, said, samples):

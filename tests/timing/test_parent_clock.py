@@ -31,7 +31,7 @@ def test_what_the_parent_saw_as_well_stays_as_it_is():
 def test_a_child_whose_clock_ran_at_half_speed_has_no_values():
     done = judged(HONEST, 2.0)
     assert (done.status, done.reason_code) == (Status.INVALID, "clock_patched")
-    assert done.reason == "the worker says that measuring took 1 s, but it took 2 s by its parent's clock"
+    assert done.reason == "the worker reports that measuring took 1 s, but it took 2 s by its parent's clock"
     assert (done.series, done.values, done.timed_s) == ((), {}, 2.0)
     assert done == replace(
         HONEST, status=done.status, reason_code=done.reason_code, reason=done.reason, series=(), values={}, timed_s=2.0

@@ -120,7 +120,7 @@ def test_an_answer_that_changes_while_it_is_verified_was_not_done():
 
     done = run(Lenient(make))
     assert done.reason_code == "not_synchronised"
-    assert done.reason == "the outputs changed after numpy said that all work was done"
+    assert done.reason == "the outputs changed after numpy reported all work complete"
 
 
 def test_a_look_that_old_outputs_would_pass_is_an_error_of_the_check():

@@ -171,7 +171,8 @@ def test_sleep(measure):
 
 
 @pytest.mark.parametrize(
-    ("patched", "words"), [("timer", "the timers account for"), ("everywhere", "the worker says that measuring took")]
+    ("patched", "words"),
+    [("timer", "the timers account for"), ("everywhere", "the worker reports that measuring")],
 )
 def test_a_clock_that_a_kernel_lets_run_at_half_speed_is_found_out_and_its_process_ended(
     workers, tmp_path, patched, words

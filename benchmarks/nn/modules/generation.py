@@ -23,7 +23,7 @@ class EagerGeneration:
         self.module = loaded(network, weights)
         capacity = prompt.shape[1] + self.new
         self.kv_cache = empty_kv_cache(network, weights, len(prompt), capacity, work.precision)
-        # torch.compile would compile again for a tensor that is no inference tensor: the first token must be one too.
+        # torch.compile compiles again for a tensor that is not an inference tensor, so the first token must be one.
         self._extend = inference(self._chosen, prompt.device, work.precision)
 
     def _chosen(self, ids: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:
