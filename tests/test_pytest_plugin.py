@@ -140,6 +140,7 @@ def folder(installed, tmp_path):
         ([], None),
         (["."], None),
         (["bench_toy.py"], None),
+        (["--doctest-modules", "--ignore=bench_script.py"], None),
         (["bench_toy.py", "."], None),
         (["bench_toy.py"], "[pytest]\npython_files = bench_toy.py\n"),
         ([], "[pytest]\npython_files = bench_toy.py\n"),
@@ -151,6 +152,15 @@ def test_a_bench_file_is_found_once_whether_it_is_named_or_not(folder, given, in
     done = pytest_in(folder, *given, "-k", "test_good and numpy", "--collect-only", "-q")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.findall(r"^\S+::\S+$", done.stdout, re.MULTILINE) == ["bench_toy.py::test_good[numpy-cpu-float64-good]"]
+
+
+def test_a_script_that_only_speaks_of_bench_core_is_not_imported(tmp_path):
+    (tmp_path / "bench_plot.py").write_text(
+        '"""Plot what bench_core wrote."""\nraise SystemExit("usage")\n', encoding="utf-8"
+    )
+    (tmp_path / "test_unit.py").write_text("def test_unit():\n    pass\n", encoding="utf-8")
+    done = pytest_in(tmp_path)
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 def test_a_bench_file_outside_the_clone_is_measured_by_the_documented_command(folder):

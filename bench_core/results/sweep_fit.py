@@ -19,12 +19,14 @@ from bench_core.stats import CONFIDENCE, Estimate
 
 FEWEST = 3  # sizes: one more than the two parameters, to estimate their errors
 POOR = 0.25  # a residual above 25 % of its time flags the fit `poor_fit`
-_SWEPT = frozenset({"elements"})  # params that differ between the sizes of a sweep
 _SHARED = (
     *("run_id", "started_at", "machine", "suite", "workload_version", "dtype", "precision", "backend"),
     *("implementation", "device_type", "device", "threads", "clock", "scope", "cache", "backend_version"),
     *("env_id", "git_commit", "git_dirty", "device_name", "library"),
 )
+
+
+Params = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,34 +69,50 @@ def line(sizes: Sequence[float], seconds: Sequence[float]) -> Line | None:
 def fitted_rows(rows: Iterable[Row], traits: TraitsOf) -> list[Row]:
     """Return latency and bandwidth rows for every sweep of transfers over a link with at least three sizes.
 
-    Sizes that fit in a cache are left out. The rows of a sweep differ only in `size` and the parameter `elements`. The
-    new rows have the workload `<workload>_fit` and list the sizes in bytes in their params. So compare joins two
-    machines only if they measured the same sizes.
+    Sizes that fit in a cache are left out. The rows of a sweep differ only in `size` and in the parameters that the
+    bytes are proportional to, such as `elements`. The new rows have the workload `<workload>_fit` and list the sizes in
+    bytes in their params. So compare joins two machines only if they measured the same sizes.
     """
-    found: dict[tuple[Any, ...], list[Row]] = {}
+    alike: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         timed = row.metric == "time" and row.status == Status.OK and row.value and row.bytes
         if timed and traits(row).traffic is Traffic.LINK and not roofline.cached(row.flags):
-            found.setdefault(_sweep(row), []).append(row)
-    return [row for sweep in found.values() for row in _rows(sorted(sweep, key=lambda row: row.bytes or 0.0))]
+            alike.setdefault(_who_and_what(row), []).append(row)
+    return [new for group in alike.values() for params, sweep in _sweeps(group).items() for new in _rows(sweep, params)]
 
 
-def _sweep(row: Row) -> tuple[Any, ...]:
+def _who_and_what(row: Row) -> tuple[Any, ...]:
     who = (row.run_id, row.backend, row.implementation, row.device, row.threads, row.clock)
-    return (*who, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache, _params(row))
+    return (*who, row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
 
 
-def _params(row: Row) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in row.parameters.items() if name not in _SWEPT)
+def _sweeps(rows: Sequence[Row]) -> dict[Params, list[Row]]:
+    """Return the rows of each sweep, the smallest first, by the parameters that all of them share."""
+    swept = {name for name in rows[0].parameters if _is_swept(name, rows)}
+    found: dict[Params, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.bytes or 0.0):
+        params = tuple((name, value) for name, value in row.parameters.items() if name not in swept)
+        found.setdefault(params, []).append(row)
+    return found
 
 
-def _rows(sweep: Sequence[Row]) -> list[Row]:
+def _is_swept(name: str, rows: Sequence[Row]) -> bool:
+    """Return whether a parameter differs between rows, and the bytes of all rows are proportional to it."""
+    texts = [row.parameters.get(name, "") for row in rows]
+    try:
+        ratios = [(row.bytes or 0.0) / float(text) for row, text in zip(rows, texts, strict=True)]
+    except (ValueError, ZeroDivisionError):
+        return False
+    return len(set(texts)) > 1 and max(ratios) - min(ratios) <= 1e-9 * abs(ratios[0])
+
+
+def _rows(sweep: Sequence[Row], known: Params) -> list[Row]:
     fitted = line([row.bytes or 0.0 for row in sweep], [row.value or 0.0 for row in sweep])
     if fitted is None:
         return []
     first = sweep[0]
     sizes = "+".join(f"{row.bytes:.0f}" for row in sweep)
-    params = (*_params(first), ("bytes", sizes))
+    params = (*known, ("bytes", sizes))
     name, version = f"{first.workload}{FIT}", first.workload_version
     place = Scope(first.scope), Cache(first.cache)
     work = Work(first.suite, name, "sweep", first.dtype, params, first.precision, version, *place)

@@ -28,15 +28,15 @@ FIT = "_fit"  # suffix of the workload of a fit (sweep_fit.py)
 
 @dataclass(frozen=True, slots=True)
 class TraitsOf:
-    """Look up the traits of a workload. known: traits by name of workload, from the workloads or from run.json."""
+    """Look up the traits of a workload. known: traits by suite and workload, from the workloads or from run.json."""
 
-    known: Mapping[str, Traits] = field(default_factory=dict)
+    known: Mapping[tuple[str, str], Traits] = field(default_factory=dict)
 
     def __call__(self, of: Named) -> Traits:
         """Return the traits of a workload (a fit has those of its workload); if unknown, those of old tables."""
         for name in (of.workload, of.workload.removesuffix(FIT)):
-            if name in self.known:
-                return self.known[name]
+            if (of.suite, name) in self.known:
+                return self.known[of.suite, name]
         return traits_by_name(of.suite, of.workload)
 
     def __or__(self, other: TraitsOf) -> TraitsOf:
@@ -44,23 +44,34 @@ class TraitsOf:
         return TraitsOf({**self.known, **other.known})
 
     def to_json(self) -> Any:
-        """Return the traits in the format of run.json."""
-        return to_json(dict(sorted(self.known.items())))
+        """Return the traits in the format of run.json: by suite, then by workload."""
+        plain: dict[str, dict[str, Any]] = {}
+        for (suite, workload), traits in sorted(self.known.items()):
+            plain.setdefault(suite, {})[workload] = to_json(traits)
+        return plain
 
     @classmethod
     def from_json(cls, plain: Any) -> TraitsOf:
         """Return the traits in a run.json of any version and origin; invalid entries are left out."""
-        entries = plain.items() if isinstance(plain, Mapping) else ()
-        read = {str(name): _traits(entry) for name, entry in entries if isinstance(entry, Mapping)}
-        return cls({name: traits for name, traits in read.items() if traits})
+        read = {
+            (suite, workload): _traits(entry)
+            for suite, workloads in _items(plain)
+            for workload, entry in _items(workloads)
+            if isinstance(entry, Mapping)
+        }
+        return cls({names: traits for names, traits in read.items() if traits})
 
 
 def merged(several: Iterable[TraitsOf]) -> TraitsOf:
     """Return the union of several; the last one takes precedence for a workload in more than one."""
-    known: dict[str, Traits] = {}
+    known: dict[tuple[str, str], Traits] = {}
     for traits in several:
         known |= traits.known
     return TraitsOf(known)
+
+
+def _items(plain: Any) -> Iterable[tuple[str, Any]]:
+    return plain.items() if isinstance(plain, Mapping) else ()
 
 
 def _traits(entry: Mapping[str, Any]) -> Traits | None:

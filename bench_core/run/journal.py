@@ -26,13 +26,15 @@ JOURNAL = "journal.jsonl"
 class Head:
     """The first line: the run, its planned cases, and its options (as plain JSON).
 
-    hardware: the machine label made of CPU and GPUs, whatever label the user has chosen.
+    hardware: the machine label made of CPU and GPUs, whatever label the user has chosen. workloads: their traits and
+    ceilings, in the format of run.json; empty in the journals of earlier versions.
     """
 
     run: Run
     planned: tuple[Case, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     hardware: str = ""
+    workloads: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ def text(head: Head, measurements: Iterable[Measurement], environments: Mapping[
 
 
 def _head(head: Head) -> dict[str, Any]:
-    about = {"options": dict(head.options), "hardware": head.hardware, "planned": to_json(head.planned)}
+    about = {"options": dict(head.options), "hardware": head.hardware, "workloads": dict(head.workloads)}
+    about["planned"] = to_json(head.planned)
     return {"head": to_json(head.run), **about}
 
 
@@ -151,7 +154,13 @@ def _parsed(path: Path, number: int, line: str) -> Head | Measurement | tuple[st
             return plain["env_id"], {name: Fact(**fact) for name, fact in plain["facts"].items()}
         if number > 1:
             return measurement_from_json(plain)
-        return Head(Run(**plain["head"]), _cases(plain["planned"]), plain["options"], plain["hardware"])
+        return Head(
+            Run(**plain["head"]),
+            _cases(plain["planned"]),
+            plain["options"],
+            plain["hardware"],
+            plain.get("workloads", {}),
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TableError(path, f"not a journal line: {error}", number) from None
 

@@ -175,10 +175,12 @@ class Session:
         kept = (m for m in before.measurements if m.status is not Status.INTERRUPTED)
         self.measurements = {m.case: m for m in kept}
         self._environments = dict(before.environments)
+        self.traits = TraitsOf.from_json(before.head.workloads.get("traits"))
+        self.ceilings = {name: Ceiling(word) for name, word in before.head.workloads.get("ceilings", {}).items()}
 
     def cases(self, workload: Workload) -> Iterator[Case]:
         """Yield the cases of a workload under this session's options."""
-        self.traits |= TraitsOf({workload.name: workload.traits})
+        self.traits |= TraitsOf({(workload.suite, workload.name): workload.traits})
         if workload.ceiling:
             self.ceilings[workload.name] = workload.ceiling
         return expand(workload, self.options.preset, self.targets.taking_part, self.machine)
@@ -192,7 +194,9 @@ class Session:
                 self._journal = journal.Journal.reopened(folder)
             else:
                 folder.mkdir(parents=True)
-                self._head = journal.Head(self.run, tuple(planned), self.options.plain(), self._hardware)
+                self._head = journal.Head(
+                    self.run, tuple(planned), self.options.plain(), self._hardware, self._about_workloads()
+                )
                 self._journal = journal.Journal(folder, self._head)
         except OSError as error:
             option = f"--bench-resume={folder}" if self._before else f"--bench-output={self.options.output}"
@@ -344,6 +348,9 @@ class Session:
         """The share of that time that went into checking the timed calls afterwards."""
         return self._recheck_s / max(perf_counter() - self._begin, 1e-9)
 
+    def _about_workloads(self) -> dict[str, Any]:
+        return {"traits": self.traits.to_json(), "ceilings": to_json(dict(sorted(self.ceilings.items())))}
+
     def about(self, planned: int) -> dict[str, Any]:
         """Return the contents of run.json. planned: number of planned cases."""
         workers = {env_id: environment.facts_to_json(facts) for env_id, facts in self._environments.items()}
@@ -353,8 +360,7 @@ class Session:
             "options": self.options.plain(),
             "planned": planned,
             "statuses": count_statuses(self.measurements.values()),
-            "traits": self.traits.to_json(),
-            "ceilings": to_json(dict(sorted(self.ceilings.items()))),
+            **self._about_workloads(),
             "timed_share": self.timed_share,
             "recheck_share": self.recheck_share,
             "environment": {"host": environment.facts_to_json(self.host_facts), "workers": workers},

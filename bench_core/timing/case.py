@@ -63,7 +63,7 @@ def run_case(
         if rel_error is not None and not math.isfinite(rel_error):
             rel_error = None  # an answer so large that its norm overflows: the reason says so
         done = Measurement.missing(case, Status(error.status), error.code, str(error), rel_error=rel_error)
-    except Exception as error:  # noqa: BLE001 - a kernel may raise anything, and the run goes on
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a kernel may raise anything, and the run goes on
         done = _failure(case, backend, error)
     try:
         gc.collect()  # compiled models are cycles: they hold their memory until collected
@@ -79,17 +79,17 @@ def run_case(
     )
 
 
-def _failure(case: Case, backend: Backend, error: Exception) -> Measurement:
+def _failure(case: Case, backend: Backend, error: BaseException) -> Measurement:
     """Return the record of a case that an exception ended; the reason begins with the exception's type."""
     kind, said = type(error).__name__, scrub(str(error))  # a library's message may hold a path, and so a name
     named = said == kind or said.startswith((f"{kind}:", f"{kind}("))
     reason = said if named else f"{kind}: {said}".removesuffix(": ")
     if backend.is_out_of_memory(error):
-        return Measurement.missing(case, Status.OOM, "out_of_memory", reason)
+        return Measurement.missing(case, Status.OOM, "out_of_memory", reason, traceback=_traceback(error))
     return Measurement.missing(case, Status.ERROR, kind, reason, traceback=_traceback(error))
 
 
-def _traceback(error: Exception) -> str:
+def _traceback(error: BaseException) -> str:
     """Return the traceback of an exception as text, from the first frame outside bench_core on, without private names.
 
     Every frame is kept where all are bench_core's.

@@ -168,10 +168,10 @@ def test_cells_of_the_heat_map_hold_a_share_or_a_reason(everything):
 
 
 def test_the_lowest_is_the_best_of_a_line_whose_headline_is_better_low():
-    known = {"workload": "own", "metric": "first_call", "unit": "s", "better": "lower", "clock": ""}
+    known = {"suite": "matmul", "workload": "own", "metric": "first_call", "unit": "s", "better": "lower", "clock": ""}
     pairs = ((row_of(device="cpu", metric="time", status="ok"), 4.0), (row_of(device="cuda:0", metric="time"), 1.0))
     rows = [replace(row, case_id="c_own", size="1", params="", value=value, **known) for row, value in pairs]
-    about = {"traits": TraitsOf({"own": Traits(headline="first_call")}).to_json()}
+    about = {"traits": TraitsOf({("matmul", "own"): Traits(headline="first_call")}).to_json()}
     cells = figures.heat(ReportData([Reading.of("x", rows, files=RunFiles(about=about))]))
     assert sorted(cell.share for cell in cells) == [0.25, 1.0]
 

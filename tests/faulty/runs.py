@@ -113,7 +113,7 @@ def two_at_a_time(pool, request, name, run):
 
 
 def ended(process, timeout=120):
-    """Wait for a process and return what became of it."""
+    """Wait for a process and return its outcome."""
     said, _ = process.communicate(timeout=timeout)
     return Done(process.returncode, said)
 

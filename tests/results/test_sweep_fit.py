@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench_core.records import Cache, Run
+from bench_core.records import Cache, Run, Traffic, Traits
 from bench_core.results import sweep_fit
 from bench_core.results.rows import rows_of_case
 from bench_core.results.sweep_fit import fitted_rows
@@ -73,6 +73,24 @@ RUN = Run("run-a", "2001-01-01T00:00:00+00:00", "a")
 
 def made(*measurements, run=RUN):
     return fitted_rows([row for m in measurements for row in rows_of_case(run, [m])], TraitsOf())
+
+
+@pytest.mark.parametrize("name", ["elements", "n"])
+def test_a_link_of_one_s_own_may_count_its_size_by_any_parameter(name):
+    rows = [row for m in map(transfer, SWEPT_SIZES) for row in rows_of_case(RUN, [m])]
+    own = [replace(row, suite="own", params=row.params.replace("elements", name)) for row in rows]
+    fitted = fitted_rows(own, TraitsOf({("own", "h2d"): Traits(traffic=Traffic.LINK)}))
+    assert [(row.metric, row.params.split(";")[0]) for row in fitted] == [
+        ("latency", "bytes=" + "+".join(map(str, SWEPT_SIZES))),
+        ("fitted_bandwidth", "bytes=" + "+".join(map(str, SWEPT_SIZES))),
+    ]
+
+
+def test_two_suites_with_workloads_of_one_name_have_two_sweeps():
+    rows = [row for m in map(transfer, SWEPT_SIZES) for row in rows_of_case(RUN, [m])]
+    own = [replace(row, suite="own") for row in rows]
+    fitted = fitted_rows([*rows, *own], TraitsOf({("own", "h2d"): Traits(traffic=Traffic.LINK)}))
+    assert sorted(row.suite for row in fitted) == ["own", "own", "transfer", "transfer"]
 
 
 def test_a_sweep_of_transfers_gains_a_row_of_latency_and_one_of_bandwidth():

@@ -20,7 +20,7 @@ def work(suite, workload):
 
 
 def test_traits_survive_run_json():
-    traits = TraitsOf({"own": OWN, "plain": Traits()})
+    traits = TraitsOf({("a", "own"): OWN, ("b", "own"): Traits()})
     assert TraitsOf.from_json(json.loads(json.dumps(traits.to_json()))) == traits
 
 
@@ -30,13 +30,14 @@ def test_traits_survive_run_json():
         None,
         [],
         "x",
-        {"own": None},
-        {"own": {}},
-        {"own": {"order": "1", "headline": "", "measures": None, "traffic": "link"}},
-        {"own": {"order": 1, "headline": "speed", "measures": None, "traffic": "link"}},
-        {"own": {"order": 1, "headline": [], "measures": None, "traffic": "link"}},
-        {"own": {"order": 1, "headline": "", "measures": "noise", "traffic": "link"}},
-        {"own": {"order": 1, "headline": "", "measures": None, "traffic": None}},
+        {"a": None},
+        {"a": {"own": None}},
+        {"a": {"own": {}}},
+        {"a": {"own": {"order": "1", "headline": "", "measures": None, "traffic": "link"}}},
+        {"a": {"own": {"order": 1, "headline": "speed", "measures": None, "traffic": "link"}}},
+        {"a": {"own": {"order": 1, "headline": [], "measures": None, "traffic": "link"}}},
+        {"a": {"own": {"order": 1, "headline": "", "measures": "noise", "traffic": "link"}}},
+        {"a": {"own": {"order": 1, "headline": "", "measures": None, "traffic": None}}},
     ],
 )
 def test_what_is_not_understood_is_left_out(plain):
@@ -44,19 +45,25 @@ def test_what_is_not_understood_is_left_out(plain):
 
 
 def test_known_traits_come_before_those_by_name():
-    traits = TraitsOf({"matmul": OWN})
+    traits = TraitsOf({("matmul", "matmul"): OWN})
     assert traits(work("matmul", "matmul")) == OWN
     assert traits(work("matmul", "matmul_batched")).measures is Limit.COMPUTE
     assert traits(work("own", "own")) == Traits()
 
 
 def test_what_is_fitted_to_a_sweep_has_the_traits_of_the_work():
-    assert TraitsOf({"own": OWN})(work("own", f"own{FIT}")) == OWN
+    assert TraitsOf({("own", "own"): OWN})(work("own", f"own{FIT}")) == OWN
 
 
 def test_of_two_runs_the_later_counts():
-    both = merged([TraitsOf({"a": OWN, "b": OWN}), TraitsOf({"b": Traits()})])
-    assert both.known == {"a": OWN, "b": Traits()} == (TraitsOf({"a": OWN, "b": OWN}) | TraitsOf({"b": Traits()})).known
+    first, second = TraitsOf({("s", "a"): OWN, ("s", "b"): OWN}), TraitsOf({("s", "b"): Traits()})
+    assert merged([first, second]).known == (first | second).known == {("s", "a"): OWN, ("s", "b"): Traits()}
+
+
+def test_a_workload_of_another_suite_may_have_the_same_name():
+    traits = TraitsOf({("own", "triad"): OWN})
+    assert traits(work("own", "triad")) == OWN
+    assert traits(work("memory", "triad")).is_stream
 
 
 def test_old_tables_are_read_with_the_traits_that_their_workloads_have_now():

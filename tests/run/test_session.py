@@ -27,6 +27,7 @@ from bench_core.records import (
     Work,
 )
 from bench_core.results import reader, writer
+from bench_core.results.traits import TraitsOf
 from bench_core.run import journal
 from bench_core.run import session as sessions
 from bench_core.run.session import RunOptions, Session
@@ -91,6 +92,7 @@ def test_a_run_tells_the_traits_of_its_workloads_and_which_limits_they_show(sess
         name: str
         ceiling: Ceiling | None
         traits: Traits = Traits(headline="bandwidth", measures=Limit.BANDWIDTH)
+        suite: str = "own"
 
     planned = [case("a")]
     session.open(planned)
@@ -100,7 +102,7 @@ def test_a_run_tells_the_traits_of_its_workloads_and_which_limits_they_show(sess
     about = json.loads((session.folder / "run.json").read_text())
     assert about["ceilings"] == {"copy": "memory"}
     traits = {"order": 2, "headline": "bandwidth", "measures": "bandwidth", "traffic": "caches"}
-    assert about["traits"] == {"copy": traits, "gather": traits}
+    assert about["traits"] == {"own": {"copy": traits, "gather": traits}}
 
 
 def test_an_interrupt_is_recorded_before_it_goes_on(session):
@@ -206,6 +208,16 @@ def test_a_killed_run_is_finished_from_its_journal_and_measures_only_what_is_mis
     assert "e_1" in about["environment"]["workers"]
     assert {row.flags for row in reader.read_rows(killed / "results.csv") if row.size == "b"} == {"resumed;single_run"}
     assert not (killed / "journal.jsonl").exists()
+
+
+def test_a_resumed_run_has_the_traits_and_ceilings_of_all_its_workloads(session):
+    """Those of a workload whose file is not collected again are in the journal's head."""
+    traits = TraitsOf({("memory", "copy"): Traits(measures=Limit.BANDWIDTH)})
+    session.traits, session.ceilings = traits, {"copy": Ceiling.MEMORY}
+    session.open([case("a")])
+    session._close_journal()
+    again = resumed(session.folder, {"a": Status.OK})
+    assert (again.traits, again.ceilings) == (traits, {"copy": Ceiling.MEMORY})
 
 
 def test_a_run_that_is_interrupted_keeps_its_journal_for_the_next_try(killed):

@@ -47,7 +47,7 @@ def workloads():
 
 @functools.cache
 def used():
-    """Return the calls of CuPy that every smoke case on the stand-in makes, its kernels and what became of it."""
+    """Return the calls of CuPy that every smoke case on the stand-in makes, its kernels and its outcome."""
     kernels = set()
     # One thread: NumPy's and torch's pools in one process fight over the cores.
     with threadpoolctl.threadpool_limits(1), standin.cupy_module() as cupy:

@@ -321,10 +321,15 @@ def test_the_reason_of_an_exception_begins_with_its_type_once(error, reason):
     assert (done.status, done.reason_code, done.reason) == (Status.ERROR, type(error).__name__, reason)
 
 
-def test_memory_that_runs_out_names_its_exception_and_has_no_traceback():
+def test_a_kernel_that_exits_raised_an_exception():
+    done = run(raising(SystemExit(3)))
+    assert (done.status, done.reason_code, done.reason) == (Status.ERROR, "SystemExit", "SystemExit: 3")
+
+
+def test_memory_that_runs_out_names_its_exception_and_has_a_traceback():
     done = run(raising(MemoryError("no 3 GiB")))
     assert (done.status, done.reason_code, done.reason) == (Status.OOM, "out_of_memory", "MemoryError: no 3 GiB")
-    assert done.traceback == ""
+    assert done.traceback.endswith("MemoryError: no 3 GiB")
 
 
 def test_the_traceback_begins_at_the_kernel_and_names_no_folder():
