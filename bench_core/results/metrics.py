@@ -44,8 +44,8 @@ class Metric:
     formula: Formula | None = None
 
     def __post_init__(self) -> None:
-        if self.better not in get_args(Better) or self.unit not in get_args(Unit):
-            raise ValueError(f"metric {self.name}: unknown direction or unit in {self.better!r}, {self.unit!r}")
+        if self.better not in get_args(Better):
+            raise ValueError(f"metric {self.name}: better is {self.better!r}, not 'lower' or 'higher'")
         if self.formula is None:
             return
         try:

@@ -38,7 +38,7 @@ BLOCK, MOST_CALLS = 1e-3, 1000  # calls in a proof of synchronisation: seconds a
 # A call on new inputs is flagged if it takes more than SLOWER x the median of the timed calls + SLOWER_S seconds.
 SLOWER, SLOWER_S = 2.0, 1e-3
 # A call of more than LONG seconds is checked once, if the ratio of its time to that of the call before is below ALIKE.
-LONG, ALIKE = 0.03, 1.25
+LONG, ALIKE = 0.015, 1.25
 SPOILT = 8  # positions along the first axis of an input that are spoilt
 FINGERPRINT = 1 << 16  # elements of an output that are compared with their later values
 

@@ -395,7 +395,7 @@ def test_a_memory_of_all_inputs_shows_by_the_time_of_the_first_call():
         return replace(kernel, run=run)
 
     done = run(Doubling(make))
-    assert (done.status, done.flags) == (Status.OK, ("slow_on_new_input",))
+    assert (done.status, "slow_on_new_input" in done.flags) == (Status.OK, True)
 
 
 def test_long_blocks_prove_as_many_calls_as_they_have_and_short_calls_a_millisecond_of_them():
@@ -631,7 +631,7 @@ def test_a_memory_of_inputs_by_whatever_key_is_slow_on_every_draw(key, shape):
         return replace(kernel, run=run)
 
     done = run(Doubling(make))
-    assert (done.status, done.flags) == (Status.OK, ("slow_on_new_input",))
+    assert (done.status, "slow_on_new_input" in done.flags) == (Status.OK, True)
 
 
 @pytest.mark.parametrize(("later", "flags"), [(0.0, ()), (0.02, ("slow_on_new_input",))])
