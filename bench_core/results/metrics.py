@@ -34,7 +34,7 @@ class Metric:
     """A quantity that is measured or derived.
 
     formula: the formula of a derived metric; None if the metric is measured or computed from other rows.
-    Raises ValueError for an unknown direction or unit, and for a formula that cannot be computed or has another unit.
+    Raises ValueError for another `better`, and for a formula that cannot be computed or has another unit.
     """
 
     name: str
