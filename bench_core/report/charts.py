@@ -261,9 +261,10 @@ def roof_chart(roof: Roof) -> Spec:
         marks.encode(x=x, y=y, shape=SHAPE, stroke=stroke, description=ABOUT),
         *(text.encode(x="x:Q", y="y:Q", text="text:N") for text in named),
     ]
+    styles = roof_styles(roof)
     data = {
         "lines": _roof_lines(roof, x_axis, y_axis),
-        "points": [_roof_datum(p, roof) for p in roof.points],
+        "points": [_roof_datum(p, styles[p.row.suite]) for p in roof.points],
         "names": _roof_labels(roof, x_axis, y_axis),
     }
     return _finish(layers, f"{roof.contender.label} {roof.contender.name}".strip(), PANEL, **data)
@@ -346,8 +347,8 @@ def _roof_labels(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
     return data
 
 
-def _roof_datum(p: Point, roof: Roof) -> dict[str, Any]:
-    color, shape = roof_styles(roof)[p.row.suite]
+def _roof_datum(p: Point, style: tuple[str, str]) -> dict[str, Any]:
+    color, shape = style
     at = show(p.x, "FLOP/B")
     about = f"{p.row.workload} {p.row.dtype} {p.row.size}: {value(p.row)} at {at}, {how(p.row)}"
     return {"x": p.x, "y": p.row.value, "color": color, "shape": shape, "about": about}

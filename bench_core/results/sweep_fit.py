@@ -25,7 +25,6 @@ _SHARED = (
     *("env_id", "git_commit", "git_dirty", "device_name", "library"),
 )
 
-
 Params = tuple[tuple[str, str], ...]
 
 

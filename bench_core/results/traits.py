@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import Any, Protocol
 
 from bench_core.records import Limit, Traffic, Traits, to_json
@@ -64,10 +66,7 @@ class TraitsOf:
 
 def merged(several: Iterable[TraitsOf]) -> TraitsOf:
     """Return the union of several; the last one takes precedence for a workload in more than one."""
-    known: dict[tuple[str, str], Traits] = {}
-    for traits in several:
-        known |= traits.known
-    return TraitsOf(known)
+    return reduce(or_, several, TraitsOf())
 
 
 def _items(plain: Any) -> Iterable[tuple[str, Any]]:

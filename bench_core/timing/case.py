@@ -84,9 +84,8 @@ def _failure(case: Case, backend: Backend, error: BaseException) -> Measurement:
     kind, said = type(error).__name__, scrub(str(error))  # a library's message may hold a path, and so a name
     named = said == kind or said.startswith((f"{kind}:", f"{kind}("))
     reason = said if named else f"{kind}: {said}".removesuffix(": ")
-    if backend.is_out_of_memory(error):
-        return Measurement.missing(case, Status.OOM, "out_of_memory", reason, traceback=_traceback(error))
-    return Measurement.missing(case, Status.ERROR, kind, reason, traceback=_traceback(error))
+    status, code = (Status.OOM, "out_of_memory") if backend.is_out_of_memory(error) else (Status.ERROR, kind)
+    return Measurement.missing(case, status, code, reason, traceback=_traceback(error))
 
 
 def _traceback(error: BaseException) -> str:

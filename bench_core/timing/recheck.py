@@ -305,7 +305,7 @@ class Checks:
                 self._poison(kernel.outputs(done.result))
                 self._mend(kernel, draw.inputs)
                 done = self._called_anew(kernel)
-                if not _alike(seen, self._fingerprints(kernel, done)):  # as sums in another order are not
+                if not _alike(seen, _fingerprints(self._named(kernel, done))):  # as sums in another order are not
                     error = max(error, self._verified_while_it_stays(draw, kernel, done)[0])
         except WrongAnswer as wrong:
             if wrong.code == "not_synchronised":
@@ -392,18 +392,15 @@ class Checks:
         """
         answer = self._named(kernel, done)
         first = perf_counter() - done.end
-        seen = {name: _fingerprint(array) for name, array in answer.items()}
+        seen = _fingerprints(answer)
         error = self._workload.verify(self._work, draw.expected, answer)
         begin = perf_counter()
         again = self._named(kernel, done)
         late = first - (perf_counter() - begin)
-        if not _alike(seen, {name: _fingerprint(array) for name, array in again.items()}):
+        if not _alike(seen, _fingerprints(again)):
             reason = f"the outputs changed after {self._backend.name} reported all work complete"
             raise WrongAnswer(reason, code="not_synchronised")
         return error, seen, late
-
-    def _fingerprints(self, kernel: Kernel, done: _Done) -> dict[str, np.ndarray]:
-        return {name: _fingerprint(array) for name, array in self._named(kernel, done).items()}
 
     def _verified(self, draw: Draw, answer: HostArrays) -> float:
         return self._workload.verify(self._work, draw.expected, answer)
@@ -474,6 +471,10 @@ def _places() -> tuple[float, ...]:
 def _with_places(inputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the inputs that have elements along a first axis."""
     return [(name, array) for name, array in inputs.items() if getattr(array, "shape", ()) and len(array)]
+
+
+def _fingerprints(answer: HostArrays) -> dict[str, np.ndarray]:
+    return {name: _fingerprint(array) for name, array in answer.items()}
 
 
 def _fingerprint(array: np.ndarray) -> np.ndarray:

@@ -273,20 +273,21 @@ def _gradient_errors(
 ) -> Iterator[float]:
     """Yield the errors of gradients, given pairs of answer and reference by name: see `largest_error`."""
     ieee = precision == "ieee"
+    if ieee and not relu:
+        largest = {name: _largest(r) for name, (_, r) in gradients.items()}
+        floor = SMALL_GRADIENT * max(largest.values())
+        yield from (_largest_difference(*pair) / max(largest[name], floor) for name, pair in gradients.items())
+        return
     squares = {name: check.squares(*pair) for name, pair in gradients.items()}
-    if relu or not ieee:
-        off, whole = (math.sqrt(sum(each)) for each in zip(*squares.values(), strict=True))
-        factor = RELU_FACTOR if ieee else RELU_FACTOR_NARROW
-        yield off / (whole or 1.0) / (factor if relu else 1)
-    if ieee and relu:
+    off, whole = (math.sqrt(sum(each)) for each in zip(*squares.values(), strict=True))
+    factor = RELU_FACTOR if ieee else RELU_FACTOR_NARROW
+    yield off / (whole or 1.0) / (factor if relu else 1)
+    if ieee:
         sizes = {name: r.size for name, (_, r) in gradients.items()}
         errors = {name: math.sqrt(off / sizes[name]) for name, (off, _) in squares.items()}
         scales = {name: math.sqrt(whole / sizes[name]) for name, (_, whole) in squares.items()}
         floor = SMALL_GRADIENT * max(scales.values())
         yield from (errors[name] / max(scales[name], floor) / RELU_FACTOR_OF_ONE for name in gradients)
-    elif ieee:
-        floor = SMALL_GRADIENT * max(_largest(r) for _, r in gradients.values())
-        yield from (_largest_difference(*pair) / max(_largest(pair[1]), floor) for pair in gradients.values())
 
 
 def _moved_error(answer: Mapping[str, np.ndarray], expected: Trained, name: str) -> float:
