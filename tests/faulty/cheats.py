@@ -3,6 +3,7 @@
 The size of a work names the cheat. Each runs on NumPy, on the stand-in for CuPy and on PyTorch.
 """
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -79,15 +80,21 @@ def alternate(parts):
 
 _thread = ThreadPoolExecutor(1)
 _pending: list[Any] = []
+LATER = 0.05  # seconds, far more than from a call to the look at its answer, so that no stall of that call hides it
 
 
 def thread(parts):
-    """Let somebody else do it, again and again, and do not wait.
+    """Let another thread do it later, and do not wait.
 
     One at a time, so that little is left when the next case begins.
     """
+
+    def later():
+        time.sleep(LATER)
+        parts.square()
+
     if not _pending or _pending[-1].done():
-        _pending[:] = [_thread.submit(lambda: [parts.square() for _ in range(100)])]
+        _pending[:] = [_thread.submit(later)]
     return parts.y
 
 
