@@ -273,7 +273,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         width = terminalreporter._tw.fullwidth  # the width pytest itself writes to
         traits = harness.session.traits if harness.session else TraitsOf()
         color = terminalreporter.hasmarkup
-        text = summary.text(harness.rows, traits, harness.closing_lines(), width=width, color=color)
+        folder = harness.session.folder if harness.session else None
+        text = summary.text(harness.rows, traits, harness.closing_lines(), width, color=color, folder=folder)
         terminalreporter.write(text)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from bench_core.analysis.pooling import pooled_row
 from bench_core.analysis.report_data import Contender, Family, ReportData
 from bench_core.compare.options import CompareOptions
-from bench_core.compare.result import Comparison
+from bench_core.compare.result import Comparison, Verdict
 from bench_core.compare.verdicts import Pair, judge
 from bench_core.machine import datasheets
 from bench_core.records import Limit, Row
@@ -63,7 +63,7 @@ def speedups(data: ReportData) -> list[Speedup]:
         for case_id in data.cases(family).values()
         for contender, pair in _pairs(data, case_id)
     ]
-    judged = judge([pair for _, _, pair in found], options.min_effect, options.confidence)
+    judged = judge([pair for _, _, pair in found], options.min_effect, options.confidence, data.spreads)
     by_size: dict[Family, dict[str, list[Speedup]]] = {}
     for (family, contender, _), c in zip(found, judged, strict=True):
         if c.ratio and c.baseline and c.contender:
@@ -96,20 +96,23 @@ def _pairs(data: ReportData, case_id: str) -> list[tuple[Contender, Pair]]:
 class Crossover:
     """The size from which a GPU is faster than the best CPU of its machine, at that size and all larger ones.
 
-    row: the row of the GPU at that size, None if there is no such size. first: whether it is the smallest size
-    measured; the true crossover may then be smaller.
+    A size counts if it is claimed or at least indicated that the GPU is faster there. row: the row of the GPU at that
+    size, None if there is no such size. first: whether it is the smallest size measured; the true crossover may then be
+    smaller. claimed: whether the GPU is claimed to be faster at all of these sizes.
     """
 
     family: Family
     contender: Contender
     row: Row | None
     first: bool
+    claimed: bool = False
 
     @property
     def text(self) -> str:
         if self.row is None:
-            return "never wins at the sizes measured"
-        return "wins at every size measured" if self.first else f"wins from {self.row.size}"
+            return "wins at no size measured"
+        where = "at every size measured" if self.first else f"from {self.row.size}"
+        return f"wins {where}" + " (indicated)" * (not self.claimed)
 
 
 def crossovers(data: ReportData) -> list[Crossover]:
@@ -122,17 +125,22 @@ def crossovers_of(data: ReportData, family: Family) -> list[Crossover]:
     """Return the crossover of every GPU that has at least two amounts of work in common with a CPU of its machine."""
     found = []
     for contender in data.gpus:
-        rivals = [c for c in data.cpus if c.machine == contender.machine]
-        pairs = [(data.best(contender, case), data.best_of(rivals, case)) for case in data.cases(family).values()]
-        both = [(gpu, cpu) for gpu, cpu in pairs if gpu and cpu and gpu.value and cpu.value]
-        both.sort(key=lambda pair: _amount(pair[0]))
-        if len({_amount(gpu) for gpu, _ in both}) < 2:  # all sizes are variants of one amount
+        home = [data.at_home.get((contender, case_id)) for case_id in data.cases(family).values()]
+        both = [(c, pooled_row(c.contender)) for c in home if c and c.contender and c.ratio]
+        both.sort(key=lambda pair: _amount(pair[1]))
+        if len({_amount(row) for _, row in both}) < 2:  # all sizes are variants of one amount
             continue
-        losses = [i for i, (gpu, cpu) in enumerate(both) if (gpu.value or 0.0) >= (cpu.value or 0.0)]
+        losses = [i for i, (c, _) in enumerate(both) if not _is_win(c)]
         start = losses[-1] + 1 if losses else 0
-        row = both[start][0] if start < len(both) else None
-        found.append(Crossover(family, contender, row, start == 0))
+        won = both[start:]
+        claimed = all(c.verdict is Verdict.FASTER for c, _ in won)
+        found.append(Crossover(family, contender, won[0][1] if won else None, start == 0, claimed))
     return found
+
+
+def _is_win(c: Comparison) -> bool:
+    """Return whether it is claimed or indicated that the contender is faster."""
+    return c.verdict is Verdict.FASTER or (c.verdict is Verdict.INDICATED and (c.ratio or 0.0) > 1)
 
 
 def crossover_lines(data: ReportData, most: int = MOST_CROSSOVERS) -> list[str]:

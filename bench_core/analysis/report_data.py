@@ -15,6 +15,9 @@ from bench_core.analysis.pooling import pooled, safe
 from bench_core.compare.best import Ranking, rank
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import CompareOptions
+from bench_core.compare.result import Comparison
+from bench_core.compare.spread import Spreads
+from bench_core.compare.verdicts import Pair, judge
 from bench_core.records import Cache, Clock, Row, Scope, severity
 from bench_core.results.metrics import headline
 from bench_core.results.traits import TraitsOf, merged
@@ -72,6 +75,7 @@ class ReportData:
         self.readings = [safe(reading) for reading in readings]
         self.rows = pooled(self.readings)
         self.traits = merged(reading.traits for reading in self.readings)
+        self.spreads = Spreads.of(self.readings)
         self.families = _families(self.rows, self.traits)
         self.contenders, self.silent = _contenders(self.rows)
         self._by_device = {(c.machine, c.device): c for c in self.contenders}
@@ -150,6 +154,21 @@ class ReportData:
         options = CompareOptions(metrics=("time",))
         ranked = rank(self.readings, options, lambda row: row.clock == Clock.WALL)
         return {ranking.key.case_id: ranking for ranking in ranked}
+
+    @functools.cached_property
+    def at_home(self) -> dict[tuple[Contender, str], Comparison]:
+        """The best result of each GPU against the best CPU of its own machine, by GPU and case_id; judged together."""
+        keys, pairs = [], []
+        for case_id, ranking in self.rankings.items():
+            for contender in self.gpus:
+                gpu = next((g for g in ranking.gpu if self.contender(g.entry.row) == contender), None)
+                cpu = next((c for c in ranking.cpu if c.entry.row.machine == contender.machine), None)
+                if gpu and cpu:
+                    keys.append((contender, case_id))
+                    pairs.append(Pair(ranking.key, contender.label, cpu.entry.name, cpu, gpu))
+        options = CompareOptions()
+        judged = judge(pairs, options.min_effect, options.confidence, self.spreads)
+        return dict(zip(keys, judged, strict=True))
 
     def statuses(self) -> list[Loss]:
         """Return the cases without a value, grouped by reason, largest group first."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from rich.text import Text
 from bench_core.records import UNCHECKED, Identity, Measurement, Row, Run, Status, count_statuses
 from bench_core.results.metrics import headline
 from bench_core.results.rows import rows_of_case
-from bench_core.results.run_files import RunFiles
+from bench_core.results.run_files import RunFiles, read_noise
 from bench_core.results.traits import TraitsOf
 from bench_core.units import show
 
@@ -29,11 +30,9 @@ class Fastest:
     gpu: Row | None
 
     @property
-    def speedup(self) -> float | None:
-        """How many times faster the accelerator is (below 1 if the CPU is faster); None without both values."""
-        if self.cpu is None or self.gpu is None or not self.cpu.value or not self.gpu.value:
-            return None
-        return self.cpu.value / self.gpu.value
+    def case_id(self) -> str:
+        row = self.cpu or self.gpu
+        return row.case_id if row else ""
 
 
 def fastest(rows: Iterable[Row]) -> list[Fastest]:
@@ -59,32 +58,63 @@ def work_name(row: Row) -> str:
     return " ".join(parts)
 
 
-def crossover_lines(rows: Sequence[Row], traits: TraitsOf) -> list[str]:
-    """Return the size from which the GPU is faster, one line per family with two common sizes or more."""
-    from bench_core.analysis import figures  # noqa: PLC0415 - these three are only needed at the end of a run
+@dataclass(frozen=True, slots=True)
+class Speedups:
+    """The fastest GPU row against the fastest CPU row of each case, by the method of `bench-core compare`, as texts.
+
+    by_case: by case_id. crossed: a line for each family with the size from which the GPU is faster. indicated: whether
+    any is indicated only.
+    """
+
+    by_case: Mapping[str, str] = field(default_factory=dict)
+    crossed: Sequence[str] = ()
+    indicated: bool = False
+
+
+def speedups(rows: Sequence[Row], files: RunFiles) -> Speedups:
+    """Compare GPU and CPU in the rows of a run; `files`: its traits and the noise of its machine."""
+    from bench_core.analysis import figures  # noqa: PLC0415 - these are only needed at the end of a run
     from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - see above
-    from bench_core.compare import Reading  # noqa: PLC0415 - see above
+    from bench_core.compare import CompareOptions, Reading, Verdict  # noqa: PLC0415 - see above
+    from bench_core.compare.best import best_of  # noqa: PLC0415 - see above
 
-    files = RunFiles(about={"traits": traits.to_json()})
-    return figures.crossover_lines(ReportData([Reading.of("this run", rows, files=files)]))
+    data = ReportData([Reading.of("this run", rows, files=files)])
+    judged = [best.comparison for best in best_of(list(data.rankings.values()), CompareOptions(), data.spreads)]
+    texts = {c.key.case_id: c.change + ", unclear" * (c.verdict is Verdict.UNCLEAR) for c in judged}
+    indicated = any(c.verdict is Verdict.INDICATED for c in judged)
+    return Speedups(texts, figures.crossover_lines(data), indicated)
 
 
-def text(rows: Sequence[Row], traits: TraitsOf, about: Sequence[str], width: int, *, color: bool) -> str:
-    """Return the summary as text, its table at most `width` columns wide; `about`: the lines after it."""
+def text(
+    rows: Sequence[Row], traits: TraitsOf, about: Sequence[str], width: int, *, color: bool, folder: Path | None = None
+) -> str:
+    """Return the summary as text, its table at most `width` columns wide.
+
+    about: the lines after it. folder: that of the run, beside which the noise of its machine may have been written.
+    """
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
     if found := fastest(rows):
-        console.print(_table(found, _headlines(rows, traits)))
-        if any(b.speedup for b in found):
-            console.print(Text("Ratios are of the medians of one run, without intervals: see bench-core compare."))
-        if any(b.speedup for b in found) and (crossed := crossover_lines(rows, traits)):
-            console.print(Text("\n  ".join(["Size from which the GPU is faster:", *crossed])))
+        noise = read_noise(folder, []) if folder else {}
+        files = RunFiles(about={"traits": traits.to_json()}, noise=noise)
+        ratios = speedups(rows, files) if any(b.gpu and b.cpu for b in found) else Speedups()
+        console.print(_table(found, _headlines(rows, traits), ratios))
+        if ratios.indicated:
+            console.print(Text(_OF_ONE_RUN))
+        if ratios.crossed:
+            console.print(Text("\n  ".join(["Size from which the GPU is faster:", *ratios.crossed])))
     for line in about:
         console.print(Text(line), soft_wrap=True)  # a path that is wrapped cannot be copied
     return buffer.getvalue()
 
 
-def _table(found: Sequence[Fastest], rates: Mapping[Identity, str]) -> Table:
+_OF_ONE_RUN = (
+    "One run indicates a difference if it is beyond the spread assumed between processes (bench-core run --runs 5 "
+    "supports claims)."
+)
+
+
+def _table(found: Sequence[Fastest], rates: Mapping[Identity, str], ratios: Speedups) -> Table:
     gpu = any(b.gpu for b in found)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("work", overflow="fold")
@@ -92,7 +122,7 @@ def _table(found: Sequence[Fastest], rates: Mapping[Identity, str]) -> Table:
         table.add_column(name, justify="left" if name else "right", no_wrap=True)
     for b in found:
         cells = [*_cells(b.cpu, rates), *(_cells(b.gpu, rates) if gpu else ())]
-        table.add_row(b.work, *cells, *([_times(b.speedup)] if gpu else []))
+        table.add_row(b.work, *cells, *([ratios.by_case.get(b.case_id, "")] if gpu else []))
     return table
 
 
@@ -102,12 +132,6 @@ def _cells(row: Row | None, rates: Mapping[Identity, str]) -> tuple[str, str]:
     device = row.device if row.device not in {"cpu", "cuda:0"} else ""
     threads = f"{row.threads}t" if row.threads else ""
     return " ".join(filter(None, (row.who, device, threads))), rates[row.identity]
-
-
-def _times(speedup: float | None) -> str:
-    from bench_core.compare.result import change  # noqa: PLC0415 - only needed at the end of a run
-
-    return change(speedup, "s")
 
 
 def _headlines(rows: Iterable[Row], traits: TraitsOf) -> dict[Identity, str]:

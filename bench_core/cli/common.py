@@ -43,3 +43,17 @@ def take_kills_for_interrupts() -> None:
     """Make SIGTERM and SIGHUP raise KeyboardInterrupt, so that they end a command cleanly, like Ctrl-C."""
     for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
         signal.signal(getattr(signal, name), signal.default_int_handler)
+
+
+_OUTPUT = "--bench-output="
+
+
+def split_output(arguments: list[str]) -> tuple[Path, list[str]]:
+    """Return the folder of `--bench-output=DIR` (default: results), and the other arguments.
+
+    Raises UsageError for the option without its equals sign.
+    """
+    if "--bench-output" in arguments:
+        raise UsageError("--bench-output DIR: write --bench-output=DIR")
+    folders = [a.removeprefix(_OUTPUT) for a in arguments if a.startswith(_OUTPUT)]
+    return Path(folders[-1] if folders else "results"), [a for a in arguments if not a.startswith(_OUTPUT)]

@@ -16,6 +16,7 @@ from bench_core.cli import app
 from bench_core.cli.common import Filter, Paths
 from bench_core.compare import read
 from bench_core.compare.price import Price, WorkPrices, price_work
+from bench_core.compare.result import Verdict
 from bench_core.errors import UsageError
 from bench_core.render.text_table import Table, layout
 from bench_core.render.view import label, label_fields, short
@@ -84,14 +85,15 @@ def _cell(price: Price | None) -> str:
 
 
 def _cheapest(work: WorkPrices) -> str:
-    """Return the machine with the lowest price and the ratio of the second lowest price to it.
+    """Return the machine with the lowest price, the ratio of the second lowest to it, and the verdict on that ratio.
 
-    Return "unclear" if the intervals of the two overlap.
+    Return only the verdict if it is not clear which of the two is cheaper.
     """
     (machine, price), *others = work.by_machine.items()
-    if not others:
+    c = work.cheapest
+    if not others or c is None:
         return f"{short(machine)}\nno other"
-    second = others[0][1]
-    if (price.high or price.value) >= (second.low or second.value):
-        return "unclear"
-    return f"{short(machine)}\n{second.value / price.value:.2f}x less"
+    if c.verdict not in {Verdict.FASTER, Verdict.INDICATED}:
+        return str(Verdict.SAME if c.verdict is Verdict.SAME else Verdict.UNCLEAR)
+    less = f"{short(machine)}\n{others[0][1].value / price.value:.2f}x less"
+    return f"{less}\n{c.word}" if c.verdict is Verdict.INDICATED else less

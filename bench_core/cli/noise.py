@@ -1,10 +1,13 @@
 """`bench-core noise` (formerly `aa`): the false alarms that noise raises, and the smallest detectable change.
 
+It also writes the spread between processes to results/MACHINE/noise.json, which `compare` then assumes for single runs.
+
 Exit codes: 0; 2 usage; 130 interrupted; if a run wrote no results, its exit code.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,17 +16,18 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import print_progress
-from bench_core.compare import read
+from bench_core.cli.common import print_progress, split_output
+from bench_core.compare import Reading, read, spread
 from bench_core.compare.options import share
 from bench_core.errors import UsageError
+from bench_core.files import write_atomically
 from bench_core.noise import analysis
 from bench_core.render.text_table import Table, layout
-from bench_core.results.schema import RESULTS
+from bench_core.results.schema import NOISE, RESULTS
 from bench_core.run import replicate
 
 _CASES = Path(analysis.__file__).with_name("cases.py")
-_SHOWN = (3, 5, 10)  # runs per side for which the smallest change is shown
+_SHOWN = (5, 7, 10)  # runs per side for which the smallest change is shown
 
 
 @app.command("noise", context_settings=PYTEST_OPTIONS)
@@ -39,12 +43,13 @@ def noise_command(
 ) -> None:
     """Compare this machine with itself, and show the smallest change that its noise lets you detect.
 
-    Recommends --runs and --min-effect.
+    Recommends --runs and --min-effect, and writes the spread between runs for `compare` (--bench-output=DIR: where).
     """
     wanted = share("--target", target)
     if not 0 < wanted < 1:
         raise UsageError(f"--target {target}: must be above 0 and below 100%")
-    passed = list(arguments or []) or [str(_CASES), "-p", "no:cacheprovider", "--bench-backends=numpy"]
+    output, given = split_output(list(arguments or []))
+    passed = given or [str(_CASES), "-p", "no:cacheprovider", "--bench-backends=numpy"]
     folder = Path(tempfile.mkdtemp(prefix="bench-core-noise-"))
     try:
         (merged,) = replicate.repeat(
@@ -54,9 +59,28 @@ def noise_command(
         if not any(folder.rglob(RESULTS)):  # otherwise the message names the folder, so keep it
             shutil.rmtree(folder)
         raise typer.Exit(130) from None
-    (reading,) = read([str(merged)])
+    readings = read([str(merged)])
     shutil.rmtree(folder)  # not reached if a run failed: the message names the log in this folder
-    typer.echo("\n".join(lines(analysis.analyse(analysis.logs_of(reading), wanted))))
+    typer.echo("\n".join(lines(analysis.analyse(analysis.logs_of(readings[0]), wanted))))
+    if written := _write(readings[0], runs, output):
+        typer.echo(f"For single runs of this machine, compare assumes the spreads in {written}")
+
+
+def _write(reading: Reading, runs: int, output: Path) -> Path | None:
+    """Write the spreads of a machine beside its runs, and return the file; None if there are too few runs."""
+    spreads = spread.measured([reading])
+    if not spreads:
+        return None
+    run = reading.files.about["run"]
+    about = {"noise_version": 1, "machine": run["machine"], "measured_at": run["started_at"], "runs": runs}
+    about |= {"spreads": spread.to_json(spreads), "environment": {"host": reading.files.about["environment"]["host"]}}
+    path = output / str(run["machine"]) / NOISE
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(about, indent=1) + "\n")
+    except OSError as error:
+        raise UsageError(f"--bench-output={output}: cannot write there: {error.strerror}") from None
+    return path
 
 
 def lines(finding: analysis.Finding) -> list[str]:

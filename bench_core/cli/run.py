@@ -17,12 +17,10 @@ import typer
 
 from bench_core import child_process, render
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import print_progress, take_kills_for_interrupts
+from bench_core.cli.common import print_progress, split_output, take_kills_for_interrupts
 from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.run import replicate
-
-_OUTPUT = "--bench-output="
 
 
 @app.command("run", context_settings=PYTEST_OPTIONS)
@@ -73,17 +71,6 @@ def _become(command: list[str]) -> NoReturn:
     if sys.platform == "win32":  # execve starts a new process there, and the shell would not wait for it
         raise typer.Exit(subprocess.run(command, env=child_process.environ(), check=False).returncode)
     os.execve(command[0], command, child_process.environ())  # noqa: S606 - an argument list, never a shell
-
-
-def split_output(arguments: list[str]) -> tuple[Path, list[str]]:
-    """Return the folder of `--bench-output=DIR` (default: results), and the other arguments.
-
-    Raises UsageError for the option without its equals sign.
-    """
-    if "--bench-output" in arguments:
-        raise UsageError("--bench-output DIR: write --bench-output=DIR")
-    folders = [a.removeprefix(_OUTPUT) for a in arguments if a.startswith(_OUTPUT)]
-    return Path(folders[-1] if folders else "results"), [a for a in arguments if not a.startswith(_OUTPUT)]
 
 
 def _compare(folders: list[Path]) -> None:

@@ -10,6 +10,7 @@ from bench_core.compare.options import SIDES, CompareOptions
 from bench_core.compare.pairing import arrange
 from bench_core.compare.replicates import Replicates, collect_replicates
 from bench_core.compare.result import BestPair, Entry, Key
+from bench_core.compare.spread import Spreads
 from bench_core.compare.verdicts import Pair, judge
 from bench_core.records import Row
 
@@ -37,11 +38,11 @@ def rank(readings: Sequence[Reading], options: CompareOptions, keep: Callable[[R
     return rankings
 
 
-def best_of(rankings: Sequence[Ranking], options: CompareOptions) -> tuple[BestPair, ...]:
+def best_of(rankings: Sequence[Ranking], options: CompareOptions, spreads: Spreads) -> tuple[BestPair, ...]:
     """Compare the best GPU row with the best CPU row, for all work that has both."""
     both = sorted((r for r in rankings if r.cpu and r.gpu), key=lambda r: r.key.order)
     pairs = [Pair(r.key, r.gpu[0].entry.name, r.cpu[0].entry.name, r.cpu[0], r.gpu[0]) for r in both]
-    comparisons = judge(pairs, options.min_effect, options.confidence)
+    comparisons = judge(pairs, options.min_effect, options.confidence, spreads)
     return tuple(BestPair(c, _second(r.gpu), _second(r.cpu)) for c, r in zip(comparisons, both, strict=True))
 
 

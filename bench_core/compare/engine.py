@@ -1,8 +1,8 @@
 """Run a comparison: from the rows of several tables to one Result.
 
 The modules in the order of the data flow: loading (files), pairing (which rows are the same work), replicates (the
-processes of each side), ratio (with its interval), verdicts (which claims are supported), best, conditions,
-implausible, gates.
+processes of each side), spread (assumed for single runs), ratio (with its interval), verdicts (which claims are
+supported), best, conditions, implausible, gates.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from bench_core.compare.best import Ranking, best_of, rank
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import BEST_CPU, CompareOptions
 from bench_core.compare.replicates import Replicates, collect_replicates
-from bench_core.compare.result import SINGLE_RUN, Comparison, Key, Mean, Result
+from bench_core.compare.result import SINGLE_RUN, Comparison, Key, Mean, Result, Support, Verdict
+from bench_core.compare.spread import Spreads
 from bench_core.compare.verdicts import Pair, judge
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.records import Row
@@ -35,8 +36,9 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
     grid = pairing.arrange(readings, options, keep)
     rankings = rank(readings, options, keep)
     sides = _sides(grid.sides, options.baseline)
-    comparisons = judge(_pairs(grid, sides, rankings), options.min_effect, options.confidence)
-    best = best_of(rankings, options)
+    spreads = Spreads.of(readings)
+    comparisons = judge(_pairs(grid, sides, rankings), options.min_effect, options.confidence, spreads)
+    best = best_of(rankings, options, spreads)
     if not best and all(c.ratio is None for c in comparisons):
         raise NothingToCompare(_why_nothing(readings, grid, options))
     known = conditions.gather(readings, options.columns)
@@ -54,9 +56,9 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
         environment=conditions.differences(known, grid.sides),
         comparisons=tuple(comparisons),
         best=best,
-        means=tuple(_means(comparisons)),
+        means=tuple(_means(comparisons, options.min_effect)),
         implausible=lines,
-        notes=(*_notes(readings, grid, comparisons), *gates.blind_spot(comparisons, options)),
+        notes=(*_notes(readings, grid, comparisons), *gates.undecided(comparisons, options)),
         breaches=gates.breaches(comparisons, rows, lines, options),
         min_effect=options.min_effect,
         confidence=options.confidence,
@@ -109,7 +111,7 @@ def _pairs_of(entries: dict[Key, dict[str, Replicates]], against: str, side: str
     return pairs
 
 
-def _means(comparisons: Sequence[Comparison]) -> Iterable[Mean]:
+def _means(comparisons: Sequence[Comparison], min_effect: float) -> Iterable[Mean]:
     """Yield the geometric mean of each side over the keys that all sides have, by metric and clock."""
     kinds: dict[tuple[str, str, str], dict[Key, list[Comparison]]] = {}
     for c in (c for c in comparisons if not c.nowhere):
@@ -121,8 +123,19 @@ def _means(comparisons: Sequence[Comparison]) -> Iterable[Mean]:
             mine = [c for cs in common for c in cs if c.side == side]
             ratios = [(c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0) for c in mine]
             ratio, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
-            label = SINGLE_RUN if any(c.label for c in mine) else ""
-            yield Mean(side, metric, clock, unit, ratio, low, high, len(common), len(by_key), label)
+            weakest = min(mine, key=lambda c: c.support)
+            known = {"label": SINGLE_RUN if any(c.label for c in mine) else "", "evidence": weakest.evidence}
+            verdict = _verdict_of_mean(ratio, low, high, weakest.support, min_effect)
+            yield Mean(side, metric, clock, unit, ratio, low, high, len(common), len(by_key), verdict=verdict, **known)
+
+
+def _verdict_of_mean(ratio: float, low: float, high: float, support: Support, min_effect: float) -> Verdict:
+    is_beyond = (low > 1 or high < 1) and max(ratio, 1 / ratio) >= 1 + min_effect
+    if not is_beyond or support is Support.NOTHING:
+        return Verdict.UNCLEAR
+    if support is Support.INDICATION:
+        return Verdict.INDICATED
+    return Verdict.FASTER if ratio > 1 else Verdict.SLOWER
 
 
 def _implausible_in(c: Comparison, strange: dict[int, str]) -> tuple[str, ...]:

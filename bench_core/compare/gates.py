@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench_core.compare.options import CompareOptions
-from bench_core.compare.result import SINGLE_RUN, Comparison, Verdict
+from bench_core.compare.result import CLAIMS, Comparison, Support, Verdict
 from bench_core.errors import NothingToCompare
 from bench_core.records import Row
 
@@ -13,9 +13,9 @@ from bench_core.records import Row
 def breaches(
     comparisons: Sequence[Comparison], rows: Sequence[Row], implausible: Sequence[str], options: CompareOptions
 ) -> tuple[str, ...]:
-    """Return a line for each breached gate; raises NothingToCompare if the regression gate has no ratio to check."""
-    if "regression" in options.fail_on and all(c.ratio is None for c in comparisons):
-        raise NothingToCompare("--fail-on regression: no case has a value on both sides, so nothing was checked")
+    """Return a line for each breached gate; raises NothingToCompare if the regression gate can decide nothing."""
+    if "regression" in options.fail_on:
+        _require_decidable(comparisons)
     lines = []
     if "regression" in options.fail_on:
         slower = [c for c in comparisons if is_regression(c, options.threshold)]
@@ -29,26 +29,32 @@ def breaches(
     return tuple(lines)
 
 
+def _require_decidable(comparisons: Sequence[Comparison]) -> None:
+    """Raise NothingToCompare unless the runs of some case allow a claim: only claims pass or breach the gate."""
+    compared = [c for c in comparisons if c.ratio is not None]
+    if not compared:
+        raise NothingToCompare("--fail-on regression: no case has a value on both sides, so nothing was checked")
+    if not any(_is_decided(c) for c in compared):
+        raise NothingToCompare(f"--fail-on regression: no case was measured often enough: {compared[0].reason}")
+
+
+def _is_decided(c: Comparison) -> bool:
+    """Return whether the runs of a case allow a claim, or both sides are the same run."""
+    return c.ratio is not None and (c.support is Support.CLAIM or c.verdict in CLAIMS)
+
+
 def is_regression(c: Comparison, threshold: float) -> bool:
-    """Return whether a comparison breaches a threshold such as 0.10.
-
-    With several runs per side, the contender must be significantly slower, by at least the threshold. With one
-    run per side no test is possible, so the whole widened interval must lie beyond the threshold.
-    """
-    if c.ratio is None or c.ci_high is None:
-        return False
-    limit = 1 / (1 + threshold)
-    return c.ci_high < limit if c.label == SINGLE_RUN else c.verdict is Verdict.SLOWER and c.ratio <= limit
+    """Return whether a case breaches a threshold such as 0.10: it is claimed to be slower, by at least that much."""
+    return c.ratio is not None and c.verdict is Verdict.SLOWER and c.ratio <= 1 / (1 + threshold)
 
 
-def blind_spot(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[str, ...]:
-    """Return a note if the regression gate would miss smaller slowdowns because cases have one run per side."""
-    single = [c for c in comparisons if c.label == SINGLE_RUN and c.ratio and c.ci_high]
-    if "regression" not in options.fail_on or not single:
+def undecided(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[str, ...]:
+    """Return a note with the number of cases on which the regression gate could not decide."""
+    compared = [c for c in comparisons if c.ratio is not None]
+    left = [c for c in compared if not _is_decided(c)]
+    if "regression" not in options.fail_on or not left:
         return ()
-    widest = max((c.ci_high or 1) / (c.ratio or 1) for c in single) * (1 + options.threshold)
-    limited = f"{len(single)} cases have one run on a side, where it detects only slowdowns of {widest:.2f}x or more"
-    return (f"the regression gate is insensitive: {limited}; use several runs",)
+    return (f"the regression gate could not decide {len(left)} of {len(compared)} cases: {left[0].reason}",)
 
 
 def _line(gate: str, what: str, names: Sequence[str]) -> list[str]:

@@ -6,12 +6,15 @@ The fastest row of each machine is used, over all backends and devices.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench_core.compare.best import Ranking, rank
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import CompareOptions
-from bench_core.compare.result import Entry, Key
+from bench_core.compare.replicates import Replicates
+from bench_core.compare.result import Comparison, Entry, Key
+from bench_core.compare.spread import Spreads
+from bench_core.compare.verdicts import Pair, judge
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.results import filters
 from bench_core.results.metrics import headline
@@ -39,11 +42,16 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class WorkPrices:
-    """The prices of one piece of work. amount: the amount that is priced. by_machine: prices, lowest first."""
+    """The prices of one piece of work.
+
+    amount: the amount that is priced. by_machine: prices, lowest first. cheapest: the machine with the lowest price
+    against the one with the second lowest, in units of work per price; None for a single machine.
+    """
 
     key: Key
     amount: str
     by_machine: Mapping[str, Price]
+    cheapest: Comparison | None = None
 
 
 def price_work(readings: Sequence[Reading], hourly: Mapping[str, float], where: str = "") -> list[WorkPrices]:
@@ -60,11 +68,13 @@ def price_work(readings: Sequence[Reading], hourly: Mapping[str, float], where: 
     options = CompareOptions(metrics=tuple(AMOUNTS), where=where)
     traits = merged(reading.traits for reading in readings)
     rankings = _headlines(rank(readings, options, filters.parse(where)), traits)
-    found = [_of_work(ranking, hourly) for ranking in rankings]
-    known = sorted((work for work in found if work.by_machine), key=lambda work: work.key.order)
+    found = sorted((_of_work(ranking, hourly) for ranking in rankings), key=lambda priced: priced[0].key.order)
+    known = [(work, pair) for work, pair in found if work.by_machine]
     if not known:
         raise NothingToCompare("nothing to price: no machine with a price has a rate of tokens, samples or FLOPs")
-    return known
+    pairs = [pair for _, pair in known if pair]
+    judged = iter(judge(pairs, options.min_effect, options.confidence, Spreads.of(readings)))
+    return [replace(work, cheapest=next(judged)) if pair else work for work, pair in known]
 
 
 def _headlines(rankings: Iterable[Ranking], traits: TraitsOf) -> list[Ranking]:
@@ -77,17 +87,25 @@ def _headlines(rankings: Iterable[Ranking], traits: TraitsOf) -> list[Ranking]:
     return [rates[name] for rates, name in found if name in rates]
 
 
-def _of_work(ranking: Ranking, hourly: Mapping[str, float]) -> WorkPrices:
+def _of_work(ranking: Ranking, hourly: Mapping[str, float]) -> tuple[WorkPrices, Pair | None]:
+    """Return the prices of one piece of work, and the two lowest as a pair to judge, if there are two."""
     amount, words = AMOUNTS[ranking.key.metric]
-    best: dict[str, Entry] = {}
-    for replicates in (*ranking.cpu, *ranking.gpu):
-        entry = replicates.entry
-        if entry.machine not in best or (entry.value or 0.0) > (best[entry.machine].value or 0.0):
-            best[entry.machine] = entry
+    best: dict[str, Replicates] = {}
+    for found in (*ranking.cpu, *ranking.gpu):
+        machine = found.entry.machine
+        if machine not in best or (found.entry.value or 0.0) > (best[machine].entry.value or 0.0):
+            best[machine] = found
     priced = {
-        machine: _price(best[machine], price * amount / _HOUR) for machine, price in hourly.items() if machine in best
+        machine: _price(best[machine].entry, price * amount / _HOUR)
+        for machine, price in hourly.items()
+        if machine in best
     }
-    return WorkPrices(ranking.key, words, dict(sorted(priced.items(), key=lambda item: item[1].value)))
+    by_machine = dict(sorted(priced.items(), key=lambda item: item[1].value))
+    work = WorkPrices(ranking.key, words, by_machine)
+    if len(by_machine) < 2:
+        return work, None
+    first, second = list(by_machine)[:2]
+    return work, Pair(ranking.key, first, second, best[second], best[first], worth=hourly[second] / hourly[first])
 
 
 def _price(entry: Entry, per_rate: float) -> Price:

@@ -1,6 +1,9 @@
-"""The ratio of two sides with its interval, from the processes of each.
+"""The ratio of two sides with its interval, and what their runs allow to conclude from it.
 
 All arithmetic is on logarithms, so that "2.00x faster" becomes "2.00x slower" if the sides are swapped.
+
+A claim needs five runs a side. Runs of one device must also be interleaved pairs: its speed drifts, so that all runs of
+one side followed by all runs of the other differ although nothing changed. tests/compare/test_ladder.py simulates both.
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ from dataclasses import dataclass
 
 from bench_core import stats
 from bench_core.compare.replicates import Replicate, Replicates
-from bench_core.compare.result import Method
+from bench_core.compare.result import Method, Support
+from bench_core.compare.spread import Spreads
+from bench_core.records import Row
 from bench_core.stats import Estimate, Moments
 
-# Assumed spread between processes if a side ran once, as a standard deviation of logarithms. Measured for this
-# project: 1 % for NumPy on a quiet machine, 9 % for GPU frameworks, 8 to 10 % for all on a shared virtual machine.
-SPREAD = 0.09
+FEWEST_RUNS = 5  # of each side, or pairs, for a claim
 _LAST_DIGITS = 1e-12  # differences of logarithms up to this are rounding errors
 
 
@@ -25,22 +28,26 @@ class RatioEstimate:
     """How much better the contender is, as a logarithm, and how that was estimated.
 
     values: the values of baseline and contender: geometric means over processes, in the unit of the metric.
-    label: number and kind of the runs ("5 pairs of runs"). tested: whether a significance test is valid.
-    caveat: another explanation of a difference, "" for none. one_machine: whether all runs of both sides have the
-    same origin; labels are ignored.
+    support: what the runs allow at most; evidence: their number and kind ("5 pairs"). lacking: what a claim would need,
+    with the command that measures it; "" if nothing. assumed: the spread assumed for single runs, with its source.
     """
 
     estimate: Estimate
     values: tuple[float, float]
     method: Method
     basis: str
-    label: str
-    tested: bool
-    caveat: str = ""
-    one_machine: bool = False
+    support: Support
+    evidence: str
+    lacking: str = ""
+    assumed: str = ""
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether a test of significance is valid: there are several processes whose errors are independent."""
+        return self.method in {Method.PAIRED, Method.WELCH} and self.support is not Support.NOTHING
 
 
-def estimate_ratio(baseline: Replicates, contender: Replicates) -> RatioEstimate:
+def estimate_ratio(baseline: Replicates, contender: Replicates, spreads: Spreads) -> RatioEstimate:
     """Return how much better the contender is. Both sides must have a value."""
     basis = "median" if baseline.summaries or contender.summaries else "p10"
     sign = -1.0 if contender.entry.row.better == "lower" else 1.0
@@ -50,27 +57,59 @@ def estimate_ratio(baseline: Replicates, contender: Replicates) -> RatioEstimate
     timed = bool(contender.entry.row.clock)
     if not timed and all(map(_alike, sides)):
         exact = Estimate(sign * (sides[1].mean - sides[0].mean), 0.0, math.inf)
-        return RatioEstimate(exact, values, Method.EXACT, "value", f"{counts}, all alike", tested=False)
+        return RatioEstimate(exact, values, Method.EXACT, "value", Support.CLAIM, f"{counts}, all alike")
+    pairs = _pairs(baseline.replicates, contender.replicates) if basis == "p10" else []
+    one_device = len({r.origin for r in (*baseline.replicates, *contender.replicates)}) == 1
+    support, lacking = _support(baseline, contender, sides, pairs, one_device=one_device)
     # Timings that agree to the last digit are copies of one run, so they count as one.
     if any(m.n == 1 or (timed and _alike(m)) for m in sides):
-        return RatioEstimate(
-            _of_single_runs(baseline, contender, basis, sign), values, Method.SINGLE, basis, counts, tested=False
-        )
-    one_machine = len({r.origin for r in (*baseline.replicates, *contender.replicates)}) == 1
-    pairs = _pairs(baseline.replicates, contender.replicates) if basis == "p10" else []
+        estimate, assumed = _of_single_runs(baseline, contender, basis, sign, spreads)
+        if all(m.n == 1 for m in sides):
+            counts = "one run" if pairs else "one run a side"
+        support = min(support, Support.INDICATION)
+        return RatioEstimate(estimate, values, Method.SINGLE, basis, support, counts, lacking, assumed)
     if len(pairs) > 1:
         changes = [sign * (b.low - a.low) for a, b in pairs]
         estimate = stats.paired([x if abs(x) > _LAST_DIGITS else 0.0 for x in changes])
         first, second = (Moments.of(lows).mean for lows in zip(*((a.low, b.low) for a, b in pairs), strict=True))
         values = stats.exponential(first), stats.exponential(second)
-        counts = f"{len(pairs)} pairs of runs"
-        return RatioEstimate(estimate, values, Method.PAIRED, "p10", counts, tested=True, one_machine=one_machine)
+        return RatioEstimate(estimate, values, Method.PAIRED, "p10", support, f"{len(pairs)} pairs", lacking)
     estimate = stats.welch(*sides)
     estimate = Estimate(sign * estimate.mean, estimate.error, estimate.dof)
-    caveat = "the runs are not in pairs: machine drift can look like a change" if one_machine else ""
-    return RatioEstimate(
-        estimate, values, Method.WELCH, basis, counts, tested=True, caveat=caveat, one_machine=one_machine
-    )
+    return RatioEstimate(estimate, values, Method.WELCH, basis, support, counts, lacking)
+
+
+def _support(
+    baseline: Replicates,
+    contender: Replicates,
+    sides: tuple[Moments, Moments],
+    pairs: Sequence[tuple[Replicate, Replicate]],
+    *,
+    one_device: bool,
+) -> tuple[Support, str]:
+    """Return what the runs of two sides allow at most, and what a claim would need; "" if nothing."""
+    first, second = baseline.entry.row, contender.entry.row
+    many = min(m.n for m in sides)
+    if len(pairs) > 1 or (pairs and many == 1):
+        if len(pairs) >= FEWEST_RUNS:
+            return Support.CLAIM, ""
+        return Support.INDICATION, f"a claim needs {FEWEST_RUNS} pairs of runs: {_in_turns(first, second)}"
+    if one_device:
+        # Copies of one run have the same origin too; verdicts.py recognises them before it looks at the support.
+        unpaired = "these runs of one device did not take turns, so its drift can look like a change"
+        return Support.NOTHING, f"{unpaired}; measure in turns: {_in_turns(first, second)}"
+    if many >= FEWEST_RUNS:
+        return Support.CLAIM, ""
+    where = "on each machine" if first.machine != second.machine else "on each device"
+    return Support.INDICATION, f"a claim needs {FEWEST_RUNS} runs a side: bench-core run --runs {FEWEST_RUNS} {where}"
+
+
+def _in_turns(first: Row, second: Row) -> str:
+    """Return the command that measures two sides of one machine in interleaved runs."""
+    command = f"bench-core run --runs {FEWEST_RUNS}"
+    if any(getattr(first, name) != getattr(second, name) for name in ("backend", "implementation", "device")):
+        return command  # each run contains both sides
+    return f"{command} --against PYTHON"
 
 
 def _alike(moments: Moments) -> bool:
@@ -78,27 +117,37 @@ def _alike(moments: Moments) -> bool:
     return moments.n > 1 and moments.squares <= moments.n * _LAST_DIGITS**2
 
 
-def _of_single_runs(baseline: Replicates, contender: Replicates, basis: str, sign: float) -> Estimate:
-    """Return the ratio if a side ran only once: for that side, the spread between processes is assumed."""
-    variances, freedom = [], []
-    means = []
+def _of_single_runs(
+    baseline: Replicates, contender: Replicates, basis: str, sign: float, spreads: Spreads
+) -> tuple[Estimate, str]:
+    """Return the ratio if a side ran only once, and the spread between processes that is assumed for such a side."""
+    variances, freedom, means = [], [], []
+    words: dict[str, list[str]] = {}
     for side in (baseline, contender):
         moments = side.moments(basis)
         means.append(moments.mean)
-        assumed = moments.n == 1 or _alike(moments)
-        variances.append(side.within**2 + SPREAD**2 if assumed else moments.variance / moments.n)
-        freedom.append(math.inf if assumed else moments.n - 1)
-    return stats.difference(sign * (means[1] - means[0]), variances, freedom)
+        if moments.n > 1 and not _alike(moments):
+            variances.append(moments.variance / moments.n)
+            freedom.append(float(moments.n - 1))
+            continue
+        row = side.entry.row
+        spread = spreads(row)
+        variances.append(side.within**2 + spread.value**2)
+        freedom.append(math.inf)
+        words.setdefault(spread.source, []).append(f"{row.backend} {100 * spread.value:.2g} %")
+    assumed = "; ".join(f"{' and '.join(dict.fromkeys(each))} ({source})" for source, each in sorted(words.items()))
+    return stats.difference(sign * (means[1] - means[0]), variances, freedom), assumed
 
 
 def _pairs(first: Sequence[Replicate], second: Sequence[Replicate]) -> list[tuple[Replicate, Replicate]]:
     """Return pairs of processes: those with the same `pair`, otherwise adjacent runs if the two sides alternated.
 
-    Alternation is detected only without labels: labels may name two machines of one model, which did not take turns.
+    Alternation is detected only on one device without labels: labels may name two machines of one model, which did not
+    take turns.
     """
     by_name = {r.pair: r for r in first}
     named = [(by_name[r.pair], r) for r in second if r.pair in by_name]
-    if named or {(r.origin, r.label) for r in (*first, *second)} != {(first[0].origin, "")}:
+    if named or len({r.origin for r in (*first, *second)}) != 1 or any(r.label for r in (*first, *second)):
         return named
     turns = sorted([(r.started_at, 0, r) for r in first] + [(r.started_at, 1, r) for r in second], key=lambda t: t[:2])
     times = [started_at for started_at, _, _ in turns]

@@ -28,14 +28,15 @@ class Replicate:
     """One process: logarithms of its p10 (p90 of a rate) and of its median.
 
     pair: identifies a pair of runs; the two processes of a pair have equal values. origin: the machine name in
-    the table; two machines of one model share it. label: the label given to the table, "" for none.
+    the table, which two machines of one model share, and the device on it. label: the label given to the table, "" for
+    none.
     """
 
     low: float
     middle: float
     pair: tuple[str, str, int]
     started_at: str
-    origin: str
+    origin: tuple[str, str]
     label: str = ""
 
 
@@ -83,7 +84,8 @@ def collect_replicates(side: str, found: Sequence[Found]) -> Replicates:
 def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
     """Yield the processes behind a row; none if the row merges several processes and has no samples."""
     value = row.value or math.nan
-    origin = dict(reading.origins).get(row.run_id, row.machine)
+    machine = dict(reading.origins).get(row.run_id, row.machine)
+    origin = machine, row.device
     series = reading.files.about.get("series")
     series = series if isinstance(series, str) else row.run_id
     seconds = _samples(reading, row)
@@ -91,7 +93,7 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
         if (row.processes or 1) == 1:
             quantile = row.p10 if row.better == "lower" else row.p90
             low = quantile if quantile and quantile > 0 else value
-            yield Replicate(math.log(low), math.log(value), (series, origin, 0), row.started_at, origin, reading.label)
+            yield Replicate(math.log(low), math.log(value), (series, machine, 0), row.started_at, origin, reading.label)
         return
     ordered = {process: sorted(values) for process, values in seconds.items()}
     middles = {process: stats.quantile(values, 0.5) for process, values in ordered.items()}
@@ -101,7 +103,7 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
     offset = math.log(value) - sign * math.log(median(middles.values()))
     for process, values in ordered.items():
         low, middle = (offset + sign * math.log(t) for t in (stats.quantile(values, 0.1), middles[process]))
-        yield Replicate(low, middle, (series, origin, process), row.started_at, origin, reading.label)
+        yield Replicate(low, middle, (series, machine, process), row.started_at, origin, reading.label)
 
 
 def _samples(reading: Reading, row: Row) -> dict[int, tuple[float, ...]] | None:

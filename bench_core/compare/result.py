@@ -9,7 +9,7 @@ Result               everything that `compare` found, in the order in which it i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from bench_core import units
 from bench_core.records import Row
@@ -21,14 +21,29 @@ WHO = ("machine", "backend", "implementation", "device_type", "device", "threads
 
 
 class Verdict(StrEnum):
-    """The claim that the data support. `faster` means better in the direction of the metric, `slower` worse."""
+    """What the data say, on a ladder: unclear, indicated, and the three claims, on which alone a gate decides.
+
+    `faster` means better in the direction of the metric, `slower` worse.
+    """
 
     FASTER = "faster"
     SLOWER = "slower"
     SAME = "same"  # the whole interval is smaller than the smallest effect of interest
-    UNCLEAR = "unclear"  # the data support no claim; always the case with one run per side
+    INDICATED = "indicated"  # a difference beyond the spread of processes, from too few runs for a claim
+    UNCLEAR = "unclear"  # no difference beyond the spread of processes, or none that drift could not explain
     INCOMPARABLE = "incomparable"  # both sides have a value, but not of the same work
     MISSING = "missing"  # one side has no value
+
+
+CLAIMS = (Verdict.FASTER, Verdict.SLOWER, Verdict.SAME)
+
+
+class Support(IntEnum):
+    """The highest step of the ladder that the runs of a comparison allow, whatever the values are."""
+
+    NOTHING = 0
+    INDICATION = 1
+    CLAIM = 2
 
 
 class Method(StrEnum):
@@ -36,7 +51,7 @@ class Method(StrEnum):
 
     PAIRED = "paired"  # Student's t on differences of logarithms: interleaved runs of one machine
     WELCH = "welch"  # Welch's t on logarithms: runs that do not come in pairs
-    SINGLE = SINGLE_RUN  # one run on a side: widened by an assumed spread between processes
+    SINGLE = SINGLE_RUN  # one run on a side: widened by the spread assumed between processes (spread.py)
     EXACT = "exact"  # a quantity that is identical in every run (bytes)
 
 
@@ -147,8 +162,9 @@ class Comparison:
         as fast; None unless there are two comparable values. It is the ratio of `basis`.
     ci_low, ci_high: the interval of `ratio` at `confidence`.
     p, p_adjusted: p-value of the hypothesis "no difference", None if nothing was tested; adjusted by the method of
-        Benjamini and Hochberg over all tests of this result.
+        Benjamini and Hochberg over all cases of this result whose runs allow a claim, None for the others.
     label: "single-run" if a side has only one run, else "".
+    support: what the runs allow at most. evidence: the number and kind of the runs: "5 pairs", "one run a side".
     basis: the statistic that is compared ("p10 of each process", ...). values: the two values of the ratio, the
         baseline first: geometric means over processes, in the unit of the key.
     conditions: which conditions differ. implausible: why a value is implausible.
@@ -162,6 +178,8 @@ class Comparison:
     verdict: Verdict
     reason: str
     label: str = ""
+    support: Support = Support.NOTHING
+    evidence: str = ""
     ratio: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
@@ -181,9 +199,8 @@ class Comparison:
 
     @property
     def word(self) -> str:
-        """The verdict as shown: `label` if there is one; "better" and "worse" unless the unit is a time or rate."""
-        better, worse = words(self.key.unit)
-        return self.label or {Verdict.FASTER: better, Verdict.SLOWER: worse}.get(self.verdict, self.verdict.value)
+        """The verdict as shown: "better" and "worse" unless the unit is a time or rate; an indication has evidence."""
+        return verdict_word(self.verdict, self.evidence, self.key.unit)
 
     @property
     def nowhere(self) -> bool:
@@ -214,6 +231,7 @@ class Mean:
     """The geometric mean of a side's ratios over the `cases` of `of` cases that every side has.
 
     The interval assumes fully correlated cases, which gives the widest interval: half-widths are averaged.
+    verdict: on the ladder, by the weakest evidence of any case; `same` is never claimed. evidence: of that case.
     """
 
     side: str
@@ -226,11 +244,18 @@ class Mean:
     cases: int
     of: int
     label: str = ""
+    verdict: Verdict = Verdict.UNCLEAR
+    evidence: str = ""
 
     @property
     def change(self) -> str:
         """The ratio as text."""
         return change(self.ratio, self.unit)
+
+    @property
+    def word(self) -> str:
+        """The verdict as shown, as that of a Comparison."""
+        return verdict_word(self.verdict, self.evidence, self.unit)
 
     @property
     def interval(self) -> str:
@@ -295,6 +320,14 @@ class Result:
 def words(unit: str) -> tuple[str, str]:
     """Return the words for better and worse: "faster", "slower" for times and rates, otherwise "better", "worse"."""
     return ("faster", "slower") if unit in ("s", "B/s", "FLOP/s", "1/s") else ("better", "worse")
+
+
+def verdict_word(verdict: Verdict, evidence: str, unit: str) -> str:
+    """Return a verdict as shown: "faster", "better", "indicated (one run a side)"."""
+    better, worse = words(unit)
+    if verdict is Verdict.INDICATED:
+        return f"{verdict} ({evidence})"
+    return {Verdict.FASTER: better, Verdict.SLOWER: worse}.get(verdict, verdict.value)
 
 
 def change(ratio: float | None, unit: str) -> str:

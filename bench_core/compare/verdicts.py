@@ -10,44 +10,62 @@ from bench_core import stats
 from bench_core.compare.conditions import row_conditions
 from bench_core.compare.ratio import RatioEstimate, estimate_ratio
 from bench_core.compare.replicates import Replicates
-from bench_core.compare.result import SINGLE_RUN, Comparison, Entry, Key, Method, Verdict
+from bench_core.compare.result import SINGLE_RUN, Comparison, Entry, Key, Method, Support, Verdict
+from bench_core.compare.spread import Spreads
 from bench_core.records import Row
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The two sides of one key, not yet judged; None if a side has no row."""
+    """The two sides of one key, not yet judged; None if a side has no row.
+
+    differs: the fields of the work that differ between the two. worth: a factor of the ratio, such as how much more an
+    hour of the baseline costs.
+    """
 
     key: Key
     side: str
     against: str
     baseline: Replicates | None
     contender: Replicates | None
-    differs: tuple[str, ...] = ()  # the fields of the work that differ between the two
+    differs: tuple[str, ...] = ()
+    worth: float = 1.0
 
 
-def judge(pairs: Sequence[Pair], min_effect: float, confidence: float) -> list[Comparison]:
-    """Return the comparisons of all pairs, in the same order; p-values are adjusted for multiple testing."""
-    estimates = [_estimate(pair) for pair in pairs]
-    p_values = [found.estimate.p() if found and found.tested else None for found in estimates]
-    adjusted = iter(stats.benjamini_hochberg([p for p in p_values if p is not None]))
-    tests = sum(p is not None for p in p_values)
+def judge(pairs: Sequence[Pair], min_effect: float, confidence: float, spreads: Spreads) -> list[Comparison]:
+    """Return the comparisons of all pairs, in the same order.
+
+    p-values are adjusted for the number of pairs whose runs allow a claim. An indication is not adjusted.
+    """
+    estimates = [_estimate(pair, spreads) for pair in pairs]
+    p_values = [found.estimate.p() if found and found.is_tested else None for found in estimates]
+    claimable = [p for p, found in zip(p_values, estimates, strict=True) if _may_claim(p, found)]
+    adjusted = iter(stats.benjamini_hochberg([p for p in claimable if p is not None]))
     comparisons = []
     for pair, found, p in zip(pairs, estimates, p_values, strict=True):
         if found is None:
             comparisons.append(_without_ratio(pair))
             continue
-        tested = replace(_with_ratio(pair, found, confidence), p=p, p_adjusted=None if p is None else next(adjusted))
-        verdict, reason = _verdict(tested, found, min_effect, tests)
+        p_adjusted = next(adjusted) if _may_claim(p, found) else None
+        tested = replace(_with_ratio(pair, found, confidence), p=p, p_adjusted=p_adjusted)
+        verdict, reason = _verdict(tested, found, min_effect, len(claimable))
         comparisons.append(replace(tested, verdict=verdict, reason=reason))
     return comparisons
 
 
-def _estimate(pair: Pair) -> RatioEstimate | None:
+def _may_claim(p: float | None, found: RatioEstimate | None) -> bool:
+    return p is not None and found is not None and found.support is Support.CLAIM
+
+
+def _estimate(pair: Pair, spreads: Spreads) -> RatioEstimate | None:
     """Return the ratio of a pair, None unless there are two comparable values."""
     if not (pair.baseline and pair.contender and pair.baseline.entry.ok and pair.contender.entry.ok):
         return None
-    return None if _unequal(pair) else estimate_ratio(pair.baseline, pair.contender)
+    if _unequal(pair):
+        return None
+    found = estimate_ratio(pair.baseline, pair.contender, spreads)
+    shifted = replace(found.estimate, mean=found.estimate.mean + math.log(pair.worth))
+    return replace(found, estimate=shifted)
 
 
 def _without_ratio(pair: Pair) -> Comparison:
@@ -102,6 +120,8 @@ def _with_ratio(pair: Pair, found: RatioEstimate, confidence: float) -> Comparis
         Verdict.UNCLEAR,
         "",
         label=SINGLE_RUN if found.method is Method.SINGLE else "",
+        support=found.support,
+        evidence=found.evidence,
         ratio=ratio,
         ci_low=low,
         ci_high=high,
@@ -125,22 +145,29 @@ def _verdict(c: Comparison, found: RatioEstimate, min_effect: float, tests: int)
     if c.baseline and c.contender and _same_run(c.baseline, c.contender):
         return Verdict.SAME, "the same run on both sides"
     change, low, high = (math.log(x) for x in (c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0))
-    excludes_one = low > 0 or high < 0
-    if found.method is Method.SINGLE:
-        beyond = "beyond the spread assumed between processes, but " if excludes_one else ""
-        return Verdict.UNCLEAR, f"{beyond}one run on a side supports no claim ({found.label})"
+    is_beyond = low > 0 or high < 0  # the spread between processes
     least, alpha = math.log1p(min_effect), 1 - c.confidence
-    significant = change != 0 if c.p_adjusted is None else c.p_adjusted <= alpha
-    if significant and abs(change) >= least:
-        return (Verdict.FASTER if change > 0 else Verdict.SLOWER), _support(c, found)
-    if max(abs(low), abs(high)) <= least:
-        return Verdict.SAME, f"the whole interval lies within {100 * min_effect:g} % of 1.00x ({found.label})"
-    why = "the interval includes 1.00x"
-    if significant:
-        why = f"significant, but the estimated change is below {100 * min_effect:g} %"
-    elif excludes_one:
-        why = f"adjusted p {c.p_adjusted:.2g} over {tests} tests is above {alpha:.2g}"
-    return Verdict.UNCLEAR, "; ".join([f"{why} ({found.label})", *([found.caveat] if found.caveat else [])])
+    is_sure = change != 0 if c.p_adjusted is None else c.p_adjusted <= alpha
+    if found.support is Support.CLAIM:
+        if is_sure and abs(change) >= least:
+            return (Verdict.FASTER if change > 0 else Verdict.SLOWER), _grounds(c, found)
+        if max(abs(low), abs(high)) <= least:
+            return Verdict.SAME, f"the whole interval lies within {100 * min_effect:g} % of 1.00x ({found.evidence})"
+    limits = _limits(c, found, tests)
+    if found.support is Support.NOTHING:
+        return Verdict.UNCLEAR, limits
+    if is_beyond and abs(change) >= least:
+        return Verdict.INDICATED, "; ".join([f"indicated: {c.change} ({found.evidence})", *filter(None, [limits])])
+    why = f"the estimated change is below {100 * min_effect:g} %" if is_beyond else "the interval includes 1.00x"
+    return Verdict.UNCLEAR, "; ".join([f"{why} ({found.evidence})", *filter(None, [found.assumed, found.lacking])])
+
+
+def _limits(c: Comparison, found: RatioEstimate, tests: int) -> str:
+    """Return why a difference is not claimed, and what a claim would need."""
+    notes = [f"the spread between processes is assumed: {found.assumed}"] if found.assumed else []
+    if c.p_adjusted is not None:
+        notes.append(f"adjusted p {c.p_adjusted:.2g} over {tests} tests is above {1 - c.confidence:.2g}")
+    return "; ".join([*notes, *filter(None, [found.lacking])])
 
 
 def _same_run(first: Entry, second: Entry) -> bool:
@@ -150,16 +177,11 @@ def _same_run(first: Entry, second: Entry) -> bool:
     return all(replace(a, machine=b.machine) == b for a, b in zip(first.rows, second.rows, strict=True))
 
 
-def _support(c: Comparison, found: RatioEstimate) -> str:
+def _grounds(c: Comparison, found: RatioEstimate) -> str:
     """Return the evidence for a claim, and its limits."""
     p = "" if c.p_adjusted is None else f", adjusted p {c.p_adjusted:.2g}"
     first, second = (entry.row for entry in (c.baseline, c.contender) if entry)
-    notes = [found.caveat] if found.caveat else []
-    if first.machine != second.machine and found.method is Method.WELCH:
-        if found.one_machine:
-            notes.append("one machine, or two of one model: the tables do not distinguish them")
-        elif first.device_name == second.device_name != "":
-            notes.append(
-                f"both are {first.device_name}: the difference is between these two machines, not between models"
-            )
-    return "; ".join([f"{found.label}{p}", *notes])
+    notes = []
+    if first.machine != second.machine and first.device_name == second.device_name != "":
+        notes = [f"both are {first.device_name}: the difference is between these two machines, not between models"]
+    return "; ".join([f"{found.evidence}{p}", *notes])

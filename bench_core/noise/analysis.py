@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from bench_core import stats
 from bench_core.compare import CompareOptions, Reading
 from bench_core.compare.pairing import arrange
+from bench_core.compare.ratio import FEWEST_RUNS
 from bench_core.compare.replicates import collect_replicates
 from bench_core.errors import UsageError
 
 POWER = 0.9
-FEWEST, MOST = 3, 20  # limits of the recommended runs per side
+MOST = 20  # the most runs per side that are recommended; the fewest are those that a claim needs
 _MOST_RELABELLINGS = 512
 
 Logs = Mapping[str, Sequence[float]]  # case -> logarithm of each run's p10, in the order of the runs
@@ -116,7 +117,7 @@ def analyse(logs: Logs, target: float = 0.05, confidence: float = 0.95, seed: in
     def worst(runs: int) -> float:
         return max(case.smallest(runs, len(cases), confidence) for case in cases)
 
-    runs = next((n for n in range(FEWEST, MOST + 1) if worst(n) <= target), MOST)
+    runs = next((n for n in range(FEWEST_RUNS, MOST + 1) if worst(n) <= target), MOST)
     significant = max(case.significant(runs, len(cases), confidence) for case in cases)
     return Finding(
         pairs,
@@ -146,7 +147,9 @@ def _flips(pairs: int, seed: int) -> Iterator[tuple[int, ...]]:
 
 
 def _alarm(differences: Collection[Sequence[float]], signs: Sequence[int], effect: float, confidence: float) -> bool:
-    """Return whether the rule of `compare` for pairs of runs would report a change in any case."""
+    """Return whether the rule of `compare` for pairs of runs would claim a change in any case."""
+    if len(signs) < FEWEST_RUNS:
+        return False
     estimates = [stats.paired([s * d for s, d in zip(signs, ds, strict=True)]) for ds in differences]
     adjusted = stats.benjamini_hochberg([e.p() for e in estimates])
     least = math.log1p(effect)

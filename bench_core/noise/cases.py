@@ -13,7 +13,21 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.workload import Backend, Builder, Costs, HostArrays, Kernel, Kernels, Machine, Preset, Work, Workload
+from bench_core.workload import (
+    Backend,
+    Builder,
+    Costs,
+    HostArrays,
+    Kernel,
+    Kernels,
+    Limit,
+    Machine,
+    Preset,
+    Traffic,
+    Traits,
+    Work,
+    Workload,
+)
 
 Measure = Callable[[], object]
 
@@ -57,6 +71,7 @@ class Multiply(_Pairwise):
 
     name = "multiply"
     sizes = (384,)
+    traits = Traits(measures=Limit.COMPUTE)
     shape = 2
     kernels: ClassVar[Kernels] = {"array": {"default": _binary("matmul")}}
 
@@ -73,6 +88,7 @@ class Add(_Pairwise):
 
     name = "add"
     sizes = (1_000, 8_000_000)
+    traits = Traits(headline="bandwidth", traffic=Traffic.MEMORY)
     shape = 1
     kernels: ClassVar[Kernels] = {"array": {"default": _binary("add")}}
 

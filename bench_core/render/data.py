@@ -8,13 +8,13 @@ from typing import Any
 from bench_core.compare.result import QUANTITY, WHO, WORK, Comparison, Difference, Entry, InputFile, Result
 from bench_core.results.strict_csv import csv_text
 
-COMPARISON_VERSION = 1
+COMPARISON_VERSION = 2  # 1 had no "indicated" and no "evidence"
 _WORK = ("case_id", *WORK, *QUANTITY)
 COLUMNS = (
     *("comparison_version", "baseline", "contender", *_WORK, *(name for name in WHO if name != "device_type")),
     *("baseline_name", "baseline_value", "baseline_ci_low", "baseline_ci_high", "baseline_processes"),
     *("contender_name", "contender_value", "contender_ci_low", "contender_ci_high", "contender_processes"),
-    *("ratio", "ci_low", "ci_high", "confidence", "change", "verdict", "label", "reason"),
+    *("ratio", "ci_low", "ci_high", "confidence", "change", "verdict", "evidence", "label", "reason"),
     *("p", "p_adjusted", "method", "basis", "conditions", "doubts"),
 )
 
@@ -52,8 +52,11 @@ def as_json(result: Result) -> str:
     return json.dumps(plain, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-_MEAN = ("side", "metric", "clock", "unit", "ratio", "ci_low", "ci_high", "cases", "of", "label")
-_OWN = ("ratio", "ci_low", "ci_high", "confidence", "change", "verdict", "label", "reason", "p", "p_adjusted", "method")
+_MEAN = ("side", "metric", "clock", "unit", "ratio", "ci_low", "ci_high", "cases", "of", "verdict", "evidence", "label")
+_OWN = (
+    *("ratio", "ci_low", "ci_high", "confidence", "change", "verdict", "evidence", "label", "reason"),
+    *("p", "p_adjusted", "method"),
+)
 
 
 def _plain(c: Comparison) -> dict[str, Any]:

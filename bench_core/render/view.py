@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bench_core.compare.result import WHO, WORK, Comparison, Entry, Key, Result, Verdict
+from bench_core.compare.result import CLAIMS, WHO, WORK, Comparison, Entry, Key, Result, Verdict
 from bench_core.records import LAUNCH_BOUND, Clock
 from bench_core.render.text_table import Table
 from bench_core.text import printable
@@ -19,7 +19,6 @@ from bench_core.units import show
 short = functools.partial(printable, longest=200)  # every text from a file must pass through this
 _UNSAID = {"", "default", "ieee", "resident", "hot"}  # the usual values, which labels omit
 _MOST_NAMED = 3
-_CLAIMS = (Verdict.FASTER, Verdict.SLOWER, Verdict.SAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +140,8 @@ def _matrix_cell(c: Comparison | None, notes: _Footnotes) -> str:
 
 
 def _marks(c: Comparison, notes: _Footnotes) -> str:
-    """Return the footnote marks of the qualifications of a ratio; the evidence for a claim is only in CSV and JSON."""
-    reason = c.reason.partition("; ")[2] if c.verdict in _CLAIMS else c.reason
+    """Return the footnote marks of the qualifications of a ratio; what a cell says itself is not repeated."""
+    reason = c.reason.partition("; ")[2] if c.verdict in (*CLAIMS, Verdict.INDICATED) else c.reason
     return notes.mark(*([reason] if reason else []), *map(str, c.conditions), *c.implausible, *_not_the_device(c))
 
 
@@ -182,8 +181,9 @@ def _means(result: Result) -> Section:
     for mean in result.means:
         over = f"over the {mean.cases:,} of {mean.of:,} cases that every side has"
         kind = f"{mean.metric} ({mean.clock})" if mean.clock else mean.metric
-        tail = f", {mean.label}" if mean.label else ""
-        lines.append(f"{short(mean.side)}, {kind}: {mean.change} ({mean.interval}) {over}{tail}")
+        lines.append(f"{short(mean.side)}, {kind}: {mean.change} ({mean.interval}) {over}: {mean.word}")
+    if lines:
+        lines.append("The intervals assume that the errors of all cases are fully correlated, which makes them widest.")
     if not lines and len(result.sides) > 1:
         lines = ["none: no case has a value on every side"]
     return Section("Geometric mean", tuple(lines))
@@ -207,12 +207,8 @@ def _unmatched(result: Result) -> Section:
 
 def verdict_line(result: Result) -> str:
     """Return the whole result in one line."""
-    single = [c for c in result.compared if c.label]
-    counts = ", ".join(f"{result.count(v):,} {v}" for v in (*_CLAIMS, Verdict.UNCLEAR))
+    counts = ", ".join(f"{result.count(v):,} {v}" for v in (*CLAIMS, Verdict.INDICATED, Verdict.UNCLEAR))
     line = f"{len(result.compared):,} compared: {counts}"
-    if single:
-        far = sum(not ((c.ci_low or 0) <= 1 <= (c.ci_high or 0)) for c in single)
-        line += f" ({len(single):,} single-run: no claim; {far:,} beyond the spread assumed between processes)"
     nowhere = sum(c.nowhere for c in result.unmatched)
     line += (
         f"; {result.count(Verdict.INCOMPARABLE):,} incomparable, {result.count(Verdict.MISSING) - nowhere:,} missing"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from bench_core.analysis import figures
 from bench_core.analysis.figures import Rate, Speedup, Sweep
 from bench_core.analysis.report_data import Contender, ReportData
-from bench_core.compare.result import SINGLE_RUN
+from bench_core.compare.result import CLAIMS
 from bench_core.records import Row
 from bench_core.report import charts, svg, theme
 from bench_core.report.charts import HEAT_STEPS, Styles, how
@@ -104,10 +104,10 @@ def speedup_figure(data: ReportData) -> Figure:
     )
     headers = ("Work", "GPU", "Result", "Interval", "Verdict", "GPU time", "by", "Best CPU", "CPU time", "by")
     numbers = tuple(_speedup_numbers(s) for s in found)
-    if any(s.comparison.label == SINGLE_RUN for s in found):
+    if any(s.comparison.verdict not in CLAIMS for s in found):
         about += (
-            " One run per side does not show how much processes differ: such an interval is widened by an assumed "
-            "spread between processes, and supports no claim of significance (single-run)."
+            " A claim (faster, slower, same) needs five pairs of runs, or five runs of each machine. With fewer, a "
+            "difference beyond the spread between processes is indicated; for a single run this spread is assumed."
         )
     labels = list(dict.fromkeys(s.label for s in found))
     drawn = [s for s in found if s.label in labels[:MOST_LINES]]
@@ -120,9 +120,8 @@ def speedup_figure(data: ReportData) -> Figure:
 
 def _speedup_numbers(s: Speedup) -> tuple[str, ...]:
     c = s.comparison
-    verdict = f"{c.verdict} ({c.label})" if c.label else c.word
     gpu, cpu = ((show(row.value, row.unit), how(row)) for row in (s.gpu, s.cpu))
-    return (s.label, s.contender.label, c.change, c.interval or "none", verdict, *gpu, s.cpu.machine, *cpu)
+    return (s.label, s.contender.label, c.change, c.interval or "none", c.word, *gpu, s.cpu.machine, *cpu)
 
 
 def _sweep_numbers(found: Sequence[Sweep]) -> tuple[tuple[str, ...], ...]:

@@ -23,7 +23,7 @@ from bench_core import stats
 from bench_core.analysis import figures
 from bench_core.analysis.report_data import ReportData
 from bench_core.compare.loading import Reading
-from bench_core.compare.result import SINGLE_RUN, change, interval
+from bench_core.compare.result import CLAIMS, Verdict, change, interval
 from bench_core.errors import TableError
 from bench_core.records import Status
 from bench_core.report import packed_table, svg, theme
@@ -143,14 +143,14 @@ def _speedup_card(data: ReportData) -> Card:
     if not best:
         return Card(heading, "Nothing in common", ("No work was measured on both a CPU and a GPU.",))
     ranked = sorted(best.values(), key=lambda s: -s.ratio)
-    # The intervals are averaged as in compare, which assumes fully correlated cases.
     ratios = [(s.ratio, s.low or s.ratio, s.high or s.ratio) for s in ranked]
     mean, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
     ends = [("Most", ranked[0]), ("Least", ranked[-1])][: len(ranked)]
     kinds = f"{len(ranked)} of {len(data.families)} kinds of work, each at its largest common size"
-    lines = [f"Geometric mean ({interval(mean, low, high, 's')}) over {kinds}."]
+    # As in compare.
+    lines = [f"Geometric mean ({interval(mean, low, high, 's')}, if errors are fully correlated) over {kinds}."]
     lines += [f"{word}: {s.comparison.change} ({s.comparison.interval}) at {s.label}. {_pair(s)}" for word, s in ends]
-    return Card(heading, change(mean, "s"), (*lines, *_without_claim(ranked)))
+    return Card(heading, change(mean, "s"), (*lines, _on_the_ladder(ranked)))
 
 
 def _pair(s: figures.Speedup) -> str:
@@ -158,12 +158,12 @@ def _pair(s: figures.Speedup) -> str:
     return f"{gpu} against {cpu}."
 
 
-def _without_claim(found: Sequence[figures.Speedup]) -> list[str]:
-    """Return a line with the number of ratios from one run per side, no line if there are none."""
-    single = sum(s.comparison.label == SINGLE_RUN for s in found)
-    if single == len(found):
-        return ["One run per side: these ratios support no claim."]
-    return [f"{single} of these ratios are from one run per side and support no claim."] * bool(single)
+def _on_the_ladder(found: Sequence[figures.Speedup]) -> str:
+    """Return how many of these ratios are claimed, indicated and unclear, and what a claim needs if any is not."""
+    counts = Counter(s.comparison.verdict for s in found)
+    words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
+    lacking = next((s.comparison.evidence for s in found if s.comparison.verdict not in CLAIMS), "")
+    return f"{words}." if not lacking else f"{words} ({lacking}; a claim needs five runs: bench-core run --runs 5)."
 
 
 def _crossover_card(data: ReportData) -> Card:

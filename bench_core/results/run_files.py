@@ -1,4 +1,4 @@
-"""Read the other files of a run folder: samples.csv and run.json.
+"""Read the other files of a run folder, samples.csv and run.json, and the noise.json of its machine.
 
 A results.csv is usable without them. If one is missing, damaged or belongs to another table, it is not used, and a note
 gives the reason. Numbers of different runs are never mixed.
@@ -17,7 +17,7 @@ from typing import Any
 from bench_core.errors import TableError
 from bench_core.files import read_text
 from bench_core.records import Fact, Facts, Row
-from bench_core.results.schema import CONVERT, RESULTS, RUN, SAMPLE_COLUMNS, SAMPLES
+from bench_core.results.schema import CONVERT, NOISE, RESULTS, RUN, SAMPLE_COLUMNS, SAMPLES
 from bench_core.results.strict_csv import read_csv
 from bench_core.text import printable
 
@@ -30,17 +30,18 @@ Samples = Mapping[SampleKey, Mapping[int, tuple[float, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """The contents of samples.csv and run.json.
+    """The contents of samples.csv, run.json and noise.json.
 
     samples: seconds by result and process, None if they cannot be used. facts: the environment of the host by dotted
     name ("cpu.model"). worker_facts: those of the worker processes, by env_id, then by name. about: the whole run.json.
-    notes: one line for each problem.
+    noise: the whole noise.json in the folder above, which is that of the machine. notes: one line for each problem.
     """
 
     samples: Samples | None = None
     facts: Facts = field(default_factory=dict)
     worker_facts: Mapping[str, Facts] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    noise: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -58,14 +59,21 @@ def read_run_files(results: Path) -> RunFiles:
     if results.name != RESULTS:
         return RunFiles(notes=(f"{results}: a single table without samples: its intervals are used",))
     notes: list[str] = []
-    about = _read_about(results.with_name(RUN), notes)
+    about = _read_object(results.with_name(RUN), "the environment is unknown", notes)
     files = None if about is None else _mapping(about.get("files"))
     if files is not None and not _matches(results, files, notes):
         return RunFiles(notes=tuple(notes))
     samples = _read_samples_if_unchanged(results, files, notes)
     about = about or {}
     facts, workers = _environment(_mapping(about.get("environment")))
-    return RunFiles(samples, facts, workers, about, tuple(notes))
+    return RunFiles(samples, facts, workers, about, read_noise(results.parent, notes), tuple(notes))
+
+
+def read_noise(folder: Path, notes: list[str]) -> Mapping[str, Any]:
+    """Return the noise.json beside the folder of a run, empty if there is none; damage adds a note."""
+    path = folder.absolute().parent / NOISE
+    found = _read_object(path, "the noise of the machine is unknown", notes) if path.exists() else None
+    return found or {}
 
 
 def _read_samples_if_unchanged(results: Path, files: Mapping[str, Any] | None, notes: list[str]) -> Samples | None:
@@ -105,20 +113,21 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _read_about(path: Path, notes: list[str]) -> Mapping[str, Any] | None:
+def _read_object(path: Path, without: str, notes: list[str]) -> Mapping[str, Any] | None:
+    """Return the JSON object in a file; if there is none, None and a note. without: what is then unknown."""
     if not _is_plain_file(path):
-        notes.append(f"{path}: missing: the environment is unknown")
+        notes.append(f"{path}: missing: {without}")
         return None
     try:
-        about = json.loads(read_text(path, _MOST_RUN_BYTES))
+        found = json.loads(read_text(path, _MOST_RUN_BYTES))
     except TableError as error:
-        notes.append(f"{error}; the environment is unknown")
+        notes.append(f"{error}; {without}")
     except (ValueError, RecursionError) as error:
-        notes.append(f"{path}: not JSON ({printable(str(error), 80)}): the environment is unknown")
+        notes.append(f"{path}: not JSON ({printable(str(error), 80)}): {without}")
     else:
-        if isinstance(about, dict):
-            return about
-        notes.append(f"{path}: not a JSON object: the environment is unknown")
+        if isinstance(found, dict):
+            return found
+        notes.append(f"{path}: not a JSON object: {without}")
     return None
 
 

@@ -22,6 +22,7 @@ from bench_core.results.strict_csv import Csv
 from bench_core.text import quoted
 
 RESULTS, SAMPLES, RUN = "results.csv", "samples.csv", "run.json"
+NOISE = "noise.json"  # in the folder of a machine, beside its runs: what `bench-core noise` has measured
 UNFINISHED = "unfinished"  # the folder of runs to be merged into one later; read only if a path names it
 COLUMNS = tuple(f.name for f in fields(Row))
 SAMPLE_COLUMNS = (

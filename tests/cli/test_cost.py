@@ -21,12 +21,13 @@ def test_the_command_shows_costs_side_by_side(tmp_path):
     assert lines[0].split() == ["work", "cost", "of", "a", "gpu", "cheapest"]
     assert "5.00 ±0%" in lines[2] and "1.00 ±0%" in lines[2] and lines[2].endswith("gpu")  # noqa: PT018
     assert lines[3].endswith("5.00x less")
+    assert lines[4].endswith("indicated (one run a side)")
 
 
 @pytest.mark.parametrize(
     ("other", "said"), [((0.45, 0.55, 0.65), "unclear"), ((0.5, 0.6, 0.7), "unclear"), ((0.05, 0.06, 0.07), "b")]
 )
-def test_no_machine_is_called_the_cheapest_while_the_intervals_overlap(tmp_path, other, said):
+def test_no_machine_is_called_the_cheapest_within_the_spread_of_processes(tmp_path, other, said):
     a, b = write(tmp_path, tokens([0.5, 0.6, 0.7]), "a"), write(tmp_path, tokens(other), "b")
     done = run(a, b, "--price", "a=3.6", "--price", "b=3.6")
     assert done.stdout.splitlines()[2].split()[-1] == said

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from bench_core import child_process
 from bench_core.cli import app
-from bench_core.cli.run import split_output
+from bench_core.cli.common import split_output
 from bench_core.compare import read
 from bench_core.errors import UsageError
 from bench_core.results import reader
