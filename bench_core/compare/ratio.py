@@ -97,7 +97,8 @@ def _support(
     if one_device:
         # Copies of one run have the same origin too; verdicts.py recognises them before it looks at the support.
         unpaired = "these runs of one device did not take turns, so its drift can look like a change"
-        return Support.NOTHING, f"{unpaired}; measure in turns: {_in_turns(first, second)}"
+        named = "; if these are two machines, name them: --bench-machine" if first.machine != second.machine else ""
+        return Support.NOTHING, f"{unpaired}; measure in turns: {_in_turns(first, second)}{named}"
     if many >= FEWEST_RUNS:
         return Support.CLAIM, ""
     where = "on each machine" if first.machine != second.machine else "on each device"

@@ -40,7 +40,7 @@ SPREADS: Measured = {
 
 # No committed table repeats a run on a GPU. This is the largest spread between processes of a GPU framework that was
 # seen when the method of this project was developed.
-ACCELERATOR, ACCELERATOR_FROM = 0.09, "the largest of GPU frameworks seen for this project"
+ACCELERATOR, ACCELERATOR_FROM = 0.09, "the most seen for a GPU framework"
 
 
 @dataclass(frozen=True, slots=True)

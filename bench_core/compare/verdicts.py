@@ -159,15 +159,19 @@ def _verdict(c: Comparison, found: RatioEstimate, min_effect: float, tests: int)
     if is_beyond and abs(change) >= least:
         return Verdict.INDICATED, "; ".join([f"indicated: {c.change} ({found.evidence})", *filter(None, [limits])])
     why = f"the estimated change is below {100 * min_effect:g} %" if is_beyond else "the interval includes 1.00x"
-    return Verdict.UNCLEAR, "; ".join([f"{why} ({found.evidence})", *filter(None, [found.assumed, found.lacking])])
+    return Verdict.UNCLEAR, "; ".join([f"{why} ({found.evidence})", *filter(None, [found.lacking]), *_assumed(found)])
 
 
 def _limits(c: Comparison, found: RatioEstimate, tests: int) -> str:
     """Return why a difference is not claimed, and what a claim would need."""
-    notes = [f"the spread between processes is assumed: {found.assumed}"] if found.assumed else []
+    notes = [found.lacking] if found.lacking else []
     if c.p_adjusted is not None:
         notes.append(f"adjusted p {c.p_adjusted:.2g} over {tests} tests is above {1 - c.confidence:.2g}")
-    return "; ".join([*notes, *filter(None, [found.lacking])])
+    return "; ".join([*notes, *_assumed(found)])
+
+
+def _assumed(found: RatioEstimate) -> list[str]:
+    return [f"assumed spread of processes: {found.assumed}"] if found.assumed else []
 
 
 def _same_run(first: Entry, second: Entry) -> bool:

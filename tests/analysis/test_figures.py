@@ -44,7 +44,9 @@ def sweep_of(cpu_seconds, gpu_seconds):
     gpu = row_of(workload="matmul", dtype="float32", device="cuda:0", backend="torch", metric="time", clock="wall")
     pairs = list(zip((128, 256, 512), cpu_seconds, gpu_seconds, strict=True))
     rows = [
-        replace(row, size=str(n), case_id=f"c_{n}", value=seconds, ci_low=seconds, ci_high=seconds, flops=n**3)
+        replace(
+            row, size=str(n), case_id=f"c_{n}", value=seconds, p10=seconds, ci_low=seconds, ci_high=seconds, flops=n**3
+        )
         for n, *both in pairs
         for row, seconds in zip((cpu, gpu), both, strict=True)
     ]
@@ -57,11 +59,11 @@ def sweep_of(cpu_seconds, gpu_seconds):
 @pytest.mark.parametrize(
     ("cpu", "gpu", "text"),
     [
-        ((1.0, 2.0, 4.0), (2.0, 1.0, 1.0), "wins from 256"),
-        ((1.0, 2.0, 4.0), (0.5, 1.0, 1.0), "wins at every size measured"),
-        ((1.0, 2.0, 4.0), (2.0, 3.0, 5.0), "never wins at the sizes measured"),
-        ((1.0, 2.0, 4.0), (0.5, 3.0, 1.0), "wins from 512"),
-        ((1.0, 2.0, 4.0), (0.5, 1.0, 4.0), "never wins at the sizes measured"),
+        ((1.0, 2.0, 4.0), (2.0, 1.0, 1.0), "wins from 256 (indicated)"),
+        ((1.0, 2.0, 4.0), (0.5, 1.0, 1.0), "wins at every size measured (indicated)"),
+        ((1.0, 2.0, 4.0), (2.0, 3.0, 5.0), "wins at no size measured"),
+        ((1.0, 2.0, 4.0), (0.5, 3.0, 1.0), "wins from 512 (indicated)"),
+        ((1.0, 2.0, 4.0), (0.5, 1.0, 4.0), "wins at no size measured"),
     ],
 )
 def test_the_crossover_is_the_size_from_which_on_the_gpu_wins_for_good(cpu, gpu, text):
@@ -84,7 +86,7 @@ def test_sizes_that_are_variants_of_one_have_no_crossover():
 def test_crossovers_beyond_the_most_that_are_shown_are_counted():
     data = ReportData(synthetic.readings("machine-b"))
     lines = figures.crossover_lines(data, most=1)
-    assert lines == ["matmul float64: wins from 256", "and 2 more kinds of work"]
+    assert lines == ["matmul float64: wins from 256 (indicated)", "and 2 more kinds of work"]
 
 
 def test_a_sweep_over_one_parameter_is_drawn_over_that_parameter():

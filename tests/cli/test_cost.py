@@ -21,7 +21,7 @@ def test_the_command_shows_costs_side_by_side(tmp_path):
     assert lines[0].split() == ["work", "cost", "of", "a", "gpu", "cheapest"]
     assert "5.00 ±0%" in lines[2] and "1.00 ±0%" in lines[2] and lines[2].endswith("gpu")  # noqa: PT018
     assert lines[3].endswith("5.00x less")
-    assert lines[4].endswith("indicated (one run a side)")
+    assert lines[4].endswith("indicated (2 against 2 runs)")
 
 
 @pytest.mark.parametrize(

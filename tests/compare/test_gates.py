@@ -10,17 +10,27 @@ from tests.support.tables import processes, reading, work
 
 
 @pytest.mark.parametrize(
-    ("factor", "runs", "breached"), [(1.2, 5, True), (1.05, 5, False), (0.5, 5, False), (2.0, 1, True), (1.2, 1, False)]
+    ("factor", "runs", "breached"),
+    [(1.2, 5, True), (1.05, 5, False), (0.5, 5, False), (20.0, 4, False), (20.0, 1, False)],
 )
-def test_a_regression_is_a_sure_slowdown_beyond_the_threshold(factor, runs, breached):
-    """With one run per side, the whole widened interval must lie beyond the threshold."""
+def test_a_regression_is_a_claimed_slowdown_beyond_the_threshold(factor, runs, breached):
+    """Fewer than five runs a side indicate at most, which breaches nothing."""
     c = only(two(FIVE[:runs], [factor * t for t in FIVE[:runs]], backend="torch"))
     assert is_regression(c, 0.10) is breached
 
 
-def test_a_regression_gate_over_single_runs_notes_that_it_sees_little():
-    notes = compare(two([1.0], [1.0], backend="torch"), CompareOptions(fail_on=("regression",))).notes
-    assert notes[-1].startswith("the regression gate is insensitive: 1 cases have one run on a side")
+@pytest.mark.parametrize("factor", [1.0, 20.0])
+def test_a_regression_gate_over_too_few_runs_neither_passes_nor_fails(factor):
+    """It is an error that says what to run, whether a slowdown is indicated or not."""
+    with pytest.raises(NothingToCompare, match=r"no case was measured often enough: .* bench-core run --runs 5"):
+        compare(two([1.0], [factor], backend="torch"), CompareOptions(fail_on=("regression",)))
+
+
+def test_a_regression_gate_notes_the_cases_on_which_it_could_not_decide():
+    done = [*processes([1.0], work("32")), *processes(FIVE, work("64"))]
+    result = compare([reading(done, "a"), reading(done, "b")], CompareOptions(fail_on=("regression",)))
+    assert result.breaches == ()
+    assert result.notes[-1].startswith("the regression gate could not decide 1 of 2 cases: the interval includes 1.00x")
 
 
 def test_a_regression_gate_with_nothing_to_look_at_is_an_error():

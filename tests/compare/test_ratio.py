@@ -1,17 +1,14 @@
-"""A ratio has the interval that its runs support, on simulated and real machines, and inverts if sides are swapped."""
+"""A ratio has the interval that its runs support, on real machines too, and inverts if sides are swapped."""
 
 import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from bench_core.compare import CompareOptions, Key, Method, Verdict, compare
-from bench_core.compare.replicates import Replicate, Replicates
-from bench_core.compare.result import Entry
-from bench_core.compare.verdicts import Pair, judge
-from bench_core.records import Case, Clock, Costs, Measurement, Row, Series, Status, Work
+from bench_core.compare import CompareOptions, Method, Verdict, compare
+from bench_core.compare.spread import SPREADS, SPREADS_FROM
+from bench_core.records import Case, Clock, Costs, Measurement, Series, Status, Work
 from tests.support.comparisons import DRIFT, FIVE, only, two
 from tests.support.properties import given, settings, st
 from tests.support.tables import measured, processes, reading
@@ -27,11 +24,13 @@ def test_less_time_and_a_higher_rate_are_both_faster():
         assert c.ci_low < 2.0 < c.ci_high
 
 
-@pytest.mark.parametrize(("backend", "spread"), [("numpy", 0.09), ("torch", 0.09)])
-def test_the_interval_of_single_runs_has_the_spread_assumed_between_processes(backend, spread):
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_the_interval_of_single_runs_has_the_spread_assumed_between_processes(backend):
+    spread = SPREADS[backend, "cpu", "products"]
     c = only(two([1.0], [1.0], backend=backend))
     assert math.log(c.ci_high) >= 1.96 * math.sqrt(2) * spread
     assert math.log(c.ci_high) == pytest.approx(1.96 * math.hypot(spread, spread, 0.0184), rel=0.05)
+    assert f"{backend} {100 * spread:.2g} % ({SPREADS_FROM})" in c.reason
 
 
 def test_timings_equal_to_the_last_digit_count_as_a_single_run():
@@ -45,7 +44,7 @@ def test_values_that_every_run_repeats_exactly_are_compared_without_a_test():
     b = [replace(m, values={"peak_memory": 2000.0}) for m in processes(FIVE)]
     c = only([reading(a, "a"), reading(b, "b")], metrics=("peak_memory",))
     assert (c.verdict, c.method, c.change) == (Verdict.SLOWER, Method.EXACT, "2.00x worse")
-    assert "machines" not in c.reason
+    assert c.reason.startswith("5 against 5 runs, all alike")
 
 
 def two_backends(hour):
@@ -62,8 +61,11 @@ def test_runs_of_one_machine_that_took_turns_are_paired():
     """Drift cancels in alternating runs; it does not cancel in consecutive blocks of runs."""
     in_turn, blocks = (only(two_backends(hour), columns=("backend",)) for hour in (0, 1))
     assert (in_turn.method, in_turn.verdict, in_turn.change) == (Method.PAIRED, Verdict.SLOWER, "1.20x slower")
-    assert (blocks.method, blocks.verdict) == (Method.WELCH, Verdict.UNCLEAR)
-    assert "5 against 5 runs); the runs are not in pairs: machine drift can look like a change" in blocks.reason
+    assert (blocks.method, blocks.verdict, blocks.p) == (Method.WELCH, Verdict.UNCLEAR, None)
+    assert blocks.reason == (
+        "these runs of one device did not take turns, so its drift can look like a change; "
+        "measure in turns: bench-core run --runs 5"
+    )
 
 
 def test_two_backends_in_the_same_runs_are_paired():
@@ -77,7 +79,7 @@ def test_two_backends_in_the_same_runs_are_paired():
 TIMES = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(TIMES, TIMES)
 def test_swapped_sides_invert_ratio_interval_and_verdict(a, b):
     """Swapping the sides inverts ratio and interval and swaps faster with slower."""
@@ -89,123 +91,13 @@ def test_swapped_sides_invert_ratio_interval_and_verdict(a, b):
     assert back.verdict is opposite.get(forth.verdict, forth.verdict)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(TIMES, TIMES, st.floats(1e-3, 1e3))
 def test_scaling_all_times_changes_no_ratio(a, b, scale):
     """A machine on which everything takes `scale` times as long changes no comparison made on it."""
     plain, scaled = only(two(a, b)), only(two([scale * t for t in a], [scale * t for t in b]))
     assert scaled.ratio == pytest.approx(plain.ratio, rel=1e-6)
     assert scaled.ci_low == pytest.approx(plain.ci_low, rel=1e-4)
-
-
-# ---------------------------------------------------------------- simulated machines: false alarms, coverage, power
-
-DRAWS = 2000
-CASES = 6
-BETWEEN = 0.02  # spread of processes, as on a quiet CPU
-MACHINE_DRIFT = 0.05  # of the machine, shared by the two runs of a pair
-
-
-def row(value, machine, run_id="r"):
-    """An ok row of this many seconds."""
-    return Row(
-        run_id=run_id, started_at="", machine=machine, case_id="c", suite="s", workload="w", workload_version=1,
-        size="1", dtype="float32", precision="ieee", params="", backend="torch", implementation="default",
-        device_type="cpu", device="cpu", threads=1, metric="time", unit="s", better="lower", clock="wall",
-        scope="resident", cache="hot", value=value, status="ok",
-    )  # fmt: skip
-
-
-def side(name, logs, origin):
-    """The replicates of one side from its processes' log seconds."""
-    replicates = tuple(Replicate(x, x, (origin, origin, i), f"{i:03}", origin) for i, x in enumerate(logs))
-    value = math.exp(float(np.median(logs)))
-    return Replicates(Entry(name, (row(value, name, name),), value, None, None, len(logs)), replicates)
-
-
-KEY = Key("c", "s", "w", 1, "1", "float32", "ieee", "", "resident", "hot", "time", "s", "lower", "wall")
-
-
-def suites(rng, runs, *, same_machine, effect=0.0, draws=DRAWS):
-    """Yield suites of cases: pairs of sides that differ only by `effect` (logarithm) and noise."""
-    drift = MACHINE_DRIFT if same_machine else 0.0
-    for _ in range(draws):
-        shared = rng.normal(0, drift, (CASES, 1, runs))
-        logs = rng.normal(0, BETWEEN, (CASES, 2, runs)) + shared
-        origins = ("m", "m") if same_machine else ("a", "b")
-        yield [
-            Pair(KEY, "b", "a", side("a", old, origins[0]), side("b", new + effect, origins[1])) for old, new in logs
-        ]
-
-
-def alarms(rng, runs, *, same_machine, min_effect):
-    """Return the share of suites with any claim, although nothing changed."""
-    claims = (Verdict.FASTER, Verdict.SLOWER)
-    found = [
-        any(c.verdict in claims for c in judge(pairs, min_effect, 0.95))
-        for pairs in suites(rng, runs, same_machine=same_machine)
-    ]
-    return sum(found) / len(found)
-
-
-@pytest.mark.parametrize("same_machine", [True, False], ids=["paired", "welch"])
-def test_false_alarms_of_a_suite_stay_at_the_stated_level(same_machine):
-    """With min_effect 0 the alarms exceed the level at most by the error of 2,000 draws, with 5 % not at all."""
-    rng = np.random.default_rng(1)
-    error = math.sqrt(0.05 * 0.95 / DRAWS)
-    assert alarms(rng, 5, same_machine=same_machine, min_effect=0.0) <= 0.05 + 2 * error
-    assert alarms(rng, 5, same_machine=same_machine, min_effect=0.05) <= 0.05
-
-
-def as_rounds(measured, rng):
-    """Return the rounds of one process as if they were thirty runs."""
-    name = measured.entry.side
-    return side(name, measured.replicates[0].low + rng.normal(0, 0.002, 30), name)
-
-
-def test_rounds_taken_for_runs_raise_many_false_alarms():
-    """If rounds were used as runs (with a tenth of the real error), there would be far more alarms than stated."""
-    rng = np.random.default_rng(2)
-    found = 0
-    for pairs in suites(rng, 5, same_machine=False, draws=200):
-        rounds = [
-            Pair(p.key, p.side, p.against, *(as_rounds(e, rng) for e in (p.baseline, p.contender))) for p in pairs
-        ]
-        found += any(c.verdict is not Verdict.UNCLEAR for c in judge(rounds, 0.0, 0.95))
-    assert found / 200 > 0.5
-
-
-def test_one_run_a_side_raises_no_alarm():
-    rng = np.random.default_rng(3)
-    assert alarms(rng, 1, same_machine=False, min_effect=0.0) == 0
-
-
-@pytest.mark.parametrize("same_machine", [True, False], ids=["paired", "welch"])
-@pytest.mark.parametrize("runs", [3, 5, 10])
-def test_intervals_cover_the_truth(runs, same_machine):
-    """95 % intervals contain the true ratio in 93 to 97 % of 2,000 draws."""
-    rng = np.random.default_rng(runs)
-    truth = math.exp(-0.1)
-    held = [
-        c.ci_low <= truth <= c.ci_high
-        for pairs in suites(rng, runs, same_machine=same_machine, effect=0.1, draws=DRAWS // CASES + 1)
-        for c in judge(pairs, 0.05, 0.95)
-    ][:DRAWS]
-    assert 0.93 <= sum(held) / DRAWS <= 0.97
-
-
-@pytest.mark.parametrize("same_machine", [True, False], ids=["paired", "welch"])
-def test_five_runs_find_a_true_slowdown_of_ten_percent(same_machine):
-    """Five runs per side detect a true +10 % nearly always, and call it slower, never faster."""
-    rng = np.random.default_rng(5)
-    effect = math.log(1.10)
-    verdicts = [
-        c.verdict
-        for pairs in suites(rng, 5, same_machine=same_machine, effect=effect, draws=300)
-        for c in judge(pairs, 0.05, 0.95)
-    ]
-    assert verdicts.count(Verdict.SLOWER) / len(verdicts) > 0.95
-    assert Verdict.FASTER not in verdicts
 
 
 # ---------------------------------------------------------------- real machines that are nominally identical
@@ -228,15 +120,16 @@ def identical_machines():
     return [reading(measurements, machine) for machine, measurements in tables.items()]
 
 
-def test_identical_machines_are_not_called_different_on_single_runs():
-    """Their values differ by up to 27 %; no pair of machines, in either order, is called faster or slower."""
+def test_identical_machines_are_not_claimed_to_differ_and_rarely_indicated():
+    """Their values differ by up to 27 %, which is hardly beyond the spread assumed for a GPU."""
     tables = identical_machines()
     one, eight = ([r for r in tables if r.rows[0].machine.startswith(kind)] for kind in ("one", "eight"))
-    compared = 0
+    found = []
     for group in (one, eight):
         for baseline in group:
             result = compare(group, CompareOptions(metrics=("sample_rate",), baseline=baseline.rows[0].machine))
-            assert {c.verdict for c in result.compared} == {Verdict.UNCLEAR}
             assert {c.label for c in result.compared} == {"single-run"}
-            compared += len(result.compared)
-    assert compared > 200
+            found += [c.verdict for c in result.compared]
+    assert len(found) > 200
+    assert set(found) <= {Verdict.UNCLEAR, Verdict.INDICATED}
+    assert found.count(Verdict.INDICATED) / len(found) <= 0.05

@@ -23,15 +23,15 @@ def test_runs_that_scatter_support_no_claim():
 
 
 def test_a_sure_change_below_the_smallest_effect_is_same_or_unclear():
-    tables = two([1.0, 1.001, 0.999], [1.03, 1.031, 1.029])
+    tables = two([1.0, 1.001, 0.999, 1.001, 0.999], [1.03, 1.031, 1.029, 1.031, 1.029])
     assert only(tables, min_effect=0.02).verdict is Verdict.SLOWER
     assert only(tables, min_effect=0.05).verdict is Verdict.SAME
     wide = only(two([1.0, 1.01, 0.99, 1.0, 1.02], [1.035, 1.05, 1.02, 1.04, 1.05]), min_effect=0.05)
     assert wide.verdict is Verdict.UNCLEAR
-    assert "significant, but the estimated change is below 5 %" in wide.reason
+    assert wide.reason == "the estimated change is below 5 % (5 against 5 runs)"
 
 
-def test_a_change_that_is_sure_alone_is_unclear_among_fifty_other_cases():
+def test_a_change_that_is_sure_alone_is_only_indicated_among_fifty_other_cases():
     """A single p of 0.03 is significant; among fifty unchanged cases, one or two such values are expected."""
     steady, moved = [1.0, 1.06, 0.95, 1.03, 0.97], [1.09, 1.15, 1.03, 1.12, 1.05]
     alone = only(two(steady, moved))
@@ -40,18 +40,44 @@ def test_a_change_that_is_sure_alone_is_unclear_among_fifty_other_cases():
     crowd = compare([reading([*processes(steady), *others], "a"), reading([*processes(moved), *others], "b")])
     among = next(c for c in crowd.comparisons if c.key.size == "64")
     assert among.p == pytest.approx(alone.p)
-    assert among.verdict is Verdict.UNCLEAR
-    assert "over 51 tests" in among.reason
+    assert among.verdict is Verdict.INDICATED
+    assert "over 51 tests is above 0.05" in among.reason
 
 
-def test_one_run_a_side_is_never_called_significant():
-    """Even with a hundredfold difference and a thousand quiet rounds, one run per side supports no claim."""
+def test_one_run_a_side_indicates_and_claims_nothing():
+    """Even with a hundredfold difference and a thousand quiet rounds; what is missing is said."""
     a = reading([measured([1.0 + 1e-6 * i for i in range(1000)])], "a")
     b = reading([measured([0.01 + 1e-8 * i for i in range(1000)])], "b")
     c = only([a, b])
-    assert (c.verdict, c.label, c.method, c.p) == (Verdict.UNCLEAR, "single-run", Method.SINGLE, None)
-    assert c.change == "100x faster"
-    assert c.reason.startswith("beyond the spread assumed between processes, but one run")
+    assert (c.verdict, c.label, c.method, c.p) == (Verdict.INDICATED, "single-run", Method.SINGLE, None)
+    assert (c.change, c.word) == ("100x faster", "indicated (one run a side)")
+    assert c.reason == (
+        "indicated: 100x faster (one run a side); a claim needs 5 runs a side: bench-core run --runs 5 on each machine; "
+        "assumed spread of processes: numpy 36 % (three runs of results/amd-epyc-2c)"
+    )
+
+
+def test_one_run_a_side_within_the_assumed_spread_is_unclear():
+    c = only(two([1.0], [1.5]))
+    assert (c.verdict, c.word) == (Verdict.UNCLEAR, "unclear")
+    assert c.reason.startswith("the interval includes 1.00x (one run a side); a claim needs 5 runs a side")
+
+
+def test_two_single_runs_of_one_device_are_unclear_however_far_apart_they_are():
+    """Nothing shows whether the machine or the code changed."""
+    before = reading([measured([1.0])], "m", run_id="r1", label="before")
+    after = reading([measured([0.01])], "m", run_id="r2", label="after")
+    c = only([before, after])
+    assert (c.verdict, c.change) == (Verdict.UNCLEAR, "100x faster")
+    assert "measure in turns: bench-core run --runs 5 --against PYTHON" in c.reason
+
+
+def test_two_devices_of_one_machine_may_be_measured_in_different_runs():
+    cpu = reading([measured([1.0])], "m", run_id="r1")
+    gpu = reading([measured([0.01], device="cuda:0")], "m", run_id="r2")
+    c = only([cpu, gpu], columns=("device",))
+    assert (c.verdict, c.word) == (Verdict.INDICATED, "indicated (one run a side)")
+    assert "bench-core run --runs 5 on each device" in c.reason
 
 
 def test_a_difference_of_two_machines_is_not_claimed_of_their_models():

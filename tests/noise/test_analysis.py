@@ -61,7 +61,7 @@ def test_relabellings_are_all_16_of_ten_runs_and_512_of_forty():
     assert analyse(noisy(0.02, runs=40)).relabellings == 512
 
 
-@pytest.mark.parametrize(("spread", "runs", "reachable"), [(0.001, 3, True), (0.02, None, True), (0.5, 20, False)])
+@pytest.mark.parametrize(("spread", "runs", "reachable"), [(0.001, 5, True), (0.02, None, True), (0.5, 20, False)])
 def test_what_is_recommended_suits_the_noise(spread, runs, reachable):
     finding = analyse(noisy(spread, runs=200))
     assert finding.reachable is reachable
@@ -98,7 +98,7 @@ def test_runs_are_read_in_their_order():
 def test_a_finding_is_told_in_words():
     text = "\n".join(lines(analyse(noisy(0.02, runs=20))))
     assert "20 runs of the same" in text
-    assert "3 per side" in text
+    assert "5 per side" in text
     assert "too noisy to detect a change of 5 %" in "\n".join(lines(analyse(noisy(0.5))))
     assert max(map(len, text.split("\n"))) <= 100
 

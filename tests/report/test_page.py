@@ -45,18 +45,19 @@ def test_a_table_given_twice_counts_once():
     assert f"with {len(rows):,} rows" in text
 
 
-def test_the_speedup_card_shows_intervals_and_says_where_there_is_no_claim():
+def test_the_speedup_card_shows_intervals_and_counts_claims_and_indications():
     several = page.cards(ReportData(runs_of(2.0, 0.01)))[1]
     assert several.headline == "1.98x faster"
     assert several.lines[0] == (
-        "Geometric mean (1.96x to 2.00x) over 1 of 1 kinds of work, each at its largest common size."
+        "Geometric mean (1.96x to 2.00x, if errors are fully correlated) over 1 of 1 kinds of work, each at its largest "
+        "common size."
     )
     assert several.lines[1] == (
         "Most: 1.98x faster (1.96x to 2.00x) at matmul float32 · 128. a cuda:0 torch against a cpu torch, 2 threads."
     )
-    assert not [line for line in several.lines if "claim" in line]
-    single = page.cards(ReportData(runs_of(2.0, 0.001, runs=1)))[1]
-    assert single.lines[-1] == "One run per side: these ratios support no claim."
+    assert several.lines[-1] == "1 faster."
+    single = page.cards(ReportData(runs_of(9.0, 0.001, runs=1)))[1]
+    assert single.lines[-1] == "1 indicated (one run; a claim needs five runs: bench-core run --runs 5)."
 
 
 def test_the_page_is_one_small_file_that_asks_for_nothing(five):

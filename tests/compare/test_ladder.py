@@ -1,0 +1,240 @@
+"""What is claimed and indicated is true as often as stated, on simulated machines, through `compare` itself.
+
+Every comparison is of 35 cases. The tables are those that runs would have written, with raw samples.
+"""
+
+import functools
+import math
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from bench_core.compare import CompareOptions, Reading, Verdict, compare
+from bench_core.results.run_files import sample_key
+from tests.support.properties import given, settings, st
+from tests.support.tables import measured, reading, work
+
+CASES = 35
+BLOCKS = 10
+DRAWS = 200
+CLAIMED = (Verdict.FASTER, Verdict.SLOWER)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise of a machine, on logarithms of times.
+
+    process: standard deviation between processes, of each case by itself. skewed: whether that noise is exponential,
+    and not normal. slow: how much slower the machine is in a quarter of its runs. of_cases: whether each case has its
+    slow runs, and not the whole run. drift: from the first to the last run. block: standard deviation inside a process.
+    """
+
+    process: float = 0.02
+    skewed: bool = False
+    slow: float = 0.0
+    of_cases: bool = False
+    drift: float = 0.0
+    block: float = 0.02
+
+
+MACHINES = {
+    "quiet": Noise(),
+    "two speeds": Noise(slow=math.log(1.2)),
+    "two speeds of every case": Noise(slow=math.log(1.2), of_cases=True),
+    "drift": Noise(drift=math.log(1.05)),
+    "skewed": Noise(process=0.05, skewed=True),
+    "log-normal, wide": Noise(process=0.10),
+    "all": Noise(slow=math.log(1.2), drift=math.log(1.05), process=0.05, skewed=True),
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables whose samples are drawn anew for each comparison; everything else stays, which saves most of the time."""
+
+    readings: tuple[Reading, ...]
+
+    def with_logs(self, logs, blocks):
+        """Return the readings with these samples: logs[side] (cases, processes), blocks[side] (cases, processes, n)."""
+        return [self._one(r, logs[i], blocks[i]) for i, r in enumerate(self.readings)]
+
+    def _one(self, table, logs, blocks):
+        seconds = np.exp(logs[:, :, None] + blocks)
+        medians = np.median(np.median(seconds, axis=2), axis=1)
+        samples, rows = {}, []
+        for i, row in enumerate(table.rows):
+            samples[sample_key(row)] = {p: tuple(map(float, each)) for p, each in enumerate(seconds[i])}
+            rows.append(replace(row, value=float(medians[i]), ci_low=None, ci_high=None))
+        return replace(table, rows=tuple(rows), files=replace(table.files, samples=samples))
+
+
+@functools.cache
+def tables(runs, machines):
+    """Two sides of `runs` processes each, with the same series if they are of one machine: then they are pairs."""
+    cases = [work(str(n + 8)) for n in range(CASES)]
+    done = [
+        measured([1.0] * BLOCKS, of, process=process, backend="torch", flops=None)
+        for of in cases
+        for process in range(runs)
+    ]
+    about = {"series": "s"} if len(set(machines)) == 1 else {}
+    sides = [
+        reading(done, m, label=label, about=about, run_id=f"{label}") for m, label in zip(machines, "ab", strict=True)
+    ]
+    return Tables(tuple(sides))
+
+
+def draw(rng, noise, runs, *, paired, changes):
+    """Return the logarithms of both sides, (2, cases, runs), and those of their blocks. changes: of side b, by case."""
+    if paired:  # the two runs of a pair follow each other in random order
+        places = np.stack([rng.permutation(2) + 2 * i for i in range(runs)]).T / (2 * runs - 1)
+    else:  # each machine drifts by itself, up or down
+        places = np.linspace(-0.5, 0.5, runs) * rng.choice([-1, 1], (2, 1))
+    shape = (2, CASES, runs)
+    if noise.skewed:
+        own = noise.process * (rng.exponential(size=shape) - 1)
+    else:
+        own = noise.process * rng.standard_normal(shape)
+    slow = noise.slow * (rng.random(shape if noise.of_cases else (2, 1, runs)) < 0.25)
+    drift = noise.drift * places[:, None, :]
+    logs = own + slow + drift
+    logs[1] += np.asarray(changes)[:, None]
+    return logs, noise.block * rng.standard_normal((*shape, BLOCKS))
+
+
+def comparisons(seed, noise, runs, count, *, paired=True, changes=None):
+    """Yield the comparisons of `count` simulated comparisons."""
+    rng = np.random.default_rng(seed)
+    drawn = tables(runs, ("m", "m") if paired else ("m", "n"))
+    changes = np.zeros(CASES) if changes is None else changes
+    for _ in range(count):
+        logs, blocks = draw(rng, noise, runs, paired=paired, changes=changes)
+        yield compare(drawn.with_logs(logs, blocks), CompareOptions()).comparisons
+
+
+def share_of_comparisons(found, test):
+    found = list(found)
+    return sum(map(test, found)) / len(found)
+
+
+def has_claim(comparisons):
+    return any(c.verdict in CLAIMED for c in comparisons)
+
+
+@pytest.mark.parametrize("paired", [True, False], ids=["pairs", "two machines"])
+@pytest.mark.parametrize("machine", MACHINES)
+def test_of_35_equal_cases_none_is_claimed_to_differ_in_95_of_100_comparisons(machine, paired):
+    """At most 5 % of the comparisons claim anything (within the error of 200 draws), and intervals hold the truth."""
+    found = list(comparisons(1, MACHINES[machine], 5, DRAWS, paired=paired))
+    assert share_of_comparisons(found, has_claim) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / DRAWS)
+    covered = [c.ci_low <= 1 <= c.ci_high for each in found for c in each]
+    assert sum(covered) / len(covered) >= 0.94
+
+
+@pytest.mark.parametrize("runs", [1, 2, 3, 4])
+@pytest.mark.parametrize("paired", [True, False], ids=["pairs", "two machines"])
+def test_fewer_than_five_runs_claim_nothing_and_indicate_what_is_there(runs, paired):
+    doubled = np.full(CASES, math.log(3.0))
+    for each in comparisons(2, Noise(), runs, 3, paired=paired, changes=doubled):
+        assert {c.verdict for c in each} == {Verdict.INDICATED}
+        assert {c.evidence for c in each} == {EVIDENCE[runs][paired]}
+        assert all(c.ratio == pytest.approx(1 / 3, rel=0.2) for c in each)
+
+
+EVIDENCE = {
+    1: {True: "one run", False: "one run a side"},
+    2: {True: "2 pairs", False: "2 against 2 runs"},
+    3: {True: "3 pairs", False: "3 against 3 runs"},
+    4: {True: "4 pairs", False: "4 against 4 runs"},
+}
+
+
+@pytest.mark.parametrize("paired", [True, False], ids=["pairs", "two machines"])
+def test_five_runs_find_a_slowdown_of_ten_percent(paired):
+    """A whole machine that is 10 % slower, under a noise of 2 %: claimed in 90 % of all cases, and never as faster."""
+    slower = np.full(CASES, math.log(1.1))
+    verdicts = [c.verdict for each in comparisons(3, Noise(), 5, 50, paired=paired, changes=slower) for c in each]
+    assert verdicts.count(Verdict.SLOWER) / len(verdicts) >= 0.9
+    assert Verdict.FASTER not in verdicts
+
+
+def test_one_slower_case_among_35_is_at_least_indicated():
+    """Its p-value is adjusted for 35 tests, so five pairs claim it in half of the comparisons, and eight nearly always.
+
+    If 35 cases were each allowed 5 % of false alarms, most comparisons would raise one.
+    """
+    slower = np.zeros(CASES)
+    slower[0] = math.log(1.1)
+    claimed = {}
+    for runs in (5, 8):
+        firsts = [each[0].verdict for each in comparisons(4, Noise(), runs, 60, changes=slower)]
+        assert set(firsts) <= {Verdict.SLOWER, Verdict.INDICATED}
+        claimed[runs] = firsts.count(Verdict.SLOWER) / len(firsts)
+    assert claimed[5] >= 0.3
+    assert claimed[8] >= 0.9
+
+
+def test_unpaired_runs_of_one_drifting_machine_are_unclear_however_far_apart_they_are():
+    """Runs of one side, then of the other, with a drift of 5 % between: a test would call most of them different."""
+    would = 0
+    for logs, blocks in drawn_in_blocks(5, 30):
+        found = compare(UNPAIRED.with_logs(logs, blocks), CompareOptions()).comparisons
+        assert {c.verdict for c in found} == {Verdict.UNCLEAR}
+        assert {c.p for c in found} == {None}
+        assert "measure in turns: bench-core run --runs 5 --against PYTHON" in found[0].reason
+        would += any(not c.ci_low <= 1 <= c.ci_high for c in found)
+    assert would > 20
+
+
+def drawn_in_blocks(runs, count):
+    rng = np.random.default_rng(6)
+    for _ in range(count):
+        logs, blocks = draw(rng, Noise(), runs, paired=False, changes=np.zeros(CASES))
+        logs += math.log(1.05) * np.linspace(0, 1, 2 * runs).reshape(2, 1, runs)
+        yield logs, blocks
+
+
+def test_rounds_taken_for_runs_raise_many_false_alarms():
+    """Blocks of one process scatter far less than processes do. Taken for runs, nearly all comparisons claim a lot."""
+    rng = np.random.default_rng(7)
+    thirty = tables(30, ("m", "n"))
+    found = []
+    for _ in range(5):
+        process = 0.02 * rng.standard_normal((2, CASES, 1))
+        rounds = process + 0.002 * rng.standard_normal((2, CASES, 30))
+        found.append(
+            compare(thirty.with_logs(rounds, np.zeros((*rounds.shape, BLOCKS))), CompareOptions(min_effect=0.0))
+        )
+    assert all(has_claim(result.comparisons) for result in found)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 6), st.sampled_from(sorted(MACHINES)), st.booleans(), st.floats(-1, 1))
+def test_comparisons_obey_their_laws(seed, runs, machine, paired, change):
+    """Swapped sides invert, scaled times change nothing, neither does the order of rows, files or repeated files."""
+    rng = np.random.default_rng(seed)
+    changes = change * rng.random(CASES)
+    logs, blocks = draw(rng, MACHINES[machine], runs, paired=paired, changes=changes)
+    drawn = tables(runs, ("m", "m") if paired else ("m", "n"))
+    a, b = drawn.with_logs(logs, blocks)
+    forth = compare([a, b], CompareOptions(baseline="a")).comparisons
+    back = compare([a, b], CompareOptions(baseline="b")).comparisons
+    for one, other in zip(forth, back, strict=True):
+        assert one.key == other.key
+        assert one.ratio * other.ratio == pytest.approx(1, rel=1e-9)
+        assert one.ci_low * other.ci_high == pytest.approx(1, rel=1e-9)
+        assert (one.p, one.p_adjusted) == (other.p, other.p_adjusted) or one.p == pytest.approx(other.p)
+        assert other.verdict is OPPOSITE.get(one.verdict, one.verdict)
+        assert one.evidence == other.evidence
+    scaled = compare(drawn.with_logs(logs + rng.normal(), blocks), CompareOptions(baseline="a")).comparisons
+    assert [c.verdict for c in scaled] == [c.verdict for c in forth]
+    assert [c.ratio for c in scaled] == pytest.approx([c.ratio for c in forth], rel=1e-6)
+    shuffled = [replace(r, rows=tuple(random.Random(seed).sample(r.rows, len(r.rows)))) for r in (b, a)]
+    assert compare(shuffled, CompareOptions(baseline="a")).comparisons == forth
+    assert compare([a, b, a, b], CompareOptions(baseline="a")).comparisons == forth
+
+
+OPPOSITE = {Verdict.SLOWER: Verdict.FASTER, Verdict.FASTER: Verdict.SLOWER}
+UNPAIRED = Tables(tuple(replace(r, files=replace(r.files, about={})) for r in tables(5, ("m", "m")).readings))
