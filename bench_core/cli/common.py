@@ -19,7 +19,7 @@ Paths = Annotated[
     typer.Argument(
         metavar="PATH",
         help="A run, a folder of runs, a pattern or a single CSV file. LABEL=PATH shows LABEL instead of the machine "
-        "name; several runs with one label are replicates.",
+        "name; several runs with one label are replicates, if they are of one computer.",
     ),
 ]
 Filter = Annotated[
