@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bench_core.compare import Reading
 from bench_core.errors import UsageError
 from bench_core.files import write_atomically
+from bench_core.text import printable
 
 Paths = Annotated[
     list[str],
     typer.Argument(
         metavar="PATH",
         help="A run, a folder of runs, a pattern or a single CSV file. LABEL=PATH shows LABEL instead of the machine "
-        "name; several runs with one label are replicates.",
+        "name; several runs with one label are replicates, if they are of one computer.",
     ),
 ]
 Filter = Annotated[
@@ -32,6 +35,12 @@ def write(path: Path, content: str | bytes) -> None:
         write_atomically(path, content)
     except OSError as error:
         raise UsageError(f"--output {path}: cannot be written: {error.strerror}") from None
+
+
+def print_notes(readings: Iterable[Reading]) -> None:
+    """Print each note on the tables once: what was not used, which computers have one name."""
+    for note in dict.fromkeys(note for reading in readings for note in reading.notes):
+        typer.echo(f"Note: {printable(note)}")
 
 
 def print_progress(line: str) -> None:

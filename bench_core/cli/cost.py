@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import app
-from bench_core.cli.common import Filter, Paths
+from bench_core.cli.common import Filter, Paths, print_notes
 from bench_core.compare import read
 from bench_core.compare.price import Price, WorkPrices, price_work
 from bench_core.compare.result import Verdict
@@ -42,11 +42,13 @@ def cost_command(
 ) -> None:
     """Price work on machines that are paid by the hour."""
     prices = dict(_price(text) for text in price)
-    found = price_work(read(paths), prices, where)
+    readings = read(paths)
+    found = price_work(readings, prices, where)
     width = shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
     typer.echo("\n".join(layout(table(found, list(prices)), width)))
     typer.echo("Costs of the fastest row of each machine, in the currency of --price; ± is the interval of its rate.")
     typer.echo("Tokens and samples are those of the small models measured here: do not compare them with API prices.")
+    print_notes(readings)
 
 
 def _price(text: str) -> tuple[str, float]:

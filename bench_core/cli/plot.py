@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import app
-from bench_core.cli.common import Filter, Paths, write
+from bench_core.cli.common import Filter, Paths, print_notes, write
 from bench_core.cli.report import read_filtered
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.report import require_extra
@@ -51,9 +51,11 @@ def plot_command(
     from bench_core.report import svg  # noqa: PLC0415 - an extra
     from bench_core.report.captions import captioned_figure  # noqa: PLC0415 - an extra
 
-    figure = captioned_figure(ReportData(read_filtered(paths, where)), chart.value)
+    readings = read_filtered(paths, where)
+    figure = captioned_figure(ReportData(readings), chart.value)
     if not figure.drawings:
         raise NothingToCompare(f"--chart {chart.value}: {figure.about}")
     markup = svg.compose(figure.heading, figure.about, figure.legend, figure.drawings)
     write(output, markup if suffix == ".svg" else svg.png(markup, scale))
     typer.echo(f"{output}: {figure.heading}. {figure.note}".rstrip())
+    print_notes(readings)

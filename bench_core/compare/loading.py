@@ -5,12 +5,15 @@ from __future__ import annotations
 import glob
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bench_core.compare import computers
+from bench_core.compare.computers import Identity, Names, TableRun
 from bench_core.compare.result import InputFile
 from bench_core.errors import TableError, UsageError
+from bench_core.machine.facts import lasting
 from bench_core.records import Row, Status, identifier
 from bench_core.results.reader import find_results, read_rows
 from bench_core.results.run_files import RunFiles, read_run_files
@@ -23,8 +26,8 @@ from bench_core.text import printable
 class Reading:
     """One results.csv with its samples and environment.
 
-    rows: `machine` is replaced by the label if one was given. origins: (run_id, machine name in the table). notes:
-    problems that did not prevent reading.
+    rows: `machine` is replaced by the label if one was given. origins: (run_id, machine name in the table). In both
+    `read` numbers the computers that have one name. notes: problems that did not prevent reading.
     """
 
     path: str
@@ -66,6 +69,8 @@ class Reading:
 def read(arguments: Sequence[str]) -> list[Reading]:
     """Return the readings of `[LABEL=]PATH` arguments: runs, folders of runs, patterns or single CSV files.
 
+    Two computers that have one name are kept apart: they get different names, and a note says which (computers.py).
+
     Raises TableError for a file that cannot be read, UsageError for a label that is not a valid name or is used for
     several machines.
     """
@@ -79,7 +84,7 @@ def read(arguments: Sequence[str]) -> list[Reading]:
                 seen.add(named)
                 readings.append(_read_one(file, label))
     _require_one_machine_a_label(readings)
-    return readings
+    return _keep_computers_apart(readings)
 
 
 def split_label(argument: str) -> tuple[str, str]:
@@ -127,3 +132,51 @@ def _require_one_machine_a_label(readings: Sequence[Reading]) -> None:
     for label, names in machines.items():
         if len(names) > 1:
             raise UsageError(f"label {label!r} is used for {len(names)} machines: {', '.join(sorted(names)[:5])}")
+
+
+def _keep_computers_apart(readings: Sequence[Reading]) -> list[Reading]:
+    """Return the readings with one name for each computer; see computers.py."""
+    names = computers.names(run for reading in readings for run in _runs(reading))
+    return [_renamed(reading, names) for reading in readings]
+
+
+def _runs(reading: Reading) -> Iterator[TableRun]:
+    """Yield the runs in a table with what is known of the computer of each.
+
+    The names of devices are in the rows. The other facts are in run.json, and belong only to the run that it names: a
+    table may contain several.
+    """
+    by_run: dict[tuple[str, str], list[Row]] = {}
+    for origin, row in _with_origins(reading):
+        by_run.setdefault(origin, []).append(row)
+    run = reading.files.about.get("run")
+    described = (run.get("run_id"), run.get("machine")) if isinstance(run, dict) else None
+    for (run_id, machine), rows in by_run.items():
+        is_described = described == (run_id, machine) if described else len(by_run) == 1
+        facts = reading.files.facts if is_described else {}
+        devices = {(row.device, row.device_name) for row in rows}
+        started_at = min(row.started_at for row in rows)
+        yield TableRun(reading.label, machine, run_id, started_at, lasting(facts, devices))
+
+
+def _with_origins(reading: Reading) -> Iterator[tuple[tuple[str, str], Row]]:
+    """Yield each row with its origin. A label replaced the machine in the rows, but has only one machine."""
+    machines = dict(reading.origins)
+    for row in reading.rows:
+        yield (row.run_id, machines[row.run_id] if reading.label else row.machine), row
+
+
+def _renamed(reading: Reading, names: Mapping[Identity, Names]) -> Reading:
+    """Return a reading with the names of its computers; of several behind one label, the label stays that of all."""
+    mine = {(run_id, machine): names[reading.label, machine, run_id] for run_id, machine in reading.origins}
+    if not any(own.notes for own in mine.values()):
+        return reading
+    shown = tuple(dict.fromkeys(own.shown for own in mine.values()))
+    notes = dict.fromkeys(note for own in mine.values() for note in own.notes)
+    return replace(
+        reading,
+        label=shown[0] if reading.label and len(shown) == 1 else reading.label,
+        rows=tuple(replace(row, machine=mine[origin].shown) for origin, row in _with_origins(reading)),
+        origins=tuple((run_id, own.machine) for (run_id, _), own in mine.items()),
+        notes=(*notes, *reading.notes),
+    )

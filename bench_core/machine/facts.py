@@ -1,12 +1,13 @@
-"""Rules for facts about a machine: which ones change between runs, how to show values, which values are problems.
+"""Rules for facts about a machine: which ones change, how to show values, which values are problems.
 
-`doctor` uses these rules to give advice before a measurement, `machine_check` to find causes after it.
+`doctor` uses these rules to give advice before a measurement, `machine_check` to find causes after it, `compare` and
+`run` to tell two computers apart.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bench_core.records import Fact
@@ -25,6 +26,15 @@ VOLATILE = frozenset(
     }
 )
 
+# Facts that stay the same as long as a computer is not rebuilt.
+_MODEL, _TOTAL, _VIRTUAL = "cpu.model", "memory.total", "system.virtual_machine"
+LASTING = (_MODEL, "cpu.cores", "cpu.threads", _TOTAL, _VIRTUAL)
+BARE_METAL, UNKNOWN_MAKE = "none", "of unknown make"  # values of `system.virtual_machine` besides the maker's name
+_KERNELS_SHARE = 0.03  # totals of memory that differ by less are alike: the kernel's own share changes with its version
+_MOST = 1e18  # larger numbers of cores or bytes are errors of the file
+
+Lasting = Mapping[str, str | float]  # the known ones of `LASTING`, and "device_name of cuda:0" for each GPU
+
 _UNITS = dict.fromkeys(("memory.available", "memory.limit", "memory.total", "memory.swap_used", "gpu.memory"), "B")
 _UNITS |= {"cpu.frequency": "Hz", "sm_clock": "Hz", "memory_clock": "Hz"}
 _UNITS |= {"power": "W", "power_limit": "W", "power_limit_default": "W"}
@@ -34,6 +44,47 @@ _SHARES = {"load.busy", "load.steal"}
 def known(facts: Mapping[str, Fact], name: str) -> Any:
     """Return the value of a fact; None if the fact is missing or has no value."""
     return facts.get(name, Fact()).value
+
+
+def lasting(facts: Mapping[str, Fact], devices: Iterable[tuple[str, str]] = ()) -> dict[str, str | float]:
+    """Return the facts of `LASTING` that are known and valid, and the model of each GPU.
+
+    devices: device and device_name of the rows of a run, in any number. The name of the device "cpu" is the CPU's
+    model, which is used if `facts` lack it. A device with several names counts as one without a name.
+    """
+    found = {name: value for name in LASTING if _is_valid(name, value := known(facts, name))}
+    names: dict[str, set[str]] = {}
+    for device, name in devices:
+        if name:
+            names.setdefault(device, set()).add(name)
+    for device, several in names.items():
+        if len(several) == 1:
+            found.setdefault(_MODEL if device == "cpu" else f"device_name of {device}", *several)
+    return found
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    if name in {_MODEL, _VIRTUAL}:
+        return isinstance(value, str) and value != ""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST
+
+
+def contradictions(first: Lasting, second: Lasting) -> tuple[str, ...]:
+    """Return the names of the lasting facts that two computers cannot share; a fact that one side lacks is none."""
+    return tuple(name for name in first if name in second and not _alike(name, first[name], second[name]))
+
+
+def _alike(name: str, first: Any, second: Any) -> bool:
+    if name == _TOTAL:
+        return bool(abs(first - second) <= _KERNELS_SHARE * max(first, second))
+    if name == _VIRTUAL and UNKNOWN_MAKE in {first, second}:
+        return BARE_METAL not in {first, second}
+    return bool(first == second)
+
+
+def against(name: str, values: Iterable[str | float | None]) -> str:
+    """Return the values of one fact on several computers as text: "memory.total: 25.3 GB against 135 GB"."""
+    return f"{name}: " + " against ".join("unknown" if value is None else shown(name, value) for value in values)
 
 
 def reduced_power(facts: Mapping[str, Fact]) -> tuple[float, float] | None:

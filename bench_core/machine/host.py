@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 import threadpoolctl
 
+from bench_core.machine.facts import BARE_METAL, UNKNOWN_MAKE
 from bench_core.records import Fact, Facts
 from bench_core.text import one_line
 
@@ -209,8 +210,8 @@ def virtual_machine() -> Fact:
     if not cpu_flags():
         return Fact(reason="/proc/cpuinfo lists no flags")
     if "hypervisor" not in cpu_flags():
-        return Fact("none", "/proc/cpuinfo: flags")
-    return Fact(_read("/sys/class/dmi/id/sys_vendor") or "of unknown make", "/sys/class/dmi/id/sys_vendor")
+        return Fact(BARE_METAL, "/proc/cpuinfo: flags")
+    return Fact(_read("/sys/class/dmi/id/sys_vendor") or UNKNOWN_MAKE, "/sys/class/dmi/id/sys_vendor")
 
 
 def _of_every_core(name: str) -> Fact:

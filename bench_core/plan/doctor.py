@@ -13,7 +13,7 @@ from typing import Any
 
 from bench_core.backends import registry
 from bench_core.machine import host
-from bench_core.machine.facts import busy_share, known, reduced_power, slowed_down, small_quota
+from bench_core.machine.facts import BARE_METAL, busy_share, known, reduced_power, slowed_down, small_quota
 from bench_core.plan.discovery import Probe
 from bench_core.records import Fact, Facts
 
@@ -263,7 +263,7 @@ def _clock(found: Findings) -> Iterator[Advice]:
 
 def _virtual(found: Findings) -> Iterator[Advice]:
     maker = known(found.host, "system.virtual_machine")
-    if maker and maker != "none":
+    if maker and maker != BARE_METAL:
         what = f"This is a virtual machine ({maker})"
         yield Advice(Level.NOTE, what, "Other virtual machines and unknown clocks add noise", "Repeat runs (--runs)")
 

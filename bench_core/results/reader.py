@@ -37,6 +37,11 @@ def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd
 
     Columns have pandas' nullable types: a missing value is <NA>, never a number. Columns that this
     version does not know are kept, with a warning. Raises TableError for an invalid file.
+
+    `machine` is a label and does not prove that two runs are of one computer: it is made of the names of CPU and GPUs
+    and the number of cores, or chosen by the user. Before pooling runs, compare their `device_name`, and the facts of
+    their run.json: the host's, and those of the worker that is named by `env_id`. `bench-core compare`, `report`,
+    `plot` and `cost` keep two computers with one name apart (bench_core/compare/computers.py); this function does not.
     """
     import pandas as pd  # noqa: PLC0415 - the import takes a third of a second, and only frames need it
 

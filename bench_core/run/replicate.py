@@ -15,17 +15,20 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from bench_core import child_process
 from bench_core.errors import BenchError, IncompatibleError, UsageError
+from bench_core.machine.facts import Lasting, against, contradictions, lasting
 from bench_core.records import Case, Measurement, Run, count_statuses, to_json
 from bench_core.results import schema, writer
 from bench_core.results.rows import rows_of_run
+from bench_core.results.run_files import flatten
 from bench_core.results.traits import TraitsOf, merged
 from bench_core.run import journal
 
@@ -140,8 +143,8 @@ def repeat(
     Finished runs stay below `output`/unfinished until the end, each as a results folder of its own. If a run fails or
     is interrupted, the runs before it are merged first: all runs of a single side, the complete pairs of two sides.
     `on_progress` is called with a line for each run and, if the series stops early, for each folder that is left.
-    Raises RunFailed if a run leaves no results, IncompatibleError if the runs are of different machines,
-    KeyboardInterrupt.
+    Raises RunFailed if a run leaves no results, IncompatibleError if the runs of a side are of different machines or
+    computers, KeyboardInterrupt.
     """
     series = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     unfinished = output / schema.UNFINISHED / series
@@ -201,17 +204,19 @@ def _merge(done: Sequence[Done], sides: Sequence[Side], output: Path, series: st
 def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: bool) -> Path:
     """Write the runs of one side as one results folder, with a process number for each run, and return the folder.
 
-    Raises IncompatibleError if the runs are of different machines.
+    Raises IncompatibleError if the runs are of different machines, or of two computers that have one name.
     """
     abouts = [json.loads((d.folder / schema.RUN).read_text(encoding="utf-8")) for d in done]
     machines = {about["run"]["machine"] for about in abouts}
     if len(machines) > 1:
         raise IncompatibleError(f"runs of different machines cannot be merged: {', '.join(sorted(machines))}")
+    measured = [journal.read(d.folder / journal.JOURNAL).measurements for d in done]
+    _require_one_computer(_computer(about, own) for about, own in zip(abouts, measured, strict=True))
     side = done[0].turn.side.name
     run = Run(**{**abouts[0]["run"], "run_id": series if alone else f"{series}-{side}"})
     by_case: dict[Case, list[Measurement]] = {}
-    for d in done:
-        for measurement in journal.read(d.folder / journal.JOURNAL).measurements:
+    for d, own in zip(done, measured, strict=True):
+        for measurement in own:
             numbered = replace(measurement, process=d.turn.replicate)
             by_case.setdefault(measurement.case, []).append(numbered)
     traits = merged(TraitsOf.from_json(about.get("traits")) for about in abouts)
@@ -222,6 +227,18 @@ def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: 
     about = _about(run, done, abouts, everything) | {"traits": traits.to_json(), "series": series, "seed": seed}
     writer.write_run(folder, rows, everything, about)
     return folder
+
+
+def _computer(about: Mapping[str, Any], measured: Iterable[Measurement]) -> Lasting:
+    """Return the lasting facts of the computer of a run, from its run.json and its journal."""
+    return lasting(flatten(about["environment"]["host"]), {(m.case.device, m.device_name) for m in measured})
+
+
+def _require_one_computer(computers: Iterable[Lasting]) -> None:
+    for one, other in combinations(computers, 2):
+        apart = [against(name, (one[name], other[name])) for name in contradictions(one, other)]
+        if apart:
+            raise IncompatibleError(f"runs of two computers cannot be merged: {'; '.join(apart)}")
 
 
 def _about(

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import bench_core
 from bench_core.cli import app
-from tests.support.tables import measured, processes, work, write
+from tests.support.tables import measured, on_host, processes, work, write
 
 FIVE = (1.0, 1.01, 0.99, 1.02, 0.98)
 
@@ -153,6 +153,23 @@ def test_a_lone_table_is_compared_with_a_note(runs, tmp_path):
     done = run(runs["a"], lone)
     assert done.exit_code == 0
     assert "a single table without samples: its intervals are used" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("form", ["table", "md", "json"])
+def test_two_computers_with_one_name_are_two_sides_and_the_fact_that_differs_is_named(tmp_path, form):
+    for day, (memory, factor) in enumerate([(25e9, 1), (135e9, 1.47)], start=1):
+        about = on_host(cpu__model="AMD EPYC", memory__total=memory)
+        seconds = processes([factor * t for t in FIVE])
+        write(tmp_path, seconds, "box", about, run_id=f"r{day}", started_at=f"2001-01-0{day}")
+    done = run(tmp_path, *(["--format", form] if form != "table" else []))
+    assert done.exit_code == 0, done.output
+    text = " ".join(done.stdout.split())
+    said = "box is the name of 2 computers (memory.total: 25.0 GB against 135 GB), kept apart as box and box:2"
+    assert said in text
+    assert "1.47x slower" in text
+    if form == "json":
+        (c,) = json.loads(done.stdout)["comparisons"]
+        assert (c["against"], c["side"], c["verdict"]) == ("box", "box:2", "slower")
 
 
 def test_an_error_about_a_file_is_one_line_without_escapes(tmp_path):

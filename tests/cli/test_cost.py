@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench_core.cli import app
-from tests.support.tables import processes, tokens, work, write
+from tests.support.tables import on_host, processes, tokens, work, write
 
 
 def run(*arguments):
@@ -22,6 +22,18 @@ def test_the_command_shows_costs_side_by_side(tmp_path):
     assert "5.00 ±0%" in lines[2] and "1.00 ±0%" in lines[2] and lines[2].endswith("gpu")  # noqa: PT018
     assert lines[3].endswith("5.00x less")
     assert lines[4].endswith("indicated (2 against 2 runs)")
+
+
+def test_two_computers_with_one_name_have_a_price_each_and_a_note_says_so(tmp_path):
+    for day, memory in enumerate([25e9, 135e9], start=1):
+        about = on_host(memory__total=memory)
+        write(tmp_path, tokens([0.5 / day] * 2), "box", about, run_id=f"r{day}", started_at=f"2001-01-0{day}")
+    done = run(tmp_path, "--price", "box=3.6", "--price", "box:2=3.6")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["work", "cost", "of", "box", "box:2", "cheapest"]
+    said = "box is the name of 2 computers (memory.total: 25.0 GB against 135 GB), kept apart as box and box:2"
+    assert lines[-1] == f"Note: {said}"
 
 
 @pytest.mark.parametrize(

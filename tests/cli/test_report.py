@@ -1,5 +1,6 @@
 """`bench-core report` writes one page, and where it cannot, ends with one line that says why."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -23,6 +24,42 @@ def test_the_report_of_a_table_without_run_json_says_that_its_environment_is_not
     text = output.read_text(encoding="utf-8")
     assert "the only known facts about their environments" in text
     assert str(tmp_path) not in text
+
+
+@pytest.fixture
+def two_computers(tmp_path):
+    """Imaginary machines with one name and one CPU, whose memory differs."""
+    device = synthetic.cpu("Synthetic CPU A, 2 cores", 190, 25, 2)
+    for seed, memory in ((1, 25e9), (2, 135e9)):
+        synthetic.write(
+            tmp_path, synthetic.Machine("box", (replace(device, memory=memory),), synthetic.NO_DEVICE, seed)
+        )
+    return tmp_path
+
+
+TWO_COMPUTERS = "box is the name of 2 computers (memory.total: 25.0 GB against 135 GB), kept apart as box and box:2"
+
+
+@needs_charts
+def test_two_computers_with_one_name_are_two_machines_of_the_report_and_a_note_says_so(two_computers, tmp_path):
+    output = tmp_path / "report.html"
+    options = ["-o", str(output), "--filter", "workload == 'copy'"]
+    result = CliRunner().invoke(app, ["report", str(two_computers), *options])
+    assert result.exit_code == 0, result.output
+    text = output.read_text(encoding="utf-8")
+    assert text.count(f"<dt>Note</dt><dd>{TWO_COMPUTERS}</dd>") == 2
+    assert "<h3>box <small>" in text
+    assert "<h3>box:2 <small>" in text
+    assert "2 machines" in text
+
+
+@needs_charts
+def test_a_chart_of_two_computers_with_one_name_shows_both_and_a_note_says_so(two_computers, tmp_path):
+    output = tmp_path / "chart.svg"
+    result = CliRunner().invoke(app, ["plot", str(two_computers), "--chart", "ladder", "-o", str(output)])
+    assert result.exit_code == 0, result.output
+    assert f"Note: {TWO_COMPUTERS}" in result.output.splitlines()
+    assert "box:2" in output.read_text(encoding="utf-8")
 
 
 def test_a_missing_library_is_one_line_with_what_to_run(monkeypatch):

@@ -52,8 +52,8 @@ def test_one_run_a_side_indicates_and_claims_nothing():
     assert (c.verdict, c.label, c.method, c.p) == (Verdict.INDICATED, "single-run", Method.SINGLE, None)
     assert (c.change, c.word) == ("100x faster", "indicated (one run a side)")
     assert c.reason == (
-        "indicated: 100x faster (one run a side); a claim needs 5 runs a side: bench-core run --runs 5 on each machine; "
-        "assumed spread of processes: numpy 36 % (three runs of results/amd-epyc-2c)"
+        "indicated: 100x faster (one run a side); a claim needs 5 runs a side: bench-core run --runs 5 on each machine"
+        "; assumed spread of processes: numpy 36 % (three runs of results/amd-epyc-2c)"
     )
 
 

@@ -49,8 +49,8 @@ def test_the_speedup_card_shows_intervals_and_counts_claims_and_indications():
     several = page.cards(ReportData(runs_of(2.0, 0.01)))[1]
     assert several.headline == "1.98x faster"
     assert several.lines[0] == (
-        "Geometric mean (1.96x to 2.00x, if errors are fully correlated) over 1 of 1 kinds of work, each at its largest "
-        "common size."
+        "Geometric mean (1.96x to 2.00x, if errors are fully correlated) over 1 of 1 kinds of work, each at its "
+        "largest common size."
     )
     assert several.lines[1] == (
         "Most: 1.98x faster (1.96x to 2.00x) at matmul float32 · 128. a cuda:0 torch against a cpu torch, 2 threads."

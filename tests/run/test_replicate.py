@@ -131,6 +131,27 @@ def test_runs_of_two_machines_are_never_merged(tmp_path):
     assert len(reader.find_results(tmp_path / "unfinished")) == 2
 
 
+@pytest.mark.parametrize(
+    ("differing", "said"),
+    [
+        ({"memory": lambda turn: (25e9, 135e9)[turn.replicate]}, "memory.total: 25.0 GB against 135 GB"),
+        ({"gpu": lambda turn: f"GPU {turn.replicate}"}, "device_name of cuda:0: GPU 0 against GPU 1"),
+    ],
+)
+def test_runs_of_two_computers_with_one_name_are_never_merged_and_the_fact_is_named(tmp_path, differing, said):
+    with pytest.raises(IncompatibleError) as caught:
+        repeat([Side("this")], 2, [], tmp_path, run_one=pretend({"this": 1.0}, **differing))
+    assert str(caught.value) == f"runs of two computers cannot be merged: {said}"
+    assert len(reader.find_results(tmp_path / "unfinished")) == 2
+
+
+@pytest.mark.parametrize("memory", [(100e9, 98e9), (100e9, None)])
+def test_runs_of_one_computer_are_merged_if_its_kernel_keeps_more_memory_or_a_fact_is_unknown(tmp_path, memory):
+    run_one = pretend({"this": 1.0}, memory=lambda turn: memory[turn.replicate])
+    (folder,) = repeat([Side("this")], 2, [], tmp_path, run_one=run_one)
+    assert len(json.loads((folder / "run.json").read_text())["processes"]) == 2
+
+
 def test_an_interpreter_without_bench_core_is_refused(tmp_path):
     empty = tmp_path / "python"
     empty.write_text("#!/bin/sh\necho \"No module named 'bench_core'\" >&2\nexit 1\n")

@@ -7,8 +7,12 @@ from bench_core.run import journal
 from tests.support.tables import absent, measured, work, write
 
 
-def pretend(seconds, *, machine="box", fail=(), stop=None):
-    """Return a launcher that writes a run of one case, `seconds` by side, and one case that is unsupported."""
+def pretend(seconds, *, machine="box", fail=(), stop=None, memory=None, gpu=None):
+    """Return a launcher that writes a run of one case, `seconds` by side, and one case that is unsupported.
+
+    memory, gpu: functions that return the memory in bytes (None: unknown) and the GPU of a turn's computer. With a GPU,
+    the case is measured on it.
+    """
     taken = []
 
     def run_one(turn, output, arguments):
@@ -24,10 +28,13 @@ def pretend(seconds, *, machine="box", fail=(), stop=None):
         status = Status.OOM if turn.replicate == 1 else Status.OK
         flaky = measured([t] * 3, work("32"))
         flaky = flaky if status is Status.OK else Measurement.missing(flaky.case, status, "code", "out of memory")
-        done = [measured([t * 0.99, t, t * 1.01]), flaky, absent(work("16"), status=Status.UNSUPPORTED)]
+        where = {"device": "cuda:0", "device_name": gpu(turn)} if gpu else {}
+        first = measured([t * 0.99, t, t * 1.01], **where)
+        done = [first, flaky, absent(work("16"), status=Status.UNSUPPORTED)]
         label = machine if isinstance(machine, str) else machine(turn)
         of = Run(f"r{len(taken)}", f"2001-01-01T00:00:{len(taken):02}+00:00", label)
         workers = {f"e{turn.replicate}": {}}
+        host = {"cpu.model": {"value": "X"}, "memory.total": {"value": memory and memory(turn)}}
         about = {
             "run": to_json(of),
             "planned": 3,
@@ -35,7 +42,7 @@ def pretend(seconds, *, machine="box", fail=(), stop=None):
             "recheck_share": 0.05,
             "statuses": {},
             "options": {"preset": "quick"},
-            "environment": {"host": {"cpu": {"value": "X"}}, "workers": workers},
+            "environment": {"host": host, "workers": workers},
         }
         folder = write(output, done, label, about=about, run_id=of.run_id)
         kept = journal.Journal(folder, journal.Head(of, tuple(m.case for m in done)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bench_core.compare import Reading
-from bench_core.records import Case, Clock, Costs, Measurement, Run, Series, Status, Work
+from bench_core.records import Case, Clock, Costs, Measurement, Run, Series, Status, Work, to_json
 from bench_core.results.rows import rows_of_case
 from bench_core.results.run_files import RunFiles, sample_key
 from bench_core.results.writer import write_run
@@ -79,5 +79,12 @@ def write(folder, measurements, machine="a", about=None, **run_known):
     path = folder / machine / of.run_id
     path.mkdir(parents=True)
     table = [row for group in grouped(measurements) for row in rows_of_case(of, group)]
-    write_run(path, table, measurements, {"environment": {"host": {}, "workers": {}}, **(about or {})})
+    known = {"run": to_json(of), "environment": {"host": {}, "workers": {}}}
+    write_run(path, table, measurements, known | (about or {}))
     return path
+
+
+def on_host(**facts):
+    """Return what run.json says of a computer with these facts; two underscores stand for a dot."""
+    host = {name.replace("__", "."): {"value": value, "source": "test"} for name, value in facts.items()}
+    return {"environment": {"host": host, "workers": {}}}

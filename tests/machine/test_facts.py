@@ -1,0 +1,95 @@
+"""Facts that do not change tell two computers apart, and one computer never from itself."""
+
+import math
+
+import pytest
+
+from bench_core.machine.facts import LASTING, VOLATILE, against, contradictions, lasting
+from bench_core.records import Fact
+
+BOX = {
+    "cpu.model": "AMD EPYC",
+    "cpu.cores": 16,
+    "cpu.threads": 32,
+    "memory.total": 100e9,
+    "system.virtual_machine": "none",
+    "device_name of cuda:0": "GPU A",
+}
+
+
+def facts(**values):
+    return {name.replace("__", "."): Fact(value) for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cpu.model", "Intel Xeon"),
+        ("cpu.cores", 8),
+        ("cpu.threads", 16),
+        ("memory.total", 96e9),
+        ("memory.total", 104e9),
+        ("system.virtual_machine", "QEMU"),
+        ("system.virtual_machine", "of unknown make"),
+        ("device_name of cuda:0", "GPU B"),
+    ],
+)
+def test_each_lasting_fact_alone_contradicts_in_both_directions(name, value):
+    other = BOX | {name: value}
+    assert contradictions(BOX, other) == contradictions(other, BOX) == (name,)
+
+
+def test_every_lasting_fact_is_tested_and_none_of_them_changes_from_minute_to_minute():
+    assert set(LASTING) == {name for name in BOX if not name.startswith("device_name")}
+    assert not set(LASTING) & VOLATILE
+
+
+@pytest.mark.parametrize("name", list(BOX))
+def test_a_fact_that_one_side_does_not_know_contradicts_nothing(name):
+    unknown = {other: value for other, value in BOX.items() if other != name}
+    assert contradictions(BOX, unknown) == contradictions(unknown, BOX | {name: "other"}) == ()
+
+
+def test_three_percent_of_memory_are_the_kernel_s_and_a_maker_that_is_unknown_may_be_any():
+    assert contradictions(BOX, BOX | {"memory.total": 97.1e9}) == ()
+    virtual = [{"system.virtual_machine": maker} for maker in ("QEMU", "of unknown make", "Xen")]
+    assert [contradictions(virtual[1], other) for other in virtual] == [(), (), ()]
+    assert contradictions(virtual[0], virtual[2]) == ("system.virtual_machine",)
+
+
+def test_a_gpu_at_another_address_contradicts_nothing():
+    assert contradictions({"device_name of cuda:0": "GPU A"}, {"device_name of cuda:1": "GPU B"}) == ()
+
+
+def test_devices_are_named_by_rows_and_the_cpu_s_name_is_its_model():
+    rows = [("cpu", "AMD EPYC"), ("cuda:0", "GPU A"), ("cuda:0", "GPU A"), ("cuda", ""), ("cpu", "AMD EPYC")]
+    assert lasting({}, rows) == {"cpu.model": "AMD EPYC", "device_name of cuda:0": "GPU A"}
+    assert lasting(facts(cpu__model="From the kernel"), rows)["cpu.model"] == "From the kernel"
+
+
+def test_a_device_with_two_names_in_one_run_has_none():
+    """Two libraries may call one device differently; that makes no second computer."""
+    assert lasting({}, [("cpu", "AMD EPYC"), ("cpu", "epyc"), ("cuda:0", "GPU A")]) == {
+        "device_name of cuda:0": "GPU A"
+    }
+
+
+@pytest.mark.parametrize("value", [None, "", True, "lots", [], {}, 0, -1, math.nan, math.inf, 10**400])
+def test_values_that_a_file_should_not_have_count_as_unknown(value):
+    found = lasting(facts(memory__total=value, cpu__cores=value))
+    assert found == {}
+    assert contradictions(found, BOX) == ()
+
+
+@pytest.mark.parametrize("value", [None, "", True, 3, [], {}])
+def test_a_model_that_is_no_text_counts_as_unknown(value):
+    assert lasting(facts(cpu__model=value, system__virtual_machine=value)) == {}
+
+
+def test_facts_that_change_are_no_lasting_ones():
+    assert lasting(facts(load__average=[1.0], memory__available=5, cpu__cores=2)) == {"cpu.cores": 2}
+
+
+def test_a_contradiction_is_said_in_units():
+    assert against("memory.total", [25276514304, 135148564480]) == "memory.total: 25.3 GB against 135 GB"
+    assert against("cpu.cores", [2, None, 16]) == "cpu.cores: 2 against unknown against 16"
