@@ -73,7 +73,7 @@ def _write(reading: Reading, runs: int, output: Path) -> Path | None:
         return None
     run = reading.files.about["run"]
     about = {"noise_version": 1, "machine": run["machine"], "measured_at": run["started_at"], "runs": runs}
-    about |= {"spreads": spread.to_json(spreads), "environment": {"host": reading.files.about["environment"]["host"]}}
+    about |= {"spreads": spread.to_json(spreads), "host": reading.files.about["environment"]["host"]}
     path = output / str(run["machine"]) / NOISE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,9 @@ from bench_core.compare.loading import Reading
 from bench_core.compare.options import SIDES, CompareOptions
 from bench_core.compare.pairing import arrange
 from bench_core.compare.replicates import collect_replicates
+from bench_core.machine.facts import contradictions, lasting
 from bench_core.records import Limit, Row, Traits
+from bench_core.results.run_files import flatten
 from bench_core.results.traits import TraitsOf, merged
 
 Measured = Mapping[tuple[str, str, str], float]  # backend, device type, kind of work -> spread
@@ -66,7 +68,7 @@ class Spreads:
         """Return the spreads for the rows of these readings."""
         noise: dict[str, Measured] = {}
         for reading in readings:
-            if found := from_json(reading.files.noise):
+            if (found := from_json(reading.files.noise)) and _is_of_this_computer(reading):
                 noise |= dict.fromkeys((row.machine for row in reading.rows), found)
         return cls(merged(reading.traits for reading in readings), noise)
 
@@ -86,6 +88,12 @@ class Spreads:
         if row.device_type == "cpu":
             return Spread(max(SPREADS.values()), f"{SPREADS_FROM}, the largest of all")
         return Spread(ACCELERATOR, ACCELERATOR_FROM)
+
+
+def _is_of_this_computer(reading: Reading) -> bool:
+    """Return whether noise.json and run.json can be of one computer: any folder can be given the name of a machine."""
+    host = reading.files.noise.get("host")
+    return not contradictions(lasting(flatten(host if isinstance(host, dict) else {})), lasting(reading.files.facts))
 
 
 def kind(traits: Traits) -> str:

@@ -1,11 +1,15 @@
 """`bench-core noise` from outside: bad targets, a run that fails, and the name that it once had."""
 
+import json
 import tempfile
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from bench_core.cli import app
+from bench_core.run import replicate
+from tests.support.tables import processes, write
 
 
 @pytest.mark.parametrize("target", ["0%", "-5%", "100%", "5"])
@@ -31,3 +35,31 @@ def test_aa_is_still_understood_as_noise_and_is_not_listed():
     listed = done.stdout
     assert "  noise " in listed
     assert "  aa " not in listed
+
+
+def test_the_spread_of_the_runs_is_written_where_compare_finds_it(tmp_path, monkeypatch):
+    """Ten runs with a known spread: single runs of this machine are compared with it, those of another are not."""
+    logs = np.random.default_rng(0).normal(0, 0.02, 10)
+    many = write(tmp_path / "temporary", processes(np.exp(logs).tolist()), "box")
+    monkeypatch.setattr(replicate, "repeat", lambda *_, **__: [many])
+    done = CliRunner().invoke(app, ["noise", f"--bench-output={tmp_path / 'results'}"])
+    assert done.exit_code == 0, done.output
+    file = tmp_path / "results" / "box" / "noise.json"
+    assert str(file) in " ".join(done.stdout.split()).replace("- ", "-")
+    found = json.loads(file.read_text())
+    assert (found["machine"], found["runs"], found["noise_version"]) == ("box", 10, 1)
+    (entry,) = found["spreads"]
+    assert entry.pop("spread") == pytest.approx(0.02, rel=0.5)
+    assert entry == {"backend": "numpy", "device_type": "cpu", "kind": "products"}
+    runs = [write(tmp_path / "results", processes([t]), name) for name, t in (("box", 1.0), ("fox", 1.0))]
+    told = CliRunner().invoke(app, ["compare", *map(str, runs)]).stdout
+    assert "bench-core noise on box" in told
+    assert "three runs of results/amd-epyc-2c" in told
+
+
+def test_four_runs_are_too_few_to_write_a_spread(tmp_path, monkeypatch):
+    many = write(tmp_path / "temporary", processes([1.0, 1.1, 0.9, 1.05]), "box")
+    monkeypatch.setattr(replicate, "repeat", lambda *_, **__: [many])
+    done = CliRunner().invoke(app, ["noise", "--runs=4", f"--bench-output={tmp_path / 'results'}"])
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "results").exists()

@@ -121,3 +121,20 @@ def test_facts_nest_only_so_deep():
         deep = {"a": deep}
     (name,) = flatten(json.loads(json.dumps(deep)))
     assert name == ".".join("a" * 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "noise", "said"),
+    [
+        ('{"spreads": []}', {"spreads": []}, []),
+        ("{", {}, ["not JSON"]),
+        ("[]", {}, ["not a JSON object"]),
+    ],
+)
+def test_the_noise_of_the_machine_is_read_from_the_folder_above(folder, text, noise, said):
+    assert read_run_files(folder / "results.csv").noise == {}
+    (folder.parent / "noise.json").write_text(text)
+    found = read_run_files(folder / "results.csv")
+    assert found.noise == noise
+    assert [words for words in said if words in found.notes[0]] == said
+    assert len(found.notes) == len(said)
