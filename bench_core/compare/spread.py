@@ -30,7 +30,7 @@ OTHER = "layers and models"
 FEWEST_DIFFERENCES = 30  # of two processes, that a figure needs
 
 # As `measured` returns it for the table named; tests/compare/test_spread.py measures it again.
-SPREADS_FROM = "three runs of results/amd-epyc-2c"
+SPREADS_FROM = "results/amd-epyc-2c, three runs"
 SPREADS: Measured = {
     ("numpy", "cpu", "layers and models"): 0.13,
     ("numpy", "cpu", "streams"): 0.17,

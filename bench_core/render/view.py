@@ -44,7 +44,7 @@ class _Footnotes:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        return tuple(f"({number}) {short(text)}" for number, text in enumerate(self.texts, start=1))
+        return tuple(f"({number}) {printable(text, 300)}" for number, text in enumerate(self.texts, start=1))
 
 
 def sections(result: Result, sides_per_table: int = 99) -> list[Section]:

@@ -53,7 +53,7 @@ def test_one_run_a_side_indicates_and_claims_nothing():
     assert (c.change, c.word) == ("100x faster", "indicated (one run a side)")
     assert c.reason == (
         "indicated: 100x faster (one run a side); a claim needs 5 runs a side: bench-core run --runs 5 on each machine"
-        "; assumed spread of processes: numpy 36 % (three runs of results/amd-epyc-2c)"
+        "; assumed spread of processes: numpy 36 % (results/amd-epyc-2c, three runs)"
     )
 
 
