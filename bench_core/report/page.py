@@ -30,6 +30,7 @@ from bench_core.report import packed_table, svg, theme
 from bench_core.report.captions import FIGURES, captioned_figure
 from bench_core.report.charts import how
 from bench_core.report.sources import Source, environment, source
+from bench_core.results.rows import FROM_OTHER_ROWS, count_from_other_rows
 from bench_core.units import size_order
 
 HERE = Path(__file__).parent
@@ -184,5 +185,8 @@ def _counts_card(data: ReportData) -> Card:
     ok = counts.pop(Status.OK, 0)
     lines = [f"{count:,} {status}" for status, count in counts.most_common()]
     flags = Counter(flag for row in data.rows for flag in set(row.flags.split(";")) if flag and row.metric == "time")
+    for flag in FROM_OTHER_ROWS:
+        flags.pop(flag, None)
     lines += [f"{count:,} values flagged {flag}" for flag, count in flags.most_common(4)]
+    lines += [f"{count:,} results flagged {flag}" for flag, count in sorted(count_from_other_rows(data.rows).items())]
     return Card("Results", f"{ok:,} of {len(cases):,} cases have a value", tuple(lines))

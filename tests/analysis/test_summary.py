@@ -91,7 +91,7 @@ def test_only_what_is_not_usual_is_part_of_a_name():
 def test_statuses_and_flags_are_counted_in_words():
     noisy = measured("numpy", "cpu", 1.0, noise=("drift", "not_converged"), flags=("drift",))
     assert counts([NUMPY, LOST, TUNED]) == "3 planned: 2 ok, 1 oom"
-    assert flags([noisy, NUMPY, measured("torch", "cpu", 1.0, flags=("drift",))]) == "2 drift, 1 not_converged"
+    assert flags([noisy, NUMPY, measured("torch", "cpu", 1.0, flags=("drift",))], []) == "2 drift, 1 not_converged"
 
 
 def test_a_run_of_which_most_times_did_not_settle_says_so():

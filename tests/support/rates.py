@@ -2,7 +2,7 @@
 
 from bench_core.records import Case, Clock, Costs, Measurement, Run, Series, Status, Work
 from bench_core.results import roofline
-from bench_core.results.rows import rows_of_case
+from bench_core.results.rows import rows_of_case, rows_of_run
 from bench_core.results.traits import TraitsOf
 from tests.support.limits import H100
 
@@ -30,11 +30,15 @@ def table(*measurements):
     return [row for m in measurements for row in rows_of_case(RUN, [m])]
 
 
+def completed(*measurements):
+    """Return all rows of a run of these measurements, with what follows from them."""
+    return rows_of_run(RUN, [[m] for m in measurements], TraitsOf())
+
+
 def derived(*measurements):
     """Return the rows that follow from these measurements, by workload, backend, metric and clock."""
-    return {
-        (r.workload, r.backend, r.metric, r.clock): r for r in roofline.roofline_rows(table(*measurements), TraitsOf())
-    }
+    _, new = roofline.judged(table(*measurements), TraitsOf())
+    return {(r.workload, r.backend, r.metric, r.clock): r for r in new}
 
 
 MATMUL = measured("matmul", "matmul", 1.0, flops=100.0, least=1.0)  # 100 FLOP/s
