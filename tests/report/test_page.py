@@ -101,7 +101,7 @@ def test_results_above_their_ceiling_are_counted_in_the_summary_and_below_the_ro
         rows[i] = replace(rows[i], flags=f"{rows[i].flags};{words}")
     reading = reading_of(*rows)
     lines = page.cards(ReportData([reading]))[-1].lines
-    assert lines[-2:] == ("2 results flagged above_ceiling", "1 results flagged above_datasheet")
+    assert lines[-2:] == ("2 results flagged above_ceiling", "1 result flagged above_datasheet")
     roofline = html.unescape(section(page.render([reading]), "roofline"))
     said = "2 results above a ceiling measured in the same run (above_ceiling); 1 result above the datasheet"
     assert f"With all of their interval: {said} (above_datasheet). They have no share of it." in roofline
