@@ -356,7 +356,7 @@ class Harness:
         session = self.session
         assert session is not None  # noqa: S101 - called only if there are rows or write errors
         done = session.measurements.values()
-        flags = summary.flags(done)
+        flags = summary.flags(done, self.rows)
         unfinished = session.folder if session.interrupted else None
         finished = None if session.interrupted else session.folder
         return [

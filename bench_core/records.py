@@ -126,6 +126,7 @@ class Traits:
         metric (perhaps the name is misspelt), the time is shown.
     measures: the limit of the device that the fastest rows of the workload measure, which bounds all other rows of the
         run; None for most workloads. COMPUTE is measured by `flop_rate`, BANDWIDTH by `bandwidth`, LATENCY by `time`.
+        Rows that are cold, or whose flags say that a cache may hold their arrays, do not measure BANDWIDTH.
     traffic: the memory or link through which its bytes are transferred.
     """
 

@@ -36,7 +36,7 @@ from bench_core.workload import (
     Work,
     Workload,
 )
-from benchmarks.caches import flagged
+from benchmarks.caches import flagged, flagged_cold
 from benchmarks.sizes import KIB, MIB, size_label
 
 SCALAR = math.sqrt(2) - 1  # s: as 2s + s^2 = 1, repeating copy, scale, add, triad keeps the size of the numbers
@@ -237,7 +237,10 @@ def period(work: Work) -> int:
 
 
 def finished(backend: Backend, work: Work, arrays: Arrays, run: Body) -> Kernel:
-    """Return the kernel of an operation; unless it is measured cold, it is flagged if its arrays fit in a cache."""
+    """Return the kernel of an operation, flagged if its arrays fit in a cache or if no cache is known.
+
+    Arrays that are measured cold fit in a cache as well, but other arrays are read between two calls.
+    """
     touched = OPERATIONS[work.workload].touched
     names = {"b": "b", "c": "c", "i": "index"}
     inputs = {names[letter]: getattr(arrays, names[letter]) for letter in touched if letter in names}
@@ -246,7 +249,7 @@ def finished(backend: Backend, work: Work, arrays: Arrays, run: Body) -> Kernel:
     else:
         kernel = Kernel(run, inputs=inputs)
     if work.cache is Cache.COLD:
-        return kernel
+        return flagged_cold(kernel, backend)
     return flagged(kernel, backend, moved(work), work["elements"] * np.dtype(work.dtype).itemsize)
 
 
@@ -271,10 +274,13 @@ def bijection(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class Operation(Workload):
-    """Base class: one operation on long arrays, with bytes counted as in STREAM."""
+    """Base class: one operation on long arrays, with bytes counted as in STREAM.
+
+    Its fastest rows are the ceiling of memory, unless it accesses memory at random (`Random`).
+    """
 
     suite = "memory"
-    traits = Traits(order=1, headline="bandwidth", traffic=Traffic.MEMORY)
+    traits = Traits(order=1, headline="bandwidth", measures=Limit.BANDWIDTH, traffic=Traffic.MEMORY)
     kernels: ClassVar[Kernels] = {
         "array": {"default": single(numpy_body)},
         "numpy": {"default": single(numpy_body), "tuned": numpy_tuned},
@@ -362,7 +368,6 @@ def permuted(name: str, few: np.ndarray, index: np.ndarray) -> np.ndarray:
 class Stream(Operation):
     """Base class of the four operations of STREAM, which every preset measures."""
 
-    traits = replace(Operation.traits, measures=Limit.BANDWIDTH)
     quick = True
 
 
@@ -420,19 +425,24 @@ class Fill(Operation):
     name = "fill"
 
 
-class Gather(Operation):
+class Random(Operation):
+    """Base class of operations with random access, whose bandwidth is no ceiling for other work."""
+
+    traits = replace(Operation.traits, measures=None)
+    size = RANDOM_SIZE
+
+
+class Gather(Random):
     """a = b[index], with a random permutation as index."""
 
     name = "gather"
     laddered = True
-    size = RANDOM_SIZE
 
 
-class Scatter(Operation):
+class Scatter(Random):
     """a[index] = b, with a random permutation as index."""
 
     name = "scatter"
-    size = RANDOM_SIZE
 
 
 @pytest.mark.workload(Copy())

@@ -1,4 +1,4 @@
-"""Flags for kernels whose arrays fit in a cache: their bandwidth is that of the cache, not of memory."""
+"""Flags for kernels whose arrays fit in a cache, or may do so: their bandwidth is that of the cache, not of memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bench_core.machine import host as cpu
+from bench_core.results.roofline import CACHE_UNKNOWN, FITS, NEAR_CACHE
 from bench_core.workload import Backend, Kernel
 
 
@@ -22,12 +23,15 @@ def cache_flags(touched: float, largest: float, sizes: Mapping[int, int]) -> tup
 
     `fits_l1`, `fits_l2`, ...: the lowest cache level that holds all arrays. `near_cache`: no level holds them, but the
     largest array is smaller than four times the last-level cache, which is STREAM's lower limit for measuring memory.
-    sizes: bytes by level, as from `cache_sizes`; if it is empty, there is no flag.
+    sizes: bytes by level, as from `cache_sizes`; if it is empty, the flag is `cache_unknown`. So arrays of a hot kernel
+    without a flag are known to lie in main memory.
     """
+    if not sizes:
+        return (CACHE_UNKNOWN,)
     for level, size in sorted(sizes.items()):
         if touched <= size:
-            return (f"fits_l{level}",)
-    return ("near_cache",) if sizes and largest < 4 * max(sizes.values()) else ()
+            return (f"{FITS}l{level}",)
+    return (NEAR_CACHE,) if largest < 4 * max(sizes.values()) else ()
 
 
 def flagged(kernel: Kernel, backend: Backend, touched: float | None, largest: float | None = None) -> Kernel:
@@ -39,3 +43,8 @@ def flagged(kernel: Kernel, backend: Backend, touched: float | None, largest: fl
         return kernel
     flags = cache_flags(touched, touched if largest is None else largest, cache_sizes(backend))
     return replace(kernel, flags=(*kernel.flags, *flags))
+
+
+def flagged_cold(kernel: Kernel, backend: Backend) -> Kernel:
+    """Return the kernel of a cold case, flagged `cache_unknown` if its buffers evict a cache of unknown size."""
+    return kernel if cache_sizes(backend) else replace(kernel, flags=(*kernel.flags, CACHE_UNKNOWN))

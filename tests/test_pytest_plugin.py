@@ -57,6 +57,58 @@ def test_a_run_measures_writes_a_folder_and_says_where(project):
     assert (rows["value"] > 0).all()
 
 
+TWO_RATES = """
+import pytest
+from bench_core import check
+from bench_core.workload import Costs, Kernel, Limit, Traits, Workload
+
+def double(backend, work, host):
+    x = backend.from_host(host["x"])
+    return Kernel(lambda: x * 2, inputs={"x": x})
+
+class Product(Workload):
+    suite, name, flops = "own", "product", 1.0
+    kernels = {"array": {"default": double}}
+    traits = Traits(measures=Limit.COMPUTE)
+
+    def works(self, preset, machine):
+        return [self.work("1", "float32", n=1000)]
+
+    def inputs(self, work, rng):
+        return {"x": rng.standard_normal(work["n"], dtype="float32")}
+
+    def costs(self, work):
+        return Costs(flops=self.flops)
+
+    def error(self, work, expected, answer):
+        return check.relative_error(answer["out"], 2 * expected["x"].astype("float64"))
+
+class Model(Product):
+    name, flops, traits = "model", 1e6, Traits()
+
+@pytest.mark.workload(Product())
+def test_product(measure):
+    measure()
+
+@pytest.mark.workload(Model())
+def test_model(measure):
+    measure()
+"""
+
+
+def test_a_run_says_at_its_end_how_many_results_are_above_a_ceiling(installed, tmp_path):
+    """Both do the same; the model says that it does a million times the FLOPs."""
+    (tmp_path / "bench_two.py").write_text(TWO_RATES, encoding="utf-8")
+    done = pytest_in(tmp_path, "bench_two.py", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("flags: ")]
+    assert "1 above_ceiling" in line
+    rows = results(tmp_path)
+    above = rows[rows["flags"].str.contains("above_ceiling")]
+    assert list(zip(above["workload"], above["metric"], strict=True)) == [("model", "flop_rate")]
+    assert set(rows[rows["metric"] == "fraction_of_measured_peak"]["workload"]) == {"product"}
+
+
 def test_pytest_benchmark_records_exactly_the_samples_that_were_measured(project):
     done = pytest_in(project, "-k", "test_good and numpy", *QUICK, "--benchmark-json=out.json")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -14,8 +14,8 @@ from bench_core.compare.options import CompareOptions
 from bench_core.compare.result import Comparison, Verdict
 from bench_core.compare.verdicts import Pair, judge
 from bench_core.machine import datasheets
-from bench_core.records import Limit, Row
-from bench_core.results.roofline import measured_limit, needed_share
+from bench_core.records import Cache, Limit, Row
+from bench_core.results import roofline
 from bench_core.units import size_number
 
 SMALLEST_SWEEP = 3  # sizes that a curve needs
@@ -328,7 +328,10 @@ def _in_column(data: ReportData, column: HeatColumn, case_id: str, metric: str) 
 
 @dataclass(frozen=True, slots=True)
 class RoofLimit:
-    """A limit of a device: arithmetic in FLOP/s or memory in B/s, measured in these runs or taken from a datasheet."""
+    """A limit of a device: arithmetic in FLOP/s or memory in B/s, measured in these runs or taken from a datasheet.
+
+    value: if measured, what its row supports (see roofline.py), as in the shares of the table.
+    """
 
     label: str
     unit: str
@@ -362,7 +365,7 @@ def roofs(data: ReportData) -> list[Roof]:
     """Return the roofline of every contender with a measured limit of arithmetic and of memory."""
     found = []
     for contender in data.contenders:
-        measured = [*_peaks(data, contender), *_bandwidths(data, contender)]
+        measured = _measured(data, contender)
         if len({c.unit for c in measured}) == 2:
             found.append(Roof(contender, (*measured, *_promised(contender, measured)), _roof_points(data, contender)))
     there = {point.row.suite for roof in found for point in roof.points}
@@ -370,41 +373,36 @@ def roofs(data: ReportData) -> list[Roof]:
     return [replace(roof, suites=suites) for roof in found]
 
 
-def _peaks(data: ReportData, contender: Contender) -> list[RoofLimit]:
-    """Return the FLOP/s of the fastest matrix product of each dtype and precision."""
-    best: dict[tuple[str, str], Row] = {}
-    for family in data.families:
-        for case_id in data.cases(family).values():
-            row = data.best(contender, case_id, "flop_rate")
-            kind = family.dtype, family.precision
-            if row and measured_limit(row, data.traits) is Limit.COMPUTE:
-                best[kind] = max(row, best.get(kind, row), key=_value)
-    return [_ceiling(" ".join(word for word in kind if word != "ieee"), row) for kind, row in best.items()]
+def _measured(data: ReportData, contender: Contender) -> list[RoofLimit]:
+    """Return the FLOP/s of the best matrix product of each dtype and precision, and the B/s of the best stream.
 
-
-def _bandwidths(data: ReportData, contender: Contender) -> list[RoofLimit]:
-    """Return the B/s of the fastest stream on arrays that fit in no cache.
-
-    Without one, return a stream with the largest arrays, labelled "in a cache".
+    Of one run they are the ceilings of its table by the wall clock, the highest over all numbers of threads; several
+    runs are pooled first. Without a stream in memory, return a hot stream over the largest arrays, labelled by what is
+    known of its caches.
     """
-    shown = [family for family in data.families if data.traits(family).measures is Limit.BANDWIDTH]
-    cases = [case for family in shown for case in data.cases(family).values()]
-    rows = [row for case in cases if (row := data.best(contender, case, "bandwidth"))]
-    memory = [row for row in rows if measured_limit(row, data.traits)]
-    if memory:
-        best = max(memory, key=_value)
-        return [_ceiling(best.workload, best)]
-    rows = [row for row in rows if not row.is_launch_bound]
-    largest = max((row.bytes or 0.0 for row in rows), default=0.0)
-    return [_ceiling(f"{row.workload} in a cache", row) for row in rows if row.bytes == largest][:1]
+    rows = [row for row in data.of(contender) if row.has_value]
+    best = roofline.highest(rows, data.traits)
+    limits = [_ceiling(" ".join(word for word in kind if word != "ieee"), row) for kind, row in best.products.items()]
+    if best.stream:
+        return [*limits, _ceiling(best.stream.workload, best.stream)]
+    streams = [row for row in rows if row.metric == "bandwidth" and _is_limit_of_a_cache(data, row)]
+    largest = max((row.bytes or 0.0 for row in streams), default=0.0)
+    beyond = max((row for row in streams if row.bytes == largest), key=roofline.supported, default=None)
+    return [*limits, *([_ceiling(f"{beyond.workload} {_where(beyond)}", beyond)] if beyond else [])]
 
 
-def _value(row: Row) -> float:
-    return row.value or 0.0
+def _is_limit_of_a_cache(data: ReportData, row: Row) -> bool:
+    hot = data.traits(row).measures is Limit.BANDWIDTH and row.cache == Cache.HOT
+    return hot and not row.is_launch_bound and roofline.supported(row) > 0
+
+
+def _where(row: Row) -> str:
+    """Return where the arrays of a hot stream lie that is no ceiling of memory."""
+    return "in caches of unknown size" if roofline.CACHE_UNKNOWN in row.flags.split(";") else "in a cache"
 
 
 def _ceiling(name: str, row: Row) -> RoofLimit:
-    return RoofLimit(name, row.unit, _value(row), True, f"{row.workload} {row.size} {row.backend}")
+    return RoofLimit(name, row.unit, roofline.supported(row), True, f"{row.workload} {row.size} {row.backend}")
 
 
 def _promised(contender: Contender, measured: Sequence[RoofLimit]) -> list[RoofLimit]:
@@ -440,4 +438,4 @@ def _roof_point(data: ReportData, contender: Contender, case_id: str) -> Point |
     full, causal = (data.best(contender, case_id, name) for name in ("flop_rate", "causal_flop_rate"))
     if full is None or not full.flops or not full.least_bytes:
         return None
-    return Point(contender, full.flops * needed_share(causal, full) / full.least_bytes, causal or full)
+    return Point(contender, full.flops * roofline.needed_share(causal, full) / full.least_bytes, causal or full)

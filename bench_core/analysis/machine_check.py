@@ -20,7 +20,7 @@ from bench_core.machine import datasheets, normal_ranges
 from bench_core.machine.facts import busy_share, known, reduced_power, slowed_down, small_quota
 from bench_core.machine.normal_ranges import Link, Range
 from bench_core.records import NOT_TRIED, Ceiling, Facts, Identity, Row, Status
-from bench_core.results.roofline import cached
+from bench_core.results.roofline import CACHE_UNKNOWN, in_memory
 from bench_core.units import show
 
 _CPU = "cpu"
@@ -166,7 +166,8 @@ def _left_out(
 ) -> Iterator[LimitReading]:
     """Yield the limits that a device could have measured, but were skipped (memory, time) or interrupted.
 
-    shown: the places (`_place`) of the limits that were measured.
+    So is memory if no cache is known: then its arrays may lie in one. shown: the places (`_place`) of the limits that
+    were measured.
     """
     seen = set(shown)
     for row in rows:
@@ -174,10 +175,12 @@ def _left_out(
         place = _place(row, ceiling)
         # The row of a device that this machine does not have is without device_name.
         here = row.status == Status.INTERRUPTED or (row.status == Status.SKIPPED and row.device_name)
-        if here and place not in seen:
+        unknown = row.status == Status.OK and CACHE_UNKNOWN in row.flags.split(";") and ceiling is Ceiling.MEMORY
+        if (here or unknown) and place not in seen:
             seen.add(place)
             what = _what(row, ceiling)
-            yield LimitReading(row.device, row.device_name, what, row.who, LimitVerdict.NOT_MEASURED, reason=row.reason)
+            reason = row.reason or "the sizes of its caches are not known"
+            yield LimitReading(row.device, row.device_name, what, row.who, LimitVerdict.NOT_MEASURED, reason=reason)
 
 
 def _what(row: Row, ceiling: Ceiling) -> str:
@@ -210,8 +213,8 @@ def _fastest(rows: Iterable[Row], ceilings: Mapping[str, Ceiling]) -> list[Row]:
 def _counts(row: Row, ceiling: Ceiling) -> bool:
     """Whether a row measures its limit.
 
-    Launches count by the wall clock, copies in memory only outside of caches, and products of a CPU only with the
-    default implementation. Launch-bound rows measure the host, not the device.
+    Launches count by the wall clock, copies in memory only if the roofline counts them, and products of a CPU only with
+    the default implementation. Launch-bound rows measure the host, not the device.
     """
     if row.status != Status.OK or row.value is None or row.metric != _METRIC.get(ceiling, "bandwidth"):
         return False
@@ -220,7 +223,7 @@ def _counts(row: Row, ceiling: Ceiling) -> bool:
     if row.is_launch_bound:
         return False
     if ceiling is Ceiling.MEMORY:
-        return not cached(row.flags)
+        return in_memory(row)
     return row.device != _CPU or row.implementation == "default"
 
 

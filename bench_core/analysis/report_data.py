@@ -81,6 +81,7 @@ class ReportData:
         self._by_device = {(c.machine, c.device): c for c in self.contenders}
         self._best: dict[tuple[Contender, str, str], Row] = {}
         self._failed: dict[tuple[Contender, str], Row] = {}
+        self._of: dict[Contender, list[Row]] = defaultdict(list)
         self._by_case: dict[str, list[Row]] = defaultdict(list)
         for row in self.rows:
             self._enter(row)
@@ -89,6 +90,7 @@ class ReportData:
         contender = self.contender(row)
         if contender is None or row.clock == Clock.DEVICE:
             return
+        self._of[contender].append(row)
         self._by_case[row.case_id].append(row)
         if not row.has_value:
             held = self._failed.get((contender, row.case_id))
@@ -102,6 +104,10 @@ class ReportData:
     def contender(self, row: Row) -> Contender | None:
         """Return the contender of a row, None if its device has no value in any row."""
         return self._by_device.get((row.machine, row.device))
+
+    def of(self, contender: Contender) -> list[Row]:
+        """Return all rows of a contender by the wall clock, and those without a clock."""
+        return self._of[contender]
 
     def best(self, contender: Contender, case_id: str, metric: str = "time") -> Row | None:
         """Return the best row of a contender over all backends, implementations and threads, by the wall clock."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from bench_core.records import UNCHECKED, Identity, Measurement, Row, Run, Status, count_statuses
 from bench_core.results.metrics import headline
-from bench_core.results.rows import rows_of_case
+from bench_core.results.rows import count_from_other_rows, rows_of_case
 from bench_core.results.run_files import RunFiles, read_noise
 from bench_core.results.traits import TraitsOf
 from bench_core.units import show
@@ -151,10 +152,13 @@ def counts(measurements: Iterable[Measurement]) -> str:
     return f"{len(several)} planned: {by_status}"
 
 
-def flags(measurements: Iterable[Measurement]) -> str:
-    """Return the number of cases with each flag: "3 drift, 1 steal"; "" if there are no flags."""
-    words = [word for m in measurements for word in _every_flag(m)]
-    return ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
+def flags(measurements: Iterable[Measurement], rows: Iterable[Row]) -> str:
+    """Return the number of cases with each flag: "3 drift, 1 steal"; "" if there are no flags.
+
+    rows: those of the run. Some flags follow from the rest of the run, and only its rows have them.
+    """
+    words = Counter(word for m in measurements for word in _every_flag(m)) + count_from_other_rows(rows)
+    return ", ".join(f"{count} {word}" for word, count in sorted(words.items()))
 
 
 def _every_flag(done: Measurement) -> list[str]:

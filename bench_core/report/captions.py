@@ -14,6 +14,8 @@ from bench_core.records import Row
 from bench_core.report import charts, svg, theme
 from bench_core.report.charts import HEAT_STEPS, Styles, how
 from bench_core.report.svg import Drawing, Swatch
+from bench_core.results.roofline import ABOVE_CEILING, ABOVE_DATASHEET
+from bench_core.results.rows import count_from_other_rows
 from bench_core.units import show
 
 MOST_PANELS = 24
@@ -195,9 +197,9 @@ def roofline_figure(data: ReportData) -> Figure:
     )
     about = (
         "FLOP per second over FLOP per byte moved. Solid lines are the ceilings measured in these runs: the best "
-        "matrix product of each dtype, and the best stream over arrays that fit in no cache. Work to the left of the "
-        "bend is limited by memory bandwidth, to the right by arithmetic. Each kind of work is one point, at its "
-        "largest size. "
+        "matrix product of each dtype, and the best hot stream over arrays of at least four times the largest cache. "
+        "Each is at the lower end of its interval, which is what its row supports. Work to the left of the bend is "
+        "limited by memory bandwidth, to the right by arithmetic. Each kind of work is one point, at its largest size. "
     )
     datasheet = any(not c.measured for roof in found for c in roof.ceilings)
     about += "Dotted lines are datasheet figures." if datasheet else "No datasheet figure is known for these devices."
@@ -213,8 +215,21 @@ def roofline_figure(data: ReportData) -> Figure:
     ]
     legend.append(Swatch("measured ceiling", theme.LIGHT["muted"], "", line="solid"))
     legend += [Swatch("datasheet ceiling", theme.LIGHT["muted"], "", line="dotted")] * datasheet
-    note = _left_out(min(len(found), MOST_PANELS), len(found), "rooflines")
+    left_out = _left_out(min(len(found), MOST_PANELS), len(found), "rooflines")
+    note = " ".join(filter(None, (left_out, _above(data))))
     return Figure(name, heading, about, tuple(legend), drawings, headers, numbers, note)
+
+
+def _above(data: ReportData) -> str:
+    """Return how many results are above a ceiling of their run with all of their interval; "" if none are."""
+    found = count_from_other_rows(data.rows)
+    ceilings = {ABOVE_CEILING: "a ceiling measured in the same run", ABOVE_DATASHEET: "the datasheet"}
+    words = [
+        f"{found[flag]:,} result{'s' * (found[flag] != 1)} above {what} ({flag})"
+        for flag, what in ceilings.items()
+        if found[flag]
+    ]
+    return f"With all of their interval: {'; '.join(words)}. They have no share of it." * bool(words)
 
 
 def _roof_words(roof: figures.Roof) -> str:

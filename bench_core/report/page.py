@@ -30,6 +30,7 @@ from bench_core.report import packed_table, svg, theme
 from bench_core.report.captions import FIGURES, captioned_figure
 from bench_core.report.charts import how
 from bench_core.report.sources import Source, environment, source
+from bench_core.results.rows import FROM_OTHER_ROWS, count_from_other_rows
 from bench_core.units import size_order
 
 HERE = Path(__file__).parent
@@ -183,6 +184,9 @@ def _counts_card(data: ReportData) -> Card:
     counts = Counter(cases.values())
     ok = counts.pop(Status.OK, 0)
     lines = [f"{count:,} {status}" for status, count in counts.most_common()]
-    flags = Counter(flag for row in data.rows for flag in set(row.flags.split(";")) if flag and row.metric == "time")
+    timed = Counter(word for row in data.rows if row.metric == "time" for word in set(row.flags.split(";")))
+    flags = Counter({word: count for word, count in timed.items() if word and word not in FROM_OTHER_ROWS})
     lines += [f"{count:,} values flagged {flag}" for flag, count in flags.most_common(4)]
+    judged = sorted(count_from_other_rows(data.rows).items())
+    lines += [f"{count:,} result{'s' * (count != 1)} flagged {flag}" for flag, count in judged]
     return Card("Results", f"{ok:,} of {len(cases):,} cases have a value", tuple(lines))

@@ -47,7 +47,7 @@ _SUITES = {
 }
 _STREAM = Traits(order=1, headline="bandwidth", measures=Limit.BANDWIDTH, traffic=Traffic.MEMORY)
 _WORKLOADS = {
-    **{("memory", name): _STREAM for name in ("copy", "scale", "add", "triad")},
+    **{("memory", name): _STREAM for name in ("copy", "scale", "add", "triad", "dot", "sum", "fill")},
     ("matmul", "matmul_data"): Traits(order=0, traffic=Traffic.MEMORY),
     ("latency", "launch"): Traits(measures=Limit.LATENCY),
 }

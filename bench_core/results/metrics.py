@@ -104,7 +104,12 @@ METRICS = by_name(
     Metric("latency", "s", "lower", "fitted time of a transfer of zero bytes: a in time = a + bytes / b"),
     Metric("fitted_bandwidth", "B/s", "higher", "fitted bandwidth without the latency: b in time = a + bytes / b"),
     Metric("arithmetic_intensity", "FLOP/B", "higher", "FLOPs / the minimum number of bytes to transfer"),
-    Metric("fraction_of_measured_peak", "1", "higher", "rate / the best rate of a matrix product or stream of the run"),
+    Metric(
+        "fraction_of_measured_peak",
+        "1",
+        "higher",
+        "rate / the ceiling that products or streams of the run measure",
+    ),
     Metric("fraction_of_datasheet", "1", "higher", "rate / the peak of dense arithmetic in the datasheet"),
     Metric(
         "compile_time",
@@ -138,7 +143,7 @@ METRICS = by_name(
     Metric("tokens_per_joule", "1/J", "higher", "tokens / energy", TOKENS / ENERGY),
     Metric("gpu_temperature", "degC", "lower", "temperature of the GPU core, read right after the timed blocks"),
     Metric("gpu_clock", "Hz", "higher", "clock rate of the multiprocessors, read right after the timed blocks"),
-    Metric("bandwidth_of_measured_peak", "1", "higher", "bytes of a model / time / the best stream of the run (MBU)"),
+    Metric("bandwidth_of_measured_peak", "1", "higher", "bytes of a model / time / the run's ceiling of memory (MBU)"),
     Metric("bandwidth_of_datasheet", "1", "higher", "bytes of a model / time / the bandwidth in the datasheet (MBU)"),
     Metric("peak_memory", "B", "lower", "peak memory of the case, less the memory in use before the case was built"),
 )

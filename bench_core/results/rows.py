@@ -1,12 +1,13 @@
 """Convert measurements to rows: the rows of a case, and those of a run with the rows derived from them.
 
-A row that depends on other rows of its run (a fraction of a ceiling, the fit of a sweep) is computed once, at the end,
+What depends on other rows of a run (a share of a ceiling, the fit of a sweep, some flags) is computed once, at the end,
 when all other rows exist.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from bench_core import stats
 from bench_core.records import Clock, Measurement, Row, Run, Series, Status, severity
 from bench_core.results import roofline
+from bench_core.results.coldness import COLD_AS_HOT, with_cold_as_hot
 from bench_core.results.metrics import METRICS, Metric
 from bench_core.results.sweep_fit import fitted_rows
 from bench_core.results.traits import TraitsOf
@@ -21,13 +23,27 @@ from bench_core.results.traits import TraitsOf
 
 def rows_of_run(run: Run, cases: Iterable[Sequence[Measurement]], traits: TraitsOf) -> list[Row]:
     """Return all rows of a run, derived rows included. `cases`: the measurements of each case, one per process."""
-    rows = [row for processes in cases for row in rows_of_case(run, processes)]
-    return [*rows, *derived_rows(rows, traits)]
+    return completed([row for processes in cases for row in rows_of_case(run, processes)], traits)
 
 
-def derived_rows(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
-    """Return the rows that are computed from other rows: fits of sweeps, and those of the roofline."""
-    return [*fitted_rows(rows, traits), *roofline.roofline_rows(rows, traits)]
+def completed(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
+    """Return the rows of all cases with what follows from other rows of their run.
+
+    Rows get the flags of FROM_OTHER_ROWS. Rows are added for the fits of sweeps, and for shares and bounds by the
+    roofline.
+    """
+    rows, by_roofline = roofline.judged(with_cold_as_hot(rows, traits), traits)
+    return [*rows, *fitted_rows(rows, traits), *by_roofline]
+
+
+# Flags of measured rows that `completed` sets, so that no Measurement has them.
+FROM_OTHER_ROWS = (roofline.ABOVE_CEILING, roofline.ABOVE_DATASHEET, COLD_AS_HOT)
+
+
+def count_from_other_rows(rows: Iterable[Row]) -> Counter[str]:
+    """Return the number of results with each flag of FROM_OTHER_ROWS: cases of a run on one backend and device."""
+    found = {(word, row.run_id, row.identity) for row in rows for word in row.flags.split(";")}
+    return Counter(word for word, *_ in found if word in FROM_OTHER_ROWS)
 
 
 def accountable(done: Measurement) -> Measurement:

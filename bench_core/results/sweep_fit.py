@@ -68,9 +68,10 @@ def line(sizes: Sequence[float], seconds: Sequence[float]) -> Line | None:
 def fitted_rows(rows: Iterable[Row], traits: TraitsOf) -> list[Row]:
     """Return latency and bandwidth rows for every sweep of transfers over a link with at least three sizes.
 
-    Sizes that fit in a cache are left out. The rows of a sweep differ only in `size` and in the parameters that the
-    bytes are proportional to, such as `elements`. The new rows have the workload `<workload>_fit` and list the sizes in
-    bytes in their params. So compare joins two machines only if they measured the same sizes.
+    Sizes that fit in a cache, or may fit in one of unknown size, are left out. The rows of a sweep differ only in
+    `size` and in the parameters that the bytes are proportional to, such as `elements`. The new rows have the workload
+    `<workload>_fit` and list the sizes in bytes in their params. So compare joins two machines only if they measured
+    the same sizes.
     """
     alike: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:

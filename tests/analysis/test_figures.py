@@ -8,6 +8,7 @@ from bench_core.analysis import figures
 from bench_core.analysis.report_data import ReportData
 from bench_core.compare import Reading, compare
 from bench_core.records import Traits
+from bench_core.results import roofline
 from bench_core.results.run_files import RunFiles
 from bench_core.results.traits import TraitsOf
 from tests.support import synthetic
@@ -101,7 +102,7 @@ def test_ceilings_are_the_best_rows_and_products_of_zeros_are_none_of_them():
     data = ReportData(synthetic.readings("machine-b"))
     roof = next(r for r in figures.roofs(data) if r.contender.is_gpu)
     known = ("cuda:0", "float64", "flop_rate", "wall")
-    best = max(r.value for r in data.rows if (r.device, r.dtype, r.metric, r.clock) == known)
+    best = max(r.ci_low for r in data.rows if (r.device, r.dtype, r.metric, r.clock) == known)
     assert next(c for c in roof.peaks if c.label == "float64").value == best
     zeros = [
         replace(r, case_id=f"{r.case_id}0", workload="matmul_data", value=r.value and r.value * 9) for r in data.rows
@@ -142,7 +143,27 @@ def test_the_bandwidth_ceiling_is_not_that_of_a_cache():
     )
     assert roof.bandwidths[0].value < cached / 2
     only = [r for r in data.rows if r.suite != "memory" or "near_cache" in r.flags]
-    assert figures.roofs(ReportData([Reading.of("x", only)]))[0].bandwidths[0].label == "copy in a cache"
+    assert figures.roofs(ReportData([Reading.of("x", only)]))[0].bandwidths[0].label == "triad in a cache"
+    unknown = [replace(r, flags=r.flags.replace("near_cache", "cache_unknown")) for r in only]
+    (first, *_) = figures.roofs(ReportData([Reading.of("x", unknown)]))
+    assert first.bandwidths[0].label == "triad in caches of unknown size"
+
+
+def test_the_roofline_has_the_ceilings_of_which_the_table_has_shares():
+    """A cold stream, a stream in a cache and a wide interval are faster, and are in neither."""
+    rows = synthetic.readings("machine-c")[0].rows
+    copy = row_of("machine-c", device="cpu", workload="copy", metric="bandwidth", backend="torch", size="1048576KiB")
+    cold = replace(copy, case_id="c_cold", cache="cold", value=9e12, ci_low=9e12, ci_high=9e12)
+    wide = replace(copy, case_id="c_wide", size="2GiB", value=9e12, ci_low=1e9, ci_high=9e13)
+    rows = [*rows, cold, wide]
+    shown = figures.roofs(ReportData([Reading.of("x", rows)]))
+    tables = {(where[1], where[4]): it for where, it in roofline.ceilings(rows, TraitsOf()).items() if it.products}
+    assert len(shown) == 2
+    for roof in shown:
+        of_table = tables[roof.contender.device, "wall"]
+        assert [c.value for c in roof.bandwidths if c.measured] == [of_table.bandwidth]
+        products = sorted(roofline.supported(row) for row in of_table.products.values())
+        assert sorted(c.value for c in roof.peaks if c.measured) == products
 
 
 def test_launch_bound_times_of_a_gpu_make_no_roofline():

@@ -9,7 +9,7 @@ import pytest
 from bench_core.analysis.machine_check import LimitVerdict, exit_code, judge_limits, unmeasured
 from bench_core.machine import datasheets, normal_ranges
 from bench_core.machine.normal_ranges import Link
-from bench_core.records import Clock, Fact, Status
+from bench_core.records import Cache, Clock, Fact, Status
 from bench_core.results.rows import rows_of_case
 from tests.support.limits import CEILINGS, FACTS, H100, limit
 from tests.support.tables import run
@@ -358,6 +358,22 @@ def test_formats_and_devices_are_kept_apart():
 
 def test_a_copy_inside_a_cache_is_no_copy_in_memory():
     assert readings(limit("duplicate", 9e12, flags=("near_cache",))) == []
+
+
+def test_where_no_cache_is_known_no_copy_in_memory_was_measured():
+    unknown = limit("duplicate", 9e12, flags=("cache_unknown",), backend="cupy")
+    (reading,) = readings(unknown)
+    assert (reading.what, reading.verdict, reading.value) == ("copy in memory", LimitVerdict.NOT_MEASURED, None)
+    assert reading.reason == "the sizes of its caches are not known"
+    assert [r.value for r in readings(unknown, limit("duplicate", 2.9e12))] == [pytest.approx(2.9e12)]
+
+
+def test_a_cold_copy_is_no_copy_in_memory():
+    """Its buffers may rotate through less than the cache."""
+    cold = limit("duplicate", 9e12)
+    work = dataclasses.replace(cold.case.work, cache=Cache.COLD)
+    cold = dataclasses.replace(cold, case=dataclasses.replace(cold.case, work=work))
+    assert readings(cold) == []
 
 
 def test_each_library_has_its_own_launch_which_is_not_judged():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from bench_core.analysis.summary import advice, counts, extra_info, fastest, flags, speedups, text, work_name
 from bench_core.records import Case, Clock, Costs, Measurement, Run, Series, Status, Work
-from bench_core.results.rows import rows_of_case
+from bench_core.results.rows import rows_of_case, rows_of_run
 from bench_core.results.run_files import RunFiles
 from bench_core.results.traits import TraitsOf
 
@@ -94,7 +94,14 @@ def test_only_what_is_not_usual_is_part_of_a_name():
 def test_statuses_and_flags_are_counted_in_words():
     noisy = measured("numpy", "cpu", 1.0, noise=("drift", "not_converged"), flags=("drift",))
     assert counts([NUMPY, LOST, TUNED]) == "3 planned: 2 ok, 1 oom"
-    assert flags([noisy, NUMPY, measured("torch", "cpu", 1.0, flags=("drift",))]) == "2 drift, 1 not_converged"
+    assert flags([noisy, NUMPY, measured("torch", "cpu", 1.0, flags=("drift",))], []) == "2 drift, 1 not_converged"
+
+
+def test_flags_that_follow_from_other_rows_are_counted_once_a_case():
+    fast = measured("numpy", "cpu", 1e-6, work=Work("model", "mlp", "1", "float32"), flags=("drift",), flops=2e9)
+    rows = rows_of_run(RUN, [[NUMPY], [fast]], TraitsOf())
+    assert "above_ceiling" in {word for row in rows for word in row.flags.split(";")}
+    assert flags([NUMPY, fast], rows) == "1 above_ceiling, 1 drift"
 
 
 def test_a_run_of_which_most_times_did_not_settle_says_so():

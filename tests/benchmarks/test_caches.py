@@ -18,8 +18,15 @@ def test_three_arrays_are_flagged_by_the_cache_that_holds_them(array, flag):
     assert caches.cache_flags(3 * array, array, SIZES) == ((flag,) if flag else ())
 
 
-def test_where_caches_are_unknown_nothing_is_claimed():
-    assert caches.cache_flags(1.0, 1.0, {}) == ()
+@pytest.mark.parametrize("array", [4 * KIB, 1024 * MIB])
+def test_where_caches_are_unknown_the_arrays_of_any_size_say_so(array):
+    assert caches.cache_flags(array, array, {}) == ("cache_unknown",)
+
+
+@pytest.mark.parametrize(("sizes", "flags"), [({2: 1000}, ()), ({}, ("cache_unknown",))])
+def test_a_cold_kernel_is_flagged_only_if_its_buffers_evict_a_cache_of_unknown_size(monkeypatch, sizes, flags):
+    monkeypatch.setattr(caches, "cache_sizes", lambda backend: sizes)
+    assert caches.flagged_cold(Kernel(lambda: None, flags=("odd",)), None).flags == ("odd", *flags)
 
 
 def test_a_gpu_tells_its_l2():

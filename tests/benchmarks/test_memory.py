@@ -1,16 +1,20 @@
 """Every memory kernel is right on every library here, is counted as STREAM counts, and is labelled by its cache."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bench_core.errors import WrongAnswer
 from bench_core.plan.expansion import expand
-from bench_core.records import Cache, Case, Machine, Preset, Target
+from bench_core.records import Cache, Case, Fact, Limit, Machine, Preset, Target
+from bench_core.results import roofline
+from bench_core.results.legacy import traits_by_name
 from benchmarks import bench_memory, caches
 from benchmarks.sizes import KIB, MIB
 from tests.support import kernels as support
+from tests.support import planned as planned_workloads
 
 MACHINE = Machine(32 << 20, 2)
 WORKLOADS = {w.name: w for w in (
@@ -199,6 +203,52 @@ def test_bytes_are_counted_as_stream_counts_them(name, arrays):
 
 def test_an_index_counts_its_eight_bytes():
     assert WORKLOADS["gather"].costs(work_of("gather", size=MIB, dtype="float32")).bytes == 2 * MIB + MIB // 4 * 8
+
+
+CACHES = [None, MIB, 32 * MIB, 50 * MIB, 105 * MIB + KIB, 300 * MIB, 1152 * MIB]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+@pytest.mark.parametrize("size", CACHES)
+@pytest.mark.parametrize("preset", [preset for preset in Preset if preset is not Preset.HEADLINE])  # part of standard
+def test_a_hot_stream_that_may_be_the_ceiling_of_memory_has_arrays_of_four_times_the_cache(
+    preset, size, device, monkeypatch
+):
+    """Where the cache is unknown there is none; where it is known every preset but smoke has some."""
+    monkeypatch.setattr(caches.cpu, "cache_sizes", lambda: {1: 64 * KIB, 3: size} if size else {})
+    facts = {"gpu.l2_cache": Fact(size, "a test")} if size else {}
+    on = SimpleNamespace(device=device, facts=lambda: facts)
+    nothing = bench_memory.Arrays(None, None, None, None)
+    for workload in measuring_memory():
+        machine = replace(MACHINE, last_level_cache=size or MACHINE.last_level_cache)
+        works = [work for work in workload.works(preset, machine) if work.cache is Cache.HOT]
+        kernels = [(work, bench_memory.finished(on, work, nothing, lambda: None)) for work in works]
+        counted = [work for work, kernel in kernels if not roofline.cached(";".join(kernel.flags))]
+        assert all(size and work["elements"] * np.dtype(work.dtype).itemsize >= 4 * size for work in counted)
+        assert bool(counted) is bool(works and size and preset is not Preset.SMOKE)
+
+
+def measuring_memory():
+    """Return all workloads that measure memory; each is one of this file, whose kernels are made by `finished`."""
+    found = [workload for workload in planned_workloads.WORKLOADS if workload.traits.measures is Limit.BANDWIDTH]
+    assert {workload.name for workload in found} == {"copy", "scale", "add", "triad", "dot", "sum", "fill"}
+    assert all(isinstance(workload, bench_memory.Operation) for workload in found)
+    return found
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "cupy"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_kernel_of_every_operation_is_labelled_by_the_cache(name, library, monkeypatch):
+    monkeypatch.setattr(caches, "cache_sizes", lambda _: {1: MIB})
+    with support.backend(library) as on:
+        for implementation in WORKLOADS[name].builders(Target(library, on.dialect, on.device)):
+            made = support.kernel(WORKLOADS[name], work_of(name), on, implementation)
+            assert made.flags == ("fits_l1",)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_traits_of_a_table_without_them_are_those_of_the_operation(name):
+    assert traits_by_name("memory", name) == WORKLOADS[name].traits
 
 
 def test_a_cold_pass_is_not_labelled_by_a_cache(monkeypatch):

@@ -95,6 +95,20 @@ def test_every_status_is_said_in_words(five):
     assert "34.0 TB/s is above what the device can do" in missing
 
 
+def test_results_above_their_ceiling_are_counted_in_the_summary_and_below_the_roofline():
+    rows = list(synthetic.readings("machine-b")[0].rows)
+    rates = [i for i, row in enumerate(rows) if row.metric == "bandwidth" and row.device_type == "cuda" and row.value]
+    for i, words in zip(rates[::2], ("above_ceiling", "above_ceiling;above_datasheet"), strict=False):
+        rows[i] = replace(rows[i], flags=f"{rows[i].flags};{words}")
+    reading = reading_of(*rows)
+    lines = page.cards(ReportData([reading]))[-1].lines
+    assert lines[-2:] == ("2 results flagged above_ceiling", "1 result flagged above_datasheet")
+    roofline = html.unescape(section(page.render([reading]), "roofline"))
+    said = "2 results above a ceiling measured in the same run (above_ceiling); 1 result above the datasheet"
+    assert f"With all of their interval: {said} (above_datasheet). They have no share of it." in roofline
+    assert "With all of their interval" not in page.render(synthetic.readings("machine-b"))
+
+
 def test_without_a_gpu_a_sentence_stands_in_place_of_charts(cpu_only):
     assert "<svg" not in section(cpu_only, "speedup")
     assert "No GPU was measured in these runs" in section(cpu_only, "speedup")

@@ -1,14 +1,21 @@
 """Shares and bounds follow from a run's own rows and from the datasheet, and from nothing else."""
 
+import json
+from collections import Counter
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
-from bench_core.records import Clock, Measurement, Status
+from bench_core.records import Cache, Clock, Measurement, Status
 from bench_core.results import roofline
+from bench_core.results.reader import read_rows
+from bench_core.results.rows import completed as completed_rows
 from bench_core.results.traits import TraitsOf
+from tests.support import ROOT
 from tests.support.limits import H100
-from tests.support.rates import ATTENTION, MATMUL, derived, measured, table
+from tests.support.properties import given, settings, st
+from tests.support.rates import ATTENTION, MATMUL, completed, derived, measured, table
 
 TRIAD = measured("memory", "triad", 1.0, flops=2.0, bytes_=10.0)  # 10 B/s
 MODEL = measured("model", "mlp", 4.0, flops=200.0, least=10.0)  # 50 FLOP/s
@@ -22,12 +29,12 @@ def test_a_rate_is_a_share_of_the_best_product_of_its_format():
 
 @pytest.mark.parametrize("clock", Clock)
 def test_a_launch_bound_time_is_no_ceiling_and_keeps_its_flag(clock):
-    starved = measured("matmul", "matmul", 0.5, flops=100.0, clock=clock, flags=("launch_bound",))  # 200 FLOP/s
+    starved = measured("matmul", "matmul", 2.0, flops=100.0, clock=clock, flags=("launch_bound",))  # 50 FLOP/s
     stream = measured("memory", "triad", 0.5, bytes_=10.0, clock=clock, flags=("launch_bound",))
     (here,) = roofline.ceilings(table(starved, stream), TraitsOf()).values()
-    assert (here.flops, here.bandwidth) == ({}, None)
+    assert (here.products, here.stream) == ({}, None)
     shares = derived(replace(MATMUL, series=(replace(MATMUL.series[0], clock=clock),)), starved)
-    assert shares["matmul", "numpy", "fraction_of_measured_peak", clock].value == 2.0
+    assert shares["matmul", "numpy", "fraction_of_measured_peak", clock].value == 0.5
     assert "launch_bound" in shares["matmul", "numpy", "fraction_of_measured_peak", clock].flags
 
 
@@ -63,10 +70,10 @@ def test_causal_attention_is_credited_with_the_flops_that_its_mask_leaves():
     assert shares["attention", "numpy", "fraction_of_measured_peak", "wall"].value == pytest.approx(0.5)
     row = shares["attention", "numpy", "arithmetic_intensity", ""]
     assert row.value == pytest.approx(10.0)
-    assert (
-        len([row for row in roofline.roofline_rows(table(MATMUL, done), TraitsOf()) if row.workload == "attention"])
-        == 2
-    )
+    assert sorted(key[2] for key in shares if key[0] == "attention") == [
+        "arithmetic_intensity",
+        "fraction_of_measured_peak",
+    ]
 
 
 def test_what_bounds_causal_attention_follows_from_the_same_flops():
@@ -76,8 +83,8 @@ def test_what_bounds_causal_attention_follows_from_the_same_flops():
     assert "bound_bandwidth" in flags.split(";")
 
 
-@pytest.mark.parametrize("flag", ["fits_l2", "near_cache"])
-def test_what_fits_a_cache_is_neither_ceiling_nor_share(flag):
+@pytest.mark.parametrize("flag", ["fits_l2", "near_cache", "cache_unknown"])
+def test_what_a_cache_holds_or_may_hold_is_neither_ceiling_nor_share(flag):
     fast = measured("memory", "copy", 0.01, bytes_=10.0, flags=(flag,))
     shares = derived(TRIAD, fast)
     assert shares["triad", "numpy", "fraction_of_measured_peak", "wall"].value == 1.0
@@ -159,3 +166,229 @@ def test_a_launch_bounds_what_takes_less_than_it_in_arithmetic_and_in_memory_ali
     """The model needs 2 s of arithmetic and 1 s of memory: a launch between the two is not its limit."""
     shares = derived(MATMUL, TRIAD, MODEL, measured("latency", "launch", launch))
     assert f"bound_{word}" in shares["mlp", "numpy", "arithmetic_intensity", ""].flags.split(";")
+
+
+# ---------------------------------------------------------------- which rows are ceilings, and with which value
+
+
+def stream(workload, rate, low=None, high=None, **known):
+    """Return the rows of a stream with this bandwidth and interval, in B/s."""
+    rows = table(measured("memory", workload, 10.0 / rate, bytes_=10.0, **known))
+    ends = {"ci_low": rate if low is None else low, "ci_high": rate if high is None else high}
+    return [replace(row, value=rate, **ends) if row.metric == "bandwidth" else row for row in rows]
+
+
+def bandwidth(*streams):
+    """Return the ceiling of memory over these rows, all of one place."""
+    (here,) = roofline.ceilings([row for rows in streams for row in rows], TraitsOf()).values()
+    return here.bandwidth
+
+
+@pytest.mark.parametrize("workload", ["copy", "scale", "add", "triad", "dot", "sum", "fill"])
+def test_every_stream_measures_memory(workload):
+    assert bandwidth(stream("copy", 10.0), stream(workload, 12.0, size="2")) == 12.0
+
+
+@pytest.mark.parametrize("workload", ["gather", "scatter"])
+def test_random_access_does_not_measure_memory(workload):
+    assert bandwidth(stream("copy", 10.0), stream(workload, 12.0)) == 10.0
+
+
+def test_a_cold_row_is_no_ceiling():
+    assert bandwidth(stream("copy", 10.0), stream("triad", 68.3, cache=Cache.COLD)) == 10.0
+    assert bandwidth(stream("triad", 68.3, cache=Cache.COLD)) is None
+
+
+@pytest.mark.parametrize("flag", ["fits_l1", "fits_l3", "near_cache", "cache_unknown", "launch_bound"])
+def test_a_row_in_or_near_a_cache_or_bound_by_the_host_is_no_ceiling(flag):
+    assert bandwidth(stream("copy", 10.0), stream("triad", 90.0, flags=(flag,))) == 10.0
+
+
+def test_a_row_with_a_wide_interval_gives_its_lower_end_alone():
+    assert bandwidth(stream("copy", 32.9, 30.6, 36.1), stream("triad", 68.3, 18.7, 159.3)) == 30.6
+    assert bandwidth(stream("triad", 68.3, 18.7, 159.3)) == 18.7
+
+
+@pytest.mark.parametrize(
+    ("known", "value"),
+    [
+        ({"ci_low": 8.0, "p10": 7.0}, 8.0),
+        ({"ci_low": None, "p10": 7.0}, 7.0),
+        ({"ci_low": None, "p10": None}, 10.0),
+    ],
+)
+def test_without_an_interval_a_row_supports_p10_and_without_that_its_value(known, value):
+    rows = [replace(row, **known) for row in stream("copy", 10.0)]
+    assert bandwidth(rows) == value
+
+
+@pytest.mark.parametrize(
+    ("known", "value"),
+    [
+        ({"ci_high": 6.0, "p90": 7.0}, 6.0),
+        ({"ci_high": None, "p90": 7.0}, 7.0),
+        ({"ci_high": None, "p90": None}, 5.0),
+    ],
+)
+def test_of_a_launch_the_upper_end_counts_and_the_lowest_of_these(known, value):
+    launch = [replace(row, **known) for row in table(measured("latency", "launch", 5.0))]
+    slower = table(measured("latency", "launch", 8.0, size="2"))
+    (here,) = roofline.ceilings([*slower, *launch], TraitsOf()).values()
+    assert here.launch("numpy") == value
+
+
+def test_a_product_counts_by_its_lower_end_as_a_stream_does():
+    noisy = measured("matmul", "matmul", (0.1, 0.25, 0.4), flops=100.0, least=1.0, size="2")  # 250 to 1000 FLOP/s
+    shares = derived(MATMUL, noisy, MODEL)
+    assert shares["mlp", "numpy", "fraction_of_measured_peak", "wall"].value == pytest.approx(50 / 250)
+
+
+# ---------------------------------------------------------------- rows above a ceiling
+
+
+def judged(*streams, metric="fraction_of_measured_peak"):
+    """Return the flags of each bandwidth and the share of each, None without one, by workload and cache."""
+    same, new = roofline.judged([row for rows in streams for row in rows], TraitsOf())
+    flags = {(r.workload, r.cache): r.flags for r in same if r.metric == "bandwidth"}
+    shares = {(r.workload, r.cache): r for r in new if r.metric == metric}
+    return {key: (flags[key], shares.get(key)) for key in flags}
+
+
+def test_a_rate_that_cannot_be_told_from_the_ceiling_has_a_share_of_one_and_no_column_above_it():
+    noisy = [replace(row, min=5.0, p10=8.0, max=30.0) for row in stream("gather", 12.0, 9.0, 15.0)]
+    flags, share = judged(stream("copy", 10.0), noisy)["gather", "hot"]
+    assert (share.value, share.ci_low, share.ci_high) == (1.0, 0.9, 1.0)
+    assert (share.min, share.p10, share.max, share.std) == (0.5, 0.8, 1.0, None)
+    assert share.flags.split(";") == ["single_run", "at_ceiling"]
+    assert "at_ceiling" not in flags
+
+
+def test_the_ceiling_s_own_row_is_at_the_ceiling():
+    flags, share = judged(stream("copy", 12.0, 10.0, 14.0))["copy", "hot"]
+    assert (share.value, share.ci_low, share.ci_high) == (1.0, 1.0, 1.0)
+    assert "at_ceiling" in share.flags
+    assert "above" not in flags
+
+
+def test_below_the_ceiling_an_interval_that_exceeds_it_is_cut_off_without_a_flag():
+    share = judged(stream("copy", 10.0), stream("gather", 9.0, 8.0, 11.0))["gather", "hot"][1]
+    assert (share.value, share.ci_low, share.ci_high) == (0.9, 0.8, 1.0)
+    assert "ceiling" not in share.flags
+
+
+@pytest.mark.parametrize("cache", Cache)
+def test_a_rate_with_its_whole_interval_above_the_ceiling_is_flagged_itself_and_has_no_share(cache):
+    """A cold row whose buffers stay in a cache that the machine does not report is such a rate."""
+    flags, share = judged(stream("copy", 10.0), stream("gather", 12.0, 10.1, 15.0, cache=cache))["gather", cache]
+    assert share is None
+    assert flags.split(";") == ["single_run", "above_ceiling"]
+
+
+def test_a_measured_ceiling_and_a_datasheet_are_judged_independently():
+    gpu = {"device": "cuda:0", "name": H100, "threads": None, "backend": "torch"}  # 3.35 TB/s by its datasheet
+    made = [
+        stream("copy", 2e12, **gpu),
+        stream("gather", 3e12, cache=Cache.COLD, **gpu),
+        stream("scatter", 3.5e12, **gpu),
+    ]
+    by_run, by_datasheet = (judged(*made, metric=f"fraction_of_{of}") for of in ("measured_peak", "datasheet"))
+    assert by_run["gather", "cold"][0].split(";")[1:] == ["above_ceiling"]
+    assert by_run["scatter", "hot"][0].split(";")[1:] == ["above_ceiling", "above_datasheet"]
+    assert by_run["gather", "cold"][1] is by_run["scatter", "hot"][1] is by_datasheet["scatter", "hot"][1] is None
+    assert by_datasheet["gather", "cold"][1].value == pytest.approx(3 / 3.35)
+    assert by_datasheet["gather", "cold"][1].flags == "single_run"  # what is wrong is the other ceiling
+    faster = [*made, stream("fill", 3.6e12, 3.2e12, 3.7e12, **gpu)]
+    assert judged(*faster, metric="fraction_of_datasheet")["fill", "hot"][1].value == 1.0
+
+
+def test_a_product_and_a_model_above_the_ceiling_are_flagged_too():
+    fast = measured("model", "mlp", 0.5, flops=100.0, bytes_=10.0)  # 200 FLOP/s and 20 B/s
+    rows = completed(MATMUL, TRIAD, fast)
+    flagged = {row.metric for row in rows if row.workload == "mlp" and "above_ceiling" in row.flags.split(";")}
+    assert flagged == {"flop_rate", "bandwidth"}
+    assert not [row for row in rows if row.workload == "mlp" and row.metric.endswith("_peak")]
+
+
+SHARES = ("fraction_of_measured_peak", "fraction_of_datasheet", "bandwidth_of_measured_peak", "bandwidth_of_datasheet")
+COLUMNS = ("value", "ci_low", "ci_high", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
+KINDS = [
+    *[("memory", name) for name in ("copy", "sum", "fill", "gather")],
+    *[("matmul", "matmul"), ("model", "mlp"), ("latency", "launch")],
+]
+RATES = st.floats(0.05, 20.0)  # of what the datasheet of the device says
+
+
+@st.composite
+def any_runs(draw):
+    """Measurements of different cases of a run, with any rates around those of the datasheet of their device."""
+    made = []
+    for i in range(draw(st.integers(1, 8))):
+        suite, workload = draw(st.sampled_from(KINDS))
+        known = {"cache": draw(st.sampled_from(Cache)), "clock": draw(st.sampled_from(Clock)), "size": str(i)}
+        flags = ("fits_l2", "near_cache", "launch_bound", "3xtf32")
+        known["flags"] = tuple(draw(st.lists(st.sampled_from(flags), max_size=1)))
+        known |= draw(st.sampled_from([{}, {"device": "cuda:0", "name": H100, "threads": None}]))
+        blocks = tuple(1 / rate for rate in draw(st.lists(RATES, min_size=1, max_size=12)))
+        made.append(measured(suite, workload, blocks, flops=67e12, bytes_=3.35e12, **known))
+    return made
+
+
+@settings(max_examples=200, deadline=None)
+@given(any_runs())
+def test_no_column_of_a_share_is_ever_above_one(made):
+    rows = completed(*made)
+    shares = [row for row in rows if row.metric in SHARES]
+    values = [getattr(row, name) for row in shares for name in COLUMNS]
+    assert all(0 <= value <= 1 for value in values if value is not None)
+    for row in shares:
+        assert row.value == 1.0 or "at_ceiling" not in row.flags
+    measured_rows = {(r.size, r.metric, r.clock): r for r in rows if "above_" in r.flags}
+    assert {row.metric for row in measured_rows.values()} <= {"flop_rate", "bandwidth"}
+
+
+@settings(max_examples=50, deadline=None)
+@given(any_runs(), st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_changes_nothing(made, draw):
+    rows = table(*made)
+    mixed = draw.sample(rows, len(rows))
+    assert Counter(completed_rows(mixed, TraitsOf())) == Counter(completed_rows(rows, TraitsOf()))
+
+
+# ---------------------------------------------------------------- the committed tables
+
+FOLLOWS = {*SHARES, "arithmetic_intensity", "latency", "fitted_bandwidth"}
+TABLES = sorted((ROOT / "results").glob("*/*/results.csv"))
+
+
+def read_again(path):
+    """Return the ceilings of a committed table by the wall clock, and its rows as a run would now write them."""
+    rows = [row for row in read_rows(path) if row.metric not in FOLLOWS]
+    found = [here for where, here in roofline.ceilings(rows, TraitsOf()).items() if where[-1] == Clock.WALL]
+    return found, completed_rows(rows, TraitsOf())
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.parent.name)
+def test_memory_ceilings_of_a_committed_table_are_hot_and_beyond_its_caches_and_no_share_is_above_one(path):
+    found, rows = read_again(path)
+    facts = json.loads((path.parent / "run.json").read_text(encoding="utf-8"))["environment"]["host"]
+    for row in (here.stream for here in found if here.stream):
+        assert row.cache == "hot"
+        array = row.bytes / {"copy": 2, "scale": 2, "add": 3, "triad": 3, "dot": 2}.get(row.workload, 1)
+        assert row.device != "cpu" or array >= 4 * max(facts["cpu.caches"]["value"].values())
+    values = [getattr(row, name) for row, name in product(rows, COLUMNS) if row.metric in SHARES]
+    assert all(value <= 1 for value in values if value is not None)
+
+
+def test_the_ceiling_of_the_committed_cpu_is_that_of_its_memory():
+    """Its cold triad of 16 MiB, 68 GB/s with an interval from 19 to 159, was the ceiling.
+
+    With the new ceiling, 17 of its 349 works are bound by another limit than its table says, and 92 of 325 shares
+    of the measured peak had a column above 1.
+    """
+    path = next(path for path in TABLES if path.parent.parent.name == "amd-epyc-2c")
+    found, rows = read_again(path)
+    streams = [here.stream for here in found if here.stream]
+    assert {(row.size, row.cache) for row in streams} == {("256MiB", "hot")}
+    assert all(20e9 < roofline.supported(row) < 45e9 for row in streams)
+    shares = [r for r in rows if r.suite == "memory" and r.size == "256MiB" and r.metric == SHARES[0]]
+    assert max(row.value for row in shares if row.workload == "copy") == 1.0

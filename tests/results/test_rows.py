@@ -11,7 +11,7 @@ from bench_core.records import Clock, Costs, Measurement, Series, Status
 from bench_core.results import reader, writer
 from bench_core.results.formula import ENERGY, GPU_CLOCK, TIME, TOKENS, amount, series, value
 from bench_core.results.metrics import METRICS, Metric
-from bench_core.results.rows import derived_rows, rows_of_case
+from bench_core.results.rows import completed, rows_of_case
 from bench_core.results.traits import TraitsOf
 from bench_core.stats import quantile
 from tests.support.measurements import CASE, RUN, measurement
@@ -161,8 +161,7 @@ def test_processes_are_joined_by_metric_and_clock_where_one_lacks_a_series():
 
 def test_derived_rows_are_rows_of_the_table(tmp_path):
     measurements = [*map(transfer, SWEPT_SIZES)]
-    everything = [row for m in measurements for row in rows_of_case(RUN, [m])]
-    everything += derived_rows(everything, TraitsOf())
+    everything = completed([row for m in measurements for row in rows_of_case(RUN, [m])], TraitsOf())
     text = writer.results_text(everything)
     assert {line["metric"] for line in csv.DictReader(io.StringIO(text))} <= set(METRICS)
     (tmp_path / "results.csv").write_text(text)
