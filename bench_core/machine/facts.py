@@ -26,7 +26,7 @@ VOLATILE = frozenset(
 )
 
 _UNITS = dict.fromkeys(("memory.available", "memory.limit", "memory.total", "memory.swap_used", "gpu.memory"), "B")
-_UNITS |= {"cpu.frequency": "Hz", "sm_clock": "Hz", "memory_clock": "Hz"}
+_UNITS |= {"memory.bandwidth": "B/s", "cpu.frequency": "Hz", "sm_clock": "Hz", "memory_clock": "Hz"}
 _UNITS |= {"power": "W", "power_limit": "W", "power_limit_default": "W"}
 _SHARES = {"load.busy", "load.steal"}
 
