@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 from bench_core.machine import datasheets, host, smbios
 from bench_core.records import Fact
@@ -39,14 +40,14 @@ _X86_BYTES = {"avx512f": 3 * 64, "avx2": 5 * 32, "sse2": 2 * 64}
 _AMX = {"tf32": 512, "half": 1024, "float8": 2048, "int8": 2048}
 
 # Pipes of an Arm core that multiply and add vectors: six of 16 bytes (Arm, Cortex-X925 Core Software Optimization
-# Guide; Neoverse V2 and Apple's cores have four). With SVE of 32 bytes or more up to four of its length (Neoverse V1 and
-# Fujitsu A64FX have two).
+# Guide; Neoverse V2 and Apple's cores have four). With SVE of 32 bytes or more up to four of its length (Neoverse V1
+# and Fujitsu A64FX have two).
 _NEON_PIPES, _NEON_BYTES, _SVE_PIPES = 6, 16, 4
 _ARM_TRANSFERS = 6  # vectors per cycle that an Arm core loads (4) and stores (2), Cortex-X925
 # Operations of Arm's narrow formats, relative to those of float32 on the same registers, by flag of Linux. FMLA of 16
 # bits does twice as many, BFMMLA 4 times, SMMLA 8 times; dot products of 8 bits 4 times; float32's own and float64's
 # matrix products twice as many (Arm Architecture Reference Manual for A-profile, DDI 0487, C7 and C8).
-_ARM = {
+_ARM: Mapping[str, Mapping[str, float]] = {
     "half": {"fphp": 2, "asimdhp": 2, "bf16": 4, "svebf16": 4},
     "int8": {"asimd": 4, "i8mm": 8, "svei8mm": 8},
     "float8": {"f8fma": 8, "f8dp4": 8, "f8dp2": 8, "f8mm8": 8, "f8mm4": 8},
@@ -153,20 +154,26 @@ def fact(limits: CpuLimits) -> Fact:
 
 def read() -> CpuLimits:
     """Return the limits of the computer that this process runs on."""
-    flags = host.cpu_flags()
-    operations, bytes_per_cycle, unknown = _operations(flags, host.vector_length())
+    flags, caches = host.cpu_flags(), host.cache_sizes()
     # A virtual machine may show two cores as two threads of one core; only x86 CPUs show that they are virtual.
     may_be_virtual = "hypervisor" in flags or "sse2" not in flags
-    caches = host.cache_sizes()
-    return CpuLimits(
+    return limits_of(
+        flags,
         cores=len(host.allowed_cpus()) if may_be_virtual else host.allowed_cores(),
         frequency=host.highest_frequency().value,
-        operations=operations,
-        bytes_per_cycle=bytes_per_cycle,
+        vector_length=host.vector_length(),
         memory_bandwidth=smbios.memory_bandwidth().value,
         caches=sum(caches.values()) if caches else None,
-        unknown=unknown,
     )
+
+
+def limits_of(flags: Set[str], *, vector_length: int | None = None, **known: Any) -> CpuLimits:
+    """Return the limits of a CPU with these feature flags.
+
+    vector_length: of SVE, in bytes; None if unknown. known: other fields of CpuLimits.
+    """
+    operations, bytes_per_cycle, unknown = _operations(flags, vector_length)
+    return CpuLimits(operations=operations, bytes_per_cycle=bytes_per_cycle, unknown=unknown, **known)
 
 
 def _operations(flags: Set[str], vector_length: int | None) -> tuple[Operations, float | None, str]:

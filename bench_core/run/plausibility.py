@@ -125,10 +125,9 @@ def _beyond(done: Measurement, comparable: Sequence[Measurement]) -> str:
     rate, reached, limit = _bandwidth(done, lower=True), _bandwidth(best), max(_bandwidth(best), _LEAST_BEST)
     if rate <= margin * limit:
         return ""
-    other = f"{show(reached, 'B/s')}, {best.case.work.workload} {best.case.label}"
-    return (
-        f"{show(rate, 'B/s')} is more than {margin:g} times {show(limit, 'B/s')}; best other stream of the run: {other}"
-    )
+    beyond = f"{show(rate, 'B/s')} is more than {margin:g} times {show(limit, 'B/s')}"
+    other = f"{best.case.work.workload} {best.case.label} with {show(reached, 'B/s')}"
+    return f"{beyond}; the best other stream of the run is {other}"
 
 
 def _bandwidth(done: Measurement, *, lower: bool = False) -> float:
