@@ -355,7 +355,7 @@ class Harness:
         """Return the lines below the table of the summary."""
         session = self.session
         assert session is not None  # noqa: S101 - called only if there are rows or write errors
-        done = session.measurements.values()
+        done = session.outcomes
         flags = summary.flags(done, self.rows)
         unfinished = session.folder if session.interrupted else None
         finished = None if session.interrupted else session.folder
@@ -363,6 +363,7 @@ class Harness:
             summary.counts(done),
             *([f"flags: {flags}"] if flags else []),
             *summary.advice(done),
+            *(f"invalid: {m.case.work.workload} {m.case.label}: {m.reason}" for m in session.refused),
             *session.targets.left_out(),
             f"share of the run time: {self.timed_share:.0%} timing, {self.recheck_share:.0%} rechecking answers",
             *(f"problem: {error}" for error in session.write_errors),
@@ -372,7 +373,10 @@ class Harness:
         ]
 
     def finish(self, exitstatus: int) -> int:
-        """Close the session, store its rows for the summary and return the exit status for pytest."""
+        """Close the session, store its rows for the summary and return the exit status for pytest.
+
+        A session whose tests have passed still fails if results cannot be written, or if `close` refuses a case.
+        """
         if self.session is None:
             return exitstatus
         self._ignore_signals()
@@ -386,8 +390,8 @@ class Harness:
         finally:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
-        failed = self.session.write_errors and exitstatus == pytest.ExitCode.OK
-        return pytest.ExitCode.TESTS_FAILED if failed else exitstatus
+        failed = self.session.write_errors or self.session.refused
+        return pytest.ExitCode.TESTS_FAILED if failed and exitstatus == pytest.ExitCode.OK else exitstatus
 
 
 def options(config: pytest.Config, *, measuring: bool) -> RunOptions:

@@ -20,7 +20,7 @@ from rich.table import Table
 from bench_core.backends import registry
 from bench_core.backends.numpy import openblas_core
 from bench_core.cli import app
-from bench_core.machine import environment, host, nvml
+from bench_core.machine import cpu_limits, environment, host, nvml
 from bench_core.machine.facts import shown
 from bench_core.plan import discovery, doctor
 from bench_core.plan.discovery import Probe, probe_all
@@ -48,6 +48,7 @@ def command(
 def gather_findings() -> Findings:
     """Return the facts, backends and GPUs of this machine; takes a second to observe its load."""
     facts = environment.host_environment() | _watch(_LOOK_S)  # before the probes, which themselves load the machine
+    facts["cpu.limit"] = cpu_limits.fact(cpu_limits.read())
     probes = list(probe_all(registry.names()).values())
     best = openblas_core(host.cpu_flags())
     try:

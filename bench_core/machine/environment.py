@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from bench_core.machine import host, nvml
+from bench_core.machine import host, nvml, smbios
 from bench_core.machine.facts import VOLATILE
 from bench_core.machine.privacy import why_private
 from bench_core.records import Fact, Facts
@@ -159,6 +159,7 @@ def _memory() -> Facts:
         "memory.total": Fact(memory.total, "psutil.virtual_memory"),
         "memory.available": Fact(memory.available, "psutil.virtual_memory"),
         "memory.limit": Fact(host.memory_limit(), "cgroup memory.max or total memory"),
+        "memory.bandwidth": smbios.memory_bandwidth(),
         "memory.swap_used": _try(lambda: psutil.swap_memory().used, "psutil.swap_memory"),
         "memory.huge_pages": host.kernel_setting("/sys/kernel/mm/transparent_hugepage/enabled"),
     }

@@ -43,12 +43,21 @@ def thread_environ(threads: int) -> dict[str, str]:
 @functools.cache
 def usable_cores() -> int:
     """Return the number of physical cores that this process may use, given its affinity and its quota."""
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(logical_cpus()))
+    cores, quota = allowed_cores(), cpu_quota()
+    return max(1, min(cores, int(quota))) if quota else cores
+
+
+def allowed_cores() -> int:
+    """Return the number of physical cores in this process's affinity, which a quota lets run for a part of the time."""
+    allowed = allowed_cpus()
     # Hardware threads of one core share its arithmetic units; the kernel lists them as siblings.
     siblings = [_read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in allowed]
-    cores = len(set(siblings)) if all(siblings) else _cores_behind(len(allowed))
-    quota = cpu_quota()
-    return max(1, min(cores, int(quota))) if quota else cores
+    return len(set(siblings)) if all(siblings) else _cores_behind(len(allowed))
+
+
+def allowed_cpus() -> set[int]:
+    """Return the numbers of the hardware threads in this process's affinity."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(logical_cpus()))
 
 
 def _cores_behind(threads: int) -> int:
@@ -168,6 +177,11 @@ def numa_nodes() -> Fact:
     return Fact(nodes, source) if nodes else Fact(reason=f"no {source}")
 
 
+def has_memory_side_cache() -> bool:
+    """Whether faster memory may be a cache of main memory, as on a Xeon Max; not all firmware reports it."""
+    return bool(_glob("sys/devices/system/node/node*/memory_side_cache")) or "CPU Max" in str(cpu_model().value)
+
+
 def governor() -> Fact:
     """Return the frequency governors in use, joined by commas; no value if a hypervisor controls the clock."""
     return _of_every_core("scaling_governor")
@@ -187,6 +201,29 @@ def boost() -> Fact:
         if (text := _read(path)) is not None:
             return Fact(text == on, path)
     return Fact(reason="the kernel does not report it")
+
+
+def highest_frequency() -> Fact:
+    """Return the highest clock that a core of this machine can reach, in Hz; no value if the kernel does not know it.
+
+    These drivers report the nominal clock, above which cores boost; other drivers include the boost
+    (https://docs.kernel.org/admin-guide/pm/cpufreq.html).
+    """
+    source = "/sys/devices/system/cpu/cpu*/cpufreq/cpuinfo_max_freq"
+    reached = [int(text) * 1e3 for path in _glob(source[1:]) if (text := _read(path) or "").isdigit()]
+    nominal = set(str(scaling_driver().value).split(",")) & {"acpi-cpufreq", "pcc-cpufreq", "cppc_cpufreq"}
+    if not reached:
+        return Fact(reason=f"no {source}")
+    if nominal and boost().value is not False:
+        return Fact(reason=f"{', '.join(sorted(nominal))} reports the clock without boost")
+    now = re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", _read("/proc/cpuinfo") or "", re.MULTILINE)
+    return Fact(max([*reached, *(float(megahertz) * 1e6 for megahertz in now)]), f"{source}, /proc/cpuinfo")
+
+
+def vector_length() -> int | None:
+    """Return the length of an SVE register of new processes, in bytes; None if the kernel does not report it."""
+    text = _read("/proc/sys/abi/sve_default_vector_length") or ""
+    return int(text) if text.isdigit() else None
 
 
 def kernel_setting(path: str) -> Fact:
@@ -319,12 +356,18 @@ def _memory_status(name: str) -> int | None:
     return int(match[1]) * 1024 if match else None
 
 
-def _read(path: str) -> str | None:
-    """Return the text of a kernel file; None if it cannot be read."""
+def read_bytes(path: str) -> bytes | None:
+    """Return the contents of a kernel file; None if it cannot be read."""
     try:
-        return (ROOT / path.lstrip("/")).read_text(encoding="utf-8", errors="replace").strip()
+        return (ROOT / path.lstrip("/")).read_bytes()
     except OSError:
         return None
+
+
+def _read(path: str) -> str | None:
+    """Return the text of a kernel file; None if it cannot be read."""
+    found = read_bytes(path)
+    return None if found is None else found.decode("utf-8", errors="replace").strip()
 
 
 def _glob(pattern: str) -> list[str]:

@@ -31,6 +31,7 @@ from bench_core.results.rows import rows_of_run
 from bench_core.results.run_files import flatten
 from bench_core.results.traits import TraitsOf, merged
 from bench_core.run import journal
+from bench_core.run.plausibility import refuse_beyond_own_best
 
 LOG = "log.txt"
 _ERROR = re.compile(r"(?:ERROR:?|E  |Error:?|.*: error:)\s+(.*)")  # errors of pytest, its tracebacks and argparse
@@ -214,12 +215,11 @@ def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: 
     _require_one_computer(_computer(about, own) for about, own in zip(abouts, measured, strict=True))
     side = done[0].turn.side.name
     run = Run(**{**abouts[0]["run"], "run_id": series if alone else f"{series}-{side}"})
-    by_case: dict[Case, list[Measurement]] = {}
-    for d, own in zip(done, measured, strict=True):
-        for measurement in own:
-            numbered = replace(measurement, process=d.turn.replicate)
-            by_case.setdefault(measurement.case, []).append(numbered)
     traits = merged(TraitsOf.from_json(about.get("traits")) for about in abouts)
+    numbered = [replace(m, process=d.turn.replicate) for d, own in zip(done, measured, strict=True) for m in own]
+    by_case: dict[Case, list[Measurement]] = {}
+    for measurement in refuse_beyond_own_best(numbered, traits):
+        by_case.setdefault(measurement.case, []).append(measurement)
     rows = rows_of_run(run, by_case.values(), traits)
     everything = [m for processes in by_case.values() for m in processes]
     folder = output / run.machine / run.run_id

@@ -17,7 +17,7 @@ from typing import Any
 from bench_core.backends import registry
 from bench_core.errors import InternalError, TableError, UsageError
 from bench_core.files import write_atomically
-from bench_core.machine import environment, host
+from bench_core.machine import cpu_limits, environment, host
 from bench_core.machine.privacy import scrub
 from bench_core.plan.discovery import probe_all
 from bench_core.plan.expansion import expand
@@ -41,7 +41,7 @@ from bench_core.results import schema, writer
 from bench_core.results.rows import rows_of_run
 from bench_core.results.traits import TraitsOf
 from bench_core.run import journal
-from bench_core.run.plausibility import refuse_implausible
+from bench_core.run.plausibility import refuse_beyond_own_best, refuse_implausible
 from bench_core.timing.case import OnPhase, Settings, ignore_phase
 from bench_core.timing.sampling import Durations
 from bench_core.timing.worker import Workers
@@ -130,6 +130,9 @@ class Session:
     planned: the plan of the unfinished run that is resumed; None for a new run.
     traits: those of every planned workload.
     ceilings: by name of the workload, the limit of the machine that it measures, if it measures one.
+    cpu_limits: what a measurement on the CPU cannot exceed.
+    measurements: one per case, as measured and as in the journal. outcomes: those of the planned cases as in the
+        results, which `close` makes of them. refused: those of `outcomes` that `close` found to be implausible.
     write_errors: errors while writing, reported at the end; the measurements stay in memory.
     """
 
@@ -140,7 +143,10 @@ class Session:
         self.targets = Targets(asked, probe_all((*asked, *options.require)))
         self.host_facts = environment.host_environment()
         self.workers = Workers(isolated=options.isolated)
+        self.cpu_limits = cpu_limits.read()
         self.measurements: dict[Case, Measurement] = {}
+        self.outcomes: list[Measurement] = []
+        self.refused: list[Measurement] = []
         self.traits = TraitsOf()
         self.ceilings: dict[str, Ceiling] = {}
         self.folder: Path | None = None
@@ -241,7 +247,8 @@ class Session:
             raise
         self._timed_s += done.timed_s
         self._recheck_s += done.recheck_s
-        return self._keep(refuse_implausible(replace(done, process=self.options.process), self.traits))
+        done = replace(done, process=self.options.process)
+        return self._keep(refuse_implausible(done, self.traits, self.cpu_limits))
 
     def _keep(self, done: Measurement) -> Measurement:
         if self._before and done.status is Status.OK:
@@ -298,24 +305,25 @@ class Session:
                 # These are not written to the journal one by one: a user who stops a run may not wait for long.
                 reason = "the run ended before its turn"
                 self.measurements[case] = Measurement.missing(case, Status.INTERRUPTED, "not_reached", reason)
-        everything = [self.measurements[case] for case in plan]
-        rows = rows_of_run(self.run, ([m] for m in everything), self.traits)
+        self.outcomes = refuse_beyond_own_best([self.measurements[case] for case in plan], self.traits)
+        self.refused = [m for m in self.outcomes if m.status is not self.measurements[m.case].status]
+        rows = rows_of_run(self.run, ([m] for m in self.outcomes), self.traits)
         if self.folder:
-            self.folder = self._write(self.folder, rows, everything)
-        require_sums(everything, self.measurements, rows)
+            self.folder = self._write(self.folder, rows)
+        require_sums(self.outcomes, self.measurements, rows)
         return rows
 
-    def _write(self, folder: Path, rows: list[Row], everything: Sequence[Measurement]) -> Path | None:
+    def _write(self, folder: Path, rows: list[Row]) -> Path | None:
         """Write the results to `folder` or, if that fails, to a new temporary folder; return the folder, if any."""
         try:
-            self._write_into(folder, rows, everything)
+            self._write_into(folder, rows)
         except OSError as error:
             self._note_write_error(f"{folder} could not be written: {error.strerror}; using a temporary folder")
         else:
             return folder
         try:
             elsewhere = Path(tempfile.mkdtemp(prefix="bench-core-"))
-            self._write_into(elsewhere, rows, everything)
+            self._write_into(elsewhere, rows)
         except OSError as error:
             self._note_write_error(
                 f"a temporary folder could not be written: {error.strerror}; only the journal is kept"
@@ -323,12 +331,12 @@ class Session:
             return None
         return elsewhere
 
-    def _write_into(self, folder: Path, rows: list[Row], everything: Sequence[Measurement]) -> None:
+    def _write_into(self, folder: Path, rows: list[Row]) -> None:
         """Write the three files of results, and the full journal if the run can be resumed or will be merged."""
         folder.mkdir(parents=True, exist_ok=True)
         if self.interrupted or self.options.keep_journal:
             self._write_journal(folder)
-        writer.write_run(folder, rows, everything, self.about(len(everything)))
+        writer.write_run(folder, rows, self.outcomes, self.about())
         self._close_journal()
         if not (self.interrupted or self.options.keep_journal):
             (folder / journal.JOURNAL).unlink(missing_ok=True)
@@ -351,15 +359,15 @@ class Session:
     def _about_workloads(self) -> dict[str, Any]:
         return {"traits": self.traits.to_json(), "ceilings": to_json(dict(sorted(self.ceilings.items())))}
 
-    def about(self, planned: int) -> dict[str, Any]:
-        """Return the contents of run.json. planned: number of planned cases."""
+    def about(self) -> dict[str, Any]:
+        """Return the contents of run.json."""
         workers = {env_id: environment.facts_to_json(facts) for env_id, facts in self._environments.items()}
         return {
             "run": to_json(self.run),
             "resumed": self._before is not None,
             "options": self.options.plain(),
-            "planned": planned,
-            "statuses": count_statuses(self.measurements.values()),
+            "planned": len(self.outcomes),
+            "statuses": count_statuses(self.outcomes),
             **self._about_workloads(),
             "timed_share": self.timed_share,
             "recheck_share": self.recheck_share,

@@ -178,6 +178,23 @@ class Short(Squares):
         return Kernel(run, inputs={"x": parts.x})
 
 
+class Repeated(Squares):
+    """The same squares again and again in one call: `once` leaves out all repetitions, which no answer can show."""
+
+    name = "repeated"
+    times: ClassVar[dict[str, int]] = {"honest": 3, "once": 100_000_000}
+
+    def works(self, preset, machine):
+        return [self.work(cheat, "float64") for cheat in self.times]
+
+    def costs(self, work):
+        return Costs(flops=1.0 * ELEMENTS * self.times[work.size])
+
+    def build(self, backend, case, host):
+        parts, times = Parts(backend, host), {"honest": 3, "once": 1}[case.work.size]
+        return Kernel(lambda: [parts.square() for _ in range(times)][-1], inputs={"x": parts.x})
+
+
 # ---------------------------------------------------------------- models
 
 
@@ -339,6 +356,11 @@ def test_squares(measure):
 
 @pytest.mark.workload(Short())
 def test_short(measure):
+    measure()
+
+
+@pytest.mark.workload(Repeated())
+def test_repeated(measure):
     measure()
 
 

@@ -3,15 +3,18 @@
 STRIKE="kill@torn:2": end at the second line of the journal, half of it written. The events are `torn` and
 `written` (a line of the journal), `replace` and `replaced` (a file moved into place); STRIKE="rename" has a
 file system that cannot rename over a file, STRIKE="size:4000" one on which no file may be larger, and
-STRIKE="miscount" a bench_core that forgets the rows of a case.
+STRIKE="miscount" a bench_core that forgets the rows of a case, and STRIKE="contradict" one that refuses a case at the
+end of the run.
 """
 
+import dataclasses
 import errno
 import os
 import resource
 import signal
 from pathlib import Path
 
+from bench_core.records import Status
 from bench_core.run import journal, session
 
 ACTIONS = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT, "terminate": signal.SIGTERM}
@@ -21,6 +24,8 @@ def pytest_configure():
     how, _, event = os.environ["STRIKE"].partition("@")
     if how == "miscount":
         forget_rows()
+    elif how == "contradict":
+        refuse_at_the_end()
     elif how == "rename":
         forbid_renaming_over()
     elif how.startswith("size:"):
@@ -34,6 +39,15 @@ def pytest_configure():
 def forget_rows():
     rows_of_run = session.rows_of_run
     session.rows_of_run = lambda *known: [row for row in rows_of_run(*known) if row.size != "struck"]
+
+
+def refuse_at_the_end():
+    known = {"status": Status.INVALID, "reason_code": "implausible", "reason": "other rows contradict it", "series": ()}
+
+    def refuse(measurements, traits):
+        return [dataclasses.replace(m, **known) if m.case.work.size == "struck" else m for m in measurements]
+
+    session.refuse_beyond_own_best = refuse
 
 
 def torn(act, number):

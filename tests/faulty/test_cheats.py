@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench_core.machine import cpu_limits
 from bench_core.results.reader import read_rows
 from tests.faulty.outcomes import note
 from tests.faulty.runs import Project
@@ -46,6 +47,16 @@ def test_a_cheat_is_invalid_and_has_no_time(found, backend, workload, cheat):
     assert (row.status, row.value) == ("invalid", None), row
     assert row.reason_code in CAUGHT[workload][cheat], row.reason
     note(f"cheat: {workload}, {cheat}", backend, {cheat: row.status}, 1, f"{row.reason_code}: {row.reason}")
+
+
+@pytest.mark.skipif(bool(cpu_limits.read().unknown), reason="the limits of this CPU are unknown")
+@pytest.mark.parametrize("backend", ["numpy", "torch"])  # the stand-in's GPU has no datasheet
+def test_work_that_is_left_out_where_no_answer_can_show_it_is_implausible(found, backend):
+    row, honest = (found[backend, "repeated", size] for size in ("once", "honest"))
+    assert (row.device, row.status, row.reason_code, row.value) == ("cpu", "invalid", "implausible", None), row
+    assert "is more than this CPU can do (" in row.reason
+    assert (honest.status, honest.reason) == ("ok", "")
+    note("cheat: repeated, once", backend, {"once": row.status}, 1, f"{row.reason_code}: {row.reason}")
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])  # the stand-in's time is not that of its kernels

@@ -111,6 +111,19 @@ def test_cases_that_do_not_add_up_are_an_internal_error_after_the_results_are_wr
     note("rows of a case forgotten by bench_core itself", "end", REST, done.code, said)
 
 
+def test_a_case_that_is_refused_at_the_end_is_told_and_fails_the_run(tmp_path):
+    """Its own test has passed before the others were measured."""
+    project = Project(tmp_path)
+    done = project.run(*STRUCK, STRIKE="contradict")
+    assert done.code == pytest.ExitCode.TESTS_FAILED
+    said = line_of(done.said, "invalid: phased")
+    assert said == "invalid: phased numpy-cpu-float64-struck: other rows contradict it"
+    assert line_of(done.said, "4 planned") == "4 planned: 3 ok, 1 invalid"
+    found = statuses(project.folder)
+    assert found == {**REST, "struck": "invalid"}
+    note("a stream that the others contradict", "end", found, done.code, said)
+
+
 # ---------------------------------------------------------------- the disk
 
 

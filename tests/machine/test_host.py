@@ -10,27 +10,6 @@ import pytest
 from bench_core.machine import host
 from bench_core.records import Fact
 
-_CACHED = (host.usable_cores, host.cpu_model, host.cpu_flags, host.cache_sizes)
-
-
-@pytest.fixture
-def plant(tmp_path, monkeypatch):
-    """Return a function that writes a file of the kernel; host sees these files only."""
-    monkeypatch.setattr(host, "ROOT", tmp_path)
-
-    def forget():
-        for function in _CACHED:
-            function.cache_clear()
-
-    def write(path, text):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-
-    forget()
-    yield write
-    monkeypatch.undo()
-    forget()
-
 
 def test_cpu_is_read_from_cpuinfo(plant):
     plant("proc/cpuinfo", "processor : 0\nmodel name\t: AMD  EPYC 9654\nflags\t\t: fpu avx2 hypervisor\n")
@@ -85,6 +64,62 @@ def test_usable_cores_follow_the_machine_s_ratio_where_siblings_are_not_told(pla
     monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(host.psutil, "cpu_count", lambda logical=True: 16 if logical else 8)
     assert host.usable_cores() == 4
+
+
+def test_cores_that_a_quota_lets_run_for_a_part_of_the_time_are_allowed_all_the_same(plant, monkeypatch):
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: {0, 1, 4}, raising=False)
+    for cpu in range(8):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
+    plant("sys/fs/cgroup/cpu.max", "100000 100000")
+    assert (host.allowed_cores(), host.allowed_cpus(), host.usable_cores()) == (2, {0, 1, 4}, 1)
+
+
+def plant_clocks(plant, driver, *kilohertz):
+    for core, clock in enumerate(kilohertz):
+        plant(f"sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq", f"{clock}\n")
+        plant(f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_driver", f"{driver}\n")
+
+
+def test_the_highest_frequency_is_that_of_the_fastest_core(plant):
+    plant_clocks(plant, "intel_pstate", 5_100_000, 5_300_000, 3_900_000)
+    assert host.highest_frequency().value == 5.3e9
+
+
+def test_the_highest_frequency_is_never_below_a_clock_that_a_core_has_now(plant):
+    plant_clocks(plant, "amd-pstate-epp", 4_000_000)
+    plant("proc/cpuinfo", "cpu MHz\t\t: 1400.1\ncpu MHz\t\t: 4125.5\n")
+    assert host.highest_frequency().value == 4.1255e9
+
+
+@pytest.mark.parametrize("driver", ["acpi-cpufreq", "pcc-cpufreq", "cppc_cpufreq"])
+def test_a_driver_that_reports_the_nominal_clock_tells_the_highest_frequency_only_without_boost(plant, driver):
+    plant_clocks(plant, driver, 2_600_000)
+    reason = f"{driver} reports the clock without boost"
+    assert host.highest_frequency() == Fact(reason=reason)
+    plant("sys/devices/system/cpu/cpufreq/boost", "1\n")
+    assert host.highest_frequency() == Fact(reason=reason)
+    plant("sys/devices/system/cpu/cpufreq/boost", "0\n")
+    assert host.highest_frequency().value == 2.6e9
+
+
+def test_the_length_of_sve_registers_is_in_bytes(plant):
+    assert host.vector_length() is None
+    plant("proc/sys/abi/sve_default_vector_length", "32\n")
+    assert host.vector_length() == 32
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("sys/devices/system/node/node0/memory_side_cache/index1/size", "1\n"),
+        ("proc/cpuinfo", "model name : Intel(R) Xeon(R) CPU Max 9480\n"),
+    ],
+)
+def test_a_memory_side_cache_is_known_by_its_folder_or_the_model(plant, path, text):
+    assert not host.has_memory_side_cache()
+    plant(path, text)
+    host.cpu_model.cache_clear()
+    assert host.has_memory_side_cache()
 
 
 def test_usable_cores_stay_within_the_quota(plant, monkeypatch):
@@ -185,7 +220,9 @@ def test_noise_counters_only_grow():
 
 
 def test_an_empty_root_has_no_facts_and_raises_nothing(plant):
-    for function in (host.sockets, host.numa_nodes, host.governor, host.scaling_driver, host.boost):
+    for function in (
+        *(host.sockets, host.numa_nodes, host.governor, host.scaling_driver, host.boost, host.highest_frequency),
+    ):
         assert function().value is None
         assert function().reason
     assert host.cache_sizes() == {}

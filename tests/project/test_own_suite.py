@@ -47,7 +47,7 @@ class Signal(Workload):
 
 
 class Filter(Signal):
-    name, flops, least = "filter", 1000.0, 0.5
+    name, flops, least = "filter", 4.0, 0.002
     traits = Traits(order=0, measures=Limit.COMPUTE)
 
 

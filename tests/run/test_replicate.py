@@ -11,9 +11,10 @@ import pytest
 from bench_core.compare import CompareOptions, Method, compare, read
 from bench_core.errors import IncompatibleError, UsageError
 from bench_core.results import reader
-from bench_core.run import replicate
+from bench_core.run import journal, replicate
 from bench_core.run.replicate import Side, command, launch, repeat, turns
 from tests.support.pretended_runs import pretend
+from tests.support.rates import measured
 
 BOTH = [Side("this", "python-a"), Side("against", "python-b")]
 
@@ -77,6 +78,26 @@ def test_a_run_that_failed_among_good_ones_is_a_flag(tmp_path):
     (row,) = [r for r in reader.read_rows(folder / "results.csv") if (r.size, r.metric) == ("32", "time")]
     assert (row.processes, row.status) == (2, "ok")
     assert "oom_in_a_process" in row.flags
+
+
+def test_a_stream_that_the_others_contradict_in_one_process_is_invalid_when_runs_are_merged(tmp_path):
+    """The journals hold what was measured; in the second run the triad reads nothing."""
+    pretended = pretend({"this": 1.0})
+
+    def run_one(turn, output, arguments):
+        code = pretended(turn, output, arguments)
+        (path,) = output.rglob("journal.jsonl")
+        kept = journal.Journal.reopened(path.parent)
+        for workload, rate in (("copy", 30e9), ("scale", 25e9), ("triad", 4e12 if turn.replicate == 1 else 20e9)):
+            kept.append(measured("memory", workload, 1e9 / rate, bytes_=1e9))
+        kept.close()
+        return code
+
+    (folder,) = repeat([Side("this")], 3, [], tmp_path, run_one=run_one)
+    rows = [row for row in reader.read_rows(folder / "results.csv") if row.suite == "memory"]
+    assert {(row.workload, row.status) for row in rows} == {("copy", "ok"), ("scale", "ok"), ("triad", "invalid")}
+    about = json.loads((folder / "run.json").read_text())
+    assert about["statuses"]["invalid"] == 3
 
 
 def test_two_interpreters_are_compared_in_pairs(tmp_path):

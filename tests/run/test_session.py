@@ -11,6 +11,8 @@ import pytest
 
 from bench_core.errors import InternalError, UsageError
 from bench_core.files import write_atomically
+from bench_core.machine import cpu_limits
+from bench_core.machine.cpu_limits import CpuLimits, limits_of
 from bench_core.plan.discovery import Device, Probe
 from bench_core.records import (
     Case,
@@ -23,6 +25,7 @@ from bench_core.records import (
     Preset,
     Series,
     Status,
+    Traffic,
     Traits,
     Work,
 )
@@ -172,7 +175,7 @@ def test_a_short_budget_shortens_the_warm_up_and_the_least_time_as_well(session,
 
 def test_the_path_of_the_results_is_not_in_them(session):
     """A folder's name may hold a user's name."""
-    assert "output" not in session.about(0)["options"]
+    assert "output" not in session.about()["options"]
 
 
 @pytest.fixture
@@ -326,11 +329,97 @@ def test_a_folder_that_is_removed_during_the_run_is_made_again(session):
     assert (session.folder / "run.json").is_file()
 
 
-def test_a_rate_above_the_datasheet_is_invalid(session):
+def test_a_rate_above_the_datasheet_of_a_gpu_is_invalid(session):
     impossible = Measurement(
-        case("a"), Status.OK, device_name="NVIDIA H200", costs=Costs(flops=1e18),
+        case("a", device="cuda:0"), Status.OK, device_name="NVIDIA H200", costs=Costs(flops=1e18),
         series=(Series("time", Clock.WALL, (1.0,)),),
     )  # fmt: skip
     session.workers.dispatch = lambda *_: impossible
+    done = session.measure(impossible.case, None)
+    assert (done.status, done.reason_code) == (Status.INVALID, "implausible")
+
+
+def test_a_rate_above_the_limits_of_the_cpu_is_invalid(session):
+    """A no-op on two cores showed 1.71 TFLOP/s, where 1.2 GFLOP/s were true."""
+    work, series = Costs(flops=1.71e9), (Series("time", Clock.WALL, (1e-3, 1e-3)),)
+    session.cpu_limits = limits_of({"sse2", "avx2", "avx512f"}, cores=2)
+    session.workers.dispatch = lambda case, *_: Measurement(case, Status.OK, costs=work, series=series)
     done = session.measure(case("a"), None)
     assert (done.status, done.reason_code) == (Status.INVALID, "implausible")
+    assert done.reason.startswith(
+        "1.71 TFLOP/s by the wall clock is more than this CPU can do (624 GFLOP/s: 2 cores x "
+    )
+
+
+def test_the_limits_of_a_session_are_those_of_this_computer(session):
+    assert session.cpu_limits == cpu_limits.read()
+
+
+# ---------------------------------------------------------------- streams that the others contradict
+
+
+SPEEDS = {"copy": 30e9, "scale": 28e9, "add": 25e9, "triad": 3e12}  # B/s
+
+
+def stream(workload):
+    return Case(Work("memory", workload, "256MiB", "float64"), "numpy", "cpu")
+
+
+@pytest.fixture
+def streams(session):
+    """A session whose traits say what streams are, and whose workers measure SPEEDS."""
+
+    def dispatch(case, *_):
+        seconds = 1e9 / SPEEDS[case.work.workload]
+        return Measurement(
+            case, Status.OK, costs=Costs(bytes=1e9), series=(Series("time", Clock.WALL, (seconds,) * 3),)
+        )
+
+    session.cpu_limits = CpuLimits()
+    session.workers.dispatch = dispatch
+    traits = Traits(headline="bandwidth", measures=Limit.BANDWIDTH, traffic=Traffic.MEMORY)
+    session.traits = TraitsOf({("memory", name): traits for name in SPEEDS})
+    return session
+
+
+def test_a_stream_that_the_others_contradict_is_invalid_at_the_end_and_the_sums_hold(streams):
+    planned = [stream(name) for name in ("triad", "copy", "scale", "add")]
+    streams.open(planned)
+    assert {streams.measure(one, None).status for one in planned} == {Status.OK}
+    rows = streams.close(planned)
+    assert {(row.workload, row.status) for row in rows if row.status != "ok"} == {("triad", "invalid")}
+    (refused,) = streams.refused
+    assert (refused.case, refused.reason_code) == (planned[0], "implausible")
+    about = json.loads((streams.folder / "run.json").read_text())
+    assert (about["planned"], about["statuses"]) == (4, {"ok": 3, "invalid": 1})
+    samples = (streams.folder / "samples.csv").read_text()
+    assert stream("copy").work.case_id in samples
+    assert stream("triad").work.case_id not in samples
+    shares = {row.workload: row.value for row in rows if row.metric == "fraction_of_measured_peak"}
+    assert shares["copy"] == pytest.approx(1.0)  # the refused stream is no ceiling
+
+
+def test_the_journal_keeps_what_was_measured(streams):
+    planned = [*map(stream, SPEEDS), case("never")]
+    streams.open(planned)
+    for one in planned[:-1]:
+        streams.measure(one, None)
+    streams.close(planned)  # interrupted, so that the journal stays
+    kept = {m.case: m for m in journal.read(streams.folder / "journal.jsonl").measurements}
+    assert (kept[stream("triad")].status, len(kept[stream("triad")].series)) == (Status.OK, 1)
+    assert kept[case("never")].status is Status.INTERRUPTED
+
+
+def test_a_resumed_run_compares_its_streams_with_those_measured_before(streams, tmp_path):
+    planned = [*map(stream, SPEEDS)]
+    streams.open(planned)
+    for one in planned[:2]:
+        streams.measure(one, None)
+    assert not [row for row in streams.close(planned) if row.status == "invalid"]
+    again = Session(RunOptions(output=tmp_path, machine="m", resume=streams.folder, backends=("numpy", "cupy")))
+    again.workers, again.cpu_limits = streams.workers, CpuLimits()
+    again.open(planned)
+    for one in planned:
+        again.measure(one, None)
+    rows = again.close(planned)
+    assert {(row.workload, row.status) for row in rows if row.status != "ok"} == {("triad", "invalid")}
