@@ -47,7 +47,7 @@ class Signal(Workload):
 
 
 class Filter(Signal):
-    name, flops, least = "filter", 4.0, 0.002
+    name, flops, least = "filter", 40.0, 0.02
     traits = Traits(order=0, measures=Limit.COMPUTE)
 
 
