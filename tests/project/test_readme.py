@@ -1,6 +1,7 @@
 """README.md is true: its table is what the committed run measured, its samples are real output, and every command
 runs as it stands, on less work (a smoke run of one workload on NumPy)."""
 
+import functools
 import os
 import re
 import shlex
@@ -16,6 +17,8 @@ from packaging.requirements import Requirement
 
 import bench_core
 from bench_core import units
+from bench_core.compare import Verdict, compare, read
+from bench_core.records import Clock
 from tests.support import ROOT
 from tests.support.planned import HEADLINE
 from tests.support.readme_table import TABLE
@@ -172,11 +175,19 @@ def shown_with_doer(rows):
 
 
 def shown_ratio(some, others):
-    """Return the ratio of the fastest values of two sets of rows, with two digits."""
+    """Return the ratio of the fastest values of two sets of rows, with two digits; not if the difference is unclear."""
     if some["value"].isna().all() or others["value"].isna().all():
         return "not yet measured"
     ratio = some["value"].max() / others["value"].max()
-    return f"{float(f'{ratio:.2g}'):g} x"
+    is_indicated = {verdicts().get(case_id, Verdict.INDICATED) for case_id in some["case_id"]} == {Verdict.INDICATED}
+    return f"{float(f'{ratio:.2g}'):g} x" if is_indicated else "unclear"
+
+
+@functools.cache
+def verdicts():
+    """Return the verdict of `bench-core compare` on GPU against CPU by case_id, of the machine that the table shows."""
+    best = compare(read([str(ROOT / "results" / WITH_GPU)])).best
+    return {b.comparison.key.case_id: b.comparison.verdict for b in best if b.comparison.key.clock == Clock.WALL}
 
 
 def table(rows):
@@ -188,7 +199,7 @@ def table(rows):
     rows = rows[rows["machine"] == WITH_GPU].sort_values("run_id")
     cores = rows["threads"].max()
     lines = [
-        f"| work | NumPy, {cores} cores | PyTorch, {cores} cores | GPU | speed-up |",
+        f"| work | NumPy, {cores} cores | PyTorch, {cores} cores | GPU | speed-up (indicated) |",
         "| --- | --- | --- | --- | --- |",
     ]
     for label, workload, size, dtype, precision, metric in TABLE:
@@ -212,6 +223,17 @@ def test_the_table_is_what_the_committed_run_measured():
         PATH.write_text(MARKS.sub(lambda _: made, README), encoding="utf-8")
     else:
         assert MARKS.search(README)[0] == made
+
+
+def test_every_speed_up_of_the_table_stands_on_the_ladder_where_the_table_says():
+    """One run a side indicates and claims nothing."""
+    rows = bench_core.load(ROOT / "results" / WITH_GPU)
+    names = {(workload, size, dtype, precision) for _, workload, size, dtype, precision, _ in TABLE}
+    keys = rows[["workload", "size", "dtype", "precision"]].itertuples(index=False, name=None)
+    shown_here = rows[[key in names for key in keys]]
+    found = {verdicts()[case_id] for case_id in shown_here["case_id"] if case_id in verdicts()}
+    assert found == {Verdict.INDICATED}
+    assert "speed-up (indicated)" in README
 
 
 def of_version(rows, versions):
