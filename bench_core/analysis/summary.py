@@ -81,7 +81,7 @@ def speedups(rows: Sequence[Row], files: RunFiles) -> Speedups:
 
     data = ReportData([Reading.of("this run", rows, files=files)])
     judged = [best.comparison for best in best_of(list(data.rankings.values()), CompareOptions(), data.spreads)]
-    texts = {c.key.case_id: c.change + ", unclear" * (c.verdict is Verdict.UNCLEAR) for c in judged}
+    texts = {c.key.case_id: c.brief for c in judged}
     indicated = any(c.verdict is Verdict.INDICATED for c in judged)
     return Speedups(texts, figures.crossover_lines(data), indicated)
 

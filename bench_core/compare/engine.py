@@ -16,9 +16,9 @@ from bench_core.compare.best import Ranking, best_of, rank
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import BEST_CPU, CompareOptions
 from bench_core.compare.replicates import Replicates, collect_replicates
-from bench_core.compare.result import SINGLE_RUN, Comparison, Key, Mean, Result, Support, Verdict
+from bench_core.compare.result import SINGLE_RUN, Comparison, Key, Mean, Result
 from bench_core.compare.spread import Spreads
-from bench_core.compare.verdicts import Pair, judge
+from bench_core.compare.verdicts import Pair, judge, verdict_of_mean
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.records import Row
 from bench_core.results import filters
@@ -125,17 +125,8 @@ def _means(comparisons: Sequence[Comparison], min_effect: float) -> Iterable[Mea
             ratio, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
             weakest = min(mine, key=lambda c: c.support)
             known = {"label": SINGLE_RUN if any(c.label for c in mine) else "", "evidence": weakest.evidence}
-            verdict = _verdict_of_mean(ratio, low, high, weakest.support, min_effect)
+            verdict = verdict_of_mean((ratio, low, high), weakest.support, min_effect)
             yield Mean(side, metric, clock, unit, ratio, low, high, len(common), len(by_key), verdict=verdict, **known)
-
-
-def _verdict_of_mean(ratio: float, low: float, high: float, support: Support, min_effect: float) -> Verdict:
-    is_beyond = (low > 1 or high < 1) and max(ratio, 1 / ratio) >= 1 + min_effect
-    if not is_beyond or support is Support.NOTHING:
-        return Verdict.UNCLEAR
-    if support is Support.INDICATION:
-        return Verdict.INDICATED
-    return Verdict.FASTER if ratio > 1 else Verdict.SLOWER
 
 
 def _implausible_in(c: Comparison, strange: dict[int, str]) -> tuple[str, ...]:

@@ -198,6 +198,11 @@ class Comparison:
         return change(self.ratio, self.key.unit)
 
     @property
+    def brief(self) -> str:
+        """The ratio as text where there is no room for a verdict: "2.00x faster", "1.05x faster, unclear"."""
+        return f"{self.change}, {self.verdict}" if self.verdict is Verdict.UNCLEAR else self.change
+
+    @property
     def word(self) -> str:
         """The verdict as shown: "better" and "worse" unless the unit is a time or rate; an indication has evidence."""
         return verdict_word(self.verdict, self.evidence, self.key.unit)

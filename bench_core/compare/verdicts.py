@@ -162,6 +162,17 @@ def _verdict(c: Comparison, found: RatioEstimate, min_effect: float, tests: int)
     return Verdict.UNCLEAR, "; ".join([f"{why} ({found.evidence})", *filter(None, [found.lacking]), *_assumed(found)])
 
 
+def verdict_of_mean(interval: tuple[float, float, float], support: Support, min_effect: float) -> Verdict:
+    """Return the verdict on a geometric mean of ratios. interval: the mean and its ends; support: the least of any."""
+    ratio, low, high = interval
+    is_beyond = (low > 1 or high < 1) and max(ratio, 1 / ratio) >= 1 + min_effect
+    if support is Support.NOTHING or not is_beyond:
+        return Verdict.UNCLEAR
+    if support is Support.INDICATION:
+        return Verdict.INDICATED
+    return Verdict.FASTER if ratio > 1 else Verdict.SLOWER
+
+
 def _limits(c: Comparison, found: RatioEstimate, tests: int) -> str:
     """Return why a difference is not claimed, and what a claim would need."""
     notes = [found.lacking] if found.lacking else []

@@ -163,7 +163,7 @@ def _speedup_axis(found: Sequence[Speedup]) -> LogAxis:
 
 
 def _speedup_datum(s: Speedup, styles: Styles, *, named: bool, silent: bool) -> dict[str, Any]:
-    words, spread = s.comparison.change, s.comparison.interval
+    words, spread = s.comparison.brief, s.comparison.interval
     gpu, cpu = (f"{r.machine} {how(r)}: {value(r)}" for r in (s.gpu, s.cpu))
     return {
         "line": s.label,
@@ -176,7 +176,7 @@ def _speedup_datum(s: Speedup, styles: Styles, *, named: bool, silent: bool) -> 
         "words": "" if silent else f"{words}, {s.contender.label}" if named else words,
         "about": f"{s.label}: {s.contender.label} {words}"
         + (f" ({spread})" if spread else "")
-        + f". GPU {gpu}. CPU {cpu}",
+        + f": {s.comparison.word}. GPU {gpu}. CPU {cpu}",
         **styles.of(s.contender),
     }
 

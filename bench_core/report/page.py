@@ -23,7 +23,9 @@ from bench_core import stats
 from bench_core.analysis import figures
 from bench_core.analysis.report_data import ReportData
 from bench_core.compare.loading import Reading
+from bench_core.compare.options import CompareOptions
 from bench_core.compare.result import CLAIMS, Verdict, change, interval
+from bench_core.compare.verdicts import verdict_of_mean
 from bench_core.errors import TableError
 from bench_core.records import Status
 from bench_core.report import packed_table, svg, theme
@@ -151,7 +153,10 @@ def _speedup_card(data: ReportData) -> Card:
     # As in compare.
     lines = [f"Geometric mean ({interval(mean, low, high, 's')}, if errors are fully correlated) over {kinds}."]
     lines += [f"{word}: {s.comparison.change} ({s.comparison.interval}) at {s.label}. {_pair(s)}" for word, s in ends]
-    return Card(heading, change(mean, "s"), (*lines, _on_the_ladder(ranked)))
+    support = min(s.comparison.support for s in ranked)
+    verdict = verdict_of_mean((mean, low, high), support, CompareOptions().min_effect)
+    word = f" ({verdict})" if verdict not in CLAIMS else ""
+    return Card(heading, change(mean, "s") + word, (*lines, _on_the_ladder(ranked)))
 
 
 def _pair(s: figures.Speedup) -> str:
