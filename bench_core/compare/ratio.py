@@ -94,6 +94,8 @@ def _support(
         if len(pairs) >= FEWEST_RUNS:
             return Support.CLAIM, ""
         return Support.INDICATION, f"a claim needs {FEWEST_RUNS} pairs of runs: {_in_turns(first, second)}"
+    if one_device and {row.run_id for row in baseline.entry.rows} == {row.run_id for row in contender.entry.rows}:
+        return Support.INDICATION, "a claim needs samples.csv, without which these runs cannot be paired"
     if one_device:
         # Copies of one run have the same origin too; verdicts.py recognises them before it looks at the support.
         unpaired = "these runs of one device did not take turns, so its drift can look like a change"

@@ -72,6 +72,14 @@ def test_two_single_runs_of_one_device_are_unclear_however_far_apart_they_are():
     assert "measure in turns: bench-core run --runs 5 --against PYTHON" in c.reason
 
 
+@pytest.mark.parametrize("samples", [True, False])
+def test_both_sides_of_the_same_runs_cannot_be_paired_without_samples(samples):
+    both = [*processes(FIVE), *processes([2 * t for t in FIVE], backend="torch")]
+    c = only([reading(both, "m", samples=samples)], columns=("backend",))
+    assert c.verdict is (Verdict.SLOWER if samples else Verdict.INDICATED)
+    assert ("without which these runs cannot be paired" in c.reason) is not samples
+
+
 def test_two_devices_of_one_machine_may_be_measured_in_different_runs():
     cpu = reading([measured([1.0])], "m", run_id="r1")
     gpu = reading([measured([0.01], device="cuda:0")], "m", run_id="r2")
