@@ -59,7 +59,7 @@ def estimate_ratio(baseline: Replicates, contender: Replicates, spreads: Spreads
         exact = Estimate(sign * (sides[1].mean - sides[0].mean), 0.0, math.inf)
         return RatioEstimate(exact, values, Method.EXACT, "value", Support.CLAIM, f"{counts}, all alike")
     pairs = _pairs(baseline.replicates, contender.replicates) if basis == "p10" else []
-    one_device = len({r.origin for r in (*baseline.replicates, *contender.replicates)}) == 1
+    one_device = len(baseline.origins | contender.origins) == 1
     support, lacking = _support(baseline, contender, sides, pairs, one_device=one_device)
     # Timings that agree to the last digit are copies of one run, so they count as one.
     if any(m.n == 1 or (timed and _alike(m)) for m in sides):

@@ -45,13 +45,15 @@ class Replicates:
     """An entry with the processes that it is based on.
 
     replicates: its processes, one by one. summaries: moments of the log medians of rows that merge several
-    processes and have no samples. within: standard error of the log value inside one process.
+    processes and have no samples. within: standard error of the log value inside one process. origins: those of all
+    its rows, as in Replicate.
     """
 
     entry: Entry
     replicates: tuple[Replicate, ...] = ()
     summaries: tuple[Moments, ...] = ()
     within: float = 0.0
+    origins: frozenset[tuple[str, str]] = frozenset()
 
     def moments(self, basis: str) -> Moments:
         """Return the moments of this side's processes for "p10" or "median"."""
@@ -78,14 +80,15 @@ def collect_replicates(side: str, found: Sequence[Found]) -> Replicates:
     rows = tuple(row for _, row in good)
     count = len(replicates) + sum(s.n for s in summaries)
     entry = Entry(side, rows, *_value(rows, replicates), count)
-    return Replicates(entry, tuple(replicates), tuple(summaries), _within(rows[0]))
+    origins = frozenset(_origin(reading, row) for reading, row in good)
+    return Replicates(entry, tuple(replicates), tuple(summaries), _within(rows[0]), origins)
 
 
 def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
     """Yield the processes behind a row; none if the row merges several processes and has no samples."""
     value = row.value or math.nan
-    machine = dict(reading.origins).get(row.run_id, row.machine)
-    origin = machine, row.device
+    origin = _origin(reading, row)
+    machine = origin[0]
     series = reading.files.about.get("series")
     series = series if isinstance(series, str) else row.run_id
     seconds = _samples(reading, row)
@@ -104,6 +107,11 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
     for process, values in ordered.items():
         low, middle = (offset + sign * math.log(t) for t in (stats.quantile(values, 0.1), middles[process]))
         yield Replicate(low, middle, (series, machine, process), row.started_at, origin, reading.label)
+
+
+def _origin(reading: Reading, row: Row) -> tuple[str, str]:
+    """Return the name of the machine in the table, and the device."""
+    return dict(reading.origins).get(row.run_id, row.machine), row.device
 
 
 def _samples(reading: Reading, row: Row) -> dict[int, tuple[float, ...]] | None:

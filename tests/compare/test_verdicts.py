@@ -80,6 +80,16 @@ def test_both_sides_of_the_same_runs_cannot_be_paired_without_samples(samples):
     assert ("without which these runs cannot be paired" in c.reason) is not samples
 
 
+@pytest.mark.parametrize("samples", [True, False])
+def test_several_unpaired_runs_of_one_device_are_unclear_without_samples_too(samples):
+    tables = [
+        reading(processes([f * t for t in FIVE]), "m", run_id=label, label=label, samples=samples)
+        for label, f in (("before", 1), ("after", 2))
+    ]
+    c = only(tables)
+    assert (c.verdict, c.evidence, c.p) == (Verdict.UNCLEAR, "5 against 5 runs", None)
+
+
 def test_two_devices_of_one_machine_may_be_measured_in_different_runs():
     cpu = reading([measured([1.0])], "m", run_id="r1")
     gpu = reading([measured([0.01], device="cuda:0")], "m", run_id="r2")
