@@ -110,7 +110,7 @@ class Crossover:
     @property
     def text(self) -> str:
         if self.row is None:
-            return "wins at no size measured"
+            return "not shown to win at any size"
         where = "at every size measured" if self.first else f"from {self.row.size}"
         return f"wins {where}" + " (indicated)" * (not self.claimed)
 

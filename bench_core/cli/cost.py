@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -16,7 +16,7 @@ from bench_core.cli import app
 from bench_core.cli.common import Filter, Paths, print_notes
 from bench_core.compare import read
 from bench_core.compare.price import Price, WorkPrices, price_work
-from bench_core.compare.result import Verdict
+from bench_core.compare.result import CLAIMS, Verdict
 from bench_core.errors import UsageError
 from bench_core.render.text_table import Table, layout
 from bench_core.render.view import label, label_fields, short
@@ -47,8 +47,18 @@ def cost_command(
     width = shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
     typer.echo("\n".join(layout(table(found, list(prices)), width)))
     typer.echo("Costs of the fastest row of each machine, in the currency of --price; ± is the interval of its rate.")
+    for advice in _advice(found):
+        typer.echo(advice)
     typer.echo("Tokens and samples are those of the small models measured here: do not compare them with API prices.")
     print_notes(readings)
+
+
+def _advice(found: Sequence[WorkPrices]) -> Iterator[str]:
+    """Yield what would turn the verdicts on the cheapest machines into claims, each kind once."""
+    reasons = dict.fromkeys(
+        c.lacking for work in found if (c := work.cheapest) and c.verdict not in CLAIMS and c.lacking
+    )
+    yield from (short(f"Where the cheapest is indicated or unclear: {reason}.") for reason in reasons)
 
 
 def _price(text: str) -> tuple[str, float]:

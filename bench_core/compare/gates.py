@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench_core.compare.options import CompareOptions
-from bench_core.compare.result import CLAIMS, Comparison, Support, Verdict
+from bench_core.compare.result import CLAIMS, Comparison, Verdict
+from bench_core.compare.verdicts import SAME_RUN
 from bench_core.errors import NothingToCompare
 from bench_core.records import Row
 
@@ -30,17 +31,17 @@ def breaches(
 
 
 def _require_decidable(comparisons: Sequence[Comparison]) -> None:
-    """Raise NothingToCompare unless the runs of some case allow a claim: only claims pass or breach the gate."""
+    """Raise NothingToCompare unless some case is claimed to be faster, slower or the same: only that decides."""
     compared = [c for c in comparisons if c.ratio is not None]
     if not compared:
         raise NothingToCompare("--fail-on regression: no case has a value on both sides, so nothing was checked")
     if not any(_is_decided(c) for c in compared):
-        raise NothingToCompare(f"--fail-on regression: no case was measured often enough: {compared[0].reason}")
+        raise NothingToCompare(f"--fail-on regression: no case supports a claim: {compared[0].reason}")
 
 
 def _is_decided(c: Comparison) -> bool:
-    """Return whether the runs of a case allow a claim, or both sides are the same run."""
-    return c.ratio is not None and (c.support is Support.CLAIM or c.verdict in CLAIMS)
+    """Return whether a case is claimed to be faster, slower or the same, and not because both sides are one run."""
+    return c.verdict in CLAIMS and c.evidence != SAME_RUN
 
 
 def is_regression(c: Comparison, threshold: float) -> bool:

@@ -165,6 +165,7 @@ class Comparison:
         Benjamini and Hochberg over all cases of this result whose runs allow a claim, None for the others.
     label: "single-run" if a side has only one run, else "".
     support: what the runs allow at most. evidence: the number and kind of the runs: "5 pairs", "one run a side".
+    lacking: what a claim would need, with the command that measures it; "" if nothing.
     basis: the statistic that is compared ("p10 of each process", ...). values: the two values of the ratio, the
         baseline first: geometric means over processes, in the unit of the key.
     conditions: which conditions differ. implausible: why a value is implausible.
@@ -180,6 +181,7 @@ class Comparison:
     label: str = ""
     support: Support = Support.NOTHING
     evidence: str = ""
+    lacking: str = ""
     ratio: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
@@ -199,8 +201,10 @@ class Comparison:
 
     @property
     def brief(self) -> str:
-        """The ratio as text where there is no room for a verdict: "2.00x faster", "1.05x faster, unclear"."""
-        return f"{self.change}, {self.verdict}" if self.verdict is Verdict.UNCLEAR else self.change
+        """The ratio with its verdict in few words: "2.00x faster" for a claim, "2.00x faster, indicated", "same"."""
+        if self.verdict in {Verdict.FASTER, Verdict.SLOWER}:
+            return self.change
+        return self.verdict.value if self.verdict is Verdict.SAME else f"{self.change}, {self.verdict}"
 
     @property
     def word(self) -> str:

@@ -27,6 +27,7 @@ Measured = Mapping[tuple[str, str, str], float]  # backend, device type, kind of
 
 KINDS = {Limit.COMPUTE: "products", Limit.BANDWIDTH: "streams", Limit.LATENCY: "launches"}
 OTHER = "layers and models"
+LEAST, MOST = 1e-4, 3.0  # a spread outside of these is an error of the file
 FEWEST_DIFFERENCES = 30  # of two processes, that a figure needs
 
 # As `measured` returns it for the table named; tests/compare/test_spread.py measures it again.
@@ -66,25 +67,31 @@ class Spreads:
     @classmethod
     def of(cls, readings: Sequence[Reading]) -> Spreads:
         """Return the spreads for the rows of these readings."""
-        noise: dict[str, Measured] = {}
+        noise: dict[str, dict[tuple[str, str, str], float]] = {}
         for reading in readings:
-            if (found := from_json(reading.files.noise)) and _is_of_this_computer(reading):
-                noise |= dict.fromkeys((row.machine for row in reading.rows), found)
+            if not _is_of_this_computer(reading):
+                continue
+            found = from_json(reading.files.noise)
+            for machine in {row.machine for row in reading.rows} if found else ():
+                known = noise.setdefault(machine, {})
+                known |= {key: max(value, known.get(key, 0.0)) for key, value in found.items()}
         return cls(merged(reading.traits for reading in readings), noise)
 
     def __call__(self, row: Row) -> Spread:
-        """Return the spread of a row: of its machine if measured, otherwise of its backend and kind of work.
+        """Return the spread of a row, of its backend and kind of work: on its machine, otherwise in the table.
 
-        Where a backend was measured with other kinds of work only, it is the largest of those; on a CPU that of all
-        backends, if it was not measured at all.
+        If neither has it, it is the largest of other kinds of work of this backend, or on a CPU of all backends.
         """
         key = row.backend, row.device_type, kind(self.traits(row))
         own = self.noise.get(row.machine, {})
-        for spreads, source in ((own, f"bench-core noise on {row.machine}"), (SPREADS, SPREADS_FROM)):
+        sources = (own, f"bench-core noise on {row.machine}"), (SPREADS, SPREADS_FROM)
+        for spreads, source in sources:
             if key in spreads:
                 return Spread(spreads[key], source)
-            if of_backend := [value for other, value in spreads.items() if other[:2] == key[:2]]:
-                return Spread(max(of_backend), f"{source}, the largest of {row.backend}")
+        others = [Spread(v, source) for spreads, source in sources for k, v in spreads.items() if k[:2] == key[:2]]
+        if others:
+            largest = max(others, key=lambda spread: spread.value)
+            return Spread(largest.value, f"{largest.source}, the largest of {row.backend}")
         if row.device_type == "cpu":
             return Spread(max(SPREADS.values()), f"{SPREADS_FROM}, the largest of all")
         return Spread(ACCELERATOR, ACCELERATOR_FROM)
@@ -140,7 +147,8 @@ def from_json(plain: Mapping[str, Any]) -> Measured:
         return found
     for entry in entries:
         match entry:
-            case {"backend": str(backend), "device_type": str(device), "kind": str(work), "spread": float(spread)}:
-                if 0 < spread < math.inf:
-                    found[backend, device, work] = spread
+            case {"backend": str(backend), "device_type": str(device), "kind": str(work), "spread": int() | float()}:
+                spread = entry["spread"]
+                if LEAST <= spread <= MOST and not isinstance(spread, bool):
+                    found[backend, device, work] = float(spread)
     return found

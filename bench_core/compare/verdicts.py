@@ -13,6 +13,9 @@ from bench_core.compare.replicates import Replicates
 from bench_core.compare.result import SINGLE_RUN, Comparison, Entry, Key, Method, Support, Verdict
 from bench_core.compare.spread import Spreads
 from bench_core.records import Row
+from bench_core.stats import Estimate
+
+SAME_RUN = "the same run on both sides"  # evidence of a comparison of copies, from which no gate can decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,8 @@ def _with_ratio(pair: Pair, found: RatioEstimate, confidence: float) -> Comparis
     assert pair.baseline is not None  # noqa: S101 - _estimate returns None otherwise
     assert pair.contender is not None  # noqa: S101 - _estimate returns None otherwise
     first, second = pair.baseline.entry, pair.contender.entry
+    if _same_run(first, second):
+        found = replace(found, estimate=Estimate(0.0, 0.0, math.inf), method=Method.EXACT, evidence=SAME_RUN)
     logs = (found.estimate.mean, *found.estimate.interval(confidence))
     ratio, low, high = map(stats.exponential, logs)
     return Comparison(
@@ -122,6 +127,7 @@ def _with_ratio(pair: Pair, found: RatioEstimate, confidence: float) -> Comparis
         label=SINGLE_RUN if found.method is Method.SINGLE else "",
         support=found.support,
         evidence=found.evidence,
+        lacking=found.lacking,
         ratio=ratio,
         ci_low=low,
         ci_high=high,
@@ -143,7 +149,7 @@ _BASIS = {
 def _verdict(c: Comparison, found: RatioEstimate, min_effect: float, tests: int) -> tuple[Verdict, str]:
     """Return the verdict on a ratio with its interval, and the reason."""
     if c.baseline and c.contender and _same_run(c.baseline, c.contender):
-        return Verdict.SAME, "the same run on both sides"
+        return Verdict.SAME, SAME_RUN
     change, low, high = (math.log(x) for x in (c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0))
     is_beyond = low > 0 or high < 0  # the spread between processes
     least, alpha = math.log1p(min_effect), 1 - c.confidence
@@ -197,6 +203,6 @@ def _grounds(c: Comparison, found: RatioEstimate) -> str:
     p = "" if c.p_adjusted is None else f", adjusted p {c.p_adjusted:.2g}"
     first, second = (entry.row for entry in (c.baseline, c.contender) if entry)
     notes = []
-    if first.machine != second.machine and first.device_name == second.device_name != "":
+    if not found.one_device and first.machine != second.machine and first.device_name == second.device_name != "":
         notes = [f"both are {first.device_name}: the difference is between these two machines, not between models"]
     return "; ".join([f"{found.evidence}{p}", *notes])

@@ -156,8 +156,8 @@ def scaling_figure(data: ReportData) -> Figure:
     about = "The best row of each device at each size, both axes logarithmic."
     if data.gpus:
         about += (
-            " A ring marks the size from which a GPU beats the best CPU of its own machine,"
-            " at that size and at every larger one measured."
+            " A ring marks the size from which a GPU is claimed or indicated to be faster than the best CPU of its own"
+            " machine, at that size and at every larger one measured."
         )
     headers = ("Work", "Device", "Size", "Value (interval)", "by")
     note = _left_out(min(len(found), MOST_PANELS), len(found), "sweeps")

@@ -24,7 +24,7 @@ from bench_core.analysis import figures
 from bench_core.analysis.report_data import ReportData
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import CompareOptions
-from bench_core.compare.result import CLAIMS, Verdict, change, interval
+from bench_core.compare.result import CLAIMS, Support, Verdict, change, interval
 from bench_core.compare.verdicts import verdict_of_mean
 from bench_core.errors import TableError
 from bench_core.records import Status
@@ -152,7 +152,7 @@ def _speedup_card(data: ReportData) -> Card:
     kinds = f"{len(ranked)} of {len(data.families)} kinds of work, each at its largest common size"
     # As in compare.
     lines = [f"Geometric mean ({interval(mean, low, high, 's')}, if errors are fully correlated) over {kinds}."]
-    lines += [f"{word}: {s.comparison.change} ({s.comparison.interval}) at {s.label}. {_pair(s)}" for word, s in ends]
+    lines += [f"{word}: {s.comparison.brief} ({s.comparison.interval}) at {s.label}. {_pair(s)}" for word, s in ends]
     support = min(s.comparison.support for s in ranked)
     verdict = verdict_of_mean((mean, low, high), support, CompareOptions().min_effect)
     word = f" ({verdict})" if verdict not in CLAIMS else ""
@@ -168,7 +168,7 @@ def _on_the_ladder(found: Sequence[figures.Speedup]) -> str:
     """Return how many of these ratios are claimed, indicated and unclear, and what a claim needs if any is not."""
     counts = Counter(s.comparison.verdict for s in found)
     words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
-    lacking = next((s.comparison.evidence for s in found if s.comparison.verdict not in CLAIMS), "")
+    lacking = next((s.comparison.evidence for s in found if s.comparison.support is not Support.CLAIM), "")
     return f"{words}." if not lacking else f"{words} ({lacking}; a claim needs five runs: bench-core run --runs 5)."
 
 
@@ -181,7 +181,8 @@ def _crossover_card(data: ReportData) -> Card:
         return Card(heading, "Not known", ("No work was measured at several sizes on both a CPU and a GPU.",))
     wins = sorted({c.row.size for c in found if c.row and not c.first}, key=size_order)
     sizes = f"from size {wins[0]}" + (f" to {wins[-1]}" if len(wins) > 1 else "") if wins else found[0].text
-    return Card(heading, sizes.capitalize(), tuple(f"{line}." for line in figures.crossover_lines(data)))
+    word = " (indicated)" if wins and not all(c.claimed for c in found if c.row) else ""
+    return Card(heading, sizes.capitalize() + word, tuple(f"{line}." for line in figures.crossover_lines(data)))
 
 
 def _counts_card(data: ReportData) -> Card:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import TableError
 from bench_core.records import Row
-from bench_core.results.legacy import ADDED_LATER, migrate
+from bench_core.results.legacy import ADDED_LATER, cut_shares, migrate
 from bench_core.results.schema import (
     COLUMNS,
     CONVERT,
@@ -110,4 +110,6 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     for name in ADDED_LATER - columns.keys():
         columns[name] = ["" if KINDS[name] is str else None] * len(table.records)
     require_words(table, columns)
+    if cut := cut_shares(columns):
+        warnings.warn(f"{path}: {cut} shares above 1 by an earlier rule are cut off or left out", stacklevel=2)
     return columns

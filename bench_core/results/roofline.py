@@ -23,13 +23,16 @@ from bench_core.records import Cache, Limit, Row, Status, Traffic
 from bench_core.results.metrics import METRICS
 from bench_core.results.traits import TraitsOf
 
-# Flags of arrays that are read wholly or partly from a cache, or that may be, because no size of a cache is known.
-FITS, NEAR_CACHE, CACHE_UNKNOWN = "fits_", "near_cache", "cache_unknown"
+# Flags of arrays that are read wholly or partly from a cache, or that may be, because no size of a cache is known, or
+# because a cold stream was as fast as a hot one (coldness.py).
+FITS, NEAR_CACHE, CACHE_UNKNOWN, COLD_AS_HOT = "fits_", "near_cache", "cache_unknown", "cold_as_hot"
 AT_CEILING = "at_ceiling"  # a share of 1, cut off: the interval of the rate includes its ceiling
 ABOVE_CEILING, ABOVE_DATASHEET = "above_ceiling", "above_datasheet"  # a rate whose whole interval is above it
 # Flags of "ieee" work whose float32 products were all (SPLIT) or partly computed as three TF32 products each (see
 # datasheets.py).
 SPLIT, PARTLY_SPLIT = datasheets.THREE_TF32, f"partly_{datasheets.THREE_TF32}"
+
+ALIKE_LARGE = 4  # streams over arrays of one size differ by a factor of 3 in their bytes: sum reads one, add uses three
 
 Place = tuple[str, str, str, int | None, str]  # run, device, its name, threads, clock
 Format = tuple[str, str]  # dtype and precision of arithmetic
@@ -87,11 +90,16 @@ def ceilings(rows: Iterable[Row], traits: TraitsOf) -> dict[Place, Ceilings]:
 
 
 def highest(rows: Iterable[Row], traits: TraitsOf) -> Ceilings:
-    """Return the rows that measure a limit and support the most: the highest rate, the shortest time of a launch."""
+    """Return the rows that measure a limit and support the most: the highest rate, the shortest time of a launch.
+
+    Of the streams in memory only those over the largest arrays count (ALIKE_LARGE): where a machine has more cache than
+    it reports, smaller arrays fit in it.
+    """
     best: dict[Limit, dict[Any, Row]] = {limit: {} for limit in Limit}
-    for row in rows:
-        limit = measured_limit(row, traits)
-        if limit is None:
+    measured = [(limit, row) for row in rows if (limit := measured_limit(row, traits))]
+    largest = max((row.least_bytes or 0.0 for limit, row in measured if limit is Limit.BANDWIDTH), default=0.0)
+    for limit, row in measured:
+        if limit is Limit.BANDWIDTH and (row.least_bytes or 0.0) * ALIKE_LARGE < largest:
             continue
         key = {Limit.COMPUTE: _format(row), Limit.BANDWIDTH: "", Limit.LATENCY: row.backend}[limit]
         rank = min if limit is Limit.LATENCY else max
@@ -128,8 +136,8 @@ def place(row: Row) -> Place:
 
 
 def cached(flags: str) -> bool:
-    """Whether the flags of a row say that its arrays fit in a cache, nearly do, or that no cache is known."""
-    return fits(flags) or not {NEAR_CACHE, CACHE_UNKNOWN}.isdisjoint(flags.split(";"))
+    """Whether the flags of a row say that its arrays fit in a cache, nearly or probably do, or that none is known."""
+    return fits(flags) or not {NEAR_CACHE, CACHE_UNKNOWN, COLD_AS_HOT}.isdisjoint(flags.split(";"))
 
 
 def fits(flags: str) -> bool:

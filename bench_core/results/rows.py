@@ -15,7 +15,7 @@ from typing import Any
 from bench_core import stats
 from bench_core.records import Clock, Measurement, Row, Run, Series, Status, severity
 from bench_core.results import roofline
-from bench_core.results.coldness import COLD_AS_HOT, with_cold_as_hot
+from bench_core.results.coldness import with_cold_as_hot
 from bench_core.results.metrics import METRICS, Metric
 from bench_core.results.sweep_fit import fitted_rows
 from bench_core.results.traits import TraitsOf
@@ -37,7 +37,7 @@ def completed(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
 
 
 # Flags of measured rows that `completed` sets, so that no Measurement has them.
-FROM_OTHER_ROWS = (roofline.ABOVE_CEILING, roofline.ABOVE_DATASHEET, COLD_AS_HOT)
+FROM_OTHER_ROWS = (roofline.ABOVE_CEILING, roofline.ABOVE_DATASHEET, roofline.COLD_AS_HOT)
 
 
 def count_from_other_rows(rows: Iterable[Row]) -> Counter[str]:

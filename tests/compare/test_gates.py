@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench_core.compare import CompareOptions, compare
+from bench_core.compare import CompareOptions, Reading, compare
 from bench_core.compare.gates import is_regression
 from bench_core.errors import NothingToCompare
 from tests.support.comparisons import FIVE, mixed, only, two
@@ -22,7 +22,7 @@ def test_a_regression_is_a_claimed_slowdown_beyond_the_threshold(factor, runs, b
 @pytest.mark.parametrize("factor", [1.0, 20.0])
 def test_a_regression_gate_over_too_few_runs_neither_passes_nor_fails(factor):
     """It is an error that says what to run, whether a slowdown is indicated or not."""
-    with pytest.raises(NothingToCompare, match=r"no case was measured often enough: .* bench-core run --runs 5"):
+    with pytest.raises(NothingToCompare, match=r"no case supports a claim: .* bench-core run --runs 5"):
         compare(two([1.0], [factor], backend="torch"), CompareOptions(fail_on=("regression",)))
 
 
@@ -44,3 +44,17 @@ def test_lost_cases_breach_the_missing_gate_and_new_ones_do_not():
     assert compare([reading(less, "a"), reading(more, "b")], gate).breaches == ()
     (line,) = compare([reading(more, "a"), reading(less, "b")], gate).breaches
     assert line == "missing: 1 case no comparable value any more: matmul 32 float32 b"
+
+
+def test_a_gate_over_cases_that_are_all_unclear_decides_nothing():
+    """Five runs a side are enough in number, but too noisy for any claim."""
+    noisy = [1.0, 1.5, 0.7, 1.3, 0.8]
+    with pytest.raises(NothingToCompare, match=r"no case supports a claim: the interval includes 1\.00x"):
+        compare(two(noisy, noisy[::-1]), CompareOptions(fail_on=("regression",)))
+
+
+def test_a_run_compared_with_itself_decides_nothing():
+    one = reading(processes(FIVE), "a")
+    copies = [Reading.of(label, one.rows, label, one.files) for label in ("x", "y")]
+    with pytest.raises(NothingToCompare, match="no case supports a claim: the same run on both sides"):
+        compare(copies, CompareOptions(fail_on=("regression",)))

@@ -14,7 +14,7 @@ import pytest
 from bench_core.compare import CompareOptions, Reading, Verdict, compare
 from bench_core.results.run_files import sample_key
 from tests.support.properties import given, settings, st
-from tests.support.tables import measured, reading, work
+from tests.support.tables import reading, work
 
 CASES = 35
 BLOCKS = 10
@@ -71,18 +71,21 @@ class Tables:
 
 
 @functools.cache
-def tables(runs, machines):
-    """Two sides of `runs` processes each, with the same series if they are of one machine: then they are pairs."""
+def tables(runs, machines, more=0):
+    """Two sides of `runs` processes each, with the same series if they are of one machine: then they are pairs.
+
+    more: how many processes the second side has in addition.
+    """
     cases = [work(str(n + 8)) for n in range(CASES)]
-    done = [
-        measured([1.0] * BLOCKS, of, process=process, backend="torch", flops=None)
-        for of in cases
-        for process in range(runs)
-    ]
     about = {"series": "s"} if len(set(machines)) == 1 else {}
-    sides = [
-        reading(done, m, label=label, about=about, run_id=f"{label}") for m, label in zip(machines, "ab", strict=True)
-    ]
+    sides = []
+    for machine, label, count in zip(machines, "ab", (runs, runs + more), strict=True):
+        done = [
+            measured([1.0] * BLOCKS, of, process=process, backend="torch", flops=None)
+            for of in cases
+            for process in range(count)
+        ]
+        sides.append(reading(done, machine, label=label, about=about, run_id=label))
     return Tables(tuple(sides))
 
 
@@ -104,14 +107,19 @@ def draw(rng, noise, runs, *, paired, changes):
     return logs, noise.block * rng.standard_normal((*shape, BLOCKS))
 
 
-def comparisons(seed, noise, runs, count, *, paired=True, changes=None):
-    """Yield the comparisons of `count` simulated comparisons."""
+def comparisons(seed, noise, runs, count, **known):
+    """Yield the 35 comparisons of each of `count` simulated results."""
+    yield from (result.comparisons for result in results(seed, noise, runs, count, **known))
+
+
+def results(seed, noise, runs, count, *, paired=True, changes=None):
+    """Yield `count` simulated results of `compare`. changes: of the second side, by case."""
     rng = np.random.default_rng(seed)
     drawn = tables(runs, ("m", "m") if paired else ("m", "n"))
     changes = np.zeros(CASES) if changes is None else changes
     for _ in range(count):
         logs, blocks = draw(rng, noise, runs, paired=paired, changes=changes)
-        yield compare(drawn.with_logs(logs, blocks), CompareOptions()).comparisons
+        yield compare(drawn.with_logs(logs, blocks), CompareOptions())
 
 
 def share_of_comparisons(found, test):
@@ -123,12 +131,35 @@ def has_claim(comparisons):
     return any(c.verdict in CLAIMED for c in comparisons)
 
 
+def mean_is_claimed(result):
+    return any(mean.verdict in CLAIMED for mean in result.means)
+
+
 @pytest.mark.parametrize("paired", [True, False], ids=["pairs", "two machines"])
 @pytest.mark.parametrize("machine", MACHINES)
 def test_of_35_equal_cases_none_is_claimed_to_differ_in_95_of_100_comparisons(machine, paired):
-    """At most 5 % of the comparisons claim anything (within the error of 200 draws), and intervals hold the truth."""
-    found = list(comparisons(1, MACHINES[machine], 5, DRAWS, paired=paired))
+    """At most 5 % of the comparisons claim anything (within the error of 200 draws), and intervals hold the truth.
+
+    Neither do their geometric means.
+    """
+    made = list(results(1, MACHINES[machine], 5, DRAWS, paired=paired))
+    found = [result.comparisons for result in made]
     assert share_of_comparisons(found, has_claim) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / DRAWS)
+    assert share_of_comparisons(made, mean_is_claimed) <= 0.05
+    covered = [c.ci_low <= 1 <= c.ci_high for each in found for c in each]
+    assert sum(covered) / len(covered) >= 0.94
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_five_runs_against_twenty_claim_nothing_more_often(machine):
+    """Welch's test would: with two speeds in a third of all comparisons."""
+    rng = np.random.default_rng(8)
+    drawn, found = tables(5, ("m", "n"), more=15), []
+    for _ in range(60):
+        logs, blocks = draw(rng, MACHINES[machine], 20, paired=False, changes=np.zeros(CASES))
+        few = [logs[0][:, 5:10], logs[1]], [blocks[0][:, 5:10], blocks[1]]
+        found.append(compare(drawn.with_logs(*few), CompareOptions()).comparisons)
+    assert share_of_comparisons(found, has_claim) <= 0.05
     covered = [c.ci_low <= 1 <= c.ci_high for each in found for c in each]
     assert sum(covered) / len(covered) >= 0.94
 

@@ -1,5 +1,6 @@
 """The spread assumed for a single run is one that was measured: on this machine, or in the committed tables."""
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -85,7 +86,19 @@ def test_the_noise_of_this_machine_precedes_the_table():
     assert look(row(machine="other")) == spread.Spread(SPREADS["numpy", "cpu", "products"], SPREADS_FROM)
     assert look(row("torch", machine="box")).source == SPREADS_FROM, "torch was not measured on it"
     launch = replace(row(machine="box"), suite="latency", workload="launch")
-    assert look(launch) == spread.Spread(0.03, "bench-core noise on box, the largest of numpy")
+    largest = spread.Spread(SPREADS["numpy", "cpu", "products"], f"{SPREADS_FROM}, the largest of numpy")
+    assert look(launch) == largest, "neither has launches: the largest of all that is known of NumPy"
+    model = replace(row(machine="box"), suite="model", workload="mlp_train")
+    assert look(model) == spread.Spread(SPREADS["numpy", "cpu", "layers and models"], SPREADS_FROM)
+
+
+def test_of_several_noise_files_of_one_machine_the_largest_counts_in_any_order():
+    tables = [
+        replace(table, files=replace(table.files, noise={"spreads": spread.to_json({("numpy", "cpu", "products"): x})}))
+        for x, table in ((x, reading([measured([1.0])], "box", run_id=f"r{x}")) for x in (0.01, 0.2, 0.05))
+    ]
+    for order in itertools.permutations(tables):
+        assert Spreads.of(order)(row(machine="box")).value == 0.2
 
 
 def test_where_nothing_was_repeated_the_largest_is_assumed():
@@ -118,11 +131,27 @@ def test_a_quiet_machine_indicates_what_the_table_could_not():
     "text",
     ["[]", '{"spreads": 3}', '{"spreads": [3, {}, {"backend": "numpy"}]}', '{"spreads": null, "host": 3}',
      '{"spreads": [{"backend": "numpy", "device_type": "cpu", "kind": "products", "spread": -1.0}]}',
+     '{"spreads": [{"backend": "numpy", "device_type": "cpu", "kind": "products", "spread": 1e200}]}',
+     '{"spreads": [{"backend": "numpy", "device_type": "cpu", "kind": "products", "spread": 1e-300}]}',
+     '{"spreads": [{"backend": "numpy", "device_type": "cpu", "kind": "products", "spread": true}]}',
      '{"spreads": [{"backend": "numpy", "device_type": "cpu", "kind": "products", "spread": "NaN"}]}'],
 )  # fmt: skip
 def test_noise_of_any_origin_is_read_without_an_error(text):
     plain = json.loads(text)
     assert spread.from_json(plain if isinstance(plain, dict) else {}) == {}
+
+
+def test_a_whole_number_is_a_spread():
+    entry = {"backend": "numpy", "device_type": "cpu", "kind": "products", "spread": 1}
+    assert spread.from_json({"spreads": [entry]}) == {("numpy", "cpu", "products"): 1.0}
+
+
+def test_untimed_values_say_that_their_spread_is_that_of_times():
+    sides = [
+        reading([replace(m, values={"peak_memory": size}) for m in processes([1.0])], name)
+        for name, size in (("a", 1000.0), ("b", 1001.0))
+    ]
+    assert "numpy 36 % as of times (results/amd-epyc-2c" in only(sides, metrics=("peak_memory",)).reason
 
 
 def test_options_do_not_change_the_assumed_spread():

@@ -95,7 +95,7 @@ def test_two_devices_of_one_machine_may_be_measured_in_different_runs():
     gpu = reading([measured([0.01], device="cuda:0")], "m", run_id="r2")
     c = only([cpu, gpu], columns=("device",))
     assert (c.verdict, c.word) == (Verdict.INDICATED, "indicated (one run a side)")
-    assert "bench-core run --runs 5 on each device" in c.reason
+    assert "a claim needs 5 pairs of runs: bench-core run --runs 5;" in c.reason
 
 
 def test_a_difference_of_two_machines_is_not_claimed_of_their_models():
@@ -108,6 +108,51 @@ def test_the_same_run_on_both_sides_is_the_same():
     rows = reading([measured([1.0, 1.1, 1.2])], "a").rows
     c = only([Reading.of("x", rows, "x"), Reading.of("y", rows, "y")])
     assert (c.verdict, c.ratio, c.reason) == (Verdict.SAME, 1.0, "the same run on both sides")
+    assert (c.ci_low, c.ci_high, c.evidence) == (1.0, 1.0, "the same run on both sides")
+
+
+def test_five_unpaired_runs_of_two_devices_of_one_machine_indicate():
+    """One run can hold both, so that they are pairs; two machines cannot."""
+    cpu = reading(processes(FIVE), "m", run_id="r1")
+    gpu = reading(processes([t / 9 for t in FIVE], device="cuda:0"), "m", run_id="r2")
+    assert only([cpu, gpu], columns=("device",)).verdict is Verdict.INDICATED
+
+
+def test_one_machine_under_two_labels_is_not_said_to_be_two():
+    sides = [
+        reading(processes([t * f for t in FIVE]), "m", run_id=label, label=label, about={"series": "s"})
+        for label, f in (("this", 1), ("against", 2))
+    ]
+    c = only(sides)
+    assert (c.method, c.verdict) == (Method.PAIRED, Verdict.SLOWER)
+    assert "machines" not in c.reason
+
+
+@pytest.mark.parametrize(("runs", "verdict"), [(5, Verdict.SLOWER), (4, Verdict.INDICATED), (2, Verdict.INDICATED)])
+def test_values_that_repeat_exactly_need_five_runs_too(runs, verdict):
+    sides = [
+        reading([replace(m, values={"peak_memory": size}) for m in processes(FIVE[:runs])], name)
+        for name, size in (("a", 1000.0), ("b", 2000.0))
+    ]
+    c = only(sides, metrics=("peak_memory",))
+    assert (c.method, c.verdict) == (Method.EXACT, verdict)
+
+
+def test_pairs_of_which_one_side_repeats_exactly_stay_pairs():
+    """A device clock counts in steps, so that quiet runs may be equal to the last digit."""
+    both = [*processes([1.0] * 5), *processes([2 * t for t in FIVE], backend="torch")]
+    c = only([reading(both, "m")], columns=("backend",))
+    assert (c.method, c.evidence, c.verdict) == (Method.PAIRED, "5 pairs", Verdict.SLOWER)
+
+
+def test_a_name_of_a_pair_that_is_used_twice_pairs_nothing():
+    """A run.json written by hand: five runs of one series, which all say that they are its first process."""
+    tables = [
+        reading([measured([t * f] * 3)], "m", run_id=f"{label}{i}", label=label, about={"series": "s"})
+        for label, f in (("a", 1), ("b", 2))
+        for i, t in enumerate(FIVE)
+    ]
+    assert only(tables).verdict is Verdict.UNCLEAR
 
 
 # ---------------------------------------------------------------- missing

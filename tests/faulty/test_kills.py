@@ -171,9 +171,7 @@ def signals(request, pool):
 def test_a_signal_ends_the_run_with_its_results_written_and_it_can_be_finished(signals, sent):
     name, variables = sent
     if signal.getsignal(getattr(signal, name.partition(",")[0])) is signal.SIG_IGN:
-        pytest.skip(
-            "ignored here, under nohup or in a background job of a shell, so every run ignores it too"
-        )
+        pytest.skip("ignored here, under nohup or in a background job of a shell, so every run ignores it too")
     project, first, (found, why, samples), second = signals[str(sent)].result()
     assert first.code == pytest.ExitCode.INTERRUPTED, first.said
     assert found == {"calm.1": "ok", "struck": "interrupted", "calm.2": "interrupted", "calm.3": "interrupted"}

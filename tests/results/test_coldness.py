@@ -34,11 +34,12 @@ def flagged(*made):
 
 
 @pytest.mark.parametrize(
-    ("slower", "is_flagged"), [(0.9, True), (1.0, True), (1.12, True), (1.14, False), (2.0, False)]
+    ("slower", "is_flagged"), [(0.9, True), (1.0, True), (1.14, True), (1.16, False), (2.0, False)]
 )
 def test_a_cold_stream_is_flagged_unless_it_is_slower_by_15_percent(slower, is_flagged):
-    """The ends of both intervals count, which are 1 % from the median here."""
+    """The medians count: on a noisy machine the ends of intervals show nothing."""
     assert bool(flagged(hot(), cold(slower * 100e-6), smallest())) is is_flagged
+    assert bool(flagged(hot(spread=0.4), cold(slower * 100e-6, spread=0.4), smallest())) is is_flagged
 
 
 def test_all_rows_of_the_cold_case_are_flagged_and_no_hot_row_is():
@@ -46,15 +47,19 @@ def test_all_rows_of_the_cold_case_are_flagged_and_no_hot_row_is():
     assert found == {("copy", "cold", "time", "wall"), ("copy", "cold", "bandwidth", "wall")}
 
 
-def test_the_share_of_such_a_row_is_flagged_with_it():
+def test_such_a_row_has_no_share_of_memory():
     memory = stream("16MiB", 1e-6)  # no flag: a ceiling far above
-    assert ("copy", "cold", "fraction_of_measured_peak", "wall") in flagged(hot(), cold(100e-6), smallest(), memory)
+    rows = completed(hot(), cold(100e-6), smallest(), memory)
+    shares = {(r.size, r.cache) for r in rows if r.metric == "fraction_of_measured_peak"}
+    assert shares == {("16MiB", "hot")}
 
 
-@pytest.mark.parametrize("wide", [{"hot": 0.3}, {"cold": 0.3}])
-def test_noise_flags_nothing(wide):
-    made = hot(spread=wide.get("hot", 0.01)), cold(100e-6, spread=wide.get("cold", 0.01))
-    assert flagged(*made, smallest()) == set()
+@pytest.mark.parametrize(("beyond", "is_flagged"), [(1.3, True), (1.2, False)])
+@pytest.mark.parametrize("flags", [("near_cache",), ()])
+def test_arrays_that_nearly_fit_are_flagged_if_both_are_faster_than_memory(flags, beyond, is_flagged):
+    """Triad over 16 MiB with a reported cache of 32 MiB: hot and cold are equally fast, and memory is far slower."""
+    memory = stream("16MiB", beyond * 100e-6 * 4)
+    assert bool(flagged(hot(flags=flags), cold(100e-6), smallest(), memory)) is is_flagged
 
 
 @pytest.mark.parametrize("flags", [(), ("near_cache",), ("cache_unknown",)])
