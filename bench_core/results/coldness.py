@@ -30,10 +30,11 @@ def with_cold_as_hot(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
     """Return the rows, those of cold streams flagged `cold_as_hot` if they are as fast as the hot stream in a cache.
 
     The flag is set if the ratio of the medians of the times, cold / hot, is below LEAST_RATIO, and either the hot
-    arrays fit in a cache, or the cold rate is above that of the same operation on its largest arrays (BEYOND_MEMORY). Arrays so
-    small that the fixed cost of a call may be more than MOST_OVERHEAD of the hot time are not judged. That cost is at
-    most the time of the smallest hot arrays of the same operation. A cold stream of 1 MiB needs this: a GPU reads it in
-    less time than a launch takes.
+    arrays fit in a cache, or the cold rate is above that of the same operation on its largest arrays (BEYOND_MEMORY).
+
+    Arrays so small that the fixed cost of a call may be more than MOST_OVERHEAD of the hot time are not judged. That
+    cost is at most the time of the smallest hot arrays of the same operation. A cold stream of 1 MiB needs this: a GPU
+    reads it in less time than a launch takes.
     """
     times = [row for row in rows if row.metric == "time" and row.has_value and row.value and traits(row).is_stream]
     hot = {(_operation(row), _arrays(row)): row for row in times if row.cache == Cache.HOT}

@@ -14,7 +14,7 @@ import pytest
 from bench_core.compare import CompareOptions, Reading, Verdict, compare
 from bench_core.results.run_files import sample_key
 from tests.support.properties import given, settings, st
-from tests.support.tables import reading, work
+from tests.support.tables import measured, reading, work
 
 CASES = 35
 BLOCKS = 10
