@@ -158,7 +158,7 @@ def _speedup_axis(found: Sequence[Speedup]) -> LogAxis:
     """Return the axis over all ratios and intervals, with room for the labels at the ends."""
     ends = [x for s in found for x in (s.ratio, s.low, s.high) if x] + [1.0]
     axis = log_axis(ends, "x", margin=1.15)
-    room = (axis.high / axis.low) ** 0.28
+    room = (axis.high / axis.low) ** 0.34
     return LogAxis(axis.low / (room if min(ends) < 0.8 else 1.0), axis.high * room, axis.ticks, axis.labels)
 
 
