@@ -67,6 +67,9 @@ def _estimate(pair: Pair, spreads: Spreads) -> RatioEstimate | None:
     if _unequal(pair):
         return None
     found = estimate_ratio(pair.baseline, pair.contender, spreads)
+    if _same_run(pair.baseline.entry, pair.contender.entry):
+        equal = Estimate(0.0, 0.0, math.inf)
+        return replace(found, estimate=equal, method=Method.EXACT, evidence=SAME_RUN, lacking="", assumed="")
     shifted = replace(found.estimate, mean=found.estimate.mean + math.log(pair.worth))
     return replace(found, estimate=shifted)
 
@@ -112,8 +115,6 @@ def _with_ratio(pair: Pair, found: RatioEstimate, confidence: float) -> Comparis
     assert pair.baseline is not None  # noqa: S101 - _estimate returns None otherwise
     assert pair.contender is not None  # noqa: S101 - _estimate returns None otherwise
     first, second = pair.baseline.entry, pair.contender.entry
-    if _same_run(first, second):
-        found = replace(found, estimate=Estimate(0.0, 0.0, math.inf), method=Method.EXACT, evidence=SAME_RUN)
     logs = (found.estimate.mean, *found.estimate.interval(confidence))
     ratio, low, high = map(stats.exponential, logs)
     return Comparison(
@@ -148,7 +149,7 @@ _BASIS = {
 
 def _verdict(c: Comparison, found: RatioEstimate, min_effect: float, tests: int) -> tuple[Verdict, str]:
     """Return the verdict on a ratio with its interval, and the reason."""
-    if c.baseline and c.contender and _same_run(c.baseline, c.contender):
+    if found.evidence == SAME_RUN:
         return Verdict.SAME, SAME_RUN
     change, low, high = (math.log(x) for x in (c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0))
     is_beyond = low > 0 or high < 0  # the spread between processes
