@@ -63,13 +63,13 @@ def work_name(row: Row) -> str:
 class Speedups:
     """The fastest GPU row against the fastest CPU row of each case, by the method of `bench-core compare`, as texts.
 
-    by_case: by case_id. crossed: a line for each family with the size from which the GPU is faster. indicated: whether
-    any is indicated only.
+    by_case: by case_id. crossed: a line for each family with the size from which the GPU is faster. lacking: what
+    claims would need; "" if nothing is only indicated.
     """
 
     by_case: Mapping[str, str] = field(default_factory=dict)
     crossed: Sequence[str] = ()
-    indicated: bool = False
+    lacking: str = ""
 
 
 def speedups(rows: Sequence[Row], files: RunFiles) -> Speedups:
@@ -82,8 +82,8 @@ def speedups(rows: Sequence[Row], files: RunFiles) -> Speedups:
     data = ReportData([Reading.of("this run", rows, files=files)])
     judged = [best.comparison for best in best_of(list(data.rankings.values()), CompareOptions(), data.spreads)]
     texts = {c.key.case_id: c.brief for c in judged}
-    indicated = any(c.verdict is Verdict.INDICATED for c in judged)
-    return Speedups(texts, figures.crossover_lines(data), indicated)
+    lacking = next((c.lacking for c in judged if c.verdict is Verdict.INDICATED), "")
+    return Speedups(texts, figures.crossover_lines(data), lacking)
 
 
 def text(
@@ -100,19 +100,14 @@ def text(
         files = RunFiles(about={"traits": traits.to_json()}, noise=noise)
         ratios = speedups(rows, files) if any(b.gpu and b.cpu for b in found) else Speedups()
         console.print(_table(found, _headlines(rows, traits), ratios))
-        if ratios.indicated:
-            console.print(Text(_OF_ONE_RUN))
+        if ratios.lacking:
+            about_indicated = "indicated: beyond the spread assumed between processes"
+            console.print(Text(f"{about_indicated}; {ratios.lacking}"))
         if ratios.crossed:
             console.print(Text("\n  ".join(["Size from which the GPU is faster:", *ratios.crossed])))
     for line in about:
         console.print(Text(line), soft_wrap=True)  # a path that is wrapped cannot be copied
     return buffer.getvalue()
-
-
-_OF_ONE_RUN = (
-    "One run indicates a difference if it is beyond the spread assumed between processes (bench-core run --runs 5 "
-    "supports claims)."
-)
 
 
 def _table(found: Sequence[Fastest], rates: Mapping[Identity, str], ratios: Speedups) -> Table:

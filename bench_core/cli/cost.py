@@ -105,7 +105,9 @@ def _cheapest(work: WorkPrices) -> str:
     c = work.cheapest
     if not others or c is None:
         return f"{short(machine)}\nno other"
+    if c.verdict in {Verdict.SAME, Verdict.IDENTICAL}:
+        return "the same"
     if c.verdict not in {Verdict.FASTER, Verdict.INDICATED}:
-        return str(Verdict.SAME if c.verdict is Verdict.SAME else Verdict.UNCLEAR)
+        return str(Verdict.UNCLEAR)
     less = f"{short(machine)}\n{others[0][1].value / price.value:.2f}x less"
     return f"{less}\n{c.word}" if c.verdict is Verdict.INDICATED else less

@@ -74,7 +74,8 @@ def _become(command: list[str]) -> NoReturn:
 
 
 def _compare(folders: list[Path]) -> None:
-    labelled = [f"{name}={folder}" for name, folder in zip(("this", "against"), folders, strict=True)]
+    this, against = folders
+    labelled = [f"against={against}", f"this={this}"]  # the first is the baseline
     try:
         typer.echo(render.text(compare(read(labelled)), 100))
     except NothingToCompare as error:

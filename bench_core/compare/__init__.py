@@ -10,7 +10,6 @@ from bench_core.compare.engine import compare
 from bench_core.compare.loading import Reading, read
 from bench_core.compare.options import BEST_CPU, CompareOptions
 from bench_core.compare.result import (
-    SINGLE_RUN,
     BestPair,
     Comparison,
     Difference,
@@ -25,7 +24,6 @@ from bench_core.compare.result import (
 
 __all__ = [
     "BEST_CPU",
-    "SINGLE_RUN",
     "BestPair",
     "CompareOptions",
     "Comparison",

@@ -16,7 +16,7 @@ from bench_core.compare.best import Ranking, best_of, rank
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import BEST_CPU, CompareOptions
 from bench_core.compare.replicates import Replicates, collect_replicates
-from bench_core.compare.result import SINGLE_RUN, Comparison, Key, Mean, Result
+from bench_core.compare.result import Comparison, Key, Mean, Result, Verdict
 from bench_core.compare.spread import Spreads
 from bench_core.compare.verdicts import Pair, judge, verdict_of_mean
 from bench_core.errors import NothingToCompare, UsageError
@@ -123,10 +123,10 @@ def _means(comparisons: Sequence[Comparison], min_effect: float) -> Iterable[Mea
             mine = [c for cs in common for c in cs if c.side == side]
             ratios = [(c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0) for c in mine]
             ratio, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
-            weakest = min(mine, key=lambda c: c.support)
-            known = {"label": SINGLE_RUN if any(c.label for c in mine) else "", "evidence": weakest.evidence}
+            weakest = min(mine, key=lambda c: (c.verdict is Verdict.IDENTICAL, c.support))
             verdict = verdict_of_mean((ratio, low, high), weakest.support, min_effect)
-            yield Mean(side, metric, clock, unit, ratio, low, high, len(common), len(by_key), verdict=verdict, **known)
+            counts = len(common), len(by_key)
+            yield Mean(side, metric, clock, unit, ratio, low, high, *counts, verdict, weakest.evidence)
 
 
 def _implausible_in(c: Comparison, strange: dict[int, str]) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from bench_core.compare.options import CompareOptions
 from bench_core.compare.result import CLAIMS, Comparison, Verdict
-from bench_core.compare.verdicts import SAME_RUN
 from bench_core.errors import NothingToCompare
 from bench_core.records import Row
 
@@ -39,8 +38,8 @@ def _require_decidable(comparisons: Sequence[Comparison]) -> None:
 
 
 def _is_decided(c: Comparison) -> bool:
-    """Return whether a case is claimed to be faster, slower or the same, and not because both sides are one run."""
-    return c.verdict in CLAIMS and c.evidence != SAME_RUN
+    """Return whether a case is claimed to be faster, slower or the same."""
+    return c.verdict in CLAIMS
 
 
 def is_regression(c: Comparison, threshold: float) -> bool:

@@ -3,8 +3,9 @@
 All arithmetic is on logarithms, so that "2.00x faster" becomes "2.00x slower" if the sides are swapped.
 
 A claim needs five runs a side. Runs of one machine must also be interleaved pairs: its speed drifts, so that all runs
-of one side followed by all runs of the other differ although nothing changed. tests/compare/test_ladder.py simulates
-both.
+of one side followed by all runs of the other differ although nothing changed. Runs of two machines cannot be pairs, so
+the test assumes that the runs of each vary independently: measured in a row on a machine whose speed changes slowly,
+they do not. tests/compare/test_ladder.py simulates all of this.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class RatioEstimate:
     values: the values of baseline and contender: geometric means over processes, in the unit of the metric.
     support: what the runs allow at most; evidence: their number and kind ("5 pairs"). lacking: what a claim would need,
     with the command that measures it; "" if nothing. assumed: the spread assumed for single runs, with its source.
-    one_device: whether all runs of both sides are of one device.
+    one_device: whether all runs of both sides are of one device. identical: whether both sides are the same rows.
     """
 
     estimate: Estimate
@@ -44,6 +45,7 @@ class RatioEstimate:
     lacking: str = ""
     assumed: str = ""
     one_device: bool = False
+    identical: bool = False
 
     @property
     def is_tested(self) -> bool:
@@ -63,12 +65,12 @@ def estimate_ratio(baseline: Replicates, contender: Replicates, spreads: Spreads
     alike = all(map(_alike, sides))
     if alike and not contender.entry.row.clock:
         method, basis, evidence = Method.EXACT, "value", f"{evidence}, all alike"
-        estimate = Estimate(sign * (means[1] - means[0]), 0.0, math.inf)
+        estimate = Estimate(_unrounded(sign * (means[1] - means[0])), 0.0, math.inf)
         support, lacking = _support_of_exact(sides)
     elif len(pairs) > 1 and not alike:
         method, evidence = Method.PAIRED, f"{len(pairs)} pairs"
         changes = [sign * (b.low - a.low) for a, b in pairs]
-        estimate = stats.paired([x if abs(x) > _LAST_DIGITS else 0.0 for x in changes])
+        estimate = stats.paired([_unrounded(x) for x in changes])
         first, second = (Moments.of(lows).mean for lows in zip(*((a.low, b.low) for a, b in pairs), strict=True))
         means = first, second
     elif any(m.n == 1 or _alike(m) for m in sides):
@@ -85,6 +87,11 @@ def estimate_ratio(baseline: Replicates, contender: Replicates, spreads: Spreads
     values = stats.exponential(means[0]), stats.exponential(means[1])
     one_device = len(baseline.origins | contender.origins) == 1
     return RatioEstimate(estimate, values, method, basis, support, evidence, lacking, assumed, one_device)
+
+
+def _unrounded(change: float) -> float:
+    """Return a difference of logarithms, 0.0 for one that is a rounding error."""
+    return change if abs(change) > _LAST_DIGITS else 0.0
 
 
 def _unpaired(first: Moments, second: Moments) -> Estimate:
@@ -128,7 +135,9 @@ def _support_of_one_device(baseline: Replicates, contender: Replicates) -> tuple
     """Return the same for unpaired runs of one device. verdicts.py recognises the copies of a run before it asks."""
     first, second = baseline.entry.row, contender.entry.row
     if _runs(baseline) == _runs(contender):
-        return Support.INDICATION, "a claim needs samples.csv, without which these runs cannot be paired"
+        if first.clock:
+            return Support.INDICATION, "a claim needs samples.csv, without which these runs cannot be paired"
+        return Support.INDICATION, "no claim is possible: merged runs keep no values of single runs for this metric"
     unpaired = "these runs of one device did not take turns, so its drift can look like a change"
     named = "; if these are two machines, name them: --bench-machine" if first.machine != second.machine else ""
     return Support.NOTHING, f"{unpaired}; measure in turns: {_in_turns(first, second)}{named}"

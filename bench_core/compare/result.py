@@ -14,7 +14,6 @@ from enum import IntEnum, StrEnum
 from bench_core import units
 from bench_core.records import Row
 
-SINGLE_RUN = "single-run"
 WORK = ("suite", "workload", "workload_version", "size", "dtype", "precision", "params", "scope", "cache")
 QUANTITY = ("metric", "unit", "better", "clock")
 WHO = ("machine", "backend", "implementation", "device_type", "device", "threads")
@@ -31,6 +30,7 @@ class Verdict(StrEnum):
     SAME = "same"  # the whole interval is smaller than the smallest effect of interest
     INDICATED = "indicated"  # a difference beyond the spread of processes, from too few runs for a claim
     UNCLEAR = "unclear"  # no difference beyond the spread of processes, or none that drift could not explain
+    IDENTICAL = "identical"  # both sides are the same rows, which say nothing about a difference
     INCOMPARABLE = "incomparable"  # both sides have a value, but not of the same work
     MISSING = "missing"  # one side has no value
 
@@ -51,8 +51,8 @@ class Method(StrEnum):
 
     PAIRED = "paired"  # Student's t on differences of logarithms: interleaved runs of one machine
     WELCH = "welch"  # Welch's t on logarithms: runs that do not come in pairs
-    SINGLE = SINGLE_RUN  # one run on a side: widened by the spread assumed between processes (spread.py)
-    EXACT = "exact"  # a quantity that is identical in every run (bytes)
+    SINGLE = "single-run"  # one run on a side: widened by the spread assumed between processes (spread.py)
+    EXACT = "exact"  # a quantity that is identical in every run (bytes), or both sides are the same rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,6 @@ class Comparison:
     ci_low, ci_high: the interval of `ratio` at `confidence`.
     p, p_adjusted: p-value of the hypothesis "no difference", None if nothing was tested; adjusted by the method of
         Benjamini and Hochberg over all cases of this result whose runs allow a claim, None for the others.
-    label: "single-run" if a side has only one run, else "".
     support: what the runs allow at most. evidence: the number and kind of the runs: "5 pairs", "one run a side".
     lacking: what a claim would need, with the command that measures it; "" if nothing.
     basis: the statistic that is compared ("p10 of each process", ...). values: the two values of the ratio, the
@@ -178,7 +177,6 @@ class Comparison:
     contender: Entry | None
     verdict: Verdict
     reason: str
-    label: str = ""
     support: Support = Support.NOTHING
     evidence: str = ""
     lacking: str = ""
@@ -204,7 +202,8 @@ class Comparison:
         """The ratio with its verdict in few words: "2.00x faster" for a claim, "2.00x faster, indicated", "same"."""
         if self.verdict in {Verdict.FASTER, Verdict.SLOWER}:
             return self.change
-        return self.verdict.value if self.verdict is Verdict.SAME else f"{self.change}, {self.verdict}"
+        known = {Verdict.SAME, Verdict.IDENTICAL}
+        return self.verdict.value if self.verdict in known else f"{self.change}, {self.verdict}"
 
     @property
     def word(self) -> str:
@@ -252,7 +251,6 @@ class Mean:
     ci_high: float
     cases: int
     of: int
-    label: str = ""
     verdict: Verdict = Verdict.UNCLEAR
     evidence: str = ""
 

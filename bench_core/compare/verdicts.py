@@ -10,12 +10,10 @@ from bench_core import stats
 from bench_core.compare.conditions import row_conditions
 from bench_core.compare.ratio import RatioEstimate, estimate_ratio
 from bench_core.compare.replicates import Replicates
-from bench_core.compare.result import SINGLE_RUN, Comparison, Entry, Key, Method, Support, Verdict
+from bench_core.compare.result import Comparison, Entry, Key, Method, Support, Verdict
 from bench_core.compare.spread import Spreads
 from bench_core.records import Row
 from bench_core.stats import Estimate
-
-SAME_RUN = "the same run on both sides"  # evidence of a comparison of copies, from which no gate can decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +65,16 @@ def _estimate(pair: Pair, spreads: Spreads) -> RatioEstimate | None:
     if _unequal(pair):
         return None
     found = estimate_ratio(pair.baseline, pair.contender, spreads)
-    if _same_run(pair.baseline.entry, pair.contender.entry):
-        equal = Estimate(0.0, 0.0, math.inf)
-        return replace(found, estimate=equal, method=Method.EXACT, evidence=SAME_RUN, lacking="", assumed="")
-    shifted = replace(found.estimate, mean=found.estimate.mean + math.log(pair.worth))
-    return replace(found, estimate=shifted)
+    shared = _shared_rows(pair.baseline.entry, pair.contender.entry)
+    known = Estimate(math.log(pair.worth), 0.0, math.inf)
+    if shared == len(pair.baseline.entry.rows) == len(pair.contender.entry.rows):
+        evidence = "the same rows"
+        return RatioEstimate(
+            known, found.values, Method.EXACT, found.basis, Support.CLAIM, evidence, one_device=True, identical=True
+        )
+    if shared:
+        found = replace(found, support=Support.NOTHING, lacking=f"{shared} runs are on both sides: each belongs to one")
+    return replace(found, estimate=replace(found.estimate, mean=found.estimate.mean + known.mean))
 
 
 def _without_ratio(pair: Pair) -> Comparison:
@@ -125,7 +128,6 @@ def _with_ratio(pair: Pair, found: RatioEstimate, confidence: float) -> Comparis
         second,
         Verdict.UNCLEAR,
         "",
-        label=SINGLE_RUN if found.method is Method.SINGLE else "",
         support=found.support,
         evidence=found.evidence,
         lacking=found.lacking,
@@ -149,8 +151,8 @@ _BASIS = {
 
 def _verdict(c: Comparison, found: RatioEstimate, min_effect: float, tests: int) -> tuple[Verdict, str]:
     """Return the verdict on a ratio with its interval, and the reason."""
-    if found.evidence == SAME_RUN:
-        return Verdict.SAME, SAME_RUN
+    if found.identical and c.ratio == 1.0:
+        return Verdict.IDENTICAL, "both sides are the same rows"
     change, low, high = (math.log(x) for x in (c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0))
     is_beyond = low > 0 or high < 0  # the spread between processes
     least, alpha = math.log1p(min_effect), 1 - c.confidence
@@ -192,11 +194,11 @@ def _assumed(found: RatioEstimate) -> list[str]:
     return [f"assumed spread of processes: {found.assumed}"] if found.assumed else []
 
 
-def _same_run(first: Entry, second: Entry) -> bool:
-    """Return whether both sides are copies of the same rows; the machine label is ignored."""
-    if [row.run_id for row in first.rows] != [row.run_id for row in second.rows]:
-        return False
-    return all(replace(a, machine=b.machine) == b for a, b in zip(first.rows, second.rows, strict=True))
+def _shared_rows(first: Entry, second: Entry) -> int:
+    """Return how many rows are on both sides; the machine label is ignored."""
+    by_run = {row.run_id: row for row in second.rows}
+    pairs = ((row, by_run[row.run_id]) for row in first.rows if row.run_id in by_run)
+    return sum(replace(a, machine=b.machine) == b for a, b in pairs)
 
 
 def _grounds(c: Comparison, found: RatioEstimate) -> str:

@@ -8,13 +8,13 @@ from typing import Any
 from bench_core.compare.result import QUANTITY, WHO, WORK, Comparison, Difference, Entry, InputFile, Result
 from bench_core.results.strict_csv import csv_text
 
-COMPARISON_VERSION = 2  # 1 had no "indicated" and no "evidence"
+COMPARISON_VERSION = 2  # 1 had no "indicated", "identical" and "evidence", and had "label"
 _WORK = ("case_id", *WORK, *QUANTITY)
 COLUMNS = (
     *("comparison_version", "baseline", "contender", *_WORK, *(name for name in WHO if name != "device_type")),
     *("baseline_name", "baseline_value", "baseline_ci_low", "baseline_ci_high", "baseline_processes"),
     *("contender_name", "contender_value", "contender_ci_low", "contender_ci_high", "contender_processes"),
-    *("ratio", "ci_low", "ci_high", "confidence", "change", "verdict", "evidence", "label", "reason"),
+    *("ratio", "ci_low", "ci_high", "confidence", "change", "verdict", "evidence", "reason"),
     *("p", "p_adjusted", "method", "basis", "conditions", "doubts"),
 )
 
@@ -52,9 +52,9 @@ def as_json(result: Result) -> str:
     return json.dumps(plain, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-_MEAN = ("side", "metric", "clock", "unit", "ratio", "ci_low", "ci_high", "cases", "of", "verdict", "evidence", "label")
+_MEAN = ("side", "metric", "clock", "unit", "ratio", "ci_low", "ci_high", "cases", "of", "verdict", "evidence")
 _OWN = (
-    *("ratio", "ci_low", "ci_high", "confidence", "change", "verdict", "evidence", "label", "reason"),
+    *("ratio", "ci_low", "ci_high", "confidence", "change", "verdict", "evidence", "reason"),
     *("p", "p_adjusted", "method"),
 )
 

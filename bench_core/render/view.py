@@ -168,7 +168,8 @@ def _best(result: Result) -> Section:
         rows.append((what, gpu, cpu, f"{c.change}\n{c.interval}\n{c.word}{_marks(c, notes)}"))
     header = ("work", "best GPU, runner-up", "best CPU, runner-up", "GPU against CPU")
     tables = (Table(header, tuple(rows), footnotes=notes.lines),) if rows else ()
-    return Section("Best GPU against best CPU", (), tables)
+    luck = "The best of many equal rows is partly the luckiest, which favours the side that has more of them."
+    return Section("Best GPU against best CPU", (luck,) if rows else (), tables)
 
 
 def _ranked(first: Entry | None, second: Entry | None) -> str:
@@ -207,7 +208,9 @@ def _unmatched(result: Result) -> Section:
 
 def verdict_line(result: Result) -> str:
     """Return the whole result in one line."""
-    counts = ", ".join(f"{result.count(v):,} {v}" for v in (*CLAIMS, Verdict.INDICATED, Verdict.UNCLEAR))
+    identical = [Verdict.IDENTICAL] if result.count(Verdict.IDENTICAL) else []
+    shown = (*CLAIMS, Verdict.INDICATED, Verdict.UNCLEAR, *identical)
+    counts = ", ".join(f"{result.count(v):,} {v}" for v in shown)
     line = f"{len(result.compared):,} compared: {counts}"
     nowhere = sum(c.nowhere for c in result.unmatched)
     line += (

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from bench_core.analysis import figures
 from bench_core.analysis.figures import Rate, Speedup, Sweep
 from bench_core.analysis.report_data import Contender, ReportData
+from bench_core.compare.ratio import FEWEST_RUNS
 from bench_core.compare.result import CLAIMS
 from bench_core.records import Row
 from bench_core.report import charts, svg, theme
@@ -108,8 +109,9 @@ def speedup_figure(data: ReportData) -> Figure:
     numbers = tuple(_speedup_numbers(s) for s in found)
     if any(s.comparison.verdict not in CLAIMS for s in found):
         about += (
-            " A claim (faster, slower, same) needs five pairs of runs, or five runs of each machine. With fewer, a "
-            "difference beyond the spread between processes is indicated; for a single run this spread is assumed."
+            f" A claim (faster, slower, same) needs {FEWEST_RUNS} pairs of runs, or as many runs of each machine. With "
+            "fewer, a difference beyond the spread between processes is indicated; for a single run this spread is "
+            "assumed."
         )
     labels = list(dict.fromkeys(s.label for s in found))
     drawn = [s for s in found if s.label in labels[:MOST_LINES]]

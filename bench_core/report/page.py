@@ -24,7 +24,7 @@ from bench_core.analysis import figures
 from bench_core.analysis.report_data import ReportData
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import CompareOptions
-from bench_core.compare.result import CLAIMS, Support, Verdict, change, interval
+from bench_core.compare.result import CLAIMS, Verdict, change, interval
 from bench_core.compare.verdicts import verdict_of_mean
 from bench_core.errors import TableError
 from bench_core.records import Status
@@ -168,8 +168,8 @@ def _on_the_ladder(found: Sequence[figures.Speedup]) -> str:
     """Return how many of these ratios are claimed, indicated and unclear, and what a claim needs if any is not."""
     counts = Counter(s.comparison.verdict for s in found)
     words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
-    lacking = next((s.comparison.evidence for s in found if s.comparison.support is not Support.CLAIM), "")
-    return f"{words}." if not lacking else f"{words} ({lacking}; a claim needs five runs: bench-core run --runs 5)."
+    lacking = dict.fromkeys(s.comparison.lacking for s in found if s.comparison.lacking)
+    return "; ".join([words, *lacking]) + "."
 
 
 def _crossover_card(data: ReportData) -> Card:

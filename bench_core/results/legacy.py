@@ -7,7 +7,7 @@ from typing import Any
 
 from bench_core.errors import TableError
 from bench_core.records import SCHEMA_VERSION, Limit, Traffic, Traits
-from bench_core.results.schema import integer
+from bench_core.results.schema import STATISTICS, integer
 from bench_core.results.strict_csv import Csv
 
 # Columns that a table of schema version 1 may lack.
@@ -55,7 +55,6 @@ _WORKLOADS = {
 
 
 SHARES = ("fraction_of_measured_peak", "fraction_of_datasheet", "bandwidth_of_measured_peak", "bandwidth_of_datasheet")
-_SHARE_COLUMNS = ("value", "ci_low", "ci_high", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
 
 
 def cut_shares(columns: dict[str, list[Any]]) -> int:
@@ -67,7 +66,7 @@ def cut_shares(columns: dict[str, list[Any]]) -> int:
     """
     cut = 0
     for i, metric in enumerate(columns["metric"]):
-        own = {name: columns[name][i] for name in _SHARE_COLUMNS if columns[name][i] is not None}
+        own = {name: columns[name][i] for name in STATISTICS if columns[name][i] is not None}
         if metric not in SHARES or all(x <= 1 for x in own.values()):
             continue
         cut += 1

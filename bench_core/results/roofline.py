@@ -21,6 +21,7 @@ from typing import Any
 from bench_core.machine import datasheets
 from bench_core.records import Cache, Limit, Row, Status, Traffic
 from bench_core.results.metrics import METRICS
+from bench_core.results.schema import STATISTICS
 from bench_core.results.traits import TraitsOf
 
 # Flags of arrays that are read wholly or partly from a cache, or that may be, because no size of a cache is known, or
@@ -32,7 +33,7 @@ ABOVE_CEILING, ABOVE_DATASHEET = "above_ceiling", "above_datasheet"  # a rate wh
 # datasheets.py).
 SPLIT, PARTLY_SPLIT = datasheets.THREE_TF32, f"partly_{datasheets.THREE_TF32}"
 
-ALIKE_LARGE = 4  # streams over arrays of one size differ by a factor of 3 in their bytes: sum reads one, add uses three
+MUCH_LARGER = 4  # factor between two sizes of arrays; the usual sizes for memory differ by less, or by far more
 
 Place = tuple[str, str, str, int | None, str]  # run, device, its name, threads, clock
 Format = tuple[str, str]  # dtype and precision of arithmetic
@@ -92,14 +93,16 @@ def ceilings(rows: Iterable[Row], traits: TraitsOf) -> dict[Place, Ceilings]:
 def highest(rows: Iterable[Row], traits: TraitsOf) -> Ceilings:
     """Return the rows that measure a limit and support the most: the highest rate, the shortest time of a launch.
 
-    Of the streams in memory only those over the largest arrays count (ALIKE_LARGE): where a machine has more cache than
-    it reports, smaller arrays fit in it.
+    A stream in memory does not count if the same library streamed over far larger arrays by the same operation
+    (MUCH_LARGER): where a machine has more cache than it reports, smaller arrays fit in it.
     """
     best: dict[Limit, dict[Any, Row]] = {limit: {} for limit in Limit}
     measured = [(limit, row) for row in rows if (limit := measured_limit(row, traits))]
-    largest = max((row.least_bytes or 0.0 for limit, row in measured if limit is Limit.BANDWIDTH), default=0.0)
+    largest: dict[tuple[str, str], float] = {}
+    for row in (row for limit, row in measured if limit is Limit.BANDWIDTH):
+        largest[row.backend, row.workload] = max(row.bytes or 0.0, largest.get((row.backend, row.workload), 0.0))
     for limit, row in measured:
-        if limit is Limit.BANDWIDTH and (row.least_bytes or 0.0) * ALIKE_LARGE < largest:
+        if limit is Limit.BANDWIDTH and (row.bytes or 0.0) * MUCH_LARGER <= largest[row.backend, row.workload]:
             continue
         key = {Limit.COMPUTE: _format(row), Limit.BANDWIDTH: "", Limit.LATENCY: row.backend}[limit]
         rank = min if limit is Limit.LATENCY else max
@@ -225,8 +228,7 @@ def _share(row: Row, metric: str, peak: float) -> Row | None:
     value = row.value or 0.0
     if value > peak and supported(row) > peak:
         return None
-    columns = ("value", "ci_low", "ci_high", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
-    known = {name: x for name in columns if (x := getattr(row, name)) is not None}
+    known = {name: x for name in STATISTICS if (x := getattr(row, name)) is not None}
     share: dict[str, Any] = {name: min(1.0, x / peak) for name, x in known.items()}
     if any(x > peak for x in known.values()):
         share["std"] = None

@@ -24,7 +24,7 @@ def test_a_speedup_is_against_the_best_cpu_of_all_runs_and_names_both_rows(every
     assert s.gpu.size == s.cpu.size == "4096"
     assert s.ratio == pytest.approx(s.cpu.value / s.gpu.value, rel=0.1)
     assert s.low < s.ratio < s.high
-    assert s.comparison.label == "single-run"
+    assert s.comparison.method == "single-run"
 
 
 @pytest.mark.parametrize(

@@ -61,3 +61,10 @@ def test_bad_input_is_one_line_and_an_exit_code(tmp_path, arguments, code, said)
     done = run(write(tmp_path, processes([1.0], work()), "a"), *arguments)
     assert done.exit_code == code
     assert said in done.stderr
+
+
+def test_one_run_under_two_names_costs_what_its_prices_say(tmp_path):
+    run_ = write(tmp_path, tokens([0.5, 0.5]), "a")
+    done = run(f"x={run_}", f"y={run_}", "--price", "x=1", "--price", "y=10")
+    assert "10.00x less" in done.stdout
+    assert "the same" in run(f"x={run_}", f"y={run_}", "--price", "x=1", "--price", "y=1").stdout

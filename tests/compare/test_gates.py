@@ -56,5 +56,5 @@ def test_a_gate_over_cases_that_are_all_unclear_decides_nothing():
 def test_a_run_compared_with_itself_decides_nothing():
     one = reading(processes(FIVE), "a")
     copies = [Reading.of(label, one.rows, label, one.files) for label in ("x", "y")]
-    with pytest.raises(NothingToCompare, match="no case supports a claim: the same run on both sides"):
+    with pytest.raises(NothingToCompare, match="no case supports a claim: both sides are the same rows"):
         compare(copies, CompareOptions(fail_on=("regression",)))

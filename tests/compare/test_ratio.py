@@ -35,7 +35,7 @@ def test_the_interval_of_single_runs_has_the_spread_assumed_between_processes(ba
 
 def test_timings_equal_to_the_last_digit_count_as_a_single_run():
     c = only(two([1.0] * 5, [2.0] * 5))
-    assert c.label == "single-run"
+    assert c.method is Method.SINGLE
 
 
 def test_values_that_every_run_repeats_exactly_are_compared_without_a_test():
@@ -128,7 +128,7 @@ def test_identical_machines_are_not_claimed_to_differ_and_rarely_indicated():
     for group in (one, eight):
         for baseline in group:
             result = compare(group, CompareOptions(metrics=("sample_rate",), baseline=baseline.rows[0].machine))
-            assert {c.label for c in result.compared} == {"single-run"}
+            assert {c.method for c in result.compared} == {Method.SINGLE}
             found += [c.verdict for c in result.compared]
     assert len(found) > 200
     assert set(found) <= {Verdict.UNCLEAR, Verdict.INDICATED}

@@ -49,7 +49,7 @@ def test_one_run_a_side_indicates_and_claims_nothing():
     a = reading([measured([1.0 + 1e-6 * i for i in range(1000)])], "a")
     b = reading([measured([0.01 + 1e-8 * i for i in range(1000)])], "b")
     c = only([a, b])
-    assert (c.verdict, c.label, c.method, c.p) == (Verdict.INDICATED, "single-run", Method.SINGLE, None)
+    assert (c.verdict, c.method, c.p) == (Verdict.INDICATED, Method.SINGLE, None)
     assert (c.change, c.word) == ("100x faster", "indicated (one run a side)")
     assert c.reason == (
         "indicated: 100x faster (one run a side); a claim needs 5 runs a side: bench-core run --runs 5 on each machine"
@@ -104,11 +104,21 @@ def test_a_difference_of_two_machines_is_not_claimed_of_their_models():
     assert "the difference is between these two machines, not between models" in c.reason
 
 
-def test_the_same_run_on_both_sides_is_the_same():
+def test_the_same_run_on_both_sides_is_identical():
     rows = reading([measured([1.0, 1.1, 1.2])], "a").rows
     c = only([Reading.of("x", rows, "x"), Reading.of("y", rows, "y")])
-    assert (c.verdict, c.ratio, c.reason) == (Verdict.SAME, 1.0, "the same run on both sides")
-    assert (c.ci_low, c.ci_high, c.evidence) == (1.0, 1.0, "the same run on both sides")
+    assert (c.verdict, c.ratio, c.reason) == (Verdict.IDENTICAL, 1.0, "both sides are the same rows")
+    assert (c.ci_low, c.ci_high, c.p) == (1.0, 1.0, None)
+
+
+def test_runs_that_are_on_both_sides_hide_nothing():
+    """`now=` names the whole folder: the five old runs and five that are twice as slow. No pair is one run."""
+    old = reading(processes(FIVE), "m", run_id="old", about={"series": "old"})
+    new = reading(processes([2 * t for t in FIVE]), "m", run_id="new", about={"series": "new"})
+    before = Reading.of("b", old.rows, "before", old.files)
+    now = [Reading.of("n1", old.rows, "now", old.files), Reading.of("n2", new.rows, "now", new.files)]
+    c = only([before, *now])
+    assert (c.verdict, c.reason) == (Verdict.UNCLEAR, "1 runs are on both sides: each belongs to one")
 
 
 def test_five_unpaired_runs_of_two_devices_of_one_machine_indicate():
@@ -136,6 +146,34 @@ def test_values_that_repeat_exactly_need_five_runs_too(runs, verdict):
     ]
     c = only(sides, metrics=("peak_memory",))
     assert (c.method, c.verdict) == (Method.EXACT, verdict)
+
+
+def test_equal_values_of_unequal_numbers_of_runs_do_not_differ_by_their_rounding():
+    sides = [
+        reading([replace(m, values={"peak_memory": 330000.0}) for m in processes([1.0] * n)], name)
+        for name, n in (("a", 5), ("b", 6))
+    ]
+    assert only(sides, metrics=("peak_memory",), min_effect=0.0).verdict is Verdict.SAME
+
+
+def test_two_machines_in_one_table_with_one_run_id_are_no_pairs():
+    both = [
+        replace(row, run_id="r") for name, f in (("a", 1), ("b", 2))
+        for row in reading(processes([f * t for t in FIVE]), name).rows
+    ]  # fmt: skip
+    c = only([Reading.of("joined.csv", both)])
+    assert (c.method, c.evidence) == (Method.WELCH, "5 against 5 runs")
+
+
+@pytest.mark.parametrize("samples", [True, False])
+def test_values_without_samples_of_their_own_do_not_ask_for_a_file(samples):
+    both = [
+        replace(m, values={"peak_memory": 1e6 * f * t})
+        for b, f in (("numpy", 1), ("torch", 2)) for m, t in zip(processes(FIVE, backend=b), FIVE, strict=True)
+    ]  # fmt: skip
+    c = only([reading(both, "m", samples=samples)], columns=("backend",), metrics=("peak_memory",))
+    assert c.verdict is Verdict.INDICATED
+    assert "no claim is possible: merged runs keep no values of single runs for this metric" in c.reason
 
 
 def test_pairs_of_which_one_side_repeats_exactly_stay_pairs():

@@ -77,13 +77,18 @@ def clone(installed, tmp_path):
     return tmp_path
 
 
-def play(command, clone, code=0):
-    """Run a command of the README in a clone, which must exit with this code; return what it printed."""
+def play(command, clone, code=0, slower=1.0):
+    """Run a command of the README in a clone, which must exit with this code; return what it printed.
+
+    slower: the times of the run NEW, relative to those of OLD.
+    """
     for long, short in FEWER.items():
         command = command.replace(long, short)
     if "OLD" in command:  # two sides of one series, as `--against` writes them
+        shutil.rmtree(clone / "results" / REFERENCE)
         for run, times in (("OLD", (1.0, 1.01, 0.99, 1.02, 0.98)), ("NEW", (1.0, 1.0, 1.0, 1.01, 0.99))):
-            write(clone / "results", processes(times), REFERENCE, {"series": "s"}, run_id=run)
+            done = processes([t * (slower if run == "NEW" else 1.0) for t in times])
+            write(clone / "results", done, REFERENCE, {"series": "s"}, run_id=run)
     command = command.replace("PYTHON", sys.executable).replace("LABEL", "node7").replace("MACHINE", REFERENCE)
     path = os.pathsep.join([str(clone / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COLUMNS"))}
@@ -93,6 +98,12 @@ def play(command, clone, code=0):
     )
     assert done.returncode == code, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def test_the_gate_is_breached_by_a_slowdown_and_not_by_a_speed_up(clone):
+    (command,) = [c for c in commands_of("bench-core") if "--fail-on" in c]
+    assert "0 faster, 1 slower" in play(command, clone, code=1, slower=2.0)
+    assert "1 faster, 0 slower" in play(command, clone, slower=0.5)
 
 
 @pytest.mark.parametrize(

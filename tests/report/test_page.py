@@ -57,7 +57,7 @@ def test_the_speedup_card_shows_intervals_and_counts_claims_and_indications():
     )
     assert several.lines[-1] == "1 faster."
     single = page.cards(ReportData(runs_of(9.0, 0.001, runs=1)))[1]
-    assert single.lines[-1] == "1 indicated (one run; a claim needs five runs: bench-core run --runs 5)."
+    assert single.lines[-1] == "1 indicated; a claim needs 5 pairs of runs: bench-core run --runs 5."
 
 
 def test_the_page_is_one_small_file_that_asks_for_nothing(five):

@@ -204,13 +204,20 @@ def test_a_row_in_or_near_a_cache_or_bound_by_the_host_is_no_ceiling(flag):
     assert bandwidth(stream("copy", 10.0), stream("triad", 90.0, flags=(flag,))) == 10.0
 
 
-def test_where_arrays_differ_only_the_largest_measure_memory():
-    """A virtual machine with more cache than it reports: smaller arrays fit in it, and carry no flag that says so."""
+def test_of_one_operation_of_one_library_only_the_largest_arrays_measure_memory():
+    """A virtual machine with more cache than it reports: smaller arrays fit in it, and carry no flag that says so.
+
+    But a slow library on large arrays does not hide a fast one on smaller ones.
+    """
     small = measured("memory", "copy", 1e-3, bytes_=100.0, size="16MiB")
     large = measured("memory", "copy", 1.0, bytes_=500.0, size="256MiB")
-    fewer = measured("memory", "sum", 0.25, bytes_=130.0, size="256MiB")
-    (here,) = roofline.ceilings(table(small, large, fewer), TraitsOf()).values()
-    assert (here.stream.workload, here.bandwidth) == ("sum", 520.0)
+    (here,) = roofline.ceilings(table(small, large), TraitsOf()).values()
+    assert (here.stream.size, here.bandwidth) == ("256MiB", 500.0)
+    for other in ({"backend": "torch"}, {}):
+        workload = "copy" if other else "sum"
+        fast = measured("memory", workload, 0.1, bytes_=100.0, size="64MiB", **other)
+        (here,) = roofline.ceilings(table(small, large, fast), TraitsOf()).values()
+        assert (here.stream.workload, here.bandwidth) == (workload, 1000.0)
 
 
 def test_a_row_with_a_wide_interval_gives_its_lower_end_alone():
