@@ -10,9 +10,7 @@ from dataclasses import dataclass, replace
 
 from bench_core.analysis.pooling import pooled_row
 from bench_core.analysis.report_data import Contender, Family, ReportData
-from bench_core.compare.options import CompareOptions
 from bench_core.compare.result import Comparison, Verdict
-from bench_core.compare.verdicts import Pair, judge
 from bench_core.machine import datasheets
 from bench_core.records import Cache, Limit, Row
 from bench_core.results import roofline
@@ -56,14 +54,13 @@ def speedups(data: ReportData) -> list[Speedup]:
     Of the sizes that a CPU and the most GPUs have in common, the largest is chosen. All pairs of the report are judged
     together with the default options of compare, so that their p-values are adjusted for multiple tests.
     """
-    options = CompareOptions()
     found = [
         (family, contender, pair)
         for family in data.families
         for case_id in data.cases(family).values()
-        for contender, pair in _pairs(data, case_id)
+        for contender, pair in data.against_cpu(case_id)
     ]
-    judged = judge([pair for _, _, pair in found], options.min_effect, options.confidence, data.spreads)
+    judged = data.judged([pair for _, _, pair in found])
     by_size: dict[Family, dict[str, list[Speedup]]] = {}
     for (family, contender, _), c in zip(found, judged, strict=True):
         if c.ratio and c.baseline and c.contender:
@@ -79,17 +76,6 @@ def _count_then_work(found: list[Speedup]) -> tuple[int, float]:
 def _amount(row: Row) -> float:
     """Return the amount of work of a case, in FLOP or else bytes, by which sizes are sorted."""
     return row.flops or row.bytes or 0.0
-
-
-def _pairs(data: ReportData, case_id: str) -> list[tuple[Contender, Pair]]:
-    """Return a pair for each GPU with a result of one case: its best result and the best of all CPUs."""
-    ranking = data.rankings.get(case_id)
-    if ranking is None or not ranking.cpu:
-        return []
-    cpu = ranking.cpu[0]
-    best = {data.contender(gpu.entry.row): gpu for gpu in reversed(ranking.gpu)}
-    name = cpu.entry.name
-    return [(c, Pair(ranking.key, c.label, name, cpu, best[c])) for c in data.contenders if c in best]
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,17 +164,30 @@ class ReportData:
     @functools.cached_property
     def at_home(self) -> dict[tuple[Contender, str], Comparison]:
         """The best result of each GPU against the best CPU of its own machine, by GPU and case_id; judged together."""
-        keys, pairs = [], []
-        for case_id, ranking in self.rankings.items():
-            for contender in self.gpus:
-                gpu = next((g for g in ranking.gpu if self.contender(g.entry.row) == contender), None)
-                cpu = next((c for c in ranking.cpu if c.entry.row.machine == contender.machine), None)
-                if gpu and cpu:
-                    keys.append((contender, case_id))
-                    pairs.append(Pair(ranking.key, contender.label, cpu.entry.name, cpu, gpu))
+        found = [(case, c, pair) for case in self.rankings for c, pair in self.against_cpu(case, own_machine=True)]
+        judged = self.judged([pair for _, _, pair in found])
+        return {(contender, case): c for (case, contender, _), c in zip(found, judged, strict=True)}
+
+    def against_cpu(self, case_id: str, *, own_machine: bool = False) -> list[tuple[Contender, Pair]]:
+        """Return a pair for each GPU with a result of one case: its best result and the best of all CPUs.
+
+        own_machine: of the CPU of its own machine instead; a GPU without one is left out.
+        """
+        ranking = self.rankings.get(case_id)
+        if ranking is None:
+            return []
+        best = {self.contender(gpu.entry.row): gpu for gpu in reversed(ranking.gpu)}
+        pairs = []
+        for c in (c for c in self.contenders if c in best):
+            rivals = (cpu for cpu in ranking.cpu if not own_machine or cpu.entry.row.machine == c.machine)
+            if cpu := next(rivals, None):
+                pairs.append((c, Pair(ranking.key, c.label, cpu.entry.name, cpu, best[c])))
+        return pairs
+
+    def judged(self, pairs: Sequence[Pair]) -> list[Comparison]:
+        """Return the comparisons of pairs, judged together with the default options of compare."""
         options = CompareOptions()
-        judged = judge(pairs, options.min_effect, options.confidence, self.spreads)
-        return dict(zip(keys, judged, strict=True))
+        return judge(pairs, options.min_effect, options.confidence, self.spreads)
 
     def statuses(self) -> list[Loss]:
         """Return the cases without a value, grouped by reason, largest group first."""

@@ -72,18 +72,19 @@ class Speedups:
     lacking: str = ""
 
 
-def speedups(rows: Sequence[Row], files: RunFiles) -> Speedups:
-    """Compare GPU and CPU in the rows of a run; `files`: its traits and the noise of its machine."""
+def speedups(rows: Sequence[Row], traits: TraitsOf, folder: Path | None = None) -> Speedups:
+    """Compare GPU and CPU in the rows of a run. folder: that of the run; see `text`."""
     from bench_core.analysis import figures  # noqa: PLC0415 - these are only needed at the end of a run
     from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - see above
-    from bench_core.compare import CompareOptions, Reading, Verdict  # noqa: PLC0415 - see above
-    from bench_core.compare.best import best_of  # noqa: PLC0415 - see above
+    from bench_core.compare import Reading, Verdict  # noqa: PLC0415 - see above
 
+    noise = read_noise(folder, []) if folder else {}
+    files = RunFiles(about={"traits": traits.to_json()}, noise=noise)
     data = ReportData([Reading.of("this run", rows, files=files)])
-    judged = [best.comparison for best in best_of(list(data.rankings.values()), CompareOptions(), data.spreads)]
-    texts = {c.key.case_id: c.brief for c in judged}
-    lacking = next((c.lacking for c in judged if c.verdict is Verdict.INDICATED), "")
-    return Speedups(texts, figures.crossover_lines(data), lacking)
+    fastest_gpus = {case: data.contender(r.gpu[0].entry.row) for case, r in data.rankings.items() if r.gpu}
+    judged = {case: c for (gpu, case), c in data.at_home.items() if gpu == fastest_gpus[case]}
+    lacking = next((c.lacking for c in judged.values() if c.verdict is Verdict.INDICATED), "")
+    return Speedups({case: c.brief for case, c in judged.items()}, figures.crossover_lines(data), lacking)
 
 
 def text(
@@ -96,9 +97,7 @@ def text(
     buffer = io.StringIO()
     console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
     if found := fastest(rows):
-        noise = read_noise(folder, []) if folder else {}
-        files = RunFiles(about={"traits": traits.to_json()}, noise=noise)
-        ratios = speedups(rows, files) if any(b.gpu and b.cpu for b in found) else Speedups()
+        ratios = speedups(rows, traits, folder) if any(b.gpu and b.cpu for b in found) else Speedups()
         console.print(_table(found, _headlines(rows, traits), ratios))
         if ratios.lacking:
             about_indicated = "indicated: beyond the spread assumed between processes"

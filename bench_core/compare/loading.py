@@ -45,6 +45,10 @@ class Reading:
         shown = tuple(replace(row, machine=label) for row in plain) if label else plain
         return cls(path, label, shown, files or RunFiles(), origins)
 
+    def machine_in_table(self, row: Row) -> str:
+        """Return the machine of a row in the table. A label replaced it in the rows; each run has one machine then."""
+        return dict(self.origins).get(row.run_id, row.machine) if self.label else row.machine
+
     @property
     def traits(self) -> TraitsOf:
         """The traits of the workloads in this file."""
@@ -147,8 +151,8 @@ def _runs(reading: Reading) -> Iterator[TableRun]:
     table may contain several.
     """
     by_run: dict[tuple[str, str], list[Row]] = {}
-    for origin, row in _with_origins(reading):
-        by_run.setdefault(origin, []).append(row)
+    for row in reading.rows:
+        by_run.setdefault((row.run_id, reading.machine_in_table(row)), []).append(row)
     run = reading.files.about.get("run")
     described = (run.get("run_id"), run.get("machine")) if isinstance(run, dict) else None
     for (run_id, machine), rows in by_run.items():
@@ -157,13 +161,6 @@ def _runs(reading: Reading) -> Iterator[TableRun]:
         devices = {(row.device, row.device_name) for row in rows}
         started_at = min(row.started_at for row in rows)
         yield TableRun(reading.label, machine, run_id, started_at, lasting(facts, devices))
-
-
-def _with_origins(reading: Reading) -> Iterator[tuple[tuple[str, str], Row]]:
-    """Yield each row with its origin. A label replaced the machine in the rows, but has only one machine."""
-    machines = dict(reading.origins)
-    for row in reading.rows:
-        yield (row.run_id, machines[row.run_id] if reading.label else row.machine), row
 
 
 def _renamed(reading: Reading, names: Mapping[Identity, Names]) -> Reading:
@@ -176,7 +173,7 @@ def _renamed(reading: Reading, names: Mapping[Identity, Names]) -> Reading:
     return replace(
         reading,
         label=shown[0] if reading.label and len(shown) == 1 else reading.label,
-        rows=tuple(replace(row, machine=mine[origin].shown) for origin, row in _with_origins(reading)),
+        rows=tuple(replace(row, machine=mine[row.run_id, reading.machine_in_table(row)].shown) for row in reading.rows),
         origins=tuple((run_id, own.machine) for (run_id, _), own in mine.items()),
         notes=(*notes, *reading.notes),
     )

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import TableError
 from bench_core.records import Row
-from bench_core.results.legacy import ADDED_LATER, cut_shares, migrate
+from bench_core.results.legacy import ADDED_LATER, migrate
+from bench_core.results.roofline import cut_shares
 from bench_core.results.schema import (
     COLUMNS,
     CONVERT,

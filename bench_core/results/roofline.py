@@ -29,6 +29,13 @@ from bench_core.results.traits import TraitsOf
 FITS, NEAR_CACHE, CACHE_UNKNOWN, COLD_AS_HOT = "fits_", "near_cache", "cache_unknown", "cold_as_hot"
 AT_CEILING = "at_ceiling"  # a share of 1, cut off: the interval of the rate includes its ceiling
 ABOVE_CEILING, ABOVE_DATASHEET = "above_ceiling", "above_datasheet"  # a rate whose whole interval is above it
+# Metrics of shares, with the flag that a rate gets instead of a share if it is above that ceiling.
+SHARES = {
+    "fraction_of_measured_peak": ABOVE_CEILING,
+    "fraction_of_datasheet": ABOVE_DATASHEET,
+    "bandwidth_of_measured_peak": ABOVE_CEILING,
+    "bandwidth_of_datasheet": ABOVE_DATASHEET,
+}
 # Flags of "ieee" work whose float32 products were all (SPLIT) or partly computed as three TF32 products each (see
 # datasheets.py).
 SPLIT, PARTLY_SPLIT = datasheets.THREE_TF32, f"partly_{datasheets.THREE_TF32}"
@@ -198,8 +205,8 @@ def _shares(row: Row, here: Ceilings, traits: TraitsOf) -> Mapping[str, Row | No
     names = "fraction_of_measured_peak", "fraction_of_datasheet"
     if row.metric == "bandwidth" and not traits(row).is_stream:  # models and other work: their MBU
         names = "bandwidth_of_measured_peak", "bandwidth_of_datasheet"
-    known = zip((ABOVE_CEILING, ABOVE_DATASHEET), names, _peaks(row, here, traits), strict=True)
-    return {above: _share(row, name, peak) for above, name, peak in known if peak}
+    known = zip(names, _peaks(row, here, traits), strict=True)
+    return {SHARES[name]: _share(row, name, peak) for name, peak in known if peak}
 
 
 def _peaks(row: Row, here: Ceilings, traits: TraitsOf) -> tuple[float | None, float | None]:
@@ -221,18 +228,43 @@ def _peaks(row: Row, here: Ceilings, traits: TraitsOf) -> tuple[float | None, fl
 
 
 def _share(row: Row, metric: str, peak: float) -> Row | None:
-    """Return a rate as a share of its peak, no column of which is above 1; None if all of its interval is above it.
-
-    Columns above the peak are cut off at 1. The standard deviation is then that of other numbers, and is left out.
-    """
-    value = row.value or 0.0
-    if value > peak and supported(row) > peak:
+    """Return a rate as a share of its peak, no column of which is above 1; None if all of its interval is above it."""
+    share = cut_off({name: x / peak for name in STATISTICS if (x := getattr(row, name)) is not None})
+    if share is None:
         return None
-    known = {name: x for name in STATISTICS if (x := getattr(row, name)) is not None}
-    share: dict[str, Any] = {name: min(1.0, x / peak) for name, x in known.items()}
-    if any(x > peak for x in known.values()):
-        share["std"] = None
-    return flagged(replace(row, **_named(metric), **share), *([AT_CEILING] if value > peak else []))
+    return flagged(replace(row, **_named(metric), **share), *([AT_CEILING] if (row.value or 0.0) / peak > 1 else []))
+
+
+def cut_off(columns: Mapping[str, float]) -> dict[str, Any] | None:
+    """Return the known columns of a share with those above 1 cut off at 1; None if all of its interval is above 1.
+
+    The standard deviation is then that of other numbers, and is left out.
+    """
+    value = columns.get("value", 0.0)
+    if value > 1 and columns.get("ci_low", columns.get("p10", value)) > 1:
+        return None
+    share: dict[str, Any] = {name: min(1.0, x) for name, x in columns.items()}
+    return share | {"std": None} if any(x > 1 for x in columns.values()) else share
+
+
+def cut_shares(columns: dict[str, list[Any]]) -> int:
+    """Cut off shares above 1 in a table of an earlier version, in place, and return their number.
+
+    columns: those of the table, by name. Early tables took the highest median as the ceiling, from a cache too. A share
+    that `cut_off` leaves out has no value, and the flag that its rate would have now.
+    """
+    cut = 0
+    for i, metric in enumerate(columns["metric"]):
+        own = {name: x for name in STATISTICS if (x := columns[name][i]) is not None}
+        if metric not in SHARES or all(x <= 1 for x in own.values()):
+            continue
+        cut += 1
+        share = cut_off(own)
+        word = SHARES[metric] if share is None else AT_CEILING if own.get("value", 0.0) > 1 else ""
+        for name in own:
+            columns[name][i] = None if share is None else share[name]
+        columns["flags"][i] = ";".join(filter(None, [columns["flags"][i], word]))
+    return cut
 
 
 def _intensity(row: Row, value: float, limit: Limit | None) -> Row:

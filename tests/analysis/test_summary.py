@@ -5,7 +5,6 @@ from dataclasses import replace
 from bench_core.analysis.summary import advice, counts, extra_info, fastest, flags, speedups, text, work_name
 from bench_core.records import Case, Clock, Costs, Measurement, Run, Series, Status, Work
 from bench_core.results.rows import rows_of_case, rows_of_run
-from bench_core.results.run_files import RunFiles
 from bench_core.results.traits import TraitsOf
 
 RUN = Run("r", "2026-01-01T00:00:00+00:00", "m")
@@ -28,7 +27,7 @@ LOST = Measurement.missing(Case(WORK, "torch", "cpu"), Status.OOM, "out_of_memor
 
 
 def crossed(rows):
-    return speedups(rows, RunFiles()).crossed
+    return speedups(rows, TraitsOf()).crossed
 
 
 def shown(rows, about, width, *, color):

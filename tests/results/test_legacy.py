@@ -34,27 +34,6 @@ def test_an_older_schema_migrates(good, monkeypatch):
     assert read_rows(good) == rows
 
 
-@pytest.mark.parametrize(
-    ("metric", "own", "read", "flags"),
-    [
-        ("fraction_of_measured_peak", (1.2, 0.9, 1.4), (1.0, 0.9, 1.0), "x;at_ceiling"),
-        ("fraction_of_measured_peak", (1.2, 1.1, 1.4), (None, None, None), "x;above_ceiling"),
-        ("bandwidth_of_datasheet", (1.2, 1.1, 1.4), (None, None, None), "x;above_datasheet"),
-        ("bandwidth_of_measured_peak", (0.9, 0.8, 1.1), (0.9, 0.8, 1.0), "x"),
-        ("fraction_of_measured_peak", (0.9, 0.8, 1.0), (0.9, 0.8, 1.0), "x"),
-        ("flop_rate", (1.2, 1.1, 1.4), (1.2, 1.1, 1.4), "x"),
-    ],
-)
-def test_no_share_above_one_is_ever_read(metric, own, read, flags):
-    columns = {name: [None] for name in ("mean", "std", "min", "p10", "p25", "p75", "p90", "max")}
-    columns |= {"metric": [metric], "flags": ["x"], "value": [own[0]], "ci_low": [own[1]], "ci_high": [own[2]]}
-    columns["std"] = [0.1]
-    assert legacy.cut_shares(columns) == (own != read)
-    assert (columns["value"][0], columns["ci_low"][0], columns["ci_high"][0]) == read
-    assert columns["flags"] == [flags]
-    assert columns["std"] == ([0.1] if own == read else [None])
-
-
 def test_a_table_of_shares_above_one_is_read_with_a_warning(good):
     frame = pd.read_csv(good, dtype=str, keep_default_na=False)
     frame.loc[0, ["metric", "unit", "better", "value", "ci_low", "ci_high"]] = [

@@ -325,7 +325,6 @@ def test_a_product_and_a_model_above_the_ceiling_are_flagged_too():
     assert not [row for row in rows if row.workload == "mlp" and row.metric.endswith("_peak")]
 
 
-SHARES = ("fraction_of_measured_peak", "fraction_of_datasheet", "bandwidth_of_measured_peak", "bandwidth_of_datasheet")
 COLUMNS = ("value", "ci_low", "ci_high", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
 KINDS = [
     *[("memory", name) for name in ("copy", "sum", "fill", "gather")],
@@ -353,7 +352,7 @@ def any_runs(draw):
 @given(any_runs())
 def test_no_column_of_a_share_is_ever_above_one(made):
     rows = completed(*made)
-    shares = [row for row in rows if row.metric in SHARES]
+    shares = [row for row in rows if row.metric in roofline.SHARES]
     values = [getattr(row, name) for row in shares for name in COLUMNS]
     assert all(0 <= value <= 1 for value in values if value is not None)
     for row in shares:
@@ -372,7 +371,7 @@ def test_the_order_of_the_rows_changes_nothing(made, draw):
 
 # ---------------------------------------------------------------- the committed tables
 
-FOLLOWS = {*SHARES, "arithmetic_intensity", "latency", "fitted_bandwidth"}
+FOLLOWS = {*roofline.SHARES, "arithmetic_intensity", "latency", "fitted_bandwidth"}
 TABLES = sorted((ROOT / "results").glob("*/*/results.csv"))
 
 
@@ -391,7 +390,7 @@ def test_memory_ceilings_of_a_committed_table_are_hot_and_beyond_its_caches_and_
         assert row.cache == "hot"
         array = row.bytes / {"copy": 2, "scale": 2, "add": 3, "triad": 3, "dot": 2}.get(row.workload, 1)
         assert row.device != "cpu" or array >= 4 * max(facts["cpu.caches"]["value"].values())
-    values = [getattr(row, name) for row, name in product(rows, COLUMNS) if row.metric in SHARES]
+    values = [getattr(row, name) for row, name in product(rows, COLUMNS) if row.metric in roofline.SHARES]
     assert all(value <= 1 for value in values if value is not None)
 
 
@@ -406,5 +405,26 @@ def test_the_ceiling_of_the_committed_cpu_is_that_of_its_memory():
     streams = [here.stream for here in found if here.stream]
     assert {(row.size, row.cache) for row in streams} == {("256MiB", "hot")}
     assert all(20e9 < roofline.supported(row) < 45e9 for row in streams)
-    shares = [r for r in rows if r.suite == "memory" and r.size == "256MiB" and r.metric == SHARES[0]]
+    shares = [r for r in rows if r.suite == "memory" and r.size == "256MiB" and r.metric == "fraction_of_measured_peak"]
     assert max(row.value for row in shares if row.workload == "copy") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "own", "read", "flags"),
+    [
+        ("fraction_of_measured_peak", (1.2, 0.9, 1.4), (1.0, 0.9, 1.0), "x;at_ceiling"),
+        ("fraction_of_measured_peak", (1.2, 1.1, 1.4), (None, None, None), "x;above_ceiling"),
+        ("bandwidth_of_datasheet", (1.2, 1.1, 1.4), (None, None, None), "x;above_datasheet"),
+        ("bandwidth_of_measured_peak", (0.9, 0.8, 1.1), (0.9, 0.8, 1.0), "x"),
+        ("fraction_of_measured_peak", (0.9, 0.8, 1.0), (0.9, 0.8, 1.0), "x"),
+        ("flop_rate", (1.2, 1.1, 1.4), (1.2, 1.1, 1.4), "x"),
+    ],
+)
+def test_no_share_above_one_is_ever_read(metric, own, read, flags):
+    columns = {name: [None] for name in ("mean", "std", "min", "p10", "p25", "p75", "p90", "max")}
+    columns |= {"metric": [metric], "flags": ["x"], "value": [own[0]], "ci_low": [own[1]], "ci_high": [own[2]]}
+    columns["std"] = [0.1]
+    assert roofline.cut_shares(columns) == (own != read)
+    assert (columns["value"][0], columns["ci_low"][0], columns["ci_high"][0]) == read
+    assert columns["flags"] == [flags]
+    assert columns["std"] == ([0.1] if own == read else [None])
