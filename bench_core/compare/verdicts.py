@@ -39,23 +39,19 @@ def judge(pairs: Sequence[Pair], min_effect: float, confidence: float, spreads: 
     p-values are adjusted for the number of pairs whose runs allow a claim. An indication is not adjusted.
     """
     estimates = [_estimate(pair, spreads) for pair in pairs]
-    p_values = [found.estimate.p() if found and found.is_tested else None for found in estimates]
-    claimable = [p for p, found in zip(p_values, estimates, strict=True) if _may_claim(p, found)]
-    adjusted = iter(stats.benjamini_hochberg([p for p in claimable if p is not None]))
+    tested = {i: found for i, found in enumerate(estimates) if found and found.is_tested}
+    p = {i: found.estimate.p() for i, found in tested.items()}
+    claimable = [i for i, found in tested.items() if found.support is Support.CLAIM]
+    adjusted = dict(zip(claimable, stats.benjamini_hochberg([p[i] for i in claimable]), strict=True))
     comparisons = []
-    for pair, found, p in zip(pairs, estimates, p_values, strict=True):
+    for i, (pair, found) in enumerate(zip(pairs, estimates, strict=True)):
         if found is None:
             comparisons.append(_without_ratio(pair))
             continue
-        p_adjusted = next(adjusted) if _may_claim(p, found) else None
-        tested = replace(_with_ratio(pair, found, confidence), p=p, p_adjusted=p_adjusted)
-        verdict, reason = _verdict(tested, found, min_effect, len(claimable))
-        comparisons.append(replace(tested, verdict=verdict, reason=reason))
+        with_p = replace(_with_ratio(pair, found, confidence), p=p.get(i), p_adjusted=adjusted.get(i))
+        verdict, reason = _verdict(with_p, found, min_effect, len(claimable))
+        comparisons.append(replace(with_p, verdict=verdict, reason=reason))
     return comparisons
-
-
-def _may_claim(p: float | None, found: RatioEstimate | None) -> bool:
-    return p is not None and found is not None and found.support is Support.CLAIM
 
 
 def _estimate(pair: Pair, spreads: Spreads) -> RatioEstimate | None:
