@@ -30,8 +30,9 @@ from benchmarks.nn.training import (
     trained,
     training_kernel,
 )
+from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload, by_implementation
+from benchmarks.nn.workloads import ModelWorkload, array_kernels, by_implementation
 
 RATE = 1e-3  # learning rate of SGD, low enough that thousands of timed steps on one batch do not diverge
 
@@ -55,11 +56,12 @@ def samples(work: Work) -> int:
     return affordable(work["batch"], STEPS * HARDER * network(work).train_flops(), fewest=4)
 
 
-def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+def array_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of a training step in array code: forward, hand-written backward, SGD."""
     _require_small(backend, work)
-    optimiser = Sgd(backend.xp, device_weights(backend, host), RATE)
-    step = partial(train_step, backend.xp, network(work), optimiser)
+    xp = array_module(backend, implementation)
+    optimiser = Sgd(xp, device_weights(backend, host), RATE)
+    step = partial(train_step, xp, network(work), optimiser)
     return training_kernel(
         step, optimiser.reset, batch_of(backend, work, host), lambda: optimiser.params, samples(work)
     )
@@ -73,10 +75,10 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: HostArr
     return train_kernel(backend, work, host, ResNetModule(network(work)), sgd(RATE), samples(work), implementation)
 
 
-def array_infer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+def array_infer(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of inference in array code: the forward pass with running averages."""
     _require_small(backend, work)
-    net, xp = network(work), backend.xp
+    net, xp = network(work), array_module(backend, implementation)
     params, batch = device_weights(backend, host), batch_of(backend, work, host, ["x"])
     return Kernel(lambda: net.infer(xp, params, *batch()), inputs=batch.arrays)
 
@@ -122,7 +124,7 @@ class CnnTrain(CnnWorkload):
     name = "cnn_train"
     headline = ("default", "channels_last")
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_train},
+        **array_kernels(array_train),
         "torch": by_implementation(torch_train, *IMPLEMENTATIONS),
         "torch:cuda": by_implementation(torch_train, *IMPLEMENTATIONS, "cudagraph"),
     }
@@ -159,7 +161,7 @@ class CnnInfer(CnnWorkload):
     name = "cnn_infer"
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_infer},
+        **array_kernels(array_infer),
         "torch": by_implementation(torch_infer, *IMPLEMENTATIONS),
         "torch:cuda": by_implementation(torch_infer, *IMPLEMENTATIONS, "cudagraph"),
     }

@@ -15,8 +15,9 @@ from benchmarks.nn.batches import Samples, affordable, batch_of, distinct, order
 from benchmarks.nn.dit import Dit, Schedule
 from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named
+from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload, by_implementation
+from benchmarks.nn.workloads import ModelWorkload, array_kernels, by_implementation
 
 # Standard and full are DiT-S/2 and DiT-B/2 of arXiv:2212.09748 (table 1), with 33 and 131 million parameters. As there,
 # latents are 32x32x4 and there are 1000 classes.
@@ -36,9 +37,9 @@ def network(work: Work) -> Dit:
     return Dit(**{field.name: work[field.name] for field in fields(Dit)})
 
 
-def array_kernel(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+def array_kernel(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel that runs the steps in array code."""
-    xp, net = backend.xp, network(work)
+    xp, net = array_module(backend, implementation), network(work)
     params, batch = device_weights(backend, host), batch_of(backend, work, host, BATCH)
     predict = partial(net.predict, xp, params)
     steps = denoiser(predict, Schedule.ddim(work["steps"], work.dtype), work["runs"], backend.from_host)
@@ -95,7 +96,7 @@ class DiffusionWorkload(ModelWorkload):
     per_sample = BATCH
     precisions = ("tf32", "autocast_bfloat16")
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_kernel},
+        **array_kernels(array_kernel),
         "torch": by_implementation(torch_kernel, "default", "compile"),
         "torch:cuda": by_implementation(torch_kernel, "default", "compile", "cudagraph"),
     }

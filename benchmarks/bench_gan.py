@@ -17,8 +17,9 @@ from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.optimisers import AdamW
 from benchmarks.nn.training import STEPS, Step, Trained, largest_error, least_bytes, trace, training_kernel
+from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload, by_implementation
+from benchmarks.nn.workloads import ModelWorkload, array_kernels, by_implementation
 
 RATE, BETA1 = 2e-4, 0.5  # learning rate and beta1 of both Adam optimisers, as in arXiv:1511.06434; no weight decay
 BATCH = ("noise", "images")
@@ -65,9 +66,9 @@ class ArrayTrainer:
         return named("generator", generator) | named("discriminator", discriminator)
 
 
-def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+def array_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of a training step in array code: forward, hand-written backward, Adam for both networks."""
-    trainer = ArrayTrainer(backend.xp, shape(work), device_weights(backend, host))
+    trainer = ArrayTrainer(array_module(backend, implementation), shape(work), device_weights(backend, host))
     batch = batch_of(backend, work, host, BATCH)
     return training_kernel(trainer.step, trainer.reset, batch, trainer.state, samples(work))
 
@@ -83,9 +84,9 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: HostArr
     return as_implementation(implementation, trainer, batch_of(backend, work, host, BATCH), samples(work), work)
 
 
-def array_generate(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+def array_generate(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel that runs the generator in array code."""
-    xp, generator = backend.xp, Generator(shape(work))
+    xp, generator = array_module(backend, implementation), Generator(shape(work))
     params, batch = scoped(device_weights(backend, host), "generator"), batch_of(backend, work, host, ["noise"])
     return Kernel(lambda: generator.generate(xp, params, *batch()).swapaxes(0, 1), inputs=batch.arrays)
 
@@ -125,7 +126,7 @@ class GanTrain(GanWorkload):
     name = "gan_train"
     headline = ("default",)
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_train},
+        **array_kernels(array_train),
         "torch": {"default": partial(torch_train, "default")},
         "torch:cuda": by_implementation(torch_train, "default", "cudagraph"),
     }
@@ -169,7 +170,7 @@ class GanGenerate(GanWorkload):
     name = "gan_generate"
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_generate},
+        **array_kernels(array_generate),
         "torch": by_implementation(torch_generate, "default", "compile"),
         "torch:cuda": by_implementation(torch_generate, "default", "compile", "cudagraph"),
     }

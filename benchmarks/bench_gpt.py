@@ -31,8 +31,9 @@ from benchmarks.nn.gpt import Gpt
 from benchmarks.nn.names import named
 from benchmarks.nn.optimisers import AdamW
 from benchmarks.nn.training import STEPS, Trained, largest_error, least_bytes, train_step, trained, training_kernel
+from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload, by_implementation, itemsize
+from benchmarks.nn.workloads import ModelWorkload, array_kernels, by_implementation, itemsize
 
 RATE = 3e-4  # learning rate: AdamW changes each weight by about this per step; thousands of timed steps do not diverge
 
@@ -58,10 +59,11 @@ def samples(work: Work) -> int:
     return affordable(work["batch"], STEPS * net.train_flops(net.context))
 
 
-def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+def array_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of a training step in array code: forward, hand-written backward, AdamW."""
-    optimiser = AdamW(backend.xp, device_weights(backend, host, work.dtype), RATE)
-    step = partial(train_step, backend.xp, network(work), optimiser)
+    xp = array_module(backend, implementation)
+    optimiser = AdamW(xp, device_weights(backend, host, work.dtype), RATE)
+    step = partial(train_step, xp, network(work), optimiser)
     return training_kernel(
         step, optimiser.reset, batch_of(backend, work, host), lambda: optimiser.params, samples(work)
     )
@@ -85,10 +87,10 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: HostArr
     return sdpa.told(kernel, backend, work, [attention])
 
 
-def array_prefill(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+def array_prefill(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel that fills an empty KV cache with a whole context, in array code."""
     _require_wide(backend, work)
-    net, xp = network(work), backend.xp
+    net, xp = network(work), array_module(backend, implementation)
     params, batch = device_weights(backend, host, work.dtype), batch_of(backend, work, host, ["x"])
     kv_cache = net.kv_cache(xp, work["batch"], net.context, work.dtype)
     return Kernel(lambda: net.extend(xp, params, kv_cache, *batch(), 0), inputs=batch.arrays)
@@ -108,12 +110,13 @@ def torch_prefill(implementation: str, backend: Backend, work: Work, host: HostA
     )
 
 
-def array_decode(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+def array_decode(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel that generates tokens greedily, one at a time, in array code."""
     _require_wide(backend, work)
     net, params = network(work), device_weights(backend, host, work.dtype)
     prompt = backend.from_host(host["x"])
-    return generation_kernel(ArrayGeneration(backend.xp, net, params, prompt, work["new"]))
+    xp = array_module(backend, implementation)
+    return generation_kernel(ArrayGeneration(xp, net, params, prompt, work["new"]))
 
 
 def torch_decode(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -167,7 +170,7 @@ class GptTrain(GptWorkload):
     headline = ("default", "compile")
     doubled = True
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_train},
+        **array_kernels(array_train),
         "torch": by_implementation(torch_train, "default", "explicit", "compile"),
         "torch:cuda": by_implementation(torch_train, "default", "explicit", "compile", "cudagraph"),
     }
@@ -204,7 +207,7 @@ class GptPrefill(GptWorkload):
     precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_prefill},
+        **array_kernels(array_prefill),
         "torch": by_implementation(torch_prefill, "default", "compile"),
         "torch:cuda": by_implementation(torch_prefill, "default", "compile", "cudagraph"),
     }
@@ -253,7 +256,7 @@ class GptDecode(GptWorkload):
     precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_decode},
+        **array_kernels(array_decode),
         "torch": by_implementation(torch_decode, "default", "compile"),
         "torch:cuda": by_implementation(torch_decode, "default", "compile", "cudagraph"),
     }

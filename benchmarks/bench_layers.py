@@ -37,19 +37,21 @@ from benchmarks.nn.names import scoped
 from benchmarks.nn.normalisation import layernorm
 from benchmarks.nn.recurrent import lstm
 from benchmarks.nn.training import TOLERANCES
-from benchmarks.nn.workloads import TRAITS
+from benchmarks.nn.tuned import array_module
+from benchmarks.nn.workloads import TRAITS, array_kernels
 
 Shape = tuple[int, ...]
 
 
-def array_builder(function: Callable[..., Any]) -> Builder:
-    """Return a builder whose kernel calls function(xp, arrays) on the uploaded inputs."""
+def array_builders(function: Callable[..., Any], *tuned: str) -> Kernels:
+    """Return the kernels that call function(xp, arrays) on the uploaded inputs. tuned: as in `array_kernels`."""
 
-    def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - signature of a builder
+    def build(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder
+        xp = array_module(backend, implementation)
         arrays = {name: backend.from_host(array) for name, array in host.items()}
-        return Kernel(lambda: function(backend.xp, arrays), inputs=arrays)
+        return Kernel(lambda: function(xp, arrays), inputs=arrays)
 
-    return build
+    return array_kernels(build, *tuned)
 
 
 def torch_builder(function: Callable[..., Any], implementation: str) -> Builder:
@@ -156,7 +158,7 @@ class Attention(Layer):
         Preset.FULL: (16, 16, 2048, 128),
     }
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_builder(_array_attention)},
+        **array_builders(_array_attention),
         "torch": {
             "default": partial(_sdpa, "default"),
             "compile": partial(_sdpa, "compile"),
@@ -229,7 +231,7 @@ class LayerNorm(Rows):
 
     name = "layernorm"
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_builder(_array_layernorm)},
+        **array_builders(_array_layernorm),
         "torch": torch_builders(_torch_layernorm),
     }
 
@@ -249,7 +251,7 @@ class Softmax(Rows):
     name = "softmax"
     in_smoke = False
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_builder(lambda xp, arrays: softmax(xp, arrays["x"])[0])},
+        **array_builders(lambda xp, arrays: softmax(xp, arrays["x"])[0]),
         "torch": torch_builders(lambda torch, arrays: torch.softmax(arrays["x"], dim=-1)),
     }
 
@@ -279,7 +281,7 @@ class Embedding(Table):
     name = "embedding"
     in_smoke = False
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_builder(lambda _, arrays: arrays["table"][arrays["ids"]])},
+        **array_builders(lambda _, arrays: arrays["table"][arrays["ids"]]),
         "torch": torch_builders(lambda torch, arrays: torch.nn.functional.embedding(arrays["ids"], arrays["table"])),
     }
 
@@ -320,7 +322,7 @@ class EmbeddingGrad(Table):
 
     name = "embedding_grad"
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_builder(_array_scatter)},
+        **array_builders(_array_scatter),
         "torch": torch_builders(_torch_scatter),
     }
 
@@ -378,7 +380,7 @@ class Lstm(Layer):
         Preset.FULL: (128, 256, 1024),
     }
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_builder(_array_lstm)},
+        **array_builders(_array_lstm),
         "torch": {"default": partial(_torch_lstm, "default")},
     }
 

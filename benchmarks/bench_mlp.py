@@ -21,8 +21,9 @@ from benchmarks.nn.mlp import Mlp
 from benchmarks.nn.names import named
 from benchmarks.nn.optimisers import Sgd
 from benchmarks.nn.training import STEPS, Trained, largest_error, least_bytes, train_step, trained, training_kernel
+from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload, by_implementation
+from benchmarks.nn.workloads import ModelWorkload, array_kernels, by_implementation
 
 # Learning rate, low enough that thousands of timed steps on one batch do not diverge. They also must not fit the batch
 # so well that gradients become subnormal numbers, with which a CPU computes at a fraction of its speed.
@@ -46,10 +47,11 @@ def samples(work: Work) -> int:
     return affordable(work["batch"], STEPS * network(work).train_flops())
 
 
-def array_train(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+def array_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of a training step in array code: forward, hand-written backward, SGD."""
-    optimiser = Sgd(backend.xp, device_weights(backend, host), RATE)
-    step = partial(train_step, backend.xp, network(work), optimiser)
+    xp = array_module(backend, implementation)
+    optimiser = Sgd(xp, device_weights(backend, host), RATE)
+    step = partial(train_step, xp, network(work), optimiser)
     return training_kernel(
         step, optimiser.reset, batch_of(backend, work, host), lambda: optimiser.params, samples(work)
     )
@@ -63,9 +65,9 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: HostArr
     return train_kernel(backend, work, host, MlpModule(network(work)), sgd(RATE), samples(work), implementation)
 
 
-def array_infer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+def array_infer(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of inference in array code: the forward pass."""
-    net, xp = network(work), backend.xp
+    net, xp = network(work), array_module(backend, implementation)
     params, batch = device_weights(backend, host), batch_of(backend, work, host, ["x"])
     return Kernel(lambda: net.forward(xp, params, *batch())[0], inputs=batch.arrays)
 
@@ -107,7 +109,7 @@ class MlpTrain(MlpWorkload):
     headline = ("default",)
     doubled = True
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_train},
+        **array_kernels(array_train),
         "torch": by_implementation(torch_train, "default", "compile"),
         "torch:cuda": by_implementation(torch_train, "default", "compile", "cudagraph"),
     }
@@ -138,7 +140,7 @@ class MlpInfer(MlpWorkload):
 
     name = "mlp_infer"
     kernels: ClassVar[Kernels] = {
-        "array": {"default": array_infer},
+        **array_kernels(array_infer),
         "torch": by_implementation(torch_infer, "default", "compile"),
         "torch:cuda": by_implementation(torch_infer, "default", "compile", "cudagraph"),
     }

@@ -10,43 +10,51 @@ import math
 from typing import Any
 
 from benchmarks.nn.functions import Array, Cache
+from benchmarks.nn.tuned import has_forms
 
 
+@has_forms
 def relu(xp: Any, x: Array) -> tuple[Array, Cache]:
     """Return max(x, 0)."""
     out = xp.maximum(x, 0)
     return out, (out,)
 
 
+@has_forms
 def relu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Return dL/dx = g where the output is positive, else 0. At x = 0, 0 is used, as in PyTorch."""
     (out,) = cache
     return grad * (out > 0)  # out > 0 exactly where x > 0
 
 
+@has_forms
 def leaky_relu(xp: Any, x: Array, slope: float = 0.2) -> tuple[Array, Cache]:
     """Return x where x > 0, else slope * x; slope is between 0 and 1."""
     return xp.maximum(x, slope * x), (x, slope)
 
 
+@has_forms
 def leaky_relu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Return dL/dx = g where the input is positive, else slope * g."""
     x, slope = cache
     return xp.where(x > 0, grad, slope * grad)
 
 
+@has_forms
 def tanh(xp: Any, x: Array) -> tuple[Array, Cache]:
     """Return the hyperbolic tangent of every element."""
     out = xp.tanh(x)
     return out, (out,)
 
 
+@has_forms
 def tanh_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Return dL/dx = g (1 - tanh(x)^2)."""
     (out,) = cache
     return grad * (1 - out * out)
 
 
+@has_forms
 def sigmoid(xp: Any, x: Array) -> tuple[Array, Cache]:
     """Return 1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2: exp(-x) can overflow, tanh cannot."""
     out = xp.tanh(x * 0.5)
@@ -55,6 +63,7 @@ def sigmoid(xp: Any, x: Array) -> tuple[Array, Cache]:
     return out, (out,)
 
 
+@has_forms
 def sigmoid_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Return dL/dx = g s (1 - s), with s = sigmoid(x)."""
     (out,) = cache
@@ -65,6 +74,7 @@ _ROOT = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
 
 
+@has_forms
 def gelu(xp: Any, x: Array) -> tuple[Array, Cache]:
     """Return GELU in the tanh form that GPT-2 uses (arXiv:1606.08415, section 2).
 
@@ -82,6 +92,7 @@ def gelu(xp: Any, x: Array) -> tuple[Array, Cache]:
     return out, (x, t)
 
 
+@has_forms
 def gelu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Return dL/dx = g ((1 + t) / 2 + x / 2 (1 - t^2) du/dx), with t = tanh(u) from the forward pass.
 

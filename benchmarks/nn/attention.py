@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.nn.functions import Array, Cache, linear, linear_backward
+from benchmarks.nn.tuned import has_forms
 
 
+@has_forms
 def softmax(xp: Any, x: Array) -> tuple[Array, Cache]:
     """Return exp(x) / sum(exp(x)) over the last axis; the maximum is subtracted first, so that exp cannot overflow."""
     out = x - x.max(axis=-1, keepdims=True)
@@ -17,6 +19,7 @@ def softmax(xp: Any, x: Array) -> tuple[Array, Cache]:
     return out, (out,)
 
 
+@has_forms
 def softmax_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Return dL/dx = p (g - sum(g p)), with p = softmax(x) and sums over the last axis.
 
@@ -28,6 +31,7 @@ def softmax_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     return dx
 
 
+@has_forms
 def attention(xp: Any, q: Array, k: Array, v: Array, *, causal: bool) -> tuple[Array, Cache]:
     """Return softmax(q k^T / sqrt(D)) v (B, H, T, D) for queries q (B, H, T, D), keys and values k, v (B, H, S, D).
 
@@ -42,6 +46,7 @@ def attention(xp: Any, q: Array, k: Array, v: Array, *, causal: bool) -> tuple[A
     return weights @ v, (q, k, v, weights)
 
 
+@has_forms
 def attention_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return dL/dq (B, H, T, D), dL/dk and dL/dv (B, H, S, D) for grad g = dL/dout (B, H, T, D).
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.nn.functions import Array, Cache
+from benchmarks.nn.tuned import has_forms
 
 
 def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
@@ -21,6 +22,7 @@ def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
     return (size + 2 * padding - kernel) // stride + 1
 
 
+@has_forms
 def unfold(xp: Any, x: Array, kernel: int, stride: int, padding: int, fill: float = 0) -> Array:
     """Return the patches of x (C, B, height, width) as columns (C * kernel^2, B * places). fill: value of padding."""
     channels, batch, height, width = x.shape
@@ -37,6 +39,7 @@ def unfold(xp: Any, x: Array, kernel: int, stride: int, padding: int, fill: floa
     return patches.reshape(channels * kernel * kernel, -1)
 
 
+@has_forms
 def fold(xp: Any, patches: Array, shape: tuple[int, ...], kernel: int, stride: int, padding: int) -> Array:
     """Return images of `shape` (C, B, height, width): all patches (C * kernel^2, B * places) added up at their places.
 
@@ -54,6 +57,7 @@ def fold(xp: Any, patches: Array, shape: tuple[int, ...], kernel: int, stride: i
     return x[:, :, padding : padding + height, padding : padding + width]  # without the padding
 
 
+@has_forms
 def conv2d(xp: Any, x: Array, weight: Array, stride: int = 1, padding: int = 0) -> tuple[Array, Cache]:
     """Return the correlation of x (I, B, height, width) with weight (O, I, size, size), as (O, B, rows, columns).
 
@@ -66,6 +70,7 @@ def conv2d(xp: Any, x: Array, weight: Array, stride: int = 1, padding: int = 0) 
     return out.reshape(outputs, x.shape[1], rows, -1), (columns, weight, x.shape, stride, padding)
 
 
+@has_forms
 def conv2d_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array]:
     """Return dL/dx (I, B, height, width) and dL/dweight (O, I, size, size) for grad g = dL/dout.
 
@@ -74,6 +79,7 @@ def conv2d_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array]:
     return conv2d_input_backward(xp, grad, cache), conv2d_weight_backward(xp, grad, cache)
 
 
+@has_forms
 def conv2d_input_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Return dL/dx (I, B, height, width) only."""
     _, weight, shape, stride, padding = cache
@@ -83,6 +89,7 @@ def conv2d_input_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     return fold(xp, columns, shape, kernel, stride, padding)
 
 
+@has_forms
 def conv2d_weight_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Return dL/dweight (O, I, size, size) only: a first layer's input is data and needs no gradient."""
     columns, weight, *_ = cache
@@ -90,6 +97,7 @@ def conv2d_weight_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     return (grad.reshape(len(grad), -1) @ columns.T).reshape(weight.shape)
 
 
+@has_forms
 def conv_transpose2d(xp: Any, x: Array, weight: Array, stride: int = 1, padding: int = 0) -> tuple[Array, Cache]:
     """Return the transposed convolution (O, B, ...) of x (I, B, height, width) with weight (I, O, size, size); no bias.
 
@@ -104,6 +112,7 @@ def conv_transpose2d(xp: Any, x: Array, weight: Array, stride: int = 1, padding:
     return out, (rows, weight, x.shape, stride, padding)
 
 
+@has_forms
 def conv_transpose2d_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array]:
     """Return dL/dx (I, B, height, width) and dL/dweight (I, O, size, size) for grad g = dL/dout (O, B, ...).
 
@@ -116,6 +125,7 @@ def conv_transpose2d_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array
     return dx.reshape(shape), (rows @ columns.T).reshape(weight.shape)
 
 
+@has_forms
 def conv_transpose2d_weight_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Return dL/dweight (I, O, size, size) only: a first layer's input is data and needs no gradient."""
     rows, weight, _, stride, padding = cache
@@ -123,6 +133,7 @@ def conv_transpose2d_weight_backward(xp: Any, grad: Array, cache: Cache) -> Arra
     return (rows @ columns.T).reshape(weight.shape)
 
 
+@has_forms
 def max_pool(xp: Any, x: Array, kernel: int, stride: int, padding: int) -> tuple[Array, Cache]:
     """Return the largest value of every patch of x (C, B, height, width), channel by channel: (C, B, rows, columns)."""
     channels, batch, height, _ = x.shape
@@ -134,6 +145,7 @@ def max_pool(xp: Any, x: Array, kernel: int, stride: int, padding: int) -> tuple
     return out.reshape(channels, batch, rows, -1), (winners, x.shape, kernel, stride, padding)
 
 
+@has_forms
 def max_pool_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Return dL/dx (C, B, height, width): the gradient of each patch goes to its largest value, the others get zero."""
     winners, shape, kernel, stride, padding = cache

@@ -31,6 +31,7 @@ from benchmarks.nn.initial import initial_linear, normal
 from benchmarks.nn.names import named, scoped
 from benchmarks.nn.normalisation import normalise
 from benchmarks.nn.transformer import block_flops, initial_layers, mlp
+from benchmarks.nn.tuned import has_forms
 
 Params = Mapping[str, Array]
 EPSILON = 1e-6  # added to the variance in the norms
@@ -164,6 +165,7 @@ def modulation(xp: Any, conditioning: Array, params: Params, parts: int) -> list
     return [out[:, i] for i in range(parts)]
 
 
+@has_forms
 def modulated(xp: Any, x: Array, shift: Array, scale: Array) -> Array:
     """Return n (1 + scale) + shift (B, T, C), where n is x (B, T, C) normalised over its channels.
 

@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.nn.tuned import has_forms
+
 Array = Any
 Cache = tuple[Any, ...]
 
 
+@has_forms
 def linear(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]:
     """Return x W^T + b (..., O) for x (..., I), weight W (O, I), bias b (O)."""
     rows = x.reshape(-1, x.shape[-1])  # (rows, I): one large product is faster than a batch of small ones
@@ -23,6 +26,7 @@ def linear(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]
     return out.reshape(*x.shape[:-1], -1), (rows, weight)
 
 
+@has_forms
 def linear_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return dL/dx (..., I), dL/dweight (O, I), dL/dbias (O) for grad g = dL/dout (..., O).
 
@@ -38,6 +42,7 @@ def linear_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, A
     return dx.reshape(*grad.shape[:-1], -1), dweight, dbias
 
 
+@has_forms
 def linear_parameters_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array]:
     """Return dL/dweight (O, I) and dL/dbias (O), without dL/dx: a first layer's input is data and needs no gradient."""
     rows, _ = cache
@@ -45,6 +50,7 @@ def linear_parameters_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Arra
     return grad.T @ rows, grad.sum(axis=0)  # dL/dW = g^T x and dL/db = sum of g[r]: see `linear_backward`
 
 
+@has_forms
 def cross_entropy(xp: Any, logits: Array, targets: Array) -> tuple[Array, Cache]:
     """Return the mean over all rows of -log softmax(logits)[target], a 0-d array.
 
@@ -65,6 +71,7 @@ def cross_entropy(xp: Any, logits: Array, targets: Array) -> tuple[Array, Cache]
     return loss, (exponentials, picks, logits.shape)
 
 
+@has_forms
 def cross_entropy_backward(xp: Any, cache: Cache) -> Array:
     """Return dL/dlogits = (softmax(logits) - onehot(target)) / rows, in the shape of the logits.
 
@@ -77,6 +84,7 @@ def cross_entropy_backward(xp: Any, cache: Cache) -> Array:
     return probabilities.reshape(shape)
 
 
+@has_forms
 def embedding(xp: Any, ids: Array, weight: Array) -> tuple[Array, Cache]:
     """Return the rows of weight (V, C) for ids (...), integers below V, as (..., C): a gather."""
     return weight[ids], (ids, weight.shape)
@@ -93,6 +101,7 @@ def embedding_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     return total
 
 
+@has_forms
 def scatter_add(xp: Any, total: Array, ids: Array, values: Array) -> None:
     """Add values (..., C) to the rows of total (V, C) with indices ids (...), in place; ids may repeat.
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.nn.functions import Array, Cache
+from benchmarks.nn.tuned import has_forms
 
 EPSILON = 1e-5  # added to the variance, so that nothing is divided by zero; PyTorch's default for both
 MOMENTUM = 0.1  # weight of the new batch in the running averages of batch normalisation; PyTorch's default
 
 
+@has_forms
 def normalise(xp: Any, x: Array, epsilon: float) -> tuple[Array, Array]:
     """Return (x - mean) / sqrt(variance + epsilon) and 1 / sqrt(variance + epsilon) for x (..., C).
 
@@ -27,6 +29,7 @@ def normalise(xp: Any, x: Array, epsilon: float) -> tuple[Array, Array]:
     return centred, inverse
 
 
+@has_forms
 def layernorm(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]:
     """Return weight n + bias with n = (x - mean) / sqrt(variance + 1e-5) over the last axis of x (..., C).
 
@@ -36,6 +39,7 @@ def layernorm(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cac
     return normed * weight + bias, (normed, inverse, weight)
 
 
+@has_forms
 def layernorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return dL/dx (..., C), dL/dweight (C), dL/dbias (C) for grad g = dL/dout (..., C).
 
@@ -61,6 +65,7 @@ def layernorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array
 _PLACES = (1, 2, 3)  # all axes of images (C, B, height, width) except the channels
 
 
+@has_forms
 def batchnorm(
     xp: Any, x: Array, weight: Array, bias: Array, mean: Array, variance: Array, copies: int = 1
 ) -> tuple[Array, Cache]:
@@ -86,6 +91,7 @@ def batchnorm(
     return out, (centred, inverse, weight)
 
 
+@has_forms
 def batchnorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return dL/dx (C, B, height, width), dL/dweight (C), dL/dbias (C) for grad g = dL/dout.
 
@@ -102,6 +108,7 @@ def batchnorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array
     return dx, dweight, dbias
 
 
+@has_forms
 def batchnorm_inference(xp: Any, x: Array, weight: Array, bias: Array, mean: Array, variance: Array) -> Array:
     """Return x (C, B, height, width) normalised by the running averages, which are constants.
 

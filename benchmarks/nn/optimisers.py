@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from benchmarks.nn.tuned import has_forms
+
 Array = Any
 
 
@@ -52,8 +54,14 @@ class Sgd(Optimiser):
         self.rate = rate
 
     def _move(self, grad: Array) -> None:
-        grad *= self.rate  # in place: `grad` is the optimiser's own buffer, not the caller's gradient
-        self.vector -= grad
+        sgd(self.xp, self.vector, grad, self.rate)
+
+
+@has_forms
+def sgd(xp: Any, vector: Array, grad: Array, rate: float) -> None:
+    """Subtract rate * grad from the parameters `vector`, in place; `grad` is overwritten."""
+    grad *= rate
+    vector -= grad
 
 
 class AdamW(Optimiser):
@@ -84,20 +92,32 @@ class AdamW(Optimiser):
 
     def _move(self, grad: Array) -> None:
         self.steps += 1
-        self.vector *= 1 - self.decay
-        self.mean *= self.beta1
-        self.mean += grad * (1 - self.beta1)
-        grad *= grad  # in place, and reused below: `grad` is the optimiser's own buffer
-        grad *= 1 - self.beta2
-        self.square *= self.beta2
-        self.square += grad
         # Both averages start at zero, so the first ones are too small: after t steps by the factors 1 - beta1^t and
         # 1 - beta2^t. Dividing by these corrects them.
-        step = self.rate / (1 - self.beta1**self.steps)
-        scale = self.xp.sqrt(self.square, out=grad)  # sqrt(v / (1 - beta2^t)) + epsilon, in three operations
-        scale /= math.sqrt(1 - self.beta2**self.steps)
-        scale += self.epsilon
-        self.vector -= step * self.mean / scale
+        rate = self.rate / (1 - self.beta1**self.steps)
+        correction = math.sqrt(1 - self.beta2**self.steps)
+        constants = (1 - self.decay, self.beta1, self.beta2, rate, correction, self.epsilon)
+        adamw(self.xp, self.vector, self.mean, self.square, grad, constants)
+
+
+@has_forms
+def adamw(xp: Any, vector: Array, mean: Array, square: Array, grad: Array, constants: tuple[float, ...]) -> None:
+    """Update the parameters `vector` and both averages by the formulas of `AdamW`, in place; `grad` is overwritten.
+
+    constants: keep (1 - rate decay), beta1, beta2, rate / (1 - beta1^t), sqrt(1 - beta2^t), epsilon.
+    """
+    keep, beta1, beta2, rate, correction, epsilon = constants
+    vector *= keep
+    mean *= beta1
+    mean += grad * (1 - beta1)
+    grad *= grad  # in place, and reused below
+    grad *= 1 - beta2
+    square *= beta2
+    square += grad
+    scale = xp.sqrt(square, out=grad)  # sqrt(v / (1 - beta2^t)) + epsilon, in three operations
+    scale /= correction
+    scale += epsilon
+    vector -= rate * mean / scale
 
 
 def flatten(xp: Any, arrays: Mapping[str, Array], out: Array | None = None) -> Array:

@@ -7,8 +7,10 @@ from typing import Any
 
 from benchmarks.nn.activations import sigmoid
 from benchmarks.nn.functions import Array, Cache, linear, linear_backward
+from benchmarks.nn.tuned import has_forms
 
 
+@has_forms
 def lstm_cell(xp: Any, gates: Array, cell: Array) -> tuple[Array, Array, Cache]:
     """Return the next hidden state h' (B, C), the next cell state c' (B, C), and the cache.
 
@@ -47,6 +49,7 @@ def lstm_cell_backward(xp: Any, dhidden: Array, dcell: Array, cache: Cache) -> t
     return xp.concatenate([di, df, dg, do], axis=-1), dcell * f  # dc'/dc = f
 
 
+@has_forms
 def lstm(xp: Any, x: Array, params: Mapping[str, Array]) -> tuple[Array, Cache]:
     """Return the hidden states (B, T, C) of one layer for inputs x (B, T, I); hidden and cell state start at zero.
 

@@ -144,6 +144,15 @@ def by_implementation(build: Callable[..., Kernel], *implementations: str) -> di
     return {implementation: partial(build, implementation) for implementation in implementations}
 
 
+def array_kernels(build: Callable[..., Kernel], *tuned: str) -> dict[str, dict[str, Builder]]:
+    """Return the kernels in array code: the plain form for every library, and forms of their own for those in `tuned`.
+
+    build: takes the implementation's name as its first argument, for `tuned.array_module`.
+    """
+    plain = {"array": by_implementation(build, "default")}
+    return plain | {backend: by_implementation(build, "default", "tuned") for backend in tuned}
+
+
 def autocast_format(precision: str) -> str:
     """Return the format in which a precision computes products: "bfloat16" for "autocast_bfloat16"; "" if not named."""
     mode, _, name = precision.partition("_")
