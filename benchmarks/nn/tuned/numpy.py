@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from functools import partial
 from itertools import pairwise, product
-from typing import Any
 
 import numpy as np
 
-from benchmarks.nn import activations, attention, functions, normalisation
+from benchmarks.nn import activations, attention, dit, functions, normalisation
 from benchmarks.nn.functions import Array, Cache
 from benchmarks.nn.tuned import Form, Tuned
 from benchmarks.nn.tuned.blocks import BLOCK, in_blocks, on_threads
@@ -50,70 +49,81 @@ def attention_forward(xp: Tuned, q: Array, k: Array, v: Array, *, causal: bool) 
     """Attention block by block: some heads of one sequence, and QUERIES of their queries.
 
     The scores of a block stay in the cache until they have been used. For causal attention, keys after the block's last
-    query are left out, which is nearly half of the work, and only the keys of the block itself are masked.
+    query are left out, which is nearly half of the work. The weights are not kept, as in FlashAttention
+    (arXiv:2205.14135): the backward pass computes them again, from the logarithms of their sums.
     """
     (batch, heads, time, _), keys = q.shape, k.shape[-2]
     if time == 1 or batch * heads * time * keys * q.itemsize <= 2 * BLOCK:
         return attention.attention.plain(xp, q, k, v, causal=causal)
-    scale, size = 1 / math.sqrt(q.shape[-1]), min(QUERIES, time)
-    mask = attention.causal_mask(np, size, size, q.dtype)
-    out = np.empty(q.shape, q.dtype)
+    out, logarithms = np.empty(q.shape, q.dtype), np.empty((*q.shape[:-1], 1), q.dtype)
+    scores = _Scores(q, k, causal=causal)
 
-    def block(b: int, some: slice, start: int) -> Array:
-        part = slice(start, min(start + size, time))
-        count = part.stop - start
-        seen = keys - time + part.stop if causal else keys
-        weights = (q[b, some, part] * scale) @ k[b, some, :seen].swapaxes(-1, -2)
-        if causal:
-            weights[..., seen - count :] += mask[:count, :count]
-        weights -= weights.max(axis=-1, keepdims=True)
-        np.exp(weights, out=weights)
-        weights *= 1 / weights.sum(axis=-1, keepdims=True)
-        np.matmul(weights, v[b, some, :seen], out=out[b, some, part])
-        return weights
+    def group(b: int, some: slice) -> None:
+        for part, seen in scores.parts:
+            weights = scores.block(b, some, part, seen)
+            largest = weights.max(axis=-1, keepdims=True)
+            weights -= largest
+            np.exp(weights, out=weights)
+            total = weights.sum(axis=-1, keepdims=True)
+            mixed = np.matmul(weights, v[b, some, :seen], out=out[b, some, part])
+            mixed /= total
+            np.add(largest, np.log(total, out=total), out=logarithms[b, some, part])
 
-    groups = _groups(heads, size * keys * q.itemsize)
-    blocks = list(product(range(batch), groups, range(0, time, size)))
-    weights = on_threads(xp.threads, [partial(block, *each) for each in blocks])
-    return out, (q, k, v, list(zip(blocks, weights, strict=True)))
-
-
-def _groups(heads: int, itemsize: int) -> list[slice]:
-    """Return groups of as many heads as fit in a block; itemsize: bytes per head."""
-    step = max(1, BLOCK // itemsize)
-    return [slice(i, i + step) for i in range(0, heads, step)]
+    on_threads(xp.threads, [partial(group, *each) for each in scores.groups])
+    return out, (q, k, v, logarithms, out, scores)
 
 
 def attention_backward(xp: Tuned, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """Go back through the blocks of the forward pass; those of one group of heads run in order."""
-    q, k, v, blocks = cache
-    if isinstance(blocks, np.ndarray):
+    """Go back through the same blocks; the sum of g p over the keys is that of grad out over the channels."""
+    q, k, v, *rest = cache
+    if len(rest) == 1:  # of the plain form
         return attention.attention_backward.plain(xp, grad, cache)
-    scale = 1 / math.sqrt(q.shape[-1])
+    logarithms, out, scores = rest
     dq = np.empty(q.shape, q.dtype)
     dk, dv = np.zeros(k.shape, k.dtype), np.zeros(v.shape, v.dtype)
-    together: dict[Any, list[Any]] = {}
-    for (b, some, start), weights in blocks:
-        together.setdefault((b, some.start), []).append((b, some, start, weights))
 
-    def backward(b: int, some: slice, start: int, weights: Array) -> None:
-        (*_, count, seen) = weights.shape
-        part, before = slice(start, start + count), slice(0, seen)
-        g = grad[b, some, part]
-        dv[b, some, before] += weights.swapaxes(-1, -2) @ g
-        dscores = g @ v[b, some, before].swapaxes(-1, -2)
-        dscores *= weights
-        dscores -= weights * dscores.sum(axis=-1, keepdims=True)
-        dscores *= scale
-        np.matmul(dscores, k[b, some, before], out=dq[b, some, part])
-        dk[b, some, before] += dscores.swapaxes(-1, -2) @ q[b, some, part]
+    def group(b: int, some: slice) -> None:
+        for part, seen in scores.parts:
+            g, before = grad[b, some, part], slice(0, seen)
+            weights = scores.block(b, some, part, seen)
+            weights -= logarithms[b, some, part]
+            np.exp(weights, out=weights)
+            dv[b, some, before] += weights.swapaxes(-1, -2) @ g
+            dscores = g @ v[b, some, before].swapaxes(-1, -2)
+            dscores -= (g * out[b, some, part]).sum(axis=-1, keepdims=True)
+            dscores *= weights
+            dscores *= scores.scale
+            np.matmul(dscores, k[b, some, before], out=dq[b, some, part])
+            dk[b, some, before] += dscores.swapaxes(-1, -2) @ q[b, some, part]
 
-    def group(members: list[Any]) -> None:
-        for member in members:
-            backward(*member)
-
-    on_threads(xp.threads, [partial(group, members) for members in together.values()])
+    on_threads(xp.threads, [partial(group, *each) for each in scores.groups])
     return dq, dk, dv
+
+
+class _Scores:
+    """The scores of attention, in blocks.
+
+    groups: for each task, a sequence and as many of its heads as fit in a block. parts: for each block, its queries and
+    the number of keys that they see.
+    """
+
+    def __init__(self, q: Array, k: Array, *, causal: bool) -> None:
+        (batch, heads, time, depth), keys = q.shape, k.shape[-2]
+        size = min(QUERIES, time)
+        self.q, self.k, self.scale = q, k, 1 / math.sqrt(depth)
+        self.mask = attention.causal_mask(np, size, size, q.dtype) if causal else None
+        step = max(1, BLOCK // (size * keys * q.itemsize))
+        self.groups = list(product(range(batch), [slice(i, i + step) for i in range(0, heads, step)]))
+        ends = [(start, min(start + size, time)) for start in range(0, time, size)]
+        self.parts = [(slice(start, end), keys - time + end if causal else keys) for start, end in ends]
+
+    def block(self, b: int, some: slice, part: slice, seen: int) -> Array:
+        """Return the scores (heads, queries, seen) of a block; only the last keys that it sees need a mask."""
+        scores = (self.q[b, some, part] * self.scale) @ self.k[b, some, :seen].swapaxes(-1, -2)
+        if self.mask is not None:
+            count = part.stop - part.start
+            scores[..., seen - count :] += self.mask[:count, :count]
+        return scores
 
 
 # ---------------------------------------------------------------- normalisation
@@ -180,7 +190,7 @@ def modulated(xp: Tuned, x: Array, shift: Array, scale: Array) -> Array:
     out = np.empty(x.shape, x.dtype)
 
     def image(b: int) -> None:
-        _normalised(x[b], out[b], normalisation.EPSILON)
+        _normalised(x[b], out[b], dit.EPSILON)
         out[b] *= 1 + scale[b]
         out[b] += shift[b]
 
