@@ -20,24 +20,23 @@ element-wise operations to them: BLAS with more threads inside would leave those
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
-from itertools import groupby
+from functools import partial
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-import threadpoolctl
 from numpy.lib.stride_tricks import as_strided
 
 from benchmarks.nn import activations, convolution, normalisation
 from benchmarks.nn.convolution import output_size
 from benchmarks.nn.functions import Array, Cache
 from benchmarks.nn.normalisation import EPSILON, MOMENTUM
-from benchmarks.nn.tuned import Form
-from benchmarks.threads import in_parallel
+from benchmarks.nn.tuned import Form, Tuned
+from benchmarks.nn.tuned.blocks import BLOCK, on_threads
 
 FEW = 24  # up to so many channels times kernel rows, patches of one row are copied: see `_is_narrow`
-BLOCK = 1 << 16  # elements of a block of rows: a few arrays of them fit in the L2 cache of a core
-ALONE = 1 << 15  # elements that one thread handles faster than it can wake the others
+PASS = 16  # FLOPs of a product that take as long as an operation of NumPy on one element
+WAKE = 1 << 22  # FLOPs in the time that it takes to share work between threads, 40 us
 
 
 # ---------------------------------------------------------------- order in memory, threads
@@ -53,28 +52,22 @@ def as_images(rows: Array) -> Array:
     return rows.transpose(1, 3, 0, 2)
 
 
-@cache
-def _blas() -> threadpoolctl.ThreadpoolController:
-    return threadpoolctl.ThreadpoolController()  # looks for the libraries once: that takes milliseconds
+def share(xp: Tuned, rows: int, flops: float, task: Callable[[range], Any]) -> list[Any]:
+    """Run task(range of rows) for all rows and return the results in order: a range per thread, if that is worthwhile.
 
-
-def share(xp: Any, rows: int, elements: int, task: Callable[[range], Any]) -> list[Any]:
-    """Run task(range of rows) for all rows, on several threads if there is enough to do; return the results in order.
-
-    Every thread has consecutive rows and one BLAS thread. Where there are fewer rows than threads, one call gets them
+    flops: what BLAS could compute in the same time; PASS for each element of one operation on an array. With less than
+    WAKE, one thread is done before the others are awake. Where there are fewer rows than threads, one call gets them
     all, and BLAS has all threads inside.
     """
-    if not 1 < xp.threads <= rows or elements < ALONE:
+    if not 1 < xp.threads <= rows or flops < WAKE:
         return [task(range(rows))]
     ends = [rows * i // xp.threads for i in range(xp.threads + 1)]
-    ranges = [range(*pair) for pair in zip(ends[:-1], ends[1:], strict=True)]
-    with _blas().limit(limits=1, user_api="blas"):
-        return in_parallel(xp.threads, [partial(task, rows) for rows in ranges])
+    return on_threads(xp.threads, [partial(task, range(*pair)) for pair in pairwise(ends)])
 
 
 def blocks(x: Array, rows: range) -> Iterator[slice]:
-    """Yield slices of consecutive rows of x (height, C, width, B) with about BLOCK elements each."""
-    step = max(1, BLOCK // max(1, x[0].size))
+    """Yield slices of consecutive rows of x (height, C, width, B) with about BLOCK bytes each."""
+    step = _rows_of_a_block(x[0].nbytes)
     for first in range(rows.start, rows.stop, step):
         yield slice(first, min(first + step, rows.stop))
 
@@ -111,7 +104,7 @@ def _widest_first(taps: Sequence[tuple[int, _Reach]]) -> list[tuple[int, _Reach]
     return sorted((t for t in taps if t[1].last > t[1].first), key=lambda t: t[1].first - t[1].last)
 
 
-def split_columns(xp: Any, x: Array, stride: int) -> Array:
+def split_columns(xp: Tuned, x: Array, stride: int) -> Array:
     """Return x (height, C, width, B) as (height, C, stride, ceil(width / stride), B): pixel w at [w % stride, w // stride].
 
     The pixels under one tap of a kernel with that stride are then consecutive. Stride 1: a view, else a copy. Elements
@@ -129,11 +122,11 @@ def split_columns(xp: Any, x: Array, stride: int) -> Array:
             parts[chosen, :, i, : columns.shape[2]] = columns
             parts[chosen, :, i, columns.shape[2] :] = 0
 
-    share(xp, height, x.size, copy)
+    share(xp, height, PASS * x.size, copy)
     return parts
 
 
-def correlate(xp: Any, x: Array, weight: Array, width: int, stride: int, padding: int) -> Array:
+def correlate(xp: Tuned, x: Array, weight: Array, width: int, stride: int, padding: int) -> Array:
     """Return the convolution of `split_columns` x with weight (O, I, kernel, kernel): (rows, O, columns, B)."""
     height, inputs, _, part, batch = x.shape
     outputs, _, kernel, _ = weight.shape
@@ -149,7 +142,7 @@ def correlate(xp: Any, x: Array, weight: Array, width: int, stride: int, padding
     matrices = weight.transpose(3, 0, 2, 1).reshape(kernel, outputs, -1)  # (kernel, O, kernel I)
 
     def by_shifts(rows: range) -> None:
-        most = _rows_of_a_block(outputs * columns * batch)
+        most = _rows_of_a_block(outputs * columns * batch * x.itemsize)
         spare = np.empty((most, outputs, columns * batch), x.dtype)
         for run in _runs(rows, partial(_forward, kernel, stride, padding, height), most):
             windows = _windows(x.reshape(height, inputs, -1), run, stride)
@@ -161,12 +154,12 @@ def correlate(xp: Any, x: Array, weight: Array, width: int, stride: int, padding
                 products.append((matrices[j, :, seen], under, first * batch))
             _sum_products(products, out[run.rows].reshape(len(windows), outputs, -1), spare)
 
-    share(xp, places, out.size, by_patches if _is_narrow(inputs, kernel) else by_shifts)
+    share(xp, places, 2 * out.size * weight[0].size, by_patches if _is_narrow(inputs, kernel) else by_shifts)
     return out
 
 
 def correlate_transposed(
-    xp: Any, grad: Array, weight: Array, shape: tuple[int, ...], stride: int, padding: int
+    xp: Tuned, grad: Array, weight: Array, shape: tuple[int, ...], stride: int, padding: int
 ) -> Array:
     """Return the transpose of `correlate` for grad (rows, O, columns, B): images of `shape` (height, I, width, B)."""
     places, outputs, columns, batch = grad.shape
@@ -199,7 +192,7 @@ def correlate_transposed(
     }
 
     def by_shifts(rows: range) -> None:
-        most = _rows_of_a_block(inputs * part * batch)
+        most = _rows_of_a_block(inputs * part * batch * grad.itemsize)
         spare = np.empty((most, inputs, part * batch), grad.dtype)
         held = np.empty_like(spare)
         for i in range(stride):
@@ -221,12 +214,12 @@ def correlate_transposed(
                         whole = out[run.rows, :, remainder::stride]
                         whole[...] = target.reshape(*target.shape[:2], part, batch)[:, :, : whole.shape[2]]
 
-    share(xp, height, out.size, by_patches if _is_narrow(inputs, kernel) else by_shifts)
+    share(xp, height, 2 * grad.size * weight[0].size, by_patches if _is_narrow(inputs, kernel) else by_shifts)
     return out
 
 
 def correlate_weight(
-    xp: Any, grad: Array, x: Array, kernel: int, width: int, stride: int, padding: int
+    xp: Tuned, grad: Array, x: Array, kernel: int, width: int, stride: int, padding: int
 ) -> Array:
     """Return the gradient of `correlate` with respect to the weight, (O, I, kernel, kernel)."""
     height, inputs, _, part, batch = x.shape
@@ -241,7 +234,7 @@ def correlate_weight(
 
     def by_shifts(rows: range) -> Array:
         total = np.zeros((kernel, outputs, kernel * inputs), grad.dtype)
-        most = _rows_of_a_block(max(outputs, inputs) * columns * batch)
+        most = _rows_of_a_block(max(outputs, inputs) * columns * batch * grad.itemsize)
         for run in _runs(rows, partial(_forward, kernel, stride, padding, height), most):
             windows = _windows(x.reshape(height, inputs, -1), run, stride)
             row = grad[run.rows].reshape(len(windows), outputs, -1)
@@ -253,7 +246,7 @@ def correlate_weight(
                 total[j, :, seen] += products.sum(axis=0)
         return total.reshape(kernel, outputs, kernel, inputs).transpose(1, 3, 2, 0)
 
-    totals = share(xp, places, grad.size, by_patches if _is_narrow(inputs, kernel) else by_shifts)
+    totals = share(xp, places, 2 * grad.size * inputs * kernel**2, by_patches if _is_narrow(inputs, kernel) else by_shifts)
     return np.ascontiguousarray(sum(totals[1:], start=totals[0]))
 
 
@@ -308,9 +301,9 @@ def _windows(source: Array, run: _Run, step: int) -> Array:
     return as_strided(source[run.source :], (len(rows), (run.last - run.first) * channels, columns), strides)
 
 
-def _rows_of_a_block(elements: int) -> int:
-    """Return how many rows of so many elements are multiplied at once."""
-    return max(1, BLOCK // max(1, elements))
+def _rows_of_a_block(nbytes: int) -> int:
+    """Return how many rows of so many bytes are one block."""
+    return max(1, BLOCK // max(1, nbytes))
 
 
 def _sum_products(products: Sequence[tuple[Array, Array, int]], out: Array, spare: Array) -> None:
@@ -358,7 +351,7 @@ class _Rows(NamedTuple):
     padding: int
 
 
-def conv2d(xp: Any, x: Array, weight: Array, stride: int = 1, padding: int = 0) -> tuple[Array, Cache]:
+def conv2d(xp: Tuned, x: Array, weight: Array, stride: int = 1, padding: int = 0) -> tuple[Array, Cache]:
     """Return the convolution as a sum of products with rows of the image, moved by one column each."""
     if x.shape[2:] == weight.shape[2:] and padding == 0:  # a single place: the image is one column already
         return convolution.conv2d.plain(xp, x, weight, stride, padding)
@@ -368,14 +361,14 @@ def conv2d(xp: Any, x: Array, weight: Array, stride: int = 1, padding: int = 0) 
     return as_images(out), _Rows(parts, weight, rows.shape, stride, padding)
 
 
-def conv2d_input_backward(xp: Any, grad: Array, cache: Cache) -> Array:
+def conv2d_input_backward(xp: Tuned, grad: Array, cache: Cache) -> Array:
     """Return dL/dx: each row is a sum of products with rows of grad, which need not be added up in memory."""
     if not isinstance(cache, _Rows):
         return convolution.conv2d_input_backward.plain(xp, grad, cache)
     return as_images(correlate_transposed(xp, by_rows(grad), cache.weight, cache.shape, cache.stride, cache.padding))
 
 
-def conv2d_weight_backward(xp: Any, grad: Array, cache: Cache) -> Array:
+def conv2d_weight_backward(xp: Tuned, grad: Array, cache: Cache) -> Array:
     """Return dL/dweight as a sum of products of rows of grad and rows of the image."""
     if not isinstance(cache, _Rows):
         return convolution.conv2d_weight_backward.plain(xp, grad, cache)
@@ -383,7 +376,7 @@ def conv2d_weight_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     return correlate_weight(xp, by_rows(grad), cache.x, kernel, width, cache.stride, cache.padding)
 
 
-def conv_transpose2d(xp: Any, x: Array, weight: Array, stride: int = 1, padding: int = 0) -> tuple[Array, Cache]:
+def conv_transpose2d(xp: Tuned, x: Array, weight: Array, stride: int = 1, padding: int = 0) -> tuple[Array, Cache]:
     """Return the transposed convolution as `conv2d_input_backward` does."""
     if x.shape[2:] == (1, 1) and padding == 0:  # patches do not overlap
         return convolution.conv_transpose2d.plain(xp, x, weight, stride, padding)
@@ -394,7 +387,7 @@ def conv_transpose2d(xp: Any, x: Array, weight: Array, stride: int = 1, padding:
     return as_images(out), _Rows(rows, weight, shape, stride, padding)
 
 
-def conv_transpose2d_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array]:
+def conv_transpose2d_backward(xp: Tuned, grad: Array, cache: Cache) -> tuple[Array, Array]:
     """Return dL/dx, the convolution of grad, and dL/dweight."""
     if not isinstance(cache, _Rows):
         return convolution.conv_transpose2d_backward.plain(xp, grad, cache)
@@ -403,14 +396,14 @@ def conv_transpose2d_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array
     return as_images(dx), _transposed_weight(xp, parts, cache)
 
 
-def conv_transpose2d_weight_backward(xp: Any, grad: Array, cache: Cache) -> Array:
+def conv_transpose2d_weight_backward(xp: Tuned, grad: Array, cache: Cache) -> Array:
     """Return dL/dweight only."""
     if not isinstance(cache, _Rows):
         return convolution.conv_transpose2d_weight_backward.plain(xp, grad, cache)
     return _transposed_weight(xp, split_columns(xp, by_rows(grad), cache.stride), cache)
 
 
-def _transposed_weight(xp: Any, parts: Array, cache: _Rows) -> Array:
+def _transposed_weight(xp: Tuned, parts: Array, cache: _Rows) -> Array:
     kernel, width = cache.weight.shape[2], cache.shape[2]
     return correlate_weight(xp, cache.x, parts, kernel, width, cache.stride, cache.padding)
 
@@ -419,7 +412,7 @@ def _transposed_weight(xp: Any, parts: Array, cache: _Rows) -> Array:
 
 
 def batchnorm(
-    xp: Any, x: Array, weight: Array, bias: Array, mean: Array, variance: Array, copies: int = 1
+    xp: Tuned, x: Array, weight: Array, bias: Array, mean: Array, variance: Array, copies: int = 1
 ) -> tuple[Array, Cache]:
     """Return the batch normalisation, computed in blocks of rows: x is read twice and never copied.
 
@@ -427,7 +420,7 @@ def batchnorm(
     as two passes over x.
     """
     rows = by_rows(x)
-    found = [part for parts in share(xp, len(rows), x.size, partial(_moments, rows)) for part in parts]
+    found = [part for parts in share(xp, len(rows), 3 * PASS * x.size, partial(_moments, rows)) for part in parts]
     counts, means, squares = (np.array(column, x.dtype) for column in zip(*found, strict=True))
     count = copies * (x.size // len(x))
     shares = (counts / counts.sum())[:, None]
@@ -453,7 +446,7 @@ def _moments(x: Array, rows: range) -> list[tuple[int, Array, Array]]:
     return found
 
 
-def _scaled(xp: Any, x: Array, scale: Array, shift: Array) -> Array:
+def _scaled(xp: Tuned, x: Array, scale: Array, shift: Array) -> Array:
     """Return x (height, C, width, B) * scale (C) + shift (C)."""
     out = np.empty_like(x)
 
@@ -462,11 +455,11 @@ def _scaled(xp: Any, x: Array, scale: Array, shift: Array) -> Array:
             np.multiply(x[block], scale[:, None, None], out=out[block])
             out[block] += shift[:, None, None]
 
-    share(xp, len(x), x.size, task)
+    share(xp, len(x), 2 * PASS * x.size, task)
     return out
 
 
-def batchnorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
+def batchnorm_backward(xp: Tuned, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return the gradients; the normalised values are computed again, block by block, instead of being kept."""
     rows, mean, inverse, weight = cache
     g = by_rows(grad)
@@ -479,7 +472,7 @@ def batchnorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array
             found.append((np.einsum("hcn,hcn->c", part, centred), part.sum(axis=2).sum(axis=0)))
         return found
 
-    found = [pair for pairs in share(xp, len(g), g.size, sums) for pair in pairs]
+    found = [pair for pairs in share(xp, len(g), 3 * PASS * g.size, sums) for pair in pairs]
     dweight, dbias = (np.sum(column, axis=0) for column in zip(*found, strict=True))
     dweight *= inverse
     # dx = weight / s (g - mean(g) - n mean(g n)) with n = (x - mean) / s: a sum of g, x and a constant per channel.
@@ -496,11 +489,11 @@ def batchnorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array
             np.multiply(g[block], by_grad[:, None, None], out=dx[block])
             dx[block] += scaled
 
-    share(xp, len(g), g.size, combine)
+    share(xp, len(g), 4 * PASS * g.size, combine)
     return as_images(dx), dweight, dbias
 
 
-def batchnorm_inference(xp: Any, x: Array, weight: Array, bias: Array, mean: Array, variance: Array) -> Array:
+def batchnorm_inference(xp: Tuned, x: Array, weight: Array, bias: Array, mean: Array, variance: Array) -> Array:
     """Return x scale + shift, in blocks of rows."""
     scale = weight / np.sqrt(variance + EPSILON)
     return as_images(_scaled(xp, by_rows(x), scale, bias - mean * scale))
@@ -509,17 +502,17 @@ def batchnorm_inference(xp: Any, x: Array, weight: Array, bias: Array, mean: Arr
 # ---------------------------------------------------------------- activations
 
 
-def relu(xp: Any, x: Array) -> tuple[Array, Cache]:
+def relu(xp: Tuned, x: Array) -> tuple[Array, Cache]:
     """Return max(x, 0), in blocks of rows."""
     if x.ndim != 4:
         return activations.relu.plain(xp, x)
     rows = by_rows(x)
     out = np.empty_like(rows)
-    share(xp, len(rows), x.size, lambda chosen: np.maximum(rows[_all(chosen)], 0, out=out[_all(chosen)]))
+    share(xp, len(rows), PASS * x.size, lambda chosen: np.maximum(rows[_all(chosen)], 0, out=out[_all(chosen)]))
     return as_images(out), (as_images(out),)
 
 
-def relu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
+def relu_backward(xp: Tuned, grad: Array, cache: Cache) -> Array:
     """Return g where the output is positive, else 0, in blocks of rows."""
     if grad.ndim != 4:
         return activations.relu_backward.plain(xp, grad, cache)
@@ -530,11 +523,11 @@ def relu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
         for block in blocks(g, chosen):
             np.multiply(g[block], out[block] > 0, out=dx[block])
 
-    share(xp, len(g), g.size, task)
+    share(xp, len(g), 2 * PASS * g.size, task)
     return as_images(dx)
 
 
-def leaky_relu(xp: Any, x: Array, slope: float = 0.2) -> tuple[Array, Cache]:
+def leaky_relu(xp: Tuned, x: Array, slope: float = 0.2) -> tuple[Array, Cache]:
     """Return x where x > 0, else slope * x, in blocks of rows."""
     if x.ndim != 4:
         return activations.leaky_relu.plain(xp, x, slope)
@@ -546,11 +539,11 @@ def leaky_relu(xp: Any, x: Array, slope: float = 0.2) -> tuple[Array, Cache]:
             np.multiply(rows[block], slope, out=out[block])
             np.maximum(rows[block], out[block], out=out[block])
 
-    share(xp, len(rows), x.size, task)
+    share(xp, len(rows), 2 * PASS * x.size, task)
     return as_images(out), (as_images(rows), slope)
 
 
-def leaky_relu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
+def leaky_relu_backward(xp: Tuned, grad: Array, cache: Cache) -> Array:
     """Return g times 1 or slope. Multiplying by a factor has no branch; `where` has one, which random signs mislead."""
     if grad.ndim != 4:
         return activations.leaky_relu_backward.plain(xp, grad, cache)
@@ -564,7 +557,7 @@ def leaky_relu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
             factor += slope
             np.multiply(g[block], factor, out=dx[block])
 
-    share(xp, len(g), g.size, task)
+    share(xp, len(g), 2 * PASS * g.size, task)
     return as_images(dx)
 
 
