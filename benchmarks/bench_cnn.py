@@ -1,8 +1,8 @@
 """Residual convolutional networks, training and inference: ResNet-20, ResNet-18, ResNet-50.
 
 In array code a convolution is one matrix product with the patches of the images (benchmarks/nn/convolution.py); NumPy's
-`tuned` multiplies the images themselves, row by row (benchmarks/nn/tuned/rows.py). torch calls oneDNN or cuDNN, which may
-use other algorithms. FLOPs are those of a direct convolution in all cases.
+`tuned` multiplies the images themselves, row by row (benchmarks/nn/tuned/rows.py). torch calls oneDNN or cuDNN, which
+may use other algorithms. FLOPs are those of a direct convolution in all cases.
 """
 
 from __future__ import annotations
