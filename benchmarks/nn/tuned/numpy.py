@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.nn import activations, attention, dit, functions, normalisation
 from benchmarks.nn.functions import Array, Cache
-from benchmarks.nn.tuned import Form, Tuned
+from benchmarks.nn.tuned import Form, Tuned, numpy_images
 from benchmarks.nn.tuned.blocks import BLOCK, in_blocks, on_threads
 
 QUERIES = 128  # queries in a block of attention; 64 and 256 are up to 10 % slower, 512 is 20 % slower (causal)
@@ -317,4 +317,5 @@ FORMS: dict[str, Form] = {
     "scatter_add": scatter_add,
     "sgd": sgd,
     "adamw": adamw,
+    **numpy_images.FORMS,
 }
