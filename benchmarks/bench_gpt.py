@@ -167,6 +167,7 @@ class GptTrain(GptWorkload):
     """One training step: forward, backward, AdamW at rate 3e-4, decay 0.01."""
 
     name = "gpt_train"
+    quick = ("tuned",)
     headline = ("default", "compile")
     doubled = True
     kernels: ClassVar[Kernels] = {

@@ -109,7 +109,7 @@ class MlpTrain(MlpWorkload):
     headline = ("default",)
     doubled = True
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train, "numpy"),
+        **array_kernels(array_train),
         "torch": by_implementation(torch_train, "default", "compile"),
         "torch:cuda": by_implementation(torch_train, "default", "compile", "cudagraph"),
     }
@@ -140,7 +140,7 @@ class MlpInfer(MlpWorkload):
 
     name = "mlp_infer"
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_infer, "numpy"),
+        **array_kernels(array_infer),
         "torch": by_implementation(torch_infer, "default", "compile"),
         "torch:cuda": by_implementation(torch_infer, "default", "compile", "cudagraph"),
     }
