@@ -124,7 +124,7 @@ class CnnTrain(CnnWorkload):
     name = "cnn_train"
     headline = ("default", "channels_last")
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train),
+        **array_kernels(array_train, "cupy"),
         "torch": by_implementation(torch_train, *IMPLEMENTATIONS),
         "torch:cuda": by_implementation(torch_train, *IMPLEMENTATIONS, "cudagraph"),
     }
@@ -161,7 +161,7 @@ class CnnInfer(CnnWorkload):
     name = "cnn_infer"
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_infer),
+        **array_kernels(array_infer, "cupy"),
         "torch": by_implementation(torch_infer, *IMPLEMENTATIONS),
         "torch:cuda": by_implementation(torch_infer, *IMPLEMENTATIONS, "cudagraph"),
     }

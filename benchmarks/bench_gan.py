@@ -126,7 +126,7 @@ class GanTrain(GanWorkload):
     name = "gan_train"
     headline = ("default",)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train),
+        **array_kernels(array_train, "cupy"),
         "torch": {"default": partial(torch_train, "default")},
         "torch:cuda": by_implementation(torch_train, "default", "cudagraph"),
     }
@@ -170,7 +170,7 @@ class GanGenerate(GanWorkload):
     name = "gan_generate"
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_generate),
+        **array_kernels(array_generate, "cupy"),
         "torch": by_implementation(torch_generate, "default", "compile"),
         "torch:cuda": by_implementation(torch_generate, "default", "compile", "cudagraph"),
     }

@@ -170,7 +170,7 @@ class GptTrain(GptWorkload):
     headline = ("default", "compile")
     doubled = True
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train),
+        **array_kernels(array_train, "cupy"),
         "torch": by_implementation(torch_train, "default", "explicit", "compile"),
         "torch:cuda": by_implementation(torch_train, "default", "explicit", "compile", "cudagraph"),
     }
@@ -207,7 +207,7 @@ class GptPrefill(GptWorkload):
     precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_prefill),
+        **array_kernels(array_prefill, "cupy"),
         "torch": by_implementation(torch_prefill, "default", "compile"),
         "torch:cuda": by_implementation(torch_prefill, "default", "compile", "cudagraph"),
     }
@@ -256,7 +256,7 @@ class GptDecode(GptWorkload):
     precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_decode),
+        **array_kernels(array_decode, "cupy"),
         "torch": by_implementation(torch_decode, "default", "compile"),
         "torch:cuda": by_implementation(torch_decode, "default", "compile", "cudagraph"),
     }
