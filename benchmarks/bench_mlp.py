@@ -140,7 +140,7 @@ class MlpInfer(MlpWorkload):
 
     name = "mlp_infer"
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_infer, "cupy"),
+        **array_kernels(array_infer),
         "torch": by_implementation(torch_infer, "default", "compile"),
         "torch:cuda": by_implementation(torch_infer, "default", "compile", "cudagraph"),
     }

@@ -8,6 +8,7 @@ itself reads transposed matrices and matrices with gaps between them, multiplies
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ Array = Any  # a cupy.ndarray
 TYPES = {"float16": "CUDA_R_16F", "bfloat16": "CUDA_R_16BF", "float32": "CUDA_R_32F", "float64": "CUDA_R_64F"}
 
 
-def batched_product(cupy: Any, a: Array, b: Array, out: Array | None = None, *, scale: float = 1, tf32: bool = False) -> Array:
+def batched_product(
+    cupy: Any, a: Array, b: Array, out: Array | None = None, *, scale: float = 1, tf32: bool = False
+) -> Array:
     """Return scale * (a b) (..., m, n) for a (..., m, k) and b (..., k, n), with the same leading axes.
 
     a, b: float16, bfloat16, float32 or float64, both of one dtype, in any layout; copied only if cuBLAS cannot read it.
@@ -80,7 +83,7 @@ def _layout(array: Array) -> tuple[int, int, int] | None:
 def _only_stride(shape: tuple[int, ...], strides: list[int]) -> int | None:
     """Return the distance of two neighbours along axes that can be read as one; None if they cannot."""
     axes = [(length, stride) for length, stride in zip(shape, strides, strict=True) if length > 1]
-    for (_, outer), (length, inner) in zip(axes, axes[1:], strict=False):
+    for (_, outer), (length, inner) in pairwise(axes):
         if outer != length * inner:
             return None
     return axes[-1][1] if axes else 0

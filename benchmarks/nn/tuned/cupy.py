@@ -11,9 +11,9 @@ The forms are made of what CuPy offers for that:
     ReductionKernel     an expression for each element, one that combines two values, and one for each result. A value
                         may be a struct: two sums in one pass.
 
-`cupy.fuse` makes the same kernels out of Python functions. It is not used: it can neither index (embedding,
-cross-entropy) nor update in place or reduce two sums at once, and each call runs more Python. A `RawKernel` could do more
-(normalise a row that it holds in registers, or never store attention's scores), but then the rows would show our CUDA.
+`cupy.fuse` makes such kernels out of Python functions. It is not used: it can neither index (embedding, cross-entropy)
+nor reduce two sums at once, and each call runs more Python. A `RawKernel` could do more (normalise a row that it holds in
+registers, never store attention's scores), but then the rows would show our CUDA, not CuPy.
 
 CuPy gives the threads of one block to a result of a reduction, or to a few. So a reduction to few results would leave
 most of a GPU idle: such sums are taken in two steps, of parts and then of their results (`_parts`).
@@ -108,7 +108,7 @@ __device__ Moments united(const Moments& a, const Moments& b) {
 }
 """
 
-# Sum of exp(x - top), with the largest value as top. Whichever of two sums has the smaller top is scaled to the other's.
+# Sum of exp(x - top), with the largest value as top. Of two sums, that with the smaller top is scaled to the other's.
 EXPONENTIALS = """
 struct Exponentials { T top, sum; };
 __device__ Exponentials added(const Exponentials& a, const Exponentials& b) {
@@ -173,9 +173,9 @@ def cross_entropy_backward(xp: Any, cache: Cache) -> Array:
     return LOSS_BACKWARD(xp, rows, totals[:, None], places[:, None], len(rows)).reshape(shape)
 
 
-# CuPy's `add.at` adds atomically as well, and moves as many bytes. But it wraps each index with a 64-bit remainder, which
-# takes longer than the addition. The alternative, sorting the ids to add without atomics, moves no fewer bytes: an id
-# occurs about once where a table is large.
+# CuPy's `add.at` adds atomically as well, and moves as many bytes. But it wraps the index of every element by a 64-bit
+# remainder, which is many instructions for one addition. The alternative, to sort the ids and add without atomics,
+# moves no fewer bytes where a table is large, since most ids occur once; and the sort is several launches.
 SCATTER_ADD = Elementwise(
     "scatter_add", "T value, I id, int64 column, int64 width", "raw T total",
     "atomicAdd(&total[id * width + column], value)",
@@ -492,17 +492,16 @@ FOLD = Elementwise(
     " int32 padding",
     "T x",
     """
-    int column = i % width;
-    int row = i / width % height;
-    ptrdiff_t image = i / width / height;
-    ptrdiff_t channel = image / batch, sample = image % batch;
+    int image = i / (width * height), pixel = i - ptrdiff_t(image) * (width * height);
+    int row = pixel / width, column = pixel % width, channel = image / batch, sample = image % batch;
     T total = T(0);
     for (int u = 0; u < kernel; ++u) {
         for (int v = 0; v < kernel; ++v) {
             int down = row + padding - u, along = column + padding - v;
             int y = down / stride, z = along / stride;
-            bool covers = down >= 0 && along >= 0 && y * stride == down && z * stride == along && y < rows && z < columns;
-            ptrdiff_t patch = (((channel * kernel + u) * kernel + v) * batch + sample) * rows * columns;
+            bool on_grid = down >= 0 && along >= 0 && y * stride == down && z * stride == along;
+            bool covers = on_grid && y < rows && z < columns;
+            ptrdiff_t patch = ptrdiff_t(((channel * kernel + u) * kernel + v) * batch + sample) * (rows * columns);
             total += covers ? patches[patch + y * columns + z] : T(0);
         }
     }
@@ -522,13 +521,16 @@ def unfold(xp: Any, x: Array, kernel: int, stride: int, padding: int, fill: floa
         padded[:, :, padding : padding + height, padding : padding + width] = x
         x = padded
     channel, image, down, along = x.strides
-    shape, strides = (channels, kernel, kernel, batch, rows, columns), (channel, down, along, image, stride * down, stride * along)
+    shape, strides = (
+        (channels, kernel, kernel, batch, rows, columns),
+        (channel, down, along, image, stride * down, stride * along),
+    )
     return xp.lib.stride_tricks.as_strided(x, shape, strides).reshape(channels * kernel * kernel, -1)
 
 
 def fold(xp: Any, patches: Array, shape: tuple[int, ...], kernel: int, stride: int, padding: int) -> Array:
     """One kernel: each pixel gathers its sum, instead of kernel^2 times reading and writing all pixels."""
-    channels, batch, height, width = shape
+    _, batch, height, width = shape
     rows, columns = (output_size(side, kernel, stride, padding) for side in (height, width))
     if kernel == stride == 1 and padding == 0:
         return patches.reshape(shape)
@@ -637,6 +639,7 @@ FORMS: dict[str, Form] = {
         relu_backward, leaky_relu, leaky_relu_backward, tanh_backward, sigmoid, gelu, gelu_backward,
         binary_cross_entropy, binary_cross_entropy_backward,
         layernorm, layernorm_backward, batchnorm, batchnorm_backward, batchnorm_inference, modulated,
-        softmax, softmax_backward, attention, attention_backward, unfold, fold, lstm, lstm_cell_backward, sgd, adamw, gated,
+        softmax, softmax_backward, attention, attention_backward, unfold, fold, lstm, lstm_cell_backward,
+        sgd, adamw, gated,
     )
 }  # fmt: skip

@@ -312,28 +312,21 @@ class _Parser:
         if name == "atomicAdd":
             return self._atomic()
         if name not in self._names or self.peek(1) not in {"=", "+=", "-=", "*=", "/=", "["}:
-            raise CompileError(f"no statement that the stand-in knows: {' '.join(self._tokens[self._at : self._at + 4])}")
+            raise CompileError(
+                f"no statement that the stand-in knows: {' '.join(self._tokens[self._at : self._at + 4])}"
+            )
         self.take()
         index = self._index() if self.peek() == "[" else None
         sign = self.take()
-        if name in self._const:
-            raise CompileError(f"{name!r} is const: assign to an output")
-        if sign not in {"=", "+=", "-=", "*=", "/="}:
-            raise CompileError(f"expected an assignment, not {sign!r}")
+        if sign not in {"=", "+=", "-=", "*=", "/="} or name in self._const:
+            raise CompileError(
+                f"{name!r} is const: assign to an output" if name in self._const else f"no {sign!r} here"
+            )
         value, old = self.ternary(), self._read(name, index)
 
         def assign(frame: Frame) -> None:
             new = value(frame) if sign == "=" else _OPERATORS[sign[0]](old(frame), value(frame))
-            target = frame.names[name]
-            if isinstance(target, Raw):
-                if index is None:
-                    raise CompileError(f"{name!r} is raw: assign to an element")
-                target.write(index(frame), new, frame.active)
-            elif isinstance(target, Memory):
-                target.array[...] = new
-            else:
-                kind = target.dtype if isinstance(target, (np.ndarray, np.generic)) else None
-                frame.names[name] = np.asarray(new).astype(kind) if kind is not None else new
+            _store(frame, name, index(frame) if index else None, new)
 
         return assign
 
@@ -533,6 +526,19 @@ def _where(chosen: np.ndarray, first: Value, second: Value) -> Value:
         parts = {name: np.where(chosen, value, second.parts[name]) for name, value in first.parts.items()}
         return Struct(first.name, parts)
     return np.where(chosen, first, second)
+
+
+def _store(frame: Frame, name: str, index: Any, value: Value) -> None:
+    """Assign to a variable, to an output, or to an element of a raw output."""
+    target = frame.names[name]
+    if isinstance(target, Raw) != (index is not None):
+        raise CompileError(f"{name!r} is raw: assign to an element" if index is None else f"{name!r} has no elements")
+    if isinstance(target, Raw):
+        target.write(index, value, frame.active)
+    elif isinstance(target, Memory):
+        target.array[...] = value
+    else:
+        frame.names[name] = value if isinstance(target, Struct) else np.asarray(value).astype(np.asarray(target).dtype)
 
 
 def _same_for_all(condition: Any) -> bool:

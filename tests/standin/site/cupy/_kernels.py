@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cupy import _array, _cuda_c, _gpu
+from cupy import _cuda_c, _gpu
 from cupy._array import ndarray
 
 _SCALARS = (bool, int, float, complex, np.number, np.bool_)
@@ -80,6 +81,22 @@ def named(given: dict[Parameter, Any]) -> dict[str, Any]:
     return {parameter.name: variable(parameter, value) for parameter, value in given.items()}
 
 
+def numbers_typed(declared: Sequence[Parameter], given: Sequence[Any], types: Types) -> list[Any]:
+    """Return the inputs, numbers among them in the types of their parameters."""
+    return [
+        value if isinstance(value, ndarray) else typed(parameter, types).type(value)
+        for parameter, value in zip(declared, given, strict=True)
+    ]
+
+
+def require_outputs(declared: Sequence[Parameter], given: Sequence[Any], shape: tuple[int, ...]) -> None:
+    for parameter, result in zip(declared, given, strict=True):
+        if not isinstance(result, ndarray):
+            raise TypeError("Output arguments type must be cupy.ndarray")
+        if not parameter.raw and result.shape != shape:
+            raise ValueError("Out shape is mismatched")
+
+
 class ElementwiseKernel:
     """A kernel over all elements; its outputs, where they are not given, have the shape of the broadcast inputs."""
 
@@ -106,12 +123,8 @@ class ElementwiseKernel:
         types = deduced([*self._outputs, *self._inputs], [*outputs, *inputs] if outputs else [*self._unset(), *inputs])
         shape = self._shape(args, size)
         results = outputs or tuple(ndarray(np.empty(shape, typed(out, types))) for out in self._outputs)
-        self._require_outputs(results, shape)
-        scalars = [typed(parameter, types) for parameter in self._inputs]
-        values = [
-            value if isinstance(value, ndarray) else kind.type(value)
-            for value, kind in zip(inputs, scalars, strict=True)
-        ]
+        require_outputs(self._outputs, results, shape)
+        values = numbers_typed(self._inputs, inputs, types)
         given = dict(zip((*self._inputs, *self._outputs), (*values, *results), strict=True))
         _gpu.gpu().lane.launch(lambda: self._run(given, types, shape))
         return results[0] if len(results) == 1 and not self._returns_tuple else tuple(results)
@@ -129,13 +142,7 @@ class ElementwiseKernel:
             raise ValueError("Loop size is undecided.")
         return (size,) if size is not None else np.broadcast_shapes(*(a.shape for a in looped))
 
-    def _require_outputs(self, results: Sequence[Any], shape: tuple[int, ...]) -> None:
-        for parameter, result in zip(self._outputs, results, strict=True):
-            if not isinstance(result, ndarray):
-                raise TypeError("Output arguments type must be cupy.ndarray")
-            if not parameter.raw and result.shape != shape:
-                raise ValueError("Out shape is mismatched")
-
+    @np.errstate(all="ignore")
     def _run(self, given: dict[Parameter, Any], types: Types, shape: tuple[int, ...]) -> None:
         names = {"i": np.arange(np.prod(shape, dtype=int)).reshape(shape), **named(given)}
         frame = _cuda_c.Frame(names, types)
@@ -162,6 +169,7 @@ class ReductionKernel:
         )  # fmt: skip
         self._inputs, self._outputs = parameters(in_params), parameters(out_params)
         inputs, outputs = ({parameter.name for parameter in each} for each in (self._inputs, self._outputs))
+        self._require_renamable(map_expr, post_map_expr)
         self._code = source = _cuda_c.Source.parsed(preamble, letters([*self._inputs, *self._outputs]))
         self._type = reduce_type or self._outputs[0].letter or "float"
         self._map = source.expression(map_expr, inputs)
@@ -170,39 +178,59 @@ class ReductionKernel:
         self._identity = source.expression(str(identity), set())
 
     def __call__(self, *args: Any, out: ndarray | None = None, axis: Any = None, keepdims: bool = False) -> ndarray:
-        inputs, outputs = args[: len(self._inputs)], list(args[len(self._inputs) :])
-        if len(inputs) < len(self._inputs) or len(outputs) not in {0, len(self._outputs)}:
-            raise TypeError(f"Wrong number of arguments for {self.name}")
-        if out is not None:
-            if len(self._outputs) != 1:
-                raise NotImplementedError("")
-            if outputs:
-                raise ValueError("cannot specify 'out' as both a positional and keyword argument")
-            outputs = [out]
+        inputs, outputs = args[: len(self._inputs)], self._given_outputs(args, out)
         types = deduced([*self._outputs, *self._inputs], [*(outputs or [0] * len(self._outputs)), *inputs])
-        looped = [a for p, a in zip(self._inputs, inputs, strict=True) if isinstance(a, ndarray) and not p.raw]
-        if not looped:
-            raise ValueError("Loop size is undecided.")
-        shape = np.broadcast_shapes(*(array.shape for array in looped))
+        shape = self._shape(inputs)
         along = tuple(range(len(shape))) if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, len(shape))
         outer = tuple(1 if axis in along else n for axis, n in enumerate(shape) if keepdims or axis not in along)
         outputs = outputs or [ndarray(np.empty(outer, typed(each, types))) for each in self._outputs]
-        for each in outputs:
-            if not isinstance(each, ndarray):
-                raise TypeError("Output arguments type must be cupy.ndarray")
-            if each.shape != outer:
-                raise ValueError("Out shape is mismatched")
-        values = [
-            value if isinstance(value, ndarray) else typed(parameter, types).type(value)
-            for parameter, value in zip(self._inputs, inputs, strict=True)
-        ]
+        require_outputs(self._outputs, outputs, outer)
+        values = numbers_typed(self._inputs, inputs, types)
         given = dict(zip((*self._inputs, *self._outputs), (*values, *outputs), strict=True))
         _gpu.gpu().lane.launch(lambda: self._run(given, types, shape, along, keepdims=keepdims))
         return outputs[0]
 
+    def _require_renamable(self, map_expr: str, post_map_expr: str) -> None:
+        """Raise for names that CuPy would rename inside of other words, when it computes a kernel by CUB.
+
+        It replaces the text of the names of one input and one output; with an input `x`, that of `exp` too. Where they
+        are called in0 and out0, it renames nothing, and leaves types undefined that its source needs.
+        """
+        if (len(self._inputs), len(self._outputs)) != (1, 1):
+            return
+        for parameter, text in zip((*self._inputs, *self._outputs), (map_expr, post_map_expr), strict=True):
+            whole = len(re.findall(rf"\b{parameter.name}\b", text))
+            if text.count(parameter.name) != whole or parameter.name in {"in0", "out0"}:
+                raise RuntimeError(f"CompileException: by CUB, CuPy would rename {parameter.name!r} in {text!r}")
+
+    def _given_outputs(self, args: Sequence[Any], out: ndarray | None) -> list[Any]:
+        outputs = list(args[len(self._inputs) :])
+        if len(args) < len(self._inputs) or len(outputs) not in {0, len(self._outputs)}:
+            raise TypeError(f"Wrong number of arguments for {self.name}")
+        if out is None:
+            return outputs
+        if len(self._outputs) != 1:
+            raise NotImplementedError("")
+        if outputs:
+            raise ValueError("cannot specify 'out' as both a positional and keyword argument")
+        return [out]
+
+    def _shape(self, inputs: Sequence[Any]) -> tuple[int, ...]:
+        looped = [a for p, a in zip(self._inputs, inputs, strict=True) if isinstance(a, ndarray) and not p.raw]
+        if not looped:
+            raise ValueError("Loop size is undecided.")
+        return np.broadcast_shapes(*(array.shape for array in looped))
+
+    @np.errstate(all="ignore")
     def _run(
-        self, given: dict[Parameter, Any], types: Types, shape: tuple[int, ...], along: tuple[int, ...], *, keepdims: bool
-    ) -> None:  # fmt: skip
+        self,
+        given: dict[Parameter, Any],
+        types: Types,
+        shape: tuple[int, ...],
+        along: tuple[int, ...],
+        *,
+        keepdims: bool,
+    ) -> None:
         kept = [length for place, length in enumerate(shape) if place not in along]
 
         def lined_up(part: np.ndarray) -> np.ndarray:
@@ -213,7 +241,9 @@ class ReductionKernel:
         identity = self._code.converted(self._type, self._identity(_cuda_c.Frame({}, types)), types)
         identity = _cuda_c.each_part(identity, lambda part: np.broadcast_to(part, (1, *kept)))
         mapped = self._code.converted(self._type, self._map(_cuda_c.Frame(dict(variables), types)), types)
-        left = self._pairs(identity, _cuda_c.each_part(mapped, lined_up), types)  # every thread begins with the identity
+        left = self._pairs(
+            identity, _cuda_c.each_part(mapped, lined_up), types
+        )  # every thread begins with the identity
         while (count := _cuda_c.length(left)) != 1:
             left = _cuda_c.joined([left, identity]) if count % 2 else left
             half = (count + 1) // 2
