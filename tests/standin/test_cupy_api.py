@@ -26,6 +26,7 @@ from bench_core.plan.expansion import expand
 from bench_core.records import Case, Machine, Preset, Status, Target
 from bench_core.timing.case import Settings, run_case
 from bench_core.timing.sampling import Durations
+from benchmarks import bench_matmul
 from benchmarks.nn.tuned import Tuned
 from benchmarks.nn.tuned import cupy as forms
 from tests.standin import cupy_api as api
@@ -53,14 +54,15 @@ def workloads():
 class Used:
     """A kernel that was called: its source as its class takes it, and what CuPy's source depends on besides.
 
-    given: see `_described`. dimensions: of the loop. full: whether a reduction leaves one value.
+    given: inputs and outputs, see `_described`. Of a reduction: the dimensions that it begins with and those left, and
+    whether it is along the last axes, for which CuPy may use CUB.
     """
 
     source: tuple[Any, ...]
     given: tuple[Any, ...]
     dimensions: int = 1
     left: int = 0
-    rows: bool = False  # whether a reduction is along the last axes, which CuPy leaves to CUB where it can
+    rows: bool = False
 
 
 @functools.cache
@@ -74,19 +76,21 @@ def used():
     with threadpoolctl.threadpool_limits(1), standin.cupy_module() as cupy:
         elementwise, reduction = cupy.ElementwiseKernel.__call__, cupy.ReductionKernel.__call__
 
+        def given(kernel, args, result):
+            made = () if len(args) > len(kernel._inputs) else result if isinstance(result, tuple) else (result,)
+            return tuple(_described(cupy, arg) for arg in (*args, *made))
+
         def noted(self, *args, **kwargs):
-            kernels.add(Used(self._source, tuple(_described(cupy, arg) for arg in args)))
-            return elementwise(self, *args, **kwargs)
+            result = elementwise(self, *args, **kwargs)
+            kernels.add(Used(self._source, given(self, args, result)))
+            return result
 
         def noted_reduction(self, *args, axis=None, **kwargs):
             result = reduction(self, *args, axis=axis, **kwargs)
-            outputs = () if len(args) > len(self._inputs) else (result,)
-            shape = np.broadcast_shapes(
-                *(arg.shape for arg in args[: len(self._inputs)] if isinstance(arg, cupy.ndarray))
-            )
+            shape = self._shape(args[: len(self._inputs)])
             along = np.lib.array_utils.normalize_axis_tuple(axis, len(shape)) if axis is not None else range(len(shape))
-            given = tuple(_described(cupy, arg) for arg in (*args, *outputs))
-            kernels.add(Used(self._source, given, len(shape), len(shape) - len(along), max(along) == len(shape) - 1))
+            dimensions = (len(shape), len(shape) - len(along), max(along) == len(shape) - 1)
+            kernels.add(Used(self._source, given(self, args, result), *dimensions))
             return result
 
         cupy.ElementwiseKernel.__call__, cupy.ReductionKernel.__call__ = noted, noted_reduction
@@ -105,6 +109,8 @@ def used():
             ]
             for dtype in ("float32", "float64"):
                 run_operations(cupy, dtype)
+            product = bench_matmul.Batched().product("x", bench_matmul.BF16, 8, 16, 24, batch=3)
+            done.append(run_case(Case(product, "cupy", "cuda:0", "tuned"), bench_matmul.Batched(), backend, settings))
     return calls, kernels, done
 
 
@@ -226,6 +232,15 @@ def test_the_stand_in_offers_nothing_that_cupy_lacks(name):
     if theirs is None:
         pytest.fail(f"{name} is called in the stand-in, and CuPy tells no signature")
     assert api.beyond(mine, theirs, doc) == []
+
+
+@needs_cupy
+def test_constants_of_libraries_are_cupys():
+    with standin.cupy_module():
+        modules = ("cupy.cuda.cublas", "cupy.cuda.runtime")
+        mine = {f"{path}.{name}": value for path in modules for name, value in api.public(path) if type(value) is int}
+    assert len(mine) >= 8
+    assert mine == {name: int(real(name)) for name in mine}
 
 
 @needs_cupy
@@ -352,7 +367,7 @@ def cub_source(source, given, monkeypatch):
     kernel = real("cupy").ReductionKernel(*source)
     infos, pairs = arguments(kernel, given, wide=False)
     types = [np.dtype(kind).type for kind, *_ in given]
-    names = zip(("type_in0_raw", "type_out0_raw", "sizeT"), (*types, np.int32), strict=True)
+    names = zip(("type_in0_raw", "type_out0_raw", "sizeT", "IndexT"), (*types, np.int32, np.int32), strict=True)
     described = _cub_reduction._get_param_info
     params = described("T in0", True) + described("T out0", False)
     params += described("int32 _segment_size", True) + described("int32 _array_size", True)

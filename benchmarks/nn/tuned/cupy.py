@@ -12,8 +12,8 @@ The forms are made of what CuPy offers for that:
                         may be a struct: two sums in one pass.
 
 `cupy.fuse` makes such kernels out of Python functions. It is not used: it can neither index (embedding, cross-entropy)
-nor reduce two sums at once, and each call runs more Python. A `RawKernel` could do more (normalise a row that it holds in
-registers, never store attention's scores), but then the rows would show our CUDA, not CuPy.
+nor reduce two sums at once, and each call runs more Python. A `RawKernel` could do more (normalise a row that it holds
+in registers, never store attention's scores), but then the rows would show our CUDA, not CuPy.
 
 CuPy gives the threads of one block to a result of a reduction, or to a few. So a reduction to few results would leave
 most of a GPU idle: such sums are taken in two steps, of parts and then of their results (`_parts`).

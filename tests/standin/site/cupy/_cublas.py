@@ -11,7 +11,7 @@ from cupy import _gpu
 from cupy._core import _routines_linalg
 
 # From library_types.h and cublas_api.h.
-DATA_TYPES = {"CUDA_R_32F": 0, "CUDA_R_64F": 1, "CUDA_R_16F": 2, "CUDA_R_16BF": 14}
+_DATA_TYPES = {"CUDA_R_32F": 0, "CUDA_R_64F": 1, "CUDA_R_16F": 2, "CUDA_R_16BF": 14}
 CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_64F, CUBLAS_COMPUTE_32F_FAST_TF32 = 68, 70, 77
 CUBLAS_GEMM_DEFAULT = -1
 _HANDLE = 1
@@ -27,11 +27,11 @@ def gemmStridedBatchedEx(  # noqa: N802, PLR0917 - CuPy's
     batchCount: int, computeType: int, algo: int,  # noqa: N803
 ) -> None:  # fmt: skip
     """C = alpha op(A) op(B) + beta C for every matrix, all stored column by column; C (m, n), op(A) (m, k)."""
-    wide = Atype == DATA_TYPES["CUDA_R_64F"]
+    wide = Atype == _DATA_TYPES["CUDA_R_64F"]
     tf32 = computeType == CUBLAS_COMPUTE_32F_FAST_TF32
     _require(handle == _HANDLE and Atype == Btype == Ctype and algo == CUBLAS_GEMM_DEFAULT)
     _require(computeType == CUBLAS_COMPUTE_64F if wide else computeType == CUBLAS_COMPUTE_32F or tf32)
-    _require(not tf32 or Atype == DATA_TYPES["CUDA_R_32F"])
+    _require(not tf32 or Atype == _DATA_TYPES["CUDA_R_32F"])
     _require(lda >= max(1, k if transa else m) and ldb >= max(1, n if transb else k) and ldc >= max(1, m))
     scale, keep = (_host_number(pointer, wide=wide) for pointer in (alpha, beta))
     a, b = (_matrices(pointer, kind, leading, step, batchCount, (rows, columns))
@@ -61,7 +61,7 @@ def _host_number(pointer: int, *, wide: bool) -> Any:
 
 
 def _dtype(kind: int) -> np.dtype[Any]:
-    name = {number: name for name, number in DATA_TYPES.items()}[kind]
+    name = {number: name for name, number in _DATA_TYPES.items()}[kind]
     if name == "CUDA_R_16BF":
         import ml_dtypes
 

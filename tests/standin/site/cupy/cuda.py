@@ -190,7 +190,7 @@ cublas = _cublas
 runtime = SimpleNamespace(
     CUDARuntimeError=_CUDARuntimeError,
     is_hip=False,
-    **_cublas.DATA_TYPES,
+    **_cublas._DATA_TYPES,
     getDeviceCount=_device_count,
     getDeviceProperties=_device_properties,
     runtimeGetVersion=lambda: 13000,
