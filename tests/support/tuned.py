@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench_core.records import Machine, Preset, Work
+from bench_core.records import Preset, Work
 from bench_core.workload import Workload
 from benchmarks.nn import (
     activations,
@@ -21,9 +21,10 @@ from benchmarks.nn import (
     optimisers,
     recurrent,
 )
+from benchmarks.nn.tuned import Tuned
 from tests.gpu import claims
+from tests.support.nn import download, upload
 
-MACHINE = Machine(1 << 20, 1)
 Arrays = Mapping[str, Any]
 
 # ---------------------------------------------------------------- operations
@@ -198,13 +199,33 @@ def fixed_operations(rng: np.random.Generator) -> dict[str, tuple[Any, dict[str,
     return found
 
 
+BOUNDS = {"float64": 1e-11, "float32": 2e-5}  # of the largest difference, beside the largest value or 1
+
+
+def results(xp: Any, run: Any, inputs: Arrays, dtype: str) -> list[np.ndarray]:
+    """Return all that an operation computes, as host arrays."""
+    module = xp.module if isinstance(xp, Tuned) else xp
+    made = run(xp, upload(module, typed(inputs, dtype)))
+    flat = [part for value in made.values() for part in (value if isinstance(value, tuple) else (value,))]
+    return [np.array(download(module, part)) for part in flat]
+
+
+def require_equal(xp: Tuned, run: Any, inputs: Arrays, dtype: str) -> None:
+    """Fail unless the forms give what the plain ones give in float64 on NumPy, in the type of the inputs."""
+    own, plain = results(xp, run, inputs, dtype), results(np, run, inputs, "float64")
+    assert [array.shape for array in own] == [array.shape for array in plain]
+    for mine, expected in zip(own, plain, strict=True):
+        assert mine.dtype == dtype
+        bound = BOUNDS[dtype] * max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(mine, expected, rtol=0, atol=bound)
+
+
 # ---------------------------------------------------------------- workloads
 
 
 def workloads(backend: str) -> list[Workload]:
     """Return the models and layers that have a tuned form for a backend."""
-    found = [each for each in claims.workloads() if each.suite == "model"]
-    return [each for each in found if "tuned" in each.kernels.get(backend, {})]
+    return [each for each in claims.workloads() if each.suite == "model" and "tuned" in each.kernels.get(backend, {})]
 
 
 def works(workload: Any) -> Iterator[Work]:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.nn.tuned import Tuned
 from tests.support import kernels as support
 from tests.support import tuned
-from tests.support.nn import download, one_thread, upload  # noqa: F401 - a fixture
+from tests.support.nn import one_thread  # noqa: F401 - a fixture
 
 BACKENDS = ("numpy", "cupy")
 SIZES = ((3, 1), (5, 7), (2, 33), (1, 1000), (1056, 3))  # the last one is cut into parts
@@ -33,25 +33,12 @@ def cases():
 CASES = list(cases())
 
 
-def results(xp, run, inputs, dtype):
-    """Return all that an operation computes, as host arrays."""
-    module = xp.module if isinstance(xp, Tuned) else xp
-    made = run(xp, upload(module, tuned.typed(inputs, dtype)))
-    flat = [part for value in made.values() for part in (value if isinstance(value, tuple) else (value,))]
-    return [np.array(download(module, part)) for part in flat]
-
-
-@pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-11), ("float32", 2e-5)])
+@pytest.mark.parametrize("dtype", tuned.BOUNDS)
 @pytest.mark.parametrize(("run", "inputs"), CASES)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_form_gives_what_the_plain_form_gives(backend, run, inputs, dtype, bound):
+def test_a_form_gives_what_the_plain_form_gives(backend, run, inputs, dtype):
     with support.backend(backend) as on:
-        plain = results(np, run, inputs, "float64")
-        own = results(Tuned(on.xp, forms(backend), 2), run, inputs, dtype)
-    assert [array.shape for array in own] == [array.shape for array in plain]
-    for mine, expected in zip(own, plain, strict=True):
-        assert mine.dtype == dtype
-        np.testing.assert_allclose(mine, expected, rtol=0, atol=bound * max(1.0, float(np.abs(expected).max())))
+        tuned.require_equal(Tuned(on.xp, forms(backend), 2), run, inputs, dtype)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -69,7 +56,7 @@ def test_every_form_is_tried(backend):
     own = {name: noted(name, form) for name, form in forms(backend).items()}
     with support.backend(backend) as on:
         for case in CASES:
-            results(Tuned(on.xp, own, 2), *case.values, "float64")
+            tuned.results(Tuned(on.xp, own, 2), *case.values, "float64")
     assert tried == set(own)
 
 
@@ -77,11 +64,11 @@ def test_a_form_that_is_wrong_is_found():
     def short(xp, grad, cache):
         return 0.999 * forms("cupy")["gelu_backward"](xp, grad, cache)
 
-    (run, inputs), *_ = [case.values for case in CASES if case.id.startswith("gelu-5")]
+    (case, *_) = (case for case in CASES if case.id.startswith("gelu-5"))
     with support.backend("cupy") as on:
-        good, bad = (results(Tuned(on.xp, own, 1), run, inputs, "float64")
-                     for own in (forms("cupy"), forms("cupy") | {"gelu_backward": short}))  # fmt: skip
-    assert np.abs(good[1] - bad[1]).max() > 1e-4
+        tuned.require_equal(Tuned(on.xp, forms("cupy"), 1), *case.values, "float64")
+        with pytest.raises(AssertionError, match="Not equal to tolerance"):
+            tuned.require_equal(Tuned(on.xp, forms("cupy") | {"gelu_backward": short}, 1), *case.values, "float64")
 
 
 @pytest.mark.parametrize(("backend", "workload"), WORKLOADS, ids=lambda value: getattr(value, "name", value))
