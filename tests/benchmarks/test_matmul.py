@@ -139,7 +139,7 @@ def test_cupy_has_no_batches_in_tf32_and_says_so():
     batched = bench_matmul.Batched()
     with support.backend("cupy") as on:
         on.set_precision("tf32")
-        with pytest.raises(Unsupported, match="no TF32.*see `tuned`"):
+        with pytest.raises(Unsupported, match=r"no TF32.*see `tuned`"):
             support.kernel(batched, batched.product("x", bench_matmul.TF32, 32, 32, 32, batch=4), on)
         support.kernel(batched, batched.product("x", bench_matmul.TF32, 32, 32, 32), on)
 

@@ -54,8 +54,8 @@ def workloads():
 class Used:
     """A kernel that was called: its source as its class takes it, and what CuPy's source depends on besides.
 
-    given: inputs and outputs, see `_described`. Of a reduction: the dimensions that it begins with and those left, and
-    whether it is along the last axes, for which CuPy may use CUB.
+    given: inputs and outputs, see `_described`. dimensions: of the loop. Of a reduction also those left, and whether it
+    is along the last axes, for which CuPy may use CUB.
     """
 
     source: tuple[Any, ...]
@@ -76,21 +76,37 @@ def used():
     with threadpoolctl.threadpool_limits(1), standin.cupy_module() as cupy:
         elementwise, reduction = cupy.ElementwiseKernel.__call__, cupy.ReductionKernel.__call__
 
-        def given(kernel, args, result):
+        def all_of(kernel, args, result):
             made = () if len(args) > len(kernel._inputs) else result if isinstance(result, tuple) else (result,)
-            return tuple(_described(cupy, arg) for arg in (*args, *made))
+            return list(zip((*kernel._inputs, *kernel._outputs), (*args, *made), strict=True))
 
         def noted(self, *args, **kwargs):
             result = elementwise(self, *args, **kwargs)
-            kernels.add(Used(self._source, given(self, args, result)))
+            everything = all_of(self, args, result)
+            looped = [arg for declared, arg in everything if isinstance(arg, cupy.ndarray) and not declared.raw]
+            shape = np.broadcast_shapes(*(array.shape for array in looped))
+            whole = {id(array) for array in looped if array.shape == shape and array.flags.c_contiguous}
+            # Arrays are broadcast. Where all are contiguous CuPy makes them vectors.
+            dimensions = 1 if len(whole) == len({id(array) for array in looped}) else len(shape)
+            given = tuple(
+                (arg.dtype.name, dimensions, id(arg) in whole) if isinstance(arg, cupy.ndarray) and not declared.raw
+                else _described(cupy, arg)
+                for declared, arg in everything
+            )  # fmt: skip
+            kernels.add(Used(self._source, given, dimensions))
             return result
 
         def noted_reduction(self, *args, axis=None, **kwargs):
             result = reduction(self, *args, axis=axis, **kwargs)
-            shape = self._shape(args[: len(self._inputs)])
+            shape, left = self._shape(args[: len(self._inputs)]), min(result.ndim, 1)
             along = np.lib.array_utils.normalize_axis_tuple(axis, len(shape)) if axis is not None else range(len(shape))
-            dimensions = (len(shape), len(shape) - len(along), max(along) == len(shape) - 1)
-            kernels.add(Used(self._source, given(self, args, result), *dimensions))
+            given = [_described(cupy, arg) for _, arg in all_of(self, args, result)]
+            # Inputs are broadcast, and what is reduced comes first. Outputs are contiguous, so CuPy makes them vectors.
+            given = [
+                arg and (arg[0], len(shape), False) if place < len(self._inputs) else (arg[0], left, True)
+                for place, arg in enumerate(given)
+            ]
+            kernels.add(Used(self._source, tuple(given), len(shape), left, max(along) == len(shape) - 1))
             return result
 
         cupy.ElementwiseKernel.__call__, cupy.ReductionKernel.__call__ = noted, noted_reduction
@@ -324,14 +340,14 @@ def compiled(source, architecture, *options, ptx=False):
 ARRAY, INDEXER, SCALAR = 1, 2, 3  # cupy/_core/_kernel.pxd, _ArgKind
 
 
-def elementwise_source(source, given, *, wide):
+def elementwise_source(source, given, dimensions=1, *, wide):
     """Return the CUDA source that CuPy generates for a kernel and its arguments. wide: whether indices have 64 bits."""
     from cupy._core import _kernel
 
     kernel = real("cupy").ElementwiseKernel(*source)
     infos, pairs = arguments(kernel, given, wide=wide)
     body = _kernel._get_elementwise_kernel_code(
-        (*infos, indexer(1, wide=wide)), _kernel._TypeMap(pairs), kernel.params, kernel.operation, kernel.name,
+        (*infos, indexer(dimensions, wide=wide)), _kernel._TypeMap(pairs), kernel.params, kernel.operation, kernel.name,
         kernel.preamble,
     )  # fmt: skip
     return with_headers(body)
@@ -342,7 +358,7 @@ def reduction_source(source, given, dimensions, left, *, wide):
     from cupy._core import _kernel, _reduction
 
     kernel = real("cupy").ReductionKernel(*source)
-    infos, pairs = arguments(kernel, given, wide=wide, dimensions=dimensions)
+    infos, pairs = arguments(kernel, given, wide=wide)
     infos = (*infos, indexer(dimensions, wide=wide), indexer(left, wide=wide), scalar("int32"))
     types = _kernel._TypeMap((*pairs, ("IndexT", np.int64 if wide else np.int32)))
     code = _reduction._ReductionKernel_get_cached_function_code.__wrapped__(
@@ -385,11 +401,8 @@ def cub_source(source, given, monkeypatch):
     return found.value.args
 
 
-def arguments(kernel, given, *, wide, dimensions=None):
-    """Return what CuPy notes of a kernel's arguments, and the types of its letters.
-
-    dimensions: of a reduction's inputs, which are broadcast and have their axes in another order.
-    """
+def arguments(kernel, given, *, wide):
+    """Return what CuPy notes of a kernel's arguments, and the types of its letters."""
     from cupy._core import _kernel
 
     cupy = real("cupy")
@@ -398,13 +411,10 @@ def arguments(kernel, given, *, wide, dimensions=None):
     inputs, outputs, _ = _kernel._decide_params_type(
         kernel.in_params, kernel.out_params, tuple(types[:nin]), tuple(types[nin:])
     )
-    infos = []
-    for place, (arg, kind) in enumerate(zip(given, (*inputs, *outputs), strict=True)):
-        moved = dimensions is not None and place < nin
-        shape = (dimensions, False) if moved else arg and arg[1:]
-        infos.append(
-            scalar(kind) if arg is None else _kernel._ArgInfo(ARRAY, cupy.ndarray, np.dtype(kind), *shape, not wide)
-        )
+    infos = [
+        scalar(kind) if arg is None else _kernel._ArgInfo(ARRAY, cupy.ndarray, np.dtype(kind), *arg[1:], not wide)
+        for arg, kind in zip(given, (*inputs, *outputs), strict=True)
+    ]
     declared = zip((*kernel.in_params, *kernel.out_params), (*inputs, *outputs), strict=True)
     return infos, tuple(sorted({p.ctype: np.dtype(kind).type for p, kind in declared if p.dtype is None}.items()))
 
@@ -430,7 +440,7 @@ def with_headers(code):
 def source_of(kernel, *, wide):
     if is_reduction(kernel):
         return reduction_source(kernel.source, kernel.given, kernel.dimensions, kernel.left, wide=wide)
-    return elementwise_source(kernel.source, kernel.given, wide=wide)
+    return elementwise_source(kernel.source, kernel.given, kernel.dimensions, wide=wide)
 
 
 @needs_cupy

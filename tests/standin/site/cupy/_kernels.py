@@ -248,9 +248,9 @@ class ReductionKernel:
             left = _cuda_c.joined([left, identity]) if count % 2 else left
             half = (count + 1) // 2
             left = self._pairs(_cuda_c.part(left, slice(half)), _cuda_c.part(left, slice(half, None)), types)
-        place = tuple(0 if axis in along else slice(None) for axis in range(len(shape))) if keepdims else ...
+        place = [0 if axis in along else slice(None) for axis in range(len(shape))] if keepdims else []
         known = {p.name: variables[p.name] for p in self._inputs if p.raw or not isinstance(given[p], ndarray)}
-        known |= {p.name: _cuda_c.Memory(given[p]._now[place]) for p in self._outputs}
+        known |= {p.name: _cuda_c.Memory(given[p]._now[(*place, ...)]) for p in self._outputs}
         frame = _cuda_c.Frame({**known, "a": _cuda_c.part(left, 0)}, types)
         for statement in self._post:
             statement(frame)
