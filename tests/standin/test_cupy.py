@@ -464,6 +464,14 @@ def test_a_wrong_identity_of_a_reduction_shows(cupy):
 
 
 @pytest.mark.parametrize(
+    ("combine", "after"), [("a + b", "y = a\n"), ("a\n + b", "y = a"), ("a + b", "y = a; y += 1"), ("a + b", "x = a")]
+)
+def test_expressions_of_a_reduction_that_are_none_in_cupys_source_are_refused(cupy, combine, after):
+    with pytest.raises(RuntimeError, match="CompileException"):
+        cupy.ReductionKernel("T x, T n", "T y", "x", combine, after, "0")
+
+
+@pytest.mark.parametrize(
     ("inputs", "output", "each", "after", "refused"),
     [
         ("T x", "T y", "exp(x)", "y = a", True),

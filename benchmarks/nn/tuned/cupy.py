@@ -355,12 +355,8 @@ MOMENTS_OF_PARTS = Reduction(
 BATCH_STATISTICS = Reduction(
     "batch_statistics", "T of_part, T squares, T part, T size, T unbiased, T epsilon, T momentum",
     "T centre, T inverse, T running, T running_variance", "Moments{part, of_part, squares}", "united(a, b)",
-    """
-    centre = a.mean,
-    inverse = rsqrt(a.squares / size + epsilon),
-    running += momentum * (a.mean - running),
-    running_variance += momentum * (a.squares / unbiased - running_variance)
-    """,
+    "centre = a.mean, inverse = rsqrt(a.squares / size + epsilon), running += momentum * (a.mean - running),"
+    " running_variance += momentum * (a.squares / unbiased - running_variance)",  # one line: CuPy makes a macro of it
     "Moments{T(0), T(0), T(0)}", "Moments", MOMENTS,
 )  # fmt: skip
 BATCHNORM_BACKWARD = Elementwise(

@@ -169,6 +169,8 @@ class ReductionKernel:
         )  # fmt: skip
         self._inputs, self._outputs = parameters(in_params), parameters(out_params)
         inputs, outputs = ({parameter.name for parameter in each} for each in (self._inputs, self._outputs))
+        if "\n" in reduce_expr + post_map_expr:
+            raise RuntimeError("CompileException: these become macros, which end with their line")
         self._require_renamable(map_expr, post_map_expr)
         self._code = source = _cuda_c.Source.parsed(preamble, letters([*self._inputs, *self._outputs]))
         self._type = reduce_type or self._outputs[0].letter or "float"
