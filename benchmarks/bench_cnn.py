@@ -1,7 +1,8 @@
 """Residual convolutional networks, training and inference: ResNet-20, ResNet-18, ResNet-50.
 
-In array code a convolution is one matrix product with the patches of the images (benchmarks/nn/convolution.py). torch
-calls oneDNN or cuDNN, which may use other algorithms. FLOPs are those of a direct convolution in all cases.
+In array code a convolution is one matrix product with the patches of the images (benchmarks/nn/convolution.py); NumPy's
+`tuned` multiplies the images themselves, row by row (benchmarks/nn/tuned/rows.py). torch calls oneDNN or cuDNN, which
+may use other algorithms. FLOPs are those of a direct convolution in all cases.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ class CnnWorkload(ModelWorkload):
     """Base class of training and inference: sizes and data."""
 
     presets = PRESETS
+    quick = ("tuned",)
     per_sample = ("x", "targets")
 
     def variant(self, network: ResNet, batch: int, dtype: str = "float32", **kind: Any) -> Work:
@@ -124,7 +126,7 @@ class CnnTrain(CnnWorkload):
     name = "cnn_train"
     headline = ("default", "channels_last")
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train, "cupy"),
+        **array_kernels(array_train, "numpy", "cupy"),
         "torch": by_implementation(torch_train, *IMPLEMENTATIONS),
         "torch:cuda": by_implementation(torch_train, *IMPLEMENTATIONS, "cudagraph"),
     }
@@ -161,7 +163,7 @@ class CnnInfer(CnnWorkload):
     name = "cnn_infer"
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_infer, "cupy"),
+        **array_kernels(array_infer, "numpy", "cupy"),
         "torch": by_implementation(torch_infer, *IMPLEMENTATIONS),
         "torch:cuda": by_implementation(torch_infer, *IMPLEMENTATIONS, "cudagraph"),
     }

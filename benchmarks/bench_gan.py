@@ -104,6 +104,7 @@ class GanWorkload(ModelWorkload):
     """Base class of training and generation: sizes and data. No float16: it would need a loss scale for each loss."""
 
     presets = PRESETS
+    quick = ("tuned",)
     per_sample = BATCH
     precisions = ("tf32", "autocast_bfloat16")
 
@@ -126,7 +127,7 @@ class GanTrain(GanWorkload):
     name = "gan_train"
     headline = ("default",)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train, "cupy"),
+        **array_kernels(array_train, "numpy", "cupy"),
         "torch": {"default": partial(torch_train, "default")},
         "torch:cuda": by_implementation(torch_train, "default", "cudagraph"),
     }
@@ -170,7 +171,7 @@ class GanGenerate(GanWorkload):
     name = "gan_generate"
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_generate, "cupy"),
+        **array_kernels(array_generate, "numpy", "cupy"),
         "torch": by_implementation(torch_generate, "default", "compile"),
         "torch:cuda": by_implementation(torch_generate, "default", "compile", "cudagraph"),
     }

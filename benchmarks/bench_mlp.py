@@ -109,7 +109,7 @@ class MlpTrain(MlpWorkload):
     headline = ("default",)
     doubled = True
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train, "cupy"),
+        **array_kernels(array_train, "numpy", "cupy"),
         "torch": by_implementation(torch_train, "default", "compile"),
         "torch:cuda": by_implementation(torch_train, "default", "compile", "cudagraph"),
     }
@@ -140,7 +140,7 @@ class MlpInfer(MlpWorkload):
 
     name = "mlp_infer"
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_infer),
+        **array_kernels(array_infer, "numpy"),
         "torch": by_implementation(torch_infer, "default", "compile"),
         "torch:cuda": by_implementation(torch_infer, "default", "compile", "cudagraph"),
     }
