@@ -126,7 +126,7 @@ class CnnTrain(CnnWorkload):
     name = "cnn_train"
     headline = ("default", "channels_last")
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train, "numpy"),
+        **array_kernels(array_train, "numpy", "cupy"),
         "torch": by_implementation(torch_train, *IMPLEMENTATIONS),
         "torch:cuda": by_implementation(torch_train, *IMPLEMENTATIONS, "cudagraph"),
     }
@@ -163,7 +163,7 @@ class CnnInfer(CnnWorkload):
     name = "cnn_infer"
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_infer, "numpy"),
+        **array_kernels(array_infer, "numpy", "cupy"),
         "torch": by_implementation(torch_infer, *IMPLEMENTATIONS),
         "torch:cuda": by_implementation(torch_infer, *IMPLEMENTATIONS, "cudagraph"),
     }

@@ -127,7 +127,7 @@ class GanTrain(GanWorkload):
     name = "gan_train"
     headline = ("default",)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train, "numpy"),
+        **array_kernels(array_train, "numpy", "cupy"),
         "torch": {"default": partial(torch_train, "default")},
         "torch:cuda": by_implementation(torch_train, "default", "cudagraph"),
     }
@@ -171,7 +171,7 @@ class GanGenerate(GanWorkload):
     name = "gan_generate"
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_generate, "numpy"),
+        **array_kernels(array_generate, "numpy", "cupy"),
         "torch": by_implementation(torch_generate, "default", "compile"),
         "torch:cuda": by_implementation(torch_generate, "default", "compile", "cudagraph"),
     }

@@ -171,7 +171,7 @@ class GptTrain(GptWorkload):
     headline = ("default", "compile")
     doubled = True
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train, "numpy"),
+        **array_kernels(array_train, "numpy", "cupy"),
         "torch": by_implementation(torch_train, "default", "explicit", "compile"),
         "torch:cuda": by_implementation(torch_train, "default", "explicit", "compile", "cudagraph"),
     }
@@ -208,7 +208,7 @@ class GptPrefill(GptWorkload):
     precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_prefill, "numpy"),
+        **array_kernels(array_prefill, "numpy", "cupy"),
         "torch": by_implementation(torch_prefill, "default", "compile"),
         "torch:cuda": by_implementation(torch_prefill, "default", "compile", "cudagraph"),
     }
@@ -257,7 +257,7 @@ class GptDecode(GptWorkload):
     precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_decode),
+        **array_kernels(array_decode, "cupy"),
         "torch": by_implementation(torch_decode, "default", "compile"),
         "torch:cuda": by_implementation(torch_decode, "default", "compile", "cudagraph"),
     }

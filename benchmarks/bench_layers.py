@@ -158,7 +158,7 @@ class Attention(Layer):
         Preset.FULL: (16, 16, 2048, 128),
     }
     kernels: ClassVar[Kernels] = {
-        **array_builders(_array_attention, "numpy"),
+        **array_builders(_array_attention, "numpy", "cupy"),
         "torch": {
             "default": partial(_sdpa, "default"),
             "compile": partial(_sdpa, "compile"),
@@ -231,7 +231,7 @@ class LayerNorm(Rows):
 
     name = "layernorm"
     kernels: ClassVar[Kernels] = {
-        **array_builders(_array_layernorm, "numpy"),
+        **array_builders(_array_layernorm, "numpy", "cupy"),
         "torch": torch_builders(_torch_layernorm),
     }
 
@@ -251,7 +251,7 @@ class Softmax(Rows):
     name = "softmax"
     in_smoke = False
     kernels: ClassVar[Kernels] = {
-        **array_builders(lambda xp, arrays: softmax(xp, arrays["x"])[0], "numpy"),
+        **array_builders(lambda xp, arrays: softmax(xp, arrays["x"])[0], "numpy", "cupy"),
         "torch": torch_builders(lambda torch, arrays: torch.softmax(arrays["x"], dim=-1)),
     }
 
@@ -322,7 +322,7 @@ class EmbeddingGrad(Table):
 
     name = "embedding_grad"
     kernels: ClassVar[Kernels] = {
-        **array_builders(_array_scatter, "numpy"),
+        **array_builders(_array_scatter, "numpy", "cupy"),
         "torch": torch_builders(_torch_scatter),
     }
 
@@ -380,7 +380,7 @@ class Lstm(Layer):
         Preset.FULL: (128, 256, 1024),
     }
     kernels: ClassVar[Kernels] = {
-        **array_builders(_array_lstm),
+        **array_builders(_array_lstm, "cupy"),
         "torch": {"default": partial(_torch_lstm, "default")},
     }
 

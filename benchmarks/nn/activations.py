@@ -112,6 +112,7 @@ def gelu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     return slope
 
 
+@has_forms
 def binary_cross_entropy(xp: Any, logits: Array, target: float) -> tuple[Array, Cache]:
     """Return the mean binary cross-entropy of all logits, a 0-d array; they share one target, 0 or 1.
 
@@ -122,6 +123,7 @@ def binary_cross_entropy(xp: Any, logits: Array, target: float) -> tuple[Array, 
     return loss.mean(), (logits, target)
 
 
+@has_forms
 def binary_cross_entropy_backward(xp: Any, cache: Cache) -> Array:
     """Return dL/dlogits = (sigmoid(logits) - target) / size, for a loss that is a mean over `size` logits."""
     logits, target = cache

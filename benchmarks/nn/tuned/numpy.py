@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.nn import activations, attention, dit, functions, normalisation
 from benchmarks.nn.functions import Array, Cache
-from benchmarks.nn.tuned import Form, Tuned, numpy_images
-from benchmarks.nn.tuned.blocks import BLOCK, in_blocks, on_threads
+from benchmarks.nn.tuned import Form, Tuned, blocks, numpy_images
+from benchmarks.nn.tuned.blocks import in_blocks, on_threads
 
 QUERIES = 128  # queries in a block of attention; 64 and 256 are up to 10 % slower, 512 is 20 % slower (causal)
 FEWEST_ROWS = 8  # rows per round in `scatter_add`, below which adding single elements is as fast
@@ -53,7 +53,7 @@ def attention_forward(xp: Tuned, q: Array, k: Array, v: Array, *, causal: bool) 
     (arXiv:2205.14135): the backward pass computes them again, from the logarithms of their sums.
     """
     (batch, heads, time, _), keys = q.shape, k.shape[-2]
-    if time == 1 or batch * heads * time * keys * q.itemsize <= 2 * BLOCK:
+    if time == 1 or batch * heads * time * keys * q.itemsize <= 2 * blocks.BLOCK:
         return attention.attention.plain(xp, q, k, v, causal=causal)
     out, logarithms = np.empty(q.shape, q.dtype), np.empty((*q.shape[:-1], 1), q.dtype)
     scores = _Scores(q, k, causal=causal)
@@ -112,7 +112,7 @@ class _Scores:
         size = min(QUERIES, time)
         self.q, self.k, self.scale = q, k, 1 / math.sqrt(depth)
         self.mask = attention.causal_mask(np, size, size, q.dtype) if causal else None
-        step = max(1, BLOCK // (size * keys * q.itemsize))
+        step = max(1, blocks.BLOCK // (size * keys * q.itemsize))
         self.groups = list(product(range(batch), [slice(i, i + step) for i in range(0, heads, step)]))
         ends = [(start, min(start + size, time)) for start in range(0, time, size)]
         self.parts = [(slice(start, end), keys - time + end if causal else keys) for start, end in ends]
