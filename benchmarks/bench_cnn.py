@@ -32,7 +32,7 @@ from benchmarks.nn.training import (
 )
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload, array_kernels, by_implementation
+from benchmarks.nn.workloads import TORCH, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
 
 RATE = 1e-3  # learning rate of SGD, low enough that thousands of timed steps on one batch do not diverge
 
@@ -42,7 +42,7 @@ PRESETS = {
     Preset.STANDARD: (ResNet(blocks=(2, 2, 2, 2), width=64, pixels=32, classes=10), 128),
     Preset.FULL: (ResNet(blocks=(3, 4, 6, 3), width=64, pixels=224, classes=1000, bottleneck=True), 256),
 }
-IMPLEMENTATIONS = ("default", "channels_last", "compile")
+ON_CUDA = (*TORCH_CUDA, "channels_last", "cudnn_benchmark")
 
 
 def network(work: Work) -> ResNet:
@@ -125,8 +125,8 @@ class CnnTrain(CnnWorkload):
     headline = ("default", "channels_last")
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train),
-        "torch": by_implementation(torch_train, *IMPLEMENTATIONS),
-        "torch:cuda": by_implementation(torch_train, *IMPLEMENTATIONS, "cudagraph"),
+        "torch": by_implementation(torch_train, *TORCH, "channels_last"),
+        "torch:cuda": by_implementation(torch_train, *ON_CUDA),
     }
 
     def costs(self, work: Work) -> Costs:
@@ -162,8 +162,8 @@ class CnnInfer(CnnWorkload):
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_infer),
-        "torch": by_implementation(torch_infer, *IMPLEMENTATIONS),
-        "torch:cuda": by_implementation(torch_infer, *IMPLEMENTATIONS, "cudagraph"),
+        "torch": by_implementation(torch_infer, *TORCH, "channels_last"),
+        "torch:cuda": by_implementation(torch_infer, *ON_CUDA),
     }
 
     def costs(self, work: Work) -> Costs:

@@ -12,7 +12,15 @@ from benchmarks.nn.generation import Generation
 from benchmarks.nn.gpt import Gpt
 from benchmarks.nn.modules import sdpa
 from benchmarks.nn.modules.gpt import GptModule
-from benchmarks.nn.modules.running import Graphed, autocast_dtype, compiled, forward_kernel, inference, is_fixed
+from benchmarks.nn.modules.running import (
+    CAPTURED,
+    Graphed,
+    autocast_dtype,
+    compiled,
+    forward_kernel,
+    inference,
+    is_fixed,
+)
 
 
 class EagerGeneration:
@@ -56,12 +64,9 @@ class StaticGeneration(EagerGeneration):
         super().__init__(work, network, weights, prompt)
         self.kv_cache.zero_()  # masked entries get weight 0, and 0 * NaN would be NaN
         self.positions = torch.arange(self.kv_cache.shape[4], device=prompt.device)
-        step: Any = self._step
-        if implementation == "compile":
-            step = compiled(step, prompt.device)
-        step = inference(step, prompt.device, work.precision)
-        self._static = Graphed(step) if implementation == "cudagraph" else step
-        self._reused = implementation == "cudagraph"  # whether the next step writes its results to the same memory
+        step = inference(compiled(self._step, prompt.device, implementation), prompt.device, work.precision)
+        self._reused = implementation in CAPTURED  # whether the next step writes its results to the same memory
+        self._static = Graphed(step) if self._reused else step
 
     def _step(self, token: torch.Tensor, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return chosen(self.module.extend_static(self.kv_cache, token, at))
@@ -79,7 +84,7 @@ class StaticGeneration(EagerGeneration):
 def generation(
     work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, implementation: str
 ) -> Generation:
-    """Return the generation for an implementation: "default" is eager, "compile" and "cudagraph" are static."""
+    """Return the generation for an implementation: "default" is eager, all others are static."""
     if implementation == "default":
         return EagerGeneration(work, network, weights, prompt)
     return StaticGeneration(work, network, weights, prompt, implementation)
@@ -96,7 +101,7 @@ def prefill_kernel(
         return module.extend(kv_cache, ids, 0)
 
     device = torch.device(backend.device)
-    call = inference(compiled(prefill, device) if implementation == "compile" else prefill, device, work.precision)
+    call = inference(compiled(prefill, device, implementation), device, work.precision)
     kernel = forward_kernel(call, batch, implementation, fixed=is_fixed(work))
     query, _, _ = sdpa.projected(backend, work, network, network.context)
     return sdpa.told(kernel, backend, work, [sdpa.chosen(query, *kv_cache[0], causal=True)])
