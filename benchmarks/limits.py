@@ -24,7 +24,7 @@ def require_short(seconds: float, call: str) -> None:
 
 
 def product_rate(backend: Backend, dtype: str) -> float:
-    """Return the FLOP/s of a product of two small matrices in a format: the fastest of some runs (the first is cold)."""
+    """Return the FLOP/s of a product of two small matrices in a format: the fastest of _RUNS runs, the first cold."""
     square = backend.from_host(np.ones((_SIDE, _SIDE), np.float32), dtype)
     times = []
     for _ in range(_RUNS):
