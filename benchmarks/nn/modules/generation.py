@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from benchmarks.nn.batches import Batch
 from benchmarks.nn.generation import Generation
 from benchmarks.nn.gpt import Gpt
 from benchmarks.nn.modules import sdpa
-from benchmarks.nn.modules.gpt import GptModule
+from benchmarks.nn.modules.gpt import GptModule, KvCache
 from benchmarks.nn.modules.running import (
     CAPTURED,
     Graphed,
@@ -62,8 +63,9 @@ class StaticGeneration(EagerGeneration):
         self, work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, implementation: str
     ) -> None:
         super().__init__(work, network, weights, prompt)
-        self.kv_cache.zero_()  # masked entries get weight 0, and 0 * NaN would be NaN
-        self.positions = torch.arange(self.kv_cache.shape[4], device=prompt.device)
+        for tensor in itertools.chain(*self.kv_cache):
+            tensor.zero_()  # masked entries get weight 0, and 0 * NaN would be NaN
+        self.positions = torch.arange(self.kv_cache[0][0].shape[2], device=prompt.device)
         step = inference(compiled(self._step, prompt.device, implementation), prompt.device, work.precision)
         self._reused = implementation in CAPTURED  # whether the next step writes its results to the same memory
         self._static = Graphed(step) if self._reused else step
@@ -115,12 +117,16 @@ def loaded(network: Gpt, weights: dict[str, Any]) -> GptModule:
     return module
 
 
-def empty_kv_cache(network: Gpt, weights: dict[str, Any], batch: int, capacity: int, precision: str) -> torch.Tensor:
-    """Return an uninitialised KV cache (layers, 2, B, H, capacity, D) in the dtype in which attention computes."""
+def empty_kv_cache(network: Gpt, weights: dict[str, Any], batch: int, capacity: int, precision: str) -> list[KvCache]:
+    """Return an uninitialised KV cache, one KvCache per layer, in the dtype in which attention computes."""
     first = next(iter(weights.values()))
     dtype = autocast_dtype(precision) or first.dtype
-    shape = (network.layers, 2, batch, network.heads, capacity, network.width // network.heads)
-    return torch.empty(shape, dtype=dtype, device=first.device)
+    shape = (batch, network.heads, capacity, network.width // network.heads)
+
+    def empty() -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device=first.device)
+
+    return [(empty(), empty()) for _ in range(network.layers)]
 
 
 def chosen(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
