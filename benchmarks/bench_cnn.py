@@ -103,6 +103,7 @@ class CnnWorkload(ModelWorkload):
 
     presets = PRESETS
     per_sample = ("x", "targets")
+    compiles_on_cpu = True  # Inductor keeps images in the layout of oneDNN's convolutions and fuses norms and ReLUs
 
     def variant(self, network: ResNet, batch: int, dtype: str = "float32", **kind: Any) -> Work:
         spelt = "x".join(map(str, network.blocks))

@@ -106,6 +106,7 @@ class GanWorkload(ModelWorkload):
 
     presets = PRESETS
     per_sample = BATCH
+    compiles_on_cpu = True  # as in bench_cnn.py
     precisions = ("tf32", "autocast_bfloat16")
 
     def variant(self, network: Shape, batch: int, dtype: str = "float32", **kind: Any) -> Work:

@@ -103,7 +103,7 @@ class Layer(Workload):
         yield self.work(size, "float32", **dict(zip(self.axes, shape, strict=True)))
 
     def implementations(self, target: Target, preset: Preset) -> Sequence[str]:
-        return fitting(super().implementations(target, preset), target, preset)
+        return fitting(super().implementations(target, preset), preset)
 
     def selects(self, work: Work, implementation: str) -> bool:
         """Whether to measure: the default implementation always, others only at the sizes of standard and full."""

@@ -221,6 +221,31 @@ def torch_onednn_product(backend: Backend, work: Work, host: HostArrays) -> Kern
     return Kernel(partial(linear, a, b.t(), None, "none", [], ""), inputs={"a": a, "b": b}, library=library)
 
 
+def torch_packed_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+    """Return the kernel of oneDNN's bfloat16 inner product with B in oneDNN's own layout, as a model's weights can be.
+
+    Packing B into that layout is not timed: `restart` does it, as a server does when it loads a model. In the layout,
+    the elements that the CPU multiplies together lie next to each other, so B is read once in order of addresses, and
+    not rearranged at every call. The gain shrinks as A gets more rows, which share that work.
+    """
+    ops = backend.xp.ops.mkldnn
+    if not (backend.xp.backends.mkldnn.is_available() and ops._is_mkldnn_bf16_supported()):
+        raise Unsupported("no_kernel", "oneDNN has no bfloat16 products on this CPU")
+    a, b = placed(backend, work, host)
+    require_short_call(backend, work, host, lambda x, y: ops._linear_pointwise(x, y.t(), None, "none", [], ""))
+    packed = []
+
+    def pack() -> None:
+        packed[:] = [ops._reorder_linear_weight(b.t(), work["m"])]
+
+    def run() -> Any:
+        return ops._linear_pointwise(a, packed[0], None, "none", [], "")
+
+    pack()
+    library = f"{onednn_library(backend, run)}, packed B"
+    return Kernel(run, inputs={"a": a, "b": b}, restart=pack, library=library)
+
+
 def finished(backend: Backend, work: Work, host: HostArrays, product: Product, arrays: tuple[Any, Any, Any]) -> Kernel:
     """Return the kernel of a product into C, given arrays A, B and C; raise TooSlow as `require_short_call` does."""
     a, b, c = arrays

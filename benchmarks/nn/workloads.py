@@ -49,7 +49,8 @@ class ModelWorkload(Workload):
     smoke and quick: float32 in the default implementation; quick adds those in `quick`. smoke adds float64 if
     `doubled`, only for its check. headline: float32 in the implementations in `headline`. standard and full: all
     implementations, `precisions` (with float32 weights), `formats` (dtypes of the weights themselves), the scope
-    end_to_end, and the sweep of batch sizes. Presets in `left_out` measure nothing.
+    end_to_end, and the sweep of batch sizes; `implementations` leaves some out that compile. Presets in `left_out`
+    measure nothing.
     """
 
     suite = "model"
@@ -61,6 +62,8 @@ class ModelWorkload(Workload):
     headline: ClassVar[tuple[str, ...]] = ()
     per_sample: ClassVar[tuple[str, ...]]  # inputs with one row per sample
     uploaded: ClassVar[bool] = True  # whether a call reads inputs that end_to_end can upload from the host
+    # Whether `compile` gains enough on a CPU for standard to measure it there; full always does, and no other preset.
+    compiles_on_cpu: ClassVar[bool] = False
     precisions: ClassVar[tuple[str, ...]] = ("tf32", "autocast_bfloat16", "autocast_float16")
     formats: ClassVar[tuple[str, ...]] = ()
 
@@ -89,9 +92,11 @@ class ModelWorkload(Workload):
             yield from ({"scope": Scope.END_TO_END} for _ in range(self.uploaded))
 
     def implementations(self, target: Target, preset: Preset) -> Sequence[str]:
-        names = fitting(super().implementations(target, preset), target, preset)
-        slow = target.device == "cpu" and preset is not Preset.FULL
-        return [name for name in names if not (slow and name == "compile")]
+        """Return the implementations that `fitting` leaves; on a CPU `compile` only where `compiles_on_cpu` says so."""
+        gains = self.compiles_on_cpu and preset is Preset.STANDARD
+        compiles = target.device != "cpu" or preset is Preset.FULL or gains
+        names = fitting(super().implementations(target, preset), preset)
+        return [name for name in names if compiles or name != "compile"]
 
     def selects(self, work: Work, implementation: str) -> bool:
         """Whether to measure `work` in this implementation.
@@ -144,7 +149,7 @@ class ModelWorkload(Workload):
         return TOLERANCES[work.dtype, work.precision]
 
 
-def fitting(implementations: Iterable[str], target: Target, preset: Preset) -> list[str]:
+def fitting(implementations: Iterable[str], preset: Preset) -> list[str]:
     """Return the implementations that compile quickly enough for a preset: `max_autotune` is in full only."""
     return [name for name in implementations if preset is Preset.FULL or name != "max_autotune"]
 

@@ -14,6 +14,7 @@ from bench_core.plan.expansion import expand
 from bench_core.records import Machine, Preset, Status, Target
 from benchmarks import bench_matmul, caches, limits, products
 from tests.support import kernels as support
+from tests.support import planned
 from tests.support.nn import one_thread  # noqa: F401 - a fixture
 
 MACHINE = Machine(32 << 20, 2)
@@ -382,6 +383,41 @@ def test_a_narrow_product_names_what_onednn_says_it_ran(dtype, m, n, k, capfd):
     ran = {line[6] or line[5] for line in lines}
     assert all(name in built.library for name in ran)
     assert ("no oneDNN" in built.library) is not bool(ran)
+
+
+SKINNY = bench_matmul.Skinny()
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_packed_weights_are_right_and_are_packed_again_when_they_change(rows):
+    """The second look overwrites B: a kernel that kept its first packing would be wrong."""
+    with support.backend("torch") as on:
+        if not on.xp.ops.mkldnn._is_mkldnn_bf16_supported():
+            pytest.skip("oneDNN has no bfloat16 products on this CPU")
+        work = SKINNY.product("x", bench_matmul.BF16, rows, 96, 64, layout="nt")
+        assert support.error_of(SKINNY, work, on, "packed") < 1e-2
+        built = support.kernel(SKINNY, work, on, "packed")
+        assert built.library.endswith(", packed B")
+        with pytest.raises(WrongAnswer, match="wrong in the second"):
+            support.before_and_after(replace(built, restart=None), SKINNY, work, on)
+
+
+def test_without_onednn_s_bfloat16_weights_cannot_be_packed(monkeypatch):
+    with support.backend("torch") as on:
+        monkeypatch.setattr(on.xp.backends.mkldnn, "is_available", lambda: False)
+        work = SKINNY.product("x", bench_matmul.BF16, 1, 96, 64, layout="nt")
+        with pytest.raises(Unsupported, match="no bfloat16 products"):
+            support.kernel(SKINNY, work, on, "packed")
+
+
+def test_packed_weights_are_measured_in_bfloat16_of_few_rows_on_a_cpu_alone():
+    packed = {
+        (case.work.workload, case.backend, case.device, case.work.dtype)
+        for preset in Preset
+        for case in planned.cases(preset, planned.CPU + planned.GPU)
+        if case.implementation == "packed"
+    }
+    assert packed == {("matmul_skinny", "torch", "cpu", "bfloat16")}
 
 
 def test_a_product_in_the_format_of_every_cpu_names_both_libraries():

@@ -778,6 +778,21 @@ def test_only_standard_and_full_cross_implementations_precisions_and_batches():
     assert {case.work.scope for case in cases} == set(Scope)
 
 
+@pytest.mark.parametrize("preset", list(Preset))
+def test_a_cpu_compiles_all_networks_in_full_and_those_that_gain_in_standard(preset):
+    target = Target("torch", "torch", "cpu")
+    compiled = {
+        workload.name
+        for workload in MODELS.values()
+        if isinstance(workload, workloads.ModelWorkload)
+        for case in expand(workload, preset, [target], lambda _: MACHINE)
+        if case.implementation == "compile"
+    }
+    networks = {name for name, workload in MODELS.items() if isinstance(workload, workloads.ModelWorkload)}
+    gain = {"cnn_train", "cnn_infer", "gan_train", "gan_generate"}
+    assert compiled == {Preset.FULL: networks, Preset.STANDARD: gain}.get(preset, set())
+
+
 FORMS = {"compile_cudagraph", "max_autotune", "cudnn_benchmark"}
 
 

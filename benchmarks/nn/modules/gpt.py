@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from benchmarks.nn.gpt import Gpt
 
-# Keys and values of one layer, (B, H, capacity, D) each: two tensors, and each layer has its own. To torch.compile every
-# write to a tensor is a new tensor at first. It becomes a write in place again if the tensor is no view of another. With
-# all layers in one tensor, a compiled step copied the whole cache for each of them.
+# Keys and values of one layer, (B, H, capacity, D) each: two tensors, and each layer has its own. torch.compile first
+# turns every write to a tensor into a new tensor, and back into a write in place only if the tensor is no view of
+# another. With all layers in one tensor, a compiled step copied the whole cache for each of them.
 KvCache = tuple[torch.Tensor, torch.Tensor]
 
 
