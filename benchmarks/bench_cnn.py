@@ -33,7 +33,7 @@ from benchmarks.nn.training import (
 )
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload, array_kernels, by_implementation
+from benchmarks.nn.workloads import TORCH, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
 
 RATE = 1e-3  # learning rate of SGD, low enough that thousands of timed steps on one batch do not diverge
 
@@ -43,7 +43,7 @@ PRESETS = {
     Preset.STANDARD: (ResNet(blocks=(2, 2, 2, 2), width=64, pixels=32, classes=10), 128),
     Preset.FULL: (ResNet(blocks=(3, 4, 6, 3), width=64, pixels=224, classes=1000, bottleneck=True), 256),
 }
-IMPLEMENTATIONS = ("default", "channels_last", "compile")
+ON_CUDA = (*TORCH_CUDA, "channels_last", "cudnn_benchmark")
 
 
 def network(work: Work) -> ResNet:
@@ -105,6 +105,7 @@ class CnnWorkload(ModelWorkload):
     presets = PRESETS
     quick = ("tuned",)
     per_sample = ("x", "targets")
+    compiles_on_cpu = True  # Inductor keeps images in the layout of oneDNN's convolutions and fuses norms and ReLUs
 
     def variant(self, network: ResNet, batch: int, dtype: str = "float32", **kind: Any) -> Work:
         spelt = "x".join(map(str, network.blocks))
@@ -127,8 +128,8 @@ class CnnTrain(CnnWorkload):
     headline = ("default", "channels_last")
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "numpy", "cupy"),
-        "torch": by_implementation(torch_train, *IMPLEMENTATIONS),
-        "torch:cuda": by_implementation(torch_train, *IMPLEMENTATIONS, "cudagraph"),
+        "torch": by_implementation(torch_train, *TORCH, "channels_last"),
+        "torch:cuda": by_implementation(torch_train, *ON_CUDA),
     }
 
     def costs(self, work: Work) -> Costs:
@@ -164,8 +165,8 @@ class CnnInfer(CnnWorkload):
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_infer, "numpy", "cupy"),
-        "torch": by_implementation(torch_infer, *IMPLEMENTATIONS),
-        "torch:cuda": by_implementation(torch_infer, *IMPLEMENTATIONS, "cudagraph"),
+        "torch": by_implementation(torch_infer, *TORCH, "channels_last"),
+        "torch:cuda": by_implementation(torch_infer, *ON_CUDA),
     }
 
     def costs(self, work: Work) -> Costs:

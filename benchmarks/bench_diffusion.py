@@ -17,7 +17,7 @@ from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload, array_kernels, by_implementation
+from benchmarks.nn.workloads import TORCH, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
 
 # Standard and full are DiT-S/2 and DiT-B/2 of arXiv:2212.09748 (table 1), with 33 and 131 million parameters. As there,
 # latents are 32x32x4 and there are 1000 classes.
@@ -56,7 +56,7 @@ def torch_kernel(implementation: str, backend: Backend, work: Work, host: HostAr
     batch, first = batch_of(backend, work, host, BATCH), weights["positions"]
     module = DitModule(net).to(first.device, first.dtype).eval()
     load_weights(module, weights)
-    predict = compiled(module, first.device) if implementation == "compile" else module
+    predict = compiled(module, first.device, implementation)
     schedule = Schedule.ddim(work["steps"], work.dtype)
     steps = inference(denoiser(predict, schedule, work["runs"], backend.from_host), first.device, work.precision)
     kernel = replace(forward_kernel(steps, batch, implementation, fixed=is_fixed(work)), outputs=outputs)
@@ -97,8 +97,8 @@ class DiffusionWorkload(ModelWorkload):
     precisions = ("tf32", "autocast_bfloat16")
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_kernel, "numpy", "cupy"),
-        "torch": by_implementation(torch_kernel, "default", "compile"),
-        "torch:cuda": by_implementation(torch_kernel, "default", "compile", "cudagraph"),
+        "torch": by_implementation(torch_kernel, *TORCH),
+        "torch:cuda": by_implementation(torch_kernel, *TORCH_CUDA),
     }
 
     def variant(self, network: Dit, batch: int, dtype: str = "float32", **kind: Any) -> Work:

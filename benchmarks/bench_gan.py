@@ -19,7 +19,7 @@ from benchmarks.nn.optimisers import AdamW
 from benchmarks.nn.training import STEPS, Step, Trained, largest_error, least_bytes, trace, training_kernel
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload, array_kernels, by_implementation
+from benchmarks.nn.workloads import TORCH, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
 
 RATE, BETA1 = 2e-4, 0.5  # learning rate and beta1 of both Adam optimisers, as in arXiv:1511.06434; no weight decay
 BATCH = ("noise", "images")
@@ -76,11 +76,12 @@ def array_train(implementation: str, backend: Backend, work: Work, host: HostArr
 def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of a training step in torch: nn.Module, autograd, fused torch.optim.Adam."""
     from benchmarks.nn.modules.dcgan import GanTrainer
+    from benchmarks.nn.modules.running import CAPTURED
     from benchmarks.nn.modules.training import as_implementation
 
-    captured = implementation == "cudagraph"
+    captured = implementation in CAPTURED
     adam = partial(backend.xp.optim.Adam, lr=RATE, betas=(BETA1, 0.999), fused=True, capturable=captured)
-    trainer = GanTrainer(shape(work), device_weights(backend, host), adam, work.precision)
+    trainer = GanTrainer(shape(work), device_weights(backend, host), adam, work.precision, implementation)
     return as_implementation(implementation, trainer, batch_of(backend, work, host, BATCH), samples(work), work)
 
 
@@ -106,6 +107,7 @@ class GanWorkload(ModelWorkload):
     presets = PRESETS
     quick = ("tuned",)
     per_sample = BATCH
+    compiles_on_cpu = True  # as in bench_cnn.py
     precisions = ("tf32", "autocast_bfloat16")
 
     def variant(self, network: Shape, batch: int, dtype: str = "float32", **kind: Any) -> Work:
@@ -128,8 +130,8 @@ class GanTrain(GanWorkload):
     headline = ("default",)
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "numpy", "cupy"),
-        "torch": {"default": partial(torch_train, "default")},
-        "torch:cuda": by_implementation(torch_train, "default", "cudagraph"),
+        "torch": by_implementation(torch_train, *TORCH),
+        "torch:cuda": by_implementation(torch_train, *TORCH_CUDA, "cudnn_benchmark"),
     }
 
     def costs(self, work: Work) -> Costs:
@@ -172,8 +174,8 @@ class GanGenerate(GanWorkload):
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_generate, "numpy", "cupy"),
-        "torch": by_implementation(torch_generate, "default", "compile"),
-        "torch:cuda": by_implementation(torch_generate, "default", "compile", "cudagraph"),
+        "torch": by_implementation(torch_generate, *TORCH),
+        "torch:cuda": by_implementation(torch_generate, *TORCH_CUDA, "cudnn_benchmark"),
     }
 
     def costs(self, work: Work) -> Costs:

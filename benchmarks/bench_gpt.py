@@ -33,7 +33,7 @@ from benchmarks.nn.optimisers import AdamW
 from benchmarks.nn.training import STEPS, Trained, largest_error, least_bytes, train_step, trained, training_kernel
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload, array_kernels, by_implementation, itemsize
+from benchmarks.nn.workloads import TORCH, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation, itemsize
 
 RATE = 3e-4  # learning rate: AdamW changes each weight by about this per step; thousands of timed steps do not diverge
 
@@ -126,7 +126,7 @@ def torch_decode(implementation: str, backend: Backend, work: Work, host: HostAr
     """
     from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.generation import generation
-    from benchmarks.nn.modules.running import prepared
+    from benchmarks.nn.modules.running import CAPTURED, prepared
 
     net = network(work)
     prompt, params = backend.from_host(host["x"]), device_weights(backend, host, work.dtype)
@@ -134,7 +134,7 @@ def torch_decode(implementation: str, backend: Backend, work: Work, host: HostAr
     kernel = generation_kernel(loop, None if implementation == "default" else prepared)
     query, _, _ = sdpa.projected(backend, work, net, 1)
     kernel = sdpa.told(kernel, backend, work, loop.attention_backends(query))
-    return replace(kernel, hides_memory=implementation == "cudagraph")
+    return replace(kernel, hides_memory=implementation in CAPTURED)
 
 
 def _require_wide(backend: Backend, work: Work) -> None:
@@ -172,8 +172,8 @@ class GptTrain(GptWorkload):
     doubled = True
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "numpy", "cupy"),
-        "torch": by_implementation(torch_train, "default", "explicit", "compile"),
-        "torch:cuda": by_implementation(torch_train, "default", "explicit", "compile", "cudagraph"),
+        "torch": by_implementation(torch_train, *TORCH, "explicit"),
+        "torch:cuda": by_implementation(torch_train, *TORCH_CUDA, "explicit"),
     }
 
     def costs(self, work: Work) -> Costs:
@@ -209,8 +209,8 @@ class GptPrefill(GptWorkload):
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_prefill, "numpy", "cupy"),
-        "torch": by_implementation(torch_prefill, "default", "compile"),
-        "torch:cuda": by_implementation(torch_prefill, "default", "compile", "cudagraph"),
+        "torch": by_implementation(torch_prefill, *TORCH),
+        "torch:cuda": by_implementation(torch_prefill, *TORCH_CUDA),
     }
 
     def costs(self, work: Work) -> Costs:
@@ -258,8 +258,8 @@ class GptDecode(GptWorkload):
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_decode, "cupy"),
-        "torch": by_implementation(torch_decode, "default", "compile"),
-        "torch:cuda": by_implementation(torch_decode, "default", "compile", "cudagraph"),
+        "torch": by_implementation(torch_decode, *TORCH),
+        "torch:cuda": by_implementation(torch_decode, *TORCH_CUDA),
     }
 
     def variant(self, network: Gpt, batch: int, dtype: str = "float32", **kind: Any) -> Work:

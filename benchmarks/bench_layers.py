@@ -6,7 +6,7 @@ H heads, T tokens, D head width, C channels, V rows of a table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -25,6 +25,7 @@ from bench_core.workload import (
     Kernels,
     Machine,
     Preset,
+    Target,
     Work,
     Workload,
 )
@@ -38,7 +39,7 @@ from benchmarks.nn.normalisation import layernorm
 from benchmarks.nn.recurrent import lstm
 from benchmarks.nn.training import TOLERANCES
 from benchmarks.nn.tuned import array_module
-from benchmarks.nn.workloads import TRAITS, array_kernels
+from benchmarks.nn.workloads import TORCH, TRAITS, array_kernels, fitting
 
 Shape = tuple[int, ...]
 
@@ -55,34 +56,37 @@ def array_builders(function: Callable[..., Any], *tuned: str) -> Kernels:
 
 
 def torch_builder(function: Callable[..., Any], implementation: str) -> Builder:
-    """Return a builder whose kernel calls function(torch, arrays) in inference mode; "compile" compiles it first."""
+    """Return a builder whose kernel calls function(torch, arrays) in inference mode, compiled or not."""
 
     def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-        from benchmarks.nn.modules.running import compiled, inference, prepared
+        from benchmarks.nn.modules.running import COMPILED, compiled, inference, prepared
 
         arrays = {name: backend.from_host(array) for name, array in host.items()}
         device = next(iter(arrays.values())).device
-        call: Callable[..., Any] = partial(function, backend.xp)
-        call = inference(compiled(call, device) if implementation == "compile" else call, device, work.precision)
+        call = inference(compiled(partial(function, backend.xp), device, implementation), device, work.precision)
 
         def run() -> Any:
             return call(arrays)
 
-        return Kernel(run, inputs=arrays, prepare=prepared(run) if implementation == "compile" else None)
+        return Kernel(run, inputs=arrays, prepare=prepared(run) if implementation in COMPILED else None)
 
     return build
 
 
-def torch_builders(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the builders of the implementations "default" and "compile"."""
-    return {implementation: torch_builder(function, implementation) for implementation in ("default", "compile")}
+def torch_builders(function: Callable[..., Any]) -> Kernels:
+    """Return the kernels of the implementations "default" and "compile", and on CUDA of "max_autotune"."""
+
+    def builders(*implementations: str) -> dict[str, Any]:
+        return {implementation: torch_builder(function, implementation) for implementation in implementations}
+
+    return {"torch": builders(*TORCH), "torch:cuda": builders(*TORCH, "max_autotune")}
 
 
 class Layer(Workload):
     """Base class: one call of a layer in float32.
 
     sizes: the shape by preset. axes: one letter per number of the shape. in_smoke: whether the preset smoke measures
-    the layer. standard and full measure every implementation, the other presets only the default.
+    the layer. standard and full measure the implementations that `fitting` leaves, the other presets only the default.
     """
 
     suite = "model"
@@ -97,6 +101,9 @@ class Layer(Workload):
         shape = self.sizes[preset]
         size = "-".join(f"{axis}{number}" for axis, number in zip(self.axes, shape, strict=True))
         yield self.work(size, "float32", **dict(zip(self.axes, shape, strict=True)))
+
+    def implementations(self, target: Target, preset: Preset) -> Sequence[str]:
+        return fitting(super().implementations(target, preset), preset)
 
     def selects(self, work: Work, implementation: str) -> bool:
         """Whether to measure: the default implementation always, others only at the sizes of standard and full."""
@@ -232,7 +239,7 @@ class LayerNorm(Rows):
     name = "layernorm"
     kernels: ClassVar[Kernels] = {
         **array_builders(_array_layernorm, "numpy", "cupy"),
-        "torch": torch_builders(_torch_layernorm),
+        **torch_builders(_torch_layernorm),
     }
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -252,7 +259,7 @@ class Softmax(Rows):
     in_smoke = False
     kernels: ClassVar[Kernels] = {
         **array_builders(lambda xp, arrays: softmax(xp, arrays["x"])[0], "numpy", "cupy"),
-        "torch": torch_builders(lambda torch, arrays: torch.softmax(arrays["x"], dim=-1)),
+        **torch_builders(lambda torch, arrays: torch.softmax(arrays["x"], dim=-1)),
     }
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -282,7 +289,7 @@ class Embedding(Table):
     in_smoke = False
     kernels: ClassVar[Kernels] = {
         **array_builders(lambda _, arrays: arrays["table"][arrays["ids"]]),
-        "torch": torch_builders(lambda torch, arrays: torch.nn.functional.embedding(arrays["ids"], arrays["table"])),
+        **torch_builders(lambda torch, arrays: torch.nn.functional.embedding(arrays["ids"], arrays["table"])),
     }
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -323,7 +330,7 @@ class EmbeddingGrad(Table):
     name = "embedding_grad"
     kernels: ClassVar[Kernels] = {
         **array_builders(_array_scatter, "numpy", "cupy"),
-        "torch": torch_builders(_torch_scatter),
+        **torch_builders(_torch_scatter),
     }
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -195,6 +195,10 @@ class Skinny(Product):
 
     name = "matmul_skinny"
     version = 2  # version 1 stored the weights (in, out)
+    kernels: ClassVar[Kernels] = {
+        **Product.kernels,
+        "torch:cpu": {**Product.kernels["torch:cpu"], "packed": products.torch_packed_product},
+    }
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         if preset is Preset.SMOKE:
@@ -205,6 +209,10 @@ class Skinny(Product):
             for n in sizes:
                 for m in (1, 8, 32, 128):
                     yield self.product(f"{m}x{n}x{n}", kind, m, n, n, layout="nt")
+
+    def selects(self, work: Work, implementation: str) -> bool:
+        """Whether to measure: "packed" in bfloat16, else as other products."""
+        return work.dtype == "bfloat16" if implementation == "packed" else super().selects(work, implementation)
 
     def costs(self, work: Work) -> Costs:
         """Return 2 M N K FLOPs. `bytes` and `least_bytes`: A, B and C move once."""

@@ -23,7 +23,7 @@ from benchmarks.nn.optimisers import Sgd
 from benchmarks.nn.training import STEPS, Trained, largest_error, least_bytes, train_step, trained, training_kernel
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import ModelWorkload, array_kernels, by_implementation
+from benchmarks.nn.workloads import TORCH, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
 
 # Learning rate, low enough that thousands of timed steps on one batch do not diverge. They also must not fit the batch
 # so well that gradients become subnormal numbers, with which a CPU computes at a fraction of its speed.
@@ -110,8 +110,8 @@ class MlpTrain(MlpWorkload):
     doubled = True
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "cupy"),
-        "torch": by_implementation(torch_train, "default", "compile"),
-        "torch:cuda": by_implementation(torch_train, "default", "compile", "cudagraph"),
+        "torch": by_implementation(torch_train, *TORCH),
+        "torch:cuda": by_implementation(torch_train, *TORCH_CUDA),
     }
 
     def costs(self, work: Work) -> Costs:
@@ -141,8 +141,8 @@ class MlpInfer(MlpWorkload):
     name = "mlp_infer"
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_infer),
-        "torch": by_implementation(torch_infer, "default", "compile"),
-        "torch:cuda": by_implementation(torch_infer, "default", "compile", "cudagraph"),
+        "torch": by_implementation(torch_infer, *TORCH),
+        "torch:cuda": by_implementation(torch_infer, *TORCH_CUDA),
     }
 
     def costs(self, work: Work) -> Costs:

@@ -10,9 +10,12 @@ times B in e4m3, as in a backward pass: GPU libraries do not multiply e5m2 by e5
 from __future__ import annotations
 
 import math
+import os
 import re
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -20,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from bench_core import check
-from bench_core.workload import Backend, Costs, HostArrays, Kernel, Unsupported, Work, WrongAnswer
+from bench_core.workload import Backend, Call, Costs, HostArrays, Kernel, Unsupported, Work, WrongAnswer
 from benchmarks.limits import require_short
 
 RESULTS = {"float8_e4m3fn": "bfloat16", "float8_e5m2": "bfloat16", "int8": "int32"}
@@ -35,6 +38,7 @@ Product = Callable[[Any, Any, Any], Any]  # of A and B, into C
 SHORTEST_PROBE_S = 0.25  # a prediction needs a probe of at least this many seconds; shorter ones are too noisy
 LARGE_FLOPS = 2 * 4096**3  # float32 and float64 products up to this size are not probed: BLAS is fast enough
 REFERENCE_FLOPS = 2 * 512**3  # FLOPs that the check may spend on comparing single elements
+_CORNER = 256  # rows and columns of the product that oneDNN reports on
 LONE = 8  # bound of a single element's error, in tolerances; normally distributed errors reach 5.5 in 10^8 elements
 
 
@@ -140,7 +144,8 @@ def cupy_batched_product(backend: Backend, work: Work, host: HostArrays) -> Kern
 def torch_product(backend: Backend, work: Work, host: HostArrays, *, fast: bool = False) -> Kernel:
     """Return the kernel of `torch.matmul` into a preallocated tensor; `_scaled_mm` for float8, `_int_mm` for int8.
 
-    fast: accumulate float8 products with reduced precision (`use_fast_accum`).
+    fast: accumulate float8 products with reduced precision (`use_fast_accum`). In a narrow format on a CPU, `library`
+    names what oneDNN runs: which instructions it has for a format decides the rate.
     """
     torch = backend.xp
     a, b = placed(backend, work, host)
@@ -158,7 +163,57 @@ def torch_product(backend: Backend, work: Work, host: HostArrays, *, fast: bool 
         return torch._int_mm(x, y, out=z)
 
     product = {"int8": integer, "float8_e4m3fn": scaled, "float8_e5m2": scaled}.get(work.dtype, plain)
-    return finished(backend, work, host, product, (a, b, c))
+    kernel = finished(backend, work, host, product, (a, b, c))
+    if backend.device != "cpu" or work.dtype in {"float32", "float64"}:
+        return kernel
+    small = [x[(slice(0, _CORNER),) * x.ndim] for x in (a, b)]
+    small.append(torch.empty((*small[0].shape[:-1], small[1].shape[-1]), dtype=c.dtype))
+    return replace(kernel, library=onednn_library(backend, lambda: product(*small)))
+
+
+def onednn_library(backend: Backend, call: Call) -> str:
+    """Return the library of a call on a CPU, with the oneDNN implementations that the call runs.
+
+    Their names end in the instructions that they use: "oneDNN 3.12.0 brg_matmul:avx512_core_bf16", and with AMX
+    "brg_matmul:avx10_1_512_amx". "no oneDNN" follows the backend's library if the call runs elsewhere: in MKL, or
+    element by element in torch itself.
+    """
+    names = onednn_names(_onednn_report(backend.xp, call))
+    version = re.search(r"oneDNN \S+", backend.library)
+    return f"{version[0] if version else 'oneDNN'} {' + '.join(names)}" if names else f"{backend.library}, no oneDNN"
+
+
+def onednn_names(report: str) -> list[str]:
+    """Return the implementations in a report of oneDNN's verbose mode, each once; reorders of data do not count.
+
+    A line is a list separated by commas: onednn_verbose, v1, primitive, exec, cpu, kind of primitive, implementation,
+    and more (oneDNN, Developer Guide, "Verbose Mode"). Where the implementation is empty, as of the kind "gemm_api",
+    its kind is its name.
+    """
+    found = re.findall(r"^onednn_verbose,(?:v\d+,)?(?:primitive,)?exec,cpu,(\w+),([^,]*),", report, re.MULTILINE)
+    return list(dict.fromkeys(implementation or kind for kind, implementation in found if kind != "reorder"))
+
+
+def _onednn_report(torch: Any, call: Call) -> str:
+    """Return what oneDNN reports of a call; "" if this torch has no oneDNN, or it was built without reports.
+
+    oneDNN writes to the file descriptor of standard output, which is a file while `call` runs.
+    """
+    onednn = torch.backends.mkldnn
+    if not onednn.is_available():
+        return ""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 1)
+        try:
+            with onednn.verbose(onednn.VERBOSE_ON):
+                call()
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+        file.seek(0)
+        return file.read().decode(errors="replace")
 
 
 def torch_onednn_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -178,6 +233,31 @@ def torch_onednn_product(backend: Backend, work: Work, host: HostArrays) -> Kern
     version = re.search(r"oneDNN \S+", backend.library)
     library = f"{version[0] if version else 'oneDNN'} inner_product"
     return Kernel(partial(linear, a, b.t(), None, "none", [], ""), inputs={"a": a, "b": b}, library=library)
+
+
+def torch_packed_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+    """Return the kernel of oneDNN's bfloat16 inner product with B in oneDNN's own layout, as a model's weights can be.
+
+    Packing B into that layout is not timed: `restart` does it, as a server does when it loads a model. In the layout,
+    the elements that the CPU multiplies together lie next to each other, so B is read once in order of addresses, and
+    not rearranged at every call. The gain shrinks as A gets more rows, which share that work.
+    """
+    ops = backend.xp.ops.mkldnn
+    if not (backend.xp.backends.mkldnn.is_available() and ops._is_mkldnn_bf16_supported()):
+        raise Unsupported("no_kernel", "oneDNN has no bfloat16 products on this CPU")
+    a, b = placed(backend, work, host)
+    require_short_call(backend, work, host, lambda x, y: ops._linear_pointwise(x, y.t(), None, "none", [], ""))
+    packed = []
+
+    def pack() -> None:
+        packed[:] = [ops._reorder_linear_weight(b.t(), work["m"])]
+
+    def run() -> Any:
+        return ops._linear_pointwise(a, packed[0], None, "none", [], "")
+
+    pack()
+    library = f"{onednn_library(backend, run)}, packed B"
+    return Kernel(run, inputs={"a": a, "b": b}, restart=pack, library=library)
 
 
 def finished(backend: Backend, work: Work, host: HostArrays, product: Product, arrays: tuple[Any, Any, Any]) -> Kernel:

@@ -47,10 +47,16 @@ class TorchBackend:
         return _devices(_import_torch())
 
     @classmethod
-    def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:  # noqa: ARG003 - the Protocol's
+    def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:
         # NumPy computes the reference in this process too. Its idle OpenBLAS threads spin, which doubled
         # the step time of a model. With a short time-out they sleep at once.
-        return {**host.thread_environ(threads), "OPENBLAS_THREAD_TIMEOUT": "4"}
+        variables = {**host.thread_environ(threads), "OPENBLAS_THREAD_TIMEOUT": "4"}
+        if implementation == "cudnn_benchmark":
+            # A process of its own: nothing reads this variable. torch keeps one cache of cuDNN plans per process and
+            # looks there first (aten/src/ATen/native/cudnn/Conv_v8.cpp, run_single_conv). In a shared process this
+            # implementation would get the plans that another has predicted, or the other those that this has found.
+            variables["BENCH_CORE_CUDNN"] = "benchmark"
+        return variables
 
     @property
     def xp(self) -> Any:
@@ -142,6 +148,7 @@ class TorchBackend:
     def free(self) -> None:
         if "torch._dynamo" in sys.modules:  # undo a stance that a kernel has set for the compiler
             self.torch.compiler.set_stance("default")
+        self.torch.backends.cudnn.benchmark = False  # undo a search that a kernel has asked for
         if self._kind == "cuda":
             _clear_workspaces(self.torch)
         if self._kind != "cpu":

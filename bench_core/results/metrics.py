@@ -115,7 +115,8 @@ METRICS = by_name(
         "compile_time",
         "s",
         "lower",
-        "compilation (with empty disk caches), or warm-up and capture of a graph, including the call that triggers it",
+        "compilation (with empty disk caches), warm-up and capture of a graph, or cuDNN's search for the fastest "
+        "convolutions, including the call that triggers it",
     ),
     Metric(
         "load_latency",

@@ -35,6 +35,12 @@ from benchmarks.nn.training import TOLERANCES
 SWEEP = {Preset.STANDARD: (1, 16), Preset.FULL: (1, 4, 16, 64, 256)}
 _LARGE = tuple(SWEEP)
 
+# How torch runs most models (benchmarks/nn/modules/running.py says what each name means).
+TORCH = ("default", "compile")
+TORCH_CUDA = (*TORCH, "cudagraph", "compile_cudagraph", "max_autotune")
+# Implementations that are measured in narrower arithmetic as well: there other kernels are to be chosen from.
+NARROW = frozenset({*TORCH_CUDA, "cudnn_benchmark"})
+
 TRAITS = Traits(order=3)  # of models and their layers: the last in reports
 
 
@@ -44,7 +50,8 @@ class ModelWorkload(Workload):
     smoke and quick: float32 in the default implementation; quick adds those in `quick`. smoke adds float64 if
     `doubled`, only for its check. headline: float32 in the implementations in `headline`. standard and full: all
     implementations, `precisions` (with float32 weights), `formats` (dtypes of the weights themselves), the scope
-    end_to_end, and the sweep of batch sizes. Presets in `left_out` measure nothing.
+    end_to_end, and the sweep of batch sizes; `implementations` leaves some out that compile. Presets in `left_out`
+    measure nothing.
     """
 
     suite = "model"
@@ -56,6 +63,8 @@ class ModelWorkload(Workload):
     headline: ClassVar[tuple[str, ...]] = ()
     per_sample: ClassVar[tuple[str, ...]]  # inputs with one row per sample
     uploaded: ClassVar[bool] = True  # whether a call reads inputs that end_to_end can upload from the host
+    # Whether `compile` gains enough on a CPU for standard to measure it there; full always does, and no other preset.
+    compiles_on_cpu: ClassVar[bool] = False
     precisions: ClassVar[tuple[str, ...]] = ("tf32", "autocast_bfloat16", "autocast_float16")
     formats: ClassVar[tuple[str, ...]] = ()
 
@@ -84,23 +93,24 @@ class ModelWorkload(Workload):
             yield from ({"scope": Scope.END_TO_END} for _ in range(self.uploaded))
 
     def implementations(self, target: Target, preset: Preset) -> Sequence[str]:
-        """Return the implementations; on a CPU `compile` is in full only, since compiling may take minutes there."""
-        every = super().implementations(target, preset)
-        slow = target.device == "cpu" and preset is not Preset.FULL
-        return [name for name in every if not (slow and name == "compile")]
+        """Return the implementations that `fitting` leaves; on a CPU `compile` only where `compiles_on_cpu` says so."""
+        gains = self.compiles_on_cpu and preset is Preset.STANDARD
+        compiles = target.device != "cpu" or preset is Preset.FULL or gains
+        names = fitting(super().implementations(target, preset), preset)
+        return [name for name in names if compiles or name != "compile"]
 
     def selects(self, work: Work, implementation: str) -> bool:
         """Whether to measure `work` in this implementation.
 
         The default implementation: always. Those in `quick`: for the network of quick. All others: for the networks of
-        standard and full at their own batch size, resident, in float32; `compile` and `cudagraph` in narrower
-        arithmetic as well.
+        standard and full at their own batch size, resident, in float32; those in NARROW in narrower arithmetic as
+        well. `implementations` says which of them a preset leaves out.
         """
         if implementation == "default" or (implementation in self.quick and self._is_quicks(work)):
             return True
         own = any(self.variant(*self.presets[preset]).params == work.params for preset in _LARGE)
-        plain = (work.dtype, work.precision) == ("float32", "ieee") or implementation in {"compile", "cudagraph"}
-        return own and plain and work.dtype != "float64" and work.scope is Scope.RESIDENT
+        formats = (work.dtype, work.precision) == ("float32", "ieee") or implementation in NARROW
+        return own and formats and work.dtype != "float64" and work.scope is Scope.RESIDENT
 
     def _is_quicks(self, work: Work) -> bool:
         return work.params == self.variant(*self.presets[Preset.QUICK]).params
@@ -138,6 +148,11 @@ class ModelWorkload(Workload):
 
     def tolerance(self, work: Work) -> check.Tolerance:
         return TOLERANCES[work.dtype, work.precision]
+
+
+def fitting(implementations: Iterable[str], preset: Preset) -> list[str]:
+    """Return the implementations that compile quickly enough for a preset: `max_autotune` is in full only."""
+    return [name for name in implementations if preset is Preset.FULL or name != "max_autotune"]
 
 
 def by_implementation(build: Callable[..., Kernel], *implementations: str) -> dict[str, Builder]:

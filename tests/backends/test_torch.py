@@ -1,5 +1,6 @@
 """What torch alone does: on the CPU as it is here, and on a GPU by a stand-in for its calls."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from bench_core.backends import registry
 from bench_core.records import Case, Costs, Status
 from bench_core.timing.case import Settings, run_case
 from bench_core.timing.sampling import Durations
+from bench_core.timing.worker_protocol import WorkerSpec
 from bench_core.workload import Kernel, Workload
 
 torch = pytest.importorskip("torch")
@@ -275,6 +277,20 @@ def test_torch_switches_precision_so_that_old_and_new_flags_can_both_be_read(mon
         assert torch.backends.cudnn.allow_tf32 is is_tf32
         assert torch.backends.cuda.matmul.fp32_precision == ("tf32" if is_tf32 else "ieee")
         assert (torch.backends.cudnn.conv.fp32_precision == "tf32") is is_tf32
+
+
+def test_a_search_of_cudnn_has_a_process_of_its_own_since_torch_keeps_what_was_found():
+    """Or the next case would run the plans of this one, and this one those that another case has predicted."""
+    case = Case(Product().work("1", "float32"), "torch", "cpu")
+    forms = ("default", "compile", "cudagraph", "compile_cudagraph", "max_autotune", "channels_last")
+    assert len({WorkerSpec.of(replace(case, implementation=form)) for form in forms}) == 1
+    assert len({WorkerSpec.of(replace(case, implementation=form)) for form in (*forms, "cudnn_benchmark")}) == 2
+
+
+def test_torch_turns_a_search_of_cudnn_off_when_a_case_is_over():
+    torch.backends.cudnn.benchmark = True
+    TorchBackend("cpu").free()
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_torch_calibrates_its_spin_by_the_fastest_of_five_after_a_first_launch():

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from bench_core.errors import TooSlow
-from bench_core.records import Preset
+from bench_core.plan.expansion import expand
+from bench_core.records import Machine, Preset, Target
 from benchmarks import bench_mlp, limits
-from benchmarks.nn.workloads import autocast_format
+from benchmarks.nn.workloads import ModelWorkload, autocast_format
 from tests.support import kernels as support
+from tests.support.planned import MODELS
 
 MLP = bench_mlp.MlpTrain()
 
@@ -55,6 +57,41 @@ def test_a_model_that_is_short_or_not_slower_than_in_float32_is_built(monkeypatc
     rates(monkeypatch, MLP.costs(narrow).flops / (limits.LONGEST_CALL_S + seconds), float32)
     with support.backend("torch") as on:
         assert support.kernel(MLP, narrow, on).run
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        [1.0, 1e-4, 2e-4, 2e-4, 2e-4],  # AMX: the first run generates its kernel
+        [1.0, 0.5, 0.5, 0.5, 1e-4],  # all others are disturbed
+    ],
+)
+def test_a_format_is_as_fast_as_its_fastest_product(monkeypatch, seconds):
+    clock = iter([reading for took in seconds for reading in (0.0, took)])
+    monkeypatch.setattr(limits, "perf_counter", lambda: next(clock))
+    with support.backend("numpy") as on:
+        assert limits.product_rate(on, "float32") == pytest.approx(2 * 256**3 / 1e-4)
+
+
+NETWORKS = [name for name, workload in MODELS.items() if isinstance(workload, ModelWorkload)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_standard_plans_narrow_models_on_a_cpu_and_builds_them_where_narrow_products_are_fast(name, monkeypatch):
+    """As with AMX or AVX512_BF16: a product in bfloat16 takes half of its time in float32."""
+    workload = MODELS[name]
+    target = Target("torch", "torch", "cpu")
+    planned = [case.work for case in expand(workload, Preset.STANDARD, [target], lambda _: Machine(1 << 25, 2))]
+    kinds = {(work.dtype, work.precision) for work in planned}
+    autocast = {("float32", precision) for precision in workload.precisions if precision != "tf32"}
+    assert autocast | {(dtype, "ieee") for dtype in workload.formats} <= kinds
+    asked = rates(monkeypatch, 2.0, 1.0)  # FLOP/s: any call would take hours
+    with support.backend("torch") as on:
+        for dtype, precision in kinds - {("float32", "ieee")}:
+            if on.why_unsupported(dtype, precision) is None:
+                small = workload.variant(*workload.presets[Preset.SMOKE], dtype, precision=precision)
+                assert support.kernel(workload, small, on).run
+    assert "bfloat16" in asked
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

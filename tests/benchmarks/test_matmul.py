@@ -14,6 +14,7 @@ from bench_core.plan.expansion import expand
 from bench_core.records import Machine, Preset, Status, Target
 from benchmarks import bench_matmul, caches, limits, products
 from tests.support import kernels as support
+from tests.support import planned
 from tests.support.nn import one_thread  # noqa: F401 - a fixture
 
 MACHINE = Machine(32 << 20, 2)
@@ -126,9 +127,10 @@ def test_float8_has_a_form_that_accumulates_fast_on_a_gpu(monkeypatch):
     monkeypatch.setattr(torch, "_scaled_mm", lambda *args, out, **options: asked.append(options) or out)
     work = SQUARE.product("x", bench_matmul.E4M3, 32, 32, 32)
     with support.backend("torch") as on:
-        for fast in (False, True):
+        for fast, option in ((False, None), (True, True)):
             products.torch_product(on, work, support.inputs(SQUARE, work), fast=fast).run()
-    assert [options.get("use_fast_accum") for options in asked] == [None, True]
+            assert {options.get("use_fast_accum") for options in asked} == {option}
+            asked.clear()
     targets = [Target("torch", "torch", "cuda:0"), Target("torch", "torch", "cpu")]
     planned = {(c.device, c.work.dtype) for c in expand(SQUARE, Preset.SMOKE, targets, lambda _: MACHINE)
                if c.implementation == "fast_accumulation"}  # fmt: skip
@@ -405,6 +407,102 @@ def test_onednn_itself_says_which_route_ran(implementation, onednn):
     ran = re.search(r"exec,cpu,inner_product,.*src:f32.*wei:f32.*dst:f32", child.stdout)
     assert bool(ran) is onednn
     assert ("inner_product" in child.stdout.partition("library:")[2].partition("\n")[0]) is onednn
+
+
+NARROW = ("bfloat16", "float16", "int8", "float8_e4m3fn")
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize(("m", "n", "k"), [(512, 512, 512), (1, 384, 512)])
+def test_a_narrow_product_names_what_onednn_says_it_ran(dtype, m, n, k, capfd):
+    """In the same process, of the whole product and not of its corner; "no oneDNN" where it says nothing."""
+    torch = pytest.importorskip("torch")
+    with support.backend("torch") as on:
+        work = SQUARE.product("x", (dtype, "ieee"), m, n, k)
+        built = support.kernel(SQUARE, work, on)
+        capfd.readouterr()
+        if torch.backends.mkldnn.is_available():
+            with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+                built.run()
+        said = capfd.readouterr().out
+    lines = [line.split(",") for line in said.splitlines() if ",exec,cpu," in line and ",reorder," not in line]
+    ran = {line[6] or line[5] for line in lines}
+    assert all(name in built.library for name in ran)
+    assert ("no oneDNN" in built.library) is not bool(ran)
+
+
+SKINNY = bench_matmul.Skinny()
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_packed_weights_are_right_and_are_packed_again_when_they_change(rows):
+    """The second look overwrites B: a kernel that kept its first packing would be wrong."""
+    with support.backend("torch") as on:
+        if not on.xp.ops.mkldnn._is_mkldnn_bf16_supported():
+            pytest.skip("oneDNN has no bfloat16 products on this CPU")
+        work = SKINNY.product("x", bench_matmul.BF16, rows, 96, 64, layout="nt")
+        assert support.error_of(SKINNY, work, on, "packed") < 1e-2
+        built = support.kernel(SKINNY, work, on, "packed")
+        assert built.library.endswith(", packed B")
+        with pytest.raises(WrongAnswer, match="wrong in the second"):
+            support.before_and_after(replace(built, restart=None), SKINNY, work, on)
+
+
+def test_without_onednn_s_bfloat16_weights_cannot_be_packed(monkeypatch):
+    with support.backend("torch") as on:
+        monkeypatch.setattr(on.xp.backends.mkldnn, "is_available", lambda: False)
+        work = SKINNY.product("x", bench_matmul.BF16, 1, 96, 64, layout="nt")
+        with pytest.raises(Unsupported, match="no bfloat16 products"):
+            support.kernel(SKINNY, work, on, "packed")
+
+
+def test_packed_weights_are_measured_in_bfloat16_of_few_rows_on_a_cpu_alone():
+    packed = {
+        (case.work.workload, case.backend, case.device, case.work.dtype)
+        for preset in Preset
+        for case in planned.cases(preset, planned.CPU + planned.GPU)
+        if case.implementation == "packed"
+    }
+    assert packed == {("matmul_skinny", "torch", "cpu", "bfloat16")}
+
+
+def test_a_product_in_the_format_of_every_cpu_names_both_libraries():
+    with support.backend("torch") as on:
+        assert support.kernel(SQUARE, SQUARE.product("64", bench_matmul.FP32, 64, 64, 64), on).library == ""
+
+
+REPORT = """onednn_verbose,v1,info,cpu,isa:Intel AVX-512 with float16, Intel DL Boost and bfloat16 support and Intel AMX
+onednn_verbose,v1,primitive,exec,cpu,reorder,jit:uni,undef,src:bf16::blocked:ab::f0,attr,,256x256,0.01
+onednn_verbose,v1,primitive,exec,cpu,matmul,brg_matmul:avx10_1_512_amx,undef,src:bf16::blocked:ab::f0,,,256x256,0.1
+onednn_verbose,v1,primitive,exec,cpu,matmul,brg_matmul:avx10_1_512_amx,undef,src:bf16::blocked:ab::f0,,,256x256,0.1
+"""
+
+
+@pytest.mark.parametrize(
+    ("report", "names"),
+    [
+        (REPORT, ["brg_matmul:avx10_1_512_amx"]),
+        (REPORT.replace("brg_matmul:avx10_1_512_amx", "ref:any"), ["ref:any"]),
+        ("onednn_verbose,exec,cpu,matmul,brgemm:avx512_core_amx,undef,,,,1x1,0.1\n", ["brgemm:avx512_core_amx"]),
+        ("onednn_verbose,v1,primitive,exec,cpu,gemm_api,,undef,,,,1x1,0.1\n", ["gemm_api"]),
+        ("onednn_verbose,v1,primitive,create:cache_miss,cpu,matmul,ref:any,undef,,,,1x1,0.1\n", []),
+        ("", []),
+    ],
+)
+def test_onednn_s_report_names_the_instructions_of_what_ran(report, names):
+    """Older and newer forms of a line; what was only created, or only moved data, did not compute."""
+    assert products.onednn_names(report) == names
+
+
+def test_amx_is_named_where_it_computes_and_without_onednn_that_is_said(monkeypatch):
+    reports = iter([REPORT, ""])
+    monkeypatch.setattr(products, "_onednn_report", lambda torch, call: next(reports))
+    with support.backend("torch") as on:
+        work = SQUARE.product("64", bench_matmul.BF16, 64, 64, 64)
+        version = re.search(r"oneDNN \S+", on.library)
+        expected = f"{version[0] if version else 'oneDNN'} brg_matmul:avx10_1_512_amx"
+        assert support.kernel(SQUARE, work, on).library == expected
+        assert support.kernel(SQUARE, work, on).library == f"{on.library}, no oneDNN"
 
 
 def cases(preset, workload=SQUARE):

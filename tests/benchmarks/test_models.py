@@ -1,6 +1,7 @@
 """The workloads of the suite `model`: right on every backend, and red when anything in them is wrong."""
 
 import os
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -69,6 +70,14 @@ def smoke(name, dtype="float32"):
         return workload, workload.variant(*workload.presets[Preset.SMOKE], dtype=dtype)
     shape = zip(workload.axes, workload.sizes[Preset.SMOKE], strict=True)
     return workload, workload.work("tiny", dtype, **dict(shape))
+
+
+def on_cuda(name):
+    """Return a workload whose kernels for the CPU are those for CUDA, and its smallest work."""
+    workload, work = smoke(name)
+    made = copy(workload)
+    made.kernels = {"torch": workload.kernels["torch:cuda"]}
+    return made, work
 
 
 def varied(name, dtype="float32", **kind):
@@ -177,7 +186,7 @@ def test_end_to_end_uploads_the_batch_at_every_call(name):
     assert counts[Scope.END_TO_END] in {1, 2}
 
 
-@pytest.mark.parametrize("name", ["gpt_decode", "mlp_infer", "mlp_train"])
+@pytest.mark.parametrize("name", ["gpt_decode", "mlp_infer", "mlp_train", "cnn_infer", "gan_generate", "gan_train"])
 def test_a_compiled_kernel_gives_the_same_and_can_be_prepared(name, compiler):
     assert support.kernel(*smoke(name), CPU, "compile").prepare
     assert support.error_of(*smoke(name), CPU, "compile") < 1e-5
@@ -241,7 +250,7 @@ def test_the_ninth_program_of_one_class_is_compiled_like_the_first(eagerly):
 
 
 def test_code_that_cannot_be_compiled_whole_is_an_error(eagerly):
-    broken = running.compiled(lambda x: torch._dynamo.graph_break() or x + 1, torch.device("cpu"))
+    broken = running.compiled(lambda x: torch._dynamo.graph_break() or x + 1, torch.device("cpu"), "compile")
     with pytest.raises(torch._dynamo.exc.Unsupported):
         broken(torch.ones(2))
 
@@ -255,6 +264,7 @@ def test_code_that_cannot_be_compiled_whole_is_an_error(eagerly):
         "gpt_train",
         "gpt_prefill",
         "gpt_decode",
+        "gan_train",
         "gan_generate",
         "diffusion_sample",
         "attention",
@@ -262,13 +272,78 @@ def test_code_that_cannot_be_compiled_whole_is_an_error(eagerly):
         "embedding_grad",
     ],
 )
-def test_every_compiled_kernel_is_one_whole_program(name, eagerly):
+def test_every_compiled_kernel_is_whole_programs(name, eagerly):
     """Once it is prepared, another program would be an error; both looks are later."""
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert support.error_of(*smoke(name), CPU, "compile") < 1e-5
-    # Of diffusion there are two: the noise was not made in inference mode, what the later steps begin with was.
-    programs = 2 if name == "diffusion_sample" else 1
+    # Of diffusion there are two: the noise was not made in inference mode, what the later steps begin with was. A GAN's
+    # discriminator is one program for its own step, and one for the generator's; the generator is the third.
+    programs = {"diffusion_sample": 2, "gan_train": 3}.get(name, 1)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == programs
+
+
+@pytest.mark.parametrize(
+    ("name", "implementation"),
+    [
+        (name, implementation)
+        for name, workload in MODELS.items()
+        for implementation in ("max_autotune", "compile_cudagraph")
+        if implementation in workload.kernels.get("torch:cuda", {})
+    ],
+)
+def test_the_forms_for_cuda_ask_torch_for_whole_programs_in_their_mode(name, implementation, monkeypatch):
+    """Inductor's own graphs are left out of max-autotune: a row of it shows what its kernels alone gain."""
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: asked.append(options) or function)
+    monkeypatch.setattr(running, "require_compiler", lambda device: None)
+    on_cuda(name)[0].build(CPU, Case(smoke(name)[1], "torch", "cpu", implementation), support.inputs(*smoke(name)))
+    mode = {"max_autotune": "max-autotune-no-cudagraphs", "compile_cudagraph": "default"}[implementation]
+    functions = 2 if name == "gan_train" else 1
+    assert asked == [{"mode": mode, "dynamic": False, "fullgraph": True}] * functions
+
+
+def test_every_network_has_every_form_of_cuda_and_layers_of_one_kernel_have_those_that_fit():
+    for name, workload in MODELS.items():
+        forms = set(workload.kernels.get("torch:cuda", workload.kernels["torch"]))
+        if isinstance(workload, workloads.ModelWorkload):
+            assert set(workloads.TORCH_CUDA) <= forms
+        elif name not in {"attention", "lstm"}:  # one call of a library, which torch.compile leaves as it is
+            assert forms == {"default", "compile", "max_autotune"}
+
+
+# --- cuDNN's search -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cnn_train", "cnn_infer", "gan_train", "gan_generate"])
+def test_cudnn_searches_while_its_own_case_runs_and_for_no_other_case_of_the_process(name, monkeypatch):
+    (made, work), seen = on_cuda(name), []
+    conv = torch.conv_transpose2d if name == "gan_generate" else torch.conv2d
+    called = "conv_transpose2d" if name == "gan_generate" else "conv2d"
+
+    def noted(*args, **kwargs):
+        seen.append(torch.backends.cudnn.benchmark)
+        return conv(*args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, called, noted)
+    assert support.error_of(made, work, CPU, "cudnn_benchmark") < 1e-5
+    assert set(seen) == {True}
+    assert not torch.backends.cudnn.benchmark, "the case is over"
+    seen.clear()
+    assert support.error_of(made, work, CPU) < 1e-5
+    assert set(seen) == {False}
+
+
+def test_the_search_is_over_though_its_case_failed(monkeypatch):
+    made, work = on_cuda("cnn_infer")
+    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *args: 1 / 0)
+    assert support.looked_at(made, work, CPU, "cudnn_benchmark").status is Status.ERROR
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_a_search_is_timed_apart_from_the_first_call():
+    made, work = on_cuda("cnn_infer")
+    assert support.kernel(made, work, CPU, "cudnn_benchmark").prepare
+    assert support.kernel(made, work, CPU).prepare is None
 
 
 def test_every_compilation_begins_with_empty_caches(monkeypatch):
@@ -277,7 +352,7 @@ def test_every_compilation_begins_with_empty_caches(monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", "a")
     folders = []
     for _ in range(2):
-        running.compiled(lambda x: x, torch.device("cpu"))
+        running.compiled(lambda x: x, torch.device("cpu"), "compile")
         folders += [os.environ["TORCHINDUCTOR_CACHE_DIR"], os.environ["TRITON_CACHE_DIR"]]
     assert len({"a", *folders}) == 5
     assert not any(list(Path(folder).rglob("*")) for folder in folders)
@@ -695,9 +770,53 @@ def test_only_standard_and_full_cross_implementations_precisions_and_batches():
     cpu = expand(MODELS["gpt_train"], Preset.STANDARD, [Target("torch", "torch", "cpu")], lambda _: MACHINE)
     assert {case.implementation for case in cpu} == {"default", "explicit"}
     own = {case.implementation for case in cases if case.work["batch"] == 64 and case.work.precision == "ieee"}
-    assert own == {"default", "explicit", "compile", "cudagraph"}
+    assert own == {"default", "explicit", "compile", "cudagraph", "compile_cudagraph"}
     assert {case.work["batch"] for case in cases} == {1, 16, 64}
     full = expand(MODELS["gpt_train"], Preset.FULL, targets, lambda _: MACHINE)
     assert {case.work["batch"] for case in full} == {1, 4, 16, 64, 256}
     assert {case.work.precision for case in cases} == {"ieee", "tf32", "autocast_bfloat16", "autocast_float16"}
     assert {case.work.scope for case in cases} == set(Scope)
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_a_cpu_compiles_all_networks_in_full_and_those_that_gain_in_standard(preset):
+    target = Target("torch", "torch", "cpu")
+    compiled = {
+        workload.name
+        for workload in MODELS.values()
+        if isinstance(workload, workloads.ModelWorkload)
+        for case in expand(workload, preset, [target], lambda _: MACHINE)
+        if case.implementation == "compile"
+    }
+    networks = {name for name, workload in MODELS.items() if isinstance(workload, workloads.ModelWorkload)}
+    gain = {"cnn_train", "cnn_infer", "gan_train", "gan_generate"}
+    assert compiled == {Preset.FULL: networks, Preset.STANDARD: gain}.get(preset, set())
+
+
+FORMS = {"compile_cudagraph", "max_autotune", "cudnn_benchmark"}
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_what_is_slow_to_prepare_is_in_standard_and_full_and_autotuning_in_full_alone(workload, preset):
+    """On CUDA alone; at the network's own batch size, on resident data, in every format but float64."""
+    targets = [Target("torch", "torch", "cuda:0"), Target("torch", "torch", "cpu"), Target("torch", "torch", "xpu:0")]
+    found = [case for case in expand(workload, preset, targets, lambda _: MACHINE) if case.implementation in FORMS]
+    offered = FORMS & set(workload.kernels.get("torch:cuda", {}))
+    of_preset = {Preset.FULL: FORMS, Preset.STANDARD: FORMS - {"max_autotune"}}.get(preset, set())
+    assert {case.implementation for case in found} == offered & of_preset
+    assert {case.device for case in found} <= {"cuda:0"}
+    for case in found:
+        assert case.work.scope is Scope.RESIDENT
+        assert case.work.dtype != "float64"
+        if isinstance(workload, workloads.ModelWorkload):
+            assert case.work["batch"] == workload.presets[preset][1]
+    if "compile_cudagraph" in offered & of_preset:
+        formats = {(case.work.dtype, case.work.precision) for case in found}
+        assert {("float32", "ieee"), ("float32", "tf32")} < formats, "narrower arithmetic has other kernels"
+
+
+def test_only_convolutional_networks_search_for_their_convolutions():
+    searching = {
+        name for name, workload in MODELS.items() if "cudnn_benchmark" in workload.kernels.get("torch:cuda", {})
+    }
+    assert searching == {"cnn_train", "cnn_infer", "gan_train", "gan_generate"}

@@ -41,6 +41,7 @@ from tests.support import kernels as support
 MACHINE = Machine(last_level_cache=1 << 20, cores=1)  # no size here depends on it
 SETTINGS = Settings(Durations(budget=0.3, least=0.1, warmup=0.3, warmup_cap=1.0), 0, MACHINE.last_level_cache)
 Now = Callable[[], float]
+SLOW_TO_PREPARE = ("compile_cudagraph", "max_autotune", "cudnn_benchmark")
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def seconds_of(backend: Backend, call: Call, now: Now = perf_counter) -> float:
 
 @dataclass(frozen=True)
 class Form:
-    """A kernel that a CUDA graph captures, and the key under which the workload has it."""
+    """A kernel that is captured, compiled or searched for, and the key under which the workload has it."""
 
     workload: Workload
     work: Work
@@ -221,7 +222,7 @@ class Form:
 
     def __str__(self) -> str:
         work = self.work
-        return "-".join((self.library, work.workload, work.size, work.dtype, work.precision))
+        return "-".join((self.library, work.workload, work.size, work.dtype, work.precision, self.implementation))
 
 
 def workloads() -> Iterator[Workload]:
@@ -233,25 +234,31 @@ def workloads() -> Iterator[Workload]:
             yield from (mark.args[0] for mark in marks)
 
 
-def captured_forms() -> list[Form]:
-    """Return every captured form on the smallest network, in each format in which `standard` measures it."""
+def prepared_forms() -> list[Form]:
+    """Return every captured form on the smallest network, in each format in which `standard` measures it.
+
+    Those that compile, or that search for the fastest convolution, are tried in float32 only: each takes many seconds.
+    """
     forms = []
     for workload in workloads():
+        on_cuda = workload.kernels.get("torch:cuda", {})
         if workload.name == "graph_replay":
             works = list(workload.works(Preset.SMOKE, MACHINE))
             forms += [Form(workload, work, key, "default") for key in ("torch", "cupy") for work in works]
-        elif "cudagraph" in workload.kernels.get("torch:cuda", {}):
+        elif "cudagraph" in on_cuda:
             selected = (w for w in workload.works(Preset.STANDARD, MACHINE) if workload.selects(w, "cudagraph"))
             kinds = dict.fromkeys((work.dtype, work.precision) for work in selected)
             # TF32 is no other graph, and libraries leave it for float32 where a network is so small.
             for dtype, precision in (kind for kind in kinds if kind != bench_matmul.TF32):
                 work = workload.variant(*workload.presets[Preset.SMOKE], dtype, precision=precision)
                 forms.append(Form(workload, work, "torch:cuda", "cudagraph"))
+            work = workload.variant(*workload.presets[Preset.SMOKE])
+            forms += [Form(workload, work, "torch:cuda", name) for name in SLOW_TO_PREPARE if name in on_cuda]
     return forms
 
 
 def replays(backend: Backend, form: Form) -> float:
-    """Return the largest error of a form that was right once captured and is right after more runs, on other numbers.
+    """Return the largest error of a form that was right once prepared and is right after more runs, on other numbers.
 
     They are written over its inputs, and rubbish over its outputs: a replay that does nothing shows, and so does one
     that reads where no new numbers come. Raises WrongAnswer.
@@ -351,7 +358,7 @@ def peak_memory_stays(backend: Backend, settings: Settings = SETTINGS) -> Figure
     first, other = (square.product("512", kind, 512, 512, 512) for kind in (bench_matmul.FP32, bench_matmul.FP64))
     plan: list[tuple[Workload, Case]] = [(square, fresh_case(backend, work)) for work in (first, other)]
     if backend.name == "torch":
-        form = next(form for form in captured_forms() if form.implementation == "cudagraph")
+        form = next(form for form in prepared_forms() if form.implementation == "cudagraph")
         plan.append((form.workload, fresh_case(backend, form.work, form.implementation)))
     plan.append(plan[0])
     peaks = [_peak(run_case(case, workload, backend, settings)) for workload, case in plan]

@@ -6,11 +6,12 @@ from bench_core.errors import WrongAnswer
 from tests.gpu import claims
 
 pytest.importorskip("torch")
+from benchmarks.nn.modules.running import CAPTURED
 from tests.support import cuda_graphs
 from tests.support.cuda_graphs import CPU, captures_on_a_cpu  # noqa: F401 - a fixture
 from tests.support.nn import one_thread  # noqa: F401 - a fixture
 
-FORMS = [form for form in claims.captured_forms() if form.implementation == "cudagraph"]
+FORMS = [form for form in claims.prepared_forms() if form.implementation in CAPTURED]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+import re
+from collections import Counter, deque
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
@@ -230,12 +231,17 @@ def test_a_tuned_form_that_is_slower_than_the_plain_one_is_found(on_standin, cup
 
 def test_every_file_with_a_captured_form_has_its_forms_tried():
     folder = claims.ROOT / "benchmarks"
-    files = {f.stem for f in folder.glob("bench_*.py") if {"cudagraph", "graph_replay"} & set(f.read_text().split('"'))}
-    forms = claims.captured_forms()
+    captured = re.compile(r'TORCH_CUDA|"graph_replay"')
+    files = {f.stem for f in folder.glob("bench_*.py") if captured.search(f.read_text())}
+    forms = claims.prepared_forms()
     assert {type(form.workload).__module__.rpartition(".")[2] for form in forms} == files
     assert len({str(form) for form in forms}) == len(forms)
     assert {"torch", "cupy"} == {form.library for form in forms if form.workload.name == "graph_replay"}
     assert {"ieee", "autocast_float16"} <= {form.work.precision for form in forms}
+    counts = Counter(form.implementation for form in forms)
+    models = len({form.workload.name for form in forms}) - 1  # all but graph_replay
+    assert counts["compile_cudagraph"] == counts["max_autotune"] == models
+    assert counts["cudnn_benchmark"] == 4
 
 
 class Replayed(Double):
@@ -275,7 +281,7 @@ def test_replays_that_go_stale_drift_or_read_an_old_address_are_found(fault):
         assert claims.replays(backends.TorchBackend("cpu"), form) == 0.0
 
 
-@pytest.mark.parametrize("form", [form for form in claims.captured_forms() if form.library == "cupy"], ids=str)
+@pytest.mark.parametrize("form", [form for form in claims.prepared_forms() if form.library == "cupy"], ids=str)
 def test_graphs_of_the_stand_in_are_replayed(on_standin, cupy, form, monkeypatch):
     assert claims.replays(on_standin, form) < form.workload.tolerance(form.work).high
     monkeypatch.setattr(cupy.cuda.Graph, "launch", lambda self, stream=None: None)

@@ -1,4 +1,4 @@
-"""Right answers on a GPU: captured forms, every format that is claimed, and the whole smoke preset."""
+"""Right answers on a GPU: captured, compiled and searched forms, every claimed format, and the smoke preset."""
 
 import pytest
 
@@ -9,9 +9,9 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize(
-    ("library", "form"), [pytest.param(form.library, form, id=str(form)) for form in claims.captured_forms()]
+    ("library", "form"), [pytest.param(form.library, form, id=str(form)) for form in claims.prepared_forms()]
 )
-def test_a_captured_form_is_right_before_and_after_it_ran(backend, form):
+def test_a_prepared_form_is_right_before_and_after_it_ran(backend, form):
     claims.replays(backend, form)
 
 

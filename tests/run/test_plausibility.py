@@ -130,6 +130,30 @@ def test_bytes_from_any_cache_are_limited_by_the_loads_and_stores_of_the_cores(s
     assert done.reason.startswith("2.75 TB/s by the wall clock is more than this CPU can do (2.50 TB/s: 2 cores x ")
 
 
+AMX = limits_of({*AVX512, "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8"}, cores=56, frequency=3.8e9)
+
+
+@pytest.mark.parametrize(("share", "status"), [(0.99, Status.OK), (1.11, Status.INVALID)])
+@pytest.mark.parametrize(
+    ("suite", "workload", "dtype", "precision", "per_cycle"),
+    [
+        ("matmul", "matmul", "bfloat16", "ieee", 1024),
+        ("model", "gpt_train", "float32", "autocast_bfloat16", 1024),
+        ("model", "gpt_prefill", "bfloat16", "ieee", 1024),
+        ("matmul", "matmul", "int8", "ieee", 2048),
+    ],
+)
+def test_what_amx_reaches_is_plausible_and_more_is_not(suite, workload, dtype, precision, per_cycle, share, status):
+    """218 TFLOP/s in bfloat16: with AVX-512's 192 operations per cycle, 18 % of it would be refused."""
+    kind = {"dtype": dtype, "precision": precision, "threads": None}
+    done = measured(suite, workload, 1.0, flops=share * 56 * 3.8e9 * per_cycle, **kind)
+    judged = refuse_implausible(done, AMX)
+    assert judged.status is status
+    assert ("operations per cycle with AMX" in (judged.reason or "")) is (status is Status.INVALID)
+    without = limits_of({*AVX512, "avx512_bf16"}, cores=56, frequency=3.8e9)
+    assert refuse_implausible(done, without).reason_code == "implausible"
+
+
 def test_bytes_of_a_link_are_not_those_of_the_cpu():
     transfer = measured("transfer", "h2d", 1.0, bytes_=1e15, threads=None)
     assert refuse_implausible(transfer, TWO_CORES) is transfer

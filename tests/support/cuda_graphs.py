@@ -1,5 +1,8 @@
 """A stand-in for CUDA graphs of PyTorch, on a CPU: it captures as torch.cuda does, and fails where torch.cuda fails.
 
+torch.compile is a stand-in too: it compiles nothing, and knows when it would compile. The real one gives way to the
+mode that notes operators (it runs the function as it is), so the two cannot be tried together on a CPU.
+
 A capture computes nothing: it notes every operator, and undoes what it did. Memory that is made during a capture lies
 in the graph's private pool: it holds rubbish until the first replay, and every replay writes it anew. Memory from
 elsewhere is known by its address alone, so it must outlive the graph. (PyTorch, "CUDA semantics", CUDA Graphs.)
@@ -7,10 +10,10 @@ elsewhere is known by its address alone, so it must outlive the graph. (PyTorch,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from bench_core.backends.torch import TorchBackend
+from benchmarks.nn.modules import running
 
 CPU = TorchBackend("cpu")
 FORBIDDEN = ("_local_scalar_dense",)  # operators that ask the device for a number
@@ -114,6 +118,8 @@ def written(function: Any, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
 class Graph:
     """`torch.cuda.CUDAGraph`."""
 
+    log: ClassVar[list[str]] = []
+
     def __init__(self) -> None:
         self.captured: Capture | None = None
 
@@ -121,6 +127,7 @@ class Graph:
     def replay(self) -> None:
         if self.captured is None:
             raise RuntimeError("Called CUDAGraph::replay without a preceding successful capture.")
+        self.log.append("replay")
         scratch: dict[StorageWeakRef, torch.UntypedStorage] = {}  # the pool's memory that nobody holds
 
         def tensor(place: Place) -> torch.Tensor:
@@ -158,12 +165,61 @@ class Stream:
         self.waited.add(stream)
 
 
+class Compiler:
+    """torch.compile as far as a capture needs it: a program is compiled at its first call with arguments of a kind.
+
+    Its backward pass is compiled at the first backward. What runs is the function itself.
+    """
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda, self._stance = cuda, "default"
+
+    def set_stance(self, stance: str) -> None:
+        self._stance = stance
+
+    def compile(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        known: set[Any] = set()
+
+        def require(program: Any, part: str) -> None:
+            if program not in known:
+                self._compile(part)
+                known.add(program)
+
+        def run(*args: Any) -> Any:
+            program = kind(args)
+            require(program, "compile forward")
+            result = function(*args)
+            for tensor in tree_leaves(result):
+                if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
+                    tensor.register_hook(lambda grad: require((program, "backward"), "compile backward"))
+            return result
+
+        return run
+
+    def _compile(self, part: str) -> None:
+        if self._cuda.capturing:
+            raise RuntimeError(f"{part}: operation not permitted when stream is capturing")
+        if self._stance == "fail_on_recompile":
+            raise RuntimeError(f"{part}: detected recompile when torch.compile stance is 'fail_on_recompile'")
+        self._cuda.log.append(part)
+
+
+def kind(args: Any) -> Any:
+    """Return what a compiled program depends on: of tensors all but their numbers, and the modes in which they are."""
+    shown = [
+        (leaf.shape, leaf.dtype, leaf.requires_grad, leaf.is_inference()) if isinstance(leaf, torch.Tensor) else leaf
+        for leaf in tree_leaves(args)
+    ]
+    return (*shown, torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
+
+
 class Cuda:
-    """torch.cuda as far as a capture needs it."""
+    """torch.cuda as far as a capture needs it. log: what was compiled, captured and replayed, and where, in order."""
 
     CUDAGraph, Stream = Graph, Stream
 
     def __init__(self) -> None:
+        self.log = Graph.log = []
         self._default = Stream()
         self._current = [self._default]
         self._warm: set[str] = set()
@@ -178,6 +234,7 @@ class Cuda:
         if self.current_stream() not in stream.waited | {stream}:
             raise RuntimeError("a race: the side stream does not wait for the current stream, which makes its inputs")
         self._current.append(stream)
+        self.log.append("side stream")
         try:
             with Seen(self._warm):
                 yield
@@ -194,6 +251,7 @@ class Cuda:
         capture = Capture(self._warm)
         self._current.append(stream or Stream())
         self.capturing = True
+        self.log.append("capture")
         try:
             with capture:
                 yield
@@ -231,6 +289,10 @@ class Cuda:
             patch.setattr(torch.cuda, name, getattr(self, name))
         for name in ("Adam", "AdamW"):
             patch.setattr(torch.optim, name, self.optimiser(getattr(torch.optim, name)))
+        compiler = Compiler(self)
+        patch.setattr(torch, "compile", compiler.compile)
+        patch.setattr(torch.compiler, "set_stance", compiler.set_stance)
+        patch.setattr(running, "require_compiler", lambda device: None)
 
 
 @pytest.fixture(name="cuda", autouse=True)
@@ -238,5 +300,4 @@ def captures_on_a_cpu(monkeypatch):
     """torch.cuda as far as a capture needs it."""
     stand_in = Cuda()
     stand_in.install(monkeypatch)
-    yield stand_in
-    torch.compiler.set_stance("default")  # a kernel that was prepared forbids to compile, in all of the process
+    return stand_in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.nn.dcgan import KERNEL, Discriminator, Generator, Shape
-from benchmarks.nn.modules.running import autocast, load_weights
+from benchmarks.nn.modules.running import all_compiled, autocast, load_weights
 from benchmarks.nn.modules.training import Gradients, held
 from benchmarks.nn.names import scoped
 from benchmarks.nn.training import Step
@@ -62,14 +63,29 @@ class DiscriminatorModule(nn.Module):
 
 
 class GanTrainer:
-    """Both modules and their optimisers; `step` trains them and `reset` restores the initial state."""
+    """Both modules and their optimisers; `step` trains them and `reset` restores the initial state.
 
-    def __init__(self, shape: Shape, weights: dict[str, torch.Tensor], optimiser: Any, precision: str) -> None:
+    If the implementation compiles, the discriminator is two programs: one for a step of its own weights, and one that
+    only passes gradients on to the generator.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        weights: dict[str, torch.Tensor],
+        optimiser: Any,
+        precision: str,
+        implementation: str = "default",
+    ) -> None:
         first = next(iter(weights.values()))
         self.weights, self.device, self.precision = weights, first.device, precision
         self.generator = GeneratorModule(shape).to(first.device, first.dtype)
         self.discriminator = DiscriminatorModule(shape).to(first.device, first.dtype)
         self._load()
+        self._generate: Callable[..., torch.Tensor]
+        self._judge: Callable[..., torch.Tensor]
+        modules = [self.generator, self.discriminator]
+        self._generate, self._judge = all_compiled(modules, self.device, implementation)
         self.generator_optimiser = optimiser(self.generator.parameters())
         self.discriminator_optimiser = optimiser(self.discriminator.parameters())
         self._both = nn.ModuleDict({"generator": self.generator, "discriminator": self.discriminator})
@@ -97,7 +113,7 @@ class GanTrainer:
         noise (B, latent), images (B, C, pixels, pixels). The Step is that of `benchmarks.nn.dcgan.train_step`.
         """
         with autocast(self.device, self.precision):
-            fakes = self.generator(noise)
+            fakes = self._generate(noise)
         self.discriminator_optimiser.zero_grad(set_to_none=True)
         judge_loss = self._loss(images, 1.0) + self._loss(fakes.detach(), 0.0)
         judge_loss.backward()  # type: ignore[no-untyped-call]
@@ -113,5 +129,5 @@ class GanTrainer:
 
     def _loss(self, images: torch.Tensor, target: float) -> torch.Tensor:
         with autocast(self.device, self.precision):
-            logits = self.discriminator(images)
+            logits = self._judge(images)
             return functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -11,8 +12,16 @@ from benchmarks.nn.batches import Batch
 from benchmarks.nn.generation import Generation
 from benchmarks.nn.gpt import Gpt
 from benchmarks.nn.modules import sdpa
-from benchmarks.nn.modules.gpt import GptModule
-from benchmarks.nn.modules.running import Graphed, autocast_dtype, compiled, forward_kernel, inference, is_fixed
+from benchmarks.nn.modules.gpt import GptModule, KvCache
+from benchmarks.nn.modules.running import (
+    CAPTURED,
+    Graphed,
+    autocast_dtype,
+    compiled,
+    forward_kernel,
+    inference,
+    is_fixed,
+)
 
 
 class EagerGeneration:
@@ -54,14 +63,12 @@ class StaticGeneration(EagerGeneration):
         self, work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, implementation: str
     ) -> None:
         super().__init__(work, network, weights, prompt)
-        self.kv_cache.zero_()  # masked entries get weight 0, and 0 * NaN would be NaN
-        self.positions = torch.arange(self.kv_cache.shape[4], device=prompt.device)
-        step: Any = self._step
-        if implementation == "compile":
-            step = compiled(step, prompt.device)
-        step = inference(step, prompt.device, work.precision)
-        self._static = Graphed(step) if implementation == "cudagraph" else step
-        self._reused = implementation == "cudagraph"  # whether the next step writes its results to the same memory
+        for tensor in itertools.chain(*self.kv_cache):
+            tensor.zero_()  # masked entries get weight 0, and 0 * NaN would be NaN
+        self.positions = torch.arange(self.kv_cache[0][0].shape[2], device=prompt.device)
+        step = inference(compiled(self._step, prompt.device, implementation), prompt.device, work.precision)
+        self._reused = implementation in CAPTURED  # whether the next step writes its results to the same memory
+        self._static = Graphed(step) if self._reused else step
 
     def _step(self, token: torch.Tensor, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return chosen(self.module.extend_static(self.kv_cache, token, at))
@@ -79,7 +86,7 @@ class StaticGeneration(EagerGeneration):
 def generation(
     work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, implementation: str
 ) -> Generation:
-    """Return the generation for an implementation: "default" is eager, "compile" and "cudagraph" are static."""
+    """Return the generation for an implementation: "default" is eager, all others are static."""
     if implementation == "default":
         return EagerGeneration(work, network, weights, prompt)
     return StaticGeneration(work, network, weights, prompt, implementation)
@@ -96,7 +103,7 @@ def prefill_kernel(
         return module.extend(kv_cache, ids, 0)
 
     device = torch.device(backend.device)
-    call = inference(compiled(prefill, device) if implementation == "compile" else prefill, device, work.precision)
+    call = inference(compiled(prefill, device, implementation), device, work.precision)
     kernel = forward_kernel(call, batch, implementation, fixed=is_fixed(work))
     query, _, _ = sdpa.projected(backend, work, network, network.context)
     return sdpa.told(kernel, backend, work, [sdpa.chosen(query, *kv_cache[0], causal=True)])
@@ -110,12 +117,16 @@ def loaded(network: Gpt, weights: dict[str, Any]) -> GptModule:
     return module
 
 
-def empty_kv_cache(network: Gpt, weights: dict[str, Any], batch: int, capacity: int, precision: str) -> torch.Tensor:
-    """Return an uninitialised KV cache (layers, 2, B, H, capacity, D) in the dtype in which attention computes."""
+def empty_kv_cache(network: Gpt, weights: dict[str, Any], batch: int, capacity: int, precision: str) -> list[KvCache]:
+    """Return an uninitialised KV cache, one KvCache per layer, in the dtype in which attention computes."""
     first = next(iter(weights.values()))
     dtype = autocast_dtype(precision) or first.dtype
-    shape = (network.layers, 2, batch, network.heads, capacity, network.width // network.heads)
-    return torch.empty(shape, dtype=dtype, device=first.device)
+    shape = (batch, network.heads, capacity, network.width // network.heads)
+
+    def empty() -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device=first.device)
+
+    return [(empty(), empty()) for _ in range(network.layers)]
 
 
 def chosen(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -10,6 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.nn.gpt import Gpt
+
+# Keys and values of one layer, (B, H, capacity, D) each: two tensors, and each layer has its own. torch.compile first
+# turns every write to a tensor into a new tensor, and back into a write in place only if the tensor is no view of
+# another. With all layers in one tensor, a compiled step copied the whole cache for each of them.
+KvCache = tuple[torch.Tensor, torch.Tensor]
 
 
 def explicit_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool) -> torch.Tensor:
@@ -52,28 +58,30 @@ class Attention(nn.Module):
             return self.merge(explicit_attention(q, k, v, causal=self.causal))
         return self.merge(functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal))
 
-    def extend(self, x: torch.Tensor, kv_cache: torch.Tensor, start: int) -> torch.Tensor:
+    def extend(self, x: torch.Tensor, kv_cache: KvCache, start: int) -> torch.Tensor:
         """Return the attention (B, T, C) of new tokens x (B, T, C) to themselves and to `start` tokens in the KV cache.
 
-        kv_cache (2, B, H, capacity, D): keys and values. Those of the new tokens are written to positions `start` and
-        following, in place. Several new tokens are only supported on an empty cache (start 0).
+        Keys and values of the new tokens are written to positions `start` and following of the cache, in place. Several
+        new tokens are only supported on an empty cache (start 0).
         """
         q, k, v = self.project(x)
+        keys, values = kv_cache
         stop = start + x.shape[1]
-        kv_cache[0, :, :, start:stop], kv_cache[1, :, :, start:stop] = k, v
-        seen = kv_cache[:, :, :, :stop]
-        return self.merge(functional.scaled_dot_product_attention(q, seen[0], seen[1], is_causal=x.shape[1] > 1))
+        keys[:, :, start:stop], values[:, :, start:stop] = k, v
+        seen = keys[:, :, :stop], values[:, :, :stop]
+        return self.merge(functional.scaled_dot_product_attention(q, *seen, is_causal=x.shape[1] > 1))
 
-    def extend_static(self, x: torch.Tensor, kv_cache: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    def extend_static(self, x: torch.Tensor, kv_cache: KvCache, at: torch.Tensor) -> torch.Tensor:
         """Return what `extend` returns, for one token at position `at` (1).
 
         All shapes are the same for every position, so one compiled program serves all steps.
         """
         q, k, v = self.project(x)
-        kv_cache[0].index_copy_(2, at, k.to(kv_cache.dtype))
-        kv_cache[1].index_copy_(2, at, v.to(kv_cache.dtype))
-        seen = torch.arange(kv_cache.shape[3], device=x.device) <= at
-        k, v = kv_cache.to(q.dtype).unbind()
+        keys, values = kv_cache
+        keys.index_copy_(2, at, k.to(keys.dtype))
+        values.index_copy_(2, at, v.to(values.dtype))
+        seen = torch.arange(keys.shape[2], device=x.device) <= at
+        k, v = keys.to(q.dtype), values.to(q.dtype)
         return self.merge(functional.scaled_dot_product_attention(q, k, v, attn_mask=seen[None]))
 
 
@@ -104,11 +112,11 @@ class Block(nn.Module):
         """Return the stream (B, T, C) after the block."""
         return self._add_mlp(x + self.attention(self.norm1(x)))
 
-    def extend(self, x: torch.Tensor, kv_cache: torch.Tensor, start: int) -> torch.Tensor:
+    def extend(self, x: torch.Tensor, kv_cache: KvCache, start: int) -> torch.Tensor:
         """Return the stream (B, T, C) of new tokens after the block, given `start` tokens in the KV cache."""
         return self._add_mlp(x + self.attention.extend(self.norm1(x), kv_cache, start))
 
-    def extend_static(self, x: torch.Tensor, kv_cache: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    def extend_static(self, x: torch.Tensor, kv_cache: KvCache, at: torch.Tensor) -> torch.Tensor:
         """Return the stream (B, 1, C) of one new token at position `at` (1) after the block."""
         return self._add_mlp(x + self.attention.extend_static(self.norm1(x), kv_cache, at))
 
@@ -134,16 +142,16 @@ class GptModule(nn.Module):
             x = block(x)
         return functional.linear(self.norm(x), self.tokens.weight)
 
-    def extend(self, kv_cache: torch.Tensor, ids: torch.Tensor, start: int) -> torch.Tensor:
+    def extend(self, kv_cache: Sequence[KvCache], ids: torch.Tensor, start: int) -> torch.Tensor:
         """Return logits (B, V) for the token after ids (B, T), which follow `start` tokens in the KV cache."""
         x = self.tokens(ids) + self.positions.weight[start : start + ids.shape[1]]
         for block, layer_cache in zip(self.blocks, kv_cache, strict=True):
             x = block.extend(x, layer_cache, start)
         return functional.linear(self.norm(x[:, -1]), self.tokens.weight)
 
-    def extend_static(self, kv_cache: torch.Tensor, ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    def extend_static(self, kv_cache: Sequence[KvCache], ids: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Return logits (B, V) for the token after ids (B, 1), which are at position `at` (1)."""
         x = self.tokens(ids) + self.positions(at)
-        for i, block in enumerate(self.blocks):
-            x = block.extend_static(x, kv_cache[i], at)
+        for block, layer_cache in zip(self.blocks, kv_cache, strict=True):
+            x = block.extend_static(x, layer_cache, at)
         return functional.linear(self.norm(x[:, -1]), self.tokens.weight)

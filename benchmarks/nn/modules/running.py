@@ -1,4 +1,18 @@
-"""Ways in which torch runs a model: under autocast, compiled, captured as a CUDA graph."""
+"""Ways in which torch runs a model: under autocast, compiled, captured as a CUDA graph, with searched convolutions.
+
+An implementation of a model in torch is one of these, or two of them together:
+
+compile            torch.compile (Inductor) generates kernels that each do several operations, so intermediate results
+                   stay in registers. One launch replaces several. The products are still those of the library.
+max_autotune       the same, and where Inductor knows several kernels for an operation, above all for products, it times
+                   all of them while it compiles and keeps the fastest. It wins where the library's choice is poor for a
+                   shape, and takes minutes; large square products gain nothing.
+cudagraph          all kernels of a call are captured once and launched together, so the host needs no time per kernel.
+                   It wins where kernels are shorter than their launch, and cannot make any kernel faster.
+compile_cudagraph  both: fewer kernels, and one launch for those that remain. A training step is one graph with its
+                   backward pass and its optimiser.
+cudnn_benchmark    cuDNN times its algorithms for each convolution once and keeps the fastest, instead of predicting it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +20,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,7 +31,16 @@ from bench_core.workload import Backend, Call, Kernel, Scope, Unsupported, Work
 from benchmarks.nn.batches import Batch
 from benchmarks.nn.workloads import autocast_format
 
-PREPARED = frozenset({"compile", "cudagraph"})  # implementations that compile or capture on their first call
+# The mode of torch.compile, by implementation that compiles. max-autotune without Inductor's own CUDA graphs: those
+# capture the forward and the backward pass, not the optimiser, and their price would hide what the kernels gain.
+COMPILED: Mapping[str, str] = {
+    "compile": "default",
+    "compile_cudagraph": "default",
+    "max_autotune": "max-autotune-no-cudagraphs",
+}
+CAPTURED = frozenset({"cudagraph", "compile_cudagraph"})  # implementations that `Graphed` captures
+SEARCHED = "cudnn_benchmark"
+PREPARED = frozenset({*COMPILED, *CAPTURED, SEARCHED})  # implementations whose first call takes long
 _OLDEST_CAPABILITY = (7, 0)  # lowest compute capability for which torch.compile generates Triton kernels
 _caches: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
 _WARM_UPS = 3  # calls on a side stream before a capture, as PyTorch's documentation of CUDA graphs asks for
@@ -46,23 +69,44 @@ def inference(call: Callable[..., Any], device: torch.device, precision: str) ->
     return run
 
 
-def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """Return torch.compile(function), with one program per shape, compiled with empty caches.
+def compiled(function: Callable[..., Any], device: torch.device, implementation: str) -> Callable[..., Any]:
+    """Return a function as an implementation calls it: see `all_compiled`, for one function."""
+    return all_compiled([function], device, implementation)[0]
 
-    torch keeps at most eight programs per piece of code in the whole process; a ninth would run eagerly without a
-    warning. So all earlier programs are discarded first. `fullgraph` turns code that cannot be compiled into an error.
+
+def all_compiled(
+    functions: Sequence[Callable[..., Any]], device: torch.device, implementation: str
+) -> Sequence[Callable[..., Any]]:
+    """Return functions as an implementation calls them: by torch.compile if it is one of COMPILED, else as they are.
+
+    There is one program per shape, compiled with empty caches. torch keeps at most eight programs per piece of code in
+    the whole process; a ninth would run eagerly without a warning. So all earlier programs are discarded first.
+    `fullgraph` turns code that cannot be compiled into an error.
 
     Raise Unsupported if no compiler is available.
     """
+    if implementation not in COMPILED:
+        return functions
     require_compiler(device)
     torch.compiler.reset()
     torch.compiler.set_stance("default")
     _empty_disk_caches()
-    return torch.compile(function, dynamic=False, fullgraph=True)
+    mode = COMPILED[implementation]
+    return [torch.compile(function, mode=mode, dynamic=False, fullgraph=True) for function in functions]
+
+
+def set_search(implementation: str) -> None:
+    """Let cuDNN search for the fastest algorithms in the implementation "cudnn_benchmark", and in no other.
+
+    The switch is torch's, for the whole process. `TorchBackend.free` turns it off after every case. The algorithms that
+    were found stay in torch's cache of cuDNN plans, where a case without a search would find them as well. So
+    `TorchBackend.environ` gives this implementation a process of its own.
+    """
+    torch.backends.cudnn.benchmark = implementation == SEARCHED
 
 
 def prepared(run: Call) -> Call:
-    """Return a function that calls `run` once, which compiles or captures, and makes any later compilation an error."""
+    """Return a function that calls `run` once, which compiles, captures or searches, and forbids later compilation."""
 
     def prepare() -> None:
         run()
@@ -111,26 +155,25 @@ def infer_kernel(
     """Return the kernel that runs the forward pass of a module in an implementation."""
     first = next(iter(weights.values()))
     load_weights(module.to(first.device, first.dtype).eval(), weights)
-    forward: Callable[..., Any] = module
-    if implementation == "compile":
-        forward = compiled(module, first.device)
-    elif implementation == "channels_last":
+    if implementation == "channels_last":
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         batch = channels_last(batch, work)
-    call = inference(forward, first.device, work.precision)
+    call = inference(compiled(module, first.device, implementation), first.device, work.precision)
     return forward_kernel(call, batch, implementation, fixed=is_fixed(work))
 
 
 def forward_kernel(call: Callable[..., Any], batch: Batch, implementation: str, *, fixed: bool) -> Kernel:
-    """Return the kernel that calls `call` on a batch; "cudagraph" captures it. fixed: as in `Graphed`."""
-    if implementation == "cudagraph":
+    """Return the kernel that calls `call` on a batch; those in CAPTURED capture it. fixed: as in `Graphed`."""
+    set_search(implementation)
+    captured = implementation in CAPTURED
+    if captured:
         call = Graphed(call, fixed=fixed)
 
     def run() -> Any:
         return call(*batch())
 
     prepare = prepared(run) if implementation in PREPARED else None
-    return Kernel(run, inputs=batch.arrays, prepare=prepare, hides_memory=implementation == "cudagraph")
+    return Kernel(run, inputs=batch.arrays, prepare=prepare, hides_memory=captured)
 
 
 def is_fixed(work: Work) -> bool:
@@ -164,7 +207,8 @@ class Graphed:
 
     A replay launches all kernels at once. They use the memory addresses of the capture, so arguments are first copied
     there. `fixed` arguments are always in the same memory and need no copy. Every replay writes its results to the same
-    memory. The function runs a few times before its capture, with all side effects (such as updates of weights).
+    memory. The function runs a few times before its capture, with all side effects (such as updates of weights). A
+    compiled function compiles in the first of these runs, its backward pass too: nothing can be compiled in a capture.
     """
 
     def __init__(self, function: Callable[..., Any], *, fixed: bool = False) -> None:

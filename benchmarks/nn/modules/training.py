@@ -14,6 +14,7 @@ from torch.nn import functional
 from bench_core.workload import Backend, HostArrays, Kernel, Work
 from benchmarks.nn.batches import Batch, batch_of
 from benchmarks.nn.modules.running import (
+    CAPTURED,
     PREPARED,
     Graphed,
     autocast,
@@ -22,6 +23,7 @@ from benchmarks.nn.modules.running import (
     is_fixed,
     load_weights,
     prepared,
+    set_search,
 )
 from benchmarks.nn.training import Step, training_kernel
 from benchmarks.nn.weights import device_weights
@@ -121,20 +123,20 @@ def train_kernel(
     """Return the kernel that trains `module` in an implementation. samples: as in `training_kernel`."""
     trainer = Trainer(module, device_weights(backend, host), optimiser, work.precision)
     batch = batch_of(backend, work, host)
-    if implementation == "compile":
-        trainer.forward = compiled(trainer.module, trainer.device)
-    elif implementation == "channels_last":
+    if implementation == "channels_last":
         trainer.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         batch = channels_last(batch, work)
+    trainer.forward = compiled(trainer.module, trainer.device, implementation)
     return as_implementation(implementation, trainer, batch, samples, work)
 
 
 def as_implementation(implementation: str, trainer: Steps, batch: Batch, samples: int, work: Work) -> Kernel:
-    """Return the kernel that takes a training step; "cudagraph" captures it.
+    """Return the kernel that takes a training step; those in CAPTURED capture all of it.
 
-    Compiling and capturing are done in `prepare`, whose time is reported separately as compile_time.
+    Compiling, capturing and searching are done in `prepare`, whose time is reported separately as compile_time.
     """
-    captured = implementation == "cudagraph"
+    set_search(implementation)
+    captured = implementation in CAPTURED
     step: Callable[..., Step] = Graphed(trainer.step, fixed=is_fixed(work)) if captured else trainer.step
     kernel = training_kernel(step, trainer.reset, batch, trainer.state, samples)
     if implementation not in PREPARED:
@@ -152,4 +154,4 @@ def sgd(rate: float) -> Any:
 
 def adamw(rate: float, implementation: str) -> Any:
     """Return a constructor of torch's fused AdamW; for a CUDA graph it keeps its step count on the device."""
-    return partial(torch.optim.AdamW, lr=rate, fused=True, capturable=implementation == "cudagraph")
+    return partial(torch.optim.AdamW, lr=rate, fused=True, capturable=implementation in CAPTURED)

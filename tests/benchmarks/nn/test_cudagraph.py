@@ -22,6 +22,7 @@ from tests.support.cuda_graphs import CPU, captures_on_a_cpu  # noqa: E402, F401
 TRAINED = ("mlp_train", "cnn_train", "gpt_train", "gan_train")
 UPLOADED = ("mlp_infer", "cnn_infer", "gpt_prefill", "gan_generate", "diffusion_sample")  # and run, with no training
 CAPTURED = (*TRAINED, *UPLOADED, "gpt_decode")
+BOTH = ("cudagraph", "compile_cudagraph")
 
 
 def smoke(name, **kind):
@@ -30,10 +31,10 @@ def smoke(name, **kind):
     return workload, workload.variant(*workload.presets[Preset.SMOKE], **kind)
 
 
-def captured(name, **kind):
+def captured(name, implementation="cudagraph", **kind):
     """Return a smoke kernel that is captured as a graph, with its workload and work."""
     workload, work = smoke(name, **kind)
-    return support.kernel(on_a_cpu(workload), work, CPU, "cudagraph"), workload, work
+    return support.kernel(on_a_cpu(workload), work, CPU, implementation), workload, work
 
 
 def captured_for_few(name):
@@ -63,22 +64,25 @@ def test_a_captured_kernel_is_right_before_and_after_it_ran(name):
     assert looked_at(*captured(name)) < 1e-5
 
 
+@pytest.mark.parametrize("implementation", BOTH)
 @pytest.mark.parametrize("name", CAPTURED)
-def test_a_case_of_a_captured_kernel_is_ok(name):
+def test_a_case_of_a_captured_kernel_is_ok(name, implementation):
     """All the way of a run but its timing; nothing else is compiled or captured once it is prepared."""
     workload, work = smoke(name)
-    assert support.error_of(on_a_cpu(workload), work, CPU, "cudagraph") < 1e-5
+    assert support.error_of(on_a_cpu(workload), work, CPU, implementation) < 1e-5
 
 
+@pytest.mark.parametrize("implementation", BOTH)
 @pytest.mark.parametrize("name", [*TRAINED, *UPLOADED])
-def test_a_batch_that_is_uploaded_every_time_is_copied_into_the_graph(name):
-    assert looked_at(*captured(name, scope=Scope.END_TO_END)) < 1e-4
+def test_a_batch_that_is_uploaded_every_time_is_copied_into_the_graph(name, implementation):
+    assert looked_at(*captured(name, implementation, scope=Scope.END_TO_END)) < 1e-4
 
 
+@pytest.mark.parametrize("implementation", BOTH)
 @pytest.mark.parametrize("name", ["mlp_train", "cnn_train", "gpt_train"])
-def test_a_scaled_loss_can_be_captured(name):
+def test_a_scaled_loss_can_be_captured(name, implementation):
     """The stand-in refuses what a real capture refuses: a number copied to the host."""
-    assert looked_at(*captured(name, precision="autocast_float16")) < 1e-2
+    assert looked_at(*captured(name, implementation, precision="autocast_float16")) < 1e-2
 
 
 @pytest.mark.parametrize("name", [*TRAINED, *UPLOADED])
@@ -111,7 +115,7 @@ def test_a_graph_that_takes_uploaded_batches_for_one_that_stays_is_found(name, m
 
 @pytest.mark.parametrize("name", CAPTURED)
 def test_captured_kernels_have_no_peak_memory_since_the_allocator_cannot_see_a_graphs(name):
-    assert captured(name)[0].hides_memory
+    assert all(captured(name, implementation)[0].hides_memory for implementation in BOTH)
     assert not support.kernel(*smoke(name), CPU).hides_memory
 
 
@@ -165,8 +169,68 @@ def test_a_replay_computes_from_its_new_input():
 
 def test_graphs_are_for_cuda_alone():
     for workload in (MODELS[name] for name in CAPTURED):
-        assert "cudagraph" not in workload.kernels["torch"]
-        assert "cudagraph" in workload.kernels["torch:cuda"]
+        assert not set(BOTH) & set(workload.kernels["torch"])
+        assert set(BOTH) <= set(workload.kernels["torch:cuda"])
+
+
+# ---------------------------------------------------------------- compiled, then captured
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_all_is_compiled_on_the_side_stream_before_the_capture_and_nothing_after(name, cuda):
+    """Forward and backward pass: the capture finds both compiled."""
+    kernel, *_ = captured(name, "compile_cudagraph")
+    assert cuda.log == [], "what is timed as compile_time is done in `prepare`"
+    kernel.prepare()
+    stream, *compiled, capture = cuda.log[: cuda.log.index("replay")]
+    assert (stream, capture) == ("side stream", "capture")
+    # The discriminator is one program for its own step and one for the generator's; diffusion is compiled once for the
+    # noise, and once for what its steps begin with later, which are inference tensors.
+    forward = {"gan_train": 3, "diffusion_sample": 2}.get(name, 1)
+    assert compiled.count("compile forward") == forward
+    assert compiled.count("compile backward") == (forward if name in TRAINED else 0)
+    assert len(compiled) == compiled.count("compile forward") + compiled.count("compile backward")
+    before = len(cuda.log)
+    kernel.run()
+    assert set(cuda.log[before:]) == {"replay"}
+
+
+@pytest.mark.parametrize("name", ["mlp_infer", "gpt_decode", "diffusion_sample"])
+def test_nothing_can_be_compiled_during_a_capture(name, monkeypatch):
+    monkeypatch.setattr(running, "_WARM_UPS", 0)
+    with pytest.raises(RuntimeError, match="compile forward: operation not permitted when stream is capturing"):
+        captured(name, "compile_cudagraph")[0].prepare()
+
+
+def test_a_warm_up_without_a_backward_pass_leaves_it_to_be_compiled_during_the_capture():
+    weight = torch.ones(2, requires_grad=True)
+    double = torch.compile(lambda x: (weight * x).sum())
+    calls, grad = [], torch.ones(())
+
+    def step(x):
+        loss = double(x)
+        calls.append(loss)
+        if len(calls) > running._WARM_UPS:
+            loss.backward(grad)
+        return loss
+
+    with pytest.raises(RuntimeError, match="compile backward: operation not permitted when stream is capturing"):
+        running.Graphed(step)(torch.ones(2))
+
+
+def test_once_it_is_prepared_a_captured_program_is_not_compiled_again():
+    kernel, *_ = captured("mlp_infer", "compile_cudagraph")
+    kernel.prepare()
+    kernel.inputs["x"] = torch.cat([kernel.inputs["x"]] * 2)
+    with pytest.raises(RuntimeError, match="fail_on_recompile"):
+        kernel.run()
+
+
+@pytest.mark.parametrize("implementation", ["default", "compile", "max_autotune", "cudnn_benchmark"])
+def test_what_is_not_captured_replays_nothing(implementation, cuda):
+    kernel, *_ = captured("cnn_train", implementation)
+    kernel.run()
+    assert not {"capture", "replay"} & set(cuda.log)
 
 
 # ---------------------------------------------------------------- what a capture refuses

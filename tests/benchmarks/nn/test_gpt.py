@@ -1,5 +1,8 @@
 """The decoder: its gradients, its KV cache, its optimiser, its FLOPs, and that it learns."""
 
+import itertools
+import math
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -12,10 +15,13 @@ from tests.support import corpus
 from tests.support.nn import array_module, close, difference, download, one_thread, upload  # noqa: F401 - fixtures
 
 torch = pytest.importorskip("torch")
+from torch._inductor.utils import run_and_get_code  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from benchmarks.nn.modules.gpt import GptModule  # noqa: E402
+from benchmarks.nn.modules import running  # noqa: E402
+from benchmarks.nn.modules.generation import empty_kv_cache  # noqa: E402
+from benchmarks.nn.modules.gpt import Attention, GptModule  # noqa: E402
 
 TINY = Gpt(layers=2, heads=2, width=8, context=6, vocabulary=11)
 
@@ -114,8 +120,9 @@ def test_torch_decodes_alike_with_a_growing_and_with_a_static_cache(rng):
     params, (x, _) = noisy(TINY, rng), some_text(TINY, rng)
     whole, _ = TINY.forward(np, params, x)
     theirs, ids = module(TINY, params), torch.tensor(x)
-    depth = TINY.width // TINY.heads
-    memories = [torch.zeros(TINY.layers, 2, len(x), TINY.heads, TINY.context, depth).double() for _ in range(2)]
+    memories = [empty_kv_cache(TINY, dict(theirs.named_parameters()), len(x), TINY.context, "ieee") for _ in range(2)]
+    for tensor in itertools.chain(*memories[1]):
+        tensor.zero_()
     with torch.inference_mode():
         for kv_cache in memories:
             theirs.extend(kv_cache, ids[:, :3], 0)
@@ -123,6 +130,27 @@ def test_torch_decodes_alike_with_a_growing_and_with_a_static_cache(rng):
             token = ids[:, at : at + 1]
             assert close(theirs.extend(memories[0], token, at).numpy(), whole[:, at])
             assert close(theirs.extend_static(memories[1], token, torch.tensor([at])).numpy(), whole[:, at])
+
+
+def test_a_compiled_step_writes_into_the_cache_where_it_lies_and_copies_none_of_it():
+    """All that its program allocates is smaller than the keys of one layer."""
+    try:
+        running.require_compiler(torch.device("cpu"))
+    except running.Unsupported as error:
+        pytest.skip(str(error))
+    attention = Attention(8, 2, causal=True).eval()
+    keys, values = (torch.zeros(3, 2, 16, 4) for _ in range(2))
+    torch.compiler.reset()
+    torch.compiler.set_stance("default")
+    step = torch.compile(lambda x, at: attention.extend_static(x, (keys, values), at), fullgraph=True)
+    with torch.inference_mode():
+        _, (program,) = run_and_get_code(step, torch.randn(3, 1, 8), torch.tensor([4]))
+    shapes = re.findall(r"empty_strided_cpu\(\(([^)]*)\)", program)
+    sizes = [math.prod(int(number) for number in shape.split(",") if number.strip()) for shape in shapes]
+    assert 3 * 1 * 3 * 8 in sizes, "the projection to queries, keys and values"
+    assert max(sizes) < keys.numel()
+    assert keys[:, :, 4].all()
+    assert keys.count_nonzero() == keys.numel() / 16
 
 
 def test_flops_are_exactly_what_torch_counts_with_explicit_attention(rng):
@@ -147,7 +175,7 @@ def test_decoding_counts_the_flops_of_each_step(rng):
     """A step's FLOPs as torch counts them for explicit attention of one query to all keys so far."""
     start = 4
     theirs, explicit = GptModule(TINY), 4 * TINY.width * (start + 1) * TINY.layers
-    kv_cache = torch.zeros(TINY.layers, 2, 1, TINY.heads, TINY.context, TINY.width // TINY.heads)
+    kv_cache = empty_kv_cache(TINY, dict(theirs.named_parameters()), 1, TINY.context, "ieee")
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         theirs.extend(kv_cache, torch.zeros(1, 1, dtype=torch.int64), start)
     operators = counter.get_flop_counts()["Global"]
