@@ -1,7 +1,8 @@
 """Residual convolutional networks, training and inference: ResNet-20, ResNet-18, ResNet-50.
 
-In array code a convolution is one matrix product with the patches of the images (benchmarks/nn/convolution.py). torch
-calls oneDNN or cuDNN, which may use other algorithms. FLOPs are those of a direct convolution in all cases.
+In array code a convolution is one matrix product with the patches of the images (benchmarks/nn/convolution.py); NumPy's
+`tuned` multiplies the images themselves, row by row (benchmarks/nn/tuned/rows.py). torch calls oneDNN or cuDNN, which
+may use other algorithms. FLOPs are those of a direct convolution in all cases.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ class CnnWorkload(ModelWorkload):
     """Base class of training and inference: sizes and data."""
 
     presets = PRESETS
+    quick = ("tuned",)
     per_sample = ("x", "targets")
     compiles_on_cpu = True  # Inductor keeps images in the layout of oneDNN's convolutions and fuses norms and ReLUs
 
@@ -125,7 +127,7 @@ class CnnTrain(CnnWorkload):
     name = "cnn_train"
     headline = ("default", "channels_last")
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train),
+        **array_kernels(array_train, "numpy", "cupy"),
         "torch": by_implementation(torch_train, *TORCH, "channels_last"),
         "torch:cuda": by_implementation(torch_train, *ON_CUDA),
     }
@@ -162,7 +164,7 @@ class CnnInfer(CnnWorkload):
     name = "cnn_infer"
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_infer),
+        **array_kernels(array_infer, "numpy", "cupy"),
         "torch": by_implementation(torch_infer, *TORCH, "channels_last"),
         "torch:cuda": by_implementation(torch_infer, *ON_CUDA),
     }

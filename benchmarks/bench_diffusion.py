@@ -96,7 +96,7 @@ class DiffusionWorkload(ModelWorkload):
     per_sample = BATCH
     precisions = ("tf32", "autocast_bfloat16")
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_kernel),
+        **array_kernels(array_kernel, "numpy", "cupy"),
         "torch": by_implementation(torch_kernel, *TORCH),
         "torch:cuda": by_implementation(torch_kernel, *TORCH_CUDA),
     }

@@ -105,6 +105,7 @@ class GanWorkload(ModelWorkload):
     """Base class of training and generation: sizes and data. No float16: it would need a loss scale for each loss."""
 
     presets = PRESETS
+    quick = ("tuned",)
     per_sample = BATCH
     compiles_on_cpu = True  # as in bench_cnn.py
     precisions = ("tf32", "autocast_bfloat16")
@@ -128,7 +129,7 @@ class GanTrain(GanWorkload):
     name = "gan_train"
     headline = ("default",)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train),
+        **array_kernels(array_train, "numpy", "cupy"),
         "torch": by_implementation(torch_train, *TORCH),
         "torch:cuda": by_implementation(torch_train, *TORCH_CUDA, "cudnn_benchmark"),
     }
@@ -172,7 +173,7 @@ class GanGenerate(GanWorkload):
     name = "gan_generate"
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_generate),
+        **array_kernels(array_generate, "numpy", "cupy"),
         "torch": by_implementation(torch_generate, *TORCH),
         "torch:cuda": by_implementation(torch_generate, *TORCH_CUDA, "cudnn_benchmark"),
     }

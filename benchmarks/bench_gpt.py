@@ -167,10 +167,11 @@ class GptTrain(GptWorkload):
     """One training step: forward, backward, AdamW at rate 3e-4, decay 0.01."""
 
     name = "gpt_train"
+    quick = ("tuned",)
     headline = ("default", "compile")
     doubled = True
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train),
+        **array_kernels(array_train, "numpy", "cupy"),
         "torch": by_implementation(torch_train, *TORCH, "explicit"),
         "torch:cuda": by_implementation(torch_train, *TORCH_CUDA, "explicit"),
     }
@@ -207,7 +208,7 @@ class GptPrefill(GptWorkload):
     precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_prefill),
+        **array_kernels(array_prefill, "numpy", "cupy"),
         "torch": by_implementation(torch_prefill, *TORCH),
         "torch:cuda": by_implementation(torch_prefill, *TORCH_CUDA),
     }
@@ -256,7 +257,7 @@ class GptDecode(GptWorkload):
     precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_decode),
+        **array_kernels(array_decode, "cupy"),
         "torch": by_implementation(torch_decode, *TORCH),
         "torch:cuda": by_implementation(torch_decode, *TORCH_CUDA),
     }

@@ -165,7 +165,7 @@ class Attention(Layer):
         Preset.FULL: (16, 16, 2048, 128),
     }
     kernels: ClassVar[Kernels] = {
-        **array_builders(_array_attention),
+        **array_builders(_array_attention, "numpy", "cupy"),
         "torch": {
             "default": partial(_sdpa, "default"),
             "compile": partial(_sdpa, "compile"),
@@ -238,7 +238,7 @@ class LayerNorm(Rows):
 
     name = "layernorm"
     kernels: ClassVar[Kernels] = {
-        **array_builders(_array_layernorm),
+        **array_builders(_array_layernorm, "numpy", "cupy"),
         **torch_builders(_torch_layernorm),
     }
 
@@ -258,7 +258,7 @@ class Softmax(Rows):
     name = "softmax"
     in_smoke = False
     kernels: ClassVar[Kernels] = {
-        **array_builders(lambda xp, arrays: softmax(xp, arrays["x"])[0]),
+        **array_builders(lambda xp, arrays: softmax(xp, arrays["x"])[0], "numpy", "cupy"),
         **torch_builders(lambda torch, arrays: torch.softmax(arrays["x"], dim=-1)),
     }
 
@@ -329,7 +329,7 @@ class EmbeddingGrad(Table):
 
     name = "embedding_grad"
     kernels: ClassVar[Kernels] = {
-        **array_builders(_array_scatter),
+        **array_builders(_array_scatter, "numpy", "cupy"),
         **torch_builders(_torch_scatter),
     }
 
@@ -387,7 +387,7 @@ class Lstm(Layer):
         Preset.FULL: (128, 256, 1024),
     }
     kernels: ClassVar[Kernels] = {
-        **array_builders(_array_lstm),
+        **array_builders(_array_lstm, "cupy"),
         "torch": {"default": partial(_torch_lstm, "default")},
     }
 

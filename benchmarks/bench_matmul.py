@@ -100,8 +100,8 @@ class Product(Workload):
     def selects(self, work: Work, implementation: str) -> bool:
         if implementation == "fast_accumulation":
             return work.dtype.startswith("float8")
-        # "tuned" concerns BLAS in NumPy and oneDNN in torch, which has no batched products.
-        return implementation == "default" or (work.dtype in {"float32", "float64"} and not work["batch"])
+        # "tuned" concerns BLAS in NumPy and oneDNN in torch; `Batched` has its own.
+        return implementation == "default" or work.dtype in {"float32", "float64"}
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return products.operands(work, rng)
@@ -228,6 +228,15 @@ class Batched(Product):
     """Many small products in one call; two shapes are those of attention (scores, and weighted values)."""
 
     name = "matmul_batched"
+    kernels: ClassVar[Kernels] = {
+        "array": {"default": products.array_product},
+        "cupy": {"default": products.cupy_product, "tuned": products.cupy_batched_product},
+        "torch": {"default": products.torch_product},
+    }
+
+    def selects(self, work: Work, implementation: str) -> bool:
+        """Whether to measure: cuBLAS's own call only in formats that `cupy.matmul`, which makes it too, has not."""
+        return implementation == "default" or (work.dtype, work.precision) not in {FP32, FP64}
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         if preset is Preset.SMOKE:

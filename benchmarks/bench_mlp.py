@@ -109,7 +109,7 @@ class MlpTrain(MlpWorkload):
     headline = ("default",)
     doubled = True
     kernels: ClassVar[Kernels] = {
-        **array_kernels(array_train),
+        **array_kernels(array_train, "cupy"),
         "torch": by_implementation(torch_train, *TORCH),
         "torch:cuda": by_implementation(torch_train, *TORCH_CUDA),
     }

@@ -121,10 +121,24 @@ def cupy_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     if work.dtype == "int8":
         raise Unsupported("no_kernel", "cupy has no int8 product that accumulates in int32")
     if work["batch"] and work.precision == "tf32":
-        raise Unsupported("no_kernel", "cupy's batched products have no TF32: cupy requests IEEE float32 from cuBLAS")
+        raise Unsupported(
+            "no_kernel", "cupy's batched products have no TF32: cupy requests IEEE float32 from cuBLAS; see `tuned`"
+        )
     if work["batch"] and work.dtype in {"bfloat16", "float16"}:  # CuPy pull request 10317
-        raise Unsupported("no_kernel", f"cupy's batched products of {work.dtype} are computed in float32")
+        raise Unsupported("no_kernel", f"cupy's batched products of {work.dtype} are computed in float32; see `tuned`")
     return array_product(backend, work, host)
+
+
+def cupy_batched_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+    """Return the kernel of cuBLAS's strided batched product in the format of the work, into a preallocated array.
+
+    16-bit products have float32 sums, and their results are rounded to 16 bits once, as those of `torch.matmul`.
+    """
+    from benchmarks.cublas import batched_product
+
+    a, b = placed(backend, work, host)
+    c = backend.xp.empty(result_shape(work), a.dtype)
+    return Kernel(partial(batched_product, backend.xp, a, b, c, tf32=work.precision == "tf32"), inputs={"a": a, "b": b})
 
 
 def torch_product(backend: Backend, work: Work, host: HostArrays, *, fast: bool = False) -> Kernel:

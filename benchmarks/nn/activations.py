@@ -70,8 +70,8 @@ def sigmoid_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     return grad * out * (1 - out)
 
 
-_ROOT = math.sqrt(2 / math.pi)
-_CUBIC = 0.044715
+ROOT = math.sqrt(2 / math.pi)
+CUBIC = 0.044715
 
 
 @has_forms
@@ -82,8 +82,8 @@ def gelu(xp: Any, x: Array) -> tuple[Array, Cache]:
     would be one more write and read of memory.
     """
     inner = x * x
-    inner *= _ROOT * _CUBIC
-    inner += _ROOT
+    inner *= ROOT * CUBIC
+    inner += ROOT
     inner *= x  # u = x (sqrt(2/pi) + sqrt(2/pi) 0.044715 x^2)
     t = xp.tanh(inner, out=inner)
     out = t + 1
@@ -101,8 +101,8 @@ def gelu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """
     x, t = cache
     slope = x * x
-    slope *= 3 * _ROOT * _CUBIC
-    slope += _ROOT  # du/dx
+    slope *= 3 * ROOT * CUBIC
+    slope += ROOT  # du/dx
     slope *= x
     slope *= 1 - t * t  # x (1 - t^2) du/dx; t stays as it is: the cache holds it
     slope += t
@@ -112,6 +112,7 @@ def gelu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     return slope
 
 
+@has_forms
 def binary_cross_entropy(xp: Any, logits: Array, target: float) -> tuple[Array, Cache]:
     """Return the mean binary cross-entropy of all logits, a 0-d array; they share one target, 0 or 1.
 
@@ -122,6 +123,7 @@ def binary_cross_entropy(xp: Any, logits: Array, target: float) -> tuple[Array, 
     return loss.mean(), (logits, target)
 
 
+@has_forms
 def binary_cross_entropy_backward(xp: Any, cache: Cache) -> Array:
     """Return dL/dlogits = (sigmoid(logits) - target) / size, for a loss that is a mean over `size` logits."""
     logits, target = cache

@@ -151,10 +151,15 @@ def block(xp: Any, x: Array, conditioning: Array, params: Params, heads: int) ->
     """
     shift1, scale1, gate1, shift2, scale2, gate2 = modulation(xp, conditioning, params, 6)
     added = self_attention(xp, modulated(xp, x, shift1, scale1), scoped(params, "attention"), heads, causal=False)[0]
-    added *= gate1
-    x = x + added
+    x = gated(xp, x, added, gate1)
     added = mlp(xp, modulated(xp, x, shift2, scale2), scoped(params, "mlp"))[0]
-    added *= gate2
+    return gated(xp, x, added, gate2)
+
+
+@has_forms
+def gated(xp: Any, x: Array, added: Array, gate: Array) -> Array:
+    """Return x + gate * added (B, T, C) for gate (B, 1, C), one factor per channel of an image; overwrites `added`."""
+    added *= gate
     return x + added
 
 

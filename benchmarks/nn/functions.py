@@ -1,8 +1,8 @@
 """Linear layers, cross-entropy, embedding: each forward pass is followed by its hand-written backward pass.
 
 CuPy runs this code, and all array code of benchmarks/nn, as written for NumPy: nothing is fused, and each operation is
-a kernel of its own. CuPy's rows show the speed of ported NumPy code. Code written for CuPy (`ElementwiseKernel`,
-`cupy.fuse`) can be faster.
+a kernel of its own. CuPy's rows of `default` show the speed of ported NumPy code. Those of `tuned` show code that is
+written for CuPy, in which one kernel does what several do here (tuned/cupy.py).
 """
 
 from __future__ import annotations

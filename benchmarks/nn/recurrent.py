@@ -32,6 +32,7 @@ def lstm_cell(xp: Any, gates: Array, cell: Array) -> tuple[Array, Array, Cache]:
     return o * tanh_cell, next_cell, (i, f, g, o, cell, tanh_cell)
 
 
+@has_forms
 def lstm_cell_backward(xp: Any, dhidden: Array, dcell: Array, cache: Cache) -> tuple[Array, Array]:
     """Return dL/dgates (B, 4 C), before their activation, and dL/dc (B, C).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -164,8 +165,16 @@ def array_kernels(build: Callable[..., Kernel], *tuned: str) -> dict[str, dict[s
 
     build: takes the implementation's name as its first argument, for `tuned.array_module`.
     """
-    plain = {"array": by_implementation(build, "default")}
-    return plain | {backend: by_implementation(build, "default", "tuned") for backend in tuned}
+    own: dict[str, Builder] = {"default": partial(build, "default"), "tuned": partial(_with_threads, build)}
+    return {"array": by_implementation(build, "default")} | dict.fromkeys(tuned, own)
+
+
+def _with_threads(build: Callable[..., Kernel], backend: Backend, work: Work, host: HostArrays) -> Kernel:
+    """Return the kernel of `tuned`; on a CPU, its library names the threads that share blocks of arrays."""
+    kernel = build("tuned", backend, work, host)
+    if backend.device != "cpu" or (backend.threads or 1) == 1:
+        return kernel
+    return replace(kernel, library=f"{backend.library}, {backend.threads} threads over blocks")
 
 
 def autocast_format(precision: str) -> str:

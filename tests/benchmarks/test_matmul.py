@@ -57,10 +57,56 @@ def test_every_smoke_product_is_right_or_says_why_not(name, workload, work):
 
 
 @pytest.mark.parametrize("kind", [bench_matmul.BF16, bench_matmul.FP16])
-def test_cupy_has_no_batches_of_sixteen_bits_and_says_so(kind):
+def test_cupys_own_batches_have_no_sixteen_bits_and_it_says_where_they_are(kind):
     batched = bench_matmul.Batched()
-    with support.backend("cupy") as on, pytest.raises(Unsupported, match="are computed in float32"):
+    with support.backend("cupy") as on, pytest.raises(Unsupported, match="are computed in float32; see `tuned`"):
         support.kernel(batched, batched.product("x", kind, 32, 32, 32, batch=4), on)
+
+
+NARROW = (bench_matmul.BF16, bench_matmul.FP16, bench_matmul.TF32)
+
+
+@pytest.mark.parametrize("layout", ["nn", "nt", "tn", "tt"])
+@pytest.mark.parametrize("kind", [*NARROW, bench_matmul.FP32, bench_matmul.FP64], ids="-".join)
+def test_batches_by_cublas_are_right_in_every_layout(kind, layout):
+    """No two sides are equal: an operand in another's place, or a wrong leading dimension, shows."""
+    batched = bench_matmul.Batched()
+    work = batched.product("x", kind, 48, 80, 112, batch=3, layout=layout)
+    with support.backend("cupy") as on:
+        on.set_precision(work.precision)
+        if reason := on.why_unsupported(*kind):
+            pytest.skip(reason)
+        error = support.error_of(batched, work, on, "tuned")
+    assert (error > 1e-5) == (kind in NARROW), "not computed in the format"
+
+
+@pytest.mark.parametrize(("kind", "planned"), [(kind, True) for kind in NARROW] + [(bench_matmul.FP32, False)])
+def test_batches_by_cublas_are_measured_only_where_cupys_own_are_not(kind, planned):
+    batched = bench_matmul.Batched()
+    assert batched.selects(batched.product("x", kind, 8, 8, 8, batch=2), "tuned") is planned
+    by_library = {c.backend for preset in Preset for c in cases(preset, batched) if c.implementation == "tuned"}
+    assert by_library == {"cupy"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(lambda given: [*given[:9], given[9] - 1, *given[10:]], id="leading dimension"),
+        pytest.param(lambda given: [*given[:7], *given[11:15], *given[7:11], *given[15:]], id="operands"),
+        pytest.param(lambda given: [*given[:10], given[10] + 8, *given[11:]], id="stride"),
+        pytest.param(lambda given: [*given[:3], given[4], given[3], *given[5:]], id="m and n"),
+        pytest.param(lambda given: [given[0], 1 - given[1], *given[2:]], id="transposed"),
+    ],
+)
+def test_a_wrong_call_of_cublas_is_found(fault, monkeypatch):
+    batched = bench_matmul.Batched()
+    work = batched.product("x", bench_matmul.FP32, 24, 40, 56, batch=3)
+    with support.backend("cupy") as on:
+        cublas = on.xp.cuda.cublas
+        honest = cublas.gemmStridedBatchedEx
+        assert support.error_of(batched, work, on, "tuned") < 1e-6
+        monkeypatch.setattr(cublas, "gemmStridedBatchedEx", lambda *given: honest(*fault(list(given))))
+        assert support.looked_at(batched, work, on, "tuned").status is not Status.OK
 
 
 def test_a_tf32_product_that_the_library_computed_in_float32_is_unsupported_and_not_wrong():
@@ -95,7 +141,7 @@ def test_cupy_has_no_batches_in_tf32_and_says_so():
     batched = bench_matmul.Batched()
     with support.backend("cupy") as on:
         on.set_precision("tf32")
-        with pytest.raises(Unsupported, match="no TF32"):
+        with pytest.raises(Unsupported, match=r"no TF32.*see `tuned`"):
             support.kernel(batched, batched.product("x", bench_matmul.TF32, 32, 32, 32, batch=4), on)
         support.kernel(batched, batched.product("x", bench_matmul.TF32, 32, 32, 32), on)
 

@@ -129,6 +129,20 @@ def suite_blocks(backend: Backend, workload: Workload, work: Work) -> Callable[[
     return lambda: median(timer.time(kernel.run, 1).seconds for _ in range(20))
 
 
+def tuned_beside_plain(
+    backend: Backend, workload: Workload, work: Work, turns: int = 7, seconds: float = 0.05, now: Now = perf_counter
+) -> Figure:
+    """The tuned kernel of a workload takes no longer than the plain one, by the host's clock and in turns."""
+    host, timer = workload.inputs(work, generator(work.case_id, 0)), WallTimer(backend.synchronize, now)
+    blocks = []
+    for implementation in ("tuned", "default"):
+        run = workload.build(backend, fresh_case(backend, work, implementation), host).run
+        blocks.append((run, max(1, round(seconds / keep_busy(backend, run, 2 * seconds, now)))))
+    pairs = [[timer.time(run, calls).seconds / calls for run, calls in blocks] for _ in range(turns)]
+    tuned, plain = (median(series) for series in zip(*pairs, strict=True))
+    return Figure(f"{backend.name}: {work.workload} {work.size}, tuned / plain (s)", tuned, plain, 0.0, 1.05)
+
+
 def bare_loop(backend: Backend, call: Call, seconds: float = 0.3, now: Now = perf_counter) -> float:
     """Return the seconds of one of many calls between two of the library's own events, without any harness."""
     cuda, is_torch = backend.xp.cuda, backend.name == "torch"

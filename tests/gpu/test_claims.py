@@ -17,12 +17,12 @@ from bench_core.backends.base import Timed
 from bench_core.backends.cupy import CupyBackend
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.errors import Unavailable, WrongAnswer
-from bench_core.records import Measurement, Status
+from bench_core.records import Measurement, Preset, Status
 from bench_core.timing.case import Settings
 from bench_core.timing.energy import Energy
 from bench_core.timing.sampling import Durations
 from bench_core.workload import Kernel, Kernels
-from benchmarks import bench_matmul, bench_transfer
+from benchmarks import bench_layers, bench_matmul, bench_transfer
 from tests.gpu import claims
 from tests.gpu.conftest import missing
 from tests.standin import install as standin
@@ -213,6 +213,17 @@ def test_synchronize_waits_and_a_proof_that_cannot_fail_is_no_proof():
     assert holds(claims.waits, AsyncBackend(), 64)
     assert not holds(claims.waits, ForgetfulBackend(), 64)
     assert not holds(claims.waits, NumpyBackend("cpu"), 64), "nothing is left over where nothing is queued"
+
+
+@pytest.mark.parametrize(("swapped", "right"), [(False, True), (True, False)])
+def test_a_tuned_form_that_is_slower_than_the_plain_one_is_found(on_standin, cupy, monkeypatch, swapped, right):
+    layernorm = bench_layers.LayerNorm()
+    (work,) = layernorm.works(Preset.SMOKE, claims.MACHINE)
+    forms = layernorm.kernels["cupy"]
+    if swapped:
+        forms = dict(zip(forms, reversed(forms.values()), strict=True))
+    monkeypatch.setattr(bench_layers.LayerNorm, "kernels", layernorm.kernels | {"cupy": forms})
+    assert holds(claims.tuned_beside_plain, on_standin, layernorm, work, 3, 0.01, cupy._gpu.clock.now) is right
 
 
 # ---------------------------------------------------------------- answers

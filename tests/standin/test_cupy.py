@@ -360,6 +360,169 @@ def test_inputs_of_a_kernel_are_const(cupy):
         cupy.ElementwiseKernel("T b", "T a", "b = 1; a = b")
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param("a = b > 2 ? b : -b", np.where(HOST > 2, HOST, -HOST), id="a choice"),
+        pytest.param("T twice = 2 * b; a = twice * twice", 4 * HOST * HOST, id="a variable"),
+        pytest.param("int k = b; a = k / 2 + k % 2", HOST // 2 + HOST % 2, id="integers divide to integers"),
+        pytest.param("int k = b; a = (k - 3) / 2", np.trunc((HOST - 3) / 2), id="towards zero"),
+        pytest.param("T sum = T(0); for (int k = 1; k < 4; ++k) { sum += k * b; } a = sum", 6 * HOST, id="a loop"),
+        pytest.param("a = b; a *= 2; a -= 1", 2 * HOST - 1, id="an output is read"),
+        pytest.param("bool few = b > 1 && !(b == 3); a = few ? T(1) : T(0)", (HOST > 1) & (HOST != 3), id="logic"),
+        pytest.param("// doubled\n a = b + b", 2 * HOST, id="a comment"),
+        pytest.param("a = twice(Two{b, b + 1}).second", 2 * HOST + 2, id="a function of a struct"),
+    ],
+)
+def test_a_kernel_runs_what_is_written_in_cuda(cupy, body, expected):
+    preamble = "struct Two { T first, second; };"
+    preamble += "__device__ Two twice(const Two& x) { T two = T(2); return Two{two * x.first, two * x.second}; }"
+    kernel = cupy.ElementwiseKernel("T b", "T a", body, "kernel", preamble=preamble)
+    np.testing.assert_array_equal(kernel(cupy.asarray(HOST)).get(), expected)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("a = c", id="from nowhere"),
+        pytest.param("a = ", id="nothing"),
+        pytest.param("a = b b", id="no operator"),
+        pytest.param("const T k = b; k += 1; a = k", id="to a constant"),
+        pytest.param("i = 1; a = b", id="to the loop's index"),
+        pytest.param("a = b[0]", id="an element of one that is not raw"),
+        pytest.param("a = expp(b)", id="an unknown function"),
+        pytest.param("while (b > 0) { a = b; }", id="a loop that is unknown here"),
+        pytest.param("unsigned k = b; a = k", id="a type that is unknown here"),
+    ],
+)
+def test_what_is_no_cuda_or_unknown_here_is_refused(cupy, body):
+    with pytest.raises(RuntimeError, match="CompileException"):
+        cupy.ElementwiseKernel("T b", "T a", body)(cupy.asarray(HOST)).get()
+
+
+def test_a_literal_with_a_point_is_a_double_as_in_c(cupy):
+    """A sum in double is rounded once; in float32 the small number would be lost."""
+    kernel = cupy.ElementwiseKernel("T b", "T a", "a = (b + 1e-9) - b", "kernel")
+    assert kernel(cupy.ones(1, np.float32)).get()[0] > 0
+    assert cupy.ElementwiseKernel("T b", "T a", "a = (b + T(1e-9)) - b")(cupy.ones(1, np.float32)).get()[0] == 0
+
+
+def test_several_outputs_are_returned_together_and_may_have_other_types(cupy):
+    kernel = cupy.ElementwiseKernel("T b", "T a, int64 place", "a = -b; place = i * 2", "kernel")
+    a, place = kernel(cupy.asarray(HOST))
+    np.testing.assert_array_equal(a.get(), -HOST)
+    assert (place.dtype, place.get().tolist()) == (np.int64, [[0, 2, 4], [6, 8, 10]])
+
+
+def test_elements_are_added_atomically_and_out_of_bounds_is_an_error(cupy):
+    kernel = cupy.ElementwiseKernel("T b, I at", "raw T a", "atomicAdd(&a[at], b)", "add")
+    total = cupy.zeros(3)
+    kernel(cupy.ones(4), cupy.asarray([0, 2, 2, 2]), total)
+    assert total.get().tolist() == [1, 0, 3]
+    kernel(cupy.ones(1), cupy.asarray([3]), total)
+    with pytest.raises(IndexError, match="IllegalAddress"):
+        cupy.cuda.Device().synchronize()
+
+
+def test_only_the_chosen_branch_reads_its_element(cupy):
+    kernel = cupy.ElementwiseKernel("raw T b", "T a", "a = i > 0 ? b[i - 1] : T(7)", "shift")
+    b = cupy.asarray(HOST.ravel())
+    assert kernel(b, cupy.empty_like(b)).get().tolist() == [7, 0, 1, 2, 3, 4]
+
+
+SUMS = {
+    "preamble": """
+        struct Sums { T plain, squares; };
+        __device__ Sums added(const Sums& a, const Sums& b) {
+            return Sums{a.plain + b.plain, a.squares + b.squares};
+        }
+    """,
+    "reduce_type": "Sums",
+}
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, (0, 1), None])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_a_reduction_of_structs_writes_several_outputs(cupy, axis, keepdims):
+    kernel = cupy.ReductionKernel(
+        "T x, T n", "T mean, T square", "Sums{x, x * x}", "added(a, b)", "mean = a.plain / n, square = a.squares",
+        "Sums{T(0), T(0)}", "sums", **SUMS,
+    )  # fmt: skip
+    expected = HOST.sum(axis=axis, keepdims=keepdims), (HOST * HOST).sum(axis=axis, keepdims=keepdims)
+    mean, square = (cupy.empty(each.shape, np.float32) for each in expected)
+    assert kernel(cupy.asarray(HOST), 2, mean, square, axis=axis, keepdims=keepdims) is mean
+    np.testing.assert_allclose(mean.get(), expected[0] / 2)
+    np.testing.assert_allclose(square.get(), expected[1])
+
+
+def test_a_wrong_identity_of_a_reduction_shows(cupy):
+    """Every thread begins with it, as on a GPU, also those that have no element."""
+    right, wrong = (cupy.ReductionKernel("T x, T y", "T z", "x * y", "a + b", "z = a", identity) for identity in "01")
+    a = cupy.ones(5)
+    assert right(a, a).get() == 5
+    assert wrong(a, a).get() != 5
+
+
+@pytest.mark.parametrize(
+    ("combine", "after"), [("a + b", "y = a\n"), ("a\n + b", "y = a"), ("a + b", "y = a; y += 1"), ("a + b", "x = a")]
+)
+def test_expressions_of_a_reduction_that_are_none_in_cupys_source_are_refused(cupy, combine, after):
+    with pytest.raises(RuntimeError, match="CompileException"):
+        cupy.ReductionKernel("T x, T n", "T y", "x", combine, after, "0")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "each", "after", "refused"),
+    [
+        ("T x", "T y", "exp(x)", "y = a", True),
+        ("T in0", "T out0", "exp(in0)", "out0 = a", True),
+        ("T value", "T y", "exp(value)", "y = a", False),
+        ("T x, T n", "T y", "exp(x) / n", "y = a", False),
+    ],
+)
+def test_names_that_cupy_would_rename_inside_of_words_for_cub_are_refused(cupy, inputs, output, each, after, refused):
+    make = lambda: cupy.ReductionKernel(inputs, output, each, "a + b", after, "0")  # noqa: E731
+    if not refused:
+        make()
+        return
+    with pytest.raises(RuntimeError, match="CUB"):
+        make()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({"leading": 2}, id="rows overlap"),
+        pytest.param({"compute": 70}, id="float64 sums of float32"),
+        pytest.param({"count": 3}, id="more matrices than there are"),
+    ],
+)
+def test_a_batched_product_that_cublas_would_refuse_or_that_leaves_its_memory_is_refused(cupy, arguments):
+    a, c = cupy.ones((2, 3, 4), np.float32), cupy.empty((2, 3, 3), np.float32)
+    given = {"leading": 4, "compute": 68, "count": 2} | arguments
+    one, zero = np.float32([1]), np.float32([0])
+
+    def multiply():
+        cupy.cuda.cublas.gemmStridedBatchedEx(
+            1, 1, 0, 3, 3, 4, one.ctypes.data, a.data.ptr, 0, given["leading"], 12, a.data.ptr, 0, 4, 12,
+            zero.ctypes.data, c.data.ptr, 0, 3, 9, given["count"], given["compute"], -1,
+        )  # fmt: skip
+
+    with pytest.raises((RuntimeError, MemoryError), match=r"CUBLAS_STATUS|cudaError"):
+        multiply()
+    given |= {"leading": 4, "compute": 68, "count": 2}
+    multiply()
+    np.testing.assert_array_equal(c.get(), np.full((2, 3, 3), 4))
+
+
+def test_launches_are_counted(cupy):
+    a, gpu = cupy.zeros(3), cupy._gpu.gpu()
+    before = gpu.launches
+    a += 1
+    assert a[:2].shape == (2,)
+    assert gpu.launches - before == 1
+
+
 def test_raw_arrays_are_indexed_by_the_loop(cupy):
     a = cupy.asarray(HOST.ravel())
     reverse = cupy.ElementwiseKernel("raw T b, int64 n", "T a", "a = b[n - 1 - i]", "reverse")

@@ -8,8 +8,9 @@ two are replaced together.
 A network does not choose. It calls `layernorm(xp, ...)`, and `xp` decides: the module of a library runs the plain form,
 `Tuned` runs its own, where it has one.
 
-    numpy.py   the forms for NumPy
-    cupy.py    the forms for CuPy
+    numpy.py         the forms for NumPy
+    numpy_images.py  those of them that work on images, by products with rows of pixels (rows.py)
+    cupy.py          the forms for CuPy
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,7 @@ class ndarray:  # noqa: N801 - CuPy's name
     itemsize = property(lambda self: self._known.itemsize)
     strides = property(lambda self: self._known.strides)
     flags = property(lambda self: self._known.flags)
+    data = property(lambda self: SimpleNamespace(ptr=self._known.ctypes.data))  # what libraries are called with
     T = property(lambda self: self.transpose())
 
     def __len__(self) -> int:

@@ -67,6 +67,7 @@ class Pool:
 
     def __init__(self, total: int) -> None:
         self.total, self.used, self.held = total, 0, 0
+        self._arrays: dict[int, weakref.ref[np.ndarray]] = {}
 
     def _charge(self, array: np.ndarray) -> None:
         """Charge an array's bytes for as long as it lives."""
@@ -74,6 +75,16 @@ class Pool:
         self.used += size
         self.held = max(self.held, self.used)
         weakref.finalize(array, self._free, size)
+        self._arrays[id(array)] = weakref.ref(array)
+        weakref.finalize(array, self._arrays.pop, id(array), None)
+
+    def _owner(self, pointer: int) -> np.ndarray:
+        """Return the array that a pointer leads into; MemoryError if none does."""
+        for reference in list(self._arrays.values()):
+            array = reference()
+            if array is not None and array.ctypes.data <= pointer < array.ctypes.data + array.nbytes:
+                return array
+        raise MemoryError("cudaErrorIllegalAddress: the pointer leads to no array")
 
     def _require(self, nbytes: int) -> int:
         """Return what so many bytes take in blocks; raises OutOfMemoryError if they are not there."""
@@ -115,6 +126,7 @@ class Lane:
 
     def launch(self, operation: Operation, seconds: float | None = None) -> float:
         """Launch an operation and return when it will have ended; while a graph is captured it joins that instead."""
+        self.gpu.launches += 1
         if self.capture is None:
             clock.advance(LAUNCH_S)
         return self.queue(operation, self.gpu.kernel_s if seconds is None else seconds)
@@ -163,6 +175,7 @@ class Gpu:
         self.index = index
         self.pool = Pool(MEMORY_B)
         self.kernel_s = KERNEL_S  # a test that wants longer kernels says so here
+        self.launches = 0  # kernels and copies so far, those of captured graphs included
         self.lanes: list[Lane] = []
         self.null = Lane(self, implicit=False)
         self.current: list[Lane] = [self.null]

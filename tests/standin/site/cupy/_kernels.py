@@ -1,4 +1,4 @@
-"""User-defined kernels. Bodies are C++ in CuPy; those that are Python too (`y = a + s * b`) run here."""
+"""User-defined kernels. Their bodies are CUDA C++; _cuda_c.py runs them on NumPy's arrays."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from cupy import _array, _gpu
+from cupy import _cuda_c, _gpu
 from cupy._array import ndarray
 
-_NAMES = {"exp": np.exp, "log": np.log, "sqrt": np.sqrt, "tanh": np.tanh, "max": np.maximum, "min": np.minimum,
-          "fabs": np.abs, "rsqrt": lambda x: 1 / np.sqrt(x)}  # fmt: skip
-
-_REDUCTIONS = {"a + b": np.add, "max(a, b)": np.maximum, "min(a, b)": np.minimum, "a * b": np.multiply}
 _SCALARS = (bool, int, float, complex, np.number, np.bool_)
-_TYPE = r"(?:const\s+)?(?:[A-Z]|float|double|int)\s+"  # in front of a name: a declaration
 
 
 @dataclass(frozen=True)
@@ -28,6 +23,9 @@ class Parameter:
     letter: str | None
     dtype: np.dtype[Any] | None
     raw: bool
+
+
+Types = dict[str, np.dtype[Any]]  # by letter
 
 
 def parameters(text: str) -> list[Parameter]:
@@ -45,12 +43,12 @@ def parameters(text: str) -> list[Parameter]:
     return found
 
 
-def deduced(declared: Sequence[Parameter], given: Sequence[Any]) -> dict[str, np.dtype[Any]]:
+def deduced(declared: Sequence[Parameter], given: Sequence[Any]) -> Types:
     """Return the type of each letter. Arrays alone decide: a scalar takes the type that they give to its letter.
 
     Raises TypeError where two arrays disagree, or one with the type that its parameter has.
     """
-    types: dict[str, np.dtype[Any]] = {}
+    types: Types = {}
     for parameter, value in zip(declared, given, strict=False):
         if not isinstance(value, ndarray):
             if not isinstance(value, _SCALARS):
@@ -62,9 +60,41 @@ def deduced(declared: Sequence[Parameter], given: Sequence[Any]) -> dict[str, np
     return types
 
 
-def typed(parameter: Parameter, types: dict[str, np.dtype[Any]]) -> np.dtype[Any]:
+def typed(parameter: Parameter, types: Types) -> np.dtype[Any]:
     """Return a parameter's type; raises KeyError, as CuPy does, for a letter that no array decides."""
     return parameter.dtype or types[parameter.letter or ""]
+
+
+def letters(declared: Sequence[Parameter]) -> list[str]:
+    """Return the types that are found out for each call: the single letters."""
+    return [parameter.letter for parameter in declared if parameter.letter]
+
+
+def named(given: dict[Parameter, Any]) -> dict[str, Any]:
+    """Return what a kernel's code finds under the names of its parameters."""
+
+    def variable(parameter: Parameter, value: Any) -> Any:
+        if not isinstance(value, ndarray):
+            return value
+        return (_cuda_c.Raw if parameter.raw else _cuda_c.Memory)(value._now)
+
+    return {parameter.name: variable(parameter, value) for parameter, value in given.items()}
+
+
+def numbers_typed(declared: Sequence[Parameter], given: Sequence[Any], types: Types) -> list[Any]:
+    """Return the inputs, numbers among them in the types of their parameters."""
+    return [
+        value if isinstance(value, ndarray) else typed(parameter, types).type(value)
+        for parameter, value in zip(declared, given, strict=True)
+    ]
+
+
+def require_outputs(declared: Sequence[Parameter], given: Sequence[Any], shape: tuple[int, ...]) -> None:
+    for parameter, result in zip(declared, given, strict=True):
+        if not isinstance(result, ndarray):
+            raise TypeError("Output arguments type must be cupy.ndarray")
+        if not parameter.raw and result.shape != shape:
+            raise ValueError("Out shape is mismatched")
 
 
 class ElementwiseKernel:
@@ -76,14 +106,14 @@ class ElementwiseKernel:
     ) -> None:  # fmt: skip
         self.name = self.__name__ = name
         self._source = (in_params, out_params, operation, name, reduce_dims, preamble)
+        self._returns_tuple = return_tuple
         self._inputs, self._outputs = parameters(in_params), parameters(out_params)
         names = [parameter.name for parameter in (*self._inputs, *self._outputs)]
         if "i" in names:
             raise ValueError("Can not use 'i' as a parameter name")
-        self._body = [statement.strip() for statement in operation.split(";") if statement.strip()]
-        for statement in self._body:
-            compile(_python(statement), name, "exec")
-            _require_assignable(statement, [parameter.name for parameter in self._inputs])
+        const = {"i", *(parameter.name for parameter in self._inputs)}
+        source = _cuda_c.Source.parsed(preamble, letters([*self._inputs, *self._outputs]))
+        self._body = source.statements(operation, {"i", *names}, const)
 
     def __call__(self, *args: Any, size: int | None = None, block_size: int = 128) -> Any:
         inputs, outputs = args[: len(self._inputs)], args[len(self._inputs) :]
@@ -93,16 +123,11 @@ class ElementwiseKernel:
         types = deduced([*self._outputs, *self._inputs], [*outputs, *inputs] if outputs else [*self._unset(), *inputs])
         shape = self._shape(args, size)
         results = outputs or tuple(ndarray(np.empty(shape, typed(out, types))) for out in self._outputs)
-        self._require_outputs(results, shape)
-        scalars = [typed(parameter, types) for parameter in self._inputs]
-        values = [
-            value if isinstance(value, ndarray) else kind.type(value)
-            for value, kind in zip(inputs, scalars, strict=True)
-        ]
-        names = [parameter.name for parameter in (*self._inputs, *self._outputs)]
-        given = dict(zip(names, (*values, *results), strict=True))
-        _gpu.gpu().lane.launch(lambda: self._run(given, shape))
-        return results[0] if len(results) == 1 else tuple(results)
+        require_outputs(self._outputs, results, shape)
+        values = numbers_typed(self._inputs, inputs, types)
+        given = dict(zip((*self._inputs, *self._outputs), (*values, *results), strict=True))
+        _gpu.gpu().lane.launch(lambda: self._run(given, types, shape))
+        return results[0] if len(results) == 1 and not self._returns_tuple else tuple(results)
 
     def _unset(self) -> list[Any]:
         return [0 for _ in self._outputs]  # counts as a scalar: decides nothing
@@ -117,26 +142,20 @@ class ElementwiseKernel:
             raise ValueError("Loop size is undecided.")
         return (size,) if size is not None else np.broadcast_shapes(*(a.shape for a in looped))
 
-    def _require_outputs(self, results: Sequence[Any], shape: tuple[int, ...]) -> None:
-        for parameter, result in zip(self._outputs, results, strict=True):
-            if not isinstance(result, ndarray):
-                raise TypeError("Output arguments type must be cupy.ndarray")
-            if not parameter.raw and result.shape != shape:
-                raise ValueError("Out shape is mismatched")
-
-    def _run(self, given: dict[str, Any], shape: tuple[int, ...]) -> None:
-        values = {name: _array.unwrap(value) for name, value in given.items()}
-        values = {**_NAMES, "i": np.arange(np.prod(shape, dtype=int)), **values}
+    @np.errstate(all="ignore")
+    def _run(self, given: dict[Parameter, Any], types: Types, shape: tuple[int, ...]) -> None:
+        names = {"i": np.arange(np.prod(shape, dtype=int)).reshape(shape), **named(given)}
+        frame = _cuda_c.Frame(names, types)
         for statement in self._body:
-            exec(_python(statement), {}, values)
-        for parameter in self._outputs:
-            target = given[parameter.name]._now
-            if values[parameter.name] is not target:
-                target[...] = values[parameter.name]
+            statement(frame)
 
 
 class ReductionKernel:
-    """A kernel that maps all elements and reduces them along an axis."""
+    """A kernel that maps all elements and reduces them along axes. Several outputs are written where they are given.
+
+    As CuPy's, it combines two values at a time, in an order that nothing may depend on, and idle threads add the
+    identity.
+    """
 
     def __init__(  # noqa: PLR0917 - CuPy's
         self, in_params: str, out_params: str, map_expr: str, reduce_expr: str, post_map_expr: str, identity: str,
@@ -144,25 +163,102 @@ class ReductionKernel:
         options: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.name = self.__name__ = name
-        self._inputs, (self._output,) = parameters(in_params), parameters(out_params)
-        self._map, self._reduce, self._post = map_expr, _REDUCTIONS[reduce_expr], post_map_expr
+        self._source = (
+            in_params, out_params, map_expr, reduce_expr, post_map_expr, identity, name, reduce_type, reduce_dims,
+            preamble, options,
+        )  # fmt: skip
+        self._inputs, self._outputs = parameters(in_params), parameters(out_params)
+        inputs, outputs = ({parameter.name for parameter in each} for each in (self._inputs, self._outputs))
+        if "\n" in reduce_expr + post_map_expr:
+            raise RuntimeError("CompileException: these become macros, which end with their line")
+        self._require_renamable(map_expr, post_map_expr)
+        self._code = source = _cuda_c.Source.parsed(preamble, letters([*self._inputs, *self._outputs]))
+        self._type = reduce_type or self._outputs[0].letter or "float"
+        self._map = source.expression(map_expr, inputs)
+        self._reduce = source.expression(reduce_expr, {"a", "b"})
+        self._post = source.assignments(post_map_expr, {"a", *inputs, *outputs}, {"a", *inputs})
+        self._identity = source.expression(str(identity), set())
 
     def __call__(self, *args: Any, out: ndarray | None = None, axis: Any = None, keepdims: bool = False) -> ndarray:
-        types = deduced(self._inputs, args)
+        inputs, outputs = args[: len(self._inputs)], self._given_outputs(args, out)
+        types = deduced([*self._outputs, *self._inputs], [*(outputs or [0] * len(self._outputs)), *inputs])
+        shape = self._shape(inputs)
+        along = tuple(range(len(shape))) if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, len(shape))
+        outer = tuple(1 if axis in along else n for axis, n in enumerate(shape) if keepdims or axis not in along)
+        outputs = outputs or [ndarray(np.empty(outer, typed(each, types))) for each in self._outputs]
+        require_outputs(self._outputs, outputs, outer)
+        values = numbers_typed(self._inputs, inputs, types)
+        given = dict(zip((*self._inputs, *self._outputs), (*values, *outputs), strict=True))
+        _gpu.gpu().lane.launch(lambda: self._run(given, types, shape, along, keepdims=keepdims))
+        return outputs[0]
 
-        def reduce(*arrays: Any, out: np.ndarray | None = None) -> Any:
-            names = [parameter.name for parameter in self._inputs]
-            values = {**_NAMES, **dict(zip(names, arrays, strict=True))}
-            mapped = eval(_python(self._map), {}, values)
-            values["a"] = self._reduce.reduce(mapped, axis=axis, keepdims=keepdims)
-            exec(_python(self._post), {}, values)
-            result = np.asarray(values[self._output.name])
-            if out is None:
-                return result.astype(typed(self._output, types), copy=False)
-            out[...] = result
-            return out
+    def _require_renamable(self, map_expr: str, post_map_expr: str) -> None:
+        """Raise for names that CuPy would rename inside of other words, when it computes a kernel by CUB.
 
-        return _array.launch(reduce, *args, out=out)
+        It replaces the text of the names of one input and one output; with an input `x`, that of `exp` too. Where they
+        are called in0 and out0, it renames nothing, and leaves types undefined that its source needs.
+        """
+        if (len(self._inputs), len(self._outputs)) != (1, 1):
+            return
+        for parameter, text in zip((*self._inputs, *self._outputs), (map_expr, post_map_expr), strict=True):
+            whole = len(re.findall(rf"\b{parameter.name}\b", text))
+            if text.count(parameter.name) != whole or parameter.name in {"in0", "out0"}:
+                raise RuntimeError(f"CompileException: by CUB, CuPy would rename {parameter.name!r} in {text!r}")
+
+    def _given_outputs(self, args: Sequence[Any], out: ndarray | None) -> list[Any]:
+        outputs = list(args[len(self._inputs) :])
+        if len(args) < len(self._inputs) or len(outputs) not in {0, len(self._outputs)}:
+            raise TypeError(f"Wrong number of arguments for {self.name}")
+        if out is None:
+            return outputs
+        if len(self._outputs) != 1:
+            raise NotImplementedError("")
+        if outputs:
+            raise ValueError("cannot specify 'out' as both a positional and keyword argument")
+        return [out]
+
+    def _shape(self, inputs: Sequence[Any]) -> tuple[int, ...]:
+        looped = [a for p, a in zip(self._inputs, inputs, strict=True) if isinstance(a, ndarray) and not p.raw]
+        if not looped:
+            raise ValueError("Loop size is undecided.")
+        return np.broadcast_shapes(*(array.shape for array in looped))
+
+    @np.errstate(all="ignore")
+    def _run(
+        self,
+        given: dict[Parameter, Any],
+        types: Types,
+        shape: tuple[int, ...],
+        along: tuple[int, ...],
+        *,
+        keepdims: bool,
+    ) -> None:
+        kept = [length for place, length in enumerate(shape) if place not in along]
+
+        def lined_up(part: np.ndarray) -> np.ndarray:
+            """Return a value for every element with all that is reduced on the first axis."""
+            return np.moveaxis(np.broadcast_to(part, shape), along, range(len(along))).reshape(-1, *kept)
+
+        variables = named(given)
+        identity = self._code.converted(self._type, self._identity(_cuda_c.Frame({}, types)), types)
+        identity = _cuda_c.each_part(identity, lambda part: np.broadcast_to(part, (1, *kept)))
+        mapped = self._code.converted(self._type, self._map(_cuda_c.Frame(dict(variables), types)), types)
+        left = self._pairs(
+            identity, _cuda_c.each_part(mapped, lined_up), types
+        )  # every thread begins with the identity
+        while (count := _cuda_c.length(left)) != 1:
+            left = _cuda_c.joined([left, identity]) if count % 2 else left
+            half = (count + 1) // 2
+            left = self._pairs(_cuda_c.part(left, slice(half)), _cuda_c.part(left, slice(half, None)), types)
+        place = [0 if axis in along else slice(None) for axis in range(len(shape))] if keepdims else []
+        known = {p.name: variables[p.name] for p in self._inputs if p.raw or not isinstance(given[p], ndarray)}
+        known |= {p.name: _cuda_c.Memory(given[p]._now[(*place, ...)]) for p in self._outputs}
+        frame = _cuda_c.Frame({**known, "a": _cuda_c.part(left, 0)}, types)
+        for statement in self._post:
+            statement(frame)
+
+    def _pairs(self, a: Any, b: Any, types: Types) -> Any:
+        return self._code.converted(self._type, self._reduce(_cuda_c.Frame({"a": a, "b": b}, types)), types)
 
 
 class RawKernel:
@@ -187,15 +283,3 @@ class RawKernel:
 def fuse(*args: Any, kernel_name: str | None = None) -> Any:
     """Decorate a function of arrays; here it stays as it is, one launch an operation."""
     return args[0] if args else lambda function: function
-
-
-def _require_assignable(statement: str, inputs: list[str]) -> None:
-    """Raise for an assignment to an input, which is const in the generated source."""
-    if (target := re.match(r"(\w+)\s*(?:\[.*?\])?\s*[-+*/]?=(?!=)", statement)) and target[1] in inputs:
-        raise RuntimeError(f"CompileException: {target[1]!r} is const: assign to an output")
-
-
-def _python(statement: str) -> str:
-    """Return a C++ statement as Python: number suffixes and type names of declarations go."""
-    statement = re.sub(r"(\d(?:\.\d*)?(?:e-?\d+)?)f\b", r"\1", statement.strip().rstrip(";"))
-    return re.sub(rf"^{_TYPE}(?=\w+\s*=)", "", statement)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from cupy import _gpu
+from cupy import _cublas, _gpu
 
 _UUIDS = [bytes(range(1, 17)), bytes(range(17, 33))]
 
@@ -186,10 +186,11 @@ def _device_properties(device: int) -> dict[str, Any]:
 
 
 memory = SimpleNamespace(OutOfMemoryError=_gpu.OutOfMemoryError)
-cublas = SimpleNamespace(getVersion=lambda handle: 130002)
+cublas = _cublas
 runtime = SimpleNamespace(
     CUDARuntimeError=_CUDARuntimeError,
     is_hip=False,
+    **_cublas._DATA_TYPES,
     getDeviceCount=_device_count,
     getDeviceProperties=_device_properties,
     runtimeGetVersion=lambda: 13000,
