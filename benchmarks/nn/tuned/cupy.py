@@ -208,7 +208,7 @@ GELU_BACKWARD = Elementwise(
     dx = grad * half * (1 + t + x * (1 - t * t) * slope)
     """,
 )  # fmt: skip
-_GELU = (activations._ROOT, activations._CUBIC, 0.5)
+_GELU = (activations.ROOT, activations.CUBIC, 0.5)
 
 
 def relu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
