@@ -197,6 +197,10 @@ def fixed_operations(rng: np.random.Generator) -> dict[str, tuple[Any, dict[str,
                     pair(c.conv_transpose2d, transposed_backward, stride, padding),
                     square(x=image, weight=(3, 4, kernel, kernel), grad=(4, 2, height, across)),
                 ),
+                f"conv_transpose2d-weight-{name}": (
+                    pair(c.conv_transpose2d, c.conv_transpose2d_weight_backward, stride, padding),
+                    square(x=image, weight=(3, 4, kernel, kernel), grad=(4, 2, height, across)),
+                ),
                 f"max_pool-{name}": (
                     pair(c.max_pool, c.max_pool_backward, kernel, stride, padding),
                     square(x=image, grad=(3, 2, rows, columns)),
