@@ -92,10 +92,12 @@ def conv_transpose2d_weight_backward(xp: Tuned, grad: Array, cache: Cache) -> Ar
 
 # ---------------------------------------------------------------- batch normalisation
 
+# On arrays (height, C, width B), since NumPy multiplies by one factor per channel in loops over the last axis only.
 
-def _channels(values: Array) -> Array:
-    """Return values (C) as (C, 1, 1), which broadcasts over (height, C, width, B)."""
-    return values[:, None, None]
+
+def _dots(a: Array, b: Array) -> Array:
+    """Return the sums of a * b per channel, for a and b (rows, C, N), as dot products of BLAS."""
+    return np.matmul(a[:, :, None, :], b[:, :, :, None])[:, :, 0, 0].sum(axis=0)
 
 
 def batchnorm(
@@ -106,14 +108,15 @@ def batchnorm(
     Mean and squared deviations of the blocks are combined to those of the batch (Chan, Golub and LeVeque, 1979). This
     reads x once, and is as exact as two passes over it.
     """
-    rows = by_rows(x)
+    images = by_rows(x)
+    rows = images.reshape(*images.shape[:2], -1)
 
     def moments(part: slice) -> tuple[int, Array, Array]:
         block = rows[part]
         count = block.size // block.shape[1]
-        block_mean = block.sum(axis=(2, 3)).sum(axis=0) / count
-        centred = block - _channels(block_mean)
-        return count, block_mean, np.einsum("hcwb,hcwb->c", centred, centred)
+        block_mean = block.sum(axis=2).sum(axis=0) / count
+        centred = block - block_mean[:, None]
+        return count, block_mean, _dots(centred, centred)
 
     counts, means, squares = zip(*in_row_blocks(xp, rows, 3, moments), strict=True)
     total = x.size // len(x)
@@ -125,19 +128,21 @@ def batchnorm(
     variance += MOMENTUM * (batch_variance * (count / (count - 1)) - variance)
     inverse = 1 / np.sqrt(batch_variance + EPSILON)
     scale = weight * inverse
-    return as_images(_scaled(xp, rows, scale, bias - batch_mean * scale)), (rows, batch_mean, inverse, weight)
+    return _scaled(xp, as_images(images), scale, bias - batch_mean * scale), (rows, batch_mean, inverse, weight)
 
 
-def _scaled(xp: Tuned, rows: Array, scale: Array, shift: Array) -> Array:
-    """Return rows (height, C, width, B) * scale (C) + shift (C)."""
-    out = np.empty_like(rows)
+def _scaled(xp: Tuned, x: Array, scale: Array, shift: Array) -> Array:
+    """Return x (C, B, height, width) * scale (C) + shift (C)."""
+    images = by_rows(x)
+    out = np.empty_like(images)
+    rows, results = (array.reshape(*array.shape[:2], -1) for array in (images, out))
 
     def block(part: slice) -> None:
-        inside = np.multiply(rows[part], _channels(scale), out=out[part])
-        inside += _channels(shift)
+        inside = np.multiply(rows[part], scale[:, None], out=results[part])
+        inside += shift[:, None]
 
     in_row_blocks(xp, rows, 2, block)
-    return out
+    return as_images(out)
 
 
 def batchnorm_backward(xp: Tuned, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
@@ -145,24 +150,25 @@ def batchnorm_backward(xp: Tuned, grad: Array, cache: Cache) -> tuple[Array, Arr
     rows, mean, inverse, weight = cache
     g = by_rows(grad)
     dx = np.empty_like(g)
+    g, results = g.reshape(rows.shape), dx.reshape(rows.shape)
 
     def sums(part: slice) -> tuple[Array, Array]:
-        centred = rows[part] - _channels(mean)
-        return np.einsum("hcwb,hcwb->c", g[part], centred), g[part].sum(axis=(2, 3)).sum(axis=0)
+        centred = rows[part] - mean[:, None]
+        return _dots(g[part], centred), g[part].sum(axis=2).sum(axis=0)
 
     dweight, dbias = (np.sum(column, axis=0) for column in zip(*in_row_blocks(xp, g, 3, sums), strict=True))
     dweight *= inverse
     # dL/dx = weight / s (g - mean(g) - n mean(g n)) with n = (x - mean) / s. This is a sum of g, x and 1, each with one
     # factor per channel.
-    count = g.size // g.shape[1]
+    count = grad.size // len(grad)
     of_g = weight * inverse
     of_x = -of_g * inverse * dweight / count
     of_1 = -of_g * dbias / count - of_x * mean
 
     def combine(part: slice) -> None:
-        inside = np.multiply(rows[part], _channels(of_x), out=dx[part])
-        inside += _channels(of_1)
-        inside += g[part] * _channels(of_g)
+        inside = np.multiply(rows[part], of_x[:, None], out=results[part])
+        inside += of_1[:, None]
+        inside += g[part] * of_g[:, None]
 
     in_row_blocks(xp, g, 4, combine)
     return as_images(dx), dweight, dbias
@@ -171,7 +177,7 @@ def batchnorm_backward(xp: Tuned, grad: Array, cache: Cache) -> tuple[Array, Arr
 def batchnorm_inference(xp: Tuned, x: Array, weight: Array, bias: Array, mean: Array, variance: Array) -> Array:
     """Scale and shift in blocks of rows."""
     scale = weight / np.sqrt(variance + EPSILON)
-    return as_images(_scaled(xp, by_rows(x), scale, bias - mean * scale))
+    return _scaled(xp, x, scale, bias - mean * scale)
 
 
 # ---------------------------------------------------------------- activations, for images

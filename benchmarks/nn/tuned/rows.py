@@ -65,7 +65,7 @@ def share(xp: Tuned, rows: int, flops: float, task: Task) -> list[Any]:
 
 
 def in_row_blocks(xp: Tuned, x: Array, operations: int, function: Callable[[slice], Any]) -> list[Any]:
-    """Call function(rows) for all blocks of rows of x (height, C, width, B), and return the results in order.
+    """Call function(rows) for all blocks of rows of x (height, ...), and return the results in order.
 
     operations: how many the function does on each element.
     """
