@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,6 +37,7 @@ from bench_core.workload import (
 )
 from benchmarks.caches import flagged, flagged_cold
 from benchmarks.sizes import KIB, MIB, size_label
+from benchmarks.threads import in_parallel
 
 SCALAR = math.sqrt(2) - 1  # s: as 2s + s^2 = 1, repeating copy, scale, add, triad keeps the size of the numbers
 STANDARD_SIZE = 256 * MIB  # bytes of one array; the same on every machine, so that machines can be compared
@@ -195,12 +195,10 @@ def numpy_tuned(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     def sweep(bodies: Sequence[Body]) -> Any:
         return [body() for body in bodies][-1]
 
-    mine, *others = [bodies(start) for start in range(0, n, share)]
-    helpers = pool(threads)
+    sweeps = [partial(sweep, bodies(start)) for start in range(0, n, share)]
 
     def run() -> Any:
-        futures = [helpers.submit(sweep, theirs) for theirs in others]
-        results = [sweep(mine), *(future.result() for future in futures)]
+        results = in_parallel(threads, sweeps)
         return arrays.a if arrays.a.size else sum(results)
 
     return finished(backend, work, arrays, run)
@@ -211,12 +209,6 @@ def part(arrays: Arrays, work: Work, start: int, stop: int) -> Arrays:
     whole = {"gather": "b", "scatter": "a"}.get(work.workload)
     views = {name: getattr(arrays, name)[start:stop] for name in ("a", "b", "c", "index") if name != whole}
     return replace(arrays, **views)
-
-
-@cache
-def pool(threads: int) -> ThreadPoolExecutor:
-    """Return a pool of `threads - 1` threads, which help the calling thread."""
-    return ThreadPoolExecutor(max(1, threads - 1))
 
 
 def device_arrays(backend: Backend, work: Work, host: HostArrays) -> Arrays:
