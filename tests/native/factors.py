@@ -23,9 +23,9 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -43,8 +43,8 @@ HUGE_PAGE = 2 * MIB
 MALLOC = "16,16,16"  # where glibc's malloc places long arrays, in bytes behind a page: behind its own 16 bytes
 LINE = "0,0,0"
 STAGGERED = "0,1344,2688"  # a third of a page apart, rounded to cache lines
-UNLIKE = "0,16,16"  # stores of whole lines, loads that straddle two
-LEAST_THRESHOLD = 0x4040  # glibc accepts no lower one
+ONLY_A = "0,16,16"  # stores of whole lines, loads that straddle two
+LEAST_THRESHOLD = 0x4040  # glibc accepts no lower one; glibc 2.36 on AMD ignores it, `ld.so --list-tunables` tells
 
 Call = Callable[[], object]
 
@@ -207,75 +207,96 @@ def serve(size: str, threads: str, *options: str) -> None:
 # ---------------------------------------------------------------- the race
 
 
-class Servers:
-    """The processes of a race, each started when it is first asked for."""
+@dataclass(frozen=True)
+class Entrant:
+    """Who takes part, on the side of C or of NumPy.
 
-    def __init__(self, program: Path, size: int, threads: int, stack: ExitStack) -> None:
-        self._program, self._size, self._threads, self._stack = program, size, threads, stack
-        self._known: dict[tuple[str, ...], compare.Server] = {}
+    options, environment: of its process; entrants that agree in both share one, and so their arrays. form: of C, what
+    is added to the name of a kernel; of NumPy, one of FORMS. offsets, block: as in `Streams`, for NumPy only.
+    operations: those whose race it enters. alone: whether it differs from others with a single thread as well.
+    """
 
-    def c(self, *options: str, **environment: str) -> compare.Server:
-        """Return a process of stream.c."""
-        return self._server([str(self._program)], options, environment)
+    name: str
+    options: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    form: str = ""
+    offsets: str = MALLOC
+    block: int = 0
+    operations: tuple[str, ...] = STREAMS
+    alone: bool = True
 
-    def numpy(self, *options: str, **environment: str) -> compare.Server:
-        """Return a process of `serve`."""
-        return self._server([sys.executable, "-m", "tests.native.factors", "--serve"], options, environment)
-
-    def _server(self, command: list[str], options: Sequence[str], environment: dict[str, str]) -> compare.Server:
-        key = (*command, *options, *map(str, environment.items()))
-        if key not in self._known:
-            line = [*command, str(self._size), str(self._threads), *options]
-            server = compare.Server(line, {**host.thread_environ(1), **environment} if "-m" in command else environment)
-            self._known[key] = server
-            self._stack.callback(server.close)
-        return self._known[key]
+    def request(self, operation: str, side: str) -> str:
+        """Return how its process names the work."""
+        return f"{operation}{self.form}" if side == "C" else f"{operation}/{self.form}/{self.offsets}/{self.block}"
 
 
-def contenders(operation: str, servers: Servers, threads: int) -> list[compare.Contender]:
-    """Return everyone who takes part in the race of an operation."""
+IN_C = (
+    Entrant("C"),
+    Entrant("C: non-temporal stores", form="_nt"),
+    Entrant("C: small pages", ("pages=small",)),
+    Entrant("C: 16 bytes behind a line", (f"offsets={MALLOC}",)),
+    Entrant("C: a third of a page apart", (f"offsets={STAGGERED}",)),
+    Entrant("C: first touch by one thread", ("touch=1",), alone=False),
+    Entrant("C: pinned", environment=(("OMP_PROC_BIND", "true"),), alone=False),
+)
+_STREAMING = (("GLIBC_TUNABLES", f"glibc.cpu.x86_non_temporal_threshold={LEAST_THRESHOLD}"),)
+IN_NUMPY = (
+    Entrant("numpy", form="plain"),
+    Entrant("numpy: at a line", form="plain", offsets=LINE),
+    Entrant("numpy: only a at a line", form="plain", offsets=ONLY_A),
+    Entrant("numpy: a third of a page apart", form="plain", offsets=STAGGERED),
+    Entrant("numpy: small pages", ("pages=small",), form="plain"),
+    Entrant("numpy: vectors of 16 bytes", (), (("NPY_DISABLE_CPU_FEATURES", "X86_V3 X86_V4"),), "plain"),
+    Entrant("numpy: first touch by one thread", ("touch=1",), form="plain", alone=False),
+    Entrant("numpy: pinned", ("pinned=1",), form="plain", alone=False),
+    *(
+        Entrant(f"numpy [at a line]: blocks of {block // KIB} KiB", (), (), "plain", LINE, block)
+        for block in (64 * KIB, 256 * KIB, MIB, 4 * MIB)
+    ),
+    *(
+        Entrant(f"numpy [at a line]: by a buffer of {block // KIB} KiB", (), (), "buffered", LINE, block)
+        for block in (128 * KIB, 512 * KIB)
+    ),
+    Entrant("numpy [buffer of 512 KiB]: streaming memmove", (), _STREAMING, "buffered", LINE, 512 * KIB),
+    Entrant("numpy [at a line]: b copied, then in place", (), (), "copied first", LINE, 256 * KIB, ("scale", "add")),
+    Entrant("numpy [at a line]: BLAS, blocks of 256 KiB", (), (), "product", LINE, 256 * KIB, ("add", "triad")),
+)
+
+
+def contenders(
+    operation: str, server: Callable[[str, Entrant], compare.Server], threads: int
+) -> list[compare.Contender]:
+    """Return everyone who takes part in the race of an operation. server: the process of an entrant of a side."""
     made: list[compare.Contender] = []
-
-    def c(name: str, server: compare.Server, store: str = "") -> None:
-        if server.ask(f"{operation}{store} 1") != "none":
-            made.append(compare.Contender(name, server, f"{operation}{store} 2"))
-
-    def numpy(name: str, server: compare.Server, form: str = "plain", offsets: str = MALLOC, block: int = 0) -> None:
-        made.append(compare.Contender(name, server, f"{operation}/{form}/{offsets}/{block} 2"))
-
-    c("C", servers.c())
-    c("C: non-temporal stores", servers.c(), "_nt")
-    c("C: small pages", servers.c("pages=small"))
-    c("C: 16 bytes behind a line", servers.c(f"offsets={MALLOC}"))
-    c("C: arrays a third of a page apart", servers.c(f"offsets={STAGGERED}"))
-    usual = servers.numpy()
-    numpy("numpy", usual)
-    numpy("numpy: at a line", usual, offsets=LINE)
-    numpy("numpy: only a at a line", usual, offsets=UNLIKE)
-    numpy("numpy: a third of a page apart", usual, offsets=STAGGERED)
-    numpy("numpy: small pages", servers.numpy("pages=small"))
-    numpy("numpy: vectors of 16 bytes", servers.numpy(NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4"))
-    if threads > 1:
-        c("C: first touch by one thread", servers.c("touch=1"))
-        c("C: pinned", servers.c(OMP_PROC_BIND="true"))
-        numpy("numpy: first touch by one thread", servers.numpy("touch=1"))
-        if hasattr(os, "sched_setaffinity"):
-            numpy("numpy: pinned", servers.numpy("pinned=1"))
-    for block in BLOCKS:
-        numpy(f"numpy [at a line]: blocks of {block // KIB} KiB", usual, offsets=LINE, block=block)
-    for block in BUFFERS:
-        numpy(f"numpy [at a line]: by a buffer of {block // KIB} KiB", usual, "buffered", LINE, block)
-    streaming = servers.numpy(GLIBC_TUNABLES=f"glibc.cpu.x86_non_temporal_threshold={LEAST_THRESHOLD}")
-    numpy("numpy [at a line]: the same, 128 KiB, non-temporal memmove", streaming, "buffered", LINE, 128 * KIB)
-    if operation in {"scale", "add"}:
-        numpy("numpy [at a line]: a = b in blocks, then in place", usual, "copied first", LINE, 256 * KIB)
-    if operation in {"add", "triad"}:
-        numpy("numpy [at a line]: BLAS, blocks of 256 KiB", usual, "product", LINE, 256 * KIB)
+    for side, entrants in (("C", IN_C), ("numpy", IN_NUMPY)):
+        for entrant in entrants:
+            if operation in entrant.operations and (entrant.alone or threads > 1):
+                process, request = server(side, entrant), entrant.request(operation, side)
+                if process.ask(f"{request} 1") != "none":
+                    made.append(compare.Contender(entrant.name, process, f"{request} 2"))
     return made
 
 
-BLOCKS = (64 * KIB, 256 * KIB, MIB, 4 * MIB)
-BUFFERS = (32 * KIB, 128 * KIB, 512 * KIB)
+@contextmanager
+def processes(program: Path, size: int, threads: int) -> Iterator[Callable[[str, Entrant], compare.Server]]:
+    """Yield a function that returns the process of an entrant, started when it is first asked for."""
+    known: dict[tuple[object, ...], compare.Server] = {}
+
+    def server(side: str, entrant: Entrant) -> compare.Server:
+        key = (side, entrant.options, entrant.environment)
+        if key not in known:
+            command = [str(program)] if side == "C" else [sys.executable, "-m", "tests.native.factors", "--serve"]
+            # The blocks of BLAS run on the threads that share the arrays, one thread each.
+            variables = {} if side == "C" else host.thread_environ(1)
+            line = [*command, str(size), str(threads), *entrant.options]
+            known[key] = compare.Server(line, {**variables, **dict(entrant.environment)})
+        return known[key]
+
+    try:
+        yield server
+    finally:
+        for process in known.values():
+            process.close()
 
 
 def main() -> None:
@@ -291,11 +312,11 @@ def main() -> None:
         serve(*options.serve)
         return
     size = options.size_mib * MIB
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        servers = Servers(compare.build(Path(folder)), size, options.threads, stack)
+    size, threads = options.size_mib * MIB, options.threads
+    with tempfile.TemporaryDirectory() as folder, processes(compare.build(Path(folder)), size, threads) as server:
         for name in options.only:
-            rates = compare.race(contenders(name, servers, options.threads), options.rounds)
-            compare.show(f"{name}, {options.size_mib} MiB an array, {options.threads} threads", rates, "C")
+            rates = compare.race(contenders(name, server, threads), options.rounds)
+            compare.show(f"{name}, {options.size_mib} MiB an array, {threads} threads", rates, "C")
 
 
 if __name__ == "__main__":
