@@ -44,6 +44,7 @@ MALLOC = "16,16,16"  # where glibc's malloc places long arrays, in bytes behind 
 LINE = "0,0,0"
 STAGGERED = "0,1344,2688"  # a third of a page apart, rounded to cache lines
 ONLY_A = "0,16,16"  # stores of whole lines, loads that straddle two
+LARGEST_ERROR = 1e-15  # of an element; they are below 2
 LEAST_THRESHOLD = 0x4040  # glibc accepts no lower one; glibc 2.36 on AMD ignores it, `ld.so --list-tunables` tells
 
 Call = Callable[[], object]
@@ -134,8 +135,8 @@ def _error(operation: str, arrays: Arrays) -> float:
     for start in range(0, len(arrays.a), MIB):
         part = _part(arrays, start, start + MIB)
         inputs = {name: getattr(part, name) for name in "bc" if name in OPERATIONS[operation].touched}
-        worst = max(worst, float(np.abs(OPERATIONS[operation].answer(**inputs) - part.a).max()))
-    return worst
+        worst = np.maximum(worst, np.abs(OPERATIONS[operation].answer(**inputs) - part.a).max())  # NaN stays NaN
+    return float(worst)
 
 
 def plain(operation: str, parts: Sequence[Arrays]) -> list[Call]:
@@ -266,13 +267,18 @@ IN_NUMPY = (
 def contenders(
     operation: str, server: Callable[[str, Entrant], compare.Server], threads: int
 ) -> list[compare.Contender]:
-    """Return everyone who takes part in the race of an operation. server: the process of an entrant of a side."""
+    """Return everyone who takes part in the race of an operation; raises RuntimeError for a wrong answer.
+
+    server: the process of an entrant of a side.
+    """
     made: list[compare.Contender] = []
     for side, entrants in (("C", IN_C), ("numpy", IN_NUMPY)):
         for entrant in entrants:
             if operation in entrant.operations and (entrant.alone or threads > 1):
                 process, request = server(side, entrant), entrant.request(operation, side)
-                if process.ask(f"{request} 1") != "none":
+                if (answer := process.ask(f"{request} 1")) != "none":
+                    if not float(answer.split()[1]) < LARGEST_ERROR:
+                        raise RuntimeError(f"{entrant.name}: the {operation} is wrong by {answer.split()[1]}")
                     made.append(compare.Contender(entrant.name, process, f"{request} 2"))
     return made
 
