@@ -286,6 +286,7 @@ class Measurement:
 
     values: quantities observed once, by metric name in that metric's base unit.
     library: what did the arithmetic, as it reports itself ("OpenBLAS 0.3.31 SkylakeX").
+    placement: where the arrays lie, as in the column ("first_touch=2;huge_pages=0.98").
     threads: how many host threads computed; None where the device is no CPU.
     rel_error: ||C - R|| / ||R|| against the float64 reference, once a check has run.
     timed_s: wall seconds spent in warm-up and timed blocks; recheck_s: in checking the timed calls afterwards;
@@ -305,6 +306,7 @@ class Measurement:
     backend_version: str = ""
     device_name: str = ""
     library: str = ""
+    placement: str = ""
     threads: int | None = None
     env_id: str = ""
     process: int = 0
@@ -415,6 +417,7 @@ class Row:
     device_name: str = ""
     library: str = ""
     least_bytes: float | None = None
+    placement: str = ""
 
     @property
     def identity(self) -> Identity:

@@ -90,6 +90,8 @@ class Kernel:
     probes: further timed callables, by the name of the metric whose seconds they give ("time_to_first_token"); each
         is a kernel that is checked like this one.
     library: the library that does the arithmetic, if the kernel knows better than the backend.
+    first_touch: how many host threads wrote the arrays of `inputs` and `outputs` first, if the kernel knows; on a CPU
+        with several memories this decides in which of them the pages lie.
     flags: flags of the row that depend on the work and the device ("fits_l3").
     singly: whether calls by wall time are timed one by one, however short, because their latency is of interest.
     prepare: compiles or captures what `run` then calls; timed once, by itself, as compile_time.
@@ -109,6 +111,7 @@ class Kernel:
     also_first: bool = False
     probes: Mapping[str, Kernel] = field(default_factory=dict)
     library: str = ""
+    first_touch: int | None = None
     flags: tuple[str, ...] = ()
     singly: bool = False
     prepare: Call | None = None

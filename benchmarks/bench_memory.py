@@ -1,9 +1,17 @@
 """Memory: the bandwidth of a device by operation and by footprint, with hot and cold caches.
 
 Bytes are counted as in STREAM (McCalpin 1995): every array once per read and once per write. A plain store into a line
-that is not in a CPU's cache reads that line first (write-allocate, or read for ownership), and libraries use plain
-stores. So the memory bus of a CPU transfers more bytes than are counted, by a factor of 3/2 for copy and scale, 4/3 for
-add and triad, 2 for fill, 1 for dot and sum. GPUs write whole sectors without reading them: the factor is always 1.
+that is not in a CPU's cache reads that line first (write-allocate, or read for ownership). So with plain stores the
+memory bus of a CPU transfers more bytes than are counted, by a factor of 3/2 for copy and scale, 4/3 for add and
+triad, 2 for fill, 1 for dot and sum. NumPy's arithmetic has plain stores only. Its copy is one memmove, for which the C
+library may choose non-temporal stores, which do not read the line: glibc does so above a size that it derives from the
+CPU's caches, from about a million bytes to some hundred million. Some CPUs also recognise that whole lines are
+overwritten, and leave out the read. Then the factor is 1 on a CPU too. GPUs write whole sectors without reading them:
+the factor is always 1.
+
+NumPy's `tuned` rows have the best that its calls can do, but no call of NumPy does a triad in one pass: multiply and
+add each read and write their arrays. In blocks the second pass finds the block of a in the cache and moves no more
+memory than C does, yet each pass takes its own time. tests/native/factors.py measures what else makes a difference.
 """
 
 from __future__ import annotations
@@ -45,7 +53,8 @@ RANDOM_SIZE = 64 * MIB  # bytes of one array for gather and scatter, whose rando
 LADDER = tuple(4 * KIB << step for step in range(17))  # 4 KiB to 256 MiB: from L1 to memory
 COLDEST = (MIB, 16 * MIB)  # range of sizes for which cold and hot times differ and few sets of buffers are needed
 PERIOD = 1_000_003  # number of normal numbers that are drawn and then repeated; a prime
-BLOCK = MIB  # bytes per array of a block of NumPy's tuned two-pass triad; three blocks fit in most L2 caches
+BLOCK = MIB  # bytes per array of a block of NumPy's tuned two-pass triad; a block of a fits in most L2 caches
+LINE = 64  # bytes of a cache line of most CPUs
 
 Body = Callable[[], Any]
 
@@ -166,12 +175,12 @@ def torch_body(torch: Any, arrays: Arrays, operation: str) -> Body:
     return bodies[operation]
 
 
-def single(body: Callable[[Any, Arrays, str], Body]) -> Builder:
-    """Return a builder whose kernel makes one call for the whole array."""
+def single(body: Callable[[Any, Arrays, str], Body], first_touch: int | None = None) -> Builder:
+    """Return a builder whose kernel makes one call for the whole array. first_touch: as in `Kernel`."""
 
     def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
         arrays = device_arrays(backend, work, host)
-        return finished(backend, work, arrays, body(backend.xp, arrays, work.workload))
+        return finished(backend, work, arrays, body(backend.xp, arrays, work.workload), first_touch)
 
     return build
 
@@ -179,12 +188,18 @@ def single(body: Callable[[Any, Arrays, str], Body]) -> Builder:
 def numpy_tuned(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of NumPy's operation on as many threads as its BLAS uses; the triad runs block by block.
 
-    NumPy releases the GIL, so threads run in parallel. In blocks, the triad's second pass finds its data in the cache.
+    NumPy releases the GIL while it computes, so threads run in parallel. Each has one share of all arrays, which it has
+    also written first, and which begins at a cache line. One call for a share is faster than many for blocks: between
+    two calls a thread has to wait for the GIL. Only the triad gains by blocks, for its second pass then finds the
+    results of the first in the cache.
     """
-    arrays, n = device_arrays(backend, work, host), work["elements"]
-    block = BLOCK // np.dtype(work.dtype).itemsize
+    n, itemsize = work["elements"], np.dtype(work.dtype).itemsize
+    block = BLOCK // itemsize
     threads = max(1, min(backend.threads or 1, n // block))  # each thread gets at least one block
-    share = -(-n // threads)
+    line = LINE // itemsize
+    share = -(-n // (threads * line)) * line
+    starts = range(0, n, share)
+    arrays = placed_arrays(work, host, threads, share)
     step = block if work.workload == "triad" else share
 
     def bodies(start: int) -> list[Body]:
@@ -195,13 +210,13 @@ def numpy_tuned(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     def sweep(bodies: Sequence[Body]) -> Any:
         return [body() for body in bodies][-1]
 
-    sweeps = [partial(sweep, bodies(start)) for start in range(0, n, share)]
+    sweeps = [partial(sweep, bodies(start)) for start in starts]
 
     def run() -> Any:
         results = in_parallel(threads, sweeps)
         return arrays.a if arrays.a.size else sum(results)
 
-    return finished(backend, work, arrays, run)
+    return finished(backend, work, arrays, run, first_touch=len(starts))
 
 
 def part(arrays: Arrays, work: Work, start: int, stop: int) -> Arrays:
@@ -211,16 +226,56 @@ def part(arrays: Arrays, work: Work, start: int, stop: int) -> Arrays:
     return replace(arrays, **views)
 
 
-def device_arrays(backend: Backend, work: Work, host: HostArrays) -> Arrays:
-    """Upload the host's numbers and repeat them to arrays of the full size."""
+def placed_arrays(work: Work, host: HostArrays, threads: int, share: int) -> Arrays:
+    """Return NumPy arrays that begin at a cache line; each thread writes its shares of `share` elements first.
+
+    They hold the numbers of `device_arrays`.
+    """
+    n, numbers = work["elements"], source_numbers(work, host)
+
+    def write(start: int) -> None:
+        for name, array in arrays.items():
+            repeat(array[start : start + share], numbers[name], start)
+
+    arrays = {name: empty_at_line(n if len(few) else 0, few.dtype) for name, few in numbers.items()}
+    in_parallel(threads, [partial(write, start) for start in range(0, n, share)])
+    return Arrays(**arrays)
+
+
+def empty_at_line(n: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return an uninitialised vector (n) that begins at a cache line; malloc aligns to 16 bytes only."""
+    memory = np.empty(n * dtype.itemsize + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + n * dtype.itemsize].view(dtype)
+
+
+def repeat(target: np.ndarray, few: np.ndarray, start: int) -> None:
+    """Fill `target` with `few`, repeated without end, from its element `start` on."""
+    filled = 0
+    while filled < len(target):
+        at = (start + filled) % len(few)
+        some = few[at : at + len(target) - filled]
+        target[filled : filled + len(some)] = some
+        filled += len(some)
+
+
+def source_numbers(work: Work, host: HostArrays) -> dict[str, np.ndarray]:
+    """Return what the arrays of an operation are filled with, by name; empty for arrays that it does not use."""
     touched = OPERATIONS[work.workload].touched
     numbers = {"a": np.zeros(period(work), work.dtype), **host}
+    used = {name: numbers[name] if name in touched else np.empty(0, work.dtype) for name in "abc"}
+    return {**used, "index": numbers.get("index", np.empty(0, np.int64))}
+
+
+def device_arrays(backend: Backend, work: Work, host: HostArrays) -> Arrays:
+    """Upload the host's numbers and repeat them to arrays of the full size."""
+    numbers = source_numbers(work, host)
 
     def array(name: str) -> Any:
-        few = backend.from_host(numbers[name] if name in touched else np.empty(0, work.dtype))
+        few = backend.from_host(numbers[name])
         return backend.xp.tile(few, (-(-work["elements"] // period(work)),))[: work["elements"]]
 
-    return Arrays(array("a"), array("b"), array("c"), backend.from_host(numbers.get("index", np.empty(0, np.int64))))
+    return Arrays(array("a"), array("b"), array("c"), backend.from_host(numbers["index"]))
 
 
 def period(work: Work) -> int:
@@ -228,7 +283,7 @@ def period(work: Work) -> int:
     return min(PERIOD, int(work["elements"]))
 
 
-def finished(backend: Backend, work: Work, arrays: Arrays, run: Body) -> Kernel:
+def finished(backend: Backend, work: Work, arrays: Arrays, run: Body, first_touch: int | None = None) -> Kernel:
     """Return the kernel of an operation, flagged if its arrays fit in a cache or if no cache is known.
 
     Arrays that are measured cold fit in a cache as well, but other arrays are read between two calls.
@@ -237,9 +292,9 @@ def finished(backend: Backend, work: Work, arrays: Arrays, run: Body) -> Kernel:
     names = {"b": "b", "c": "c", "i": "index"}
     inputs = {names[letter]: getattr(arrays, names[letter]) for letter in touched if letter in names}
     if "a" in touched:
-        kernel = Kernel(run, inputs=inputs, outputs=lambda _: {"out": arrays.a})
+        kernel = Kernel(run, inputs=inputs, outputs=lambda _: {"out": arrays.a}, first_touch=first_touch)
     else:
-        kernel = Kernel(run, inputs=inputs)
+        kernel = Kernel(run, inputs=inputs, first_touch=first_touch)
     if work.cache is Cache.COLD:
         return flagged_cold(kernel, backend)
     return flagged(kernel, backend, moved(work), work["elements"] * np.dtype(work.dtype).itemsize)
@@ -275,7 +330,7 @@ class Operation(Workload):
     traits = Traits(order=1, headline="bandwidth", measures=Limit.BANDWIDTH, traffic=Traffic.MEMORY)
     kernels: ClassVar[Kernels] = {
         "array": {"default": single(numpy_body)},
-        "numpy": {"default": single(numpy_body), "tuned": numpy_tuned},
+        "numpy": {"default": single(numpy_body, first_touch=1), "tuned": numpy_tuned},
         "cupy": {"default": single(cupy_body)},
         "torch": {"default": single(torch_body)},
     }
@@ -398,7 +453,7 @@ class Dot(Operation):
     version = 2  # in version 1, CuPy used a fused kernel on a single thread block
     kernels: ClassVar[Kernels] = {
         "array": {"default": single(numpy_body)},
-        "numpy": {"default": single(numpy_body)},
+        "numpy": {"default": single(numpy_body, first_touch=1)},
         "cupy": {"default": single(cupy_body), "tuned": cupy_tuned_dot},
         "torch": {"default": single(torch_body)},
     }

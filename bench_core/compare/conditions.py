@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench_core.compare.loading import Reading
@@ -9,11 +10,11 @@ from bench_core.compare.pairing import side_of
 from bench_core.compare.result import Comparison, Difference, Entry
 from bench_core.errors import IncompatibleError, UsageError
 from bench_core.machine.facts import VOLATILE, shown
-from bench_core.records import Fact
+from bench_core.records import Fact, Row
 from bench_core.text import printable, quoted
 
-ROW_CONDITIONS = ("threads", "library", "backend_version", "device_name", "git_commit", "git_dirty")
-_FOOTNOTED = ROW_CONDITIONS[:3]
+ROW_CONDITIONS = ("threads", "library", "backend_version", "placement", "device_name", "git_commit", "git_dirty")
+_FOOTNOTED = ROW_CONDITIONS[:4]
 _SOFTWARE = {"backend_version": None, "library": None, "git_commit": 9}  # column -> characters shown, None for all
 _MIXED = " / "
 Known = dict[str, dict[str, list[str]]]  # fact -> side -> its values, "" if unknown
@@ -56,7 +57,7 @@ def row_conditions(
     """Return the columns of `names` that differ between two entries, or among the runs of one.
 
     The library and version of two different backends are part of what is compared, not conditions; so are the
-    threads of a CPU against a GPU. They are left out.
+    threads of a CPU against a GPU, and where the arrays of two backends or implementations lie. They are left out.
     """
     if baseline is None or contender is None:
         return ()
@@ -64,14 +65,27 @@ def row_conditions(
         names = [name for name in names if name not in {"library", "backend_version"}]
     if baseline.row.device_type != contender.row.device_type:
         names = [name for name in names if name != "threads"]
+    asked = names is not _FOOTNOTED
+    known = all(row.placement for row in (*baseline.rows, *contender.rows))  # earlier tables do not have it
+    if not _are_one_form(baseline.row, contender.row) or not (known or asked):
+        names = [name for name in names if name != "placement"]
     values = [(name, _texts(baseline, name), _texts(contender, name)) for name in names]
     differ = ((n, a, b) for n, a, b in values if a != b or _MIXED in a)
     return tuple(Difference(n, ((baseline.side, a), (contender.side, b))) for n, a, b in differ)
 
 
 def _texts(entry: Entry, name: str) -> str:
-    values = (getattr(row, name) for row in entry.rows)
+    values = (_coarse(row.placement) if name == "placement" else getattr(row, name) for row in entry.rows)
     return _MIXED.join(dict.fromkeys("" if value is None else str(value) for value in values))
+
+
+def _are_one_form(baseline: Row, contender: Row) -> bool:
+    return (baseline.backend, baseline.implementation) == (contender.backend, contender.implementation)
+
+
+def _coarse(placement: str) -> str:
+    """Return a placement with the share of huge pages in tenths: a difference of hundredths says nothing."""
+    return re.sub(r"(?<=huge_pages=)[0-9]\.[0-9]+", lambda share: f"{float(share[0]):.1f}", placement)
 
 
 def pooling_notes(entries: Iterable[Entry]) -> Iterator[str]:

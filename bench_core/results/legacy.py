@@ -10,7 +10,7 @@ from bench_core.results.schema import integer
 from bench_core.results.strict_csv import Csv
 
 # Columns that a table of schema version 1 may lack.
-ADDED_LATER = frozenset({"device_name", "library", "least_bytes"})
+ADDED_LATER = frozenset({"device_name", "library", "least_bytes", "placement"})
 
 # Conversions by schema version: the function under n converts a Csv of version n to version n + 1.
 MIGRATIONS: dict[int, Callable[[Csv], Csv]] = {}

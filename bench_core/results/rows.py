@@ -221,5 +221,6 @@ def _row(run: Run, m: Measurement, metric: Metric, **columns: Any) -> Row:
         device_name=m.device_name,
         library=m.library,
         least_bytes=m.costs.least_bytes,
+        placement=m.placement,
         **columns,
     )

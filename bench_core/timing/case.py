@@ -23,6 +23,7 @@ from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Se
 from bench_core.text import printable_lines
 from bench_core.timing import energy
 from bench_core.timing.disturbances import Disturbances
+from bench_core.timing.placement import placement
 from bench_core.timing.recheck import Checks, generator
 from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer, sample_series
 from bench_core.workload import Call, Kernel, Workload
@@ -122,8 +123,10 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
 
     on_phase("check")
     rel_error = checks.before(kernel, result)
+    where = placement(kernel, result, backend.device)
     del result
-    done = Measurement(case, Status.OK, rel_error=rel_error, library=kernel.library or backend.library)
+    library = kernel.library or backend.library
+    done = Measurement(case, Status.OK, rel_error=rel_error, library=library, placement=where)
     kernels = [kernel]
     if not settings.check_only:
         kernels += [workload.build(backend, case, data) for _ in range(copies - 1)]

@@ -409,10 +409,10 @@ def test_onednn_itself_says_which_route_ran(implementation, onednn):
     assert ("inner_product" in child.stdout.partition("library:")[2].partition("\n")[0]) is onednn
 
 
-NARROW = ("bfloat16", "float16", "int8", "float8_e4m3fn")
+ON_CPU = ("bfloat16", "float16", "int8", "float8_e4m3fn")
 
 
-@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("dtype", ON_CPU)
 @pytest.mark.parametrize(("m", "n", "k"), [(512, 512, 512), (1, 384, 512)])
 def test_a_narrow_product_names_what_onednn_says_it_ran(dtype, m, n, k, capfd):
     """In the same process, of the whole product and not of its corner; "no oneDNN" where it says nothing."""

@@ -1,6 +1,8 @@
 """Every memory kernel is right on every library here, is counted as STREAM counts, and is labelled by its cache."""
 
+import threading
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +15,7 @@ from bench_core.results import roofline
 from bench_core.results.legacy import traits_by_name
 from benchmarks import bench_memory, caches
 from benchmarks.sizes import KIB, MIB
+from benchmarks.threads import in_parallel
 from tests.support import kernels as support
 from tests.support import planned as planned_workloads
 
@@ -44,6 +47,56 @@ def test_the_tuned_form_is_right_however_many_threads_share_it(name, threads, mo
     with support.backend("numpy") as on:
         on.threads = threads
         assert support.error_of(WORKLOADS[name], work_of(name, size=100 * KIB), on, "tuned") <= 1e-14
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("elements", [1, 1023, 12_345])
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "dot"])
+def test_the_tuned_form_is_right_for_lengths_that_no_block_divides(name, elements, dtype, monkeypatch):
+    monkeypatch.setattr(bench_memory, "BLOCK", 4 * KIB)
+    monkeypatch.setattr(bench_memory, "PERIOD", 101)
+    work = WORKLOADS[name].work("odd", dtype, elements=elements)
+    with support.backend("numpy") as on:
+        on.threads = 3
+        assert support.error_of(WORKLOADS[name], work, on, "tuned") <= (1e-14 if dtype == "float64" else 2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "dot"])
+def test_tuned_arrays_hold_the_numbers_of_the_default_and_begin_at_cache_lines(name, dtype, monkeypatch):
+    monkeypatch.setattr(bench_memory, "PERIOD", 101)
+    work = WORKLOADS[name].work("odd", dtype, elements=12_345)
+    host = support.inputs(WORKLOADS[name], work)
+    with support.backend("numpy") as on:
+        plain = bench_memory.device_arrays(on, work, host)
+    placed = bench_memory.placed_arrays(work, host, 3, 16 * 300)
+    for one, other in ((getattr(plain, n), getattr(placed, n)) for n in ("a", "b", "c", "index")):
+        assert np.array_equal(one, other)
+        assert one.dtype == other.dtype
+        assert other.ctypes.data % bench_memory.LINE == 0 or not other.size
+
+
+def test_tuned_arrays_are_first_written_by_the_threads_that_compute_on_them(monkeypatch):
+    wrote, computed = {}, {}
+
+    def seen(threads, tasks, of):
+        def ran(task, number):
+            of[number] = threading.get_ident()
+            return task()
+
+        return in_parallel(threads, [partial(ran, task, number) for number, task in enumerate(tasks)])
+
+    monkeypatch.setattr(bench_memory, "BLOCK", 4 * KIB)
+    monkeypatch.setattr(bench_memory, "in_parallel", partial(seen, of=wrote))
+    with support.backend("numpy") as on:
+        on.threads = 2
+        built = support.kernel(WORKLOADS["triad"], work_of("triad"), on, "tuned")
+        assert built.first_touch == 2
+        assert support.kernel(WORKLOADS["triad"], work_of("triad"), on).first_touch == 1
+    monkeypatch.setattr(bench_memory, "in_parallel", partial(seen, of=computed))
+    built.run()
+    assert wrote == computed
+    assert len(set(wrote.values())) == 2
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -59,6 +59,36 @@ def test_require_same_refuses_other_conditions_and_unknown_ones():
     assert compare([a, b], CompareOptions(require_same=("threads", "library"))).comparisons
 
 
+def placed(where, machine, **known):
+    return reading(processes(FIVE, placement=where, **known), machine)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (
+            "first_touch=2;huge_pages=0.12",
+            ["placement: first_touch=1;huge_pages=1.0 against first_touch=2;huge_pages=0.1"],
+        ),
+        ("first_touch=1;huge_pages=0.99", []),  # hundredths say nothing
+        ("", []),  # a table of an earlier version
+    ],
+)
+def test_arrays_that_lie_elsewhere_are_said(other, said):
+    c = only([placed("first_touch=1;huge_pages=0.98", "a"), placed(other, "b")])
+    assert [str(d) for d in c.conditions] == said
+
+
+def test_the_placement_is_part_of_an_implementation_and_can_be_required_to_be_the_same():
+    a = placed("first_touch=1", "a")
+    require = CompareOptions(require_same=("placement",))
+    with pytest.raises(IncompatibleError, match="placement: first_touch=1 against first_touch=2"):
+        compare([a, placed("first_touch=2", "b")], require)
+    with pytest.raises(IncompatibleError, match="placement"):
+        compare([a, placed("", "b")], require)
+    assert compare([a, placed("first_touch=1", "b")], require).comparisons
+
+
 def test_facts_that_differ_are_listed():
     a, b = two(FIVE, FIVE)
     known = [

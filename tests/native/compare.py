@@ -103,7 +103,7 @@ def show(title: str, rates: dict[str, list[float]], base: str) -> None:
     print(f"\n{title}")
     for name, values in rates.items():
         ratios = [value / other for value, other in zip(values, rates[base], strict=True)]
-        print(f"  {name:34} {statistics.median(values) / 1e9:9.1f} G/s   {statistics.median(ratios):6.3f} of {base}")
+        print(f"  {name:46} {statistics.median(values) / 1e9:9.1f} G/s   {statistics.median(ratios):6.3f} of {base}")
 
 
 @contextmanager

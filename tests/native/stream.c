@@ -1,7 +1,11 @@
 /* What plain C reaches on this machine: the ruler that the NumPy and PyTorch kernels are held against.
  *
  *     cc -O3 -march=native -fopenmp -ffp-contract=fast -fno-tree-loop-distribute-patterns stream.c -o stream
- *     ./stream BYTES_PER_ARRAY THREADS
+ *     ./stream BYTES_PER_ARRAY THREADS [pages=huge|small|any] [offsets=A,B,C] [touch=THREADS]
+ *
+ * pages: the advice that the kernel gets for the arrays (NumPy asks for huge pages, so this is the default; `any`: none).
+ * offsets: the bytes by which a, b and c start after a boundary of 2 MiB, multiples of 8 below 1 MiB; 0,0,0 by default.
+ * touch: how many threads write the arrays first; by default those that compute.
  *
  * Reads one request a line from standard input, "KERNEL REPETITIONS", and answers with one line: the
  * amount done per repetition (bytes as STREAM counts them, or FLOPs), the largest error of the answer,
@@ -9,7 +13,8 @@
  *
  * Kernels: copy scale add triad (plain stores, which first read the line that they overwrite),
  * copy_nt scale_nt add_nt triad_nt (non-temporal stores, which do not), fma64 fma32 (fused multiply-adds
- * on registers only: the peak of the arithmetic units). An unknown or impossible kernel answers "none".
+ * on registers only: the peak of the arithmetic units). An unknown or impossible kernel answers "none", as does a
+ * non-temporal one if an offset is no multiple of a cache line, 64 bytes.
  */
 #include <math.h>
 #include <omp.h>
@@ -18,6 +23,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 #if defined(__AVX512F__) || defined(__AVX__)
 #include <immintrin.h>
 #endif
@@ -35,11 +43,13 @@
 typedef double vec64 __attribute__((vector_size(WIDE)));
 typedef float vec32 __attribute__((vector_size(WIDE)));
 
+enum { LINE = 64, HUGE_PAGE = 1 << 21, LARGEST_OFFSET = 1 << 20 };
 enum { CHAINS = 12, ROUNDS = 2000000, LANES = WIDE / sizeof(double) };
 
 static const double SCALAR = 0.41421356237309503; /* sqrt(2) - 1 */
 static double *a, *b, *c;
 static int64_t n;
+static int lined_up; /* whether every array starts at a cache line */
 static volatile double sink;
 
 static double seconds(void) {
@@ -136,20 +146,50 @@ static void serve(const struct kernel *kernel, int repetitions) {
     free(times);
 }
 
+/* Return memory for an array, `offset` bytes after a boundary of 2 MiB; NULL if there is none. It is never freed. */
+static double *array(size_t bytes, long offset, const char *pages) {
+    const size_t whole = (bytes + (size_t)offset + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    char *memory = aligned_alloc(HUGE_PAGE, whole);
+    if (!memory) return NULL;
+#ifdef __linux__
+    if (!strcmp(pages, "huge")) madvise(memory, whole, MADV_HUGEPAGE); /* advice: without it the times still count */
+    if (!strcmp(pages, "small")) madvise(memory, whole, MADV_NOHUGEPAGE);
+#else
+    (void)pages;
+#endif
+    return (double *)(void *)(memory + offset);
+}
+
+static int is_offset(long offset) { return offset >= 0 && offset < LARGEST_OFFSET && offset % 8 == 0; }
+
 int main(int argc, char **argv) {
-    if (argc != 3 || atoll(argv[1]) < 64 || atoi(argv[2]) < 1) {
-        fprintf(stderr, "usage: %s BYTES_PER_ARRAY THREADS\n", argv[0]);
+    char pages[8] = "huge";
+    long from[3] = {0, 0, 0};
+    int right = argc >= 3 && atoll(argv[1]) >= LINE && atoi(argv[2]) >= 1;
+    int touch = right ? atoi(argv[2]) : 0;
+    for (int i = 3; i < argc && right; i++) {
+        right = sscanf(argv[i], "offsets=%ld,%ld,%ld", &from[0], &from[1], &from[2]) == 3
+                    ? is_offset(from[0]) && is_offset(from[1]) && is_offset(from[2])
+                : sscanf(argv[i], "pages=%7s", pages) == 1
+                    ? !strcmp(pages, "huge") || !strcmp(pages, "small") || !strcmp(pages, "any")
+                    : sscanf(argv[i], "touch=%d", &touch) == 1 && touch >= 1;
+    }
+    if (!right) {
+        fprintf(stderr, "usage: %s BYTES_PER_ARRAY THREADS [pages=huge|small|any] [offsets=A,B,C] [touch=THREADS]\n",
+                argv[0]);
         return 2;
     }
-    n = atoll(argv[1]) / 64 * 64 / (int64_t)sizeof(double);
-    omp_set_num_threads(atoi(argv[2]));
+    n = atoll(argv[1]) / LINE * LINE / (int64_t)sizeof(double);
     const size_t bytes = (size_t)n * sizeof(double);
-    a = aligned_alloc(64, bytes), b = aligned_alloc(64, bytes), c = aligned_alloc(64, bytes);
+    a = array(bytes, from[0], pages), b = array(bytes, from[1], pages), c = array(bytes, from[2], pages);
     if (!a || !b || !c) {
         fprintf(stderr, "no memory for 3 arrays of %zu bytes\n", bytes);
         return 1;
     }
-    EACH(a[i] = 0; b[i] = (double)(i % 1021) / 1021; c[i] = (double)(i % 1019) / 1019) /* every thread touches its own */
+    lined_up = (from[0] | from[1] | from[2]) % LINE == 0;
+    omp_set_num_threads(touch);
+    EACH(a[i] = 0; b[i] = (double)(i % 1021) / 1021; c[i] = (double)(i % 1019) / 1019)
+    omp_set_num_threads(atoi(argv[2]));
 
     char name[32];
     int repetitions;
@@ -157,8 +197,8 @@ int main(int argc, char **argv) {
         const struct kernel *found = NULL;
         for (size_t k = 0; k < sizeof KERNELS / sizeof *KERNELS; k++)
             if (!strcmp(name, KERNELS[k].name)) found = &KERNELS[k];
-        if (found && repetitions > 0) serve(found, repetitions);
-        else printf("none\n");
+        if (!found || repetitions < 1 || (strstr(name, "_nt") && !lined_up)) printf("none\n");
+        else serve(found, repetitions);
         fflush(stdout);
     }
     return 0;

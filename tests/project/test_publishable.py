@@ -157,6 +157,7 @@ def test_no_path_that_stands_in_a_file_is_opened(tmp_path):
         "params",
         "implementation",
         "library",
+        "placement",
         "reason",
         "backend_version",
         "git_commit",
