@@ -33,7 +33,7 @@ def server(program, request):
     c.close()
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", [*KERNELS, "triad_two"])
 def test_plain_stores_are_right_and_counted_as_stream_counts_them(c, name):
     amount, error, *seconds = map(float, c.ask(f"{name} 3").split())
     assert amount == (2 if name in {"copy", "scale"} else 3) * 100 * KIB
