@@ -476,14 +476,14 @@ def _with_architecture(text_and_options, architecture):
 
 @needs_cupy
 def test_no_kernel_computes_float32_in_double():
-    """A literal such as 0.5 is a double, and GPUs compute with doubles at a fraction of the speed."""
+    """A literal such as 0.1 is a double, and GPUs compute with doubles at a fraction of the speed."""
     _, kernels, _ = used()
     single = [kernel for kernel in kernels if "float64" not in str(kernel.given)]
     assert len(single) > 20
     wrong = {name_of(kernel) for kernel in single
              if b".f64" in compiled(source_of(kernel, wide=False), ARCHITECTURES[0], ptx=True)}  # fmt: skip
     assert wrong == set()
-    careless = elementwise_source(("T b", "T a", "a = 0.5 * b", "careless"), (("float32", 1, True),) * 2, wide=False)
+    careless = elementwise_source(("T b", "T a", "a = 0.1 * b", "careless"), (("float32", 1, True),) * 2, wide=False)
     assert b".f64" in compiled(careless, ARCHITECTURES[0], ptx=True)
 
 
