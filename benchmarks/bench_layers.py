@@ -32,7 +32,7 @@ from bench_core.workload import (
 from benchmarks.caches import flagged
 from benchmarks.nn.attention import attention, softmax
 from benchmarks.nn.batches import Batch, Samples, affordable, distinct, order_of, repeated
-from benchmarks.nn.functions import scatter_add
+from benchmarks.nn.functions import embedding, scatter_add
 from benchmarks.nn.initial import normal
 from benchmarks.nn.names import scoped
 from benchmarks.nn.normalisation import layernorm
@@ -74,12 +74,16 @@ def torch_builder(function: Callable[..., Any], implementation: str) -> Builder:
 
 
 def torch_builders(function: Callable[..., Any]) -> Kernels:
-    """Return the kernels of the implementations "default" and "compile", and on CUDA of "max_autotune"."""
+    """Return the kernels of a layer that does little arithmetic: "default" and "compile", and what a device adds."""
 
     def builders(*implementations: str) -> dict[str, Any]:
         return {implementation: torch_builder(function, implementation) for implementation in implementations}
 
-    return {"torch": builders(*TORCH), "torch:cuda": builders(*TORCH, "max_autotune")}
+    return {
+        "torch": builders(*TORCH),
+        "torch:cpu": builders(*TORCH, "tuned"),
+        "torch:cuda": builders(*TORCH, "max_autotune"),
+    }
 
 
 class Layer(Workload):
@@ -288,7 +292,7 @@ class Embedding(Table):
     name = "embedding"
     in_smoke = False
     kernels: ClassVar[Kernels] = {
-        **array_builders(lambda _, arrays: arrays["table"][arrays["ids"]]),
+        **array_builders(lambda xp, arrays: embedding(xp, arrays["ids"], arrays["table"])[0], "numpy"),
         **torch_builders(lambda torch, arrays: torch.nn.functional.embedding(arrays["ids"], arrays["table"])),
     }
 

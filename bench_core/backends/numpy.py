@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -14,11 +13,6 @@ from bench_core.backends.base import Memory, Timed
 from bench_core.errors import Unavailable
 from bench_core.machine import host
 from bench_core.records import Fact, Facts
-
-# Make glibc's malloc keep freed memory, for the implementation "tuned" (mallopt(3); other C libraries ignore this). By
-# default, a large array is new memory from the system at every allocation, and the system clears each of its pages when
-# it is first written. A layer normalisation of 64 MiB then takes 1.5 times as long.
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 
 class NumpyBackend:
@@ -47,7 +41,7 @@ class NumpyBackend:
     def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:
         variables = host.thread_environ(threads)
         if implementation == "tuned":
-            variables |= KEEP_MEMORY
+            variables |= host.KEEP_MEMORY
             if core := openblas_core(host.cpu_flags()):
                 variables["OPENBLAS_CORETYPE"] = core
         return variables
@@ -98,9 +92,7 @@ class NumpyBackend:
         threadpoolctl.threadpool_limits(threads)
 
     def facts(self) -> Facts:
-        kept = all(os.environ.get(name) == value for name, value in KEEP_MEMORY.items())
-        malloc = {"malloc": Fact("keeps freed memory", ", ".join(KEEP_MEMORY))} if kept else {}
-        return {"numpy": Fact(self.version, "numpy.__version__"), **malloc, **host.threadpool_facts()}
+        return {"numpy": Fact(self.version, "numpy.__version__"), **host.malloc_facts(), **host.threadpool_facts()}
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError)

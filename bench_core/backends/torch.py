@@ -51,6 +51,8 @@ class TorchBackend:
         # NumPy computes the reference in this process too. Its idle OpenBLAS threads spin, which doubled
         # the step time of a model. With a short time-out they sleep at once.
         variables = {**host.thread_environ(threads), "OPENBLAS_THREAD_TIMEOUT": "4"}
+        if implementation == "tuned":
+            variables |= host.KEEP_MEMORY
         if implementation == "cudnn_benchmark":
             # A process of its own: nothing reads this variable. torch keeps one cache of cuDNN plans per process and
             # looks there first (aten/src/ATen/native/cudnn/Conv_v8.cpp, run_single_conv). In a shared process this
@@ -188,6 +190,7 @@ class TorchBackend:
         facts = {"torch": Fact(self.version, "torch.__version__"), **host.threadpool_facts()}
         facts["torch.threads"] = Fact(torch.get_num_threads(), "torch.get_num_threads")
         if self._kind == "cpu":
+            facts |= host.malloc_facts()
             facts["torch.cpu_capability"] = Fact(torch.backends.cpu.get_cpu_capability(), "torch.backends.cpu")
             facts["torch.onednn"] = Fact(torch.backends.mkldnn.is_available(), "torch.backends.mkldnn")
         if self._kind == "cuda":

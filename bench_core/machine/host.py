@@ -35,6 +35,18 @@ THREAD_VARIABLES = (
 )
 
 
+# Environment variables that make glibc's malloc keep freed memory (mallopt(3)); other C libraries ignore them. By
+# default, a large array is new memory from the system at every allocation, and the system clears each page of it when
+# it is first written. For layers that do little arithmetic, this takes longer than the layer itself.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+
+
+def malloc_facts() -> Facts:
+    """Return the fact that this process's malloc keeps freed memory, if it was started with KEEP_MEMORY."""
+    kept = all(os.environ.get(name) == value for name, value in KEEP_MEMORY.items())
+    return {"malloc": Fact("keeps freed memory", ", ".join(KEEP_MEMORY))} if kept else {}
+
+
 def thread_environ(threads: int) -> dict[str, str]:
     """Return the variables that limit every known thread pool; set them before the library is imported."""
     return dict.fromkeys(THREAD_VARIABLES, str(threads))

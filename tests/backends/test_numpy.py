@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from bench_core.backends.numpy import KEEP_MEMORY, NumpyBackend, openblas_core
+from bench_core.backends.numpy import NumpyBackend, openblas_core
+from bench_core.machine.host import KEEP_MEMORY
 
 
 def test_numpy_s_environment_limits_threads_and_sets_no_core_type():

@@ -246,6 +246,18 @@ def gelu_backward(xp: Tuned, grad: Array, cache: Cache) -> Array:
 # ---------------------------------------------------------------- embeddings, optimisers
 
 
+def embedding(xp: Tuned, ids: Array, weight: Array) -> tuple[Array, Cache]:
+    """Gather rows in blocks. `take` copies whole rows, and with `mode` it needs no temporary array for them."""
+    places, out = ids.reshape(-1), np.empty((*ids.shape, weight.shape[-1]), weight.dtype)
+    rows = rows_of(out)
+
+    def block(part: slice) -> None:
+        np.take(weight, places[part], axis=0, out=rows[part], mode="wrap")
+
+    in_blocks(xp.threads, block, len(rows), weight.shape[-1] * weight.itemsize)
+    return out, (ids, weight.shape)
+
+
 def scatter_add(xp: Tuned, total: Array, ids: Array, values: Array) -> None:
     """Scatter-add in rounds: the first place of every id, then the second of every id, and so on.
 
@@ -314,6 +326,7 @@ FORMS: dict[str, Form] = {
     "modulated": modulated,
     "gelu": gelu,
     "gelu_backward": gelu_backward,
+    "embedding": embedding,
     "scatter_add": scatter_add,
     "sgd": sgd,
     "adamw": adamw,
