@@ -24,7 +24,8 @@ from benchmarks.nn.workloads import ModelWorkload, array_kernels, by_implementat
 RATE, BETA1 = 2e-4, 0.5  # learning rate and beta1 of both Adam optimisers, as in arXiv:1511.06434; no weight decay
 BATCH = ("noise", "images")
 # Whether threads share rows of images in NumPy's `tuned`. With both threads of 2 cores inside BLAS instead, calls of
-# quick and standard took 1.0 to 1.45 times less; inference of ResNet-18, where strides are 1, took 1.25 to 1.4 times more.
+# quick and standard were 1.0 to 1.45 times as fast. Inference of ResNet-18, whose strides are mostly 1, was slower by
+# 1.25 to 1.4 times.
 SHARED = False
 
 PRESETS = {
