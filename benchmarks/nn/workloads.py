@@ -160,12 +160,15 @@ def by_implementation(build: Callable[..., Kernel], *implementations: str) -> di
     return {implementation: partial(build, implementation) for implementation in implementations}
 
 
-def array_kernels(build: Callable[..., Kernel], *tuned: str) -> dict[str, dict[str, Builder]]:
+def array_kernels(build: Callable[..., Kernel], *tuned: str, shared: bool = True) -> dict[str, dict[str, Builder]]:
     """Return the kernels in array code: the plain form for every library, and forms of their own for those in `tuned`.
 
-    build: takes the implementation's name as its first argument, for `tuned.array_module`.
+    build: takes the implementation's name as its first argument, for `tuned.array_module`. shared: what build tells
+    `array_module`; on a CPU, the kernel's library then names the threads.
     """
-    own: dict[str, Builder] = {"default": partial(build, "default"), "tuned": partial(_with_threads, build)}
+    own = by_implementation(build, "default", "tuned")
+    if shared:
+        own["tuned"] = partial(_with_threads, build)
     return {"array": by_implementation(build, "default")} | dict.fromkeys(tuned, own)
 
 

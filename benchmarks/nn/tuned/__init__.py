@@ -62,9 +62,12 @@ def has_forms(plain: Callable[P, R_co]) -> Operation[P, R_co]:
     return operation  # type: ignore[return-value]
 
 
-def array_module(backend: Backend, implementation: str) -> Any:
-    """Return the `xp` of an implementation: for "tuned" with the forms of the backend, else the library's module."""
+def array_module(backend: Backend, implementation: str, *, shared: bool = True) -> Any:
+    """Return the `xp` of an implementation: for "tuned" with the forms of the backend, else the library's module.
+
+    shared: whether forms may share their work between threads; if not, BLAS has all of them inside its products.
+    """
     if implementation != "tuned":
         return backend.xp
     forms: Mapping[str, Form] = import_module(f"{__name__}.{backend.name}").FORMS
-    return Tuned(backend.xp, forms, backend.threads or 1)
+    return Tuned(backend.xp, forms, (backend.threads or 1) if shared else 1)

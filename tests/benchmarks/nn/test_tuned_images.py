@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.records import Preset, Target
@@ -13,7 +14,7 @@ from benchmarks.nn import activations, convolution, normalisation
 from benchmarks.nn.names import scoped
 from benchmarks.nn.resnet import ResNet
 from benchmarks.nn.training import TOLERANCES
-from benchmarks.nn.tuned import Tuned, rows
+from benchmarks.nn.tuned import Tuned, array_module, rows
 from benchmarks.nn.tuned.numpy_images import FORMS
 from tests.support import kernels
 from tests.support.nn import close, one_thread  # noqa: F401 - a fixture
@@ -211,12 +212,28 @@ def test_quick_and_standard_measure_the_tuned_form_of_their_own_network(name):
         assert not workload.selects(workload.variant(workload.presets[preset][0], 3), "tuned")
 
 
-def test_a_tuned_kernel_names_its_threads():
-    workload, backend = WORKLOADS["gan_train"], NumpyBackend("cpu")
-    work = workload.variant(*workload.presets[Preset.SMOKE])
+def test_a_tuned_kernel_names_the_threads_that_share_its_rows():
+    backend = NumpyBackend("cpu")
+
+    def library(name, implementation, threads):
+        workload = WORKLOADS[name]
+        backend.set_threads(threads)
+        work = workload.variant(*workload.presets[Preset.SMOKE])
+        return kernels.kernel(workload, work, backend, implementation).library
+
+    assert library("cnn_train", "tuned", 2) == f"{backend.library}, 2 threads over blocks"
+    assert library("cnn_train", "tuned", 1) == ""
+    assert library("cnn_train", "default", 2) == ""
+    assert library("gan_train", "tuned", 2) == ""  # BLAS has both
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_blas_has_its_threads_back_after_every_form(shared, rng, monkeypatch):
+    monkeypatch.setattr(rows, "WAKE", 0)
+    backend = NumpyBackend("cpu")
     backend.set_threads(2)
-    built = kernels.kernel(workload, work, backend, "tuned")
-    assert built.library == f"{backend.library}, 2 threads over blocks"
-    assert kernels.kernel(workload, work, backend, "default").library == ""
-    backend.set_threads(1)
-    assert kernels.kernel(workload, work, backend, "tuned").library == ""
+    xp = array_module(backend, "tuned", shared=shared)
+    assert xp.threads == (2 if shared else 1)
+    convolution.conv2d(xp, rng.standard_normal((16, 2, 8, 8)), rng.standard_normal((16, 16, 3, 3)), 1, 1)
+    counts = {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+    assert counts == {2}
