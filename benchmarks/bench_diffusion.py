@@ -17,7 +17,7 @@ from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import TORCH, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
+from benchmarks.nn.workloads import TORCH, TORCH_CPU, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
 
 # Standard and full are DiT-S/2 and DiT-B/2 of arXiv:2212.09748 (table 1), with 33 and 131 million parameters. As there,
 # latents are 32x32x4 and there are 1000 classes.
@@ -98,6 +98,7 @@ class DiffusionWorkload(ModelWorkload):
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_kernel, "numpy", "cupy"),
         "torch": by_implementation(torch_kernel, *TORCH),
+        "torch:cpu": by_implementation(torch_kernel, *TORCH_CPU),
         "torch:cuda": by_implementation(torch_kernel, *TORCH_CUDA),
     }
 
@@ -156,7 +157,7 @@ class DiffusionSample(DiffusionWorkload):
     """All DDIM steps from noise to the latent of an image."""
 
     name = "diffusion_sample"
-    headline = ("default",)
+    headline = ("default", "tuned")
     presets: ClassVar = {preset: (net, SAMPLED.get(preset, batch)) for preset, (net, batch) in PRESETS.items()}
 
 

@@ -19,7 +19,7 @@ from benchmarks.nn.optimisers import AdamW
 from benchmarks.nn.training import STEPS, Step, Trained, largest_error, least_bytes, trace, training_kernel
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import TORCH, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
+from benchmarks.nn.workloads import TORCH, TORCH_CPU, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
 
 RATE, BETA1 = 2e-4, 0.5  # learning rate and beta1 of both Adam optimisers, as in arXiv:1511.06434; no weight decay
 BATCH = ("noise", "images")
@@ -133,10 +133,11 @@ class GanTrain(GanWorkload):
     """One training step of the discriminator and one of the generator, with Adam at rate 2e-4."""
 
     name = "gan_train"
-    headline = ("default",)
+    headline = ("default", "tuned")
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "numpy", "cupy", shared=SHARED),
         "torch": by_implementation(torch_train, *TORCH),
+        "torch:cpu": by_implementation(torch_train, *TORCH_CPU),
         "torch:cuda": by_implementation(torch_train, *TORCH_CUDA, "cudnn_benchmark"),
     }
 
@@ -181,6 +182,7 @@ class GanGenerate(GanWorkload):
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_generate, "numpy", "cupy", shared=SHARED),
         "torch": by_implementation(torch_generate, *TORCH),
+        "torch:cpu": by_implementation(torch_generate, *TORCH_CPU),
         "torch:cuda": by_implementation(torch_generate, *TORCH_CUDA, "cudnn_benchmark"),
     }
 

@@ -33,7 +33,15 @@ from benchmarks.nn.optimisers import AdamW
 from benchmarks.nn.training import STEPS, Trained, largest_error, least_bytes, train_step, trained, training_kernel
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import TORCH, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation, itemsize
+from benchmarks.nn.workloads import (
+    TORCH,
+    TORCH_CPU,
+    TORCH_CUDA,
+    ModelWorkload,
+    array_kernels,
+    by_implementation,
+    itemsize,
+)
 
 RATE = 3e-4  # learning rate: AdamW changes each weight by about this per step; thousands of timed steps do not diverge
 
@@ -126,12 +134,12 @@ def torch_decode(implementation: str, backend: Backend, work: Work, host: HostAr
     """
     from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.generation import generation
-    from benchmarks.nn.modules.running import CAPTURED, prepared
+    from benchmarks.nn.modules.running import CAPTURED, PREPARED, prepared
 
     net = network(work)
     prompt, params = backend.from_host(host["x"]), device_weights(backend, host, work.dtype)
     loop = generation(work, net, params, prompt, implementation)
-    kernel = generation_kernel(loop, None if implementation == "default" else prepared)
+    kernel = generation_kernel(loop, prepared if implementation in PREPARED else None)
     query, _, _ = sdpa.projected(backend, work, net, 1)
     kernel = sdpa.told(kernel, backend, work, loop.attention_backends(query))
     return replace(kernel, hides_memory=implementation in CAPTURED)
@@ -168,11 +176,12 @@ class GptTrain(GptWorkload):
 
     name = "gpt_train"
     quick = ("tuned",)
-    headline = ("default", "compile")
+    headline = ("default", "tuned", "compile")
     doubled = True
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "numpy", "cupy"),
         "torch": by_implementation(torch_train, *TORCH, "explicit"),
+        "torch:cpu": by_implementation(torch_train, *TORCH_CPU, "explicit"),
         "torch:cuda": by_implementation(torch_train, *TORCH_CUDA, "explicit"),
     }
 
@@ -210,6 +219,7 @@ class GptPrefill(GptWorkload):
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_prefill, "numpy", "cupy"),
         "torch": by_implementation(torch_prefill, *TORCH),
+        "torch:cpu": by_implementation(torch_prefill, *TORCH_CPU),
         "torch:cuda": by_implementation(torch_prefill, *TORCH_CUDA),
     }
 
@@ -253,12 +263,13 @@ class GptDecode(GptWorkload):
     per_sample = ("x",)
     uploaded = False  # the prompt is read before the first token, outside of the timed call
     quick = ("cudagraph",)
-    headline = ("default", "cudagraph")
+    headline = ("default", "tuned", "cudagraph")
     precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_decode, "cupy"),
         "torch": by_implementation(torch_decode, *TORCH),
+        "torch:cpu": by_implementation(torch_decode, *TORCH_CPU),
         "torch:cuda": by_implementation(torch_decode, *TORCH_CUDA),
     }
 

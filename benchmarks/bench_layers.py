@@ -39,7 +39,7 @@ from benchmarks.nn.normalisation import layernorm
 from benchmarks.nn.recurrent import lstm
 from benchmarks.nn.training import TOLERANCES
 from benchmarks.nn.tuned import array_module
-from benchmarks.nn.workloads import TORCH, TRAITS, array_kernels, fitting
+from benchmarks.nn.workloads import TORCH, TORCH_CPU, TRAITS, array_kernels, by_implementation, fitting
 
 Shape = tuple[int, ...]
 
@@ -81,7 +81,7 @@ def torch_builders(function: Callable[..., Any]) -> Kernels:
 
     return {
         "torch": builders(*TORCH),
-        "torch:cpu": builders(*TORCH, "tuned"),
+        "torch:cpu": builders(*TORCH_CPU),
         "torch:cuda": builders(*TORCH, "max_autotune"),
     }
 
@@ -393,6 +393,7 @@ class Lstm(Layer):
     kernels: ClassVar[Kernels] = {
         **array_builders(_array_lstm, "cupy"),
         "torch": {"default": partial(_torch_lstm, "default")},
+        "torch:cpu": by_implementation(_torch_lstm, "default", "tuned"),
     }
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:

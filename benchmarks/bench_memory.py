@@ -19,7 +19,9 @@ pages, first touch, affinity, size of blocks, kind of stores.
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -57,6 +59,7 @@ COLDEST = (MIB, 16 * MIB)  # range of sizes for which cold and hot times differ 
 PERIOD = 1_000_003  # number of normal numbers that are drawn and then repeated; a prime
 BLOCK = MIB  # bytes per array of a block of NumPy's tuned two-pass triad; a block of a fits in most L2 caches
 LINE = 64  # bytes of a cache line of most CPUs
+HUGE = 4 * MIB  # bytes from which NumPy asks for huge pages (numpy/_core/src/multiarray/alloc.c)
 
 Body = Callable[[], Any]
 
@@ -229,7 +232,7 @@ def part(arrays: Arrays, work: Work, start: int, stop: int) -> Arrays:
 
 
 def placed_arrays(work: Work, host: HostArrays, threads: int, share: int) -> Arrays:
-    """Return NumPy arrays that begin at a cache line; each thread writes its shares of `share` elements first.
+    """Return NumPy arrays in new pages; each thread writes its shares of `share` elements first.
 
     They hold the numbers of `device_arrays`.
     """
@@ -239,16 +242,23 @@ def placed_arrays(work: Work, host: HostArrays, threads: int, share: int) -> Arr
         for name, array in arrays.items():
             repeat(array[start : start + share], numbers[name], start)
 
-    arrays = {name: empty_at_line(n if len(few) else 0, few.dtype) for name, few in numbers.items()}
+    arrays = {name: in_new_pages(n if len(few) else 0, few.dtype) for name, few in numbers.items()}
     in_parallel(threads, [partial(write, start) for start in range(0, n, share)])
     return Arrays(**arrays)
 
 
-def empty_at_line(n: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """Return an uninitialised vector (n) that begins at a cache line; malloc aligns to 16 bytes only."""
-    memory = np.empty(n * dtype.itemsize + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
-    return memory[start : start + n * dtype.itemsize].view(dtype)
+def in_new_pages(n: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return a vector (n) of zeros in pages that nobody has written to, in huge ones if it is large, as NumPy does.
+
+    malloc aligns to 16 bytes only, not to a cache line, and may reuse pages that another thread has written first.
+    """
+    size = n * dtype.itemsize
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    memory = mmap.mmap(-1, max(size, mmap.PAGESIZE), **private)
+    if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without huge pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype, n)
 
 
 def repeat(target: np.ndarray, few: np.ndarray, start: int) -> None:

@@ -37,6 +37,9 @@ _LARGE = tuple(SWEEP)
 
 # How torch runs most models (benchmarks/nn/modules/running.py says what each name means).
 TORCH = ("default", "compile")
+# `tuned` on a CPU is `default` in a process whose malloc keeps freed memory (environ of the backend): eager PyTorch
+# allocates the result of every operation.
+TORCH_CPU = (*TORCH, "tuned")
 TORCH_CUDA = (*TORCH, "cudagraph", "compile_cudagraph", "max_autotune")
 # Implementations that are measured in narrower arithmetic as well: there other kernels are to be chosen from.
 NARROW = frozenset({*TORCH_CUDA, "cudnn_benchmark"})
