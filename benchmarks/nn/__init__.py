@@ -41,5 +41,6 @@ training.py       one training step, its kernel, and its check against float64
 generation.py     text generation, token by token, with a KV cache
 weights.py        the weights among the inputs of a work, on a device or in float64
 workloads.py      what each preset measures of a network
+tuned/            faster forms of the operations, for NumPy and for CuPy
 modules/          the same networks as PyTorch users write them; torch is imported only there
 """

@@ -29,8 +29,8 @@ from numpy.lib.stride_tricks import as_strided
 
 from benchmarks.nn.convolution import output_size
 from benchmarks.nn.functions import Array
-from benchmarks.nn.tuned import Tuned
-from benchmarks.nn.tuned.blocks import BLOCK, on_threads
+from benchmarks.nn.tuned import Tuned, blocks
+from benchmarks.nn.tuned.blocks import on_threads
 
 FEW = 24  # see `_is_narrow`
 PASS = 16  # FLOPs of a product that take about as long as one operation of NumPy on one element
@@ -78,7 +78,7 @@ def in_row_blocks(xp: Tuned, x: Array, operations: int, function: Callable[[slic
 
 
 def _rows_of_a_block(nbytes: int) -> int:
-    return max(1, BLOCK // max(1, nbytes))
+    return max(1, blocks.BLOCK // max(1, nbytes))
 
 
 # ---------------------------------------------------------------- where a kernel lies

@@ -14,7 +14,7 @@ from benchmarks.nn import activations, convolution, normalisation
 from benchmarks.nn.names import scoped
 from benchmarks.nn.resnet import ResNet
 from benchmarks.nn.training import TOLERANCES
-from benchmarks.nn.tuned import Tuned, array_module, rows
+from benchmarks.nn.tuned import Tuned, array_module, blocks, rows
 from benchmarks.nn.tuned.numpy_images import FORMS
 from tests.support import kernels
 from tests.support.nn import close, one_thread  # noqa: F401 - a fixture
@@ -91,7 +91,7 @@ def test_a_kernel_as_large_as_the_image_runs_in_the_plain_form_both_ways(tuned, 
 @pytest.mark.parametrize("copies", [1, 4])
 def test_batch_normalisation_its_averages_and_gradients_are_those_of_the_plain_form(copies, tuned, rng, monkeypatch):
     """Also where a block is one row, so that the moments of many blocks are combined."""
-    monkeypatch.setattr(rows, "BLOCK", 1)
+    monkeypatch.setattr(blocks, "BLOCK", 1)
     x, grad = rng.standard_normal((2, 5, 3, 6, 4))
     x = x * 3 + rng.standard_normal((5, 1, 6, 1))  # rows have different means
     weight, bias, mean = rng.standard_normal((3, 5))
