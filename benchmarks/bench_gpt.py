@@ -176,7 +176,7 @@ class GptTrain(GptWorkload):
 
     name = "gpt_train"
     quick = ("tuned",)
-    headline = ("default", "tuned", "compile")
+    headline = ("default", "compile")
     doubled = True
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "numpy", "cupy"),
@@ -263,7 +263,7 @@ class GptDecode(GptWorkload):
     per_sample = ("x",)
     uploaded = False  # the prompt is read before the first token, outside of the timed call
     quick = ("cudagraph",)
-    headline = ("default", "tuned", "cudagraph")
+    headline = ("default", "cudagraph")
     precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {

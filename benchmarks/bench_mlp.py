@@ -106,7 +106,7 @@ class MlpTrain(MlpWorkload):
 
     name = "mlp_train"
     quick = ("compile",)
-    headline = ("default", "tuned")
+    headline = ("default",)
     doubled = True
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "cupy"),

@@ -768,7 +768,7 @@ def test_only_standard_and_full_cross_implementations_precisions_and_batches():
     assert left_out == {"cnn_infer", "gan_generate", "diffusion_denoise", "softmax", "embedding"}
     cases = list(expand(MODELS["gpt_train"], Preset.STANDARD, targets, lambda _: MACHINE))
     cpu = expand(MODELS["gpt_train"], Preset.STANDARD, [Target("torch", "torch", "cpu")], lambda _: MACHINE)
-    assert {case.implementation for case in cpu} == {"default", "explicit"}
+    assert {case.implementation for case in cpu} == {"default", "explicit", "tuned"}
     own = {case.implementation for case in cases if case.work["batch"] == 64 and case.work.precision == "ieee"}
     assert own == {"default", "explicit", "compile", "cudagraph", "compile_cudagraph"}
     assert {case.work["batch"] for case in cases} == {1, 16, 64}
