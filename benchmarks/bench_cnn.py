@@ -33,7 +33,14 @@ from benchmarks.nn.training import (
 )
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import TORCH, TORCH_CPU, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
+from benchmarks.nn.workloads import (
+    TORCH,
+    TORCH_CUDA,
+    ModelWorkload,
+    array_kernels,
+    by_implementation,
+    torch_cpu_kernels,
+)
 
 RATE = 1e-3  # learning rate of SGD, low enough that thousands of timed steps on one batch do not diverge
 
@@ -129,7 +136,7 @@ class CnnTrain(CnnWorkload):
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "numpy", "cupy"),
         "torch": by_implementation(torch_train, *TORCH, "channels_last"),
-        "torch:cpu": by_implementation(torch_train, *TORCH_CPU, "channels_last"),
+        "torch:cpu": torch_cpu_kernels(torch_train, "channels_last"),
         "torch:cuda": by_implementation(torch_train, *ON_CUDA),
     }
 
@@ -167,7 +174,7 @@ class CnnInfer(CnnWorkload):
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_infer, "numpy", "cupy"),
         "torch": by_implementation(torch_infer, *TORCH, "channels_last"),
-        "torch:cpu": by_implementation(torch_infer, *TORCH_CPU, "channels_last"),
+        "torch:cpu": torch_cpu_kernels(torch_infer, "channels_last"),
         "torch:cuda": by_implementation(torch_infer, *ON_CUDA),
     }
 

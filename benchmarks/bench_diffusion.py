@@ -17,7 +17,14 @@ from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import TORCH, TORCH_CPU, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
+from benchmarks.nn.workloads import (
+    TORCH,
+    TORCH_CUDA,
+    ModelWorkload,
+    array_kernels,
+    by_implementation,
+    torch_cpu_kernels,
+)
 
 # Standard and full are DiT-S/2 and DiT-B/2 of arXiv:2212.09748 (table 1), with 33 and 131 million parameters. As there,
 # latents are 32x32x4 and there are 1000 classes.
@@ -98,7 +105,7 @@ class DiffusionWorkload(ModelWorkload):
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_kernel, "numpy", "cupy"),
         "torch": by_implementation(torch_kernel, *TORCH),
-        "torch:cpu": by_implementation(torch_kernel, *TORCH_CPU),
+        "torch:cpu": torch_cpu_kernels(torch_kernel),
         "torch:cuda": by_implementation(torch_kernel, *TORCH_CUDA),
     }
 

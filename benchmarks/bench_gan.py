@@ -19,7 +19,14 @@ from benchmarks.nn.optimisers import AdamW
 from benchmarks.nn.training import STEPS, Step, Trained, largest_error, least_bytes, trace, training_kernel
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import TORCH, TORCH_CPU, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
+from benchmarks.nn.workloads import (
+    TORCH,
+    TORCH_CUDA,
+    ModelWorkload,
+    array_kernels,
+    by_implementation,
+    torch_cpu_kernels,
+)
 
 RATE, BETA1 = 2e-4, 0.5  # learning rate and beta1 of both Adam optimisers, as in arXiv:1511.06434; no weight decay
 BATCH = ("noise", "images")
@@ -137,7 +144,7 @@ class GanTrain(GanWorkload):
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "numpy", "cupy", shared=SHARED),
         "torch": by_implementation(torch_train, *TORCH),
-        "torch:cpu": by_implementation(torch_train, *TORCH_CPU),
+        "torch:cpu": torch_cpu_kernels(torch_train),
         "torch:cuda": by_implementation(torch_train, *TORCH_CUDA, "cudnn_benchmark"),
     }
 
@@ -182,7 +189,7 @@ class GanGenerate(GanWorkload):
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_generate, "numpy", "cupy", shared=SHARED),
         "torch": by_implementation(torch_generate, *TORCH),
-        "torch:cpu": by_implementation(torch_generate, *TORCH_CPU),
+        "torch:cpu": torch_cpu_kernels(torch_generate),
         "torch:cuda": by_implementation(torch_generate, *TORCH_CUDA, "cudnn_benchmark"),
     }
 

@@ -35,12 +35,12 @@ from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import (
     TORCH,
-    TORCH_CPU,
     TORCH_CUDA,
     ModelWorkload,
     array_kernels,
     by_implementation,
     itemsize,
+    torch_cpu_kernels,
 )
 
 RATE = 3e-4  # learning rate: AdamW changes each weight by about this per step; thousands of timed steps do not diverge
@@ -134,12 +134,12 @@ def torch_decode(implementation: str, backend: Backend, work: Work, host: HostAr
     """
     from benchmarks.nn.modules import sdpa
     from benchmarks.nn.modules.generation import generation
-    from benchmarks.nn.modules.running import CAPTURED, PREPARED, prepared
+    from benchmarks.nn.modules.running import CAPTURED, prepared
 
     net = network(work)
     prompt, params = backend.from_host(host["x"]), device_weights(backend, host, work.dtype)
     loop = generation(work, net, params, prompt, implementation)
-    kernel = generation_kernel(loop, prepared if implementation in PREPARED else None)
+    kernel = generation_kernel(loop, None if implementation == "default" else prepared)
     query, _, _ = sdpa.projected(backend, work, net, 1)
     kernel = sdpa.told(kernel, backend, work, loop.attention_backends(query))
     return replace(kernel, hides_memory=implementation in CAPTURED)
@@ -181,7 +181,7 @@ class GptTrain(GptWorkload):
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "numpy", "cupy"),
         "torch": by_implementation(torch_train, *TORCH, "explicit"),
-        "torch:cpu": by_implementation(torch_train, *TORCH_CPU, "explicit"),
+        "torch:cpu": torch_cpu_kernels(torch_train, "explicit"),
         "torch:cuda": by_implementation(torch_train, *TORCH_CUDA, "explicit"),
     }
 
@@ -219,7 +219,7 @@ class GptPrefill(GptWorkload):
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_prefill, "numpy", "cupy"),
         "torch": by_implementation(torch_prefill, *TORCH),
-        "torch:cpu": by_implementation(torch_prefill, *TORCH_CPU),
+        "torch:cpu": torch_cpu_kernels(torch_prefill),
         "torch:cuda": by_implementation(torch_prefill, *TORCH_CUDA),
     }
 
@@ -269,7 +269,7 @@ class GptDecode(GptWorkload):
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_decode, "cupy"),
         "torch": by_implementation(torch_decode, *TORCH),
-        "torch:cpu": by_implementation(torch_decode, *TORCH_CPU),
+        "torch:cpu": torch_cpu_kernels(torch_decode),
         "torch:cuda": by_implementation(torch_decode, *TORCH_CUDA),
     }
 

@@ -17,7 +17,6 @@ import pytest
 from bench_core import check
 from bench_core.workload import (
     Backend,
-    Builder,
     Case,
     Costs,
     HostArrays,
@@ -39,7 +38,15 @@ from benchmarks.nn.normalisation import layernorm
 from benchmarks.nn.recurrent import lstm
 from benchmarks.nn.training import TOLERANCES
 from benchmarks.nn.tuned import array_module
-from benchmarks.nn.workloads import TORCH, TORCH_CPU, TRAITS, array_kernels, by_implementation, fitting
+from benchmarks.nn.workloads import (
+    TORCH,
+    TRAITS,
+    array_kernels,
+    by_implementation,
+    fitting,
+    keeping_memory,
+    torch_cpu_kernels,
+)
 
 Shape = tuple[int, ...]
 
@@ -55,10 +62,10 @@ def array_builders(function: Callable[..., Any], *tuned: str) -> Kernels:
     return array_kernels(build, *tuned)
 
 
-def torch_builder(function: Callable[..., Any], implementation: str) -> Builder:
-    """Return a builder whose kernel calls function(torch, arrays) in inference mode, compiled or not."""
+def torch_builder(function: Callable[..., Any]) -> Callable[..., Kernel]:
+    """Return a function that builds the kernel of an implementation: function(torch, arrays) in inference mode."""
 
-    def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+    def build(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
         from benchmarks.nn.modules.running import COMPILED, compiled, inference, prepared
 
         arrays = {name: backend.from_host(array) for name, array in host.items()}
@@ -75,14 +82,11 @@ def torch_builder(function: Callable[..., Any], implementation: str) -> Builder:
 
 def torch_builders(function: Callable[..., Any]) -> Kernels:
     """Return the kernels of a layer that does little arithmetic: "default" and "compile", and what a device adds."""
-
-    def builders(*implementations: str) -> dict[str, Any]:
-        return {implementation: torch_builder(function, implementation) for implementation in implementations}
-
+    build = torch_builder(function)
     return {
-        "torch": builders(*TORCH),
-        "torch:cpu": builders(*TORCH_CPU),
-        "torch:cuda": builders(*TORCH, "max_autotune"),
+        "torch": by_implementation(build, *TORCH),
+        "torch:cpu": torch_cpu_kernels(build),
+        "torch:cuda": by_implementation(build, *TORCH, "max_autotune"),
     }
 
 
@@ -146,7 +150,7 @@ def _torch_attention(torch: Any, arrays: dict[str, Any]) -> Any:
 def _sdpa(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     from benchmarks.nn.modules import sdpa
 
-    kernel = torch_builder(_torch_attention, implementation)(backend, work, host)
+    kernel = torch_builder(_torch_attention)(implementation, backend, work, host)
     one = backend.xp.empty(host["q"].shape, dtype=getattr(backend.xp, work.dtype), device=backend.device)
     return sdpa.told(kernel, backend, work, [sdpa.chosen(one, one, one, causal=True)], alone=True)
 
@@ -173,7 +177,7 @@ class Attention(Layer):
         "torch": {
             "default": partial(_sdpa, "default"),
             "compile": partial(_sdpa, "compile"),
-            "explicit": torch_builder(_explicit_attention, "explicit"),
+            "explicit": partial(torch_builder(_explicit_attention), "explicit"),
         },
     }
 
@@ -393,7 +397,7 @@ class Lstm(Layer):
     kernels: ClassVar[Kernels] = {
         **array_builders(_array_lstm, "cupy"),
         "torch": {"default": partial(_torch_lstm, "default")},
-        "torch:cpu": by_implementation(_torch_lstm, "default", "tuned"),
+        "torch:cpu": {"default": partial(_torch_lstm, "default"), "tuned": keeping_memory(_torch_lstm)},
     }
 
     def inputs(self, work: Work, rng: np.random.Generator) -> dict[str, np.ndarray]:

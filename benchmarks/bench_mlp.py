@@ -23,7 +23,14 @@ from benchmarks.nn.optimisers import Sgd
 from benchmarks.nn.training import STEPS, Trained, largest_error, least_bytes, train_step, trained, training_kernel
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import TORCH, TORCH_CPU, TORCH_CUDA, ModelWorkload, array_kernels, by_implementation
+from benchmarks.nn.workloads import (
+    TORCH,
+    TORCH_CUDA,
+    ModelWorkload,
+    array_kernels,
+    by_implementation,
+    torch_cpu_kernels,
+)
 
 # Learning rate, low enough that thousands of timed steps on one batch do not diverge. They also must not fit the batch
 # so well that gradients become subnormal numbers, with which a CPU computes at a fraction of its speed.
@@ -111,7 +118,7 @@ class MlpTrain(MlpWorkload):
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_train, "cupy"),
         "torch": by_implementation(torch_train, *TORCH),
-        "torch:cpu": by_implementation(torch_train, *TORCH_CPU),
+        "torch:cpu": torch_cpu_kernels(torch_train),
         "torch:cuda": by_implementation(torch_train, *TORCH_CUDA),
     }
 

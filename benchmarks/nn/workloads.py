@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from bench_core.workload import (
     Scope,
     Target,
     Traits,
+    Unsupported,
     Work,
     Workload,
 )
@@ -37,9 +39,6 @@ _LARGE = tuple(SWEEP)
 
 # How torch runs most models (benchmarks/nn/modules/running.py says what each name means).
 TORCH = ("default", "compile")
-# `tuned` on a CPU is `default` in a process whose malloc keeps freed memory (environ of the backend): eager PyTorch
-# allocates the result of every operation.
-TORCH_CPU = (*TORCH, "tuned")
 TORCH_CUDA = (*TORCH, "cudagraph", "compile_cudagraph", "max_autotune")
 # Implementations that are measured in narrower arithmetic as well: there other kernels are to be chosen from.
 NARROW = frozenset({*TORCH_CUDA, "cudnn_benchmark"})
@@ -161,6 +160,25 @@ def fitting(implementations: Iterable[str], preset: Preset) -> list[str]:
 def by_implementation(build: Callable[..., Kernel], *implementations: str) -> dict[str, Builder]:
     """Return a builder per implementation: `build` with the implementation's name as its first argument."""
     return {implementation: partial(build, implementation) for implementation in implementations}
+
+
+def torch_cpu_kernels(build: Callable[..., Kernel], *others: str) -> dict[str, Builder]:
+    """Return PyTorch's builders for a CPU: those in TORCH, `tuned` and `others`."""
+    return by_implementation(build, *TORCH, *others) | {"tuned": keeping_memory(build)}
+
+
+def keeping_memory(build: Callable[..., Kernel]) -> Builder:
+    """Return the builder of PyTorch's `tuned` on a CPU: the calls of `default` where malloc keeps freed memory.
+
+    Eager PyTorch allocates the result of every operation. The process is started with `host.KEEP_MEMORY`.
+    """
+
+    def tuned(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+        if platform.libc_ver()[0] != "glibc":
+            raise Unsupported("no_glibc", "only glibc's malloc can be told to keep freed memory: this is `default`")
+        return build("default", backend, work, host)
+
+    return tuned
 
 
 def array_kernels(build: Callable[..., Kernel], *tuned: str, shared: bool = True) -> dict[str, dict[str, Builder]]:

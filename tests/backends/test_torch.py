@@ -8,6 +8,7 @@ import pytest
 
 from bench_core import check
 from bench_core.backends import registry
+from bench_core.machine import host
 from bench_core.records import Case, Costs, Status
 from bench_core.timing.case import Settings, run_case
 from bench_core.timing.sampling import Durations
@@ -329,3 +330,15 @@ def test_torch_makes_bfloat16_of_float32_and_gives_float32_back():
     tensor = backend.from_host(np.array([1.0, 1 / 3], np.float32), "bfloat16")
     assert str(tensor.dtype) == "torch.bfloat16"
     assert backend.to_host(tensor).dtype == np.float32
+
+
+# ---------------------------------------------------------------- the memory of a CPU
+
+
+def test_only_the_tuned_form_asks_malloc_to_keep_freed_memory(monkeypatch):
+    kept = host.KEEP_MEMORY.items()
+    assert kept <= TorchBackend.environ(2, "tuned").items()
+    assert not host.KEEP_MEMORY.keys() & TorchBackend.environ(2, "default").keys(), "never tuned silently"
+    for name, value in kept:
+        monkeypatch.setenv(name, value)
+    assert TorchBackend("cpu").facts()["malloc"].value == "keeps freed memory"

@@ -11,7 +11,7 @@ import pytest
 
 from bench_core.backends.cupy import CupyBackend
 from bench_core.backends.numpy import NumpyBackend
-from bench_core.errors import WrongAnswer
+from bench_core.errors import Unsupported, WrongAnswer
 from bench_core.plan.expansion import expand
 from bench_core.records import Case, Machine, Preset, Run, Scope, Status, Target
 from bench_core.results.rows import rows_of_case
@@ -776,6 +776,25 @@ def test_only_standard_and_full_cross_implementations_precisions_and_batches():
     assert {case.work["batch"] for case in full} == {1, 4, 16, 64, 256}
     assert {case.work.precision for case in cases} == {"ieee", "tf32", "autocast_bfloat16", "autocast_float16"}
     assert {case.work.scope for case in cases} == set(Scope)
+
+
+def test_pytorchs_tuned_form_on_a_cpu_makes_the_calls_of_the_default(monkeypatch):
+    """Only the environment of its process differs, and only glibc knows the variables in it."""
+    tuned = workloads.keeping_memory(lambda *given: given)
+    monkeypatch.setattr(workloads.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    assert tuned("backend", "work", "host") == ("default", "backend", "work", "host")
+    monkeypatch.setattr(workloads.platform, "libc_ver", lambda: ("", ""))
+    with pytest.raises(Unsupported, match="only glibc"):
+        tuned("backend", "work", "host")
+
+
+def test_standard_measures_pytorchs_tuned_form_on_a_cpu_where_it_gains():
+    target = Target("torch", "torch", "cpu")
+    cases = [
+        case for workload in MODELS.values() for case in expand(workload, Preset.STANDARD, [target], lambda _: MACHINE)
+    ]
+    tuned = {case.work.workload for case in cases if case.implementation == "tuned"}
+    assert set(MODELS) - tuned == {"attention", "mlp_infer"}
 
 
 @pytest.mark.parametrize("preset", list(Preset))

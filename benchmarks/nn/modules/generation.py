@@ -15,7 +15,6 @@ from benchmarks.nn.modules import sdpa
 from benchmarks.nn.modules.gpt import GptModule, KvCache
 from benchmarks.nn.modules.running import (
     CAPTURED,
-    PREPARED,
     Graphed,
     autocast_dtype,
     compiled,
@@ -87,8 +86,8 @@ class StaticGeneration(EagerGeneration):
 def generation(
     work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor, implementation: str
 ) -> Generation:
-    """Return the generation for an implementation: static for those that compile or capture, else eager."""
-    if implementation not in PREPARED:
+    """Return the generation for an implementation: "default" is eager, all others are static."""
+    if implementation == "default":
         return EagerGeneration(work, network, weights, prompt)
     return StaticGeneration(work, network, weights, prompt, implementation)
 
