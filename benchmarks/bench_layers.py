@@ -94,7 +94,8 @@ class Layer(Workload):
     """Base class: one call of a layer in float32.
 
     sizes: the shape by preset. axes: one letter per number of the shape. in_smoke: whether the preset smoke measures
-    the layer. standard and full measure the implementations that `fitting` leaves, the other presets only the default.
+    the layer. standard and full measure the implementations that `fitting` leaves; the other presets the default, and
+    quick those in `quick` as well.
     """
 
     suite = "model"
@@ -102,6 +103,7 @@ class Layer(Workload):
     axes: ClassVar[str]
     sizes: ClassVar[dict[Preset, Shape]]
     in_smoke: ClassVar[bool] = True
+    quick: ClassVar[tuple[str, ...]] = ()
 
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:  # noqa: ARG002 - same sizes on every machine
         if preset is Preset.SMOKE and not self.in_smoke:
@@ -114,9 +116,10 @@ class Layer(Workload):
         return fitting(super().implementations(target, preset), preset)
 
     def selects(self, work: Work, implementation: str) -> bool:
-        """Whether to measure: the default implementation always, others only at the sizes of standard and full."""
+        """Whether to measure: the default always, those in `quick` at its size, all at those of standard and full."""
         large = [self.sizes[preset] for preset in (Preset.STANDARD, Preset.FULL)]
-        return implementation == "default" or self.shape(work) in large
+        quick = implementation in self.quick and self.shape(work) == self.sizes[Preset.QUICK]
+        return implementation == "default" or quick or self.shape(work) in large
 
     def shape(self, work: Work) -> Shape:
         """Return the shape of a work: the values of its axes."""
@@ -165,6 +168,7 @@ class Attention(Layer):
     """Causal attention: softmax(q k^T / sqrt(D)) v for given queries, keys and values (B, H, T, D)."""
 
     name = "attention"
+    quick = ("tuned",)
     axes = "bhtd"
     sizes: ClassVar[dict[Preset, Shape]] = {
         Preset.SMOKE: (2, 2, 32, 16),
@@ -245,6 +249,7 @@ class LayerNorm(Rows):
     """Layer normalisation of every row."""
 
     name = "layernorm"
+    quick = ("tuned",)
     kernels: ClassVar[Kernels] = {
         **array_builders(_array_layernorm, "numpy", "cupy"),
         **torch_builders(_torch_layernorm),
@@ -264,6 +269,7 @@ class Softmax(Rows):
     """Softmax of every row."""
 
     name = "softmax"
+    quick = ("tuned",)
     in_smoke = False
     kernels: ClassVar[Kernels] = {
         **array_builders(lambda xp, arrays: softmax(xp, arrays["x"])[0], "numpy", "cupy"),
@@ -336,6 +342,7 @@ class EmbeddingGrad(Table):
     """The gradient of an embedding, a scatter-add: start with a table of zeros, add a row at each id; ids repeat."""
 
     name = "embedding_grad"
+    quick = ("tuned",)
     kernels: ClassVar[Kernels] = {
         **array_builders(_array_scatter, "numpy", "cupy"),
         **torch_builders(_torch_scatter),

@@ -125,14 +125,15 @@ def cupy_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
             "no_kernel", "cupy's batched products have no TF32: cupy requests IEEE float32 from cuBLAS; see `tuned`"
         )
     if work["batch"] and work.dtype in {"bfloat16", "float16"}:  # CuPy pull request 10317
-        raise Unsupported("no_kernel", f"cupy's batched products of {work.dtype} are computed in float32; see `tuned`")
+        reason = "cupy.matmul widens batches of float16 to float32, and has none of bfloat16; see `tuned`"
+        raise Unsupported("no_kernel", reason)
     return array_product(backend, work, host)
 
 
 def cupy_batched_product(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of cuBLAS's strided batched product in the format of the work, into a preallocated array.
 
-    16-bit products have float32 sums, and their results are rounded to 16 bits once, as those of `torch.matmul`.
+    16-bit products have float32 sums, as those of `torch.matmul`.
     """
     from benchmarks.cublas import batched_product
 

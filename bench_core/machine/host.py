@@ -42,9 +42,15 @@ KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
 
 
 def malloc_facts() -> Facts:
-    """Return the fact that this process's malloc keeps freed memory, if it was started with KEEP_MEMORY."""
-    kept = all(os.environ.get(name) == value for name, value in KEEP_MEMORY.items())
-    return {"malloc": Fact("keeps freed memory", ", ".join(KEEP_MEMORY))} if kept else {}
+    """Return what this process's environment tells malloc: KEEP_MEMORY's variables, or that others may change it.
+
+    Nothing where the C library is not glibc. The names of preloaded libraries are left out: they are paths.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return {}
+    told = [f"{name}={os.environ[name]}" for name in KEEP_MEMORY if name in os.environ]
+    told += [name for name in ("GLIBC_TUNABLES", "LD_PRELOAD") if os.environ.get(name)]
+    return {"malloc": Fact("glibc, " + (", ".join(told) or "default"), "environment of the process")}
 
 
 def thread_environ(threads: int) -> dict[str, str]:

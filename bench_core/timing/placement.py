@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from bench_core.machine import pages
@@ -33,16 +34,17 @@ def placement(kernel: Kernel, result: Any, device: str) -> str:
 def spans(arrays: Iterable[Any]) -> Iterable[pages.Span]:
     """Yield the first address of each array of at least LEAST bytes, and the address after its last byte.
 
-    Arrays of NumPy and of PyTorch, contiguous ones; others are left out.
+    Arrays of NumPy and of PyTorch whose elements lie in order; all others are left out.
     """
     for array in arrays:
-        size = int(getattr(array, "nbytes", 0))
-        if size < LEAST:
-            continue
-        if hasattr(array, "data_ptr"):
-            start = int(array.data_ptr())
-        elif hasattr(array, "__array_interface__"):
-            start = int(array.__array_interface__["data"][0])
-        else:
-            continue
-        yield start, start + size
+        with suppress(Exception):  # an array of another kind: a fact of a row is never worth its time
+            if (size := int(array.nbytes)) >= LEAST and (start := _start(array)) is not None:
+                yield start, start + size
+
+
+def _start(array: Any) -> int | None:
+    """Return the address of the first element if all others follow in order, else None."""
+    if hasattr(array, "data_ptr"):
+        return int(array.data_ptr()) if array.is_contiguous() else None
+    interface = array.__array_interface__
+    return int(interface["data"][0]) if interface.get("strides") is None else None

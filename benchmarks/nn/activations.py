@@ -40,7 +40,6 @@ def leaky_relu_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     return xp.where(x > 0, grad, slope * grad)
 
 
-@has_forms
 def tanh(xp: Any, x: Array) -> tuple[Array, Cache]:
     """Return the hyperbolic tangent of every element."""
     out = xp.tanh(x)
@@ -63,7 +62,6 @@ def sigmoid(xp: Any, x: Array) -> tuple[Array, Cache]:
     return out, (out,)
 
 
-@has_forms
 def sigmoid_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Return dL/dx = g s (1 - s), with s = sigmoid(x)."""
     (out,) = cache

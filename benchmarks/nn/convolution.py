@@ -70,7 +70,6 @@ def conv2d(xp: Any, x: Array, weight: Array, stride: int = 1, padding: int = 0) 
     return out.reshape(outputs, x.shape[1], rows, -1), (columns, weight, x.shape, stride, padding)
 
 
-@has_forms
 def conv2d_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array]:
     """Return dL/dx (I, B, height, width) and dL/dweight (O, I, size, size) for grad g = dL/dout.
 
@@ -133,7 +132,6 @@ def conv_transpose2d_weight_backward(xp: Any, grad: Array, cache: Cache) -> Arra
     return (rows @ columns.T).reshape(weight.shape)
 
 
-@has_forms
 def max_pool(xp: Any, x: Array, kernel: int, stride: int, padding: int) -> tuple[Array, Cache]:
     """Return the largest value of every patch of x (C, B, height, width), channel by channel: (C, B, rows, columns)."""
     channels, batch, height, _ = x.shape
@@ -145,7 +143,6 @@ def max_pool(xp: Any, x: Array, kernel: int, stride: int, padding: int) -> tuple
     return out.reshape(channels, batch, rows, -1), (winners, x.shape, kernel, stride, padding)
 
 
-@has_forms
 def max_pool_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Return dL/dx (C, B, height, width): the gradient of each patch goes to its largest value, the others get zero."""
     winners, shape, kernel, stride, padding = cache

@@ -17,7 +17,6 @@ Array = Any
 Cache = tuple[Any, ...]
 
 
-@has_forms
 def linear(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]:
     """Return x W^T + b (..., O) for x (..., I), weight W (O, I), bias b (O)."""
     rows = x.reshape(-1, x.shape[-1])  # (rows, I): one large product is faster than a batch of small ones
@@ -26,7 +25,6 @@ def linear(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]
     return out.reshape(*x.shape[:-1], -1), (rows, weight)
 
 
-@has_forms
 def linear_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return dL/dx (..., I), dL/dweight (O, I), dL/dbias (O) for grad g = dL/dout (..., O).
 

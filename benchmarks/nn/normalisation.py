@@ -15,7 +15,6 @@ EPSILON = 1e-5  # added to the variance, so that nothing is divided by zero; PyT
 MOMENTUM = 0.1  # weight of the new batch in the running averages of batch normalisation; PyTorch's default
 
 
-@has_forms
 def normalise(xp: Any, x: Array, epsilon: float) -> tuple[Array, Array]:
     """Return (x - mean) / sqrt(variance + epsilon) and 1 / sqrt(variance + epsilon) for x (..., C).
 

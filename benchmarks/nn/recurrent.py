@@ -10,7 +10,6 @@ from benchmarks.nn.functions import Array, Cache, linear, linear_backward
 from benchmarks.nn.tuned import has_forms
 
 
-@has_forms
 def lstm_cell(xp: Any, gates: Array, cell: Array) -> tuple[Array, Array, Cache]:
     """Return the next hidden state h' (B, C), the next cell state c' (B, C), and the cache.
 

@@ -187,18 +187,17 @@ def array_kernels(build: Callable[..., Kernel], *tuned: str, shared: bool = True
     build: takes the implementation's name as its first argument, for `tuned.array_module`. shared: what build tells
     `array_module`; on a CPU, the kernel's library then names the threads.
     """
-    own = by_implementation(build, "default", "tuned")
-    if shared:
-        own["tuned"] = partial(_with_threads, build)
-    return {"array": by_implementation(build, "default")} | dict.fromkeys(tuned, own)
+    plain = by_implementation(build, "default")
+    own = plain | {"tuned": partial(_with_threads, "over blocks" if shared else "inside BLAS", build)}
+    return {"array": plain} | dict.fromkeys(tuned, own)
 
 
-def _with_threads(build: Callable[..., Kernel], backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Return the kernel of `tuned`; on a CPU, its library names the threads that share blocks of arrays."""
+def _with_threads(where: str, build: Callable[..., Kernel], backend: Backend, work: Work, host: HostArrays) -> Kernel:
+    """Return the kernel of `tuned`; on a CPU, its library says where the threads are: over blocks, or inside BLAS."""
     kernel = build("tuned", backend, work, host)
     if backend.device != "cpu" or (backend.threads or 1) == 1:
         return kernel
-    return replace(kernel, library=f"{backend.library}, {backend.threads} threads over blocks")
+    return replace(kernel, library=f"{backend.library}, {backend.threads} threads {where}")
 
 
 def autocast_format(precision: str) -> str:

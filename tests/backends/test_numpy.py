@@ -42,13 +42,21 @@ def test_tuned_numpy_gets_large_arrays_without_new_pages():
     assert tuned < default / 10
 
 
-def test_a_process_says_whether_its_malloc_keeps_memory(monkeypatch):
-    for name in KEEP_MEMORY:
+def test_a_process_says_what_its_malloc_was_told(monkeypatch):
+    def said():
+        return NumpyBackend("cpu").facts()["malloc"].value
+
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
+    for name in (*KEEP_MEMORY, "GLIBC_TUNABLES", "LD_PRELOAD"):
         monkeypatch.delenv(name, raising=False)
-    assert "malloc" not in NumpyBackend("cpu").facts()
+    assert said() == "glibc, default"
     for name, value in KEEP_MEMORY.items():
         monkeypatch.setenv(name, value)
-    assert NumpyBackend("cpu").facts()["malloc"].value == "keeps freed memory"
+    assert said() == "glibc, MALLOC_MMAP_MAX_=0, MALLOC_TRIM_THRESHOLD_=1099511627776"
+    monkeypatch.setenv("LD_PRELOAD", "/home/me/libjemalloc.so")
+    assert said().endswith("LD_PRELOAD")
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    assert "malloc" not in NumpyBackend("cpu").facts()
 
 
 @pytest.mark.parametrize(

@@ -89,14 +89,14 @@ def test_tuned_arrays_are_first_written_by_the_threads_that_compute_on_them(monk
     monkeypatch.setattr(bench_memory, "BLOCK", 4 * KIB)
     monkeypatch.setattr(bench_memory, "in_parallel", partial(seen, of=wrote))
     with support.backend("numpy") as on:
-        on.threads = 2
+        on.threads = 4
         built = support.kernel(WORKLOADS["triad"], work_of("triad"), on, "tuned")
-        assert built.first_touch == 2
+        assert built.first_touch == 4
         assert support.kernel(WORKLOADS["triad"], work_of("triad"), on).first_touch == 1
     monkeypatch.setattr(bench_memory, "in_parallel", partial(seen, of=computed))
     built.run()
     assert wrote == computed
-    assert len(set(wrote.values())) == 2
+    assert len(set(wrote.values())) == 4
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from benchmarks.threads import in_parallel, pool
+from benchmarks.threads import helpers, in_parallel
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -37,10 +37,23 @@ def test_one_thread_needs_no_helper():
     assert set(in_parallel(1, [threading.get_ident] * 5)) == {threading.get_ident()}
 
 
-def test_a_pool_has_one_thread_less_than_compute_and_is_kept():
-    assert pool(4) is pool(4)
+def test_helpers_are_threads_of_their_own_and_are_kept():
+    assert helpers(3) is helpers(3)
     meeting = threading.Barrier(3, timeout=20)
-    assert sorted(helper.result() for helper in [pool(4).submit(meeting.wait) for _ in range(3)]) == [0, 1, 2]
+    assert sorted(future.result() for future in [one.submit(meeting.wait) for one in helpers(3)]) == [0, 1, 2]
+
+
+def test_every_thread_has_the_same_tasks_in_every_call():
+    """However long the tasks of one thread take: it is its own memory that a thread finds again."""
+
+    def who(number, slow):
+        time.sleep(0.01 * (number == slow))
+        return threading.get_ident()
+
+    calls = [in_parallel(4, [lambda n=n, slow=slow: who(n, slow) for n in range(8)]) for slow in (1, 2, 3, 6)]
+    assert all(call == calls[0] for call in calls)
+    assert calls[0][:4] == calls[0][4:]
+    assert len(set(calls[0])) == 4
 
 
 @pytest.mark.parametrize("failing", [0, 1])

@@ -55,6 +55,28 @@ def test_an_array_of_torch_has_an_address_too():
     assert list(spans([tensor, None, "text"])) == [(tensor.data_ptr(), tensor.data_ptr() + 2 * LEAST)]
 
 
+def test_arrays_whose_elements_do_not_lie_in_order_are_left_out():
+    """Their addresses would cover other memory, or memory that does not exist."""
+    torch = pytest.importorskip("torch")
+    tensor = torch.zeros((2, LEAST))
+    views = [LARGE[::-1], LARGE[::2], np.broadcast_to(LARGE[:1], LARGE.shape), tensor.T, tensor[:, ::2]]
+    assert [list(spans([view])) for view in views] == [[]] * len(views)
+
+
+def test_an_array_of_another_kind_loses_no_case():
+    class Odd:
+        nbytes = LEAST
+
+        @property
+        def __array_interface__(self):
+            raise RuntimeError("not on the host")
+
+    torch = pytest.importorskip("torch")
+    sparse = torch.eye(3).to_sparse()
+    address = LARGE.__array_interface__["data"][0]
+    assert list(spans([Odd(), sparse, LARGE])) == [(address, address + LARGE.nbytes)]
+
+
 def test_the_placement_of_a_case_is_in_every_row_of_it(monkeypatch):
     monkeypatch.setattr(pages, "huge_page_share", lambda spans: 0.25)
     work = Double().work("1024", "float64")

@@ -2,14 +2,16 @@
 
 The plain form of an operation is short and runs on every array library. A specialist in one library would write some
 operations in another way: in blocks that stay in a cache (NumPy), or as one fused kernel (CuPy). Such a form has the
-arguments and the results of the plain one; only the cache between its forward and its backward pass may differ, so the
-two are replaced together.
+arguments and the results of the plain one, for ids within their table and for at least one row. Only the cache between
+its forward and its backward pass may differ, so the two are replaced together.
 
 A network does not choose. It calls `layernorm(xp, ...)`, and `xp` decides: the module of a library runs the plain form,
 `Tuned` runs its own, where it has one.
 
+    blocks.py        parts of arrays that stay in a cache, shared out among threads
     numpy.py         the forms for NumPy
-    numpy_images.py  those of them that work on images, by products with rows of pixels (rows.py)
+    rows.py          convolutions by products with rows of pixels
+    numpy_images.py  the forms for NumPy that work on images, by rows.py
     cupy.py          the forms for CuPy
 """
 
@@ -60,6 +62,11 @@ def has_forms(plain: Callable[P, R_co]) -> Operation[P, R_co]:
 
     operation.plain = plain  # type: ignore[attr-defined]
     return operation  # type: ignore[return-value]
+
+
+def rows_of(x: Any) -> Any:
+    """Return x (..., C) as (rows, C)."""
+    return x.reshape(-1, x.shape[-1])
 
 
 def array_module(backend: Backend, implementation: str, *, shared: bool = True) -> Any:

@@ -34,7 +34,7 @@ from benchmarks.nn import activations
 from benchmarks.nn.convolution import output_size
 from benchmarks.nn.functions import Array, Cache, linear
 from benchmarks.nn.normalisation import EPSILON, MOMENTUM
-from benchmarks.nn.tuned import Form
+from benchmarks.nn.tuned import Form, rows_of
 
 PARTS = 64  # parts of a reduction to few results: with 32 columns a block, a width of 256 is then 512 blocks
 LONG = 1024  # a reduction over fewer values is not cut into parts: a second launch would cost more than it saves
@@ -82,6 +82,12 @@ def _elementwise(cupy: Any, source: Elementwise) -> Any:
 
 @functools.cache
 def _reduction(cupy: Any, source: Reduction) -> Any:
+    """Return the ReductionKernel of a source.
+
+    CuPy gives the threads of a block to results that lie next to each other in any input (`_get_contiguous_size` in
+    cupy/_core/_reduction.pyx). A dense input with one number per row would so make the 32 threads of a warp read 32
+    rows of the large input at once, which cannot be one load. Therefore such inputs have gaps here.
+    """
     return cupy.ReductionKernel(
         source.inputs, source.outputs, source.each, source.combine, source.result, source.identity,
         f"bench_{source.name}", source.type, preamble=source.preamble,
@@ -118,11 +124,6 @@ __device__ Exponentials added(const Exponentials& a, const Exponentials& b) {
 """
 
 
-def _rows(x: Array) -> Array:
-    """Return x (..., C) as (rows, C)."""
-    return x.reshape(-1, x.shape[-1])
-
-
 def _parts(length: int) -> int:
     """Return into how many equal parts a sum over so many values is cut."""
     return math.gcd(length, PARTS) if length >= LONG else 1
@@ -139,7 +140,7 @@ def _pair(xp: Any, like: Array, *shape: int) -> tuple[Array, Array]:
 def linear_parameters_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array]:
     """Sum the bias's gradient in two steps."""
     rows, _ = cache
-    grad = _rows(grad)
+    grad = rows_of(grad)
     parts = _parts(len(grad))
     dbias = grad.reshape(parts, -1, grad.shape[-1]).sum(axis=1)
     return grad.T @ rows, dbias.sum(axis=0) if parts > 1 else dbias[0]
@@ -161,7 +162,7 @@ LOSS_BACKWARD = Elementwise(
 
 def cross_entropy(xp: Any, logits: Array, targets: Array) -> tuple[Array, Cache]:
     """Read the logits once, for log(sum(exp(z))): -log softmax(z)[t] is that minus z_t. No probabilities are stored."""
-    rows = _rows(logits)
+    rows = rows_of(logits)
     totals = LOG_SUM_EXP(xp, rows, axis=-1)
     losses, places = LOSS(xp, rows, totals, targets.reshape(-1), rows.shape[-1])
     return losses.mean(), (rows, totals, places, logits.shape)
@@ -185,7 +186,7 @@ SCATTER_ADD = Elementwise(
 def scatter_add(xp: Any, total: Array, ids: Array, values: Array) -> None:
     """Add every element atomically, without the checks of indices that `add.at` makes."""
     width = total.shape[-1]
-    SCATTER_ADD(xp, _rows(values), ids.reshape(-1, 1), xp.arange(width), width, total)
+    SCATTER_ADD(xp, rows_of(values), ids.reshape(-1, 1), xp.arange(width), width, total)
 
 
 # ---------------------------------------------------------------- activations
@@ -303,14 +304,15 @@ LAYERNORM_BACKWARD = Elementwise(
 
 def _statistics(xp: Any, rows: Array, epsilon: float) -> tuple[Array, Array]:
     """Return mean and 1 / sqrt(variance + epsilon) of each row, (rows, 1) each, from one pass."""
-    centre, inverse = _pair(xp, rows, len(rows), 1)
+    both = xp.empty((len(rows), 2), dtype=rows.dtype)  # no dense column: see the note on `_reduction`
+    centre, inverse = both[:, :1], both[:, 1:]
     STATISTICS(xp, rows, rows.shape[-1], epsilon, centre, inverse, axis=-1, keepdims=True)
     return centre, inverse
 
 
 def layernorm(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cache]:
     """Read x twice and write once: statistics in one pass, then all the rest. Normalised values are not stored."""
-    rows = _rows(x)
+    rows = rows_of(x)
     centre, inverse = _statistics(xp, rows, EPSILON)
     out = NORMALISE(xp, rows, centre, inverse, weight, bias)
     return out.reshape(x.shape), (rows, centre, inverse, weight)
@@ -319,7 +321,7 @@ def layernorm(xp: Any, x: Array, weight: Array, bias: Array) -> tuple[Array, Cac
 def layernorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Read gradient and x three times: both means of each row, dL/dx, and both sums over the rows."""
     rows, centre, inverse, weight = cache
-    shape, grad = grad.shape, _rows(grad)
+    shape, grad = grad.shape, rows_of(grad)
     (count, width), parts = rows.shape, _parts(len(rows))
     means = _pair(xp, grad, count, 1)
     ALONG_ROWS(xp, grad, rows, centre, inverse, weight, width, *means, axis=-1, keepdims=True)
@@ -334,7 +336,7 @@ def modulated(xp: Any, x: Array, shift: Array, scale: Array) -> Array:
     """Read x twice and write once: as `layernorm`."""
     from benchmarks.nn import dit  # which imports the operations that these forms replace
 
-    centre, inverse = (each.reshape(*x.shape[:-1], 1) for each in _statistics(xp, _rows(x), dit.EPSILON))
+    centre, inverse = (each.reshape(*x.shape[:-1], 1) for each in _statistics(xp, rows_of(x), dit.EPSILON))
     return MODULATE(xp, x, centre, inverse, scale, shift)
 
 
@@ -428,8 +430,11 @@ CAUSAL_SOFTMAX = Elementwise(
 
 
 def softmax(xp: Any, x: Array) -> tuple[Array, Cache]:
-    """Read x twice and write once: maximum and sum in one pass, as their logarithm, then exp(x - log(sum))."""
-    rows = _rows(x)
+    """Read x twice and write once: maximum and sum in one pass, as their logarithm, then exp(x - log(sum)).
+
+    The logarithm is rounded: the relative error is up to eps * |log(sum)|, where the plain form's does not grow.
+    """
+    rows = rows_of(x)
     out = SOFTMAX(xp, rows, LOG_SUM_EXP(xp, rows, axis=-1, keepdims=True)).reshape(x.shape)
     return out, (out,)
 
@@ -437,7 +442,7 @@ def softmax(xp: Any, x: Array) -> tuple[Array, Cache]:
 def softmax_backward(xp: Any, grad: Array, cache: Cache) -> Array:
     """Two passes: sum(g p), then p (g - sum(g p))."""
     (out,) = cache
-    rows, grads = _rows(out), _rows(grad)
+    rows, grads = rows_of(out), rows_of(grad)
     along = PRODUCT_SUM(xp, grads, rows, axis=-1, keepdims=True)
     return SOFTMAX_BACKWARD(xp, grads, rows, along).reshape(grad.shape)
 
@@ -451,13 +456,13 @@ def attention(xp: Any, q: Array, k: Array, v: Array, *, causal: bool) -> tuple[A
     queries, keys = q.shape[-2], k.shape[-2]
     weights = batched_product(xp.module, q, k.swapaxes(-1, -2), scale=1 / math.sqrt(q.shape[-1]))
     if causal and queries > 1:
-        columns = xp.arange(keys)
+        columns = xp.arange(2 * keys)[::2]  # twice the key's number, to be no dense column: see `_reduction`
         last = columns[keys - queries :, None]  # the last key that each query sees: its own
         scores = weights.reshape(-1, queries, keys)
         total = CAUSAL_LOG_SUM_EXP(xp, scores, columns, last, axis=-1, keepdims=True)
         CAUSAL_SOFTMAX(xp, total, columns, last, scores)
     else:
-        scores = _rows(weights)
+        scores = rows_of(weights)
         SOFTMAX(xp, scores, LOG_SUM_EXP(xp, scores, axis=-1, keepdims=True), scores)
     out = batched_product(xp.module, weights, v)
     return out, (q, k, v, weights, out)
@@ -474,9 +479,9 @@ def attention_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array
     grad = readable(xp.module, grad)
     dv = product(weights.swapaxes(-1, -2), grad)
     dscores = product(grad, v.swapaxes(-1, -2))
-    along = PRODUCT_SUM(xp, _rows(grad), _rows(out), axis=-1, keepdims=True)
-    rows = _rows(dscores)
-    SOFTMAX_BACKWARD(xp, rows, _rows(weights), along, rows)
+    along = PRODUCT_SUM(xp, rows_of(grad), rows_of(out), axis=-1, keepdims=True)
+    rows = rows_of(dscores)
+    SOFTMAX_BACKWARD(xp, rows, rows_of(weights), along, rows)
     return product(dscores, k, scale=scale), product(dscores.swapaxes(-1, -2), q, scale=scale), dv
 
 

@@ -32,7 +32,7 @@ from benchmarks.nn.tuned.rows import (
 # ---------------------------------------------------------------- convolutions
 
 
-class _Rows(NamedTuple):
+class _Convolved(NamedTuple):
     """The cache of a convolution: its input (height, I, width, B), for conv2d as from `split_columns`."""
 
     x: Array
@@ -46,19 +46,19 @@ def conv2d(xp: Tuned, x: Array, weight: Array, stride: int = 1, padding: int = 0
         return convolution.conv2d.plain(xp, x, weight, stride, padding)
     geometry = Geometry(weight.shape[2], stride, padding, *x.shape[2:])
     parts = split_columns(xp, by_rows(x), stride)
-    return as_images(correlate(xp, parts, weight, geometry)), _Rows(parts, weight, geometry)
+    return as_images(correlate(xp, parts, weight, geometry)), _Convolved(parts, weight, geometry)
 
 
 def conv2d_input_backward(xp: Tuned, grad: Array, cache: Cache) -> Array:
     """Go back to the pixels: each row is a sum of products with rows of grad, and no patches are added in memory."""
-    if not isinstance(cache, _Rows):
+    if not isinstance(cache, _Convolved):
         return convolution.conv2d_input_backward.plain(xp, grad, cache)
     return as_images(correlate_transposed(xp, by_rows(grad), cache.weight, cache.geometry))
 
 
 def conv2d_weight_backward(xp: Tuned, grad: Array, cache: Cache) -> Array:
     """Go back to the weight, as a sum over rows."""
-    if not isinstance(cache, _Rows):
+    if not isinstance(cache, _Convolved):
         return convolution.conv2d_weight_backward.plain(xp, grad, cache)
     return correlate_weight(xp, by_rows(grad), cache.x, cache.weight, cache.geometry)
 
@@ -70,12 +70,12 @@ def conv_transpose2d(xp: Tuned, x: Array, weight: Array, stride: int = 1, paddin
     kernel, rows = weight.shape[2], by_rows(x)
     height, width = ((side - 1) * stride + kernel - 2 * padding for side in x.shape[2:])
     geometry = Geometry(kernel, stride, padding, height, width)
-    return as_images(correlate_transposed(xp, rows, weight, geometry)), _Rows(rows, weight, geometry)
+    return as_images(correlate_transposed(xp, rows, weight, geometry)), _Convolved(rows, weight, geometry)
 
 
 def conv_transpose2d_backward(xp: Tuned, grad: Array, cache: Cache) -> tuple[Array, Array]:
     """Go back to the pixels by a convolution of grad, and to the weight as a sum over rows."""
-    if not isinstance(cache, _Rows):
+    if not isinstance(cache, _Convolved):
         return convolution.conv_transpose2d_backward.plain(xp, grad, cache)
     parts = split_columns(xp, by_rows(grad), cache.geometry.stride)
     dx = correlate(xp, parts, cache.weight, cache.geometry)
@@ -84,7 +84,7 @@ def conv_transpose2d_backward(xp: Tuned, grad: Array, cache: Cache) -> tuple[Arr
 
 def conv_transpose2d_weight_backward(xp: Tuned, grad: Array, cache: Cache) -> Array:
     """Go back to the weight only."""
-    if not isinstance(cache, _Rows):
+    if not isinstance(cache, _Convolved):
         return convolution.conv_transpose2d_weight_backward.plain(xp, grad, cache)
     parts = split_columns(xp, by_rows(grad), cache.geometry.stride)
     return correlate_weight(xp, cache.x, parts, cache.weight, cache.geometry)

@@ -7,10 +7,11 @@ from importlib import import_module
 import numpy as np
 import pytest
 
+from benchmarks.nn import attention
 from benchmarks.nn.tuned import Tuned, blocks
 from benchmarks.nn.tuned import numpy as numpy_forms
+from tests.support import ROOT, tuned
 from tests.support import kernels as support
-from tests.support import tuned
 from tests.support.nn import one_thread  # noqa: F401 - a fixture
 
 BACKENDS = ("numpy", "cupy")
@@ -55,6 +56,22 @@ def test_scatter_add_counts_ids_that_repeat_often(ids):
     rng = np.random.default_rng(7)
     inputs = {"total": rng.standard_normal((50, 4)), "ids": ids, "values": rng.standard_normal((len(ids), 4))}
     tuned.require_equal(Tuned(np, numpy_forms.FORMS, 2), tuned.scattered, inputs, "float64")
+
+
+def test_an_operation_has_forms_if_and_only_if_it_says_so():
+    modules = (import_module(f"benchmarks.nn.{path.stem}") for path in (ROOT / "benchmarks" / "nn").glob("*.py"))
+    said = {name for module in modules for name, value in vars(module).items() if hasattr(value, "plain")}
+    assert said == {name for backend in BACKENDS for name in forms(backend)}
+
+
+@pytest.mark.parametrize("offset", [0, 100])
+def test_the_error_of_cupys_softmax_grows_with_the_logits_as_it_says(offset):
+    x = np.random.default_rng(3).standard_normal((50, 300)).astype("float32") + np.float32(offset)
+    shares = attention.softmax(np, x.astype("float64"))[0]
+    with support.backend("cupy") as on:
+        out = on.xp.asnumpy(attention.softmax(Tuned(on.xp, forms("cupy"), 1), on.xp.asarray(x))[0])
+    largest = np.abs(np.log(np.exp(x.astype("float64") - offset).sum(axis=-1)) + offset).max()
+    assert np.abs(out / shares - 1).max() < (8 + largest) * np.finfo("float32").eps
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -123,6 +140,28 @@ def test_cupys_forms_launch_fewer_kernels(workload):
         pytest.skip("its form saves instructions and no launch")
     work = next(tuned.works(workload))
     assert launches(workload, work, "tuned") <= FEWER[workload.name] * launches(workload, work, "default")
+
+
+def test_no_reduction_of_rows_has_a_dense_input_of_one_number_per_row():
+    """CuPy would give neighbouring threads to neighbouring rows, which are far apart in the large input."""
+    seen = {}
+    with support.backend("cupy") as on:
+        original = on.xp.ReductionKernel.__call__
+
+        def noted(self, *args, **kwargs):
+            arrays = [a for a in args if isinstance(a, on.xp.ndarray)]
+            narrow = [a for a in arrays if a.ndim > 1 and a.shape[-1] == 1 and a.shape[-2] > 1]
+            if kwargs.get("axis") == -1 and any(a.ndim > 1 and a.shape[-1] > 1 for a in arrays):
+                seen.setdefault(self.name, []).extend(a.strides[-2] != a.itemsize for a in narrow)
+            return original(self, *args, **kwargs)
+
+        on.xp.ReductionKernel.__call__ = noted
+        workload = next(each for backend, each in WORKLOADS if (backend, each.name) == ("cupy", "gpt_train"))
+        support.kernel(workload, next(tuned.works(workload)), on, "tuned").run()
+    for name in ("bench_along_rows", "bench_causal_log_sum_exp"):
+        assert seen[name]
+    assert all(seen["bench_causal_log_sum_exp"][:1]), "the last key that each query sees"
+    assert all(seen["bench_along_rows"][:2]), "mean and deviation"
 
 
 def test_each_kernel_of_cupys_forms_is_made_once():
