@@ -59,7 +59,10 @@ def test_every_smoke_product_is_right_or_says_why_not(name, workload, work):
 @pytest.mark.parametrize("kind", [bench_matmul.BF16, bench_matmul.FP16])
 def test_cupys_own_batches_have_no_sixteen_bits_and_it_says_where_they_are(kind):
     batched = bench_matmul.Batched()
-    with support.backend("cupy") as on, pytest.raises(Unsupported, match="are computed in float32; see `tuned`"):
+    with (
+        support.backend("cupy") as on,
+        pytest.raises(Unsupported, match="widens batches of float16 to float32, and has none of bfloat16; see `tuned`"),
+    ):
         support.kernel(batched, batched.product("x", kind, 32, 32, 32, batch=4), on)
 
 

@@ -209,6 +209,7 @@ def test_signatures_are_read_from_the_documentation_of_compiled_functions():
     assert api.documented("The device memory info.") is None
 
 
+@needs_cupy
 def test_every_smoke_case_of_the_stand_in_is_recorded():
     calls, kernels, done = used()
     assert {measured.status for measured in done} <= {Status.OK, Status.UNSUPPORTED, Status.SKIPPED}
@@ -219,6 +220,7 @@ def test_every_smoke_case_of_the_stand_in_is_recorded():
     assert "cupy.cuda.cublas.gemmStridedBatchedEx" in names
 
 
+@needs_cupy
 def test_every_kernel_of_the_tuned_forms_is_recorded_in_both_types():
     """Those that no network calls would never be compiled."""
     sources = [source for source in vars(forms).values() if isinstance(source, (forms.Elementwise, forms.Reduction))]
