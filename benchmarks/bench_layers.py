@@ -344,7 +344,7 @@ class EmbeddingGrad(Table):
     name = "embedding_grad"
     quick = ("tuned",)
     kernels: ClassVar[Kernels] = {
-        **array_builders(_array_scatter, "numpy", "cupy"),
+        **array_builders(_array_scatter, "numpy"),
         **torch_builders(_torch_scatter),
     }
 

@@ -64,14 +64,14 @@ def test_an_operation_has_forms_if_and_only_if_it_says_so():
     assert said == {name for backend in BACKENDS for name in forms(backend)}
 
 
-@pytest.mark.parametrize("offset", [0, 100])
-def test_the_error_of_cupys_softmax_grows_with_the_logits_as_it_says(offset):
+@pytest.mark.parametrize("offset", [0, 100, 10_000])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_softmax_of_large_logits_is_as_exact_as_one_of_small_logits(backend, offset):
     x = np.random.default_rng(3).standard_normal((50, 300)).astype("float32") + np.float32(offset)
     shares = attention.softmax(np, x.astype("float64"))[0]
-    with support.backend("cupy") as on:
-        out = on.xp.asnumpy(attention.softmax(Tuned(on.xp, forms("cupy"), 1), on.xp.asarray(x))[0])
-    largest = np.abs(np.log(np.exp(x.astype("float64") - offset).sum(axis=-1)) + offset).max()
-    assert np.abs(out / shares - 1).max() < (8 + largest) * np.finfo("float32").eps
+    with support.backend(backend) as on:
+        out = on.to_host(attention.softmax(Tuned(on.xp, forms(backend), 1), on.from_host(x))[0])
+    assert np.abs(out / shares - 1).max() < 16 * np.finfo("float32").eps
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -127,8 +127,8 @@ def launches(workload, work, implementation):
 
 FEWER = {  # at most so many of the plain form's launches, as a share
     "gpt_train": 0.5, "gpt_prefill": 0.5, "gpt_decode": 0.5, "gan_train": 0.2, "gan_generate": 0.1, "cnn_train": 0.3,
-    "cnn_infer": 0.4, "mlp_train": 0.6, "diffusion_denoise": 0.55, "diffusion_sample": 0.55, "attention": 0.5,
-    "layernorm": 0.25, "softmax": 0.5, "lstm": 0.2,
+    "cnn_infer": 0.4, "mlp_train": 0.65, "diffusion_denoise": 0.55, "diffusion_sample": 0.55, "attention": 0.6,
+    "layernorm": 0.25, "softmax": 0.6, "lstm": 0.2,
 }  # fmt: skip
 
 
@@ -136,8 +136,6 @@ FEWER = {  # at most so many of the plain form's launches, as a share
     "workload", [workload for backend, workload in WORKLOADS if backend == "cupy"], ids=lambda workload: workload.name
 )
 def test_cupys_forms_launch_fewer_kernels(workload):
-    if workload.name == "embedding_grad":
-        pytest.skip("its form saves instructions and no launch")
     work = next(tuned.works(workload))
     assert launches(workload, work, "tuned") <= FEWER[workload.name] * launches(workload, work, "default")
 
@@ -158,9 +156,11 @@ def test_no_reduction_of_rows_has_a_dense_input_of_one_number_per_row():
         on.xp.ReductionKernel.__call__ = noted
         workload = next(each for backend, each in WORKLOADS if (backend, each.name) == ("cupy", "gpt_train"))
         support.kernel(workload, next(tuned.works(workload)), on, "tuned").run()
-    for name in ("bench_along_rows", "bench_causal_log_sum_exp"):
+    for name in ("bench_along_rows", "bench_causal_largest", "bench_causal_exponentials", "bench_exponentials"):
         assert seen[name]
-    assert all(seen["bench_causal_log_sum_exp"][:1]), "the last key that each query sees"
+    assert all(seen["bench_causal_largest"][:1]), "the last key that each query sees"
+    assert all(seen["bench_causal_exponentials"][:2]), "it, and the largest score"
+    assert all(seen["bench_exponentials"][:1]), "the largest logit"
     assert all(seen["bench_along_rows"][:2]), "mean and deviation"
 
 
