@@ -24,5 +24,7 @@ def test_a_form_gives_what_the_plain_form_gives(backend, name, dtype):
 @CUPY
 @pytest.mark.parametrize("workload", tuned.workloads("cupy"), ids=lambda workload: workload.name)
 def test_a_tuned_form_takes_no_longer_than_the_plain_form(backend, workload, held):
-    work = next(iter(workload.works(Preset.QUICK, claims.MACHINE)))
+    # A layer of quick's size is shorter than the launches of either form.
+    preset = Preset.QUICK if hasattr(workload, "presets") else Preset.STANDARD
+    work = next(iter(workload.works(preset, claims.MACHINE)))
     held(claims.tuned_beside_plain(backend, workload, work))
