@@ -131,8 +131,8 @@ def linear_parameters_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Arra
     return grad.T @ rows, dbias.sum(axis=0) if parts > 1 else dbias[0]
 
 
-# Two simple reductions. One that keeps largest value and sum together would read the logits once, but an exponential in
-# each step of its tree made a softmax 2.7 times as slow as the plain form (H100, 4096 x 768).
+# Two plain reductions. One that keeps largest value and sum together, as a logarithm, would read the logits once less.
+# But rounding a logarithm costs exactness where logits are large.
 LARGEST = Reduction("largest", "T x", "T top", "x", "max(a, b)", "top = a", "T(-CUDART_INF)")
 EXPONENTIALS = Reduction("exponentials", "T x, T top", "T total", "exp(x - top)", "a + b", "total = a", "0")
 LOSS = Elementwise(
