@@ -38,7 +38,7 @@ class _Commands(TyperGroup):
         return get_command_from_info(command, pretty_exceptions_short=False, rich_markup_mode=None)
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Take -h for --help. If it were an option, the h in an option of pytest such as `-kchase` would be one, too."""
+        """Take -h for --help. As an option of its own it would also be found in pytest's, such as `-kchase`."""
         end = args.index("--") if "--" in args else len(args)
         return super().parse_args(ctx, ["--help" if arg == "-h" else arg for arg in args[:end]] + args[end:])
 

@@ -51,9 +51,9 @@ def test_bash_completes_commands_by_the_script_that_it_is_given():
     if not shutil.which("bash"):
         pytest.skip("there is no bash")
     script = said(PROGRAM, _BENCH_CORE_COMPLETE="source_bash")
-    typed = "COMP_WORDS=(bench-core re); COMP_CWORD=1"
-    asked = f"{script}\n{typed}\n_bench_core_completion '{' '.join(PROGRAM)}'\necho ${{COMPREPLY[@]}}"
-    assert said(["bash", "-c", asked]).split() == ["report"]
+    program = "\n".join(PROGRAM)  # the script splits words at ends of lines alone
+    asked = f"COMP_WORDS=(bench-core re); COMP_CWORD=1; _bench_core_completion '{program}'; echo ${{COMPREPLY[@]}}"
+    assert said(["bash", "-c", f"{script}\n{asked}"]).split() == ["report"]
 
 
 def test_zsh_completes_every_command_and_says_what_it_does():
