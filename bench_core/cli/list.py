@@ -43,7 +43,7 @@ def list_command(
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
         raise UsageError(replicate.last_error(said.getvalue()))
     if not collected.items:
-        raise UsageError("no benchmark matches; --bench-suite=always: choose from those of bench-core")
+        raise UsageError("no benchmark matches; to see those of bench-core: bench-core list --bench-suite=always")
     console = Console(highlight=False, soft_wrap=ids)
     if ids:
         console.print("\n".join(item.nodeid for item in collected.items), markup=False)
