@@ -14,6 +14,8 @@ from pathlib import Path
 # Options of pytest that load the plugin, installed or not. The entry point was once named `bench_core`: an old
 # installation would load the same module again under that name, which pytest refuses.
 PLUGIN = ("-p", "bench_core.pytest_plugin", "-p", "no:bench_core")
+# With these, pytest measures. What the user gives follows, and so overrides the last of them.
+MEASURING = (*PLUGIN, "--benchmark-only", "--bench-suite=auto")
 
 _ROOT = Path(__file__).resolve().parents[1]
 

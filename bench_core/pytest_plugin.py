@@ -25,6 +25,8 @@ import pytest
 from bench_core.analysis import summary
 from bench_core.backends import registry
 from bench_core.errors import InternalError, UsageError
+from bench_core.plan import suite
+from bench_core.plan.suite import UseSuite
 from bench_core.plan.targets import Absent
 from bench_core.records import NOT_TRIED, Case, Measurement, Preset, Row, Status, identifier
 from bench_core.results.traits import TraitsOf
@@ -70,6 +72,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, (metavar, about) in _OPTIONS.items():
         group.addoption(f"--bench-{name}", metavar=metavar, default=None, help=about)
         parser.addini(f"bench_{name}", f"the same as --bench-{name}", default="")
+    about = "measure the benchmarks that come with bench-core if no path is given: always, or if none are here (auto)"
+    group.addoption("--bench-suite", choices=[*UseSuite], default=UseSuite.NEVER, help=about)
     group.addoption("--bench-process", type=int, default=0, help="number of this process among repeated runs")
     group.addoption("--bench-shuffle", type=int, metavar="SEED", help="measure in random order, with this seed")
     group.addoption("--bench-resume", metavar="RUN", help="finish this run folder: measure only its missing cases")
@@ -86,6 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if measuring and "--bench-output" in config.invocation_params.args and not _inside(config):
         # Before pytest knows the options of plugins, it takes a separate DIR for a folder of tests.
         raise pytest.UsageError("--bench-output DIR: write --bench-output=DIR, or pytest reads its ini file from DIR")
+    config.args[:] = _paths(config)
     try:
         config.stash[_STATE] = Harness(config, options(config, measuring=measuring))
     except UsageError as error:
@@ -94,6 +99,37 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _inside(config: pytest.Config) -> bool:
     return config.inipath is not None and config.invocation_params.dir.is_relative_to(config.inipath.parent)
+
+
+def _paths(config: pytest.Config) -> list[str]:
+    """Return what to collect: the suite's folder if --bench-suite says so, otherwise what pytest itself has chosen."""
+    home, use = suite.folder(), UseSuite(config.getoption("bench_suite"))
+    start = config.invocation_params.dir
+    if home is None or use is UseSuite.NEVER:
+        return config.args
+    if config.args_source is pytest.Config.ArgsSource.ARGS:
+        return [suite.located(argument, start) for argument in config.args]
+    if use is UseSuite.ALWAYS or not _has_own(config, [start / path for path in config.args]):
+        return [str(home)]
+    # The run that is resumed may be of the suite or of this folder; what it does not contain is deselected.
+    return [*config.args, str(home)] if config.getoption("bench_resume") else config.args
+
+
+def _has_own(config: pytest.Config, paths: list[Path]) -> bool:
+    patterns = ("bench_*.py", *config.getini("python_files"))
+    return suite.has_own(
+        paths,
+        lambda file: any(file.match(pattern) for pattern in patterns) and _mentions_workloads(file),
+        recursive=config.inipath is not None,  # without it this may be a home folder, with anything below it
+        ignored=config.getini("norecursedirs"),
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say that the suite was chosen, and how to choose something else."""
+    if config.args != [str(suite.folder())] or config.args_source is pytest.Config.ArgsSource.ARGS:
+        return None
+    return "bench-core: measures the benchmarks that come with it; to measure others, name their file or folder"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -105,6 +141,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[
     if not _mentions_workloads(file_path):
         return found
     return [*found, parent.ihook.pytest_pycollect_makemodule(module_path=file_path, parent=parent)]
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Give the files of the suite the ids that they have in a clone, wherever they are installed."""
+    nodeid = suite.node_path(module_path)
+    return pytest.Module.from_parent(parent, path=module_path, nodeid=nodeid) if nodeid else None
 
 
 def _mentions_workloads(path: Path) -> bool:

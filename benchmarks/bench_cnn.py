@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Unsupported, Work
-from benchmarks.nn.batches import HARDER, Samples, affordable, batch_of, distinct, order_of
-from benchmarks.nn.initial import normal
-from benchmarks.nn.names import named
-from benchmarks.nn.optimisers import Sgd
-from benchmarks.nn.resnet import ResNet
-from benchmarks.nn.training import (
+
+from .nn.batches import HARDER, Samples, affordable, batch_of, distinct, order_of
+from .nn.initial import normal
+from .nn.names import named
+from .nn.optimisers import Sgd
+from .nn.resnet import ResNet
+from .nn.training import (
     STEPS,
     Repeated,
     Trained,
@@ -31,9 +32,9 @@ from benchmarks.nn.training import (
     trained,
     training_kernel,
 )
-from benchmarks.nn.tuned import array_module
-from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import (
+from .nn.tuned import array_module
+from .nn.weights import device_weights, wide_weights
+from .nn.workloads import (
     TORCH,
     TORCH_CUDA,
     ModelWorkload,
@@ -77,8 +78,8 @@ def array_train(implementation: str, backend: Backend, work: Work, host: HostArr
 
 def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of a training step in torch: nn.Module, autograd, fused torch.optim.SGD."""
-    from benchmarks.nn.modules.resnet import ResNetModule
-    from benchmarks.nn.modules.training import sgd, train_kernel
+    from .nn.modules.resnet import ResNetModule
+    from .nn.modules.training import sgd, train_kernel
 
     return train_kernel(backend, work, host, ResNetModule(network(work)), sgd(RATE), samples(work), implementation)
 
@@ -93,8 +94,8 @@ def array_infer(implementation: str, backend: Backend, work: Work, host: HostArr
 
 def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of inference in torch: nn.Module in inference mode."""
-    from benchmarks.nn.modules.resnet import ResNetModule
-    from benchmarks.nn.modules.running import infer_kernel
+    from .nn.modules.resnet import ResNetModule
+    from .nn.modules.running import infer_kernel
 
     batch, weights = batch_of(backend, work, host, ["x"]), device_weights(backend, host)
     return infer_kernel(backend, work, ResNetModule(network(work)), weights, batch, implementation)

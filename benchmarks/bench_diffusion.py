@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Work
-from benchmarks.nn.batches import Samples, affordable, batch_of, distinct, order_of
-from benchmarks.nn.dit import Dit, Schedule
-from benchmarks.nn.initial import normal
-from benchmarks.nn.names import named
-from benchmarks.nn.tuned import array_module
-from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import (
+
+from .nn.batches import Samples, affordable, batch_of, distinct, order_of
+from .nn.dit import Dit, Schedule
+from .nn.initial import normal
+from .nn.names import named
+from .nn.tuned import array_module
+from .nn.weights import device_weights, wide_weights
+from .nn.workloads import (
     TORCH,
     TORCH_CUDA,
     ModelWorkload,
@@ -55,9 +56,9 @@ def array_kernel(implementation: str, backend: Backend, work: Work, host: HostAr
 
 def torch_kernel(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel that runs the steps in torch: nn.Module in inference mode."""
-    from benchmarks.nn.modules import sdpa
-    from benchmarks.nn.modules.dit import DitModule
-    from benchmarks.nn.modules.running import compiled, forward_kernel, inference, is_fixed, load_weights
+    from .nn.modules import sdpa
+    from .nn.modules.dit import DitModule
+    from .nn.modules.running import compiled, forward_kernel, inference, is_fixed, load_weights
 
     net, weights = network(work), device_weights(backend, host)
     batch, first = batch_of(backend, work, host, BATCH), weights["positions"]

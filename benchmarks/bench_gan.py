@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 
 from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Work
-from benchmarks.nn.batches import HARDER, Samples, affordable, batch_of, distinct, order_of
-from benchmarks.nn.dcgan import Discriminator, Generator, Shape, train_flops, train_step
-from benchmarks.nn.initial import normal
-from benchmarks.nn.names import named, scoped
-from benchmarks.nn.optimisers import AdamW
-from benchmarks.nn.training import STEPS, Step, Trained, largest_error, least_bytes, trace, training_kernel
-from benchmarks.nn.tuned import array_module
-from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import (
+
+from .nn.batches import HARDER, Samples, affordable, batch_of, distinct, order_of
+from .nn.dcgan import Discriminator, Generator, Shape, train_flops, train_step
+from .nn.initial import normal
+from .nn.names import named, scoped
+from .nn.optimisers import AdamW
+from .nn.training import STEPS, Step, Trained, largest_error, least_bytes, trace, training_kernel
+from .nn.tuned import array_module
+from .nn.weights import device_weights, wide_weights
+from .nn.workloads import (
     TORCH,
     TORCH_CUDA,
     ModelWorkload,
@@ -88,9 +89,9 @@ def array_train(implementation: str, backend: Backend, work: Work, host: HostArr
 
 def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of a training step in torch: nn.Module, autograd, fused torch.optim.Adam."""
-    from benchmarks.nn.modules.dcgan import GanTrainer
-    from benchmarks.nn.modules.running import CAPTURED
-    from benchmarks.nn.modules.training import as_implementation
+    from .nn.modules.dcgan import GanTrainer
+    from .nn.modules.running import CAPTURED
+    from .nn.modules.training import as_implementation
 
     captured = implementation in CAPTURED
     adam = partial(backend.xp.optim.Adam, lr=RATE, betas=(BETA1, 0.999), fused=True, capturable=captured)
@@ -107,8 +108,8 @@ def array_generate(implementation: str, backend: Backend, work: Work, host: Host
 
 def torch_generate(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel that runs the generator in torch: nn.Module in inference mode."""
-    from benchmarks.nn.modules.dcgan import GeneratorModule
-    from benchmarks.nn.modules.running import infer_kernel
+    from .nn.modules.dcgan import GeneratorModule
+    from .nn.modules.running import infer_kernel
 
     batch, weights = batch_of(backend, work, host, ["noise"]), scoped(device_weights(backend, host), "generator")
     return infer_kernel(backend, work, GeneratorModule(shape(work)), weights, batch, implementation)

@@ -25,15 +25,16 @@ import numpy as np
 import pytest
 
 from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Unsupported, Work, WrongAnswer
-from benchmarks.nn.batches import Samples, affordable, batch_of, distinct, order_of
-from benchmarks.nn.generation import ArrayGeneration, generation_kernel
-from benchmarks.nn.gpt import Gpt
-from benchmarks.nn.names import named
-from benchmarks.nn.optimisers import AdamW
-from benchmarks.nn.training import STEPS, Trained, largest_error, least_bytes, train_step, trained, training_kernel
-from benchmarks.nn.tuned import array_module
-from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import (
+
+from .nn.batches import Samples, affordable, batch_of, distinct, order_of
+from .nn.generation import ArrayGeneration, generation_kernel
+from .nn.gpt import Gpt
+from .nn.names import named
+from .nn.optimisers import AdamW
+from .nn.training import STEPS, Trained, largest_error, least_bytes, train_step, trained, training_kernel
+from .nn.tuned import array_module
+from .nn.weights import device_weights, wide_weights
+from .nn.workloads import (
     TORCH,
     TORCH_CUDA,
     ModelWorkload,
@@ -82,9 +83,9 @@ def torch_train(implementation: str, backend: Backend, work: Work, host: HostArr
 
     Attention is scaled_dot_product_attention, or products and a softmax for the implementation "explicit".
     """
-    from benchmarks.nn.modules import sdpa
-    from benchmarks.nn.modules.gpt import GptModule
-    from benchmarks.nn.modules.training import adamw, train_kernel
+    from .nn.modules import sdpa
+    from .nn.modules.gpt import GptModule
+    from .nn.modules.training import adamw, train_kernel
 
     net, explicit = network(work), implementation == "explicit"
     module = GptModule(net, explicit=explicit)
@@ -106,7 +107,7 @@ def array_prefill(implementation: str, backend: Backend, work: Work, host: HostA
 
 def torch_prefill(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel that fills an empty KV cache with a whole context, in torch's inference mode."""
-    from benchmarks.nn.modules.generation import prefill_kernel
+    from .nn.modules.generation import prefill_kernel
 
     return prefill_kernel(
         backend,
@@ -132,9 +133,9 @@ def torch_decode(implementation: str, backend: Backend, work: Work, host: HostAr
 
     Compiled and captured steps have static shapes.
     """
-    from benchmarks.nn.modules import sdpa
-    from benchmarks.nn.modules.generation import generation
-    from benchmarks.nn.modules.running import CAPTURED, prepared
+    from .nn.modules import sdpa
+    from .nn.modules.generation import generation
+    from .nn.modules.running import CAPTURED, prepared
 
     net = network(work)
     prompt, params = backend.from_host(host["x"]), device_weights(backend, host, work.dtype)

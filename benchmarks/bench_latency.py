@@ -33,7 +33,8 @@ from bench_core.workload import (
     Work,
     Workload,
 )
-from benchmarks.sizes import KIB, MIB, size_label
+
+from .sizes import KIB, MIB, size_label
 
 GRAPH_SIZES = (1, 64)  # kernels in a graph
 FOOTPRINTS = {

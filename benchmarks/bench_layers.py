@@ -28,17 +28,18 @@ from bench_core.workload import (
     Work,
     Workload,
 )
-from benchmarks.caches import flagged
-from benchmarks.nn.attention import attention, softmax
-from benchmarks.nn.batches import Batch, Samples, affordable, distinct, order_of, repeated
-from benchmarks.nn.functions import embedding, scatter_add
-from benchmarks.nn.initial import normal
-from benchmarks.nn.names import scoped
-from benchmarks.nn.normalisation import layernorm
-from benchmarks.nn.recurrent import lstm
-from benchmarks.nn.training import TOLERANCES
-from benchmarks.nn.tuned import array_module
-from benchmarks.nn.workloads import (
+
+from .caches import flagged
+from .nn.attention import attention, softmax
+from .nn.batches import Batch, Samples, affordable, distinct, order_of, repeated
+from .nn.functions import embedding, scatter_add
+from .nn.initial import normal
+from .nn.names import scoped
+from .nn.normalisation import layernorm
+from .nn.recurrent import lstm
+from .nn.training import TOLERANCES
+from .nn.tuned import array_module
+from .nn.workloads import (
     TORCH,
     TRAITS,
     array_kernels,
@@ -66,7 +67,7 @@ def torch_builder(function: Callable[..., Any]) -> Callable[..., Kernel]:
     """Return a function that builds the kernel of an implementation: function(torch, arrays) in inference mode."""
 
     def build(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-        from benchmarks.nn.modules.running import COMPILED, compiled, inference, prepared
+        from .nn.modules.running import COMPILED, compiled, inference, prepared
 
         arrays = {name: backend.from_host(array) for name, array in host.items()}
         device = next(iter(arrays.values())).device
@@ -151,7 +152,7 @@ def _torch_attention(torch: Any, arrays: dict[str, Any]) -> Any:
 
 
 def _sdpa(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    from benchmarks.nn.modules import sdpa
+    from .nn.modules import sdpa
 
     kernel = torch_builder(_torch_attention)(implementation, backend, work, host)
     one = backend.xp.empty(host["q"].shape, dtype=getattr(backend.xp, work.dtype), device=backend.device)
@@ -159,7 +160,7 @@ def _sdpa(implementation: str, backend: Backend, work: Work, host: HostArrays) -
 
 
 def _explicit_attention(torch: Any, arrays: dict[str, Any]) -> Any:  # noqa: ARG001 - same signature as the others
-    from benchmarks.nn.modules.gpt import explicit_attention
+    from .nn.modules.gpt import explicit_attention
 
     return explicit_attention(*arrays.values(), causal=True)
 
@@ -381,7 +382,7 @@ def _array_lstm(xp: Any, arrays: dict[str, Any]) -> Any:
 
 
 def _torch_lstm(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    from benchmarks.nn.modules.running import infer_kernel
+    from .nn.modules.running import infer_kernel
 
     weights = {name: backend.from_host(array) for name, array in scoped(host, "weights").items()}
     x = backend.from_host(host["x"])

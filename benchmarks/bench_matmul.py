@@ -29,8 +29,9 @@ from bench_core.workload import (
     Workload,
     WrongAnswer,
 )
-from benchmarks import products
-from benchmarks.caches import flagged
+
+from . import products
+from .caches import flagged
 
 Format = tuple[str, str]  # dtype and precision
 

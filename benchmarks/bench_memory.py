@@ -47,9 +47,10 @@ from bench_core.workload import (
     Work,
     Workload,
 )
-from benchmarks.caches import flagged, flagged_cold
-from benchmarks.sizes import KIB, MIB, size_label
-from benchmarks.threads import in_parallel
+
+from .caches import flagged, flagged_cold
+from .sizes import KIB, MIB, size_label
+from .threads import in_parallel
 
 SCALAR = math.sqrt(2) - 1  # s: as 2s + s^2 = 1, repeating copy, scale, add, triad keeps the size of the numbers
 STANDARD_SIZE = 256 * MIB  # bytes of one array; the same on every machine, so that machines can be compared

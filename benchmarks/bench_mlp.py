@@ -15,15 +15,16 @@ import pytest
 
 from bench_core import check
 from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Work
-from benchmarks.nn.batches import Samples, affordable, batch_of, distinct, order_of
-from benchmarks.nn.initial import normal
-from benchmarks.nn.mlp import Mlp
-from benchmarks.nn.names import named
-from benchmarks.nn.optimisers import Sgd
-from benchmarks.nn.training import STEPS, Trained, largest_error, least_bytes, train_step, trained, training_kernel
-from benchmarks.nn.tuned import array_module
-from benchmarks.nn.weights import device_weights, wide_weights
-from benchmarks.nn.workloads import (
+
+from .nn.batches import Samples, affordable, batch_of, distinct, order_of
+from .nn.initial import normal
+from .nn.mlp import Mlp
+from .nn.names import named
+from .nn.optimisers import Sgd
+from .nn.training import STEPS, Trained, largest_error, least_bytes, train_step, trained, training_kernel
+from .nn.tuned import array_module
+from .nn.weights import device_weights, wide_weights
+from .nn.workloads import (
     TORCH,
     TORCH_CUDA,
     ModelWorkload,
@@ -66,8 +67,8 @@ def array_train(implementation: str, backend: Backend, work: Work, host: HostArr
 
 def torch_train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of a training step in torch: nn.Module, autograd, fused torch.optim.SGD."""
-    from benchmarks.nn.modules.mlp import MlpModule
-    from benchmarks.nn.modules.training import sgd, train_kernel
+    from .nn.modules.mlp import MlpModule
+    from .nn.modules.training import sgd, train_kernel
 
     return train_kernel(backend, work, host, MlpModule(network(work)), sgd(RATE), samples(work), implementation)
 
@@ -81,8 +82,8 @@ def array_infer(implementation: str, backend: Backend, work: Work, host: HostArr
 
 def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of inference in torch: nn.Module in inference mode."""
-    from benchmarks.nn.modules.mlp import MlpModule
-    from benchmarks.nn.modules.running import infer_kernel
+    from .nn.modules.mlp import MlpModule
+    from .nn.modules.running import infer_kernel
 
     batch = batch_of(backend, work, host, ["x"])
     return infer_kernel(backend, work, MlpModule(network(work)), device_weights(backend, host), batch, implementation)

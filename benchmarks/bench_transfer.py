@@ -33,8 +33,9 @@ from bench_core.workload import (
     Work,
     Workload,
 )
-from benchmarks.caches import flagged
-from benchmarks.sizes import KIB, MIB, size_label
+
+from .caches import flagged
+from .sizes import KIB, MIB, size_label
 
 SIZES = {
     Preset.SMOKE: (64 * KIB,),

@@ -24,7 +24,8 @@ import numpy as np
 
 from bench_core import check
 from bench_core.workload import Backend, Call, Costs, HostArrays, Kernel, Unsupported, Work, WrongAnswer
-from benchmarks.limits import require_short
+
+from .limits import require_short
 
 RESULTS = {"float8_e4m3fn": "bfloat16", "float8_e5m2": "bfloat16", "int8": "int32"}
 SECOND = {"float8_e5m2": "float8_e4m3fn"}  # the dtype of B where it differs from A's
@@ -135,7 +136,7 @@ def cupy_batched_product(backend: Backend, work: Work, host: HostArrays) -> Kern
 
     16-bit products have float32 sums, as those of `torch.matmul`.
     """
-    from benchmarks.cublas import batched_product
+    from .cublas import batched_product
 
     a, b = placed(backend, work, host)
     c = backend.xp.empty(result_shape(work), a.dtype)

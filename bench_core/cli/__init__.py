@@ -37,6 +37,11 @@ class _Commands(TyperGroup):
         (command,) = (known for known in app.registered_commands if known.name == name)
         return get_command_from_info(command, pretty_exceptions_short=False, rich_markup_mode=None)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Take -h for --help. As an option of its own it would also be found in pytest's, such as `-kchase`."""
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, ["--help" if arg == "-h" else arg for arg in args[:end]] + args[end:])
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -50,7 +55,6 @@ app = typer.Typer(
     name="bench-core",
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

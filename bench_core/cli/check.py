@@ -121,7 +121,7 @@ def _only_run(output: Path, code: int) -> Path:
     if found:
         return found[0].parent
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise UsageError("no benchmarks of a limit found here: run it in a clone, or name their folder")
+        raise UsageError("no benchmark of a limit matches; --bench-suite=always selects those of bench-core")
     log = (output / replicate.LOG).read_text(encoding="utf-8", errors="replace")
     raise UsageError(f"nothing was measured (exit code {code}): {replicate.last_error(log)}")
 

@@ -37,13 +37,13 @@ def list_command(
     """
     collected = _Collected()
     said = io.StringIO()
-    quiet = ("--benchmark-only", "--collect-only", "-qq", "-p", "no:cacheprovider")
+    quiet = ("--collect-only", "-qq", "-p", "no:cacheprovider")
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = pytest.main([*child_process.PLUGIN, *quiet, *(arguments or [])], plugins=[collected])
+        code = pytest.main([*child_process.MEASURING, *quiet, *(arguments or [])], plugins=[collected])
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
         raise UsageError(replicate.last_error(said.getvalue()))
     if not collected.items:
-        raise UsageError("no matching benchmarks found here: run it in a clone, or name their folder")
+        raise UsageError("no benchmark matches; to see those of bench-core: bench-core list --bench-suite=always")
     console = Console(highlight=False, soft_wrap=ids)
     if ids:
         console.print("\n".join(item.nodeid for item in collected.items), markup=False)

@@ -27,7 +27,7 @@ from bench_core.run import replicate
 def run_command(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PYTEST_OPTION", help="For example: -k matmul --bench-preset=full"),
+        typer.Argument(metavar="PYTEST_OPTION", help="For example: -k matmul --bench-preset=full, or a file."),
     ] = None,
     *,
     runs: Annotated[int, typer.Option(min=1, max=1000, help="Number of runs, each in fresh processes.")] = 1,
@@ -41,14 +41,18 @@ def run_command(
         Path | None, typer.Option(metavar="RUN", help="Finish this run folder: measure only its missing cases.")
     ] = None,
 ) -> None:
-    """Measure in fresh processes; several runs become one result."""
+    """Measure in fresh processes; several runs become one result.
+
+    Without a file or folder this measures the benchmarks in the current folder or, if there are none, those that come
+    with bench-core. With --bench-suite=always it measures those in any case.
+    """
     given = list(arguments or [])
     if resume:
         if runs > 1 or against:
             raise UsageError("--resume finishes one run: leave out --runs and --against")
         given.append(f"--bench-resume={resume}")
     if runs == 1 and not against:
-        _become([sys.executable, "-m", "pytest", *child_process.PLUGIN, "--benchmark-only", *given])
+        _become([sys.executable, "-m", "pytest", *child_process.MEASURING, *given])
     sides = [replicate.Side("this")]
     if against:
         replicate.require_usable(against)

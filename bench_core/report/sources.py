@@ -60,11 +60,11 @@ class Source:
         """The commands that repeat the measurement. Commit and options come from a file, so they are quoted."""
         shown = [f"--bench-{name}={shlex.quote(value)}" for name, value in self.options if name in PASSED_ON]
         shown += [f"{SELECTED[name]} {shlex.quote(value)}" for name, value in self.options if name in SELECTED]
-        measure = ["pytest --benchmark-only"]
+        commits = sorted({row.git_commit for row in self.rows if row.git_commit})
+        measure = ["pytest --benchmark-only" if commits else "bench-core run"]  # without a clone pytest finds nothing
         if self.processes:
             measure = [f"bench-core run --runs {self.processes}"]
             measure += [f"--seed {shlex.quote(self.series_seed)}"] * bool(self.series_seed)
-        commits = sorted({row.git_commit for row in self.rows if row.git_commit})
         checkout = [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
         return "\n".join([*checkout, " ".join([*measure, *shown])])
 

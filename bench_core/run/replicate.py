@@ -89,7 +89,7 @@ def turns(sides: Sequence[Side], runs: int, seed: int) -> Iterator[Turn]:
 def command(turn: Turn, output: Path, arguments: Sequence[str]) -> list[str]:
     """Return the command line of one run; its results go below `output`, whatever `arguments` say."""
     ours = [f"--bench-output={output}", f"--bench-shuffle={turn.seed}", "--bench-keep-journal"]
-    return [turn.side.python, "-m", "pytest", *child_process.PLUGIN, "--benchmark-only", *arguments, *ours]
+    return [turn.side.python, "-m", "pytest", *child_process.MEASURING, *arguments, *ours]
 
 
 def launch(turn: Turn, output: Path, arguments: Sequence[str]) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from benchmarks.nn.functions import Array, Cache
-from benchmarks.nn.tuned import has_forms
+from .functions import Array, Cache
+from .tuned import has_forms
 
 
 @has_forms

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.nn.functions import Array, Cache, linear, linear_backward
-from benchmarks.nn.tuned import has_forms
+from .functions import Array, Cache, linear, linear_backward
+from .tuned import has_forms
 
 
 @has_forms

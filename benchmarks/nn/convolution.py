@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.nn.functions import Array, Cache
-from benchmarks.nn.tuned import has_forms
+from .functions import Array, Cache
+from .tuned import has_forms
 
 
 def output_size(size: int, kernel: int, stride: int, padding: int) -> int:

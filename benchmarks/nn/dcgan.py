@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.nn.activations import (
+from .activations import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
     leaky_relu,
@@ -26,7 +26,7 @@ from benchmarks.nn.activations import (
     tanh,
     tanh_backward,
 )
-from benchmarks.nn.convolution import (
+from .convolution import (
     conv2d,
     conv2d_input_backward,
     conv2d_weight_backward,
@@ -34,11 +34,11 @@ from benchmarks.nn.convolution import (
     conv_transpose2d_backward,
     conv_transpose2d_weight_backward,
 )
-from benchmarks.nn.functions import Array, Cache
-from benchmarks.nn.initial import initial_batchnorm, normal
-from benchmarks.nn.normalisation import batchnorm, batchnorm_backward, batchnorm_inference
-from benchmarks.nn.optimisers import Optimiser
-from benchmarks.nn.training import Step
+from .functions import Array, Cache
+from .initial import initial_batchnorm, normal
+from .normalisation import batchnorm, batchnorm_backward, batchnorm_inference
+from .optimisers import Optimiser
+from .training import Step
 
 Params = Mapping[str, Array]
 KERNEL = 4

@@ -24,14 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.nn.activations import sigmoid
-from benchmarks.nn.attention import self_attention
-from benchmarks.nn.functions import Array, linear
-from benchmarks.nn.initial import initial_linear, normal
-from benchmarks.nn.names import named, scoped
-from benchmarks.nn.normalisation import normalise
-from benchmarks.nn.transformer import block_flops, initial_layers, mlp
-from benchmarks.nn.tuned import has_forms
+from .activations import sigmoid
+from .attention import self_attention
+from .functions import Array, linear
+from .initial import initial_linear, normal
+from .names import named, scoped
+from .normalisation import normalise
+from .transformer import block_flops, initial_layers, mlp
+from .tuned import has_forms
 
 Params = Mapping[str, Array]
 EPSILON = 1e-6  # added to the variance in the norms

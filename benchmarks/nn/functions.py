@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.nn.tuned import has_forms
+from .tuned import has_forms
 
 Array = Any
 Cache = tuple[Any, ...]

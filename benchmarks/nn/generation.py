@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from bench_core.workload import Kernel
-from benchmarks.nn.functions import Array
-from benchmarks.nn.gpt import Gpt
+
+from .functions import Array
+from .gpt import Gpt
 
 
 class Generation(Protocol):

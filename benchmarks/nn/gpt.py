@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.nn.functions import Array, Cache, embedding, scatter_add
-from benchmarks.nn.initial import initial_norm, normal
-from benchmarks.nn.names import named, scoped
-from benchmarks.nn.normalisation import layernorm, layernorm_backward
-from benchmarks.nn.transformer import (
+from .functions import Array, Cache, embedding, scatter_add
+from .initial import initial_norm, normal
+from .names import named, scoped
+from .normalisation import layernorm, layernorm_backward
+from .transformer import (
     Params,
     block,
     block_backward,

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.nn.activations import relu, relu_backward
-from benchmarks.nn.functions import (
+from .activations import relu, relu_backward
+from .functions import (
     Array,
     Cache,
     linear,
     linear_backward,
     linear_parameters_backward,
 )
-from benchmarks.nn.initial import initial_linear
-from benchmarks.nn.names import named
+from .initial import initial_linear
+from .names import named
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.nn.functions import Array, Cache
-from benchmarks.nn.tuned import has_forms
+from .functions import Array, Cache
+from .tuned import has_forms
 
 EPSILON = 1e-5  # added to the variance, so that nothing is divided by zero; PyTorch's default for both
 MOMENTUM = 0.1  # weight of the new batch in the running averages of batch normalisation; PyTorch's default

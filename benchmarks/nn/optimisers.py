@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.nn.tuned import has_forms
+from .tuned import has_forms
 
 Array = Any
 

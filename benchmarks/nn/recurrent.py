@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.nn.activations import sigmoid
-from benchmarks.nn.functions import Array, Cache, linear, linear_backward
-from benchmarks.nn.tuned import has_forms
+from .activations import sigmoid
+from .functions import Array, Cache, linear, linear_backward
+from .tuned import has_forms
 
 
 def lstm_cell(xp: Any, gates: Array, cell: Array) -> tuple[Array, Array, Cache]:

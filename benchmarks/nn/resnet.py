@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.nn.activations import relu, relu_backward
-from benchmarks.nn.convolution import (
+from .activations import relu, relu_backward
+from .convolution import (
     conv2d,
     conv2d_backward,
     conv2d_weight_backward,
@@ -24,10 +24,10 @@ from benchmarks.nn.convolution import (
     max_pool_backward,
     output_size,
 )
-from benchmarks.nn.functions import Array, Cache, linear, linear_backward
-from benchmarks.nn.initial import initial_batchnorm, initial_linear, normal
-from benchmarks.nn.names import named, scoped
-from benchmarks.nn.normalisation import batchnorm, batchnorm_backward, batchnorm_inference
+from .functions import Array, Cache, linear, linear_backward
+from .initial import initial_batchnorm, initial_linear, normal
+from .names import named, scoped
+from .normalisation import batchnorm, batchnorm_backward, batchnorm_inference
 
 Params = Mapping[str, Array]
 EXPANSION = 4  # the last unit of a bottleneck block has this many times the channels of its other units

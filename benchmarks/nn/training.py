@@ -18,10 +18,11 @@ import numpy as np
 
 from bench_core import check
 from bench_core.workload import HostArrays, Kernel, WrongAnswer
-from benchmarks.nn.batches import Batch, distinct, order_of
-from benchmarks.nn.functions import Array, Cache, cross_entropy, cross_entropy_backward
-from benchmarks.nn.optimisers import Optimiser
-from benchmarks.nn.weights import wide_weights
+
+from .batches import Batch, distinct, order_of
+from .functions import Array, Cache, cross_entropy, cross_entropy_backward
+from .optimisers import Optimiser
+from .weights import wide_weights
 
 STEPS = 2  # a training kernel is checked after this many steps from the initial weights
 

@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.nn.activations import gelu, gelu_backward
-from benchmarks.nn.attention import (
+from .activations import gelu, gelu_backward
+from .attention import (
     attention,
     merge_heads,
     self_attention,
     self_attention_backward,
     split_heads,
 )
-from benchmarks.nn.functions import Array, Cache, linear, linear_backward
-from benchmarks.nn.initial import initial_linear, initial_norm
-from benchmarks.nn.names import named, scoped
-from benchmarks.nn.normalisation import layernorm, layernorm_backward
+from .functions import Array, Cache, linear, linear_backward
+from .initial import initial_linear, initial_norm
+from .names import named, scoped
+from .normalisation import layernorm, layernorm_backward
 
 Params = Mapping[str, Array]
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from bench_core.workload import Backend, HostArrays
-from benchmarks.nn.names import scoped
+
+from .names import scoped
 
 
 def device_weights(backend: Backend, host: HostArrays, dtype: str | None = None) -> dict[str, Any]:

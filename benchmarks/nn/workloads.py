@@ -27,10 +27,11 @@ from bench_core.workload import (
     Work,
     Workload,
 )
-from benchmarks import limits
-from benchmarks.caches import flagged
-from benchmarks.nn.batches import repeated
-from benchmarks.nn.training import TOLERANCES
+
+from .. import limits
+from ..caches import flagged
+from .batches import repeated
+from .training import TOLERANCES
 
 # Batch sizes measured in addition to the network's own, to find the one from which a GPU is faster. In standard, only
 # smaller ones are used.

@@ -144,7 +144,7 @@ def invoke(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("-k", "nothing_of_the_kind"), "no benchmarks of a limit found here: run it in a clone"),
+        (("-k", "nothing_of_the_kind"), "no benchmark of a limit matches; --bench-suite=always selects"),
         (("--bench-presett=x",), "unrecognized arguments: --bench-presett=x"),
         (("--bench-output=here",), "check keeps no results"),
         (("--from=nowhere", "-k", "x"), "--from measures nothing: leave out -k"),

@@ -45,7 +45,7 @@ def test_a_bad_option_is_one_line_and_exit_code_2():
 def test_a_plan_without_a_case_is_an_error_that_says_where_to_look():
     done = listed("-k", "nothing_of_the_kind")
     assert done.exit_code == 2
-    assert "run it in a clone, or name their folder" in done.stderr
+    assert "bench-core list --bench-suite=always" in done.stderr
 
 
 def test_an_option_that_nobody_knows_is_named():

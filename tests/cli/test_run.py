@@ -82,6 +82,4 @@ def test_a_single_run_becomes_the_pytest_process(monkeypatch):
 
     monkeypatch.setattr(os, "execve", become)
     assert CliRunner().invoke(app, ["run", "--", "-k", "nothing"]).exit_code == 5
-    assert seen == [
-        (sys.executable, [sys.executable, "-m", "pytest", *child_process.PLUGIN, "--benchmark-only", "-k", "nothing"])
-    ]
+    assert seen == [(sys.executable, [sys.executable, "-m", "pytest", *child_process.MEASURING, "-k", "nothing"])]

@@ -3,6 +3,7 @@
 import csv
 import os
 import tomllib
+import zipfile
 
 import pytest
 
@@ -105,10 +106,72 @@ def test_plain_pytest_checks_the_answers(checkout):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def built(tmp_path_factory):
+    pytest.importorskip("hatchling", reason="the wheel is built by hatchling, a development package")
+    return bare.build_wheel(tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture(scope="module")
+def wheel(built, tmp_path_factory):
+    """An interpreter for which the wheel is installed."""
     python = bare.interpreter(tmp_path_factory.mktemp("wheel"))
-    bare.install(python)
+    bare.install(python, built)
     return python
+
+
+def test_the_wheel_holds_the_packages_and_nothing_else(built):
+    names = zipfile.ZipFile(built).namelist()
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"bench_core", "bench_core_suite"}
+    assert {"bench_core/py.typed", "bench_core_suite/bench_matmul.py", "bench_core_suite/nn/tuned/cupy.py"} <= {*names}
+    assert [name for name in names if "/test" in name or name.endswith(".pyc")] == []
+
+
+def ids(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [line for line in done.stdout.splitlines() if "::" in line]
+
+
+def test_what_an_installed_copy_measures_has_the_ids_of_a_clone(wheel, checkout, tmp_path):
+    """By pytest and by bench-core, in an empty folder."""
+    plan = ("--bench-preset=smoke", "--bench-backends=numpy,cupy", "-p", "no:cacheprovider")
+    collect = ("-m", "pytest", "--benchmark-only", "--collect-only", "-q", *plan)
+    expected = ids(checkout.run(*collect, cwd=checkout.checkout))
+    assert len({line.partition("::")[0] for line in expected}) == 10, "every file of the suite"
+    installed = bare.Bare(tmp_path, wheel)
+    assert ids(installed.run(*collect, "--pyargs", "bench_core_suite", cwd=tmp_path)) == expected
+    assert ids(installed.run("-m", "bench_core", "list", "--ids", *plan, cwd=tmp_path)) == expected
+
+
+def test_an_installed_copy_measures_in_an_empty_folder_and_finishes_an_interrupted_run(wheel, tmp_path):
+    """The run is finished in a folder that has benchmarks of its own by then."""
+    installed = bare.Bare(tmp_path, wheel)
+    documented = ("--pyargs", "bench_core_suite", "--benchmark-only")
+    assert f"pytest {' '.join(documented)}\n" in (bare.ROOT / "README.md").read_text(encoding="utf-8")
+    assert measured(installed.run(installed.pytest, *documented, *TINY, "--bench-keep-journal", cwd=tmp_path), tmp_path)
+    (folder,) = (tmp_path / "results" / "m").iterdir()
+    (folder / "run.json").unlink()
+    journal = folder / "journal.jsonl"
+    lines = journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if '"status"' not in line), encoding="utf-8")
+    (tmp_path / "bench_own.py").write_text(OWN, encoding="utf-8")
+    resumed = installed.run("-m", "bench_core", "run", "--resume", str(folder), cwd=tmp_path)
+    assert "bench_memory.py" in resumed.stdout
+    assert "bench_own.py" not in resumed.stdout
+    assert measured(resumed, tmp_path)
+    assert "resumed" in rows(tmp_path)[0]["flags"]
+
+
+def test_own_benchmarks_come_first_unless_the_user_wants_the_suite_or_names_a_test_of_it(wheel, tmp_path):
+    installed = bare.Bare(tmp_path, wheel)
+    (tmp_path / "bench_own.py").write_text(OWN, encoding="utf-8")
+
+    def listed(*options):
+        return ids(installed.run("-m", "bench_core", "list", "--ids", *options, *TINY, cwd=tmp_path))
+
+    assert {line.partition("::")[0] for line in listed()} == {"bench_own.py"}
+    suite = listed("--bench-suite=always")
+    assert {line.partition("::")[0] for line in suite} == {"benchmarks/bench_memory.py"}
+    assert listed(suite[0]) == suite[:1]
 
 
 ONCE = """
@@ -150,9 +213,9 @@ def test_a_checkout_measures_where_bench_core_is_installed_as_well(wheel, checko
     assert (tmp_path / "said.txt").exists()
 
 
-def test_a_checkout_works_beside_an_install_from_before_the_entry_point_had_its_name(checkout, tmp_path):
+def test_a_checkout_works_beside_an_install_from_before_the_entry_point_had_its_name(checkout, built, tmp_path):
     python = bare.interpreter(tmp_path / "old")
-    bare.install(python, {"bench_core": "bench_core.pytest_plugin"})
+    bare.install(python, built, "[pytest11]\nbench_core = bench_core.pytest_plugin\n")
     done = bare.Bare(checkout.checkout, python).run("-m", "pytest", "--markers", cwd=checkout.checkout)
     assert "@pytest.mark.workload(workload)" in done.stdout, done.stdout + done.stderr
 

@@ -132,6 +132,14 @@ def test_bench_core_never_imports_benchmarks_or_tests():
         assert "from tests" not in text
 
 
+def test_benchmarks_import_each_other_relatively():
+    """In a wheel their package has another name."""
+    named = re.compile(r"^\s*(from|import) benchmarks\b", re.MULTILINE)
+    paths = [*(PACKAGE.parent / "benchmarks").rglob("*.py")]
+    assert len(paths) > 50
+    assert [path for path in paths if named.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_only_the_command_line_prints():
     for path in files():
         calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))

@@ -187,4 +187,4 @@ def test_an_interpreter_without_bench_core_is_refused(tmp_path):
 def test_what_a_run_prints_is_kept(tmp_path):
     turn = replace(next(turns([Side("this")], 1, seed=0)), side=Side("this", shutil.which("echo")))
     assert launch(turn, tmp_path / "out", ["hello"]) == 0
-    assert "--benchmark-only hello" in (tmp_path / "out" / "log.txt").read_text()
+    assert "--benchmark-only --bench-suite=auto hello" in (tmp_path / "out" / "log.txt").read_text()

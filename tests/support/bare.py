@@ -5,8 +5,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tomllib
 import venv
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,19 +82,22 @@ def _wanted(name, without):
     return not name.endswith((".pth", "__pycache__")) and not name.replace("-", "_").startswith(hidden)
 
 
-def install(python, plugins=None):
-    """Install bench-core for an interpreter as a wheel does: the package and its metadata in site-packages.
+def build_wheel(folder):
+    """Build the wheel of this checkout in a folder, and return its path; needs hatchling."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
-    plugins: entry points by name, by default those of pyproject.toml.
+
+def install(python, wheel, plugins=None):
+    """Unpack a wheel where an interpreter finds packages, which is what pip does, but for the scripts.
+
+    plugins: text that replaces the entry points, for an installation of former times.
     """
     packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(python.parents[1])}))
-    shutil.copytree(ROOT / "bench_core", packages / "bench_core", ignore=shutil.ignore_patterns("__pycache__"))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    metadata = packages / f"bench_core-{project['version']}.dist-info"
-    metadata.mkdir()
-    named = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    (metadata / "METADATA").write_text(named, encoding="utf-8")
-    points = "".join(
-        f"{name} = {module}\n" for name, module in (plugins or project["entry-points"]["pytest11"]).items()
-    )
-    (metadata / "entry_points.txt").write_text(f"[pytest11]\n{points}", encoding="utf-8")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    if plugins:
+        (points,) = packages.glob("bench_core-*.dist-info/entry_points.txt")
+        points.write_text(plugins, encoding="utf-8")

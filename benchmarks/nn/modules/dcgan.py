@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.nn.dcgan import KERNEL, Discriminator, Generator, Shape
-from benchmarks.nn.modules.running import all_compiled, autocast, load_weights
-from benchmarks.nn.modules.training import Gradients, held
-from benchmarks.nn.names import scoped
-from benchmarks.nn.training import Step
+from ..dcgan import KERNEL, Discriminator, Generator, Shape
+from ..names import scoped
+from ..training import Step
+from .running import all_compiled, autocast, load_weights
+from .training import Gradients, held
 
 
 class GeneratorModule(nn.Module):

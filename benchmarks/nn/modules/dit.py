@@ -7,8 +7,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from benchmarks.nn.dit import EPSILON, WAVES, Dit
-from benchmarks.nn.modules.gpt import Attention, Perceptron
+from ..dit import EPSILON, WAVES, Dit
+from .gpt import Attention, Perceptron
 
 
 def modulate(x: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:

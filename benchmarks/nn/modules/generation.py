@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from bench_core.workload import Backend, Kernel, Work
-from benchmarks.nn.batches import Batch
-from benchmarks.nn.generation import Generation
-from benchmarks.nn.gpt import Gpt
-from benchmarks.nn.modules import sdpa
-from benchmarks.nn.modules.gpt import GptModule, KvCache
-from benchmarks.nn.modules.running import (
+
+from ..batches import Batch
+from ..generation import Generation
+from ..gpt import Gpt
+from . import sdpa
+from .gpt import GptModule, KvCache
+from .running import (
     CAPTURED,
     Graphed,
     autocast_dtype,

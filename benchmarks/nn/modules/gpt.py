@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.nn.gpt import Gpt
+from ..gpt import Gpt
 
 # Keys and values of one layer, (B, H, capacity, D) each: two tensors, and each layer has its own. torch.compile first
 # turns every write to a tensor into a new tensor, and back into a write in place only if the tensor is no view of

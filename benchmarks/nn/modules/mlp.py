@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.nn.mlp import Mlp
+from ..mlp import Mlp
 
 
 class MlpModule(nn.Module):

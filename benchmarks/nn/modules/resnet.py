@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.nn.resnet import Conv, ResNet
+from ..resnet import Conv, ResNet
 
 
 class Unit(nn.Module):

@@ -28,8 +28,9 @@ import torch
 from torch import nn
 
 from bench_core.workload import Backend, Call, Kernel, Scope, Unsupported, Work
-from benchmarks.nn.batches import Batch
-from benchmarks.nn.workloads import autocast_format
+
+from ..batches import Batch
+from ..workloads import autocast_format
 
 # The mode of torch.compile, by implementation that compiles. max-autotune without Inductor's own CUDA graphs: those
 # capture the forward and the backward pass, not the optimiser, and their price would hide what the kernels gain.

@@ -15,8 +15,9 @@ from torch.nn.attention import SDPBackend
 
 from bench_core.results import roofline
 from bench_core.workload import Backend, Kernel, Work
-from benchmarks.nn.modules.gpt import split_heads
-from benchmarks.nn.modules.running import autocast_dtype
+
+from .gpt import split_heads
+from .running import autocast_dtype
 
 _NAMES = {
     int(SDPBackend.MATH): "math",

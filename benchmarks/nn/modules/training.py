@@ -12,8 +12,11 @@ from torch import nn
 from torch.nn import functional
 
 from bench_core.workload import Backend, HostArrays, Kernel, Work
-from benchmarks.nn.batches import Batch, batch_of
-from benchmarks.nn.modules.running import (
+
+from ..batches import Batch, batch_of
+from ..training import Step, training_kernel
+from ..weights import device_weights
+from .running import (
     CAPTURED,
     PREPARED,
     Graphed,
@@ -25,8 +28,6 @@ from benchmarks.nn.modules.running import (
     prepared,
     set_search,
 )
-from benchmarks.nn.training import Step, training_kernel
-from benchmarks.nn.weights import device_weights
 
 # Loss scale for float16, in which small gradients would become zero. The scale never grows: a growing scale overflows
 # at times, and the scaler then skips a step.

@@ -15,8 +15,8 @@ from typing import Any
 
 import threadpoolctl
 
-from benchmarks.sizes import KIB
-from benchmarks.threads import in_parallel
+from ...sizes import KIB
+from ...threads import in_parallel
 
 # Bytes of one array's part in a block. A few such parts fit in an L2 cache of 1 or 2 MiB. Measured on a core with
 # 1 MiB: 256 KiB to 1 MiB are within 10 % of each other; with 64 KiB, Python's time per call shows.

@@ -29,12 +29,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.cublas import batched_product, readable
-from benchmarks.nn import activations
-from benchmarks.nn.convolution import output_size
-from benchmarks.nn.functions import Array, Cache, linear
-from benchmarks.nn.normalisation import EPSILON, MOMENTUM
-from benchmarks.nn.tuned import Form, rows_of
+from ...cublas import batched_product, readable
+from .. import activations
+from ..convolution import output_size
+from ..functions import Array, Cache, linear
+from ..normalisation import EPSILON, MOMENTUM
+from . import Form, rows_of
 
 PARTS = 64  # parts of a reduction to few results: with 32 columns a block, a width of 256 is then 512 blocks
 LONG = 1024  # a reduction over fewer values is not cut into parts: a second launch would cost more than it saves
@@ -315,7 +315,7 @@ def layernorm_backward(xp: Any, grad: Array, cache: Cache) -> tuple[Array, Array
 
 def modulated(xp: Any, x: Array, shift: Array, scale: Array) -> Array:
     """Read x twice and write once: as `layernorm`."""
-    from benchmarks.nn import dit  # which imports the operations that these forms replace
+    from .. import dit  # which imports the operations that these forms replace
 
     centre, inverse = (each.reshape(*x.shape[:-1], 1) for each in _statistics(xp, rows_of(x), dit.EPSILON))
     return MODULATE(xp, x, centre, inverse, scale, shift)

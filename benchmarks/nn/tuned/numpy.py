@@ -11,10 +11,10 @@ from itertools import pairwise, product
 
 import numpy as np
 
-from benchmarks.nn import activations, attention, dit, functions, normalisation
-from benchmarks.nn.functions import Array, Cache
-from benchmarks.nn.tuned import Form, Tuned, blocks, numpy_images, rows_of
-from benchmarks.nn.tuned.blocks import in_blocks, on_threads
+from .. import activations, attention, dit, functions, normalisation
+from ..functions import Array, Cache
+from . import Form, Tuned, blocks, numpy_images, rows_of
+from .blocks import in_blocks, on_threads
 
 QUERIES = 128  # queries in a block of attention; 64 and 256 are up to 10 % slower, 512 is 20 % slower (causal)
 FEWEST_ROWS = 8  # rows per round in `scatter_add`, below which adding single elements is as fast

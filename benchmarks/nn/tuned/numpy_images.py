@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.nn import activations, convolution
-from benchmarks.nn.functions import Array, Cache
-from benchmarks.nn.normalisation import EPSILON, MOMENTUM
-from benchmarks.nn.tuned import Form, Tuned
-from benchmarks.nn.tuned.rows import (
+from .. import activations, convolution
+from ..functions import Array, Cache
+from ..normalisation import EPSILON, MOMENTUM
+from . import Form, Tuned
+from .rows import (
     Geometry,
     as_images,
     by_rows,

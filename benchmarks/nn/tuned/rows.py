@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from benchmarks.nn.convolution import output_size
-from benchmarks.nn.functions import Array
-from benchmarks.nn.tuned import Tuned, blocks
-from benchmarks.nn.tuned.blocks import on_threads
+from ..convolution import output_size
+from ..functions import Array
+from . import Tuned, blocks
+from .blocks import on_threads
 
 FEW = 24  # see `_is_narrow`
 PASS = 16  # FLOPs of a product that take about as long as one operation of NumPy on one element

@@ -1,0 +1,68 @@
+"""The command line as a whole: help, and completion of the commands, which are imported only when they are used."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from bench_core.cli import COMMANDS, app
+
+PROGRAM = (sys.executable, "-m", "bench_core")
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=" ".join)
+def test_h_is_help(command):
+    short, long = invoke(*command, "-h"), invoke(*command, "--help")
+    assert (short.exit_code, short.stdout) == (0, long.stdout)
+    assert short.stdout.startswith(f"Usage: {' '.join(['bench-core', *command])} ")
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [(["-kchase"], ["-kchase"]), (["-p", "no:h", "-qh"], ["-p", "no:h", "-qh"]), (["--", "-h"], ["-h"])],
+    ids=" ".join,
+)
+def test_an_h_in_an_option_of_pytest_is_passed_on(monkeypatch, given, passed):
+    seen = []
+
+    def become(program, line, environ):
+        seen.extend(line[-len(passed) :])
+        raise SystemExit(5)
+
+    monkeypatch.setattr(os, "execve", become)
+    assert invoke("run", *given).exit_code == 5
+    assert seen == passed
+
+
+def said(command, **environ):
+    done = subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_bash_completes_commands_by_the_script_that_it_is_given():
+    if not shutil.which("bash"):
+        pytest.skip("there is no bash")
+    script = said(PROGRAM, _BENCH_CORE_COMPLETE="source_bash")
+    program = "\n".join(PROGRAM)  # the script splits words at ends of lines alone
+    asked = f"COMP_WORDS=(bench-core re); COMP_CWORD=1; _bench_core_completion '{program}'; echo ${{COMPREPLY[@]}}"
+    assert said(["bash", "-c", f"{script}\n{asked}"]).split() == ["report"]
+
+
+def test_zsh_completes_every_command_and_says_what_it_does():
+    offered = said(PROGRAM, _BENCH_CORE_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS="bench-core ").splitlines()
+    assert [line.split('"')[-4] for line in offered] == [*COMMANDS]
+    assert '"compare":"Compare results' in offered[COMMANDS.index("compare")]
+
+
+def test_fish_completes_the_options_of_a_command():
+    asked = {"_TYPER_COMPLETE_ARGS": "bench-core run --r", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    offered = said(PROGRAM, _BENCH_CORE_COMPLETE="complete_fish", **asked).splitlines()
+    assert [line.split()[0] for line in offered] == ["--runs", "--resume"]
