@@ -128,7 +128,7 @@ class Session:
     """A run in progress. Every record is in the journal before the next case begins.
 
     planned: the plan of the unfinished run that is resumed; None for a new run.
-    traits: those of every planned workload.
+    traits: those of every planned workload. headlines: suite and name of those that the preset `headline` measures.
     ceilings: by name of the workload, the limit of the machine that it measures, if it measures one.
     cpu_limits: what a measurement on the CPU cannot exceed.
     measurements: one per case, as measured and as in the journal. outcomes: those of the planned cases as in the
@@ -148,6 +148,7 @@ class Session:
         self.outcomes: list[Measurement] = []
         self.refused: list[Measurement] = []
         self.traits = TraitsOf()
+        self.headlines: set[tuple[str, str]] = set()
         self.ceilings: dict[str, Ceiling] = {}
         self.folder: Path | None = None
         self.planned: frozenset[Case] | None = None
@@ -189,6 +190,8 @@ class Session:
         self.traits |= TraitsOf({(workload.suite, workload.name): workload.traits})
         if workload.ceiling:
             self.ceilings[workload.name] = workload.ceiling
+        if any(expand(workload, Preset.HEADLINE, self.targets.taking_part, self.machine)):
+            self.headlines.add((workload.suite, workload.name))
         return expand(workload, self.options.preset, self.targets.taking_part, self.machine)
 
     def open(self, planned: Sequence[Case]) -> None:
@@ -228,12 +231,21 @@ class Session:
         cache = self.machine(case).last_level_cache
         return Settings(durations, self.options.seed, cache, self.options.check_only)
 
-    def measure(self, case: Case, source: WorkloadSource, on_phase: OnPhase = ignore_phase) -> Measurement:
+    def budget(self, case: Case) -> float:
+        """Return the seconds of warm-up, timed blocks and energy readings that a case is given, without its probes."""
+        durations = self.settings(case).durations
+        clocks = 1 if case.device == "cpu" else 2
+        return clocks * (durations.warmup + durations.budget) + durations.energy
+
+    def measure(
+        self, case: Case, source: WorkloadSource, on_phase: OnPhase = ignore_phase, *, again: bool = False
+    ) -> Measurement:
         """Measure a case, write it to the journal and return it; an interrupt is recorded and raised again.
 
-        A case that already has a record is not measured again: the plan contains it twice, or the run was resumed.
+        A case that already has a record is measured only if `again` is true, and the last record counts. Otherwise the
+        plan contains it twice, or the run was resumed.
         """
-        if case in self.measurements:
+        if case in self.measurements and not again:
             return self.measurements[case]
         absent = self.targets.absent.get((case.backend, case.device))
         try:
