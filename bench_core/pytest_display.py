@@ -77,10 +77,10 @@ class Display:
     def _line(self, phase: str) -> str:
         width = self._reporter._tw.fullwidth - 1
         file = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding)  # rich draws with the characters it has
-        color = "standard" if self._reporter.hasmarkup else None
-        return self.progress.line(
-            phase, width, Console(file=file, width=width, force_terminal=True, color_system=color)
+        console = Console(
+            file=file, width=width, force_terminal=True, color_system="standard" if self._reporter.hasmarkup else None
         )
+        return self.progress.line(phase, width, console)
 
     def _erase(self) -> None:
         if self._is_shown:
@@ -123,7 +123,7 @@ def fit_tables(config: pytest.Config) -> None:
     from pytest_benchmark.utils import NAME_FORMATTERS  # noqa: PLC0415 - a session may do without it
 
     benchmarks = config.pluginmanager.getplugin("pytest-benchmark")
-    if benchmarks.quiet:
+    if benchmarks is None or benchmarks.quiet:
         return
     given = {name for name in (*_SHAPES, *_NEEDS) if _is_given(config, f"--benchmark-{name}")}
     if "columns" in given:
@@ -142,7 +142,7 @@ def fit_tables(config: pytest.Config) -> None:
             about = f"{rows} rows in {len(benchmarks.groups)} tables are left out"
             terminal.write_line(f"pytest-benchmark: {about} (--benchmark-sort=name shows them)")
         elif benchmarks.groups:
-            width = min(WIDEST, terminal._tw.fullwidth)
+            width = min(WIDEST, terminal._tw.fullwidth) if terminal.isatty else WIDEST
             benchmarks.columns = next((c for c in _COLUMNS if _width(benchmarks, c) <= width), _COLUMNS[-1])
         shown(_WithoutLegend(terminal))
 

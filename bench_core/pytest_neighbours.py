@@ -39,8 +39,8 @@ def require_alone(config: pytest.Config) -> None:
 
 def is_codspeed_active(config: pytest.Config) -> bool:
     """Whether pytest-codspeed measures in this session: it then replaces the fixture of pytest-benchmark."""
-    given = config.getoption("codspeed", False)
-    return given is not False and (bool(given) or "CODSPEED_ENV" in os.environ)
+    given = config.getoption("codspeed", None)
+    return given is not None and (given or "CODSPEED_ENV" in os.environ)
 
 
 def stand_in(config: pytest.Config) -> None:

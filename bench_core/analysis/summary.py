@@ -97,10 +97,10 @@ def best(data: ReportData, cases: Sequence[str]) -> dict[str, dict[Contender, Be
         if len(found) > 1
     }
     leads = dict(zip(pairs, data.judged(list(pairs.values())), strict=True))
-    found: dict[str, dict[Contender, Best]] = {}
+    shown: dict[str, dict[Contender, Best]] = {}
     for (case, c), (first, *_) in ranked.items():
-        found.setdefault(case, {})[c] = Best(first.entry.row, leads.get((case, c)), data.at_home.get((c, case)))
-    return found
+        shown.setdefault(case, {})[c] = Best(first.entry.row, leads.get((case, c)), data.at_home.get((c, case)))
+    return shown
 
 
 def _ranked(data: ReportData, case_id: str, contender: Contender) -> list[Replicates]:
