@@ -57,7 +57,7 @@ class Display:
         self._capture = config.pluginmanager.getplugin("capturemanager")
         self._live = self._reporter is not None and _is_live(self._reporter)
         self._is_shown = False
-        self._said_at, self._said_share = monotonic(), 0.0
+        self._said_at, self._said_done = monotonic(), 0
 
     def during(self, case: Case, measure: Callable[[OnPhase], Measurement]) -> Measurement:
         """Return what `measure` returns for a case, and show its phases meanwhile if the output is a terminal."""
@@ -102,11 +102,11 @@ class Display:
         if self._live or self._reporter is None or self._reporter.verbosity < 0:
             return
         progress, since = self.progress, monotonic() - self._said_at
-        share = progress.done / max(1, progress.total)
-        if share < 1 and since >= _PAUSE and (since >= _LONGEST_PAUSE or share - self._said_share >= _STEP):
+        is_far = progress.done - self._said_done >= _STEP * progress.total or since >= _LONGEST_PAUSE
+        if since >= _PAUSE and is_far and progress.done < progress.total:
             self._reporter.ensure_newline()
             self._reporter.write(f"bench-core: {progress.text}")  # pytest begins the next line itself
-            self._said_at, self._said_share = monotonic(), share
+            self._said_at, self._said_done = monotonic(), progress.done
 
 
 def _is_live(reporter: Any) -> bool:

@@ -393,7 +393,7 @@ class Harness:
         try:
             session = self.session
             rows = session.close(self._planned) if session.folder else []
-            self.finished = summary.Finished(rows, session.traits, session.headlines, session.folder)
+            self.finished = summary.Finished(rows, session.traits, session.headlines(), session.folder)
             self.session.workers.close()
         except InternalError as error:
             self.session.write_errors.append(str(error))

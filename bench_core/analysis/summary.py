@@ -34,8 +34,8 @@ Named = tuple[str, str]  # suite and workload
 
 # Works in the table, so that 50 lines of 100 columns hold the summary: a work takes one or two lines on one device, two
 # or three on several.
-MOST_WORKS, MOST_WORKS_OF_SEVERAL = 24, 14
-MOST_CROSSOVERS = 3
+MOST_WORKS, MOST_WORKS_OF_SEVERAL = 24, 13
+MOST_CROSSOVERS = 2
 MOST_DOUBTS = 5
 
 # The flags that make a value doubtful, in words.
@@ -270,7 +270,7 @@ def doubts(measurements: Iterable[Measurement], rows: Iterable[Row]) -> list[str
     )
     if not found:
         return []
-    lines = [f"  {count} {word}" + f": {DOUBTS[word]}" * (word in DOUBTS) for word, count in found[:MOST_DOUBTS]]
+    lines = [f"  {count} {word}: {DOUBTS.get(word, '')}".rstrip(": ") for word, count in found[:MOST_DOUBTS]]
     others = ", ".join(f"{count} {word}" for word, count in found[MOST_DOUBTS:])
     return ["doubtful (marked ? above):", *lines, *([f"  {others}"] if others else [])]
 

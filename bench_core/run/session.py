@@ -5,6 +5,7 @@ It does not depend on pytest: the plugin uses it to plan, passes it the cases on
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -128,7 +129,7 @@ class Session:
     """A run in progress. Every record is in the journal before the next case begins.
 
     planned: the plan of the unfinished run that is resumed; None for a new run.
-    traits: those of every planned workload. headlines: suite and name of those that the preset `headline` measures.
+    traits: those of every planned workload.
     ceilings: by name of the workload, the limit of the machine that it measures, if it measures one.
     cpu_limits: what a measurement on the CPU cannot exceed.
     measurements: one per case, as measured and as in the journal. outcomes: those of the planned cases as in the
@@ -148,7 +149,7 @@ class Session:
         self.outcomes: list[Measurement] = []
         self.refused: list[Measurement] = []
         self.traits = TraitsOf()
-        self.headlines: set[tuple[str, str]] = set()
+        self._workloads: dict[tuple[str, str], Workload] = {}
         self.ceilings: dict[str, Ceiling] = {}
         self.folder: Path | None = None
         self.planned: frozenset[Case] | None = None
@@ -190,9 +191,17 @@ class Session:
         self.traits |= TraitsOf({(workload.suite, workload.name): workload.traits})
         if workload.ceiling:
             self.ceilings[workload.name] = workload.ceiling
-        if any(expand(workload, Preset.HEADLINE, self.targets.taking_part, self.machine)):
-            self.headlines.add((workload.suite, workload.name))
+        self._workloads[workload.suite, workload.name] = workload
         return expand(workload, self.options.preset, self.targets.taking_part, self.machine)
+
+    def headlines(self) -> set[tuple[str, str]]:
+        """Return suite and name of the workloads that the preset `headline` measures."""
+        found = set()
+        for names, workload in self._workloads.items():
+            with contextlib.suppress(Exception):  # it may have no sizes for a preset that this run does not measure
+                if any(expand(workload, Preset.HEADLINE, self.targets.taking_part, self.machine)):
+                    found.add(names)
+        return found
 
     def open(self, planned: Sequence[Case]) -> None:
         """Create the run's folder and its journal before anything is measured; raises UsageError if that fails."""
