@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # they are imported where they are called: only the end of a 
     from bench_core.compare.replicates import Replicates
     from bench_core.compare.result import Comparison
 
-Named = tuple[str, str]  # suite and workload
+WorkloadName = tuple[str, str]  # suite and workload
 
 # Works in the table, so that 50 lines of 100 columns hold the summary: a work takes one or two lines on one device, two
 # or three on several.
@@ -109,7 +109,7 @@ def _ranked(data: ReportData, case_id: str, contender: Contender) -> list[Replic
     return [result for result in every if data.contender(result.entry.row) == contender]
 
 
-def choose(data: ReportData, headlines: Collection[Named], most: int) -> list[str]:
+def choose(data: ReportData, headlines: Collection[WorkloadName], most: int) -> list[str]:
     """Return the works for a table of at most `most` works, by case_id, in the order of families and sizes.
 
     Each kind of work (a format, a cold cache, ...) is shown in one size before any in two: that which most devices did,
@@ -117,7 +117,7 @@ def choose(data: ReportData, headlines: Collection[Named], most: int) -> list[st
     of the other workloads.
     """
     places: dict[str, tuple[int, int]] = {}
-    kinds: Counter[Named] = Counter()
+    kinds: Counter[WorkloadName] = Counter()
     for family in data.families:
         workload = (family.suite, family.workload)
         devices = {case: count for case in data.cases(family).values() if (count := len(data.holders(case, "time")))}
@@ -140,7 +140,7 @@ class Finished:
 
     rows: Sequence[Row]
     traits: TraitsOf = field(default_factory=TraitsOf)
-    headlines: Collection[Named] = ()
+    headlines: Collection[WorkloadName] = ()
     folder: Path | None = None
 
 
@@ -167,7 +167,7 @@ def _results(run: Finished) -> Iterator[Table | Text]:
     several = len(data.contenders) > 1
     shown = best(data, choose(data, run.headlines, MOST_WORKS_OF_SEVERAL if several else MOST_WORKS))
     yield _table(shown, data.contenders, _headlines(data.rows, run.traits))
-    if left := len(data.rankings) - len(shown):
+    if left := sum(bool(found.cpu or found.gpu) for found in data.rankings.values()) - len(shown):
         yield Text(f"and {left} more, other sizes among them: bench-core compare shows all", style="dim")
     if ladder := _ladder(shown):
         yield Text(f"\n{ladder}")
@@ -225,10 +225,10 @@ def _name(row: Row, most_threads: int) -> str:
 
 
 def _ladder(shown: Mapping[str, Mapping[Contender, Best]]) -> str:
-    """Return what the words of the ladder mean, and what a claim needs; "" if everything is claimed."""
+    """Return what the words of the ladder mean; "" if there are none or everything is claimed."""
     compared = [c for found in shown.values() for b in found.values() for c in (b.lead, b.against_cpu) if c]
-    lacking = next((c.lacking for c in compared if c.lacking), "")
-    return f"indicated: beyond the spread of processes; unclear: not beyond it; {lacking}" if lacking else ""
+    about = "indicated: beyond the spread of processes; unclear: not beyond it; neither is a claim"
+    return about if any(c.lacking for c in compared) else ""
 
 
 def _headlines(rows: Iterable[Row], traits: TraitsOf) -> dict[Identity, str]:
@@ -304,7 +304,7 @@ def next_commands(folder: Path, *, finished: bool) -> list[str]:
     return [
         f"to compare its backends: bench-core compare {folder}",
         f"to see charts: bench-core report {folder} -o report.html",
-        "to make claims: bench-core run --runs 5, with the same options",
+        "to make claims of what is indicated: bench-core run --runs 5, with the same options",
     ]
 
 
