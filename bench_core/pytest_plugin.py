@@ -11,8 +11,7 @@ preset, only checks the answer, and writes nothing. The plugin does not affect s
 
 from __future__ import annotations
 
-import contextlib
-import os
+import functools
 import random
 import signal
 import sys
@@ -22,14 +21,15 @@ from typing import Any
 
 import pytest
 
+from bench_core import pytest_neighbours as neighbours
 from bench_core.analysis import summary
 from bench_core.backends import registry
 from bench_core.errors import InternalError, UsageError
 from bench_core.plan import suite
 from bench_core.plan.suite import UseSuite
 from bench_core.plan.targets import Absent
-from bench_core.records import NOT_TRIED, Case, Measurement, Preset, Row, Status, identifier
-from bench_core.results.traits import TraitsOf
+from bench_core.pytest_display import Display, fit_tables
+from bench_core.records import NOT_TRIED, Case, Measurement, Preset, Status, identifier
 from bench_core.run.progress import Progress
 from bench_core.run.session import RunOptions, Session
 from bench_core.timing.worker_protocol import WorkerSpec, WorkloadSource
@@ -80,13 +80,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--bench-keep-journal", action="store_true", help="keep journal.jsonl, which has the full records")
 
 
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Say what --benchmark-only needs, before pytest calls it unknown."""
+    neighbours.require_pytest_benchmark(early_config, args)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers and read the options. Raises pytest.UsageError for an invalid option, before collection."""
     for marker, about in _MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {about}")
+    neighbours.stand_in(config)
     measuring = bool(config.getoption("benchmark_only", False))  # pytest-benchmark may be disabled
-    if measuring and getattr(config.option, "dist", "no") != "no":  # the error of pytest-benchmark is less clear
-        raise pytest.UsageError("benchmarks share one machine and are measured one at a time: run without pytest-xdist")
+    if measuring:
+        neighbours.require_alone(config)
     if measuring and "--bench-output" in config.invocation_params.args and not _inside(config):
         # Before pytest knows the options of plugins, it takes a separate DIR for a folder of tests.
         raise pytest.UsageError("--bench-output DIR: write --bench-output=DIR, or pytest reads its ini file from DIR")
@@ -193,6 +199,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if dropped:
         config.hook.pytest_deselected(items=dropped)
     kept = [item for item in items if _wanted(item, session)]
+    if neighbours.is_codspeed_active(config):
+        for item in filter(_case, kept):
+            item.add_marker(pytest.mark.skip(reason=neighbours.CODSPEED))
     if (seed := config.getoption("bench_shuffle")) is not None:
         random.Random(seed).shuffle(kept)  # noqa: S311 - an order, not a secret
     first: dict[Any, int] = {}
@@ -238,7 +247,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Report the devices that will not be measured, before measuring starts."""
     session = config.stash[_STATE].session
-    return [f"bench-core: {line}" for line in session.targets.left_out()] if session else []
+    if session is None:
+        return []
+    others = [neighbours.CODSPEED] if neighbours.is_codspeed_active(config) else []
+    return [f"bench-core: {line}" for line in [*others, *session.targets.left_out()]]
 
 
 @pytest.fixture
@@ -248,7 +260,7 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], Meas
     case: Case = request.param
 
     def measure_case() -> Measurement:
-        done = harness.measure_with_progress(case, _source(request))
+        done = harness.measure_with_progress(case, _source(request), again=neighbours.is_rerun(request.node))
         if done.status in NOT_TRIED:
             pytest.skip(done.reason)  # always raised on this line, so that pytest merges skips with the same reason
         replay(done, benchmark, request.node.get_closest_marker("benchmark").kwargs["timer"])
@@ -300,24 +312,37 @@ def replay(done: Measurement, benchmark: Any, clock: ReplayClock) -> None:
     benchmark.pedantic(lambda: clock.advance(next(ready)), rounds=len(samples))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Show the progress between two cases, where it cannot be shown while a case runs."""
+    outcome = yield
+    item.config.stash[_STATE].between_cases()
+    return outcome
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the results, even if the session was interrupted; the session fails if they cannot be written."""
     session.exitstatus = session.config.stash[_STATE].finish(session.exitstatus)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show the summary below the table of pytest-benchmark."""
-    harness = config.stash[_STATE]
-    if harness.rows or (harness.session and harness.session.write_errors):
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    """Show the summary after everything else, even if --benchmark-compare-fail raises an exception before."""
+    try:
+        return (yield)
+    finally:
+        _show_summary(terminalreporter, config.stash[_STATE])
+
+
+def _show_summary(terminalreporter: pytest.TerminalReporter, harness: Harness) -> None:
+    if harness.finished.rows or (harness.session and harness.session.write_errors):
         terminalreporter.section("bench-core")
         width = terminalreporter._tw.fullwidth  # the width pytest itself writes to
-        traits = harness.session.traits if harness.session else TraitsOf()
-        color = terminalreporter.hasmarkup
-        folder = harness.session.folder if harness.session else None
-        text = summary.text(harness.rows, traits, harness.closing_lines(), width, color=color, folder=folder)
-        terminalreporter.write(text)
+        run, color = harness.finished, terminalreporter.hasmarkup
+        terminalreporter.write(summary.text(run, harness.closing_lines(), width, color=color))
 
 
 class Harness:
@@ -327,10 +352,10 @@ class Harness:
         self._config = config
         self._options = chosen
         self.session: Session | None = None
-        self.rows: list[Row] = []
-        self.timed_share = self.recheck_share = 0.0
+        self.finished = summary.Finished(())
         self._handlers: dict[int, Any] = {}
         self._planned: list[Case] = []
+        self._display: Display | None = None
 
     def cases(self, workload: Workload) -> Iterator[Case]:
         """Yield the cases of a workload under this session's options."""
@@ -348,8 +373,21 @@ class Harness:
             if self._planned and not self._options.check_only and not self._config.getoption("collectonly"):
                 self.session.open(self._planned)
                 self._handle_signals()
+                self._display = Display(self._config, Progress(self._budgets(self.session)))
+                fit_tables(self._config)
         except UsageError as error:
             raise pytest.UsageError(str(error)) from None
+
+    def _budgets(self, session: Session) -> dict[Case, float]:
+        """Return the seconds that each case is given, for those that may be measured and are not yet."""
+        absent = session.targets.absent
+        tried = (case for case in self._planned if (case.backend, case.device) not in absent)
+        return {case: session.budget(case) for case in tried if case not in session.measurements}
+
+    def between_cases(self) -> None:
+        """Show the progress, if it is time for a line."""
+        if self._display:
+            self._display.between_cases()
 
     def _handle_signals(self) -> None:
         """Make SIGTERM and SIGHUP end the run like Ctrl-C. Signals that are ignored, as by nohup, stay ignored."""
@@ -362,56 +400,28 @@ class Harness:
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
 
-    def measure_with_progress(self, case: Case, source: WorkloadSource) -> Measurement:
-        """Measure one case, and show the progress if output is a terminal."""
+    def measure_with_progress(self, case: Case, source: WorkloadSource, *, again: bool = False) -> Measurement:
+        """Measure one case, and show the progress; `again`: even if it has been measured."""
         assert self.session is not None  # noqa: S101 - expanding the workload to cases created the session
-        progress = self._progress()
-        if progress is None:
-            return self.session.measure(case, source)
-        position = f"{len(self.session.measurements) + 1}/{len(self._planned)}"
-        try:
-            return self.session.measure(
-                case, source, lambda phase: progress.show(f" {position} {case.work.workload} {case.label}: {phase}")
-            )
-        finally:
-            progress.clear()
-
-    def _progress(self) -> Progress | None:
-        """Return the progress line, None if output is not a capable terminal, in CI or if answers are only checked."""
-        reporter = self._config.pluginmanager.getplugin("terminalreporter")
-        capture = self._config.pluginmanager.getplugin("capturemanager")
-        if reporter is None or not reporter.isatty or "CI" in os.environ or self._options.check_only:
-            return None
-        if os.environ.get("TERM") == "dumb":  # it prints escape sequences instead of interpreting them
-            return None
-        terminal = reporter._tw  # the width pytest itself writes to
-
-        def write(text: str) -> None:
-            with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-                sys.stdout.write(text)
-                sys.stdout.flush()
-
-        return Progress(write, lambda: terminal.fullwidth - terminal.width_of_current_line - len(" [100%] "))
+        if self._display is None:
+            return self.session.measure(case, source, again=again)
+        measure = functools.partial(self.session.measure, case, source, again=again)
+        return self._display.during(case, measure)
 
     def closing_lines(self) -> list[str]:
-        """Return the lines below the table of the summary."""
+        """Return the lines below the table of the summary: what became of the plan, what is doubtful, what is next."""
         session = self.session
         assert session is not None  # noqa: S101 - called only if there are rows or write errors
         done = session.outcomes
-        flags = summary.flags(done, self.rows)
-        unfinished = session.folder if session.interrupted else None
-        finished = None if session.interrupted else session.folder
         return [
             summary.counts(done),
-            *([f"flags: {flags}"] if flags else []),
-            *summary.advice(done),
             *(f"invalid: {m.case.work.workload} {m.case.label}: {m.reason}" for m in session.refused),
             *session.targets.left_out(),
-            f"share of the run time: {self.timed_share:.0%} timing, {self.recheck_share:.0%} rechecking answers",
+            *summary.doubts(done, self.finished.rows),
+            *summary.advice(done),
             *(f"problem: {error}" for error in session.write_errors),
             f"results: {session.folder or 'not written'}",
-            *([f"to view them: bench-core report {finished} -o report.html"] if finished else []),
-            *([f"to finish the run: bench-core run --resume {unfinished}"] if unfinished else []),
+            *(summary.next_commands(session.folder, finished=not session.interrupted) if session.folder else []),
         ]
 
     def finish(self, exitstatus: int) -> int:
@@ -423,8 +433,9 @@ class Harness:
             return exitstatus
         self._ignore_signals()
         try:
-            self.timed_share, self.recheck_share = self.session.timed_share, self.session.recheck_share
-            self.rows = self.session.close(self._planned) if self.session.folder else []
+            session = self.session
+            rows = session.close(self._planned) if session.folder else []
+            self.finished = summary.Finished(rows, session.traits, session.headlines(), session.folder)
             self.session.workers.close()
         except InternalError as error:
             self.session.write_errors.append(str(error))

@@ -12,7 +12,7 @@ from tests.standin import install as standin
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     """Leave the unit tests out of a benchmark run: importing them would cost time that is not measured."""
-    return True if config.getoption("benchmark_only") else None
+    return True if config.getoption("benchmark_only", False) else None
 
 
 def pytest_collection_finish() -> None:

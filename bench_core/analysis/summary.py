@@ -1,14 +1,18 @@
-"""The summary at the end of a run: the fastest CPU row and GPU row of each case, then counts and advice."""
+"""The summary at the end of a run: the best result of each device in each kind of work, what is doubtful, what is next.
+
+Ratios are on the ladder of `bench-core compare`. The table shows the works that say most (see `choose`), and counts the
+others.
+"""
 
 from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,37 +23,193 @@ from bench_core.results.metrics import headline
 from bench_core.results.rows import count_from_other_rows, rows_of_case
 from bench_core.results.run_files import RunFiles, read_noise
 from bench_core.results.traits import TraitsOf
-from bench_core.units import show
+from bench_core.units import show, significant
+
+if TYPE_CHECKING:  # they are imported where they are called: only the end of a run needs them
+    from bench_core.analysis.report_data import Contender, ReportData
+    from bench_core.compare.replicates import Replicates
+    from bench_core.compare.result import Comparison
+
+WorkloadName = tuple[str, str]  # suite and workload
+
+# Works in the table, so that 50 lines of 100 columns hold the summary: a work takes one or two lines on one device, two
+# or three on several.
+MOST_WORKS, MOST_WORKS_OF_SEVERAL = 24, 13
+MOST_CROSSOVERS = 2
+MOST_DOUBTS = 5
+
+# The flags that make a value doubtful, in words.
+DOUBTS = {
+    "above_ceiling": "faster than the limit that this run measured",
+    "above_datasheet": "faster than the datasheet of the device allows",
+    "alternating": "every second call took another time",
+    "cold_as_hot": "cold as fast as hot: the cache may be larger than reported",
+    "context_switches": "other work interrupted the timing",
+    "drift": "the CPU became slower or faster meanwhile",
+    "idle_energy": "the energy includes a pause",
+    "launch_blocking": "CUDA_LAUNCH_BLOCKING made every launch wait",
+    "not_converged": "the median was not known within 1 % when the budget ended",
+    "not_isolated": "measured in pytest's own process",
+    "not_steady": "still changing when the warm-up ended",
+    "poor_fit": "the times are not close to a line",
+    "slow_on_new_input": "slow on new numbers: answers may be cached",
+    "steal": "the hypervisor gave CPU time to others",
+    "throttled": "heat or a power limit slowed the GPU",
+    "trend": "calls became slower or faster while they were timed",
+    UNCHECKED: "the timed calls were not checked",
+}
+# Flags that only describe a value, and how such flags begin. Any other, as of a user's kernel, is shown as it is.
+FACTS = (
+    "single_run",
+    "resumed",
+    "launch_bound",
+    "at_ceiling",
+    "near_cache",
+    "cache_unknown",
+    "3xtf32",
+    "partly_3xtf32",
+)
+FACTS_BEGIN = ("fits_", "bound_")
+_PER_SECOND = {"token_rate": "tokens/s", "sample_rate": "samples/s"}
 
 
 @dataclass(frozen=True, slots=True)
-class Fastest:
-    """The fastest rows of one case on a CPU and on an accelerator, each None if it has no value."""
+class Best:
+    """The best result of one device in one piece of work, by wall time.
 
-    work: str
-    cpu: Row | None
-    gpu: Row | None
+    lead: against the second best of this device. against_cpu: that of a GPU against the best CPU. Each is None if there
+    is no other result.
+    """
 
-    @property
-    def case_id(self) -> str:
-        row = self.cpu or self.gpu
-        return row.case_id if row else ""
-
-
-def fastest(rows: Iterable[Row]) -> list[Fastest]:
-    """Return the fastest rows of every case by wall time, in order of first appearance."""
-    groups: dict[str, list[Row]] = {}
-    names: dict[str, str] = {}
-    for row in rows:
-        if row.metric == "time" and row.clock == "wall" and row.value is not None:
-            groups.setdefault(row.case_id, []).append(row)
-            names[row.case_id] = work_name(row)
-    return [Fastest(names[key], _fastest(group, cpu=True), _fastest(group, cpu=False)) for key, group in groups.items()]
+    row: Row
+    lead: Comparison | None = None
+    against_cpu: Comparison | None = None
 
 
-def _fastest(rows: Sequence[Row], *, cpu: bool) -> Row | None:
-    side = [row for row in rows if (row.device_type == "cpu") is cpu and row.value is not None]
-    return min(side, key=lambda row: row.value or 0.0, default=None)
+def best(data: ReportData, cases: Sequence[str]) -> dict[str, dict[Contender, Best]]:
+    """Return the best result of each device in several pieces of work, by case_id; the ratios are judged together."""
+    from bench_core.compare.verdicts import Pair  # noqa: PLC0415 - see TYPE_CHECKING above
+
+    ranked = {(case, c): found for case in cases for c in data.contenders if (found := _ranked(data, case, c))}
+    pairs = {
+        at: Pair(data.rankings[at[0]].key, found[0].entry.name, found[1].entry.name, found[1], found[0])
+        for at, found in ranked.items()
+        if len(found) > 1
+    }
+    leads = dict(zip(pairs, data.judged(list(pairs.values())), strict=True))
+    shown: dict[str, dict[Contender, Best]] = {}
+    for (case, c), (first, *_) in ranked.items():
+        shown.setdefault(case, {})[c] = Best(first.entry.row, leads.get((case, c)), data.at_home.get((c, case)))
+    return shown
+
+
+def _ranked(data: ReportData, case_id: str, contender: Contender) -> list[Replicates]:
+    ranking = data.rankings.get(case_id)
+    every = (*ranking.cpu, *ranking.gpu) if ranking else ()
+    return [result for result in every if data.contender(result.entry.row) == contender]
+
+
+def choose(data: ReportData, headlines: Collection[WorkloadName], most: int) -> list[str]:
+    """Return the works for a table of at most `most` works, by case_id, in the order of families and sizes.
+
+    Each kind of work (a format, a cold cache, ...) is shown in one size before any in two: that which most devices did,
+    and of those the largest. The first kind of every workload comes before the second; `headlines` are one kind ahead
+    of the other workloads.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    kinds: Counter[WorkloadName] = Counter()
+    for family in data.families:
+        workload = (family.suite, family.workload)
+        devices = {case: count for case in data.cases(family).values() if (count := len(data.holders(case, "time")))}
+        kind = kinds[workload] + (workload not in headlines)
+        largest_first = sorted(enumerate(devices), key=lambda item: (-devices[item[1]], -item[0]))
+        ranks = {case: place for place, (_, case) in enumerate(largest_first)}
+        places |= {case: (ranks[case], kind) for case in devices}
+        kinds[workload] += bool(devices)
+    chosen = set(sorted(places, key=places.__getitem__)[:most])
+    return [case for case in places if case in chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that has ended.
+
+    rows: all of them. headlines: the suites and workloads that matter most. folder: that of the run, beside which the
+    noise of its machine may have been written.
+    """
+
+    rows: Sequence[Row]
+    traits: TraitsOf = field(default_factory=TraitsOf)
+    headlines: Collection[WorkloadName] = ()
+    folder: Path | None = None
+
+
+def text(run: Finished, about: Sequence[str], width: int, *, color: bool) -> str:
+    """Return the summary as text, its table at most `width` columns wide; `about`: the lines after it."""
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
+    if any(row.metric == "time" and row.has_value for row in run.rows):
+        for part in _results(run):
+            console.print(part)
+    for line in about:
+        console.print(Text(line), soft_wrap=True)  # a path that is wrapped cannot be copied
+    return buffer.getvalue()
+
+
+def _results(run: Finished) -> Iterator[Table | Text]:
+    from bench_core.analysis import figures  # noqa: PLC0415 - see TYPE_CHECKING above
+    from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - see above
+    from bench_core.compare import Reading  # noqa: PLC0415 - see above
+
+    noise = read_noise(run.folder, []) if run.folder else {}
+    files = RunFiles(about={"traits": run.traits.to_json()}, noise=noise)
+    data = ReportData([Reading.of("this run", run.rows, files=files)])
+    several = len(data.contenders) > 1
+    shown = best(data, choose(data, run.headlines, MOST_WORKS_OF_SEVERAL if several else MOST_WORKS))
+    yield _table(shown, data.contenders, _headlines(data.rows, run.traits))
+    if left := sum(bool(found.cpu or found.gpu) for found in data.rankings.values()) - len(shown):
+        yield Text(f"and {left} more, other sizes among them: bench-core compare shows all", style="dim")
+    if ladder := _ladder(shown):
+        yield Text(f"\n{ladder}")
+    if crossed := figures.crossover_lines(data, MOST_CROSSOVERS):
+        yield Text("\n  ".join(["Size from which the GPU is faster:", *crossed]))
+
+
+def _table(
+    shown: Mapping[str, Mapping[Contender, Best]], contenders: Sequence[Contender], rates: Mapping[Identity, str]
+) -> Table:
+    """Return the table: a row for each work; for each device a column, and for a GPU one more against the CPU."""
+    every = [b for found in shown.values() for b in found.values()]
+    threads = max((b.row.threads or 0 for b in every), default=0)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("work")
+    if len(contenders) == 1:
+        table.add_column(f"best {contenders[0].label}", no_wrap=True)
+        table.add_column("", justify="right", no_wrap=True)
+        table.add_column("runner-up" if any(b.lead for b in every) else "")
+    else:
+        for c in contenders:
+            for name in (f"best {c.label}", *([f"{c.label} is"] if c.is_gpu else [])):
+                table.add_column(name)
+    for found in shown.values():
+        cells = [work_name(next(iter(found.values())).row)]
+        for c in contenders:
+            who, rate, lead = _cells(found[c], rates, threads) if c in found else ("", "", "")
+            cells += [who, rate, lead] if len(contenders) == 1 else [f"{rate} {who}\n{lead}".strip()]
+            if c.is_gpu and len(contenders) > 1:
+                against = found[c].against_cpu if c in found else None
+                cells.append(against.brief.replace(", ", ",\n") if against else "")
+        table.add_row(*cells)
+    return table
+
+
+def _cells(of: Best, rates: Mapping[Identity, str], threads: int) -> tuple[str, str, str]:
+    """Return who was best, the rate, and the lead over the runner-up: "1.29x over numpy, unclear"."""
+    doubt = "? " * any(map(is_doubt, of.row.flags.split(";")))
+    lead = ""
+    if of.lead and of.lead.ratio and of.lead.baseline:
+        lead = f"{significant(of.lead.ratio)}x over {_name(of.lead.baseline.row, threads)}, {of.lead.verdict}"
+    return _name(of.row, threads), doubt + rates[of.row.identity], lead
 
 
 def work_name(row: Row) -> str:
@@ -59,74 +219,16 @@ def work_name(row: Row) -> str:
     return " ".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Speedups:
-    """The fastest GPU row against the fastest CPU row of each case, by the method of `bench-core compare`, as texts.
-
-    by_case: by case_id. crossed: a line for each family with the size from which the GPU is faster. lacking: what
-    claims would need; "" if nothing is only indicated.
-    """
-
-    by_case: Mapping[str, str] = field(default_factory=dict)
-    crossed: Sequence[str] = ()
-    lacking: str = ""
+def _name(row: Row, most_threads: int) -> str:
+    """Return who did the work, with the number of threads if it is not that of the rows with most."""
+    return f"{row.who} {row.threads}t" if row.threads and row.threads != most_threads else row.who
 
 
-def speedups(rows: Sequence[Row], traits: TraitsOf, folder: Path | None = None) -> Speedups:
-    """Compare GPU and CPU in the rows of a run. folder: that of the run; see `text`."""
-    from bench_core.analysis import figures  # noqa: PLC0415 - these are only needed at the end of a run
-    from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - see above
-    from bench_core.compare import Reading, Verdict  # noqa: PLC0415 - see above
-
-    noise = read_noise(folder, []) if folder else {}
-    files = RunFiles(about={"traits": traits.to_json()}, noise=noise)
-    data = ReportData([Reading.of("this run", rows, files=files)])
-    fastest_gpus = {case: data.contender(r.gpu[0].entry.row) for case, r in data.rankings.items() if r.gpu}
-    judged = {case: c for (gpu, case), c in data.at_home.items() if gpu == fastest_gpus[case]}
-    lacking = next((c.lacking for c in judged.values() if c.verdict is Verdict.INDICATED), "")
-    return Speedups({case: c.brief for case, c in judged.items()}, figures.crossover_lines(data), lacking)
-
-
-def text(
-    rows: Sequence[Row], traits: TraitsOf, about: Sequence[str], width: int, *, color: bool, folder: Path | None = None
-) -> str:
-    """Return the summary as text, its table at most `width` columns wide.
-
-    about: the lines after it. folder: that of the run, beside which the noise of its machine may have been written.
-    """
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
-    if found := fastest(rows):
-        ratios = speedups(rows, traits, folder) if any(b.gpu and b.cpu for b in found) else Speedups()
-        console.print(_table(found, _headlines(rows, traits), ratios))
-        if ratios.lacking:
-            about_indicated = "indicated: beyond the spread assumed between processes"
-            console.print(Text(f"{about_indicated}; {ratios.lacking}"))
-        if ratios.crossed:
-            console.print(Text("\n  ".join(["Size from which the GPU is faster:", *ratios.crossed])))
-    for line in about:
-        console.print(Text(line), soft_wrap=True)  # a path that is wrapped cannot be copied
-    return buffer.getvalue()
-
-
-def _table(found: Sequence[Fastest], rates: Mapping[Identity, str], ratios: Speedups) -> Table:
-    gpu = any(b.gpu for b in found)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("work", overflow="fold")
-    for name in ("best CPU", "", *(("best GPU", "", "GPU is") if gpu else ())):
-        table.add_column(name, justify="left" if name else "right", no_wrap=True)
-    for b in found:
-        cells = [*_cells(b.cpu, rates), *(_cells(b.gpu, rates) if gpu else ())]
-        table.add_row(b.work, *cells, *([ratios.by_case.get(b.case_id, "")] if gpu else []))
-    return table
-
-
-def _cells(row: Row | None, rates: Mapping[Identity, str]) -> tuple[str, str]:
-    if row is None:
-        return "", ""
-    device = row.device if row.device not in {"cpu", "cuda:0"} else ""
-    threads = f"{row.threads}t" if row.threads else ""
-    return " ".join(filter(None, (row.who, device, threads))), rates[row.identity]
+def _ladder(shown: Mapping[str, Mapping[Contender, Best]]) -> str:
+    """Return what the words of the ladder mean; "" if there are none or everything is claimed."""
+    compared = [c for found in shown.values() for b in found.values() for c in (b.lead, b.against_cpu) if c]
+    about = "indicated: beyond the spread of processes; unclear: not beyond it; neither is a claim"
+    return about if any(c.lacking for c in compared) else ""
 
 
 def _headlines(rows: Iterable[Row], traits: TraitsOf) -> dict[Identity, str]:
@@ -136,7 +238,13 @@ def _headlines(rows: Iterable[Row], traits: TraitsOf) -> dict[Identity, str]:
         if row.clock == "wall":
             sides.setdefault(row.identity, {})[row.metric] = row
     shown = {side: found.get(headline(traits(next(iter(found.values()))), found)) for side, found in sides.items()}
-    return {side: show(row.value, row.unit) for side, row in shown.items() if row}
+    return {side: _rate(row) for side, row in shown.items() if row}
+
+
+def _rate(row: Row) -> str:
+    """Return a value as text; a rate says of what: "3.66 k samples/s"."""
+    shown = show(row.value, row.unit)
+    return f"{shown.removesuffix('/s').rstrip()} {_PER_SECOND[row.metric]}" if row.metric in _PER_SECOND else shown
 
 
 def counts(measurements: Iterable[Measurement]) -> str:
@@ -146,13 +254,25 @@ def counts(measurements: Iterable[Measurement]) -> str:
     return f"{len(several)} planned: {by_status}"
 
 
-def flags(measurements: Iterable[Measurement], rows: Iterable[Row]) -> str:
-    """Return the number of cases with each flag: "3 drift, 1 steal"; "" if there are no flags.
+def is_doubt(flag: str) -> bool:
+    """Whether a flag makes a value doubtful. One that is not known does."""
+    return bool(flag) and flag not in FACTS and not flag.startswith(FACTS_BEGIN)
+
+
+def doubts(measurements: Iterable[Measurement], rows: Iterable[Row]) -> list[str]:
+    """Return lines about the flags that make values doubtful, the most frequent first; none if there are none.
 
     rows: those of the run. Some flags follow from the rest of the run, and only its rows have them.
     """
     words = Counter(word for m in measurements for word in _every_flag(m)) + count_from_other_rows(rows)
-    return ", ".join(f"{count} {word}" for word, count in sorted(words.items()))
+    found = sorted(
+        ((word, count) for word, count in words.items() if is_doubt(word)), key=lambda item: (-item[1], item[0])
+    )
+    if not found:
+        return []
+    lines = [f"  {count} {word}: {DOUBTS.get(word, '')}".rstrip(": ") for word, count in found[:MOST_DOUBTS]]
+    others = ", ".join(f"{count} {word}" for word, count in found[MOST_DOUBTS:])
+    return ["doubtful (marked ? above):", *lines, *([f"  {others}"] if others else [])]
 
 
 def _every_flag(done: Measurement) -> list[str]:
@@ -161,22 +281,31 @@ def _every_flag(done: Measurement) -> list[str]:
 
 
 def advice(measurements: Iterable[Measurement]) -> list[str]:
-    """Return a sentence if most times did not converge, and one if the outputs of timed calls could not be checked.
-
-    Such results look like any others in the table.
-    """
+    """Return a sentence if most times did not converge, and one if the outputs of timed calls could not be checked."""
     measurements = list(measurements)
     timed = [series for m in measurements for series in m.series if series.metric == "time"]
     unsettled = sum("not_converged" in series.flags for series in timed)
     unchecked = sorted({m.case.work.workload for m in measurements if UNCHECKED in m.flags})
     sentences = []
     if 2 * unsettled > len(timed):
-        problem = f"{unsettled} of {len(timed)} times did not reach a precision of 1 %: busy machine or varying clock"
-        sentences.append(f"{problem}; bench-core doctor shows causes, bench-core run --runs 5 measures the variation")
+        sentences.append(
+            f"{unsettled} of {len(timed)} times are uncertain by more than 1 %: bench-core doctor says why"
+        )
     if unchecked:
         problem = f"the timed calls of {', '.join(unchecked)} were not checked: a kernel with its own answer or without"
         sentences.append(f"{problem} inputs is deprecated, and an error in the next release")
     return sentences
+
+
+def next_commands(folder: Path, *, finished: bool) -> list[str]:
+    """Return what to type next, for the folder of a run."""
+    if not finished:
+        return [f"to finish the run: bench-core run --resume {folder}"]
+    return [
+        f"to compare its backends: bench-core compare {folder}",
+        f"to see charts: bench-core report {folder} -o report.html",
+        "to make claims of what is indicated: bench-core run --runs 5, with the same options",
+    ]
 
 
 def extra_info(done: Measurement) -> dict[str, Any]:

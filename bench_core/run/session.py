@@ -5,6 +5,7 @@ It does not depend on pytest: the plugin uses it to plan, passes it the cases on
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -148,6 +149,7 @@ class Session:
         self.outcomes: list[Measurement] = []
         self.refused: list[Measurement] = []
         self.traits = TraitsOf()
+        self._workloads: dict[tuple[str, str], Workload] = {}
         self.ceilings: dict[str, Ceiling] = {}
         self.folder: Path | None = None
         self.planned: frozenset[Case] | None = None
@@ -189,7 +191,17 @@ class Session:
         self.traits |= TraitsOf({(workload.suite, workload.name): workload.traits})
         if workload.ceiling:
             self.ceilings[workload.name] = workload.ceiling
+        self._workloads[workload.suite, workload.name] = workload
         return expand(workload, self.options.preset, self.targets.taking_part, self.machine)
+
+    def headlines(self) -> set[tuple[str, str]]:
+        """Return suite and name of the workloads that the preset `headline` measures."""
+        found = set()
+        for names, workload in self._workloads.items():
+            with contextlib.suppress(Exception):  # it may have no sizes for a preset that this run does not measure
+                if any(expand(workload, Preset.HEADLINE, self.targets.taking_part, self.machine)):
+                    found.add(names)
+        return found
 
     def open(self, planned: Sequence[Case]) -> None:
         """Create the run's folder and its journal before anything is measured; raises UsageError if that fails."""
@@ -228,12 +240,21 @@ class Session:
         cache = self.machine(case).last_level_cache
         return Settings(durations, self.options.seed, cache, self.options.check_only)
 
-    def measure(self, case: Case, source: WorkloadSource, on_phase: OnPhase = ignore_phase) -> Measurement:
+    def budget(self, case: Case) -> float:
+        """Return the seconds of warm-up, timed blocks and energy readings that a case is given, without its probes."""
+        durations = self.settings(case).durations
+        clocks = 1 if case.device == "cpu" else 2
+        return clocks * (durations.warmup + durations.budget) + durations.energy
+
+    def measure(
+        self, case: Case, source: WorkloadSource, on_phase: OnPhase = ignore_phase, *, again: bool = False
+    ) -> Measurement:
         """Measure a case, write it to the journal and return it; an interrupt is recorded and raised again.
 
-        A case that already has a record is not measured again: the plan contains it twice, or the run was resumed.
+        A case that already has a record is measured only if `again` is true, and the last record counts. Otherwise the
+        plan contains it twice, or the run was resumed.
         """
-        if case in self.measurements:
+        if case in self.measurements and not again:
             return self.measurements[case]
         absent = self.targets.absent.get((case.backend, case.device))
         try:

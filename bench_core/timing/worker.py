@@ -35,6 +35,8 @@ from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec, Wo
 
 START_TIMEOUT = 120.0  # seconds; a cold import of a GPU library from a network disk is slow
 _TAIL = 1 << 16  # bytes at the end of a dead child's output that are searched for its last line
+# Coverage reads these variables at the start of a process, and would trace a kernel line by line while it is timed.
+_TRACERS = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 _STARTS = 2  # number of failed starts after which no process of the same WorkerSpec is started
 
 
@@ -62,6 +64,12 @@ class Executor(Protocol):
         """End the process, if it is a child."""
 
 
+def environ(spec: WorkerSpec) -> dict[str, str]:
+    """Return the environment variables of a worker: those of this process and of the spec, without a tracer."""
+    inherited = {name: value for name, value in child_process.environ().items() if name not in _TRACERS}
+    return {**inherited, **dict(spec.environ)}
+
+
 class Worker:
     """An Executor in a child process. After a timeout or a crash, the next case starts a new child."""
 
@@ -83,7 +91,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**child_process.environ(), **dict(self.spec.environ)},
+            env=environ(self.spec),
             text=True,
             encoding="utf-8",
             errors="replace",

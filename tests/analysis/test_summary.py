@@ -1,11 +1,29 @@
-"""The end of a run in words: who is best, by how much, and how many cases became what."""
+"""The end of a run: who is best on each device, by how much, what is doubtful, and what is next."""
 
 from dataclasses import replace
+from pathlib import Path
 
-from bench_core.analysis.summary import advice, counts, extra_info, fastest, flags, speedups, text, work_name
-from bench_core.records import Case, Clock, Costs, Measurement, Run, Series, Status, Work
+import pytest
+
+from bench_core.analysis.summary import (
+    DOUBTS,
+    FACTS,
+    FACTS_BEGIN,
+    Finished,
+    advice,
+    counts,
+    doubts,
+    extra_info,
+    is_doubt,
+    next_commands,
+    text,
+    work_name,
+)
+from bench_core.records import Case, Clock, Costs, Measurement, Preset, Run, Series, Status, Work
 from bench_core.results.rows import rows_of_case, rows_of_run
 from bench_core.results.traits import TraitsOf
+from tests.support import ROOT
+from tests.support import planned as catalogue
 
 RUN = Run("r", "2026-01-01T00:00:00+00:00", "m")
 WORK = Work("matmul", "matmul", "1024", "float32", (("n", 1024),))
@@ -26,65 +44,140 @@ CUPY, TORCH = measured("cupy", "cuda:0", 0.002), measured("torch", "cuda:0", 0.0
 LOST = Measurement.missing(Case(WORK, "torch", "cpu"), Status.OOM, "out_of_memory", "too big")
 
 
-def crossed(rows):
-    return speedups(rows, TraitsOf()).crossed
+def shown(*measurements, width=100, headlines=(), about=()):
+    return text(Finished(table(*measurements), headlines=headlines), about, width, color=False)
 
 
-def shown(rows, about, width, *, color):
-    return text(rows, TraitsOf(), about, width, color=color)
+def words(said, begin="matmul 1024"):
+    """The lines of one work, as words: the table gives its columns the room that they need."""
+    lines = said.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(begin))
+    rest = [line for line in lines[first + 1 :] if line.startswith(" ")]
+    return [" ".join(line.split()) for line in (lines[first], *rest)]
 
 
-def test_the_best_of_each_side_and_the_speed_up_between_them():
-    (only,) = fastest(table(NUMPY, TUNED, CUPY, TORCH, LOST))
-    assert (only.cpu.implementation, only.gpu.backend) == ("tuned", "torch")
-
-
-def test_one_side_alone_has_no_speed_up():
-    (only,) = fastest(table(NUMPY))
-    assert only.gpu is None
-
-
-def test_work_that_nobody_could_do_is_not_in_the_table():
-    assert fastest(table(LOST)) == []
-
-
-def test_the_text_names_both_rows_their_rates_and_the_factor():
-    said = shown(table(NUMPY, TUNED, CUPY, TORCH), ["4 planned"], 100, color=False)
-    line = next(line for line in said.splitlines() if line.startswith("matmul 1024 float32"))
-    assert (
-        " ".join(line.split())
-        == "matmul 1024 float32 numpy tuned 200 GFLOP/s torch 2.00 TFLOP/s 10.0x faster, indicated"
-    )
+def test_on_one_device_the_best_is_followed_by_the_runner_up_and_the_ratio():
+    said = shown(NUMPY, TUNED, LOST, about=["4 planned"])
+    assert said.splitlines()[0].split() == ["work", "best", "CPU", "runner-up"]
+    assert words(said) == ["matmul 1024 float32 numpy tuned 200 GFLOP/s 2.00x over numpy, unclear"]
     assert said.splitlines()[-1] == "4 planned"
 
 
+def test_with_a_gpu_each_device_has_its_best_and_runner_up_and_the_gpu_its_speed_up():
+    said = shown(NUMPY, TUNED, CUPY, TORCH)
+    assert " ".join(said.splitlines()[0].split()) == "work best CPU best GPU GPU is"
+    assert words(said) == [
+        "matmul 1024 float32 200 GFLOP/s numpy tuned 2.00 TFLOP/s torch 10.0x faster,",
+        "2.00x over numpy, unclear 2.00x over cupy, indicated indicated",
+    ]
+
+
 def test_a_slower_gpu_is_said_to_be_slower():
-    assert "2.00x slower" in shown(table(TUNED, measured("torch", "cuda:0", 0.02)), [], 100, color=False)
+    assert "2.00x slower" in shown(TUNED, measured("torch", "cuda:0", 0.02))
 
 
 def test_a_speed_up_of_a_thousand_is_written_out():
-    said = shown(table(measured("numpy", "cpu", 1.23), measured("torch", "cuda:0", 0.001)), [], 100, color=False)
-    assert "1,230x faster" in said
+    assert "1,230x faster" in shown(measured("numpy", "cpu", 1.23), measured("torch", "cuda:0", 0.001))
 
 
-def test_who_did_the_work_is_named_with_device_and_threads_where_they_matter():
-    said = shown(
-        table(measured("numpy", "cpu", 1.0, threads=1), measured("torch", "cuda:1", 0.5)), [], 100, color=False
-    )
-    assert " ".join(said.splitlines()[1].split()) == (
-        "matmul 1024 float32 numpy 1t 2.00 GFLOP/s torch cuda:1 4.00 GFLOP/s 2.00x faster, unclear"
-    )
+def test_no_difference_beyond_the_spread_is_unclear_and_the_words_are_explained():
+    said = shown(NUMPY, measured("torch", "cpu", 0.0201))
+    assert words(said) == ["matmul 1024 float32 numpy 100 GFLOP/s 1.00x over torch, unclear"]
+    assert "indicated: beyond the spread of processes; unclear: not beyond it" in said
 
 
-def test_without_a_gpu_there_are_no_empty_columns():
-    assert "GPU" not in shown(table(NUMPY), [], 100, color=False)
+def test_one_result_has_no_runner_up_no_speed_up_and_no_ladder():
+    said = shown(NUMPY)
+    assert words(said) == ["matmul 1024 float32 numpy 100 GFLOP/s"]
+    assert not any(word in said for word in ("GPU", "runner-up", "indicated"))
 
 
-def test_the_text_fits_the_terminal():
-    wide = measured(
-        "numpy", "cpu", 0.01, work=Work("model", "a_long_name_for_a_workload", "12x12x768x1024x50304", "float32")
-    )
-    assert max(map(len, shown(table(wide, TORCH), [], 80, color=False).splitlines())) <= 80
+def test_work_that_nobody_could_do_is_not_in_the_table():
+    assert shown(LOST, about=["1 planned: 1 oom"]) == "1 planned: 1 oom\n"
+
+
+def test_works_without_any_value_are_not_among_those_that_the_table_leaves_out():
+    lost = [replace(LOST, case=replace(LOST.case, work=sized(n))) for n in range(1, 5)]
+    works = [measured("numpy", "cpu", 0.01, work=sized(n)) for n in range(10, 36)]
+    assert "and 2 more, other sizes among them" in shown(*works, *lost)
+
+
+def test_the_number_of_threads_is_named_where_it_is_not_the_most():
+    alone = measured("numpy", "cpu", 0.02, threads=1)
+    assert "over numpy 1t" in shown(measured("numpy", "cpu", 0.01, "tuned", threads=8), alone)
+    assert "1t" not in shown(alone)
+
+
+def test_two_gpus_have_columns_of_their_own():
+    said = shown(NUMPY, TORCH, measured("torch", "cuda:1", 0.002), width=140)
+    assert " ".join(said.splitlines()[0].split()) == "work best CPU best GPU 0 GPU 0 is best GPU 1 GPU 1 is"
+    assert "20.0x faster," in said
+    assert "10.0x faster," in said
+
+
+def test_a_doubtful_value_is_marked_and_one_that_is_only_described_is_not():
+    assert "? 200 GFLOP/s" in shown(NUMPY, replace(TUNED, flags=("steal",)))
+    assert "?" not in shown(NUMPY, replace(TUNED, flags=("fits_l2", "resumed")))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_the_table_fits_the_terminal(width):
+    long = Work("model", "a_long_name_for_a_workload", "12x12x768x1024x50304", "float32")
+    sides = [measured("numpy", "cpu", 0.01, work=long), measured("torch", "cpu", 0.01, "channels_last", work=long)]
+    for more in ([], [TORCH, measured("cupy", "cuda:0", 0.01, "fast_accumulation", work=long)]):
+        assert max(map(len, shown(*sides, *more, width=width).splitlines())) <= width
+
+
+@pytest.mark.parametrize("targets", [catalogue.CPU, catalogue.CPU + catalogue.GPU], ids=["CPU", "CPU and GPU"])
+def test_the_preset_quick_fits_on_a_screen_with_every_headline_workload(targets):
+    cases = catalogue.cases(Preset.QUICK, targets)
+    done = [measured(c.backend, c.device, 0.01, c.implementation, c.work, threads=16) for c in cases]
+    headlines = {(c.work.suite, c.work.workload) for c in catalogue.HEADLINE}
+    noisy = [replace(m, flags=(word,)) for m, word in zip(done, sorted(DOUBTS), strict=False)]
+    about = [counts(done), *doubts(noisy, []), *next_commands(Path("results/machine/run"), finished=True)]
+    said = text(Finished(table(*done), headlines=headlines), about, 100, color=False).splitlines()
+    assert len(said) <= 50
+    firsts = {line.split()[0] for line in said if line[:1].strip()}
+    assert {name for _, name in headlines} & {c.work.workload for c in cases} <= firsts
+    (left,) = [line for line in said if line.startswith("and ")]
+    works = len({c.work for c in cases})
+    assert 0 < int(left.split()[1]) < works
+
+
+def sized(n, dtype="float32", workload="matmul"):
+    return Work("matmul", workload, f"{n}", dtype, (("n", n),))
+
+
+def test_of_many_works_each_kind_is_shown_in_its_largest_size_before_any_in_two():
+    works = [sized(n, dtype) for dtype in ("float64", "float32") for n in range(1, 31)]
+    said = shown(*(measured("numpy", "cpu", 0.01, work=work) for work in works))
+    lines = [line.split()[1:3] for line in said.splitlines() if line.startswith("matmul")]
+    assert len(lines) == 24
+    assert [lines[11], lines[-1]] == [["30", "float64"], ["30", "float32"]]
+    assert "and 36 more" in said
+
+
+def test_a_size_that_two_devices_did_is_shown_before_a_larger_one_of_one_device():
+    works = [sized(n) for n in range(1, 31)]
+    sides = [measured("numpy", "cpu", 1.0, work=work) for work in works]
+    said = shown(*sides, measured("torch", "cuda:0", 0.1, work=works[0]))
+    assert "matmul 1 float32" in said
+    assert "matmul 30 float32" in said
+    assert "matmul 2 float32" not in said
+
+
+def test_the_size_from_which_the_gpu_wins_is_named_for_each_family():
+    """It loses at 128, wins at 256, loses again at 512: what counts is from where it always wins."""
+    speeds = {128: (1.0, 2.0), 256: (4.0, 2.0), 512: (6.0, 7.0), 1024: (99.0, 8.0)}
+    sides = [
+        measured(backend, device, seconds, work=sized(n), flops=n**3)
+        for n, pair in speeds.items()
+        for (backend, device), seconds in zip((("numpy", "cpu"), ("torch", "cuda:0")), pair, strict=True)
+    ]
+    assert shown(*sides).splitlines()[-2:] == [
+        "Size from which the GPU is faster:",
+        "  matmul float32: wins from 1024 (indicated)",
+    ]
 
 
 def test_only_what_is_not_usual_is_part_of_a_name():
@@ -93,23 +186,49 @@ def test_only_what_is_not_usual_is_part_of_a_name():
     assert work_name(table(measured("torch", "cuda:0", 1.0, work=tf32))[0]) == "matmul 1024 float32 tf32"
 
 
-def test_statuses_and_flags_are_counted_in_words():
-    noisy = measured("numpy", "cpu", 1.0, noise=("drift", "not_converged"), flags=("drift",))
+def test_a_rate_says_of_what():
+    costs = Costs(flops=1e9, amounts={"tokens": 100})
+    assert "10.0 k tokens/s" in shown(replace(TUNED, costs=costs))
+    assert "500 samples/s" in shown(replace(TUNED, costs=replace(costs, amounts={"samples": 5})))
+
+
+def test_statuses_are_counted():
     assert counts([NUMPY, LOST, TUNED]) == "3 planned: 2 ok, 1 oom"
-    assert flags([noisy, NUMPY, measured("torch", "cpu", 1.0, flags=("drift",))], []) == "2 drift, 1 not_converged"
 
 
-def test_flags_that_follow_from_other_rows_are_counted_once_a_case():
-    fast = measured("numpy", "cpu", 1e-6, work=Work("model", "mlp", "1", "float32"), flags=("drift",), flops=2e9)
+def test_doubts_are_counted_once_a_case_and_explained_the_most_frequent_first():
+    noisy = measured("numpy", "cpu", 1.0, noise=("drift", "not_converged"), flags=("drift",))
+    described = replace(NUMPY, flags=("fits_l3", "launch_bound", "own_flag"))
+    assert doubts([noisy, described, measured("torch", "cpu", 1.0, flags=("drift",))], []) == [
+        "doubtful (marked ? above):",
+        f"  2 drift: {DOUBTS['drift']}",
+        f"  1 not_converged: {DOUBTS['not_converged']}",
+        "  1 own_flag",
+    ]
+    assert doubts([replace(NUMPY, flags=("fits_l3",))], []) == []
+
+
+def test_flags_that_follow_from_other_rows_are_counted_too():
+    fast = measured("numpy", "cpu", 1e-6, work=Work("model", "mlp", "1", "float32"), flops=2e9)
     rows = rows_of_run(RUN, [[NUMPY], [fast]], TraitsOf())
-    assert "above_ceiling" in {word for row in rows for word in row.flags.split(";")}
-    assert flags([NUMPY, fast], rows) == "1 above_ceiling, 1 drift"
+    assert doubts([NUMPY, fast], rows)[1].startswith("  1 above_ceiling: ")
+
+
+def test_every_flag_of_the_documentation_is_a_doubt_in_words_or_a_fact():
+    told = (ROOT / "results" / "README.md").read_text(encoding="utf-8").partition("| flag | meaning |")[2]
+    table = told.partition("\n\n")[0]
+    flags = {word.strip(" `") for line in table.splitlines()[2:] for word in line.split("|")[1].split(",")} - {"..."}
+    assert len(flags) > 25
+    assert {flag for flag in flags if is_doubt(flag)} - {"timeout_in_a_process"} == DOUBTS.keys()
+    assert {flag for flag in flags if not is_doubt(flag)} - set(FACTS) == {
+        f for f in flags if f.startswith(FACTS_BEGIN)
+    }
 
 
 def test_a_run_of_which_most_times_did_not_settle_says_so():
     noisy = measured("numpy", "cpu", 0.02, noise=("not_converged",))
     (said,) = advice([noisy, noisy, TORCH])
-    assert said.startswith("2 of 3 times did not reach a precision of 1 %")
+    assert said.startswith("2 of 3 times are uncertain by more than 1 %: ")
     assert advice([noisy, TORCH]) == []
     assert advice([LOST]) == []
 
@@ -119,6 +238,16 @@ def test_kernels_of_an_earlier_release_are_named():
     (said,) = advice([old, TORCH, old])
     assert said.startswith("the timed calls of matmul were not checked: ")
     assert "deprecated" in said
+
+
+def test_what_to_type_next_is_to_look_or_to_finish():
+    folder = Path("results/m/r")
+    assert [line.partition(": ")[2] for line in next_commands(folder, finished=True)] == [
+        "bench-core compare results/m/r",
+        "bench-core report results/m/r -o report.html",
+        "bench-core run --runs 5, with the same options",
+    ]
+    assert next_commands(folder, finished=False) == ["to finish the run: bench-core run --resume results/m/r"]
 
 
 def test_extra_info_holds_metrics_status_and_case_id():
@@ -135,37 +264,3 @@ def test_pytest_benchmark_is_told_the_flags_of_each_clock():
     info = extra_info(noisy)
     assert info["time_device"] == 0.9e-3
     assert info["flags"] == ["throttled", "launch_bound"]
-
-
-def sized(n):
-    return Work("matmul", "matmul", f"{n}", "float32", (("n", n),))
-
-
-def test_the_size_from_which_the_gpu_wins_is_named_for_each_family():
-    """It loses at 128, wins at 256, loses again at 512: what counts is from where it always wins."""
-    speeds = {128: (1.0, 2.0), 256: (4.0, 2.0), 512: (6.0, 7.0), 1024: (99.0, 8.0)}
-    sides = [
-        measured(backend, device, seconds, work=sized(n), flops=n**3)
-        for n, pair in speeds.items()
-        for (backend, device), seconds in zip((("numpy", "cpu"), ("torch", "cuda:0")), pair, strict=True)
-    ]
-    assert list(crossed(table(*sides))) == ["matmul float32: wins from 1024 (indicated)"]
-    said = shown(table(*sides), [], 100, color=False)
-    assert said.splitlines()[-2:] == [
-        "Size from which the GPU is faster:",
-        "  matmul float32: wins from 1024 (indicated)",
-    ]
-
-
-def test_winning_everywhere_and_nowhere_have_words_of_their_own():
-    for gpu, words in ((0.1, "wins at every size measured (indicated)"), (2.0, "not shown to win at any size")):
-        sides = [
-            measured(backend, device, seconds, work=sized(n), flops=n)
-            for n in (1, 2)
-            for backend, device, seconds in (("numpy", "cpu", 1.0), ("torch", "cuda:0", gpu))
-        ]
-        assert list(crossed(table(*sides))) == [f"matmul float32: {words}"]
-
-
-def test_one_size_is_no_family():
-    assert list(crossed(table(NUMPY, TORCH))) == []

@@ -128,6 +128,50 @@ def test_a_case_that_stands_twice_in_the_plan_is_measured_once(session):
     assert session.measure(case("a"), None) is first
 
 
+def test_a_case_that_is_measured_again_has_one_record_the_last(session):
+    session.open([case("b")])
+    assert session.measure(case("b"), None).status is Status.ERROR
+    session.workers.answers["b"] = Status.OK
+    assert session.measure(case("b"), None, again=True).status is Status.OK
+    assert [row.status for row in session.close([case("b")]) if row.metric == "time"] == ["ok"]
+
+
+def test_the_workloads_of_the_preset_headline_are_known_even_if_one_cannot_say_what_it_would_measure(session):
+    class One(NamedTuple):
+        name: str
+        fails: bool = False
+        suite: str = "own"
+        traits: Traits = Traits()
+        ceiling: Ceiling | None = None
+
+        def implementations(self, target, preset):
+            return ()
+
+        def works(self, preset, machine):
+            if self.fails:
+                raise KeyError(preset)
+            yield Work(self.suite, self.name, "a", "float64")
+
+        def selects(self, work, implementation):
+            return True
+
+        def threads(self, work, preset):
+            return (None,)
+
+        def is_headline(self, work, implementation, machine):
+            return self.name == "important"
+
+    for workload in (One("important"), One("other"), One("narrow", fails=True)):
+        session.cases(workload)
+    assert session.headlines() == {("own", "important")}
+
+
+def test_a_case_is_given_a_budget_for_each_clock_of_its_device(session):
+    cpu, gpu = session.budget(case("a")), session.budget(case("a", "cupy", "cuda:0"))
+    assert cpu == pytest.approx(0.2 + 1.0)
+    assert gpu == pytest.approx(2 * (0.5 + 1.0))
+
+
 def test_without_a_folder_nothing_is_written(session, tmp_path):
     session.measure(case("a"), None)
     session.close([case("a")])

@@ -238,6 +238,14 @@ def test_a_worker_dies_with_its_parent():
     parent.stdout.close()
 
 
+def test_coverage_does_not_trace_a_worker(monkeypatch):
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "ANOTHER"):
+        monkeypatch.setenv(name, "x")
+    spec = WorkerSpec.of(Case(Work("own", "one", "1", "float32"), "numpy", "cpu"))
+    inherited = {name for name, value in worker.environ(spec).items() if value == "x"}
+    assert inherited == {"ANOTHER"}
+
+
 def test_the_environment_is_set_before_the_library_is_imported(workers, monkeypatch):
     """A thread limit that the library reads at import must be there at import: it is seen in the pools."""
     one = Case(case("good").work, "numpy", "cpu", threads=1)

@@ -1,0 +1,74 @@
+"""Other plugins of pytest in the same session: which of them a measurement refuses, and why; what they change.
+
+pytest-benchmark is needed to measure, but not to check answers: a stand-in replaces its fixture where it is not loaded.
+Plugins that are not named here need nothing: pytest-randomly shuffles items before they are grouped by worker, and
+pytest-cov does not see the workers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+_ONLY = "--benchmark-only"
+CODSPEED = (
+    "pytest-codspeed times calls in this process, without waiting for a device; workloads are measured by "
+    "--benchmark-only, without --codspeed"
+)
+
+
+def require_pytest_benchmark(early_config: pytest.Config, arguments: Sequence[str]) -> None:
+    """Raise pytest.UsageError if --benchmark-only is given where no plugin declares it."""
+    if _ONLY in map(str, arguments) and not hasattr(early_config.known_args_namespace, "benchmark_only"):
+        raise pytest.UsageError(
+            f"{_ONLY} needs pytest-benchmark, which is not loaded: leave out -p no:benchmark, or install it; "
+            "without it, plain pytest checks the answers"
+        )
+
+
+def require_alone(config: pytest.Config) -> None:
+    """Raise pytest.UsageError if another plugin makes it impossible to measure. Their own errors are less clear."""
+    if getattr(config.option, "dist", "no") != "no":
+        raise pytest.UsageError("benchmarks share one machine and are measured one at a time: run without pytest-xdist")
+    if is_codspeed_active(config):
+        raise pytest.UsageError(CODSPEED)
+
+
+def is_codspeed_active(config: pytest.Config) -> bool:
+    """Whether pytest-codspeed measures in this session: it then replaces the fixture of pytest-benchmark."""
+    given = config.getoption("codspeed", None)
+    return given is not None and (given or "CODSPEED_ENV" in os.environ)
+
+
+def stand_in(config: pytest.Config) -> None:
+    """Declare the marker and the fixture of pytest-benchmark, if it is not loaded."""
+    if not hasattr(config.option, "benchmark_only"):
+        config.addinivalue_line("markers", "benchmark: pytest-benchmark, which is not loaded")
+        config.pluginmanager.register(_StandIn(), "bench_core stand-in")
+
+
+class _StandIn:
+    @pytest.fixture
+    def benchmark(self, request: pytest.FixtureRequest) -> _Unrecorded:
+        """Return what takes samples and keeps none; fail for a test that is not bench-core's."""
+        if "measure" not in request.fixturenames:
+            pytest.fail("fixture 'benchmark' not found: pytest-benchmark is not loaded", pytrace=False)
+        return _Unrecorded()
+
+
+class _Unrecorded:
+    disabled = False
+
+    def __init__(self) -> None:
+        self.extra_info: dict[str, Any] = {}
+
+    def pedantic(self, *_: Any, **__: Any) -> None:
+        """Do nothing."""
+
+
+def is_rerun(item: pytest.Item) -> bool:
+    """Whether pytest-rerunfailures runs an item again, because it has failed."""
+    return getattr(item, "execution_count", 1) > 1
