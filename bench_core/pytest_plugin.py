@@ -249,42 +249,52 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture
-def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[..., Measurement]:
-    """Return a callable that measures the case, passes the samples to pytest-benchmark and returns the Measurement.
+def measure(request: pytest.FixtureRequest, benchmark: Any) -> Iterator[Callable[..., Measurement]]:
+    """Yield a callable that measures the case, passes the samples to pytest-benchmark and returns the Measurement.
 
     It is called as `measure()` in a test that is marked with a workload, else as `measure(fn, *inputs)` with the
     arguments of `bench_core.measure` except `budget` and `output`, which are options of pytest. Then `backends` names
     those on which the function can run; the items of all others are skipped.
     """
-    harness = request.config.stash[_STATE]
     if _case(request.node) is None:
         pytest.fail("measure: a test must name this fixture among its own arguments", pytrace=False)
-    called = False
+    once = _Once(request, benchmark)
+    yield once
+    if not once.replayed:
+        _leave_unused(benchmark)
 
-    def measure_case(*given: Any, **options: Any) -> Measurement:
-        nonlocal called
-        if called:
+
+class _Once:
+    """What the fixture `measure` yields. replayed: whether pytest-benchmark has got the samples."""
+
+    def __init__(self, request: pytest.FixtureRequest, benchmark: Any) -> None:
+        self._request, self._benchmark = request, benchmark
+        self._called = self.replayed = False
+
+    def __call__(self, *given: Any, **options: Any) -> Measurement:
+        if self._called:
             pytest.fail("measure: called twice: a test measures one thing", pytrace=False)
-        called = True
+        self._called = True
+        wrong = ""
         try:
-            done = _measured(request, harness, given, options)
+            done = _measured(self._request, given, options)
         except UsageError as error:
-            pytest.fail(str(error), pytrace=False)
+            wrong = str(error)
+        if wrong:  # out of the handler, so that pytest shows one error
+            pytest.fail(wrong, pytrace=False)
         if done.status in NOT_TRIED:
             pytest.skip(done.reason)  # always raised on this line, so that pytest merges skips with the same reason
-        replay(done, benchmark, request.node.get_closest_marker("benchmark").kwargs["timer"])
+        self._benchmark.group = _group(done.case)  # at collection the work of a function was not known
+        replay(done, self._benchmark, self._request.node.get_closest_marker("benchmark").kwargs["timer"])
+        self.replayed = True
         if done.status is not Status.OK:
             pytest.fail(f"{done.status}: {done.reason}\n\n{done.traceback}".rstrip(), pytrace=False)
         return done
 
-    return measure_case
 
-
-def _measured(
-    request: pytest.FixtureRequest, harness: Harness, given: Sequence[Any], options: Mapping[str, Any]
-) -> Measurement:
+def _measured(request: pytest.FixtureRequest, given: Sequence[Any], options: Mapping[str, Any]) -> Measurement:
     """Measure the case of a test. given, options: the arguments of `measure`. Raises UsageError for wrong ones."""
-    planned = _case(request.node)
+    harness, planned = request.config.stash[_STATE], _case(request.node)
     assert planned is not None  # noqa: S101 - the fixture has asked
     if isinstance(request.param, Case):
         if given or options:
@@ -333,12 +343,17 @@ def replay(done: Measurement, benchmark: Any, clock: ReplayClock) -> None:
     """Pass the exact wall samples of a measurement to pytest-benchmark; without samples, mark the fixture as used."""
     samples = next((series.seconds for series in done.series if series.metric == "time"), ())
     if not samples:
-        benchmark.disabled = True  # there is no time, so the case must not appear in pytest-benchmark's table
-        benchmark.pedantic(lambda: None)
+        _leave_unused(benchmark)
         return
     ready = iter(samples)
     benchmark.extra_info.update(summary.extra_info(done))
     benchmark.pedantic(lambda: clock.advance(next(ready)), rounds=len(samples))
+
+
+def _leave_unused(benchmark: Any) -> None:
+    """Keep a test without a time out of pytest-benchmark's table, and pytest-benchmark from warning of it."""
+    benchmark.disabled = True
+    benchmark.pedantic(lambda: None)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -12,6 +12,8 @@ from bench_core.own.function import SUITE, Function, workload_of
 from bench_core.plan.targets import matches, require_known
 from bench_core.records import Case, Target, Work
 
+_OF_TESTS = ("backends", "reference", "flops", "bytes", "tolerance", "name")
+_OF_SCRIPTS = ("budget", "output")
 UNKNOWN = "unknown"  # as size and dtype, in the row of a test that ended before it called measure
 
 
@@ -26,9 +28,11 @@ def in_test(fn: Any, inputs: Sequence[Any], test: str, options: Mapping[str, Any
 
     options: the keyword arguments of `measure`. Raises UsageError for wrong ones.
     """
-    of_script = [name for name in ("budget", "output") if name in options]
-    if of_script:
-        raise UsageError(f"measure: {of_script[0]}= is for scripts, in tests it is --bench-{of_script[0]}")
+    for name in options:
+        if name in _OF_SCRIPTS:
+            raise UsageError(f"measure: {name}= is for scripts, in tests it is --bench-{name}")
+        if name not in _OF_TESTS:
+            raise UsageError(f"measure: no argument {name!r}, there are {', '.join(_OF_TESTS)}")
     given = {name: value for name, value in options.items() if name != "backends"}
     backends = options.get("backends", ())
     only = (backends,) if isinstance(backends, str) else tuple(backends)
