@@ -43,8 +43,11 @@ class Result:
         measured = [row for row in times if row.has_value]
         lines = [work_name(times[0])] if times else ["nothing was measured"]
         if measured:
-            cells = tuple(self._cells(row) for row in measured)
-            lines += layout(Table(_HEADER, cells, frozenset({1, 3})), _WIDTH)
+            cells = [self._cells(row) for row in measured]
+            used = [i for i in range(len(_HEADER)) if any(row[i] for row in cells)]
+            rows = tuple(tuple(row[i] for i in used) for row in cells)
+            numeric = frozenset(place for place, i in enumerate(used) if _HEADER[i] in {"time", "rate"})
+            lines += layout(Table(tuple(_HEADER[i] for i in used), rows, numeric), _WIDTH)
         lines += [f"{_who(row)}: {row.status}: {printable(row.reason)}" for row in times if not row.has_value]
         return "\n".join([*lines, *self.notes])
 

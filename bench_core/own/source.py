@@ -64,6 +64,10 @@ def source_of(function: Function) -> Iterator[Source]:
 
 def why_only_here(function: Function) -> str:
     """Return why no other process can import a function, its reference or what they are made of; "" if one can."""
+    for each in function.functions:
+        name = getattr(each, "__qualname__", "")
+        if "<" in name:
+            return f"a worker process cannot import {name}: define the function at the top level of a file"
     try:
         modules = _modules(function.functions)
     except Exception as error:  # noqa: BLE001 - an object of the user may raise anything when it is pickled
