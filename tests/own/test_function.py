@@ -116,7 +116,7 @@ def test_without_a_reference_there_is_a_time_and_no_rate():
 
 
 def test_without_a_reference_it_is_still_proven_that_the_backend_waits():
-    backend = ForgetfulBackend()
+    backend = ForgetfulBackend(work=20e-6)  # short, for its backlog has to be sat out
 
     def launched(x):
         backend.launch()
