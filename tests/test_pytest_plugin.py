@@ -13,7 +13,7 @@ import pytest
 
 import bench_core
 from bench_core.plan.targets import Targets
-from bench_core.pytest_plugin import _STATE, ReplayClock, pytest_report_collectionfinish, replay
+from bench_core.pytest_plugin import _STATE, ReplayClock, _mentions_workloads, pytest_report_collectionfinish, replay
 from bench_core.records import Measurement, Status
 from bench_core.results import schema
 from tests.support import TESTS
@@ -337,6 +337,20 @@ def test_a_bench_file_is_found_once_whether_it_is_named_or_not(folder, given, in
     done = pytest_in(folder, *given, "-k", "test_good and numpy", "--collect-only", "-q")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.findall(r"^\S+::\S+$", done.stdout, re.MULTILINE) == ["bench_toy.py::test_good[numpy-cpu-float64-good]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_ours"),
+    [
+        ("@pytest.mark.workload(W())\ndef test_w(measure): ...", True),
+        ("def test_f(tmp_path,\n    measure): ...", True),
+        ("def test_f(measured): ...", False),
+        ("def run(measure): ...", False),
+    ],
+)
+def test_a_bench_file_is_collected_for_a_workload_or_a_function(tmp_path, text, is_ours):
+    (tmp_path / "bench_some.py").write_text(text, encoding="utf-8")
+    assert _mentions_workloads(tmp_path / "bench_some.py") is is_ours
 
 
 def test_a_script_that_only_speaks_of_bench_core_is_not_imported(tmp_path):

@@ -43,10 +43,9 @@ _DISTINCT = 10.0  # new inputs are of use if their right answers differ by this 
 class Function(Workload):
     """A function with its inputs, as one work for all backends; made by `workload_of`.
 
-    expected: the right answers for the given inputs by name; None without a reference. redrawn: how other inputs are
-    made for the second check; None if the right answers are known for the given inputs only. The call is then checked
-    again with the same inputs, and the rows are flagged `same_inputs`; if its answers are single numbers, which nobody
-    can overwrite, it is not checked again, and they are flagged `unchecked_timing`.
+    own_work: that work. If the right answers are known for the given inputs only, the timed call is checked again with
+    these, after its last answers were overwritten, and the rows are flagged `same_inputs`. Answers that are single
+    numbers cannot be overwritten: the call is then not checked again, and the rows are flagged `unchecked_timing`.
     """
 
     suite = SUITE
@@ -108,9 +107,8 @@ class Function(Workload):
         call = self._call
         bound = functools.partial(call.function, *call.arguments(arrays), **call.keywords(backend.xp))
         # New inputs are written into these arrays; where a library cannot do that, other arrays take their place.
-        run = (
-            bound if hasattr(backend, "overwrite") else lambda: call.function(*call.arguments(arrays), **bound.keywords)
-        )
+        in_place = hasattr(backend, "overwrite")
+        run = bound if in_place else lambda: call.function(*call.arguments(arrays), **bound.keywords)
         answers = _Answers(self.name, backend, arrays, None if self._reference is None else self._call.arrays)
         if self._repeats:
             return Kernel(run, outputs=answers, flags=(SAME_INPUTS,) if self._overwrites_answers else ())
@@ -279,17 +277,22 @@ def _stretched(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (array * factors).astype(array.dtype) if array.dtype.kind in _WIDE else array
 
 
-def _shuffled(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the same numbers in another order: no new value appears, as in an array of indices."""
-    return rng.permutation(array.reshape(-1)).reshape(array.shape)
+def _rolled(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the same numbers, each some places further: no new value appears, as in an array of indices."""
+    return np.roll(array.reshape(-1), rng.integers(1, max(array.size, 2))).reshape(array.shape)
 
 
-_REDRAWS: tuple[_Redraw, ...] = (_scaled, _stretched, _shuffled)  # what changes the structure least comes first
+_REDRAWS: tuple[_Redraw, ...] = (_scaled, _stretched, _rolled)  # what changes the structure least comes first
 
 
 @dataclass(frozen=True, slots=True)
 class _Reference:
-    """The right answers: `function` gives them for any inputs, None if only `expected` is known."""
+    """The right answers.
+
+    function: gives them for any inputs; None if they are known for the given ones only. expected: for the given inputs,
+    by name. tolerance: the largest relative error. redrawn: how other inputs are made for the second check; None if
+    there are none that the function can follow and that change its answers.
+    """
 
     function: Callable[..., Any] | None
     expected: HostArrays

@@ -1,5 +1,8 @@
 """`bench_core.measure`: a result to look at, and the same rows as a frame and as files."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,3 +77,14 @@ def test_wrong_use_is_one_clear_line(asked, line):
     with pytest.raises(UsageError) as caught:
         bench_core.measure(double, X, **asked)
     assert str(caught.value) == line
+
+
+def test_a_worker_that_reads_a_function_imports_no_more_than_it_needs():
+    code = """
+import sys, bench_core
+print(*{"numpy", "pandas"} & set(sys.modules))
+import bench_core.own.function
+print(*{"pandas", "pytest", "rich"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
