@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench_core.own.measure import measure
     from bench_core.results.reader import load
 
 try:
@@ -11,7 +12,7 @@ try:
 except PackageNotFoundError:  # run from a checkout that is not installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "measure"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from bench_core.results.reader import load  # noqa: PLC0415
 
         return load
+    if name == "measure":
+        from bench_core.own.measure import measure  # noqa: PLC0415 - nor for that of the whole run
+
+        return measure
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

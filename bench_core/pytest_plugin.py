@@ -4,7 +4,13 @@
     def test_square(measure):
         measure()
 
-Such a test is expanded to one item per case of the plan. With `--benchmark-only` each item measures its case in a
+Such a test is expanded to one item per case of the plan. One without the marker measures a function of its own, and is
+expanded to one item per backend and device:
+
+    def test_gelu(measure):
+        measure(gelu, x, reference=gelu)
+
+With `--benchmark-only` each item measures its case in a
 worker process and passes the raw seconds to pytest-benchmark. Without it each item runs its case once at the smoke
 preset, only checks the answer, and writes nothing. The plugin does not affect sessions without workload tests.
 """
@@ -13,9 +19,11 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 import signal
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +31,23 @@ import pytest
 
 from bench_core import pytest_neighbours as neighbours
 from bench_core.analysis import summary
-from bench_core.backends import registry
 from bench_core.errors import InternalError, UsageError
+from bench_core.own.planned import in_test, is_meant, planned_case
+from bench_core.own.source import source_of
 from bench_core.plan import suite
 from bench_core.plan.suite import UseSuite
-from bench_core.plan.targets import Absent
+from bench_core.plan.targets import Absent, require_known
 from bench_core.pytest_display import Display, fit_tables
-from bench_core.records import NOT_TRIED, Case, Measurement, Preset, Status, identifier
+from bench_core.records import NOT_TRIED, Case, Measurement, Preset, Status, Target, identifier
 from bench_core.run.progress import Progress
 from bench_core.run.session import RunOptions, Session
-from bench_core.timing.worker_protocol import WorkerSpec, WorkloadSource
+from bench_core.text import one_line
+from bench_core.timing.worker_protocol import Source, WorkerSpec, WorkloadSource
 from bench_core.workload import Workload
 
 _STATE = pytest.StashKey["Harness"]()
-_DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
+_OWN_FUNCTION = re.compile(rb"def test\w*\([^)]*\bmeasure\b")
+_NOT_CALLED = "the test has never called measure"
 _MARKERS = {
     "workload(workload)": "measure this Workload on every backend and device of the plan",
     "ceiling": "measures a limit of the machine",
@@ -161,31 +172,50 @@ def _mentions_workloads(path: Path) -> bool:
         source = path.read_bytes()
     except OSError:
         return False
-    return b"mark.workload" in source
+    return b"mark.workload" in source or bool(_OWN_FUNCTION.search(source))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Expand a workload test to the cases of the plan."""
     mark = metafunc.definition.get_closest_marker("workload")
-    if mark is None or "measure" not in metafunc.fixturenames:
+    if not _takes_our_fixture(metafunc):
+        return
+    harness = metafunc.config.stash[_STATE]
+    if mark is None:
+        test = metafunc.definition.originalname
+        marked = [pytest.param(t, id=f"{t.backend}-{t.device}", marks=_marks(t, test)) for t in harness.targets()]
+        metafunc.parametrize("measure", marked, indirect=True)
         return
     workload: Workload = mark.args[0]
     ceiling = [pytest.mark.ceiling] if workload.ceiling else []
-    cases = metafunc.config.stash[_STATE].cases(workload)
-    metafunc.parametrize("measure", [_parameter(case, *ceiling) for case in cases], indirect=True)
+    cases = harness.cases(workload)
+    marked = [pytest.param(case, id=case.label, marks=[*ceiling, *_marks(case, _group(case))]) for case in cases]
+    metafunc.parametrize("measure", marked, indirect=True)
 
 
-def _parameter(case: Case, *more: pytest.MarkDecorator) -> Any:
+def _takes_our_fixture(metafunc: pytest.Metafunc) -> bool:
+    """Whether a test takes the fixture `measure` of this module, not one of its own of that name."""
+    known = metafunc._arg2fixturedefs.get("measure")  # there is no public way to ask
+    if not known or known[-1].func.__module__ != __name__:
+        return False
+    given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize") if mark.args]
+    names = [name.strip() for some in given for name in (some.split(",") if isinstance(some, str) else some)]
+    return "measure" not in names
+
+
+def _group(case: Case) -> str:
     work = case.work
-    group = f"{work.workload} {work.size} {work.dtype}" + f" {work.precision}" * (work.precision != "ieee")
+    return f"{work.workload} {work.size} {work.dtype}" + f" {work.precision}" * (work.precision != "ieee")
+
+
+def _marks(of: Case | Target, group: str) -> list[pytest.MarkDecorator]:
     marks = [
-        *more,
         pytest.mark.benchmark(timer=ReplayClock(), group=group),
-        pytest.mark.cpu if case.device == "cpu" else pytest.mark.gpu,
+        pytest.mark.cpu if of.device == "cpu" else pytest.mark.gpu,
     ]
-    if case.backend in {"numpy", "cupy", "torch"}:
-        marks.append(getattr(pytest.mark, case.backend))
-    return pytest.param(case, id=case.label, marks=marks)
+    if of.backend in {"numpy", "cupy", "torch"}:
+        marks.append(getattr(pytest.mark, of.backend))
+    return marks
 
 
 @pytest.hookimpl(trylast=True)
@@ -227,10 +257,12 @@ def _spec(item: pytest.Item) -> WorkerSpec | None:
 
 
 def _case(item: pytest.Item) -> Case | None:
-    case = (
-        item.callspec.params.get("measure") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
-    )
-    return case if isinstance(case, Case) else None
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return None
+    given = item.callspec.params.get("measure")
+    if isinstance(given, Target):  # what it measures is known only when it calls `measure`
+        return planned_case(item.originalname, item.nodeid, given)
+    return given if isinstance(given, Case) else None
 
 
 def planned(item: pytest.Item) -> tuple[Case, Absent | None] | None:
@@ -253,22 +285,83 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     return [f"bench-core: {line}" for line in [*others, *session.targets.left_out()]]
 
 
-@pytest.fixture
-def measure(request: pytest.FixtureRequest, benchmark: Any) -> Callable[[], Measurement]:
-    """Return a callable that measures the case, passes the samples to pytest-benchmark and returns the Measurement."""
-    harness = request.config.stash[_STATE]
-    case: Case = request.param
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Record why a test did not measure its case; a test that has passed without measuring it fails."""
+    report = yield
+    session, case = item.config.stash[_STATE].session, _case(item)
+    if session is None or case is None or call.when == "teardown":
+        return report
+    said = one_line(call.excinfo.value) if call.excinfo else ""
+    if report.skipped:
+        session.note_unmeasured(case, Status.SKIPPED, "test_skipped", said or "the test is skipped")
+    elif report.failed:
+        session.note_unmeasured(case, Status.ERROR, "test_failed", said)
+    elif call.when == "call" and session.note_unmeasured(case, Status.ERROR, "not_measured", _NOT_CALLED):
+        report.outcome, report.longrepr = "failed", _NOT_CALLED
+    return report
 
-    def measure_case() -> Measurement:
-        done = harness.measure_with_progress(case, _source(request), again=neighbours.is_rerun(request.node))
+
+@pytest.fixture
+def measure(request: pytest.FixtureRequest, benchmark: Any) -> Iterator[Callable[..., Measurement]]:
+    """Yield a callable that measures the case, passes the samples to pytest-benchmark and returns the Measurement.
+
+    It is called as `measure()` in a test that is marked with a workload, else as `measure(fn, *inputs)` with the
+    arguments of `bench_core.measure` except `budget` and `output`, which are options of pytest. Then `backends` names
+    those on which the function can run; the items of all others are skipped.
+    """
+    if _case(request.node) is None:
+        pytest.fail("measure: a test must name this fixture among its own arguments", pytrace=False)
+    once = _Once(request, benchmark)
+    yield once
+    if not once.replayed:
+        _leave_unused(benchmark)
+
+
+class _Once:
+    """What the fixture `measure` yields. replayed: whether pytest-benchmark has got the samples."""
+
+    def __init__(self, request: pytest.FixtureRequest, benchmark: Any) -> None:
+        self._request, self._benchmark = request, benchmark
+        self._called = self.replayed = False
+
+    def __call__(self, *given: Any, **options: Any) -> Measurement:
+        if self._called:
+            pytest.fail("measure: called twice: a test measures one thing", pytrace=False)
+        self._called = True
+        wrong = ""
+        try:
+            done = _measured(self._request, given, options)
+        except UsageError as error:
+            wrong = str(error)
+        if wrong:  # out of the handler, so that pytest shows one error
+            pytest.fail(wrong, pytrace=False)
         if done.status in NOT_TRIED:
             pytest.skip(done.reason)  # always raised on this line, so that pytest merges skips with the same reason
-        replay(done, benchmark, request.node.get_closest_marker("benchmark").kwargs["timer"])
+        self._benchmark.group = _group(done.case)  # at collection the work of a function was not known
+        replay(done, self._benchmark, self._request.node.get_closest_marker("benchmark").kwargs["timer"])
+        self.replayed = True
         if done.status is not Status.OK:
             pytest.fail(f"{done.status}: {done.reason}\n\n{done.traceback}".rstrip(), pytrace=False)
         return done
 
-    return measure_case
+
+def _measured(request: pytest.FixtureRequest, given: Sequence[Any], options: Mapping[str, Any]) -> Measurement:
+    """Measure the case of a test. given, options: the arguments of `measure`. Raises UsageError for wrong ones."""
+    harness, planned, again = request.config.stash[_STATE], _case(request.node), neighbours.is_rerun(request.node)
+    assert planned is not None  # noqa: S101 - the fixture has asked
+    if isinstance(request.param, Case):
+        if given or options:
+            raise UsageError("measure: this test is marked with a workload: call measure() without arguments")
+        return harness.measure_with_progress(planned, _source(request), again=again)
+    if not given:
+        raise UsageError("measure: needs a function, measure(fn, x), or a test with @pytest.mark.workload(...)")
+    function, only = in_test(given[0], given[1:], request.node.originalname, options)
+    case = replace(planned, work=function.own_work)
+    if only and not any(is_meant(case, entry) for entry in only):
+        return harness.leave_out(case, f"the test measures {', '.join(only)} only", planned)
+    with source_of(function) as source:
+        return harness.measure_with_progress(case, source, planned, again=again)
 
 
 def _source(request: pytest.FixtureRequest) -> WorkloadSource:
@@ -304,8 +397,7 @@ def replay(done: Measurement, benchmark: Any, clock: ReplayClock) -> None:
     """Pass the exact wall samples of a measurement to pytest-benchmark; without samples, mark the fixture as used."""
     samples = next((series.seconds for series in done.series if series.metric == "time"), ())
     if not samples:
-        benchmark.disabled = True  # there is no time, so the case must not appear in pytest-benchmark's table
-        benchmark.pedantic(lambda: None)
+        _leave_unused(benchmark)
         return
     ready = iter(samples)
     benchmark.extra_info.update(summary.extra_info(done))
@@ -318,6 +410,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     outcome = yield
     item.config.stash[_STATE].between_cases()
     return outcome
+
+
+def _leave_unused(benchmark: Any) -> None:
+    """Keep a test without a time out of pytest-benchmark's table, and pytest-benchmark from warning of it."""
+    benchmark.disabled = True
+    benchmark.pedantic(lambda: None)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -363,6 +461,18 @@ class Harness:
             self.session = Session(self._options)
         return self.session.cases(workload)
 
+    def targets(self) -> Sequence[Target]:
+        """Return the backends and devices of this session's plan."""
+        if self.session is None:
+            self.session = Session(self._options)
+        return self.session.targets.taking_part
+
+    def leave_out(self, case: Case, reason: str, planned_as: Case) -> Measurement:
+        """Record that a test does not mean a case, and return the record."""
+        assert self.session is not None  # noqa: S101 - the plan has created it
+        self.session.note_unmeasured(case, Status.UNSUPPORTED, "not_asked", reason, planned_as)
+        return self.session.measurements[case]
+
     def begin(self, session: pytest.Session) -> None:
         """Store the plan, check --bench-require, and open the results folder of the run."""
         self._planned = list(dict.fromkeys(case for item in session.items if (case := _case(item))))
@@ -400,13 +510,13 @@ class Harness:
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
 
-    def measure_with_progress(self, case: Case, source: WorkloadSource, *, again: bool = False) -> Measurement:
+    def measure_with_progress(
+        self, case: Case, source: Source, planned_as: Case | None = None, *, again: bool = False
+    ) -> Measurement:
         """Measure one case, and show the progress; `again`: even if it has been measured."""
         assert self.session is not None  # noqa: S101 - expanding the workload to cases created the session
-        if self._display is None:
-            return self.session.measure(case, source, again=again)
-        measure = functools.partial(self.session.measure, case, source, again=again)
-        return self._display.during(case, measure)
+        measure = functools.partial(self.session.measure, case, source, planned_as=planned_as, again=again)
+        return self._display.during(planned_as or case, measure) if self._display else measure()
 
     def closing_lines(self) -> list[str]:
         """Return the lines below the table of the summary: what became of the plan, what is doubtful, what is next."""
@@ -486,13 +596,7 @@ def _given(config: pytest.Config, name: str) -> str:
 
 def _backends(name: str, text: str) -> tuple[str, ...]:
     entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
-    for entry in entries:
-        if entry.partition(":")[0] not in registry.names():
-            raise UsageError(f"--bench-{name}={text}: no backend {entry!r}, there are {', '.join(registry.names())}")
-        backend, _, kind = entry.partition(":")
-        types = {*_DEVICE_TYPES, *registry.load(backend).devices_expected}
-        if kind and kind.partition(":")[0] not in types:
-            raise UsageError(f"--bench-{name}={text}: no type of device {kind!r}, there are {', '.join(sorted(types))}")
+    require_known(entries, f"--bench-{name}={text}")
     return entries
 
 

@@ -29,6 +29,8 @@ Identity = tuple[str, str, str, str, int | None]  # case_id, backend, implementa
 SCHEMA_VERSION = 1
 LAUNCH_BOUND = "launch_bound"  # the flag of a time in which the device waited for the host
 UNCHECKED = "unchecked_timing"  # the flag of a case whose timed callable could not be checked
+NO_REFERENCE = "unchecked"  # the flag of a case of which no right answer is known
+SAME_INPUTS = "same_inputs"  # the flag of a case that was checked again, but with the inputs of the timed calls
 _LONGEST_REASON = 1000  # characters; compilers answer with megabytes, and CSV readers refuse large cells
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]*")
 
@@ -289,6 +291,7 @@ class Measurement:
     placement: where the arrays lie, as in the column ("first_touch=2;huge_pages=0.98").
     threads: how many host threads computed; None where the device is no CPU.
     rel_error: ||C - R|| / ||R|| against the float64 reference, once a check has run.
+    planned_as: the case_id under which the case is in the plan, if its work was not known then; "" otherwise.
     timed_s: wall seconds spent in warm-up and timed blocks; recheck_s: in checking the timed calls afterwards;
         elapsed_s: in the whole case.
     traceback: that of an exception, for the person who runs it; no file holds it.
@@ -310,6 +313,7 @@ class Measurement:
     threads: int | None = None
     env_id: str = ""
     process: int = 0
+    planned_as: str = ""
     timed_s: float = 0.0
     recheck_s: float = 0.0
     elapsed_s: float = 0.0

@@ -140,16 +140,18 @@ class Workload(ABC):
     and new numbers must not be compared), and `kernels`: dialect -> implementation -> builder, where the
     most specific of "backend:device_type", "backend", "dialect:device_type" and "dialect" counts. `traits`: how its
     rows are judged and shown. `ceiling`: the limit of the machine that the workload measures, if any. `idle`: `run`
-    does nothing on purpose, so it has no answer to check and must have no costs.
+    does nothing on purpose, so it has no answer to check and must have no costs. `has_reference`: without one, nothing
+    is known of the right answer: there must be no costs, so there is no rate, and rows are flagged `unchecked`.
     """
 
     suite: ClassVar[str]
-    name: ClassVar[str]
+    name: str
     version: ClassVar[int] = 1
     kernels: ClassVar[Kernels]
     traits: ClassVar[Traits] = Traits()
     ceiling: ClassVar[Ceiling | None] = None
     idle: ClassVar[bool] = False
+    has_reference: bool = True
 
     @abstractmethod
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:
@@ -181,6 +183,10 @@ class Workload(ABC):
         holds few samples, each many times. More arrays may be added, for `reference` alone.
         """
         return host
+
+    def redraw(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:  # noqa: ARG002 - for subclasses
+        """Return other inputs than `host`, of the same shapes and dtypes, by which the timed call is checked again."""
+        return self.inputs(work, rng)
 
     def reference(self, work: Work, host: HostArrays) -> Any:  # noqa: ARG002 - for subclasses
         """Return what `error` needs to judge the answers for these inputs, computed once for all of them."""

@@ -3,16 +3,20 @@
 import gc
 import os
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from bench_core.machine import nvml
 from tests.standin import install as standin
 
+collect_ignore = ["examples"]  # tests/project/test_examples.py runs them
 
-def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave the unit tests out of a benchmark run: importing them would cost time that is not measured."""
-    return True if config.getoption("benchmark_only", False) else None
+    is_example = "examples" in collection_path.parts  # which is left out as well, unless it is named
+    return True if config.getoption("benchmark_only", False) and not is_example else None
 
 
 def pytest_collection_finish() -> None:

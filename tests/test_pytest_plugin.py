@@ -13,7 +13,7 @@ import pytest
 
 import bench_core
 from bench_core.plan.targets import Targets
-from bench_core.pytest_plugin import _STATE, ReplayClock, pytest_report_collectionfinish, replay
+from bench_core.pytest_plugin import _STATE, ReplayClock, _mentions_workloads, pytest_report_collectionfinish, replay
 from bench_core.records import Measurement, Status
 from bench_core.results import schema
 from tests.support import TESTS
@@ -106,6 +106,139 @@ def test_a_run_says_at_its_end_how_many_results_are_above_a_ceiling(installed, t
     above = rows[rows["flags"].str.contains("above_ceiling")]
     assert list(zip(above["workload"], above["metric"], strict=True)) == [("model", "flop_rate")]
     assert set(rows[rows["metric"] == "fraction_of_measured_peak"]["workload"]) == {"product"}
+
+
+OWN = """
+import numpy as np
+import pytest
+from bench_core.noise.cases import Add
+
+X = np.arange(1.0, 1001.0)
+
+def double(x):
+    return 2 * x
+
+def broken(x):
+    raise ArithmeticError("it broke")
+
+@pytest.fixture
+def mine(measure):
+    return measure
+
+@pytest.mark.parametrize("n", [10, 1000])
+def test_double(mine, n):
+    assert mine(double, X[:n], reference=double, bytes=16 * n).status == "ok"
+
+class TestOthers:
+    def test_time_only(self, measure):
+        measure(lambda x: x + 1, X)
+
+def test_numpy_only(measure):
+    measure(np.sort, X, reference=np.sort, backends="numpy")
+
+def test_broken(measure):
+    measure(broken, X)
+
+def test_no_function(measure):
+    measure()
+
+def test_not_callable(measure):
+    measure(3, X)
+
+def test_option(measure):
+    measure(double, X, budget=3)
+
+def test_no_such_argument(measure):
+    measure(double, X, colour=3)
+
+def test_same(measure):
+    measure(double, X)
+
+def test_twice(measure):
+    measure(double, X, name="once")
+    measure(double, X, name="again")
+
+def test_never(measure):
+    pass
+
+def test_without_data(measure):
+    pytest.skip("no data")
+
+@pytest.mark.skip(reason="not today")
+def test_not_today(measure):
+    measure(double, X)
+
+def test_raises(measure):
+    raise RuntimeError("no inputs")
+
+@pytest.mark.workload(Add())
+def test_marked(measure):
+    measure(double, X)
+
+@pytest.mark.parametrize("measure", [1])
+def test_no_fixture(measure):
+    assert measure == 1
+"""
+OWN_OUTCOMES = {
+    ("double", "10"): ("ok", "", ""),
+    ("double", "1000"): ("ok", "", ""),
+    ("time_only", "1000"): ("ok", "", ""),
+    ("sort", "1000"): ("ok", "", ""),
+    ("broken", "1000"): ("error", "ArithmeticError", "ArithmeticError: it broke"),
+    ("no_function", "unknown"): ("error", "test_failed", "measure: needs a function, measure(fn, x), or a test"),
+    ("not_callable", "unknown"): ("error", "test_failed", "measure: the first argument must be a function, not of"),
+    ("option", "unknown"): ("error", "test_failed", "measure: budget= is for scripts, in tests it is --bench-budget"),
+    ("no_such_argument", "unknown"): ("error", "test_failed", "measure: no argument 'colour', there are backends, "),
+    ("same", "unknown"): ("error", "test_failed", "measure: double 1000 float64 was measured by another test: "),
+    ("once", "1000"): ("ok", "", ""),
+    ("never", "unknown"): ("error", "not_measured", "the test has never called measure"),
+    ("without_data", "unknown"): ("skipped", "test_skipped", "no data"),
+    ("not_today", "unknown"): ("skipped", "test_skipped", "not today"),
+    ("raises", "unknown"): ("error", "test_failed", "no inputs"),
+    ("add", "1000"): ("error", "test_failed", "measure: this test is marked with a workload: call measure() without"),
+}
+
+
+@pytest.fixture(scope="module")
+def own(installed, tmp_path_factory):
+    """A session with functions of one's own, most of them with wrong use: its folder and what it said."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "bench_own.py").write_text(OWN.replace("Add()", "Small()").replace("X = ", SMALL, 1), encoding="utf-8")
+    return folder, pytest_in(folder, *QUICK, "-k", "not no_fixture")
+
+
+SMALL = "class Small(Add):\n    sizes = (1000,)\n\nX = "
+
+
+def test_functions_of_ones_own_are_measured_beside_workloads_and_each_planned_case_is_a_row(own):
+    folder, done = own
+    rows = bench_core.load(folder / "results").query("metric == 'time'").set_index(["workload", "size"])
+    assert done.returncode == 1
+    assert f"{len(OWN_OUTCOMES)} planned: 5 ok, 2 skipped, 9 error" in done.stdout
+    assert set(rows.index) == set(OWN_OUTCOMES)
+    for key, (status, code, reason) in OWN_OUTCOMES.items():
+        found = rows.loc[key]
+        assert (found["status"], found["reason_code"], found["reason"][: len(reason)]) == (status, code, reason), key
+    assert set(rows.loc[("time_only", "1000"), "flags"].split(";")) >= {"unchecked", "not_isolated"}
+    assert "not_isolated" not in rows.loc[("double", "1000"), "flags"]
+    assert set(bench_core.load(folder / "results").query("metric == 'bandwidth'")["size"]) == {"10", "1000"}
+
+
+def test_wrong_use_of_measure_is_one_line_and_no_traceback(own):
+    _, done = own
+    shown = [line for line in done.stdout.splitlines() if line.startswith("measure: ")]
+    assert len(shown) == 7
+    assert "measure: called twice: a test measures one thing" in shown
+    assert "exception" not in done.stdout
+    assert "was not used" not in done.stdout, "pytest-benchmark would warn of each"
+    assert "benchmark 'double 1000 float64': 1 tests" in done.stdout
+
+
+def test_plain_pytest_checks_functions_once_and_a_test_may_have_another_measure(own):
+    folder, _ = own
+    done = pytest_in(folder, "-k", "double or broken or no_fixture or numpy_only", "--bench-backends=numpy", "-rs")
+    assert "1 failed, 4 passed" in done.stdout, done.stdout
+    assert "error: ArithmeticError: it broke" in done.stdout
 
 
 def test_pytest_benchmark_records_exactly_the_samples_that_were_measured(project):
@@ -205,6 +338,20 @@ def test_a_bench_file_is_found_once_whether_it_is_named_or_not(folder, given, in
     done = pytest_in(folder, *given, "-k", "test_good and numpy", "--collect-only", "-q")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.findall(r"^\S+::\S+$", done.stdout, re.MULTILINE) == ["bench_toy.py::test_good[numpy-cpu-float64-good]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_ours"),
+    [
+        ("@pytest.mark.workload(W())\ndef test_w(measure): ...", True),
+        ("def test_f(tmp_path,\n    measure): ...", True),
+        ("def test_f(measured): ...", False),
+        ("def run(measure): ...", False),
+    ],
+)
+def test_a_bench_file_is_collected_for_a_workload_or_a_function(tmp_path, text, is_ours):
+    (tmp_path / "bench_some.py").write_text(text, encoding="utf-8")
+    assert _mentions_workloads(tmp_path / "bench_some.py") is is_ours
 
 
 def test_a_script_that_only_speaks_of_bench_core_is_not_imported(tmp_path):

@@ -285,7 +285,7 @@ def advice(measurements: Iterable[Measurement]) -> list[str]:
     measurements = list(measurements)
     timed = [series for m in measurements for series in m.series if series.metric == "time"]
     unsettled = sum("not_converged" in series.flags for series in timed)
-    unchecked = sorted({m.case.work.workload for m in measurements if UNCHECKED in m.flags})
+    unchecked = sorted({m.case.work.workload for m in measurements if UNCHECKED in m.flags and not m.planned_as})
     sentences = []
     if 2 * unsettled > len(timed):
         sentences.append(

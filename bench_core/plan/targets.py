@@ -10,6 +10,8 @@ from bench_core.errors import UsageError
 from bench_core.plan.discovery import Probe
 from bench_core.records import Target
 
+_DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
+
 
 @dataclass(frozen=True, slots=True)
 class Absent:
@@ -17,6 +19,20 @@ class Absent:
 
     code: str
     reason: str
+
+
+def require_known(entries: Sequence[str], said: str) -> None:
+    """Raise UsageError for the first entry `backend[:device]` with an unknown backend or type of device.
+
+    said: how the user has given the entries, for the message.
+    """
+    for entry in entries:
+        backend, _, kind = entry.partition(":")
+        if backend not in registry.names():
+            raise UsageError(f"{said}: no backend {entry!r}, there are {', '.join(registry.names())}")
+        types = {*_DEVICE_TYPES, *registry.load(backend).devices_expected}
+        if kind and kind.partition(":")[0] not in types:
+            raise UsageError(f"{said}: no type of device {kind!r}, there are {', '.join(sorted(types))}")
 
 
 class Targets:

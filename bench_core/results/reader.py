@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +80,17 @@ def find_results(path: Path) -> list[Path]:
 
 def read_results(path: Path) -> pd.DataFrame:
     """Return one results.csv as a validated frame; raises TableError with the line of the problem."""
+    return _frame(read_columns(path))
+
+
+def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return rows that were not read from a file as the frame that `load` would return."""
+    return _frame({name: [getattr(row, name) for row in rows] for name in COLUMNS})
+
+
+def _frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - see load
 
-    columns = read_columns(path)
     return pd.DataFrame({name: pd.Series(v, dtype=_PANDAS[KINDS.get(name, str)]) for name, v in columns.items()})
 
 

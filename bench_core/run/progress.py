@@ -40,7 +40,7 @@ class Progress:
 
     def end(self, ended: Measurement) -> None:
         """Note the outcome of the case that has begun. A case that ended before does not count again."""
-        case, self._case = ended.case, None
+        case, self._case = self._case or ended.case, None  # the case that was planned, whose work may not be known
         budget = self._left.pop(case, None)
         if budget is None:
             return

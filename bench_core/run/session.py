@@ -46,7 +46,7 @@ from bench_core.run.plausibility import refuse_beyond_own_best, refuse_implausib
 from bench_core.timing.case import OnPhase, Settings, ignore_phase
 from bench_core.timing.sampling import Durations
 from bench_core.timing.worker import Workers
-from bench_core.timing.worker_protocol import WorkloadSource
+from bench_core.timing.worker_protocol import Source
 from bench_core.workload import Workload
 
 BUDGETS = {
@@ -160,6 +160,7 @@ class Session:
         self._journal: journal.Journal | None = None
         self._before: journal.JournalContents | None = None
         self._timed_s = self._recheck_s = 0.0
+        self._turned_out: dict[Case, Case] = {}  # planned cases of unknown work -> what they were when measured
         self.run = self._new_run()
         if options.resume:
             self._resume(options.resume)
@@ -182,6 +183,12 @@ class Session:
         self._before, self.run, self.planned = before, before.head.run, frozenset(before.head.planned)
         kept = (m for m in before.measurements if m.status is not Status.INTERRUPTED)
         self.measurements = {m.case: m for m in kept}
+        by_id = {(c.work.case_id, c.backend, c.device): c for c in before.head.planned}
+        for m in before.measurements:
+            if m.planned_as and m.case in self.measurements:
+                planned = by_id[m.planned_as, m.case.backend, m.case.device]
+                self._turned_out[planned] = m.case
+                self.measurements.pop(planned, None)
         self._environments = dict(before.environments)
         self.traits = TraitsOf.from_json(before.head.workloads.get("traits"))
         self.ceilings = {name: Ceiling(word) for name, word in before.head.workloads.get("ceilings", {}).items()}
@@ -247,13 +254,22 @@ class Session:
         return clocks * (durations.warmup + durations.budget) + durations.energy
 
     def measure(
-        self, case: Case, source: WorkloadSource, on_phase: OnPhase = ignore_phase, *, again: bool = False
+        self,
+        case: Case,
+        source: Source,
+        on_phase: OnPhase = ignore_phase,
+        planned_as: Case | None = None,
+        *,
+        again: bool = False,
     ) -> Measurement:
         """Measure a case, write it to the journal and return it; an interrupt is recorded and raised again.
 
         A case that already has a record is measured only if `again` is true, and the last record counts. Otherwise the
-        plan contains it twice, or the run was resumed.
+        plan contains it twice, or the run was resumed. planned_as: the planned case whose place this one takes, if its
+        work was not known in the plan. Raises UsageError if another planned case has turned out to be the same one.
         """
+        if planned_as:
+            self._take_place(planned_as, case)
         if case in self.measurements and not again:
             return self.measurements[case]
         absent = self.targets.absent.get((case.backend, case.device))
@@ -268,8 +284,33 @@ class Session:
             raise
         self._timed_s += done.timed_s
         self._recheck_s += done.recheck_s
-        done = replace(done, process=self.options.process)
+        known_as = planned_as.work.case_id if planned_as else ""
+        done = replace(done, process=self.options.process, planned_as=known_as)
         return self._keep(refuse_implausible(done, self.traits, self.cpu_limits))
+
+    def _take_place(self, planned: Case, case: Case) -> None:
+        """Note what a planned case of unknown work has turned out to be."""
+        before = self._turned_out.get(planned)
+        if before == case:
+            return
+        if case in self.measurements:
+            what = f"{case.work.workload} {case.work.size} {case.work.dtype}"
+            raise UsageError(f"measure: {what} was measured by another test: give each a name of its own, name=")
+        for other in filter(None, (planned, before)):  # of an earlier try of the same test
+            self.measurements.pop(other, None)
+        self._turned_out[planned] = case
+
+    def note_unmeasured(
+        self, case: Case, status: Status, code: str, reason: str, planned_as: Case | None = None
+    ) -> bool:
+        """Record why a case was not measured and return True; return False if it has a record. See `measure`."""
+        if planned_as:
+            self._take_place(planned_as, case)
+        if self._turned_out.get(case, case) in self.measurements:
+            return False
+        known_as = planned_as.work.case_id if planned_as else ""
+        self._keep(Measurement.missing(case, status, code, reason, planned_as=known_as))
+        return True
 
     def _keep(self, done: Measurement) -> Measurement:
         if self._before and done.status is Status.OK:
@@ -320,7 +361,8 @@ class Session:
         written, if the rows do not account for every planned case.
         """
         self.workers.close()
-        plan = list(dict.fromkeys(self._before.head.planned if self._before else planned))
+        plan = self._before.head.planned if self._before else planned
+        plan = list(dict.fromkeys(self._turned_out.get(case, case) for case in plan))
         for case in plan:
             if case not in self.measurements:
                 # These are not written to the journal one by one: a user who stops a run may not wait for long.

@@ -27,7 +27,7 @@ import numpy as np
 
 from bench_core.backends.base import Backend, finish, overwrite
 from bench_core.errors import CaseError, WrongAnswer
-from bench_core.records import UNCHECKED, Case, Clock, Costs, Series
+from bench_core.records import NO_REFERENCE, UNCHECKED, Case, Clock, Costs, Series
 from bench_core.timing.synchronisation import NAMING, TRIES, Awaited, hidden_work, is_late, unfinished
 from bench_core.workload import HostArrays, Kernel, Workload
 
@@ -113,9 +113,9 @@ class Checks:
 
     def begin(self, kernel: Kernel) -> None:
         """Write the inputs of the first check and restart the kernel, so that its first call is part of that check."""
-        if self._workload.idle:
+        if self._has_no_answer:
             self._require_no_costs()
-        if self._workload.idle or self._is_unchecked(kernel):
+        if self._has_no_answer or self._is_unchecked(kernel):
             return
         self._sample = self._inputs(0, kernel)
         if not self._checks_built_inputs(kernel):
@@ -124,12 +124,12 @@ class Checks:
             kernel.restart()
 
     def before(self, kernel: Kernel, result: Any) -> float | None:
-        """Check what will be timed, and return its largest relative error; None for idle work (Workload.idle).
+        """Check what will be timed, and return its largest relative error; None if no right answer is known.
 
         result: return value of the first call of `kernel.run`, after `begin`. Afterwards the kernel is restarted, with
         `data` as its inputs. Raises WrongAnswer.
         """
-        if self._workload.idle:
+        if self._has_no_answer:
             return None
         self._checked = kernel
         with contextlib.suppress(TypeError):  # tuples, lists and dicts have no weak references
@@ -163,9 +163,9 @@ class Checks:
         by_wall = {s.metric: s for s in series if s.clock is Clock.WALL}
         if series and self._backend.has_device_clock:
             self._require_nothing_hidden(kernel, series)
-        if self._is_unchecked(kernel):
+        if not self._workload.has_reference or self._is_unchecked(kernel):
             self._waited_for(kernel, by_wall.get("time"))
-            return Rechecked(flags=(UNCHECKED,))
+            return Rechecked(flags=(UNCHECKED if self._workload.has_reference else NO_REFERENCE,))
         checked = {metric: each for metric, each in timed(kernel).items() if not self._is_unchecked(each)}
         # Before the calls whose times are compared: NumPy's threads spin for a while after a reference.
         draw = self._draw(1 if kernel.inputs else 0, kernel)
@@ -186,7 +186,8 @@ class Checks:
             raise CaseError("unknown_input", f"{unknown[0]!r} is an input of the kernel, but not of the workload")
         inputs = self._data
         if number:
-            fresh = self._workload.inputs(self._work, generator(self._work.case_id, self._seed, number))
+            rng = generator(self._work.case_id, self._seed, number)
+            fresh = self._workload.redraw(self._work, self._data, rng)
             inputs = {**inputs, **{name: fresh[name] for name in names}}
         # The sample has its own random numbers, which no draw uses.
         rng = generator(self._work.case_id, self._seed, number + DRAWS + 2)
@@ -222,9 +223,14 @@ class Checks:
         """Return whether a kernel names no inputs that can be overwritten, though its work has inputs."""
         return kernel.answer is not None or bool(self._data and not kernel.inputs)
 
+    @property
+    def _has_no_answer(self) -> bool:
+        return self._workload.idle or not self._workload.has_reference
+
     def _require_no_costs(self) -> None:
         if self._workload.costs(self._work) != Costs():
-            raise CaseError("idle_with_costs", f"{self._workload.name} is declared idle, but has costs")
+            declared = "declared idle" if self._workload.idle else "not checked"
+            raise CaseError("idle_with_costs", f"{self._workload.name} is {declared}, but has costs")
 
     # ---------------------------------------------------------------- the second check
 

@@ -31,7 +31,7 @@ from bench_core.records import Case, Facts, Measurement, Status
 from bench_core.timing import parent_clock
 from bench_core.timing import worker_protocol as protocol
 from bench_core.timing.case import OnPhase, Settings, run_case
-from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec, WorkloadSource, process_environment
+from bench_core.timing.worker_protocol import ProcessEnvironment, Source, WorkerSpec, process_environment
 
 START_TIMEOUT = 120.0  # seconds; a cold import of a GPU library from a network disk is slow
 _TAIL = 1 << 16  # bytes at the end of a dead child's output that are searched for its last line
@@ -55,9 +55,7 @@ class Executor(Protocol):
     def start(self) -> ProcessEnvironment:
         """Start if necessary, and return the environment; raises Unavailable, or CaseError if no process starts."""
 
-    def execute(
-        self, case: Case, source: WorkloadSource, settings: Settings, timeout: float, on_phase: OnPhase
-    ) -> Measurement:
+    def execute(self, case: Case, source: Source, settings: Settings, timeout: float, on_phase: OnPhase) -> Measurement:
         """Run a case and return its Measurement. Raises nothing except an interrupt."""
 
     def close(self) -> None:
@@ -116,9 +114,7 @@ class Worker:
             raise
         return self._environment
 
-    def execute(
-        self, case: Case, source: WorkloadSource, settings: Settings, timeout: float, on_phase: OnPhase
-    ) -> Measurement:
+    def execute(self, case: Case, source: Source, settings: Settings, timeout: float, on_phase: OnPhase) -> Measurement:
         phase, measuring = "start", parent_clock.MeasuredPhase()
         try:
             here = self.start()
@@ -219,10 +215,11 @@ class Worker:
 
 
 class InProcess:
-    """An Executor in this process, for use with a profiler or debugger: no timeout, and a crash ends the run.
+    """An Executor in this process: no timeout, and a crash ends the run.
 
-    Its measurements are flagged `not_isolated`: the libraries of all backends share one process and the environment in
-    which pytest was started. There is no second clock, so a clock that a kernel has patched is not detected.
+    It is for use with a profiler or debugger, and for a function that no other process can import. Its measurements
+    are flagged `not_isolated`: the libraries of all backends share one process and the environment in which it was
+    started. There is no second clock, so a clock that a kernel has patched is not detected.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
@@ -240,7 +237,7 @@ class InProcess:
     def execute(
         self,
         case: Case,
-        source: WorkloadSource,
+        source: Source,
         settings: Settings,
         timeout: float,  # noqa: ARG002 - the Protocol's
         on_phase: OnPhase,
@@ -278,18 +275,20 @@ class Workers:
     def __init__(self, *, isolated: bool) -> None:
         self._make: Callable[[WorkerSpec], Executor] = Worker if isolated else InProcess
         self._executor: Executor | None = None
+        self._made_by: Callable[[WorkerSpec], Executor] = self._make
         self._unavailable: dict[WorkerSpec, Unavailable] = {}
         self._failed_starts: dict[WorkerSpec, list[CaseError]] = {}
         self.environments: dict[str, Facts] = {}
 
     def dispatch(
-        self, case: Case, source: WorkloadSource, settings: Settings, timeout: float, on_phase: OnPhase
+        self, case: Case, source: Source, settings: Settings, timeout: float, on_phase: OnPhase
     ) -> Measurement:
         """Run a case and return its Measurement; start or replace the worker if necessary."""
         spec = WorkerSpec.of(case)
-        if self._executor is None or self._executor.spec != spec:
+        make = InProcess if source.plain() is None else self._make
+        if self._executor is None or self._executor.spec != spec or self._made_by is not make:
             self.close()
-            self._executor = self._make(spec)
+            self._executor, self._made_by = make(spec), make
         if spec in self._unavailable:
             known = self._unavailable[spec]
             return Measurement.missing(case, Status.SKIPPED, known.code, str(known))

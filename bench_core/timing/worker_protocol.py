@@ -14,11 +14,16 @@ output of a library is not mistaken for an answer.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
+import pickle
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
 
 from bench_core.backends import registry
 from bench_core.backends.base import Backend
@@ -32,6 +37,16 @@ from bench_core.workload import Workload
 MARK = "\x1ebench-core "
 PHASES = ("build", "check", "measure", "energy", "recheck")
 Message = Mapping[str, Any]
+
+
+class Source(Protocol):
+    """Where a process finds the workload of a case. Workloads themselves are not in messages."""
+
+    def workload(self) -> Workload:
+        """Return the workload; raises whatever importing its module raises."""
+
+    def plain(self) -> Message | None:
+        """Return this source as plain JSON values; None if the workload exists only in this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +66,60 @@ class WorkloadSource:
             found = getattr(found, name)
         workload: Workload = next(mark.args[0] for mark in found.pytestmark if mark.name == "workload")
         return workload
+
+    def plain(self) -> Message:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PickledSource:
+    """A workload in a file that the parent has written with pickle, which stores functions by module and name.
+
+    path: the parent's sys.path, below which those modules are. main: what the parent calls `__main__`: the name of a
+    module or the path of a script; "" if it is not needed.
+    """
+
+    file: str
+    path: tuple[str, ...]
+    main: str = ""
+
+    def workload(self) -> Workload:
+        """Return the workload; the modules of its functions are imported, and a script under another name."""
+        sys.path[:] = [*self.path, *(entry for entry in sys.path if entry not in self.path)]
+        with Path(self.file).open("rb") as stream:
+            workload: Workload = _Unpickler(stream, self.main).load()
+        return workload
+
+    def plain(self) -> Message:
+        return asdict(self)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads a file of the parent, in whose process `__main__` was another module than in this one."""
+
+    def __init__(self, stream: Any, main: str) -> None:
+        super().__init__(stream)
+        self._main = main
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__main__":
+            module = _import_script(self._main)
+        return super().find_class(module, name)
+
+
+def _import_script(main: str) -> str:
+    """Import a script under a name other than `__main__`, so that what it guards does not run; return the name."""
+    if not main.endswith(".py"):
+        importlib.import_module(main)
+        return main
+    name = "__bench_core_script__"
+    if name not in sys.modules:
+        spec = spec_from_file_location(name, main)
+        assert spec is not None and spec.loader is not None  # noqa: PT018, S101 - a file that Python has run
+        script: ModuleType = module_from_spec(spec)
+        sys.modules[name] = script
+        spec.loader.exec_module(script)
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +168,20 @@ def start_command(spec: WorkerSpec) -> Message:
     return {"do": "start", "backend": spec.backend, "device": spec.device, "threads": spec.threads}
 
 
-def case_command(case: Case, source: WorkloadSource, settings: Settings) -> Message:
+def case_command(case: Case, source: Source, settings: Settings) -> Message:
     """Return the command to run a case."""
-    return {"do": "case", "case": to_json(case), "source": asdict(source), "settings": asdict(settings)}
+    return {"do": "case", "case": to_json(case), "source": source.plain(), "settings": asdict(settings)}
 
 
-def read_case_command(command: Message) -> tuple[Case, WorkloadSource, Settings]:
+def read_case_command(command: Message) -> tuple[Case, Source, Settings]:
     """Return the arguments that `case_command` was called with."""
     plain = command["settings"]
     settings = Settings(**{**plain, "durations": Durations(**plain["durations"])})
-    return case_from_json(command["case"]), WorkloadSource(**command["source"]), settings
+    return case_from_json(command["case"]), _read_source(command["source"]), settings
+
+
+def _read_source(plain: Message) -> Source:
+    return PickledSource(**{**plain, "path": tuple(plain["path"])}) if "file" in plain else WorkloadSource(**plain)
 
 
 # ---------------------------------------------------------------- messages of the child

@@ -13,7 +13,7 @@ from tests.support import ROOT
 from tests.support.catalogue import catalogue
 from tests.support.planned import FILES, workloads
 
-DOCUMENTS = [*ROOT.glob("*.md"), ROOT / "benchmarks/README.md", ROOT / "results/README.md"]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / f"{name}/README.md" for name in ("benchmarks", "results", "tests/examples"))]
 
 
 def text(name):

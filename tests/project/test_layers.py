@@ -161,6 +161,7 @@ def loaded(statement):
         "bench_core.report",
         "bench_core.cli",
         "bench_core.run.session",
+        "bench_core.own.measure",
     ],
 )
 def test_reading_and_comparing_never_import_an_array_library_of_a_gpu(module):

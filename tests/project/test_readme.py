@@ -279,14 +279,14 @@ def test_the_last_run_that_measured_a_case_counts():
 
 
 def test_the_example_of_reading_prints_what_is_shown():
-    (code,) = blocks("python")
-    expected, _ = blocks("text")
+    (code,) = [block for block in blocks("python") if "bench_core.load(" in block]
+    (expected,) = [block for block in blocks("text") if block.startswith("backend implementation")]
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == expected, done.stderr
 
 
 def test_the_sample_of_a_comparison_is_real_and_in_its_order(clone):
-    _, comparison = blocks("text")
+    (comparison,) = [block for block in blocks("text") if block.startswith("$ bench-core compare")]
     first, *sample = comparison.splitlines()
     printed = iter(play(first.removeprefix("$ "), clone).splitlines())
     # `in` goes on in the iterator where the line before was found, so that the order is compared too.

@@ -172,6 +172,64 @@ def test_a_case_is_given_a_budget_for_each_clock_of_its_device(session):
     assert gpu == pytest.approx(2 * (0.5 + 1.0))
 
 
+def planned(test):
+    """Return the planned case of a test, whose work is not known."""
+    return Case(Work("own", test, "unknown", "unknown"), "numpy", "cpu")
+
+
+def test_a_case_takes_the_place_of_the_planned_one_whose_work_was_not_known(session):
+    plan = [planned("f"), planned("g"), planned("h"), case("b")]
+    session.open(plan)
+    session.measure(case("a"), None, planned_as=plan[0])
+    assert session.note_unmeasured(plan[1], Status.ERROR, "test_failed", "no inputs")
+    assert not session.note_unmeasured(plan[0], Status.ERROR, "test_failed", "it has a record")
+    rows = session.close(plan)
+    found = {(row.size, row.status, row.reason_code) for row in rows}
+    assert {(size, status) for size, status, _ in found} == {
+        ("a", "ok"),
+        ("unknown", "error"),
+        ("unknown", "interrupted"),
+        ("b", "interrupted"),
+    }
+    assert ("unknown", "error", "test_failed") in found
+
+
+def test_two_planned_cases_never_share_a_measurement(session):
+    session.measure(case("a"), None, planned_as=planned("f"))
+    with pytest.raises(UsageError, match=r"double a float64 was measured by another test: .* name="):
+        session.measure(case("a"), None, planned_as=planned("g"))
+    session.note_unmeasured(planned("g"), Status.ERROR, "test_failed", "same work")
+    assert {row.status for row in session.close([planned("f"), planned("g")])} == {"ok", "error"}
+
+
+def test_a_test_that_is_tried_again_has_one_record(session):
+    session.note_unmeasured(planned("f"), Status.ERROR, "test_failed", "first try")
+    session.measure(case("b"), None, planned_as=planned("f"))
+    session.measure(case("a"), None, planned_as=planned("f"))
+    assert [(row.size, row.status) for row in session.close([planned("f")])] == [("a", "ok")]
+
+
+def test_a_resumed_run_knows_which_planned_cases_were_measured(session):
+    plan = [planned("f"), planned("g"), planned("h")]
+    session.open(plan)
+    session.note_unmeasured(plan[0], Status.ERROR, "test_failed", "first try")
+    session.measure(case("a"), None, planned_as=plan[0])
+    session._journal.close()
+    again = resumed(session.folder, {"b": Status.OK})
+    assert again.planned == frozenset(plan)
+    again.open([])
+    again.measure(case("a"), None, planned_as=plan[0])  # it has no answer in the script: it must not be asked for
+    again.measure(case("b"), None, planned_as=plan[1])
+    again.close(plan)
+    about = json.loads((session.folder / "run.json").read_text())
+    assert about["statuses"] == {"ok": 2, "interrupted": 1}
+    once_more = resumed(session.folder, {"c": Status.OK})
+    once_more.open([])
+    once_more.measure(case("c"), None, planned_as=plan[2])  # the others are not even collected
+    once_more.close([plan[2]])
+    assert json.loads((session.folder / "run.json").read_text())["statuses"] == {"ok": 3}
+
+
 def test_without_a_folder_nothing_is_written(session, tmp_path):
     session.measure(case("a"), None)
     session.close([case("a")])
