@@ -50,6 +50,10 @@ _WORKLOADS = {
     **{("memory", name): _STREAM for name in ("copy", "scale", "add", "triad", "dot", "sum", "fill")},
     ("matmul", "matmul_data"): Traits(order=0, traffic=Traffic.MEMORY),
     ("latency", "launch"): Traits(measures=Limit.LATENCY),
+    ("model", "gpt_train"): Traits(order=3, sold_as="tokens trained"),
+    ("model", "gpt_decode"): Traits(order=3, sold_as="tokens generated"),
+    ("model", "gan_generate"): Traits(order=3, sold_as="images generated"),
+    ("model", "diffusion_sample"): Traits(order=3, sold_as="images generated"),
 }
 
 
