@@ -89,7 +89,11 @@ class _Entry:
     workloads: tuple[str, ...]
     sizes: tuple[str, ...]
     dtypes: tuple[str, ...]
-    counts: Mapping[tuple[str, str], int]  # by backend and device
+    counts: Mapping[tuple[str, str], int]  # of each workload, by backend and device
+
+    def count(self, device: tuple[str, str]) -> int:
+        """Return the number of cases of all workloads on a backend and device."""
+        return len(self.workloads) * self.counts.get(device, 0)
 
     @property
     def names(self) -> str:
@@ -144,19 +148,22 @@ def _table(entries: Sequence[_Entry], width: int) -> Table:
         table.add_column(header, justify="left" if i < 4 else "right", no_wrap=True, max_width=limit)
     above = ""
     for entry in entries:
-        counts = [f"{n:,}" if (n := entry.counts.get(device)) else "" for device in devices]
+        counts = [f"{n:,}" if (n := entry.count(device)) else "" for device in devices]
         suite, above = entry.suite if entry.suite != above else "", entry.suite
         table.add_row(suite, entry.names, _fitted(entry.sizes, sizes), _fitted(entry.dtypes, dtypes), *counts)
-    totals = [f"{sum(entry.counts.get(device, 0) for entry in entries):,}" for device in devices]
+    totals = [f"{sum(entry.count(device) for entry in entries):,}" for device in devices]
     table.add_row("total", "", "", "", *totals, style="bold")
     return table
 
 
 def _widths(entries: Sequence[_Entry], rest: int) -> tuple[int, int]:
-    """Return the widths of sizes and dtypes in `rest` columns: dtypes get their shortest form, and what sizes leave."""
+    """Return the widths of sizes and dtypes in `rest` columns.
+
+    Dtypes get what sizes leave, at least a third and their shortest form, if that is not above half.
+    """
     sizes, dtypes = (max(len(", ".join(getattr(e, name))) for e in entries) for name in ("sizes", "dtypes"))
     least = max(len(_shortest(entry.dtypes)) for entry in entries)
-    of_dtypes = min(dtypes, max(rest - sizes, rest // 3, least))
+    of_dtypes = min(dtypes, max(rest - sizes, rest // 3, min(least, rest // 2)))
     return rest - of_dtypes, of_dtypes
 
 
