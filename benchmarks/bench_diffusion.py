@@ -20,7 +20,6 @@ from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import (
     TORCH,
     TORCH_CUDA,
-    TRAITS,
     ModelWorkload,
     array_kernels,
     by_implementation,
@@ -165,7 +164,7 @@ class DiffusionSample(DiffusionWorkload):
     """All DDIM steps from noise to the latent of an image."""
 
     name = "diffusion_sample"
-    traits = replace(TRAITS, sold_as="images generated")
+    traits = replace(DiffusionWorkload.traits, sold_as="images generated")
     headline = ("default", "tuned")
     presets: ClassVar = {preset: (net, SAMPLED.get(preset, batch)) for preset, (net, batch) in PRESETS.items()}
 

@@ -22,7 +22,6 @@ from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import (
     TORCH,
     TORCH_CUDA,
-    TRAITS,
     ModelWorkload,
     array_kernels,
     by_implementation,
@@ -186,7 +185,7 @@ class GanGenerate(GanWorkload):
     """Inference: one batch of images from a trained generator."""
 
     name = "gan_generate"
-    traits = replace(TRAITS, sold_as="images generated")
+    traits = replace(GanWorkload.traits, sold_as="images generated")
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_generate, "numpy", "cupy", shared=SHARED),

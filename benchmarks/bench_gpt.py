@@ -36,7 +36,6 @@ from benchmarks.nn.weights import device_weights, wide_weights
 from benchmarks.nn.workloads import (
     TORCH,
     TORCH_CUDA,
-    TRAITS,
     ModelWorkload,
     array_kernels,
     by_implementation,
@@ -176,7 +175,7 @@ class GptTrain(GptWorkload):
     """One training step: forward, backward, AdamW at rate 3e-4, decay 0.01."""
 
     name = "gpt_train"
-    traits = replace(TRAITS, sold_as="tokens trained")
+    traits = replace(GptWorkload.traits, sold_as="tokens trained")
     quick = ("tuned",)
     headline = ("default", "compile")
     doubled = True
@@ -262,7 +261,7 @@ class GptDecode(GptWorkload):
     """Greedy generation of all new tokens after the first, with a KV cache: `new` - 1 steps, without prefill."""
 
     name = "gpt_decode"
-    traits = replace(TRAITS, sold_as="tokens generated")
+    traits = replace(GptWorkload.traits, sold_as="tokens generated")
     per_sample = ("x",)
     uploaded = False  # the prompt is read before the first token, outside of the timed call
     quick = ("cudagraph",)
