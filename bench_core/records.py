@@ -130,12 +130,15 @@ class Traits:
         run; None for most workloads. COMPUTE is measured by `flop_rate`, BANDWIDTH by `bandwidth`, LATENCY by `time`.
         Rows that are cold, or whose flags say that a cache may hold their arrays, do not measure BANDWIDTH.
     traffic: the memory or link through which its bytes are transferred.
+    sold_as: what its tokens or samples are to a person who pays for them ("tokens generated"); "" if nobody buys them.
+        `bench-core cost` begins with the works that have it.
     """
 
     order: int = 2
     headline: str = ""
     measures: Limit | None = None
     traffic: Traffic = Traffic.CACHES
+    sold_as: str = ""
 
     @property
     def is_stream(self) -> bool:

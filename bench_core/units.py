@@ -30,6 +30,7 @@ _PREFIXES = (
 )
 _BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(?:([kmg])i?b|b)?", re.IGNORECASE)
+_DIMENSIONS = re.compile(r"[x-]")
 _FRACTIONS = ("s", "J", "W")  # only these get prefixes below one: "m1/s" is not readable
 
 
@@ -105,8 +106,17 @@ def size_number(size: str) -> float | None:
     return float(match[1]) * _BINARY[(match[2] or "").lower()] if match else None
 
 
+def size_value(size: str) -> float | None:
+    """Return the number that a size begins with: bytes, or the leading dimension; None for a size without one.
+
+    >>> size_value("64KiB"), size_value("1MiB-pinned"), size_value("96x1024x64"), size_value("gpt2-up")
+    (65536.0, 1048576.0, 96.0, None)
+    """
+    return size_number(_DIMENSIONS.split(size, maxsplit=1)[0])
+
+
 @functools.lru_cache(maxsize=1 << 12)
 def size_order(size: str) -> tuple[float, tuple[tuple[int, float, str], ...]]:
-    """Return the sort key of a size: single numbers by value ("64KiB" before "1MiB"), then others by their numbers."""
-    number = size_number(size)
+    """Return the sort key of a size: by its value ("64KiB" before "1MiB"), without one last; then by its numbers."""
+    number = size_value(size)
     return (math.inf if number is None else number, natural(size))

@@ -165,6 +165,7 @@ class DiffusionSample(DiffusionWorkload):
     """All DDIM steps from noise to the latent of an image."""
 
     name = "diffusion_sample"
+    traits = replace(DiffusionWorkload.traits, sold_as="images generated")
     headline = ("default", "tuned")
     presets: ClassVar = {preset: (net, SAMPLED.get(preset, batch)) for preset, (net, batch) in PRESETS.items()}
 

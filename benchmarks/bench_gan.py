@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -186,6 +186,7 @@ class GanGenerate(GanWorkload):
     """Inference: one batch of images from a trained generator."""
 
     name = "gan_generate"
+    traits = replace(GanWorkload.traits, sold_as="images generated")
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_generate, "numpy", "cupy", shared=SHARED),

@@ -176,6 +176,7 @@ class GptTrain(GptWorkload):
     """One training step: forward, backward, AdamW at rate 3e-4, decay 0.01."""
 
     name = "gpt_train"
+    traits = replace(GptWorkload.traits, sold_as="tokens trained")
     quick = ("tuned",)
     headline = ("default", "compile")
     doubled = True
@@ -261,6 +262,7 @@ class GptDecode(GptWorkload):
     """Greedy generation of all new tokens after the first, with a KV cache: `new` - 1 steps, without prefill."""
 
     name = "gpt_decode"
+    traits = replace(GptWorkload.traits, sold_as="tokens generated")
     per_sample = ("x",)
     uploaded = False  # the prompt is read before the first token, outside of the timed call
     quick = ("cudagraph",)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench_core.units import dimensions, show, significant, size_number, spelled
+from bench_core.units import dimensions, show, significant, size_number, size_order, size_value, spelled
 from tests.support.properties import given, st
 
 
@@ -52,6 +52,29 @@ def test_what_is_shown_is_within_half_a_digit_of_the_value(value):
 )
 def test_a_size_with_or_without_a_binary_suffix_is_a_number_and_any_other_is_none(size, number):
     assert size_number(size) == number
+
+
+@pytest.mark.parametrize(
+    ("size", "value"),
+    [
+        *[
+            ("2048", 2048.0),
+            ("64KiB", 65536.0),
+            ("1MiB-pinned", 2.0**20),
+            ("4096-normal", 4096.0),
+            ("96x1024x64", 96.0),
+        ],
+        *[("gpt2-up", None), ("6L6H384-t256-b1", None), ("b8-h12", None), ("", None), ("-", None)],
+    ],
+)
+def test_a_size_has_the_value_of_the_number_that_it_begins_with(size, value):
+    assert size_value(size) == value
+
+
+def test_sizes_are_in_the_order_of_their_values_and_those_without_one_are_last():
+    sizes = ["b10-t1", "1MiB-pinned", "512-nn", "64KiB-pinned", "b2-t9", "1MiB-pageable", "512", "4KiB-pinned"]
+    ordered = ["512", "512-nn", "4KiB-pinned", "64KiB-pinned", "1MiB-pageable", "1MiB-pinned", "b2-t9", "b10-t1"]
+    assert sorted(sizes, key=size_order) == ordered
 
 
 @pytest.mark.parametrize(

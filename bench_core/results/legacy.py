@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from bench_core.errors import TableError
 from bench_core.records import SCHEMA_VERSION, Limit, Traffic, Traits
@@ -52,7 +53,15 @@ _WORKLOADS = {
     ("latency", "launch"): Traits(measures=Limit.LATENCY),
 }
 
+_SOLD_AS = {
+    ("model", "gpt_train"): "tokens trained",
+    ("model", "gpt_decode"): "tokens generated",
+    ("model", "gan_generate"): "images generated",
+    ("model", "diffusion_sample"): "images generated",
+}
+
 
 def traits_by_name(suite: str, workload: str) -> Traits:
     """Return the traits of a workload by its name, else by its suite; default traits if both are unknown."""
-    return _WORKLOADS.get((suite, workload)) or _SUITES.get(suite) or Traits()
+    traits = _WORKLOADS.get((suite, workload)) or _SUITES.get(suite) or Traits()
+    return replace(traits, sold_as=_SOLD_AS.get((suite, workload), ""))

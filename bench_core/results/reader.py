@@ -25,19 +25,28 @@ from bench_core.results.schema import (
 )
 from bench_core.results.strict_csv import read_csv
 from bench_core.text import printable
+from bench_core.units import size_value
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+SIZE_VALUE = "size_value"  # the column that only `load` adds; in a file that was written from its frame it is read anew
 _PANDAS = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
 
 
 def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
     """Return the rows of runs, folders of runs or single CSV files as one validated frame.
 
-    Columns have pandas' nullable types: a missing value is <NA>, never a number. Columns that this
-    version does not know are kept, with a warning. Raises TableError for an invalid file.
+    Columns have the names of the CSV file and pandas' nullable types. A missing number or truth is <NA>, a missing text
+    (`params`, `flags`, `reason`) is "". Columns that this version does not know are kept, with a warning. Raises
+    TableError for an invalid file.
+
+    One column is added, `size_value`: the number that `size` begins with, for axes and for sorting: bytes of "64KiB",
+    the leading dimension of "96x1024x64", <NA> for "gpt2-up".
+
+    `size`, `flags`, `min`, `max`, `mean` and `std` are also attributes of any frame: `rows.size` is the number of its
+    cells. Write `rows["size"]`; in `rows.query("size == '2048'")` they are the columns. results/README.md has recipes.
 
     `machine` is a label and does not prove that two runs are of one computer: it is made of the names of CPU and GPUs
     and the number of cores, or chosen by the user. Before pooling runs, compare their `device_name`, and the facts of
@@ -48,7 +57,12 @@ def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd
 
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     frames = [read_results(file) for path in several for file in find_results(Path(path))]
-    return pd.concat(frames, ignore_index=True)
+    rows = pd.concat(frames, ignore_index=True)
+    texts = {str(name): "" for name, kind in rows.dtypes.items() if kind == "string"}
+    rows = rows.fillna(texts)  # in a column that only some of the files have
+    values = {size: size_value(size) for size in rows["size"].unique()}
+    rows[SIZE_VALUE] = rows["size"].map(values).astype("Float64")
+    return rows
 
 
 def find_results(path: Path) -> list[Path]:
@@ -111,11 +125,12 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     Raises TableError with the line of the problem.
     """
     table = migrate(read_csv(path, required=[name for name in COLUMNS if name not in ADDED_LATER]))
-    unknown = [name for name in table.header if name not in KINDS]
+    header = [name for name in table.header if name != SIZE_VALUE]
+    unknown = [name for name in header if name not in KINDS]
     if unknown:
         names = ", ".join(printable(name, 40) for name in unknown)
         warnings.warn(f"{path}:1: columns that this version does not know: {names}", stacklevel=2)
-    columns = {name: table.column(name, CONVERT[KINDS.get(name, str)]) for name in table.header}
+    columns = {name: table.column(name, CONVERT[KINDS.get(name, str)]) for name in header}
     for name in ADDED_LATER - columns.keys():
         columns[name] = ["" if KINDS[name] is str else None] * len(table.records)
     require_words(table, columns)

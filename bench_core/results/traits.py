@@ -56,7 +56,7 @@ class TraitsOf:
     def from_json(cls, plain: Any) -> TraitsOf:
         """Return the traits in a run.json of any version and origin; invalid entries are left out."""
         read = {
-            (suite, workload): _traits(entry)
+            (suite, workload): _traits(entry, traits_by_name(suite, workload))
             for suite, workloads in _items(plain)
             for workload, entry in _items(workloads)
             if isinstance(entry, Mapping)
@@ -73,12 +73,16 @@ def _items(plain: Any) -> Iterable[tuple[str, Any]]:
     return plain.items() if isinstance(plain, Mapping) else ()
 
 
-def _traits(entry: Mapping[str, Any]) -> Traits | None:
+def _traits(entry: Mapping[str, Any], by_name: Traits) -> Traits | None:
+    """Return the traits of an entry, None if it is invalid. by_name: those of old tables, for what it lacks."""
     order, headline, measures = entry.get("order"), entry.get("headline"), entry.get("measures")
     if not isinstance(order, int) or not isinstance(headline, str) or headline not in {"", *METRICS}:
         return None
+    sold_as = entry.get("sold_as", by_name.sold_as)
+    if not isinstance(sold_as, str):
+        return None
     try:
         limit = None if measures is None else Limit(measures)
-        return Traits(order, headline, limit, Traffic(str(entry.get("traffic"))))
+        return Traits(order, headline, limit, Traffic(str(entry.get("traffic"))), sold_as=sold_as)
     except ValueError:
         return None

@@ -1,10 +1,17 @@
 """`bench-core cost` from outside: costs side by side, and one line for bad input."""
 
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+
 import pytest
 from typer.testing import CliRunner
 
 from bench_core.cli import app
-from tests.support.tables import on_host, processes, tokens, work, write
+from bench_core.records import Traits, to_json
+from tests.support.tables import GPT, on_host, processes, tokens, work, write
 
 
 def run(*arguments):
@@ -13,15 +20,82 @@ def run(*arguments):
     return done
 
 
-def test_the_command_shows_costs_side_by_side(tmp_path):
-    a, b = write(tmp_path, tokens([0.5, 0.5]), "a"), write(tmp_path, tokens([0.1, 0.1]), "b")
-    done = run(a, f"gpu={b}", "--price", "a=3.6", "--price", "gpu=3.6")
+def test_the_command_begins_with_what_a_person_buys_and_then_the_rest(tmp_path):
+    a = write(tmp_path, [*tokens([0.5, 0.5]), *processes([1.0, 1.0], flops=1e12)], "a")
+    b = write(tmp_path, [*tokens([0.1, 0.1]), *processes([1.0, 1.0], flops=1e12), *processes([1.0], work("8"))], "b")
+    done = run(a, f"gpu={b}", "--price", "a=3.6EUR", "--price", "gpu=3.6EUR")
     assert done.exit_code == 0, done.output
-    lines = done.stdout.splitlines()
-    assert lines[0].split() == ["work", "cost", "of", "a", "gpu", "cheapest"]
-    assert "5.00 ±0%" in lines[2] and "1.00 ±0%" in lines[2] and lines[2].endswith("gpu")  # noqa: PT018
-    assert lines[3].endswith("5.00x less")
-    assert lines[4].endswith("indicated (2 against 2 runs)")
+    title, header, _, first, second, third, hour, gap, rest, *others = done.stdout.splitlines()
+    assert (title, gap, rest) == ("What a person buys", "", "Other work")
+    assert re.split("  +", header) == ["cost of", "work", "a, EUR", "gpu, EUR", "cheapest"]
+    assert re.split("  +", first) == ["1 M tokens generated", "gpt_decode", "5.00 ±0%", "1.00 ±0%", "gpu"]
+    assert second.endswith("5.00x less")
+    assert third.endswith("indicated (2 against 2 runs)")
+    assert hour.split() == ["1", "hour", "of", "the", "machine", "3.60", "3.60"]
+    assert re.split("  +", others[2])[:4] == ["1 EFLOP", "matmul", "1,000 ±0%", "1,000 ±0%"]
+    notes = " ".join(line.strip() for line in others)
+    assert "Not listed, with a value on one machine only: 1 on gpu. Price one machine alone to list its works." in notes
+    assert "Costs of the fastest row of each machine, in EUR; ± is the interval of its rate." in notes
+
+
+def test_machines_without_common_work_leave_their_hours_and_a_count(tmp_path):
+    a, b = write(tmp_path, tokens([0.5]), "a"), write(tmp_path, processes([1.0]), "b")
+    done = run(a, b, "--price", "a=1", "--price", "b=2")
+    assert done.exit_code == 0
+    _, _, _, hour, _, *notes = done.stdout.splitlines()
+    assert hour.split()[-2:] == ["1.00", "2.00"]
+    said = " ".join(line.strip() for line in notes)
+    assert "on one machine only: 1 on a, 1 on b (among them 1 M tokens generated)" in said
+    alone = run(a, b, "--price", "b=2").stdout
+    assert "None of these works is what a person buys" in alone
+    assert "Not listed" not in alone
+
+
+def test_energy_is_shown_apart_where_it_was_measured(tmp_path):
+    """36 J for 100 tokens in half a second: 0.1 kWh and 5000 s for a million."""
+    a = write(tmp_path, [replace(m, values={"energy": 36.0}) for m in tokens([0.5, 0.5])], "a")
+    b = write(tmp_path, tokens([0.1, 0.1]), "b")
+    prices = ["--price", "a=3.6EUR", "--price", "b=3.6EUR", "--kwh", "2EUR"]
+    done = run(a, b, *prices)
+    cells = [re.split("  +", line.strip()) for line in done.stdout.splitlines()[3:6]]
+    assert [cells[0][2:4], cells[1][1:3]] == [["5.20 ±0%", "1.00 ±0%"], ["5.00 + 0.200", "no energy"]]
+    assert "at 2.00 EUR a kWh, where it was measured (1 of 2)" in " ".join(done.stdout.split())
+    assert "No energy was measured for any row listed" in " ".join(
+        run(b, "--price", "b=3.6EUR", "--kwh", "2EUR").stdout.split()
+    )
+
+
+def test_data_for_programs_have_every_work_with_its_costs_and_currency(tmp_path):
+    a = write(tmp_path, [replace(m, values={"energy": 36.0}) for m in tokens([0.5, 0.5])], "a")
+    b = write(tmp_path, [*tokens([0.1, 0.1]), *processes([1.0])], "b")
+    arguments = [a, b, "--price", "a=3.6EUR", "--price", "b=3.6EUR", "--kwh", "2EUR", "--format"]
+    plain = json.loads(run(*arguments, "json").stdout)
+    assert [plain[name] for name in ("currency", "hourly", "kwh")] == ["EUR", {"a": 3.6, "b": 3.6}, 2.0]
+    bought, other = plain["works"]
+    assert (bought["cost_of"], bought["is_bought"], other["is_bought"]) == ("1 M tokens generated", True, False)
+    by_machine = {cost["machine"]: cost for cost in bought["costs"]}
+    assert [by_machine["a"][name] for name in ("cost", "time_cost", "energy_cost", "joules")] == pytest.approx(
+        [5.2, 5.0, 0.2, 3.6e5]
+    )
+    assert [by_machine["b"][name] for name in ("cost", "energy_cost")] == [pytest.approx(1.0), None]
+    assert (bought["cheapest"]["cheapest"], bought["cheapest"]["with_energy"], other["cheapest"]) == ("b", False, None)
+    lines = list(csv.DictReader(io.StringIO(run(*arguments, "csv").stdout)))
+    assert [(line["machine"], line["metric"]) for line in lines] == [
+        ("b", "token_rate"),
+        ("a", "token_rate"),
+        ("b", "flop_rate"),
+    ]
+    assert [(line["currency"], line["hourly"], line["kwh"]) for line in lines] == [("EUR", "3.6", "2.0")] * 3
+    assert [float(line["cost"]) for line in lines[:2]] == pytest.approx([1.0, 5.2])
+    assert [line["energy_cost"] == "" for line in lines] == [True, False, True]
+
+
+def test_text_of_a_table_is_safe_on_a_screen_and_there_are_no_colours_in_a_pipe(tmp_path):
+    traits = to_json(Traits(sold_as="tokens \x1b[31mgenerated"))
+    a = write(tmp_path, tokens([0.5]), "a", {"traits": {GPT.suite: {GPT.workload: traits}}})
+    shown = run(a, "--price", "a=1").stdout
+    assert "\x1b" not in shown
+    assert "\\x1b[31mgenerated" in shown
 
 
 def test_two_computers_with_one_name_have_a_price_each_and_a_note_says_so(tmp_path):
@@ -31,7 +105,7 @@ def test_two_computers_with_one_name_have_a_price_each_and_a_note_says_so(tmp_pa
     done = run(tmp_path, "--price", "box=3.6", "--price", "box:2=3.6")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["work", "cost", "of", "box", "box:2", "cheapest"]
+    assert re.split("  +", lines[1]) == ["cost of", "work", "box", "box:2", "cheapest"]
     said = "box is the name of 2 computers (memory.total: 25.0 GB against 135 GB), kept apart as box and box:2"
     assert lines[-1] == f"Note: {said}"
 
@@ -42,17 +116,16 @@ def test_two_computers_with_one_name_have_a_price_each_and_a_note_says_so(tmp_pa
 def test_no_machine_is_called_the_cheapest_within_the_spread_of_processes(tmp_path, other, said):
     a, b = write(tmp_path, tokens([0.5, 0.6, 0.7]), "a"), write(tmp_path, tokens(other), "b")
     done = run(a, b, "--price", "a=3.6", "--price", "b=3.6")
-    assert done.stdout.splitlines()[2].split()[-1] == said
+    assert done.stdout.splitlines()[3].split()[-1] == said
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         ([], 2, "Missing option '--price'"),
-        (["--price", "a"], 2, "--price a: write MACHINE=PRICE"),
         (["--price", "a=free"], 2, "--price a=free: write MACHINE=PRICE"),
-        (["--price", "a=0"], 2, "--price a=0: write MACHINE=PRICE"),
-        (["--price", "=1"], 2, "--price =1: write MACHINE=PRICE"),
+        (["--price", "a=1EUR", "--kwh", "1USD"], 2, "--price a=1EUR and --kwh 1USD: give all prices in one currency"),
+        (["--price", "a=1", "--format", "xml"], 2, "--format: no 'xml'; available: table, csv, json"),
         (["--price", "b=1"], 2, "--price b: no such machine; available: a"),
         (["--price", "a=1", "--filter", "workload == 'none'"], 3, "nothing to price"),
     ],

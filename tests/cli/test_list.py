@@ -1,12 +1,21 @@
 """`bench-core list`: the plan without a measurement."""
 
+import importlib
+import io
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bench_core.cli import app
-from tests.support import TESTS
+from bench_core.records import Case, Work
+from tests.support import ROOT, TESTS
+from tests.support.planned import WORKLOADS
+
+listing = importlib.import_module("bench_core.cli.list")
 
 FAULTS = str(TESTS / "faulty" / "faults.py")
 
@@ -25,10 +34,66 @@ def test_it_counts_the_cases_of_each_workload_and_says_why_others_cannot_be_meas
     done = listed("--ids")
     assert done.exit_code == 0, done.output
     numpy, cupy = (sum(f"[{name}-" in line for line in done.stdout.splitlines()) for name in ("numpy", "cupy"))
-    lines = [line.split() for line in listed().stdout.splitlines()]
-    assert sum(int(line[4]) for line in lines if line[2:4] == ["numpy", "cpu"]) == numpy
-    assert [line[:4] for line in lines if "cupy" in line[:2]] == [["all", "cupy", "cuda", str(cupy)]]
-    assert ["total", str(numpy + cupy)] in lines
+    *table, gap, count, skipped = listed().stdout.splitlines()
+    backends, header, *rows, total = (line.split() for line in table)
+    assert (backends, header) == (["numpy"], ["suite", "workload", "sizes", "dtypes", "cpu"])
+    assert total == ["total", str(numpy)]
+    assert sum(int(row[-1]) for row in rows) == numpy
+    assert (gap, count) == ("", f"{numpy} cases to measure, {cupy} to skip; --ids names each")
+    assert skipped.startswith(f"skipped: cupy cuda, {cupy} cases: ")
+
+
+def test_the_plan_of_quick_fits_a_screen_of_80_columns():
+    plain = ["list", "--bench-backends=numpy,torch:cpu", str(ROOT / "benchmarks")]
+    done = CliRunner().invoke(app, plain, env={"COLUMNS": "80"})
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 30
+    names = {name.strip(",") for line in lines for name in line.split()} & {workload.name for workload in WORKLOADS}
+    assert len(names) > 25
+    numpy, torch = map(int, lines[-3].removeprefix("total").split())
+    assert lines[-2:] == ["", f"{numpy + torch} cases to measure, 0 to skip; --ids names each"]
+
+
+def entry(sizes=("1",), dtypes=("float32",), names=("w",), suite="s", devices=(("numpy", "cpu"), ("torch", "cuda:0"))):
+    return listing._Entry(suite, names, sizes, dtypes, dict.fromkeys(devices, 12))
+
+
+def drawn(entries, width):
+    console = Console(width=width, file=io.StringIO())
+    console.print(listing._table(entries, width))
+    return console.file.getvalue().splitlines()
+
+
+def test_what_does_not_fit_is_counted():
+    sizes, dtypes = ("512", "1024", "2048", "4096"), ("float32", "bfloat16", "float8_e4m3fn")
+    plan = [entry(sizes, dtypes), entry(names=("other",))]
+    shown = {width: re.split("  +", drawn(plan, width)[2])[2:4] for width in (100, 60, 55)}
+    assert shown == {
+        100: [", ".join(sizes), ", ".join(dtypes)],
+        60: ["512 ... 4096 (4)", "float32 +2"],
+        55: ["512 +3", "float32 +2"],
+    }
+    for width in shown:
+        assert max(map(len, drawn(plan, width))) <= width
+
+
+def test_workloads_of_one_suite_with_equal_cases_share_a_line_up_to_a_length():
+    item = SimpleNamespace(get_closest_marker=lambda name: None)
+    works = [
+        ("s", "one", "1"),
+        ("s", "two", "1"),
+        ("s", "a_name_that_is_too_long", "1"),
+        ("s", "big", "2"),
+        ("t", "own", "2"),
+    ]
+    cases = [(item, Case(Work(suite, name, size, "float32"), "numpy", "cpu")) for suite, name, size in works]
+    assert [(e.suite, e.names, e.count(("numpy", "cpu"))) for e in listing._entries(cases)] == [
+        ("s", "one, two", 2),
+        ("s", "a_name_that_is_too_long", 1),
+        ("s", "big", 1),
+        ("t", "own", 1),
+    ]
 
 
 def test_ids_are_printed_one_a_line():

@@ -68,8 +68,9 @@ def clone(installed, tmp_path):
     """Create a clone with the benchmarks, some results, and a fake srun that runs its command locally."""
     for name in ("benchmarks", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
-    for name in (REFERENCE, "h100", "laptop"):
-        shutil.copytree(ROOT / "results" / REFERENCE, tmp_path / "results" / name, copy_function=link_or_copy)
+    copies = {REFERENCE: REFERENCE, WITH_GPU: WITH_GPU, "h100": REFERENCE, "laptop": REFERENCE}
+    for name, source in copies.items():
+        shutil.copytree(ROOT / "results" / source, tmp_path / "results" / name, copy_function=link_or_copy)
     srun = tmp_path / "bin" / "srun"
     srun.parent.mkdir()
     srun.write_text('#!/bin/sh\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"\n')
@@ -285,9 +286,12 @@ def test_the_example_of_reading_prints_what_is_shown():
     assert done.stdout == expected, done.stderr
 
 
-def test_the_sample_of_a_comparison_is_real_and_in_its_order(clone):
-    (comparison,) = [block for block in blocks("text") if block.startswith("$ bench-core compare")]
-    first, *sample = comparison.splitlines()
+SAMPLES = [block for block in (*blocks("text"), *blocks("console")) if block.startswith("$ bench-core ")]
+
+
+@pytest.mark.parametrize("shown", SAMPLES, ids=lambda shown: shown.split()[2])
+def test_a_sample_of_output_is_real_and_in_its_order(clone, shown):
+    first, *sample = shown.splitlines()
     printed = iter(play(first.removeprefix("$ "), clone).splitlines())
     # `in` goes on in the iterator where the line before was found, so that the order is compared too.
     assert [line for line in sample if line != "..." and line not in printed] == []

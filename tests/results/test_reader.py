@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import warnings
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -15,7 +16,7 @@ from bench_core.results import reader
 from bench_core.results.reader import read_rows
 from bench_core.results.schema import COLUMNS
 from tests.support.table_files import complaint, good_table, spoil  # noqa: F401 - a fixture
-from tests.support.tables import processes, write
+from tests.support.tables import absent, processes, work, write
 
 WIDTH = len(COLUMNS)
 
@@ -129,6 +130,42 @@ def test_unknown_columns_are_kept_and_warned_of(good):
     frame.to_csv(good, index=False)
     with pytest.warns(UserWarning, match=r"t\.csv:1: columns that this version does not know: later"):
         assert load(good)["later"].tolist() == ["x", "x"]
+
+
+# ---------------------------------------------------------------- frames
+
+
+def test_a_missing_text_is_empty_and_a_missing_number_is_na(tmp_path):
+    """A column of text that only one of two files has, too."""
+    write(tmp_path, [*processes([1.0]), absent()], "a")
+    other = write(tmp_path, processes([1.0], replace(work(), params=())), "b") / "results.csv"
+    pd.read_csv(other, dtype=str, keep_default_na=False).assign(later="x").to_csv(other, index=False)
+    with pytest.warns(UserWarning, match="does not know: later"):
+        rows = load(tmp_path)
+    texts = [name for name in rows if rows[name].dtype == "string"]
+    assert {"params", "flags", "status", "reason", "later"} <= set(texts)
+    assert not rows[texts].isna().to_numpy().any()
+    assert rows.query("machine == 'b'")["params"].eq("").all()
+    assert rows.query("machine == 'a'")["later"].eq("").all()
+    assert rows.query("status == 'oom'")["value"].isna().all()
+    assert rows.query("status == 'ok'")["value"].notna().all()
+
+
+def test_a_frame_has_a_numeric_size_and_may_be_written_and_read_again(tmp_path):
+    sizes = ["64KiB", "16MiB-pinned", "96x1024x64", "gpt2-up"]
+    write(tmp_path, [m for size in sizes for m in processes([1.0], replace(work(), size=size))])
+    rows = load(tmp_path)
+    assert list(rows) == [*COLUMNS, "size_value"]
+    values = rows.drop_duplicates("size").set_index("size")["size_value"]
+    assert str(values.dtype) == "Float64"
+    assert [values[size] for size in sizes[:3]] == [65536.0, 2.0**24, 96.0]
+    assert values["gpt2-up"] is pd.NA
+    written = tmp_path / "mine.csv"
+    rows.assign(size_value=0.0).to_csv(written, index=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pd.testing.assert_frame_equal(load(written), rows)
+        assert read_rows(written) == read_rows(tmp_path / "a" / "run-a" / "results.csv")
 
 
 # ---------------------------------------------------------------- folders

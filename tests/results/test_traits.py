@@ -5,14 +5,14 @@ import json
 import pytest
 
 import bench_core
-from bench_core.records import Limit, Traffic, Traits, Work
+from bench_core.records import Limit, Traffic, Traits, Work, to_json
 from bench_core.results.legacy import traits_by_name
 from bench_core.results.traits import FIT, TraitsOf, merged
 from benchmarks import bench_matmul, bench_memory
 from tests.support import ROOT
 from tests.support.planned import WORKLOADS
 
-OWN = Traits(order=1, headline="sample_rate", measures=Limit.COMPUTE, traffic=Traffic.LINK)
+OWN = Traits(order=1, headline="sample_rate", measures=Limit.COMPUTE, traffic=Traffic.LINK, sold_as="words")
 
 
 def work(suite, workload):
@@ -38,10 +38,19 @@ def test_traits_survive_run_json():
         {"a": {"own": {"order": 1, "headline": [], "measures": None, "traffic": "link"}}},
         {"a": {"own": {"order": 1, "headline": "", "measures": "noise", "traffic": "link"}}},
         {"a": {"own": {"order": 1, "headline": "", "measures": None, "traffic": None}}},
+        {"a": {"own": {"order": 1, "headline": "", "measures": None, "traffic": "link", "sold_as": None}}},
     ],
 )
 def test_what_is_not_understood_is_left_out(plain):
     assert TraitsOf.from_json(plain) == TraitsOf()
+
+
+def test_what_an_earlier_version_did_not_write_is_that_of_old_tables():
+    plain = to_json(Traits(order=7))
+    del plain["sold_as"]
+    read = TraitsOf.from_json({"model": {"gpt_train": plain, "own": plain}})
+    assert read(work("model", "gpt_train")) == Traits(order=7, sold_as="tokens trained")
+    assert read(work("model", "own")) == Traits(order=7)
 
 
 def test_known_traits_come_before_those_by_name():
