@@ -51,11 +51,13 @@ DOUBTS = {
     "not_converged": "the median was not known within 1 % when the budget ended",
     "not_isolated": "measured in pytest's own process",
     "not_steady": "still changing when the warm-up ended",
+    "same_inputs": "checked again on the same inputs: no others have a known answer",
     "poor_fit": "the times are not close to a line",
     "slow_on_new_input": "slow on new numbers: answers may be cached",
     "steal": "the hypervisor gave CPU time to others",
     "throttled": "heat or a power limit slowed the GPU",
     "trend": "calls became slower or faster while they were timed",
+    "unchecked": "the answer has no reference and was not checked",
     UNCHECKED: "the timed calls were not checked",
 }
 # Flags that only describe a value, and how such flags begin. Any other, as of a user's kernel, is shown as it is.

@@ -57,7 +57,11 @@ def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd
 
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     frames = [read_results(file) for path in several for file in find_results(Path(path))]
-    rows = pd.concat(frames, ignore_index=True)
+    return _completed(pd.concat(frames, ignore_index=True))
+
+
+def _completed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with "" for each missing text and the column that only frames have."""
     texts = {str(name): "" for name, kind in rows.dtypes.items() if kind == "string"}
     rows = rows.fillna(texts)  # in a column that only some of the files have
     values = {size: size_value(size) for size in rows["size"].unique()}
@@ -99,7 +103,7 @@ def read_results(path: Path) -> pd.DataFrame:
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
     """Return rows that were not read from a file as the frame that `load` would return."""
-    return _frame({name: [getattr(row, name) for row in rows] for name in COLUMNS})
+    return _completed(_frame({name: [getattr(row, name) for row in rows] for name in COLUMNS}))
 
 
 def _frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:

@@ -49,6 +49,8 @@ def make(folder, without=DEVELOPERS_OWN):
     for file in ROOT.iterdir():
         if file.is_file() and file.name != ".git":  # as a worktree has it
             shutil.copy2(file, checkout)
+    (checkout / "results").mkdir()
+    shutil.copy2(ROOT / "results" / "README.md", checkout / "results")  # of which a test reads its recipes at import
     return Bare(checkout, interpreter(folder / "venv", without))
 
 
