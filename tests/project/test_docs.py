@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 
-from bench_core.pytest_plugin import _OPTIONS
+from bench_core.pytest_options import OPTIONS
 from bench_core.records import Row, Status
 from tests.support import ROOT
 from tests.support.catalogue import catalogue
@@ -39,7 +39,7 @@ def test_nothing_that_git_ignores_is_committed():
 
 
 def test_every_option_is_explained():
-    assert [name for name in _OPTIONS if f"--bench-{name}" not in text("README.md")] == []
+    assert [name for name in OPTIONS if f"--bench-{name}" not in text("README.md")] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

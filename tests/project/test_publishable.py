@@ -101,7 +101,7 @@ FORBIDDEN_IMPORTS = {
 }
 
 
-# They exchange the function of a user between this process and its own worker, in a folder that only this user can read.
+# They pass a function of the user from this process to its own worker, in a folder that only this user can read.
 PICKLE_OF_OUR_OWN = {"own/source.py", "timing/worker_protocol.py"}
 
 
