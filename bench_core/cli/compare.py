@@ -28,7 +28,8 @@ from bench_core.text import quoted
 _PIPE_WIDTH = 100
 
 
-_FORMATS = ("table", "md", "csv", "json")
+_FORMATS = ("table", "md", "github", "csv", "json")
+_EXTENSIONS = ("md", "csv", "json")
 _PAGES = ("html", "htm")
 
 _Baseline = Annotated[
@@ -50,7 +51,11 @@ _FailOn = Annotated[str | None, typer.Option(help="Exit with 1 if there is any o
 _Threshold = Annotated[str, typer.Option(help="The smallest slowdown that is a regression; at least --min-effect.")]
 _Format = Annotated[
     str,
-    typer.Option("--format", metavar="|".join(_FORMATS), help="Default: from the extension of --output, else table."),
+    typer.Option(
+        "--format",
+        metavar="|".join(_FORMATS),
+        help="github: Markdown for a comment, folded. Default: from the extension of --output, else table.",
+    ),
 ]
 _Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file instead of the terminal.")]
 
@@ -138,14 +143,15 @@ def _format(named: str, output: Path | None) -> str:
         raise UsageError("compare writes no HTML; for a page with charts: bench-core report PATH... -o report.html")
     if named and named not in _FORMATS:
         raise UsageError(f"--format: no {quoted(named)}; available: {', '.join(_FORMATS)}")
-    if not named and suffix not in {"", "txt", *_FORMATS}:
+    if not named and suffix not in {"", "txt", *_EXTENSIONS}:
         raise UsageError(f"--output {output}: name it .md, .csv, .json or .txt, or give --format")
-    return named or (suffix if suffix in _FORMATS else "table")
+    return named or (suffix if suffix in _EXTENSIONS else "table")
 
 
 def _text(result: Result, chosen: str, *, to_file: bool) -> str:
     if chosen != "table":
-        return {"md": render.markdown, "csv": render.as_csv, "json": render.as_json}[chosen](result)
+        writers = {"md": render.markdown, "github": render.github, "csv": render.as_csv, "json": render.as_json}
+        return writers[chosen](result)
     terminal = sys.stdout.isatty() and not to_file
     columns = shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
     return render.text(result, columns, colour=terminal and not os.environ.get("NO_COLOR"))

@@ -119,11 +119,19 @@ def shown(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int | float):
         return _number(name, value)
+    if name == "threadpools" and isinstance(value, list) and all(isinstance(pool, dict) for pool in value):
+        return ", ".join(sorted(map(_pool, value))) or "none"
     if isinstance(value, list):
         return ", ".join(f"{item:.2f}" if isinstance(item, float) else str(item) for item in value) or "none"
     if name == "cpu.caches" and isinstance(value, dict) and all(isinstance(size, int) for size in value.values()):
         return ", ".join(f"{level} {show(size, 'B')}" for level, size in value.items())
     return json.dumps(value, ensure_ascii=False)
+
+
+def _pool(pool: Mapping[str, Any]) -> str:
+    """Return a thread pool, as threadpoolctl describes it, in words: "libopenblas 0.3.31 SkylakeX with 2 threads"."""
+    words = [str(pool[key]) for key in ("prefix", "version", "architecture") if pool.get(key)]
+    return " ".join([*words, f"with {pool['num_threads']} threads"] if "num_threads" in pool else words)
 
 
 def _number(name: str, value: float) -> str:
