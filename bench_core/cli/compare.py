@@ -1,7 +1,8 @@
 """`bench-core compare`: compare results from different machines, backends or versions.
 
 Exit codes: 0 compared; 1 a gate of --fail-on is breached; 2 usage; 3 a file cannot be read, or nothing
-could be compared; 4 a condition of --require-same differs.
+could be compared; 4 a condition of --require-same differs; 5 no case supports a claim, so that the gate "regression"
+neither passes nor fails.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bench_core.results.metrics import METRICS
 from bench_core.text import quoted
 
 _PIPE_WIDTH = 100
-
+_UNDECIDED = 5  # exit code
 
 _FORMATS = ("table", "md", "github", "csv", "json")
 _EXTENSIONS = ("md", "csv", "json")
@@ -104,8 +105,12 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
     if output or chosen != "table":
         for breach in result.breaches:
             typer.echo(f"bench-core: FAILED {breach}", err=True)
+        if result.undecided:
+            typer.echo(f"bench-core: UNDECIDED {result.undecided}", err=True)
     if result.breaches:
         raise typer.Exit(1)
+    if result.undecided:
+        raise typer.Exit(_UNDECIDED)
 
 
 def _comparable(metrics: tuple[str, ...]) -> tuple[str, ...]:

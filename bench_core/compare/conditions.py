@@ -26,17 +26,18 @@ def gather(readings: Sequence[Reading], columns: Sequence[str], keep: Callable[[
     """Return every stable fact behind the rows that `keep` accepts, by side.
 
     The name of a worker's fact starts with its backend. A side that has the same kind of worker (backend and type of
-    device) but lacks the fact gets "", or "unset" if it is an environment variable: only those that are set are recorded.
+    device) but lacks the fact gets "", or "unset" for an environment variable, because only those that are set are
+    recorded.
     """
     known: Known = {}
     workers: dict[tuple[str, str], dict[str, None]] = {}  # backend and device type, both "" for the host -> sides
     found_in: dict[str, set[tuple[str, str]]] = {}  # fact -> where it was found
     for reading in readings:
         host = reading.files.facts
-        kinds = ((side_of(row, columns), row.backend, row.device_type, row.env_id) for row in filter(keep, reading.rows))
-        kinds = dict.fromkeys(kinds)
-        sources = [(side, ("", ""), "", host) for side in dict.fromkeys(side for side, *_ in kinds)]
-        for side, backend, device_type, env_id in kinds:
+        rows = filter(keep, reading.rows)
+        named = dict.fromkeys((side_of(row, columns), row.backend, row.device_type, row.env_id) for row in rows)
+        sources = [(side, ("", ""), "", host) for side in dict.fromkeys(side for side, *_ in named)]
+        for side, backend, device_type, env_id in named:
             # A worker repeats many facts of its host.
             own = {n: f for n, f in reading.files.worker_facts.get(env_id, {}).items() if n not in host}
             sources.append((side, (backend, device_type), f"{backend} ", own))

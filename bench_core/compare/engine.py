@@ -58,8 +58,9 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
         best=best,
         means=tuple(_means(comparisons, options.min_effect)),
         implausible=lines,
-        notes=(*_notes(readings, grid, comparisons), *gates.undecided(comparisons, options)),
+        notes=(*_notes(readings, grid, comparisons), *gates.notes(comparisons, options)),
         breaches=gates.breaches(comparisons, rows, lines, options),
+        undecided=gates.undecided(comparisons, options),
         gates=options.fail_on,
         min_effect=options.min_effect,
         confidence=options.confidence,
@@ -127,9 +128,7 @@ def _means(comparisons: Sequence[Comparison], min_effect: float) -> Iterable[Mea
             weakest = min(mine, key=lambda c: (c.verdict is Verdict.IDENTICAL, c.support))
             verdict = verdict_of_mean((ratio, low, high), weakest.support, min_effect)
             counts = len(common), len(by_key)
-            yield Mean(
-                side, metric, clock, unit, ratio, low, high, *counts, verdict, weakest.evidence, weakest.lacking
-            )
+            yield Mean(side, metric, clock, unit, ratio, low, high, *counts, verdict, weakest.evidence, weakest.lacking)
 
 
 def _implausible_in(c: Comparison, strange: dict[int, str]) -> tuple[str, ...]:

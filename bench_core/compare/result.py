@@ -294,7 +294,7 @@ class Result:
     environment: facts of the machines that differ between sides. comparisons: one per key and contender, in the
     order of the keys, including missing and incomparable ones. implausible: implausible values. notes: remarks on
     the data (no samples, duplicates, unknown columns). gates: the gates of --fail-on; breaches: a line for each that is
-    breached.
+    breached. undecided: why the gate "regression" neither passes nor fails, "" if it does.
     """
 
     input_files: tuple[InputFile, ...]
@@ -310,6 +310,7 @@ class Result:
     notes: tuple[str, ...] = ()
     gates: tuple[str, ...] = ()
     breaches: tuple[str, ...] = ()
+    undecided: str = ""
     min_effect: float = 0.05
     confidence: float = 0.95
 

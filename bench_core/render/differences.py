@@ -73,7 +73,7 @@ def lines(result: Result) -> tuple[str, ...]:
 
 
 def _known_elsewhere(items: Sequence[_Item]) -> str:
-    """Return facts that a side lacks. Those of a backend come first, with the values elsewhere: its rows are compared."""
+    """Return the facts that a side lacks: first those of a backend, whose rows are compared, with their values."""
     first = sorted(items, key=lambda item: not any(item.owners))
     names = [
         f"{item.label} (elsewhere {' and '.join(dict.fromkeys(t for t in item.texts if t not in {'', NOT_MEASURED}))})"

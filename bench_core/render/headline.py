@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from statistics import median
 
 from bench_core.compare.result import CLAIMS, Mean, Result, Verdict, change, words
@@ -12,7 +12,7 @@ from bench_core.text import printable
 
 
 def answer(result: Result) -> tuple[str, ...]:
-    """Return the answer in a line for each metric and clock, then the best GPU, the counts of verdicts and the gates."""
+    """Return the answer for each metric and clock, then the best GPU, the counts of verdicts, and the gates."""
     lines = list(_of_means(result))
     if not lines and len(result.sides) > 1:
         lines = ["No case has a value on every side, so there is no mean over cases."]
@@ -67,8 +67,8 @@ def _of_means(result: Result) -> Iterator[str]:
 def _place(best: Mean, result: Result, contenders: int) -> str:
     if contenders == 1:
         return ""
-    sides = contenders + 1
-    return f"First of {sides}: " if best.ratio > 1 else f"First of {sides}: {_short(result.baseline)}, the baseline. Next: "
+    first = f"First of {contenders + 1}: "
+    return first if best.ratio > 1 else f"{first}{_short(result.baseline)}, the baseline. Next: "
 
 
 def _of_mean(mean: Mean, baseline: str, kind: str) -> str:
@@ -77,7 +77,7 @@ def _of_mean(mean: Mean, baseline: str, kind: str) -> str:
     over = f"{mean.interval}), {'geometric mean over' if mean.cases > 1 else 'in'} {cases}, {kind}"
     if mean.verdict is Verdict.UNCLEAR:
         better, _ = words(mean.unit)
-        return f"Unclear whether {side} is {better} than {against}: {mean.change} ({over}: {mean.evidence}"
+        return f"Unclear whether {side} is {better} than {against}: {mean.change} ({over}; {mean.evidence}"
     is_than = f"is {mean.change} than" if " " in mean.change else "equals to three digits"
     sure = mean.word if mean.verdict is Verdict.INDICATED else f"claimed ({mean.evidence})"
     return f"{side} {is_than} {against} ({over}: {sure}"
@@ -104,11 +104,13 @@ def _best(result: Result) -> Iterator[str]:
         )
 
 
-def _gates(result: Result) -> Sequence[str]:
-    failed = [f"FAILED {printable(line)}" for line in result.breaches]
-    breached = {line.partition(":")[0] for line in result.breaches}
-    passed = [gate for gate in result.gates if gate not in breached]
-    return [*failed, f"PASSED {', '.join(passed)}"] if passed else failed
+def _gates(result: Result) -> tuple[str, ...]:
+    """Return a line for each gate that failed or could not decide, and one for those that passed."""
+    lines = [f"FAILED {printable(line)}" for line in result.breaches]
+    lines += [f"UNDECIDED {printable(result.undecided)}"] if result.undecided else []
+    named = {line.split()[1].rstrip(":") for line in lines}
+    passed = [gate for gate in result.gates if gate not in named]
+    return (*lines, *([f"PASSED {', '.join(passed)}"] if passed else []))
 
 
 def _short(text: str) -> str:

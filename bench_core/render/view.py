@@ -52,8 +52,8 @@ class _Footnotes:
 def sections(result: Result, sides_per_table: int = 99, most_rows: int | None = None) -> list[Section]:
     """Return a comparison as sections; empty sections are left out.
 
-    most_rows: the most rows of a table of cases. Those with a claim are kept before others, and a line says how many are
-    left out.
+    most_rows: the most rows of a table of cases. Claimed changes are kept before others, and a line says how many rows
+    are left out.
     """
     every = (
         Section(VERDICT, headline.answer(result)),
@@ -75,7 +75,9 @@ def _first(lines: Sequence[str], most: int) -> tuple[str, ...]:
 
 
 def _notes(result: Result) -> tuple[str, ...]:
-    mean = "The interval of a geometric mean assumes that the errors of all cases are fully correlated: it is the widest."
+    mean = (
+        "The interval of a geometric mean is the widest: it assumes that the errors of all cases are fully correlated."
+    )
     return (*_first(result.notes, 12), *((mean,) if result.means else ()))
 
 
@@ -132,7 +134,7 @@ def _strongest(comparisons: Sequence[Comparison], most: int | None) -> list[Comp
 
 def _left_out(count: int) -> list[str]:
     rows = "row is" if count == 1 else "rows are"
-    return [f"{count:,} {rows} left out, claims last: --format md shows all"] if count else []
+    return [f"{count:,} {rows} left out, claimed changes last: --format md shows all"] if count else []
 
 
 def _pair_table(mine: Sequence[Comparison], result: Result, sides: Sequence[str], fields: Sequence[str]) -> Table:
