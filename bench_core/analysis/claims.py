@@ -39,52 +39,56 @@ PRODUCTS = Statement(
     Claim.ARITHMETIC,
     ("flop_rate", "fraction_of_measured_peak"),
     ("flop_rate",),
-    "matrix products, which every preset has",
+    "matrix products (in every preset)",
 )
 STREAMS = Statement(
     "memory bandwidth decides",
     Claim.BANDWIDTH,
     ("bandwidth",),
     ("bandwidth",),
-    "memory streams, which every preset has",
+    "memory streams (in every preset)",
 )
 MOVING = Statement(
     "moving data to the device takes time",
     Claim.MOVING_DATA,
     ("latency", "fitted_bandwidth", "time"),
     ("fitted_bandwidth", "latency"),
-    "a GPU",
+    "transfers to and from a GPU (in every preset, if there is one)",
 )
 TRAINING = Statement(
     "training: predict the next word, adjust the weights",
     Claim.TRAINING,
     ("token_rate", "flop_rate"),
     ("token_rate",),
-    "the training of a language model, which every preset has",
+    "the training of a language model (in every preset)",
 )
 TOKENS = Statement(
     "inference: token by token",
     Claim.TOKENS,
     ("time_to_first_token", "time_per_output_token"),
     ("time_per_output_token", "time_to_first_token"),
-    "text generation, which every preset has",
+    "text generation (in every preset)",
 )
 IMAGES = Statement(
     "inference: an image",
     Claim.IMAGES,
     ("sample_rate",),
     ("sample_rate",),
-    "image generation, which every preset has",
+    "image generation (in every preset)",
 )
 NETWORKS = Statement(
     "deep networks, Transformers, GANs",
     Claim.NETWORKS,
     ("sample_rate", "peak_memory"),
     ("sample_rate",),
-    "the training of networks, which every preset has",
+    "networks (in every preset)",
 )
 SCALING = Statement(
-    "scaling up", None, (), (), "a GPU and a CPU of one machine, and the preset quick or standard for several sizes"
+    "scaling up",
+    None,
+    (),
+    (),
+    "several sizes on a GPU and a CPU of one machine, as the presets quick and standard have",
 )
 ENERGY = Statement(
     "energy use",

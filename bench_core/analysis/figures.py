@@ -78,7 +78,8 @@ def speedups(data: ReportData, sides: Sides | None = None, metric: str = "time")
             [s for who, c in compared.get(case_id, ()) if (s := Speedup.of(family, who, sides.against, c))]
             for case_id in cases.values()
         ]
-        found += max(by_size, key=_count_then_work, default=[])
+        largest: list[Speedup] = max(reversed(by_size), key=_count_then_work)
+        found += largest
     return found
 
 

@@ -120,10 +120,12 @@ class ReportData:
         """Return the case_id of each size of a family, in ascending order of size."""
         return self.families[family]
 
-    def best_of(self, contenders: Iterable[Contender], case_id: str, metric: str = "time") -> Row | None:
-        """Return the best row over several contenders."""
-        rows = [row for c in contenders if (row := self.best(c, case_id, metric))]
-        return min(rows, key=_rank, default=None)
+    def memory(self, contender: Contender) -> Row | None:
+        """Return the fastest hot stream over the largest arrays that this contender was measured on."""
+        streams = [f for f in self.families if self.traits(f).is_stream and f.is_plain]
+        cases = (case_id for family in streams for case_id in self.cases(family).values())
+        rows = [row for case_id in cases if (row := self.best(contender, case_id, "bandwidth"))]
+        return max(rows, key=lambda row: (row.least_bytes or row.bytes or 0.0, row.value or 0.0), default=None)
 
     def holders(self, case_id: str, metric: str) -> list[Contender]:
         """Return the contenders that have a value of this metric in this case."""
@@ -211,6 +213,11 @@ class Loss:
     reason: str
     where: tuple[tuple[str, int], ...]
     cases: int
+
+
+def best_of(rows: Sequence[Row]) -> Row:
+    """Return the best of rows of one metric. Raises ValueError for none."""
+    return min(rows, key=_rank)
 
 
 def _rank(row: Row) -> float:

@@ -109,8 +109,8 @@ def speedup_figure(data: ReportData) -> Figure:
     found = figures.speedups(data, sides)
     about = (
         f"The speed of the fastest row of each {what} relative to {base} for the same work, by the wall clock. To the "
-        f"right of 1x the {what} is faster, to the left {sides.against}. Each kind of work is shown at the largest size "
-        "that both sides finished. The thin dark line is the 95 % interval of the ratio."
+        f"right of 1x the {what} is faster, to the left {sides.against}. Each kind of work is shown at the largest "
+        "size that both sides finished. The thin dark line is the 95 % interval of the ratio."
     )
     headers = (
         "Work",
@@ -170,7 +170,8 @@ def _sweep_words(sweep: Sweep) -> str:
 
 def scaling_figure(data: ReportData) -> Figure:
     """Rates over size."""
-    name, heading = "scaling", "Scaling with size, and from which size the GPU is faster"
+    name = "scaling"
+    heading = "Scaling with size" + ", and from which size the GPU is faster" * bool(data.gpus)
     found = figures.sweeps(data)
     if not found:
         return Figure(name, heading, "No kind of work but memory streams was measured at three sizes or more.")

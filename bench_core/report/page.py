@@ -143,18 +143,18 @@ def _machines_card(data: ReportData) -> Card:
 
 def _speedup_card(data: ReportData, sides: Sides) -> Card:
     """Return how much faster each contender of these sides is, by arithmetic, and where most and least."""
-    found = figures.speedups(data, sides)
+    everything = figures.speedups(data, sides)
+    found = [s for s in everything if data.traits(s.family).claims] or everything
     by_arithmetic = figures.means(found)
     several = len(sides.contenders) > 1
     # The mean over the most kinds of work says most; of several contenders, that of the fastest.
     first = max(by_arithmetic, key=lambda mean: (len(mean.of), mean.ratio))
     who = f"{first.contender.label}: " * several
-    kinds = len({s.family for s in found})
-    lines = [
-        f"Geometric means over {kinds} of {len(data.families)} kinds of work, each at its largest common size; the "
-        "intervals assume that errors are fully correlated."
-    ]
-    lines += [_mean_line(mean, named=several) for mean in by_arithmetic][:MOST_MEANS]
+    which = "of the work that answers a claim" if len(found) < len(everything) else "of all work"
+    about = (
+        f"Geometric means {which} that both sides have, each at its largest size. Intervals: if errors are correlated."
+    )
+    lines = [*(_mean_line(mean, named=several) for mean in by_arithmetic[:MOST_MEANS]), about]
     ranked = sorted(found, key=lambda s: -s.ratio)
     ends = [("Most", ranked[0]), ("Least", ranked[-1])][: len(ranked)]
     lines += [f"{word}: {s.comparison.brief} ({s.comparison.interval}) at {s.label}. {_pair(s)}" for word, s in ends]
@@ -174,8 +174,8 @@ def _mean_line(mean: figures.MeanSpeedup, *, named: bool) -> str:
 
 
 def _pair(s: figures.Speedup) -> str:
-    row, base = (f"{row.machine} {row.device} {how(row)}" for row in (s.row, s.base))
-    return f"{row} against {base}."
+    elsewhere = f" of {s.base.machine}" * (s.row.machine != s.base.machine)
+    return f"{how(s.row)} against {how(s.base)}{elsewhere}."
 
 
 def _on_the_ladder(found: Sequence[figures.Speedup]) -> str:
