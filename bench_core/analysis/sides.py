@@ -104,15 +104,26 @@ def contenders_of(rows: Sequence[Row]) -> tuple[list[Contender], list[str]]:
         if row.has_value:
             names[row.machine, row.device] = names.get((row.machine, row.device)) or row.device_name
     machines = list(dict.fromkeys(row.machine for row in rows))
-    silent = []
-    for machine, device in dict.fromkeys((row.machine, row.device) for row in rows):
-        lost = [row for row in rows if (row.machine, row.device) == (machine, device)]
-        if (machine, device) not in names:
-            reasons = Counter(f"{row.status}: {row.reason or row.reason_code}" for row in lost)
-            why = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
-            silent.append(f"{machine} {device} has no value in any of {len(lost)} cases ({why}).")
     order = sorted(names, key=lambda key: (machines.index(key[0]), key[1] != "cpu", natural(key[1])))
-    return [Contender(m, d, _label(m, d, order), names[m, d]) for m, d in order], sorted(silent)
+    silent = _silent([row for row in rows if (row.machine, row.device) not in names])
+    return [Contender(m, d, _label(m, d, order), names[m, d]) for m, d in order], silent
+
+
+def _silent(rows: Sequence[Row]) -> list[str]:
+    """Return a sentence for the devices without any value, one for machines that have the same reasons."""
+    lost: dict[tuple[str, str], Counter[str]] = {}
+    for row in rows:
+        reason = f"{row.status}: {row.reason or row.reason_code}"
+        lost.setdefault((row.machine, row.device), Counter())[reason] += 1
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (machine, device), reasons in lost.items():
+        first = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:3]
+        why = "; ".join(f"{count} {reason}" for reason, count in first)
+        alike.setdefault((device, f"no value in any of {reasons.total()} cases ({why})."), []).append(machine)
+    return sorted(
+        f"{', '.join(machines)} {device} {'has' if len(machines) == 1 else 'have'} {what}"
+        for (device, what), machines in alike.items()
+    )
 
 
 def _label(machine: str, device: str, among: Sequence[tuple[str, str]]) -> str:

@@ -72,8 +72,10 @@ def _answered(data: ReportData, answer: Answer) -> Answered:
 
 def how_compared(data: ReportData) -> str:
     """Return what the answers compare with what, and what the words of their verdicts mean."""
+    if not data.sides and len(data.contenders) > 1:
+        return "Values are medians. Nothing is compared: no piece of work has a value on two of these devices."
     if not data.sides:
-        return "There is nothing to compare with: one device with one backend was measured."
+        return "Values are medians. Nothing is compared: one backend has values, on one device."
     sides = data.sides[0]
     compared = {
         Kind.GPU: "Each GPU is compared with the fastest CPU row of all these runs.",
@@ -135,7 +137,7 @@ def _compared(data: ReportData, mean: MeanSpeedup, of: str) -> Line:
 def _alone(data: ReportData, row: Row, of: str, *, moved: bool) -> Line:
     """Return a value with nothing to compare it with. moved: whether it is that of a transfer."""
     contender = data.contender(row)
-    about = f"{row.workload} {row.size}: {how(row)}"
+    about = f"{row.workload} {row.size}: {how(row)}" + f" of {row.machine}" * (len(data.machines) > 1)
     if contender and (memory := data.memory(contender)) and moved and row.unit == memory.unit and row.value:
         ratio = significant((memory.value or 0.0) / row.value)
         about += f"; its own memory: {show(memory.value, memory.unit)}, {ratio} times as much"

@@ -152,7 +152,7 @@ def _speedup_card(data: ReportData, sides: Sides) -> Card:
     who = f"{first.contender.label}: " * several
     which = "of the work that answers a claim" if len(found) < len(everything) else "of all work"
     about = (
-        f"Geometric means {which} that both sides have, each at its largest size. Intervals: if errors are correlated."
+        f"Geometric means {which} that both sides have, at its largest size; intervals as if errors were correlated."
     )
     lines = [*(_mean_line(mean, named=several) for mean in by_arithmetic[:MOST_MEANS]), about]
     ranked = sorted(found, key=lambda s: -s.ratio)

@@ -39,7 +39,8 @@ def test_the_claims_of_the_readme_are_those_of_the_report_with_the_same_work_and
 
 
 def test_what_every_preset_is_said_to_have_is_in_every_preset():
-    measured = {preset: {w.name for w in WORKLOADS if list(w.works(preset, MACHINE))} for preset in Preset}
+    presets = set(Preset) - {Preset.HEADLINE}
+    measured = {preset: {w.name for w in WORKLOADS if list(w.works(preset, MACHINE))} for preset in presets}
     measured[Preset.HEADLINE] = {case.work.workload for case in HEADLINE}
     for statement in (s for s in STATEMENTS if "in every preset" in s.needs):
         testing = {w.name for w in WORKLOADS if statement.claim in w.traits.claims}

@@ -67,4 +67,6 @@ def test_what_is_compared_is_said():
     assert how_compared(ReportData(synthetic.readings("machine-b"))).startswith("Each GPU is compared with the fastest")
     assert how_compared(ReportData(synthetic.readings("machine-a"))).startswith("Each backend is compared with numpy")
     alone = tables.reading(tables.processes([1.0]))
-    assert how_compared(ReportData([alone])).startswith("There is nothing to compare with")
+    assert how_compared(ReportData([alone])).endswith("one backend has values, on one device.")
+    other = tables.reading(tables.tokens([1.0]), "b")
+    assert how_compared(ReportData([alone, other])).endswith("no piece of work has a value on two of these devices.")
