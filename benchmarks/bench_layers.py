@@ -25,6 +25,7 @@ from bench_core.workload import (
     Machine,
     Preset,
     Target,
+    Traits,
     Work,
     Workload,
 )
@@ -41,7 +42,6 @@ from .nn.training import TOLERANCES
 from .nn.tuned import array_module
 from .nn.workloads import (
     TORCH,
-    TRAITS,
     array_kernels,
     by_implementation,
     fitting,
@@ -100,7 +100,7 @@ class Layer(Workload):
     """
 
     suite = "model"
-    traits = TRAITS
+    traits = Traits(order=4)
     axes: ClassVar[str]
     sizes: ClassVar[dict[Preset, Shape]]
     in_smoke: ClassVar[bool] = True

@@ -35,6 +35,7 @@ from bench_core.workload import (
     Builder,
     Cache,
     Ceiling,
+    Claim,
     Costs,
     HostArrays,
     Kernel,
@@ -435,6 +436,7 @@ class Copy(Stream):
     """a = b."""
 
     name = "copy"
+    traits = replace(Operation.traits, claims=(Claim.BANDWIDTH,))
     ceiling = Ceiling.MEMORY
     headline = True
 
@@ -455,6 +457,7 @@ class Triad(Stream):
     """a = b + s c."""
 
     name = "triad"
+    traits = replace(Operation.traits, claims=(Claim.BANDWIDTH,))
     headline = True
     laddered = True
 
@@ -476,6 +479,7 @@ class Sum(Operation):
     """The sum of b: reads only."""
 
     name = "sum"
+    traits = replace(Operation.traits, claims=(Claim.BANDWIDTH,))
     laddered = True
 
 
