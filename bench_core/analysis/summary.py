@@ -26,7 +26,8 @@ from bench_core.results.traits import TraitsOf
 from bench_core.units import show, significant
 
 if TYPE_CHECKING:  # they are imported where they are called: only the end of a run needs them
-    from bench_core.analysis.report_data import Contender, ReportData
+    from bench_core.analysis.report_data import ReportData
+    from bench_core.analysis.sides import Contender
     from bench_core.compare.replicates import Replicates
     from bench_core.compare.result import Comparison
 
