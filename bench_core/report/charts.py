@@ -151,7 +151,7 @@ def speedup_chart(found: Sequence[Speedup], styles: Styles) -> Spec:
         points = base.mark_point(size=52, filled=True, opacity=1).encode(
             x=x, shape=SHAPE, color=COLOR, description=ABOUT
         )
-        marks = [stems, one, whiskers, points]
+        marks = [stems, one, whiskers.encode(color=COLOR), points]
     else:
         marks = [base.mark_bar(opacity=0.85).encode(x=x, x2="one:Q", color=COLOR, description=ABOUT), one, whiskers]
     words = [
@@ -296,7 +296,8 @@ def roof_chart(roof: Roof) -> Spec:
         "points": [_roof_datum(p, styles[p.row.suite]) for p in roof.points],
         "names": _roof_labels(roof, x_axis, y_axis),
     }
-    return _finish(layers, f"{roof.contender.label} {roof.contender.name}".strip(), PANEL, **data)
+    title = f"{roof.contender.label} {roof.contender.name}".strip()
+    return _finish(layers, title, PANEL, subtitle="", **data)
 
 
 ROOM = 0.35  # share of the width that is reserved for the names of the ceilings
@@ -404,7 +405,7 @@ def spread(wanted: Sequence[float], gap: float, most: float) -> list[float]:
 def _beside_slope(
     slope: float, width: float, marks: Sequence[tuple[float, float]], x_axis: LogAxis, y_axis: LogAxis
 ) -> tuple[float, float]:
-    """Return the right end and the middle of a text left of a slope: inside the panel, off marks, high up; in pixels."""
+    """Return the right end and the middle of a text left of a slope, in the panel, off marks, high up; in pixels."""
     places = []
     for middle in range(PANEL[1] - 14, 8, -2):
         right = x_axis.share(y_axis.at((middle - 8) / PANEL[1]) / slope) * PANEL[0] - 4
@@ -470,11 +471,23 @@ HEAT_STEPS = (
     (0.005, "at least 1/200"),
     (0.0, "less"),
 )
+HEAT_LINES = 30  # of one chart
+HEAT_MARGIN = 330  # pixels that the names of the lines may take
 HATCHED = "url(#hatch)"  # svg.py defines the pattern
 
 
-def heat_chart(cells: Sequence[HeatCell]) -> Spec:
-    """Draw workload x device: each cell shows its value, coloured by its share of the best, or hatched for no value."""
+def heat_charts(cells: Sequence[HeatCell]) -> list[Spec]:
+    """Draw workload x device, in charts of equal width that fit a page.
+
+    Each cell shows its value, coloured by its share of the best, or hatched for no value.
+    """
+    lines = list(dict.fromkeys(c.line for c in cells))
+    parts = [set(lines[start : start + HEAT_LINES]) for start in range(0, len(lines), HEAT_LINES)]
+    margin = min(HEAT_MARGIN, max(map(len, lines)) * CHARACTER)
+    return [_heat_chart([c for c in cells if c.line in part], margin) for part in parts]
+
+
+def _heat_chart(cells: Sequence[HeatCell], margin: float) -> Spec:
     columns = list(dict.fromkeys(c.column.label for c in cells))
     data = [_heat_datum(c) for c in cells]
     slanted = max(len(c) for c in columns) > 14
@@ -486,12 +499,15 @@ def heat_chart(cells: Sequence[HeatCell]) -> Spec:
             orient="top", labelAngle=-30 if slanted else 0, labelLimit=200, ticks=False, domain=False, labelPadding=6
         ),
     )
-    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=330, ticks=False, domain=False, labelPadding=8))
+    look = {"labelLimit": HEAT_MARGIN, "minExtent": margin, "ticks": False, "domain": False, "labelPadding": 8}
+    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(**look))
     base = _on("cells").encode(x=x, y=y)
     rects = base.mark_rect(stroke=theme.LIGHT["surface"], strokeWidth=2).encode(
         fill=alt.Fill(**_raw("fill")), description=ABOUT
     )
-    words = base.mark_text(fontSize=10.5).encode(text="words:N", color=alt.Color(**_raw("ink")), description=ABOUT)
+    words = base.mark_text(fontSize=10.5, strokeWidth=4).encode(
+        text="words:N", fill=alt.Fill(**_raw("ink")), stroke=alt.Stroke(**_raw("halo")), description=ABOUT
+    )
     return _finish([rects, words], "", (alt.Step(92), alt.Step(25)), cells=data)
 
 
@@ -503,10 +519,12 @@ def _heat_datum(c: HeatCell) -> dict[str, Any]:
         return shared | {
             "fill": HATCHED,
             "ink": theme.LIGHT["ink"],
+            "halo": theme.LIGHT["faint"],
             "words": c.word,
             "about": f"{place}: {c.word}{reason}",
         }
     step = next(i for i, (least, _) in enumerate(HEAT_STEPS) if c.share >= least)
     ink = theme.LIGHT["heat_paper" if step <= 1 else "heat_ink"]
     about = f"{place}: {value(c.row)}, {how(c.row)}; {c.share:.3g} of the best in this line"
-    return shared | {"fill": theme.HEAT[4 - step], "ink": ink, "words": show(c.row.value, c.row.unit), "about": about}
+    look = {"fill": theme.HEAT[4 - step], "ink": ink, "halo": "transparent"}
+    return shared | look | {"words": show(c.row.value, c.row.unit), "about": about}
