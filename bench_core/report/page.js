@@ -26,7 +26,9 @@
     const drawn = document.createElement("tr");
     for (const column of columns) {
       const cell = drawn.insertCell();
-      cell.textContent = column.words[column.codes[row]];
+      const text = column.words[column.codes[row]];
+      // The rest of a status, the reason, stands above the rows that share it.
+      cell.textContent = column === reason ? text.split(":", 1)[0] : text;
       cell.dataset.column = column.title;
       if (column.number) cell.className = "number";
     }
