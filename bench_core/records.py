@@ -117,23 +117,37 @@ class Traffic(StrEnum):
     LINK = "link"  # the link between the host and a device
 
 
+class Claim(StrEnum):
+    """A claim about why generative AI needs GPUs that a workload tests; analysis/claims.py has the words of each."""
+
+    ARITHMETIC = "arithmetic"
+    BANDWIDTH = "bandwidth"
+    MOVING_DATA = "moving_data"
+    TRAINING = "training"
+    TOKENS = "tokens"
+    IMAGES = "images"
+    NETWORKS = "networks"
+
+
 @dataclass(frozen=True, slots=True)
 class Traits:
     """Properties of a workload that determine how its rows are judged and shown: `Workload.traits`, saved in run.json.
 
-    order: the position of its suite in reports, the lowest first.
+    order: the position in reports of the file in which the workload is, the lowest first.
     headline: the metric to show first; "" for the first of `metrics.RATES` that has a row. If no row has the named
         metric (perhaps the name is misspelt), the time is shown.
     measures: the limit of the device that the fastest rows of the workload measure, which bounds all other rows of the
         run; None for most workloads. COMPUTE is measured by `flop_rate`, BANDWIDTH by `bandwidth`, LATENCY by `time`.
         Rows that are cold, or whose flags say that a cache may hold their arrays, do not measure BANDWIDTH.
     traffic: the memory or link through which its bytes are transferred.
+    claims: what the report answers by its rows. Workloads that answer any claim come before all others in reports.
     """
 
     order: int = 2
     headline: str = ""
     measures: Limit | None = None
     traffic: Traffic = Traffic.CACHES
+    claims: tuple[Claim, ...] = ()
 
     @property
     def is_stream(self) -> bool:

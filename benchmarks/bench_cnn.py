@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Unsupported, Work
+from bench_core.workload import Backend, Claim, Costs, HostArrays, Kernel, Kernels, Preset, Traits, Unsupported, Work
 from benchmarks.nn.batches import HARDER, Samples, affordable, batch_of, distinct, order_of
 from benchmarks.nn.initial import normal
 from benchmarks.nn.names import named
@@ -109,6 +109,7 @@ def _require_small(backend: Backend, work: Work) -> None:
 class CnnWorkload(ModelWorkload):
     """Base class of training and inference: sizes and data."""
 
+    traits = Traits(order=6, claims=(Claim.NETWORKS,))
     presets = PRESETS
     quick = ("tuned",)
     per_sample = ("x", "targets")

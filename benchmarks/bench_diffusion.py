@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Work
+from bench_core.workload import Backend, Claim, Costs, HostArrays, Kernel, Kernels, Preset, Traits, Work
 from benchmarks.nn.batches import Samples, affordable, batch_of, distinct, order_of
 from benchmarks.nn.dit import Dit, Schedule
 from benchmarks.nn.initial import normal
@@ -99,6 +99,7 @@ class DiffusionWorkload(ModelWorkload):
     """Base class of both workloads, which differ only in the number of steps."""
 
     version = 2  # version 1 had a smaller network: in-context conditioning, 3 channels, 10 classes, no sigma
+    traits = Traits(order=9, claims=(Claim.NETWORKS,))
     presets = PRESETS
     per_sample = BATCH
     precisions = ("tf32", "autocast_bfloat16")
@@ -164,6 +165,7 @@ class DiffusionSample(DiffusionWorkload):
     """All DDIM steps from noise to the latent of an image."""
 
     name = "diffusion_sample"
+    traits = replace(DiffusionWorkload.traits, claims=(Claim.IMAGES,))
     headline = ("default", "tuned")
     presets: ClassVar = {preset: (net, SAMPLED.get(preset, batch)) for preset, (net, batch) in PRESETS.items()}
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Work
+from bench_core.workload import Backend, Claim, Costs, HostArrays, Kernel, Kernels, Preset, Traits, Work
 from benchmarks.nn.batches import HARDER, Samples, affordable, batch_of, distinct, order_of
 from benchmarks.nn.dcgan import Discriminator, Generator, Shape, train_flops, train_step
 from benchmarks.nn.initial import normal
@@ -117,6 +117,7 @@ def torch_generate(implementation: str, backend: Backend, work: Work, host: Host
 class GanWorkload(ModelWorkload):
     """Base class of training and generation: sizes and data. No float16: it would need a loss scale for each loss."""
 
+    traits = Traits(order=8, claims=(Claim.NETWORKS,))
     presets = PRESETS
     quick = ("tuned",)
     per_sample = BATCH
@@ -185,6 +186,7 @@ class GanGenerate(GanWorkload):
     """Inference: one batch of images from a trained generator."""
 
     name = "gan_generate"
+    traits = replace(GanWorkload.traits, claims=(Claim.IMAGES,))
     left_out = (Preset.SMOKE,)
     kernels: ClassVar[Kernels] = {
         **array_kernels(array_generate, "numpy", "cupy", shared=SHARED),

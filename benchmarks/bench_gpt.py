@@ -24,7 +24,19 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Unsupported, Work, WrongAnswer
+from bench_core.workload import (
+    Backend,
+    Claim,
+    Costs,
+    HostArrays,
+    Kernel,
+    Kernels,
+    Preset,
+    Traits,
+    Unsupported,
+    Work,
+    WrongAnswer,
+)
 from benchmarks.nn.batches import Samples, affordable, batch_of, distinct, order_of
 from benchmarks.nn.generation import ArrayGeneration, generation_kernel
 from benchmarks.nn.gpt import Gpt
@@ -156,6 +168,7 @@ def _require_wide(backend: Backend, work: Work) -> None:
 class GptWorkload(ModelWorkload):
     """Base class of training, prefill and decoding: sizes and weights."""
 
+    traits = Traits(order=7, claims=(Claim.TOKENS,))
     presets = PRESETS
     per_sample: ClassVar[tuple[str, ...]] = ("x", "targets")
 
@@ -175,6 +188,7 @@ class GptTrain(GptWorkload):
     """One training step: forward, backward, AdamW at rate 3e-4, decay 0.01."""
 
     name = "gpt_train"
+    traits = replace(GptWorkload.traits, claims=(Claim.TRAINING, Claim.NETWORKS))
     quick = ("tuned",)
     headline = ("default", "compile")
     doubled = True

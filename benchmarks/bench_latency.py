@@ -162,6 +162,7 @@ class Latency(Workload):
     """Base class: an operation on arrays of one element."""
 
     suite = "latency"
+    traits = Traits(order=3)
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         yield self.work("1", "float32")
@@ -210,7 +211,7 @@ class Launch(Latency):
     """Calls queued one after another, with one wait at the end."""
 
     name = "launch"
-    traits = Traits(measures=Limit.LATENCY)
+    traits = replace(Latency.traits, measures=Limit.LATENCY)
     ceiling = Ceiling.LAUNCH
     kernels: ClassVar[Kernels] = {"array": {"default": array_launch}, "torch": {"default": torch_launch}}
 
@@ -249,6 +250,7 @@ class Chase(Workload):
     """
 
     suite, name = "latency", "chase"
+    traits = Latency.traits
     kernels: ClassVar[Kernels] = {"numpy:cpu": {"default": numpy_chase}}
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine

@@ -25,6 +25,7 @@ from bench_core.workload import (
     Machine,
     Preset,
     Target,
+    Traits,
     Work,
     Workload,
 )
@@ -40,7 +41,6 @@ from benchmarks.nn.training import TOLERANCES
 from benchmarks.nn.tuned import array_module
 from benchmarks.nn.workloads import (
     TORCH,
-    TRAITS,
     array_kernels,
     by_implementation,
     fitting,
@@ -99,7 +99,7 @@ class Layer(Workload):
     """
 
     suite = "model"
-    traits = TRAITS
+    traits = Traits(order=4)
     axes: ClassVar[str]
     sizes: ClassVar[dict[Preset, Shape]]
     in_smoke: ClassVar[bool] = True

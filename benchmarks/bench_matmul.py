@@ -15,6 +15,7 @@ from bench_core.workload import (
     Backend,
     Case,
     Ceiling,
+    Claim,
     Costs,
     HostArrays,
     Kernel,
@@ -154,6 +155,7 @@ class Square(Product):
     """C = A B for square matrices: the highest throughput of each format."""
 
     name = "matmul"
+    traits = replace(Product.traits, claims=(Claim.ARITHMETIC,))
     ceiling = Ceiling.ARITHMETIC
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine

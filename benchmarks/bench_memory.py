@@ -35,6 +35,7 @@ from bench_core.workload import (
     Builder,
     Cache,
     Ceiling,
+    Claim,
     Costs,
     HostArrays,
     Kernel,
@@ -434,6 +435,7 @@ class Copy(Stream):
     """a = b."""
 
     name = "copy"
+    traits = replace(Operation.traits, claims=(Claim.BANDWIDTH,))
     ceiling = Ceiling.MEMORY
     headline = True
 
@@ -454,6 +456,7 @@ class Triad(Stream):
     """a = b + s c."""
 
     name = "triad"
+    traits = replace(Operation.traits, claims=(Claim.BANDWIDTH,))
     headline = True
     laddered = True
 
@@ -475,6 +478,7 @@ class Sum(Operation):
     """The sum of b: reads only."""
 
     name = "sum"
+    traits = replace(Operation.traits, claims=(Claim.BANDWIDTH,))
     laddered = True
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Preset, Work
+from bench_core.workload import Backend, Claim, Costs, HostArrays, Kernel, Kernels, Preset, Traits, Work
 from benchmarks.nn.batches import Samples, affordable, batch_of, distinct, order_of
 from benchmarks.nn.initial import normal
 from benchmarks.nn.mlp import Mlp
@@ -91,6 +91,7 @@ def torch_infer(implementation: str, backend: Backend, work: Work, host: HostArr
 class MlpWorkload(ModelWorkload):
     """Base class of training and inference: sizes and data."""
 
+    traits = Traits(order=5, claims=(Claim.NETWORKS,))
     presets = PRESETS
     per_sample = ("x", "targets")
 

@@ -20,6 +20,7 @@ from bench_core.workload import (
     Backend,
     Case,
     Ceiling,
+    Claim,
     Costs,
     HostArrays,
     Kernel,
@@ -172,7 +173,7 @@ class Transfer(Workload):
     """Base class: one direction of a transfer. `memory`: how the host memory is allocated, "pinned" or "pageable"."""
 
     suite = "transfer"
-    traits = Traits(traffic=Traffic.LINK)
+    traits = Traits(order=2, traffic=Traffic.LINK)
     kernels: ClassVar[Kernels] = {
         "array": {"default": no_transfer},
         "cupy": {"default": cupy_transfer},
@@ -223,6 +224,7 @@ class HostToDevice(Transfer):
     """From host memory to device memory."""
 
     name = "h2d"
+    traits = replace(Transfer.traits, claims=(Claim.MOVING_DATA,))
     ceiling = Ceiling.HOST_TO_DEVICE
 
 
@@ -230,6 +232,7 @@ class DeviceToHost(Transfer):
     """From device memory to host memory."""
 
     name = "d2h"
+    traits = replace(Transfer.traits, claims=(Claim.MOVING_DATA,))
     ceiling = Ceiling.DEVICE_TO_HOST
 
 

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
+from bench_core import stats
+from bench_core.analysis.families import Family
 from bench_core.analysis.pooling import pooled_row
-from bench_core.analysis.report_data import Contender, Family, ReportData
-from bench_core.compare.result import Comparison, Verdict
+from bench_core.analysis.report_data import ReportData
+from bench_core.analysis.sides import Contender, Sides, backend_order
+from bench_core.compare.options import CompareOptions
+from bench_core.compare.result import Comparison, Verdict, change, interval
+from bench_core.compare.verdicts import verdict_of_mean
 from bench_core.machine import datasheets
 from bench_core.records import Cache, Limit, Row
 from bench_core.results import roofline
@@ -23,21 +29,30 @@ MOST_CROSSOVERS = 8  # lines in the summary
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
-    """The comparison of a GPU with the best CPU on one case, by the method of `bench-core compare`.
+    """The comparison of a contender with the baseline of its sides on one case, by the method of `bench-core compare`.
 
-    ratio: that of `comparison`, how many times faster the GPU is.
+    row, base: the best result of the contender and that of the baseline, `against`. ratio: that of `comparison`, how
+    many times faster the contender is.
     """
 
     family: Family
     contender: Contender
+    against: str
     comparison: Comparison
-    gpu: Row
-    cpu: Row
+    row: Row
+    base: Row
     ratio: float
 
     @property
     def label(self) -> str:
-        return f"{self.family.label} · {self.gpu.size}"
+        return f"{self.family.label} · {self.row.size}"
+
+    @classmethod
+    def of(cls, family: Family, contender: Contender, against: str, c: Comparison) -> Self | None:
+        """Return a comparison as a speed-up, None if it has no ratio."""
+        if not (c.ratio and c.baseline and c.contender):
+            return None
+        return cls(family, contender, against, c, pooled_row(c.contender), pooled_row(c.baseline), c.ratio)
 
     @property
     def low(self) -> float | None:
@@ -48,34 +63,81 @@ class Speedup:
         return self.comparison.ci_high
 
 
-def speedups(data: ReportData) -> list[Speedup]:
-    """Return the speed-up of every GPU over the best CPU of all runs, for one size of each family.
+def speedups(data: ReportData, sides: Sides | None = None, metric: str = "time") -> list[Speedup]:
+    """Return the speed-ups of all contenders of these sides (by default `data.sides[0]`), for one size of each family.
 
-    Of the sizes that a CPU and the most GPUs have in common, the largest is chosen. All pairs of the report are judged
-    together with the default options of compare, so that their p-values are adjusted for multiple tests.
+    Of the sizes that the baseline and the most contenders have in common, the largest is chosen.
     """
-    found = [
-        (family, contender, pair)
-        for family in data.families
-        for case_id in data.cases(family).values()
-        for contender, pair in data.against_cpu(case_id)
-    ]
-    judged = data.judged([pair for _, _, pair in found])
-    by_size: dict[Family, dict[str, list[Speedup]]] = {}
-    for (family, contender, _), c in zip(found, judged, strict=True):
-        if c.ratio and c.baseline and c.contender:
-            s = Speedup(family, contender, c, pooled_row(c.contender), pooled_row(c.baseline), c.ratio)
-            by_size.setdefault(family, {}).setdefault(c.key.case_id, []).append(s)
-    return [s for sizes in by_size.values() for s in max(sizes.values(), key=_count_then_work)]
+    if sides is None and not data.sides:
+        return []
+    sides = sides or data.sides[0]
+    compared = data.compared(sides, metric)
+    found: list[Speedup] = []
+    for family, cases in data.families.items():
+        by_size = [
+            [s for who, c in compared.get(case_id, ()) if (s := Speedup.of(family, who, sides.against, c))]
+            for case_id in cases.values()
+        ]
+        largest: list[Speedup] = max(reversed(by_size), key=_count_then_work)
+        found += largest
+    return found
 
 
 def _count_then_work(found: list[Speedup]) -> tuple[int, float]:
-    return len(found), _amount(found[0].gpu)
+    return len(found), _amount(found[0].row) if found else 0.0
 
 
 def _amount(row: Row) -> float:
     """Return the amount of work of a case, in FLOP or else bytes, by which sizes are sorted."""
     return row.flops or row.bytes or 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MeanSpeedup:
+    """The geometric mean of the speed-ups of one contender in one arithmetic ("float32", "float32 tf32").
+
+    Other formats are not mixed in: they are units of a chip of their own, and can be ten times as fast. low, high: its
+    interval, if the errors of all cases are fully correlated, which makes it widest.
+    """
+
+    contender: Contender
+    against: str
+    arithmetic: str
+    of: tuple[Speedup, ...]
+    ratio: float
+    low: float
+    high: float
+    verdict: Verdict
+
+    @property
+    def change(self) -> str:
+        return change(self.ratio, self._unit)
+
+    @property
+    def interval(self) -> str:
+        return interval(self.ratio, self.low, self.high, self._unit)
+
+    @property
+    def _unit(self) -> str:
+        return self.of[0].comparison.key.unit
+
+
+def means(found: Sequence[Speedup]) -> list[MeanSpeedup]:
+    """Return the mean of each contender in each arithmetic, in the order of the families."""
+    groups: dict[tuple[str, Contender], list[Speedup]] = {}
+    for s in found:
+        groups.setdefault((s.family.arithmetic, s.contender), []).append(s)
+    return [_mean(arithmetic, several) for (arithmetic, _), several in groups.items()]
+
+
+def _mean(arithmetic: str, found: Sequence[Speedup]) -> MeanSpeedup:
+    ratios = [(s.ratio, s.low or s.ratio, s.high or s.ratio) for s in found]
+    mean, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
+    verdict = verdict_of_mean((mean, low, high), min(s.comparison.support for s in found), CompareOptions().min_effect)
+    if len(found) == 1:
+        verdict = found[0].comparison.verdict
+    first = found[0]
+    return MeanSpeedup(first.contender, first.against, arithmetic, tuple(found), mean, low, high, verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +364,9 @@ def _share(row: Row | None, best: float) -> float | None:
 def _columns(data: ReportData) -> list[HeatColumn]:
     if len(data.contenders) > 2:
         return [HeatColumn(contender) for contender in data.contenders]
-    backends = dict.fromkeys((data.contender(row), row.backend) for row in data.rows if row.has_value)
-    return [HeatColumn(c, backend) for c in data.contenders for who, backend in backends if who == c]
+    there = {(data.contender(row), row.backend) for row in data.rows if row.has_value}
+    backends = backend_order(backend for _, backend in there)
+    return [HeatColumn(c, backend) for c in data.contenders for backend in backends if (c, backend) in there]
 
 
 def _in_column(data: ReportData, column: HeatColumn, case_id: str, metric: str) -> Row | None:

@@ -1,4 +1,4 @@
-"""The data of a report: contenders, families of cases, and the best rows, which figures look up.
+"""The data of a report: its rows in a fixed order, and the best of them, which figures look up.
 
 Functions take Rows and return frozen records that contain Rows, so that a chart can show backend, threads and size next
 to each number. This module does not draw.
@@ -7,65 +7,31 @@ to each number. This module does not draw.
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench_core.analysis.families import Family, families_of
 from bench_core.analysis.pooling import pooled, safe
+from bench_core.analysis.sides import Contender, Sides, backend_order, contenders_of, sides_of
 from bench_core.compare.best import Ranking, rank
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import CompareOptions
+from bench_core.compare.replicates import Replicates
 from bench_core.compare.result import Comparison
 from bench_core.compare.spread import Spreads
 from bench_core.compare.verdicts import Pair, judge
-from bench_core.records import Cache, Clock, Row, Scope, severity
-from bench_core.results.metrics import headline
-from bench_core.results.traits import TraitsOf, merged
-from bench_core.units import natural, size_order
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A device of a machine. `label` is the shortest name that no other contender has."""
-
-    machine: str
-    device: str
-    label: str
-    name: str = ""
-
-    @property
-    def is_gpu(self) -> bool:
-        return self.device.partition(":")[0] != "cpu"
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One kind of work over all its sizes: a line of a chart.
-
-    variant: the parameters that differ from those of families that are otherwise equal, as text.
-    """
-
-    suite: str
-    workload: str
-    version: int
-    dtype: str
-    precision: str
-    scope: str
-    cache: str
-    variant: str = ""
-
-    @property
-    def label(self) -> str:
-        """Workload, dtype, and all other fields that are not the default."""
-        words = [self.workload, self.dtype]
-        words += [self.precision] * (self.precision != "ieee") + [self.variant] * bool(self.variant)
-        words += [self.scope.replace("_", " ")] * (self.scope != Scope.RESIDENT)
-        words += [self.cache] * (self.cache != Cache.HOT)
-        return " ".join(words)
+from bench_core.records import Clock, Identity, Row, severity
+from bench_core.results.metrics import METRICS, headline
+from bench_core.results.traits import merged
+from bench_core.units import natural
 
 
 class ReportData:
     """The pooled rows of any number of runs, indexed for figures.
+
+    The order of rows, families and contenders does not depend on the order in which a run measured its cases.
 
     contenders: devices with at least one value. silent: a sentence for each device without any value. Raises TableError
     for tables that contradict each other.
@@ -73,14 +39,17 @@ class ReportData:
 
     def __init__(self, readings: Sequence[Reading]) -> None:
         self.readings = [safe(reading) for reading in readings]
-        self.rows = pooled(self.readings)
+        rows = pooled(self.readings)
         self.traits = merged(reading.traits for reading in self.readings)
         self.spreads = Spreads.of(self.readings)
-        self.families = _families(self.rows, self.traits)
-        self.contenders, self.silent = _contenders(self.rows)
+        self.families = families_of(rows, self.traits)
+        self.rows = _in_order(rows, self.families)
+        self.contenders, self.silent = contenders_of(rows)
         self._by_device = {(c.machine, c.device): c for c in self.contenders}
         self._best: dict[tuple[Contender, str, str], Row] = {}
         self._failed: dict[tuple[Contender, str], Row] = {}
+        self._by_result: dict[tuple[str, Identity, str], Row] = {}
+        self._compared: dict[tuple[str, str], dict[str, list[tuple[Contender, Comparison]]]] = {}
         self._of: dict[Contender, list[Row]] = defaultdict(list)
         self._by_case: dict[str, list[Row]] = defaultdict(list)
         for row in self.rows:
@@ -97,6 +66,7 @@ class ReportData:
             if held is None or _severity(row) < _severity(held):
                 self._failed[contender, row.case_id] = row
             return
+        self._by_result[row.machine, row.identity, row.metric] = row
         best = self._best.get((contender, row.case_id, row.metric))
         if best is None or _beats(row, best):
             self._best[contender, row.case_id, row.metric] = row
@@ -112,6 +82,16 @@ class ReportData:
     def best(self, contender: Contender, case_id: str, metric: str = "time") -> Row | None:
         """Return the best row of a contender over all backends, implementations and threads, by the wall clock."""
         return self._best.get((contender, case_id, metric))
+
+    def fastest(self, contender: Contender, case_id: str) -> Replicates | None:
+        """Return the processes behind the fastest result of a contender in a case, None if it has none."""
+        ranking = self.rankings.get(case_id)
+        ranked = (*ranking.cpu, *ranking.gpu) if ranking else ()
+        return next((found for found in ranked if self.contender(found.entry.row) == contender), None)
+
+    def same(self, row: Row, metric: str) -> Row:
+        """Return the row of the same result with another metric, by the wall clock; `row` itself if there is none."""
+        return self._by_result.get((row.machine, row.identity, metric), row)
 
     def failure(self, contender: Contender, case_id: str) -> Row | None:
         """Return the row with the most severe status of a contender in a case, None if no row failed."""
@@ -140,10 +120,12 @@ class ReportData:
         """Return the case_id of each size of a family, in ascending order of size."""
         return self.families[family]
 
-    def best_of(self, contenders: Iterable[Contender], case_id: str, metric: str = "time") -> Row | None:
-        """Return the best row over several contenders."""
-        rows = [row for c in contenders if (row := self.best(c, case_id, metric))]
-        return min(rows, key=_rank, default=None)
+    def memory(self, contender: Contender) -> Row | None:
+        """Return the fastest hot stream over the largest arrays that this contender was measured on."""
+        streams = [f for f in self.families if self.traits(f).is_stream and f.is_plain]
+        cases = (case_id for family in streams for case_id in self.cases(family).values())
+        rows = [row for case_id in cases if (row := self.best(contender, case_id, "bandwidth"))]
+        return max(rows, key=lambda row: (row.least_bytes or row.bytes or 0.0, row.value or 0.0), default=None)
 
     def holders(self, case_id: str, metric: str) -> list[Contender]:
         """Return the contenders that have a value of this metric in this case."""
@@ -157,29 +139,52 @@ class ReportData:
     @functools.cached_property
     def rankings(self) -> dict[str, Ranking]:
         """The results of each case by wall time, the best first, ranked as in `bench-core compare`; by case_id."""
-        options = CompareOptions(metrics=("time",))
-        ranked = rank(self.readings, options, lambda row: row.clock == Clock.WALL)
+        return self._ranked("time")
+
+    def _ranked(self, metric: str) -> dict[str, Ranking]:
+        ranked = rank(self.readings, CompareOptions(metrics=(metric,)), lambda row: row.clock != Clock.DEVICE)
         return {ranking.key.case_id: ranking for ranking in ranked}
+
+    @functools.cached_property
+    def sides(self) -> list[Sides]:
+        """The ways in which these results are compared, the most important first; only those with a common case."""
+        return [sides for sides in sides_of(self.contenders, self.rows) if self.compared(sides)]
+
+    def compared(self, sides: Sides, metric: str = "time") -> Mapping[str, Sequence[tuple[Contender, Comparison]]]:
+        """Return the comparisons of all contenders of these sides, by case_id.
+
+        All of one metric are judged together, so that their p-values are adjusted for multiple tests.
+        """
+        if (sides.kind, metric) not in self._compared:
+            rankings = self.rankings if metric == "time" else self._ranked(metric)
+            places = {case_id: i for i, case_id in enumerate(self._case_ids())}
+            ordered = sorted(rankings.values(), key=lambda ranking: places.get(ranking.key.case_id, len(places)))
+            found = [(c, pair) for ranking in ordered for c, pair in sides.pairs(ranking)]
+            by_case: dict[str, list[tuple[Contender, Comparison]]] = defaultdict(list)
+            for (contender, pair), c in zip(found, self.judged([pair for _, pair in found]), strict=True):
+                by_case[pair.key.case_id].append((contender, c))
+            self._compared[sides.kind, metric] = by_case
+        return self._compared[sides.kind, metric]
+
+    def _case_ids(self) -> Iterable[str]:
+        return (case_id for cases in self.families.values() for case_id in cases.values())
 
     @functools.cached_property
     def at_home(self) -> dict[tuple[Contender, str], Comparison]:
         """The best result of each GPU against the best CPU of its own machine, by GPU and case_id; judged together."""
-        found = [(case, c, pair) for case in self.rankings for c, pair in self.against_cpu(case, own_machine=True)]
+        found = [(case, c, pair) for case in self._case_ids() for c, pair in self._against_own_cpu(case)]
         judged = self.judged([pair for _, _, pair in found])
         return {(contender, case): c for (case, contender, _), c in zip(found, judged, strict=True)}
 
-    def against_cpu(self, case_id: str, *, own_machine: bool = False) -> list[tuple[Contender, Pair]]:
-        """Return a pair for each GPU with a result of one case: its best result and the best of all CPUs.
-
-        own_machine: of the CPU of its own machine instead; a GPU without one is left out.
-        """
+    def _against_own_cpu(self, case_id: str) -> list[tuple[Contender, Pair]]:
+        """Return a pair for each GPU with a result of one case: its best result and that of its machine's CPU."""
         ranking = self.rankings.get(case_id)
         if ranking is None:
             return []
         best = {self.contender(gpu.entry.row): gpu for gpu in reversed(ranking.gpu)}
         pairs = []
         for c in (c for c in self.contenders if c in best):
-            rivals = (cpu for cpu in ranking.cpu if not own_machine or cpu.entry.row.machine == c.machine)
+            rivals = (cpu for cpu in ranking.cpu if cpu.entry.row.machine == c.machine)
             if cpu := next(rivals, None):
                 pairs.append((c, Pair(ranking.key, c.label, cpu.entry.name, cpu, best[c])))
         return pairs
@@ -210,6 +215,11 @@ class Loss:
     cases: int
 
 
+def best_of(rows: Sequence[Row]) -> Row:
+    """Return the best of rows of one metric. Raises ValueError for none."""
+    return min(rows, key=_rank)
+
+
 def _rank(row: Row) -> float:
     value = row.value if row.value is not None else 0.0
     return value if row.better == "lower" else -value
@@ -223,58 +233,17 @@ def _severity(row: Row) -> int:
     return severity(row.status)
 
 
-def _contenders(rows: Sequence[Row]) -> tuple[list[Contender], list[str]]:
-    names: dict[tuple[str, str], str] = {}
-    for row in rows:
-        if row.has_value:
-            names[row.machine, row.device] = names.get((row.machine, row.device)) or row.device_name
-    machines = list(dict.fromkeys(row.machine for row in rows))
-    silent = []
-    for machine, device in dict.fromkeys((row.machine, row.device) for row in rows):
-        lost = [row for row in rows if (row.machine, row.device) == (machine, device)]
-        if (machine, device) not in names:
-            reasons = Counter(f"{row.status}: {row.reason or row.reason_code}" for row in lost)
-            why = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
-            silent.append(f"{machine} {device} has no value in any of {len(lost)} cases ({why}).")
-    order = sorted(names, key=lambda key: (machines.index(key[0]), key[1] != "cpu", natural(key[1])))
-    return [Contender(m, d, _label(m, d, order), names[m, d]) for m, d in order], silent
+def _in_order(rows: Sequence[Row], families: Mapping[Family, Mapping[str, str]]) -> list[Row]:
+    """Return the rows by family and size, then by machine, as given, by device, backend, implementation and metric."""
+    cases = (case_id for sizes in families.values() for case_id in sizes.values())
+    work = {case_id: i for i, case_id in enumerate(cases)}
+    machines = {machine: i for i, machine in enumerate(dict.fromkeys(row.machine for row in rows))}
+    backends = {name: i for i, name in enumerate(backend_order(row.backend for row in rows))}
+    metrics = {name: i for i, name in enumerate(METRICS)}
 
+    def place(row: Row) -> tuple[object, ...]:
+        where = (work.get(row.case_id, len(work)), machines[row.machine], row.device_type != "cpu", natural(row.device))
+        who = (backends[row.backend], row.implementation != "default", row.implementation, row.threads or math.inf)
+        return (*where, *who, metrics.get(row.metric, len(metrics)), row.metric, row.clock)
 
-def _label(machine: str, device: str, among: Sequence[tuple[str, str]]) -> str:
-    kind, _, index = device.partition(":")
-    alike = [d for m, d in among if m == machine and d.partition(":")[0] == kind]
-    short = "CPU" if kind == "cpu" else "GPU" if kind == "cuda" else f"GPU ({kind})"
-    words = [machine] if len({m for m, _ in among}) > 1 else []
-    return " ".join([*words, short] + [index] * (len(alike) > 1))
-
-
-def _families(rows: Sequence[Row], traits: TraitsOf) -> dict[Family, dict[str, str]]:
-    """Group cases that differ only in size; return the case_id of each size, by family.
-
-    A parameter with several values at one size (a layout, a batch) makes variants, each a family of its own. Parameters
-    that depend only on the size (m, n, k) do not.
-    """
-    groups: dict[tuple[str | int, ...], dict[str, Row]] = defaultdict(dict)
-    for row in rows:
-        key = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
-        groups[key].setdefault(row.case_id, row)
-    families: dict[Family, dict[str, str]] = {}
-    for cases in groups.values():
-        distinct = _distinguishing_parameters(list(cases.values()))
-        for case_id, row in cases.items():
-            variant = " ".join(f"{k}={v}" for k, v in row.parameters.items() if k in distinct)
-            about = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
-            families.setdefault(Family(*about, variant), {})[row.size] = case_id
-    ordered = sorted(families, key=lambda family: traits(family).order)
-    return {f: dict(sorted(families[f].items(), key=lambda item: size_order(item[0]))) for f in ordered}
-
-
-def _distinguishing_parameters(rows: Sequence[Row]) -> set[str]:
-    """Return the parameters in which two rows of equal size differ; a missing parameter counts as empty."""
-    known = [(row.size, row.parameters) for row in rows]
-    names = {name for _, values in known for name in values}
-    seen: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for size, values in known:
-        for name in names:
-            seen[size, name].add(values.get(name, ""))
-    return {name for (_, name), values in seen.items() if len(values) > 1}
+    return sorted(rows, key=place)

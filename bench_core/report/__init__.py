@@ -2,6 +2,7 @@
 
 charts        figures (analysis/figures.py) -> Altair specifications, on the axes of axes.py in the colours of theme.py
 svg           specifications -> SVG and PNG, in light and dark
+answers       claims (analysis/claims.py) -> texts
 captions      a chart with its heading, its explanation and its data as a table
 sources       the provenance and environment of each run, and the differences between environments
 packed_table  the full table in a compact format

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from bench_core.analysis import figures
 from bench_core.analysis.figures import Rate, Speedup, Sweep
-from bench_core.analysis.report_data import Contender, ReportData
+from bench_core.analysis.report_data import ReportData
+from bench_core.analysis.sides import Contender, Kind
 from bench_core.compare.ratio import FEWEST_RUNS
 from bench_core.compare.result import CLAIMS
 from bench_core.records import Row
@@ -93,19 +94,36 @@ def _left_out(shown: int, of: int, what: str) -> str:
 
 
 def speedup_figure(data: ReportData) -> Figure:
-    """GPU against best CPU."""
-    name, heading = "speedup", "Speed-up of the GPU over the best CPU"
-    if not data.gpus:
-        return Figure(name, heading, "No GPU was measured in these runs, so there is nothing to compare with the CPU.")
-    found = figures.speedups(data)
-    if not found:
-        return Figure(name, heading, "No piece of work was measured on both a CPU and a GPU in these runs.")
+    """Each GPU against the best CPU, or else each machine or each backend against the first."""
+    name = "speedup"
+    if not data.sides:
+        return Figure(
+            name, "Speed-up", "No piece of work was measured on two devices or by two backends in these runs."
+        )
+    sides = data.sides[0]
+    heading, what, base = {
+        Kind.GPU: ("Speed-up of the GPU over the best CPU", "GPU", "the fastest CPU row of all these runs"),
+        Kind.MACHINE: (f"Speed of each machine relative to {sides.against}", "machine", f"that of {sides.against}"),
+        Kind.BACKEND: (f"Speed of each backend relative to {sides.against}", "backend", f"that of {sides.against}"),
+    }[sides.kind]
+    found = figures.speedups(data, sides)
     about = (
-        "The speed of each GPU relative to the fastest CPU row of all these runs for the same work, by the wall clock. "
-        "To the right of 1x the GPU is faster, to the left the CPU. Each kind of work is shown at the largest size "
-        "that a CPU and the most GPUs finished. The thin dark line is the 95 % interval of the ratio."
+        f"The speed of the fastest row of each {what} relative to {base} for the same work, by the wall clock. To the "
+        f"right of 1x the {what} is faster, to the left {sides.against}. Each kind of work is shown at the largest "
+        "size that both sides finished. The thin dark line is the 95 % interval of the ratio."
     )
-    headers = ("Work", "GPU", "Result", "Interval", "Verdict", "GPU time", "by", "Best CPU", "CPU time", "by")
+    headers = (
+        "Work",
+        what[0].upper() + what[1:],
+        "Result",
+        "Interval",
+        "Verdict",
+        "Time",
+        "by",
+        "Against",
+        "Time",
+        "by",
+    )
     numbers = tuple(_speedup_numbers(s) for s in found)
     if any(s.comparison.verdict not in CLAIMS for s in found):
         about += (
@@ -117,15 +135,16 @@ def speedup_figure(data: ReportData) -> Figure:
     drawn = [s for s in found if s.label in labels[:MOST_LINES]]
     chart = charts.speedup_chart(drawn, Styles(data.contenders))
     drawing = svg.draw(chart, name, heading, about)
-    legend = _color_legend(data, data.gpus, points=len(data.gpus) > charts.MOST_BARS_A_LINE)
+    drawn_as_points = len(sides.contenders) > charts.MOST_BARS_A_LINE
+    legend = () if sides.kind is Kind.BACKEND else _color_legend(data, sides.contenders, points=drawn_as_points)
     note = _left_out(min(len(labels), MOST_LINES), len(labels), "kinds of work")
     return Figure(name, heading, about, legend, (drawing,), headers, numbers, note, wide=True)
 
 
 def _speedup_numbers(s: Speedup) -> tuple[str, ...]:
     c = s.comparison
-    gpu, cpu = ((show(row.value, row.unit), how(row)) for row in (s.gpu, s.cpu))
-    return (s.label, s.contender.label, c.change, c.interval or "none", c.word, *gpu, s.cpu.machine, *cpu)
+    row, base = ((show(row.value, row.unit), how(row)) for row in (s.row, s.base))
+    return (s.label, s.contender.label, c.change, c.interval or "none", c.word, *row, s.base.machine, *base)
 
 
 def _sweep_numbers(found: Sequence[Sweep]) -> tuple[tuple[str, ...], ...]:
@@ -151,7 +170,8 @@ def _sweep_words(sweep: Sweep) -> str:
 
 def scaling_figure(data: ReportData) -> Figure:
     """Rates over size."""
-    name, heading = "scaling", "Scaling with size, and from which size the GPU is faster"
+    name = "scaling"
+    heading = "Scaling with size" + ", and from which size the GPU is faster" * bool(data.gpus)
     found = figures.sweeps(data)
     if not found:
         return Figure(name, heading, "No kind of work but memory streams was measured at three sizes or more.")

@@ -12,7 +12,7 @@ from typing import Any
 import altair as alt
 
 from bench_core.analysis.figures import Crossover, HeatCell, Point, Rate, Roof, RoofLimit, Speedup, Sweep
-from bench_core.analysis.report_data import Contender
+from bench_core.analysis.sides import Contender
 from bench_core.records import Row
 from bench_core.report import theme
 from bench_core.report.axes import LogAxis, binary_bytes, log_axis
@@ -137,7 +137,7 @@ def speedup_chart(found: Sequence[Speedup], styles: Styles) -> Spec:
     data = [_speedup_datum(s, styles, named=len(gpus) > 1) for s in found]
     if crowd:
         data = [d for label in dict.fromkeys(s.label for s in found) for d in _best_is_named(label, data)]
-    x = alt.X(**_log("ratio", wide, "How many times as fast as the best CPU (logarithmic)", grid=True))
+    x = alt.X(**_log("ratio", wide, f"How many times as fast as {found[0].against} (logarithmic)", grid=True))
     y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=330, ticks=False, domain=False, labelPadding=8))
     base = _on("speedups").encode(y=y)
     if not crowd:
@@ -184,7 +184,7 @@ def _best_is_named(label: str, data: Data) -> Data:
 
 def _speedup_datum(s: Speedup, styles: Styles, *, named: bool) -> dict[str, Any]:
     words, spread = s.comparison.brief, s.comparison.interval
-    gpu, cpu = (f"{r.machine} {how(r)}: {value(r)}" for r in (s.gpu, s.cpu))
+    row, base = (f"{r.machine} {how(r)}: {value(r)}" for r in (s.row, s.base))
     return {
         "line": s.label,
         "who": s.contender.label,
@@ -197,7 +197,7 @@ def _speedup_datum(s: Speedup, styles: Styles, *, named: bool) -> dict[str, Any]
         "words": f"{words}, {s.contender.label}" if named else words,
         "about": f"{s.label}: {s.contender.label} {words}"
         + (f" ({spread})" if spread else "")
-        + f": {s.comparison.word}. GPU {gpu}. CPU {cpu}",
+        + f": {s.comparison.word}. {row}. Against {s.against}, {base}",
         **styles.of(s.contender),
     }
 

@@ -19,16 +19,15 @@ import jinja2
 from markupsafe import Markup
 
 import bench_core
-from bench_core import stats
 from bench_core.analysis import figures
 from bench_core.analysis.report_data import ReportData
+from bench_core.analysis.sides import Kind, Sides
 from bench_core.compare.loading import Reading
-from bench_core.compare.options import CompareOptions
-from bench_core.compare.result import CLAIMS, Verdict, change, interval
-from bench_core.compare.verdicts import verdict_of_mean
+from bench_core.compare.result import Verdict
 from bench_core.errors import TableError
 from bench_core.records import Status
 from bench_core.report import packed_table, svg, theme
+from bench_core.report.answers import answered, how_compared, step
 from bench_core.report.captions import FIGURES, captioned_figure
 from bench_core.report.charts import how
 from bench_core.report.sources import Source, environment, source
@@ -37,6 +36,7 @@ from bench_core.units import size_order
 
 HERE = Path(__file__).parent
 MOST_BYTES = 2_000_000
+MOST_MEANS = 10  # of one card
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
     """Return everything that the template shows except the full table."""
     style, script = _style(), (HERE / "page.js").read_text(encoding="utf-8")
     facts = environment(sources)
+    drawn = [captioned_figure(data, name) for name in FIGURES]
     return {
         "title": title,
         "version": bench_core.__version__,
@@ -89,7 +90,10 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
         "sources": sources,
         "data": data,
         "cards": cards(data),
-        "figures": [captioned_figure(data, name) for name in FIGURES],
+        "answers": answered(data),
+        "how_compared": how_compared(data),
+        "figures": [figure for figure in drawn if figure.drawings],
+        "not_drawn": [figure for figure in drawn if not figure.drawings],
         "inline": lambda drawing: Markup(svg.inline(drawing)),  # noqa: S704 - serialised by ElementTree
         "swatch": lambda swatch: Markup(svg.swatch_markup(swatch)),  # noqa: S704 - serialised by ElementTree
         "facts_that_differ": [line for line in facts if line.differs],
@@ -125,8 +129,9 @@ def _hash(text: str) -> str:
 
 
 def cards(data: ReportData) -> list[Card]:
-    """Return the summary: machines, best GPU against best CPU, crossover sizes, number of cases by status."""
-    return [_machines_card(data), _speedup_card(data), _crossover_card(data), _counts_card(data)]
+    """Return the summary: machines, what is faster and by how much, crossover sizes, number of cases by status."""
+    compared = [_speedup_card(data, sides) for sides in data.sides]
+    return [_machines_card(data), *compared, *_crossover_cards(data), _counts_card(data)]
 
 
 def _machines_card(data: ReportData) -> Card:
@@ -136,32 +141,41 @@ def _machines_card(data: ReportData) -> Card:
     return Card("Measured on", headline or "no device with a value", (*lines, *data.silent))
 
 
-def _speedup_card(data: ReportData) -> Card:
-    heading = "Best GPU against best CPU"
-    if not data.gpus:
-        return Card(heading, "No GPU", ("No GPU measured in these runs.",))
-    best: dict[str, figures.Speedup] = {}
-    for s in figures.speedups(data):
-        best[s.label] = max(s, best.get(s.label, s), key=lambda s: s.ratio)
-    if not best:
-        return Card(heading, "Nothing in common", ("No work was measured on both a CPU and a GPU.",))
-    ranked = sorted(best.values(), key=lambda s: -s.ratio)
-    ratios = [(s.ratio, s.low or s.ratio, s.high or s.ratio) for s in ranked]
-    mean, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
+def _speedup_card(data: ReportData, sides: Sides) -> Card:
+    """Return how much faster each contender of these sides is, by arithmetic, and where most and least."""
+    everything = figures.speedups(data, sides)
+    found = [s for s in everything if data.traits(s.family).claims] or everything
+    by_arithmetic = figures.means(found)
+    several = len(sides.contenders) > 1
+    # The mean over the most kinds of work says most; of several contenders, that of the fastest.
+    first = max(by_arithmetic, key=lambda mean: (len(mean.of), mean.ratio))
+    who = f"{first.contender.label}: " * several
+    which = "of the work that answers a claim" if len(found) < len(everything) else "of all work"
+    about = (
+        f"Geometric means {which} that both sides have, at its largest size; intervals as if errors were correlated."
+    )
+    lines = [*(_mean_line(mean, named=several) for mean in by_arithmetic[:MOST_MEANS]), about]
+    ranked = sorted(found, key=lambda s: -s.ratio)
     ends = [("Most", ranked[0]), ("Least", ranked[-1])][: len(ranked)]
-    kinds = f"{len(ranked)} of {len(data.families)} kinds of work, each at its largest common size"
-    # As in compare.
-    lines = [f"Geometric mean ({interval(mean, low, high, 's')}, if errors are fully correlated) over {kinds}."]
     lines += [f"{word}: {s.comparison.brief} ({s.comparison.interval}) at {s.label}. {_pair(s)}" for word, s in ends]
-    support = min(s.comparison.support for s in ranked)
-    verdict = verdict_of_mean((mean, low, high), support, CompareOptions().min_effect)
-    word = f" ({verdict})" if verdict not in CLAIMS else ""
-    return Card(heading, change(mean, "s") + word, (*lines, _on_the_ladder(ranked)))
+    heading = {
+        Kind.GPU: "GPU against the best CPU",
+        Kind.MACHINE: f"{sides.contenders[0].label if not several else 'Machines'} against {sides.against}",
+        Kind.BACKEND: f"{sides.contenders[0].label if not several else 'Backends'} against {sides.against}",
+    }[sides.kind]
+    headline = f"{who}{first.change} in {first.arithmetic}"
+    return Card(heading, headline, (*lines, _on_the_ladder(ranked)))
+
+
+def _mean_line(mean: figures.MeanSpeedup, *, named: bool) -> str:
+    who = f"{mean.contender.label}, " * named
+    kinds = f"{len(mean.of)} kind{'s' * (len(mean.of) > 1)}"
+    return f"{who}{mean.arithmetic}: {mean.change} ({mean.interval}) over {kinds}, {step(mean.verdict)}."
 
 
 def _pair(s: figures.Speedup) -> str:
-    gpu, cpu = (f"{row.machine} {row.device} {how(row)}" for row in (s.gpu, s.cpu))
-    return f"{gpu} against {cpu}."
+    elsewhere = f" of {s.base.machine}" * (s.row.machine != s.base.machine)
+    return f"{how(s.row)} against {how(s.base)}{elsewhere}."
 
 
 def _on_the_ladder(found: Sequence[figures.Speedup]) -> str:
@@ -172,17 +186,15 @@ def _on_the_ladder(found: Sequence[figures.Speedup]) -> str:
     return "; ".join([words, *lacking]) + "."
 
 
-def _crossover_card(data: ReportData) -> Card:
-    heading = "Size from which the GPU is faster"
-    if not data.gpus:
-        return Card(heading, "No GPU", ("No GPU measured in these runs.",))
+def _crossover_cards(data: ReportData) -> list[Card]:
     found = figures.crossovers(data)
     if not found:
-        return Card(heading, "Not known", ("No work was measured at several sizes on both a CPU and a GPU.",))
+        return []
     wins = sorted({c.row.size for c in found if c.row and not c.first}, key=size_order)
     sizes = f"from size {wins[0]}" + (f" to {wins[-1]}" if len(wins) > 1 else "") if wins else found[0].text
     word = " (indicated)" if wins and not all(c.claimed for c in found if c.row) else ""
-    return Card(heading, sizes.capitalize() + word, tuple(f"{line}." for line in figures.crossover_lines(data)))
+    lines = tuple(f"{line}." for line in figures.crossover_lines(data))
+    return [Card("Size from which the GPU is faster", sizes.capitalize() + word, lines)]
 
 
 def _counts_card(data: ReportData) -> Card:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from bench_core.errors import TableError
-from bench_core.records import SCHEMA_VERSION, Limit, Traffic, Traits
+from bench_core.records import SCHEMA_VERSION, Claim, Limit, Traffic, Traits
 from bench_core.results.schema import integer
 from bench_core.results.strict_csv import Csv
 
@@ -37,19 +38,31 @@ def migrate(table: Csv) -> Csv:
     return table
 
 
-# Traits for tables without a run.json and for those whose run.json has no `traits`: by suite, and for single workloads
-# that differ from their suite.
+# Traits for tables without a run.json and for those whose run.json has no `traits`, or none of `claims`: by suite, and
+# for single workloads that differ from their suite.
 _SUITES = {
     "matmul": Traits(order=0, measures=Limit.COMPUTE, traffic=Traffic.MEMORY),
     "memory": Traits(order=1, headline="bandwidth", traffic=Traffic.MEMORY),
-    "transfer": Traits(traffic=Traffic.LINK),
-    "model": Traits(order=3),
+    "transfer": Traits(order=2, traffic=Traffic.LINK),
+    "latency": Traits(order=3),
+    "model": Traits(order=4),
 }
-_STREAM = Traits(order=1, headline="bandwidth", measures=Limit.BANDWIDTH, traffic=Traffic.MEMORY)
+_STREAM = replace(_SUITES["memory"], measures=Limit.BANDWIDTH)
 _WORKLOADS = {
-    **{("memory", name): _STREAM for name in ("copy", "scale", "add", "triad", "dot", "sum", "fill")},
-    ("matmul", "matmul_data"): Traits(order=0, traffic=Traffic.MEMORY),
-    ("latency", "launch"): Traits(measures=Limit.LATENCY),
+    ("matmul", "matmul"): replace(_SUITES["matmul"], claims=(Claim.ARITHMETIC,)),
+    ("matmul", "matmul_data"): replace(_SUITES["matmul"], measures=None),
+    **{("memory", name): _STREAM for name in ("scale", "add", "dot", "fill")},
+    **{("memory", name): replace(_STREAM, claims=(Claim.BANDWIDTH,)) for name in ("copy", "triad", "sum")},
+    **{("transfer", name): replace(_SUITES["transfer"], claims=(Claim.MOVING_DATA,)) for name in ("h2d", "d2h")},
+    ("latency", "launch"): replace(_SUITES["latency"], measures=Limit.LATENCY),
+    **{("model", name): Traits(order=5, claims=(Claim.NETWORKS,)) for name in ("mlp_train", "mlp_infer")},
+    **{("model", name): Traits(order=6, claims=(Claim.NETWORKS,)) for name in ("cnn_train", "cnn_infer")},
+    ("model", "gpt_train"): Traits(order=7, claims=(Claim.TRAINING, Claim.NETWORKS)),
+    **{("model", name): Traits(order=7, claims=(Claim.TOKENS,)) for name in ("gpt_prefill", "gpt_decode")},
+    ("model", "gan_train"): Traits(order=8, claims=(Claim.NETWORKS,)),
+    ("model", "gan_generate"): Traits(order=8, claims=(Claim.IMAGES,)),
+    ("model", "diffusion_sample"): Traits(order=9, claims=(Claim.IMAGES,)),
+    ("model", "diffusion_denoise"): Traits(order=9, claims=(Claim.NETWORKS,)),
 }
 
 

@@ -8,7 +8,7 @@ from functools import reduce
 from operator import or_
 from typing import Any, Protocol
 
-from bench_core.records import Limit, Traffic, Traits, to_json
+from bench_core.records import Claim, Limit, Traffic, Traits, to_json
 from bench_core.results.legacy import traits_by_name
 from bench_core.results.metrics import METRICS
 
@@ -36,10 +36,11 @@ class TraitsOf:
 
     def __call__(self, of: Named) -> Traits:
         """Return the traits of a workload (a fit has those of its workload); if unknown, those of old tables."""
-        for name in (of.workload, of.workload.removesuffix(FIT)):
+        fitted = of.workload.removesuffix(FIT)
+        for name in (of.workload, fitted):
             if (of.suite, name) in self.known:
                 return self.known[of.suite, name]
-        return traits_by_name(of.suite, of.workload)
+        return traits_by_name(of.suite, fitted)
 
     def __or__(self, other: TraitsOf) -> TraitsOf:
         """Return the traits of both; `other` takes precedence for a workload in both."""
@@ -56,7 +57,7 @@ class TraitsOf:
     def from_json(cls, plain: Any) -> TraitsOf:
         """Return the traits in a run.json of any version and origin; invalid entries are left out."""
         read = {
-            (suite, workload): _traits(entry)
+            (suite, workload): _traits(entry, traits_by_name(suite, workload))
             for suite, workloads in _items(plain)
             for workload, entry in _items(workloads)
             if isinstance(entry, Mapping)
@@ -73,12 +74,20 @@ def _items(plain: Any) -> Iterable[tuple[str, Any]]:
     return plain.items() if isinstance(plain, Mapping) else ()
 
 
-def _traits(entry: Mapping[str, Any]) -> Traits | None:
+def _traits(entry: Mapping[str, Any], by_name: Traits) -> Traits | None:
+    """Return the traits of an entry, None if it is invalid.
+
+    by_name: the traits of the workload by its name, which entries without claims, of an earlier version, are given:
+    their `order` was that of the suite.
+    """
     order, headline, measures = entry.get("order"), entry.get("headline"), entry.get("measures")
     if not isinstance(order, int) or not isinstance(headline, str) or headline not in {"", *METRICS}:
         return None
     try:
         limit = None if measures is None else Limit(measures)
-        return Traits(order, headline, limit, Traffic(str(entry.get("traffic"))))
+        traffic, claims = Traffic(str(entry.get("traffic"))), entry.get("claims")
+        if not isinstance(claims, list):
+            order, claims = (order if by_name == Traits() else by_name.order), by_name.claims
+        return Traits(order, headline, limit, traffic, tuple(claim for claim in Claim if claim in claims))
     except ValueError:
         return None

@@ -22,7 +22,6 @@ from bench_core.workload import (
     Preset,
     Scope,
     Target,
-    Traits,
     Unsupported,
     Work,
     Workload,
@@ -43,8 +42,6 @@ TORCH_CUDA = (*TORCH, "cudagraph", "compile_cudagraph", "max_autotune")
 # Implementations that are measured in narrower arithmetic as well: there other kernels are to be chosen from.
 NARROW = frozenset({*TORCH_CUDA, "cudnn_benchmark"})
 
-TRAITS = Traits(order=3)  # of models and their layers: the last in reports
-
 
 class ModelWorkload(Workload):
     """A network and a batch size for each preset, and the variants of them that each preset measures.
@@ -57,7 +54,6 @@ class ModelWorkload(Workload):
     """
 
     suite = "model"
-    traits = TRAITS
     presets: ClassVar[Mapping[Preset, tuple[Any, int]]]
     left_out: ClassVar[tuple[Preset, ...]] = ()
     doubled: ClassVar[bool] = False

@@ -19,10 +19,10 @@ def test_a_speedup_is_against_the_best_cpu_of_all_runs_and_names_both_rows(every
     s = next(
         s for s in figures.speedups(everything) if s.family.label == "matmul float32" and "c GPU" in s.contender.label
     )
-    assert s.cpu.machine == "machine-c"
-    assert s.cpu.backend == "torch"
-    assert s.gpu.size == s.cpu.size == "4096"
-    assert s.ratio == pytest.approx(s.cpu.value / s.gpu.value, rel=0.1)
+    assert s.base.machine == "machine-c"
+    assert s.base.backend == "torch"
+    assert s.row.size == s.base.size == "4096"
+    assert s.ratio == pytest.approx(s.base.value / s.row.value, rel=0.1)
     assert s.low < s.ratio < s.high
     assert s.comparison.method == "single-run"
 

@@ -4,17 +4,19 @@ import base64
 import hashlib
 import html
 import json
+import random
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
 
+from bench_core.analysis.claims import STATEMENTS
 from bench_core.analysis.pooling import pooled
 from bench_core.analysis.report_data import ReportData
 from bench_core.compare import Reading
 from bench_core.errors import TableError
-from tests.support import synthetic
+from tests.support import imaginary_machines, synthetic
 from tests.support.hostile import PAGE_TEXTS
 from tests.support.reports import reading_of, runs_of
 
@@ -22,6 +24,8 @@ pytest.importorskip("altair", reason="charts need the extra `report`")
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
 
 from bench_core.report import page
+
+ORDERED = ("answers", "summary", "speedup", "scaling", "ladder", "models", "heatmap", "missing")
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +51,10 @@ def test_a_table_given_twice_counts_once():
 
 def test_the_speedup_card_shows_intervals_and_counts_claims_and_indications():
     several = page.cards(ReportData(runs_of(2.0, 0.01)))[1]
-    assert several.headline == "1.98x faster"
-    assert several.lines[0] == (
-        "Geometric mean (1.96x to 2.00x, if errors are fully correlated) over 1 of 1 kinds of work, each at its "
-        "largest common size."
-    )
-    assert several.lines[1] == (
-        "Most: 1.98x faster (1.96x to 2.00x) at matmul float32 · 128. a cuda:0 torch against a cpu torch, 2 threads."
+    assert several.headline == "1.98x faster in float32"
+    assert several.lines[0] == "float32: 1.98x faster (1.96x to 2.00x) over 1 kind, claim."
+    assert several.lines[2] == (
+        "Most: 1.98x faster (1.96x to 2.00x) at matmul float32 · 128. torch against torch, 2 threads."
     )
     assert several.lines[-1] == "1 faster."
     single = page.cards(ReportData(runs_of(9.0, 0.001, runs=1)))[1]
@@ -109,17 +110,57 @@ def test_results_above_their_ceiling_are_counted_in_the_summary_and_below_the_ro
     assert "With all of their interval" not in page.render(synthetic.readings("machine-b"))
 
 
-def test_without_a_gpu_a_sentence_stands_in_place_of_charts(cpu_only):
-    assert "<svg" not in section(cpu_only, "speedup")
-    assert "No GPU was measured in these runs" in section(cpu_only, "speedup")
-    assert section(cpu_only, "summary").count("No GPU measured in these runs.") == 2
-    assert "<svg" in section(cpu_only, "ladder")
+def test_without_a_gpu_backends_stand_side_by_side_and_no_section_is_empty(cpu_only):
+    assert "torch against numpy" in section(cpu_only, "summary")
+    assert "Speed of each backend relative to numpy" in section(cpu_only, "speedup")
+    assert "<svg" in section(cpu_only, "speedup")
+    assert "No GPU" not in cpu_only
+    for name in re.findall(r'<section id="([^"]*)"', cpu_only)[2:]:
+        assert re.search("<(svg|table|article)", section(cpu_only, name)), name
+
+
+def test_the_page_opens_with_the_claims_of_the_readme(five, cpu_only):
+    assert re.findall(r'<section id="([^"]*)"', five)[:2] == ["answers", "summary"]
+    headings = re.findall(r"<h3>(.*?)</h3>", section(five, "answers"))
+    assert headings == re.findall(r"<h3>(.*?)</h3>", section(cpu_only, "answers"))
+    assert [html.unescape(heading).lower() for heading in headings] == [s.text.lower() for s in STATEMENTS]
+    assert "Not measured here: needs several sizes on a GPU and a CPU of one machine" in section(cpu_only, "answers")
+    assert "Not measured here: needs several sizes" not in section(five, "answers")
+
+
+def test_the_page_is_the_same_for_every_order_of_measuring(cpu_only):
+    (reading,) = synthetic.readings("machine-a")
+    rows = list(reading.rows)
+    random.Random(0).shuffle(rows)
+    again = page.render([replace(reading, rows=tuple(rows))])
+    assert [section(again, name) for name in ORDERED] == [section(cpu_only, name) for name in ORDERED]
+
+
+def test_two_machines_without_a_gpu_are_compared_at_the_top():
+    readings = [imaginary_machines.machine(name, speed, gpu=False) for name, speed in (("old", 1.0), ("new", 2.5))]
+    text = page.render(readings)
+    answers = section(text, "answers")
+    assert "Each machine is compared with old" in answers
+    assert re.search(r"<strong>new 2.50x faster</strong> <span>float32</span> <span[^>]*>claim<", answers)
+    assert "new against old" in section(text, "summary")
+
+
+def test_a_run_before_and_one_after_a_parameter_was_added_are_not_paired():
+    older = imaginary_machines.machine("old", 1.0, gpu=False)
+    newer = imaginary_machines.machine("new", 2.0, gpu=False)
+    rows = [replace(row, params=f"{row.params};layout=nn", case_id=f"{row.case_id}n") for row in newer.rows]
+    data = ReportData([older, replace(newer, rows=tuple(rows))])
+    assert [family.label for family in data.families] == ["matmul float32", "matmul float32 layout=nn"]
+    assert [sides.kind for sides in data.sides] == []
+    text = page.render(data.readings)
+    assert "faster" not in section(text, "answers").replace("Size from which the GPU is faster", "")
+    assert text.count("layout=nn") > 2
 
 
 def test_rows_without_any_value_still_make_a_page():
     lost = [r for r in synthetic.readings("machine-a")[0].rows if r.status != "ok"]
     text = page.render([Reading.of("a.csv", lost)])
-    assert "No case has a value in these runs." in text
+    assert "No case has a value in these runs." in section(text, "not-drawn")
     assert "0 of 153 cases have a value" in text
 
 

@@ -5,14 +5,14 @@ import json
 import pytest
 
 import bench_core
-from bench_core.records import Limit, Traffic, Traits, Work
+from bench_core.records import Claim, Limit, Traffic, Traits, Work
 from bench_core.results.legacy import traits_by_name
 from bench_core.results.traits import FIT, TraitsOf, merged
 from benchmarks import bench_matmul, bench_memory
 from tests.support import ROOT
 from tests.support.planned import WORKLOADS
 
-OWN = Traits(order=1, headline="sample_rate", measures=Limit.COMPUTE, traffic=Traffic.LINK)
+OWN = Traits(1, "sample_rate", Limit.COMPUTE, Traffic.LINK, (Claim.TRAINING, Claim.NETWORKS))
 
 
 def work(suite, workload):
@@ -49,6 +49,19 @@ def test_known_traits_come_before_those_by_name():
     assert traits(work("matmul", "matmul")) == OWN
     assert traits(work("matmul", "matmul_batched")).measures is Limit.COMPUTE
     assert traits(work("own", "own")) == Traits()
+
+
+def test_an_entry_from_before_there_were_claims_has_those_of_its_name_and_its_place():
+    """Its order was that of its suite. A claim of a later version is left out."""
+    entry = {"order": 3, "headline": "", "measures": None, "traffic": "caches"}
+    old = TraitsOf.from_json({"model": {"gpt_train": entry, "lstm": entry}, "own": {"own": entry}})
+    assert old(work("model", "gpt_train")) == traits_by_name("model", "gpt_train")
+    assert (old(work("model", "lstm")).order, old(work("own", "own")).order) == (
+        traits_by_name("model", "lstm").order,
+        3,
+    )
+    later = TraitsOf.from_json({"own": {"own": entry | {"claims": ["training", "quantum"]}}})
+    assert later(work("own", "own")) == Traits(order=3, claims=(Claim.TRAINING,))
 
 
 def test_what_is_fitted_to_a_sweep_has_the_traits_of_the_work():

@@ -1,0 +1,230 @@
+"""The claims that a report answers, in the order in which it shows them, and the results that answer each.
+
+A claim is a sentence about why generative AI needs GPUs; README.md lists them. Which work tests a claim is a trait of
+the workload (`Traits.claims`). This is not the claim of a comparison, which is the highest step of its ladder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bench_core.analysis import figures
+from bench_core.analysis.families import Family
+from bench_core.analysis.figures import Speedup
+from bench_core.analysis.report_data import ReportData
+from bench_core.compare.verdicts import Pair
+from bench_core.records import Claim, Row, Scope
+from bench_core.results.metrics import METRICS
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A claim in words.
+
+    claim: that of the workloads that test it, None if other rows do. metrics: those that test it. shown: those of them
+    that the page shows; of a family that has none of them, its headline metric. needs: what runs lack that do not
+    answer it.
+    """
+
+    text: str
+    claim: Claim | None
+    metrics: tuple[str, ...]
+    shown: tuple[str, ...]
+    needs: str
+
+
+PRODUCTS = Statement(
+    "parallel arithmetic decides",
+    Claim.ARITHMETIC,
+    ("flop_rate", "fraction_of_measured_peak"),
+    ("flop_rate",),
+    "matrix products (in every preset)",
+)
+STREAMS = Statement(
+    "memory bandwidth decides",
+    Claim.BANDWIDTH,
+    ("bandwidth",),
+    ("bandwidth",),
+    "memory streams (in every preset)",
+)
+MOVING = Statement(
+    "moving data to the device takes time",
+    Claim.MOVING_DATA,
+    ("latency", "fitted_bandwidth", "time"),
+    ("fitted_bandwidth", "latency"),
+    "transfers to and from a GPU (in every preset, if there is one)",
+)
+TRAINING = Statement(
+    "training: predict the next word, adjust the weights",
+    Claim.TRAINING,
+    ("token_rate", "flop_rate"),
+    ("token_rate",),
+    "the training of a language model (in every preset)",
+)
+TOKENS = Statement(
+    "inference: token by token",
+    Claim.TOKENS,
+    ("time_to_first_token", "time_per_output_token"),
+    ("time_per_output_token", "time_to_first_token"),
+    "text generation (in every preset)",
+)
+IMAGES = Statement(
+    "inference: an image",
+    Claim.IMAGES,
+    ("sample_rate",),
+    ("sample_rate",),
+    "image generation (in every preset)",
+)
+NETWORKS = Statement(
+    "deep networks, Transformers, GANs",
+    Claim.NETWORKS,
+    ("sample_rate", "peak_memory"),
+    ("sample_rate",),
+    "networks (in every preset)",
+)
+SCALING = Statement(
+    "scaling up",
+    None,
+    (),
+    (),
+    "several sizes on a GPU and a CPU of one machine, as the presets quick and standard have",
+)
+ENERGY = Statement(
+    "energy use",
+    None,
+    ("energy", "tokens_per_joule", "flops_per_joule"),
+    ("tokens_per_joule", "flops_per_joule"),
+    "the preset standard, and an energy counter that can be read: NVML of a GPU, RAPL of a CPU",
+)
+COST = Statement("cloud cost", None, (), (), "the price of an hour of each machine, which bench-core cost takes")
+OTHERS = Statement(
+    "other accelerators", None, (), (), "an Apple (mps) or Intel (xpu) GPU, or a plug-in for another device"
+)
+STATEMENTS = (PRODUCTS, STREAMS, MOVING, TRAINING, TOKENS, IMAGES, NETWORKS, SCALING, ENERGY, COST, OTHERS)
+
+
+RESIDENT = "the same work on data that is there"  # the baseline of work that includes the transfer of its data
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The results of one family that answer a claim, in one metric, at one size.
+
+    speedups: those of all contenders; their rows are of this metric. alone: if there are none, because there is nothing
+    to compare with, the best row of each device.
+    """
+
+    family: Family
+    metric: str
+    speedups: tuple[Speedup, ...]
+    alone: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What these runs say about a claim. evidence: nothing if they do not answer it. crossed: only for SCALING."""
+
+    statement: Statement
+    evidence: tuple[Evidence, ...] = ()
+    crossed: tuple[figures.Crossover, ...] = ()
+
+    @property
+    def is_known(self) -> bool:
+        return bool(self.evidence or self.crossed)
+
+
+def answers(data: ReportData) -> list[Answer]:
+    """Return the answer to every statement, in their order."""
+    there = {row.metric for row in data.rows if row.has_value}
+    wanted = {_compared(metric) for statement in STATEMENTS for metric in statement.shown} | {"time"}
+    found = {metric: _by_family(figures.speedups(data, metric=metric)) for metric in sorted(wanted & there)}
+    return [_answer(data, statement, found) for statement in STATEMENTS]
+
+
+Found = Mapping[str, Mapping[Family, Sequence[Speedup]]]  # by the metric that is compared
+
+
+def _by_family(found: Iterable[Speedup]) -> dict[Family, list[Speedup]]:
+    families: dict[Family, list[Speedup]] = {}
+    for s in found:
+        families.setdefault(s.family, []).append(s)
+    return families
+
+
+def _answer(data: ReportData, statement: Statement, found: Found) -> Answer:
+    if statement is SCALING:
+        return Answer(statement, crossed=tuple(figures.crossovers(data)))
+    families = [family for family in data.families if family.is_plain]
+    if statement is OTHERS:
+        tested = [(family, [data.rate_of(family)]) for family in families if data.traits(family).claims]
+        evidence = (_of_others(data, e) for e in _evidence(data, tested, found))
+        return Answer(statement, tuple(e for e in evidence if e.speedups or e.alone))
+    if statement is ENERGY:
+        measured = [(family, _there(data, family, statement.shown)) for family in families]
+        return Answer(statement, tuple(_evidence(data, measured, found)))
+    tested = [
+        (family, _there(data, family, statement.shown) or [data.rate_of(family)])
+        for family in families
+        if statement.claim in data.traits(family).claims
+    ]
+    moved = _end_to_end(data) if statement is MOVING else ()
+    return Answer(statement, (*_evidence(data, tested, found), *moved))
+
+
+def _there(data: ReportData, family: Family, metrics: Iterable[str]) -> list[str]:
+    """Return the metrics that this family has."""
+    cases = data.cases(family).values()
+    return [metric for metric in metrics if any(data.holders(case_id, metric) for case_id in cases)]
+
+
+def _evidence(data: ReportData, tested: Iterable[tuple[Family, Sequence[str]]], found: Found) -> Iterator[Evidence]:
+    """Yield what there is of these families in these metrics."""
+    for family, metric in ((family, metric) for family, metrics in tested for metric in metrics):
+        compared = found.get(_compared(metric), {}).get(family, ())
+        shown = tuple(replace(s, row=data.same(s.row, metric), base=data.same(s.base, metric)) for s in compared)
+        alone = () if shown else _alone(data, family, metric)
+        if shown or alone:
+            yield Evidence(family, metric, shown, alone)
+
+
+def _compared(metric: str) -> str:
+    """Return the metric by which results are compared: the time, from which rates follow, or a metric of its own."""
+    formula = METRICS[metric].formula if metric in METRICS else None
+    return "time" if formula and formula.depends_only_on("time") else metric
+
+
+def _alone(data: ReportData, family: Family, metric: str) -> tuple[Row, ...]:
+    """Return the best row of each device, at the largest size that any of them finished."""
+    for case_id in reversed(data.cases(family).values()):
+        if rows := [row for c in data.contenders if (row := data.best(c, case_id, metric))]:
+            return tuple(rows)
+    return ()
+
+
+def _of_others(data: ReportData, evidence: Evidence) -> Evidence:
+    """Return the part that is of other devices than CPUs and those with CUDA."""
+    others = {c for c in data.contenders if c.device.partition(":")[0] not in ("cpu", "cuda")}
+    speedups = tuple(s for s in evidence.speedups if s.contender in others)
+    return replace(evidence, speedups=speedups, alone=tuple(r for r in evidence.alone if data.contender(r) in others))
+
+
+def _end_to_end(data: ReportData) -> list[Evidence]:
+    """Return the work of GPUs that includes the transfer of its data, against the same work on data that is there."""
+    found = []
+    for family in (f for f in data.families if f.scope == Scope.END_TO_END):
+        resident = data.families.get(replace(family, scope=Scope.RESIDENT), {})
+        for gpu in data.gpus:
+            sizes = [(resident[size], case_id) for size, case_id in data.cases(family).items() if size in resident]
+            both = [(data.fastest(gpu, there), data.fastest(gpu, moved)) for there, moved in sizes]
+            known = [(family, gpu, there, moved) for there, moved in both if there and moved]
+            found += known[-1:]
+    keys = [data.rankings[moved.entry.row.case_id].key for *_, moved in found]
+    pairs = [
+        Pair(key, gpu.label, RESIDENT, there, moved) for key, (_, gpu, there, moved) in zip(keys, found, strict=True)
+    ]
+    return [
+        Evidence(family, "time", (s,))
+        for (family, gpu, _, _), c in zip(found, data.judged(pairs), strict=True)
+        if (s := Speedup.of(family, gpu, RESIDENT, c))
+    ]

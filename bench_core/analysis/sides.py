@@ -1,0 +1,134 @@
+"""Contenders, and the sides on which they stand: what is compared with what in a report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bench_core.compare.best import Ranking
+from bench_core.compare.replicates import Replicates
+from bench_core.compare.verdicts import Pair
+from bench_core.records import Row
+from bench_core.units import natural
+
+BEST_CPU = "the best CPU"
+_FIRST = "numpy"  # the backend against which others are compared, as in `bench-core compare`
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A device of a machine. `label` is the shortest name that no other contender has."""
+
+    machine: str
+    device: str
+    label: str
+    name: str = ""
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.device.partition(":")[0] != "cpu"
+
+
+class Kind(StrEnum):
+    """What the sides of a report are."""
+
+    GPU = "GPU"  # each GPU against the best CPU of all machines
+    MACHINE = "machine"  # each machine, by its best result, against the first
+    BACKEND = "backend"  # the backends of a single machine against NumPy, otherwise the first in the alphabet
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The sides of a report: several `contenders`, each of which is compared with one baseline.
+
+    against: the baseline as text. labels: the label of each contender by what identifies it in a row.
+    """
+
+    kind: Kind
+    against: str
+    contenders: tuple[Contender, ...]
+    labels: Mapping[tuple[str, ...], str]
+
+    def pairs(self, ranking: Ranking) -> list[tuple[Contender, Pair]]:
+        """Return the best result of each contender against that of the baseline, of one piece of work."""
+        best: dict[str, Replicates] = {}
+        for found in _best_first(ranking):
+            best.setdefault(self._side(found.entry.row), found)
+        base = best.get(self.against)
+        return [
+            (c, Pair(ranking.key, c.label, base.entry.name, base, best[c.label]))
+            for c in self.contenders
+            if base and c.label in best
+        ]
+
+    def _side(self, row: Row) -> str:
+        by_kind = {Kind.GPU: (row.machine, row.device), Kind.MACHINE: (row.machine,), Kind.BACKEND: (row.backend,)}
+        return self.labels.get(by_kind[self.kind], self.against)
+
+
+def _best_first(ranking: Ranking) -> list[Replicates]:
+    sign = 1.0 if ranking.key.better == "lower" else -1.0
+    return sorted([*ranking.cpu, *ranking.gpu], key=lambda found: sign * (found.entry.value or 0.0))
+
+
+def sides_of(contenders: Sequence[Contender], rows: Iterable[Row]) -> list[Sides]:
+    """Return all ways in which the results of these contenders can be compared, the most important first."""
+    found = []
+    gpus = tuple(c for c in contenders if c.is_gpu)
+    machines = list(dict.fromkeys(c.machine for c in contenders))
+    backends = backend_order(row.backend for row in rows if row.has_value)
+    if 0 < len(gpus) < len(contenders):
+        found.append(Sides(Kind.GPU, BEST_CPU, gpus, {(c.machine, c.device): c.label for c in gpus}))
+    if len(machines) > 1:
+        firsts = [next(c for c in contenders if c.machine == machine) for machine in machines[1:]]
+        others = tuple(Contender(c.machine, c.device, c.machine, c.name) for c in firsts)
+        found.append(Sides(Kind.MACHINE, machines[0], others, {(c.machine,): c.machine for c in others}))
+    if not found and len(backends) > 1:
+        (machine,) = machines
+        others = tuple(Contender(machine, contenders[0].device, name) for name in backends[1:])
+        found.append(Sides(Kind.BACKEND, backends[0], others, {(c.label,): c.label for c in others}))
+    return found
+
+
+def backend_order(backends: Iterable[str]) -> list[str]:
+    """Return the names of backends, each once: NumPy first, then in alphabetical order."""
+    return sorted(set(backends), key=lambda name: (name != _FIRST, name))
+
+
+def contenders_of(rows: Sequence[Row]) -> tuple[list[Contender], list[str]]:
+    """Return the devices with a value, the machines in the order of the rows, and a sentence for each other device."""
+    names: dict[tuple[str, str], str] = {}
+    for row in rows:
+        if row.has_value:
+            names[row.machine, row.device] = names.get((row.machine, row.device)) or row.device_name
+    machines = list(dict.fromkeys(row.machine for row in rows))
+    order = sorted(names, key=lambda key: (machines.index(key[0]), key[1] != "cpu", natural(key[1])))
+    silent = _silent([row for row in rows if (row.machine, row.device) not in names])
+    return [Contender(m, d, _label(m, d, order), names[m, d]) for m, d in order], silent
+
+
+def _silent(rows: Sequence[Row]) -> list[str]:
+    """Return a sentence for the devices without any value, one for machines that have the same reasons."""
+    lost: dict[tuple[str, str], Counter[str]] = {}
+    for row in rows:
+        reason = f"{row.status}: {row.reason or row.reason_code}"
+        lost.setdefault((row.machine, row.device), Counter())[reason] += 1
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (machine, device), reasons in lost.items():
+        first = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:3]
+        why = "; ".join(f"{count} {reason}" for reason, count in first)
+        alike.setdefault((device, f"no value in any of {reasons.total()} cases ({why})."), []).append(machine)
+    return sorted(
+        f"{', '.join(machines)} {device} {'has' if len(machines) == 1 else 'have'} {what}"
+        for (device, what), machines in alike.items()
+    )
+
+
+def _label(machine: str, device: str, among: Sequence[tuple[str, str]]) -> str:
+    kind, _, index = device.partition(":")
+    alike = [d for m, d in among if m == machine and d.partition(":")[0] == kind]
+    short = "CPU" if kind == "cpu" else "GPU" if kind == "cuda" else f"GPU ({kind})"
+    words = [machine] if len({m for m, _ in among}) > 1 else []
+    return " ".join([*words, short] + [index] * (len(alike) > 1))
