@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 LONGEST = 300  # characters of a text that are shown by default
 
 
@@ -40,3 +42,12 @@ def quoted(text: str, longest: int = 40) -> str:
     shown = _spelt_out(text[: 2 * longest], longest)
     quote = '"' if "'" in shown and '"' not in shown else "'"
     return f"{quote}{shown}{quote}"
+
+
+def file_name(text: str, longest: int = 60) -> str:
+    """Return a text as part of a file name: lower case, only letters a to z, digits, `.` and `_`, and `-` for the rest.
+
+    >>> file_name("gpt_train · 6L6H384 · tokens per second"), file_name("../..")
+    ('gpt_train-6l6h384-tokens-per-second', '')
+    """
+    return re.sub(r"[^a-z0-9._]+", "-", text.lower())[:longest].strip("-.")

@@ -1,10 +1,11 @@
 """Any text is shown on one line, without control characters and never too long."""
 
+import re
 import unicodedata
 
 import pytest
 
-from bench_core.text import one_line, printable, printable_lines, quoted
+from bench_core.text import file_name, one_line, printable, printable_lines, quoted
 from tests.support.properties import given, st
 
 
@@ -61,3 +62,10 @@ def test_one_line_turns_every_run_of_white_space_into_one_space():
 )
 def test_a_quoted_text_keeps_its_blanks_and_spells_out_what_cannot_be_seen(text, shown):
     assert quoted(text) == shown
+
+
+@given(st.text(max_size=200))
+def test_a_part_of_a_file_name_names_no_other_folder(text):
+    name = file_name(text)
+    assert re.fullmatch(r"([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?)?", name)
+    assert len(name) <= 60

@@ -11,7 +11,7 @@ page          everything -> HTML
 Charts are drawn when the report is written, not in the browser. Vega's bundle is 0.9 MB and compiles expressions with
 `eval`, which a strict content security policy forbids. A drawn chart takes 10-60 kB, can be printed, opens at once,
 needs no script, and has its values as native tooltips. The only script of the page sorts, filters and pages the full
-table.
+table, and marks what scrolls sideways.
 """
 
 from __future__ import annotations

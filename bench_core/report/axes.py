@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench_core.units import show, significant
+from bench_core.units import show
 
 MOST_TICKS = 7
 
@@ -20,6 +20,14 @@ class LogAxis:
     high: float
     ticks: tuple[float, ...]
     labels: tuple[str, ...]
+
+    def share(self, value: float) -> float:
+        """Return the position of a value: 0.0 at the low end, 1.0 at the high end."""
+        return math.log(value / self.low) / math.log(self.high / self.low)
+
+    def at(self, share: float) -> float:
+        """Return the value at a position."""
+        return float(self.low * (self.high / self.low) ** share)
 
     @property
     def label_expression(self) -> str:
@@ -57,19 +65,25 @@ def _binary(low: float, high: float, most: int) -> tuple[float, ...]:
 
 
 def _label(tick: float, unit: str) -> str:
-    if unit == "x":
-        return f"{tick:g}x"
-    if unit == "n":
-        return f"{tick:.0f}" if tick >= 1 else f"{tick:g}"
     if unit == "bytes":
         return binary_bytes(tick)
+    if unit == "n" and tick < 10_000:
+        return plain(tick).replace(",", "")  # as the sizes of work are written
+    if unit in {"x", "n", "FLOP/B"}:
+        return plain(tick) + "x" * (unit == "x")
     digits = next(d for d in (1, 2, 3) if d == 3 or float(f"{tick:.{d - 1}e}") == tick)
-    return significant(tick, digits) if unit == "FLOP/B" else show(tick, unit, digits)
+    return show(tick, unit, digits)
+
+
+def plain(number: float) -> str:
+    """Return a number of three significant digits, or all those before the point, without exponent: "1,048,576"."""
+    decimals = 0 if number >= 1000 else 2 - math.floor(math.log10(number))
+    text = f"{number:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def binary_bytes(count: float) -> str:
     """Return a footprint in binary units, as used for cache sizes: 65536 is "64 KiB"."""
-    for scale, prefix in ((2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki")):
-        if count >= scale:
-            return f"{count / scale:,.4g} {prefix}B"
-    return f"{count:,.4g} B"
+    scales = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
+    scale, unit = next((s for s in scales if count >= s[0]), scales[-1])
+    return f"{plain(count / scale)} {unit}"

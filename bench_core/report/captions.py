@@ -309,7 +309,8 @@ def heatmap_figure(data: ReportData) -> Figure:
     lines = len(dict.fromkeys(c.line for c in found))
     columns = len(found) // lines
     shown = found[: MOST_LINES * columns]
-    drawing = svg.draw(charts.heat_chart(shown), name, heading, about)
+    specs = charts.heat_charts(shown)
+    drawings = tuple(svg.draw(spec, f"{name}{i}", heading, about) for i, spec in enumerate(specs))
     legend = [Swatch(words, theme.HEAT[4 - i], line="patch") for i, (_, words) in enumerate(HEAT_STEPS)]
     legend += [Swatch("no value", charts.HATCHED, line="patch")] * any(c.share is None for c in found)
     missing = [c for c in found if c.share is None]
@@ -324,7 +325,7 @@ def heatmap_figure(data: ReportData) -> Figure:
         for c in missing
     )
     note = _left_out(len(shown) // columns, lines, "lines")
-    return Figure(name, heading, about, tuple(legend), (drawing,), headers, numbers, note, wide=True)
+    return Figure(name, heading, about, tuple(legend), drawings, headers, numbers, note, wide=True)
 
 
 FIGURES: Mapping[str, Callable[[ReportData], Figure]] = {

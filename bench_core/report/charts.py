@@ -90,6 +90,7 @@ COLOR, SHAPE, INSIDE = alt.Color(**_raw("color")), alt.Shape(**_raw("shape")), a
 DASH = alt.StrokeDash("dash:N", legend=None, scale=alt.Scale(domain=[True, False], range=[[1, 0], [5, 3]]))
 STRENGTH = alt.Opacity("strength:Q", scale=None, legend=None)
 ABOUT = alt.Description("about:N")
+HALO = {"stroke": theme.LIGHT["surface"], "strokeWidth": 4}  # keeps grid lines away from a text; svg.py draws it below
 
 
 def _log(field: str, axis: LogAxis, title: str, **more: Any) -> dict[str, Any]:
@@ -101,10 +102,16 @@ def _log(field: str, axis: LogAxis, title: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def _finish(layers: Sequence[Any], title: str, size: tuple[int, int | alt.Step], **datasets: Data) -> Spec:
-    """Return the specification of a layered chart with its data, its title and the common style."""
+def _finish(
+    layers: Sequence[Any], title: str, size: tuple[int, int | alt.Step], *, subtitle: str = "", **datasets: Data
+) -> Spec:
+    """Return the specification of a layered chart with its data, its titles and the common style."""
     ink, muted = theme.LIGHT["ink"], theme.LIGHT["muted"]
     heading = alt.TitleParams(text=title, anchor="start", fontSize=13, fontWeight=600, color=ink, offset=12)
+    if subtitle:
+        heading = alt.TitleParams(
+            **heading.to_dict(), subtitle=subtitle, subtitleFontSize=11, subtitleColor=muted, subtitlePadding=4
+        )
     width, height = size
     framed = alt.layer(*layers).properties(width=width, height=height, background=theme.LIGHT["surface"], padding=6)
     if title:
@@ -127,8 +134,9 @@ def speedup_chart(found: Sequence[Speedup], styles: Styles) -> Spec:
     gpus = list(dict.fromkeys(s.contender for s in found))
     crowd = len(gpus) > MOST_BARS_A_LINE
     wide = _speedup_axis(found)
-    best = {s.label: max(t.ratio for t in found if t.label == s.label) for s in found}
-    data = [_speedup_datum(s, styles, named=len(gpus) > 1, silent=crowd and s.ratio < best[s.label]) for s in found]
+    data = [_speedup_datum(s, styles, named=len(gpus) > 1) for s in found]
+    if crowd:
+        data = [d for label in dict.fromkeys(s.label for s in found) for d in _best_is_named(label, data)]
     x = alt.X(**_log("ratio", wide, f"How many times as fast as {found[0].against} (logarithmic)", grid=True))
     y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=330, ticks=False, domain=False, labelPadding=8))
     base = _on("speedups").encode(y=y)
@@ -143,12 +151,15 @@ def speedup_chart(found: Sequence[Speedup], styles: Styles) -> Spec:
         points = base.mark_point(size=52, filled=True, opacity=1).encode(
             x=x, shape=SHAPE, color=COLOR, description=ABOUT
         )
-        marks = [stems, one, whiskers, points]
+        marks = [stems, one, whiskers.encode(color=COLOR), points]
     else:
         marks = [base.mark_bar(opacity=0.85).encode(x=x, x2="one:Q", color=COLOR, description=ABOUT), one, whiskers]
-    right = base.transform_filter("datum.ratio >= 1").mark_text(align="left", dx=9, fontSize=11, color=ink)
-    left = base.transform_filter("datum.ratio < 1").mark_text(align="right", dx=-9, fontSize=11, color=ink)
-    words = [mark.encode(x="end:Q", text="words:N") for mark in (right, left)]
+    words = [
+        base.transform_filter(f"datum.side == '{side}'")
+        .mark_text(align=side, dx=away, fontSize=11, color=ink, **HALO)
+        .encode(x="end:Q", text="words:N")
+        for side, away in (("left", 9), ("right", -9))
+    ]
     step = 26 if crowd or len(gpus) == 1 else 40
     size = 640, alt.Step(step, **{"for": "position"})
     return _finish([*marks, *words], "", size, speedups=data, one=[{"ratio": 1.0}])
@@ -159,10 +170,19 @@ def _speedup_axis(found: Sequence[Speedup]) -> LogAxis:
     ends = [x for s in found for x in (s.ratio, s.low, s.high) if x] + [1.0]
     axis = log_axis(ends, "x", margin=1.15)
     room = (axis.high / axis.low) ** 0.34
-    return LogAxis(axis.low / (room if min(ends) < 0.8 else 1.0), axis.high * room, axis.ticks, axis.labels)
+    left = room if any(s.ratio < 1 for s in found) else 1.0
+    return LogAxis(axis.low / left, axis.high * room, axis.ticks, axis.labels)
 
 
-def _speedup_datum(s: Speedup, styles: Styles, *, named: bool, silent: bool) -> dict[str, Any]:
+def _best_is_named(label: str, data: Data) -> Data:
+    """Return the data of one line with a text at the best alone, right of everything on the line."""
+    line = [d for d in data if d["line"] == label]
+    end = max(1.0, *(d["high"] or d["ratio"] for d in line))
+    best = max(line, key=lambda d: float(d["ratio"]))
+    return [d | {"end": end, "side": "left", "words": d["words"] if d is best else ""} for d in line]
+
+
+def _speedup_datum(s: Speedup, styles: Styles, *, named: bool) -> dict[str, Any]:
     words, spread = s.comparison.brief, s.comparison.interval
     row, base = (f"{r.machine} {how(r)}: {value(r)}" for r in (s.row, s.base))
     return {
@@ -173,7 +193,8 @@ def _speedup_datum(s: Speedup, styles: Styles, *, named: bool, silent: bool) -> 
         "low": s.low,
         "high": s.high,
         "end": (s.high or s.ratio) if s.ratio >= 1 else (s.low or s.ratio),
-        "words": "" if silent else f"{words}, {s.contender.label}" if named else words,
+        "side": "left" if s.ratio >= 1 else "right",
+        "words": f"{words}, {s.contender.label}" if named else words,
         "about": f"{s.label}: {s.contender.label} {words}"
         + (f" ({spread})" if spread else "")
         + f": {s.comparison.word}. {row}. Against {s.against}, {base}",
@@ -186,8 +207,9 @@ def _speedup_datum(s: Speedup, styles: Styles, *, named: bool, silent: bool) -> 
 
 def sweep_chart(sweep: Sweep, styles: Styles) -> Spec:
     """Draw one line per contender over size; a ring marks the size from which a GPU is faster than the CPU."""
-    unit = {"FLOP": "FLOP", "B": "bytes"}.get(sweep.x_kind, "n")
-    x_title = {"FLOP": "Work of one call", "B": "Footprint"}.get(sweep.x_kind, sweep.x_kind.capitalize())
+    unit = _x_unit(sweep)
+    named = sweep.x_kind.capitalize() if len(sweep.x_kind) > 1 else f"Parameter {sweep.x_kind}"
+    x_title = {"FLOP": "Work of one call", "B": "Footprint"}.get(sweep.x_kind, named)
     ys = [y for p in sweep.points for y in (p.row.value, p.row.ci_low, p.row.ci_high) if y]
     y_axis = log_axis(ys, sweep.unit, margin=1.4, most=6)
     x_axis = log_axis([p.x for p in sweep.points], unit, margin=1.12)
@@ -200,7 +222,15 @@ def sweep_chart(sweep: Sweep, styles: Styles) -> Spec:
     points = base.mark_point(size=38, strokeWidth=1.5, opacity=1)
     marks = points.encode(y=y, shape=SHAPE, stroke=alt.Stroke(**_raw("color")), fill=INSIDE, description=ABOUT)
     rings = _ring_data(sweep, styles)
-    return _finish([lines, whiskers, marks, *_rings(rings)], sweep.family.label, PANEL, points=data, rings=rings)
+    won = rings[0]["text"] if len(rings) == 1 else ""
+    layers = [lines, whiskers, marks, *_rings(rings)]
+    return _finish(layers, sweep.family.label, PANEL, subtitle=won, points=data, rings=rings)
+
+
+def _x_unit(sweep: Sweep) -> str:
+    """Return the unit of the horizontal axis: sizes are bytes if they are written so ("64KiB"), else numbers."""
+    sizes = sweep.x_kind == "size" and all(p.row.size.endswith("B") for p in sweep.points)
+    return "bytes" if sizes else {"FLOP": "FLOP", "B": "bytes"}.get(sweep.x_kind, "n")
 
 
 def _point_datum(p: Point, styles: Styles, unit: str) -> dict[str, Any]:
@@ -223,14 +253,10 @@ def _ring_data(sweep: Sweep, styles: Styles) -> Data:
 
 
 def _rings(data: Data) -> list[alt.Chart]:
-    """Return the marks of the rings, with a text if there is only one."""
-    if not data:
-        return []
-    base = _on("rings").encode(x="x:Q", y="y:Q")
-    ring = base.mark_point(shape="circle", size=190, strokeWidth=2, filled=False, opacity=1)
-    words = base.mark_text(align="left", dx=12, dy=14, fontSize=11, color=theme.LIGHT["ink"]).encode(text="text:N")
-    rings = ring.encode(stroke=alt.Stroke(**_raw("color")), description=ABOUT)
-    return [rings, words] if len(data) == 1 else [rings]
+    """Return the marks of the rings, if there are any."""
+    ring = _on("rings").mark_point(shape="circle", size=190, strokeWidth=2, filled=False, opacity=1)
+    marks = ring.encode(x="x:Q", y="y:Q", stroke=alt.Stroke(**_raw("color")), description=ABOUT)
+    return [marks] * bool(data)
 
 
 def _ring_datum(c: Crossover, p: Point, styles: Styles) -> dict[str, Any]:
@@ -242,7 +268,10 @@ def _ring_datum(c: Crossover, p: Point, styles: Styles) -> dict[str, Any]:
 
 
 def roof_chart(roof: Roof) -> Spec:
-    """Draw measured ceilings as solid lines, datasheet ceilings as dotted lines, and rows as points."""
+    """Draw measured ceilings as solid lines, datasheet ceilings as dotted lines, and rows as points.
+
+    The line of a peak ends at its name.
+    """
     x_axis, y_axis = _roof_axes(roof)
     x = alt.X(**_log("x", x_axis, "Arithmetic intensity in FLOP per byte", grid=False))
     y = alt.Y(**_log("y", y_axis, "Arithmetic rate"))
@@ -252,7 +281,7 @@ def roof_chart(roof: Roof) -> Spec:
     marks = points.mark_point(size=42, strokeWidth=1.4, opacity=1, filled=False)
     stroke = alt.Stroke(**_raw("color"))
     texts = _on("names")
-    look = {"baseline": "middle", "fontSize": 10.5, "color": theme.LIGHT["ink"]}
+    look = {"baseline": "middle", "fontSize": 10.5, "color": theme.LIGHT["ink"], **HALO}
     named = [
         texts.transform_filter(f"datum.side == '{side}'").mark_text(align=side, **look) for side in ("left", "right")
     ]
@@ -267,10 +296,13 @@ def roof_chart(roof: Roof) -> Spec:
         "points": [_roof_datum(p, styles[p.row.suite]) for p in roof.points],
         "names": _roof_labels(roof, x_axis, y_axis),
     }
-    return _finish(layers, f"{roof.contender.label} {roof.contender.name}".strip(), PANEL, **data)
+    title = f"{roof.contender.label} {roof.contender.name}".strip()
+    return _finish(layers, title, PANEL, subtitle="", **data)
 
 
-ROOM = 0.29  # share of the width that is reserved for the names of the ceilings
+ROOM = 0.35  # share of the width that is reserved for the names of the ceilings
+LEADER = 14  # pixels from the end of the line of a peak to its name
+CHARACTER = 5.6  # mean width in pixels of a character of these names
 
 
 def _roof_axes(roof: Roof) -> tuple[LogAxis, LogAxis]:
@@ -296,6 +328,7 @@ def roof_styles(roof: Roof) -> dict[str, tuple[str, str]]:
 def _roof_lines(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
     """Return the lines: each slope ends at the highest peak of its kind, each peak begins at the highest slope."""
     data: Data = []
+    names = _names_of_peaks(roof, y_axis)
     for c in roof.ceilings:
         slope = c.unit == "B/s"
         others = [o.value for o in (roof.peaks if slope else roof.bandwidths) if o.measured == c.measured]
@@ -305,14 +338,18 @@ def _roof_lines(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
             else c.value / max(others, default=c.value / x_axis.low)
         )
         start = max(x_axis.low, y_axis.low / c.value if slope else meets)
-        ends = (start, meets if slope else _line_end(x_axis))
+        if slope:
+            path = [(start, start * c.value), (meets, meets * c.value)]
+        else:
+            path = [(start, c.value), (_line_end(x_axis, 0), c.value), (_line_end(x_axis, LEADER), names[c])]
         shared = {"line": f"{c.label} {c.measured}", "measured": c.measured, "about": ceiling_words(c)}
-        data += [{"x": x, "y": x * c.value if slope else c.value, **shared} for x in ends]
+        data += [{"x": x, "y": y, **shared} for x, y in path]
     return data
 
 
-def _line_end(x_axis: LogAxis) -> float:
-    return float(x_axis.high / (x_axis.high / x_axis.low) ** ROOM)
+def _line_end(x_axis: LogAxis, beyond: float) -> float:
+    """Return where the lines of the peaks end, or the value this many pixels beyond."""
+    return x_axis.at(1 - ROOM + beyond / PANEL[0])
 
 
 def ceiling_words(c: RoofLimit) -> str:
@@ -321,30 +358,61 @@ def ceiling_words(c: RoofLimit) -> str:
 
 
 def _roof_labels(roof: Roof, x_axis: LogAxis, y_axis: LogAxis) -> Data:
-    """Return the names of the ceilings with their positions: peaks to the right of the line, slopes next to it.
+    """Return the names of the ceilings with their positions, where they cross no line and no point if possible.
 
-    Names of peaks that would overlap are moved up, in the order of the lines. The name of a slope is placed at the
-    height with the fewest peaks and points.
+    Peaks are named to the right of their lines. Slopes are named left of the steepest, where nothing else lies but
+    points that a cache lifts above it.
     """
-    gap = (y_axis.high / y_axis.low) ** (13 / PANEL[1])
-    data: Data = []
-    lowest = 0.0
-    for c in sorted(roof.peaks, key=lambda c: c.value):
-        y = max(c.value, lowest)
-        lowest = y * gap
-        text = f"{c.label} {show(c.value, c.unit)}" + ("" if c.measured else " (datasheet)")
-        data.append({"x": _line_end(x_axis) * 1.08, "y": y, "text": text, "side": "left"})
-    top = max(c.value for c in roof.peaks)
-    taken = [c.value for c in roof.peaks] * 100 + [p.row.value for p in roof.points if p.row.value]
-    for c in roof.bandwidths:  # measured: name to the right of the slope; datasheet: to the left
-        low = max(x_axis.low, y_axis.low / c.value)
-        ys = [low * c.value * (top / c.value / low) ** share for share in (0.42, 0.5, 0.34, 0.26, 0.58, 0.18)]
-        free = min(ys, key=lambda y: sum(1 / gap < y / value < gap for value in taken))
-        x = free / c.value if c.measured else low * (top / c.value / low) ** 0.62
-        text = f"{c.label} {show(c.value, c.unit)}" + ("" if c.measured else " (datasheet)")
-        away = 1.4 if c.measured else 1 / 1.25
-        data.append({"x": x * away, "y": x * c.value, "text": text, "side": "left" if c.measured else "right"})
+    places = _names_of_peaks(roof, y_axis)
+    x = _line_end(x_axis, LEADER + 3)
+    data: Data = [
+        {"x": x, "y": y, "text": f"{c.label} {show(c.value, c.unit)}", "side": "left"} for c, y in places.items()
+    ]
+    marks = [(x_axis.share(p.x) * PANEL[0], y_axis.share(p.row.value) * PANEL[1]) for p in roof.points if p.row.value]
+    steepest = max(c.value for c in roof.bandwidths)
+    for c in sorted(roof.bandwidths, key=lambda c: -c.value):
+        text = f"{c.label} {show(c.value, c.unit)}" + " (datasheet)" * (not c.measured)
+        width = len(text) * CHARACTER
+        right, middle = _beside_slope(steepest, width, marks, x_axis, y_axis)
+        marks += [(right - x, middle) for x in range(0, int(width), 10)]
+        place = {"x": x_axis.at(right / PANEL[0]), "y": y_axis.at(middle / PANEL[1])}
+        data.append({**place, "text": text, "side": "right"})
     return data
+
+
+def _names_of_peaks(roof: Roof, y_axis: LogAxis) -> dict[RoofLimit, float]:
+    """Return the height of the name of each peak: near its line, apart from the others, inside the panel."""
+    peaks = sorted(roof.peaks, key=lambda c: c.value)
+    wanted = [y_axis.share(c.value) * PANEL[1] for c in peaks]
+    found = spread(wanted, 13, PANEL[1] - 7)
+    return {c: y_axis.at(y / PANEL[1]) for c, y in zip(peaks, found, strict=True)}
+
+
+def spread(wanted: Sequence[float], gap: float, most: float) -> list[float]:
+    """Return positions at least `gap` apart and at most `most`, as close as possible to ascending wanted ones."""
+    groups: list[tuple[float, int]] = []  # of neighbours that touch: the first position less its place, the number
+    for place, position in enumerate(wanted):
+        start, count = position - place * gap, 1
+        while groups and groups[-1][0] > start:
+            other, number = groups.pop()
+            start, count = (other * number + start * count) / (number + count), number + count
+        groups.append((start, count))
+    starts = [start for start, count in groups for _ in range(count)]
+    last = most - (len(wanted) - 1) * gap
+    return [min(start, last) + place * gap for place, start in enumerate(starts)]
+
+
+def _beside_slope(
+    slope: float, width: float, marks: Sequence[tuple[float, float]], x_axis: LogAxis, y_axis: LogAxis
+) -> tuple[float, float]:
+    """Return the right end and the middle of a text left of a slope, in the panel, off marks, high up; in pixels."""
+    places = []
+    for middle in range(PANEL[1] - 14, 8, -2):
+        right = x_axis.share(y_axis.at((middle - 8) / PANEL[1]) / slope) * PANEL[0] - 4
+        hits = sum(right - width - 8 < x < right + 8 and abs(y - middle) < 14 for x, y in marks)
+        places.append((max(width - right, 0.0), hits, -middle, right))
+    _, _, middle, right = min(places)
+    return right, -middle
 
 
 def _roof_datum(p: Point, style: tuple[str, str]) -> dict[str, Any]:
@@ -403,11 +471,23 @@ HEAT_STEPS = (
     (0.005, "at least 1/200"),
     (0.0, "less"),
 )
+HEAT_LINES = 30  # of one chart
+HEAT_MARGIN = 330  # pixels that the names of the lines may take
 HATCHED = "url(#hatch)"  # svg.py defines the pattern
 
 
-def heat_chart(cells: Sequence[HeatCell]) -> Spec:
-    """Draw workload x device: each cell shows its value, coloured by its share of the best, or hatched for no value."""
+def heat_charts(cells: Sequence[HeatCell]) -> list[Spec]:
+    """Draw workload x device, in charts of equal width that fit a page.
+
+    Each cell shows its value, coloured by its share of the best, or hatched for no value.
+    """
+    lines = list(dict.fromkeys(c.line for c in cells))
+    parts = [set(lines[start : start + HEAT_LINES]) for start in range(0, len(lines), HEAT_LINES)]
+    margin = min(HEAT_MARGIN, max(map(len, lines)) * CHARACTER)
+    return [_heat_chart([c for c in cells if c.line in part], margin) for part in parts]
+
+
+def _heat_chart(cells: Sequence[HeatCell], margin: float) -> Spec:
     columns = list(dict.fromkeys(c.column.label for c in cells))
     data = [_heat_datum(c) for c in cells]
     slanted = max(len(c) for c in columns) > 14
@@ -419,12 +499,15 @@ def heat_chart(cells: Sequence[HeatCell]) -> Spec:
             orient="top", labelAngle=-30 if slanted else 0, labelLimit=200, ticks=False, domain=False, labelPadding=6
         ),
     )
-    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=330, ticks=False, domain=False, labelPadding=8))
+    look = {"labelLimit": HEAT_MARGIN, "minExtent": margin, "ticks": False, "domain": False, "labelPadding": 8}
+    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(**look))
     base = _on("cells").encode(x=x, y=y)
     rects = base.mark_rect(stroke=theme.LIGHT["surface"], strokeWidth=2).encode(
         fill=alt.Fill(**_raw("fill")), description=ABOUT
     )
-    words = base.mark_text(fontSize=10.5).encode(text="words:N", color=alt.Color(**_raw("ink")), description=ABOUT)
+    words = base.mark_text(fontSize=10.5, strokeWidth=4).encode(
+        text="words:N", fill=alt.Fill(**_raw("ink")), stroke=alt.Stroke(**_raw("halo")), description=ABOUT
+    )
     return _finish([rects, words], "", (alt.Step(92), alt.Step(25)), cells=data)
 
 
@@ -436,10 +519,12 @@ def _heat_datum(c: HeatCell) -> dict[str, Any]:
         return shared | {
             "fill": HATCHED,
             "ink": theme.LIGHT["ink"],
+            "halo": theme.LIGHT["faint"],
             "words": c.word,
             "about": f"{place}: {c.word}{reason}",
         }
     step = next(i for i, (least, _) in enumerate(HEAT_STEPS) if c.share >= least)
     ink = theme.LIGHT["heat_paper" if step <= 1 else "heat_ink"]
     about = f"{place}: {value(c.row)}, {how(c.row)}; {c.share:.3g} of the best in this line"
-    return shared | {"fill": theme.HEAT[4 - step], "ink": ink, "words": show(c.row.value, c.row.unit), "about": about}
+    look = {"fill": theme.HEAT[4 - step], "ink": ink, "halo": "transparent"}
+    return shared | look | {"words": show(c.row.value, c.row.unit), "about": about}

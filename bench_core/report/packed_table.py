@@ -1,7 +1,7 @@
 """The full table in a compact format: each column is a sorted list of distinct words, each cell an index into it.
 
 The words are sorted here, numbers by value, so the script of the page can sort cells by their index without parsing
-units or sizes. Index 0 is the empty cell.
+units or sizes. Index 0 is the empty cell. A row whose value is the empty cell is shown under the reason for it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench_core.records import Cache, Clock, Row, Scope
+from bench_core.results.traits import TraitsOf
 from bench_core.units import natural, show, size_order
 
 Cell = tuple[Any, str]  # sort key, text
@@ -19,11 +20,15 @@ Cell = tuple[Any, str]  # sort key, text
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the table. `cell` returns a sort key and the text; text "" is an empty cell."""
+    """A column of the table. `cell` returns a sort key and the text; text "" is an empty cell.
+
+    may_go: the column is left out where it tells no rows apart.
+    """
 
     title: str
     cell: Callable[[Row], Cell]
     is_number: bool = False
+    may_go: bool = False
 
 
 def _text(value: str) -> Cell:
@@ -59,38 +64,72 @@ def _status(row: Row) -> Cell:
     return _text(f"{row.status}: {reason}" if reason else row.status)
 
 
+def _threads(row: Row) -> Cell:
+    return row.threads or 0, "" if row.threads is None else str(row.threads)
+
+
 def _metric(row: Row) -> Cell:
     return _text(f"{row.metric} ({row.clock} clock)" if row.clock == Clock.DEVICE else row.metric)
 
 
 COLUMNS = (
-    Column("Machine", lambda row: _text(row.machine)),
+    Column("Machine", lambda row: _text(row.machine), may_go=True),
     Column("Workload", lambda row: _text(row.workload)),
     Column("Size", lambda row: (size_order(row.size), row.size)),
     Column("Dtype", _dtype),
     Column("Backend", _backend),
-    Column("Device", lambda row: _text(row.device)),
-    Column("Threads", lambda row: (row.threads or 0, "" if row.threads is None else str(row.threads)), is_number=True),
+    Column("Device", lambda row: _text(row.device), may_go=True),
+    Column("Threads", _threads, is_number=True, may_go=True),
     Column("Metric", _metric),
     Column("Value", _value, is_number=True),
-    Column("Interval", _interval, is_number=True),
     Column("Status", _status),
-    Column("Flags", lambda row: _text(row.flags.replace(";", ", "))),
-    Column("Details", _details),
-    Column("Run", lambda row: _text(row.run_id)),
+    Column("Interval", _interval, is_number=True),
+    Column("Flags", lambda row: _text(row.flags.replace(";", ", ")), may_go=True),
+    Column("Details", _details, may_go=True),
+    Column("Run", lambda row: _text(row.run_id), may_go=True),
 )
 
 
-def in_order(rows: Sequence[Row]) -> list[Row]:
-    """Return rows with the least important last, since a large page omits the last rows: device clock, extras."""
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns that tell rows apart, and what the others say of every row: (title, text)."""
+
+    columns: tuple[Column, ...]
+    alike: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Layout:
+        """Return the layout of these rows: a machine, a device or a run that all of them share needs no column."""
+        texts = {column: {column.cell(row)[1] for row in rows} for column in COLUMNS if column.may_go}
+        alike = [(column.title, *found) for column, found in texts.items() if len(found) == 1]
+        gone = {title for title, _ in alike}
+        shown = tuple(column for column in COLUMNS if column.title not in gone)
+        return cls(shown, tuple((title, text) for title, text in alike if text))
+
+
+def in_order(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
+    """Return rows by work, as the charts have it, then by who did it; the metrics of a case stay in their order.
+
+    What tells least goes last, since a large page omits the last rows: first calls, memory and the clock of the device;
+    after these the rows without a value, whose reasons a page lists by themselves.
+    """
     extras = {"first_call", "peak_memory"}
-    return sorted(rows, key=lambda row: (row.metric in extras) + (row.clock == Clock.DEVICE))
+
+    def place(row: Row) -> tuple[Any, ...]:
+        least = (not row.has_value, (row.metric in extras) + (row.clock == Clock.DEVICE))
+        work = (traits(row).order, row.workload, size_order(row.size), row.dtype, row.precision)
+        return *least, *work, row.scope, row.cache, row.params, row.machine, row.device, row.who, row.threads or 0
+
+    return sorted(rows, key=place)
 
 
-def pack(rows: Sequence[Row]) -> str:
-    """Return the table as JSON for a script element; `<`, `>` and `&` are escaped, so no text can end the element."""
+def pack(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> str:
+    """Return these columns of rows as JSON for a script element.
+
+    `<`, `>` and `&` are escaped, so no text can end the element.
+    """
     packed = []
-    for column in COLUMNS:
+    for column in columns:
         cells = [column.cell(row) for row in rows]
         # Equal texts may have different sort keys (two values shown as 1.23 ms), so each keeps its own index.
         ordered = sorted({cell for cell in cells if cell[1]})

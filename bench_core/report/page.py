@@ -60,10 +60,11 @@ def render(readings: Sequence[Reading], title: str = "bench-core report") -> str
     sources = [source(reading) for reading in data.readings]
     known = _context(title, data, sources)
     template = _template()
-    rows = packed_table.in_order(list(dict.fromkeys(row for reading in data.readings for row in reading.rows)))
+    every = list(dict.fromkeys(row for reading in data.readings for row in reading.rows))
+    rows, layout = packed_table.in_order(every, data.traits), packed_table.Layout.of(every)
     for count in _fewer(len(rows)):
-        packed = Markup(packed_table.pack(rows[:count]))  # noqa: S704 - JSON without <, > and &
-        text = template.render(**known, rows=packed, held=(count, len(rows)))
+        packed = Markup(packed_table.pack(rows[:count], layout.columns))  # noqa: S704 - JSON without <, > and &
+        text = template.render(**known, rows=packed, held=(count, len(rows)), layout=layout)
         if len(text.encode()) < MOST_BYTES:
             break
     return text
@@ -76,7 +77,7 @@ def _fewer(count: int) -> list[int]:
 
 def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[str, Any]:
     """Return everything that the template shows except the full table."""
-    style, script = _style(), (HERE / "table.js").read_text(encoding="utf-8")
+    style, script = _style(), (HERE / "page.js").read_text(encoding="utf-8")
     facts = environment(sources)
     drawn = [captioned_figure(data, name) for name in FIGURES]
     return {
@@ -98,7 +99,6 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
         "facts_that_differ": [line for line in facts if line.differs],
         "facts_alike": [line for line in facts if not line.differs],
         "known": [s for s in sources if s.facts],
-        "columns": packed_table.COLUMNS,
     }
 
 

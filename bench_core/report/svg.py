@@ -22,12 +22,16 @@ _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _REFERENCE = re.compile(r"url\(#([\w-]+)\)")
 _SVG = f"{{{NAMESPACE}}}"
 CHARACTER = 6.4  # mean width in px of a character at 12 px, for the layout of legends
+COLUMNS, GAP, MARGIN = 2, 16.0, 16.0  # of a grid, in pixels
+PAGE = 2**0.5  # height over width of a page, as of A4
+HEAD = 150.0  # pixels that a page keeps for the heading and the legend
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A chart as SVG: its root element, and its size in pixels."""
+    """A chart as SVG: its title, its root element, and its size in pixels."""
 
+    title: str
     root: ET.Element
     width: float
     height: float
@@ -55,7 +59,7 @@ def draw(spec: Mapping[str, Any], name: str, title: str, about: str) -> Drawing:
     if any(element.get("fill") == f"url(#{name}-hatch)" for element in drawn.iter()):
         root.append(hatch(f"{name}-hatch"))
     root.extend(drawn)
-    return Drawing(root, width, height)
+    return Drawing(title, root, width, height)
 
 
 def _tidy(element: ET.Element, name: str) -> None:
@@ -69,6 +73,8 @@ def _tidy(element: ET.Element, name: str) -> None:
     for key, text in list(attributes.items()):
         shorter = _NUMBER.sub(lambda match: f"{float(match[0]):.2f}", text)
         attributes[key] = _REFERENCE.sub(rf"url(#{name}-\1)", shorter)
+    if element.tag == f"{_SVG}text" and "stroke" in attributes:  # a halo, which lies below its letters
+        attributes |= {"paint-order": "stroke", "stroke-linejoin": "round"}
     if label and element.tag in {f"{_SVG}path", f"{_SVG}text", f"{_SVG}line"}:
         tip = ET.Element(f"{_SVG}title")
         tip.text = label
@@ -140,34 +146,57 @@ def swatch_markup(swatch: Swatch) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
+def pages(drawings: Sequence[Drawing]) -> list[Sequence[Drawing]]:
+    """Return the drawings in groups; `compose` makes of each a grid that fits a page. No drawing is cut."""
+    rows = [drawings[start : start + COLUMNS] for start in range(0, len(drawings), COLUMNS)]
+    most = PAGE * _width(drawings) - HEAD
+    found: list[Sequence[Drawing]] = []
+    height = math.inf
+    for row in rows:
+        needed = max(d.height for d in row) + GAP
+        height += needed
+        if height > most:
+            found.append(row)
+            height = needed
+        else:
+            found[-1] = [*found[-1], *row]
+    return found
+
+
+def _width(drawings: Sequence[Drawing]) -> float:
+    columns = min(COLUMNS, len(drawings))
+    return max(d.width for d in drawings) * columns + GAP * (columns - 1) + 2 * MARGIN
+
+
 def compose(heading: str, about: str, legend: Sequence[Swatch], drawings: Sequence[Drawing]) -> str:
     """Return an SVG file with a heading, a legend and the drawings in up to two columns.
 
-    Its style sheet switches to the dark colours if the reader prefers a dark colour scheme.
+    Without a heading, the file has the title of its first drawing. Its style sheet switches to the dark colours if the
+    reader prefers a dark colour scheme.
     """
-    columns = min(2, len(drawings))
-    gap, top = 16.0, 58.0
     widest = max(d.width for d in drawings)
-    width = widest * columns + gap * (columns - 1) + 32
-    entries, top = _legend(legend, width, top)
+    texts = [len(heading) * 9 + 2 * MARGIN, *(34 + len(s.words) * CHARACTER + 2 * MARGIN for s in legend)]
+    width = max(_width(drawings), *texts)
+    entries, top = _legend(legend, width, 58.0 if heading else 28.0)
     body = ET.Element(f"{_SVG}g")
-    for start in range(0, len(drawings), columns):
-        row = drawings[start : start + columns]
+    for start in range(0, len(drawings), COLUMNS):
+        row = drawings[start : start + COLUMNS]
         for i, drawing in enumerate(row):
-            place = {"x": f"{16 + i * (widest + gap):g}", "y": f"{top:g}"}
+            place = {"x": f"{MARGIN + i * (widest + GAP):g}", "y": f"{top:g}"}
             panel = ET.SubElement(body, f"{_SVG}svg", {**drawing.root.attrib, **place})
             panel.extend(drawing.root)
-        top += max(d.height for d in row) + gap
+        top += max(d.height for d in row) + GAP
     size = {"width": f"{math.ceil(width)}", "height": f"{math.ceil(top)}"}
     root = ET.Element(f"{_SVG}svg", {**size, "viewBox": f"0 0 {size['width']} {size['height']}", "role": "img"})
-    for tag, words in (("title", heading), ("desc", about)):
+    for tag, words in (("title", heading or drawings[0].title), ("desc", about)):
         ET.SubElement(root, f"{_SVG}{tag}").text = words
     style = ET.SubElement(root, f"{_SVG}style")
     style.text = f"@media screen and (prefers-color-scheme: dark) {{\n{theme.dark_rules('svg')}\n}}"
     if any(swatch.color == "url(#hatch)" for swatch in legend):
         root.append(hatch("hatch"))
     ET.SubElement(root, f"{_SVG}rect", {"width": "100%", "height": "100%", "fill": theme.LIGHT["surface"]})
-    root.append(_text(heading, 16, 28, 16, "ink", weight="600"))
+    if heading:
+        root.append(_text(heading, MARGIN, 28, 16, "ink", weight="600"))
     root.extend([*entries, body])
     return ET.tostring(root, encoding="unicode") + "\n"
 

@@ -2,6 +2,7 @@
 
 import struct
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -12,7 +13,8 @@ from tests.support import synthetic
 pytest.importorskip("altair", reason="charts need the extra `report`")
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
 
-from bench_core.cli.plot import Chart
+from bench_core.cli.plot import Chart, beside
+from bench_core.report import svg
 from bench_core.report.captions import FIGURES
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -56,6 +58,38 @@ def test_every_chart_becomes_an_svg_that_stands_alone(runs, tmp_path, chart):
         if panel is not root:
             assert float(panel.get("x")) + float(panel.get("width")) <= width
             assert float(panel.get("y")) + float(panel.get("height")) <= height
+
+
+def test_a_chart_that_fits_no_page_goes_to_several(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(svg, "PAGE", 0.6)
+    result = plot(runs, "--chart", "scaling", "-o", tmp_path / "x.svg")
+    assert [line.partition(": ")[0] for line in result.output.splitlines()] == [
+        str(tmp_path / "x.svg"),
+        str(tmp_path / "x-2.svg"),
+    ]
+    for place, name in enumerate(("x.svg", "x-2.svg"), start=1):
+        root = ET.parse(tmp_path / name).getroot()
+        assert root.find(f"{SVG}title").text.endswith(f"({place} of 2)")
+        assert len(root.findall(f"{SVG}g/{SVG}svg")) == 2
+        assert float(root.get("height")) <= 0.6 * float(root.get("width"))
+
+
+def test_every_panel_becomes_a_file_that_is_named_after_it(runs, tmp_path):
+    result = plot(runs, "--chart", "scaling", "-o", tmp_path / "x.svg", "--panels")
+    assert result.exit_code == 0, result.output
+    dtypes = ("bfloat16", "float32", "float32-tf32", "float64")
+    assert {path.name for path in tmp_path.iterdir()} == {f"x-matmul-{dtype}.svg" for dtype in dtypes}
+    root = ET.parse(tmp_path / "x-matmul-float64.svg").getroot()
+    assert root.find(f"{SVG}title").text == "matmul float64"
+    assert len(root.findall(f"{SVG}g/{SVG}svg")) == 1
+
+
+def test_names_of_panels_are_safe_and_none_is_written_twice():
+    names = ["../../etc/passwd", "A B", "a b", "a-b", "", "", "CON\x00:*?\u202e", "x" * 500]
+    found = [path.name for path in beside(Path("out/x.svg"), names)]
+    assert found[:6] == ["x-etc-passwd.svg", "x-a-b.svg", "x-a-b-2.svg", "x-a-b-3.svg", "x.svg", "x-2.svg"]
+    assert found[6:] == ["x-con.svg", f"x-{'x' * 60}.svg"]
+    assert {path.parent for path in beside(Path("out/x.svg"), names)} == {Path("out")}
 
 
 def test_a_png_has_the_pixels_that_were_asked_for(runs, tmp_path):

@@ -1,8 +1,14 @@
-"""The report as a reader meets it, in headless Chromium: no error, no request, charts, sorting, hostile texts."""
+"""The report as a reader meets it, in headless Chromium: no error, no request, charts, sorting, hostile texts.
+
+`tox run -e browser` fetches axe-core, sets BENCH_CORE_AXE to its script, and also checks the pages of all committed
+results.
+"""
 
 import json
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +20,21 @@ pytest.importorskip("vl_convert", reason="charts need the extra `report`")
 pytest.importorskip("selenium.webdriver", reason="the browser is driven by selenium")
 
 from selenium import webdriver
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
+from bench_core.compare import read
 from bench_core.report import page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed")
+
+AXE = os.environ.get("BENCH_CORE_AXE", "")
+needs_axe = pytest.mark.skipif(not AXE, reason="axe-core is not here: tox run -e browser")
+RESULTS = Path(__file__).parents[2] / "results"
+H100, EPYC = RESULTS / "nvidia-h100-80gb-hbm3_intel-xeon-16c", RESULTS / "amd-epyc-2c"
+COMMITTED = {"h100": [H100], "epyc": [EPYC], "both": [H100, EPYC]}
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -60,6 +75,21 @@ def pages(tmp_path_factory):
     return addresses
 
 
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory):
+    """Return a function: the address of a report on committed results, a key of COMMITTED."""
+    folder, addresses = tmp_path_factory.mktemp("committed"), {}
+
+    def address(name):
+        if name not in addresses:
+            path = folder / f"{name}.html"
+            path.write_text(page.render(read(list(map(str, COMMITTED[name])))), encoding="utf-8")
+            addresses[name] = path.as_uri()
+        return addresses[name]
+
+    return address
+
+
 @pytest.fixture(params=["good", "hostile"])
 def opened(browser, pages, request):
     """The browser with a page freshly opened, and its address."""
@@ -86,13 +116,14 @@ def emulate(browser, media="", scheme="light", width=1280):
 
 def column(browser, number):
     script = (
-        "return [...document.querySelectorAll(`#full-table td:nth-child(${arguments[0]})`)].map(c => c.textContent)"
+        "return [...document.querySelectorAll(`#full-table tbody:nth-of-type(1) td:nth-child(${arguments[0]})`)]"
+        ".map(c => c.textContent)"
     )
     return browser.execute_script(script, number)
 
 
 def header(browser, title):
-    headers = browser.find_elements("css selector", "#full-table th")
+    headers = browser.find_elements("css selector", "#full-table thead th")
     titles = [h.text.split()[0] for h in headers]
     return headers[titles.index(title)], titles.index(title) + 1
 
@@ -144,6 +175,63 @@ def test_texts_of_a_chart_do_not_overlap(good):
     assert [pair for chart in good.execute_script(script) for pair in chart] == []
 
 
+CROSSINGS = """
+    // For every text of a chart: the first line, bar or point whose outline passes through its box. Grid lines are not
+    // counted: texts have a halo against them.
+    const grid = getComputedStyle(document.documentElement).getPropertyValue('--grid').trim();
+    const seen = colour => colour && !['none', 'transparent', grid].includes(colour);
+    return [...document.querySelectorAll('.chart svg')].flatMap(svg => {
+      const dots = [...svg.querySelectorAll('path, line')].flatMap(e => {
+        if (e.closest('defs') || !(seen(e.getAttribute('stroke')) || seen(e.getAttribute('fill')))) return [];
+        const length = e.getTotalLength(), matrix = e.getScreenCTM();
+        return Array.from({length: Math.ceil(length / 2) + 1}, (_, i) =>
+          [e.getPointAtLength(Math.min(2 * i, length)).matrixTransform(matrix), e]);
+      });
+      return [...svg.querySelectorAll('text')].filter(t => t.textContent.trim()).flatMap(text => {
+        const box = text.getBoundingClientRect();
+        const hit = dots.find(([p]) =>
+          p.x > box.left + 1 && p.x < box.right - 1 && p.y > box.top + 2 && p.y < box.bottom - 2);
+        return hit ? [`${svg.querySelector('title').textContent}: ${text.textContent} | ${hit[1].outerHTML}`] : [];
+      });
+    })"""
+
+
+def test_no_label_of_a_chart_lies_over_a_line_or_a_point(good):
+    assert good.execute_script(CROSSINGS) == []
+    good.execute_script(
+        """const text = document.querySelector('.chart svg text'), box = text.getBBox();
+        const line = document.createElementNS(text.namespaceURI, 'path');
+        line.setAttribute('d', `M${box.x},${box.y + box.height / 2}h${box.width}`);
+        line.setAttribute('transform', text.getAttribute('transform'));
+        line.setAttribute('stroke', '#000000');
+        text.after(line);"""
+    )
+    assert good.execute_script(CROSSINGS) != []  # the search finds a line that is there
+
+
+@pytest.mark.parametrize("name", ["h100", *(pytest.param(name, marks=needs_axe) for name in ("epyc", "both"))])
+def test_on_committed_results_labels_are_clear_and_the_status_is_on_the_screen(browser, committed, name):
+    emulate(browser, width=1400)
+    browser.get(committed(name))
+    assert browser.execute_script(CROSSINGS) == []
+    status, _ = header(browser, "Status")
+    assert status.rect["x"] + status.rect["width"] < 1400
+    assert "" not in column(browser, header(browser, "Value")[1])
+
+
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+@pytest.mark.parametrize("name", ["good", *COMMITTED])
+def test_axe_finds_nothing_serious(browser, pages, committed, name, scheme, width):
+    emulate(browser, scheme=scheme, width=width)
+    browser.get(pages["good"] if name == "good" else committed(name))
+    browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    browser.execute_script(Path(AXE).read_text(encoding="utf-8"))
+    browser.set_script_timeout(120)
+    found = browser.execute_async_script("axe.run({resultTypes: ['violations']}).then(arguments[0])")["violations"]
+    assert [(v["id"], v["impact"], v["nodes"][0]["html"]) for v in found] == []
+
+
 def test_every_mark_has_a_native_tooltip_with_units(good):
     titles = good.execute_script(
         "return [...document.querySelectorAll('#scaling path > title')].map(t => t.textContent)"
@@ -173,18 +261,55 @@ def test_sorting_works_from_the_keyboard_and_puts_empty_cells_last(good):
         assert "" not in column(good, number)
 
 
+def number(text):
+    return int(text.replace(",", ""))
+
+
 def test_the_filter_and_the_pages_count_what_they_show(good):
     shown = good.find_element("id", "shown")
-    total = int(shown.text.split()[-1])
+    total = number(shown.text.split()[5])
     good.find_element("id", "next").click()
     assert shown.text.startswith("Rows 101 to 200 of")
     good.find_element("id", "search").send_keys("triad cuda bandwidth")
-    matching = int(shown.text.split()[5])
+    matching = number(shown.text.split()[5])
     assert 0 < matching < total
-    assert shown.text.endswith(f"that match, of {total}")
-    assert set(column(good, 2)) == {"triad"}
+    assert shown.text == f"Rows 1 to {matching} of {matching} with a value that match, of {total:,}"
+    assert set(column(good, header(good, "Workload")[1])) == {"triad"}
     good.find_element("id", "search").send_keys(" nonsense")
-    assert shown.text == "No row matches"
+    assert shown.text == "No row with a value matches"
+
+
+def test_rows_without_a_value_stand_below_by_reason_and_open(good):
+    _, place = header(good, "Value")
+    assert len(column(good, place)) == 100
+    assert "" not in column(good, place)
+    groups = good.find_elements("css selector", "#full-table td button")
+    counts = [number(group.text.split()[0]) for group in groups]
+    assert counts == sorted(counts, reverse=True)
+    assert good.find_element("id", "shown").text.endswith(f"; below them {sum(counts):,} without one, by reason")
+    group = groups[0]
+    for opened, rows in (("true", counts[0]), ("false", 0)):
+        group.send_keys("\n")
+        assert group.get_attribute("aria-expanded") == opened
+        assert len(good.find_elements("css selector", "#full-table tbody:nth-of-type(2) tr")) == 1 + rows
+        assert good.switch_to.active_element == group
+    good.find_element("id", "search").send_keys("skipped")
+    assert good.find_element("id", "shown").text.startswith("No row with a value matches; below them")
+    assert all(" skipped" in group.text for group in good.find_elements("css selector", "#full-table td button"))
+
+
+def test_everything_is_reached_by_the_keyboard_and_shows_where_the_focus_is(good):
+    reached = []
+    for _ in range(150):
+        good.switch_to.active_element.send_keys(Keys.TAB)
+        element = good.switch_to.active_element
+        if element.tag_name == "body" or (reached and element == reached[0]):
+            break
+        assert element.value_of_css_property("outline-style") == "solid"
+        reached.append(element)
+    clickable = "a, summary, button:not(:disabled), input"
+    assert {*good.find_elements("css selector", clickable)} <= {*reached}
+    assert reached[0].get_attribute("textContent") == "Skip to the answers"
 
 
 def test_hostile_texts_run_nothing_and_are_shown(browser, pages):
@@ -219,6 +344,38 @@ def test_dark_pages_recolour_their_charts_and_paper_stays_light(good):
 def test_nothing_sticks_out_of_the_page(good, media, width):
     emulate(good, media=media, width=width)
     assert good.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_on_a_phone_charts_keep_their_size_and_say_that_they_scroll(good):
+    """Texts of 11 px stay 11 px. A box that scrolls has a line above it that says so, and can be focused."""
+    emulate(good, width=390)
+    script = """
+        return [...document.querySelectorAll('.chart')].map(chart => {
+          const svg = chart.querySelector('svg'), box = chart.closest('.scroll');
+          return [svg.getBoundingClientRect().width / svg.viewBox.baseVal.width, box.scrollWidth > box.clientWidth + 1,
+            getComputedStyle(box, '::before').content.includes('Scroll sideways'), box.tabIndex === 0];
+        })"""
+
+    def told_apart(browser):
+        found = browser.execute_script(script)
+        return all(scrolls == says == focusable for _, scrolls, says, focusable in found) and found
+
+    charts = WebDriverWait(good, 10).until(told_apart)  # boxes are marked some frames after their size changed
+    assert {scale for scale, *_ in charts} == {1}
+    assert sum(scrolls for _, scrolls, *_ in charts) >= 10
+
+
+def test_paper_shows_what_is_folded_and_no_chart_is_taller_than_a_page(good):
+    emulate(good, media="print", width=720)
+    script = """
+        const seen = e => e.checkVisibility({contentVisibilityAuto: true});
+        return [[...document.querySelectorAll('details td')].every(seen),
+          Math.max(...[...document.querySelectorAll('.chart svg')].map(e => e.getBoundingClientRect().height)),
+          [...document.querySelectorAll('summary, nav, #search, .pager')].some(seen)]"""
+    unfolded, tallest, controls = good.execute_script(script)
+    assert unfolded
+    assert tallest < (297 - 2 * 14) / 25.4 * 96
+    assert not controls
 
 
 def test_without_scripts_everything_but_the_full_table_is_there(browser, pages):

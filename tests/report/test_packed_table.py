@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bench_core.report import packed_table
+from bench_core.results.traits import TraitsOf
 from bench_core.units import show
 from tests.support import synthetic
 from tests.support.hostile import PAGE_TEXTS
@@ -33,15 +34,38 @@ def test_nothing_in_the_packed_table_can_end_a_script_element(text):
 
 
 def test_what_tells_least_goes_last():
-    """Where a page has no room these rows go first: the device's clock, first calls and memory, both at once."""
+    """Where a page has no room these rows go first: no value, the device's clock, first calls and memory."""
     row = row_of(status="ok", metric="time", clock="wall")
     rows = [
-        replace(row, metric=metric, clock=clock)
-        for clock in ("device", "wall")
-        for metric in ("first_call", "time", "peak_memory", "flop_rate")
+        replace(row, metric="time", clock="wall", status="oom", value=None),
+        *(
+            replace(row, metric=metric, clock=clock)
+            for clock in ("device", "wall")
+            for metric in ("first_call", "time", "peak_memory", "flop_rate")
+        ),
     ]
-    assert [(r.metric, r.clock) for r in packed_table.in_order(rows)] == [
+    assert [(r.metric, r.clock) for r in packed_table.in_order(rows, TraitsOf())] == [
         *(("time", "wall"), ("flop_rate", "wall")),
         *(("time", "device"), ("flop_rate", "device"), ("first_call", "wall"), ("peak_memory", "wall")),
         *(("first_call", "device"), ("peak_memory", "device")),
+        ("time", "wall"),
     ]
+
+
+def test_the_order_does_not_follow_that_of_the_run():
+    rows = [row for row in synthetic.readings("machine-b")[0].rows if row.metric == "time"]
+    ordered = packed_table.in_order(rows, TraitsOf())
+    assert packed_table.in_order(rows[::-1], TraitsOf()) == ordered
+    sizes = [row.size for row in ordered if row.workload == "matmul" and row.has_value and row.clock == "wall"]
+    assert list(dict.fromkeys(sizes)) == ["128", "256", "512", "1024", "2048", "4096", "8192"]
+
+
+def test_what_all_rows_share_needs_no_column():
+    one, two = synthetic.readings("machine-a", "machine-b")
+    layout = packed_table.Layout.of(one.rows)
+    titles = [column.title for column in layout.columns]
+    assert ("Machine", "machine-a") in layout.alike
+    assert "Machine" not in titles
+    assert titles.index("Status") < titles.index("Interval")
+    assert [c["title"] for c in json.loads(packed_table.pack(one.rows, layout.columns))] == titles
+    assert "Machine" in [column.title for column in packed_table.Layout.of([*one.rows, *two.rows]).columns]
