@@ -1,7 +1,8 @@
 """`bench-core compare`: compare results from different machines, backends or versions.
 
 Exit codes: 0 compared; 1 a gate of --fail-on is breached; 2 usage; 3 a file cannot be read, or nothing
-could be compared; 4 a condition of --require-same differs.
+could be compared; 4 a condition of --require-same differs; 5 no case supports a claim, so that the gate "regression"
+neither passes nor fails.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from bench_core.results.metrics import METRICS
 from bench_core.text import quoted
 
 _PIPE_WIDTH = 100
+_UNDECIDED = 5  # exit code
 
-
-_FORMATS = ("table", "md", "csv", "json")
+_FORMATS = ("table", "md", "github", "csv", "json")
+_EXTENSIONS = ("md", "csv", "json")
 _PAGES = ("html", "htm")
 
 _Baseline = Annotated[
@@ -50,7 +52,11 @@ _FailOn = Annotated[str | None, typer.Option(help="Exit with 1 if there is any o
 _Threshold = Annotated[str, typer.Option(help="The smallest slowdown that is a regression; at least --min-effect.")]
 _Format = Annotated[
     str,
-    typer.Option("--format", metavar="|".join(_FORMATS), help="Default: from the extension of --output, else table."),
+    typer.Option(
+        "--format",
+        metavar="|".join(_FORMATS),
+        help="github: Markdown for a comment, folded. Default: from the extension of --output, else table.",
+    ),
 ]
 _Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write to this file instead of the terminal.")]
 
@@ -99,8 +105,12 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
     if output or chosen != "table":
         for breach in result.breaches:
             typer.echo(f"bench-core: FAILED {breach}", err=True)
+        if result.undecided:
+            typer.echo(f"bench-core: UNDECIDED {result.undecided}", err=True)
     if result.breaches:
         raise typer.Exit(1)
+    if result.undecided:
+        raise typer.Exit(_UNDECIDED)
 
 
 def _comparable(metrics: tuple[str, ...]) -> tuple[str, ...]:
@@ -138,14 +148,15 @@ def _format(named: str, output: Path | None) -> str:
         raise UsageError("compare writes no HTML; for a page with charts: bench-core report PATH... -o report.html")
     if named and named not in _FORMATS:
         raise UsageError(f"--format: no {quoted(named)}; available: {', '.join(_FORMATS)}")
-    if not named and suffix not in {"", "txt", *_FORMATS}:
+    if not named and suffix not in {"", "txt", *_EXTENSIONS}:
         raise UsageError(f"--output {output}: name it .md, .csv, .json or .txt, or give --format")
-    return named or (suffix if suffix in _FORMATS else "table")
+    return named or (suffix if suffix in _EXTENSIONS else "table")
 
 
 def _text(result: Result, chosen: str, *, to_file: bool) -> str:
     if chosen != "table":
-        return {"md": render.markdown, "csv": render.as_csv, "json": render.as_json}[chosen](result)
+        writers = {"md": render.markdown, "github": render.github, "csv": render.as_csv, "json": render.as_json}
+        return writers[chosen](result)
     terminal = sys.stdout.isatty() and not to_file
     columns = shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
     return render.text(result, columns, colour=terminal and not os.environ.get("NO_COLOR"))

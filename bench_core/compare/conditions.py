@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from bench_core.compare.loading import Reading
 from bench_core.compare.pairing import side_of
@@ -16,36 +16,56 @@ from bench_core.text import printable, quoted
 ROW_CONDITIONS = ("threads", "library", "backend_version", "placement", "device_name", "git_commit", "git_dirty")
 _FOOTNOTED = ROW_CONDITIONS[:4]
 _SOFTWARE = {"backend_version": None, "library": None, "git_commit": 9}  # column -> characters shown, None for all
-_MIXED = " / "
+MIXED = " / "  # joins the values that a side has in several runs or workers
 Known = dict[str, dict[str, list[str]]]  # fact -> side -> its values, "" if unknown
+_UNSET, _NOT_INSTALLED = "unset", "not installed"
+NOT_MEASURED = "not measured"  # by the backend of a fact on this side
 
 
-def gather(readings: Sequence[Reading], columns: Sequence[str]) -> Known:
-    """Return every stable fact of the tables by side; the name of a worker's fact starts with its backend."""
+def gather(readings: Sequence[Reading], columns: Sequence[str], keep: Callable[[Row], bool]) -> Known:
+    """Return every stable fact behind the rows that `keep` accepts, by side.
+
+    The name of a worker's fact starts with its backend. A side that has the same kind of worker (backend and type of
+    device) but lacks the fact gets "", or "unset" for an environment variable, because only those that are set are
+    recorded.
+    """
     known: Known = {}
+    workers: dict[tuple[str, str], dict[str, None]] = {}  # backend and device type, both "" for the host -> sides
+    found_in: dict[str, set[tuple[str, str]]] = {}  # fact -> where it was found
     for reading in readings:
-        sides: dict[str, None] = {}
-        workers: dict[tuple[str, str, str], None] = {}
-        for row in reading.rows:
-            side = side_of(row, columns)
-            sides[side] = None
-            workers[side, row.backend, row.env_id] = None
         host = reading.files.facts
-        for side in sides:
-            for name, fact in host.items():
-                _note(known, name, side, fact)
-        for side, backend, env_id in workers:
-            for name, fact in reading.files.worker_facts.get(env_id, {}).items():
-                if name not in host:  # a worker repeats many facts of its host
-                    _note(known, f"{backend} {name}", side, fact)
+        rows = filter(keep, reading.rows)
+        named = dict.fromkeys((side_of(row, columns), row.backend, row.device_type, row.env_id) for row in rows)
+        sources = [(side, ("", ""), "", host) for side in dict.fromkeys(side for side, *_ in named)]
+        for side, backend, device_type, env_id in named:
+            # A worker repeats many facts of its host.
+            own = {n: f for n, f in reading.files.worker_facts.get(env_id, {}).items() if n not in host}
+            sources.append((side, (backend, device_type), f"{backend} ", own))
+        for side, kind, prefix, facts in sources:
+            if facts:
+                workers.setdefault(kind, {})[side] = None
+            for name, fact in facts.items():
+                _note(known, prefix + name, side, fact)
+                found_in.setdefault(prefix + name, set()).add(kind)
+    for name, by_side in known.items():
+        _, bare = owner_of(name)
+        for side in (side for kind in found_in[name] for side in workers[kind]):
+            by_side.setdefault(side, [_UNSET if bare.startswith("env.") else ""])
     return known
 
 
+def owner_of(name: str) -> tuple[str, str]:
+    """Return the owner of a fact and its name there: a backend for "torch torch.threads", "" for one of the host."""
+    owner, _, bare = name.rpartition(" ")
+    return owner, bare
+
+
 def _note(known: Known, name: str, side: str, fact: Fact) -> None:
-    bare = name.rpartition(" ")[2]
+    _, bare = owner_of(name)
     if bare in VOLATILE:
         return
-    text = "" if fact.value is None else shown(bare, fact.value)
+    absent = _NOT_INSTALLED if bare.startswith("package.") else ""
+    text = absent if fact.value is None else shown(bare, fact.value)
     values = known.setdefault(name, {}).setdefault(side, [])
     if text not in values:
         values.append(text)
@@ -70,13 +90,13 @@ def row_conditions(
     if not _are_one_form(baseline.row, contender.row) or not (known or asked):
         names = [name for name in names if name != "placement"]
     values = [(name, _texts(baseline, name), _texts(contender, name)) for name in names]
-    differ = ((n, a, b) for n, a, b in values if a != b or _MIXED in a)
+    differ = ((n, a, b) for n, a, b in values if a != b or MIXED in a)
     return tuple(Difference(n, ((baseline.side, a), (contender.side, b))) for n, a, b in differ)
 
 
 def _texts(entry: Entry, name: str) -> str:
     values = (_coarse(row.placement) if name == "placement" else getattr(row, name) for row in entry.rows)
-    return _MIXED.join(dict.fromkeys("" if value is None else str(value) for value in values))
+    return MIXED.join(dict.fromkeys("" if value is None else str(value) for value in values))
 
 
 def _are_one_form(baseline: Row, contender: Row) -> bool:
@@ -109,9 +129,10 @@ def differences(known: Known, sides: Iterable[str]) -> tuple[Difference, ...]:
     order = [side for side in sides if any(side in by_side for by_side in known.values())]
     found = []
     for name, by_side in known.items():
-        values = tuple((side, _MIXED.join(sorted(by_side.get(side, [""])))) for side in order)
-        # If only one side has a backend, what was measured differs, not the conditions.
-        if len({text for _, text in values}) > 1 and sum(side in by_side for side in order) > 1:
+        elsewhere = [NOT_MEASURED if owner_of(name)[0] else ""]
+        values = tuple((side, MIXED.join(sorted(by_side.get(side, elsewhere)))) for side in order)
+        # Of a backend that only one side has, what was measured differs, not the conditions.
+        if len({text for side, text in values if side in by_side}) > 1:
             found.append(Difference(name, values))
     return tuple(found)
 

@@ -41,7 +41,7 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
     best = best_of(rankings, options, spreads)
     if not best and all(c.ratio is None for c in comparisons):
         raise NothingToCompare(_why_nothing(readings, grid, options))
-    known = conditions.gather(readings, options.columns)
+    known = conditions.gather(readings, options.columns, keep)
     conditions.require_same(options.require_same, known, comparisons, grid.sides)
     rows = [row for reading in readings for row in reading.rows if keep(row)]
     strange = {id(row): text for row, text in implausible.implausible_rows(rows)}
@@ -58,8 +58,10 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
         best=best,
         means=tuple(_means(comparisons, options.min_effect)),
         implausible=lines,
-        notes=(*_notes(readings, grid, comparisons), *gates.undecided(comparisons, options)),
+        notes=(*_notes(readings, grid, comparisons), *gates.notes(comparisons, options)),
         breaches=gates.breaches(comparisons, rows, lines, options),
+        undecided=gates.undecided(comparisons, options),
+        gates=options.fail_on,
         min_effect=options.min_effect,
         confidence=options.confidence,
     )
@@ -126,7 +128,7 @@ def _means(comparisons: Sequence[Comparison], min_effect: float) -> Iterable[Mea
             weakest = min(mine, key=lambda c: (c.verdict is Verdict.IDENTICAL, c.support))
             verdict = verdict_of_mean((ratio, low, high), weakest.support, min_effect)
             counts = len(common), len(by_key)
-            yield Mean(side, metric, clock, unit, ratio, low, high, *counts, verdict, weakest.evidence)
+            yield Mean(side, metric, clock, unit, ratio, low, high, *counts, verdict, weakest.evidence, weakest.lacking)
 
 
 def _implausible_in(c: Comparison, strange: dict[int, str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The checks of --fail-on: one line for each breached gate."""
+"""The checks of --fail-on: one line for each breached gate, and why a gate could not decide."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from bench_core.records import Row
 def breaches(
     comparisons: Sequence[Comparison], rows: Sequence[Row], implausible: Sequence[str], options: CompareOptions
 ) -> tuple[str, ...]:
-    """Return a line for each breached gate; raises NothingToCompare if the regression gate can decide nothing."""
+    """Return a line for each breached gate; raises NothingToCompare if there is nothing to check for a regression."""
     lines = []
     if "regression" in options.fail_on:
-        _require_decidable(comparisons)
+        if not any(c.ratio is not None for c in comparisons):
+            raise NothingToCompare("--fail-on regression: no case has a value on both sides, so nothing was checked")
         slower = [c for c in comparisons if is_regression(c, options.threshold)]
         lines += _line("regression", f"slower by {100 * options.threshold:g} % or more", [_name(c) for c in slower])
     if "missing" in options.fail_on:
@@ -26,15 +27,6 @@ def breaches(
         invalid = [f"{r.machine} {r.workload} {r.size} {r.backend}" for r in rows if r.status == "invalid"]
         lines += _line("invalid", "wrong or implausible", [*invalid, *implausible])
     return tuple(lines)
-
-
-def _require_decidable(comparisons: Sequence[Comparison]) -> None:
-    """Raise NothingToCompare unless some case is claimed to be faster, slower or the same: only that decides."""
-    compared = [c for c in comparisons if c.ratio is not None]
-    if not compared:
-        raise NothingToCompare("--fail-on regression: no case has a value on both sides, so nothing was checked")
-    if not any(_is_decided(c) for c in compared):
-        raise NothingToCompare(f"--fail-on regression: no case supports a claim: {compared[0].reason}")
 
 
 def _is_decided(c: Comparison) -> bool:
@@ -47,13 +39,24 @@ def is_regression(c: Comparison, threshold: float) -> bool:
     return c.ratio is not None and c.verdict is Verdict.SLOWER and c.ratio <= 1 / (1 + threshold)
 
 
-def undecided(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[str, ...]:
-    """Return a note with the number of cases on which the regression gate could not decide."""
-    compared = [c for c in comparisons if c.ratio is not None]
-    left = [c for c in compared if not _is_decided(c)]
-    if "regression" not in options.fail_on or not left:
+def undecided(comparisons: Sequence[Comparison], options: CompareOptions) -> str:
+    """Return why the regression gate neither passes nor fails, "" if it does: no case supports a claim."""
+    left, compared = _left(comparisons, options)
+    return f"regression: no case supports a claim: {left[0].reason}" if left and len(left) == compared else ""
+
+
+def notes(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[str, ...]:
+    """Return a note with the number of cases on which the regression gate could not decide, if it did on others."""
+    left, compared = _left(comparisons, options)
+    if not left or len(left) == compared:
         return ()
-    return (f"the regression gate could not decide {len(left)} of {len(compared)} cases: {left[0].reason}",)
+    return (f"the regression gate could not decide {len(left)} of {compared} cases: {left[0].reason}",)
+
+
+def _left(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[list[Comparison], int]:
+    """Return the cases on which the regression gate cannot decide, and the number of those that were compared."""
+    compared = [c for c in comparisons if c.ratio is not None and "regression" in options.fail_on]
+    return [c for c in compared if not _is_decided(c)], len(compared)
 
 
 def _line(gate: str, what: str, names: Sequence[str]) -> list[str]:

@@ -239,7 +239,8 @@ class Mean:
     """The geometric mean of a side's ratios over the `cases` of `of` cases that every side has.
 
     The interval assumes fully correlated cases, which gives the widest interval: half-widths are averaged.
-    verdict: on the ladder, by the weakest evidence of any case; `same` is never claimed. evidence: of that case.
+    verdict: on the ladder, by the weakest evidence of any case; `same` is never claimed. evidence, lacking: of that
+    case.
     """
 
     side: str
@@ -253,6 +254,7 @@ class Mean:
     of: int
     verdict: Verdict = Verdict.UNCLEAR
     evidence: str = ""
+    lacking: str = ""
 
     @property
     def change(self) -> str:
@@ -291,7 +293,8 @@ class Result:
     sides: the columns, baseline first. columns, row_fields: the fields that form a side and a row label.
     environment: facts of the machines that differ between sides. comparisons: one per key and contender, in the
     order of the keys, including missing and incomparable ones. implausible: implausible values. notes: remarks on
-    the data (no samples, duplicates, unknown columns). breaches: one line for each breached gate of --fail-on.
+    the data (no samples, duplicates, unknown columns). gates: the gates of --fail-on; breaches: a line for each that is
+    breached. undecided: why the gate "regression" neither passes nor fails, "" if it does.
     """
 
     input_files: tuple[InputFile, ...]
@@ -305,7 +308,9 @@ class Result:
     means: tuple[Mean, ...]
     implausible: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    gates: tuple[str, ...] = ()
     breaches: tuple[str, ...] = ()
+    undecided: str = ""
     min_effect: float = 0.05
     confidence: float = 0.95
 

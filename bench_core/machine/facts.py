@@ -120,10 +120,19 @@ def shown(name: str, value: Any) -> str:
     if isinstance(value, int | float):
         return _number(name, value)
     if isinstance(value, list):
-        return ", ".join(f"{item:.2f}" if isinstance(item, float) else str(item) for item in value) or "none"
+        items = [_item(item) for item in value]
+        return ", ".join(sorted(items) if name == "threadpools" else items) or "none"
     if name == "cpu.caches" and isinstance(value, dict) and all(isinstance(size, int) for size in value.values()):
         return ", ".join(f"{level} {show(size, 'B')}" for level, size in value.items())
     return json.dumps(value, ensure_ascii=False)
+
+
+def _item(item: Any) -> str:
+    """Return an item of a list: a thread pool of threadpoolctl becomes "libopenblas 0.3.31 SkylakeX with 2 threads"."""
+    if isinstance(item, dict) and {"prefix", "num_threads"} <= item.keys():
+        words = [str(item[key]) for key in ("prefix", "version", "architecture") if item.get(key)]
+        return f"{' '.join(words)} with {item['num_threads']} threads"
+    return f"{item:.2f}" if isinstance(item, float) else str(item)
 
 
 def _number(name: str, value: float) -> str:

@@ -48,6 +48,7 @@ def as_json(result: Result) -> str:
         "doubts": result.implausible,
         "notes": result.notes,
         "breaches": result.breaches,
+        "undecided": result.undecided,
     }
     return json.dumps(plain, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 

@@ -1,7 +1,7 @@
 """Lay out a comparison for people: sections of lines and tables, without markup.
 
-The order is fixed: input files; differences between the machines; ratios; best GPU against best CPU; geometric
-means; cases that were not compared; implausible values; verdict.
+The order is fixed: the answer (headline.py); rankings of several sides; ratios; best GPU against best CPU; cases that
+were not compared; implausible values; notes; differences between the environments (differences.py); input files.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from bench_core.compare.result import CLAIMS, WHO, WORK, Comparison, Entry, Key, Result, Verdict
 from bench_core.records import LAUNCH_BOUND, Clock
+from bench_core.render import differences, headline
 from bench_core.render.text_table import Table
 from bench_core.text import printable
 from bench_core.units import show
@@ -19,6 +20,7 @@ from bench_core.units import show
 short = functools.partial(printable, longest=200)  # every text from a file must pass through this
 _UNSAID = {"", "default", "ieee", "resident", "hot"}  # the usual values, which labels omit
 _MOST_NAMED = 3
+VERDICT = "Verdict"  # the title of the first section
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +49,22 @@ class _Footnotes:
         return tuple(f"({number}) {printable(text, 300)}" for number, text in enumerate(self.texts, start=1))
 
 
-def sections(result: Result, sides_per_table: int = 99) -> list[Section]:
-    """Return a comparison as sections; empty sections are left out."""
+def sections(result: Result, sides_per_table: int = 99, most_rows: int | None = None) -> list[Section]:
+    """Return a comparison as sections; empty sections are left out.
+
+    most_rows: the most rows of a table of cases. Claimed changes are kept before others, and a line says how many rows
+    are left out.
+    """
     every = (
-        _read(result),
-        _environment(result),
-        *_ratios(result, max(1, sides_per_table)),
-        _best(result),
-        _means(result),
+        Section(VERDICT, headline.answer(result)),
+        *(Section(title, tables=(table,)) for title, table in headline.rankings(result)),
+        *_ratios(result, max(1, sides_per_table), most_rows),
+        _best(result, most_rows),
         _unmatched(result),
         Section("Implausible values", _first(result.implausible, 20)),
-        Section("Verdict", (verdict_line(result), *(f"FAILED {short(line)}" for line in result.breaches))),
+        Section("Notes", _notes(result)),
+        _environment(result),
+        _read(result),
     )
     return [section for section in every if section.lines or section.tables]
 
@@ -65,6 +72,19 @@ def sections(result: Result, sides_per_table: int = 99) -> list[Section]:
 def _first(lines: Sequence[str], most: int) -> tuple[str, ...]:
     more = (f"... and {len(lines) - most:,} more: see --format json",) if len(lines) > most else ()
     return (*(short(line) for line in lines[:most]), *more)
+
+
+def _notes(result: Result) -> tuple[str, ...]:
+    mean = (
+        "The interval of a geometric mean is the widest: it assumes that the errors of all cases are fully correlated."
+    )
+    return (*_first(result.notes, 12), *((mean,) if result.means else ()))
+
+
+def _environment(result: Result) -> Section:
+    table, lines = differences.table(result), differences.lines(result)
+    every = (*lines, "Every fact that differs: --format json") if table.rows or lines else ()
+    return Section("Environment differences", every, (table,) if table.rows else ())
 
 
 def _read(result: Result) -> Section:
@@ -75,23 +95,10 @@ def _read(result: Result) -> Section:
         what = f"{runs}{source.rows:,} rows: {statuses}" if source.rows else "no rows"
         name = source.label or ", ".join(source.machines[:_MOST_NAMED])
         rows.append((short(name), short(source.path), what))
-    return Section("Read", _first(result.notes, 12), (Table(("side", "file", "rows"), tuple(rows)),))
+    return Section("Read", tables=(Table(("side", "file", "rows"), tuple(rows)),))
 
 
-def _environment(result: Result) -> Section:
-    most = 30
-    rows = []
-    for difference in result.environment[:most]:
-        values = [f"{short(side)}: {short(value) or 'unknown'}" for side, value in difference.values]
-        rows.append((short(difference.name), "\n".join(values)))
-    if not rows:
-        return Section("Environment")
-    more = len(result.environment) - most
-    lines = (f"{more} more differences: see --format json",) if more > 0 else ()
-    return Section("Environment differences", lines, (Table(("what", "value"), tuple(rows)),))
-
-
-def _ratios(result: Result, sides_per_table: int) -> Iterator[Section]:
+def _ratios(result: Result, sides_per_table: int, most_rows: int | None) -> Iterator[Section]:
     """Yield a section for each metric and clock that has a ratio."""
     kinds = dict.fromkeys((c.key.metric, c.key.clock, c.key.unit) for c in result.compared)
     contenders = result.sides[1:]
@@ -100,12 +107,34 @@ def _ratios(result: Result, sides_per_table: int) -> Iterator[Section]:
         fields, constants = label_fields([c.key for c in mine if c.ratio is not None], result.row_fields)
         chunks = [contenders[i : i + sides_per_table] for i in range(0, len(contenders), sides_per_table)]
         make = _pair_table if len(contenders) == 1 else _matrix
-        tables = (make(mine, result, sides, fields) for sides in chunks)
+        kept = _strongest(mine, most_rows)
+        tables = (make(kept, result, sides, fields) for sides in chunks)
         bases = ", ".join(dict.fromkeys(c.basis for c in mine if c.basis))
-        about = f"Baseline: {short(result.baseline)}. Values and their ratios are of the {bases}."
-        lines = (about, f"The same for all: {', '.join(constants)}.") if constants else (about,)
+        lines = [f"Baseline: {short(result.baseline)}. Values and their ratios are of the {bases}."]
+        lines += [f"The same for all: {', '.join(constants)}."] if constants else []
+        lines += _left_out(len({c.key for c in mine if c.ratio is not None} - {c.key for c in kept}))
         title = f"{metric} ({clock} clock)" if clock else metric
-        yield Section(title, lines, tuple(table for table in tables if table.rows))
+        yield Section(title, tuple(lines), tuple(table for table in tables if table.rows))
+
+
+_STRENGTH = (Verdict.SLOWER, Verdict.FASTER, Verdict.INDICATED)  # the rows to keep first in a table that is cut
+
+
+def _strongest(comparisons: Sequence[Comparison], most: int | None) -> list[Comparison]:
+    """Return the comparisons of the `most` keys whose verdicts matter most, in their order; all if `most` is None."""
+    ranks: dict[Key, int] = {}
+    for c in (c for c in comparisons if c.ratio is not None):
+        rank = _STRENGTH.index(c.verdict) if c.verdict in _STRENGTH else len(_STRENGTH)
+        ranks[c.key] = min(rank, ranks.get(c.key, rank))
+    if most is None or len(ranks) <= most:
+        return list(comparisons)
+    kept = set(sorted(ranks, key=ranks.__getitem__)[:most])
+    return [c for c in comparisons if c.key in kept]
+
+
+def _left_out(count: int) -> list[str]:
+    rows = "row is" if count == 1 else "rows are"
+    return [f"{count:,} {rows} left out, claimed changes last: --format md shows all"] if count else []
 
 
 def _pair_table(mine: Sequence[Comparison], result: Result, sides: Sequence[str], fields: Sequence[str]) -> Table:
@@ -157,11 +186,12 @@ def _interval_title(result: Result) -> str:
     return f"{100 * result.confidence:g} % interval"
 
 
-def _best(result: Result) -> Section:
+def _best(result: Result, most_rows: int | None) -> Section:
     notes = _Footnotes()
+    kept = result.best[:most_rows]
     fields, _ = label_fields([b.comparison.key for b in result.best], result.row_fields)
     rows = []
-    for best in result.best:
+    for best in kept:
         c = best.comparison
         what = label(c.key, fields) + (f" ({c.key.clock})" if c.key.clock != "wall" else "")
         gpu, cpu = _ranked(c.contender, best.gpu_runner_up), _ranked(c.baseline, best.cpu_runner_up)
@@ -169,25 +199,13 @@ def _best(result: Result) -> Section:
     header = ("work", "best GPU, runner-up", "best CPU, runner-up", "GPU against CPU")
     tables = (Table(header, tuple(rows), footnotes=notes.lines),) if rows else ()
     luck = "The best of many equal rows is partly the luckiest, which favours the side that has more of them."
-    return Section("Best GPU against best CPU", (luck,) if rows else (), tables)
+    lines = (luck, *_left_out(len(result.best) - len(kept))) if result.best else ()
+    return Section("Best GPU against best CPU", lines, tables)
 
 
 def _ranked(first: Entry | None, second: Entry | None) -> str:
     lines = [f"{show(e.value, e.row.unit)}: {short(e.name)}" for e in (first, second) if e]
     return "\n".join(lines if second else [*lines, "no other"])
-
-
-def _means(result: Result) -> Section:
-    lines = []
-    for mean in result.means:
-        over = f"over the {mean.cases:,} of {mean.of:,} cases that every side has"
-        kind = f"{mean.metric} ({mean.clock})" if mean.clock else mean.metric
-        lines.append(f"{short(mean.side)}, {kind}: {mean.change} ({mean.interval}) {over}: {mean.word}")
-    if lines:
-        lines.append("The intervals assume that the errors of all cases are fully correlated, which makes them widest.")
-    if not lines and len(result.sides) > 1:
-        lines = ["none: no case has a value on every side"]
-    return Section("Geometric mean", tuple(lines))
 
 
 def _unmatched(result: Result) -> Section:
@@ -204,20 +222,6 @@ def _unmatched(result: Result) -> Section:
         some = ", ".join(list(names)[:_MOST_NAMED])
         lines.append(f"{len(cases):,} {word} ({short(reason)}): {some}{more}")
     return Section("Not compared", _first(lines, 40))
-
-
-def verdict_line(result: Result) -> str:
-    """Return the whole result in one line."""
-    identical = [Verdict.IDENTICAL] if result.count(Verdict.IDENTICAL) else []
-    shown = (*CLAIMS, Verdict.INDICATED, Verdict.UNCLEAR, *identical)
-    counts = ", ".join(f"{result.count(v):,} {v}" for v in shown)
-    line = f"{len(result.compared):,} compared: {counts}"
-    nowhere = sum(c.nowhere for c in result.unmatched)
-    line += (
-        f"; {result.count(Verdict.INCOMPARABLE):,} incomparable, {result.count(Verdict.MISSING) - nowhere:,} missing"
-    )
-    line += f", {nowhere:,} without a value on any side" if nowhere else ""
-    return f"{line}; {len(result.implausible):,} implausible" if result.implausible else line
 
 
 def label_fields(keys: Sequence[Key], chosen: Sequence[str]) -> tuple[list[str], list[str]]:

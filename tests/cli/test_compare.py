@@ -40,7 +40,9 @@ def runs(tmp_path):
         ("{a} {b} --fail-on regression --threshold 150%", 0),
         ("{b} {a} --fail-on regression,missing,invalid", 0),
         ("{a} {b} --fail-on regression", 1),
-        ("{a} {s} --fail-on regression", 3),
+        ("{a} {s} --fail-on regression", 5),
+        ("{a} {s} --fail-on regression,missing", 5),
+        ("{a} {s} {c} --fail-on regression,missing", 1),
         ("{a} {b} {c} --fail-on missing", 1),
         ("{a} {b} --baseline z", 2),
         ("{a} {b} --fail-on=", 2),
@@ -79,10 +81,12 @@ def runs(tmp_path):
     ],
 )
 def test_each_command_line_ends_with_its_exit_code(runs, arguments, code):
-    """0 compared, 1 a gate is breached, 2 usage, 3 unreadable or nothing compared, 4 incompatible."""
+    """0 compared, 1 a gate is breached, 2 usage, 3 unreadable or nothing compared, 4 incompatible, 5 undecided."""
     done = run(*arguments.format(**runs).split())
     assert done.exit_code == code, done.output
-    if code not in {0, 1}:
+    if code == 5:
+        assert "UNDECIDED regression: no case supports a claim: " in " ".join(done.stdout.split())
+    if code not in {0, 1, 5}:
         assert done.stdout == ""
     if code in {3, 4}:
         assert done.stderr.startswith("bench-core: ")
@@ -105,8 +109,8 @@ def test_256_regressions_are_still_exit_code_one(tmp_path):
 @pytest.mark.parametrize("name", ["out.md", "out.csv", "out.json", "out.txt"])
 def test_the_file_name_says_the_format_and_breaches_are_still_told(runs, tmp_path, name):
     done = run(runs["a"], runs["b"], "-o", tmp_path / name, "--fail-on", "regression")
-    start = {"md": "### Read", "csv": "comparison_version,", "json": "{", "txt": "Read\n"}[name.rpartition(".")[2]]
-    assert (tmp_path / name).read_text().startswith(start)
+    starts = {"md": "### Verdict", "csv": "comparison_version,", "json": "{", "txt": "Verdict\n"}
+    assert (tmp_path / name).read_text().startswith(starts[name.rpartition(".")[2]])
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith("bench-core: FAILED regression: 1 case slower by 10 % or more: matmul 64 float32 b")
 
@@ -123,7 +127,7 @@ def test_html_is_refused_and_report_is_named_instead(runs, tmp_path, options):
 
 def test_the_format_that_is_named_wins_over_the_name_of_the_file(runs, tmp_path):
     assert run(runs["a"], runs["b"], "-o", tmp_path / "x.html", "--format", "md").exit_code == 0
-    assert (tmp_path / "x.html").read_text().startswith("### Read")
+    assert (tmp_path / "x.html").read_text().startswith("### Verdict")
 
 
 def test_the_version_is_told():

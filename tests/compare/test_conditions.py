@@ -99,3 +99,59 @@ def test_facts_that_differ_are_listed():
         for r, v in ((a, "x"), (b, "y"))
     ]
     assert [str(d) for d in compare(known).environment] == ["cpu: x against y"]
+
+
+def working(machine, *workers, host=(), **known):
+    """A machine with these workers: pairs of a backend and its facts."""
+    done = [m for backend, _ in workers for m in processes(FIVE, backend=backend, env_id=backend, **known)]
+    table = reading(done, machine)
+    facts = {backend: {name: Fact(value) for name, value in own.items()} for backend, own in workers}
+    host = {name: Fact(value, reason="" if value else "not installed") for name, value in dict(host).items()}
+    return replace(table, files=replace(table.files, facts=host, worker_facts=facts))
+
+
+def environment(*tables, **options):
+    return [str(d) for d in compare(tables, CompareOptions(**options)).environment]
+
+
+def test_a_fact_that_only_one_side_has_is_unknown_on_the_other():
+    """A table of an earlier version does not say what malloc was told, on which the `tuned` rows depend."""
+    old = working("a", ("numpy", {"numpy": "2.4"}))
+    new = working("b", ("numpy", {"numpy": "2.4", "malloc": "glibc, default"}))
+    assert environment(old, new) == ["numpy malloc: unknown against glibc, default"]
+
+
+def test_a_variable_that_only_one_side_has_is_unset_on_the_other():
+    """Only variables that are set are recorded."""
+    a = working("a", ("numpy", {"numpy": "2.4"}), host={"cpu": "x"})
+    b = working("b", ("numpy", {"env.OPENBLAS_CORETYPE": "ZEN"}), host={"cpu": "x", "env.MALLOC_ARENA_MAX": "1"})
+    assert environment(a, b) == [
+        "numpy numpy: 2.4 against unknown",
+        "env.MALLOC_ARENA_MAX: unset against 1",
+        "numpy env.OPENBLAS_CORETYPE: unset against ZEN",
+    ]
+    with pytest.raises(IncompatibleError, match="OPENBLAS_CORETYPE: unset against ZEN"):
+        compare([a, b], CompareOptions(require_same=("OPENBLAS_CORETYPE",)))
+
+
+def test_a_package_that_one_side_lacks_is_not_installed_there():
+    a = working("a", ("numpy", {}), host={"package.cupy": None})
+    b = working("b", ("numpy", {}), host={"package.cupy": "14"})
+    assert environment(a, b) == ["package.cupy: not installed against 14"]
+
+
+def test_the_facts_of_a_backend_or_device_that_only_one_side_has_are_no_differences():
+    """Then what was measured differs, not the conditions."""
+    a = working("a", ("numpy", {"numpy": "2.4"}))
+    b = working("b", ("numpy", {"numpy": "2.4"}), ("torch", {"torch.threads": 2}))
+    assert environment(a, b) == []
+    both = working("c", ("numpy", {"numpy": "2.4"}), ("torch", {"torch.threads": 4}))
+    assert environment(a, b, both) == ["torch torch.threads: not measured against 2 against 4"]
+    gpu = working("d", ("numpy", {"gpu.name": "G"}), device="cuda:0")
+    assert environment(gpu, a) == []
+
+
+def test_the_facts_behind_rows_that_are_filtered_out_are_no_differences():
+    a, b = (working(m, ("numpy", {"blas": "x"}), ("torch", {"blas": v})) for m, v in (("a", "x"), ("b", "y")))
+    assert environment(a, b) == ["torch blas: x against y"]
+    assert environment(a, b, where="backend == 'numpy'") == []

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bench_core.machine.facts import LASTING, VOLATILE, against, contradictions, lasting
+from bench_core.machine.facts import LASTING, VOLATILE, against, contradictions, lasting, shown
 from bench_core.records import Fact
 
 BOX = {
@@ -93,3 +93,12 @@ def test_facts_that_change_are_no_lasting_ones():
 def test_a_contradiction_is_said_in_units():
     assert against("memory.total", [25276514304, 135148564480]) == "memory.total: 25.3 GB against 135 GB"
     assert against("cpu.cores", [2, None, 16]) == "cpu.cores: 2 against unknown against 16"
+
+
+def test_thread_pools_are_shown_in_words_and_in_one_order():
+    """threadpoolctl lists them in the order in which libraries were loaded."""
+    blas = {"prefix": "libopenblas", "version": "0.3.31", "architecture": "Zen", "num_threads": 2, "user_api": "blas"}
+    openmp = {"prefix": "libgomp", "version": None, "num_threads": 2}
+    words = "libgomp with 2 threads, libopenblas 0.3.31 Zen with 2 threads"
+    assert shown("threadpools", [blas, openmp]) == shown("threadpools", [openmp, blas]) == words
+    assert (shown("threadpools", []), shown("threadpools", ["odd"])) == ("none", "odd")
