@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench_core.compare.options import CompareOptions
-from bench_core.compare.result import CLAIMS, Comparison, Verdict
+from bench_core.compare.result import CLAIMS, Comparison, Support, Verdict
 from bench_core.errors import NothingToCompare
 from bench_core.records import Row
 
@@ -29,9 +29,12 @@ def breaches(
     return tuple(lines)
 
 
-def _is_decided(c: Comparison) -> bool:
-    """Return whether a case is claimed to be faster, slower or the same."""
-    return c.verdict in CLAIMS
+def _is_decided(c: Comparison, threshold: float) -> bool:
+    """Return whether a case is claimed to be faster, slower or the same, or its interval excludes the threshold."""
+    excludes = (
+        c.support is Support.CLAIM and c.verdict is not Verdict.IDENTICAL and (c.ci_low or 0) > 1 / (1 + threshold)
+    )
+    return c.verdict in CLAIMS or excludes
 
 
 def is_regression(c: Comparison, threshold: float) -> bool:
@@ -40,7 +43,10 @@ def is_regression(c: Comparison, threshold: float) -> bool:
 
 
 def undecided(comparisons: Sequence[Comparison], options: CompareOptions) -> str:
-    """Return why the regression gate neither passes nor fails, "" if it does: no case supports a claim."""
+    """Return why the regression gate neither passes nor fails, "" if it does: no case supports a claim.
+
+    The claim that a case is not slower by the threshold is enough: its interval need not be as narrow as for `same`.
+    """
     left, compared = _left(comparisons, options)
     return f"regression: no case supports a claim: {left[0].reason}" if left and len(left) == compared else ""
 
@@ -56,7 +62,7 @@ def notes(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[s
 def _left(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[list[Comparison], int]:
     """Return the cases on which the regression gate cannot decide, and the number of those that were compared."""
     compared = [c for c in comparisons if c.ratio is not None and "regression" in options.fail_on]
-    return [c for c in compared if not _is_decided(c)], len(compared)
+    return [c for c in compared if not _is_decided(c, options.threshold)], len(compared)
 
 
 def _line(gate: str, what: str, names: Sequence[str]) -> list[str]:
