@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -77,18 +78,28 @@ def clone(installed, tmp_path):
     return tmp_path
 
 
-def play(command, clone, code=0, slower=1.0):
+def gates():
+    return [c for c in commands_of("bench-core") if "--fail-on" in c]
+
+
+def measure_in_turns(clone, slower, runs):
+    """Write two sides of one series, as `--against` writes them, and nothing else of this machine."""
+    folder = clone / "results" / REFERENCE
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, times in (("against", (1.0, 1.01, 0.99, 1.02, 0.98)), ("this", (1.0, 1.0, 1.0, 1.01, 0.99))):
+        done = processes([t * (slower if name == "this" else 1.0) for t in times[:runs]])
+        write(clone / "results", done, REFERENCE, {"series": "s"}, run_id=f"s-{name}")
+
+
+def play(command, clone, code=0, slower=1.0, runs=5):
     """Run a command of the README in a clone, which must exit with this code; return what it printed.
 
-    slower: the times of the run NEW, relative to those of OLD.
+    slower: the times of this side, relative to those of the other; runs: of each.
     """
     for long, short in FEWER.items():
         command = command.replace(long, short)
-    if "OLD" in command:  # two sides of one series, as `--against` writes them
-        shutil.rmtree(clone / "results" / REFERENCE)
-        for run, times in (("OLD", (1.0, 1.01, 0.99, 1.02, 0.98)), ("NEW", (1.0, 1.0, 1.0, 1.01, 0.99))):
-            done = processes([t * (slower if run == "NEW" else 1.0) for t in times])
-            write(clone / "results", done, REFERENCE, {"series": "s"}, run_id=run)
+    if gates()[0] in command:
+        measure_in_turns(clone, slower, runs)
     command = command.replace("PYTHON", sys.executable).replace("LABEL", "node7").replace("MACHINE", REFERENCE)
     path = os.pathsep.join([str(clone / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COLUMNS"))}
@@ -101,9 +112,25 @@ def play(command, clone, code=0, slower=1.0):
 
 
 def test_the_gate_is_breached_by_a_slowdown_and_not_by_a_speed_up(clone):
-    (command,) = [c for c in commands_of("bench-core") if "--fail-on" in c]
-    assert "0 faster, 1 slower" in play(command, clone, code=1, slower=2.0)
-    assert "1 faster, 0 slower" in play(command, clone, slower=0.5)
+    (command,) = gates()
+    assert "FAILED regression" in play(command, clone, code=1, slower=2.0)
+    assert "PASSED regression" in play(command, clone, slower=0.5)
+    assert "UNDECIDED regression" in play(command, clone, code=5, runs=4)
+
+
+def test_the_workflow_of_the_gate_fails_for_a_regression_and_shows_the_comparison(clone):
+    """Its last step is run as GitHub does; its other commands are those of the recipe."""
+    (workflow,) = blocks("yaml")
+    (command,) = gates()
+    assert "bench-core run --runs 5 --against env/old/bin/python new/speed" in workflow
+    *_, step = (textwrap.dedent(text) for text in workflow.split("- run: |\n"))
+    assert step.startswith(command)
+    (clone / "step.sh").write_text(step.replace("$GITHUB_STEP_SUMMARY", "summary.md"))
+    for slower, runs, code in ((2.0, 5, 1), (1.0, 5, 0), (1.0, 4, 0)):
+        measure_in_turns(clone, slower, runs)
+        play("bash -e step.sh", clone, code=code)
+    said = (clone / "summary.md").read_text()
+    assert [said.count(f"{word} regression") for word in ("FAILED", "PASSED", "UNDECIDED")] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
