@@ -51,8 +51,8 @@ def undecided(comparisons: Sequence[Comparison], options: CompareOptions) -> str
     return f"regression: no case supports a claim: {left[0].reason}" if left and len(left) == compared else ""
 
 
-def notes(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[str, ...]:
-    """Return a note with the number of cases on which the regression gate could not decide, if it did on others."""
+def undecided_cases(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[str, ...]:
+    """Return a line with the number of cases on which the regression gate could not decide, if it did on others."""
     left, compared = _left(comparisons, options)
     if not left or len(left) == compared:
         return ()

@@ -294,7 +294,8 @@ class Result:
     environment: facts of the machines that differ between sides. comparisons: one per key and contender, in the
     order of the keys, including missing and incomparable ones. implausible: implausible values. notes: remarks on
     the data (no samples, duplicates, unknown columns). gates: the gates of --fail-on; breaches: a line for each that is
-    breached. undecided: why the gate "regression" neither passes nor fails, "" if it does.
+    breached. undecided: why the gate "regression" neither passes nor fails, "" if it does. undecided_cases: a line on
+    the cases that it could not decide, if it decided others.
     """
 
     input_files: tuple[InputFile, ...]
@@ -311,6 +312,7 @@ class Result:
     gates: tuple[str, ...] = ()
     breaches: tuple[str, ...] = ()
     undecided: str = ""
+    undecided_cases: tuple[str, ...] = ()
     min_effect: float = 0.05
     confidence: float = 0.95
 

@@ -49,6 +49,7 @@ def as_json(result: Result) -> str:
         "notes": result.notes,
         "breaches": result.breaches,
         "undecided": result.undecided,
+        "undecided_cases": result.undecided_cases,
     }
     return json.dumps(plain, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 

@@ -110,7 +110,8 @@ def _gates(result: Result) -> tuple[str, ...]:
     lines += [f"UNDECIDED {printable(result.undecided)}"] if result.undecided else []
     named = {line.split()[1].rstrip(":") for line in lines}
     passed = [gate for gate in result.gates if gate not in named]
-    return (*lines, *([f"PASSED {', '.join(passed)}"] if passed else []))
+    lines += [f"PASSED {', '.join(passed)}"] if passed else []
+    return (*lines, *(printable(line[0].upper() + line[1:]) for line in result.undecided_cases))
 
 
 def _short(text: str) -> str:

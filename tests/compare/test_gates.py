@@ -1,10 +1,11 @@
 """A gate is breached by a significant slowdown or a lost case, and reports if it can detect little or nothing."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from bench_core.compare import CompareOptions, Reading, compare
+from bench_core.compare import CompareOptions, Reading, Verdict, compare
 from bench_core.compare.gates import is_regression
 from bench_core.errors import NothingToCompare
 from tests.support.comparisons import FIVE, mixed, only, two
@@ -35,7 +36,18 @@ def test_a_regression_gate_notes_the_cases_on_which_it_could_not_decide():
     done = [*processes([1.0], work("32")), *processes(FIVE, work("64"))]
     result = compare([reading(done, "a"), reading(done, "b")], GATE)
     assert (result.breaches, result.undecided) == ((), "")
-    assert result.notes[-1].startswith("the regression gate could not decide 1 of 2 cases: the interval includes 1.00x")
+    (line,) = result.undecided_cases
+    assert line.startswith("the regression gate could not decide 1 of 2 cases: the interval includes 1.00x")
+    assert compare([reading(done, "a"), reading(done, "b")]).undecided_cases == (), "without the gate"
+
+
+def test_a_case_whose_interval_excludes_the_threshold_is_decided():
+    """It need not be claimed to be the same."""
+    noisy = [1.0, 1.06, 0.94, 1.05, 0.97]
+    tables = two(noisy, noisy[::-1])
+    wide, narrow = (compare(tables, replace(GATE, threshold=share)) for share in (0.15, 0.05))
+    assert {c.verdict for c in wide.comparisons} == {Verdict.UNCLEAR}
+    assert (wide.undecided, wide.breaches, bool(narrow.undecided)) == ("", (), True)
 
 
 def test_a_regression_gate_with_nothing_to_look_at_is_an_error():
