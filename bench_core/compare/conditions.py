@@ -10,7 +10,7 @@ from bench_core.compare.pairing import side_of
 from bench_core.compare.result import Comparison, Difference, Entry
 from bench_core.errors import IncompatibleError, UsageError
 from bench_core.machine.facts import VOLATILE, shown
-from bench_core.records import Fact, Row
+from bench_core.records import Fact, Facts, Row
 from bench_core.text import printable, quoted
 
 ROW_CONDITIONS = ("threads", "library", "backend_version", "placement", "device_name", "git_commit", "git_dirty")
@@ -30,27 +30,27 @@ def gather(readings: Sequence[Reading], columns: Sequence[str], keep: Callable[[
     recorded.
     """
     known: Known = {}
-    workers: dict[tuple[str, str], dict[str, None]] = {}  # backend and device type, both "" for the host -> sides
-    found_in: dict[str, set[tuple[str, str]]] = {}  # fact -> where it was found
+    found_in: dict[str, set[tuple[str, str]]] = {}  # fact -> kinds of worker where it was found, ("", "") for the host
+    sources: list[tuple[str, tuple[str, str], Facts]] = []  # side, kind of worker, and the facts that it knows
     for reading in readings:
         host = reading.files.facts
         rows = filter(keep, reading.rows)
         named = dict.fromkeys((side_of(row, columns), row.backend, row.device_type, row.env_id) for row in rows)
-        sources = [(side, ("", ""), "", host) for side in dict.fromkeys(side for side, *_ in named)]
+        sources += [(side, ("", ""), host) for side in dict.fromkeys(side for side, *_ in named)]
         for side, backend, device_type, env_id in named:
-            # A worker repeats many facts of its host.
-            own = {n: f for n, f in reading.files.worker_facts.get(env_id, {}).items() if n not in host}
-            sources.append((side, (backend, device_type), f"{backend} ", own))
-        for side, kind, prefix, facts in sources:
-            if facts:
-                workers.setdefault(kind, {})[side] = None
-            for name, fact in facts.items():
-                _note(known, prefix + name, side, fact)
-                found_in.setdefault(prefix + name, set()).add(kind)
+            own = reading.files.worker_facts.get(env_id, {}).items()
+            facts = {f"{backend} {name}": fact for name, fact in own if name not in host}  # it repeats many of its host
+            sources.append((side, (backend, device_type), facts))
+    for side, kind, facts in sources:
+        for name, fact in facts.items():
+            _note(known, name, side, fact)
+            found_in.setdefault(name, set()).add(kind)
     for name, by_side in known.items():
-        _, bare = owner_of(name)
-        for side in (side for kind in found_in[name] for side in workers[kind]):
-            by_side.setdefault(side, [_UNSET if bare.startswith("env.") else ""])
+        is_variable = owner_of(name)[1].startswith("env.")
+        for side in (s for s, kind, facts in sources if facts and kind in found_in[name] and name not in facts):
+            if is_variable and _UNSET not in by_side.setdefault(side, []):
+                by_side[side].append(_UNSET)
+            by_side.setdefault(side, [""])
     return known
 
 

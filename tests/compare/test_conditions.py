@@ -101,10 +101,10 @@ def test_facts_that_differ_are_listed():
     assert [str(d) for d in compare(known).environment] == ["cpu: x against y"]
 
 
-def working(machine, *workers, host=(), **known):
+def working(machine, *workers, host=(), run_id=None, **known):
     """A machine with these workers: pairs of a backend and its facts."""
     done = [m for backend, _ in workers for m in processes(FIVE, backend=backend, env_id=backend, **known)]
-    table = reading(done, machine)
+    table = reading(done, machine, run_id=run_id)
     facts = {backend: {name: Fact(value) for name, value in own.items()} for backend, own in workers}
     host = {name: Fact(value, reason="" if value else "not installed") for name, value in dict(host).items()}
     return replace(table, files=replace(table.files, facts=host, worker_facts=facts))
@@ -132,6 +132,8 @@ def test_a_variable_that_only_one_side_has_is_unset_on_the_other():
     ]
     with pytest.raises(IncompatibleError, match="OPENBLAS_CORETYPE: unset against ZEN"):
         compare([a, b], CompareOptions(require_same=("OPENBLAS_CORETYPE",)))
+    again = working("b", ("numpy", {"numpy": "2.4"}), host={"cpu": "x"}, run_id="again")
+    assert "numpy env.OPENBLAS_CORETYPE: unset against ZEN / unset" in environment(a, b, again)
 
 
 def test_a_package_that_one_side_lacks_is_not_installed_there():
