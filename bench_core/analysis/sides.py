@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bench_core.compare.best import Ranking
+from bench_core.compare.pairing import FIRST_BACKEND
 from bench_core.compare.replicates import Replicates
 from bench_core.compare.verdicts import Pair
 from bench_core.records import Row
 from bench_core.units import natural
 
 BEST_CPU = "the best CPU"
-_FIRST = "numpy"  # the backend against which others are compared, as in `bench-core compare`
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def sides_of(contenders: Sequence[Contender], rows: Iterable[Row]) -> list[Sides
 
 def backend_order(backends: Iterable[str]) -> list[str]:
     """Return the names of backends, each once: NumPy first, then in alphabetical order."""
-    return sorted(set(backends), key=lambda name: (name != _FIRST, name))
+    return sorted(set(backends), key=lambda name: (name != FIRST_BACKEND, name))
 
 
 def contenders_of(rows: Sequence[Row]) -> tuple[list[Contender], list[str]]:

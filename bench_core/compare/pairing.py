@@ -24,7 +24,7 @@ _identity = attrgetter(
     *("metric", "unit", "clock", "scope", "cache"),
 )
 
-_FIRST = "numpy"  # every machine has this backend, so it is the default baseline
+FIRST_BACKEND = "numpy"  # every machine has this backend, so it is the default baseline
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ def _sides(rows: Iterable[Row], columns: Sequence[str]) -> tuple[str, ...]:
     places: dict[str, tuple[object, ...]] = {}
     for row in rows:
         side = side_of(row, columns)
-        place = (row.device_type != "cpu", row.backend != _FIRST, row.backend, natural(side))
+        place = (row.device_type != "cpu", row.backend != FIRST_BACKEND, row.backend, natural(side))
         places[side] = min(place, places.get(side, place))
     return tuple(sorted(places, key=places.__getitem__))
 
