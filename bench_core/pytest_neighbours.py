@@ -1,6 +1,6 @@
 """Other plugins of pytest in the same session: which of them a measurement refuses, and why; what they change.
 
-pytest-benchmark is needed to measure, but not to check answers: a stand-in replaces its fixture where it is not loaded.
+pytest-benchmark is needed to measure, but not to check answers: the fixture `measure` does without.
 Plugins that are not named here need nothing: pytest-randomly shuffles items before they are grouped by worker, and
 pytest-cov does not see the workers.
 """
@@ -43,23 +43,14 @@ def is_codspeed_active(config: pytest.Config) -> bool:
     return given is not None and (given or "CODSPEED_ENV" in os.environ)
 
 
-def stand_in(config: pytest.Config) -> None:
-    """Declare the marker and the fixture of pytest-benchmark, if it is not loaded."""
-    if not hasattr(config.option, "benchmark_only"):
-        config.addinivalue_line("markers", "benchmark: pytest-benchmark, which is not loaded")
-        config.pluginmanager.register(_StandIn(), "bench_core stand-in")
+def is_benchmark_loaded(config: pytest.Config) -> bool:
+    """Whether pytest-benchmark is loaded in this session."""
+    return hasattr(config.option, "benchmark_only")
 
 
-class _StandIn:
-    @pytest.fixture
-    def benchmark(self, request: pytest.FixtureRequest) -> _Unrecorded:
-        """Return what takes samples and keeps none; fail for a test that is not bench-core's."""
-        if "measure" not in request.fixturenames:
-            pytest.fail("fixture 'benchmark' not found: pytest-benchmark is not loaded", pytrace=False)
-        return _Unrecorded()
+class Unrecorded:
+    """What takes the samples in the place of pytest-benchmark's fixture, and keeps none."""
 
-
-class _Unrecorded:
     disabled = False
 
     def __init__(self) -> None:

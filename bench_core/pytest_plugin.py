@@ -73,7 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers and read the options. Raises pytest.UsageError for an invalid option, before collection."""
     for marker, about in _MARKERS.items():
         config.addinivalue_line("markers", f"{marker}: {about}")
-    neighbours.stand_in(config)
+    if not neighbours.is_benchmark_loaded(config):
+        config.addinivalue_line("markers", "benchmark: pytest-benchmark, which is not loaded")
+        config.pluginmanager.register(_WithoutBenchmark(), "bench_core without pytest-benchmark")
     measuring = bool(config.getoption("benchmark_only", False))  # pytest-benchmark may be disabled
     if measuring:
         neighbours.require_alone(config)
@@ -253,7 +255,10 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Report the devices that will not be measured, before measuring starts."""
     session = config.stash[_STATE].session
     if session is None:
-        return []
+        is_auto = config.getoption("bench_suite") == UseSuite.AUTO
+        return [
+            "bench-core: nothing here is its own to measure; --bench-suite=always measures its benchmarks"
+        ] * is_auto
     others = [neighbours.CODSPEED] if neighbours.is_codspeed_active(config) else []
     return [f"bench-core: {line}" for line in [*others, *session.targets.left_out()]]
 
@@ -283,6 +288,18 @@ def measure(request: pytest.FixtureRequest, benchmark: Any) -> Iterator[Callable
     arguments of `bench_core.measure` except `budget` and `output`, which are options of pytest. Then `backends` names
     those on which the function can run; the items of all others are skipped.
     """
+    yield from _measuring(request, benchmark)
+
+
+class _WithoutBenchmark:
+    """The same fixture without pytest-benchmark; a fixture `benchmark` may then be that of another plugin."""
+
+    @pytest.fixture
+    def measure(self, request: pytest.FixtureRequest) -> Iterator[Callable[..., Measurement]]:
+        yield from _measuring(request, neighbours.Unrecorded())
+
+
+def _measuring(request: pytest.FixtureRequest, benchmark: Any) -> Iterator[Callable[..., Measurement]]:
     if _case(request.node) is None:
         pytest.fail("measure: a test must name this fixture among its own arguments", pytrace=False)
     once = _Once(request, benchmark)
@@ -452,6 +469,9 @@ class Harness:
         if self.session is None:
             return
         try:
+            if self.session.planned and not self._planned:
+                hint = "none of its cases is found here: name the files or folders that it measured"
+                raise UsageError(f"--bench-resume={self._config.getoption('bench_resume')}: {hint}")
             self.session.targets.require(self._options.require)
             if self._planned and not self._options.check_only and not self._config.getoption("collectonly"):
                 self.session.open(self._planned)
@@ -504,8 +524,16 @@ class Harness:
             *summary.advice(done),
             *(f"problem: {error}" for error in session.write_errors),
             f"results: {session.folder or 'not written'}",
-            *(summary.next_commands(session.folder, finished=not session.interrupted) if session.folder else []),
+            *self._next_commands(session),
         ]
+
+    def _next_commands(self, session: Session) -> list[str]:
+        if session.folder is None:
+            return []
+        if not session.interrupted:
+            return summary.commands_after(session.folder, self.finished.rows)
+        named = self._config.args_source is pytest.Config.ArgsSource.ARGS
+        return [summary.command_to_resume(session.folder, self._config.args if named else ())]
 
     def finish(self, exitstatus: int) -> int:
         """Close the session, store its rows for the summary and return the exit status for pytest.

@@ -61,11 +61,15 @@ def pytest_in(project, *arguments):
 
 def test_without_pytest_benchmark_answers_are_checked_and_its_own_tests_fail_as_they_would(project):
     (project / "tried").touch()
-    (project / "test_own.py").write_text("def test_own(benchmark):\n    pass\n", encoding="utf-8")
+    (project / "test_own.py").write_text("def test_own(benchmark):\n    assert benchmark == 1\n", encoding="utf-8")
     (project / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n", encoding="utf-8")
     done = pytest_in(project, "-p", "no:benchmark")
     assert "4 passed, 1 error" in done.stdout, done.stdout + done.stderr
-    assert "fixture 'benchmark' not found: pytest-benchmark is not loaded" in done.stdout
+    assert "fixture 'benchmark' not found" in done.stdout
+    other = "import pytest\n\n@pytest.fixture\ndef benchmark():\n    return 1\n"
+    (project / "other.py").write_text(other, encoding="utf-8")
+    done = pytest_in(project, "-p", "no:benchmark", "-p", "other", "-o", "pythonpath=.")
+    assert "5 passed" in done.stdout, "the fixture is that of another plugin"
     assert not (project / "results").exists()
 
 

@@ -7,6 +7,7 @@ others.
 from __future__ import annotations
 
 import io
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -211,7 +212,9 @@ def _cells(of: Best, rates: Mapping[Identity, str], threads: int) -> tuple[str, 
     doubt = "? " * any(map(is_doubt, of.row.flags.split(";")))
     lead = ""
     if of.lead and of.lead.ratio and of.lead.baseline:
-        lead = f"{significant(of.lead.ratio)}x over {_name(of.lead.baseline.row, threads)}, {of.lead.verdict}"
+        # The order is that of the medians, the ratio that of the p10: a lead of less than 1 % may be none.
+        ahead = f"{significant(of.lead.ratio)}x over" if of.lead.ratio >= 1.005 else "level with"
+        lead = f"{ahead} {_name(of.lead.baseline.row, threads)}, {of.lead.verdict}"
     return _name(of.row, threads), doubt + rates[of.row.identity], lead
 
 
@@ -300,15 +303,23 @@ def advice(measurements: Iterable[Measurement]) -> list[str]:
     return sentences
 
 
-def next_commands(folder: Path, *, finished: bool) -> list[str]:
-    """Return what to type next, for the folder of a run."""
-    if not finished:
-        return [f"to finish the run: bench-core run --resume {folder}"]
+def commands_after(folder: Path, rows: Iterable[Row]) -> list[str]:
+    """Return what to type next for the folder of a finished run; nothing if no row has a value."""
+    backends = {row.backend for row in rows if row.has_value}
+    if not backends:
+        return []
+    path = shlex.quote(str(folder))
+    compare = [f"to compare its backends: bench-core compare {path}"] if len(backends) > 1 else []
     return [
-        f"to compare its backends: bench-core compare {folder}",
-        f"to see charts: bench-core report {folder} -o report.html",
+        *compare,
+        f"to see charts: bench-core report {path} -o report.html",
         "to make claims of what is indicated: bench-core run --runs 5, with the same options",
     ]
+
+
+def command_to_resume(folder: Path, paths: Sequence[str]) -> str:
+    """Return what finishes an interrupted run. paths: the files and folders that were named for it."""
+    return f"to finish the run: bench-core run --resume {shlex.join([str(folder), *paths])}"
 
 
 def extra_info(done: Measurement) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from bench_core.analysis.summary import (
     FACTS_BEGIN,
     Finished,
     advice,
+    command_to_resume,
+    commands_after,
     counts,
     doubts,
     extra_info,
     is_doubt,
-    next_commands,
     text,
     work_name,
 )
@@ -134,7 +135,7 @@ def test_the_preset_quick_fits_on_a_screen_with_every_headline_workload(targets)
     done = [measured(c.backend, c.device, 0.01, c.implementation, c.work, threads=16) for c in cases]
     headlines = {(c.work.suite, c.work.workload) for c in catalogue.HEADLINE}
     noisy = [replace(m, flags=(word,)) for m, word in zip(done, sorted(DOUBTS), strict=False)]
-    about = [counts(done), *doubts(noisy, []), *next_commands(Path("results/machine/run"), finished=True)]
+    about = [counts(done), *doubts(noisy, []), *commands_after(Path("results/machine/run"), table(*done))]
     said = text(Finished(table(*done), headlines=headlines), about, 100, color=False).splitlines()
     assert len(said) <= 50
     firsts = {line.split()[0] for line in said if line[:1].strip()}
@@ -240,14 +241,20 @@ def test_kernels_of_an_earlier_release_are_named():
     assert "deprecated" in said
 
 
-def test_what_to_type_next_is_to_look_or_to_finish():
-    folder = Path("results/m/r")
-    assert [line.partition(": ")[2] for line in next_commands(folder, finished=True)] == [
-        "bench-core compare results/m/r",
-        "bench-core report results/m/r -o report.html",
+def test_what_to_type_next_is_to_look_at_what_there_is():
+    folder = Path("my results/r")
+    assert [line.partition(": ")[2] for line in commands_after(folder, table(NUMPY, TORCH))] == [
+        "bench-core compare 'my results/r'",
+        "bench-core report 'my results/r' -o report.html",
         "bench-core run --runs 5, with the same options",
     ]
-    assert next_commands(folder, finished=False) == ["to finish the run: bench-core run --resume results/m/r"]
+    assert not any("compare" in line for line in commands_after(folder, table(NUMPY)))
+    assert commands_after(folder, table(LOST)) == []
+
+
+def test_an_interrupted_run_is_finished_by_naming_what_it_measured():
+    about = command_to_resume(Path("results/m/r"), ["sub/test_mine.py"])
+    assert about == "to finish the run: bench-core run --resume results/m/r sub/test_mine.py"
 
 
 def test_extra_info_holds_metrics_status_and_case_id():
