@@ -255,10 +255,8 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Report the devices that will not be measured, before measuring starts."""
     session = config.stash[_STATE].session
     if session is None:
-        is_auto = config.getoption("bench_suite") == UseSuite.AUTO
-        return [
-            "bench-core: nothing here is its own to measure; --bench-suite=always measures its benchmarks"
-        ] * is_auto
+        hint = "bench-core: nothing to measure is here; --bench-suite=always measures the benchmarks that come with it"
+        return [hint] if config.getoption("bench_suite") == UseSuite.AUTO else []
     others = [neighbours.CODSPEED] if neighbours.is_codspeed_active(config) else []
     return [f"bench-core: {line}" for line in [*others, *session.targets.left_out()]]
 

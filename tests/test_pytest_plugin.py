@@ -291,6 +291,10 @@ def test_a_hang_ends_at_the_timeout_and_the_run_goes_on(project):
 
 
 @pytest.mark.faults
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+    reason="SIGINT is ignored here, under nohup or in a background job of a shell, so every run ignores it too",
+)
 def test_ctrl_c_keeps_what_was_measured_and_marks_the_rest(project):
     command = [sys.executable, "-m", "pytest", "-k", "numpy and test_hang", *QUICK]
     with subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
@@ -302,6 +306,9 @@ def test_ctrl_c_keeps_what_was_measured_and_marks_the_rest(project):
     statuses = results(project).query("metric == 'time'")["status"].tolist()
     assert sorted(statuses) == ["interrupted", "ok"]
     assert list((project / "results").rglob("journal.jsonl")), "an interrupted run can be finished"
+    elsewhere = pytest_in(project, "--benchmark-only", f"--bench-resume={journal.parent}", "-k", "test_good")
+    assert elsewhere.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "none of its cases is found here: name the files or folders" in elsewhere.stdout + elsewhere.stderr
 
 
 def _wait_for(found):
