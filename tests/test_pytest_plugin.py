@@ -306,7 +306,7 @@ def test_ctrl_c_keeps_what_was_measured_and_marks_the_rest(project):
     statuses = results(project).query("metric == 'time'")["status"].tolist()
     assert sorted(statuses) == ["interrupted", "ok"]
     assert list((project / "results").rglob("journal.jsonl")), "an interrupted run can be finished"
-    elsewhere = pytest_in(project, "--benchmark-only", f"--bench-resume={journal.parent}", "-k", "test_good")
+    elsewhere = pytest_in(project, "--benchmark-only", f"--bench-resume={journal.parent}", "-k", "no_such")
     assert elsewhere.returncode == pytest.ExitCode.USAGE_ERROR
     assert "none of its cases is found here: name the files or folders" in elsewhere.stdout + elsewhere.stderr
 
