@@ -9,7 +9,7 @@ import pytest
 
 from bench_core.errors import UsageError
 from bench_core.plan.suite import UseSuite
-from bench_core.plan.targets import require_known
+from bench_core.plan.targets import entries_of, require_known
 from bench_core.records import Preset, identifier
 from bench_core.run.session import RunOptions
 
@@ -84,7 +84,7 @@ def _given(config: pytest.Config, name: str) -> str:
 
 
 def _backends(name: str, text: str) -> tuple[str, ...]:
-    entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    entries = entries_of(text)
     require_known(entries, f"--bench-{name}={text}")
     return entries
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from bench_core import check
 from bench_core.errors import CaseError, UsageError, WrongAnswer
+from bench_core.plan.targets import entries_of, require_known
 from bench_core.records import SAME_INPUTS, Param, identifier
 from bench_core.text import one_line, printable
 from bench_core.workload import (
@@ -133,11 +134,15 @@ def workload_of(  # noqa: PLR0913 - the arguments of `bench_core.measure`
     raises.
     """
     if not callable(fn):
-        raise UsageError(f"measure: the first argument must be a function, not {_described(fn)}")
+        hint = "measure(fn, x), not measure(fn(x))"
+        raise UsageError(f"measure: the first argument must be a function, not {_described(fn)}: {hint}")
+    if any(asks(fn) for asks in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)):
+        raise UsageError(f"measure: {_said(fn)} returns a coroutine or generator, which computes nothing yet")
     call = _call(fn, inputs)
     costs = Costs(flops=positive("flops", flops), bytes=positive("bytes", bytes))
     work = Work(SUITE, _name(fn, name, fallback_name), _size(call), _dtype(call), call.params)
-    judged = None if reference is None else _reference(reference, call, positive("tolerance", tolerance), work.dtype)
+    allowed = positive("tolerance", tolerance)
+    judged = None if reference is None else _reference(reference, call, allowed, work.dtype)
     return Function(call, work, costs, judged)
 
 
@@ -159,8 +164,9 @@ class _Call:
         found: dict[str, Param] = {name: number for name, number in self.order if number is not None}
         if len(self.arrays) != 1:
             found["arrays"] = len(self.arrays)
-        if len(dtypes := {str(array.dtype) for array in self.arrays.values()}) > 1:
-            found["dtypes"] = "+".join(sorted(dtypes))
+        dtypes = [str(array.dtype) for array in self.arrays.values()]
+        if len(set(dtypes)) > 1:
+            found["dtypes"] = "+".join(dtypes)
         return tuple(found.items())
 
     def arguments(self, arrays: Mapping[str, Any]) -> list[Any]:
@@ -217,14 +223,25 @@ def _number(name: str, given: Any) -> Param | None:
     if isinstance(given, np.generic):
         given = given.item()
     if isinstance(given, np.ndarray):
-        if given.dtype.kind not in "fciub":
-            raise UsageError(f"measure: input {name!r} is an array of {given.dtype}: give real or complex numbers")
+        if wrong := _why_not(given):
+            raise UsageError(f"measure: input {name!r} {wrong}")
         return None
     if not isinstance(given, (bool, int, float)):
-        raise UsageError(f"measure: input {name!r} is {_described(given)}: give a NumPy array or a number")
+        raise UsageError(f"measure: input {name!r} is {_described(given)}: give a number, or an array, np.asarray(...)")
     if not math.isfinite(given):
         raise UsageError(f"measure: input {name!r} is {given}: give a finite number")
     return given
+
+
+def _why_not(array: np.ndarray) -> str:
+    """Return why an array cannot be an input; "" if it can."""
+    if array.dtype.kind not in "fciub":
+        return f"is an array of {array.dtype}: give real or complex numbers"
+    if not array.dtype.isnative:
+        return "is not in the byte order of this machine: give x.astype(x.dtype.newbyteorder('='))"
+    if isinstance(array, np.ma.MaskedArray):
+        return "is a masked array, which other libraries do not know: give x.filled(...)"
+    return "is empty" if array.size == 0 else ""
 
 
 def _name(fn: Callable[..., Any], chosen: str, fallback: str) -> str:
@@ -240,15 +257,25 @@ def _name(fn: Callable[..., Any], chosen: str, fallback: str) -> str:
 
 
 def _size(call: _Call) -> str:
-    """Return the shapes of the arrays as text, "64x128+128", equal ones once."""
-    shapes = dict.fromkeys("x".join(map(str, array.shape)) or "1" for array in call.arrays.values())
-    return "+".join(shapes) or "none"
+    """Return the shapes of the arrays in their order, "64x128+128"; one shape if all are equal."""
+    shapes = ["x".join(map(str, array.shape)) or "1" for array in call.arrays.values()]
+    return "+".join(shapes if len(set(shapes)) > 1 else shapes[:1]) or "none"
 
 
 def _dtype(call: _Call) -> str:
     """Return the dtype of the first array of floating-point numbers, else of the first array."""
     dtypes = [array.dtype for array in call.arrays.values()]
     return str(next((dtype for dtype in dtypes if dtype.kind in _WIDE), dtypes[0] if dtypes else np.dtype("float64")))
+
+
+def backends_of(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the backends that `measure` is asked for, () for all; raises UsageError for anything that is none."""
+    several = [] if given is None else [given] if isinstance(given, str) else given
+    if not isinstance(several, (list, tuple, set, frozenset)) or not all(isinstance(one, str) for one in several):
+        raise UsageError(f"measure: backends={printable(repr(given), 60)}: give names, such as ['numpy', 'torch:cpu']")
+    entries = tuple(entry for text in several for entry in entries_of(text))
+    require_known(entries, f"measure: backends={','.join(entries)}")
+    return entries
 
 
 def positive(name: str, given: float | None) -> float | None:

@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench_core.own.function import Function, positive, workload_of
+from bench_core.errors import UsageError
+from bench_core.own.function import Function, backends_of, positive, workload_of
 from bench_core.own.result import Result
 from bench_core.own.source import require_no_worker, source_of, why_only_here
-from bench_core.plan.targets import require_known
 from bench_core.run.session import RunOptions, Session
 
 
 def measure(  # noqa: PLR0913 - each is a question that has an answer by default
     fn: Callable[..., Any],
     *inputs: Any,
-    backends: str | Sequence[str] = (),
+    backends: str | Sequence[str] | None = None,
     reference: Any = None,
     flops: float | None = None,
     bytes: float | None = None,  # noqa: A002 - the column of this name
@@ -51,10 +51,11 @@ def measure(  # noqa: PLR0913 - each is a question that has an answer by default
     Raises UsageError for wrong use. An error of `fn` on a backend is a row with status and reason.
     """
     require_no_worker()
-    asked = [backends] if isinstance(backends, str) else list(backends)
-    require_known(asked, f"measure: backends={','.join(asked)}")
+    asked = backends_of(backends)
+    if output is not None and not isinstance(output, (str, Path)):
+        raise UsageError(f"measure: output={output!r}: give the path of a folder")
     function = workload_of(fn, inputs, reference=reference, flops=flops, bytes=bytes, tolerance=tolerance, name=name)
-    options = RunOptions(backends=tuple(asked), budget=positive("budget", budget), output=Path(output or "results"))
+    options = RunOptions(backends=asked, budget=positive("budget", budget), output=Path(output or "results"))
     session = Session(options)
     planned = list(session.cases(function))
     if output is not None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.machine.privacy import scrub
-from bench_core.own.function import SUITE, Function, workload_of
-from bench_core.plan.targets import matches, require_known
+from bench_core.own.function import SUITE, Function, backends_of, workload_of
+from bench_core.plan.targets import matches
 from bench_core.records import Case, Target, Work
 
 _OF_TESTS = ("backends", "reference", "flops", "bytes", "tolerance", "name")
@@ -34,9 +34,7 @@ def in_test(fn: Any, inputs: Sequence[Any], test: str, options: Mapping[str, Any
         if name not in _OF_TESTS:
             raise UsageError(f"measure: no argument {name!r}, there are {', '.join(_OF_TESTS)}")
     given = {name: value for name, value in options.items() if name != "backends"}
-    backends = options.get("backends", ())
-    only = (backends,) if isinstance(backends, str) else tuple(backends)
-    require_known(only, f"measure: backends={','.join(only)}")
+    only = backends_of(options.get("backends"))
     return workload_of(fn, inputs, fallback_name=named_after(test), **given), only
 
 

@@ -108,7 +108,7 @@ def _is_importable(name: str) -> bool:
 def _why_not_main() -> str:
     """Return why no other process can import what runs as `__main__`; "" if one can."""
     file = getattr(sys.modules["__main__"], "__file__", None)
-    if not file:
+    if not file or hasattr(sys, "ps1") or Path(file).name.startswith("<"):  # as "<stdin>"; 3.13 has a file
         return "a worker process cannot import from an interactive session: write the function to a file"
     if Path(file).suffix != ".py" or not _is_guarded(Path(file)):
         return 'a worker process can import a script only if it calls measure below `if __name__ == "__main__":`'

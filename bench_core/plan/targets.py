@@ -21,6 +21,11 @@ class Absent:
     reason: str
 
 
+def entries_of(text: str) -> tuple[str, ...]:
+    """Return the entries `backend[:device]` of a list with commas."""
+    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+
+
 def require_known(entries: Sequence[str], said: str) -> None:
     """Raise UsageError for the first entry `backend[:device]` with an unknown backend or type of device.
 

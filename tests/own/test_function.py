@@ -1,6 +1,7 @@
 """A function becomes a workload: its work, how its answer is checked, and what is refused."""
 
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from bench_core import check
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.errors import UsageError
-from bench_core.own.function import workload_of
+from bench_core.own.function import backends_of, workload_of
 from bench_core.records import Case, Costs, Status
 from bench_core.timing.case import Settings, run_case
 from bench_core.timing.sampling import Durations
@@ -40,12 +41,64 @@ def test_the_work_is_told_by_the_function_the_shapes_and_the_numbers():
     assert dict(work.params) == {"factor": 2.5}
     two = workload_of(both, (np.zeros(5, "int64"), np.zeros((), "float32")), name="pair").own_work
     assert (two.workload, two.size, two.dtype) == ("pair", "5+1", "float32")
-    assert dict(two.params) == {"arrays": 2, "dtypes": "float32+int64"}
+    assert dict(two.params) == {"arrays": 2, "dtypes": "int64+float32"}
 
 
 def test_works_of_other_numbers_are_never_joined():
     ids = {workload_of(scaled, (X, factor)).own_work.case_id for factor in (1, 2, np.float64(2.5))}
     assert len(ids) == 3
+
+
+def total(a, b, c):
+    return a.sum() + b.sum() + c.sum()
+
+
+def test_works_of_other_shapes_or_dtypes_are_never_joined():
+    lengths = [(3, 3, 5), (3, 5, 5), (3, 5, 3), (5, 3, 3), (3, 3, 3)]
+    ids = {workload_of(total, [np.ones(n) for n in each]).own_work.case_id for each in lengths}
+    assert len(ids) == len(lengths)
+    dtypes = [("f8", "i8", "f4"), ("f8", "f4", "i8"), ("f8", "f4", "f4"), ("f8", "f8", "f4")]
+    ids = {workload_of(total, [np.ones(3, each) for each in some]).own_work.case_id for some in dtypes}
+    assert len(ids) == len(dtypes)
+
+
+async def later(x):
+    return x
+
+
+def one_by_one(x):
+    yield x
+
+
+@pytest.mark.parametrize(
+    ("fn", "given", "options", "said"),
+    [
+        (later, X, {}, "returns a coroutine or generator, which computes nothing yet"),
+        (one_by_one, X, {}, "returns a coroutine or generator"),
+        (double, X.astype(">f8"), {}, "is not in the byte order of this machine"),
+        (double, np.ma.masked_equal(X, 0), {}, "is a masked array"),
+        (double, np.empty(0), {}, "is empty"),
+        (double, X, {"tolerance": -1}, "tolerance=-1: must be a positive number"),
+        (double(X), X, {}, "measure(fn, x), not measure(fn(x))"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(fn, given, options, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        workload_of(fn, (given,), **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "entries"),
+    [(None, ()), ("numpy,torch:cpu", ("numpy", "torch:cpu")), (["numpy"], ("numpy",)), ((), ())],
+)
+def test_backends_are_named_one_by_one_or_in_a_list(given, entries):
+    assert backends_of(given) == entries
+
+
+@pytest.mark.parametrize("given", [5, [np], "abacus", {"numpy": 1}])
+def test_backends_that_are_none_are_one_line(given):
+    with pytest.raises(UsageError, match="measure: backends="):
+        backends_of(given)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +169,7 @@ def test_without_a_reference_there_is_a_time_and_no_rate():
 
 
 def test_without_a_reference_it_is_still_proven_that_the_backend_waits():
-    backend = ForgetfulBackend(work=20e-6)  # short, for its backlog has to be sat out
+    backend = ForgetfulBackend(work=200e-6)  # longer than a busy machine stalls; its backlog has to be sat out
 
     def launched(x):
         backend.launch()
@@ -232,7 +285,7 @@ def test_integers_whose_answers_are_fractions_may_be_computed_in_float32():
     ("fn", "inputs", "asked", "line"),
     [
         (3, (X,), {}, "the first argument must be a function, not of type int"),
-        (double, ([1, 2],), {}, "input 'x' is of type list: give a NumPy array or a number"),
+        (double, ([1, 2],), {}, "input 'x' is of type list: give a number, or an array, np.asarray(...)"),
         (double, (np.array(["a"]),), {}, "input 'x' is an array of <U1: give real or complex numbers"),
         (double, (float("nan"),), {}, "input 'x' is nan: give a finite number"),
         (double, (X, X), {}, "double(x): too many positional arguments, 2 inputs given"),

@@ -84,8 +84,9 @@ def test_a_script_is_imported_without_what_it_guards(main, monkeypatch):
         (SCRIPT.partition("if")[0], "script.py", "only if it calls measure below `if __name__"),
         (SCRIPT, "script", "only if it calls measure below `if __name__"),
         (SCRIPT, "", "cannot import from an interactive session"),
+        (SCRIPT, "<stdin>", "cannot import from an interactive session"),
     ],
-    ids=["unguarded", "no Python file", "session"],
+    ids=["unguarded", "no Python file", "session", "standard input"],
 )
 def test_a_script_that_cannot_be_imported_stays_here(main, text, file, why):
     assert why in why_only_here(SimpleNamespace(functions=(main(text, file),)))
