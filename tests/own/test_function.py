@@ -169,7 +169,7 @@ def test_without_a_reference_there_is_a_time_and_no_rate():
 
 
 def test_without_a_reference_it_is_still_proven_that_the_backend_waits():
-    backend = ForgetfulBackend(work=200e-6)  # longer than a busy machine stalls; its backlog has to be sat out
+    backend = ForgetfulBackend(work=50e-6)  # longer than a busy machine stalls; its backlog has to be sat out
 
     def launched(x):
         backend.launch()
