@@ -38,6 +38,7 @@ from bench_core.plan import suite
 from bench_core.plan.suite import UseSuite
 from bench_core.plan.targets import Absent
 from bench_core.pytest_display import Display, fit_tables
+from bench_core.pytest_replay import ReplayClock, leave_unused, replay
 from bench_core.records import NOT_TRIED, Case, Measurement, Status, Target
 from bench_core.run.progress import Progress
 from bench_core.run.session import RunOptions, Session
@@ -303,7 +304,7 @@ def _measuring(request: pytest.FixtureRequest, benchmark: Any) -> Iterator[Calla
     once = _Once(request, benchmark)
     yield once
     if not once.replayed:
-        _leave_unused(benchmark)
+        leave_unused(benchmark)
 
 
 class _Once:
@@ -361,49 +362,12 @@ def _source(request: pytest.FixtureRequest) -> WorkloadSource:
     return WorkloadSource(str(root), module.__name__, qualified + request.node.originalname)
 
 
-class ReplayClock:
-    """A clock for pytest-benchmark that advances only by the seconds measured in a worker.
-
-    Each reading resets it to zero, so that the difference of two readings is exactly the sample.
-    """
-
-    __name__ = "bench_core worker"
-
-    def __init__(self) -> None:
-        self._elapsed = 0.0
-
-    def __call__(self) -> float:
-        now, self._elapsed = self._elapsed, 0.0
-        return now
-
-    def advance(self, seconds: float) -> None:
-        """Advance the clock by `seconds` for the next reading."""
-        self._elapsed = seconds
-
-
-def replay(done: Measurement, benchmark: Any, clock: ReplayClock) -> None:
-    """Pass the exact wall samples of a measurement to pytest-benchmark; without samples, mark the fixture as used."""
-    samples = next((series.seconds for series in done.series if series.metric == "time"), ())
-    if not samples:
-        _leave_unused(benchmark)
-        return
-    ready = iter(samples)
-    benchmark.extra_info.update(summary.extra_info(done))
-    benchmark.pedantic(lambda: clock.advance(next(ready)), rounds=len(samples))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Show the progress between two cases, where it cannot be shown while a case runs."""
     outcome = yield
     item.config.stash[_STATE].between_cases()
     return outcome
-
-
-def _leave_unused(benchmark: Any) -> None:
-    """Keep a test without a time out of pytest-benchmark's table, and pytest-benchmark from warning of it."""
-    benchmark.disabled = True
-    benchmark.pedantic(lambda: None)
 
 
 @pytest.hookimpl(tryfirst=True)

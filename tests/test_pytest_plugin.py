@@ -13,7 +13,8 @@ import pytest
 
 import bench_core
 from bench_core.plan.targets import Targets
-from bench_core.pytest_plugin import _STATE, ReplayClock, _mentions_workloads, pytest_report_collectionfinish, replay
+from bench_core.pytest_plugin import _STATE, _mentions_workloads, pytest_report_collectionfinish
+from bench_core.pytest_replay import ReplayClock, replay
 from bench_core.records import Measurement, Status
 from bench_core.results import schema
 from tests.support import TESTS
