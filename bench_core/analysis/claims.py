@@ -217,7 +217,7 @@ def _end_to_end(data: ReportData) -> list[Evidence]:
         for gpu in data.gpus:
             sizes = [(resident[size], case_id) for size, case_id in data.cases(family).items() if size in resident]
             both = [(data.fastest(gpu, there), data.fastest(gpu, moved)) for there, moved in sizes]
-            known = [(family, gpu, there, moved) for there, moved in both if there and moved]
+            known = [(family, gpu, there[0], moved[0]) for there, moved in both if there and moved]
             found += known[-1:]
     keys = [data.rankings[moved.entry.row.case_id].key for *_, moved in found]
     pairs = [

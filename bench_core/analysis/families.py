@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench_core.records import Cache, Claim, Row, Scope
 from bench_core.results.traits import TraitsOf
@@ -53,16 +53,15 @@ def families_of(rows: Sequence[Row], traits: TraitsOf) -> dict[Family, dict[str,
     A parameter with several values at one size (a layout, a batch) makes variants, each a family of its own. So does
     one that rows of an older version lack. Parameters that depend only on the size (m, n, k) do not.
     """
-    groups: dict[tuple[str | int, ...], dict[str, Row]] = defaultdict(dict)
+    groups: dict[Family, dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        key = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
-        groups[key].setdefault(row.case_id, row)
+        kind = Family(row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
+        groups[kind].setdefault(row.case_id, row)
     families: dict[Family, dict[str, str]] = {}
-    for cases in groups.values():
+    for kind, cases in groups.items():
         variant = _variants(list(cases.values()))
         for case_id, row in cases.items():
-            about = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
-            families.setdefault(Family(*about, variant(row)), {})[row.size] = case_id
+            families.setdefault(replace(kind, variant=variant(row)), {})[row.size] = case_id
     ordered = sorted(families, key=lambda family: _place(family, traits))
     return {f: dict(sorted(families[f].items(), key=lambda item: size_order(item[0]))) for f in ordered}
 

@@ -83,11 +83,11 @@ class ReportData:
         """Return the best row of a contender over all backends, implementations and threads, by the wall clock."""
         return self._best.get((contender, case_id, metric))
 
-    def fastest(self, contender: Contender, case_id: str) -> Replicates | None:
-        """Return the processes behind the fastest result of a contender in a case, None if it has none."""
+    def fastest(self, contender: Contender, case_id: str) -> list[Replicates]:
+        """Return the processes behind each result of a contender in a case, the fastest first."""
         ranking = self.rankings.get(case_id)
         ranked = (*ranking.cpu, *ranking.gpu) if ranking else ()
-        return next((found for found in ranked if self.contender(found.entry.row) == contender), None)
+        return [found for found in ranked if self.contender(found.entry.row) == contender]
 
     def same(self, row: Row, metric: str) -> Row:
         """Return the row of the same result with another metric, by the wall clock; `row` itself if there is none."""

@@ -29,7 +29,6 @@ from bench_core.units import show, significant
 if TYPE_CHECKING:  # they are imported where they are called: only the end of a run needs them
     from bench_core.analysis.report_data import ReportData
     from bench_core.analysis.sides import Contender
-    from bench_core.compare.replicates import Replicates
     from bench_core.compare.result import Comparison
 
 WorkloadName = tuple[str, str]  # suite and workload
@@ -94,7 +93,7 @@ def best(data: ReportData, cases: Sequence[str]) -> dict[str, dict[Contender, Be
     """Return the best result of each device in several pieces of work, by case_id; the ratios are judged together."""
     from bench_core.compare.verdicts import Pair  # noqa: PLC0415 - see TYPE_CHECKING above
 
-    ranked = {(case, c): found for case in cases for c in data.contenders if (found := _ranked(data, case, c))}
+    ranked = {(case, c): found for case in cases for c in data.contenders if (found := data.fastest(c, case))}
     pairs = {
         at: Pair(data.rankings[at[0]].key, found[0].entry.name, found[1].entry.name, found[1], found[0])
         for at, found in ranked.items()
@@ -105,12 +104,6 @@ def best(data: ReportData, cases: Sequence[str]) -> dict[str, dict[Contender, Be
     for (case, c), (first, *_) in ranked.items():
         shown.setdefault(case, {})[c] = Best(first.entry.row, leads.get((case, c)), data.at_home.get((c, case)))
     return shown
-
-
-def _ranked(data: ReportData, case_id: str, contender: Contender) -> list[Replicates]:
-    ranking = data.rankings.get(case_id)
-    every = (*ranking.cpu, *ranking.gpu) if ranking else ()
-    return [result for result in every if data.contender(result.entry.row) == contender]
 
 
 def choose(data: ReportData, headlines: Collection[WorkloadName], most: int) -> list[str]:

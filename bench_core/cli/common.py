@@ -1,8 +1,11 @@
-"""Shared by several commands: arguments for paths and the filter, output files, progress, signals."""
+"""Shared by several commands: arguments for paths and the filter, output files, the terminal, progress, signals."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -37,9 +40,24 @@ def write(path: Path, content: str | bytes) -> None:
         raise UsageError(f"--output {path}: cannot be written: {error.strerror}") from None
 
 
+def columns() -> int:
+    """Return the width of the terminal in characters; 100 in a pipe."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def has_colour() -> bool:
+    """Whether stdout shows colours: a terminal, unless NO_COLOR is set (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def notes_on(readings: Iterable[Reading]) -> list[str]:
+    """Return each note on the tables once: what was not used, which computers have one name."""
+    return list(dict.fromkeys(note for reading in readings for note in reading.notes))
+
+
 def print_notes(readings: Iterable[Reading]) -> None:
-    """Print each note on the tables once: what was not used, which computers have one name."""
-    for note in dict.fromkeys(note for reading in readings for note in reading.notes):
+    """Print the notes on the tables."""
+    for note in notes_on(readings):
         typer.echo(f"Note: {printable(note)}")
 
 

@@ -7,9 +7,6 @@ neither passes nor fails.
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +15,7 @@ import typer
 
 from bench_core import render
 from bench_core.cli import app
-from bench_core.cli.common import Filter, Paths, write
+from bench_core.cli.common import Filter, Paths, columns, has_colour, write
 from bench_core.compare import CompareOptions, Reading, Result, compare, read
 from bench_core.compare.options import share, words
 from bench_core.errors import UsageError
@@ -26,7 +23,6 @@ from bench_core.garbage import collection_off
 from bench_core.results.metrics import METRICS
 from bench_core.text import quoted
 
-_PIPE_WIDTH = 100
 _UNDECIDED = 5  # exit code
 
 _FORMATS = ("table", "md", "github", "csv", "json")
@@ -157,6 +153,4 @@ def _text(result: Result, chosen: str, *, to_file: bool) -> str:
     if chosen != "table":
         writers = {"md": render.markdown, "github": render.github, "csv": render.as_csv, "json": render.as_json}
         return writers[chosen](result)
-    terminal = sys.stdout.isatty() and not to_file
-    columns = shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
-    return render.text(result, columns, colour=terminal and not os.environ.get("NO_COLOR"))
+    return render.text(result, columns(), colour=has_colour() and not to_file)

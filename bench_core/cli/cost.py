@@ -5,15 +5,12 @@ Exit codes: 0 shown; 2 usage; 3 a table cannot be read, or no machine with a pri
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from typing import Annotated
 
 import typer
 
 from bench_core.cli import app
-from bench_core.cli.common import Filter, Paths, print_notes
+from bench_core.cli.common import Filter, Paths, columns, has_colour, notes_on, print_notes
 from bench_core.compare import read
 from bench_core.compare.price import price_work
 from bench_core.compare.tariff import Tariff
@@ -21,7 +18,6 @@ from bench_core.errors import UsageError
 from bench_core.render.cost import cost_csv, cost_json, cost_text
 from bench_core.text import quoted
 
-_PIPE_WIDTH = 100
 _FORMATS = ("table", "csv", "json")
 
 _Price = Annotated[
@@ -60,11 +56,7 @@ def cost_command(
     if format_ == "csv":
         typer.echo(cost_csv(prices), nl=False)
     elif format_ == "json":
-        typer.echo(
-            cost_json(prices, list(dict.fromkeys(note for reading in readings for note in reading.notes))), nl=False
-        )
+        typer.echo(cost_json(prices, notes_on(readings)), nl=False)
     else:
-        width = shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        typer.echo(cost_text(prices, width, colour=colour), nl=False)
+        typer.echo(cost_text(prices, columns(), colour=has_colour()), nl=False)
         print_notes(readings)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from bench_core import child_process
 from bench_core.cli import PYTEST_OPTIONS, app
+from bench_core.cli.common import columns
 from bench_core.errors import UsageError
 from bench_core.pytest_plugin import planned
 from bench_core.records import Case, Work
@@ -27,7 +27,6 @@ from bench_core.run import replicate
 from bench_core.text import printable
 from bench_core.units import size_order
 
-_PIPE_WIDTH = 100
 _LONGEST_NAMES = 24  # characters of the workloads that share a line
 _GAP = 2  # columns of the terminal between two columns of the table
 
@@ -55,7 +54,7 @@ def list_command(
         raise UsageError(replicate.last_error(said.getvalue()))
     if not collected.items:
         raise UsageError("no benchmark matches; to see those of bench-core: bench-core list --bench-suite=always")
-    console = Console(highlight=False, width=shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns)
+    console = Console(highlight=False, width=columns())
     if ids:
         console.print("\n".join(item.nodeid for item in collected.items), markup=False, soft_wrap=True)
         return

@@ -19,7 +19,8 @@ COST_VERSION = 1
 _LABEL = ("workload", "size", "dtype")  # the first two on a line each: the cells beside them have as many
 _WHO = ("backend", "implementation", "device", "device_name", "threads")
 _COST = ("cost", "time_cost", "time_cost_low", "time_cost_high", "energy_cost", "joules")
-_CHEAPEST = ("cheapest", "with_energy", "ratio", "ci_low", "ci_high", "confidence", "verdict", "evidence", "reason")
+_JUDGED = ("ratio", "ci_low", "ci_high", "confidence", "verdict", "evidence", "reason")
+_CHEAPEST = ("cheapest", "with_energy", *_JUDGED)
 _WORK = ("case_id", *WORK, *QUANTITY)
 COLUMNS = (
     *("cost_version", "cost_of", "amount", "is_bought", *_WORK),
@@ -188,7 +189,4 @@ def _judged(work: WorkPrices) -> dict[str, Any]:
     c = work.cheapest
     if c is None:
         return dict.fromkeys(_CHEAPEST)
-    own = {
-        name: getattr(c, name) for name in ("ratio", "ci_low", "ci_high", "confidence", "verdict", "evidence", "reason")
-    }
-    return {"cheapest": c.side, "with_energy": work.has_energy} | own
+    return {"cheapest": c.side, "with_energy": work.has_energy} | {name: getattr(c, name) for name in _JUDGED}
