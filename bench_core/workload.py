@@ -15,6 +15,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -99,6 +100,7 @@ class Kernel:
     prepare: compiles or captures what `run` then calls; timed once, by itself, as compile_time.
     hides_memory: whether `run` works in memory that the allocator counts as free, as a captured graph does;
         then there is no peak_memory.
+    around_first: makes the context in which `run` is called first; it must not change what `run` does.
     answer: deprecated, gone in the next release. Returns the named arrays to be checked, of a call of its own. What is
         timed is then not what is checked: the row is flagged `unchecked_timing`. So is one whose kernel, or a probe of
         it, names no `inputs`.
@@ -118,6 +120,7 @@ class Kernel:
     singly: bool = False
     prepare: Call | None = None
     hides_memory: bool = False
+    around_first: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def __post_init__(self) -> None:
         probes: Mapping[str, Any] = self.probes  # before this release they were bare callables

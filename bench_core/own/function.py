@@ -7,14 +7,15 @@ and raises UsageError for wrong use.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
 import numbers
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -112,8 +113,9 @@ class Function(Workload):
         run = bound if in_place else lambda: call.function(*call.arguments(arrays), **bound.keywords)
         answers = _Answers(self.name, backend, arrays, None if self._reference is None else self._call.arrays)
         if self._repeats:
-            return Kernel(run, outputs=answers, flags=(SAME_INPUTS,) if self._overwrites_answers else ())
-        return Kernel(run, inputs=arrays, outputs=answers)
+            flags = (SAME_INPUTS,) if self._overwrites_answers else ()
+            return Kernel(run, outputs=answers, flags=flags, around_first=answers.refusing_numpy)
+        return Kernel(run, inputs=arrays, outputs=answers, around_first=answers.refusing_numpy)
 
 
 def workload_of(  # noqa: PLR0913 - the arguments of `bench_core.measure`
@@ -395,7 +397,8 @@ def _as_arrays(result: Any) -> HostArrays:
 def _error(expected: HostArrays, answer: HostArrays) -> float:
     """Return the largest relative error of all arrays; raises WrongAnswer for other arrays or shapes."""
     if answer.keys() != expected.keys():
-        reason = f"the answer has {len(answer)} arrays ({', '.join(answer)}), the reference {len(expected)}"
+        has = f"{len(answer)} array{'s' * (len(answer) != 1)}"
+        reason = f"the answer has {has} ({', '.join(answer)}), the reference {len(expected)}"
         raise WrongAnswer(f"{reason} ({', '.join(expected)})", code="wrong_outputs")
     return max(check.relative_error(answer[name], array) for name, array in expected.items())
 
@@ -426,14 +429,37 @@ class _Answers:
             self._require_unchanged()
         return named
 
+    @contextlib.contextmanager
+    def refusing_numpy(self) -> Iterator[None]:
+        """Let NumPy get no array of another library by itself, as `np.tanh(x)` does, which returns the library's type.
+
+        Without effect where the type of the arrays cannot be changed, as CuPy's, which refuses it by itself.
+        """
+        kind = type(self._backend.from_host(np.zeros(1, "float32")))
+        theirs = vars(kind).get("__array__")
+        try:
+            if theirs is not None and self._backend.xp is not np:
+                with contextlib.suppress(TypeError):  # a type written in C
+                    kind.__array__ = self._refuse_numpy
+            yield
+        finally:
+            if theirs is not None and vars(kind)["__array__"] is not theirs:
+                kind.__array__ = theirs
+
+    def _refuse_numpy(self, *_: Any, **__: Any) -> NoReturn:
+        self._raise_numpy_did_it(f"calls NumPy with an array of {self._backend.name}")
+
+    def _raise_numpy_did_it(self, what: str) -> NoReturn:
+        hint = "write it with operators, or with a parameter `xp`"
+        raise CaseError("computed_by_numpy", f"{self._name} {what}: NumPy did the work; {hint}")
+
     def _on_device(self, value: Any) -> Any:
         if not isinstance(value, (np.ndarray, np.generic, numbers.Number)):
             return value
         if self._backend.xp is np:
             return np.asarray(value)
         if isinstance(value, (np.ndarray, np.generic)):
-            said = f"{self._name} returns a NumPy array on {self._backend.name}: NumPy did the work"
-            raise CaseError("computed_by_numpy", f"{said}; write it with operators, or with a parameter `xp`")
+            self._raise_numpy_did_it(f"returns a NumPy array on {self._backend.name}")
         return self._backend.from_host(np.asarray(value))
 
     def _require_new(self, named: Mapping[str, Any]) -> None:

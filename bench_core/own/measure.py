@@ -59,7 +59,7 @@ def measure(  # noqa: PLR0913 - each is a question that has an answer by default
     session = Session(options)
     planned = list(session.cases(function))
     if output is not None:
-        session.open(planned)
+        session.open(planned, said="measure: output")
     try:
         with source_of(function) as source:
             for case in planned:

@@ -116,13 +116,27 @@ def _why_not_main() -> str:
 
 
 def _is_guarded(script: Path) -> bool:
-    """Whether a script has a part that only runs when it is not imported."""
+    """Whether a script has a part that only runs when it is not imported, and calls `measure` in no other."""
     try:
         tree = ast.parse(script.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return False
-    tests = [ast.unparse(node.test) for node in tree.body if isinstance(node, ast.If)]
-    return any("__name__" in test and "'__main__'" in test for test in tests)
+    guards = [node for node in tree.body if isinstance(node, ast.If) and _is_guard(node.test)]
+    others = [node for node in tree.body if node not in guards] + [node for guard in guards for node in guard.orelse]
+    return bool(guards) and not any(_calls_measure(node) for node in others)
+
+
+def _is_guard(test: ast.expr) -> bool:
+    text = ast.unparse(test)
+    return "__name__" in text and "'__main__'" in text
+
+
+def _calls_measure(node: ast.AST) -> bool:
+    """Whether an import of the script runs a call of `measure` in this node; the body of a function is not run."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        return False
+    called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+    return called.rpartition(".")[2] == "measure" or any(map(_calls_measure, ast.iter_child_nodes(node)))
 
 
 def _main() -> str:

@@ -210,8 +210,11 @@ class Session:
                     found.add(names)
         return found
 
-    def open(self, planned: Sequence[Case]) -> None:
-        """Create the run's folder and its journal before anything is measured; raises UsageError if that fails."""
+    def open(self, planned: Sequence[Case], said: str = "--bench-output") -> None:
+        """Create the run's folder and its journal before anything is measured; raises UsageError if that fails.
+
+        said: how the user has given the folder, for the message.
+        """
         folder = self.options.resume or self.options.output / self.run.machine / self.run.run_id
         try:
             if self._before:
@@ -224,7 +227,7 @@ class Session:
                 )
                 self._journal = journal.Journal(folder, self._head)
         except OSError as error:
-            option = f"--bench-resume={folder}" if self._before else f"--bench-output={self.options.output}"
+            option = f"--bench-resume={folder}" if self._before else f"{said}={self.options.output}"
             raise UsageError(f"{option}: cannot write there: {error.strerror}") from None
         self.folder = folder
 

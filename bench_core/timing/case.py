@@ -119,7 +119,8 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
     values = {"compile_time": _seconds(kernel.prepare, backend)[0]} if kernel.prepare else {}
     checks = Checks(case, workload, backend, settings.seed, data, keep=settings.check_only)
     checks.begin(kernel)
-    values["first_call"], result = _seconds(kernel.run, backend)
+    with kernel.around_first():
+        values["first_call"], result = _seconds(kernel.run, backend)
 
     on_phase("check")
     rel_error = checks.before(kernel, result)

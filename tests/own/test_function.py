@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bench_core import check
+from bench_core.backends import registry
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.errors import UsageError
 from bench_core.own.function import backends_of, workload_of
@@ -125,6 +126,8 @@ def test_several_arrays_and_numbers_are_checked_each():
     assert measured(both, X, X + 1, reference=both)[0].status is Status.OK
     done, _ = measured(both, X, X + 1, reference=lambda a, b: {"sum": a + b, "product": a + b})
     assert (done.status, done.reason_code) == (Status.INVALID, "wrong_answer")
+    done, _ = measured(np.add, X, X + 1, reference=both)
+    assert done.reason == "the answer has 1 array (out), the reference 2 (sum, product)"
     done, _ = measured(both, X, X + 1, reference=lambda a, b: a + b)
     assert (done.reason_code, done.reason) == (
         "wrong_outputs",
@@ -208,6 +211,27 @@ class Elsewhere(NumpyBackend):
 def test_numpy_computing_in_the_name_of_another_library_is_an_error():
     done, _ = measured(double, X, backend=Elsewhere("cpu"))
     assert (done.status, done.reason_code) == (Status.ERROR, "computed_by_numpy")
+
+
+def on_numpy(x):
+    return np.tanh(x)
+
+
+def by_a_scalar(x):
+    return np.sqrt(2.0) * x
+
+
+@pytest.mark.parametrize("reference", [on_numpy, None], ids=["reference", "none"])
+def test_numpy_called_with_tensors_is_an_error_and_they_are_as_before_afterwards(reference):
+    torch = pytest.importorskip("torch")
+    backend, before = registry.load("torch")("cpu"), torch.Tensor.__array__
+    done, _ = measured(on_numpy, X, reference=reference, backend=backend)
+    assert (done.status, done.reason_code) == (Status.ERROR, "computed_by_numpy")
+    assert done.reason.startswith("on_numpy calls NumPy with an array of torch: NumPy did the work; ")
+    assert measured(by_a_scalar, X, reference=by_a_scalar, backend=backend)[0].status is Status.OK
+    assert measured(functions.broken, X, backend=backend)[0].reason_code == "ArithmeticError"
+    assert torch.Tensor.__array__ is before
+    assert np.array_equal(np.asarray(torch.ones(3)), np.ones(3))
 
 
 # ---------------------------------------------------------------- other inputs for the second check

@@ -70,6 +70,7 @@ def test_columns_without_contents_are_left_out():
             {"backends": ["torch:gpu"]},
             "measure: backends=torch:gpu: no type of device 'gpu', there are cpu, cuda, mps, xpu",
         ),
+        ({"output": 5}, "measure: output=5: give the path of a folder"),
         ({"budget": 0}, "measure: budget=0: must be a positive number"),
     ],
 )
@@ -77,6 +78,14 @@ def test_wrong_use_is_one_clear_line(asked, line):
     with pytest.raises(UsageError) as caught:
         bench_core.measure(double, X, **asked)
     assert str(caught.value) == line
+
+
+def test_a_folder_that_cannot_be_written_is_named_by_the_argument(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UsageError) as caught:
+        bench_core.measure(double, X, backends="numpy", output=file)
+    assert str(caught.value) == f"measure: output={file}: cannot write there: Not a directory"
 
 
 def test_a_worker_that_reads_a_function_imports_no_more_than_it_needs():

@@ -18,6 +18,9 @@ from tests.own.functions import double
 
 X = np.arange(9.0)
 SCRIPT = 'def f(x):\n    return x + 1\n\nif __name__ == "__main__":\n    raise SystemExit("it runs")\n'
+ABOVE = SCRIPT.replace("\nif", "\nif f(1):\n    print(bench_core.measure(f, 2))\nif")
+ELSE = SCRIPT + "else:\n    measure(f, 2)\n"
+WITHIN = SCRIPT.replace("\nif", "\ndef main():\n    bench_core.measure(f, 2)\n\nif")
 
 
 def test_a_function_of_a_module_is_written_to_a_file_for_as_long_as_it_is_measured():
@@ -82,14 +85,26 @@ def test_a_script_is_imported_without_what_it_guards(main, monkeypatch):
     ("text", "file", "why"),
     [
         (SCRIPT.partition("if")[0], "script.py", "only if it calls measure below `if __name__"),
+        (ABOVE, "script.py", "only if it calls measure below `if __name__"),
+        (ELSE, "script.py", "only if it calls measure below `if __name__"),
         (SCRIPT, "script", "only if it calls measure below `if __name__"),
         (SCRIPT, "", "cannot import from an interactive session"),
         (SCRIPT, "<stdin>", "cannot import from an interactive session"),
     ],
-    ids=["unguarded", "no Python file", "session", "standard input"],
+    ids=["unguarded", "call above the guard", "call beside the guard", "no Python file", "session", "standard input"],
 )
 def test_a_script_that_cannot_be_imported_stays_here(main, text, file, why):
     assert why in why_only_here(SimpleNamespace(functions=(main(text, file),)))
+
+
+def test_a_call_within_a_function_is_not_run_by_an_import(main):
+    assert why_only_here(SimpleNamespace(functions=(main(WITHIN),))) == ""
+
+
+def test_a_session_is_told_by_its_prompt_even_if_it_has_a_file(main, monkeypatch):
+    """As that of Python 3.13, whose `__main__` has the file of its own code."""
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    assert "cannot import from an interactive session" in why_only_here(SimpleNamespace(functions=(main(SCRIPT),)))
 
 
 def test_a_module_that_runs_as_main_is_imported_by_its_name(monkeypatch):
