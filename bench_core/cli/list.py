@@ -28,6 +28,8 @@ from bench_core.text import printable
 from bench_core.units import size_order
 
 _LONGEST_NAMES = 24  # characters of the workloads that share a line
+_LONGEST_BELOW_SUITE = 18  # the same where the terminal is too narrow for a column of suites
+_INDENT = "  "  # of workloads below the name of their suite
 _GAP = 2  # columns of the terminal between two columns of the table
 
 
@@ -59,9 +61,8 @@ def list_command(
         console.print("\n".join(item.nodeid for item in collected.items), markup=False, soft_wrap=True)
         return
     found = [(item, *plan) for item in collected.items if (plan := planned(item))]
-    entries = _entries([(item, case) for item, case, absent in found if absent is None])
-    if entries:
-        console.print(_table(entries, console.width))
+    if cases := [(item, case) for item, case, absent in found if absent is None]:
+        console.print(_plan(cases, console.width))
         console.print()
     skipped = Counter((case.backend, case.device, absent) for _, case, absent in found if absent)
     console.print(f"{_cases(len(found) - skipped.total())} to measure, {skipped.total():,} to skip; --ids names each")
@@ -98,15 +99,15 @@ class _Entry:
     def names(self) -> str:
         return ", ".join(self.workloads)
 
-    def joined(self, other: _Entry) -> _Entry | None:
-        """Return the entry of both, None if their cases differ or their names are too long for a line."""
+    def joined(self, other: _Entry, longest: int) -> _Entry | None:
+        """Return the entry of both, None if their cases differ or their names have more characters than `longest`."""
         both = replace(self, workloads=self.workloads + other.workloads)
         is_equal = replace(self, workloads=()) == replace(other, workloads=())
-        return both if is_equal and len(both.names) <= _LONGEST_NAMES else None
+        return both if is_equal and len(both.names) <= longest else None
 
 
-def _entries(found: Iterable[tuple[pytest.Item, Case]]) -> list[_Entry]:
-    """Return the lines of the table, suites in the order of reports."""
+def _entries(found: Iterable[tuple[pytest.Item, Case]], longest: int) -> list[_Entry]:
+    """Return the lines of the table, suites in the order of reports. longest: the characters of names on one line."""
     by_workload: dict[tuple[str, str], list[Case]] = {}
     orders: dict[str, int] = {}
     for item, case in found:
@@ -125,7 +126,7 @@ def _entries(found: Iterable[tuple[pytest.Item, Case]]) -> list[_Entry]:
             tuple(dict.fromkeys(_arithmetic(case.work) for case in cases)),
             Counter((case.backend, case.device) for case in cases),
         )
-        joined = entries[-1].joined(entry) if entries else None
+        joined = entries[-1].joined(entry, longest) if entries else None
         entries = [*entries[:-1], joined] if joined else [*entries, entry]
     return entries
 
@@ -134,46 +135,78 @@ def _arithmetic(work: Work) -> str:
     return work.dtype if work.precision == "ieee" else f"{work.dtype} {work.precision}"
 
 
-def _table(entries: Sequence[_Entry], width: int) -> Table:
-    """Return the table in `width` columns. Sizes and dtypes of a line that do not fit are counted instead."""
-    devices = list(dict.fromkeys(device for entry in entries for device in entry.counts))
+def _plan(cases: Sequence[tuple[pytest.Item, Case]], width: int) -> Table:
+    """Return the table of cases in `width` columns; suites have a column of it where every line can name a size."""
+    entries = _entries(cases, _LONGEST_NAMES)
+    if sum(map(_least, _columns(entries))) <= _rest(entries, width, suites=True):
+        return _table(entries, width, suites=True)
+    return _table(_entries(cases, _LONGEST_BELOW_SUITE), width, suites=False)
+
+
+def _table(entries: Sequence[_Entry], width: int, *, suites: bool) -> Table:
+    """Return the table in `width` columns. Sizes and dtypes of a line that do not fit are counted instead.
+
+    suites: give the suites a column; otherwise the name of each is a line above its workloads.
+    """
+    devices = _devices(entries)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    headers = ["suite", "workload", "sizes", "dtypes", *(f"{backend}\n{device}" for backend, device in devices)]
-    suites, names = ["suite", *(e.suite for e in entries)], ["workload", *(e.names for e in entries)]
-    taken = sum(max(map(len, texts)) for texts in (suites, names, *devices)) + _GAP * (len(headers) - 1)
-    sizes, dtypes = _widths(entries, width - taken)
-    limits = (None, None, max(sizes, _GAP), max(dtypes, _GAP), *(None for _ in devices))
-    for i, (header, limit) in enumerate(zip(headers, limits, strict=True)):
-        table.add_column(header, justify="left" if i < 4 else "right", no_wrap=True, max_width=limit)
+    named = ["suite", "workload"] if suites else ["workload"]
+    for header in (*named, "sizes", "dtypes"):
+        table.add_column(header, no_wrap=True)
+    for backend, device in devices:
+        table.add_column(f"{backend}\n{device}", justify="right", no_wrap=True)
+    sizes, dtypes = _widths(entries, _rest(entries, width, suites=suites))
     above = ""
     for entry in entries:
         counts = [f"{n:,}" if (n := entry.count(device)) else "" for device in devices]
         suite, above = entry.suite if entry.suite != above else "", entry.suite
-        table.add_row(suite, entry.names, _fitted(entry.sizes, sizes), _fitted(entry.dtypes, dtypes), *counts)
+        if suite and not suites:
+            table.add_row(suite, style="bold")
+        plan = _fitted(entry.sizes, sizes, "size"), _fitted(entry.dtypes, dtypes, "dtype")
+        table.add_row(*([suite, entry.names] if suites else [_INDENT + entry.names]), *plan, *counts)
     totals = [f"{sum(entry.count(device) for entry in entries):,}" for device in devices]
-    table.add_row("total", "", "", "", *totals, style="bold")
+    table.add_row("total", *[""] * (len(named) + 1), *totals, style="bold")
     return table
 
 
-def _widths(entries: Sequence[_Entry], rest: int) -> tuple[int, int]:
-    """Return the widths of sizes and dtypes in `rest` columns.
+def _devices(entries: Iterable[_Entry]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys(device for entry in entries for device in entry.counts))
 
-    Dtypes get what sizes leave, at least a third and their shortest form, if that is not above half.
-    """
-    sizes, dtypes = (max(len(", ".join(getattr(e, name))) for e in entries) for name in ("sizes", "dtypes"))
-    least = max(len(_shortest(entry.dtypes)) for entry in entries)
-    of_dtypes = min(dtypes, max(rest - sizes, rest // 3, min(least, rest // 2)))
+
+def _columns(entries: Sequence[_Entry]) -> tuple[list[Sequence[str]], list[Sequence[str]]]:
+    """Return the sizes and the dtypes of each line."""
+    return [entry.sizes for entry in entries], [entry.dtypes for entry in entries]
+
+
+def _rest(entries: Sequence[_Entry], width: int, *, suites: bool) -> int:
+    """Return how many of `width` columns are left for sizes and dtypes."""
+    suite, names = ["suite", *(entry.suite for entry in entries)], ["workload", *(entry.names for entry in entries)]
+    others = [*([suite, names] if suites else [[_INDENT + name for name in names]]), *_devices(entries)]
+    return width - sum(max(map(len, texts)) for texts in others) - _GAP * (len(others) + 1)
+
+
+def _widths(entries: Sequence[_Entry], rest: int) -> tuple[int, int]:
+    """Return the widths of sizes and dtypes in `rest` columns: dtypes get what sizes leave, at least their shortest."""
+    sizes, dtypes = (max(len(", ".join(texts)) for texts in column) for column in _columns(entries))
+    least = _least(_columns(entries)[1])
+    of_dtypes = min(dtypes, max(rest - sizes, min(least, rest // 2)))
     return rest - of_dtypes, of_dtypes
+
+
+def _least(column: Iterable[Sequence[str]]) -> int:
+    """Return the columns in which every cell can name its first text."""
+    return max(len(_shortest(texts)) for texts in column)
 
 
 def _shortest(texts: Sequence[str]) -> str:
     return texts[0] if len(texts) == 1 else f"{texts[0]} +{len(texts) - 1}"
 
 
-def _fitted(texts: Sequence[str], width: int) -> str:
-    """Return texts in at most `width` columns: all, or "first ... last (4)", or "first +3", which rich may cut off."""
+def _fitted(texts: Sequence[str], width: int, noun: str) -> str:
+    """Return texts in at most `width` columns: all, or "first ... last (4)", or "first +3", or "4 sizes"."""
     ends = f"{texts[0]} ... {texts[-1]} ({len(texts)})"
-    return next((form for form in (", ".join(texts), ends) if len(form) <= width), _shortest(texts))
+    forms = (", ".join(texts), ends, _shortest(texts))
+    return next((form for form in forms if len(form) <= width), f"{len(texts)} {noun}{'s' * (len(texts) != 1)}")
 
 
 def _cases(count: int) -> str:

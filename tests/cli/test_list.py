@@ -59,23 +59,42 @@ def entry(sizes=("1",), dtypes=("float32",), names=("w",), suite="s", devices=((
     return listing._Entry(suite, names, sizes, dtypes, dict.fromkeys(devices, 12))
 
 
-def drawn(entries, width):
+def drawn(table, width):
     console = Console(width=width, file=io.StringIO())
-    console.print(listing._table(entries, width))
+    console.print(table)
     return console.file.getvalue().splitlines()
 
 
 def test_what_does_not_fit_is_counted():
     sizes, dtypes = ("512", "1024", "2048", "4096"), ("float32", "bfloat16", "float8_e4m3fn")
     plan = [entry(sizes, dtypes), entry(names=("other",))]
-    shown = {width: re.split("  +", drawn(plan, width)[2])[2:4] for width in (100, 60, 55)}
-    assert shown == {
+    tables = {width: drawn(listing._table(plan, width, suites=True), width) for width in (100, 60, 55, 49)}
+    assert {width: re.split("  +", lines[2])[2:4] for width, lines in tables.items()} == {
         100: [", ".join(sizes), ", ".join(dtypes)],
         60: ["512 ... 4096 (4)", "float32 +2"],
         55: ["512 +3", "float32 +2"],
+        49: ["512 +3", "3 dtypes"],
     }
-    for width in shown:
-        assert max(map(len, drawn(plan, width))) <= width
+    for width, lines in tables.items():
+        assert max(map(len, lines)) <= width
+    assert [listing._fitted(("784x512x10-b128",) * n, 12, "size") for n in (1, 3)] == ["1 size", "3 sizes"]
+
+
+def test_a_suite_has_a_line_of_its_own_where_a_column_of_suites_leaves_no_room_for_sizes():
+    """As with four devices at 80 columns: nothing is cut off."""
+    item = SimpleNamespace(get_closest_marker=lambda name: None)
+    devices = (("numpy", "cpu"), ("torch", "cpu"), ("cupy", "cuda:0"), ("torch", "cuda:0"))
+    works = [Work("model", name, "784x512x512x10-b128", "float32") for name in ("launch_synchronize", "one", "two")]
+    cases = [(item, Case(work, *device)) for work in works for device in devices]
+    assert drawn(listing._plan(cases, 100), 100)[1].startswith("suite  workload")
+    lines = [line.split() for line in drawn(listing._plan(cases, 80), 80)]
+    counts = ["784x512x512x10-b128", "float32", *"1111"]
+    assert lines[1:4] == [
+        ["workload", "sizes", "dtypes", "cpu", "cpu", "cuda:0", "cuda:0"],
+        ["model"],
+        ["launch_synchronize", *counts],
+    ]
+    assert lines[4] == ["one,", "two", *counts[:2], *"2222"]
 
 
 def test_workloads_of_one_suite_with_equal_cases_share_a_line_up_to_a_length():
@@ -88,7 +107,7 @@ def test_workloads_of_one_suite_with_equal_cases_share_a_line_up_to_a_length():
         ("t", "own", "2"),
     ]
     cases = [(item, Case(Work(suite, name, size, "float32"), "numpy", "cpu")) for suite, name, size in works]
-    assert [(e.suite, e.names, e.count(("numpy", "cpu"))) for e in listing._entries(cases)] == [
+    assert [(e.suite, e.names, e.count(("numpy", "cpu"))) for e in listing._entries(cases, 20)] == [
         ("s", "one, two", 2),
         ("s", "a_name_that_is_too_long", 1),
         ("s", "big", 1),
