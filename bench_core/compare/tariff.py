@@ -11,7 +11,13 @@ from typing import Self
 from bench_core.errors import UsageError
 from bench_core.text import printable
 
-_PRICE = re.compile(r"(?P<number>[\d.]+(?:[eE][-+]?\d+)?) ?(?P<currency>[^\W\d_]{1,8}|[$€£¥₹]|)", re.ASCII)
+_SYMBOLS = "[$€£¥₹]"
+# The code of ISO 4217 or a symbol, which may come first. A number begins with a digit: a shell makes ".50" of $2.50.
+_PRICE = re.compile(
+    rf"(?P<symbol>{_SYMBOLS}?)(?P<number>\d+\.?\d*(?:[eE][-+]?\d+)?) ?(?P<currency>[A-Za-z]{{3}}|{_SYMBOLS}|)",
+    re.ASCII,
+)
+_EXAMPLES = "h100=2.5, h100=2.5EUR or 'h100=$2.5', quoted for the shell"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class Tariff:
             machine, _, amount = text.rpartition("=")
             found = _price(amount)
             if not machine or found is None:
-                form = "write MACHINE=PRICE, with the price of an hour, such as h100=2.5 or h100=2.5EUR"
+                form = f"write MACHINE=PRICE, with the price of an hour: {_EXAMPLES}"
                 raise UsageError(f"--price {printable(text, 40)}: {form}")
             if machine in hourly:
                 raise UsageError(f"--price {printable(text, 40)}: a second price of this machine")
@@ -62,8 +68,7 @@ class Tariff:
 def _price(text: str) -> tuple[float, str] | None:
     """Return the number and the currency of a price; None if the text is not one."""
     match = _PRICE.fullmatch(text)
-    try:
-        value = float(match["number"]) if match else math.nan
-    except ValueError:
+    if not match or (match["symbol"] and match["currency"]):
         return None
-    return (value, match["currency"]) if match and 0 < value < math.inf else None
+    value = float(match["number"])
+    return (value, match["symbol"] or match["currency"].upper()) if 0 < value < math.inf else None

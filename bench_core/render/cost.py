@@ -28,6 +28,9 @@ COLUMNS = (
 )
 
 
+_SYMMETRIC = 0.2  # an interval that ends nearer to its value, as a share of it, is written with one number
+
+
 def cost_text(prices: PriceList, width: int = 80, *, colour: bool = False) -> str:
     """Return costs as text of `width` columns: what a person buys, the rest, and what the numbers mean."""
     bought = [work for work in prices.compared if work.is_bought]
@@ -67,17 +70,26 @@ def _table(works: Sequence[WorkPrices], tariff: Tariff, *, energy: bool, hour: b
 
 
 def _cell(price: Price | None, *, energy: bool) -> str:
-    """Return a cost with its uncertainty, its two parts if `energy`, and who did the work, each on a line."""
+    """Return a cost with its interval, its two parts if `energy` and it was measured, and who did the work, by line."""
     if price is None:
         return ""
-    ends = [end for end in (price.low, price.high) if end is not None]
-    spread = f" ±{max(abs(end - price.time) for end in ends) / price.total:.0%}" if ends else ""
-    lines = [significant(price.total) + spread]
-    if energy:
-        parts = f"{significant(price.time)} + {significant(price.energy)}" if price.energy is not None else "no energy"
-        lines.append(parts)
+    lines = [_with_interval(price)]
+    if energy and price.energy is not None:
+        lines.append(f"{significant(price.time)} + {significant(price.energy)}")
     row = price.entry.row
     return "\n".join([*lines, short(f"{row.who} {row.device}")])
+
+
+def _with_interval(price: Price) -> str:
+    """Return a cost with "±", or above its two ends where these are far away: then they are at unequal distances."""
+    ends = [end + (price.energy or 0.0) for end in (price.low, price.high) if end is not None]
+    total = significant(price.total)
+    if not ends:
+        return total
+    deviation = max(abs(end - price.total) for end in ends) / price.total
+    if deviation < _SYMMETRIC:
+        return f"{total} ±{deviation:.0%}"
+    return f"{total}\n{' to '.join(map(significant, ends))}"
 
 
 def _cheapest(work: WorkPrices) -> str:
@@ -93,7 +105,7 @@ def _cheapest(work: WorkPrices) -> str:
     if c.verdict not in {Verdict.FASTER, Verdict.INDICATED}:
         return str(Verdict.UNCLEAR)
     first, second = list(work.by_machine)[:2]
-    less = f"{short(first)}\n{work.cost(second) / work.cost(first):.2f}x less"
+    less = f"{short(first)}\n{significant(work.cost(second) / work.cost(first))}x less"
     return f"{less}\n{c.word}" if c.verdict is Verdict.INDICATED else less
 
 
@@ -102,7 +114,7 @@ def _notes(prices: PriceList) -> Iterator[str]:
     tariff, compared = prices.tariff, prices.compared
     yield from _not_listed(prices)
     currency = tariff.currency or "the currency of --price"
-    yield f"Costs of the fastest row of each machine, in {currency}; ± is the interval of its rate."
+    yield f"Costs of the fastest row of each machine, in {currency}; ± and ... to ... are the interval of its rate."
     yield from _about_energy(prices)
     reasons = dict.fromkeys(c.lacking for w in compared if (c := w.cheapest) and c.verdict not in CLAIMS and c.lacking)
     yield from (short(f"Where the cheapest is indicated or unclear: {reason}.") for reason in reasons)
@@ -134,8 +146,9 @@ def _about_energy(prices: PriceList) -> Iterator[str]:
         yield f"No energy was measured for any row listed, so that nothing is added at {price} a kWh."
         return
     yield (
-        f"Below each cost: that of the time + that of the energy at {price} a kWh, where it was measured ({known:,} of "
-        f"{len(found):,}). It is the energy of the GPU board or of the CPU packages, not of the whole machine."
+        f"Below a cost: that of the time + that of the energy at {price} a kWh. Where that line is missing, no energy "
+        f"was measured ({known:,} of {len(found):,} have it). It is that of the GPU board or of the CPU packages, not "
+        "of the whole machine."
     )
     if len(tariff.hourly) > 1:
         yield "The cheapest is found with the energy where all machines have it, otherwise by the time alone."

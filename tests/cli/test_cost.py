@@ -35,7 +35,18 @@ def test_the_command_begins_with_what_a_person_buys_and_then_the_rest(tmp_path):
     assert re.split("  +", others[2])[:4] == ["1 EFLOP", "matmul", "1,000 ±0%", "1,000 ±0%"]
     notes = " ".join(line.strip() for line in others)
     assert "Not listed, with a value on one machine only: 1 on gpu. Price one machine alone to list its works." in notes
-    assert "Costs of the fastest row of each machine, in EUR; ± is the interval of its rate." in notes
+    assert "Costs of the fastest row of each machine, in EUR; ± and ... to ... are the interval of its rate." in notes
+
+
+def test_an_interval_with_far_ends_is_written_with_both(tmp_path):
+    """A deviation says nothing of the nearer end, and that of the farther exceeds 100 %."""
+    wide = write(tmp_path, tokens([0.5, 0.6, 2.0]), "a")
+    cost, interval, who = (
+        re.split("  +", line.strip())[-1] for line in run(wide, "--price", "a=3.6").stdout.splitlines()[3:6]
+    )
+    low, high = interval.split(" to ")
+    assert float(low) < float(cost) < float(high)
+    assert who == "numpy cpu"
 
 
 def test_machines_without_common_work_leave_their_hours_and_a_count(tmp_path):
@@ -58,8 +69,10 @@ def test_energy_is_shown_apart_where_it_was_measured(tmp_path):
     prices = ["--price", "a=3.6EUR", "--price", "b=3.6EUR", "--kwh", "2EUR"]
     done = run(a, b, *prices)
     cells = [re.split("  +", line.strip()) for line in done.stdout.splitlines()[3:6]]
-    assert [cells[0][2:4], cells[1][1:3]] == [["5.20 ±0%", "1.00 ±0%"], ["5.00 + 0.200", "no energy"]]
-    assert "at 2.00 EUR a kWh, where it was measured (1 of 2)" in " ".join(done.stdout.split())
+    assert [cells[0][2:4], cells[1][1:3]] == [["5.20 ±0%", "1.00 ±0%"], ["5.00 + 0.200", "numpy cpu"]]
+    assert "at 2.00 EUR a kWh. Where that line is missing, no energy was measured (1 of 2 have it)." in " ".join(
+        done.stdout.split()
+    )
     assert "No energy was measured for any row listed" in " ".join(
         run(b, "--price", "b=3.6EUR", "--kwh", "2EUR").stdout.split()
     )
@@ -139,5 +152,5 @@ def test_bad_input_is_one_line_and_an_exit_code(tmp_path, arguments, code, said)
 def test_one_run_under_two_names_costs_what_its_prices_say(tmp_path):
     run_ = write(tmp_path, tokens([0.5, 0.5]), "a")
     done = run(f"x={run_}", f"y={run_}", "--price", "x=1", "--price", "y=10")
-    assert "10.00x less" in done.stdout
+    assert "10.0x less" in done.stdout
     assert "the same" in run(f"x={run_}", f"y={run_}", "--price", "x=1", "--price", "y=1").stdout

@@ -1,5 +1,7 @@
 """Prices are positive numbers in one currency; anything else is one line that names the option."""
 
+import re
+
 import pytest
 
 from bench_core.compare.tariff import Tariff
@@ -10,8 +12,9 @@ from bench_core.errors import UsageError
     ("prices", "kwh", "tariff"),
     [
         (["a=2"], None, Tariff({"a": 2.0})),
-        (["a=2.5EUR", "b=.05 EUR"], "0.3EUR", Tariff({"a": 2.5, "b": 0.05}, 0.3, "EUR")),
+        (["a=2.5EUR", "b=0.05 eur"], "0.3EUR", Tariff({"a": 2.5, "b": 0.05}, 0.3, "EUR")),
         (["a=1e-3€"], None, Tariff({"a": 0.001}, None, "€")),
+        (["a=$2.5", "b=2$"], "$0.3", Tariff({"a": 2.5, "b": 2.0}, 0.3, "$")),
         (["x=y=3"], "1", Tariff({"x=y": 3.0}, 1.0)),
     ],
 )
@@ -20,10 +23,28 @@ def test_a_price_is_a_number_and_may_have_a_currency(prices, kwh, tariff):
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "a=", "=1", "a=free", "a=0", "a=-1", "a=inf", "a=nan", "a=2,5", "a=..", "a=1_0", "a=1EUR/h"]
+    "text",
+    [
+        "a",
+        "a=",
+        "=1",
+        "a=free",
+        "a=0",
+        "a=-1",
+        "a=inf",
+        "a=nan",
+        "a=2,5",
+        "a=..",
+        "a=1_0",
+        "a=1EUR/h",
+        "a=2k",
+        "a=1EURO",
+        "a=$1$",
+        "a=.50",
+    ],
 )
 def test_what_is_no_price_is_named(text):
-    with pytest.raises(UsageError, match=f"^--price {text}: write MACHINE=PRICE"):
+    with pytest.raises(UsageError, match=f"^--price {re.escape(text)}: write MACHINE=PRICE"):
         Tariff.parse([text])
 
 
