@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
+import secrets
+import stat
 from pathlib import Path
 
 from bench_core.errors import TableError
@@ -33,13 +37,38 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing: a reader never sees half of it, not even after a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write a whole file or nothing: a reader never sees half of it, not even after a power cut.
+
+    A symbolic link stays, and the file that it names is written. A character device or a FIFO gets the content, and
+    stays what it is. A file that may not be written is not replaced either. Half a surrogate pair, which UTF-8 cannot
+    encode, is written as an escape. Raises OSError if the file cannot be written.
+    """
+    raw = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    mode = path.stat().st_mode if path.exists() else None
+    if mode is None or stat.S_ISREG(mode):
+        _write_regular(Path(os.path.realpath(path)), raw, mode)
+    elif stat.S_ISBLK(mode):
+        raise OSError(errno.EINVAL, "it is a block device, such as a disk", str(path))
+    else:
+        with path.open("wb") as stream:  # of a folder and of a socket it raises OSError
+            stream.write(raw)
+
+
+def _write_regular(path: Path, raw: bytes, mode: int | None) -> None:
+    """Write a file beside the path, and rename it to that. mode: of the file that is there, None if there is none."""
+    if mode is not None and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    temporary = path.with_name(f".bench-core-{secrets.token_hex(8)}.tmp")
+    # Exclusively: in a folder that others may write to, a link of this name must not choose what is overwritten.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(raw)
             file.flush()
             os.fsync(file.fileno())
+        if mode is not None:
+            with contextlib.suppress(OSError):  # some file systems have no modes
+                temporary.chmod(stat.S_IMODE(mode))
         _replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """Files are read and written whole: one too large is refused, and a write that fails changes nothing."""
 
 import os
+import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,72 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in Path(tmp_path).iterdir()] == ["t.csv"]
+
+
+def test_a_link_stays_and_what_it_names_is_written(tmp_path):
+    for name, there in [("old", True), ("new", False)]:
+        (tmp_path / "far").mkdir(exist_ok=True)
+        target, link = tmp_path / "far" / name, tmp_path / f"{name}-link"
+        if there:
+            target.write_text("before")
+        link.symlink_to(target)
+        write_atomically(link, "after")
+        assert (link.is_symlink(), target.read_text()) == (True, "after")
+    assert sorted(p.name for p in (tmp_path / "far").iterdir()) == ["new", "old"]
+
+
+def test_a_device_stays_a_device():
+    before = Path(os.devnull).stat()
+    write_atomically(Path(os.devnull), "text")
+    after = Path(os.devnull).stat()
+    assert (after.st_ino, after.st_mode, after.st_rdev) == (before.st_ino, before.st_mode, before.st_rdev)
+
+
+def test_a_fifo_gets_the_content_and_stays(tmp_path):
+    path, read = tmp_path / "fifo", []
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: read.append(path.read_text()), daemon=True)
+    reader.start()
+    write_atomically(path, "text" * 50_000)
+    reader.join(10)
+    assert (read, stat.S_ISFIFO(path.stat().st_mode)) == (["text" * 50_000], True)
+
+
+def test_neither_a_folder_nor_a_disk_nor_a_file_without_permission_is_replaced(tmp_path, monkeypatch):
+    with pytest.raises(IsADirectoryError):
+        write_atomically(tmp_path, "text")
+    path = tmp_path / "t.csv"
+    path.write_text("old")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError):
+        write_atomically(path, "new")
+    monkeypatch.setattr(stat, "S_ISREG", lambda _: False)
+    monkeypatch.setattr(stat, "S_ISBLK", lambda _: True)
+    with pytest.raises(OSError, match="it is a block device"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_a_file_keeps_its_mode_and_a_new_one_gets_that_of_the_process(tmp_path):
+    old, new, plain = (tmp_path / name for name in ("old", "new", "plain"))
+    old.write_text("")
+    old.chmod(0o640)
+    plain.write_text("")
+    for path in (old, new):
+        write_atomically(path, "text")
+    assert [stat.S_IMODE(p.stat().st_mode) for p in (old, new)] == [0o640, stat.S_IMODE(plain.stat().st_mode)]
+
+
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path, monkeypatch):
+    victim = tmp_path / "victim"
+    victim.write_text("whole")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "known")
+    (tmp_path / ".bench-core-known.tmp").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        write_atomically(tmp_path / "t.csv", "text")
+    assert victim.read_text() == "whole"
+
+
+def test_half_a_surrogate_pair_is_written_as_an_escape(tmp_path):
+    write_atomically(tmp_path / "t.txt", "a\ud800b")
+    assert (tmp_path / "t.txt").read_text() == "a\\ud800b"
