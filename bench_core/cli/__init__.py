@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_command_from_info
 
 from bench_core import __version__
+from bench_core.cli import streams
 from bench_core.errors import BenchError
 from bench_core.text import printable
 
@@ -24,7 +25,10 @@ ALIASES = {"aa": "noise"}  # former name -> name of a command
 
 
 class _Commands(TyperGroup):
-    """Imports commands on demand, and turns every BenchError into one line on stderr and an exit code."""
+    """Imports commands on demand, and turns every BenchError into one line on stderr and an exit code.
+
+    So does output that cannot be written, with an exit code of its own (streams.py).
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the same in every context
         return [*COMMANDS]  # not list(COMMANDS): importing the command `list` rebinds that name to its module
@@ -42,12 +46,17 @@ class _Commands(TyperGroup):
         end = args.index("--") if "--" in args else len(args)
         return super().parse_args(ctx, ["--help" if arg == "-h" else arg for arg in args[:end]] + args[end:])
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with streams.guarded():  # help is printed here
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BenchError as error:
-            typer.echo(f"bench-core: {printable(str(error), 2000)}", err=True)
-            raise typer.Exit(error.exit_code) from None
+        with streams.guarded():
+            try:
+                return super().invoke(ctx)
+            except BenchError as error:
+                typer.echo(f"bench-core: {printable(str(error), 2000)}", err=True)
+                raise typer.Exit(error.exit_code) from None
 
 
 # Plain help, errors and tracebacks: boxes break in pipes, logs and narrow terminals.
