@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import io
@@ -17,6 +18,20 @@ NOT_READ = 128 + 13  # as shells report a program that SIGPIPE has ended, such a
 _FAILED = frozenset({errno.EBADF, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE, errno.ESHUTDOWN})
 
 
+_PLAINER = "bench_core.plainer"  # the name of an error handler of encodings
+_PLAIN = str.maketrans({"─": "-", "±": "+-", "·": "*", "µ": "u", "…": "...", "¦": "|"})
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for characters that an encoding lacks: the like of ours in ASCII, an escape for others."""
+    assert isinstance(error, UnicodeEncodeError)  # noqa: S101 - it only serves streams for writing
+    lacking = error.object[error.start : error.end].translate(_PLAIN)
+    return lacking.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+codecs.register_error(_PLAINER, _plainer)
+
+
 class _Closed(io.TextIOBase):
     """Takes the place of the standard output that a shell has closed (`>&-`)."""
 
@@ -28,7 +43,7 @@ class _Closed(io.TextIOBase):
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Write what the encoding of a stream lacks as escapes, and end with an exit code of its own if output is lost.
+    """Write what the encoding of a stream lacks in ASCII, and end with an exit code of its own if output is lost.
 
     One line on stderr says why, except for a pipe that its reader has closed, as `head` does. Typer alone would end
     with 1, the exit code of a regression. Raises SystemExit.
@@ -37,7 +52,7 @@ def guarded() -> Iterator[None]:
         sys.stdout = _Closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=_PLAINER)
     try:
         try:
             yield
