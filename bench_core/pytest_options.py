@@ -12,6 +12,7 @@ from bench_core.plan.suite import UseSuite
 from bench_core.plan.targets import entries_of, require_known
 from bench_core.records import Preset, identifier
 from bench_core.run.session import RunOptions
+from bench_core.text import no_such
 
 
 def _timeouts() -> str:
@@ -100,7 +101,7 @@ def _choice(name: str, text: str, choices: type[Preset]) -> Preset:
     try:
         return choices(text)
     except ValueError:
-        raise UsageError(f"--bench-{name}={text}: choose from {', '.join(choices)}") from None
+        raise UsageError(f"--bench-{name}={text}: {no_such('', text, choices)}") from None
 
 
 def _number(name: str, text: str) -> float | None:
@@ -123,5 +124,5 @@ def _seed(text: str) -> int:
 
 def _isolated(text: str) -> bool:
     if text not in {"on", "off"}:
-        raise UsageError(f"--bench-isolation={text}: choose from on, off")
+        raise UsageError(f"--bench-isolation={text}: {no_such('', text, ('on', 'off'))}")
     return text == "on"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 LONGEST = 300  # characters of a text that are shown by default
 
@@ -42,6 +44,22 @@ def quoted(text: str, longest: int = 40) -> str:
     shown = _spelt_out(text[: 2 * longest], longest)
     quote = '"' if "'" in shown and '"' not in shown else "'"
     return f"{quote}{shown}{quote}"
+
+
+def no_such(what: str, word: str, available: Iterable[str], longest: int = 900) -> str:
+    """Return what to say of a word that is none of those available, with the nearest of these.
+
+    what: what the word should be the name of, "" for nothing.
+
+    >>> no_such("column", "wrkload", ["workload", "size"])
+    "no column 'wrkload'; did you mean 'workload'? available: workload, size"
+    """
+    known = list(available)
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word[:100].lower(), by_lower, n=1, cutoff=0.75)  # a swap of letters in four
+    meant = f"; did you mean {quoted(by_lower[near[0]])}?" if near else ";"
+    there = printable(", ".join(known) or "none", longest)
+    return f"no {what}{' ' * bool(what)}{quoted(word)}{meant} available: {there}"
 
 
 def file_name(text: str, longest: int = 60) -> str:

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from bench_core.text import file_name, one_line, printable, printable_lines, quoted
+from bench_core.text import file_name, no_such, one_line, printable, printable_lines, quoted
 from tests.support.properties import given, st
 
 
@@ -69,3 +69,16 @@ def test_a_part_of_a_file_name_names_no_other_folder(text):
     name = file_name(text)
     assert re.fullmatch(r"([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?)?", name)
     assert len(name) <= 60
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("josn", "no format 'josn'; did you mean 'json'? available: table, json"),
+        ("JSON", "no format 'JSON'; did you mean 'json'? available: table, json"),
+        ("xml", "no format 'xml'; available: table, json"),
+        ("\x1b[31m" + "j" * 9999, f"no format '\\x1b[31m{'j' * 29}...'; available: table, json"),
+    ],
+)
+def test_a_word_that_is_none_of_those_available_is_named_with_the_nearest(word, said):
+    assert no_such("format", word, ["table", "json"]) == said

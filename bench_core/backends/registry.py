@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 
 from bench_core.backends.base import Backend
 from bench_core.errors import UsageError
+from bench_core.text import no_such
 
 GROUP = "bench_core.backends"
 _BUILT_IN = {
@@ -34,4 +35,4 @@ def load(name: str) -> type[Backend]:
     for point in entry_points(group=GROUP, name=name):
         registered: type[Backend] = point.load()
         return registered
-    raise UsageError(f"unknown backend {name!r}, available: {', '.join(names())}")
+    raise UsageError(no_such("backend", name, names()))

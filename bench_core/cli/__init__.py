@@ -15,8 +15,8 @@ from typer.main import get_command_from_info
 
 from bench_core import __version__
 from bench_core.cli import streams
-from bench_core.errors import BenchError
-from bench_core.text import printable
+from bench_core.errors import BenchError, UsageError
+from bench_core.text import no_such, printable
 
 # For commands that run pytest: options unknown to typer are passed to pytest, which rejects those it does not know.
 PYTEST_OPTIONS = {"ignore_unknown_options": True}
@@ -40,6 +40,11 @@ class _Commands(TyperGroup):
         importlib.import_module(f"bench_core.cli.{name}")
         (command,) = (known for known in app.registered_commands if known.name == name)
         return get_command_from_info(command, pretty_exceptions_short=False, rich_markup_mode=None)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in {*COMMANDS, *ALIASES} and not args[0].startswith("-"):
+            raise UsageError(no_such("command", args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Take -h for --help. As an option of its own it would also be found in pytest's, such as `-kchase`."""

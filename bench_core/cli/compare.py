@@ -21,7 +21,7 @@ from bench_core.compare.options import share, words
 from bench_core.errors import UsageError
 from bench_core.garbage import collection_off
 from bench_core.results.metrics import METRICS
-from bench_core.text import quoted
+from bench_core.text import no_such
 
 _UNDECIDED = 5  # exit code
 
@@ -143,7 +143,7 @@ def _format(named: str, output: Path | None) -> str:
     if (named or suffix) in _PAGES:
         raise UsageError("compare writes no HTML; for a page with charts: bench-core report PATH... -o report.html")
     if named and named not in _FORMATS:
-        raise UsageError(f"--format: no {quoted(named)}; available: {', '.join(_FORMATS)}")
+        raise UsageError(f"--format: {no_such('', named, _FORMATS)}")
     if not named and suffix not in {"", "txt", *_EXTENSIONS}:
         raise UsageError(f"--output {output}: name it .md, .csv, .json or .txt, or give --format")
     return named or (suffix if suffix in _EXTENSIONS else "table")

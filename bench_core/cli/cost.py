@@ -16,7 +16,7 @@ from bench_core.compare.price import price_work
 from bench_core.compare.tariff import Tariff
 from bench_core.errors import UsageError
 from bench_core.render.cost import cost_csv, cost_json, cost_text
-from bench_core.text import quoted
+from bench_core.text import no_such
 
 _FORMATS = ("table", "csv", "json")
 
@@ -49,7 +49,7 @@ def cost_command(
 ) -> None:
     """Price work on machines that are paid by the hour."""
     if format_ not in _FORMATS:
-        raise UsageError(f"--format: no {quoted(format_)}; available: {', '.join(_FORMATS)}")
+        raise UsageError(f"--format: {no_such('', format_, _FORMATS)}")
     tariff = Tariff.parse(price, kwh)
     readings = read(paths)
     prices = price_work(readings, tariff, where)

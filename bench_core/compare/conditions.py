@@ -11,7 +11,7 @@ from bench_core.compare.result import Comparison, Difference, Entry
 from bench_core.errors import IncompatibleError, UsageError
 from bench_core.machine.facts import VOLATILE, shown
 from bench_core.records import Fact, Facts, Row
-from bench_core.text import printable, quoted
+from bench_core.text import no_such, printable
 
 ROW_CONDITIONS = ("threads", "library", "backend_version", "placement", "device_name", "git_commit", "git_dirty")
 _FOOTNOTED = ROW_CONDITIONS[:4]
@@ -157,8 +157,7 @@ def require_same(names: Sequence[str], known: Known, comparisons: Sequence[Compa
 def _facts_apart(name: str, known: Known, sides: Sequence[str]) -> list[Difference]:
     meant = {full: by_side for full, by_side in known.items() if full == name or full.endswith(_ends(name))}
     if known and not meant:
-        some = printable(", ".join(known), 900)
-        raise UsageError(f"--require-same: no condition {quoted(name)} in these runs; available: {some}")
+        raise UsageError(f"--require-same: {no_such('condition of these runs', name, known)}")
     unknown = [side for side in sides if not any(any(by_side.get(side, [])) for by_side in meant.values())]
     if unknown:
         raise IncompatibleError(f"--require-same {name}: unknown for {', '.join(unknown)}")

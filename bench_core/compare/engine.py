@@ -22,6 +22,7 @@ from bench_core.compare.verdicts import Pair, judge, verdict_of_mean
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.records import Row
 from bench_core.results import filters
+from bench_core.text import no_such
 
 
 def compare(readings: Sequence[Reading], options: CompareOptions | None = None) -> Result:
@@ -73,7 +74,7 @@ def _sides(sides: Sequence[str], baseline: str) -> tuple[str, ...]:
     if baseline == BEST_CPU:
         return (BEST_CPU, *sides)
     if baseline and baseline not in sides:
-        raise UsageError(f"--baseline: no side {baseline!r}; available: {', '.join(sides) or 'none'}")
+        raise UsageError(f"--baseline: {no_such('side', baseline, sides)}")
     first = baseline or next(iter(sides), "")
     return (first, *(side for side in sides if side != first))
 

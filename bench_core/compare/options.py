@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench_core.compare.result import QUANTITY, WHO, WORK
 from bench_core.errors import UsageError
 from bench_core.results.metrics import METRICS
-from bench_core.text import quoted
+from bench_core.text import no_such, quoted
 
 BEST_CPU = "best-cpu"
 SIDES = ("machine", "backend", "implementation", "device", "threads")
@@ -62,7 +62,7 @@ class CompareOptions:
 def _known(option: str, words: tuple[str, ...], known: tuple[str, ...]) -> None:
     for word in words:
         if word not in known:
-            raise UsageError(f"{option}: no {quoted(word)}; available: {', '.join(known)}")
+            raise UsageError(f"{option}: {no_such('', word, known)}")
     if len(set(words)) != len(words):
         raise UsageError(f"{option}: a word is repeated")
 

@@ -22,7 +22,7 @@ from bench_core.errors import NothingToCompare, UsageError
 from bench_core.results import filters
 from bench_core.results.metrics import headline
 from bench_core.results.traits import TraitsOf, merged
-from bench_core.text import printable
+from bench_core.text import no_such
 
 _HOUR = 3600.0
 _KWH = 3.6e6  # joules
@@ -130,8 +130,7 @@ def price_work(readings: Sequence[Reading], tariff: Tariff, where: str = "") -> 
     machines = list(dict.fromkeys(row.machine for reading in readings for row in reading.rows))
     for machine in tariff.hourly:
         if machine not in machines:
-            there = ", ".join(printable(name, 40) for name in machines) or "none"
-            raise UsageError(f"--price {printable(machine, 40)}: no such machine; available: {there}")
+            raise UsageError(f"--price: {no_such('machine', machine, machines)}")
     energies = () if tariff.kwh is None else tuple(amount.per_joule for amount in AMOUNTS.values())
     options = CompareOptions(metrics=(*AMOUNTS, *energies), where=where)
     traits = merged(reading.traits for reading in readings)

@@ -11,6 +11,7 @@ from bench_core.machine.privacy import scrub
 from bench_core.own.function import SUITE, Function, backends_of, workload_of
 from bench_core.plan.targets import matches
 from bench_core.records import Case, Target, Work
+from bench_core.text import no_such
 
 _OF_TESTS = ("backends", "reference", "flops", "bytes", "tolerance", "name")
 _OF_SCRIPTS = ("budget", "output")
@@ -32,7 +33,7 @@ def in_test(fn: Any, inputs: Sequence[Any], test: str, options: Mapping[str, Any
         if name in _OF_SCRIPTS:
             raise UsageError(f"measure: {name}= is for scripts, in tests it is --bench-{name}")
         if name not in _OF_TESTS:
-            raise UsageError(f"measure: no argument {name!r}, there are {', '.join(_OF_TESTS)}")
+            raise UsageError(f"measure: {no_such('argument', name, _OF_TESTS)}")
     given = {name: value for name, value in options.items() if name != "backends"}
     only = backends_of(options.get("backends"))
     return workload_of(fn, inputs, fallback_name=named_after(test), **given), only

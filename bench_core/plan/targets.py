@@ -9,6 +9,7 @@ from bench_core.backends import registry
 from bench_core.errors import UsageError
 from bench_core.plan.discovery import Probe
 from bench_core.records import Target
+from bench_core.text import no_such
 
 _DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 
@@ -34,10 +35,10 @@ def require_known(entries: Sequence[str], said: str) -> None:
     for entry in entries:
         backend, _, kind = entry.partition(":")
         if backend not in registry.names():
-            raise UsageError(f"{said}: no backend {entry!r}, there are {', '.join(registry.names())}")
+            raise UsageError(f"{said}: {no_such('backend', entry, registry.names())}")
         types = {*_DEVICE_TYPES, *registry.load(backend).devices_expected}
         if kind and kind.partition(":")[0] not in types:
-            raise UsageError(f"{said}: no type of device {kind!r}, there are {', '.join(sorted(types))}")
+            raise UsageError(f"{said}: {no_such('type of device', kind, sorted(types))}")
 
 
 class Targets:

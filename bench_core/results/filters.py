@@ -24,7 +24,7 @@ from typing import Any
 from bench_core.errors import UsageError
 from bench_core.records import Row
 from bench_core.results.schema import COLUMNS, KINDS
-from bench_core.text import printable, quoted
+from bench_core.text import no_such, printable, quoted
 from bench_core.units import natural, size_order
 
 Predicate = Callable[[Row], bool]
@@ -108,7 +108,7 @@ class _Parser:
         if kind != "word" or column in _KEYWORDS:
             raise self._error("expected a column", back=1)
         if column not in COLUMNS:
-            raise UsageError(f"--filter: no column {quoted(column)}; available: {', '.join(COLUMNS)}")
+            raise UsageError(f"--filter: {no_such('column', column, COLUMNS)}")
         get = operator.attrgetter(column)
         negated = self._accept("word", "not")
         if self._accept("word", "in"):

@@ -11,7 +11,7 @@ from bench_core.errors import UsageError
 
 
 def test_an_unknown_backend_is_named_with_those_there_are():
-    with pytest.raises(UsageError, match="'jax', available: numpy, cupy, torch"):
+    with pytest.raises(UsageError, match="no backend 'jax'; available: numpy, cupy, torch"):
         registry.load("jax")
 
 

@@ -139,7 +139,7 @@ def test_no_machine_is_called_the_cheapest_within_the_spread_of_processes(tmp_pa
         (["--price", "a=free"], 2, "--price a=free: write MACHINE=PRICE"),
         (["--price", "a=1EUR", "--kwh", "1USD"], 2, "--price a=1EUR and --kwh 1USD: give all prices in one currency"),
         (["--price", "a=1", "--format", "xml"], 2, "--format: no 'xml'; available: table, csv, json"),
-        (["--price", "b=1"], 2, "--price b: no such machine; available: a"),
+        (["--price", "b=1"], 2, "--price: no machine 'b'; available: a"),
         (["--price", "a=1", "--filter", "workload == 'none'"], 3, "nothing to price"),
     ],
 )

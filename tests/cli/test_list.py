@@ -123,7 +123,9 @@ def test_ids_are_printed_one_a_line():
 def test_a_bad_option_is_one_line_and_exit_code_2():
     done = CliRunner().invoke(app, ["list", "--bench-preset=x"])
     assert done.exit_code == 2
-    assert done.stderr.strip() == "bench-core: --bench-preset=x: choose from smoke, headline, quick, standard, full"
+    assert (
+        done.stderr.strip() == "bench-core: --bench-preset=x: no 'x'; available: smoke, headline, quick, standard, full"
+    )
 
 
 def test_a_plan_without_a_case_is_an_error_that_says_where_to_look():

@@ -52,7 +52,7 @@ def test_require_same_refuses_other_conditions_and_unknown_ones():
         compare(drivers, CompareOptions(require_same=("driver",)))
     with pytest.raises(IncompatibleError, match="unknown for b"):
         compare([drivers[0], b], CompareOptions(require_same=("driver",)))
-    with pytest.raises(UsageError, match="no condition 'drivers'"):
+    with pytest.raises(UsageError, match="no condition of these runs 'drivers'"):
         compare(drivers, CompareOptions(require_same=("drivers",)))
     with pytest.raises(IncompatibleError, match="threads: 2 against 4"):
         compare([a, reading(processes(FIVE, threads=4), "b")], CompareOptions(require_same=("threads",)))

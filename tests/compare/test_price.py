@@ -68,7 +68,7 @@ def test_what_failed_on_a_machine_has_no_cost_there():
 
 
 def test_a_price_for_a_machine_that_is_not_there_is_an_error():
-    with pytest.raises(UsageError, match="--price z: no such machine; available: a"):
+    with pytest.raises(UsageError, match="--price: no machine 'z'; available: a"):
         price_work([reading(tokens([0.1]), "a")], {"z": 1.0})
 
 

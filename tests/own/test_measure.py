@@ -65,10 +65,10 @@ def test_columns_without_contents_are_left_out():
 @pytest.mark.parametrize(
     ("asked", "line"),
     [
-        ({"backends": "jax"}, "measure: backends=jax: no backend 'jax', there are numpy, cupy, torch"),
+        ({"backends": "jax"}, "measure: backends=jax: no backend 'jax'; available: numpy, cupy, torch"),
         (
             {"backends": ["torch:gpu"]},
-            "measure: backends=torch:gpu: no type of device 'gpu', there are cpu, cuda, mps, xpu",
+            "measure: backends=torch:gpu: no type of device 'gpu'; available: cpu, cuda, mps, xpu",
         ),
         ({"output": 5}, "measure: output=5: give the path of a folder"),
         ({"budget": 0}, "measure: budget=0: must be a positive number"),

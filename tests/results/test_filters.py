@@ -67,7 +67,7 @@ def test_sizes_are_compared_by_value_and_other_texts_by_their_numbers(text, size
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("wrkload == 'x'", "no column 'wrkload'; available: schema_version"),
+        ("wrkload == 'x'", "no column 'wrkload'; did you mean 'workload'? available: schema_version"),
         ("workload = 'x'", "cannot read"),
         ("workload == matmul", "expected a constant: 'text' in quotes"),
         ("workload == 'x", "cannot read"),
