@@ -181,7 +181,7 @@ def _alone(data: ReportData, found: Sequence[Evidence], of: str, *, moved: bool)
     (evidence, *_) = [e for e in found if row in e.alone]
     contender = data.contender(row)
     about = f"{_work(data, evidence.family, row)}: {how(row)}"
-    if contender and len(data.contenders) > 1:
+    if contender and len(data.contenders) > 1 and (len(evidence.alone) > 1 or (moved and len(data.gpus) > 1)):
         about += f" on {_who(data, contender)}"
     if contender and (memory := data.memory(contender)) and moved and row.unit == memory.unit and row.value:
         ratio = significant((memory.value or 0.0) / row.value)
@@ -247,8 +247,8 @@ def _numbers(data: ReportData, evidence: Evidence) -> Iterable[tuple[str, ...]]:
         yield (label, base.size, several[0].against, value(base), at, how(base), _device(base), "baseline", "", "")
         for s in several:
             c, at = s.comparison, show(s.values[1], s.row.unit)
-            who = s.contender.label, value(s.row), at, how(s.row), _device(s.row)
-            yield (label, s.row.size, *who, c.change, c.interval, c.word)
+            side = s.contender.label, value(s.row), at, how(s.row), _device(s.row)
+            yield (label, s.row.size, *side, c.change, c.interval, c.word)
     for row in evidence.alone:
         who = contender.label if (contender := data.contender(row)) else ""
         yield (label, row.size, who, value(row), "", how(row), _device(row), "", "", "")

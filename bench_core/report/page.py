@@ -176,9 +176,9 @@ def _speedup_card(data: ReportData, sides: Sides) -> Card:
 
 def _mean_line(mean: figures.MeanSpeedup, *, named: bool) -> str:
     who = f"{mean.contender.label}, " * named
-    elsewhere = f" over the CPU of {mean.base_machine}" * (mean.against == BEST_CPU and not mean.is_at_home)
+    elsewhere = f" against the CPU of {mean.base_machine}" * (mean.against == BEST_CPU and not mean.is_at_home)
     kinds = counted(len(mean.of), "kind")
-    return f"{who}{mean.arithmetic}{elsewhere}: {mean.change} ({mean.interval}), {kinds}, {step(mean.verdict)}."
+    return f"{who}{mean.arithmetic}{elsewhere}: {mean.change} ({mean.interval}) over {kinds}, {step(mean.verdict)}."
 
 
 def _end(s: figures.Speedup) -> str:
