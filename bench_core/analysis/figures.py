@@ -104,6 +104,19 @@ def speedups(data: ReportData, sides: Sides | None = None, metric: str = "time")
     return found
 
 
+def of_which(data: ReportData) -> str:
+    """Return in words of which statistic the ratios of times are, and their values (`Speedup.values`)."""
+    comparisons = [c for sides in data.sides for found in data.compared(sides).values() for _, c in found if c.ratio]
+    by_p10 = sum(c.basis.startswith("p10") for c in comparisons)
+    low = "of the p10 of each process (a tenth of its times are shorter)"
+    without = "no samples of single processes are at hand"
+    if not by_p10:
+        return f"of the medians of processes, because {without}"
+    if others := len(comparisons) - by_p10:
+        return f"{low}, but for {others} of {len(comparisons):,} ratios, of which {without}, of the medians"
+    return low
+
+
 def _count_then_work(found: list[Speedup]) -> tuple[int, float]:
     return len(found), _amount(found[0].row) if found else 0.0
 

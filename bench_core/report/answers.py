@@ -14,7 +14,6 @@ from bench_core.analysis.sides import Contender, Kind
 from bench_core.compare.ratio import FEWEST_RUNS
 from bench_core.compare.result import CLAIMS, Verdict
 from bench_core.records import Row, Scope
-from bench_core.report.captions import of_which
 from bench_core.report.charts import how, value
 from bench_core.text import printable
 from bench_core.units import counted, show, significant
@@ -85,7 +84,8 @@ def _caption(data: ReportData, answer: Answer, left: int) -> str:
     caption = f"and {left} more; " * bool(left) + "the rows behind it"
     contenders = {s.contender for e in answer.evidence for s in e.speedups}
     if len(contenders) > MOST_CONTENDERS:
-        caption += f", of all {len(contenders)} {data.sides[0].kind}s"
+        kind = data.sides[0].kind
+        caption += f", of all {len(contenders) + (kind is not Kind.GPU)} {kind}s"
     groups = [found for found in _groups(answer).values() if any(e.speedups for e in found)]
     if lonely := sum(not e.speedups for found in groups for e in found):
         caption += f", and {counted(lonely, 'kind')} of work that one side alone has"
@@ -107,9 +107,9 @@ def how_compared(data: ReportData) -> str:
         Kind.BACKEND: f"Each backend is compared with {sides.against}, by the fastest row of each.",
     }
     return (
-        f"{compared[sides.kind]} Ratios, and the values beside them, are {of_which(data)}; other values are medians. "
-        "A difference beyond the spread between processes (for a single run an assumed one) is indicated, any other is "
-        f"unclear; neither is a claim. {_of_claims(data)}"
+        f"{compared[sides.kind]} Ratios, and the values beside them, are {figures.of_which(data)}; other values are "
+        "medians. A difference beyond the spread between processes (for a single run an assumed one) is indicated, any "
+        f"other is unclear; neither is a claim. {_of_claims(data)}"
     )
 
 
@@ -117,8 +117,9 @@ def _of_claims(data: ReportData) -> str:
     """Return what these runs lack for claims, or if nothing, on what claims rest."""
     found = (c for sides in data.sides for pairs in data.compared(sides).values() for _, c in pairs)
     lacking = dict.fromkeys(c.lacking for c in found if c.lacking)
-    needed = lacking or [f"a claim rests on {FEWEST_RUNS} pairs of runs, or as many runs of each machine"]
-    return " ".join(f"{words[0].upper()}{words[1:]}." for words in needed)
+    needed = "; for other ratios ".join(lacking)
+    needed = needed or f"a claim rests on {FEWEST_RUNS} pairs of runs, or as many runs of each machine"
+    return f"{needed[0].upper()}{needed[1:]}."
 
 
 def step(verdict: Verdict) -> str:

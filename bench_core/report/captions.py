@@ -16,7 +16,7 @@ from bench_core.report.charts import HEAT_STEPS, Styles, how
 from bench_core.report.svg import Drawing, Swatch
 from bench_core.results.roofline import ABOVE_CEILING, ABOVE_DATASHEET
 from bench_core.results.rows import count_from_other_rows
-from bench_core.units import counted, show
+from bench_core.units import show
 
 MOST_PANELS = 24
 MOST_LINES = 60
@@ -110,8 +110,8 @@ def speedup_figure(data: ReportData) -> Figure:
     about = (
         f"The speed of the fastest row of each {what} relative to {base} for the same work, by the wall clock. To the "
         f"right of 1x the {what} is faster, to the left {sides.against}. Each kind of work is shown at the largest "
-        f"size that both sides finished. Ratios, and the times below, are {of_which(data)}. The thin dark line is the "
-        "95 % interval of the ratio."
+        f"size that both sides finished. Ratios, and their times in the numbers, are {figures.of_which(data)}. "
+        "The thin dark line is the 95 % interval of the ratio."
     )
     headers = (
         "Work",
@@ -134,19 +134,6 @@ def speedup_figure(data: ReportData) -> Figure:
     legend = () if sides.kind is Kind.BACKEND else _color_legend(data, sides.contenders, points=drawn_as_points)
     note = _left_out(min(len(labels), MOST_LINES), len(labels), "kinds of work")
     return Figure(name, heading, about, legend, (drawing,), headers, numbers, note, wide=True)
-
-
-def of_which(data: ReportData) -> str:
-    """Return of which statistic the ratios of times are, and the values of these ratios."""
-    comparisons = [c for sides in data.sides for found in data.compared(sides).values() for _, c in found if c.ratio]
-    by_p10 = sum(c.basis.startswith("p10") for c in comparisons)
-    low = "of the p10 of each process (a tenth of its times are shorter)"
-    without = "no samples of single processes are at hand"
-    if not by_p10:
-        return f"of the medians of processes, because {without}"
-    if others := len(comparisons) - by_p10:
-        return f"{low}, but for {others} of {len(comparisons):,} ratios, of which {without}, of the medians"
-    return low
 
 
 def _speedup_numbers(s: Speedup) -> tuple[str, ...]:
@@ -256,7 +243,9 @@ def _above(data: ReportData) -> str:
     found = count_from_other_rows(data.rows)
     ceilings = {ABOVE_CEILING: "a ceiling measured in the same run", ABOVE_DATASHEET: "the datasheet"}
     words = [
-        f"{counted(found[flag], 'result')} above {what} ({flag})" for flag, what in ceilings.items() if found[flag]
+        f"{found[flag]:,} result{'s' * (found[flag] != 1)} above {what} ({flag})"
+        for flag, what in ceilings.items()
+        if found[flag]
     ]
     return f"With all of their interval: {'; '.join(words)}. They have no share of it." * bool(words)
 
