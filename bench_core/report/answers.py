@@ -84,7 +84,7 @@ def _caption(data: ReportData, answer: Answer, left: int) -> str:
     caption = f"and {left} more; " * bool(left) + "the rows behind it"
     contenders = {s.contender for e in answer.evidence for s in e.speedups}
     if len(contenders) > MOST_CONTENDERS:
-        kind = data.sides[0].kind
+        kind = _kind(data)
         caption += f", of all {len(contenders) + (kind is not Kind.GPU)} {kind}s"
     groups = [found for found in _groups(answer).values() if any(e.speedups for e in found)]
     if lonely := sum(not e.speedups for found in groups for e in found):
@@ -98,7 +98,7 @@ def how_compared(data: ReportData) -> str:
         alone = "one backend has values, on one device"
         if len(data.contenders) > 1 or len({row.backend for row in data.rows if row.has_value}) > 1:
             alone = f"no piece of work has a value on two of these {'devices' if data.contenders[1:] else 'backends'}"
-        return f"Values are medians. Nothing is compared: {alone}."
+        return f"Values are medians. No sides are compared: {alone}."
     sides = data.sides[0]
     elsewhere = " (where that has none, the fastest of the machine that is named)" if len(data.machines) > 1 else ""
     compared = {
@@ -149,7 +149,7 @@ def _lines(data: ReportData, answer: Answer) -> list[Line]:
         by_work: dict[str, list[Evidence]] = {}
         for e in [] if means else found:
             by_work.setdefault(e.family.name, []).append(e)
-        alone += [_alone(data, several, of, moved=answer.statement is MOVING) for several in by_work.values()]
+        alone += [_alone(data, same, of, moved=answer.statement is MOVING) for same in by_work.values()]
     return [*compared, *alone]
 
 
@@ -169,7 +169,7 @@ def _compared(data: ReportData, mean: MeanSpeedup, of: str, among: int) -> Line:
     if len(mean.of) > 1:
         where = f"geometric mean of {len(mean.of)} kinds of work; for example {where}, {s.comparison.change}"
     about = f"{where}: {_shown(own, s.row)}{_form(data, s.row)} against {_shown(base, s.base)}{_form(data, s.base)}"
-    if data.sides[0].kind is Kind.GPU and not mean.is_at_home:
+    if _kind(data) is Kind.GPU and not mean.is_at_home:
         about += f" of {mean.base_machine}"
     if among > MOST_CONTENDERS:
         about = f"highest of {among}; {about}"
@@ -218,7 +218,12 @@ def _form(data: ReportData, row: Row) -> str:
     """Return who did the work, unless that is the plain form of a library."""
     if row.implementation == "default":
         return ""
-    return f" ({row.implementation if data.sides[0].kind is Kind.BACKEND else row.who})"
+    return f" ({row.implementation if _kind(data) is Kind.BACKEND else row.who})"
+
+
+def _kind(data: ReportData) -> Kind:
+    """Return what is compared; GPUs if no sides are: with themselves, by data that is there or must be moved."""
+    return data.sides[0].kind if data.sides else Kind.GPU
 
 
 def _who(data: ReportData, contender: Contender) -> str:

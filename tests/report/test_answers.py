@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench_core.analysis.report_data import ReportData
-from bench_core.records import Costs, Work
+from bench_core.records import Costs, Scope, Work
 from tests.support import synthetic, tables
 from tests.support.reports import runs_of
 
@@ -107,6 +107,16 @@ def test_a_value_alone_says_which_side_has_none():
     devices = [{"device": name} for name in ("cpu", "cuda:0", "cuda:1")]
     assert line_of(devices[1:], *devices) == "gpt_decode tiny: numpy on GPU 1; the best of 2; no CPU has a value"
     assert line_of(devices[:1], *devices) == "gpt_decode tiny: numpy, 2 threads; only CPU has a value"
+
+
+def test_a_gpu_by_itself_is_compared_with_and_without_the_transfer_of_the_data():
+    there = replace(tables.GPT, workload="gpt_train")
+    seconds = {there: 1.0, replace(there, scope=Scope.END_TO_END): 2.0}
+    known = {"device": "cuda:0", "implementation": "compile"}
+    done = [m for of, t in seconds.items() for m in tables.processes([t], of, **known)]
+    (line,) = by_heading([tables.reading(done)])["Moving data to the device takes time"].lines
+    assert (line.value, line.verdict) == ("GPU 2.00x slower", "indicated")
+    assert line.about == "gpt_train tiny: 1.98 s (numpy compile) against 992 ms (numpy compile)"
 
 
 def test_unlike_works_with_nothing_to_compare_have_a_line_each():
