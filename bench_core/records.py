@@ -145,6 +145,7 @@ class Traits:
     sold_as: what its tokens or samples are to a person who pays for them ("tokens generated"); "" if nobody buys them.
         `bench-core cost` begins with the works that have it.
     claims: what the report answers by its rows. Workloads that answer any claim come before all others in reports.
+    short_for: what its name is short for ("host to device"); "" if the name says it.
     """
 
     order: int = 2
@@ -153,6 +154,7 @@ class Traits:
     traffic: Traffic = Traffic.CACHES
     sold_as: str = ""
     claims: tuple[Claim, ...] = ()
+    short_for: str = ""
 
     @property
     def is_stream(self) -> bool:

@@ -70,6 +70,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{max(digits - 1 - exponent, 0)}f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with a noun whose plural ends in s: "1 value", "2,000 values"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def dimensions(above: Iterable[str], below: Iterable[str] = ()) -> Dimensions:
     """Return the dimensions of a product of units over another: of W and s over B, J/B.
 

@@ -225,7 +225,7 @@ class HostToDevice(Transfer):
     """From host memory to device memory."""
 
     name = "h2d"
-    traits = replace(Transfer.traits, claims=(Claim.MOVING_DATA,))
+    traits = replace(Transfer.traits, claims=(Claim.MOVING_DATA,), short_for="host to device")
     ceiling = Ceiling.HOST_TO_DEVICE
 
 
@@ -233,7 +233,7 @@ class DeviceToHost(Transfer):
     """From device memory to host memory."""
 
     name = "d2h"
-    traits = replace(Transfer.traits, claims=(Claim.MOVING_DATA,))
+    traits = replace(Transfer.traits, claims=(Claim.MOVING_DATA,), short_for="device to host")
     ceiling = Ceiling.DEVICE_TO_HOST
 
 

@@ -112,7 +112,7 @@ class Evidence:
     """The results of one family that answer a claim, in one metric, at one size.
 
     speedups: those of all contenders; their rows are of this metric. alone: if there are none, because there is nothing
-    to compare with, the best row of each device.
+    to compare with, the best row of each device, of each backend of the only device.
     """
 
     family: Family
@@ -136,13 +136,31 @@ class Answer:
 
 def answers(data: ReportData) -> list[Answer]:
     """Return the answer to every statement, in their order."""
-    there = {row.metric for row in data.rows if row.has_value}
-    wanted = {_compared(metric) for statement in STATEMENTS for metric in statement.shown} | {"time"}
-    found = {metric: _by_family(figures.speedups(data, metric=metric)) for metric in sorted(wanted & there)}
+    found = _found(data, {metric for statement in STATEMENTS for metric in statement.shown})
     return [_answer(data, statement, found) for statement in STATEMENTS]
 
 
+def of_each_workload(data: ReportData) -> list[Answer]:
+    """Return what these runs say about every workload, for runs that answer no claim; its name is the statement."""
+    works = {family: data.rate_of(family) for family in data.families}
+    found = _found(data, works.values())
+    names = dict.fromkeys((family.suite, family.workload) for family in works)
+    by_name = {name: [(f, [metric]) for f, metric in works.items() if (f.suite, f.workload) == name] for name in names}
+    return [
+        answer
+        for (_, workload), tested in by_name.items()
+        if (answer := Answer(Statement(workload, None, (), (), ""), tuple(_evidence(data, tested, found)))).is_known
+    ]
+
+
 Found = Mapping[str, Mapping[Family, Sequence[Speedup]]]  # by the metric that is compared
+
+
+def _found(data: ReportData, shown: Iterable[str]) -> Found:
+    """Return the speed-ups in the metrics by which those that are shown are compared, and in time."""
+    there = {row.metric for row in data.rows if row.has_value}
+    wanted = {_compared(metric) for metric in shown} | {"time"}
+    return {metric: _by_family(figures.speedups(data, metric=metric)) for metric in sorted(wanted & there)}
 
 
 def _by_family(found: Iterable[Speedup]) -> dict[Family, list[Speedup]]:
@@ -195,11 +213,9 @@ def _compared(metric: str) -> str:
 
 
 def _alone(data: ReportData, family: Family, metric: str) -> tuple[Row, ...]:
-    """Return the best row of each device, at the largest size that any of them finished."""
-    for case_id in reversed(data.cases(family).values()):
-        if rows := [row for c in data.contenders if (row := data.best(c, case_id, metric))]:
-            return tuple(rows)
-    return ()
+    """Return the best row of each side, at the largest size that any of them finished."""
+    found = (data.best_of_each(case_id, metric) for case_id in reversed(data.cases(family).values()))
+    return tuple(next(filter(None, found), ()))
 
 
 def _of_others(data: ReportData, evidence: Evidence) -> Evidence:

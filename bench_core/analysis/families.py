@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bench_core.records import Cache, Claim, Row, Scope
 from bench_core.results.traits import TraitsOf
@@ -16,7 +16,8 @@ from bench_core.units import natural, size_order
 class Family:
     """One kind of work over all its sizes: a line of a chart.
 
-    variant: the parameters that differ from those of families that are otherwise equal, as text.
+    variant: the parameters that differ from those of families that are otherwise equal, as text. has_versions: whether
+    there are other versions of it among the rows, so that its name must say which it is.
     """
 
     suite: str
@@ -27,6 +28,12 @@ class Family:
     scope: str
     cache: str
     variant: str = ""
+    has_versions: bool = field(default=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The workload, and its version if there are others: "triad", "triad v2"."""
+        return f"{self.workload} v{self.version}" if self.has_versions else self.workload
 
     @property
     def arithmetic(self) -> str:
@@ -35,11 +42,22 @@ class Family:
 
     @property
     def label(self) -> str:
-        """Workload, dtype, and all other fields that are not the default."""
-        words = [self.workload, self.arithmetic] + [self.variant] * bool(self.variant)
+        """Name, dtype, and all other fields that are not the default."""
+        words = [self.name, self.arithmetic] + [self.variant] * bool(self.variant)
         words += [self.scope.replace("_", " ")] * (self.scope != Scope.RESIDENT)
         words += [self.cache] * (self.cache != Cache.HOT)
         return " ".join(words)
+
+    def is_form_of(self, other: Family) -> bool:
+        """Whether this is the same work as `other` but for its version, or for a parameter that only one of them has.
+
+        Two values of one parameter (a layout, a batch) are different work.
+        """
+        plain = Family(self.suite, self.workload, 0, self.dtype, self.precision, self.scope, self.cache)
+        if plain != replace(other, version=0, variant=""):
+            return False
+        mine, others = set(self.variant.split()), set(other.variant.split())
+        return mine <= others or others <= mine
 
     @property
     def is_plain(self) -> bool:
@@ -58,10 +76,14 @@ def families_of(rows: Sequence[Row], traits: TraitsOf) -> dict[Family, dict[str,
         kind = Family(row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
         groups[kind].setdefault(row.case_id, row)
     families: dict[Family, dict[str, str]] = {}
+    versions: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for kind in groups:
+        versions[kind.suite, kind.workload].add(kind.version)
     for kind, cases in groups.items():
-        variant = _variants(list(cases.values()))
+        variant, several = _variants(list(cases.values())), len(versions[kind.suite, kind.workload]) > 1
         for case_id, row in cases.items():
-            families.setdefault(replace(kind, variant=variant(row)), {})[row.size] = case_id
+            family = replace(kind, variant=variant(row), has_versions=several)
+            families.setdefault(family, {})[row.size] = case_id
     ordered = sorted(families, key=lambda family: _place(family, traits))
     return {f: dict(sorted(families[f].items(), key=lambda item: size_order(item[0]))) for f in ordered}
 

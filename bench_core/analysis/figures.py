@@ -5,6 +5,7 @@ A figure without data is empty; the page then shows a sentence instead.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -15,11 +16,12 @@ from bench_core.analysis.pooling import pooled_row
 from bench_core.analysis.report_data import ReportData
 from bench_core.analysis.sides import Contender, Sides, backend_order
 from bench_core.compare.options import CompareOptions
-from bench_core.compare.result import Comparison, Verdict, change, interval
+from bench_core.compare.result import Comparison, Entry, Verdict, change, interval
 from bench_core.compare.verdicts import verdict_of_mean
 from bench_core.machine import datasheets
 from bench_core.records import Cache, Limit, Row
 from bench_core.results import roofline
+from bench_core.results.metrics import METRICS
 from bench_core.units import size_number
 
 SMALLEST_SWEEP = 3  # sizes that a curve needs
@@ -31,8 +33,8 @@ MOST_CROSSOVERS = 8  # lines in the summary
 class Speedup:
     """The comparison of a contender with the baseline of its sides on one case, by the method of `bench-core compare`.
 
-    row, base: the best result of the contender and that of the baseline, `against`. ratio: that of `comparison`, how
-    many times faster the contender is.
+    row, base: the best result of the contender and that of the baseline, `against`, in one metric: that of `comparison`
+    or one that follows from it. ratio: that of `comparison`, how many times faster the contender is.
     """
 
     family: Family
@@ -55,12 +57,31 @@ class Speedup:
         return cls(family, contender, against, c, pooled_row(c.contender), pooled_row(c.baseline), c.ratio)
 
     @property
+    def values(self) -> tuple[float, float]:
+        """The two values whose ratio this is, the baseline first, in the unit of the rows.
+
+        They are of the statistic that is compared (`Comparison.basis`), not the medians that the rows have.
+        """
+        c = self.comparison
+        assert c.baseline and c.contender and c.values  # noqa: PT018, S101 - `of` makes no speed-up without them
+        first, second = c.values
+        return _value_at(self.base, c.baseline, first), _value_at(self.row, c.contender, second)
+
+    @property
     def low(self) -> float | None:
         return self.comparison.ci_low
 
     @property
     def high(self) -> float | None:
         return self.comparison.ci_high
+
+
+def _value_at(row: Row, entry: Entry, compared: float) -> float:
+    """Return what the metric of a row is when the metric of an entry, from which it follows, is `compared`."""
+    if row.metric == entry.row.metric:
+        return compared
+    formula, share = METRICS[row.metric].formula, compared / (entry.value or math.nan)
+    return (row.value or math.nan) * (1 / share if formula and formula.falls else share)
 
 
 def speedups(data: ReportData, sides: Sides | None = None, metric: str = "time") -> list[Speedup]:
@@ -83,6 +104,19 @@ def speedups(data: ReportData, sides: Sides | None = None, metric: str = "time")
     return found
 
 
+def of_which(data: ReportData) -> str:
+    """Return in words of which statistic the ratios of times are, and their values (`Speedup.values`)."""
+    comparisons = [c for sides in data.sides for found in data.compared(sides).values() for _, c in found if c.ratio]
+    by_p10 = sum(c.basis.startswith("p10") for c in comparisons)
+    low = "of the p10 of each process (a tenth of its times are shorter)"
+    without = "no samples of single processes are at hand"
+    if not by_p10:
+        return f"of the medians of processes, because {without}"
+    if others := len(comparisons) - by_p10:
+        return f"{low}, but for {others} of {len(comparisons):,} ratios, of which {without}, of the medians"
+    return low
+
+
 def _count_then_work(found: list[Speedup]) -> tuple[int, float]:
     return len(found), _amount(found[0].row) if found else 0.0
 
@@ -94,20 +128,32 @@ def _amount(row: Row) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MeanSpeedup:
-    """The geometric mean of the speed-ups of one contender in one arithmetic ("float32", "float32 tf32").
+    """The geometric mean of the speed-ups of one contender over one machine in one arithmetic ("float32 tf32").
 
-    Other formats are not mixed in: they are units of a chip of their own, and can be ten times as fast. low, high: its
-    interval, if the errors of all cases are fully correlated, which makes it widest.
+    Other formats are not mixed in: they are units of a chip of their own, and can be ten times as fast. Nor are the
+    baselines of other machines. of: each work once. low, high: the interval of the mean, if the errors of all cases are
+    fully correlated, which makes it widest.
     """
 
     contender: Contender
     against: str
+    base_machine: str
     arithmetic: str
     of: tuple[Speedup, ...]
     ratio: float
     low: float
     high: float
     verdict: Verdict
+
+    @property
+    def example(self) -> Speedup:
+        """The speed-up that is nearest to the mean."""
+        return min(self.of, key=lambda s: abs(math.log(s.ratio / self.ratio)))
+
+    @property
+    def is_at_home(self) -> bool:
+        """Whether contender and baseline are of one machine."""
+        return self.base_machine == self.contender.machine
 
     @property
     def change(self) -> str:
@@ -123,11 +169,21 @@ class MeanSpeedup:
 
 
 def means(found: Sequence[Speedup]) -> list[MeanSpeedup]:
-    """Return the mean of each contender in each arithmetic, in the order of the families."""
-    groups: dict[tuple[str, Contender], list[Speedup]] = {}
+    """Return the mean of each contender over each machine in each arithmetic, in the order of the families."""
+    groups: dict[tuple[str, Contender, str], list[Speedup]] = {}
     for s in found:
-        groups.setdefault((s.family.arithmetic, s.contender), []).append(s)
-    return [_mean(arithmetic, several) for (arithmetic, _), several in groups.items()]
+        groups.setdefault((s.family.arithmetic, s.contender, s.base.machine), []).append(s)
+    return [_mean(arithmetic, _each_work_once(several)) for (arithmetic, *_), several in groups.items()]
+
+
+def _each_work_once(found: Sequence[Speedup]) -> list[Speedup]:
+    """Return the speed-ups without those of work that was measured again in a newer form."""
+    newest_first = sorted(found, key=lambda s: (s.row.started_at, s.family.version), reverse=True)
+    kept: list[Speedup] = []
+    for s in newest_first:
+        if not any(s.family.is_form_of(other.family) for other in kept):
+            kept.append(s)
+    return [s for s in found if s in kept]
 
 
 def _mean(arithmetic: str, found: Sequence[Speedup]) -> MeanSpeedup:
@@ -137,7 +193,8 @@ def _mean(arithmetic: str, found: Sequence[Speedup]) -> MeanSpeedup:
     if len(found) == 1:
         verdict = found[0].comparison.verdict
     first = found[0]
-    return MeanSpeedup(first.contender, first.against, arithmetic, tuple(found), mean, low, high, verdict)
+    against = first.contender, first.against, first.base.machine
+    return MeanSpeedup(*against, arithmetic, tuple(found), mean, low, high, verdict)
 
 
 @dataclass(frozen=True, slots=True)

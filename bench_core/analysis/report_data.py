@@ -131,6 +131,13 @@ class ReportData:
         """Return the contenders that have a value of this metric in this case."""
         return [c for c in self.contenders if self.best(c, case_id, metric)]
 
+    def best_of_each(self, case_id: str, metric: str) -> list[Row]:
+        """Return the best row of each contender in a case; of each backend if there is only one contender."""
+        by_side: dict[tuple[Contender | None, str], list[Row]] = defaultdict(list)
+        for row in (row for row in self._by_case[case_id] if row.has_value and row.metric == metric):
+            by_side[self.contender(row), row.backend if len(self.contenders) == 1 else ""].append(row)
+        return [best_of(rows) for rows in by_side.values()]
+
     def rate_of(self, family: Family) -> str:
         """Return the headline metric of a family: a rate, or "time" if it has no rate."""
         ids = set(self.cases(family).values())

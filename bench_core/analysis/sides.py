@@ -12,9 +12,10 @@ from bench_core.compare.pairing import FIRST_BACKEND
 from bench_core.compare.replicates import Replicates
 from bench_core.compare.verdicts import Pair
 from bench_core.records import Row
-from bench_core.units import natural
+from bench_core.units import counted, natural
 
 BEST_CPU = "the best CPU"
+MOST_REASONS = 3  # why a device has no value
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Contender:
 class Kind(StrEnum):
     """What the sides of a report are."""
 
-    GPU = "GPU"  # each GPU against the best CPU of all machines
+    GPU = "GPU"  # each GPU against the best CPU of its machine, of the others where that has no value
     MACHINE = "machine"  # each machine, by its best result, against the first
     BACKEND = "backend"  # the backends of a single machine against NumPy, otherwise the first in the alphabet
 
@@ -52,18 +53,25 @@ class Sides:
     labels: Mapping[tuple[str, ...], str]
 
     def pairs(self, ranking: Ranking) -> list[tuple[Contender, Pair]]:
-        """Return the best result of each contender against that of the baseline, of one piece of work."""
+        """Return the best result of each contender against that of its baseline, of one piece of work.
+
+        Of a baseline on several machines, that on the machine of the contender is taken if it has a value.
+        """
         best: dict[str, Replicates] = {}
+        at_home: dict[str, Replicates] = {}
         for found in _best_first(ranking):
-            best.setdefault(self._side(found.entry.row), found)
-        base = best.get(self.against)
+            row = found.entry.row
+            best.setdefault(self.side(row), found)
+            if self.side(row) == self.against:
+                at_home.setdefault(row.machine, found)
         return [
             (c, Pair(ranking.key, c.label, base.entry.name, base, best[c.label]))
             for c in self.contenders
-            if base and c.label in best
+            if c.label in best and (base := at_home.get(c.machine) or best.get(self.against))
         ]
 
-    def _side(self, row: Row) -> str:
+    def side(self, row: Row) -> str:
+        """Return the label of the contender to which a row belongs, `against` for the baseline."""
         by_kind = {Kind.GPU: (row.machine, row.device), Kind.MACHINE: (row.machine,), Kind.BACKEND: (row.backend,)}
         return self.labels.get(by_kind[self.kind], self.against)
 
@@ -117,9 +125,11 @@ def _silent(rows: Sequence[Row]) -> list[str]:
         lost.setdefault((row.machine, row.device), Counter())[reason] += 1
     alike: dict[tuple[str, str], list[str]] = {}
     for (machine, device), reasons in lost.items():
-        first = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:3]
-        why = "; ".join(f"{count} {reason}" for reason, count in first)
-        alike.setdefault((device, f"no value in any of {reasons.total()} cases ({why})."), []).append(machine)
+        ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+        why = [f"{count:,} {reason}" for reason, count in ordered[:MOST_REASONS]]
+        why += [counted(len(ordered) - MOST_REASONS, "other reason")] * (len(ordered) > MOST_REASONS)
+        among = f"in any of {reasons.total():,} cases" if reasons.total() > 1 else "in its only case"
+        alike.setdefault((device, f"no value {among} ({'; '.join(why)})."), []).append(machine)
     return sorted(
         f"{', '.join(machines)} {device} {'has' if len(machines) == 1 else 'have'} {what}"
         for (device, what), machines in alike.items()

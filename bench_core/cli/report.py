@@ -17,6 +17,7 @@ from bench_core.compare import Reading, read
 from bench_core.errors import TableError, UsageError
 from bench_core.report import require_extra
 from bench_core.results import filters
+from bench_core.units import counted
 
 
 @app.command("report")
@@ -36,8 +37,8 @@ def report_command(
     readings = read_filtered(paths, where)
     text = render(readings, title)
     write(output, text)
-    rows = sum(len(reading.rows) for reading in readings)
-    typer.echo(f"{output}: {rows:,} rows of {len(readings)} result files, {len(text.encode()) / 1e6:.2f} MB")
+    rows = counted(sum(len(reading.rows) for reading in readings), "row")
+    typer.echo(f"{output}: {rows} of {counted(len(readings), 'result file')}, {len(text.encode()) / 1e6:.2f} MB")
 
 
 def read_filtered(paths: list[str], where: str) -> list[Reading]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench_core.analysis import figures
+from bench_core.analysis import claims, figures
 from bench_core.analysis.claims import MOVING, Answer, Evidence, answers
-from bench_core.analysis.figures import MeanSpeedup
+from bench_core.analysis.families import Family
+from bench_core.analysis.figures import MeanSpeedup, Speedup
 from bench_core.analysis.report_data import ReportData, best_of
 from bench_core.analysis.sides import Contender, Kind
 from bench_core.compare.ratio import FEWEST_RUNS
 from bench_core.compare.result import CLAIMS, Verdict
 from bench_core.records import Row, Scope
 from bench_core.report.charts import how, value
-from bench_core.units import show, significant
+from bench_core.text import printable
+from bench_core.units import counted, show, significant
 
 MOST_LINES = 6  # of one claim
-MOST_CONTENDERS = 2  # of which each has a line of its own; of more, only the fastest has
+MOST_CONTENDERS = 2  # of which each has a line of its own; of more, only the highest has
 NOUNS = {"token": "tokens", "tokens": "tokens", "sample": "samples", "samples": "samples"}  # by the start of a metric
-HEADERS = ("Work", "Size", "Side", "Value (interval)", "By", "Device", "Result", "Interval", "Verdict")
+HEADERS = ("Work", "Size", "Side", "Median (interval)", "Compared", "By", "Device", "Result", "Interval", "Verdict")
 CROSSED = ("Work", "GPU", "Result")
 
 
@@ -38,15 +40,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A claim with its answer. needs: what is missing if there is none. left: how many lines are left out.
+    """A claim with its answer. needs: what is missing if there is none.
 
-    headers, numbers: the rows on which the lines rest, as a table.
+    headers, numbers: the rows on which the lines rest, as a table. caption: that of the table, which says what the
+    lines leave out.
     """
 
     heading: str
     needs: str
     lines: tuple[Line, ...]
-    left: int
+    caption: str
     headers: tuple[str, ...]
     numbers: tuple[tuple[str, ...], ...]
 
@@ -54,6 +57,11 @@ class Answered:
 def answered(data: ReportData) -> list[Answered]:
     """Return all claims with their answers, in a fixed order."""
     return [_answered(data, answer) for answer in answers(data)]
+
+
+def of_each_workload(data: ReportData) -> list[Answered]:
+    """Return the numbers of every workload, for runs that answer no claim."""
+    return [_answered(data, answer) for answer in claims.of_each_workload(data)]
 
 
 def _answered(data: ReportData, answer: Answer) -> Answered:
@@ -65,28 +73,53 @@ def _answered(data: ReportData, answer: Answer) -> Answered:
         numbers = [(c.family.label, c.contender.label, c.text) for c in answer.crossed]
         lines = [_crossing(c, several=len(data.gpus) > 1) for c in answer.crossed]
     text, needs = answer.statement.text, answer.statement.needs
-    heading = text[0].upper() + text[1:]
+    heading = text[0].upper() + text[1:] if needs else text
     shown = tuple(lines[:MOST_LINES])
-    return Answered(heading, "" if lines else needs, shown, len(lines) - len(shown), headers, tuple(numbers))
+    caption = _caption(data, answer, len(lines) - len(shown))
+    return Answered(heading, "" if lines else needs, shown, caption, headers, tuple(numbers))
+
+
+def _caption(data: ReportData, answer: Answer, left: int) -> str:
+    """Return the caption of the rows behind an answer. left: how many lines are not shown."""
+    caption = f"and {left} more; " * bool(left) + "the rows behind it"
+    contenders = {s.contender for e in answer.evidence for s in e.speedups}
+    if len(contenders) > MOST_CONTENDERS:
+        kind = _kind(data)
+        caption += f", of all {len(contenders) + (kind is not Kind.GPU)} {kind}s"
+    groups = [found for found in _groups(answer).values() if any(e.speedups for e in found)]
+    if lonely := sum(not e.speedups for found in groups for e in found):
+        caption += f", and {counted(lonely, 'kind')} of work that one side alone has"
+    return caption
 
 
 def how_compared(data: ReportData) -> str:
     """Return what the answers compare with what, and what the words of their verdicts mean."""
-    if not data.sides and len(data.contenders) > 1:
-        return "Values are medians. Nothing is compared: no piece of work has a value on two of these devices."
     if not data.sides:
-        return "Values are medians. Nothing is compared: one backend has values, on one device."
+        alone = "one backend has values, on one device"
+        if len(data.contenders) > 1 or len({row.backend for row in data.rows if row.has_value}) > 1:
+            alone = f"no piece of work has a value on two of these {'devices' if data.contenders[1:] else 'backends'}"
+        return f"Values are medians. No sides are compared: {alone}."
     sides = data.sides[0]
+    elsewhere = " (where that has none, the fastest of the machine that is named)" if len(data.machines) > 1 else ""
     compared = {
-        Kind.GPU: "Each GPU is compared with the fastest CPU row of all these runs.",
+        Kind.GPU: f"Each GPU is compared with the fastest CPU row of its own machine{elsewhere}.",
         Kind.MACHINE: f"Each machine is compared with {sides.against}, by the fastest row of each.",
         Kind.BACKEND: f"Each backend is compared with {sides.against}, by the fastest row of each.",
     }
     return (
-        f"{compared[sides.kind]} Values are medians; ratios are of the p10 of each process, as in bench-core compare. "
-        f"A claim rests on {FEWEST_RUNS} pairs of runs, or as many runs of each machine. With fewer, a difference "
-        "beyond the spread between processes is indicated, otherwise it is unclear."
+        f"{compared[sides.kind]} Ratios, and the values beside them, are {figures.of_which(data)}; other values are "
+        "medians. A difference beyond the spread between processes (for a single run an assumed one) is indicated, any "
+        f"other is unclear; neither is a claim. {_of_claims(data)}"
     )
+
+
+def _of_claims(data: ReportData) -> str:
+    """Return what these runs lack for claims, or if nothing, on what claims rest."""
+    found = (c for sides in data.sides for pairs in data.compared(sides).values() for _, c in pairs)
+    lacking = dict.fromkeys(c.lacking for c in found if c.lacking)
+    needed = "; for other ratios ".join(lacking)
+    needed = needed or f"a claim rests on {FEWEST_RUNS} pairs of runs, or as many runs of each machine"
+    return f"{needed[0].upper()}{needed[1:]}."
 
 
 def step(verdict: Verdict) -> str:
@@ -101,50 +134,96 @@ def _crossing(c: figures.Crossover, *, several: bool) -> Line:
 
 
 def _lines(data: ReportData, answer: Answer) -> list[Line]:
-    """Return a line for each metric and arithmetic, those with a ratio first."""
+    """Return a line for each metric and arithmetic, those with a ratio first; if there is none, for each work."""
     several = len({(e.metric, e.family.scope) for e in answer.evidence}) > 1
-    groups: dict[tuple[str, str, str], list[Evidence]] = {}
-    for e in answer.evidence:
-        groups.setdefault((e.metric, e.family.scope, e.family.arithmetic), []).append(e)
     compared: list[Line] = []
     alone: list[Line] = []
-    for (metric, scope, arithmetic), found in groups.items():
+    for (metric, scope, arithmetic), found in _groups(answer).items():
         what = "with the transfer of its data" if scope == Scope.END_TO_END else metric.replace("_", " ")
         of = f"{arithmetic}, {what}" if several else arithmetic
         means = figures.means([s for e in found for s in e.speedups])
-        if len(means) > MOST_CONTENDERS:
+        among = len({mean.contender for mean in means})
+        if among > MOST_CONTENDERS:
             means = [max(means, key=lambda mean: mean.ratio)]
-        compared += [_compared(data, mean, of) for mean in means]
-        if not means:
-            rows = [row for e in found for row in e.alone]
-            by_work = [[r for r in rows if r.workload == name] for name in dict.fromkeys(row.workload for row in rows)]
-            # Two directions of a transfer are two answers; of other work the best is the answer.
-            apart = by_work if answer.statement is MOVING else [rows]
-            alone += [_alone(data, best_of(group), of, moved=answer.statement is MOVING) for group in apart]
+        compared += [_compared(data, mean, of, among) for mean in means]
+        by_work: dict[str, list[Evidence]] = {}
+        for e in [] if means else found:
+            by_work.setdefault(e.family.name, []).append(e)
+        alone += [_alone(data, same, of, moved=answer.statement is MOVING) for same in by_work.values()]
     return [*compared, *alone]
 
 
-def _compared(data: ReportData, mean: MeanSpeedup, of: str) -> Line:
-    first = mean.of[0]
-    about = f"{first.family.workload} {first.row.size}: {shown(first.row)} against {shown(first.base)}"
-    if data.sides[0].kind is Kind.GPU and first.row.machine != first.base.machine:
-        about += f" of {first.base.machine}"
+def _groups(answer: Answer) -> dict[tuple[str, str, str], list[Evidence]]:
+    """Return what is put into one mean, by metric, scope and arithmetic."""
+    groups: dict[tuple[str, str, str], list[Evidence]] = {}
+    for e in answer.evidence:
+        groups.setdefault((e.metric, e.family.scope, e.family.arithmetic), []).append(e)
+    return groups
+
+
+def _compared(data: ReportData, mean: MeanSpeedup, of: str, among: int) -> Line:
+    """Return a mean with the ratio that is nearest to it. among: of how many contenders it may be the highest."""
+    s = mean.example
+    base, own = s.values
+    where = _work(data, s.family, s.row)
     if len(mean.of) > 1:
-        about = f"geometric mean of {len(mean.of)} kinds of work; {about}"
+        where = f"geometric mean of {len(mean.of)} kinds of work; for example {where}, {s.comparison.change}"
+    about = f"{where}: {_shown(own, s.row)}{_form(data, s.row)} against {_shown(base, s.base)}{_form(data, s.base)}"
+    if _kind(data) is Kind.GPU and not mean.is_at_home:
+        about += f" of {mean.base_machine}"
+    if among > MOST_CONTENDERS:
+        about = f"highest of {among}; {about}"
     return Line(f"{_who(data, mean.contender)} {mean.change}", of, step(mean.verdict), about)
 
 
-def _alone(data: ReportData, row: Row, of: str, *, moved: bool) -> Line:
-    """Return a value with nothing to compare it with. moved: whether it is that of a transfer."""
+def _alone(data: ReportData, found: Sequence[Evidence], of: str, *, moved: bool) -> Line:
+    """Return the best row of a work with nothing to compare it with. moved: whether it is that of a transfer."""
+    row = best_of([row for e in found for row in e.alone])
+    (evidence, *_) = [e for e in found if row in e.alone]
     contender = data.contender(row)
-    about = f"{row.workload} {row.size}: {how(row)}" + f" of {row.machine}" * (len(data.machines) > 1)
+    about = f"{_work(data, evidence.family, row)}: {how(row)}"
+    if contender and len(data.contenders) > 1 and (len(evidence.alone) > 1 or (moved and len(data.gpus) > 1)):
+        about += f" on {_who(data, contender)}"
     if contender and (memory := data.memory(contender)) and moved and row.unit == memory.unit and row.value:
         ratio = significant((memory.value or 0.0) / row.value)
         about += f"; its own memory: {show(memory.value, memory.unit)}, {ratio} times as much"
     elif data.sides:
-        only = row.backend if data.sides[0].kind is Kind.BACKEND else _who(data, contender) if contender else row.device
-        about += f"; only {only} has a value"
-    return Line(shown(row), of, "", about)
+        about += f"; {_why_alone(data, evidence.alone)}"
+    return Line(_shown(row.value, row), of, "", about)
+
+
+def _why_alone(data: ReportData, rows: Sequence[Row]) -> str:
+    """Return which side has no value in a case, and of how many that have one the best is shown."""
+    sides, (first, *others) = data.sides[0], rows
+    holders = {sides.side(row) for row in rows}
+    if not others:
+        who = data.contender(first)
+        return f"only {first.backend if sides.kind is Kind.BACKEND or not who else _who(data, who)} has a value"
+    why = f"{sides.against} has no value"
+    if sides.kind is Kind.GPU:
+        why = "no GPU has a value" if holders == {sides.against} else "no CPU has a value"
+    if sides.against in holders and len(holders) > 1:
+        why = "they count this work in different ways"
+    return f"the best of {len(rows)}; {why}"
+
+
+def _work(data: ReportData, family: Family, row: Row) -> str:
+    """Return a work with its size, and what its name is short for."""
+    short_for = printable(data.traits(family).short_for)
+    words = [family.name, f"({short_for})" * bool(short_for), row.size, family.variant]
+    return " ".join(filter(None, words))
+
+
+def _form(data: ReportData, row: Row) -> str:
+    """Return who did the work, unless that is the plain form of a library."""
+    if row.implementation == "default":
+        return ""
+    return f" ({row.implementation if _kind(data) is Kind.BACKEND else row.who})"
+
+
+def _kind(data: ReportData) -> Kind:
+    """Return what is compared; GPUs if no sides are: with themselves, by data that is there or must be moved."""
+    return data.sides[0].kind if data.sides else Kind.GPU
 
 
 def _who(data: ReportData, contender: Contender) -> str:
@@ -152,10 +231,10 @@ def _who(data: ReportData, contender: Contender) -> str:
     return "GPU" if contender.is_gpu and len(data.gpus) == 1 else contender.label
 
 
-def shown(row: Row) -> str:
-    """Return the value of a row with its unit, in which tokens and samples are named: "513 k tokens/s"."""
+def _shown(amount: float | None, row: Row) -> str:
+    """Return a value in the metric of a row with its unit, in which tokens and samples are named: "513 k tokens/s"."""
     noun = row.metric.partition("_")[0]
-    text = show(row.value, row.unit)
+    text = show(amount, row.unit)
     if noun in NOUNS and row.unit in ("1/s", "1/J"):
         per = row.unit.removeprefix("1")
         return f"{text.removesuffix(per).rstrip()} {NOUNS[noun]}{per}"
@@ -163,26 +242,22 @@ def shown(row: Row) -> str:
 
 
 def _numbers(data: ReportData, evidence: Evidence) -> Iterable[tuple[str, ...]]:
-    """Yield the rows behind an answer: of each comparison the baseline first."""
+    """Yield the rows behind an answer: of the comparisons with one machine the baseline first."""
     label = evidence.family.label
-    for s in evidence.speedups[:1]:
-        yield (label, s.base.size, s.against, value(s.base), how(s.base), _device(s.base), "baseline", "", "")
+    by_base: dict[str, list[Speedup]] = {}
     for s in evidence.speedups:
-        c = s.comparison
-        yield (
-            label,
-            s.row.size,
-            s.contender.label,
-            value(s.row),
-            how(s.row),
-            _device(s.row),
-            c.change,
-            c.interval,
-            c.word,
-        )
+        by_base.setdefault(s.base.machine, []).append(s)
+    for several in by_base.values():
+        base = several[0].base
+        at = show(several[0].values[0], base.unit)
+        yield (label, base.size, several[0].against, value(base), at, how(base), _device(base), "baseline", "", "")
+        for s in several:
+            c, at = s.comparison, show(s.values[1], s.row.unit)
+            side = s.contender.label, value(s.row), at, how(s.row), _device(s.row)
+            yield (label, s.row.size, *side, c.change, c.interval, c.word)
     for row in evidence.alone:
-        contender = data.contender(row)
-        yield (label, row.size, contender.label if contender else "", value(row), how(row), _device(row), "", "", "")
+        who = contender.label if (contender := data.contender(row)) else ""
+        yield (label, row.size, who, value(row), "", how(row), _device(row), "", "", "")
 
 
 def _device(row: Row) -> str:

@@ -10,8 +10,6 @@ from bench_core.analysis import figures
 from bench_core.analysis.figures import Rate, Speedup, Sweep
 from bench_core.analysis.report_data import ReportData
 from bench_core.analysis.sides import Contender, Kind
-from bench_core.compare.ratio import FEWEST_RUNS
-from bench_core.compare.result import CLAIMS
 from bench_core.records import Row
 from bench_core.report import charts, svg, theme
 from bench_core.report.charts import HEAT_STEPS, Styles, how
@@ -102,15 +100,18 @@ def speedup_figure(data: ReportData) -> Figure:
         )
     sides = data.sides[0]
     heading, what, base = {
-        Kind.GPU: ("Speed-up of the GPU over the best CPU", "GPU", "the fastest CPU row of all these runs"),
+        Kind.GPU: ("Speed-up of the GPU over the best CPU", "GPU", "the fastest CPU row of its own machine"),
         Kind.MACHINE: (f"Speed of each machine relative to {sides.against}", "machine", f"that of {sides.against}"),
         Kind.BACKEND: (f"Speed of each backend relative to {sides.against}", "backend", f"that of {sides.against}"),
     }[sides.kind]
     found = figures.speedups(data, sides)
+    elsewhere = any(sides.kind is Kind.GPU and s.row.machine != s.base.machine for s in found)
+    base += " (where that has none, of another machine, which the numbers name)" * elsewhere
     about = (
         f"The speed of the fastest row of each {what} relative to {base} for the same work, by the wall clock. To the "
         f"right of 1x the {what} is faster, to the left {sides.against}. Each kind of work is shown at the largest "
-        "size that both sides finished. The thin dark line is the 95 % interval of the ratio."
+        f"size that both sides finished. Ratios, and their times in the numbers, are {figures.of_which(data)}. "
+        "The thin dark line is the 95 % interval of the ratio."
     )
     headers = (
         "Work",
@@ -125,12 +126,6 @@ def speedup_figure(data: ReportData) -> Figure:
         "by",
     )
     numbers = tuple(_speedup_numbers(s) for s in found)
-    if any(s.comparison.verdict not in CLAIMS for s in found):
-        about += (
-            f" A claim (faster, slower, same) needs {FEWEST_RUNS} pairs of runs, or as many runs of each machine. With "
-            "fewer, a difference beyond the spread between processes is indicated; for a single run this spread is "
-            "assumed."
-        )
     labels = list(dict.fromkeys(s.label for s in found))
     drawn = [s for s in found if s.label in labels[:MOST_LINES]]
     chart = charts.speedup_chart(drawn, Styles(data.contenders))
@@ -143,7 +138,8 @@ def speedup_figure(data: ReportData) -> Figure:
 
 def _speedup_numbers(s: Speedup) -> tuple[str, ...]:
     c = s.comparison
-    row, base = ((show(row.value, row.unit), how(row)) for row in (s.row, s.base))
+    times = zip((s.row, s.base), reversed(s.values), strict=True)
+    row, base = ((show(time, row.unit), how(row)) for row, time in times)
     return (s.label, s.contender.label, c.change, c.interval or "none", c.word, *row, s.base.machine, *base)
 
 

@@ -184,7 +184,7 @@ def _best_is_named(label: str, data: Data) -> Data:
 
 def _speedup_datum(s: Speedup, styles: Styles, *, named: bool) -> dict[str, Any]:
     words, spread = s.comparison.brief, s.comparison.interval
-    row, base = (f"{r.machine} {how(r)}: {value(r)}" for r in (s.row, s.base))
+    base, row = (f"{r.machine} {how(r)}: {show(x, r.unit)}" for r, x in zip((s.base, s.row), s.values, strict=True))
     return {
         "line": s.label,
         "who": s.contender.label,

@@ -21,22 +21,23 @@ from markupsafe import Markup
 import bench_core
 from bench_core.analysis import figures
 from bench_core.analysis.report_data import ReportData
-from bench_core.analysis.sides import Kind, Sides
+from bench_core.analysis.sides import BEST_CPU, Kind, Sides
 from bench_core.compare.loading import Reading
 from bench_core.compare.result import Verdict
 from bench_core.errors import TableError
 from bench_core.records import Status
 from bench_core.report import packed_table, svg, theme
-from bench_core.report.answers import answered, how_compared, step
+from bench_core.report.answers import answered, how_compared, of_each_workload, step
 from bench_core.report.captions import FIGURES, captioned_figure
 from bench_core.report.charts import how
 from bench_core.report.sources import Source, environment, source
 from bench_core.results.rows import FROM_OTHER_ROWS, count_from_other_rows
-from bench_core.units import size_order
+from bench_core.units import counted, size_order
 
 HERE = Path(__file__).parent
 MOST_BYTES = 2_000_000
 MOST_MEANS = 10  # of one card
+MOST_FLAGS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
     style, script = _style(), (HERE / "page.js").read_text(encoding="utf-8")
     facts = environment(sources)
     drawn = [captioned_figure(data, name) for name in FIGURES]
+    answers = answered(data)
     return {
         "title": title,
         "version": bench_core.__version__,
@@ -90,10 +92,12 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
         "sources": sources,
         "data": data,
         "cards": cards(data),
-        "answers": answered(data),
+        "answers": answers,
+        "measured": () if any(not answer.needs for answer in answers) else of_each_workload(data),
         "how_compared": how_compared(data),
         "figures": [figure for figure in drawn if figure.drawings],
         "not_drawn": [figure for figure in drawn if not figure.drawings],
+        "counted": counted,
         "inline": lambda drawing: Markup(svg.inline(drawing)),  # noqa: S704 - serialised by ElementTree
         "swatch": lambda swatch: Markup(svg.swatch_markup(swatch)),  # noqa: S704 - serialised by ElementTree
         "facts_that_differ": [line for line in facts if line.differs],
@@ -142,7 +146,7 @@ def _machines_card(data: ReportData) -> Card:
 
 
 def _speedup_card(data: ReportData, sides: Sides) -> Card:
-    """Return how much faster each contender of these sides is, by arithmetic, and where most and least."""
+    """Return how much faster each contender of these sides is, by arithmetic, and where it is best and worst."""
     everything = figures.speedups(data, sides)
     found = [s for s in everything if data.traits(s.family).claims] or everything
     by_arithmetic = figures.means(found)
@@ -154,10 +158,13 @@ def _speedup_card(data: ReportData, sides: Sides) -> Card:
     about = (
         f"Geometric means {which} that both sides have, at its largest size; intervals as if errors were correlated."
     )
-    lines = [*(_mean_line(mean, named=several) for mean in by_arithmetic[:MOST_MEANS]), about]
+    lines = [_mean_line(mean, named=several) for mean in by_arithmetic[:MOST_MEANS]]
+    if len(by_arithmetic) > MOST_MEANS:
+        more = counted(len(by_arithmetic) - MOST_MEANS, "more mean")
+        lines.append(f"{more}; the ratios of all are below, under Speed-up.")
     ranked = sorted(found, key=lambda s: -s.ratio)
-    ends = [("Most", ranked[0]), ("Least", ranked[-1])][: len(ranked)]
-    lines += [f"{word}: {s.comparison.brief} ({s.comparison.interval}) at {s.label}. {_pair(s)}" for word, s in ends]
+    ends = [("At best", ranked[0]), ("At worst", ranked[-1])] if len(ranked) > 1 else [("That is", ranked[0])]
+    lines += [about, *(f"{word} {_end(s)}" for word, s in ends)]
     heading = {
         Kind.GPU: "GPU against the best CPU",
         Kind.MACHINE: f"{sides.contenders[0].label if not several else 'Machines'} against {sides.against}",
@@ -169,21 +176,22 @@ def _speedup_card(data: ReportData, sides: Sides) -> Card:
 
 def _mean_line(mean: figures.MeanSpeedup, *, named: bool) -> str:
     who = f"{mean.contender.label}, " * named
-    kinds = f"{len(mean.of)} kind{'s' * (len(mean.of) > 1)}"
-    return f"{who}{mean.arithmetic}: {mean.change} ({mean.interval}) over {kinds}, {step(mean.verdict)}."
+    elsewhere = f" against the CPU of {mean.base_machine}" * (mean.against == BEST_CPU and not mean.is_at_home)
+    kinds = counted(len(mean.of), "kind")
+    return f"{who}{mean.arithmetic}{elsewhere}: {mean.change} ({mean.interval}) over {kinds}, {step(mean.verdict)}."
 
 
-def _pair(s: figures.Speedup) -> str:
+def _end(s: figures.Speedup) -> str:
+    """Return one ratio with its interval and its two sides."""
     elsewhere = f" of {s.base.machine}" * (s.row.machine != s.base.machine)
-    return f"{how(s.row)} against {how(s.base)}{elsewhere}."
+    sides = f"{how(s.row)} against {how(s.base)}{elsewhere}"
+    return f"{s.comparison.brief} ({s.comparison.interval}) in {s.label}: {sides}."
 
 
 def _on_the_ladder(found: Sequence[figures.Speedup]) -> str:
-    """Return how many of these ratios are claimed, indicated and unclear, and what a claim needs if any is not."""
+    """Return how many of these ratios are claimed, indicated and unclear."""
     counts = Counter(s.comparison.verdict for s in found)
-    words = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
-    lacking = dict.fromkeys(s.comparison.lacking for s in found if s.comparison.lacking)
-    return "; ".join([words, *lacking]) + "."
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]) + "."
 
 
 def _crossover_cards(data: ReportData) -> list[Card]:
@@ -204,7 +212,10 @@ def _counts_card(data: ReportData) -> Card:
     lines = [f"{count:,} {status}" for status, count in counts.most_common()]
     timed = Counter(word for row in data.rows if row.metric == "time" for word in set(row.flags.split(";")))
     flags = Counter({word: count for word, count in timed.items() if word and word not in FROM_OTHER_ROWS})
-    lines += [f"{count:,} values flagged {flag}" for flag, count in flags.most_common(4)]
+    lines += [f"{counted(count, 'value')} flagged {flag}" for flag, count in flags.most_common(MOST_FLAGS)]
+    if len(flags) > MOST_FLAGS:
+        lines.append(f"{counted(len(flags) - MOST_FLAGS, 'more flag')} in the full table")
     judged = sorted(count_from_other_rows(data.rows).items())
-    lines += [f"{count:,} result{'s' * (count != 1)} flagged {flag}" for flag, count in judged]
-    return Card("Results", f"{ok:,} of {len(cases):,} cases have a value", tuple(lines))
+    lines += [f"{counted(count, 'result')} flagged {flag}" for flag, count in judged]
+    has = "has" if len(cases) == 1 else "have"
+    return Card("Results", f"{ok:,} of {counted(len(cases), 'case')} {has} a value", tuple(lines))

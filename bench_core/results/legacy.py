@@ -72,8 +72,11 @@ _SOLD_AS = {
     ("model", "diffusion_sample"): "images generated",
 }
 
+_SHORT_FOR = {("transfer", "h2d"): "host to device", ("transfer", "d2h"): "device to host"}
+
 
 def traits_by_name(suite: str, workload: str) -> Traits:
     """Return the traits of a workload by its name, else by its suite; default traits if both are unknown."""
     traits = _WORKLOADS.get((suite, workload)) or _SUITES.get(suite) or Traits()
-    return replace(traits, sold_as=_SOLD_AS.get((suite, workload), ""))
+    name = suite, workload
+    return replace(traits, sold_as=_SOLD_AS.get(name, ""), short_for=_SHORT_FOR.get(name, ""))

@@ -83,8 +83,8 @@ def _traits(entry: Mapping[str, Any], by_name: Traits) -> Traits | None:
     order, headline, measures = entry.get("order"), entry.get("headline"), entry.get("measures")
     if not isinstance(order, int) or not isinstance(headline, str) or headline not in {"", *METRICS}:
         return None
-    sold_as = entry.get("sold_as", by_name.sold_as)
-    if not isinstance(sold_as, str):
+    sold_as, short_for = (entry.get(name, getattr(by_name, name)) for name in ("sold_as", "short_for"))
+    if not (isinstance(sold_as, str) and isinstance(short_for, str)):
         return None
     try:
         limit = None if measures is None else Limit(measures)
@@ -92,6 +92,6 @@ def _traits(entry: Mapping[str, Any], by_name: Traits) -> Traits | None:
         if not isinstance(claims, list):
             order, claims = (order if by_name == Traits() else by_name.order), by_name.claims
         claimed = tuple(claim for claim in Claim if claim in claims)
-        return Traits(order, headline, limit, traffic, sold_as=sold_as, claims=claimed)
+        return Traits(order, headline, limit, traffic, sold_as=sold_as, claims=claimed, short_for=short_for)
     except ValueError:
         return None

@@ -40,6 +40,16 @@ def test_a_parameter_that_was_added_makes_one_family_before_and_one_after():
         assert len(families_of([older[0], newer[1]], TRAITS)) == 2
 
 
+def test_the_name_of_a_work_has_its_version_if_there_are_several():
+    older, newer = product("256", "n=256"), product("256", "n=256", workload_version=3)
+    newer = replace(newer, case_id="c_newer")
+    assert [f.label for f in families_of([older, newer], TRAITS)] == ["matmul v1 float32", "matmul v3 float32"]
+    assert [f.label for f in families_of([newer], TRAITS)] == ["matmul float32"]
+    one, other = families_of([older, newer], TRAITS)
+    assert one.is_form_of(other)
+    assert not one.is_form_of(replace(other, dtype="float64"))
+
+
 def test_work_that_answers_a_claim_comes_first_and_then_the_catalogue():
     row = row_of(metric="time", status="ok")
     rows = [replace(row, suite=w.suite, workload=w.name, case_id=w.name) for w in WORKLOADS]

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from bench_core.analysis.report_data import ReportData
-from bench_core.records import Costs, Work
+from bench_core.records import Costs, Scope, Work
 from tests.support import synthetic, tables
 from tests.support.reports import runs_of
 
 pytest.importorskip("altair", reason="charts need the extra `report`")
 
-from bench_core.report import answers
+from bench_core.report import answers, captions, svg
 from bench_core.report.answers import HEADERS, Line, answered, how_compared
 
 
@@ -23,17 +23,20 @@ def test_a_ratio_has_its_step_and_its_rows_the_baseline_first():
     (line,) = by_heading(runs_of(2.0, 0.01))["Parallel arithmetic decides"].lines
     assert line.value == "GPU 1.98x faster"
     assert (line.of, line.verdict) == ("float32", "claim")
-    assert line.about == "matmul 128: 4.07 MFLOP/s against 2.06 MFLOP/s"
+    assert line.about == "matmul 128: 4.11 MFLOP/s against 2.07 MFLOP/s"
     base, contender = by_heading(runs_of(2.0, 0.01))["Parallel arithmetic decides"].numbers
     assert dict(zip(HEADERS, base, strict=True))["Result"] == "baseline"
     shown = dict(zip(HEADERS, contender, strict=True))
     assert (shown["Side"], shown["By"], shown["Device"]) == ("GPU", "torch", "a cuda:0")
+    assert (shown["Median (interval)"].split(" (")[0], shown["Compared"]) == ("4.07 MFLOP/s", "4.11 MFLOP/s")
     assert (shown["Result"], shown["Interval"], shown["Verdict"]) == ("1.98x faster", "1.96x to 2.00x", "faster")
 
 
 def test_one_run_a_side_is_indicated_and_of_several_gpus_the_fastest_has_the_line():
-    lines = by_heading(synthetic.readings())["Parallel arithmetic decides"].lines
-    assert all(line.value.startswith("machine-c GPU ") and line.verdict == "indicated" for line in lines[:3])
+    found = by_heading(synthetic.readings())["Parallel arithmetic decides"]
+    assert all(line.value.startswith("machine-c GPU ") and line.verdict == "indicated" for line in found.lines[:3])
+    assert all(line.about.startswith("highest of 5; matmul") for line in found.lines[:3])
+    assert found.caption.endswith("the rows behind it, of all 5 GPUs")
 
 
 def test_rates_name_what_they_count_and_what_has_no_other_side_says_so():
@@ -54,13 +57,93 @@ def test_both_directions_of_a_transfer_are_shown_beside_the_memory_of_the_device
     ]
     found = by_heading([tables.reading(done)])["Moving data to the device takes time"].lines
     assert [line.value for line in found] == ["40.0 GB/s", "50.0 GB/s"]
-    assert found[1].about == "h2d 1MiB: torch; its own memory: 2.00 TB/s, 40.0 times as much"
+    assert found[1].about == "h2d (host to device) 1MiB: torch; its own memory: 2.00 TB/s, 40.0 times as much"
 
 
 def test_lines_beyond_the_most_are_counted(monkeypatch):
     monkeypatch.setattr(answers, "MOST_LINES", 2)
     found = by_heading(synthetic.readings("machine-b"))["Parallel arithmetic decides"]
-    assert (len(found.lines), found.left, len(found.numbers)) == (2, 2, 7)
+    assert (len(found.lines), found.caption, len(found.numbers)) == (2, "and 2 more; the rows behind it", 7)
+
+
+def test_the_two_values_beside_a_ratio_have_this_ratio_and_a_lone_table_says_that_it_has_only_medians():
+    """The p10 of the GPU is a third below its median, that of the CPU is not: ratios of the two differ."""
+    blocks = (("cpu", [10.0] * 10), ("cuda:0", [2.0] * 2 + [3.0] * 8))
+    done = [
+        replace(tables.measured(seconds, tables.GPT, "torch", device), costs=Costs(amounts={"tokens": 600.0}))
+        for device, seconds in blocks
+    ]
+    (line,) = by_heading([tables.reading(done)])["Inference: token by token"].lines
+    assert (line.value, line.about) == ("GPU 5.00x faster", "gpt_decode tiny: 300 tokens/s against 60.0 tokens/s")
+    figure = captions.captioned_figure(ReportData([tables.reading(done)]), "speedup")
+    assert figure.numbers[0][2:9:3] == ("5.00x faster", "2.00 s", "10.0 s")
+    tooltip = "a torch: 2.00 s. Against the best CPU, a torch, 2 threads: 10.0 s"
+    assert tooltip in svg.inline(figure.drawings[0])
+    of_p10 = "Ratios, and the values beside them, are of the p10 of each process (a tenth of its times are shorter);"
+    assert of_p10 in how_compared(ReportData([tables.reading(done)]))
+    merged = [*tables.processes([1.0, 1.1]), *tables.processes([2.0, 2.1], backend="torch")]
+    lone = how_compared(ReportData([tables.reading(merged, samples=False)]))
+    assert "are of the medians of processes, because no samples of single processes are at hand;" in lone
+    assert lone.endswith("A claim needs samples.csv, without which these runs cannot be paired.")
+    other = tables.reading(
+        [m for b in ("numpy", "torch") for m in tables.processes([1.0], tables.work("128"), backend=b)]
+    )
+    both = how_compared(ReportData([tables.reading(merged, samples=False), replace(other, path="b")]))
+    assert "but for 1 of 2 ratios, of which no samples of single processes are at hand, of the medians;" in both
+
+
+def test_a_value_alone_says_which_side_has_none():
+    """Not that one side alone has a value, if several have one and only the baseline has none."""
+
+    def line_of(extra, *known):
+        done = [m for side in known for m in tables.processes([1.0], **side)]
+        done += [m for i, side in enumerate(extra) for m in tables.processes([2.0 - i], tables.GPT, **side)]
+        (line,) = by_heading([tables.reading(done)])["Inference: token by token"].lines
+        return line.about
+
+    backends = [{"backend": name} for name in ("numpy", "torch", "another")]
+    assert line_of(backends[1:], *backends) == "gpt_decode tiny: another, 2 threads; the best of 2; numpy has no value"
+    assert line_of(backends[1:2], *backends) == "gpt_decode tiny: torch, 2 threads; only torch has a value"
+    devices = [{"device": name} for name in ("cpu", "cuda:0", "cuda:1")]
+    assert line_of(devices[1:], *devices) == "gpt_decode tiny: numpy on GPU 1; the best of 2; no CPU has a value"
+    assert line_of(devices[:1], *devices) == "gpt_decode tiny: numpy, 2 threads; only CPU has a value"
+
+
+def test_a_gpu_by_itself_is_compared_with_and_without_the_transfer_of_the_data():
+    there = replace(tables.GPT, workload="gpt_train")
+    seconds = {there: 1.0, replace(there, scope=Scope.END_TO_END): 2.0}
+    known = {"device": "cuda:0", "implementation": "compile"}
+    done = [m for of, t in seconds.items() for m in tables.processes([t], of, **known)]
+    (line,) = by_heading([tables.reading(done)])["Moving data to the device takes time"].lines
+    assert (line.value, line.verdict) == ("GPU 2.00x slower", "indicated")
+    assert line.about == "gpt_train tiny: 1.98 s (numpy compile) against 992 ms (numpy compile)"
+
+
+def test_unlike_works_with_nothing_to_compare_have_a_line_each():
+    sizes = {"copy": 1e9, "sum": 2e9}
+    done = [
+        replace(m, costs=Costs(bytes=rate))
+        for name, rate in sizes.items()
+        for m in tables.processes([1.0], Work("memory", name, "1MiB", "float64"))
+    ]
+    lines = by_heading([tables.reading(done)])["Memory bandwidth decides"].lines
+    assert [(line.value, line.about) for line in lines] == [
+        ("1.00 GB/s", "copy 1MiB: numpy, 2 threads"),
+        ("2.00 GB/s", "sum 1MiB: numpy, 2 threads"),
+    ]
+
+
+def test_an_example_of_a_mean_is_the_nearest_to_it_and_a_form_that_is_not_the_plain_one_is_named():
+    networks = {"mlp_infer": 9.0, "mlp_train": 4.0, "cnn_train": 1.0}
+    done = []
+    for name, seconds in networks.items():
+        of = Work("model", name, "tiny", "float32")
+        tuned = {"backend": "torch", "device": "cuda:0", "implementation": "tuned"}
+        done += tables.processes([seconds], of) + tables.processes([1.0], of, **tuned)
+    (line,) = by_heading([tables.reading(done)])["Deep networks, Transformers, GANs"].lines
+    assert line.value == "GPU 3.30x faster"
+    example = "for example mlp_train tiny, 4.00x faster: 1.01 MFLOP/s (torch tuned) against 252 kFLOP/s"
+    assert line.about == f"geometric mean of 3 kinds of work; {example}"
 
 
 def test_what_is_compared_is_said():
@@ -70,3 +153,5 @@ def test_what_is_compared_is_said():
     assert how_compared(ReportData([alone])).endswith("one backend has values, on one device.")
     other = tables.reading(tables.tokens([1.0]), "b")
     assert how_compared(ReportData([alone, other])).endswith("no piece of work has a value on two of these devices.")
+    apart = [*tables.processes([1.0]), *tables.tokens([1.0], backend="torch")]
+    assert how_compared(ReportData([tables.reading(apart)])).endswith("has a value on two of these backends.")

@@ -16,7 +16,8 @@ from bench_core.analysis.pooling import pooled
 from bench_core.analysis.report_data import ReportData
 from bench_core.compare import Reading
 from bench_core.errors import TableError
-from tests.support import imaginary_machines, synthetic
+from bench_core.records import Work
+from tests.support import imaginary_machines, synthetic, tables
 from tests.support.hostile import PAGE_TEXTS
 from tests.support.reports import reading_of, runs_of
 
@@ -54,11 +55,37 @@ def test_the_speedup_card_shows_intervals_and_counts_claims_and_indications():
     assert several.headline == "1.98x faster in float32"
     assert several.lines[0] == "float32: 1.98x faster (1.96x to 2.00x) over 1 kind, claim."
     assert several.lines[2] == (
-        "Most: 1.98x faster (1.96x to 2.00x) at matmul float32 · 128. torch against torch, 2 threads."
+        "That is 1.98x faster (1.96x to 2.00x) in matmul float32 · 128: torch against torch, 2 threads."
     )
     assert several.lines[-1] == "1 faster."
     single = page.cards(ReportData(runs_of(9.0, 0.001, runs=1)))[1]
-    assert single.lines[-1] == "1 indicated; a claim needs 5 pairs of runs: bench-core run --runs 5."
+    assert single.lines[-1] == "1 indicated."
+    text = page.render(runs_of(9.0, 0.001, runs=1))
+    assert text.lower().count("a claim needs 5 pairs of runs: bench-core run --runs 5.") == 1
+    assert "From 1 result file with" in text
+
+
+def test_means_and_flags_that_a_card_leaves_out_are_counted(monkeypatch):
+    monkeypatch.setattr(page, "MOST_FLAGS", 1)
+    _, gpus, machines, *_, counts = page.cards(ReportData(synthetic.readings()))
+    assert sum(" kind" in line and " over " in line for line in gpus.lines) == page.MOST_MEANS
+    assert gpus.lines[page.MOST_MEANS] == "5 more means; the ratios of all are below, under Speed-up."
+    flags = [line for line in counts.lines if " flagged " in line or " more flag" in line]
+    assert flags == ["1,267 values flagged single_run", "1 more flag in the full table"]
+    ends = [line for line in machines.lines if line.startswith("At ")]
+    assert [line.split()[1] for line in ends] == ["best", "worst"]
+
+
+def test_a_run_of_work_that_tests_no_claim_opens_with_that_work(cpu_only):
+    of = Work("own", "gelu", "1000", "float32")
+    done = [m for backend, t in (("numpy", 1.0), ("torch", 4.0)) for m in tables.processes([t], of, backend=backend)]
+    first = section(page.render([tables.reading(done)]), "answers")
+    before, _, folded = first.partition("<details>\n<summary>Why generative AI needs GPUs: 11 claims")
+    assert re.findall(r"<h[23]>(.*?)</h[23]>", before) == ["What was measured", "gelu"]
+    assert "<strong>torch 4.00x slower</strong>" in before
+    assert "Not measured here" not in before
+    assert folded.count("Not measured here") == 11
+    assert "What was measured" not in cpu_only
 
 
 def test_the_page_is_one_small_file_that_asks_for_nothing(five):

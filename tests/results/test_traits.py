@@ -12,7 +12,7 @@ from benchmarks import bench_matmul, bench_memory
 from tests.support import ROOT
 from tests.support.planned import WORKLOADS
 
-OWN = Traits(1, "sample_rate", Limit.COMPUTE, Traffic.LINK, "words", (Claim.TRAINING, Claim.NETWORKS))
+OWN = Traits(1, "sample_rate", Limit.COMPUTE, Traffic.LINK, "words", (Claim.TRAINING, Claim.NETWORKS), "own work")
 
 
 def work(suite, workload):
@@ -39,6 +39,7 @@ def test_traits_survive_run_json():
         {"a": {"own": {"order": 1, "headline": "", "measures": "noise", "traffic": "link"}}},
         {"a": {"own": {"order": 1, "headline": "", "measures": None, "traffic": None}}},
         {"a": {"own": {"order": 1, "headline": "", "measures": None, "traffic": "link", "sold_as": None}}},
+        {"a": {"own": {"order": 1, "headline": "", "measures": None, "traffic": "link", "short_for": 1}}},
     ],
 )
 def test_what_is_not_understood_is_left_out(plain):
@@ -47,8 +48,9 @@ def test_what_is_not_understood_is_left_out(plain):
 
 def test_what_an_earlier_version_did_not_write_is_that_of_old_tables():
     plain = to_json(Traits(order=7))
-    del plain["sold_as"]
-    read = TraitsOf.from_json({"model": {"gpt_train": plain, "own": plain}})
+    del plain["sold_as"], plain["short_for"]
+    read = TraitsOf.from_json({"model": {"gpt_train": plain, "own": plain}, "transfer": {"h2d": plain}})
+    assert read(work("transfer", "h2d")).short_for == "host to device"
     assert read(work("model", "gpt_train")) == Traits(order=7, sold_as="tokens trained")
     assert read(work("model", "own")) == Traits(order=7)
 

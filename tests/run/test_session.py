@@ -105,7 +105,7 @@ def test_a_run_tells_the_traits_of_its_workloads_and_which_limits_they_show(sess
     about = json.loads((session.folder / "run.json").read_text())
     assert about["ceilings"] == {"copy": "memory"}
     traits = {"order": 2, "headline": "bandwidth", "measures": "bandwidth", "traffic": "caches", "sold_as": ""}
-    traits |= {"claims": []}
+    traits |= {"claims": [], "short_for": ""}
     assert about["traits"] == {"own": {"copy": traits, "gather": traits}}
 
 
