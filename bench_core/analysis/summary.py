@@ -224,10 +224,14 @@ def _name(row: Row, most_threads: int) -> str:
 
 
 def _ladder(shown: Mapping[str, Mapping[Contender, Best]]) -> str:
-    """Return what the words of the ladder mean; "" if there are none or everything is claimed."""
+    """Return of what the ratios are and what the words of the ladder mean; "" if nothing is compared."""
     compared = [c for found in shown.values() for b in found.values() for c in (b.lead, b.against_cpu) if c]
-    about = "indicated: beyond the spread of processes; unclear: not beyond it; neither is a claim"
-    return about if any(c.lacking for c in compared) else ""
+    lines = []
+    if any(c.basis.startswith("p10") for c in compared):
+        lines.append("Rates are of the medians; ratios are of the p10, which varies less, so that the two may differ.")
+    if any(c.lacking for c in compared):
+        lines.append("indicated: beyond the spread of processes; unclear: not beyond it; neither is a claim")
+    return "\n".join(lines)
 
 
 def _headlines(rows: Iterable[Row], traits: TraitsOf) -> dict[Identity, str]:

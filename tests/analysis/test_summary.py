@@ -84,13 +84,14 @@ def test_a_speed_up_of_a_thousand_is_written_out():
 def test_no_difference_beyond_the_spread_is_unclear_and_the_words_are_explained():
     said = shown(NUMPY, measured("torch", "cpu", 0.0201))
     assert words(said) == ["matmul 1024 float32 numpy 100 GFLOP/s 1.00x over torch, unclear"]
+    assert "Rates are of the medians; ratios are of the p10" in said
     assert "indicated: beyond the spread of processes; unclear: not beyond it" in said
 
 
 def test_one_result_has_no_runner_up_no_speed_up_and_no_ladder():
     said = shown(NUMPY)
     assert words(said) == ["matmul 1024 float32 numpy 100 GFLOP/s"]
-    assert not any(word in said for word in ("GPU", "runner-up", "indicated"))
+    assert not any(word in said for word in ("GPU", "runner-up", "indicated", "p10"))
 
 
 def test_work_that_nobody_could_do_is_not_in_the_table():
