@@ -103,7 +103,7 @@ def lines(finding: analysis.Finding) -> list[str]:
         *([] if finding.reachable else [noisy]),
         f"To detect a change of {_percent(finding.found)} with 90 % probability, alternate runs of two environments:",
         f"  bench-core run --runs {finding.runs} --against PYTHON",
-        f"  bench-core compare against=RUN this=RUN --min-effect {100 * finding.min_effect:g}%",
+        f"  bench-core compare base=RUN change=RUN --min-effect {100 * finding.min_effect:g}%",
     ]
 
 

@@ -79,7 +79,7 @@ def _become(command: list[str]) -> NoReturn:
 
 def _compare(folders: list[Path]) -> None:
     this, against = folders
-    labelled = [f"against={against}", f"this={this}"]  # the first is the baseline
+    labelled = [f"base={against}", f"change={this}"]
     try:
         typer.echo(render.text(compare(read(labelled)), 100))
     except NothingToCompare as error:

@@ -19,7 +19,7 @@ _SOFTWARE = {"backend_version": None, "library": None, "git_commit": 9}  # colum
 MIXED = " / "  # joins the values that a side has in several runs or workers
 Known = dict[str, dict[str, list[str]]]  # fact -> side -> its values, "" if unknown
 _UNSET, _NOT_INSTALLED = "unset", "not installed"
-NOT_MEASURED = "not measured"  # by the backend of a fact on this side
+NOT_MEASURED = "not measured"  # a case on this side, or a backend of which there are facts elsewhere
 
 
 def gather(readings: Sequence[Reading], columns: Sequence[str], keep: Callable[[Row], bool]) -> Known:

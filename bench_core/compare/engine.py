@@ -7,12 +7,13 @@ supported), best, conditions, implausible, gates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bench_core import stats
 from bench_core.compare import conditions, gates, implausible, pairing
 from bench_core.compare.best import Ranking, best_of, rank
+from bench_core.compare.labels import row_name
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import BEST_CPU, CompareOptions
 from bench_core.compare.replicates import Replicates, collect_replicates
@@ -20,7 +21,6 @@ from bench_core.compare.result import Comparison, Key, Mean, Result, Verdict
 from bench_core.compare.spread import Spreads
 from bench_core.compare.verdicts import Pair, judge, verdict_of_mean
 from bench_core.errors import NothingToCompare, UsageError
-from bench_core.records import Row
 from bench_core.results import filters
 from bench_core.text import no_such
 
@@ -47,7 +47,7 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
     rows = [row for reading in readings for row in reading.rows if keep(row)]
     strange = {id(row): text for row, text in implausible.implausible_rows(rows)}
     comparisons = [replace(c, implausible=_implausible_in(c, strange)) for c in comparisons]
-    lines = tuple(dict.fromkeys(f"{_name(row)}: {strange[id(row)]}" for row in rows if id(row) in strange))
+    lines = tuple(dict.fromkeys(f"{row_name(row)}: {strange[id(row)]}" for row in rows if id(row) in strange))
     return Result(
         input_files=tuple(reading.input_file for reading in readings),
         sides=sides,
@@ -60,10 +60,7 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
         means=tuple(_means(comparisons, options.min_effect)),
         implausible=lines,
         notes=tuple(_notes(readings, grid, comparisons)),
-        breaches=gates.breaches(comparisons, rows, lines, options),
-        undecided=gates.undecided(comparisons, options),
-        undecided_cases=gates.undecided_cases(comparisons, options),
-        gates=options.fail_on,
+        gates=gates.judged(comparisons, rows, lines, options),
         min_effect=options.min_effect,
         confidence=options.confidence,
     )
@@ -115,22 +112,33 @@ def _pairs_of(entries: dict[Key, dict[str, Replicates]], against: str, side: str
     return pairs
 
 
-def _means(comparisons: Sequence[Comparison], min_effect: float) -> Iterable[Mean]:
-    """Yield the geometric mean of each side over the keys that all sides have, by metric and clock."""
+def _means(comparisons: Sequence[Comparison], min_effect: float) -> Iterator[Mean]:
+    """Yield the geometric mean of each side over the keys that all sides have, by metric, clock and unit.
+
+    If there is no such key, yield that of each side over the keys that it and the baseline have.
+    """
     kinds: dict[tuple[str, str, str], dict[Key, list[Comparison]]] = {}
     for c in (c for c in comparisons if not c.nowhere):
         kinds.setdefault((c.key.metric, c.key.clock, c.key.unit), {}).setdefault(c.key, []).append(c)
     sides = list(dict.fromkeys(c.side for c in comparisons))
-    for (metric, clock, unit), by_key in kinds.items():
+    for by_key in kinds.values():
         common = [cs for cs in by_key.values() if len(cs) == len(sides) and all(c.ratio is not None for c in cs)]
-        for side in sides if common else ():
-            mine = [c for cs in common for c in cs if c.side == side]
-            ratios = [(c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0) for c in mine]
-            ratio, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
-            weakest = min(mine, key=lambda c: (c.verdict is Verdict.IDENTICAL, c.support))
-            verdict = verdict_of_mean((ratio, low, high), weakest.support, min_effect)
-            counts = len(common), len(by_key)
-            yield Mean(side, metric, clock, unit, ratio, low, high, *counts, verdict, weakest.evidence, weakest.lacking)
+        for side in sides:
+            mine = [c for cs in (common or by_key.values()) for c in cs if c.side == side]
+            valued = [c for c in mine if c.ratio is not None]
+            if valued:
+                of = len(by_key) if common else len(mine)
+                yield _mean(valued, of, min_effect, is_common=bool(common))
+
+
+def _mean(mine: Sequence[Comparison], of: int, min_effect: float, *, is_common: bool) -> Mean:
+    ratios = [(c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0) for c in mine]
+    ratio, low, high = (stats.geometric_mean(xs) for xs in zip(*ratios, strict=True))
+    weakest = min(mine, key=lambda c: (c.verdict is Verdict.IDENTICAL, c.support))
+    verdict = verdict_of_mean((ratio, low, high), weakest.support, min_effect)
+    side, key = mine[0].side, mine[0].key
+    evidence = (verdict, weakest.evidence, weakest.lacking)
+    return Mean(side, key.metric, key.clock, key.unit, ratio, low, high, len(mine), of, *evidence, is_common)
 
 
 def _implausible_in(c: Comparison, strange: dict[int, str]) -> tuple[str, ...]:
@@ -138,17 +146,14 @@ def _implausible_in(c: Comparison, strange: dict[int, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{row.machine}: {strange[id(row)]}" for row in rows if id(row) in strange))
 
 
-def _name(row: Row) -> str:
-    words = (row.machine, row.backend, row.device, row.workload, row.size, row.dtype, row.params, row.metric)
-    return " ".join(word for word in words if word)
-
-
 def _notes(readings: Sequence[Reading], grid: pairing.Grid, comparisons: Sequence[Comparison]) -> list[str]:
     entries = [entry for c in comparisons for entry in (c.baseline, c.contender) if entry]
     notes = [*conditions.pooling_notes(entries), *(note for reading in readings for note in reading.notes)]
     notes += [f"{side}: left out, no case could be tried: {reason}" for side, reason in grid.absent.items()]
     if grid.duplicates:
-        notes.append(f"{grid.duplicates:,} rows occur in more than one file and were counted once")
+        one = grid.duplicates == 1
+        rows, were = ("1 row occurs", "was") if one else (f"{grid.duplicates:,} rows occur", "were")
+        notes.append(f"{rows} in more than one file and {were} counted once")
     return list(dict.fromkeys(notes))
 
 

@@ -1,32 +1,57 @@
-"""The checks of --fail-on: one line for each breached gate, and why a gate could not decide."""
+"""The checks of --fail-on: which cases breach a gate, and on which it cannot decide."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench_core.compare.labels import label, label_fields, row_name
 from bench_core.compare.options import CompareOptions
-from bench_core.compare.result import CLAIMS, Comparison, Support, Verdict
+from bench_core.compare.result import CLAIMS, Comparison, Gate, Outcome, Support, Verdict
 from bench_core.errors import NothingToCompare
 from bench_core.records import Row
 
 
-def breaches(
+def judged(
     comparisons: Sequence[Comparison], rows: Sequence[Row], implausible: Sequence[str], options: CompareOptions
-) -> tuple[str, ...]:
-    """Return a line for each breached gate; raises NothingToCompare if there is nothing to check for a regression."""
-    lines = []
+) -> tuple[Gate, ...]:
+    """Return the outcome of each gate of the options, those that failed first.
+
+    Raises NothingToCompare if there is no case to check for a regression.
+    """
+    found = []
     if "regression" in options.fail_on:
-        if not any(c.ratio is not None for c in comparisons):
-            raise NothingToCompare("--fail-on regression: no case has a value on both sides, so nothing was checked")
-        slower = [c for c in comparisons if is_regression(c, options.threshold)]
-        lines += _line("regression", f"slower by {100 * options.threshold:g} % or more", [_name(c) for c in slower])
+        found.append(_regression([c for c in comparisons if c.ratio is not None], options))
     if "missing" in options.fail_on:
-        lost = [c for c in comparisons if c.ratio is None and c.baseline and c.baseline.ok]
-        lines += _line("missing", "no comparable value any more", [_name(c) for c in lost])
+        had = [c for c in comparisons if c.baseline and c.baseline.ok]
+        names = _names(had, options.rows)
+        lost = tuple(names[id(c)] for c in had if c.ratio is None)
+        found.append(Gate("missing", "without a comparable value any more", len(had), lost))
     if "invalid" in options.fail_on:
-        invalid = [f"{r.machine} {r.workload} {r.size} {r.backend}" for r in rows if r.status == "invalid"]
-        lines += _line("invalid", "wrong or implausible", [*invalid, *implausible])
-    return tuple(lines)
+        invalid = tuple(row_name(row) for row in rows if row.status == "invalid")
+        found.append(Gate("invalid", "wrong or implausible", len(rows), (*invalid, *implausible)))
+    outcomes = list(Outcome)
+    found.sort(key=lambda gate: (outcomes.index(gate.outcome), options.fail_on.index(gate.name)))
+    return tuple(found)
+
+
+def _regression(compared: Sequence[Comparison], options: CompareOptions) -> Gate:
+    """Return the outcome of the gate "regression".
+
+    The claim that a case is not slower by the threshold is enough: its interval need not be as narrow as for `same`.
+    """
+    if not compared:
+        raise NothingToCompare("--fail-on regression: no case has a value on both sides, so nothing was checked")
+    names, threshold = _names(compared, options.rows), options.threshold
+    slower = tuple(names[id(c)] for c in compared if is_regression(c, threshold))
+    left = [c for c in compared if not _is_decided(c, threshold)]
+    undecided = tuple(names[id(c)] for c in left)
+    reason = left[0].reason if left else ""
+    return Gate("regression", f"slower by {100 * threshold:g} % or more", len(compared), slower, undecided, reason)
+
+
+def is_regression(c: Comparison, threshold: float) -> bool:
+    """Return whether a case breaches a threshold such as 0.10: it is claimed to be slower, by at least that much."""
+    return c.ratio is not None and c.verdict is Verdict.SLOWER and c.ratio <= 1 / (1 + threshold)
 
 
 def _is_decided(c: Comparison, threshold: float) -> bool:
@@ -37,39 +62,8 @@ def _is_decided(c: Comparison, threshold: float) -> bool:
     return c.verdict in CLAIMS or excludes
 
 
-def is_regression(c: Comparison, threshold: float) -> bool:
-    """Return whether a case breaches a threshold such as 0.10: it is claimed to be slower, by at least that much."""
-    return c.ratio is not None and c.verdict is Verdict.SLOWER and c.ratio <= 1 / (1 + threshold)
-
-
-def undecided(comparisons: Sequence[Comparison], options: CompareOptions) -> str:
-    """Return why the regression gate neither passes nor fails, "" if it does: no case supports a claim.
-
-    The claim that a case is not slower by the threshold is enough: its interval need not be as narrow as for `same`.
-    """
-    left, compared = _left(comparisons, options)
-    return f"regression: no case supports a claim: {left[0].reason}" if left and len(left) == compared else ""
-
-
-def undecided_cases(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[str, ...]:
-    """Return a line with the number of cases on which the regression gate could not decide, if it did on others."""
-    left, compared = _left(comparisons, options)
-    if not left or len(left) == compared:
-        return ()
-    return (f"the regression gate could not decide {len(left)} of {compared} cases: {left[0].reason}",)
-
-
-def _left(comparisons: Sequence[Comparison], options: CompareOptions) -> tuple[list[Comparison], int]:
-    """Return the cases on which the regression gate cannot decide, and the number of those that were compared."""
-    compared = [c for c in comparisons if c.ratio is not None and "regression" in options.fail_on]
-    return [c for c in compared if not _is_decided(c, options.threshold)], len(compared)
-
-
-def _line(gate: str, what: str, names: Sequence[str]) -> list[str]:
-    cases = "case" if len(names) == 1 else "cases"
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [f"{gate}: {len(names)} {cases} {what}: {'; '.join(names[:3])}{more}"] if names else []
-
-
-def _name(c: Comparison) -> str:
-    return f"{c.key.workload} {c.key.size} {c.key.dtype} {c.side}"
+def _names(comparisons: Sequence[Comparison], chosen: Sequence[str]) -> dict[int, str]:
+    """Return the name of each comparison by its id: what tells the cases apart, and the side if there are several."""
+    fields, _ = label_fields([c.key for c in comparisons], chosen)
+    several = len({c.side for c in comparisons}) > 1
+    return {id(c): label(c.key, fields) + f" on {c.side}" * several for c in comparisons}

@@ -1,6 +1,7 @@
 """The frozen records of a comparison, and the text of a ratio.
 
 Result               everything that `compare` found, in the order in which it is shown
+├── Gate             what a check of --fail-on decided, and on which cases
 └── Comparison       one piece of work, two results, a ratio with its interval, a verdict with its reason
     ├── Key          what the two results share: the work, the quantity, and the fields that are not compared
     └── Entry        one result of one side: the machine, backend and device, and the measured value
@@ -168,6 +169,7 @@ class Comparison:
     basis: the statistic that is compared ("p10 of each process", ...). values: the two values of the ratio, the
         baseline first: geometric means over processes, in the unit of the key.
     conditions: which conditions differ. implausible: why a value is implausible.
+    absences: the sides without a value, each with why it has none.
     """
 
     key: Key
@@ -191,6 +193,7 @@ class Comparison:
     values: tuple[float, float] | None = None
     conditions: tuple[Difference, ...] = ()
     implausible: tuple[str, ...] = ()
+    absences: tuple[tuple[str, str], ...] = ()
 
     @property
     def change(self) -> str:
@@ -236,9 +239,11 @@ class BestPair:
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """The geometric mean of a side's ratios over the `cases` of `of` cases that every side has.
+    """The geometric mean of a side's ratios over `cases` of `of` cases.
 
     The interval assumes fully correlated cases, which gives the widest interval: half-widths are averaged.
+    is_common: whether every side has these cases. If no case is common to all sides, they are those that this side and
+        the baseline have, and the means of several sides do not rank them.
     verdict: on the ladder, by the weakest evidence of any case; `same` is never claimed. evidence, lacking: of that
     case.
     """
@@ -255,6 +260,7 @@ class Mean:
     verdict: Verdict = Verdict.UNCLEAR
     evidence: str = ""
     lacking: str = ""
+    is_common: bool = True
 
     @property
     def change(self) -> str:
@@ -270,6 +276,64 @@ class Mean:
     def interval(self) -> str:
         """The interval as text."""
         return interval(self.ratio, self.ci_low, self.ci_high, self.unit)
+
+
+class Outcome(StrEnum):
+    """What a gate decided, the most urgent first."""
+
+    FAILED = "failed"
+    UNDECIDED = "undecided"  # no case supports a claim
+    PASSED = "passed"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A check of --fail-on.
+
+    name: its word there. criterion: what fails, in words. checked: the number of cases (of rows for "invalid") that it
+    looked at. failed, undecided: the names of those that breach it, and of those on which it cannot decide. reason: why
+    it cannot decide the first of these, "" if there is none.
+    """
+
+    name: str
+    criterion: str
+    checked: int
+    failed: tuple[str, ...]
+    undecided: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Failed by one case; undecided only if no case is decided."""
+        if self.failed:
+            return Outcome.FAILED
+        return Outcome.UNDECIDED if self.undecided and len(self.undecided) == self.checked else Outcome.PASSED
+
+    @property
+    def decided(self) -> int:
+        """The number of cases on which it decided."""
+        return self.checked - len(self.undecided)
+
+    @property
+    def line(self) -> str:
+        """The outcome as text, without the word: "regression on 2 of 8 cases; undecided on 6: NAME; NAME; ..."."""
+        if self.outcome is Outcome.UNDECIDED:
+            return f"{self.name}: no case supports a claim: {self.reason}"
+        left = f"; undecided on {len(self.undecided):,}: {_some(self.undecided)}" if self.undecided else ""
+        if self.failed:
+            return f"{self.name}: {self._of(len(self.failed))} {self.criterion}: {_some(self.failed)}{left}"
+        return f"{self.name} on {self._of(self.decided)}{left}"
+
+    def _of(self, number: int) -> str:
+        what = "row" if self.name == "invalid" else "case"
+        if number == self.checked:
+            return f"1 {what}" if number == 1 else f"all {number:,} {what}s"
+        return f"{number:,} of {self.checked:,} {what}s"
+
+
+def _some(names: tuple[str, ...], most: int = 3) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return "; ".join(names[:most]) + more
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,9 +357,7 @@ class Result:
     sides: the columns, baseline first. columns, row_fields: the fields that form a side and a row label.
     environment: facts of the machines that differ between sides. comparisons: one per key and contender, in the
     order of the keys, including missing and incomparable ones. implausible: implausible values. notes: remarks on
-    the data (no samples, duplicates, unknown columns). gates: the gates of --fail-on; breaches: a line for each that is
-    breached. undecided: why the gate "regression" neither passes nor fails, "" if it does. undecided_cases: a line on
-    the cases that it could not decide, if it decided others.
+    the data (no samples, duplicates, unknown columns). gates: the outcomes of --fail-on, those that failed first.
     """
 
     input_files: tuple[InputFile, ...]
@@ -309,10 +371,7 @@ class Result:
     means: tuple[Mean, ...]
     implausible: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    gates: tuple[str, ...] = ()
-    breaches: tuple[str, ...] = ()
-    undecided: str = ""
-    undecided_cases: tuple[str, ...] = ()
+    gates: tuple[Gate, ...] = ()
     min_effect: float = 0.05
     confidence: float = 0.95
 
@@ -325,6 +384,16 @@ class Result:
     def unmatched(self) -> tuple[Comparison, ...]:
         """The comparisons without a ratio; each has a reason."""
         return tuple(c for c in self.comparisons if c.ratio is None)
+
+    @property
+    def breaches(self) -> tuple[str, ...]:
+        """A line for each gate that failed."""
+        return tuple(gate.line for gate in self.gates if gate.outcome is Outcome.FAILED)
+
+    @property
+    def undecided(self) -> str:
+        """Why the gate "regression" neither passes nor fails; "" if it does."""
+        return next((gate.line for gate in self.gates if gate.outcome is Outcome.UNDECIDED), "")
 
     def count(self, verdict: Verdict) -> int:
         """Return how many comparisons have this verdict."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench_core import stats
-from bench_core.compare.conditions import row_conditions
+from bench_core.compare.conditions import NOT_MEASURED, row_conditions
 from bench_core.compare.ratio import RatioEstimate, estimate_ratio
 from bench_core.compare.replicates import Replicates
 from bench_core.compare.result import Comparison, Entry, Key, Method, Support, Verdict
@@ -76,19 +76,19 @@ def _estimate(pair: Pair, spreads: Spreads) -> RatioEstimate | None:
 def _without_ratio(pair: Pair) -> Comparison:
     first, second = (side.entry if side else None for side in (pair.baseline, pair.contender))
     sides = ((pair.against, first), (pair.side, second))
-    absent = [(side, _absence(entry)) for side, entry in sides if entry is None or not entry.ok]
+    absent = tuple((side, _absence(entry)) for side, entry in sides if entry is None or not entry.ok)
     reasons = [f"{side}: {why}" for side, why in absent]
     if len({why for _, why in absent}) == 1:
         reasons = [f"{' and '.join(side for side, _ in absent)}: {absent[0][1]}"]
     verdict = Verdict.MISSING if reasons else Verdict.INCOMPARABLE
     reason = "; ".join(reasons) or f"not the same work: {_unequal(pair)}"
-    return Comparison(pair.key, pair.side, pair.against, first, second, verdict, reason)
+    return Comparison(pair.key, pair.side, pair.against, first, second, verdict, reason, absences=absent)
 
 
 def _absence(entry: Entry | None) -> str:
     """Return why an entry has no value, from the status and reason of its row."""
     if entry is None:
-        return "not measured"
+        return NOT_MEASURED
     row = entry.row
     if row.status == "ok":
         return "no value" if row.value is None else f"the value {row.value:g} is not positive"

@@ -7,11 +7,11 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from bench_core.compare.labels import label, label_fields, short
 from bench_core.compare.price import Price, PriceList, WorkPrices
 from bench_core.compare.result import CLAIMS, QUANTITY, WORK, Verdict
 from bench_core.compare.tariff import Tariff
 from bench_core.render.text_table import BOLD, Table, layout, paint
-from bench_core.render.view import label, label_fields, short
 from bench_core.results.strict_csv import csv_text
 from bench_core.units import significant
 

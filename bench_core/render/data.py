@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bench_core.compare.result import QUANTITY, WHO, WORK, Comparison, Difference, Entry, InputFile, Result
+from bench_core.compare.result import QUANTITY, WHO, WORK, Comparison, Difference, Entry, Gate, InputFile, Result
 from bench_core.results.strict_csv import csv_text
 
 COMPARISON_VERSION = 2  # 1 had no "indicated", "identical" and "evidence", and had "label"
@@ -25,7 +25,15 @@ def as_csv(result: Result) -> str:
 
 
 def as_json(result: Result) -> str:
-    """Return everything as JSON (ASCII, no NaN); a missing value is null."""
+    """Return everything as JSON (ASCII, no NaN); a missing value is null.
+
+    "comparisons" has an object for each case and side, with what the CSV has; "best", the best GPU against the best
+    CPU of each work; "means", the geometric means ("cases" of "of" cases; "is_common": whether all sides have them);
+    "gates", an object for each gate of --fail-on. "gate" is its word; "outcome" is "failed", "undecided" or "passed";
+    "criterion" says what fails; "checked" and "decided" are numbers of cases; "failed" and "undecided" the names of
+    such cases; "reason" says why the first of those is undecided; "line" is how the answer shows the gate. "breaches"
+    are the lines of the gates that failed, "undecided" is that of an undecided one.
+    """
     plain = {
         "comparison_version": COMPARISON_VERSION,
         "baseline": result.baseline,
@@ -44,12 +52,12 @@ def as_json(result: Result) -> str:
             }
             for best in result.best
         ],
-        "means": [{name: getattr(mean, name) for name in (*_MEAN, "change")} for mean in result.means],
+        "means": [{name: getattr(mean, name) for name in (*_MEAN, "is_common", "change")} for mean in result.means],
         "doubts": result.implausible,
         "notes": result.notes,
+        "gates": [_gate(gate) for gate in result.gates],
         "breaches": result.breaches,
         "undecided": result.undecided,
-        "undecided_cases": result.undecided_cases,
     }
     return json.dumps(plain, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
@@ -99,6 +107,11 @@ def _entry(entry: Entry | None) -> dict[str, Any] | None:
         **{name: getattr(entry, name) for name in ("value", "ci_low", "ci_high", "processes", "flags")},
         "run_ids": [r.run_id for r in entry.rows],
     }
+
+
+def _gate(gate: Gate) -> dict[str, Any]:
+    names = ("outcome", "criterion", "checked", "decided", "failed", "undecided", "reason", "line")
+    return {"gate": gate.name, **{name: getattr(gate, name) for name in names}}
 
 
 def _difference(difference: Difference) -> dict[str, Any]:

@@ -138,11 +138,25 @@ def _counts_threads(item: _Item) -> bool:
 def _cells(family: str, items: Sequence[_Item]) -> tuple[str, ...]:
     """Return the text of a family on each side: "model AMD EPYC; cores 2", or the value alone of a single fact."""
     by_texts: dict[tuple[str, ...], list[_Item]] = {}
-    for item in items:
+    for item in _agreeing(items) if family == "threads" else items:
         by_texts.setdefault(_without_common(item.texts), []).append(item)
     parts = [(_label(family, alike), texts) for texts, alike in by_texts.items()]
-    cells = ("; ".join(f"{label} {texts[i]}".strip() for label, texts in parts) for i in range(len(items[0].texts)))
-    return tuple(printable(cell, _LONGEST) for cell in cells)
+    cells = (
+        "; ".join(f"{label} {texts[i]}".strip() for label, texts in parts if texts[i] != NOT_MEASURED)
+        for i in range(len(items[0].texts))
+    )
+    return tuple(printable(cell or NOT_MEASURED, _LONGEST) for cell in cells)
+
+
+def _agreeing(items: Sequence[_Item]) -> Iterator[_Item]:
+    """Yield items with the texts of all that do not contradict them where they were not measured themselves."""
+    for item in items:
+        texts = item.texts
+        for other in (other.texts for other in items):
+            pairs = list(zip(texts, other, strict=True))
+            if all(one == two or NOT_MEASURED in {one, two} for one, two in pairs):
+                texts = tuple(two if one == NOT_MEASURED else one for one, two in pairs)
+        yield replace(item, texts=texts)
 
 
 def _label(family: str, items: Sequence[_Item]) -> str:

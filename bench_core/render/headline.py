@@ -1,28 +1,38 @@
-"""The first lines of a comparison: which side is better, by how much over what, how sure, and whether a gate failed."""
+"""The first lines of a comparison: whether a gate failed, which side is better, by how much over what, how sure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from statistics import median
 
-from bench_core.compare.result import CLAIMS, Mean, Result, Verdict, change, words
+from bench_core.compare.result import CLAIMS, Comparison, Mean, Result, Verdict, change, words
 from bench_core.records import Clock
 from bench_core.render.text_table import Table
 from bench_core.text import printable
 
 
 def answer(result: Result) -> tuple[str, ...]:
-    """Return the answer for each metric and clock, then the best GPU, the counts of verdicts, and the gates."""
-    lines = list(_of_means(result))
-    if not lines and len(result.sides) > 1:
-        lines = ["No case has a value on every side, so there is no mean over cases."]
-    return (*lines, *_best(result), verdict_line(result), *_gates(result))
+    """Return the gates, the answer for each metric and clock, the best GPU, and the counts of verdicts."""
+    lines = [f"{gate.outcome.upper()} {printable(gate.line, 600)}" for gate in result.gates]
+    lines += _of_means(result)
+    if not result.means and len(result.sides) > 1:
+        lines.append("No case has a value on every side, so there is no mean over cases.")
+    return (*dict.fromkeys([*lines, *_best(result)]), verdict_line(result))
+
+
+def lacking(result: Result) -> frozenset[str]:
+    """Return what the answer says that claims need."""
+    return frozenset(mean.lacking for mean in _named(result) if mean.lacking)
 
 
 def rankings(result: Result) -> Iterator[tuple[str, Table]]:
-    """Yield a title and a table of all sides, the best first, for each metric and clock; nothing for two sides."""
+    """Yield a title and a table of all sides, the best first, for each metric and clock.
+
+    There is none of two sides, and none of sides without a common case.
+    """
     for (metric, clock), means in _by_kind(result).items():
-        if len(means) < 2:
+        if len(means) < 2 or not means[0].is_common:
             continue
         rows = [("1.00x", _short(result.baseline), "baseline", "", "")]
         rows += [(mean.change, _short(mean.side), mean.change, mean.interval, mean.word) for mean in means]
@@ -38,11 +48,12 @@ def verdict_line(result: Result) -> str:
     identical = [Verdict.IDENTICAL] if result.count(Verdict.IDENTICAL) else []
     shown = (*CLAIMS, Verdict.INDICATED, Verdict.UNCLEAR, *identical)
     line = f"{len(result.compared):,} compared: " + ", ".join(f"{result.count(v):,} {v}" for v in shown)
-    nowhere = sum(c.nowhere for c in result.unmatched)
+    valued = {c.key for c in result.comparisons if not c.nowhere}
+    nowhere = {c.key for c in result.comparisons} - valued
     counts = {
         "incomparable": result.count(Verdict.INCOMPARABLE),
-        "missing": result.count(Verdict.MISSING) - nowhere,
-        "without a value on any side": nowhere,
+        "missing": sum(c.verdict is Verdict.MISSING and c.key in valued for c in result.comparisons),
+        "without a value on any side": len(nowhere),
         "implausible": len(result.implausible),
     }
     return "; ".join([line, *(f"{count:,} {what}" for what, count in counts.items() if count)])
@@ -55,17 +66,34 @@ def _by_kind(result: Result) -> dict[tuple[str, str], list[Mean]]:
     return kinds
 
 
+def _named(result: Result) -> Iterator[Mean]:
+    """Yield the means that the answer names: the best over common cases, or all if each is over cases of its own."""
+    for means in _by_kind(result).values():
+        yield from [max(means, key=lambda mean: mean.ratio)] if means[0].is_common else means
+
+
 def _of_means(result: Result) -> Iterator[str]:
     """Yield for each metric and clock what the best side is, over which cases, how sure, and what a claim needs."""
-    for (metric, clock), means in _by_kind(result).items():
-        best = max(means, key=lambda mean: mean.ratio)
-        yield _place(best, result, len(means)) + _of_mean(best, result.baseline, _kind(metric, clock))
-        if best.lacking:
-            yield f"{best.lacking[0].upper()}{best.lacking[1:]}"
+    kinds = _by_kind(result)
+    for mean in _named(result):
+        kind = (mean.metric, mean.clock)
+        yield _place(mean, result, len(kinds[kind])) + _of_mean(mean, result.baseline, _kind(*kind))
+    yield from (f"{text[0].upper()}{text[1:]}" for text in dict.fromkeys(m.lacking for m in _named(result)) if text)
+    for (metric, clock), means in kinds.items():
+        if not means[0].is_common:
+            yield _apart(result, means, _kind(metric, clock))
+
+
+def _apart(result: Result, means: Sequence[Mean], kind: str) -> str:
+    """Return why there is no ranking: the sides have no common case, and some none with the baseline."""
+    alone = [_short(side) for side in result.sides[1:] if side not in {mean.side for mean in means}]
+    have = "has" if len(alone) == 1 else "have"
+    none = f"; {' and '.join(alone)} {have} none in common with {_short(result.baseline)}" if alone else ""
+    return f"No case has a value on every side, so that the sides are not ranked by {kind}{none}"
 
 
 def _place(best: Mean, result: Result, contenders: int) -> str:
-    if contenders == 1:
+    if contenders == 1 or not best.is_common:
         return ""
     first = f"First of {contenders + 1}: "
     return first if best.ratio > 1 else f"{first}{_short(result.baseline)}, the baseline. Next: "
@@ -76,8 +104,8 @@ def _of_mean(mean: Mean, baseline: str, kind: str) -> str:
     cases = f"{mean.cases:,} of {mean.of:,} cases" if mean.of > 1 else "the only case"
     over = f"{mean.interval}), {'geometric mean over' if mean.cases > 1 else 'in'} {cases}, {kind}"
     if mean.verdict is Verdict.UNCLEAR:
-        better, _ = words(mean.unit)
-        return f"Unclear whether {side} is {better} than {against}: {mean.change} ({over}; {mean.evidence}"
+        better, worse = words(mean.unit)
+        return f"Unclear whether {side} is {better} or {worse} than {against}: {mean.change} ({over}; {mean.evidence}"
     is_than = f"is {mean.change} than" if " " in mean.change else "equals to three digits"
     sure = mean.word if mean.verdict is Verdict.INDICATED else f"claimed ({mean.evidence})"
     return f"{side} {is_than} {against} ({over}: {sure}"
@@ -88,30 +116,39 @@ def _kind(metric: str, clock: str) -> str:
 
 
 def _best(result: Result) -> Iterator[str]:
-    """Yield how much better the best GPU is than the best CPU, where both have a value."""
-    by_kind: dict[tuple[str, str], list[float]] = {}
+    """Yield how often the best GPU is ahead of the best CPU, by verdicts, and by how much where that is not unclear."""
+    by_kind: dict[tuple[str, str], list[Comparison]] = {}
     for best in result.best:
         c = best.comparison
         if c.key.clock in {"", Clock.WALL} and c.ratio is not None:
-            by_kind.setdefault((c.key.metric, c.key.unit), []).append(c.ratio)
-    for (metric, unit), ratios in by_kind.items():
-        ahead = sum(ratio > 1 for ratio in ratios)
-        ends = dict.fromkeys(change(ratio, unit) for ratio in (min(ratios), max(ratios)))
-        middle = f", median {change(median(ratios), unit)}" if len(ratios) > 2 else ""
-        yield (
-            f"The best GPU is ahead of the best CPU in {ahead:,} of {len(ratios):,} pieces of work that both have: "
-            f"{' to '.join(ends)}{middle}, {metric}"
-        )
+            by_kind.setdefault((c.key.metric, c.key.unit), []).append(c)
+    for (metric, unit), mine in by_kind.items():
+        counts = Counter(_standing(c) for c in mine)
+        decided = [c for c in mine if _standing(c) in {"ahead", "behind"}]
+        shown = ("ahead", "behind", *(["the same"] if counts["the same"] else []), "unclear")
+        standing = ", ".join(f"{word} in {counts[word]:,}" for word in shown)
+        of = f"{len(mine):,} piece{'s' * (len(mine) != 1)} of work that both have"
+        where = "" if len(decided) == len(mine) else "where ahead or behind "
+        how_far = f"; {where}{_how_far(decided, unit)}" if decided else ""
+        yield f"The best GPU against the best CPU, {metric}: {standing} of {of}{how_far}"
 
 
-def _gates(result: Result) -> tuple[str, ...]:
-    """Return a line for each gate that failed or could not decide, and one for those that passed."""
-    lines = [f"FAILED {printable(line)}" for line in result.breaches]
-    lines += [f"UNDECIDED {printable(result.undecided)}"] if result.undecided else []
-    named = {line.split()[1].rstrip(":") for line in lines}
-    passed = [gate for gate in result.gates if gate not in named]
-    lines += [f"PASSED {', '.join(passed)}"] if passed else []
-    return (*lines, *(printable(line[0].upper() + line[1:]) for line in result.undecided_cases))
+def _standing(c: Comparison) -> str:
+    if c.verdict in {Verdict.SAME, Verdict.IDENTICAL}:
+        return "the same"
+    if c.verdict is Verdict.UNCLEAR:
+        return "unclear"
+    return "ahead" if (c.ratio or 1.0) > 1 else "behind"
+
+
+def _how_far(decided: Sequence[Comparison], unit: str) -> str:
+    """Return the range of the changes that are at least indicated, and the weakest step of the ladder among them."""
+    ratios = [c.ratio or 1.0 for c in decided]
+    ends = dict.fromkeys(change(ratio, unit) for ratio in (min(ratios), max(ratios)))
+    middle = f", median {change(median(ratios), unit)}" if len(ratios) > 2 else ""
+    indicated = sum(c.verdict is Verdict.INDICATED for c in decided)
+    step = "claimed" if not indicated else "indicated" if indicated == len(decided) else f"{indicated:,} only indicated"
+    return f"{' to '.join(ends)}{middle} ({step})"
 
 
 def _short(text: str) -> str:

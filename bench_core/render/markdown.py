@@ -18,6 +18,8 @@ _PLAIN = re.compile(
     r"(?!.*(?://|www\.|__|--|\*\*|:\w+:|\b[Gg][Hh]-\d|(?<!\w)_|_(?!\w)))[\w .,:;()+%/=\-µ'?]*",
 )
 
+_OPTION = re.compile(r"(?<![^\s(])--[a-z]+(?:-[a-z]+)*(?![^\s),.;:])")  # of a command in a sentence
+
 
 def markdown(result: Result) -> str:
     """Return a comparison as Markdown; markup in text from files has no effect."""
@@ -68,9 +70,12 @@ def _body(section: Section) -> Iterator[str]:
 
 
 def inert(text: str) -> str:
-    """Return plain text unchanged and other text as inline code: links, mentions, HTML and markup have no effect."""
-    if _PLAIN.fullmatch(text):
-        return text
+    """Return plain text unchanged and other text as inline code: links, mentions, HTML and markup have no effect.
+
+    Of text that is plain but for options such as `--runs`, only these are code.
+    """
+    if _PLAIN.fullmatch(_OPTION.sub("", text)):
+        return _OPTION.sub(r"`\g<0>`", text)
     return f"`{text.replace('`', chr(39)).replace('|', '¦')}`"
 
 

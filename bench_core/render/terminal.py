@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
 from bench_core.compare.result import Result
-from bench_core.render.text_table import BOLD, RED, layout, paint
+from bench_core.render.text_table import BOLD, RED, fold, layout, paint
 from bench_core.render.view import Section, sections
 
 _NARROWEST = 60
@@ -39,4 +38,4 @@ def _section(section: Section, width: int, *, colour: bool) -> Iterator[str]:
 
 
 def _paragraph(line: str, width: int) -> list[str]:
-    return textwrap.wrap(line, width, initial_indent="  ", subsequent_indent="    ") or [""]
+    return fold(line, width, indent=2, hanging=4)

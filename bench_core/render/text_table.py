@@ -1,4 +1,4 @@
-"""Lay out a table for a terminal: text columns shrink and wrap, numeric columns do not.
+"""Lay out a table for a terminal: text columns and headers shrink and wrap, numbers do not.
 
 This does not use a library, so that 10,000 rows take a tenth of a second and the result does not depend on the
 library version.
@@ -7,13 +7,15 @@ library version.
 from __future__ import annotations
 
 import re
-import textwrap
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 _GAP = 2
-_LEAST = (14, 8)  # minimum width of text columns in characters, and the minimum if the table is still too wide
+_LEAST = (24, 14, 8)  # minimum width of text columns in characters: of each step, if the table is still too wide
+_NAME = re.compile(r"(?<=[/_\-])(?=\w)")  # where a word that is too long is broken: a path, a name
+_SIZE = re.compile(r"(?<=\dx)(?=\d)")  # where a part is broken that is still too long: 96x1024
+_PART = re.compile(f" |{_NAME.pattern}|{_SIZE.pattern}")
 BOLD, RED = "1", "31"
 _COLOURS = {"faster": "32", "better": "32", "slower": RED, "worse": RED, "same": "36", "incomparable": "33"}
 _VERDICT = re.compile(rf"\b({'|'.join(_COLOURS)})( \(\d+\))*$")
@@ -40,14 +42,32 @@ def layout(table: Table, width: int, *, colour: bool = False) -> Iterator[str]:
 
 
 def _widths(rows: Sequence[Sequence[Sequence[str]]], right: frozenset[int], width: int) -> list[int]:
-    """Return the width of each column: its longest line, or less if the table would not fit."""
-    widths = [max(columns(line) for row in rows for line in row[i]) for i in range(len(rows[0]))]
+    """Return the width of each column: its longest line, or less if the table would not fit.
+
+    Headers of numeric columns give way first, then the widest column of text. Words are broken only in wide columns or
+    if it is not enough to break lines, and within their parts last.
+    """
+    header, *body = rows
+    every = [[line for row in rows for line in row[i]] for i in range(len(header))]
+    widths = [_longest(lines) for lines in every]
     excess = sum(widths) + _GAP * (len(widths) - 1) - width
-    for least in _LEAST:
-        while excess > 0 and (flexible := [i for i in range(len(widths)) if i not in right and widths[i] > least]):
+    if excess <= 0:
+        return widths
+    words, parts, letters = ([_longest(lines, split) for lines in every] for split in (str.split, _PART.split, list))
+    numbers = {i: max(_longest(header[i], _PART.split), *(_longest(row[i]) for row in body)) for i in right}
+    wide, middle, narrow = _LEAST
+    headers = (middle, list(widths))
+    whole = ((wide, parts), (middle, words), (middle, parts), (narrow, words), (narrow, parts))
+    for least, unbroken in (headers, *whole, (middle, letters), (narrow, letters)):
+        floors = [max(least, numbers.get(i, longest)) for i, longest in enumerate(unbroken)]
+        while excess > 0 and (flexible := [i for i in range(len(widths)) if widths[i] > floors[i]]):
             widths[max(flexible, key=widths.__getitem__)] -= 1
             excess -= 1
     return widths
+
+
+def _longest(lines: Sequence[str], split: Callable[[str], Sequence[str]] = lambda line: [line]) -> int:
+    return max((columns(piece) for line in lines for piece in split(line)), default=0)
 
 
 def _row(
@@ -69,7 +89,37 @@ def _row(
 def _wrap(lines: Sequence[str], width: int) -> list[str]:
     if all(columns(line) <= width for line in lines):
         return list(lines)
-    return [part for line in lines for part in textwrap.wrap(line, width, break_on_hyphens=False) or [""]]
+    return [part for line in lines for part in fold(line, width)]
+
+
+def fold(text: str, width: int, indent: int = 0, hanging: int = 0) -> list[str]:
+    """Return a text as lines of at most `width` columns: the first indented by `indent`, the others by `hanging`.
+
+    It is broken between words; a word that is longer than a line, after `/`, `_` and `-`; a part of it that still is,
+    after the `x` of 96x1024; and what is left, anywhere.
+    """
+    lines = [" " * indent]
+    is_first = True
+    for word in text.split():
+        gap = "" if is_first else " "
+        for part in _parts(word, width - max(indent, hanging), (_NAME, _SIZE)):
+            if columns(lines[-1]) + len(gap) + columns(part) <= width:
+                lines[-1] += gap + part
+            else:
+                lines.append(" " * hanging + part)
+            gap, is_first = "", False
+    return lines
+
+
+def _parts(word: str, width: int, breaks: Sequence[re.Pattern[str]]) -> Iterator[str]:
+    if columns(word) <= width:
+        yield word
+    elif breaks:
+        for part in breaks[0].split(word):
+            yield from _parts(part, width, breaks[1:])
+    else:
+        step = width if word.isascii() else max(1, width // 2)
+        yield from (word[i : i + step] for i in range(0, len(word), step))
 
 
 def columns(line: str) -> int:

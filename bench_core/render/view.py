@@ -6,19 +6,18 @@ were not compared; implausible values; notes; differences between the environmen
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench_core.compare.result import CLAIMS, WHO, WORK, Comparison, Entry, Key, Result, Verdict
+from bench_core.compare.conditions import NOT_MEASURED
+from bench_core.compare.labels import label, label_fields, short
+from bench_core.compare.result import CLAIMS, Comparison, Entry, Key, Result, Verdict
 from bench_core.records import LAUNCH_BOUND, Clock
 from bench_core.render import differences, headline
 from bench_core.render.text_table import Table
 from bench_core.text import printable
 from bench_core.units import show
 
-short = functools.partial(printable, longest=200)  # every text from a file must pass through this
-_UNSAID = {"", "default", "ieee", "resident", "hot"}  # the usual values, which labels omit
 _MOST_NAMED = 3
 VERDICT = "Verdict"  # the title of the first section
 
@@ -34,8 +33,14 @@ class Section:
 
 @dataclass(slots=True)
 class _Footnotes:
-    """The footnotes of a table: distinct texts, referenced by number."""
+    """The footnotes of a table: distinct texts, referenced by number.
 
+    needed: what claims need, as the answer says it. said: a side and a text that stands above the table, because it is
+    true of all cases of the side. Neither is repeated.
+    """
+
+    needed: frozenset[str]
+    said: frozenset[tuple[str, str]] = frozenset()
     texts: list[str] = field(default_factory=list)
 
     def mark(self, *texts: str) -> str:
@@ -43,6 +48,10 @@ class _Footnotes:
             if text not in self.texts:
                 self.texts.append(text)
         return "".join(f" ({self.texts.index(text) + 1})" for text in dict.fromkeys(texts))
+
+    def of(self, c: Comparison) -> str:
+        """Return the marks of the qualifications of a ratio."""
+        return self.mark(*(text for text in _qualifications(c, self.needed) if (c.side, text) not in self.said))
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -78,7 +87,7 @@ def _notes(result: Result) -> tuple[str, ...]:
     mean = (
         "The interval of a geometric mean is the widest: it assumes that the errors of all cases are fully correlated."
     )
-    return (*_first(result.notes, 12), *((mean,) if result.means else ()))
+    return (*_first(result.notes, 12), *([mean] if any(mean.cases > 1 for mean in result.means) else []))
 
 
 def _environment(result: Result) -> Section:
@@ -92,7 +101,7 @@ def _read(result: Result) -> Section:
     for source in result.input_files:
         statuses = ", ".join(f"{count:,} {status}" for status, count in source.statuses)
         runs = f"{len(source.run_ids)} runs, " if len(source.run_ids) > 1 else ""
-        what = f"{runs}{source.rows:,} rows: {statuses}" if source.rows else "no rows"
+        what = f"{runs}{source.rows:,} row{'s' * (source.rows != 1)}: {statuses}" if source.rows else "no rows"
         name = source.label or ", ".join(source.machines[:_MOST_NAMED])
         rows.append((short(name), short(source.path), what))
     return Section("Read", tables=(Table(("side", "file", "rows"), tuple(rows)),))
@@ -101,20 +110,50 @@ def _read(result: Result) -> Section:
 def _ratios(result: Result, sides_per_table: int, most_rows: int | None) -> Iterator[Section]:
     """Yield a section for each metric and clock that has a ratio."""
     kinds = dict.fromkeys((c.key.metric, c.key.clock, c.key.unit) for c in result.compared)
-    contenders = result.sides[1:]
+    needed = headline.lacking(result)
     for metric, clock, unit in kinds:
         mine = [c for c in result.comparisons if (c.key.metric, c.key.clock, c.key.unit) == (metric, clock, unit)]
-        fields, constants = label_fields([c.key for c in mine if c.ratio is not None], result.row_fields)
-        chunks = [contenders[i : i + sides_per_table] for i in range(0, len(contenders), sides_per_table)]
+        compared = [c for c in mine if c.ratio is not None]
+        fields, constants = label_fields([c.key for c in compared], result.row_fields)
+        shown = {c.side for c in compared}
+        contenders = [side for side in result.sides[1:] if side in shown]
+        tables_needed = -(-len(contenders) // sides_per_table)
+        size = -(-len(contenders) // tables_needed)  # all tables of about one width
+        chunks = [contenders[i : i + size] for i in range(0, len(contenders), size)]
         make = _pair_table if len(contenders) == 1 else _matrix
         kept = _strongest(mine, most_rows)
-        tables = (make(kept, result, sides, fields) for sides in chunks)
-        bases = ", ".join(dict.fromkeys(c.basis for c in mine if c.basis))
+        said = _said_of_all(compared, needed)
+        tables = (make(kept, result, sides, fields, _Footnotes(needed, said)) for sides in chunks)
+        bases = ", ".join(dict.fromkeys(c.basis for c in compared))
         lines = [f"Baseline: {short(result.baseline)}. Values and their ratios are of the {bases}."]
         lines += [f"The same for all: {', '.join(constants)}."] if constants else []
-        lines += _left_out(len({c.key for c in mine if c.ratio is not None} - {c.key for c in kept}))
+        others = [short(side) for side in result.sides[1:] if side not in shown]
+        lines += [f"Without a case in common with the baseline: {', '.join(others)}."] if others else []
+        lines += _above(said, contenders)
+        lines += _left_out(len({c.key for c in compared} - {c.key for c in kept}))
         title = f"{metric} ({clock} clock)" if clock else metric
         yield Section(title, tuple(lines), tuple(table for table in tables if table.rows))
+
+
+def _said_of_all(compared: Sequence[Comparison], needed: frozenset[str]) -> frozenset[tuple[str, str]]:
+    """Return the sides with the qualifications that all their cases have, of sides with several cases."""
+    texts: dict[str, list[list[str]]] = {}
+    for c in compared:
+        texts.setdefault(c.side, []).append(_qualifications(c, needed))
+    several = {side: each for side, each in texts.items() if len(each) > 1}
+    return frozenset((side, text) for side, each in several.items() for text in set(each[0]).intersection(*each[1:]))
+
+
+def _above(said: frozenset[tuple[str, str]], contenders: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each text that is true of all cases of some sides."""
+    for text in sorted({text for _, text in said}):
+        sides = [side for side in contenders if (side, text) in said]
+        of = "" if len(sides) == len(contenders) else f" of {_listed(list(map(short, sides)))}"
+        yield f"In every case{of}: {printable(text, 300)}."
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 _STRENGTH = (Verdict.SLOWER, Verdict.FASTER, Verdict.INDICATED)  # the rows to keep first in a table that is cut
@@ -134,22 +173,24 @@ def _strongest(comparisons: Sequence[Comparison], most: int | None) -> list[Comp
 
 def _left_out(count: int) -> list[str]:
     rows = "row is" if count == 1 else "rows are"
-    return [f"{count:,} {rows} left out, claimed changes last: --format md shows all"] if count else []
+    return [f"{count:,} {rows} left out; claimed changes are kept first: --format md shows all"] if count else []
 
 
-def _pair_table(mine: Sequence[Comparison], result: Result, sides: Sequence[str], fields: Sequence[str]) -> Table:
-    notes = _Footnotes()
+def _pair_table(
+    mine: Sequence[Comparison], result: Result, sides: Sequence[str], fields: Sequence[str], notes: _Footnotes
+) -> Table:
     rows = []
     for c in mine:
         if c.ratio is not None and c.side in sides:
             values = [show(value, c.key.unit) for value in c.values or ()]
-            rows.append((label(c.key, fields), *values, c.change, c.interval, c.word + _marks(c, notes)))
+            rows.append((label(c.key, fields), *values, c.change, c.interval, c.word + notes.of(c)))
     header = ("case", short(result.baseline), short(sides[0]), "change", _interval_title(result), "verdict")
     return Table(header, tuple(rows), frozenset({1, 2, 3}), notes.lines)
 
 
-def _matrix(mine: Sequence[Comparison], result: Result, sides: Sequence[str], fields: Sequence[str]) -> Table:
-    notes = _Footnotes()
+def _matrix(
+    mine: Sequence[Comparison], result: Result, sides: Sequence[str], fields: Sequence[str], notes: _Footnotes
+) -> Table:
     by_key: dict[Key, dict[str, Comparison]] = {}
     for c in mine:
         by_key.setdefault(c.key, {})[c.side] = c
@@ -163,15 +204,18 @@ def _matrix(mine: Sequence[Comparison], result: Result, sides: Sequence[str], fi
 
 
 def _matrix_cell(c: Comparison | None, notes: _Footnotes) -> str:
-    if c is None or c.ratio is None:
-        return (c.verdict if c else "missing") + (notes.mark(c.reason) if c else "")
-    return f"{c.change}\n{c.interval}\n{c.word}{_marks(c, notes)}"
+    if c is None:
+        return NOT_MEASURED
+    if c.ratio is None:
+        return NOT_MEASURED if c.absences == ((c.side, NOT_MEASURED),) else c.verdict + notes.mark(c.reason)
+    return f"{c.change}\n{c.interval}\n{c.word}{notes.of(c)}"
 
 
-def _marks(c: Comparison, notes: _Footnotes) -> str:
-    """Return the footnote marks of the qualifications of a ratio; what a cell says itself is not repeated."""
+def _qualifications(c: Comparison, needed: frozenset[str]) -> list[str]:
+    """Return what qualifies a ratio; what its cell says itself is left out, and so is what claims need if `needed`."""
     reason = c.reason.partition("; ")[2] if c.verdict in (*CLAIMS, Verdict.INDICATED) else c.reason
-    return notes.mark(*([reason] if reason else []), *map(str, c.conditions), *c.implausible, *_not_the_device(c))
+    rest = "; ".join(part for part in reason.split("; ") if part not in needed)
+    return [text for text in (rest, *map(str, c.conditions), *c.implausible, *_not_the_device(c)) if text]
 
 
 def _not_the_device(c: Comparison) -> Iterator[str]:
@@ -187,15 +231,15 @@ def _interval_title(result: Result) -> str:
 
 
 def _best(result: Result, most_rows: int | None) -> Section:
-    notes = _Footnotes()
+    notes = _Footnotes(headline.lacking(result))
     kept = result.best[:most_rows]
     fields, _ = label_fields([b.comparison.key for b in result.best], result.row_fields)
     rows = []
     for best in kept:
         c = best.comparison
-        what = label(c.key, fields) + (f" ({c.key.clock})" if c.key.clock != "wall" else "")
+        what = label(c.key, fields)
         gpu, cpu = _ranked(c.contender, best.gpu_runner_up), _ranked(c.baseline, best.cpu_runner_up)
-        rows.append((what, gpu, cpu, f"{c.change}\n{c.interval}\n{c.word}{_marks(c, notes)}"))
+        rows.append((what, gpu, cpu, f"{c.change}\n{c.interval}\n{c.word}{notes.of(c)}"))
     header = ("work", "best GPU, runner-up", "best CPU, runner-up", "GPU against CPU")
     tables = (Table(header, tuple(rows), footnotes=notes.lines),) if rows else ()
     luck = "The best of many equal rows is partly the luckiest, which favours the side that has more of them."
@@ -209,48 +253,32 @@ def _ranked(first: Entry | None, second: Entry | None) -> str:
 
 
 def _unmatched(result: Result) -> Section:
-    groups: dict[tuple[str, str], list[Comparison]] = {}
+    by_key: dict[Key, list[Comparison]] = {}
     for c in result.unmatched:
-        # The reason names the side without a value.
-        word = f"incomparable in {short(c.side)}" if c.verdict is Verdict.INCOMPARABLE else str(c.verdict)
-        groups.setdefault(("without a value on any side" if c.nowhere else word, c.reason), []).append(c)
+        by_key.setdefault(c.key, []).append(c)
+    valued = {c.key for c in result.comparisons if not c.nowhere}
+    groups: dict[tuple[str, str], list[Key]] = {}
+    for key, found in by_key.items():
+        for c in found:
+            if c.verdict is Verdict.INCOMPARABLE:
+                groups.setdefault((f"incomparable in {short(c.side)}", c.reason), []).append(key)
+        absent = dict(absence for c in found for absence in c.absences)
+        if absent:  # the reason names the sides without a value
+            word = "missing" if key in valued else "without a value on any side"
+            groups.setdefault((word, _reasons(absent)), []).append(key)
     lines = []
-    for (word, reason), cases in groups.items():
-        fields, _ = label_fields([c.key for c in cases], (*result.row_fields, "backend", "implementation", "device"))
-        names = dict.fromkeys(label(c.key, fields) for c in cases)
+    for (word, reason), keys in groups.items():
+        fields, _ = label_fields(keys, (*result.row_fields, "backend", "implementation", "device"))
+        names = dict.fromkeys(label(key, fields) for key in keys)
         more = ", ..." if len(names) > _MOST_NAMED else ""
         some = ", ".join(list(names)[:_MOST_NAMED])
-        lines.append(f"{len(cases):,} {word} ({short(reason)}): {some}{more}")
+        lines.append(f"{len(keys):,} {word} ({short(reason)}): {some}{more}")
     return Section("Not compared", _first(lines, 40))
 
 
-def label_fields(keys: Sequence[Key], chosen: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the fields that distinguish these keys, `chosen` first, and the values that all keys share, as text."""
-    fields = list(chosen)
-    rest = [name for name in (*WHO, *WORK) if name not in fields and name != "suite"]
-    distinct = len({key.work + key.who for key in keys})
-    labels = [tuple(key.get(name) for name in fields) for key in keys]
-    for name in rest:
-        longer = [(*text, key.get(name)) for text, key in zip(labels, keys, strict=True)]
-        if len(set(labels)) < distinct and len(set(longer)) > len(set(labels)):
-            fields.append(name)
-            labels = longer
-    shared = [name for name in rest if name not in fields and name not in {"params", "workload_version"}]
-    values = [{key.get(name) for key in keys} for name in shared]
-    return fields, [short(v) for only in values if len(only) == 1 for v in only if v not in _UNSAID]
-
-
-def label(key: Key, fields: Sequence[str]) -> str:
-    """Return the label of a row: the values of `fields`, without the usual values."""
-    parts = []
-    for name in fields:
-        text = key.get(name)
-        if text not in _UNSAID:
-            parts.append(
-                f"v{text}"
-                if name == "workload_version"
-                else f"{text} thread{'s' * (text != '1')}"
-                if name == "threads"
-                else text
-            )
-    return short(" ".join(parts)) or "everything"
+def _reasons(absent: Mapping[str, str]) -> str:
+    """Return why sides have no value: "a: skipped; b and c: not measured"."""
+    sides: dict[str, list[str]] = {}
+    for side, why in absent.items():
+        sides.setdefault(why, []).append(side)
+    return "; ".join(f"{_listed(named)}: {why}" for why, named in sides.items())

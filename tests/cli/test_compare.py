@@ -112,7 +112,7 @@ def test_the_file_name_says_the_format_and_breaches_are_still_told(runs, tmp_pat
     starts = {"md": "### Verdict", "csv": "comparison_version,", "json": "{", "txt": "Verdict\n"}
     assert (tmp_path / name).read_text().startswith(starts[name.rpartition(".")[2]])
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith("bench-core: FAILED regression: 1 case slower by 10 % or more: matmul 64 float32 b")
+    assert done.stderr.startswith("bench-core: FAILED regression: 1 case slower by 10 % or more: matmul 64 float32")
 
 
 @pytest.mark.parametrize("options", ["-o {}/page.html", "-o {}/page.HTM", "--format html", "-o {}/x.md --format html"])

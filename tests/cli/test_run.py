@@ -30,7 +30,7 @@ def test_two_interpreters_are_told_apart_by_labels_and_the_command_says_how(tmp_
     this, against = sorted((path.parent for path in reader.find_results(Path("results"))), reverse=True)
     assert done.stdout.splitlines()[-2:] == [
         "Both sides are of one machine: without these labels their runs would be pooled.",
-        f"To repeat this comparison: bench-core compare against={against} this={this}",
+        f"To repeat this comparison: bench-core compare base={against} change={this}",
     ]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench_core.compare import CompareOptions, Reading, Verdict, compare
+from bench_core.compare import CompareOptions, Outcome, Reading, Verdict, compare
 from bench_core.compare.gates import is_regression
 from bench_core.errors import NothingToCompare
 from tests.support.comparisons import FIVE, mixed, only, two
@@ -36,9 +36,12 @@ def test_a_regression_gate_notes_the_cases_on_which_it_could_not_decide():
     done = [*processes([1.0], work("32")), *processes(FIVE, work("64"))]
     result = compare([reading(done, "a"), reading(done, "b")], GATE)
     assert (result.breaches, result.undecided) == ((), "")
-    (line,) = result.undecided_cases
-    assert line.startswith("the regression gate could not decide 1 of 2 cases: the interval includes 1.00x")
-    assert compare([reading(done, "a"), reading(done, "b")]).undecided_cases == (), "without the gate"
+    (gate,) = result.gates
+    assert (gate.name, gate.outcome, gate.checked, gate.decided) == ("regression", Outcome.PASSED, 2, 1)
+    assert gate.undecided == ("matmul 32 float32",)
+    assert gate.reason.startswith("the interval includes 1.00x")
+    assert gate.line == "regression on 1 of 2 cases; undecided on 1: matmul 32 float32"
+    assert compare([reading(done, "a"), reading(done, "b")]).gates == (), "without the gate"
 
 
 def test_a_case_whose_interval_excludes_the_threshold_is_decided():
@@ -60,7 +63,29 @@ def test_lost_cases_breach_the_missing_gate_and_new_ones_do_not():
     gate = CompareOptions(fail_on=("missing",))
     assert compare([reading(less, "a"), reading(more, "b")], gate).breaches == ()
     (line,) = compare([reading(more, "a"), reading(less, "b")], gate).breaches
-    assert line == "missing: 1 case no comparable value any more: matmul 32 float32 b"
+    assert line == "missing: 1 of 2 cases without a comparable value any more: matmul 32 float32"
+
+
+def test_the_name_of_a_case_that_fails_is_of_one_row():
+    """It has the backend, implementation, device, threads, metric and side where these tell the cases apart."""
+    forms = ({"backend": "torch"}, {"backend": "torch", "implementation": "tuned"}, {"threads": 4}, {"threads": 2})
+
+    def table(name, factor):
+        return reading([m for known in forms for m in processes([factor * t for t in FIVE], **known)], name)
+
+    (gate,) = compare([table("a", 1), table("b", 2)], GATE).gates
+    assert gate.failed == (
+        "matmul 64 float32 numpy",  # each side with most of its threads
+        "matmul 64 float32 numpy 2 threads",
+        "matmul 64 float32 torch",
+        "matmul 64 float32 torch tuned",
+    )
+    several = replace(GATE, metrics=("time", "flop_rate"))
+    (gate,) = compare([table("a", 1), table("b", 2), table("c", 3)], several).gates
+    assert len(set(gate.failed)) == len(gate.failed) == gate.checked == 16
+    assert all(name.endswith((" on b", " on c")) for name in gate.failed)
+    assert gate.line.startswith("regression: all 16 cases slower by 10 % or more: ")
+    assert gate.line.endswith(" and 13 more")
 
 
 def test_a_gate_over_cases_that_are_all_unclear_decides_nothing():

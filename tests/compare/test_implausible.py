@@ -17,7 +17,7 @@ def test_a_rate_that_is_not_its_work_over_its_time_is_implausible():
     (line,) = result.implausible
     assert line.startswith("b ")
     assert "is not flops = 1e+06" in line
-    assert result.breaches == (f"invalid: 1 case wrong or implausible: {line}",)
+    assert result.breaches == (f"invalid: 1 of 4 rows wrong or implausible: {line}",)
     assert [c.side for c in result.comparisons if c.implausible] == ["b"]
 
 

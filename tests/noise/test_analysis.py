@@ -108,5 +108,5 @@ def test_what_is_recommended_can_be_pasted():
     finding = analyse(noisy(0.02, runs=20))
     run, compare = lines(finding)[-2:]
     assert run == f"  bench-core run --runs {finding.runs} --against PYTHON"
-    assert compare.startswith("  bench-core compare against=RUN this=RUN --min-effect ")
+    assert compare.startswith("  bench-core compare base=RUN change=RUN --min-effect ")
     assert share("--min-effect", compare.split()[-1]) == pytest.approx(finding.min_effect)

@@ -101,7 +101,7 @@ def test_the_script_prints_what_the_readme_shows(examples):
 @pytest.mark.parametrize(
     ("times", "code", "verdict"),
     [
-        ((2.0, 2.002, 1.998, 2.004, 1.996), 1, "1 slower"),
+        ((2.0, 2.002, 1.998, 2.004, 1.996), 1, "change is 2.00x slower than base"),
         ((1.0, 1.001, 0.999, 1.002, 0.998), 0, "1 same"),
         ((1.0, 1.5, 0.7, 1.6, 0.8), 0, "UNDECIDED"),
     ],

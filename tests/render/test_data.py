@@ -22,7 +22,10 @@ def test_the_csv_has_a_line_for_each_comparison():
 
 def test_the_json_holds_everything():
     plain = json.loads(render.as_json(two()))
-    assert plain["breaches"]
+    (gate,) = plain["gates"]
+    assert (gate["gate"], gate["outcome"], gate["checked"], gate["decided"]) == ("missing", "failed", 7, 7)
+    assert gate["failed"][1:] == ["matmul 512 float32 torch cuda:0", "matmul 1024 float32 torch cuda:0"]
+    assert plain["breaches"] == [gate["line"]]
     assert {c["verdict"] for c in plain["comparisons"]} == {"faster", "missing", "incomparable"}
     assert plain["best"][0]["contender"]["name"] == "box-a torch cuda:0"
     assert plain["environment"][0] == {"name": "cpu", "values": [["box-a", "CPU A"], ["box-b", "CPU B"]]}

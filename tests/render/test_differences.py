@@ -90,6 +90,13 @@ def test_many_sides_are_shown_by_value_and_without_those_that_did_not_measure():
     assert rows == [("cpu", "a, c: x\nb: y"), ("blas", "b: 1\nc: 2")]
 
 
+def test_variables_of_threads_that_agree_are_one_line_although_a_side_did_not_measure_some():
+    every = [*threads("numpy", "1 / 2", "not measured", "16"), *threads("torch", "1 / 2", "16", "16")]
+    rows, _ = shown(*every, ("torch env.KMP", "x", "x", "y"), sides=("a", "b", "c"))
+    count = len(THREAD_VARIABLES)
+    assert rows[0] == ("threads", f"a: {count} variables: 1 / 2\nb, c: {count} variables: 16")
+
+
 @pytest.mark.parametrize("length", [10, 5_000])
 def test_a_family_has_a_longest_text(length):
     ((_, first, _),), _ = shown(*((f"cpu.{i}", "x" * 20, "y") for i in range(length // 10)))

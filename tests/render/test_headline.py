@@ -29,7 +29,7 @@ def test_an_indication_says_what_a_claim_needs():
 
 def test_what_is_unclear_is_not_said_to_be_faster():
     first, *_ = answer(two(DRIFT, DRIFT[::-1]))
-    assert first.startswith("Unclear whether b is faster than a: 1.00x (")
+    assert first.startswith("Unclear whether b is faster or slower than a: 1.00x (")
     assert first.endswith("x faster), in the only case, time; 5 against 5 runs")
 
 
@@ -60,22 +60,44 @@ def test_a_baseline_that_is_first_is_named():
     assert answer(slower)[0].startswith("First of 3: a, the baseline. Next: b is 2.00x slower than a (")
 
 
+BEST = "The best GPU against the best CPU, time: "
+
+
 def test_the_best_gpu_is_set_against_the_best_cpu():
-    lines = answer(mixed(), baseline="a")
-    assert any(
-        line == "The best GPU is ahead of the best CPU in 1 of 1 pieces of work that both have: 2.50x faster, time"
-        for line in lines
+    said = f"{BEST}ahead in 1, behind in 0, unclear in 0 of 1 piece of work that both have; 2.50x faster (claimed)"
+    assert said in answer(mixed(), baseline="a")
+
+
+def test_the_best_gpu_is_ahead_only_where_its_verdict_says_so():
+    """Of four works one is claimed to be ahead, one indicated to be behind, one the same, and one too noisy to tell."""
+    noisy = [1.0, 1.5, 0.7, 1.3, 0.8]
+    of_both = {
+        "32": (FIVE, [t / 4 for t in FIVE]),
+        "64": (FIVE[:3], [2 * t for t in FIVE[:3]]),
+        "128": (FIVE, FIVE),
+        "256": (noisy, [0.99 * t for t in noisy[::-1]]),
+    }
+    rows = []
+    for size, (cpu, gpu) in of_both.items():
+        rows += [*processes(cpu, work(size)), *processes(gpu, work(size), backend="torch", device="cuda:0")]
+    (line,) = [line for line in answer([reading(rows, "a")], columns=("backend",)) if line.startswith(BEST)]
+    assert line == (
+        f"{BEST}ahead in 1, behind in 1, the same in 1, unclear in 1 of 4 pieces of work that both have; "
+        "where ahead or behind 2.00x slower to 4.00x faster (1 only indicated)"
     )
+    unclear = [r for r in rows if r.case.work.size == "256"]
+    (line,) = [line for line in answer([reading(unclear, "a")], columns=("backend",)) if line.startswith(BEST)]
+    assert line == f"{BEST}ahead in 0, behind in 0, unclear in 1 of 1 piece of work that both have"
 
 
 @pytest.mark.parametrize(
     ("factor", "said"),
-    [(2.0, ["FAILED regression: 1 case slower by 10 % or more: matmul 64 float32 b", "PASSED missing"]),
-     (1.0, ["PASSED regression, missing"])],
+    [(2.0, ["FAILED regression: 1 case slower by 10 % or more: matmul 64 float32", "PASSED missing on 1 case"]),
+     (1.0, ["PASSED missing on 1 case", "PASSED regression on 1 case"])],
 )  # fmt: skip
-def test_the_gates_are_in_the_first_lines(factor, said):
-    lines = answer(two(FIVE, [factor * t for t in FIVE]), fail_on=("regression", "missing"))
-    assert lines[-len(said) :] == said
+def test_the_gates_are_the_first_lines_those_that_failed_first(factor, said):
+    lines = answer(two(FIVE, [factor * t for t in FIVE]), fail_on=("missing", "regression"))
+    assert lines[: len(said)] == said
     assert not any("PASSED" in line for line in answer(two(FIVE, FIVE)))
 
 
@@ -93,3 +115,38 @@ def test_without_a_common_case_there_is_no_mean():
     assert answer([reading(a, "a"), reading(b, "b")])[0] == (
         "No case has a value on every side, so there is no mean over cases."
     )
+
+
+def test_without_a_case_common_to_all_each_side_is_compared_over_its_own_cases():
+    """The third side has no case in common with the baseline. What claims need is said once."""
+    sizes = {"a": ("32", "64", "128"), "b": ("32",), "c": ("64", "128"), "d": ("256",)}
+    factors = {"a": 1, "b": 2, "c": 3, "d": 1}
+    tables = [
+        reading([p for n in of for p in processes([factors[m] * t for t in FIVE[:3]], work(n))], m)
+        for m, of in sizes.items()
+    ]
+    b, c, needed, apart, counts = answer(tables)
+    assert b.startswith("b is 2.00x slower than a (")
+    assert "in 1 of 3 cases, time: indicated" in b
+    assert c.startswith("c is 3.00x slower than a (")
+    assert "geometric mean over 2 of 3 cases, time: indicated" in c
+    assert needed.startswith("A claim needs 5 runs a side")
+    assert apart == (
+        "No case has a value on every side, so that the sides are not ranked by time; d has none in common with a"
+    )
+    assert counts == "3 compared: 0 faster, 0 slower, 0 same, 3 indicated, 0 unclear; 7 missing"
+    result = compare(tables)
+    assert list(headline.rankings(result)) == []
+    shown = render.text(result, 80)
+    assert "Without a case in common with the baseline: d." in shown
+    assert shown.count("A claim needs") + shown.count("a claim needs") == 1
+    assert "2 missing (b and d: not measured): matmul 64 float32 numpy cpu, " in shown
+
+
+def test_a_mean_of_one_case_is_not_explained():
+    """Neither is its interval that of a geometric mean."""
+    for cases, times in ((1, 0), (2, 1)):
+        rows = [m for n in ("32", "64")[:cases] for m in processes(FIVE, work(n))]
+        shown = render.text(compare([reading(rows, "a"), reading(rows, "b", run_id="r")]), 80)
+        assert shown.count("geometric mean is the widest") == times
+        assert ("10 rows" in shown, "5 rows" in shown, "1 rows" in shown) == (False, False, False)

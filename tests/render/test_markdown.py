@@ -52,8 +52,8 @@ class Folded(HTMLParser):
 
 def test_a_comment_shows_the_verdict_and_the_gates_and_folds_the_rest():
     shown = Folded(render.github(two()))
-    assert shown.open.startswith("**box-b is 2.00x faster than box-a (1.95x to 2.05x), geometric mean over 4 of 7 ")
-    assert "FAILED missing" in shown.open
+    assert shown.open.startswith("**FAILED missing: 3 of 7 cases without a comparable value any more: ")
+    assert "- box-b is 2.00x faster than box-a (1.95x to 2.05x), geometric mean over 4 of 7 " in shown.open
     assert "|" not in shown.open
     assert shown.summaries == [
         "time (wall clock): 4 rows",
@@ -81,7 +81,7 @@ def test_a_comment_that_is_too_long_loses_rows_without_a_change_first_and_says_h
     assert len(cut) <= longest < len(whole)
     rows = [line for line in cut.split("\n") if line.startswith("| matmul")]
     assert 10 < len(rows) < 60
-    assert f"{60 - len(rows)} rows are left out, claimed changes last: --format md shows all" in cut
+    assert f"{60 - len(rows)} rows are left out; claimed changes are kept first: `--format` md shows all" in cut
     assert sum("| slower (1) |" in row for row in rows) == 2
     assert "matmul 69" in rows[-1], "rows keep their order"
 
@@ -91,7 +91,7 @@ def test_a_comment_always_fits_and_the_verdict_stays():
     for longest in range(300, len(render.github(result)), 500):
         cut = render.github(result, longest)
         assert len(cut) <= longest
-        assert cut.startswith("**Unclear whether b is faster than a: 1.00x (")
+        assert cut.startswith("**Unclear whether b is faster or slower than a: 1.00x (")
         assert "left out" in cut
     assert len(render.github(many(3, set()))) < LONGEST_COMMENT
 
@@ -111,6 +111,11 @@ def test_a_comment_always_fits_and_the_verdict_stays():
         (":tada:", "`:tada:`"),
         ("12:30:45", "`12:30:45`"),
         ("", ""),
+        ("bench-core run --runs 5 on each", "bench-core run `--runs` 5 on each"),
+        ("as before (--format md)", "as before (`--format` md)"),
+        ("--runs @someone", "`--runs @someone`"),
+        ("a --_b_ c", "`a --_b_ c`"),
+        ("a--b", "`a--b`"),
     ],
 )
 def test_inert_puts_text_that_is_not_plain_into_a_code_span(text, shown):

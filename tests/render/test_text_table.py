@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench_core.render.text_table import Table, layout
+from bench_core.render.text_table import Table, fold, layout
 
 WORDS, NUMBER = "one two three four five six seven", "123,456,789,012.345"
 TABLE = Table(("case", "value"), ((WORDS, NUMBER),), frozenset({1}))
@@ -25,3 +25,34 @@ def test_the_widest_column_of_words_gives_way_first():
     assert [len(line.split("  ")[0].strip()) for line in layout(table, 46)][2] == 24
     _, rule, first, *_ = layout(table, 30)
     assert (len(rule), first) == (30, "x" * 14 + "  " + "y" * 14)
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("cnn_train resnet18-32x32-b128 float32", 14, ["cnn_train", "resnet18-", "32x32-b128", "float32"]),
+        ("indicated (3 against 1 runs)", 10, ["indicated", "(3 against", "1 runs)"]),
+        ("results/amd-epyc-2c/results.csv", 20, ["results/amd-epyc-2c/", "results.csv"]),
+        ("fast_accumulation", 12, ["fast_", "accumulation"]),
+        ("1024x4096x4096x1000", 12, ["1024x4096x", "4096x1000"]),
+        ("x" * 20, 8, ["x" * 8, "x" * 8, "x" * 4]),
+        ("\u8a9e" * 5, 8, ["\u8a9e" * 4, "\u8a9e"]),
+        ("1.2e-05 --runs", 8, ["1.2e-05", "--runs"]),
+        ("", 8, [""]),
+    ],
+)
+def test_a_text_is_broken_between_words_then_within_names_and_only_then_anywhere(text, width, lines):
+    assert fold(text, width) == lines
+
+
+def test_the_first_line_of_a_text_and_the_others_have_their_own_indents():
+    assert fold("one two three", 8, indent=1, hanging=2) == [" one two", "  three"]
+
+
+def test_a_long_header_over_numbers_is_broken_and_no_word_of_the_rows():
+    machine, case = "nvidia-h100-80gb-hbm3_intel-xeon-16c", "cnn_train resnet18-32x32-b128"
+    *header, rule, row = layout(Table(("case", machine), ((case, "1.00 s"),), frozenset({1})), 50)
+    assert "".join(line.removeprefix("case").strip() for line in header) == machine
+    assert 1 < len(header) < 4
+    assert len(rule) == 50
+    assert row.startswith(f"{case}  ")
