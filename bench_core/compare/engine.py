@@ -7,6 +7,7 @@ supported), best, conditions, implausible, gates.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -41,7 +42,7 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
     comparisons = judge(_pairs(grid, sides, rankings), options.min_effect, options.confidence, spreads)
     best = best_of(rankings, options, spreads)
     if not best and all(c.ratio is None for c in comparisons):
-        raise NothingToCompare(_why_nothing(readings, grid, options))
+        raise NothingToCompare(_why_nothing(readings, grid, options, comparisons))
     known = conditions.gather(readings, options.columns, keep)
     conditions.require_same(options.require_same, known, comparisons, grid.sides)
     rows = [row for reading in readings for row in reading.rows if keep(row)]
@@ -157,7 +158,9 @@ def _notes(readings: Sequence[Reading], grid: pairing.Grid, comparisons: Sequenc
     return list(dict.fromkeys(notes))
 
 
-def _why_nothing(readings: Sequence[Reading], grid: pairing.Grid, options: CompareOptions) -> str:
+def _why_nothing(
+    readings: Sequence[Reading], grid: pairing.Grid, options: CompareOptions, comparisons: Sequence[Comparison]
+) -> str:
     """Return why no two results could be compared, and how to fix it."""
     rows = sum(len(reading.rows) for reading in readings)
     if not grid.cells:
@@ -172,4 +175,6 @@ def _why_nothing(readings: Sequence[Reading], grid: pairing.Grid, options: Compa
         return (
             f"nothing to compare: {grid.sides[0]!r} is the only side; give a second table, or other columns with --col"
         )
-    return f"nothing to compare: no case has values on two of the sides {', '.join(grid.sides)}"
+    (commonest, count), *others = Counter(c.reason for c in comparisons).most_common()
+    often = f"in {count:,} of {len(comparisons):,} comparisons: " if others else ""
+    return f"nothing to compare: no case has values on two of the sides {', '.join(grid.sides)} ({often}{commonest})"

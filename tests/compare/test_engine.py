@@ -67,8 +67,20 @@ def test_an_unknown_baseline_names_the_sides():
 
 
 def test_an_empty_intersection_is_an_error():
-    with pytest.raises(NothingToCompare, match="no case has values on two of the sides a, b"):
+    said = r"no case has values on two of the sides a, b \(in 1 of 2 comparisons: a: not measured\)"
+    with pytest.raises(NothingToCompare, match=said):
         compare([reading(processes(FIVE), "a"), reading(processes(FIVE, of=work("32")), "b")])
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [({"value": 0.0}, "a: the value 0 is not positive"), ({"unit": "ms"}, "not the same work: unit ms against s")],
+)
+def test_nothing_to_compare_names_the_commonest_reason_whatever_it_is(changed, why):
+    a, b = (reading(processes([1.0, 1.0]), name, samples=False) for name in "ab")
+    strange = replace(a, rows=tuple(replace(row, **changed) for row in a.rows if row.metric == "time"))
+    with pytest.raises(NothingToCompare, match=rf"\({why}\)$"):
+        compare([strange, replace(b, rows=tuple(row for row in b.rows if row.metric == "time"))])
 
 
 def test_runs_of_one_machine_need_labels_to_be_sides():
