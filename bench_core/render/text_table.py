@@ -54,7 +54,7 @@ def _widths(rows: Sequence[Sequence[Sequence[str]]], right: frozenset[int], widt
     if excess <= 0:
         return widths
     words, parts, letters = ([_longest(lines, split) for lines in every] for split in (str.split, _PART.split, list))
-    numbers = {i: max(_longest(header[i], _PART.split), *(_longest(row[i]) for row in body)) for i in right}
+    numbers = {i: max([_longest(header[i], _PART.split), *(_longest(row[i]) for row in body)]) for i in right}
     wide, middle, narrow = _LEAST
     headers = (middle, list(widths))
     whole = ((wide, parts), (middle, words), (middle, parts), (narrow, words), (narrow, parts))

@@ -56,3 +56,4 @@ def test_a_long_header_over_numbers_is_broken_and_no_word_of_the_rows():
     assert 1 < len(header) < 4
     assert len(rule) == 50
     assert row.startswith(f"{case}  ")
+    assert len(list(layout(Table(("case", machine), (), frozenset({1})), 30))) > 2, "without rows"
