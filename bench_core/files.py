@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -16,21 +17,59 @@ MOST_BYTES = 1 << 30  # a run of 100,000 cases has about 50 MB
 
 
 def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
-    """Return the text of a file; raises TableError if it is not a regular file, is too large or is not UTF-8."""
+    """Return the text of a file; raises TableError as `read_bytes` and `decoded` do."""
+    return decoded(path, read_bytes(path, most_bytes))
+
+
+def read_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return the bytes of a file; raises TableError if it is not a regular file, is too large or cannot be read."""
     try:
-        if not path.is_file():
-            raise TableError(path, "not a file" if path.exists() else "no such file or folder")
-        if path.stat().st_size > most_bytes:
-            raise TableError(path, f"{path.stat().st_size:,} bytes: more than the {most_bytes:,} a table may have")
-        raw = path.read_bytes()
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise TableError(path, "not a file")
+        if about.st_size > most_bytes:
+            raise TableError(path, f"{about.st_size:,} bytes: more than the {most_bytes:,} that are read")
+        return path.read_bytes()
     except (OSError, ValueError) as error:
-        raise TableError(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise TableError(path, "is UTF-16: save it as UTF-8", 1)
+        raise TableError(path, why_unreadable(error)) from None
+
+
+def why_unreadable(error: OSError | ValueError) -> str:
+    """Return why a path cannot be read, for people. ValueError: of a path with a NUL."""
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return "no such file or folder"
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder; raises TableError if it is nothing that can be read."""
     try:
-        text = raw.decode("utf-8-sig")
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError) as error:
+        raise TableError(path, why_unreadable(error)) from None
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file; False for one that may not be entered, or is longer than a path can be."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises then
+
+
+def is_link(path: Path) -> bool:
+    """Return whether a path is a symbolic link; False for one in a folder that may not be entered."""
+    return os.path.islink(path)  # noqa: PTH114 - Path.is_symlink raises then
+
+
+def decoded(path: Path, raw: bytes) -> str:
+    """Return the text of a file in UTF-8, or in UTF-16 with a byte order mark; raises TableError for anything else."""
+    is_wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    name, encoding = ("UTF-16", "utf-16") if is_wide else ("UTF-8", "utf-8-sig")
+    try:
+        text = raw.decode(encoding)
     except UnicodeDecodeError as error:
-        raise TableError(path, "is not UTF-8 text", raw.count(b"\n", 0, error.start) + 1) from None
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise TableError(path, f"is not {name} text: save it as UTF-8", line) from None
+    if raw[1:2] == b"\0":
+        raise TableError(path, "looks like UTF-16 without a byte order mark: save it as UTF-8", 1)
     if "\0" in text:
         raise TableError(path, "holds a NUL byte: damaged, or not text", text.count("\n", 0, text.index("\0")) + 1)
     return text
@@ -85,6 +124,10 @@ def _replace(temporary: Path, path: Path) -> None:
         temporary.rename(path)
 
 
-def digest(text: str) -> str:
-    """Return the SHA-256 of a file's text, in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def digest(content: str | bytes) -> str:
+    """Return the SHA-256 of a text file with line feeds as line ends, in hexadecimal.
+
+    git (`core.autocrlf`) and editors on Windows write CR LF; the contents are the same.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(raw.replace(b"\r\n", b"\n")).hexdigest()

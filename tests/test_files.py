@@ -14,7 +14,7 @@ from bench_core.files import read_text, write_atomically
 def test_a_file_too_large_to_be_a_table_is_not_read(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a" * 100)
-    with pytest.raises(TableError, match="100 bytes: more than the 10 a table may have"):
+    with pytest.raises(TableError, match="100 bytes: more than the 10 that are read"):
         read_text(path, most_bytes=10)
 
 

@@ -24,6 +24,7 @@ from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.cli.common import print_progress, take_kills_for_interrupts
 from bench_core.cli.doctor import gather_findings
 from bench_core.errors import TableError, UsageError
+from bench_core.files import is_folder
 from bench_core.machine.normal_ranges import Range
 from bench_core.plan import doctor
 from bench_core.plan.doctor import Advice, Level
@@ -131,8 +132,8 @@ def _read(folder: Path, before: Facts) -> list[LimitReading]:
 
     Raises UsageError if the folder cannot be judged.
     """
-    path = folder / schema.RESULTS if folder.is_dir() else folder
     try:
+        path = folder / schema.RESULTS if is_folder(folder) else folder
         rows = reader.read_rows(path)
     except (TableError, OSError) as error:
         raise UsageError(f"--from {folder}: {error}") from None

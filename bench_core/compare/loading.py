@@ -17,9 +17,11 @@ from bench_core.machine.facts import lasting
 from bench_core.records import Row, Status, identifier
 from bench_core.results.reader import find_results, read_rows
 from bench_core.results.run_files import RunFiles, read_run_files
-from bench_core.results.schema import SAMPLES, UNFINISHED
+from bench_core.results.schema import NOISE, RUN, SAMPLES, UNFINISHED
 from bench_core.results.traits import TraitsOf
-from bench_core.text import printable
+from bench_core.text import printable, quoted
+
+_BESIDE = {SAMPLES, RUN, NOISE}  # a pattern may match them too
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,16 @@ def read(arguments: Sequence[str]) -> list[Reading]:
     seen: set[tuple[str, str]] = set()
     for argument in arguments:
         label, pattern = split_label(argument)
-        for file in _files(pattern):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            files = _files(pattern)
+        heard = _texts(caught)
+        for file in files:
             named = (os.path.realpath(file), label)
             if named not in seen:
                 seen.add(named)
-                readings.append(_read_one(file, label))
+                reading = _read_one(file, label)
+                readings.append(replace(reading, notes=(*heard, *reading.notes)))
     _require_one_machine_a_label(readings)
     return _keep_computers_apart(readings)
 
@@ -95,25 +102,33 @@ def split_label(argument: str) -> tuple[str, str]:
     """Return label and path of `LABEL=PATH`; an existing path may itself contain an equals sign.
 
     Raises UsageError for an empty path, which would mean the current folder, and for a label that is not a valid name.
+    A label is only shown, so that letters, digits and symbols of any script may stand in it.
     """
     if not argument:
         raise UsageError("an empty path: name a file or a folder")
     label, equals, path = argument.partition("=")
-    if not equals or Path(argument).exists() or "/" in label:
+    if not equals or os.path.exists(argument) or "/" in label:  # noqa: PTH110 - Path.exists raises for long names
         return "", argument
     if not path:
         raise UsageError(f"{argument!r}: no path after the equals sign")
     try:
-        return identifier(label), path
-    except ValueError as error:
-        raise UsageError(f"label {error}") from None
+        identifier("".join("x" if _is_of_any_script(c) else c for c in label))
+    except ValueError:
+        allowed = "letters, digits, symbols and _ . + : / - only"
+        raise UsageError(f"label {quoted(label)} is not a name ({allowed})") from None
+    return label, path
+
+
+def _is_of_any_script(character: str) -> bool:
+    """Return whether a character is visible and not ASCII, or joins two emoji: nothing that a shell would run."""
+    return not character.isascii() and (character.isprintable() or character == "\u200d")
 
 
 def _files(pattern: str) -> list[Path]:
-    if glob.has_magic(pattern) and not Path(pattern).exists():
+    if glob.has_magic(pattern) and not os.path.exists(pattern):  # noqa: PTH110 - see split_label
         matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         named = UNFINISHED in Path(pattern).parts
-        paths = sorted(p for p in matches if p.name != SAMPLES and (named or UNFINISHED not in p.parts))
+        paths = sorted(p for p in matches if p.name not in _BESIDE and (named or UNFINISHED not in p.parts))
         if not paths:
             raise TableError(printable(pattern, 200), "no file matches")
         return [file for path in paths for file in find_results(path)]
@@ -124,8 +139,11 @@ def _read_one(file: Path, label: str) -> Reading:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         reading = Reading.of(str(file), read_rows(file), label, read_run_files(file))
-    heard = [str(warning.message) for warning in caught]
-    return replace(reading, notes=(*heard, *reading.files.notes))
+    return replace(reading, notes=(*_texts(caught), *reading.files.notes))
+
+
+def _texts(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
+    return tuple(str(warning.message) for warning in caught)
 
 
 def _require_one_machine_a_label(readings: Sequence[Reading]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import TableError
+from bench_core.files import is_folder, is_link, why_unreadable
 from bench_core.records import Row
 from bench_core.results.legacy import ADDED_LATER, migrate
 from bench_core.results.roofline import cut_shares
@@ -21,9 +22,10 @@ from bench_core.results.schema import (
     KINDS,
     RESULTS,
     UNFINISHED,
+    is_rounded,
     require_words,
 )
-from bench_core.results.strict_csv import read_csv
+from bench_core.results.strict_csv import Csv, read_csv
 from bench_core.text import printable
 from bench_core.units import size_value
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 
 SIZE_VALUE = "size_value"  # the column that only `load` adds; in a file that was written from its frame it is read anew
+_MOST_NAMED = 8  # unknown columns that are named in a warning
 _PANDAS = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
 
 
@@ -62,8 +65,9 @@ def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd
 
 def _completed(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows with "" for each missing text and the column that only frames have."""
-    texts = {str(name): "" for name, kind in rows.dtypes.items() if kind == "string"}
-    rows = rows.fillna(texts)  # in a column that only some of the files have
+    for name, kind in rows.dtypes.items():  # one by one: fillna of a frame takes the square of its columns
+        if kind == "string" and rows[name].hasnans:  # a column that only some of the files have
+            rows[name] = rows[name].fillna("")
     values = {size: size_value(size) for size in rows["size"].unique()}
     rows[SIZE_VALUE] = rows["size"].map(values).astype("Float64")
     return rows
@@ -74,25 +78,29 @@ def find_results(path: Path) -> list[Path]:
 
     Folders named `unfinished` below the path are skipped: their runs are parts of a measurement that is still running
     or failed. `path` itself may be a symbolic link. Links inside a folder are skipped with a warning: a folder from
-    another source must not choose which files of this machine are read.
+    another source must not choose which files of this machine are read. So are folders that cannot be read.
     """
-    if not path.is_dir():
-        if not path.exists():
-            raise TableError(path, "no such file or folder")
+    if not is_folder(path):
         return [path]
-    found, left_out = [], ""
-    for folder, folders, files in os.walk(path, followlinks=False):
+    found: list[Path] = []
+    unread: list[OSError] = []
+    left_out: list[str] = []
+    for folder, folders, files in os.walk(path, onerror=unread.append, followlinks=False):
         folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv: never results
-        links = [Path(folder, name) for name in (*folders, *files) if Path(folder, name).is_symlink()]
+        links = [link for name in (*folders, *files) if is_link(link := Path(folder, name))]
         for link in links:
             warnings.warn(f"{link}: a symbolic link inside a folder is not followed", stacklevel=2)
         if RESULTS in files and Path(folder, RESULTS) not in links:
             found.append(Path(folder, RESULTS))
         if UNFINISHED in folders:
             folders.remove(UNFINISHED)
-            left_out = f" but in {Path(folder, UNFINISHED)}, which is read only if the path names it"
+            left_out.append(f"{Path(folder, UNFINISHED)}: read only if the path names it")
+        left_out += [f"{Path(folder, name)}: unpack it, or name it" for name in files if name.startswith(f"{RESULTS}.")]
+    closed = [f"{error.filename}: {why_unreadable(error)}" for error in unread]
     if not found:
-        raise TableError(path, f"no {RESULTS} here{left_out}")
+        raise TableError(path, f"no {RESULTS} here" + "".join(f"; {reason}" for reason in (*closed, *left_out)[:3]))
+    for reason in closed:
+        warnings.warn(reason, stacklevel=2)
     return sorted(found)
 
 
@@ -132,12 +140,24 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     header = [name for name in table.header if name != SIZE_VALUE]
     unknown = [name for name in header if name not in KINDS]
     if unknown:
-        names = ", ".join(printable(name, 40) for name in unknown)
-        warnings.warn(f"{path}:1: columns that this version does not know: {names}", stacklevel=2)
+        names = ", ".join(printable(name, 40) for name in unknown[:_MOST_NAMED])
+        more = f" and {len(unknown) - _MOST_NAMED:,} more" if len(unknown) > _MOST_NAMED else ""
+        warnings.warn(f"{path}:1: columns that this version does not know: {names}{more}", stacklevel=2)
     columns = {name: table.column(name, CONVERT[KINDS.get(name, str)]) for name in header}
+    _warn_of_rounding(table)
     for name in ADDED_LATER - columns.keys():
         columns[name] = ["" if KINDS[name] is str else None] * len(table.records)
     require_words(table, columns)
     if cut := cut_shares(columns):
         warnings.warn(f"{path}: {cut} shares above 1 by an earlier rule are cut off or left out", stacklevel=2)
     return columns
+
+
+def _warn_of_rounding(table: Csv) -> None:
+    """Warn of numbers that a spreadsheet has rounded: it saves what it shows."""
+    for name in (name for name in table.header if KINDS.get(name) is float):
+        shown = next((text for text in table.texts(name) if is_rounded(text)), None)
+        if shown:
+            message = f"numbers such as {shown} in column {name!r} are rounded, as a spreadsheet shows them"
+            warnings.warn(f"{table.path}: {message}", stacklevel=3)
+            return

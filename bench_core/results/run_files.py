@@ -6,16 +6,15 @@ gives the reason. Numbers of different runs are never mixed.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench_core.errors import TableError
-from bench_core.files import read_text
+from bench_core.files import digest, is_link, read_bytes, read_text
 from bench_core.records import Fact, Facts, Row
 from bench_core.results.schema import CONVERT, NOISE, RESULTS, RUN, SAMPLE_COLUMNS, SAMPLES
 from bench_core.results.strict_csv import read_csv
@@ -23,6 +22,8 @@ from bench_core.text import printable
 
 _MOST_RUN_BYTES = 64 << 20
 _MOST_FACTS = 2000
+_DEEPEST = 20  # levels of a JSON file; ours have 7
+_LARGEST = 1e300  # of the numbers in a JSON file: those near the end of the range overflow in any sum
 
 SampleKey = tuple[str, str, str, str, str, str, str]  # case_id to clock of SAMPLE_COLUMNS, as texts
 Samples = Mapping[SampleKey, Mapping[int, tuple[float, ...]]]
@@ -72,20 +73,21 @@ def read_run_files(results: Path) -> RunFiles:
 def read_noise(folder: Path, notes: list[str]) -> Mapping[str, Any]:
     """Return the noise.json beside the folder of a run, empty if there is none; damage adds a note."""
     path = folder.absolute().parent / NOISE
-    found = _read_object(path, "the noise of the machine is unknown", notes) if path.exists() else None
+    found = _read_object(path, "the noise of the machine is unknown", notes) if os.path.lexists(path) else None
     return found or {}
 
 
 def _read_samples_if_unchanged(results: Path, files: Mapping[str, Any] | None, notes: list[str]) -> Samples | None:
     path = results.with_name(SAMPLES)
+    unused = f"the intervals in {RESULTS} are used"
     if not _is_plain_file(path):
-        notes.append(f"{path}: missing: the intervals in {RESULTS} are used")
-    elif files is None or _matches(path, files, notes):
-        try:
-            return read_samples(path)
-        except TableError as error:
-            notes.append(f"{error}; the intervals in {RESULTS} are used")
-    return None
+        notes.append(f"{path}: missing: {unused}")
+        return None
+    try:
+        return read_samples(path) if files is None or _matches(path, files, notes) else None
+    except TableError as error:
+        notes.append(f"{error}; {unused}")
+        return None
 
 
 def read_samples(path: Path) -> Samples:
@@ -107,8 +109,8 @@ def _count(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0):
+    value: float | None = CONVERT[float](text)
+    if value is None or value < 0:
         raise ValueError("not a time")
     return value
 
@@ -119,7 +121,7 @@ def _read_object(path: Path, without: str, notes: list[str]) -> Mapping[str, Any
         notes.append(f"{path}: missing: {without}")
         return None
     try:
-        found = json.loads(read_text(path, _MOST_RUN_BYTES))
+        found = _strict_json(read_text(path, _MOST_RUN_BYTES))
     except TableError as error:
         notes.append(f"{error}; {without}")
     except (ValueError, RecursionError) as error:
@@ -131,15 +133,45 @@ def _read_object(path: Path, without: str, notes: list[str]) -> Mapping[str, Any
     return None
 
 
+def _strict_json(text: str) -> Any:
+    """Return the value of a JSON text; raises ValueError for NaN, huge numbers and deep nesting.
+
+    Python reads all of these, but later fails to calculate with them, to show them or to write them again.
+    """
+    found = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
+    level = [found]
+    for _ in range(_DEEPEST):
+        level = [item for value in level if isinstance(value, dict | list) for item in _items(value)]
+        if not level:
+            return found
+    raise ValueError(f"nested more than {_DEEPEST} deep")
+
+
+def _items(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not abs(value) <= _LARGEST:
+        raise ValueError(f"{printable(text, 20)} is no number that a run has")
+    return value
+
+
+def _integer(text: str) -> int:
+    _number(text)
+    return int(text)
+
+
 def _is_plain_file(path: Path) -> bool:
-    """Return whether a path is a file and not a symbolic link, which could point to any file of this machine."""
-    return path.is_file() and not path.is_symlink()
+    """Return whether a path is there and not a symbolic link, which could point to any file of this machine."""
+    return os.path.lexists(path) and not is_link(path)
 
 
 def _matches(path: Path, files: Mapping[str, Any], notes: list[str]) -> bool:
-    """Return whether a file has the sha256 recorded in run.json; add a note if not."""
+    """Return whether a file has the sha256 recorded in run.json; add a note if not. Raises TableError if unreadable."""
     expected = _mapping(files.get(path.name)).get("sha256")
-    if hashlib.sha256(path.read_bytes()).hexdigest() == expected:
+    if digest(read_bytes(path)) == expected:
         return True
     what = "was changed after the run or belongs to another run" if expected else "is not listed"
     unused = "samples" if path.name == SAMPLES else f"samples and {RUN}"

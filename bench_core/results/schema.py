@@ -10,14 +10,15 @@ results/<machine>/<run_id>/
 from __future__ import annotations
 
 import math
+import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from bench_core.errors import TableError
-from bench_core.records import Row, Status
+from bench_core.records import Cache, Clock, Row, Scope, Status
 from bench_core.results.strict_csv import Csv
 from bench_core.text import quoted
 
@@ -31,6 +32,12 @@ SAMPLE_COLUMNS = (
     *("process", "round", "seconds", "noisy"),
 )
 _INTEGERS = range(-(2**63), 2**63)
+_EXACT = range(-(2**53), 2**53 + 1)  # integers that a floating-point number keeps
+_INTEGER = re.compile(r"(-?[0-9]{1,19})(\.0*)?")
+_AS_SHOWN = re.compile(r"-?[0-9](\.[0-9]{1,6})?E[+-][0-9]{2,3}")
+_DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
+_MISSING = {"na", "n/a", "#n/a", "<na>", "nan", "null", "none"}  # of R, spreadsheets, pandas, databases
+_TRUTHS = {"": None, "true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
 def _kind(annotation: Any) -> type:
@@ -46,13 +53,28 @@ def _text(text: str) -> str:
     return text[1:] if text[:1] == "'" else text
 
 
+def _refused(text: str, what: str) -> ValueError:
+    """Return the error for a cell that is not `what`, with what the tool that wrote it may have meant."""
+    if text.strip().lower() in _MISSING:
+        return ValueError(f"{what}; a missing value is an empty cell")
+    if _DECIMAL_COMMA.fullmatch(text):
+        return ValueError(f"{what}: decimals are written with a point")
+    return ValueError(what)
+
+
 def integer(text: str) -> int | None:
-    """Return the integer in a cell, None for an empty cell; raises ValueError for any other text."""
+    """Return the integer in a cell, None for an empty cell; raises ValueError for any other text.
+
+    An integer with a decimal point and zeros, "2.0", is what pandas writes in a column with missing values.
+    """
     if not text:
         return None
-    if not text.removeprefix("-").isdecimal() or not text.isascii() or len(text) > 20 or int(text) not in _INTEGERS:
-        raise ValueError("not an integer")
-    return int(text)
+    match = _INTEGER.fullmatch(text)
+    value = int(match[1]) if match else None
+    if match is None or value not in _INTEGERS or (match[2] and value not in _EXACT):
+        what = "not an integer"
+        raise ValueError(f"{what}, perhaps rounded by a spreadsheet") if is_rounded(text) else _refused(text, what)
+    return value
 
 
 def _number(text: str) -> float | None:
@@ -61,7 +83,7 @@ def _number(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError:
-        raise ValueError("not a number") from None
+        raise _refused(text, "not a number") from None
     if not math.isfinite(value):
         raise ValueError("not a finite number; a missing value is an empty cell")
     if "_" in text or not text.isascii():
@@ -69,28 +91,47 @@ def _number(text: str) -> float | None:
     return value
 
 
+def is_rounded(text: str) -> bool:
+    """Return whether a number looks as a spreadsheet shows it, with few digits and a capital E: "1.23E+05"."""
+    return "E" in text and _AS_SHOWN.fullmatch(text) is not None
+
+
 def _truth(text: str) -> bool | None:
-    word = text.lower()  # pandas writes True, spreadsheets TRUE
-    if word not in {"", "true", "false"}:
-        raise ValueError("neither true nor false")
-    return word == "true" if word else None
+    word = text.lower()  # pandas writes True, spreadsheets TRUE, SQLite 1
+    if word not in _TRUTHS:
+        raise _refused(text, "neither true nor false")
+    return _TRUTHS[word]
 
 
 # Functions that convert the text of a cell, by the type of its column; each raises ValueError for an invalid text.
 CONVERT: dict[type, Callable[[str], Any]] = {str: _text, int: integer, float: _number, bool: _truth}
 
-_WORDS = {"better": ("lower", "higher"), "status": tuple(Status)}
+# The columns with a closed set of words. The set of units is open, but no unit is written in other characters.
+WORDS: dict[str, Collection[str]] = {
+    "better": ("lower", "higher"),
+    "clock": ("", *Clock),
+    "scope": tuple(Scope),
+    "cache": tuple(Cache),
+    "status": tuple(Status),
+}
+_UNIT = re.compile(r"[A-Za-z0-9%\u00b5\u03bc/*.]{1,20}")
 _NEVER_EMPTY = ("run_id", "machine", "case_id", "workload", "workload_version", "backend", "device", "metric", "unit")
 
 
 def require_words(table: Csv, columns: Mapping[str, list[Any]]) -> None:
-    """Raise TableError for an empty cell in a mandatory column, or an unknown word in a column of fixed words."""
+    """Raise TableError for an empty cell in a mandatory column, a word not of a closed set, or what is no unit."""
     for name in _NEVER_EMPTY:
-        for line, value in zip(table.lines, columns[name], strict=True):
-            if value == "" or value is None:
-                raise TableError(table.path, f"column {name!r} is empty", line)
-    for name, allowed in _WORDS.items():
-        for line, word in zip(table.lines, columns[name], strict=True):
-            if word not in allowed:
-                message = f"column {name!r} holds {quoted(word)}, which is none of: {', '.join(allowed)}"
-                raise TableError(table.path, message, line)
+        _require(table, name, columns[name], lambda value: value not in ("", None), "is empty")
+    for name, words in WORDS.items():
+        told = "is none of: " + ", ".join(word or "(empty)" for word in words)
+        _require(table, name, columns[name], words.__contains__, told)
+    _require(table, "unit", columns["unit"], lambda unit: _UNIT.fullmatch(unit) is not None, "is not a unit")
+
+
+def _require(table: Csv, name: str, values: Sequence[Any], is_allowed: Callable[[Any], bool], what: str) -> None:
+    """Raise TableError with the line of the first value that is not allowed."""
+    wrong = {value for value in set(values) if not is_allowed(value)}
+    if wrong:
+        line, value = next(item for item in zip(table.lines, values, strict=True) if item[1] in wrong)
+        told = "is empty" if value in ("", None) else f"holds {quoted(str(value))}, which {what}"
+        raise TableError(table.path, f"column {name!r} {told}", line)

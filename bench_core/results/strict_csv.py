@@ -11,29 +11,26 @@ import io
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bench_core.errors import TableError
-from bench_core.files import read_text
+from bench_core.results.foreign import read_table_text, refuse_own_table
 from bench_core.text import one_line, quoted
 
 # First characters that make a spreadsheet run a cell as a formula, in ASCII and full width (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], " ")
-_CONFLICT = re.compile(r"^(<{7}|>{7}|\|{7})( |$)|^={7}$", re.MULTILINE)
-_FOREIGN = {
-    "version https://git-lfs": "a Git LFS pointer, not the file itself: run `git lfs pull`",
-    "<!doctype html": "an HTML page, not a table",
-    "<html": "an HTML page, not a table",
-    "{": "JSON, not a table",
-    "PK\x03\x04": "a spreadsheet or ZIP archive: save it as CSV",
-}
+_DELIMITERS = (",", ";", "\t", "|")  # of spreadsheets in most countries, in some, their "Unicode text", databases
+_FIRST_LINE = re.compile(r"\s*([^\r\n]*)")
+_UNNAMED = re.compile(r"\s*|Unnamed: \d+")  # a header cell that is empty, or that pandas named because it was empty
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Csv:
     """A table of texts. Every record has as many cells as the header; `lines`: the line on which each record ends."""
 
@@ -42,10 +39,18 @@ class Csv:
     records: list[list[str]]
     lines: list[int]
 
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.header)}
+
+    def texts(self, name: str) -> list[str]:
+        """Return the cells of a column."""
+        position = self._positions[name]
+        return [record[position] for record in self.records]
+
     def column(self, name: str, convert: Callable[[str], Any]) -> list[Any]:
         """Return a column, each cell converted by `convert`, whose ValueError becomes a TableError with the line."""
-        position = self.header.index(name)
-        texts = [record[position] for record in self.records]
+        texts = self.texts(name)
         try:
             known = {text: convert(text) for text in set(texts)}  # most columns have few distinct texts
         except ValueError:
@@ -62,40 +67,33 @@ class Csv:
 def read_csv(path: Path, required: Collection[str]) -> Csv:
     """Return a CSV file whose header has the `required` columns; raises TableError for any other file.
 
-    Blank lines are skipped. A last line without a line feed causes a warning: the file may be truncated there.
+    What spreadsheets and other tools change without harm is read: compression and UTF-16 (foreign.py), another
+    delimiter, blank lines and lines of empty cells, columns without a name. Such a column is left out, with a warning
+    if it has any cell that is not a number: row numbers are what pandas and R write there. A last line without a line
+    feed causes a warning: the file may be truncated there.
     """
-    text = read_text(path)
-    _refuse_foreign(path, text)
+    text = read_table_text(path)
     table = _parse(path, text, required)
     if not text.endswith(("\n", "\r")):
         last = text.count("\n") + 1
         warnings.warn(f"{path}:{last}: the last line has no line feed: the file may be cut off", stacklevel=2)
-    return table
-
-
-def _refuse_foreign(path: Path, text: str) -> None:
-    if not text.strip():
-        raise TableError(path, "the file is empty", 1)
-    start = text.lstrip()[:40]
-    for prefix, what in _FOREIGN.items():
-        if start.lower().startswith(prefix.lower()):
-            raise TableError(path, what, 1)
-    if conflict := _CONFLICT.search(text):
-        raise TableError(path, "a merge conflict marker", text.count("\n", 0, conflict.start()) + 1)
+    return _without_unnamed(table)
 
 
 def _parse(path: Path, text: str, required: Collection[str]) -> Csv:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, required), strict=True)
     header: list[str] = []
     records, lines = [], []
     try:
         for record in reader:
-            if not record:
+            if not any(record):
                 continue
             if not header:
                 header = record
                 _check_header(path, header, required, reader.line_num)
                 continue
+            if len(record) > len(header) and not any(record[len(header) :]):
+                del record[len(header) :]
             if len(record) != len(header):
                 cut = "" if text.endswith(("\n", "\r")) or len(record) > len(header) else "; the file may be cut off"
                 message = f"{len(record)} cells where the header has {len(header)}{cut}"
@@ -109,18 +107,45 @@ def _parse(path: Path, text: str, required: Collection[str]) -> Csv:
     return Csv(path, tuple(header), records, lines)
 
 
+def _delimiter(text: str, required: Collection[str]) -> str:
+    """Return the delimiter with which the first line has the most `required` columns; a comma if none has any."""
+    first = _FIRST_LINE.match(text)
+    cells = {delimiter: first[1].split(delimiter) if first else [] for delimiter in _DELIMITERS}
+    names = {delimiter: {name.strip('"') for name in several} for delimiter, several in cells.items()}
+    return max(_DELIMITERS, key=lambda delimiter: len(names[delimiter].intersection(required)))
+
+
 def _check_header(path: Path, header: list[str], required: Collection[str], line: int) -> None:
-    twice = [name for name in header if header.count(name) > 1]
+    """Raise TableError for missing columns, else for doubled ones: a table of strangers may have both."""
+    there = Counter(header)
+    missing = [name for name in required if name not in there]
+    if missing:
+        refuse_own_table(path, there, line)
+        if len(missing) == len(required):
+            raise TableError(path, f"none of the columns of this table is here, such as {missing[0]!r}", line)
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise TableError(path, f"column {missing[0]!r} is missing{more}: not this table, or damaged", line)
+    twice = [name for name, count in there.items() if count > 1 and not _UNNAMED.fullmatch(name)]
     if twice:
         raise TableError(path, f"column {quoted(twice[0])} appears twice", line)
-    missing = [name for name in required if name not in header]
-    if not missing:
-        return
-    for delimiter, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if len(header) == 1 and len(header[0].split(delimiter)) >= len(required):
-            raise TableError(path, f"cells are separated by {name}: this table needs commas", line)
-    more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-    raise TableError(path, f"column {missing[0]!r} is missing{more}: not this table, or damaged", line)
+
+
+def _without_unnamed(table: Csv) -> Csv:
+    """Return a table without its columns that have no name."""
+    named = [position for position, name in enumerate(table.header) if not _UNNAMED.fullmatch(name)]
+    if len(named) == len(table.header):
+        return table
+    unnamed = sorted(set(range(len(table.header))).difference(named))
+    lost = [i for i in unnamed if not all(_is_row_number(record[i]) for record in table.records)]
+    if lost:
+        columns = ", ".join(str(position + 1) for position in lost[:5]) + (", ..." if len(lost) > 5 else "")
+        warnings.warn(f"{table.path}:1: columns without a name are not read: number {columns}", stacklevel=3)
+    header = tuple(table.header[i] for i in named)
+    return replace(table, header=header, records=[[record[i] for i in named] for record in table.records])
+
+
+def _is_row_number(text: str) -> bool:
+    return not text or (text.isascii() and text.isdigit())
 
 
 # ---------------------------------------------------------------- writing

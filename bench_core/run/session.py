@@ -17,7 +17,7 @@ from typing import Any
 
 from bench_core.backends import registry
 from bench_core.errors import InternalError, TableError, UsageError
-from bench_core.files import write_atomically
+from bench_core.files import is_file, write_atomically
 from bench_core.machine import cpu_limits, environment, host
 from bench_core.machine.privacy import scrub
 from bench_core.plan.discovery import probe_all
@@ -110,8 +110,8 @@ class RunOptions:
     @classmethod
     def resuming(cls, folder: Path) -> RunOptions:
         """Return the options of an unfinished run; raises UsageError if it cannot be resumed."""
-        if not (folder / journal.JOURNAL).is_file():
-            finished = (folder / schema.RUN).is_file()
+        if not is_file(folder / journal.JOURNAL):
+            finished = is_file(folder / schema.RUN)
             why = "the run is finished" if finished else f"no {journal.JOURNAL} there"
             raise UsageError(f"--bench-resume={folder}: nothing to resume: {why}")
         try:

@@ -149,6 +149,7 @@ def invoke(*arguments):
         (("--bench-output=here",), "check keeps no results"),
         (("--from=nowhere", "-k", "x"), "--from measures nothing: leave out -k"),
         (("--from=nowhere",), "--from nowhere: nowhere: no such file or folder"),
+        ((f"--from={'x' * 300}",), "cannot be read: File name too long"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(project, findings, monkeypatch, arguments, said):

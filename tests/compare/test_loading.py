@@ -19,7 +19,7 @@ from tests.support.tables import on_host, processes, write
 def test_files_folders_patterns_and_labels_name_the_same_runs(tmp_path):
     a, b = write(tmp_path, processes(FIVE), "a"), write(tmp_path, processes([2 * t for t in FIVE]), "b")
     write(tmp_path / "unfinished", processes([9.0]), "a", run_id="part")
-    patterns = [f"{tmp_path}/*/*"], [f"{tmp_path}/*"], [f"{tmp_path}/**/results.csv"]
+    patterns = [f"{tmp_path}/*/*"], [f"{tmp_path}/*"], [f"{tmp_path}/**/results.csv"], [f"{tmp_path}/*/*/*"]
     for arguments in ([str(tmp_path)], [str(a), str(b / "results.csv")], *patterns, [f"a={a}", f"z={b}"]):
         c = only(read(arguments))
         assert (c.method, c.change) == (Method.WELCH, "2.00x slower")
@@ -45,6 +45,33 @@ def test_a_label_for_two_machines_is_refused(tmp_path):
 def test_a_pattern_that_matches_nothing_is_an_error(tmp_path):
     with pytest.raises(TableError, match="no file matches"):
         read([f"{tmp_path}/*.csv"])
+
+
+@pytest.mark.parametrize("label", ["\U0001f680", "Gr\u00f6\u00dfe", "\u673a\u5668-1", "\U0001f469\u200d\U0001f4bb"])
+def test_a_label_may_be_of_any_script_and_of_emoji(tmp_path, label):
+    (reading,) = read([f"{label}={write(tmp_path, processes(FIVE))}"])
+    assert {row.machine for row in reading.rows} == {label}
+
+
+@pytest.mark.parametrize("label", ["a b", "<b>", "$HOME", "\u202eb", "\u00a0", "\x1b[31m"])
+def test_a_label_that_a_shell_or_a_page_could_take_for_more_is_refused(tmp_path, label):
+    with pytest.raises(UsageError, match="is not a name"):
+        read([f"{label}={write(tmp_path, processes(FIVE))}"])
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a" * 300 + "=b", "x=" + "y" * 300, "*" + "x" * 300, "nul\0byte"])
+def test_a_path_that_no_file_can_have_is_one_line(name):
+    with pytest.raises((TableError, UsageError)) as caught:
+        read([name])
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_folder_lacks_is_a_note_and_no_warning(tmp_path):
+    """A warning of Python would name a line of this program."""
+    run = write(tmp_path, processes(FIVE))
+    (tmp_path / "link").symlink_to(run)
+    (reading,) = read([str(tmp_path)])
+    assert reading.notes == (f"{tmp_path}/link: a symbolic link inside a folder is not followed",)
 
 
 # ---------------------------------------------------------------- two computers with one name

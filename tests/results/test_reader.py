@@ -1,6 +1,7 @@
 """Whatever may be wrong with a table from elsewhere is said in one line, and nothing of it is guessed."""
 
 import csv
+import errno
 import io
 import os
 import shutil
@@ -57,11 +58,12 @@ def cells(number, **changed):
         (line(3, lambda s: s.rpartition(",")[0]), f":3: {WIDTH - 1} cells where the header has {WIDTH}"),
         (lambda t: t[: len(t) - 60], "; the file may be cut off"),
         (lambda t: t[: len(t) // 3].rpartition("\n")[0] + '\n"half a', ":2: unexpected end of data"),
-        (lambda t: t.replace(",", ";"), ":1: cells are separated by semicolons: this table needs commas"),
-        (lambda t: t.replace(",", "\t"), ":1: cells are separated by tabs: this table needs commas"),
-        (line(1, lambda s: s.replace("case_id", "machine")), ":1: column 'machine' appears twice"),
+        (line(1, lambda s: s.replace("case_id", "machine")), ":1: column 'case_id' is missing: not this table"),
+        (line(1, lambda s: s + ",machine"), ":1: column 'machine' appears twice"),
         (line(1, lambda s: s.replace("case_id", "id")), ":1: column 'case_id' is missing: not this table, or damaged"),
-        (lambda t: "a,b\n1,2\n", ":1: column 'schema_version' is missing (and "),
+        (lambda t: "a,a\n1,2\n", ":1: none of the columns of this table is here, such as 'schema_version'"),
+        (lambda t: t.partition("\n")[2], ":1: none of the columns of this table is here"),
+        (line(1, lambda s: s.replace("_version", "_v")), ":1: column 'schema_version' is missing (and 2 more): not"),
         (lambda t: t + t, ":4: a second header: pass the files one by one, do not join them"),
         (line(2, lambda s: f"<<<<<<< HEAD\n{s}\n=======\n{s}\n>>>>>>> other"), ":2: a merge conflict marker"),
         (line(3, lambda s: s.replace("numpy", "num\0py")), ":3: holds a NUL byte: damaged, or not text"),
@@ -74,18 +76,27 @@ def cells(number, **changed):
         (lambda t: '{"rows": []}', ":1: JSON, not a table"),
         (cells(3, value="nan"), ":3: column 'value' holds 'nan': not a finite number; a missing"),
         (cells(3, value="1e999"), ":3: column 'value' holds '1e999': not a finite number"),
-        (cells(2, value="1,5"), ":2: column 'value' holds '1,5': not a number"),
+        (cells(2, value="1,5"), ":2: column 'value' holds '1,5': not a number: decimals are written with a point"),
+        (cells(2, value="NA"), ":2: column 'value' holds 'NA': not a number; a missing value is an empty cell"),
+        (cells(2, git_dirty="NULL"), ":2: column 'git_dirty' holds 'NULL': neither true nor false; a missing value is"),
         (cells(2, value="1_000"), ":2: column 'value' holds '1_000': not a number"),
         (cells(2, status="ok "), ":2: column 'status' holds 'ok ', which is none of: ok, "),
         (cells(2, threads="  "), ":2: column 'threads' holds '  ': not an integer"),
         (cells(2, value="\x1b[31m1"), r":2: column 'value' holds '\x1b[31m1': not a number"),
         (cells(3, n="1.5"), ":3: column 'n' holds '1.5': not an integer"),
+        (cells(3, n="1.23E+05"), ":3: column 'n' holds '1.23E+05': not an integer, perhaps rounded by a spreadsheet"),
+        (cells(3, n="9007199254740993.0"), ":3: column 'n' holds '9007199254740993.0': not an integer"),
         (cells(3, n="9" * 25), ":3: column 'n' holds '9999999999999999999999999': not an integer"),
         (cells(3, n="\uff19"), ":3: column 'n' holds '\uff19': not an integer"),
         (cells(3, git_dirty="maybe"), ":3: column 'git_dirty' holds 'maybe': neither true nor false"),
         (cells(3, status="fine"), ":3: column 'status' holds 'fine', which is none of: ok, skipped"),
         (cells(3, better="faster"), ":3: column 'better' holds 'faster', which is none of: lower, higher"),
         (cells(2, case_id=""), ":2: column 'case_id' is empty"),
+        (cells(2, clock="\x1b]0;\x07"), r":2: column 'clock' holds '\x1b]0;\x07', which is none of: (empty), wall, "),
+        (cells(2, scope="<b>"), ":2: column 'scope' holds '<b>', which is none of: resident, end_to_end"),
+        (cells(2, cache=""), ":2: column 'cache' is empty"),
+        (cells(2, unit="s\n## Verdict"), r":3: column 'unit' holds 's\n## Verdict', which is not a unit"),
+        (cells(3, unit="@someone"), ":3: column 'unit' holds '@someone', which is not a unit"),
     ],
 )  # fmt: skip
 def test_a_fault_is_one_line_with_its_place(good, change, said):
@@ -95,9 +106,11 @@ def test_a_fault_is_one_line_with_its_place(good, change, said):
 
 def test_bytes_that_are_no_text_are_named_by_line(good):
     good.write_bytes(good.read_bytes().replace(b"numpy", b"n\xffmpy", 1))
-    assert complaint(good) == ":2: is not UTF-8 text"
-    good.write_bytes("a,b".encode("utf-16"))
-    assert complaint(good) == ":1: is UTF-16: save it as UTF-8"
+    assert complaint(good) == ":2: is not UTF-8 text: save it as UTF-8"
+    good.write_bytes("a,b".encode("utf-16") + b"c")
+    assert complaint(good) == ":1: is not UTF-16 text: save it as UTF-8"
+    good.write_bytes("a,b".encode("utf-16-le"))
+    assert complaint(good) == ":1: looks like UTF-16 without a byte order mark: save it as UTF-8"
 
 
 def test_paths_that_are_no_table_are_named(tmp_path):
@@ -116,6 +129,14 @@ def test_what_a_spreadsheet_changes_without_harm_is_read(good):
     spoil(good, lambda t: t.strip())
     with pytest.warns(UserWarning, match=r"t\.csv:3: the last line has no line feed: the file may be cut off"):
         assert read_rows(good) == rows
+
+
+@pytest.mark.parametrize(
+    ("word", "truth"), [("True", True), ("1", True), ("1.0", True), ("FALSE", False), ("0", False)]
+)
+def test_truths_are_read_as_pandas_spreadsheets_and_databases_write_them(good, word, truth):
+    spoil(good, cells(2, git_dirty=word))
+    assert [row.git_dirty for row in read_rows(good)] == [truth, None]
 
 
 def test_columns_in_another_order_are_read(good):
@@ -197,10 +218,34 @@ def test_unfinished_runs_are_read_only_where_they_are_named(tmp_path):
     shutil.rmtree(tmp_path / "a")
     with pytest.raises(TableError) as caught:
         reader.find_results(tmp_path)
-    left_out = f"but in {tmp_path}/unfinished, which is read only if the path names it"
-    assert str(caught.value) == f"{tmp_path}: no results.csv here {left_out}"
+    left_out = f"{tmp_path}/unfinished: read only if the path names it"
+    assert str(caught.value) == f"{tmp_path}: no results.csv here; {left_out}"
 
 
 def test_a_folder_without_tables_is_an_error(tmp_path):
-    with pytest.raises(TableError, match=r"no results\.csv here"):
+    with pytest.raises(TableError, match=r"no results\.csv here$"):
         reader.find_results(tmp_path)
+    (tmp_path / "results.csv.gz").touch()
+    with pytest.raises(TableError, match=r"here; .*results\.csv\.gz: unpack it, or name it$"):
+        reader.find_results(tmp_path)
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    """The refusal is injected: no folder is closed to root."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path) == str(closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(closed))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for path in (tmp_path, closed):
+        with pytest.raises(TableError) as caught:
+            reader.find_results(path)
+        assert str(caught.value) == f"{path}: no results.csv here; {closed}: cannot be read: Permission denied"
+    write(tmp_path, processes([1.0]), "a")
+    with pytest.warns(UserWarning, match=f"^{closed}: cannot be read: Permission denied$"):
+        assert len(reader.find_results(tmp_path)) == 1

@@ -1,7 +1,10 @@
 """What lies beside a table: used if it belongs to it, otherwise left aside with a note."""
 
+import errno
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +52,11 @@ def spoiled(name, change):
     return spoil
 
 
+def fact(text):
+    """Write this text in place of the value of a fact."""
+    return spoiled("run.json", lambda t: t.replace('"value": 2', f'"value": {text}'))
+
+
 def linked(name):
     def spoil(folder):
         (folder / name).rename(folder.parent / name)
@@ -65,10 +73,17 @@ def linked(name):
         (spoiled("run.json", lambda t: t[:100]), "run.json: not JSON", True),
         (spoiled("run.json", lambda t: "[" * 200_000), "run.json: not JSON", True),
         (spoiled("run.json", lambda t: "[]"), "run.json: not a JSON object", True),
+        (fact("1" + "0" * 400), "is no number that a run has", True),
+        (fact("1e308"), "1e308 is no number that a run has", True),
+        (fact("NaN"), "NaN is no number that a run has", True),
+        (fact("9" * 5000), "is no number that a run has", True),
+        (fact("[" * 50 + "]" * 50), "nested more than 20 deep", True),
         (spoiled("run.json", lambda t: "{}"), "results.csv: is not listed", False),
         (spoiled("run.json", lambda t: '{"files": 3}'), "results.csv: is not listed", False),
         (lambda f: (f / "run.json").unlink(), "run.json: missing: the environment is unknown", True),
         (lambda f: (f / "samples.csv").unlink(), "samples.csv: missing: the intervals", False),
+        (lambda f: os.truncate(f / "samples.csv", 50 << 30), "samples.csv: 53,687,091,200 bytes: more than the", False),
+        (lambda f: os.truncate(f / "run.json", 1 << 30), "run.json: 1,073,741,824 bytes: more than the", True),
         (linked("samples.csv"), "samples.csv: missing", False),
         (linked("run.json"), "run.json: missing", True),
     ],
@@ -81,10 +96,36 @@ def test_damaged_run_files_give_a_note_and_no_numbers(folder, spoil, said, sampl
     assert (found.samples is not None) is samples
 
 
+@pytest.mark.parametrize(("name", "samples"), [("samples.csv", False), ("run.json", True)])
+def test_a_file_that_may_not_be_read_gives_a_note(folder, monkeypatch, name, samples):
+    """The refusal is injected: no file is closed to root."""
+    read = Path.read_bytes
+
+    def read_bytes(path):
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    found = read_run_files(folder / "results.csv")
+    (note,) = found.notes
+    assert note.startswith(f"{folder / name}: cannot be read: Permission denied; ")
+    assert (found.samples is not None) is samples
+
+
+def test_line_ends_that_git_has_changed_change_no_result(folder):
+    """A clone with `core.autocrlf` has CR LF in every text file."""
+    whole = read_run_files(folder / "results.csv")
+    for name in ("results.csv", "samples.csv", "run.json"):
+        (folder / name).write_bytes((folder / name).read_bytes().replace(b"\n", b"\r\n"))
+    assert read_run_files(folder / "results.csv") == whole
+    assert whole.samples
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda t: t.replace("0.99", "nan", 1), ":2: column 'seconds' holds 'nan': not a time"),
+        (lambda t: t.replace("0.99", "nan", 1), ":2: column 'seconds' holds 'nan': not a finite number"),
         (lambda t: t.replace("0.99", "-1", 1), ":2: column 'seconds' holds '-1': not a time"),
         (lambda t: t.replace("0.99", "x", 1), ":2: column 'seconds' holds 'x'"),
         (lambda t: t.replace("process", "p", 1), ":1: column 'process' is missing"),
@@ -129,6 +170,7 @@ def test_facts_nest_only_so_deep():
         ('{"spreads": []}', {"spreads": []}, []),
         ("{", {}, ["not JSON"]),
         ("[]", {}, ["not a JSON object"]),
+        ('{"spreads": [{"spread": 1e308}]}', {}, ["is no number that a run has"]),
     ],
 )
 def test_the_noise_of_the_machine_is_read_from_the_folder_above(folder, text, noise, said):

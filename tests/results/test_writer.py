@@ -10,7 +10,7 @@ import pytest
 from bench_core import load
 from bench_core.files import digest
 from bench_core.results.reader import read_results, read_rows
-from bench_core.results.schema import COLUMNS, KINDS
+from bench_core.results.schema import COLUMNS, KINDS, WORDS
 from bench_core.results.writer import results_text
 from tests.support.any_rows import any_rows
 from tests.support.properties import given, settings
@@ -46,7 +46,7 @@ def test_ids_that_look_like_numbers_stay_ids(tmp_path):
 # ---------------------------------------------------------------- writing for spreadsheets, terminals, pages
 
 
-@pytest.mark.parametrize("name", [n for n in COLUMNS if KINDS[n] is str and n not in {"better", "status"}])
+@pytest.mark.parametrize("name", [n for n in COLUMNS if KINDS[n] is str and n not in {"unit", *WORDS}])
 def test_every_column_of_text_is_guarded(tmp_path, name):
     (row, *_) = reading(processes([1.0])).rows
     path = tmp_path / "t.csv"

@@ -341,6 +341,8 @@ def test_a_finished_run_has_nothing_to_resume(session):
     session.close([case("a")])
     with pytest.raises(UsageError, match="nothing to resume: the run is finished"):
         RunOptions.resuming(session.folder)
+    with pytest.raises(UsageError, match=r"nothing to resume: no journal\.jsonl there"):
+        RunOptions.resuming(session.folder / ("x" * 300))
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):

@@ -1,15 +1,18 @@
 """Rows with anything in them that a cell may hold, for tests of whatever writes and reads tables."""
 
-from bench_core.records import SCHEMA_VERSION, Row, Status
-from bench_core.results.schema import CONVERT, KINDS
+from typing import get_args
+
+from bench_core.records import SCHEMA_VERSION, Row
+from bench_core.results.schema import CONVERT, KINDS, WORDS
 from bench_core.results.strict_csv import cell
+from bench_core.units import Unit
 from tests.support.properties import st
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NUMBER = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 COUNT = st.none() | st.integers(-(2**63), 2**63 - 1)
 SCALARS = {str: TEXT, float: NUMBER, int: COUNT, bool: st.none() | st.booleans()}
-NEEDED = ("run_id", "machine", "case_id", "workload", "backend", "device", "metric", "unit")
+NEEDED = ("run_id", "machine", "case_id", "workload", "backend", "device", "metric")
 
 
 def as_written(text):
@@ -24,6 +27,7 @@ def any_rows(draw):
     fields |= dict.fromkeys(NEEDED, TEXT.map(as_written).filter(bool))
     fields["schema_version"] = st.just(SCHEMA_VERSION)
     fields["workload_version"] = st.integers(1, 9)
-    fields |= {"better": st.sampled_from(["lower", "higher"]), "status": st.sampled_from([s.value for s in Status])}
+    fields |= {name: st.sampled_from([str(word) for word in words]) for name, words in WORDS.items()}
+    fields["unit"] = st.sampled_from(get_args(Unit))
     row = st.builds(Row, **{name: s.map(as_written) if KINDS[name] is str else s for name, s in fields.items()})
     return draw(st.lists(row, max_size=4))
