@@ -17,12 +17,10 @@ from bench_core.compare.replicates import Found
 from bench_core.compare.result import QUANTITY, WORK, Key
 from bench_core.errors import TableError
 from bench_core.records import NOT_TRIED, Row, Status
+from bench_core.results.schema import IDENTITY
 from bench_core.units import natural
 
-_identity = attrgetter(
-    *("run_id", "machine", "case_id", "backend", "implementation", "device", "threads"),
-    *("metric", "unit", "clock", "scope", "cache"),
-)
+_identity = attrgetter(*IDENTITY)
 
 FIRST_BACKEND = "numpy"  # every machine has this backend, so it is the default baseline
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from bench_core.results.roofline import cut_shares
 from bench_core.results.schema import (
     COLUMNS,
     CONVERT,
+    IDENTITY,
     KINDS,
     RESULTS,
     UNFINISHED,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 
 SIZE_VALUE = "size_value"  # the column that only `load` adds; in a file that was written from its frame it is read anew
+_NAMES = ("workload", "size", "dtype", "backend", "device", "metric", "run_id")  # of a result, for people
 _MOST_NAMED = 8  # unknown columns that are named in a warning
 _PANDAS = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
 
@@ -136,7 +139,7 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
 
     Raises TableError with the line of the problem.
     """
-    table = migrate(read_csv(path, required=[name for name in COLUMNS if name not in ADDED_LATER]))
+    table = _distinct(migrate(read_csv(path, required=[name for name in COLUMNS if name not in ADDED_LATER])))
     header = [name for name in table.header if name != SIZE_VALUE]
     unknown = [name for name in header if name not in KINDS]
     if unknown:
@@ -151,6 +154,33 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     if cut := cut_shares(columns):
         warnings.warn(f"{path}: {cut} shares above 1 by an earlier rule are cut off or left out", stacklevel=2)
     return columns
+
+
+def _distinct(table: Csv) -> Csv:
+    """Return a table without rows that occur twice, with a warning.
+
+    Raises TableError for two rows that say different things of the same result.
+    """
+    lines: dict[tuple[str, ...], int] = {}
+    kept: list[int] = []
+    twice: list[tuple[int, int]] = []
+    identities = zip(*(table.texts(name) for name in IDENTITY if name in table.header), strict=True)
+    for i, identity in enumerate(identities):
+        first = lines.setdefault(identity, i)
+        if first == i:
+            kept.append(i)
+        elif table.records[first] == table.records[i]:
+            twice.append((table.lines[first], table.lines[i]))
+        else:
+            what = printable(" ".join(table.texts(name)[i] for name in _NAMES), 100)
+            message = f"two different rows for {what}, on lines {table.lines[first]} and {table.lines[i]}"
+            raise TableError(table.path, message, table.lines[i])
+    if not twice:
+        return table
+    more = f", and {len(twice) - 1:,} more such pairs" if len(twice) > 1 else ""
+    where = f"{table.path}: the same row on lines {twice[0][0]} and {twice[0][1]}{more}"
+    warnings.warn(f"{where}: counted once", stacklevel=3)
+    return replace(table, records=[table.records[i] for i in kept], lines=[table.lines[i] for i in kept])
 
 
 def _warn_of_rounding(table: Csv) -> None:

@@ -26,6 +26,11 @@ RESULTS, SAMPLES, RUN = "results.csv", "samples.csv", "run.json"
 NOISE = "noise.json"  # in the folder of a machine, beside its runs: what `bench-core noise` has measured
 UNFINISHED = "unfinished"  # the folder of runs to be merged into one later; read only if a path names it
 COLUMNS = tuple(f.name for f in fields(Row))
+# The columns that together identify a row among those of any number of runs.
+IDENTITY = (
+    *("run_id", "machine", "case_id", "backend", "implementation", "device", "threads"),
+    *("metric", "unit", "clock", "scope", "cache"),
+)
 STATISTICS = ("value", "ci_low", "ci_high", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")
 SAMPLE_COLUMNS = (
     *("case_id", "backend", "implementation", "device", "threads", "metric", "clock"),

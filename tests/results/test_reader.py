@@ -96,6 +96,7 @@ def cells(number, **changed):
         (cells(2, scope="<b>"), ":2: column 'scope' holds '<b>', which is none of: resident, end_to_end"),
         (cells(2, cache=""), ":2: column 'cache' is empty"),
         (cells(2, unit="s\n## Verdict"), r":3: column 'unit' holds 's\n## Verdict', which is not a unit"),
+        (lambda t: t + line(2, lambda s: s + "0")(t).splitlines()[1] + "\n", ":4: two different rows for "),
         (cells(3, unit="@someone"), ":3: column 'unit' holds '@someone', which is not a unit"),
     ],
 )  # fmt: skip
@@ -151,6 +152,14 @@ def test_unknown_columns_are_kept_and_warned_of(good):
     frame.to_csv(good, index=False)
     with pytest.warns(UserWarning, match=r"t\.csv:1: columns that this version does not know: later"):
         assert load(good)["later"].tolist() == ["x", "x"]
+
+
+def test_a_row_that_occurs_twice_is_counted_once_and_its_lines_are_named(good):
+    rows, text = read_rows(good), good.read_text()
+    good.write_text(text + "".join(text.splitlines(keepends=True)[1:]))
+    said = r"t\.csv: the same row on lines 2 and 4, and 1 more such pairs: counted once"
+    with pytest.warns(UserWarning, match=said):
+        assert read_rows(good) == rows
 
 
 # ---------------------------------------------------------------- frames

@@ -1,9 +1,10 @@
 """Rows with anything in them that a cell may hold, for tests of whatever writes and reads tables."""
 
+from operator import attrgetter
 from typing import get_args
 
 from bench_core.records import SCHEMA_VERSION, Row
-from bench_core.results.schema import CONVERT, KINDS, WORDS
+from bench_core.results.schema import CONVERT, IDENTITY, KINDS, WORDS
 from bench_core.results.strict_csv import cell
 from bench_core.units import Unit
 from tests.support.properties import st
@@ -22,7 +23,7 @@ def as_written(text):
 
 @st.composite
 def any_rows(draw):
-    """Rows with anything in them that a cell may hold."""
+    """Rows of different results with anything in them that a cell may hold."""
     fields = {name: SCALARS[kind] for name, kind in KINDS.items()}
     fields |= dict.fromkeys(NEEDED, TEXT.map(as_written).filter(bool))
     fields["schema_version"] = st.just(SCHEMA_VERSION)
@@ -30,4 +31,4 @@ def any_rows(draw):
     fields |= {name: st.sampled_from([str(word) for word in words]) for name, words in WORDS.items()}
     fields["unit"] = st.sampled_from(get_args(Unit))
     row = st.builds(Row, **{name: s.map(as_written) if KINDS[name] is str else s for name, s in fields.items()})
-    return draw(st.lists(row, max_size=4))
+    return draw(st.lists(row, max_size=4, unique_by=attrgetter(*IDENTITY)))
