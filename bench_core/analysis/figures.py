@@ -14,7 +14,7 @@ from bench_core import stats
 from bench_core.analysis.families import Family
 from bench_core.analysis.pooling import pooled_row
 from bench_core.analysis.report_data import ReportData
-from bench_core.analysis.sides import Contender, Sides, backend_order
+from bench_core.analysis.sides import Contender, Sides
 from bench_core.compare.options import CompareOptions
 from bench_core.compare.result import Comparison, Entry, Verdict, change, interval
 from bench_core.compare.verdicts import verdict_of_mean
@@ -273,7 +273,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One family over its sizes: `metric` against size, one line per contender, with its best row at each size.
+    """One family over its sizes: `metric` against size, a line of the best rows of each of `data.drawn`.
 
     x_kind: the quantity on the horizontal axis: "size", "FLOP", "B", or the one parameter that varies ("batch").
     """
@@ -305,7 +305,7 @@ def ladders(data: ReportData) -> list[Sweep]:
 
 def _sweep(data: ReportData, family: Family, metric: str, x_kind: str) -> Sweep | None:
     points = []
-    for contender in data.contenders:
+    for contender in data.drawn:
         for case_id in data.cases(family).values():
             row = data.best(contender, case_id, metric)
             x = _x(row, x_kind) if row else None
@@ -338,7 +338,7 @@ def _x(row: Row, kind: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The throughput of one model on one contender, or the row with the reason why it is missing."""
+    """The throughput of one model of one of `data.drawn`, or the row with the reason why it is missing."""
 
     family: Family
     contender: Contender
@@ -346,33 +346,29 @@ class Rate:
 
 
 def model_rates(data: ReportData) -> list[Rate]:
-    """Return the samples or tokens per second of every model, at the largest size that the most contenders finished.
+    """Return the samples or tokens per second of every model, at its `shown_size`.
 
-    A contender without a value at that size is listed with the reason, unless the case was not planned for it.
+    What has no value at that size is listed with the reason, unless the case was not planned for it.
     """
     found: list[Rate] = []
     for family in data.families:
         metric = data.rate_of(family)
         if metric not in MODEL_RATES:
             continue
-        cases = data.cases(family).values()
-        _, _, case_id = max((len(data.holders(case, metric)), i, case) for i, case in enumerate(cases))
-        for contender in data.contenders:
+        case_id = data.cases(family)[shown_size(data, family, metric)]
+        for contender in data.drawn:
             row = data.best(contender, case_id, metric) or data.failure(contender, case_id)
             found += [Rate(family, contender, row)] if row else []
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class HeatColumn:
-    """A column of the heat map: a contender, or one of its backends if there are at most two contenders."""
+def shown_size(data: ReportData, family: Family, metric: str) -> str:
+    """Return the size of a family that charts with room for one size show.
 
-    contender: Contender
-    backend: str = ""
-
-    @property
-    def label(self) -> str:
-        return f"{self.contender.label} {self.backend}".strip()
+    Of the sizes with a value of the most of `data.drawn` it is the largest.
+    """
+    cases = data.cases(family)
+    return max(reversed(cases), key=lambda size: len(data.best_of_each(cases[size], metric)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +380,7 @@ class HeatCell:
     """
 
     line: str
-    column: HeatColumn
+    column: Contender
     row: Row | None
     share: float | None
 
@@ -395,20 +391,23 @@ class HeatCell:
 
 
 def heat(data: ReportData) -> list[HeatCell]:
-    """Return the cells of workload x contender, each family at the largest size that any contender finished."""
-    columns = _columns(data)
+    """Return the cells of workload x contender, each family at its `shown_size`.
+
+    The columns are devices, or the backends of at most two devices. A family without any value has no cells.
+    """
+    columns = data.contenders if len(data.contenders) > 2 else data.by_backend
     cells: list[HeatCell] = []
     for family in data.families:
         metric = data.rate_of(family)
-        for size, case_id in reversed(data.cases(family).items()):
-            rows = {column: _in_column(data, column, case_id, metric) for column in columns}
-            good = [row for row in rows.values() if row and row.has_value and row.value]
-            if good:
-                values = [row.value or 0.0 for row in good]
-                best = min(values) if good[0].better == "lower" else max(values)
-                label = f"{family.label} · {size}"
-                cells += [HeatCell(label, column, row, _share(row, best)) for column, row in rows.items()]
-                break
+        size = shown_size(data, family, metric)
+        case_id = data.cases(family)[size]
+        rows = {c: data.best(c, case_id, metric) or data.failure(c, case_id) for c in columns}
+        good = [row for row in rows.values() if row and row.has_value and row.value]
+        if good:
+            values = [row.value or 0.0 for row in good]
+            best = min(values) if good[0].better == "lower" else max(values)
+            label = f"{family.label} · {size}"
+            cells += [HeatCell(label, column, row, _share(row, best)) for column, row in rows.items()]
     return cells
 
 
@@ -416,20 +415,6 @@ def _share(row: Row | None, best: float) -> float | None:
     if row is None or not row.has_value or not row.value:
         return None
     return best / row.value if row.better == "lower" else row.value / best
-
-
-def _columns(data: ReportData) -> list[HeatColumn]:
-    if len(data.contenders) > 2:
-        return [HeatColumn(contender) for contender in data.contenders]
-    there = {(data.contender(row), row.backend) for row in data.rows if row.has_value}
-    backends = backend_order(backend for _, backend in there)
-    return [HeatColumn(c, backend) for c in data.contenders for backend in backends if (c, backend) in there]
-
-
-def _in_column(data: ReportData, column: HeatColumn, case_id: str, metric: str) -> Row | None:
-    if not column.backend:
-        return data.best(column.contender, case_id, metric) or data.failure(column.contender, case_id)
-    return data.of_backend(column.contender, column.backend, case_id, metric)
 
 
 @dataclass(frozen=True, slots=True)

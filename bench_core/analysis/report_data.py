@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench_core.analysis.families import Family, families_of
 from bench_core.analysis.pooling import pooled, safe
-from bench_core.analysis.sides import Contender, Sides, backend_order, contenders_of, sides_of
+from bench_core.analysis.sides import Contender, Kind, Sides, backend_order, backends_of, contenders_of, sides_of
 from bench_core.compare.best import Ranking, rank
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import CompareOptions
@@ -33,7 +34,8 @@ class ReportData:
 
     The order of rows, families and contenders does not depend on the order in which a run measured its cases.
 
-    contenders: devices with at least one value. silent: a sentence for each device without any value. Raises TableError
+    contenders: devices with at least one value. by_backend: their backends with at least one value. place: the sort key
+    of a row, also of one that was not pooled. silent: a sentence for each device without any value. Raises TableError
     for tables that contradict each other.
     """
 
@@ -43,15 +45,16 @@ class ReportData:
         self.traits = merged(reading.traits for reading in self.readings)
         self.spreads = Spreads.of(self.readings)
         self.families = families_of(rows, self.traits)
-        self.rows = _in_order(rows, self.families)
+        self.place = _order(rows, self.families)
+        self.rows = sorted(rows, key=self.place)
         self.contenders, self.silent = contenders_of(rows)
-        self._by_device = {(c.machine, c.device): c for c in self.contenders}
+        self.by_backend = backends_of(self.contenders, rows)
+        self._known = {(c.machine, c.device, c.backend): c for c in (*self.contenders, *self.by_backend)}
         self._best: dict[tuple[Contender, str, str], Row] = {}
         self._failed: dict[tuple[Contender, str], Row] = {}
         self._by_result: dict[tuple[str, Identity, str], Row] = {}
         self._compared: dict[tuple[str, str], dict[str, list[tuple[Contender, Comparison]]]] = {}
         self._of: dict[Contender, list[Row]] = defaultdict(list)
-        self._by_case: dict[str, list[Row]] = defaultdict(list)
         for row in self.rows:
             self._enter(row)
 
@@ -60,27 +63,32 @@ class ReportData:
         if contender is None or row.clock == Clock.DEVICE:
             return
         self._of[contender].append(row)
-        self._by_case[row.case_id].append(row)
+        if row.has_value:
+            self._by_result[row.machine, row.identity, row.metric] = row
+        backend = self._known.get((row.machine, row.device, row.backend))
+        for who in (contender, *([backend] if backend else [])):
+            self._enter_for(who, row)
+
+    def _enter_for(self, who: Contender, row: Row) -> None:
         if not row.has_value:
-            held = self._failed.get((contender, row.case_id))
-            if held is None or _severity(row) < _severity(held):
-                self._failed[contender, row.case_id] = row
+            held = self._failed.get((who, row.case_id))
+            if held is None or severity(row.status) < severity(held.status):
+                self._failed[who, row.case_id] = row
             return
-        self._by_result[row.machine, row.identity, row.metric] = row
-        best = self._best.get((contender, row.case_id, row.metric))
+        best = self._best.get((who, row.case_id, row.metric))
         if best is None or _beats(row, best):
-            self._best[contender, row.case_id, row.metric] = row
+            self._best[who, row.case_id, row.metric] = row
 
     def contender(self, row: Row) -> Contender | None:
         """Return the contender of a row, None if its device has no value in any row."""
-        return self._by_device.get((row.machine, row.device))
+        return self._known.get((row.machine, row.device, ""))
 
     def of(self, contender: Contender) -> list[Row]:
         """Return all rows of a contender by the wall clock, and those without a clock."""
         return self._of[contender]
 
     def best(self, contender: Contender, case_id: str, metric: str = "time") -> Row | None:
-        """Return the best row of a contender over all backends, implementations and threads, by the wall clock."""
+        """Return the best row of a contender over all its backends, implementations and threads, by the wall clock."""
         return self._best.get((contender, case_id, metric))
 
     def fastest(self, contender: Contender, case_id: str) -> list[Replicates]:
@@ -97,12 +105,11 @@ class ReportData:
         """Return the row with the most severe status of a contender in a case, None if no row failed."""
         return self._failed.get((contender, case_id))
 
-    def of_backend(self, contender: Contender, backend: str, case_id: str, metric: str) -> Row | None:
-        """Return the best row of one backend of a contender, else its row with the reason why there is no value."""
-        rows = [r for r in self._by_case[case_id] if self.contender(r) == contender and r.backend == backend]
-        good = [row for row in rows if row.has_value and row.metric == metric]
-        lost = [row for row in rows if not row.has_value]
-        return min(good, key=_rank, default=None) or min(lost, key=_severity, default=None)
+    @functools.cached_property
+    def drawn(self) -> list[Contender]:
+        """What charts draw lines and bars of: the devices; if only backends tell results apart, the backends."""
+        kinds = {sides.kind for sides in sides_of(self.contenders, self.rows)}
+        return self.by_backend if kinds == {Kind.BACKEND} else self.contenders
 
     @property
     def machines(self) -> list[str]:
@@ -132,11 +139,8 @@ class ReportData:
         return [c for c in self.contenders if self.best(c, case_id, metric)]
 
     def best_of_each(self, case_id: str, metric: str) -> list[Row]:
-        """Return the best row of each contender in a case; of each backend if there is only one contender."""
-        by_side: dict[tuple[Contender | None, str], list[Row]] = defaultdict(list)
-        for row in (row for row in self._by_case[case_id] if row.has_value and row.metric == metric):
-            by_side[self.contender(row), row.backend if len(self.contenders) == 1 else ""].append(row)
-        return [best_of(rows) for rows in by_side.values()]
+        """Return the best row of each that is `drawn` and has a value of this metric in this case."""
+        return [row for c in self.drawn if (row := self.best(c, case_id, metric))]
 
     def rate_of(self, family: Family) -> str:
         """Return the headline metric of a family: a rate, or "time" if it has no rate."""
@@ -236,21 +240,17 @@ def _beats(row: Row, other: Row) -> bool:
     return _rank(row) < _rank(other)
 
 
-def _severity(row: Row) -> int:
-    return severity(row.status)
-
-
-def _in_order(rows: Sequence[Row], families: Mapping[Family, Mapping[str, str]]) -> list[Row]:
-    """Return the rows by family and size, then by machine, as given, by device, backend, implementation and metric."""
+def _order(rows: Sequence[Row], families: Mapping[Family, Mapping[str, str]]) -> Callable[[Row], tuple[Any, ...]]:
+    """Return the sort key of rows: family and size, then machine, as given, device, backend, implementation, metric."""
     cases = (case_id for sizes in families.values() for case_id in sizes.values())
     work = {case_id: i for i, case_id in enumerate(cases)}
     machines = {machine: i for i, machine in enumerate(dict.fromkeys(row.machine for row in rows))}
     backends = {name: i for i, name in enumerate(backend_order(row.backend for row in rows))}
     metrics = {name: i for i, name in enumerate(METRICS)}
 
-    def place(row: Row) -> tuple[object, ...]:
+    def place(row: Row) -> tuple[Any, ...]:
         where = (work.get(row.case_id, len(work)), machines[row.machine], row.device_type != "cpu", natural(row.device))
         who = (backends[row.backend], row.implementation != "default", row.implementation, row.threads or math.inf)
         return (*where, *who, metrics.get(row.metric, len(metrics)), row.metric, row.clock)
 
-    return sorted(rows, key=place)
+    return place

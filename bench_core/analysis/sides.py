@@ -20,12 +20,13 @@ MOST_REASONS = 3  # why a device has no value
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A device of a machine. `label` is the shortest name that no other contender has."""
+    """A device of a machine, or one backend of it. `label` is the shortest name that no other contender has."""
 
     machine: str
     device: str
     label: str
     name: str = ""
+    backend: str = ""
 
     @property
     def is_gpu(self) -> bool:
@@ -95,9 +96,21 @@ def sides_of(contenders: Sequence[Contender], rows: Iterable[Row]) -> list[Sides
         found.append(Sides(Kind.MACHINE, machines[0], others, {(c.machine,): c.machine for c in others}))
     if not found and len(backends) > 1:
         (machine,) = machines
-        others = tuple(Contender(machine, contenders[0].device, name) for name in backends[1:])
+        others = tuple(Contender(machine, contenders[0].device, name, backend=name) for name in backends[1:])
         found.append(Sides(Kind.BACKEND, backends[0], others, {(c.label,): c.label for c in others}))
     return found
+
+
+def backends_of(contenders: Sequence[Contender], rows: Iterable[Row]) -> list[Contender]:
+    """Return each backend with a value on each of these devices as a contender of its own."""
+    there = {(row.machine, row.device, row.backend) for row in rows if row.has_value}
+    order = backend_order(backend for *_, backend in there)
+    return [
+        Contender(c.machine, c.device, f"{c.label} {backend}" if len(contenders) > 1 else backend, backend=backend)
+        for c in contenders
+        for backend in order
+        if (c.machine, c.device, backend) in there
+    ]
 
 
 def backend_order(backends: Iterable[str]) -> list[str]:

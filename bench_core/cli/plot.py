@@ -68,11 +68,12 @@ def plot_command(
     figure = captioned_figure(ReportData(readings), chart.value)
     if not figure.drawings:
         raise NothingToCompare(f"--chart {chart.value}: {figure.about}")
-    groups = [[drawing] for drawing in figure.drawings] if panels else svg.pages(figure.drawings)
+    columns = 1 if figure.wide else svg.COLUMNS
+    groups = [[drawing] for drawing in figure.drawings] if panels else svg.pages(figure.drawings, columns)
     names = [drawing.title for drawing in figure.drawings] if panels else [""] * len(groups)
     for place, (path, group) in enumerate(zip(beside(output, names), groups, strict=True), start=1):
         heading = figure.heading + (f" ({place} of {len(groups)})" if len(groups) > 1 else "")
-        markup = svg.compose("" if panels else heading, figure.about, figure.legend, group)
+        markup = svg.compose("" if panels else heading, figure.about, figure.legend, group, columns)
         write(path, markup if suffix == ".svg" else svg.png(markup, scale))
         typer.echo(f"{path}: {printable(group[0].title) if panels else heading}")
     if figure.note:

@@ -21,8 +21,11 @@ from bench_core.units import counted, show, significant
 MOST_LINES = 6  # of one claim
 MOST_CONTENDERS = 2  # of which each has a line of its own; of more, only the highest has
 NOUNS = {"token": "tokens", "tokens": "tokens", "sample": "samples", "samples": "samples"}  # by the start of a metric
-HEADERS = ("Work", "Size", "Side", "Median (interval)", "Compared", "By", "Device", "Result", "Interval", "Verdict")
-CROSSED = ("Work", "GPU", "Result")
+HEADERS = (
+    *("Work", "Metric", "Size", "Side", "Median (interval)", "Compared value", "Implementation", "Device"),
+    *("Ratio", "Interval of the ratio", "Verdict"),
+)
+CROSSED = ("Work", "GPU", "Crossover")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,9 @@ def _answered(data: ReportData, answer: Answer) -> Answered:
     heading = text[0].upper() + text[1:] if needs else text
     shown = tuple(lines[:MOST_LINES])
     caption = _caption(data, answer, len(lines) - len(shown))
-    return Answered(heading, "" if lines else needs, shown, caption, headers, tuple(numbers))
+    filled = [place for place in range(len(headers)) if any(line[place] for line in numbers)]
+    table = [tuple(line[place] for place in filled) for line in (headers, *numbers)]
+    return Answered(heading, "" if lines else needs, shown, caption, table[0], tuple(table[1:]))
 
 
 def _caption(data: ReportData, answer: Answer, left: int) -> str:
@@ -243,21 +248,21 @@ def _shown(amount: float | None, row: Row) -> str:
 
 def _numbers(data: ReportData, evidence: Evidence) -> Iterable[tuple[str, ...]]:
     """Yield the rows behind an answer: of the comparisons with one machine the baseline first."""
-    label = evidence.family.label
+    work = evidence.family.label, evidence.metric.replace("_", " ")
     by_base: dict[str, list[Speedup]] = {}
     for s in evidence.speedups:
         by_base.setdefault(s.base.machine, []).append(s)
     for several in by_base.values():
         base = several[0].base
         at = show(several[0].values[0], base.unit)
-        yield (label, base.size, several[0].against, value(base), at, how(base), _device(base), "baseline", "", "")
+        yield (*work, base.size, several[0].against, value(base), at, how(base), _device(base), "baseline", "", "")
         for s in several:
             c, at = s.comparison, show(s.values[1], s.row.unit)
             side = s.contender.label, value(s.row), at, how(s.row), _device(s.row)
-            yield (label, s.row.size, *side, c.change, c.interval, c.word)
+            yield (*work, s.row.size, *side, c.change, c.interval, c.word)
     for row in evidence.alone:
         who = contender.label if (contender := data.contender(row)) else ""
-        yield (label, row.size, who, value(row), "", how(row), _device(row), "", "", "")
+        yield (*work, row.size, who, value(row), "", how(row), _device(row), "", "", "")
 
 
 def _device(row: Row) -> str:

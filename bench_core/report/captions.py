@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bench_core.analysis import figures
 from bench_core.analysis.figures import Rate, Speedup, Sweep
@@ -12,32 +13,46 @@ from bench_core.analysis.report_data import ReportData
 from bench_core.analysis.sides import Contender, Kind
 from bench_core.records import Row
 from bench_core.report import charts, svg, theme
-from bench_core.report.charts import HEAT_STEPS, Styles, how
+from bench_core.report.charts import HEAT_STEPS, Spec, Styles, how
 from bench_core.report.svg import Drawing, Swatch
 from bench_core.results.roofline import ABOVE_CEILING, ABOVE_DATASHEET
 from bench_core.results.rows import count_from_other_rows
 from bench_core.units import show
 
-MOST_PANELS = 24
-MOST_LINES = 60
+MOST_PANELS = 24  # of a figure on a page
+MOST_WIDE = 4  # of those with up to charts.MOST_LINES lines
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One drawing before it is drawn. shows: the kinds of work in it. narrow: its specification for a phone, if any."""
+
+    title: str
+    about: str
+    shows: tuple[str, ...]
+    spec: Callable[[], Spec]
+    narrow: Callable[[], Spec] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One chart with its texts. about: the explanation, or why there are no drawings.
+    """One chart with its texts. about: the explanation, or why there are no panels.
 
-    headers, numbers: the data of the chart as a table. note: what the drawings omit.
+    drawings, narrow: the panels, drawn; `narrow` are for phones. headers, numbers: the data of the chart as a table.
+    note: what the drawings omit.
     """
 
     name: str
     heading: str
     about: str
     legend: tuple[Swatch, ...] = ()
-    drawings: tuple[Drawing, ...] = ()
+    panels: tuple[Panel, ...] = ()
     headers: tuple[str, ...] = ()
     numbers: tuple[tuple[str, ...], ...] = ()
     note: str = ""
     wide: bool = False
+    drawings: tuple[Drawing, ...] = ()
+    narrow: tuple[Drawing, ...] = ()
 
     @property
     def short(self) -> str:
@@ -56,25 +71,55 @@ SHORT = {
 
 
 def captioned_figure(data: ReportData, name: str) -> Figure:
-    """Return the figure with this name, a key of FIGURES."""
-    return FIGURES[name](data)
+    """Return the figure with this name, a key of FIGURES, with a drawing of each panel."""
+    figure = FIGURES[name](data)
+    return replace(figure, drawings=_drawn(figure, figure.panels))
+
+
+def figure_on_page(data: ReportData, name: str) -> Figure:
+    """Return the figure with the drawings that a page has room for, also for phones; its note lists the others."""
+    figure = FIGURES[name](data)
+    most = MOST_WIDE if figure.wide else MOST_PANELS
+    note = " ".join(filter(None, (_left_out(figure, figure.panels[most:]), figure.note)))
+    panels = figure.panels[:most]
+    phone = tuple(
+        svg.draw(panel.narrow(), f"{name}-narrow{i}", panel.title, panel.about)
+        for i, panel in enumerate(panels)
+        if panel.narrow
+    )
+    return replace(figure, drawings=_drawn(figure, panels), narrow=phone, note=note)
+
+
+def _drawn(figure: Figure, panels: Sequence[Panel]) -> tuple[Drawing, ...]:
+    return tuple(svg.draw(p.spec(), f"{figure.name}{i}", p.title, p.about) for i, p in enumerate(panels))
+
+
+def _left_out(figure: Figure, panels: Sequence[Panel]) -> str:
+    left = [name for panel in panels for name in panel.shows]
+    command = f"bench-core plot RESULTS --chart {figure.name} -o {figure.name}.svg"
+    return f"Not drawn on this page: {', '.join(left)}. All are drawn by: {command}" if left else ""
 
 
 def _legend(data: ReportData) -> tuple[Swatch, ...]:
-    """Return a legend entry with line and mark for every contender."""
-    styles = Styles(data.contenders)
+    """Return a legend entry with line and mark for everything that has a line."""
+    styles = Styles(data.drawn)
     entries = []
-    for contender in data.contenders:
+    for contender in data.drawn:
         style = styles.of(contender)
         words = f"{contender.label}: {contender.name}" if contender.name else contender.label
-        line = "solid" if contender.is_gpu else "dashed"
-        entries.append(Swatch(words, style["color"], style["shape"], not contender.is_gpu, line))
+        line = "solid" if style["solid"] else "dashed"
+        entries.append(Swatch(words, style["color"], style["shape"], not style["solid"], line))
     return tuple(entries)
 
 
+def _noun(data: ReportData) -> str:
+    """Return what `data.drawn` are."""
+    return "backend" if any(c.backend for c in data.drawn) else "device"
+
+
 def _color_legend(data: ReportData, contenders: Sequence[Contender], *, points: bool = False) -> tuple[Swatch, ...]:
-    """Return a legend entry for each colour: for each machine, or for each device if there is only one machine."""
-    styles = Styles(data.contenders)
+    """Return a legend entry for each colour: for each machine, or of one machine for each device or backend."""
+    styles = Styles(data.drawn)
     several = len(data.machines) > 1
     entries: dict[str, Swatch] = {}
     for contender in contenders:
@@ -85,10 +130,6 @@ def _color_legend(data: ReportData, contenders: Sequence[Contender], *, points: 
         patch = Swatch(words, style["color"], line="patch")
         entries.setdefault(words, Swatch(words, style["color"], style["shape"]) if points else patch)
     return tuple(entries.values())
-
-
-def _left_out(shown: int, of: int, what: str) -> str:
-    return f"{shown} of {of} {what} are drawn; the full table contains all of them." if shown < of else ""
 
 
 def speedup_figure(data: ReportData) -> Figure:
@@ -113,27 +154,23 @@ def speedup_figure(data: ReportData) -> Figure:
         f"size that both sides finished. Ratios, and their times in the numbers, are {figures.of_which(data)}. "
         "The thin dark line is the 95 % interval of the ratio."
     )
-    headers = (
-        "Work",
-        what[0].upper() + what[1:],
-        "Result",
-        "Interval",
-        "Verdict",
-        "Time",
-        "by",
-        "Against",
-        "Time",
-        "by",
-    )
+    ratio = ("Work", what[0].upper() + what[1:], "Ratio", "Interval", "Verdict", "Time", "Implementation")
+    headers = (*ratio, "Baseline's machine", "Baseline's time", "Baseline's implementation")
     numbers = tuple(_speedup_numbers(s) for s in found)
-    labels = list(dict.fromkeys(s.label for s in found))
-    drawn = [s for s in found if s.label in labels[:MOST_LINES]]
-    chart = charts.speedup_chart(drawn, Styles(data.contenders))
-    drawing = svg.draw(chart, name, heading, about)
+    styles = Styles(data.drawn)
+    panels = [
+        Panel(
+            heading,
+            about,
+            tuple(dict.fromkeys(s.label for s in part)),
+            partial(charts.speedup_chart, part, styles, found),
+            partial(charts.narrow_speedup_chart, part, styles, found),
+        )
+        for part in charts.in_parts(found, lambda s: s.label)
+    ]
     drawn_as_points = len(sides.contenders) > charts.MOST_BARS_A_LINE
-    legend = () if sides.kind is Kind.BACKEND else _color_legend(data, sides.contenders, points=drawn_as_points)
-    note = _left_out(min(len(labels), MOST_LINES), len(labels), "kinds of work")
-    return Figure(name, heading, about, legend, (drawing,), headers, numbers, note, wide=True)
+    legend = _color_legend(data, sides.contenders, points=drawn_as_points)
+    return Figure(name, heading, about, legend, tuple(panels), headers, numbers, wide=True)
 
 
 def _speedup_numbers(s: Speedup) -> tuple[str, ...]:
@@ -151,11 +188,14 @@ def _sweep_numbers(found: Sequence[Sweep]) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def _sweep_drawings(data: ReportData, found: Sequence[Sweep], name: str) -> tuple[Drawing, ...]:
-    styles = Styles(data.contenders)
+def _sweep_headers(data: ReportData) -> tuple[str, ...]:
+    return ("Work", _noun(data).capitalize(), "Size", "Value (interval)", "Implementation")
+
+
+def _sweep_panels(data: ReportData, found: Sequence[Sweep]) -> tuple[Panel, ...]:
+    styles = Styles(data.drawn)
     return tuple(
-        svg.draw(charts.sweep_chart(s, styles), f"{name}{i}", s.family.label, _sweep_words(s))
-        for i, s in enumerate(found[:MOST_PANELS])
+        Panel(s.family.label, _sweep_words(s), (s.family.label,), partial(charts.sweep_chart, s, styles)) for s in found
     )
 
 
@@ -171,16 +211,14 @@ def scaling_figure(data: ReportData) -> Figure:
     found = figures.sweeps(data)
     if not found:
         return Figure(name, heading, "No kind of work but memory streams was measured at three sizes or more.")
-    about = "The best row of each device at each size, both axes logarithmic."
+    about = f"The best row of each {_noun(data)} at each size, both axes logarithmic."
     if data.gpus:
         about += (
             " A ring marks the size from which a GPU is claimed or indicated to be faster than the best CPU of its own"
             " machine, at that size and at every larger one measured."
         )
-    headers = ("Work", "Device", "Size", "Value (interval)", "by")
-    note = _left_out(min(len(found), MOST_PANELS), len(found), "sweeps")
-    drawings = _sweep_drawings(data, found, name)
-    return Figure(name, heading, about, _legend(data), drawings, headers, _sweep_numbers(found), note)
+    panels = _sweep_panels(data, found)
+    return Figure(name, heading, about, _legend(data), panels, _sweep_headers(data), _sweep_numbers(found))
 
 
 def ladder_figure(data: ReportData) -> Figure:
@@ -190,14 +228,12 @@ def ladder_figure(data: ReportData) -> Figure:
     if not found:
         return Figure(name, heading, "Memory was not measured at three footprints or more in these runs.")
     about = (
-        "Bandwidth over the memory that one call accesses, both axes logarithmic. At each step down, the data no "
-        "longer fits into a cache; the right end is main memory. Bytes are counted as in STREAM: the size of the "
-        "array for each read and each write of it."
+        f"Bandwidth of the best row of each {_noun(data)} over the memory that one call accesses, both axes "
+        "logarithmic. At each step down, the data no longer fits into a cache; the right end is main memory. Bytes are "
+        "counted as in STREAM: the size of the array for each read and each write of it."
     )
-    headers = ("Work", "Device", "Size", "Value (interval)", "by")
-    note = _left_out(min(len(found), MOST_PANELS), len(found), "ladders")
-    drawings = _sweep_drawings(data, found, name)
-    return Figure(name, heading, about, _legend(data), drawings, headers, _sweep_numbers(found), note)
+    panels = _sweep_panels(data, found)
+    return Figure(name, heading, about, _legend(data), panels, _sweep_headers(data), _sweep_numbers(found))
 
 
 def roofline_figure(data: ReportData) -> Figure:
@@ -209,19 +245,21 @@ def roofline_figure(data: ReportData) -> Figure:
             "A roofline needs matrix products and memory bandwidth measured on one device; these runs do not have both."
         )
         return Figure(name, heading, about)
-    drawings = tuple(
-        svg.draw(charts.roof_chart(roof), f"{name}{i}", f"Roofline of {roof.contender.label}", _roof_words(roof))
-        for i, roof in enumerate(found[:MOST_PANELS])
+    titles = [f"Roofline of {roof.contender.label}" for roof in found]
+    panels = tuple(
+        Panel(title, _roof_words(roof), (roof.contender.label,), partial(charts.roof_chart, roof))
+        for title, roof in zip(titles, found, strict=True)
     )
     about = (
         "FLOP per second over FLOP per byte moved. Solid lines are the ceilings measured in these runs: the best "
         "matrix product of each dtype, and the best hot stream over arrays of at least four times the largest cache. "
         "Each is at the lower end of its interval, which is what its row supports. Work to the left of the bend is "
-        "limited by memory bandwidth, to the right by arithmetic. Each kind of work is one point, at its largest size. "
+        "limited by memory bandwidth, to the right by arithmetic. Each kind of work is one point: the best row of its "
+        "largest size. "
     )
     datasheet = any(not c.measured for roof in found for c in roof.ceilings)
     about += "Dotted lines are datasheet figures." if datasheet else "No datasheet figure is known for these devices."
-    headers = ("Device", "Ceiling", "Kind", "Value", "From")
+    headers = ("Device", "Ceiling", "Kind", "Value", "Source")
     numbers = tuple(
         (roof.contender.label, c.label, "measured" if c.measured else "datasheet", show(c.value, c.unit), c.source)
         for roof in found
@@ -233,9 +271,7 @@ def roofline_figure(data: ReportData) -> Figure:
     ]
     legend.append(Swatch("measured ceiling", theme.LIGHT["muted"], "", line="solid"))
     legend += [Swatch("datasheet ceiling", theme.LIGHT["muted"], "", line="dotted")] * datasheet
-    left_out = _left_out(min(len(found), MOST_PANELS), len(found), "rooflines")
-    note = " ".join(filter(None, (left_out, _above(data))))
-    return Figure(name, heading, about, tuple(legend), drawings, headers, numbers, note)
+    return Figure(name, heading, about, tuple(legend), panels, headers, numbers, _above(data))
 
 
 def _above(data: ReportData) -> str:
@@ -260,23 +296,23 @@ def models_figure(data: ReportData) -> Figure:
     found = figures.model_rates(data)
     if not found:
         return Figure(name, heading, "No model was measured in these runs.")
-    panels: dict[str, list[Rate]] = defaultdict(list)
+    models: dict[str, list[Rate]] = defaultdict(list)
     for rate in found:
-        panels[_model_title(data, rate)].append(rate)
-    styles = Styles(data.contenders)
-    drawings = tuple(
-        svg.draw(charts.model_chart(rates, title, styles), f"{name}{i}", title, "Best first.")
-        for i, (title, rates) in enumerate(list(panels.items())[:MOST_PANELS])
+        models[_model_title(data, rate)].append(rate)
+    styles = Styles(data.drawn)
+    panels = tuple(
+        Panel(title, "Best first.", (title,), partial(charts.model_chart, rates, title, styles))
+        for title, rates in models.items()
     )
+    noun = _noun(data)
     about = (
-        "The best row of each device, at the largest size that most devices finished. Bars begin at zero, the best is "
-        "first; the line across the end of a bar is the interval of its value."
+        f"The best row of each {noun}, at the largest size that the most {noun}s have finished, which the title names. "
+        "Bars begin at zero, the best is first; the line across the end of a bar is the interval of its value."
     )
-    headers = ("Model", "Size", "Device", "Value (interval)", "by")
+    headers = ("Model", "Size", noun.capitalize(), "Value (interval)", "Implementation")
     numbers = tuple((r.family.label, r.row.size, r.contender.label, _value_or_reason(r.row), how(r.row)) for r in found)
-    note = _left_out(len(drawings), len(panels), "models")
-    legend = _color_legend(data, data.contenders)
-    return Figure(name, heading, about, legend, drawings, headers, numbers, note)
+    legend = _color_legend(data, data.drawn)
+    return Figure(name, heading, about, legend, panels, headers, numbers)
 
 
 def _model_title(data: ReportData, rate: Rate) -> str:
@@ -297,20 +333,28 @@ def heatmap_figure(data: ReportData) -> Figure:
     found = figures.heat(data)
     if not found:
         return Figure(name, heading, "No case has a value in these runs.")
+    noun = _noun(data)
+    column = "backend of each device" if any(c.column.backend for c in found) and noun == "device" else noun
     about = (
-        "Each line is one kind of work at the largest size that any device finished, with the best row of each device. "
-        "The darker a cell (on a dark page: the brighter), the closer its value is to the best in its line. "
-        "A hatched cell has no value; it shows the reason."
+        f"Each line is one kind of work at the largest size that the most {noun}s have finished, which it names, with "
+        f"the best row of each {column}. The darker a cell (on a dark page: the brighter), the closer its value is to "
+        "the best in its line. A hatched cell has no value; it shows the reason."
     )
-    lines = len(dict.fromkeys(c.line for c in found))
-    columns = len(found) // lines
-    shown = found[: MOST_LINES * columns]
-    specs = charts.heat_charts(shown)
-    drawings = tuple(svg.draw(spec, f"{name}{i}", heading, about) for i, spec in enumerate(specs))
+    panels = tuple(
+        Panel(
+            heading,
+            about,
+            tuple(dict.fromkeys(c.line for c in part)),
+            partial(charts.heat_chart, part, found),
+            partial(charts.narrow_heat_chart, part),
+        )
+        for part in charts.in_parts(found, lambda c: c.line)
+    )
     legend = [Swatch(words, theme.HEAT[4 - i], line="patch") for i, (_, words) in enumerate(HEAT_STEPS)]
     legend += [Swatch("no value", charts.HATCHED, line="patch")] * any(c.share is None for c in found)
     missing = [c for c in found if c.share is None]
-    headers = ("Work", "Device", "Status", "Reason")
+    who = "Device, backend" if column != noun else noun.capitalize()
+    headers = ("Work", who, "Status", "Reason")
     numbers = tuple(
         (
             c.line,
@@ -320,8 +364,7 @@ def heatmap_figure(data: ReportData) -> Figure:
         )
         for c in missing
     )
-    note = _left_out(len(shown) // columns, lines, "lines")
-    return Figure(name, heading, about, tuple(legend), drawings, headers, numbers, note, wide=True)
+    return Figure(name, heading, about, tuple(legend), panels, headers, numbers, wide=True)
 
 
 FIGURES: Mapping[str, Callable[[ReportData], Figure]] = {

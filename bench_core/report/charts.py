@@ -6,8 +6,9 @@ units, which becomes its tooltip.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import altair as alt
 
@@ -19,6 +20,10 @@ from bench_core.report.axes import LogAxis, binary_bytes, log_axis
 from bench_core.units import show
 
 PANEL = (452, 270)  # pixels inside the axes; two panels fit side by side on a desktop
+MOST_LINES = 30  # of one chart, so that it fits a page
+NARROW = 340  # pixels that charts for a phone have
+CHARACTER = 5.6  # mean width in pixels of a character of a name
+BELOW = 15  # pixels from the middle of a line of these charts down to its marks, under the texts
 MOST_BARS_A_LINE = 2
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 METRIC_TITLES = {
@@ -28,24 +33,27 @@ METRIC_TITLES = {
     "sample_rate": "Samples per second",
     "time": "Time of one call",
 }
+T = TypeVar("T")
 Data = list[dict[str, Any]]
 Spec = dict[str, Any]
 
 
 class Styles:
-    """The style of each contender: colour and shape by machine; filled and solid for a GPU, pale and dashed for a CPU.
+    """The style of each contender: colour and shape by machine; beside GPUs a CPU is pale, hollow and dashed.
 
-    If there is only one machine, colour and shape are by device.
+    If there is only one machine, colour and shape are by device, or by backend.
     """
 
     def __init__(self, contenders: Sequence[Contender]) -> None:
-        machines = list(dict.fromkeys(c.machine for c in contenders))
-        keys = machines if len(machines) > 1 else [c.device for c in contenders]
-        self._one_machine = len(machines) == 1
-        self._places = {key: i for i, key in enumerate(keys)}
+        self._one_machine = len({c.machine for c in contenders}) == 1
+        self._any_gpu = any(c.is_gpu for c in contenders)
+        self._places = {key: i for i, key in enumerate(dict.fromkeys(map(self._key, contenders)))}
+
+    def _key(self, contender: Contender) -> tuple[str, ...]:
+        return (contender.device, contender.backend) if self._one_machine else (contender.machine,)
 
     def place(self, contender: Contender) -> int:
-        return self._places[contender.device if self._one_machine else contender.machine]
+        return self._places[self._key(contender)]
 
     def of(self, contender: Contender) -> dict[str, Any]:
         """Return the style as fields of a datum."""
@@ -54,12 +62,13 @@ class Styles:
         shape = SHAPES[
             (place + place // len(theme.SERIES)) % len(SHAPES)
         ]  # when the colours are used up, a repeated colour gets another shape
+        solid = contender.is_gpu or not self._any_gpu
         return {
             "color": color,
             "shape": shape,
-            "inside": color if contender.is_gpu else theme.LIGHT["surface"],
-            "dash": contender.is_gpu,
-            "strength": 0.85 if contender.is_gpu or self._one_machine else 0.45,
+            "inside": color if solid else theme.LIGHT["surface"],
+            "solid": solid,
+            "strength": 0.85 if solid or self._one_machine else 0.45,
         }
 
 
@@ -87,7 +96,7 @@ def _raw(field: str) -> Mapping[str, Any]:
 
 
 COLOR, SHAPE, INSIDE = alt.Color(**_raw("color")), alt.Shape(**_raw("shape")), alt.Fill(**_raw("inside"))
-DASH = alt.StrokeDash("dash:N", legend=None, scale=alt.Scale(domain=[True, False], range=[[1, 0], [5, 3]]))
+DASH = alt.StrokeDash("solid:N", legend=None, scale=alt.Scale(domain=[True, False], range=[[1, 0], [5, 3]]))
 STRENGTH = alt.Opacity("strength:Q", scale=None, legend=None)
 ABOUT = alt.Description("about:N")
 HALO = {"stroke": theme.LIGHT["surface"], "strokeWidth": 4}  # keeps grid lines away from a text; svg.py draws it below
@@ -100,6 +109,21 @@ def _log(field: str, axis: LogAxis, title: str, **more: Any) -> dict[str, Any]:
         "scale": alt.Scale(type="log", domain=[axis.low, axis.high], nice=False),
         "axis": alt.Axis(values=list(axis.ticks), labelExpr=axis.label_expression, title=title, **more),
     }
+
+
+def in_parts(found: Sequence[T], line: Callable[[T], str]) -> list[list[T]]:
+    """Return what a chart has on its lines in parts of about equal height, one for each chart that fits a page."""
+    lines = {name: i for i, name in enumerate(dict.fromkeys(map(line, found)))}
+    count = math.ceil(len(lines) / MOST_LINES)
+    parts: list[list[T]] = [[] for _ in range(count)]
+    for one in found:
+        parts[lines[line(one)] * count // len(lines)].append(one)
+    return parts
+
+
+def _margin(names: Iterable[str]) -> float:
+    """Return about the pixels that the longest name of a line takes, by which charts of one width get equal margins."""
+    return max(map(len, names)) * CHARACTER
 
 
 def _finish(
@@ -126,52 +150,83 @@ def _finish(
 # ---------------------------------------------------------------- speed-ups
 
 
-def speedup_chart(found: Sequence[Speedup], styles: Styles) -> Spec:
+def speedup_chart(found: Sequence[Speedup], styles: Styles, among: Sequence[Speedup]) -> Spec:
     """Draw each ratio with its interval; to the right of 1x the GPU is faster, to the left the CPU.
 
-    One or two GPUs are drawn as adjacent bars, more as points on one line, with a label only at the best.
+    One or two GPUs are drawn as adjacent bars, more as points on one line, with a label only at the best. `among` are
+    the ratios of all charts that have the same axes.
     """
-    gpus = list(dict.fromkeys(s.contender for s in found))
+    gpus = list(dict.fromkeys(s.contender for s in among))
     crowd = len(gpus) > MOST_BARS_A_LINE
-    wide = _speedup_axis(found)
-    data = [_speedup_datum(s, styles, named=len(gpus) > 1) for s in found]
-    if crowd:
-        data = [d for label in dict.fromkeys(s.label for s in found) for d in _best_is_named(label, data)]
-    x = alt.X(**_log("ratio", wide, f"How many times as fast as {found[0].against} (logarithmic)", grid=True))
-    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=330, ticks=False, domain=False, labelPadding=8))
+    data = _speedup_data(found, styles, named=len(gpus) > 1, crowd=crowd)
+    x = _speedup_x(_speedup_axis(among, room=0.34), among[0].against)
+    look = {"labelLimit": 0, "minExtent": _margin(s.label for s in among), "labelPadding": 8}
+    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, **look))
     base = _on("speedups").encode(y=y)
     if not crowd:
         base = base.encode(yOffset=alt.YOffset("who:N", sort=[gpu.label for gpu in gpus]))
-    ink = theme.LIGHT["ink"]
     one = _on("one").mark_rule(color=theme.LIGHT["axis"], strokeWidth=1.5).encode(x="ratio:Q")
-    whiskers = base.transform_filter("datum.low != null").mark_rule(color=ink, strokeWidth=1.3)
-    whiskers = whiskers.encode(x="low:Q", x2="high:Q")
-    if crowd:
-        stems = base.mark_rule(color=theme.LIGHT["grid"], strokeWidth=2).encode(x=x, x2="one:Q")
-        points = base.mark_point(size=52, filled=True, opacity=1).encode(
-            x=x, shape=SHAPE, color=COLOR, description=ABOUT
-        )
-        marks = [stems, one, whiskers.encode(color=COLOR), points]
-    else:
-        marks = [base.mark_bar(opacity=0.85).encode(x=x, x2="one:Q", color=COLOR, description=ABOUT), one, whiskers]
+    behind, marks = _speedup_marks(base, x, crowd=crowd)
     words = [
         base.transform_filter(f"datum.side == '{side}'")
-        .mark_text(align=side, dx=away, fontSize=11, color=ink, **HALO)
+        .mark_text(align=side, dx=away, fontSize=11, color=theme.LIGHT["ink"], **HALO)
         .encode(x="end:Q", text="words:N")
         for side, away in (("left", 9), ("right", -9))
     ]
     step = 26 if crowd or len(gpus) == 1 else 40
     size = 640, alt.Step(step, **{"for": "position"})
-    return _finish([*marks, *words], "", size, speedups=data, one=[{"ratio": 1.0}])
+    return _finish([*behind, one, *marks, *words], "", size, speedups=data, one=[{"ratio": 1.0}])
 
 
-def _speedup_axis(found: Sequence[Speedup]) -> LogAxis:
-    """Return the axis over all ratios and intervals, with room for the labels at the ends."""
+def narrow_speedup_chart(found: Sequence[Speedup], styles: Styles, among: Sequence[Speedup]) -> Spec:
+    """Draw the same for a phone: the name of the work and the result stand above the bar, or above several points."""
+    gpus = list(dict.fromkeys(s.contender for s in among))
+    crowd = len(gpus) > 1
+    data = _speedup_data(found, styles, named=crowd, crowd=crowd)
+    x = _speedup_x(_speedup_axis(among, room=0.0), among[0].against)
+    base = _on("speedups").encode(y=alt.Y("line:N", sort=None, axis=None))
+    named = base.transform_filter("datum.words != ''")
+    one = named.mark_tick(color=theme.LIGHT["axis"], thickness=1.5, size=18, yOffset=BELOW).encode(x="one:Q")
+    behind, marks = _speedup_marks(base, x, crowd=crowd, yOffset=BELOW)
+    texts = [
+        named.mark_text(align="left", fontSize=11, color=theme.LIGHT[color], yOffset=offset, **HALO).encode(
+            x=alt.value(0), text=text
+        )
+        for text, color, offset in (("line:N", "muted", BELOW - 28), ("words:N", "ink", BELOW - 14))
+    ]
+    return _finish([*behind, one, *marks, *texts], "", (NARROW, alt.Step(52)), speedups=data)
+
+
+def _speedup_data(found: Sequence[Speedup], styles: Styles, *, named: bool, crowd: bool) -> Data:
+    data = [_speedup_datum(s, styles, named=named) for s in found]
+    lines = dict.fromkeys(s.label for s in found)
+    return [d for line in lines for d in _best_is_named(line, data)] if crowd else data
+
+
+def _speedup_x(axis: LogAxis, against: str) -> alt.X:
+    return alt.X(**_log("ratio", axis, f"How many times as fast as {against} (logarithmic)", grid=True))
+
+
+def _speedup_marks(base: alt.Chart, x: alt.X, *, crowd: bool, **more: Any) -> tuple[list[Any], list[Any]]:
+    """Return the marks behind the line of 1x and those before it: a bar with its whisker, or many points on a stem."""
+    whiskers = base.transform_filter("datum.low != null").mark_rule(color=theme.LIGHT["ink"], strokeWidth=1.3, **more)
+    whiskers = whiskers.encode(x="low:Q", x2="high:Q")
+    if not crowd:
+        look = {"height": 10} if more else {}
+        bars = base.mark_bar(opacity=0.85, **look, **more)
+        return [bars.encode(x=x, x2="one:Q", color=COLOR, description=ABOUT)], [whiskers]
+    stems = base.mark_rule(color=theme.LIGHT["grid"], strokeWidth=2, **more).encode(x=x, x2="one:Q")
+    points = base.mark_point(size=52, filled=True, opacity=1, **more)
+    return [stems], [whiskers.encode(color=COLOR), points.encode(x=x, shape=SHAPE, color=COLOR, description=ABOUT)]
+
+
+def _speedup_axis(found: Sequence[Speedup], room: float) -> LogAxis:
+    """Return the axis over all ratios and intervals, with room for the labels at the ends, as a share of the range."""
     ends = [x for s in found for x in (s.ratio, s.low, s.high) if x] + [1.0]
     axis = log_axis(ends, "x", margin=1.15)
-    room = (axis.high / axis.low) ** 0.34
-    left = room if any(s.ratio < 1 for s in found) else 1.0
-    return LogAxis(axis.low / left, axis.high * room, axis.ticks, axis.labels)
+    right = (axis.high / axis.low) ** room
+    left = right if any(s.ratio < 1 for s in found) else 1.0
+    return LogAxis(axis.low / left, axis.high * right, axis.ticks, axis.labels)
 
 
 def _best_is_named(label: str, data: Data) -> Data:
@@ -302,7 +357,6 @@ def roof_chart(roof: Roof) -> Spec:
 
 ROOM = 0.35  # share of the width that is reserved for the names of the ceilings
 LEADER = 14  # pixels from the end of the line of a peak to its name
-CHARACTER = 5.6  # mean width in pixels of a character of these names
 
 
 def _roof_axes(roof: Roof) -> tuple[LogAxis, LogAxis]:
@@ -425,19 +479,26 @@ def _roof_datum(p: Point, style: tuple[str, str]) -> dict[str, Any]:
 # ---------------------------------------------------------------- models
 
 
+MODEL_WIDTH = 550  # pixels of the names and the bars together; long names make the bars shorter
+MODEL_BARS = (170, 330)  # pixels that the bars have at least and at most
+MODEL_VALUE = 86  # pixels of them that are kept for the value behind the longest bar
+
+
 def model_chart(rates: Sequence[Rate], title: str, styles: Styles) -> Spec:
     """Draw the throughput of one model as bars from zero, each with its value as text, or why it has none."""
     several = len({(r.family.dtype, r.family.precision) for r in rates}) > 1
     data = [_rate_datum(r, styles, several=several) for r in sorted(rates, key=lambda r: -(_shown(r) or 0.0))]
     most = max(end for r in rates if (end := max(_shown(r) or 0.0, r.row.ci_high or 0.0)))
-    x = alt.X("value:Q", scale=alt.Scale(domain=[0, most * 1.35], nice=False), axis=None)
-    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False, labelPadding=6))
+    width = min(MODEL_BARS[1], max(MODEL_BARS[0], MODEL_WIDTH - _margin(d["line"] for d in data)))
+    end = most * width / (width - MODEL_VALUE)
+    x = alt.X("value:Q", scale=alt.Scale(domain=[0, end], nice=False), axis=None)
+    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=0, ticks=False, domain=False, labelPadding=6))
     base = _on("rates").encode(y=y)
     bars = base.mark_bar(height=11).encode(x=x, x2="zero:Q", color=COLOR, opacity=STRENGTH, description=ABOUT)
     whiskers = base.transform_filter("datum.low != null").mark_rule(color=theme.LIGHT["ink"])
     words = base.mark_text(align="left", dx=6, fontSize=11, color=theme.LIGHT["ink"])
     layers = [bars, whiskers.encode(x="low:Q", x2="high:Q"), words.encode(x="end:Q", text="words:N", description=ABOUT)]
-    return _finish(layers, title, (330, alt.Step(18)), rates=data)
+    return _finish(layers, title, (int(width), alt.Step(18)), rates=data)
 
 
 def _shown(r: Rate) -> float | None:
@@ -471,44 +532,45 @@ HEAT_STEPS = (
     (0.005, "at least 1/200"),
     (0.0, "less"),
 )
-HEAT_LINES = 30  # of one chart
-HEAT_MARGIN = 330  # pixels that the names of the lines may take
 HATCHED = "url(#hatch)"  # svg.py defines the pattern
 
 
-def heat_charts(cells: Sequence[HeatCell]) -> list[Spec]:
-    """Draw workload x device, in charts of equal width that fit a page.
+def heat_chart(cells: Sequence[HeatCell], among: Sequence[HeatCell]) -> Spec:
+    """Draw workload x device: each cell has its value, coloured by its share of the best, or is hatched for no value.
 
-    Each cell shows its value, coloured by its share of the best, or hatched for no value.
+    `among` are the cells of all charts that have the same width.
     """
-    lines = list(dict.fromkeys(c.line for c in cells))
-    parts = [set(lines[start : start + HEAT_LINES]) for start in range(0, len(lines), HEAT_LINES)]
-    margin = min(HEAT_MARGIN, max(map(len, lines)) * CHARACTER)
-    return [_heat_chart([c for c in cells if c.line in part], margin) for part in parts]
+    look = {"labelLimit": 0, "minExtent": _margin(c.line for c in among), "labelPadding": 8}
+    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, **look))
+    rects, words = _heat_marks(cells, y)
+    return _finish([rects, words], "", (alt.Step(92), alt.Step(25)), cells=[_heat_datum(c) for c in cells])
 
 
-def _heat_chart(cells: Sequence[HeatCell], margin: float) -> Spec:
+def narrow_heat_chart(cells: Sequence[HeatCell]) -> Spec:
+    """Draw the same for a phone: the name of a line stands above its cells."""
+    y = alt.Y("line:N", sort=None, axis=None)
+    rects, words = _heat_marks(cells, y, yOffset=9)
+    names = _on("names").mark_text(align="left", fontSize=11, color=theme.LIGHT["muted"], yOffset=-11)
+    lines = [{"line": line} for line in dict.fromkeys(c.line for c in cells)]
+    layers = [rects, words, names.encode(x=alt.value(0), y=y, text="line:N")]
+    return _finish(layers, "", (alt.Step(86), alt.Step(46)), cells=[_heat_datum(c) for c in cells], names=lines)
+
+
+def _heat_marks(cells: Sequence[HeatCell], y: alt.Y, **more: Any) -> tuple[alt.Chart, alt.Chart]:
+    """Return the cells and the texts in them. more: of cells that share their line with its name."""
     columns = list(dict.fromkeys(c.column.label for c in cells))
-    data = [_heat_datum(c) for c in cells]
     slanted = max(len(c) for c in columns) > 14
-    x = alt.X(
-        "column:N",
-        sort=columns,
-        title=None,
-        axis=alt.Axis(
-            orient="top", labelAngle=-30 if slanted else 0, labelLimit=200, ticks=False, domain=False, labelPadding=6
-        ),
-    )
-    look = {"labelLimit": HEAT_MARGIN, "minExtent": margin, "ticks": False, "domain": False, "labelPadding": 8}
-    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(**look))
+    look = {"orient": "top", "labelAngle": -30 if slanted else 0, "labelLimit": 0, "labelPadding": 6}
+    x = alt.X("column:N", sort=columns, title=None, axis=alt.Axis(ticks=False, domain=False, **look))
     base = _on("cells").encode(x=x, y=y)
-    rects = base.mark_rect(stroke=theme.LIGHT["surface"], strokeWidth=2).encode(
-        fill=alt.Fill(**_raw("fill")), description=ABOUT
+    height = {"height": 23} if more else {}
+    rects = base.mark_rect(stroke=theme.LIGHT["surface"], strokeWidth=2, **height, **more)
+    words = base.mark_text(fontSize=10.5, strokeWidth=4, **more)
+    halo = {"fill": alt.Fill(**_raw("ink")), "stroke": alt.Stroke(**_raw("halo"))}
+    return (
+        rects.encode(fill=alt.Fill(**_raw("fill")), description=ABOUT),
+        words.encode(text="words:N", description=ABOUT, **halo),
     )
-    words = base.mark_text(fontSize=10.5, strokeWidth=4).encode(
-        text="words:N", fill=alt.Fill(**_raw("ink")), stroke=alt.Stroke(**_raw("halo")), description=ABOUT
-    )
-    return _finish([rects, words], "", (alt.Step(92), alt.Step(25)), cells=data)
 
 
 def _heat_datum(c: HeatCell) -> dict[str, Any]:

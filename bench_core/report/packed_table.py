@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench_core.records import Cache, Clock, Row, Scope
-from bench_core.results.traits import TraitsOf
 from bench_core.units import natural, show, size_order
 
 Cell = tuple[Any, str]  # sort key, text
@@ -107,20 +106,18 @@ class Layout:
         return cls(shown, tuple((title, text) for title, text in alike if text))
 
 
-def in_order(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
-    """Return rows by work, as the charts have it, then by who did it; the metrics of a case stay in their order.
+def in_order(rows: Sequence[Row], place: Callable[[Row], tuple[Any, ...]]) -> list[Row]:
+    """Return rows in the order of the charts, whose sort key is `place` (`ReportData.place`).
 
     What tells least goes last, since a large page omits the last rows: first calls, memory and the clock of the device;
     after these the rows without a value, whose reasons a page lists by themselves.
     """
     extras = {"first_call", "peak_memory"}
 
-    def place(row: Row) -> tuple[Any, ...]:
-        least = (not row.has_value, (row.metric in extras) + (row.clock == Clock.DEVICE))
-        work = (traits(row).order, row.workload, size_order(row.size), row.dtype, row.precision)
-        return *least, *work, row.scope, row.cache, row.params, row.machine, row.device, row.who, row.threads or 0
+    def least(row: Row) -> tuple[bool, int]:
+        return not row.has_value, (row.metric in extras) + (row.clock == Clock.DEVICE)
 
-    return sorted(rows, key=place)
+    return sorted(rows, key=lambda row: (*least(row), *place(row)))
 
 
 def pack(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> str:

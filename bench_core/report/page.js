@@ -28,7 +28,9 @@
       const cell = drawn.insertCell();
       const text = column.words[column.codes[row]];
       // The rest of a status, the reason, stands above the rows that share it.
-      cell.textContent = column === reason ? text.split(":", 1)[0] : text;
+      // On paper, where the columns are narrow, a name may break after "_".
+      const parts = (column === reason ? text.split(":", 1)[0] : text).split(/(?<=_)/);
+      cell.append(...parts.flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part])));
       cell.dataset.column = column.title;
       if (column.number) cell.className = "number";
     }

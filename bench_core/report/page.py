@@ -28,7 +28,7 @@ from bench_core.errors import TableError
 from bench_core.records import Status
 from bench_core.report import packed_table, svg, theme
 from bench_core.report.answers import answered, how_compared, of_each_workload, step
-from bench_core.report.captions import FIGURES, captioned_figure
+from bench_core.report.captions import FIGURES, figure_on_page
 from bench_core.report.charts import how
 from bench_core.report.sources import Source, environment, source
 from bench_core.results.rows import FROM_OTHER_ROWS, count_from_other_rows
@@ -62,7 +62,7 @@ def render(readings: Sequence[Reading], title: str = "bench-core report") -> str
     known = _context(title, data, sources)
     template = _template()
     every = list(dict.fromkeys(row for reading in data.readings for row in reading.rows))
-    rows, layout = packed_table.in_order(every, data.traits), packed_table.Layout.of(every)
+    rows, layout = packed_table.in_order(every, data.place), packed_table.Layout.of(every)
     for count in _fewer(len(rows)):
         packed = Markup(packed_table.pack(rows[:count], layout.columns))  # noqa: S704 - JSON without <, > and &
         text = template.render(**known, rows=packed, held=(count, len(rows)), layout=layout)
@@ -80,7 +80,7 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
     """Return everything that the template shows except the full table."""
     style, script = _style(), (HERE / "page.js").read_text(encoding="utf-8")
     facts = environment(sources)
-    drawn = [captioned_figure(data, name) for name in FIGURES]
+    drawn = [figure_on_page(data, name) for name in FIGURES]
     answers = answered(data)
     return {
         "title": title,

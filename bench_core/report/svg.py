@@ -146,10 +146,10 @@ def swatch_markup(swatch: Swatch) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def pages(drawings: Sequence[Drawing]) -> list[Sequence[Drawing]]:
+def pages(drawings: Sequence[Drawing], columns: int = COLUMNS) -> list[Sequence[Drawing]]:
     """Return the drawings in groups; `compose` makes of each a grid that fits a page. No drawing is cut."""
-    rows = [drawings[start : start + COLUMNS] for start in range(0, len(drawings), COLUMNS)]
-    most = PAGE * _width(drawings) - HEAD
+    rows = [drawings[start : start + columns] for start in range(0, len(drawings), columns)]
+    most = PAGE * _width(drawings, columns) - HEAD
     found: list[Sequence[Drawing]] = []
     height = math.inf
     for row in rows:
@@ -163,24 +163,26 @@ def pages(drawings: Sequence[Drawing]) -> list[Sequence[Drawing]]:
     return found
 
 
-def _width(drawings: Sequence[Drawing]) -> float:
-    columns = min(COLUMNS, len(drawings))
+def _width(drawings: Sequence[Drawing], columns: int) -> float:
+    columns = min(columns, len(drawings))
     return max(d.width for d in drawings) * columns + GAP * (columns - 1) + 2 * MARGIN
 
 
-def compose(heading: str, about: str, legend: Sequence[Swatch], drawings: Sequence[Drawing]) -> str:
-    """Return an SVG file with a heading, a legend and the drawings in up to two columns.
+def compose(
+    heading: str, about: str, legend: Sequence[Swatch], drawings: Sequence[Drawing], columns: int = COLUMNS
+) -> str:
+    """Return an SVG file with a heading, a legend and the drawings in up to this many columns.
 
     Without a heading, the file has the title of its first drawing. Its style sheet switches to the dark colours if the
     reader prefers a dark colour scheme.
     """
     widest = max(d.width for d in drawings)
     texts = [len(heading) * 9 + 2 * MARGIN, *(34 + len(s.words) * CHARACTER + 2 * MARGIN for s in legend)]
-    width = max(_width(drawings), *texts)
+    width = max(_width(drawings, columns), *texts)
     entries, top = _legend(legend, width, 58.0 if heading else 28.0)
     body = ET.Element(f"{_SVG}g")
-    for start in range(0, len(drawings), COLUMNS):
-        row = drawings[start : start + COLUMNS]
+    for start in range(0, len(drawings), columns):
+        row = drawings[start : start + columns]
         for i, drawing in enumerate(row):
             place = {"x": f"{MARGIN + i * (widest + GAP):g}", "y": f"{top:g}"}
             panel = ET.SubElement(body, f"{_SVG}svg", {**drawing.root.attrib, **place})

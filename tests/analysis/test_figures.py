@@ -181,13 +181,38 @@ def test_a_model_that_did_not_run_keeps_its_place_with_its_reason(everything):
     assert len({r.contender for r in rates}) == len(everything.contenders)
 
 
+def test_heat_map_and_model_rates_show_one_size_the_largest_that_the_most_have_finished(everything):
+    cells = figures.heat(everything)
+    rates = figures.model_rates(everything)
+    assert {f"{r.family.label} · {r.row.size}" for r in rates} <= {c.line for c in cells}
+    (family,) = [f for f in everything.families if f.label == "matmul float64"]
+    finished = {size: len(everything.holders(case, "time")) for size, case in everything.cases(family).items()}
+    assert finished["8192"] < finished["4096"] == finished["128"]
+    assert [c.row.size for c in cells if c.line == "matmul float64 · 4096" and c.row] == ["4096"] * finished["4096"]
+
+
+def test_without_a_gpu_the_backends_of_one_machine_have_lines_of_their_own():
+    data = ReportData(synthetic.readings("machine-a"))
+    assert [c.label for c in data.drawn] == ["numpy", "torch"]
+    points = [p for s in (*figures.sweeps(data), *figures.ladders(data)) for p in s.points]
+    drawn = [(p.contender, p.row) for p in points] + [(r.contender, r.row) for r in figures.model_rates(data)]
+    assert {(c.label, row.backend) for c, row in drawn} == {("numpy", "numpy"), ("torch", "torch")}
+    (cpu,) = data.contenders
+    case_id = points[0].row.case_id
+    of_both = [row for row in data.of(cpu) if row.case_id == case_id and row.metric == "time"]
+    assert {data.best(c, case_id) for c in data.drawn} == set(of_both)
+    assert data.best(cpu, case_id) == min(of_both, key=lambda row: row.value)
+    several = ReportData(synthetic.readings("machine-a", "machine-b"))
+    assert several.drawn == several.contenders
+
+
 def test_cells_of_the_heat_map_hold_a_share_or_a_reason(everything):
     cells = figures.heat(everything)
     assert len(cells) == len(everything.families) * len(everything.contenders)
     for line in {c.line for c in cells}:
         assert max(c.share for c in cells if c.line == line and c.share is not None) == 1.0
     words = {c.word for c in cells if c.share is None}
-    assert {"oom", "unsupported", "timeout", "crashed"} <= words
+    assert {"oom", "unsupported", "crashed"} <= words
     assert all(c.row.reason for c in cells if c.share is None and c.row)
 
 
@@ -202,4 +227,6 @@ def test_the_lowest_is_the_best_of_a_line_whose_headline_is_better_low():
 
 def test_the_heat_map_of_few_contenders_has_a_column_for_each_backend():
     columns = dict.fromkeys(c.column.label for c in figures.heat(ReportData(synthetic.readings("machine-a"))))
-    assert list(columns) == ["CPU numpy", "CPU torch"]
+    assert list(columns) == ["numpy", "torch"]
+    columns = dict.fromkeys(c.column.label for c in figures.heat(ReportData(synthetic.readings("machine-b"))))
+    assert list(columns) == ["CPU numpy", "CPU torch", "GPU cupy", "GPU torch"]

@@ -13,8 +13,10 @@ from tests.support import synthetic
 pytest.importorskip("altair", reason="charts need the extra `report`")
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
 
+from bench_core.analysis.report_data import ReportData
 from bench_core.cli.plot import Chart, beside
-from bench_core.report import svg
+from bench_core.compare import read
+from bench_core.report import captions, charts, svg
 from bench_core.report.captions import FIGURES
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -72,6 +74,25 @@ def test_a_chart_that_fits_no_page_goes_to_several(runs, tmp_path, monkeypatch):
         assert root.find(f"{SVG}title").text.endswith(f"({place} of 2)")
         assert len(root.findall(f"{SVG}g/{SVG}svg")) == 2
         assert float(root.get("height")) <= 0.6 * float(root.get("width"))
+
+
+def test_what_a_page_has_no_room_for_is_named_there_and_drawn_by_plot(runs, tmp_path, monkeypatch):
+    for module, name, most in ((captions, "MOST_PANELS", 1), (captions, "MOST_WIDE", 1), (charts, "MOST_LINES", 8)):
+        monkeypatch.setattr(module, name, most)
+    data = ReportData(read([str(runs)]))
+    for chart in ("scaling", "speedup"):
+        left = captions.figure_on_page(data, chart)
+        every = captions.FIGURES[chart](data).panels
+        assert len(left.drawings) == 1 < len(every)
+        shown = [name for panel in every for name in panel.shows]
+        assert left.note == (
+            f"Not drawn on this page: {', '.join(shown[len(every[0].shows) :])}. "
+            f"All are drawn by: bench-core plot RESULTS --chart {chart} -o {chart}.svg"
+        )
+        result = plot(runs, "--chart", chart, "-o", tmp_path / f"{chart}.svg")
+        assert "Not drawn" not in result.output
+        texts = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob(f"{chart}*.svg"))
+        assert all(f">{name}</text>" in texts for name in shown)
 
 
 def test_every_panel_becomes_a_file_that_is_named_after_it(runs, tmp_path):

@@ -25,11 +25,13 @@ def test_a_ratio_has_its_step_and_its_rows_the_baseline_first():
     assert (line.of, line.verdict) == ("float32", "claim")
     assert line.about == "matmul 128: 4.11 MFLOP/s against 2.07 MFLOP/s"
     base, contender = by_heading(runs_of(2.0, 0.01))["Parallel arithmetic decides"].numbers
-    assert dict(zip(HEADERS, base, strict=True))["Result"] == "baseline"
+    assert dict(zip(HEADERS, base, strict=True))["Ratio"] == "baseline"
     shown = dict(zip(HEADERS, contender, strict=True))
-    assert (shown["Side"], shown["By"], shown["Device"]) == ("GPU", "torch", "a cuda:0")
-    assert (shown["Median (interval)"].split(" (")[0], shown["Compared"]) == ("4.07 MFLOP/s", "4.11 MFLOP/s")
-    assert (shown["Result"], shown["Interval"], shown["Verdict"]) == ("1.98x faster", "1.96x to 2.00x", "faster")
+    assert (shown["Side"], shown["Implementation"], shown["Device"]) == ("GPU", "torch", "a cuda:0")
+    assert (shown["Work"], shown["Metric"]) == ("matmul float32", "flop rate")
+    assert (shown["Median (interval)"].split(" (")[0], shown["Compared value"]) == ("4.07 MFLOP/s", "4.11 MFLOP/s")
+    assert shown["Interval of the ratio"] == "1.96x to 2.00x"
+    assert (shown["Ratio"], shown["Verdict"]) == ("1.98x faster", "faster")
 
 
 def test_one_run_a_side_is_indicated_and_of_several_gpus_the_fastest_has_the_line():
@@ -41,7 +43,9 @@ def test_one_run_a_side_is_indicated_and_of_several_gpus_the_fastest_has_the_lin
 
 def test_rates_name_what_they_count_and_what_has_no_other_side_says_so():
     one = tables.reading(tables.tokens([0.1]))
-    (line,) = by_heading([one])["Inference: token by token"].lines
+    answer = by_heading([one])["Inference: token by token"]
+    assert answer.headers == ("Work", "Metric", "Size", "Side", "Median (interval)", "Implementation", "Device")
+    (line,) = answer.lines
     assert line == Line("1.00 k tokens/s", "float32", "", "gpt_decode tiny: numpy, 2 threads")
     both = [*tables.tokens([0.1], device="cuda:0"), *tables.processes([1.0]), *tables.processes([1.0], device="cuda:0")]
     (line,) = by_heading([tables.reading(both)])["Inference: token by token"].lines

@@ -146,7 +146,7 @@ def test_the_policy_would_refuse_a_request(good):
 
 def test_charts_are_drawn_and_inside_their_boxes(good):
     script = """
-        return [...document.querySelectorAll('.chart svg')].map(svg => {
+        return [...document.querySelectorAll('.chart svg')].filter(e => e.checkVisibility()).map(svg => {
           const box = svg.getBoundingClientRect();
           const drawn = [...svg.querySelectorAll('path[fill], path[stroke], line, text')]
             .map(e => e.getBoundingClientRect()).filter(b => b.width + b.height > 0);
@@ -165,7 +165,7 @@ def test_charts_are_drawn_and_inside_their_boxes(good):
 
 def test_texts_of_a_chart_do_not_overlap(good):
     script = """
-        return [...document.querySelectorAll('.chart svg')].map(svg => {
+        return [...document.querySelectorAll('.chart svg')].filter(e => e.checkVisibility()).map(svg => {
           const boxes = [...svg.querySelectorAll('text')].filter(t => t.textContent.trim())
             .map(t => [t.textContent, t.getBoundingClientRect()]);
           return boxes.flatMap(([one, a], i) => boxes.slice(i + 1).filter(([, b]) =>
@@ -180,7 +180,7 @@ CROSSINGS = """
     // counted: texts have a halo against them.
     const grid = getComputedStyle(document.documentElement).getPropertyValue('--grid').trim();
     const seen = colour => colour && !['none', 'transparent', grid].includes(colour);
-    return [...document.querySelectorAll('.chart svg')].flatMap(svg => {
+    return [...document.querySelectorAll('.chart svg')].filter(e => e.checkVisibility()).flatMap(svg => {
       const dots = [...svg.querySelectorAll('path, line')].flatMap(e => {
         if (e.closest('defs') || !(seen(e.getAttribute('stroke')) || seen(e.getAttribute('fill')))) return [];
         const length = e.getTotalLength(), matrix = e.getScreenCTM();
@@ -214,6 +214,13 @@ def test_on_committed_results_labels_are_clear_and_the_status_is_on_the_screen(b
     emulate(browser, width=1400)
     browser.get(committed(name))
     assert browser.execute_script(CROSSINGS) == []
+    lines = """
+        const range = document.createRange();
+        return Math.max(...[...document.querySelectorAll('#full-table td[data-column=Metric]')].map(cell => {
+          range.selectNodeContents(cell);
+          return new Set([...range.getClientRects()].map(box => box.top)).size;
+        }))"""
+    assert browser.execute_script(lines) == 1  # names break on paper alone
     status, _ = header(browser, "Status")
     assert status.rect["x"] + status.rect["width"] < 1400
     assert "" not in column(browser, header(browser, "Value")[1])
@@ -350,7 +357,7 @@ def test_on_a_phone_charts_keep_their_size_and_say_that_they_scroll(good):
     """Texts of 11 px stay 11 px. A box that scrolls has a line above it that says so, and can be focused."""
     emulate(good, width=390)
     script = """
-        return [...document.querySelectorAll('.chart')].map(chart => {
+        return [...document.querySelectorAll('.chart')].filter(e => e.checkVisibility()).map(chart => {
           const svg = chart.querySelector('svg'), box = chart.closest('.scroll');
           return [svg.getBoundingClientRect().width / svg.viewBox.baseVal.width, box.scrollWidth > box.clientWidth + 1,
             getComputedStyle(box, '::before').content.includes('Scroll sideways'), box.tabIndex === 0];
@@ -363,6 +370,43 @@ def test_on_a_phone_charts_keep_their_size_and_say_that_they_scroll(good):
     charts = WebDriverWait(good, 10).until(told_apart)  # boxes are marked some frames after their size changed
     assert {scale for scale, *_ in charts} == {1}
     assert sum(scrolls for _, scrolls, *_ in charts) >= 10
+    script = """
+        const charts = [...document.querySelectorAll('#speedup .chart')].filter(e => e.checkVisibility());
+        return charts.map(chart => [chart.closest('.scroll').classList.contains('wider'),
+          Math.max(...[...chart.querySelectorAll('text')].map(t => t.getBoundingClientRect().right))]);"""
+    for wider, right in good.execute_script(script):
+        assert not wider
+        assert right <= 390
+    assert good.execute_script(CROSSINGS) == []
+
+
+@pytest.mark.parametrize(("media", "width"), [("", 390), ("print", 720)])
+def test_no_header_of_a_table_breaks_inside_a_word(good, media, width):
+    emulate(good, media=media, width=width)
+    good.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    script = """
+        const split = [];
+        const shown = [...document.querySelectorAll('th')].filter(e => e.checkVisibility());
+        shown.forEach(th => {
+          const walker = document.createTreeWalker(th, NodeFilter.SHOW_TEXT);
+          for (let text; (text = walker.nextNode());)
+            for (const word of text.data.matchAll(/[^\\s-]+/g)) {
+              const range = document.createRange();
+              range.setStart(text, word.index);
+              range.setEnd(text, word.index + word[0].length);
+              if (range.getClientRects().length !== 1) split.push(word[0]);
+            }
+        });
+        return [split, shown.length];"""
+    split, headers = good.execute_script(script)
+    assert split == []
+    assert headers > 100
+    good.execute_script(
+        """document.querySelectorAll('table, th').forEach(e => {
+          e.style = 'width: 1em; white-space: normal; overflow-wrap: anywhere';
+        });"""
+    )
+    assert good.execute_script(script)[0] != []  # the search finds a word that is split
 
 
 def test_paper_shows_what_is_folded_and_no_chart_is_taller_than_a_page(good):

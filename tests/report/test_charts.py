@@ -11,6 +11,7 @@ from tests.support.reports import data_of_all_machines  # noqa: F401 - a fixture
 pytest.importorskip("altair", reason="charts need the extra `report`")
 
 from bench_core.analysis import figures
+from bench_core.analysis.report_data import ReportData
 from bench_core.report import charts
 
 
@@ -43,7 +44,8 @@ def test_the_only_crossover_is_said_below_the_title(everything):
 
 
 def test_of_many_gpus_only_the_best_is_named_to_the_right_of_all(everything):
-    spec = charts.speedup_chart(figures.speedups(everything), charts.Styles(everything.contenders))
+    found = figures.speedups(everything)
+    spec = charts.speedup_chart(found, charts.Styles(everything.contenders), found)
     data = spec["datasets"]["speedups"]
     for label in {d["line"] for d in data}:
         line = [d for d in data if d["line"] == label]
@@ -64,12 +66,50 @@ def test_a_name_with_room_stays_at_its_line_and_neighbours_share_the_way():
     assert charts.spread([10.0, 100.0, 104.0], 13, 263) == pytest.approx([10.0, 95.5, 108.5])
 
 
-def test_a_tall_heat_map_is_drawn_in_charts_of_equal_width_with_every_line_once(everything, monkeypatch):
-    monkeypatch.setattr(charts, "HEAT_LINES", 6)
-    cells = figures.heat(everything)
-    specs = charts.heat_charts(cells)
-    lines = [list(dict.fromkeys(d["line"] for d in spec["datasets"]["cells"])) for spec in specs]
-    assert [line for part in lines for line in part] == list(dict.fromkeys(c.line for c in cells))
-    assert max(map(len, lines)) == 6
-    extents = {layer["encoding"]["y"]["axis"]["minExtent"] for spec in specs for layer in spec["layer"]}
-    assert len(extents) == 1
+def lines_of(spec, name):
+    return list(dict.fromkeys(d["line"] for d in spec["datasets"][name]))
+
+
+def test_tall_charts_are_drawn_in_parts_of_equal_axes_with_every_line_once(everything, monkeypatch):
+    monkeypatch.setattr(charts, "MOST_LINES", 6)
+    cells, ratios = figures.heat(everything), figures.speedups(everything)
+    styles = charts.Styles(everything.contenders)
+    heat = [charts.heat_chart(part, cells) for part in charts.in_parts(cells, lambda c: c.line)]
+    speedups = [charts.speedup_chart(part, styles, ratios) for part in charts.in_parts(ratios, lambda s: s.label)]
+    for specs, name, wanted in (
+        (heat, "cells", [c.line for c in cells]),
+        (speedups, "speedups", [s.label for s in ratios]),
+    ):
+        lines = [lines_of(spec, name) for spec in specs]
+        assert [line for part in lines for line in part] == list(dict.fromkeys(wanted))
+        assert max(map(len, lines)) - min(map(len, lines)) <= 1
+        assert max(map(len, lines)) <= 6
+        channels = [layer["encoding"].get("y", {}) for spec in specs for layer in spec["layer"]]
+        assert len({y["axis"]["minExtent"] for y in channels if "axis" in y}) == 1
+    domains = [spec["layer"][0]["encoding"]["x"]["scale"]["domain"] for spec in speedups]
+    assert len(set(map(tuple, domains))) == 1
+
+
+def test_on_a_phone_names_stand_above_and_the_chart_is_no_wider(everything):
+    for readings in (everything.readings, everything.readings[:1]):
+        data = ReportData(readings)
+        found = figures.speedups(data)
+        spec = charts.narrow_speedup_chart(found, charts.Styles(data.drawn), found)
+        assert spec["width"] == charts.NARROW
+        named = [d["line"] for d in spec["datasets"]["speedups"] if d["words"]]
+        assert named == list(dict.fromkeys(s.label for s in found))  # one text on each line
+        assert lines_of(charts.narrow_heat_chart(figures.heat(data)), "names") == lines_of(
+            charts.narrow_heat_chart(figures.heat(data)), "cells"
+        )
+
+
+def test_only_beside_a_gpu_a_cpu_is_dashed_and_backends_have_colours_of_their_own(everything):
+    assert [c.is_gpu for c in everything.contenders] == [
+        charts.Styles(everything.contenders).of(c)["solid"] for c in everything.contenders
+    ]
+    data = ReportData(everything.readings[:1])
+    styles = [charts.Styles(data.drawn).of(c) for c in data.drawn]
+    assert [style["solid"] for style in styles] == [True, True]
+    assert len({style["color"] for style in styles}) == len({style["shape"] for style in styles}) == 2
+    (s, *_) = figures.speedups(data)
+    assert charts.Styles(data.drawn).of(s.contender) == styles[1]

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from bench_core.analysis.report_data import ReportData
 from bench_core.report import packed_table
-from bench_core.results.traits import TraitsOf
 from bench_core.units import show
 from tests.support import synthetic
 from tests.support.hostile import PAGE_TEXTS
@@ -44,7 +44,7 @@ def test_what_tells_least_goes_last():
             for metric in ("first_call", "time", "peak_memory", "flop_rate")
         ),
     ]
-    assert [(r.metric, r.clock) for r in packed_table.in_order(rows, TraitsOf())] == [
+    assert [(r.metric, r.clock) for r in packed_table.in_order(rows, lambda _: ())] == [
         *(("time", "wall"), ("flop_rate", "wall")),
         *(("time", "device"), ("flop_rate", "device"), ("first_call", "wall"), ("peak_memory", "wall")),
         *(("first_call", "device"), ("peak_memory", "device")),
@@ -52,10 +52,16 @@ def test_what_tells_least_goes_last():
     ]
 
 
-def test_the_order_does_not_follow_that_of_the_run():
-    rows = [row for row in synthetic.readings("machine-b")[0].rows if row.metric == "time"]
-    ordered = packed_table.in_order(rows, TraitsOf())
-    assert packed_table.in_order(rows[::-1], TraitsOf()) == ordered
+def test_the_order_is_that_of_the_charts_and_does_not_follow_that_of_the_run():
+    data = ReportData(synthetic.readings("machine-b"))
+    rows = [row for row in data.readings[0].rows if row.metric == "time"]
+    ordered = packed_table.in_order(rows, data.place)
+    assert packed_table.in_order(rows[::-1], data.place) == ordered
+    families = {case_id: family.label for family, cases in data.families.items() for case_id in cases.values()}
+    good = [row for row in ordered if row.has_value and row.clock == "wall"]
+    order = list(dict.fromkeys(families[row.case_id] for row in good))
+    assert order == [family.label for family in data.families if family.label in order]
+    assert order.index("matmul float64") < order.index("matmul float32")
     sizes = [row.size for row in ordered if row.workload == "matmul" and row.has_value and row.clock == "wall"]
     assert list(dict.fromkeys(sizes)) == ["128", "256", "512", "1024", "2048", "4096", "8192"]
 
