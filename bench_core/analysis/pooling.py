@@ -44,14 +44,15 @@ def pooled(readings: Sequence[Reading]) -> list[Row]:
     """Return one row per result and metric over all runs; a result without any value has one row with the reason.
 
     Runs are pooled as in `bench-core compare`. Rows that are in two files count once. If runs failed in different ways,
-    the row with the most severe status is returned. Raises TableError for tables that contradict each other.
+    the row with the most severe status is returned. Rows in the unit of another table (`in_other_units`) are left out:
+    no chart may set them beside the others. Raises TableError for tables that contradict each other.
     """
     everything = [row for reading in readings for row in reading.rows]
     places: dict[tuple[object, ...], int] = {}
     for row in everything:
         places.setdefault(_result(row), len(places))
     options = CompareOptions(columns=SIDES, metrics=tuple(METRICS))
-    cells = arrange(readings, options, lambda row: row.status == Status.OK).cells.values()
+    cells = arrange(readings, options, lambda row: row.status == Status.OK and not in_other_units(row)).cells.values()
     rows = [pooled_row(collect_replicates(side, found).entry) for sides in cells for side, found in sides.items()]
     known = {_result(row) for row in rows}
     failed: dict[tuple[object, ...], Row] = {}
@@ -60,6 +61,11 @@ def pooled(readings: Sequence[Reading]) -> list[Row]:
         if row.status != Status.OK and result not in known:
             failed[result] = min(failed.get(result, row), row, key=lambda row: severity(row.status))
     return sorted([*rows, *failed.values()], key=lambda row: places[_result(row)])
+
+
+def in_other_units(row: Row) -> bool:
+    """Whether the value of a row has another unit than its metric has here, as milliseconds where times are seconds."""
+    return row.has_value and row.metric in METRICS and row.unit != METRICS[row.metric].unit
 
 
 def _result(row: Row) -> tuple[object, ...]:

@@ -57,7 +57,8 @@ def render(readings: Sequence[Reading], title: str = "bench-core report") -> str
     """
     data = ReportData(readings)
     if not data.rows:
-        raise TableError(readings[0].path if readings else "report", "no rows in the files given")
+        why = data.silent[0] if data.silent else "no rows in the files given"
+        raise TableError(readings[0].path if readings else "report", why)
     sources = [source(reading) for reading in data.readings]
     known = _context(title, data, sources)
     template = _template()

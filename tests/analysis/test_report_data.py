@@ -1,7 +1,10 @@
 """What there is to show: which devices are contenders, what work is of one family, and which row counts."""
 
+from dataclasses import replace
+
+from bench_core.analysis import figures
 from bench_core.analysis.report_data import ReportData
-from tests.support import synthetic
+from tests.support import synthetic, tables
 from tests.support.reports import data_of_all_machines  # noqa: F401 - a fixture
 
 
@@ -21,3 +24,14 @@ def test_the_device_clock_is_never_compared(everything):
         for case_id in everything.cases(family).values():
             rows = [everything.best(c, case_id) for c in everything.contenders]
             assert all(row.clock == "wall" for row in rows if row)
+
+
+def test_what_compare_keeps_apart_by_unit_is_not_set_side_by_side():
+    """A table whose times are in milliseconds: 1.67 would be a thousandth of 0.00167."""
+    a, b = (tables.reading(tables.processes([1.0]), name) for name in "ab")
+    in_ms = [replace(row, unit="ms", value=1000.0) if row.metric == "time" else row for row in a.rows]
+    data = ReportData([replace(a, rows=tuple(in_ms)), b])
+    assert {row.machine for row in data.rows if row.metric == "time"} == {"b"}
+    assert data.silent == ["Left out for their units, 1 value: time in ms instead of s."]
+    assert {cell.row.unit for cell in figures.heat(data) if cell.row} == {"FLOP/s"}
+    assert sorted(data.readings[0].rows, key=data.place)
