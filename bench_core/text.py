@@ -14,6 +14,15 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def harmless(text: str) -> str:
+    r"""Return a text of any length on one line, its control and formatting characters escaped as by `printable`.
+
+    Every text of a file passes this when it is read, so that no output has to remember it: a raw ANSI escape or a
+    bidirectional override would show something else than the file contains, in a terminal, in a CSV, on a page.
+    """
+    return text if text.isprintable() else _visible(one_line(text))
+
+
 def printable(text: str, longest: int = LONGEST) -> str:
     r"""Return a text for one line of a terminal or a page, cut to `longest` characters.
 

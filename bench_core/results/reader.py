@@ -28,7 +28,7 @@ from bench_core.results.schema import (
     require_words,
 )
 from bench_core.results.strict_csv import Csv, read_csv
-from bench_core.text import printable
+from bench_core.text import harmless, printable
 from bench_core.units import size_value
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
         names = ", ".join(printable(name, 40) for name in unknown[:_MOST_NAMED])
         more = f" and {len(unknown) - _MOST_NAMED:,} more" if len(unknown) > _MOST_NAMED else ""
         warnings.warn(f"{path}:1: columns that this version does not know: {names}{more}", stacklevel=2)
-    columns = {name: table.column(name, CONVERT[KINDS.get(name, str)]) for name in header}
+    columns = {harmless(name): table.column(name, CONVERT[KINDS.get(name, str)]) for name in header}
     _warn_of_rounding(table)
     for name in ADDED_LATER - columns.keys():
         columns[name] = ["" if KINDS[name] is str else None] * len(table.records)

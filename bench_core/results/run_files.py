@@ -18,7 +18,7 @@ from bench_core.files import digest, is_link, read_bytes, read_text
 from bench_core.records import Fact, Facts, Row
 from bench_core.results.schema import CONVERT, NOISE, RESULTS, RUN, SAMPLE_COLUMNS, SAMPLES
 from bench_core.results.strict_csv import read_csv
-from bench_core.text import printable
+from bench_core.text import harmless, printable
 
 _MOST_RUN_BYTES = 64 << 20
 _MOST_FACTS = 2000
@@ -128,7 +128,7 @@ def _read_object(path: Path, without: str, notes: list[str]) -> Mapping[str, Any
         notes.append(f"{path}: not JSON ({printable(str(error), 80)}): {without}")
     else:
         if isinstance(found, dict):
-            return found
+            return _harmless(found)
         notes.append(f"{path}: not a JSON object: {without}")
     return None
 
@@ -145,6 +145,15 @@ def _strict_json(text: str) -> Any:
         if not level:
             return found
     raise ValueError(f"nested more than {_DEEPEST} deep")
+
+
+def _harmless(value: Any) -> Any:
+    """Return a value of JSON with all of its texts, those of names too, made harmless."""
+    if isinstance(value, str):
+        return harmless(value)
+    if isinstance(value, dict):
+        return {harmless(name): _harmless(item) for name, item in value.items()}
+    return [_harmless(item) for item in value] if isinstance(value, list) else value
 
 
 def _items(value: dict[str, Any] | list[Any]) -> Iterable[Any]:

@@ -20,7 +20,7 @@ from typing import Any
 from bench_core.errors import TableError
 from bench_core.records import Cache, Clock, Row, Scope, Status
 from bench_core.results.strict_csv import Csv
-from bench_core.text import quoted
+from bench_core.text import harmless, quoted
 
 RESULTS, SAMPLES, RUN = "results.csv", "samples.csv", "run.json"
 NOISE = "noise.json"  # in the folder of a machine, beside its runs: what `bench-core noise` has measured
@@ -55,7 +55,7 @@ KINDS: dict[str, type] = {name: _kind(hint) for name, hint in typing.get_type_hi
 
 
 def _text(text: str) -> str:
-    return text[1:] if text[:1] == "'" else text
+    return harmless(text[1:] if text[:1] == "'" else text)
 
 
 def _refused(text: str, what: str) -> ValueError:

@@ -95,7 +95,7 @@ def cells(number, **changed):
         (cells(2, clock="\x1b]0;\x07"), r":2: column 'clock' holds '\x1b]0;\x07', which is none of: (empty), wall, "),
         (cells(2, scope="<b>"), ":2: column 'scope' holds '<b>', which is none of: resident, end_to_end"),
         (cells(2, cache=""), ":2: column 'cache' is empty"),
-        (cells(2, unit="s\n## Verdict"), r":3: column 'unit' holds 's\n## Verdict', which is not a unit"),
+        (cells(2, unit="s\n## Verdict"), r":3: column 'unit' holds 's ## Verdict', which is not a unit"),
         (lambda t: t + line(2, lambda s: s + "0")(t).splitlines()[1] + "\n", ":4: two different rows for "),
         (cells(3, unit="@someone"), ":3: column 'unit' holds '@someone', which is not a unit"),
     ],
