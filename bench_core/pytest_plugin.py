@@ -21,9 +21,11 @@ import functools
 import random
 import re
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -43,7 +45,7 @@ from bench_core.records import NOT_TRIED, Case, Measurement, Status, Target
 from bench_core.run.progress import Progress
 from bench_core.run.session import RunOptions, Session
 from bench_core.text import one_line
-from bench_core.timing.worker_protocol import Source, WorkerSpec, WorkloadSource
+from bench_core.timing.worker_protocol import Source, WorkerSpec, WorkloadSource, loaded_from
 from bench_core.workload import Workload
 
 _STATE = pytest.StashKey["Harness"]()
@@ -359,7 +361,8 @@ def _source(request: pytest.FixtureRequest) -> WorkloadSource:
     root = Path(module.__file__).parents[module.__name__.count(".")]
     function = request.node.getparent(pytest.Class)
     qualified = f"{function.name}." if function else ""
-    return WorkloadSource(str(root), module.__name__, qualified + request.node.originalname)
+    own = tuple(loaded_from([str(root)]))
+    return WorkloadSource(str(root), module.__name__, qualified + request.node.originalname, own)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -395,6 +398,12 @@ def _show_summary(terminalreporter: pytest.TerminalReporter, harness: Harness) -
         terminalreporter.write(summary.text(run, harness.closing_lines(), width, color=color))
 
 
+def _is_pytest_alone() -> bool:
+    """Whether this process was started as pytest, and is not a program that calls `pytest.main`."""
+    program = Path(sys.argv[0])
+    return program.stem in {"pytest", "py.test"} or program.parts[-2:] == ("pytest", "__main__.py")
+
+
 class Harness:
     """The state of the plugin for one pytest session. `session` is None until a workload test is collected."""
 
@@ -404,6 +413,7 @@ class Harness:
         self.session: Session | None = None
         self.finished = summary.Finished(())
         self._handlers: dict[int, Any] = {}
+        self._is_interrupted = False
         self._planned: list[Case] = []
         self._display: Display | None = None
 
@@ -455,11 +465,21 @@ class Harness:
             self._display.between_cases()
 
     def _handle_signals(self) -> None:
-        """Make SIGTERM and SIGHUP end the run like Ctrl-C. Signals that are ignored, as by nohup, stay ignored."""
+        """Make SIGTERM and SIGHUP end the run like Ctrl-C. Signals that are ignored, as by nohup, stay ignored.
+
+        The first one is obeyed. Those that follow, as a batch system sends them, change neither results nor exit code.
+        """
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                self._handlers[number] = signal.signal(number, signal.default_int_handler)
+                self._handlers[number] = signal.signal(number, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._is_interrupted:  # two signals at once
+            return
+        self._is_interrupted = True
+        self._ignore_signals()
+        signal.default_int_handler(number, frame)
 
     def _ignore_signals(self) -> None:
         for number in self._handlers:
@@ -514,7 +534,9 @@ class Harness:
             self.session.write_errors.append(str(error))
             return pytest.ExitCode.INTERNAL_ERROR
         finally:
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
+            # A signal that has ended this process's only task stays ignored until its exit code is told.
+            if not (self._is_interrupted and _is_pytest_alone()):
+                for number, handler in self._handlers.items():
+                    signal.signal(number, handler)
         failed = self.session.write_errors or self.session.refused
         return pytest.ExitCode.TESTS_FAILED if failed and exitstatus == pytest.ExitCode.OK else exitstatus

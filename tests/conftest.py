@@ -2,6 +2,8 @@
 
 import gc
 import os
+import shutil
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -30,6 +32,17 @@ def children_are_no_workers():
     """Sessions that a test starts are not those of pytest-xdist, whose variables they would inherit."""
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
         del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files_end_with_the_session(tmp_path_factory):
+    """Tests kill processes, which then cannot remove their own: they have them in pytest's folder, which is removed."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

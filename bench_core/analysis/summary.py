@@ -47,6 +47,7 @@ DOUBTS = {
     "cold_as_hot": "cold as fast as hot: the cache may be larger than reported",
     "context_switches": "other work interrupted the timing",
     "drift": "the CPU became slower or faster meanwhile",
+    "energy_lost": "the energy counter gave no value",
     "idle_energy": "the energy includes a pause",
     "launch_blocking": "CUDA_LAUNCH_BLOCKING made every launch wait",
     "not_converged": "the median was not known within 1 % when the budget ended",

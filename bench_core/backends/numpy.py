@@ -11,7 +11,7 @@ import threadpoolctl
 
 from bench_core.backends.base import Memory, Timed
 from bench_core.errors import Unavailable
-from bench_core.machine import host
+from bench_core.machine import allotment, host, processor
 from bench_core.records import Fact, Facts
 
 
@@ -42,13 +42,13 @@ class NumpyBackend:
         variables = host.thread_environ(threads)
         if implementation == "tuned":
             variables |= host.KEEP_MEMORY
-            if core := openblas_core(host.cpu_flags()):
+            if core := openblas_core(processor.flags()):
                 variables["OPENBLAS_CORETYPE"] = core
         return variables
 
     @property
     def device_name(self) -> str:
-        return host.cpu_model().value or ""
+        return processor.model().value or ""
 
     @property
     def library(self) -> str:
@@ -71,7 +71,7 @@ class NumpyBackend:
 
     def memory(self) -> Memory:
         """Return the memory that this process can still allocate, and its resident memory with its peak."""
-        return Memory(host.memory_available(), *self._memory.used_and_peak())
+        return Memory(allotment.memory_left(), *self._memory.used_and_peak())
 
     def reset_peak_memory(self) -> None:
         self._memory.reset_peak()

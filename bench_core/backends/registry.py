@@ -10,8 +10,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from bench_core.backends.base import Backend
-from bench_core.errors import UsageError
-from bench_core.text import no_such
+from bench_core.errors import Unavailable, UsageError
+from bench_core.machine.privacy import scrub
+from bench_core.text import no_such, printable
 
 GROUP = "bench_core.backends"
 _BUILT_IN = {
@@ -19,6 +20,12 @@ _BUILT_IN = {
     "cupy": "bench_core.backends.cupy:CupyBackend",
     "torch": "bench_core.backends.torch:TorchBackend",
 }
+_NEEDED = (
+    "dialect",
+    "devices_expected",
+    "devices",
+    "environ",
+)  # asked before its library is imported
 
 
 def names() -> list[str]:
@@ -26,13 +33,29 @@ def names() -> list[str]:
     return list(dict.fromkeys([*_BUILT_IN, *sorted(point.name for point in entry_points(group=GROUP))]))
 
 
+def require(name: str) -> None:
+    """Raise UsageError for a name that no backend has."""
+    if name not in names():
+        raise UsageError(no_such("backend", name, names()))
+
+
 def load(name: str) -> type[Backend]:
-    """Return the class of a backend without importing its library; raises UsageError for an unknown name."""
+    """Return the class of a backend without importing its library.
+
+    Raises UsageError for an unknown name, and Unavailable for a package whose class cannot be imported or is no
+    backend: that is one backend less, and nothing more.
+    """
+    require(name)
     if name in _BUILT_IN:
         module, _, attribute = _BUILT_IN[name].partition(":")
         backend: type[Backend] = getattr(import_module(module), attribute)
         return backend
-    for point in entry_points(group=GROUP, name=name):
+    (point, *_) = entry_points(group=GROUP, name=name)
+    try:
         registered: type[Backend] = point.load()
-        return registered
-    raise UsageError(no_such("backend", name, names()))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a package of the user may raise anything
+        what = printable(scrub(f"{type(error).__name__}: {error}"))
+        raise Unavailable("import_failed", f"{point.value} of the backend {name} cannot be imported: {what}") from None
+    if missing := [part for part in _NEEDED if not hasattr(registered, part)]:
+        raise Unavailable("no_backend", f"{point.value} of the backend {name} lacks {', '.join(missing)}")
+    return registered

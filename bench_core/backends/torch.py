@@ -14,7 +14,7 @@ import numpy as np
 from bench_core.backends.base import Memory, Timed
 from bench_core.backends.event_timer import EventTimer
 from bench_core.errors import Unavailable
-from bench_core.machine import host
+from bench_core.machine import allotment, host, processor
 from bench_core.records import Fact, Facts
 
 _ACCELERATORS = ("cuda", "mps", "xpu")
@@ -68,7 +68,7 @@ class TorchBackend:
     def device_name(self) -> str:
         if self._kind in {"cuda", "xpu"}:
             return str(self._module.get_device_name(self.torch.device(self.device)))
-        return host.cpu_model().value or ""  # Apple's GPU has the name of its chip
+        return processor.model().value or ""  # Apple's GPU has the name of its chip
 
     @property
     def device_uuid(self) -> str | None:
@@ -139,7 +139,7 @@ class TorchBackend:
             used, peak = self._module.memory_allocated(), self._module.max_memory_allocated()
             return Memory(int(free), int(used), int(peak))
         seen = self._memory.used_and_peak() if self._kind == "cpu" else (None, None)
-        return Memory(host.memory_available(), *seen)
+        return Memory(allotment.memory_left(), *seen)
 
     def reset_peak_memory(self) -> None:
         if self._kind in {"cuda", "xpu"}:

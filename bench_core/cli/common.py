@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -67,9 +68,19 @@ def print_progress(line: str) -> None:
 
 
 def take_kills_for_interrupts() -> None:
-    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, so that they end a command cleanly, like Ctrl-C."""
-    for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):
-        signal.signal(getattr(signal, name), signal.default_int_handler)
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, so that they end a command cleanly, like Ctrl-C.
+
+    The first one does. Those that follow, while the command ends, are ignored.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # not on Windows
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        signal.default_int_handler(number, frame)
+
+    for number in numbers:
+        signal.signal(number, interrupt)
 
 
 _OUTPUT = "--bench-output="

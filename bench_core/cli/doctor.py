@@ -6,21 +6,22 @@ Exit codes: 0; 1 nothing can be measured; 2 usage.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import psutil
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench_core import child_main
 from bench_core.backends import registry
 from bench_core.backends.numpy import openblas_core
 from bench_core.cli import app
-from bench_core.machine import cpu_limits, environment, host, nvml
+from bench_core.machine import cpu_limits, environment, host, nvml, processor
 from bench_core.machine.facts import shown
 from bench_core.plan import discovery, doctor
 from bench_core.plan.discovery import Probe, probe_all
@@ -50,24 +51,24 @@ def gather_findings() -> Findings:
     facts = environment.host_environment() | _watch(_LOOK_S)  # before the probes, which themselves load the machine
     facts["cpu.limit"] = cpu_limits.fact(cpu_limits.read())
     probes = list(probe_all(registry.names()).values())
-    best = openblas_core(host.cpu_flags())
+    best, shadows = openblas_core(processor.flags()), child_main.shadows([os.curdir])
     try:
-        return Findings(facts, probes, best, nvml.cards())
+        return Findings(facts, probes, best, nvml.cards(), shadows=shadows)
     except nvml.NoDriver as error:
-        return Findings(facts, probes, best, no_cards=str(error))
+        return Findings(facts, probes, best, no_cards=str(error), shadows=shadows)
 
 
 def _watch(seconds: float) -> dict[str, Fact]:
     """Return the load of the machine while this process sleeps for `seconds`."""
-    before = psutil.cpu_times()
+    before = host.cpu_times()
     time.sleep(seconds)
-    after = psutil.cpu_times()
-    spent = {name: getattr(after, name) - getattr(before, name) for name in after._fields}
+    after = host.cpu_times()
+    spent = {name: after[name] - before[name] for name in after.keys() & before.keys()}
     total = sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0)  # in `user` already
     if total <= 0:
         return {}
     steal = spent.get("steal", 0.0)
-    resting = spent["idle"] + spent.get("iowait", 0.0) + steal
+    resting = spent.get("idle", 0.0) + spent.get("iowait", 0.0) + steal
     return doctor.load_facts(1 - resting / total, steal / total)
 
 

@@ -52,7 +52,7 @@ def run_command(
             raise UsageError("--resume finishes one run: leave out --runs and --against")
         given.append(f"--bench-resume={resume}")
     if runs == 1 and not against:
-        _become([sys.executable, "-m", "pytest", *child_process.MEASURING, *given])
+        _become(child_process.pytest_command(sys.executable, *child_process.MEASURING, *given))
     sides = [replicate.Side("this")]
     if against:
         replicate.require_usable(against)
@@ -72,9 +72,9 @@ def run_command(
 def _become(command: list[str]) -> NoReturn:
     """Replace this process by `command`, so that signals reach pytest directly and it can end the run cleanly."""
     sys.stdout.flush()
-    if sys.platform == "win32":  # execve starts a new process there, and the shell would not wait for it
-        raise typer.Exit(subprocess.run(command, env=child_process.environ(), check=False).returncode)
-    os.execve(command[0], command, child_process.environ())  # noqa: S606 - an argument list, never a shell
+    if sys.platform == "win32":  # execv starts a new process there, and the shell would not wait for it
+        raise typer.Exit(subprocess.run(command, check=False).returncode)
+    os.execv(command[0], command)  # noqa: S606 - an argument list, never a shell
 
 
 def _compare(folders: list[Path]) -> None:

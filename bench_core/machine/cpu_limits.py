@@ -13,7 +13,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench_core.machine import datasheets, host, smbios
+from bench_core.machine import allotment, datasheets, host, processor, smbios
 from bench_core.records import Fact
 from bench_core.units import show
 
@@ -154,12 +154,12 @@ def fact(limits: CpuLimits) -> Fact:
 
 def read() -> CpuLimits:
     """Return the limits of the computer that this process runs on."""
-    flags, caches = host.cpu_flags(), host.cache_sizes()
+    flags, caches = processor.flags(), host.cache_sizes()
     # A virtual machine may show two cores as two threads of one core; only x86 CPUs show that they are virtual.
     may_be_virtual = "hypervisor" in flags or "sse2" not in flags
     return limits_of(
         flags,
-        cores=len(host.allowed_cpus()) if may_be_virtual else host.allowed_cores(),
+        cores=len(allotment.cpus()) if may_be_virtual else host.allowed_cores(),
         frequency=host.highest_frequency().value,
         vector_length=host.vector_length(),
         memory_bandwidth=smbios.memory_bandwidth().value,

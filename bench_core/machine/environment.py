@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,8 +23,8 @@ from typing import Any
 
 import psutil
 
-from bench_core.machine import host, nvml, smbios
-from bench_core.machine.facts import VOLATILE
+from bench_core.machine import allotment, host, kernel_files, nvml, processor, rapl, smbios
+from bench_core.machine.facts import VOLATILE, known
 from bench_core.machine.privacy import why_private
 from bench_core.records import Fact, Facts
 
@@ -48,6 +48,8 @@ _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|AUTH|(?:^|_)KEY(?:_|$)")
 
 _SEEN_BY_WORKERS = ("cpu.", "memory.limit", "memory.huge_pages", "system.", "python.", "env.")
 _LONGEST_LABEL = 48
+# What tells apart CPUs whose model is not known, and does not change with the kernel or with what this process may use.
+_TELLING = ("cpu.identity", "cpu.vectors", "cpu.sockets", "cpu.cores", "cpu.threads", "cpu.caches")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,9 @@ def facts_to_json(facts: Facts) -> dict[str, dict[str, Any]]:
 def machine_label(host_facts: Facts, gpu_names: Iterable[str]) -> str:
     """Return a name for the machine, made of its hardware: "amd-epyc-9654-96c", "2x-nvidia-l4_amd-epyc-9654-96c".
 
-    It always contains the CPU: the same GPU may be combined with another CPU, whose rows must stay separate.
+    It always contains the CPU: the same GPU may be combined with another CPU, whose rows must stay separate. A name
+    that covers several CPUs, as on a virtual machine ("Intel Xeon Processor"), is followed by the numbers of the model.
+    An unknown CPU has its architecture and a hash of what is known of it, so that no two share a label by chance.
 
     It is valid as an identifier and as a folder name, also for archives, web servers and artifact stores (some read a
     plus sign as a space, or refuse it). It is never the host name.
@@ -102,9 +106,15 @@ def machine_label(host_facts: Facts, gpu_names: Iterable[str]) -> str:
     names = [name for name in gpu_names if name]
     counts = {name: names.count(name) for name in names}
     gpus = [(f"{count}x-" if count > 1 else "") + _slug(name) for name, count in counts.items()]
-    model = host_facts.get("cpu.model", Fact()).value or platform.machine() or "computer"
-    cores = host_facts.get("cpu.cores_usable", Fact()).value
-    return "_".join([*gpus, _slug(str(model)) + (f"-{cores}c" if cores else "")])
+    cores = known(host_facts, "cpu.cores_usable")
+    return "_".join([*gpus, _cpu_slug(host_facts) + (f"-{cores}c" if cores else "")])
+
+
+def former_labels(host_facts: Facts, gpu_names: Sequence[str]) -> set[str]:
+    """Return the labels that earlier versions may have given this machine: their journals have no other fact of it."""
+    models = (known(host_facts, "cpu.model"), platform.processor(), platform.machine(), "computer")
+    told = ({**host_facts, "cpu.model": Fact(model), "cpu.identity": Fact()} for model in models if model)
+    return {machine_label(facts, gpu_names) for facts in told}
 
 
 def git_state(path: Path) -> GitState:
@@ -128,37 +138,36 @@ def _git(path: Path, *arguments: str) -> str | None:
 
 
 def _cpu() -> Facts:
-    caches = host.cache_sizes()
-    quota = host.cpu_quota()
     return {
-        "cpu.model": host.cpu_model(),
+        "cpu.model": processor.model(),
+        "cpu.identity": processor.identity(),
         "cpu.architecture": _present(platform.machine(), "platform.machine"),
         "cpu.vectors": _vectors(),
         "cpu.sockets": host.sockets(),
-        "cpu.cores": _present(psutil.cpu_count(logical=False), "psutil.cpu_count"),
-        "cpu.threads": _present(psutil.cpu_count(logical=True), "psutil.cpu_count"),
-        "cpu.cores_usable": Fact(host.usable_cores(), "affinity, physical cores and quota"),
+        "cpu.cores": _present(allotment.physical_cores(), "psutil.cpu_count"),
+        "cpu.core_kinds": processor.kinds(),
+        "cpu.threads": _present(allotment.logical_cpus(), "psutil.cpu_count"),
+        "cpu.cores_usable": Fact(host.usable_cores(), "affinity, physical cores, quota and job"),
         "cpu.affinity": _affinity(),
-        "cpu.quota": Fact(quota, "cgroup cpu.max") if quota else Fact(reason="no control group sets a limit"),
-        "cpu.caches": Fact({f"L{level}": size for level, size in caches.items()}, "/sys/devices/system/cpu/*/cache")
-        if caches
-        else Fact(reason="no /sys/devices/system/cpu/*/cache"),
+        "cpu.quota": allotment.quota(),
+        "cpu.given": allotment.given(),
+        "cpu.caches": host.caches(),
         "cpu.numa_nodes": host.numa_nodes(),
         "cpu.governor": host.governor(),
         "cpu.scaling_driver": host.scaling_driver(),
         "cpu.boost": host.boost(),
         "cpu.smt": host.kernel_setting("/sys/devices/system/cpu/smt/active"),
-        "cpu.energy_counters": host.energy_counters(),
+        "cpu.energy_counters": rapl.fact(),
         "cpu.frequency": _try(lambda: psutil.cpu_freq().current * 1e6, "psutil.cpu_freq"),
     }
 
 
 def _memory() -> Facts:
-    memory = psutil.virtual_memory()
     return {
-        "memory.total": Fact(memory.total, "psutil.virtual_memory"),
-        "memory.available": Fact(memory.available, "psutil.virtual_memory"),
-        "memory.limit": Fact(host.memory_limit(), "cgroup memory.max or total memory"),
+        "memory.total": _present(allotment.total_memory(), "psutil.virtual_memory"),
+        "memory.nodes": host.memory_nodes(),
+        "memory.available": _try(lambda: psutil.virtual_memory().available, "psutil.virtual_memory"),
+        "memory.limit": allotment.memory(),
         "memory.bandwidth": smbios.memory_bandwidth(),
         "memory.swap_used": _try(lambda: psutil.swap_memory().used, "psutil.swap_memory"),
         "memory.huge_pages": host.kernel_setting("/sys/kernel/mm/transparent_hugepage/enabled"),
@@ -215,21 +224,14 @@ def _vectors() -> Fact:
     """Return the vector extensions of the CPU, of those by which libraries choose their kernels."""
     kinds = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni",
              "amx_tile", "amx_bf16", "amx_int8", "asimd", "asimddp", "sve", "sve2", "bf16", "i8mm")  # fmt: skip
-    found = [kind for kind in kinds if kind in host.cpu_flags()]
+    found = [kind for kind in kinds if kind in processor.flags()]
     return Fact(found, "/proc/cpuinfo") if found else Fact(reason="/proc/cpuinfo lists no known vector extension")
 
 
 def _affinity() -> Fact:
     if not hasattr(os, "sched_getaffinity"):
         return Fact(reason="this system has no CPU affinity")
-    return Fact(_ranges(sorted(os.sched_getaffinity(0))), "os.sched_getaffinity")
-
-
-def _ranges(numbers: list[int]) -> str:
-    """Return sorted numbers as "0-3,8"."""
-    starts = [n for n in numbers if n - 1 not in numbers]
-    ends = [n for n in numbers if n + 1 not in numbers]
-    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
+    return Fact(kernel_files.ranges(allotment.cpus()), "os.sched_getaffinity, cpuset")
 
 
 def _os() -> Fact:
@@ -237,6 +239,18 @@ def _os() -> Fact:
         return _public(platform.freedesktop_os_release()["PRETTY_NAME"], "/etc/os-release")
     except (OSError, KeyError):
         return _present(platform.system(), "platform.system")
+
+
+def _cpu_slug(facts: Facts) -> str:
+    """Return the part of a label that names the CPU; see `machine_label`."""
+    model, identity = known(facts, "cpu.model"), str(known(facts, "cpu.identity") or "")
+    if not model:
+        told = {name: known(facts, name) for name in _TELLING}
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:6]
+        return f"unknown-{_slug(platform.machine() or 'cpu')}-{digest}"
+    numbers = re.search(r"family \d+ model \d+", identity)
+    vague = numbers and not re.search(r"\d|\(\w", re.sub(r"\((?:r|tm)\)|@.*|version .*", "", str(model).lower()))
+    return _slug(f"{model} {numbers[0]}" if numbers and vague else str(model))
 
 
 def _slug(text: str) -> str:

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from bench_core.records import Fact
 from bench_core.units import show
@@ -17,10 +18,10 @@ _REDUCED = 0.99  # a power limit below this share of its default was lowered on 
 _BUSY = 0.1  # share of the CPU that other programs may use without a warning
 
 # Facts that change from minute to minute: shown, but not part of `env_id`.
-# `memory.limit` is among them because the kernel's own share changes a little with every boot.
+# `memory.limit` and `memory.nodes` are among them because the kernel's own share changes a little with every boot.
 VOLATILE = frozenset(
     {
-        *("memory.available", "memory.limit", "memory.swap_used", "load.average", "cpu.frequency"),
+        *("memory.available", "memory.limit", "memory.nodes", "memory.swap_used", "load.average", "cpu.frequency"),
         *("gpu.sm_clock", "gpu.memory_clock", "gpu.power", "gpu.temperature", "gpu.throttle_reasons"),
         *("gpu.other_processes", "gpu.pcie_generation", "gpu.pcie_width"),
     }
@@ -28,9 +29,17 @@ VOLATILE = frozenset(
 
 # Facts that stay the same as long as a computer is not rebuilt.
 _MODEL, _TOTAL, _VIRTUAL = "cpu.model", "memory.total", "system.virtual_machine"
-LASTING = (_MODEL, "cpu.cores", "cpu.threads", _TOTAL, _VIRTUAL)
+_IDENTITY, _DEVICE = "cpu.identity", "device_name of "
+LASTING = (_MODEL, _IDENTITY, "cpu.cores", "cpu.threads", _TOTAL, _VIRTUAL)
 BARE_METAL, UNKNOWN_MAKE = "none", "of unknown make"  # values of `system.virtual_machine` besides the maker's name
+NO_CONTAINER = "none"  # value of `system.container` where Linux shows none
 _KERNELS_SHARE = 0.03  # totals of memory that differ by less are alike: the kernel's own share changes with its version
+# What `platform.processor` gives instead of a model: the name of an architecture, or Windows' family and model.
+_NO_MODEL = re.compile(
+    r"\s*|unknown|none|generic|arm|armv?\d*\w*|aarch64\w*|i[3-6]86(-.*)?|x86([-_]64)?|amd64|ia64|powerpc|ppc\w*|sparc\w*|"
+    r"riscv\w*|s390x?|mips\w*|loongarch\w*|alpha|(?-i:.* Family \d+ Model \d+.*)",
+    re.IGNORECASE,
+)
 _MOST = 1e18  # larger numbers of cores or bytes are errors of the file
 
 Lasting = Mapping[str, str | float]  # the known ones of `LASTING`, and "device_name of cuda:0" for each GPU
@@ -46,6 +55,11 @@ def known(facts: Mapping[str, Fact], name: str) -> Any:
     return facts.get(name, Fact()).value
 
 
+def is_model(name: str) -> bool:
+    """Whether a name may be that of a CPU model: "arm" is an architecture, which an M1 and an M2 share."""
+    return not _NO_MODEL.fullmatch(name)
+
+
 def lasting(facts: Mapping[str, Fact], devices: Iterable[tuple[str, str]] = ()) -> dict[str, str | float]:
     """Return the facts of `LASTING` that are known and valid, and the model of each GPU.
 
@@ -58,15 +72,24 @@ def lasting(facts: Mapping[str, Fact], devices: Iterable[tuple[str, str]] = ()) 
         if name:
             names.setdefault(device, set()).add(name)
     for device, several in names.items():
-        if len(several) == 1:
-            found.setdefault(_MODEL if device == "cpu" else f"device_name of {device}", *several)
+        if len(several) == 1 and (device != "cpu" or is_model(*several)):
+            found.setdefault(_MODEL if device == "cpu" else f"{_DEVICE}{device}", *several)
     return found
 
 
 def _is_valid(name: str, value: Any) -> bool:
-    if name in {_MODEL, _VIRTUAL}:
+    if name == _MODEL:
+        return isinstance(value, str) and is_model(value)
+    if name in {_IDENTITY, _VIRTUAL}:
         return isinstance(value, str) and value != ""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _MOST
+
+
+def valid(plain: Mapping[str, Any]) -> dict[str, str | float]:
+    """Return those items of a file that can be lasting facts."""
+    found = {name: value for name, value in plain.items() if name in LASTING and _is_valid(name, value)}
+    devices = {name: value for name, value in plain.items() if name.startswith(_DEVICE) and isinstance(value, str)}
+    return found | devices
 
 
 def contradictions(first: Lasting, second: Lasting) -> tuple[str, ...]:
@@ -120,11 +143,39 @@ def shown(name: str, value: Any) -> str:
     if isinstance(value, int | float):
         return _number(name, value)
     if isinstance(value, list):
-        items = [_item(item) for item in value]
-        return ", ".join(sorted(items) if name == "threadpools" else items) or "none"
+        return _items(name, value)
     if name == "cpu.caches" and isinstance(value, dict) and all(isinstance(size, int) for size in value.values()):
         return ", ".join(f"{level} {show(size, 'B')}" for level, size in value.items())
     return json.dumps(value, ensure_ascii=False)
+
+
+def _items(name: str, value: list[Any]) -> str:
+    if name in _PARTS and value and all(isinstance(part, dict) for part in value):
+        return "; ".join(map(_PARTS[name], value))
+    items = [_item(item) for item in value]
+    return ", ".join(sorted(items) if name == "threadpools" else items) or "none"
+
+
+def kind_of_core(kind: Mapping[str, Any]) -> str:
+    """Return an item of `cpu.core_kinds` in words: "6 performance cores, CPUs 0-11, 4.7 GHz"."""
+    words = [" ".join(filter(None, (str(kind.get("cores", "?")), str(kind.get("kind", "")), "cores")))]
+    words += [f"CPUs {kind['cpus']}"] if kind.get("cpus") else []
+    words += [show(clock, "Hz")] if _is_number(clock := kind.get("frequency")) else []
+    words += [f"{show(size, 'B')} of cache"] if _is_number(size := kind.get("last_level_cache")) else []
+    return ", ".join(words)
+
+
+def _memory_node(node: Mapping[str, Any]) -> str:
+    size = node.get("bytes")
+    where = f"CPUs {node['cpus']}" if node.get("cpus") else "without CPUs"
+    return f"node {node.get('node')}: {show(size, 'B') if _is_number(size) else 'of unknown size'}, {where}"
+
+
+_PARTS = {"cpu.core_kinds": kind_of_core, "memory.nodes": _memory_node}
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _item(item: Any) -> str:

@@ -1,10 +1,11 @@
-"""The computer that this process runs on: CPU, cores, caches, threads, memory, and signs of other load.
+"""The computer that this process runs on: cores, caches, threads, clocks, memory in use, and signs of other load.
 
-No function needs an array library. Kernel files are read below ROOT, so that a test can supply its own.
+No function needs an array library, and none raises where the system does not tell something.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -12,18 +13,16 @@ import platform
 import re
 import signal
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 import threadpoolctl
 
-from bench_core.machine.facts import BARE_METAL, UNKNOWN_MAKE
+from bench_core.machine import allotment, kernel_files, processor
+from bench_core.machine.facts import BARE_METAL, NO_CONTAINER, UNKNOWN_MAKE
+from bench_core.machine.kernel_files import matching, read, read_number, why_unread
 from bench_core.records import Fact, Facts
-from bench_core.text import one_line
-
-ROOT = Path("/")
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -34,6 +33,13 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
+
+_BIOS = r"HARDWARE\DESCRIPTION\System\BIOS"  # a key of Windows' registry
+# Names by which firmware, device trees and hypervisors of virtual machines call themselves.
+_VIRTUAL = re.compile(
+    r"QEMU|KVM|VMware|Xen|z/VM|Parallels|VirtualBox|innotek|Amazon EC2|Google Compute Engine|OpenStack|Nutanix|bhyve|"
+    r"Microsoft Corporation Virtual Machine|Apple Virtualization|linux,kvm|xen",
+)
 
 # Environment variables that make glibc's malloc keep freed memory (mallopt(3)); other C libraries ignore them. By
 # default, a large array is new memory from the system at every allocation, and the system clears each page of it when
@@ -60,120 +66,55 @@ def thread_environ(threads: int) -> dict[str, str]:
 
 @functools.cache
 def usable_cores() -> int:
-    """Return the number of physical cores that this process may use, given its affinity and its quota."""
-    cores, quota = allowed_cores(), cpu_quota()
-    return max(1, min(cores, int(quota))) if quota else cores
+    """Return the number of physical cores that this process may use, given its affinity, its quota and its job."""
+    limits = [allowed_cores()]
+    if quota := allotment.quota().value:
+        limits.append(int(quota))
+    if given := allotment.given().value:
+        limits.append(_cores_behind(given))
+    return max(1, min(limits))
 
 
 def allowed_cores() -> int:
     """Return the number of physical cores in this process's affinity, which a quota lets run for a part of the time."""
-    allowed = allowed_cpus()
+    allowed = allotment.cpus()
     # Hardware threads of one core share its arithmetic units; the kernel lists them as siblings.
-    siblings = [_read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in allowed]
+    siblings = [read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in allowed]
     return len(set(siblings)) if all(siblings) else _cores_behind(len(allowed))
 
 
-def allowed_cpus() -> set[int]:
-    """Return the numbers of the hardware threads in this process's affinity."""
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(logical_cpus()))
-
-
-def _cores_behind(threads: int) -> int:
+def _cores_behind(threads: float) -> int:
     """Estimate the cores of `threads` hardware threads by the machine's ratio, if the kernel lists no siblings."""
-    return max(1, round(threads * min(1.0, (psutil.cpu_count(logical=False) or threads) / logical_cpus())))
+    logical = allotment.logical_cpus()
+    return max(1, round(threads * min(1.0, (allotment.physical_cores() or logical) / logical)))
 
 
-def logical_cpus() -> int:
-    """Return the number of hardware threads of the machine, regardless of this process's affinity."""
-    return psutil.cpu_count(logical=True) or 1
-
-
-def cpu_quota() -> float | None:
-    """Return the number of cores that the control groups allow; None if none sets a limit."""
-    limits = []
-    for text in _control_group("cpu.max"):
-        quota, _, period = text.partition(" ")
-        limits += [int(quota) / int(period)] if quota != "max" else []
-    legacy = [_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{part}_us") for part in ("quota", "period")]
-    if legacy[0] and legacy[1] and int(legacy[0]) > 0:
-        limits.append(int(legacy[0]) / int(legacy[1]))
-    return min(limits, default=None)
-
-
-def memory_limit() -> int:
-    """Return the memory that this process may use, in bytes: the machine's, or less in a control group."""
-    limits = [*_control_group("memory.max"), _read("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
-    return min([psutil.virtual_memory().total, *(int(text) for text in limits if text and text.isdigit())])
-
-
-def memory_available() -> int:
-    """Return the memory that this process can still allocate, in bytes: what is free, or less in a control group."""
-    left = [_left_in(folder, "memory.max", "memory.current", "inactive_file") for folder in _control_groups()]
-    legacy = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-    left.append(_left_in("/sys/fs/cgroup/memory", *legacy))
-    return max(0, min([psutil.virtual_memory().available, *(bytes_ for bytes_ in left if bytes_ is not None)]))
-
-
-def _left_in(folder: str, limit: str, used: str, cache: str) -> int | None:
-    """Return the bytes left in one control group; None if it sets no limit.
-
-    cache: the line of memory.stat with the droppable page cache. The group counts it as used, but the kernel drops it
-    before it refuses an allocation.
-    """
-    limit_text, used_text = _read(f"{folder}/{limit}") or "", _read(f"{folder}/{used}") or ""
-    if not (limit_text.isdigit() and used_text.isdigit()):
-        return None
-    droppable = re.search(rf"^{cache} (\d+)$", _read(f"{folder}/memory.stat") or "", re.MULTILINE)
-    return int(limit_text) - int(used_text) + (int(droppable[1]) if droppable else 0)
-
-
-def _control_groups() -> Iterator[str]:
-    """Yield the folder of this process's control group, then those of its parents (cgroups(7), version 2)."""
-    match = re.search(r"^0::(/.*)$", _read("/proc/self/cgroup") or "", re.MULTILINE)
-    group = Path(match[1] if match else "/")
-    for folder in (group, *group.parents):
-        yield f"/sys/fs/cgroup{folder}"
-
-
-def _control_group(name: str) -> Iterator[str]:
-    """Yield the text of a control file in this process's group and in its parents, where the file exists."""
-    for folder in _control_groups():
-        if text := _read(f"{folder}/{name}"):
-            yield text
-
-
-@functools.cache
-def cpu_model() -> Fact:
-    """Return the CPU's model name as the kernel reports it."""
-    if sys.platform == "linux":
-        match = re.search(
-            r"^(?:model name|Model Name|cpu model)\s*:\s*(.+)$", _read("/proc/cpuinfo") or "", re.MULTILINE
-        )
-        if match:
-            return Fact(one_line(match[1]), "/proc/cpuinfo")
-    name = platform.processor()
-    return Fact(name, "platform.processor") if name else Fact(reason="neither /proc/cpuinfo nor platform names it")
-
-
-@functools.cache
-def cpu_flags() -> frozenset[str]:
-    """Return the CPU's feature flags; empty if the kernel lists none."""
-    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _read("/proc/cpuinfo") or "", re.MULTILINE)
-    return frozenset(match[1].split()) if match else frozenset()
+def memory_limit() -> int | None:
+    """Return the memory that this process may use, in bytes; None if the system does not tell."""
+    limit: int | None = allotment.memory().value
+    return limit
 
 
 @functools.cache
 def cache_sizes() -> Mapping[int, int]:
     """Return the total size of the data caches by level, in bytes; a shared cache is counted once."""
     instances: dict[tuple[int, str], int] = {}
-    for index in _glob("sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*"):
-        kind, level, size, shared = (_read(f"{index}/{name}") for name in ("type", "level", "size", "shared_cpu_list"))
-        if kind in {"Data", "Unified"} and level and size and shared:
-            instances[int(level), shared] = _kibibytes(size)
+    for index in matching("/sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*"):
+        kind, size, shared = (read(f"{index}/{name}") for name in ("type", "size", "shared_cpu_list"))
+        level = read_number(f"{index}/level")
+        if kind in {"Data", "Unified"} and level and shared and re.fullmatch(r"\d+[KMG]?", size or ""):
+            instances[level, shared] = processor.binary_size(str(size))
     totals: dict[int, int] = {}
     for (number, _), bytes_ in instances.items():
         totals[number] = totals.get(number, 0) + bytes_
-    return dict(sorted(totals.items()))
+    return dict(sorted((totals or processor.sysctl_caches()).items()))
+
+
+def caches() -> Fact:
+    """Return `cache_sizes` by name: {"L1": 32768, "L3": 33554432}."""
+    source = "/sys/devices/system/cpu/*/cache"
+    sizes = {f"L{level}": size for level, size in cache_sizes().items()}
+    return Fact(sizes, "sysctl" if processor.sysctl_caches() else source) if sizes else Fact(reason=f"no {source}")
 
 
 def last_level_cache() -> int | None:
@@ -184,20 +125,35 @@ def last_level_cache() -> int | None:
 def sockets() -> Fact:
     """Return the number of processor packages."""
     source = "/sys/devices/system/cpu/cpu*/topology/physical_package_id"
-    packages = {_read(path) for path in _glob(source[1:])}
+    packages = {read(path) for path in matching(source)}
     return Fact(len(packages), source) if packages else Fact(reason=f"no {source}")
 
 
 def numa_nodes() -> Fact:
     """Return the number of NUMA nodes."""
     source = "/sys/devices/system/node/node*"
-    nodes = len(_glob("sys/devices/system/node/node[0-9]*"))
+    nodes = len(matching("/sys/devices/system/node/node[0-9]*"))
     return Fact(nodes, source) if nodes else Fact(reason=f"no {source}")
+
+
+def memory_nodes() -> Fact:
+    """Return the memory of each NUMA node: a list of its number (`node`), its `bytes` and its `cpus`, as "0-3,8".
+
+    A node without CPUs is memory of another kind: HBM beside DRAM, or an expander on CXL.
+    """
+    source = "/sys/devices/system/node/node*/meminfo"
+    found = [
+        {"node": node, "bytes": size, "cpus": read(f"/sys/devices/system/node/node{node}/cpulist") or ""}
+        for node, size in sorted(allotment.node_sizes().items())
+    ]
+    return Fact(found, source) if found else Fact(reason=f"no {source}")
 
 
 def has_memory_side_cache() -> bool:
     """Whether faster memory may be a cache of main memory, as on a Xeon Max; not all firmware reports it."""
-    return bool(_glob("sys/devices/system/node/node*/memory_side_cache")) or "CPU Max" in str(cpu_model().value)
+    return bool(matching("/sys/devices/system/node/node*/memory_side_cache")) or "CPU Max" in str(
+        processor.model().value
+    )
 
 
 def governor() -> Fact:
@@ -216,7 +172,7 @@ def boost() -> Fact:
         ("/sys/devices/system/cpu/intel_pstate/no_turbo", "0"),
         ("/sys/devices/system/cpu/cpufreq/boost", "1"),
     ):
-        if (text := _read(path)) is not None:
+        if (text := read(path)) is not None:
             return Fact(text == on, path)
     return Fact(reason="the kernel does not report it")
 
@@ -228,50 +184,75 @@ def highest_frequency() -> Fact:
     (https://docs.kernel.org/admin-guide/pm/cpufreq.html).
     """
     source = "/sys/devices/system/cpu/cpu*/cpufreq/cpuinfo_max_freq"
-    reached = [int(text) * 1e3 for path in _glob(source[1:]) if (text := _read(path) or "").isdigit()]
+    reached = [kilohertz * 1e3 for path in matching(source) if (kilohertz := read_number(path))]
     nominal = set(str(scaling_driver().value).split(",")) & {"acpi-cpufreq", "pcc-cpufreq", "cppc_cpufreq"}
     if not reached:
         return Fact(reason=f"no {source}")
     if nominal and boost().value is not False:
         return Fact(reason=f"{', '.join(sorted(nominal))} reports the clock without boost")
-    now = re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", _read("/proc/cpuinfo") or "", re.MULTILINE)
+    now = re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", read("/proc/cpuinfo") or "", re.MULTILINE)
     return Fact(max([*reached, *(float(megahertz) * 1e6 for megahertz in now)]), f"{source}, /proc/cpuinfo")
 
 
 def vector_length() -> int | None:
     """Return the length of an SVE register of new processes, in bytes; None if the kernel does not report it."""
-    text = _read("/proc/sys/abi/sve_default_vector_length") or ""
-    return int(text) if text.isdigit() else None
+    return read_number("/proc/sys/abi/sve_default_vector_length")
 
 
 def kernel_setting(path: str) -> Fact:
     """Return the value in a kernel file; if it lists several choices, the one in brackets."""
-    text = _read(path)
+    text = read(path)
     chosen = re.search(r"\[(\S+)\]", text or "")
-    return Fact(chosen[1] if chosen else text, path) if text else Fact(reason=f"no {path}")
+    return Fact(chosen[1] if chosen else text, path) if text else Fact(reason=why_unread(path))
 
 
 def container() -> Fact:
-    """Return the kind of container that this process runs in, "none" if none is detected."""
-    named = re.search(r"(docker|kubepods|libpod|lxc|containerd|garden)", _read("/proc/1/cgroup") or "")
-    for path, kind in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
-        if (ROOT / path[1:]).exists():
+    """Return the kind of container that this process runs in, "none" if this is Linux and none is detected."""
+    for path, kind in (
+        ("/.dockerenv", "docker"),
+        ("/run/.containerenv", "podman"),
+        ("/.singularity.d", "apptainer"),
+    ):
+        if kernel_files.exists(path):
             return Fact(kind, path)
-    return Fact(named[1] if named else "none", "/proc/1/cgroup, /.dockerenv, /run/.containerenv")
+    for variable, kind in (("KUBERNETES_SERVICE_HOST", "kubepods"), ("container", os.environ.get("container", ""))):  # noqa: SIM112 - systemd's, in lower case
+        if variable in os.environ and re.fullmatch(r"[\w-]{1,40}", kind):
+            return Fact(kind, f"the variable {variable}")
+    if (text := read("/proc/1/cgroup")) is None:
+        return Fact(reason=f"{why_unread('/proc/1/cgroup')}, and nothing else tells")
+    named = re.search(r"(docker|kubepods|libpod|lxc|containerd|garden)", text)
+    return Fact(named[1] if named else NO_CONTAINER, "/proc/1/cgroup, /.dockerenv, /run/.containerenv")
 
 
 def virtual_machine() -> Fact:
-    """Return the vendor of the virtual machine that this process runs in, "none" on bare metal."""
-    if not cpu_flags():
-        return Fact(reason="/proc/cpuinfo lists no flags")
-    if "hypervisor" not in cpu_flags():
-        return Fact(BARE_METAL, "/proc/cpuinfo: flags")
-    return Fact(_read("/sys/class/dmi/id/sys_vendor") or UNKNOWN_MAKE, "/sys/class/dmi/id/sys_vendor")
+    """Return the maker of the virtual machine that this process runs in, "none" on bare metal.
+
+    Only x86 CPUs show whether they are virtual. Elsewhere a maker of virtual machines is named, or it is unknown.
+    """
+    maker = "/sys/class/dmi/id/sys_vendor"
+    if {"hypervisor", "sse2", "fpu"} & processor.flags():
+        if "hypervisor" not in processor.flags():
+            return Fact(BARE_METAL, "/proc/cpuinfo: flags")
+        return Fact(read(maker) or UNKNOWN_MAKE, maker)
+    if (virtual := processor.sysctl().get("kern.hv_vmm_present", "")) in {"0", "1"}:
+        return Fact(UNKNOWN_MAKE if virtual == "1" else BARE_METAL, "sysctl kern.hv_vmm_present")
+    windows = (processor.registry(_BIOS, f"System{name}") for name in ("Manufacturer", "ProductName"))
+    told = {
+        maker: read(maker),
+        "/proc/device-tree/hypervisor/compatible": read("/proc/device-tree/hypervisor/compatible"),
+        "/sys/hypervisor/type": read("/sys/hypervisor/type"),
+        "/proc/sysinfo": (re.findall(r"VM00 Control Program:\s*(\S+)", read("/proc/sysinfo") or "") or [None])[0],
+        "the registry": " ".join(windows),
+    }
+    for source, text in told.items():
+        if found := _VIRTUAL.search(text or ""):
+            return Fact(found[0], source)
+    return Fact(reason="this system does not tell: only x86 CPUs show it in /proc/cpuinfo")
 
 
 def _of_every_core(name: str) -> Fact:
     source = f"/sys/devices/system/cpu/cpu*/cpufreq/{name}"
-    words = {text for path in _glob(source[1:]) if (text := _read(path))}
+    words = {text for path in matching(source) if (text := read(path))}
     return Fact(",".join(sorted(words)), source) if words else Fact(reason=f"no {source}")
 
 
@@ -298,40 +279,6 @@ def threadpool_facts() -> Facts:
     return {"threadpools": Fact(pools, "threadpoolctl.threadpool_info")}
 
 
-@dataclass(frozen=True, slots=True)
-class PackageEnergy:
-    """The energy counter of one CPU package: its reading, and the value at which it wraps to zero, in joules."""
-
-    joules: float
-    range: float
-
-
-def package_energy() -> list[PackageEnergy]:
-    """Return the energy counter of each CPU package that this process may read (RAPL, on Intel and AMD)."""
-    found = []
-    for zone in _energy_zones():
-        energy, last = (_read(f"{zone}/{name}") for name in ("energy_uj", "max_energy_range_uj"))
-        if energy and last:
-            found.append(PackageEnergy(int(energy) / 1e6, int(last) / 1e6))
-    return found
-
-
-def energy_counters() -> Fact:
-    """Return the names of the packages whose energy can be read, or the reason why there are none."""
-    source = "/sys/class/powercap/intel-rapl:*/energy_uj"
-    if not (zones := _energy_zones()):
-        return Fact(reason=f"no {source}")
-    if not package_energy():
-        return Fact(reason=f"{source} may be read by root only")
-    return Fact([_read(f"{zone}/name") for zone in zones], source)
-
-
-def _energy_zones() -> list[str]:
-    """Return the folders of the package zones; subzones are parts of a package, other zones (psys) contain packages."""
-    zones = [zone for zone in _glob("sys/class/powercap/intel-rapl:[0-9]*") if zone.count(":") == 1]
-    return [zone for zone in zones if (_read(f"{zone}/name") or "").startswith("package")]
-
-
 class ProcessMemory:
     """The resident memory of this process: now, and its peak since `reset_peak`."""
 
@@ -351,14 +298,16 @@ class ProcessMemory:
 
         The old peak would include all earlier cases.
         """
-        return (_memory_status("VmRSS"), _memory_status("VmHWM")) if self._is_peak_valid else (None, None)
+        names = ("VmRSS", "VmHWM") if self._is_peak_valid else ()
+        used, peak = [allotment.memory_status(name) for name in names] or [None, None]
+        return used, peak
 
 
 def _release_freed_memory() -> None:
     """Return the free memory of the heap to the system (glibc: malloc_trim(3)); do nothing with other C libraries."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library, or a Python that is linked statically
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reset_peak_resident() -> bool:
@@ -367,34 +316,6 @@ def _reset_peak_resident() -> bool:
     except OSError:
         return False
     return True
-
-
-def _memory_status(name: str) -> int | None:
-    match = re.search(rf"^{name}:\s*(\d+) kB", _read("/proc/self/status") or "", re.MULTILINE)
-    return int(match[1]) * 1024 if match else None
-
-
-def read_bytes(path: str) -> bytes | None:
-    """Return the contents of a kernel file; None if it cannot be read."""
-    try:
-        return (ROOT / path.lstrip("/")).read_bytes()
-    except OSError:
-        return None
-
-
-def _read(path: str) -> str | None:
-    """Return the text of a kernel file; None if it cannot be read."""
-    found = read_bytes(path)
-    return None if found is None else found.decode("utf-8", errors="replace").strip()
-
-
-def _glob(pattern: str) -> list[str]:
-    """Return the kernel files or folders that match a pattern, as paths for `_read`."""
-    return sorted(str(Path("/") / path.relative_to(ROOT)) for path in ROOT.glob(pattern))
-
-
-def _kibibytes(text: str) -> int:
-    return int(text.rstrip("KMG")) * {"K": 1024, "M": 1024**2, "G": 1024**3}.get(text[-1], 1)
 
 
 def involuntary_switches() -> int:
@@ -406,17 +327,25 @@ def involuntary_switches() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
+def cpu_times() -> Mapping[str, float]:
+    """Return the seconds that all hardware threads have spent, by kind of use; empty if the system does not tell."""
+    try:
+        return dict(psutil.cpu_times()._asdict())
+    except (OSError, ValueError, RuntimeError, NotImplementedError):  # /proc without stat
+        return {}
+
+
 def steal_seconds() -> float:
     """Return the CPU time that the hypervisor has taken from this machine so far, in seconds; 0 if it is not reported.
 
-    It is the sum over all hardware threads (`logical_cpus`).
+    It is the sum over all hardware threads (`allotment.logical_cpus`).
     """
-    return float(getattr(psutil.cpu_times(), "steal", 0.0))
+    return float(cpu_times().get("steal", 0.0))
 
 
 def out_of_memory_kills() -> int:
     """Return how many processes the out-of-memory killer has ended in this control group, or else on this machine."""
-    for text in (*_control_group("memory.events"), _read("/proc/vmstat")):
-        if match := re.search(r"^oom_kill (\d+)", text or "", re.MULTILINE):
-            return int(match[1])
-    return 0
+    if (own := allotment.kills()) is not None:
+        return own
+    match = re.search(r"^oom_kill (\d+)", read("/proc/vmstat") or "", re.MULTILINE)
+    return int(match[1]) if match else 0

@@ -16,6 +16,7 @@ from typing import Any
 
 from bench_core.errors import BenchError
 from bench_core.machine import host
+from bench_core.machine.facts import NO_CONTAINER
 from bench_core.records import Fact, Facts
 
 # Names of the bits nvmlClocksEventReason*. _THROTTLED: power or heat limits the clocks. _OTHER: the GPU is idle, or a
@@ -213,7 +214,7 @@ def _other_processes(nvml: Any, handle: _Handle) -> int:
     pids = [process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle.card)]
     if os.getpid() in pids or not pids:
         return len(pids) - (os.getpid() in pids)
-    if host.container().value != "none":
+    if host.container().value != NO_CONTAINER:
         raise NoDriver(f"{len(pids)} processes, perhaps including this one: a container hides process ids")
     return len(pids)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from bench_core.machine import host
+from bench_core.machine import kernel_files
 
 Span = tuple[int, int]  # the first address of an array, and the address after its last byte
 # Memory in huge pages, of a private mapping, of shared memory, of a file; and in pages of hugetlbfs.
@@ -22,7 +22,7 @@ def huge_page_share(spans: Sequence[Span]) -> float | None:
     The kernel counts huge pages per mapping, not per address. An array counts with the share of its mapping's resident
     memory. None if the system does not tell, if there are no arrays, or if none of their memory is resident.
     """
-    text = host.read_bytes("/proc/self/smaps")
+    text = kernel_files.read_bytes("/proc/self/smaps")
     return None if text is None else share_in(text.decode("ascii", errors="replace"), spans)
 
 

@@ -43,9 +43,15 @@ def why_private(value: str) -> str | None:
 @functools.cache
 def _names() -> tuple[tuple[str, str], ...]:
     """Return (name, mask) pairs, the longest name first; short names and common words are not masked."""
-    host = socket.gethostname()
-    names = {host: "<host>", host.partition(".")[0]: "<host>", Path.home().name: "<user>"}
-    with contextlib.suppress(OSError, KeyError):  # a user id without a name, as in many containers
+    names: dict[str, str] = {}
+    # No host name, no home, a user id without a name: as in many containers. What is not there cannot come out.
+    unknown = contextlib.suppress(OSError, KeyError, ImportError, RuntimeError)
+    with unknown:
+        host = socket.gethostname()
+        names |= {host: "<host>", host.partition(".")[0]: "<host>"}
+    with unknown:
+        names[Path.home().name] = "<user>"
+    with unknown:
         names[getpass.getuser()] = "<user>"
     kept = {name: mask for name, mask in names.items() if len(name) >= _SHORTEST_NAME and name not in _EVERYDAY}
     return tuple(sorted(kept.items(), key=lambda item: -len(item[0])))

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import psutil
-
-from bench_core.machine import host
+from bench_core.machine import allotment, host, kernel_files, processor
 from bench_core.records import Fact
 
 TABLE = "/sys/firmware/dmi/tables/DMI"
@@ -83,16 +81,17 @@ def memory_bandwidth() -> Fact:
     It is an upper bound: two DIMMs may share a channel. Firmware that does not describe all the memory gives none. Nor
     does a virtual machine, whose table is made up; only x86 CPUs show that they are virtual.
     """
-    if host.virtual_machine().value != "none" or "sse2" not in host.cpu_flags():
+    if host.virtual_machine().value != "none" or "sse2" not in processor.flags():
         return Fact(reason="only a physical x86 machine describes its memory")
     if host.has_memory_side_cache():
         return Fact(reason="faster memory is a cache of main memory")
-    if (table := host.read_bytes(TABLE)) is None:
-        return Fact(reason=f"{TABLE} does not exist, or may be read by root only")
+    if (table := kernel_files.read_bytes(TABLE)) is None:
+        return Fact(reason=kernel_files.why_unread(TABLE))
     devices = memory_devices(table)
     if not devices or not all(device.speed >= _SLOWEST.get(device.kind, 1 << 32) for device in devices):
         return Fact(reason=f"{TABLE} does not state the speed of DDR4 or DDR5 for every memory device")
-    if sum(device.size for device in devices) < psutil.virtual_memory().total:
+    total = allotment.total_memory()
+    if total is None or sum(device.size for device in devices) < total:
         return Fact(reason=f"{TABLE} does not list all memory")
     bandwidth = sum(max(device.width, _DIMM_BITS) / 8 * device.speed * 1e6 for device in devices)
     return Fact(bandwidth, f"{TABLE}: speed x width of {len(devices)} memory devices")

@@ -12,7 +12,7 @@ import io
 import pickle
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from pathlib import Path
@@ -21,9 +21,7 @@ from typing import Any
 from bench_core.errors import UsageError
 from bench_core.own.function import Function
 from bench_core.text import one_line, printable
-from bench_core.timing.worker_protocol import PickledSource, Source
-
-_WORKER = "bench_core.timing.worker_child"
+from bench_core.timing.worker_protocol import CHILD, PickledSource, Source, loaded_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class OnlyHere:
 def require_no_worker() -> None:
     """Raise UsageError in a worker process: it imports the file of a function, and must not measure."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is not None and spec.name == _WORKER:
+    if spec is not None and spec.name == CHILD:
         hint = 'put the call below `if __name__ == "__main__":`'
         raise UsageError(f"measure: called while a worker process imports the file of the function; {hint}")
 
@@ -55,11 +53,21 @@ def source_of(function: Function) -> Iterator[Source]:
     if why:
         yield OnlyHere(function, why)
         return
-    with tempfile.TemporaryDirectory(prefix="bench-core-") as folder:
-        file = Path(folder) / "function.pickle"
-        with file.open("wb") as stream:
-            pickle.dump(function, stream, pickle.HIGHEST_PROTOCOL)
-        yield PickledSource(str(file), tuple(sys.path), _main())
+    with contextlib.ExitStack() as until:
+        try:
+            folder = until.enter_context(tempfile.TemporaryDirectory(prefix="bench-core-"))
+            (Path(folder) / "function.pickle").write_bytes(pickle.dumps(function, pickle.HIGHEST_PROTOCOL))
+        except OSError as error:
+            yield OnlyHere(function, f"no file can be written for a worker process: {error.strerror or error}")
+            return
+        path = tuple(str(Path(entry).absolute()) for entry in sys.path)
+        yield PickledSource(str(Path(folder) / "function.pickle"), path, _main(), tuple(_before_python(path).items()))
+
+
+def _before_python(path: Sequence[str]) -> dict[str, str]:
+    """Return what this process has imported from the folders that precede the standard library on its sys.path."""
+    library = str(Path(ast.__file__).parent)
+    return loaded_from(path[: path.index(library)]) if library in path else {}
 
 
 def why_only_here(function: Function) -> str:

@@ -7,6 +7,7 @@ failure of the library.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import subprocess
@@ -27,6 +28,7 @@ from bench_core.records import Fact, Facts
 from bench_core.text import one_line
 
 TIMEOUT_S = 120.0  # a cold import of a GPU library from a network disk takes most of a minute
+_LONGEST_S = 2 * TIMEOUT_S  # a probe ends itself after this time
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +65,19 @@ def probe(name: str, timeout: float = TIMEOUT_S, environ: Mapping[str, str] | No
 
     timeout: seconds. environ: the complete environment of the child; default: that of this process.
     """
-    command = [sys.executable, "-m", "bench_core.plan.discovery", name]
-    inherited = child_process.environ(os.environ if environ is None else environ)
-    try:
-        child = subprocess.run(
-            command, capture_output=True, timeout=timeout, env=inherited, stdin=subprocess.DEVNULL, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return Probe(name, reason_code="timeout", reason=f"{name} did not answer within {timeout:g} s")
-    for line in reversed(child.stdout.decode(errors="replace").splitlines()):
+    command = child_process.command("bench_core.plan.discovery", name, str(os.getpid()))
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environ, **pipes, **child_process.apart()) as child:
+        try:
+            said, errors = child.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            return Probe(name, reason_code="timeout", reason=f"{name} did not answer within {timeout:g} s")
+        finally:  # an interrupt too
+            child_process.kill(child)
+    for line in reversed(said.decode(errors="replace").splitlines()):
         if (found := _parse(line)) and found.backend == name:
             return found
-    return Probe(name, reason_code="crashed", reason=_death(name, child.returncode, child.stderr))
+    return Probe(name, reason_code="crashed", reason=_death(name, child.returncode, errors))
 
 
 def probe_all(entries: Iterable[str]) -> dict[str, Probe]:
@@ -84,7 +87,7 @@ def probe_all(entries: Iterable[str]) -> dict[str, Probe]:
     """
     names = list(dict.fromkeys(entry.partition(":")[0] for entry in entries))
     for name in names:
-        registry.load(name)
+        registry.require(name)
     return {name: probe(name) for name in names}
 
 
@@ -166,7 +169,13 @@ def _masked(text: object) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the probe of backend `arguments[0]` to standard output, and nothing else."""
+    """Print the probe of backend `arguments[0]` to standard output, and nothing else.
+
+    arguments[1]: the id of the process that waits for it; a user who looks at the output gives none.
+    """
+    if arguments[1:]:
+        child_process.end_with(int(arguments[1]))
+        faulthandler.dump_traceback_later(_LONGEST_S, exit=True)  # if that process is gone, on other systems
     # Libraries print on file descriptor 1, some of them from C: redirect that to standard error.
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

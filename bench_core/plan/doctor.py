@@ -6,14 +6,25 @@ fact gives no advice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from bench_core.backends import registry
 from bench_core.machine import host
-from bench_core.machine.facts import BARE_METAL, busy_share, known, reduced_power, slowed_down, small_quota
+from bench_core.machine.facts import (
+    BARE_METAL,
+    busy_share,
+    kind_of_core,
+    known,
+    reduced_power,
+    shown,
+    slowed_down,
+    small_quota,
+)
+from bench_core.machine.kernel_files import numbers
 from bench_core.plan.discovery import Probe
 from bench_core.records import Fact, Facts
 
@@ -73,7 +84,7 @@ class Findings:
 
     host: facts of environment.host_environment and of `load_facts`. openblas_best: the OpenBLAS core type with the
     widest vectors that this CPU can run; None if unknown. cards: the driver's facts of each GPU; no_cards: why there
-    are none.
+    are none. shadows: files of the working folder that have names of Python's own modules.
     """
 
     host: Facts
@@ -81,6 +92,7 @@ class Findings:
     openblas_best: str | None = None
     cards: Sequence[Facts] = ()
     no_cards: str = ""
+    shadows: Sequence[str] = ()
 
 
 def examine(found: Findings) -> list[Advice]:
@@ -207,6 +219,58 @@ def _quota(found: Findings) -> Iterator[Advice]:
         )
 
 
+def _given(found: Findings) -> Iterator[Advice]:
+    fact = found.host.get("cpu.given", Fact())
+    if fact.value:
+        what = f"{fact.source} gives this job {fact.value:g} of {known(found.host, 'cpu.threads')} hardware threads"
+        why = "CPU rows use no more; nothing keeps other jobs off these cores"
+        yield Advice(Level.NOTE, what, why, "Ask the batch system to bind the job to its cores")
+
+
+def _unlike_cores(found: Findings) -> Iterator[Advice]:
+    """Name the kinds of cores that this process may use, if there are several, and how to keep to one of them."""
+    kinds = [kind for kind in known(found.host, "cpu.core_kinds") or () if _usable(found, kind)]
+    if len(kinds) < 2:
+        return
+    fastest = str(kinds[0].get("cpus") or "")
+    remedy = f"{_pinned(fastest)} measures the first kind alone"
+    if not fastest:
+        remedy = "Nothing: this system chooses the cores. Compare such machines with their own kind"
+    words = "; ".join(kind_of_core(kind) for kind in kinds)
+    why = "Work that is divided equally waits for the slowest core"
+    yield Advice(Level.WARNING, f"The cores are not alike: {words}", why, remedy)
+
+
+def _usable(found: Findings, kind: Mapping[str, Any]) -> bool:
+    """Whether this process may use a core of a kind; yes if the system does not number its cores."""
+    cpus, affinity = numbers(str(kind.get("cpus") or "")), numbers(known(found.host, "cpu.affinity") or "")
+    return not cpus or not affinity or bool(cpus & affinity)
+
+
+def _unlike_memory(found: Findings) -> Iterator[Advice]:
+    """Name memory that differs by its node: nodes without CPUs are of another kind, as HBM or an expander."""
+    nodes = known(found.host, "memory.nodes") or ()
+    bare = [node for node in nodes if not node.get("cpus")]
+    if bare and len(bare) < len(nodes):
+        first = next(node for node in nodes if node.get("cpus"))
+        what = f"The memory is not alike: {shown('memory.nodes', list(nodes))}"
+        remedy = f"numactl --cpunodebind={first['node']} --membind={first['node']} bench-core run keeps to one node"
+        yield Advice(Level.NOTE, what, "A node without CPUs is memory of another kind and speed", remedy)
+
+
+def _pinned(cpus: str) -> str:
+    """Return the command that runs the suite on some CPUs, on this system."""
+    pin = "cpuset -l" if sys.platform.startswith("freebsd") else "taskset --cpu-list"
+    return f"{pin} {cpus} bench-core run"
+
+
+def _shadows(found: Findings) -> Iterator[Advice]:
+    if found.shadows:
+        what = f"{', '.join(found.shadows)} in this folder: a name of Python's own modules"
+        why = "Programs that import from this folder first, such as `python -m pytest`, get it in place of Python's"
+        yield Advice(Level.WARNING, what, why, "Rename it, or start with `bench-core run` or `pytest`")
+
+
 def _other_load(found: Findings) -> Iterator[Advice]:
     busy, steal = busy_share(found.host), known(found.host, "load.steal")
     if busy:
@@ -302,8 +366,8 @@ def _gpu(card: Facts) -> Iterator[tuple[Level, str, str, str]]:
 
 
 _CHECKS: tuple[Callable[[Findings], Iterator[Advice]], ...] = (
-    _backends, _gpus_unseen, _slow_blas, _governor, _quota, _other_load, _memory, _gpus, _clock, _variables,
-    _threads, _virtual,
+    _backends, _shadows, _gpus_unseen, _slow_blas, _governor, _quota, _unlike_cores, _other_load, _memory, _gpus,
+    _clock, _variables, _given, _unlike_memory, _threads, _virtual,
 )  # fmt: skip
 
 

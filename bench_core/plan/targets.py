@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench_core.backends import registry
-from bench_core.errors import UsageError
+from bench_core.errors import Unavailable, UsageError
 from bench_core.plan.discovery import Probe
 from bench_core.records import Target
 from bench_core.text import no_such
@@ -36,7 +36,10 @@ def require_known(entries: Sequence[str], said: str) -> None:
         backend, _, kind = entry.partition(":")
         if backend not in registry.names():
             raise UsageError(f"{said}: {no_such('backend', entry, registry.names())}")
-        types = {*_DEVICE_TYPES, *registry.load(backend).devices_expected}
+        try:
+            types = {*_DEVICE_TYPES, *registry.load(backend).devices_expected}
+        except Unavailable as error:
+            raise UsageError(f"{said}: {error}") from None
         if kind and kind.partition(":")[0] not in types:
             raise UsageError(f"{said}: {no_such('type of device', kind, sorted(types))}")
 
@@ -47,7 +50,7 @@ class Targets:
     An entry without a device means the first device of each type: the GPUs of one machine are usually identical,
     and measuring each would multiply the time. A type (`torch:cuda`) means all its devices. Device types that a
     backend expects but does not find are targets too, and so are requested devices that cannot run a kernel;
-    `absent` gives the reasons.
+    `absent` gives the reasons. A backend whose class cannot be loaded has no target: `left_out` says so.
     """
 
     def __init__(self, asked: Sequence[str], probes: Mapping[str, Probe]) -> None:
@@ -55,17 +58,22 @@ class Targets:
         self._asked = asked
         self.taking_part: list[Target] = []
         self.absent: dict[tuple[str, str], Absent] = {}
+        self._unusable: list[str] = []  # why the classes of backends could not be loaded
         for entry in asked:
             name, _, device = entry.partition(":")
             self._add(name, device)
 
     def _add(self, name: str, wanted: str) -> None:
         found = self.probes[name]
+        try:
+            backend = registry.load(name)
+        except Unavailable as error:  # without its class there is nothing to plan with
+            self._unusable.append(str(error))
+            return
         addresses = [d.device for d in found.devices]
         present = [address for address in addresses if matches(address, wanted)]
         if not wanted:
             present = _first_of_each_type(present)
-        backend = registry.load(name)
         broken = {device: why for device, why in found.broken.items() if wanted and matches(device, wanted)}
         expected = [wanted] if wanted else backend.devices_expected
         missing = [e for e in expected if not any(matches(address, e) for address in [*addresses, *broken])]
@@ -80,7 +88,7 @@ class Targets:
         """Return a line about devices left out, with the option that includes them, and a line about broken ones."""
         taken = {(target.backend, target.device) for target in self.taking_part}
         left: dict[str, list[str]] = {}
-        broken: list[str] = []
+        broken: list[str] = [*self._unusable]
         for name in (entry for entry in self._asked if ":" not in entry):
             others = [d.device for d in self.probes[name].devices if (name, d.device) not in taken]
             left |= {name: others} if others else {}
@@ -107,10 +115,14 @@ class Targets:
                 reason = _why_broken(found, wanted) or found.reason or f"it finds {', '.join(addresses) or 'no device'}"
                 raise UsageError(f"--bench-require={entry}: not available: {reason}")
 
+    def accelerators(self) -> dict[str, str]:
+        """Return the model name of every accelerator by its address, in their order."""
+        names = {d.device: d.name for p in self.probes.values() for d in p.devices if d.device != "cpu"}
+        return {device: names[device] for device in sorted(names)}
+
     def accelerator_names(self) -> list[str]:
         """Return the model name of every accelerator, in the order of their addresses."""
-        names = {d.device: d.name for p in self.probes.values() for d in p.devices if d.device != "cpu"}
-        return [names[device] for device in sorted(names)]
+        return list(self.accelerators().values())
 
     def last_level_cache(self, device: str) -> int | None:
         """Return the size of an accelerator's last-level cache in bytes; None if no library reports it."""

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from bench_core.errors import TableError
 from bench_core.files import read_text
+from bench_core.machine.facts import Lasting, valid
 from bench_core.records import Case, Fact, Facts, Measurement, Run, case_from_json, measurement_from_json, to_json
 
 JOURNAL = "journal.jsonl"
@@ -26,8 +27,9 @@ JOURNAL = "journal.jsonl"
 class Head:
     """The first line: the run, its planned cases, and its options (as plain JSON).
 
-    hardware: the machine label made of CPU and GPUs, whatever label the user has chosen. workloads: their traits and
-    ceilings, in the format of run.json; empty in the journals of earlier versions.
+    hardware: the machine label made of CPU and GPUs, whatever label the user has chosen. computer: the facts by which
+    computers of one label are told apart (machine/facts.py). workloads: their traits and ceilings, in the format of
+    run.json. Both are empty in the journals of earlier versions.
     """
 
     run: Run
@@ -35,6 +37,7 @@ class Head:
     options: Mapping[str, Any] = field(default_factory=dict)
     hardware: str = ""
     workloads: Mapping[str, Any] = field(default_factory=dict)
+    computer: Lasting = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ def text(head: Head, measurements: Iterable[Measurement], environments: Mapping[
 
 def _head(head: Head) -> dict[str, Any]:
     about = {"options": dict(head.options), "hardware": head.hardware, "workloads": dict(head.workloads)}
+    about["computer"] = dict(head.computer)
     about["planned"] = to_json(head.planned)
     return {"head": to_json(head.run), **about}
 
@@ -160,6 +164,7 @@ def _parsed(path: Path, number: int, line: str) -> Head | Measurement | tuple[st
             plain["options"],
             plain["hardware"],
             plain.get("workloads", {}),
+            valid(plain.get("computer", {})),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TableError(path, f"not a journal line: {error}", number) from None

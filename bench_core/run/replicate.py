@@ -89,23 +89,22 @@ def turns(sides: Sequence[Side], runs: int, seed: int) -> Iterator[Turn]:
 def command(turn: Turn, output: Path, arguments: Sequence[str]) -> list[str]:
     """Return the command line of one run; its results go below `output`, whatever `arguments` say."""
     ours = [f"--bench-output={output}", f"--bench-shuffle={turn.seed}", "--bench-keep-journal"]
-    return [turn.side.python, "-m", "pytest", *child_process.MEASURING, *arguments, *ours]
+    return child_process.pytest_command(turn.side.python, *child_process.MEASURING, *arguments, *ours)
 
 
 def launch(turn: Turn, output: Path, arguments: Sequence[str]) -> int:
     """Run one turn and return pytest's exit code; its output goes to log.txt below `output`."""
     output.mkdir(parents=True)
-    # Another interpreter may have its own bench_core, which the one of this process must not hide.
-    inherited = child_process.environ() if turn.side.python == sys.executable else None
     with (output / LOG).open("wb") as log:
         line = command(turn, output, arguments)
-        child = subprocess.Popen(line, stdout=log, stderr=subprocess.STDOUT, env=inherited)
+        child = subprocess.Popen(line, stdout=log, stderr=subprocess.STDOUT)
         try:
             return child.wait()
         except KeyboardInterrupt:
             # Ctrl-C reaches the child too, a SIGTERM to this process does not. In both cases the child needs time to
-            # write its results.
-            child.terminate()
+            # write its results. Windows has Ctrl-C alone, and `terminate` leaves no time there.
+            if sys.platform != "win32":
+                child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(_GRACE)
             raise
@@ -119,9 +118,9 @@ Launch = Callable[[Turn, Path, Sequence[str]], int]
 
 def require_usable(python: str) -> None:
     """Raise UsageError unless `python` is an interpreter that can import bench-core."""
-    code = "import bench_core.pytest_plugin"
+    command = child_process.import_command(python, "bench_core.pytest_plugin")
     try:
-        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"--against {python}: cannot be run: {error}") from None
     if done.returncode:

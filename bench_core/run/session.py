@@ -19,6 +19,7 @@ from bench_core.backends import registry
 from bench_core.errors import InternalError, TableError, UsageError
 from bench_core.files import is_file, write_atomically
 from bench_core.machine import cpu_limits, environment, host
+from bench_core.machine.facts import Lasting, against, contradictions, lasting
 from bench_core.machine.privacy import scrub
 from bench_core.plan.discovery import probe_all
 from bench_core.plan.expansion import expand
@@ -175,8 +176,8 @@ class Session:
     def _resume(self, folder: Path) -> None:
         """Load an unfinished run to continue it; raises UsageError on another machine or another commit."""
         before = journal.read(folder / journal.JOURNAL)
-        same = {"hardware": (before.head.hardware, self._hardware)}
-        same |= {name: (getattr(before.head.run, name), getattr(self.run, name)) for name in ("machine", "git_commit")}
+        self._require_same_computer(folder, before)
+        same = {name: (getattr(before.head.run, name), getattr(self.run, name)) for name in ("machine", "git_commit")}
         for name, (was, is_now) in same.items():
             if was != is_now:
                 raise UsageError(f"--bench-resume={folder}: started with {name} {was!r}, which is now {is_now!r}")
@@ -192,6 +193,24 @@ class Session:
         self._environments = dict(before.environments)
         self.traits = TraitsOf.from_json(before.head.workloads.get("traits"))
         self.ceilings = {name: Ceiling(word) for name, word in before.head.workloads.get("ceilings", {}).items()}
+
+    def _require_same_computer(self, folder: Path, before: journal.JournalContents) -> None:
+        """Raise UsageError if an unfinished run was started on another computer, as far as both can be told apart."""
+        head = before.head
+        # Journals of earlier versions have the label, which may have changed, and what their workers saw.
+        former = environment.former_labels(self.host_facts, self.targets.accelerator_names())
+        if head.hardware not in ({self._hardware} if head.computer else {self._hardware, *former}):
+            what = f"with hardware {head.hardware!r}, which is now {self._hardware!r}"
+            raise UsageError(f"--bench-resume={folder}: started {what}")
+        told = [head.computer] if head.computer else [lasting(facts) for facts in before.environments.values()]
+        here = self._computer()
+        apart = {against(name, (was[name], here[name])) for was in told for name in contradictions(was, here)}
+        if apart:
+            raise UsageError(f"--bench-resume={folder}: started on another computer: {'; '.join(sorted(apart))}")
+
+    def _computer(self) -> Lasting:
+        """Return the facts of this computer that stay, with the model of each accelerator."""
+        return lasting(self.host_facts, self.targets.accelerators().items())
 
     def cases(self, workload: Workload) -> Iterator[Case]:
         """Yield the cases of a workload under this session's options."""
@@ -222,9 +241,8 @@ class Session:
                 self._journal = journal.Journal.reopened(folder)
             else:
                 folder.mkdir(parents=True)
-                self._head = journal.Head(
-                    self.run, tuple(planned), self.options.plain(), self._hardware, self._about_workloads()
-                )
+                about = (self.options.plain(), self._hardware, self._about_workloads(), self._computer())
+                self._head = journal.Head(self.run, tuple(planned), *about)
                 self._journal = journal.Journal(folder, self._head)
         except OSError as error:
             option = f"--bench-resume={folder}" if self._before else f"{said}={self.options.output}"

@@ -160,13 +160,13 @@ def _timed(
     timed = perf_counter() - begin
     on_phase("energy")
     disturbances.stop()
-    taken = _energy(kernels, series[0], case.device, backend, durations)
+    taken, energy_flags = _energy(kernels, series[0], case.device, backend, durations)
     if taken is not None:
         values["energy"] = taken.joules
     peak = None if kernels[0].hides_memory else backend.memory().peak
     if peak is not None and memory_before is not None and peak > memory_before:
         values["peak_memory"] = float(peak - memory_before)
-    flags = (*kernels[0].flags, *disturbances.flags(), *(taken.flags if taken else ()))
+    flags = (*kernels[0].flags, *disturbances.flags(), *energy_flags)
     return replace(done, series=tuple(series), values=values | disturbances.values(), flags=flags, timed_s=timed)
 
 
@@ -226,13 +226,14 @@ def _judged_by_device(wall: Series, device: Series) -> Series:
 
 def _energy(
     kernels: list[Kernel], time: Series, device: str, backend: Backend, durations: Durations
-) -> energy.Energy | None:
-    """Return the energy of one call; None if it is not requested or there is no counter."""
+) -> tuple[energy.Energy | None, tuple[str, ...]]:
+    """Return the energy of one call and its flags; None if it is not requested, has no counter, or was lost."""
     counter = energy.meter(device, backend.device_uuid) if durations.energy else None
     if counter is None:
-        return None
+        return None, ()
     run = rotate([kernel.run for kernel in kernels])
-    return energy.per_call(run, WallTimer.of(backend), counter, median(time.seconds), durations.energy)
+    taken = energy.per_call(run, WallTimer.of(backend), counter, median(time.seconds), durations.energy)
+    return taken, taken.flags if taken else (energy.LOST,)
 
 
 def rotate(runs: list[Call]) -> Call:

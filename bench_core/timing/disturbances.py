@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from time import perf_counter
 
-from bench_core.machine import host, nvml
+from bench_core.machine import allotment, host, nvml
 
 DRIFT = 1.1  # ratio of the times of the reference work after and before
 STEAL = 0.01  # share of CPU time taken by the hypervisor
@@ -34,7 +34,7 @@ class Disturbances:
     def stop(self) -> None:
         """Take the final readings. Call it right after the last timed block: clocks and power fall in milliseconds."""
         self._gpu_after = nvml.state(self._uuid)
-        available = (perf_counter() - self._begin) * host.logical_cpus()
+        available = (perf_counter() - self._begin) * allotment.logical_cpus()
         self._stolen_share = (host.steal_seconds() - self._steal) / available
         self._drift = reference_seconds() / self._reference
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from bench_core.machine import host, nvml
+from bench_core.machine import nvml, rapl
 from bench_core.timing.sampling import Timer
 from bench_core.workload import Call
 
@@ -20,6 +20,10 @@ LOOKS = 50  # an average lasts this many times the uncertainty of the time of an
 STANDSTILL = 1.0  # seconds without an update after which the counter is not used
 IDLE = 0.01  # share of the average that may be spent on readings, during which the device is idle
 LONGEST = 10.0  # seconds; LOOKS and IDLE do not extend an average beyond this
+# Watts that no GPU board and no CPU package takes: the largest are sold for 1.4 and 0.5 kW, with short peaks of less
+# than twice that. A counter that moved faster was set back, by a suspend of the machine or by its driver.
+_NVML_WATTS, _RAPL_WATTS = 4000.0, 1000.0
+LOST = "energy_lost"  # the flag of a case whose counter gave no value
 # Seconds between two updates of a counter, at most: NVIDIA's take 20 to 100 ms (PETSc, PetscLogGpuEnergyMeter), RAPL's
 # about 1 ms (Intel, Software Developer's Manual, volume 3, section on RAPL interfaces).
 _NVML_UPDATE, _RAPL_UPDATE = 100e-3, 1e-3
@@ -31,15 +35,25 @@ class Meter:
 
     read: returns the energy that each part of the device has used so far, in joules; None if it can no longer be read.
     ranges: joules at which the counter of each part wraps to zero. update: longest time between updates, in seconds.
+    most_watts: power of each part above which a reading is not one.
     """
 
     read: Callable[[], tuple[float, ...] | None]
     ranges: Sequence[float] = (math.inf,)
     update: float = _NVML_UPDATE
+    most_watts: float = _NVML_WATTS
 
-    def joules(self, before: Sequence[float], after: Sequence[float]) -> float:
-        """Return the energy between two readings in joules; they must be less than a range apart."""
-        return math.fsum((b - a) % r for a, b, r in zip(before, after, self.ranges, strict=True))
+    def joules(self, before: Sequence[float], after: Sequence[float], seconds: float) -> float | None:
+        """Return the energy between two readings in joules.
+
+        seconds: the time between them. None if that is not known: a counter did not move, went back, moved faster than
+        the device can take energy, or may have wrapped more than once.
+        """
+        most = self.most_watts * (seconds + self.update)  # a reading is up to one update old
+        moves = zip(before, after, self.ranges, strict=True)
+        parts = [(b - a) % r if math.isfinite(r) else b - a for a, b, r in moves]
+        known = most < min(self.ranges) and all(0 <= part <= most for part in parts) and any(parts)
+        return math.fsum(parts) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +72,10 @@ class Energy:
 def meter(device: str, uuid: str | None) -> Meter | None:
     """Return the energy counter of a device; None if there is none (the facts of the environment say why)."""
     if device == "cpu":
-        ranges = [package.range for package in host.package_energy()]
-        if not ranges:
+        packages = rapl.packages()
+        if not packages:
             return None
-        return Meter(lambda: tuple(package.joules for package in host.package_energy()), ranges, _RAPL_UPDATE)
+        return Meter(lambda: rapl.joules(packages), [p.range for p in packages], _RAPL_UPDATE, _RAPL_WATTS)
     if nvml.energy(uuid) is None:
         return None
 
@@ -75,9 +89,10 @@ def meter(device: str, uuid: str | None) -> Meter | None:
 def per_call(
     run: Call, timer: Timer, counter: Meter, call: float, window: float, now: Callable[[], float] = perf_counter
 ) -> Energy | None:
-    """Return the mean energy of a call over at least `window` seconds; None if the counter does not move.
+    """Return the mean energy of a call over at least `window` seconds.
 
-    call: seconds per call.
+    None if the counter does not move, can no longer be read, or gives what no device takes: a case without its energy
+    still has its times. call: seconds per call.
 
     The average starts and ends at an update of the counter, both times with the device at work, so that neither the
     update interval nor a filter in the counter matters. In between, the counter is not read: during a reading, and
@@ -104,10 +119,12 @@ def per_call(
         while start and now() - start.at < least:
             load.work(max(BLOCK, least))
         end = load.update(look) if start else None
-    if start is None or end is None or end.joules == start.joules:
+    if start is None or end is None:
         return None
-    joules = counter.joules(start.joules, end.joules) / (end.calls - start.calls)
-    return Energy(joules, 1 - (end.worked - start.worked) / (end.at - start.at))
+    joules = counter.joules(start.joules, end.joules, end.at - start.at)
+    if joules is None:
+        return None
+    return Energy(joules / (end.calls - start.calls), 1 - (end.worked - start.worked) / (end.at - start.at))
 
 
 def _least(call: float, look: float, reading: float, update: float) -> float:

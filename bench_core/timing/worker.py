@@ -11,13 +11,12 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -37,6 +36,7 @@ START_TIMEOUT = 120.0  # seconds; a cold import of a GPU library from a network 
 _TAIL = 1 << 16  # bytes at the end of a dead child's output that are searched for its last line
 # Coverage reads these variables at the start of a process, and would trace a kernel line by line while it is timed.
 _TRACERS = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+_TEMPORARY = ("TMPDIR", "TEMP", "TMP")  # tempfile of Python, and libraries on every system, read one of them
 _STARTS = 2  # number of failed starts after which no process of the same WorkerSpec is started
 
 
@@ -62,10 +62,13 @@ class Executor(Protocol):
         """End the process, if it is a child."""
 
 
-def environ(spec: WorkerSpec) -> dict[str, str]:
-    """Return the environment variables of a worker: those of this process and of the spec, without a tracer."""
-    inherited = {name: value for name, value in child_process.environ().items() if name not in _TRACERS}
-    return {**inherited, **dict(spec.environ)}
+def environ(spec: WorkerSpec, scratch: str = "") -> dict[str, str]:
+    """Return the environment variables of a worker: those of this process and of the spec, without a tracer.
+
+    scratch: the folder for its temporary files, "" for that of this process.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name not in _TRACERS}
+    return {**inherited, **(dict.fromkeys(_TEMPORARY, scratch) if scratch else {}), **dict(spec.environ)}
 
 
 class Worker:
@@ -76,6 +79,7 @@ class Worker:
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
         self._log: IO[bytes] | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._environment: ProcessEnvironment | None = None
         self._timed_out = False
         self._kills_before = 0
@@ -83,17 +87,17 @@ class Worker:
     def start(self) -> ProcessEnvironment:
         if self._process is not None and self._environment is not None:
             return self._environment
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        self._log, self._scratch = _log_and_scratch()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench_core.timing.worker_child"],
+            child_process.command(protocol.CHILD, str(os.getpid())),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environ(self.spec),
+            env=environ(self.spec, self._scratch.name if self._scratch else ""),
             text=True,
             encoding="utf-8",
             errors="replace",
-            start_new_session=True,  # Ctrl-C reaches only the parent, which then ends the child
+            **child_process.apart(),  # Ctrl-C reaches only the parent, which then ends the child
         )
         self._answers = queue.SimpleQueue()
         threading.Thread(target=_pump, args=(self._process.stdout, self._answers), daemon=True).start()
@@ -202,16 +206,25 @@ class Worker:
         process, self._process, self._environment = self._process, None, None
         if process is None:
             return
-        if process.poll() is None:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)  # includes the processes that it has started
-            except (ProcessLookupError, PermissionError):
-                process.kill()
-            process.wait()
+        child_process.kill(process)
         for stream in (process.stdin, process.stdout, self._log):
             with contextlib.suppress(OSError):
                 if stream:
                     stream.close()
+        if self._scratch:  # what a child that was killed could not remove
+            self._scratch.cleanup()
+
+
+def _log_and_scratch() -> tuple[IO[bytes], tempfile.TemporaryDirectory[str] | None]:
+    """Return a file for the output of a child, and a folder for its temporary files.
+
+    Where no temporary folder can be written to, the output is discarded, and the child has to see for itself.
+    """
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix="bench-core-worker-", ignore_cleanup_errors=True)
+        return tempfile.TemporaryFile(), scratch
+    except OSError:
+        return Path(os.devnull).open("w+b"), None
 
 
 class InProcess:

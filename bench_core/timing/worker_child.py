@@ -7,15 +7,17 @@ libraries goes to standard error, whose last line the parent reports after a cra
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
-import signal
+import queue
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from bench_core import child_process
 from bench_core.backends import registry
 from bench_core.backends.base import Backend
 from bench_core.errors import Unavailable
@@ -24,23 +26,23 @@ from bench_core.timing import worker_protocol as protocol
 from bench_core.timing.case import run_case
 
 _HEADROOM = 0.95  # share of the available memory that this process may use; the rest keeps the machine responsive
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+_GRACE = 2.0  # seconds that this process has to end by itself after its parent has closed the pipe
 
 Answer = Callable[[protocol.Message], None]
 
 
 def main() -> None:
-    """Serve commands until the parent closes its end of the pipe."""
+    """Serve commands until the parent closes its end of the pipe. sys.argv[1]: the id of the parent."""
+    child_process.end_with(int(sys.argv[1]))
+    _be_killed_first()
     with _private_channel() as channel:
-        _die_with_parent()
 
         def answer(message: protocol.Message) -> None:
             channel.write(protocol.marked_line(message))
             channel.flush()
 
         backend: Backend | None = None
-        for line in sys.stdin:
-            command = json.loads(line)
+        for command in _commands():
             if command["do"] == "start":
                 backend = _start(command, answer)
             elif backend is not None:
@@ -75,12 +77,33 @@ def _private_channel() -> Iterator[TextIO]:
         yield channel
 
 
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies, and kill it first when memory runs out (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+def _commands() -> Iterator[protocol.Message]:
+    """Yield the commands of the parent, until it closes its end of the pipe or dies.
+
+    A thread waits for them. If the pipe ends while a case runs, it ends the process: not every kernel does that when a
+    parent dies. It cannot while a call of a library holds the interpreter's lock.
+    """
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        rest = b""
+        while chunk := os.read(0, 1 << 16):  # no buffer, whose lock a process could not get at its end
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                lines.put(line)
+        lines.put(None)
+        time.sleep(_GRACE)
+        os._exit(1)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (line := lines.get()) is not None:
+        yield json.loads(line)
+
+
+def _be_killed_first() -> None:
+    """Have the kernel kill this process before others when memory runs out (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _cap_memory() -> None:
@@ -88,8 +111,9 @@ def _cap_memory() -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # noqa: PLC0415 - not on Windows
 
-        limit = int(_HEADROOM * host.memory_limit())
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        if limit := host.memory_limit():
+            capped = int(_HEADROOM * limit)
+            resource.setrlimit(resource.RLIMIT_DATA, (capped, capped))
 
 
 if __name__ == "__main__":

@@ -18,12 +18,13 @@ import importlib
 import json
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from bench_core.backends import registry
 from bench_core.backends.base import Backend
@@ -34,6 +35,7 @@ from bench_core.timing.case import Settings
 from bench_core.timing.sampling import Durations
 from bench_core.workload import Workload
 
+CHILD = "bench_core.timing.worker_child"  # the module that a worker process runs
 MARK = "\x1ebench-core "
 PHASES = ("build", "check", "measure", "energy", "recheck")
 Message = Mapping[str, Any]
@@ -51,16 +53,21 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSource:
-    """The location of a workload for a child process: on a test function of a module below an import root."""
+    """The location of a workload for a child process: on a test function of a module below an import root.
+
+    own: modules that the parent has imported from the root; see `Own`.
+    """
 
     root: str
     module: str
     function: str
+    own: tuple[str, ...] = ()
 
     def workload(self) -> Workload:
         """Import the module and return the workload that its test function is marked with."""
-        if self.root not in sys.path:
-            sys.path.insert(0, self.root)
+        if self.module not in sys.modules:
+            own = {self.module.partition(".")[0], *self.own}
+            Own.add([self.root], dict.fromkeys(own, self.root))
         found: Any = __import__(self.module, fromlist=["_"])
         for name in self.function.split("."):
             found = getattr(found, name)
@@ -75,23 +82,65 @@ class WorkloadSource:
 class PickledSource:
     """A workload in a file that the parent has written with pickle, which stores functions by module and name.
 
-    path: the parent's sys.path, below which those modules are. main: what the parent calls `__main__`: the name of a
+    path: the parent's sys.path, below which those modules are. own: modules that the parent has imported from folders
+    before the standard library, and these folders; see `Own`. main: what the parent calls `__main__`: the name of a
     module or the path of a script; "" if it is not needed.
     """
 
     file: str
     path: tuple[str, ...]
     main: str = ""
+    own: tuple[tuple[str, str], ...] = ()
 
     def workload(self) -> Workload:
         """Return the workload; the modules of its functions are imported, and a script under another name."""
-        sys.path[:] = [*self.path, *(entry for entry in sys.path if entry not in self.path)]
+        Own.add(self.path, dict(self.own))
         with Path(self.file).open("rb") as stream:
             workload: Workload = _Unpickler(stream, self.main).load()
         return workload
 
     def plain(self) -> Message:
         return asdict(self)
+
+
+class Own:
+    """Finds the modules of a user in a process whose sys.path has the user's folders last.
+
+    The parent had them first, as Python and pytest put them. There every library was imported before. In a worker it
+    may not be, and a `statistics.py` among the benchmarks would be imported in place of Python's own. So only those
+    modules come from these folders first that the parent has imported from there.
+    """
+
+    where: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def add(cls, folders: Iterable[str], own: Mapping[str, str]) -> None:
+        """Append folders to sys.path. own: the modules to be found first, by name, with the folder of each."""
+        sys.path += [folder for folder in folders if folder not in sys.path]
+        cls.where |= own
+        if cls not in sys.meta_path:
+            sys.meta_path.insert(0, cls)
+
+    @classmethod
+    def find_spec(cls, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Find a module; see importlib.abc.MetaPathFinder."""
+        return PathFinder.find_spec(name, [cls.where[name]], target) if path is None and name in cls.where else None
+
+
+def loaded_from(folders: Collection[str]) -> dict[str, str]:
+    """Return the modules that this process has imported from folders, by name, with the folder of each.
+
+    Modules of Python are left out, and parts of packages.
+    """
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if "." in name or name in sys.stdlib_module_names or name.startswith("__"):
+            continue
+        places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]  # of a package its folder
+        folder = str(Path(places[-1]).parent) if places[-1] else ""
+        if folder in folders:
+            found[name] = folder
+    return found
 
 
 class _Unpickler(pickle.Unpickler):
@@ -181,7 +230,10 @@ def read_case_command(command: Message) -> tuple[Case, Source, Settings]:
 
 
 def _read_source(plain: Message) -> Source:
-    return PickledSource(**{**plain, "path": tuple(plain["path"])}) if "file" in plain else WorkloadSource(**plain)
+    if "file" in plain:
+        own = tuple((name, folder) for name, folder in plain["own"])
+        return PickledSource(**{**plain, "path": tuple(plain["path"]), "own": own})
+    return WorkloadSource(**{**plain, "own": tuple(plain["own"])})
 
 
 # ---------------------------------------------------------------- messages of the child

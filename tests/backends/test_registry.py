@@ -1,13 +1,18 @@
 """A backend is found by its name, that of another package by its entry point."""
 
 import os
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from bench_core.backends import registry
-from bench_core.errors import UsageError
+from bench_core.errors import Unavailable, UsageError
+from bench_core.plan import discovery, doctor
+from bench_core.plan.discovery import Device, Probe
+from bench_core.plan.targets import Targets, require_known
 
 
 def test_an_unknown_backend_is_named_with_those_there_are():
@@ -33,3 +38,41 @@ def test_a_third_party_adds_a_backend_through_its_entry_point(tmp_path):
         check=True,
     )
     assert done.stdout.split() == ["other", "cpu"]
+
+
+class Half:
+    dialect = "array"
+
+
+@pytest.mark.parametrize(
+    ("loads", "code", "words"),
+    [
+        (
+            lambda: __import__("no_such"),
+            "import_failed",
+            "ModuleNotFoundError: No module named 'no_such'",
+        ),
+        (lambda: sys.exit("go away"), "import_failed", "SystemExit: go away"),
+        (lambda: Half, "no_backend", "lacks devices_expected, devices, environ"),
+    ],
+    ids=["a module is missing", "it exits", "it is no backend"],
+)
+def test_a_plug_in_that_cannot_be_loaded_is_one_backend_less_and_nothing_more(monkeypatch, loads, code, words):
+    """The plan goes on with the others and says why; who asks for it is told in one line; doctor explains it."""
+    point = SimpleNamespace(name="mine", value="my_package:Mine", load=loads)
+    monkeypatch.setattr(registry, "entry_points", lambda group, name="mine": [point] if name == "mine" else [])
+    with pytest.raises(Unavailable, match=re.escape(words)) as caught:
+        registry.load("mine")
+    assert caught.value.code == code
+    found = discovery.discover("mine")
+    assert (found.reason_code, found.devices) == (code, ())
+    numpy = Probe("numpy", "2", (Device("cpu"),))
+    monkeypatch.setattr(discovery, "probe", {"mine": found, "numpy": numpy}.get)
+    targets = Targets(["numpy", "mine"], discovery.probe_all(["numpy", "mine"]))
+    assert [target.backend for target in targets.taking_part] == ["numpy"]
+    assert words in " ".join(targets.left_out())
+    for refuse in (lambda: require_known(["mine"], "--bench-backends"), lambda: targets.require(["mine"])):
+        with pytest.raises(UsageError, match=re.escape(words)):
+            refuse()
+    advice = doctor.examine(doctor.Findings({}, [numpy, found]))
+    assert [words in item.why for item in advice] == [True]

@@ -13,7 +13,6 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from bench_core import child_process
 from bench_core.cli import app
 from bench_core.cli import check as command
 from bench_core.machine import nvml
@@ -21,7 +20,7 @@ from bench_core.plan.discovery import Device, Probe
 from bench_core.plan.doctor import Findings
 from bench_core.records import Fact, Status
 from tests.standin import install as standin
-from tests.support import tables
+from tests.support import ROOT, tables
 from tests.support.limits import CEILINGS, FACTS, H100, limit
 
 PRODUCT = """
@@ -96,9 +95,8 @@ def project(tmp_path):
 
 def clean():
     """Return an environment without the options of this session, in which a bare checkout is found from any folder."""
-    return child_process.environ({k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}) | {
-        "COLUMNS": "200"
-    }
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    return kept | {"COLUMNS": "200", "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))}
 
 
 def check_in(folder, *arguments):

@@ -32,11 +32,11 @@ def test_h_is_help(command):
 def test_an_h_in_an_option_of_pytest_is_passed_on(monkeypatch, given, passed):
     seen = []
 
-    def become(program, line, environ):
+    def become(program, line):
         seen.extend(line[-len(passed) :])
         raise SystemExit(5)
 
-    monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr(os, "execv", become)
     assert invoke("run", *given).exit_code == 5
     assert seen == passed
 

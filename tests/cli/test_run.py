@@ -75,11 +75,11 @@ def test_a_single_run_becomes_the_pytest_process(monkeypatch):
     """The process is replaced by pytest, so exit codes are those of pytest and signals reach pytest directly."""
     seen = []
 
-    def become(program, line, environ):
-        assert environ == child_process.environ()
+    def become(program, line):
         seen.append((program, line))
         raise SystemExit(5)
 
-    monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr(os, "execv", become)
     assert CliRunner().invoke(app, ["run", "--", "-k", "nothing"]).exit_code == 5
-    assert seen == [(sys.executable, [sys.executable, "-m", "pytest", *child_process.MEASURING, "-k", "nothing"])]
+    expected = child_process.command("pytest", *child_process.MEASURING, "-k", "nothing")
+    assert seen == [(sys.executable, expected)]

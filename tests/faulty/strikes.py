@@ -4,15 +4,18 @@ STRIKE="kill@torn:2": end at the second line of the journal, half of it written.
 `written` (a line of the journal), `replace` and `replaced` (a file moved into place); STRIKE="rename" has a
 file system that cannot rename over a file, STRIKE="size:4000" one on which no file may be larger, and
 STRIKE="miscount" a bench_core that forgets the rows of a case, and STRIKE="contradict" one that refuses a case at the
-end of the run.
+end of the run. STRIKE="again": after the first signal, SIGTERM comes again at once, while pytest ends, and at exit.
 """
 
+import atexit
 import dataclasses
 import errno
 import os
 import resource
 import signal
 from pathlib import Path
+
+import pytest
 
 from bench_core.records import Status
 from bench_core.run import journal, session
@@ -26,6 +29,8 @@ def pytest_configure():
         forget_rows()
     elif how == "contradict":
         refuse_at_the_end()
+    elif how == "again":
+        atexit.register(os.kill, os.getpid(), signal.SIGTERM)
     elif how == "rename":
         forbid_renaming_over()
     elif how.startswith("size:"):
@@ -34,6 +39,20 @@ def pytest_configure():
     else:
         name, _, number = event.partition(":")
         EVENTS[name](lambda: os.kill(os.getpid(), ACTIONS[how]), int(number))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_keyboard_interrupt():
+    strike_again()
+
+
+def pytest_unconfigure():
+    strike_again()
+
+
+def strike_again():
+    if os.environ["STRIKE"] == "again":
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def forget_rows():

@@ -153,6 +153,7 @@ SIGNALS = (
     ("SIGINT, again while the results are written", {"FAULT": "interrupt.block", "STRIKE": "interrupt@replace:2"}),
     ("SIGTERM", {"FAULT": "terminate.build"}),
     ("SIGTERM, again while the results are written", {"FAULT": "terminate.check", "STRIKE": "terminate@replace:3"}),
+    ("SIGTERM, again at once, while pytest ends and at exit", {"FAULT": "terminate.block", "STRIKE": "again"}),
     ("SIGHUP", {"FAULT": "hang_up.block"}),
 )
 

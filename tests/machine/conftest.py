@@ -2,21 +2,25 @@
 
 import pytest
 
-from bench_core.machine import host
+from bench_core.machine import allotment, host, kernel_files, processor
 
-_CACHED = (host.usable_cores, host.cpu_model, host.cpu_flags, host.cache_sizes)
+_CACHED = (
+    *(host.usable_cores, host.cache_sizes, allotment._ulimits),
+    *(processor.model, processor.identity, processor.flags, processor.kinds, processor._processors, processor.sysctl),
+)
 
 
 @pytest.fixture
 def plant(tmp_path, monkeypatch):
-    """Return a function that writes a file of the kernel, text or bytes; host sees these files only."""
-    monkeypatch.setattr(host, "ROOT", tmp_path)
+    """Return a function that writes a file of the kernel, text or bytes; bench_core sees these files only."""
+    monkeypatch.setattr(kernel_files, "ROOT", tmp_path)
 
     def forget():
         for function in _CACHED:
             function.cache_clear()
 
     def write(path, contents):
+        forget()
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(contents if isinstance(contents, bytes) else contents.encode())
 

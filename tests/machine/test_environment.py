@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,7 @@ from bench_core.backends.numpy import NumpyBackend
 from bench_core.machine import environment, nvml, privacy
 from bench_core.records import Fact
 from tests.standin import install as standin
+from tests.support import ROOT
 
 UUID = "GPU-01020304-0506-0708-090a-0b0c0d0e0f10"
 
@@ -132,7 +135,7 @@ def test_nothing_private_is_in_any_fact(backend, monkeypatch):
         ("x", 1, ["NVIDIA L4", "NVIDIA L4"], "2x-nvidia-l4_x-1c"),
         ("x", 1, ["NVIDIA L4", "NVIDIA A10", "NVIDIA L4"], "2x-nvidia-l4_nvidia-a10_x-1c"),
         ("../../etc", 2, [], "etc-2c"),
-        ("", 2, [""], "x86-64-2c"),
+        ("", 2, [""], "unknown-x86-64-df252f-2c"),
         ("龍芯", None, [], "computer"),
     ],
 )
@@ -155,11 +158,6 @@ def test_what_the_system_cannot_tell_is_a_reason(monkeypatch):
     facts = environment.host_environment()
     assert facts["cpu.frequency"] == Fact(reason="psutil.cpu_freq: AttributeError")
     assert facts["memory.swap_used"] == Fact(reason="psutil.swap_memory: NotImplementedError")
-
-
-@pytest.mark.parametrize(("numbers", "text"), [([0], "0"), ([0, 1, 2], "0-2"), ([0, 2, 3, 7], "0,2-3,7"), ([], "")])
-def test_neighbouring_numbers_are_joined_to_ranges(numbers, text):
-    assert environment._ranges(numbers) == text
 
 
 def test_git_state_is_the_commit_and_whether_tracked_files_changed(tmp_path):
@@ -185,3 +183,46 @@ def test_git_state_is_the_commit_and_whether_tracked_files_changed(tmp_path):
 def test_git_state_is_empty_without_git(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert environment.git_state(Path.cwd()) == environment.GitState()
+
+
+NOTHING = """
+import getpass, json, os, pathlib, pwd, sys, tempfile
+import psutil
+from pathlib import Path
+
+def refuse(*_):
+    raise KeyError("no such user")
+
+pwd.getpwuid = pwd.getpwnam = refuse
+psutil.PROCFS_PATH = "/nowhere"
+tempfile.tempdir = "/nowhere"
+from bench_core.machine import cpu_limits, environment, kernel_files, privacy
+
+kernel_files.ROOT = Path("/nowhere")
+from bench_core.backends.numpy import NumpyBackend
+from bench_core.cli import doctor
+
+backend = NumpyBackend("cpu")
+facts = environment.host_environment() | environment.worker_environment(None, backend.facts()) | doctor._watch(0.01)
+assert privacy.scrub("/a/b") == "b"
+free = backend.memory()
+text = json.dumps(environment.facts_to_json(facts), allow_nan=False)
+print(environment.machine_label(facts, []), cpu_limits.fact(cpu_limits.read()).reason)
+print({name: fact.reason for name, fact in facts.items() if fact.value is None})
+"""
+
+
+def test_where_proc_sys_home_and_temporary_folders_are_hidden_facts_are_absent_with_a_reason(tmp_path):
+    """Collection never fails: in a process of its own, with a user of no name."""
+    environ = {name: value for name, value in os.environ.items() if name not in {"HOME", "USER", "LOGNAME", "TMPDIR"}}
+    environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", NOTHING]
+    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    label, reasons = done.stdout.splitlines()
+    assert label.startswith("unknown-")
+    reasons = ast.literal_eval(reasons)
+    assert all(reasons.values())
+    assert reasons["cpu.model"].startswith("unknown CPU model: no /proc/cpuinfo")
+    for name in ("cpu.core_kinds", "cpu.caches", "memory.available", "memory.nodes", "system.container", "cpu.smt"):
+        assert name in reasons

@@ -4,11 +4,12 @@ import math
 
 import pytest
 
-from bench_core.machine.facts import LASTING, VOLATILE, against, contradictions, lasting, shown
+from bench_core.machine.facts import LASTING, VOLATILE, against, contradictions, lasting, shown, valid
 from bench_core.records import Fact
 
 BOX = {
     "cpu.model": "AMD EPYC",
+    "cpu.identity": "AuthenticAMD family 25 model 1 stepping 1",
     "cpu.cores": 16,
     "cpu.threads": 32,
     "memory.total": 100e9,
@@ -25,6 +26,7 @@ def facts(**values):
     ("name", "value"),
     [
         ("cpu.model", "Intel Xeon"),
+        ("cpu.identity", "AuthenticAMD family 25 model 17 stepping 1"),
         ("cpu.cores", 8),
         ("cpu.threads", 16),
         ("memory.total", 96e9),
@@ -77,8 +79,17 @@ def test_a_device_with_two_names_in_one_run_has_none():
 @pytest.mark.parametrize("value", [None, "", True, "lots", [], {}, 0, -1, math.nan, math.inf, 10**400])
 def test_values_that_a_file_should_not_have_count_as_unknown(value):
     found = lasting(facts(memory__total=value, cpu__cores=value))
-    assert found == {}
+    assert found == valid({"memory.total": value, "cpu.cores": value}) == {}
     assert contradictions(found, BOX) == ()
+    assert valid({**BOX, "another": 1, "device_name of cuda:1": 1}) == BOX
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["arm", "aarch64", "i386", "x86_64", "AMD64", "powerpc", "Intel64 Family 6 Model 142 Stepping 10, GenuineIntel"],
+)
+def test_an_architecture_is_no_model_so_that_earlier_tables_of_an_m1_contradict_no_later_ones(name):
+    assert lasting(facts(cpu__model=name), [("cpu", name)]) == {}
 
 
 @pytest.mark.parametrize("value", [None, "", True, 3, [], {}])
@@ -102,3 +113,15 @@ def test_thread_pools_are_shown_in_words_and_in_one_order():
     words = "libgomp with 2 threads, libopenblas 0.3.31 Zen with 2 threads"
     assert shown("threadpools", [blas, openmp]) == shown("threadpools", [openmp, blas]) == words
     assert (shown("threadpools", []), shown("threadpools", ["odd"])) == ("none", "odd")
+
+
+def test_kinds_of_cores_and_nodes_of_memory_are_shown_in_words_even_if_a_file_has_odd_ones():
+    kinds = [
+        {"kind": "performance", "cores": 6, "cpus": "0-11", "frequency": 4.7e9, "last_level_cache": 24e6},
+        {"kind": "", "cores": 8, "cpus": ""},
+    ]
+    assert shown("cpu.core_kinds", kinds) == "6 performance cores, CPUs 0-11, 4.70 GHz, 24.0 MB of cache; 8 cores"
+    nodes = [{"node": 0, "bytes": 64e9, "cpus": "0-15"}, {"node": 1, "bytes": 128e9, "cpus": ""}]
+    assert shown("memory.nodes", nodes) == "node 0: 64.0 GB, CPUs 0-15; node 1: 128 GB, without CPUs"
+    assert shown("cpu.core_kinds", [{}, {"frequency": "x"}]) == "? cores; ? cores"
+    assert (shown("cpu.core_kinds", []), shown("memory.nodes", ["odd"])) == ("none", "odd")

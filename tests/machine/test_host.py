@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from bench_core.machine import host
+from bench_core.machine import allotment, host, processor
 from bench_core.records import Fact
 
 
 def test_cpu_is_read_from_cpuinfo(plant):
     plant("proc/cpuinfo", "processor : 0\nmodel name\t: AMD  EPYC 9654\nflags\t\t: fpu avx2 hypervisor\n")
-    assert host.cpu_model() == Fact("AMD EPYC 9654", "/proc/cpuinfo")
-    assert host.cpu_flags() == {"fpu", "avx2", "hypervisor"}
+    assert processor.model() == Fact("AMD EPYC 9654", "/proc/cpuinfo")
+    assert processor.flags() == {"fpu", "avx2", "hypervisor"}
 
 
 def test_caches_are_counted_once_each(plant):
@@ -71,7 +71,7 @@ def test_cores_that_a_quota_lets_run_for_a_part_of_the_time_are_allowed_all_the_
     for cpu in range(8):
         plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
     plant("sys/fs/cgroup/cpu.max", "100000 100000")
-    assert (host.allowed_cores(), host.allowed_cpus(), host.usable_cores()) == (2, {0, 1, 4}, 1)
+    assert (host.allowed_cores(), allotment.cpus(), host.usable_cores()) == (2, {0, 1, 4}, 1)
 
 
 def plant_clocks(plant, driver, *kilohertz):
@@ -118,7 +118,6 @@ def test_the_length_of_sve_registers_is_in_bytes(plant):
 def test_a_memory_side_cache_is_known_by_its_folder_or_the_model(plant, path, text):
     assert not host.has_memory_side_cache()
     plant(path, text)
-    host.cpu_model.cache_clear()
     assert host.has_memory_side_cache()
 
 
@@ -134,17 +133,17 @@ def test_quota_is_the_tightest_of_nested_groups(plant):
     plant("proc/self/cgroup", "0::/user.slice/job\n")
     plant("sys/fs/cgroup/user.slice/job/cpu.max", "max 100000\n")
     plant("sys/fs/cgroup/user.slice/cpu.max", "150000 100000\n")
-    assert host.cpu_quota() == 1.5
+    assert allotment.quota().value == 1.5
     plant("sys/fs/cgroup/user.slice/job/cpu.max", "50000 100000\n")
-    assert host.cpu_quota() == 0.5
+    assert allotment.quota().value == 0.5
 
 
 def test_quota_is_read_from_control_groups_of_version_1(plant):
     plant("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1")
     plant("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000")
-    assert host.cpu_quota() is None
+    assert allotment.quota().value is None
     plant("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "200000")
-    assert host.cpu_quota() == 2.0
+    assert allotment.quota().value == 2.0
 
 
 def test_memory_limit_is_the_group_s_where_it_sets_one(plant):
@@ -206,10 +205,8 @@ def test_a_virtual_machine_is_known_by_the_hypervisor_flag_and_named_by_its_vend
     assert host.virtual_machine().value is None
     plant("proc/cpuinfo", "flags : fpu hypervisor\n")
     plant("sys/class/dmi/id/sys_vendor", "QEMU\n")
-    host.cpu_flags.cache_clear()
     assert host.virtual_machine().value == "QEMU"
     plant("proc/cpuinfo", "flags : fpu\n")
-    host.cpu_flags.cache_clear()
     assert host.virtual_machine().value == "none"
 
 
@@ -227,21 +224,21 @@ def test_an_empty_root_has_no_facts_and_raises_nothing(plant):
         assert function().reason
     assert host.cache_sizes() == {}
     assert host.last_level_cache() is None
-    assert host.cpu_quota() is None
+    assert allotment.quota().value is None
 
 
 def test_memory_available_is_the_machine_s_where_no_group_limits_it(plant, monkeypatch):
-    monkeypatch.setattr(host.psutil, "virtual_memory", lambda: SimpleNamespace(available=7))
-    assert host.memory_available() == 7
+    monkeypatch.setattr(host.psutil, "virtual_memory", lambda: SimpleNamespace(available=7, total=9))
+    assert allotment.memory_left() == 7
 
 
 def test_memory_available_is_what_the_control_group_has_left(plant):
     plant("proc/self/cgroup", "0::/job")
     plant("sys/fs/cgroup/job/memory.max", "3000000")
     plant("sys/fs/cgroup/job/memory.current", "1000000")
-    assert host.memory_available() == 2_000_000
+    assert allotment.memory_left() == 2_000_000
     plant("sys/fs/cgroup/job/memory.current", "4000000")
-    assert host.memory_available() == 0
+    assert allotment.memory_left() == 0
 
 
 @pytest.mark.parametrize(
@@ -257,7 +254,7 @@ def test_memory_in_files_that_the_kernel_may_drop_is_available(plant, folder, li
     plant(f"{folder}/{limit}", "3000000")
     plant(f"{folder}/{used}", "2900000")
     plant(f"{folder}/memory.stat", f"anon 900000\n{cache} 2000000\nactive_file 7\n")
-    assert host.memory_available() == 2_100_000
+    assert allotment.memory_left() == 2_100_000
 
 
 def test_a_limit_is_never_paired_with_the_use_of_another_group(plant):
@@ -266,7 +263,7 @@ def test_a_limit_is_never_paired_with_the_use_of_another_group(plant):
     plant("sys/fs/cgroup/outer/inner/memory.max", "1000000")
     plant("sys/fs/cgroup/outer/memory.max", "5000000")
     plant("sys/fs/cgroup/outer/memory.current", "2000000")
-    assert host.memory_available() == 3_000_000
+    assert allotment.memory_left() == 3_000_000
 
 
 def test_kills_for_memory_are_those_of_this_process_s_group(plant):

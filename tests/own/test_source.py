@@ -113,11 +113,27 @@ def test_a_module_that_runs_as_main_is_imported_by_its_name(monkeypatch):
     assert protocol._import_script(source._main()) == "tests.own.functions"
 
 
-def test_the_path_of_the_parent_comes_first(monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "path", ["own", "shared"])
+def test_the_path_of_the_parent_comes_last_and_hides_no_library_but_its_own_modules_are_found_first(
+    monkeypatch, tmp_path
+):
+    """`helper` is installed too, and the parent has imported the user's; so it has to be in the worker."""
+    for folder, text in (("own", "whose = 'a library of this process'"), ("parents", "whose = 'the user'")):
+        (tmp_path / folder).mkdir()
+        for name in ("helper_of_both", "library_of_both"):
+            (tmp_path / folder / f"{name}.py").write_text(text, encoding="utf-8")
+    own, parents = str(tmp_path / "own"), str(tmp_path / "parents")
+    monkeypatch.setattr(sys, "path", [own])
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setattr(protocol.Own, "where", {})
     (tmp_path / "file").write_bytes(pickle.dumps("workload"))
-    assert PickledSource(str(tmp_path / "file"), ("parents", "shared")).workload() == "workload"
-    assert sys.path == ["parents", "shared", "own"]
+    sent = PickledSource(str(tmp_path / "file"), (parents, own), own=(("helper_of_both", parents),))
+    assert sent.workload() == "workload"
+    assert sys.path == [own, parents]
+    for name, whose in (("helper_of_both", "the user"), ("library_of_both", "a library of this process")):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        assert __import__(name).whose == whose
+        assert protocol.loaded_from([parents]) == {"helper_of_both": parents}
+        assert protocol.loaded_from([own]) == ({} if name == "helper_of_both" else {name: own})
 
 
 def test_a_worker_that_imports_a_script_never_measures(monkeypatch):

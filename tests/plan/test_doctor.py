@@ -33,6 +33,31 @@ def changed(host=None, card=None, **fields):
     return Findings(**{"probes": READY.probes, "openblas_best": READY.openblas_best, **values})
 
 
+KINDS = [
+    {"kind": "performance", "cores": 6, "cpus": "0-11"},
+    {"kind": "efficiency", "cores": 8, "cpus": "12-19"},
+]
+NODES = [{"node": 0, "bytes": 64e9, "cpus": "0-7"}, {"node": 1, "bytes": 128e9, "cpus": ""}]
+
+
+@pytest.mark.parametrize(
+    ("system", "kinds", "affinity", "remedy"),
+    [
+        ("linux", KINDS, "0-19", "taskset --cpu-list 0-11 bench-core run"),
+        ("freebsd14", KINDS, None, "cpuset -l 0-11 bench-core run"),
+        ("darwin", [{**kind, "cpus": ""} for kind in KINDS], None, "this system chooses the cores"),
+        ("linux", KINDS, "4-11", None),
+        ("linux", KINDS[:1], "0-11", None),
+    ],
+)
+def test_of_cores_that_are_not_alike_doctor_tells_how_to_use_one_kind(monkeypatch, system, kinds, affinity, remedy):
+    """And says nothing to a process that uses one kind alone."""
+    monkeypatch.setattr(doctor.sys, "platform", system)
+    advice = examine(changed(host=facts(cpu__core_kinds=kinds, cpu__affinity=affinity)))
+    assert bool(advice) is bool(remedy)
+    assert not remedy or remedy in advice[0].remedy
+
+
 def test_a_ready_machine_needs_no_advice():
     assert examine(READY) == []
 
@@ -48,6 +73,12 @@ def test_an_unknown_machine_gets_no_advice_but_for_its_backends():
         (changed(host=facts(cpu__governor="powersave")), Level.WARNING, "governor is powersave"),
         (changed(host=facts(cpu__quota=1.5)), Level.WARNING, "to 1.5 cores"),
         (changed(host=facts(cpu__quota=4.0)), Level.WARNING, "to 4 cores"),
+        (changed(host={"cpu.given": Fact(2.0, "SLURM_CPUS_PER_TASK")}), Level.NOTE,
+         "SLURM_CPUS_PER_TASK gives this job 2 of 8"),
+        (changed(shadows=["random.py"]), Level.WARNING, "random.py in this folder"),
+        (changed(host=facts(cpu__core_kinds=KINDS)), Level.WARNING,
+         "not alike: 6 performance cores, CPUs 0-11; 8 efficiency cores, CPUs 12-19"),
+        (changed(host=facts(memory__nodes=NODES)), Level.NOTE, "not alike: node 0: 64.0 GB, CPUs 0-7; node 1: 128 GB"),
         (changed(host=load_facts(0.3, 0.0)), Level.WARNING, "use 30% of the CPU"),
         (changed(host=load_facts(0.0, 0.05)), Level.WARNING, "takes 5.0% of the CPU"),
         (changed(host=facts(memory__available=1e9)), Level.WARNING, "Only 1.0 GB"),

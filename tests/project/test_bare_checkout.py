@@ -1,13 +1,12 @@
 """A checkout that is not installed can measure from any folder with every command; so can an installed copy."""
 
 import csv
-import os
 import tomllib
 import zipfile
 
 import pytest
 
-from bench_core import child_process
+from bench_core import child_main, child_process
 from tests.support import bare
 
 TINY = (
@@ -221,18 +220,15 @@ def test_a_checkout_works_beside_an_install_from_before_the_entry_point_had_its_
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [("", "{root}"), ("there", "{root}:there"), ("{root}:there", "{root}:there")]
+    ("entries", "at"), [((), 0), (("python",), 1), (("python", "other"), 1), (("other", "python"), 0)]
 )
-def test_a_child_of_a_checkout_finds_it_first(tmp_path, before, after):
-    (tmp_path / "pyproject.toml").touch()
-    base = {"PYTHONPATH": before.format(root=tmp_path).replace(":", os.pathsep), "OTHER": "kept"}
-    expected = after.format(root=tmp_path).replace(":", os.pathsep)
-    assert child_process.environ(base, tmp_path) == {"PYTHONPATH": expected, "OTHER": "kept"}
-
-
-@pytest.mark.parametrize("base", [{}, {"PYTHONPATH": "there"}])
-def test_site_packages_never_come_before_the_standard_library(tmp_path, base):
-    assert child_process.environ(base, tmp_path) == base
+def test_the_folder_of_a_child_s_bench_core_comes_last_but_before_another_bench_core(tmp_path, entries, at):
+    """So nothing in it hides a library, and no other copy hides it."""
+    (tmp_path / "other" / "bench_core").mkdir(parents=True)
+    path = [str(tmp_path / entry) for entry in entries]
+    child_main.place(path, "root")
+    assert path.index("root") == at
+    assert len(path) == len(entries) + 1
 
 
 def test_every_test_is_collected_where_only_the_dependencies_are_installed(checkout):

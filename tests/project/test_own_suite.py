@@ -89,6 +89,8 @@ def test_early(measure):
 OTHERWISE = {
     "records.py": {"memory", "latency", "launch"},  # limits, and what bytes cross
     "nvml.py": {"memory"},  # of a card
+    "allotment.py": {"memory"},  # a controller of control groups
+    "processor.py": {"model"},  # a line of /proc/cpuinfo
     "figures.py": {"memory"},  # the name of a ceiling
     "metrics.py": {"latency"},
     "claims.py": {"latency"},  # the metric

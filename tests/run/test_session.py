@@ -11,7 +11,7 @@ import pytest
 
 from bench_core.errors import InternalError, UsageError
 from bench_core.files import write_atomically
-from bench_core.machine import cpu_limits
+from bench_core.machine import cpu_limits, environment
 from bench_core.machine.cpu_limits import CpuLimits, limits_of
 from bench_core.plan.discovery import Device, Probe
 from bench_core.records import (
@@ -354,6 +354,39 @@ def test_a_run_is_not_finished_on_another_machine_or_commit(killed):
     text = (killed / "journal.jsonl").read_text()
     (killed / "journal.jsonl").write_text(text.replace('"machine":"m"', '"machine":"elsewhere"', 1))
     with pytest.raises(UsageError, match="started with machine 'elsewhere', which is now 'm'"):
+        resumed(killed, {})
+
+
+def test_a_run_is_not_finished_on_another_computer_that_has_the_same_label(killed):
+    """Two machines of one model and number of cores, told apart by what stays the same on each."""
+    path = killed / "journal.jsonl"
+    text = path.read_text()
+    head = json.loads(text.splitlines()[0])
+    assert {"cpu.cores", "memory.total"} <= head["computer"].keys()
+    there = head["computer"]["memory.total"] * 4
+    path.write_text(text.replace(json.dumps(head["computer"]["memory.total"]), json.dumps(there), 1))
+    with pytest.raises(UsageError, match=r"started on another computer: memory\.total: \S+ .B against \S+ .B"):
+        resumed(killed, {})
+    path.write_text(text.replace(f'"hardware":"{head["hardware"]}"', '"hardware":"nvidia-l4_other-2c"', 1))
+    with pytest.raises(UsageError, match="started with hardware 'nvidia-l4_other-2c', which is now"):
+        resumed(killed, {})
+
+
+def test_a_journal_of_an_earlier_version_is_judged_by_what_its_workers_saw(killed, session):
+    """It has no facts of the computer, and perhaps a label that is another one today."""
+    path = killed / "journal.jsonl"
+    head, environment_, *rest = path.read_text().splitlines()
+    plain, seen = json.loads(head), json.loads(environment_)
+    del plain["computer"]
+    plain["hardware"] = min(environment.former_labels(session.host_facts, session.targets.accelerator_names()))
+
+    def write(facts):
+        path.write_text("\n".join([json.dumps(plain), json.dumps({**seen, "facts": facts}), *rest]))
+
+    write({"cpu.model": {"value": "arm", "source": "platform.processor", "reason": ""}})
+    assert resumed(killed, {}).planned is not None
+    write({"cpu.cores": {"value": 4096, "source": "psutil", "reason": ""}})
+    with pytest.raises(UsageError, match=r"started on another computer: cpu\.cores: 4096 against"):
         resumed(killed, {})
 
 

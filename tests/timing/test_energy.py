@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from bench_core.machine import host, nvml
+from bench_core.machine import kernel_files, nvml, rapl
 from bench_core.records import Case, Clock, Costs, Measurement, Run, Series, Status, Work
 from bench_core.results.metrics import METRICS
 from bench_core.results.rows import rows_of_case
@@ -102,7 +102,7 @@ def test_a_cpu_s_counter_moves_so_often_that_a_second_is_enough_for_any_call(wor
     """A reading of RAPL's files takes some tenths of a millisecond too; its counter starts again after a while."""
     board = Board(work, 0.3e-3, (1e-3,))
     timer = WallTimer(board.synchronize, board.clock)
-    wrapped = Meter(lambda: ((board.read()[0] + 900.0) % 1000.0,), (1000.0,), update=1e-3)
+    wrapped = Meter(lambda: ((board.read()[0] + 9900.0) % 10000.0,), (10000.0,), update=1e-3, most_watts=1000.0)
     taken = per_call(board.run, timer, wrapped, work, 1.0, board.clock)
     assert taken.joules == pytest.approx(Board.BUSY * work, rel=0.01)
     assert taken.flags == ()
@@ -151,12 +151,30 @@ def test_a_device_that_is_lost_gives_no_value(lost_after):
 
 
 def test_a_counter_that_starts_again_loses_nothing():
-    wrapped = joules(0.03, lambda clock: lambda: ((Counter(clock)()[0] + 900.0) % 1000.0,), ranges=(1000.0,))
+    last = 1e5
+    wrapped = joules(0.03, lambda clock: lambda: ((Counter(clock)()[0] + last - 100.0) % last,), ranges=(last,))
     assert wrapped == pytest.approx(WATTS * 0.03, rel=0.03)
 
 
 def test_the_parts_of_a_device_are_added():
-    assert Meter(lambda: None, (10.0, 10.0)).joules((1.0, 9.0), (2.0, 1.0)) == pytest.approx(1.0 + 2.0)
+    parts = Meter(lambda: None, (1e3, 1e3), 1e-3, 100.0)
+    assert parts.joules((1.0, 999.0), (2.0, 1.0), 1.0) == pytest.approx(1.0 + 2.0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "seconds"),
+    [
+        ((500.0,), (2.0,), 1.0),  # set back by a suspend: as a wrap it would be 502 J in a second
+        ((5.0,), (300.0,), 1.0),
+        ((5.0,), (5.0,), 1.0),
+        ((5.0,), (50.0,), 20.0),  # it may have wrapped more than once
+        ((5.0, 5.0), (6.0, 700.0), 1.0),  # one of two parts
+    ],
+)
+def test_a_reading_that_physics_forbids_gives_no_value(before, after, seconds):
+    counter = Meter(lambda: None, (1e3,) * len(before), 1e-3, most_watts=100.0)
+    assert counter.joules(before, after, seconds) is None
+    assert Meter(lambda: None).joules((5.0,), (4.0,), 1.0) is None, "a counter that does not wrap went back"
 
 
 # ---------------------------------------------------------------- where counters are
@@ -164,7 +182,7 @@ def test_the_parts_of_a_device_are_added():
 
 @pytest.fixture
 def powercap(monkeypatch, tmp_path):
-    monkeypatch.setattr(host, "ROOT", tmp_path)
+    monkeypatch.setattr(kernel_files, "ROOT", tmp_path)
 
     def zone(name, label, microjoules="1500000", last="262143328850"):
         folder = tmp_path / "sys/class/powercap" / name
@@ -186,15 +204,35 @@ def test_a_cpu_s_packages_are_read_and_their_parts_are_not_read_twice(powercap):
     assert found.read() == (1.5, 2.5)
     assert list(found.ranges) == [262143.32885] * 2
     assert found.update == 1e-3
-    assert host.energy_counters().value == ["package-0", "package-1"]
+    assert rapl.fact().value == ["package-0", "package-1"]
 
 
 def test_a_cpu_without_counters_has_none_and_a_reason(powercap):
     assert energy.meter("cpu", None) is None
-    assert host.energy_counters().reason == "no /sys/class/powercap/intel-rapl:*/energy_uj"
+    assert rapl.fact().reason == "no /sys/class/powercap/intel-rapl:*/energy_uj"
     powercap("intel-rapl:0", "package-0", None)  # as it looks to others than root
     assert energy.meter("cpu", None) is None
-    assert "root" in host.energy_counters().reason
+    assert rapl.fact().reason == "no /sys/class/powercap/intel-rapl:0/energy_uj"
+
+
+def test_energy_of_a_part_of_the_packages_is_that_of_none(powercap, tmp_path):
+    """One package cannot be read from the start, is lost later, or tells what its counter cannot hold."""
+    powercap("intel-rapl:0", "package-0")
+    powercap("intel-rapl:1", "package-1", "no number")
+    file = tmp_path / "sys/class/powercap/intel-rapl:1/energy_uj"
+    assert energy.meter("cpu", None) is None
+    assert rapl.fact().reason == "no value in /sys/class/powercap/intel-rapl:1/energy_uj"
+    file.write_text("2500000")
+    found = energy.meter("cpu", None)
+    assert found.read() == (1.5, 2.5)
+    for text in ("-1", "999999999999999", "", "x"):
+        file.write_text(text)
+        assert found.read() is None
+    file.unlink()
+    assert found.read() is None
+    device = FakeDevice(work=1e-3)
+    timer = WallTimer(device.synchronize, device.clock)
+    assert per_call(device.run, timer, found, 1e-3, 1.0, device.clock) is None, "the case goes on"
 
 
 def test_a_gpu_s_counter_is_that_of_its_board_in_joules(pynvml):

@@ -1,19 +1,23 @@
 """Worker processes: real children that crash, hang, exhaust memory and print garbage."""
 
+import contextlib
 import io
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from bench_core import child_process
 from bench_core.backends import registry
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.errors import CaseError, Unavailable
+from bench_core.plan import discovery
 from bench_core.records import Case, Measurement, Status, Work
 from bench_core.timing import worker
 from bench_core.timing.case import Settings
@@ -93,7 +97,7 @@ def test_memory_exhaustion_stops_at_the_cap_of_the_worker_not_at_the_machine(wor
 
     def capped(command, **options):
         is_worker = "bench_core.timing.worker_child" in command
-        return popen([sys.executable, "-c", child] if is_worker else command, **options)
+        return popen([sys.executable, "-c", child, command[-1]] if is_worker else command, **options)
 
     monkeypatch.setattr(worker.subprocess, "Popen", capped)
     done = run(workers, "eat")
@@ -238,6 +242,97 @@ def test_a_worker_dies_with_its_parent():
     parent.stdout.close()
 
 
+ORPHAN = f"""
+import os, sys
+import {__name__} as t
+from bench_core import child_process
+from bench_core.timing import worker, worker_protocol
+
+one = worker.Worker(worker.WorkerSpec.of(t.case("hang")))
+if sys.argv[1] == "as elsewhere":
+    code = "import bench_core.child_process as c, runpy; c.end_with = lambda pid: None; "
+    code += "runpy.run_module('bench_core.timing.worker_child', run_name='__main__', alter_sys=True)"
+    child_process.command = lambda module, *arguments: [sys.executable, "-c", code, *arguments]
+one._receive = lambda deadline: os._exit(0)  # before the child has begun to read
+one._send = lambda command: [
+    one._process.stdin.write(worker.json.dumps(each) + "\\n")
+    for each in (command, worker_protocol.case_command(t.case("hang"), t.SOURCE, t.QUICK))
+] and one._process.stdin.flush() or print(one._process.pid, flush=True)
+one.start()
+"""
+
+
+@pytest.mark.parametrize("system", ["linux", "as elsewhere"])
+def test_a_worker_whose_parent_dies_before_it_has_begun_ends(system):
+    """Its commands are in the pipe: to start, and to run a case that hangs. Elsewhere no kernel ends it."""
+    parent = subprocess.Popen([sys.executable, "-c", ORPHAN, system], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    child = int(parent.stdout.readline())
+    parent.wait()
+    parent.stdout.close()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(child).wait(timeout=20)
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("system", ["posix", "windows"])
+def test_a_child_ends_with_all_that_it_has_started_also_without_groups_of_processes(monkeypatch, system):
+    if system == "windows":
+        monkeypatch.delattr(os, "killpg")
+        monkeypatch.delattr(signal, "SIGHUP")
+    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()']).pid, flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    child = subprocess.Popen([sys.executable, "-c", code], **pipes, **child_process.apart())
+    grandchild = psutil.Process(int(child.stdout.readline()))
+    child_process.kill(child)
+    child_process.kill(child)
+    _, alive = psutil.wait_procs([grandchild], timeout=10)
+    assert alive == [] or alive[0].status() == psutil.STATUS_ZOMBIE
+    assert child.returncode is not None
+    child.stdin.close()
+    child.stdout.close()
+
+
+def test_windows_starts_children_that_ctrl_c_does_not_reach(monkeypatch):
+    monkeypatch.setattr(child_process.sys, "platform", "win32")
+    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200, raising=False)
+    assert child_process.apart() == {"creationflags": 0x200}
+    child_process.end_with(0)
+
+
+def test_a_worker_leaves_no_temporary_files_and_needs_none(workers, monkeypatch, tmp_path):
+    """It is killed in the middle; and where no folder for them can be written, it works without its output."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen = []
+    run(workers, "hang", timeout=1.0, on_phase=lambda phase: seen.append(list(tmp_path.iterdir())))
+    assert len(seen[-1]) == 1
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert run(workers, "good").status is Status.OK
+    assert run(workers, "exit").reason == "the worker ended with exit code 3 in build"
+
+
+SHADOWING = ("statistics", "random", "types", "queue", "json")
+
+
+def test_a_user_s_files_with_names_of_python_s_own_modules_hide_nothing(workers, monkeypatch, tmp_path):
+    """In the working folder and among the benchmarks: a worker and a probe start, and a case is measured."""
+    for name in SHADOWING:
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the file of the user')", encoding="utf-8")
+    (tmp_path / "helper_of_bench.py").write_text("from tests.faulty.faults import test_every", encoding="utf-8")
+    (tmp_path / "bench_beside.py").write_text("from helper_of_bench import test_every", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    source = WorkloadSource(str(tmp_path), "bench_beside", "test_every", ("helper_of_bench",))
+    done = workers.dispatch(case("good"), source, QUICK, 60.0, ignore)
+    assert (done.status, done.reason) == (Status.OK, "")
+    assert discovery.probe("numpy").available
+    for name in SHADOWING[1:]:
+        (tmp_path / f"{name}.py").unlink()
+    (tmp_path / "statistics.py").rename(tmp_path / "dataclasses.py")
+    (tmp_path / "dataclasses.py").write_text("", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert "dataclasses.py in PYTHONPATH: hides a module of Python" in discovery.probe("numpy").reason
+
+
 def test_coverage_does_not_trace_a_worker(monkeypatch):
     for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "ANOTHER"):
         monkeypatch.setenv(name, "x")
@@ -281,7 +376,7 @@ def test_an_end_by_a_signal_without_a_name_is_told_by_its_number():
 
 
 def test_a_worker_that_cannot_start_says_why(monkeypatch):
-    monkeypatch.setattr(worker.sys, "executable", "/bin/false" if Path("/bin/false").exists() else "/usr/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false" if Path("/bin/false").exists() else "/usr/bin/false")
     with pytest.raises(CaseError, match="exit code 1 while starting"):
         Worker(WorkerSpec.of(case("good"))).start()
 

@@ -1,0 +1,157 @@
+"""What a process may use, in control groups of both versions, under `ulimit`, and in jobs of which no group says."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from bench_core.machine import allotment, host
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def machine(plant, monkeypatch):
+    """A machine of 16 hardware threads, two on each core, and 64 GiB; no limit, and no job."""
+    for name in {variable for job in allotment._JOBS for variable in (job.present, *job.cpus, *job.memory)}:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(allotment.os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 16 if logical else 8)
+    memory = SimpleNamespace(total=64 * GIB, available=60 * GIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(allotment, "_ulimits", lambda: ())
+    return plant
+
+
+def limits():
+    """Return usable cores, the quota and the memory in GiB."""
+    host.usable_cores.cache_clear()
+    return host.usable_cores(), allotment.quota().value, allotment.memory().value / GIB
+
+
+SLURM_V1 = """11:memory:/slurm/uid_1000/job_7/step_0
+4:cpu,cpuacct:/slurm/uid_1000/job_7/step_0
+3:cpuset:/slurm/uid_1000/job_7/step_0
+0::/system.slice/slurmd.service
+"""
+
+
+def test_a_slurm_job_in_groups_of_version_1_below_the_root(machine):
+    assert limits() == (8, None, 64)
+    machine("proc/self/cgroup", SLURM_V1)
+    machine("sys/fs/cgroup/memory/slurm/uid_1000/job_7/memory.limit_in_bytes", f"{2 * GIB}\n")
+    machine("sys/fs/cgroup/memory/slurm/uid_1000/job_7/memory.usage_in_bytes", f"{GIB}\n")
+    machine("sys/fs/cgroup/memory/slurm/uid_1000/job_7/step_0/memory.limit_in_bytes", "9223372036854771712\n")
+    machine("sys/fs/cgroup/cpuset/slurm/uid_1000/job_7/step_0/cpuset.cpus", "4,12\n")
+    assert limits() == (1, None, 2)
+    assert allotment.cpus() == {4, 12}
+    assert allotment.memory_left() == GIB
+    machine("sys/fs/cgroup/cpuset/slurm/uid_1000/job_7/step_0/cpuset.cpus", "0-3,8-11\n")
+    machine("sys/fs/cgroup/cpu/slurm/uid_1000/job_7/cpu.cfs_quota_us", "250000")
+    machine("sys/fs/cgroup/cpu/slurm/uid_1000/job_7/cpu.cfs_period_us", "100000")
+    assert limits() == (2, 2.5, 2)
+
+
+def test_groups_are_where_the_system_has_mounted_them(machine):
+    """A container whose groups are mounted alone: the path that the host knows leads nowhere here."""
+    machine("proc/self/cgroup", "5:memory:/docker/abc\n4:cpuacct,cpu:/docker/abc\n")
+    machine(
+        "proc/self/mountinfo",
+        "30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
+        "31 30 0:27 /docker/abc /sys/fs/cgroup/memory ro,nosuid shared:1 - cgroup cgroup rw,memory\n"
+        "32 30 0:28 /docker/abc /groups/of\\040cpus ro master:3 - cgroup cgroup rw,cpuacct,cpu\n",
+    )
+    machine("sys/fs/cgroup/memory/memory.limit_in_bytes", f"{3 * GIB}")
+    machine("groups/of cpus/cpu.cfs_quota_us", "150000")
+    machine("groups/of cpus/cpu.cfs_period_us", "100000")
+    assert limits() == (1, 1.5, 3)
+
+
+def test_both_versions_may_be_in_use_at_once(machine):
+    machine("proc/self/cgroup", "2:memory:/a\n0::/b/c\n")
+    machine(
+        "proc/self/mountinfo",
+        "31 30 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+        "32 30 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+    )
+    machine("sys/fs/cgroup/memory/a/memory.limit_in_bytes", f"{5 * GIB}")
+    machine("sys/fs/cgroup/unified/b/cpu.max", "50000 100000")
+    assert limits() == (1, 0.5, 5)
+
+
+@pytest.mark.parametrize("folder", ["outer", "outer/inner"])
+def test_the_tightest_of_nested_groups_of_version_2_holds(machine, folder):
+    machine("proc/self/cgroup", "0::/outer/inner\n")
+    machine("sys/fs/cgroup/outer/memory.max", f"{9 * GIB}")
+    machine("sys/fs/cgroup/outer/inner/memory.max", "max")
+    machine(f"sys/fs/cgroup/{folder}/memory.high", f"{4 * GIB}")
+    machine("sys/fs/cgroup/outer/cpuset.cpus.effective", "0-7")
+    machine("sys/fs/cgroup/outer/inner/cpuset.cpus.effective", "2-5")
+    assert limits() == (2, None, 4)
+    assert allotment.memory().source == "control group, memory.high"
+
+
+@pytest.mark.parametrize("text", ["max 100000", "", "garbage", "-1 0", "0 100000", "100000 0", "100000"])
+def test_a_quota_that_is_none_is_none(machine, text):
+    machine("sys/fs/cgroup/cpu.max", text)
+    machine("sys/fs/cgroup/memory.max", text)
+    assert limits()[:2] == (8, None)
+
+
+def test_ulimit_limits_memory(machine, monkeypatch):
+    monkeypatch.setattr(allotment, "_ulimits", lambda: ((6 * GIB, "ulimit -v"), (7 * GIB, "ulimit -d")))
+    machine("proc/self/status", f"VmSize:\t{2 << 20} kB\nVmData:\t{1 << 20} kB\n")
+    assert allotment.memory() == allotment.Fact(6 * GIB, "ulimit -v")
+    assert allotment.memory_left() == 4 * GIB
+
+
+def test_memory_nodes_that_are_not_allowed_do_not_count(machine):
+    for node, size in ((0, 32), (1, 24), (2, 8)):
+        machine(f"sys/devices/system/node/node{node}/meminfo", f"Node {node} MemTotal:  {size << 20} kB\n")
+        machine(f"sys/devices/system/node/node{node}/cpulist", "0-7" if node == 0 else "8-15" if node == 1 else "\n")
+    assert [node["cpus"] for node in host.memory_nodes().value] == ["0-7", "8-15", ""]
+    machine("proc/self/status", "Mems_allowed_list:\t0,2\n")
+    assert limits()[2] == 40
+
+
+JOBS = [
+    ({"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "2", "SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_NODE": "2048"}, 1, 2),
+    ({"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_CPU": "512"}, 4, 4),
+    ({"PBS_JOBID": "7", "NCPUS": "6"}, 3, 64),
+    ({"LSB_JOBID": "7", "LSB_DJOB_NUMPROC": "4"}, 2, 64),
+    ({"SGE_ROOT": "sge", "NSLOTS": "4"}, 2, 64),
+    ({"KUBERNETES_SERVICE_HOST": "h", "CPU_LIMIT": "1.5", "MEM_LIMIT": "8589934592"}, 1, 8),
+    ({"KUBERNETES_SERVICE_HOST": "h", "MY_CPU_LIMIT": "3500m", "MY_MEM_LIMIT": "2Gi"}, 2, 2),
+    ({"KUBERNETES_SERVICE_HOST": "h"}, 8, 64),
+    ({"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "many", "SLURM_MEM_PER_NODE": "-1"}, 8, 64),
+    ({"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "999", "SLURM_MEM_PER_NODE": "0"}, 8, 64),
+    ({"NCPUS": "1", "NSLOTS": "1", "CPU_LIMIT": "1", "MEM_LIMIT": "1Gi", "SLURM_CPUS_PER_TASK": "1"}, 8, 64),
+]
+
+
+@pytest.mark.parametrize(("variables", "cores", "memory"), JOBS)
+def test_where_no_group_says_the_job_s_variables_do(machine, monkeypatch, variables, cores, memory):
+    """Two hardware threads make a core."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert limits() == (cores, None, memory)
+
+
+def test_a_group_or_an_affinity_overrides_the_job_s_variables(machine, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "2048")
+    machine("sys/fs/cgroup/cpu.max", "400000 100000")
+    machine("sys/fs/cgroup/memory.max", f"{16 * GIB}")
+    assert limits() == (4, 4, 16)
+    machine("sys/fs/cgroup/cpu.max", "max 100000")
+    monkeypatch.setattr(allotment.os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    assert limits()[0] == 6
+
+
+def test_without_affinity_every_hardware_thread_is_allowed(machine, monkeypatch):
+    """As on macOS and Windows."""
+    monkeypatch.delattr(allotment.os, "sched_getaffinity", raising=False)
+    assert allotment.cpus() == set(range(16))

@@ -1,0 +1,276 @@
+"""Models and kinds of cores, from what other systems and architectures are known to write."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from bench_core.machine import environment, host, processor
+from bench_core.records import Fact
+
+GRAVITON = """processor : 0
+BogoMIPS : 2100.00
+Features : fp asimd evtstrm aes sve
+CPU implementer : 0x41
+CPU architecture: 8
+CPU variant : 0x1
+CPU part : 0xd40
+CPU revision : 1
+"""
+# A phone's two clusters, in the order of the kernel.
+BIG_LITTLE = "".join(
+    f"processor : {cpu}\nCPU implementer : 0x41\nCPU variant : 0x1\nCPU part : {part}\nCPU revision : 0\n\n"
+    for cpu, part in ((0, "0xd05"), (1, "0xd05"), (2, "0xd41"), (3, "0xd41"))
+)
+POWER = """processor\t: 0
+cpu\t\t: POWER9 (architected), altivec supported
+clock\t\t: 2900.000000MHz
+revision\t: 2.2 (pvr 004e 1202)
+
+timebase\t: 512000000
+platform\t: pSeries
+model\t\t: IBM,9009-42A
+"""
+Z = """vendor_id       : IBM/S390
+# processors    : 2
+bogomips per cpu: 3241.00
+features\t: esan3 zarch stfle msa ldisp eimm dfp
+processor 0: version = 00,  identification = 2733E8,  machine = 8561
+processor 1: version = 00,  identification = 2733E8,  machine = 8561
+"""
+RISCV = "processor\t: 0\nhart\t\t: 2\nisa\t\t: rv64imafdc\nmmu\t\t: sv39\nuarch\t\t: sifive,u74-mc\n"
+NAMELESS_X86 = (
+    "processor : 0\nvendor_id : GenuineIntel\ncpu family : 6\nmodel : 143\nmodel name : unknown\nflags : fpu\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "board", "model"),
+    [
+        ("processor : 0\nmodel name\t: AMD  EPYC 9654\n", {}, "AMD EPYC 9654"),
+        (NAMELESS_X86, {}, "GenuineIntel family 6 model 143"),
+        (GRAVITON, {}, "Neoverse-V1"),
+        (
+            GRAVITON,
+            {"sys/class/dmi/id/sys_vendor": "Amazon EC2\n", "sys/class/dmi/id/product_name": "c7g.xlarge\n"},
+            "Neoverse-V1 (Amazon EC2 c7g.xlarge)",
+        ),
+        (GRAVITON, {"proc/device-tree/model": b"Raspberry Pi 5 Model B Rev 1.0\0"},
+         "Neoverse-V1 (Raspberry Pi 5 Model B Rev 1.0)"),
+        (GRAVITON.replace("0xd40", "0xfff"), {}, "Arm core 0xfff"),
+        (GRAVITON.replace("0x41", "0x99"), {}, "designer 0x99 core 0xd40"),
+        ("processor : 0\nmodel name : ARMv7 Processor rev 4 (v7l)\nCPU implementer : 0x41\nCPU part : 0xd03\n", {},
+         "Cortex-A53"),
+        (BIG_LITTLE, {}, "Cortex-A55 + Cortex-A78"),
+        (POWER, {}, "POWER9 (architected)"),
+        (Z, {}, "IBM Z 8561"),
+        (RISCV, {}, "sifive,u74-mc"),
+        (RISCV, {"proc/device-tree/model": "StarFive VisionFive 2"}, "sifive,u74-mc (StarFive VisionFive 2)"),
+        ("processor\t: 0\nModel Name\t: Loongson-3A5000\n", {}, "Loongson-3A5000"),
+        ("system type : SGI\nprocessor : 0\ncpu model\t: ICT Loongson-3 V0.9\n", {}, "ICT Loongson-3 V0.9"),
+    ],
+)  # fmt: skip
+def test_each_architecture_of_linux_names_its_model_in_its_own_way(plant, cpuinfo, board, model):
+    plant("proc/cpuinfo", cpuinfo)
+    for path, text in board.items():
+        plant(path, text)
+    assert processor.model() == Fact(model, "/proc/cpuinfo")
+    assert "2733E8" not in str(environment.host_environment()), "a serial number"
+
+
+M1 = """hw.ncpu: 8
+hw.physicalcpu: 8
+hw.model: MacBookPro17,1
+hw.nperflevels: 2
+hw.perflevel0.physicalcpu: 4
+hw.perflevel0.logicalcpu: 4
+hw.perflevel0.l1dcachesize: 131072
+hw.perflevel0.l2cachesize: 12582912
+hw.perflevel0.cpusperl2: 4
+hw.perflevel0.name: Performance
+hw.perflevel1.physicalcpu: 4
+hw.perflevel1.logicalcpu: 4
+hw.perflevel1.l1dcachesize: 65536
+hw.perflevel1.l2cachesize: 4194304
+hw.perflevel1.cpusperl2: 4
+hw.perflevel1.name: Efficiency
+machdep.cpu.brand_string: Apple M1
+kern.hv_vmm_present: 0
+"""
+INTEL_MAC = """hw.physicalcpu: 6
+hw.packages: 1
+hw.l1dcachesize: 32768
+hw.l2cachesize: 262144
+hw.l3cachesize: 12582912
+machdep.cpu.brand_string: Intel(R) Core(TM) i7-8750H CPU @ 2.20GHz
+"""
+
+
+@pytest.fixture
+def system(plant, monkeypatch):
+    """Return a function that makes this another system, whose `sysctl` writes some lines; without any kernel files."""
+
+    def become(name, lines="", architecture="arm"):
+        monkeypatch.setattr(sys, "platform", name)
+        monkeypatch.setattr(processor, "_SYSCTL_NAMES", ("hw",))
+        monkeypatch.setattr(processor.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=lines))
+        monkeypatch.setattr(processor.platform, "processor", lambda: architecture)
+        plant("forget", "")
+
+    return become
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "model"),
+    [
+        ("darwin", M1, "Apple M1"),
+        ("darwin", M1.replace("Apple M1", "Apple M2"), "Apple M2"),
+        ("darwin", M1.replace("Apple M1", "VirtualApple @ 2.50GHz"), "VirtualApple (MacBookPro17,1)"),
+        ("darwin", INTEL_MAC, "Intel(R) Core(TM) i7-8750H CPU @ 2.20GHz"),
+        ("freebsd14", "hw.model: AMD Ryzen 9 5950X\nhw.ncpu: 32\n", "AMD Ryzen 9 5950X"),
+        ("openbsd7", "hw.model=Apple Icestorm\nhw.ncpu=8\n", "Apple Icestorm"),
+        ("netbsd10", "machdep.cpu_brand = Intel(R) N100\nhw.model = VMware Virtual Platform\n", "Intel(R) N100"),
+    ],
+)  # fmt: skip
+def test_macos_and_bsd_name_their_model_by_sysctl(system, name, lines, model):
+    system(name, lines)
+    assert processor.model() == Fact(model, "sysctl")
+
+
+def test_a_mac_has_two_kinds_of_cores_and_their_caches(system):
+    system("darwin", M1)
+    fast, slow = processor.kinds().value
+    assert fast == {"kind": "performance", "cores": 4, "cpus": "", "last_level_cache": 12582912}
+    assert (slow["kind"], slow["cores"]) == ("efficiency", 4)
+    assert host.cache_sizes() == {1: 4 * 131072 + 4 * 65536, 2: 12582912 + 4194304}
+    assert host.virtual_machine().value == "none"
+    system("darwin", INTEL_MAC)
+    assert host.cache_sizes() == {1: 6 * 32768, 2: 6 * 262144, 3: 12582912}
+    assert processor.kinds().value is None
+
+
+def test_windows_names_its_model_in_the_registry(system, monkeypatch):
+    values = {
+        "ProcessorNameString": "AMD Ryzen 7 7840U",
+        "SystemManufacturer": "QEMU",
+        "SystemProductName": "Standard PC",
+    }
+    monkeypatch.setattr(processor, "registry", lambda key, name: values.get(name, ""))
+    system("win32", architecture="AMD64 Family 25 Model 116 Stepping 1, AuthenticAMD")
+    assert processor.model() == Fact("AMD Ryzen 7 7840U", "the registry")
+    assert host.virtual_machine() == Fact("QEMU", "the registry")
+
+
+@pytest.mark.parametrize("name", ["darwin", "win32", "sunos5", "aix", "linux"])
+@pytest.mark.parametrize(
+    "architecture", ["arm", "i386", "x86_64", "AMD64 Family 25 Model 1 Stepping 1, AuthenticAMD", ""]
+)
+def test_an_unknown_model_says_so_and_shares_its_label_with_no_other_by_chance(system, monkeypatch, name, architecture):
+    """sysctl and the registry tell nothing, as in a sandbox."""
+    system(name, architecture=architecture)
+    model = processor.model()
+    assert model.value is None
+    assert repr(architecture or "empty") in model.reason
+    monkeypatch.setattr(environment.platform, "machine", lambda: "arm64")
+    known = {"cpu.model": model, "cpu.cores": Fact(8, "s"), "cpu.cores_usable": Fact(8, "s")}
+    labels = {
+        environment.machine_label(known | {"cpu.caches": Fact({"L2": size}, "s")}, []) for size in (12 << 20, 16 << 20)
+    }
+    assert len(labels) == 2
+    assert all(label.startswith("unknown-arm64-") and label.endswith("-8c") for label in labels)
+
+
+def test_a_name_that_covers_several_models_is_followed_by_their_numbers():
+    def label(model, identity="GenuineIntel family 6 model 143 stepping 8"):
+        return environment.machine_label({"cpu.model": Fact(model, "s"), "cpu.identity": Fact(identity, "s")}, [])
+
+    assert label("Intel(R) Xeon(R) Processor") == "intel-xeon-processor-family-6-model-143".replace("-processor", "")
+    assert label("Intel(R) Xeon(R) Processor", "GenuineIntel family 6 model 106 stepping 6").endswith("model-106")
+    assert label("QEMU Virtual CPU version 2.5+") == "qemu-virtual-version-2-5-family-6-model-143"
+    assert label("Intel(R) Xeon(R) Platinum 8480C") == "intel-xeon-platinum-8480c"
+    assert label("Intel Core Processor (Haswell, no TSX)") == "intel-core-haswell-no-tsx"
+    former = environment.former_labels({"cpu.model": Fact("AMD EPYC", "s")}, ["NVIDIA L4"])
+    assert "nvidia-l4_amd-epyc" in former, "journals of earlier versions are resumed"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "identity"),
+    [
+        ("processor : 0\nvendor_id : AuthenticAMD\ncpu family : 25\nmodel : 17\nstepping : 1\n",
+         "AuthenticAMD family 25 model 17 stepping 1"),
+        (GRAVITON, "Neoverse-V1 r1p1"),
+        (BIG_LITTLE, "Cortex-A55 r1p0, Cortex-A78 r1p0"),
+        (POWER, None),
+    ],
+)  # fmt: skip
+def test_the_numbers_of_a_model_are_recorded(plant, cpuinfo, identity):
+    plant("proc/cpuinfo", cpuinfo)
+    assert processor.identity().value == identity
+
+
+def core(plant, cpu, siblings, **files):
+    for name, text in {"topology/thread_siblings_list": siblings, **files}.items():
+        plant(f"sys/devices/system/cpu/cpu{cpu}/{name.replace('__', '/')}", f"{text}\n")
+
+
+def test_six_fast_and_eight_slow_cores_are_two_kinds(plant):
+    """An Intel Core: six cores of two threads, and eight of one."""
+    for cpu in range(20):
+        siblings = f"{cpu // 2 * 2}-{cpu // 2 * 2 + 1}" if cpu < 12 else str(cpu)
+        core(plant, cpu, siblings, cpufreq__cpuinfo_max_freq=4_700_000 if cpu < 12 else 3_500_000)
+    plant("sys/devices/cpu_core/cpus", "0-11\n")
+    plant("sys/devices/cpu_atom/cpus", "12-19\n")
+    assert processor.kinds().value == [
+        {"kind": "performance", "cores": 6, "cpus": "0-11", "frequency": 4.7e9},
+        {"kind": "efficiency", "cores": 8, "cpus": "12-19", "frequency": 3.5e9},
+    ]
+
+
+def test_cores_of_one_kind_may_boost_a_little_more_than_others(plant):
+    for cpu, clock in enumerate((5_700_000, 5_500_000, 5_600_000)):
+        core(plant, cpu, cpu, cpufreq__cpuinfo_max_freq=clock)
+    (kind,) = processor.kinds().value
+    assert kind == {"kind": "", "cores": 3, "cpus": "0-2", "frequency": 5.7e9}
+
+
+def test_cores_that_differ_by_model_capacity_clock_or_cache_are_of_several_kinds(plant):
+    plant("proc/cpuinfo", BIG_LITTLE)
+    for cpu in range(4):
+        core(plant, cpu, cpu)
+    assert {kind["kind"] for kind in processor.kinds().value} == {"Cortex-A55", "Cortex-A78"}
+    plant("sys/devices/system/cpu/cpu0/cpu_capacity", "400\n")
+    plant("sys/devices/system/cpu/cpu1/cpu_capacity", "400\n")
+    plant("sys/devices/system/cpu/cpu2/cpu_capacity", "1024\n")
+    plant("sys/devices/system/cpu/cpu3/cpu_capacity", "1024\n")
+    assert [kind["kind"] for kind in processor.kinds().value] == ["Cortex-A78", "Cortex-A55"], "the fastest first"
+    for cpu in range(4):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity", "")
+    plant("proc/cpuinfo", "")
+    plant("sys/devices/system/cpu/cpu3/cpu_capacity", "446\n")
+    assert {kind["cpus"] for kind in processor.kinds().value} == {"0-2", "3"}
+    plant("sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", "5000000")
+    plant("sys/devices/system/cpu/cpu1/cpufreq/cpuinfo_max_freq", "3300000")  # a dense core
+    assert {kind["cpus"] for kind in processor.kinds().value} == {"0,2", "1", "3"}
+    for cpu, size in ((0, "98304K"), (2, "32768K")):  # more cache above one of two chiplets
+        for name, text in (("level", "3"), ("size", size), ("type", "Unified")):
+            plant(f"sys/devices/system/cpu/cpu{cpu}/cache/index3/{name}", text)
+    assert {kind.get("last_level_cache") for kind in processor.kinds().value} == {96 << 20, 32 << 20, None}
+
+
+def test_a_virtual_machine_that_is_not_x86_is_named_by_its_maker_or_unknown_and_never_none(plant):
+    plant("proc/cpuinfo", GRAVITON)
+    assert host.virtual_machine().value is None
+    for path, text, maker in (
+        ("sys/hypervisor/type", "xen\n", "xen"),
+        ("proc/device-tree/hypervisor/compatible", b"linux,kvm\0", "linux,kvm"),
+        ("sys/class/dmi/id/sys_vendor", "Amazon EC2\n", "Amazon EC2"),
+    ):
+        plant(path, text)
+        assert host.virtual_machine().value == maker
+    plant("sys/class/dmi/id/sys_vendor", "Ampere(R)\n")
+    plant("proc/device-tree/hypervisor/compatible", "")
+    plant("sys/hypervisor/type", "")
+    plant("proc/sysinfo", "Manufacturer: IBM\nVM00 Control Program: z/VM    7.2.0\n")
+    assert host.virtual_machine().value == "z/VM"
