@@ -128,13 +128,13 @@ def _read_object(path: Path, without: str, notes: list[str]) -> Mapping[str, Any
         notes.append(f"{path}: not JSON ({printable(str(error), 80)}): {without}")
     else:
         if isinstance(found, dict):
-            return _harmless(found)
+            return found
         notes.append(f"{path}: not a JSON object: {without}")
     return None
 
 
 def _strict_json(text: str) -> Any:
-    """Return the value of a JSON text; raises ValueError for NaN, huge numbers and deep nesting.
+    """Return the value of a JSON text, its texts made harmless; raises ValueError for NaN, huge numbers, deep nesting.
 
     Python reads all of these, but later fails to calculate with them, to show them or to write them again.
     """
@@ -143,7 +143,7 @@ def _strict_json(text: str) -> Any:
     for _ in range(_DEEPEST):
         level = [item for value in level if isinstance(value, dict | list) for item in _items(value)]
         if not level:
-            return found
+            return _harmless(found)
     raise ValueError(f"nested more than {_DEEPEST} deep")
 
 
