@@ -42,7 +42,8 @@ class _Commands(TyperGroup):
         return get_command_from_info(command, pretty_exceptions_short=False, rich_markup_mode=None)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] not in {*COMMANDS, *ALIASES} and not args[0].startswith("-"):
+        is_unknown = args[0] not in {*COMMANDS, *ALIASES} and not args[0].startswith("-")
+        if is_unknown and not ctx.resilient_parsing:  # a shell that completes words wants no error
             raise UsageError(no_such("command", args[0], COMMANDS))
         return super().resolve_command(ctx, args)
 

@@ -30,7 +30,7 @@ from bench_core.units import size_order
 _LONGEST_NAMES = 24  # characters of the workloads that share a line
 _LONGEST_BELOW_SUITE = 18  # the same where the terminal is too narrow for a column of suites
 _INDENT = "  "  # of workloads below the name of their suite
-_GAP = 2  # columns of the terminal between two columns of the table
+_GAP, _NARROW_GAP = 2, 1  # columns of the terminal between two columns of the table, with suites and without
 
 
 @app.command("list", context_settings=PYTEST_OPTIONS)
@@ -49,7 +49,7 @@ def list_command(
     """
     collected = _Collected()
     said = io.StringIO()
-    quiet = ("--collect-only", "-qq", "-p", "no:cacheprovider")
+    quiet = ("--collect-only", "-qq", "-p", "no:cacheprovider", "-p", "no:randomly")  # a plan has one order
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         code = pytest.main([*child_process.MEASURING, *quiet, *(arguments or [])], plugins=[collected])
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
@@ -149,7 +149,7 @@ def _table(entries: Sequence[_Entry], width: int, *, suites: bool) -> Table:
     suites: give the suites a column; otherwise the name of each is a line above its workloads.
     """
     devices = _devices(entries)
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, _gap(suites=suites), 0, 0), header_style="bold")
     named = ["suite", "workload"] if suites else ["workload"]
     for header in (*named, "sizes", "dtypes"):
         table.add_column(header, no_wrap=True)
@@ -169,6 +169,10 @@ def _table(entries: Sequence[_Entry], width: int, *, suites: bool) -> Table:
     return table
 
 
+def _gap(*, suites: bool) -> int:
+    return _GAP if suites else _NARROW_GAP
+
+
 def _devices(entries: Iterable[_Entry]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(device for entry in entries for device in entry.counts))
 
@@ -182,7 +186,7 @@ def _rest(entries: Sequence[_Entry], width: int, *, suites: bool) -> int:
     """Return how many of `width` columns are left for sizes and dtypes."""
     suite, names = ["suite", *(entry.suite for entry in entries)], ["workload", *(entry.names for entry in entries)]
     others = [*([suite, names] if suites else [[_INDENT + name for name in names]]), *_devices(entries)]
-    return width - sum(max(map(len, texts)) for texts in others) - _GAP * (len(others) + 1)
+    return width - sum(max(map(len, texts)) for texts in others) - _gap(suites=suites) * (len(others) + 1)
 
 
 def _widths(entries: Sequence[_Entry], rest: int) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from bench_core.errors import CaseError, UsageError, WrongAnswer
 from bench_core.plan.targets import entries_of, require_known
 from bench_core.records import SAME_INPUTS, Param, identifier
 from bench_core.text import one_line, printable
+from bench_core.units import counted
 from bench_core.workload import (
     Backend,
     Builder,
@@ -397,9 +398,9 @@ def _as_arrays(result: Any) -> HostArrays:
 def _error(expected: HostArrays, answer: HostArrays) -> float:
     """Return the largest relative error of all arrays; raises WrongAnswer for other arrays or shapes."""
     if answer.keys() != expected.keys():
-        has = f"{len(answer)} array{'s' * (len(answer) != 1)}"
-        reason = f"the answer has {has} ({', '.join(answer)}), the reference {len(expected)}"
-        raise WrongAnswer(f"{reason} ({', '.join(expected)})", code="wrong_outputs")
+        has = f"the answer is {counted(len(answer), 'array')} ({', '.join(answer)})"
+        reason = f"{has}, that of the reference {len(expected)} ({', '.join(expected)})"
+        raise WrongAnswer(f"{reason}: return the same from both", code="wrong_outputs")
     return max(check.relative_error(answer[name], array) for name, array in expected.items())
 
 
@@ -424,6 +425,8 @@ class _Answers:
         if result is None:
             raise CaseError("no_answer", f"{self._name} returns None: let it return its answer, or give no reference")
         named = {name: self._on_device(value) for name, value in _named(result).items()}
+        if not named:
+            raise CaseError("no_answer", f"{self._name} returns an empty {type(result).__name__}: return its answer")
         if self._checks:
             self._require_new(named)
             self._require_unchanged()
@@ -455,6 +458,9 @@ class _Answers:
 
     def _on_device(self, value: Any) -> Any:
         if not isinstance(value, (np.ndarray, np.generic, numbers.Number)):
+            if not hasattr(value, "shape"):  # neither an array nor a tensor
+                said = f"{self._name} returns something {_described(value)}"
+                raise CaseError("no_array", f"{said}: return an array, a number, or one tuple, list or dict of them")
             return value
         if self._backend.xp is np:
             return np.asarray(value)

@@ -12,7 +12,7 @@ import io
 import pickle
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from pathlib import Path
@@ -131,7 +131,16 @@ def _is_guarded(script: Path) -> bool:
         return False
     guards = [node for node in tree.body if isinstance(node, ast.If) and _is_guard(node.test)]
     others = [node for node in tree.body if node not in guards] + [node for guard in guards for node in guard.orelse]
-    return bool(guards) and not any(_calls_measure(node) for node in others)
+    names = _measuring(tree)
+    return bool(guards) and not any(_calls(node, names) for node in others)
+
+
+def _measuring(tree: ast.Module) -> set[str]:
+    """Return the names by which a script calls `measure`, and of its own functions that do."""
+    imported = (alias for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names)
+    names = {"measure"} | {alias.asname for alias in imported if alias.name == "measure" and alias.asname}
+    functions = (node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    return names | {f.name for f in functions if any(_calls(node, names) for node in f.body)}
 
 
 def _is_guard(test: ast.expr) -> bool:
@@ -139,12 +148,12 @@ def _is_guard(test: ast.expr) -> bool:
     return "__name__" in text and "'__main__'" in text
 
 
-def _calls_measure(node: ast.AST) -> bool:
-    """Whether an import of the script runs a call of `measure` in this node; the body of a function is not run."""
+def _calls(node: ast.AST, names: Collection[str]) -> bool:
+    """Whether what runs this node calls a function of one of these names; the body of a definition does not run."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
         return False
     called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-    return called.rpartition(".")[2] == "measure" or any(map(_calls_measure, ast.iter_child_nodes(node)))
+    return called.rpartition(".")[2] in names or any(_calls(part, names) for part in ast.iter_child_nodes(node))
 
 
 def _main() -> str:

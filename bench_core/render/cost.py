@@ -13,6 +13,7 @@ from bench_core.compare.result import CLAIMS, QUANTITY, WORK, Verdict
 from bench_core.compare.tariff import Tariff
 from bench_core.render.text_table import BOLD, Table, layout, paint
 from bench_core.results.strict_csv import csv_text
+from bench_core.text import printable
 from bench_core.units import significant
 
 COST_VERSION = 1
@@ -62,7 +63,7 @@ def _table(works: Sequence[WorkPrices], tariff: Tariff, *, energy: bool, hour: b
         rows.append((amount, what, *cells, *([_cheapest(work)] if several else [])))
         above = work.text
     if hour:
-        hourly = [significant(price) for price in tariff.hourly.values()]
+        hourly = [f"{price:g}" for price in tariff.hourly.values()]
         rows.append(("1 hour", "of the machine", *hourly, *([""] if several else [])))
     unit = f", {tariff.currency}" if tariff.currency else ""
     machines = [short(machine) + unit for machine in tariff.hourly]
@@ -88,7 +89,7 @@ def _with_interval(price: Price) -> str:
         return total
     deviation = max(abs(end - price.total) for end in ends) / price.total
     if deviation < _SYMMETRIC:
-        return f"{total} ±{deviation:.0%}"
+        return f"{total} ±{deviation:.0%}" if deviation >= 0.005 else f"{total} ±<1%"
     return f"{total}\n{' to '.join(map(significant, ends))}"
 
 
@@ -117,7 +118,7 @@ def _notes(prices: PriceList) -> Iterator[str]:
     yield f"Costs of the fastest row of each machine, in {currency}; ± and ... to ... are the interval of its rate."
     yield from _about_energy(prices)
     reasons = dict.fromkeys(c.lacking for w in compared if (c := w.cheapest) and c.verdict not in CLAIMS and c.lacking)
-    yield from (short(f"Where the cheapest is indicated or unclear: {reason}.") for reason in reasons)
+    yield from (printable(f"Where the cheapest is indicated or unclear: {reason}.", 400) for reason in reasons)
     yield "Tokens and samples are those of the small models measured here: do not compare them with API prices."
 
 
@@ -139,7 +140,7 @@ def _about_energy(prices: PriceList) -> Iterator[str]:
     tariff = prices.tariff
     if tariff.kwh is None:
         return
-    price = f"{significant(tariff.kwh)} {tariff.currency}".rstrip()
+    price = f"{tariff.kwh:g} {tariff.currency}".rstrip()
     found = [price for work in prices.compared for price in work.by_machine.values()]
     known = sum(price.energy is not None for price in found)
     if not known:

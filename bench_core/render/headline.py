@@ -10,15 +10,23 @@ from bench_core.compare.result import CLAIMS, Comparison, Mean, Result, Verdict,
 from bench_core.records import Clock
 from bench_core.render.text_table import Table
 from bench_core.text import printable
+from bench_core.units import counted
 
 
 def answer(result: Result) -> tuple[str, ...]:
-    """Return the gates, the answer for each metric and clock, the best GPU, and the counts of verdicts."""
-    lines = [f"{gate.outcome.upper()} {printable(gate.line, 600)}" for gate in result.gates]
-    lines += _of_means(result)
+    """Return the gates, the answer for each metric and clock, the best GPU, and the counts of verdicts.
+
+    If the sides have only rows of CPUs in common, the best GPU comes first: it is not in any mean.
+    """
+    gates = [f"{gate.outcome.upper()} {printable(gate.line, 600)}" for gate in result.gates]
+    means, best = list(_of_means(result)), list(_best(result))
     if not result.means and len(result.sides) > 1:
-        lines.append("No case has a value on every side, so there is no mean over cases.")
-    return (*dict.fromkeys([*lines, *_best(result)]), verdict_line(result))
+        means.append("No case has a value on every side, so there is no mean over cases.")
+    texts = sorted(text for text in lacking(result) if not any(text in gate for gate in gates))
+    means += [f"{text[0].upper()}{text[1:]}" for text in texts]
+    named = list(_named(result))
+    of_cpus = named and all(_is_of_cpus(_cases(mean, result)) for mean in named)
+    return (*dict.fromkeys([*gates, *([*best, *means] if of_cpus else [*means, *best])]), verdict_line(result))
 
 
 def lacking(result: Result) -> frozenset[str]:
@@ -39,7 +47,7 @@ def rankings(result: Result) -> Iterator[tuple[str, Table]]:
         ratios = [1.0, *(mean.ratio for mean in means)]
         order = sorted(range(len(rows)), key=lambda i: -ratios[i])
         ranked = tuple((str(place), *rows[i][1:]) for place, i in enumerate(order, start=1))
-        header = ("", "side", "change", f"{100 * result.confidence:g} % interval", "verdict")
+        header = ("", "side", "ratio", f"{100 * result.confidence:g} % interval", "verdict")
         yield f"Ranking by {_kind(metric, clock)}", Table(header, ranked, frozenset({2}))
 
 
@@ -73,12 +81,10 @@ def _named(result: Result) -> Iterator[Mean]:
 
 
 def _of_means(result: Result) -> Iterator[str]:
-    """Yield for each metric and clock what the best side is, over which cases, how sure, and what a claim needs."""
+    """Yield for each metric and clock what the best side is, over which cases, and how sure."""
     kinds = _by_kind(result)
     for mean in _named(result):
-        kind = (mean.metric, mean.clock)
-        yield _place(mean, result, len(kinds[kind])) + _of_mean(mean, result.baseline, _kind(*kind))
-    yield from (f"{text[0].upper()}{text[1:]}" for text in dict.fromkeys(m.lacking for m in _named(result)) if text)
+        yield _place(mean, result, len(kinds[mean.metric, mean.clock])) + _of_mean(mean, result)
     for (metric, clock), means in kinds.items():
         if not means[0].is_common:
             yield _apart(result, means, _kind(metric, clock))
@@ -93,22 +99,63 @@ def _apart(result: Result, means: Sequence[Mean], kind: str) -> str:
 
 
 def _place(best: Mean, result: Result, contenders: int) -> str:
-    if contenders == 1 or not best.is_common:
+    if contenders == 1 or not best.is_common or best.verdict is Verdict.UNCLEAR:
         return ""
     first = f"First of {contenders + 1}: "
     return first if best.ratio > 1 else f"{first}{_short(result.baseline)}, the baseline. Next: "
 
 
-def _of_mean(mean: Mean, baseline: str, kind: str) -> str:
-    side, against = _short(mean.side), _short(baseline)
+def _of_mean(mean: Mean, result: Result) -> str:
+    side, against, mine = _short(mean.side), _short(result.baseline), _cases(mean, result)
+    if all(c.verdict is Verdict.IDENTICAL for c in mine):
+        return f"{side} and {against} are the same rows"
     cases = f"{mean.cases:,} of {mean.of:,} cases" if mean.of > 1 else "the only case"
-    over = f"{mean.interval}), {'geometric mean over' if mean.cases > 1 else 'in'} {cases}, {kind}"
-    if mean.verdict is Verdict.UNCLEAR:
-        better, worse = words(mean.unit)
-        return f"Unclear whether {side} is {better} or {worse} than {against}: {mean.change} ({over}; {mean.evidence}"
-    is_than = f"is {mean.change} than" if " " in mean.change else "equals to three digits"
-    sure = mean.word if mean.verdict is Verdict.INDICATED else f"claimed ({mean.evidence})"
-    return f"{side} {is_than} {against} ({over}: {sure}"
+    cases += ", all on CPUs" if result.best and _is_of_cpus(mine) else ""
+    over = f"{mean.interval}), {'geometric mean over' if mean.cases > 1 else 'in'} {cases}"
+    over += f", {_kind(mean.metric, mean.clock)}"
+    if mean.verdict is not Verdict.UNCLEAR:
+        is_than = f"is {mean.change} than {against}" if " " in mean.change else f"equals {against} to three digits"
+        sure = mean.word if mean.verdict is Verdict.INDICATED else f"claimed ({mean.evidence})"
+        return f"{side} {is_than} ({over}: {sure}"
+    unclear = f"{mean.change} ({over}; {mean.evidence}"
+    if claimed := _claimed(mine, against, mean.unit):
+        return f"{side} is claimed to be {claimed}; in the mean it is unclear: {unclear}"
+    better, worse = words(mean.unit)
+    return f"Unclear whether {side} is {better} or {worse} than {against}: {unclear}"
+
+
+def _cases(mean: Mean, result: Result) -> list[Comparison]:
+    """Return the comparisons over which a mean is taken."""
+    kind = (mean.side, mean.metric, mean.clock, mean.unit)
+    mine = [c for c in result.compared if (c.side, c.key.metric, c.key.clock, c.key.unit) == kind]
+    if not mean.is_common:
+        return mine
+    counts = Counter(c.key for c in result.compared)
+    return [c for c in mine if counts[c.key] == len(result.sides) - 1]
+
+
+def _is_of_cpus(cases: Sequence[Comparison]) -> bool:
+    return all(e.row.device_type == "cpu" for c in cases for e in (c.baseline, c.contender) if e)
+
+
+def _claimed(cases: Sequence[Comparison], against: str, unit: str) -> str:
+    """Return in how many cases something is claimed, and how large: "slower than a in 7 of 8 cases (1.2x to 1.3x)"."""
+    better, worse = words(unit)
+    parts: list[str] = []
+    for verdict, word in {
+        Verdict.FASTER: f"{better} than",
+        Verdict.SLOWER: f"{worse} than",
+        Verdict.SAME: "the same as",
+    }.items():
+        ratios = sorted(
+            (c.ratio or 1.0 for c in cases if c.verdict is verdict), key=lambda ratio: max(ratio, 1 / ratio)
+        )
+        if ratios:
+            ends = dict.fromkeys(change(ratio, unit).partition(" ")[0] for ratio in (ratios[0], ratios[-1]))
+            size = "" if verdict is Verdict.SAME else f" ({' to '.join(ends)})"
+            first = f"{word} {against} in {len(ratios):,} of {counted(len(cases), 'case')}"
+            parts.append(f"{word.rpartition(' ')[0]} in {len(ratios):,}{size}" if parts else first + size)
+    return " and ".join(parts)
 
 
 def _kind(metric: str, clock: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from bench_core.compare.conditions import NOT_MEASURED
 from bench_core.compare.labels import label, label_fields, short
-from bench_core.compare.result import CLAIMS, Comparison, Entry, Key, Result, Verdict
+from bench_core.compare.result import CLAIMS, BestPair, Comparison, Entry, Key, Result, Verdict
 from bench_core.records import LAUNCH_BOUND, Clock
 from bench_core.render import differences, headline
 from bench_core.render.text_table import Table
@@ -184,7 +184,7 @@ def _pair_table(
         if c.ratio is not None and c.side in sides:
             values = [show(value, c.key.unit) for value in c.values or ()]
             rows.append((label(c.key, fields), *values, c.change, c.interval, c.word + notes.of(c)))
-    header = ("case", short(result.baseline), short(sides[0]), "change", _interval_title(result), "verdict")
+    header = ("case", short(result.baseline), short(sides[0]), "ratio", _interval_title(result), "verdict")
     return Table(header, tuple(rows), frozenset({1, 2, 3}), notes.lines)
 
 
@@ -234,21 +234,31 @@ def _best(result: Result, most_rows: int | None) -> Section:
     notes = _Footnotes(headline.lacking(result))
     kept = result.best[:most_rows]
     fields, _ = label_fields([b.comparison.key for b in result.best], result.row_fields)
+    machines = {e.machine for b in result.best for e in _ranked_entries(b)}
+    only = next(iter(machines)) if len(machines) == 1 else ""
     rows = []
     for best in kept:
         c = best.comparison
         what = label(c.key, fields)
-        gpu, cpu = _ranked(c.contender, best.gpu_runner_up), _ranked(c.baseline, best.cpu_runner_up)
+        gpu = _ranked(c.contender, best.gpu_runner_up, only)
+        cpu = _ranked(c.baseline, best.cpu_runner_up, only)
         rows.append((what, gpu, cpu, f"{c.change}\n{c.interval}\n{c.word}{notes.of(c)}"))
     header = ("work", "best GPU, runner-up", "best CPU, runner-up", "GPU against CPU")
     tables = (Table(header, tuple(rows), footnotes=notes.lines),) if rows else ()
     luck = "The best of many equal rows is partly the luckiest, which favours the side that has more of them."
-    lines = (luck, *_left_out(len(result.best) - len(kept))) if result.best else ()
+    same = [f"All of {short(only)}."] if only else []
+    lines = (luck, *same, *_left_out(len(result.best) - len(kept))) if result.best else ()
     return Section("Best GPU against best CPU", lines, tables)
 
 
-def _ranked(first: Entry | None, second: Entry | None) -> str:
-    lines = [f"{show(e.value, e.row.unit)}: {short(e.name)}" for e in (first, second) if e]
+def _ranked_entries(best: BestPair) -> Iterator[Entry]:
+    c = best.comparison
+    yield from (e for e in (c.contender, best.gpu_runner_up, c.baseline, best.cpu_runner_up) if e)
+
+
+def _ranked(first: Entry | None, second: Entry | None, machine: str) -> str:
+    """Return two results with their values and names, without the name of `machine`."""
+    lines = [f"{show(e.value, e.row.unit)}: {short(e.name.removeprefix(f'{machine} '))}" for e in (first, second) if e]
     return "\n".join(lines if second else [*lines, "no other"])
 
 

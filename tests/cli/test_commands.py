@@ -56,6 +56,11 @@ def test_bash_completes_commands_by_the_script_that_it_is_given():
     assert said(["bash", "-c", f"{script}\n{asked}"]).split() == ["report"]
 
 
+def test_a_word_after_a_command_that_is_none_is_not_completed_and_is_no_error():
+    words = {"_BENCH_CORE_COMPLETE": "complete_bash", "COMP_WORDS": "bench-core lst --f", "COMP_CWORD": "2"}
+    assert said(PROGRAM, **words).strip() == ""
+
+
 def test_zsh_completes_every_command_and_says_what_it_does():
     offered = said(PROGRAM, _BENCH_CORE_COMPLETE="complete_zsh", _TYPER_COMPLETE_ARGS="bench-core ").splitlines()
     assert [line.split('"')[-4] for line in offered] == [*COMMANDS]

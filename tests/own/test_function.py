@@ -127,11 +127,13 @@ def test_several_arrays_and_numbers_are_checked_each():
     done, _ = measured(both, X, X + 1, reference=lambda a, b: {"sum": a + b, "product": a + b})
     assert (done.status, done.reason_code) == (Status.INVALID, "wrong_answer")
     done, _ = measured(np.add, X, X + 1, reference=both)
-    assert done.reason == "the answer has 1 array (out), the reference 2 (sum, product)"
+    assert done.reason == (
+        "the answer is 1 array (out), that of the reference 2 (sum, product): return the same from both"
+    )
     done, _ = measured(both, X, X + 1, reference=lambda a, b: a + b)
     assert (done.reason_code, done.reason) == (
         "wrong_outputs",
-        "the answer has 2 arrays (sum, product), the reference 1 (out)",
+        "the answer is 2 arrays (sum, product), that of the reference 1 (out): return the same from both",
     )
 
 
@@ -193,6 +195,13 @@ def test_what_returns_nothing_can_be_timed_without_a_reference():
         (functions.in_place, "changes_input", "in_place changes its input 'x'"),
         (functions.every_second, "returns_input", "every_second returns an input or a view of it"),
         (functions.nothing, "no_answer", "nothing returns None"),
+        (lambda x: {}, "no_answer", "function returns an empty dict: return its answer"),
+        (
+            lambda x: (x + 1, (x, x)),
+            "no_array",
+            "function returns something of type tuple: return an array, a number, or one",
+        ),
+        (lambda x: {"a": x + 1, "b": None}, "no_array", "function returns something of type NoneType: return an array"),
         (functions.broken, "ArithmeticError", "ArithmeticError: it broke"),
     ],
 )

@@ -19,6 +19,8 @@ from tests.own.functions import double
 X = np.arange(9.0)
 SCRIPT = 'def f(x):\n    return x + 1\n\nif __name__ == "__main__":\n    raise SystemExit("it runs")\n'
 ABOVE = SCRIPT.replace("\nif", "\nif f(1):\n    print(bench_core.measure(f, 2))\nif")
+RENAMED = SCRIPT.replace("\nif", "\nfrom bench_core import measure as m\nif f(1):\n    m(f, 2)\nif")
+BY_MAIN = SCRIPT.replace("\nif", "\ndef run():\n    measure(f, 2)\nif f(1):\n    run()\nif")
 ELSE = SCRIPT + "else:\n    measure(f, 2)\n"
 WITHIN = SCRIPT.replace("\nif", "\ndef main():\n    bench_core.measure(f, 2)\n\nif")
 
@@ -87,11 +89,22 @@ def test_a_script_is_imported_without_what_it_guards(main, monkeypatch):
         (SCRIPT.partition("if")[0], "script.py", "only if it calls measure below `if __name__"),
         (ABOVE, "script.py", "only if it calls measure below `if __name__"),
         (ELSE, "script.py", "only if it calls measure below `if __name__"),
+        (RENAMED, "script.py", "only if it calls measure below `if __name__"),
+        (BY_MAIN, "script.py", "only if it calls measure below `if __name__"),
         (SCRIPT, "script", "only if it calls measure below `if __name__"),
         (SCRIPT, "", "cannot import from an interactive session"),
         (SCRIPT, "<stdin>", "cannot import from an interactive session"),
     ],
-    ids=["unguarded", "call above the guard", "call beside the guard", "no Python file", "session", "standard input"],
+    ids=[
+        "unguarded",
+        "call above the guard",
+        "call beside the guard",
+        "by another name",
+        "by a function",
+        "no Python file",
+        "session",
+        "standard input",
+    ],
 )
 def test_a_script_that_cannot_be_imported_stays_here(main, text, file, why):
     assert why in why_only_here(SimpleNamespace(functions=(main(text, file),)))

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import bench_core
+from bench_core.records import Status
 from tests.support import ROOT
-from tests.support.tables import processes, write
+from tests.support.tables import absent, processes, work, write
 
 EXAMPLES = ROOT / "tests" / "examples"
 LESS = ("-p", "no:cacheprovider", "--bench-preset=smoke", "--bench-budget=0.02", "--bench-machine=m")
@@ -103,14 +104,19 @@ def test_the_script_prints_what_the_readme_shows(examples):
     [
         ((2.0, 2.002, 1.998, 2.004, 1.996), 1, "change is 2.00x slower than base"),
         ((1.0, 1.001, 0.999, 1.002, 0.998), 0, "1 same"),
-        ((1.0, 1.5, 0.7, 1.6, 0.8), 0, "UNDECIDED"),
+        ((1.0, 1.5, 0.7, 1.6, 0.8), 0, "UNDECIDED regression"),
+        ((), 1, "FAILED missing: 1 of 2 cases without a comparable value any more"),
     ],
-    ids=["slower", "same", "noisy"],
+    ids=["slower", "same", "noisy", "broken"],
 )
 def test_the_gate_fails_if_something_became_slower(installed, tmp_path, times, code, verdict):
     """The runs of both sides are made up; `bench-core compare` is real."""
-    for side, seconds in (("against", (1.0, 1.001, 0.999, 1.002, 0.998)), ("this", times)):
-        done = processes(seconds)
+    usual, other = (1.0, 1.001, 0.999, 1.002, 0.998), work("32")
+    for side, seconds in (("against", usual), ("this", times)):
+        done = processes(seconds or usual)
+        if not times:
+            broken = [absent(other, status=Status.ERROR, reason="it raises")]
+            done += processes(usual, other) if side == "against" else broken
         write(tmp_path / "made", done, "m", {"series": "s"}, run_id=f"s-{side}")
     script = """#!/bin/sh
     if [ "$1" = run ]; then echo "$@" > said.txt; cp -r made/. "${6#*=}"; else exec "$PYTHON" -m bench_core "$@"; fi

@@ -86,11 +86,10 @@ def gates():
 
 def measure_in_turns(clone, slower, runs):
     """Write two sides of one series, as `--against` writes them, and nothing else of this machine."""
-    folder = clone / "results" / REFERENCE
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(clone / "gate", ignore_errors=True)
     for name, times in (("against", (1.0, 1.01, 0.99, 1.02, 0.98)), ("this", (1.0, 1.0, 1.0, 1.01, 0.99))):
         done = processes([t * (slower if name == "this" else 1.0) for t in times[:runs]])
-        write(clone / "results", done, REFERENCE, {"series": "s"}, run_id=f"s-{name}")
+        write(clone / "gate", done, REFERENCE, {"series": "s"}, run_id=f"s-{name}")
 
 
 def play(command, clone, code=0, slower=1.0, runs=5):
@@ -124,7 +123,7 @@ def test_the_workflow_of_the_gate_fails_for_a_regression_and_shows_the_compariso
     """Its last step is run as GitHub does; its other commands are those of the recipe."""
     (workflow,) = blocks("yaml")
     (command,) = gates()
-    assert "bench-core run --runs 5 --against env/old/bin/python new/speed" in workflow
+    assert "bench-core run --runs 5 --against env/old/bin/python --bench-output=gate new/speed" in workflow
     *_, step = (textwrap.dedent(text) for text in workflow.split("- run: |\n"))
     assert step.startswith(command)
     (clone / "step.sh").write_text(step.replace("$GITHUB_STEP_SUMMARY", "summary.md"))

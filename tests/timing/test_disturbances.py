@@ -13,7 +13,7 @@ def machine(monkeypatch):
     readings = {"clock": iter([0.0, 1.0]), "steal": iter([5.0, 5.0]), "reference": iter([1.0, 1.0]), "gpu": iter([])}
     monkeypatch.setattr(disturbances, "perf_counter", lambda: next(readings["clock"]))
     monkeypatch.setattr(disturbances.host, "steal_seconds", lambda: next(readings["steal"]))
-    monkeypatch.setattr(disturbances.host, "logical_cpus", lambda: 2)
+    monkeypatch.setattr(disturbances.allotment, "logical_cpus", lambda: 2)
     monkeypatch.setattr(disturbances, "reference_seconds", lambda: next(readings["reference"]))
     monkeypatch.setattr(disturbances.nvml, "state", lambda uuid: next(readings["gpu"]) if uuid else None)
     return readings
