@@ -108,12 +108,12 @@ def of_which(data: ReportData) -> str:
     """Return in words of which statistic the ratios of times are, and their values (`Speedup.values`)."""
     comparisons = [c for sides in data.sides for found in data.compared(sides).values() for _, c in found if c.ratio]
     by_p10 = sum(c.basis.startswith("p10") for c in comparisons)
-    low = "of the p10 of each process (a tenth of its times are shorter)"
+    low = "of the geometric mean over processes of their p10 (a tenth of the times of each are shorter)"
     without = "no samples of single processes are at hand"
     if not by_p10:
-        return f"of the medians of processes, because {without}"
+        return f"of the geometric mean of the medians of processes, because {without}"
     if others := len(comparisons) - by_p10:
-        return f"{low}, but for {others} of {len(comparisons):,} ratios, of which {without}, of the medians"
+        return f"{low}, but for {others} of {len(comparisons):,} ratios, of which {without}, of that of their medians"
     return low
 
 
@@ -174,6 +174,29 @@ def means(found: Sequence[Speedup]) -> list[MeanSpeedup]:
     for s in found:
         groups.setdefault((s.family.arithmetic, s.contender, s.base.machine), []).append(s)
     return [_mean(arithmetic, _each_work_once(several)) for (arithmetic, *_), several in groups.items()]
+
+
+def fastest(found: Sequence[MeanSpeedup]) -> MeanSpeedup:
+    """Return the mean over the most work of the fastest contender, of the means of one arithmetic in one metric.
+
+    Contenders are ranked by their own values in the work that at least two of them have, relative to the best value:
+    ratios do not rank them, as their baselines may be different CPUs. Raises ValueError for no means.
+    """
+    costs: dict[str, dict[Contender, float]] = {}
+    for s in (s for mean in found for s in mean.of):
+        costs.setdefault(s.comparison.key.case_id, {})[s.contender] = _log_cost(s)
+    behind: dict[Contender, list[float]] = {}
+    for of_work in (of_work for of_work in costs.values() if len(of_work) > 1):
+        for contender, cost in of_work.items():
+            behind.setdefault(contender, []).append(cost - min(of_work.values()))
+    mean_behind = {contender: sum(by) / len(by) for contender, by in behind.items()}
+    return min(found, key=lambda mean: (mean_behind.get(mean.contender, math.inf), -len(mean.of)))
+
+
+def _log_cost(s: Speedup) -> float:
+    """Return the logarithm of the contender's value, with the sign that makes a lower one better."""
+    assert s.comparison.values  # noqa: S101 - a speed-up has a ratio, and so its values
+    return math.log(s.comparison.values[1]) * (1 if s.comparison.key.better == "lower" else -1)
 
 
 def _each_work_once(found: Sequence[Speedup]) -> list[Speedup]:

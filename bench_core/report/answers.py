@@ -19,7 +19,7 @@ from bench_core.text import printable
 from bench_core.units import counted, show, significant
 
 MOST_LINES = 6  # of one claim
-MOST_CONTENDERS = 2  # of which each has a line of its own; of more, only the highest has
+MOST_CONTENDERS = 2  # of which each has a line of its own; of more, only the fastest has
 NOUNS = {"token": "tokens", "tokens": "tokens", "sample": "samples", "samples": "samples"}  # by the start of a metric
 HEADERS = (
     *("Work", "Metric", "Size", "Side", "Median (interval)", "Compared value", "Implementation", "Device"),
@@ -149,7 +149,7 @@ def _lines(data: ReportData, answer: Answer) -> list[Line]:
         means = figures.means([s for e in found for s in e.speedups])
         among = len({mean.contender for mean in means})
         if among > MOST_CONTENDERS:
-            means = [max(means, key=lambda mean: mean.ratio)]
+            means = [figures.fastest(means)]
         compared += [_compared(data, mean, of, among) for mean in means]
         by_work: dict[str, list[Evidence]] = {}
         for e in [] if means else found:
@@ -167,7 +167,7 @@ def _groups(answer: Answer) -> dict[tuple[str, str, str], list[Evidence]]:
 
 
 def _compared(data: ReportData, mean: MeanSpeedup, of: str, among: int) -> Line:
-    """Return a mean with the ratio that is nearest to it. among: of how many contenders it may be the highest."""
+    """Return a mean with the ratio that is nearest to it. among: of how many contenders it may be the fastest."""
     s = mean.example
     base, own = s.values
     where = _work(data, s.family, s.row)
@@ -177,7 +177,7 @@ def _compared(data: ReportData, mean: MeanSpeedup, of: str, among: int) -> Line:
     if _kind(data) is Kind.GPU and not mean.is_at_home:
         about += f" of {mean.base_machine}"
     if among > MOST_CONTENDERS:
-        about = f"highest of {among}; {about}"
+        about = f"the fastest of {among}; {about}"
     return Line(f"{_who(data, mean.contender)} {mean.change}", of, step(mean.verdict), about)
 
 
@@ -192,7 +192,7 @@ def _alone(data: ReportData, found: Sequence[Evidence], of: str, *, moved: bool)
     if contender and (memory := data.memory(contender)) and moved and row.unit == memory.unit and row.value:
         ratio = significant((memory.value or 0.0) / row.value)
         about += f"; its own memory: {show(memory.value, memory.unit)}, {ratio} times as much"
-    elif data.sides:
+    elif data.sides and not moved:
         about += f"; {_why_alone(data, evidence.alone)}"
     return Line(_shown(row.value, row), of, "", about)
 
@@ -233,7 +233,8 @@ def _kind(data: ReportData) -> Kind:
 
 def _who(data: ReportData, contender: Contender) -> str:
     """Return the label of a contender, "GPU" for the only GPU of these runs."""
-    return "GPU" if contender.is_gpu and len(data.gpus) == 1 else contender.label
+    is_only = contender.is_gpu and not contender.backend and len(data.gpus) == 1
+    return "GPU" if is_only else contender.label
 
 
 def _shown(amount: float | None, row: Row) -> str:
@@ -262,6 +263,7 @@ def _numbers(data: ReportData, evidence: Evidence) -> Iterable[tuple[str, ...]]:
             yield (*work, s.row.size, *side, c.change, c.interval, c.word)
     for row in evidence.alone:
         who = contender.label if (contender := data.contender(row)) else ""
+        who = row.backend if _kind(data) is Kind.BACKEND else who
         yield (*work, row.size, who, value(row), "", how(row), _device(row), "", "", "")
 
 

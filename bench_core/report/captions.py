@@ -118,17 +118,18 @@ def _noun(data: ReportData) -> str:
 
 
 def _color_legend(data: ReportData, contenders: Sequence[Contender], *, points: bool = False) -> tuple[Swatch, ...]:
-    """Return a legend entry for each colour: for each machine, or of one machine for each device or backend."""
+    """Return a legend entry for each look: for each machine, or if its bars differ, for each device or backend."""
     styles = Styles(data.drawn)
     several = len(data.machines) > 1
+    looks = {c: (styles.of(c)["color"], styles.of(c)["strength"]) for c in contenders}
     entries: dict[str, Swatch] = {}
-    for contender in contenders:
-        style = styles.of(contender)
-        names = dict.fromkeys(c.name for c in contenders if c.machine == contender.machine and c.name)
-        name = ", ".join(names) if several else contender.name
-        words = ": ".join(filter(None, (contender.machine if several else contender.label, name)))
-        patch = Swatch(words, style["color"], line="patch")
-        entries.setdefault(words, Swatch(words, style["color"], style["shape"]) if points else patch)
+    for contender, (color, strength) in looks.items():
+        of_machine = [c for c in contenders if c.machine == contender.machine]
+        alike = several and all(points or looks[c] == looks[contender] for c in of_machine)
+        names = dict.fromkeys(c.name for c in (of_machine if alike else [contender]) if c.name)
+        words = ": ".join(filter(None, (contender.machine if alike else contender.label, ", ".join(names))))
+        patch = Swatch(words, color, line="patch", strength=strength)
+        entries.setdefault(words, Swatch(words, color, styles.of(contender)["shape"]) if points else patch)
     return tuple(entries.values())
 
 
@@ -154,9 +155,14 @@ def speedup_figure(data: ReportData) -> Figure:
         f"size that both sides finished. Ratios, and their times in the numbers, are {figures.of_which(data)}. "
         "The thin dark line is the 95 % interval of the ratio."
     )
-    ratio = ("Work", what[0].upper() + what[1:], "Ratio", "Interval", "Verdict", "Time", "Implementation")
+    not_drawn = data.sides[1:]
+    who = "Side" if not_drawn else what[0].upper() + what[1:]
+    ratio = ("Work", who, "Ratio", "Interval", "Verdict", "Time", "Implementation")
     headers = (*ratio, "Baseline's machine", "Baseline's time", "Baseline's implementation")
-    numbers = tuple(_speedup_numbers(s) for s in found)
+    listed = [*found, *(s for other in not_drawn for s in figures.speedups(data, other))]
+    numbers = tuple(_speedup_numbers(s) for s in listed)
+    note = "; ".join(f"each {other.kind} relative to {other.against}" for other in not_drawn)
+    note = f"Only in the numbers of the report: {note}." * bool(note)
     styles = Styles(data.drawn)
     panels = [
         Panel(
@@ -170,7 +176,7 @@ def speedup_figure(data: ReportData) -> Figure:
     ]
     drawn_as_points = len(sides.contenders) > charts.MOST_BARS_A_LINE
     legend = _color_legend(data, sides.contenders, points=drawn_as_points)
-    return Figure(name, heading, about, legend, tuple(panels), headers, numbers, wide=True)
+    return Figure(name, heading, about, legend, tuple(panels), headers, numbers, note, wide=True)
 
 
 def _speedup_numbers(s: Speedup) -> tuple[str, ...]:
@@ -301,7 +307,13 @@ def models_figure(data: ReportData) -> Figure:
         models[_model_title(data, rate)].append(rate)
     styles = Styles(data.drawn)
     panels = tuple(
-        Panel(title, "Best first.", (title,), partial(charts.model_chart, rates, title, styles))
+        Panel(
+            title,
+            "Best first.",
+            (title,),
+            partial(charts.model_chart, rates, title, styles),
+            partial(charts.narrow_model_chart, rates, title, styles),
+        )
         for title, rates in models.items()
     )
     noun = _noun(data)

@@ -7,6 +7,7 @@ units, which becomes its tooltip.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ PANEL = (452, 270)  # pixels inside the axes; two panels fit side by side on a d
 MOST_LINES = 30  # of one chart, so that it fits a page
 NARROW = 340  # pixels that charts for a phone have
 CHARACTER = 5.6  # mean width in pixels of a character of a name
+TITLE_CHARACTER = 7  # the same of a title
 BELOW = 15  # pixels from the middle of a line of these charts down to its marks, under the texts
 MOST_BARS_A_LINE = 2
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
@@ -127,7 +129,12 @@ def _margin(names: Iterable[str]) -> float:
 
 
 def _finish(
-    layers: Sequence[Any], title: str, size: tuple[int, int | alt.Step], *, subtitle: str = "", **datasets: Data
+    layers: Sequence[Any],
+    title: str | list[str],
+    size: tuple[int, int | alt.Step],
+    *,
+    subtitle: str = "",
+    **datasets: Data,
 ) -> Spec:
     """Return the specification of a layered chart with its data, its titles and the common style."""
     ink, muted = theme.LIGHT["ink"], theme.LIGHT["muted"]
@@ -486,19 +493,35 @@ MODEL_VALUE = 86  # pixels of them that are kept for the value behind the longes
 
 def model_chart(rates: Sequence[Rate], title: str, styles: Styles) -> Spec:
     """Draw the throughput of one model as bars from zero, each with its value as text, or why it has none."""
-    several = len({(r.family.dtype, r.family.precision) for r in rates}) > 1
-    data = [_rate_datum(r, styles, several=several) for r in sorted(rates, key=lambda r: -(_shown(r) or 0.0))]
-    most = max(end for r in rates if (end := max(_shown(r) or 0.0, r.row.ci_high or 0.0)))
+    data = _rate_data(rates, styles)
     width = min(MODEL_BARS[1], max(MODEL_BARS[0], MODEL_WIDTH - _margin(d["line"] for d in data)))
-    end = most * width / (width - MODEL_VALUE)
-    x = alt.X("value:Q", scale=alt.Scale(domain=[0, end], nice=False), axis=None)
     y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=0, ticks=False, domain=False, labelPadding=6))
-    base = _on("rates").encode(y=y)
-    bars = base.mark_bar(height=11).encode(x=x, x2="zero:Q", color=COLOR, opacity=STRENGTH, description=ABOUT)
-    whiskers = base.transform_filter("datum.low != null").mark_rule(color=theme.LIGHT["ink"])
-    words = base.mark_text(align="left", dx=6, fontSize=11, color=theme.LIGHT["ink"])
-    layers = [bars, whiskers.encode(x="low:Q", x2="high:Q"), words.encode(x="end:Q", text="words:N", description=ABOUT)]
+    layers = _model_marks(_on("rates").encode(y=y), data, width)
     return _finish(layers, title, (int(width), alt.Step(18)), rates=data)
+
+
+def _model_marks(base: alt.Chart, data: Data, width: float, **more: Any) -> list[Any]:
+    """Return the bars with their whiskers and values, in this width in pixels. more: where they are on their line."""
+    end = max(max(d["value"], d["high"] or 0.0) for d in data) * width / (width - MODEL_VALUE)
+    x = alt.X("value:Q", scale=alt.Scale(domain=[0, end], nice=False), axis=None)
+    bars = base.mark_bar(height=11, **more).encode(x=x, x2="zero:Q", color=COLOR, opacity=STRENGTH, description=ABOUT)
+    whiskers = base.transform_filter("datum.low != null").mark_rule(color=theme.LIGHT["ink"], **more)
+    words = base.mark_text(align="left", dx=6, fontSize=11, color=theme.LIGHT["ink"], **more)
+    return [bars, whiskers.encode(x="low:Q", x2="high:Q"), words.encode(x="end:Q", text="words:N", description=ABOUT)]
+
+
+def _rate_data(rates: Sequence[Rate], styles: Styles) -> Data:
+    several = len({(r.family.dtype, r.family.precision) for r in rates}) > 1
+    return [_rate_datum(r, styles, several=several) for r in sorted(rates, key=lambda r: -(_shown(r) or 0.0))]
+
+
+def narrow_model_chart(rates: Sequence[Rate], title: str, styles: Styles) -> Spec:
+    """Draw the same for a phone: the name of a contender stands above its bar."""
+    data = _rate_data(rates, styles)
+    base = _on("rates").encode(y=alt.Y("line:N", sort=None, axis=None))
+    names = base.mark_text(align="left", fontSize=11, color=theme.LIGHT["muted"], yOffset=-9)
+    layers = [*_model_marks(base, data, NARROW, yOffset=6), names.encode(x=alt.value(0), text="line:N")]
+    return _finish(layers, textwrap.wrap(title, NARROW // TITLE_CHARACTER), (NARROW, alt.Step(34)), rates=data)
 
 
 def _shown(r: Rate) -> float | None:

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 import bench_core
 from bench_core.analysis import figures
+from bench_core.analysis.claims import has_tested_claims
 from bench_core.analysis.report_data import ReportData
 from bench_core.analysis.sides import BEST_CPU, Kind, Sides
 from bench_core.compare.loading import Reading
@@ -83,6 +84,9 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
     facts = environment(sources)
     drawn = [figure_on_page(data, name) for name in FIGURES]
     answers = answered(data)
+    # What tests no claim opens the page of runs that test none. Answers by any work (scaling, energy) stand beside it.
+    measured = [] if has_tested_claims(data) else of_each_workload(data)
+    folded = [answer for answer in answers if answer.needs] if measured else []
     return {
         "title": title,
         "version": bench_core.__version__,
@@ -93,8 +97,8 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
         "sources": sources,
         "data": data,
         "cards": cards(data),
-        "answers": answers,
-        "measured": () if any(not answer.needs for answer in answers) else of_each_workload(data),
+        "answers": [*measured, *(answer for answer in answers if answer not in folded)],
+        "folded": folded,
         "how_compared": how_compared(data),
         "figures": [figure for figure in drawn if figure.drawings],
         "not_drawn": [figure for figure in drawn if not figure.drawings],
@@ -152,18 +156,19 @@ def _speedup_card(data: ReportData, sides: Sides) -> Card:
     found = [s for s in everything if data.traits(s.family).claims] or everything
     by_arithmetic = figures.means(found)
     several = len(sides.contenders) > 1
-    # The mean over the most kinds of work says most; of several contenders, that of the fastest.
-    first = max(by_arithmetic, key=lambda mean: (len(mean.of), mean.ratio))
+    first = _most_telling(by_arithmetic)
     who = f"{first.contender.label}: " * several
-    which = "of the work that answers a claim" if len(found) < len(everything) else "of all work"
+    some = len(found) < len(everything)
+    which = "of the work that answers a claim" if some else "of all work"
     about = (
         f"Geometric means {which} that both sides have, at its largest size; intervals as if errors were correlated."
     )
+    about += f" Best, worst and counts are of all {len(everything)} ratios, also of other work." * some
     lines = [_mean_line(mean, named=several) for mean in by_arithmetic[:MOST_MEANS]]
     if len(by_arithmetic) > MOST_MEANS:
         more = counted(len(by_arithmetic) - MOST_MEANS, "more mean")
-        lines.append(f"{more}; the ratios of all are below, under Speed-up.")
-    ranked = sorted(found, key=lambda s: -s.ratio)
+        lines.append(f"{more}; the ratios of all are below, in the numbers of Speed-up.")
+    ranked = sorted(everything, key=lambda s: -s.ratio)
     ends = [("At best", ranked[0]), ("At worst", ranked[-1])] if len(ranked) > 1 else [("That is", ranked[0])]
     lines += [about, *(f"{word} {_end(s)}" for word, s in ends)]
     heading = {
@@ -173,6 +178,16 @@ def _speedup_card(data: ReportData, sides: Sides) -> Card:
     }[sides.kind]
     headline = f"{who}{first.change} in {first.arithmetic}"
     return Card(heading, headline, (*lines, _on_the_ladder(ranked)))
+
+
+def _most_telling(found: Sequence[figures.MeanSpeedup]) -> figures.MeanSpeedup:
+    """Return the mean of the fastest contender in the arithmetic of the most kinds of work."""
+    groups: dict[str, list[figures.MeanSpeedup]] = {}
+    for mean in found:
+        groups.setdefault(mean.arithmetic, []).append(mean)
+    most = {arithmetic: max(len(mean.of) for mean in means) for arithmetic, means in groups.items()}
+    firsts = [figures.fastest(means) for means in groups.values()]
+    return max(firsts, key=lambda mean: (most[mean.arithmetic], mean.ratio))
 
 
 def _mean_line(mean: figures.MeanSpeedup, *, named: bool) -> str:

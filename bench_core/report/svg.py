@@ -99,19 +99,21 @@ def inline(drawing: Drawing) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Swatch:
-    """An entry of a legend: a text and a sample of the mark."""
+    """An entry of a legend: a text and a sample of the mark. strength: the opacity of a patch."""
 
     words: str
     color: str
     shape: str = "circle"
     hollow: bool = False
     line: str = ""  # "", "solid", "dashed", "dotted", or "patch" for a filled square
+    strength: float = 1.0
 
     def element(self) -> ET.Element:
         """Return the sample, 28 x 14 pixels."""
         group = ET.Element(f"{_SVG}g")
         if self.line == "patch":
-            ET.SubElement(group, f"{_SVG}rect", {"width": "28", "height": "14", "fill": self.color})
+            look = {"fill": self.color} | ({"opacity": f"{self.strength:g}"} if self.strength < 1 else {})
+            ET.SubElement(group, f"{_SVG}rect", {"width": "28", "height": "14", **look})
             return group
         if self.line:
             dash = {"dashed": "5 3", "dotted": "2 3"}.get(self.line, "none")

@@ -23,6 +23,7 @@ from bench_core.results.schema import (
     IDENTITY,
     KINDS,
     RESULTS,
+    SAMPLES,
     UNFINISHED,
     is_rounded,
     require_words,
@@ -101,10 +102,19 @@ def find_results(path: Path) -> list[Path]:
         left_out += [f"{Path(folder, name)}: unpack it, or name it" for name in files if name.startswith(f"{RESULTS}.")]
     closed = [f"{error.filename}: {why_unreadable(error)}" for error in unread]
     if not found:
-        raise TableError(path, f"no {RESULTS} here" + "".join(f"; {reason}" for reason in (*closed, *left_out)[:3]))
+        reasons = [*closed, *left_out][:3] + [f"to read single tables, name them: {path}/*.csv"] * _has_tables(path)
+        raise TableError(path, f"no {RESULTS} here" + "".join(f"; {reason}" for reason in reasons))
     for reason in closed:
         warnings.warn(reason, stacklevel=2)
     return sorted(found)
+
+
+def _has_tables(folder: Path) -> bool:
+    """Return whether there are CSV files in a folder other than those that belong to a results.csv."""
+    try:
+        return any(path.suffix == ".csv" and path.name != SAMPLES for path in folder.iterdir())
+    except OSError:
+        return False
 
 
 def read_results(path: Path) -> pd.DataFrame:

@@ -85,7 +85,7 @@ def test_what_a_page_has_no_room_for_is_named_there_and_drawn_by_plot(runs, tmp_
         every = captions.FIGURES[chart](data).panels
         assert len(left.drawings) == 1 < len(every)
         shown = [name for panel in every for name in panel.shows]
-        assert left.note == (
+        assert left.note.startswith(
             f"Not drawn on this page: {', '.join(shown[len(every[0].shows) :])}. "
             f"All are drawn by: bench-core plot RESULTS --chart {chart} -o {chart}.svg"
         )

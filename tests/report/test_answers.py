@@ -37,8 +37,31 @@ def test_a_ratio_has_its_step_and_its_rows_the_baseline_first():
 def test_one_run_a_side_is_indicated_and_of_several_gpus_the_fastest_has_the_line():
     found = by_heading(synthetic.readings())["Parallel arithmetic decides"]
     assert all(line.value.startswith("machine-c GPU ") and line.verdict == "indicated" for line in found.lines[:3])
-    assert all(line.about.startswith("highest of 5; matmul") for line in found.lines[:3])
+    assert all(line.about.startswith("the fastest of 5; matmul") for line in found.lines[:3])
     assert found.caption.endswith("the rows behind it, of all 5 GPUs")
+
+
+def gpu_machines(**seconds):
+    """Return a table of each machine, which took these seconds on its CPU and on its GPU."""
+    return [
+        tables.reading([*tables.processes([cpu], tables.GPT), *tables.processes([gpu], tables.GPT, device="cuda:0")], m)
+        for m, (cpu, gpu) in seconds.items()
+    ]
+
+
+@pytest.mark.parametrize("order", [("old", "new", "mid"), ("new", "mid", "old")])
+def test_the_fastest_of_several_gpus_is_not_that_with_the_slowest_cpu(order):
+    seconds = {"old": (400.0, 2.0), "new": (10.0, 1.0), "mid": (30.0, 1.5)}
+    readings = gpu_machines(**{name: seconds[name] for name in order})
+    (line,) = by_heading(readings)["Inference: token by token"].lines
+    assert line.value == "new GPU 10.0x faster"
+    assert line.about.startswith("the fastest of 3; gpt_decode tiny: 1.01 MFLOP/s against 101 kFLOP/s")
+
+
+def test_a_backend_of_the_only_gpu_has_its_own_name():
+    done = [m for b, t in (("cupy", 2.0), ("torch", 1.0)) for m in tables.tokens([t], backend=b, device="cuda:0")]
+    (line,) = by_heading([tables.reading(done)])["Inference: token by token"].lines
+    assert line.value == "torch 2.00x faster"
 
 
 def test_rates_name_what_they_count_and_what_has_no_other_side_says_so():
@@ -64,6 +87,32 @@ def test_both_directions_of_a_transfer_are_shown_beside_the_memory_of_the_device
     assert found[1].about == "h2d (host to device) 1MiB: torch; its own memory: 2.00 TB/s, 40.0 times as much"
 
 
+@pytest.mark.parametrize("other", ["backend", "machine"])
+def test_what_moving_costs_is_not_compared_with_another_library_or_another_gpu(other):
+    def table(machine, **seconds):
+        rates = {("memory", "triad"): 2e12, ("transfer", "h2d"): 5e10}
+        return tables.reading(
+            [
+                replace(m, costs=Costs(bytes=rate))
+                for (suite, name), rate in rates.items()
+                for backend, t in seconds.items()
+                for m in tables.processes([t], Work(suite, name, "1MiB", "float32"), device="cuda:0", backend=backend)
+            ],
+            machine,
+        )
+
+    readings = [table("a", torch=1.0, cupy=2.0)] if other == "backend" else [table("a", torch=1.0), table("b", torch=2)]
+    found = by_heading(readings)
+    assert [line.verdict for line in found["Memory bandwidth decides"].lines] == ["indicated"]
+    (line,) = found["Moving data to the device takes time"].lines
+    assert (line.value, line.verdict) == ("50.0 GB/s", "")
+    on = " on a GPU" if other == "machine" else ""
+    memory = "its own memory: 2.00 TB/s, 40.0 times as much"
+    assert line.about == f"h2d (host to device) 1MiB: torch{on}; {memory}"
+    sides = ["cupy", "torch"] if other == "backend" else ["a GPU", "b GPU"]
+    assert [row[3] for row in found["Moving data to the device takes time"].numbers] == sides
+
+
 def test_lines_beyond_the_most_are_counted(monkeypatch):
     monkeypatch.setattr(answers, "MOST_LINES", 2)
     found = by_heading(synthetic.readings("machine-b"))["Parallel arithmetic decides"]
@@ -83,17 +132,22 @@ def test_the_two_values_beside_a_ratio_have_this_ratio_and_a_lone_table_says_tha
     assert figure.numbers[0][2:9:3] == ("5.00x faster", "2.00 s", "10.0 s")
     tooltip = "a torch: 2.00 s. Against the best CPU, a torch, 2 threads: 10.0 s"
     assert tooltip in svg.inline(figure.drawings[0])
-    of_p10 = "Ratios, and the values beside them, are of the p10 of each process (a tenth of its times are shorter);"
+    of_p10 = "Ratios, and the values beside them, are of the geometric mean over processes of their p10 (a tenth"
     assert of_p10 in how_compared(ReportData([tables.reading(done)]))
     merged = [*tables.processes([1.0, 1.1]), *tables.processes([2.0, 2.1], backend="torch")]
     lone = how_compared(ReportData([tables.reading(merged, samples=False)]))
-    assert "are of the medians of processes, because no samples of single processes are at hand;" in lone
+    assert (
+        "are of the geometric mean of the medians of processes, because no samples of single processes are at hand;"
+        in lone
+    )
     assert lone.endswith("A claim needs samples.csv, without which these runs cannot be paired.")
     other = tables.reading(
         [m for b in ("numpy", "torch") for m in tables.processes([1.0], tables.work("128"), backend=b)]
     )
     both = how_compared(ReportData([tables.reading(merged, samples=False), replace(other, path="b")]))
-    assert "but for 1 of 2 ratios, of which no samples of single processes are at hand, of the medians;" in both
+    assert (
+        "but for 1 of 2 ratios, of which no samples of single processes are at hand, of that of their medians;" in both
+    )
 
 
 def test_a_value_alone_says_which_side_has_none():
@@ -102,12 +156,16 @@ def test_a_value_alone_says_which_side_has_none():
     def line_of(extra, *known):
         done = [m for side in known for m in tables.processes([1.0], **side)]
         done += [m for i, side in enumerate(extra) for m in tables.processes([2.0 - i], tables.GPT, **side)]
-        (line,) = by_heading([tables.reading(done)])["Inference: token by token"].lines
+        found = by_heading([tables.reading(done)])["Inference: token by token"]
+        (line,) = found.lines
+        sides.append([row[found.headers.index("Side")] for row in found.numbers])
         return line.about
 
+    sides: list[list[str]] = []
     backends = [{"backend": name} for name in ("numpy", "torch", "another")]
     assert line_of(backends[1:], *backends) == "gpt_decode tiny: another, 2 threads; the best of 2; numpy has no value"
     assert line_of(backends[1:2], *backends) == "gpt_decode tiny: torch, 2 threads; only torch has a value"
+    assert sides == [["another", "torch"], ["torch"]]
     devices = [{"device": name} for name in ("cpu", "cuda:0", "cuda:1")]
     assert line_of(devices[1:], *devices) == "gpt_decode tiny: numpy on GPU 1; the best of 2; no CPU has a value"
     assert line_of(devices[:1], *devices) == "gpt_decode tiny: numpy, 2 threads; only CPU has a value"

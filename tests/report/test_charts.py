@@ -101,6 +101,12 @@ def test_on_a_phone_names_stand_above_and_the_chart_is_no_wider(everything):
         assert lines_of(charts.narrow_heat_chart(figures.heat(data)), "names") == lines_of(
             charts.narrow_heat_chart(figures.heat(data)), "cells"
         )
+        rates = figures.model_rates(data)[:2]
+        spec = charts.narrow_model_chart(
+            rates, "a title with the model · its size · its metric in words", charts.Styles(data.drawn)
+        )
+        assert (spec["width"], len(spec["title"]["text"])) == (charts.NARROW, 2)
+        assert {d["line"] for d in spec["datasets"]["rates"]} == {r.contender.label for r in rates}
 
 
 def test_only_beside_a_gpu_a_cpu_is_dashed_and_backends_have_colours_of_their_own(everything):

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench_core.analysis import figures
 from bench_core.analysis.claims import STATEMENTS
 from bench_core.analysis.pooling import pooled
 from bench_core.analysis.report_data import ReportData
@@ -24,7 +25,7 @@ from tests.support.reports import reading_of, runs_of
 pytest.importorskip("altair", reason="charts need the extra `report`")
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
 
-from bench_core.report import page
+from bench_core.report import captions, page
 
 ORDERED = ("answers", "summary", "speedup", "scaling", "ladder", "models", "heatmap", "missing")
 
@@ -65,15 +66,72 @@ def test_the_speedup_card_shows_intervals_and_counts_claims_and_indications():
     assert "From 1 result file with" in text
 
 
+def test_a_card_opens_with_the_fastest_contender_in_the_arithmetic_of_the_most_work():
+    """Not with the slow machine that did more work, nor with that of the higher ratio over a slower CPU."""
+    both = ("gpt_decode", "gan_generate")
+    done = {"base": (4.0, both), "fast": (0.1, both[:1]), "slow": (2.0, both)}
+    readings = [
+        tables.reading([m for n in names for m in tables.processes([t], Work("model", n, "tiny", "float32"))], machine)
+        for machine, (t, names) in done.items()
+    ]
+    (card,) = [card for card in page.cards(ReportData(readings)) if card.heading == "Machines against base"]
+    assert card.headline == "fast: 40.0x faster in float32"
+    several = {"old": (400.0, 2.0), "new": (10.0, 1.0)}
+    readings = [
+        tables.reading([*tables.processes([cpu]), *tables.processes([gpu], device="cuda:0")], name)
+        for name, (cpu, gpu) in several.items()
+    ]
+    assert page.cards(ReportData(readings))[1].headline == "new GPU: 10.0x faster in float32"
+
+
 def test_means_and_flags_that_a_card_leaves_out_are_counted(monkeypatch):
     monkeypatch.setattr(page, "MOST_FLAGS", 1)
-    _, gpus, machines, *_, counts = page.cards(ReportData(synthetic.readings()))
+    data = ReportData(synthetic.readings())
+    _, gpus, machines, *_, counts = page.cards(data)
     assert sum(" kind" in line and " over " in line for line in gpus.lines) == page.MOST_MEANS
-    assert gpus.lines[page.MOST_MEANS] == "5 more means; the ratios of all are below, under Speed-up."
+    assert gpus.lines[page.MOST_MEANS] == "5 more means; the ratios of all are below, in the numbers of Speed-up."
+    assert machines.lines[page.MOST_MEANS] == "2 more means; the ratios of all are below, in the numbers of Speed-up."
+    shown = captions.captioned_figure(data, "speedup")
+    of_machines = [line for line in shown.numbers if line[1] == "machine-b" and line[7] == "machine-a"]
+    assert len(of_machines) == len(
+        [s for s in figures.speedups(data, data.sides[1]) if s.contender.label == "machine-b"]
+    )
+    assert len(of_machines) > 5
+    assert shown.note == "Only in the numbers of the report: each machine relative to machine-a."
     flags = [line for line in counts.lines if " flagged " in line or " more flag" in line]
     assert flags == ["1,267 values flagged single_run", "1 more flag in the full table"]
     ends = [line for line in machines.lines if line.startswith("At ")]
     assert [line.split()[1] for line in ends] == ["best", "worst"]
+
+
+def test_best_worst_and_counts_are_of_all_work_also_of_that_which_tests_no_claim():
+    times = {"gpt_decode": 4.0, "own": 0.25}
+    works = {name: Work("model", name, "tiny", "float32") for name in times}
+    done = [m for of in works.values() for m in tables.processes([1.0], of)]
+    done += [m for name, t in times.items() for m in tables.processes([1 / t], works[name], backend="torch")]
+    card = page.cards(ReportData([tables.reading(done)]))[1]
+    assert card.headline == "4.00x faster in float32"
+    assert card.lines[-4].endswith(" Best, worst and counts are of all 2 ratios, also of other work.")
+    best, worst, counts = card.lines[-3:]
+    assert best.startswith("At best 4.00x faster, indicated (")
+    assert worst.startswith("At worst 4.00x slower, indicated (")
+    assert counts == "2 indicated."
+
+
+def test_work_that_tests_no_claim_stays_in_front_when_its_sizes_have_a_crossover():
+    done = [
+        m
+        for size, cpu, gpu in (("1000", 1.0, 2.0), ("2000", 4.0, 2.0))
+        for device, t in (("cpu", cpu), ("cuda:0", gpu))
+        for m in tables.processes([t], Work("own", "gelu", size, "float32"), device=device, flops=float(size))
+    ]
+    first = section(page.render([tables.reading(done)]), "answers")
+    before, _, folded = first.partition("<details>\n<summary>Why generative AI needs GPUs: 10 claims")
+    assert re.findall(r"<h[23]>(.*?)</h[23]>", before) == ["What was measured", "gelu", "Scaling up"]
+    assert "<strong>GPU wins from 2000</strong>" in before
+    assert "Not measured here" not in before
+    assert folded.count("Not measured here") == 10
+    assert "Scaling up" not in folded
 
 
 def test_a_run_of_work_that_tests_no_claim_opens_with_that_work(cpu_only):
@@ -106,7 +164,7 @@ def test_the_policy_names_the_hash_of_the_only_style_and_the_only_script(five, e
 
 def test_every_chart_is_drawn_with_a_title_and_a_description(five):
     charts = re.findall(r'<div class="chart">(<svg.*?</svg>)</div>', five, re.DOTALL)
-    assert len(charts) == 1 + 4 + 10 + 2 + 7 + 1 + 2  # the last two are for phones
+    assert len(charts) == 1 + 4 + 10 + 2 + 7 + 1 + (1 + 7 + 1)  # the last nine are for phones
     for chart in charts:
         root = ET.fromstring(chart)
         assert root[0].text
@@ -114,6 +172,15 @@ def test_every_chart_is_drawn_with_a_title_and_a_description(five):
         assert len(list(root.iter())) > 20
     ids = re.findall(r'\bid="([^"]*)"', five)
     assert len([i for i in ids if i != "legend-hatch"]) == len({i for i in ids if i != "legend-hatch"})
+
+
+def test_a_legend_of_bars_is_as_pale_as_the_bars_of_its_device(five):
+    models = section(five, "models")
+    legend = re.findall(r'<rect [^>]*fill="(#\w+)" opacity="([\d.]+)" /></g></svg><span>([^:<]*)', models)
+    bars = re.findall(r'<path [^>]*fill="(#\w+)" opacity="([\d.]+)"', models)
+    assert {look[:2] for look in legend} == set(bars)
+    pale = [name for _, opacity, name in legend if opacity != "0.85"]
+    assert pale == [f"machine-{letter} CPU" if letter != "a" else "machine-a" for letter in "abcde"]
 
 
 def test_every_status_is_said_in_words(five):

@@ -237,6 +237,14 @@ def test_a_folder_without_tables_is_an_error(tmp_path):
     (tmp_path / "results.csv.gz").touch()
     with pytest.raises(TableError, match=r"here; .*results\.csv\.gz: unpack it, or name it$"):
         reader.find_results(tmp_path)
+    (tmp_path / "results.csv.gz").rename(tmp_path / "samples.csv")
+    with pytest.raises(TableError, match=r"no results\.csv here$"):
+        reader.find_results(tmp_path)
+    (tmp_path / "h100.csv").touch()
+    with pytest.raises(TableError) as caught:
+        reader.find_results(tmp_path)
+    name_them = f"to read single tables, name them: {tmp_path}/*.csv"
+    assert str(caught.value) == f"{tmp_path}: no results.csv here; {name_them}"
 
 
 def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
