@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import bench_core
 from bench_core.analysis import figures
@@ -78,6 +79,14 @@ def _fewer(count: int) -> list[int]:
     return [count, *(n for n in (20_000, 14_000, 10_000, 7_000, 5_000, 2_500, 1_000, 100) if n < count)]
 
 
+_COMMAND = re.compile(r"bench-core [a-z]+(?: --[a-z-]+(?: \d+)?)*")
+
+
+def _with_whole_commands(text: str) -> Markup:
+    """Return a text as markup in which no line ends within a command, as it may behind a hyphen."""
+    return Markup(_COMMAND.sub(r'<span class="command">\g<0></span>', str(escape(text))))  # noqa: S704 - escaped
+
+
 def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[str, Any]:
     """Return everything that the template shows except the full table."""
     style, script = _style(), (HERE / "page.js").read_text(encoding="utf-8")
@@ -99,7 +108,7 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
         "cards": cards(data),
         "answers": [*measured, *(answer for answer in answers if answer not in folded)],
         "folded": folded,
-        "how_compared": how_compared(data),
+        "how_compared": _with_whole_commands(how_compared(data)),
         "figures": [figure for figure in drawn if figure.drawings],
         "not_drawn": [figure for figure in drawn if not figure.drawings],
         "counted": counted,

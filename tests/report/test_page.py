@@ -62,7 +62,8 @@ def test_the_speedup_card_shows_intervals_and_counts_claims_and_indications():
     single = page.cards(ReportData(runs_of(9.0, 0.001, runs=1)))[1]
     assert single.lines[-1] == "1 indicated."
     text = page.render(runs_of(9.0, 0.001, runs=1))
-    assert text.lower().count("a claim needs 5 pairs of runs: bench-core run --runs 5.") == 1
+    command = '<span class="command">bench-core run --runs 5</span>'
+    assert text.lower().count(f"a claim needs 5 pairs of runs: {command}.") == 1
     assert "From 1 result file with" in text
 
 
