@@ -61,8 +61,17 @@ def guarded() -> Iterator[None]:
     except OSError as error:
         if error.filename is not None or error.errno not in _FAILED:
             raise
+        _silence()
         if error.errno == errno.EPIPE:
             raise SystemExit(NOT_READ) from None
         with contextlib.suppress(OSError):
             typer.echo(f"bench-core: stdout: {error.strerror}", err=True)
         raise SystemExit(OUTPUT_LOST) from None
+
+
+def _silence() -> None:
+    """Let the interpreter flush what is left into nothing; otherwise it reports the error again when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -18,7 +18,8 @@ PROGRAM = (sys.executable, "-m", "bench_core")
 def shell(line, *arguments, **environ):
     """Run a line of sh, in which "$@" is the command with these arguments."""
     command = ["sh", "-c", line, "sh", *PROGRAM, *map(str, arguments)]
-    return subprocess.run(command, env=os.environ | environ, capture_output=True, timeout=60, check=False)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(command, env=buffered | environ, capture_output=True, timeout=60, check=False)
 
 
 @pytest.fixture
