@@ -20,12 +20,7 @@ _BUILT_IN = {
     "cupy": "bench_core.backends.cupy:CupyBackend",
     "torch": "bench_core.backends.torch:TorchBackend",
 }
-_NEEDED = (
-    "dialect",
-    "devices_expected",
-    "devices",
-    "environ",
-)  # asked before its library is imported
+_NEEDED = ("dialect", "devices_expected", "devices", "environ")  # asked of a class before its library is imported
 
 
 def names() -> list[str]:

@@ -25,7 +25,7 @@ from bench_core.pytest_plugin import planned
 from bench_core.records import Case, Work
 from bench_core.run import replicate
 from bench_core.text import printable
-from bench_core.units import size_order
+from bench_core.units import counted, size_order
 
 _LONGEST_NAMES = 24  # characters of the workloads that share a line
 _LONGEST_BELOW_SUITE = 18  # the same where the terminal is too narrow for a column of suites
@@ -65,9 +65,10 @@ def list_command(
         console.print(_plan(cases, console.width))
         console.print()
     skipped = Counter((case.backend, case.device, absent) for _, case, absent in found if absent)
-    console.print(f"{_cases(len(found) - skipped.total())} to measure, {skipped.total():,} to skip; --ids names each")
+    tried = counted(len(found) - skipped.total(), "case")
+    console.print(f"{tried} to measure, {skipped.total():,} to skip; --ids names each")
     for (backend, device, absent), count in skipped.items():
-        line = f"skipped: {backend} {device}, {_cases(count)}: {printable(absent.reason)}"
+        line = f"skipped: {backend} {device}, {counted(count, 'case')}: {printable(absent.reason)}"
         console.print(line, markup=False, soft_wrap=True, style="dim")
 
 
@@ -210,8 +211,4 @@ def _fitted(texts: Sequence[str], width: int, noun: str) -> str:
     """Return texts in at most `width` columns: all, or "first ... last (4)", or "first +3", or "4 sizes"."""
     ends = f"{texts[0]} ... {texts[-1]} ({len(texts)})"
     forms = (", ".join(texts), ends, _shortest(texts))
-    return next((form for form in forms if len(form) <= width), f"{len(texts)} {noun}{'s' * (len(texts) != 1)}")
-
-
-def _cases(count: int) -> str:
-    return f"{count:,} case{'s' * (count != 1)}"
+    return next((form for form in forms if len(form) <= width), counted(len(texts), noun))

@@ -174,7 +174,7 @@ def _best(result: Result) -> Iterator[str]:
         decided = [c for c in mine if _standing(c) in {"ahead", "behind"}]
         shown = ("ahead", "behind", *(["the same"] if counts["the same"] else []), "unclear")
         standing = ", ".join(f"{word} in {counts[word]:,}" for word in shown)
-        of = f"{len(mine):,} piece{'s' * (len(mine) != 1)} of work that both have"
+        of = f"{counted(len(mine), 'piece')} of work that both have"
         where = "" if len(decided) == len(mine) else "where ahead or behind "
         how_far = f"; {where}{_how_far(decided, unit)}" if decided else ""
         yield f"The best GPU against the best CPU, {metric}: {standing} of {of}{how_far}"

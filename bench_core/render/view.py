@@ -16,7 +16,7 @@ from bench_core.records import LAUNCH_BOUND, Clock
 from bench_core.render import differences, headline
 from bench_core.render.text_table import Table
 from bench_core.text import printable
-from bench_core.units import show
+from bench_core.units import counted, show
 
 _MOST_NAMED = 3
 VERDICT = "Verdict"  # the title of the first section
@@ -101,7 +101,7 @@ def _read(result: Result) -> Section:
     for source in result.input_files:
         statuses = ", ".join(f"{count:,} {status}" for status, count in source.statuses)
         runs = f"{len(source.run_ids)} runs, " if len(source.run_ids) > 1 else ""
-        what = f"{runs}{source.rows:,} row{'s' * (source.rows != 1)}: {statuses}" if source.rows else "no rows"
+        what = f"{runs}{counted(source.rows, 'row')}: {statuses}" if source.rows else "no rows"
         name = source.label or ", ".join(source.machines[:_MOST_NAMED])
         rows.append((short(name), short(source.path), what))
     return Section("Read", tables=(Table(("side", "file", "rows"), tuple(rows)),))

@@ -17,7 +17,7 @@ from bench_core.report.charts import HEAT_STEPS, Spec, Styles, how
 from bench_core.report.svg import Drawing, Swatch
 from bench_core.results.roofline import ABOVE_CEILING, ABOVE_DATASHEET
 from bench_core.results.rows import count_from_other_rows
-from bench_core.units import show
+from bench_core.units import counted, show
 
 MOST_PANELS = 24  # of a figure on a page
 MOST_WIDE = 4  # of those with up to charts.MOST_LINES lines
@@ -285,9 +285,7 @@ def _above(data: ReportData) -> str:
     found = count_from_other_rows(data.rows)
     ceilings = {ABOVE_CEILING: "a ceiling measured in the same run", ABOVE_DATASHEET: "the datasheet"}
     words = [
-        f"{found[flag]:,} result{'s' * (found[flag] != 1)} above {what} ({flag})"
-        for flag, what in ceilings.items()
-        if found[flag]
+        f"{counted(found[flag], 'result')} above {what} ({flag})" for flag, what in ceilings.items() if found[flag]
     ]
     return f"With all of their interval: {'; '.join(words)}. They have no share of it." * bool(words)
 
