@@ -20,12 +20,10 @@ from __future__ import annotations
 import functools
 import random
 import re
-import signal
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -34,6 +32,7 @@ from bench_core import pytest_neighbours as neighbours
 from bench_core import pytest_options
 from bench_core.analysis import summary
 from bench_core.errors import InternalError, UsageError
+from bench_core.interrupts import Interrupts
 from bench_core.own.planned import in_test, is_meant, planned_case
 from bench_core.own.source import source_of
 from bench_core.plan import suite
@@ -412,8 +411,7 @@ class Harness:
         self._options = chosen
         self.session: Session | None = None
         self.finished = summary.Finished(())
-        self._handlers: dict[int, Any] = {}
-        self._is_interrupted = False
+        self._interrupts = Interrupts()
         self._planned: list[Case] = []
         self._display: Display | None = None
 
@@ -447,7 +445,7 @@ class Harness:
             self.session.targets.require(self._options.require)
             if self._planned and not self._options.check_only and not self._config.getoption("collectonly"):
                 self.session.open(self._planned)
-                self._handle_signals()
+                self._interrupts.take()
                 self._display = Display(self._config, Progress(self._budgets(self.session)))
                 fit_tables(self._config)
         except UsageError as error:
@@ -463,27 +461,6 @@ class Harness:
         """Show the progress, if it is time for a line."""
         if self._display:
             self._display.between_cases()
-
-    def _handle_signals(self) -> None:
-        """Make SIGTERM and SIGHUP end the run like Ctrl-C. Signals that are ignored, as by nohup, stay ignored.
-
-        The first one is obeyed. Those that follow, as a batch system sends them, change neither results nor exit code.
-        """
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                self._handlers[number] = signal.signal(number, self._interrupt)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._is_interrupted:  # two signals at once
-            return
-        self._is_interrupted = True
-        self._ignore_signals()
-        signal.default_int_handler(number, frame)
-
-    def _ignore_signals(self) -> None:
-        for number in self._handlers:
-            signal.signal(number, signal.SIG_IGN)
 
     def measure_with_progress(
         self, case: Case, source: Source, planned_as: Case | None = None, *, again: bool = False
@@ -524,7 +501,7 @@ class Harness:
         """
         if self.session is None:
             return exitstatus
-        self._ignore_signals()
+        self._interrupts.ignore()
         try:
             session = self.session
             rows = session.close(self._planned) if session.folder else []
@@ -535,8 +512,7 @@ class Harness:
             return pytest.ExitCode.INTERNAL_ERROR
         finally:
             # A signal that has ended this process's only task stays ignored until its exit code is told.
-            if not (self._is_interrupted and _is_pytest_alone()):
-                for number, handler in self._handlers.items():
-                    signal.signal(number, handler)
+            if not (self._interrupts.came and _is_pytest_alone()):
+                self._interrupts.give_back()
         failed = self.session.write_errors or self.session.refused
         return pytest.ExitCode.TESTS_FAILED if failed and exitstatus == pytest.ExitCode.OK else exitstatus

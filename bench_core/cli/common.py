@@ -1,14 +1,12 @@
-"""Shared by several commands: arguments for paths and the filter, output files, the terminal, progress, signals."""
+"""Shared by several commands: arguments for paths and the filter, output files, the terminal, progress."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -65,22 +63,6 @@ def print_notes(readings: Iterable[Reading]) -> None:
 def print_progress(line: str) -> None:
     """Print a line of progress to stderr; results go to stdout."""
     typer.echo(line, err=True)
-
-
-def take_kills_for_interrupts() -> None:
-    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, so that they end a command cleanly, like Ctrl-C.
-
-    The first one does. Those that follow, while the command ends, are ignored.
-    """
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # not on Windows
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        signal.default_int_handler(number, frame)
-
-    for number in numbers:
-        signal.signal(number, interrupt)
 
 
 _OUTPUT = "--bench-output="

@@ -17,9 +17,10 @@ import typer
 
 from bench_core import child_process, render
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import print_progress, split_output, take_kills_for_interrupts
+from bench_core.cli.common import print_progress, split_output
 from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
+from bench_core.interrupts import Interrupts
 from bench_core.run import replicate
 
 
@@ -58,7 +59,7 @@ def run_command(
         replicate.require_usable(against)
         sides.append(replicate.Side("against", against))
     output, passed = split_output(given)
-    take_kills_for_interrupts()
+    Interrupts().take()
     try:
         folders = replicate.repeat(sides, runs, passed, output, seed=seed, on_progress=print_progress)
     except KeyboardInterrupt:

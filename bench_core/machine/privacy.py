@@ -24,11 +24,16 @@ _SHORTEST_NAME = 3  # a user called "a" must not turn every "a" of a sentence in
 def scrub(text: str) -> str:
     """Return `text` with names, UUIDs and addresses masked and every path cut to its last component."""
     text = re.sub(_UUID, "<uuid>", text)
-    text = re.sub(_PATH, "", text)
+    text = without_folders(text)
     text = re.sub(_ADDRESS, "<address>", text)
     for name, mask in _names():
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", mask, text)
     return text
+
+
+def without_folders(text: str) -> str:
+    """Return `text` with every path from the root or the home folder cut to its last component."""
+    return re.sub(_PATH, "", text)
 
 
 def why_private(value: str) -> str | None:

@@ -19,6 +19,7 @@ from bench_core.text import printable
 from bench_core.units import counted, show
 
 _MOST_NAMED = 3
+_MOST_REASONS = 5  # lines of one kind of cases that were not compared
 VERDICT = "Verdict"  # the title of the first section
 
 
@@ -263,27 +264,38 @@ def _ranked(first: Entry | None, second: Entry | None, machine: str) -> str:
 
 
 def _unmatched(result: Result) -> Section:
+    """Return the cases without a ratio, one line per kind and reason: of each kind those of the most cases first."""
     by_key: dict[Key, list[Comparison]] = {}
     for c in result.unmatched:
         by_key.setdefault(c.key, []).append(c)
     valued = {c.key for c in result.comparisons if not c.nowhere}
-    groups: dict[tuple[str, str], list[Key]] = {}
+    kinds: dict[str, dict[str, list[Key]]] = {}
     for key, found in by_key.items():
         for c in found:
             if c.verdict is Verdict.INCOMPARABLE:
-                groups.setdefault((f"incomparable in {short(c.side)}", c.reason), []).append(key)
+                kinds.setdefault(f"incomparable in {short(c.side)}", {}).setdefault(c.reason, []).append(key)
         absent = dict(absence for c in found for absence in c.absences)
         if absent:  # the reason names the sides without a value
-            word = "missing" if key in valued else "without a value on any side"
-            groups.setdefault((word, _reasons(absent)), []).append(key)
-    lines = []
-    for (word, reason), keys in groups.items():
-        fields, _ = label_fields(keys, (*result.row_fields, "backend", "implementation", "device"))
-        names = dict.fromkeys(label(key, fields) for key in keys)
+            kind = "missing" if key in valued else "without a value on any side"
+            kinds.setdefault(kind, {}).setdefault(_reasons(absent), []).append(key)
+    lines = (line for kind, reasons in kinds.items() for line in _of_kind(kind, reasons, result.row_fields))
+    return Section("Not compared", _first(tuple(lines), 40))
+
+
+def _of_kind(kind: str, reasons: Mapping[str, Sequence[Key]], row_fields: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each of the commonest reasons, and one for all others: a whole run has dozens of them."""
+    commonest = sorted(reasons, key=lambda reason: -len(reasons[reason]))
+    shown = commonest if len(commonest) <= _MOST_REASONS else commonest[: _MOST_REASONS - 1]
+    for reason in shown:
+        keys = reasons[reason]
+        fields, _ = label_fields(keys, (*row_fields, "backend", "implementation", "device"))
+        names = list(dict.fromkeys(label(key, fields) for key in keys))
         more = ", ..." if len(names) > _MOST_NAMED else ""
-        some = ", ".join(list(names)[:_MOST_NAMED])
-        lines.append(f"{len(keys):,} {word} ({short(reason)}): {some}{more}")
-    return Section("Not compared", _first(lines, 40))
+        yield f"{len(keys):,} {kind} ({short(reason)}): {', '.join(names[:_MOST_NAMED])}{more}"
+    others = commonest[len(shown) :]
+    if others:
+        count = sum(len(reasons[reason]) for reason in others)
+        yield f"{count:,} {kind}, for {len(others):,} other reasons: see --format json"
 
 
 def _reasons(absent: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 from bench_core.compare.loading import Reading
 from bench_core.machine.facts import shown
+from bench_core.machine.privacy import without_folders
 from bench_core.records import Fact, Facts, Row
 from bench_core.text import printable
 
@@ -22,7 +24,7 @@ SELECTED = {"keyword": "-k", "markers": "-m"}
 class Source:
     """One results.csv with the contents of its run.json; all texts are safe to show.
 
-    name: the last parts of its path, which identify the run without disclosing the full path. facts: by dotted name.
+    name: of a table alone the file's name, of a run the last folders too (`_name`). facts: by dotted name.
     options: the options of the run. processes: how many runs were merged, 0 for a single run. series_seed: seed of
     the order of merged runs. notes: missing or inconsistent files.
     """
@@ -79,10 +81,10 @@ def source(reading: Reading) -> Source:
     options = about.get("options")
     pairs = options.items() if isinstance(options, dict) else ()
     processes = about.get("processes")
-    folders = Path(reading.path).parts
-    notes = (note.replace(reading.path.rpartition("/")[0] + "/", "") for note in reading.notes)
+    folder = str(Path(reading.path).parent) + os.sep
+    notes = (without_folders(note.replace(folder, "")) for note in reading.notes)
     return Source(
-        name=printable("/".join(folders[-3:])),
+        name=printable(_name(reading)),
         rows=reading.rows,
         sha256=printable(digest) if isinstance(digest, str) else "",
         facts=facts,
@@ -91,6 +93,19 @@ def source(reading: Reading) -> Source:
         series_seed=printable(str(about.get("seed", ""))),
         notes=tuple(printable(note) for note in notes),
     )
+
+
+def _name(reading: Reading) -> str:
+    """Return the end of a table's path that identifies it: a page is passed on, and other folders may name a person.
+
+    That is the file's name; of a run the folder too, which has the name of the run, and the one above it if it has the
+    machine's.
+    """
+    *above, file = Path(reading.path).parts[-3:]
+    folders = above[-1:] if reading.files.about else []
+    if folders and above[0] in {machine for _, machine in reading.origins}:
+        folders = above
+    return "/".join([*folders, file])
 
 
 def _option(value: Any) -> str:

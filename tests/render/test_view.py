@@ -1,4 +1,4 @@
-"""The view of a comparison marks device times that are limited by the host."""
+"""The view of a comparison: marks at device times that are limited by the host, and lists that are cut."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from bench_core.records import Clock
 from bench_core.render import view
 from tests.support.comparisons import two
 from tests.support.imaginary_machines import times
-from tests.support.tables import processes, reading, work
+from tests.support.tables import absent, processes, reading, work
 
 
 def test_a_comparison_by_the_device_s_clock_says_where_the_time_is_the_host_s():
@@ -33,3 +33,31 @@ def test_a_long_list_says_how_much_of_it_is_not_shown_and_nothing_where_all_is(m
     (section,) = [s for s in view.sections(result) if s.title == "Implausible values"]
     assert section.lines[-1] == last
     assert len(section.lines) == min(many, 21)
+
+
+def _not_compared(counts):
+    """Return the lines of a lone table beside a run in which `counts[i]` cases have no value for reason i."""
+    sizes = iter(range(1000))
+    missing = [
+        absent(work(str(next(sizes))), reason=f"reason {i}") for i, count in enumerate(counts) for _ in range(count)
+    ]
+    sides = [reading(processes([1.0]), "lone"), reading([*processes([1.0]), *missing], "run")]
+    (section,) = [s for s in view.sections(compare(sides)) if s.title == "Not compared"]
+    return section.lines
+
+
+def test_of_the_cases_without_a_value_the_commonest_reasons_are_told_and_the_others_counted():
+    told = _not_compared([1, 7, 2, 4, 1, 3])
+    kind = "without a value on any side (lone: not measured; run: oom: reason"
+    assert [line.partition("):")[0] for line in told[:4]] == [
+        f"7 {kind} 1",
+        f"4 {kind} 3",
+        f"3 {kind} 5",
+        f"2 {kind} 2",
+    ]
+    assert told[4:] == ("2 without a value on any side, for 2 other reasons: see --format json",)
+
+
+def test_few_reasons_are_all_told():
+    assert len(_not_compared([1, 1, 1, 1, 1])) == 5
+    assert not [line for line in _not_compared([1, 1, 1, 1, 1]) if "other reasons" in line]
