@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 
+_JOINER, _COLOURED = "\u200d", "\ufe0f"
+_FILLERS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and a symbol that are blank
 LONGEST = 300  # characters of a text that are shown by default
 
 
@@ -38,7 +41,26 @@ def _spelt_out(text: str, longest: int) -> str:
 
 
 def _visible(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or (c == _JOINER and _is_joined(text, i)) else ascii(c)[1:-1] for i, c in enumerate(text)
+    )
+
+
+def _is_joined(text: str, place: int) -> bool:
+    """Return whether the characters on both sides of a place are parts of an emoji, which a joiner makes one sign."""
+    return 0 < place < len(text) - 1 and _is_emoji(text[place - 1]) and _is_emoji(text[place + 1])
+
+
+def _is_emoji(character: str) -> bool:
+    """Return whether a character is a symbol beyond ASCII, a colour of skin, or the selector of a coloured form."""
+    return not character.isascii() and (character == _COLOURED or unicodedata.category(character) in {"So", "Sk", "Sm"})
+
+
+def is_visible(text: str) -> bool:
+    """Return whether a text has a character that can be seen: not only marks, joiners and fillers."""
+    return any(c not in _FILLERS and unicodedata.category(c)[0] in "LNPS" for c in text)
 
 
 def printable_lines(text: str, longest: int) -> str:

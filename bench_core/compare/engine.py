@@ -152,9 +152,10 @@ def _notes(readings: Sequence[Reading], grid: pairing.Grid, comparisons: Sequenc
     notes = [*conditions.pooling_notes(entries), *(note for reading in readings for note in reading.notes)]
     notes += [f"{side}: left out, no case could be tried: {reason}" for side, reason in grid.absent.items()]
     if grid.duplicates:
-        one = grid.duplicates == 1
-        rows, were = ("1 row occurs", "was") if one else (f"{grid.duplicates:,} rows occur", "were")
-        notes.append(f"{rows} in more than one file and {were} counted once")
+        count = len(grid.duplicates)
+        rows, were, such = ("1 row occurs", "was", "") if count == 1 else (f"{count:,} rows occur", "were", "such as ")
+        first, again = (reading.place(row) for reading, row in grid.duplicates[0])
+        notes.append(f"{rows} in more than one file and {were} counted once: {such}{first} and {again}")
     return list(dict.fromkeys(notes))
 
 

@@ -13,13 +13,14 @@ from bench_core.compare import computers
 from bench_core.compare.computers import Identity, Names, TableRun
 from bench_core.compare.result import InputFile
 from bench_core.errors import TableError, UsageError
+from bench_core.files import why_unreadable
 from bench_core.machine.facts import lasting
 from bench_core.records import Row, Status, identifier
-from bench_core.results.reader import find_results, read_rows
+from bench_core.results.reader import find_results, read_numbered_rows
 from bench_core.results.run_files import RunFiles, read_run_files
 from bench_core.results.schema import NOISE, RUN, SAMPLES, UNFINISHED
 from bench_core.results.traits import TraitsOf
-from bench_core.text import printable, quoted
+from bench_core.text import harmless, is_visible, printable, quoted
 
 _BESIDE = {SAMPLES, RUN, NOISE}  # a pattern may match them too
 
@@ -29,7 +30,8 @@ class Reading:
     """One results.csv with its samples and environment.
 
     rows: `machine` is replaced by the label if one was given. origins: (run_id, machine name in the table). In both
-    `read` numbers the computers that have one name. notes: problems that did not prevent reading.
+    `read` numbers the computers that have one name. notes: problems that did not prevent reading. lines: the
+    line of each row in the file, empty if the rows are not from one.
     """
 
     path: str
@@ -38,14 +40,27 @@ class Reading:
     files: RunFiles = field(default_factory=RunFiles)
     origins: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, path: str, rows: Iterable[Row], label: str = "", files: RunFiles | None = None) -> Reading:
+    def of(
+        cls,
+        path: str,
+        rows: Iterable[Row],
+        label: str = "",
+        files: RunFiles | None = None,
+        lines: Iterable[int] = (),
+    ) -> Reading:
         """Return a reading of `rows`, with `machine` replaced by `label` unless it is empty."""
         plain = tuple(rows)
         origins = tuple(dict.fromkeys((row.run_id, row.machine) for row in plain))
         shown = tuple(replace(row, machine=label) for row in plain) if label else plain
-        return cls(path, label, shown, files or RunFiles(), origins)
+        return cls(path, label, shown, files or RunFiles(), origins, lines=tuple(lines))
+
+    def place(self, row: Row) -> str:
+        """Return the file of a row, and its line if that is known."""
+        line = next((line for line, mine in zip(self.lines, self.rows, strict=False) if mine is row), None)
+        return self.path if line is None else f"{self.path}:{line}"
 
     def machine_in_table(self, row: Row) -> str:
         """Return the machine of a row in the table. A label replaced it in the rows; each run has one machine then."""
@@ -112,16 +127,15 @@ def split_label(argument: str) -> tuple[str, str]:
     if not path:
         raise UsageError(f"{argument!r}: no path after the equals sign")
     try:
-        identifier("".join("x" if _is_of_any_script(c) else c for c in label))
+        identifier("".join(c if c.isascii() else "x" for c in label))
     except ValueError:
+        is_name = False
+    else:
+        is_name = harmless(label) == label and is_visible(label)
+    if not is_name:
         allowed = "letters, digits, symbols and _ . + : / - only"
-        raise UsageError(f"label {quoted(label)} is not a name ({allowed})") from None
+        raise UsageError(f"label {quoted(label)} is not a name ({allowed})")
     return label, path
-
-
-def _is_of_any_script(character: str) -> bool:
-    """Return whether a character is visible and not ASCII, or joins two emoji: nothing that a shell would run."""
-    return not character.isascii() and (character.isprintable() or character == "\u200d")
 
 
 def _files(pattern: str) -> list[Path]:
@@ -129,16 +143,40 @@ def _files(pattern: str) -> list[Path]:
         matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         named = UNFINISHED in Path(pattern).parts
         paths = sorted(p for p in matches if p.name not in _BESIDE and (named or UNFINISHED not in p.parts))
+        closed = _closed(pattern)
         if not paths:
-            raise TableError(printable(pattern, 200), "no file matches")
+            raise TableError(printable(pattern, 200), "; ".join(["no file matches", *closed[:3]]))
+        for reason in closed:
+            warnings.warn(reason, stacklevel=2)
         return [file for path in paths for file in find_results(path)]
     return find_results(Path(pattern))
+
+
+def _closed(pattern: str) -> list[str]:
+    """Return the folders in which a pattern cannot look for names, one line each: glob passes over them in silence."""
+    closed: dict[str, str] = {}
+    for path in (Path(pattern), *Path(pattern).parents):
+        folder = str(path.parent)
+        if "**" in folder or not glob.has_magic(path.name):
+            continue
+        # Without magic it is looked into even if it cannot be seen, because a folder above it is closed.
+        for name in glob.glob(folder) if glob.has_magic(folder) else [folder]:  # noqa: PTH207 - see _files
+            try:
+                os.scandir(name).close()
+            except NotADirectoryError:
+                continue
+            except (OSError, ValueError) as error:
+                closed[name] = f"{printable(name, 200)}: {why_unreadable(error)}"
+    return sorted(closed.values())
 
 
 def _read_one(file: Path, label: str) -> Reading:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        reading = Reading.of(str(file), read_rows(file), label, read_run_files(file))
+        rows = read_numbered_rows(file)
+        files = read_run_files(file)
+    lines = (line for line, _ in rows)
+    reading = Reading.of(str(file), (row for _, row in rows), label, files, lines)
     return replace(reading, notes=(*_texts(caught), *reading.files.notes))
 
 

@@ -17,10 +17,12 @@ from bench_core.compare.replicates import Found
 from bench_core.compare.result import QUANTITY, WORK, Key
 from bench_core.errors import TableError
 from bench_core.records import NOT_TRIED, Row, Status
-from bench_core.results.schema import IDENTITY
+from bench_core.results.reader import first_difference
+from bench_core.results.schema import COLUMNS, IDENTITY
 from bench_core.units import natural
 
 _identity = attrgetter(*IDENTITY)
+_cells = attrgetter(*COLUMNS)
 
 FIRST_BACKEND = "numpy"  # every machine has this backend, so it is the default baseline
 
@@ -29,13 +31,13 @@ FIRST_BACKEND = "numpy"  # every machine has this backend, so it is the default 
 class Grid:
     """Rows by key and side.
 
-    duplicates: how many rows were repeated in another file and counted once. absent: the backends or devices of
-    one machine on which no case could be tried, with the reason; they are not sides.
+    duplicates: each row that was counted once and a repetition of it in another file. absent: the backends or devices
+    of one machine on which no case could be tried, with the reason; they are not sides.
     """
 
     sides: tuple[str, ...]
     cells: dict[Key, dict[str, list[Found]]] = field(default_factory=dict)
-    duplicates: int = 0
+    duplicates: Sequence[tuple[Found, Found]] = ()
     absent: dict[str, str] = field(default_factory=dict)
 
 
@@ -94,17 +96,20 @@ def _absent(rows: Sequence[Row], options: CompareOptions) -> dict[str, str]:
     }
 
 
-def _distinct(found: Iterable[Found]) -> tuple[list[Found], int]:
+def _distinct(found: Iterable[Found]) -> tuple[list[Found], list[tuple[Found, Found]]]:
+    """Return the rows without those that occur again, and each of these after the one that was kept."""
     kept: dict[tuple[object, ...], Found] = {}
-    duplicates = 0
+    duplicates: list[tuple[Found, Found]] = []
     for reading, row in found:
-        other_reading, other = kept.setdefault(_identity(row), (reading, row))
+        first = kept.setdefault(_identity(row), (reading, row))
+        other_reading, other = first
         if other is row:
             continue
         if other != row:
             where = f"two different rows for {row.workload} {row.size} {row.backend} {row.device} of run {row.run_id}"
-            raise TableError(reading.path, where if reading is other_reading else f"{where}, see {other_reading.path}")
-        duplicates += 1
+            differ = first_difference(COLUMNS, _cells(other), _cells(row))
+            raise TableError(reading.place(row), f"{where}, see {other_reading.place(other)}: {differ}")
+        duplicates.append((first, (reading, row)))
     return list(kept.values()), duplicates
 
 

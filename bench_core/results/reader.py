@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,17 +19,19 @@ from bench_core.results.legacy import ADDED_LATER, migrate
 from bench_core.results.roofline import cut_shares
 from bench_core.results.schema import (
     COLUMNS,
-    CONVERT,
     IDENTITY,
+    JOURNAL,
     KINDS,
     RESULTS,
+    RUN,
     SAMPLES,
     UNFINISHED,
-    is_rounded,
+    converter,
     require_words,
+    rounded,
 )
 from bench_core.results.strict_csv import Csv, read_csv
-from bench_core.text import harmless, printable
+from bench_core.text import harmless, printable, quoted
 from bench_core.units import size_value
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 SIZE_VALUE = "size_value"  # the column that only `load` adds; in a file that was written from its frame it is read anew
 _NAMES = ("workload", "size", "dtype", "backend", "device", "metric", "run_id")  # of a result, for people
+_PACKED = {".gz", ".bz2", ".xz", ".lzma", ".zip", ".zst"}
+_MOST_REASONS = 3  # why there is no results.csv that are given
 _MOST_NAMED = 8  # unknown columns that are named in a warning
 _PANDAS = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
 
@@ -82,31 +86,58 @@ def find_results(path: Path) -> list[Path]:
 
     Folders named `unfinished` below the path are skipped: their runs are parts of a measurement that is still running
     or failed. `path` itself may be a symbolic link. Links inside a folder are skipped with a warning: a folder from
-    another source must not choose which files of this machine are read. So are folders that cannot be read.
+    another source must not choose which files of this machine are read. So are folders that cannot be read, and tables
+    that are packed or have another name.
     """
     if not is_folder(path):
         return [path]
     found: list[Path] = []
     unread: list[OSError] = []
+    misnamed: list[str] = []
     left_out: list[str] = []
     for folder, folders, files in os.walk(path, onerror=unread.append, followlinks=False):
         folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv: never results
-        links = [link for name in (*folders, *files) if is_link(link := Path(folder, name))]
-        for link in links:
-            warnings.warn(f"{link}: a symbolic link inside a folder is not followed", stacklevel=2)
-        if RESULTS in files and Path(folder, RESULTS) not in links:
+        links = _links(Path(folder), (*folders, *files))
+        if RESULTS not in files:
+            misnamed += _misnamed(Path(folder), files)
+            left_out += _remains(Path(folder), files)
+        elif Path(folder, RESULTS) not in links:
             found.append(Path(folder, RESULTS))
         if UNFINISHED in folders:
             folders.remove(UNFINISHED)
             left_out.append(f"{Path(folder, UNFINISHED)}: read only if the path names it")
-        left_out += [f"{Path(folder, name)}: unpack it, or name it" for name in files if name.startswith(f"{RESULTS}.")]
-    closed = [f"{error.filename}: {why_unreadable(error)}" for error in unread]
+    skipped = [*(f"{error.filename}: {why_unreadable(error)}" for error in unread), *sorted(misnamed)]
     if not found:
-        reasons = [*closed, *left_out][:3] + [f"to read single tables, name them: {path}/*.csv"] * _has_tables(path)
+        reasons = [*skipped, *sorted(left_out)][:_MOST_REASONS]
+        reasons += [f"to read single tables, name them: {path}/*.csv"] * _has_tables(path)
         raise TableError(path, f"no {RESULTS} here" + "".join(f"; {reason}" for reason in reasons))
-    for reason in closed:
+    for reason in skipped:
         warnings.warn(reason, stacklevel=2)
     return sorted(found)
+
+
+def _links(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Return the symbolic links of these names in a folder, with a warning for each."""
+    links = [link for name in names if is_link(link := folder / name)]
+    for link in links:
+        warnings.warn(f"{link}: a symbolic link inside a folder is not followed", stacklevel=3)
+    return links
+
+
+def _misnamed(folder: Path, files: Iterable[str]) -> Iterator[str]:
+    """Yield what to do with each results.csv that is packed or has another name, in a folder without one."""
+    for name in files:
+        if name.lower().startswith(RESULTS):
+            is_packed = name.lower().removeprefix(RESULTS) in _PACKED
+            yield f"{folder / name}: {'unpack' if is_packed else 'rename'} it, or name it"
+
+
+def _remains(folder: Path, files: Collection[str]) -> Iterator[str]:
+    """Yield what a folder without a results.csv has of a run, and what to do."""
+    if JOURNAL in files:
+        yield f"{folder}: a run that did not end: finish it with `bench-core run --resume {folder}`"
+    elif RUN in files or SAMPLES in files:
+        yield f"{folder}: {' and '.join(name for name in (RUN, SAMPLES) if name in files)} of a run without its table"
 
 
 def _has_tables(folder: Path) -> bool:
@@ -119,7 +150,7 @@ def _has_tables(folder: Path) -> bool:
 
 def read_results(path: Path) -> pd.DataFrame:
     """Return one results.csv as a validated frame; raises TableError with the line of the problem."""
-    return _frame(read_columns(path))
+    return _frame(_read_columns(path)[1])
 
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
@@ -138,14 +169,18 @@ def read_rows(path: Path) -> list[Row]:
 
     Raises TableError with the line of the problem.
     """
-    columns = read_columns(path)
-    return [
-        Row(**dict(zip(COLUMNS, cells, strict=True))) for cells in zip(*map(columns.__getitem__, COLUMNS), strict=True)
-    ]
+    return [row for _, row in read_numbered_rows(path)]
 
 
-def read_columns(path: Path) -> dict[str, list[Any]]:
-    """Return the columns of one results.csv, parsed and checked, in the order of the file.
+def read_numbered_rows(path: Path) -> list[tuple[int, Row]]:
+    """Return the rows of one results.csv as `read_rows` does, each with its line in the file."""
+    lines, columns = _read_columns(path)
+    rows = zip(*map(columns.__getitem__, COLUMNS), strict=True)
+    return [(line, Row(**dict(zip(COLUMNS, row, strict=True)))) for line, row in zip(lines, rows, strict=True)]
+
+
+def _read_columns(path: Path) -> tuple[list[int], dict[str, list[Any]]]:
+    """Return the lines of the rows of one results.csv, and its columns, parsed and checked, in the order of the file.
 
     Raises TableError with the line of the problem.
     """
@@ -156,14 +191,14 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
         names = ", ".join(printable(name, 40) for name in unknown[:_MOST_NAMED])
         more = f" and {len(unknown) - _MOST_NAMED:,} more" if len(unknown) > _MOST_NAMED else ""
         warnings.warn(f"{path}:1: columns that this version does not know: {names}{more}", stacklevel=2)
-    columns = {harmless(name): table.column(name, CONVERT[KINDS.get(name, str)]) for name in header}
+    columns = {harmless(name): table.column(name, converter(name)) for name in header}
     _warn_of_rounding(table)
     for name in ADDED_LATER - columns.keys():
         columns[name] = ["" if KINDS[name] is str else None] * len(table.records)
     require_words(table, columns)
     if cut := cut_shares(columns):
         warnings.warn(f"{path}: {cut} shares above 1 by an earlier rule are cut off or left out", stacklevel=2)
-    return columns
+    return table.lines, columns
 
 
 def _distinct(table: Csv) -> Csv:
@@ -184,6 +219,7 @@ def _distinct(table: Csv) -> Csv:
         else:
             what = printable(" ".join(table.texts(name)[i] for name in _NAMES), 100)
             message = f"two different rows for {what}, on lines {table.lines[first]} and {table.lines[i]}"
+            message += f": {first_difference(table.header, table.records[first], table.records[i])}"
             raise TableError(table.path, message, table.lines[i])
     if not twice:
         return table
@@ -193,11 +229,22 @@ def _distinct(table: Csv) -> Csv:
     return replace(table, records=[table.records[i] for i in kept], lines=[table.lines[i] for i in kept])
 
 
+def first_difference(names: Iterable[str], first: Iterable[object], second: Iterable[object]) -> str:
+    """Return the first of these columns in which two rows differ, with both values; None is an empty cell.
+
+    >>> first_difference(["n", "value"], [3, 1.5], [3, None])
+    "value is '1.5' and ''"
+    """
+    pairs = zip(names, first, second, strict=True)
+    name, *values = next((name, one, other) for name, one, other in pairs if one != other)
+    one, other = (quoted("" if value is None else str(value)) for value in values)
+    return f"{printable(name, 40)} is {one} and {other}"
+
+
 def _warn_of_rounding(table: Csv) -> None:
-    """Warn of numbers that a spreadsheet has rounded: it saves what it shows."""
+    """Warn of numbers that another program has rounded, because it saves what it shows."""
     for name in (name for name in table.header if KINDS.get(name) is float):
-        shown = next((text for text in table.texts(name) if is_rounded(text)), None)
-        if shown:
+        if shown := rounded(table.texts(name)):
             message = f"numbers such as {shown} in column {name!r} are rounded, as a spreadsheet shows them"
             warnings.warn(f"{table.path}: {message}", stacklevel=3)
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from bench_core.errors import TableError
 from bench_core.files import digest, is_link, read_bytes, read_text
 from bench_core.records import Fact, Facts, Row
-from bench_core.results.schema import CONVERT, NOISE, RESULTS, RUN, SAMPLE_COLUMNS, SAMPLES
+from bench_core.results.schema import NOISE, RESULTS, RUN, SAMPLE_COLUMNS, SAMPLES, converter, integer
 from bench_core.results.strict_csv import read_csv
 from bench_core.text import harmless, printable
 
@@ -24,6 +24,7 @@ _MOST_RUN_BYTES = 64 << 20
 _MOST_FACTS = 2000
 _DEEPEST = 20  # levels of a JSON file; ours have 7
 _LARGEST = 1e300  # of the numbers in a JSON file: those near the end of the range overflow in any sum
+_cell_number = converter("value")
 
 SampleKey = tuple[str, str, str, str, str, str, str]  # case_id to clock of SAMPLE_COLUMNS, as texts
 Samples = Mapping[SampleKey, Mapping[int, tuple[float, ...]]]
@@ -48,8 +49,7 @@ class RunFiles:
 
 def sample_key(row: Row) -> SampleKey:
     """Return the key of the samples of a row."""
-    threads = "" if row.threads is None else str(row.threads)
-    return (row.case_id, row.backend, row.implementation, row.device, threads, row.metric, row.clock)
+    return (row.case_id, row.backend, row.implementation, row.device, _shown(row.threads), row.metric, row.clock)
 
 
 def read_run_files(results: Path) -> RunFiles:
@@ -93,7 +93,7 @@ def _read_samples_if_unchanged(results: Path, files: Mapping[str, Any] | None, n
 def read_samples(path: Path) -> Samples:
     """Return the samples in samples.csv, in seconds, in order of measurement; raises TableError for an invalid file."""
     table = read_csv(path, required=SAMPLE_COLUMNS)
-    keys = zip(*(table.column(name, CONVERT[str]) for name in SAMPLE_COLUMNS[:7]), strict=True)
+    keys = zip(*(table.column(name, _key_text(name)) for name in SAMPLE_COLUMNS[:7]), strict=True)
     processes = table.column("process", _count)
     seconds = table.column("seconds", _seconds)
     gathered: dict[SampleKey, dict[int, list[float]]] = {}
@@ -102,14 +102,25 @@ def read_samples(path: Path) -> Samples:
     return {key: {p: tuple(v) for p, v in by_process.items()} for key, by_process in gathered.items()}
 
 
+def _key_text(name: str) -> Callable[[str], str]:
+    """Return the function that converts a cell of a column of a SampleKey to a text, as `sample_key` does."""
+    convert = converter(name)
+    return lambda text: _shown(convert(text))
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    value = integer(text)
+    if value is None or value < 0:
         raise ValueError("not a count")
-    return int(text)
+    return value
 
 
 def _seconds(text: str) -> float:
-    value: float | None = CONVERT[float](text)
+    value: float | None = _cell_number(text)
     if value is None or value < 0:
         raise ValueError("not a time")
     return value

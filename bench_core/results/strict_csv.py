@@ -6,27 +6,30 @@ TableError with the line; nothing is guessed.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bench_core.errors import TableError
-from bench_core.results.foreign import read_table_text, refuse_own_table
+from bench_core.results.foreign import read_table_text, refuse_other_table
 from bench_core.text import one_line, quoted
 
 # First characters that make a spreadsheet run a cell as a formula, in ASCII and full width (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], " ")
 _DELIMITERS = (",", ";", "\t", "|")  # of spreadsheets in most countries, in some, their "Unicode text", databases
-_FIRST_LINE = re.compile(r"\s*([^\r\n]*)")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")  # of a cell: no column has such a name
+_LINE = re.compile(r"[^\r\n]*")
+_DECLARED = re.compile(r"sep=.?")  # the first line of some exports: it tells Excel the delimiter
 _UNNAMED = re.compile(r"\s*|Unnamed: \d+")  # a header cell that is empty, or that pandas named because it was empty
 
 
@@ -64,13 +67,13 @@ class Csv:
             raise TableError(self.path, f"column {name!r} holds {quoted(text)}: {error}", line) from None
 
 
-def read_csv(path: Path, required: Collection[str]) -> Csv:
+def read_csv(path: Path, required: Sequence[str]) -> Csv:
     """Return a CSV file whose header has the `required` columns; raises TableError for any other file.
 
     What spreadsheets and other tools change without harm is read: compression and UTF-16 (foreign.py), another
-    delimiter, blank lines and lines of empty cells, columns without a name. Such a column is left out, with a warning
-    if it has any cell that is not a number: row numbers are what pandas and R write there. A last line without a line
-    feed causes a warning: the file may be truncated there.
+    delimiter (also one that a first line `sep=;` declares), blank lines and lines of blank cells, columns without a
+    name. Such a column is left out, with a warning if it has any cell that is not a number: row numbers are what pandas
+    and R write there. A last line without a line feed causes a warning: the file may be truncated there.
     """
     text = read_table_text(path)
     table = _parse(path, text, required)
@@ -80,19 +83,15 @@ def read_csv(path: Path, required: Collection[str]) -> Csv:
     return _without_unnamed(table)
 
 
-def _parse(path: Path, text: str, required: Collection[str]) -> Csv:
+def _parse(path: Path, text: str, required: Sequence[str]) -> Csv:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, required), strict=True)
-    header: list[str] = []
     records, lines = [], []
     try:
+        header = _header(path, reader, required)
         for record in reader:
-            if not any(record):
+            if _is_blank(record):
                 continue
-            if not header:
-                header = record
-                _check_header(path, header, required, reader.line_num)
-                continue
-            if len(record) > len(header) and not any(record[len(header) :]):
+            if len(record) > len(header) and _is_blank(record[len(header) :]):
                 del record[len(header) :]
             if len(record) != len(header):
                 cut = "" if text.endswith(("\n", "\r")) or len(record) > len(header) else "; the file may be cut off"
@@ -107,27 +106,68 @@ def _parse(path: Path, text: str, required: Collection[str]) -> Csv:
     return Csv(path, tuple(header), records, lines)
 
 
-def _delimiter(text: str, required: Collection[str]) -> str:
-    """Return the delimiter with which the first line has the most `required` columns; a comma if none has any."""
-    first = _FIRST_LINE.match(text)
-    cells = {delimiter: first[1].split(delimiter) if first else [] for delimiter in _DELIMITERS}
+def _header(path: Path, reader: Any, required: Sequence[str]) -> list[str]:
+    """Return the first record of a CSV reader that is neither blank nor a declaration of the delimiter."""
+    for record in reader:
+        if not _is_blank(record) and not _DECLARED.fullmatch("".join(record)):
+            _check_header(path, record, required, reader.line_num, _lines_of(reader))
+            return list(record)
+    raise TableError(path, "the file is empty", 1)
+
+
+def _is_blank(cells: Iterable[str]) -> bool:
+    """Return whether all cells are empty or white space: some editors and spreadsheets end a file with such a line."""
+    return not any(map(str.strip, cells))
+
+
+def _lines_of(reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the line on which each record that a CSV reader has left ends, and the record."""
+    with contextlib.suppress(csv.Error):
+        for record in reader:
+            yield reader.line_num, record
+
+
+def _delimiter(text: str, required: Sequence[str]) -> str:
+    """Return the delimiter with which a line has the most `required` columns; a comma if none has any.
+
+    The line is the first one with the name of the first column: other lines may be above the header.
+    """
+    place = max(text.find(required[0]), 0) or len(text) - len(text.lstrip())
+    start = max(text.rfind(end, 0, place) for end in "\r\n") + 1
+    line = _LINE.match(text, start)
+    cells = {delimiter: line[0].split(delimiter) if line else [] for delimiter in _DELIMITERS}
     names = {delimiter: {name.strip('"') for name in several} for delimiter, several in cells.items()}
     return max(_DELIMITERS, key=lambda delimiter: len(names[delimiter].intersection(required)))
 
 
-def _check_header(path: Path, header: list[str], required: Collection[str], line: int) -> None:
-    """Raise TableError for missing columns, else for doubled ones: a table of strangers may have both."""
+def _check_header(
+    path: Path, header: list[str], required: Sequence[str], line: int, others: Iterator[tuple[int, list[str]]]
+) -> None:
+    """Raise TableError for missing columns, else for doubled ones: a table of strangers may have both.
+
+    others: the records below, which have the header if something is above it.
+    """
     there = Counter(header)
     missing = [name for name in required if name not in there]
     if missing:
-        refuse_own_table(path, there, line)
+        refuse_other_table(path, there, line)
         if len(missing) == len(required):
-            raise TableError(path, f"none of the columns of this table is here, such as {missing[0]!r}", line)
+            raise TableError(path, _why_no_header(header, required, others), line)
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise TableError(path, f"column {missing[0]!r} is missing{more}: not this table, or damaged", line)
     twice = [name for name, count in there.items() if count > 1 and not _UNNAMED.fullmatch(name)]
     if twice:
         raise TableError(path, f"column {quoted(twice[0])} appears twice", line)
+
+
+def _why_no_header(first: list[str], required: Sequence[str], others: Iterator[tuple[int, list[str]]]) -> str:
+    """Return what is wrong with a table whose first record has none of the required columns."""
+    below = next((line for line, record in others if required[0] in record and set(required) <= set(record)), None)
+    if below is not None:
+        return f"the header is on line {below}: move it to the first line"
+    if len(first) >= len(required) and any(map(_NUMBER.fullmatch, first)):
+        return f"the header is missing: the first line of the table must name its columns, such as {required[0]!r}"
+    return f"none of the columns of this table is here, such as {required[0]!r}"
 
 
 def _without_unnamed(table: Csv) -> Csv:
