@@ -43,7 +43,7 @@ _NAMES = ("workload", "size", "dtype", "backend", "device", "metric", "run_id") 
 _PACKED = {".gz", ".bz2", ".xz", ".lzma", ".zip", ".zst"}
 _MOST_REASONS = 3  # why there is no results.csv that are given
 _MOST_NAMED = 8  # unknown columns that are named in a warning
-_PANDAS = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
+_PANDAS = {int: "Int64", float: "Float64", bool: "boolean"}
 
 
 def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd.DataFrame:
@@ -68,14 +68,18 @@ def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd
 
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     frames = [read_results(file) for path in several for file in find_results(Path(path))]
-    return _completed(pd.concat(frames, ignore_index=True))
+    names = dict.fromkeys(name for frame in frames for name in frame)
+    return _completed(pd.concat([_with_texts(frame, names) for frame in frames], ignore_index=True))
+
+
+def _with_texts(rows: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """Return a frame with the columns of these names that only other files have: texts of this one that are missing."""
+    lacking = {name: [""] * len(rows) for name in names if name not in rows}
+    return rows.join(_frame(lacking)) if lacking else rows
 
 
 def _completed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows with "" for each missing text and the column that only frames have."""
-    for name, kind in rows.dtypes.items():  # one by one: fillna of a frame takes the square of its columns
-        if kind == "string" and rows[name].hasnans:  # a column that only some of the files have
-            rows[name] = rows[name].fillna("")
+    """Return rows with the column that only frames have."""
     values = {size: size_value(size) for size in rows["size"].unique()}
     rows[SIZE_VALUE] = rows["size"].map(values).astype("Float64")
     return rows
@@ -161,7 +165,20 @@ def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
 def _frame(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - see load
 
-    return pd.DataFrame({name: pd.Series(v, dtype=_PANDAS[KINDS.get(name, str)]) for name, v in columns.items()})
+    # All texts in one array, in which each column is a slice: to make an array takes as long as thousands of cells.
+    texts = {name: cells for name, cells in columns.items() if KINDS.get(name, str) is str}
+    every = pd.array([cell for cells in texts.values() for cell in cells], dtype="string")
+    slices: dict[str, Any] = {}
+    start = 0
+    for name, cells in texts.items():
+        slices[name] = every[start : start + len(cells)]
+        start += len(cells)
+    return pd.DataFrame(
+        {
+            name: slices[name] if name in slices else pd.Series(cells, dtype=_PANDAS[KINDS[name]])
+            for name, cells in columns.items()
+        }
+    )
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -45,7 +45,7 @@ _INTEGER = re.compile(r"(-?[0-9]{1,19})(\.0*)?")
 _AS_SHOWN = re.compile(r"-?[0-9](\.[0-9]{1,6})?E[+-][0-9]{2,3}")
 _DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 _FEW_DECIMALS = 4  # a number that is shown with so few is shown, not saved
-_MORE_DECIMALS = re.compile(rf"\.[0-9]{{{_FEW_DECIMALS + 1}}}|[eE]")
+_MORE_DECIMALS = re.compile(rf"\.[0-9]{{{_FEW_DECIMALS + 1}}}")
 _SMALL = re.compile(r"^-?0\.0[0-9]+$", re.MULTILINE)
 _FEWEST_NUMBERS = 20  # that tell rounded numbers from those that are short by chance
 # Words for a missing value, in lower case: of R, spreadsheets, pandas, databases.
@@ -132,7 +132,7 @@ def rounded(texts: Sequence[str]) -> str:
     lines = "\n".join(texts)  # a search in one text takes a tenth of the time of one in each
     if "E" in lines:
         return next((text for text in texts if is_rounded(text)), "")
-    if lines.count(".") < _FEWEST_NUMBERS or _MORE_DECIMALS.search(lines):
+    if "e" in lines or _MORE_DECIMALS.search(lines) or lines.count(".") < _FEWEST_NUMBERS:
         return ""
     small = _SMALL.search(lines)
     return small[0] if small else ""
@@ -191,7 +191,7 @@ def require_words(table: Csv, columns: Mapping[str, list[Any]]) -> None:
     _require(table, "unit", columns["unit"], lambda unit: _UNIT.fullmatch(unit) is not None, "is not a unit")
     for line, status, value in zip(table.lines, columns["status"], columns["value"], strict=True):
         if value is None and status == Status.OK:
-            raise TableError(table.path, "column 'value' is empty, although the status is ok", line)
+            raise TableError(table.path, "column 'value' holds no number, although the status is ok", line)
 
 
 def _require(table: Csv, name: str, values: Sequence[Any], is_allowed: Callable[[Any], bool], what: str) -> None:
