@@ -6,6 +6,7 @@ Every problem of a file raises TableError, whose text begins with `file:line`.
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -68,8 +69,9 @@ def load(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> pd
 
     several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     frames = [read_results(file) for path in several for file in find_results(Path(path))]
-    names = dict.fromkeys(name for frame in frames for name in frame)
-    return _completed(pd.concat([_with_texts(frame, names) for frame in frames], ignore_index=True))
+    names = list(dict.fromkeys(str(name) for frame in frames for name in frame))
+    alike = [_with_texts(frame, names) for frame in frames]
+    return _completed(pd.concat(alike, ignore_index=True))
 
 
 def _with_texts(rows: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
@@ -133,13 +135,13 @@ def _misnamed(folder: Path, files: Iterable[str]) -> Iterator[str]:
     for name in files:
         if name.lower().startswith(RESULTS):
             is_packed = name.lower().removeprefix(RESULTS) in _PACKED
-            yield f"{folder / name}: {'unpack' if is_packed else 'rename'} it, or name it"
+            yield f"{folder / name}: {'unpack it' if is_packed else f'rename it to {RESULTS}'}, or name it"
 
 
 def _remains(folder: Path, files: Collection[str]) -> Iterator[str]:
     """Yield what a folder without a results.csv has of a run, and what to do."""
     if JOURNAL in files:
-        yield f"{folder}: a run that did not end: finish it with `bench-core run --resume {folder}`"
+        yield f"{folder}: a run that did not end: finish it with `bench-core run --resume {shlex.quote(str(folder))}`"
     elif RUN in files or SAMPLES in files:
         yield f"{folder}: {' and '.join(name for name in (RUN, SAMPLES) if name in files)} of a run without its table"
 

@@ -50,7 +50,7 @@ _SMALL = re.compile(r"^-?0\.0[0-9]+$", re.MULTILINE)
 _FEWEST_NUMBERS = 20  # that tell rounded numbers from those that are short by chance
 # Words for a missing value, in lower case: of R, spreadsheets, pandas, databases.
 _MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", r"\n"}
-_TRUTHS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+_TRUTHS = {"true": True, "false": False, "t": True, "f": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
 def _kind(annotation: Any) -> type:
@@ -144,7 +144,7 @@ def is_rounded(text: str) -> bool:
 
 
 def _truth(text: str) -> bool | None:
-    word = text.lower()  # pandas writes True, spreadsheets TRUE, SQLite 1
+    word = text.lower()  # pandas writes True, spreadsheets TRUE, SQLite 1, PostgreSQL t
     if word in _MISSING:
         return None
     if word not in _TRUTHS:

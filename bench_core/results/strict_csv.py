@@ -165,7 +165,8 @@ def _why_no_header(first: list[str], required: Sequence[str], others: Iterator[t
     below = next((line for line, record in others if required[0] in record and set(required) <= set(record)), None)
     if below is not None:
         return f"the header is on line {below}: move it to the first line"
-    if len(first) >= len(required) and any(map(_NUMBER.fullmatch, first)):
+    are_numbers = [_NUMBER.fullmatch(cell) is not None for cell in first if cell]
+    if len(first) >= len(required) and any(are_numbers) and not all(are_numbers):  # all: the row numbers of pandas
         return f"the header is missing: the first line of the table must name its columns, such as {required[0]!r}"
     return f"none of the columns of this table is here, such as {required[0]!r}"
 
