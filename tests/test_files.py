@@ -18,6 +18,35 @@ def test_a_file_too_large_to_be_a_table_is_not_read(tmp_path):
         read_text(path, most_bytes=10)
 
 
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (bytes(range(256)), "a binary file of an unknown kind"),
+        (b"\x83\xa1a\x01\xa1b\x02" * 9, "a binary file of an unknown kind"),  # MessagePack
+        (b"abc\x00\x01\x02\x03\x00" * 9, "a binary file of an unknown kind"),  # valid UTF-8
+        (bytes(99), "holds only NUL bytes: damaged, perhaps by a power cut"),
+        (b"a,b\n" * 300 + b"\xe9\n", "is not UTF-8 text: save it as UTF-8"),
+        ("\u0416\n".encode("cp1251") * 99, "is not UTF-8 text: save it as UTF-8"),
+        (b"a,b\n" * 300 + bytes(99), "holds a NUL byte: damaged, or not text"),
+        ("a,b\n".encode("utf-16-le"), "looks like UTF-16 without a byte order mark: save it as UTF-8"),
+        ("a,\u00e9\n".encode("utf-16-be"), "looks like UTF-16 without a byte order mark: save it as UTF-8"),
+    ],
+)
+def test_only_a_text_is_advised_to_be_saved_in_another_encoding(tmp_path, raw, said):
+    path = tmp_path / "t.csv"
+    path.write_bytes(raw)
+    with pytest.raises(TableError) as caught:
+        read_text(path)
+    assert str(caught.value).endswith(f": {said}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path, encoding):
+    path = tmp_path / "t.csv"
+    path.write_bytes("a,\u00e9\n".encode(encoding))
+    assert read_text(path) == "a,\u00e9\n"
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "t.csv"
     write_atomically(path, "old")

@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from bench_core.text import file_name, no_such, one_line, printable, printable_lines, quoted
+from bench_core.text import file_name, harmless, is_visible, no_such, one_line, printable, printable_lines, quoted
 from tests.support.properties import given, st
 
 
@@ -14,7 +14,39 @@ def test_a_printable_text_is_one_line_without_invisible_characters(text):
     shown = printable(text)
     assert len(shown) <= 300
     assert "\n" not in shown
-    assert not any(unicodedata.category(c) in {"Cc", "Cf", "Cs"} for c in shown)
+    assert not any(unicodedata.category(c) in {"Cc", "Cf", "Cs"} for c in shown if c != "\u200d")
+
+
+@given(st.text(st.sampled_from("a\u00e9\u200d\ufe0f\U0001f469\U0001f4bb"), max_size=9))
+def test_a_joiner_is_kept_only_between_parts_of_an_emoji(text):
+    shown = printable(text)
+    parts = "\ufe0f\U0001f469\U0001f4bb"
+    for i in (i for i, c in enumerate(shown) if c == "\u200d"):
+        assert shown[i - 1 : i] in parts
+        assert shown[i + 1 : i + 2] in parts
+        assert 0 < i < len(shown) - 1
+
+
+@pytest.mark.parametrize(
+    "text", ["\U0001f469\u200d\U0001f4bb", "\u2764\ufe0f\u200d\U0001f525", "\U0001f3f3\ufe0f\u200d\U0001f308"]
+)
+def test_an_emoji_of_several_is_shown_as_it_is(text):
+    assert (printable(text), harmless(text), quoted(text)) == (text, text, f"'{text}'")
+
+
+@pytest.mark.parametrize(
+    ("text", "visible"),
+    [
+        ("a", True),
+        ("\U0001f680", True),
+        ("\u0915\u093f", True),
+        ("\ufe0f", False),
+        ("\u3164\u2800", False),
+        (" ", False),
+    ],
+)
+def test_marks_and_fillers_alone_cannot_be_seen(text, visible):
+    assert is_visible(text) is visible
 
 
 def test_escapes_are_spelt_out_and_plain_texts_left_alone():

@@ -1,6 +1,8 @@
 """Files, folders, patterns and labels select exactly the intended runs."""
 
+import errno
 import json
+import os
 import shutil
 from itertools import permutations
 
@@ -47,13 +49,50 @@ def test_a_pattern_that_matches_nothing_is_an_error(tmp_path):
         read([f"{tmp_path}/*.csv"])
 
 
+def closed(monkeypatch, folder):
+    """Refuse to list a folder. The refusal is injected: no folder is closed to root."""
+    scan = os.scandir
+
+    def scandir(path="."):
+        if str(path) == str(folder):
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+@pytest.mark.parametrize("pattern", ["shut/*", "shut/*.csv", "*/x*", "sh*/*/results.csv"])
+def test_a_pattern_into_a_folder_that_may_not_be_read_says_so(tmp_path, monkeypatch, pattern):
+    (tmp_path / "shut").mkdir()
+    closed(monkeypatch, tmp_path / "shut")
+    with pytest.raises(TableError) as caught:
+        read([f"{tmp_path}/{pattern}"])
+    why = f"{tmp_path}/shut: cannot be read: Permission denied"
+    assert str(caught.value) == f"{tmp_path}/{pattern}: no file matches; {why}"
+
+
+def test_a_pattern_that_passes_over_a_closed_folder_says_so_in_a_note(tmp_path, monkeypatch):
+    write(tmp_path, processes(FIVE), "a")
+    (tmp_path / "shut").mkdir()
+    closed(monkeypatch, tmp_path / "shut")
+    (reading,) = read([f"{tmp_path}/*/*"])
+    assert reading.notes == (f"{tmp_path}/shut: cannot be read: Permission denied",)
+
+
+def test_a_pattern_in_a_folder_that_is_not_there_names_the_folder(tmp_path):
+    with pytest.raises(TableError, match=r"/none/\*: no file matches; .*/none: no such file or folder$"):
+        read([f"{tmp_path}/none/*"])
+
+
 @pytest.mark.parametrize("label", ["\U0001f680", "Gr\u00f6\u00dfe", "\u673a\u5668-1", "\U0001f469\u200d\U0001f4bb"])
 def test_a_label_may_be_of_any_script_and_of_emoji(tmp_path, label):
     (reading,) = read([f"{label}={write(tmp_path, processes(FIVE))}"])
     assert {row.machine for row in reading.rows} == {label}
 
 
-@pytest.mark.parametrize("label", ["a b", "<b>", "$HOME", "\u202eb", "\u00a0", "\x1b[31m"])
+@pytest.mark.parametrize(
+    "label", ["a b", "<b>", "$HOME", "\u202eb", "\u00a0", "\x1b[31m", "\u3164", "\ufe0f", "a\u200db"]
+)
 def test_a_label_that_a_shell_or_a_page_could_take_for_more_is_refused(tmp_path, label):
     with pytest.raises(UsageError, match="is not a name"):
         read([f"{label}={write(tmp_path, processes(FIVE))}"])
@@ -202,7 +241,8 @@ def test_a_copy_without_run_json_is_the_same_run_of_the_same_computer(boxes, tmp
     assert machines(readings) == {"01": "box", "02": "box:2"}
     result = compare(readings)
     assert only(readings).contender.processes == 5
-    assert any(note.endswith("rows occur in more than one file and were counted once") for note in result.notes)
+    said = "rows occur in more than one file and were counted once: such as "
+    assert any(f"{said}{boxes['02']}/results.csv:2 and {copy}:2" in note for note in result.notes)
 
 
 def test_each_folder_of_the_committed_results_is_one_computer():

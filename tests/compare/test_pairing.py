@@ -67,13 +67,24 @@ def test_all_threads_pair_with_all_threads_and_equal_counts_with_each_other():
     assert said == {"": ("2.00x slower", ["threads: 64 against 2"]), "1": ("1.33x faster", [])}
 
 
-def test_two_different_rows_for_one_result_are_refused():
+def test_two_different_rows_for_one_result_are_refused_with_their_lines_and_the_first_difference():
     a, b = two(FIVE, FIVE)
-    twice = replace(a, path="copy.csv", rows=tuple(replace(row, value=row.value * 2) for row in a.rows))
-    with pytest.raises(
-        TableError, match=r"copy\.csv: two different rows for matmul 64 numpy cpu of run run-a, see a/run-a"
-    ):
+    (first, *_) = a.rows
+    doubled = tuple(replace(row, value=row.value * 2) for row in a.rows)
+    twice = replace(a, path="copy.csv", rows=doubled, lines=tuple(range(7, 99))[: len(doubled)])
+    with pytest.raises(TableError) as caught:
         compare([a, twice, b])
+    said = f"copy.csv:7: two different rows for matmul 64 numpy cpu of run run-a, see {a.path}: "
+    assert str(caught.value) == f"{said}value is '{first.value}' and '{first.value * 2}'"
+
+
+def test_a_row_in_two_files_is_counted_once_and_both_lines_are_named():
+    a, b = two(FIVE, FIVE)
+    lines = tuple(range(2, 2 + len(a.rows)))
+    copy = replace(a, path="copy.csv", rows=tuple(map(replace, a.rows)), lines=tuple(line + 5 for line in lines))
+    (note,) = (note for note in compare([replace(a, lines=lines), copy, b]).notes if "more than one file" in note)
+    such = f"such as {a.path}:2 and copy.csv:7"
+    assert note == f"{len(lines)} rows occur in more than one file and were counted once: {such}"
 
 
 # ---------------------------------------------------------------- sides and their order

@@ -16,8 +16,9 @@ from bench_core.errors import TableError
 from bench_core.results import reader
 from bench_core.results.reader import read_rows
 from bench_core.results.schema import COLUMNS
+from bench_core.results.writer import results_text
 from tests.support.table_files import complaint, good_table, spoil  # noqa: F401 - a fixture
-from tests.support.tables import absent, processes, work, write
+from tests.support.tables import absent, processes, reading, work, write
 
 WIDTH = len(COLUMNS)
 
@@ -54,6 +55,8 @@ def cells(number, **changed):
     [
         (lambda t: "", ":1: the file is empty"),
         (lambda t: "\n \n", ":1: the file is empty"),
+        (lambda t: ",,,\n", ":1: the file is empty"),
+        (lambda t: "sep=,\n , \n", ":1: the file is empty"),
         (line(2, lambda s: s + ",extra"), f":2: {WIDTH + 1} cells where the header has {WIDTH}"),
         (line(3, lambda s: s.rpartition(",")[0]), f":3: {WIDTH - 1} cells where the header has {WIDTH}"),
         (lambda t: t[: len(t) - 60], "; the file may be cut off"),
@@ -62,7 +65,10 @@ def cells(number, **changed):
         (line(1, lambda s: s + ",machine"), ":1: column 'machine' appears twice"),
         (line(1, lambda s: s.replace("case_id", "id")), ":1: column 'case_id' is missing: not this table, or damaged"),
         (lambda t: "a,a\n1,2\n", ":1: none of the columns of this table is here, such as 'schema_version'"),
-        (lambda t: t.partition("\n")[2], ":1: none of the columns of this table is here"),
+        (lambda t: t.partition("\n")[2], ":1: the header is missing: the first line of the table must name"),
+        (lambda t: f"Results of today\n\n{t}", ":1: the header is on line 3: move it to the first line"),
+        (lambda t: "# a comment\n" + t.replace(",", ";"), ":1: the header is on line 2: move it to the first line"),
+        (lambda t: "\n".join(sorted(t.splitlines())) + "\n", ":1: the header is on line 3: move it to the first line"),
         (line(1, lambda s: s.replace("_version", "_v")), ":1: column 'schema_version' is missing (and 2 more): not"),
         (lambda t: t + t, ":4: a second header: pass the files one by one, do not join them"),
         (line(2, lambda s: f"<<<<<<< HEAD\n{s}\n=======\n{s}\n>>>>>>> other"), ":2: a merge conflict marker"),
@@ -74,11 +80,14 @@ def cells(number, **changed):
         (lambda t: "version https://git-lfs.github.com/spec/v1\noid sha256:1\n", ":1: a Git LFS pointer"),
         (lambda t: "<!DOCTYPE html><html></html>", ":1: an HTML page, not a table"),
         (lambda t: '{"rows": []}', ":1: JSON, not a table"),
-        (cells(3, value="nan"), ":3: column 'value' holds 'nan': not a finite number; a missing"),
+        (cells(3, value="nan"), ":3: column 'value' holds no number, although the status is ok"),
+        (cells(2, value="NA"), ":2: column 'value' holds no number, although the status is ok"),
+        (cells(2, value=""), ":2: column 'value' holds no number, although the status is ok"),
+        (cells(3, value="-inf"), ":3: column 'value' holds '-inf': not a finite number"),
+        (cells(2, machine=""), ":2: column 'machine' is empty"),
         (cells(3, value="1e999"), ":3: column 'value' holds '1e999': not a finite number"),
         (cells(2, value="1,5"), ":2: column 'value' holds '1,5': not a number: decimals are written with a point"),
-        (cells(2, value="NA"), ":2: column 'value' holds 'NA': not a number; a missing value is an empty cell"),
-        (cells(2, git_dirty="NULL"), ":2: column 'git_dirty' holds 'NULL': neither true nor false; a missing value is"),
+        (cells(2, git_dirty="unknown"), ":2: column 'git_dirty' holds 'unknown': neither true nor false"),
         (cells(2, value="1_000"), ":2: column 'value' holds '1_000': not a number"),
         (cells(2, status="ok "), ":2: column 'status' holds 'ok ', which is none of: ok, "),
         (cells(2, threads="  "), ":2: column 'threads' holds '  ': not an integer"),
@@ -133,7 +142,8 @@ def test_what_a_spreadsheet_changes_without_harm_is_read(good):
 
 
 @pytest.mark.parametrize(
-    ("word", "truth"), [("True", True), ("1", True), ("1.0", True), ("FALSE", False), ("0", False)]
+    ("word", "truth"),
+    [("True", True), ("1", True), ("1.0", True), ("FALSE", False), ("0", False), ("t", True), ("f", False)],
 )
 def test_truths_are_read_as_pandas_spreadsheets_and_databases_write_them(good, word, truth):
     spoil(good, cells(2, git_dirty=word))
@@ -144,6 +154,24 @@ def test_columns_in_another_order_are_read(good):
     rows = read_rows(good)
     pd.read_csv(good, dtype=str, keep_default_na=False)[list(reversed(COLUMNS))].to_csv(good, index=False)
     assert read_rows(good) == rows
+
+
+def test_a_word_for_a_missing_value_stays_where_it_may_be_a_name(good):
+    """NA is Namibia, and null may be a machine; what is no text of this program's own is never so called."""
+    named = {"machine": "NA", "device_type": "null", "size": "none"}
+    missing = {"threads": "NA", "std": "NaN", "git_dirty": "NULL", "reason": "NA", "flags": "null", "library": r"\N"}
+    spoil(good, cells(2, **named, **missing))
+    (row, _) = read_rows(good)
+    assert {name: getattr(row, name) for name in named} == named
+    assert (row.threads, row.std, row.git_dirty, row.reason, row.flags, row.library) == (None, None, None, "", "", "")
+
+
+def test_a_row_that_contradicts_another_is_refused_with_both_lines_and_the_first_difference(good):
+    second = good.read_text().splitlines()[1]
+    spoil(good, lambda t: t + cells(2, value="7.5", mean="8.5")(t).splitlines()[1] + "\n")
+    value = second.split(",")[COLUMNS.index("value")]
+    assert complaint(good).startswith(":4: two different rows for matmul 64 float32 numpy cpu ")
+    assert complaint(good).endswith(f", on lines 2 and 4: value is '{value}' and '7.5'")
 
 
 def test_unknown_columns_are_kept_and_warned_of(good):
@@ -179,6 +207,35 @@ def test_a_missing_text_is_empty_and_a_missing_number_is_na(tmp_path):
     assert rows.query("machine == 'a'")["later"].eq("").all()
     assert rows.query("status == 'oom'")["value"].isna().all()
     assert rows.query("status == 'ok'")["value"].notna().all()
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_unknown_columns_cost_no_array_each(tmp_path, monkeypatch, files):
+    """20,000 columns took 8 seconds."""
+    paths = []
+    for i in range(files):
+        paths.append(tmp_path / f"{i}.csv")
+        paths[i].write_text(results_text(reading(processes([1.0]), run_id=f"r{i}").rows))
+    header, *lines = paths[0].read_text().splitlines()
+    calls = []
+    for name in ("array", "Series"):
+        make = getattr(pd, name)
+        monkeypatch.setattr(pd, name, lambda *a, make=make, **known: calls.append(1) or make(*a, **known))
+
+    def made_for(count):
+        names = "".join(f",c{i}" for i in range(count))
+        paths[0].write_text("\n".join([header + names, *(line + ",x" * count for line in lines), ""]))
+        calls.clear()
+        with pytest.warns(UserWarning, match="does not know: c0"):
+            frame = load(paths)
+        shown = frame[f"c{count - 1}"]
+        assert (str(shown.dtype), shown.tolist()) == (
+            "string",
+            [*("x" for _ in lines), *[""] * (len(frame) - len(lines))],
+        )
+        return len(calls)
+
+    assert made_for(3) == made_for(300)
 
 
 def test_a_frame_has_a_numeric_size_and_may_be_written_and_read_again(tmp_path):
@@ -238,13 +295,43 @@ def test_a_folder_without_tables_is_an_error(tmp_path):
     with pytest.raises(TableError, match=r"here; .*results\.csv\.gz: unpack it, or name it$"):
         reader.find_results(tmp_path)
     (tmp_path / "results.csv.gz").rename(tmp_path / "samples.csv")
-    with pytest.raises(TableError, match=r"no results\.csv here$"):
+    with pytest.raises(TableError, match=r"no results\.csv here; .*: samples\.csv of a run without its table$"):
         reader.find_results(tmp_path)
+    (tmp_path / "samples.csv").unlink()
     (tmp_path / "h100.csv").touch()
     with pytest.raises(TableError) as caught:
         reader.find_results(tmp_path)
     name_them = f"to read single tables, name them: {tmp_path}/*.csv"
     assert str(caught.value) == f"{tmp_path}: no results.csv here; {name_them}"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("journal.jsonl", "{folder}: a run that did not end: finish it with `bench-core run --resume '{folder}'`"),
+        ("run.json", "{folder}: run.json of a run without its table"),
+        ("results.CSV", "{folder}/results.CSV: rename it to results.csv, or name it"),
+        ("RESULTS.csv.XZ", "{folder}/RESULTS.csv.XZ: unpack it, or name it"),
+    ],
+)
+def test_what_a_folder_has_of_a_run_instead_of_a_table_is_named(tmp_path, name, said):
+    folder = tmp_path / "a run"
+    folder.mkdir()
+    (folder / name).touch()
+    for path in (tmp_path, folder):
+        with pytest.raises(TableError) as caught:
+            reader.find_results(path)
+        assert str(caught.value) == f"{path}: no results.csv here; {said.format(folder=folder)}"
+
+
+def test_a_packed_table_in_one_of_two_folders_is_not_left_out_in_silence(tmp_path):
+    write(tmp_path, processes([1.0]), "a")
+    (tmp_path / "a" / "run-a" / "results.csv.gz").touch()  # beside the table it is another copy
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "results.csv.gz").touch()
+    with pytest.warns(UserWarning, match=r"b/results\.csv\.gz: unpack it, or name it$") as caught:
+        assert len(reader.find_results(tmp_path)) == 1
+    assert len(caught) == 1
 
 
 def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):

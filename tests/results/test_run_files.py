@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench_core.errors import TableError
@@ -125,7 +126,10 @@ def test_line_ends_that_git_has_changed_change_no_result(folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda t: t.replace("0.99", "nan", 1), ":2: column 'seconds' holds 'nan': not a finite number"),
+        (lambda t: t.replace("0.99", "nan", 1), ":2: column 'seconds' holds 'nan': not a time"),
+        (lambda t: t.replace("0.99", "inf", 1), ":2: column 'seconds' holds 'inf': not a finite number"),
+        (lambda t: ",,,\n", ":1: the file is empty"),
+        (lambda t: t.partition("\n")[2], ":1: the header is missing"),
         (lambda t: t.replace("0.99", "-1", 1), ":2: column 'seconds' holds '-1': not a time"),
         (lambda t: t.replace("0.99", "x", 1), ":2: column 'seconds' holds 'x'"),
         (lambda t: t.replace("process", "p", 1), ":1: column 'process' is missing"),
@@ -137,6 +141,21 @@ def test_samples_are_checked_line_by_line(folder, change, said):
     with pytest.raises(TableError, match=r"samples\.csv") as caught:
         read_samples(path)
     assert said in str(caught.value)
+
+
+def test_samples_that_another_program_has_saved_again_are_found(tmp_path):
+    """Its empty cells are words, its integers decimals; without run.json nothing says that the file has changed."""
+    measurements = [*processes([1.0], threads=2), *processes([2.0], device="cuda:0")]
+    folder = write(tmp_path, measurements)
+    (folder / "run.json").unlink()
+    before = read_run_files(folder / "results.csv").samples
+    path = folder / "samples.csv"
+    frame = pd.read_csv(path)
+    assert frame["threads"].dtype == float  # pandas: it has missing values
+    frame.assign(process=frame["process"].astype(float)).to_csv(path, index=False, na_rep="NA")
+    assert read_run_files(folder / "results.csv").samples == before
+    keys = [sample_key(r) for r in read_rows(folder / "results.csv") if r.metric == "time"]
+    assert [before[key][0][1] for key in keys] == [1.0, 2.0]
 
 
 def test_threads_of_the_case_tell_samples_apart(tmp_path):
