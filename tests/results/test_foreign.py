@@ -9,6 +9,7 @@ import lzma
 import pickle
 import sqlite3
 import tarfile
+import time
 import warnings
 import zipfile
 import zlib
@@ -115,6 +116,24 @@ def test_what_means_only_one_thing_is_read_without_a_warning(good, tool):
         warnings.simplefilter("error")
         assert read_rows(good) == rows
         assert len(load(good)) == len(rows)
+
+
+def test_a_moment_without_a_zone_is_not_one_of_the_readers_zone(good, monkeypatch):
+    rows = read_rows(good)
+    good.write_text(with_moments("2001-01-01 00:00:00")(good.read_text()))
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert read_rows(good) == rows
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("text", ["soon", "2001-01-01", "2001-13-45 00:00:00", "01/02/2001 10:00"])
+def test_a_moment_in_an_unknown_form_is_kept(good, text):
+    good.write_text(with_moments(text)(good.read_text()))
+    assert {row.started_at for row in read_rows(good)} == {text}
 
 
 def test_a_column_without_a_name_that_holds_words_is_left_out_with_a_warning(good):
@@ -332,6 +351,11 @@ def test_a_text_of_another_kind_is_named(tmp_path, content, said):
     assert complaint(path).startswith(f":1: {said}")
     path.write_text("\n" + content)
     assert complaint(path).startswith(f":2: {said}")
+
+
+def test_a_table_whose_rows_and_columns_are_swapped_lacks_no_header(good):
+    good.write_text(pd.read_csv(good, dtype=str).sample(99, replace=True).reset_index(drop=True).T.to_csv())
+    assert complaint(good).startswith(":1: none of the columns of this table is here")
 
 
 @pytest.mark.parametrize("text", ["{a}\n1\n", "[ a b ], c\n1,2\n", "- a,b\n"])
