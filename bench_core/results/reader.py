@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench_core.errors import TableError
 from bench_core.files import is_folder, is_link, why_unreadable
-from bench_core.records import Row
+from bench_core.records import Row, Status
 from bench_core.results.legacy import ADDED_LATER, migrate
-from bench_core.results.roofline import cut_shares
+from bench_core.results.roofline import SHARES, cut_shares
 from bench_core.results.schema import (
     COLUMNS,
     IDENTITY,
@@ -215,9 +215,18 @@ def _read_columns(path: Path) -> tuple[list[int], dict[str, list[Any]]]:
     for name in ADDED_LATER - columns.keys():
         columns[name] = ["" if KINDS[name] is str else None] * len(table.records)
     require_words(table, columns)
+    _require_values(table, columns)
     if cut := cut_shares(columns):
         warnings.warn(f"{path}: {cut} shares above 1 by an earlier rule are cut off or left out", stacklevel=2)
     return table.lines, columns
+
+
+def _require_values(table: Csv, columns: Mapping[str, list[Any]]) -> None:
+    """Raise TableError for a row with the status ok and no value. A share may have been left out (cut_shares)."""
+    kinds = (columns[name] for name in ("status", "value", "metric"))
+    for line, status, value, metric in zip(table.lines, *kinds, strict=True):
+        if value is None and status == Status.OK and metric not in SHARES:
+            raise TableError(table.path, "column 'value' holds no number, although the status is ok", line)
 
 
 def _distinct(table: Csv) -> Csv:

@@ -179,19 +179,13 @@ def converter(name: str) -> Callable[[str], Any]:
 
 
 def require_words(table: Csv, columns: Mapping[str, list[Any]]) -> None:
-    """Raise TableError for an empty cell in a mandatory column, a word not of a closed set, or what is no unit.
-
-    The value is mandatory where the status is ok.
-    """
+    """Raise TableError for an empty cell in a mandatory column, a word not of a closed set, or what is no unit."""
     for name in _NEVER_EMPTY:
         _require(table, name, columns[name], lambda value: value not in ("", None), "is empty")
     for name, words in WORDS.items():
         told = "is none of: " + ", ".join(word or "(empty)" for word in words)
         _require(table, name, columns[name], words.__contains__, told)
     _require(table, "unit", columns["unit"], lambda unit: _UNIT.fullmatch(unit) is not None, "is not a unit")
-    for line, status, value in zip(table.lines, columns["status"], columns["value"], strict=True):
-        if value is None and status == Status.OK:
-            raise TableError(table.path, "column 'value' holds no number, although the status is ok", line)
 
 
 def _require(table: Csv, name: str, values: Sequence[Any], is_allowed: Callable[[Any], bool], what: str) -> None:

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from bench_core import load
 from bench_core.results import legacy, reader
 from bench_core.results.reader import read_rows
 from bench_core.results.schema import COLUMNS
@@ -33,12 +34,27 @@ def test_an_older_schema_migrates(good, monkeypatch):
     assert read_rows(good) == rows
 
 
-def test_a_table_of_shares_above_one_is_read_with_a_warning(good):
-    frame = pd.read_csv(good, dtype=str, keep_default_na=False)
+def make_a_share(path, value, low, high):
+    """Make the first row of a table a share."""
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     frame.loc[0, ["metric", "unit", "better", "value", "ci_low", "ci_high"]] = [
-        "fraction_of_measured_peak", "1", "higher", "1.5", "0.5", "2.0"
+        "fraction_of_measured_peak", "1", "higher", value, low, high
     ]  # fmt: skip
-    frame.to_csv(good, index=False)
+    frame.to_csv(path, index=False)
+
+
+def test_a_table_of_shares_above_one_is_read_with_a_warning(good):
+    make_a_share(good, "1.5", "0.5", "2.0")
     with pytest.warns(UserWarning, match="1 shares above 1 by an earlier rule are cut off or left out"):
         row = read_rows(good)[0]
     assert (row.value, row.ci_low, row.ci_high) == (1.0, 0.5, 1.0)
+
+
+def test_a_share_that_is_left_out_stays_so_in_a_table_that_is_written_again(good):
+    """It is the only kind of row that may be ok without a value."""
+    make_a_share(good, "1.5", "1.4", "2.0")
+    with pytest.warns(UserWarning, match="1 shares above 1 by an earlier rule are cut off or left out"):
+        rows = load(good)
+    assert (rows["status"][0], rows["value"][0]) == ("ok", pd.NA)
+    rows.to_csv(good, index=False)
+    assert read_rows(good)[0].value is None
