@@ -130,7 +130,9 @@ def test_a_moment_without_a_zone_is_not_one_of_the_readers_zone(good, monkeypatc
         time.tzset()
 
 
-@pytest.mark.parametrize("text", ["soon", "2001-01-01", "2001-13-45 00:00:00", "01/02/2001 10:00"])
+@pytest.mark.parametrize(
+    "text", ["soon", "2001-01-01", "2001-13-45 00:00:00", "01/02/2001 10:00", "0001-01-01 00:00:00+23:00"]
+)
 def test_a_moment_in_an_unknown_form_is_kept(good, text):
     good.write_text(with_moments(text)(good.read_text()))
     assert {row.started_at for row in read_rows(good)} == {text}
