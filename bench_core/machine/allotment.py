@@ -139,14 +139,11 @@ def _job_cpus() -> Iterator[tuple[float, str]]:
 
 def total_memory() -> int | None:
     """Return the memory of the machine in bytes; None if the system does not tell."""
-    for query, source in (
-        (lambda: psutil.virtual_memory().total, "psutil.virtual_memory"),
-        (lambda: os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "os.sysconf"),
-    ):
-        total: int = asked(query, source).value or 0
-        if total > 0:
-            return total
-    return None
+    told = (
+        asked(lambda: psutil.virtual_memory().total, "psutil.virtual_memory"),
+        asked(lambda: os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "os.sysconf"),
+    )
+    return next((int(fact.value) for fact in told if fact.value and fact.value > 0), None)
 
 
 def free_memory() -> Fact:

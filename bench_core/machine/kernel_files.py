@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,12 @@ def asked(read: Callable[[], Any], source: str) -> Fact:
     """Return what `read` returns as a fact; if it raises or returns None, the reason. Raises nothing.
 
     Every query of psutil goes through here. Where a file of /proc is hidden, empty or foreign, it raises whatever its
-    parser meets: KeyError, TypeError, ValueError, IndexError.
+    parser meets: KeyError, TypeError, ValueError, IndexError; where a line is missing, it warns.
     """
     try:
-        value = read()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = read()
     except Exception as error:  # noqa: BLE001 - a fact less, not a run
         return Fact(reason=f"{source}: {type(error).__name__}")
     return Fact(reason=f"{source} gives no value") if value is None else Fact(value, source)
