@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from bench_core.cli import COMMANDS, app, check
 from bench_core.plan.doctor import Findings
+from bench_core.run import replicate
 from tests.support import TESTS
 
 FAULTS = TESTS / "faulty" / "faults.py"
@@ -56,7 +57,8 @@ def read_only(monkeypatch):
 @pytest.mark.parametrize("command", [("run",), ("run", "--runs", "2"), ("noise",), ("check",)], ids=" ".join)
 def test_what_measures_needs_a_folder_for_temporary_files_and_says_so_in_one_line(read_only, monkeypatch, command):
     monkeypatch.setattr(check, "gather_findings", lambda: Findings({}, []))
-    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("pytest was started"))
+    for module, start in ((os, "execv"), (replicate, "repeat"), (replicate, "launch")):
+        monkeypatch.setattr(module, start, lambda *_, **__: pytest.fail("pytest was started"))
     done = invoke(*command)
     assert done.exit_code == 2
     assert done.stderr == "bench-core: no folder for temporary files can be written: set TMPDIR to one that can\n"
