@@ -373,6 +373,11 @@ def test_cpus_of_one_name_that_differ_in_anything_else_have_two_labels(plant, on
     assert all(len(label) < 60 and "board" not in label for label in labels)
 
 
+def test_a_core_whose_number_a_hypervisor_hides_is_unknown(plant):
+    plant("proc/cpuinfo", arm("0x000", "0x61"))
+    assert (processor.model().value, processor.identity().value) == (None, None)
+
+
 def test_the_label_of_an_unknown_cpu_tells_its_memory_but_not_what_the_kernel_keeps_of_it():
     def label(gigabytes):
         return environment.machine_label({"memory.total": Fact(int(gigabytes * 2**30), "s")}, [])
