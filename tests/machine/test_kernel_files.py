@@ -43,7 +43,6 @@ def test_a_file_of_proc_that_is_missing_empty_or_foreign_makes_facts_absent_and_
         assert set(doctor._watch(0.0)) <= {"load.busy", "load.steal"}
 
 
-@pytest.mark.parametrize("error", [OSError, KeyError("MemTotal:"), TypeError, ValueError, IndexError, AttributeError])
 def test_a_query_that_warns_of_a_part_is_answered(plant, tmp_path, monkeypatch):
     plant("proc/meminfo", "MemTotal: 8000000 kB\nMemFree: 100000 kB\n")
     monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "proc"))
@@ -52,6 +51,7 @@ def test_a_query_that_warns_of_a_part_is_answered(plant, tmp_path, monkeypatch):
         assert allotment.free_memory().value == 100_000 * 1024
 
 
+@pytest.mark.parametrize("error", [OSError, KeyError("MemTotal:"), TypeError, ValueError, IndexError, AttributeError])
 def test_what_a_query_raises_is_the_reason(error):
     def refuse():
         raise error
