@@ -265,7 +265,7 @@ def _cpu_slug(facts: Facts) -> str:
 def _told(facts: Facts) -> str:
     """Return what is known of a CPU whose name does not tell it apart."""
     told = {name: known(facts, name) for name in _TELLING}
-    return json.dumps(told | {"memory": _rounded_up(known(facts, "memory.total"))}, sort_keys=True, default=str)
+    return json.dumps(told | {"memory.total": _rounded_up(known(facts, "memory.total"))}, sort_keys=True, default=str)
 
 
 def _rounded_up(size: Any) -> int | None:
