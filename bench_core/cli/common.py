@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -29,14 +30,22 @@ Filter = Annotated[
 ]
 
 
-def write(path: Path, content: str | bytes) -> None:
-    """Write a file atomically. Raises UsageError if it cannot be written."""
+def write(path: Path, content: str | bytes, readings: Iterable[Reading]) -> None:
+    """Write a file atomically. readings: what it was made of.
+
+    Raises UsageError if it cannot be written, and if it is one of the files that were read.
+    """
+    named = f"--output {printable(str(path))}"
     if not path.name:
         raise UsageError("--output: no file name given")
+    for read in (file for reading in readings for file in reading.sources):
+        with contextlib.suppress(OSError):  # one of them does not exist
+            if path.samefile(read):
+                raise UsageError(f"{named}: is one of the files to read: {printable(str(read))}")
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise UsageError(f"--output {path}: cannot be written: {error.strerror}") from None
+        raise UsageError(f"{named}: cannot be written: {error.strerror}") from None
 
 
 def columns() -> int:

@@ -95,7 +95,7 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
         result = compare(readings, options)
         text = _text(result, chosen, to_file=output is not None)
     if output:
-        write(output, text)
+        write(output, text, readings)
     else:
         typer.echo(text, nl=not text.endswith("\n"), color=True)
     if output or chosen != "table":

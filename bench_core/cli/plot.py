@@ -74,8 +74,8 @@ def plot_command(
     for place, (path, group) in enumerate(zip(beside(output, names), groups, strict=True), start=1):
         heading = figure.heading + (f" ({place} of {len(groups)})" if len(groups) > 1 else "")
         markup = svg.compose("" if panels else heading, figure.about, figure.legend, group, columns)
-        write(path, markup if suffix == ".svg" else svg.png(markup, scale))
-        typer.echo(f"{path}: {printable(group[0].title) if panels else heading}")
+        write(path, markup if suffix == ".svg" else svg.png(markup, scale), readings)
+        typer.echo(f"{printable(str(path))}: {printable(group[0].title) if panels else heading}")
     if figure.note:
         typer.echo(figure.note)
     print_notes(readings)
