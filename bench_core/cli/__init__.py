@@ -17,6 +17,7 @@ from typer.main import get_command_from_info
 
 from bench_core import __version__, streams
 from bench_core.errors import BenchError, UsageError
+from bench_core.interrupts import Interrupts
 from bench_core.text import harmless, no_such, printable
 
 # For commands that run pytest: options unknown to typer are passed to pytest, which rejects those it does not know.
@@ -55,8 +56,15 @@ class _Commands(TyperGroup):
         return super().parse_args(ctx, ["--help" if arg == "-h" else arg for arg in args[:end]] + args[end:])
 
     def main(self, *args: Any, **options: Any) -> Any:
-        with streams.guarded():
-            return super().main(*args, **options)
+        """Run a command. Whichever signal ends it, it can end what it has started, and the exit code is 130."""
+        interrupts = Interrupts()
+        interrupts.take()
+        try:
+            with streams.guarded():
+                return super().main(*args, **options)
+        finally:
+            if not interrupts.came:  # else others are ignored until the exit code is told
+                interrupts.give_back()
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         with _harmless_errors():

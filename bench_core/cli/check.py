@@ -25,7 +25,6 @@ from bench_core.cli.common import print_progress
 from bench_core.cli.doctor import gather_findings
 from bench_core.errors import TableError, UsageError
 from bench_core.files import is_folder
-from bench_core.interrupts import Interrupts
 from bench_core.machine.normal_ranges import Range
 from bench_core.plan import doctor
 from bench_core.plan.doctor import Advice, Level
@@ -93,7 +92,6 @@ def _measure(given: Sequence[str], before: Facts) -> list[LimitReading]:
         raise UsageError(
             "check keeps no results; to keep them: bench-core run --bench-preset=headline, then check --from RUN"
         )
-    Interrupts().take()
     print_progress("measuring the limits of this machine: about two minutes")
     with tempfile.TemporaryDirectory(prefix="bench-core-check-") as folder:
         output = Path(folder) / "run"

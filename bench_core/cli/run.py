@@ -20,7 +20,6 @@ from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.cli.common import print_progress, split_output
 from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
-from bench_core.interrupts import Interrupts
 from bench_core.run import replicate
 
 
@@ -59,7 +58,6 @@ def run_command(
         replicate.require_usable(against)
         sides.append(replicate.Side("against", against))
     output, passed = split_output(given)
-    Interrupts().take()
     try:
         folders = replicate.repeat(sides, runs, passed, output, seed=seed, on_progress=print_progress)
     except KeyboardInterrupt:
