@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from bench_core.compare import Reading
 from bench_core.errors import UsageError
@@ -66,14 +67,25 @@ def notes_on(readings: Iterable[Reading]) -> list[str]:
 def print_notes(readings: Iterable[Reading]) -> None:
     """Print the notes on the tables."""
     for note in notes_on(readings):
-        typer.echo(f"Note: {printable(note)}")
+        say(f"Note: {printable(note)}")
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print a line in which a path or another text from elsewhere may stand, made safe to show."""
+    typer.echo(printable(line, _LONGEST_LINE), err=err)
 
 
 def print_progress(line: str) -> None:
     """Print a line of progress to stderr; results go to stdout."""
-    typer.echo(line, err=True)
+    say(line, err=True)
 
 
+def plain(text: str) -> str:
+    """Return a text from elsewhere for rich: without control characters, and without the effect of markup."""
+    return escape(printable(text, _LONGEST_LINE))
+
+
+_LONGEST_LINE = 4000  # characters; the flags of a CPU are half as many
 _OUTPUT = "--bench-output="
 
 

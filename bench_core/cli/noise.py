@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import print_progress, split_output
+from bench_core.cli.common import print_progress, say, split_output
 from bench_core.compare import Reading, read, spread
 from bench_core.compare.options import share
 from bench_core.errors import UsageError
@@ -66,7 +66,7 @@ def noise_command(
             shutil.rmtree(folder, ignore_errors=True)
     typer.echo("\n".join(lines(analysis.analyse(analysis.logs_of(readings[0]), wanted))))
     if written := _write(readings[0], runs, output):
-        typer.echo(f"For single runs of this machine, compare assumes the spreads in {written}")
+        say(f"For single runs of this machine, compare assumes the spreads in {written}")
 
 
 def _write(reading: Reading, runs: int, output: Path) -> Path | None:

@@ -17,7 +17,7 @@ import typer
 
 from bench_core import child_process, render
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import print_progress, split_output
+from bench_core.cli.common import print_progress, say, split_output
 from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.run import replicate
@@ -63,7 +63,7 @@ def run_command(
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     for folder in folders:
-        typer.echo(f"results: {folder}")
+        say(f"results: {folder}")
     if against:
         _compare(folders)
 
@@ -82,6 +82,6 @@ def _compare(folders: list[Path]) -> None:
     try:
         typer.echo(render.text(compare(read(labelled)), 100))
     except NothingToCompare as error:
-        typer.echo(f"{error}")
-    typer.echo("Both sides are of one machine: without these labels their runs would be pooled.")
-    typer.echo(f"To repeat this comparison: bench-core compare {shlex.join(labelled)}")
+        say(f"{error}")
+    say("Both sides are of one machine: without these labels their runs would be pooled.")
+    say(f"To repeat this comparison: bench-core compare {shlex.join(labelled)}")
