@@ -101,9 +101,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         mode = os.stat(path).st_mode  # noqa: PTH116 - Path.exists takes a loop of links for nothing, which it replaces
     except FileNotFoundError:
         mode = None
-    is_open = _open_file(path)
-    if is_open is not None:
-        with is_open as stream:
+    opened = _open_file(path)
+    if opened is not None:
+        with opened as stream:
             stream.write(raw)
     elif mode is None or stat.S_ISREG(mode):
         _write_regular(Path(os.path.realpath(path)), raw, mode)

@@ -1,6 +1,7 @@
 """The command line: `bench-core list | run | compare | cost | report | plot | doctor | check | noise`.
 
 This is the only subpackage that prints. Each command has a module of the same name, which documents its exit codes.
+Besides these, every command has 74 or 141 if its output is lost (streams.py), and 130 if a signal ends it.
 The module is imported only when its command is used: `compare` must not wait for pytest, nor `list` for charts.
 """
 
