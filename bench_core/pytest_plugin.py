@@ -43,7 +43,7 @@ from bench_core.pytest_replay import ReplayClock, leave_unused, replay
 from bench_core.records import NOT_TRIED, Case, Measurement, Status, Target
 from bench_core.run.progress import Progress
 from bench_core.run.session import RunOptions, Session
-from bench_core.text import one_line
+from bench_core.text import harmless, one_line
 from bench_core.timing.worker_protocol import Source, WorkerSpec, WorkloadSource, loaded_from
 from bench_core.workload import Workload
 
@@ -475,7 +475,7 @@ class Harness:
         session = self.session
         assert session is not None  # noqa: S101 - called only if there are rows or write errors
         done = session.outcomes
-        return [
+        lines = [
             summary.counts(done),
             *(f"invalid: {m.case.work.workload} {m.case.label}: {m.reason}" for m in session.refused),
             *session.targets.left_out(),
@@ -485,6 +485,7 @@ class Harness:
             f"results: {session.folder or 'not written'}",
             *self._next_commands(session),
         ]
+        return [harmless(line) for line in lines]  # a path may hold anything
 
     def _next_commands(self, session: Session) -> list[str]:
         if session.folder is None:

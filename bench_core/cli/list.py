@@ -24,7 +24,7 @@ from bench_core.errors import UsageError
 from bench_core.pytest_plugin import planned
 from bench_core.records import Case, Work
 from bench_core.run import replicate
-from bench_core.text import printable
+from bench_core.text import harmless, printable
 from bench_core.units import counted, size_order
 
 _LONGEST_NAMES = 24  # characters of the workloads that share a line
@@ -59,7 +59,7 @@ def list_command(
         raise UsageError("no benchmark matches; to see those of bench-core: bench-core list --bench-suite=always")
     console = Console(highlight=False, width=columns())
     if ids:
-        console.print("\n".join(item.nodeid for item in collected.items), markup=False, soft_wrap=True)
+        console.print("\n".join(harmless(item.nodeid) for item in collected.items), markup=False, soft_wrap=True)
         return
     found = [(item, *plan) for item in collected.items if (plan := planned(item))]
     if cases := [(item, case) for item, case, absent in found if absent is None]:
