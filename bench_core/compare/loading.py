@@ -12,7 +12,7 @@ from pathlib import Path
 from bench_core.compare import computers
 from bench_core.compare.computers import Identity, Names, TableRun
 from bench_core.compare.result import InputFile
-from bench_core.errors import TableError, UsageError
+from bench_core.errors import TableError, UsageError, warn_of
 from bench_core.files import why_unreadable
 from bench_core.machine.facts import lasting
 from bench_core.records import Row, Status, identifier
@@ -70,6 +70,12 @@ class Reading:
     def traits(self) -> TraitsOf:
         """The traits of the workloads in this file."""
         return TraitsOf.from_json(self.files.about.get("traits"))
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files from which a reading is made; of those beside the table, some may not exist."""
+        table = Path(self.path)
+        return table, table.with_name(SAMPLES), table.with_name(RUN), table.absolute().parent.with_name(NOISE)
 
     @property
     def input_file(self) -> InputFile:
@@ -145,15 +151,16 @@ def _files(pattern: str) -> list[Path]:
         paths = sorted(p for p in matches if p.name not in _BESIDE and (named or UNFINISHED not in p.parts))
         closed = _closed(pattern)
         if not paths:
-            raise TableError(printable(pattern, 200), "; ".join(["no file matches", *closed[:3]]))
-        for reason in closed:
-            warnings.warn(reason, stacklevel=2)
+            reasons = [f"{printable(name, 200)}: {why}" for name, why in closed.items()]
+            raise TableError(printable(pattern, 200), "; ".join(["no file matches", *reasons[:3]]))
+        for name, why in closed.items():
+            warn_of(name, why)
         return [file for path in paths for file in find_results(path)]
     return find_results(Path(pattern))
 
 
-def _closed(pattern: str) -> list[str]:
-    """Return the folders in which a pattern cannot look for names, one line each: glob passes over them in silence."""
+def _closed(pattern: str) -> dict[str, str]:
+    """Return the folders in which a pattern cannot look for names, and why: glob passes over them in silence."""
     closed: dict[str, str] = {}
     for path in (Path(pattern), *Path(pattern).parents):
         folder = str(path.parent)
@@ -166,8 +173,8 @@ def _closed(pattern: str) -> list[str]:
             except NotADirectoryError:
                 continue
             except (OSError, ValueError) as error:
-                closed[name] = f"{printable(name, 200)}: {why_unreadable(error)}"
-    return sorted(closed.values())
+                closed[name] = why_unreadable(error)
+    return dict(sorted(closed.items()))
 
 
 def _read_one(file: Path, label: str) -> Reading:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import shlex
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_core.errors import TableError
+from bench_core.errors import TableError, warn_of
 from bench_core.files import is_folder, is_link, why_unreadable
 from bench_core.records import Row, Status
 from bench_core.results.legacy import ADDED_LATER, migrate
@@ -99,8 +98,8 @@ def find_results(path: Path) -> list[Path]:
         return [path]
     found: list[Path] = []
     unread: list[OSError] = []
-    misnamed: list[str] = []
-    left_out: list[str] = []
+    misnamed: list[tuple[str, str]] = []
+    left_out: list[tuple[str, str]] = []
     for folder, folders, files in os.walk(path, onerror=unread.append, followlinks=False):
         folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv: never results
         links = _links(Path(folder), (*folders, *files))
@@ -111,14 +110,14 @@ def find_results(path: Path) -> list[Path]:
             found.append(Path(folder, RESULTS))
         if UNFINISHED in folders:
             folders.remove(UNFINISHED)
-            left_out.append(f"{Path(folder, UNFINISHED)}: read only if the path names it")
-    skipped = [*(f"{error.filename}: {why_unreadable(error)}" for error in unread), *sorted(misnamed)]
+            left_out.append((str(Path(folder, UNFINISHED)), "read only if the path names it"))
+    skipped = [*((error.filename, why_unreadable(error)) for error in unread), *sorted(misnamed)]
     if not found:
-        reasons = [*skipped, *sorted(left_out)][:_MOST_REASONS]
+        reasons = [f"{name}: {why}" for name, why in [*skipped, *sorted(left_out)][:_MOST_REASONS]]
         reasons += [f"to read single tables, name them: {path}/*.csv"] * _has_tables(path)
         raise TableError(path, f"no {RESULTS} here" + "".join(f"; {reason}" for reason in reasons))
-    for reason in skipped:
-        warnings.warn(reason, stacklevel=2)
+    for name, why in skipped:
+        warn_of(name, why)
     return sorted(found)
 
 
@@ -126,24 +125,26 @@ def _links(folder: Path, names: Iterable[str]) -> list[Path]:
     """Return the symbolic links of these names in a folder, with a warning for each."""
     links = [link for name in names if is_link(link := folder / name)]
     for link in links:
-        warnings.warn(f"{link}: a symbolic link inside a folder is not followed", stacklevel=3)
+        warn_of(link, "a symbolic link inside a folder is not followed")
     return links
 
 
-def _misnamed(folder: Path, files: Iterable[str]) -> Iterator[str]:
-    """Yield what to do with each results.csv that is packed or has another name, in a folder without one."""
+def _misnamed(folder: Path, files: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the path of each results.csv with another name or packed, in a folder without one, and what to do."""
     for name in files:
         if name.lower().startswith(RESULTS):
             is_packed = name.lower().removeprefix(RESULTS) in _PACKED
-            yield f"{folder / name}: {'unpack it' if is_packed else f'rename it to {RESULTS}'}, or name it"
+            yield str(folder / name), f"{'unpack it' if is_packed else f'rename it to {RESULTS}'}, or name it"
 
 
-def _remains(folder: Path, files: Collection[str]) -> Iterator[str]:
-    """Yield what a folder without a results.csv has of a run, and what to do."""
+def _remains(folder: Path, files: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield a folder that has no results.csv, and what it has of a run and what to do."""
     if JOURNAL in files:
-        yield f"{folder}: a run that did not end: finish it with `bench-core run --resume {shlex.quote(str(folder))}`"
+        resume = f"bench-core run --resume {shlex.quote(str(folder))}"
+        yield str(folder), f"a run that did not end: finish it with `{resume}`"
     elif RUN in files or SAMPLES in files:
-        yield f"{folder}: {' and '.join(name for name in (RUN, SAMPLES) if name in files)} of a run without its table"
+        there = " and ".join(name for name in (RUN, SAMPLES) if name in files)
+        yield str(folder), f"{there} of a run without its table"
 
 
 def _has_tables(folder: Path) -> bool:
@@ -209,7 +210,7 @@ def _read_columns(path: Path) -> tuple[list[int], dict[str, list[Any]]]:
     if unknown:
         names = ", ".join(printable(name, 40) for name in unknown[:_MOST_NAMED])
         more = f" and {len(unknown) - _MOST_NAMED:,} more" if len(unknown) > _MOST_NAMED else ""
-        warnings.warn(f"{path}:1: columns that this version does not know: {names}{more}", stacklevel=2)
+        warn_of(path, f"columns that this version does not know: {names}{more}", 1)
     columns = {harmless(name): table.column(name, converter(name)) for name in header}
     _warn_of_rounding(table)
     for name in ADDED_LATER - columns.keys():
@@ -217,7 +218,7 @@ def _read_columns(path: Path) -> tuple[list[int], dict[str, list[Any]]]:
     require_words(table, columns)
     _require_values(table, columns)
     if cut := cut_shares(columns):
-        warnings.warn(f"{path}: {cut} shares above 1 by an earlier rule are cut off or left out", stacklevel=2)
+        warn_of(path, f"{cut} shares above 1 by an earlier rule are cut off or left out")
     return table.lines, columns
 
 
@@ -252,8 +253,7 @@ def _distinct(table: Csv) -> Csv:
     if not twice:
         return table
     more = f", and {len(twice) - 1:,} more such pairs" if len(twice) > 1 else ""
-    where = f"{table.path}: the same row on lines {twice[0][0]} and {twice[0][1]}{more}"
-    warnings.warn(f"{where}: counted once", stacklevel=3)
+    warn_of(table.path, f"the same row on lines {twice[0][0]} and {twice[0][1]}{more}: counted once")
     return replace(table, records=[table.records[i] for i in kept], lines=[table.lines[i] for i in kept])
 
 
@@ -274,5 +274,5 @@ def _warn_of_rounding(table: Csv) -> None:
     for name in (name for name in table.header if KINDS.get(name) is float):
         if shown := rounded(table.texts(name)):
             message = f"numbers such as {shown} in column {name!r} are rounded, as a spreadsheet shows them"
-            warnings.warn(f"{table.path}: {message}", stacklevel=3)
+            warn_of(table.path, message)
             return
