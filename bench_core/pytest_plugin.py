@@ -44,7 +44,7 @@ from bench_core.records import NOT_TRIED, Case, Measurement, Status, Target
 from bench_core.run.progress import Progress
 from bench_core.run.session import RunOptions, Session
 from bench_core.text import one_line
-from bench_core.timing.worker_protocol import Source, WorkerSpec, WorkloadSource, loaded_from
+from bench_core.timing.worker_protocol import Imports, Source, WorkerSpec, WorkloadSource
 from bench_core.workload import Workload
 
 _STATE = pytest.StashKey["Harness"]()
@@ -360,8 +360,7 @@ def _source(request: pytest.FixtureRequest) -> WorkloadSource:
     root = Path(module.__file__).parents[module.__name__.count(".")]
     function = request.node.getparent(pytest.Class)
     qualified = f"{function.name}." if function else ""
-    own = tuple(loaded_from([str(root)]))
-    return WorkloadSource(str(root), module.__name__, qualified + request.node.originalname, own)
+    return WorkloadSource(str(root), module.__name__, qualified + request.node.originalname, Imports.here())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -109,6 +109,41 @@ def test_a_run_says_at_its_end_how_many_results_are_above_a_ceiling(installed, t
     assert set(rows[rows["metric"] == "fraction_of_measured_peak"]["workload"]) == {"product"}
 
 
+MARKED = """
+import pytest
+from bench_core.noise.cases import Add
+from in_source import one
+from of_the_root import one
+from sched import one
+
+class Small(Add):
+    sizes = (1000,)
+
+@pytest.mark.workload(Small())
+def test_small(measure):
+    measure()
+"""
+
+
+def test_a_workload_may_import_from_every_folder_that_pytest_does_and_files_with_names_of_python_s_own(
+    installed, tmp_path
+):
+    """From the working folder, a folder in `pythonpath`, and that of the test."""
+    files = {
+        "of_the_root/__init__.py": "one = 1",
+        "src/in_source.py": "one = 1",
+        "tests/sched.py": "one = 1",
+        "tests/test_small.py": MARKED,
+        "pytest.ini": "[pytest]\npythonpath = src\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    done = pytest_in(tmp_path, "tests", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(results(tmp_path)["status"]) == {"ok"}
+
+
 OWN = """
 import numpy as np
 import pytest

@@ -23,7 +23,7 @@ from bench_core.timing import worker
 from bench_core.timing.case import Settings
 from bench_core.timing.sampling import Durations
 from bench_core.timing.worker import InProcess, Worker, Workers
-from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec, WorkloadSource
+from bench_core.timing.worker_protocol import Imports, ProcessEnvironment, WorkerSpec, WorkloadSource
 from tests.faulty.faults import Fault
 from tests.support import ROOT
 
@@ -321,7 +321,8 @@ def test_a_user_s_files_with_names_of_python_s_own_modules_hide_nothing(workers,
     (tmp_path / "helper_of_bench.py").write_text("from tests.faulty.faults import test_every", encoding="utf-8")
     (tmp_path / "bench_beside.py").write_text("from helper_of_bench import test_every", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    source = WorkloadSource(str(tmp_path), "bench_beside", "test_every", ("helper_of_bench",))
+    imports = Imports((str(tmp_path),), (("helper_of_bench", str(tmp_path)),))
+    source = WorkloadSource(str(tmp_path), "bench_beside", "test_every", imports)
     done = workers.dispatch(case("good"), source, QUICK, 60.0, ignore)
     assert (done.status, done.reason) == (Status.OK, "")
     assert discovery.probe("numpy").available
@@ -331,6 +332,33 @@ def test_a_user_s_files_with_names_of_python_s_own_modules_hide_nothing(workers,
     (tmp_path / "dataclasses.py").write_text("", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert "dataclasses.py in PYTHONPATH: hides a module of Python" in discovery.probe("numpy").reason
+
+
+@pytest.mark.parametrize("at", [0, -1], ids=["first", "last"])
+def test_a_worker_imports_what_its_parent_did_from_a_folder_that_stands_first_or_last_on_its_path(
+    workers, monkeypatch, tmp_path, at
+):
+    """A package that lies not beside the benchmark and, where it was found first, one with a name of Python's own.
+
+    `queue` is a module that the worker itself has imported.
+    """
+    helpers = {"of_the_project": "", "sched": "", "queue": ""} if at == 0 else {"of_the_project": ""}
+    for name in helpers:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("from tests.faulty.faults import test_every", encoding="utf-8")
+    (tmp_path / "own").mkdir()
+    text = "".join(f"from {name} import test_every\n" for name in helpers)
+    (tmp_path / "own" / "bench_with_helpers.py").write_text(text, encoding="utf-8")
+    for name in (*helpers, "bench_with_helpers"):
+        monkeypatch.setitem(sys.modules, name, None)  # so that what is there now comes back
+        del sys.modules[name]
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    sys.path[0:0] = [str(tmp_path / "own")] + [str(tmp_path)] * (at == 0)
+    sys.path += [str(tmp_path)] * (at == -1)
+    __import__("bench_with_helpers")
+    source = WorkloadSource(str(tmp_path / "own"), "bench_with_helpers", "test_every", Imports.here())
+    done = workers.dispatch(case("good"), source, QUICK, 60.0, ignore)
+    assert (done.status, done.reason) == (Status.OK, "")
 
 
 def test_coverage_does_not_trace_a_worker(monkeypatch):
