@@ -1,4 +1,6 @@
-"""Where a child process begins: `python -P .../bench_core/child_main.py MODULE ARGUMENT...` (see child_process.py).
+"""Where a child process begins: `python -P .../bench_core/child_main.py PARENT MODULE ARGUMENT...`.
+
+Its command line is made by child_process.py. PARENT is the id of the process with which it ends, 0 for none.
 
 It runs MODULE as `python -m MODULE` would, with two differences. The folder that holds this bench_core stands on
 sys.path, as late as it can while this copy is the one that is found: no other file in it hides a library. And the
@@ -18,17 +20,25 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parent
 
 
-def main(module: str) -> None:
+def main(parent: int, module: str) -> None:
     """Run a module; sys.argv holds its arguments."""
     place(sys.path, str(_PACKAGE.parent))
     if module == "pytest":
         sys.path.append(os.getcwd())  # noqa: PTH109 - a string
     try:
+        if parent:
+            _end_with(parent, gently=module == "pytest")  # so that it can write what it has measured
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except (ImportError, AttributeError) as error:
         if hidden := shadows(entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry):
             raise ImportError(f"{', '.join(hidden)} in PYTHONPATH: hides a module of Python; rename it") from error
         raise
+
+
+def _end_with(parent: int, *, gently: bool) -> None:
+    from bench_core.child_process import end_with  # noqa: PLC0415 - the path is right only now
+
+    end_with(parent, gently=gently)
 
 
 def place(path: list[str], root: str) -> None:
@@ -54,4 +64,4 @@ def shadows(folders: Iterable[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv.pop(1))
+    main(int(sys.argv.pop(1)), sys.argv.pop(1))

@@ -74,7 +74,10 @@ def _become(command: list[str]) -> NoReturn:
     """Replace this process by `command`, so that signals reach pytest directly and it can end the run cleanly."""
     sys.stdout.flush()
     if sys.platform == "win32":  # execv starts a new process there, and the shell would not wait for it
-        raise typer.Exit(subprocess.run(command, check=False).returncode)
+        child, interrupts = subprocess.Popen(command), Interrupts()
+        interrupts.take()
+        interrupts.ignore()  # Ctrl-C reaches the child too, which then needs time to write its results
+        raise typer.Exit(child.wait())
     os.execv(command[0], command)  # noqa: S606 - an argument list, never a shell
 
 

@@ -89,7 +89,7 @@ class Worker:
             return self._environment
         self._log, self._scratch = _log_and_scratch()
         self._process = subprocess.Popen(
-            child_process.command(protocol.CHILD, str(os.getpid())),
+            child_process.command(protocol.CHILD, parent=os.getpid()),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench_core import child_process
 from bench_core.backends import registry
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.errors import CaseError, Unavailable
@@ -250,9 +249,8 @@ from bench_core.timing import worker, worker_protocol
 
 one = worker.Worker(worker.WorkerSpec.of(t.case("hang")))
 if sys.argv[1] == "as elsewhere":
-    code = "import bench_core.child_process as c, runpy; c.end_with = lambda pid: None; "
-    code += "runpy.run_module('bench_core.timing.worker_child', run_name='__main__', alter_sys=True)"
-    child_process.command = lambda module, *arguments: [sys.executable, "-c", code, *arguments]
+    command = child_process.command
+    child_process.command = lambda module, parent: command(module)
 one._receive = lambda deadline: os._exit(0)  # before the child has begun to read
 one._send = lambda command: [
     one._process.stdin.write(worker.json.dumps(each) + "\\n")
@@ -272,31 +270,6 @@ def test_a_worker_whose_parent_dies_before_it_has_begun_ends(system):
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(child).wait(timeout=20)
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
-
-
-@pytest.mark.parametrize("system", ["posix", "windows"])
-def test_a_child_ends_with_all_that_it_has_started_also_without_groups_of_processes(monkeypatch, system):
-    if system == "windows":
-        monkeypatch.delattr(os, "killpg")
-        monkeypatch.delattr(signal, "SIGHUP")
-    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()']).pid, flush=True); input()"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    child = subprocess.Popen([sys.executable, "-c", code], **pipes, **child_process.apart())
-    grandchild = psutil.Process(int(child.stdout.readline()))
-    child_process.kill(child)
-    child_process.kill(child)
-    _, alive = psutil.wait_procs([grandchild], timeout=10)
-    assert alive == [] or alive[0].status() == psutil.STATUS_ZOMBIE
-    assert child.returncode is not None
-    child.stdin.close()
-    child.stdout.close()
-
-
-def test_windows_starts_children_that_ctrl_c_does_not_reach(monkeypatch):
-    monkeypatch.setattr(child_process.sys, "platform", "win32")
-    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200, raising=False)
-    assert child_process.apart() == {"creationflags": 0x200}
-    child_process.end_with(0)
 
 
 def test_a_worker_leaves_no_temporary_files_and_needs_none(workers, monkeypatch, tmp_path):
