@@ -74,10 +74,10 @@ def _become(command: list[str]) -> NoReturn:
     """Replace this process by `command`, so that signals reach pytest directly and it can end the run cleanly."""
     sys.stdout.flush()
     if sys.platform == "win32":  # execv starts a new process there, and the shell would not wait for it
-        child, interrupts = subprocess.Popen(command), Interrupts()
+        interrupts = Interrupts()
         interrupts.take()
-        interrupts.ignore()  # Ctrl-C reaches the child too, which then needs time to write its results
-        raise typer.Exit(child.wait())
+        interrupts.ignore()  # they reach the child too, which does not inherit that, and needs time to write results
+        raise typer.Exit(subprocess.Popen(command).wait())
     os.execv(command[0], command)  # noqa: S606 - an argument list, never a shell
 
 
