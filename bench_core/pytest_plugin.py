@@ -211,10 +211,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=neighbours.CODSPEED))
     if (seed := config.getoption("bench_shuffle")) is not None:
         random.Random(seed).shuffle(kept)  # noqa: S311 - an order, not a secret
-    first: dict[Any, int] = {}
+    by_worker: dict[WorkerSpec | None, list[pytest.Item]] = {}
     for item in kept:
-        first.setdefault(_spec(item), len(first))
-    items[:] = sorted(kept, key=lambda item: first[_spec(item)])
+        by_worker.setdefault(_spec(item), []).append(item)
+    items[:] = [item for group in by_worker.values() for item in group]
 
 
 def _wanted(item: pytest.Item, session: Session) -> bool:

@@ -204,7 +204,8 @@ class Work:
     @property
     def case_id(self) -> str:
         """The join key: a hash of the work alone, the same in every process and on every machine."""
-        canonical = json.dumps(to_json(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        plain = {f.name: getattr(self, f.name) for f in fields(self)} | {"params": dict(self.params)}
+        canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return "c_" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
