@@ -304,7 +304,7 @@ def test_a_user_s_files_with_names_of_python_s_own_modules_hide_nothing(workers,
     (tmp_path / "statistics.py").rename(tmp_path / "dataclasses.py")
     (tmp_path / "dataclasses.py").write_text("", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert "dataclasses.py in PYTHONPATH: hides a module of Python" in discovery.probe("numpy").reason
+    assert "dataclasses.py: hides a module of Python, rename it" in discovery.probe("numpy").reason
 
 
 @pytest.mark.parametrize("at", [0, -1], ids=["first", "last"])
