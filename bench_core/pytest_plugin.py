@@ -67,8 +67,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    """Say what --benchmark-only needs, before pytest calls it unknown."""
+    """Say what --benchmark-only needs, before pytest calls it unknown, and what pytest-benchmark may leave."""
     neighbours.require_pytest_benchmark(early_config, args)
+    neighbours.leave_no_empty_storage(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:

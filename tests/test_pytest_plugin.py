@@ -52,6 +52,7 @@ def test_a_run_measures_writes_a_folder_and_says_where(project):
     (folder,) = (project / "results" / "m").iterdir()
     assert f"results: results/m/{folder.name}" in done.stdout
     assert {p.name for p in folder.iterdir()} == {"results.csv", "samples.csv", "run.json"}
+    assert {p.name for p in project.iterdir()} - {"__pycache__"} == {"bench_faults.py", "pytest.ini", "results"}
     rows = results(project)
     assert set(rows["metric"]) >= {"time", "flop_rate", "bandwidth", "first_call"}
     assert (rows["status"] == "ok").all()
