@@ -11,7 +11,6 @@ import contextlib
 import io
 import pickle
 import sys
-import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
@@ -20,6 +19,7 @@ from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.own.function import Function
+from bench_core.scratch import Scratch
 from bench_core.text import one_line, printable
 from bench_core.timing.worker_protocol import CHILD, Imports, PickledSource, Source
 
@@ -55,7 +55,7 @@ def source_of(function: Function) -> Iterator[Source]:
         return
     with contextlib.ExitStack() as until:
         try:
-            folder = until.enter_context(tempfile.TemporaryDirectory(prefix="bench-core-"))
+            folder = until.enter_context(Scratch())
             (Path(folder) / "function.pickle").write_bytes(pickle.dumps(function, pickle.HIGHEST_PROTOCOL))
         except OSError as error:
             yield OnlyHere(function, f"no file can be written for a worker process: {error.strerror or error}")
