@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from bench_core.analysis.machine_check import LimitReading, LimitVerdict, exit_code, judge_limits, unmeasured
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import print_progress
+from bench_core.cli.common import print_progress, require_temporary_folder
 from bench_core.cli.doctor import gather_findings
 from bench_core.errors import TableError, UsageError
 from bench_core.files import is_folder
@@ -94,6 +94,7 @@ def _measure(given: Sequence[str], before: Facts) -> list[LimitReading]:
             "check keeps no results; to keep them: bench-core run --bench-preset=headline, then check --from RUN"
         )
     Interrupts().take()
+    require_temporary_folder()
     print_progress("measuring the limits of this machine: about two minutes")
     with Scratch() as folder:
         output = Path(folder) / "run"

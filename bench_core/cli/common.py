@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +38,21 @@ def write(path: Path, content: str | bytes) -> None:
         write_atomically(path, content)
     except OSError as error:
         raise UsageError(f"--output {path}: cannot be written: {error.strerror}") from None
+
+
+def has_temporary_folder() -> bool:
+    """Whether a folder for temporary files can be written. pytest's default capture of output needs one."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def require_temporary_folder() -> None:
+    """Raise UsageError if no folder for temporary files can be written: before a run, which would end in the middle."""
+    if not has_temporary_folder():
+        raise UsageError("no folder for temporary files can be written: set TMPDIR to one that can")
 
 
 def columns() -> int:

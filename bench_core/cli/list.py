@@ -21,7 +21,7 @@ from rich.table import Table
 
 from bench_core import child_process
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import columns
+from bench_core.cli.common import columns, has_temporary_folder
 from bench_core.errors import UsageError
 from bench_core.pytest_plugin import planned
 from bench_core.records import Case, Work
@@ -53,8 +53,9 @@ def list_command(
     said = io.StringIO()
     quiet = ("--collect-only", "-qq", "-p", "no:cacheprovider", "-p", "no:randomly")  # a plan has one order
     sys.path.append(str(Path.cwd()))  # as child_main.py does for a run
+    capture = () if has_temporary_folder() else ("--capture=sys",)
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = pytest.main([*child_process.MEASURING, *quiet, *(arguments or [])], plugins=[collected])
+        code = pytest.main([*child_process.MEASURING, *quiet, *capture, *(arguments or [])], plugins=[collected])
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
         raise UsageError(replicate.last_error(said.getvalue()))
     if not collected.items:

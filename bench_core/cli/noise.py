@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import print_progress, split_output
+from bench_core.cli.common import print_progress, require_temporary_folder, split_output
 from bench_core.compare import Reading, read, spread
 from bench_core.compare.options import share
 from bench_core.errors import UsageError
@@ -50,6 +50,7 @@ def noise_command(
         raise UsageError(f"--target {target}: must be above 0 and below 100%")
     output, given = split_output(list(arguments or []))
     passed = given or [str(_CASES), "-p", "no:cacheprovider", "--bench-backends=numpy"]
+    require_temporary_folder()
     folder = Path(tempfile.mkdtemp(prefix="bench-core-noise-"))
     try:
         (merged,) = replicate.repeat(

@@ -17,7 +17,7 @@ import typer
 
 from bench_core import child_process, render
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import print_progress, split_output
+from bench_core.cli.common import print_progress, require_temporary_folder, split_output
 from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.interrupts import Interrupts
@@ -52,6 +52,7 @@ def run_command(
         if runs > 1 or against:
             raise UsageError("--resume finishes one run: leave out --runs and --against")
         given.append(f"--bench-resume={resume}")
+    require_temporary_folder()
     if runs == 1 and not against:
         _become(child_process.pytest_command(sys.executable, *child_process.MEASURING, *given))
     sides = [replicate.Side("this")]
