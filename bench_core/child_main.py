@@ -1,62 +1,98 @@
-"""Where a child process begins: `python -P .../bench_core/child_main.py MODULE ARGUMENT...` (see child_process.py).
+"""Where a child process begins: `python -P .../bench_core/child_main.py PARENT MODULE ARGUMENT...`.
+
+Its command line is made by child_process.py. PARENT is the id of the process with which it ends, 0 for none.
 
 It runs MODULE as `python -m MODULE` would, with two differences. The folder that holds this bench_core stands on
 sys.path, as late as it can while this copy is the one that is found: no other file in it hides a library. And the
 working folder is not on sys.path; for pytest it comes last, because it may hold modules of the user's benchmarks.
 pytest also measures on where its output is lost (streams.py).
 
-Nothing of bench_core is imported before the path is right.
+Nothing of bench_core is imported before the path is right, and nothing of Python that it has not imported itself.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import runpy
 import sys
-from collections.abc import Iterable
-from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent
-_STREAMS = _PACKAGE / "streams.py"
+TYPE_CHECKING = False  # instead of an import of typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_FOLDER = os.path.dirname(os.path.realpath(__file__))
+_ROOT, _NAME = os.path.split(_FOLDER)
 
 
-def main(module: str) -> None:
+def main(parent: int, module: str) -> None:
     """Run a module; sys.argv holds its arguments."""
-    place(sys.path, str(_PACKAGE.parent))
+    place(sys.path, _ROOT)
     if module == "pytest":
-        sys.path.append(os.getcwd())  # noqa: PTH109 - a string
+        sys.path.append(os.getcwd())
     try:
-        # Without an import of bench_core: pytest warns of packages whose assertions it can no longer rewrite.
-        with runpy.run_path(str(_STREAMS))["guarded"]() if module == "pytest" else contextlib.nullcontext():
+        import contextlib  # noqa: PLC0415 - the path is right only now
+        import runpy  # noqa: PLC0415
+
+        # What follows is loaded without an import of bench_core: pytest warns of what it cannot rewrite any more.
+        if parent:
+            end_with = runpy.run_path(os.path.join(_FOLDER, "child_process.py"))["end_with"]
+            end_with(parent, gently=module == "pytest")  # so that it can write what it has measured
+        guarded = contextlib.nullcontext
+        if module == "pytest":
+            guarded = runpy.run_path(os.path.join(_FOLDER, "streams.py"))["guarded"]
+        with guarded():
             runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except (ImportError, AttributeError) as error:
-        if hidden := shadows(entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry):
-            raise ImportError(f"{', '.join(hidden)} in PYTHONPATH: hides a module of Python; rename it") from error
+    except Exception as error:
+        name_hiding(error)
         raise
 
 
 def place(path: list[str], root: str) -> None:
     """Insert a folder where the first entry has a bench_core, or at the end if none has one."""
-    others = (at for at, entry in enumerate(path) if Path(entry, _PACKAGE.name).is_dir())
+    others = (at for at, entry in enumerate(path) if os.path.isdir(os.path.join(entry, _NAME)))
     path.insert(next(others, len(path)), root)
 
 
 def shadows(folders: Iterable[str]) -> list[str]:
-    """Return the names of files and packages in folders that have the names of modules of Python: "statistics.py".
+    """Return the paths of files and packages in folders that have the names of modules of Python: "./statistics.py".
 
     An import finds them instead, if their folder precedes the standard library on sys.path.
     """
     found = []
     for folder in folders:
         try:
-            entries = sorted(Path(folder).iterdir())
+            names = sorted(os.listdir(folder))
         except OSError:
             continue
-        modules = (entry for entry in entries if entry.suffix == ".py" or (entry / "__init__.py").is_file())
-        found += [entry.name for entry in modules if entry.stem in sys.stdlib_module_names]
+        for name in names:
+            path, (stem, suffix) = os.path.join(folder, name), os.path.splitext(name)
+            is_module = suffix == ".py" or os.path.isfile(os.path.join(path, "__init__.py"))
+            if is_module and stem in sys.stdlib_module_names:
+                found.append(path)
     return found
 
 
+def name_hiding(error: BaseException) -> None:
+    """Raise ImportError that names the files that an import has found in place of modules of Python, if it has.
+
+    error: why the import failed.
+    """
+    used = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    step = error.__traceback__
+    while step:  # a module that failed itself is in sys.modules no more
+        used.add(step.tb_frame.f_code.co_filename)
+        step = step.tb_next
+    before = map(os.path.abspath, sys.path[: _library()])
+    found = [path for path in shadows(before) if used & {path, os.path.join(path, "__init__.py")}]
+    if found:
+        what = "hides a module" if len(found) == 1 else "hide modules"
+        raise ImportError(f"{', '.join(found)}: {what} of Python, rename it ({error})") from error
+
+
+def _library() -> int:
+    """Return where on sys.path the standard library stands, 0 if it does not."""
+    library = os.path.dirname(os.__file__)
+    return sys.path.index(library) if library in sys.path else 0
+
+
 if __name__ == "__main__":
-    main(sys.argv.pop(1))
+    main(int(sys.argv.pop(1)), sys.argv.pop(1))

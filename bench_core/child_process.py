@@ -28,20 +28,31 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 _MAIN = Path(__file__).resolve().with_name("child_main.py")
 # pytest of another interpreter, with that interpreter's bench_core. The working folder may hold modules of the
 # benchmarks; it comes last, so that they hide no library.
-_ANOTHER = "import os, sys; sys.path.append(os.getcwd()); import {}; "
-_PYTEST = _ANOTHER.format("pytest") + "sys.exit(pytest.console_main())"
+_ANOTHER = "import os, sys; sys.path.append(os.getcwd()); import {}\n"
+_PYTEST = """
+import importlib.util, runpy
+try:
+    folder = importlib.util.find_spec("bench_core").submodule_search_locations[0]
+    runpy.run_path(os.path.join(folder, "child_process.py"))["end_with"]({}, gently=True)
+except (OSError, KeyError, TypeError):
+    pass  # an earlier release
+sys.exit(pytest.main())
+"""
 
 
-def command(module: str, *arguments: str) -> list[str]:
-    """Return the command line of `python -m module` in a child that has the bench_core of this process."""
-    return [sys.executable, "-P", str(_MAIN), module, *arguments]
+def command(module: str, *arguments: str, parent: int = 0) -> list[str]:
+    """Return the command line of `python -m module` in a child that has the bench_core of this process.
+
+    parent: the process with which the child ends, as `end_with` says; 0 for none.
+    """
+    return [sys.executable, "-P", str(_MAIN), str(parent), module, *arguments]
 
 
-def pytest_command(python: str, *arguments: str) -> list[str]:
+def pytest_command(python: str, *arguments: str, parent: int = 0) -> list[str]:
     """Return the command line of pytest: of this interpreter, or of another one with a bench_core of its own."""
     if python == sys.executable:
-        return command("pytest", *arguments)
-    return [python, "-P", "-c", _PYTEST, *arguments]
+        return command("pytest", *arguments, parent=parent)
+    return [python, "-P", "-c", _ANOTHER.format("pytest") + _PYTEST.format(parent), *arguments]
 
 
 def import_command(python: str, module: str) -> list[str]:
@@ -57,31 +68,47 @@ def apart() -> dict[str, Any]:
 
 
 def kill(process: subprocess.Popen[Any]) -> None:
-    """End a child started with `apart` and all processes that it has started, and wait for it. Raises nothing."""
-    if process.poll() is not None:
-        return
+    """End a child started with `apart` and all processes that it has started, and wait for it. Raises nothing.
+
+    What it has started outlives a child that ends by itself. So call this once for every child, right after its end.
+    """
     if hasattr(os, "killpg"):
+        # The system gives the number of a child that has been waited for to no other process as long as its group has
+        # a member. If it has none, this finds no group, unless the number was given away since: after all others.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     else:  # Windows has no groups of processes that end together
-        with contextlib.suppress(psutil.Error):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    child.kill()
+        for started in _started_by(process.pid):
+            with contextlib.suppress(psutil.Error):
+                started.kill()
     with contextlib.suppress(OSError):
         process.kill()
     process.wait()
 
 
-def end_with(parent: int) -> None:
-    """Have the kernel kill this process when the process that started it ends; end now if that has happened (Linux).
+def _started_by(pid: int) -> list[psutil.Process]:
+    """Return the processes that a process has started, and those that they have, also if it has ended (Windows).
 
-    Elsewhere a child ends when its standard input does, or after a time limit of its own.
+    There a process keeps the number of its parent, which no other gets while this process has a handle of it.
+    """
+    found = []
+    for each in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if each.ppid() == pid:
+                found += [each, *each.children(recursive=True)]
+    return found
+
+
+def end_with(parent: int, *, gently: bool = False) -> None:
+    """Have the kernel end this process when the process that started it ends; end now if that has happened (Linux).
+
+    gently: by SIGTERM, which it may handle; otherwise by SIGKILL. Elsewhere a child ends when its standard input does,
+    after a time limit of its own, or when its work is done.
     """
     if sys.platform != "linux":
         return
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM if gently else signal.SIGKILL)
     if os.getppid() != parent and _is_gone(parent):  # before the kernel was told
         os._exit(1)
 

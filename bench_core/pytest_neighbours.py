@@ -7,8 +7,11 @@ pytest-cov does not see the workers.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +30,19 @@ def require_pytest_benchmark(early_config: pytest.Config, arguments: Sequence[st
             f"{_ONLY} needs pytest-benchmark, which is not loaded: leave out -p no:benchmark, or install it; "
             "without it, plain pytest checks the answers"
         )
+
+
+def leave_no_empty_storage(early_config: pytest.Config) -> None:
+    """Have the folder for saved runs, which pytest-benchmark makes in any case, removed at the end if it is empty."""
+    given = early_config.known_args_namespace
+    folder = Path(getattr(given, "benchmark_storage", "").removeprefix("file://")).absolute()
+    if getattr(given, "benchmark_only", False) and not folder.exists():
+        early_config.add_cleanup(functools.partial(_remove_empty, folder))
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def require_alone(config: pytest.Config) -> None:

@@ -44,7 +44,7 @@ from bench_core.records import NOT_TRIED, Case, Measurement, Status, Target
 from bench_core.run.progress import Progress
 from bench_core.run.session import RunOptions, Session
 from bench_core.text import harmless, one_line
-from bench_core.timing.worker_protocol import Source, WorkerSpec, WorkloadSource, loaded_from
+from bench_core.timing.worker_protocol import Imports, Source, WorkerSpec, WorkloadSource
 from bench_core.workload import Workload
 
 _STATE = pytest.StashKey["Harness"]()
@@ -67,8 +67,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    """Say what --benchmark-only needs, before pytest calls it unknown."""
+    """Say what --benchmark-only needs, before pytest calls it unknown, and what pytest-benchmark may leave."""
     neighbours.require_pytest_benchmark(early_config, args)
+    neighbours.leave_no_empty_storage(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -360,8 +361,7 @@ def _source(request: pytest.FixtureRequest) -> WorkloadSource:
     root = Path(module.__file__).parents[module.__name__.count(".")]
     function = request.node.getparent(pytest.Class)
     qualified = f"{function.name}." if function else ""
-    own = tuple(loaded_from([str(root)]))
-    return WorkloadSource(str(root), module.__name__, qualified + request.node.originalname, own)
+    return WorkloadSource(str(root), module.__name__, qualified + request.node.originalname, Imports.here())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +31,7 @@ from bench_core.records import Ceiling, Fact, Facts
 from bench_core.results import reader, schema
 from bench_core.results.run_files import read_run_files
 from bench_core.run import replicate
+from bench_core.scratch import Scratch
 from bench_core.text import printable
 from bench_core.units import show
 
@@ -94,7 +94,7 @@ def _measure(given: Sequence[str], before: Facts) -> list[LimitReading]:
         )
     require_temporary_folder()
     print_progress("measuring the limits of this machine: about two minutes")
-    with tempfile.TemporaryDirectory(prefix="bench-core-check-") as folder:
+    with Scratch() as folder:
         output = Path(folder) / "run"
         turn = replicate.Turn(replicate.Side("this"), 0, seed=0)
         try:

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -51,7 +52,8 @@ def gather_findings() -> Findings:
     facts = environment.host_environment() | _watch(_LOOK_S)  # before the probes, which themselves load the machine
     facts["cpu.limit"] = cpu_limits.fact(cpu_limits.read())
     probes = list(probe_all(registry.names()).values())
-    best, shadows = openblas_core(processor.flags()), child_main.shadows([os.curdir])
+    best = openblas_core(processor.flags())
+    shadows = [Path(path).name for path in child_main.shadows([os.curdir])]
     try:
         return Findings(facts, probes, best, nvml.cards(), shadows=shadows)
     except nvml.NoDriver as error:

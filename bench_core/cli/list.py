@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -50,6 +52,7 @@ def list_command(
     collected = _Collected()
     said = io.StringIO()
     quiet = ("--collect-only", "-qq", "-p", "no:cacheprovider", "-p", "no:randomly")  # a plan has one order
+    sys.path.append(str(Path.cwd()))  # as child_main.py does for a run
     capture = () if has_temporary_folder() else ("--capture=sys",)
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         code = pytest.main([*child_process.MEASURING, *quiet, *capture, *(arguments or [])], plugins=[collected])

@@ -20,6 +20,7 @@ from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.cli.common import print_progress, require_temporary_folder, say, split_output
 from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
+from bench_core.interrupts import Interrupts
 from bench_core.run import replicate
 
 
@@ -73,7 +74,10 @@ def _become(command: list[str]) -> NoReturn:
     """Replace this process by `command`, so that signals reach pytest directly and it can end the run cleanly."""
     sys.stdout.flush()
     if sys.platform == "win32":  # execv starts a new process there, and the shell would not wait for it
-        raise typer.Exit(subprocess.run(command, check=False).returncode)
+        interrupts = Interrupts()
+        interrupts.take()
+        interrupts.ignore()  # they reach the child too, which does not inherit that, and needs time to write results
+        raise typer.Exit(subprocess.Popen(command).wait())
     os.execv(command[0], command)  # noqa: S606 - an argument list, never a shell
 
 

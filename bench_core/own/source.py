@@ -11,8 +11,7 @@ import contextlib
 import io
 import pickle
 import sys
-import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from pathlib import Path
@@ -20,8 +19,9 @@ from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.own.function import Function
+from bench_core.scratch import Scratch
 from bench_core.text import one_line, printable
-from bench_core.timing.worker_protocol import CHILD, PickledSource, Source, loaded_from
+from bench_core.timing.worker_protocol import CHILD, Imports, PickledSource, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,12 @@ def source_of(function: Function) -> Iterator[Source]:
         return
     with contextlib.ExitStack() as until:
         try:
-            folder = until.enter_context(tempfile.TemporaryDirectory(prefix="bench-core-"))
+            folder = until.enter_context(Scratch())
             (Path(folder) / "function.pickle").write_bytes(pickle.dumps(function, pickle.HIGHEST_PROTOCOL))
         except OSError as error:
             yield OnlyHere(function, f"no file can be written for a worker process: {error.strerror or error}")
             return
-        path = tuple(str(Path(entry).absolute()) for entry in sys.path)
-        yield PickledSource(str(Path(folder) / "function.pickle"), path, _main(), tuple(_before_python(path).items()))
-
-
-def _before_python(path: Sequence[str]) -> dict[str, str]:
-    """Return what this process has imported from the folders that precede the standard library on its sys.path."""
-    library = str(Path(ast.__file__).parent)
-    return loaded_from(path[: path.index(library)]) if library in path else {}
+        yield PickledSource(str(Path(folder) / "function.pickle"), Imports.here(), _main())
 
 
 def why_only_here(function: Function) -> str:

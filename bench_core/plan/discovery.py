@@ -65,7 +65,7 @@ def probe(name: str, timeout: float = TIMEOUT_S, environ: Mapping[str, str] | No
 
     timeout: seconds. environ: the complete environment of the child; default: that of this process.
     """
-    command = child_process.command("bench_core.plan.discovery", name, str(os.getpid()))
+    command = child_process.command("bench_core.plan.discovery", name, parent=os.getpid())
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environ, **pipes, **child_process.apart()) as child:
         try:
@@ -169,13 +169,8 @@ def _masked(text: object) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the probe of backend `arguments[0]` to standard output, and nothing else.
-
-    arguments[1]: the id of the process that waits for it; a user who looks at the output gives none.
-    """
-    if arguments[1:]:
-        child_process.end_with(int(arguments[1]))
-        faulthandler.dump_traceback_later(_LONGEST_S, exit=True)  # if that process is gone, on other systems
+    """Print the probe of backend `arguments[0]` to standard output, and nothing else."""
+    faulthandler.dump_traceback_later(_LONGEST_S, exit=True)  # if the process that waits is gone, on other systems
     # Libraries print on file descriptor 1, some of them from C: redirect that to standard error.
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

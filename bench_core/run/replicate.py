@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import re
 import secrets
@@ -89,7 +90,8 @@ def turns(sides: Sequence[Side], runs: int, seed: int) -> Iterator[Turn]:
 def command(turn: Turn, output: Path, arguments: Sequence[str]) -> list[str]:
     """Return the command line of one run; its results go below `output`, whatever `arguments` say."""
     ours = [f"--bench-output={output}", f"--bench-shuffle={turn.seed}", "--bench-keep-journal"]
-    return child_process.pytest_command(turn.side.python, *child_process.MEASURING, *arguments, *ours)
+    options = (*child_process.MEASURING, *arguments, *ours)
+    return child_process.pytest_command(turn.side.python, *options, parent=os.getpid())
 
 
 def launch(turn: Turn, output: Path, arguments: Sequence[str]) -> int:

@@ -27,6 +27,7 @@ from bench_core.errors import CaseError, Unavailable, Unsupported
 from bench_core.machine import host
 from bench_core.machine.privacy import scrub
 from bench_core.records import Case, Facts, Measurement, Status
+from bench_core.scratch import Scratch
 from bench_core.timing import parent_clock
 from bench_core.timing import worker_protocol as protocol
 from bench_core.timing.case import OnPhase, Settings, run_case
@@ -79,7 +80,7 @@ class Worker:
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
         self._log: IO[bytes] | None = None
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: Scratch | None = None
         self._environment: ProcessEnvironment | None = None
         self._timed_out = False
         self._kills_before = 0
@@ -89,7 +90,7 @@ class Worker:
             return self._environment
         self._log, self._scratch = _log_and_scratch()
         self._process = subprocess.Popen(
-            child_process.command(protocol.CHILD, str(os.getpid())),
+            child_process.command(protocol.CHILD, parent=os.getpid()),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -215,14 +216,13 @@ class Worker:
             self._scratch.cleanup()
 
 
-def _log_and_scratch() -> tuple[IO[bytes], tempfile.TemporaryDirectory[str] | None]:
+def _log_and_scratch() -> tuple[IO[bytes], Scratch | None]:
     """Return a file for the output of a child, and a folder for its temporary files.
 
     Where no temporary folder can be written to, the output is discarded, and the child has to see for itself.
     """
     try:
-        scratch = tempfile.TemporaryDirectory(prefix="bench-core-worker-", ignore_cleanup_errors=True)
-        return tempfile.TemporaryFile(), scratch
+        return tempfile.TemporaryFile(), Scratch()
     except OSError:
         return Path(os.devnull).open("w+b"), None
 

@@ -10,14 +10,12 @@ import contextlib
 import json
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from bench_core import child_process
 from bench_core.backends import registry
 from bench_core.backends.base import Backend
 from bench_core.errors import Unavailable
@@ -32,8 +30,7 @@ Answer = Callable[[protocol.Message], None]
 
 
 def main() -> None:
-    """Serve commands until the parent closes its end of the pipe. sys.argv[1]: the id of the parent."""
-    child_process.end_with(int(sys.argv[1]))
+    """Serve commands until the parent closes its end of the pipe."""
     _be_killed_first()
     with _private_channel() as channel:
 

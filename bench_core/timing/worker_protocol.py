@@ -13,12 +13,13 @@ output of a library is not mistaken for an answer.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import json
 import pickle
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import module_from_spec, spec_from_file_location
@@ -52,22 +53,38 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class WorkloadSource:
-    """The location of a workload for a child process: on a test function of a module below an import root.
+class Imports:
+    """How a process has found its modules. `Own` finds those of the user by it in another process.
 
-    own: modules that the parent has imported from the root; see `Own`.
+    path: sys.path. own: the modules imported from folders before the standard library, each with its folder.
     """
+
+    path: tuple[str, ...] = ()
+    own: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def here(cls) -> Imports:
+        """Return those of this process."""
+        path = tuple(str(Path(entry).absolute()) for entry in sys.path)
+        library = str(Path(ast.__file__).parent)
+        before = path[: path.index(library)] if library in path else ()
+        return cls(path, tuple(loaded_from(before).items()))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSource:
+    """The location of a workload for a child process: on a test function of a module below an import root."""
 
     root: str
     module: str
     function: str
-    own: tuple[str, ...] = ()
+    imports: Imports = Imports()
 
     def workload(self) -> Workload:
         """Import the module and return the workload that its test function is marked with."""
         if self.module not in sys.modules:
-            own = {self.module.partition(".")[0], *self.own}
-            Own.add([self.root], dict.fromkeys(own, self.root))
+            Own.add(self.imports)
+            Own.add(Imports((self.root,), ((self.module.partition(".")[0], self.root),)))
         found: Any = __import__(self.module, fromlist=["_"])
         for name in self.function.split("."):
             found = getattr(found, name)
@@ -82,19 +99,16 @@ class WorkloadSource:
 class PickledSource:
     """A workload in a file that the parent has written with pickle, which stores functions by module and name.
 
-    path: the parent's sys.path, below which those modules are. own: modules that the parent has imported from folders
-    before the standard library, and these folders; see `Own`. main: what the parent calls `__main__`: the name of a
-    module or the path of a script; "" if it is not needed.
+    main: what the parent calls `__main__`: the name of a module or the path of a script; "" if it is not needed.
     """
 
     file: str
-    path: tuple[str, ...]
+    imports: Imports
     main: str = ""
-    own: tuple[tuple[str, str], ...] = ()
 
     def workload(self) -> Workload:
         """Return the workload; the modules of its functions are imported, and a script under another name."""
-        Own.add(self.path, dict(self.own))
+        Own.add(self.imports)
         with Path(self.file).open("rb") as stream:
             workload: Workload = _Unpickler(stream, self.main).load()
         return workload
@@ -114,12 +128,17 @@ class Own:
     where: ClassVar[dict[str, str]] = {}
 
     @classmethod
-    def add(cls, folders: Iterable[str], own: Mapping[str, str]) -> None:
-        """Append folders to sys.path. own: the modules to be found first, by name, with the folder of each."""
-        sys.path += [folder for folder in folders if folder not in sys.path]
-        cls.where |= own
+    def add(cls, imports: Imports) -> None:
+        """Append folders to sys.path, and find the modules of the user first."""
+        sys.path += [folder for folder in imports.path if folder not in sys.path]
+        new = {name: folder for name, folder in imports.own if cls.where.get(name) != folder}
+        cls.where |= new
         if cls not in sys.meta_path:
             sys.meta_path.insert(0, cls)
+        for name in new.keys() & sys.stdlib_module_names & sys.modules.keys():
+            # A library of this process has imported Python's own, and keeps it. In the parent none had needed it.
+            if Path(new[name]).resolve() != Path(_folder(sys.modules[name])).resolve():
+                del sys.modules[name]
 
     @classmethod
     def find_spec(cls, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -130,17 +149,19 @@ class Own:
 def loaded_from(folders: Collection[str]) -> dict[str, str]:
     """Return the modules that this process has imported from folders, by name, with the folder of each.
 
-    Modules of Python are left out, and parts of packages.
+    Parts of packages are left out. A module with the name of one of Python's is here if it is a file of the user.
     """
     found = {}
     for name, module in list(sys.modules.items()):
-        if "." in name or name in sys.stdlib_module_names or name.startswith("__"):
-            continue
-        places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]  # of a package its folder
-        folder = str(Path(places[-1]).parent) if places[-1] else ""
-        if folder in folders:
+        if "." not in name and not name.startswith("__") and (folder := _folder(module)) in folders:
             found[name] = folder
     return found
+
+
+def _folder(module: ModuleType) -> str:
+    """Return the folder in which a module or package lies, "" if it is not of a file."""
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]  # of a package its folder
+    return str(Path(places[-1]).parent) if places[-1] else ""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -230,10 +251,9 @@ def read_case_command(command: Message) -> tuple[Case, Source, Settings]:
 
 
 def _read_source(plain: Message) -> Source:
-    if "file" in plain:
-        own = tuple((name, folder) for name, folder in plain["own"])
-        return PickledSource(**{**plain, "path": tuple(plain["path"]), "own": own})
-    return WorkloadSource(**{**plain, "own": tuple(plain["own"])})
+    path, own = plain["imports"]["path"], plain["imports"]["own"]
+    imports = Imports(tuple(path), tuple((name, folder) for name, folder in own))
+    return (PickledSource if "file" in plain else WorkloadSource)(**{**plain, "imports": imports})
 
 
 # ---------------------------------------------------------------- messages of the child

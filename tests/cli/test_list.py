@@ -3,6 +3,7 @@
 import importlib
 import io
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,14 @@ from tests.support.planned import WORKLOADS
 listing = importlib.import_module("bench_core.cli.list")
 
 FAULTS = str(TESTS / "faulty" / "faults.py")
+
+
+APART = """
+from package_of_the_root import one
+
+def test_apart(measure):
+    measure(abs, one)
+"""
 
 
 def listed(*arguments):
@@ -121,6 +130,20 @@ def test_workloads_of_one_suite_with_equal_cases_share_a_line_up_to_a_length():
         ("s", "big", 1),
         ("t", "own", 1),
     ]
+
+
+def test_what_a_run_can_import_is_listed_and_no_folder_is_left(tmp_path, monkeypatch):
+    """As `run` does, it finds a package in the working folder, from which the tests lie apart."""
+    (tmp_path / "package_of_the_root").mkdir()
+    (tmp_path / "package_of_the_root" / "__init__.py").write_text("one = 1", encoding="utf-8")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_apart.py").write_text(APART, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    done = CliRunner().invoke(app, ["list", "--ids", "tests", "--bench-backends=numpy"])
+    assert done.stdout == "tests/test_apart.py::test_apart[numpy-cpu]\n", done.output
+    assert {path.name for path in tmp_path.iterdir()} == {"package_of_the_root", "tests", "pytest.ini"}
 
 
 def test_ids_are_printed_one_a_line():

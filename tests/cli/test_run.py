@@ -1,6 +1,8 @@
 """`bench-core run` from outside: one run becomes pytest, several become one result, and two sides are told apart."""
 
 import os
+import signal
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from bench_core.errors import UsageError
 from bench_core.results import reader
 from bench_core.run import replicate
 from bench_core.run.replicate import repeat
+from tests.support import ROOT
 from tests.support.pretended_runs import pretend
 
 
@@ -69,6 +72,41 @@ def test_real_runs_are_repeated_and_merged(tmp_path, monkeypatch):
     assert "single_run" not in times[0].flags
     (reading,) = read([str(path)])
     assert {len(by_process) for by_process in reading.files.samples.values()} == {2}
+
+
+# Windows starts children that handle Ctrl-C even if their parent ignores it.
+CHILD = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.5)
+    print("saved", flush=True)
+    sys.exit(2)
+"""
+ON_WINDOWS = """
+import sys
+from types import SimpleNamespace
+import typer
+from bench_core.cli import run
+run.sys = SimpleNamespace(platform="win32", stdout=sys.stdout)
+try:
+    run._become([sys.executable, "-c", sys.argv[1]])
+except typer.Exit as end:
+    sys.exit(end.exit_code)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to a group of processes")
+def test_on_windows_ctrl_c_leaves_the_child_time_to_save_and_its_exit_code_is_passed_on():
+    command = [sys.executable, "-c", ON_WINDOWS, CHILD]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout.read() == "saved\n"
+    assert process.returncode == 2
 
 
 def test_a_single_run_becomes_the_pytest_process(monkeypatch):

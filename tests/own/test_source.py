@@ -13,7 +13,7 @@ from bench_core.own import source
 from bench_core.own.function import workload_of
 from bench_core.own.source import require_no_worker, source_of, why_only_here
 from bench_core.timing import worker_protocol as protocol
-from bench_core.timing.worker_protocol import PickledSource
+from bench_core.timing.worker_protocol import Imports, PickledSource
 from tests.own.functions import double
 
 X = np.arange(9.0)
@@ -139,7 +139,7 @@ def test_the_path_of_the_parent_comes_last_and_hides_no_library_but_its_own_modu
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.setattr(protocol.Own, "where", {})
     (tmp_path / "file").write_bytes(pickle.dumps("workload"))
-    sent = PickledSource(str(tmp_path / "file"), (parents, own), own=(("helper_of_both", parents),))
+    sent = PickledSource(str(tmp_path / "file"), Imports((parents, own), (("helper_of_both", parents),)))
     assert sent.workload() == "workload"
     assert sys.path == [own, parents]
     for name, whose in (("helper_of_both", "the user"), ("library_of_both", "a library of this process")):

@@ -65,7 +65,24 @@ print(*(importlib.util.find_spec(name) for name in ("bench_core", "altair")))
     assert not (checkout.checkout / ".git").exists()
 
 
-def test_pytest_measures_in_the_root_of_the_checkout(checkout, tmp_path):
+@pytest.fixture
+def shadowing(checkout):
+    """A function that writes files of a user into the root of the checkout, which cannot be imported."""
+    files = []
+
+    def write(*names):
+        files.extend(checkout.checkout / f"{name}.py" for name in names)
+        for file in files:
+            file.write_text("raise RuntimeError('the file of the user')", encoding="utf-8")
+
+    yield write
+    for file in files:
+        file.unlink()
+
+
+def test_pytest_measures_in_the_root_of_the_checkout_whatever_a_user_has_put_there(checkout, tmp_path, shadowing):
+    """Files with names of modules that the plugin, its neighbours and the benchmarks import, before and after it."""
+    shadowing("statistics", "random", "types", "queue", "code", "mmap")
     done = checkout.run(checkout.pytest, *MEASURE, f"--bench-output={tmp_path}", cwd=checkout.checkout)
     assert measured(done, tmp_path)
 
@@ -82,7 +99,9 @@ def test_pytest_measures_from_a_folder_elsewhere(checkout, tmp_path):
     assert measured(done, tmp_path)
 
 
-def test_the_command_line_measures_once(checkout, tmp_path):
+def test_the_command_line_measures_once_whatever_a_user_has_put_there(checkout, tmp_path, shadowing):
+    """Not `types`, without which `python -m` runs nothing."""
+    shadowing("statistics", "random", "queue", "csv", "signal", "code", "mmap")
     arguments = ("-m", "bench_core", "run", f"--bench-output={tmp_path}", *TINY)
     assert measured(checkout.run(*arguments, cwd=checkout.checkout), tmp_path)
 
@@ -245,6 +264,5 @@ def test_the_entry_point_is_named_after_its_module():
     points = project["project"]["entry-points"]["pytest11"]
     assert points == {name: name for name in points}
     assert list(points) == [child_process.PLUGIN[1]]
-    assert (
-        tuple(project["tool"]["pytest"]["ini_options"]["addopts"][: len(child_process.PLUGIN)]) == child_process.PLUGIN
-    )
+    expected = ["-p", "bench_core.pytest_first", *child_process.PLUGIN]
+    assert project["tool"]["pytest"]["ini_options"]["addopts"][: len(expected)] == expected

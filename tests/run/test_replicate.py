@@ -51,7 +51,7 @@ def test_the_output_folder_of_a_run_comes_after_the_user_s_options():
     turn = next(turns(BOTH[1:], 1, seed=0))
     line = command(turn, "out", ["-k", "matmul", "--bench-output=elsewhere"])
     assert line[:3] == ["python-b", "-P", "-c"], "pytest with a bench_core of its own"
-    assert "pytest.console_main()" in line[3]
+    assert "sys.exit(pytest.main())" in line[3]
     assert "--benchmark-only" in line
     assert line.index("--bench-output=elsewhere") < line.index("--bench-output=out")
     assert "--bench-keep-journal" in line

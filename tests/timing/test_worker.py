@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench_core import child_process
 from bench_core.backends import registry
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.errors import CaseError, Unavailable
@@ -23,7 +22,7 @@ from bench_core.timing import worker
 from bench_core.timing.case import Settings
 from bench_core.timing.sampling import Durations
 from bench_core.timing.worker import InProcess, Worker, Workers
-from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec, WorkloadSource
+from bench_core.timing.worker_protocol import Imports, ProcessEnvironment, WorkerSpec, WorkloadSource
 from tests.faulty.faults import Fault
 from tests.support import ROOT
 
@@ -250,9 +249,8 @@ from bench_core.timing import worker, worker_protocol
 
 one = worker.Worker(worker.WorkerSpec.of(t.case("hang")))
 if sys.argv[1] == "as elsewhere":
-    code = "import bench_core.child_process as c, runpy; c.end_with = lambda pid: None; "
-    code += "runpy.run_module('bench_core.timing.worker_child', run_name='__main__', alter_sys=True)"
-    child_process.command = lambda module, *arguments: [sys.executable, "-c", code, *arguments]
+    command = child_process.command
+    child_process.command = lambda module, parent: command(module)
 one._receive = lambda deadline: os._exit(0)  # before the child has begun to read
 one._send = lambda command: [
     one._process.stdin.write(worker.json.dumps(each) + "\\n")
@@ -272,31 +270,6 @@ def test_a_worker_whose_parent_dies_before_it_has_begun_ends(system):
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(child).wait(timeout=20)
     assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
-
-
-@pytest.mark.parametrize("system", ["posix", "windows"])
-def test_a_child_ends_with_all_that_it_has_started_also_without_groups_of_processes(monkeypatch, system):
-    if system == "windows":
-        monkeypatch.delattr(os, "killpg")
-        monkeypatch.delattr(signal, "SIGHUP")
-    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()']).pid, flush=True); input()"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    child = subprocess.Popen([sys.executable, "-c", code], **pipes, **child_process.apart())
-    grandchild = psutil.Process(int(child.stdout.readline()))
-    child_process.kill(child)
-    child_process.kill(child)
-    _, alive = psutil.wait_procs([grandchild], timeout=10)
-    assert alive == [] or alive[0].status() == psutil.STATUS_ZOMBIE
-    assert child.returncode is not None
-    child.stdin.close()
-    child.stdout.close()
-
-
-def test_windows_starts_children_that_ctrl_c_does_not_reach(monkeypatch):
-    monkeypatch.setattr(child_process.sys, "platform", "win32")
-    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200, raising=False)
-    assert child_process.apart() == {"creationflags": 0x200}
-    child_process.end_with(0)
 
 
 def test_a_worker_leaves_no_temporary_files_and_needs_none(workers, monkeypatch, tmp_path):
@@ -321,7 +294,8 @@ def test_a_user_s_files_with_names_of_python_s_own_modules_hide_nothing(workers,
     (tmp_path / "helper_of_bench.py").write_text("from tests.faulty.faults import test_every", encoding="utf-8")
     (tmp_path / "bench_beside.py").write_text("from helper_of_bench import test_every", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    source = WorkloadSource(str(tmp_path), "bench_beside", "test_every", ("helper_of_bench",))
+    imports = Imports((str(tmp_path),), (("helper_of_bench", str(tmp_path)),))
+    source = WorkloadSource(str(tmp_path), "bench_beside", "test_every", imports)
     done = workers.dispatch(case("good"), source, QUICK, 60.0, ignore)
     assert (done.status, done.reason) == (Status.OK, "")
     assert discovery.probe("numpy").available
@@ -330,7 +304,34 @@ def test_a_user_s_files_with_names_of_python_s_own_modules_hide_nothing(workers,
     (tmp_path / "statistics.py").rename(tmp_path / "dataclasses.py")
     (tmp_path / "dataclasses.py").write_text("", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert "dataclasses.py in PYTHONPATH: hides a module of Python" in discovery.probe("numpy").reason
+    assert "dataclasses.py: hides a module of Python, rename it" in discovery.probe("numpy").reason
+
+
+@pytest.mark.parametrize("at", [0, -1], ids=["first", "last"])
+def test_a_worker_imports_what_its_parent_did_from_a_folder_that_stands_first_or_last_on_its_path(
+    workers, monkeypatch, tmp_path, at
+):
+    """A package that lies not beside the benchmark and, where it was found first, one with a name of Python's own.
+
+    `queue` is a module that the worker itself has imported.
+    """
+    helpers = {"of_the_project": "", "sched": "", "queue": ""} if at == 0 else {"of_the_project": ""}
+    for name in helpers:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("from tests.faulty.faults import test_every", encoding="utf-8")
+    (tmp_path / "own").mkdir()
+    text = "".join(f"from {name} import test_every\n" for name in helpers)
+    (tmp_path / "own" / "bench_with_helpers.py").write_text(text, encoding="utf-8")
+    for name in (*helpers, "bench_with_helpers"):
+        monkeypatch.setitem(sys.modules, name, None)  # so that what is there now comes back
+        del sys.modules[name]
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    sys.path[0:0] = [str(tmp_path / "own")] + [str(tmp_path)] * (at == 0)
+    sys.path += [str(tmp_path)] * (at == -1)
+    __import__("bench_with_helpers")
+    source = WorkloadSource(str(tmp_path / "own"), "bench_with_helpers", "test_every", Imports.here())
+    done = workers.dispatch(case("good"), source, QUICK, 60.0, ignore)
+    assert (done.status, done.reason) == (Status.OK, "")
 
 
 def test_coverage_does_not_trace_a_worker(monkeypatch):
