@@ -449,8 +449,17 @@ class Row:
 
     @property
     def has_value(self) -> bool:
-        """Whether there is a valid value."""
-        return self.status == Status.OK and self.value is not None and math.isfinite(self.value)
+        """Whether there is a valid value. What is compared or drawn has a logarithm: 0 and less are no values."""
+        return self.status == Status.OK and self.value is not None and 0 < self.value < math.inf
+
+    @property
+    def absence(self) -> str:
+        """Why there is no valid value, from status and reason; "" if there is one."""
+        if self.has_value:
+            return ""
+        if self.status == Status.OK:
+            return "no value" if self.value is None else f"the value {self.value:g} is not positive"
+        return ": ".join(word for word in (self.status, self.reason or self.reason_code) if word)
 
     @property
     def is_launch_bound(self) -> bool:

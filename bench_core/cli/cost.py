@@ -56,7 +56,9 @@ def cost_command(
     if format_ == "csv":
         typer.echo(cost_csv(prices), nl=False)
     elif format_ == "json":
-        typer.echo(cost_json(prices, notes_on(readings)), nl=False)
+        typer.echo(cost_json(prices, [*notes_on(readings), *prices.apart]), nl=False)
     else:
         typer.echo(cost_text(prices, columns(), colour=has_colour()), nl=False)
+        for sentence in prices.apart:
+            typer.echo(f"Note: {sentence}")
         print_notes(readings)

@@ -65,9 +65,10 @@ def plot_command(
     from bench_core.report.captions import captioned_figure  # noqa: PLC0415 - an extra
 
     readings = read_filtered(paths, where)
-    figure = captioned_figure(ReportData(readings), chart.value)
+    data = ReportData(readings)
+    figure = captioned_figure(data, chart)
     if not figure.drawings:
-        raise NothingToCompare(f"--chart {chart.value}: {figure.about}")
+        raise NothingToCompare(" ".join([f"--chart {chart}: {figure.about}", *data.silent, *data.apart]))
     columns = 1 if figure.wide else svg.COLUMNS
     groups = [[drawing] for drawing in figure.drawings] if panels else svg.pages(figure.drawings, columns)
     names = [drawing.title for drawing in figure.drawings] if panels else [""] * len(groups)
@@ -78,6 +79,8 @@ def plot_command(
         typer.echo(f"{path}: {printable(group[0].title) if panels else heading}")
     if figure.note:
         typer.echo(figure.note)
+    for sentence in data.apart:
+        typer.echo(f"Note: {sentence}")
     print_notes(readings)
 
 

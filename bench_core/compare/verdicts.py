@@ -10,9 +10,8 @@ from bench_core import stats
 from bench_core.compare.conditions import NOT_MEASURED, row_conditions
 from bench_core.compare.ratio import RatioEstimate, estimate_ratio
 from bench_core.compare.replicates import Replicates
-from bench_core.compare.result import Comparison, Entry, Key, Method, Support, Verdict
+from bench_core.compare.result import Comparison, Entry, Key, Method, Support, Verdict, contrast, unlike_work
 from bench_core.compare.spread import Spreads
-from bench_core.records import Row
 from bench_core.stats import Estimate
 
 
@@ -86,13 +85,8 @@ def _without_ratio(pair: Pair) -> Comparison:
 
 
 def _absence(entry: Entry | None) -> str:
-    """Return why an entry has no value, from the status and reason of its row."""
-    if entry is None:
-        return NOT_MEASURED
-    row = entry.row
-    if row.status == "ok":
-        return "no value" if row.value is None else f"the value {row.value:g} is not positive"
-    return ": ".join(word for word in (row.status, row.reason or row.reason_code) if word)
+    """Return why an entry has no value."""
+    return entry.row.absence if entry else NOT_MEASURED
 
 
 def _unequal(pair: Pair) -> str:
@@ -100,14 +94,7 @@ def _unequal(pair: Pair) -> str:
     if pair.baseline is None or pair.contender is None:
         return ""
     first, second = pair.baseline.entry.row, pair.contender.entry.row
-    # The cost formulas are part of the work: rates from different formulas are different quantities.
-    names = pair.differs or tuple(name for name in ("flops", "bytes") if _both_differ(first, second, name))
-    return ", ".join(f"{name} {getattr(first, name)!s} against {getattr(second, name)!s}" for name in names)
-
-
-def _both_differ(first: Row, second: Row, name: str) -> bool:
-    a, b = getattr(first, name), getattr(second, name)
-    return a is not None and b is not None and not math.isclose(a, b, rel_tol=1e-9)
+    return contrast(first, second, pair.differs or unlike_work(first, second, ()))
 
 
 def _with_ratio(pair: Pair, found: RatioEstimate, confidence: float) -> Comparison:
