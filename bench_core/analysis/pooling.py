@@ -34,8 +34,8 @@ def pooled(readings: Sequence[Reading]) -> list[Row]:
     """Return one row per result and metric over all runs; a result without any value has one row with the reason.
 
     Runs are pooled as in `bench-core compare`. Rows that are in two files count once. If runs failed in different ways,
-    the row with the most severe status is returned. A value that is no valid one has the status `invalid` and its
-    reason. Raises TableError for tables that contradict each other.
+    the row with the most severe status is returned. A row whose value is not positive has the status `invalid` instead.
+    Raises TableError for tables that contradict each other.
     """
     everything = [row for reading in readings for row in reading.rows]
     places: dict[tuple[object, ...], int] = {}
@@ -46,11 +46,12 @@ def pooled(readings: Sequence[Reading]) -> list[Row]:
     rows = [pooled_row(collect_replicates(side, found).entry) for sides in cells for side, found in sides.items()]
     known = {_result(row) for row in rows if row.has_value}
     failed: dict[tuple[object, ...], Row] = {}
-    for row in everything:
+    for row in (row for row in (*everything, *rows) if row.status != Status.OK):
         result = _result(row)
-        if row.status != Status.OK and result not in known:
+        if result not in known:
             failed[result] = min(failed.get(result, row), row, key=lambda row: severity(row.status))
-    return sorted([*rows, *failed.values()], key=lambda row: places[_result(row)])
+    of_known = (row for row in rows if _result(row) in known)
+    return sorted([*of_known, *failed.values()], key=lambda row: places[_result(row)])
 
 
 def _result(row: Row) -> tuple[object, ...]:

@@ -148,8 +148,8 @@ def price_work(readings: Sequence[Reading], tariff: Tariff, where: str = "") -> 
         raise NothingToCompare(" ".join([nothing, *comparable.said]))
     pairs = [pair for _, pair in known if pair]
     judged = iter(judge(pairs, options.min_effect, options.confidence, Spreads.of(readings)))
-    works = tuple(replace(work, cheapest=next(judged)) if pair else work for work, pair in known)
-    return PriceList(tariff, works, comparable.said)
+    judged_works = (replace(work, cheapest=next(judged)) if pair else work for work, pair in known)
+    return PriceList(tariff, tuple(judged_works), comparable.said)
 
 
 def _place(work: WorkPrices) -> tuple[object, ...]:

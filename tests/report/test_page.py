@@ -309,3 +309,25 @@ def test_ten_thousand_rows_fit():
 def test_no_rows_are_an_error():
     with pytest.raises(TableError, match="no rows"):
         page.render([Reading.of("empty.csv", [])])
+
+
+def two_machines(**changed):
+    """Two tables with values of three sizes, in the second of which these numbers of every row are others."""
+    sizes = [tables.work(size) for size in ("64", "128", "256")]
+    a, b = (tables.reading([m for of in sizes for m in tables.processes([t], of)], n) for n, t in (("a", 1), ("b", 2)))
+    return [a, replace(b, rows=tuple(replace(row, **changed) for row in b.rows))]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"value": -1.0}, "b cpu has no value in any of 3 cases (3 invalid: the value -1 is not positive)."),
+        ({"value": 5e-324, "p10": 5e-324}, "1.01e+304x faster in float32"),
+        ({"value": 1e308, "p10": 1e308}, "1.01e+304x slower in float32"),
+        ({"flops": 999.0}, "because compare keeps it apart, 6 rows: flops 1000000.0 against 999.0."),
+    ],
+    ids=str,
+)
+def test_any_number_in_a_table_is_a_value_of_the_page_or_a_reason_on_it(changed, said):
+    """A value that is not positive has no place on a logarithmic axis, and once ended the page in a traceback."""
+    assert said in html.unescape(page.render(two_machines(**changed)))
