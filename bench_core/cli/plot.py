@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import app
-from bench_core.cli.common import Filter, Paths, print_notes, write
+from bench_core.cli.common import Filter, Paths, chosen, print_notes, write
 from bench_core.cli.report import read_filtered
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.report import require_extra
@@ -33,11 +33,16 @@ class Chart(StrEnum):
     HEATMAP = "heatmap"
 
 
+_Chart = Annotated[
+    str, typer.Option(metavar="|".join(Chart), autocompletion=lambda: [*map(str, Chart)], help="What to draw.")
+]
+
+
 @app.command("plot")
 def plot_command(
     paths: Paths,
     *,
-    chart: Annotated[Chart, typer.Option(help="What to draw.")] = Chart.SPEEDUP,
+    chart: _Chart = Chart.SPEEDUP.value,
     output: Annotated[
         Path,
         typer.Option(
@@ -56,6 +61,7 @@ def plot_command(
 
     SVG adapts to light and dark.
     """
+    chosen("--chart", chart, [*Chart])
     suffix = output.suffix.lower()
     if suffix not in {".svg", ".png"}:
         raise UsageError(f"--output {output}: the name must end in .svg or .png")

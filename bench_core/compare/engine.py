@@ -72,7 +72,7 @@ def _sides(sides: Sequence[str], baseline: str) -> tuple[str, ...]:
     if baseline == BEST_CPU:
         return (BEST_CPU, *sides)
     if baseline and baseline not in sides:
-        raise UsageError(f"--baseline: {no_such('side', baseline, sides)}")
+        raise UsageError(f"--baseline: {no_such('side', baseline, (*sides, BEST_CPU))}")
     first = baseline or next(iter(sides), "")
     return (first, *(side for side in sides if side != first))
 
