@@ -20,7 +20,7 @@ class Pair:
     """The two sides of one key, not yet judged; None if a side has no row.
 
     differs: the fields of the work that differ between the two. worth: a factor of the ratio, such as how much more an
-    hour of the baseline costs.
+    hour of the baseline costs. otherwise: what a side without a row has instead, by another clock or in another suite.
     """
 
     key: Key
@@ -30,6 +30,7 @@ class Pair:
     contender: Replicates | None
     differs: tuple[str, ...] = ()
     worth: float = 1.0
+    otherwise: str = ""
 
 
 def judge(pairs: Sequence[Pair], min_effect: float, confidence: float, spreads: Spreads) -> list[Comparison]:
@@ -75,18 +76,16 @@ def _estimate(pair: Pair, spreads: Spreads) -> RatioEstimate | None:
 def _without_ratio(pair: Pair) -> Comparison:
     first, second = (side.entry if side else None for side in (pair.baseline, pair.contender))
     sides = ((pair.against, first), (pair.side, second))
-    absent = tuple((side, _absence(entry)) for side, entry in sides if entry is None or not entry.ok)
+    without_row = pair.otherwise or NOT_MEASURED
+    absent = tuple(
+        (side, entry.row.absence if entry else without_row) for side, entry in sides if not (entry and entry.ok)
+    )
     reasons = [f"{side}: {why}" for side, why in absent]
     if len({why for _, why in absent}) == 1:
         reasons = [f"{' and '.join(side for side, _ in absent)}: {absent[0][1]}"]
     verdict = Verdict.MISSING if reasons else Verdict.INCOMPARABLE
     reason = "; ".join(reasons) or f"not the same work: {_unequal(pair)}"
     return Comparison(pair.key, pair.side, pair.against, first, second, verdict, reason, absences=absent)
-
-
-def _absence(entry: Entry | None) -> str:
-    """Return why an entry has no value."""
-    return entry.row.absence if entry else NOT_MEASURED
 
 
 def _unequal(pair: Pair) -> str:
