@@ -10,14 +10,16 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from typing import Any
 
 from bench_core.compare.loading import Reading
 from bench_core.compare.result import COSTS, contrast, unlike_work
-from bench_core.records import Clock, Row
+from bench_core.records import Clock, Row, is_quantity
 from bench_core.results.metrics import METRICS
 from bench_core.results.schema import IDENTITY
 from bench_core.units import counted
 
+_COSTS = (*COSTS, "least_bytes")
 _MOST_NAMED = 3  # differences in a sentence
 _identity = attrgetter(*IDENTITY)
 
@@ -37,7 +39,7 @@ def kept_apart(readings: Sequence[Reading]) -> Apart:
     """Return readings without the values of other quantities, and with a case_id of its own for each work.
 
     The first work that has a case_id keeps it. Samples are found by the case_id of the table: a row with another is
-    compared by its own numbers.
+    compared by its own numbers. Costs and intervals that no chart can show are left out too.
     """
     clocked = {row.metric for reading in readings for row in reading.rows if row.clock == Clock.WALL}
     left_out: Counter[str] = Counter()
@@ -59,10 +61,21 @@ def kept_apart(readings: Sequence[Reading]) -> Apart:
             else:
                 rows.append(row)
             seen.add(_identity(row))
-        found.append(replace(reading, rows=tuple(rows)))
+        found.append(replace(reading, rows=tuple(map(_sound, rows))))
     said = [_sentence("Left out", "value", left_out)] if left_out else []
     said += [_sentence("Shown as other work", "row", others)] if others else []
     return Apart(tuple(found), tuple(said))
+
+
+def _sound(row: Row) -> Row:
+    """Return a row without costs that are no quantities, and without an interval that does not hold its value."""
+    wrong = [name for name in _COSTS if getattr(row, name) is not None and not is_quantity(getattr(row, name))]
+    if row.has_value and (row.ci_low, row.ci_high) != (None, None):
+        low, value, high = row.ci_low or 0.0, row.value or 0.0, row.ci_high or 0.0
+        if not (is_quantity(low) and low <= value <= high and is_quantity(high)):
+            wrong += ["ci_low", "ci_high"]
+    nothing: dict[str, Any] = dict.fromkeys(wrong)
+    return replace(row, **nothing) if nothing else row
 
 
 def _sentence(what: str, noun: str, why: Counter[str]) -> str:

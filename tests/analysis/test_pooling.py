@@ -64,11 +64,13 @@ def test_runs_without_any_value_are_pooled_into_the_worst_status():
     assert [r.status for r in pooled([reading_of(*ends)])] == ["crashed"]
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0])
-def test_a_value_that_is_not_positive_is_none_and_gives_its_reason(value):
+@pytest.mark.parametrize(
+    ("value", "why"), [(0.0, "not positive"), (-1.0, "not positive"), (1e101, "beyond any quantity")]
+)
+def test_a_value_that_can_be_no_quantity_is_none_and_gives_its_reason(value, why):
     row = row_of(metric="time", status="ok", clock="wall")
     (one,) = pooled([reading_of(replace(row, value=value))])
-    assert (one.value, one.status, one.reason) == (None, "invalid", f"the value {value:g} is not positive")
+    assert (one.value, one.status, one.reason) == (None, "invalid", f"the value {value:g} is {why}")
     good = replace(row, run_id="other")
     assert pooled([reading_of(replace(row, value=value), good)]) == [good]
     lost = replace(row, run_id="other", value=None, status="oom")

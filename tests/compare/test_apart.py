@@ -87,6 +87,16 @@ def test_a_cost_that_one_of_two_rows_lacks_is_no_difference_and_is_learnt_from_t
     assert ids[2].isdisjoint(ids[0])
 
 
+def test_costs_and_intervals_that_no_chart_can_show_are_left_out():
+    kept = {"flops": 1.0, "bytes": None, "ci_low": 0.5, "ci_high": 2.0}
+    row = replace(table("a", 1.0).rows[0], value=1.0, **kept)
+    changes = [{"flops": -1.0}, {"bytes": 1e308}, *({"ci_low": low} for low in (-1.0, 1.5, None)), {"ci_high": 0.9}]
+    for i, change in enumerate(changes):
+        (found,) = kept_apart([replace(table("a", 1.0), rows=(replace(row, case_id=f"c{i}", **change),))]).readings
+        gone = {"ci_low", "ci_high"} if change.keys() & {"ci_low", "ci_high"} else change.keys()
+        assert {name: getattr(found.rows[0], name) for name in kept} == kept | dict.fromkeys(gone)
+
+
 def test_two_rows_of_one_result_that_are_of_different_work_contradict_each_other():
     changed = table("a", 1.0, params="x=1")
     with pytest.raises(TableError, match="two different rows"):

@@ -149,7 +149,7 @@ def spoilt(runs, temporary, name, change, hashed):
     return folder
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(name=st.sampled_from([RESULTS, SAMPLES, RUN, NOISE]), change=PLACES | COLUMNS | BYTES, hashed=st.booleans())
 def test_a_changed_file_is_compared_priced_and_reported_or_refused_in_one_line(runs, name, change, hashed):
     with TemporaryDirectory() as temporary:
@@ -158,7 +158,7 @@ def test_a_changed_file_is_compared_priced_and_reported_or_refused_in_one_line(r
 
 
 @pytest.mark.skipif(not HAS_CHARTS, reason="charts need the extra `report`")
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(NUMBER_COLUMNS)
 def test_a_column_of_any_number_is_drawn_or_refused(runs, change):
     from bench_core.report import captions
