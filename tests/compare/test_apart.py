@@ -63,6 +63,8 @@ def test_what_compare_refuses_is_set_side_by_side_by_no_figure(name):
         assert data.sides == []
         assert figures.speedups(data) == []
         assert {cell.share for cell in figures.heat(data)} <= {1.0, None}
+        cases = {case_id for sizes in data.families.values() for case_id in sizes.values()}
+        assert cases == {row.case_id for row in data.rows}, "some work has no place in any figure"
         places = [(sweep.family, p.x) for sweep in figures.sweeps(data) for p in sweep.points]
         assert len(set(places)) == len(places) > 0
         assert bool(data.apart) == (name != "metric")  # another metric is no metric of another kind
