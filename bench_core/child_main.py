@@ -3,12 +3,14 @@
 It runs MODULE as `python -m MODULE` would, with two differences. The folder that holds this bench_core stands on
 sys.path, as late as it can while this copy is the one that is found: no other file in it hides a library. And the
 working folder is not on sys.path; for pytest it comes last, because it may hold modules of the user's benchmarks.
+pytest also measures on where its output is lost (streams.py).
 
 Nothing of bench_core is imported before the path is right.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import sys
@@ -16,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+_STREAMS = _PACKAGE / "streams.py"
 
 
 def main(module: str) -> None:
@@ -24,7 +27,9 @@ def main(module: str) -> None:
     if module == "pytest":
         sys.path.append(os.getcwd())  # noqa: PTH109 - a string
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        # Without an import of bench_core: pytest warns of packages whose assertions it can no longer rewrite.
+        with runpy.run_path(str(_STREAMS))["guarded"]() if module == "pytest" else contextlib.nullcontext():
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except (ImportError, AttributeError) as error:
         if hidden := shadows(entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry):
             raise ImportError(f"{', '.join(hidden)} in PYTHONPATH: hides a module of Python; rename it") from error

@@ -17,13 +17,23 @@ BenchError
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+
+from bench_core.text import harmless
 
 
 class BenchError(Exception):
-    """Base of all errors that bench_core raises on purpose; the text is one line for the user."""
+    """Base of all errors that bench_core raises on purpose.
+
+    The text is one line for the user. Control and formatting characters of what it quotes (a path, an option, the
+    message of a library) are escaped, so that whoever catches the error may show it.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(harmless(message))
 
 
 class UsageError(BenchError):
@@ -39,8 +49,16 @@ class TableError(BenchError):
 
     def __init__(self, path: Path | str, message: str, line: int | None = None) -> None:
         self.path, self.line = Path(path), line
-        where = f"{path}:{line}" if line is not None else f"{path}"
-        super().__init__(f"{where}: {message}")
+        super().__init__(f"{_place(path, line)}: {message}")
+
+
+def warn_of(path: Path | str, message: str, line: int | None = None) -> None:
+    """Warn of what is wrong with a file that can be read; the text is as safe to show as that of a BenchError."""
+    warnings.warn(harmless(f"{_place(path, line)}: {message}"), stacklevel=3)
+
+
+def _place(path: Path | str, line: int | None) -> str:
+    return f"{path}:{line}" if line is not None else f"{path}"
 
 
 class NothingToCompare(BenchError):

@@ -7,13 +7,21 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
+import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from bench_core.errors import TableError
 
 MOST_BYTES = 1 << 30  # a run of 100,000 cases has about 50 MB
+
+# Linux, and other systems; the links in /dev lead there.
+_DESCRIPTOR = re.compile(r"/(?:proc/(?P<process>\d+)(?:/task/\d+)?|dev)/fd/(?P<number>\d+)")
+_MOST_LINKS = 40  # that a path may have on Linux
+_NOT_ONTO = {errno.EEXIST, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
@@ -75,22 +83,63 @@ def decoded(path: Path, raw: bytes) -> str:
     return text
 
 
+def encoded(text: str) -> bytes:
+    """Return a text in UTF-8. Half a surrogate pair, which UTF-8 cannot encode, becomes an escape."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing: a reader never sees half of it, not even after a power cut.
 
     A symbolic link stays, and the file that it names is written. A character device or a FIFO gets the content, and
-    stays what it is. A file that may not be written is not replaced either. Half a surrogate pair, which UTF-8 cannot
-    encode, is written as an escape. Raises OSError if the file cannot be written.
+    stays what it is; so does an open file of a process, such as /dev/stdout: what a shell has redirected there is
+    neither replaced nor cut off. A file that may not be written is not replaced either. A text is written as `encoded`.
+    Raises OSError if the file cannot be written.
     """
-    raw = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    mode = path.stat().st_mode if path.exists() else None
-    if mode is None or stat.S_ISREG(mode):
+    raw = encoded(content) if isinstance(content, str) else content
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - Path.exists takes a loop of links for nothing, which it replaces
+    except FileNotFoundError:
+        mode = None
+    opened = _open_file(path)
+    if opened is not None:
+        with opened as stream:
+            stream.write(raw)
+    elif mode is None or stat.S_ISREG(mode):
         _write_regular(Path(os.path.realpath(path)), raw, mode)
     elif stat.S_ISBLK(mode):
         raise OSError(errno.EINVAL, "it is a block device, such as a disk", str(path))
     else:
         with path.open("wb") as stream:  # of a folder and of a socket it raises OSError
             stream.write(raw)
+
+
+def _open_file(path: Path) -> BinaryIO | None:
+    """Return a stream to the open file of a process that a path names, as /dev/stdout and /dev/fd/3 do, or None.
+
+    Raises OSError if it is not open.
+    """
+    name = os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps `..`
+    for _ in range(_MOST_LINKS):
+        folder, last = os.path.split(name)
+        name = os.path.join(os.path.realpath(folder), last)  # noqa: PTH118 - a string
+        if found := _DESCRIPTOR.fullmatch(name):
+            if found["process"] not in {None, str(os.getpid())}:
+                return Path(name).open("ab")
+            _flush_standard_streams()
+            # A copy has the position of the original, and appends if that does. To open the name starts at 0.
+            return os.fdopen(os.dup(int(found["number"])), "wb")
+        if not os.path.islink(name):  # noqa: PTH114 - a string
+            return None
+        name = os.path.join(folder, os.readlink(name))  # noqa: PTH115, PTH118 - strings
+    return None
+
+
+def _flush_standard_streams() -> None:
+    """Write what this process has said before, so that it stands before what follows."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
 
 
 def _write_regular(path: Path, raw: bytes, mode: int | None) -> None:
@@ -114,14 +163,27 @@ def _write_regular(path: Path, raw: bytes, mode: int | None) -> None:
 
 
 def _replace(temporary: Path, path: Path) -> None:
+    """Rename a file to a path. If that fails, what was there before is there again, or the error names where it is."""
     try:
         temporary.replace(path)
-    except OSError:
+    except OSError as error:
         # Some network and FUSE file systems cannot rename onto an existing file.
-        if not path.exists():
+        if error.errno not in _NOT_ONTO or not path.exists():
             raise
-        path.unlink()
+    else:
+        return
+    aside = temporary.with_suffix(".old")
+    path.rename(aside)
+    try:
         temporary.rename(path)
+    except BaseException as error:
+        try:
+            aside.rename(path)
+        except OSError:
+            why = getattr(error, "strerror", None) or type(error).__name__
+            raise OSError(errno.EIO, f"{why}; what was there is now {aside.name}", str(path)) from error
+        raise
+    aside.unlink()
 
 
 def digest(content: str | bytes) -> str:
@@ -129,5 +191,5 @@ def digest(content: str | bytes) -> str:
 
     git (`core.autocrlf`) and editors on Windows write CR LF; the contents are the same.
     """
-    raw = content.encode() if isinstance(content, str) else content
+    raw = encoded(content) if isinstance(content, str) else content
     return hashlib.sha256(raw.replace(b"\r\n", b"\n")).hexdigest()

@@ -43,7 +43,7 @@ from bench_core.pytest_replay import ReplayClock, leave_unused, replay
 from bench_core.records import NOT_TRIED, Case, Measurement, Status, Target
 from bench_core.run.progress import Progress
 from bench_core.run.session import RunOptions, Session
-from bench_core.text import one_line
+from bench_core.text import harmless, one_line
 from bench_core.timing.worker_protocol import Source, WorkerSpec, WorkloadSource, loaded_from
 from bench_core.workload import Workload
 
@@ -211,10 +211,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=neighbours.CODSPEED))
     if (seed := config.getoption("bench_shuffle")) is not None:
         random.Random(seed).shuffle(kept)  # noqa: S311 - an order, not a secret
-    first: dict[Any, int] = {}
+    by_worker: dict[WorkerSpec | None, list[pytest.Item]] = {}
     for item in kept:
-        first.setdefault(_spec(item), len(first))
-    items[:] = sorted(kept, key=lambda item: first[_spec(item)])
+        by_worker.setdefault(_spec(item), []).append(item)
+    items[:] = [item for group in by_worker.values() for item in group]
 
 
 def _wanted(item: pytest.Item, session: Session) -> bool:
@@ -475,7 +475,7 @@ class Harness:
         session = self.session
         assert session is not None  # noqa: S101 - called only if there are rows or write errors
         done = session.outcomes
-        return [
+        lines = [
             summary.counts(done),
             *(f"invalid: {m.case.work.workload} {m.case.label}: {m.reason}" for m in session.refused),
             *session.targets.left_out(),
@@ -485,6 +485,7 @@ class Harness:
             f"results: {session.folder or 'not written'}",
             *self._next_commands(session),
         ]
+        return [harmless(line) for line in lines]  # a path may hold anything
 
     def _next_commands(self, session: Session) -> list[str]:
         if session.folder is None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
-from bench_core.text import one_line
+from bench_core.text import harmless, one_line
 
 Param = int | float | str | bool
 Identity = tuple[str, str, str, str, int | None]  # case_id, backend, implementation, device, threads
@@ -206,7 +206,8 @@ class Work:
     @property
     def case_id(self) -> str:
         """The join key: a hash of the work alone, the same in every process and on every machine."""
-        canonical = json.dumps(to_json(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        plain = {f.name: getattr(self, f.name) for f in fields(self)} | {"params": dict(self.params)}
+        canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return "c_" + hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property
@@ -353,8 +354,11 @@ class Measurement:
 
     @classmethod
     def missing(cls, case: Case, status: Status, code: str, reason: str, **known: Any) -> Self:
-        """Return the record of a case that has no value, with its reason on one line of 1,000 characters at most."""
-        line = one_line(reason)
+        """Return the record of a case that has no value, with its reason on one line of 1,000 characters at most.
+
+        Control and formatting characters of the reason are escaped: a kernel's error may hold any.
+        """
+        line = harmless(one_line(reason))
         if len(line) > _LONGEST_REASON:
             line = f"{line[: _LONGEST_REASON // 2]} ... {line[-_LONGEST_REASON // 3 :]}"
         return cls(case, status, code, line, **known)

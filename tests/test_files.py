@@ -1,5 +1,6 @@
 """Files are read and written whole: one too large is refused, and a write that fails changes nothing."""
 
+import errno
 import os
 import stat
 import threading
@@ -95,3 +96,77 @@ def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path, mon
 def test_half_a_surrogate_pair_is_written_as_an_escape(tmp_path):
     write_atomically(tmp_path / "t.txt", "a\ud800b")
     assert (tmp_path / "t.txt").read_text() == "a\\ud800b"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd/0"), reason="open files have no names here")  # noqa: PTH110
+@pytest.mark.parametrize("through", ["descriptor", "link to it"])
+def test_an_open_file_gets_the_content_where_the_redirection_of_a_shell_stands(tmp_path, through):
+    log = tmp_path / "log.txt"
+    log.write_text("before\n")
+    with log.open("ab") as redirected:
+        path = Path(f"/dev/fd/{redirected.fileno()}")
+        if through == "link to it":
+            path = tmp_path / "link"
+            path.symlink_to(f"/dev/fd/{redirected.fileno()}")
+        inode = log.stat().st_ino
+        write_atomically(path, "text\n")
+        redirected.write(b"after\n")
+    assert log.read_text() == "before\ntext\nafter\n"
+    assert log.stat().st_ino == inode
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        write_atomically(Path("/dev/fd/987"), "text")
+
+
+def test_a_loop_of_links_is_refused_and_stays(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        write_atomically(loop, "text")
+    assert loop.is_symlink()
+
+
+@pytest.fixture
+def replace_fails(tmp_path, monkeypatch):
+    """Return an old file, and a function that lets renames onto it fail, and the first renames of any kind."""
+    path = tmp_path / "t.csv"
+    path.write_text("old")
+    rename = Path.rename
+
+    def fail(number, *renames):
+        def give_up(*_):
+            raise OSError(number, os.strerror(number))
+
+        def next_one(*two):
+            return (pending.pop(0) if pending else rename)(*two)
+
+        pending = list(renames)
+        monkeypatch.setattr(Path, "replace", give_up)
+        monkeypatch.setattr(Path, "rename", next_one)
+        return path
+
+    fail.works, fail.error = rename, lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, os.strerror(errno.EIO)))
+    return fail
+
+
+def test_a_file_system_that_cannot_rename_onto_a_file_gets_the_new_one(replace_fails, tmp_path):
+    write_atomically(replace_fails(errno.EEXIST), "new")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"t.csv": "new"}
+
+
+def test_a_rename_that_fails_leaves_the_old_file_and_nothing_else(replace_fails, tmp_path):
+    for fail in (
+        lambda: replace_fails(errno.EIO),
+        lambda: replace_fails(errno.EEXIST, replace_fails.error),
+        lambda: replace_fails(errno.EEXIST, replace_fails.works, replace_fails.error),
+    ):
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            write_atomically(fail(), "new")
+        assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"t.csv": "old"}
+
+
+def test_an_old_file_that_cannot_be_put_back_is_named(replace_fails, tmp_path):
+    path = replace_fails(errno.EEXIST, replace_fails.works, replace_fails.error, replace_fails.error)
+    with pytest.raises(OSError, match="what was there is now") as caught:
+        write_atomically(path, "new")
+    (left,) = tmp_path.iterdir()
+    assert (left.read_text(), left.name) == ("old", caught.value.strerror.split()[-1])

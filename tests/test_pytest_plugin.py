@@ -120,7 +120,7 @@ def double(x):
     return 2 * x
 
 def broken(x):
-    raise ArithmeticError("it broke")
+    raise ArithmeticError("it broke\\x1b]0;owned\\x07 \\u202ey")
 
 @pytest.fixture
 def mine(measure):
@@ -180,12 +180,13 @@ def test_marked(measure):
 def test_no_fixture(measure):
     assert measure == 1
 """
+OWN_RESULTS = "r\x1b\u202e"  # a folder
 OWN_OUTCOMES = {
     ("double", "10"): ("ok", "", ""),
     ("double", "1000"): ("ok", "", ""),
     ("time_only", "1000"): ("ok", "", ""),
     ("sort", "1000"): ("ok", "", ""),
-    ("broken", "1000"): ("error", "ArithmeticError", "ArithmeticError: it broke"),
+    ("broken", "1000"): ("error", "ArithmeticError", r"ArithmeticError: it broke\x1b]0;owned\x07 \u202ey"),
     ("no_function", "unknown"): ("error", "test_failed", "measure: needs a function, measure(fn, x), or a test"),
     ("not_callable", "unknown"): ("error", "test_failed", "measure: the first argument must be a function, not of"),
     ("option", "unknown"): ("error", "test_failed", "measure: budget= is for scripts, in tests it is --bench-budget"),
@@ -205,7 +206,9 @@ def own(installed, tmp_path_factory):
     """A session with functions of one's own, most of them with wrong use: its folder and what it said."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "bench_own.py").write_text(OWN.replace("Add()", "Small()").replace("X = ", SMALL, 1), encoding="utf-8")
-    return folder, pytest_in(folder, *QUICK, "-k", "not no_fixture")
+    return folder, pytest_in(
+        folder, *QUICK, "-k", "not no_fixture", f"--bench-output={OWN_RESULTS}", "--junitxml=junit.xml"
+    )
 
 
 SMALL = "class Small(Add):\n    sizes = (1000,)\n\nX = "
@@ -213,7 +216,7 @@ SMALL = "class Small(Add):\n    sizes = (1000,)\n\nX = "
 
 def test_functions_of_ones_own_are_measured_beside_workloads_and_each_planned_case_is_a_row(own):
     folder, done = own
-    rows = bench_core.load(folder / "results").query("metric == 'time'").set_index(["workload", "size"])
+    rows = bench_core.load(folder / OWN_RESULTS).query("metric == 'time'").set_index(["workload", "size"])
     assert done.returncode == 1
     assert f"{len(OWN_OUTCOMES)} planned: 5 ok, 2 skipped, 9 error" in done.stdout
     assert set(rows.index) == set(OWN_OUTCOMES)
@@ -222,7 +225,16 @@ def test_functions_of_ones_own_are_measured_beside_workloads_and_each_planned_ca
         assert (found["status"], found["reason_code"], found["reason"][: len(reason)]) == (status, code, reason), key
     assert set(rows.loc[("time_only", "1000"), "flags"].split(";")) >= {"unchecked", "not_isolated"}
     assert "not_isolated" not in rows.loc[("double", "1000"), "flags"]
-    assert set(bench_core.load(folder / "results").query("metric == 'bandwidth'")["size"]) == {"10", "1000"}
+    assert set(bench_core.load(folder / OWN_RESULTS).query("metric == 'bandwidth'")["size"]) == {"10", "1000"}
+
+
+def test_no_text_of_a_kernel_is_shown_or_written_raw(own):
+    folder, done = own
+    files = [path for path in [folder / "junit.xml", *(folder / OWN_RESULTS).rglob("*")] if path.is_file()]
+    texts = [done.stdout, done.stderr, *(path.read_text(encoding="utf-8") for path in files)]
+    assert [c for text in texts for c in "\x1b\x07\u202e" if c in text] == []
+    assert r"results: r\x1b\u202e/m/" in done.stdout
+    assert sum(r"it broke\x1b]0;owned\x07 \u202ey" in text for text in texts) >= 3  # terminal, table, junit
 
 
 def test_wrong_use_of_measure_is_one_line_and_no_traceback(own):
@@ -433,6 +445,7 @@ def test_a_required_backend_that_is_absent_fails_before_anything_is_measured(pro
         ("--bench-timeout=0", "--bench-timeout=0: must be a positive number of seconds"),
         ("--bench-require=", "--bench-require=: has no value; leave the option out for its default"),
         ("--bench-resume=", "--bench-resume=: has no value"),
+        ("--bench-resume=x\x1b\u202e", r"--bench-resume=x\x1b\u202e: nothing to resume: no journal.jsonl there"),
         ("--bench-backends=torch:gpu", "no type of device 'gpu'; available: cpu, cuda, mps, xpu"),
         ("--bench-seed=x", "--bench-seed=x: must be a whole number, 0 or more"),
         ("--bench-isolation=maybe", "--bench-isolation=maybe: no 'maybe'; available: on, off"),
@@ -446,6 +459,7 @@ def test_a_bad_option_is_one_clear_line_and_a_failure(project, option, message):
     said = done.stdout + done.stderr
     assert message in said
     assert "Traceback" not in said
+    assert "".join(said.split()).isprintable()
 
 
 def test_an_output_folder_that_pytest_takes_for_its_root_is_refused(project, tmp_path_factory):

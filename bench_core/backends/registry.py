@@ -6,8 +6,10 @@ implements the Protocol of base.py.
 
 from __future__ import annotations
 
+import functools
+import sys
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from bench_core.backends.base import Backend
 from bench_core.errors import Unavailable, UsageError
@@ -25,12 +27,18 @@ _NEEDED = ("dialect", "devices_expected", "devices", "environ")  # asked of a cl
 
 def names() -> list[str]:
     """Return the names of all backends, the built-in ones first."""
-    return list(dict.fromkeys([*_BUILT_IN, *sorted(point.name for point in entry_points(group=GROUP))]))
+    return list(dict.fromkeys([*_BUILT_IN, *sorted(_registered(tuple(sys.path)))]))
+
+
+@functools.cache
+def _registered(path: tuple[str, ...]) -> dict[str, EntryPoint]:  # noqa: ARG001 - where entry_points looks
+    """Return the backends of other packages on a path. Looked up once: it reads a file of every installed package."""
+    return {point.name: point for point in reversed(tuple(entry_points(group=GROUP)))}
 
 
 def require(name: str) -> None:
     """Raise UsageError for a name that no backend has."""
-    if name not in names():
+    if name not in _BUILT_IN and name not in names():
         raise UsageError(no_such("backend", name, names()))
 
 
@@ -45,7 +53,7 @@ def load(name: str) -> type[Backend]:
         module, _, attribute = _BUILT_IN[name].partition(":")
         backend: type[Backend] = getattr(import_module(module), attribute)
         return backend
-    (point, *_) = entry_points(group=GROUP, name=name)
+    point = _registered(tuple(sys.path))[name]
     try:
         registered: type[Backend] = point.load()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a package of the user may raise anything

@@ -1,33 +1,37 @@
 """The command line: `bench-core list | run | compare | cost | report | plot | doctor | check | noise`.
 
 This is the only subpackage that prints. Each command has a module of the same name, which documents its exit codes.
+Besides these, every command has 74 or 141 if its output is lost (streams.py), and 130 if a signal ends it.
 The module is imported only when its command is used: `compare` must not wait for pytest, nor `list` for charts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command_from_info
 
-from bench_core import __version__
-from bench_core.cli import streams
+from bench_core import __version__, streams
 from bench_core.errors import BenchError, UsageError
-from bench_core.text import no_such, printable
+from bench_core.interrupts import Interrupts
+from bench_core.text import harmless, no_such, printable
 
 # For commands that run pytest: options unknown to typer are passed to pytest, which rejects those it does not know.
 PYTEST_OPTIONS = {"ignore_unknown_options": True}
 COMMANDS = ("list", "run", "compare", "cost", "report", "plot", "doctor", "check", "noise")
 ALIASES = {"aa": "noise"}  # former name -> name of a command
+_TyperError: Any = typer.BadParameter.__bases__[0]  # of every wrong option and argument; typer exports no name for it
 
 
 class _Commands(TyperGroup):
     """Imports commands on demand, and turns every BenchError into one line on stderr and an exit code.
 
-    So does output that cannot be written, with an exit code of its own (streams.py).
+    Output that cannot be written has an exit code of its own (streams.py).
     """
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the same in every context
@@ -52,17 +56,38 @@ class _Commands(TyperGroup):
         end = args.index("--") if "--" in args else len(args)
         return super().parse_args(ctx, ["--help" if arg == "-h" else arg for arg in args[:end]] + args[end:])
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command. Whichever signal ends it, it can end what it has started, and the exit code is 130."""
+        interrupts = Interrupts()
+        interrupts.take()
+        try:
+            with streams.guarded():
+                return super().main(*args, **options)
+        finally:
+            if not interrupts.came:  # else others are ignored until the exit code is told
+                interrupts.give_back()
+
     def make_context(self, *args: Any, **options: Any) -> Any:
-        with streams.guarded():  # help is printed here
+        with _harmless_errors():
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        with streams.guarded():
-            try:
+        try:
+            with _harmless_errors():
                 return super().invoke(ctx)
-            except BenchError as error:
-                typer.echo(f"bench-core: {printable(str(error), 2000)}", err=True)
-                raise typer.Exit(error.exit_code) from None
+        except BenchError as error:
+            typer.echo(f"bench-core: {printable(str(error), 2000)}", err=True)
+            raise typer.Exit(error.exit_code) from None
+
+
+@contextlib.contextmanager
+def _harmless_errors() -> Iterator[None]:
+    """Escape what typer's own errors quote of the command line."""
+    try:
+        yield
+    except _TyperError as error:
+        error.message = "\n".join(map(harmless, error.message.split("\n")))
+        raise
 
 
 # Plain help, errors and tracebacks: boxes break in pipes, logs and narrow terminals.

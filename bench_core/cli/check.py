@@ -21,11 +21,10 @@ from rich.markup import escape
 
 from bench_core.analysis.machine_check import LimitReading, LimitVerdict, exit_code, judge_limits, unmeasured
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import print_progress
+from bench_core.cli.common import plain, print_progress, require_temporary_folder
 from bench_core.cli.doctor import gather_findings
 from bench_core.errors import TableError, UsageError
 from bench_core.files import is_folder
-from bench_core.interrupts import Interrupts
 from bench_core.machine.normal_ranges import Range
 from bench_core.plan import doctor
 from bench_core.plan.doctor import Advice, Level
@@ -93,7 +92,7 @@ def _measure(given: Sequence[str], before: Facts) -> list[LimitReading]:
         raise UsageError(
             "check keeps no results; to keep them: bench-core run --bench-preset=headline, then check --from RUN"
         )
-    Interrupts().take()
+    require_temporary_folder()
     print_progress("measuring the limits of this machine: about two minutes")
     with tempfile.TemporaryDirectory(prefix="bench-core-check-") as folder:
         output = Path(folder) / "run"
@@ -168,18 +167,18 @@ def _show(console: Console, readings: Sequence[LimitReading], advice: Iterable[A
     for device in dict.fromkeys(r.device for r in readings):
         mine = [r for r in readings if r.device == device]
         name = next((r.device_name for r in mine if r.device_name), "")
-        console.print(f"[bold]{_safe(', '.join(filter(None, (device, name))))}[/]")
+        console.print(f"[bold]{plain(', '.join(filter(None, (device, name))))}[/]")
         for line in _lines(mine, sources):
             console.print(line)
     if sources:
         console.print("\n[bold]Sources of the normal ranges[/]")
     for number, source in enumerate(sources, 1):
-        console.print(f"  \\[{number}] {_safe(source)}")
+        console.print(f"  \\[{number}] {plain(source)}")
     warnings = [item for item in advice if item.level is not Level.NOTE]
     if warnings:
         console.print("\n[bold]Warnings of bench-core doctor[/]")
     for item in warnings:
-        console.print(f"  {_safe(item.what)}. {_safe(item.why)}. [green]{_safe(item.remedy)}.[/]")
+        console.print(f"  {plain(item.what)}. {plain(item.why)}. [green]{plain(item.remedy)}.[/]")
     console.print(f"\n{_SAID[code]}")
 
 
@@ -190,18 +189,13 @@ def _lines(readings: Sequence[LimitReading], sources: Sequence[str]) -> Iterator
         mark = f"[{_MARKS[r.verdict]}]{r.verdict:13}[/]"
         value = f"{show(r.value, r.unit):>13}"
         what = escape(f"{printable(r.what):{width[0]}}  {printable(r.who):{width[1]}}")
-        yield f"  {mark}  {what}  {value}  {_safe(note)}".rstrip()
+        yield f"  {mark}  {what}  {value}  {plain(note)}".rstrip()
         if r.verdict is LimitVerdict.LOW:
             for cause in r.causes or ("no cause is confirmed by the driver or the rows",):
-                yield f"                 {_safe(cause)}"
+                yield f"                 {plain(cause)}"
 
 
 def _normal_range(expected: Range | None, unit: str, sources: Sequence[str]) -> str:
     if expected is None:
         return ""
     return f"normal {show(expected.low, unit)} to {show(expected.high, unit)} [{sources.index(expected.source) + 1}]"
-
-
-def _safe(text: str) -> str:
-    """Return a text without control characters and with markup escaped; it may come from an untrusted file."""
-    return escape(printable(text, 2000))

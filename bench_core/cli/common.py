@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from bench_core.compare import Reading
 from bench_core.errors import UsageError
@@ -36,14 +39,37 @@ def chosen(option: str, word: str, known: Collection[str]) -> str:
     return word
 
 
-def write(path: Path, content: str | bytes) -> None:
-    """Write a file atomically. Raises UsageError if it cannot be written."""
+def write(path: Path, content: str | bytes, readings: Iterable[Reading]) -> None:
+    """Write a file atomically. readings: what it was made of.
+
+    Raises UsageError if it cannot be written, and if it is one of the files that were read.
+    """
+    named = f"--output {printable(str(path))}"
     if not path.name:
         raise UsageError("--output: no file name given")
+    for read in (file for reading in readings for file in reading.sources):
+        with contextlib.suppress(OSError):  # one of them does not exist
+            if path.samefile(read):
+                raise UsageError(f"{named}: is one of the files to read: {printable(str(read))}")
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise UsageError(f"--output {path}: cannot be written: {error.strerror}") from None
+        raise UsageError(f"{named}: cannot be written: {error.strerror}") from None
+
+
+def has_temporary_folder() -> bool:
+    """Whether a folder for temporary files can be written. pytest's default capture of output needs one."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def require_temporary_folder() -> None:
+    """Raise UsageError if no folder for temporary files can be written: before a run, which would end in the middle."""
+    if not has_temporary_folder():
+        raise UsageError("no folder for temporary files can be written: set TMPDIR to one that can")
 
 
 def columns() -> int:
@@ -64,14 +90,25 @@ def notes_on(readings: Iterable[Reading]) -> list[str]:
 def print_notes(readings: Iterable[Reading]) -> None:
     """Print the notes on the tables."""
     for note in notes_on(readings):
-        typer.echo(f"Note: {printable(note)}")
+        say(f"Note: {printable(note)}")
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print a line in which a path or another text from elsewhere may stand, made safe to show."""
+    typer.echo(printable(line, _LONGEST_LINE), err=err)
 
 
 def print_progress(line: str) -> None:
     """Print a line of progress to stderr; results go to stdout."""
-    typer.echo(line, err=True)
+    say(line, err=True)
 
 
+def plain(text: str) -> str:
+    """Return a text from elsewhere for rich: without control characters, and without the effect of markup."""
+    return escape(printable(text, _LONGEST_LINE))
+
+
+_LONGEST_LINE = 4000  # characters; the flags of a CPU are half as many
 _OUTPUT = "--bench-output="
 
 

@@ -15,7 +15,7 @@ import typer
 
 from bench_core import render
 from bench_core.cli import app
-from bench_core.cli.common import Filter, Paths, chosen, columns, has_colour, write
+from bench_core.cli.common import Filter, Paths, chosen, columns, has_colour, say, write
 from bench_core.compare import CompareOptions, Reading, Result, compare, read
 from bench_core.compare.options import share, words
 from bench_core.errors import UsageError
@@ -94,14 +94,14 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
         result = compare(readings, options)
         text = _text(result, chosen, to_file=output is not None)
     if output:
-        write(output, text)
+        write(output, text, readings)
     else:
         typer.echo(text, nl=not text.endswith("\n"), color=True)
     if output or chosen != "table":
         for breach in result.breaches:
-            typer.echo(f"bench-core: FAILED {breach}", err=True)
+            say(f"bench-core: FAILED {breach}", err=True)
         if result.undecided:
-            typer.echo(f"bench-core: UNDECIDED {result.undecided}", err=True)
+            say(f"bench-core: UNDECIDED {result.undecided}", err=True)
     if result.breaches:
         raise typer.Exit(1)
     if result.undecided:

@@ -14,13 +14,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from bench_core import child_main
 from bench_core.backends import registry
 from bench_core.backends.numpy import openblas_core
 from bench_core.cli import app
+from bench_core.cli.common import plain
 from bench_core.machine import cpu_limits, environment, host, nvml, processor
 from bench_core.machine.facts import shown
 from bench_core.plan import discovery, doctor
@@ -89,7 +89,7 @@ def _label(found: Findings) -> str:
 
 
 def _show(console: Console, found: Findings, advice: list[Advice]) -> None:
-    console.print(f"[bold]{_label(found)}[/]")
+    console.print(f"[bold]{plain(_label(found))}[/]")
     console.print(_grid((name, _text(name, fact)) for name, fact in sorted(found.host.items())))
     console.print("\n[bold]Backends[/]")
     console.print(_grid(_backend_lines(found.probes)))
@@ -97,11 +97,11 @@ def _show(console: Console, found: Findings, advice: list[Advice]) -> None:
     for card in found.cards:
         console.print(_grid((name, _text(name, fact)) for name, fact in card.items()))
     if not found.cards:
-        console.print(f"  {escape(found.no_cards or 'none')}", highlight=False)
+        console.print(f"  {plain(found.no_cards or 'none')}", highlight=False)
     console.print("\n[bold]Advice[/]")
     for item in advice:
-        console.print(f"{_MARKS[item.level]} {escape(item.what)}", highlight=False, soft_wrap=True)
-        console.print(f"    {escape(item.why)}.\n    [green]{escape(item.remedy)}.[/]", highlight=False, soft_wrap=True)
+        console.print(f"{_MARKS[item.level]} {plain(item.what)}", highlight=False, soft_wrap=True)
+        console.print(f"    {plain(item.why)}.\n    [green]{plain(item.remedy)}.[/]", highlight=False, soft_wrap=True)
     if not advice:
         console.print("  This machine is ready.")
 
@@ -119,7 +119,7 @@ def _grid(lines: Iterable[tuple[str, str]]) -> Table:
     grid.add_column()
     grid.add_column(overflow="fold")
     for left, right in lines:
-        grid.add_row(f"  {escape(left)}", escape(right))
+        grid.add_row(f"  {plain(left)}", plain(right))
     return grid
 
 

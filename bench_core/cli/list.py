@@ -19,12 +19,12 @@ from rich.table import Table
 
 from bench_core import child_process
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import columns
+from bench_core.cli.common import columns, has_temporary_folder
 from bench_core.errors import UsageError
 from bench_core.pytest_plugin import planned
 from bench_core.records import Case, Work
 from bench_core.run import replicate
-from bench_core.text import printable
+from bench_core.text import harmless, printable
 from bench_core.units import counted, size_order
 
 _LONGEST_NAMES = 24  # characters of the workloads that share a line
@@ -50,15 +50,16 @@ def list_command(
     collected = _Collected()
     said = io.StringIO()
     quiet = ("--collect-only", "-qq", "-p", "no:cacheprovider", "-p", "no:randomly")  # a plan has one order
+    capture = () if has_temporary_folder() else ("--capture=sys",)
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = pytest.main([*child_process.MEASURING, *quiet, *(arguments or [])], plugins=[collected])
+        code = pytest.main([*child_process.MEASURING, *quiet, *capture, *(arguments or [])], plugins=[collected])
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
         raise UsageError(replicate.last_error(said.getvalue()))
     if not collected.items:
         raise UsageError("no benchmark matches; to see those of bench-core: bench-core list --bench-suite=always")
     console = Console(highlight=False, width=columns())
     if ids:
-        console.print("\n".join(item.nodeid for item in collected.items), markup=False, soft_wrap=True)
+        console.print("\n".join(harmless(item.nodeid) for item in collected.items), markup=False, soft_wrap=True)
         return
     found = [(item, *plan) for item in collected.items if (plan := planned(item))]
     if cases := [(item, case) for item, case, absent in found if absent is None]:

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import print_progress, split_output
+from bench_core.cli.common import print_progress, require_temporary_folder, say, split_output
 from bench_core.compare import Reading, read, spread
 from bench_core.compare.options import share
 from bench_core.errors import UsageError
@@ -50,20 +50,24 @@ def noise_command(
         raise UsageError(f"--target {target}: must be above 0 and below 100%")
     output, given = split_output(list(arguments or []))
     passed = given or [str(_CASES), "-p", "no:cacheprovider", "--bench-backends=numpy"]
+    require_temporary_folder()
     folder = Path(tempfile.mkdtemp(prefix="bench-core-noise-"))
+    is_named = True  # by a message, as that of a failed run names its log
     try:
         (merged,) = replicate.repeat(
             [replicate.Side("noise")], runs, passed, folder, seed=seed, on_progress=print_progress
         )
+        readings = read([str(merged)])
+        is_named = False
     except KeyboardInterrupt:
-        if not any(folder.rglob(RESULTS)):  # otherwise the message names the folder, so keep it
-            shutil.rmtree(folder)
+        is_named = any(folder.glob(f"*/*/{RESULTS}"))  # of the runs that were complete
         raise typer.Exit(130) from None
-    readings = read([str(merged)])
-    shutil.rmtree(folder)  # not reached if a run failed: the message names the log in this folder
+    finally:
+        if not is_named:
+            shutil.rmtree(folder, ignore_errors=True)
     typer.echo("\n".join(lines(analysis.analyse(analysis.logs_of(readings[0]), wanted))))
     if written := _write(readings[0], runs, output):
-        typer.echo(f"For single runs of this machine, compare assumes the spreads in {written}")
+        say(f"For single runs of this machine, compare assumes the spreads in {written}")
 
 
 def _write(reading: Reading, runs: int, output: Path) -> Path | None:

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import app
-from bench_core.cli.common import Filter, Paths, chosen, print_notes, write
+from bench_core.cli.common import Filter, Paths, chosen, print_notes, say, write
 from bench_core.cli.report import read_filtered
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.report import require_extra
@@ -81,12 +81,12 @@ def plot_command(
     for place, (path, group) in enumerate(zip(beside(output, names), groups, strict=True), start=1):
         heading = figure.heading + (f" ({place} of {len(groups)})" if len(groups) > 1 else "")
         markup = svg.compose("" if panels else heading, figure.about, figure.legend, group, columns)
-        write(path, markup if suffix == ".svg" else svg.png(markup, scale))
-        typer.echo(f"{path}: {printable(group[0].title) if panels else heading}")
+        write(path, markup if suffix == ".svg" else svg.png(markup, scale), readings)
+        say(f"{path}: {printable(group[0].title) if panels else heading}")
     if figure.note:
-        typer.echo(figure.note)
+        say(figure.note)
     for sentence in data.apart:
-        typer.echo(f"Note: {sentence}")
+        say(f"Note: {sentence}")
     print_notes(readings)
 
 

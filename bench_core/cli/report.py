@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import app
-from bench_core.cli.common import Filter, Paths, write
+from bench_core.cli.common import Filter, Paths, say, write
 from bench_core.compare import Reading, read
 from bench_core.errors import TableError, UsageError
+from bench_core.files import encoded
 from bench_core.report import require_extra
 from bench_core.results import filters
 from bench_core.units import counted
@@ -36,9 +37,10 @@ def report_command(
 
     readings = read_filtered(paths, where)
     text = render(readings, title)
-    write(output, text)
+    write(output, text, readings)
     rows = counted(sum(len(reading.rows) for reading in readings), "row")
-    typer.echo(f"{output}: {rows} of {counted(len(readings), 'result file')}, {len(text.encode()) / 1e6:.2f} MB")
+    size = f"{len(encoded(text)) / 1e6:.2f} MB"
+    say(f"{output}: {rows} of {counted(len(readings), 'result file')}, {size}")
 
 
 def read_filtered(paths: list[str], where: str) -> list[Reading]:

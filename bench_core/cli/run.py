@@ -17,10 +17,9 @@ import typer
 
 from bench_core import child_process, render
 from bench_core.cli import PYTEST_OPTIONS, app
-from bench_core.cli.common import print_progress, split_output
+from bench_core.cli.common import print_progress, require_temporary_folder, say, split_output
 from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
-from bench_core.interrupts import Interrupts
 from bench_core.run import replicate
 
 
@@ -52,6 +51,7 @@ def run_command(
         if runs > 1 or against:
             raise UsageError("--resume finishes one run: leave out --runs and --against")
         given.append(f"--bench-resume={resume}")
+    require_temporary_folder()
     if runs == 1 and not against:
         _become(child_process.pytest_command(sys.executable, *child_process.MEASURING, *given))
     sides = [replicate.Side("this")]
@@ -59,13 +59,12 @@ def run_command(
         replicate.require_usable(against)
         sides.append(replicate.Side("against", against))
     output, passed = split_output(given)
-    Interrupts().take()
     try:
         folders = replicate.repeat(sides, runs, passed, output, seed=seed, on_progress=print_progress)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     for folder in folders:
-        typer.echo(f"results: {folder}")
+        say(f"results: {folder}")
     if against:
         _compare(folders)
 
@@ -84,6 +83,6 @@ def _compare(folders: list[Path]) -> None:
     try:
         typer.echo(render.text(compare(read(labelled)), 100))
     except NothingToCompare as error:
-        typer.echo(f"{error}")
-    typer.echo("Both sides are of one machine: without these labels their runs would be pooled.")
-    typer.echo(f"To repeat this comparison: bench-core compare {shlex.join(labelled)}")
+        say(f"{error}")
+    say("Both sides are of one machine: without these labels their runs would be pooled.")
+    say(f"To repeat this comparison: bench-core compare {shlex.join(labelled)}")

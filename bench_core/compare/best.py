@@ -24,13 +24,17 @@ class Ranking:
     gpu: tuple[Replicates, ...]
 
 
-def rank(readings: Sequence[Reading], options: CompareOptions, keep: Callable[[Row], bool]) -> list[Ranking]:
+def rank(
+    readings: Sequence[Reading], options: CompareOptions, keep: Callable[[Row], bool], *, needs_gpu: bool = False
+) -> list[Ranking]:
     """Return the results of every piece of work over all machines, backends, devices and thread counts.
 
-    The order is by the median, which is the typical result.
+    The order is by the median, which is the typical result. needs_gpu: leave out work that no GPU has done.
     """
     rankings = []
     for key, cells in arrange(readings, replace(options, columns=SIDES), keep).cells.items():
+        if needs_gpu and all(row.device_type == "cpu" for found in cells.values() for _, row in found):
+            continue
         good = [e for e in (collect_replicates(side, found) for side, found in cells.items()) if e.entry.ok]
         good.sort(key=lambda e: e.entry.value or 0.0, reverse=key.better == "higher")
         cpu, gpu = ([e for e in good if (e.entry.row.device_type == "cpu") is on_cpu] for on_cpu in (True, False))

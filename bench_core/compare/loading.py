@@ -57,6 +57,12 @@ class Reading:
         return TraitsOf.from_json(self.files.about.get("traits"))
 
     @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files from which a reading is made; of those beside the table, some may not exist."""
+        table = Path(self.path)
+        return table, table.with_name(SAMPLES), table.with_name(RUN), table.absolute().parent.with_name(NOISE)
+
+    @property
     def input_file(self) -> InputFile:
         """The summary of this file that is shown with the comparison."""
         statuses = [row.status for row in self.rows]

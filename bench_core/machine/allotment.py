@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 import psutil
 
 from bench_core.machine import kernel_files
-from bench_core.machine.kernel_files import read, read_number
+from bench_core.machine.kernel_files import asked, read, read_number
 from bench_core.records import Fact
 
 _MOUNT = "/sys/fs/cgroup"
@@ -70,9 +70,7 @@ _SUFFIXES = {"m": 1e-3, "": 1.0} | {
 
 def cpus() -> frozenset[int]:
     """Return the numbers of the hardware threads in this process's affinity and in its cpuset."""
-    allowed = frozenset(range(logical_cpus()))
-    with suppress(OSError, AttributeError):  # macOS has no affinity
-        allowed = frozenset(os.sched_getaffinity(0))
+    allowed: frozenset[int] = affinity().value or frozenset(range(logical_cpus()))
     for name in ("cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"):
         for _, text in _settings("cpuset", name):
             # A group may be listed where its file system was mounted for another one: an empty intersection is none.
@@ -80,21 +78,26 @@ def cpus() -> frozenset[int]:
     return allowed
 
 
+def affinity() -> Fact:
+    """Return the numbers of the hardware threads in this process's affinity: a frozenset; macOS has none."""
+    if hasattr(os, "sched_getaffinity"):
+        return asked(lambda: frozenset(os.sched_getaffinity(0)), "os.sched_getaffinity")
+    return asked(lambda: frozenset(psutil.Process().cpu_affinity()), "psutil.Process.cpu_affinity")  # Windows, FreeBSD
+
+
 def logical_cpus() -> int:
     """Return the number of hardware threads of the machine, regardless of this process's affinity."""
-    return _count(logical=True) or os.cpu_count() or 1
+    return _count(logical=True).value or os.cpu_count() or 1
 
 
 def physical_cores() -> int | None:
     """Return the number of cores of the machine; None if the system does not tell."""
-    return _count(logical=False)
+    cores: int | None = _count(logical=False).value
+    return cores
 
 
-def _count(*, logical: bool) -> int | None:
-    try:
-        return psutil.cpu_count(logical=logical)
-    except (OSError, ValueError, RuntimeError, NotImplementedError, AttributeError):  # /proc without its files
-        return None
+def _count(*, logical: bool) -> Fact:
+    return asked(lambda: psutil.cpu_count(logical=logical), "psutil.cpu_count")
 
 
 def quota() -> Fact:
@@ -136,14 +139,16 @@ def _job_cpus() -> Iterator[tuple[float, str]]:
 
 def total_memory() -> int | None:
     """Return the memory of the machine in bytes; None if the system does not tell."""
-    try:
-        return int(psutil.virtual_memory().total)
-    except (OSError, ValueError, RuntimeError, KeyError):  # /proc without meminfo
-        pass
-    with suppress(AttributeError, OSError, ValueError):
-        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-        return pages * size if pages > 0 and size > 0 else None
-    return None
+    told = (
+        asked(lambda: psutil.virtual_memory().total, "psutil.virtual_memory"),
+        asked(lambda: os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "os.sysconf"),
+    )
+    return next((int(fact.value) for fact in told if fact.value and fact.value > 0), None)
+
+
+def free_memory() -> Fact:
+    """Return the memory of the machine that is available without swapping, in bytes."""
+    return asked(lambda: psutil.virtual_memory().available, "psutil.virtual_memory")
 
 
 def memory() -> Fact:
@@ -160,8 +165,7 @@ def memory_left() -> int | None:
     """Return the memory that this process can still allocate, in bytes; None if nothing tells."""
     left = [_left(version, folder) for version, folder in _groups("memory")]
     left += [limit - used for limit, used in _ulimits_and_use()]
-    with suppress(OSError, ValueError, RuntimeError, KeyError):
-        left.append(int(psutil.virtual_memory().available))
+    left.append(free_memory().value)
     known = [bytes_ for bytes_ in left if bytes_ is not None]
     return max(0, min(known)) if known else None
 
@@ -280,31 +284,39 @@ def kills() -> int | None:
 def _groups(controller: str) -> Iterator[tuple[int, str]]:
     """Yield version and folder of this process's control groups that have a controller, each group before its parents.
 
-    A system may use both versions, for different controllers. Where a container sees its groups without their names
-    (`/proc/self/cgroup` names a path that is not mounted), the root of what is mounted is the container's group.
+    A system may use both versions, for different controllers, and mount the same groups several times (a container that
+    also sees its host's): each mount that holds this process's group counts. Where a container sees its groups without
+    their names (`/proc/self/cgroup` names a path that is not mounted), the root of what is mounted is the container's
+    group.
     """
-    for version, (mount, root) in _mounts(controller).items():
-        path = PurePosixPath(_path(version, controller))
-        inner = path.relative_to(root) if path.is_relative_to(root) else PurePosixPath(".")
-        folder = PurePosixPath(mount) / inner
-        yield from ((version, str(each)) for each in (folder, *folder.parents) if each.is_relative_to(mount))
+    for version, mounts in _mounts(controller).items():
+        path = PurePosixPath(_own(version, controller)[1])
+        holding = [mount for mount in mounts if path.is_relative_to(mount[1])]
+        # A root such as "/../.." is above the container's own, which no mount has under a name that is known here.
+        inside = [mount for mount in mounts if ".." not in PurePosixPath(mount[1]).parts] or mounts
+        for mount, root in holding or inside[:1]:
+            folder = PurePosixPath(mount) / (path.relative_to(root) if holding else ".")
+            yield from ((version, str(each)) for each in (folder, *folder.parents) if each.is_relative_to(mount))
 
 
-def _path(version: int, controller: str) -> str:
-    """Return the path of this process's group as /proc/self/cgroup names it; "/" if it does not."""
+def _own(version: int, controller: str) -> tuple[str, str]:
+    """Return controllers and path of this process's group as /proc/self/cgroup names them; no controllers and "/" else.
+
+    Controllers of version 1 may be mounted together: "cpu,cpuacct".
+    """
     for line in (read("/proc/self/cgroup") or "").splitlines():
         number, controllers, path = [*line.split(":", 2), "", ""][:3]
         if (number == "0" and not controllers) if version == 2 else controller in controllers.split(","):
-            return path if path.startswith("/") else "/"
-    return "/"
+            return controllers, path if path.startswith("/") else "/"
+    return "", "/"
 
 
-def _mounts(controller: str) -> Mapping[int, tuple[str, str]]:
-    """Return where the groups of a controller are mounted, by version, and which group that is (proc_pid_mountinfo(5)).
+def _mounts(controller: str) -> Mapping[int, list[tuple[str, str]]]:
+    """Return where the groups of a controller are mounted, by version, each with the group that is mounted there.
 
-    Where the mounts are not told, they are where every system has them.
+    Source: proc_pid_mountinfo(5). Where the mounts are not told, they are where every system has them.
     """
-    found: dict[int, tuple[str, str]] = {}
+    found: dict[int, list[tuple[str, str]]] = {}
     for line in (read("/proc/self/mountinfo") or "").splitlines():
         before, _, after = line.partition(" - ")
         fields, kind = before.split(), after.split()
@@ -312,8 +324,12 @@ def _mounts(controller: str) -> Mapping[int, tuple[str, str]]:
             continue
         version = 2 if kind[0] == "cgroup2" else 1
         if version == 2 or controller in kind[2].split(","):
-            found[version] = (_unescaped(fields[4]), _unescaped(fields[3]))
-    return found or {2: (_MOUNT, "/"), 1: (f"{_MOUNT}/{controller}", "/")}
+            found.setdefault(version, []).append((_unescaped(fields[4]), _unescaped(fields[3])))
+    together = _own(1, controller)[0] or controller
+    return found or {
+        2: [(_MOUNT, "/")],
+        1: [(f"{_MOUNT}/{name}", "/") for name in dict.fromkeys((controller, together))],
+    }
 
 
 def _unescaped(path: str) -> str:

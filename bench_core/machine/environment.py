@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +24,8 @@ from typing import Any
 import psutil
 
 from bench_core.machine import allotment, host, kernel_files, nvml, processor, rapl, smbios
-from bench_core.machine.facts import VOLATILE, known
+from bench_core.machine.facts import BOARD_UNKNOWN, HYPERVISORS, VOLATILE, known
+from bench_core.machine.kernel_files import asked
 from bench_core.machine.privacy import why_private
 from bench_core.records import Fact, Facts
 
@@ -47,8 +48,10 @@ _NOT_THE_USER_S = {"KMP_DUPLICATE_LIB_OK"}  # threadpoolctl sets it when importe
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|AUTH|(?:^|_)KEY(?:_|$)")
 
 _SEEN_BY_WORKERS = ("cpu.", "memory.limit", "memory.huge_pages", "system.", "python.", "env.")
-_LONGEST_LABEL = 48
-# What tells apart CPUs whose model is not known, and does not change with the kernel or with what this process may use.
+_LONGEST_LABEL = 48  # characters of the CPU or of a GPU
+_SHARED = re.compile(f"{HYPERVISORS}|{BOARD_UNKNOWN}")  # in the name of a CPU: it is that of many
+_BOARD_UNKNOWN = re.compile(rf"\({BOARD_UNKNOWN}\)")
+# What tells apart CPUs whose name does not, and does not change with the kernel or with what this process may use.
 _TELLING = ("cpu.identity", "cpu.vectors", "cpu.sockets", "cpu.cores", "cpu.threads", "cpu.caches")
 
 
@@ -97,24 +100,30 @@ def machine_label(host_facts: Facts, gpu_names: Iterable[str]) -> str:
     """Return a name for the machine, made of its hardware: "amd-epyc-9654-96c", "2x-nvidia-l4_amd-epyc-9654-96c".
 
     It always contains the CPU: the same GPU may be combined with another CPU, whose rows must stay separate. A name
-    that covers several CPUs, as on a virtual machine ("Intel Xeon Processor"), is followed by the numbers of the model.
-    An unknown CPU has its architecture and a hash of what is known of it, so that no two share a label by chance.
+    that covers several CPUs ("Intel Xeon Processor") is followed by family, model and stepping (Skylake and Cascade
+    Lake differ by the stepping only). It is followed by a hash of what else is known (`_TELLING`) where these numbers
+    are unknown, where the name is a hypervisor's, and where only the cores are known, not their board. An unknown CPU
+    has its architecture and that hash. So two unlike CPUs share a label only if the system tells the same of both; then
+    `--bench-machine` names them.
 
     It is valid as an identifier and as a folder name, also for archives, web servers and artifact stores (some read a
     plus sign as a space, or refuse it). It is never the host name.
     """
-    names = [name for name in gpu_names if name]
-    counts = {name: names.count(name) for name in names}
-    gpus = [(f"{count}x-" if count > 1 else "") + _slug(name) for name, count in counts.items()]
-    cores = known(host_facts, "cpu.cores_usable")
-    return "_".join([*gpus, _cpu_slug(host_facts) + (f"-{cores}c" if cores else "")])
+    return _label(host_facts, [_cut(_slug(name)) for name in gpu_names if name], _cut(_cpu_slug(host_facts)))
 
 
 def former_labels(host_facts: Facts, gpu_names: Sequence[str]) -> set[str]:
     """Return the labels that earlier versions may have given this machine: their journals have no other fact of it."""
     models = (known(host_facts, "cpu.model"), platform.processor(), platform.machine(), "computer")
-    told = ({**host_facts, "cpu.model": Fact(model), "cpu.identity": Fact()} for model in models if model)
-    return {machine_label(facts, gpu_names) for facts in told}
+    gpus, cpus = ([_former(name) for name in names if name] for names in (gpu_names, models))
+    return {_label(host_facts, gpus, cpu) for cpu in cpus}
+
+
+def _label(host_facts: Facts, gpus: Sequence[str], cpu: str) -> str:
+    counts = {name: gpus.count(name) for name in gpus}
+    cores = known(host_facts, "cpu.cores_usable")
+    names = [(f"{count}x-" if count > 1 else "") + name for name, count in counts.items()]
+    return "_".join([*names, cpu + (f"-{cores}c" if cores else "")])
 
 
 def git_state(path: Path) -> GitState:
@@ -158,7 +167,7 @@ def _cpu() -> Facts:
         "cpu.boost": host.boost(),
         "cpu.smt": host.kernel_setting("/sys/devices/system/cpu/smt/active"),
         "cpu.energy_counters": rapl.fact(),
-        "cpu.frequency": _try(lambda: psutil.cpu_freq().current * 1e6, "psutil.cpu_freq"),
+        "cpu.frequency": asked(lambda: psutil.cpu_freq().current * 1e6, "psutil.cpu_freq"),
     }
 
 
@@ -166,10 +175,10 @@ def _memory() -> Facts:
     return {
         "memory.total": _present(allotment.total_memory(), "psutil.virtual_memory"),
         "memory.nodes": host.memory_nodes(),
-        "memory.available": _try(lambda: psutil.virtual_memory().available, "psutil.virtual_memory"),
+        "memory.available": allotment.free_memory(),
         "memory.limit": allotment.memory(),
         "memory.bandwidth": smbios.memory_bandwidth(),
-        "memory.swap_used": _try(lambda: psutil.swap_memory().used, "psutil.swap_memory"),
+        "memory.swap_used": asked(lambda: psutil.swap_memory().used, "psutil.swap_memory"),
         "memory.huge_pages": host.kernel_setting("/sys/kernel/mm/transparent_hugepage/enabled"),
     }
 
@@ -184,7 +193,7 @@ def _system() -> Facts:
         "system.virtual_machine": host.virtual_machine(),
         "system.clock": Fact(f"{tick.implementation}, {tick.resolution:g} s", "time.get_clock_info"),
         "system.clock_source": host.kernel_setting("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
-        "load.average": _try(lambda: list(os.getloadavg()), "os.getloadavg"),
+        "load.average": asked(lambda: list(os.getloadavg()), "os.getloadavg"),
         "python.version": Fact(platform.python_version(), "platform.python_version"),
         "python.implementation": Fact(platform.python_implementation(), "platform.python_implementation"),
         "python.gil": Fact(getattr(sys, "_is_gil_enabled", lambda: True)(), "sys._is_gil_enabled"),
@@ -229,9 +238,8 @@ def _vectors() -> Fact:
 
 
 def _affinity() -> Fact:
-    if not hasattr(os, "sched_getaffinity"):
-        return Fact(reason="this system has no CPU affinity")
-    return Fact(kernel_files.ranges(allotment.cpus()), "os.sched_getaffinity, cpuset")
+    own = allotment.affinity()
+    return Fact(kernel_files.ranges(allotment.cpus()), f"{own.source}, cpuset") if own.value else own
 
 
 def _os() -> Fact:
@@ -245,18 +253,50 @@ def _cpu_slug(facts: Facts) -> str:
     """Return the part of a label that names the CPU; see `machine_label`."""
     model, identity = known(facts, "cpu.model"), str(known(facts, "cpu.identity") or "")
     if not model:
-        told = {name: known(facts, name) for name in _TELLING}
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:6]
-        return f"unknown-{_slug(platform.machine() or 'cpu')}-{digest}"
-    numbers = re.search(r"family \d+ model \d+", identity)
-    vague = numbers and not re.search(r"\d|\(\w", re.sub(r"\((?:r|tm)\)|@.*|version .*", "", str(model).lower()))
-    return _slug(f"{model} {numbers[0]}" if numbers and vague else str(model))
+        return f"unknown-{_slug(platform.machine() or 'cpu')}-{_digest(_told(facts))}"
+    numbers = re.search(r"family \d+ model \d+.*", identity)
+    if _SHARED.search(model):
+        return f"{_slug(_BOARD_UNKNOWN.sub('', model))}-{_digest(_told(facts))}"
+    if re.search(r"\d|\(\w", _plain(model)):  # the maker's number, or the word by which QEMU tells its models apart
+        return _slug(model)
+    return f"{_slug(model)}-{_slug(numbers[0]) if numbers else _digest(_told(facts))}"
+
+
+def _told(facts: Facts) -> str:
+    """Return what is known of a CPU whose name does not tell it apart."""
+    told = {name: known(facts, name) for name in _TELLING}
+    return json.dumps(told | {"memory.total": _rounded_up(known(facts, "memory.total"))}, sort_keys=True, default=str)
+
+
+def _rounded_up(size: Any) -> int | None:
+    """Return a total of memory as it is sold: with the kernel's own share, rounded up to two bits below the first."""
+    if not isinstance(size, int) or size <= 0:
+        return None
+    step = 1 << max(0, size.bit_length() - 3)
+    return -(-size // step) * step
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def _plain(text: str) -> str:
+    """Return a model's name in lower case without trade marks and clock rates."""
+    return re.sub(r"\((?:r|tm)\)|\bcpu\b|\bprocessor\b|@.*|\d+-core\b|\bwith\b.*", " ", text.lower())
 
 
 def _slug(text: str) -> str:
-    """Return a model's name in lower-case letters, digits and dashes, without trade marks and clock rates."""
-    plain = re.sub(r"\((?:r|tm)\)|\bcpu\b|\bprocessor\b|@.*|\d+-core\b|\bwith\b.*", " ", text.lower())
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_LONGEST_LABEL].rstrip("-") or "computer"
+    """Return a model's name in lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", _plain(text)).strip("-") or "computer"
+
+
+def _cut(slug: str) -> str:
+    """Return a part of a label in the length that folders bear; what is cut off leaves a hash."""
+    return slug if len(slug) <= _LONGEST_LABEL else f"{slug[: _LONGEST_LABEL - 7].rstrip('-')}-{_digest(slug)}"
+
+
+def _former(name: str) -> str:
+    return _slug(name)[:_LONGEST_LABEL].rstrip("-")
 
 
 def _present(value: Any, source: str) -> Fact:
@@ -266,14 +306,6 @@ def _present(value: Any, source: str) -> Fact:
 def _public(value: str, source: str) -> Fact:
     what = why_private(value)
     return Fact(reason=f"withheld: it contains {what}") if what else Fact(value, source)
-
-
-def _try(read: Callable[[], Any], source: str) -> Fact:
-    """Return the result of `read` as a Fact, or the name of the error if this system does not support the query."""
-    try:
-        return Fact(read(), source)
-    except (OSError, AttributeError, RuntimeError, NotImplementedError) as error:
-        return Fact(reason=f"{source}: {type(error).__name__}")
 
 
 def _known(fact: Fact) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
 from bench_core.records import Fact
-from bench_core.units import show
+from bench_core.units import counted, show
 
 _REDUCED = 0.99  # a power limit below this share of its default was lowered on purpose
 _BUSY = 0.1  # share of the CPU that other programs may use without a warning
@@ -32,12 +32,18 @@ _MODEL, _TOTAL, _VIRTUAL = "cpu.model", "memory.total", "system.virtual_machine"
 _IDENTITY, _DEVICE = "cpu.identity", "device_name of "
 LASTING = (_MODEL, _IDENTITY, "cpu.cores", "cpu.threads", _TOTAL, _VIRTUAL)
 BARE_METAL, UNKNOWN_MAKE = "none", "of unknown make"  # values of `system.virtual_machine` besides the maker's name
+# Names of hypervisors in those of machines and CPUs, as a regular expression: one name covers many unlike CPUs.
+HYPERVISORS = (
+    "QEMU|KVM|VMware|Xen|z/VM|Parallels|VirtualBox|innotek|OpenStack|Nutanix|bhyve|"
+    "Microsoft Corporation Virtual Machine|Apple Virtualization|VirtualApple$|dummy-virt"
+)
+BOARD_UNKNOWN = "board unknown"  # in `cpu.model`, where only the cores are known
 NO_CONTAINER = "none"  # value of `system.container` where Linux shows none
 _KERNELS_SHARE = 0.03  # totals of memory that differ by less are alike: the kernel's own share changes with its version
 # What `platform.processor` gives instead of a model: the name of an architecture, or Windows' family and model.
 _NO_MODEL = re.compile(
     r"\s*|unknown|none|generic|arm|armv?\d*\w*|aarch64\w*|i[3-6]86(-.*)?|x86([-_]64)?|amd64|ia64|powerpc|ppc\w*|sparc\w*|"
-    r"riscv\w*|s390x?|mips\w*|loongarch\w*|alpha|(?-i:.* Family \d+ Model \d+.*)",
+    r"riscv\w*|s390x?|mips\w*|loongarch\w*|alpha|(?-i:.* Family [\dA-F]+ Model [\dA-F]+.*)",
     re.IGNORECASE,
 )
 _MOST = 1e18  # larger numbers of cores or bytes are errors of the file
@@ -123,8 +129,11 @@ def slowed_down(facts: Mapping[str, Fact]) -> list[str]:
 
 
 def small_quota(facts: Mapping[str, Fact]) -> float | None:
-    """Return the CPU quota in cores if it is below the machine's core count or not a whole number, else None."""
-    quota, cores = known(facts, "cpu.quota"), known(facts, "cpu.cores")
+    """Return the CPU quota in cores if it is below the machine's core count or not a whole number, else None.
+
+    Hardware threads count as cores where the system does not tell which of them share one.
+    """
+    quota, cores = known(facts, "cpu.quota"), known(facts, "cpu.cores") or known(facts, "cpu.threads")
     return quota if quota and (quota != int(quota) or (cores and quota < cores)) else None
 
 
@@ -158,9 +167,11 @@ def _items(name: str, value: list[Any]) -> str:
 
 def kind_of_core(kind: Mapping[str, Any]) -> str:
     """Return an item of `cpu.core_kinds` in words: "6 performance cores, CPUs 0-11, 4.7 GHz"."""
-    words = [" ".join(filter(None, (str(kind.get("cores", "?")), str(kind.get("kind", "")), "cores")))]
+    cores, name = kind.get("cores"), f"{kind.get('kind', '')} core".strip()
+    words = [counted(cores, name) if isinstance(cores, int) else f"? {name}s"]
     words += [f"CPUs {kind['cpus']}"] if kind.get("cpus") else []
     words += [show(clock, "Hz")] if _is_number(clock := kind.get("frequency")) else []
+    words += [f"capacity {capacity:g}"] if _is_number(capacity := kind.get("capacity")) else []
     words += [f"{show(size, 'B')} of cache"] if _is_number(size := kind.get("last_level_cache")) else []
     return ", ".join(words)
 

@@ -20,8 +20,8 @@ import psutil
 import threadpoolctl
 
 from bench_core.machine import allotment, kernel_files, processor
-from bench_core.machine.facts import BARE_METAL, NO_CONTAINER, UNKNOWN_MAKE
-from bench_core.machine.kernel_files import matching, read, read_number, why_unread
+from bench_core.machine.facts import BARE_METAL, HYPERVISORS, NO_CONTAINER, UNKNOWN_MAKE
+from bench_core.machine.kernel_files import asked, matching, read, read_number, why_unread
 from bench_core.records import Fact, Facts
 
 THREAD_VARIABLES = (
@@ -34,12 +34,11 @@ THREAD_VARIABLES = (
 )
 
 
+_DMI = "/sys/class/dmi/id"
+_BARE_INSTANCE = re.compile(r"Amazon EC2 .*\.metal\b")
 _BIOS = r"HARDWARE\DESCRIPTION\System\BIOS"  # a key of Windows' registry
 # Names by which firmware, device trees and hypervisors of virtual machines call themselves.
-_VIRTUAL = re.compile(
-    r"QEMU|KVM|VMware|Xen|z/VM|Parallels|VirtualBox|innotek|Amazon EC2|Google Compute Engine|OpenStack|Nutanix|bhyve|"
-    r"Microsoft Corporation Virtual Machine|Apple Virtualization|linux,kvm|xen",
-)
+_VIRTUAL = re.compile(rf"{HYPERVISORS}|Amazon EC2|Google Compute Engine|linux,kvm|xen")
 
 # Environment variables that make glibc's malloc keep freed memory (mallopt(3)); other C libraries ignore them. By
 # default, a large array is new memory from the system at every allocation, and the system clears each page of it when
@@ -228,8 +227,9 @@ def virtual_machine() -> Fact:
     """Return the maker of the virtual machine that this process runs in, "none" on bare metal.
 
     Only x86 CPUs show whether they are virtual. Elsewhere a maker of virtual machines is named, or it is unknown.
+    Instances of Amazon EC2 whose type ends in .metal are none.
     """
-    maker = "/sys/class/dmi/id/sys_vendor"
+    maker, product = "/sys/class/dmi/id/sys_vendor", processor.product()
     if {"hypervisor", "sse2", "fpu"} & processor.flags():
         if "hypervisor" not in processor.flags():
             return Fact(BARE_METAL, "/proc/cpuinfo: flags")
@@ -237,8 +237,11 @@ def virtual_machine() -> Fact:
     if (virtual := processor.sysctl().get("kern.hv_vmm_present", "")) in {"0", "1"}:
         return Fact(UNKNOWN_MAKE if virtual == "1" else BARE_METAL, "sysctl kern.hv_vmm_present")
     windows = (processor.registry(_BIOS, f"System{name}") for name in ("Manufacturer", "ProductName"))
+    if _BARE_INSTANCE.search(product):
+        return Fact(BARE_METAL, _DMI)
     told = {
-        maker: read(maker),
+        _DMI: product,
+        "/proc/device-tree/model": read("/proc/device-tree/model"),
         "/proc/device-tree/hypervisor/compatible": read("/proc/device-tree/hypervisor/compatible"),
         "/sys/hypervisor/type": read("/sys/hypervisor/type"),
         "/proc/sysinfo": (re.findall(r"VM00 Control Program:\s*(\S+)", read("/proc/sysinfo") or "") or [None])[0],
@@ -329,10 +332,8 @@ def involuntary_switches() -> int:
 
 def cpu_times() -> Mapping[str, float]:
     """Return the seconds that all hardware threads have spent, by kind of use; empty if the system does not tell."""
-    try:
-        return dict(psutil.cpu_times()._asdict())
-    except (OSError, ValueError, RuntimeError, NotImplementedError):  # /proc without stat
-        return {}
+    times: Mapping[str, float] | None = asked(lambda: psutil.cpu_times()._asdict(), "psutil.cpu_times").value
+    return times or {}
 
 
 def steal_seconds() -> float:

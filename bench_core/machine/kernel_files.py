@@ -1,10 +1,14 @@
-"""Files of the kernel, below ROOT, so that a test can supply its own; and lists of CPUs as the kernel writes them."""
+"""What the kernel tells: its files, below ROOT, so that a test can supply its own, lists of CPUs, and other queries."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
+
+from bench_core.records import Fact
 
 ROOT = Path("/")
 
@@ -43,6 +47,21 @@ def why_unread(path: str) -> str:
     except OSError as error:
         return f"{path}: {error.strerror or type(error).__name__}"
     return f"no value in {path}"
+
+
+def asked(read: Callable[[], Any], source: str) -> Fact:
+    """Return what `read` returns as a fact; if it raises or returns None, the reason. Raises nothing.
+
+    Every query of psutil goes through here. Where a file of /proc is hidden, empty or foreign, it raises whatever its
+    parser meets: KeyError, TypeError, ValueError, IndexError; where a line is missing, it warns.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = read()
+    except Exception as error:  # noqa: BLE001 - a fact less, not a run
+        return Fact(reason=f"{source}: {type(error).__name__}")
+    return Fact(reason=f"{source} gives no value") if value is None else Fact(value, source)
 
 
 def exists(path: str) -> bool:

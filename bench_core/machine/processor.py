@@ -13,16 +13,18 @@ import re
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench_core.machine import kernel_files
-from bench_core.machine.facts import is_model
+from bench_core.machine.facts import BOARD_UNKNOWN, is_model
+from bench_core.machine.kernel_files import asked
 from bench_core.machine.privacy import why_private
 from bench_core.records import Fact
 from bench_core.text import printable
 
 CPUINFO = "/proc/cpuinfo"
-_NO_NAME = frozenset({"", "unknown", "-", "0"})
+_NO_NAME = frozenset({"", "unknown", "-", "0", "generic dt based system"})
 _LONGEST = 100  # characters of a name
 
 # Designers of Arm cores and their cores, by the numbers in /proc/cpuinfo (the register MIDR_EL1; Arm, Architecture
@@ -45,7 +47,8 @@ _ARM_CORES = {
     (0x48, 0xD01): "Kunpeng-920", (0x4E, 0x004): "Carmel", (0x51, 0x001): "Oryon",
 }  # fmt: skip
 
-_FREQUENCIES_ALIKE = 0.85  # cores whose highest clock is at least this share of the fastest's are of one kind
+_ALIKE = 0.85  # cores whose highest clock, or capacity, is at least this share of the best's are of one kind
+_SYSCTL_FILES = ("/usr/sbin/sysctl", "/sbin/sysctl")
 _SYSCTL_NAMES = ("machdep.cpu", "machdep.cpu_brand", "hw", "kern.hv_vmm_present")
 
 
@@ -63,7 +66,8 @@ def model() -> Fact:
         if is_model(name):
             private = why_private(name)
             return Fact(reason=f"withheld: it contains {private}") if private else Fact(name, source)
-    here = kernel_files.why_unread(CPUINFO) if sys.platform == "linux" else "sysctl and the registry do not name it"
+    linux = sys.platform == "linux"
+    here = kernel_files.why_unread(CPUINFO) if linux else _sysctl().reason or "sysctl does not name it"
     return Fact(reason=f"unknown CPU model: {here}; platform.processor is {platform.processor() or 'empty'!r}")
 
 
@@ -95,9 +99,10 @@ def kinds() -> Fact:
     """Return the kinds of cores of this machine, whichever of them this process may use; the fastest kind first.
 
     A list with one item for each kind: `kind` (its name), `cores`, `cpus` (as in "0-3,8"; "" where the system does not
-    number them) and, if known, `frequency` (the highest of them, in Hz) and `last_level_cache` (of each domain of
-    cores, in bytes). Cores are of one kind if nothing that the system tells of them differs: the kind itself, the
-    capacity, the model, the last-level cache and, roughly, the highest frequency.
+    number them) and, if known, `frequency` (the highest of them, in Hz), `capacity` (the highest of them; 1024 is that
+    of the most capable cores) and `last_level_cache` (of each domain of cores, in bytes). Cores are of one kind if
+    nothing that the system tells of them differs: the kind itself, the model, the last-level cache and, roughly, the
+    capacity and the highest frequency.
     """
     if levels := _performance_levels():
         return Fact(levels, "sysctl hw.perflevel")
@@ -105,23 +110,35 @@ def kinds() -> Fact:
     cpus = kernel_files.numbers(kernel_files.read(f"{source}/online") or "") or _listed(source)
     if not cpus:
         return Fact(reason=f"no {source}/cpu*" if sys.platform == "linux" else "this system does not list its cores")
-    fastest = max((_frequency(cpu) or 0 for cpu in cpus), default=0)
-    groups: dict[tuple[str, int | None, int | None, bool], list[int]] = {}
-    designations = _designations(cpus)
+    designations, clocks = _designations(cpus), _ranks({cpu: _frequency(cpu) for cpu in cpus})
+    capacities = _ranks({cpu: _capacity(cpu) for cpu in cpus})
+    groups: dict[tuple[int, int, int, str], list[int]] = {}
     for cpu in sorted(cpus):
-        slow = 0 < (_frequency(cpu) or 0) < _FREQUENCIES_ALIKE * fastest
-        key = (designations[cpu], kernel_files.read_number(f"{source}/cpu{cpu}/cpu_capacity"), last_level(cpu), slow)
+        key = (clocks[cpu], capacities[cpu], -(last_level(cpu) or 0), designations[cpu])
         groups.setdefault(key, []).append(cpu)
-    order = sorted(groups, key=lambda key: (key[3], -(key[1] or 0), -(key[2] or 0)))  # fast, capable, with more cache
-    return Fact([_kind(key[0], key[2], groups[key]) for key in order], source)
+    order = sorted(groups, key=lambda key: key[:3])  # fast, capable, with more cache
+    return Fact([_kind(key[3], groups[key]) for key in order], source)
 
 
-def _kind(name: str, cache: int | None, cpus: Sequence[int]) -> dict[str, Any]:
-    clocks = [clock for cpu in cpus if (clock := _frequency(cpu))]
+def _ranks(values: Mapping[int, float | None]) -> Mapping[int, int]:
+    """Return 0 for the cores with the highest value and those like them, 1 for the next, and so on; 0 if unknown."""
+    found, rank, highest = dict.fromkeys(values, 0), 0, 0.0
+    for cpu, value in sorted(((cpu, value) for cpu, value in values.items() if value), key=lambda pair: -pair[1]):
+        if value < _ALIKE * highest:
+            rank, highest = rank + 1, value
+        highest = highest or value
+        found[cpu] = rank
+    return found
+
+
+def _kind(name: str, cpus: Sequence[int]) -> dict[str, Any]:
     siblings = {kernel_files.read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in cpus}
     cores = len(cpus) if None in siblings else len(siblings)
     kind: dict[str, Any] = {"kind": name, "cores": cores, "cpus": kernel_files.ranges(cpus)}
-    return kind | ({"frequency": max(clocks)} if clocks else {}) | ({"last_level_cache": cache} if cache else {})
+    for fact, read in (("frequency", _frequency), ("capacity", _capacity), ("last_level_cache", last_level)):
+        if known := [value for cpu in cpus if (value := read(cpu))]:
+            kind[fact] = max(known)
+    return kind
 
 
 def _listed(folder: str) -> frozenset[int]:
@@ -142,6 +159,11 @@ def _frequency(cpu: int) -> float | None:
     """Return the highest frequency of a CPU in Hz, without or with boost as the driver reports it."""
     kilohertz = kernel_files.read_number(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/cpuinfo_max_freq")
     return kilohertz * 1e3 if kilohertz else None
+
+
+def _capacity(cpu: int) -> int | None:
+    """Return the capacity of a CPU: its work per second, of 1024 for the most capable of the machine."""
+    return kernel_files.read_number(f"/sys/devices/system/cpu/cpu{cpu}/cpu_capacity")
 
 
 def last_level(cpu: int) -> int | None:
@@ -177,23 +199,25 @@ def _processors() -> tuple[Mapping[str, str], ...]:
             found.append({})
         if found:
             found[-1].setdefault(key, text)
+    with_core = [of for of in found if "CPU part" in of]
+    if with_core == found[-1:]:  # kernels before 3.8 on Arm list once, after all processors, what holds for each
+        found = [found[-1] | of for of in found]
     return tuple(found)
 
 
 def _from_cpuinfo() -> str:
     fields = dict(reversed(_fields()))  # of several lines of one name the first
     if cores := _arm_cores():
-        board = _board(fields)
-        return " + ".join(cores) + (f" ({board})" if board else "")
+        return f"{' + '.join(cores)} ({_board(fields)})"
     for key in ("model name", "Model Name", "cpu model"):  # x86; LoongArch; MIPS
         if (name := fields.get(key, "")).lower() not in _NO_NAME:
             return name
     if fields.get("cpu family", "").isdigit() and fields.get("model", "").isdigit():  # x86 that gives no name
         return f"{fields.get('vendor_id', 'x86')} family {fields['cpu family']} model {fields['model']}"
-    if "uarch" in fields or "mvendorid" in fields:  # RISC-V
-        core = fields.get("uarch") or f"RISC-V {fields['mvendorid']} {fields.get('marchid', '')}"
-        board = _board(fields)
-        return core + (f" ({board})" if board else "")
+    if "hart" in fields:  # RISC-V
+        numbers = " ".join(filter(None, (fields.get("mvendorid"), fields.get("marchid"))))
+        core = fields.get("uarch") or f"RISC-V {numbers or fields.get('isa', '').partition('_')[0]}"
+        return f"{core} ({_board(fields)})"
     if "IBM/S390" in fields.get("vendor_id", ""):  # `identification` beside it is a serial number
         machine = re.search(r"\bmachine = (\w+)", " ".join(text for _, text in _fields()))
         return f"IBM Z {machine[1]}" if machine else ""
@@ -206,12 +230,13 @@ def _arm_cores() -> list[str]:
 
 
 def _arm_core(core: Mapping[str, str]) -> str:
+    """Return the model of an Arm core; "" if its number is unknown, or 0, by which a hypervisor hides it (Apple's)."""
     try:
         designer, part = int(core["CPU implementer"], 16), int(core["CPU part"], 16)
     except (KeyError, ValueError):
         return ""
     name = _ARM_DESIGNERS.get(designer, f"designer {designer:#x}")
-    return _ARM_CORES.get((designer, part)) or f"{name} core {part:#05x}"
+    return _ARM_CORES.get((designer, part)) or (f"{name} core {part:#05x}" if part else "")
 
 
 def _arm_revision(core: Mapping[str, str]) -> str:
@@ -220,14 +245,15 @@ def _arm_revision(core: Mapping[str, str]) -> str:
 
 
 def _board(fields: Mapping[str, str]) -> str:
-    """Return the model of the machine, by which those that have the same cores differ; "" if it is not told."""
-    for text in (kernel_files.read("/proc/device-tree/model"), fields.get("Model"), _product()):
+    """Return the model of the machine, by which those that have the same cores differ, or that it is not told."""
+    told = (kernel_files.read("/proc/device-tree/model"), fields.get("Model"), product(), fields.get("Hardware"))
+    for text in told:  # the last is a chip, which Android tells alone
         if text and text.lower() not in _NO_NAME and not why_private(text):
             return printable(text, 60)
-    return ""
+    return BOARD_UNKNOWN
 
 
-def _product() -> str:
+def product() -> str:
     """Return maker and product of the computer, as its firmware names them to every user."""
     return " ".join(filter(None, (kernel_files.read(f"/sys/class/dmi/id/{n}") for n in ("sys_vendor", "product_name"))))
 
@@ -238,16 +264,24 @@ def _product() -> str:
 @functools.cache
 def sysctl() -> Mapping[str, str]:
     """Return the values of `sysctl` on macOS and BSD by name; empty on other systems, or if it cannot be run."""
+    return parsed(_sysctl().value or ())
+
+
+@functools.cache
+def _sysctl() -> Fact:
+    """Return the lines that `sysctl` writes, or why there are none."""
     if not re.match(r"darwin|.*bsd|dragonfly", sys.platform):
-        return {}
-    lines: list[str] = []
-    for name in _SYSCTL_NAMES:
-        try:
-            done = subprocess.run(["sysctl", name], capture_output=True, text=True, timeout=10, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            continue
-        lines += done.stdout.splitlines()
-    return parsed(lines)
+        return Fact(reason="this system does not name it")
+    told = [asked(functools.partial(_sysctl_lines, name), "sysctl") for name in _SYSCTL_NAMES]
+    lines = [line for fact in told for line in fact.value or ()]
+    return Fact(lines, "sysctl") if lines else Fact(reason=told[0].reason or "sysctl writes nothing")
+
+
+def _sysctl_lines(name: str) -> list[str]:
+    """Return what `sysctl` writes of a name. PATH may lack its folder: a job of cron searches /usr/bin and /bin."""
+    program = next((path for path in _SYSCTL_FILES if Path(path).is_file()), "sysctl")
+    done = subprocess.run([program, name], capture_output=True, text=True, timeout=10, check=False)
+    return done.stdout.splitlines()
 
 
 def parsed(lines: Sequence[str]) -> Mapping[str, str]:

@@ -1,17 +1,19 @@
 """The energy counters of the CPU packages: RAPL of Intel and AMD, as Linux shows them (powercap).
 
-Source: Linux, Documentation/power/powercap/powercap.rst.
+Source: Linux, Documentation/power/powercap/powercap.rst; the names of zones: drivers/powercap/intel_rapl_common.c.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench_core.machine.kernel_files import matching, read, read_number, why_unread
 from bench_core.records import Fact
 
 _ZONES = "/sys/class/powercap/intel-rapl:[0-9]*"
+_TOPOLOGY = "/sys/devices/system/cpu/cpu*/topology"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +24,10 @@ class Package:
     range: float
 
 
-def packages() -> list[Package]:
+@functools.cache  # as this process found them: one that vanishes later is lost to every later case, and not forgotten
+def packages() -> Sequence[Package]:
     """Return the counter of every CPU package; none if one of them cannot be read, for a part is not the whole."""
-    return [] if _unread() else [Package(f"{zone}/energy_uj", _range(zone)) for zone in _zones()]
+    return () if _unread() else tuple(Package(f"{zone}/energy_uj", _range(zone)) for zone in _zones())
 
 
 def joules(of: Sequence[Package]) -> tuple[float, ...] | None:
@@ -40,25 +43,44 @@ def joules(of: Sequence[Package]) -> tuple[float, ...] | None:
 
 def fact() -> Fact:
     """Return the names of the packages whose energy can be read, or which file prevents that."""
-    zones = _zones()
-    if not zones:
+    if not _zones():
         return Fact(reason="no /sys/class/powercap/intel-rapl:*/energy_uj")
     if unread := _unread():
         return Fact(reason="; ".join(unread))
-    return Fact([read(f"{zone}/name") for zone in zones], "/sys/class/powercap/intel-rapl:*/energy_uj")
+    return Fact(list(_zones().values()), "/sys/class/powercap/intel-rapl:*/energy_uj")
 
 
 def _unread() -> list[str]:
-    """Return why files of a package cannot be read, with the path of each; an empty list if all can."""
-    paths = [f"{zone}/{name}" for zone in _zones() for name in ("energy_uj", "max_energy_range_uj")]
-    return [why_unread(path) for path in paths if read_number(path) is None]
+    """Return why the energy of a package cannot be read, with the path of each file; an empty list if all can."""
+    zones = _zones()
+    nameless = [f"{zone}/name" for zone, name in zones.items() if not name]
+    if nameless:  # any of them may be a package
+        return [why_unread(path) for path in nameless]
+    paths = [f"{zone}/{name}" for zone in zones for name in ("energy_uj", "max_energy_range_uj")]
+    expected = _expected(dies=any("-die-" in name for name in zones.values()))
+    absent = expected - set(zones.values()) if len(zones) < len(expected) else ()
+    gone = [f"no /sys/class/powercap/intel-rapl:*/name is {name}" for name in sorted(absent)]
+    return [why_unread(path) for path in paths if read_number(path) is None] + gone
 
 
 def _range(zone: str) -> float:
     return (read_number(f"{zone}/max_energy_range_uj") or 0) / 1e6
 
 
-def _zones() -> list[str]:
-    """Return the folders of the package zones; subzones are parts of a package, other zones (psys) contain packages."""
-    zones = [zone for zone in matching(_ZONES) if zone.count(":") == 1]
-    return [zone for zone in zones if (read(f"{zone}/name") or "").startswith("package")]
+def _zones() -> Mapping[str, str]:
+    """Return the folders of the package zones with their names, "" for a zone whose name cannot be read.
+
+    Subzones are parts of a package, other zones (psys) contain packages.
+    """
+    names = {zone: read(f"{zone}/name") or "" for zone in matching(_ZONES) if zone.count(":") == 1}
+    return {zone: name for zone, name in names.items() if not name or name.startswith("package")}
+
+
+def _expected(*, dies: bool) -> frozenset[str]:
+    """Return the names of the zones that the packages of this machine have, or their dies; empty if it tells none."""
+    found = set()
+    for folder in matching(_TOPOLOGY):
+        package, die = read_number(f"{folder}/physical_package_id"), read_number(f"{folder}/die_id")
+        if package is not None and package >= 0:
+            found.add(f"package-{package}" + (f"-die-{die}" if dies else ""))
+    return frozenset(found)

@@ -10,6 +10,7 @@ from bench_core.analysis.summary import work_name
 from bench_core.records import NO_REFERENCE, Row, Status
 from bench_core.render.text_table import Table, layout
 from bench_core.results.metrics import RATES
+from bench_core.streams import plainer
 from bench_core.text import printable
 from bench_core.units import show
 
@@ -49,7 +50,7 @@ class Result:
             numeric = frozenset(place for place, i in enumerate(used) if _HEADER[i] in {"time", "rate"})
             lines += layout(Table(tuple(_HEADER[i] for i in used), rows, numeric), _WIDTH)
         lines += [f"{_who(row)}: {row.status}: {printable(row.reason)}" for row in times if not row.has_value]
-        return "\n".join([*lines, *self.notes])
+        return plainer("\n".join([*lines, *self.notes]))
 
     def _cells(self, time: Row) -> tuple[str, ...]:
         interval = f"{show(time.ci_low, time.unit)} to {show(time.ci_high, time.unit)}" if time.ci_low else ""

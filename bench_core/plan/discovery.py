@@ -25,7 +25,7 @@ from bench_core.errors import BenchError, Unavailable
 from bench_core.machine import host
 from bench_core.machine.privacy import scrub
 from bench_core.records import Fact, Facts
-from bench_core.text import one_line
+from bench_core.text import harmless, one_line
 
 TIMEOUT_S = 120.0  # a cold import of a GPU library from a network disk takes most of a minute
 _LONGEST_S = 2 * TIMEOUT_S  # a probe ends itself after this time
@@ -165,7 +165,7 @@ def _death(name: str, code: int, stderr: bytes) -> str:
 
 
 def _masked(text: object) -> str:
-    return scrub(one_line(text))[:500]
+    return harmless(scrub(one_line(text)))[:500]
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ from bench_core.machine.facts import (
 from bench_core.machine.kernel_files import numbers
 from bench_core.plan.discovery import Probe
 from bench_core.records import Fact, Facts
+from bench_core.units import counted
 
 # OpenBLAS cores by the vectors that their kernels use (OpenBLAS, TargetList.txt).
 _OPENBLAS_AVX512 = frozenset({"skylakex", "cooperlake", "sapphirerapids"})
@@ -213,7 +214,7 @@ def _quota(found: Findings) -> Iterator[Advice]:
     if quota:
         yield Advice(
             Level.WARNING,
-            f"A control group limits this process to {quota:g} cores",
+            f"A control group limits this process to {quota:g} core{'s' * (quota != 1)}",
             "Threads are stopped within each 100 ms once the quota is spent",
             "Give the container whole cores by affinity (--cpuset-cpus) instead of a quota (--cpus)",
         )
@@ -295,11 +296,12 @@ def _memory(found: Findings) -> Iterator[Advice]:
 def _threads(found: Findings) -> Iterator[Advice]:
     threads, cores = known(found.host, "cpu.threads"), known(found.host, "cpu.cores")
     if threads and cores and threads > cores:
-        what = f"{threads} hardware threads share {cores} cores"
+        what = f"{threads} hardware threads share {counted(cores, 'core')}"
         yield Advice(Level.NOTE, what, "One thread per core is fastest, and is what the suite uses", "Nothing")
     usable = known(found.host, "cpu.cores_usable")
-    if usable and cores and usable < cores:
-        what = f"This process may use {usable} of {cores} cores"
+    every = cores or threads
+    if usable and every and usable < every:
+        what = f"This process may use {usable} of {counted(every, 'core' if cores else 'hardware thread')}"
         yield Advice(Level.NOTE, what, "CPU rows measure only those cores", "Widen the affinity or the quota")
 
 
@@ -341,7 +343,8 @@ def _gpus(found: Findings) -> Iterator[Advice]:
 def _gpu(card: Facts) -> Iterator[tuple[Level, str, str, str]]:
     others = known(card, "gpu.other_processes")
     if others:
-        yield Level.WARNING, f"{others} other processes compute on it", "They share its time and memory", "Stop them"
+        what = f"{others} other processes compute" if others > 1 else "1 other process computes"
+        yield Level.WARNING, f"{what} on it", "They share its time and memory", "Stop them"
     if power := reduced_power(card):
         limit, default = power
         remedy = f"sudo nvidia-smi --power-limit {default:g}"

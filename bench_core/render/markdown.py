@@ -15,7 +15,7 @@ _OWN = 1_536  # characters left for what the sender of a comment adds
 _LEFT_OUT = "- The rest is left out: --format md shows all"
 # No link, mention, emoji, reference to an issue (GH-1), emphasis, HTML or cell border.
 _PLAIN = re.compile(
-    r"(?!.*(?://|www\.|__|--|\*\*|:\w+:|\b[Gg][Hh]-\d|(?<!\w)_|_(?!\w)))[\w .,:;()+%/=\-µ'?]*",
+    r"(?!.*(?://|www\.|__|--|\*\*|:[\w+\-]+:|\b[Gg][Hh]-\d|(?<!\w)_|_(?!\w)))[\w .,:;()+%/=\-µ'?]*",
 )
 
 _OPTION = re.compile(r"(?<![^\s(])--[a-z]+(?:-[a-z]+)*(?![^\s),.;:])")  # of a command in a sentence

@@ -27,6 +27,7 @@ from bench_core.analysis.sides import BEST_CPU, Kind, Sides
 from bench_core.compare.loading import Reading
 from bench_core.compare.result import Verdict
 from bench_core.errors import TableError
+from bench_core.files import encoded
 from bench_core.records import Identity, Status
 from bench_core.report import packed_table, svg, theme
 from bench_core.report.answers import answered, how_compared, of_each_workload, step
@@ -34,6 +35,7 @@ from bench_core.report.captions import FIGURES, figure_on_page
 from bench_core.report.charts import how
 from bench_core.report.sources import Source, environment, source
 from bench_core.results.rows import FROM_OTHER_ROWS, count_from_other_rows
+from bench_core.text import harmless
 from bench_core.units import counted, size_order
 
 HERE = Path(__file__).parent
@@ -69,7 +71,7 @@ def render(readings: Sequence[Reading], title: str = "bench-core report") -> str
     for count in _fewer(len(rows)):
         packed = Markup(packed_table.pack(rows[:count], layout.columns))  # noqa: S704 - JSON without <, > and &
         text = template.render(**known, rows=packed, held=(count, len(rows)), layout=layout)
-        if len(text.encode()) < MOST_BYTES:
+        if len(encoded(text)) < MOST_BYTES:
             break
     return text
 
@@ -97,7 +99,7 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
     measured = [] if has_tested_claims(data) else of_each_workload(data)
     folded = [answer for answer in answers if answer.needs] if measured else []
     return {
-        "title": title,
+        "title": harmless(title),
         "version": bench_core.__version__,
         "style": Markup(style),  # noqa: S704 - this package's own file
         "script": Markup(script),  # noqa: S704 - this package's own file

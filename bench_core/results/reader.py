@@ -6,13 +6,12 @@ Every problem of a file raises TableError, whose text begins with `file:line`.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench_core.errors import TableError
+from bench_core.errors import TableError, warn_of
 from bench_core.files import is_folder, is_link, why_unreadable
 from bench_core.records import Row
 from bench_core.results.legacy import ADDED_LATER, migrate
@@ -93,19 +92,21 @@ def find_results(path: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]  # .git, .venv: never results
         links = [link for name in (*folders, *files) if is_link(link := Path(folder, name))]
         for link in links:
-            warnings.warn(f"{link}: a symbolic link inside a folder is not followed", stacklevel=2)
+            warn_of(link, "a symbolic link inside a folder is not followed")
         if RESULTS in files and Path(folder, RESULTS) not in links:
             found.append(Path(folder, RESULTS))
         if UNFINISHED in folders:
             folders.remove(UNFINISHED)
             left_out.append(f"{Path(folder, UNFINISHED)}: read only if the path names it")
         left_out += [f"{Path(folder, name)}: unpack it, or name it" for name in files if name.startswith(f"{RESULTS}.")]
-    closed = [f"{error.filename}: {why_unreadable(error)}" for error in unread]
+    closed = {error.filename: why_unreadable(error) for error in unread}
     if not found:
-        reasons = [*closed, *left_out][:3] + [f"to read single tables, name them: {path}/*.csv"] * _has_tables(path)
+        reasons = [*(f"{name}: {why}" for name, why in closed.items()), *left_out][:3] + [
+            f"to read single tables, name them: {path}/*.csv"
+        ] * _has_tables(path)
         raise TableError(path, f"no {RESULTS} here" + "".join(f"; {reason}" for reason in reasons))
-    for reason in closed:
-        warnings.warn(reason, stacklevel=2)
+    for name, why in closed.items():
+        warn_of(name, why)
     return sorted(found)
 
 
@@ -155,14 +156,14 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     if unknown:
         names = ", ".join(printable(name, 40) for name in unknown[:_MOST_NAMED])
         more = f" and {len(unknown) - _MOST_NAMED:,} more" if len(unknown) > _MOST_NAMED else ""
-        warnings.warn(f"{path}:1: columns that this version does not know: {names}{more}", stacklevel=2)
+        warn_of(path, f"columns that this version does not know: {names}{more}", 1)
     columns = {harmless(name): table.column(name, CONVERT[KINDS.get(name, str)]) for name in header}
     _warn_of_rounding(table)
     for name in ADDED_LATER - columns.keys():
         columns[name] = ["" if KINDS[name] is str else None] * len(table.records)
     require_words(table, columns)
     if cut := cut_shares(columns):
-        warnings.warn(f"{path}: {cut} shares above 1 by an earlier rule are cut off or left out", stacklevel=2)
+        warn_of(path, f"{cut} shares above 1 by an earlier rule are cut off or left out")
     return columns
 
 
@@ -188,8 +189,7 @@ def _distinct(table: Csv) -> Csv:
     if not twice:
         return table
     more = f", and {len(twice) - 1:,} more such pairs" if len(twice) > 1 else ""
-    where = f"{table.path}: the same row on lines {twice[0][0]} and {twice[0][1]}{more}"
-    warnings.warn(f"{where}: counted once", stacklevel=3)
+    warn_of(table.path, f"the same row on lines {twice[0][0]} and {twice[0][1]}{more}: counted once")
     return replace(table, records=[table.records[i] for i in kept], lines=[table.lines[i] for i in kept])
 
 
@@ -199,5 +199,5 @@ def _warn_of_rounding(table: Csv) -> None:
         shown = next((text for text in table.texts(name) if is_rounded(text)), None)
         if shown:
             message = f"numbers such as {shown} in column {name!r} are rounded, as a spreadsheet shows them"
-            warnings.warn(f"{table.path}: {message}", stacklevel=3)
+            warn_of(table.path, message)
             return

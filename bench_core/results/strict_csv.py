@@ -10,7 +10,6 @@ import csv
 import io
 import math
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench_core.errors import TableError
+from bench_core.errors import TableError, warn_of
 from bench_core.results.foreign import read_table_text, refuse_own_table
-from bench_core.text import one_line, quoted
+from bench_core.text import harmless, one_line, quoted
 
 # First characters that make a spreadsheet run a cell as a formula, in ASCII and full width (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029], " ")
 _DELIMITERS = (",", ";", "\t", "|")  # of spreadsheets in most countries, in some, their "Unicode text", databases
 _FIRST_LINE = re.compile(r"\s*([^\r\n]*)")
 _UNNAMED = re.compile(r"\s*|Unnamed: \d+")  # a header cell that is empty, or that pandas named because it was empty
@@ -76,7 +74,7 @@ def read_csv(path: Path, required: Collection[str]) -> Csv:
     table = _parse(path, text, required)
     if not text.endswith(("\n", "\r")):
         last = text.count("\n") + 1
-        warnings.warn(f"{path}:{last}: the last line has no line feed: the file may be cut off", stacklevel=2)
+        warn_of(path, "the last line has no line feed: the file may be cut off", last)
     return _without_unnamed(table)
 
 
@@ -139,7 +137,7 @@ def _without_unnamed(table: Csv) -> Csv:
     lost = [i for i in unnamed if not all(_is_row_number(record[i]) for record in table.records)]
     if lost:
         columns = ", ".join(str(position + 1) for position in lost[:5]) + (", ..." if len(lost) > 5 else "")
-        warnings.warn(f"{table.path}:1: columns without a name are not read: number {columns}", stacklevel=3)
+        warn_of(table.path, f"columns without a name are not read: number {columns}", 1)
     header = tuple(table.header[i] for i in named)
     return replace(table, header=header, records=[[record[i] for i in named] for record in table.records])
 
@@ -154,8 +152,8 @@ def _is_row_number(text: str) -> bool:
 def cell(value: Any) -> str:
     """Return the text of one cell: "" for None, repr for a float; never a formula or a control character.
 
-    Line breaks in a text are replaced. A text that a spreadsheet would run as a formula gets a leading apostrophe,
-    which reading removes. Raises ValueError for a float that is not finite.
+    A text is put on one line, and made `harmless`. One that a spreadsheet would run as a formula gets a leading
+    apostrophe, which reading removes. Raises ValueError for a float that is not finite.
     """
     if value is None:
         return ""
@@ -167,8 +165,7 @@ def cell(value: Any) -> str:
         return repr(value)
     if isinstance(value, int):
         return str(value)
-    text = one_line(str(value).translate(_CONTROLS))
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # half a surrogate pair cannot be encoded in UTF-8
+    text = harmless(one_line(value))
     return f"'{text}" if text.startswith((*_FORMULA, "'")) else text
 
 

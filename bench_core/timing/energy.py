@@ -52,7 +52,7 @@ class Meter:
         most = self.most_watts * (seconds + self.update)  # a reading is up to one update old
         moves = zip(before, after, self.ranges, strict=True)
         parts = [(b - a) % r if math.isfinite(r) else b - a for a, b, r in moves]
-        known = most < min(self.ranges) and all(0 <= part <= most for part in parts) and any(parts)
+        known = most < min(self.ranges) and all(0 < part <= most for part in parts)
         return math.fsum(parts) if known else None
 
 

@@ -40,6 +40,19 @@ def test_a_third_party_adds_a_backend_through_its_entry_point(tmp_path):
     assert done.stdout.split() == ["other", "cpu"]
 
 
+def test_the_packages_are_searched_once_and_never_for_a_backend_of_ours(monkeypatch):
+    """A search reads a file of every installed package, and a run asks for the class of a backend in every case."""
+    searched = []
+    monkeypatch.setattr(registry, "entry_points", lambda group: searched.append(group) or [])
+    monkeypatch.setattr(sys, "path", [*sys.path, "a folder of its own"])
+    for name in ("numpy", "torch", "numpy"):
+        registry.require(name)
+        registry.load(name)
+    assert searched == []
+    assert [registry.names() for _ in range(3)] == [["numpy", "cupy", "torch"]] * 3
+    assert searched == ["bench_core.backends"]
+
+
 class Half:
     dialect = "array"
 
@@ -60,7 +73,7 @@ class Half:
 def test_a_plug_in_that_cannot_be_loaded_is_one_backend_less_and_nothing_more(monkeypatch, loads, code, words):
     """The plan goes on with the others and says why; who asks for it is told in one line; doctor explains it."""
     point = SimpleNamespace(name="mine", value="my_package:Mine", load=loads)
-    monkeypatch.setattr(registry, "entry_points", lambda group, name="mine": [point] if name == "mine" else [])
+    monkeypatch.setattr(registry, "_registered", lambda path: {"mine": point})
     with pytest.raises(Unavailable, match=re.escape(words)) as caught:
         registry.load("mine")
     assert caught.value.code == code

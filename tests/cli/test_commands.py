@@ -4,11 +4,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from typer.testing import CliRunner
 
-from bench_core.cli import COMMANDS, app
+from bench_core.cli import COMMANDS, app, check
+from bench_core.plan.doctor import Findings
+from bench_core.run import replicate
+from tests.support import TESTS
+
+FAULTS = TESTS / "faulty" / "faults.py"
 
 PROGRAM = (sys.executable, "-m", "bench_core")
 
@@ -39,6 +45,31 @@ def test_an_h_in_an_option_of_pytest_is_passed_on(monkeypatch, given, passed):
     monkeypatch.setattr(os, "execv", become)
     assert invoke("run", *given).exit_code == 5
     assert seen == passed
+
+
+@pytest.fixture
+def read_only(monkeypatch):
+    """A system on which no folder for temporary files can be written."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+
+
+@pytest.mark.parametrize("command", [("run",), ("run", "--runs", "2"), ("noise",), ("check",)], ids=" ".join)
+def test_what_measures_needs_a_folder_for_temporary_files_and_says_so_in_one_line(read_only, monkeypatch, command):
+    monkeypatch.setattr(check, "gather_findings", lambda: Findings({}, []))
+    for module, start in ((os, "execv"), (replicate, "repeat"), (replicate, "launch")):
+        monkeypatch.setattr(module, start, lambda *_, **__: pytest.fail("pytest was started"))
+    done = invoke(*command)
+    assert done.exit_code == 2
+    assert done.stderr == "bench-core: no folder for temporary files can be written: set TMPDIR to one that can\n"
+
+
+def test_list_needs_no_folder_for_temporary_files(read_only):
+    """pytest captures output in temporary files, unless it is told otherwise."""
+    options = ["-c", os.devnull, "--rootdir", str(FAULTS.parent), str(FAULTS), "--bench-backends=numpy"]
+    done = invoke("list", "--", *options)
+    assert done.exit_code == 0, done.output
+    assert "to measure, 0 to skip" in done.stdout
 
 
 def said(command, **environ):

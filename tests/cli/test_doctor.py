@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -36,6 +37,19 @@ def test_command_shows_everything(machine):
     assert result.exit_code == 0, result.output
     for words in ("cpu.model", "numpy 2.4 cpu", "torch is [absent]", "NVIDIA H100 80GB HBM3", "85.5 GB", "Advice"):
         assert words in result.output
+
+
+def test_no_text_of_the_environment_a_driver_or_a_library_reaches_the_terminal_raw(machine, monkeypatch):
+    evil = "x\x1b]0;owned\x07\u202ey [red]"
+    monkeypatch.setenv("OMP_NUM_THREADS", evil)
+    monkeypatch.setattr(machine.pynvml, "driver", None)
+    monkeypatch.setattr(nvml, "cards", lambda: (_ for _ in ()).throw(nvml.NoDriver(evil)))
+    device = replace(numpy_probe().devices[0], name=evil, library=evil)
+    machine.probes |= {"numpy": replace(numpy_probe(), devices=(device,)), "torch": Probe("torch", reason=evil)}
+    result = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "".join(result.output.split("\n")).isprintable()
+    assert result.output.count(r"x\x1b]0;owned\x07\u202ey [red]") >= 4  # of a variable, a device, backend and driver
 
 
 def test_command_speaks_json(machine):

@@ -43,6 +43,14 @@ def test_it_counts_the_cases_of_each_workload_and_says_why_others_cannot_be_meas
     assert skipped.startswith(f"skipped: cupy cuda, {cupy} cases: ")
 
 
+def test_the_id_of_a_file_is_not_shown_raw(tmp_path):
+    path = tmp_path / "bench_\x1b\u202e.py"
+    path.write_text("def test_a(measure): ...")
+    options = ["-c", "/dev/null", "--rootdir", str(tmp_path), str(path), "--bench-backends=numpy"]
+    done = CliRunner().invoke(app, ["list", "--ids", "--", *options])
+    assert (done.exit_code, done.stdout) == (0, r"bench_\x1b\u202e.py::test_a[numpy-cpu]" + "\n")
+
+
 def test_the_plan_of_quick_fits_a_screen_of_80_columns():
     plain = ["list", "--bench-backends=numpy,torch:cpu", str(ROOT / "benchmarks")]
     done = CliRunner().invoke(app, plain, env={"COLUMNS": "80"})

@@ -1,6 +1,7 @@
 """`bench-core noise` from outside: bad targets, a run that fails, and the name that it once had."""
 
 import json
+import signal
 import tempfile
 
 import numpy as np
@@ -63,3 +64,35 @@ def test_four_runs_are_too_few_to_write_a_spread(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["noise", "--runs=4", f"--bench-output={tmp_path / 'results'}"])
     assert done.exit_code == 0, done.output
     assert not (tmp_path / "results").exists()
+
+
+@pytest.fixture
+def signals():
+    """Handlers of signals that do nothing, in the place of those that end the process; all are put back."""
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    before = [signal.signal(number, lambda *_: None) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("complete", [0, 3])
+def test_a_signal_ends_noise_with_130_and_leaves_no_folder_but_one_that_is_named(
+    tmp_path, monkeypatch, signals, complete
+):
+    def interrupted(turn, output, arguments):
+        write(output, processes([1.0]), "box")  # what the measurement has saved
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    def repeat(sides, runs, arguments, output, **options):
+        if complete:
+            write(output, processes([1.0] * complete), "box")
+        return real(sides, runs, arguments, output, run_one=interrupted, **options)
+
+    real = replicate.repeat
+    monkeypatch.setattr(replicate, "repeat", repeat)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    done = CliRunner().invoke(app, ["noise"])
+    assert done.exit_code == 130, done.output
+    assert [path.name.startswith("bench-core-noise-") for path in tmp_path.iterdir()] == [True] * bool(complete)

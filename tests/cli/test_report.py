@@ -1,5 +1,6 @@
 """`bench-core report` writes one page, and where it cannot, ends with one line that says why."""
 
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -10,6 +11,7 @@ from bench_core import report
 from bench_core.cli import app
 from bench_core.errors import UsageError
 from tests.support import synthetic
+from tests.support.tables import processes, write
 
 needs_charts = pytest.mark.skipif(None in map(find_spec, report.NEEDED), reason="charts need the extra `report`")
 
@@ -74,3 +76,19 @@ def test_a_table_that_cannot_be_read_ends_with_one_line_and_exit_code_3(tmp_path
     assert result.exit_code == 3
     assert len(result.output.splitlines()) == 1
     assert not (tmp_path / "report.html").exists()
+
+
+@needs_charts
+def test_titles_and_paths_that_are_no_utf8_or_control_a_terminal_are_escapes(tmp_path):
+    table = write(tmp_path, processes([1.0]), "a") / "results.csv"
+    table = table.rename(table.with_name("t\x1b\udcff.csv"))
+    output = tmp_path / "r\x1b\udcff.html"
+    title = "a\udcffb\x1b]0;owned\x07\u202ey"
+    done = CliRunner().invoke(app, ["report", str(table), "-o", str(output), "--title", title])
+    assert done.exit_code == 0, done.output
+    page = output.read_text(encoding="utf-8")
+    assert r"<h1>a\udcffb\x1b]0;owned\x07\u202ey</h1>" in page
+    assert r"t\x1b\udcff.csv" in page
+    assert not re.search("[\x07\x1b\u202e]", page)
+    assert r"r\x1b\udcff.html: 2 rows of 1 result file" in done.stdout
+    assert done.stdout.strip().isprintable()

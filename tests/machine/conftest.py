@@ -2,22 +2,14 @@
 
 import pytest
 
-from bench_core.machine import allotment, host, kernel_files, processor
-
-_CACHED = (
-    *(host.usable_cores, host.cache_sizes, allotment._ulimits),
-    *(processor.model, processor.identity, processor.flags, processor.kinds, processor._processors, processor.sysctl),
-)
+from bench_core.machine import kernel_files
+from tests.support.kernel import forget
 
 
 @pytest.fixture
 def plant(tmp_path, monkeypatch):
     """Return a function that writes a file of the kernel, text or bytes; bench_core sees these files only."""
     monkeypatch.setattr(kernel_files, "ROOT", tmp_path)
-
-    def forget():
-        for function in _CACHED:
-            function.cache_clear()
 
     def write(path, contents):
         forget()

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from bench_core.machine import allotment, host
+from bench_core.machine import allotment, environment, host
+from bench_core.records import Fact
 
 GIB = 1 << 30
 
@@ -151,7 +152,61 @@ def test_a_group_or_an_affinity_overrides_the_job_s_variables(machine, monkeypat
     assert limits()[0] == 6
 
 
-def test_without_affinity_every_hardware_thread_is_allowed(machine, monkeypatch):
-    """As on macOS and Windows."""
+def test_on_windows_the_affinity_is_read_and_on_macos_it_is_unknown_and_every_hardware_thread_allowed(
+    machine, monkeypatch
+):
+    """`start /affinity 3` on Windows; psutil has no affinity on macOS."""
     monkeypatch.delattr(allotment.os, "sched_getaffinity", raising=False)
+    process = type("Process", (), {"cpu_affinity": lambda _: [0, 1]})
+    monkeypatch.setattr(psutil, "Process", process)
+    assert allotment.cpus() == {0, 1}
+    assert limits()[0] == 1
+    assert environment._affinity() == Fact("0-1", "psutil.Process.cpu_affinity, cpuset")
+    del process.cpu_affinity
     assert allotment.cpus() == set(range(16))
+    assert environment._affinity().reason == "psutil.Process.cpu_affinity: AttributeError"
+
+
+ONE = "1 0 0:1 / /sys/fs/cgroup ro - cgroup2 cgroup rw"
+HOST_S = "2 0 0:1 /../.. /host/sys/fs/cgroup ro - cgroup2 cgroup rw"
+ANOTHER = "2 0 0:1 /system.slice/other.scope /run/x rw - cgroup2 cgroup2 rw"
+
+
+@pytest.mark.parametrize("mounts", [[ONE], [ONE, HOST_S], [HOST_S, ONE], [ONE, ANOTHER], [ANOTHER, ONE]])
+@pytest.mark.parametrize(("path", "folder"), [("/", ""), ("/job_7/task_0", "job_7/")])
+def test_a_second_mount_of_the_same_groups_hides_no_limit(machine, mounts, path, folder):
+    """A container that has the groups of its host too (`-v /sys/fs/cgroup:/host/sys/fs/cgroup`), or of another one."""
+    machine("proc/self/cgroup", f"0::{path}\n")
+    machine("proc/self/mountinfo", "\n".join(mounts))
+    machine(f"sys/fs/cgroup/{folder}cpu.max", "150000 100000")
+    machine(f"sys/fs/cgroup/{folder}memory.max", f"{2 * GIB}")
+    machine("run/x/memory.max", f"{GIB}")
+    assert limits() == (1, 1.5, 2)
+
+
+def test_where_the_only_mount_lies_above_the_container_s_groups_its_limit_holds(machine):
+    machine("proc/self/cgroup", "0::/\n")
+    machine("proc/self/mountinfo", HOST_S)
+    machine("host/sys/fs/cgroup/memory.max", f"{2 * GIB}")
+    assert limits()[2] == 2
+
+
+def test_both_mounts_of_version_1_that_hold_the_group_count(machine):
+    """The container's own, and its host's, which shows the limits of the groups around it."""
+    machine("proc/self/cgroup", "5:memory:/pod/abc\n")
+    machine(
+        "proc/self/mountinfo",
+        "31 30 0:27 /pod/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n"
+        "32 30 0:27 / /host/memory ro - cgroup cgroup rw,memory\n",
+    )
+    machine("sys/fs/cgroup/memory/memory.limit_in_bytes", f"{3 * GIB}")
+    assert limits()[2] == 3
+    machine("host/memory/pod/memory.limit_in_bytes", f"{2 * GIB}")
+    assert limits()[2] == 2
+
+
+def test_controllers_that_are_mounted_together_are_found_where_mounts_are_not_told(machine):
+    machine("proc/self/cgroup", "3:cpu,cpuacct:/docker/a\n")
+    machine("sys/fs/cgroup/cpu,cpuacct/docker/a/cpu.cfs_quota_us", "250000")
+    machine("sys/fs/cgroup/cpu,cpuacct/docker/a/cpu.cfs_period_us", "100000")
+    assert limits() == (2, 2.5, 64)

@@ -131,12 +131,12 @@ def test_nothing_private_is_in_any_fact(backend, monkeypatch):
         ("AMD EPYC 9654 96-Core Processor", 96, [], "amd-epyc-9654-96c"),
         ("Intel(R) Xeon(R) Platinum 8480C CPU @ 2.00GHz", 8, [], "intel-xeon-platinum-8480c-8c"),
         ("AMD Ryzen 7 7840U w/ Radeon 780M Graphics", 8, [], "amd-ryzen-7-7840u-w-radeon-780m-graphics-8c"),
-        ("x", 1, ["NVIDIA H100 80GB HBM3"], "nvidia-h100-80gb-hbm3_x-1c"),
-        ("x", 1, ["NVIDIA L4", "NVIDIA L4"], "2x-nvidia-l4_x-1c"),
-        ("x", 1, ["NVIDIA L4", "NVIDIA A10", "NVIDIA L4"], "2x-nvidia-l4_nvidia-a10_x-1c"),
-        ("../../etc", 2, [], "etc-2c"),
-        ("", 2, [""], "unknown-x86-64-df252f-2c"),
-        ("龍芯", None, [], "computer"),
+        ("x1", 1, ["NVIDIA H100 80GB HBM3"], "nvidia-h100-80gb-hbm3_x1-1c"),
+        ("x1", 1, ["NVIDIA L4", "NVIDIA L4"], "2x-nvidia-l4_x1-1c"),
+        ("x1", 1, ["NVIDIA L4", "NVIDIA A10", "NVIDIA L4"], "2x-nvidia-l4_nvidia-a10_x1-1c"),
+        ("../../etc/1", 2, [], "etc-1-2c"),
+        ("", 2, [""], "unknown-x86-64-34e131-2c"),
+        ("龍芯", None, [], "computer-34e131"),
     ],
 )
 def test_a_machine_is_labelled_by_its_gpus_cpu_and_cores(monkeypatch, cpu, cores, gpus, label):

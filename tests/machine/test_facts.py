@@ -86,7 +86,16 @@ def test_values_that_a_file_should_not_have_count_as_unknown(value):
 
 @pytest.mark.parametrize(
     "name",
-    ["arm", "aarch64", "i386", "x86_64", "AMD64", "powerpc", "Intel64 Family 6 Model 142 Stepping 10, GenuineIntel"],
+    [
+        "arm",
+        "aarch64",
+        "i386",
+        "x86_64",
+        "AMD64",
+        "powerpc",
+        "Intel64 Family 6 Model 142 Stepping 10, GenuineIntel",
+        "ARMv8 (64-bit) Family 8 Model D4B Revision 2, Qualcomm Technologies Inc",
+    ],
 )
 def test_an_architecture_is_no_model_so_that_earlier_tables_of_an_m1_contradict_no_later_ones(name):
     assert lasting(facts(cpu__model=name), [("cpu", name)]) == {}
@@ -121,6 +130,8 @@ def test_kinds_of_cores_and_nodes_of_memory_are_shown_in_words_even_if_a_file_ha
         {"kind": "", "cores": 8, "cpus": ""},
     ]
     assert shown("cpu.core_kinds", kinds) == "6 performance cores, CPUs 0-11, 4.70 GHz, 24.0 MB of cache; 8 cores"
+    lone = {"kind": "Cortex-X1", "cores": 1, "cpus": "7", "capacity": 1024}
+    assert shown("cpu.core_kinds", [lone]) == "1 Cortex-X1 core, CPUs 7, capacity 1024"
     nodes = [{"node": 0, "bytes": 64e9, "cpus": "0-15"}, {"node": 1, "bytes": 128e9, "cpus": ""}]
     assert shown("memory.nodes", nodes) == "node 0: 64.0 GB, CPUs 0-15; node 1: 128 GB, without CPUs"
     assert shown("cpu.core_kinds", [{}, {"frequency": "x"}]) == "? cores; ? cores"

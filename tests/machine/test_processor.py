@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 
 from bench_core.machine import environment, host, processor
 from bench_core.records import Fact
+from tests.support.kernel import forget
 
 GRAVITON = """processor : 0
 BogoMIPS : 2100.00
@@ -51,7 +53,7 @@ NAMELESS_X86 = (
     [
         ("processor : 0\nmodel name\t: AMD  EPYC 9654\n", {}, "AMD EPYC 9654"),
         (NAMELESS_X86, {}, "GenuineIntel family 6 model 143"),
-        (GRAVITON, {}, "Neoverse-V1"),
+        (GRAVITON, {}, "Neoverse-V1 (board unknown)"),
         (
             GRAVITON,
             {"sys/class/dmi/id/sys_vendor": "Amazon EC2\n", "sys/class/dmi/id/product_name": "c7g.xlarge\n"},
@@ -59,14 +61,19 @@ NAMELESS_X86 = (
         ),
         (GRAVITON, {"proc/device-tree/model": b"Raspberry Pi 5 Model B Rev 1.0\0"},
          "Neoverse-V1 (Raspberry Pi 5 Model B Rev 1.0)"),
-        (GRAVITON.replace("0xd40", "0xfff"), {}, "Arm core 0xfff"),
-        (GRAVITON.replace("0x41", "0x99"), {}, "designer 0x99 core 0xd40"),
+        (GRAVITON.replace("0xd40", "0xfff"), {}, "Arm core 0xfff (board unknown)"),
+        (GRAVITON.replace("0x41", "0x99"), {}, "designer 0x99 core 0xd40 (board unknown)"),
         ("processor : 0\nmodel name : ARMv7 Processor rev 4 (v7l)\nCPU implementer : 0x41\nCPU part : 0xd03\n", {},
-         "Cortex-A53"),
-        (BIG_LITTLE, {}, "Cortex-A55 + Cortex-A78"),
+         "Cortex-A53 (board unknown)"),
+        (BIG_LITTLE, {}, "Cortex-A55 + Cortex-A78 (board unknown)"),
+        (BIG_LITTLE + "Hardware\t: MT6893\n", {}, "Cortex-A55 + Cortex-A78 (MT6893)"),
+        (BIG_LITTLE + "Hardware\t: Generic DT based system\n", {}, "Cortex-A55 + Cortex-A78 (board unknown)"),
+        (BIG_LITTLE + "Hardware : BCM2835\n", {"proc/device-tree/model": "Pi"}, "Cortex-A55 + Cortex-A78 (Pi)"),
         (POWER, {}, "POWER9 (architected)"),
         (Z, {}, "IBM Z 8561"),
-        (RISCV, {}, "sifive,u74-mc"),
+        (RISCV, {}, "sifive,u74-mc (board unknown)"),
+        (RISCV.replace("uarch", "mvendorid"), {}, "RISC-V sifive,u74-mc (board unknown)"),
+        (RISCV.partition("mmu")[0], {"proc/device-tree/model": "A board"}, "RISC-V rv64imafdc (A board)"),
         (RISCV, {"proc/device-tree/model": "StarFive VisionFive 2"}, "sifive,u74-mc (StarFive VisionFive 2)"),
         ("processor\t: 0\nModel Name\t: Loongson-3A5000\n", {}, "Loongson-3A5000"),
         ("system type : SGI\nprocessor : 0\ncpu model\t: ICT Loongson-3 V0.9\n", {}, "ICT Loongson-3 V0.9"),
@@ -139,6 +146,20 @@ def test_macos_and_bsd_name_their_model_by_sysctl(system, name, lines, model):
     assert processor.model() == Fact(model, "sysctl")
 
 
+def test_sysctl_is_found_where_the_path_does_not_lead_and_its_failure_is_named(system, monkeypatch, tmp_path):
+    """A job of cron has the PATH /usr/bin:/bin; sysctl is in /usr/sbin."""
+    run = processor.subprocess.run
+    system("darwin")
+    monkeypatch.setattr(processor.subprocess, "run", run)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    monkeypatch.setattr(processor, "_SYSCTL_FILES", (str(tmp_path / "sysctl"),))
+    assert processor.model().reason.startswith("unknown CPU model: sysctl: FileNotFoundError")
+    forget()
+    (tmp_path / "sysctl").write_text("#!/bin/sh\necho machdep.cpu.brand_string: Apple M1\n")
+    (tmp_path / "sysctl").chmod(0o700)
+    assert processor.model() == Fact("Apple M1", "sysctl")
+
+
 def test_a_mac_has_two_kinds_of_cores_and_their_caches(system):
     system("darwin", M1)
     fast, slow = processor.kinds().value
@@ -186,9 +207,13 @@ def test_a_name_that_covers_several_models_is_followed_by_their_numbers():
     def label(model, identity="GenuineIntel family 6 model 143 stepping 8"):
         return environment.machine_label({"cpu.model": Fact(model, "s"), "cpu.identity": Fact(identity, "s")}, [])
 
-    assert label("Intel(R) Xeon(R) Processor") == "intel-xeon-processor-family-6-model-143".replace("-processor", "")
-    assert label("Intel(R) Xeon(R) Processor", "GenuineIntel family 6 model 106 stepping 6").endswith("model-106")
-    assert label("QEMU Virtual CPU version 2.5+") == "qemu-virtual-version-2-5-family-6-model-143"
+    numbers = "family-6-model-143-stepping-8"
+    assert label("Intel(R) Xeon(R) Processor") == f"intel-xeon-{numbers}"
+    assert label("Intel(R) Xeon(R) CPU @ 2.00GHz") == f"intel-xeon-{numbers}", "a clock tells no model"
+    assert label("AMD EPYC Processor (with IBPB)") == f"amd-epyc-{numbers}"
+    cascade_lake = "GenuineIntel family 6 model 85 stepping 7"
+    assert label("Intel(R) Xeon(R) CPU @ 2.00GHz", cascade_lake) == "intel-xeon-family-6-model-85-stepping-7"
+    assert re.fullmatch("amd-epyc-[0-9a-f]{6}", label("AMD EPYC Processor", "")), "as on Windows"
     assert label("Intel(R) Xeon(R) Platinum 8480C") == "intel-xeon-platinum-8480c"
     assert label("Intel Core Processor (Haswell, no TSX)") == "intel-core-haswell-no-tsx"
     former = environment.former_labels({"cpu.model": Fact("AMD EPYC", "s")}, ["NVIDIA L4"])
@@ -248,8 +273,9 @@ def test_cores_that_differ_by_model_capacity_clock_or_cache_are_of_several_kinds
     for cpu in range(4):
         plant(f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity", "")
     plant("proc/cpuinfo", "")
-    plant("sys/devices/system/cpu/cpu3/cpu_capacity", "446\n")
-    assert {kind["cpus"] for kind in processor.kinds().value} == {"0-2", "3"}
+    for cpu, capacity in enumerate((1024, 1020, 1016, 446)):  # a little of it is noise
+        plant(f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity", f"{capacity}\n")
+    assert {kind["cpus"]: kind["capacity"] for kind in processor.kinds().value} == {"0-2": 1024, "3": 446}
     plant("sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", "5000000")
     plant("sys/devices/system/cpu/cpu1/cpufreq/cpuinfo_max_freq", "3300000")  # a dense core
     assert {kind["cpus"] for kind in processor.kinds().value} == {"0,2", "1", "3"}
@@ -265,12 +291,105 @@ def test_a_virtual_machine_that_is_not_x86_is_named_by_its_maker_or_unknown_and_
     for path, text, maker in (
         ("sys/hypervisor/type", "xen\n", "xen"),
         ("proc/device-tree/hypervisor/compatible", b"linux,kvm\0", "linux,kvm"),
-        ("sys/class/dmi/id/sys_vendor", "Amazon EC2\n", "Amazon EC2"),
+        ("proc/device-tree/model", b"linux,dummy-virt\0", "dummy-virt"),
     ):
         plant(path, text)
         assert host.virtual_machine().value == maker
-    plant("sys/class/dmi/id/sys_vendor", "Ampere(R)\n")
+    plant("proc/device-tree/model", "Ampere(R)\n")
     plant("proc/device-tree/hypervisor/compatible", "")
     plant("sys/hypervisor/type", "")
     plant("proc/sysinfo", "Manufacturer: IBM\nVM00 Control Program: z/VM    7.2.0\n")
     assert host.virtual_machine().value == "z/VM"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "product", "maker"),
+    [
+        ("Amazon EC2", "c7g.xlarge", "Amazon EC2"),
+        ("Amazon EC2", "c7g.metal", "none"),
+        ("Amazon EC2", "m8g.metal-24xl", "none"),
+        ("Microsoft Corporation", "Virtual Machine", "Microsoft Corporation Virtual Machine"),
+        ("Microsoft Corporation", "Surface Pro", None),
+        ("Apple Inc.", "Apple Virtualization Generic Platform", "Apple Virtualization"),
+        ("Google", "Google Compute Engine", "Google Compute Engine"),
+        ("LENOVO", "21N1CTO1WW", None),
+    ],
+)
+def test_firmware_names_a_virtual_machine_by_maker_and_product(plant, vendor, product, maker):
+    plant("proc/cpuinfo", GRAVITON)
+    plant("sys/class/dmi/id/sys_vendor", f"{vendor}\n")
+    plant("sys/class/dmi/id/product_name", f"{product}\n")
+    assert host.virtual_machine().value == maker
+
+
+def arm(part, designer="0x41", features="fp asimd"):
+    return GRAVITON.replace("0xd40", part).replace("0x41", designer).replace("fp asimd evtstrm aes sve", features)
+
+
+APPLE = {"sys_vendor": "Apple Inc.", "product_name": "Apple Virtualization Generic Platform"}
+AZURE = {"sys_vendor": "Microsoft Corporation", "product_name": "Virtual Machine"}
+PHONE = "".join(
+    f"processor : {cpu}\nCPU implementer : 0x41\nCPU part : {part}\n\n"
+    for cpu, part in enumerate(("0xd46", "0xd47", "0xd4d", "0xd4e"))
+)
+SMALL_L3, LARGE_L3 = "32768K", "65536K"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "dmi", "caches"),
+    [
+        (arm("0x000", "0x61"), arm("0x000", "0x61", "fp asimd bf16"), APPLE, (SMALL_L3, SMALL_L3)),
+        (arm("0xd0c"), arm("0xd0c"), {}, (SMALL_L3, LARGE_L3)),
+        (arm("0xd49"), arm("0xd49"), AZURE, (SMALL_L3, LARGE_L3)),
+        (RISCV, RISCV, {}, (SMALL_L3, LARGE_L3)),
+        (PHONE + "Hardware : Qualcomm SM8550", PHONE + "Hardware : MT6985", {}, (SMALL_L3, SMALL_L3)),
+        (BIG_LITTLE + "Hardware : MT6893", BIG_LITTLE + "Hardware : MT6895", {}, (SMALL_L3, SMALL_L3)),
+        *(
+            (f"processor : 0\nmodel name : {name}\n", f"processor : 0\nmodel name : {name}\n", {}, (SMALL_L3, LARGE_L3))
+            for name in ("Common KVM processor", "QEMU Virtual CPU version 2.5+")
+        ),
+    ],
+    ids=[
+        "Apple hides the core",
+        "no board",
+        "a hypervisor's board",
+        "RISC-V",
+        "long names",
+        "Android",
+        "kvm64",
+        "qemu64",
+    ],
+)
+def test_cpus_of_one_name_that_differ_in_anything_else_have_two_labels(plant, one, other, dmi, caches):
+    for name, text in dmi.items():
+        plant(f"sys/class/dmi/id/{name}", f"{text}\n")
+    labels = set()
+    for cpuinfo, size in ((one, caches[0]), (other, caches[1])):
+        plant("proc/cpuinfo", cpuinfo)
+        for name, text in (("type", "Unified"), ("level", 3), ("size", size), ("shared_cpu_list", 0)):
+            plant(f"sys/devices/system/cpu/cpu0/cache/index3/{name}", f"{text}\n")
+        labels.add(environment.machine_label(environment.host_environment(), []))
+    assert len(labels) == 2
+    assert all(len(label) < 60 and "board" not in label for label in labels)
+
+
+def test_a_core_whose_number_a_hypervisor_hides_is_unknown(plant):
+    plant("proc/cpuinfo", arm("0x000", "0x61"))
+    assert (processor.model().value, processor.identity().value) == (None, None)
+
+
+def test_the_label_of_an_unknown_cpu_tells_its_memory_but_not_what_the_kernel_keeps_of_it():
+    def label(gigabytes):
+        return environment.machine_label({"memory.total": Fact(int(gigabytes * 2**30), "s")}, [])
+
+    assert label(15.6) == label(15.2) != label(31.2)
+    assert label(31.2) == label(30.8) != label(23.4)
+
+
+def test_equal_cores_that_an_old_kernel_describes_once_are_of_one_kind(plant):
+    """32-bit Arm: what holds for every core stands after the last."""
+    once = GRAVITON.partition("Features")[2].replace("0xd40", "0xc07")
+    plant("proc/cpuinfo", f"processor : 0\nBogoMIPS : 38.40\n\nprocessor : 1\nBogoMIPS : 38.40\n\nFeatures{once}")
+    plant("sys/devices/system/cpu/online", "0-1\n")
+    assert [kind["kind"] for kind in processor.kinds().value] == ["Cortex-A7"]
+    assert processor.identity().value == "Cortex-A7 r1p1"

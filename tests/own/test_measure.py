@@ -1,5 +1,6 @@
 """`bench_core.measure`: a result to look at, and the same rows as a frame and as files."""
 
+import io
 import subprocess
 import sys
 
@@ -55,6 +56,16 @@ def row(**known):
 def test_text_of_a_library_cannot_paint_the_terminal():
     result = Result((row(status="error", reason="\x1b[31mred"),))
     assert repr(result).splitlines()[-1] == r"numpy cpu: error: \x1b[31mred"
+
+
+@pytest.mark.parametrize(("encoding", "rule"), [("cp1252", "-----"), ("utf-8", "─────")])
+def test_a_result_can_be_printed_whatever_the_encoding_of_stdout(monkeypatch, encoding, rule):
+    out = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding, write_through=True))
+        print(Result((row(value=2e-3),)))
+        sys.stdout.detach()
+    assert rule in out.getvalue().decode(encoding)
 
 
 def test_columns_without_contents_are_left_out():

@@ -109,6 +109,7 @@ def test_a_comment_always_fits_and_the_verdict_stays():
         ("_a_", "`_a_`"),
         ("fixes GH-1", "`fixes GH-1`"),
         (":tada:", "`:tada:`"),
+        (":+1: and :-1:", "`:+1: and :-1:`"),
         ("12:30:45", "`12:30:45`"),
         ("", ""),
         ("bench-core run --runs 5 on each", "bench-core run `--runs` 5 on each"),

@@ -105,6 +105,26 @@ def test_a_fault_is_one_line_with_its_place(good, change, said):
     assert said in complaint(good)
 
 
+def test_neither_a_warning_nor_an_error_shows_a_path_raw(good, tmp_path):
+    """Of every kind: a link, what the reader and the format warn of, a table that is none."""
+    folder = tmp_path / "a\x1b]0;owned\x07\u202eb"
+    (folder / "run").mkdir(parents=True)
+    (folder / "link").symlink_to(good)
+    table = folder / "run" / "results.csv"
+    lines = good.read_text().splitlines()
+    table.write_text("\n".join([f"{lines[0]},new", *(f"{line},1" for line in [*lines[1:], lines[-1]])]))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(folder)
+        table.write_text("nothing")
+        with pytest.raises(TableError) as refused:
+            load(folder)
+    said = [str(warning.message) for warning in caught] + [str(refused.value)]
+    expected = ("symbolic link", "no line feed", "does not know: new", "counted once", "none of the columns")
+    assert [text for text in expected if not any(text in message for message in said)] == []
+    assert all(message.isprintable() and r"a\x1b]0;owned\x07\u202eb" in message for message in said)
+
+
 def test_bytes_that_are_no_text_are_named_by_line(good):
     good.write_bytes(good.read_bytes().replace(b"numpy", b"n\xffmpy", 1))
     assert complaint(good) == ":2: is not UTF-8 text: save it as UTF-8"

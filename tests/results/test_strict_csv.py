@@ -1,5 +1,8 @@
 """CSV as such: a fault is placed by its line, and no cell is written that a spreadsheet or a terminal would obey."""
 
+import sys
+import unicodedata
+
 import pytest
 
 from bench_core.errors import TableError
@@ -19,8 +22,18 @@ def test_no_cell_runs_in_a_spreadsheet_or_a_terminal(text):
     """A cell begins with no sign that a spreadsheet obeys, and holds no control character."""
     written = cell(text)
     assert not written.startswith(("=", "+", "-", "@", "\t", "\r", "\uff1d"))
-    assert all(ord(c) >= 0x20 and not 0x7F <= ord(c) < 0xA0 for c in written)
+    assert written.isprintable()
     written.encode("utf-8")
+
+
+def test_no_control_or_formatting_character_is_written_raw_wherever_it_stands():
+    harmful = [
+        chr(i) for i in range(sys.maxunicode + 1) if unicodedata.category(chr(i)) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    ]
+    assert {"\x1b", "\u202e", "\u2066", "\ufeff", "\U000e0001"} < set(harmful)
+    for c in harmful:
+        assert all(cell(text).isprintable() for text in (c, f"a{c}b", f"{c}=1"))
+        assert not cell(f"{c}=1").startswith("=")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

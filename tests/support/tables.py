@@ -51,13 +51,15 @@ def reading(measurements, machine="a", *, samples=True, label="", about=None, fa
     """Return a reading as if these measurements had been written and read: one row a metric and case."""
     of = run(machine, **run_known)
     table = [row for group in grouped(measurements) for row in rows_of_case(of, group)]
-    by_key = {}
+    by_result, by_key = {}, {}
+    for row in table:
+        result = (row.case_id, row.backend, row.implementation, row.device, row.threads, row.metric)
+        by_result.setdefault(result, row)
     for m in measurements:
+        case = m.case
         for series in m.series:
-            row = next(r for r in table if r.case_id == m.case.work.case_id and r.backend == m.case.backend
-                       and r.device == m.case.device and r.metric == series.metric and r.threads == m.threads
-                       and r.implementation == m.case.implementation)  # fmt: skip
-            by_key.setdefault(sample_key(row), {})[m.process] = series.seconds
+            result = (case.work.case_id, case.backend, case.implementation, case.device, m.threads, series.metric)
+            by_key.setdefault(sample_key(by_result[result]), {})[m.process] = series.seconds
     files = RunFiles(by_key if samples else None, facts or {}, {}, about or {})
     return Reading.of(f"{machine}/{of.run_id}/results.csv", table, label, files)
 

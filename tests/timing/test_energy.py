@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import shutil
 
 import pytest
 
@@ -13,6 +14,7 @@ from bench_core.timing import energy
 from bench_core.timing.energy import Meter, per_call
 from bench_core.timing.sampling import WallTimer
 from tests.support.fakes import FakeDevice
+from tests.support.kernel import forget
 
 WATTS = 350.0
 
@@ -169,6 +171,7 @@ def test_the_parts_of_a_device_are_added():
         ((5.0,), (5.0,), 1.0),
         ((5.0,), (50.0,), 20.0),  # it may have wrapped more than once
         ((5.0, 5.0), (6.0, 700.0), 1.0),  # one of two parts
+        ((5.0, 5.0), (50.0, 5.0), 1.0),  # one of two stands still: no package takes no energy
     ],
 )
 def test_a_reading_that_physics_forbids_gives_no_value(before, after, seconds):
@@ -182,20 +185,34 @@ def test_a_reading_that_physics_forbids_gives_no_value(before, after, seconds):
 
 @pytest.fixture
 def powercap(monkeypatch, tmp_path):
+    """Return a function that makes a zone of RAPL, below the root that bench_core sees, and returns its folder."""
     monkeypatch.setattr(kernel_files, "ROOT", tmp_path)
 
     def zone(name, label, microjoules="1500000", last="262143328850"):
+        forget()
         folder = tmp_path / "sys/class/powercap" / name
         folder.mkdir(parents=True)
-        (folder / "name").write_text(f"{label}\n")
-        (folder / "max_energy_range_uj").write_text(last)
-        if microjoules is not None:
-            (folder / "energy_uj").write_text(microjoules)
+        for file, text in (("name", label), ("max_energy_range_uj", last), ("energy_uj", microjoules)):
+            if text is not None:
+                (folder / file).write_text(f"{text}\n")
+        return folder
 
-    return zone
+    forget()
+    yield zone
+    monkeypatch.undo()
+    forget()
 
 
-def test_a_cpu_s_packages_are_read_and_their_parts_are_not_read_twice(powercap):
+def plant_cores(root, *packages_and_dies):
+    for cpu, (package, die) in enumerate(packages_and_dies):
+        folder = root / f"sys/devices/system/cpu/cpu{cpu}/topology"
+        folder.mkdir(parents=True)
+        (folder / "physical_package_id").write_text(f"{package}\n")
+        (folder / "die_id").write_text(f"{die}\n")
+
+
+def test_a_cpu_s_packages_are_read_and_their_parts_are_not_read_twice(powercap, tmp_path):
+    plant_cores(tmp_path, (0, 0), (0, 1), (1, 0), (1, 1))
     powercap("intel-rapl:0", "package-0")
     powercap("intel-rapl:1", "package-1", "2500000")
     powercap("intel-rapl:0:0", "core")
@@ -215,14 +232,27 @@ def test_a_cpu_without_counters_has_none_and_a_reason(powercap):
     assert rapl.fact().reason == "no /sys/class/powercap/intel-rapl:0/energy_uj"
 
 
-def test_energy_of_a_part_of_the_packages_is_that_of_none(powercap, tmp_path):
+def test_a_zone_without_a_name_may_be_a_package_and_is_named(powercap, tmp_path):
+    """As in a container, whose links below /sys/class/powercap lead nowhere."""
+    powercap("intel-rapl:0", "package-0")
+    (tmp_path / "sys/class/powercap/intel-rapl:1").symlink_to(tmp_path / "hidden")
+    assert energy.meter("cpu", None) is None
+    assert rapl.fact().reason == "no /sys/class/powercap/intel-rapl:1/name"
+
+
+def per_call_of(found):
+    device = FakeDevice(work=1e-3)
+    return per_call(device.run, WallTimer(device.synchronize, device.clock), found, 1e-3, 1.0, device.clock)
+
+
+def test_energy_of_a_part_of_the_packages_is_that_of_none(powercap):
     """One package cannot be read from the start, is lost later, or tells what its counter cannot hold."""
     powercap("intel-rapl:0", "package-0")
-    powercap("intel-rapl:1", "package-1", "no number")
-    file = tmp_path / "sys/class/powercap/intel-rapl:1/energy_uj"
+    file = powercap("intel-rapl:1", "package-1", "no number") / "energy_uj"
     assert energy.meter("cpu", None) is None
     assert rapl.fact().reason == "no value in /sys/class/powercap/intel-rapl:1/energy_uj"
     file.write_text("2500000")
+    forget()
     found = energy.meter("cpu", None)
     assert found.read() == (1.5, 2.5)
     for text in ("-1", "999999999999999", "", "x"):
@@ -230,9 +260,23 @@ def test_energy_of_a_part_of_the_packages_is_that_of_none(powercap, tmp_path):
         assert found.read() is None
     file.unlink()
     assert found.read() is None
-    device = FakeDevice(work=1e-3)
-    timer = WallTimer(device.synchronize, device.clock)
-    assert per_call(device.run, timer, found, 1e-3, 1.0, device.clock) is None, "the case goes on"
+    assert per_call_of(found) is None, "the case goes on"
+
+
+@pytest.mark.parametrize("names", [["package-0", "package-1"], ["package-0-die-0", "package-0-die-1"]])
+def test_a_package_that_vanished_is_lost_to_every_later_case_and_every_later_process(powercap, tmp_path, names):
+    """And not that the rest is read as the whole, without a flag."""
+    plant_cores(tmp_path, *[(0, 0), (0, 1)] if "die" in names[0] else [(0, 0), (1, 0)])
+    powercap("intel-rapl:0", names[0])
+    last = powercap("intel-rapl:1", names[1])
+    assert energy.meter("cpu", None).read() == (1.5, 1.5)
+    shutil.rmtree(last)
+    later = energy.meter("cpu", None)
+    assert later.read() is None
+    assert per_call_of(later) is None
+    forget()  # what another process knows
+    assert energy.meter("cpu", None) is None
+    assert rapl.fact().reason == f"no /sys/class/powercap/intel-rapl:*/name is {names[1]}"
 
 
 def test_a_gpu_s_counter_is_that_of_its_board_in_joules(pynvml):
