@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import app
-from bench_core.cli.common import Filter, Paths, chosen, columns, has_colour, notes_on, print_notes
+from bench_core.cli.common import Filter, Paths, chosen, columns, has_colour, notes_on, print_notes, say
 from bench_core.compare import read
 from bench_core.compare.price import price_work
 from bench_core.compare.tariff import Tariff
@@ -57,5 +57,5 @@ def cost_command(
     else:
         typer.echo(cost_text(prices, columns(), colour=has_colour()), nl=False)
         for sentence in prices.apart:
-            typer.echo(f"Note: {sentence}")
+            say(f"Note: {sentence}")
         print_notes(readings)
