@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def declare(parser: pytest.Parser) -> None:
         group.addoption(f"--bench-{name}", metavar=metavar, default=None, help=about)
         parser.addini(f"bench_{name}", f"the same as --bench-{name}", default="")
     about = "measure the benchmarks that come with bench-core if no path is given: always, or if none are here (auto)"
-    group.addoption("--bench-suite", choices=[*UseSuite], default=UseSuite.NEVER, help=about)
+    group.addoption("--bench-suite", type=_use_suite, metavar="|".join(UseSuite), default=UseSuite.NEVER, help=about)
     group.addoption("--bench-process", type=int, default=0, help="number of this process among repeated runs")
     group.addoption("--bench-shuffle", type=int, metavar="SEED", help="measure in random order, with this seed")
     group.addoption("--bench-resume", metavar="RUN", help="finish this run folder: measure only its missing cases")
@@ -95,6 +96,12 @@ def _machine(text: str) -> str:
         return identifier(text) if text else ""
     except ValueError as error:
         raise UsageError(f"--bench-machine: {error}") from None
+
+
+def _use_suite(text: str) -> UseSuite:
+    if text not in list(UseSuite):
+        raise argparse.ArgumentTypeError(no_such("", text, UseSuite))
+    return UseSuite(text)
 
 
 def _choice(name: str, text: str, choices: type[Preset]) -> Preset:

@@ -51,6 +51,8 @@ class Status(StrEnum):
 
 NOT_TRIED = frozenset({Status.SKIPPED, Status.UNSUPPORTED})  # nothing ran, and nothing went wrong
 
+_LEAST, _MOST = 1e-100, 1e100  # of a quantity in base units
+
 _WORST_FIRST = (
     *(Status.CRASHED, Status.TIMEOUT, Status.OOM, Status.ERROR, Status.INVALID, Status.INTERRUPTED),
     *(Status.UNSUPPORTED, Status.SKIPPED, Status.OK),
@@ -385,6 +387,11 @@ class Run:
     git_dirty: bool | None = None
 
 
+def is_quantity(number: float | None) -> bool:
+    """Whether a number can be a measured quantity, which has a logarithm, and whose quotients do not overflow."""
+    return number is not None and _LEAST <= number <= _MOST
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One line of results.csv. The fields, in this order, are its columns; results/README.md explains each.
@@ -453,8 +460,19 @@ class Row:
 
     @property
     def has_value(self) -> bool:
-        """Whether there is a valid value."""
-        return self.status == Status.OK and self.value is not None and math.isfinite(self.value)
+        """Whether there is a valid value: one that can be a quantity (`is_quantity`)."""
+        return self.status == Status.OK and is_quantity(self.value)
+
+    @property
+    def absence(self) -> str:
+        """Why there is no valid value, from status and reason; "" if there is one."""
+        if self.has_value:
+            return ""
+        if self.status == Status.OK:
+            if self.value is None:
+                return "no value"
+            return f"the value {self.value:g} is {'not positive' if self.value <= 0 else 'beyond any quantity'}"
+        return ": ".join(word for word in (self.status, self.reason or self.reason_code) if word)
 
     @property
     def is_launch_bound(self) -> bool:

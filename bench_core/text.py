@@ -80,16 +80,18 @@ def quoted(text: str, longest: int = 40) -> str:
 def no_such(what: str, word: str, available: Iterable[str], longest: int = 900) -> str:
     """Return what to say of a word that is none of those available, with the nearest of these.
 
-    what: what the word should be the name of, "" for nothing.
+    what: what the word should be the name of, "" for nothing. A part of a name is near it, as cpu is to cpu.model.
 
     >>> no_such("column", "wrkload", ["workload", "size"])
     "no column 'wrkload'; did you mean 'workload'? available: workload, size"
     """
     known = list(available)
     by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word[:100].lower(), by_lower, n=1, cutoff=0.75)  # a swap of letters in four
+    typed = word[:100].lower()
+    near = difflib.get_close_matches(typed, by_lower, n=1, cutoff=0.75)  # a swap of letters in four
+    near = near or [name for name in by_lower if len(typed) > 1 and typed in re.split(r"[ ._-]", name)]  # a part of it
     meant = f"; did you mean {quoted(by_lower[near[0]])}?" if near else ";"
-    there = printable(", ".join(known) or "none", longest)
+    there = printable(", ".join(name or "(empty)" for name in known) or "none", longest)
     return f"no {what}{' ' * bool(what)}{quoted(word)}{meant} available: {there}"
 
 

@@ -96,6 +96,11 @@ def test_a_quoted_text_keeps_its_blanks_and_spells_out_what_cannot_be_seen(text,
     assert quoted(text) == shown
 
 
+def test_a_part_of_a_name_is_near_it():
+    assert no_such("fact", "cpu", ["gpu.driver", "cpu.model"]).startswith("no fact 'cpu'; did you mean 'cpu.model'? ")
+    assert no_such("fact", "c", ["c.model"]) == "no fact 'c'; available: c.model"
+
+
 @given(st.text(max_size=200))
 def test_a_part_of_a_file_name_names_no_other_folder(text):
     name = file_name(text)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench_core.records import Cache, Claim, Row, Scope
@@ -82,10 +83,17 @@ def families_of(rows: Sequence[Row], traits: TraitsOf) -> dict[Family, dict[str,
     for kind, cases in groups.items():
         variant, several = _variants(list(cases.values())), len(versions[kind.suite, kind.workload]) > 1
         for case_id, row in cases.items():
-            family = replace(kind, variant=variant(row), has_versions=several)
+            family = _free(replace(kind, variant=variant(row), has_versions=several), row.size, families)
             families.setdefault(family, {})[row.size] = case_id
     ordered = sorted(families, key=lambda family: _place(family, traits))
     return {f: dict(sorted(families[f].items(), key=lambda item: size_order(item[0]))) for f in ordered}
+
+
+def _free(family: Family, size: str, taken: Mapping[Family, Mapping[str, str]]) -> Family:
+    """Return a family without a case of this size: this one, else a numbered variant, as two works with one name."""
+    variants = (f"{family.variant} ({number})".strip() for number in itertools.count(2))
+    several = itertools.chain([family], (replace(family, variant=variant) for variant in variants))
+    return next(other for other in several if size not in taken.get(other, {}))
 
 
 def _place(family: Family, traits: TraitsOf) -> tuple[object, ...]:

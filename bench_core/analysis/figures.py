@@ -425,7 +425,7 @@ def heat(data: ReportData) -> list[HeatCell]:
         size = shown_size(data, family, metric)
         case_id = data.cases(family)[size]
         rows = {c: data.best(c, case_id, metric) or data.failure(c, case_id) for c in columns}
-        good = [row for row in rows.values() if row and row.has_value and row.value]
+        good = [row for row in rows.values() if row and row.has_value]
         if good:
             values = [row.value or 0.0 for row in good]
             best = min(values) if good[0].better == "lower" else max(values)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -19,53 +20,38 @@ from bench_core.text import printable
 _TEXTS = tuple(f.name for f in fields(Row) if f.type in {"str", str})
 
 
-def cleaned(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows with all texts made safe to show (text.printable)."""
-    seen: dict[str, str] = {}
-    shown = []
-    for row in rows:
-        changed: dict[str, Any] = {}
-        for name in _TEXTS:
-            text = getattr(row, name)
-            if text not in seen:
-                seen[text] = printable(text)
-            if seen[text] != text:
-                changed[name] = seen[text]
-        shown.append(replace(row, **changed) if changed else row)
-    return shown
-
-
 def safe(reading: Reading) -> Reading:
-    """Return a reading with the texts of its rows made safe to show."""
-    return replace(reading, rows=tuple(cleaned(reading.rows)))
+    """Return a reading with the texts of its rows made safe to show (text.printable)."""
+    shown = functools.cache(printable)
+    rows = []
+    for row in reading.rows:
+        changed: dict[str, Any] = {name: shown(text) for name in _TEXTS if (text := getattr(row, name)) != shown(text)}
+        rows.append(replace(row, **changed) if changed else row)
+    return replace(reading, rows=tuple(rows))
 
 
 def pooled(readings: Sequence[Reading]) -> list[Row]:
     """Return one row per result and metric over all runs; a result without any value has one row with the reason.
 
     Runs are pooled as in `bench-core compare`. Rows that are in two files count once. If runs failed in different ways,
-    the row with the most severe status is returned. Rows in the unit of another table (`in_other_units`) are left out:
-    no chart may set them beside the others. Raises TableError for tables that contradict each other.
+    the row with the most severe status is returned. A row whose value is not positive has the status `invalid` instead.
+    Raises TableError for tables that contradict each other.
     """
     everything = [row for reading in readings for row in reading.rows]
     places: dict[tuple[object, ...], int] = {}
     for row in everything:
         places.setdefault(_result(row), len(places))
     options = CompareOptions(columns=SIDES, metrics=tuple(METRICS))
-    cells = arrange(readings, options, lambda row: row.status == Status.OK and not in_other_units(row)).cells.values()
+    cells = arrange(readings, options, lambda row: row.status == Status.OK).cells.values()
     rows = [pooled_row(collect_replicates(side, found).entry) for sides in cells for side, found in sides.items()]
-    known = {_result(row) for row in rows}
+    known = {_result(row) for row in rows if row.has_value}
     failed: dict[tuple[object, ...], Row] = {}
-    for row in everything:
+    for row in (row for row in (*everything, *rows) if row.status != Status.OK):
         result = _result(row)
-        if row.status != Status.OK and result not in known:
+        if result not in known:
             failed[result] = min(failed.get(result, row), row, key=lambda row: severity(row.status))
-    return sorted([*rows, *failed.values()], key=lambda row: places[_result(row)])
-
-
-def in_other_units(row: Row) -> bool:
-    """Whether the value of a row has another unit than its metric has here, as milliseconds where times are seconds."""
-    return row.has_value and row.metric in METRICS and row.unit != METRICS[row.metric].unit
+    of_known = (row for row in rows if _result(row) in known)
+    return sorted([*of_known, *failed.values()], key=lambda row: places[_result(row)])
 
 
 def _result(row: Row) -> tuple[object, ...]:
@@ -73,8 +59,16 @@ def _result(row: Row) -> tuple[object, ...]:
 
 
 def pooled_row(entry: Entry) -> Row:
-    """Return the newest row of an entry, with the value, interval, processes and flags of all its runs."""
-    if len(entry.rows) == 1 or not entry.ok:
+    """Return the newest row of an entry, with the value, interval, processes and flags of all its runs.
+
+    Without a value it has the status `invalid` and the reason for that.
+    """
+    if not entry.ok:
+        row = entry.row
+        if row.status != Status.OK:
+            return row
+        return replace(row, value=None, status=Status.INVALID, reason_code="no_value", reason=row.absence)
+    if len(entry.rows) == 1:
         return entry.row
     single = {"single_run"} if entry.processes > 1 else set()
     nothing: dict[str, Any] = dict.fromkeys(_OF_ONE_RUN)

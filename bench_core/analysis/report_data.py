@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench_core.analysis.families import Family, families_of
-from bench_core.analysis.pooling import in_other_units, pooled, safe
+from bench_core.analysis.pooling import pooled, safe
 from bench_core.analysis.sides import Contender, Kind, Sides, backend_order, backends_of, contenders_of, sides_of
+from bench_core.compare.apart import kept_apart
 from bench_core.compare.best import Ranking, rank
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import CompareOptions
@@ -26,7 +27,7 @@ from bench_core.compare.verdicts import Pair, judge
 from bench_core.records import Clock, Identity, Row, severity
 from bench_core.results.metrics import METRICS, headline
 from bench_core.results.traits import merged
-from bench_core.units import counted, natural
+from bench_core.units import natural
 
 
 class ReportData:
@@ -35,20 +36,22 @@ class ReportData:
     The order of rows, families and contenders does not depend on the order in which a run measured its cases.
 
     contenders: devices with at least one value. by_backend: their backends with at least one value. place: the sort key
-    of a row, also of one that was not pooled. silent: a sentence for each device without any value, and one on rows
-    that are shown in the full table only. Raises TableError for tables that contradict each other.
+    of a row, also of one that was not pooled. silent: a sentence for each device without any value. apart: sentences on
+    rows that are shown in the full table only, or as work of their own (apart.py). Raises TableError for tables
+    that contradict each other.
     """
 
     def __init__(self, readings: Sequence[Reading]) -> None:
         self.readings = [safe(reading) for reading in readings]
-        rows = pooled(self.readings)
+        comparable = kept_apart(self.readings)
+        self._comparable, self.apart = comparable.readings, comparable.said
+        rows = pooled(self._comparable)
         self.traits = merged(reading.traits for reading in self.readings)
         self.spreads = Spreads.of(self.readings)
         self.families = families_of(rows, self.traits)
         self.place = _order([row for reading in self.readings for row in reading.rows], self.families)
         self.rows = sorted(rows, key=self.place)
         self.contenders, self.silent = contenders_of(rows)
-        self.silent += _left_out(self.readings)
         self.by_backend = backends_of(self.contenders, rows)
         self._known = {(c.machine, c.device, c.backend): c for c in (*self.contenders, *self.by_backend)}
         self._best: dict[tuple[Contender, str, str], Row] = {}
@@ -154,13 +157,14 @@ class ReportData:
         return self._ranked("time")
 
     def _ranked(self, metric: str) -> dict[str, Ranking]:
-        ranked = rank(self.readings, CompareOptions(metrics=(metric,)), lambda row: row.clock != Clock.DEVICE)
+        ranked = rank(self._comparable, CompareOptions(metrics=(metric,)), lambda row: row.clock != Clock.DEVICE)
         return {ranking.key.case_id: ranking for ranking in ranked}
 
     @functools.cached_property
     def sides(self) -> list[Sides]:
-        """The ways in which these results are compared, the most important first; only those with a common case."""
-        return [sides for sides in sides_of(self.contenders, self.rows) if self.compared(sides)]
+        """The ways in which these results are compared, the most important first; only those with a ratio."""
+        every = sides_of(self.contenders, self.rows)
+        return [sides for sides in every if any(c.ratio for found in self.compared(sides).values() for _, c in found)]
 
     def compared(self, sides: Sides, metric: str = "time") -> Mapping[str, Sequence[tuple[Contender, Comparison]]]:
         """Return the comparisons of all contenders of these sides, by case_id.
@@ -239,13 +243,6 @@ def _rank(row: Row) -> float:
 
 def _beats(row: Row, other: Row) -> bool:
     return _rank(row) < _rank(other)
-
-
-def _left_out(readings: Iterable[Reading]) -> list[str]:
-    """Return a sentence on the rows in other units, if there are any."""
-    found = [row for reading in readings for row in reading.rows if in_other_units(row)]
-    units = ", ".join(sorted({f"{row.metric} in {row.unit} instead of {METRICS[row.metric].unit}" for row in found}))
-    return [f"Left out for their units, {counted(len(found), 'value')}: {units}."] if found else []
 
 
 def _order(rows: Sequence[Row], families: Mapping[Family, Mapping[str, str]]) -> Callable[[Row], tuple[Any, ...]]:

@@ -134,8 +134,7 @@ def _silent(rows: Sequence[Row]) -> list[str]:
     """Return a sentence for the devices without any value, one for machines that have the same reasons."""
     lost: dict[tuple[str, str], Counter[str]] = {}
     for row in rows:
-        reason = f"{row.status}: {row.reason or row.reason_code}"
-        lost.setdefault((row.machine, row.device), Counter())[reason] += 1
+        lost.setdefault((row.machine, row.device), Counter())[row.absence] += 1
     alike: dict[tuple[str, str], list[str]] = {}
     for (machine, device), reasons in lost.items():
         ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from rich.markup import escape
 from bench_core.compare import Reading
 from bench_core.errors import UsageError
 from bench_core.files import write_atomically
-from bench_core.text import printable
+from bench_core.text import no_such, printable
 
 Paths = Annotated[
     list[str],
@@ -30,6 +30,13 @@ Paths = Annotated[
 Filter = Annotated[
     str, typer.Option("--filter", help="Use only these rows: workload == 'matmul' and dtype in ('float32', 'float16')")
 ]
+
+
+def chosen(option: str, word: str, known: Collection[str]) -> str:
+    """Return the word given for an option with a closed set. Raises UsageError for another, with the nearest."""
+    if word not in known:
+        raise UsageError(f"{option}: {no_such('', word, known)}")
+    return word
 
 
 def write(path: Path, content: str | bytes, readings: Iterable[Reading]) -> None:

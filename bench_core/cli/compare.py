@@ -15,13 +15,12 @@ import typer
 
 from bench_core import render
 from bench_core.cli import app
-from bench_core.cli.common import Filter, Paths, columns, has_colour, say, write
+from bench_core.cli.common import Filter, Paths, chosen, columns, has_colour, say, write
 from bench_core.compare import CompareOptions, Reading, Result, compare, read
 from bench_core.compare.options import share, words
 from bench_core.errors import UsageError
 from bench_core.garbage import collection_off
 from bench_core.results.metrics import METRICS
-from bench_core.text import no_such
 
 _UNDECIDED = 5  # exit code
 
@@ -142,11 +141,11 @@ def _format(named: str, output: Path | None) -> str:
     suffix = output.suffix.lower().removeprefix(".") if output else ""
     if (named or suffix) in _PAGES:
         raise UsageError("compare writes no HTML; for a page with charts: bench-core report PATH... -o report.html")
-    if named and named not in _FORMATS:
-        raise UsageError(f"--format: {no_such('', named, _FORMATS)}")
-    if not named and suffix not in {"", "txt", *_EXTENSIONS}:
+    if named:
+        return chosen("--format", named, _FORMATS)
+    if suffix not in {"", "txt", *_EXTENSIONS}:
         raise UsageError(f"--output {output}: name it .md, .csv, .json or .txt, or give --format")
-    return named or (suffix if suffix in _EXTENSIONS else "table")
+    return suffix if suffix in _EXTENSIONS else "table"
 
 
 def _text(result: Result, chosen: str, *, to_file: bool) -> str:

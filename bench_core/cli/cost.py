@@ -10,13 +10,11 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import app
-from bench_core.cli.common import Filter, Paths, columns, has_colour, notes_on, print_notes
+from bench_core.cli.common import Filter, Paths, chosen, columns, has_colour, notes_on, print_notes, say
 from bench_core.compare import read
 from bench_core.compare.price import price_work
 from bench_core.compare.tariff import Tariff
-from bench_core.errors import UsageError
 from bench_core.render.cost import cost_csv, cost_json, cost_text
-from bench_core.text import no_such
 
 _FORMATS = ("table", "csv", "json")
 
@@ -48,15 +46,16 @@ def cost_command(
     format_: Annotated[str, typer.Option("--format", metavar="|".join(_FORMATS), help="How to write it.")] = "table",
 ) -> None:
     """Price work on machines that are paid by the hour."""
-    if format_ not in _FORMATS:
-        raise UsageError(f"--format: {no_such('', format_, _FORMATS)}")
+    chosen("--format", format_, _FORMATS)
     tariff = Tariff.parse(price, kwh)
     readings = read(paths)
     prices = price_work(readings, tariff, where)
     if format_ == "csv":
         typer.echo(cost_csv(prices), nl=False)
     elif format_ == "json":
-        typer.echo(cost_json(prices, notes_on(readings)), nl=False)
+        typer.echo(cost_json(prices, [*notes_on(readings), *prices.apart]), nl=False)
     else:
         typer.echo(cost_text(prices, columns(), colour=has_colour()), nl=False)
+        for sentence in prices.apart:
+            say(f"Note: {sentence}")
         print_notes(readings)

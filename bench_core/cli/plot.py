@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from bench_core.cli import app
-from bench_core.cli.common import Filter, Paths, print_notes, say, write
+from bench_core.cli.common import Filter, Paths, chosen, print_notes, say, write
 from bench_core.cli.report import read_filtered
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.report import require_extra
@@ -33,11 +33,16 @@ class Chart(StrEnum):
     HEATMAP = "heatmap"
 
 
+_Chart = Annotated[
+    str, typer.Option(metavar="|".join(Chart), autocompletion=lambda: [*map(str, Chart)], help="What to draw.")
+]
+
+
 @app.command("plot")
 def plot_command(
     paths: Paths,
     *,
-    chart: Annotated[Chart, typer.Option(help="What to draw.")] = Chart.SPEEDUP,
+    chart: _Chart = Chart.SPEEDUP.value,
     output: Annotated[
         Path,
         typer.Option(
@@ -56,6 +61,7 @@ def plot_command(
 
     SVG adapts to light and dark.
     """
+    chosen("--chart", chart, [*Chart])
     suffix = output.suffix.lower()
     if suffix not in {".svg", ".png"}:
         raise UsageError(f"--output {output}: the name must end in .svg or .png")
@@ -65,9 +71,10 @@ def plot_command(
     from bench_core.report.captions import captioned_figure  # noqa: PLC0415 - an extra
 
     readings = read_filtered(paths, where)
-    figure = captioned_figure(ReportData(readings), chart.value)
+    data = ReportData(readings)
+    figure = captioned_figure(data, chart)
     if not figure.drawings:
-        raise NothingToCompare(f"--chart {chart.value}: {figure.about}")
+        raise NothingToCompare(" ".join([f"--chart {chart}: {figure.about}", *data.silent, *data.apart]))
     columns = 1 if figure.wide else svg.COLUMNS
     groups = [[drawing] for drawing in figure.drawings] if panels else svg.pages(figure.drawings, columns)
     names = [drawing.title for drawing in figure.drawings] if panels else [""] * len(groups)
@@ -78,6 +85,8 @@ def plot_command(
         say(f"{path}: {printable(group[0].title) if panels else heading}")
     if figure.note:
         say(figure.note)
+    for sentence in data.apart:
+        say(f"Note: {sentence}")
     print_notes(readings)
 
 

@@ -156,11 +156,13 @@ def require_same(names: Sequence[str], known: Known, comparisons: Sequence[Compa
 
 def _facts_apart(name: str, known: Known, sides: Sequence[str]) -> list[Difference]:
     meant = {full: by_side for full, by_side in known.items() if full == name or full.endswith(_ends(name))}
+    told = no_such("condition of these runs", name, (*ROW_CONDITIONS, *known))
     if known and not meant:
-        raise UsageError(f"--require-same: {no_such('condition of these runs', name, known)}")
+        raise UsageError(f"--require-same: {told}")
     unknown = [side for side in sides if not any(any(by_side.get(side, [])) for by_side in meant.values())]
     if unknown:
-        raise IncompatibleError(f"--require-same {name}: unknown for {', '.join(unknown)}")
+        without = "" if known else f" (they have no run.json: {told})"
+        raise IncompatibleError(f"--require-same {name}: unknown for {', '.join(unknown)}{without}")
     return list(differences(meant, sides))
 
 

@@ -8,7 +8,7 @@ supported), best, conditions, implausible, gates.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from bench_core import stats
@@ -72,7 +72,7 @@ def _sides(sides: Sequence[str], baseline: str) -> tuple[str, ...]:
     if baseline == BEST_CPU:
         return (BEST_CPU, *sides)
     if baseline and baseline not in sides:
-        raise UsageError(f"--baseline: {no_such('side', baseline, sides)}")
+        raise UsageError(f"--baseline: {no_such('side', baseline, (*sides, BEST_CPU))}")
     first = baseline or next(iter(sides), "")
     return (first, *(side for side in sides if side != first))
 
@@ -103,14 +103,33 @@ def _pairs_of(entries: dict[Key, dict[str, Replicates]], against: str, side: str
     )
     twins = pairing.twins(*valued)
     taken = {twin for twin, _ in twins.values()}
+    otherwise = _measured_otherwise(*valued) | _measured_otherwise(*reversed(valued))
     pairs = []
     for key, cells in entries.items():
         if key in twins:
             twin, fields = twins[key]
             pairs.append(Pair(key, side, against, cells[against], entries[twin][side], fields))
         elif key not in taken and (against in cells or side in cells):
-            pairs.append(Pair(key, side, against, cells.get(against), cells.get(side)))
+            both = cells.get(against), cells.get(side)
+            pairs.append(Pair(key, side, against, *both, otherwise=otherwise.get(key, "")))
     return pairs
+
+
+def _measured_otherwise(keys: Iterable[Key], others: Iterable[Key]) -> dict[Key, str]:
+    """Return how the other side measured the same, by the keys of one side that only a clock or a suite tells apart."""
+    named = {_without_clock_and_suite(other): other for other in others}
+    said: dict[Key, str] = {}
+    for key in keys:
+        other = named.get(_without_clock_and_suite(key), key)
+        if other.clock != key.clock:
+            said[key] = f"measured by the {other.clock} clock only" if other.clock else "measured by no clock only"
+        elif other.suite != key.suite:
+            said[key] = f"measured in the suite {other.suite} only"
+    return said
+
+
+def _without_clock_and_suite(key: Key) -> Key:
+    return replace(key, case_id="", suite="", clock="")
 
 
 def _means(comparisons: Sequence[Comparison], min_effect: float) -> Iterator[Mean]:

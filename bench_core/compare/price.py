@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bench_core.compare.apart import kept_apart
 from bench_core.compare.best import Ranking, rank
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import CompareOptions
@@ -102,10 +103,14 @@ class WorkPrices:
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """The prices of all work for which a machine of the tariff has a rate: first what a person buys, then the rest."""
+    """The prices of all work for which a machine of the tariff has a rate: first what a person buys, then the rest.
+
+    apart: sentences on rows that are left out, or are work of their own (apart.py).
+    """
 
     tariff: Tariff
     works: tuple[WorkPrices, ...]
+    apart: tuple[str, ...] = ()
 
     @property
     def compared(self) -> tuple[WorkPrices, ...]:
@@ -134,14 +139,17 @@ def price_work(readings: Sequence[Reading], tariff: Tariff, where: str = "") -> 
     energies = () if tariff.kwh is None else tuple(amount.per_joule for amount in AMOUNTS.values())
     options = CompareOptions(metrics=(*AMOUNTS, *energies), where=where)
     traits = merged(reading.traits for reading in readings)
-    found = _headlines(rank(readings, options, filters.parse(where)), traits)
+    comparable = kept_apart(readings)
+    found = _headlines(rank(comparable.readings, options, filters.parse(where)), traits)
     works = [_of_work(rate, efficiency, tariff, traits(rate.key).sold_as) for rate, efficiency in found]
     known = sorted(((work, pair) for work, pair in works if work.by_machine), key=lambda item: _place(item[0]))
     if not known:
-        raise NothingToCompare("nothing to price: no machine with a price has a rate of tokens, samples or FLOPs")
+        nothing = "nothing to price: no machine with a price has a rate of tokens, samples or FLOPs"
+        raise NothingToCompare(" ".join([nothing, *comparable.said]))
     pairs = [pair for _, pair in known if pair]
     judged = iter(judge(pairs, options.min_effect, options.confidence, Spreads.of(readings)))
-    return PriceList(tariff, tuple(replace(work, cheapest=next(judged)) if pair else work for work, pair in known))
+    judged_works = (replace(work, cheapest=next(judged)) if pair else work for work, pair in known)
+    return PriceList(tariff, tuple(judged_works), comparable.said)
 
 
 def _place(work: WorkPrices) -> tuple[object, ...]:

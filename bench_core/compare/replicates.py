@@ -15,7 +15,7 @@ from statistics import NormalDist, median
 from bench_core import stats
 from bench_core.compare.loading import Reading
 from bench_core.compare.result import Entry
-from bench_core.records import Row, Status
+from bench_core.records import Row
 from bench_core.results.metrics import METRICS
 from bench_core.results.run_files import sample_key
 from bench_core.stats import Estimate, Moments
@@ -65,9 +65,7 @@ class Replicates:
 def collect_replicates(side: str, found: Sequence[Found]) -> Replicates:
     """Return the replicates of one side for one key, from its rows in all runs; `found` must not be empty."""
     found = sorted(found, key=lambda item: (item[1].started_at, item[1].run_id))
-    good = [
-        (reading, row) for reading, row in found if row.status == Status.OK and row.value is not None and row.value > 0
-    ]
+    good = [(reading, row) for reading, row in found if row.has_value]
     if not good:
         return Replicates(Entry(side, tuple(row for _, row in found), None, None, None, 0))
     replicates: list[Replicate] = []

@@ -9,6 +9,8 @@ Result               everything that `compare` found, in the order in which it i
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -17,6 +19,7 @@ from bench_core.records import Row
 
 WORK = ("suite", "workload", "workload_version", "size", "dtype", "precision", "params", "scope", "cache")
 QUANTITY = ("metric", "unit", "better", "clock")
+COSTS = ("flops", "bytes")  # formulas are part of the work: rates by different formulas are different quantities
 WHO = ("machine", "backend", "implementation", "device_type", "device", "threads")
 
 
@@ -398,6 +401,24 @@ class Result:
     def count(self, verdict: Verdict) -> int:
         """Return how many comparisons have this verdict."""
         return sum(c.verdict is verdict for c in self.comparisons)
+
+
+def unlike_work(first: Row, second: Row, names: Iterable[str] = WORK) -> tuple[str, ...]:
+    """Return the fields of `names` in which the work of two rows differs, and the costs that both have and that differ.
+
+    Two rows with one case_id have the same work, unless somebody changed their tables.
+    """
+    unlike = [name for name in names if getattr(first, name) != getattr(second, name)]
+    return (*unlike, *(name for name in COSTS if _both_differ(getattr(first, name), getattr(second, name))))
+
+
+def _both_differ(a: float | None, b: float | None) -> bool:
+    return a is not None and b is not None and not math.isclose(a, b, rel_tol=1e-9)
+
+
+def contrast(first: Row, second: Row, names: Iterable[str]) -> str:
+    """Return the values of two rows in these fields as text: "size 512 against 1024, flops 8.0 against 9.0"."""
+    return ", ".join(f"{name} {getattr(first, name)!s} against {getattr(second, name)!s}" for name in names)
 
 
 def words(unit: str) -> tuple[str, str]:

@@ -10,9 +10,8 @@ from bench_core import stats
 from bench_core.compare.conditions import NOT_MEASURED, row_conditions
 from bench_core.compare.ratio import RatioEstimate, estimate_ratio
 from bench_core.compare.replicates import Replicates
-from bench_core.compare.result import Comparison, Entry, Key, Method, Support, Verdict
+from bench_core.compare.result import Comparison, Entry, Key, Method, Support, Verdict, contrast, unlike_work
 from bench_core.compare.spread import Spreads
-from bench_core.records import Row
 from bench_core.stats import Estimate
 
 
@@ -21,7 +20,7 @@ class Pair:
     """The two sides of one key, not yet judged; None if a side has no row.
 
     differs: the fields of the work that differ between the two. worth: a factor of the ratio, such as how much more an
-    hour of the baseline costs.
+    hour of the baseline costs. otherwise: what a side without a row has instead, by another clock or in another suite.
     """
 
     key: Key
@@ -31,6 +30,7 @@ class Pair:
     contender: Replicates | None
     differs: tuple[str, ...] = ()
     worth: float = 1.0
+    otherwise: str = ""
 
 
 def judge(pairs: Sequence[Pair], min_effect: float, confidence: float, spreads: Spreads) -> list[Comparison]:
@@ -76,7 +76,10 @@ def _estimate(pair: Pair, spreads: Spreads) -> RatioEstimate | None:
 def _without_ratio(pair: Pair) -> Comparison:
     first, second = (side.entry if side else None for side in (pair.baseline, pair.contender))
     sides = ((pair.against, first), (pair.side, second))
-    absent = tuple((side, _absence(entry)) for side, entry in sides if entry is None or not entry.ok)
+    without_row = pair.otherwise or NOT_MEASURED
+    absent = tuple(
+        (side, entry.row.absence if entry else without_row) for side, entry in sides if not (entry and entry.ok)
+    )
     reasons = [f"{side}: {why}" for side, why in absent]
     if len({why for _, why in absent}) == 1:
         reasons = [f"{' and '.join(side for side, _ in absent)}: {absent[0][1]}"]
@@ -85,29 +88,12 @@ def _without_ratio(pair: Pair) -> Comparison:
     return Comparison(pair.key, pair.side, pair.against, first, second, verdict, reason, absences=absent)
 
 
-def _absence(entry: Entry | None) -> str:
-    """Return why an entry has no value, from the status and reason of its row."""
-    if entry is None:
-        return NOT_MEASURED
-    row = entry.row
-    if row.status == "ok":
-        return "no value" if row.value is None else f"the value {row.value:g} is not positive"
-    return ": ".join(word for word in (row.status, row.reason or row.reason_code) if word)
-
-
 def _unequal(pair: Pair) -> str:
     """Return how two entries with the same key differ in their work; "" if they do not."""
     if pair.baseline is None or pair.contender is None:
         return ""
     first, second = pair.baseline.entry.row, pair.contender.entry.row
-    # The cost formulas are part of the work: rates from different formulas are different quantities.
-    names = pair.differs or tuple(name for name in ("flops", "bytes") if _both_differ(first, second, name))
-    return ", ".join(f"{name} {getattr(first, name)!s} against {getattr(second, name)!s}" for name in names)
-
-
-def _both_differ(first: Row, second: Row, name: str) -> bool:
-    a, b = getattr(first, name), getattr(second, name)
-    return a is not None and b is not None and not math.isclose(a, b, rel_tol=1e-9)
+    return contrast(first, second, pair.differs or unlike_work(first, second, ()))
 
 
 def _with_ratio(pair: Pair, found: RatioEstimate, confidence: float) -> Comparison:

@@ -334,7 +334,7 @@ def _model_title(data: ReportData, rate: Rate) -> str:
 
 
 def _value_or_reason(row: Row) -> str:
-    return charts.value(row) if row.has_value else f"{row.status}: {row.reason or row.reason_code}"
+    return charts.value(row) if row.has_value else row.absence
 
 
 def heatmap_figure(data: ReportData) -> Figure:

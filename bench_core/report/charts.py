@@ -532,7 +532,7 @@ def _rate_datum(r: Rate, styles: Styles, *, several: bool) -> dict[str, Any]:
     row = r.row
     precision = row.dtype if row.precision == "ieee" else f"{row.dtype} {row.precision}"
     known = _shown(r) is not None
-    found = value(row) if known else f"{row.status}: {row.reason or row.reason_code}"
+    found = value(row) if known else row.absence
     return {
         "line": f"{r.contender.label} {precision}" if several else r.contender.label,
         "value": row.value if known else 0.0,
@@ -600,13 +600,13 @@ def _heat_datum(c: HeatCell) -> dict[str, Any]:
     shared = {"line": c.line, "column": c.column.label}
     place = f"{c.line}, {c.column.label}"
     if c.share is None or c.row is None:
-        reason = f": {c.row.reason or c.row.reason_code}" if c.row else ""
+        absence = c.row.absence if c.row else c.word
         return shared | {
             "fill": HATCHED,
             "ink": theme.LIGHT["ink"],
             "halo": theme.LIGHT["faint"],
             "words": c.word,
-            "about": f"{place}: {c.word}{reason}",
+            "about": f"{place}: {absence}",
         }
     step = next(i for i, (least, _) in enumerate(HEAT_STEPS) if c.share >= least)
     ink = theme.LIGHT["heat_paper" if step <= 1 else "heat_ink"]

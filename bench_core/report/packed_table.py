@@ -59,8 +59,7 @@ def _interval(row: Row) -> Cell:
 
 
 def _status(row: Row) -> Cell:
-    reason = row.reason or row.reason_code
-    return _text(f"{row.status}: {reason}" if reason else row.status)
+    return _text(row.absence or row.status)
 
 
 def _threads(row: Row) -> Cell:

@@ -28,7 +28,7 @@ from bench_core.compare.loading import Reading
 from bench_core.compare.result import Verdict
 from bench_core.errors import TableError
 from bench_core.files import encoded
-from bench_core.records import Status
+from bench_core.records import Identity, Status
 from bench_core.report import packed_table, svg, theme
 from bench_core.report.answers import answered, how_compared, of_each_workload, step
 from bench_core.report.captions import FIGURES, figure_on_page
@@ -61,7 +61,7 @@ def render(readings: Sequence[Reading], title: str = "bench-core report") -> str
     """
     data = ReportData(readings)
     if not data.rows:
-        why = data.silent[0] if data.silent else "no rows in the files given"
+        why = data.apart[0] if data.apart else "no rows in the files given"
         raise TableError(readings[0].path if readings else "report", why)
     sources = [source(reading) for reading in data.readings]
     known = _context(title, data, sources)
@@ -158,7 +158,7 @@ def _machines_card(data: ReportData) -> Card:
     lines = tuple(f"{c.label}: {c.name or 'name not recorded'}" for c in data.contenders)
     machines = data.machines
     headline = machines[0] if len(machines) == 1 else f"{len(machines)} machines"
-    return Card("Measured on", headline or "no device with a value", (*lines, *data.silent))
+    return Card("Measured on", headline or "no device with a value", (*lines, *data.silent, *data.apart))
 
 
 def _speedup_card(data: ReportData, sides: Sides) -> Card:
@@ -233,7 +233,10 @@ def _crossover_cards(data: ReportData) -> list[Card]:
 
 
 def _counts_card(data: ReportData) -> Card:
-    cases = {(r.machine, r.case_id, r.backend, r.implementation, r.device, r.threads): r.status for r in data.rows}
+    cases: dict[tuple[str, Identity], str] = {}
+    for row in data.rows:
+        case = (row.machine, row.identity)
+        cases[case] = Status.OK if row.has_value else cases.get(case, row.status)
     counts = Counter(cases.values())
     ok = counts.pop(Status.OK, 0)
     lines = [f"{count:,} {status}" for status, count in counts.most_common()]

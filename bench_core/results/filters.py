@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench_core.errors import UsageError
 from bench_core.records import Row
-from bench_core.results.schema import COLUMNS, KINDS
+from bench_core.results.schema import COLUMNS, KINDS, WORDS
 from bench_core.text import no_such, printable, quoted
 from bench_core.units import natural, size_order
 
@@ -149,6 +149,8 @@ class _Parser:
         kinds = {str: (str,), int: (float,), float: (float,), bool: (bool,)}[KINDS[column]]
         if value is not None and not isinstance(value, kinds):
             raise UsageError(f"--filter: column {column!r} holds a {KINDS[column].__name__}, not {printable(text, 40)}")
+        if isinstance(value, str) and value not in (words := WORDS.get(column, (value,))):
+            raise UsageError(f"--filter: {no_such(column, value, words)}")
         return value
 
     def _take(self) -> tuple[str, str]:
@@ -174,15 +176,27 @@ class _Parser:
         return UsageError(f"--filter: {message}, at {quoted(self._text[where:], 20)} (character {where + 1})")
 
 
+# What other languages write, with what is written here.
+_MEANT = {"=": "==", "&": "and", "|": "or", "!": "not", "`": "'text' in quotes", "\u2018": "'text' in quotes"}
+
+
+def _unreadable(tokens: Sequence[tuple[str, str, int]], rest: str, position: int) -> UsageError:
+    """Return the error for what cannot be read: a column before it that is none, else its place."""
+    kind, word, _ = tokens[-1] if tokens else ("", "", 0)
+    if rest.startswith("=") and kind == "word" and word not in COLUMNS:
+        return UsageError(f"--filter: {no_such('column', word, COLUMNS)}")
+    meant = next((f"; write {said}" for sign, said in _MEANT.items() if rest.startswith(sign)), "")
+    return UsageError(f"--filter: cannot read {quoted(rest, 20)} (character {position + 1}){meant}")
+
+
 def _tokenise(text: str) -> list[tuple[str, str, int]]:
-    tokens = []
+    tokens: list[tuple[str, str, int]] = []
     position = 0
     end = len(text.rstrip())
     while position < end:
         match = _TOKEN.match(text, position)
         if match is None or match.lastgroup is None:
-            rest = quoted(text[position:].lstrip(), 20)
-            raise UsageError(f"--filter: cannot read {rest} (character {position + 1})")
+            raise _unreadable(tokens, text[position:].lstrip(), position)
         tokens.append((match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
         position = match.end()
     return tokens

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench_core.analysis.pooling import cleaned, pooled
+from bench_core.analysis.pooling import pooled, safe
 from bench_core.analysis.report_data import Contender, ReportData
 from bench_core.compare import compare
 from bench_core.errors import TableError
@@ -12,10 +12,10 @@ from tests.support import synthetic, tables
 from tests.support.reports import reading_of, row_of
 
 
-def test_cleaning_leaves_numbers_and_good_rows_as_they_are():
-    rows = synthetic.readings("machine-b")[0].rows
-    assert tuple(cleaned(rows)) == rows
-    assert cleaned([replace(rows[0], reason="\x1b[1m")])[0].reason == r"\x1b[1m"
+def test_what_is_made_safe_keeps_its_numbers_and_good_rows_stay_as_they_are():
+    reading = synthetic.readings("machine-b")[0]
+    assert safe(reading) == reading
+    assert safe(reading_of(replace(reading.rows[0], reason="\x1b[1m"))).rows[0].reason == r"\x1b[1m"
 
 
 FLAGGED = ((1.0, "single_run;drift"), (4.0, "steal;single_run"), (2.0, "single_run;not_steady"))
@@ -62,6 +62,24 @@ def test_runs_without_any_value_are_pooled_into_the_worst_status():
     row = row_of(metric="time", status="ok", clock="wall")
     ends = [replace(row, run_id=status, value=None, status=status) for status in ("skipped", "crashed", "oom")]
     assert [r.status for r in pooled([reading_of(*ends)])] == ["crashed"]
+
+
+@pytest.mark.parametrize(
+    ("value", "why"), [(0.0, "not positive"), (-1.0, "not positive"), (1e101, "beyond any quantity")]
+)
+def test_a_value_that_can_be_no_quantity_is_none_and_gives_its_reason(value, why):
+    row = row_of(metric="time", status="ok", clock="wall")
+    (one,) = pooled([reading_of(replace(row, value=value))])
+    assert (one.value, one.status, one.reason) == (None, "invalid", f"the value {value:g} is {why}")
+    good = replace(row, run_id="other")
+    assert pooled([reading_of(replace(row, value=value), good)]) == [good]
+    lost = replace(row, run_id="other", value=None, status="oom")
+    assert pooled([reading_of(replace(row, value=value), lost)]) == [lost]
+    rate = replace(row, metric="flop_rate", value=value)
+    assert [(one.metric, one.status) for one in pooled([reading_of(row, rate)])] == [
+        ("time", "ok"),
+        ("flop_rate", "invalid"),
+    ]
 
 
 def test_pooled_rows_stand_in_the_order_of_the_tables():

@@ -32,6 +32,18 @@ def test_what_compare_keeps_apart_by_unit_is_not_set_side_by_side():
     in_ms = [replace(row, unit="ms", value=1000.0) if row.metric == "time" else row for row in a.rows]
     data = ReportData([replace(a, rows=tuple(in_ms)), b])
     assert {row.machine for row in data.rows if row.metric == "time"} == {"b"}
-    assert data.silent == ["Left out for their units, 1 value: time in ms instead of s."]
+    assert data.apart == ("Left out, because compare keeps it apart, 1 value: time in ms instead of s.",)
     assert {cell.row.unit for cell in figures.heat(data) if cell.row} == {"FLOP/s"}
     assert sorted(data.readings[0].rows, key=data.place)
+
+
+def test_machines_whose_only_comparison_has_no_ratio_are_no_sides():
+    """Counts of FLOPs that agree with that of a slower row, but not with each other, as rounded texts of them may."""
+    close = 0.9e-9
+    a = tables.reading(
+        [*tables.processes([2.0], flops=1.0), *tables.processes([1.0], backend="torch", flops=1.0 - close)], "a"
+    )
+    data = ReportData([a, tables.reading(tables.processes([1.0], flops=1.0 + close), "b")])
+    assert data.apart == ()
+    assert data.sides == []
+    assert figures.speedups(data) == []

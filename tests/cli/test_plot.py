@@ -2,18 +2,20 @@
 
 import struct
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from bench_core.cli import app
-from tests.support import synthetic
+from tests.support import synthetic, tables
 
 pytest.importorskip("altair", reason="charts need the extra `report`")
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
 
 from bench_core.analysis.report_data import ReportData
+from bench_core.cli import plot as plot_module
 from bench_core.cli.plot import Chart, beside
 from bench_core.compare import read
 from bench_core.report import captions, charts, svg
@@ -151,3 +153,24 @@ def test_a_place_that_cannot_be_written_is_a_usage_error(runs, tmp_path):
     result = plot(runs / "machine-a", "--chart", "ladder", "-o", tmp_path / "no" / "such" / "folder.svg")
     assert result.exit_code == 2
     assert "cannot be written" in result.output
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"value": -1.0}, "b cpu has no value in its only case (1 invalid: the value -1 is not positive)."),
+        ({"unit": "ms"}, "Left out, because compare keeps it apart, 1 value: time in ms instead of s."),
+        ({"params": "x=1"}, "1 row: params k=64;m=64;n=64 against x=1."),
+        ({"flops": 9.0}, "1 row: flops 1000000.0 against 9.0."),
+    ],
+    ids=str,
+)
+def test_a_chart_of_what_compare_refuses_says_why_there_is_none(tmp_path, monkeypatch, changed, said):
+    a, b = (tables.reading(tables.processes([1.0]), name) for name in "ab")
+    times = [replace(r, rows=tuple(row for row in r.rows if row.metric == "time")) for r in (a, b)]
+    times[1] = replace(times[1], rows=tuple(replace(row, **changed) for row in times[1].rows))
+    monkeypatch.setattr(plot_module, "read_filtered", lambda *_: times)
+    result = plot("any", "--chart", "speedup", "-o", tmp_path / "x.svg")
+    assert result.exit_code == 3
+    assert "No piece of work was measured on two devices" in result.output
+    assert said in result.output

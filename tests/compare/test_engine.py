@@ -83,6 +83,30 @@ def test_nothing_to_compare_names_the_commonest_reason_whatever_it_is(changed, w
         compare([strange, replace(b, rows=tuple(row for row in b.rows if row.metric == "time"))])
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"clock": "device"}, {"b: measured by the device clock only", "a: measured by the wall clock only"}),
+        ({"clock": ""}, {"b: measured by no clock only", "a: measured by the wall clock only"}),
+        ({"suite": "x", "case_id": "c"}, {"b: measured in the suite x only", "a: measured in the suite matmul only"}),
+        ({"suite": "x", "size": "65"}, {"b: not measured", "a: not measured"}),
+    ],
+    ids=str,
+)
+def test_what_the_other_side_measured_by_another_clock_or_in_another_suite_is_said(changed, said):
+    both = [*processes([1.0]), *processes([1.0], work("32"))]
+    a, b = (reading(both, name, samples=False) for name in "ab")
+    b = replace(b, rows=tuple(replace(row, **changed) if row.size == "64" else row for row in b.rows))
+    assert {c.reason for c in compare([a, b]).unmatched} == said
+
+
+def test_a_clock_that_one_side_lacks_is_not_measured_where_both_have_the_other():
+    a, b = (reading(processes([1.0]), name, samples=False) for name in "ab")
+    both = replace(b, rows=(*b.rows, *(replace(row, clock="device") for row in b.rows)))
+    found = {c.key.clock: c.reason for c in compare([a, both]).comparisons}
+    assert found["device"] == "a: not measured"
+
+
 def test_runs_of_one_machine_need_labels_to_be_sides():
     runs = [reading(processes(FIVE), "a", run_id=name) for name in ("one", "two")]
     with pytest.raises(NothingToCompare, match="give them labels: before=A after=B"):

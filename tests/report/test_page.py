@@ -20,7 +20,7 @@ from bench_core.errors import TableError
 from bench_core.records import Work
 from tests.support import imaginary_machines, synthetic, tables
 from tests.support.hostile import PAGE_TEXTS
-from tests.support.reports import reading_of, runs_of
+from tests.support.reports import reading_of, row_of, runs_of
 
 pytest.importorskip("altair", reason="charts need the extra `report`")
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
@@ -309,3 +309,40 @@ def test_ten_thousand_rows_fit():
 def test_no_rows_are_an_error():
     with pytest.raises(TableError, match="no rows"):
         page.render([Reading.of("empty.csv", [])])
+
+
+def two_machines(**changed):
+    """Two tables with values of three sizes, in the second of which these numbers of every row are others."""
+    sizes = [tables.work(size) for size in ("64", "128", "256")]
+    a, b = (tables.reading([m for of in sizes for m in tables.processes([t], of)], n) for n, t in (("a", 1), ("b", 2)))
+    return [a, replace(b, rows=tuple(replace(row, **changed) for row in b.rows))]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"value": -1.0}, "b cpu has no value in any of 3 cases (3 invalid: the value -1 is not positive)."),
+        ({"value": 5e-324}, "(3 invalid: the value 4.94066e-324 is beyond any quantity)."),
+        ({"value": 1e308}, "(3 invalid: the value 1e+308 is beyond any quantity)."),
+        ({"p10": 1e100}, "x slower in float32"),
+        ({"ci_low": -1.0, "ci_high": 1e308, "least_bytes": -1.0}, "2.00x slower in float32"),
+        ({"flops": 999.0}, "because compare keeps it apart, 6 rows: flops 1000000.0 against 999.0."),
+    ],
+    ids=str,
+)
+def test_any_number_in_a_table_is_a_value_of_the_page_or_a_reason_on_it(changed, said):
+    """A value that is not positive has no place on a logarithmic axis, and once ended the page in a traceback."""
+    assert said in html.unescape(page.render(two_machines(**changed)))
+
+
+def test_a_case_with_one_value_has_a_value_whatever_its_other_rows_hold():
+    rows = tables.reading(tables.processes([1.0])).rows
+    spoilt = [replace(row, value=-1.0) if row.metric == "flop_rate" else row for row in rows]
+    assert [row.metric for row in ReportData([reading_of(*spoilt)]).rows if not row.has_value] == ["flop_rate"]
+    assert page.cards(ReportData([reading_of(*spoilt)]))[-1].headline == "1 of 1 case has a value"
+
+
+def test_a_table_of_other_quantities_alone_is_refused_with_the_reason():
+    row = replace(row_of(metric="time", status="ok", clock="wall"), unit="ms")
+    with pytest.raises(TableError, match="compare keeps it apart, 1 value: time in ms instead of s"):
+        page.render([reading_of(row)])

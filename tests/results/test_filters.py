@@ -68,7 +68,12 @@ def test_sizes_are_compared_by_value_and_other_texts_by_their_numbers(text, size
     ("text", "said"),
     [
         ("wrkload == 'x'", "no column 'wrkload'; did you mean 'workload'? available: schema_version"),
-        ("workload = 'x'", "cannot read"),
+        ("workload = 'x'", "cannot read \"= 'x'\" (character 9); write =="),
+        ("wrkload='x'", "no column 'wrkload'; did you mean 'workload'?"),
+        ("value > 1 && value < 2", "cannot read '&& value < 2' (character 10); write and"),
+        ("!(value > 1)", "cannot read '!(value > 1)' (character 1); write not"),
+        ("status == 'okk'", "no status 'okk'; did you mean 'ok'? available: ok, skipped"),
+        ("clock in ('wall', 'gpu')", "no clock 'gpu'; available: (empty), wall, device"),
         ("workload == matmul", "expected a constant: 'text' in quotes"),
         ("workload == 'x", "cannot read"),
         ("workload == 'x' workload", "expected and, or, or the end, at 'workload' (character 17)"),

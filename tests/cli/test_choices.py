@@ -1,0 +1,67 @@
+"""Whoever mistypes a word of a closed set is told the nearest, for every option of every command."""
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from bench_core.cli import COMMANDS, app
+from tests.support.tables import tokens, write
+
+# What each option with a closed set is given, and what is meant. "{a}" and "{b}" are two runs.
+TYPOS = {
+    ("compare", "--baseline"): ("best-cpuu", "best-cpu"),
+    ("compare", "--row"): ("worklod", "workload"),
+    ("compare", "--col"): ("bakcend", "backend"),
+    ("compare", "--metric"): ("tiem", "time"),
+    ("compare", "--filter"): ("worklod=matmul", "workload"),
+    ("compare", "--require-same"): ("libary", "library"),
+    ("compare", "--fail-on"): ("regresion", "regression"),
+    ("compare", "--format"): ("jsno", "json"),
+    ("cost", "--price"): ("machine-aa=1", "machine-a"),
+    ("cost", "--filter"): ("worklod == 'x'", "workload"),
+    ("cost", "--format"): ("csvv", "csv"),
+    ("report", "--filter"): ("status == 'okk'", "ok"),
+    ("plot", "--chart"): ("spedup", "speedup"),
+    ("plot", "--filter"): ("clock in ('wal')", "wall"),
+}
+NEEDED = {"cost": ["--price", "machine-a=1"], "plot": ["-o", "x.svg"]}
+# Numbers, files, prices, titles and programs: any may be right.
+OPEN = {
+    *(("run", name) for name in ("--runs", "--against", "--seed", "--resume")),
+    *(("compare", name) for name in ("--min-effect", "--confidence", "--threshold", "--output")),
+    *(("noise", name) for name in ("--runs", "--target", "--seed")),
+    *(("report", name) for name in ("--output", "--title")),
+    *(("plot", name) for name in ("--output", "--scale")),
+    *(("cost", "--kwh"), ("check", "--from")),
+}
+
+
+def test_every_option_with_a_value_is_of_a_closed_set_or_of_none():
+    group = get_command(app)
+    takes_value = {
+        (name, option.opts[-1])
+        for name in COMMANDS
+        for option in group.get_command(None, name).params
+        if not getattr(option, "is_flag", True)  # an argument has no such attribute
+    }
+    assert takes_value == TYPOS.keys() | OPEN
+    assert not TYPOS.keys() & OPEN
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return [str(write(folder, tokens([seconds]), f"machine-{name}")) for name, seconds in (("a", 1.0), ("b", 2.0))]
+
+
+@pytest.mark.parametrize(("command", "option"), TYPOS)
+def test_a_mistyped_word_is_refused_with_the_nearest(runs, command, option):
+    if (command, option) in {("report", "--filter"), ("plot", "--filter")}:
+        pytest.importorskip("altair", reason="charts need the extra `report`")
+    word, meant = TYPOS[command, option]
+    needed = [] if option in NEEDED.get(command, []) else NEEDED.get(command, [])
+    done = CliRunner().invoke(app, [command, *runs, *needed, option, word])
+    assert done.exit_code == (4 if option == "--require-same" else 2), done.output
+    (line,) = done.stderr.splitlines()
+    assert option in line
+    assert f"; did you mean '{meant}'? available: " in line
