@@ -86,10 +86,10 @@ def test_nothing_to_compare_names_the_commonest_reason_whatever_it_is(changed, w
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"clock": "device"}, {"b: measured by the device clock only", "a: measured by the wall clock only"}),
-        ({"clock": ""}, {"b: measured by no clock only", "a: measured by the wall clock only"}),
-        ({"suite": "x", "case_id": "c"}, {"b: measured in the suite x only", "a: measured in the suite matmul only"}),
-        ({"suite": "x", "size": "65"}, {"b: not measured", "a: not measured"}),
+        ({"clock": "device"}, ["a: measured by the wall clock only", "b: measured by the device clock only"]),
+        ({"clock": ""}, ["a: measured by the wall clock only", "b: measured by no clock only"]),
+        ({"suite": "x", "case_id": "c"}, ["a: measured in the suite matmul only", "b: measured in the suite x only"]),
+        ({"suite": "x", "size": "65"}, ["a: not measured", "b: not measured"]),
     ],
     ids=str,
 )
@@ -97,7 +97,7 @@ def test_what_the_other_side_measured_by_another_clock_or_in_another_suite_is_sa
     both = [*processes([1.0]), *processes([1.0], work("32"))]
     a, b = (reading(both, name, samples=False) for name in "ab")
     b = replace(b, rows=tuple(replace(row, **changed) if row.size == "64" else row for row in b.rows))
-    assert {c.reason for c in compare([a, b]).unmatched} == said
+    assert sorted({c.reason for c in compare([a, b]).unmatched}) == said
 
 
 def test_a_clock_that_one_side_lacks_is_not_measured_where_both_have_the_other():
