@@ -72,20 +72,32 @@ def shadows(folders: Iterable[str]) -> list[str]:
 
 
 def name_hiding(error: BaseException) -> None:
-    """Raise ImportError that names the files that an import has found in place of modules of Python, if it has.
+    """Raise ImportError that names the files for which an import failed, if they hide modules of Python.
 
-    error: why the import failed.
+    error: why it failed. A file that had no part in it is not named: it may be meant.
     """
-    used = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    step = error.__traceback__
-    while step:  # a module that failed itself is in sys.modules no more
-        used.add(step.tb_frame.f_code.co_filename)
-        step = step.tb_next
+    failed = _failed(error)
     before = map(os.path.abspath, sys.path[: _library()])
-    found = [path for path in shadows(before) if used & {path, os.path.join(path, "__init__.py")}]
+    found = [path for path in shadows(before) if failed & {path, os.path.join(path, "__init__.py")}]
     if found:
         what = "hides a module" if len(found) == 1 else "hide modules"
         raise ImportError(f"{', '.join(found)}: {what} of Python, rename it ({error})") from error
+
+
+def _failed(error: BaseException | None) -> set[str | None]:
+    """Return the files of the modules that failed themselves, or of which an error says that they lack something."""
+    files: set[str | None] = set()
+    while error:
+        step = error.__traceback__
+        while step:
+            last, step = step.tb_frame.f_code.co_filename, step.tb_next
+            if not step:  # a module that failed itself is in sys.modules no more
+                files.add(last)
+        name = (getattr(error, "name", None) or "") if isinstance(error, ImportError) else ""
+        lacking = (sys.modules.get(name.partition(".")[0]), getattr(error, "obj", None))
+        files.update(getattr(module, "__file__", None) for module in lacking)
+        error = error.__cause__ or error.__context__
+    return files
 
 
 def _library() -> int:

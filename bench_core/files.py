@@ -106,6 +106,8 @@ def _refuse_binary(path: Path, raw: bytes) -> None:
     nuls = sorted([start[0::2].count(0), start[1::2].count(0)])  # UTF-16 of ASCII: every second byte
     if nuls[0] == 0 and 4 * nuls[1] > len(start):
         raise TableError(path, "looks like UTF-16 without a byte order mark: save it as UTF-8", 1)
+    if 10 * start.count(0) > 7 * len(start):  # three bytes of four of ASCII
+        raise TableError(path, "looks like UTF-32 without a byte order mark: save it as UTF-8", 1)
     if _MOST_CONTROLS * len(start) < len(start) - len(start.translate(None, _CONTROLS)):
         raise TableError(path, "a binary file of an unknown kind")
 

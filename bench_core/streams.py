@@ -11,7 +11,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 OUTPUT_LOST = 74  # exit code: EX_IOERR in sysexits.h; no outcome of a command has it
@@ -72,10 +72,10 @@ def guarded() -> Iterator[None]:
     why stdout was lost, except for a pipe that its reader has closed, as `head` does. If stderr is lost, the exit code
     stays what it was. Raises SystemExit.
     """
-    before = sys.stdout, sys.stderr
+    before = {name: getattr(sys, name) for name in ("stdout", "stderr", "__stdout__", "__stderr__")}
     ended: SystemExit | None = None
     with contextlib.ExitStack() as at_end:
-        at_end.callback(_put_back, *before)
+        at_end.callback(_put_back, before)
         lossy = _hardened("stdout", 1)
         _hardened("stderr", 2)
         try:
@@ -112,13 +112,17 @@ def _hardened(name: str, descriptor: int) -> _Lossy | None:
         lossy, encoding, by_line = _Lossy(raw), stream.encoding, stream.line_buffering or stream.write_through
     else:
         return None
-    setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(lossy), encoding, _PLAINER, line_buffering=by_line))
+    hardened = io.TextIOWrapper(io.BufferedWriter(lossy), encoding, _PLAINER, line_buffering=by_line)
+    if getattr(sys, f"__{name}__") is stream:  # one buffer for both, or their texts change places
+        setattr(sys, f"__{name}__", hardened)
+    setattr(sys, name, hardened)
     return lossy
 
 
-def _put_back(stdout: Any, stderr: Any) -> None:
+def _put_back(before: Mapping[str, Any]) -> None:
     """Write what is left, and restore the streams of before."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    sys.stdout, sys.stderr = stdout, stderr
+    for name, stream in before.items():
+        setattr(sys, name, stream)

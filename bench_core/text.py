@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 
 _JOINER, _COLOURED = "\u200d", "\ufe0f"
+_VIRAMA = 9  # the combining class of the sign that takes the vowel from a consonant (Unicode, section 4.3)
 _FILLERS = "\u115f\u1160\u2800\u3164\uffa0"  # letters and a symbol that are blank
 LONGEST = 300  # characters of a text that are shown by default
 
@@ -49,8 +50,16 @@ def _visible(text: str) -> str:
 
 
 def _is_joined(text: str, place: int) -> bool:
-    """Return whether the characters on both sides of a place are parts of an emoji, which a joiner makes one sign."""
-    return 0 < place < len(text) - 1 and _is_emoji(text[place - 1]) and _is_emoji(text[place + 1])
+    """Return whether a joiner makes one sign of the characters on both sides of its place.
+
+    Those are the parts of an emoji, and in scripts of India a consonant with a virama before the next letter.
+    """
+    if not 0 < place < len(text) - 1:
+        return False
+    before, after = text[place - 1], text[place + 1]
+    if unicodedata.combining(before) == _VIRAMA:
+        return unicodedata.category(after) == "Lo"
+    return _is_emoji(before) and _is_emoji(after)
 
 
 def _is_emoji(character: str) -> bool:

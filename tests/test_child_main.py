@@ -63,8 +63,19 @@ def test_a_file_that_nobody_has_imported_is_not_blamed(shadowing, monkeypatch):
     folder = shadowing("queue", "signal")
     monkeypatch.syspath_prepend(str(folder))
     child_main.name_hiding(ImportError("for another reason"))
+    child_main.name_hiding(ModuleNotFoundError("No module named 'numpy'", name="numpy"))
     try:
         exec(compile("1 / 0", str(folder / "queue.py"), "exec"))
     except ZeroDivisionError as error:
         with pytest.raises(ImportError, match=r"queue\.py: hides a module of Python, rename it \(division by zero\)"):
             child_main.name_hiding(error)
+
+
+def test_a_file_that_is_meant_and_works_is_not_blamed_for_what_another_lacks(shadowing):
+    """Python's own `sched` is used by nobody here: the script's is a helper, and another module is missing."""
+    folder = shadowing("sched")
+    (folder / "sched.py").write_text("import bench_core\ndef go():\n    bench_core.measure(abs, 3)\n", encoding="utf-8")
+    text = "import sys\nsys.modules['numpy'] = None\nimport sched\nsched.go()\n"
+    (folder / "mine.py").write_text(text, encoding="utf-8")
+    last = run_in(folder, "mine.py").stderr.splitlines()[-1]
+    assert last == "ModuleNotFoundError: import of numpy halted; None in sys.modules"

@@ -30,6 +30,7 @@ def test_a_file_too_large_to_be_a_table_is_not_read(tmp_path):
         ("\u0416\n".encode("cp1251") * 99, "is not UTF-8 text: save it as UTF-8"),
         (b"a,b\n" * 300 + bytes(99), "holds a NUL byte: damaged, or not text"),
         ("a,b\n".encode("utf-16-le"), "looks like UTF-16 without a byte order mark: save it as UTF-8"),
+        ("a,b\n".encode("utf-32-le"), "looks like UTF-32 without a byte order mark: save it as UTF-8"),
         ("a,\u00e9\n".encode("utf-16-be"), "looks like UTF-16 without a byte order mark: save it as UTF-8"),
     ],
 )

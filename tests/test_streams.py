@@ -128,10 +128,24 @@ def test_an_error_of_another_file_is_not_taken_for_one_of_stdout(monkeypatch):
 
 
 def test_the_streams_of_before_are_put_back():
-    before = sys.stdout, sys.stderr
+    before = sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__
     with pytest.raises(SystemExit, match="3"), streams.guarded():
         raise SystemExit(3)
-    assert (sys.stdout, sys.stderr) == before
+    assert (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__) == before
+
+
+def test_what_is_written_to_python_s_first_stream_keeps_its_place():
+    """pytest -s and others write there."""
+    code = "import sys; from bench_core import streams\nwith streams.guarded():\n"
+    code += " sys.stdout.write('a'); sys.__stdout__.write('b'); sys.stdout.write('c')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "abc"
+
+
+def test_an_output_file_that_is_a_pipe_nobody_reads_ends_as_such_output_does(table):
+    line, _, said = LOST["pipe"]
+    done = shell(line, "compare", f"a={table}", f"b={table}", "-o", "/dev/stdout", "--format", "csv")
+    assert done.stderr.decode() == said
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("cp1252", "--\xb1"), ("utf-8", "──±"), (None, "──±")])

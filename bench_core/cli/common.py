@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from bench_core import streams
 from bench_core.compare import Reading
 from bench_core.errors import UsageError
 from bench_core.files import write_atomically
@@ -53,6 +54,8 @@ def write(path: Path, content: str | bytes, readings: Iterable[Reading]) -> None
                 raise UsageError(f"{named}: is one of the files to read: {printable(str(read))}")
     try:
         write_atomically(path, content)
+    except BrokenPipeError:  # such as `-o /dev/stdout | head`
+        raise typer.Exit(streams.NOT_READ) from None
     except OSError as error:
         raise UsageError(f"{named}: cannot be written: {error.strerror}") from None
 

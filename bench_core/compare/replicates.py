@@ -15,7 +15,7 @@ from statistics import NormalDist, median
 from bench_core import stats
 from bench_core.compare.loading import Reading
 from bench_core.compare.result import Entry
-from bench_core.records import Row
+from bench_core.records import Row, is_quantity
 from bench_core.results.metrics import METRICS
 from bench_core.results.run_files import sample_key
 from bench_core.stats import Estimate, Moments
@@ -145,9 +145,10 @@ def _summary(row: Row) -> Moments:
 
 def _log_interval(row: Row) -> tuple[float, float] | None:
     """Return the logarithms of a row's interval, None if the interval is missing or invalid."""
-    if row.ci_low is None or row.ci_high is None or not 0 < row.ci_low <= row.ci_high:
+    low, high = row.ci_low, row.ci_high
+    if low is None or high is None or not (is_quantity(low) and is_quantity(high) and low <= high):
         return None
-    return math.log(row.ci_low), math.log(row.ci_high)
+    return math.log(low), math.log(high)
 
 
 def _level(row: Row) -> float:

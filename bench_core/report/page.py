@@ -240,12 +240,17 @@ def _counts_card(data: ReportData) -> Card:
     counts = Counter(cases.values())
     ok = counts.pop(Status.OK, 0)
     lines = [f"{count:,} {status}" for status, count in counts.most_common()]
-    timed = Counter(word for row in data.rows if row.metric == "time" for word in set(row.flags.split(";")))
+    timed = Counter(
+        word
+        for row in data.rows
+        if row.has_value and row.metric == "time"
+        for word in sorted(set(row.flags.split(";")))
+    )
     flags = Counter({word: count for word, count in timed.items() if word and word not in FROM_OTHER_ROWS})
     lines += [f"{counted(count, 'value')} flagged {flag}" for flag, count in flags.most_common(MOST_FLAGS)]
     if len(flags) > MOST_FLAGS:
         lines.append(f"{counted(len(flags) - MOST_FLAGS, 'more flag')} in the full table")
     judged = sorted(count_from_other_rows(data.rows).items())
     lines += [f"{counted(count, 'result')} flagged {flag}" for flag, count in judged]
-    has = "has" if len(cases) == 1 else "have"
+    has = "has" if 1 in {ok, len(cases)} else "have"
     return Card("Results", f"{ok:,} of {counted(len(cases), 'case')} {has} a value", tuple(lines))

@@ -32,7 +32,7 @@ from bench_core.results.schema import (
 )
 from bench_core.results.strict_csv import Csv, read_csv
 from bench_core.text import harmless, printable, quoted
-from bench_core.units import size_value
+from bench_core.units import counted, size_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,18 +216,22 @@ def _read_columns(path: Path) -> tuple[list[int], dict[str, list[Any]]]:
     for name in ADDED_LATER - columns.keys():
         columns[name] = ["" if KINDS[name] is str else None] * len(table.records)
     require_words(table, columns)
-    _require_values(table, columns)
+    _warn_of_lost_values(table, columns)
     if cut := cut_shares(columns):
         warn_of(path, f"{cut} shares above 1 by an earlier rule are cut off or left out")
     return table.lines, columns
 
 
-def _require_values(table: Csv, columns: Mapping[str, list[Any]]) -> None:
-    """Raise TableError for a row with the status ok and no value. A share may have been left out (cut_shares)."""
+def _warn_of_lost_values(table: Csv, columns: Mapping[str, list[Any]]) -> None:
+    """Warn of rows with the status ok and no value. A share may have been left out (cut_shares)."""
     kinds = (columns[name] for name in ("status", "value", "metric"))
-    for line, status, value, metric in zip(table.lines, *kinds, strict=True):
-        if value is None and status == Status.OK and metric not in SHARES:
-            raise TableError(table.path, "column 'value' holds no number, although the status is ok", line)
+    rows = zip(table.lines, *kinds, strict=True)
+    lost = [
+        line for line, status, value, metric in rows if value is None and status == Status.OK and metric not in SHARES
+    ]
+    if lost:
+        more = f", and {counted(len(lost) - 1, 'more such row')}" if len(lost) > 1 else ""
+        warn_of(table.path, f"column 'value' holds no number, although the status is ok{more}", lost[0])
 
 
 def _distinct(table: Csv) -> Csv:

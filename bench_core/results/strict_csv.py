@@ -27,7 +27,7 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _DELIMITERS = (",", ";", "\t", "|")  # of spreadsheets in most countries, in some, their "Unicode text", databases
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")  # of a cell: no column has such a name
 _LINE = re.compile(r"[^\r\n]*")
-_DECLARED = re.compile(r"sep=.?")  # the first line of some exports: it tells Excel the delimiter
+_DECLARED = re.compile(r"sep=.?", re.IGNORECASE)  # the first line of some exports: it tells Excel the delimiter
 _UNNAMED = re.compile(r"\s*|Unnamed: \d+")  # a header cell that is empty, or that pandas named because it was empty
 
 

@@ -159,9 +159,12 @@ def loaded_from(folders: Collection[str]) -> dict[str, str]:
 
 
 def _folder(module: ModuleType) -> str:
-    """Return the folder in which a module or package lies, "" if it is not of a file."""
-    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]  # of a package its folder
-    return str(Path(places[-1]).parent) if places[-1] else ""
+    """Return the folder in which a module or package lies, "" if it is not of a file.
+
+    A namespace package is not: it may lie in several folders, and is found in all of them when they are on sys.path.
+    """
+    file = getattr(module, "__file__", None)
+    return str(Path(file).parents[1 if hasattr(module, "__path__") else 0]) if file else ""
 
 
 class _Unpickler(pickle.Unpickler):

@@ -84,7 +84,10 @@ def test_a_pattern_in_a_folder_that_is_not_there_names_the_folder(tmp_path):
         read([f"{tmp_path}/none/*"])
 
 
-@pytest.mark.parametrize("label", ["\U0001f680", "Gr\u00f6\u00dfe", "\u673a\u5668-1", "\U0001f469\u200d\U0001f4bb"])
+@pytest.mark.parametrize(
+    "label",
+    ["\U0001f680", "Gr\u00f6\u00dfe", "\u673a\u5668-1", "\u0dc1\u0dca\u200d\u0dbb\u0dd3", "\U0001f469\u200d\U0001f4bb"],
+)
 def test_a_label_may_be_of_any_script_and_of_emoji(tmp_path, label):
     (reading,) = read([f"{label}={write(tmp_path, processes(FIVE))}"])
     assert {row.machine for row in reading.rows} == {label}

@@ -93,7 +93,7 @@ HARMLESS = {
     "moments of PyArrow": with_moments("2001-01-01 00:00:00.000000000Z"),
     "moments without a zone": with_moments("2001-01-01 00:00:00"),
     "a declared delimiter": lambda t: "sep=;\r\n" + again(t, delimiter=";"),
-    "a declared comma": lambda t: "sep=,\n" + t,
+    "a declared comma": lambda t: "SEP=,\n" + t,
     "a last line of blanks": lambda t: t + "    \n \t \n",
     "many lines above": lambda t: "\n" * 4001 + t,
     "carriage returns": lambda t: t.replace("\n", "\r"),

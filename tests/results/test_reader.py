@@ -80,9 +80,6 @@ def cells(number, **changed):
         (lambda t: "version https://git-lfs.github.com/spec/v1\noid sha256:1\n", ":1: a Git LFS pointer"),
         (lambda t: "<!DOCTYPE html><html></html>", ":1: an HTML page, not a table"),
         (lambda t: '{"rows": []}', ":1: JSON, not a table"),
-        (cells(3, value="nan"), ":3: column 'value' holds no number, although the status is ok"),
-        (cells(2, value="NA"), ":2: column 'value' holds no number, although the status is ok"),
-        (cells(2, value=""), ":2: column 'value' holds no number, although the status is ok"),
         (cells(3, value="-inf"), ":3: column 'value' holds '-inf': not a finite number"),
         (cells(2, machine=""), ":2: column 'machine' is empty"),
         (cells(3, value="1e999"), ":3: column 'value' holds '1e999': not a finite number"),
@@ -200,6 +197,16 @@ def test_unknown_columns_are_kept_and_warned_of(good):
     frame.to_csv(good, index=False)
     with pytest.warns(UserWarning, match=r"t\.csv:1: columns that this version does not know: later"):
         assert load(good)["later"].tolist() == ["x", "x"]
+
+
+@pytest.mark.parametrize("lost", ["", "NA", "nan"])
+def test_a_value_that_was_lost_is_noted_with_its_line_and_costs_no_other_row(good, lost):
+    rows = read_rows(good)
+    spoil(good, cells(3, value=lost))
+    with pytest.warns(UserWarning, match=r"t\.csv:3: column 'value' holds no number, although the status is ok$"):
+        read = read_rows(good)
+    assert read == [rows[0], replace(rows[1], value=None)]
+    assert not read[1].has_value
 
 
 def test_a_row_that_occurs_twice_is_counted_once_and_its_lines_are_named(good):

@@ -313,6 +313,8 @@ def test_a_worker_imports_what_its_parent_did_from_a_folder_that_stands_first_or
 ):
     """A package that lies not beside the benchmark and, where it was found first, one with a name of Python's own.
 
+    A namespace package lies in two folders.
+
     `queue` is a module that the worker itself has imported.
     """
     helpers = {"of_the_project": "", "sched": "", "queue": ""} if at == 0 else {"of_the_project": ""}
@@ -320,14 +322,18 @@ def test_a_worker_imports_what_its_parent_did_from_a_folder_that_stands_first_or
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("from tests.faulty.faults import test_every", encoding="utf-8")
     (tmp_path / "own").mkdir()
-    text = "".join(f"from {name} import test_every\n" for name in helpers)
+    halves = [tmp_path / "one", tmp_path / "two"]
+    for half in halves:
+        (half / "shared_name").mkdir(parents=True)
+        (half / "shared_name" / f"{half.name}.py").touch()
+    text = "".join(f"from {name} import test_every\n" for name in helpers) + "import shared_name.one, shared_name.two\n"
     (tmp_path / "own" / "bench_with_helpers.py").write_text(text, encoding="utf-8")
-    for name in (*helpers, "bench_with_helpers"):
+    for name in (*helpers, "shared_name", "shared_name.one", "shared_name.two", "bench_with_helpers"):
         monkeypatch.setitem(sys.modules, name, None)  # so that what is there now comes back
         del sys.modules[name]
     monkeypatch.setattr(sys, "path", [*sys.path])
-    sys.path[0:0] = [str(tmp_path / "own")] + [str(tmp_path)] * (at == 0)
-    sys.path += [str(tmp_path)] * (at == -1)
+    sys.path[0:0] = [str(tmp_path / "own")] + [str(tmp_path), *map(str, halves)] * (at == 0)
+    sys.path += [str(tmp_path), *map(str, halves)] * (at == -1)
     __import__("bench_with_helpers")
     source = WorkloadSource(str(tmp_path / "own"), "bench_with_helpers", "test_every", Imports.here())
     done = workers.dispatch(case("good"), source, QUICK, 60.0, ignore)
