@@ -388,8 +388,10 @@ def test_a_run_is_finished_on_the_same_computer_whatever_label_another_version_g
     assert written(f"other-label-{cores}c") == f"other-label-{cores}c", "the run keeps its label"
     with pytest.raises(UsageError, match=rf"other hardware may be used now: cpu\.cores_usable: 4096 against {cores}$"):
         written("other-label-4096c")
-    with pytest.raises(UsageError, match=r"other hardware .*: device_name of cuda:1: GPU B against unknown$"):
-        written(f"other-label-{cores}c", **{"device_name of cuda:1": "GPU B"})
+    with pytest.raises(UsageError, match=r"other hardware .*: device_name of cuda:7: GPU C against unknown$"):
+        written(f"other-label-{cores}c", **{"device_name of cuda:7": "GPU C"})
+    with pytest.raises(UsageError, match=r"other hardware .*: device_name of cuda:1: unknown against GPU B$"):
+        written(f"other-label-{cores}c", **{"device_name of cuda:1": None})
     with pytest.raises(UsageError, match=r"another computer: cpu\.cores: 4096 against"):
         written(f"other-label-{cores}c", **{"cpu.cores": 4096})
 
