@@ -51,8 +51,8 @@ _SEEN_BY_WORKERS = ("cpu.", "memory.limit", "memory.huge_pages", "system.", "pyt
 _LONGEST_LABEL = 48  # characters of the CPU or of a GPU
 _SHARED = re.compile(f"{HYPERVISORS}|{BOARD_UNKNOWN}")  # in the name of a CPU: it is that of many
 _SHARED_BOARD = re.compile(rf"\([^()]*(?:{_SHARED.pattern})[^()]*\)")
-# Words that people leave out of a product's name, and the version of QEMU's names, which is always 2.5.
-_NEEDLESS = re.compile(r"(?i:(engineering reference )?developer kit\b|\bworkstation edition\b|\bversion\b.*)")
+# Words that people leave out of a product's name, and the version that all of QEMU's CPUs have had since 2015.
+_NEEDLESS = re.compile(r"(?i:(engineering reference )?developer kit\b|\bworkstation edition\b|\bversion 2\.5\+)")
 _DOUBLED = re.compile(r"(?<![a-z0-9])([a-z]+)(?:-\1)+(?![a-z0-9])")
 _NOT_TOLD_BY_MODEL = ("family 6 model 85",)  # Skylake, Cascade Lake and Cooper Lake servers: the stepping tells them
 # Facts whose hash tells apart CPUs whose name does not. None of them changes with the kernel or with what this process

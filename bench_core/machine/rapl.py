@@ -32,7 +32,7 @@ def packages() -> Sequence[Package]:
 
 def is_partial() -> bool:
     """Whether the energy of some packages can be read, but not that of all."""
-    return bool(_unread()) and any(name and not _unread_files(zone) for zone, name in _zones().items())
+    return any(name and not _unread_files(zone) for zone, name in _zones().items()) and bool(_unread())
 
 
 def joules(of: Sequence[Package]) -> tuple[float, ...] | None:

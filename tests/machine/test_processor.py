@@ -336,6 +336,7 @@ PHONE = "".join(
     f"processor : {cpu}\nCPU implementer : 0x41\nCPU part : {part}\n\n"
     for cpu, part in enumerate(("0xd46", "0xd47", "0xd4d", "0xd4e"))
 )
+NUMBERED = "processor : 0\nvendor_id : AuthenticAMD\ncpu family : 15\nmodel : 107\nstepping : 1\n"
 SMALL_L3, LARGE_L3 = "32768K", "65536K"
 
 
@@ -349,7 +350,7 @@ SMALL_L3, LARGE_L3 = "32768K", "65536K"
         (PHONE + "Hardware : Qualcomm SM8550", PHONE + "Hardware : MT6985", {}, (SMALL_L3, SMALL_L3)),
         (BIG_LITTLE + "Hardware : MT6893", BIG_LITTLE + "Hardware : MT6895", {}, (SMALL_L3, SMALL_L3)),
         *(
-            (f"processor : 0\nmodel name : {name}\n", f"processor : 0\nmodel name : {name}\n", {}, (SMALL_L3, LARGE_L3))
+            (*[f"{NUMBERED}model name : {name}\n"] * 2, {}, (SMALL_L3, LARGE_L3))
             for name in ("Common KVM processor", "QEMU Virtual CPU version 2.5+", "VirtualApple @ 2.50GHz")
         ),
     ],
