@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from bench_core.machine.kernel_files import asked, read, read_number
 from bench_core.records import Fact
 
 _MOUNT = "/sys/fs/cgroup"
+_GROUP = 64  # hardware threads of a processor group of Windows, at most
 _UNLIMITED = 1 << 60  # bytes; version 1 and `ulimit` write "no limit" as a number above it
 
 # Files of one control group, by version: the limits of memory, what is used, and the line of memory.stat with the
@@ -79,10 +81,17 @@ def cpus() -> frozenset[int]:
 
 
 def affinity() -> Fact:
-    """Return the numbers of the hardware threads in this process's affinity: a frozenset; macOS has none."""
+    """Return the numbers of the hardware threads in this process's affinity: a frozenset; macOS has none.
+
+    Windows tells it of one group of at most 64 hardware threads, or nothing if the process runs in several. Since
+    Windows 11 it runs in all of them, so a machine with more has none that is known.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return asked(lambda: frozenset(os.sched_getaffinity(0)), "os.sched_getaffinity")
-    return asked(lambda: frozenset(psutil.Process().cpu_affinity()), "psutil.Process.cpu_affinity")  # Windows, FreeBSD
+        return asked(lambda: frozenset(os.sched_getaffinity(0)) or None, "os.sched_getaffinity")
+    source = "psutil.Process.cpu_affinity"  # Windows, FreeBSD
+    if sys.platform == "win32" and logical_cpus() > _GROUP:
+        return Fact(reason=f"{source} tells it of one group of {_GROUP} hardware threads")
+    return asked(lambda: frozenset(psutil.Process().cpu_affinity()) or None, source)
 
 
 def logical_cpus() -> int:

@@ -50,8 +50,13 @@ _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|AUTH|(?:^|_)KEY(?:_|$)")
 _SEEN_BY_WORKERS = ("cpu.", "memory.limit", "memory.huge_pages", "system.", "python.", "env.")
 _LONGEST_LABEL = 48  # characters of the CPU or of a GPU
 _SHARED = re.compile(f"{HYPERVISORS}|{BOARD_UNKNOWN}")  # in the name of a CPU: it is that of many
-_BOARD_UNKNOWN = re.compile(rf"\({BOARD_UNKNOWN}\)")
-# What tells apart CPUs whose name does not, and does not change with the kernel or with what this process may use.
+_SHARED_BOARD = re.compile(rf"\([^()]*(?:{_SHARED.pattern})[^()]*\)")
+# Words that people leave out of a product's name, and the version that all of QEMU's CPUs have had since 2015.
+_NEEDLESS = re.compile(r"(?i:(engineering reference )?developer kit\b|\bworkstation edition\b|\bversion 2\.5\+)")
+_DOUBLED = re.compile(r"(?<![a-z0-9])([a-z]+)(?:-\1)+(?![a-z0-9])")
+_NOT_TOLD_BY_MODEL = ("family 6 model 85",)  # Skylake, Cascade Lake and Cooper Lake servers: the stepping tells them
+# Facts whose hash tells apart CPUs whose name does not. None of them changes with the kernel or with what this process
+# may use. The memory does, in a virtual machine: it is in the hash only if fewer than two of these are known.
 _TELLING = ("cpu.identity", "cpu.vectors", "cpu.sockets", "cpu.cores", "cpu.threads", "cpu.caches")
 
 
@@ -100,16 +105,22 @@ def machine_label(host_facts: Facts, gpu_names: Iterable[str]) -> str:
     """Return a name for the machine, made of its hardware: "amd-epyc-9654-96c", "2x-nvidia-l4_amd-epyc-9654-96c".
 
     It always contains the CPU: the same GPU may be combined with another CPU, whose rows must stay separate. A name
-    that covers several CPUs ("Intel Xeon Processor") is followed by family, model and stepping (Skylake and Cascade
-    Lake differ by the stepping only). It is followed by a hash of what else is known (`_TELLING`) where these numbers
-    are unknown, where the name is a hypervisor's, and where only the cores are known, not their board. An unknown CPU
-    has its architecture and that hash. So two unlike CPUs share a label only if the system tells the same of both; then
-    `--bench-machine` names them.
+    that covers several CPUs ("Intel Xeon Processor") is followed by family and model, and by the stepping where that
+    alone tells them apart (Skylake and Cascade Lake). A hash of what else is known (`_TELLING`) follows where these
+    numbers are unknown, where the name is a hypervisor's, and where only the cores are known, not their board. An
+    unknown CPU has its architecture and that hash. Two CPUs that share a label have the same name, or the same numbers,
+    or everything that is hashed: `--bench-machine` gives them other labels.
 
     It is valid as an identifier and as a folder name, also for archives, web servers and artifact stores (some read a
     plus sign as a space, or refuse it). It is never the host name.
     """
-    return _label(host_facts, [_cut(_slug(name)) for name in gpu_names if name], _cut(_cpu_slug(host_facts)))
+    return _label(host_facts, [_cut(_short(name)) for name in gpu_names if name], _cut(_cpu_slug(host_facts)))
+
+
+def labelled_cores(label: str) -> int | None:
+    """Return the usable cores that a label of `machine_label` ends in; None if it names none."""
+    found = re.search(r"-(\d{1,9})c$", label)
+    return int(found[1]) if found else None
 
 
 def former_labels(host_facts: Facts, gpu_names: Sequence[str]) -> set[str]:
@@ -254,18 +265,21 @@ def _cpu_slug(facts: Facts) -> str:
     model, identity = known(facts, "cpu.model"), str(known(facts, "cpu.identity") or "")
     if not model:
         return f"unknown-{_slug(platform.machine() or 'cpu')}-{_digest(_told(facts))}"
-    numbers = re.search(r"family \d+ model \d+.*", identity)
-    if _SHARED.search(model):
-        return f"{_slug(_BOARD_UNKNOWN.sub('', model))}-{_digest(_told(facts))}"
-    if re.search(r"\d|\(\w", _plain(model)):  # the maker's number, or the word by which QEMU tells its models apart
-        return _slug(model)
-    return f"{_slug(model)}-{_slug(numbers[0]) if numbers else _digest(_told(facts))}"
+    shared = _SHARED.search(model)
+    if not shared and re.search(r"\d|\(\w", _plain(model)):  # the maker's number, or the word that tells QEMU's models
+        return _short(model)
+    found = re.search(r"(family \d+ model \d+)\b(.*)", identity)
+    numbers = [found[0] if found[1] in _NOT_TOLD_BY_MODEL else found[1]] if found else []
+    parts = [_short(_SHARED_BOARD.sub("", model)), *map(_slug, numbers)]
+    return "-".join(parts if numbers and not shared else [*parts, _digest(_told(facts))])
 
 
 def _told(facts: Facts) -> str:
-    """Return what is known of a CPU whose name does not tell it apart."""
-    told = {name: known(facts, name) for name in _TELLING}
-    return json.dumps(told | {"memory.total": _rounded_up(known(facts, "memory.total"))}, sort_keys=True, default=str)
+    """Return what is known of a CPU whose name does not tell it apart; also the memory, if that is almost nothing."""
+    told = {name: value for name in _TELLING if (value := known(facts, name)) is not None}
+    if len(told) < 2:
+        told["memory.total"] = _rounded_up(known(facts, "memory.total"))
+    return json.dumps(told, sort_keys=True, default=str)
 
 
 def _rounded_up(size: Any) -> int | None:
@@ -290,9 +304,17 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", _plain(text)).strip("-") or "computer"
 
 
+def _short(name: str) -> str:
+    """Return `_slug` without words that tell nothing; a word that is doubled, by maker and product, stands once."""
+    return _DOUBLED.sub(r"\1", _slug(_NEEDLESS.sub(" ", name)))
+
+
 def _cut(slug: str) -> str:
-    """Return a part of a label in the length that folders bear; what is cut off leaves a hash."""
-    return slug if len(slug) <= _LONGEST_LABEL else f"{slug[: _LONGEST_LABEL - 7].rstrip('-')}-{_digest(slug)}"
+    """Return a part of a label in the length that folders bear; the words that are cut off leave a hash."""
+    if len(slug) <= _LONGEST_LABEL:
+        return slug
+    most = _LONGEST_LABEL - 7
+    return f"{slug[: most + 1].rpartition('-')[0] or slug[:most]}-{_digest(slug)}"
 
 
 def _former(name: str) -> str:

@@ -35,7 +35,7 @@ BARE_METAL, UNKNOWN_MAKE = "none", "of unknown make"  # values of `system.virtua
 # Names of hypervisors in those of machines and CPUs, as a regular expression: one name covers many unlike CPUs.
 HYPERVISORS = (
     "QEMU|KVM|VMware|Xen|z/VM|Parallels|VirtualBox|innotek|OpenStack|Nutanix|bhyve|"
-    "Microsoft Corporation Virtual Machine|Apple Virtualization|VirtualApple$|dummy-virt"
+    r"Microsoft Corporation Virtual Machine|Apple Virtualization|VirtualApple(?! \()|dummy-virt"
 )
 BOARD_UNKNOWN = "board unknown"  # in `cpu.model`, where only the cores are known
 NO_CONTAINER = "none"  # value of `system.container` where Linux shows none
@@ -94,8 +94,12 @@ def _is_valid(name: str, value: Any) -> bool:
 def valid(plain: Mapping[str, Any]) -> dict[str, str | float]:
     """Return those items of a file that can be lasting facts."""
     found = {name: value for name, value in plain.items() if name in LASTING and _is_valid(name, value)}
-    devices = {name: value for name, value in plain.items() if name.startswith(_DEVICE) and isinstance(value, str)}
-    return found | devices
+    return found | {name: value for name, value in gpu_models(plain).items() if isinstance(value, str)}
+
+
+def gpu_models(of: Lasting) -> dict[str, str | float]:
+    """Return the models of the GPUs among lasting facts."""
+    return {name: value for name, value in of.items() if name.startswith(_DEVICE)}
 
 
 def contradictions(first: Lasting, second: Lasting) -> tuple[str, ...]:

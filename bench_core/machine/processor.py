@@ -38,7 +38,8 @@ _ARM_CORES = {
     (0x41, 0xD04): "Cortex-A35", (0x41, 0xD05): "Cortex-A55", (0x41, 0xD07): "Cortex-A57", (0x41, 0xD08): "Cortex-A72",
     (0x41, 0xD09): "Cortex-A73", (0x41, 0xD0A): "Cortex-A75", (0x41, 0xD0B): "Cortex-A76",
     (0x41, 0xD0C): "Neoverse-N1", (0x41, 0xD0D): "Cortex-A77", (0x41, 0xD40): "Neoverse-V1",
-    (0x41, 0xD41): "Cortex-A78", (0x41, 0xD44): "Cortex-X1", (0x41, 0xD46): "Cortex-A510",
+    (0x41, 0xD41): "Cortex-A78", (0x41, 0xD42): "Cortex-A78AE", (0x41, 0xD44): "Cortex-X1",
+    (0x41, 0xD46): "Cortex-A510",
     (0x41, 0xD47): "Cortex-A710", (0x41, 0xD48): "Cortex-X2", (0x41, 0xD49): "Neoverse-N2",
     (0x41, 0xD4A): "Neoverse-E1", (0x41, 0xD4D): "Cortex-A715", (0x41, 0xD4E): "Cortex-X3",
     (0x41, 0xD4F): "Neoverse-V2", (0x41, 0xD80): "Cortex-A520", (0x41, 0xD81): "Cortex-A720",
@@ -99,8 +100,9 @@ def kinds() -> Fact:
     """Return the kinds of cores of this machine, whichever of them this process may use; the fastest kind first.
 
     A list with one item for each kind: `kind` (its name), `cores`, `cpus` (as in "0-3,8"; "" where the system does not
-    number them) and, if known, `frequency` (the highest of them, in Hz), `capacity` (the highest of them; 1024 is that
-    of the most capable cores) and `last_level_cache` (of each domain of cores, in bytes). Cores are of one kind if
+    number them) and, if known, `frequency` (the highest of them, in Hz), `last_level_cache` (of each domain of cores,
+    in bytes) and, of several kinds, `capacity` (the highest of them; 1024 is that of the most capable cores, and tells
+    nothing where all are alike). Cores are of one kind if
     nothing that the system tells of them differs: the kind itself, the model, the last-level cache and, roughly, the
     capacity and the highest frequency.
     """
@@ -117,7 +119,10 @@ def kinds() -> Fact:
         key = (clocks[cpu], capacities[cpu], -(last_level(cpu) or 0), designations[cpu])
         groups.setdefault(key, []).append(cpu)
     order = sorted(groups, key=lambda key: key[:3])  # fast, capable, with more cache
-    return Fact([_kind(key[3], groups[key]) for key in order], source)
+    found = [_kind(key[3], groups[key]) for key in order]
+    if len(found) == 1:
+        found[0].pop("capacity", None)
+    return Fact(found, source)
 
 
 def _ranks(values: Mapping[int, float | None]) -> Mapping[int, int]:

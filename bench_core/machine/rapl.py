@@ -30,6 +30,11 @@ def packages() -> Sequence[Package]:
     return () if _unread() else tuple(Package(f"{zone}/energy_uj", _range(zone)) for zone in _zones())
 
 
+def is_partial() -> bool:
+    """Whether the energy of some packages can be read, but not that of all."""
+    return any(name and not _unread_files(zone) for zone, name in _zones().items()) and bool(_unread())
+
+
 def joules(of: Sequence[Package]) -> tuple[float, ...] | None:
     """Return the readings of the counters, in joules; None if one of them is gone or beyond its range."""
     found = []
@@ -56,11 +61,16 @@ def _unread() -> list[str]:
     nameless = [f"{zone}/name" for zone, name in zones.items() if not name]
     if nameless:  # any of them may be a package
         return [why_unread(path) for path in nameless]
-    paths = [f"{zone}/{name}" for zone in zones for name in ("energy_uj", "max_energy_range_uj")]
     expected = _expected(dies=any("-die-" in name for name in zones.values()))
+    # Where there is a zone for each, none is missing, whatever the kernel calls it.
     absent = expected - set(zones.values()) if len(zones) < len(expected) else ()
     gone = [f"no /sys/class/powercap/intel-rapl:*/name is {name}" for name in sorted(absent)]
-    return [why_unread(path) for path in paths if read_number(path) is None] + gone
+    return [why_unread(path) for zone in zones for path in _unread_files(zone)] + gone
+
+
+def _unread_files(zone: str) -> list[str]:
+    paths = [f"{zone}/{name}" for name in ("energy_uj", "max_energy_range_uj")]
+    return [path for path in paths if read_number(path) is None]
 
 
 def _range(zone: str) -> float:
@@ -76,11 +86,12 @@ def _zones() -> Mapping[str, str]:
     return {zone: name for zone, name in names.items() if not name or name.startswith("package")}
 
 
+@functools.cache  # a large machine has a thousand of these files, and what they tell does not change
 def _expected(*, dies: bool) -> frozenset[str]:
     """Return the names of the zones that the packages of this machine have, or their dies; empty if it tells none."""
     found = set()
     for folder in matching(_TOPOLOGY):
-        package, die = read_number(f"{folder}/physical_package_id"), read_number(f"{folder}/die_id")
+        package = read_number(f"{folder}/physical_package_id")
         if package is not None and package >= 0:
-            found.add(f"package-{package}" + (f"-die-{die}" if dies else ""))
+            found.add(f"package-{package}" + (f"-die-{read_number(f'{folder}/die_id')}" if dies else ""))
     return frozenset(found)

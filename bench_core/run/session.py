@@ -19,7 +19,7 @@ from bench_core.backends import registry
 from bench_core.errors import InternalError, TableError, UsageError
 from bench_core.files import is_file, write_atomically
 from bench_core.machine import cpu_limits, environment, host
-from bench_core.machine.facts import Lasting, against, contradictions, lasting
+from bench_core.machine.facts import Lasting, against, contradictions, gpu_models, lasting
 from bench_core.machine.privacy import scrub
 from bench_core.plan.discovery import probe_all
 from bench_core.plan.expansion import expand
@@ -177,7 +177,10 @@ class Session:
         """Load an unfinished run to continue it; raises UsageError on another machine or another commit."""
         before = journal.read(folder / journal.JOURNAL)
         self._require_same_computer(folder, before)
-        same = {name: (getattr(before.head.run, name), getattr(self.run, name)) for name in ("machine", "git_commit")}
+        same = {"git_commit": (before.head.run.git_commit, self.run.git_commit)}
+        # The label that a computer has by default is not its user's, and other versions give it another one.
+        if self.options.machine or before.head.run.machine != before.head.hardware:
+            same["machine"] = before.head.run.machine, self.run.machine
         for name, (was, is_now) in same.items():
             if was != is_now:
                 raise UsageError(f"--bench-resume={folder}: started with {name} {was!r}, which is now {is_now!r}")
@@ -195,18 +198,30 @@ class Session:
         self.ceilings = {name: Ceiling(word) for name, word in before.head.workloads.get("ceilings", {}).items()}
 
     def _require_same_computer(self, folder: Path, before: journal.JournalContents) -> None:
-        """Raise UsageError if an unfinished run was started on another computer, as far as both can be told apart."""
-        head = before.head
-        # Journals of earlier versions have the label, which may have changed, and what their workers saw.
-        former = environment.former_labels(self.host_facts, self.targets.accelerator_names())
-        if head.hardware not in ({self._hardware} if head.computer else {self._hardware, *former}):
-            what = f"with hardware {head.hardware!r}, which is now {self._hardware!r}"
-            raise UsageError(f"--bench-resume={folder}: started {what}")
-        told = [head.computer] if head.computer else [lasting(facts) for facts in before.environments.values()]
-        here = self._computer()
+        """Raise UsageError if an unfinished run was started on another computer, as far as both can be told apart.
+
+        Or if it may use other cores of it now, or lacks a device.
+        """
+        head, here = before.head, self._computer()
+        if head.computer:
+            told = [head.computer]
+        else:  # Journals of earlier versions have the label, which may have changed, and what their workers saw.
+            former = environment.former_labels(self.host_facts, self.targets.accelerator_names())
+            if head.hardware not in {self._hardware, *former}:
+                what = f"with hardware {head.hardware!r}, which is now {self._hardware!r}"
+                raise UsageError(f"--bench-resume={folder}: started {what}")
+            told = [lasting(facts) for facts in before.environments.values()]
         apart = {against(name, (was[name], here[name])) for was in told for name in contradictions(was, here)}
         if apart:
             raise UsageError(f"--bench-resume={folder}: started on another computer: {'; '.join(sorted(apart))}")
+        # What a user can change on one computer: the label has always ended in the cores.
+        cores = tuple(environment.labelled_cores(label) for label in (head.hardware, self._hardware))
+        changed = [against("cpu.cores_usable", cores)] if cores[0] != cores[1] else []
+        was, now = (gpu_models(facts) for facts in (head.computer, here))
+        if head.computer:
+            changed += [against(name, (was.get(name), now.get(name))) for name in sorted(was.keys() ^ now.keys())]
+        if changed:
+            raise UsageError(f"--bench-resume={folder}: other hardware may be used now: {'; '.join(changed)}")
 
     def _computer(self) -> Lasting:
         """Return the facts of this computer that stay, with the model of each accelerator."""

@@ -70,11 +70,15 @@ class Energy:
 
 
 def meter(device: str, uuid: str | None) -> Meter | None:
-    """Return the energy counter of a device; None if there is none (the facts of the environment say why)."""
+    """Return the energy counter of a device; None if there is none (the facts of the environment say why).
+
+    Where only some of the packages of a CPU have one, it is one that gives no value: in a worker that was started after
+    another package was lost, the cases have lost their energy too.
+    """
     if device == "cpu":
         packages = rapl.packages()
         if not packages:
-            return None
+            return Meter(lambda: None) if rapl.is_partial() else None
         return Meter(lambda: rapl.joules(packages), [p.range for p in packages], _RAPL_UPDATE, _RAPL_WATTS)
     if nvml.energy(uuid) is None:
         return None

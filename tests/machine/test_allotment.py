@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import psutil
@@ -162,9 +163,22 @@ def test_on_windows_the_affinity_is_read_and_on_macos_it_is_unknown_and_every_ha
     assert allotment.cpus() == {0, 1}
     assert limits()[0] == 1
     assert environment._affinity() == Fact("0-1", "psutil.Process.cpu_affinity, cpuset")
+    process.cpu_affinity = lambda _: []  # it runs in several processor groups
+    assert allotment.cpus() == set(range(16))
+    assert environment._affinity().reason == "psutil.Process.cpu_affinity gives no value"
     del process.cpu_affinity
     assert allotment.cpus() == set(range(16))
     assert environment._affinity().reason == "psutil.Process.cpu_affinity: AttributeError"
+
+
+def test_on_windows_an_affinity_of_one_group_says_nothing_of_a_larger_machine(machine, monkeypatch):
+    monkeypatch.delattr(allotment.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(psutil, "Process", type("Process", (), {"cpu_affinity": lambda _: list(range(48))}))
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 96 if logical else 48)
+    assert allotment.cpus() == set(range(48)), "FreeBSD has no groups"
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert allotment.cpus() == set(range(96))
+    assert environment._affinity().reason == "psutil.Process.cpu_affinity tells it of one group of 64 hardware threads"
 
 
 ONE = "1 0 0:1 / /sys/fs/cgroup ro - cgroup2 cgroup rw"
@@ -189,6 +203,16 @@ def test_where_the_only_mount_lies_above_the_container_s_groups_its_limit_holds(
     machine("proc/self/mountinfo", HOST_S)
     machine("host/sys/fs/cgroup/memory.max", f"{2 * GIB}")
     assert limits()[2] == 2
+
+
+def test_of_mounts_that_do_not_hold_the_group_one_with_a_known_root_is_the_container_s(machine):
+    machine("proc/self/cgroup", "0::/\n")
+    machine("proc/self/mountinfo", f"{HOST_S}\n1 0 0:1 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n")
+    machine("host/sys/fs/cgroup/memory.max", f"{9 * GIB}")
+    machine("sys/fs/cgroup/memory.max", f"{2 * GIB}")
+    assert limits()[2] == 2
+    machine("host/sys/fs/cgroup/memory.max", f"{GIB}")
+    assert limits()[2] == 2, "a limit of another group"
 
 
 def test_both_mounts_of_version_1_that_hold_the_group_count(machine):

@@ -132,17 +132,32 @@ def test_nothing_private_is_in_any_fact(backend, monkeypatch):
         ("Intel(R) Xeon(R) Platinum 8480C CPU @ 2.00GHz", 8, [], "intel-xeon-platinum-8480c-8c"),
         ("AMD Ryzen 7 7840U w/ Radeon 780M Graphics", 8, [], "amd-ryzen-7-7840u-w-radeon-780m-graphics-8c"),
         ("x1", 1, ["NVIDIA H100 80GB HBM3"], "nvidia-h100-80gb-hbm3_x1-1c"),
+        (
+            "x1",
+            1,
+            ["NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition"],
+            "nvidia-rtx-pro-6000-blackwell-max-q_x1-1c",
+        ),
         ("x1", 1, ["NVIDIA L4", "NVIDIA L4"], "2x-nvidia-l4_x1-1c"),
         ("x1", 1, ["NVIDIA L4", "NVIDIA A10", "NVIDIA L4"], "2x-nvidia-l4_nvidia-a10_x1-1c"),
         ("../../etc/1", 2, [], "etc-1-2c"),
-        ("", 2, [""], "unknown-x86-64-34e131-2c"),
-        ("龍芯", None, [], "computer-34e131"),
+        ("", 2, [""], "unknown-x86-64-f02c23-2c"),
+        ("龍芯", None, [], "computer-f02c23"),
     ],
 )
 def test_a_machine_is_labelled_by_its_gpus_cpu_and_cores(monkeypatch, cpu, cores, gpus, label):
     monkeypatch.setattr(environment.platform, "machine", lambda: "x86_64")
     facts = {"cpu.model": Fact(cpu or None, "s"), "cpu.cores_usable": Fact(cores, "s")}
     assert environment.machine_label(facts, gpus) == records.identifier(label)
+
+
+def test_long_names_of_gpus_are_cut_at_a_word_and_those_that_differ_beyond_it_stay_apart():
+    words = "NVIDIA Graphics Accelerator of a Very Large Computer"
+    labels = [environment.machine_label({}, [f"{words} {end}"]).partition("_")[0] for end in ("A", "B")]
+    assert all(re.fullmatch("nvidia-graphics-accelerator-of-a-very-[0-9a-f]{6}", label) for label in labels)
+    assert len(set(labels)) == 2
+    (one,) = {len(environment.machine_label({}, ["x" * length]).partition("_")[0]) for length in (48, 49, 90)}
+    assert one == 48
 
 
 def test_machine_label_is_not_the_host_name():

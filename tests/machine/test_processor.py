@@ -66,6 +66,7 @@ NAMELESS_X86 = (
         ("processor : 0\nmodel name : ARMv7 Processor rev 4 (v7l)\nCPU implementer : 0x41\nCPU part : 0xd03\n", {},
          "Cortex-A53 (board unknown)"),
         (BIG_LITTLE, {}, "Cortex-A55 + Cortex-A78 (board unknown)"),
+        (GRAVITON.replace("0xd40", "0xd42"), {"proc/device-tree/model": "Jetson"}, "Cortex-A78AE (Jetson)"),
         (BIG_LITTLE + "Hardware\t: MT6893\n", {}, "Cortex-A55 + Cortex-A78 (MT6893)"),
         (BIG_LITTLE + "Hardware\t: Generic DT based system\n", {}, "Cortex-A55 + Cortex-A78 (board unknown)"),
         (BIG_LITTLE + "Hardware : BCM2835\n", {"proc/device-tree/model": "Pi"}, "Cortex-A55 + Cortex-A78 (Pi)"),
@@ -207,12 +208,14 @@ def test_a_name_that_covers_several_models_is_followed_by_their_numbers():
     def label(model, identity="GenuineIntel family 6 model 143 stepping 8"):
         return environment.machine_label({"cpu.model": Fact(model, "s"), "cpu.identity": Fact(identity, "s")}, [])
 
-    numbers = "family-6-model-143-stepping-8"
+    numbers = "family-6-model-143"
     assert label("Intel(R) Xeon(R) Processor") == f"intel-xeon-{numbers}"
     assert label("Intel(R) Xeon(R) CPU @ 2.00GHz") == f"intel-xeon-{numbers}", "a clock tells no model"
     assert label("AMD EPYC Processor (with IBPB)") == f"amd-epyc-{numbers}"
     cascade_lake = "GenuineIntel family 6 model 85 stepping 7"
     assert label("Intel(R) Xeon(R) CPU @ 2.00GHz", cascade_lake) == "intel-xeon-family-6-model-85-stepping-7"
+    assert label("AMD EPYC", "AuthenticAMD family 25 model 1 stepping 1") == "amd-epyc-family-25-model-1"
+    assert label("AMD EPYC", "AuthenticAMD family 6 model 851 stepping 1") == "amd-epyc-family-6-model-851"
     assert re.fullmatch("amd-epyc-[0-9a-f]{6}", label("AMD EPYC Processor", "")), "as on Windows"
     assert label("Intel(R) Xeon(R) Platinum 8480C") == "intel-xeon-platinum-8480c"
     assert label("Intel Core Processor (Haswell, no TSX)") == "intel-core-haswell-no-tsx"
@@ -256,6 +259,7 @@ def test_six_fast_and_eight_slow_cores_are_two_kinds(plant):
 def test_cores_of_one_kind_may_boost_a_little_more_than_others(plant):
     for cpu, clock in enumerate((5_700_000, 5_500_000, 5_600_000)):
         core(plant, cpu, cpu, cpufreq__cpuinfo_max_freq=clock)
+        core(plant, cpu, cpu, cpu_capacity=1024)  # tells nothing where it is that of all
     (kind,) = processor.kinds().value
     assert kind == {"kind": "", "cores": 3, "cpus": "0-2", "frequency": 5.7e9}
 
@@ -332,6 +336,7 @@ PHONE = "".join(
     f"processor : {cpu}\nCPU implementer : 0x41\nCPU part : {part}\n\n"
     for cpu, part in enumerate(("0xd46", "0xd47", "0xd4d", "0xd4e"))
 )
+NUMBERED = "processor : 0\nvendor_id : AuthenticAMD\ncpu family : 15\nmodel : 107\nstepping : 1\n"
 SMALL_L3, LARGE_L3 = "32768K", "65536K"
 
 
@@ -345,8 +350,8 @@ SMALL_L3, LARGE_L3 = "32768K", "65536K"
         (PHONE + "Hardware : Qualcomm SM8550", PHONE + "Hardware : MT6985", {}, (SMALL_L3, SMALL_L3)),
         (BIG_LITTLE + "Hardware : MT6893", BIG_LITTLE + "Hardware : MT6895", {}, (SMALL_L3, SMALL_L3)),
         *(
-            (f"processor : 0\nmodel name : {name}\n", f"processor : 0\nmodel name : {name}\n", {}, (SMALL_L3, LARGE_L3))
-            for name in ("Common KVM processor", "QEMU Virtual CPU version 2.5+")
+            (*[f"{NUMBERED}model name : {name}\n"] * 2, {}, (SMALL_L3, LARGE_L3))
+            for name in ("Common KVM processor", "QEMU Virtual CPU version 2.5+", "VirtualApple @ 2.50GHz")
         ),
     ],
     ids=[
@@ -358,6 +363,7 @@ SMALL_L3, LARGE_L3 = "32768K", "65536K"
         "Android",
         "kvm64",
         "qemu64",
+        "Rosetta",
     ],
 )
 def test_cpus_of_one_name_that_differ_in_anything_else_have_two_labels(plant, one, other, dmi, caches):
@@ -371,6 +377,35 @@ def test_cpus_of_one_name_that_differ_in_anything_else_have_two_labels(plant, on
         labels.add(environment.machine_label(environment.host_environment(), []))
     assert len(labels) == 2
     assert all(len(label) < 60 and "board" not in label for label in labels)
+
+
+@pytest.mark.parametrize(
+    "model", ["QEMU Virtual CPU version 2.5+", "Common KVM processor", "Neoverse-V2 (QEMU KVM Virtual Machine)"]
+)
+def test_a_virtual_machine_keeps_its_label_when_it_is_given_other_memory(model):
+    """By its balloon, or by Docker Desktop's slider. It bears the numbers of its CPU where they are known."""
+
+    def label(memory, cores=4, identity="AuthenticAMD family 15 model 107 stepping 1"):
+        told = {"cpu.model": model, "cpu.identity": identity, "cpu.cores": cores, "memory.total": memory}
+        return environment.machine_label({name: Fact(value, "s") for name, value in told.items()}, [])
+
+    assert label(8 << 30) == label(4 << 30) != label(8 << 30, cores=2)
+    assert "-family-15-model-107-" in label(8 << 30)
+    assert re.fullmatch("(qemu-virtual|common-kvm|neoverse-v2)-[0-9a-f]{6}", label(8 << 30, identity=None))
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("Cortex-A78AE (NVIDIA Jetson AGX Orin Developer Kit)", "cortex-a78ae-nvidia-jetson-agx-orin"),
+        ("Cortex-A78AE (NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super)",
+         "cortex-a78ae-nvidia-jetson-orin-nano-super"),
+        ("Neoverse-N1 (Google Google Compute Engine)", "neoverse-n1-google-compute-engine"),
+        ("Neoverse-V2 (Maker A 1 1)", "neoverse-v2-maker-a-1-1"),
+    ],
+)  # fmt: skip
+def test_a_label_leaves_out_what_tells_nothing(name, short):
+    assert environment.machine_label({"cpu.model": Fact(name, "s")}, []) == short
 
 
 def test_a_core_whose_number_a_hypervisor_hides_is_unknown(plant):

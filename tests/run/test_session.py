@@ -367,9 +367,33 @@ def test_a_run_is_not_finished_on_another_computer_that_has_the_same_label(kille
     path.write_text(text.replace(json.dumps(head["computer"]["memory.total"]), json.dumps(there), 1))
     with pytest.raises(UsageError, match=r"started on another computer: memory\.total: \S+ .B against \S+ .B"):
         resumed(killed, {})
-    path.write_text(text.replace(f'"hardware":"{head["hardware"]}"', '"hardware":"nvidia-l4_other-2c"', 1))
-    with pytest.raises(UsageError, match="started with hardware 'nvidia-l4_other-2c', which is now"):
-        resumed(killed, {})
+
+
+def test_a_run_is_finished_on_the_same_computer_whatever_label_another_version_gives_it(session):
+    """The facts in the journal tell computers apart; the cores and the devices that may be used must be the same."""
+    begun = Session(replace(session.options, machine=""))
+    begun.open([case("a")])
+    begun._journal.close()
+    path = begun.folder / "journal.jsonl"
+    text = path.read_text()
+    cores = environment.labelled_cores(begun.run.machine)
+    assert cores == environment.known(begun.host_facts, "cpu.cores_usable")
+
+    def written(hardware, **more):
+        head = json.loads(text)
+        head["hardware"] = head["head"]["machine"] = hardware
+        path.write_text(json.dumps(head | {"computer": head["computer"] | more}) + "\n")
+        return resumed(begun.folder, {}).run.machine
+
+    assert written(f"other-label-{cores}c") == f"other-label-{cores}c", "the run keeps its label"
+    with pytest.raises(UsageError, match=rf"other hardware may be used now: cpu\.cores_usable: 4096 against {cores}$"):
+        written("other-label-4096c")
+    with pytest.raises(UsageError, match=r"other hardware .*: device_name of cuda:7: GPU C against unknown$"):
+        written(f"other-label-{cores}c", **{"device_name of cuda:7": "GPU C"})
+    with pytest.raises(UsageError, match=r"other hardware .*: device_name of cuda:1: unknown against GPU B$"):
+        written(f"other-label-{cores}c", **{"device_name of cuda:1": None})
+    with pytest.raises(UsageError, match=r"another computer: cpu\.cores: 4096 against"):
+        written(f"other-label-{cores}c", **{"cpu.cores": 4096})
 
 
 def test_a_journal_of_an_earlier_version_is_judged_by_what_its_workers_saw(killed, session):

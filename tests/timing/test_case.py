@@ -13,12 +13,14 @@ import pytest
 from bench_core.backends.base import Memory, Timed
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.check import Tolerance
+from bench_core.machine import kernel_files
 from bench_core.records import Cache, Case, Clock, Costs, Series, Status
 from bench_core.timing.case import Settings, _judged_by_device, generator, rotate, run_case
-from bench_core.timing.energy import Meter
+from bench_core.timing.energy import LOST, Meter
 from bench_core.timing.sampling import Durations
 from bench_core.workload import Kernel, Kernels
 from tests.support.fakes import AsyncBackend, ForgetfulBackend
+from tests.support.kernel import forget
 from tests.support.workloads import Double, doubling
 
 PLAN = Durations(budget=0.05, least=0.01, warmup=0.01, warmup_cap=0.05)
@@ -182,6 +184,24 @@ def test_energy_is_measured_where_it_is_asked_for_and_counted(monkeypatch, windo
     assert done.status is Status.OK
     assert ("energy" in done.values) is bool(window and counted)
     assert all(joules > 0 for name, joules in done.values.items() if name == "energy")
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_where_the_counter_of_one_package_is_gone_the_case_has_lost_its_energy(monkeypatch, tmp_path, readable):
+    """Also in a worker that never saw it. Where no counter can be read, there may never have been one."""
+    monkeypatch.setattr(kernel_files, "ROOT", tmp_path)
+    forget()
+    texts = {f"devices/system/cpu/cpu{n}/topology/physical_package_id": str(n) for n in range(2)}
+    zone = "class/powercap/intel-rapl:0"
+    texts |= {f"{zone}/name": "package-0", f"{zone}/max_energy_range_uj": "262143328850"}
+    texts |= {f"{zone}/energy_uj": "1500000"} if readable else {}
+    for path, text in texts.items():
+        (tmp_path / "sys" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sys" / path).write_text(text)
+    done = run(settings=Settings(replace(PLAN, energy=0.01), 7, 1 << 20))
+    monkeypatch.undo()
+    forget()
+    assert (done.status, "energy" in done.values, LOST in done.flags) == (Status.OK, False, readable)
 
 
 def test_no_peak_memory_is_told_where_the_device_does_not_tell():

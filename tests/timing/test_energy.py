@@ -235,9 +235,15 @@ def test_a_cpu_without_counters_has_none_and_a_reason(powercap):
 def test_a_zone_without_a_name_may_be_a_package_and_is_named(powercap, tmp_path):
     """As in a container, whose links below /sys/class/powercap lead nowhere."""
     powercap("intel-rapl:0", "package-0")
-    (tmp_path / "sys/class/powercap/intel-rapl:1").symlink_to(tmp_path / "hidden")
-    assert energy.meter("cpu", None) is None
+    hidden = tmp_path / "sys/class/powercap/intel-rapl:1"
+    hidden.symlink_to(tmp_path / "hidden")
+    assert energy.meter("cpu", None).read() is None
     assert rapl.fact().reason == "no /sys/class/powercap/intel-rapl:1/name"
+    hidden.rename(hidden.with_name("intel-rapl:0:0"))
+    shutil.rmtree(hidden.with_name("intel-rapl:0"))
+    hidden.symlink_to(tmp_path / "hidden")
+    forget()
+    assert energy.meter("cpu", None) is None, "nothing was there to lose"
 
 
 def per_call_of(found):
@@ -249,7 +255,7 @@ def test_energy_of_a_part_of_the_packages_is_that_of_none(powercap):
     """One package cannot be read from the start, is lost later, or tells what its counter cannot hold."""
     powercap("intel-rapl:0", "package-0")
     file = powercap("intel-rapl:1", "package-1", "no number") / "energy_uj"
-    assert energy.meter("cpu", None) is None
+    assert energy.meter("cpu", None).read() is None
     assert rapl.fact().reason == "no value in /sys/class/powercap/intel-rapl:1/energy_uj"
     file.write_text("2500000")
     forget()
@@ -275,8 +281,24 @@ def test_a_package_that_vanished_is_lost_to_every_later_case_and_every_later_pro
     assert later.read() is None
     assert per_call_of(later) is None
     forget()  # what another process knows
-    assert energy.meter("cpu", None) is None
+    assert per_call_of(energy.meter("cpu", None)) is None
     assert rapl.fact().reason == f"no /sys/class/powercap/intel-rapl:*/name is {names[1]}"
+
+
+def test_where_there_is_a_counter_for_each_package_none_is_missing_whatever_the_kernel_numbers_them(powercap, tmp_path):
+    plant_cores(tmp_path, (0, 0), (36, 0))
+    powercap("intel-rapl:0", "package-0")
+    powercap("intel-rapl:1", "package-1")
+    assert energy.meter("cpu", None).read() == (1.5, 1.5)
+
+
+def test_the_packages_of_a_large_machine_are_listed_once(powercap, tmp_path, monkeypatch):
+    plant_cores(tmp_path, (0, 0), (0, 1))
+    powercap("intel-rapl:0", "package-0")
+    read = []
+    monkeypatch.setattr(rapl, "read_number", lambda path: read.append(path) or kernel_files.read_number(path))
+    assert (rapl.fact().value, len(rapl.packages()), rapl.fact().value) == (["package-0"], 1, ["package-0"])
+    assert len([path for path in read if "topology" in path]) == 2
 
 
 def test_a_gpu_s_counter_is_that_of_its_board_in_joules(pynvml):
