@@ -20,6 +20,7 @@ from bench_core.results import schema
 from tests.support import TESTS
 from tests.support.measurements import measurement
 from tests.support.probes import PROBES
+from tests.support.workloads import SMALL_SUITE
 
 FAULTS = (TESTS / "faulty" / "faults.py").read_text(encoding="utf-8")
 QUICK = (
@@ -110,20 +111,7 @@ def test_a_run_says_at_its_end_how_many_results_are_above_a_ceiling(installed, t
     assert set(rows[rows["metric"] == "fraction_of_measured_peak"]["workload"]) == {"product"}
 
 
-MARKED = """
-import pytest
-from bench_core.noise.cases import Add
-from in_source import one
-from of_the_root import one
-from sched import one
-
-class Small(Add):
-    sizes = (1000,)
-
-@pytest.mark.workload(Small())
-def test_small(measure):
-    measure()
-"""
+MARKED = "\n".join(f"from {module} import one" for module in ("in_source", "of_the_root", "sched")) + SMALL_SUITE
 
 
 def test_a_workload_may_import_from_every_folder_that_pytest_does_and_files_with_names_of_python_s_own(

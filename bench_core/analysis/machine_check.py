@@ -156,9 +156,7 @@ def _went_wrong(row: Row) -> bool:
 
 def _wrong(row: Row) -> LimitReading:
     what = " ".join(filter(None, (row.workload, row.size, _format(row))))
-    return LimitReading(
-        row.device, row.device_name, what, row.who, LimitVerdict.WRONG, reason=f"{row.status}: {row.reason}"
-    )
+    return LimitReading(row.device, row.device_name, what, row.who, LimitVerdict.WRONG, reason=row.absence)
 
 
 def _left_out(

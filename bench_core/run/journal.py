@@ -19,9 +19,7 @@ from bench_core.errors import TableError
 from bench_core.files import read_text
 from bench_core.machine.facts import Lasting, valid
 from bench_core.records import Case, Fact, Facts, Measurement, Run, case_from_json, measurement_from_json, to_json
-from bench_core.results import schema
-
-JOURNAL = schema.JOURNAL
+from bench_core.results.schema import JOURNAL
 
 
 @dataclass(frozen=True, slots=True)

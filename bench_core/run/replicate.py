@@ -171,7 +171,7 @@ def _take(turn: Turn, unfinished: Path, arguments: Sequence[str], run_one: Launc
     began = datetime.now(UTC)
     code = run_one(turn, output, arguments)
     found = sorted(output.glob(f"*/*/{schema.RUN}"))
-    if len(found) != 1 or not (found[0].parent / journal.JOURNAL).is_file():
+    if len(found) != 1 or not (found[0].parent / schema.JOURNAL).is_file():
         raise RunFailed(
             f"run {turn.replicate + 1} left no results (exit code {code}): {_last_words(output)}", code or 1
         )
@@ -212,7 +212,7 @@ def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: 
     machines = {about["run"]["machine"] for about in abouts}
     if len(machines) > 1:
         raise IncompatibleError(f"runs of different machines cannot be merged: {', '.join(sorted(machines))}")
-    measured = [journal.read(d.folder / journal.JOURNAL).measurements for d in done]
+    measured = [journal.read(d.folder / schema.JOURNAL).measurements for d in done]
     _require_one_computer(_computer(about, own) for about, own in zip(abouts, measured, strict=True))
     side = done[0].turn.side.name
     run = Run(**{**abouts[0]["run"], "run_id": series if alone else f"{series}-{side}"})

@@ -111,12 +111,12 @@ class RunOptions:
     @classmethod
     def resuming(cls, folder: Path) -> RunOptions:
         """Return the options of an unfinished run; raises UsageError if it cannot be resumed."""
-        if not is_file(folder / journal.JOURNAL):
+        if not is_file(folder / schema.JOURNAL):
             finished = is_file(folder / schema.RUN)
-            why = "the run is finished" if finished else f"no {journal.JOURNAL} there"
+            why = "the run is finished" if finished else f"no {schema.JOURNAL} there"
             raise UsageError(f"--bench-resume={folder}: nothing to resume: {why}")
         try:
-            plain = dict(journal.read(folder / journal.JOURNAL).head.options)
+            plain = dict(journal.read(folder / schema.JOURNAL).head.options)
         except TableError as error:
             raise UsageError(f"--bench-resume={folder}: nothing to resume: {error}") from None
         try:
@@ -175,7 +175,7 @@ class Session:
 
     def _resume(self, folder: Path) -> None:
         """Load an unfinished run to continue it; raises UsageError on another machine or another commit."""
-        before = journal.read(folder / journal.JOURNAL)
+        before = journal.read(folder / schema.JOURNAL)
         self._require_same_computer(folder, before)
         same = {"git_commit": (before.head.run.git_commit, self.run.git_commit)}
         # The label that a computer has by default is not its user's, and other versions give it another one.
@@ -379,7 +379,7 @@ class Session:
         assert self._head is not None  # noqa: S101 - open() made it, and the folder
         folder.mkdir(parents=True, exist_ok=True)
         text = journal.text(self._head, self.measurements.values(), self._environments)
-        write_atomically(folder / journal.JOURNAL, text)
+        write_atomically(folder / schema.JOURNAL, text)
 
     def _close_journal(self) -> None:
         if self._journal:
@@ -438,7 +438,7 @@ class Session:
         writer.write_run(folder, rows, self.outcomes, self.about())
         self._close_journal()
         if not (self.interrupted or self.options.keep_journal):
-            (folder / journal.JOURNAL).unlink(missing_ok=True)
+            (folder / schema.JOURNAL).unlink(missing_ok=True)
 
     @property
     def interrupted(self) -> int:

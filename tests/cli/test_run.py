@@ -20,6 +20,7 @@ from bench_core.run import replicate
 from bench_core.run.replicate import repeat
 from tests.support import ROOT
 from tests.support.pretended_runs import pretend
+from tests.support.workloads import SMALL_SUITE
 
 
 def test_two_interpreters_are_told_apart_by_labels_and_the_command_says_how(tmp_path, monkeypatch):
@@ -45,22 +46,9 @@ def test_the_output_folder_is_taken_out_of_pytests_options():
         split_output(["--bench-output", "x"])
 
 
-CASE = """
-import pytest
-from bench_core.noise.cases import Add
-
-class Small(Add):
-    sizes = (1000,)
-
-@pytest.mark.workload(Small())
-def test_small(measure):
-    measure()
-"""
-
-
 def test_real_runs_are_repeated_and_merged(tmp_path, monkeypatch):
     """Two real pytest sessions: one folder, two processes, paired with themselves."""
-    (tmp_path / "bench_small.py").write_text(CASE)
+    (tmp_path / "bench_small.py").write_text(SMALL_SUITE)
     monkeypatch.chdir(tmp_path)
     options = ["bench_small.py", "--bench-preset=smoke", "--bench-backends=numpy", "-p", "no:cacheprovider"]
     options += ["--bench-machine=box"]

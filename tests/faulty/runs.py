@@ -147,7 +147,7 @@ def reasons(folder):
 def in_journal(folder):
     """Return the samples of the time metric, by size, that a journal holds; {} where it has not even a head."""
     try:
-        records = journal.read(folder / journal.JOURNAL).measurements
+        records = journal.read(folder / schema.JOURNAL).measurements
     except reader.TableError:
         return {}
     return {m.case.work.size: list(m.series[0].seconds) for m in records if m.series}

@@ -12,7 +12,7 @@ import pytest
 
 from bench_core.machine import host
 from bench_core.results.reader import read_rows
-from bench_core.run.journal import JOURNAL
+from bench_core.results.schema import JOURNAL
 from tests.faulty.faults import PHASES
 from tests.faulty.outcomes import note
 from tests.faulty.runs import HERE, Project, ended, reasons, statuses

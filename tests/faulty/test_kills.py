@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from bench_core.run.journal import JOURNAL
+from bench_core.results.schema import JOURNAL
 from tests.faulty.outcomes import note
 from tests.faulty.runs import Done, Project, in_journal, in_samples, reasons, statuses, two_at_a_time
 

@@ -8,6 +8,7 @@ import pytest
 
 from bench_core import child_main, child_process
 from tests.support import bare
+from tests.support.workloads import SMALL_SUITE
 
 TINY = (
     *("--bench-preset=smoke", "--bench-backends=numpy", "--bench-budget=0.01", "--bench-machine=m"),
@@ -16,17 +17,7 @@ TINY = (
 MEASURE = ("--benchmark-only", *TINY)
 
 
-OWN = """
-import pytest
-from bench_core.noise.cases import Add
-
-class Small(Add):
-    sizes = (1000,)
-
-@pytest.mark.workload(Small())
-def test_triad_float64(measure):
-    measure()
-"""
+OWN = SMALL_SUITE.replace("test_small", "test_triad_float64")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 
 from bench_core.errors import TableError
 from bench_core.records import Case, Fact, Measurement, Run, Status, Work
+from bench_core.results import schema
 from bench_core.run import journal
 
 RUN = Run("r1", "2001-01-01T00:00:00+00:00", "m")
@@ -25,7 +26,7 @@ def path(tmp_path):
     for case in CASES[:2]:
         kept.append(done(case))
     kept.close()
-    return tmp_path / journal.JOURNAL
+    return tmp_path / schema.JOURNAL
 
 
 def test_what_was_appended_is_read(path):

@@ -8,6 +8,19 @@ from bench_core import check
 from bench_core.records import Costs
 from bench_core.workload import Kernel, Kernels, Workload
 
+# A file of benchmarks with one small case on every backend.
+SMALL_SUITE = """
+import pytest
+from bench_core.noise.cases import Add
+
+class Small(Add):
+    sizes = (1000,)
+
+@pytest.mark.workload(Small())
+def test_small(measure):
+    measure()
+"""
+
 
 class Double(Workload):
     """y = 2 x, in whatever way the test wants it done."""
