@@ -33,6 +33,7 @@ from bench_core import pytest_options
 from bench_core.analysis import summary
 from bench_core.errors import InternalError, UsageError
 from bench_core.interrupts import Interrupts
+from bench_core.machine import host
 from bench_core.own.planned import in_test, is_meant, planned_case
 from bench_core.own.source import source_of
 from bench_core.plan import suite
@@ -417,15 +418,17 @@ class Harness:
 
     def cases(self, workload: Workload) -> Iterator[Case]:
         """Yield the cases of a workload under this session's options."""
-        if self.session is None:
-            self.session = Session(self._options)
-        return self.session.cases(workload)
+        return self._begun().cases(workload)
 
     def targets(self) -> Sequence[Target]:
         """Return the backends and devices of this session's plan."""
+        return self._begun().targets.taking_part
+
+    def _begun(self) -> Session:
+        """Return the session, which begins with the first workload that is collected."""
         if self.session is None:
-            self.session = Session(self._options)
-        return self.session.targets.taking_part
+            self.session = Session(self._options, host.process_age() if _is_pytest_alone() else 0.0)
+        return self.session
 
     def leave_out(self, case: Case, reason: str, planned_as: Case) -> Measurement:
         """Record that a test does not mean a case, and return the record."""
@@ -477,6 +480,7 @@ class Harness:
         done = session.outcomes
         lines = [
             summary.counts(done),
+            session.account.line,
             *(f"invalid: {m.case.work.workload} {m.case.label}: {m.reason}" for m in session.refused),
             *session.targets.left_out(),
             *summary.doubts(done, self.finished.rows),

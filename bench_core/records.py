@@ -71,6 +71,25 @@ class Clock(StrEnum):
     DEVICE = "device"
 
 
+class Part(StrEnum):
+    """A part of the time of a case or a run. "Measuring" is warm-up and timed blocks."""
+
+    STARTING = "starting"  # processes: of pytest, of probes, of workers, and what they import
+    INPUTS = "inputs"  # random arrays on the host
+    CHECKS = "checks"  # references, and the comparison of answers with them
+    BUILD = "build"  # upload, compilation, the first call
+    WARM_UP = "warm_up"
+    TIMED = "timed"
+    ENERGY = "energy"  # calls between two readings of an energy counter
+    SECOND_LOOK = "second_look"  # calls of the timed callable on other inputs
+    WAITING = "waiting"  # for a machine that is quiet
+    LOST = "lost"  # cases whose process hung or died: it left no account
+    OTHER = "other"  # whatever else a run does: pytest, journal, tables
+
+
+MEASURING = (Part.WARM_UP, Part.TIMED)
+
+
 class Scope(StrEnum):
     """What is timed: the work on data that is already on the device, or the transfer of the data as well."""
 
@@ -314,8 +333,7 @@ class Measurement:
     threads: how many host threads computed; None where the device is no CPU.
     rel_error: ||C - R|| / ||R|| against the float64 reference, once a check has run.
     planned_as: the case_id under which the case is in the plan, if its work was not known then; "" otherwise.
-    timed_s: wall seconds spent in warm-up and timed blocks; recheck_s: in checking the timed calls afterwards;
-        elapsed_s: in the whole case.
+    spent: wall seconds by part. elapsed_s: those of the whole case, without the start of its process.
     traceback: that of an exception, for the person who runs it; no file holds it.
     """
 
@@ -336,8 +354,7 @@ class Measurement:
     env_id: str = ""
     process: int = 0
     planned_as: str = ""
-    timed_s: float = 0.0
-    recheck_s: float = 0.0
+    spent: Mapping[Part, float] = field(default_factory=dict)
     elapsed_s: float = 0.0
     traceback: str = ""
 
@@ -345,6 +362,11 @@ class Measurement:
     def threads_used(self) -> int | None:
         """The number of host threads that computed or, if nothing ran, were requested."""
         return self.case.threads if self.threads is None else self.threads
+
+    @property
+    def measuring_s(self) -> float:
+        """The wall seconds of warm-up and timed blocks."""
+        return sum(self.spent.get(part, 0.0) for part in MEASURING)
 
     @property
     def identity(self) -> Identity:
@@ -515,11 +537,15 @@ def case_from_json(plain: Mapping[str, Any]) -> Case:
 
 def measurement_from_json(plain: Mapping[str, Any]) -> Measurement:
     """Rebuild a Measurement from `to_json`; raises KeyError, TypeError or ValueError on anything else."""
-    if not _is_time(plain.get("timed_s", 0.0)):
-        raise ValueError("timed_s is not a valid time")
+    former = {Part.TIMED: "timed_s", Part.SECOND_LOOK: "recheck_s"}  # names of two parts in earlier versions
+    spent = {part: plain[name] for part, name in former.items() if name in plain}
+    spent |= {Part(name): seconds for name, seconds in plain.get("spent", {}).items()}
+    if not all(map(_is_time, spent.values())):
+        raise ValueError("spent: not every part is a valid time")
     return Measurement(
         **{
-            **plain,
+            **{name: value for name, value in plain.items() if name not in former.values()},
+            "spent": spent,
             "case": case_from_json(plain["case"]),
             "status": Status(plain["status"]),
             "costs": Costs(**plain["costs"]),

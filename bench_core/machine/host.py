@@ -13,6 +13,7 @@ import platform
 import re
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -328,6 +329,12 @@ def involuntary_switches() -> int:
     except ModuleNotFoundError:
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def process_age() -> float:
+    """Return the seconds since this process was started, by the clock of the system; 0 if that is unknown."""
+    started: float | None = asked(lambda: psutil.Process().create_time(), "psutil.Process.create_time").value
+    return max(0.0, time.time() - started) if started else 0.0
 
 
 def cpu_times() -> Mapping[str, float]:

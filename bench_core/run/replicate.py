@@ -31,7 +31,7 @@ from bench_core.results import schema, writer
 from bench_core.results.rows import rows_of_run
 from bench_core.results.run_files import flatten
 from bench_core.results.traits import TraitsOf, merged
-from bench_core.run import journal
+from bench_core.run import account, journal
 from bench_core.run.plausibility import refuse_beyond_own_best
 
 LOG = "log.txt"
@@ -256,9 +256,7 @@ def _about(
         "run": to_json(run),
         "planned": sum(about["planned"] for about in abouts),
         "statuses": count_statuses(everything),
-        "timed_share": sum(about["timed_share"] for about in abouts) / len(abouts),
-        # Earlier releases do not write it.
-        "recheck_share": sum(about.get("recheck_share", 0.0) for about in abouts) / len(abouts),
+        "time": account.merged([about.get("time") for about in abouts]),
         "processes": processes,
         "environment": {"host": abouts[0]["environment"]["host"], "workers": workers},
     }

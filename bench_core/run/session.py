@@ -43,6 +43,7 @@ from bench_core.results import schema, writer
 from bench_core.results.rows import rows_of_run
 from bench_core.results.traits import TraitsOf
 from bench_core.run import journal
+from bench_core.run.account import RunAccount
 from bench_core.run.plausibility import refuse_beyond_own_best, refuse_implausible
 from bench_core.timing.case import OnPhase, Settings, ignore_phase
 from bench_core.timing.sampling import Durations
@@ -138,9 +139,11 @@ class Session:
     write_errors: errors while writing, reported at the end; the measurements stay in memory.
     """
 
-    def __init__(self, options: RunOptions) -> None:
+    def __init__(self, options: RunOptions, age: float = 0.0) -> None:
+        """Probe the devices. age: seconds that this process has spent on the run before."""
         self.options = options
-        self._begin = perf_counter()
+        self._begin = perf_counter() - age
+        self._starting = 0.0
         asked = options.backends or tuple(registry.names())
         self.targets = Targets(asked, probe_all((*asked, *options.require)))
         self.host_facts = environment.host_environment()
@@ -160,7 +163,6 @@ class Session:
         self._head: journal.Head | None = None
         self._journal: journal.Journal | None = None
         self._before: journal.JournalContents | None = None
-        self._timed_s = self._recheck_s = 0.0
         self._turned_out: dict[Case, Case] = {}  # planned cases of unknown work -> what they were when measured
         self.run = self._new_run()
         if options.resume:
@@ -263,6 +265,7 @@ class Session:
             option = f"--bench-resume={folder}" if self._before else f"{said}={self.options.output}"
             raise UsageError(f"{option}: cannot write there: {error.strerror}") from None
         self.folder = folder
+        self._starting = perf_counter() - self._begin
 
     def machine(self, target: Target | Case) -> Machine:
         """Return what the plan for a target may depend on: the cache of its device, and the usable cores."""
@@ -318,8 +321,6 @@ class Session:
         except KeyboardInterrupt:
             self._keep(Measurement.missing(case, Status.INTERRUPTED, "interrupted", "interrupted while it ran"))
             raise
-        self._timed_s += done.timed_s
-        self._recheck_s += done.recheck_s
         known_as = planned_as.work.case_id if planned_as else ""
         done = replace(done, process=self.options.process, planned_as=known_as)
         return self._keep(refuse_implausible(done, self.traits, self.cpu_limits))
@@ -446,14 +447,11 @@ class Session:
         return sum(m.status is Status.INTERRUPTED for m in self.measurements.values())
 
     @property
-    def timed_share(self) -> float:
-        """The share of wall time since the session began that went into warm-up and timed blocks."""
-        return self._timed_s / max(perf_counter() - self._begin, 1e-9)
-
-    @property
-    def recheck_share(self) -> float:
-        """The share of that time that went into checking the timed calls afterwards."""
-        return self._recheck_s / max(perf_counter() - self._begin, 1e-9)
+    def account(self) -> RunAccount:
+        """Where the time went until now. Of the sessions before a resumption, what their cases spent is known."""
+        before = sum(sum(m.spent.values()) for m in self._before.measurements) if self._before else 0.0
+        total = before + perf_counter() - self._begin
+        return RunAccount.of(self.measurements.values(), starting=self._starting, total=total)
 
     def _about_workloads(self) -> dict[str, Any]:
         return {"traits": self.traits.to_json(), "ceilings": to_json(dict(sorted(self.ceilings.items())))}
@@ -468,8 +466,7 @@ class Session:
             "planned": len(self.outcomes),
             "statuses": count_statuses(self.outcomes),
             **self._about_workloads(),
-            "timed_share": self.timed_share,
-            "recheck_share": self.recheck_share,
+            "time": self.account.to_json(),
             "environment": {"host": environment.facts_to_json(self.host_facts), "workers": workers},
         }
 

@@ -19,9 +19,10 @@ from typing import Any
 from bench_core.backends.base import Backend
 from bench_core.errors import CaseError, ClockStandsStill, TooLarge, Unsupported
 from bench_core.machine.privacy import scrub
-from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Series, Status
+from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Part, Series, Status
 from bench_core.text import printable_lines
 from bench_core.timing import energy
+from bench_core.timing.account import Account
 from bench_core.timing.disturbances import Disturbances
 from bench_core.timing.placement import placement
 from bench_core.timing.recheck import Checks, generator
@@ -54,11 +55,12 @@ def run_case(
     case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase = ignore_phase
 ) -> Measurement:
     """Run a case and return its Measurement. `on_phase` is called with each phase of worker_protocol.PHASES."""
-    begin = perf_counter()
+    begin, account = perf_counter(), Account()
     costs, device_name = Costs(), ""
     try:
         costs, device_name = workload.costs(case.work), backend.device_name
-        done = _measured(case, workload, backend, settings, on_phase)
+        with account.part(Part.BUILD):
+            done = _measured(case, workload, backend, settings, account, on_phase)
     except CaseError as error:
         rel_error = getattr(error, "rel_error", None)
         if rel_error is not None and not math.isfinite(rel_error):
@@ -67,12 +69,14 @@ def run_case(
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a kernel may raise anything, and the run goes on
         done = _failure(case, backend, error)
     try:
-        gc.collect()  # compiled models are cycles: they hold their memory until collected
-        backend.free()
+        with account.part(Part.BUILD):
+            gc.collect()  # compiled models are cycles: they hold their memory until collected
+            backend.free()
     except Exception as error:  # noqa: BLE001 - a device lost during the case is reported by the case
         done = _failure(case, backend, error) if done.status is Status.OK else done
     return replace(
         done,
+        spent=account.spent,
         elapsed_s=perf_counter() - begin,
         costs=costs,
         backend_version=backend.version,
@@ -102,8 +106,10 @@ def _traceback(error: BaseException) -> str:
     return printable_lines(scrub("".join(lines).rstrip()), _LONGEST_TRACEBACK)
 
 
-def _measured(case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase) -> Measurement:
-    """Return the measurement of a case; raises the error that prevents it."""
+def _measured(
+    case: Case, workload: Workload, backend: Backend, settings: Settings, account: Account, on_phase: OnPhase
+) -> Measurement:
+    """Return the measurement of a case; raises the error that prevents it. account: in the part `build`."""
     work = case.work
     on_phase("build")
     if reason := backend.why_unsupported(work.dtype, work.precision):
@@ -112,18 +118,20 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
     backend.free()  # memory that earlier cases left in pools and workspaces must not count
     _require_memory(copies * workload.footprint(work), backend)
     backend.set_precision(work.precision)
-    data = workload.inputs(work, generator(work.case_id, settings.seed))
+    with account.part(Part.INPUTS):
+        data = workload.inputs(work, generator(work.case_id, settings.seed))
     backend.reset_peak_memory()
     before = backend.memory().used
     kernel = workload.build(backend, case, data)
     values = {"compile_time": _seconds(kernel.prepare, backend)[0]} if kernel.prepare else {}
-    checks = Checks(case, workload, backend, settings.seed, data, keep=settings.check_only)
+    checks = Checks(case, workload, backend, settings.seed, data, account, keep=settings.check_only)
     checks.begin(kernel)
     with kernel.around_first():
         values["first_call"], result = _seconds(kernel.run, backend)
 
     on_phase("check")
-    rel_error = checks.before(kernel, result)
+    with account.part(Part.CHECKS):
+        rel_error = checks.before(kernel, result)
     where = placement(kernel, result, backend.device)
     del result
     library = kernel.library or backend.library
@@ -131,15 +139,15 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
     kernels = [kernel]
     if not settings.check_only:
         kernels += [workload.build(backend, case, data) for _ in range(copies - 1)]
-        done = _timed(done, kernels, backend, settings.durations, before, on_phase)
+        done = _timed(done, kernels, backend, settings.durations, before, account, on_phase)
         done = replace(done, values={**values, **done.values})
 
     on_phase("recheck")
-    begin = perf_counter()
-    again = checks.after(kernels, done.series)
+    with account.part(Part.SECOND_LOOK):
+        again = checks.after(kernels, done.series)
     worst = max((error for error in (rel_error, again.rel_error) if error is not None), default=None)
     flags = (*done.flags, *again.flags)
-    return replace(done, rel_error=worst, flags=flags, recheck_s=perf_counter() - begin)
+    return replace(done, rel_error=worst, flags=flags)
 
 
 def _timed(
@@ -148,6 +156,7 @@ def _timed(
     backend: Backend,
     durations: Durations,
     memory_before: int | None,
+    account: Account,
     on_phase: OnPhase,
 ) -> Measurement:
     """Return `done` with its series, and with the values and flags that were read during the timing."""
@@ -155,19 +164,19 @@ def _timed(
     backend.reset_peak_memory()  # the arrays of the check must not count
     disturbances = Disturbances(case.device, backend.device_uuid)
     on_phase("measure")
-    begin = perf_counter()
-    series = _measure_all(kernels, backend, durations)
-    timed = perf_counter() - begin
+    with account.part(Part.TIMED):
+        series = _measure_all(kernels, backend, durations, account)
     on_phase("energy")
     disturbances.stop()
-    taken, energy_flags = _energy(kernels, series[0], case.device, backend, durations)
+    with account.part(Part.ENERGY):
+        taken, energy_flags = _energy(kernels, series[0], case.device, backend, durations)
     if taken is not None:
         values["energy"] = taken.joules
     peak = None if kernels[0].hides_memory else backend.memory().peak
     if peak is not None and memory_before is not None and peak > memory_before:
         values["peak_memory"] = float(peak - memory_before)
     flags = (*kernels[0].flags, *disturbances.flags(), *energy_flags)
-    return replace(done, series=tuple(series), values=values | disturbances.values(), flags=flags, timed_s=timed)
+    return replace(done, series=tuple(series), values=values | disturbances.values(), flags=flags)
 
 
 def _copies(case: Case, workload: Workload, settings: Settings) -> int:
@@ -199,17 +208,17 @@ def _seconds(run: Call, backend: Backend) -> tuple[float, Any]:
     return seconds, results[0]
 
 
-def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations) -> list[Series]:
+def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations, account: Account) -> list[Series]:
     """Measure the kernel by every clock that sees its work, then its probes by the wall clock."""
     run = rotate([kernel.run for kernel in kernels])
-    series = [sample_series("time", run, WallTimer.of(backend), durations, singly=kernels[0].singly)]
+    series = [sample_series("time", run, WallTimer.of(backend), durations, singly=kernels[0].singly, account=account)]
     if backend.has_device_clock:
         with contextlib.suppress(ClockStandsStill):  # nothing of this kernel runs on the device
-            series.append(sample_series("time", run, DeviceTimer(backend), durations))
+            series.append(sample_series("time", run, DeviceTimer(backend), durations, account=account))
             series[0] = _judged_by_device(*series)
     for metric in kernels[0].probes:
         probe = rotate([kernel.probes[metric].run for kernel in kernels])
-        series.append(sample_series(metric, probe, WallTimer.of(backend), durations))
+        series.append(sample_series(metric, probe, WallTimer.of(backend), durations, account=account))
     return series
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bench_core.records import Clock, Measurement, Status
+from bench_core.records import Clock, Measurement, Part, Status
 
 CODE = "clock_patched"
 PHASE = "measure"
@@ -56,8 +56,9 @@ def judged(done: Measurement, seen: float) -> Measurement:
     reason = _impossible(done, seen) if done.status is Status.OK and done.series else ""
     if not reason:
         return done
-    # The run adds up `timed_s`, so it must not come from a patched clock.
-    return replace(done, status=Status.INVALID, reason_code=CODE, reason=reason, series=(), values={}, timed_s=seen)
+    # The run adds up what its cases spent, so it must not come from a patched clock.
+    spent = {Part.TIMED: seen}
+    return replace(done, status=Status.INVALID, reason_code=CODE, reason=reason, series=(), values={}, spent=spent)
 
 
 def _impossible(done: Measurement, seen: float) -> str:
@@ -67,7 +68,7 @@ def _impossible(done: Measurement, seen: float) -> str:
     The timers run nearly all the time, so blocks that lasted longer than they claim leave a gap. The gap is computed
     from the seconds that the child claims for the phase: they are checked by then, and contain no message delay.
     """
-    claim = done.timed_s
+    claim = done.measuring_s
     blocks = sum(sum(series.seconds) * series.inner_loops for series in done.series if series.clock is Clock.WALL)
     by_parent = f"{seen:.3g} s by its parent's clock"
     if not CLAIMED * seen - LATE <= claim <= seen + LATE:

@@ -27,7 +27,8 @@ import numpy as np
 
 from bench_core.backends.base import Backend, finish, overwrite
 from bench_core.errors import CaseError, WrongAnswer
-from bench_core.records import NO_REFERENCE, UNCHECKED, Case, Clock, Costs, Series
+from bench_core.records import NO_REFERENCE, UNCHECKED, Case, Clock, Costs, Part, Series
+from bench_core.timing.account import Account
 from bench_core.timing.synchronisation import NAMING, TRIES, Awaited, hidden_work, is_late, unfinished
 from bench_core.workload import HostArrays, Kernel, Workload
 
@@ -100,10 +101,19 @@ class Checks:
     """
 
     def __init__(
-        self, case: Case, workload: Workload, backend: Backend, seed: int, data: HostArrays, *, keep: bool = False
+        self,
+        case: Case,
+        workload: Workload,
+        backend: Backend,
+        seed: int,
+        data: HostArrays,
+        account: Account | None = None,
+        *,
+        keep: bool = False,
     ) -> None:
         self._work, self._workload, self._backend, self._seed = case.work, workload, backend, seed
         self._data = data
+        self._account = account or Account()
         self._sample: HostArrays = data  # inputs of the first check
         self._keep = keep
         self._places = _places()
@@ -134,7 +144,7 @@ class Checks:
         self._checked = kernel
         with contextlib.suppress(TypeError):  # tuples, lists and dicts have no weak references
             self._buffer = weakref.ref(result)
-        draw = Draw(self._sample, self._workload.reference(self._work, self._sample))
+        draw = self._drawn(self._sample)
         if kernel.answer is not None:
             return self._verified(draw, self._on_host(kernel.answer()))
         done = self._rest(kernel, result)
@@ -185,17 +195,22 @@ class Checks:
         if unknown := sorted(names - set(self._data)):
             raise CaseError("unknown_input", f"{unknown[0]!r} is an input of the kernel, but not of the workload")
         inputs = self._data
-        if number:
-            rng = generator(self._work.case_id, self._seed, number)
-            fresh = self._workload.redraw(self._work, self._data, rng)
-            inputs = {**inputs, **{name: fresh[name] for name in names}}
-        # The sample has its own random numbers, which no draw uses.
-        rng = generator(self._work.case_id, self._seed, number + DRAWS + 2)
-        return self._workload.sample(self._work, inputs, rng)
+        with self._account.part(Part.INPUTS):
+            if number:
+                rng = generator(self._work.case_id, self._seed, number)
+                fresh = self._workload.redraw(self._work, self._data, rng)
+                inputs = {**inputs, **{name: fresh[name] for name in names}}
+            # The sample has its own random numbers, which no draw uses.
+            rng = generator(self._work.case_id, self._seed, number + DRAWS + 2)
+            return self._workload.sample(self._work, inputs, rng)
 
     def _draw(self, number: int, kernel: Kernel) -> Draw:
-        inputs = self._inputs(number, kernel)
-        return Draw(inputs, self._workload.reference(self._work, inputs))
+        return self._drawn(self._inputs(number, kernel))
+
+    def _drawn(self, inputs: HostArrays) -> Draw:
+        """Return inputs with the reference for them."""
+        with self._account.part(Part.CHECKS):
+            return Draw(inputs, self._workload.reference(self._work, inputs))
 
     def _distinguishing(self, draw: Draw, kernel: Kernel, old: Sequence[HostArrays]) -> Draw:
         """Return `draw` or a later one for which all old outputs are wrong; raises CaseError if there is none."""
@@ -209,7 +224,8 @@ class Checks:
 
     def _passes(self, draw: Draw, answer: HostArrays) -> bool:
         try:
-            error = self._workload.error(self._work, draw.expected, answer)
+            with self._account.part(Part.CHECKS):
+                error = self._workload.error(self._work, draw.expected, answer)
             self._workload.tolerance(self._work).require(error)
         except WrongAnswer:
             return False
@@ -399,7 +415,7 @@ class Checks:
         answer = self._named(kernel, done)
         first = perf_counter() - done.end
         seen = _fingerprints(answer)
-        error = self._workload.verify(self._work, draw.expected, answer)
+        error = self._verified(draw, answer)
         begin = perf_counter()
         again = self._named(kernel, done)
         late = first - (perf_counter() - begin)
@@ -409,7 +425,8 @@ class Checks:
         return error, seen, late
 
     def _verified(self, draw: Draw, answer: HostArrays) -> float:
-        return self._workload.verify(self._work, draw.expected, answer)
+        with self._account.part(Part.CHECKS):
+            return self._workload.verify(self._work, draw.expected, answer)
 
     def _on_host(self, outputs: Mapping[str, Any]) -> HostArrays:
         self._backend.synchronize()

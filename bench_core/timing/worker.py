@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import IO, Any, NamedTuple, Protocol
 
 from bench_core import child_process
@@ -26,7 +26,7 @@ from bench_core.backends.base import Backend
 from bench_core.errors import CaseError, Unavailable, Unsupported
 from bench_core.machine import host
 from bench_core.machine.privacy import scrub
-from bench_core.records import Case, Facts, Measurement, Status
+from bench_core.records import NOT_TRIED, Case, Facts, Measurement, Part, Status
 from bench_core.scratch import Scratch
 from bench_core.timing import parent_clock
 from bench_core.timing import worker_protocol as protocol
@@ -297,6 +297,13 @@ class Workers:
         self, case: Case, source: Source, settings: Settings, timeout: float, on_phase: OnPhase
     ) -> Measurement:
         """Run a case and return its Measurement; start or replace the worker if necessary."""
+        begin = perf_counter()
+        done = self._dispatched(case, source, settings, timeout, on_phase)
+        return _accounted(done, perf_counter() - begin)
+
+    def _dispatched(
+        self, case: Case, source: Source, settings: Settings, timeout: float, on_phase: OnPhase
+    ) -> Measurement:
         spec = WorkerSpec.of(case)
         make = InProcess if source.plain() is None else self._make
         if self._executor is None or self._executor.spec != spec or self._made_by is not make:
@@ -333,6 +340,16 @@ class Workers:
         if self._executor is not None:
             self._executor.close()
             self._executor = None
+
+
+def _accounted(done: Measurement, total: float) -> Measurement:
+    """Return a measurement with what its case spent outside of `run_case`. total: seconds of the case.
+
+    That is the start of its process, what that imports, and messages. If the process hung or died, all is lost.
+    """
+    is_lost = not done.spent and done.status not in NOT_TRIED
+    rest = {Part.LOST if is_lost else Part.STARTING: max(0.0, total - done.elapsed_s)}
+    return replace(done, spent={**rest, **done.spent})
 
 
 def _marked(done: Measurement) -> Measurement:

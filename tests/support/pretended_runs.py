@@ -38,8 +38,7 @@ def pretend(seconds, *, machine="box", fail=(), stop=None, memory=None, gpu=None
         about = {
             "run": to_json(of),
             "planned": 3,
-            "timed_share": 0.5,
-            "recheck_share": 0.05,
+            "time": {"total_s": 2.0, "parts_s": {"timed": 1.0, "other": 1.0}, "cases_s": {"case": {"timed": 1.0}}},
             "statuses": {},
             "options": {"preset": "quick"},
             "environment": {"host": host, "workers": workers},
