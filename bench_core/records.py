@@ -277,11 +277,13 @@ class Target:
 class Machine:
     """What a plan for one device may depend on.
 
-    last_level_cache: the device's, in bytes. cores: those of the host that one process may use.
+    last_level_cache: the device's, in bytes. cores: those of the host that one process may use. device_type: "cpu",
+    "cuda", ...; "" if unknown.
     """
 
     last_level_cache: int
     cores: int
+    device_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,12 +235,16 @@ class Workload(ABC):
         special = {key: params.pop(key) for key in ("precision", "scope", "cache") if key in params}
         return Work(self.suite, self.name, size, dtype, tuple(params.items()), version=self.version, **special)
 
-    def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
-        """Return the kernel of a case on `backend`; raises Unsupported where there is none."""
-        builders = self.builders(Target(backend.name, backend.dialect, backend.device))
-        if case.implementation not in builders:
+    def require_supported(self, backend: Backend, case: Case) -> None:
+        """Raise Unsupported if it is known without inputs, which may take long to make, that there is no kernel."""
+        if case.implementation not in self.builders(Target(backend.name, backend.dialect, backend.device)):
             reason = f"{self.name} has no {case.implementation!r} kernel for {backend.name}"
             raise Unsupported("no_kernel", reason)
+
+    def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
+        """Return the kernel of a case on `backend`; raises Unsupported where there is none."""
+        self.require_supported(backend, case)
+        builders = self.builders(Target(backend.name, backend.dialect, backend.device))
         return builders[case.implementation](backend, case.work, host)
 
     def verify(self, work: Work, expected: Any, answer: HostArrays) -> float:

@@ -55,6 +55,7 @@ from .threads import in_parallel
 
 SCALAR = math.sqrt(2) - 1  # s: as 2s + s^2 = 1, repeating copy, scale, add, triad keeps the size of the numbers
 STANDARD_SIZE = 256 * MIB  # bytes of one array; the same on every machine, so that machines can be compared
+QUICK_SIZE = 512 * MIB  # most bytes of one array of quick: some caches have 300 MiB, of which 4 times would take minutes
 RANDOM_SIZE = 64 * MIB  # bytes of one array for gather and scatter, whose random access is far slower
 LADDER = tuple(4 * KIB << step for step in range(17))  # 4 KiB to 256 MiB: from L1 to memory
 COLDEST = (MIB, 16 * MIB)  # range of sizes for which cold and hot times differ and few sets of buffers are needed
@@ -357,7 +358,7 @@ class Operation(Workload):
         if preset is Preset.SMOKE:
             return [self.array_work(MIB, dtype) for dtype in ("float64", "float32")]
         if preset is Preset.QUICK:
-            return [self.array_work(size) for size in self.sizes(machine)] if self.quick else []
+            return [self.array_work(min(self.sizes(machine)[-1], QUICK_SIZE))] if self.quick else []
         dtypes = ("float64", "float32") if preset is Preset.FULL else ("float64",)
         works = [self.array_work(size, dtype) for dtype in dtypes for size in self.sizes(machine)]
         ladder = LADDER if preset is Preset.FULL else LADDER[::2] if self.laddered else ()
@@ -426,39 +427,33 @@ def permuted(name: str, few: np.ndarray, index: np.ndarray) -> np.ndarray:
     return target
 
 
-class Stream(Operation):
-    """Base class of the four operations of STREAM, which every preset measures."""
-
-    quick = True
-
-
-class Copy(Stream):
+class Copy(Operation):
     """a = b."""
 
     name = "copy"
     traits = replace(Operation.traits, claims=(Claim.BANDWIDTH,))
     ceiling = Ceiling.MEMORY
-    headline = True
+    quick = headline = True
 
 
-class Scale(Stream):
+class Scale(Operation):
     """a = s b."""
 
     name = "scale"
 
 
-class Add(Stream):
+class Add(Operation):
     """a = b + c."""
 
     name = "add"
 
 
-class Triad(Stream):
+class Triad(Operation):
     """a = b + s c."""
 
     name = "triad"
     traits = replace(Operation.traits, claims=(Claim.BANDWIDTH,))
-    headline = True
+    quick = headline = True
     laddered = True
 
 

@@ -204,6 +204,10 @@ class Transfer(Workload):
         bytes_ = float(self.crossings * 4 * work["elements"])
         return Costs(bytes=bytes_, least_bytes=bytes_)
 
+    def require_supported(self, backend: Backend, case: Case) -> None:
+        super().require_supported(backend, case)
+        require_device(backend)
+
     def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
         """Return the kernel of one transfer; calls are timed one by one."""
         return replace(super().build(backend, case, host), singly=True)

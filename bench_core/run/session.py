@@ -45,6 +45,7 @@ from bench_core.results.traits import TraitsOf
 from bench_core.run import journal
 from bench_core.run.account import RunAccount
 from bench_core.run.plausibility import refuse_beyond_own_best, refuse_implausible
+from bench_core.scratch import Scratch
 from bench_core.timing.case import OnPhase, Settings, ignore_phase
 from bench_core.timing.sampling import Durations
 from bench_core.timing.worker import Workers
@@ -54,10 +55,13 @@ from bench_core.workload import Workload
 BUDGETS = {
     Preset.SMOKE: 0.02,
     Preset.HEADLINE: 0.3,
-    Preset.QUICK: 1.0,
+    Preset.QUICK: 1.2,
     Preset.STANDARD: 1.0,
     Preset.FULL: 5.0,
 }
+# Share of a run that is to be spent on warm-up and timed blocks. Where building and checking take most of a run, it says
+# more if every series lasts as long as its budget allows.
+QUOTA = {Preset.QUICK: 0.65}
 # Seconds that a case may take besides its budget: a slow CPU takes minutes to call and check a large model once.
 _PATIENCE = {
     Preset.SMOKE: 60.0,
@@ -144,6 +148,8 @@ class Session:
         self.options = options
         self._begin = perf_counter() - age
         self._starting = 0.0
+        self._scratch: Scratch | None = None
+        self._has_no_scratch = False
         asked = options.backends or tuple(registry.names())
         self.targets = Targets(asked, probe_all((*asked, *options.require)))
         self.host_facts = environment.host_environment()
@@ -270,7 +276,7 @@ class Session:
     def machine(self, target: Target | Case) -> Machine:
         """Return what the plan for a target may depend on: the cache of its device, and the usable cores."""
         own = host.last_level_cache() if target.device == "cpu" else self.targets.last_level_cache(target.device)
-        return Machine(last_level_cache=own or _TYPICAL_CACHE, cores=host.usable_cores())
+        return Machine(last_level_cache=own or _TYPICAL_CACHE, cores=host.usable_cores(), device_type=target.device.partition(":")[0])
 
     def settings(self, case: Case) -> Settings:
         """Return how to measure a case."""
@@ -278,13 +284,28 @@ class Session:
         warmup = _WARMUP_CPU if case.device == "cpu" else _WARMUP_GPU
         durations = Durations(
             budget=budget,
-            least=min(0.2, budget),
+            least=budget if self._measures_too_little else min(0.2, budget),
             warmup=min(warmup, 2 * budget),
             warmup_cap=2 * budget,
             energy=_ENERGY[self.options.preset],
         )
         cache = self.machine(case).last_level_cache
-        return Settings(durations, self.options.seed, cache, self.options.check_only)
+        return Settings(durations, self.options.seed, cache, self.options.check_only, self._shared_folder())
+
+    @property
+    def _measures_too_little(self) -> bool:
+        """Whether a run with a quota has spent more of its time on all else: then no series stops early."""
+        quota = QUOTA.get(self.options.preset)
+        return quota is not None and self.account.measuring_share < quota
+
+    def _shared_folder(self) -> str:
+        """Return the folder in which the workers share inputs and references; "" if there is none to write to."""
+        if self._scratch is None and not self._has_no_scratch:
+            try:
+                self._scratch = Scratch()
+            except OSError:
+                self._has_no_scratch = True
+        return self._scratch.name if self._scratch else ""
 
     def budget(self, case: Case) -> float:
         """Return the seconds of warm-up, timed blocks and energy readings that a case is given, without its probes."""
@@ -398,6 +419,8 @@ class Session:
         written, if the rows do not account for every planned case.
         """
         self.workers.close()
+        if self._scratch:
+            self._scratch.cleanup()
         plan = self._before.head.planned if self._before else planned
         plan = list(dict.fromkeys(self._turned_out.get(case, case) for case in plan))
         for case in plan:

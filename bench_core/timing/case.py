@@ -26,6 +26,7 @@ from bench_core.timing.account import Account
 from bench_core.timing.disturbances import Disturbances
 from bench_core.timing.placement import placement
 from bench_core.timing.recheck import Checks, generator
+from bench_core.timing.shared import Shared
 from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer, sample_series
 from bench_core.workload import Call, Kernel, Workload
 
@@ -43,12 +44,16 @@ def ignore_phase(phase: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a case that its run decides. check_only: check the answers, time nothing."""
+    """The settings of a case that its run decides. check_only: check the answers, time nothing.
+
+    shared: the folder in which the processes of the run share inputs and references; "" if they do not.
+    """
 
     durations: Durations
     seed: int
     last_level_cache: int
     check_only: bool = False
+    shared: str = ""
 
 
 def run_case(
@@ -114,17 +119,20 @@ def _measured(
     on_phase("build")
     if reason := backend.why_unsupported(work.dtype, work.precision):
         raise Unsupported("dtype_unsupported", reason)
+    workload.require_supported(backend, case)
     copies = _copies(case, workload, settings)
     backend.free()  # memory that earlier cases left in pools and workspaces must not count
     _require_memory(copies * workload.footprint(work), backend)
     backend.set_precision(work.precision)
+    shared = Shared(settings.shared, workload)
     with account.part(Part.INPUTS):
-        data = workload.inputs(work, generator(work.case_id, settings.seed))
+        key = f"{work.case_id} {settings.seed} inputs 0"
+        data = shared.get(key, lambda: workload.inputs(work, generator(work.case_id, settings.seed)))
     backend.reset_peak_memory()
     before = backend.memory().used
     kernel = workload.build(backend, case, data)
     values = {"compile_time": _seconds(kernel.prepare, backend)[0]} if kernel.prepare else {}
-    checks = Checks(case, workload, backend, settings.seed, data, account, keep=settings.check_only)
+    checks = Checks(case, workload, backend, settings.seed, data, account, shared, keep=settings.check_only)
     checks.begin(kernel)
     with kernel.around_first():
         values["first_call"], result = _seconds(kernel.run, backend)

@@ -29,6 +29,7 @@ from bench_core.backends.base import Backend, finish, overwrite
 from bench_core.errors import CaseError, WrongAnswer
 from bench_core.records import NO_REFERENCE, UNCHECKED, Case, Clock, Costs, Part, Series
 from bench_core.timing.account import Account
+from bench_core.timing.shared import Shared
 from bench_core.timing.synchronisation import NAMING, TRIES, Awaited, hidden_work, is_late, unfinished
 from bench_core.workload import HostArrays, Kernel, Workload
 
@@ -108,12 +109,14 @@ class Checks:
         seed: int,
         data: HostArrays,
         account: Account | None = None,
+        shared: Shared | None = None,
         *,
         keep: bool = False,
     ) -> None:
         self._work, self._workload, self._backend, self._seed = case.work, workload, backend, seed
         self._data = data
         self._account = account or Account()
+        self._shared = shared or Shared()
         self._sample: HostArrays = data  # inputs of the first check
         self._keep = keep
         self._places = _places()
@@ -144,7 +147,7 @@ class Checks:
         self._checked = kernel
         with contextlib.suppress(TypeError):  # tuples, lists and dicts have no weak references
             self._buffer = weakref.ref(result)
-        draw = self._drawn(self._sample)
+        draw = self._drawn(self._sample, "sample")
         if kernel.answer is not None:
             return self._verified(draw, self._on_host(kernel.answer()))
         done = self._rest(kernel, result)
@@ -191,26 +194,33 @@ class Checks:
 
     def _inputs(self, number: int, kernel: Kernel) -> HostArrays:
         """Return the inputs of a check: a sample of `data` for number 0, else with new kernel inputs."""
-        names = {name for each in timed(kernel).values() for name in each.inputs}
+        names = _names(kernel)
         if unknown := sorted(names - set(self._data)):
             raise CaseError("unknown_input", f"{unknown[0]!r} is an input of the kernel, but not of the workload")
         inputs = self._data
         with self._account.part(Part.INPUTS):
             if number:
                 rng = generator(self._work.case_id, self._seed, number)
-                fresh = self._workload.redraw(self._work, self._data, rng)
+                key = self._key("inputs", number)
+                fresh = self._shared.get(key, lambda: self._workload.redraw(self._work, self._data, rng))
                 inputs = {**inputs, **{name: fresh[name] for name in names}}
             # The sample has its own random numbers, which no draw uses.
             rng = generator(self._work.case_id, self._seed, number + DRAWS + 2)
             return self._workload.sample(self._work, inputs, rng)
 
     def _draw(self, number: int, kernel: Kernel) -> Draw:
-        return self._drawn(self._inputs(number, kernel))
+        # Kernels differ in which of their arrays are inputs, and so are drawn anew.
+        return self._drawn(self._inputs(number, kernel), number, *(sorted(_names(kernel)) if number else ()))
 
-    def _drawn(self, inputs: HostArrays) -> Draw:
-        """Return inputs with the reference for them."""
+    def _drawn(self, inputs: HostArrays, *drawn: object) -> Draw:
+        """Return inputs with the reference for them. drawn: what tells them from other inputs of this case."""
         with self._account.part(Part.CHECKS):
-            return Draw(inputs, self._workload.reference(self._work, inputs))
+            key = self._key("reference", *drawn)
+            return Draw(inputs, self._shared.get(key, lambda: self._workload.reference(self._work, inputs)))
+
+    def _key(self, *what: object) -> str:
+        """Return the name of arrays or a reference among all that the processes of a run share."""
+        return " ".join(map(str, (self._work.case_id, self._seed, *what)))
 
     def _distinguishing(self, draw: Draw, kernel: Kernel, old: Sequence[HostArrays]) -> Draw:
         """Return `draw` or a later one for which all old outputs are wrong; raises CaseError if there is none."""
@@ -466,6 +476,11 @@ class Checks:
 def timed(kernel: Kernel) -> dict[str, Kernel]:
     """Return the timed callables of a kernel by metric: the kernel itself and its probes."""
     return {"time": kernel, **kernel.probes}
+
+
+def _names(kernel: Kernel) -> set[str]:
+    """Return the names of the inputs of a kernel and its probes."""
+    return {name for each in timed(kernel).values() for name in each.inputs}
 
 
 def _calls(wall: Series) -> int:
