@@ -55,7 +55,9 @@ from .threads import in_parallel
 
 SCALAR = math.sqrt(2) - 1  # s: as 2s + s^2 = 1, repeating copy, scale, add, triad keeps the size of the numbers
 STANDARD_SIZE = 256 * MIB  # bytes of one array; the same on every machine, so that machines can be compared
-QUICK_SIZE = 512 * MIB  # most bytes of one array of quick: some caches have 300 MiB, of which 4 times would take minutes
+# Bytes of an array of quick, which has one size, at most: 4 times a cache of 384 MiB. From the other size on, quick
+# measures the ceiling alone, because each array takes a second to make.
+QUICK_LARGEST, QUICK_LARGE = 1536 * MIB, 1024 * MIB
 RANDOM_SIZE = 64 * MIB  # bytes of one array for gather and scatter, whose random access is far slower
 LADDER = tuple(4 * KIB << step for step in range(17))  # 4 KiB to 256 MiB: from L1 to memory
 COLDEST = (MIB, 16 * MIB)  # range of sizes for which cold and hot times differ and few sets of buffers are needed
@@ -335,6 +337,11 @@ def bijection(n: int, rng: np.random.Generator) -> np.ndarray:
     return (rng.permutation(rows)[:, None] + rng.permutation(columns)[None, :] * rows).ravel()
 
 
+def quick_size(cache: int) -> int:
+    """Return the bytes of an array of quick: a multiple of STANDARD_SIZE, 4 times the last-level cache if it may be."""
+    return min(QUICK_LARGEST, STANDARD_SIZE * max(1, math.ceil(4 * cache / STANDARD_SIZE)))
+
+
 class Operation(Workload):
     """Base class: one operation on long arrays, with bytes counted as in STREAM.
 
@@ -358,7 +365,8 @@ class Operation(Workload):
         if preset is Preset.SMOKE:
             return [self.array_work(MIB, dtype) for dtype in ("float64", "float32")]
         if preset is Preset.QUICK:
-            return [self.array_work(min(self.sizes(machine)[-1], QUICK_SIZE))] if self.quick else []
+            size = quick_size(machine.last_level_cache)
+            return [self.array_work(size)] if self.quick and (size < QUICK_LARGE or self.ceiling) else []
         dtypes = ("float64", "float32") if preset is Preset.FULL else ("float64",)
         works = [self.array_work(size, dtype) for dtype in dtypes for size in self.sizes(machine)]
         ladder = LADDER if preset is Preset.FULL else LADDER[::2] if self.laddered else ()

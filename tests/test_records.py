@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from bench_core.records import (
     Clock,
     Costs,
     Measurement,
+    Part,
     Scope,
     Series,
     Status,
@@ -55,6 +57,7 @@ MEASUREMENTS = st.builds(
     flags=st.lists(NAME, max_size=3).map(tuple),
     rel_error=st.none() | FINITE,
     process=st.integers(0, 9),
+    spent=st.dictionaries(st.sampled_from(Part), st.floats(0, 1e6), max_size=2),
 )
 
 
@@ -137,12 +140,15 @@ def test_a_sample_that_is_not_a_time_is_refused():
 
 
 @pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf"), "1", None])
-@pytest.mark.parametrize("name", ["timed_s", "claimed_s"])
+@pytest.mark.parametrize("name", ["spent", "timed_s", "claimed_s"])
 def test_what_a_child_claims_is_a_time_or_refused(name, wrong):
     """A parent compares it with its own."""
     case = Case(Work("a", "b", "1", "float32"), "numpy", "cpu")
     plain = to_json(Measurement(case, Status.OK, series=(Series("time", Clock.WALL, (1.0,)),)))
-    (plain if name in plain else plain["series"][0])[name] = wrong
+    if name == "spent":
+        plain[name] = {"timed": wrong}
+    else:
+        (plain if name == "timed_s" else plain["series"][0])[name] = wrong
     with pytest.raises(ValueError, match="time"):
         measurement_from_json(plain)
 
@@ -154,6 +160,13 @@ def test_a_journal_of_before_timers_told_their_seconds_can_be_read():
     assert measurement_from_json(plain) == done
     del plain["series"][0]["claimed_s"]
     assert measurement_from_json(plain).series[0].claimed_s == 0.0
+
+
+def test_a_journal_of_before_there_was_an_account_can_be_read():
+    done = Measurement(Case(Work("a", "b", "1", "float32"), "numpy", "cpu"), Status.OK, elapsed_s=3.0)
+    plain = to_json(done) | {"timed_s": 1.5, "recheck_s": 0.5}
+    del plain["spent"]
+    assert measurement_from_json(plain) == replace(done, spent={Part.TIMED: 1.5, Part.SECOND_LOOK: 0.5})
 
 
 def test_the_label_leaves_the_usual_unsaid():

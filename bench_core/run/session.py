@@ -53,13 +53,13 @@ from bench_core.timing.worker_protocol import Source
 from bench_core.workload import Workload
 
 BUDGETS = {
-    Preset.SMOKE: 0.02,
+    Preset.SMOKE: 0.01,
     Preset.HEADLINE: 0.3,
     Preset.QUICK: 1.2,
     Preset.STANDARD: 1.0,
     Preset.FULL: 5.0,
 }
-# Share of a run that is to be spent on warm-up and timed blocks. Where building and checking take most of a run, it says
+# Share of a run to be spent on warm-up and timed blocks. Where building and checking take most of a run, it says
 # more if every series lasts as long as its budget allows.
 QUOTA = {Preset.QUICK: 0.65}
 # Seconds that a case may take besides its budget: a slow CPU takes minutes to call and check a large model once.
@@ -276,7 +276,11 @@ class Session:
     def machine(self, target: Target | Case) -> Machine:
         """Return what the plan for a target may depend on: the cache of its device, and the usable cores."""
         own = host.last_level_cache() if target.device == "cpu" else self.targets.last_level_cache(target.device)
-        return Machine(last_level_cache=own or _TYPICAL_CACHE, cores=host.usable_cores(), device_type=target.device.partition(":")[0])
+        return Machine(
+            last_level_cache=own or _TYPICAL_CACHE,
+            cores=host.usable_cores(),
+            device_type=target.device.partition(":")[0],
+        )
 
     def settings(self, case: Case) -> Settings:
         """Return how to measure a case."""

@@ -1,9 +1,18 @@
-"""Where the time of a case goes: each second belongs to one part, the innermost that has begun."""
+"""Where the time of a case goes: each second belongs to one part, the innermost that has begun.
+
+    with accounted() as account:
+        with part(Part.BUILD):
+            ...
+    account.spent
+
+What spends the time says so by `part`, and need not know whether anybody keeps an account.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from time import perf_counter
 
 from bench_core.records import Part
@@ -40,3 +49,23 @@ class Account:
     def spent(self) -> dict[Part, float]:
         """The seconds of each part that has begun, in the order of `Part`."""
         return {part: self._seconds[part] for part in Part if part in self._seconds}
+
+
+_CURRENT: ContextVar[Account | None] = ContextVar("account", default=None)
+
+
+@contextlib.contextmanager
+def accounted(now: Callable[[], float] = perf_counter) -> Iterator[Account]:
+    """Yield a new account, which gets the seconds of every `part` until the end of this context."""
+    account = Account(now)
+    before = _CURRENT.set(account)
+    try:
+        yield account
+    finally:
+        _CURRENT.reset(before)
+
+
+def part(part: Part) -> contextlib.AbstractContextManager[None]:
+    """Return a context whose seconds count to a part of the current account, if there is one."""
+    account = _CURRENT.get()
+    return account.part(part) if account else contextlib.nullcontext()

@@ -22,12 +22,12 @@ from bench_core.machine.privacy import scrub
 from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Part, Series, Status
 from bench_core.text import printable_lines
 from bench_core.timing import energy
-from bench_core.timing.account import Account
+from bench_core.timing.account import accounted, part
 from bench_core.timing.disturbances import Disturbances
 from bench_core.timing.placement import placement
 from bench_core.timing.recheck import Checks, generator
-from bench_core.timing.shared import Shared
 from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer, sample_series
+from bench_core.timing.shared import Shared
 from bench_core.workload import Call, Kernel, Workload
 
 COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
@@ -60,12 +60,19 @@ def run_case(
     case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase = ignore_phase
 ) -> Measurement:
     """Run a case and return its Measurement. `on_phase` is called with each phase of worker_protocol.PHASES."""
-    begin, account = perf_counter(), Account()
+    begin = perf_counter()
+    with accounted() as account:
+        done = _done(case, workload, backend, settings, on_phase)
+    return replace(done, spent=account.spent, elapsed_s=perf_counter() - begin)
+
+
+def _done(case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase) -> Measurement:
+    """Return the Measurement of a case but for its times."""
     costs, device_name = Costs(), ""
     try:
         costs, device_name = workload.costs(case.work), backend.device_name
-        with account.part(Part.BUILD):
-            done = _measured(case, workload, backend, settings, account, on_phase)
+        with part(Part.BUILD):
+            done = _measured(case, workload, backend, settings, on_phase)
     except CaseError as error:
         rel_error = getattr(error, "rel_error", None)
         if rel_error is not None and not math.isfinite(rel_error):
@@ -74,15 +81,13 @@ def run_case(
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a kernel may raise anything, and the run goes on
         done = _failure(case, backend, error)
     try:
-        with account.part(Part.BUILD):
+        with part(Part.BUILD):
             gc.collect()  # compiled models are cycles: they hold their memory until collected
             backend.free()
     except Exception as error:  # noqa: BLE001 - a device lost during the case is reported by the case
         done = _failure(case, backend, error) if done.status is Status.OK else done
     return replace(
         done,
-        spent=account.spent,
-        elapsed_s=perf_counter() - begin,
         costs=costs,
         backend_version=backend.version,
         device_name=device_name,
@@ -111,10 +116,8 @@ def _traceback(error: BaseException) -> str:
     return printable_lines(scrub("".join(lines).rstrip()), _LONGEST_TRACEBACK)
 
 
-def _measured(
-    case: Case, workload: Workload, backend: Backend, settings: Settings, account: Account, on_phase: OnPhase
-) -> Measurement:
-    """Return the measurement of a case; raises the error that prevents it. account: in the part `build`."""
+def _measured(case: Case, workload: Workload, backend: Backend, settings: Settings, on_phase: OnPhase) -> Measurement:
+    """Return the measurement of a case; raises the error that prevents it."""
     work = case.work
     on_phase("build")
     if reason := backend.why_unsupported(work.dtype, work.precision):
@@ -125,20 +128,20 @@ def _measured(
     _require_memory(copies * workload.footprint(work), backend)
     backend.set_precision(work.precision)
     shared = Shared(settings.shared, workload)
-    with account.part(Part.INPUTS):
+    with part(Part.INPUTS):
         key = f"{work.case_id} {settings.seed} inputs 0"
         data = shared.get(key, lambda: workload.inputs(work, generator(work.case_id, settings.seed)))
     backend.reset_peak_memory()
     before = backend.memory().used
     kernel = workload.build(backend, case, data)
     values = {"compile_time": _seconds(kernel.prepare, backend)[0]} if kernel.prepare else {}
-    checks = Checks(case, workload, backend, settings.seed, data, account, shared, keep=settings.check_only)
+    checks = Checks(case, workload, backend, settings.seed, data, shared, keep=settings.check_only)
     checks.begin(kernel)
     with kernel.around_first():
         values["first_call"], result = _seconds(kernel.run, backend)
 
     on_phase("check")
-    with account.part(Part.CHECKS):
+    with part(Part.CHECKS):
         rel_error = checks.before(kernel, result)
     where = placement(kernel, result, backend.device)
     del result
@@ -147,11 +150,11 @@ def _measured(
     kernels = [kernel]
     if not settings.check_only:
         kernels += [workload.build(backend, case, data) for _ in range(copies - 1)]
-        done = _timed(done, kernels, backend, settings.durations, before, account, on_phase)
+        done = _timed(done, kernels, backend, settings.durations, before, on_phase)
         done = replace(done, values={**values, **done.values})
 
     on_phase("recheck")
-    with account.part(Part.SECOND_LOOK):
+    with part(Part.SECOND_LOOK):
         again = checks.after(kernels, done.series)
     worst = max((error for error in (rel_error, again.rel_error) if error is not None), default=None)
     flags = (*done.flags, *again.flags)
@@ -164,7 +167,6 @@ def _timed(
     backend: Backend,
     durations: Durations,
     memory_before: int | None,
-    account: Account,
     on_phase: OnPhase,
 ) -> Measurement:
     """Return `done` with its series, and with the values and flags that were read during the timing."""
@@ -172,11 +174,11 @@ def _timed(
     backend.reset_peak_memory()  # the arrays of the check must not count
     disturbances = Disturbances(case.device, backend.device_uuid)
     on_phase("measure")
-    with account.part(Part.TIMED):
-        series = _measure_all(kernels, backend, durations, account)
+    with part(Part.TIMED):
+        series = _measure_all(kernels, backend, durations)
     on_phase("energy")
     disturbances.stop()
-    with account.part(Part.ENERGY):
+    with part(Part.ENERGY):
         taken, energy_flags = _energy(kernels, series[0], case.device, backend, durations)
     if taken is not None:
         values["energy"] = taken.joules
@@ -216,17 +218,17 @@ def _seconds(run: Call, backend: Backend) -> tuple[float, Any]:
     return seconds, results[0]
 
 
-def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations, account: Account) -> list[Series]:
+def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations) -> list[Series]:
     """Measure the kernel by every clock that sees its work, then its probes by the wall clock."""
     run = rotate([kernel.run for kernel in kernels])
-    series = [sample_series("time", run, WallTimer.of(backend), durations, singly=kernels[0].singly, account=account)]
+    series = [sample_series("time", run, WallTimer.of(backend), durations, singly=kernels[0].singly)]
     if backend.has_device_clock:
         with contextlib.suppress(ClockStandsStill):  # nothing of this kernel runs on the device
-            series.append(sample_series("time", run, DeviceTimer(backend), durations, account=account))
+            series.append(sample_series("time", run, DeviceTimer(backend), durations))
             series[0] = _judged_by_device(*series)
     for metric in kernels[0].probes:
         probe = rotate([kernel.probes[metric].run for kernel in kernels])
-        series.append(sample_series(metric, probe, WallTimer.of(backend), durations, account=account))
+        series.append(sample_series(metric, probe, WallTimer.of(backend), durations))
     return series
 
 

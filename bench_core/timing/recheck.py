@@ -28,7 +28,7 @@ import numpy as np
 from bench_core.backends.base import Backend, finish, overwrite
 from bench_core.errors import CaseError, WrongAnswer
 from bench_core.records import NO_REFERENCE, UNCHECKED, Case, Clock, Costs, Part, Series
-from bench_core.timing.account import Account
+from bench_core.timing.account import part
 from bench_core.timing.shared import Shared
 from bench_core.timing.synchronisation import NAMING, TRIES, Awaited, hidden_work, is_late, unfinished
 from bench_core.workload import HostArrays, Kernel, Workload
@@ -108,14 +108,12 @@ class Checks:
         backend: Backend,
         seed: int,
         data: HostArrays,
-        account: Account | None = None,
         shared: Shared | None = None,
         *,
         keep: bool = False,
     ) -> None:
         self._work, self._workload, self._backend, self._seed = case.work, workload, backend, seed
         self._data = data
-        self._account = account or Account()
         self._shared = shared or Shared()
         self._sample: HostArrays = data  # inputs of the first check
         self._keep = keep
@@ -198,7 +196,7 @@ class Checks:
         if unknown := sorted(names - set(self._data)):
             raise CaseError("unknown_input", f"{unknown[0]!r} is an input of the kernel, but not of the workload")
         inputs = self._data
-        with self._account.part(Part.INPUTS):
+        with part(Part.INPUTS):
             if number:
                 rng = generator(self._work.case_id, self._seed, number)
                 key = self._key("inputs", number)
@@ -214,7 +212,7 @@ class Checks:
 
     def _drawn(self, inputs: HostArrays, *drawn: object) -> Draw:
         """Return inputs with the reference for them. drawn: what tells them from other inputs of this case."""
-        with self._account.part(Part.CHECKS):
+        with part(Part.CHECKS):
             key = self._key("reference", *drawn)
             return Draw(inputs, self._shared.get(key, lambda: self._workload.reference(self._work, inputs)))
 
@@ -234,7 +232,7 @@ class Checks:
 
     def _passes(self, draw: Draw, answer: HostArrays) -> bool:
         try:
-            with self._account.part(Part.CHECKS):
+            with part(Part.CHECKS):
                 error = self._workload.error(self._work, draw.expected, answer)
             self._workload.tolerance(self._work).require(error)
         except WrongAnswer:
@@ -435,7 +433,7 @@ class Checks:
         return error, seen, late
 
     def _verified(self, draw: Draw, answer: HostArrays) -> float:
-        with self._account.part(Part.CHECKS):
+        with part(Part.CHECKS):
             return self._workload.verify(self._work, draw.expected, answer)
 
     def _on_host(self, outputs: Mapping[str, Any]) -> HostArrays:

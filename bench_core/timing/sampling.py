@@ -22,7 +22,7 @@ from bench_core.errors import CaseError, ClockStandsStill
 from bench_core.garbage import collection_off
 from bench_core.machine import host
 from bench_core.records import LAUNCH_BOUND, Clock, Part, Series
-from bench_core.timing.account import Account
+from bench_core.timing.account import part
 from bench_core.timing.stationarity import alternates, has_trend
 from bench_core.workload import Call
 
@@ -140,19 +140,18 @@ def sample_series(
     now: Callable[[], float] = perf_counter,
     *,
     singly: bool = False,
-    account: Account | None = None,
 ) -> Series:
     """Measure one callable by one clock and return the series; raises ClockStandsStill if the clock sees no work.
 
     singly: whether a block is one call even if calls are short. switches: returns the number of involuntary context
-    switches of this process so far. now: the host's clock, in seconds. account: gets the seconds of the warm-up.
+    switches of this process so far. now: the host's clock, in seconds.
 
     Calls that rotate through several buffer sets are judged like any other. With an even number of sets, every second
     call uses the same half of them, so the times alternate if the sets differ (pages, alignment), through no fault of
     the kernel. That is flagged as well, because the median is then the time of neither half. An odd number avoids it.
     """
     before = timer.total
-    with (account or Account()).part(Part.WARM_UP):
+    with part(Part.WARM_UP):
         warm = warm_up(run, timer, durations, now)
     batch_below = BLOCK if timer.clock is Clock.DEVICE else BATCH_BELOW
     loops = 1 if singly else inner_loops(warm.per_call, batch_below)

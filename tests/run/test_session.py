@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from time import perf_counter
 from typing import NamedTuple
 
 import pytest
@@ -22,6 +23,7 @@ from bench_core.records import (
     Fact,
     Limit,
     Measurement,
+    Part,
     Preset,
     Series,
     Status,
@@ -169,8 +171,8 @@ def test_the_workloads_of_the_preset_headline_are_known_even_if_one_cannot_say_w
 
 def test_a_case_is_given_a_budget_for_each_clock_of_its_device(session):
     cpu, gpu = session.budget(case("a")), session.budget(case("a", "cupy", "cuda:0"))
-    assert cpu == pytest.approx(0.2 + 1.0)
-    assert gpu == pytest.approx(2 * (0.5 + 1.0))
+    assert cpu == pytest.approx(0.2 + 1.2)
+    assert gpu == pytest.approx(2 * (0.5 + 1.2))
 
 
 def planned(test):
@@ -255,7 +257,7 @@ def test_two_runs_never_share_a_folder(session):
 
 
 def test_the_budget_follows_the_preset_and_the_warm_up_the_device(session):
-    assert session.settings(case("a")).durations.budget == 1.0
+    assert session.settings(case("a")).durations.budget == 1.2
     assert session.settings(case("a", device="cuda:0")).durations.warmup == 0.5
     assert RunOptions(preset=Preset.FULL).seconds_per_case == 5.0
     assert RunOptions(preset=Preset.FULL, budget=0.5).seconds_per_case == 0.5
@@ -271,9 +273,46 @@ def test_the_budget_follows_the_preset_and_the_warm_up_the_device(session):
     ],
 )
 def test_a_short_budget_shortens_the_warm_up_and_the_least_time_as_well(session, budget, device, least, warmup, cap):
-    session.options = replace(session.options, budget=budget)
+    session.options = replace(session.options, preset=Preset.STANDARD, budget=budget)
     found = session.settings(case("a", device=device)).durations
     assert (found.budget, found.least, found.warmup, found.warmup_cap) == (budget, least, warmup, cap)
+
+
+def spent(size, **parts):
+    """Return the measurement of a case that spent seconds in parts."""
+    return {case(size): Measurement(case(size), Status.OK, spent={Part(name): s for name, s in parts.items()})}
+
+
+@pytest.mark.parametrize(
+    ("preset", "share", "least"), [("quick", 0.6, 1.2), ("quick", 0.7, 0.2), ("standard", 0.6, 0.2)]
+)
+def test_in_a_quick_run_no_series_stops_early_while_all_else_takes_a_third_of_the_time(session, preset, share, least):
+    session.options = replace(session.options, preset=Preset(preset))
+    session._begin = perf_counter() - 1000.0
+    session.measurements = spent("a", timed=1000.0 * share)
+    assert session.settings(case("b")).durations.least == least
+
+
+def test_the_account_has_what_the_run_spent_before_and_beside_its_cases(session):
+    session.open([case("a")])
+    session._begin, session._starting = perf_counter() - 10.0, 3.0
+    session.measurements = spent("a", starting=1.0, timed=2.0)
+    account = session.about()["time"]
+    other = account["parts_s"].pop("other")
+    assert account["parts_s"] == {"starting": 4.0, "timed": 2.0}
+    assert account["total_s"] == pytest.approx(6.0 + other, abs=0.01)
+    assert other >= 4.0
+    assert account["cases_s"] == {f"double {case('a').label}": {"starting": 1.0, "timed": 2.0}}
+
+
+def test_the_account_of_a_resumed_run_has_what_the_cases_of_before_have_spent(session):
+    session.open([case("a"), case("b")])
+    session._keep(next(iter(spent("a", timed=1000.0, checks=500.0).values())))
+    session._close_journal()
+    again = resumed(session.folder, {"b": Status.OK})
+    again.measure(case("b"), None)
+    assert 1500.0 < again.account.total < 1600.0
+    assert again.account.measuring_share == pytest.approx(1000.0 / again.account.total)
 
 
 def test_the_path_of_the_results_is_not_in_them(session):

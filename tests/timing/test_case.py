@@ -14,7 +14,7 @@ from bench_core.backends.base import Memory, Timed
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.check import Tolerance
 from bench_core.machine import kernel_files
-from bench_core.records import Cache, Case, Clock, Costs, Series, Status
+from bench_core.records import Cache, Case, Clock, Costs, Part, Series, Status
 from bench_core.timing.case import Settings, _judged_by_device, generator, rotate, run_case
 from bench_core.timing.energy import LOST, Meter
 from bench_core.timing.sampling import Durations
@@ -57,7 +57,8 @@ def test_a_right_answer_is_measured_with_its_error_costs_and_first_call():
     assert done.values["first_call"] > 0
     assert [s.clock for s in done.series] == [Clock.WALL]
     assert done.library
-    assert 0 < done.timed_s < done.elapsed_s
+    assert {Part.INPUTS, Part.CHECKS, Part.BUILD, Part.WARM_UP, Part.TIMED, Part.SECOND_LOOK} <= done.spent.keys()
+    assert 0 < done.measuring_s < sum(done.spent.values()) < done.elapsed_s
 
 
 def test_check_only_checks_and_times_nothing():
@@ -357,7 +358,7 @@ def test_the_traceback_of_an_error_in_bench_core_itself_has_all_its_frames():
         def build(self, backend, case, host):
             return Kernel(None, inputs={"x": host["x"]})
 
-    assert re.search(r'File "case\.py", line \d+, in run_case', run(Unknown()).traceback)
+    assert re.search(r'File "case\.py", line \d+, in _done', run(Unknown()).traceback)
 
 
 def test_a_long_traceback_keeps_its_ends():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench_core.records import Cache, Case, Clock, Measurement, Series, Status, Work
+from bench_core.records import Cache, Case, Clock, Measurement, Part, Series, Status, Work
 from bench_core.timing.parent_clock import MeasuredPhase, judged
 
 
@@ -18,7 +18,9 @@ def series(clock=Clock.WALL, blocks=8, each=0.1, claimed=1.0, loops=1):
 
 
 def measured(*of, timed=1.0, **known):
-    return Measurement(known.pop("case", case()), Status.OK, series=of or (series(),), timed_s=timed, **known)
+    return Measurement(
+        known.pop("case", case()), Status.OK, series=of or (series(),), spent={Part.TIMED: timed}, **known
+    )
 
 
 HONEST = measured(values={"first_call": 0.1}, flags=("fits_l3",), rel_error=1e-7, library="BLAS", env_id="e")
@@ -32,9 +34,15 @@ def test_a_child_whose_clock_ran_at_half_speed_has_no_values():
     done = judged(HONEST, 2.0)
     assert (done.status, done.reason_code) == (Status.INVALID, "clock_patched")
     assert done.reason == "the worker reports that measuring took 1 s, but it took 2 s by its parent's clock"
-    assert (done.series, done.values, done.timed_s) == ((), {}, 2.0)
+    assert (done.series, done.values, done.spent) == ((), {}, {Part.TIMED: 2.0})
     assert done == replace(
-        HONEST, status=done.status, reason_code=done.reason_code, reason=done.reason, series=(), values={}, timed_s=2.0
+        HONEST,
+        status=done.status,
+        reason_code=done.reason_code,
+        reason=done.reason,
+        series=(),
+        values={},
+        spent={Part.TIMED: 2.0},
     )
 
 
