@@ -37,7 +37,7 @@ with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         app([*command, "--help"], standalone_mode=False)
 print(*sys.modules.keys() - bare)
 """
-LIBRARIES = {"numpy", "pandas", "scipy", "pytest", "psutil", "altair", "jinja2", "vl_convert", "importlib.metadata"}
+LIBRARIES = {"numpy", "pandas", "scipy", "pytest", "psutil", "altair", "jinja2", "vl_convert"}
 WORK = {"records", "machine", "backends", "plan", "results", "run", "compare", "analysis", "render", "pytest_plugin"}
 
 
