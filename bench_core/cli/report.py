@@ -15,6 +15,7 @@ from bench_core.cli import app
 from bench_core.cli.common import Filter, Paths, say, write
 from bench_core.errors import TableError, UsageError
 from bench_core.files import encoded
+from bench_core.garbage import collection_off
 from bench_core.report import require_extra
 from bench_core.units import counted
 
@@ -36,8 +37,9 @@ def report_command(
         raise UsageError(f"--output {output}: the name must end in .html")
     from bench_core.report.page import render  # an extra
 
-    readings = read_filtered(paths, where)
-    text = render(readings, title)
+    with collection_off():  # what is created is kept: collections would find nothing
+        readings = read_filtered(paths, where)
+        text = render(readings, title)
     write(output, text, readings)
     rows = counted(sum(len(reading.rows) for reading in readings), "row")
     size = f"{len(encoded(text)) / 1e6:.2f} MB"
