@@ -1,7 +1,6 @@
 """Specifications of charts are valid Vega-Lite, and each is made, drawn and serialised once."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
