@@ -28,12 +28,12 @@ def test_every_chart_is_valid_by_the_schema_of_vega_lite():
     seen = Counter()
     for name, spec in specs_of_each_chart():
         few = spec | {"datasets": {dataset: data[:1] for dataset, data in spec["datasets"].items()}}
-        altair.LayerChart.from_dict(few, validate=True)
+        altair.LayerChart.validate(few)
         seen[name] += 1
     assert seen == dict.fromkeys(captions.FIGURES, 1) | {"speedup": 4, "models": 2, "heatmap": 2}
     wrong = few | {"layer": [{**few["layer"][0], "mark": {"type": "pont"}}]}
     with pytest.raises(Exception, match="'pont'"):
-        altair.LayerChart.from_dict(wrong, validate=True)
+        altair.LayerChart.validate(wrong)
 
 
 def test_a_layer_keeps_what_it_was_made_of():
