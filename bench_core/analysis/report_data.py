@@ -55,6 +55,7 @@ class ReportData:
         self.by_backend = backends_of(self.contenders, rows)
         self._known = {(c.machine, c.device, c.backend): c for c in (*self.contenders, *self.by_backend)}
         self._best: dict[tuple[Contender, str, str], Row] = {}
+        self._metrics: dict[str, set[str]] = defaultdict(set)  # with a value, by case_id
         self._failed: dict[tuple[Contender, str], Row] = {}
         self._by_result: dict[tuple[str, Identity, str], Row] = {}
         self._compared: dict[tuple[str, str], dict[str, list[tuple[Contender, Comparison]]]] = {}
@@ -79,6 +80,7 @@ class ReportData:
             if held is None or severity(row.status) < severity(held.status):
                 self._failed[who, row.case_id] = row
             return
+        self._metrics[row.case_id].add(row.metric)
         best = self._best.get((who, row.case_id, row.metric))
         if best is None or _beats(row, best):
             self._best[who, row.case_id, row.metric] = row
@@ -148,8 +150,8 @@ class ReportData:
 
     def rate_of(self, family: Family) -> str:
         """Return the headline metric of a family: a rate, or "time" if it has no rate."""
-        ids = set(self.cases(family).values())
-        return headline(self.traits(family), {metric for _, case_id, metric in self._best if case_id in ids})
+        known = (self._metrics.get(case_id, set()) for case_id in self.cases(family).values())
+        return headline(self.traits(family), set().union(*known))
 
     @functools.cached_property
     def rankings(self) -> dict[str, Ranking]:

@@ -2,7 +2,8 @@
 
 This is the only subpackage that prints. Each command has a module of the same name, which documents its exit codes.
 Besides these, every command has 74 or 141 if its output is lost (streams.py), and 130 if a signal ends it.
-The module is imported only when its command is used: `compare` must not wait for pytest, nor `list` for charts.
+A module of a command imports at its top only what declares the command, and what does its work where that is done:
+help must not wait for the work of nine commands, `compare` not for pytest, nor `list` for charts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command_from_info
 
-from bench_core import __version__, streams
+from bench_core import streams
 from bench_core.errors import BenchError, UsageError
 from bench_core.interrupts import Interrupts
 from bench_core.text import harmless, no_such, printable
@@ -102,6 +103,8 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from bench_core import __version__  # it is read from the metadata of the installed package
+
         typer.echo(f"bench-core {__version__}")
         raise typer.Exit
 

@@ -9,16 +9,17 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from bench_core import streams
-from bench_core.compare import Reading
 from bench_core.errors import UsageError
 from bench_core.files import write_atomically
 from bench_core.text import no_such, printable
+
+if TYPE_CHECKING:
+    from bench_core.compare import Reading
 
 Paths = Annotated[
     list[str],
@@ -108,6 +109,8 @@ def print_progress(line: str) -> None:
 
 def plain(text: str) -> str:
     """Return a text from elsewhere for rich: without control characters, and without the effect of markup."""
+    from rich.markup import escape
+
     return escape(printable(text, _LONGEST_LINE))
 
 

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench_core import render
 from bench_core.cli import app
 from bench_core.cli.common import Filter, Paths, chosen, columns, has_colour, say, write
-from bench_core.compare import CompareOptions, Reading, Result, compare, read
-from bench_core.compare.options import share, words
 from bench_core.errors import UsageError
 from bench_core.garbage import collection_off
-from bench_core.results.metrics import METRICS
+
+if TYPE_CHECKING:
+    from bench_core.compare import Reading, Result
 
 _UNDECIDED = 5  # exit code
 
@@ -74,6 +73,9 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
     output: _Output = None,
 ) -> None:
     """Compare results: ratios with intervals, verdicts and reasons."""
+    from bench_core.compare import CompareOptions, compare, read
+    from bench_core.compare.options import share, words
+
     chosen = _format(format_, output)
     # All objects created below are kept, so garbage collection finds nothing and costs a third of the run time.
     with collection_off():
@@ -110,6 +112,8 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
 
 def _comparable(metrics: tuple[str, ...]) -> tuple[str, ...]:
     """Return the metrics. Raises UsageError for a temperature: ratios of temperatures are meaningless."""
+    from bench_core.results.metrics import METRICS
+
     for name in metrics:
         if name in METRICS and METRICS[name].unit == "degC":
             raise UsageError(f"--metric: {name} cannot be compared: ratios of temperatures are meaningless")
@@ -118,6 +122,8 @@ def _comparable(metrics: tuple[str, ...]) -> tuple[str, ...]:
 
 def _named(option: str, text: str | None) -> tuple[str, ...]:
     """Return the words of an option. Raises UsageError for an empty value, which must not disable the check."""
+    from bench_core.compare.options import words
+
     if text is not None and not words(text):
         raise UsageError(f"{option}: the value is empty; leave the option out, or name what to check")
     return words(text or "")
@@ -149,6 +155,8 @@ def _format(named: str, output: Path | None) -> str:
 
 
 def _text(result: Result, chosen: str, *, to_file: bool) -> str:
+    from bench_core import render
+
     if chosen != "table":
         writers = {"md": render.markdown, "github": render.github, "csv": render.as_csv, "json": render.as_json}
         return writers[chosen](result)

@@ -11,10 +11,6 @@ import typer
 
 from bench_core.cli import app
 from bench_core.cli.common import Filter, Paths, chosen, columns, has_colour, notes_on, print_notes, say
-from bench_core.compare import read
-from bench_core.compare.price import price_work
-from bench_core.compare.tariff import Tariff
-from bench_core.render.cost import cost_csv, cost_json, cost_text
 
 _FORMATS = ("table", "csv", "json")
 
@@ -46,6 +42,11 @@ def cost_command(
     format_: Annotated[str, typer.Option("--format", metavar="|".join(_FORMATS), help="How to write it.")] = "table",
 ) -> None:
     """Price work on machines that are paid by the hour."""
+    from bench_core.compare import read
+    from bench_core.compare.price import price_work
+    from bench_core.compare.tariff import Tariff
+    from bench_core.render.cost import cost_csv, cost_json, cost_text
+
     chosen("--format", format_, _FORMATS)
     tariff = Tariff.parse(price, kwh)
     readings = read(paths)

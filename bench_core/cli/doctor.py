@@ -6,31 +6,22 @@ Exit codes: 0; 1 nothing can be measured; 2 usage.
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from bench_core import child_main
-from bench_core.backends import registry
-from bench_core.backends.numpy import openblas_core
 from bench_core.cli import app
 from bench_core.cli.common import plain
-from bench_core.machine import cpu_limits, environment, host, nvml, processor
-from bench_core.machine.facts import shown
-from bench_core.plan import discovery, doctor
-from bench_core.plan.discovery import Probe, probe_all
-from bench_core.plan.doctor import Advice, Findings, Level
-from bench_core.records import Fact
 
-_LOOK_S = 1.0  # seconds for which the load of the machine is observed
-_MARKS = {Level.BLOCKER: "[bold red]x[/]", Level.WARNING: "[yellow]![/]", Level.NOTE: "[dim]-[/]"}
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench_core.plan.discovery import Probe
+    from bench_core.plan.doctor import Advice, Findings
+    from bench_core.records import Fact
 
 
 @app.command("doctor")
@@ -38,6 +29,12 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
 ) -> None:
     """Show this machine, and what would disturb a measurement on it."""
+    from rich.console import Console
+
+    from bench_core.plan import doctor
+    from bench_core.plan.doctor import Level
+    from bench_core.plan.findings import gather_findings
+
     found = gather_findings()
     advice = doctor.examine(found)
     if as_json:
@@ -47,34 +44,10 @@ def command(
     raise typer.Exit(1 if any(item.level is Level.BLOCKER for item in advice) else 0)
 
 
-def gather_findings() -> Findings:
-    """Return the facts, backends and GPUs of this machine; takes a second to observe its load."""
-    facts = environment.host_environment() | _watch(_LOOK_S)  # before the probes, which themselves load the machine
-    facts["cpu.limit"] = cpu_limits.fact(cpu_limits.read())
-    probes = list(probe_all(registry.names()).values())
-    best = openblas_core(processor.flags())
-    shadows = [Path(path).name for path in child_main.shadows([os.curdir])]
-    try:
-        return Findings(facts, probes, best, nvml.cards(), shadows=shadows)
-    except nvml.NoDriver as error:
-        return Findings(facts, probes, best, no_cards=str(error), shadows=shadows)
-
-
-def _watch(seconds: float) -> dict[str, Fact]:
-    """Return the load of the machine while this process sleeps for `seconds`."""
-    before = host.cpu_times()
-    time.sleep(seconds)
-    after = host.cpu_times()
-    spent = {name: after[name] - before[name] for name in after.keys() & before.keys()}
-    total = sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0)  # in `user` already
-    if total <= 0:
-        return {}
-    steal = spent.get("steal", 0.0)
-    resting = spent.get("idle", 0.0) + spent.get("iowait", 0.0) + steal
-    return doctor.load_facts(1 - resting / total, steal / total)
-
-
 def _to_json(found: Findings, advice: list[Advice]) -> dict[str, Any]:
+    from bench_core.machine import environment
+    from bench_core.plan import discovery
+
     return {
         "machine": _label(found),
         "host": environment.facts_to_json(found.host),
@@ -86,11 +59,16 @@ def _to_json(found: Findings, advice: list[Advice]) -> dict[str, Any]:
 
 
 def _label(found: Findings) -> str:
+    from bench_core.machine import environment
+
     names = {d.device: d.name for p in found.probes for d in p.devices if d.device != "cpu"}
     return environment.machine_label(found.host, names.values())
 
 
 def _show(console: Console, found: Findings, advice: list[Advice]) -> None:
+    from bench_core.plan.doctor import Level
+
+    marks = {Level.BLOCKER: "[bold red]x[/]", Level.WARNING: "[yellow]![/]", Level.NOTE: "[dim]-[/]"}
     console.print(f"[bold]{plain(_label(found))}[/]")
     console.print(_grid((name, _text(name, fact)) for name, fact in sorted(found.host.items())))
     console.print("\n[bold]Backends[/]")
@@ -102,7 +80,7 @@ def _show(console: Console, found: Findings, advice: list[Advice]) -> None:
         console.print(f"  {plain(found.no_cards or 'none')}", highlight=False)
     console.print("\n[bold]Advice[/]")
     for item in advice:
-        console.print(f"{_MARKS[item.level]} {plain(item.what)}", highlight=False, soft_wrap=True)
+        console.print(f"{marks[item.level]} {plain(item.what)}", highlight=False, soft_wrap=True)
         console.print(f"    {plain(item.why)}.\n    [green]{plain(item.remedy)}.[/]", highlight=False, soft_wrap=True)
     if not advice:
         console.print("  This machine is ready.")
@@ -117,6 +95,8 @@ def _backend_lines(probes: Sequence[Probe]) -> Iterator[tuple[str, str]]:
 
 
 def _grid(lines: Iterable[tuple[str, str]]) -> Table:
+    from rich.table import Table
+
     grid = Table.grid(padding=(0, 2))
     grid.add_column()
     grid.add_column(overflow="fold")
@@ -127,4 +107,6 @@ def _grid(lines: Iterable[tuple[str, str]]) -> Table:
 
 def _text(name: str, fact: Fact) -> str:
     """Return a fact as text; if it has no value, the reason in parentheses."""
+    from bench_core.machine.facts import shown
+
     return f"({fact.reason})" if fact.value is None else shown(name, fact.value)

@@ -12,22 +12,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pytest
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from bench_core import child_process
 from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.cli.common import columns, has_temporary_folder
 from bench_core.errors import UsageError
-from bench_core.pytest_plugin import planned
-from bench_core.records import Case, Work
-from bench_core.run import replicate
 from bench_core.text import harmless, printable
 from bench_core.units import counted, size_order
+
+if TYPE_CHECKING:
+    import pytest
+    from rich.table import Table
+
+    from bench_core.records import Case, Work
 
 _LONGEST_NAMES = 24  # characters of the workloads that share a line
 _LONGEST_BELOW_SUITE = 18  # the same where the terminal is too narrow for a column of suites
@@ -49,6 +48,13 @@ def list_command(
     A line shows the sizes and dtypes of one or more workloads, and their number of cases on each backend and device.
     Workloads with equal cases share a line.
     """
+    import pytest
+    from rich.console import Console
+
+    from bench_core import child_process
+    from bench_core.pytest_plugin import planned
+    from bench_core.run import replicate
+
     collected = _Collected()
     said = io.StringIO()
     quiet = ("--collect-only", "-qq", "-p", "no:cacheprovider", "-p", "no:randomly")  # a plan has one order
@@ -153,6 +159,8 @@ def _table(entries: Sequence[_Entry], width: int, *, suites: bool) -> Table:
 
     suites: give the suites a column; otherwise the name of each is a line above its workloads.
     """
+    from rich.table import Table
+
     devices = _devices(entries)
     table = Table(box=None, pad_edge=False, padding=(0, _gap(suites=suites), 0, 0), header_style="bold")
     named = ["suite", "workload"] if suites else ["workload"]

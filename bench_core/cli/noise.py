@@ -11,22 +11,19 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.cli.common import print_progress, require_temporary_folder, say, split_output
-from bench_core.compare import Reading, read, spread
-from bench_core.compare.options import share
 from bench_core.errors import UsageError
 from bench_core.files import write_atomically
-from bench_core.noise import analysis
-from bench_core.render.text_table import Table, layout
-from bench_core.results.schema import NOISE, RESULTS
-from bench_core.run import replicate
 
-_CASES = Path(analysis.__file__).with_name("cases.py")
+if TYPE_CHECKING:
+    from bench_core.compare import Reading
+    from bench_core.noise import analysis
+
 _SHOWN = (5, 7, 10)  # runs per side for which the smallest change is shown
 
 
@@ -45,11 +42,18 @@ def noise_command(
 
     Recommends --runs and --min-effect, and writes the spread between runs for `compare` (--bench-output=DIR: where).
     """
+    from bench_core.compare import read
+    from bench_core.compare.options import share
+    from bench_core.noise import analysis
+    from bench_core.results.schema import RESULTS
+    from bench_core.run import replicate
+
     wanted = share("--target", target)
     if not 0 < wanted < 1:
         raise UsageError(f"--target {target}: must be above 0 and below 100%")
     output, given = split_output(list(arguments or []))
-    passed = given or [str(_CASES), "-p", "no:cacheprovider", "--bench-backends=numpy"]
+    cases = Path(analysis.__file__).with_name("cases.py")
+    passed = given or [str(cases), "-p", "no:cacheprovider", "--bench-backends=numpy"]
     require_temporary_folder()
     folder = Path(tempfile.mkdtemp(prefix="bench-core-noise-"))
     is_named = True  # by a message, as that of a failed run names its log
@@ -72,6 +76,9 @@ def noise_command(
 
 def _write(reading: Reading, runs: int, output: Path) -> Path | None:
     """Write the spreads of a machine beside its runs, and return the file; None if there are too few runs."""
+    from bench_core.compare import spread
+    from bench_core.results.schema import NOISE
+
     spreads = spread.measured([reading])
     if not spreads:
         return None
@@ -89,6 +96,8 @@ def _write(reading: Reading, runs: int, output: Path) -> Path | None:
 
 def lines(finding: analysis.Finding) -> list[str]:
     """Return a finding as lines of text."""
+    from bench_core.render.text_table import Table, layout
+
     header = ("case", "spread of runs", *(f"{n} per side" for n in _SHOWN))
     rows = []
     for case in finding.cases:

@@ -66,9 +66,9 @@ def plot_command(
     if suffix not in {".svg", ".png"}:
         raise UsageError(f"--output {output}: the name must end in .svg or .png")
     require_extra()
-    from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - needed only together with the extra
-    from bench_core.report import svg  # noqa: PLC0415 - an extra
-    from bench_core.report.captions import captioned_figure  # noqa: PLC0415 - an extra
+    from bench_core.analysis.report_data import ReportData
+    from bench_core.report import svg
+    from bench_core.report.captions import captioned_figure
 
     readings = read_filtered(paths, where)
     data = ReportData(readings)

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench_core.cli import app
 from bench_core.cli.common import Filter, Paths, say, write
-from bench_core.compare import Reading, read
 from bench_core.errors import TableError, UsageError
 from bench_core.files import encoded
+from bench_core.garbage import collection_off
 from bench_core.report import require_extra
-from bench_core.results import filters
 from bench_core.units import counted
+
+if TYPE_CHECKING:
+    from bench_core.compare import Reading
 
 
 @app.command("report")
@@ -33,10 +35,11 @@ def report_command(
     require_extra()
     if output.suffix.lower() not in {".html", ".htm"}:
         raise UsageError(f"--output {output}: the name must end in .html")
-    from bench_core.report.page import render  # noqa: PLC0415 - an extra
+    from bench_core.report.page import render  # an extra
 
-    readings = read_filtered(paths, where)
-    text = render(readings, title)
+    with collection_off():  # what is created is kept: collections would find nothing
+        readings = read_filtered(paths, where)
+        text = render(readings, title)
     write(output, text, readings)
     rows = counted(sum(len(reading.rows) for reading in readings), "row")
     size = f"{len(encoded(text)) / 1e6:.2f} MB"
@@ -45,6 +48,9 @@ def report_command(
 
 def read_filtered(paths: list[str], where: str) -> list[Reading]:
     """Return the readings with the rows that the filter keeps. Raises TableError if no row is left."""
+    from bench_core.compare import read
+    from bench_core.results import filters
+
     keep = filters.parse(where)
     readings = [replace(r, rows=tuple(row for row in r.rows if keep(row))) for r in read(paths)]
     kept = [reading for reading in readings if reading.rows]

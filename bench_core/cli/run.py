@@ -15,13 +15,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bench_core import child_process, render
 from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.cli.common import print_progress, require_temporary_folder, say, split_output
-from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
 from bench_core.interrupts import Interrupts
-from bench_core.run import replicate
 
 
 @app.command("run", context_settings=PYTEST_OPTIONS)
@@ -47,6 +44,8 @@ def run_command(
     Without a file or folder this measures the benchmarks in the current folder or, if there are none, those that come
     with bench-core. With --bench-suite=always it measures those in any case.
     """
+    from bench_core import child_process
+
     given = list(arguments or [])
     if resume:
         if runs > 1 or against:
@@ -55,6 +54,8 @@ def run_command(
     require_temporary_folder()
     if runs == 1 and not against:
         _become(child_process.pytest_command(sys.executable, *child_process.MEASURING, *given))
+    from bench_core.run import replicate  # a single run needs nothing of it
+
     sides = [replicate.Side("this")]
     if against:
         replicate.require_usable(against)
@@ -82,6 +83,9 @@ def _become(command: list[str]) -> NoReturn:
 
 
 def _compare(folders: list[Path]) -> None:
+    from bench_core import render
+    from bench_core.compare import compare, read
+
     this, against = folders
     labelled = [f"base={against}", f"change={this}"]
     try:

@@ -1,6 +1,7 @@
 """Write result tables as one self-contained HTML page, and its charts as SVG or PNG.
 
-charts        figures (analysis/figures.py) -> Altair specifications, on the axes of axes.py in the colours of theme.py
+charts        figures (analysis/figures.py) -> specifications in Vega-Lite, made of the layers of vega_lite.py, on the
+              axes of axes.py in the colours of theme.py
 svg           specifications -> SVG and PNG, in light and dark
 answers       claims (analysis/claims.py) -> texts
 captions      a chart with its heading, its explanation and its data as a table
@@ -20,7 +21,7 @@ import importlib.util
 
 from bench_core.errors import UsageError
 
-NEEDED = {"altair": "altair", "jinja2": "jinja2", "vl_convert": "vl-convert-python"}
+NEEDED = {"jinja2": "jinja2", "vl_convert": "vl-convert-python"}
 
 
 def require_extra() -> None:

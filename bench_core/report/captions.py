@@ -13,8 +13,9 @@ from bench_core.analysis.report_data import ReportData
 from bench_core.analysis.sides import Contender, Kind
 from bench_core.records import Row
 from bench_core.report import charts, svg, theme
-from bench_core.report.charts import HEAT_STEPS, Spec, Styles, how
+from bench_core.report.charts import HEAT_STEPS, Styles, how
 from bench_core.report.svg import Drawing, Swatch
+from bench_core.report.vega_lite import Spec
 from bench_core.results.roofline import ABOVE_CEILING, ABOVE_DATASHEET
 from bench_core.results.rows import count_from_other_rows
 from bench_core.units import counted, show

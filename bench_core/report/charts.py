@@ -1,4 +1,4 @@
-"""Build Vega-Lite specifications from figures with Altair: one chart per panel.
+"""Build Vega-Lite specifications from figures: one chart per panel.
 
 Expressions and field names are constants; text from tables is passed only as data. Every mark has a description with
 units, which becomes its tooltip.
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
-
-import altair as alt
 
 from bench_core.analysis.figures import Crossover, HeatCell, Point, Rate, Roof, RoofLimit, Speedup, Sweep
 from bench_core.analysis.sides import Contender
 from bench_core.records import Row
 from bench_core.report import theme
 from bench_core.report.axes import LogAxis, binary_bytes, log_axis
+from bench_core.report.vega_lite import Channel, Layer, Spec, constant, end, nominal, quantitative, raw
 from bench_core.units import show
 
 PANEL = (452, 270)  # pixels inside the axes; two panels fit side by side on a desktop
@@ -37,7 +36,6 @@ METRIC_TITLES = {
 }
 T = TypeVar("T")
 Data = list[dict[str, Any]]
-Spec = dict[str, Any]
 
 
 class Styles:
@@ -88,29 +86,31 @@ def value(row: Row) -> str:
     return f"{shown} ({show(row.ci_low, row.unit)} to {show(row.ci_high, row.unit)})"
 
 
-def _on(name: str) -> alt.Chart:
-    """Return a chart on a dataset that is passed to `_finish`: Altair would copy and validate data of its own."""
-    return alt.Chart(alt.NamedData(name=name))
-
-
-def _raw(field: str) -> Mapping[str, Any]:
-    return {"field": field, "type": "nominal", "scale": None, "legend": None}
-
-
-COLOR, SHAPE, INSIDE = alt.Color(**_raw("color")), alt.Shape(**_raw("shape")), alt.Fill(**_raw("inside"))
-DASH = alt.StrokeDash("solid:N", legend=None, scale=alt.Scale(domain=[True, False], range=[[1, 0], [5, 3]]))
-STRENGTH = alt.Opacity("strength:Q", scale=None, legend=None)
-ABOUT = alt.Description("about:N")
+COLOR, SHAPE, INSIDE, ABOUT = raw("color"), raw("shape"), raw("inside"), nominal("about")
+DASH = nominal("solid", legend=None, scale={"domain": [True, False], "range": [[1, 0], [5, 3]]})
+STRENGTH = quantitative("strength", scale=None, legend=None)
 HALO = {"stroke": theme.LIGHT["surface"], "strokeWidth": 4}  # keeps grid lines away from a text; svg.py draws it below
 
 
-def _log(field: str, axis: LogAxis, title: str, **more: Any) -> dict[str, Any]:
-    return {
-        "field": field,
-        "type": "quantitative",
-        "scale": alt.Scale(type="log", domain=[axis.low, axis.high], nice=False),
-        "axis": alt.Axis(values=list(axis.ticks), labelExpr=axis.label_expression, title=title, **more),
-    }
+def _log(name: str, axis: LogAxis, title: str, **more: Any) -> Channel:
+    scale = {"type": "log", "domain": [axis.low, axis.high], "nice": False}
+    labels = {"values": list(axis.ticks), "labelExpr": axis.label_expression, "title": title, **more}
+    return quantitative(name, scale=scale, axis=labels)
+
+
+def _names(name: str, **look: Any) -> Channel:
+    """Return a channel with a name for each place, in the order of the data."""
+    return nominal(name, sort=None, title=None, axis={"ticks": False, "domain": False, **look})
+
+
+def _unnamed(name: str) -> Channel:
+    """Return a channel with a place for each name, in the order of the data."""
+    return nominal(name, sort=None, axis=None)
+
+
+def _step(pixels: int) -> Spec:
+    """Return the size of an axis by that of a place."""
+    return {"step": pixels}
 
 
 def in_parts(found: Sequence[T], line: Callable[[T], str]) -> list[list[T]]:
@@ -129,29 +129,31 @@ def _margin(names: Iterable[str]) -> float:
 
 
 def _finish(
-    layers: Sequence[Any],
+    layers: Sequence[Layer],
     title: str | list[str],
-    size: tuple[int, int | alt.Step],
+    size: tuple[int | Spec, int | Spec],
     *,
     subtitle: str = "",
     **datasets: Data,
 ) -> Spec:
     """Return the specification of a layered chart with its data, its titles and the common style."""
     ink, muted = theme.LIGHT["ink"], theme.LIGHT["muted"]
-    heading = alt.TitleParams(text=title, anchor="start", fontSize=13, fontWeight=600, color=ink, offset=12)
+    heading: Spec = {"text": title, "anchor": "start", "fontSize": 13, "fontWeight": 600, "color": ink, "offset": 12}
     if subtitle:
-        heading = alt.TitleParams(
-            **heading.to_dict(), subtitle=subtitle, subtitleFontSize=11, subtitleColor=muted, subtitlePadding=4
-        )
-    width, height = size
-    framed = alt.layer(*layers).properties(width=width, height=height, background=theme.LIGHT["surface"], padding=6)
-    if title:
-        framed = framed.properties(title=heading)
+        heading |= {"subtitle": subtitle, "subtitleFontSize": 11, "subtitleColor": muted, "subtitlePadding": 4}
     axis = {"labelColor": muted, "titleColor": muted, "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": 400}
     lines = {"gridColor": theme.LIGHT["grid"], "domainColor": theme.LIGHT["axis"], "tickColor": theme.LIGHT["axis"]}
-    styled = framed.configure(font=theme.FONT).configure_axis(**axis, **lines).configure_view(stroke=None)
-    spec: Spec = styled.to_dict()
-    return spec | {"datasets": datasets}
+    width, height = size
+    return {
+        "width": width,
+        "height": height,
+        "background": theme.LIGHT["surface"],
+        "padding": 6,
+        **({"title": heading} if title else {}),
+        "layer": [layer.spec() for layer in layers],
+        "datasets": datasets,
+        "config": {"font": theme.FONT, "axis": axis | lines, "view": {"stroke": None}},
+    }
 
 
 # ---------------------------------------------------------------- speed-ups
@@ -168,20 +170,19 @@ def speedup_chart(found: Sequence[Speedup], styles: Styles, among: Sequence[Spee
     data = _speedup_data(found, styles, named=len(gpus) > 1, crowd=crowd)
     x = _speedup_x(_speedup_axis(among, room=0.34), among[0].against)
     look = {"labelLimit": 0, "minExtent": _margin(s.label for s in among), "labelPadding": 8}
-    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, **look))
-    base = _on("speedups").encode(y=y)
+    base = Layer("speedups").encode(y=_names("line", **look))
     if not crowd:
-        base = base.encode(yOffset=alt.YOffset("who:N", sort=[gpu.label for gpu in gpus]))
-    one = _on("one").mark_rule(color=theme.LIGHT["axis"], strokeWidth=1.5).encode(x="ratio:Q")
+        base = base.encode(yOffset=nominal("who", sort=[gpu.label for gpu in gpus]))
+    one = Layer("one").marked("rule", color=theme.LIGHT["axis"], strokeWidth=1.5).encode(x=quantitative("ratio"))
     behind, marks = _speedup_marks(base, x, crowd=crowd)
     words = [
-        base.transform_filter(f"datum.side == '{side}'")
-        .mark_text(align=side, dx=away, fontSize=11, color=theme.LIGHT["ink"], **HALO)
-        .encode(x="end:Q", text="words:N")
+        base.where(f"datum.side == '{side}'")
+        .marked("text", align=side, dx=away, fontSize=11, color=theme.LIGHT["ink"], **HALO)
+        .encode(x=quantitative("end"), text=nominal("words"))
         for side, away in (("left", 9), ("right", -9))
     ]
     step = 26 if crowd or len(gpus) == 1 else 40
-    size = 640, alt.Step(step, **{"for": "position"})
+    size = 640, _step(step) | {"for": "position"}
     return _finish([*behind, one, *marks, *words], "", size, speedups=data, one=[{"ratio": 1.0}])
 
 
@@ -191,17 +192,18 @@ def narrow_speedup_chart(found: Sequence[Speedup], styles: Styles, among: Sequen
     crowd = len(gpus) > 1
     data = _speedup_data(found, styles, named=crowd, crowd=crowd)
     x = _speedup_x(_speedup_axis(among, room=0.0), among[0].against)
-    base = _on("speedups").encode(y=alt.Y("line:N", sort=None, axis=None))
-    named = base.transform_filter("datum.words != ''")
-    one = named.mark_tick(color=theme.LIGHT["axis"], thickness=1.5, size=18, yOffset=BELOW).encode(x="one:Q")
+    base = Layer("speedups").encode(y=_unnamed("line"))
+    named = base.where("datum.words != ''")
+    one = named.marked("tick", color=theme.LIGHT["axis"], thickness=1.5, size=18, yOffset=BELOW)
+    one = one.encode(x=quantitative("one"))
     behind, marks = _speedup_marks(base, x, crowd=crowd, yOffset=BELOW)
     texts = [
-        named.mark_text(align="left", fontSize=11, color=theme.LIGHT[color], yOffset=offset, **HALO).encode(
-            x=alt.value(0), text=text
+        named.marked("text", align="left", fontSize=11, color=theme.LIGHT[color], yOffset=offset, **HALO).encode(
+            x=constant(0), text=nominal(text)
         )
-        for text, color, offset in (("line:N", "muted", BELOW - 28), ("words:N", "ink", BELOW - 14))
+        for text, color, offset in (("line", "muted", BELOW - 28), ("words", "ink", BELOW - 14))
     ]
-    return _finish([*behind, one, *marks, *texts], "", (NARROW, alt.Step(52)), speedups=data)
+    return _finish([*behind, one, *marks, *texts], "", (NARROW, _step(52)), speedups=data)
 
 
 def _speedup_data(found: Sequence[Speedup], styles: Styles, *, named: bool, crowd: bool) -> Data:
@@ -210,20 +212,20 @@ def _speedup_data(found: Sequence[Speedup], styles: Styles, *, named: bool, crow
     return [d for line in lines for d in _best_is_named(line, data)] if crowd else data
 
 
-def _speedup_x(axis: LogAxis, against: str) -> alt.X:
-    return alt.X(**_log("ratio", axis, f"How many times as fast as {against} (logarithmic)", grid=True))
+def _speedup_x(axis: LogAxis, against: str) -> Channel:
+    return _log("ratio", axis, f"How many times as fast as {against} (logarithmic)", grid=True)
 
 
-def _speedup_marks(base: alt.Chart, x: alt.X, *, crowd: bool, **more: Any) -> tuple[list[Any], list[Any]]:
+def _speedup_marks(base: Layer, x: Channel, *, crowd: bool, **more: Any) -> tuple[list[Layer], list[Layer]]:
     """Return the marks behind the line of 1x and those before it: a bar with its whisker, or many points on a stem."""
-    whiskers = base.transform_filter("datum.low != null").mark_rule(color=theme.LIGHT["ink"], strokeWidth=1.3, **more)
-    whiskers = whiskers.encode(x="low:Q", x2="high:Q")
+    whiskers = base.where("datum.low != null").marked("rule", color=theme.LIGHT["ink"], strokeWidth=1.3, **more)
+    whiskers = whiskers.encode(x=quantitative("low"), x2=end("high"))
     if not crowd:
         look = {"height": 10} if more else {}
-        bars = base.mark_bar(opacity=0.85, **look, **more)
-        return [bars.encode(x=x, x2="one:Q", color=COLOR, description=ABOUT)], [whiskers]
-    stems = base.mark_rule(color=theme.LIGHT["grid"], strokeWidth=2, **more).encode(x=x, x2="one:Q")
-    points = base.mark_point(size=52, filled=True, opacity=1, **more)
+        bars = base.marked("bar", opacity=0.85, **look, **more)
+        return [bars.encode(x=x, x2=end("one"), color=COLOR, description=ABOUT)], [whiskers]
+    stems = base.marked("rule", color=theme.LIGHT["grid"], strokeWidth=2, **more).encode(x=x, x2=end("one"))
+    points = base.marked("point", size=52, filled=True, opacity=1, **more)
     return [stems], [whiskers.encode(color=COLOR), points.encode(x=x, shape=SHAPE, color=COLOR, description=ABOUT)]
 
 
@@ -276,13 +278,13 @@ def sweep_chart(sweep: Sweep, styles: Styles) -> Spec:
     y_axis = log_axis(ys, sweep.unit, margin=1.4, most=6)
     x_axis = log_axis([p.x for p in sweep.points], unit, margin=1.12)
     data = [_point_datum(p, styles, unit) for p in sweep.points]
-    base = _on("points").encode(x=alt.X(**_log("x", x_axis, x_title, grid=False)))
-    y = alt.Y(**_log("y", y_axis, METRIC_TITLES.get(sweep.metric, sweep.metric)))
-    lines = base.mark_line(strokeWidth=1.8).encode(y=y, color=COLOR, strokeDash=DASH, detail="who:N")
-    spread = base.transform_filter("datum.low != null").mark_rule(strokeWidth=1.2)
-    whiskers = spread.encode(y=alt.Y("low:Q"), y2="high:Q", color=COLOR)
-    points = base.mark_point(size=38, strokeWidth=1.5, opacity=1)
-    marks = points.encode(y=y, shape=SHAPE, stroke=alt.Stroke(**_raw("color")), fill=INSIDE, description=ABOUT)
+    base = Layer("points").encode(x=_log("x", x_axis, x_title, grid=False))
+    y = _log("y", y_axis, METRIC_TITLES.get(sweep.metric, sweep.metric))
+    lines = base.marked("line", strokeWidth=1.8).encode(y=y, color=COLOR, strokeDash=DASH, detail=nominal("who"))
+    spread = base.where("datum.low != null").marked("rule", strokeWidth=1.2)
+    whiskers = spread.encode(y=quantitative("low"), y2=end("high"), color=COLOR)
+    points = base.marked("point", size=38, strokeWidth=1.5, opacity=1)
+    marks = points.encode(y=y, shape=SHAPE, stroke=COLOR, fill=INSIDE, description=ABOUT)
     rings = _ring_data(sweep, styles)
     won = rings[0]["text"] if len(rings) == 1 else ""
     layers = [lines, whiskers, marks, *_rings(rings)]
@@ -314,10 +316,10 @@ def _ring_data(sweep: Sweep, styles: Styles) -> Data:
     return [_ring_datum(c, p, styles) for c, p in won if p]
 
 
-def _rings(data: Data) -> list[alt.Chart]:
+def _rings(data: Data) -> list[Layer]:
     """Return the marks of the rings, if there are any."""
-    ring = _on("rings").mark_point(shape="circle", size=190, strokeWidth=2, filled=False, opacity=1)
-    marks = ring.encode(x="x:Q", y="y:Q", stroke=alt.Stroke(**_raw("color")), description=ABOUT)
+    ring = Layer("rings").marked("point", shape="circle", size=190, strokeWidth=2, filled=False, opacity=1)
+    marks = ring.encode(x=quantitative("x"), y=quantitative("y"), stroke=COLOR, description=ABOUT)
     return [marks] * bool(data)
 
 
@@ -335,22 +337,18 @@ def roof_chart(roof: Roof) -> Spec:
     The line of a peak ends at its name.
     """
     x_axis, y_axis = _roof_axes(roof)
-    x = alt.X(**_log("x", x_axis, "Arithmetic intensity in FLOP per byte", grid=False))
-    y = alt.Y(**_log("y", y_axis, "Arithmetic rate"))
-    solid = alt.StrokeDash("measured:N", legend=None, scale=alt.Scale(domain=[True, False], range=[[1, 0], [2, 3]]))
-    lines = _on("lines").mark_line(strokeWidth=1.6, color=theme.LIGHT["muted"])
-    points = _on("points")
-    marks = points.mark_point(size=42, strokeWidth=1.4, opacity=1, filled=False)
-    stroke = alt.Stroke(**_raw("color"))
-    texts = _on("names")
+    x = _log("x", x_axis, "Arithmetic intensity in FLOP per byte", grid=False)
+    y = _log("y", y_axis, "Arithmetic rate")
+    solid = nominal("measured", legend=None, scale={"domain": [True, False], "range": [[1, 0], [2, 3]]})
+    lines = Layer("lines").marked("line", strokeWidth=1.6, color=theme.LIGHT["muted"])
+    marks = Layer("points").marked("point", size=42, strokeWidth=1.4, opacity=1, filled=False)
+    texts = Layer("names").encode(x=quantitative("x"), y=quantitative("y"), text=nominal("text"))
     look = {"baseline": "middle", "fontSize": 10.5, "color": theme.LIGHT["ink"], **HALO}
-    named = [
-        texts.transform_filter(f"datum.side == '{side}'").mark_text(align=side, **look) for side in ("left", "right")
-    ]
+    order = {"detail": nominal("line"), "order": quantitative("x")}
     layers = [
-        lines.encode(x=x, y=y, detail="line:N", order="x:Q", description=ABOUT, strokeDash=solid),
-        marks.encode(x=x, y=y, shape=SHAPE, stroke=stroke, description=ABOUT),
-        *(text.encode(x="x:Q", y="y:Q", text="text:N") for text in named),
+        lines.encode(x=x, y=y, **order, description=ABOUT, strokeDash=solid),
+        marks.encode(x=x, y=y, shape=SHAPE, stroke=COLOR, description=ABOUT),
+        *(texts.where(f"datum.side == '{side}'").marked("text", align=side, **look) for side in ("left", "right")),
     ]
     styles = roof_styles(roof)
     data = {
@@ -495,19 +493,22 @@ def model_chart(rates: Sequence[Rate], title: str, styles: Styles) -> Spec:
     """Draw the throughput of one model as bars from zero, each with its value as text, or why it has none."""
     data = _rate_data(rates, styles)
     width = min(MODEL_BARS[1], max(MODEL_BARS[0], MODEL_WIDTH - _margin(d["line"] for d in data)))
-    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(labelLimit=0, ticks=False, domain=False, labelPadding=6))
-    layers = _model_marks(_on("rates").encode(y=y), data, width)
-    return _finish(layers, title, (int(width), alt.Step(18)), rates=data)
+    base = Layer("rates").encode(y=_names("line", labelLimit=0, labelPadding=6))
+    return _finish(_model_marks(base, data, width), title, (int(width), _step(18)), rates=data)
 
 
-def _model_marks(base: alt.Chart, data: Data, width: float, **more: Any) -> list[Any]:
+def _model_marks(base: Layer, data: Data, width: float, **more: Any) -> list[Layer]:
     """Return the bars with their whiskers and values, in this width in pixels. more: where they are on their line."""
-    end = max(max(d["value"], d["high"] or 0.0) for d in data) * width / (width - MODEL_VALUE)
-    x = alt.X("value:Q", scale=alt.Scale(domain=[0, end], nice=False), axis=None)
-    bars = base.mark_bar(height=11, **more).encode(x=x, x2="zero:Q", color=COLOR, opacity=STRENGTH, description=ABOUT)
-    whiskers = base.transform_filter("datum.low != null").mark_rule(color=theme.LIGHT["ink"], **more)
-    words = base.mark_text(align="left", dx=6, fontSize=11, color=theme.LIGHT["ink"], **more)
-    return [bars, whiskers.encode(x="low:Q", x2="high:Q"), words.encode(x="end:Q", text="words:N", description=ABOUT)]
+    most = max(max(d["value"], d["high"] or 0.0) for d in data) * width / (width - MODEL_VALUE)
+    x = quantitative("value", scale={"domain": [0, most], "nice": False}, axis=None)
+    bars = base.marked("bar", height=11, **more)
+    whiskers = base.where("datum.low != null").marked("rule", color=theme.LIGHT["ink"], **more)
+    words = base.marked("text", align="left", dx=6, fontSize=11, color=theme.LIGHT["ink"], **more)
+    return [
+        bars.encode(x=x, x2=end("zero"), color=COLOR, opacity=STRENGTH, description=ABOUT),
+        whiskers.encode(x=quantitative("low"), x2=end("high")),
+        words.encode(x=quantitative("end"), text=nominal("words"), description=ABOUT),
+    ]
 
 
 def _rate_data(rates: Sequence[Rate], styles: Styles) -> Data:
@@ -518,10 +519,10 @@ def _rate_data(rates: Sequence[Rate], styles: Styles) -> Data:
 def narrow_model_chart(rates: Sequence[Rate], title: str, styles: Styles) -> Spec:
     """Draw the same for a phone: the name of a contender stands above its bar."""
     data = _rate_data(rates, styles)
-    base = _on("rates").encode(y=alt.Y("line:N", sort=None, axis=None))
-    names = base.mark_text(align="left", fontSize=11, color=theme.LIGHT["muted"], yOffset=-9)
-    layers = [*_model_marks(base, data, NARROW, yOffset=6), names.encode(x=alt.value(0), text="line:N")]
-    return _finish(layers, textwrap.wrap(title, NARROW // TITLE_CHARACTER), (NARROW, alt.Step(34)), rates=data)
+    base = Layer("rates").encode(y=_unnamed("line"))
+    names = base.marked("text", align="left", fontSize=11, color=theme.LIGHT["muted"], yOffset=-9)
+    layers = [*_model_marks(base, data, NARROW, yOffset=6), names.encode(x=constant(0), text=nominal("line"))]
+    return _finish(layers, textwrap.wrap(title, NARROW // TITLE_CHARACTER), (NARROW, _step(34)), rates=data)
 
 
 def _shown(r: Rate) -> float | None:
@@ -564,35 +565,32 @@ def heat_chart(cells: Sequence[HeatCell], among: Sequence[HeatCell]) -> Spec:
     `among` are the cells of all charts that have the same width.
     """
     look = {"labelLimit": 0, "minExtent": _margin(c.line for c in among), "labelPadding": 8}
-    y = alt.Y("line:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False, **look))
-    rects, words = _heat_marks(cells, y)
-    return _finish([rects, words], "", (alt.Step(92), alt.Step(25)), cells=[_heat_datum(c) for c in cells])
+    rects, words = _heat_marks(cells, _names("line", **look))
+    return _finish([rects, words], "", (_step(92), _step(25)), cells=[_heat_datum(c) for c in cells])
 
 
 def narrow_heat_chart(cells: Sequence[HeatCell]) -> Spec:
     """Draw the same for a phone: the name of a line stands above its cells."""
-    y = alt.Y("line:N", sort=None, axis=None)
+    y = _unnamed("line")
     rects, words = _heat_marks(cells, y, yOffset=9)
-    names = _on("names").mark_text(align="left", fontSize=11, color=theme.LIGHT["muted"], yOffset=-11)
+    names = Layer("names").marked("text", align="left", fontSize=11, color=theme.LIGHT["muted"], yOffset=-11)
     lines = [{"line": line} for line in dict.fromkeys(c.line for c in cells)]
-    layers = [rects, words, names.encode(x=alt.value(0), y=y, text="line:N")]
-    return _finish(layers, "", (alt.Step(86), alt.Step(46)), cells=[_heat_datum(c) for c in cells], names=lines)
+    layers = [rects, words, names.encode(x=constant(0), y=y, text=nominal("line"))]
+    return _finish(layers, "", (_step(86), _step(46)), cells=[_heat_datum(c) for c in cells], names=lines)
 
 
-def _heat_marks(cells: Sequence[HeatCell], y: alt.Y, **more: Any) -> tuple[alt.Chart, alt.Chart]:
+def _heat_marks(cells: Sequence[HeatCell], y: Channel, **more: Any) -> tuple[Layer, Layer]:
     """Return the cells and the texts in them. more: of cells that share their line with its name."""
     columns = list(dict.fromkeys(c.column.label for c in cells))
     slanted = max(len(c) for c in columns) > 14
     look = {"orient": "top", "labelAngle": -30 if slanted else 0, "labelLimit": 0, "labelPadding": 6}
-    x = alt.X("column:N", sort=columns, title=None, axis=alt.Axis(ticks=False, domain=False, **look))
-    base = _on("cells").encode(x=x, y=y)
+    base = Layer("cells").encode(x={**_names("column", **look), "sort": columns}, y=y)
     height = {"height": 23} if more else {}
-    rects = base.mark_rect(stroke=theme.LIGHT["surface"], strokeWidth=2, **height, **more)
-    words = base.mark_text(fontSize=10.5, strokeWidth=4, **more)
-    halo = {"fill": alt.Fill(**_raw("ink")), "stroke": alt.Stroke(**_raw("halo"))}
+    rects = base.marked("rect", stroke=theme.LIGHT["surface"], strokeWidth=2, **height, **more)
+    words = base.marked("text", fontSize=10.5, strokeWidth=4, **more)
     return (
-        rects.encode(fill=alt.Fill(**_raw("fill")), description=ABOUT),
-        words.encode(text="words:N", description=ABOUT, **halo),
+        rects.encode(fill=raw("fill"), description=ABOUT),
+        words.encode(text=nominal("words"), description=ABOUT, fill=raw("ink"), stroke=raw("halo")),
     )
 
 

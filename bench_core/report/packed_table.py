@@ -119,19 +119,36 @@ def in_order(rows: Sequence[Row], place: Callable[[Row], tuple[Any, ...]]) -> li
     return sorted(rows, key=lambda row: (*least(row), *place(row)))
 
 
-def pack(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> str:
-    """Return these columns of rows as JSON for a script element.
+class Packed:
+    """Rows in columns, of which `first` returns as many as a page has room for: each cell is made and sorted once."""
 
-    `<`, `>` and `&` are escaped, so no text can end the element.
-    """
-    packed = []
-    for column in columns:
-        cells = [column.cell(row) for row in rows]
-        # Equal texts may have different sort keys (two values shown as 1.23 ms), so each keeps its own index.
-        ordered = sorted({cell for cell in cells if cell[1]})
-        places = {cell: place for place, cell in enumerate(ordered, start=1)}
-        codes = [places.get(cell, 0) for cell in cells]
-        words = ["", *(text for _, text in ordered)]
-        packed.append({"title": column.title, "number": column.is_number, "words": words, "codes": codes})
-    text = json.dumps(packed, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    def __init__(self, rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> None:
+        self._columns = [(column, *_coded([column.cell(row) for row in rows])) for column in columns]
+
+    def first(self, count: int) -> str:
+        """Return the first rows as JSON for a script element.
+
+        `<`, `>` and `&` are escaped, so no text can end the element.
+        """
+        packed = []
+        for column, words, every in self._columns:
+            codes = every[:count]
+            there = sorted({0, *codes})
+            places = {code: place for place, code in enumerate(there)}
+            shown = {"words": [words[code] for code in there], "codes": [places[code] for code in codes]}
+            packed.append({"title": column.title, "number": column.is_number, **shown})
+        text = json.dumps(packed, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+        return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def least_bytes(count: int, columns: Sequence[Column]) -> int:
+    """Return a number of bytes that the table of this many rows exceeds whatever they hold: two for each cell."""
+    return 2 * count * len(columns)
+
+
+def _coded(cells: Sequence[Cell]) -> tuple[list[str], list[int]]:
+    """Return the words of a column in order, the empty one first, and the place of each cell among them."""
+    # Equal texts may have different sort keys (two values shown as 1.23 ms), so each keeps its own place.
+    ordered = sorted({cell for cell in cells if cell[1]})
+    places = {cell: place for place, cell in enumerate(ordered, start=1)}
+    return ["", *(text for _, text in ordered)], [places.get(cell, 0) for cell in cells]

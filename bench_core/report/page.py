@@ -8,6 +8,7 @@ script by their hashes, and forbids everything else.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
 from collections import Counter
@@ -68,12 +69,24 @@ def render(readings: Sequence[Reading], title: str = "bench-core report") -> str
     template = _template()
     every = list(dict.fromkeys(row for reading in data.readings for row in reading.rows))
     rows, layout = packed_table.in_order(every, data.place), packed_table.Layout.of(every)
-    for count in _fewer(len(rows)):
-        packed = Markup(packed_table.pack(rows[:count], layout.columns))  # noqa: S704 - JSON without <, > and &
-        text = template.render(**known, rows=packed, held=(count, len(rows)), layout=layout)
-        if len(encoded(text)) < MOST_BYTES:
+    counts = _fewer(len(rows))
+    while len(counts) > 1 and packed_table.least_bytes(counts[0], layout.columns) >= MOST_BYTES:
+        counts.pop(0)
+    packed, room = packed_table.Packed(rows[: counts[0]], layout.columns), MOST_BYTES
+    for count in counts:
+        table = packed.first(count)
+        if len(table) >= room and count != counts[-1]:
+            continue
+        held = count, len(rows)
+        text = template.render(**known, rows=Markup(table), held=held, layout=layout)  # noqa: S704 - without <, > and &
+        size = len(encoded(text))
+        if size < MOST_BYTES:
             break
+        room = MOST_BYTES - (size - len(table)) + _SENTENCE
     return text
+
+
+_SENTENCE = 10  # bytes by which the sentence on the number of rows may be shorter for fewer rows
 
 
 def _fewer(count: int) -> list[int]:
@@ -114,8 +127,9 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
         "figures": [figure for figure in drawn if figure.drawings],
         "not_drawn": [figure for figure in drawn if not figure.drawings],
         "counted": counted,
-        "inline": lambda drawing: Markup(svg.inline(drawing)),  # noqa: S704 - serialised by ElementTree
-        "swatch": lambda swatch: Markup(svg.swatch_markup(swatch)),  # noqa: S704 - serialised by ElementTree
+        # The template is rendered again if the page is too large: each drawing is serialised once.
+        "inline": functools.cache(lambda drawing: Markup(svg.inline(drawing))),  # noqa: S704 - by ElementTree
+        "swatch": functools.cache(lambda swatch: Markup(svg.swatch_markup(swatch))),  # noqa: S704 - by ElementTree
         "facts_that_differ": [line for line in facts if line.differs],
         "facts_alike": [line for line in facts if not line.differs],
         "known": [s for s in sources if s.facts],

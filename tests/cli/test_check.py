@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench_core.cli import app
-from bench_core.cli import check as command
+from bench_core.cli import limits as command
 from bench_core.machine import nvml
 from bench_core.plan.discovery import Device, Probe
 from bench_core.plan.doctor import Findings
@@ -192,7 +192,7 @@ def test_what_a_user_selects_is_selected_from_the_limits(given, passed):
 
 def test_gathered_findings_hold_the_card_and_the_load(monkeypatch):
     monkeypatch.setattr("bench_core.plan.discovery.probe", lambda name: Probe(name, reason_code="crashed", reason="x"))
-    monkeypatch.setattr("bench_core.cli.doctor._LOOK_S", 0.1)
+    monkeypatch.setattr("bench_core.plan.findings.LOOK_S", 0.1)
     with standin.pynvml_module():
         nvml._nvml.cache_clear()
         found = command.gather_findings()

@@ -57,7 +57,7 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize(("command", "option"), TYPOS)
 def test_a_mistyped_word_is_refused_with_the_nearest(runs, command, option):
     if (command, option) in {("report", "--filter"), ("plot", "--filter")}:
-        pytest.importorskip("altair", reason="charts need the extra `report`")
+        pytest.importorskip("vl_convert", reason="charts need the extra `report`")
     word, meant = TYPOS[command, option]
     needed = [] if option in NEEDED.get(command, []) else NEEDED.get(command, [])
     done = CliRunner().invoke(app, [command, *runs, *needed, option, word])

@@ -9,7 +9,7 @@ import tempfile
 import pytest
 from typer.testing import CliRunner
 
-from bench_core.cli import COMMANDS, app, check
+from bench_core.cli import COMMANDS, app, limits
 from bench_core.plan.doctor import Findings
 from bench_core.run import replicate
 from tests.support import TESTS
@@ -21,6 +21,32 @@ PROGRAM = (sys.executable, "-m", "bench_core")
 
 def invoke(*arguments):
     return CliRunner().invoke(app, arguments)
+
+
+HELP = """
+import contextlib, os, sys
+
+bare = set(sys.modules)
+import bench_core
+
+print(*sys.modules.keys() - bare)
+from bench_core.cli import COMMANDS, app
+
+with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    for command in ([], *([name] for name in COMMANDS)):
+        app([*command, "--help"], standalone_mode=False)
+print(*sys.modules.keys() - bare)
+"""
+LIBRARIES = {"numpy", "pandas", "scipy", "pytest", "psutil", "altair", "jinja2", "vl_convert"}
+WORK = {"records", "machine", "backends", "plan", "results", "run", "compare", "analysis", "render", "pytest_plugin"}
+
+
+def test_the_package_alone_imports_nothing_and_help_neither_a_large_library_nor_what_does_the_work():
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=60, check=True)
+    package, helped = (set(line.split()) for line in done.stdout.splitlines())
+    assert package == {"__future__", "bench_core"}
+    assert {f"bench_core.cli.{name}" for name in COMMANDS} <= helped
+    assert helped & {*LIBRARIES, *(f"bench_core.{name}" for name in WORK)} == set()
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=" ".join)
@@ -56,7 +82,7 @@ def read_only(monkeypatch):
 
 @pytest.mark.parametrize("command", [("run",), ("run", "--runs", "2"), ("noise",), ("check",)], ids=" ".join)
 def test_what_measures_needs_a_folder_for_temporary_files_and_says_so_in_one_line(read_only, monkeypatch, command):
-    monkeypatch.setattr(check, "gather_findings", lambda: Findings({}, []))
+    monkeypatch.setattr(limits, "gather_findings", lambda: Findings({}, []))
     for module, start in ((os, "execv"), (replicate, "repeat"), (replicate, "launch")):
         monkeypatch.setattr(module, start, lambda *_, **__: pytest.fail("pytest was started"))
     done = invoke(*command)

@@ -10,9 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bench_core.cli import app
-from bench_core.cli import doctor as command
 from bench_core.machine import nvml
-from bench_core.plan import doctor
+from bench_core.plan import findings
 from bench_core.plan.discovery import Probe
 from tests.standin import install as standin
 from tests.support.probes import numpy_probe
@@ -25,7 +24,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(
         "bench_core.plan.discovery.probe", lambda name: probes.get(name, Probe(name, reason_code="crashed", reason="x"))
     )
-    monkeypatch.setattr(command, "_LOOK_S", 0.0)
+    monkeypatch.setattr(findings, "LOOK_S", 0.0)
     with standin.pynvml_module() as pynvml:
         nvml._nvml.cache_clear()
         yield SimpleNamespace(probes=probes, pynvml=pynvml)
@@ -71,18 +70,3 @@ def test_command_works_without_a_driver(machine, monkeypatch):
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0
     assert "NVML Shared Library Not Found" in result.output
-
-
-def test_busy_share_leaves_out_what_is_counted_twice(monkeypatch):
-    """Of 10 s of CPU time 4 s were idle, 1 s waited for disks, 1 s went to neighbours; guests are in `user`."""
-    fields = ("user", "system", "idle", "iowait", "steal", "guest")
-    times = iter([(0, 0, 0, 0, 0, 0), (3, 1, 4, 1, 1, 2)])
-
-    def cpu_times():
-        return dict(zip(fields, next(times), strict=True))
-
-    monkeypatch.setattr(command.host, "cpu_times", cpu_times)
-    watched = command._watch(0.0)
-    assert watched["load.busy"].value == pytest.approx(0.4)
-    assert watched["load.steal"].value == pytest.approx(0.1)
-    assert doctor.load_facts(0.5, 0.1).keys() == watched.keys()

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from bench_core.cli import app
 from tests.support import synthetic, tables
 
-pytest.importorskip("altair", reason="charts need the extra `report`")
+pytest.importorskip("vl_convert", reason="charts need the extra `report`")
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
 
 from bench_core.analysis.report_data import ReportData

@@ -215,10 +215,10 @@ from bench_core.machine import cpu_limits, environment, kernel_files, privacy
 
 kernel_files.ROOT = Path("/nowhere")
 from bench_core.backends.numpy import NumpyBackend
-from bench_core.cli import doctor
+from bench_core.plan import findings
 
 backend = NumpyBackend("cpu")
-facts = environment.host_environment() | environment.worker_environment(None, backend.facts()) | doctor._watch(0.01)
+facts = environment.host_environment() | environment.worker_environment(None, backend.facts()) | findings.watch(0.01)
 assert privacy.scrub("/a/b") == "b"
 free = backend.memory()
 text = json.dumps(environment.facts_to_json(facts), allow_nan=False)

@@ -8,9 +8,9 @@ import warnings
 import psutil
 import pytest
 
-from bench_core.cli import doctor
 from bench_core.machine import allotment, environment, host
 from bench_core.machine.kernel_files import asked
+from bench_core.plan import findings
 from bench_core.records import Fact
 from tests.support import ROOT
 
@@ -40,7 +40,7 @@ def test_a_file_of_proc_that_is_missing_empty_or_foreign_makes_facts_absent_and_
         assert all((fact.value is None) == bool(fact.reason) for fact in facts.values())
         assert all(number is None or number >= 0 for number in (query() for query in NUMBERS))
         assert allotment.logical_cpus() > 0
-        assert set(doctor._watch(0.0)) <= {"load.busy", "load.steal"}
+        assert set(findings.watch(0.0)) <= {"load.busy", "load.steal"}
 
 
 def test_a_query_that_warns_of_a_part_is_answered(plant, tmp_path, monkeypatch):

@@ -166,7 +166,7 @@ def loaded(statement):
 )
 def test_reading_and_comparing_never_import_an_array_library_of_a_gpu(module):
     if module == "bench_core.report":
-        pytest.importorskip("altair")
+        pytest.importorskip("vl_convert")
     assert loaded(f"import {module}") == []
 
 

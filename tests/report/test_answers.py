@@ -9,7 +9,7 @@ from bench_core.records import Costs, Scope, Work
 from tests.support import synthetic, tables
 from tests.support.reports import runs_of
 
-pytest.importorskip("altair", reason="charts need the extra `report`")
+pytest.importorskip("vl_convert", reason="charts need the extra `report`")
 
 from bench_core.report import answers, captions, svg
 from bench_core.report.answers import HEADERS, Line, answered, how_compared

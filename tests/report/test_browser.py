@@ -15,7 +15,6 @@ import pytest
 from tests.support import synthetic
 from tests.support.hostile import PAGE_TEXTS
 
-pytest.importorskip("altair", reason="charts need the extra `report`")
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
 pytest.importorskip("selenium.webdriver", reason="the browser is driven by selenium")
 

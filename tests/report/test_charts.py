@@ -5,14 +5,11 @@ from itertools import pairwise
 
 import pytest
 
-from tests.support.properties import given, st
-from tests.support.reports import data_of_all_machines  # noqa: F401 - a fixture
-
-pytest.importorskip("altair", reason="charts need the extra `report`")
-
 from bench_core.analysis import figures
 from bench_core.analysis.report_data import ReportData
 from bench_core.report import charts
+from tests.support.properties import given, st
+from tests.support.reports import data_of_all_machines  # noqa: F401 - a fixture
 
 
 def axis_of(spec, channel):

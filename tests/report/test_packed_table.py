@@ -15,7 +15,7 @@ from tests.support.reports import row_of
 
 def test_the_packed_table_holds_every_row_and_sorts_by_value():
     rows = synthetic.readings("machine-b")[0].rows
-    columns = {c["title"]: c for c in json.loads(packed_table.pack(rows))}
+    columns = {c["title"]: c for c in json.loads(packed_table.Packed(rows).first(len(rows)))}
     value = columns["Value"]
     texts = [value["words"][code] for code in value["codes"]]
     assert texts == [show(r.value, r.unit) if r.status == "ok" else "" for r in rows]
@@ -28,7 +28,7 @@ def test_the_packed_table_holds_every_row_and_sorts_by_value():
 @pytest.mark.parametrize("text", PAGE_TEXTS)
 def test_nothing_in_the_packed_table_can_end_a_script_element(text):
     row = replace(row_of(status="ok"), machine=text, reason=text, workload=text)
-    packed = packed_table.pack([row])
+    packed = packed_table.Packed([row]).first(1)
     assert not set("<>&") & set(packed)
     assert text in json.loads(packed)[0]["words"]
 
@@ -73,5 +73,7 @@ def test_what_all_rows_share_needs_no_column():
     assert ("Machine", "machine-a") in layout.alike
     assert "Machine" not in titles
     assert titles.index("Status") < titles.index("Interval")
-    assert [c["title"] for c in json.loads(packed_table.pack(one.rows, layout.columns))] == titles
+    assert [
+        c["title"] for c in json.loads(packed_table.Packed(one.rows, layout.columns).first(len(one.rows)))
+    ] == titles
     assert "Machine" in [column.title for column in packed_table.Layout.of([*one.rows, *two.rows]).columns]

@@ -22,7 +22,6 @@ from tests.support import imaginary_machines, synthetic, tables
 from tests.support.hostile import PAGE_TEXTS
 from tests.support.reports import reading_of, row_of, runs_of
 
-pytest.importorskip("altair", reason="charts need the extra `report`")
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
 
 from bench_core.report import captions, page
