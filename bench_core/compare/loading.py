@@ -16,7 +16,7 @@ from bench_core.errors import TableError, UsageError, warn_of
 from bench_core.files import why_unreadable
 from bench_core.machine.facts import lasting
 from bench_core.records import Row, Status, identifier
-from bench_core.results.reader import find_results, read_numbered_rows
+from bench_core.results.reader import find_results, read_lines_and_rows
 from bench_core.results.run_files import RunFiles, read_run_files
 from bench_core.results.schema import NOISE, RUN, SAMPLES, UNFINISHED
 from bench_core.results.traits import TraitsOf
@@ -180,10 +180,9 @@ def _closed(pattern: str) -> dict[str, str]:
 def _read_one(file: Path, label: str) -> Reading:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        rows = read_numbered_rows(file)
+        lines, rows = read_lines_and_rows(file)
         files = read_run_files(file)
-    lines = (line for line, _ in rows)
-    reading = Reading.of(str(file), (row for _, row in rows), label, files, lines)
+    reading = Reading.of(str(file), rows, label, files, lines)
     return replace(reading, notes=(*_texts(caught), *reading.files.notes))
 
 
