@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from operator import attrgetter
 
 from bench_core import stats
 from bench_core.compare import conditions, gates, implausible, pairing
@@ -36,7 +37,7 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
     options = options or CompareOptions()
     keep = filters.parse(options.where)
     grid = pairing.arrange(readings, options, keep)
-    rankings = rank(readings, options, keep, needs_gpu=options.baseline != BEST_CPU)
+    rankings = rank(readings, options, keep, needs_both=options.baseline != BEST_CPU)
     sides = _sides(grid.sides, options.baseline)
     spreads = Spreads.of(readings)
     comparisons = judge(_pairs(grid, sides, rankings), options.min_effect, options.confidence, spreads)
@@ -47,7 +48,8 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
     conditions.require_same(options.require_same, known, comparisons, grid.sides)
     rows = [row for reading in readings for row in reading.rows if keep(row)]
     strange = {id(row): text for row, text in implausible.implausible_rows(rows)}
-    comparisons = [replace(c, implausible=_implausible_in(c, strange)) for c in comparisons]
+    if strange:
+        comparisons = [replace(c, implausible=_implausible_in(c, strange)) for c in comparisons]
     lines = tuple(dict.fromkeys(f"{row_name(row)}: {strange[id(row)]}" for row in rows if id(row) in strange))
     return Result(
         input_files=tuple(reading.input_file for reading in readings),
@@ -91,7 +93,11 @@ def _pairs(grid: pairing.Grid, sides: Sequence[str], rankings: Sequence[Ranking]
     pairs: list[Pair] = []
     for side in sides[1:]:
         pairs += _pairs_of(entries, sides[0], side)
-    return sorted(pairs, key=lambda pair: (pair.key.order, sides.index(pair.side)))
+    places = {side: place for place, side in enumerate(sides)}
+    orders = {id(key): key.order for key in entries}
+    ranks = {order: rank for rank, order in enumerate(sorted(set(orders.values())))}  # numbers are compared faster
+    ranked = {key: ranks[order] for key, order in orders.items()}
+    return sorted(pairs, key=lambda pair: (ranked[id(pair.key)], places[pair.side]))
 
 
 def _pairs_of(entries: dict[Key, dict[str, Replicates]], against: str, side: str) -> list[Pair]:
@@ -128,8 +134,9 @@ def _measured_otherwise(keys: Iterable[Key], others: Iterable[Key]) -> dict[Key,
     return said
 
 
-def _without_clock_and_suite(key: Key) -> Key:
-    return replace(key, case_id="", suite="", clock="")
+_without_clock_and_suite = attrgetter(
+    *(f.name for f in fields(Key) if f.compare and f.name not in {"case_id", "suite", "clock"})
+)
 
 
 def _means(comparisons: Sequence[Comparison], min_effect: float) -> Iterator[Mean]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +42,10 @@ class Reading:
     origins: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     lines: tuple[int, ...] = ()
+    _machines: Mapping[str, str] = field(init=False, repr=False, compare=False)  # by run_id
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_machines", dict(self.origins))
 
     @classmethod
     def of(
@@ -64,7 +69,7 @@ class Reading:
 
     def machine_in_table(self, row: Row) -> str:
         """Return the machine of a row in the table. A label replaced it in the rows; each run has one machine then."""
-        return dict(self.origins).get(row.run_id, row.machine) if self.label else row.machine
+        return self._machines.get(row.run_id, row.machine) if self.label else row.machine
 
     @property
     def traits(self) -> TraitsOf:
@@ -80,14 +85,14 @@ class Reading:
     @property
     def input_file(self) -> InputFile:
         """The summary of this file that is shown with the comparison."""
-        statuses = [row.status for row in self.rows]
+        statuses = Counter(row.status for row in self.rows)
         return InputFile(
             path=self.path,
             label=self.label,
             machines=tuple(dict.fromkeys(machine for _, machine in self.origins)),
             run_ids=tuple(dict.fromkeys(run_id for run_id, _ in self.origins)),
             rows=len(self.rows),
-            statuses=tuple((status.value, statuses.count(status)) for status in Status if status in statuses),
+            statuses=tuple((status.value, statuses[status]) for status in Status if status in statuses),
             samples=self.files.samples is not None,
             environment=bool(self.files.facts),
         )

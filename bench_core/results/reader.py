@@ -265,9 +265,11 @@ def _repetitions(table: Csv) -> dict[int, int]:
     for name in IDENTITY:
         if name not in table.header:
             continue
-        # Column by column, so that the texts of only one of them are in memory.
+        texts = table.texts(name)  # column by column, so that the texts of only one of them are in memory
+        if texts.count(texts[0] if texts else "") == size:
+            continue
         known: dict[tuple[int, str], int] = {}
-        pairs = zip(identities, table.texts(name), strict=True)
+        pairs = zip(identities, texts, strict=True)
         identities = [known.setdefault(pair, len(known)) for pair in pairs]
         if len(known) == size:
             return {}

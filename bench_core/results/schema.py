@@ -114,13 +114,11 @@ def _number(text: str) -> float | None:
         if text.lower() in _MISSING:
             return None
         raise _refused(text, "not a number") from None
+    if -math.inf < value < math.inf and text.isascii() and "_" not in text:
+        return value
     if math.isnan(value):
         return None
-    if math.isinf(value):
-        raise ValueError("not a finite number")
-    if "_" in text or not text.isascii():
-        raise ValueError("not a number")
-    return value
+    raise ValueError("not a finite number" if math.isinf(value) else "not a number")
 
 
 def rounded(cells: str) -> str:

@@ -104,7 +104,8 @@ class Csv:
             for block in self.columns[self._positions[name]]:
                 if block is not last:
                     texts = block.split(SEPARATOR)
-                    known.update((text, convert(text)) for text in set(texts).difference(known))
+                    new = set(texts).difference(known)
+                    known.update(zip(new, map(convert, new), strict=True))
                     last, converted = block, list(map(known.__getitem__, texts))
                 values += converted
         except ValueError:
@@ -237,8 +238,8 @@ def _without_unnamed(table: Csv) -> Csv:
     if lost:
         columns = ", ".join(str(position + 1) for position in lost[:5]) + (", ..." if len(lost) > 5 else "")
         warn_of(table.path, f"columns without a name are not read: number {columns}", 1)
-    header, columns = tuple(table.header[i] for i in named), tuple(table.columns[i] for i in named)
-    return replace(table, header=header, columns=columns)
+    header = tuple(table.header[i] for i in named)
+    return replace(table, header=header, columns=tuple(table.columns[i] for i in named))
 
 
 def _are_row_numbers(block: str) -> bool:
