@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
-from operator import attrgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 
 from bench_core import stats
 from bench_core.compare import conditions, gates, implausible, pairing
@@ -94,10 +95,11 @@ def _pairs(grid: pairing.Grid, sides: Sequence[str], rankings: Sequence[Ranking]
     for side in sides[1:]:
         pairs += _pairs_of(entries, sides[0], side)
     places = {side: place for place, side in enumerate(sides)}
-    orders = {id(key): key.order for key in entries}
-    ranks = {order: rank for rank, order in enumerate(sorted(set(orders.values())))}  # numbers are compared faster
-    ranked = {key: ranks[order] for key, order in orders.items()}
-    return sorted(pairs, key=lambda pair: (ranked[id(pair.key)], places[pair.side]))
+    ranks: dict[int, int] = {}  # of the keys by their id, equal ones of equal order: each order is made once
+    orders = sorted(((key.order, id(key)) for key in entries), key=itemgetter(0))
+    for place, (_, alike) in enumerate(groupby(orders, key=itemgetter(0))):
+        ranks.update((key, place) for _, key in alike)
+    return sorted(pairs, key=lambda pair: (ranks[id(pair.key)], places[pair.side]))
 
 
 def _pairs_of(entries: dict[Key, dict[str, Replicates]], against: str, side: str) -> list[Pair]:

@@ -42,6 +42,7 @@ SIZE_VALUE = "size_value"  # the column that only `load` adds; in a file that wa
 _NAMES = ("workload", "size", "dtype", "backend", "device", "metric", "run_id")  # of a result, for people
 _PACKED = {".gz", ".bz2", ".xz", ".lzma", ".zip", ".zst"}
 _MOST_REASONS = 3  # why there is no results.csv that are given
+_AT_A_TIME = 3  # columns in memory as texts
 _MOST_NAMED = 8  # unknown columns that are named in a warning
 _PANDAS = {int: "Int64", float: "Float64", bool: "boolean"}
 
@@ -262,15 +263,12 @@ def _repetitions(table: Csv) -> dict[int, int]:
     """Return the records, numbered from 0, whose identity an earlier one has, each with the first of these."""
     size = len(table.lines)
     identities = [0] * size
-    for name in IDENTITY:
-        if name not in table.header:
-            continue
-        texts = table.texts(name)  # column by column, so that the texts of only one of them are in memory
-        if texts.count(texts[0] if texts else "") == size:
-            continue
-        known: dict[tuple[int, str], int] = {}
-        pairs = zip(identities, texts, strict=True)
-        identities = [known.setdefault(pair, len(known)) for pair in pairs]
+    names = [name for name in IDENTITY if name in table.header]
+    # A few columns at a time, so that the texts of only these are in memory.
+    for few in (names[i : i + _AT_A_TIME] for i in range(0, len(names), _AT_A_TIME)):
+        known: dict[tuple[int | str, ...], int] = {}
+        parts = zip(identities, *map(table.texts, few), strict=True)
+        identities = [known.setdefault(part, len(known)) for part in parts]
         if len(known) == size:
             return {}
     first: dict[int, int] = {}
