@@ -6,6 +6,7 @@ decides what may be claimed from several processes.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -157,6 +158,17 @@ class Moments:
         return self.squares / (self.n - 1)
 
 
+@functools.lru_cache(maxsize=1 << 12)
+def _quantile(dof: float, tail: float) -> float:
+    """Return a quantile of Student's t, for infinite `dof` of the normal distribution."""
+    return NormalDist().inv_cdf(tail) if math.isinf(dof) else float(_special().stdtrit(dof, tail))
+
+
+def normal_quantile(tail: float) -> float:
+    """Return a quantile of the standard normal distribution."""
+    return _quantile(math.inf, tail)
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A mean with its standard error and degrees of freedom; `dof` is infinite if the error is known beforehand."""
@@ -167,8 +179,7 @@ class Estimate:
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
         """Return Student's t interval; for infinite `dof` the normal one."""
-        tail = 0.5 + confidence / 2
-        t = NormalDist().inv_cdf(tail) if math.isinf(self.dof) else float(_special().stdtrit(self.dof, tail))
+        t = _quantile(self.dof, 0.5 + confidence / 2)
         return self.mean - t * self.error, self.mean + t * self.error
 
     def p(self) -> float:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -15,6 +15,7 @@ from bench_core.records import (
     Costs,
     Measurement,
     Part,
+    Row,
     Scope,
     Series,
     Status,
@@ -185,3 +186,16 @@ def test_who_did_the_work_is_the_backend_and_whatever_is_not_its_default():
     assert next(rows_of_case(RUN, [measurement()])).who == "numpy"
     tuned = Measurement(Case(CASE.work, "numpy", "cpu", "tuned"), Status.OK, series=measurement().series)
     assert next(rows_of_case(RUN, [tuned])).who == "numpy tuned"
+
+
+def test_rows_made_of_columns_are_those_made_one_by_one():
+    each = [{f.name: f"{f.name} {i}" for f in fields(Row)} for i in range(3)]
+    columns = {f.name: [values[f.name] for values in each] for f in fields(Row)}
+    assert Row.of_columns(columns, 3) == [Row(**values) for values in each]
+    assert not columns, "a column stays in memory after it was used"
+
+
+def test_columns_of_another_length_make_no_rows():
+    columns = {f.name: [None, None] for f in fields(Row)} | {"value": [None]}
+    with pytest.raises(ValueError, match="1 values of value for 2 rows"):
+        Row.of_columns(columns, 2)

@@ -67,3 +67,13 @@ def test_the_half_width_that_stops_a_series_is_that_of_mcgill_tukey_and_larsen()
     half_width = stats.relative_half_width([14, 6, 8, 10, 12, 7, 9, 11, 13])
     assert half_width == pytest.approx(1.959963984540054 * 1.25 * (12 - 8) / (1.35 * 9**0.5) / 10, rel=1e-12)
     assert stats.relative_half_width([0.0, 0.0, 1.0]) == math.inf
+
+
+def test_a_quantile_of_equal_degrees_of_freedom_is_computed_once(monkeypatch):
+    asked = []
+    special = stats._special
+    monkeypatch.setattr(stats, "_special", lambda: asked.append(1) or special())
+    stats._quantile.cache_clear()
+    ends = {stats.Estimate(0.0, 1.0, 4).interval() for _ in range(9)}
+    assert len(ends) == len(asked) == 1
+    assert max(ends)[1] == pytest.approx(reference.t.ppf(0.975, 4))

@@ -25,15 +25,17 @@ class Ranking:
 
 
 def rank(
-    readings: Sequence[Reading], options: CompareOptions, keep: Callable[[Row], bool], *, needs_gpu: bool = False
+    readings: Sequence[Reading], options: CompareOptions, keep: Callable[[Row], bool], *, needs_both: bool = False
 ) -> list[Ranking]:
     """Return the results of every piece of work over all machines, backends, devices and thread counts.
 
-    The order is by the median, which is the typical result. needs_gpu: leave out work that no GPU has done.
+    The order is by the median, which is the typical result. needs_both: leave out work that has no value of a CPU, or
+    none of a GPU.
     """
     rankings = []
     for key, cells in arrange(readings, replace(options, columns=SIDES), keep).cells.items():
-        if needs_gpu and all(row.device_type == "cpu" for found in cells.values() for _, row in found):
+        kinds = {row.device_type == "cpu" for found in cells.values() for _, row in found if row.has_value}
+        if needs_both and len(kinds) < 2:
             continue
         good = [e for e in (collect_replicates(side, found) for side, found in cells.items()) if e.entry.ok]
         good.sort(key=lambda e: e.entry.value or 0.0, reverse=key.better == "higher")

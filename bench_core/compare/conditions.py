@@ -112,7 +112,7 @@ def pooling_notes(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield a line for each machine and backend whose entries pool runs with different software."""
     mixed: dict[str, dict[str, dict[str, None]]] = {}
     runs: dict[str, int] = {}
-    for entry in (entry for entry in entries if entry.ok):
+    for entry in (entry for entry in entries if entry.ok and len(entry.rows) > 1):
         who = f"{entry.row.backend} of {entry.machine}"
         for name in _SOFTWARE:
             values = dict.fromkeys(getattr(row, name)[: _SOFTWARE[name]] or "unknown" for row in entry.rows)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import groupby
+from operator import attrgetter, itemgetter
 
 from bench_core import stats
 from bench_core.compare import conditions, gates, implausible, pairing
@@ -36,7 +38,7 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
     options = options or CompareOptions()
     keep = filters.parse(options.where)
     grid = pairing.arrange(readings, options, keep)
-    rankings = rank(readings, options, keep, needs_gpu=options.baseline != BEST_CPU)
+    rankings = rank(readings, options, keep, needs_both=options.baseline != BEST_CPU)
     sides = _sides(grid.sides, options.baseline)
     spreads = Spreads.of(readings)
     comparisons = judge(_pairs(grid, sides, rankings), options.min_effect, options.confidence, spreads)
@@ -47,7 +49,8 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
     conditions.require_same(options.require_same, known, comparisons, grid.sides)
     rows = [row for reading in readings for row in reading.rows if keep(row)]
     strange = {id(row): text for row, text in implausible.implausible_rows(rows)}
-    comparisons = [replace(c, implausible=_implausible_in(c, strange)) for c in comparisons]
+    if strange:
+        comparisons = [replace(c, implausible=_implausible_in(c, strange)) for c in comparisons]
     lines = tuple(dict.fromkeys(f"{row_name(row)}: {strange[id(row)]}" for row in rows if id(row) in strange))
     return Result(
         input_files=tuple(reading.input_file for reading in readings),
@@ -91,7 +94,12 @@ def _pairs(grid: pairing.Grid, sides: Sequence[str], rankings: Sequence[Ranking]
     pairs: list[Pair] = []
     for side in sides[1:]:
         pairs += _pairs_of(entries, sides[0], side)
-    return sorted(pairs, key=lambda pair: (pair.key.order, sides.index(pair.side)))
+    places = {side: place for place, side in enumerate(sides)}
+    ranks: dict[int, int] = {}  # of the keys by their id, equal ones of equal order: each order is made once
+    orders = sorted(((key.order, id(key)) for key in entries), key=itemgetter(0))
+    for place, (_, alike) in enumerate(groupby(orders, key=itemgetter(0))):
+        ranks.update((key, place) for _, key in alike)
+    return sorted(pairs, key=lambda pair: (ranks[id(pair.key)], places[pair.side]))
 
 
 def _pairs_of(entries: dict[Key, dict[str, Replicates]], against: str, side: str) -> list[Pair]:
@@ -128,8 +136,9 @@ def _measured_otherwise(keys: Iterable[Key], others: Iterable[Key]) -> dict[Key,
     return said
 
 
-def _without_clock_and_suite(key: Key) -> Key:
-    return replace(key, case_id="", suite="", clock="")
+_without_clock_and_suite = attrgetter(
+    *(f.name for f in fields(Key) if f.compare and f.name not in {"case_id", "suite", "clock"})
+)
 
 
 def _means(comparisons: Sequence[Comparison], min_effect: float) -> Iterator[Mean]:

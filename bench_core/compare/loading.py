@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from bench_core.errors import TableError, UsageError, warn_of
 from bench_core.files import why_unreadable
 from bench_core.machine.facts import lasting
 from bench_core.records import Row, Status, identifier
-from bench_core.results.reader import find_results, read_numbered_rows
+from bench_core.results.reader import find_results, read_lines_and_rows
 from bench_core.results.run_files import RunFiles, read_run_files
 from bench_core.results.schema import NOISE, RUN, SAMPLES, UNFINISHED
 from bench_core.results.traits import TraitsOf
@@ -41,6 +42,10 @@ class Reading:
     origins: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     lines: tuple[int, ...] = ()
+    _machines: Mapping[str, str] = field(init=False, repr=False, compare=False)  # by run_id
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_machines", dict(self.origins))
 
     @classmethod
     def of(
@@ -64,7 +69,7 @@ class Reading:
 
     def machine_in_table(self, row: Row) -> str:
         """Return the machine of a row in the table. A label replaced it in the rows; each run has one machine then."""
-        return dict(self.origins).get(row.run_id, row.machine) if self.label else row.machine
+        return self._machines.get(row.run_id, row.machine) if self.label else row.machine
 
     @property
     def traits(self) -> TraitsOf:
@@ -80,14 +85,14 @@ class Reading:
     @property
     def input_file(self) -> InputFile:
         """The summary of this file that is shown with the comparison."""
-        statuses = [row.status for row in self.rows]
+        statuses = Counter(row.status for row in self.rows)
         return InputFile(
             path=self.path,
             label=self.label,
             machines=tuple(dict.fromkeys(machine for _, machine in self.origins)),
             run_ids=tuple(dict.fromkeys(run_id for run_id, _ in self.origins)),
             rows=len(self.rows),
-            statuses=tuple((status.value, statuses.count(status)) for status in Status if status in statuses),
+            statuses=tuple((status.value, statuses[status]) for status in Status if status in statuses),
             samples=self.files.samples is not None,
             environment=bool(self.files.facts),
         )
@@ -180,10 +185,9 @@ def _closed(pattern: str) -> dict[str, str]:
 def _read_one(file: Path, label: str) -> Reading:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        rows = read_numbered_rows(file)
+        lines, rows = read_lines_and_rows(file)
         files = read_run_files(file)
-    lines = (line for line, _ in rows)
-    reading = Reading.of(str(file), (row for _, row in rows), label, files, lines)
+    reading = Reading.of(str(file), rows, label, files, lines)
     return replace(reading, notes=(*_texts(caught), *reading.files.notes))
 
 

@@ -6,6 +6,7 @@ or implementations are neither compared with each other nor pooled.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -48,7 +49,8 @@ def arrange(readings: Sequence[Reading], options: CompareOptions, keep: Callable
     """
     found, duplicates = _distinct((reading, row) for reading in readings for row in reading.rows if keep(row))
     absent = _absent([row for _, row in found], options)
-    found = [item for item in found if side_of(item[1], options.columns) not in absent]
+    if absent:
+        found = [item for item in found if side_of(item[1], options.columns) not in absent]
     grid = Grid(_sides([row for _, row in found], options.columns), duplicates=duplicates, absent=absent)
     wanted = [item for item in found if item[1].status == Status.OK and item[1].metric in options.metrics]
     for key, cells in _by_key(wanted, options).items():
@@ -63,7 +65,7 @@ def _sides(rows: Iterable[Row], columns: Sequence[str]) -> tuple[str, ...]:
     The order of rows cannot be used: a run may measure its cases in random order.
     """
     if "machine" in columns:
-        return tuple(dict.fromkeys(side_of(row, columns) for row in rows))
+        return tuple(dict.fromkeys(map(namer(tuple(columns)), rows)))
     places: dict[str, tuple[object, ...]] = {}
     for row in rows:
         side = side_of(row, columns)
@@ -74,9 +76,24 @@ def _sides(rows: Iterable[Row], columns: Sequence[str]) -> tuple[str, ...]:
 
 def side_of(row: Row, columns: Sequence[str]) -> str:
     """Return the side of a row: the values of the fields in `columns`."""
-    if len(columns) == 1:
-        return str(getattr(row, columns[0]))
-    return " ".join(str(getattr(row, name)) for name in columns if getattr(row, name) is not None)
+    return namer(tuple(columns))(row)
+
+
+@functools.cache
+def namer(columns: tuple[str, ...]) -> Callable[[Row], str]:
+    """Return the function that returns the side of a row. It makes a text once for all rows of a side."""
+    values, is_one = attrgetter(*columns), len(columns) == 1
+    known: dict[object, str] = {}
+
+    def name(row: Row) -> str:
+        value = values(row)
+        side = known.get(value)
+        if side is None:
+            side = str(value) if is_one else " ".join(str(word) for word in value if word is not None)
+            known[value] = side
+        return side
+
+    return name
 
 
 def _absent(rows: Sequence[Row], options: CompareOptions) -> dict[str, str]:
@@ -115,17 +132,18 @@ def _distinct(found: Iterable[Found]) -> tuple[list[Found], list[tuple[Found, Fo
 
 def _by_key(found: Iterable[Found], options: CompareOptions) -> dict[Key, dict[str, dict[int | None, list[Found]]]]:
     """Return rows by key (without threads), side and thread count."""
+    by_identity: dict[tuple[object, ...], dict[str, dict[int | None, list[Found]]]] = {}
     cells: dict[Key, dict[str, dict[int | None, list[Found]]]] = {}
-    keys: dict[tuple[object, ...], Key] = {}
-    who = _who(options)
+    who, name = _who(options), namer(options.columns)
     identify = attrgetter("case_id", *WORK, *QUANTITY, *who)
+    has_threads = "threads" in options.columns  # then each count is a side of its own
     for reading, row in found:
         identity = identify(row)
-        key = keys.get(identity) or keys.setdefault(identity, _key(row, who))
-        # If threads is a column, each count is a side of its own.
-        count = None if "threads" in options.columns else row.threads
-        side = side_of(row, options.columns)
-        cells.setdefault(key, {}).setdefault(side, {}).setdefault(count, []).append((reading, row))
+        by_side = by_identity.get(identity)
+        if by_side is None:
+            by_side = by_identity[identity] = cells[_key(row, who)] = {}
+        count = None if has_threads else row.threads
+        by_side.setdefault(name(row), {}).setdefault(count, []).append((reading, row))
     return cells
 
 
@@ -152,29 +170,33 @@ def _spread_threads(
 
 def _add_failures(cells: dict[Key, dict[str, list[Found]]], failures: Sequence[Found], options: CompareOptions) -> None:
     """Add rows without a value to every key of their case: a failed case has one row for all metrics."""
-    by_case: dict[tuple[object, ...], list[Key]] = {}
-    for key in cells:
-        who = dict(key.who)
+    who, side_of_row = _who(options), namer(options.columns)
+    case_of_key, case_of_row = attrgetter("case_id", *WORK), attrgetter("case_id", *WORK, *who)
+    by_case: dict[tuple[object, ...], list[tuple[str | None, dict[str, list[Found]]]]] = {}
+    for key, by_side in cells.items():
+        named = dict(key.who)
+        address = named.get("device", "")
         # A machine without a GPU has rows for "cuda", which match "cuda:0" of other machines.
-        for address in {who.get("device", ""), who.get("device", "").partition(":")[0]}:
-            by_case.setdefault(_case(key, {**who, "device": address}), []).append(key)
+        for device in {address, address.partition(":")[0]}:
+            measured_by = (device if name == "device" else named[name] for name in who)
+            by_case.setdefault((*case_of_key(key), *measured_by), []).append((named.get("threads"), by_side))
     for reading, row in failures:
-        own = _key(row, _who(options))
-        side = side_of(row, options.columns)
-        for key in by_case.get(_case(own, {"device": "", **dict(own.who)}), [own]):
-            threads = dict(key.who).get("threads")
+        places = by_case.get(case_of_row(row))
+        if places is None:
+            places = [(None, cells.setdefault(_key(row, who), {}))]
+        side = side_of_row(row)
+        for threads, by_side in places:
             if threads is None or str(row.threads) == threads:
-                cells.setdefault(key, {}).setdefault(side, []).append((reading, row))
+                by_side.setdefault(side, []).append((reading, row))
 
 
-def _case(key: Key, who: Mapping[str, str]) -> tuple[object, ...]:
-    named = tuple(sorted((name, value) for name, value in who.items() if name != "threads"))
-    return (key.case_id, *(key.get(name) for name in WORK), named)
+_WORK = ("case_id", *WORK, *QUANTITY)
+_work = attrgetter(*_WORK)
 
 
 def _key(row: Row, who: Sequence[str]) -> Key:
-    work = {name: getattr(row, name) for name in ("case_id", *WORK, *QUANTITY)}
-    return Key(**work, who=tuple((name, getattr(row, name)) for name in who))
+    fields = dict(zip(_WORK, _work(row), strict=True))
+    return Key(**fields, who=tuple((name, getattr(row, name)) for name in who))
 
 
 def twins(left: Iterable[Key], right: Iterable[Key]) -> dict[Key, tuple[Key, tuple[str, ...]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, median
+from statistics import median
 
 from bench_core import stats
 from bench_core.compare.loading import Reading
@@ -170,4 +170,4 @@ def _value(rows: Sequence[Row], replicates: Sequence[Replicate]) -> tuple[float,
 def _within(row: Row) -> float:
     """Return the standard error of a row's log value inside its process, 0.0 if it is unknown."""
     ends = _log_interval(row)
-    return (ends[1] - ends[0]) / 2 / NormalDist().inv_cdf(0.5 + _level(row) / 2) if ends else 0.0
+    return (ends[1] - ends[0]) / 2 / stats.normal_quantile(0.5 + _level(row) / 2) if ends else 0.0

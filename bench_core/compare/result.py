@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from operator import attrgetter
 
 from bench_core import units
 from bench_core.records import Row
@@ -21,6 +22,8 @@ WORK = ("suite", "workload", "workload_version", "size", "dtype", "precision", "
 QUANTITY = ("metric", "unit", "better", "clock")
 COSTS = ("flops", "bytes")  # formulas are part of the work: rates by different formulas are different quantities
 WHO = ("machine", "backend", "implementation", "device_type", "device", "threads")
+_WORK = (*WORK, *QUANTITY)
+_work = attrgetter(*_WORK)
 
 
 class Verdict(StrEnum):
@@ -82,6 +85,13 @@ class Key:
     better: str
     clock: str
     who: tuple[tuple[str, str], ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)  # of seventeen texts, asked for dozens of times
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.case_id, *_work(self), self.who)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def get(self, field_name: str) -> str:
         """Return a field as text; "" if the key does not contain it."""
@@ -92,15 +102,13 @@ class Key:
     @property
     def work(self) -> tuple[str, ...]:
         """The work and the quantity as strings, without `who`."""
-        return (self.case_id, *(str(getattr(self, name)) for name in (*WORK, *QUANTITY)))
+        return (self.case_id, *map(str, _work(self)))
 
     @property
     def order(self) -> tuple[object, ...]:
         """The sort key; sizes are sorted by value (64KiB before 1MiB), other numbers as numbers."""
-        fields = [(name, self.get(name)) for name in (*WORK, *QUANTITY)]
-        return tuple(
-            units.size_order(text) if name == "size" else units.natural(text) for name, text in (*fields, *self.who)
-        )
+        named = (*zip(_WORK, map(str, _work(self)), strict=True), *self.who)
+        return tuple(units.size_order(text) if name == "size" else units.natural(text) for name, text in named)
 
 
 @dataclass(frozen=True, slots=True)

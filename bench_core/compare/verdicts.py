@@ -48,7 +48,7 @@ def judge(pairs: Sequence[Pair], min_effect: float, confidence: float, spreads: 
         if found is None:
             comparisons.append(_without_ratio(pair))
             continue
-        with_p = replace(_with_ratio(pair, found, confidence), p=p.get(i), p_adjusted=adjusted.get(i))
+        with_p = _with_ratio(pair, found, confidence, p.get(i), adjusted.get(i))
         verdict, reason = _verdict(with_p, found, min_effect, len(claimable))
         comparisons.append(replace(with_p, verdict=verdict, reason=reason))
     return comparisons
@@ -96,7 +96,9 @@ def _unequal(pair: Pair) -> str:
     return contrast(first, second, pair.differs or unlike_work(first, second, ()))
 
 
-def _with_ratio(pair: Pair, found: RatioEstimate, confidence: float) -> Comparison:
+def _with_ratio(
+    pair: Pair, found: RatioEstimate, confidence: float, p: float | None, p_adjusted: float | None
+) -> Comparison:
     assert pair.baseline is not None  # noqa: S101 - _estimate returns None otherwise
     assert pair.contender is not None  # noqa: S101 - _estimate returns None otherwise
     first, second = pair.baseline.entry, pair.contender.entry
@@ -117,6 +119,8 @@ def _with_ratio(pair: Pair, found: RatioEstimate, confidence: float) -> Comparis
         ci_low=low,
         ci_high=high,
         confidence=confidence,
+        p=p,
+        p_adjusted=p_adjusted,
         method=found.method,
         basis=_BASIS[found.basis],
         values=found.values,

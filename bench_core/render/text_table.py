@@ -66,8 +66,10 @@ def _widths(rows: Sequence[Sequence[Sequence[str]]], right: frozenset[int], widt
     return widths
 
 
-def _longest(lines: Sequence[str], split: Callable[[str], Sequence[str]] = lambda line: [line]) -> int:
-    return max((columns(piece) for line in lines for piece in split(line)), default=0)
+def _longest(lines: Sequence[str], split: Callable[[str], Sequence[str]] | None = None) -> int:
+    # Each piece once: cells repeat words, and most of all letters.
+    pieces = {piece for line in lines for piece in split(line)} if split else lines
+    return max(map(columns, pieces), default=0)
 
 
 def _row(

@@ -105,6 +105,7 @@ _OTHER_TABLES = {
 }
 _LOOKED_AT = 4000  # characters at the beginning of a text by which its kind is told
 _CONFLICT = re.compile(r"^(<{7}|>{7}|\|{7})( |$)|^={7}$", re.MULTILINE)
+_MARKERS = tuple(7 * sign for sign in "<>|=")
 
 
 def read_table_text(path: Path) -> str:
@@ -165,7 +166,8 @@ def _refuse(path: Path, text: str) -> None:
     for opening, what, to_do in _TEXTS:
         if re.match(opening, start, re.DOTALL):
             raise TableError(path, f"{what}: {to_do}", line)
-    if conflict := _CONFLICT.search(text):
+    # To search for the markers as such takes a tenth of the time.
+    if any(marker in text for marker in _MARKERS) and (conflict := _CONFLICT.search(text)):
         raise TableError(path, "a merge conflict marker", text.count("\n", 0, conflict.start()) + 1)
 
 

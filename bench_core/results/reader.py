@@ -5,10 +5,10 @@ Every problem of a file raises TableError, whose text begins with `file:line`.
 
 from __future__ import annotations
 
+import operator
 import os
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ SIZE_VALUE = "size_value"  # the column that only `load` adds; in a file that wa
 _NAMES = ("workload", "size", "dtype", "backend", "device", "metric", "run_id")  # of a result, for people
 _PACKED = {".gz", ".bz2", ".xz", ".lzma", ".zip", ".zst"}
 _MOST_REASONS = 3  # why there is no results.csv that are given
+_AT_A_TIME = 3  # columns in memory as texts
 _MOST_NAMED = 8  # unknown columns that are named in a warning
 _PANDAS = {int: "Int64", float: "Float64", bool: "boolean"}
 
@@ -189,14 +190,13 @@ def read_rows(path: Path) -> list[Row]:
 
     Raises TableError with the line of the problem.
     """
-    return [row for _, row in read_numbered_rows(path)]
+    return read_lines_and_rows(path)[1]
 
 
-def read_numbered_rows(path: Path) -> list[tuple[int, Row]]:
-    """Return the rows of one results.csv as `read_rows` does, each with its line in the file."""
+def read_lines_and_rows(path: Path) -> tuple[list[int], list[Row]]:
+    """Return the rows of one results.csv as `read_rows` does, after the line of each in the file."""
     lines, columns = _read_columns(path)
-    rows = zip(*map(columns.__getitem__, COLUMNS), strict=True)
-    return [(line, Row(**dict(zip(COLUMNS, row, strict=True)))) for line, row in zip(lines, rows, strict=True)]
+    return lines, Row.of_columns(columns, len(lines))
 
 
 def _read_columns(path: Path) -> tuple[list[int], dict[str, list[Any]]]:
@@ -214,7 +214,7 @@ def _read_columns(path: Path) -> tuple[list[int], dict[str, list[Any]]]:
     columns = {harmless(name): table.column(name, converter(name)) for name in header}
     _warn_of_rounding(table)
     for name in ADDED_LATER - columns.keys():
-        columns[name] = ["" if KINDS[name] is str else None] * len(table.records)
+        columns[name] = ["" if KINDS[name] is str else None] * len(table.lines)
     require_words(table, columns)
     _warn_of_lost_values(table, columns)
     if cut := cut_shares(columns):
@@ -239,26 +239,41 @@ def _distinct(table: Csv) -> Csv:
 
     Raises TableError for two rows that say different things of the same result.
     """
-    lines: dict[tuple[str, ...], int] = {}
-    kept: list[int] = []
-    twice: list[tuple[int, int]] = []
-    identities = zip(*(table.texts(name) for name in IDENTITY if name in table.header), strict=True)
-    for i, identity in enumerate(identities):
-        first = lines.setdefault(identity, i)
-        if first == i:
-            kept.append(i)
-        elif table.records[first] == table.records[i]:
-            twice.append((table.lines[first], table.lines[i]))
-        else:
-            what = printable(" ".join(table.texts(name)[i] for name in _NAMES), 100)
-            message = f"two different rows for {what}, on lines {table.lines[first]} and {table.lines[i]}"
-            message += f": {first_difference(table.header, table.records[first], table.records[i])}"
-            raise TableError(table.path, message, table.lines[i])
-    if not twice:
+    again = _repetitions(table)
+    if not again:
         return table
-    more = f", and {len(twice) - 1:,} more such pairs" if len(twice) > 1 else ""
-    warn_of(table.path, f"the same row on lines {twice[0][0]} and {twice[0][1]}{more}: counted once")
-    return replace(table, records=[table.records[i] for i in kept], lines=[table.lines[i] for i in kept])
+    differ: set[int] = set()
+    for name in table.header:
+        texts = table.texts(name)
+        differ.update(i for i, first in again.items() if texts[i] != texts[first])
+    if differ:
+        i = min(differ)
+        first = again[i]
+        what = printable(" ".join(table.texts(name)[i] for name in _NAMES), 100)
+        message = f"two different rows for {what}, on lines {table.lines[first]} and {table.lines[i]}"
+        records = zip(*(operator.itemgetter(first, i)(table.texts(name)) for name in table.header), strict=True)
+        raise TableError(table.path, f"{message}: {first_difference(table.header, *records)}", table.lines[i])
+    i, first = next(iter(again.items()))
+    more = f", and {len(again) - 1:,} more such pairs" if len(again) > 1 else ""
+    warn_of(table.path, f"the same row on lines {table.lines[first]} and {table.lines[i]}{more}: counted once")
+    return table.only([i for i in range(len(table.lines)) if i not in again])
+
+
+def _repetitions(table: Csv) -> dict[int, int]:
+    """Return the records, numbered from 0, whose identity an earlier one has, each with the first of these."""
+    size = len(table.lines)
+    identities = [0] * size
+    names = [name for name in IDENTITY if name in table.header]
+    # A few columns at a time, so that the texts of only these are in memory.
+    for few in (names[i : i + _AT_A_TIME] for i in range(0, len(names), _AT_A_TIME)):
+        known: dict[tuple[int | str, ...], int] = {}
+        parts = zip(identities, *map(table.texts, few), strict=True)
+        identities = [known.setdefault(part, len(known)) for part in parts]
+        if len(known) == size:
+            return {}
+    first: dict[int, int] = {}
+    found = ((i, first.setdefault(identity, i)) for i, identity in enumerate(identities))
+    return {i: earlier for i, earlier in found if earlier != i}
 
 
 def first_difference(names: Iterable[str], first: Iterable[object], second: Iterable[object]) -> str:
@@ -276,7 +291,7 @@ def first_difference(names: Iterable[str], first: Iterable[object], second: Iter
 def _warn_of_rounding(table: Csv) -> None:
     """Warn of numbers that another program has rounded, because it saves what it shows."""
     for name in (name for name in table.header if KINDS.get(name) is float):
-        if shown := rounded(table.texts(name)):
+        if shown := rounded(table.joined(name)):
             message = f"numbers such as {shown} in column {name!r} are rounded, as a spreadsheet shows them"
             warn_of(table.path, message)
             return

@@ -255,8 +255,10 @@ def cut_shares(columns: dict[str, list[Any]]) -> int:
     """
     cut = 0
     for i, metric in enumerate(columns["metric"]):
+        if metric not in SHARES:
+            continue
         own = {name: x for name in STATISTICS if (x := columns[name][i]) is not None}
-        if metric not in SHARES or all(x <= 1 for x in own.values()):
+        if all(x <= 1 for x in own.values()):
             continue
         cut += 1
         share = cut_off(own)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bench_core.errors import TableError, warn_of
 from bench_core.results.foreign import read_table_text, refuse_other_table
@@ -27,36 +27,90 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _DELIMITERS = (",", ";", "\t", "|")  # of spreadsheets in most countries, in some, their "Unicode text", databases
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")  # of a cell: no column has such a name
 _LINE = re.compile(r"[^\r\n]*")
+_LINES = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _DECLARED = re.compile(r"sep=.?", re.IGNORECASE)  # the first line of some exports: it tells Excel the delimiter
 _UNNAMED = re.compile(r"\s*|Unnamed: \d+")  # a header cell that is empty, or that pandas named because it was empty
+SEPARATOR = "\0"  # between the cells of a block: no text of a file has it (files.decoded)
+_BLOCK = 1 << 16  # cells of all columns that are parsed at a time
 
 
 @dataclass(frozen=True)
 class Csv:
-    """A table of texts. Every record has as many cells as the header; `lines`: the line on which each record ends."""
+    """A table of texts, by columns.
+
+    columns: the cells of each column of the header, in blocks of rows that all columns have in common. A block is one
+    text, with a SEPARATOR between the cells: a text of its own for each cell takes ten times the memory. Equal blocks
+    are one object. lines: the line on which each record ends.
+    """
 
     path: Path
     header: tuple[str, ...]
-    records: list[list[str]]
+    columns: tuple[tuple[str, ...], ...]
     lines: list[int]
+
+    @classmethod
+    def of(cls, path: Path, header: Sequence[str], records: Iterable[tuple[int, Sequence[str]]]) -> Self:
+        """Return a table of records, each with the line on which it ends and as many cells as the header."""
+        columns: list[list[str]] = [[] for _ in header]
+        lines: list[int] = []
+        known: dict[str, str] = {}
+        waiting: list[Sequence[str]] = []
+
+        def pack() -> None:
+            for blocks, cells in zip(columns, zip(*waiting, strict=True), strict=False):
+                block = SEPARATOR.join(cells)
+                blocks.append(known.setdefault(block, block))
+            waiting.clear()
+
+        for line, record in records:
+            lines.append(line)
+            waiting.append(record)
+            if len(waiting) * len(header) >= _BLOCK:
+                pack()
+        pack()
+        return cls(path, tuple(header), tuple(map(tuple, columns)), lines)
 
     @cached_property
     def _positions(self) -> dict[str, int]:
         return {name: position for position, name in enumerate(self.header)}
 
+    def joined(self, name: str) -> str:
+        """Return the cells of a column as one text, with a SEPARATOR between them."""
+        return SEPARATOR.join(self.columns[self._positions[name]])
+
     def texts(self, name: str) -> list[str]:
         """Return the cells of a column."""
-        position = self._positions[name]
-        return [record[position] for record in self.records]
+        return self.joined(name).split(SEPARATOR) if self.lines else []
+
+    def only(self, kept: Sequence[int]) -> Self:
+        """Return a table with these records alone, which are numbered from 0."""
+        columns = []
+        for name in self.header:
+            texts = self.texts(name)
+            columns.append((SEPARATOR.join([texts[i] for i in kept]),) if kept else ())
+        return replace(self, columns=tuple(columns), lines=[self.lines[i] for i in kept])
 
     def column(self, name: str, convert: Callable[[str], Any]) -> list[Any]:
-        """Return a column, each cell converted by `convert`, whose ValueError becomes a TableError with the line."""
-        texts = self.texts(name)
+        """Return a column, each cell converted by `convert`, whose ValueError becomes a TableError with the line.
+
+        A text is converted once, and a block that is equal to the one before it is not looked at: most columns have
+        few distinct texts, and many have only one.
+        """
+        known: dict[str, Any] = {}
+        values: list[Any] = []
+        last: str | None = None
+        converted: list[Any] = []
         try:
-            known = {text: convert(text) for text in set(texts)}  # most columns have few distinct texts
+            for block in self.columns[self._positions[name]]:
+                if block is not last:
+                    texts = block.split(SEPARATOR)
+                    new = set(texts).difference(known)
+                    known.update(zip(new, map(convert, new), strict=True))
+                    last, converted = block, list(map(known.__getitem__, texts))
+                values += converted
         except ValueError:
-            return [self._convert(name, convert, *item) for item in zip(texts, self.lines, strict=True)]
-        return [known[text] for text in texts]
+            return [self._convert(name, convert, *item) for item in zip(self.texts(name), self.lines, strict=True)]
+        return values
 
     def _convert(self, name: str, convert: Callable[[str], Any], text: str, line: int) -> Any:
         try:
@@ -82,26 +136,31 @@ def read_csv(path: Path, required: Sequence[str]) -> Csv:
 
 
 def _parse(path: Path, text: str, required: Sequence[str]) -> Csv:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, required), strict=True)
-    records, lines = [], []
+    # Line by line: io.StringIO would copy the whole text, with four bytes a character.
+    lines = (line[0] for line in _LINES.finditer(text))
+    reader = csv.reader(lines, delimiter=_delimiter(text, required), strict=True)
     try:
         header = _header(path, reader, required)
-        for record in reader:
-            if _is_blank(record):
-                continue
-            if len(record) > len(header) and _is_blank(record[len(header) :]):
-                del record[len(header) :]
-            if len(record) != len(header):
-                cut = "" if text.endswith(("\n", "\r")) or len(record) > len(header) else "; the file may be cut off"
-                message = f"{len(record)} cells where the header has {len(header)}{cut}"
-                raise TableError(path, message, reader.line_num)
-            if record == header:
-                raise TableError(path, "a second header: pass the files one by one, do not join them", reader.line_num)
-            records.append(record)
-            lines.append(reader.line_num)
+        is_whole = text.endswith(("\n", "\r"))
+        return Csv.of(path, header, _records(path, reader, header, is_whole=is_whole))
     except csv.Error as error:
         raise TableError(path, f"{error}", reader.line_num) from None
-    return Csv(path, tuple(header), records, lines)
+
+
+def _records(path: Path, reader: Any, header: list[str], *, is_whole: bool) -> Iterator[tuple[int, list[str]]]:
+    """Yield the records below the header, each after its last line. is_whole: whether the file ends with a line end."""
+    width = len(header)
+    for record in reader:
+        if _is_blank(record):
+            continue
+        if len(record) > width and _is_blank(record[width:]):
+            del record[width:]
+        if len(record) != width:
+            cut = "" if is_whole or len(record) > width else "; the file may be cut off"
+            raise TableError(path, f"{len(record)} cells where the header has {width}{cut}", reader.line_num)
+        if record == header:
+            raise TableError(path, "a second header: pass the files one by one, do not join them", reader.line_num)
+        yield reader.line_num, record
 
 
 def _header(path: Path, reader: Any, required: Sequence[str]) -> list[str]:
@@ -175,16 +234,16 @@ def _without_unnamed(table: Csv) -> Csv:
     if len(named) == len(table.header):
         return table
     unnamed = sorted(set(range(len(table.header))).difference(named))
-    lost = [i for i in unnamed if not all(_is_row_number(record[i]) for record in table.records)]
+    lost = [i for i in unnamed if not all(map(_are_row_numbers, table.columns[i]))]
     if lost:
         columns = ", ".join(str(position + 1) for position in lost[:5]) + (", ..." if len(lost) > 5 else "")
         warn_of(table.path, f"columns without a name are not read: number {columns}", 1)
     header = tuple(table.header[i] for i in named)
-    return replace(table, header=header, records=[[record[i] for i in named] for record in table.records])
+    return replace(table, header=header, columns=tuple(table.columns[i] for i in named))
 
 
-def _is_row_number(text: str) -> bool:
-    return not text or (text.isascii() and text.isdigit())
+def _are_row_numbers(block: str) -> bool:
+    return all(not text or (text.isascii() and text.isdigit()) for text in block.split(SEPARATOR))
 
 
 # ---------------------------------------------------------------- writing

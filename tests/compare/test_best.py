@@ -1,7 +1,8 @@
 """The best GPU row is compared with the best CPU row of all machines, and the best CPU row can be the baseline."""
 
-from bench_core.compare import BEST_CPU, CompareOptions, compare
-from tests.support.comparisons import mixed
+from bench_core.compare import BEST_CPU, CompareOptions, best, compare
+from tests.support.comparisons import FIVE, mixed
+from tests.support.tables import absent, processes, reading
 
 
 def test_the_best_gpu_meets_the_best_cpu_of_all_machines_and_both_are_named():
@@ -24,3 +25,14 @@ def test_of_a_rate_the_highest_is_the_best():
     c = best.comparison
     assert (c.contender.name, c.baseline.name) == ("a torch cuda:0", "b numpy cpu 2t")
     assert (best.gpu_runner_up.name, best.cpu_runner_up.name) == ("a cupy cuda:0", "a torch cpu 2t")
+
+
+def test_work_that_only_cpus_or_only_gpus_have_done_is_not_ranked_in_vain(monkeypatch):
+    collected = []
+    collect = best.collect_replicates
+    monkeypatch.setattr(best, "collect_replicates", lambda *of: collected.append(of) or collect(*of))
+    on_cpu = [reading([*processes(FIVE), absent(device="cuda", backend="torch")], machine) for machine in "ab"]
+    assert not compare(on_cpu).best
+    assert not collected
+    assert len(compare(mixed()).best) == 1
+    assert collected

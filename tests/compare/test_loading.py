@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -255,3 +256,20 @@ def test_each_folder_of_the_committed_results_is_one_computer():
         assert {row.machine for row in reading.rows} == {reading.path.split("/")[-3]}
         assert not any("computers" in note for note in reading.notes)
         assert reading.files.facts["memory.total"].value
+
+
+def test_the_machine_of_a_row_is_found_without_looking_through_all_runs(tmp_path):
+    class Counted(tuple):
+        """Pairs that count how often they are gone through."""
+
+        times = 0
+
+        def __iter__(self):
+            Counted.times += 1
+            return super().__iter__()
+
+    (plain,) = read([f"x={write(tmp_path, processes(FIVE))}"])
+    labelled = replace(plain, origins=Counted(plain.origins))
+    once = Counted.times
+    assert {labelled.machine_in_table(row) for row in labelled.rows} == {"a"}
+    assert Counted.times == once

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench_core.compare import CompareOptions, Verdict, compare
+from bench_core.compare import CompareOptions, Verdict, compare, pairing
 from bench_core.errors import NothingToCompare, TableError
 from bench_core.records import Scope, Status
 from tests.support.comparisons import FIVE, two
@@ -149,3 +149,26 @@ def test_a_machine_without_a_gpu_says_so_for_every_gpu():
     result = compare([reading([*processes(FIVE), *gpu], "a"), reading([*processes(FIVE), none], "b")])
     (c,) = result.unmatched
     assert (c.key.get("device"), c.reason) == ("cuda:0", "b: skipped: no CUDA device")
+
+
+def test_failures_of_a_case_make_no_key_each(monkeypatch):
+    """A run of a machine without a GPU is mostly rows of cases that were not tried."""
+    made = []
+    key = pairing._key
+    monkeypatch.setattr(pairing, "_key", lambda *of: made.append(of) or key(*of))
+    failed = [reading([absent(work("64"))], "b", run_id=f"r{i}") for i in range(9)]
+    compare(
+        [
+            reading([*processes(FIVE, of=work("32")), *processes(FIVE, of=work("64"))], "a"),
+            *failed,
+            reading(processes(FIVE, of=work("32")), "b"),
+        ]
+    )
+    assert len(made) < len(failed)
+
+
+def test_a_side_is_named_once_for_all_its_rows():
+    name = pairing.namer(("backend", "device"))
+    first, second = (reading(processes(FIVE), run_id=run_id).rows[0] for run_id in ("r1", "r2"))
+    assert name(first) is name(second)
+    assert name(first) == "numpy cpu"

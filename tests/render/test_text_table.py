@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench_core.render import text_table
 from bench_core.render.text_table import Table, fold, layout
 
 WORDS, NUMBER = "one two three four five six seven", "123,456,789,012.345"
@@ -57,3 +58,12 @@ def test_a_long_header_over_numbers_is_broken_and_no_word_of_the_rows():
     assert len(rule) == 50
     assert row.startswith(f"{case}  ")
     assert len(list(layout(Table(("case", machine), (), frozenset({1})), 30))) > 2, "without rows"
+
+
+def test_no_word_and_no_letter_is_measured_twice(monkeypatch):
+    """The cells of a long table repeat them."""
+    measured = []
+    columns = text_table.columns
+    monkeypatch.setattr(text_table, "columns", lambda line: measured.append(line) or columns(line))
+    assert text_table._longest(["one two", "two one"] * 9, str.split) == 3
+    assert sorted(measured) == ["one", "two"]

@@ -15,7 +15,8 @@ from bench_core import load
 from bench_core.errors import TableError
 from bench_core.results import reader
 from bench_core.results.reader import read_rows
-from bench_core.results.schema import COLUMNS
+from bench_core.results.schema import COLUMNS, IDENTITY
+from bench_core.results.strict_csv import Csv
 from bench_core.results.writer import results_text
 from tests.support.table_files import complaint, good_table, spoil  # noqa: F401 - a fixture
 from tests.support.tables import absent, processes, reading, work, write
@@ -380,3 +381,24 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     write(tmp_path, processes([1.0]), "a")
     with pytest.warns(UserWarning, match=f"^{closed}: cannot be read: Permission denied$"):
         assert len(reader.find_results(tmp_path)) == 1
+
+
+def test_of_several_rows_that_contradict_others_the_first_in_the_file_is_named(good):
+    """It differs in a later column than the second one does."""
+    header, *lines = good.read_text().splitlines()
+    later = lines[0].split(",")
+    later[header.split(",").index("reason")] = "x"
+    sooner = lines[1].split(",")
+    sooner[header.split(",").index("started_at")] = "2026"
+    good.write_text("\n".join([header, *lines, ",".join(later), ",".join(sooner), ""]))
+    assert f"lines 2 and {len(lines) + 2}: reason is '' and 'x'" in complaint(good)
+
+
+def test_rows_are_told_apart_without_looking_at_more_columns_than_it_takes(good, monkeypatch):
+    """Texts of columns are made anew each time they are asked for."""
+    asked = []
+    texts = Csv.texts
+    monkeypatch.setattr(Csv, "texts", lambda table, name: asked.append(name) or texts(table, name))
+    read_rows(good)
+    assert set(asked) <= set(IDENTITY)
+    assert len(asked) == len(set(asked))

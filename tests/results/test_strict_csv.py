@@ -1,13 +1,19 @@
 """CSV as such: a fault is placed by its line, and no cell is written that a spreadsheet or a terminal would obey."""
 
+import csv
+import io
 import sys
 import unicodedata
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from bench_core.errors import TableError
+from bench_core.results import strict_csv
 from bench_core.results.strict_csv import cell, read_csv
 from tests.support.hostile import CELL_TEXTS
+from tests.support.properties import given, settings, st
 
 
 def test_lines_are_counted_across_quoted_line_feeds(tmp_path):
@@ -47,3 +53,48 @@ def test_a_number_that_is_not_finite_is_not_written(value):
 )
 def test_a_text_that_begins_with_an_apostrophe_of_its_own_gets_one_more(text, written):
     assert cell(text) == written
+
+
+CELLS = st.text('ab, "\r\n\x0b\x1c\x85\u2028é', max_size=4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(CELLS.map("x{}".format), CELLS), max_size=9), st.sampled_from(["\n", "\r\n", "\r"]))
+def test_columns_in_blocks_are_the_cells_and_lines_of_the_csv_module(records, end):
+    written = io.StringIO(newline="")
+    csv.writer(written, lineterminator=end, quoting=csv.QUOTE_ALL).writerows([("a", "b"), *records])
+    plain = csv.reader(io.StringIO(written.getvalue(), newline=""))
+    expected = [(record, plain.line_num) for record in plain][1:]
+    with TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strict_csv, "_BLOCK", 4)  # two records of two cells
+        path = Path(temporary, "t.csv")
+        path.write_bytes(written.getvalue().encode())
+        table = read_csv(path, ["a", "b"])
+    cells = [list(record) for record in zip(table.texts("a"), table.texts("b"), strict=True)]
+    assert list(zip(cells, table.lines, strict=True)) == expected
+    assert table.column("b", str) == table.texts("b")
+    kept = range(0, len(cells), 2)
+    assert table.only(kept).texts("a") == [cells[i][0] for i in kept]
+
+
+def many_records(tmp_path, monkeypatch):
+    """A table of 300 records in blocks of 10: a column of one text, one of three, one of 300."""
+    monkeypatch.setattr(strict_csv, "_BLOCK", 30)
+    path = tmp_path / "t.csv"
+    path.write_text("one,few,many\n" + "".join(f"same,{i % 3},{i}\n" for i in range(300)))
+    return read_csv(path, ["one", "few", "many"])
+
+
+def test_a_text_is_converted_once_in_whatever_block_it_occurs(tmp_path, monkeypatch):
+    table = many_records(tmp_path, monkeypatch)
+    converted = []
+    for name in ("one", "few", "many"):
+        table.column(name, converted.append)
+    assert sorted(converted) == sorted(["same", "0", "1", "2", *map(str, range(300))])
+
+
+def test_a_column_is_kept_as_a_text_a_block_and_equal_blocks_as_one(tmp_path, monkeypatch):
+    """A text of its own for each cell would take ten times the memory."""
+    columns = many_records(tmp_path, monkeypatch).columns
+    assert [len(blocks) for blocks in columns] == [30, 30, 30]
+    assert [len(set(map(id, blocks))) for blocks in columns] == [1, 3, 30]
