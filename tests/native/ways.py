@@ -16,14 +16,14 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, combinations
+from itertools import chain, combinations, count
 from pathlib import Path
 
 from bench_core import sequential, stats
 from bench_core.compare import CompareOptions
 from bench_core.records import Case, Clock, Measurement, Series, Status, Work
 from bench_core.results.traits import TraitsOf
-from bench_core.run.precision import Goal, Precision
+from bench_core.run.precision import Goal, Precision, Value
 from bench_core.run.replicate import Side
 
 PRECISION = 0.03
@@ -92,7 +92,7 @@ class Way:
         """Return the whole measurement that begins with a turn; None if the record has too few turns for it."""
         turns = record.since(start)
         if self.half is None:
-            return _until_precise(self, record, start)
+            return _until_precise(record, start)
         for n in range(self.least, len(turns) + 1):
             blocks = _by_kernel(turns[:n])
             halves = {kernel: self.half(each) for kernel, each in blocks.items()}
@@ -207,16 +207,17 @@ WAYS = (SUITE, PYTEST_BENCHMARK, TIMER, PYPERF)
 # ---------------------------------------------------------------- this suite
 
 
-def series_of(turns: Sequence[Turn], once: float, sides: int = 1) -> tuple[Precision, float, int]:
+def series_of(turns: Sequence[Turn], once: float, sides: int = 1) -> tuple[dict[str, Value], float, int]:
     """Let the schedule of `bench-core run --precision` take its rounds from recorded turns, until it or they end.
 
-    Return the schedule, the seconds that it took and the number of turns. A round of some kernels costs what the turn
+    Return what is known of each kernel, the seconds that it took and the number of turns. A round of some kernels costs what the turn
     took, less what the others alone need.
     """
     clock = once
     names = ["before", "after"][:sides]
     schedule = Precision(Goal(PRECISION), [Side(name) for name in names], Path(), now=lambda: clock)
-    cases = {kernel: Case(Work("six", kernel, "", "float32"), "numpy", "cpu") for kernel in turns[0].values}
+    works = (Work("six", "kernel", str(i), "float32") for i in count())
+    cases = {kernel: Case(work, "numpy", "cpu") for kernel, work in zip(turns[0].values, works, strict=False)}
     used = number = 0
     while used + sides <= len(turns) and schedule.next(number) is not None:
         chosen = set(schedule.chosen) if number else set(cases.values())
@@ -230,7 +231,7 @@ def series_of(turns: Sequence[Turn], once: float, sides: int = 1) -> tuple[Preci
         }
         schedule.add(measured, seconds, TraitsOf())
         used, number = used + sides, number + 1
-    return schedule, clock, used
+    return {kernel: schedule.values[case] for kernel, case in cases.items() if used}, clock, used
 
 
 def _measurement(case: Case, turn: Turn, kernel: str) -> Measurement:
@@ -238,13 +239,12 @@ def _measurement(case: Case, turn: Turn, kernel: str) -> Measurement:
     return Measurement(case, Status.OK, series=series, elapsed_s=turn.alone[kernel])
 
 
-def _until_precise(way: Way, record: Record, start: int) -> Whole | None:
-    schedule, seconds, used = series_of(record.since(start), record.once)
-    if len(schedule.inside) < len(schedule.values):
+def _until_precise(record: Record, start: int) -> Whole | None:
+    values, seconds, used = series_of(record.since(start), record.once)
+    halves = {kernel: math.inf if value.precision is None else value.precision for kernel, value in values.items()}
+    if max(halves.values()) > PRECISION:
         return None
-    by_kernel = {value.case.work.workload: value for value in schedule.values.values()}
-    middles = {kernel: value.middle for kernel, value in by_kernel.items()}
-    return Whole(start, used, seconds, middles, {kernel: value.precision for kernel, value in by_kernel.items()})
+    return Whole(start, used, seconds, {kernel: value.middle for kernel, value in values.items()}, halves)
 
 
 def _suite_claims(turns: Sequence[Turn]) -> bool | None:
@@ -252,8 +252,8 @@ def _suite_claims(turns: Sequence[Turn]) -> bool | None:
 
     The rule is that of compare/verdicts.py for pairs of a series that values have ended.
     """
-    schedule, _, _ = series_of(turns, 0.0, sides=2)
-    medians = [sequential.Median(tuple(map(math.log, value.numbers))) for value in schedule.values.values()]
+    values, _, _ = series_of(turns, 0.0, sides=2)
+    medians = [sequential.Median(tuple(map(math.log, value.numbers))) for value in values.values()]
     if not medians or min(len(median.values) for median in medians) < sequential.FIRST:
         return None
     adjusted = stats.benjamini_hochberg([median.p() for median in medians])

@@ -1,0 +1,327 @@
+"""What is said of ways of measuring, on planted samples; the runner, on a fake clock; the six kernels."""
+
+import json
+import math
+import random
+import statistics
+import sys
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from bench_core import sequential
+from bench_core.plan.expansion import expand
+from bench_core.records import Clock, Measurement, Preset, Run, Series, Status
+from bench_core.results.schema import JOURNAL
+from bench_core.run import journal
+from tests.native import minutes, six_kernels, ways
+from tests.native.six_kernels import KERNELS
+from tests.native.ways import PYPERF, PYTEST_BENCHMARK, SUITE, TIMER, Record, Turn, Whole, worth
+from tests.support import kernels as support
+from tests.support.fakes import FakeClock
+from tests.support.planned import CPU, MACHINE
+
+
+def record(*speeds, took=60.0, once=0.0, kernels=("x", "y"), alone=10.0, spread=0.0):
+    """Return turns in which every block of every kernel takes such a time, give or take `spread`."""
+
+    def turn(speed):
+        blocks = [speed * (1 - spread), speed, speed * (1 + spread)] * 4
+        return Turn(took, dict.fromkeys(kernels, blocks), dict.fromkeys(kernels, alone))
+
+    return Record([turn(speed) for speed in speeds], once)
+
+
+def test_a_way_whose_turns_agree_needs_the_minutes_of_its_first_and_raises_no_alarm():
+    for way in (PYTEST_BENCHMARK, TIMER):
+        found = worth(way, record(*[1e-3] * 4, took=30.0, spread=0.01))
+        assert (found.says_after, found.truth, found.true_after) == (0.5, 0.0, 0.5)
+        assert [a.share for a in found.alarms] == [0.0, 0.0]
+
+
+def test_a_way_that_claims_three_per_cent_and_is_twelve_off_is_shown_as_such():
+    """The blocks of a process agree, its processes are of two speeds."""
+    found = worth(PYTEST_BENCHMARK, record(1.0, 1.2, 1.0, 1.2, spread=0.001))
+    assert found.says < 0.002
+    assert found.truth == pytest.approx(1.2 ** (1 / math.sqrt(2)) - 1)
+    assert "14 % !" in "\n".join(minutes.lines([found], 1.0))
+    # Of 12 ordered pairs, 4 are of a fast process before a slow one.
+    assert [(a.share, a.comparisons, a.apart) for a in found.alarms] == [(pytest.approx(4 / 12), 12, 2)] * 2
+
+
+def test_values_that_repeat_after_two_turns_are_known_in_truth_after_two():
+    """Two turns of two speeds have the same median, wherever they begin; in one the speeds are told apart."""
+    found = worth(PYTEST_BENCHMARK, record(*[1.0, 1.2] * 3, took=30.0))
+    assert found.says_after == 0.5
+    assert found.true_after is None, "three turns are not known within 3 %"
+    assert worth(PYTEST_BENCHMARK, record(*[1.0, 1.2] * 2, took=30.0)).true_after == 1.0
+
+
+def test_a_way_that_is_not_precise_after_its_first_turn_takes_more_until_it_says_so():
+    wide = record(*[1.0] * 8, spread=0.05)
+    halves = [ways.half_of_rounds([turn.values["x"] for turn in wide.turns[:n]]) for n in range(1, 9)]
+    needed = next(n for n, half in enumerate(halves, 1) if half <= ways.PRECISION)
+    assert needed > 1
+    assert worth(PYTEST_BENCHMARK, wide).says_after == needed
+    few = worth(PYTEST_BENCHMARK, Record(wide.turns[: needed - 1]))
+    assert (few.says_after, few.says, few.truth) == (None, None, None)
+    assert f"> {needed - 1}" in "\n".join(minutes.lines([few], 1.0))
+
+
+def test_like_pyperf_it_takes_twenty_processes_and_more_if_their_means_differ():
+    assert worth(PYPERF, record(*[1.0] * 40, took=3.0, once=30.0)).says_after == 1.5
+    # Of n processes, half d faster and half d slower: 1.96 d / sqrt(n - 1) <= 0.03.
+    d = 0.07
+    needed = next(n for n in range(20, 60, 2) if 1.96 * d / math.sqrt(n - 1) <= ways.PRECISION)
+    whole = PYPERF.whole(record(*[1 - d, 1 + d] * 25), 0)
+    assert (whole.turns, needed) == (22, 22)
+    assert whole.halves["x"] == pytest.approx(1.96 * d / math.sqrt(needed - 1))
+    assert PYPERF.whole(record(*[1 - d, 1 + d] * 10), 0) is None
+
+
+def test_two_measurements_like_pyperf_need_forty_processes():
+    assert worth(PYPERF, record(*[1.0] * 39)).alarms[0].share is None
+    found = worth(PYPERF, record(*[1.0] * 20, *[1.2] * 20)).alarms[0]
+    assert (found.comparisons, found.apart) == (40, 1)
+    assert found.share > 0.5, "a drift of the machine is claimed as a change"
+
+
+def test_this_suite_ends_with_its_first_look_where_processes_agree():
+    found = worth(SUITE, record(*[1.0] * 14, took=6.0, once=18.0))
+    assert found.says_after == pytest.approx((18.0 + 6.0 * sequential.FIRST) / 60)
+    assert (found.says, found.truth, found.true_after) == (0.0, 0.0, pytest.approx(24.0 / 60))
+    assert found.alarms[0].share == 0.0
+
+
+def test_later_rounds_of_this_suite_cost_what_is_still_imprecise():
+    """One kernel has three processes that are 10 % off: its interval leaves them out at the first look that can."""
+    steady = record(*[1.0] * 21, took=60.0, alone=10.0).turns
+    wild = [1.1, 0.9, 1.1, *[1.0] * 18]
+    turns = [replace(t, values={"x": t.values["x"], "y": [w] * 3}) for t, w in zip(steady, wild, strict=True)]
+    left_out = [(n - limit) // 2 for n, limit in zip(sequential.LOOKS, sequential.boundary(), strict=True)]
+    needed = next(n for n, out in zip(sequential.LOOKS, left_out, strict=True) if out >= 2)
+    whole = SUITE.whole(Record(turns), 0)
+    assert needed > sequential.FIRST
+    assert whole.turns == needed
+    assert whole.seconds == 60.0 * needed - 10.0 * (needed - sequential.FIRST)
+    assert SUITE.whole(Record(turns[: needed - 1]), 0) is None
+
+
+def test_compare_claims_what_differs_in_every_pair_and_not_what_drifts():
+    assert worth(SUITE, record(*[1.0, 1.2] * 7)).alarms[0].share == 1.0
+    assert worth(SUITE, record(*[1.0, 1.04] * 7)).alarms[0].share == 0.0, "below the smallest effect of interest"
+    assert worth(SUITE, record(*[1.0] * 7, *[1.2] * 7)).alarms[0].share == 0.0
+    assert worth(SUITE, record(*[1.0, 1.2] * 6, 1.0)).alarms[0].share is None, "fewer pairs than the first look"
+
+
+def test_measurements_that_are_set_against_each_other_share_no_turn():
+    n = 9
+    wholes = [Whole(start, turns, 1.0, {"x": 1.0}) for start, turns in enumerate([1, 2, 3, 4, 5, 1, 2, 7, 9])]
+    of = {whole.start: {(whole.start + i) % n for i in range(whole.turns)} for whole in wholes}
+    expected = [(a, b) for a, b in combinations(wholes, 2) if not of[a.start] & of[b.start]]
+    assert list(ways._disjoint(wholes, n)) == expected
+    assert expected
+
+
+# ---------------------------------------------------------------- the statistics of others
+
+
+@pytest.mark.parametrize("spread", [1e-4, 1e-3, 1e-2, 0.1, 1.0])
+def test_the_interval_of_timer_is_that_by_which_compare_trims_digits(spread):
+    common = pytest.importorskip("torch.utils.benchmark.utils.common")
+    for seed in range(10):
+        times = list(1e-3 * np.exp(spread * np.random.default_rng(seed).standard_normal(17 + seed)))
+        digits = math.floor(-math.log10(ways.half_of_timer([times])))
+        measurement = common.Measurement(1, times, common.TaskSpec("", ""))
+        assert min(max(digits, 1), 4) == measurement.significant_figures
+
+
+def test_compare_marks_as_best_what_the_rule_says():
+    compare = pytest.importorskip("torch.utils.benchmark.utils.compare")
+    for seconds in (1.0, 1.009, 1.011, 1.2, 2e-6, 2.09e-6, 2.11e-6):
+        least = 1.0 if seconds >= 1.0 else 2e-6
+        marked = compare._Row.color_segment("", seconds, least).startswith(compare.BEST)
+        assert ways.unmarked([least] * 3, [seconds] * 3) is not marked
+        assert ways.unmarked([seconds] * 3, [least] * 3) is not marked
+
+
+def test_the_rule_of_pyperf_is_students_t_test():
+    from scipy.stats import ttest_ind
+
+    found = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        a, b = rng.normal(1.0, 0.1, 60), rng.normal(1.04, 0.2, 60)
+        found.append(ways.significant(list(a), list(b)))
+        assert found[-1] == (ttest_ind(a, b).pvalue <= 0.05)
+    assert len(set(found)) == 2
+
+
+def test_quartiles_lie_apart_only_if_nothing_is_in_both():
+    low, high = [1.0, 2.0, 3.0, 4.0, 5.0], [4.0, 5.0, 6.0, 7.0, 8.0]  # quartiles 2 to 4, and 5 to 7
+    assert ways.quartiles_apart(low, high)
+    assert ways.quartiles_apart(high, low)
+    assert not ways.quartiles_apart(low, [x - 1.0 for x in high])
+
+
+# ---------------------------------------------------------------- the runner
+
+
+def entrant(way, clock, took, log, once=0.0):
+    def begin():
+        clock.pass_(once)
+        return once
+
+    def turn():
+        clock.pass_(took)
+        log.append(way.name)
+        return Turn(took, {"x": [1.0]})
+
+    return minutes.Entrant(way, begin, turn)
+
+
+def test_turns_alternate_at_random_until_the_time_is_up_and_each_way_has_its_share():
+    clock, log = FakeClock(), []
+    entrants = [entrant(SUITE, clock, 6.0, log, 3.0), entrant(TIMER, clock, 4.0, log), entrant(PYPERF, clock, 8.0, log)]
+    records = minutes.collect(entrants, 2000.0, random.Random(1), clock)
+    assert 2000.0 <= clock() < 2008.0
+    assert [r.once for r in records] == [3.0, 0.0, 0.0]
+    assert [len(r.turns) for r in records] == [log.count(e.way.name) for e in entrants]
+    wanted = [e.wanted for e in entrants]
+    for r, want in zip(records, wanted, strict=True):
+        assert len(r.turns) / len(log) == pytest.approx(want / sum(wanted), rel=0.2)
+    assert log[3:23] != sorted(log[3:23])
+    another = []
+    again = [entrant(e.way, FakeClock(), 6.0, another) for e in entrants]
+    fresh = FakeClock()
+    again = [entrant(e.way, fresh, 6.0, another) for e in entrants]
+    minutes.collect(again, 500.0, random.Random(1), fresh)
+    assert another[:40] == log[:40], "a seed repeats the order"
+
+
+def test_each_way_has_a_turn_however_short_the_time():
+    clock, log = FakeClock(), []
+    entrants = [entrant(way, clock, 6.0, log, 3.0) for way in ways.WAYS]
+    records = minutes.collect(entrants, 1.0, random.Random(0), clock)
+    assert [len(r.turns) for r in records] == [1] * 4
+
+
+def test_what_cannot_be_said_is_a_dash():
+    """From one turn of each."""
+    said = minutes.lines([worth(way, record(1.0)) for way in ways.WAYS], 1.0)
+    suite = next(line for line in said if line.startswith(SUITE.name))
+    assert suite.split()[-5:] == [">", "1", "-", "-", ">", "1"][-5:]
+    assert sum(line.startswith(("x", "y")) for line in said) == 2
+
+
+def journal_of(status):
+    """Return what takes the place of a session: it writes a journal of the six, and of what is not one of them."""
+
+    def run(command, folder):
+        output = next(a.partition("=")[2] for a in command if a.startswith("--bench-output="))
+        cases = [case for six in {s.workload.name: s for s in KERNELS.values()}.values() for case in planned(six)]
+        into = minutes.Path(output) / "box" / "run"
+        into.mkdir(parents=True)
+        kept = journal.Journal(into, journal.Head(Run("r", "2001-01-01T00:00:00+00:00", "box"), tuple(cases)))
+        for i, case in enumerate(cases, 1):
+            series = (Series("time", Clock.WALL, (float(i), float(i))),)
+            here = any(s.backend == case.backend and s.work == case.work for s in KERNELS.values())
+            if here and status is Status.OK:
+                kept.append(Measurement(case, Status.OK, series=series, elapsed_s=2.0 * i))
+            else:
+                kept.append(Measurement.missing(case, status if here else Status.UNSUPPORTED, "code", "no memory"))
+        kept.close()
+        assert (into / JOURNAL).is_file()
+        return ""
+
+    return run
+
+
+def planned(six):
+    return list(expand(six.workload, Preset.QUICK, CPU, lambda _: MACHINE))
+
+
+def test_a_turn_of_this_suite_is_a_session_of_the_six_read_from_its_journal(tmp_path, monkeypatch):
+    monkeypatch.setattr(minutes, "_run", journal_of(Status.OK))
+    turn = minutes.suite(tmp_path, random.Random(0)).turn()
+    assert list(turn.values) == list(KERNELS)
+    assert all(turn.alone[name] == 2.0 * values[0] for name, values in turn.values.items())
+    assert len({values[0] for values in turn.values.values()}) == 6
+    monkeypatch.setattr(minutes, "_run", journal_of(Status.OOM))
+    with pytest.raises(RuntimeError, match=r"product: no memory"):
+        minutes.suite(tmp_path, random.Random(0)).turn()
+
+
+def test_a_turn_of_pytest_benchmark_is_read_from_its_own_file(tmp_path, monkeypatch):
+    def run(command, folder):
+        assert not any("bench-" in a for a in command if not a.startswith("--benchmark-json"))
+        of = [{"params": {"name": name}, "stats": {"data": [1.0, 2.0]}} for name in KERNELS]
+        (folder / "results.json").write_text(json.dumps({"benchmarks": of}))
+        return ""
+
+    monkeypatch.setattr(minutes, "_run", run)
+    assert minutes.pytest_benchmark(tmp_path).turn().values == dict.fromkeys(KERNELS, [1.0, 2.0])
+
+
+def test_workers_like_pyperfs_run_one_kernel_each_with_the_loops_that_were_calibrated(monkeypatch):
+    asked = []
+
+    def child(*arguments):
+        asked.append(arguments)
+        return "[1.0, 2.0, 3.0]" if len(arguments) == 3 else f"{len(asked)}\n"
+
+    monkeypatch.setattr(minutes, "_child", child)
+    way = minutes.like_pyperf(random.Random(0))
+    way.begin()
+    assert way.turn().values == dict.fromkeys(KERNELS, [1.0, 2.0, 3.0])
+    assert asked[:6] == [("pyperf", name) for name in KERNELS]
+    assert sorted(asked[6:]) == sorted(("pyperf", name, str(i)) for i, name in enumerate(KERNELS, 1))
+
+
+def test_a_process_that_fails_is_named_with_what_it_said():
+    with pytest.raises(RuntimeError, match="ValueError: no such kernel|no such kernel"):
+        minutes._run([sys.executable, "-c", "raise ValueError('no such kernel')"])
+
+
+# ---------------------------------------------------------------- the six kernels
+
+
+def test_the_suite_plans_the_six_as_other_ways_build_them():
+    found = [
+        (case.work, case.backend, case.implementation)
+        for workload in {s.workload.name: s.workload for s in KERNELS.values()}.values()
+        for target in CPU
+        for case in expand(workload, Preset.QUICK, [target], lambda _: MACHINE)
+        if workload.builders(target)
+    ]
+    assert sorted(found, key=str) == sorted(((s.work, s.backend, "default") for s in KERNELS.values()), key=str)
+    assert all(f"KERNELS[{name!r}]" in minutes.SUITE for name, six in KERNELS.items() if six.backend == "numpy")
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_each_of_the_six_is_built_with_the_right_answer(name):
+    six = KERNELS[name]
+    if six.backend == "torch":
+        pytest.importorskip("torch")
+    with support.backend(six.backend) as on:
+        answer = support.answer(six_kernels.built(name), on)
+        expected = six.workload.reference(six.work, support.inputs(six.workload, six.work))
+        assert six.workload.verify(six.work, expected, answer) < 1e-3
+
+
+def test_loops_double_until_a_value_takes_long_enough_and_the_first_value_does_not_count():
+    clock, calls = FakeClock(), []
+
+    def run():
+        calls.append(clock())
+        clock.pass_(0.5 if len(calls) == 1 else 0.004)
+
+    calls.append(None)
+    assert six_kernels.calibrated(run, clock) == 32
+    assert len(calls) - 1 == 1 + 2 + 4 + 8 + 16 + 4 * 32
+    calls.clear()
+    assert six_kernels.values(run, 8, clock) == [pytest.approx(0.004)] * 3
+    assert len(calls) == 4 * 8
+    assert statistics.fmean(six_kernels.values(run, 1, clock)) == pytest.approx(0.004)
