@@ -24,7 +24,7 @@ _MOST_RUN_BYTES = 64 << 20
 _MOST_FACTS = 2000
 _DEEPEST = 20  # levels of a JSON file; ours have 7
 _LARGEST = 1e300  # of the numbers in a JSON file: those near the end of the range overflow in any sum
-_cell_number = converter("value")
+_cell_number, _truth = converter("value"), converter("git_dirty")
 
 SampleKey = tuple[str, str, str, str, str, str, str]  # case_id to clock of SAMPLE_COLUMNS, as texts
 Samples = Mapping[SampleKey, Mapping[int, tuple[float, ...]]]
@@ -91,15 +91,24 @@ def _read_samples_if_unchanged(results: Path, files: Mapping[str, Any] | None, n
 
 
 def read_samples(path: Path) -> Samples:
-    """Return the samples in samples.csv, in seconds, in order of measurement; raises TableError for an invalid file."""
+    """Return the samples in samples.csv that count, in seconds, in order of measurement.
+
+    Where all of a process are noisy, all of them count. Raises TableError for an invalid file.
+    """
     table = read_csv(path, required=SAMPLE_COLUMNS)
     keys = zip(*(table.column(name, _key_text(name)) for name in SAMPLE_COLUMNS[:7]), strict=True)
     processes = table.column("process", _count)
     seconds = table.column("seconds", _seconds)
-    gathered: dict[SampleKey, dict[int, list[float]]] = {}
-    for key, process, value in zip(keys, processes, seconds, strict=True):
-        gathered.setdefault(key, {}).setdefault(process, []).append(value)
-    return {key: {p: tuple(v) for p, v in by_process.items()} for key, by_process in gathered.items()}
+    noisy = table.column("noisy", _truth)
+    calm: dict[SampleKey, dict[int, list[float]]] = {}
+    left_out: dict[SampleKey, dict[int, list[float]]] = {}
+    for key, process, value, is_noisy in zip(keys, processes, seconds, noisy, strict=True):
+        into = left_out if is_noisy else calm
+        into.setdefault(key, {}).setdefault(process, []).append(value)
+    return {
+        key: {p: tuple(v) for p, v in {**left_out.get(key, {}), **calm.get(key, {})}.items()}
+        for key in {**calm, **left_out}
+    }
 
 
 def _key_text(name: str) -> Callable[[str], str]:

@@ -25,6 +25,7 @@ from bench_core.timing.sampling import (
 )
 from bench_core.timing.stationarity import alternates
 from tests.support.fakes import FakeClock, FakeDevice, FakeFutures
+from tests.support.watches import calm, losing
 
 PLAN = Durations(budget=1.0, least=0.2, warmup=0.2, warmup_cap=2.0)
 
@@ -33,13 +34,9 @@ def timer_for(device, synchronize=None):
     return WallTimer(synchronize or device.synchronize, device.clock)
 
 
-def never():
-    return 0
-
-
 def test_a_steady_long_call_is_timed_singly_and_stops_at_the_first_look_past_the_least_time():
     device = FakeDevice(work=0.015)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock)
     assert series.clock is Clock.WALL
     assert series.inner_loops == 1
     assert series.seconds == pytest.approx([0.015001] * 14)  # 10 blocks are 0.15 s: too little
@@ -48,7 +45,7 @@ def test_a_steady_long_call_is_timed_singly_and_stops_at_the_first_look_past_the
 
 def test_a_short_call_is_batched_to_a_millisecond():
     device = FakeDevice(work=5e-6, launch=1e-7)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock)
     assert series.inner_loops * 5e-6 >= BLOCK * 0.99
     assert series.seconds[0] == pytest.approx(5e-6, rel=1e-2)
 
@@ -56,21 +53,21 @@ def test_a_short_call_is_batched_to_a_millisecond():
 def test_a_short_call_of_which_the_latency_is_asked_is_timed_by_itself():
     """A batch would hide the time from launch to end behind the work of the calls before."""
     device = FakeDevice(work=5e-6, launch=3e-6)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock, singly=True)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock, singly=True)
     assert series.inner_loops == 1
     assert series.seconds[0] == pytest.approx(8e-6)
 
 
 def test_a_call_of_unsteady_length_is_measured_until_the_budget_and_flagged():
     device = FakeDevice(work=lambda i: 0.01 if i % 2 else 0.02)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock)
     assert "not_converged" in series.flags
     assert 1.0 <= sum(series.seconds) <= 1.03
 
 
 def test_one_call_longer_than_the_budget_is_measured_few_times_and_never_not_at_all():
     device = FakeDevice(work=10.0)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock)
     assert len(series.seconds) == 1
     assert set(series.flags) == {"not_steady", "not_converged"}
 
@@ -79,7 +76,7 @@ def test_one_call_longer_than_the_budget_is_measured_few_times_and_never_not_at_
 def test_no_block_begins_once_the_budget_is_spent_to_the_last_bit(each, blocks):
     """Four quarters of a second are a second; three seconds are the budget so often that one block is enough."""
     device = FakeDevice(work=each, launch=0.0)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock)
     assert series.seconds == (each,) * blocks
 
 
@@ -120,7 +117,7 @@ def test_work_queued_before_a_block_is_not_counted_in_it():
 
 
 def test_a_disturbed_block_is_repeated_once_and_both_are_kept():
-    quiet = sample_series("time", (device := FakeDevice(work=0.05)).run, timer_for(device), PLAN, never, device.clock)
+    quiet = sample_series("time", (device := FakeDevice(work=0.05)).run, timer_for(device), PLAN, calm(), device.clock)
     trouble = 10  # in the timed part: warm-up takes 4 calls
     device = FakeDevice(work=lambda i: 0.2 if i == trouble else 0.05)
     series = sample_series(
@@ -147,7 +144,7 @@ def test_garbage_collection_is_off_inside_blocks_and_back_on_after_them():
     device = FakeDevice(work=0.02)
     seen = []
     sample_series(
-        "time", lambda: (seen.append(gc.isenabled()), device.run()), timer_for(device), PLAN, never, device.clock
+        "time", lambda: (seen.append(gc.isenabled()), device.run()), timer_for(device), PLAN, calm(), device.clock
     )
     assert seen[-1] is False
     assert gc.isenabled()
@@ -166,7 +163,7 @@ class EventClock:
 
 
 def device_series(backend):
-    return sample_series("time", lambda: None, DeviceTimer(backend), PLAN, never, backend.clock)
+    return sample_series("time", lambda: None, DeviceTimer(backend), PLAN, calm(), backend.clock)
 
 
 @pytest.mark.parametrize(("seconds", "loops"), [(150e-6, 7), (0.6e-3, 2), (1e-3, 1)])
@@ -237,7 +234,7 @@ def noisy(work):
 
 def flags_of(work, plan=PLAN):
     device = FakeDevice(work=work, launch=1e-7)
-    return sample_series("time", device.run, timer_for(device), plan, never, device.clock).flags
+    return sample_series("time", device.run, timer_for(device), plan, calm(), device.clock).flags
 
 
 @pytest.mark.parametrize("each", [5e-6, 1e-3])
@@ -278,7 +275,7 @@ def test_work_in_every_second_long_call_is_alternating():
 def test_work_in_every_second_call_of_a_batch_is_alternating_though_the_blocks_are_alike():
     work = noisy(lambda i: 10e-6 if i % 2 else 0.0)
     device = FakeDevice(work=work, launch=1e-7)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock)
     assert series.inner_loops > 1
     assert max(series.seconds) < 1.1 * min(series.seconds)
     assert series.flags == ("alternating",)
@@ -300,7 +297,7 @@ class Noting(WallTimer):
 def test_calls_timed_singly_after_batches_are_no_samples(each, singly):
     device = FakeDevice(work=each, launch=1e-7)
     timer = Noting(device)
-    series = sample_series("time", device.run, timer, PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer, PLAN, calm(), device.clock)
     ends = len(timer.blocks) - singly
     assert timer.blocks[ends - len(series.seconds) :] == [series.inner_loops] * len(series.seconds) + [1] * singly
     assert SINGLES % 2 == 0
@@ -318,7 +315,7 @@ def test_an_alternation_that_a_second_look_does_not_find_was_other_work(until, f
 
     device = FakeDevice(work, launch=1e-7)
     timer = Noting(device)
-    series = sample_series("time", device.run, timer, PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer, PLAN, calm(), device.clock)
     assert ("alternating" in series.flags) is found
     assert timer.blocks[-2 * SINGLES :] == [1] * 2 * SINGLES
 
@@ -379,7 +376,7 @@ def test_a_series_claims_all_seconds_in_which_its_timer_was_at_work():
     device = FakeDevice(work=5e-6, launch=1e-7)
     timer = timer_for(device)
     claimed = [
-        sample_series("time", device.run, timer, PLAN, never, device.clock, singly=singly).claimed_s
+        sample_series("time", device.run, timer, PLAN, calm(), device.clock, singly=singly).claimed_s
         for singly in (False, True)
     ]
     assert sum(claimed) == pytest.approx(device.clock()) == pytest.approx(timer.total)
