@@ -74,6 +74,7 @@ class RunDelay:
 
     def __init__(self, now: Callable[[], float] = perf_counter, cpu: Callable[[], float] = process_time) -> None:
         self._now, self._cpu = now, cpu
+        self._cores = host.usable_cores()
         self._files: dict[int, int] = {}
         self._listed = -float("inf")
 
@@ -115,7 +116,7 @@ class RunDelay:
             ),
             default=0.0,
         )
-        left = host.usable_cores() * seconds - (after.cpu - before.cpu)
+        left = self._cores * seconds - (after.cpu - before.cpu)
         return _lost(OTHER_WORK, min(waited, left) / seconds)
 
     def close(self) -> None:
@@ -207,7 +208,7 @@ def witnesses(device: str, uuid: str | None) -> list[Witness]:
 class _Last:
     """The last reading of a witness.
 
-    at: when it ended. blocks: how many had been noted. cost: the least seconds that a reading has taken.
+    at: when it ended. blocks: how many had been noted. cost: the least seconds that one has taken.
     """
 
     reading: Any
@@ -259,7 +260,8 @@ class Watch:
 
     def _look(self, pause: Callable[[Witness, _Last], float]) -> None:
         for i, (witness, last) in enumerate(zip(self._witnesses, self._last, strict=True)):
-            seconds = self._now() - last.at
+            now = self._now()
+            seconds = now - last.at
             if last.blocks == len(self.blocks) or seconds <= 0 or seconds < pause(witness, last):
                 continue
             new = self._read(witness)
@@ -267,7 +269,7 @@ class Watch:
             for block in self.blocks[last.blocks :] if lost else ():
                 self.calm -= not block
                 block.update(lost)
-            new.cost = min(new.cost, last.cost)
+            new.cost = min(self._now() - now, last.cost)
             self._last[i] = new
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bench_core.backends.event_timer import LONGEST_SPIN, SHORT_FOR, EventTimer
 from bench_core.timing.sampling import BLOCK, DeviceTimer, Durations, sample_series
 from tests.support.fakes import FakeStream
+from tests.support.watches import calm
 
 MS, US = 1e-3, 1e-6
 
@@ -75,10 +76,6 @@ def test_calls_that_keep_the_host_busy_and_do_nothing_on_the_device_have_no_unfl
     gpu = Clocked()
     series = sample_series("time", lambda: gpu.clock.pass_(10 * US), DeviceTimer(gpu), Durations(), calm(), gpu.clock)
     assert "launch_bound" in series.flags
-
-
-def never():
-    return 0
 
 
 @pytest.mark.parametrize(

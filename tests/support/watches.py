@@ -4,7 +4,7 @@ from bench_core.timing.watch import Watch
 
 
 class Counter:
-    """A counter of the test's own. read: returns the seconds that were lost so far. least: a share that is too little."""
+    """A counter of the test's own. read: returns the seconds lost so far. least: a share that is too little."""
 
     def __init__(self, read, cause="steal", every=0.0, least=0.0):
         self.read, self.every, self._cause, self._least = read, every, cause, least
