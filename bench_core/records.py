@@ -293,6 +293,7 @@ class Series:
 
     noisy: the indices of blocks that do not count, because something disturbed them while they ran.
     lost: seconds of these blocks, by cause ("steal"), in seconds of the series' clock.
+    disturbance: the share of their time that the blocks which count have lost; 0 unless hardly any block was calm.
     claimed_s: seconds of host time that the whole series took (warm-up, blocks, calls timed singly, garbage
     collection), according to the process that measured it; 0 if unknown.
     """
@@ -305,6 +306,7 @@ class Series:
     flags: tuple[str, ...] = ()
     claimed_s: float = 0.0
     lost: Mapping[str, float] = field(default_factory=dict)
+    disturbance: float = 0.0
 
     @property
     def calm(self) -> tuple[float, ...]:
@@ -557,7 +559,7 @@ def _series_from_json(plain: Mapping[str, Any]) -> Series:
         raise ValueError("a sample is not a valid time")
     if not isinstance(plain.get("inner_loops", 1), int) or not _is_time(plain.get("claimed_s", 0.0)):
         raise ValueError("a series has an invalid inner_loops, or an invalid time claimed_s")
-    if not all(map(_is_time, plain.get("lost", {}).values())):
+    if not all(map(_is_time, (*plain.get("lost", {}).values(), plain.get("disturbance", 0.0)))):
         raise ValueError("a series has lost what is no valid time")
     return Series(**{**plain, **tuples, "clock": Clock(plain["clock"])})
 

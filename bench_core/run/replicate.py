@@ -33,6 +33,7 @@ from bench_core.results.run_files import flatten
 from bench_core.results.traits import TraitsOf, merged
 from bench_core.run import journal
 from bench_core.run.plausibility import refuse_beyond_own_best
+from bench_core.run.tries import disturbed_seconds
 
 LOG = "log.txt"
 _ERROR = re.compile(r"(?:ERROR:?|E  |Error:?|.*: error:)\s+(.*)")  # errors of pytest, its tracebacks and argparse
@@ -259,6 +260,7 @@ def _about(
         "timed_share": sum(about["timed_share"] for about in abouts) / len(abouts),
         # Earlier releases do not write it.
         "recheck_share": sum(about.get("recheck_share", 0.0) for about in abouts) / len(abouts),
+        "disturbed": disturbed_seconds(everything),
         "processes": processes,
         "environment": {"host": abouts[0]["environment"]["host"], "workers": workers},
     }

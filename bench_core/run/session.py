@@ -42,7 +42,7 @@ from bench_core.records import (
 from bench_core.results import schema, writer
 from bench_core.results.rows import rows_of_run
 from bench_core.results.traits import TraitsOf
-from bench_core.run import journal
+from bench_core.run import journal, tries
 from bench_core.run.plausibility import refuse_beyond_own_best, refuse_implausible
 from bench_core.timing.case import OnPhase, Settings, ignore_phase
 from bench_core.timing.sampling import Durations
@@ -161,6 +161,7 @@ class Session:
         self._journal: journal.Journal | None = None
         self._before: journal.JournalContents | None = None
         self._timed_s = self._recheck_s = 0.0
+        self._purse: tries.Purse | None = None
         self._turned_out: dict[Case, Case] = {}  # planned cases of unknown work -> what they were when measured
         self.run = self._new_run()
         if options.resume:
@@ -263,6 +264,8 @@ class Session:
             option = f"--bench-resume={folder}" if self._before else f"{said}={self.options.output}"
             raise UsageError(f"{option}: cannot write there: {error.strerror}") from None
         self.folder = folder
+        tried = (case for case in planned if (case.backend, case.device) not in self.targets.absent)
+        self._purse = tries.Purse(sum(map(self.budget, tried)))
 
     def machine(self, target: Target | Case) -> Machine:
         """Return what the plan for a target may depend on: the cache of its device, and the usable cores."""
@@ -297,32 +300,53 @@ class Session:
         planned_as: Case | None = None,
         *,
         again: bool = False,
+        second: bool = False,
     ) -> Measurement:
         """Measure a case, write it to the journal and return it; an interrupt is recorded and raised again.
 
         A case that already has a record is measured only if `again` is true, and the last record counts. Otherwise the
         plan contains it twice, or the run was resumed. planned_as: the planned case whose place this one takes, if its
-        work was not known in the plan. Raises UsageError if another planned case has turned out to be the same one.
+        work was not known in the plan. second: whether this is the second try of a case that was disturbed; it begins
+        when the machine is quiet, and the better record of the two counts. Raises UsageError if another planned case
+        has turned out to be the same one.
         """
         if planned_as:
             self._take_place(planned_as, case)
-        if case in self.measurements and not again:
+        first = self.measurements.get(case) if second else None
+        if case in self.measurements and not (again or first):
             return self.measurements[case]
-        absent = self.targets.absent.get((case.backend, case.device))
         try:
-            if absent:
-                done = Measurement.missing(case, Status.SKIPPED, absent.code, absent.reason)
-            else:
-                timeout = self.options.seconds_until_timeout
-                done = self.workers.dispatch(case, source, self.settings(case), timeout, on_phase)
+            done = self._dispatched(case, source, on_phase, wait=tries.wait_of(self.budget(case)) if first else 0.0)
         except KeyboardInterrupt:
-            self._keep(Measurement.missing(case, Status.INTERRUPTED, "interrupted", "interrupted while it ran"))
+            if not first:
+                self._keep(Measurement.missing(case, Status.INTERRUPTED, "interrupted", "interrupted while it ran"))
             raise
         self._timed_s += done.timed_s
         self._recheck_s += done.recheck_s
         known_as = planned_as.work.case_id if planned_as else ""
         done = replace(done, process=self.options.process, planned_as=known_as)
-        return self._keep(refuse_implausible(done, self.traits, self.cpu_limits))
+        done = refuse_implausible(done, self.traits, self.cpu_limits)
+        self._account(case, done, is_second=first is not None)
+        return self._keep(tries.better(first, done) if first else done)
+
+    def _dispatched(self, case: Case, source: Source, on_phase: OnPhase, wait: float) -> Measurement:
+        absent = self.targets.absent.get((case.backend, case.device))
+        if absent:
+            return Measurement.missing(case, Status.SKIPPED, absent.code, absent.reason)
+        settings = replace(self.settings(case), wait=wait)
+        return self.workers.dispatch(case, source, settings, self.options.seconds_until_timeout + wait, on_phase)
+
+    def _account(self, case: Case, done: Measurement, *, is_second: bool) -> None:
+        if self._purse and is_second:
+            self._purse.second(done)
+        elif self._purse:
+            self._purse.first(done, self.budget(case))
+
+    def may_try_again(self, done: Measurement) -> bool:
+        """Return whether a case that has been measured once was disturbed, and there is time for another try."""
+        given = self.budget(done.case)
+        enough = self._purse is not None and self._purse.seconds >= given + tries.wait_of(given)
+        return enough and tries.is_disturbed(done)
 
     def _take_place(self, planned: Case, case: Case) -> None:
         """Note what a planned case of unknown work has turned out to be."""
@@ -349,7 +373,7 @@ class Session:
         return True
 
     def _keep(self, done: Measurement) -> Measurement:
-        if self._before and done.status is Status.OK:
+        if self._before and done.status is Status.OK and "resumed" not in done.flags:
             done = replace(done, flags=(*done.flags, "resumed"))
         # From here on the reason is in files that may be published.
         done = replace(done, reason=scrub(done.reason))
@@ -470,6 +494,7 @@ class Session:
             **self._about_workloads(),
             "timed_share": self.timed_share,
             "recheck_share": self.recheck_share,
+            "disturbed": tries.disturbed_seconds(self.outcomes),
             "environment": {"host": environment.facts_to_json(self.host_facts), "workers": workers},
         }
 

@@ -184,7 +184,8 @@ def sample_series(
     for i in noisy:
         cause = max(lost[i], key=lost[i].__getitem__)
         discarded[cause] = discarded.get(cause, 0.0) + blocks[i].seconds
-    return Series(metric, timer.clock, tuple(seconds), loops, tuple(noisy), earned, claimed, discarded)
+    disturbance = math.fsum(max(lost[i].values(), default=0.0) for i in counted) / len(counted)
+    return Series(metric, timer.clock, tuple(seconds), loops, tuple(noisy), earned, claimed, discarded, disturbance)
 
 
 def which_count(lost: Sequence[Lost]) -> list[int]:

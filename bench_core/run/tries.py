@@ -1,0 +1,82 @@
+"""Measure a case again that was disturbed most of the time: which one, for how long, and which of two tries counts.
+
+It is done at most once for each case, later in the run, and takes no longer than other cases have left of their budgets
+plus a share of the run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from bench_core.records import NEVER_QUIET, Measurement, Status
+
+MOSTLY = 0.5  # share of the timed seconds that must not count, for a case to be measured again
+EXTRA = 0.1  # share of the run's budget that is added for all second tries
+LONGEST_WAIT = 5.0  # seconds to wait for a quiet machine before a second try, at most
+REPEATED = "measured_again"  # the cause of seconds that do not count because another try of the case does
+
+
+def is_disturbed(done: Measurement) -> bool:
+    """Return whether a case was disturbed most of the time, so that it is worth another try."""
+    if done.status is not Status.OK or not done.series:
+        return False
+    return any(NEVER_QUIET in series.flags for series in done.series) or _disturbance(done)[1] > MOSTLY
+
+
+def better(first: Measurement, second: Measurement) -> Measurement:
+    """Return the try that counts: the calmer one, however long its calls took; the seconds of the other are kept in it.
+
+    A wrong answer counts in any case. A second try that ended otherwise without a value only adds a flag to the first.
+    """
+    if second.status is Status.INVALID:
+        return second
+    if second.status is not Status.OK:
+        return replace(first, flags=(*first.flags, f"{second.status}_when_repeated"))
+    kept, other = (second, first) if _disturbance(second) < _disturbance(first) else (first, second)
+    return replace(kept, other_s=sum(series.timed_s for series in other.series), waited_s=second.waited_s)
+
+
+def _disturbance(done: Measurement) -> tuple[float, float]:
+    """Return the largest share of time that blocks which count have lost, and the share of blocks that do not count."""
+    timed = sum(series.timed_s for series in done.series)
+    left_out = sum(sum(series.lost.values()) for series in done.series)
+    return max(series.disturbance for series in done.series), left_out / timed if timed else 0.0
+
+
+class Purse:
+    """The seconds that are there for second tries.
+
+    budget: the seconds that all cases of the run are given.
+    """
+
+    def __init__(self, budget: float) -> None:
+        self.seconds = EXTRA * budget
+
+    def first(self, done: Measurement, given: float) -> None:
+        """Add what a case left of the seconds that it was given, if it was measured."""
+        if done.status is Status.OK:
+            self.seconds += max(0.0, given - done.timed_s)
+
+    def second(self, done: Measurement) -> None:
+        """Take what a second try has spent."""
+        self.seconds -= done.timed_s + done.waited_s
+
+
+def wait_of(given: float) -> float:
+    """Return the seconds that a case with a budget may wait for a quiet machine."""
+    return min(LONGEST_WAIT, 2 * given)
+
+
+def disturbed_seconds(measurements: Iterable[Measurement]) -> dict[str, Any]:
+    """Return how much of the timed seconds does not count, by cause, and how many cases had hardly a calm block."""
+    lost: dict[str, float] = {}
+    timed, never_quiet = 0.0, 0
+    for m in measurements:
+        timed += m.other_s + sum(series.timed_s for series in m.series)
+        never_quiet += any(NEVER_QUIET in series.flags for series in m.series)
+        causes = [pair for series in m.series for pair in series.lost.items()]
+        for cause, seconds in (*causes, *([(REPEATED, m.other_s)] if m.other_s else [])):
+            lost[cause] = lost.get(cause, 0.0) + seconds
+    return {"timed_s": timed, "lost_s": dict(sorted(lost.items())), "never_quiet": never_quiet}
