@@ -517,7 +517,7 @@ class Harness:
 
         def measured(on_phase: OnPhase = ignore_phase) -> Measurement:
             done = measure(on_phase)
-            if done is not before and not second and not again and session.may_try_again(done):
+            if done is not before and not second and not again and session.puts_off(done):
                 _put_off(item)
                 raise _Later("the machine was disturbed: this is measured again later")
             return done

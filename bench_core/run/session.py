@@ -338,15 +338,16 @@ class Session:
 
     def _account(self, case: Case, done: Measurement, *, is_second: bool) -> None:
         if self._purse and is_second:
-            self._purse.second(done)
+            self._purse.second(done, self.budget(case))
         elif self._purse:
             self._purse.first(done, self.budget(case))
 
-    def may_try_again(self, done: Measurement) -> bool:
-        """Return whether a case that has been measured once was disturbed, and there is time for another try."""
-        given = self.budget(done.case)
-        enough = self._purse is not None and self._purse.seconds >= given + tries.wait_of(given)
-        return enough and tries.is_disturbed(done)
+    def puts_off(self, done: Measurement) -> bool:
+        """Return whether a case that has been measured once was so disturbed that a second try is worth its time.
+
+        The time is then taken from what the run has left, so the second try must follow.
+        """
+        return tries.is_disturbed(done) and self._purse is not None and self._purse.take(self.budget(done.case))
 
     def _take_place(self, planned: Case, case: Case) -> None:
         """Note what a planned case of unknown work has turned out to be."""

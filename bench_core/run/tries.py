@@ -46,7 +46,7 @@ def _disturbance(done: Measurement) -> tuple[float, float]:
 
 
 class Purse:
-    """The seconds that are there for second tries.
+    """The seconds that are left for second tries.
 
     budget: the seconds that all cases of the run are given.
     """
@@ -59,14 +59,21 @@ class Purse:
         if done.status is Status.OK:
             self.seconds += max(0.0, given - done.timed_s)
 
-    def second(self, done: Measurement) -> None:
-        """Take what a second try has spent."""
-        self.seconds -= done.timed_s + done.waited_s
+    def take(self, given: float) -> bool:
+        """Take what a second try of a case may need, and return True; return False if there is less."""
+        if self.seconds < given + wait_of(given):
+            return False
+        self.seconds -= given + wait_of(given)
+        return True
+
+    def second(self, done: Measurement, given: float) -> None:
+        """Give back what a second try did not need."""
+        self.seconds += given + wait_of(given) - done.timed_s - done.waited_s
 
 
 def wait_of(given: float) -> float:
     """Return the seconds that a case with a budget may wait for a quiet machine."""
-    return min(LONGEST_WAIT, 2 * given)
+    return min(LONGEST_WAIT, given)
 
 
 def disturbed_seconds(measurements: Iterable[Measurement]) -> dict[str, Any]:
