@@ -1,5 +1,8 @@
 """Watches for tests: of a machine that is calm, and of one that loses what the test says."""
 
+import pytest
+
+from bench_core.timing import disturbances, watch
 from bench_core.timing.watch import Watch
 
 
@@ -26,3 +29,15 @@ def calm():
 def losing(lost, clock, cause="steal", every=0.0):
     """Return a watch of one counter. lost: returns the seconds that were lost so far."""
     return Watch([Counter(lost, cause, every)], clock)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def the_machine_is_calm():
+    """Whatever else runs on the machine of the tests, cases that are measured in this process are not disturbed.
+
+    For a folder whose conftest.py imports it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch, "witnesses", lambda device, uuid: [])
+        patch.setattr(disturbances, "reference_seconds", lambda: 1.0)
+        yield

@@ -1,8 +1,7 @@
-"""What is told of disturbances: exact readings of counters of the test's own, and the cost of the real ones."""
+"""What is told of disturbances: exact readings of counters of the test's own, and that the real ones can be read."""
 
 import os
 import sys
-from time import process_time
 
 import pytest
 
@@ -210,21 +209,17 @@ def test_two_witnesses_of_one_block_are_both_heard():
     assert all(counter.closed for counter in counters)
 
 
-def test_reading_what_the_kernel_tells_takes_a_hundredth_of_the_time_here():
-    """A ratio of two CPU times of one process; five times as much, for what the machine does to them."""
-    eye = Watch.of("cpu", None)
-    spent, begin = 0.0, process_time()
+def test_the_real_counters_of_this_machine_can_be_read_and_judged():
+    eye = Watch(witnesses("cpu", None))
     eye.begin()
-    for _ in range(100):
-        end = process_time() + 1e-3
-        while process_time() < end:
-            pass
-        at = process_time()
+    for _ in range(20):
+        sum(range(10_000))
         eye.note()
-        spent += process_time() - at
+    eye.settle()
     eye.close()
-    assert len(eye.blocks) == 100
-    assert 0 < spent < 0.05 * (process_time() - begin)
+    assert len(eye.blocks) == 20
+    assert {cause for block in eye.blocks for cause in block} <= {"context_switches", "steal"}
+    assert all(0 < share <= 1 for block in eye.blocks for share in block.values())
 
 
 # ---------------------------------------------------------------- waiting
