@@ -15,12 +15,15 @@ from bench_core.backends.numpy import NumpyBackend
 from bench_core.check import Tolerance
 from bench_core.machine import kernel_files
 from bench_core.records import Cache, Case, Clock, Costs, Series, Status
+from bench_core.timing import case as case_module
+from bench_core.timing import watch
 from bench_core.timing.case import Settings, _judged_by_device, generator, rotate, run_case
 from bench_core.timing.energy import LOST, Meter
 from bench_core.timing.sampling import Durations
 from bench_core.workload import Kernel, Kernels
 from tests.support.fakes import AsyncBackend, ForgetfulBackend
 from tests.support.kernel import forget
+from tests.support.watches import Counter
 from tests.support.workloads import Double, doubling
 
 PLAN = Durations(budget=0.05, least=0.01, warmup=0.01, warmup_cap=0.05)
@@ -58,6 +61,27 @@ def test_a_right_answer_is_measured_with_its_error_costs_and_first_call():
     assert [s.clock for s in done.series] == [Clock.WALL]
     assert done.library
     assert 0 < done.timed_s < done.elapsed_s
+
+
+@pytest.mark.parametrize("wait", [0.0, 3.0])
+def test_a_case_waits_for_a_quiet_machine_before_it_is_timed_if_it_is_asked_to(monkeypatch, wait):
+    monkeypatch.setattr(case_module, "wait_for_quiet", lambda most: most / 2)
+    phases = []
+    work = Double().work("1024", "float64")
+    done = run_case(
+        Case(work, "numpy", "cpu"), Double(), NumpyBackend("cpu"), replace(SETTINGS, wait=wait), phases.append
+    )
+    assert done.waited_s == wait / 2
+    assert phases == ["build", "check", *["wait"] * (wait > 0), "measure", "energy", "recheck"]
+
+
+def test_a_case_is_watched_and_the_watch_is_closed(monkeypatch):
+    ticks = itertools.count()
+    counter = Counter(lambda: float(next(ticks)), "steal")
+    monkeypatch.setattr(watch, "witnesses", lambda device, uuid: [counter])
+    (series,) = run().series
+    assert {"never_quiet", "steal"} <= set(series.flags)
+    assert counter.closed
 
 
 def test_check_only_checks_and_times_nothing():
