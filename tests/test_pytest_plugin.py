@@ -16,7 +16,7 @@ import bench_core
 from bench_core.plan.targets import Targets
 from bench_core.pytest_plugin import _STATE, _mentions_workloads, pytest_report_collectionfinish
 from bench_core.pytest_replay import ReplayClock, replay
-from bench_core.records import Measurement, Status
+from bench_core.records import Clock, Measurement, Series, Status
 from bench_core.results import schema
 from bench_core.run import journal
 from tests.support import TESTS
@@ -578,6 +578,13 @@ def test_replay_hands_over_the_samples_bit_for_bit():
     replay(measurement(seconds=samples), benchmark, clock)
     assert tuple(benchmark.seen) == samples
     assert benchmark.extra_info["status"] == "ok"
+
+
+def test_pytest_benchmark_gets_the_blocks_that_count():
+    clock = ReplayClock()
+    benchmark = RecordingBenchmark(clock)
+    replay(measurement(series=(Series("time", Clock.WALL, (1.0, 9.0, 2.0), noisy=(1,)),)), benchmark, clock)
+    assert benchmark.seen == [1.0, 2.0]
 
 
 def test_without_samples_nothing_reaches_the_table_of_pytest_benchmark():

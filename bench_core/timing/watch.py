@@ -23,7 +23,9 @@ LEAST = 0.01  # share of a block's time that must be lost, for it to be disturbe
 WAKE = 50e-6  # seconds between waking a thread and its running, on idle cores: part of the work, not a disturbance
 SWITCH = 100e-6  # seconds that an involuntary switch is taken to cost where the system counts them only
 SLOWER = 0.9  # of the SM clock at the beginning: below this, the clock disturbs
-RARELY = 100  # a counter is read again after this many times the seconds that reading it takes
+# A counter is read again after this many times the seconds that reading it takes. For a process of two threads these
+# are up to 50 us, so that blocks of 1 ms are judged one by one; for 16 threads two in a row.
+RARELY = 20
 STEAL_EVERY = 0.05  # seconds; the counter advances in steps of 10 ms
 GPU_EVERY = 0.1  # seconds; the driver answers in a millisecond
 THREADS_EVERY = 0.1  # seconds after which new threads are looked for

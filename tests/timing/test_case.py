@@ -123,6 +123,12 @@ def test_a_wall_time_of_which_the_device_worked_less_than_half_is_launch_bound(s
     assert _judged_by_device(wall, device) == replace(wall, flags=("launch_bound",) if flagged else ())
 
 
+def test_blocks_that_do_not_count_say_nothing_of_the_device_s_share():
+    wall = Series("time", Clock.WALL, (2e-3, 9e-3, 9e-3, 9e-3), noisy=(1, 2, 3))
+    device = Series("time", Clock.DEVICE, (1.5e-3, 0.1e-3, 0.1e-3, 0.1e-3), noisy=(1, 2, 3))
+    assert _judged_by_device(wall, device) == wall
+
+
 def test_a_starved_device_makes_both_times_launch_bound():
     """Its own time is then the host's, nearly all of the wall time, and tells nothing of the device's share."""
     backend = AsyncBackend()

@@ -169,16 +169,16 @@ def blocks(eye, clock, lost, seconds=1e-3):
 
 
 @pytest.mark.parametrize(
-    ("cost", "every", "readings"), [(0.0, 0.0, 51), (5e-6, 0.0, 51), (55e-6, 0.0, 9), (0.0, 0.01, 6)]
+    ("cost", "every", "readings"), [(0.0, 0.0, 51), (45e-6, 0.0, 51), (140e-6, 0.0, 18), (0.0, 0.01, 6)]
 )
-def test_a_counter_is_read_between_blocks_but_takes_no_more_than_a_hundredth_of_the_time(cost, every, readings):
+def test_a_counter_is_read_between_blocks_but_takes_no_more_than_a_twentieth_of_the_time(cost, every, readings):
     clock = FakeClock()
     witness = Slow(clock, cost, every)
     eye = Watch([witness], clock)
     eye.begin()
     blocks(eye, clock, [0] * 50)
     assert witness.readings == pytest.approx(readings, abs=1)
-    assert (witness.readings - 1) * cost <= 0.0101 * clock()
+    assert (witness.readings - 1) * cost <= 0.0501 * clock()
 
 
 def test_blocks_since_the_last_reading_share_a_verdict_and_the_last_ones_have_it_when_asked_for():
