@@ -510,7 +510,7 @@ class Harness:
 
         Raises _Later if the case was disturbed; the item then runs once more, after the others of its worker.
         """
-        session, second = self.session, _PUT_OFF in item.stash
+        session, second = self.session, _PUT_OFF in item.stash and not again
         assert session is not None  # noqa: S101 - expanding the workload to cases created the session
         measure = functools.partial(session.measure, case, source, planned_as=planned_as, again=again, second=second)
         before = session.measurements.get(case)

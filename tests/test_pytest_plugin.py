@@ -19,10 +19,11 @@ from bench_core.pytest_replay import ReplayClock, replay
 from bench_core.records import Clock, Measurement, Series, Status
 from bench_core.results import schema
 from bench_core.run import journal
+from bench_core.run import tries as tries_of_a_run
 from tests.support import TESTS
 from tests.support.measurements import measurement
 from tests.support.probes import PROBES
-from tests.support.toy_sessions import Try, toy_session
+from tests.support.toy_sessions import TOY_FUNCTION, Try, toy_session
 from tests.support.workloads import SMALL_SUITE
 
 pytest_plugins = "pytester"
@@ -608,8 +609,8 @@ def samples_of(session):
 
 @pytest.fixture
 def toy(installed, pytester, monkeypatch):
-    def run(tries, *options, plugins=()):
-        return toy_session(pytester, monkeypatch, tries, "--bench-budget=0.5", *options, plugins=plugins)
+    def run(tries, *options, **more):
+        return toy_session(pytester, monkeypatch, tries, "--bench-budget=0.5", *options, **more)
 
     run.path = pytester.path
     return run
@@ -657,7 +658,6 @@ def test_a_case_is_tried_twice_at_most_and_only_while_there_is_time(toy):
     said.assert_outcomes(passed=6)
     assert [entry for entry in script.log if entry[2]] == [
         ("b", "numpy", True),
-        ("c", "numpy", True),
         ("c", "torch", True),
     ]
     said, script = toy({("a", "numpy"): [HIT, HIT]})
@@ -693,6 +693,13 @@ def test_a_case_that_is_disturbed_and_one_that_fails_are_both_tried_again(toy):
     said, script = toy(tries, plugins=[TriesFailuresAgain()])
     said.assert_outcomes(passed=6)
     assert script.log == [*FIRST_TRIES[:3], ("c", "numpy", False), ("b", "numpy", True), *FIRST_TRIES[3:]]
+
+
+def test_a_function_of_one_s_own_is_measured_again_as_well(toy, monkeypatch):
+    monkeypatch.setattr(tries_of_a_run, "EXTRA", 9.0)
+    said, script = toy({("8", "numpy"): [HIT, CALMER]}, suite=TOY_FUNCTION)
+    said.assert_outcomes(passed=1, skipped=1)
+    assert script.log == [("8", "numpy", False), ("8", "numpy", True)]
 
 
 def test_a_second_try_that_is_wrong_fails_the_test_and_has_no_value(toy):

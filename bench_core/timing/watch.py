@@ -94,7 +94,7 @@ class RunDelay:
             try:
                 _, delay, slices = os.pread(file, 80, 0).split()
             except (OSError, ValueError):  # the thread has ended
-                os.close(self._files.pop(thread))
+                _close(self._files.pop(thread))
             else:
                 found[thread] = int(delay), int(slices)
         return Waits(found, self._cpu())
@@ -123,9 +123,13 @@ class RunDelay:
 
     def close(self) -> None:
         for file in self._files.values():
-            with suppress(OSError):
-                os.close(file)
+            _close(file)
         self._files.clear()
+
+
+def _close(file: int) -> None:
+    with suppress(OSError):  # a kernel may have closed all files that it did not know
+        os.close(file)
 
 
 class Switches:

@@ -20,6 +20,13 @@ class Toy(Add):
 def test_toy(measure):
     measure()
 """
+TOY_FUNCTION = """
+import numpy as np
+
+def test_twice(measure):
+    done = measure(np.square, np.ones(8), backends="numpy")
+    assert done.series[0].seconds == (3.0,) * 5, "only the try that counts is judged by the test"
+"""
 MEASURE = ("--benchmark-only", "--bench-preset=smoke", "--bench-backends=numpy,torch:cpu", "--bench-machine=m")
 
 
@@ -55,11 +62,11 @@ class Scripted:
         return Measurement(case, Status.OK, series=(series,), timed_s=0.01)
 
 
-def toy_session(pytester, monkeypatch, tries, *options, plugins=()):
-    """Run the toy suite, and return what pytest said and the script."""
+def toy_session(pytester, monkeypatch, tries, *options, suite=TOY, plugins=()):
+    """Run a toy suite, and return what pytest said and the script."""
     scripted = Scripted(tries, pytester.path / "results")
     monkeypatch.setattr(Workers, "dispatch", lambda *arguments: scripted(*arguments[1:]))
     monkeypatch.setattr(sessions, "probe_all", lambda entries: PROBES)
-    pytester.makepyfile(bench_toy=TOY)
+    pytester.makepyfile(bench_toy=suite)
     ours = ("-p", "no:cacheprovider", "-p", "no:xdist", "bench_toy.py", *MEASURE, *options)
     return pytester.runpytest_inprocess(*ours, plugins=plugins), scripted
