@@ -140,6 +140,22 @@ def test_disturbed_blocks_do_not_count_and_more_are_timed_within_the_budget():
     assert series.flags == ()
 
 
+def test_a_series_whose_calm_blocks_agree_has_converged_though_every_second_block_is_disturbed():
+    blocks, lost = itertools.count(), [0.0]
+
+    def work(_):
+        hit = not gc.isenabled() and next(blocks) % 2  # in warm-up it is on
+        lost[0] += 0.02 * hit
+        return 0.02 + 0.02 * hit
+
+    device = FakeDevice(work)
+    series = sample_series(
+        "time", device.run, timer_for(device), PLAN, losing(lambda: lost[0], device.clock), device.clock
+    )
+    assert (len(series.calm), len(series.seconds)) == (10, 19)
+    assert series.flags == ()
+
+
 def test_the_budget_ends_a_series_however_many_blocks_do_not_count():
     series = disturbed_series(range(4, 11))
     assert sum(series.seconds) == pytest.approx(1.0, abs=0.2)
