@@ -96,7 +96,7 @@ def rows_of_case(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
     for (name, clock), found in series.items():
         words = [*others, *(w for m in good for w in m.flags), *(w for _, one in found for w in one.flags)]
         known = {"clock": clock, "inner_loops": found[0][1].inner_loops}
-        yield from _metric_rows(run, good[0], name, [(m, one.seconds) for m, one in found], words, **known)
+        yield from _metric_rows(run, good[0], name, [(m, one.calm) for m, one in found], words, **known)
     for name in dict.fromkeys(name for m in good for name in m.values):
         observed = [(m, (m.values[name],)) for m in good if name in m.values]
         yield from _metric_rows(run, good[0], name, observed, [*others, *good[0].flags], clock="")

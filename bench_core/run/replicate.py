@@ -33,6 +33,7 @@ from bench_core.results.run_files import flatten
 from bench_core.results.traits import TraitsOf, merged
 from bench_core.run import account, journal
 from bench_core.run.plausibility import refuse_beyond_own_best
+from bench_core.run.tries import disturbed_seconds
 
 LOG = "log.txt"
 _ERROR = re.compile(r"(?:ERROR:?|E  |Error:?|.*: error:)\s+(.*)")  # errors of pytest, its tracebacks and argparse
@@ -257,6 +258,7 @@ def _about(
         "planned": sum(about["planned"] for about in abouts),
         "statuses": count_statuses(everything),
         "time": account.merged([about.get("time") for about in abouts]),
+        "disturbed": disturbed_seconds(everything),
         "processes": processes,
         "environment": {"host": abouts[0]["environment"]["host"], "workers": workers},
     }

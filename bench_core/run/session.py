@@ -42,7 +42,7 @@ from bench_core.records import (
 from bench_core.results import schema, writer
 from bench_core.results.rows import rows_of_run
 from bench_core.results.traits import TraitsOf
-from bench_core.run import journal
+from bench_core.run import journal, tries
 from bench_core.run.account import RunAccount
 from bench_core.run.plausibility import refuse_beyond_own_best, refuse_implausible
 from bench_core.scratch import Scratch
@@ -169,6 +169,7 @@ class Session:
         self._head: journal.Head | None = None
         self._journal: journal.Journal | None = None
         self._before: journal.JournalContents | None = None
+        self._purse: tries.Purse | None = None
         self._turned_out: dict[Case, Case] = {}  # planned cases of unknown work -> what they were when measured
         self.run = self._new_run()
         if options.resume:
@@ -271,6 +272,8 @@ class Session:
             option = f"--bench-resume={folder}" if self._before else f"{said}={self.options.output}"
             raise UsageError(f"{option}: cannot write there: {error.strerror}") from None
         self.folder = folder
+        tried = (case for case in planned if (case.backend, case.device) not in self.targets.absent)
+        self._purse = tries.Purse(sum(map(self.budget, tried)))
         self._starting = perf_counter() - self._begin
 
     def machine(self, target: Target | Case) -> Machine:
@@ -294,7 +297,7 @@ class Session:
             energy=_ENERGY[self.options.preset],
         )
         cache = self.machine(case).last_level_cache
-        return Settings(durations, self.options.seed, cache, self.options.check_only, self._shared_folder())
+        return Settings(durations, self.options.seed, cache, self.options.check_only, shared=self._shared_folder())
 
     @property
     def _measures_too_little(self) -> bool:
@@ -325,30 +328,52 @@ class Session:
         planned_as: Case | None = None,
         *,
         again: bool = False,
+        second: bool = False,
     ) -> Measurement:
         """Measure a case, write it to the journal and return it; an interrupt is recorded and raised again.
 
         A case that already has a record is measured only if `again` is true, and the last record counts. Otherwise the
         plan contains it twice, or the run was resumed. planned_as: the planned case whose place this one takes, if its
-        work was not known in the plan. Raises UsageError if another planned case has turned out to be the same one.
+        work was not known in the plan. second: whether this is the second try of a case that was disturbed; it begins
+        when the machine is quiet, and the better record of the two counts. Raises UsageError if another planned case
+        has turned out to be the same one.
         """
         if planned_as:
             self._take_place(planned_as, case)
-        if case in self.measurements and not again:
+        first = self.measurements.get(case) if second else None
+        if case in self.measurements and not (again or first):
             return self.measurements[case]
-        absent = self.targets.absent.get((case.backend, case.device))
         try:
-            if absent:
-                done = Measurement.missing(case, Status.SKIPPED, absent.code, absent.reason)
-            else:
-                timeout = self.options.seconds_until_timeout
-                done = self.workers.dispatch(case, source, self.settings(case), timeout, on_phase)
+            done = self._dispatched(case, source, on_phase, wait=tries.wait_of(self.budget(case)) if first else 0.0)
         except KeyboardInterrupt:
-            self._keep(Measurement.missing(case, Status.INTERRUPTED, "interrupted", "interrupted while it ran"))
+            if not first:
+                self._keep(Measurement.missing(case, Status.INTERRUPTED, "interrupted", "interrupted while it ran"))
             raise
         known_as = planned_as.work.case_id if planned_as else ""
         done = replace(done, process=self.options.process, planned_as=known_as)
-        return self._keep(refuse_implausible(done, self.traits, self.cpu_limits))
+        done = refuse_implausible(done, self.traits, self.cpu_limits)
+        self._account(case, done, is_second=first is not None)
+        return self._keep(tries.better(first, done) if first else done)
+
+    def _dispatched(self, case: Case, source: Source, on_phase: OnPhase, wait: float) -> Measurement:
+        absent = self.targets.absent.get((case.backend, case.device))
+        if absent:
+            return Measurement.missing(case, Status.SKIPPED, absent.code, absent.reason)
+        settings = replace(self.settings(case), wait=wait)
+        return self.workers.dispatch(case, source, settings, self.options.seconds_until_timeout + wait, on_phase)
+
+    def _account(self, case: Case, done: Measurement, *, is_second: bool) -> None:
+        if self._purse and is_second:
+            self._purse.second(done, self.budget(case))
+        elif self._purse:
+            self._purse.first(done, self.budget(case))
+
+    def puts_off(self, done: Measurement) -> bool:
+        """Return whether a case that has been measured once was so disturbed that a second try is worth its time.
+
+        The time is then taken from what the run has left, so the second try must follow.
+        """
+        return tries.is_disturbed(done) and self._purse is not None and self._purse.take(self.budget(done.case))
 
     def _take_place(self, planned: Case, case: Case) -> None:
         """Note what a planned case of unknown work has turned out to be."""
@@ -375,7 +400,7 @@ class Session:
         return True
 
     def _keep(self, done: Measurement) -> Measurement:
-        if self._before and done.status is Status.OK:
+        if self._before and done.status is Status.OK and "resumed" not in done.flags:
             done = replace(done, flags=(*done.flags, "resumed"))
         # From here on the reason is in files that may be published.
         done = replace(done, reason=scrub(done.reason))
@@ -494,6 +519,7 @@ class Session:
             "statuses": count_statuses(self.outcomes),
             **self._about_workloads(),
             "time": self.account.to_json(),
+            "disturbed": tries.disturbed_seconds(self.outcomes),
             "environment": {"host": environment.facts_to_json(self.host_facts), "workers": workers},
         }
 

@@ -54,6 +54,14 @@ def test_the_interval_of_few_blocks_states_the_confidence_that_it_has():
     assert by_metric(measurement(seconds=(1.0,)))["time", "wall"].ci_level is None
 
 
+def test_blocks_that_do_not_count_are_in_no_statistic():
+    counted = by_metric(measurement([1.0, 2.0, 4.0]))["time", "wall"]
+    series = Series("time", Clock.WALL, (9.0, 1.0, 2.0, 0.1, 4.0), 3, noisy=(0, 3))
+    found = by_metric(measurement(series=(series,)))
+    assert found["time", "wall"] == counted
+    assert found["flop_rate", "wall"].n == 3
+
+
 def test_a_case_without_an_amount_has_no_rate():
     assert set(by_metric(measurement(costs=Costs()))) == {("time", "wall")}
 

@@ -119,6 +119,39 @@ def test_an_interrupt_is_recorded_before_it_goes_on(session):
     assert line.status is Status.INTERRUPTED
 
 
+def test_a_second_try_waits_and_the_calmer_record_counts_on_disk_too(session, monkeypatch):
+    waits, tries = [], [0.5, 0.7, 0.2]
+
+    def dispatch(case, source, settings, timeout, on_phase):
+        waits.append((settings.wait, timeout))
+        lost = tries.pop(0)
+        series = Series("time", Clock.WALL, (lost,) * 3, flags=("never_quiet",), disturbance=lost)
+        return Measurement(case, Status.OK, series=(series,))
+
+    session.workers.dispatch = dispatch
+    session.open([case("a")] * 30)
+    first = session.measure(case("a"), None)
+    assert session.puts_off(first)
+    assert session.measure(case("a"), None, second=True).series == first.series
+    assert session.measure(case("a"), None, second=True).series[0].disturbance == 0.2
+    (line,) = journal.read(session.folder / "journal.jsonl").measurements
+    assert line.series[0].disturbance == 0.2
+    usual = session.options.seconds_until_timeout
+    wait = session.budget(case("a"))
+    assert waits == [(0.0, usual), (wait, usual + wait), (wait, usual + wait)]
+
+
+def test_an_interrupt_of_a_second_try_keeps_the_first_record(session):
+    session.open([case("a")])
+    first = session.measure(case("a"), None)
+    session.workers.answers["a"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        session.measure(case("a"), None, second=True)
+    assert session.measurements == {case("a"): first}
+    (line,) = journal.read(session.folder / "journal.jsonl").measurements
+    assert line.status is Status.OK
+
+
 def test_a_measurement_is_on_disk_before_the_next_case_begins(session):
     session.open([case("a")])
     session.measure(case("a"), None)
