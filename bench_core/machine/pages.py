@@ -22,6 +22,8 @@ def huge_page_share(spans: Sequence[Span]) -> float | None:
     The kernel counts huge pages per mapping, not per address. An array counts with the share of its mapping's resident
     memory. None if the system does not tell, if there are no arrays, or if none of their memory is resident.
     """
+    if not spans:
+        return None  # without that file, for which the kernel walks through all memory of the process
     text = kernel_files.read_bytes("/proc/self/smaps")
     return None if text is None else share_in(text.decode("ascii", errors="replace"), spans)
 
