@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Self
 
 CONFIDENCE = 0.95
 
@@ -170,6 +170,10 @@ class Estimate:
         tail = 0.5 + confidence / 2
         t = NormalDist().inv_cdf(tail) if math.isinf(self.dof) else float(_special().stdtrit(self.dof, tail))
         return self.mean - t * self.error, self.mean + t * self.error
+
+    def shifted(self, by: float) -> Self:
+        """Return the estimate of what is larger by a known number."""
+        return replace(self, mean=self.mean + by)
 
     def p(self) -> float:
         """Return the two-sided p-value of "the mean is zero"."""

@@ -1,12 +1,15 @@
 """`bench-core run`: measure once or several times, optionally in turns with another interpreter.
 
 Exit codes of a single run: those of pytest (0 all measured, 1 a case failed, 2 interrupted or usage, ...). With
---runs or --against: 0; 2 usage; 130 interrupted; if a run wrote no results, its exit code.
+--runs, --against, --precision or --time: 0, however precise; 2 usage; 130 interrupted; if a run wrote no results, its exit code.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,13 +18,23 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from bench_core import child_process, render
+from bench_core import child_process, render, sequential
 from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.cli.common import print_progress, require_temporary_folder, say, split_output
 from bench_core.compare import compare, read
 from bench_core.errors import NothingToCompare, UsageError
+from bench_core.compare.options import share
 from bench_core.interrupts import Interrupts
+from bench_core.render.text_table import Table, layout
 from bench_core.run import replicate
+from bench_core.run.precision import Goal, Precision, Value, percent
+from bench_core.scratch import Scratch
+from bench_core.text import quoted
+
+_BEST = 0.01  # the precision of --time alone: a run of one process does not try for more either
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_MOST_SHOWN = 40
 
 
 @app.command("run", context_settings=PYTEST_OPTIONS)
@@ -32,6 +45,13 @@ def run_command(
     ] = None,
     *,
     runs: Annotated[int, typer.Option(min=1, max=1000, help="Number of runs, each in fresh processes.")] = 1,
+    precision: Annotated[
+        str,
+        typer.Option(help="Repeat in fresh processes until each headline value is known within this: 3%."),
+    ] = "",
+    time: Annotated[
+        str, typer.Option(help="Begin nothing that ends later: 90s, 20m or 1.5h. Alone: with --precision 1%.")
+    ] = "",
     against: Annotated[
         str, typer.Option(metavar="PYTHON", help="Alternate runs with this Python interpreter, and compare the two.")
     ] = "",
@@ -49,25 +69,86 @@ def run_command(
     """
     given = list(arguments or [])
     if resume:
-        if runs > 1 or against:
-            raise UsageError("--resume finishes one run: leave out --runs and --against")
+        if runs > 1 or against or precision or time:
+            raise UsageError("--resume finishes one run: leave out --runs, --precision, --time and --against")
         given.append(f"--bench-resume={resume}")
+    goal = _goal(precision, time)
+    if goal and runs > 1:
+        raise UsageError("--runs: leave it out, as --precision and --time decide how many runs there are")
     require_temporary_folder()
-    if runs == 1 and not against:
+    if runs == 1 and not against and not goal:
         _become(child_process.pytest_command(sys.executable, *child_process.MEASURING, *given))
     sides = [replicate.Side("this")]
     if against:
-        replicate.require_usable(against)
+        replicate.require_usable(against, Precision.__module__ if goal else "")
         sides.append(replicate.Side("against", against))
     output, passed = split_output(given)
-    try:
-        folders = replicate.repeat(sides, runs, passed, output, seed=seed, on_progress=print_progress)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    with contextlib.ExitStack() as until_end:
+        schedule: replicate.Schedule = replicate.Fixed(runs)
+        if goal:
+            schedule = precise = Precision(goal, sides, Path(until_end.enter_context(Scratch())))
+            until_end.callback(lambda: typer.echo("\n".join(lines(precise))))
+        try:
+            folders = replicate.repeat(sides, schedule, passed, output, seed=seed, on_progress=print_progress)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
     for folder in folders:
         say(f"results: {folder}")
     if against:
         _compare(folders)
+
+
+def _goal(precision: str, time: str) -> Goal | None:
+    """Return what --precision and --time ask for, None if neither is given. Raises UsageError for other texts."""
+    if not precision and not time:
+        return None
+    wanted = share("--precision", precision) if precision else _BEST
+    if not 0 < wanted < 1:
+        raise UsageError(f"--precision {precision}: must be above 0 and below 100%")
+    if not time:
+        return Goal(wanted)
+    found = _TIME.fullmatch(time.strip())
+    if not found or not float(found[1]):
+        raise UsageError(f"--time: {quoted(time)} is not a time such as 90s, 20m or 1.5h")
+    return Goal(wanted, float(found[1]) * _SECONDS[found[2]])
+
+
+def lines(series: Precision) -> list[str]:
+    """Return what has become of each headline value, and why measuring ended, as lines of text."""
+    known, inside, goal = series.known, series.inside, percent(series.goal.precision)
+    ended = series.ended or "stopped early"
+    counts = f"{len(inside)} of {len(known)} values are known within {goal} after {len(series.rounds)} rounds: {ended}"
+    unlooked = [value for value in known if value.precision is None]
+    shown = [value for value in known if value not in inside or value.why]
+    shown.sort(key=lambda value: (value in inside, -(value.precision or math.inf)))
+    table = Table(
+        ("value", "processes", f"after {sequential.FIRST}", "at the end", "repeated for"),
+        tuple(map(_cells, shown[:_MOST_SHOWN])),
+        frozenset({1, 2, 3}),
+    )
+    more = len(shown) - _MOST_SHOWN
+    return (
+        [
+            counts,
+            *(
+                [
+                    f"{len(unlooked)} have too few processes to say how well they are known: "
+                    f"{sequential.FIRST} are needed"
+                ]
+                if unlooked
+                else []
+            ),
+            *layout(table, 100),
+            *([f"and {more} more: run.json has all, under precision"] if more > 0 else []),
+        ]
+        if known
+        else [counts]
+    )
+
+
+def _cells(value: Value) -> tuple[str, ...]:
+    before, after = (percent(precision) for precision in (value.first, value.precision))
+    return value.name, str(len(value.numbers)), before, after, ", ".join(value.why)
 
 
 def _become(command: list[str]) -> NoReturn:

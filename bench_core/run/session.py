@@ -6,6 +6,7 @@ It does not depend on pytest: the plugin uses it to plan, passes it the cases on
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from bench_core.records import (
     Run,
     Status,
     Target,
+    case_from_json,
     count_statuses,
     to_json,
 )
@@ -65,6 +67,9 @@ _PATIENCE = {
     Preset.STANDARD: 300.0,
     Preset.FULL: 600.0,
 }
+# Seconds per series in a round of --precision, at most. Processes differ more than the blocks of one, so many short
+# ones say more than few long ones. The warm-up is as long as otherwise.
+ROUND_BUDGET = 0.25
 _TYPICAL_CACHE = 32 << 20  # bytes; used if neither the kernel nor a library reports the size of the device's cache
 _WARMUP_CPU, _WARMUP_GPU = 0.2, 0.5
 # Seconds of calls for an energy reading: ten updates of the slowest counter. Short presets have no time for it.
@@ -76,6 +81,7 @@ class RunOptions:
     """The options that a user can set.
 
     budget: seconds of timed blocks per series. backends: as in --bench-backends. keyword, markers: pytest's -k and -m.
+    probes, cases: of a round of --precision, the files with the devices that there are, and with its cases.
     """
 
     preset: Preset = Preset.QUICK
@@ -93,20 +99,26 @@ class RunOptions:
     process: int = 0
     keep_journal: bool = False
     resume: Path | None = None
+    probes: Path | None = None
+    cases: Path | None = None
 
     @property
     def seconds_per_case(self) -> float:
-        return BUDGETS[self.preset] if self.budget is None else self.budget
+        if self.budget is not None:
+            return self.budget
+        return min(BUDGETS[self.preset], ROUND_BUDGET) if self.probes else BUDGETS[self.preset]
 
     @property
     def seconds_until_timeout(self) -> float:
         """The time limit of a case, from build to result. It is generous: hangs are rare, slow checks are not."""
-        return _PATIENCE[self.preset] + 20.0 * self.seconds_per_case if self.timeout is None else self.timeout
+        longest = BUDGETS[self.preset] if self.budget is None else self.budget
+        return _PATIENCE[self.preset] + 20.0 * longest if self.timeout is None else self.timeout
 
     def plain(self) -> dict[str, Any]:
         """Return the options as plain JSON, without paths: the name of a folder may be that of a person."""
         every = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: to_json(value) for name, value in every.items() if name not in {"output", "resume"}}
+        paths = {"output", "resume", "probes", "cases"}
+        return {name: to_json(value) for name, value in every.items() if name not in paths}
 
     @classmethod
     def resuming(cls, folder: Path) -> RunOptions:
@@ -129,7 +141,7 @@ class RunOptions:
 class Session:
     """A run in progress. Every record is in the journal before the next case begins.
 
-    planned: the plan of the unfinished run that is resumed; None for a new run.
+    planned: the plan of the unfinished run that is resumed, or the cases of a round of --precision; None for a new run.
     traits: those of every planned workload.
     ceilings: by name of the workload, the limit of the machine that it measures, if it measures one.
     cpu_limits: what a measurement on the CPU cannot exceed.
@@ -142,7 +154,7 @@ class Session:
         self.options = options
         self._begin = perf_counter()
         asked = options.backends or tuple(registry.names())
-        self.targets = Targets(asked, probe_all((*asked, *options.require)))
+        self.targets = Targets(asked, probe_all((*asked, *options.require), options.probes))
         self.host_facts = environment.host_environment()
         self.workers = Workers(isolated=options.isolated)
         self.cpu_limits = cpu_limits.read()
@@ -163,6 +175,8 @@ class Session:
         self._timed_s = self._recheck_s = 0.0
         self._turned_out: dict[Case, Case] = {}  # planned cases of unknown work -> what they were when measured
         self.run = self._new_run()
+        if options.cases:
+            self.planned = read_cases(options.cases)
         if options.resume:
             self._resume(options.resume)
 
@@ -472,6 +486,19 @@ class Session:
             "recheck_share": self.recheck_share,
             "environment": {"host": environment.facts_to_json(self.host_facts), "workers": workers},
         }
+
+
+def write_cases(path: Path, cases: Iterable[Case]) -> None:
+    """Write the planned cases that a round of --precision measures; raises OSError."""
+    write_atomically(path, json.dumps(to_json(list(cases))))
+
+
+def read_cases(path: Path) -> frozenset[Case]:
+    """Return the cases in a file that `write_cases` wrote; raises UsageError for any other."""
+    try:
+        return frozenset(map(case_from_json, json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"--bench-cases={path}: not a list of cases: {error}") from None
 
 
 def require_sums(planned: Sequence[Measurement], all_kept: Collection[Case], rows: Iterable[Row]) -> None:

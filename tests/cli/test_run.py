@@ -26,7 +26,7 @@ from tests.support.workloads import SMALL_SUITE
 def test_two_interpreters_are_told_apart_by_labels_and_the_command_says_how(tmp_path, monkeypatch):
     """Both interpreters are on one machine: without labels, their runs would form one side."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(replicate, "require_usable", lambda python: None)
+    monkeypatch.setattr(replicate, "require_usable", lambda python, module="": None)
     run_one = pretend({"this": 1.0, "against": 1.2})
     monkeypatch.setattr(replicate, "repeat", partial(repeat, run_one=run_one))
     done = CliRunner().invoke(app, ["run", "--runs", "3", "--against", "python-b"])
