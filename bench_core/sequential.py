@@ -6,8 +6,8 @@ from the k-th smallest to the k-th largest value misses m exactly if |S| >= n - 
 Practical Nonparametric Statistics, 3rd ed., section 3.4). Values are looked at only at LOOKS. The limits of |S| at all
 looks are chosen together, so that the walk reaches any of them with a probability of at most 5 %: a repeated
 significance test (Armitage, McPherson and Rowe, J. R. Statist. Soc. A 132 (1969) 235-244) with the same |S| / sqrt(n)
-at each look (Pocock, Biometrika 64 (1977) 191-199). That probability is computed exactly, by carrying the distribution of
-the walk from look to look. As it is of all looks together, an interval is valid at whichever look measuring ends
+at each look (Pocock, Biometrika 64 (1977) 191-199). That probability is computed exactly, by carrying the distribution
+of the walk from look to look. As it is of all looks together, an interval is valid at whichever look measuring ends
 (repeated confidence intervals: Jennison and Turnbull, J. R. Statist. Soc. B 51 (1989) 305-361).
 
 Equal values are allowed: they make intervals wider and p larger than needed, never the opposite. Only independence is

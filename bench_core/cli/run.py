@@ -1,7 +1,8 @@
 """`bench-core run`: measure once or several times, optionally in turns with another interpreter.
 
 Exit codes of a single run: those of pytest (0 all measured, 1 a case failed, 2 interrupted or usage, ...). With
---runs, --against, --precision or --time: 0, however precise; 2 usage; 130 interrupted; if a run wrote no results, its exit code.
+--runs, --against, --precision or --time: 0, however precise; 2 usage; 130 interrupted; if a run
+wrote no results, its exit code.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from bench_core import child_process, render, sequential
 from bench_core.cli import PYTEST_OPTIONS, app
 from bench_core.cli.common import print_progress, require_temporary_folder, say, split_output
 from bench_core.compare import compare, read
-from bench_core.errors import NothingToCompare, UsageError
 from bench_core.compare.options import share
+from bench_core.errors import NothingToCompare, UsageError
 from bench_core.interrupts import Interrupts
 from bench_core.render.text_table import Table, layout
 from bench_core.run import replicate
@@ -68,11 +69,11 @@ def run_command(
     with bench-core. With --bench-suite=always it measures those in any case.
     """
     given = list(arguments or [])
+    goal = _goal(precision, time)
     if resume:
-        if runs > 1 or against or precision or time:
+        if runs > 1 or against or goal:
             raise UsageError("--resume finishes one run: leave out --runs, --precision, --time and --against")
         given.append(f"--bench-resume={resume}")
-    goal = _goal(precision, time)
     if goal and runs > 1:
         raise UsageError("--runs: leave it out, as --precision and --time decide how many runs there are")
     require_temporary_folder()
@@ -82,73 +83,27 @@ def run_command(
     if against:
         replicate.require_usable(against, Precision.__module__ if goal else "")
         sides.append(replicate.Side("against", against))
-    output, passed = split_output(given)
-    with contextlib.ExitStack() as until_end:
-        schedule: replicate.Schedule = replicate.Fixed(runs)
-        if goal:
-            schedule = precise = Precision(goal, sides, Path(until_end.enter_context(Scratch())))
-            until_end.callback(lambda: typer.echo("\n".join(lines(precise))))
-        try:
-            folders = replicate.repeat(sides, schedule, passed, output, seed=seed, on_progress=print_progress)
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+    folders = _measure(sides, goal, runs, given, seed)
     for folder in folders:
         say(f"results: {folder}")
     if against:
         _compare(folders)
 
 
-def _goal(precision: str, time: str) -> Goal | None:
-    """Return what --precision and --time ask for, None if neither is given. Raises UsageError for other texts."""
-    if not precision and not time:
-        return None
-    wanted = share("--precision", precision) if precision else _BEST
-    if not 0 < wanted < 1:
-        raise UsageError(f"--precision {precision}: must be above 0 and below 100%")
-    if not time:
-        return Goal(wanted)
-    found = _TIME.fullmatch(time.strip())
-    if not found or not float(found[1]):
-        raise UsageError(f"--time: {quoted(time)} is not a time such as 90s, 20m or 1.5h")
-    return Goal(wanted, float(found[1]) * _SECONDS[found[2]])
-
-
-def lines(series: Precision) -> list[str]:
-    """Return what has become of each headline value, and why measuring ended, as lines of text."""
-    known, inside, goal = series.known, series.inside, percent(series.goal.precision)
-    ended = series.ended or "stopped early"
-    counts = f"{len(inside)} of {len(known)} values are known within {goal} after {len(series.rounds)} rounds: {ended}"
-    unlooked = [value for value in known if value.precision is None]
-    shown = [value for value in known if value not in inside or value.why]
-    shown.sort(key=lambda value: (value in inside, -(value.precision or math.inf)))
-    table = Table(
-        ("value", "processes", f"after {sequential.FIRST}", "at the end", "repeated for"),
-        tuple(map(_cells, shown[:_MOST_SHOWN])),
-        frozenset({1, 2, 3}),
-    )
-    more = len(shown) - _MOST_SHOWN
-    return (
-        [
-            counts,
-            *(
-                [
-                    f"{len(unlooked)} have too few processes to say how well they are known: "
-                    f"{sequential.FIRST} are needed"
-                ]
-                if unlooked
-                else []
-            ),
-            *layout(table, 100),
-            *([f"and {more} more: run.json has all, under precision"] if more > 0 else []),
-        ]
-        if known
-        else [counts]
-    )
-
-
-def _cells(value: Value) -> tuple[str, ...]:
-    before, after = (percent(precision) for precision in (value.first, value.precision))
-    return value.name, str(len(value.numbers)), before, after, ", ".join(value.why)
+def _measure(
+    sides: list[replicate.Side], goal: Goal | None, runs: int, given: list[str], seed: int | None
+) -> list[Path]:
+    """Measure `runs` times, or as `goal` says, and return the folder of each side. Raises typer.Exit if interrupted."""
+    output, passed = split_output(given)
+    with contextlib.ExitStack() as at_end:
+        schedule: replicate.Schedule = replicate.Fixed(runs)
+        if goal:
+            schedule = precise = Precision(goal, sides, Path(at_end.enter_context(Scratch())))
+            at_end.callback(lambda: typer.echo("\n".join(lines(precise))))
+        try:
+            return replicate.repeat(sides, schedule, passed, output, seed=seed, on_progress=print_progress)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
 
 
 def _become(command: list[str]) -> NoReturn:
@@ -171,3 +126,41 @@ def _compare(folders: list[Path]) -> None:
         say(f"{error}")
     say("Both sides are of one machine: without these labels their runs would be pooled.")
     say(f"To repeat this comparison: bench-core compare {shlex.join(labelled)}")
+
+
+def _goal(precision: str, time: str) -> Goal | None:
+    """Return what --precision and --time ask for, None if neither is given. Raises UsageError for other texts."""
+    if not precision and not time:
+        return None
+    wanted = share("--precision", precision) if precision else _BEST
+    if not 0 < wanted < 1:
+        raise UsageError(f"--precision {precision}: must be above 0 and below 100%")
+    if not time:
+        return Goal(wanted)
+    found = _TIME.fullmatch(time.strip())
+    if not found or not float(found[1]):
+        raise UsageError(f"--time: {quoted(time)} is not a time such as 90s, 20m or 1.5h")
+    return Goal(wanted, float(found[1]) * _SECONDS[found[2]])
+
+
+def lines(series: Precision) -> list[str]:
+    """Return what has become of each headline value, and why measuring ended, as lines of text."""
+    known, inside, goal = series.known, series.inside, percent(series.goal.precision)
+    ended = series.ended or "stopped early"
+    counts = f"{len(inside)} of {len(known)} values are known within {goal} after {len(series.rounds)} rounds: {ended}"
+    told = [counts]
+    if unlooked := sum(value.precision is None for value in known):
+        told.append(f"{unlooked} have fewer than {sequential.FIRST} processes: how well they are known is unknown")
+    shown = [value for value in known if value not in inside or value.why]
+    shown.sort(key=lambda value: (value in inside, -(value.precision or math.inf)))
+    if shown:
+        header = ("value", "processes", f"after {sequential.FIRST}", "at the end", "repeated for")
+        told += layout(Table(header, tuple(map(_cells, shown[:_MOST_SHOWN])), frozenset({1, 2, 3})), 100)
+    if len(shown) > _MOST_SHOWN:
+        told.append(f"and {len(shown) - _MOST_SHOWN} more: run.json has all, under precision")
+    return told
+
+
+def _cells(value: Value) -> tuple[str, ...]:
+    before, after = (percent(precision) for precision in (value.first, value.precision))
+    return value.name, str(len(value.numbers)), before, after, ", ".join(value.why)
