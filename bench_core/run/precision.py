@@ -6,8 +6,9 @@ was asked for, and a machine that drifts leaves it alone. Its precision is half 
 factor: +-3 % is from 1 / 1.03 to 1.03 times the middle.
 
 Every case is measured until the first look. From then on a round measures what is not yet precise, first what would
-change an answer, then the widest; and each value only until its next look, where it is judged again. A look that could
-not be reached within the time is not begun, because the processes until then would say nothing.
+change an answer, then what needs the fewest seconds more: the widest first would have fewer values precise when the time is
+up. Each value is measured until its next look, where it is judged again. A look that could not be reached within the
+time is not begun, because the processes until then would say nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from bench_core.run import journal
 from bench_core.run.replicate import Done, Side, Turn
 from bench_core.run.session import write_cases
 
+NEAREST = "nearest to it"  # why a value is repeated that decides nothing
 # By what factor two values may differ and still be rivals if one of them has no interval yet.
 _UNKNOWN = 1.5
 _MOST_FAILURES = 2  # in a row, after which a case is not tried again
@@ -92,8 +94,11 @@ class Value:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether it is between two looks: what was spent since the last says nothing until the next."""
-        return len(self.numbers) > sequential.look(len(self.numbers)) > 0
+        """Whether it is between two looks: what was spent since the last says nothing until the next.
+
+        The first round measures everything, so that one value alone is no beginning.
+        """
+        return len(self.numbers) > max(1, sequential.look(len(self.numbers)))
 
     def rivals(self, other: Value) -> bool:
         """Whether it is not known which of two values is smaller."""
@@ -149,7 +154,7 @@ class Precision:
         if turn.replicate == 0:
             return [probes]
         path = self._folder / "cases.json"
-        write_cases(path, (value.case for value in self._chosen))
+        write_cases(path, self.chosen)
         return [probes, f"--bench-cases={path}"]
 
     def took(self, done: Sequence[Done]) -> None:
@@ -197,6 +202,11 @@ class Precision:
     def known(self) -> list[Value]:
         """All that have a value, however uncertain."""
         return [value for value in self.values.values() if value.numbers]
+
+    @property
+    def chosen(self) -> list[Case]:
+        """The cases of the round that was announced last; those of the first, which measures all, are not known."""
+        return [value.case for value in self._chosen]
 
     @property
     def inside(self) -> list[Value]:
@@ -248,20 +258,22 @@ class Precision:
             cost, longest = after
             chosen.append(value)
             if is_new:
-                value.why[deciding.get(value.case, "widest")] = None
+                value.why[deciding.get(value.case, NEAREST)] = None
         return chosen
 
     def _place(self, value: Value, deciding: Mapping[Case, str]) -> tuple[float, ...]:
-        """Return the sort key: what is under way first, then what has no look yet, then what decides, then the widest.
+        """Return the sort key: what is under way first, then what has no look yet, then what decides, then the others.
 
-        Of those without a look come first those that need the fewest seconds, because more of them then get one.
+        Of these come first those that need the fewest seconds, because more of them then get their look, or are precise
+        when the time is up. The widest may never be.
         """
-        decides = value.case not in deciding
         if value.is_under_way:
-            return (0, value.rounds, decides)
+            return (0, value.rounds, value.cost)
         if value.precision is None:
-            return (1, value.rounds, decides, value.cost)
-        return (2, decides, -value.precision)
+            return (1, value.cost)
+        # Intervals shrink with the square root of the number of processes.
+        factor = math.log1p(value.precision) / math.log1p(self.goal.precision)
+        return (2, value.case not in deciding, len(value.numbers) * factor**2 * value.cost)
 
     def _deciding(self) -> dict[Case, str]:
         """Return the cases whose values leave an answer open, each with that answer."""

@@ -68,8 +68,8 @@ _PATIENCE = {
     Preset.FULL: 600.0,
 }
 # Seconds per series in a round of --precision, at most. Processes differ more than the blocks of one, so many short
-# ones say more than few long ones. The warm-up is as long as otherwise.
-ROUND_BUDGET = 0.25
+# ones say more than few long ones. On a CPU the warm-up is shorter too: the check has called the kernel before.
+ROUND_BUDGET = 0.05
 _TYPICAL_CACHE = 32 << 20  # bytes; used if neither the kernel nor a library reports the size of the device's cache
 _WARMUP_CPU, _WARMUP_GPU = 0.2, 0.5
 # Seconds of calls for an energy reading: ten updates of the slowest counter. Short presets have no time for it.
@@ -104,15 +104,19 @@ class RunOptions:
 
     @property
     def seconds_per_case(self) -> float:
-        if self.budget is not None:
-            return self.budget
-        return min(BUDGETS[self.preset], ROUND_BUDGET) if self.probes else BUDGETS[self.preset]
+        if self.probes and self.budget is None:
+            return min(self.longest_per_case, ROUND_BUDGET)
+        return self.longest_per_case
+
+    @property
+    def longest_per_case(self) -> float:
+        """The budget, also of a round of --precision, as it would be in a single run."""
+        return BUDGETS[self.preset] if self.budget is None else self.budget
 
     @property
     def seconds_until_timeout(self) -> float:
         """The time limit of a case, from build to result. It is generous: hangs are rare, slow checks are not."""
-        longest = BUDGETS[self.preset] if self.budget is None else self.budget
-        return _PATIENCE[self.preset] + 20.0 * longest if self.timeout is None else self.timeout
+        return _PATIENCE[self.preset] + 20.0 * self.longest_per_case if self.timeout is None else self.timeout
 
     def plain(self) -> dict[str, Any]:
         """Return the options as plain JSON, without paths: the name of a folder may be that of a person."""
@@ -286,13 +290,14 @@ class Session:
     def settings(self, case: Case) -> Settings:
         """Return how to measure a case."""
         budget = self.options.seconds_per_case
-        warmup = _WARMUP_CPU if case.device == "cpu" else _WARMUP_GPU
+        on_cpu = case.device == "cpu"
+        warmup_cap = 2 * (budget if on_cpu else self.options.longest_per_case)  # clocks of a GPU take time to rise
         durations = Durations(
             budget=budget,
             least=min(0.2, budget),
-            warmup=min(warmup, 2 * budget),
-            warmup_cap=2 * budget,
-            energy=_ENERGY[self.options.preset],
+            warmup=min(_WARMUP_CPU if on_cpu else _WARMUP_GPU, warmup_cap),
+            warmup_cap=warmup_cap,
+            energy=0.0 if self.options.cases else _ENERGY[self.options.preset],  # the first round has measured it
         )
         cache = self.machine(case).last_level_cache
         return Settings(durations, self.options.seed, cache, self.options.check_only)
