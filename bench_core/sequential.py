@@ -17,6 +17,7 @@ assumed: where a machine drifts, the values of one process say something of the 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -34,22 +35,29 @@ FIRST, LAST = LOOKS[0], LOOKS[-1]
 
 def look(n: int) -> int:
     """Return the last look at or before n values, 0 if there is none."""
-    return max((at for at in LOOKS if at <= n), default=0)
+    place = bisect_right(LOOKS, n)
+    return LOOKS[place - 1] if place else 0
 
 
 def next_look(n: int) -> int | None:
     """Return the first look after n values, None after the last."""
-    return next((at for at in LOOKS if at > n), None)
+    place = bisect_right(LOOKS, n)
+    return LOOKS[place] if place < len(LOOKS) else None
 
 
 def interval(values: Sequence[float], confidence: float = stats.CONFIDENCE) -> tuple[float, float] | None:
     """Return an interval for the median of values in the order of their measurement; None before the first look.
 
-    It is of the values up to the last look; those after it count at the next one. Also None if `confidence` is so high
-    that even the smallest and the largest value do not have it.
+    It is what the intervals of all looks so far have in common, as they hold together; if they have nothing, one of
+    them misses, and it is that of the last look. Values after that count at the next one. Also None if `confidence` is
+    so high that even the smallest and the largest value do not have it.
     """
-    n = look(len(values))
-    return _between(values[:n], boundary(confidence)[LOOKS.index(n)]) if n else None
+    looked = ((n, limit) for n, limit in zip(LOOKS, boundary(confidence), strict=True) if n <= len(values))
+    found = [ends for n, limit in looked if (ends := _between(values[:n], limit))]
+    if not found:
+        return None
+    low, high = max(ends[0] for ends in found), min(ends[1] for ends in found)
+    return (low, high) if low <= high else found[-1]
 
 
 def p_of_zero(values: Sequence[float]) -> float:

@@ -35,7 +35,7 @@ from bench_core.text import quoted
 _BEST = 0.01  # the precision of --time alone: a run of one process does not try for more either
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_MOST_SHOWN = 40
+_MOST_SHOWN, _MOST_NAMED = 40, 8
 
 
 @app.command("run", context_settings=PYTEST_OPTIONS)
@@ -149,10 +149,11 @@ def lines(series: Precision) -> list[str]:
     ended = series.ended or "stopped early"
     counts = f"{len(inside)} of {len(known)} values are known within {goal} after {len(series.rounds)} rounds: {ended}"
     told = [counts]
-    if unlooked := sum(value.precision is None for value in known):
-        told.append(f"{unlooked} have fewer than {sequential.FIRST} processes: how well they are known is unknown")
-    shown = [value for value in known if value not in inside or value.why]
-    shown.sort(key=lambda value: (value in inside, -(value.precision or math.inf)))
+    if unlooked := [value.name for value in known if value.precision is None]:
+        named = ", ".join(unlooked[:_MOST_NAMED]) + f" and {len(unlooked) - _MOST_NAMED} more" * (len(unlooked) > _MOST_NAMED)
+        told.append(f"Not known how well, as they have fewer than {sequential.FIRST} processes: {named}")
+    shown = [value for value in known if value.precision is not None and (value not in inside or value.why)]
+    shown.sort(key=lambda value: (value in inside, -(value.precision or 0.0)))
     if shown:
         header = ("value", "processes", f"after {sequential.FIRST}", "at the end", "repeated for")
         told += layout(Table(header, tuple(map(_cells, shown[:_MOST_SHOWN])), frozenset({1, 2, 3})), 100)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_core import sequential, stats
-from bench_core.records import NOT_TRIED, SEQUENTIAL, Case, Clock, Measurement, Status
+from bench_core.records import NOT_TRIED, SEQUENTIAL, Case, Clock, Measurement, Status, Work
 from bench_core.results import schema
 from bench_core.results.metrics import METRICS
 from bench_core.results.traits import TraitsOf, merged
@@ -49,29 +49,34 @@ class Goal:
 class Value:
     """One headline value, with all that is known of it.
 
-    numbers: of its processes, in the order of their measurement: seconds, or with two sides a ratio. costs: the wall
-    seconds of its case in each round, of all sides. failures: rounds without a number since the last that had one.
-    first: its precision at the first look. why: why it was measured after that.
+    numbers: of its processes, in the order of their measurement: seconds, or with two sides a ratio. middle: their
+    median. ends: its interval, None before the first look. costs: the wall seconds of its case in each round, of all
+    sides. failures: rounds without a number since the last that had one. first: its precision at the first look. why:
+    why it was measured after that.
     """
 
     case: Case
     numbers: list[float] = field(default_factory=list)
+    middle: float = math.nan
+    ends: tuple[float, float] | None = None
     costs: list[float] = field(default_factory=list)
     failures: int = 0
     first: float | None = None
     why: dict[str, None] = field(default_factory=dict)
 
+    def add(self, number: float) -> None:
+        """Add the number of one more process."""
+        self.failures = 0
+        self.numbers.append(number)
+        self.middle = stats.quantile(sorted(self.numbers), 0.5)
+        if len(self.numbers) in sequential.LOOKS:
+            self.ends = sequential.interval(self.numbers)
+        if len(self.numbers) == sequential.FIRST:
+            self.first = self.precision
+
     @property
     def name(self) -> str:
         return f"{self.case.work.workload} {self.case.label}"
-
-    @property
-    def middle(self) -> float:
-        return stats.quantile(sorted(self.numbers), 0.5)
-
-    @property
-    def ends(self) -> tuple[float, float] | None:
-        return sequential.interval(self.numbers)
 
     @property
     def precision(self) -> float | None:
@@ -232,21 +237,18 @@ class Precision:
                 # A wrong answer leaves the case without a value, whatever other processes say.
                 value.failures += _MOST_FAILURES if any(m.status is Status.INVALID for m in tried) else 1
                 continue
-            value.failures = 0
-            value.numbers.append(number)
-            if len(value.numbers) == sequential.FIRST:
-                value.first = value.precision
+            value.add(number)
         self.rounds.append(Round(len(cases), seconds, max(0.0, seconds - spent)))
 
     # ------------------------------------------------------------ what to measure next
 
     def _choose(self, left: float) -> list[Value]:
         """Return what the next round measures, nothing if there is nothing to gain in the seconds that are left."""
-        deciding = self._deciding()
         # A case that failed at once may have failed by chance.
         again = [value for value in self.values.values() if not value.numbers and value.failures < _MOST_FAILURES]
         going = [value for value in self.known if value.may_go_on]
         wanted = [value for value in going if value.is_under_way or not self._is_inside(value)]
+        deciding = self._deciding() if any(not value.is_under_way and value.ends for value in wanted) else {}
         chosen: list[Value] = []
         cost, longest, beside = 0.0, 0, self.rounds[-1].beside
         for value in [*sorted(wanted, key=lambda v: self._place(v, deciding)), *again]:
@@ -258,10 +260,10 @@ class Precision:
             cost, longest = after
             chosen.append(value)
             if is_new:
-                value.why[deciding.get(value.case, NEAREST)] = None
+                value.why[deciding.get(value, NEAREST)] = None
         return chosen
 
-    def _place(self, value: Value, deciding: Mapping[Case, str]) -> tuple[float, ...]:
+    def _place(self, value: Value, deciding: Mapping[Value, str]) -> tuple[float, ...]:
         """Return the sort key: what is under way first, then what has no look yet, then what decides, then the others.
 
         Of these come first those that need the fewest seconds, because more of them then get their look, or are precise
@@ -273,30 +275,30 @@ class Precision:
             return (1, value.cost)
         # Intervals shrink with the square root of the number of processes.
         factor = math.log1p(value.precision) / math.log1p(self.goal.precision)
-        return (2, value.case not in deciding, len(value.numbers) * factor**2 * value.cost)
+        return (2, value not in deciding, len(value.numbers) * factor**2 * value.cost)
 
-    def _deciding(self) -> dict[Case, str]:
-        """Return the cases whose values leave an answer open, each with that answer."""
+    def _deciding(self) -> dict[Value, str]:
+        """Return the values that leave an answer open, each with that answer."""
         if len(self.sides) > 1:
             logs = [[math.log(number) for number in value.numbers] for value in self.known]
             adjusted = stats.benjamini_hochberg([sequential.p_of_zero(each) for each in logs])
             open_ones = zip(self.known, adjusted, strict=True)
-            return {value.case: "verdict" for value, p in open_ones if p > 1 - stats.CONFIDENCE}
-        works: dict[str, dict[str, list[Value]]] = {}
+            return {value: "verdict" for value, p in open_ones if p > 1 - stats.CONFIDENCE}
+        works: dict[Work, dict[str, list[Value]]] = {}
         for value in self.known:
-            devices = works.setdefault(value.case.work.case_id, {})
+            devices = works.setdefault(value.case.work, {})
             devices.setdefault(value.case.device, []).append(value)
-        found: dict[Case, str] = {}
+        found: dict[Value, str] = {}
         for devices in works.values():
             leaders = {device: min(values, key=lambda value: value.middle) for device, values in devices.items()}
             for device, leader in leaders.items():
                 equals = [value for value in devices[device] if value.rivals(leader)]
                 if len(equals) > 1:
-                    found |= {value.case: f"best of {device}" for value in equals}
+                    found |= {value: f"best of {device}" for value in equals}
             cpu = leaders.pop("cpu", None)
             for leader in leaders.values():
                 if cpu and cpu.rivals(leader):
-                    found |= {value.case: "crossover" for value in (cpu, leader)}
+                    found |= {value: "crossover" for value in (cpu, leader)}
         return found
 
     def _why_ended(self) -> str:

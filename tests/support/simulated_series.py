@@ -1,11 +1,10 @@
-"""Simulated machines on which the schedule of `bench-core run --precision` runs as it would on a real one.
+"""Simulated machines on which the schedule of `bench-core run --precision` runs as it does on a real one.
 
-What a session costs, in seconds: SESSION to start, or AGAIN if the devices are known; for each case CHECKED and CHECKS
-calls to build and check it, a warm-up of WARMUP or two calls, and the timed blocks: the budget or three calls. The
-figures are those of the preset `quick` on two cores of an AMD EPYC, where checks are most of what long calls cost.
+Costs in seconds: SESSION to start one, or AGAIN if the devices are known; of each case CHECKED to build and check it, its
+warm-up (WARMUP, two budgets at most) and its timed blocks, which last as long as the budget. Calls are short, so that
+their own time counts for nothing.
 
-A process has a speed of its own, which no budget changes, as the blocks inside of it have (BLOCK, which more blocks make
-smaller).
+Every process has a speed of its own, which no budget changes. So has every block, and many blocks have it less.
 """
 
 import math
@@ -14,47 +13,52 @@ from functools import cache
 
 from bench_core.records import Case, Clock, Measurement, Series, Status, Work
 from bench_core.results.traits import TraitsOf
-from bench_core.run.precision import Goal, Precision
+from bench_core.run.precision import Precision
 from bench_core.run.replicate import Side
 
 SESSION, AGAIN = 6.0, 3.0
-CHECKED, CHECKS = 0.3, 8
+CHECKED = 0.1
 WARMUP = 0.2
 BLOCK = 0.04  # standard deviation of the logarithm of one block
-MOST_BLOCKS = 30  # after which the median has usually converged
+BLOCKS_PER_SECOND, MOST_BLOCKS = 200.0, 30  # after so many, the median has usually converged
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Between processes, on logarithms. process: its standard deviation. skewed: exponential, not normal. slow: how
-    much slower a process is that got the slow speed, and the share of those."""
+    """The noise between processes, on logarithms, with the median 0.
+
+    process: its standard deviation. skewed: whether it is exponential, not normal. slow: how much slower a process is
+    that has the slow speed; share: how many have it, below one half: their median is among the fast ones.
+    """
 
     process: float = 0.03
     skewed: bool = False
     slow: float = 0.0
     share: float = 0.0
 
-    def median(self):
-        """Return the median of what is drawn, by bisection."""
-        low, high = -5.0, 5.0
-        for _ in range(60):
-            middle = (low + high) / 2
-            below = (1 - self.share) * self._below(middle) + self.share * self._below(middle - self.slow)
-            low, high = (middle, high) if below < 0.5 else (low, middle)
-        return low
-
-    def _below(self, x):
-        if self.skewed:
-            return max(0.0, 1 - math.exp(-x / self.process - 1)) if x > -self.process else 0.0
-        return 0.5 * math.erfc(-x / self.process / math.sqrt(2))
-
     def draw(self, rng):
-        own = self.process * (rng.exponential() - 1) if self.skewed else self.process * rng.standard_normal()
-        return own + self.slow * (rng.random() < self.share)
+        own = self.process * (rng.exponential() if self.skewed else rng.standard_normal())
+        return own + self.slow * (rng.random() < self.share) - _median(self)
 
 
 @cache
-def cases(works, implementations):
+def _median(noise):
+    """Return the median of what is drawn, by bisection of its distribution function."""
+
+    def below(x):
+        if noise.skewed:
+            return max(0.0, 1 - math.exp(-x / noise.process)) if x > 0 else 0.0
+        return 0.5 * math.erfc(-x / noise.process / math.sqrt(2))
+
+    low, high = -5.0, 5.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        share = (1 - noise.share) * below(middle) + noise.share * below(middle - noise.slow)
+        low, high = (middle, high) if share < 0.5 else (low, middle)
+    return low
+
+
+def cases(works, implementations=1):
     """Return the cases of some works, each by several implementations on one CPU."""
     names = [f"i{i}" for i in range(implementations)]
     return [Case(Work("s", "w", str(8 + n), "float32"), "numpy", "cpu", name) for n in range(works) for name in names]
@@ -62,7 +66,11 @@ def cases(works, implementations):
 
 @dataclass
 class Machine:
-    """seconds: the true time of a call of each case. noises: that of each case. budget: of timed blocks, in seconds."""
+    """A machine, and the seconds since it began to measure.
+
+    seconds: the true time of a call of each case, the median over processes. noises: those of each case. budget: of
+    timed blocks, in seconds.
+    """
 
     rng: object
     seconds: dict
@@ -73,52 +81,37 @@ class Machine:
     def now(self):
         return self.clock
 
-    def cost(self, case):
-        t = self.seconds[case]
-        warmup = t if t > 2 * self.budget else max(min(WARMUP, 2 * self.budget), 2 * t)
-        return CHECKED + CHECKS * t + warmup + self.blocks(t) * t
+    def with_budget(self, budget):
+        """Return the machine as it was before it began, with another budget."""
+        return replace(self, budget=budget, clock=0.0)
 
-    def blocks(self, t):
-        """Return the number of blocks, each of one call or 1 ms, as sampling.py times them."""
-        fewest = 3 if 3 * t <= 3 * self.budget else math.ceil(3 * self.budget / t)
-        return max(1, self.budget / t, fewest)
-
-    def middle(self, case, factor=1.0):
-        """Return the median of the seconds of one more process."""
-        t = self.seconds[case] * factor
-        blocks = min(MOST_BLOCKS, self.blocks(self.seconds[case]))
-        within = 1.25 * BLOCK / math.sqrt(blocks) * self.rng.standard_normal()
-        return t * math.exp(self.noises[case].draw(self.rng) + within)
+    @property
+    def cost(self):
+        """The seconds that a case takes."""
+        return CHECKED + min(WARMUP, 2 * self.budget) + self.budget
 
     def session(self, of, start, factor=1.0):
-        """Measure some cases in one session, and return their measurements."""
-        self.clock += start
-        done = {}
-        for case in of:
-            self.clock += self.cost(case)
-            series = (Series("time", Clock.WALL, (self.middle(case, factor),)),)
-            done[case] = Measurement(case, Status.OK, series=series, elapsed_s=self.cost(case))
-        return done
+        """Measure some cases in one session that takes `start` to begin; return the measurement of each."""
+        self.clock += start + self.cost * len(of)
+        blocks = max(3.0, min(MOST_BLOCKS, self.budget * BLOCKS_PER_SECOND))
+        within = 1.25 * BLOCK / math.sqrt(blocks)
+        return {case: self._measured(case, factor, within) for case in of}
+
+    def _measured(self, case, factor, within):
+        noise = self.noises[case].draw(self.rng) + within * self.rng.standard_normal()
+        series = (Series("time", Clock.WALL, (self.seconds[case] * factor * math.exp(noise),)),)
+        return Measurement(case, Status.OK, series=series, elapsed_s=self.cost)
 
 
-def repeat_until_precise(machine, goal, factors=(1.0,)):
+def until_precise(machine, goal, factors=(1.0,)):
     """Run the schedule to its end and return it. factors: of the seconds of each side."""
     sides = [Side(name) for name in ("this", "against")[: len(factors)]]
     series = Precision(goal, sides, folder=None, now=machine.now)
     chosen, number = list(machine.seconds), 0
     while series.next(number) is not None:
+        chosen = series.chosen if number else chosen
         begin, start = machine.clock, AGAIN if number else SESSION
-        if number:
-            chosen = series.chosen
         measured = {s.name: machine.session(chosen, start, f) for s, f in zip(sides, factors, strict=True)}
         series.add(measured, machine.clock - begin, TraitsOf())
         number += 1
     return series
-
-
-def with_budget(machine, budget):
-    return replace(machine, budget=budget, clock=0.0)
-
-
-def until(precision, seconds=math.inf):
-    return Goal(precision, seconds)
