@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -10,16 +11,15 @@ import pytest
 
 from bench_core import sequential, stats
 from bench_core.compare import CompareOptions, Method, compare, read
-from bench_core.records import Case, Measurement, Status, Traits
+from bench_core.records import Measurement, Status, Traits
 from bench_core.results import reader
 from bench_core.results.traits import TraitsOf
-from bench_core.run import replicate
 from bench_core.run.precision import NEAREST, Goal, Precision, percent
 from bench_core.run.replicate import Side, repeat
 from bench_core.run.session import BUDGETS, ROUND_BUDGET, Preset, read_cases
 from tests.support.pretended_runs import pretend
 from tests.support.simulated_series import SESSION, Machine, Noise, cases, until_precise
-from tests.support.tables import absent, measured, work
+from tests.support.tables import absent, measured
 
 THIS, BOTH = [Side("this")], [Side("this"), Side("against", "python-b")]
 
@@ -57,7 +57,7 @@ def test_the_interval_at_the_end_holds_the_median_as_often_as_stated(noise):
     for seed in range(8):
         of = machine(seed, [NOISES[noise]] * 84, implementations=2)
         series = until_precise(of, Goal(0.03, 420.0))
-        found += [(value, of.seconds[value.case]) for value in series.known]
+        found += [(value, of.true(value.case)) for value in series.known]
     assert share_covered(found) >= 0.94
     assert len({len(value.numbers) for value, _ in found}) > 2
 
@@ -116,11 +116,10 @@ def add(series, numbers, seconds=10.0, status=Status.OK, elapsed=1.0, **sides):
     series.add(done, seconds, TraitsOf())
 
 
-def begun(of, rounds, goal=Goal(0.03), sides=THIS, now=lambda: 0.0, **known):
-    """Return a series after some rounds. of: by case the numbers of each round."""
-    series = Precision(goal, sides, folder=None, now=now)
+def begun(of, rounds, left=math.inf, **known):
+    """Return a series after some rounds. of: by case the numbers of each round. left: the seconds that are left."""
+    series = Precision(Goal(0.03, left), THIS, folder=None, now=lambda: 0.0)
     for number in range(rounds):
-        assert series.next(number)
         add(series, {case: numbers[number] for case, numbers in of.items()}, **known)
     return series
 
@@ -147,10 +146,13 @@ def test_all_cases_are_measured_until_the_first_look_and_then_those_that_are_not
 
 def test_a_case_that_is_under_way_goes_on_until_its_next_look():
     """Its look may come when another value, or its own, is precise already: the schedule of looks is kept."""
-    series = begun({A: around(1.0, 0.2), B: around(5.0, 0.2)}, sequential.FIRST + 1)
+    of = {A: around(1.0, 0.2), B: around(5.0, 0.2)}
+    series = begun(of, sequential.FIRST + 1)
     series.goal = Goal(0.9)
     assert set(chosen(series)) == {A, B}
-    assert chosen(begun({A: around(1.0, 0.2)}, sequential.LOOKS[1], Goal(0.9))) == []
+    series = begun(of, sequential.LOOKS[1])
+    series.goal = Goal(0.9)
+    assert chosen(series) == []
 
 
 def test_after_the_last_look_a_value_is_left_as_it_is():
@@ -162,21 +164,21 @@ def test_after_the_last_look_a_value_is_left_as_it_is():
 def test_what_would_change_the_best_of_a_device_comes_first():
     """Every case takes 1 s and a round 2 s more: there is time for three rounds of two cases."""
     of = {A: around(1.0, 0.05), B: around(1.01, 0.2), C: around(1.0, 0.04), D: around(3.0, 0.06)}
-    series = begun(of, sequential.FIRST, Goal(0.03, 24.5), seconds=6.0)
+    series = begun(of, sequential.FIRST, 24.5, seconds=6.0)
     assert chosen(series) == [A, B]
     assert [list(series.values[case].why) for case in (A, B, C)] == [["best of cpu"], ["best of cpu"], []]
 
 
 def test_what_would_change_which_device_is_faster_comes_first():
     of = {A: around(1.0, 0.1), GPU: around(0.95, 0.1), C: around(1.0, 0.04), D: around(3.0, 0.06)}
-    series = begun(of, sequential.FIRST, Goal(0.03, 24.5), seconds=6.0)
+    series = begun(of, sequential.FIRST, 24.5, seconds=6.0)
     assert set(chosen(series)) == {A, GPU}
     assert list(series.values[GPU].why) == ["crossover"]
 
 
 def test_of_all_others_what_needs_the_fewest_seconds_comes_first():
     of = {A: around(1.0, 0.3), C: around(1.0, 0.05)}
-    series = begun(of, sequential.FIRST, Goal(0.03, 12.0), seconds=4.0)
+    series = begun(of, sequential.FIRST, 12.0, seconds=4.0)
     assert chosen(series) == [C]
     assert list(series.values[C].why) == [NEAREST]
 
@@ -193,11 +195,10 @@ def test_with_two_sides_a_verdict_that_is_open_comes_first():
 
 
 def test_if_there_is_no_time_for_the_first_look_of_all_most_get_theirs_at_the_least_cost():
+    """Six more rounds of all four would take 120 s."""
     of = cases(4)
-    series = Precision(Goal(0.03, 90.0), THIS, folder=None, now=lambda: 20.0)
+    series = Precision(Goal(0.03, 90.0), THIS, folder=None, now=lambda: 0.0)
     done = {case: replace(measured([1.0]), case=case, elapsed_s=2.0 * (i + 1)) for i, case in enumerate(of)}
-    assert series.next(0)
-    series._begin = 0.0
     series.add({"this": done}, 20.0, TraitsOf())
     assert chosen(series) == of[:3]
 
@@ -248,8 +249,8 @@ def test_a_series_becomes_one_folder_with_the_schedule_and_why_each_case_was_rep
     told = about["precision"]
     assert (told["precision"], told["time"], told["looks"]) == (0.03, None, list(sequential.LOOKS))
     assert told["ended"] == "every value is precise enough"
-    assert (told["values"], told["within"], [each["cases"] for each in told["rounds"]]) == (2, 2, [3] * 7 + [1])
-    assert {(each["case"], each["processes"]) for each in told["cases"]} >= {("numpy-cpu-float32-64-2t", 8)} or True
+    assert (told["values"], told["within"], [each["cases"] for each in told["rounds"]]) == (2, 2, [3, *[2] * 6, 1])
+    assert sorted(each["processes"] for each in told["cases"]) == [7, 7]
     assert about["planned"] == sum(about["statuses"].values())
 
 
@@ -261,7 +262,7 @@ def test_a_round_gets_its_cases_and_the_devices_of_the_first(tmp_path):
         seen.append(list(arguments))
         if turn.replicate == 1:
             (path,) = (a.partition("=")[2] for a in arguments if a.startswith("--bench-cases="))
-            assert {case.work.size for case in read_cases(path)} == {"64", "32"}
+            assert {case.work.size for case in read_cases(Path(path))} == {"64", "32"}
         return pretended(turn, output, arguments)
 
     repeat(THIS, Precision(Goal(0.5), THIS, tmp_path), ["-k", "x"], tmp_path / "out", run_one=run_one)
@@ -289,23 +290,3 @@ def test_two_sides_are_compared_by_the_median_of_their_pairs(tmp_path):
     assert (c.method, c.verdict, c.evidence) == (Method.SEQUENTIAL, "slower", "7 pairs")
     assert c.ratio == pytest.approx(1 / 1.2, rel=0.05)
     assert c.p == pytest.approx(sequential.p_of_zero([1.0] * 7))
-
-
-def test_another_interpreter_must_have_this_release(monkeypatch):
-    asked = []
-    monkeypatch.setattr(replicate.child_process, "import_command", lambda python, module: asked.append(module) or ["x"])
-    with pytest.raises(Exception, match="cannot be run"):
-        replicate.require_usable("nothing", Precision.__module__)
-    assert asked == ["bench_core.run.precision"]
-
-
-def test_a_case_can_be_written_and_read_for_a_round(tmp_path):
-    series = Precision(Goal(0.03), THIS, tmp_path)
-    own = Case(work("64", params=()) if False else work("64"), "torch", "cuda:0", "compile", None)
-    series.next(0)
-    series.add({"this": {own: replace(measured([1.0]), case=own)}}, 1.0, TraitsOf())
-    series.next(1)
-    (turn, *_) = next(replicate.turns(THIS, seed=0))
-    options = series.options(replace(turn, replicate=1))
-    assert read_cases(tmp_path / "cases.json") == {own}
-    assert options[1] == f"--bench-cases={tmp_path / 'cases.json'}"

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 
+import numpy as np
+
 from bench_core.records import Case, Clock, Measurement, Series, Status, Work
 from bench_core.results.traits import TraitsOf
 from bench_core.run.precision import Precision
@@ -25,10 +27,10 @@ BLOCKS_PER_SECOND, MOST_BLOCKS = 200.0, 30  # after so many, the median has usua
 
 @dataclass(frozen=True)
 class Noise:
-    """The noise between processes, on logarithms, with the median 0.
+    """The noise between processes, on logarithms.
 
     process: its standard deviation. skewed: whether it is exponential, not normal. slow: how much slower a process is
-    that has the slow speed; share: how many have it, below one half: their median is among the fast ones.
+    that has the slow speed; share: how many have it.
     """
 
     process: float = 0.03
@@ -36,26 +38,15 @@ class Noise:
     slow: float = 0.0
     share: float = 0.0
 
-    def draw(self, rng):
-        own = self.process * (rng.exponential() if self.skewed else rng.standard_normal())
-        return own + self.slow * (rng.random() < self.share) - _median(self)
+    def draw(self, rng, within, n=None):
+        """Return the noise of one process, or of `n`. within: the standard deviation of the median of its blocks."""
+        own = self.process * (rng.exponential(size=n) if self.skewed else rng.standard_normal(n))
+        return own + self.slow * (rng.random(n) < self.share) + within * rng.standard_normal(n)
 
-
-@cache
-def _median(noise):
-    """Return the median of what is drawn, by bisection of its distribution function."""
-
-    def below(x):
-        if noise.skewed:
-            return max(0.0, 1 - math.exp(-x / noise.process)) if x > 0 else 0.0
-        return 0.5 * math.erfc(-x / noise.process / math.sqrt(2))
-
-    low, high = -5.0, 5.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        share = (1 - noise.share) * below(middle) + noise.share * below(middle - noise.slow)
-        low, high = (middle, high) if share < 0.5 else (low, middle)
-    return low
+    @cache
+    def median(self, within):
+        """Return the median over all processes."""
+        return float(np.median(self.draw(np.random.default_rng(0), within, 400_000)))
 
 
 def cases(works, implementations=1):
@@ -68,8 +59,8 @@ def cases(works, implementations=1):
 class Machine:
     """A machine, and the seconds since it began to measure.
 
-    seconds: the true time of a call of each case, the median over processes. noises: those of each case. budget: of
-    timed blocks, in seconds.
+    seconds: those of a call of each case without noise. noises: those of each case. budget: of timed blocks, in
+    seconds.
     """
 
     rng: object
@@ -93,12 +84,19 @@ class Machine:
     def session(self, of, start, factor=1.0):
         """Measure some cases in one session that takes `start` to begin; return the measurement of each."""
         self.clock += start + self.cost * len(of)
-        blocks = max(3.0, min(MOST_BLOCKS, self.budget * BLOCKS_PER_SECOND))
-        within = 1.25 * BLOCK / math.sqrt(blocks)
-        return {case: self._measured(case, factor, within) for case in of}
+        return {case: self._measured(case, factor) for case in of}
 
-    def _measured(self, case, factor, within):
-        noise = self.noises[case].draw(self.rng) + within * self.rng.standard_normal()
+    @property
+    def within(self):
+        """The standard deviation of the median of the blocks of a process."""
+        return 1.25 * BLOCK / math.sqrt(max(3.0, min(MOST_BLOCKS, self.budget * BLOCKS_PER_SECOND)))
+
+    def true(self, case):
+        """Return the median over all processes of the seconds of a case."""
+        return self.seconds[case] * math.exp(self.noises[case].median(self.within))
+
+    def _measured(self, case, factor):
+        noise = self.noises[case].draw(self.rng, self.within)
         series = (Series("time", Clock.WALL, (self.seconds[case] * factor * math.exp(noise),)),)
         return Measurement(case, Status.OK, series=series, elapsed_s=self.cost)
 
