@@ -8,7 +8,6 @@ wrote no results, its exit code.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import re
 import shlex
@@ -150,7 +149,9 @@ def lines(series: Precision) -> list[str]:
     counts = f"{len(inside)} of {len(known)} values are known within {goal} after {len(series.rounds)} rounds: {ended}"
     told = [counts]
     if unlooked := [value.name for value in known if value.precision is None]:
-        named = ", ".join(unlooked[:_MOST_NAMED]) + f" and {len(unlooked) - _MOST_NAMED} more" * (len(unlooked) > _MOST_NAMED)
+        named = ", ".join(unlooked[:_MOST_NAMED]) + f" and {len(unlooked) - _MOST_NAMED} more" * (
+            len(unlooked) > _MOST_NAMED
+        )
         told.append(f"Not known how well, as they have fewer than {sequential.FIRST} processes: {named}")
     shown = [value for value in known if value.precision is not None and (value not in inside or value.why)]
     shown.sort(key=lambda value: (value in inside, -(value.precision or 0.0)))

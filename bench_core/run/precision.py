@@ -6,9 +6,9 @@ was asked for, and a machine that drifts leaves it alone. Its precision is half 
 factor: +-3 % is from 1 / 1.03 to 1.03 times the middle.
 
 Every case is measured until the first look. From then on a round measures what is not yet precise, first what would
-change an answer, then what needs the fewest seconds more: the widest first would have fewer values precise when the time is
-up. Each value is measured until its next look, where it is judged again. A look that could not be reached within the
-time is not begun, because the processes until then would say nothing.
+change an answer, then what needs the fewest seconds more: with the widest first, fewer would be precise when the time is up.
+Each value is measured until its next look, where it is judged again. A look that could not be reached within the time
+is not begun, because the processes until then would say nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NEAREST = "nearest to it"  # why a value is repeated that decides nothing
 # By what factor two values may differ and still be rivals if one of them has no interval yet.
 _UNKNOWN = 1.5
 _MOST_FAILURES = 2  # in a row, after which a case is not tried again
-_NEEDS_SHARE = 0.5  # of the time left that new looks may take, so that answers can have more than one
+_SHARE = 0.5  # of the time left for measuring that new looks may take, so that answers can have more than one
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +254,9 @@ class Precision:
         for value in [*sorted(wanted, key=lambda v: self._place(v, deciding)), *again]:
             rounds = max(value.rounds, 1)
             after = cost + rounds * value.cost, max(longest, rounds)
+            measuring = left - after[1] * beside
             is_new = value.first is not None and not value.is_under_way
-            if after[0] + after[1] * beside > left * (_NEEDS_SHARE if is_new and chosen else 1.0):
+            if after[0] > measuring * (_SHARE if is_new and chosen else 1.0):
                 continue
             cost, longest = after
             chosen.append(value)
@@ -294,11 +295,11 @@ class Precision:
             for device, leader in leaders.items():
                 equals = [value for value in devices[device] if value.rivals(leader)]
                 if len(equals) > 1:
-                    found |= {value: f"best of {device}" for value in equals}
+                    found |= dict.fromkeys(equals, f"best of {device}")
             cpu = leaders.pop("cpu", None)
             for leader in leaders.values():
                 if cpu and cpu.rivals(leader):
-                    found |= {value: "crossover" for value in (cpu, leader)}
+                    found |= dict.fromkeys((cpu, leader), "crossover")
         return found
 
     def _why_ended(self) -> str:

@@ -54,19 +54,18 @@ def share_covered(found):
 def test_the_interval_at_the_end_holds_the_median_as_often_as_stated(noise):
     """Some values end as soon as they are precise, some when the time is up, at any look."""
     found = []
-    for seed in range(8):
-        of = machine(seed, [NOISES[noise]] * 84, implementations=2)
+    for seed in range(6):
+        of = machine(seed, [NOISES[noise]] * 90, implementations=2)
         series = until_precise(of, Goal(0.03, 420.0))
         found += [(value, of.true(value.case)) for value in series.known]
     assert share_covered(found) >= 0.94
     assert len({len(value.numbers) for value, _ in found}) > 2
 
 
-@pytest.mark.parametrize("noise", ["log-normal", "two speeds, three tenths slow"])
-def test_the_interval_of_a_ratio_holds_it_as_often_as_stated_though_a_verdict_ends_the_series(noise):
+def test_the_interval_of_a_ratio_holds_it_as_often_as_stated_though_a_verdict_ends_the_series():
     found = []
-    for seed in range(8):
-        of = machine(seed, [NOISES[noise]] * 80)
+    for seed in range(5):
+        of = machine(seed, [NOISES["two speeds, three tenths slow"]] * 110)
         series = until_precise(of, Goal(0.03, 600.0), factors=(1.0, 1.1))
         found += [(value, 1.1) for value in series.known]
     assert share_covered(found) >= 0.94

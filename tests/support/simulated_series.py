@@ -1,8 +1,8 @@
 """Simulated machines on which the schedule of `bench-core run --precision` runs as it does on a real one.
 
-Costs in seconds: SESSION to start one, or AGAIN if the devices are known; of each case CHECKED to build and check it, its
-warm-up (WARMUP, two budgets at most) and its timed blocks, which last as long as the budget. Calls are short, so that
-their own time counts for nothing.
+Costs in seconds: SESSION to start one, or AGAIN if the devices are known; of each case CHECKED to build and check it,
+its warm-up (WARMUP, two budgets at most) and its timed blocks, which last as long as the budget. Calls are short, so
+that their own time counts for nothing.
 
 Every process has a speed of its own, which no budget changes. So has every block, and many blocks have it less.
 """
@@ -43,10 +43,11 @@ class Noise:
         own = self.process * (rng.exponential(size=n) if self.skewed else rng.standard_normal(n))
         return own + self.slow * (rng.random(n) < self.share) + within * rng.standard_normal(n)
 
-    @cache
-    def median(self, within):
-        """Return the median over all processes."""
-        return float(np.median(self.draw(np.random.default_rng(0), within, 400_000)))
+
+@cache
+def median_of(noise, within):
+    """Return the median of a noise over all processes."""
+    return float(np.median(noise.draw(np.random.default_rng(0), within, 400_000)))
 
 
 def cases(works, implementations=1):
@@ -93,7 +94,7 @@ class Machine:
 
     def true(self, case):
         """Return the median over all processes of the seconds of a case."""
-        return self.seconds[case] * math.exp(self.noises[case].median(self.within))
+        return self.seconds[case] * math.exp(median_of(self.noises[case], self.within))
 
     def _measured(self, case, factor):
         noise = self.noises[case].draw(self.rng, self.within)
