@@ -6,9 +6,9 @@ was asked for, and a machine that drifts leaves it alone. Its precision is half 
 factor: +-3 % is from 1 / 1.03 to 1.03 times the middle.
 
 Every case is measured until the first look. From then on a round measures what is not yet precise, first what would
-change an answer, then what needs the fewest seconds more: with the widest first, fewer would be precise when the time is up.
-Each value is measured until its next look, where it is judged again. A look that could not be reached within the time
-is not begun, because the processes until then would say nothing.
+change an answer, then what needs the fewest seconds more: with the widest first, fewer would be precise when the time
+is up. Each value is measured until its next look, where it is judged again. A look that could not be reached within
+the time is not begun, because the processes until then would say nothing.
 """
 
 from __future__ import annotations
