@@ -28,7 +28,7 @@ from bench_core.results.metrics import METRICS
 from bench_core.results.traits import TraitsOf, merged
 from bench_core.run import journal
 from bench_core.run.replicate import Done, Side, Turn
-from bench_core.run.session import write_cases
+from bench_core.run.session import ROUND_BUDGET, write_cases
 
 NEAREST = "nearest to it"  # why a value is repeated that decides nothing
 # By what factor two values may differ and still be rivals if one of them has no interval yet.
@@ -183,6 +183,7 @@ class Precision:
                 "precision": self.goal.precision,
                 "time": seconds,
                 "looks": list(sequential.LOOKS),
+                "budget": ROUND_BUDGET,  # unless the options of the run have one
                 "ended": self.ended or "stopped early",
                 "values": len(self.known),
                 "within": len(self.inside),

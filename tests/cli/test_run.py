@@ -171,3 +171,13 @@ def test_of_what_was_interrupted_it_is_said_that_nothing_is_known_of_its_precisi
     assert unknown.startswith(
         "Not known how well, as they have fewer than 7 processes: matmul numpy-cpu-float32-64-2t, "
     )
+
+
+def test_the_other_interpreter_must_have_a_release_that_can_be_given_cases(monkeypatch):
+    def refuse(python, module):
+        raise UsageError(f"{python} lacks {module}")
+
+    monkeypatch.setattr(replicate, "require_usable", refuse)
+    done = CliRunner().invoke(app, ["run", "--precision", "3%", "--against", "python-b"])
+    assert done.exit_code == 2
+    assert "python-b lacks bench_core.run.precision" in done.stderr
