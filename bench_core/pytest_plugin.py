@@ -226,7 +226,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _wanted(item: pytest.Item, session: Session) -> bool:
     """Return whether to keep an item: it has a planned case, or it is not a workload test.
 
-    If a run is resumed, only items with a case of that run are kept.
+    If a run is resumed, or is a round of --precision, only items with a case of its plan are kept.
     """
     case = _case(item)
     if session.planned is not None:
@@ -422,6 +422,8 @@ def pytest_terminal_summary(
 
 
 def _show_summary(terminalreporter: pytest.TerminalReporter, harness: Harness) -> None:
+    if terminalreporter.config.getoption("bench_probes"):
+        return  # a round of --precision: what it has measured is shown with all others
     if harness.finished.rows or (harness.session and harness.session.write_errors):
         terminalreporter.section("bench-core")
         width = terminalreporter._tw.fullwidth  # the width pytest itself writes to
@@ -485,7 +487,8 @@ class Harness:
         try:
             if self.session.planned and not self._planned:
                 hint = "none of its cases is found here: name the files or folders that it measured"
-                raise UsageError(f"--bench-resume={self._config.getoption('bench_resume')}: {hint}")
+                option = "cases" if self._options.cases else "resume"
+                raise UsageError(f"--bench-{option}={self._config.getoption(f'bench_{option}')}: {hint}")
             self.session.targets.require(self._options.require)
             if self._planned and not self._options.check_only and not self._config.getoption("collectonly"):
                 self.session.open(self._planned)

@@ -33,6 +33,8 @@ NEVER_QUIET = "never_quiet"  # the flag of a time of which disturbed blocks coun
 LAUNCH_BOUND = "launch_bound"  # the flag of a time in which the device waited for the host
 UNCHECKED = "unchecked_timing"  # the flag of a case whose timed callable could not be checked
 NO_REFERENCE = "unchecked"  # the flag of a case of which no right answer is known
+# The flag of a row whose processes were repeated until it was precise enough: its interval is that of sequential.py.
+SEQUENTIAL = "sequential"
 SAME_INPUTS = "same_inputs"  # the flag of a case that was checked again, but with the inputs of the timed calls
 _LONGEST_REASON = 1000  # characters; compilers answer with megabytes, and CSV readers refuse large cells
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]*")

@@ -14,13 +14,15 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 import bench_core
+from bench_core.noise import cases
 from bench_core.plan.targets import Targets
 from bench_core.pytest_plugin import _STATE, _mentions_workloads, pytest_report_collectionfinish
 from bench_core.pytest_replay import ReplayClock, replay
-from bench_core.records import Clock, Measurement, Series, Status
+from bench_core.records import Case, Clock, Measurement, Series, Status
 from bench_core.results import schema
 from bench_core.run import journal
 from bench_core.run import tries as tries_of_a_run
+from bench_core.run.session import write_cases
 from tests.support import TESTS
 from tests.support.measurements import measurement
 from tests.support.probes import PROBES
@@ -64,6 +66,17 @@ def test_a_run_measures_writes_a_folder_and_says_where(project):
     assert set(rows["metric"]) >= {"time", "flop_rate", "bandwidth", "first_call"}
     assert (rows["status"] == "ok").all()
     assert (rows["value"] > 0).all()
+
+
+def test_a_round_measures_its_cases_alone_and_leaves_the_devices_for_the_next(project):
+    """What it shows is in a log; the summary is for the end of the series."""
+    case = Case(cases.Add().work("1000", "float32", n=1000), "numpy", "cpu")
+    write_cases(project / "cases", [case])
+    done = pytest_in(project, cases.__file__, "--bench-cases=cases", "--bench-probes=probes", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(results(project)["size"]) == {"1000"}
+    assert json.loads((project / "probes").read_text())["backend"] == "numpy"
+    assert "bench-core compare" not in done.stdout
 
 
 TWO_RATES = """

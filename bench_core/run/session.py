@@ -6,6 +6,7 @@ It does not depend on pytest: the plugin uses it to plan, passes it the cases on
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from bench_core.records import (
     Run,
     Status,
     Target,
+    case_from_json,
     count_statuses,
     to_json,
 )
@@ -70,6 +72,9 @@ _PATIENCE = {
     Preset.STANDARD: 300.0,
     Preset.FULL: 600.0,
 }
+# Seconds per series in a round of --precision, at most. Processes differ more than the blocks of one, so many short
+# ones say more than few long ones. On a CPU the warm-up is shorter too: the check has called the kernel before.
+ROUND_BUDGET = 0.05
 _TYPICAL_CACHE = 32 << 20  # bytes; used if neither the kernel nor a library reports the size of the device's cache
 _WARMUP_CPU, _WARMUP_GPU = 0.2, 0.5
 # Seconds of calls for an energy reading: ten updates of the slowest counter. Short presets have no time for it.
@@ -81,6 +86,7 @@ class RunOptions:
     """The options that a user can set.
 
     budget: seconds of timed blocks per series. backends: as in --bench-backends. keyword, markers: pytest's -k and -m.
+    probes, cases: of a round of --precision, the files with the devices that there are, and with its cases.
     """
 
     preset: Preset = Preset.QUICK
@@ -98,20 +104,30 @@ class RunOptions:
     process: int = 0
     keep_journal: bool = False
     resume: Path | None = None
+    probes: Path | None = None
+    cases: Path | None = None
 
     @property
     def seconds_per_case(self) -> float:
+        if self.probes and self.budget is None:
+            return min(self.longest_per_case, ROUND_BUDGET)
+        return self.longest_per_case
+
+    @property
+    def longest_per_case(self) -> float:
+        """The budget, also of a round of --precision, as it would be in a single run."""
         return BUDGETS[self.preset] if self.budget is None else self.budget
 
     @property
     def seconds_until_timeout(self) -> float:
         """The time limit of a case, from build to result. It is generous: hangs are rare, slow checks are not."""
-        return _PATIENCE[self.preset] + 20.0 * self.seconds_per_case if self.timeout is None else self.timeout
+        return _PATIENCE[self.preset] + 20.0 * self.longest_per_case if self.timeout is None else self.timeout
 
     def plain(self) -> dict[str, Any]:
         """Return the options as plain JSON, without paths: the name of a folder may be that of a person."""
         every = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: to_json(value) for name, value in every.items() if name not in {"output", "resume"}}
+        paths = {"output", "resume", "probes", "cases"}
+        return {name: to_json(value) for name, value in every.items() if name not in paths}
 
     @classmethod
     def resuming(cls, folder: Path) -> RunOptions:
@@ -134,7 +150,7 @@ class RunOptions:
 class Session:
     """A run in progress. Every record is in the journal before the next case begins.
 
-    planned: the plan of the unfinished run that is resumed; None for a new run.
+    planned: the plan of the unfinished run that is resumed, or the cases of a round of --precision; None for a new run.
     traits: those of every planned workload.
     ceilings: by name of the workload, the limit of the machine that it measures, if it measures one.
     cpu_limits: what a measurement on the CPU cannot exceed.
@@ -151,7 +167,7 @@ class Session:
         self._scratch: Scratch | None = None
         self._has_no_scratch = False
         asked = options.backends or tuple(registry.names())
-        self.targets = Targets(asked, probe_all((*asked, *options.require)))
+        self.targets = Targets(asked, probe_all((*asked, *options.require), options.probes))
         self.host_facts = environment.host_environment()
         self.workers = Workers(isolated=options.isolated)
         self.cpu_limits = cpu_limits.read()
@@ -172,6 +188,8 @@ class Session:
         self._purse: tries.Purse | None = None
         self._turned_out: dict[Case, Case] = {}  # planned cases of unknown work -> what they were when measured
         self.run = self._new_run()
+        if options.cases:
+            self.planned = read_cases(options.cases)
         if options.resume:
             self._resume(options.resume)
 
@@ -288,13 +306,14 @@ class Session:
     def settings(self, case: Case) -> Settings:
         """Return how to measure a case."""
         budget = self.options.seconds_per_case
-        warmup = _WARMUP_CPU if case.device == "cpu" else _WARMUP_GPU
+        on_cpu = case.device == "cpu"
+        warmup_cap = 2 * (budget if on_cpu else self.options.longest_per_case)  # clocks of a GPU take time to rise
         durations = Durations(
             budget=budget,
             least=budget if self._measures_too_little else min(0.2, budget),
-            warmup=min(warmup, 2 * budget),
-            warmup_cap=2 * budget,
-            energy=_ENERGY[self.options.preset],
+            warmup=min(_WARMUP_CPU if on_cpu else _WARMUP_GPU, warmup_cap),
+            warmup_cap=warmup_cap,
+            energy=0.0 if self.options.cases else _ENERGY[self.options.preset],  # the first round has measured it
         )
         cache = self.machine(case).last_level_cache
         return Settings(durations, self.options.seed, cache, self.options.check_only, shared=self._shared_folder())
@@ -306,7 +325,12 @@ class Session:
         return quota is not None and self.account.measuring_share < quota
 
     def _shared_folder(self) -> str:
-        """Return the folder in which the workers share inputs and references; "" if there is none to write to."""
+        """Return the folder in which the workers share inputs and references; "" if there is none to write to.
+
+        The rounds of a series have one together: that of the probes which are handed on.
+        """
+        if self.options.probes:
+            return str(self.options.probes.parent)
         if self._scratch is None and not self._has_no_scratch:
             try:
                 self._scratch = Scratch()
@@ -522,6 +546,19 @@ class Session:
             "disturbed": tries.disturbed_seconds(self.outcomes),
             "environment": {"host": environment.facts_to_json(self.host_facts), "workers": workers},
         }
+
+
+def write_cases(path: Path, cases: Iterable[Case]) -> None:
+    """Write the planned cases that a round of --precision measures; raises OSError."""
+    write_atomically(path, json.dumps(to_json(list(cases))))
+
+
+def read_cases(path: Path) -> frozenset[Case]:
+    """Return the cases in a file that `write_cases` wrote; raises UsageError for any other."""
+    try:
+        return frozenset(map(case_from_json, json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"--bench-cases={path}: not a list of cases: {error}") from None
 
 
 def require_sums(planned: Sequence[Measurement], all_kept: Collection[Case], rows: Iterable[Row]) -> None:

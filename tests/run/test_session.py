@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from time import perf_counter
@@ -35,7 +36,7 @@ from bench_core.results import reader, writer
 from bench_core.results.traits import TraitsOf
 from bench_core.run import journal
 from bench_core.run import session as sessions
-from bench_core.run.session import RunOptions, Session
+from bench_core.run.session import ROUND_BUDGET, RunOptions, Session, read_cases, write_cases
 from tests.support.probes import PROBES
 
 
@@ -62,7 +63,7 @@ def case(size, backend="numpy", device="cpu"):
 
 @pytest.fixture
 def session(tmp_path, monkeypatch):
-    monkeypatch.setattr(sessions, "probe_all", lambda entries: PROBES)
+    monkeypatch.setattr(sessions, "probe_all", lambda entries, kept=None: PROBES)
     made = Session(RunOptions(output=tmp_path / "results", machine="m", backends=("numpy", "cupy")))
     made.workers = ScriptedWorkers({"a": Status.OK, "b": Status.ERROR, "c": KeyboardInterrupt()})
     return made
@@ -85,7 +86,7 @@ def test_the_cache_of_a_case_is_that_of_its_own_device(tmp_path, monkeypatch):
     """A case that is measured cold rotates through its device's cache, whatever the CPU beside it has."""
     gpu = Device("cuda:0", "GPU A", facts={"gpu.l2_cache": Fact(50 << 20, "cudaGetDeviceProperties")})
     probes = PROBES | {"torch": Probe("torch", "2", (Device("cpu"), gpu, Device("mps")))}
-    monkeypatch.setattr(sessions, "probe_all", lambda entries: probes)
+    monkeypatch.setattr(sessions, "probe_all", lambda entries, kept=None: probes)
     monkeypatch.setattr(sessions.host, "last_level_cache", lambda: 300 << 20)
     made = Session(RunOptions(output=tmp_path, backends=("torch:cpu", "torch:cuda", "torch:mps")))
     caches = {t.device: made.settings(case("a", "torch", t.device)).last_level_cache for t in made.targets.taking_part}
@@ -348,9 +349,43 @@ def test_the_account_of_a_resumed_run_has_what_the_cases_of_before_have_spent(se
     assert again.account.measuring_share == pytest.approx(1000.0 / again.account.total)
 
 
+@pytest.mark.parametrize(
+    ("preset", "given", "budget"),
+    [(Preset.QUICK, None, ROUND_BUDGET), (Preset.SMOKE, None, 0.01), (Preset.QUICK, 0.4, 0.4)],
+)
+def test_a_round_of_a_series_with_a_precision_is_short_unless_a_budget_is_given(tmp_path, preset, given, budget):
+    """Its time limit is not: a case of long calls takes as long as in any run."""
+    usual = RunOptions(preset, budget=given)
+    of_round = replace(usual, probes=tmp_path)
+    assert (of_round.seconds_per_case, of_round.seconds_until_timeout) == (budget, usual.seconds_until_timeout)
+
+
+def test_in_a_round_a_gpu_warms_up_as_long_as_in_any_run_and_energy_is_measured_in_the_first_alone(session, tmp_path):
+    write_cases(tmp_path / "cases", [case("a")])
+    session.options = replace(session.options, preset=Preset.STANDARD)
+    usual = [session.settings(case("a", device=device)).durations for device in ("cpu", "cuda:0")]
+    session.options = replace(session.options, probes=tmp_path)
+    first = [session.settings(case("a", device=device)).durations for device in ("cpu", "cuda:0")]
+    assert (first[1].warmup, first[1].warmup_cap) == (usual[1].warmup, usual[1].warmup_cap)
+    assert first[0].warmup < usual[0].warmup
+    assert first[0].energy == usual[0].energy > 0
+    session.options = replace(session.options, cases=tmp_path / "cases")
+    assert session.settings(case("a")).durations.energy == 0
+
+
+def test_the_cases_of_a_round_are_read_as_they_were_written_and_any_other_file_is_refused(tmp_path):
+    path = tmp_path / "cases"
+    several = [case("a"), replace(case("b", "torch", "cuda:0"), implementation="compile", threads=1)]
+    write_cases(path, several)
+    assert read_cases(path) == frozenset(several)
+    path.write_text('[{"work": 1}]')
+    with pytest.raises(UsageError, match=f"--bench-cases={re.escape(str(path))}: not a list of cases: "):
+        read_cases(path)
+
+
 def test_the_path_of_the_results_is_not_in_them(session):
     """A folder's name may hold a user's name."""
-    assert "output" not in session.about()["options"]
+    assert session.about()["options"].keys().isdisjoint({"output", "resume", "probes", "cases"})
 
 
 @pytest.fixture
