@@ -66,7 +66,7 @@ def toy_session(pytester, monkeypatch, tries, *options, suite=TOY, plugins=()):
     """Run a toy suite, and return what pytest said and the script."""
     scripted = Scripted(tries, pytester.path / "results")
     monkeypatch.setattr(Workers, "dispatch", lambda *arguments: scripted(*arguments[1:]))
-    monkeypatch.setattr(sessions, "probe_all", lambda entries: PROBES)
+    monkeypatch.setattr(sessions, "probe_all", lambda entries, kept=None: PROBES)
     pytester.makepyfile(bench_toy=suite)
     ours = ("-p", "no:cacheprovider", "-p", "no:xdist", "bench_toy.py", *MEASURE, *options)
     return pytester.runpytest_inprocess(*ours, plugins=plugins), scripted
