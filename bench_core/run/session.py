@@ -57,7 +57,7 @@ from bench_core.workload import Workload
 BUDGETS = {
     Preset.SMOKE: 0.01,
     Preset.HEADLINE: 0.3,
-    Preset.QUICK: 1.2,
+    Preset.QUICK: 1.1,
     Preset.STANDARD: 1.0,
     Preset.FULL: 5.0,
 }
@@ -307,11 +307,14 @@ class Session:
         """Return how to measure a case."""
         budget = self.options.seconds_per_case
         on_cpu = case.device == "cpu"
-        warmup_cap = 2 * (budget if on_cpu else self.options.longest_per_case)  # clocks of a GPU take time to rise
+        usual = _WARMUP_CPU if on_cpu else _WARMUP_GPU
+        longest = budget if on_cpu else self.options.longest_per_case  # clocks of a GPU take time to rise
+        # On a machine that is never steady the warm-up lasts as long as it may: half of the budget says enough.
+        warmup_cap = min(2 * longest, max(longest / 2, 2 * usual))
         durations = Durations(
             budget=budget,
             least=budget if self._measures_too_little else min(0.2, budget),
-            warmup=min(_WARMUP_CPU if on_cpu else _WARMUP_GPU, warmup_cap),
+            warmup=min(usual, warmup_cap),
             warmup_cap=warmup_cap,
             energy=0.0 if self.options.cases else _ENERGY[self.options.preset],  # the first round has measured it
         )
