@@ -7,8 +7,8 @@ The ways, each as its users start it, in fresh processes:
 - this suite: a round of `bench-core run --precision 3%`, which is a session of all six;
 - pytest-benchmark: one pytest process without this suite's plugin, all options at their defaults;
 - torch.utils.benchmark: a script that calls Timer.blocked_autorange() for each, on as many threads as the suite uses;
-- like pyperf: 20 processes of 3 values after one to warm up, each of a single kernel (six_kernels.py says what of pyperf
-  is imitated: the loops, the numbers of processes and values, its statistics; not its metadata, nor pinning to cores).
+- like pyperf: 20 processes of 3 values after one to warm up, each of a single kernel. Imitated are its numbers of
+  processes, values and loops, and its statistics (six_kernels.py and ways.py name the sources); not its metadata.
 
 Turns of all ways alternate at random until the time is up. Printed is, from these samples, after how many minutes each
 way says that all six are known within 3 %, and after how many they are: ways.py says how. A/A comparisons of the same
@@ -85,7 +85,7 @@ class Entrant:
 def collect(entrants: Sequence[Entrant], seconds: float, draw: random.Random, now: Now = monotonic) -> list[Record]:
     """Let all take turns in random order until the next would begin after `seconds`; return the record of each.
 
-    Among as many turns as all want together, each has those that it wants, wherever the time ends. Each has one at least.
+    Among as many turns as all want together, each has those that it wants. Each has one, however short the time.
     """
     end = now() + seconds
     once = [entrant.begin() for entrant in entrants]
@@ -128,6 +128,14 @@ def suite(folder: Path, draw: random.Random) -> Entrant:
     probes, file = folder / "probes.jsonl", folder / "bench_six.py"
     file.write_text(SUITE)
     names = {(six.work.workload, six.backend): name for name, six in KERNELS.items()}
+    backends = ",".join(f"{backend}:cpu" for backend in BACKENDS)
+    options = (
+        f"--bench-probes={probes}",
+        f"--bench-backends={backends}",
+        f"--rootdir={folder}",
+        "-p",
+        "no:cacheprovider",
+    )
 
     def begin() -> float:
         start = monotonic()
@@ -136,10 +144,9 @@ def suite(folder: Path, draw: random.Random) -> Entrant:
 
     def turn() -> Turn:
         of = replicate.Turn(replicate.Side("this"), 0, draw.randrange(2**31))
-        options = [f"--bench-probes={probes}", f"--bench-backends={','.join(f'{backend}:cpu' for backend in BACKENDS)}", "-p", "no:cacheprovider"]
         with tempfile.TemporaryDirectory(dir=folder) as output:
             start = monotonic()
-            said = _run(replicate.command(of, Path(output), [*options, f"--rootdir={folder}", str(file)]), folder)
+            said = _run(replicate.command(of, Path(output), [*options, str(file)]), folder)
             took = monotonic() - start
             found = sorted(Path(output).glob(f"*/*/{JOURNAL}"))
             if not found:
@@ -208,7 +215,8 @@ def like_pyperf(draw: random.Random) -> Entrant:
 
     def turn() -> Turn:
         start = monotonic()
-        found = {name: json.loads(_child("pyperf", name, loops[name])) for name in draw.sample(list(KERNELS), len(KERNELS))}
+        order = draw.sample(list(KERNELS), len(KERNELS))
+        found = {name: json.loads(_child("pyperf", name, loops[name])) for name in order}
         return Turn(monotonic() - start, {name: found[name] for name in KERNELS})
 
     return Entrant(ways.PYPERF, begin, turn)
@@ -227,11 +235,7 @@ def lines(found: Sequence[Worth], minutes: float) -> list[str]:
         "",
     ]
     header = ("way", "says so after", "says", "is", "so in truth after")
-    rows = [
-        (each.way, _minutes(each.says_after, each), _percent(each.says), _truth(each.truth), _minutes(each.true_after, each))
-        for each in found
-    ]
-    told += layout(Table(header, tuple(rows), frozenset({1, 2, 3, 4})), 100)
+    told += layout(Table(header, tuple(map(_row, found)), frozenset({1, 2, 3, 4})), 100)
     told += [
         "",
         "says: the widest of the six intervals. is: how far apart repeated measurements lie, divided by the root of 2.",
@@ -250,6 +254,11 @@ def lines(found: Sequence[Worth], minutes: float) -> list[str]:
     ]
     header = ("way", "rule", "false alarms", "comparisons", "of these with no turn in common")
     return [*told, *layout(Table(header, tuple(alarms), frozenset({2, 3, 4})), 100)]
+
+
+def _row(of: Worth) -> tuple[str, ...]:
+    said, true = _minutes(of.says_after, of), _minutes(of.true_after, of)
+    return (of.way, said, _percent(of.says), _truth(of.truth), true)
 
 
 def _minutes(minutes: float | None, of: Worth) -> str:

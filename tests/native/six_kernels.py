@@ -29,8 +29,9 @@ from benchmarks.bench_mlp import MlpInfer
 TRIAD_SIZE = 16 << 20  # bytes of an array
 PRODUCT_SIZE = 512
 
-# pyperf's defaults for a worker process, read in its source (psf/pyperf, pyperf/_runner.py and _worker.py): one value to
-# warm up and three that count, each of as many loops, by powers of two, as first took 0.1 s in a process that calibrates.
+# pyperf's defaults for a worker process, read in its source (psf/pyperf, pyperf/_runner.py and _worker.py): one value
+# to warm up and three that count, each of the same number of loops, a power of two. A process that only calibrates has
+# found the first that takes 0.1 s.
 PYPERF_WARMUPS, PYPERF_VALUES, PYPERF_MIN_TIME = 1, 3, 0.1
 
 
@@ -39,41 +40,41 @@ class Default:
 
     on = ("numpy",)
 
-    def implementations(self, target, preset):  # noqa: ARG002 - a method of Workload
+    def implementations(self, target, preset):
         return ("default",)
 
     def builders(self, target):
         found = super().builders(target)
         return {"default": found["default"]} if target.backend in self.on else {}
 
-    def threads(self, work, preset):  # noqa: ARG002 - a method of Workload
+    def threads(self, work, preset):
         return (None,)
 
 
 class OneProduct(Default, Square):
     on = ("numpy", "torch")
 
-    def works(self, preset, machine):  # noqa: ARG002 - a method of Workload
+    def works(self, preset, machine):
         yield self.product(str(PRODUCT_SIZE), FP32, *[PRODUCT_SIZE] * 3)
 
 
 class OneTriad(Default, Triad):
-    def works(self, preset, machine):  # noqa: ARG002 - a method of Workload
+    def works(self, preset, machine):
         yield self.array_work(TRIAD_SIZE)
 
 
 class OneSoftmax(Default, Softmax):
-    def works(self, preset, machine):  # noqa: ARG002 - a method of Workload
+    def works(self, preset, machine):
         return super().works(Preset.QUICK, machine)
 
 
 class OneEmbedding(Default, Embedding):
-    def works(self, preset, machine):  # noqa: ARG002 - a method of Workload
+    def works(self, preset, machine):
         return super().works(Preset.QUICK, machine)
 
 
 class OneMlp(Default, MlpInfer):
-    def works(self, preset, machine):  # noqa: ARG002 - a method of Workload
+    def works(self, preset, machine):
         return super().works(Preset.QUICK, machine)
 
 

@@ -165,7 +165,7 @@ def slower(figure: Callable[[Sequence[float]], float]) -> Differs:
 
 
 def unmarked(before: Sequence[float], after: Sequence[float]) -> bool:
-    """Whether Compare, with `colorize`, marks only one of two as the best: compare.py, color_segment, of PyTorch 2.13."""
+    """Whether Compare, with `colorize`, marks only one of two as the best (compare.py, color_segment, PyTorch 2.13)."""
     least, most = sorted(map(statistics.median, (before, after)))
     factor, seconds = MARKED
     return most > least * factor and most > least + seconds
@@ -210,8 +210,8 @@ WAYS = (SUITE, PYTEST_BENCHMARK, TIMER, PYPERF)
 def series_of(turns: Sequence[Turn], once: float, sides: int = 1) -> tuple[dict[str, Value], float, int]:
     """Let the schedule of `bench-core run --precision` take its rounds from recorded turns, until it or they end.
 
-    Return what is known of each kernel, the seconds that it took and the number of turns. A round of some kernels costs what the turn
-    took, less what the others alone need.
+    Return what is known of each kernel, the seconds that it took and the number of turns. A round of some kernels costs
+    what the turn took, less what the others alone need.
     """
     clock = once
     names = ["before", "after"][:sides]
@@ -305,9 +305,9 @@ class Alarms:
 class Worth:
     """What a record shows of a way.
 
-    says_after, true_after: minutes until every kernel is known within PRECISION by what the way says, and in truth; None
-    if that needs more than the record. says, truth: how well the kernels are known then, by the widest and by all.
-    by_kernel: the same of each. longest: the minutes of the whole record.
+    says_after, true_after: minutes until every kernel is known within PRECISION, by what the way says and in truth;
+    None if that needs more than the record. says, truth: how well they are known when the way says so: by its widest
+    interval, and in truth all together. by_kernel: the same of each. longest: the minutes of the whole record.
     """
 
     way: str
@@ -349,7 +349,7 @@ def _said(wholes: Sequence[Whole], kernels: Sequence[str]) -> float | None:
 
 
 def _true_after(way: Way, record: Record) -> float | None:
-    """Return the minutes of the fewest turns from which on values are truly known within PRECISION; None if none are."""
+    """Return the minutes of the fewest turns from which on kernels are truly known within PRECISION, None without."""
     found = None
     for n in reversed([n for n in LADDER if 2 * n <= len(record.turns)]):
         measured = way.fixed(record, n)
