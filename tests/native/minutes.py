@@ -105,6 +105,10 @@ def collect(entrants: Sequence[Entrant], seconds: float, draw: random.Random, no
 # ---------------------------------------------------------------- real turns
 
 
+def _nothing() -> float:
+    return 0.0
+
+
 def _child(*arguments: str) -> str:
     """Run a process of six_kernels.py, with the suite's variables for threads, and return what it printed."""
     return _run([sys.executable, "-m", six_kernels.__name__, *arguments])
@@ -180,7 +184,7 @@ def pytest_benchmark(folder: Path) -> Entrant:
         found = json.loads(results.read_text(encoding="utf-8"))["benchmarks"]
         return Turn(took, {each["params"]["name"]: each["stats"]["data"] for each in found})
 
-    return Entrant(ways.PYTEST_BENCHMARK, _discarded(turn), turn)
+    return Entrant(ways.PYTEST_BENCHMARK, _nothing, turn)
 
 
 def torch_timer() -> Entrant:
@@ -191,17 +195,7 @@ def torch_timer() -> Entrant:
         values = json.loads(_child("timer"))
         return Turn(monotonic() - start, values)
 
-    return Entrant(ways.TIMER, _discarded(turn), turn)
-
-
-def _discarded(turn: Collect) -> Callable[[], float]:
-    """Return what takes a turn that does not count, so that the files of later ones are in memory; it costs nothing."""
-
-    def begin() -> float:
-        turn()
-        return 0.0
-
-    return begin
+    return Entrant(ways.TIMER, _nothing, turn)
 
 
 def like_pyperf(draw: random.Random) -> Entrant:
@@ -239,7 +233,7 @@ def lines(found: Sequence[Worth], minutes: float) -> list[str]:
     told += [
         "",
         "says: the widest of the six intervals. is: how far apart repeated measurements lie, divided by the root of 2.",
-        '"!": it says 3 % and is not. ">": longer than all of its turns. "-": too few turns to say.',
+        '"!": it says 3 % and is not. ">": longer than all of its turns, and what it says after them. "-": too few turns.',
         "",
         "Each kernel, as the way says / as it is",
         "",
@@ -270,6 +264,7 @@ def _percent(share: float | None) -> str:
 
 
 def _truth(share: float | None) -> str:
+    """Return how well a value is known that the way says is known well enough."""
     return _percent(share) + " !" * (share is not None and share > ways.PRECISION)
 
 

@@ -60,13 +60,17 @@ class Record:
 @dataclass(frozen=True)
 class Whole:
     """A whole measurement. start, turns: where in the record. middles, halves: by kernel, its value, and how well it is
-    known by what the way says, 0.03 for 3 %."""
+    known by what the way says, 0.03 for 3 %. If the record ends first, one has all of its turns and is less precise."""
 
     start: int
     turns: int
     seconds: float
     middles: Mapping[str, float]
     halves: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_precise(self) -> bool:
+        return max(self.halves.values()) <= PRECISION
 
 
 Blocks = Sequence[Sequence[float]]  # of one kernel, of each turn
@@ -89,16 +93,17 @@ class Way:
     rules: Mapping[str, Differs]
 
     def whole(self, record: Record, start: int) -> Whole | None:
-        """Return the whole measurement that begins with a turn; None if the record has too few turns for it."""
+        """Return the whole measurement that begins with a turn; None if the record has too few for any interval."""
         turns = record.since(start)
         if self.half is None:
             return _until_precise(record, start)
+        whole = None
         for n in range(self.least, len(turns) + 1):
             blocks = _by_kernel(turns[:n])
-            halves = {kernel: self.half(each) for kernel, each in blocks.items()}
-            if max(halves.values()) <= PRECISION:
-                return self._of(record, start, n, halves)
-        return None
+            whole = self._of(record, start, n, {kernel: self.half(each) for kernel, each in blocks.items()})
+            if whole.is_precise:
+                break
+        return whole
 
     def fixed(self, record: Record, n: int) -> list[Whole]:
         """Return the measurements of n turns, whatever is said of their precision."""
@@ -241,8 +246,8 @@ def _measurement(case: Case, turn: Turn, kernel: str) -> Measurement:
 
 def _until_precise(record: Record, start: int) -> Whole | None:
     values, seconds, used = series_of(record.since(start), record.once)
-    halves = {kernel: math.inf if value.precision is None else value.precision for kernel, value in values.items()}
-    if max(halves.values()) > PRECISION:
+    halves = {kernel: value.precision for kernel, value in values.items() if value.precision is not None}
+    if len(halves) < len(values):
         return None
     return Whole(start, used, seconds, {kernel: value.middle for kernel, value in values.items()}, halves)
 
@@ -307,7 +312,8 @@ class Worth:
 
     says_after, true_after: minutes until every kernel is known within PRECISION, by what the way says and in truth;
     None if that needs more than the record. says, truth: how well they are known when the way says so: by its widest
-    interval, and in truth all together. by_kernel: the same of each. longest: the minutes of the whole record.
+    interval (else at the end of the record), and in truth all together. by_kernel: the same of each. longest: the
+    minutes of the whole record.
     """
 
     way: str
@@ -325,20 +331,20 @@ def worth(way: Way, record: Record) -> Worth:
     """Return what a record of at least one turn shows of a way."""
     n = len(record.turns)
     kernels = list(record.turns[0].values)
-    found = [way.whole(record, start) for start in range(n)]
-    wholes = [whole for whole in found if whole]
-    if 2 * len(wholes) <= n:  # the median is longer than the record
-        wholes = []
-    seconds = [whole.seconds if whole else math.inf for whole in found]
+    found = [whole for start in range(n) if (whole := way.whole(record, start))]
+    precise = [whole for whole in found if whole.is_precise]
+    if 2 * len(precise) <= n:  # the median is longer than the record
+        precise = []
+    seconds = sorted(whole.seconds for whole in precise)[: n // 2 + 1]
     return Worth(
         way.name,
         n,
         (record.once + sum(turn.took for turn in record.turns)) / 60,
-        statistics.median_high(seconds) / 60 if wholes else None,
-        _said(wholes, kernels),
-        truth(wholes, n, kernels),
+        seconds[-1] / 60 if seconds else None,  # the others take longer
+        _said(precise or found, kernels),
+        truth(precise, n, kernels),
         _true_after(way, record),
-        {kernel: (_said(wholes, [kernel]), truth(wholes, n, [kernel])) for kernel in kernels},
+        {kernel: (_said(precise or found, [kernel]), truth(precise, n, [kernel])) for kernel in kernels},
         alarms(way, record),
     )
 
