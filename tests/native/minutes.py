@@ -233,7 +233,7 @@ def lines(found: Sequence[Worth], minutes: float) -> list[str]:
     told += [
         "",
         "says: the widest of the six intervals. is: how far apart repeated measurements lie, divided by the root of 2.",
-        '"!": it says 3 % and is not. ">": longer than all of its turns, and what it says after them. "-": too few turns.',
+        '"!": it says 3 % and is not. ">": longer than all of its turns; what it says then. "-": too few turns.',
         "",
         "Each kernel, as the way says / as it is",
         "",
