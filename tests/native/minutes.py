@@ -233,7 +233,8 @@ def lines(found: Sequence[Worth], minutes: float) -> list[str]:
     told += [
         "",
         "says: the widest of the six intervals. is: how far apart repeated measurements lie, divided by the root of 2.",
-        '"!": it says 3 % and is not. ">": longer than all of its turns; what it says then. "-": too few turns.',
+        '">": longer than all of its turns; says and is are then those of its first measurement. "-": too few turns.',
+        '"!": it says 3 % and is not.',
         "",
         "Each kernel, as the way says / as it is",
         "",
@@ -252,7 +253,7 @@ def lines(found: Sequence[Worth], minutes: float) -> list[str]:
 
 def _row(of: Worth) -> tuple[str, ...]:
     said, true = _minutes(of.says_after, of), _minutes(of.true_after, of)
-    return (of.way, said, _percent(of.says), _truth(of.truth), true)
+    return (of.way, said, _percent(of.says), _truth(of.truth, of.says), true)
 
 
 def _minutes(minutes: float | None, of: Worth) -> str:
@@ -263,13 +264,13 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2g} %" if share < 1 else f"{100 * share:.0f} %"
 
 
-def _truth(share: float | None) -> str:
-    """Return how well a value is known that the way says is known well enough."""
-    return _percent(share) + " !" * (share is not None and share > ways.PRECISION)
+def _truth(truth: float | None, says: float | None) -> str:
+    is_wrong = None not in (says, truth) and says <= ways.PRECISION < truth
+    return _percent(truth) + " !" * is_wrong
 
 
 def _both(says: float | None, truth: float | None) -> str:
-    return f"{_percent(says)} / {_truth(truth)}"
+    return f"{_percent(says)} / {_truth(truth, says)}"
 
 
 def measured(seconds: float, draw: random.Random, now: Now = monotonic) -> Mapping[str, Record]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, combinations, count
 from pathlib import Path
 
@@ -105,6 +105,12 @@ class Way:
                 break
         return whole
 
+    def first(self, record: Record) -> list[Whole]:
+        """Return the measurements of `least` turns; none if the record has fewer."""
+        starts = range(len(record.turns))
+        found = ((start, self.whole(Record(record.since(start)[: self.least], record.once), 0)) for start in starts)
+        return [replace(whole, start=start) for start, whole in found if whole]
+
     def fixed(self, record: Record, n: int) -> list[Whole]:
         """Return the measurements of n turns, whatever is said of their precision."""
         return [self._of(record, start, n, {}) for start in range(len(record.turns))]
@@ -190,7 +196,7 @@ def significant(before: Sequence[float], after: Sequence[float]) -> bool:
     return stats.Estimate(sides[1].mean - sides[0].mean, error, freedom).p() <= 1 - stats.CONFIDENCE
 
 
-SUITE = Way("this suite, --precision 3%", 1, median_of_medians, None, {})
+SUITE = Way("this suite, --precision 3%", sequential.FIRST, median_of_medians, None, {})
 PYTEST_BENCHMARK = Way(
     "pytest-benchmark",
     1,
@@ -312,8 +318,8 @@ class Worth:
 
     says_after, true_after: minutes until every kernel is known within PRECISION, by what the way says and in truth;
     None if that needs more than the record. says, truth: how well they are known when the way says so: by its widest
-    interval (else at the end of the record), and in truth all together. by_kernel: the same of each. longest: the
-    minutes of the whole record.
+    interval, and in truth all together; if it never does, after the turns with which its users begin. by_kernel: the
+    same of each. longest: the minutes of the whole record.
     """
 
     way: str
@@ -332,19 +338,18 @@ def worth(way: Way, record: Record) -> Worth:
     n = len(record.turns)
     kernels = list(record.turns[0].values)
     found = [whole for start in range(n) if (whole := way.whole(record, start))]
-    precise = [whole for whole in found if whole.is_precise]
-    if 2 * len(precise) <= n:  # the median is longer than the record
-        precise = []
-    seconds = sorted(whole.seconds for whole in precise)[: n // 2 + 1]
+    seconds = sorted(whole.seconds for whole in found if whole.is_precise)
+    is_usual = 2 * len(seconds) > n  # else the median is longer than the record
+    shown = [whole for whole in found if whole.is_precise] if is_usual else way.first(record)
     return Worth(
         way.name,
         n,
         (record.once + sum(turn.took for turn in record.turns)) / 60,
-        seconds[-1] / 60 if seconds else None,  # the others take longer
-        _said(precise or found, kernels),
-        truth(precise, n, kernels),
+        seconds[n // 2] / 60 if is_usual else None,  # those that are not precise take longer
+        _said(shown, kernels),
+        truth(shown, n, kernels),
         _true_after(way, record),
-        {kernel: (_said(precise or found, [kernel]), truth(precise, n, [kernel])) for kernel in kernels},
+        {kernel: (_said(shown, [kernel]), truth(shown, n, [kernel])) for kernel in kernels},
         alarms(way, record),
     )
 
