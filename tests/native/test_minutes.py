@@ -51,6 +51,12 @@ def test_a_way_that_claims_three_per_cent_and_is_twelve_off_is_shown_as_such():
     assert [(a.share, a.comparisons, a.apart) for a in found.alarms] == [(pytest.approx(4 / 12), 12, 2)] * 2
 
 
+def test_a_way_that_says_that_it_does_not_know_claims_nothing_wrong():
+    found = worth(PYTEST_BENCHMARK, record(1.0, 1.2, 1.0, 1.2, spread=0.5))
+    assert (found.says_after, found.says > ways.PRECISION, found.truth > ways.PRECISION) == (None, True, True)
+    assert "% !" not in "\n".join(minutes.lines([found], 1.0))
+
+
 def test_values_that_repeat_after_two_turns_are_known_in_truth_after_two():
     """Two turns of two speeds have the same median, wherever they begin; in one the speeds are told apart."""
     found = worth(PYTEST_BENCHMARK, record(*[1.0, 1.2] * 3, took=30.0))
