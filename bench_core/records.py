@@ -85,6 +85,7 @@ class Part(StrEnum):
     BUILD = "build"  # upload, compilation, the first call
     WARM_UP = "warm_up"
     TIMED = "timed"
+    AROUND = "around_blocks"  # collection of garbage, calls timed singly, the choice of the number of calls
     ENERGY = "energy"  # calls between two readings of an energy counter
     SECOND_LOOK = "second_look"  # calls of the timed callable on other inputs
     WAITING = "waiting"  # for a machine that is quiet
@@ -386,6 +387,11 @@ class Measurement:
     def threads_used(self) -> int | None:
         """The number of host threads that computed or, if nothing ran, were requested."""
         return self.case.threads if self.threads is None else self.threads
+
+    @property
+    def measuring_phase_s(self) -> float:
+        """The wall seconds of the phase in which the blocks are timed, with what is done around them."""
+        return self.measuring_s + self.spent.get(Part.AROUND, 0.0)
 
     @property
     def measuring_s(self) -> float:

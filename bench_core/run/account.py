@@ -8,7 +8,7 @@ from typing import Any
 
 from bench_core.records import MEASURING, Measurement, Part, to_json
 
-_WORDS = {Part.WARM_UP: "warm-up", Part.SECOND_LOOK: "second look"}
+_WORDS = {Part.WARM_UP: "warm-up", Part.AROUND: "around the blocks", Part.SECOND_LOOK: "second look"}
 _DIGITS = 3  # after the decimal point of the seconds in run.json
 _SHORT = 20.0  # seconds; below this, tenths are shown
 _LONG, _NAMED = 60.0, 3  # seconds of a run that names the cases that took longest, and how many
@@ -28,7 +28,10 @@ class RunAccount:
 
         What no case has spent is `other`, as is what a case spent outside of all parts.
         """
-        cases = {_name(m): dict(m.spent) for m in measurements if m.spent}
+        cases: dict[str, Mapping[Part, float]] = {}
+        for m in measurements:
+            if m.spent:  # works that differ in their parameters alone have one name
+                cases[_name(m)] = _added([cases.get(_name(m), {}), m.spent])
         parts = _added([{Part.STARTING: starting}, *cases.values()])
         accounted = sum(parts.values())
         return cls(max(total, accounted), _ordered(parts | {Part.OTHER: max(0.0, total - accounted)}), cases)
@@ -72,7 +75,7 @@ def merged(accounts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
 
 
 def _name(m: Measurement) -> str:
-    return f"{m.case.work.workload} {m.case.label}"
+    return f"{m.case.work.suite} {m.case.work.workload} {m.case.label}"
 
 
 def _added(some: Iterable[Mapping[Part, float]]) -> dict[Part, float]:

@@ -164,6 +164,7 @@ class Session:
         self.options = options
         self._begin = perf_counter() - age
         self._starting = 0.0
+        self._final_account: RunAccount | None = None
         self._scratch: Scratch | None = None
         self._has_no_scratch = False
         asked = options.backends or tuple(registry.names())
@@ -487,6 +488,7 @@ class Session:
         self.outcomes = refuse_beyond_own_best([self.measurements[case] for case in plan], self.traits)
         self.refused = [m for m in self.outcomes if m.status is not self.measurements[m.case].status]
         rows = rows_of_run(self.run, ([m] for m in self.outcomes), self.traits)
+        self._final_account = self.account  # the line at the end says what run.json does
         if self.folder:
             self.folder = self._write(self.folder, rows)
         require_sums(self.outcomes, self.measurements, rows)
@@ -527,7 +529,12 @@ class Session:
 
     @property
     def account(self) -> RunAccount:
-        """Where the time went until now. Of the sessions before a resumption, what their cases spent is known."""
+        """Where the time went until the results were written, or until now.
+
+        Of the sessions before a resumption, what their cases spent is known.
+        """
+        if self._final_account:
+            return self._final_account
         before = sum(sum(m.spent.values()) for m in self._before.measurements) if self._before else 0.0
         total = before + perf_counter() - self._begin
         return RunAccount.of(self.measurements.values(), starting=self._starting, total=total)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench_core.records import NEVER_QUIET, Measurement, Part, Status
+from bench_core.timing import parent_clock
 
 MOSTLY = 0.5  # share of the timed seconds that must not count, for a case to be measured again
 EXTRA = 0.1  # share of the run's budget that is added for all second tries
@@ -28,11 +29,12 @@ def is_disturbed(done: Measurement) -> bool:
 def better(first: Measurement, second: Measurement) -> Measurement:
     """Return the try that counts: the calmer one, however long its calls took; what both have spent is kept in it.
 
-    A wrong answer counts in any case. A second try that ended otherwise without a value only adds a flag to the first.
+    A wrong answer counts in any case; times that two clocks contradict do not, as a disturbed machine delays messages.
+    A second try that ended otherwise without a value only adds a flag to the first.
     """
     parts = first.spent.keys() | second.spent.keys()
     spent = {part: first.spent.get(part, 0.0) + second.spent.get(part, 0.0) for part in Part if part in parts}
-    if second.status is Status.INVALID:
+    if second.status is Status.INVALID and second.reason_code != parent_clock.CODE:
         return replace(second, spent=spent)
     if second.status is not Status.OK:
         return replace(first, flags=(*first.flags, f"{second.status}_when_repeated"), spent=spent)

@@ -181,7 +181,7 @@ def _timed(
     backend.reset_peak_memory()  # the arrays of the check must not count
     disturbances = Disturbances(case.device, backend.device_uuid)
     on_phase("measure")
-    with part(Part.TIMED), contextlib.closing(Watch.of(case.device, backend.device_uuid)) as watch:
+    with part(Part.AROUND), contextlib.closing(Watch.of(case.device, backend.device_uuid)) as watch:
         series = _measure_all(kernels, backend, durations, watch)
     on_phase("energy")
     disturbances.stop()

@@ -68,7 +68,7 @@ def _impossible(done: Measurement, seen: float) -> str:
     The timers run nearly all the time, so blocks that lasted longer than they claim leave a gap. The gap is computed
     from the seconds that the child claims for the phase: they are checked by then, and contain no message delay.
     """
-    claim = done.measuring_s
+    claim = done.measuring_phase_s
     blocks = sum(sum(series.seconds) * series.inner_loops for series in done.series if series.clock is Clock.WALL)
     by_parent = f"{seen:.3g} s by its parent's clock"
     if not CLAIMED * seen - LATE <= claim <= seen + LATE:

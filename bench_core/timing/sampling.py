@@ -160,7 +160,8 @@ def sample_series(
     gc.collect()
     collecting = now() - collecting
     with collection_off():
-        blocks = _blocks(run, timer, durations, loops, watch, now)
+        with part(Part.TIMED):
+            blocks = _blocks(run, timer, durations, loops, watch, now)
         # The mean of a block hides differences between its calls.
         batches_alternate = loops > 1 and timer.clock is Clock.WALL and _alternates_singly(run, timer)
     seconds = [block.seconds / loops for block in blocks]

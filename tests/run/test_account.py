@@ -28,6 +28,14 @@ def test_the_parts_of_all_cases_the_start_and_the_rest_add_up_to_the_total():
     assert list(RUN.parts) == [part for part in Part if part in RUN.parts]
 
 
+def test_works_of_one_name_are_added_and_those_of_two_suites_have_two():
+    params, suite = (replace(ONE.case.work, **new) for new in ({"params": (("n", 3),)}, {"suite": "another"}))
+    several = [replace(ONE, case=replace(ONE.case, work=each)) for each in (ONE.case.work, params, suite)]
+    account = RunAccount.of(several, starting=0.0, total=48.0)
+    assert [parts[Part.TIMED] for parts in account.cases.values()] == [20.0, 10.0]
+    assert account.parts[Part.TIMED] == 30.0
+
+
 def test_more_than_the_total_is_never_accounted_for():
     account = RunAccount.of([ONE], starting=0.0, total=1.0)
     assert (account.total, account.parts[Part.OTHER]) == (16.0, 0.0)
@@ -50,7 +58,7 @@ def test_a_run_of_minutes_names_the_cases_that_took_longest():
     several = [
         replace(measured([1.0], work(str(n))), spent={Part.BUILD: 1.0, Part.TIMED: float(n)}) for n in range(8, 13)
     ]
-    names = [f"{m.case.work.workload} {m.case.label}" for m in several]
+    names = [f"{m.case.work.suite} {m.case.work.workload} {m.case.label}" for m in several]
     account = RunAccount.of(several, starting=4.0, total=60.0)
     assert account.longest == f"longest: {names[4]} 13 s, {names[3]} 12 s, {names[2]} 11 s"
     assert RunAccount.of(several, starting=4.0, total=59.9).longest == ""
@@ -62,7 +70,8 @@ def test_run_json_has_the_seconds_of_each_case_by_its_name():
     assert (plain["total_s"], plain["measuring_share"]) == (30.0, 0.45)
     assert plain["parts_s"]["timed"] == 10.5
     assert plain["cases_s"] == {
-        f"{m.case.work.workload} {m.case.label}": {part.value: s for part, s in m.spent.items()} for m in (ONE, OTHER)
+        f"{m.case.work.suite} {m.case.work.workload} {m.case.label}": {part.value: s for part, s in m.spent.items()}
+        for m in (ONE, OTHER)
     }
 
 

@@ -338,7 +338,7 @@ def test_the_account_has_what_the_run_spent_before_and_beside_its_cases(session)
     assert account["parts_s"] == {"starting": 4.0, "timed": 2.0}
     assert account["total_s"] == pytest.approx(6.0 + other, abs=0.01)
     assert other >= 4.0
-    assert account["cases_s"] == {f"double {case('a').label}": {"starting": 1.0, "timed": 2.0}}
+    assert account["cases_s"] == {f"tests double {case('a').label}": {"starting": 1.0, "timed": 2.0}}
 
 
 def test_the_account_of_a_resumed_run_has_what_the_cases_of_before_have_spent(session):

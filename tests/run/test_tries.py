@@ -59,6 +59,9 @@ def test_a_wrong_answer_counts_and_another_failure_of_the_second_try_is_a_flag()
     first = tried(disturbance=0.3)
     wrong = Measurement(CASE, Status.INVALID, "wrong_answer", "wrong")
     assert better(first, wrong) == wrong
+    late = Measurement(CASE, Status.INVALID, "clock_patched", "an answer came late, as on a busy machine")
+    kept = better(first, late)
+    assert (kept.status, kept.flags, kept.series) == (Status.OK, ("invalid_when_repeated",), first.series)
     kept = better(first, Measurement(CASE, Status.CRASHED, "crashed_measure", "died"))
     assert (kept.status, kept.flags, kept.series) == (Status.OK, ("crashed_when_repeated",), first.series)
 

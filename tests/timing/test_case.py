@@ -28,6 +28,8 @@ from tests.support.workloads import Double, doubling
 
 PLAN = Durations(budget=0.05, least=0.01, warmup=0.01, warmup_cap=0.05)
 SETTINGS = Settings(PLAN, seed=7, last_level_cache=1 << 20)
+# Few calls, where a backlog of them has to be sat out.
+FEW = replace(SETTINGS, durations=Durations(budget=0.005, least=0.002, warmup=0.002, warmup_cap=0.005))
 
 
 class Late(Double):
@@ -141,8 +143,7 @@ def test_a_starved_device_makes_both_times_launch_bound():
 
 def test_a_device_that_is_not_waited_for_is_invalid():
     """A wait that is left out in the backend must not pass in a single case."""
-    few = replace(SETTINGS, durations=Durations(budget=0.005, least=0.002, warmup=0.002, warmup_cap=0.005))
-    done = run(Late(), ForgetfulBackend(work=200e-6), few)  # few calls, for their backlog has to be sat out
+    done = run(Late(), ForgetfulBackend(work=200e-6), FEW)
     assert (done.status, done.reason_code, done.series) == (Status.INVALID, "not_synchronised", ())
     assert "only the launch was timed" in done.reason
 
@@ -156,7 +157,7 @@ def test_a_backend_on_the_cpu_has_to_prove_that_it_waits_as_well():
     class Waiting(AsyncBackend):
         has_device_clock = False
 
-    assert run(Late(), Threads("cpu", work=20e-6)).reason_code == "not_synchronised"
+    assert run(Late(), Threads("cpu", work=200e-6), FEW).reason_code == "not_synchronised"
     assert run(Late(), Waiting("cpu", work=20e-6)).status is Status.OK
 
 

@@ -1,8 +1,12 @@
 """Inputs and references are made once by the processes of a run, and are the same as if each had made its own."""
 
+import ctypes
+import errno
 import importlib
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,20 +96,87 @@ def test_a_workload_that_cannot_be_written_down_shares_nothing(tmp_path):
     assert make.calls == 2
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x80", b"no pickle"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "one bit", "other"])
 def test_a_damaged_file_is_made_again(tmp_path, damage):
     make = Made()
     for _ in range(2):
         Shared(str(tmp_path), Double()).get("key", make)
-        next(tmp_path.glob("*.pickle")).write_bytes(damage)
+        file = next(tmp_path.glob("*.pickle"))
+        whole = file.read_bytes()
+        flipped = whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:]
+        file.write_bytes({"empty": b"", "cut": whole[:-1], "one bit": flipped, "other": b"no pickle"}[damage])
     assert make.calls == 2
+
+
+class Tagged(np.ndarray):
+    """An array with an attribute, which pickle forgets."""
+
+
+@dataclass
+class Record:
+    x: np.ndarray
+
+
+def noted():
+    """Return a record with an attribute that its class does not know."""
+    record = Record(np.zeros(2))
+    record.more = 1
+    return record
+
+
+def test_records_lists_and_numbers_come_back_as_they_were(tmp_path):
+    value = {"a": [Record(np.arange(3)), (1, 2.5, "x", None, np.float32(2))]}
+    make = Made()
+    for _ in range(2):
+        (record, rest) = Shared(str(tmp_path), Double()).get("key", lambda: (make(), value)[1])["a"]
+        assert (record.x.tolist(), rest) == ([0, 1, 2], (1, 2.5, "x", None, np.float32(2)))
+    assert make.calls == 1
+
+
+def test_a_workload_that_notes_something_while_it_makes_its_inputs_shares_nothing(tmp_path):
+    """Another process would read the inputs, and lack what was noted."""
+    for _ in range(2):
+        workload = Double()
+        make = Made()
+
+        def noting(workload=workload, make=make):
+            workload.noted = 2
+            return make()
+
+        Shared(str(tmp_path), workload).get("key", noting)
+        assert (make.calls, workload.noted) == (1, 2)
+
+
+def test_no_file_has_its_name_before_it_is_whole_and_half_a_file_is_removed(tmp_path, monkeypatch):
+    seen = []
+
+    def full(path, data):
+        seen.append(path.suffix)
+        path.open("wb").write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert Shared(str(tmp_path), Double()).get("key", Made())["x"][0] == 1
+    assert len(seen) == 1
+    assert seen != [".pickle"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_with_little_left_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(shared.shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
+    Shared(str(tmp_path), Double()).get("key", Made(100))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_large_values_quick_ones_and_what_pickle_refuses_are_not_kept(tmp_path, monkeypatch):
     here = Shared(str(tmp_path), Double())
     monkeypatch.setattr(shared, "LARGEST", 1000)
     here.get("large", Made(1000))
-    here.get("function", lambda: lambda: None)
+    here.get("function", lambda: {"x": min})
+    here.get("type", lambda: [np.zeros(2).view(Tagged)])
+    here.get("objects", lambda: np.array([{}], dtype=object))
+    here.get("pointer", lambda: {"x": ctypes.pointer(ctypes.c_int(1))})
+    here.get("noted", noted)
     monkeypatch.setattr(shared, "WORTH_S", 10.0)
     here.get("quick", Made())
     assert list(tmp_path.iterdir()) == []

@@ -495,3 +495,16 @@ def test_closing_twice_is_harmless(workers):
     workers.close()
     workers.close()
     assert process.poll() is not None
+
+
+def test_an_answer_that_is_late_once_is_no_patched_clock(workers, monkeypatch):
+    """On a machine that other work keeps busy a message may be late. A second try decides."""
+    judged, calls = worker.parent_clock.judged, []
+
+    def late_at_first(done, seen):
+        calls.append(done)
+        return judged(done, seen + 10.0 * (len(calls) == 1))
+
+    monkeypatch.setattr(worker.parent_clock, "judged", late_at_first)
+    done = run(workers, "good")
+    assert (done.status, len(calls)) == (Status.OK, 2)
