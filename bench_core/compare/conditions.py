@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bench_core.compare.loading import Reading
-from bench_core.compare.pairing import side_of
+from bench_core.compare.pairing import side_name
 from bench_core.compare.result import Comparison, Difference, Entry
 from bench_core.errors import IncompatibleError, UsageError
 from bench_core.machine.facts import VOLATILE, shown
@@ -22,8 +22,8 @@ _UNSET, _NOT_INSTALLED = "unset", "not installed"
 NOT_MEASURED = "not measured"  # a case on this side, or a backend of which there are facts elsewhere
 
 
-def gather(readings: Sequence[Reading], columns: Sequence[str], keep: Callable[[Row], bool]) -> Known:
-    """Return every stable fact behind the rows that `keep` accepts, by side.
+def gather(readings: Sequence[Reading], columns: Sequence[str]) -> Known:
+    """Return every stable fact behind the rows, by side.
 
     The name of a worker's fact starts with its backend. A side that has the same kind of worker (backend and type of
     device) but lacks the fact gets "", or "unset" for an environment variable, because only those that are set are
@@ -34,8 +34,8 @@ def gather(readings: Sequence[Reading], columns: Sequence[str], keep: Callable[[
     sources: list[tuple[str, tuple[str, str], Facts]] = []  # side, kind of worker, and the facts that it knows
     for reading in readings:
         host = reading.files.facts
-        rows = filter(keep, reading.rows)
-        named = dict.fromkeys((side_of(row, columns), row.backend, row.device_type, row.env_id) for row in rows)
+        workers = reading.rows.distinct(*columns, "backend", "device_type", "env_id")
+        named = dict.fromkeys((side_name(values[:-3]), *values[-3:]) for values in workers)
         sources += [(side, ("", ""), host) for side in dict.fromkeys(side for side, *_ in named)]
         for side, backend, device_type, env_id in named:
             own = reading.files.worker_facts.get(env_id, {}).items()

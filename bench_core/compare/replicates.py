@@ -109,7 +109,7 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
 
 def _origin(reading: Reading, row: Row) -> tuple[str, str]:
     """Return the name of the machine in the table, and the device."""
-    return reading.machine_in_table(row), row.device
+    return reading.machine_in_table(row.run_id, row.machine), row.device
 
 
 def _samples(reading: Reading, row: Row) -> dict[int, tuple[float, ...]] | None:

@@ -13,6 +13,8 @@ from itertools import combinations
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
+
 from bench_core import stats
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import SIDES, CompareOptions
@@ -72,7 +74,7 @@ class Spreads:
             if not _is_of_this_computer(reading):
                 continue
             found = from_json(reading.files.noise)
-            for machine in {row.machine for row in reading.rows} if found else ():
+            for (machine,) in reading.rows.distinct("machine") if found else ():
                 known = noise.setdefault(machine, {})
                 known |= {key: max(value, known.get(key, 0.0)) for key, value in found.items()}
         return cls(merged(reading.traits for reading in readings), noise)
@@ -118,7 +120,8 @@ def measured(readings: Sequence[Reading]) -> Measured:
     """
     traits = merged(reading.traits for reading in readings)
     differences: dict[tuple[str, str, str], list[float]] = {}
-    cells = arrange(readings, CompareOptions(columns=SIDES), lambda row: row.value is not None).cells.values()
+    valued = [reading.only(~np.isnan(reading.rows.numbers("value"))) for reading in readings]
+    cells = arrange(valued, CompareOptions(columns=SIDES)).cells.values()
     for side, found in ((side, found) for sides in cells for side, found in sides.items()):
         side_of_case = collect_replicates(side, found)
         row = side_of_case.entry.row

@@ -93,9 +93,9 @@ def _read_samples_if_unchanged(results: Path, files: Mapping[str, Any] | None, n
 def read_samples(path: Path) -> Samples:
     """Return the samples in samples.csv, in seconds, in order of measurement; raises TableError for an invalid file."""
     table = read_csv(path, required=SAMPLE_COLUMNS)
-    keys = zip(*(table.column(name, _key_text(name)) for name in SAMPLE_COLUMNS[:7]), strict=True)
-    processes = table.column("process", _count)
-    seconds = table.column("seconds", _seconds)
+    keys = zip(*(table.column(name, _key_text(name)).cells() for name in SAMPLE_COLUMNS[:7]), strict=True)
+    processes = table.column("process", _count).cells()
+    seconds = table.column("seconds", _seconds).cells()
     gathered: dict[SampleKey, dict[int, list[float]]] = {}
     for key, process, value in zip(keys, processes, seconds, strict=True):
         gathered.setdefault(key, {}).setdefault(process, []).append(value)
