@@ -292,7 +292,7 @@ def first_difference(names: Iterable[str], first: Iterable[object], second: Iter
 def _warn_of_rounding(table: Csv) -> None:
     """Warn of numbers that another program has rounded, because it saves what it shows."""
     for name in (name for name in table.header if KINDS.get(name) is float):
-        if shown := rounded(table.joined(name)):
+        if shown := rounded(table.blocks(name)):
             message = f"numbers such as {shown} in column {name!r} are rounded, as a spreadsheet shows them"
             warn_of(table.path, message)
             return

@@ -124,19 +124,20 @@ def _number(text: str) -> float | None:
     raise ValueError("not a finite number" if math.isinf(value) else "not a number")
 
 
-def rounded(cells: str) -> str:
+def rounded(blocks: Collection[str]) -> str:
     """Return a number of a column of floating-point numbers that shows that they were rounded, "" if there is none.
 
     A spreadsheet saves what it shows, and other programs may be told to: few digits and a capital E, or a few decimals
-    of all numbers, although some are so small that these are one or two digits. cells: with a SEPARATOR between them,
-    because a search in one text takes a tenth of the time of one in each.
+    of all numbers, although some are so small that these are one or two digits. blocks: of cells with a SEPARATOR
+    between them, because a search in one text takes a tenth of the time of one in each.
     """
-    if "E" in cells:
-        return next(filter(is_rounded, cells.split(SEPARATOR)), "")
-    if "e" in cells or _MORE_DECIMALS.search(cells) or cells.count(".") < _FEWEST_NUMBERS:
+    if any("E" in cells for cells in blocks):
+        return next(filter(is_rounded, (text for cells in blocks for text in cells.split(SEPARATOR))), "")
+    if any("e" in cells or _MORE_DECIMALS.search(cells) for cells in blocks):
         return ""
-    small = _SMALL.search(cells)
-    return small[0] if small else ""
+    if sum(cells.count(".") for cells in blocks) < _FEWEST_NUMBERS:
+        return ""
+    return next((small[0] for cells in blocks if (small := _SMALL.search(cells))), "")
 
 
 def is_rounded(text: str) -> bool:

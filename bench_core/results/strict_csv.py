@@ -31,6 +31,7 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _DELIMITERS = (",", ";", "\t", "|")  # of spreadsheets in most countries, in some, their "Unicode text", databases
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")  # of a cell: no column has such a name
 _LINE = re.compile(r"[^\r\n]*")
+_MOST_FLOATS = 1 << 17  # texts of a table whose numbers are kept while it is read
 _CHUNK = 1 << 20  # characters that are divided into lines at a time
 _DECLARED = re.compile(r"sep=.?", re.IGNORECASE)  # the first line of some exports: it tells Excel the delimiter
 _UNNAMED = re.compile(r"\s*|Unnamed: \d+")  # a header cell that is empty, or that pandas named because it was empty
@@ -66,10 +67,11 @@ class Csv:
                 blocks.append(known.setdefault(block, block))
             waiting.clear()
 
+        most = max(1, _BLOCK // max(1, len(header)))
         for line, record in records:
             lines.append(line)
             waiting.append(record)
-            if len(waiting) * len(header) >= _BLOCK:
+            if len(waiting) == most:
                 pack()
         pack()
         return cls(path, tuple(header), tuple(map(tuple, columns)), lines)
@@ -78,13 +80,13 @@ class Csv:
     def _positions(self) -> dict[str, int]:
         return {name: position for position, name in enumerate(self.header)}
 
-    def joined(self, name: str) -> str:
-        """Return the cells of a column as one text, with a SEPARATOR between them."""
-        return SEPARATOR.join(self.columns[self._positions[name]])
+    def blocks(self, name: str) -> tuple[str, ...]:
+        """Return the blocks of a column."""
+        return self.columns[self._positions[name]]
 
     def texts(self, name: str) -> list[str]:
         """Return the cells of a column."""
-        return self.joined(name).split(SEPARATOR) if self.lines else []
+        return [text for block in self.blocks(name) for text in block.split(SEPARATOR)]
 
     def only(self, kept: Sequence[int]) -> Self:
         """Return a table with these records alone, which are numbered from 0."""
@@ -98,7 +100,7 @@ class Csv:
         """Return a column as texts."""
         if name not in self._coded:
             known: dict[str, int] = {}
-            blocks = self.columns[self._positions[name]]
+            blocks = self.blocks(name)
             parts = {block: _codes(block, known) for block in dict.fromkeys(blocks)}
             self._coded[name] = Coded(list(known), _concatenated([parts[block] for block in blocks], np.int32))
         return self._coded[name]
@@ -127,13 +129,17 @@ class Csv:
         """
         parts: dict[str, NDArray[np.float64]] = {}
         start = 0
-        blocks = self.columns[self._positions[name]]
+        blocks = self.blocks(name)
         for block in blocks:
             if block not in parts:
-                plain = _plain_numbers(block)
+                plain = _plain_numbers(block, self._floats)
                 parts[block] = self._numbers_of(name, convert, block, start) if plain is None else plain
             start += len(parts[block])
         return Numbers(_concatenated([parts[block] for block in blocks], np.float64))
+
+    @cached_property
+    def _floats(self) -> _Floats:
+        return _Floats({"": math.nan})
 
     def _numbers_of(
         self, name: str, convert: Callable[[str], float | None], block: str, start: int
@@ -162,13 +168,23 @@ def _codes(block: str, known: dict[str, int]) -> NDArray[np.int32]:
     return np.fromiter(map(known.__getitem__, texts), np.int32, len(texts))
 
 
-def _plain_numbers(block: str) -> NDArray[np.float64] | None:
+class _Floats(dict[str, float]):
+    """The numbers of texts. Many texts occur more than once, and to read one takes as long as to find it five times."""
+
+    def __missing__(self, text: str) -> float:
+        number = float(text)
+        if len(self) < _MOST_FLOATS:
+            self[text] = number
+        return number
+
+
+def _plain_numbers(block: str, floats: _Floats) -> NDArray[np.float64] | None:
     """Return the numbers of a block, NaN for an empty cell; None if there is any other cell than plain numbers."""
     if not block.isascii() or "_" in block:
         return None
     cells = block.split(SEPARATOR)
     try:
-        numbers = np.fromiter([float(cell) if cell else math.nan for cell in cells], np.float64, len(cells))
+        numbers = np.fromiter(map(floats.__getitem__, cells), np.float64, len(cells))
     except ValueError:
         return None
     return None if np.isinf(numbers).any() else numbers
@@ -222,16 +238,18 @@ def _lines(text: str) -> Iterator[str]:
 def _records(path: Path, reader: Any, header: list[str], *, is_whole: bool) -> Iterator[tuple[int, list[str]]]:
     """Yield the records below the header, each after its last line. is_whole: whether the file ends with a line end."""
     width = len(header)
+    first = header[0]
     for record in reader:
-        if _is_blank(record):
-            continue
-        if len(record) > width and _is_blank(record[width:]):
-            del record[width:]
-        if len(record) != width:
-            cut = "" if is_whole or len(record) > width else "; the file may be cut off"
-            raise TableError(path, f"{len(record)} cells where the header has {width}{cut}", reader.line_num)
-        if record == header:
-            raise TableError(path, "a second header: pass the files one by one, do not join them", reader.line_num)
+        if len(record) != width or record[0] == first or not record[0].strip():  # nearly none
+            if _is_blank(record):
+                continue
+            if len(record) > width and _is_blank(record[width:]):
+                del record[width:]
+            if len(record) != width:
+                cut = "" if is_whole or len(record) > width else "; the file may be cut off"
+                raise TableError(path, f"{len(record)} cells where the header has {width}{cut}", reader.line_num)
+            if record == header:
+                raise TableError(path, "a second header: pass the files one by one, do not join them", reader.line_num)
         yield reader.line_num, record
 
 
