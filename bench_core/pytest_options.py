@@ -45,6 +45,9 @@ def declare(parser: pytest.Parser) -> None:
     group.addoption("--bench-process", type=int, default=0, help="number of this process among repeated runs")
     group.addoption("--bench-shuffle", type=int, metavar="SEED", help="measure in random order, with this seed")
     group.addoption("--bench-resume", metavar="RUN", help="finish this run folder: measure only its missing cases")
+    hidden = {"default": None, "type": Path, "help": argparse.SUPPRESS}  # what `bench-core run --precision` hands on
+    group.addoption("--bench-probes", **hidden)
+    group.addoption("--bench-cases", **hidden)
     group.addoption("--bench-keep-journal", action="store_true", help="keep journal.jsonl, which has the full records")
 
 
@@ -74,6 +77,8 @@ def read(config: pytest.Config, *, measuring: bool) -> RunOptions:
         check_only=not measuring,
         process=config.getoption("bench_process"),
         keep_journal=config.getoption("bench_keep_journal"),
+        probes=config.getoption("bench_probes"),
+        cases=config.getoption("bench_cases"),
     )
 
 

@@ -44,11 +44,15 @@ from bench_core.pytest_replay import ReplayClock, leave_unused, replay
 from bench_core.records import NOT_TRIED, Case, Measurement, Status, Target
 from bench_core.run.progress import Progress
 from bench_core.run.session import RunOptions, Session
+from bench_core.run.tries import disturbed_seconds
 from bench_core.text import harmless, one_line
+from bench_core.timing.case import OnPhase, ignore_phase
 from bench_core.timing.worker_protocol import Imports, Source, WorkerSpec, WorkloadSource
 from bench_core.workload import Workload
 
 _STATE = pytest.StashKey["Harness"]()
+_PUT_OFF = pytest.StashKey[bool]()  # of an item: whether its case is measured again later, or is so now
+_DEFERRED = "deferred"  # the outcome of reports that are not shown, because the item runs again
 _OWN_FUNCTION = re.compile(rb"def test\w*\([^)]*\bmeasure\b")
 _NOT_CALLED = "the test has never called measure"
 _MARKERS = {
@@ -222,7 +226,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _wanted(item: pytest.Item, session: Session) -> bool:
     """Return whether to keep an item: it has a planned case, or it is not a workload test.
 
-    If a run is resumed, only items with a case of that run are kept.
+    If a run is resumed, or is a round of --precision, only items with a case of its plan are kept.
     """
     case = _case(item)
     if session.planned is not None:
@@ -269,6 +273,8 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Record why a test did not measure its case; a test that has passed without measuring it fails."""
     report = yield
+    if item.stash.get(_PUT_OFF, False) and call.when != "setup":
+        return _unsaid(item, report)
     session, case = item.config.stash[_STATE].session, _case(item)
     if session is None or case is None or call.when == "teardown":
         return report
@@ -280,6 +286,31 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     elif call.when == "call" and session.note_unmeasured(case, Status.ERROR, "not_measured", _NOT_CALLED):
         report.outcome, report.longrepr = "failed", _NOT_CALLED
     return report
+
+
+def _unsaid(item: pytest.Item, report: Any) -> Any:
+    """Return the report of a try that is made again later as one that is neither passed, failed nor skipped.
+
+    The end of the try is called something else as well: junitxml would take it for that of the test.
+    """
+    if report.when == "teardown":
+        item.stash[_PUT_OFF] = False  # it runs again
+        if report.failed:  # a fixture could not be finished
+            return report
+        report.when = _DEFERRED
+    report.outcome, report.longrepr = _DEFERRED, None
+    report.__dict__.pop("wasxfail", None)
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: Any) -> tuple[str, str, str] | None:
+    """Show nothing for a try that is made again."""
+    return ("", "", "") if report.outcome == _DEFERRED else None
+
+
+class _Later(pytest.skip.Exception):  # type: ignore[name-defined, misc]
+    """Ends a test whose case is measured again later. pytest opens no debugger for an exception of this kind."""
 
 
 @pytest.fixture
@@ -345,7 +376,7 @@ def _measured(request: pytest.FixtureRequest, given: Sequence[Any], options: Map
     if isinstance(request.param, Case):
         if given or options:
             raise UsageError("measure: this test is marked with a workload: call measure() without arguments")
-        return harness.measure_with_progress(planned, _source(request), again=again)
+        return harness.measure_with_progress(request.node, planned, _source(request), again=again)
     if not given:
         raise UsageError("measure: needs a function, measure(fn, x), or a test with @pytest.mark.workload(...)")
     function, only = in_test(given[0], given[1:], request.node.originalname, options)
@@ -353,7 +384,7 @@ def _measured(request: pytest.FixtureRequest, given: Sequence[Any], options: Map
     if only and not any(is_meant(case, entry) for entry in only):
         return harness.leave_out(case, f"the test measures {', '.join(only)} only", planned)
     with source_of(function) as source:
-        return harness.measure_with_progress(case, source, planned, again=again)
+        return harness.measure_with_progress(request.node, case, source, planned, again=again)
 
 
 def _source(request: pytest.FixtureRequest) -> WorkloadSource:
@@ -391,11 +422,23 @@ def pytest_terminal_summary(
 
 
 def _show_summary(terminalreporter: pytest.TerminalReporter, harness: Harness) -> None:
+    if terminalreporter.config.getoption("bench_probes"):
+        return  # a round of --precision: what it has measured is shown with all others
     if harness.finished.rows or (harness.session and harness.session.write_errors):
         terminalreporter.section("bench-core")
         width = terminalreporter._tw.fullwidth  # the width pytest itself writes to
         run, color = harness.finished, terminalreporter.hasmarkup
         terminalreporter.write(summary.text(run, harness.closing_lines(), width, color=color))
+
+
+def _put_off(item: pytest.Item) -> None:
+    """Make an item run again, after the last one that shares its worker: none is started for it."""
+    item.stash[_PUT_OFF] = True
+    items = item.session.items
+    after = items.index(item) + 1
+    while after < len(items) and _spec(items[after]) == _spec(item):
+        after += 1
+    items.insert(after, item)
 
 
 def _is_pytest_alone() -> bool:
@@ -444,7 +487,8 @@ class Harness:
         try:
             if self.session.planned and not self._planned:
                 hint = "none of its cases is found here: name the files or folders that it measured"
-                raise UsageError(f"--bench-resume={self._config.getoption('bench_resume')}: {hint}")
+                option = "cases" if self._options.cases else "resume"
+                raise UsageError(f"--bench-{option}={self._config.getoption(f'bench_{option}')}: {hint}")
             self.session.targets.require(self._options.require)
             if self._planned and not self._options.check_only and not self._config.getoption("collectonly"):
                 self.session.open(self._planned)
@@ -466,12 +510,25 @@ class Harness:
             self._display.between_cases()
 
     def measure_with_progress(
-        self, case: Case, source: Source, planned_as: Case | None = None, *, again: bool = False
+        self, item: pytest.Item, case: Case, source: Source, planned_as: Case | None = None, *, again: bool = False
     ) -> Measurement:
-        """Measure one case, and show the progress; `again`: even if it has been measured."""
-        assert self.session is not None  # noqa: S101 - expanding the workload to cases created the session
-        measure = functools.partial(self.session.measure, case, source, planned_as=planned_as, again=again)
-        return self._display.during(planned_as or case, measure) if self._display else measure()
+        """Measure the case of an item, and show the progress; `again`: even if it has been measured.
+
+        Raises _Later if the case was disturbed; the item then runs once more, after the others of its worker.
+        """
+        session, second = self.session, _PUT_OFF in item.stash and not again
+        assert session is not None  # noqa: S101 - expanding the workload to cases created the session
+        measure = functools.partial(session.measure, case, source, planned_as=planned_as, again=again, second=second)
+        before = session.measurements.get(case)
+
+        def measured(on_phase: OnPhase = ignore_phase) -> Measurement:
+            done = measure(on_phase)
+            if done is not before and not second and not again and session.puts_off(done):
+                _put_off(item)
+                raise _Later("the machine was disturbed: this is measured again later")
+            return done
+
+        return self._display.during(planned_as or case, measured) if self._display else measured()
 
     def closing_lines(self) -> list[str]:
         """Return the lines below the table of the summary: what became of the plan, what is doubtful, what is next."""
@@ -483,6 +540,7 @@ class Harness:
             session.account.line,
             *(f"invalid: {m.case.work.workload} {m.case.label}: {m.reason}" for m in session.refused),
             *session.targets.left_out(),
+            *summary.disturbed(disturbed_seconds(done)),
             *summary.doubts(done, self.finished.rows),
             *summary.advice(done),
             *(f"problem: {error}" for error in session.write_errors),

@@ -30,7 +30,7 @@ class ReplayClock:
 
 def replay(done: Measurement, benchmark: Any, clock: ReplayClock) -> None:
     """Pass the exact wall samples of a measurement to pytest-benchmark; without samples, mark the fixture as used."""
-    samples = next((series.seconds for series in done.series if series.metric == "time"), ())
+    samples = next((series.calm for series in done.series if series.metric == "time"), ())
     if not samples:
         leave_unused(benchmark)
         return

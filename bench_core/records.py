@@ -29,9 +29,12 @@ from bench_core.text import harmless, one_line
 Param = int | float | str | bool
 Identity = tuple[str, str, str, str, int | None]  # case_id, backend, implementation, device, threads
 SCHEMA_VERSION = 1
+NEVER_QUIET = "never_quiet"  # the flag of a time of which disturbed blocks count, because hardly any were calm
 LAUNCH_BOUND = "launch_bound"  # the flag of a time in which the device waited for the host
 UNCHECKED = "unchecked_timing"  # the flag of a case whose timed callable could not be checked
 NO_REFERENCE = "unchecked"  # the flag of a case of which no right answer is known
+# The flag of a row whose processes were repeated until it was precise enough: its interval is that of sequential.py.
+SEQUENTIAL = "sequential"
 SAME_INPUTS = "same_inputs"  # the flag of a case that was checked again, but with the inputs of the timed calls
 _LONGEST_REASON = 1000  # characters; compilers answer with megabytes, and CSV readers refuse large cells
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]*")
@@ -313,7 +316,9 @@ class Costs:
 class Series:
     """Raw seconds per call by one clock: one entry per block, each the mean of `inner_loops` calls.
 
-    noisy: the indices of blocks that were disturbed while they ran (they were repeated; both are kept).
+    noisy: the indices of blocks that do not count, because something disturbed them while they ran.
+    lost: seconds of these blocks, by cause ("steal"), in seconds of the series' clock.
+    disturbance: the share of their time that the blocks which count have lost; 0 unless hardly any block was calm.
     claimed_s: seconds of host time that the whole series took (warm-up, blocks, calls timed singly, garbage
     collection), according to the process that measured it; 0 if unknown.
     """
@@ -325,6 +330,19 @@ class Series:
     noisy: tuple[int, ...] = ()
     flags: tuple[str, ...] = ()
     claimed_s: float = 0.0
+    lost: Mapping[str, float] = field(default_factory=dict)
+    disturbance: float = 0.0
+
+    @property
+    def calm(self) -> tuple[float, ...]:
+        """The seconds of the blocks that count. There is one at least if there is any block."""
+        noisy = frozenset(self.noisy)
+        return tuple(seconds for i, seconds in enumerate(self.seconds) if i not in noisy) or self.seconds
+
+    @property
+    def timed_s(self) -> float:
+        """The seconds of all blocks."""
+        return math.fsum(self.seconds) * self.inner_loops
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +356,7 @@ class Measurement:
     rel_error: ||C - R|| / ||R|| against the float64 reference, once a check has run.
     planned_as: the case_id under which the case is in the plan, if its work was not known then; "" otherwise.
     spent: wall seconds by part. elapsed_s: those of the whole case, without the start of its process.
+    other_s: seconds of the blocks of another try that does not count, 0 if there was none.
     traceback: that of an exception, for the person who runs it; no file holds it.
     """
 
@@ -360,6 +379,7 @@ class Measurement:
     planned_as: str = ""
     spent: Mapping[Part, float] = field(default_factory=dict)
     elapsed_s: float = 0.0
+    other_s: float = 0.0
     traceback: str = ""
 
     @property
@@ -562,6 +582,8 @@ def measurement_from_json(plain: Mapping[str, Any]) -> Measurement:
     spent |= {Part(name): seconds for name, seconds in plain.get("spent", {}).items()}
     if not all(map(_is_time, spent.values())):
         raise ValueError("spent: not every part is a valid time")
+    if not _is_time(plain.get("other_s", 0.0)):
+        raise ValueError("other_s is not a valid time")
     return Measurement(
         **{
             **{name: value for name, value in plain.items() if name not in former.values()},
@@ -585,6 +607,8 @@ def _series_from_json(plain: Mapping[str, Any]) -> Series:
         raise ValueError("a sample is not a valid time")
     if not isinstance(plain.get("inner_loops", 1), int) or not _is_time(plain.get("claimed_s", 0.0)):
         raise ValueError("a series has an invalid inner_loops, or an invalid time claimed_s")
+    if not all(map(_is_time, (*plain.get("lost", {}).values(), plain.get("disturbance", 0.0)))):
+        raise ValueError("a series has lost what is no valid time")
     return Series(**{**plain, **tuples, "clock": Clock(plain["clock"])})
 
 

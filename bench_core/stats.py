@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Self
 
 CONFIDENCE = 0.95
 
@@ -181,6 +181,10 @@ class Estimate:
         """Return Student's t interval; for infinite `dof` the normal one."""
         t = _quantile(self.dof, 0.5 + confidence / 2)
         return self.mean - t * self.error, self.mean + t * self.error
+
+    def shifted(self, by: float) -> Self:
+        """Return the estimate of what is larger by a known number."""
+        return replace(self, mean=self.mean + by)
 
     def p(self) -> float:
         """Return the two-sided p-value of "the mean is zero"."""

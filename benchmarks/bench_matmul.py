@@ -48,7 +48,7 @@ SQUARES: dict[Preset, dict[Format, tuple[int, ...]]] = {
     Preset.SMOKE: {FP64: (96, 128), FP32: (96, 128), **dict.fromkeys(FORMATS[2:], (128,))},
     Preset.QUICK: {
         FP64: (2048,),
-        FP32: (512, 1024, 2048),
+        FP32: (512, 2048),
         TF32: (2048, 4096),
         BF16: (2048, 4096),
         E4M3: (4096,),

@@ -14,7 +14,7 @@ TYPOS = {
     "isolation": ("onn", "on"),
     "suite": ("alwas", "always"),
 }
-OPEN = {"output", "machine", "budget", "timeout", "seed", "process", "shuffle", "resume"}
+OPEN = {"output", "machine", "budget", "timeout", "seed", "process", "shuffle", "resume", "probes", "cases"}
 
 
 class Declared(argparse.ArgumentParser):

@@ -1,5 +1,6 @@
 """The plugin, from outside: real pytest runs over a small benchmark folder, read back from what they wrote."""
 
+import csv
 import json
 import os
 import re
@@ -10,18 +11,25 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 import bench_core
+from bench_core.noise import cases
 from bench_core.plan.targets import Targets
 from bench_core.pytest_plugin import _STATE, _mentions_workloads, pytest_report_collectionfinish
 from bench_core.pytest_replay import ReplayClock, replay
-from bench_core.records import Measurement, Status
+from bench_core.records import Case, Clock, Measurement, Series, Status
 from bench_core.results import schema
+from bench_core.run import journal
+from bench_core.run import tries as tries_of_a_run
+from bench_core.run.session import write_cases
 from tests.support import TESTS
 from tests.support.measurements import measurement
 from tests.support.probes import PROBES
+from tests.support.toy_sessions import TOY_FUNCTION, Try, toy_session
 from tests.support.workloads import SMALL_SUITE
 
+pytest_plugins = "pytester"
 FAULTS = (TESTS / "faulty" / "faults.py").read_text(encoding="utf-8")
 QUICK = (
     *("--benchmark-only", "--bench-preset=smoke", "--bench-budget=0.02"),
@@ -58,6 +66,17 @@ def test_a_run_measures_writes_a_folder_and_says_where(project):
     assert set(rows["metric"]) >= {"time", "flop_rate", "bandwidth", "first_call"}
     assert (rows["status"] == "ok").all()
     assert (rows["value"] > 0).all()
+
+
+def test_a_round_measures_its_cases_alone_and_leaves_the_devices_for_the_next(project):
+    """What it shows is in a log; the summary is for the end of the series."""
+    case = Case(cases.Add().work("1000", "float32", n=1000), "numpy", "cpu")
+    write_cases(project / "cases", [case])
+    done = pytest_in(project, cases.__file__, "--bench-cases=cases", "--bench-probes=probes", *QUICK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(results(project)["size"]) == {"1000"}
+    assert json.loads((project / "probes").read_text())["backend"] == "numpy"
+    assert "bench-core compare" not in done.stdout
 
 
 TWO_RATES = """
@@ -282,10 +301,10 @@ def test_pytest_benchmark_records_exactly_the_samples_that_were_measured(project
     done = pytest_in(project, "-k", "test_good and numpy", *QUICK, "--benchmark-json=out.json")
     assert done.returncode == 0, done.stdout + done.stderr
     (recorded,) = json.loads((project / "out.json").read_text())["benchmarks"]
-    samples = next((project / "results").rglob("samples.csv")).read_text().splitlines()[1:]
-    assert recorded["stats"]["data"] == [
-        float(line.split(",")[schema.SAMPLE_COLUMNS.index("seconds")]) for line in samples
-    ]
+    samples = next((project / "results").rglob("samples.csv"))
+    with samples.open(encoding="utf-8", newline="") as lines:
+        counted = [float(line["seconds"]) for line in csv.DictReader(lines) if line["noisy"] == "false"]
+    assert recorded["stats"]["data"] == counted
     time_row = results(project).query("metric == 'time'").iloc[0]
     assert recorded["stats"]["median"] == pytest.approx(time_row["value"])
     assert recorded["extra_info"]["case_id"] == time_row["case_id"]
@@ -576,8 +595,128 @@ def test_replay_hands_over_the_samples_bit_for_bit():
     assert benchmark.extra_info["status"] == "ok"
 
 
+def test_pytest_benchmark_gets_the_blocks_that_count():
+    clock = ReplayClock()
+    benchmark = RecordingBenchmark(clock)
+    replay(measurement(series=(Series("time", Clock.WALL, (1.0, 9.0, 2.0), noisy=(1,)),)), benchmark, clock)
+    assert benchmark.seen == [1.0, 2.0]
+
+
 def test_without_samples_nothing_reaches_the_table_of_pytest_benchmark():
     benchmark = RecordingBenchmark(ReplayClock())
     replay(Measurement(measurement().case, Status.OK), benchmark, benchmark.clock)
     assert benchmark.disabled
     assert benchmark.extra_info == {}
+
+
+# ---------------------------------------------------------------- cases that are measured again later
+
+HIT, CALMER = Try(2.0, lost=0.6), Try(3.0)
+FIRST_TRIES = [(size, backend, False) for backend in ("numpy", "torch") for size in "abc"]
+
+
+def samples_of(session):
+    """Return the seconds of each benchmark that pytest-benchmark has saved, by its id."""
+    saved = json.loads((session / "saved.json").read_text(encoding="utf-8"))
+    return {b["params"] and b["name"].partition("[")[2][:-1]: b["stats"]["data"] for b in saved["benchmarks"]}
+
+
+@pytest.fixture
+def toy(installed, pytester, monkeypatch):
+    def run(tries, *options, **more):
+        return toy_session(pytester, monkeypatch, tries, "--bench-budget=0.5", *options, **more)
+
+    run.path = pytester.path
+    return run
+
+
+def test_a_disturbed_case_is_measured_again_after_the_others_of_its_worker_and_told_once(toy):
+    said, script = toy(
+        {("b", "numpy"): [HIT, CALMER]},
+        "-v",
+        "--junitxml=junit.xml",
+        "--benchmark-json=saved.json",
+        "--benchmark-save-data",
+    )
+    assert script.log == [*FIRST_TRIES[:3], ("b", "numpy", True), *FIRST_TRIES[3:]]
+    said.assert_outcomes(passed=6)
+    said.stdout.fnmatch_lines(["*[[]100%[]]", "*6 planned: 6 ok*"])
+    samples = samples_of(toy.path)
+    assert len(samples) == 6
+    assert sorted(map(tuple, samples.values())) == [(1.0,) * 5] * 5 + [(3.0,) * 5]
+    assert (toy.path / "junit.xml").read_text(encoding="utf-8").count("<testcase") == 6
+    times = results(toy.path).query("metric == 'time' and size == 'b' and backend == 'numpy'")
+    assert list(times["value"]) == [3.0]
+    assert "never_quiet" not in times["flags"].iloc[0]
+    (about,) = (toy.path / "results").rglob("run.json")
+    assert json.loads(about.read_text(encoding="utf-8"))["disturbed"]["lost_s"] == {"measured_again": 10.0}
+    said.stdout.fnmatch_lines(["20 % of the timed seconds were disturbed and do not count: measured again 20 %"])
+
+
+def test_a_run_that_is_killed_between_two_tries_keeps_the_first_and_is_resumed_without_the_second(toy):
+    said, script = toy({("b", "numpy"): [HIT, CALMER]})
+    (folder,) = (script.kept / "m").iterdir()
+    before = {m.case.work.size: m for m in journal.read(folder / schema.JOURNAL).measurements}
+    assert before["b"].series[0].seconds == (2.0,) * 5
+    said, script = toy({}, f"--bench-resume={folder}")
+    said.assert_outcomes(passed=6)
+    assert script.log == FIRST_TRIES[3:]
+    times = bench_core.load(folder).query("metric == 'time' and size == 'b' and backend == 'numpy'")
+    assert list(times["value"]) == [2.0]
+
+
+def test_a_case_is_tried_twice_at_most_and_only_while_there_is_time(toy):
+    said, script = toy(
+        {("b", "numpy"): [HIT, HIT], ("c", "numpy"): [HIT, HIT], ("c", "torch"): [HIT, HIT]}, "--bench-budget=0.2"
+    )
+    said.assert_outcomes(passed=6)
+    assert [entry for entry in script.log if entry[2]] == [
+        ("b", "numpy", True),
+        ("c", "torch", True),
+    ]
+    said, script = toy({("a", "numpy"): [HIT, HIT]})
+    assert script.log == FIRST_TRIES
+
+
+def test_a_case_to_be_tried_again_is_no_failure_and_a_failure_ends_a_session_that_says_so(toy):
+    said, script = toy({("b", "numpy"): [HIT, CALMER], ("a", "torch"): [Try(1.0, status=Status.ERROR)]}, "-x")
+    said.assert_outcomes(passed=3, failed=1)
+    assert script.log == [*FIRST_TRIES[:3], ("b", "numpy", True), FIRST_TRIES[3]]
+
+
+class TriesFailuresAgain:
+    """Does as pytest-rerunfailures does: runs an item without telling, until it does not fail."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item, nextitem):
+        item.execution_count = 0
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        while True:
+            item.execution_count += 1
+            reports = runtestprotocol(item, nextitem=nextitem, log=False)
+            if item.execution_count == 2 or not any(report.failed for report in reports):
+                break
+            item._initrequest()
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+        return True
+
+
+def test_a_case_that_is_disturbed_and_one_that_fails_are_both_tried_again(toy):
+    tries = {("b", "numpy"): [HIT, CALMER], ("c", "numpy"): [Try(1.0, status=Status.ERROR), Try(4.0)]}
+    said, script = toy(tries, plugins=[TriesFailuresAgain()])
+    said.assert_outcomes(passed=6)
+    assert script.log == [*FIRST_TRIES[:3], ("c", "numpy", False), ("b", "numpy", True), *FIRST_TRIES[3:]]
+
+
+def test_a_function_of_one_s_own_is_measured_again_as_well(toy, monkeypatch):
+    monkeypatch.setattr(tries_of_a_run, "EXTRA", 9.0)
+    said, script = toy({("8", "numpy"): [HIT, CALMER]}, suite=TOY_FUNCTION)
+    said.assert_outcomes(passed=1, skipped=1)
+    assert script.log == [("8", "numpy", False), ("8", "numpy", True)]
+
+
+def test_a_second_try_that_is_wrong_fails_the_test_and_has_no_value(toy):
+    said, _ = toy({("b", "numpy"): [HIT, Try(1.0, status=Status.INVALID)]})
+    said.assert_outcomes(passed=5, failed=1)
+    assert set(results(toy.path).query("size == 'b' and backend == 'numpy'")["status"]) == {"invalid"}

@@ -141,7 +141,7 @@ def test_a_sample_that_is_not_a_time_is_refused():
 
 
 @pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf"), "1", None])
-@pytest.mark.parametrize("name", ["spent", "timed_s", "claimed_s"])
+@pytest.mark.parametrize("name", ["spent", "timed_s", "other_s", "claimed_s", "disturbance"])
 def test_what_a_child_claims_is_a_time_or_refused(name, wrong):
     """A parent compares it with its own."""
     case = Case(Work("a", "b", "1", "float32"), "numpy", "cpu")
@@ -149,8 +149,21 @@ def test_what_a_child_claims_is_a_time_or_refused(name, wrong):
     if name == "spent":
         plain[name] = {"timed": wrong}
     else:
-        (plain if name == "timed_s" else plain["series"][0])[name] = wrong
+        (plain if name in {"timed_s", "other_s"} else plain["series"][0])[name] = wrong
     with pytest.raises(ValueError, match="time"):
+        measurement_from_json(plain)
+
+
+def test_a_series_comes_back_from_json_with_what_was_lost():
+    case = Case(Work("a", "b", "1", "float32"), "numpy", "cpu")
+    lost = {"steal": 2.0, "context_switches": 0.5}
+    series = Series("time", Clock.WALL, (1.0, 2.0, 0.5), 2, (1, 2), ("never_quiet",), 9.0, lost, 0.25)
+    done = Measurement(case, Status.OK, series=(series,), other_s=7.0)
+    plain = json.loads(json.dumps(to_json(done)))
+    assert measurement_from_json(plain) == done
+    assert (series.calm, series.timed_s) == ((1.0,), 7.0)
+    plain["series"][0]["lost"]["steal"] = -1.0
+    with pytest.raises(ValueError, match="no valid time"):
         measurement_from_json(plain)
 
 

@@ -80,7 +80,7 @@ def pooled_row(entry: Entry) -> Row:
         value=entry.value,
         ci_low=entry.ci_low,
         ci_high=entry.ci_high,
-        ci_level=stats.CONFIDENCE,
+        ci_level=None if entry.ci_low is None else stats.CONFIDENCE,
         processes=entry.processes,
         flags=";".join(word for word in entry.flags if word not in single),
     )

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench_core.records import UNCHECKED, Identity, Measurement, Row, Run, Status, count_statuses
+from bench_core.records import SEQUENTIAL, UNCHECKED, Identity, Measurement, Row, Run, Status, count_statuses
 from bench_core.results.metrics import headline
 from bench_core.results.rows import count_from_other_rows, rows_of_case
 from bench_core.results.run_files import RunFiles, read_noise
@@ -38,6 +38,7 @@ WorkloadName = tuple[str, str]  # suite and workload
 MOST_WORKS, MOST_WORKS_OF_SEVERAL = 24, 13
 MOST_CROSSOVERS = 2
 MOST_DOUBTS = 5
+_FEW = 0.01  # share of the timed seconds that is worth a line
 
 # The flags that make a value doubtful, in words.
 DOUBTS = {
@@ -45,7 +46,7 @@ DOUBTS = {
     "above_datasheet": "faster than the datasheet of the device allows",
     "alternating": "every second call took another time",
     "cold_as_hot": "cold as fast as hot: the cache may be larger than reported",
-    "context_switches": "other work interrupted the timing",
+    "context_switches": "other work took cores from blocks that count",
     "drift": "the CPU became slower or faster meanwhile",
     "energy_lost": "the energy counter gave no value",
     "idle_energy": "the energy includes a pause",
@@ -54,18 +55,31 @@ DOUBTS = {
     "not_isolated": "measured in pytest's own process",
     "not_steady": "still changing when the warm-up ended",
     "same_inputs": "checked again on the same inputs: no others have a known answer",
+    "never_quiet": "hardly a block was undisturbed: the least disturbed ones count",
     "poor_fit": "the times are not close to a line",
     "slow_on_new_input": "slow on new numbers: answers may be cached",
+    "shared_gpu": "another process was on the GPU",
+    "slow_clock": "the clock of the GPU fell meanwhile",
     "steal": "the hypervisor gave CPU time to others",
     "throttled": "heat or a power limit slowed the GPU",
     "trend": "calls became slower or faster while they were timed",
     "unchecked": "the answer has no reference and was not checked",
     UNCHECKED: "the timed calls were not checked",
 }
+# Why timed seconds do not count, in words.
+CAUSES = {
+    "context_switches": "other processes",
+    "steal": "steal",
+    "throttled": "heat",
+    "slow_clock": "a slower clock",
+    "shared_gpu": "others on the GPU",
+    "measured_again": "measured again",
+}
 # Flags that only describe a value, and how such flags begin. Any other, as of a user's kernel, is shown as it is.
 FACTS = (
     "single_run",
     "resumed",
+    SEQUENTIAL,
     "launch_bound",
     "at_ceiling",
     "near_cache",
@@ -261,6 +275,21 @@ def counts(measurements: Iterable[Measurement]) -> str:
 def is_doubt(flag: str) -> bool:
     """Whether a flag makes a value doubtful. One that is not known does."""
     return bool(flag) and flag not in FACTS and not flag.startswith(FACTS_BEGIN)
+
+
+def disturbed(about: Mapping[str, Any]) -> list[str]:
+    """Return a line about the timed seconds that do not count, if they are 1 % or more.
+
+    about: as in run.json (see run/tries.py).
+    """
+    timed = about["timed_s"]
+    shares = {cause: seconds / timed for cause, seconds in about["lost_s"].items()} if timed else {}
+    if sum(shares.values()) < _FEW:
+        return []
+    by_cause = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+    words = ", ".join(f"{CAUSES.get(cause, cause)} {share:.0%}" for cause, share in by_cause if share >= _FEW / 2)
+    said = f"{sum(shares.values()):.0%} of the timed seconds were disturbed and do not count: {words}"
+    return [said.replace("%", " %")]
 
 
 def doubts(measurements: Iterable[Measurement], rows: Iterable[Row]) -> list[str]:

@@ -59,7 +59,7 @@ def noise_command(
     is_named = True  # by a message, as that of a failed run names its log
     try:
         (merged,) = replicate.repeat(
-            [replicate.Side("noise")], runs, passed, folder, seed=seed, on_progress=print_progress
+            [replicate.Side("noise")], replicate.Fixed(runs), passed, folder, seed=seed, on_progress=print_progress
         )
         readings = read([str(merged)])
         is_named = False

@@ -6,6 +6,10 @@ A claim needs five runs a side. Runs of one machine must also be interleaved pai
 of one side followed by all runs of the other differ although nothing changed. Runs of two machines cannot be pairs, so
 the test assumes that the runs of each vary independently: measured in a row on a machine whose speed changes slowly,
 they do not. tests/compare/test_ladder.py simulates all of this.
+
+Where values decided how many processes there are (`bench-core run --precision`), a t test would be repeated until it
+succeeds. Pairs are then judged by the median of their ratios, unpaired sides by their medians (sequential.py), and
+before the first look nothing is claimed.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench_core import stats
+from bench_core import sequential, stats
 from bench_core.compare.replicates import Replicate, Replicates
 from bench_core.compare.result import Method, Support
 from bench_core.compare.spread import Spreads
@@ -30,13 +34,14 @@ _LAST_DIGITS = 1e-12  # differences of logarithms up to this are rounding errors
 class RatioEstimate:
     """How much better the contender is, as a logarithm, and how that was estimated.
 
-    values: the values of baseline and contender: geometric means over processes, in the unit of the metric.
+    values: the values of baseline and contender: geometric means over processes, or medians if `sequential`, in the
+    unit of the metric.
     support: what the runs allow at most; evidence: their number and kind ("5 pairs"). lacking: what a claim would need,
     with the command that measures it; "" if nothing. assumed: the spread assumed for single runs, with its source.
     one_device: whether all runs of both sides are of one device. identical: whether both sides are the same rows.
     """
 
-    estimate: Estimate
+    estimate: Estimate | sequential.Median | sequential.Difference
     values: tuple[float, float]
     method: Method
     basis: str
@@ -50,7 +55,7 @@ class RatioEstimate:
     @property
     def is_tested(self) -> bool:
         """Whether a test of significance is valid: there are several processes whose errors are independent."""
-        return self.method in {Method.PAIRED, Method.WELCH} and self.support is not Support.NOTHING
+        return self.method in {Method.PAIRED, Method.WELCH, Method.SEQUENTIAL} and self.support is not Support.NOTHING
 
 
 def estimate_ratio(baseline: Replicates, contender: Replicates, spreads: Spreads) -> RatioEstimate:
@@ -61,12 +66,20 @@ def estimate_ratio(baseline: Replicates, contender: Replicates, spreads: Spreads
     means, assumed = (sides[0].mean, sides[1].mean), ""
     pairs = _pairs(baseline.replicates, contender.replicates) if basis == "p10" else []
     support, lacking = _support(baseline, contender, sides, pairs)
+    estimate: Estimate | sequential.Median | sequential.Difference
+    sequence = _of_sequence(baseline, contender, basis, sign, pairs)
+    if sequence is None and support is Support.CLAIM and (baseline.is_sequence or contender.is_sequence):
+        # What ended the processes before their first look was no value of theirs, so the usual interval is valid.
+        support, lacking = Support.INDICATION, f"a claim needs {sequential.FIRST} processes of --precision"
     evidence = f"{sides[0].n} against {sides[1].n} runs"
     alike = all(map(_alike, sides))
     if alike and not contender.entry.row.clock:
         method, basis, evidence = Method.EXACT, "value", f"{evidence}, all alike"
         estimate = Estimate(_unrounded(sign * (means[1] - means[0])), 0.0, math.inf)
         support, lacking = _support_of_exact(sides)
+    elif sequence:
+        method, (estimate, means) = Method.SEQUENTIAL, sequence
+        evidence = f"{len(pairs)} pairs" if pairs else evidence
     elif len(pairs) > 1 and not alike:
         method, evidence = Method.PAIRED, f"{len(pairs)} pairs"
         changes = [sign * (b.low - a.low) for a, b in pairs]
@@ -87,6 +100,32 @@ def estimate_ratio(baseline: Replicates, contender: Replicates, spreads: Spreads
     values = stats.exponential(means[0]), stats.exponential(means[1])
     one_device = len(baseline.origins | contender.origins) == 1
     return RatioEstimate(estimate, values, method, basis, support, evidence, lacking, assumed, one_device)
+
+
+def _of_sequence(
+    baseline: Replicates,
+    contender: Replicates,
+    basis: str,
+    sign: float,
+    pairs: Sequence[tuple[Replicate, Replicate]],
+) -> tuple[sequential.Median | sequential.Difference, tuple[float, float]] | None:
+    """Return the estimate if values decided how many processes there are, with the medians of both sides.
+
+    None if none did, or if there are too few processes for an interval. Runs of one machine must be pairs.
+    """
+    if not (baseline.is_sequence or contender.is_sequence) or baseline.summaries or contender.summaries:
+        return None
+    if len(pairs) >= sequential.FIRST:
+        changes = [_unrounded(sign * (b.low - a.low)) for a, b in pairs]
+        first, second = (
+            sequential.Median(tuple(lows)) for lows in zip(*((a.low, b.low) for a, b in pairs), strict=True)
+        )
+        return sequential.Median(tuple(changes)), (first.mean, second.mean)
+    first, second = (sequential.Median(tuple(sign * x for x in side.values(basis))) for side in (baseline, contender))
+    one_machine = len({machine for machine, _ in baseline.origins | contender.origins}) == 1
+    if one_machine or min(len(first.values), len(second.values)) < sequential.FIRST:
+        return None
+    return sequential.Difference(first, second), (sign * first.mean, sign * second.mean)
 
 
 def _unrounded(change: float) -> float:

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench_core import stats
+from bench_core import sequential, stats
 from bench_core.compare.loading import Reading
 from bench_core.compare.result import Entry
-from bench_core.records import Row, is_quantity
+from bench_core.records import SEQUENTIAL, Row, is_quantity
 from bench_core.results.metrics import METRICS
 from bench_core.results.run_files import sample_key
 from bench_core.stats import Estimate, Moments
@@ -55,9 +55,18 @@ class Replicates:
     within: float = 0.0
     origins: frozenset[tuple[str, str]] = frozenset()
 
+    @property
+    def is_sequence(self) -> bool:
+        """Whether the values of its processes decided how many there are: then only sequential.py is valid."""
+        return SEQUENTIAL in self.entry.flags
+
+    def values(self, basis: str) -> list[float]:
+        """Return the logarithms of this side's processes for "p10" or "median", in the order of their measurement."""
+        return [r.low if basis == "p10" else r.middle for r in self.replicates]
+
     def moments(self, basis: str) -> Moments:
         """Return the moments of this side's processes for "p10" or "median"."""
-        values = [r.low if basis == "p10" else r.middle for r in self.replicates]
+        values = self.values(basis)
         parts = [*([Moments.of(values)] if values else []), *self.summaries]
         return sum(parts[1:], parts[0])
 
@@ -163,8 +172,11 @@ def _value(rows: Sequence[Row], replicates: Sequence[Replicate]) -> tuple[float,
         return first.value or math.nan, first.ci_low, first.ci_high
     middles = [stats.exponential(r.middle) for r in replicates] or [row.value or math.nan for row in rows]
     value = median(middles)
-    low, high = stats.log_mean_interval(middles) if len(middles) > 1 else (value, value)
-    return value, min(low, value), max(high, value)
+    if any(SEQUENTIAL in row.flags.split(";") for row in rows):
+        ends = sequential.interval(middles)
+    else:
+        ends = stats.log_mean_interval(middles) if len(middles) > 1 else (value, value)
+    return (value, min(ends[0], value), max(ends[1], value)) if ends else (value, None, None)
 
 
 def _within(row: Row) -> float:

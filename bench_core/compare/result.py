@@ -58,6 +58,7 @@ class Method(StrEnum):
 
     PAIRED = "paired"  # Student's t on differences of logarithms: interleaved runs of one machine
     WELCH = "welch"  # Welch's t on logarithms: runs that do not come in pairs
+    SEQUENTIAL = "sequential"  # order statistics, valid whatever ended the repetition of processes (sequential.py)
     SINGLE = "single-run"  # one run on a side: widened by the spread assumed between processes (spread.py)
     EXACT = "exact"  # a quantity that is identical in every run (bytes), or both sides are the same rows
 

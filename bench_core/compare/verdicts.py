@@ -70,7 +70,7 @@ def _estimate(pair: Pair, spreads: Spreads) -> RatioEstimate | None:
         )
     if shared:
         found = replace(found, support=Support.NOTHING, lacking=f"{shared} runs are on both sides: each belongs to one")
-    return replace(found, estimate=replace(found.estimate, mean=found.estimate.mean + known.mean))
+    return replace(found, estimate=found.estimate.shifted(known.mean))
 
 
 def _without_ratio(pair: Pair) -> Comparison:

@@ -351,6 +351,13 @@ def steal_seconds() -> float:
     return float(cpu_times().get("steal", 0.0))
 
 
+def busy_seconds() -> float:
+    """Return the CPU time that all hardware threads have spent so far on any work or lost to others, in seconds."""
+    times = cpu_times()
+    twice = {"guest", "guest_nice"}  # they are in `user` and `nice` as well
+    return sum(seconds for name, seconds in times.items() if name not in {"idle", "iowait", *twice})
+
+
 def out_of_memory_kills() -> int:
     """Return how many processes the out-of-memory killer has ended in this control group, or else on this machine."""
     if (own := allotment.kills()) is not None:

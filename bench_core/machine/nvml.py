@@ -22,8 +22,9 @@ from bench_core.records import Fact, Facts
 # Names of the bits nvmlClocksEventReason*. _THROTTLED: power or heat limits the clocks. _OTHER: the GPU is idle, or a
 # setting limits its clocks.
 _OTHER = {0x1: "idle", 0x2: "application_clocks", 0x10: "sync_boost", 0x100: "display_clocks"}
+_POWER_CAP = "power_cap"
 _THROTTLED = {
-    0x4: "power_cap",
+    0x4: _POWER_CAP,
     0x8: "hardware_slowdown",
     0x20: "software_thermal",
     0x40: "hardware_thermal",
@@ -41,17 +42,26 @@ class NoDriver(BenchError):
 
 @dataclass(frozen=True, slots=True)
 class GpuState:
-    """The state of a GPU at one moment: Hz, W, degrees Celsius, clock event reasons; None for what is not reported."""
+    """The state of a GPU at one moment: Hz, W, degrees Celsius, clock event reasons; None for what is not reported.
+
+    other_processes: the number of other processes that have a context on it.
+    """
 
     sm_clock: float | None
     power: float | None
     temperature: float | None
     reasons: tuple[str, ...]
+    other_processes: int | None = None
 
     @property
     def throttled(self) -> bool:
         """Whether heat or power limits the clock."""
         return any(reason in _THROTTLED.values() for reason in self.reasons)
+
+    @property
+    def is_slowed(self) -> bool:
+        """Whether anything but the power limit does: heat, or a fault of the hardware."""
+        return any(reason in _THROTTLED.values() and reason != _POWER_CAP for reason in self.reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +97,12 @@ def state(uuid: str | None) -> GpuState | None:
     """
     if (located := _located(uuid)) is None:
         return None
-    names = ("gpu.throttle_reasons", "gpu.sm_clock", "gpu.power", "gpu.temperature")
+    names = ("gpu.throttle_reasons", "gpu.sm_clock", "gpu.power", "gpu.temperature", "gpu.other_processes")
     answers = [_ask(*_QUERIES[name], *located).value for name in names]
     if all(answer is None for answer in answers):
         return None
-    reasons, clock, power, temperature = answers
-    return GpuState(clock, power, temperature, tuple(reasons or ()))
+    reasons, clock, power, temperature, others = answers
+    return GpuState(clock, power, temperature, tuple(reasons or ()), others)
 
 
 def energy(uuid: str | None) -> float | None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from bench_core import child_process, records
 from bench_core.backends import registry
 from bench_core.backends.base import Backend
 from bench_core.errors import BenchError, Unavailable
+from bench_core.files import write_atomically
 from bench_core.machine import host
 from bench_core.machine.privacy import scrub
 from bench_core.records import Fact, Facts
@@ -80,15 +82,24 @@ def probe(name: str, timeout: float = TIMEOUT_S, environ: Mapping[str, str] | No
     return Probe(name, reason_code="crashed", reason=_death(name, child.returncode, errors))
 
 
-def probe_all(entries: Iterable[str]) -> dict[str, Probe]:
+def probe_all(entries: Iterable[str], kept: Path | None = None) -> dict[str, Probe]:
     """Probe every backend in the entries `backend[:device]`, each in its own process; raises UsageError if unknown.
 
     They run one after another: a GPU in exclusive mode refuses a second process.
+
+    kept: a file with the probes of an earlier session of this series, which are not made again. Those that are made are
+    added to it.
     """
     names = list(dict.fromkeys(entry.partition(":")[0] for entry in entries))
     for name in names:
         registry.require(name)
-    return {name: probe(name) for name in names}
+    lines = kept.read_text(encoding="utf-8").splitlines() if kept and kept.exists() else []
+    known = {found.backend: found for found in map(_parse, lines) if found}
+    probes = {name: known.get(name) or probe(name) for name in names}
+    if kept and not probes.keys() <= known.keys():
+        every = (json.dumps(probe_to_json(found)) for found in (known | probes).values())
+        write_atomically(kept, "\n".join(every) + "\n")
+    return probes
 
 
 def discover(name: str) -> Probe:

@@ -25,8 +25,9 @@ class Source:
     """One results.csv with the contents of its run.json; all texts are safe to show.
 
     name: of a table alone the file's name, of a run the last folders too (`_name`). facts: by dotted name.
-    options: the options of the run. processes: how many runs were merged, 0 for a single run. series_seed: seed of
-    the order of merged runs. notes: missing or inconsistent files.
+    options: the options of the run. processes: how many runs were merged, 0 for a single run. goal: the options that
+    decided how many, "" if the user did. series_seed: seed of the order of merged runs. notes: missing or inconsistent
+    files.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Source:
     facts: Facts = field(default_factory=dict)
     options: tuple[tuple[str, str], ...] = ()
     processes: int = 0
+    goal: str = ""
     series_seed: str = ""
     notes: tuple[str, ...] = ()
 
@@ -65,7 +67,7 @@ class Source:
         commits = sorted({row.git_commit for row in self.rows if row.git_commit})
         measure = ["pytest --benchmark-only" if commits else "bench-core run"]  # without a clone pytest finds nothing
         if self.processes:
-            measure = [f"bench-core run --runs {self.processes}"]
+            measure = [f"bench-core run {self.goal or f'--runs {self.processes}'}"]
             measure += [f"--seed {shlex.quote(self.series_seed)}"] * bool(self.series_seed)
         checkout = [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
         return "\n".join([*checkout, " ".join([*measure, *shown])])
@@ -90,9 +92,20 @@ def source(reading: Reading) -> Source:
         facts=facts,
         options=tuple((printable(str(k)), _option(v)) for k, v in pairs if v not in (None, "", [], False)),
         processes=len(processes) if isinstance(processes, list) else 0,
+        goal=_goal(about.get("precision")),
         series_seed=printable(str(about.get("seed", ""))),
         notes=tuple(printable(note) for note in notes),
     )
+
+
+def _goal(precision: Any) -> str:
+    """Return the options of `bench-core run` that run.json has under "precision", "" without any."""
+    match precision:
+        case {"precision": int() | float() as wanted, **others}:
+            seconds = others.get("time")
+            time = f" --time {seconds:g}s" if isinstance(seconds, int | float) else ""
+            return f"--precision {100 * wanted:g}%{time}"
+    return ""
 
 
 def _name(reading: Reading) -> str:

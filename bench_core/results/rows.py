@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from bench_core import stats
-from bench_core.records import Clock, Measurement, Row, Run, Series, Status, severity
+from bench_core import sequential, stats
+from bench_core.records import SEQUENTIAL, Clock, Measurement, Row, Run, Series, Status, severity
 from bench_core.results import roofline
 from bench_core.results.coldness import with_cold_as_hot
 from bench_core.results.metrics import METRICS, Metric
@@ -96,7 +96,7 @@ def rows_of_case(run: Run, processes: Sequence[Measurement]) -> Iterator[Row]:
     for (name, clock), found in series.items():
         words = [*others, *(w for m in good for w in m.flags), *(w for _, one in found for w in one.flags)]
         known = {"clock": clock, "inner_loops": found[0][1].inner_loops}
-        yield from _metric_rows(run, good[0], name, [(m, one.seconds) for m, one in found], words, **known)
+        yield from _metric_rows(run, good[0], name, [(m, one.calm) for m, one in found], words, **known)
     for name in dict.fromkeys(name for m in good for name in m.values):
         observed = [(m, (m.values[name],)) for m in good if name in m.values]
         yield from _metric_rows(run, good[0], name, observed, [*others, *good[0].flags], clock="")
@@ -116,7 +116,8 @@ def _metric_rows(
     any. The other terms of a formula come from the same process as the samples; a process that lacks one of them is
     left out of that row.
     """
-    statistics = _statistics([samples for _, samples in found])
+    sequence = SEQUENTIAL in words
+    statistics = _statistics([samples for _, samples in found], sequence=sequence)
     yield _row(run, first, METRICS[name], flags=_flags(words, processes=len(found)), **known, **statistics)
     for metric in METRICS.values():
         if metric.formula is None or metric.formula.lead.name != name:
@@ -125,10 +126,11 @@ def _metric_rows(
         complete = [(*factors, samples) for factors, samples in parts if factors and min(samples) > 0]
         if complete:
             flags = _flags(words, processes=len(complete))
-            yield _row(run, first, metric, flags=flags, **known, **_derived(complete, falls=metric.formula.falls))
+            derived = _derived(complete, falls=metric.formula.falls, sequence=sequence)
+            yield _row(run, first, metric, flags=flags, **known, **derived)
 
 
-def _derived(parts: Sequence[tuple[float, float, Sequence[float]]], *, falls: bool) -> dict[str, Any]:
+def _derived(parts: Sequence[tuple[float, float, Sequence[float]]], *, falls: bool, sequence: bool) -> dict[str, Any]:
     """Return the statistics of the formula above * x / below, or above / (below * x) if `falls`.
 
     parts[process]: above, below and the samples x, all above zero. The mean is the sum of all dividends divided by the
@@ -137,9 +139,10 @@ def _derived(parts: Sequence[tuple[float, float, Sequence[float]]], *, falls: bo
     if falls:  # the quantiles are those of the divisor, scaled to the work of the first process
         work = parts[0][0]
         divisors = [[below * x * (work / above) for x in samples] for above, below, samples in parts]
-        statistics = _rate(work, _statistics(divisors))
+        statistics = _rate(work, _statistics(divisors, sequence=sequence))
     else:
-        statistics = _statistics([[above * x / below for x in samples] for above, below, samples in parts])
+        dividends = [[above * x / below for x in samples] for above, below, samples in parts]
+        statistics = _statistics(dividends, sequence=sequence)
     if len({above if falls else below for above, below, _ in parts}) > 1:
         dividend = math.fsum(above if falls else above * x for above, _, samples in parts for x in samples)
         divisor = math.fsum(below * x if falls else below for _, below, samples in parts for x in samples)
@@ -147,22 +150,26 @@ def _derived(parts: Sequence[tuple[float, float, Sequence[float]]], *, falls: bo
     return statistics
 
 
-def _statistics(samples: Sequence[Sequence[float]]) -> dict[str, Any]:
+def _statistics(samples: Sequence[Sequence[float]], *, sequence: bool) -> dict[str, Any]:
     """Return the statistical columns for samples[process][block].
 
     Quantiles are over the blocks of all processes. With one process, `value` is the median of its blocks, with the
     confidence interval of that median. With several processes, which are the replicates, `value` is the median of
-    their medians, and the interval is Student's t interval of the logarithms of these medians.
+    their medians, and the interval is Student's t interval of the logarithms of these medians. In a `sequence`, whose
+    values decided how many processes there are, it is that of sequential.py; before the first look there is none.
     """
     pooled = asdict(stats.summarise([s for process in samples for s in process]))
     columns = {name: pooled[name] for name in ("n", "mean", "std", "min", "p10", "p25", "p75", "p90", "max")}
     columns |= {"value": pooled["median"], "processes": len(samples)}
     if len(samples) > 1:
         medians = [stats.summarise(process).median for process in samples]
-        low, high = stats.log_mean_interval(medians) if min(medians) > 0 else (min(medians), max(medians))
-        value = stats.quantile(sorted(medians), 0.5)
-        columns |= {"value": value, "ci_low": min(low, value), "ci_high": max(high, value)}
-        columns["ci_level"] = stats.CONFIDENCE
+        columns["value"] = value = stats.quantile(sorted(medians), 0.5)
+        if sequence:
+            ends = sequential.interval(medians)
+        else:
+            ends = stats.log_mean_interval(medians) if min(medians) > 0 else (min(medians), max(medians))
+        if ends:
+            columns |= {"ci_low": min(ends[0], value), "ci_high": max(ends[1], value), "ci_level": stats.CONFIDENCE}
     elif pooled["n"] > 1:
         columns |= {name: pooled[name] for name in ("ci_low", "ci_high", "ci_level")}
     return columns

@@ -24,7 +24,7 @@ _MOST_RUN_BYTES = 64 << 20
 _MOST_FACTS = 2000
 _DEEPEST = 20  # levels of a JSON file; ours have 7
 _LARGEST = 1e300  # of the numbers in a JSON file: those near the end of the range overflow in any sum
-_cell_number = converter("value")
+_cell_number, _truth = converter("value"), converter("git_dirty")
 
 SampleKey = tuple[str, str, str, str, str, str, str]  # case_id to clock of SAMPLE_COLUMNS, as texts
 Samples = Mapping[SampleKey, Mapping[int, tuple[float, ...]]]
@@ -64,7 +64,9 @@ def read_run_files(results: Path) -> RunFiles:
     files = None if about is None else _mapping(about.get("files"))
     if files is not None and not _matches(results, files, notes):
         return RunFiles(notes=tuple(notes))
-    samples = _read_samples_if_unchanged(results, files, notes)
+    # Earlier versions marked what was slow, and counted it: to leave it out would make them look fast.
+    all_count = about is not None and "disturbed" not in about
+    samples = _read_samples_if_unchanged(results, files, notes, all_count=all_count)
     about = about or {}
     facts, workers = _environment(_mapping(about.get("environment")))
     return RunFiles(samples, facts, workers, about, read_noise(results.parent, notes), tuple(notes))
@@ -77,29 +79,41 @@ def read_noise(folder: Path, notes: list[str]) -> Mapping[str, Any]:
     return found or {}
 
 
-def _read_samples_if_unchanged(results: Path, files: Mapping[str, Any] | None, notes: list[str]) -> Samples | None:
+def _read_samples_if_unchanged(
+    results: Path, files: Mapping[str, Any] | None, notes: list[str], *, all_count: bool
+) -> Samples | None:
     path = results.with_name(SAMPLES)
     unused = f"the intervals in {RESULTS} are used"
     if not _is_plain_file(path):
         notes.append(f"{path}: missing: {unused}")
         return None
     try:
-        return read_samples(path) if files is None or _matches(path, files, notes) else None
+        return read_samples(path, all_count=all_count) if files is None or _matches(path, files, notes) else None
     except TableError as error:
         notes.append(f"{error}; {unused}")
         return None
 
 
-def read_samples(path: Path) -> Samples:
-    """Return the samples in samples.csv, in seconds, in order of measurement; raises TableError for an invalid file."""
+def read_samples(path: Path, *, all_count: bool = False) -> Samples:
+    """Return the samples in samples.csv that count, in seconds, in order of measurement.
+
+    all_count: whether the noisy ones do as well. Where all of a process are noisy, all of them count. Raises TableError
+    for an invalid file.
+    """
     table = read_csv(path, required=SAMPLE_COLUMNS)
     keys = zip(*(table.column(name, _key_text(name)).cells() for name in SAMPLE_COLUMNS[:7]), strict=True)
     processes = table.column("process", _count).cells()
     seconds = table.column("seconds", _seconds).cells()
-    gathered: dict[SampleKey, dict[int, list[float]]] = {}
-    for key, process, value in zip(keys, processes, seconds, strict=True):
-        gathered.setdefault(key, {}).setdefault(process, []).append(value)
-    return {key: {p: tuple(v) for p, v in by_process.items()} for key, by_process in gathered.items()}
+    noisy = table.column("noisy", _truth).cells()
+    calm: dict[SampleKey, dict[int, list[float]]] = {}
+    left_out: dict[SampleKey, dict[int, list[float]]] = {}
+    for key, process, value, is_noisy in zip(keys, processes, seconds, noisy, strict=True):
+        into = left_out if is_noisy and not all_count else calm
+        into.setdefault(key, {}).setdefault(process, []).append(value)
+    return {
+        key: {p: tuple(v) for p, v in {**left_out.get(key, {}), **calm.get(key, {})}.items()}
+        for key in {**calm, **left_out}
+    }
 
 
 def _key_text(name: str) -> Callable[[str], str]:

@@ -55,8 +55,8 @@ def _impossible(done: Measurement, traits: Traits, cpu: CpuLimits) -> str:
     checks = _of_cpu(done, traits, cpu) if done.case.device_type == "cpu" else _of_datasheet(done, traits)
     for amount, bound, margin, unit, device in checks:
         for series in done.series:
-            if series.metric == "time" and amount and bound and amount / median(series.seconds) > margin * bound.rate:
-                rate = show(amount / median(series.seconds), unit)
+            if series.metric == "time" and amount and bound and amount / median(series.calm) > margin * bound.rate:
+                rate = show(amount / median(series.calm), unit)
                 limit = show(bound.rate, unit) + (f": {bound.why}" if bound.why else "")
                 return f"{rate} by the {series.clock} clock is more than {device} can do ({limit})"
     return ""
@@ -134,5 +134,5 @@ def _bandwidth(done: Measurement, *, lower: bool = False) -> float:
     """Return the bandwidth of a stream by the median of its time, in B/s; lower: the lower end of its interval."""
     timed = _timed(done)
     assert timed is not None  # noqa: S101 - a stream has a time
-    summary = stats.summarise(timed.seconds)
+    summary = stats.summarise(timed.calm)
     return (done.costs.bytes or 0.0) / (summary.ci_high if lower else summary.median)

@@ -2,7 +2,8 @@
 
 Runs are the unit of replication, so a claim needs several. Because a machine's speed drifts, two sides
 alternate: the two runs of a pair follow each other, in random order. Each run is a pytest session of its own
-that keeps its journal; at the end the journals of a side become one results folder.
+that keeps its journal; at the end the journals of a side become one results folder. A Schedule decides how many runs
+there are and what each measures: a number of equal ones, or what precision.py needs.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bench_core import child_process
 from bench_core.errors import BenchError, IncompatibleError, UsageError
@@ -33,6 +34,7 @@ from bench_core.results.run_files import flatten
 from bench_core.results.traits import TraitsOf, merged
 from bench_core.run import account, journal
 from bench_core.run.plausibility import refuse_beyond_own_best
+from bench_core.run.tries import disturbed_seconds
 
 LOG = "log.txt"
 _ERROR = re.compile(r"(?:ERROR:?|E  |Error:?|.*: error:)\s+(.*)")  # errors of pytest, its tracebacks and argparse
@@ -73,18 +75,67 @@ class RunFailed(BenchError):
         super().__init__(message)
 
 
-def turns(sides: Sequence[Side], runs: int, seed: int) -> Iterator[Turn]:
-    """Yield the turns in the order in which to run them: one pair after another, each pair in random order.
+class Schedule(Protocol):
+    """What a series of rounds measures. A round is one run of each side.
+
+    flag: a flag of every measurement of the series, "" for none. of: what is said of the number of complete rounds if
+    the series stops early.
+    """
+
+    @property
+    def flag(self) -> str: ...
+
+    @property
+    def of(self) -> str: ...
+
+    def next(self, number: int) -> str | None:
+        """Return what to say of the next round, None if the series is complete. number: 0 for the first."""
+
+    def options(self, turn: Turn) -> Sequence[str]:
+        """Return the options of pytest for a turn of the round that was announced last, before those of the user."""
+
+    def took(self, done: Sequence[Done]) -> None:
+        """Receive the turns of a complete round."""
+
+    def about(self) -> Mapping[str, Any]:
+        """Return what run.json says of the series."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A number of equal runs."""
+
+    runs: int
+    flag: str = ""
+
+    @property
+    def of(self) -> str:
+        return f"of {self.runs} runs are complete"
+
+    def next(self, number: int) -> str | None:
+        return f"run {number + 1} of {self.runs}" if number < self.runs else None
+
+    def options(self, turn: Turn) -> Sequence[str]:  # noqa: ARG002 - all turns are alike
+        return ()
+
+    def took(self, done: Sequence[Done]) -> None:
+        pass
+
+    def about(self) -> Mapping[str, Any]:
+        return {}
+
+
+def turns(sides: Sequence[Side], seed: int) -> Iterator[list[Turn]]:
+    """Yield the turns of each round in the order in which to run them, which is random.
 
     Both sides of a pair measure their cases in the same order; each pair has another order.
     """
     draw = random.Random(seed)  # noqa: S311 - an order, not a secret
-    for replicate in range(runs):
+    for replicate in count():
         order = list(sides)
         draw.shuffle(order)
         cases = draw.randrange(2**31)
-        for side in order:
-            yield Turn(side, replicate, cases)
+        yield [Turn(side, replicate, cases) for side in order]
 
 
 def command(turn: Turn, output: Path, arguments: Sequence[str]) -> list[str]:
@@ -118,9 +169,9 @@ def launch(turn: Turn, output: Path, arguments: Sequence[str]) -> int:
 Launch = Callable[[Turn, Path, Sequence[str]], int]
 
 
-def require_usable(python: str) -> None:
-    """Raise UsageError unless `python` is an interpreter that can import bench-core."""
-    command = child_process.import_command(python, "bench_core.pytest_plugin")
+def require_usable(python: str, module: str = "") -> None:
+    """Raise UsageError unless `python` is an interpreter that can import bench-core, and this module of it."""
+    command = child_process.import_command(python, module or "bench_core.pytest_plugin")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -132,7 +183,7 @@ def require_usable(python: str) -> None:
 
 def repeat(
     sides: Sequence[Side],
-    runs: int,
+    schedule: Schedule,
     arguments: Sequence[str],
     output: Path,
     *,
@@ -140,7 +191,7 @@ def repeat(
     run_one: Launch = launch,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
-    """Measure every side `runs` times and return one results folder for each side.
+    """Measure every side in rounds, as the schedule says, and return one results folder for each side.
 
     Finished runs stay below `output`/unfinished until the end, each as a results folder of its own. If a run fails or
     is interrupted, the runs before it are merged first: all runs of a single side, the complete pairs of two sides.
@@ -153,17 +204,22 @@ def repeat(
     drawn = secrets.randbelow(2**31) if seed is None else seed
     done: list[Done] = []
     try:
-        for turn in turns(sides, runs, drawn):
-            on_progress(f"run {turn.replicate + 1} of {runs}" + f" ({turn.side.name})" * (len(sides) > 1))
-            done.append(_take(turn, unfinished, arguments, run_one))
+        for number, pair in enumerate(turns(sides, drawn)):
+            title = schedule.next(number)
+            if title is None:
+                break
+            for turn in pair:
+                on_progress(title + f" ({turn.side.name})" * (len(sides) > 1))
+                done.append(_take(turn, unfinished, [*schedule.options(turn), *arguments], run_one))
+            schedule.took(done[-len(sides) :])
     except (KeyboardInterrupt, RunFailed):
         complete = len(done) // len(sides)  # a pair ends before the next begins
-        for folder in _merge(done[: complete * len(sides)], sides, output, series, drawn):
-            on_progress(f"stopped early: {complete} of {runs} runs are complete, results in {folder}")
+        for folder in _merge(done[: complete * len(sides)], sides, output, series, drawn, schedule):
+            on_progress(f"stopped early: {complete} {schedule.of}, results in {folder}")
         for d in done[complete * len(sides) :]:
             on_progress(f"stopped early: the second run of a pair is missing, the first is in {d.folder}")
         raise
-    return _merge(done, sides, output, series, drawn)
+    return _merge(done, sides, output, series, drawn, schedule)
 
 
 def _take(turn: Turn, unfinished: Path, arguments: Sequence[str], run_one: Launch) -> Done:
@@ -191,10 +247,12 @@ def _last_words(output: Path) -> str:
     return f"{last_error(said)} (full log: {log})"
 
 
-def _merge(done: Sequence[Done], sides: Sequence[Side], output: Path, series: str, seed: int) -> list[Path]:
+def _merge(
+    done: Sequence[Done], sides: Sequence[Side], output: Path, series: str, seed: int, schedule: Schedule
+) -> list[Path]:
     """Merge the runs of each side, in the order of the sides, then delete them, so that they are not read twice."""
     by_side = [[d for d in done if d.turn.side == side] for side in sides]
-    folders = [merge(mine, output, series, seed, alone=len(sides) == 1) for mine in by_side if mine]
+    folders = [merge(mine, output, series, seed, schedule, alone=len(sides) == 1) for mine in by_side if mine]
     for d in done:
         shutil.rmtree(d.folder.parent.parent)
     for folder in (output / schema.UNFINISHED / series, output / schema.UNFINISHED):
@@ -203,7 +261,7 @@ def _merge(done: Sequence[Done], sides: Sequence[Side], output: Path, series: st
     return folders
 
 
-def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: bool) -> Path:
+def merge(done: Sequence[Done], output: Path, series: str, seed: int, schedule: Schedule, *, alone: bool) -> Path:
     """Write the runs of one side as one results folder, with a process number for each run, and return the folder.
 
     Raises IncompatibleError if the runs are of different machines, or of two computers that have one name.
@@ -217,7 +275,12 @@ def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: 
     side = done[0].turn.side.name
     run = Run(**{**abouts[0]["run"], "run_id": series if alone else f"{series}-{side}"})
     traits = merged(TraitsOf.from_json(about.get("traits")) for about in abouts)
-    numbered = [replace(m, process=d.turn.replicate) for d, own in zip(done, measured, strict=True) for m in own]
+    flags = (schedule.flag,) if schedule.flag else ()
+    numbered = [
+        replace(m, process=d.turn.replicate, flags=(*m.flags, *flags))
+        for d, own in zip(done, measured, strict=True)
+        for m in own
+    ]
     by_case: dict[Case, list[Measurement]] = {}
     for measurement in refuse_beyond_own_best(numbered, traits):
         by_case.setdefault(measurement.case, []).append(measurement)
@@ -226,6 +289,7 @@ def merge(done: Sequence[Done], output: Path, series: str, seed: int, *, alone: 
     folder = output / run.machine / run.run_id
     folder.mkdir(parents=True)
     about = _about(run, done, abouts, everything) | {"traits": traits.to_json(), "series": series, "seed": seed}
+    about |= schedule.about()
     writer.write_run(folder, rows, everything, about)
     return folder
 
@@ -257,6 +321,7 @@ def _about(
         "planned": sum(about["planned"] for about in abouts),
         "statuses": count_statuses(everything),
         "time": account.merged([about.get("time") for about in abouts]),
+        "disturbed": disturbed_seconds(everything),
         "processes": processes,
         "environment": {"host": abouts[0]["environment"]["host"], "workers": workers},
     }

@@ -6,6 +6,7 @@ It does not depend on pytest: the plugin uses it to plan, passes it the cases on
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,13 +37,14 @@ from bench_core.records import (
     Run,
     Status,
     Target,
+    case_from_json,
     count_statuses,
     to_json,
 )
 from bench_core.results import schema, writer
 from bench_core.results.rows import rows_of_run
 from bench_core.results.traits import TraitsOf
-from bench_core.run import journal
+from bench_core.run import journal, tries
 from bench_core.run.account import RunAccount
 from bench_core.run.plausibility import refuse_beyond_own_best, refuse_implausible
 from bench_core.scratch import Scratch
@@ -55,7 +57,7 @@ from bench_core.workload import Workload
 BUDGETS = {
     Preset.SMOKE: 0.01,
     Preset.HEADLINE: 0.3,
-    Preset.QUICK: 1.2,
+    Preset.QUICK: 1.1,
     Preset.STANDARD: 1.0,
     Preset.FULL: 5.0,
 }
@@ -70,6 +72,9 @@ _PATIENCE = {
     Preset.STANDARD: 300.0,
     Preset.FULL: 600.0,
 }
+# Seconds per series in a round of --precision, at most. Processes differ more than the blocks of one, so many short
+# ones say more than few long ones. On a CPU the warm-up is shorter too: the check has called the kernel before.
+ROUND_BUDGET = 0.05
 _TYPICAL_CACHE = 32 << 20  # bytes; used if neither the kernel nor a library reports the size of the device's cache
 _WARMUP_CPU, _WARMUP_GPU = 0.2, 0.5
 # Seconds of calls for an energy reading: ten updates of the slowest counter. Short presets have no time for it.
@@ -81,6 +86,7 @@ class RunOptions:
     """The options that a user can set.
 
     budget: seconds of timed blocks per series. backends: as in --bench-backends. keyword, markers: pytest's -k and -m.
+    probes, cases: of a round of --precision, the files with the devices that there are, and with its cases.
     """
 
     preset: Preset = Preset.QUICK
@@ -98,20 +104,30 @@ class RunOptions:
     process: int = 0
     keep_journal: bool = False
     resume: Path | None = None
+    probes: Path | None = None
+    cases: Path | None = None
 
     @property
     def seconds_per_case(self) -> float:
+        if self.probes and self.budget is None:
+            return min(self.longest_per_case, ROUND_BUDGET)
+        return self.longest_per_case
+
+    @property
+    def longest_per_case(self) -> float:
+        """The budget, also of a round of --precision, as it would be in a single run."""
         return BUDGETS[self.preset] if self.budget is None else self.budget
 
     @property
     def seconds_until_timeout(self) -> float:
         """The time limit of a case, from build to result. It is generous: hangs are rare, slow checks are not."""
-        return _PATIENCE[self.preset] + 20.0 * self.seconds_per_case if self.timeout is None else self.timeout
+        return _PATIENCE[self.preset] + 20.0 * self.longest_per_case if self.timeout is None else self.timeout
 
     def plain(self) -> dict[str, Any]:
         """Return the options as plain JSON, without paths: the name of a folder may be that of a person."""
         every = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: to_json(value) for name, value in every.items() if name not in {"output", "resume"}}
+        paths = {"output", "resume", "probes", "cases"}
+        return {name: to_json(value) for name, value in every.items() if name not in paths}
 
     @classmethod
     def resuming(cls, folder: Path) -> RunOptions:
@@ -134,7 +150,7 @@ class RunOptions:
 class Session:
     """A run in progress. Every record is in the journal before the next case begins.
 
-    planned: the plan of the unfinished run that is resumed; None for a new run.
+    planned: the plan of the unfinished run that is resumed, or the cases of a round of --precision; None for a new run.
     traits: those of every planned workload.
     ceilings: by name of the workload, the limit of the machine that it measures, if it measures one.
     cpu_limits: what a measurement on the CPU cannot exceed.
@@ -151,7 +167,7 @@ class Session:
         self._scratch: Scratch | None = None
         self._has_no_scratch = False
         asked = options.backends or tuple(registry.names())
-        self.targets = Targets(asked, probe_all((*asked, *options.require)))
+        self.targets = Targets(asked, probe_all((*asked, *options.require), options.probes))
         self.host_facts = environment.host_environment()
         self.workers = Workers(isolated=options.isolated)
         self.cpu_limits = cpu_limits.read()
@@ -169,8 +185,11 @@ class Session:
         self._head: journal.Head | None = None
         self._journal: journal.Journal | None = None
         self._before: journal.JournalContents | None = None
+        self._purse: tries.Purse | None = None
         self._turned_out: dict[Case, Case] = {}  # planned cases of unknown work -> what they were when measured
         self.run = self._new_run()
+        if options.cases:
+            self.planned = read_cases(options.cases)
         if options.resume:
             self._resume(options.resume)
 
@@ -271,6 +290,8 @@ class Session:
             option = f"--bench-resume={folder}" if self._before else f"{said}={self.options.output}"
             raise UsageError(f"{option}: cannot write there: {error.strerror}") from None
         self.folder = folder
+        tried = (case for case in planned if (case.backend, case.device) not in self.targets.absent)
+        self._purse = tries.Purse(sum(map(self.budget, tried)))
         self._starting = perf_counter() - self._begin
 
     def machine(self, target: Target | Case) -> Machine:
@@ -285,16 +306,20 @@ class Session:
     def settings(self, case: Case) -> Settings:
         """Return how to measure a case."""
         budget = self.options.seconds_per_case
-        warmup = _WARMUP_CPU if case.device == "cpu" else _WARMUP_GPU
+        on_cpu = case.device == "cpu"
+        usual = _WARMUP_CPU if on_cpu else _WARMUP_GPU
+        longest = budget if on_cpu else self.options.longest_per_case  # clocks of a GPU take time to rise
+        # On a machine that is never steady the warm-up lasts as long as it may: half of the budget says enough.
+        warmup_cap = min(2 * longest, max(longest / 2, 2 * usual))
         durations = Durations(
             budget=budget,
             least=budget if self._measures_too_little else min(0.2, budget),
-            warmup=min(warmup, 2 * budget),
-            warmup_cap=2 * budget,
-            energy=_ENERGY[self.options.preset],
+            warmup=min(usual, warmup_cap),
+            warmup_cap=warmup_cap,
+            energy=0.0 if self.options.cases else _ENERGY[self.options.preset],  # the first round has measured it
         )
         cache = self.machine(case).last_level_cache
-        return Settings(durations, self.options.seed, cache, self.options.check_only, self._shared_folder())
+        return Settings(durations, self.options.seed, cache, self.options.check_only, shared=self._shared_folder())
 
     @property
     def _measures_too_little(self) -> bool:
@@ -303,7 +328,12 @@ class Session:
         return quota is not None and self.account.measuring_share < quota
 
     def _shared_folder(self) -> str:
-        """Return the folder in which the workers share inputs and references; "" if there is none to write to."""
+        """Return the folder in which the workers share inputs and references; "" if there is none to write to.
+
+        The rounds of a series have one together: that of the probes which are handed on.
+        """
+        if self.options.probes:
+            return str(self.options.probes.parent)
         if self._scratch is None and not self._has_no_scratch:
             try:
                 self._scratch = Scratch()
@@ -325,30 +355,52 @@ class Session:
         planned_as: Case | None = None,
         *,
         again: bool = False,
+        second: bool = False,
     ) -> Measurement:
         """Measure a case, write it to the journal and return it; an interrupt is recorded and raised again.
 
         A case that already has a record is measured only if `again` is true, and the last record counts. Otherwise the
         plan contains it twice, or the run was resumed. planned_as: the planned case whose place this one takes, if its
-        work was not known in the plan. Raises UsageError if another planned case has turned out to be the same one.
+        work was not known in the plan. second: whether this is the second try of a case that was disturbed; it begins
+        when the machine is quiet, and the better record of the two counts. Raises UsageError if another planned case
+        has turned out to be the same one.
         """
         if planned_as:
             self._take_place(planned_as, case)
-        if case in self.measurements and not again:
+        first = self.measurements.get(case) if second else None
+        if case in self.measurements and not (again or first):
             return self.measurements[case]
-        absent = self.targets.absent.get((case.backend, case.device))
         try:
-            if absent:
-                done = Measurement.missing(case, Status.SKIPPED, absent.code, absent.reason)
-            else:
-                timeout = self.options.seconds_until_timeout
-                done = self.workers.dispatch(case, source, self.settings(case), timeout, on_phase)
+            done = self._dispatched(case, source, on_phase, wait=tries.wait_of(self.budget(case)) if first else 0.0)
         except KeyboardInterrupt:
-            self._keep(Measurement.missing(case, Status.INTERRUPTED, "interrupted", "interrupted while it ran"))
+            if not first:
+                self._keep(Measurement.missing(case, Status.INTERRUPTED, "interrupted", "interrupted while it ran"))
             raise
         known_as = planned_as.work.case_id if planned_as else ""
         done = replace(done, process=self.options.process, planned_as=known_as)
-        return self._keep(refuse_implausible(done, self.traits, self.cpu_limits))
+        done = refuse_implausible(done, self.traits, self.cpu_limits)
+        self._account(case, done, is_second=first is not None)
+        return self._keep(tries.better(first, done) if first else done)
+
+    def _dispatched(self, case: Case, source: Source, on_phase: OnPhase, wait: float) -> Measurement:
+        absent = self.targets.absent.get((case.backend, case.device))
+        if absent:
+            return Measurement.missing(case, Status.SKIPPED, absent.code, absent.reason)
+        settings = replace(self.settings(case), wait=wait)
+        return self.workers.dispatch(case, source, settings, self.options.seconds_until_timeout + wait, on_phase)
+
+    def _account(self, case: Case, done: Measurement, *, is_second: bool) -> None:
+        if self._purse and is_second:
+            self._purse.second(done, self.budget(case))
+        elif self._purse:
+            self._purse.first(done, self.budget(case))
+
+    def puts_off(self, done: Measurement) -> bool:
+        """Return whether a case that has been measured once was so disturbed that a second try is worth its time.
+
+        The time is then taken from what the run has left, so the second try must follow.
+        """
+        return tries.is_disturbed(done) and self._purse is not None and self._purse.take(self.budget(done.case))
 
     def _take_place(self, planned: Case, case: Case) -> None:
         """Note what a planned case of unknown work has turned out to be."""
@@ -375,7 +427,7 @@ class Session:
         return True
 
     def _keep(self, done: Measurement) -> Measurement:
-        if self._before and done.status is Status.OK:
+        if self._before and done.status is Status.OK and "resumed" not in done.flags:
             done = replace(done, flags=(*done.flags, "resumed"))
         # From here on the reason is in files that may be published.
         done = replace(done, reason=scrub(done.reason))
@@ -494,8 +546,22 @@ class Session:
             "statuses": count_statuses(self.outcomes),
             **self._about_workloads(),
             "time": self.account.to_json(),
+            "disturbed": tries.disturbed_seconds(self.outcomes),
             "environment": {"host": environment.facts_to_json(self.host_facts), "workers": workers},
         }
+
+
+def write_cases(path: Path, cases: Iterable[Case]) -> None:
+    """Write the planned cases that a round of --precision measures; raises OSError."""
+    write_atomically(path, json.dumps(to_json(list(cases))))
+
+
+def read_cases(path: Path) -> frozenset[Case]:
+    """Return the cases in a file that `write_cases` wrote; raises UsageError for any other."""
+    try:
+        return frozenset(map(case_from_json, json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"--bench-cases={path}: not a list of cases: {error}") from None
 
 
 def require_sums(planned: Sequence[Measurement], all_kept: Collection[Case], rows: Iterable[Row]) -> None:

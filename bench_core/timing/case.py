@@ -28,6 +28,7 @@ from bench_core.timing.placement import placement
 from bench_core.timing.recheck import Checks, generator
 from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer, sample_series
 from bench_core.timing.shared import Shared
+from bench_core.timing.watch import Watch, wait_for_quiet
 from bench_core.workload import Call, Kernel, Workload
 
 COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
@@ -44,8 +45,9 @@ def ignore_phase(phase: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a case that its run decides. check_only: check the answers, time nothing.
+    """The settings of a case that its run decides.
 
+    check_only: check the answers, time nothing. wait: seconds to wait at most for a quiet machine before the timing.
     shared: the folder in which the processes of the run share inputs and references; "" if they do not.
     """
 
@@ -53,6 +55,7 @@ class Settings:
     seed: int
     last_level_cache: int
     check_only: bool = False
+    wait: float = 0.0
     shared: str = ""
 
 
@@ -150,6 +153,10 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
     kernels = [kernel]
     if not settings.check_only:
         kernels += [workload.build(backend, case, data) for _ in range(copies - 1)]
+        if settings.wait:
+            on_phase("wait")
+            with part(Part.WAITING):
+                wait_for_quiet(settings.wait)
         done = _timed(done, kernels, backend, settings.durations, before, on_phase)
         done = replace(done, values={**values, **done.values})
 
@@ -174,8 +181,8 @@ def _timed(
     backend.reset_peak_memory()  # the arrays of the check must not count
     disturbances = Disturbances(case.device, backend.device_uuid)
     on_phase("measure")
-    with part(Part.TIMED):
-        series = _measure_all(kernels, backend, durations)
+    with part(Part.TIMED), contextlib.closing(Watch.of(case.device, backend.device_uuid)) as watch:
+        series = _measure_all(kernels, backend, durations, watch)
     on_phase("energy")
     disturbances.stop()
     with part(Part.ENERGY):
@@ -218,17 +225,17 @@ def _seconds(run: Call, backend: Backend) -> tuple[float, Any]:
     return seconds, results[0]
 
 
-def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations) -> list[Series]:
+def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations, watch: Watch) -> list[Series]:
     """Measure the kernel by every clock that sees its work, then its probes by the wall clock."""
     run = rotate([kernel.run for kernel in kernels])
-    series = [sample_series("time", run, WallTimer.of(backend), durations, singly=kernels[0].singly)]
+    series = [sample_series("time", run, WallTimer.of(backend), durations, watch, singly=kernels[0].singly)]
     if backend.has_device_clock:
         with contextlib.suppress(ClockStandsStill):  # nothing of this kernel runs on the device
-            series.append(sample_series("time", run, DeviceTimer(backend), durations))
+            series.append(sample_series("time", run, DeviceTimer(backend), durations, watch))
             series[0] = _judged_by_device(*series)
     for metric in kernels[0].probes:
         probe = rotate([kernel.probes[metric].run for kernel in kernels])
-        series.append(sample_series(metric, probe, WallTimer.of(backend), durations))
+        series.append(sample_series(metric, probe, WallTimer.of(backend), durations, watch))
     return series
 
 
@@ -237,7 +244,7 @@ def _judged_by_device(wall: Series, device: Series) -> Series:
 
     A device that starved behind a spin also starves without one; the time by its clock is then the host's.
     """
-    mostly_idle = median(device.seconds) < MOSTLY_IDLE * median(wall.seconds)
+    mostly_idle = median(device.calm) < MOSTLY_IDLE * median(wall.calm)
     if mostly_idle or LAUNCH_BOUND in device.flags:
         return replace(wall, flags=(*wall.flags, LAUNCH_BOUND))
     return wall
@@ -251,7 +258,7 @@ def _energy(
     if counter is None:
         return None, ()
     run = rotate([kernel.run for kernel in kernels])
-    taken = energy.per_call(run, WallTimer.of(backend), counter, median(time.seconds), durations.energy)
+    taken = energy.per_call(run, WallTimer.of(backend), counter, median(time.calm), durations.energy)
     return taken, taken.flags if taken else (energy.LOST,)
 
 

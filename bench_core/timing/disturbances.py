@@ -1,6 +1,6 @@
-"""Detect disturbances (CPU steal, clock drift, GPU throttling) from readings before and after a measurement.
+"""Detect what changed during a whole measurement (clock drift, GPU throttling) from readings before and after it.
 
-They become flags; no sample is dropped.
+It becomes a flag. What disturbs single blocks is noted by watch.py.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 from time import perf_counter
 
-from bench_core.machine import allotment, host, nvml
+from bench_core.machine import nvml
 
 DRIFT = 1.1  # ratio of the times of the reference work after and before
-STEAL = 0.01  # share of CPU time taken by the hypervisor
 
 
 class Disturbances:
@@ -27,22 +26,16 @@ class Disturbances:
         self._gpu_before = nvml.state(uuid)
         self._gpu_after: nvml.GpuState | None = None
         self._drift = 1.0
-        self._stolen_share = 0.0
-        self._steal = host.steal_seconds()
-        self._begin = perf_counter()
 
     def stop(self) -> None:
         """Take the final readings. Call it right after the last timed block: clocks and power fall in milliseconds."""
         self._gpu_after = nvml.state(self._uuid)
-        available = (perf_counter() - self._begin) * allotment.logical_cpus()
-        self._stolen_share = (host.steal_seconds() - self._steal) / available
         self._drift = reference_seconds() / self._reference
 
     def flags(self) -> tuple[str, ...]:
         """Return the flags of the disturbances that were found."""
         states = [state for state in (self._gpu_before, self._gpu_after) if state]
         earned = {
-            "steal": self._stolen_share > STEAL,
             "drift": self._on_cpu and not 1 / DRIFT < self._drift < DRIFT,
             "throttled": any(state.throttled for state in states),
         }

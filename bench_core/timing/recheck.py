@@ -278,7 +278,7 @@ class Checks:
         checked call, if the first call and the checked one returned the same buffer, which then holds the old outputs,
         and if the outputs were there when they were read.
         """
-        result, lasts = self._buffer(), wall.seconds[-2:]
+        result, lasts = self._buffer(), wall.calm[-2:]
         if result is None or kernel is not self._checked or wall.inner_loops > 1 or len(lasts) < 2:
             return None
         if min(lasts) < LONG or not _are_alike(*lasts):
@@ -311,7 +311,7 @@ class Checks:
         """Raise WrongAnswer if the device does work that its clock (two events in one stream) does not see."""
         wall, device = (next((s for s in series if s.clock is clock), None) for clock in (Clock.WALL, Clock.DEVICE))
         assert wall is not None  # noqa: S101 - every case has one
-        seen = median(device.seconds) if device else 0.0
+        seen = median(device.calm) if device else 0.0
         if (waited := hidden_work(kernel.run, _calls(wall), self._backend, seen)) is not None:
             reason = f"the device works {waited:.2g} s per call, its clock sees {seen:.2g} s: work is in another stream"
             raise WrongAnswer(reason, code="hidden_work")
@@ -346,7 +346,7 @@ class Checks:
 
     def _is_always_slow(self, kernel: Kernel, look: _Looks, wall: Series) -> bool:
         """Return whether the checked call was slow, and two further calls, each on new inputs, are too."""
-        typical, seconds = median(wall.seconds), look.seconds
+        typical, seconds = median(wall.calm), look.seconds
         for number in range(FURTHER, FURTHER + TRIES - 1):
             if not _is_slow(seconds, typical):
                 return False
@@ -483,7 +483,7 @@ def _names(kernel: Kernel) -> set[str]:
 
 def _calls(wall: Series) -> int:
     """Return how many calls take long enough for a proof of synchronisation."""
-    return max(wall.inner_loops, min(MOST_CALLS, math.ceil(BLOCK / max(median(wall.seconds), 1e-9))))
+    return max(wall.inner_loops, min(MOST_CALLS, math.ceil(BLOCK / max(median(wall.calm), 1e-9))))
 
 
 def _are_alike(some: float, others: float) -> bool:

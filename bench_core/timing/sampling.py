@@ -20,10 +20,10 @@ from bench_core import stats
 from bench_core.backends.base import Backend, Futures, Timed
 from bench_core.errors import CaseError, ClockStandsStill
 from bench_core.garbage import collection_off
-from bench_core.machine import host
-from bench_core.records import LAUNCH_BOUND, Clock, Part, Series
+from bench_core.records import LAUNCH_BOUND, NEVER_QUIET, Clock, Part, Series
 from bench_core.timing.account import part
 from bench_core.timing.stationarity import alternates, has_trend
+from bench_core.timing.watch import Lost, Watch
 from bench_core.workload import Call
 
 CHECK_AT = (10, 15, 20, 30)  # block counts at which convergence is checked; each check adds a chance to stop by luck
@@ -34,7 +34,6 @@ BATCH_BELOW = 100e-6  # seconds; of shorter calls, a block contains many
 # with nothing between them, which is 2 % of 100 us.
 BLOCK = 1e-3
 FEWEST_BLOCKS = 3
-SLOWER = 1.1  # a disturbed block is repeated if it took this many times the median
 STARVED = 0.1  # share of blocks in which the device ran out of work, above which a series is `launch_bound`
 SINGLES = 40  # calls timed one at a time after batches; every second one is compared with the others
 _LONGEST_PAUSE = 256  # empty loop steps before such a call: some microseconds, longer than any tick of a clock
@@ -136,15 +135,15 @@ def sample_series(
     run: Call,
     timer: Timer,
     durations: Durations,
-    switches: Callable[[], int] = host.involuntary_switches,
+    watch: Watch,
     now: Callable[[], float] = perf_counter,
     *,
     singly: bool = False,
 ) -> Series:
     """Measure one callable by one clock and return the series; raises ClockStandsStill if the clock sees no work.
 
-    singly: whether a block is one call even if calls are short. switches: returns the number of involuntary context
-    switches of this process so far. now: the host's clock, in seconds.
+    singly: whether a block is one call even if calls are short. watch: tells which blocks were disturbed. now: the
+    host's clock, in seconds.
 
     Calls that rotate through several buffer sets are judged like any other. With an even number of sets, every second
     call uses the same half of them, so the times alternate if the sets differ (pages, alignment), through no fault of
@@ -161,25 +160,48 @@ def sample_series(
     gc.collect()
     collecting = now() - collecting
     with collection_off():
-        blocks, noisy = _blocks(run, timer, durations, loops, switches, now)
+        blocks = _blocks(run, timer, durations, loops, watch, now)
         # The mean of a block hides differences between its calls.
         batches_alternate = loops > 1 and timer.clock is Clock.WALL and _alternates_singly(run, timer)
     seconds = [block.seconds / loops for block in blocks]
-    disturbed = set(noisy)
-    calm = {i: each for i, each in enumerate(seconds) if i not in disturbed}
+    lost = watch.blocks
+    counted = which_count(lost)
+    calm = {i: seconds[i] for i in counted}
+    noisy = [i for i in range(len(seconds)) if i not in calm]
+    causes = dict.fromkeys(cause for i in counted for cause in lost[i])
     starved = sum(block.starved for block in blocks) > STARVED * len(blocks)
     flags = {
         LAUNCH_BOUND: starved,
         "not_steady": not warm.steady,
-        "not_converged": not settled(seconds),
-        "context_switches": bool(noisy),
+        "not_converged": not settled(list(calm.values())),
+        NEVER_QUIET: bool(causes),
+        **dict.fromkeys(causes, True),
         "trend": has_trend(list(calm.values())),
         # If the device starves, long and short spins take turns (event_timer.py), so the times alternate.
         "alternating": batches_alternate or (loops == 1 and not starved and _alternates(calm)),
     }
     earned = tuple(flag for flag, is_earned in flags.items() if is_earned)
     claimed = timer.total - before + collecting
-    return Series(metric, timer.clock, tuple(seconds), loops, tuple(noisy), earned, claimed)
+    discarded: dict[str, float] = {}
+    for i in noisy:
+        cause = max(lost[i], key=lost[i].__getitem__)
+        discarded[cause] = discarded.get(cause, 0.0) + blocks[i].seconds
+    disturbance = math.fsum(max(lost[i].values(), default=0.0) for i in counted) / len(counted)
+    return Series(metric, timer.clock, tuple(seconds), loops, tuple(noisy), earned, claimed, discarded, disturbance)
+
+
+def which_count(lost: Sequence[Lost]) -> list[int]:
+    """Return the blocks that count: the calm ones or, of fewer than FEWEST_BLOCKS, the less disturbed half of all.
+
+    lost: what each block has lost, by cause. Blocks that lost as much as one that counts do so as well.
+    """
+    calm = [i for i, each in enumerate(lost) if not each]
+    if len(calm) >= min(FEWEST_BLOCKS, len(lost)):
+        return calm
+    worst = [max(each.values(), default=0.0) for each in lost]
+    enough = max(min(FEWEST_BLOCKS, len(lost)), math.ceil(len(lost) / 2))
+    most = sorted(worst)[enough - 1]
+    return [i for i, share in enumerate(worst) if share <= most]
 
 
 def _alternates(calls: Mapping[int, float]) -> bool:
@@ -294,43 +316,38 @@ def settled(seconds: list[float]) -> bool:
 
 
 def _blocks(
-    run: Call, timer: Timer, durations: Durations, loops: int, switches: Callable[[], int], now: Callable[[], float]
-) -> tuple[list[Timed], list[int]]:
-    """Time blocks until the median has converged or the budget is spent.
+    run: Call, timer: Timer, durations: Durations, loops: int, watch: Watch, now: Callable[[], float]
+) -> list[Timed]:
+    """Time blocks until the median of the calm ones has converged or the budget is spent; `watch` knows which are calm.
 
-    Return each block's time for all its calls, and the indices of blocks disturbed by context switches.
+    A disturbed block is not repeated at once, when what disturbed it may go on: more blocks follow in any case.
     """
     blocks: list[Timed] = []
-    noisy: list[int] = []
-    begin, spent = now(), 0.0
+    watch.begin()
+    begin, spent, looked = now(), 0.0, 0
     while True:
-        switched = switches()
         block = _time(run, timer, loops)
-        if switches() > switched and _is_noise(block, blocks, noisy):
-            noisy.append(len(blocks))
+        watch.note()
         blocks.append(block)
         before, spent = spent, now() - begin
-        if _may_stop(len(blocks) - len(noisy), before, spent, durations) and settled([b.seconds for b in blocks]):
-            return blocks, noisy
         # If calls are much longer than the budget, stop with fewer than FEWEST_BLOCKS.
-        if spent >= durations.budget and (len(blocks) >= FEWEST_BLOCKS or spent >= FEWEST_BLOCKS * durations.budget):
-            return blocks, noisy
+        enough = len(blocks) >= FEWEST_BLOCKS or spent >= FEWEST_BLOCKS * durations.budget
+        if spent >= durations.budget and enough:
+            watch.settle()
+            return blocks
+        if _may_stop(watch.calm, looked, before, spent, durations):
+            watch.settle()  # which may find that fewer are calm
+            if _may_stop(watch.calm, looked, before, spent, durations):
+                looked = watch.calm
+                if settled([block.seconds for block, lost in zip(blocks, watch.blocks, strict=True) if not lost]):
+                    return blocks
 
 
-def _is_noise(block: Timed, earlier: Sequence[Timed], noisy: Sequence[int]) -> bool:
-    """Return whether a block with a context switch is too slow to count, so that it is repeated.
-
-    A repeated block is not repeated again: on a loaded machine that would never end.
-    """
-    if len(earlier) < FEWEST_BLOCKS or len(earlier) - 1 in noisy:
-        return False
-    return block.seconds > SLOWER * median(b.seconds for b in earlier)
-
-
-def _may_stop(counted: int, before: float, spent: float, durations: Durations) -> bool:
+def _may_stop(counted: int, looked: int, before: float, spent: float, durations: Durations) -> bool:
     """Return whether convergence is checked now: at the block counts CHECK_AT, and once `least` seconds are spent.
 
-    counted: undisturbed blocks. before, spent: seconds until the last block began and until it ended.
+    counted: undisturbed blocks; looked: how many there were at the last check. before, spent: seconds until the last
+    block began and until it ended.
     """
-    due = counted in CHECK_AT or before < durations.least
+    due = any(looked < count <= counted for count in CHECK_AT) or before < durations.least
     return due and spent >= durations.least and counted >= CHECK_AT[0]

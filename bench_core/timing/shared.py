@@ -12,7 +12,7 @@ import hashlib
 import os
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
@@ -63,6 +63,8 @@ class Shared:
 
 def _keep(file: Path, made: object) -> None:
     """Write a value to a new file in one step, if it is not too large. Raises nothing: it is only a saving."""
+    if isinstance(made, Mapping) and sum(getattr(array, "nbytes", 0) for array in made.values()) > LARGEST:
+        return  # before all of it is copied
     with contextlib.suppress(OSError, pickle.PicklingError, AttributeError, TypeError):
         data = pickle.dumps(made, pickle.HIGHEST_PROTOCOL)
         kept = sum(each.stat().st_size for each in file.parent.glob(f"*{_SUFFIX}"))

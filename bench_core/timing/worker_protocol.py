@@ -38,7 +38,7 @@ from bench_core.workload import Workload
 
 CHILD = "bench_core.timing.worker_child"  # the module that a worker process runs
 MARK = "\x1ebench-core "
-PHASES = ("build", "check", "measure", "energy", "recheck")
+PHASES = ("build", "check", "wait", "measure", "energy", "recheck")
 Message = Mapping[str, Any]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench_core.analysis.summary import (
+    CAUSES,
     DOUBTS,
     FACTS,
     FACTS_BEGIN,
@@ -14,6 +15,7 @@ from bench_core.analysis.summary import (
     command_to_resume,
     commands_after,
     counts,
+    disturbed,
     doubts,
     extra_info,
     is_doubt,
@@ -23,6 +25,8 @@ from bench_core.analysis.summary import (
 from bench_core.records import Case, Clock, Costs, Measurement, Preset, Run, Series, Status, Work
 from bench_core.results.rows import rows_of_case, rows_of_run
 from bench_core.results.traits import TraitsOf
+from bench_core.run.tries import REPEATED
+from bench_core.timing import watch
 from tests.support import ROOT
 from tests.support import planned as catalogue
 
@@ -210,6 +214,29 @@ def test_doubts_are_counted_once_a_case_and_explained_the_most_frequent_first():
     assert doubts([replace(NUMPY, flags=("fits_l3",))], []) == []
 
 
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        ({}, []),
+        ({"steal": 0.9}, []),
+        (
+            {"context_switches": 4.0, "steal": 8.0, "throttled": 0.1},
+            ["12 % of the timed seconds were disturbed and do not count: steal 8 %, other processes 4 %"],
+        ),
+        ({"odd": 50.0}, ["50 % of the timed seconds were disturbed and do not count: odd 50 %"]),
+    ],
+)
+def test_the_seconds_that_do_not_count_are_told_with_their_causes_from_one_in_a_hundred_on(lost, said):
+    assert disturbed({"timed_s": 100.0, "lost_s": lost, "never_quiet": 0}) == said
+    assert disturbed({"timed_s": 0.0, "lost_s": {}, "never_quiet": 0}) == []
+
+
+def test_every_cause_of_a_disturbance_has_words():
+    found = {watch.OTHER_WORK, watch.STEAL, watch.THROTTLED, watch.SLOW_CLOCK, watch.SHARED_GPU}
+    assert CAUSES.keys() == {*found, REPEATED}
+    assert found <= DOUBTS.keys()
+
+
 def test_flags_that_follow_from_other_rows_are_counted_too():
     fast = measured("numpy", "cpu", 1e-6, work=Work("model", "mlp", "1", "float32"), flops=2e9)
     rows = rows_of_run(RUN, [[NUMPY], [fast]], TraitsOf())
@@ -221,7 +248,10 @@ def test_every_flag_of_the_documentation_is_a_doubt_in_words_or_a_fact():
     table = told.partition("\n\n")[0]
     flags = {word.strip(" `") for line in table.splitlines()[2:] for word in line.split("|")[1].split(",")} - {"..."}
     assert len(flags) > 25
-    assert {flag for flag in flags if is_doubt(flag)} - {"timeout_in_a_process"} == DOUBTS.keys()
+    assert {flag for flag in flags if is_doubt(flag)} - {
+        "timeout_in_a_process",
+        "crashed_when_repeated",
+    } == DOUBTS.keys()
     assert {flag for flag in flags if not is_doubt(flag)} - set(FACTS) == {
         f for f in flags if f.startswith(FACTS_BEGIN)
     }

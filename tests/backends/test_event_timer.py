@@ -11,6 +11,7 @@ import pytest
 from bench_core.backends.event_timer import LONGEST_SPIN, SHORT_FOR, EventTimer
 from bench_core.timing.sampling import BLOCK, DeviceTimer, Durations, sample_series
 from tests.support.fakes import FakeStream
+from tests.support.watches import calm
 
 MS, US = 1e-3, 1e-6
 
@@ -58,7 +59,7 @@ class Clocked:
 def test_a_kernel_shorter_than_its_launch_is_timed_exactly_once_the_queueing_is_learnt(kernel, host):
     """A 1 ms block of 1 us kernels behind launches of 40 us would take 40 ms to queue, and the queue is full before."""
     gpu = Clocked()
-    series = sample_series("time", gpu.launches(kernel, host), DeviceTimer(gpu), Durations(), never, gpu.clock)
+    series = sample_series("time", gpu.launches(kernel, host), DeviceTimer(gpu), Durations(), calm(), gpu.clock)
     assert series.flags == ()
     assert series.seconds == pytest.approx([kernel] * len(series.seconds), rel=1e-6)
     assert series.inner_loops * kernel >= BLOCK / 4 * 0.99
@@ -66,19 +67,15 @@ def test_a_kernel_shorter_than_its_launch_is_timed_exactly_once_the_queueing_is_
 
 def test_calls_of_which_the_host_can_queue_but_one_behind_the_longest_spin_are_timed_singly():
     gpu = Clocked()
-    series = sample_series("time", gpu.launches(150 * US, 14 * MS), DeviceTimer(gpu), Durations(), never, gpu.clock)
+    series = sample_series("time", gpu.launches(150 * US, 14 * MS), DeviceTimer(gpu), Durations(), calm(), gpu.clock)
     assert (series.inner_loops, series.flags) == (1, ())
     assert series.seconds == pytest.approx([150 * US] * len(series.seconds))
 
 
 def test_calls_that_keep_the_host_busy_and_do_nothing_on_the_device_have_no_unflagged_time():
     gpu = Clocked()
-    series = sample_series("time", lambda: gpu.clock.pass_(10 * US), DeviceTimer(gpu), Durations(), never, gpu.clock)
+    series = sample_series("time", lambda: gpu.clock.pass_(10 * US), DeviceTimer(gpu), Durations(), calm(), gpu.clock)
     assert "launch_bound" in series.flags
-
-
-def never():
-    return 0
 
 
 @pytest.mark.parametrize(
@@ -141,7 +138,7 @@ def test_a_call_of_more_small_kernels_than_the_queue_holds_is_reported_as_starve
 def test_graphs_launched_as_one_are_timed_by_their_kernels(kernels):
     gpu = Clocked()
     graph = gpu.launches(2 * US * kernels, 10 * US)
-    series = sample_series("time", graph, DeviceTimer(gpu), Durations(), never, gpu.clock)
+    series = sample_series("time", graph, DeviceTimer(gpu), Durations(), calm(), gpu.clock)
     assert series.flags == ()
     assert series.seconds == pytest.approx([2 * US * kernels] * len(series.seconds))
 

@@ -27,7 +27,7 @@ TYPOS = {
 NEEDED = {"cost": ["--price", "machine-a=1"], "plot": ["-o", "x.svg"]}
 # Numbers, files, prices, titles and programs: any may be right.
 OPEN = {
-    *(("run", name) for name in ("--runs", "--against", "--seed", "--resume")),
+    *(("run", name) for name in ("--runs", "--precision", "--time", "--against", "--seed", "--resume")),
     *(("compare", name) for name in ("--min-effect", "--confidence", "--threshold", "--output")),
     *(("noise", name) for name in ("--runs", "--target", "--seed")),
     *(("report", name) for name in ("--output", "--title")),

@@ -17,6 +17,7 @@ from bench_core.compare import read
 from bench_core.errors import UsageError
 from bench_core.results import reader
 from bench_core.run import replicate
+from bench_core.run.precision import Goal
 from bench_core.run.replicate import repeat
 from tests.support import ROOT
 from tests.support.pretended_runs import pretend
@@ -26,7 +27,7 @@ from tests.support.workloads import SMALL_SUITE
 def test_two_interpreters_are_told_apart_by_labels_and_the_command_says_how(tmp_path, monkeypatch):
     """Both interpreters are on one machine: without labels, their runs would form one side."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(replicate, "require_usable", lambda python: None)
+    monkeypatch.setattr(replicate, "require_usable", lambda python, module="": None)
     run_one = pretend({"this": 1.0, "against": 1.2})
     monkeypatch.setattr(replicate, "repeat", partial(repeat, run_one=run_one))
     done = CliRunner().invoke(app, ["run", "--runs", "3", "--against", "python-b"])
@@ -109,3 +110,75 @@ def test_a_single_run_becomes_the_pytest_process(monkeypatch):
     assert CliRunner().invoke(app, ["run", "--", "-k", "nothing"]).exit_code == 5
     expected = child_process.command("pytest", *child_process.MEASURING, "-k", "nothing")
     assert seen == [(sys.executable, expected)]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--precision", "0"], "--precision 0: must be above 0 and below 100%"),
+        (["--precision", "100%"], "--precision 100%: must be above 0 and below 100%"),
+        (["--precision", "3"], "--precision: '3': write 3% or 0.03"),
+        (["--precision", "narrow"], "--precision: 'narrow' is not a share such as 5% or 0.05"),
+        (["--time", "5x"], "--time: '5x' is not a time such as 90s, 20m or 1.5h"),
+        (["--time", "600"], "--time: '600' is not a time such as 90s, 20m or 1.5h"),
+        (["--time", "0m"], "--time: '0m' is not a time such as 90s, 20m or 1.5h"),
+        (["--precision", "3%", "--runs", "3"], "--runs: leave it out, as --precision and --time decide"),
+        (["--time", "5m", "--resume", "x"], "--resume finishes one run: leave out --runs, --precision, --time"),
+    ],
+)
+def test_a_wrong_goal_is_refused_in_one_line(given, said):
+    done = CliRunner().invoke(app, ["run", *given])
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("given", "goal"),
+    [
+        (["--precision", "3%"], Goal(0.03)),
+        (["--precision", "0.05", "--time", "90s"], Goal(0.05, 90.0)),
+        (["--time", "1.5h"], Goal(0.01, 5400.0)),
+    ],
+)
+def test_a_precision_alone_has_no_limit_and_a_time_alone_is_for_one_percent(monkeypatch, given, goal):
+    seen = []
+    monkeypatch.setattr(replicate, "repeat", lambda sides, schedule, *_, **__: seen.append(schedule.goal) or [])
+    assert CliRunner().invoke(app, ["run", *given]).exit_code == 0
+    assert seen == [goal]
+
+
+def test_at_the_end_it_is_said_how_well_each_value_is_known_and_why_it_was_repeated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_one = pretend({"this": 1.0})
+    monkeypatch.setattr(replicate, "repeat", partial(repeat, run_one=run_one))
+    done = CliRunner().invoke(app, ["run", "--precision", "0.9%", "--seed", "1"])
+    assert done.exit_code == 0, done.output
+    counts, header, _, *rows, _ = done.stdout.splitlines()
+    assert counts == "2 of 2 values are known within 0.9 % after 21 rounds: every value is precise enough"
+    assert header.split("  ")[0] == "value"
+    assert {row.split()[1] for row in rows} == {"numpy-cpu-float32-64-2t", "numpy-cpu-float32-32-2t"}
+    assert all(row.endswith("nearest to it") for row in rows)
+    assert "round 8: 2 of 2 cases, 0 within 0.9 %" in done.stderr
+
+
+def test_of_what_was_interrupted_it_is_said_that_nothing_is_known_of_its_precision(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(replicate, "repeat", partial(repeat, run_one=pretend({"this": 1.0}, stop=4)))
+    done = CliRunner().invoke(app, ["run", "--precision", "3%"])
+    assert done.exit_code == 130
+    counts, unknown = done.stdout.splitlines()
+    assert counts == "0 of 2 values are known within 3 % after 3 rounds: stopped early"
+    assert unknown.startswith(
+        "Not known how well, as they have fewer than 7 processes: matmul numpy-cpu-float32-64-2t, "
+    )
+
+
+def test_the_other_interpreter_must_have_a_release_that_can_be_given_cases(monkeypatch):
+    def refuse(python, module):
+        raise UsageError(f"{python} lacks {module}")
+
+    monkeypatch.setattr(replicate, "require_usable", refuse)
+    done = CliRunner().invoke(app, ["run", "--precision", "3%", "--against", "python-b"])
+    assert done.exit_code == 2
+    assert "python-b lacks bench_core.run.precision" in done.stderr

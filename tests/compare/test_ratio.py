@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bench_core import sequential
 from bench_core.compare import CompareOptions, Method, Verdict, compare
 from bench_core.compare.spread import SPREADS, SPREADS_FROM
-from bench_core.records import Case, Clock, Costs, Measurement, Series, Status, Work
+from bench_core.records import SEQUENTIAL, Case, Clock, Costs, Measurement, Series, Status, Work
 from tests.support.comparisons import DRIFT, FIVE, only, two
 from tests.support.properties import given, settings, st
 from tests.support.tables import measured, processes, reading
@@ -72,6 +73,56 @@ def test_two_backends_in_the_same_runs_are_paired():
     both = [*processes(DRIFT), *processes([1.5 * d for d in DRIFT], backend="torch")]
     c = only([reading(both, "m")], columns=("backend",))
     assert (c.method, c.against, c.side, c.change) == (Method.PAIRED, "numpy", "torch", "1.50x slower")
+
+
+# ---------------------------------------------------------------- where values decided how many processes there are
+
+
+def in_sequence(medians, **known):
+    return [replace(m, flags=(SEQUENTIAL,)) for m in processes(medians, **known)]
+
+
+def drifting(n):
+    return [1.3 ** math.sin(i) for i in range(n)]
+
+
+def test_pairs_of_a_sequence_are_judged_by_the_median_of_their_ratios():
+    """One pair of ten, measured while something else ran, has no weight beyond its sign."""
+    ratios = [1.5] * 9 + [30.0]
+    times = [d * r for d, r in zip(drifting(10), ratios, strict=True)]
+    both = [*in_sequence(drifting(10)), *in_sequence(times, backend="torch")]
+    c = only([reading(both, "m")], columns=("backend",))
+    assert (c.method, c.verdict, c.change, c.evidence) == (Method.SEQUENTIAL, "slower", "1.50x slower", "10 pairs")
+    assert c.p == pytest.approx(sequential.p_of_zero([1.0] * 10))
+    assert 1 / c.ci_low == pytest.approx(1.5)
+
+
+def test_a_process_that_only_one_side_has_is_in_no_pair():
+    both = [*in_sequence(drifting(21)), *in_sequence([2 * d for d in drifting(7)], backend="torch")]
+    c = only([reading(both, "m")], columns=("backend",))
+    assert (c.method, c.change, c.evidence) == (Method.SEQUENTIAL, "2.00x slower", "7 pairs")
+
+
+def test_two_machines_of_which_one_is_a_sequence_are_judged_by_their_medians():
+    first, second = [1 + 0.01 * math.sin(i) for i in range(10)], [2 + 0.02 * math.sin(i) for i in range(14)]
+    c = only([reading(in_sequence(first), "a"), reading(processes(second), "b")])
+    assert (c.method, c.verdict, c.evidence) == (Method.SEQUENTIAL, "slower", "10 against 14 runs")
+    assert c.ci_low < 0.5 < c.ci_high
+    assert c.values == pytest.approx((0.99, 1.98), rel=0.02)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_nothing_is_claimed_before_the_first_look(paired):
+    """Five runs of a fixed number would allow a claim."""
+    if paired:
+        a, b = processes(FIVE), processes([2 * t for t in FIVE], backend="torch")
+        sides = [*a, *b], [*(replace(m, flags=(SEQUENTIAL,)) for m in (*a, *b))]
+        usual, c = (only([reading(side, "m")], columns=("backend",)) for side in sides)
+    else:
+        usual = only(two(FIVE, [2 * t for t in FIVE]))
+        c = only([reading(in_sequence(FIVE), "a"), reading(in_sequence([2 * t for t in FIVE]), "b")])
+    assert (usual.verdict, c.verdict) == (Verdict.SLOWER, Verdict.INDICATED)
+    assert "a claim needs 7 processes of --precision" in c.reason
 
 
 # ---------------------------------------------------------------- laws that hold for any times

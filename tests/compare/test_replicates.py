@@ -7,6 +7,7 @@ import pytest
 
 from bench_core.compare import Method, Verdict
 from bench_core.compare.replicates import collect_replicates
+from bench_core.records import SEQUENTIAL
 from bench_core.results.formula import FLOPS, GPU_CLOCK, TIME
 from bench_core.results.metrics import METRICS, Metric
 from tests.support.comparisons import DRIFT, FIVE, only, two
@@ -129,3 +130,17 @@ def test_the_interval_of_many_runs_holds_their_median(slow, value):
     assert entry.ci_low <= entry.value <= entry.ci_high
     assert entry.value in {entry.ci_low, entry.ci_high}
     assert entry.ci_low < entry.ci_high
+
+
+def test_a_sequence_that_is_pooled_with_another_has_the_interval_of_both():
+    found = []
+    for run, n in (("r1", 3), ("r2", 7)):
+        one = reading(
+            [replace(m, flags=(SEQUENTIAL,)) for m in processes([1.0 + 0.01 * i for i in range(n)])], "a", run_id=run
+        )
+        found += [(one, row) for row in one.rows if row.metric == "time"]
+    entry = collect_replicates("a", found).entry
+    assert entry.processes == 10
+    assert (entry.ci_low, entry.ci_high) == pytest.approx((1.0, 1.03))
+    alone = collect_replicates("a", found[:1]).entry
+    assert (alone.ci_low, alone.ci_high) == (None, None)

@@ -103,7 +103,7 @@ def suite_seconds(backend: Backend, workload: Workload, work: Work, settings: Se
     """Return the seconds of a call by the device's clock, as the suite measures it."""
     done = run_case(fresh_case(backend, work), workload, backend, settings)
     assert done.status is Status.OK, f"{done.status}: {done.reason}"
-    return median(next(series.seconds for series in done.series if series.clock is Clock.DEVICE))
+    return median(next(series.calm for series in done.series if series.clock is Clock.DEVICE))
 
 
 def beside_bare(name: str, suite: Callable[[], float], bare: Callable[[], float]) -> Figure:

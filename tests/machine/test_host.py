@@ -216,6 +216,12 @@ def test_noise_counters_only_grow():
     assert all(a >= b >= 0 for a, b in zip(after, before, strict=True))
 
 
+def test_busy_seconds_are_all_but_idle_ones_and_those_of_guests_once(monkeypatch):
+    times = {"user": 4.0, "nice": 1.0, "system": 2.0, "idle": 50.0, "iowait": 9.0, "steal": 0.5, "guest": 3.0}
+    monkeypatch.setattr(host, "cpu_times", lambda: times)
+    assert host.busy_seconds() == 7.5
+
+
 def test_an_empty_root_has_no_facts_and_raises_nothing(plant):
     for function in (
         *(host.sockets, host.numa_nodes, host.governor, host.scaling_driver, host.boost, host.highest_frequency),

@@ -149,6 +149,12 @@ def test_state_tells_throttling_from_resting(pynvml, bits, reasons, throttled):
     assert (state.sm_clock, state.power, state.temperature) == (1.98e9, 120.0, 34)
 
 
+@pytest.mark.parametrize(("bits", "slowed"), [(0x0, False), (0x1, False), (0x4, False), (0x24, True), (0x8, True)])
+def test_a_power_limit_slows_no_gpu_more_than_its_work_always_does(pynvml, bits, slowed):
+    pynvml.devices[:] = [pynvml.h100(CurrentClocksEventReasons=bits)]
+    assert nvml.state(FIRST).is_slowed is slowed
+
+
 def test_the_reasons_of_a_load_are_read_before_the_gpu_rests(pynvml, monkeypatch):
     """The stand-in GPU is throttled at the first question and idle at any later one."""
     asked = []

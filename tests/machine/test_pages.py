@@ -62,6 +62,12 @@ def test_a_system_without_the_file_tells_nothing(plant):
     assert pages.huge_page_share([(FIRST, FIRST + MIB)]) == 0.5
 
 
+def test_without_arrays_the_file_is_not_read(monkeypatch):
+    """The kernel walks through all memory of a process to write it: longer than a small case takes."""
+    monkeypatch.setattr(pages.kernel_files, "read_bytes", lambda path: pytest.fail(f"read {path}"))
+    assert pages.huge_page_share([]) is None
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux only")
 def test_an_array_that_asked_for_small_pages_has_no_huge_ones():
     memory = mmap.mmap(-1, 8 * MIB)

@@ -20,7 +20,7 @@ from tests.support.fakes import ForgetfulBackend
 
 X = np.random.default_rng(5).standard_normal(1000)
 PLAN = Durations(budget=0.02, least=0.005, warmup=0.005, warmup_cap=0.02)
-NOISE = {"steal", "drift", "context_switches", "not_steady", "not_converged", "trend", "alternating"}
+NOISE = {"not_steady", "not_converged", "trend", "alternating"}
 
 
 def measured(fn, *inputs, backend=None, **asked):

@@ -150,3 +150,14 @@ def test_importing_the_module_imports_no_array_library():
     code = "import sys, bench_core.plan.discovery; print([m for m in ('torch', 'cupy') if m in sys.modules])"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert child.stdout.strip() == "[]"
+
+
+def test_probes_that_a_file_has_are_not_made_again_and_others_are_added_to_it(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(discovery, "probe", lambda name: made.append(name) or Probe(name, "1", (Device("cpu", name),)))
+    kept = tmp_path / "probes.jsonl"
+    first = discovery.probe_all(["numpy"], kept)
+    assert discovery.probe_all(["numpy", "torch:cpu", "numpy:cpu"], kept)["numpy"] == first["numpy"]
+    assert made == ["numpy", "torch"]
+    assert set(discovery.probe_all(["torch", "numpy"], kept)) == {"torch", "numpy"}
+    assert made == ["numpy", "torch"]

@@ -24,6 +24,21 @@ def test_merged_runs_are_measured_again_by_the_command_that_merges():
 
 
 @pytest.mark.parametrize(
+    ("precision", "said"),
+    [
+        ({"precision": 0.03, "time": 1200.0}, "--precision 3% --time 1200s"),
+        ({"precision": 0.05, "time": None}, "--precision 5%"),
+        ({"precision": "3%; rm -rf ~"}, "--runs 5"),
+    ],
+)
+def test_a_series_with_a_precision_is_measured_again_with_it(precision, said):
+    reading = synthetic.readings("machine-a")[0]
+    about = {"processes": [{"process": i} for i in range(5)], "seed": 7, "precision": precision}
+    again = replace(reading, files=replace(reading.files, about=about))
+    assert sources.source(again).command.splitlines()[-1] == f"bench-core run {said} --seed 7"
+
+
+@pytest.mark.parametrize(
     ("path", "about", "shown"),
     [
         ("/home/alice/pc1.csv", {}, "pc1.csv"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench_core.records import Clock, Costs, Measurement, Series, Status
+from bench_core.records import SEQUENTIAL, Clock, Costs, Measurement, Series, Status
 from bench_core.results import reader, writer
 from bench_core.results.formula import ENERGY, GPU_CLOCK, TIME, TOKENS, amount, series, value
 from bench_core.results.metrics import METRICS, Metric
@@ -52,6 +52,14 @@ def test_the_interval_of_few_blocks_states_the_confidence_that_it_has():
     found = by_metric(measurement())
     assert [found[name, "wall"].ci_level for name in ("time", "flop_rate")] == [0.75, 0.75]
     assert by_metric(measurement(seconds=(1.0,)))["time", "wall"].ci_level is None
+
+
+def test_blocks_that_do_not_count_are_in_no_statistic():
+    counted = by_metric(measurement([1.0, 2.0, 4.0]))["time", "wall"]
+    series = Series("time", Clock.WALL, (9.0, 1.0, 2.0, 0.1, 4.0), 3, noisy=(0, 3))
+    found = by_metric(measurement(series=(series,)))
+    assert found["time", "wall"] == counted
+    assert found["flop_rate", "wall"].n == 3
 
 
 def test_a_case_without_an_amount_has_no_rate():
@@ -316,3 +324,25 @@ def _row_and_samples(metric, name, processes, of):
 
 def _median(values):
     return quantile(sorted(values), 0.5)
+
+
+def in_sequence(medians):
+    return [
+        replace(measurement(seconds=(0.9 * t, t, 1.1 * t)), process=i, flags=(SEQUENTIAL,))
+        for i, t in enumerate(medians)
+    ]
+
+
+def test_the_interval_of_processes_whose_values_decided_their_number_is_sequential():
+    """Student's t would be too narrow, because measuring ends when it is narrow."""
+    medians = [1.0, 1.2, 0.9, 1.1, 1.05, 0.95, 1.3, 5.0]
+    found = by_metric(*in_sequence(medians))
+    time, rate = found["time", "wall"], found["flop_rate", "wall"]
+    assert (time.value, time.ci_low, time.ci_high, time.ci_level) == (pytest.approx(1.075), 0.9, 1.3, 0.95)
+    assert (rate.ci_low, rate.ci_high) == pytest.approx((8.0 / 1.3, 8.0 / 0.9))
+    assert SEQUENTIAL in rate.flags.split(";")
+
+
+def test_before_the_first_look_there_is_no_interval():
+    row = by_metric(*in_sequence([1.0, 1.2, 0.9]))["time", "wall"]
+    assert (row.value, row.processes, row.ci_low, row.ci_high, row.ci_level) == (1.0, 3, None, None, None)

@@ -10,8 +10,12 @@ import pandas as pd
 import pytest
 
 from bench_core.errors import TableError
+from bench_core.records import Clock, Series
 from bench_core.results.reader import read_rows
+from bench_core.results.rows import rows_of_case
 from bench_core.results.run_files import flatten, read_run_files, read_samples, sample_key
+from bench_core.results.writer import samples_text, write_run
+from tests.support.measurements import RUN, measurement
 from tests.support.tables import processes, work, write
 
 ABOUT = {
@@ -35,6 +39,27 @@ def test_a_whole_run_is_read_whole(folder):
     assert found.samples[sample_key(row)] == {0: (0.99, 1.0, 1.02), 1: (1.98, 2.0, 2.04)}
     assert (found.facts["cpu.model"].value, found.facts["governor"].reason) == ("X", "no cpufreq")
     assert found.worker_facts["e_1"]["threads"].value == 2
+
+
+def test_samples_that_do_not_count_are_left_out_unless_all_of_a_process_are(tmp_path):
+    series = [
+        Series("time", Clock.WALL, (1.0, 9.0, 2.0, 8.0), noisy=(1, 3)),
+        Series("time", Clock.WALL, (5.0, 6.0), noisy=(0, 1)),
+    ]
+    done = [measurement(series=(each,), process=process) for process, each in enumerate(series)]
+    path = tmp_path / "samples.csv"
+    path.write_text(samples_text(done), encoding="utf-8")
+    (found,) = read_samples(path).values()
+    assert found == {0: (1.0, 2.0), 1: (5.0, 6.0)}
+
+
+@pytest.mark.parametrize(("about", "counted"), [({"disturbed": {}}, (1.0, 2.0)), ({}, (1.0, 9.0, 2.0))])
+def test_earlier_versions_counted_the_samples_that_they_marked(tmp_path, about, counted):
+    """They marked blocks by their own time: left out, they would make the rest look fast."""
+    done = measurement(series=(Series("time", Clock.WALL, (1.0, 9.0, 2.0), noisy=(1,)),))
+    write_run(tmp_path, list(rows_of_case(RUN, [done])), [done], about)
+    (found,) = read_run_files(tmp_path / "results.csv").samples.values()
+    assert found == {0: counted}
 
 
 def test_a_renamed_table_has_no_run_files_even_beside_a_run(folder):

@@ -33,6 +33,13 @@ def test_a_product_far_above_the_datasheet_is_invalid(clock):
     assert done.reason == f"2.00 PFLOP/s by the {clock} clock is more than {H100} can do (990 TFLOP/s)"
 
 
+def test_a_rate_is_judged_by_the_blocks_that_count():
+    done = measured("matmul", "matmul", 1e-3, flops=2e12, **GPU)
+    (series,) = done.series
+    disturbed = replace(series, seconds=(*series.seconds[:1], *[1.0] * 9), noisy=tuple(range(1, 10)))
+    assert refuse_implausible(replace(done, series=(disturbed,))).reason_code == "implausible"
+
+
 def test_causal_attention_is_judged_by_the_flops_that_its_mask_leaves():
     """The full count would make 1.5 times the datasheet of it."""
     done = measured("model", "attention", 1e-3, flops=1.5e12, causal=0.76e12, **GPU)

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 
@@ -12,18 +13,23 @@ from bench_core.compare import CompareOptions, Method, compare, read
 from bench_core.errors import IncompatibleError, UsageError
 from bench_core.results import reader
 from bench_core.run import journal, replicate
-from bench_core.run.replicate import Side, command, launch, repeat, turns
+from bench_core.run.replicate import Fixed, Side, command, launch, repeat, turns
 from tests.support.pretended_runs import pretend
 from tests.support.rates import measured
 
 BOTH = [Side("this", "python-a"), Side("against", "python-b")]
 
 
+def in_order(sides, rounds, seed):
+    """Return the turns of the first rounds."""
+    return [turn for pair in islice(turns(sides, seed), rounds) for turn in pair]
+
+
 # ---------------------------------------------------------------- order
 
 
 def test_both_sides_of_a_pair_run_next_to_each_other():
-    taken = list(turns(BOTH, 50, seed=1))
+    taken = in_order(BOTH, 50, seed=1)
     assert [t.replicate for t in taken] == [i for i in range(50) for _ in BOTH]
     pairs = [taken[i : i + 2] for i in range(0, 100, 2)]
     assert all({t.side.name for t in pair} == {"this", "against"} for pair in pairs)
@@ -31,24 +37,24 @@ def test_both_sides_of_a_pair_run_next_to_each_other():
 
 def test_who_goes_first_is_drawn_in_every_pair():
     """Always the same one first would give it, or the other, whatever a machine does after a pause."""
-    first = Counter(t.side.name for t in list(turns(BOTH, 200, seed=2))[::2])
+    first = Counter(t.side.name for t in in_order(BOTH, 200, seed=2)[::2])
     assert 70 < first["this"] < 130
 
 
 def test_cases_come_in_another_order_in_every_pair_but_the_same_on_both_sides():
-    taken = list(turns(BOTH, 20, seed=3))
+    taken = in_order(BOTH, 20, seed=3)
     assert all(a.seed == b.seed for a, b in zip(taken[::2], taken[1::2], strict=True))
     assert len({t.seed for t in taken}) == 20
 
 
 def test_a_seed_repeats_an_order():
-    assert list(turns(BOTH, 9, seed=4)) == list(turns(BOTH, 9, seed=4))
-    assert list(turns(BOTH, 9, seed=4)) != list(turns(BOTH, 9, seed=5))
+    assert in_order(BOTH, 9, seed=4) == in_order(BOTH, 9, seed=4)
+    assert in_order(BOTH, 9, seed=4) != in_order(BOTH, 9, seed=5)
 
 
 def test_the_output_folder_of_a_run_comes_after_the_user_s_options():
     """Whatever the user passes on, a run writes where it is told to and keeps its journal."""
-    turn = next(turns(BOTH[1:], 1, seed=0))
+    turn = in_order(BOTH[1:], 1, seed=0)[0]
     line = command(turn, "out", ["-k", "matmul", "--bench-output=elsewhere"])
     assert line[:3] == ["python-b", "-P", "-c"], "pytest with a bench_core of its own"
     assert "sys.exit(pytest.main())" in line[3]
@@ -61,7 +67,7 @@ def test_the_output_folder_of_a_run_comes_after_the_user_s_options():
 
 
 def test_runs_become_one_folder_with_a_process_each(tmp_path):
-    (folder,) = repeat([Side("this")], 3, [], tmp_path, seed=1, run_one=pretend({"this": 1.0}))
+    (folder,) = repeat([Side("this")], Fixed(3), [], tmp_path, seed=1, run_one=pretend({"this": 1.0}))
     assert folder.parent == tmp_path / "box"
     assert sorted(p.name for p in folder.iterdir()) == ["results.csv", "run.json", "samples.csv"]
     rows = {(r.size, r.metric): r for r in reader.read_rows(folder / "results.csv")}
@@ -75,7 +81,7 @@ def test_runs_become_one_folder_with_a_process_each(tmp_path):
 
 
 def test_a_run_that_failed_among_good_ones_is_a_flag(tmp_path):
-    (folder,) = repeat([Side("this")], 3, [], tmp_path, run_one=pretend({"this": 1.0}))
+    (folder,) = repeat([Side("this")], Fixed(3), [], tmp_path, run_one=pretend({"this": 1.0}))
     (row,) = [r for r in reader.read_rows(folder / "results.csv") if (r.size, r.metric) == ("32", "time")]
     assert (row.processes, row.status) == (2, "ok")
     assert "oom_in_a_process" in row.flags
@@ -94,7 +100,7 @@ def test_a_stream_that_the_others_contradict_in_one_process_is_invalid_when_runs
         kept.close()
         return code
 
-    (folder,) = repeat([Side("this")], 3, [], tmp_path, run_one=run_one)
+    (folder,) = repeat([Side("this")], Fixed(3), [], tmp_path, run_one=run_one)
     rows = [row for row in reader.read_rows(folder / "results.csv") if row.suite == "memory"]
     assert {(row.workload, row.status) for row in rows} == {("copy", "ok"), ("scale", "ok"), ("triad", "invalid")}
     about = json.loads((folder / "run.json").read_text())
@@ -103,7 +109,7 @@ def test_a_stream_that_the_others_contradict_in_one_process_is_invalid_when_runs
 
 def test_two_interpreters_are_compared_in_pairs(tmp_path):
     sides = [Side("this"), Side("against")]
-    folders = repeat(sides, 5, [], tmp_path, seed=1, run_one=pretend({"this": 1.0, "against": 1.2}))
+    folders = repeat(sides, Fixed(5), [], tmp_path, seed=1, run_one=pretend({"this": 1.0, "against": 1.2}))
     result = compare(read([f"{s.name}={f}" for s, f in zip(sides, folders, strict=True)]), CompareOptions())
     c = next(c for c in result.comparisons if c.key.size == "64")
     assert (c.method, c.verdict, c.against, c.side) == (Method.PAIRED, "slower", "this", "against")
@@ -113,7 +119,9 @@ def test_two_interpreters_are_compared_in_pairs(tmp_path):
 def test_a_run_without_results_is_the_last_and_those_before_it_are_merged(tmp_path):
     told = []
     with pytest.raises(replicate.RunFailed) as caught:
-        repeat([Side("this")], 5, [], tmp_path, run_one=pretend({"this": 1.0}, fail={4}), on_progress=told.append)
+        repeat(
+            [Side("this")], Fixed(5), [], tmp_path, run_one=pretend({"this": 1.0}, fail={4}), on_progress=told.append
+        )
     assert caught.value.exit_code == 4
     (log,) = (tmp_path / "unfinished").rglob("log.txt")
     said = f"run 5 left no results (exit code 4): no module named benchmarks (full log: {log})"
@@ -129,7 +137,7 @@ def test_of_two_sides_complete_pairs_are_merged_and_a_lone_run_stays_where_it_is
     sides = [Side("this"), Side("against")]
     run_one = pretend({"this": 1.0, "against": 1.2}, stop=6)
     with pytest.raises(KeyboardInterrupt):
-        repeat(sides, 5, [], tmp_path, run_one=run_one, on_progress=told.append)
+        repeat(sides, Fixed(5), [], tmp_path, run_one=run_one, on_progress=told.append)
     merged = [next(r for r in reader.read_rows(path) if r.size == "64") for path in reader.find_results(tmp_path)]
     assert [row.processes for row in merged] == [2, 2]
     (lone,) = reader.find_results(tmp_path / "unfinished")
@@ -140,7 +148,7 @@ def test_of_two_sides_complete_pairs_are_merged_and_a_lone_run_stays_where_it_is
 def test_an_interrupt_merges_the_runs_that_are_complete(tmp_path):
     told = []
     with pytest.raises(KeyboardInterrupt):
-        repeat([Side("this")], 5, [], tmp_path, run_one=pretend({"this": 1.0}, stop=4), on_progress=told.append)
+        repeat([Side("this")], Fixed(5), [], tmp_path, run_one=pretend({"this": 1.0}, stop=4), on_progress=told.append)
     (merged,) = reader.find_results(tmp_path / "box")
     assert told[-1] == f"stopped early: 3 of 5 runs are complete, results in {merged.parent}"
     assert next(r for r in reader.read_rows(merged) if r.size == "64").processes == 3
@@ -149,7 +157,7 @@ def test_an_interrupt_merges_the_runs_that_are_complete(tmp_path):
 def test_runs_of_two_machines_are_never_merged(tmp_path):
     run_one = pretend({"this": 1.0}, machine=lambda turn: f"box-{turn.replicate}")
     with pytest.raises(IncompatibleError, match="runs of different machines cannot be merged: box-0, box-1"):
-        repeat([Side("this")], 2, [], tmp_path, run_one=run_one)
+        repeat([Side("this")], Fixed(2), [], tmp_path, run_one=run_one)
     assert len(reader.find_results(tmp_path / "unfinished")) == 2
 
 
@@ -162,7 +170,7 @@ def test_runs_of_two_machines_are_never_merged(tmp_path):
 )
 def test_runs_of_two_computers_with_one_name_are_never_merged_and_the_fact_is_named(tmp_path, differing, said):
     with pytest.raises(IncompatibleError) as caught:
-        repeat([Side("this")], 2, [], tmp_path, run_one=pretend({"this": 1.0}, **differing))
+        repeat([Side("this")], Fixed(2), [], tmp_path, run_one=pretend({"this": 1.0}, **differing))
     assert str(caught.value) == f"runs of two computers cannot be merged: {said}"
     assert len(reader.find_results(tmp_path / "unfinished")) == 2
 
@@ -170,7 +178,7 @@ def test_runs_of_two_computers_with_one_name_are_never_merged_and_the_fact_is_na
 @pytest.mark.parametrize("memory", [(100e9, 98e9), (100e9, None)])
 def test_runs_of_one_computer_are_merged_if_its_kernel_keeps_more_memory_or_a_fact_is_unknown(tmp_path, memory):
     run_one = pretend({"this": 1.0}, memory=lambda turn: memory[turn.replicate])
-    (folder,) = repeat([Side("this")], 2, [], tmp_path, run_one=run_one)
+    (folder,) = repeat([Side("this")], Fixed(2), [], tmp_path, run_one=run_one)
     assert len(json.loads((folder / "run.json").read_text())["processes"]) == 2
 
 
@@ -186,6 +194,6 @@ def test_an_interpreter_without_bench_core_is_refused(tmp_path):
 
 
 def test_what_a_run_prints_is_kept(tmp_path):
-    turn = replace(next(turns([Side("this")], 1, seed=0)), side=Side("this", shutil.which("echo")))
+    turn = replace(in_order([Side("this")], 1, seed=0)[0], side=Side("this", shutil.which("echo")))
     assert launch(turn, tmp_path / "out", ["hello"]) == 0
     assert "--benchmark-only --bench-suite=auto hello" in (tmp_path / "out" / "log.txt").read_text()

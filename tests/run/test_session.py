@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from time import perf_counter
@@ -35,7 +36,7 @@ from bench_core.results import reader, writer
 from bench_core.results.traits import TraitsOf
 from bench_core.run import journal
 from bench_core.run import session as sessions
-from bench_core.run.session import RunOptions, Session
+from bench_core.run.session import ROUND_BUDGET, RunOptions, Session, read_cases, write_cases
 from tests.support.probes import PROBES
 
 
@@ -62,7 +63,7 @@ def case(size, backend="numpy", device="cpu"):
 
 @pytest.fixture
 def session(tmp_path, monkeypatch):
-    monkeypatch.setattr(sessions, "probe_all", lambda entries: PROBES)
+    monkeypatch.setattr(sessions, "probe_all", lambda entries, kept=None: PROBES)
     made = Session(RunOptions(output=tmp_path / "results", machine="m", backends=("numpy", "cupy")))
     made.workers = ScriptedWorkers({"a": Status.OK, "b": Status.ERROR, "c": KeyboardInterrupt()})
     return made
@@ -85,7 +86,7 @@ def test_the_cache_of_a_case_is_that_of_its_own_device(tmp_path, monkeypatch):
     """A case that is measured cold rotates through its device's cache, whatever the CPU beside it has."""
     gpu = Device("cuda:0", "GPU A", facts={"gpu.l2_cache": Fact(50 << 20, "cudaGetDeviceProperties")})
     probes = PROBES | {"torch": Probe("torch", "2", (Device("cpu"), gpu, Device("mps")))}
-    monkeypatch.setattr(sessions, "probe_all", lambda entries: probes)
+    monkeypatch.setattr(sessions, "probe_all", lambda entries, kept=None: probes)
     monkeypatch.setattr(sessions.host, "last_level_cache", lambda: 300 << 20)
     made = Session(RunOptions(output=tmp_path, backends=("torch:cpu", "torch:cuda", "torch:mps")))
     caches = {t.device: made.settings(case("a", "torch", t.device)).last_level_cache for t in made.targets.taking_part}
@@ -117,6 +118,39 @@ def test_an_interrupt_is_recorded_before_it_goes_on(session):
         session.measure(case("c"), None)
     (line,) = journal.read(session.folder / "journal.jsonl").measurements
     assert line.status is Status.INTERRUPTED
+
+
+def test_a_second_try_waits_and_the_calmer_record_counts_on_disk_too(session, monkeypatch):
+    waits, tries = [], [0.5, 0.7, 0.2]
+
+    def dispatch(case, source, settings, timeout, on_phase):
+        waits.append((settings.wait, timeout))
+        lost = tries.pop(0)
+        series = Series("time", Clock.WALL, (lost,) * 3, flags=("never_quiet",), disturbance=lost)
+        return Measurement(case, Status.OK, series=(series,))
+
+    session.workers.dispatch = dispatch
+    session.open([case("a")] * 30)
+    first = session.measure(case("a"), None)
+    assert session.puts_off(first)
+    assert session.measure(case("a"), None, second=True).series == first.series
+    assert session.measure(case("a"), None, second=True).series[0].disturbance == 0.2
+    (line,) = journal.read(session.folder / "journal.jsonl").measurements
+    assert line.series[0].disturbance == 0.2
+    usual = session.options.seconds_until_timeout
+    wait = session.budget(case("a"))
+    assert waits == [(0.0, usual), (wait, usual + wait), (wait, usual + wait)]
+
+
+def test_an_interrupt_of_a_second_try_keeps_the_first_record(session):
+    session.open([case("a")])
+    first = session.measure(case("a"), None)
+    session.workers.answers["a"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        session.measure(case("a"), None, second=True)
+    assert session.measurements == {case("a"): first}
+    (line,) = journal.read(session.folder / "journal.jsonl").measurements
+    assert line.status is Status.OK
 
 
 def test_a_measurement_is_on_disk_before_the_next_case_begins(session):
@@ -171,8 +205,8 @@ def test_the_workloads_of_the_preset_headline_are_known_even_if_one_cannot_say_w
 
 def test_a_case_is_given_a_budget_for_each_clock_of_its_device(session):
     cpu, gpu = session.budget(case("a")), session.budget(case("a", "cupy", "cuda:0"))
-    assert cpu == pytest.approx(0.2 + 1.2)
-    assert gpu == pytest.approx(2 * (0.5 + 1.2))
+    assert cpu == pytest.approx(0.2 + 1.1)
+    assert gpu == pytest.approx(2 * (0.5 + 1.1))
 
 
 def planned(test):
@@ -257,7 +291,7 @@ def test_two_runs_never_share_a_folder(session):
 
 
 def test_the_budget_follows_the_preset_and_the_warm_up_the_device(session):
-    assert session.settings(case("a")).durations.budget == 1.2
+    assert session.settings(case("a")).durations.budget == 1.1
     assert session.settings(case("a", device="cuda:0")).durations.warmup == 0.5
     assert RunOptions(preset=Preset.FULL).seconds_per_case == 5.0
     assert RunOptions(preset=Preset.FULL, budget=0.5).seconds_per_case == 0.5
@@ -269,7 +303,9 @@ def test_the_budget_follows_the_preset_and_the_warm_up_the_device(session):
         (0.02, "cpu", 0.02, 0.04, 0.04),
         (0.15, "cpu", 0.15, 0.2, 0.3),
         (0.15, "cuda:0", 0.15, 0.3, 0.3),
-        (5.0, "cuda:0", 0.2, 0.5, 10.0),
+        (1.0, "cpu", 0.2, 0.2, 0.5),
+        (1.0, "cuda:0", 0.2, 0.5, 1.0),
+        (5.0, "cuda:0", 0.2, 0.5, 2.5),
     ],
 )
 def test_a_short_budget_shortens_the_warm_up_and_the_least_time_as_well(session, budget, device, least, warmup, cap):
@@ -284,7 +320,7 @@ def spent(size, **parts):
 
 
 @pytest.mark.parametrize(
-    ("preset", "share", "least"), [("quick", 0.6, 1.2), ("quick", 0.7, 0.2), ("standard", 0.6, 0.2)]
+    ("preset", "share", "least"), [("quick", 0.6, 1.1), ("quick", 0.7, 0.2), ("standard", 0.6, 0.2)]
 )
 def test_in_a_quick_run_no_series_stops_early_while_all_else_takes_a_third_of_the_time(session, preset, share, least):
     session.options = replace(session.options, preset=Preset(preset))
@@ -315,9 +351,43 @@ def test_the_account_of_a_resumed_run_has_what_the_cases_of_before_have_spent(se
     assert again.account.measuring_share == pytest.approx(1000.0 / again.account.total)
 
 
+@pytest.mark.parametrize(
+    ("preset", "given", "budget"),
+    [(Preset.QUICK, None, ROUND_BUDGET), (Preset.SMOKE, None, 0.01), (Preset.QUICK, 0.4, 0.4)],
+)
+def test_a_round_of_a_series_with_a_precision_is_short_unless_a_budget_is_given(tmp_path, preset, given, budget):
+    """Its time limit is not: a case of long calls takes as long as in any run."""
+    usual = RunOptions(preset, budget=given)
+    of_round = replace(usual, probes=tmp_path)
+    assert (of_round.seconds_per_case, of_round.seconds_until_timeout) == (budget, usual.seconds_until_timeout)
+
+
+def test_in_a_round_a_gpu_warms_up_as_long_as_in_any_run_and_energy_is_measured_in_the_first_alone(session, tmp_path):
+    write_cases(tmp_path / "cases", [case("a")])
+    session.options = replace(session.options, preset=Preset.STANDARD)
+    usual = [session.settings(case("a", device=device)).durations for device in ("cpu", "cuda:0")]
+    session.options = replace(session.options, probes=tmp_path)
+    first = [session.settings(case("a", device=device)).durations for device in ("cpu", "cuda:0")]
+    assert (first[1].warmup, first[1].warmup_cap) == (usual[1].warmup, usual[1].warmup_cap)
+    assert first[0].warmup < usual[0].warmup
+    assert first[0].energy == usual[0].energy > 0
+    session.options = replace(session.options, cases=tmp_path / "cases")
+    assert session.settings(case("a")).durations.energy == 0
+
+
+def test_the_cases_of_a_round_are_read_as_they_were_written_and_any_other_file_is_refused(tmp_path):
+    path = tmp_path / "cases"
+    several = [case("a"), replace(case("b", "torch", "cuda:0"), implementation="compile", threads=1)]
+    write_cases(path, several)
+    assert read_cases(path) == frozenset(several)
+    path.write_text('[{"work": 1}]')
+    with pytest.raises(UsageError, match=f"--bench-cases={re.escape(str(path))}: not a list of cases: "):
+        read_cases(path)
+
+
 def test_the_path_of_the_results_is_not_in_them(session):
     """A folder's name may hold a user's name."""
-    assert "output" not in session.about()["options"]
+    assert session.about()["options"].keys().isdisjoint({"output", "resume", "probes", "cases"})
 
 
 @pytest.fixture

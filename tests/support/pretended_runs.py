@@ -1,9 +1,11 @@
 """Runs that take no time: a launcher that writes a run's folder instead of measuring."""
 
 import random
+from pathlib import Path
 
 from bench_core.records import Measurement, Run, Status, to_json
 from bench_core.run import journal
+from bench_core.run.session import read_cases
 from tests.support.tables import absent, measured, work, write
 
 
@@ -11,7 +13,7 @@ def pretend(seconds, *, machine="box", fail=(), stop=None, memory=None, gpu=None
     """Return a launcher that writes a run of one case, `seconds` by side, and one case that is unsupported.
 
     memory, gpu: functions that return the memory in bytes (None: unknown) and the GPU of a turn's computer. With a GPU,
-    the case is measured on it.
+    the case is measured on it. A round of --precision has only its cases.
     """
     taken = []
 
@@ -31,13 +33,15 @@ def pretend(seconds, *, machine="box", fail=(), stop=None, memory=None, gpu=None
         where = {"device": "cuda:0", "device_name": gpu(turn)} if gpu else {}
         first = measured([t * 0.99, t, t * 1.01], **where)
         done = [first, flaky, absent(work("16"), status=Status.UNSUPPORTED)]
+        for path in (a.partition("=")[2] for a in arguments if a.startswith("--bench-cases=")):
+            done = [m for m in done if m.case in read_cases(Path(path))]
         label = machine if isinstance(machine, str) else machine(turn)
         of = Run(f"r{len(taken)}", f"2001-01-01T00:00:{len(taken):02}+00:00", label)
         workers = {f"e{turn.replicate}": {}}
         host = {"cpu.model": {"value": "X"}, "memory.total": {"value": memory and memory(turn)}}
         about = {
             "run": to_json(of),
-            "planned": 3,
+            "planned": len(done),
             "time": {"total_s": 2.0, "parts_s": {"timed": 1.0, "other": 1.0}, "cases_s": {"case": {"timed": 1.0}}},
             "statuses": {},
             "options": {"preset": "quick"},

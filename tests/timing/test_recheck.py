@@ -1,7 +1,8 @@
 """The second look, part by part, on NumPy; tests/faulty/test_cheats.py shows what it catches in real runs."""
 
+import functools
 from dataclasses import replace
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from bench_core.timing.case import Settings, run_case
 from bench_core.timing.recheck import Checks, Rechecked, generator
 from bench_core.timing.sampling import Durations
 from bench_core.workload import Kernel, Kernels
-from tests.support.fakes import AsyncBackend
+from tests.support.fakes import AsyncBackend, FakeClock
 from tests.support.workloads import Double, doubling
 
 NUMPY = NumpyBackend("cpu")
@@ -49,6 +50,16 @@ def checks_of(workload):
     case = case_of(workload)
     data = workload.inputs(case.work, generator(case.work.case_id, 3))
     return Checks(case, workload, NUMPY, 3, data), workload.build(NUMPY, case, data), data
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that moves only in calls, for tests that count them: looks that took too long are made again."""
+    fake = FakeClock()
+    monkeypatch.setattr(recheck, "perf_counter", fake)
+    for name in ("unfinished", "hidden_work"):
+        monkeypatch.setattr(recheck, name, functools.partial(getattr(recheck, name), now=fake))
+    return fake
 
 
 def test_draws_of_a_case_differ_and_the_first_is_that_of_the_timing():
@@ -167,6 +178,7 @@ def test_a_workload_without_inputs_is_looked_at_by_poison_alone():
     assert run(Fill(once)).reason_code == "wrong_second_look"
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_walk_is_looked_at_from_its_start():
     """`restart` comes before each look, and `calls` calls after it, of which the last one's outputs count."""
     log = []
@@ -428,6 +440,7 @@ def test_the_first_look_refuses_a_wrong_answer_before_anything_is_timed():
         checks.before(kernel, kernel.run() * 1.001)
 
 
+@pytest.mark.usefixtures("clock")
 def test_the_first_call_is_a_part_of_the_first_check():
     """Work that takes long is not done once more only to be checked."""
     calls = []
@@ -441,19 +454,18 @@ def test_the_first_call_is_a_part_of_the_first_check():
     assert len(calls) == 1 + 2  # and two looks
 
 
-def test_a_long_call_is_looked_at_once(monkeypatch):
+def test_a_long_call_is_looked_at_once(clock):
     calls = []
 
     def make(backend, host):
         kernel = doubling(backend, host)
-        return replace(kernel, run=lambda: (calls.append(1), kernel.run())[1])
+        return replace(kernel, run=lambda: (calls.append(1), clock.pass_(2 * recheck.LONG), kernel.run())[-1])
 
-    monkeypatch.setattr(recheck, "LONG", 0.0)
     assert run(Doubling(make), settings=replace(SETTINGS, check_only=True)).status is Status.OK
     assert len(calls) == 1 + 1
 
 
-def test_long_calls_are_looked_at_once_where_they_take_as_long_as_the_call_before(monkeypatch):
+def test_long_calls_are_looked_at_once_where_they_take_as_long_as_the_call_before(monkeypatch, clock):
     looks = []
     again = Checks._called_anew
     monkeypatch.setattr(Checks, "_called_anew", lambda self, *args: looks.append(1) or again(self, *args))
@@ -465,7 +477,7 @@ def test_long_calls_are_looked_at_once_where_they_take_as_long_as_the_call_befor
 
         def make(backend, host):
             kernel = doubling(backend, host)
-            return replace(kernel, run=lambda: (sleep(left.pop(0)), kernel.run())[1])
+            return replace(kernel, run=lambda: (clock.pass_(left.pop(0)), kernel.run())[1])
 
         checks, kernel, _ = checks_of(Doubling(make))
         checks.after([kernel], (Series("time", Clock.WALL, (1.0,), 1),))
@@ -486,7 +498,7 @@ def test_long_calls_are_looked_at_once_where_they_take_as_long_as_the_call_befor
     ],
     ids=["long", "unlike the one before", "two in a block", "new arrays", "another buffer"],
 )
-def test_no_call_is_made_on_the_old_inputs_where_all_is_known_of_the_last_that_was_timed(changed, calls):
+def test_no_call_is_made_on_the_old_inputs_where_all_is_known_of_the_last_that_was_timed(changed, calls, clock):
     how = {"seconds": (0.05, 0.05), "loops": 1, "result": "kept"} | changed
     made = []
 
@@ -496,7 +508,7 @@ def test_no_call_is_made_on_the_old_inputs_where_all_is_known_of_the_last_that_w
 
         def run():
             made.append(1)
-            sleep(how["seconds"][len(made) % 2])
+            clock.pass_(how["seconds"][len(made) % 2])
             out = later if how["result"] == "another" and started else first
             np.copyto(out, kernel.run())
             return out.copy() if how["result"] == "new" else out
@@ -635,13 +647,13 @@ def test_a_memory_of_inputs_by_whatever_key_is_slow_on_every_draw(key, shape):
 
 
 @pytest.mark.parametrize(("later", "flags"), [(0.0, ()), (0.02, ("slow_on_new_input",))])
-def test_a_look_is_slow_if_further_calls_on_new_numbers_are(later, flags):
+def test_a_look_is_slow_if_further_calls_on_new_numbers_are(later, flags, clock):
     """The machine may have been busy for one: a memory of all inputs is slow on every number that it has not met."""
     seconds = [0.0, 0.02, *[later] * 3]  # the proof that all was done, the look; another look, two calls on more draws
 
     def make(backend, host):
         kernel = doubling(backend, host)
-        return replace(kernel, run=lambda: (sleep(seconds.pop(0)), kernel.run())[1])
+        return replace(kernel, run=lambda: (clock.pass_(seconds.pop(0)), kernel.run())[1])
 
     checks, kernel, _ = checks_of(Doubling(make))
     assert checks.after([kernel], (Series("time", Clock.WALL, (0.002,) * 9, 1),)).flags == flags

@@ -22,9 +22,12 @@ from bench_core.timing.sampling import (
     settled,
     timed_singly,
     warm_up,
+    which_count,
 )
 from bench_core.timing.stationarity import alternates
+from bench_core.timing.watch import Watch
 from tests.support.fakes import FakeClock, FakeDevice, FakeFutures
+from tests.support.watches import Counter, calm, losing
 
 PLAN = Durations(budget=1.0, least=0.2, warmup=0.2, warmup_cap=2.0)
 
@@ -33,13 +36,9 @@ def timer_for(device, synchronize=None):
     return WallTimer(synchronize or device.synchronize, device.clock)
 
 
-def never():
-    return 0
-
-
 def test_a_steady_long_call_is_timed_singly_and_stops_at_the_first_look_past_the_least_time():
     device = FakeDevice(work=0.015)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock)
     assert series.clock is Clock.WALL
     assert series.inner_loops == 1
     assert series.seconds == pytest.approx([0.015001] * 14)  # 10 blocks are 0.15 s: too little
@@ -48,7 +47,7 @@ def test_a_steady_long_call_is_timed_singly_and_stops_at_the_first_look_past_the
 
 def test_a_short_call_is_batched_to_a_millisecond():
     device = FakeDevice(work=5e-6, launch=1e-7)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock)
     assert series.inner_loops * 5e-6 >= BLOCK * 0.99
     assert series.seconds[0] == pytest.approx(5e-6, rel=1e-2)
 
@@ -56,21 +55,21 @@ def test_a_short_call_is_batched_to_a_millisecond():
 def test_a_short_call_of_which_the_latency_is_asked_is_timed_by_itself():
     """A batch would hide the time from launch to end behind the work of the calls before."""
     device = FakeDevice(work=5e-6, launch=3e-6)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock, singly=True)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock, singly=True)
     assert series.inner_loops == 1
     assert series.seconds[0] == pytest.approx(8e-6)
 
 
 def test_a_call_of_unsteady_length_is_measured_until_the_budget_and_flagged():
     device = FakeDevice(work=lambda i: 0.01 if i % 2 else 0.02)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock)
     assert "not_converged" in series.flags
     assert 1.0 <= sum(series.seconds) <= 1.03
 
 
 def test_one_call_longer_than_the_budget_is_measured_few_times_and_never_not_at_all():
     device = FakeDevice(work=10.0)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock)
     assert len(series.seconds) == 1
     assert set(series.flags) == {"not_steady", "not_converged"}
 
@@ -79,7 +78,7 @@ def test_one_call_longer_than_the_budget_is_measured_few_times_and_never_not_at_
 def test_no_block_begins_once_the_budget_is_spent_to_the_last_bit(each, blocks):
     """Four quarters of a second are a second; three seconds are the budget so often that one block is enough."""
     device = FakeDevice(work=each, launch=0.0)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock)
     assert series.seconds == (each,) * blocks
 
 
@@ -119,35 +118,124 @@ def test_work_queued_before_a_block_is_not_counted_in_it():
     assert timer_for(device).time(device.run, 1).seconds == pytest.approx(1.001e-3)
 
 
-def test_a_disturbed_block_is_repeated_once_and_both_are_kept():
-    quiet = sample_series("time", (device := FakeDevice(work=0.05)).run, timer_for(device), PLAN, never, device.clock)
-    trouble = 10  # in the timed part: warm-up takes 4 calls
-    device = FakeDevice(work=lambda i: 0.2 if i == trouble else 0.05)
+PLANTED = (10, 13, 14, 20)  # calls that are disturbed, all in the timed part: warm-up takes 4 calls
+
+
+def disturbed_series(calls=PLANTED, plan=PLAN, every=0.0, extra=0.1, each=0.05):
+    """Return the series of calls of 50 ms; other work adds `extra` seconds, which a counter has, to each of `calls`."""
+    lost = lambda: extra * sum(device.calls > call for call in calls)  # noqa: E731 - one expression of the device
+    device = FakeDevice(work=lambda i: each + extra * (i in calls))
+    watch = losing(lost, device.clock, every=every)
+    return sample_series("time", device.run, timer_for(device), plan, watch, device.clock)
+
+
+def test_disturbed_blocks_do_not_count_and_more_are_timed_within_the_budget():
+    quiet, series = disturbed_series(()), disturbed_series()
+    assert quiet.calm == quiet.seconds
+    assert len(quiet.seconds) == 10
+    assert [i for i, seconds in enumerate(series.seconds) if seconds > 0.1] == list(series.noisy) == [6, 9, 10]
+    assert len(series.seconds) == 13
+    assert series.calm == pytest.approx(quiet.calm)
+    assert series.lost == {"steal": pytest.approx(3 * 0.150001)}
+    assert series.flags == ()
+
+
+def test_a_series_whose_calm_blocks_agree_has_converged_though_every_second_block_is_disturbed():
+    blocks, lost = itertools.count(), [0.0]
+
+    def work(_):
+        hit = not gc.isenabled() and next(blocks) % 2  # in warm-up it is on
+        lost[0] += 0.02 * hit
+        return 0.02 + 0.02 * hit
+
+    device = FakeDevice(work)
     series = sample_series(
-        "time", device.run, timer_for(device), PLAN, lambda: int(device.calls > trouble), device.clock
+        "time", device.run, timer_for(device), PLAN, losing(lambda: lost[0], device.clock), device.clock
     )
-    assert max(quiet.seconds) == pytest.approx(0.050001)
-    assert series.noisy == (series.seconds.index(max(series.seconds)),)
-    assert len(series.seconds) == len(quiet.seconds) + 1
-    assert "context_switches" in series.flags
+    assert (len(series.calm), len(series.seconds)) == (10, 19)
+    assert series.flags == ()
 
 
-def test_a_repeat_that_is_disturbed_as_well_counts_and_is_not_repeated():
-    """On a loaded machine that would never end."""
-    trouble = (10, 11)  # in the timed part: warm-up takes 4 calls
-    device = FakeDevice(work=lambda i: 0.2 if i in trouble else 0.05)
-    switches = lambda: sum(device.calls > call for call in trouble)  # noqa: E731 - one expression of the device
-    series = sample_series("time", device.run, timer_for(device), PLAN, switches, device.clock)
-    assert [i for i, seconds in enumerate(series.seconds) if seconds > 0.1] == [6, 7]
-    assert series.noisy == (6,)
-    assert len(series.seconds) == 11
+def test_the_budget_ends_a_series_however_many_blocks_do_not_count():
+    series = disturbed_series(range(4, 11))
+    assert sum(series.seconds) == pytest.approx(1.0, abs=0.2)
+    assert len(series.calm) < 10
+
+
+def test_blocks_between_two_readings_share_their_verdict():
+    """A counter that is read after three blocks: a disturbed one takes two more with it. The last are judged too."""
+    series = disturbed_series((12,), every=0.12)
+    assert series.noisy == (6, 7, 8)
+    assert len(series.calm) == 10
+    assert disturbed_series((4,), replace(PLAN, budget=0.05, least=0.05), every=9.0).noisy == ()
+    assert "never_quiet" in disturbed_series((4,), replace(PLAN, budget=0.05, least=0.05), every=9.0).flags
+
+
+def test_where_no_block_is_calm_the_least_disturbed_half_counts_and_is_flagged():
+    """Blocks 0 to 8: each is disturbed more than the one before."""
+    amounts = [0.0] * 4 + [0.05 * i for i in range(1, 10)]
+    device = FakeDevice(work=lambda i: 0.05 + amounts[min(i, 12)])
+    lost = lambda: sum(amounts[: device.calls])  # noqa: E731 - one expression of the device
+    series = sample_series(
+        "time", device.run, timer_for(device), PLAN, losing(lost, device.clock, "context_switches"), device.clock
+    )
+    count = len(series.seconds)
+    assert series.calm == series.seconds[: math.ceil(count / 2)]
+    assert {"never_quiet", "context_switches"} <= set(series.flags)
+    assert sum(series.lost.values()) == pytest.approx(sum(series.seconds) - sum(series.calm))
+
+
+@pytest.mark.parametrize(
+    ("lost", "counted"),
+    [
+        ([0, 0, 0, 1], [0, 1, 2]),
+        ([0, 0, 0.5, 0.5], [0, 1, 2, 3]),
+        ([0.5] * 4, [0, 1, 2, 3]),
+        ([0.3, 0.1, 0.2, 0.9, 0.8, 0.7], [0, 1, 2]),
+        ([0, 0.9, 0.2, 0.8, 0.7, 0.6, 0.5, 0.4], [0, 2, 6, 7]),
+        ([0.5], [0]),
+        ([0, 0.5], [0, 1]),
+        ([0, 0], [0, 1]),
+    ],
+)
+def test_never_are_fewer_than_three_blocks_counted_if_there_are_three(lost, counted):
+    assert which_count([{"steal": share} if share else {} for share in lost]) == counted
+
+
+def test_the_worst_of_several_causes_is_the_one_that_is_told():
+    device = FakeDevice(work=lambda i: 0.05 + 0.15 * (i == 10))
+    lost = [
+        Counter(lambda share=share: share * (device.calls > 10), cause) for cause, share in (("a", 0.01), ("b", 0.15))
+    ]
+    series = sample_series("time", device.run, timer_for(device), PLAN, Watch([*lost], device.clock), device.clock)
+    assert series.lost == {"b": pytest.approx(0.200001)}
+
+
+def test_the_median_of_the_calm_blocks_is_that_without_disturbances_but_for_chance():
+    """Disturbances are independent of a block's own time, and there are many: nothing is chosen by how long it took."""
+    rng = np.random.default_rng(5)
+    errors = []
+    for _ in range(60):
+        own = 1e-3 * rng.lognormal(0.0, 0.1, 4000)
+        hit = rng.random(4000) < 0.4
+        extra = hit * 1e-3 * rng.exponential(0.5, 4000)
+        stolen = np.concatenate([[0.0], np.cumsum(extra)])
+        device = FakeDevice(work=lambda i, own=own, extra=extra: float(own[i % 4000] + extra[i % 4000]), launch=0.0)
+        lost = lambda device=device, stolen=stolen: float(stolen[min(device.calls, 4000)])  # noqa: E731
+        plan = Durations(budget=0.3, least=0.2, warmup=0.02, warmup_cap=0.05)
+        series = sample_series("time", device.run, timer_for(device), plan, losing(lost, device.clock), device.clock)
+        assert series.inner_loops == 1
+        assert 0.3 < len(series.noisy) / len(series.seconds) < 0.5
+        errors.append(math.log(np.median(series.calm) / 1e-3))
+    assert abs(np.mean(errors)) < 3 * np.std(errors) / math.sqrt(len(errors))
+    assert np.std(errors) < 0.02
 
 
 def test_garbage_collection_is_off_inside_blocks_and_back_on_after_them():
     device = FakeDevice(work=0.02)
     seen = []
     sample_series(
-        "time", lambda: (seen.append(gc.isenabled()), device.run()), timer_for(device), PLAN, never, device.clock
+        "time", lambda: (seen.append(gc.isenabled()), device.run()), timer_for(device), PLAN, calm(), device.clock
     )
     assert seen[-1] is False
     assert gc.isenabled()
@@ -166,7 +254,7 @@ class EventClock:
 
 
 def device_series(backend):
-    return sample_series("time", lambda: None, DeviceTimer(backend), PLAN, never, backend.clock)
+    return sample_series("time", lambda: None, DeviceTimer(backend), PLAN, calm(), backend.clock)
 
 
 @pytest.mark.parametrize(("seconds", "loops"), [(150e-6, 7), (0.6e-3, 2), (1e-3, 1)])
@@ -237,7 +325,7 @@ def noisy(work):
 
 def flags_of(work, plan=PLAN):
     device = FakeDevice(work=work, launch=1e-7)
-    return sample_series("time", device.run, timer_for(device), plan, never, device.clock).flags
+    return sample_series("time", device.run, timer_for(device), plan, calm(), device.clock).flags
 
 
 @pytest.mark.parametrize("each", [5e-6, 1e-3])
@@ -255,18 +343,20 @@ def test_calls_that_are_alike_but_for_noise_are_neither_a_trend_nor_alternating(
 @pytest.mark.parametrize("disturbed", [True, False])
 def test_disturbed_blocks_make_no_trend(disturbed):
     """From the 20th block on every second one is slow, and more so each time."""
-    blocks, switched = itertools.count(), [0]
+    blocks, lost = itertools.count(), [0.0]
 
     def work(_):
         block = 0 if gc.isenabled() else next(blocks)  # in warm-up it is on
         if block < 20 or block % 2:
             return 0.02
-        switched[0] += disturbed
-        return 0.02 * (1.5 + 0.05 * block)
+        more = 0.02 * (0.5 + 0.05 * block)
+        lost[0] += more * disturbed
+        return 0.02 + more
 
     device = FakeDevice(work)
     plan = replace(PLAN, least=1.5, budget=2.0)
-    series = sample_series("time", device.run, timer_for(device), plan, lambda: switched[0], device.clock)
+    watch = losing(lambda: lost[0], device.clock)
+    series = sample_series("time", device.run, timer_for(device), plan, watch, device.clock)
     assert (len(series.noisy) > 8) is disturbed
     assert ("trend" in series.flags) is not disturbed
 
@@ -278,7 +368,7 @@ def test_work_in_every_second_long_call_is_alternating():
 def test_work_in_every_second_call_of_a_batch_is_alternating_though_the_blocks_are_alike():
     work = noisy(lambda i: 10e-6 if i % 2 else 0.0)
     device = FakeDevice(work=work, launch=1e-7)
-    series = sample_series("time", device.run, timer_for(device), PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer_for(device), PLAN, calm(), device.clock)
     assert series.inner_loops > 1
     assert max(series.seconds) < 1.1 * min(series.seconds)
     assert series.flags == ("alternating",)
@@ -300,7 +390,7 @@ class Noting(WallTimer):
 def test_calls_timed_singly_after_batches_are_no_samples(each, singly):
     device = FakeDevice(work=each, launch=1e-7)
     timer = Noting(device)
-    series = sample_series("time", device.run, timer, PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer, PLAN, calm(), device.clock)
     ends = len(timer.blocks) - singly
     assert timer.blocks[ends - len(series.seconds) :] == [series.inner_loops] * len(series.seconds) + [1] * singly
     assert SINGLES % 2 == 0
@@ -318,7 +408,7 @@ def test_an_alternation_that_a_second_look_does_not_find_was_other_work(until, f
 
     device = FakeDevice(work, launch=1e-7)
     timer = Noting(device)
-    series = sample_series("time", device.run, timer, PLAN, never, device.clock)
+    series = sample_series("time", device.run, timer, PLAN, calm(), device.clock)
     assert ("alternating" in series.flags) is found
     assert timer.blocks[-2 * SINGLES :] == [1] * 2 * SINGLES
 
@@ -379,7 +469,7 @@ def test_a_series_claims_all_seconds_in_which_its_timer_was_at_work():
     device = FakeDevice(work=5e-6, launch=1e-7)
     timer = timer_for(device)
     claimed = [
-        sample_series("time", device.run, timer, PLAN, never, device.clock, singly=singly).claimed_s
+        sample_series("time", device.run, timer, PLAN, calm(), device.clock, singly=singly).claimed_s
         for singly in (False, True)
     ]
     assert sum(claimed) == pytest.approx(device.clock()) == pytest.approx(timer.total)

@@ -141,7 +141,7 @@ def sleeping(backend, work, host):
     if work.size == "everywhere":
         case.perf_counter = half
         sampling.warm_up.__defaults__ = (half,)
-        sampling.sample_series.__defaults__ = (sampling.sample_series.__defaults__[0], half)
+        sampling.sample_series.__defaults__ = (half,)
 
     def run():
         time.sleep(2e-3)

@@ -1,0 +1,340 @@
+"""Repeat processes until each headline value is precise enough, or the time is up.
+
+A value is the median over processes of one case: of the series behind the headline metric of its workload, else of its
+wall time. With two sides it is the ratio of the two within each round, of the p10 as `compare` takes it: that is what
+was asked for, and a machine that drifts leaves it alone. Its precision is half of its interval (sequential.py), as a
+factor: +-3 % is from 1 / 1.03 to 1.03 times the middle.
+
+Every case is measured until the first look. From then on a round measures what is not yet precise, first what would
+change an answer, then what needs the fewest seconds more: with the widest first, fewer would be precise when the time
+is up. Each value is measured until its next look, where it is judged again. A look that could not be reached within
+the time is not begun, because the processes until then would say nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench_core import sequential, stats
+from bench_core.records import NOT_TRIED, SEQUENTIAL, Case, Clock, Measurement, Status, Work
+from bench_core.results import schema
+from bench_core.results.metrics import METRICS
+from bench_core.results.traits import TraitsOf, merged
+from bench_core.run import journal
+from bench_core.run.replicate import Done, Side, Turn
+from bench_core.run.session import ROUND_BUDGET, write_cases
+
+NEAREST = "nearest to it"  # why a value is repeated that decides nothing
+# By what factor two values may differ and still be rivals if one of them has no interval yet.
+_UNKNOWN = 1.5
+_MOST_FAILURES = 2  # in a row, after which a case is not tried again
+_SHARE = 0.5  # of the time left for measuring that new looks may take, so that answers can have more than one
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """precision: of each headline value, 0.03 for 3 %. seconds: of wall time, infinite for no limit."""
+
+    precision: float
+    seconds: float = math.inf
+
+
+@dataclass(slots=True, eq=False)
+class Value:
+    """One headline value, with all that is known of it.
+
+    numbers: of its processes, in the order of their measurement: seconds, or with two sides a ratio. middle: their
+    median. ends: its interval, None before the first look. costs: the wall seconds of its case in each round, of all
+    sides. failures: rounds without a number since the last that had one. first: its precision at the first look. why:
+    why it was measured after that.
+    """
+
+    case: Case
+    numbers: list[float] = field(default_factory=list)
+    middle: float = math.nan
+    ends: tuple[float, float] | None = None
+    costs: list[float] = field(default_factory=list)
+    failures: int = 0
+    first: float | None = None
+    why: dict[str, None] = field(default_factory=dict)
+
+    def add(self, number: float) -> None:
+        """Add the number of one more process."""
+        self.failures = 0
+        self.numbers.append(number)
+        self.middle = stats.quantile(sorted(self.numbers), 0.5)
+        if len(self.numbers) in sequential.LOOKS:
+            self.ends = sequential.interval(self.numbers)
+        if len(self.numbers) == sequential.FIRST:
+            self.first = self.precision
+
+    @property
+    def name(self) -> str:
+        return f"{self.case.work.workload} {self.case.label}"
+
+    @property
+    def precision(self) -> float | None:
+        """Half of its interval as a factor less one; None before the first look."""
+        return math.sqrt(self.ends[1] / self.ends[0]) - 1 if self.ends else None
+
+    @property
+    def cost(self) -> float:
+        """The wall seconds that it takes in a round."""
+        return sum(self.costs) / len(self.costs)
+
+    @property
+    def rounds(self) -> int:
+        """The number of rounds until its next look, 0 after the last."""
+        return (sequential.next_look(len(self.numbers)) or len(self.numbers)) - len(self.numbers)
+
+    @property
+    def may_go_on(self) -> bool:
+        return bool(self.numbers) and 0 <= self.failures < _MOST_FAILURES and self.rounds > 0
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it is between two looks: what was spent since the last says nothing until the next.
+
+        The first round measures everything, so that one value alone is no beginning.
+        """
+        return len(self.numbers) > max(1, sequential.look(len(self.numbers)))
+
+    def rivals(self, other: Value) -> bool:
+        """Whether it is not known which of two values is smaller."""
+        (a, b), (c, d) = (v.ends or (v.middle / _UNKNOWN, v.middle * _UNKNOWN) for v in (self, other))
+        return a <= d and c <= b
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A complete round: the number of its cases, and its wall seconds in all and outside of them."""
+
+    cases: int
+    seconds: float
+    beside: float
+
+
+class Precision:
+    """The schedule of a series that ends with its precision. See `replicate.Schedule`.
+
+    folder: where files for the sessions can be written; it must stay until the series has ended. now: a clock in
+    seconds. values: by planned case, all that have a value or may get one. ended: why, "" as long as it has not.
+    """
+
+    flag = SEQUENTIAL
+    of = "rounds are complete"
+
+    def __init__(
+        self, goal: Goal, sides: Sequence[Side], folder: Path, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.goal, self.sides = goal, [side.name for side in sides]
+        self.values: dict[Case, Value] = {}
+        self.rounds: list[Round] = []
+        self.ended = ""
+        self._folder, self._now, self._begin = folder, now, now()
+        self._chosen: list[Value] = []
+
+    # ------------------------------------------------------------ what replicate.Schedule asks
+
+    def next(self, number: int) -> str | None:
+        if number == 0:
+            return f"round 1: all cases, to be known within {percent(self.goal.precision)}"
+        self._chosen = self._choose(self.goal.seconds - (self._now() - self._begin))
+        if not self._chosen:
+            self.ended = self._why_ended()
+            return None
+        left = self.goal.seconds - (self._now() - self._begin)
+        in_time = "" if math.isinf(left) else f", {math.ceil(left / 60)} min left"
+        what = f"{len(self._chosen)} of {len(self.values)} cases"
+        return f"round {number + 1}: {what}, {len(self.inside)} within {percent(self.goal.precision)}{in_time}"
+
+    def options(self, turn: Turn) -> Sequence[str]:
+        probes = f"--bench-probes={self._folder / f'probes-{turn.side.name}.jsonl'}"
+        if turn.replicate == 0:
+            return [probes]
+        path = self._folder / "cases.json"
+        write_cases(path, self.chosen)
+        return [probes, f"--bench-cases={path}"]
+
+    def took(self, done: Sequence[Done]) -> None:
+        measured: dict[str, dict[Case, Measurement]] = {}
+        traits = []
+        for d in done:
+            kept = journal.read(d.folder / schema.JOURNAL)
+            planned = {(c.work.case_id, c.backend, c.device): c for c in kept.head.planned}
+            measured[d.turn.side.name] = {
+                planned[m.planned_as, m.case.backend, m.case.device] if m.planned_as else m.case: m
+                for m in kept.measurements
+            }
+            about = json.loads((d.folder / schema.RUN).read_text(encoding="utf-8"))
+            traits.append(TraitsOf.from_json(about.get("traits")))
+        self.add(measured, sum(d.seconds for d in done), merged(traits))
+
+    def about(self) -> Mapping[str, Any]:
+        seconds = None if math.isinf(self.goal.seconds) else self.goal.seconds
+        return {
+            "precision": {
+                "precision": self.goal.precision,
+                "time": seconds,
+                "looks": list(sequential.LOOKS),
+                "budget": ROUND_BUDGET,  # unless the options of the run have one
+                "ended": self.ended or "stopped early",
+                "values": len(self.known),
+                "within": len(self.inside),
+                "rounds": [{"cases": each.cases, "seconds": each.seconds} for each in self.rounds],
+                "cases": [
+                    {
+                        "workload": value.case.work.workload,
+                        "case": value.case.label,
+                        "processes": len(value.numbers),
+                        "first": value.first,
+                        "last": value.precision,
+                        "why": list(value.why),
+                    }
+                    for value in self.values.values()
+                ],
+            }
+        }
+
+    # ------------------------------------------------------------ what is known
+
+    @property
+    def known(self) -> list[Value]:
+        """All that have a value, however uncertain."""
+        return [value for value in self.values.values() if value.numbers]
+
+    @property
+    def chosen(self) -> list[Case]:
+        """The cases of the round that was announced last; those of the first, which measures all, are not known."""
+        return [value.case for value in self._chosen]
+
+    @property
+    def inside(self) -> list[Value]:
+        return [value for value in self.known if self._is_inside(value)]
+
+    def _is_inside(self, value: Value) -> bool:
+        precision = value.precision
+        return precision is not None and precision <= self.goal.precision
+
+    def add(self, measured: Mapping[str, Mapping[Case, Measurement]], seconds: float, traits: TraitsOf) -> None:
+        """Add a complete round: the measurements of each side by planned case, and its wall seconds."""
+        cases = dict.fromkeys(case for by_case in measured.values() for case in by_case)
+        spent = 0.0
+        for case in cases:
+            tried = [measured[side][case] for side in self.sides if case in measured[side]]
+            if not self.rounds and any(m.status in NOT_TRIED for m in tried):
+                continue
+            value = self.values.setdefault(case, Value(case))
+            value.costs.append(sum(m.elapsed_s for m in tried))
+            spent += value.costs[-1]
+            number = _number(tried, traits) if len(tried) == len(self.sides) else None
+            if number is None:
+                # A wrong answer leaves the case without a value, whatever other processes say.
+                value.failures += _MOST_FAILURES if any(m.status is Status.INVALID for m in tried) else 1
+                continue
+            value.add(number)
+        self.rounds.append(Round(len(cases), seconds, max(0.0, seconds - spent)))
+
+    # ------------------------------------------------------------ what to measure next
+
+    def _choose(self, left: float) -> list[Value]:
+        """Return what the next round measures, nothing if there is nothing to gain in the seconds that are left."""
+        # A case that failed at once may have failed by chance.
+        again = [value for value in self.values.values() if not value.numbers and value.failures < _MOST_FAILURES]
+        going = [value for value in self.known if value.may_go_on]
+        wanted = [value for value in going if value.is_under_way or not self._is_inside(value)]
+        deciding = self._deciding() if any(not value.is_under_way and value.ends for value in wanted) else {}
+        chosen: list[Value] = []
+        cost, longest, beside = 0.0, 0, self.rounds[-1].beside
+        for value in [*sorted(wanted, key=lambda v: self._place(v, deciding)), *again]:
+            rounds = max(value.rounds, 1)
+            after = cost + rounds * value.cost, max(longest, rounds)
+            measuring = left - after[1] * beside
+            is_new = value.first is not None and not value.is_under_way
+            if after[0] > measuring * (_SHARE if is_new and chosen else 1.0):
+                continue
+            cost, longest = after
+            chosen.append(value)
+            if is_new:
+                value.why[deciding.get(value, NEAREST)] = None
+        return chosen
+
+    def _place(self, value: Value, deciding: Mapping[Value, str]) -> tuple[float, ...]:
+        """Return the sort key: what is under way first, then what has no look yet, then what decides, then the others.
+
+        Of these come first those that need the fewest seconds, because more of them then get their look, or are precise
+        when the time is up. The widest may never be.
+        """
+        if value.is_under_way:
+            return (0, value.rounds, value.cost)
+        if value.precision is None:
+            return (1, value.cost)
+        # Intervals shrink with the square root of the number of processes.
+        factor = math.log1p(value.precision) / math.log1p(self.goal.precision)
+        return (2, value not in deciding, len(value.numbers) * factor**2 * value.cost)
+
+    def _deciding(self) -> dict[Value, str]:
+        """Return the values that leave an answer open, each with that answer."""
+        if len(self.sides) > 1:
+            logs = [[math.log(number) for number in value.numbers] for value in self.known]
+            adjusted = stats.benjamini_hochberg([sequential.p_of_zero(each) for each in logs])
+            open_ones = zip(self.known, adjusted, strict=True)
+            return {value: "verdict" for value, p in open_ones if p > 1 - stats.CONFIDENCE}
+        works: dict[Work, dict[str, list[Value]]] = {}
+        for value in self.known:
+            devices = works.setdefault(value.case.work, {})
+            devices.setdefault(value.case.device, []).append(value)
+        found: dict[Value, str] = {}
+        for devices in works.values():
+            leaders = {device: min(values, key=lambda value: value.middle) for device, values in devices.items()}
+            for device, leader in leaders.items():
+                equals = [value for value in devices[device] if value.rivals(leader)]
+                if len(equals) > 1:
+                    found |= dict.fromkeys(equals, f"best of {device}")
+            cpu = leaders.pop("cpu", None)
+            for leader in leaders.values():
+                if cpu and cpu.rivals(leader):
+                    found |= dict.fromkeys((cpu, leader), "crossover")
+        return found
+
+    def _why_ended(self) -> str:
+        if len(self.inside) == len(self.known):
+            return "every value is precise enough" if self.known else "no case has a value"
+        open_ones = [value for value in self.known if value.may_go_on and not self._is_inside(value)]
+        return "the time is up" if open_ones else "the others are at the last look, or failed"
+
+
+def _number(tried: Iterable[Measurement], traits: TraitsOf) -> float | None:
+    """Return the number of one round: the median seconds of one side, or the ratio of the p10 of two; None without."""
+    several = [_seconds(m, traits) for m in tried]
+    found = [sorted(seconds) for seconds in several if seconds]
+    if len(found) < len(several):
+        return None
+    if len(found) == 1:
+        return stats.quantile(found[0], 0.5)
+    first, second = (stats.quantile(seconds, 0.1) for seconds in found)
+    return second / first
+
+
+def _seconds(m: Measurement, traits: TraitsOf) -> Sequence[float] | None:
+    """Return the wall seconds from which the headline metric of a measurement follows; None if it has no value."""
+    if m.status is not Status.OK:
+        return None
+    metric = METRICS.get(traits(m.case.work).headline or "time")
+    name = metric.formula.lead.name if metric and metric.formula else metric.name if metric else "time"
+    walls = {series.metric: series.seconds for series in m.series if series.clock is Clock.WALL}
+    seconds = walls.get(name) or walls.get("time")
+    return seconds if seconds and min(seconds) > 0 else None
+
+
+def percent(precision: float | None) -> str:
+    """Return a precision as text: "3 %", "a factor of 2.5" from 100 % on, "unknown" for None."""
+    if precision is None:
+        return "unknown"
+    return f"{100 * precision:.2g} %" if precision < 1 else f"a factor of {1 + precision:.3g}"

@@ -1,0 +1,116 @@
+"""Simulated machines on which the schedule of `bench-core run --precision` runs as it does on a real one.
+
+Costs in seconds: SESSION to start one, or AGAIN if the devices are known; of each case CHECKED to build and check it,
+its warm-up (WARMUP, two budgets at most) and its timed blocks, which last as long as the budget. Calls are short, so
+that their own time counts for nothing.
+
+Every process has a speed of its own, which no budget changes. So has every block, and many blocks have it less.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from bench_core.records import Case, Clock, Measurement, Series, Status, Work
+from bench_core.results.traits import TraitsOf
+from bench_core.run.precision import Precision
+from bench_core.run.replicate import Side
+
+SESSION, AGAIN = 6.0, 3.0
+CHECKED = 0.1
+WARMUP = 0.2
+BLOCK = 0.04  # standard deviation of the logarithm of one block
+BLOCKS_PER_SECOND, MOST_BLOCKS = 200.0, 30  # after so many, the median has usually converged
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise between processes, on logarithms.
+
+    process: its standard deviation. skewed: whether it is exponential, not normal. slow: how much slower a process is
+    that has the slow speed; share: how many have it.
+    """
+
+    process: float = 0.03
+    skewed: bool = False
+    slow: float = 0.0
+    share: float = 0.0
+
+    def draw(self, rng, within, n=None):
+        """Return the noise of one process, or of `n`. within: the standard deviation of the median of its blocks."""
+        own = self.process * (rng.exponential(size=n) if self.skewed else rng.standard_normal(n))
+        return own + self.slow * (rng.random(n) < self.share) + within * rng.standard_normal(n)
+
+
+@cache
+def median_of(noise, within):
+    """Return the median of a noise over all processes."""
+    return float(np.median(noise.draw(np.random.default_rng(0), within, 400_000)))
+
+
+def cases(works, implementations=1):
+    """Return the cases of some works, each by several implementations on one CPU."""
+    names = [f"i{i}" for i in range(implementations)]
+    return [Case(Work("s", "w", str(8 + n), "float32"), "numpy", "cpu", name) for n in range(works) for name in names]
+
+
+@dataclass
+class Machine:
+    """A machine, and the seconds since it began to measure.
+
+    seconds: those of a call of each case without noise. noises: those of each case. budget: of timed blocks, in
+    seconds.
+    """
+
+    rng: object
+    seconds: dict
+    noises: dict
+    budget: float
+    clock: float = 0.0
+
+    def now(self):
+        return self.clock
+
+    def with_budget(self, budget):
+        """Return the machine as it was before it began, with another budget."""
+        return replace(self, budget=budget, clock=0.0)
+
+    @property
+    def cost(self):
+        """The seconds that a case takes."""
+        return CHECKED + min(WARMUP, 2 * self.budget) + self.budget
+
+    def session(self, of, start, factor=1.0):
+        """Measure some cases in one session that takes `start` to begin; return the measurement of each."""
+        self.clock += start + self.cost * len(of)
+        return {case: self._measured(case, factor) for case in of}
+
+    @property
+    def within(self):
+        """The standard deviation of the median of the blocks of a process."""
+        return 1.25 * BLOCK / math.sqrt(max(3.0, min(MOST_BLOCKS, self.budget * BLOCKS_PER_SECOND)))
+
+    def true(self, case):
+        """Return the median over all processes of the seconds of a case."""
+        return self.seconds[case] * math.exp(median_of(self.noises[case], self.within))
+
+    def _measured(self, case, factor):
+        noise = self.noises[case].draw(self.rng, self.within)
+        series = (Series("time", Clock.WALL, (self.seconds[case] * factor * math.exp(noise),)),)
+        return Measurement(case, Status.OK, series=series, elapsed_s=self.cost)
+
+
+def until_precise(machine, goal, factors=(1.0,)):
+    """Run the schedule to its end and return it. factors: of the seconds of each side."""
+    sides = [Side(name) for name in ("this", "against")[: len(factors)]]
+    series = Precision(goal, sides, folder=None, now=machine.now)
+    chosen, number = list(machine.seconds), 0
+    while series.next(number) is not None:
+        chosen = series.chosen if number else chosen
+        begin, start = machine.clock, AGAIN if number else SESSION
+        measured = {s.name: machine.session(chosen, start, f) for s, f in zip(sides, factors, strict=True)}
+        series.add(measured, machine.clock - begin, TraitsOf())
+        number += 1
+    return series
