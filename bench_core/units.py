@@ -64,9 +64,10 @@ def significant(value: float, digits: int = 3) -> str:
     """Return `value` with `digits` significant digits, without an exponent if 1e-4 <= |value| < 1e6."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    scientific = f"{value:.{digits - 1}e}"
+    exponent = int(scientific[scientific.index("e") + 1 :])
     if exponent >= 6 or exponent < -4:
-        return f"{value:.{digits - 1}e}"
+        return scientific
     return f"{value:,.{max(digits - 1 - exponent, 0)}f}"
 
 

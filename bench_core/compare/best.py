@@ -12,6 +12,7 @@ from bench_core.compare.replicates import Replicates, collect_replicates
 from bench_core.compare.result import BestPair, Entry, Key
 from bench_core.compare.spread import Spreads
 from bench_core.compare.verdicts import Pair, judge
+from bench_core.records import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ def rank(readings: Sequence[Reading], options: CompareOptions, *, needs_both: bo
     The order is by the median, which is the typical result. needs_both: leave out work that has no value of a CPU, or
     none of a GPU.
     """
+    if needs_both:  # a failure ranks nowhere
+        readings = [reading.only(reading.rows.mask("status", Status.OK.__eq__)) for reading in readings]
     rankings = []
     for key, cells in arrange(readings, replace(options, columns=SIDES)).cells.items():
         kinds = {row.device_type == "cpu" for found in cells.values() for _, row in found if row.has_value}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 
 from bench_core.compare.loading import Reading
 from bench_core.compare.pairing import side_name
@@ -15,6 +16,7 @@ from bench_core.text import no_such, printable
 
 ROW_CONDITIONS = ("threads", "library", "backend_version", "placement", "device_name", "git_commit", "git_dirty")
 _FOOTNOTED = ROW_CONDITIONS[:4]
+_conditions = attrgetter(*ROW_CONDITIONS)
 _SOFTWARE = {"backend_version": None, "library": None, "git_commit": 9}  # column -> characters shown, None for all
 MIXED = " / "  # joins the values that a side has in several runs or workers
 Known = dict[str, dict[str, list[str]]]  # fact -> side -> its values, "" if unknown
@@ -79,7 +81,7 @@ def row_conditions(
     The library and version of two different backends are part of what is compared, not conditions; so are the
     threads of a CPU against a GPU, and where the arrays of two backends or implementations lie. They are left out.
     """
-    if baseline is None or contender is None:
+    if baseline is None or contender is None or len({_conditions(row) for row in (*baseline.rows, *contender.rows)}) == 1:
         return ()
     if baseline.row.backend != contender.row.backend:
         names = [name for name in names if name not in {"library", "backend_version"}]

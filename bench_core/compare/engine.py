@@ -51,7 +51,8 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
     found = implausible.implausible_rows(tables)
     strange = {id(row): text for row, text in found}
     if strange:
-        comparisons = [replace(c, implausible=_implausible_in(c, strange)) for c in comparisons]
+        marked = ((c, _implausible_in(c, strange)) for c in comparisons)
+        comparisons = [replace(c, implausible=texts) if texts else c for c, texts in marked]
     lines = tuple(dict.fromkeys(f"{row_name(row)}: {text}" for row, text in found))
     return Result(
         input_files=tuple(reading.input_file for reading in readings),

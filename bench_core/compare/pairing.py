@@ -232,13 +232,11 @@ def _add_failures(cells: dict[Key, dict[str, list[Found]]], failures: Sequence[F
                 by_side.setdefault(side, []).append((reading, row))
 
 
-_WORK = ("case_id", *WORK, *QUANTITY)
-_work = attrgetter(*_WORK)
+_work = attrgetter("case_id", *WORK, *QUANTITY)  # in the order of the fields of Key
 
 
 def _key(row: Row, who: Sequence[str]) -> Key:
-    fields = dict(zip(_WORK, _work(row), strict=True))
-    return Key(**fields, who=tuple((name, getattr(row, name)) for name in who))
+    return Key(*_work(row), who=tuple((name, getattr(row, name)) for name in who))
 
 
 def twins(left: Iterable[Key], right: Iterable[Key]) -> dict[Key, tuple[Key, tuple[str, ...]]]:

@@ -58,7 +58,7 @@ class Replicates:
     @property
     def is_sequence(self) -> bool:
         """Whether the values of its processes decided how many there are: then only sequential.py is valid."""
-        return SEQUENTIAL in self.entry.flags
+        return any(SEQUENTIAL in row.flags.split(";") for row in self.entry.rows)
 
     def values(self, basis: str) -> list[float]:
         """Return the logarithms of this side's processes for "p10" or "median", in the order of their measurement."""
@@ -68,7 +68,7 @@ class Replicates:
         """Return the moments of this side's processes for "p10" or "median"."""
         values = self.values(basis)
         parts = [*([Moments.of(values)] if values else []), *self.summaries]
-        return sum(parts[1:], parts[0])
+        return sum(parts[1:], parts[0]) if len(parts) > 1 else parts[0]
 
 
 def collect_replicates(side: str, found: Sequence[Found]) -> Replicates:

@@ -65,6 +65,7 @@ class Spreads:
 
     traits: TraitsOf = field(default_factory=TraitsOf)
     noise: Mapping[str, Measured] = field(default_factory=dict)
+    _known: dict[tuple[str, ...], Spread] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, readings: Sequence[Reading]) -> Spreads:
@@ -84,6 +85,13 @@ class Spreads:
 
         If neither has it, it is the largest of other kinds of work of this backend, or on a CPU of all backends.
         """
+        known_by = row.machine, row.backend, row.device_type, row.suite, row.workload
+        found = self._known.get(known_by)
+        if found is None:
+            found = self._known[known_by] = self._of(row)
+        return found
+
+    def _of(self, row: Row) -> Spread:
         key = row.backend, row.device_type, kind(self.traits(row))
         own = self.noise.get(row.machine, {})
         sources = (own, f"bench-core noise on {row.machine}"), (SPREADS, SPREADS_FROM)

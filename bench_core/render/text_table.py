@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 _GAP = 2
 _LEAST = (24, 14, 8)  # minimum width of text columns in characters: of each step, if the table is still too wide
@@ -77,20 +78,23 @@ def _row(
 ) -> Iterator[str]:
     """Yield the lines of one row. style: an ANSI style, "" to colour verdicts, None for no colour."""
     wrapped = [_wrap(lines, width) for lines, width in zip(cells, widths, strict=True)]
-    for k in range(max(map(len, wrapped))):
-        parts = []
-        for i, (lines, width) in enumerate(zip(wrapped, widths, strict=True)):
-            line = lines[k] if k < len(lines) else ""
+    for parts in zip_longest(*wrapped, fillvalue=""):
+        padded = []
+        for i, (line, width) in enumerate(zip(parts, widths, strict=True)):
             space = " " * (width - columns(line))
-            verdict = _VERDICT.search(line) if style == "" else None
-            painted = paint(line, style or (_COLOURS[verdict[1]] if verdict else ""))
-            parts.append(space + painted if i in right else painted + space)
-        yield (" " * _GAP).join(parts).rstrip()
+            painted = line if style is None else paint(line, style or _colour(line))
+            padded.append(space + painted if i in right else painted + space)
+        yield (" " * _GAP).join(padded).rstrip()
 
 
-def _wrap(lines: Sequence[str], width: int) -> list[str]:
-    if all(columns(line) <= width for line in lines):
-        return list(lines)
+def _colour(line: str) -> str:
+    verdict = _VERDICT.search(line)
+    return _COLOURS[verdict[1]] if verdict else ""
+
+
+def _wrap(lines: Sequence[str], width: int) -> Sequence[str]:
+    if max(map(columns, lines)) <= width:
+        return lines
     return [part for line in lines for part in fold(line, width)]
 
 
