@@ -80,19 +80,18 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
     # All objects created below are kept, so garbage collection finds nothing and costs a third of the run time.
     with collection_off():
         readings = read(paths)
-    options = CompareOptions(
-        baseline=baseline,
-        rows=words(row),
-        columns=words(col) or sides(readings),
-        metrics=_comparable(words(metric)),
-        where=where,
-        min_effect=share("--min-effect", min_effect),
-        confidence=confidence,
-        require_same=_named("--require-same", require_same),
-        fail_on=_named("--fail-on", fail_on),
-        threshold=share("--threshold", threshold),
-    )
-    with collection_off():
+        options = CompareOptions(
+            baseline=baseline,
+            rows=words(row),
+            columns=words(col) or sides(readings),
+            metrics=_comparable(words(metric)),
+            where=where,
+            min_effect=share("--min-effect", min_effect),
+            confidence=confidence,
+            require_same=_named("--require-same", require_same),
+            fail_on=_named("--fail-on", fail_on),
+            threshold=share("--threshold", threshold),
+        )
         result = compare(readings, options)
         text = _text(result, chosen, to_file=output is not None)
     if output:

@@ -81,7 +81,9 @@ def row_conditions(
     The library and version of two different backends are part of what is compared, not conditions; so are the
     threads of a CPU against a GPU, and where the arrays of two backends or implementations lie. They are left out.
     """
-    if baseline is None or contender is None or len({_conditions(row) for row in (*baseline.rows, *contender.rows)}) == 1:
+    if baseline is None or contender is None:
+        return ()
+    if len({_conditions(row) for row in (*baseline.rows, *contender.rows)}) == 1:
         return ()
     if baseline.row.backend != contender.row.backend:
         names = [name for name in names if name not in {"library", "backend_version"}]

@@ -236,7 +236,8 @@ _work = attrgetter("case_id", *WORK, *QUANTITY)  # in the order of the fields of
 
 
 def _key(row: Row, who: Sequence[str]) -> Key:
-    return Key(*_work(row), who=tuple((name, getattr(row, name)) for name in who))
+    who_is = tuple((name, getattr(row, name)) for name in who)
+    return Key(*_work(row), who_is)  # type: ignore[call-arg]
 
 
 def twins(left: Iterable[Key], right: Iterable[Key]) -> dict[Key, tuple[Key, tuple[str, ...]]]:

@@ -54,7 +54,8 @@ def judge(pairs: Sequence[Pair], min_effect: float, confidence: float, spreads: 
         logs = (found.estimate.mean, *found.estimate.interval(confidence))
         ratio, low, high = map(stats.exponential, logs)
         numbers = _Numbers(ratio, low, high, confidence, p.get(i), adjusted.get(i))
-        comparisons.append(_with_ratio(pair, found, numbers, *_verdict(pair, found, numbers, min_effect, len(claimable))))
+        verdict, reason = _verdict(pair, found, numbers, min_effect, len(claimable))
+        comparisons.append(_with_ratio(pair, found, numbers, verdict, reason))
     return comparisons
 
 
@@ -112,9 +113,7 @@ def _unequal(pair: Pair) -> str:
     return contrast(first, second, pair.differs or unlike_work(first, second, ()))
 
 
-def _with_ratio(
-    pair: Pair, found: RatioEstimate, numbers: _Numbers, verdict: Verdict, reason: str
-) -> Comparison:
+def _with_ratio(pair: Pair, found: RatioEstimate, numbers: _Numbers, verdict: Verdict, reason: str) -> Comparison:
     assert pair.baseline is not None  # noqa: S101 - _estimate returns None otherwise
     assert pair.contender is not None  # noqa: S101 - _estimate returns None otherwise
     first, second = pair.baseline.entry, pair.contender.entry
@@ -149,9 +148,7 @@ _BASIS = {
 }
 
 
-def _verdict(
-    pair: Pair, found: RatioEstimate, numbers: _Numbers, min_effect: float, tests: int
-) -> tuple[Verdict, str]:
+def _verdict(pair: Pair, found: RatioEstimate, numbers: _Numbers, min_effect: float, tests: int) -> tuple[Verdict, str]:
     """Return the verdict on a ratio with its interval, and the reason."""
     if found.identical and numbers.ratio == 1.0:
         return Verdict.IDENTICAL, "both sides are the same rows"
