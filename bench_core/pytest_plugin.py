@@ -534,10 +534,10 @@ class Harness:
         """Return the lines below the table of the summary: what became of the plan, what is doubtful, what is next."""
         session = self.session
         assert session is not None  # noqa: S101 - called only if there are rows or write errors
-        done = session.outcomes
+        done, account = session.outcomes, session.account
         lines = [
             summary.counts(done),
-            session.account.line,
+            *filter(None, (account.line, account.longest)),
             *(f"invalid: {m.case.work.workload} {m.case.label}: {m.reason}" for m in session.refused),
             *session.targets.left_out(),
             *summary.disturbed(disturbed_seconds(done)),

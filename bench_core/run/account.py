@@ -11,6 +11,7 @@ from bench_core.records import MEASURING, Measurement, Part, to_json
 _WORDS = {Part.WARM_UP: "warm-up", Part.SECOND_LOOK: "second look"}
 _DIGITS = 3  # after the decimal point of the seconds in run.json
 _SHORT = 20.0  # seconds; below this, tenths are shown
+_LONG, _NAMED = 60.0, 3  # seconds of a run that names the cases that took longest, and how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,14 @@ class RunAccount:
         spent = {part: _seconds(s, self.total) for part, s in self.parts.items()}
         shown = [f"{_WORDS.get(part, part)} {s}" for part, s in spent.items() if float(s.split()[0])]
         return f"time: {_seconds(self.total, self.total)}, {self.measuring_share:.0%} measuring: {', '.join(shown)}"
+
+    @property
+    def longest(self) -> str:
+        """The cases that took longest, with what each took, in one line; "" for a run of less than a minute."""
+        seconds = {name: sum(parts.values()) for name, parts in self.cases.items()}
+        most = sorted(seconds, key=seconds.__getitem__, reverse=True)[:_NAMED]
+        named = ", ".join(f"{name} {_seconds(seconds[name], self.total)}" for name in most)
+        return f"longest: {named}" if self.total >= _LONG and named else ""
 
 
 def merged(accounts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:

@@ -46,6 +46,17 @@ def test_the_line_leaves_out_what_took_no_time_and_shows_tenths_of_short_runs_on
     assert short.line == "time: 2.2 s, 22% measuring: starting 0.2 s, checks 0.5 s, timed 0.5 s, second look 1.0 s"
 
 
+def test_a_run_of_minutes_names_the_cases_that_took_longest():
+    several = [
+        replace(measured([1.0], work(str(n))), spent={Part.BUILD: 1.0, Part.TIMED: float(n)}) for n in range(8, 13)
+    ]
+    names = [f"{m.case.work.workload} {m.case.label}" for m in several]
+    account = RunAccount.of(several, starting=4.0, total=60.0)
+    assert account.longest == f"longest: {names[4]} 13 s, {names[3]} 12 s, {names[2]} 11 s"
+    assert RunAccount.of(several, starting=4.0, total=59.9).longest == ""
+    assert RunAccount.of([], starting=4.0, total=60.0).longest == ""
+
+
 def test_run_json_has_the_seconds_of_each_case_by_its_name():
     plain = RUN.to_json()
     assert (plain["total_s"], plain["measuring_share"]) == (30.0, 0.45)
