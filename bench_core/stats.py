@@ -143,6 +143,8 @@ class Moments:
     @classmethod
     def of(cls, values: Sequence[float]) -> Moments:
         """Return the moments of at least one value."""
+        if len(values) == 1:
+            return cls(1, values[0], 0.0)
         mean = math.fsum(values) / len(values)
         return cls(len(values), mean, math.fsum((v - mean) ** 2 for v in values))
 

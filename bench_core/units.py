@@ -28,6 +28,8 @@ _PREFIXES = (
     (1e-6, "µ"),
     (1e-9, "n"),
 )
+_FROM = tuple((scale * (1 - 1e-12), scale, prefix) for scale, prefix in _PREFIXES)
+_CARRIES = 999.0  # a rounded number above is that of the next prefix, or of the largest one
 _BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(?:([kmg])i?b|b)?", re.IGNORECASE)
 _DIMENSIONS = re.compile(r"[x-]")
@@ -46,16 +48,17 @@ def show(value: float | None, unit: str, digits: int = 3) -> str:
         return f"{significant(value, digits)} {unit}".removesuffix(" 1")
     scale, prefix = _scale(value, unit)
     # Rounding can carry into the next prefix: 999.7 ms is 1.00 s.
-    rounded = float(f"{value / scale:.{digits - 1}e}") * scale
-    scale, prefix = _scale(rounded, unit)
+    rounded = float(f"{value / scale:.{digits - 1}e}")
+    if abs(rounded) > _CARRIES:
+        scale, prefix = _scale(rounded * scale, unit)
     number = significant(value / scale, digits)
     return f"{number} {prefix}{unit.removeprefix('1')}"
 
 
 def _scale(value: float, unit: str) -> tuple[float, str]:
-    smallest = 1e-9 if unit in _FRACTIONS else 1.0
-    for scale, prefix in _PREFIXES:
-        if abs(value) >= scale * (1 - 1e-12) or scale <= smallest:
+    size, smallest = abs(value), 1e-9 if unit in _FRACTIONS else 1.0
+    for least, scale, prefix in _FROM:
+        if size >= least or scale <= smallest:
             return scale, prefix
     raise AssertionError("the last prefix always matches")
 
@@ -64,9 +67,10 @@ def significant(value: float, digits: int = 3) -> str:
     """Return `value` with `digits` significant digits, without an exponent if 1e-4 <= |value| < 1e6."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    scientific = f"{value:.{digits - 1}e}"
+    exponent = int(scientific[scientific.index("e") + 1 :])
     if exponent >= 6 or exponent < -4:
-        return f"{value:.{digits - 1}e}"
+        return scientific
     return f"{value:,.{max(digits - 1 - exponent, 0)}f}"
 
 

@@ -15,6 +15,7 @@ from bench_core.compare.replicates import collect_replicates
 from bench_core.compare.result import Entry
 from bench_core.records import Row, Status, severity
 from bench_core.results.metrics import METRICS
+from bench_core.results.table import Table
 from bench_core.text import printable
 
 _TEXTS = tuple(f.name for f in fields(Row) if f.type in {"str", str})
@@ -27,7 +28,7 @@ def safe(reading: Reading) -> Reading:
     for row in reading.rows:
         changed: dict[str, Any] = {name: shown(text) for name in _TEXTS if (text := getattr(row, name)) != shown(text)}
         rows.append(replace(row, **changed) if changed else row)
-    return replace(reading, rows=tuple(rows))
+    return replace(reading, rows=Table.of(rows))
 
 
 def pooled(readings: Sequence[Reading]) -> list[Row]:
@@ -42,7 +43,8 @@ def pooled(readings: Sequence[Reading]) -> list[Row]:
     for row in everything:
         places.setdefault(_result(row), len(places))
     options = CompareOptions(columns=SIDES, metrics=tuple(METRICS))
-    cells = arrange(readings, options, lambda row: row.status == Status.OK).cells.values()
+    good = [reading.only(reading.rows.mask("status", Status.OK.__eq__)) for reading in readings]
+    cells = arrange(good, options).cells.values()
     rows = [pooled_row(collect_replicates(side, found).entry) for sides in cells for side, found in sides.items()]
     known = {_result(row) for row in rows if row.has_value}
     failed: dict[tuple[object, ...], Row] = {}

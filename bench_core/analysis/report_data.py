@@ -159,7 +159,8 @@ class ReportData:
         return self._ranked("time")
 
     def _ranked(self, metric: str) -> dict[str, Ranking]:
-        ranked = rank(self._comparable, CompareOptions(metrics=(metric,)), lambda row: row.clock != Clock.DEVICE)
+        by_wall = [reading.only(reading.rows.mask("clock", Clock.DEVICE.__ne__)) for reading in self._comparable]
+        ranked = rank(by_wall, CompareOptions(metrics=(metric,)))
         return {ranking.key.case_id: ranking for ranking in ranked}
 
     @functools.cached_property

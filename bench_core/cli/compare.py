@@ -80,19 +80,18 @@ def compare_command(  # noqa: PLR0913 - one parameter an option
     # All objects created below are kept, so garbage collection finds nothing and costs a third of the run time.
     with collection_off():
         readings = read(paths)
-    options = CompareOptions(
-        baseline=baseline,
-        rows=words(row),
-        columns=words(col) or sides(readings),
-        metrics=_comparable(words(metric)),
-        where=where,
-        min_effect=share("--min-effect", min_effect),
-        confidence=confidence,
-        require_same=_named("--require-same", require_same),
-        fail_on=_named("--fail-on", fail_on),
-        threshold=share("--threshold", threshold),
-    )
-    with collection_off():
+        options = CompareOptions(
+            baseline=baseline,
+            rows=words(row),
+            columns=words(col) or sides(readings),
+            metrics=_comparable(words(metric)),
+            where=where,
+            min_effect=share("--min-effect", min_effect),
+            confidence=confidence,
+            require_same=_named("--require-same", require_same),
+            fail_on=_named("--fail-on", fail_on),
+            threshold=share("--threshold", threshold),
+        )
         result = compare(readings, options)
         text = _text(result, chosen, to_file=output is not None)
     if output:
@@ -131,12 +130,14 @@ def _named(option: str, text: str | None) -> tuple[str, ...]:
 
 def sides(readings: Sequence[Reading]) -> tuple[str, ...]:
     """Return the default of --col: machine, or for a single machine those of backend and device that vary."""
-    rows = [row for reading in readings for row in reading.rows]
-    if len({row.machine for row in rows}) != 1:
+    import numpy as np  # the help of a command needs none
+
+    tables = [reading.rows for reading in readings]
+    if len({machine for table in tables for machine in table.distinct("machine")}) != 1:
         return ("machine",)
-    valued = [row for row in rows if row.value is not None]
-    fields = tuple(name for name in ("backend", "device") if len({getattr(row, name) for row in valued}) > 1)
-    return fields or ("machine",)
+    valued = [table.only(~np.isnan(table.numbers("value"))) for table in tables]
+    fields = (name for name in ("backend", "device") if len({v for rows in valued for v in rows.distinct(name)}) > 1)
+    return tuple(fields) or ("machine",)
 
 
 def _format(named: str, output: Path | None) -> str:

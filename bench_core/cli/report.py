@@ -51,8 +51,8 @@ def read_filtered(paths: list[str], where: str) -> list[Reading]:
     from bench_core.compare import read
     from bench_core.results import filters
 
-    keep = filters.parse(where)
-    readings = [replace(r, rows=tuple(row for row in r.rows if keep(row))) for r in read(paths)]
+    filters.parse(where)  # an error of it comes before those of files
+    readings = [replace(reading, rows=filters.selected(reading.rows, where)) for reading in read(paths)]
     kept = [reading for reading in readings if reading.rows]
     if not kept:
         raise TableError(paths[0], "no row passes --filter" if where else "no rows in the files given")

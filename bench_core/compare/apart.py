@@ -17,6 +17,7 @@ from bench_core.compare.result import COSTS, contrast, unlike_work
 from bench_core.records import Clock, Row, is_quantity
 from bench_core.results.metrics import METRICS
 from bench_core.results.schema import IDENTITY
+from bench_core.results.table import Table
 from bench_core.units import counted
 
 _COSTS = (*COSTS, "least_bytes")
@@ -41,7 +42,8 @@ def kept_apart(readings: Sequence[Reading]) -> Apart:
     The first work that has a case_id keeps it. Samples are found by the case_id of the table: a row with another is
     compared by its own numbers. Costs and intervals that no chart can show are left out too.
     """
-    clocked = {row.metric for reading in readings for row in reading.rows if row.clock == Clock.WALL}
+    kinds = [kind for reading in readings for kind in reading.rows.distinct("metric", "clock")]
+    clocked = {metric for metric, clock in kinds if clock == Clock.WALL}
     left_out: Counter[str] = Counter()
     others: Counter[str] = Counter()
     works: dict[str, list[Row]] = {}
@@ -61,7 +63,7 @@ def kept_apart(readings: Sequence[Reading]) -> Apart:
             else:
                 rows.append(row)
             seen.add(_identity(row))
-        found.append(replace(reading, rows=tuple(map(_sound, rows))))
+        found.append(replace(reading, rows=Table.of(map(_sound, rows))))
     said = [_sentence("Left out", "value", left_out)] if left_out else []
     said += [_sentence("Shown as other work", "row", others)] if others else []
     return Apart(tuple(found), tuple(said))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench_core.compare.loading import Reading
@@ -12,7 +12,7 @@ from bench_core.compare.replicates import Replicates, collect_replicates
 from bench_core.compare.result import BestPair, Entry, Key
 from bench_core.compare.spread import Spreads
 from bench_core.compare.verdicts import Pair, judge
-from bench_core.records import Row
+from bench_core.records import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +24,16 @@ class Ranking:
     gpu: tuple[Replicates, ...]
 
 
-def rank(
-    readings: Sequence[Reading], options: CompareOptions, keep: Callable[[Row], bool], *, needs_both: bool = False
-) -> list[Ranking]:
+def rank(readings: Sequence[Reading], options: CompareOptions, *, needs_both: bool = False) -> list[Ranking]:
     """Return the results of every piece of work over all machines, backends, devices and thread counts.
 
     The order is by the median, which is the typical result. needs_both: leave out work that has no value of a CPU, or
     none of a GPU.
     """
+    if needs_both:  # a failure ranks nowhere
+        readings = [reading.only(reading.rows.mask("status", Status.OK.__eq__)) for reading in readings]
     rankings = []
-    for key, cells in arrange(readings, replace(options, columns=SIDES), keep).cells.items():
+    for key, cells in arrange(readings, replace(options, columns=SIDES)).cells.items():
         kinds = {row.device_type == "cpu" for found in cells.values() for _, row in found if row.has_value}
         if needs_both and len(kinds) < 2:
             continue

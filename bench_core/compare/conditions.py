@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 
 from bench_core.compare.loading import Reading
-from bench_core.compare.pairing import side_of
+from bench_core.compare.pairing import side_name
 from bench_core.compare.result import Comparison, Difference, Entry
 from bench_core.errors import IncompatibleError, UsageError
 from bench_core.machine.facts import VOLATILE, shown
@@ -15,6 +16,7 @@ from bench_core.text import no_such, printable
 
 ROW_CONDITIONS = ("threads", "library", "backend_version", "placement", "device_name", "git_commit", "git_dirty")
 _FOOTNOTED = ROW_CONDITIONS[:4]
+_conditions = attrgetter(*ROW_CONDITIONS)
 _SOFTWARE = {"backend_version": None, "library": None, "git_commit": 9}  # column -> characters shown, None for all
 MIXED = " / "  # joins the values that a side has in several runs or workers
 Known = dict[str, dict[str, list[str]]]  # fact -> side -> its values, "" if unknown
@@ -22,8 +24,8 @@ _UNSET, _NOT_INSTALLED = "unset", "not installed"
 NOT_MEASURED = "not measured"  # a case on this side, or a backend of which there are facts elsewhere
 
 
-def gather(readings: Sequence[Reading], columns: Sequence[str], keep: Callable[[Row], bool]) -> Known:
-    """Return every stable fact behind the rows that `keep` accepts, by side.
+def gather(readings: Sequence[Reading], columns: Sequence[str]) -> Known:
+    """Return every stable fact behind the rows, by side.
 
     The name of a worker's fact starts with its backend. A side that has the same kind of worker (backend and type of
     device) but lacks the fact gets "", or "unset" for an environment variable, because only those that are set are
@@ -34,8 +36,8 @@ def gather(readings: Sequence[Reading], columns: Sequence[str], keep: Callable[[
     sources: list[tuple[str, tuple[str, str], Facts]] = []  # side, kind of worker, and the facts that it knows
     for reading in readings:
         host = reading.files.facts
-        rows = filter(keep, reading.rows)
-        named = dict.fromkeys((side_of(row, columns), row.backend, row.device_type, row.env_id) for row in rows)
+        workers = reading.rows.distinct(*columns, "backend", "device_type", "env_id")
+        named = dict.fromkeys((side_name(values[:-3]), *values[-3:]) for values in workers)
         sources += [(side, ("", ""), host) for side in dict.fromkeys(side for side, *_ in named)]
         for side, backend, device_type, env_id in named:
             own = reading.files.worker_facts.get(env_id, {}).items()
@@ -80,6 +82,8 @@ def row_conditions(
     threads of a CPU against a GPU, and where the arrays of two backends or implementations lie. They are left out.
     """
     if baseline is None or contender is None:
+        return ()
+    if len({_conditions(row) for row in (*baseline.rows, *contender.rows)}) == 1:
         return ()
     if baseline.row.backend != contender.row.backend:
         names = [name for name in names if name not in {"library", "backend_version"}]

@@ -36,22 +36,24 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
     differs.
     """
     options = options or CompareOptions()
-    keep = filters.parse(options.where)
-    grid = pairing.arrange(readings, options, keep)
-    rankings = rank(readings, options, keep, needs_both=options.baseline != BEST_CPU)
+    kept = [replace(reading, rows=filters.selected(reading.rows, options.where)) for reading in readings]
+    grid = pairing.arrange(kept, options)
+    rankings = rank(kept, options, needs_both=options.baseline != BEST_CPU)
     sides = _sides(grid.sides, options.baseline)
     spreads = Spreads.of(readings)
     comparisons = judge(_pairs(grid, sides, rankings), options.min_effect, options.confidence, spreads)
     best = best_of(rankings, options, spreads)
     if not best and all(c.ratio is None for c in comparisons):
         raise NothingToCompare(_why_nothing(readings, grid, options, comparisons))
-    known = conditions.gather(readings, options.columns, keep)
+    known = conditions.gather(kept, options.columns)
     conditions.require_same(options.require_same, known, comparisons, grid.sides)
-    rows = [row for reading in readings for row in reading.rows if keep(row)]
-    strange = {id(row): text for row, text in implausible.implausible_rows(rows)}
+    tables = [reading.rows for reading in kept]
+    found = implausible.implausible_rows(tables)
+    strange = {id(row): text for row, text in found}
     if strange:
-        comparisons = [replace(c, implausible=_implausible_in(c, strange)) for c in comparisons]
-    lines = tuple(dict.fromkeys(f"{row_name(row)}: {strange[id(row)]}" for row in rows if id(row) in strange))
+        marked = ((c, _implausible_in(c, strange)) for c in comparisons)
+        comparisons = [replace(c, implausible=texts) if texts else c for c, texts in marked]
+    lines = tuple(dict.fromkeys(f"{row_name(row)}: {text}" for row, text in found))
     return Result(
         input_files=tuple(reading.input_file for reading in readings),
         sides=sides,
@@ -64,7 +66,7 @@ def compare(readings: Sequence[Reading], options: CompareOptions | None = None) 
         means=tuple(_means(comparisons, options.min_effect)),
         implausible=lines,
         notes=tuple(_notes(readings, grid, comparisons)),
-        gates=gates.judged(comparisons, rows, lines, options),
+        gates=gates.judged(comparisons, tables, lines, options),
         min_effect=options.min_effect,
         confidence=options.confidence,
     )

@@ -8,11 +8,12 @@ from bench_core.compare.labels import label, label_fields, row_name
 from bench_core.compare.options import CompareOptions
 from bench_core.compare.result import CLAIMS, Comparison, Gate, Outcome, Support, Verdict
 from bench_core.errors import NothingToCompare
-from bench_core.records import Row
+from bench_core.records import Status
+from bench_core.results.table import Table
 
 
 def judged(
-    comparisons: Sequence[Comparison], rows: Sequence[Row], implausible: Sequence[str], options: CompareOptions
+    comparisons: Sequence[Comparison], tables: Sequence[Table], implausible: Sequence[str], options: CompareOptions
 ) -> tuple[Gate, ...]:
     """Return the outcome of each gate of the options, those that failed first.
 
@@ -27,8 +28,9 @@ def judged(
         lost = tuple(names[id(c)] for c in had if c.ratio is None)
         found.append(Gate("missing", "without a comparable value any more", len(had), lost))
     if "invalid" in options.fail_on:
-        invalid = tuple(row_name(row) for row in rows if row.status == "invalid")
-        found.append(Gate("invalid", "wrong or implausible", len(rows), (*invalid, *implausible)))
+        are_invalid = (table.only(table.mask("status", Status.INVALID.__eq__)) for table in tables)
+        invalid = tuple(row_name(row) for rows in are_invalid for row in rows)
+        found.append(Gate("invalid", "wrong or implausible", sum(map(len, tables)), (*invalid, *implausible)))
     outcomes = list(Outcome)
     found.sort(key=lambda gate: (outcomes.index(gate.outcome), options.fail_on.index(gate.name)))
     return tuple(found)

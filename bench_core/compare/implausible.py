@@ -3,37 +3,67 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from operator import attrgetter
 
-from bench_core.records import Row
+import numpy as np
+from numpy.typing import NDArray
+
+from bench_core.records import Row, Status
+from bench_core.results.columns import Mask
+from bench_core.results.table import Table
 from bench_core.units import show
 
 _AMOUNTS = {"flop_rate": "flops", "bandwidth": "bytes"}
-_order = attrgetter("min", "p10", "p25", "p75", "p90", "max")
+_RATE_WITHIN = 0.01  # of work over time: the two medians are of the same blocks
+_ORDER = ("min", "p10", "p25", "p75", "p90", "max")
+_RESULT = ("run_id", "machine", "backend", "implementation", "device", "threads", "case_id", "clock", "params")
+_order = attrgetter(*_ORDER)
+Result = tuple[object, ...]
 
 
-def implausible_rows(rows: Sequence[Row]) -> list[tuple[Row, str]]:
-    """Return the rows whose numbers are inconsistent, each with the reason."""
-    good = [row for row in rows if row.status == "ok" and row.value is not None]
-    return [*_contradictions(good), *_rates_against_times(good)]
+def implausible_rows(tables: Iterable[Table]) -> list[tuple[Row, str]]:
+    """Return the rows whose numbers are inconsistent, each once with the reason, in their order."""
+    good = [table.only(table.mask("status", Status.OK.__eq__) & ~np.isnan(table.numbers("value"))) for table in tables]
+    times: dict[Result, float] = {}
+    for rows in good:
+        times |= _times(rows)
+    return [item for rows in good for item in _implausible_in(rows, times)]
 
 
-def _contradictions(rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
-    """Yield rows whose statistics contradict each other."""
-    for row in rows:
-        value = row.value or 0.0
-        if value <= 0:
-            yield row, f"the value {value:g} is not positive"
-            continue
-        known = [x for x in _order(row) if x is not None]
-        # Nearly all are in order, which is found out faster without a tolerance. It is for positive numbers.
-        is_sorted = known == sorted(known) and (not known or known[0] >= 0)
-        if not is_sorted and any(a > b * (1 + 1e-9) for a, b in pairwise(known)):
-            yield row, "min, quantiles and max are out of order"
-        if not (_is_within(row.ci_low, value, row.ci_high) and _is_within(row.min, value, row.max)):
-            yield row, f"the value {show(value, row.unit)} is outside its own interval"
+def _implausible_in(rows: Table, times: Mapping[Result, float]) -> Iterator[tuple[Row, str]]:
+    time = _time_of_each(rows, times)
+    rates = _are_not_work_over_time(rows, time)
+    suspects = _may_contradict_themselves(rows) | rates
+    each = zip(rows.only(suspects), rates[suspects].tolist(), time[suspects].tolist(), strict=True)
+    for row, is_wrong_rate, seconds in each:
+        text = _against_time(row, seconds) if is_wrong_rate else _contradiction(row)
+        if text:
+            yield row, text
+
+
+def _may_contradict_themselves(rows: Table) -> Mask:
+    """Return for every row whether its statistics may contradict each other, which `_contradiction` finds out."""
+    value, low, high = (rows.numbers(name) for name in ("value", "ci_low", "ci_high"))
+    doubt = (value <= 0) | (low > value) | (value > high)
+    most = np.full(len(rows), -np.inf)
+    for name in _ORDER:
+        numbers = rows.numbers(name)
+        doubt |= (numbers < most) | (numbers < 0)
+        most = np.fmax(most, numbers)
+    return doubt | (rows.numbers("min") > value) | (value > most)
+
+
+def _contradiction(row: Row) -> str:
+    """Return how the statistics of a row contradict each other, "" if they do not."""
+    value = row.value or 0.0
+    if value <= 0:
+        return f"the value {value:g} is not positive"
+    if not (_is_within(row.ci_low, value, row.ci_high) and _is_within(row.min, value, row.max)):
+        return f"the value {show(value, row.unit)} is outside its own interval"
+    known = [x for x in _order(row) if x is not None]
+    return "min, quantiles and max are out of order" if any(a > b * (1 + 1e-9) for a, b in pairwise(known)) else ""
 
 
 def _is_within(low: float | None, value: float, high: float | None) -> bool:
@@ -45,21 +75,33 @@ def _le(a: float, b: float) -> bool:
     return a <= b or math.isclose(a, b, rel_tol=1e-9)
 
 
-def _rates_against_times(rows: Iterable[Row]) -> Iterator[tuple[Row, str]]:
-    """Yield rates that differ from work divided by time of the same result."""
-    times: dict[tuple[object, ...], float] = {}
-    rates: list[Row] = []
-    for row in rows:
-        if row.metric == "time":
-            times[_result(row)] = row.value or 0.0
-        elif row.metric in _AMOUNTS:
-            rates.append(row)
-    for row in rates:
-        time, amount = times.get(_result(row)), getattr(row, _AMOUNTS[row.metric])
-        if time and amount and row.value and not math.isclose(row.value * time, amount, rel_tol=0.01):
-            yield row, f"{show(row.value, row.unit)} x {show(time, 's')} is not {_AMOUNTS[row.metric]} = {amount:.3g}"
+def _times(rows: Table) -> dict[Result, float]:
+    """Return the seconds of each result."""
+    rows = rows.only(rows.mask("metric", "time".__eq__))
+    results, numbers = rows.groups(_RESULT)
+    seconds = np.empty(len(results))
+    seconds[numbers] = rows.numbers("value")
+    return dict(zip(results, seconds.tolist(), strict=True))
 
 
-_result = attrgetter(
-    *("run_id", "machine", "backend", "implementation", "device", "threads", "case_id", "clock", "params")
-)
+def _time_of_each(rows: Table, times: Mapping[Result, float]) -> NDArray[np.float64]:
+    """Return the seconds of the result of every row, NaN if they are not known."""
+    results, numbers = rows.groups(_RESULT)
+    return np.array([times.get(result, np.nan) for result in results], np.float64)[numbers]
+
+
+def _are_not_work_over_time(rows: Table, time: NDArray[np.float64]) -> Mask:
+    """Return for every row whether it is a rate that differs from work divided by time of the same result."""
+    wrong = np.zeros(len(rows), np.bool_)
+    for metric, name in _AMOUNTS.items():
+        amount, value = rows.numbers(name), rows.numbers("value")
+        product = value * time
+        differs = np.abs(product - amount) > _RATE_WITHIN * np.maximum(np.abs(product), np.abs(amount))
+        are_known = (time != 0) & (amount != 0) & (value != 0)
+        wrong |= rows.mask("metric", metric.__eq__) & are_known & (differs | np.isinf(product))
+    return wrong
+
+
+def _against_time(row: Row, seconds: float) -> str:
+    name = _AMOUNTS[row.metric]
+    return f"{show(row.value, row.unit)} x {show(seconds, 's')} is not {name} = {getattr(row, name):.3g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from operator import attrgetter
 
 from bench_core.compare.result import WHO, WORK, Key
 from bench_core.records import Row
@@ -19,36 +20,48 @@ def label_fields(keys: Sequence[Key], chosen: Sequence[str]) -> tuple[list[str],
     """Return the fields that distinguish these keys, `chosen` first, and the values that all keys share, as text."""
     fields = list(chosen)
     rest = [name for name in (*WHO, *WORK, *_APART) if name not in fields and name != "suite"]
-    distinct = len({key.work + key.who for key in keys})
-    labels = [tuple(key.get(name) for name in fields) for key in keys]
+    texts = {name: _texts(keys, name) for name in (*fields, *rest)}
+    distinct = len(set(keys))
+    labels = list(zip(*(texts[name] for name in fields), strict=True)) or [()] * len(keys)
+    told = len(set(labels))
     for name in rest:
-        longer = [(*text, key.get(name)) for text, key in zip(labels, keys, strict=True)]
-        if len(set(labels)) < distinct and len(set(longer)) > len(set(labels)):
+        if told == distinct:
+            break
+        longer = [(*label, text) for label, text in zip(labels, texts[name], strict=True)]
+        if (more := len(set(longer))) > told:
             fields.append(name)
-            labels = longer
+            labels, told = longer, more
     shared = [name for name in rest if name not in fields and name not in {"params", "workload_version", *_APART}]
-    values = [{key.get(name) for key in keys} for name in shared]
+    values = [set(texts[name]) for name in shared]
     return fields, [short(v) for only in values if len(only) == 1 for v in only if v not in _UNSAID]
+
+
+def _texts(keys: Sequence[Key], name: str) -> list[str]:
+    """Return a field of these keys as texts."""
+    if name in WHO:
+        return [key.get(name) for key in keys]
+    return list(map(str, map(attrgetter(name), keys)))
 
 
 def label(key: Key, fields: Sequence[str]) -> str:
     """Return the label of a case: the values of `fields`, without the usual values."""
-    return (
-        short(" ".join(_word(name, key.get(name)) for name in fields if key.get(name) not in _UNSAID)) or "everything"
-    )
+    texts = ((name, key.get(name)) for name in fields)
+    return short(" ".join(_word(name, text) for name, text in texts if text not in _UNSAID)) or "everything"
 
 
 def row_name(row: Row) -> str:
     """Return the name of one row of results.csv: its case, who measured it, and the metric."""
-    texts = {name: str(getattr(row, name)) for name in (*_ROW, "scope", "cache", "metric", "clock")}
-    texts["threads"] = "" if row.threads is None else texts["threads"]
-    return " ".join(_word(name, text) for name, text in texts.items() if text not in _UNSAID)
+    texts = zip(_NAME, _name(row), strict=True)
+    return " ".join(_word(name, str(text)) for name, text in texts if text is not None and text not in _UNSAID)
+
+
+_NAME = (*_ROW, "scope", "cache", "metric", "clock")
+_name = attrgetter(*_NAME)
 
 
 def _word(name: str, text: str) -> str:
-    words = {
-        "workload_version": f"v{text}",
-        "threads": f"{text} thread{'s' * (text != '1')}",
-        "clock": f"({text} clock)",
-    }
-    return words.get(name, text)
+    if name == "workload_version":
+        return f"v{text}"
+    if name == "threads":
+        return f"{text} thread{'s' * (text != '1')}"
+    return f"({text} clock)" if name == "clock" else text

@@ -17,9 +17,11 @@ from bench_core.errors import TableError, UsageError, warn_of
 from bench_core.files import why_unreadable
 from bench_core.machine.facts import lasting
 from bench_core.records import Row, Status, identifier
-from bench_core.results.reader import find_results, read_lines_and_rows
+from bench_core.results.columns import Mask
+from bench_core.results.reader import find_results, read_table
 from bench_core.results.run_files import RunFiles, read_run_files
 from bench_core.results.schema import NOISE, RUN, SAMPLES, UNFINISHED
+from bench_core.results.table import Table
 from bench_core.results.traits import TraitsOf
 from bench_core.text import harmless, is_visible, printable, quoted
 
@@ -37,7 +39,7 @@ class Reading:
 
     path: str
     label: str
-    rows: tuple[Row, ...]
+    rows: Table
     files: RunFiles = field(default_factory=RunFiles)
     origins: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
@@ -45,6 +47,7 @@ class Reading:
     _machines: Mapping[str, str] = field(init=False, repr=False, compare=False)  # by run_id
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", Table.of(self.rows))
         object.__setattr__(self, "_machines", dict(self.origins))
 
     @classmethod
@@ -57,19 +60,23 @@ class Reading:
         lines: Iterable[int] = (),
     ) -> Reading:
         """Return a reading of `rows`, with `machine` replaced by `label` unless it is empty."""
-        plain = tuple(rows)
-        origins = tuple(dict.fromkeys((row.run_id, row.machine) for row in plain))
-        shown = tuple(replace(row, machine=label) for row in plain) if label else plain
-        return cls(path, label, shown, files or RunFiles(), origins, lines=tuple(lines))
+        table = Table.of(rows)
+        origins, numbers = table.groups(("run_id", "machine"))
+        shown = table.of_machines([label] * len(origins), numbers) if label else table
+        return cls(path, label, shown, files or RunFiles(), tuple(origins), lines=tuple(lines))
+
+    def only(self, mask: Mask) -> Reading:
+        """Return a reading with the rows alone that a mask marks."""
+        return replace(self, rows=self.rows.only(mask))
 
     def place(self, row: Row) -> str:
         """Return the file of a row, and its line if that is known."""
-        line = next((line for line, mine in zip(self.lines, self.rows, strict=False) if mine is row), None)
-        return self.path if line is None else f"{self.path}:{line}"
+        place = self.rows.place(row)
+        return f"{self.path}:{self.lines[place]}" if place < len(self.lines) else self.path
 
-    def machine_in_table(self, row: Row) -> str:
-        """Return the machine of a row in the table. A label replaced it in the rows; each run has one machine then."""
-        return self._machines.get(row.run_id, row.machine) if self.label else row.machine
+    def machine_in_table(self, run_id: str, machine: str) -> str:
+        """Return the machine in the table of rows with this one. A label replaced it; each run has one machine then."""
+        return self._machines.get(run_id, machine) if self.label else machine
 
     @property
     def traits(self) -> TraitsOf:
@@ -85,7 +92,7 @@ class Reading:
     @property
     def input_file(self) -> InputFile:
         """The summary of this file that is shown with the comparison."""
-        statuses = Counter(row.status for row in self.rows)
+        statuses = Counter(self.rows.cells("status"))
         return InputFile(
             path=self.path,
             label=self.label,
@@ -185,7 +192,7 @@ def _closed(pattern: str) -> dict[str, str]:
 def _read_one(file: Path, label: str) -> Reading:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        lines, rows = read_lines_and_rows(file)
+        lines, rows = read_table(file)
         files = read_run_files(file)
     reading = Reading.of(str(file), rows, label, files, lines)
     return replace(reading, notes=(*_texts(caught), *reading.files.notes))
@@ -217,16 +224,16 @@ def _runs(reading: Reading) -> Iterator[TableRun]:
     The names of devices are in the rows. The other facts are in run.json, and belong only to the run that it names: a
     table may contain several.
     """
-    by_run: dict[tuple[str, str], list[Row]] = {}
-    for row in reading.rows:
-        by_run.setdefault((row.run_id, reading.machine_in_table(row)), []).append(row)
     run = reading.files.about.get("run")
     described = (run.get("run_id"), run.get("machine")) if isinstance(run, dict) else None
-    for (run_id, machine), rows in by_run.items():
+    by_run: dict[tuple[str, str], list[list[str]]] = {}
+    for run_id, shown, *seen in reading.rows.distinct("run_id", "machine", "started_at", "device", "device_name"):
+        by_run.setdefault((run_id, reading.machine_in_table(run_id, shown)), []).append(seen)
+    for (run_id, machine), seen in by_run.items():
         is_described = described == (run_id, machine) if described else len(by_run) == 1
         facts = reading.files.facts if is_described else {}
-        devices = {(row.device, row.device_name) for row in rows}
-        started_at = min(row.started_at for row in rows)
+        started_at = min(started_at for started_at, *_ in seen)
+        devices = {(device, name) for _, device, name in seen}
         yield TableRun(reading.label, machine, run_id, started_at, lasting(facts, devices))
 
 
@@ -237,10 +244,12 @@ def _renamed(reading: Reading, names: Mapping[Identity, Names]) -> Reading:
         return reading
     shown = tuple(dict.fromkeys(own.shown for own in mine.values()))
     notes = dict.fromkeys(note for own in mine.values() for note in own.notes)
+    runs, numbers = reading.rows.groups(("run_id", "machine"))
+    names_of_runs = [mine[run_id, reading.machine_in_table(run_id, machine)].shown for run_id, machine in runs]
     return replace(
         reading,
         label=shown[0] if reading.label and len(shown) == 1 else reading.label,
-        rows=tuple(replace(row, machine=mine[row.run_id, reading.machine_in_table(row)].shown) for row in reading.rows),
+        rows=reading.rows.of_machines(names_of_runs, numbers),
         origins=tuple((run_id, own.machine) for (run_id, _), own in mine.items()),
         notes=(*notes, *reading.notes),
     )

@@ -7,10 +7,13 @@ or implementations are neither compared with each other nor pooled.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from statistics import mode
+
+import numpy as np
 
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import SIDES, CompareOptions
@@ -18,8 +21,10 @@ from bench_core.compare.replicates import Found
 from bench_core.compare.result import QUANTITY, WORK, Key
 from bench_core.errors import TableError
 from bench_core.records import NOT_TRIED, Row, Status
+from bench_core.results.columns import Mask
 from bench_core.results.reader import first_difference
 from bench_core.results.schema import COLUMNS, IDENTITY
+from bench_core.results.table import Table
 from bench_core.units import natural
 
 _identity = attrgetter(*IDENTITY)
@@ -42,41 +47,48 @@ class Grid:
     absent: dict[str, str] = field(default_factory=dict)
 
 
-def arrange(readings: Sequence[Reading], options: CompareOptions, keep: Callable[[Row], bool]) -> Grid:
-    """Return the rows that `keep` accepts, by key and side.
+def arrange(readings: Sequence[Reading], options: CompareOptions) -> Grid:
+    """Return the rows by key and side.
 
     Raises TableError if two rows identify the same result but differ.
     """
-    found, duplicates = _distinct((reading, row) for reading in readings for row in reading.rows if keep(row))
-    absent = _absent([row for _, row in found], options)
+    readings, duplicates = _distinct(readings)
+    absent = _absent(readings, options)
     if absent:
-        found = [item for item in found if side_of(item[1], options.columns) not in absent]
-    grid = Grid(_sides([row for _, row in found], options.columns), duplicates=duplicates, absent=absent)
-    wanted = [item for item in found if item[1].status == Status.OK and item[1].metric in options.metrics]
+        readings = [reading.only(~_are_of(absent, reading.rows, options.columns)) for reading in readings]
+    grid = Grid(_sides(readings, options.columns), duplicates=duplicates, absent=absent)
+    wanted: list[Found] = []
+    failures: list[Found] = []
+    for reading in readings:
+        rows = reading.rows
+        is_ok, is_asked = rows.mask("status", Status.OK.__eq__), rows.mask("metric", options.metrics.__contains__)
+        wanted += [(reading, row) for row in rows.only(is_ok & is_asked)]
+        failures += [(reading, row) for row in rows.only(~is_ok)]
     for key, cells in _by_key(wanted, options).items():
         _spread_threads(grid.cells, key, cells)
-    _add_failures(grid.cells, [item for item in found if item[1].status != Status.OK], options)
+    _add_failures(grid.cells, failures, options)
     return grid
 
 
-def _sides(rows: Iterable[Row], columns: Sequence[str]) -> tuple[str, ...]:
+def _sides(readings: Iterable[Reading], columns: Sequence[str]) -> tuple[str, ...]:
     """Return the sides in order: machines as given; other sides CPU first, NumPy first, then by backend and name.
 
     The order of rows cannot be used: a run may measure its cases in random order.
     """
     if "machine" in columns:
-        return tuple(dict.fromkeys(map(namer(tuple(columns)), rows)))
+        return tuple(dict.fromkeys(side_name(v) for reading in readings for v in reading.rows.distinct(*columns)))
     places: dict[str, tuple[object, ...]] = {}
-    for row in rows:
-        side = side_of(row, columns)
-        place = (row.device_type != "cpu", row.backend != FIRST_BACKEND, row.backend, natural(side))
-        places[side] = min(place, places.get(side, place))
+    for reading in readings:
+        for *values, device_type, backend in reading.rows.distinct(*columns, "device_type", "backend"):
+            side = side_name(values)
+            place = (device_type != "cpu", backend != FIRST_BACKEND, backend, natural(side))
+            places[side] = min(place, places.get(side, place))
     return tuple(sorted(places, key=places.__getitem__))
 
 
-def side_of(row: Row, columns: Sequence[str]) -> str:
-    """Return the side of a row: the values of the fields in `columns`."""
-    return namer(tuple(columns))(row)
+def side_name(values: Iterable[object]) -> str:
+    """Return the side of a row: its values of the fields that are columns of the comparison."""
+    return " ".join(str(value) for value in values if value is not None)
 
 
 @functools.cache
@@ -89,45 +101,75 @@ def namer(columns: tuple[str, ...]) -> Callable[[Row], str]:
         value = values(row)
         side = known.get(value)
         if side is None:
-            side = str(value) if is_one else " ".join(str(word) for word in value if word is not None)
-            known[value] = side
+            side = known[value] = side_name((value,) if is_one else value)
         return side
 
     return name
 
 
-def _absent(rows: Sequence[Row], options: CompareOptions) -> dict[str, str]:
+def _absent(readings: Sequence[Reading], options: CompareOptions) -> dict[str, str]:
     """Return the sides on which no case could be tried, with the most frequent reason.
 
     A machine always stays a side, even without results: a gate on missing results must see it.
     """
     if "machine" in options.columns:
         return {}
-    by_side: dict[str, list[Row]] = {}
-    for row in rows:
-        by_side.setdefault(side_of(row, options.columns), []).append(row)
+    statuses: dict[str, set[str]] = {}
+    for reading in readings:
+        for *values, status in reading.rows.distinct(*options.columns, "status"):
+            statuses.setdefault(side_name(values), set()).add(status)
+    absent = [side for side, found in statuses.items() if side != options.baseline and NOT_TRIED.issuperset(found)]
     return {
-        side: mode(row.reason for row in mine)
-        for side, mine in by_side.items()
-        if side != options.baseline and all(row.status in NOT_TRIED for row in mine)
+        side: mode(
+            reason
+            for reading in readings
+            for reason in reading.rows.only(_are_of({side}, reading.rows, options.columns)).cells("reason")
+        )
+        for side in absent
     }
 
 
-def _distinct(found: Iterable[Found]) -> tuple[list[Found], list[tuple[Found, Found]]]:
-    """Return the rows without those that occur again, and each of these after the one that was kept."""
+def _are_of(sides: Collection[str], rows: Table, columns: Sequence[str]) -> Mask:
+    """Return for every row whether it is of one of these sides."""
+    found, numbers = rows.groups(columns)
+    of_sides: Mask = np.array([side_name(values) in sides for values in found], np.bool_)
+    return of_sides[numbers]
+
+
+def _distinct(readings: Sequence[Reading]) -> tuple[list[Reading], list[tuple[Found, Found]]]:
+    """Return the readings without rows that occur again, and each of these after the one that was kept.
+
+    Only rows of a run that is in several tables can occur again, unless somebody put a table together.
+    """
+    runs = Counter(run for reading in readings for run in reading.rows.distinct("run_id", "machine"))
     kept: dict[tuple[object, ...], Found] = {}
     duplicates: list[tuple[Found, Found]] = []
-    for reading, row in found:
-        first = kept.setdefault(_identity(row), (reading, row))
-        other_reading, other = first
-        if other is row:
-            continue
-        if other != row:
-            where = f"two different rows for {row.workload} {row.size} {row.backend} {row.device} of run {row.run_id}"
-            differ = first_difference(COLUMNS, _cells(other), _cells(row))
-            raise TableError(reading.place(row), f"{where}, see {other_reading.place(other)}: {differ}")
-        duplicates.append((first, (reading, row)))
-    return list(kept.values()), duplicates
+    distinct = []
+    for reading in readings:
+        rows = reading.rows
+        found, numbers = rows.groups(("run_id", "machine"))
+        suspect: Mask = np.array([not rows.are_distinct or runs[run] > 1 for run in found], np.bool_)
+        is_new = np.ones(len(rows), np.bool_)
+        suspects = suspect[numbers]
+        for i, row in zip(np.flatnonzero(suspects).tolist(), rows.only(suspects), strict=True):
+            mine = reading, row
+            first = kept.setdefault(_identity(row), mine)
+            if first is not mine:
+                is_new[i] = False
+                duplicates += _repeated(first, mine)
+        distinct.append(reading if is_new.all() else reading.only(is_new))
+    return distinct, duplicates
+
+
+def _repeated(first: Found, again: Found) -> Iterator[tuple[Found, Found]]:
+    """Yield two rows of one result, if they are two. Raises TableError if they differ."""
+    (other_reading, other), (reading, row) = first, again
+    if other != row:
+        where = f"two different rows for {row.workload} {row.size} {row.backend} {row.device} of run {row.run_id}"
+        differ = first_difference(COLUMNS, _cells(other), _cells(row))
+        raise TableError(reading.place(row), f"{where}, see {other_reading.place(other)}: {differ}")
+    if other is not row:
+        yield first, again
 
 
 def _by_key(found: Iterable[Found], options: CompareOptions) -> dict[Key, dict[str, dict[int | None, list[Found]]]]:
@@ -190,13 +232,12 @@ def _add_failures(cells: dict[Key, dict[str, list[Found]]], failures: Sequence[F
                 by_side.setdefault(side, []).append((reading, row))
 
 
-_WORK = ("case_id", *WORK, *QUANTITY)
-_work = attrgetter(*_WORK)
+_work = attrgetter("case_id", *WORK, *QUANTITY)  # in the order of the fields of Key
 
 
 def _key(row: Row, who: Sequence[str]) -> Key:
-    fields = dict(zip(_WORK, _work(row), strict=True))
-    return Key(**fields, who=tuple((name, getattr(row, name)) for name in who))
+    who_is = tuple((name, getattr(row, name)) for name in who)
+    return Key(*_work(row), who_is)  # type: ignore[call-arg]
 
 
 def twins(left: Iterable[Key], right: Iterable[Key]) -> dict[Key, tuple[Key, tuple[str, ...]]]:

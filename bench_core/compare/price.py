@@ -132,7 +132,7 @@ def price_work(readings: Sequence[Reading], tariff: Tariff, where: str = "") -> 
 
     Raises UsageError for a machine that is not in the readings, NothingToCompare if there is no rate.
     """
-    machines = list(dict.fromkeys(row.machine for reading in readings for row in reading.rows))
+    machines = list(dict.fromkeys(name for reading in readings for (name,) in reading.rows.distinct("machine")))
     for machine in tariff.hourly:
         if machine not in machines:
             raise UsageError(f"--price: {no_such('machine', machine, machines)}")
@@ -140,7 +140,8 @@ def price_work(readings: Sequence[Reading], tariff: Tariff, where: str = "") -> 
     options = CompareOptions(metrics=(*AMOUNTS, *energies), where=where)
     traits = merged(reading.traits for reading in readings)
     comparable = kept_apart(readings)
-    found = _headlines(rank(comparable.readings, options, filters.parse(where)), traits)
+    kept = [replace(reading, rows=filters.selected(reading.rows, where)) for reading in comparable.readings]
+    found = _headlines(rank(kept, options), traits)
     works = [_of_work(rate, efficiency, tariff, traits(rate.key).sold_as) for rate, efficiency in found]
     known = sorted(((work, pair) for work, pair in works if work.by_machine), key=lambda item: _place(item[0]))
     if not known:

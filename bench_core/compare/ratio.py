@@ -88,7 +88,7 @@ def estimate_ratio(baseline: Replicates, contender: Replicates, spreads: Spreads
         means = first, second
     elif any(m.n == 1 or _alike(m) for m in sides):
         method = Method.SINGLE
-        estimate, assumed = _of_single_runs(baseline, contender, basis, sign, spreads)
+        estimate, assumed = _of_single_runs(baseline, contender, sides, sign, spreads)
         if all(m.n == 1 for m in sides):
             evidence = "one run" if pairs else "one run a side"
         if support is Support.CLAIM:
@@ -208,13 +208,12 @@ def _alike(moments: Moments) -> bool:
 
 
 def _of_single_runs(
-    baseline: Replicates, contender: Replicates, basis: str, sign: float, spreads: Spreads
+    baseline: Replicates, contender: Replicates, sides: tuple[Moments, Moments], sign: float, spreads: Spreads
 ) -> tuple[Estimate, str]:
     """Return the ratio if a side ran only once, and the spread between processes that is assumed for such a side."""
     variances, freedom, means = [], [], []
     words: dict[str, list[str]] = {}
-    for side in (baseline, contender):
-        moments = side.moments(basis)
+    for side, moments in zip((baseline, contender), sides, strict=True):
         means.append(moments.mean)
         if moments.n > 1 and not _alike(moments):
             variances.append(moments.variance / moments.n)
@@ -236,9 +235,11 @@ def _pairs(first: Sequence[Replicate], second: Sequence[Replicate]) -> list[tupl
     Alternation is detected only on one device without labels: labels may name two machines of one model, which did not
     take turns.
     """
-    once = [{name for name, n in Counter(r.pair for r in side).items() if n == 1} for side in (first, second)]
-    by_name = {r.pair: r for r in first}
-    named = [(by_name[r.pair], r) for r in second if r.pair in once[0] & once[1]]
+    named: list[tuple[Replicate, Replicate]] = []
+    if not {r.pair for r in first}.isdisjoint(r.pair for r in second):
+        once = [{name for name, n in Counter(r.pair for r in side).items() if n == 1} for side in (first, second)]
+        by_name = {r.pair: r for r in first}
+        named = [(by_name[r.pair], r) for r in second if r.pair in once[0] & once[1]]
     if named or len({r.origin for r in (*first, *second)}) != 1 or any(r.label for r in (*first, *second)):
         return named
     turns = sorted([(r.started_at, 0, r) for r in first] + [(r.started_at, 1, r) for r in second], key=lambda t: t[:2])

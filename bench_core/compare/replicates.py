@@ -58,7 +58,7 @@ class Replicates:
     @property
     def is_sequence(self) -> bool:
         """Whether the values of its processes decided how many there are: then only sequential.py is valid."""
-        return SEQUENTIAL in self.entry.flags
+        return any(SEQUENTIAL in row.flags.split(";") for row in self.entry.rows)
 
     def values(self, basis: str) -> list[float]:
         """Return the logarithms of this side's processes for "p10" or "median", in the order of their measurement."""
@@ -68,7 +68,7 @@ class Replicates:
         """Return the moments of this side's processes for "p10" or "median"."""
         values = self.values(basis)
         parts = [*([Moments.of(values)] if values else []), *self.summaries]
-        return sum(parts[1:], parts[0])
+        return sum(parts[1:], parts[0]) if len(parts) > 1 else parts[0]
 
 
 def collect_replicates(side: str, found: Sequence[Found]) -> Replicates:
@@ -118,7 +118,7 @@ def _processes(reading: Reading, row: Row) -> Iterator[Replicate]:
 
 def _origin(reading: Reading, row: Row) -> tuple[str, str]:
     """Return the name of the machine in the table, and the device."""
-    return reading.machine_in_table(row), row.device
+    return reading.machine_in_table(row.run_id, row.machine), row.device
 
 
 def _samples(reading: Reading, row: Row) -> dict[int, tuple[float, ...]] | None:

@@ -13,6 +13,8 @@ from itertools import combinations
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
+
 from bench_core import stats
 from bench_core.compare.loading import Reading
 from bench_core.compare.options import SIDES, CompareOptions
@@ -63,6 +65,7 @@ class Spreads:
 
     traits: TraitsOf = field(default_factory=TraitsOf)
     noise: Mapping[str, Measured] = field(default_factory=dict)
+    _known: dict[tuple[str, ...], Spread] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, readings: Sequence[Reading]) -> Spreads:
@@ -72,7 +75,7 @@ class Spreads:
             if not _is_of_this_computer(reading):
                 continue
             found = from_json(reading.files.noise)
-            for machine in {row.machine for row in reading.rows} if found else ():
+            for (machine,) in reading.rows.distinct("machine") if found else ():
                 known = noise.setdefault(machine, {})
                 known |= {key: max(value, known.get(key, 0.0)) for key, value in found.items()}
         return cls(merged(reading.traits for reading in readings), noise)
@@ -82,6 +85,13 @@ class Spreads:
 
         If neither has it, it is the largest of other kinds of work of this backend, or on a CPU of all backends.
         """
+        known_by = row.machine, row.backend, row.device_type, row.suite, row.workload
+        found = self._known.get(known_by)
+        if found is None:
+            found = self._known[known_by] = self._of(row)
+        return found
+
+    def _of(self, row: Row) -> Spread:
         key = row.backend, row.device_type, kind(self.traits(row))
         own = self.noise.get(row.machine, {})
         sources = (own, f"bench-core noise on {row.machine}"), (SPREADS, SPREADS_FROM)
@@ -118,7 +128,8 @@ def measured(readings: Sequence[Reading]) -> Measured:
     """
     traits = merged(reading.traits for reading in readings)
     differences: dict[tuple[str, str, str], list[float]] = {}
-    cells = arrange(readings, CompareOptions(columns=SIDES), lambda row: row.value is not None).cells.values()
+    valued = [reading.only(~np.isnan(reading.rows.numbers("value"))) for reading in readings]
+    cells = arrange(valued, CompareOptions(columns=SIDES)).cells.values()
     for side, found in ((side, found) for sides in cells for side, found in sides.items()):
         side_of_case = collect_replicates(side, found)
         row = side_of_case.entry.row

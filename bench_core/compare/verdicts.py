@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from bench_core import stats
 from bench_core.compare.conditions import NOT_MEASURED, row_conditions
 from bench_core.compare.ratio import RatioEstimate, estimate_ratio
 from bench_core.compare.replicates import Replicates
 from bench_core.compare.result import Comparison, Entry, Key, Method, Support, Verdict, contrast, unlike_work
+from bench_core.compare.result import change as change_of
 from bench_core.compare.spread import Spreads
+from bench_core.results.schema import COLUMNS
 from bench_core.stats import Estimate
 
 
@@ -48,10 +51,24 @@ def judge(pairs: Sequence[Pair], min_effect: float, confidence: float, spreads: 
         if found is None:
             comparisons.append(_without_ratio(pair))
             continue
-        with_p = _with_ratio(pair, found, confidence, p.get(i), adjusted.get(i))
-        verdict, reason = _verdict(with_p, found, min_effect, len(claimable))
-        comparisons.append(replace(with_p, verdict=verdict, reason=reason))
+        logs = (found.estimate.mean, *found.estimate.interval(confidence))
+        ratio, low, high = map(stats.exponential, logs)
+        numbers = _Numbers(ratio, low, high, confidence, p.get(i), adjusted.get(i))
+        verdict, reason = _verdict(pair, found, numbers, min_effect, len(claimable))
+        comparisons.append(_with_ratio(pair, found, numbers, verdict, reason))
     return comparisons
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The numbers of a Comparison, before there is a verdict on them."""
+
+    ratio: float
+    ci_low: float
+    ci_high: float
+    confidence: float
+    p: float | None
+    p_adjusted: float | None
 
 
 def _estimate(pair: Pair, spreads: Spreads) -> RatioEstimate | None:
@@ -70,7 +87,7 @@ def _estimate(pair: Pair, spreads: Spreads) -> RatioEstimate | None:
         )
     if shared:
         found = replace(found, support=Support.NOTHING, lacking=f"{shared} runs are on both sides: each belongs to one")
-    return replace(found, estimate=found.estimate.shifted(known.mean))
+    return replace(found, estimate=found.estimate.shifted(known.mean)) if known.mean else found
 
 
 def _without_ratio(pair: Pair) -> Comparison:
@@ -96,31 +113,27 @@ def _unequal(pair: Pair) -> str:
     return contrast(first, second, pair.differs or unlike_work(first, second, ()))
 
 
-def _with_ratio(
-    pair: Pair, found: RatioEstimate, confidence: float, p: float | None, p_adjusted: float | None
-) -> Comparison:
+def _with_ratio(pair: Pair, found: RatioEstimate, numbers: _Numbers, verdict: Verdict, reason: str) -> Comparison:
     assert pair.baseline is not None  # noqa: S101 - _estimate returns None otherwise
     assert pair.contender is not None  # noqa: S101 - _estimate returns None otherwise
     first, second = pair.baseline.entry, pair.contender.entry
-    logs = (found.estimate.mean, *found.estimate.interval(confidence))
-    ratio, low, high = map(stats.exponential, logs)
     return Comparison(
         pair.key,
         pair.side,
         pair.against,
         first,
         second,
-        Verdict.UNCLEAR,
-        "",
+        verdict,
+        reason,
         support=found.support,
         evidence=found.evidence,
         lacking=found.lacking,
-        ratio=ratio,
-        ci_low=low,
-        ci_high=high,
-        confidence=confidence,
-        p=p,
-        p_adjusted=p_adjusted,
+        ratio=numbers.ratio,
+        ci_low=numbers.ci_low,
+        ci_high=numbers.ci_high,
+        confidence=numbers.confidence,
+        p=numbers.p,
+        p_adjusted=numbers.p_adjusted,
         method=found.method,
         basis=_BASIS[found.basis],
         values=found.values,
@@ -135,24 +148,25 @@ _BASIS = {
 }
 
 
-def _verdict(c: Comparison, found: RatioEstimate, min_effect: float, tests: int) -> tuple[Verdict, str]:
+def _verdict(pair: Pair, found: RatioEstimate, numbers: _Numbers, min_effect: float, tests: int) -> tuple[Verdict, str]:
     """Return the verdict on a ratio with its interval, and the reason."""
-    if found.identical and c.ratio == 1.0:
+    if found.identical and numbers.ratio == 1.0:
         return Verdict.IDENTICAL, "both sides are the same rows"
-    change, low, high = (math.log(x) for x in (c.ratio or 1.0, c.ci_low or 1.0, c.ci_high or 1.0))
+    change, low, high = map(math.log, (numbers.ratio, numbers.ci_low, numbers.ci_high))
     is_beyond = low > 0 or high < 0  # the spread between processes
-    least, alpha = math.log1p(min_effect), 1 - c.confidence
-    is_sure = change != 0 if c.p_adjusted is None else c.p_adjusted <= alpha
+    least, alpha = math.log1p(min_effect), 1 - numbers.confidence
+    is_sure = change != 0 if numbers.p_adjusted is None else numbers.p_adjusted <= alpha
     if found.support is Support.CLAIM:
         if is_sure and abs(change) >= least:
-            return (Verdict.FASTER if change > 0 else Verdict.SLOWER), _grounds(c, found)
+            return (Verdict.FASTER if change > 0 else Verdict.SLOWER), _grounds(pair, found, numbers)
         if max(abs(low), abs(high)) <= least:
             return Verdict.SAME, f"the whole interval lies within {100 * min_effect:g} % of 1.00x ({found.evidence})"
-    limits = _limits(c, found, tests)
+    limits = _limits(found, numbers, tests)
     if found.support is Support.NOTHING:
         return Verdict.UNCLEAR, limits
     if is_beyond and abs(change) >= least:
-        return Verdict.INDICATED, "; ".join([f"indicated: {c.change} ({found.evidence})", *filter(None, [limits])])
+        size = change_of(numbers.ratio, pair.key.unit)
+        return Verdict.INDICATED, "; ".join([f"indicated: {size} ({found.evidence})", *filter(None, [limits])])
     why = f"the estimated change is below {100 * min_effect:g} %" if is_beyond else "the interval includes 1.00x"
     return Verdict.UNCLEAR, "; ".join([f"{why} ({found.evidence})", *filter(None, [found.lacking]), *_assumed(found)])
 
@@ -168,11 +182,11 @@ def verdict_of_mean(interval: tuple[float, float, float], support: Support, min_
     return Verdict.FASTER if ratio > 1 else Verdict.SLOWER
 
 
-def _limits(c: Comparison, found: RatioEstimate, tests: int) -> str:
+def _limits(found: RatioEstimate, numbers: _Numbers, tests: int) -> str:
     """Return why a difference is not claimed, and what a claim would need."""
     notes = [found.lacking] if found.lacking else []
-    if c.p_adjusted is not None:
-        notes.append(f"adjusted p {c.p_adjusted:.2g} over {tests} tests is above {1 - c.confidence:.2g}")
+    if numbers.p_adjusted is not None:
+        notes.append(f"adjusted p {numbers.p_adjusted:.2g} over {tests} tests is above {1 - numbers.confidence:.2g}")
     return "; ".join([*notes, *_assumed(found)])
 
 
@@ -184,13 +198,16 @@ def _shared_rows(first: Entry, second: Entry) -> int:
     """Return how many rows are on both sides; the machine label is ignored."""
     by_run = {row.run_id: row for row in second.rows}
     pairs = ((row, by_run[row.run_id]) for row in first.rows if row.run_id in by_run)
-    return sum(replace(a, machine=b.machine) == b for a, b in pairs)
+    return sum(a.value == b.value and _but_machine(a) == _but_machine(b) for a, b in pairs)
 
 
-def _grounds(c: Comparison, found: RatioEstimate) -> str:
+_but_machine = attrgetter(*(name for name in COLUMNS if name != "machine"))
+
+
+def _grounds(pair: Pair, found: RatioEstimate, numbers: _Numbers) -> str:
     """Return the evidence for a claim, and its limits."""
-    p = "" if c.p_adjusted is None else f", adjusted p {c.p_adjusted:.2g}"
-    first, second = (entry.row for entry in (c.baseline, c.contender) if entry)
+    p = "" if numbers.p_adjusted is None else f", adjusted p {numbers.p_adjusted:.2g}"
+    first, second = (side.entry.row for side in (pair.baseline, pair.contender) if side)
     notes = []
     if not found.one_device and first.machine != second.machine and first.device_name == second.device_name != "":
         notes = [f"both are {first.device_name}: the difference is between these two machines, not between models"]

@@ -84,7 +84,7 @@ class Finding:
 
 def logs_of(reading: Reading) -> dict[str, list[float]]:
     """Return the log p10 of the processes of every case, in their order, from a merged run of one machine."""
-    grid = arrange([reading], CompareOptions(), lambda _: True)
+    grid = arrange([reading], CompareOptions())
     logs: dict[str, list[float]] = {}
     for key, cells in grid.cells.items():
         for side, found in cells.items():

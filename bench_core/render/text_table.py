@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 _GAP = 2
 _LEAST = (24, 14, 8)  # minimum width of text columns in characters: of each step, if the table is still too wide
@@ -53,8 +54,11 @@ def _widths(rows: Sequence[Sequence[Sequence[str]]], right: frozenset[int], widt
     excess = sum(widths) + _GAP * (len(widths) - 1) - width
     if excess <= 0:
         return widths
-    words, parts, letters = ([_longest(lines, split) for lines in every] for split in (str.split, _PART.split, list))
-    numbers = {i: max([_longest(header[i], _PART.split), *(_longest(row[i]) for row in body)]) for i in right}
+    together = [" ".join(lines) for lines in every]
+    words, parts, letters = (
+        [_longest(set(split(text))) for text in together] for split in (str.split, _PART.split, list)
+    )
+    numbers = {i: max([_longest(_PART.split(" ".join(header[i]))), *(_longest(row[i]) for row in body)]) for i in right}
     wide, middle, narrow = _LEAST
     headers = (middle, list(widths))
     whole = ((wide, parts), (middle, words), (middle, parts), (narrow, words), (narrow, parts))
@@ -66,10 +70,8 @@ def _widths(rows: Sequence[Sequence[Sequence[str]]], right: frozenset[int], widt
     return widths
 
 
-def _longest(lines: Sequence[str], split: Callable[[str], Sequence[str]] | None = None) -> int:
-    # Each piece once: cells repeat words, and most of all letters.
-    pieces = {piece for line in lines for piece in split(line)} if split else lines
-    return max(map(columns, pieces), default=0)
+def _longest(lines: Iterable[str]) -> int:
+    return max(map(columns, lines), default=0)
 
 
 def _row(
@@ -77,20 +79,23 @@ def _row(
 ) -> Iterator[str]:
     """Yield the lines of one row. style: an ANSI style, "" to colour verdicts, None for no colour."""
     wrapped = [_wrap(lines, width) for lines, width in zip(cells, widths, strict=True)]
-    for k in range(max(map(len, wrapped))):
-        parts = []
-        for i, (lines, width) in enumerate(zip(wrapped, widths, strict=True)):
-            line = lines[k] if k < len(lines) else ""
+    for parts in zip_longest(*wrapped, fillvalue=""):
+        padded = []
+        for i, (line, width) in enumerate(zip(parts, widths, strict=True)):
             space = " " * (width - columns(line))
-            verdict = _VERDICT.search(line) if style == "" else None
-            painted = paint(line, style or (_COLOURS[verdict[1]] if verdict else ""))
-            parts.append(space + painted if i in right else painted + space)
-        yield (" " * _GAP).join(parts).rstrip()
+            painted = line if style is None else paint(line, style or _colour(line))
+            padded.append(space + painted if i in right else painted + space)
+        yield (" " * _GAP).join(padded).rstrip()
 
 
-def _wrap(lines: Sequence[str], width: int) -> list[str]:
-    if all(columns(line) <= width for line in lines):
-        return list(lines)
+def _colour(line: str) -> str:
+    verdict = _VERDICT.search(line)
+    return _COLOURS[verdict[1]] if verdict else ""
+
+
+def _wrap(lines: Sequence[str], width: int) -> Sequence[str]:
+    if max(map(columns, lines)) <= width:
+        return lines
     return [part for line in lines for part in fold(line, width)]
 
 
@@ -100,16 +105,19 @@ def fold(text: str, width: int, indent: int = 0, hanging: int = 0) -> list[str]:
     It is broken between words; a word that is longer than a line, after `/`, `_` and `-`; a part of it that still is,
     after the `x` of 96x1024; and what is left, anywhere.
     """
-    lines = [" " * indent]
-    is_first = True
+    lines, used = [" " * indent], indent  # used: the columns of the last line
+    gap = ""
     for word in text.split():
-        gap = "" if is_first else " "
         for part in _parts(word, width - max(indent, hanging), (_NAME, _SIZE)):
-            if columns(lines[-1]) + len(gap) + columns(part) <= width:
+            size = columns(part)
+            if used + len(gap) + size <= width:
                 lines[-1] += gap + part
+                used += len(gap) + size
             else:
                 lines.append(" " * hanging + part)
-            gap, is_first = "", False
+                used = hanging + size
+            gap = ""
+        gap = " "
     return lines
 
 

@@ -6,8 +6,9 @@ were not compared; implausible values; notes; differences between the environmen
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from bench_core.compare.conditions import NOT_MEASURED
 from bench_core.compare.labels import label, label_fields, short
@@ -289,13 +290,22 @@ def _of_kind(kind: str, reasons: Mapping[str, Sequence[Key]], row_fields: Sequen
     for reason in shown:
         keys = reasons[reason]
         fields, _ = label_fields(keys, (*row_fields, "backend", "implementation", "device"))
-        names = list(dict.fromkeys(label(key, fields) for key in keys))
+        distinct = _each_once(label(key, fields) for key in keys)
+        names = list(islice(distinct, _MOST_NAMED + 1))
         more = ", ..." if len(names) > _MOST_NAMED else ""
         yield f"{len(keys):,} {kind} ({short(reason)}): {', '.join(names[:_MOST_NAMED])}{more}"
     others = commonest[len(shown) :]
     if others:
         count = sum(len(reasons[reason]) for reason in others)
         yield f"{count:,} {kind}, for {len(others):,} other reasons: see --format json"
+
+
+def _each_once(texts: Iterable[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for text in texts:
+        if text not in seen:
+            seen.add(text)
+            yield text
 
 
 def _reasons(absent: Mapping[str, str]) -> str:

@@ -87,7 +87,7 @@ def source(reading: Reading) -> Source:
     notes = (without_folders(note.replace(folder, "")) for note in reading.notes)
     return Source(
         name=printable(_name(reading)),
-        rows=reading.rows,
+        rows=tuple(reading.rows),
         sha256=printable(digest) if isinstance(digest, str) else "",
         facts=facts,
         options=tuple((printable(str(k)), _option(v)) for k, v in pairs if v not in (None, "", [], False)),

@@ -24,6 +24,7 @@ from typing import Any
 from bench_core.errors import UsageError
 from bench_core.records import Row
 from bench_core.results.schema import COLUMNS, KINDS, WORDS
+from bench_core.results.table import Table
 from bench_core.text import no_such, printable, quoted
 from bench_core.units import natural, size_order
 
@@ -56,6 +57,11 @@ def parse(text: str) -> Predicate:
     if len(text) > _LONGEST:
         raise UsageError(f"--filter: {len(text):,} characters, but at most {_LONGEST:,} are allowed")
     return _Parser(text).whole()
+
+
+def selected(rows: Table, text: str) -> Table:
+    """Return the rows that a filter keeps. Raises UsageError as `parse` does."""
+    return rows.where(parse(text)) if text.strip() else rows
 
 
 class _Parser:

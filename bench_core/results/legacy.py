@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from bench_core.errors import TableError
 from bench_core.records import SCHEMA_VERSION, Claim, Limit, Traffic, Traits
 from bench_core.results.schema import integer
@@ -23,8 +25,9 @@ def migrate(table: Csv) -> Csv:
     Raises TableError for an empty, unknown or newer schema version, and for rows of different versions.
     """
     versions = table.column("schema_version", integer)
-    version = versions[0] if versions else SCHEMA_VERSION
-    for line, other in zip(table.lines, versions, strict=True):
+    version = versions.values[0] if versions.values else SCHEMA_VERSION
+    for code, other in enumerate(versions.values):
+        line = table.lines[int(np.argmax(versions.codes == code))]
         if other is None or other > SCHEMA_VERSION:
             message = f"schema version {other}: this bench-core reads up to {SCHEMA_VERSION}; install a newer one"
             raise TableError(table.path, message if other else "the schema version is empty", line)

@@ -12,9 +12,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bench_core.errors import TableError, warn_of
 from bench_core.files import is_folder, is_link, why_unreadable
 from bench_core.records import Row, Status
+from bench_core.results.columns import Coded, Column, Numbers, numbered
 from bench_core.results.legacy import ADDED_LATER, migrate
 from bench_core.results.roofline import SHARES, cut_shares
 from bench_core.results.schema import (
@@ -31,6 +34,7 @@ from bench_core.results.schema import (
     rounded,
 )
 from bench_core.results.strict_csv import Csv, read_csv
+from bench_core.results.table import Table
 from bench_core.text import harmless, printable, quoted
 from bench_core.units import counted, size_value
 
@@ -42,7 +46,6 @@ SIZE_VALUE = "size_value"  # the column that only `load` adds; in a file that wa
 _NAMES = ("workload", "size", "dtype", "backend", "device", "metric", "run_id")  # of a result, for people
 _PACKED = {".gz", ".bz2", ".xz", ".lzma", ".zip", ".zst"}
 _MOST_REASONS = 3  # why there is no results.csv that are given
-_AT_A_TIME = 3  # columns in memory as texts
 _MOST_NAMED = 8  # unknown columns that are named in a warning
 _PANDAS = {int: "Int64", float: "Float64", bool: "boolean"}
 
@@ -158,7 +161,7 @@ def _has_tables(folder: Path) -> bool:
 
 def read_results(path: Path) -> pd.DataFrame:
     """Return one results.csv as a validated frame; raises TableError with the line of the problem."""
-    return _frame(_read_columns(path)[1])
+    return _frame({name: column.cells() for name, column in _read_columns(path)[1].items()})
 
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
@@ -190,16 +193,16 @@ def read_rows(path: Path) -> list[Row]:
 
     Raises TableError with the line of the problem.
     """
-    return read_lines_and_rows(path)[1]
+    return list(read_table(path)[1])
 
 
-def read_lines_and_rows(path: Path) -> tuple[list[int], list[Row]]:
+def read_table(path: Path) -> tuple[list[int], Table]:
     """Return the rows of one results.csv as `read_rows` does, after the line of each in the file."""
     lines, columns = _read_columns(path)
-    return lines, Row.of_columns(columns, len(lines))
+    return lines, Table.of_columns({name: columns[name] for name in COLUMNS}, len(lines))
 
 
-def _read_columns(path: Path) -> tuple[list[int], dict[str, list[Any]]]:
+def _read_columns(path: Path) -> tuple[list[int], dict[str, Column]]:
     """Return the lines of the rows of one results.csv, and its columns, parsed and checked, in the order of the file.
 
     Raises TableError with the line of the problem.
@@ -211,10 +214,11 @@ def _read_columns(path: Path) -> tuple[list[int], dict[str, list[Any]]]:
         names = ", ".join(printable(name, 40) for name in unknown[:_MOST_NAMED])
         more = f" and {len(unknown) - _MOST_NAMED:,} more" if len(unknown) > _MOST_NAMED else ""
         warn_of(path, f"columns that this version does not know: {names}{more}", 1)
-    columns = {harmless(name): table.column(name, converter(name)) for name in header}
+    columns = {harmless(name): _column(table, name) for name in header}
     _warn_of_rounding(table)
     for name in ADDED_LATER - columns.keys():
-        columns[name] = ["" if KINDS[name] is str else None] * len(table.lines)
+        missing = Coded.constant("", len(table.lines)) if KINDS[name] is str else Numbers.of([None] * len(table.lines))
+        columns[name] = missing
     require_words(table, columns)
     _warn_of_lost_values(table, columns)
     if cut := cut_shares(columns):
@@ -222,16 +226,19 @@ def _read_columns(path: Path) -> tuple[list[int], dict[str, list[Any]]]:
     return table.lines, columns
 
 
-def _warn_of_lost_values(table: Csv, columns: Mapping[str, list[Any]]) -> None:
+def _column(table: Csv, name: str) -> Column:
+    return (table.numbers if KINDS.get(name) is float else table.column)(name, converter(name))
+
+
+def _warn_of_lost_values(table: Csv, columns: Mapping[str, Column]) -> None:
     """Warn of rows with the status ok and no value. A share may have been left out (cut_shares)."""
-    kinds = (columns[name] for name in ("status", "value", "metric"))
-    rows = zip(table.lines, *kinds, strict=True)
-    lost = [
-        line for line, status, value, metric in rows if value is None and status == Status.OK and metric not in SHARES
-    ]
-    if lost:
+    rows = Table.of_columns(columns, len(table.lines))
+    is_ok, is_share = rows.mask("status", Status.OK.__eq__), rows.mask("metric", SHARES.__contains__)
+    lost = np.flatnonzero(np.isnan(rows.numbers("value")) & is_ok & ~is_share)
+    if len(lost):
         more = f", and {counted(len(lost) - 1, 'more such row')}" if len(lost) > 1 else ""
-        warn_of(table.path, f"column 'value' holds no number, although the status is ok{more}", lost[0])
+        line = table.lines[int(lost[0])]
+        warn_of(table.path, f"column 'value' holds no number, although the status is ok{more}", line)
 
 
 def _distinct(table: Csv) -> Csv:
@@ -262,18 +269,12 @@ def _distinct(table: Csv) -> Csv:
 def _repetitions(table: Csv) -> dict[int, int]:
     """Return the records, numbered from 0, whose identity an earlier one has, each with the first of these."""
     size = len(table.lines)
-    identities = [0] * size
-    names = [name for name in IDENTITY if name in table.header]
-    # A few columns at a time, so that the texts of only these are in memory.
-    for few in (names[i : i + _AT_A_TIME] for i in range(0, len(names), _AT_A_TIME)):
-        known: dict[tuple[int | str, ...], int] = {}
-        parts = zip(identities, *map(table.texts, few), strict=True)
-        identities = [known.setdefault(part, len(known)) for part in parts]
-        if len(known) == size:
-            return {}
-    first: dict[int, int] = {}
-    found = ((i, first.setdefault(identity, i)) for i, identity in enumerate(identities))
-    return {i: earlier for i, earlier in found if earlier != i}
+    texts = [table.coded(name).codes for name in IDENTITY if name in table.header]
+    identities, first = numbered(texts, size)
+    if len(first) == size:
+        return {}
+    earlier = first[identities].tolist()
+    return {i: place for i, place in enumerate(earlier) if place != i}
 
 
 def first_difference(names: Iterable[str], first: Iterable[object], second: Iterable[object]) -> str:
@@ -291,7 +292,7 @@ def first_difference(names: Iterable[str], first: Iterable[object], second: Iter
 def _warn_of_rounding(table: Csv) -> None:
     """Warn of numbers that another program has rounded, because it saves what it shows."""
     for name in (name for name in table.header if KINDS.get(name) is float):
-        if shown := rounded(table.joined(name)):
+        if shown := rounded(table.blocks(name)):
             message = f"numbers such as {shown} in column {name!r} are rounded, as a spreadsheet shows them"
             warn_of(table.path, message)
             return

@@ -14,12 +14,16 @@ count, which `flop_rate` has by convention, would credit a kernel with work that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from bench_core.machine import datasheets
 from bench_core.records import Cache, Limit, Row, Status, Traffic
+from bench_core.results.columns import Coded, Column, Numbers
 from bench_core.results.metrics import METRICS
 from bench_core.results.schema import STATISTICS
 from bench_core.results.traits import TraitsOf
@@ -247,26 +251,30 @@ def cut_off(columns: Mapping[str, float]) -> dict[str, Any] | None:
     return share | {"std": None} if any(x > 1 for x in columns.values()) else share
 
 
-def cut_shares(columns: dict[str, list[Any]]) -> int:
-    """Cut off shares above 1 in a table of an earlier version, in place, and return their number.
+def cut_shares(columns: dict[str, Column]) -> int:
+    """Cut off shares above 1 in a table of an earlier version, and return their number.
 
-    columns: those of the table, by name. Early tables took the highest median as the ceiling, from a cache too. A share
-    that `cut_off` leaves out has no value, and the flag that its rate would have now.
+    columns: those of the table, by name; changed ones replace them. Early tables took the highest median as the
+    ceiling, from a cache too. A share that `cut_off` leaves out has no value, and the flag that its rate would have
+    now.
     """
-    cut = 0
-    for i, metric in enumerate(columns["metric"]):
-        if metric not in SHARES:
-            continue
-        own = {name: x for name in STATISTICS if (x := columns[name][i]) is not None}
-        if all(x <= 1 for x in own.values()):
-            continue
-        cut += 1
+    metric, statistics = columns["metric"], {name: columns[name] for name in STATISTICS}
+    numbers = {name: column.array.copy() for name, column in statistics.items() if isinstance(column, Numbers)}
+    assert isinstance(metric, Coded)  # noqa: S101 - a column of texts
+    above = metric.mask(SHARES.__contains__) & np.any([array > 1 for array in numbers.values()], axis=0)
+    if not above.any():
+        return 0
+    metrics: list[str] = metric.cells()
+    flags: list[Any] = columns["flags"].cells()
+    for i in np.flatnonzero(above).tolist():
+        own = {name: x for name, array in numbers.items() if not math.isnan(x := float(array[i]))}
         share = cut_off(own)
-        word = SHARES[metric] if share is None else AT_CEILING if own.get("value", 0.0) > 1 else ""
+        word = SHARES[metrics[i]] if share is None else AT_CEILING if own.get("value", 0.0) > 1 else ""
         for name in own:
-            columns[name][i] = None if share is None else share[name]
-        columns["flags"][i] = ";".join(filter(None, [columns["flags"][i], word]))
-    return cut
+            numbers[name][i] = None if share is None else share[name]
+        flags[i] = ";".join(filter(None, [flags[i], word]))
+    columns |= {name: Numbers(array) for name, array in numbers.items()} | {"flags": Coded.of(flags)}
+    return int(above.sum())
 
 
 def _intensity(row: Row, value: float, limit: Limit | None) -> Row:

@@ -101,10 +101,10 @@ def read_samples(path: Path, *, all_count: bool = False) -> Samples:
     for an invalid file.
     """
     table = read_csv(path, required=SAMPLE_COLUMNS)
-    keys = zip(*(table.column(name, _key_text(name)) for name in SAMPLE_COLUMNS[:7]), strict=True)
-    processes = table.column("process", _count)
-    seconds = table.column("seconds", _seconds)
-    noisy = table.column("noisy", _truth)
+    keys = zip(*(table.column(name, _key_text(name)).cells() for name in SAMPLE_COLUMNS[:7]), strict=True)
+    processes = table.column("process", _count).cells()
+    seconds = table.column("seconds", _seconds).cells()
+    noisy = table.column("noisy", _truth).cells()
     calm: dict[SampleKey, dict[int, list[float]]] = {}
     left_out: dict[SampleKey, dict[int, list[float]]] = {}
     for key, process, value, is_noisy in zip(keys, processes, seconds, noisy, strict=True):

@@ -13,13 +13,16 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from bench_core.errors import TableError
 from bench_core.records import Cache, Clock, Row, Scope, Status
+from bench_core.results.columns import Coded, Column
 from bench_core.results.strict_csv import SEPARATOR, Csv
 from bench_core.text import harmless, quoted
 
@@ -121,19 +124,20 @@ def _number(text: str) -> float | None:
     raise ValueError("not a finite number" if math.isinf(value) else "not a number")
 
 
-def rounded(cells: str) -> str:
+def rounded(blocks: Collection[str]) -> str:
     """Return a number of a column of floating-point numbers that shows that they were rounded, "" if there is none.
 
     A spreadsheet saves what it shows, and other programs may be told to: few digits and a capital E, or a few decimals
-    of all numbers, although some are so small that these are one or two digits. cells: with a SEPARATOR between them,
-    because a search in one text takes a tenth of the time of one in each.
+    of all numbers, although some are so small that these are one or two digits. blocks: of cells with a SEPARATOR
+    between them, because a search in one text takes a tenth of the time of one in each.
     """
-    if "E" in cells:
-        return next(filter(is_rounded, cells.split(SEPARATOR)), "")
-    if "e" in cells or _MORE_DECIMALS.search(cells) or cells.count(".") < _FEWEST_NUMBERS:
+    if any("E" in cells for cells in blocks):
+        return next(filter(is_rounded, (text for cells in blocks for text in cells.split(SEPARATOR))), "")
+    if any("e" in cells or _MORE_DECIMALS.search(cells) for cells in blocks):
         return ""
-    small = _SMALL.search(cells)
-    return small[0] if small else ""
+    if sum(cells.count(".") for cells in blocks) < _FEWEST_NUMBERS:
+        return ""
+    return next((small[0] for cells in blocks if (small := _SMALL.search(cells))), "")
 
 
 def is_rounded(text: str) -> bool:
@@ -176,20 +180,25 @@ def converter(name: str) -> Callable[[str], Any]:
     return _text_if_any if name in _MAY_BE_EMPTY else _CONVERT[KINDS.get(name, str)]
 
 
-def require_words(table: Csv, columns: Mapping[str, list[Any]]) -> None:
+def require_words(table: Csv, columns: Mapping[str, Column]) -> None:
     """Raise TableError for an empty cell in a mandatory column, a word not of a closed set, or what is no unit."""
     for name in _NEVER_EMPTY:
-        _require(table, name, columns[name], lambda value: value not in ("", None), "is empty")
+        _require(table, name, columns, lambda value: value not in ("", None), "is empty")
     for name, words in WORDS.items():
         told = "is none of: " + ", ".join(word or "(empty)" for word in words)
-        _require(table, name, columns[name], words.__contains__, told)
-    _require(table, "unit", columns["unit"], lambda unit: _UNIT.fullmatch(unit) is not None, "is not a unit")
+        _require(table, name, columns, words.__contains__, told)
+    _require(table, "unit", columns, lambda unit: _UNIT.fullmatch(unit) is not None, "is not a unit")
 
 
-def _require(table: Csv, name: str, values: Sequence[Any], is_allowed: Callable[[Any], bool], what: str) -> None:
+def _require(
+    table: Csv, name: str, columns: Mapping[str, Column], is_allowed: Callable[[Any], bool], what: str
+) -> None:
     """Raise TableError with the line of the first value that is not allowed."""
-    wrong = {value for value in set(values) if not is_allowed(value)}
-    if wrong:
-        line, value = next(item for item in zip(table.lines, values, strict=True) if item[1] in wrong)
+    column = columns[name]
+    assert isinstance(column, Coded), name  # noqa: S101 - none of those that are checked is of numbers
+    wrong = ~column.mask(is_allowed)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        (value,) = column.cells(np.array([row]))
         told = "is empty" if value in ("", None) else f"holds {quoted(str(value))}, which {what}"
-        raise TableError(table.path, f"column {name!r} {told}", line)
+        raise TableError(table.path, f"column {name!r} {told}", table.lines[row])

@@ -18,7 +18,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench_core.errors import TableError, warn_of
+from bench_core.results.columns import Coded, Numbers
 from bench_core.results.foreign import read_table_text, refuse_other_table
 from bench_core.text import harmless, one_line, quoted
 
@@ -27,11 +31,12 @@ _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _DELIMITERS = (",", ";", "\t", "|")  # of spreadsheets in most countries, in some, their "Unicode text", databases
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")  # of a cell: no column has such a name
 _LINE = re.compile(r"[^\r\n]*")
-_LINES = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
+_MOST_FLOATS = 1 << 17  # texts of a table whose numbers are kept while it is read
+_CHUNK = 1 << 20  # characters that are divided into lines at a time
 _DECLARED = re.compile(r"sep=.?", re.IGNORECASE)  # the first line of some exports: it tells Excel the delimiter
 _UNNAMED = re.compile(r"\s*|Unnamed: \d+")  # a header cell that is empty, or that pandas named because it was empty
 SEPARATOR = "\0"  # between the cells of a block: no text of a file has it (files.decoded)
-_BLOCK = 1 << 16  # cells of all columns that are parsed at a time
+_BLOCK = 1 << 14  # cells of all columns that are parsed at a time: their texts fit in a cache
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,11 @@ class Csv:
                 blocks.append(known.setdefault(block, block))
             waiting.clear()
 
+        most = max(1, _BLOCK // max(1, len(header)))
         for line, record in records:
             lines.append(line)
             waiting.append(record)
-            if len(waiting) * len(header) >= _BLOCK:
+            if len(waiting) == most:
                 pack()
         pack()
         return cls(path, tuple(header), tuple(map(tuple, columns)), lines)
@@ -74,13 +80,13 @@ class Csv:
     def _positions(self) -> dict[str, int]:
         return {name: position for position, name in enumerate(self.header)}
 
-    def joined(self, name: str) -> str:
-        """Return the cells of a column as one text, with a SEPARATOR between them."""
-        return SEPARATOR.join(self.columns[self._positions[name]])
+    def blocks(self, name: str) -> tuple[str, ...]:
+        """Return the blocks of a column."""
+        return self.columns[self._positions[name]]
 
     def texts(self, name: str) -> list[str]:
         """Return the cells of a column."""
-        return self.joined(name).split(SEPARATOR) if self.lines else []
+        return [text for block in self.blocks(name) for text in block.split(SEPARATOR)]
 
     def only(self, kept: Sequence[int]) -> Self:
         """Return a table with these records alone, which are numbered from 0."""
@@ -90,33 +96,102 @@ class Csv:
             columns.append((SEPARATOR.join([texts[i] for i in kept]),) if kept else ())
         return replace(self, columns=tuple(columns), lines=[self.lines[i] for i in kept])
 
-    def column(self, name: str, convert: Callable[[str], Any]) -> list[Any]:
-        """Return a column, each cell converted by `convert`, whose ValueError becomes a TableError with the line.
+    def coded(self, name: str) -> Coded:
+        """Return a column as texts."""
+        if name not in self._coded:
+            known: dict[str, int] = {}
+            blocks = self.blocks(name)
+            parts = {block: _codes(block, known) for block in dict.fromkeys(blocks)}
+            self._coded[name] = Coded(list(known), _concatenated([parts[block] for block in blocks], np.int32))
+        return self._coded[name]
 
-        A text is converted once, and a block that is equal to the one before it is not looked at: most columns have
-        few distinct texts, and many have only one.
+    @cached_property
+    def _coded(self) -> dict[str, Coded]:
+        return {}
+
+    def column(self, name: str, convert: Callable[[str], Any]) -> Coded:
+        """Return a column, each distinct text converted by `convert`, whose ValueError becomes a TableError."""
+        texts = self.coded(name)
+        known: dict[Any, int] = {}
+        codes = []
+        for code, text in enumerate(texts.values):  # in the order of the file, so the first error is the first there
+            try:
+                codes.append(known.setdefault(convert(text), len(known)))
+            except ValueError as error:
+                raise self._invalid(name, text, int(np.argmax(texts.codes == code)), error) from None
+        are_same = len(known) == len(codes)
+        return Coded(list(known), texts.codes if are_same else np.array(codes, np.int32)[texts.codes])
+
+    def numbers(self, name: str, convert: Callable[[str], float | None]) -> Numbers:
+        """Return a column of numbers, its errors as those of `column`.
+
+        `convert` is asked only about blocks with other cells than numbers without underscores and empty ones.
         """
-        known: dict[str, Any] = {}
-        values: list[Any] = []
-        last: str | None = None
-        converted: list[Any] = []
-        try:
-            for block in self.columns[self._positions[name]]:
-                if block is not last:
-                    texts = block.split(SEPARATOR)
-                    new = set(texts).difference(known)
-                    known.update(zip(new, map(convert, new), strict=True))
-                    last, converted = block, list(map(known.__getitem__, texts))
-                values += converted
-        except ValueError:
-            return [self._convert(name, convert, *item) for item in zip(self.texts(name), self.lines, strict=True)]
-        return values
+        parts: dict[str, NDArray[np.float64]] = {}
+        start = 0
+        blocks = self.blocks(name)
+        for block in blocks:
+            if block not in parts:
+                plain = _plain_numbers(block, self._floats)
+                parts[block] = self._numbers_of(name, convert, block, start) if plain is None else plain
+            start += len(parts[block])
+        return Numbers(_concatenated([parts[block] for block in blocks], np.float64))
 
-    def _convert(self, name: str, convert: Callable[[str], Any], text: str, line: int) -> Any:
-        try:
-            return convert(text)
-        except ValueError as error:
-            raise TableError(self.path, f"column {name!r} holds {quoted(text)}: {error}", line) from None
+    @cached_property
+    def _floats(self) -> _Floats:
+        return _Floats({"": math.nan})
+
+    def _numbers_of(
+        self, name: str, convert: Callable[[str], float | None], block: str, start: int
+    ) -> NDArray[np.float64]:
+        """Return the numbers of a block whose first row is number `start`, cell by cell."""
+        numbers: list[float | None] = []
+        for text in block.split(SEPARATOR):
+            try:
+                numbers.append(convert(text))
+            except ValueError as error:
+                raise self._invalid(name, text, start + len(numbers), error) from None
+        return np.array(numbers, np.float64)
+
+    def _invalid(self, name: str, text: str, row: int, error: ValueError) -> TableError:
+        return TableError(self.path, f"column {name!r} holds {quoted(text)}: {error}", self.lines[row])
+
+
+def _codes(block: str, known: dict[str, int]) -> NDArray[np.int32]:
+    """Return the codes of the cells of a block. known: those of texts, to which new ones are added."""
+    texts = block.split(SEPARATOR)
+    distinct = dict.fromkeys(texts)
+    for text in distinct:
+        known.setdefault(text, len(known))
+    if len(distinct) == 1:
+        return np.full(len(texts), known[texts[0]], np.int32)
+    return np.fromiter(map(known.__getitem__, texts), np.int32, len(texts))
+
+
+class _Floats(dict[str, float]):
+    """The numbers of texts. Many texts occur more than once, and to read one takes as long as to find it five times."""
+
+    def __missing__(self, text: str) -> float:
+        number = float(text)
+        if len(self) < _MOST_FLOATS:
+            self[text] = number
+        return number
+
+
+def _plain_numbers(block: str, floats: _Floats) -> NDArray[np.float64] | None:
+    """Return the numbers of a block, NaN for an empty cell; None if there is any other cell than plain numbers."""
+    if not block.isascii() or "_" in block:
+        return None
+    cells = block.split(SEPARATOR)
+    try:
+        numbers = np.fromiter(map(floats.__getitem__, cells), np.float64, len(cells))
+    except ValueError:
+        return None
+    return None if np.isinf(numbers).any() else numbers
+
+
+def _concatenated(parts: Sequence[NDArray[Any]], kind: type[Any]) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.empty(0, kind)
 
 
 def read_csv(path: Path, required: Sequence[str]) -> Csv:
@@ -136,9 +211,7 @@ def read_csv(path: Path, required: Sequence[str]) -> Csv:
 
 
 def _parse(path: Path, text: str, required: Sequence[str]) -> Csv:
-    # Line by line: io.StringIO would copy the whole text, with four bytes a character.
-    lines = (line[0] for line in _LINES.finditer(text))
-    reader = csv.reader(lines, delimiter=_delimiter(text, required), strict=True)
+    reader = csv.reader(_lines(text), delimiter=_delimiter(text, required), strict=True)
     try:
         header = _header(path, reader, required)
         is_whole = text.endswith(("\n", "\r"))
@@ -147,19 +220,36 @@ def _parse(path: Path, text: str, required: Sequence[str]) -> Csv:
         raise TableError(path, f"{error}", reader.line_num) from None
 
 
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text with their ends, LF, CR LF or CR. A copy is made of some of them at a time."""
+    start = 0
+    while start < len(text):
+        # To the end of a line. A CR LF is not divided: it ends there.
+        end = text.find("\n", start + _CHUNK) + 1 or len(text)
+        chunk = text[start:end]
+        lines = chunk.splitlines(keepends=True)
+        ends = chunk.count("\n") + chunk.count("\r") - chunk.count("\r\n")
+        if len(lines) != ends + (not chunk.endswith(("\n", "\r"))):  # divided at other characters too
+            lines = list(io.StringIO(chunk, newline=""))
+        yield from lines
+        start = end
+
+
 def _records(path: Path, reader: Any, header: list[str], *, is_whole: bool) -> Iterator[tuple[int, list[str]]]:
     """Yield the records below the header, each after its last line. is_whole: whether the file ends with a line end."""
     width = len(header)
+    first = header[0]
     for record in reader:
-        if _is_blank(record):
-            continue
-        if len(record) > width and _is_blank(record[width:]):
-            del record[width:]
-        if len(record) != width:
-            cut = "" if is_whole or len(record) > width else "; the file may be cut off"
-            raise TableError(path, f"{len(record)} cells where the header has {width}{cut}", reader.line_num)
-        if record == header:
-            raise TableError(path, "a second header: pass the files one by one, do not join them", reader.line_num)
+        if len(record) != width or record[0] == first or not record[0].strip():  # nearly none
+            if _is_blank(record):
+                continue
+            if len(record) > width and _is_blank(record[width:]):
+                del record[width:]
+            if len(record) != width:
+                cut = "" if is_whole or len(record) > width else "; the file may be cut off"
+                raise TableError(path, f"{len(record)} cells where the header has {width}{cut}", reader.line_num)
+            if record == header:
+                raise TableError(path, "a second header: pass the files one by one, do not join them", reader.line_num)
         yield reader.line_num, record
 
 

@@ -1,8 +1,8 @@
 """The best GPU row is compared with the best CPU row of all machines, and the best CPU row can be the baseline."""
 
-from bench_core.compare import BEST_CPU, CompareOptions, best, compare
+from bench_core.compare import BEST_CPU, CompareOptions, best, compare, pairing
 from tests.support.comparisons import FIVE, mixed
-from tests.support.tables import absent, processes, reading
+from tests.support.tables import absent, processes, reading, work
 
 
 def test_the_best_gpu_meets_the_best_cpu_of_all_machines_and_both_are_named():
@@ -36,3 +36,12 @@ def test_work_that_only_cpus_or_only_gpus_have_done_is_not_ranked_in_vain(monkey
     assert not collected
     assert len(compare(mixed()).best) == 1
     assert collected
+
+
+def test_failures_are_not_arranged_to_be_ranked(monkeypatch):
+    """A run of a machine without a GPU is mostly rows of cases that were not tried."""
+    arranged = []
+    add = pairing._add_failures
+    monkeypatch.setattr(pairing, "_add_failures", lambda *of: arranged.append(len(of[1])) or add(*of))
+    compare([reading([*processes(FIVE), absent(work("64"))], "a"), reading(processes(FIVE), "b")])
+    assert sorted(arranged) == [0, 1]

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from bench_core import render
-from bench_core.compare import CompareOptions, Reading, compare, read
+from bench_core.compare import CompareOptions, Reading, compare, read, verdicts
 from bench_core.errors import NothingToCompare, UsageError
-from bench_core.records import Work
+from bench_core.records import Row, Work
 from tests.support.comparisons import FIVE, two
 from tests.support.properties import given, settings, st
 from tests.support.tables import processes, reading, work, write
@@ -56,6 +56,32 @@ def test_the_mean_is_over_the_cases_that_every_side_has():
     assert (means["b"].cases, means["b"].of) == (2, 3)
     assert means["c"].change == "1.00x"
     assert means["b"].ci_low < 0.25 < means["b"].ci_high
+
+
+def test_only_rows_that_are_compared_are_made(tmp_path, monkeypatch):
+    made = []
+    of_columns = Row.of_columns
+    monkeypatch.setattr(Row, "of_columns", lambda columns, size: made.append(size) or of_columns(columns, size))
+    for side in "ab":
+        write(tmp_path, processes(FIVE), side)
+    readings = read([f"{side}={tmp_path / side}" for side in "ab"])
+    result = compare(readings)
+    assert render.text(result)
+    assert sum(made) == sum((found.rows.mask("metric", "time".__eq__)).sum() for found in readings)
+    assert sum(made) < sum(len(found.rows) for found in readings)
+
+
+def test_a_comparison_without_an_implausible_value_is_made_once(monkeypatch):
+    made = []
+    of = verdicts.Comparison
+    monkeypatch.setattr(verdicts, "Comparison", lambda *args, **named: made.append(of(*args, **named)) or made[-1])
+    works = [work("32"), work("64")]
+    tables = [reading([m for each in works for m in processes(FIVE, of=each)], name) for name in "ab"]
+    wrong = {"p10": 5.0}
+    tables[1] = replace(tables[1], rows=[replace(r, **wrong) if r.size == "64" else r for r in tables[1].rows])
+    result = compare(tables)
+    assert [bool(c.implausible) for c in result.comparisons] == [False, True]
+    assert result.comparisons[0] is made[0]
 
 
 def test_an_unknown_baseline_names_the_sides():

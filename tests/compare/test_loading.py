@@ -271,5 +271,5 @@ def test_the_machine_of_a_row_is_found_without_looking_through_all_runs(tmp_path
     (plain,) = read([f"x={write(tmp_path, processes(FIVE))}"])
     labelled = replace(plain, origins=Counted(plain.origins))
     once = Counted.times
-    assert {labelled.machine_in_table(row) for row in labelled.rows} == {"a"}
+    assert {labelled.machine_in_table(row.run_id, row.machine) for row in labelled.rows} == {"a"}
     assert Counted.times == once

@@ -158,3 +158,12 @@ def test_options_do_not_change_the_assumed_spread():
     pair = [reading([measured([t])], name) for name, t in (("a", 1.0), ("b", 1.0))]
     strict, lax = (compare(pair, CompareOptions(confidence=c)).comparisons[0] for c in (0.99, 0.9))
     assert math.log(strict.ci_high) / math.log(lax.ci_high) == pytest.approx(2.576 / 1.645, rel=0.01)
+
+
+def test_the_spread_of_a_kind_of_rows_is_looked_up_once(monkeypatch):
+    looked_up = []
+    of = Spreads._of
+    monkeypatch.setattr(Spreads, "_of", lambda spreads, of_row: looked_up.append(of_row) or of(spreads, of_row))
+    spreads = Spreads()
+    assert len({spreads(replace(row(), size=str(i))) for i in range(9)}) == 1
+    assert len(looked_up) == 1

@@ -61,3 +61,13 @@ def test_of_the_cases_without_a_value_the_commonest_reasons_are_told_and_the_oth
 def test_few_reasons_are_all_told():
     assert len(_not_compared([1, 1, 1, 1, 1])) == 5
     assert not [line for line in _not_compared([1, 1, 1, 1, 1]) if "other reasons" in line]
+
+
+def test_of_many_cases_that_are_counted_only_those_that_are_named_get_a_label(monkeypatch):
+    labelled = []
+    label = view.label
+    monkeypatch.setattr(view, "label", lambda key, fields: labelled.append(key) or label(key, fields))
+    (line,) = _not_compared([50])
+    assert line.startswith("50 without a value")
+    assert line.endswith(", ...")
+    assert len(labelled) < 10

@@ -9,8 +9,10 @@ import pytest
 
 from bench_core.records import Cache, Clock, Measurement, Status
 from bench_core.results import roofline
+from bench_core.results.columns import Coded, Numbers
 from bench_core.results.reader import read_rows
 from bench_core.results.rows import completed as completed_rows
+from bench_core.results.schema import STATISTICS
 from bench_core.results.traits import TraitsOf
 from tests.support import ROOT
 from tests.support.limits import H100
@@ -421,10 +423,10 @@ def test_the_ceiling_of_the_committed_cpu_is_that_of_its_memory():
     ],
 )
 def test_no_share_above_one_is_ever_read(metric, own, read, flags):
-    columns = {name: [None] for name in ("mean", "std", "min", "p10", "p25", "p75", "p90", "max")}
-    columns |= {"metric": [metric], "flags": ["x"], "value": [own[0]], "ci_low": [own[1]], "ci_high": [own[2]]}
-    columns["std"] = [0.1]
+    numbers = dict.fromkeys(STATISTICS) | dict(zip(("value", "ci_low", "ci_high"), own, strict=True)) | {"std": 0.1}
+    columns = {name: Numbers.of([number]) for name, number in numbers.items()}
+    columns |= {"metric": Coded.of([metric]), "flags": Coded.of(["x"])}
     assert roofline.cut_shares(columns) == (own != read)
-    assert (columns["value"][0], columns["ci_low"][0], columns["ci_high"][0]) == read
-    assert columns["flags"] == [flags]
-    assert columns["std"] == ([0.1] if own == read else [None])
+    assert tuple(columns[name].cells()[0] for name in ("value", "ci_low", "ci_high")) == read
+    assert columns["flags"].cells() == [flags]
+    assert columns["std"].cells() == ([0.1] if own == read else [None])

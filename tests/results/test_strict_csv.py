@@ -72,7 +72,7 @@ def test_columns_in_blocks_are_the_cells_and_lines_of_the_csv_module(records, en
         table = read_csv(path, ["a", "b"])
     cells = [list(record) for record in zip(table.texts("a"), table.texts("b"), strict=True)]
     assert list(zip(cells, table.lines, strict=True)) == expected
-    assert table.column("b", str) == table.texts("b")
+    assert table.column("b", str).cells() == table.texts("b")
     kept = range(0, len(cells), 2)
     assert table.only(kept).texts("a") == [cells[i][0] for i in kept]
 
@@ -91,6 +91,48 @@ def test_a_text_is_converted_once_in_whatever_block_it_occurs(tmp_path, monkeypa
     for name in ("one", "few", "many"):
         table.column(name, converted.append)
     assert sorted(converted) == sorted(["same", "0", "1", "2", *map(str, range(300))])
+
+
+def test_equal_texts_are_one_number_that_is_read_once(tmp_path, monkeypatch):
+    table = many_records(tmp_path, monkeypatch)
+    careful = []
+    assert table.numbers("many", careful.append).cells() == [float(i) for i in range(300)]
+    assert table.numbers("few", careful.append).cells() == [float(i % 3) for i in range(300)]
+    assert len(table._floats) == 301  # "" too
+    assert not careful
+
+
+@pytest.mark.parametrize("text", ["x", "1_0", "inf", "1e999", "\u0661"])
+def test_a_cell_that_is_no_plain_number_is_asked_about_with_its_line(tmp_path, monkeypatch, text):
+    def refuse(cell):
+        if cell == text:
+            raise ValueError("no")
+        return float(cell) if cell else None
+
+    monkeypatch.setattr(strict_csv, "_BLOCK", 4)
+    path = tmp_path / "t.csv"
+    path.write_text(f"a,b\n1,\n2,nan\n3,2.5\n4,{text}\n5,1\n", encoding="utf-8")
+    with pytest.raises(TableError, match=r"t\.csv:5: column 'b' holds .*: no"):
+        read_csv(path, ["a"]).numbers("b", refuse)
+    path.write_text("a,b\n1,\n2,nan\n3,2.5\n", encoding="utf-8")
+    assert read_csv(path, ["a"]).numbers("b", refuse).cells() == [None, None, 2.5]
+
+
+def test_the_first_invalid_text_of_a_file_is_the_one_that_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(strict_csv, "_BLOCK", 4)
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,5\n1,z\n1,5\n1,a\n1,z\n")
+    with pytest.raises(TableError, match=r"t\.csv:3: column 'b' holds 'z'"):
+        read_csv(path, ["a"]).column("b", int)
+
+
+def test_a_text_is_divided_into_the_lines_that_a_file_has(monkeypatch):
+    """Whatever other characters Python takes for the end of a line, and wherever a part of the text ends."""
+    text = "ab\ncd\r\n\ref\x0bg\x0c\x1c\x85h\u2028\n\ni\r"
+    for size in (1, 2, 3, 100):
+        monkeypatch.setattr(strict_csv, "_CHUNK", size)
+        for end in ("", "\n", "x"):
+            assert list(strict_csv._lines(text + end)) == list(io.StringIO(text + end, newline=""))
 
 
 def test_a_column_is_kept_as_a_text_a_block_and_equal_blocks_as_one(tmp_path, monkeypatch):
