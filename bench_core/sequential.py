@@ -48,16 +48,13 @@ def next_look(n: int) -> int | None:
 def interval(values: Sequence[float], confidence: float = stats.CONFIDENCE) -> tuple[float, float] | None:
     """Return an interval for the median of values in the order of their measurement; None before the first look.
 
-    It is what the intervals of all looks so far have in common, as they hold together; if they have nothing, one of
-    them misses, and it is that of the last look. Values after that count at the next one. Also None if `confidence` is
-    so high that even the smallest and the largest value do not have it.
+    It is that of the last look. What the intervals of all looks have in common would be narrower, and as valid before
+    it is seen; but measuring would stop just when that is narrow by chance. Of such values only 70 % are inside, with
+    processes that differ by 10 %. Values after a look count at the next one. Also None if `confidence` is so high that
+    even the smallest and the largest value do not have it.
     """
-    looked = ((n, limit) for n, limit in zip(LOOKS, boundary(confidence), strict=True) if n <= len(values))
-    found = [ends for n, limit in looked if (ends := _between(values[:n], limit))]
-    if not found:
-        return None
-    low, high = max(ends[0] for ends in found), min(ends[1] for ends in found)
-    return (low, high) if low <= high else found[-1]
+    looked = [(n, limit) for n, limit in zip(LOOKS, boundary(confidence), strict=True) if n <= len(values)]
+    return _between(values[: looked[-1][0]], looked[-1][1]) if looked else None
 
 
 def p_of_zero(values: Sequence[float]) -> float:

@@ -106,7 +106,7 @@ def _measure(
         schedule: replicate.Schedule = replicate.Fixed(runs)
         if goal:
             schedule = precise = Precision(goal, sides, Path(at_end.enter_context(Scratch())))
-            at_end.callback(lambda: typer.echo("\n".join(lines(precise))))
+            at_end.callback(lambda: typer.echo("\n".join(lines(precise))) if precise.rounds else None)
         try:
             return replicate.repeat(sides, schedule, passed, output, seed=seed, on_progress=print_progress)
         except KeyboardInterrupt:

@@ -58,8 +58,10 @@ class RatioEstimate:
         return self.method in {Method.PAIRED, Method.WELCH, Method.SEQUENTIAL} and self.support is not Support.NOTHING
 
 
-def estimate_ratio(baseline: Replicates, contender: Replicates, spreads: Spreads) -> RatioEstimate:
-    """Return how much better the contender is. Both sides must have a value."""
+def estimate_ratio(
+    baseline: Replicates, contender: Replicates, spreads: Spreads, confidence: float = stats.CONFIDENCE
+) -> RatioEstimate:
+    """Return how much better the contender is. Both sides must have a value. confidence: of its interval."""
     basis = "median" if baseline.summaries or contender.summaries else "p10"
     sign = -1.0 if contender.entry.row.better == "lower" else 1.0
     sides = baseline.moments(basis), contender.moments(basis)
@@ -68,9 +70,9 @@ def estimate_ratio(baseline: Replicates, contender: Replicates, spreads: Spreads
     support, lacking = _support(baseline, contender, sides, pairs)
     estimate: Estimate | sequential.Median | sequential.Difference
     sequence = _of_sequence(baseline, contender, basis, sign, pairs)
+    sequence = sequence if sequence and math.isfinite(sequence[0].interval(confidence)[0]) else None
     if sequence is None and support is Support.CLAIM and (baseline.is_sequence or contender.is_sequence):
-        # What ended the processes before their first look was no value of theirs, so the usual interval is valid.
-        support, lacking = Support.INDICATION, f"a claim needs {sequential.FIRST} processes of --precision"
+        support, lacking = Support.INDICATION, _needed_by_sequence(baseline, contender)
     evidence = f"{sides[0].n} against {sides[1].n} runs"
     alike = all(map(_alike, sides))
     if alike and not contender.entry.row.clock:
@@ -100,6 +102,12 @@ def estimate_ratio(baseline: Replicates, contender: Replicates, spreads: Spreads
     values = stats.exponential(means[0]), stats.exponential(means[1])
     one_device = len(baseline.origins | contender.origins) == 1
     return RatioEstimate(estimate, values, method, basis, support, evidence, lacking, assumed, one_device)
+
+
+def _needed_by_sequence(baseline: Replicates, contender: Replicates) -> str:
+    """Return what a claim needs that has to hold whenever measuring ends; the usual interval does not."""
+    lone = bool(baseline.summaries or contender.summaries)
+    return f"a claim needs {'samples.csv beside the tables' if lone else 'more processes of --precision'}"
 
 
 def _of_sequence(

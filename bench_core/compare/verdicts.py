@@ -41,7 +41,7 @@ def judge(pairs: Sequence[Pair], min_effect: float, confidence: float, spreads: 
 
     p-values are adjusted for the number of pairs whose runs allow a claim. An indication is not adjusted.
     """
-    estimates = [_estimate(pair, spreads) for pair in pairs]
+    estimates = [_estimate(pair, spreads, confidence) for pair in pairs]
     tested = {i: found for i, found in enumerate(estimates) if found and found.is_tested}
     p = {i: found.estimate.p() for i, found in tested.items()}
     claimable = [i for i, found in tested.items() if found.support is Support.CLAIM]
@@ -71,13 +71,13 @@ class _Numbers:
     p_adjusted: float | None
 
 
-def _estimate(pair: Pair, spreads: Spreads) -> RatioEstimate | None:
+def _estimate(pair: Pair, spreads: Spreads, confidence: float) -> RatioEstimate | None:
     """Return the ratio of a pair, None unless there are two comparable values."""
     if not (pair.baseline and pair.contender and pair.baseline.entry.ok and pair.contender.entry.ok):
         return None
     if _unequal(pair):
         return None
-    found = estimate_ratio(pair.baseline, pair.contender, spreads)
+    found = estimate_ratio(pair.baseline, pair.contender, spreads, confidence)
     shared = _shared_rows(pair.baseline.entry, pair.contender.entry)
     known = Estimate(math.log(pair.worth), 0.0, math.inf)
     if shared == len(pair.baseline.entry.rows) == len(pair.contender.entry.rows):

@@ -15,6 +15,8 @@ def lines(series: Precision) -> list[str]:
     ended = series.ended or "stopped early"
     counts = f"{len(inside)} of {len(known)} values are known within {goal} after {len(series.rounds)} rounds: {ended}"
     told = [counts]
+    if series.refused:
+        told.append(f"No value, as an answer was wrong: {', '.join(value.name for value in series.refused)}")
     if unlooked := [value.name for value in known if value.precision is None]:
         named = ", ".join(unlooked[:_MOST_NAMED]) + f" and {len(unlooked) - _MOST_NAMED} more" * (
             len(unlooked) > _MOST_NAMED

@@ -170,7 +170,7 @@ def _statistics(samples: Sequence[Sequence[float]], *, sequence: bool) -> dict[s
             ends = stats.log_mean_interval(medians) if min(medians) > 0 else (min(medians), max(medians))
         if ends:
             columns |= {"ci_low": min(ends[0], value), "ci_high": max(ends[1], value), "ci_level": stats.CONFIDENCE}
-    elif pooled["n"] > 1:
+    elif pooled["n"] > 1 and not sequence:
         columns |= {name: pooled[name] for name in ("ci_low", "ci_high", "ci_level")}
     return columns
 

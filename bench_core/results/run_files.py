@@ -111,7 +111,8 @@ def read_samples(path: Path, *, all_count: bool = False) -> Samples:
         into = left_out if is_noisy and not all_count else calm
         into.setdefault(key, {}).setdefault(process, []).append(value)
     return {
-        key: {p: tuple(v) for p, v in {**left_out.get(key, {}), **calm.get(key, {})}.items()}
+        # In the order of measurement: what was disturbed has no other place in it than what was not.
+        key: {p: tuple(v) for p, v in sorted({**left_out.get(key, {}), **calm.get(key, {})}.items())}
         for key in {**calm, **left_out}
     }
 

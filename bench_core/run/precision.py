@@ -52,7 +52,7 @@ class Value:
     numbers: of its processes, in the order of their measurement: seconds, or with two sides a ratio. middle: their
     median. ends: its interval, None before the first look. costs: the wall seconds of its case in each round, of all
     sides. failures: rounds without a number since the last that had one. first: its precision at the first look. why:
-    why it was measured after that.
+    why it was measured after that. is_refused: whether an answer was wrong.
     """
 
     case: Case
@@ -63,6 +63,7 @@ class Value:
     failures: int = 0
     first: float | None = None
     why: dict[str, None] = field(default_factory=dict)
+    is_refused: bool = False
 
     def add(self, number: float) -> None:
         """Add the number of one more process."""
@@ -73,6 +74,12 @@ class Value:
             self.ends = sequential.interval(self.numbers)
         if len(self.numbers) == sequential.FIRST:
             self.first = self.precision
+
+    def refuse(self) -> None:
+        """Take all numbers away: after a wrong answer the case has no value, whatever other processes say."""
+        self.numbers, self.middle, self.ends, self.first = [], math.nan, None, None
+        self.failures = _MOST_FAILURES
+        self.is_refused = True
 
     @property
     def name(self) -> str:
@@ -205,6 +212,11 @@ class Precision:
     # ------------------------------------------------------------ what is known
 
     @property
+    def refused(self) -> list[Value]:
+        """Those of which an answer was wrong."""
+        return [value for value in self.values.values() if value.is_refused]
+
+    @property
     def known(self) -> list[Value]:
         """All that have a value, however uncertain."""
         return [value for value in self.values.values() if value.numbers]
@@ -235,8 +247,9 @@ class Precision:
             spent += value.costs[-1]
             number = _number(tried, traits) if len(tried) == len(self.sides) else None
             if number is None:
-                # A wrong answer leaves the case without a value, whatever other processes say.
-                value.failures += _MOST_FAILURES if any(m.status is Status.INVALID for m in tried) else 1
+                value.failures += 1
+                if any(m.status is Status.INVALID for m in tried):
+                    value.refuse()
                 continue
             value.add(number)
         self.rounds.append(Round(len(cases), seconds, max(0.0, seconds - spent)))
@@ -246,7 +259,11 @@ class Precision:
     def _choose(self, left: float) -> list[Value]:
         """Return what the next round measures, nothing if there is nothing to gain in the seconds that are left."""
         # A case that failed at once may have failed by chance.
-        again = [value for value in self.values.values() if not value.numbers and value.failures < _MOST_FAILURES]
+        again = [
+            value
+            for value in self.values.values()
+            if not value.numbers and value.failures < _MOST_FAILURES and not value.is_refused
+        ]
         going = [value for value in self.known if value.may_go_on]
         wanted = [value for value in going if value.is_under_way or not self._is_inside(value)]
         deciding = self._deciding() if any(not value.is_under_way and value.ends for value in wanted) else {}
@@ -307,7 +324,15 @@ class Precision:
         if len(self.inside) == len(self.known):
             return "every value is precise enough" if self.known else "no case has a value"
         open_ones = [value for value in self.known if value.may_go_on and not self._is_inside(value)]
-        return "the time is up" if open_ones else "the others are at the last look, or failed"
+        if not open_ones:
+            return "the others are at the last look, or failed"
+        left = self.goal.seconds - (self._now() - self._begin)
+        if left <= 0:
+            return "the time is up"
+        beside = self.rounds[-1].beside
+        needed = min(value.rounds * (value.cost + beside) for value in open_ones)
+        more = math.ceil((needed - left) / 60)
+        return f"the next look of any other would take {max(1, more)} min longer than --time"
 
 
 def _number(tried: Iterable[Measurement], traits: TraitsOf) -> float | None:
@@ -328,7 +353,7 @@ def _seconds(m: Measurement, traits: TraitsOf) -> Sequence[float] | None:
         return None
     metric = METRICS.get(traits(m.case.work).headline or "time")
     name = metric.formula.lead.name if metric and metric.formula else metric.name if metric else "time"
-    walls = {series.metric: series.seconds for series in m.series if series.clock is Clock.WALL}
+    walls = {series.metric: series.calm for series in m.series if series.clock is Clock.WALL}
     seconds = walls.get(name) or walls.get("time")
     return seconds if seconds and min(seconds) > 0 else None
 
