@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -54,11 +54,8 @@ def _widths(rows: Sequence[Sequence[Sequence[str]]], right: frozenset[int], widt
     excess = sum(widths) + _GAP * (len(widths) - 1) - width
     if excess <= 0:
         return widths
-    together = [" ".join(lines) for lines in every]
-    words, parts, letters = (
-        [_longest(set(split(text))) for text in together] for split in (str.split, _PART.split, list)
-    )
-    numbers = {i: max([_longest(_PART.split(" ".join(header[i]))), *(_longest(row[i]) for row in body)]) for i in right}
+    words, parts, letters = ([_longest(lines, split) for lines in every] for split in (str.split, _PART.split, list))
+    numbers = {i: max([_longest(header[i], _PART.split), *(_longest(row[i]) for row in body)]) for i in right}
     wide, middle, narrow = _LEAST
     headers = (middle, list(widths))
     whole = ((wide, parts), (middle, words), (middle, parts), (narrow, words), (narrow, parts))
@@ -70,8 +67,10 @@ def _widths(rows: Sequence[Sequence[Sequence[str]]], right: frozenset[int], widt
     return widths
 
 
-def _longest(lines: Iterable[str]) -> int:
-    return max(map(columns, lines), default=0)
+def _longest(lines: Sequence[str], split: Callable[[str], Sequence[str]] | None = None) -> int:
+    # Each piece once: cells repeat words, and most of all letters.
+    pieces = set(split(" ".join(lines))) if split else lines
+    return max(map(columns, pieces), default=0)
 
 
 def _row(
