@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import secrets
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -61,6 +62,8 @@ BUDGETS = {
     Preset.STANDARD: 1.0,
     Preset.FULL: 5.0,
 }
+# Seconds that a call on a CPU may take: it is made more than ten times, and two cores need a minute for some models.
+LONGEST_CALL = {Preset.HEADLINE: 2.0}
 # Share of a run to be spent on warm-up and timed blocks. Where building and checking take most of a run, it says
 # more if every series lasts as long as its budget allows.
 QUOTA = {Preset.QUICK: 0.65}
@@ -320,7 +323,14 @@ class Session:
             energy=0.0 if self.options.cases else _ENERGY[self.options.preset],  # the first round has measured it
         )
         cache = self.machine(case).last_level_cache
-        return Settings(durations, self.options.seed, cache, self.options.check_only, shared=self._shared_folder())
+        return Settings(
+            durations,
+            self.options.seed,
+            cache,
+            self.options.check_only,
+            shared=self._shared_folder(),
+            longest_call=LONGEST_CALL.get(self.options.preset, math.inf),
+        )
 
     @property
     def _measures_too_little(self) -> bool:

@@ -16,8 +16,10 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from bench_core.backends.base import Backend
-from bench_core.errors import CaseError, ClockStandsStill, TooLarge, Unsupported
+from bench_core.errors import CaseError, ClockStandsStill, TooLarge, TooSlow, Unsupported
 from bench_core.machine.privacy import scrub
 from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Part, Series, Status
 from bench_core.text import printable_lines
@@ -34,6 +36,7 @@ from bench_core.workload import Call, Kernel, Workload
 COLD_SETS = 3  # buffer sets rotate through this many times the last-level cache
 FREE_SHARE = 0.9  # share of the free memory that a case may use
 _LONGEST_TRACEBACK = 8000  # characters
+_SIDE, _PRODUCTS = 1024, 5  # matrices by which the length of a call is predicted, and how often they are multiplied
 MOSTLY_IDLE = 0.5  # device time below this share of wall time means: mostly launching and waiting
 
 OnPhase = Callable[[str], None]
@@ -48,6 +51,7 @@ class Settings:
     """The settings of a case that its run decides.
 
     check_only: check the answers, time nothing. wait: seconds to wait at most for a quiet machine before the timing.
+    longest_call: seconds that a call may take on a CPU, as far as its FLOPs tell; longer ones are not begun.
     shared: the folder in which the processes of the run share inputs and references; "" if they do not.
     """
 
@@ -57,6 +61,7 @@ class Settings:
     check_only: bool = False
     wait: float = 0.0
     shared: str = ""
+    longest_call: float = math.inf
 
 
 def run_case(
@@ -126,6 +131,7 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
     if reason := backend.why_unsupported(work.dtype, work.precision):
         raise Unsupported("dtype_unsupported", reason)
     workload.require_supported(backend, case)
+    _require_short(workload.costs(work), backend, settings.longest_call)
     copies = _copies(case, workload, settings)
     backend.free()  # memory that earlier cases left in pools and workspaces must not count
     _require_memory(copies * workload.footprint(work), backend)
@@ -211,6 +217,21 @@ def _require_memory(needed: float, backend: Backend) -> None:
     free = backend.memory().free
     if free is not None and needed > FREE_SHARE * free:
         raise TooLarge(f"needs {needed / 1e9:.1f} GB where {free / 1e9:.1f} GB are free on {backend.device}")
+
+
+def _require_short(costs: Costs, backend: Backend, longest: float) -> None:
+    """Raise TooSlow if a CPU would need more than `longest` seconds for a call at the rate of a float32 product."""
+    if backend.device != "cpu" or not costs.flops or math.isinf(longest):
+        return
+    seconds = costs.flops / _product_rate(backend)
+    if seconds > longest:
+        raise TooSlow(f"one call would take {seconds:.1f} s or more on this CPU: more than {longest:g} s")
+
+
+def _product_rate(backend: Backend) -> float:
+    """Return the FLOP/s of a float32 product of square matrices: the fastest of several."""
+    square = backend.from_host(np.ones((_SIDE, _SIDE), np.float32))
+    return 2.0 * _SIDE**3 / min(_seconds(lambda: square @ square, backend)[0] for _ in range(_PRODUCTS))
 
 
 def _seconds(run: Call, backend: Backend) -> tuple[float, Any]:

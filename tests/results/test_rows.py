@@ -346,3 +346,5 @@ def test_the_interval_of_processes_whose_values_decided_their_number_is_sequenti
 def test_before_the_first_look_there_is_no_interval():
     row = by_metric(*in_sequence([1.0, 1.2, 0.9]))["time", "wall"]
     assert (row.value, row.processes, row.ci_low, row.ci_high, row.ci_level) == (1.0, 3, None, None, None)
+    alone = by_metric(*in_sequence([1.0]))["time", "wall"]
+    assert (alone.n, alone.processes, alone.ci_low, alone.ci_high) == (3, 1, None, None)

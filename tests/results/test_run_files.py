@@ -53,6 +53,17 @@ def test_samples_that_do_not_count_are_left_out_unless_all_of_a_process_are(tmp_
     assert found == {0: (1.0, 2.0), 1: (5.0, 6.0)}
 
 
+def test_processes_stay_in_the_order_of_measurement_whichever_were_disturbed(tmp_path):
+    """Looks at fixed numbers of processes are valid in that order alone."""
+    noisy = [(), (0,), (), (1,), ()]
+    series = [Series("time", Clock.WALL, (1.0, 2.0), noisy=each) for each in noisy]
+    done = [measurement(series=(each,), process=process) for process, each in enumerate(series)]
+    path = tmp_path / "samples.csv"
+    path.write_text(samples_text(done), encoding="utf-8")
+    (found,) = read_samples(path).values()
+    assert list(found) == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(("about", "counted"), [({"disturbed": {}}, (1.0, 2.0)), ({}, (1.0, 9.0, 2.0))])
 def test_earlier_versions_counted_the_samples_that_they_marked(tmp_path, about, counted):
     """They marked blocks by their own time: left out, they would make the rest look fast."""

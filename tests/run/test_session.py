@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -312,6 +313,12 @@ def test_a_short_budget_shortens_the_warm_up_and_the_least_time_as_well(session,
     session.options = replace(session.options, preset=Preset.STANDARD, budget=budget)
     found = session.settings(case("a", device=device)).durations
     assert (found.budget, found.least, found.warmup, found.warmup_cap) == (budget, least, warmup, cap)
+
+
+@pytest.mark.parametrize(("preset", "longest"), [("headline", 2.0), ("standard", math.inf)])
+def test_headline_begins_no_call_of_many_seconds_on_a_cpu(session, preset, longest):
+    session.options = replace(session.options, preset=Preset(preset))
+    assert session.settings(case("a")).longest_call == longest
 
 
 def spent(size, **parts):

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import math
 import re
 import weakref
 from dataclasses import replace
@@ -90,6 +91,21 @@ def test_a_case_is_watched_and_the_watch_is_closed(monkeypatch):
 def test_check_only_checks_and_times_nothing():
     done = run(settings=Settings(PLAN, 7, 1 << 20, check_only=True))
     assert (done.status, done.series, done.values) == (Status.OK, (), {})
+
+
+@pytest.mark.parametrize(("longest", "status"), [(0.5, Status.SKIPPED), (2.0, Status.OK), (math.inf, Status.OK)])
+def test_a_call_that_a_cpu_would_take_too_long_for_is_not_begun(monkeypatch, longest, status):
+    """By its FLOPs: 1024 at a rate of 1024 a second."""
+    monkeypatch.setattr(case_module, "_product_rate", lambda backend: 1024.0)
+    done = run(settings=replace(SETTINGS, longest_call=longest, check_only=True))
+    assert done.status is status
+    if status is Status.SKIPPED:
+        assert (done.reason_code, done.spent.get(Part.INPUTS)) == ("too_slow", None)
+        assert done.reason == "one call would take 1.0 s or more on this CPU: more than 0.5 s"
+
+
+def test_the_rate_of_a_product_is_one():
+    assert 1e6 < case_module._product_rate(NumpyBackend("cpu")) < 1e15
 
 
 def test_a_wrong_kernel_turns_red_and_has_no_time():
