@@ -49,8 +49,8 @@ def interval(values: Sequence[float], confidence: float = stats.CONFIDENCE) -> t
     """Return an interval for the median of values in the order of their measurement; None before the first look.
 
     It is that of the last look. What the intervals of all looks have in common would be narrower, and as valid before
-    it is seen; but measuring would stop more often just when that is narrow by chance. Values after a look count at the next one. Also None if `confidence` is so high that
-    even the smallest and the largest value do not have it.
+    it is seen; but measuring would stop more often just when that is narrow by chance. Values after a look count at the
+    next one. Also None if `confidence` is so high that even the smallest and the largest value do not have it.
     """
     looked = [(n, limit) for n, limit in zip(LOOKS, boundary(confidence), strict=True) if n <= len(values)]
     return _between(values[: looked[-1][0]], looked[-1][1]) if looked else None

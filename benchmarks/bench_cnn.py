@@ -47,7 +47,7 @@ RATE = 1e-3  # learning rate of SGD, low enough that thousands of timed steps on
 
 PRESETS = {
     Preset.SMOKE: (ResNet(blocks=(1,), width=8, pixels=8, classes=10), 8),
-    Preset.QUICK: (ResNet(blocks=(3, 3, 3), width=16, pixels=32, classes=10), 32),
+    Preset.QUICK: (ResNet(blocks=(3, 3, 3), width=16, pixels=32, classes=10), 8),
     Preset.STANDARD: (ResNet(blocks=(2, 2, 2, 2), width=64, pixels=32, classes=10), 128),
     Preset.FULL: (ResNet(blocks=(3, 4, 6, 3), width=64, pixels=224, classes=1000, bottleneck=True), 256),
 }

@@ -39,7 +39,7 @@ from .sizes import KIB, MIB, size_label
 GRAPH_SIZES = (1, 64)  # kernels in a graph
 FOOTPRINTS = {
     Preset.SMOKE: (32 * KIB,),
-    Preset.QUICK: (32 * KIB, 64 * MIB),
+    Preset.QUICK: (32 * KIB,),  # to draw a random cycle through a large memory takes seconds
     Preset.STANDARD: (32 * KIB, 512 * KIB, 8 * MIB, 64 * MIB),
     Preset.FULL: tuple(16 * KIB << step for step in range(0, 15, 2)),  # 16 KiB to 256 MiB
 }

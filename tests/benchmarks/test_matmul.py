@@ -525,13 +525,18 @@ def test_one_thread_is_measured_beside_all_from_standard_on():
     assert {c.threads for c in cases(Preset.STANDARD) if c.device != "cpu"} == {None}
 
 
-def test_quick_has_8_to_16_products_for_torch_on_a_cpu():
-    """A second or two each; TF32 and a second route for float64 are known not to be there."""
-    here = [c for c in cases(Preset.QUICK) if (c.backend, c.device) == ("torch", "cpu")]
-    unknown = [
-        c for c in here if c.work.precision == "ieee" and (c.implementation, c.work.dtype) != ("tuned", "float64")
+def test_quick_has_few_products_for_torch_on_a_cpu():
+    """A second or two each; a second route for float64 is known not to be there."""
+    on_cpu = lambda _: replace(MACHINE, device_type="cpu")  # noqa: E731
+    here = expand(bench_matmul.Square(), Preset.QUICK, [Target("torch", "torch", "cpu")], on_cpu)
+    assert [(c.implementation, c.work.dtype, c.work.size) for c in here] == [
+        ("default", "float64", "2048"),
+        ("tuned", "float64", "2048"),
+        ("default", "float32", "512"),
+        ("tuned", "float32", "512"),
+        ("default", "float32", "2048"),
+        ("tuned", "float32", "2048"),
     ]
-    assert 8 <= len(unknown) <= 16
 
 
 @pytest.mark.parametrize("preset", Preset)
@@ -547,3 +552,14 @@ def test_full_has_every_format_shape_layout_and_kind_of_data():
     assert {w["layout"] for w in works} == {"nn", "nt", "tn", "tt"}
     assert {w["data"] for w in works} == set(products.DATA)
     assert {1, 8, 32, 128} <= {w["m"] for w in works}
+
+
+def test_quick_has_no_narrow_format_on_a_cpu():
+    formats = {
+        device: {
+            (work.dtype, work.precision) for work in bench_matmul.Square().works(Preset.QUICK, Machine(1, 2, device))
+        }
+        for device in ("cpu", "cuda")
+    }
+    assert formats["cpu"] == {("float64", "ieee"), ("float32", "ieee")}
+    assert formats["cuda"] > formats["cpu"]
