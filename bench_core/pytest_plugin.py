@@ -569,7 +569,7 @@ class Harness:
             session = self.session
             rows = session.close(self._planned) if session.folder else []
             self.finished = summary.Finished(rows, session.traits, session.headlines(), session.folder)
-            self.session.workers.close()
+            self.session.end()
         except InternalError as error:
             self.session.write_errors.append(str(error))
             return pytest.ExitCode.INTERNAL_ERROR

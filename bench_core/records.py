@@ -615,6 +615,8 @@ def _series_from_json(plain: Mapping[str, Any]) -> Series:
         raise ValueError("a series has an invalid inner_loops, or an invalid time claimed_s")
     if not all(map(_is_time, (*plain.get("lost", {}).values(), plain.get("disturbance", 0.0)))):
         raise ValueError("a series has lost what is no valid time")
+    if "lost" not in plain:  # an earlier version, which marked blocks by their own time: they count
+        tuples["noisy"] = ()
     return Series(**{**plain, **tuples, "clock": Clock(plain["clock"])})
 
 

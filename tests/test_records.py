@@ -176,6 +176,14 @@ def test_a_journal_of_before_timers_told_their_seconds_can_be_read():
     assert measurement_from_json(plain).series[0].claimed_s == 0.0
 
 
+def test_blocks_that_an_earlier_version_marked_by_their_own_time_count():
+    case = Case(Work("a", "b", "1", "float32"), "numpy", "cpu")
+    plain = to_json(Measurement(case, Status.OK, series=(Series("time", Clock.WALL, (1.0, 2.0), noisy=(1,)),)))
+    assert measurement_from_json(plain).series[0].calm == (1.0,)
+    del plain["series"][0]["lost"]
+    assert measurement_from_json(plain).series[0].calm == (1.0, 2.0)
+
+
 def test_a_journal_of_before_there_was_an_account_can_be_read():
     done = Measurement(Case(Work("a", "b", "1", "float32"), "numpy", "cpu"), Status.OK, elapsed_s=3.0)
     plain = to_json(done) | {"timed_s": 1.5, "recheck_s": 0.5}

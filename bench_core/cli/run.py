@@ -48,7 +48,10 @@ def run_command(
         typer.Option(help="Repeat in fresh processes until each headline value is known within this: 3%."),
     ] = "",
     time: Annotated[
-        str, typer.Option(help="Begin nothing that ends later: 90s, 20m or 1.5h. Alone: with --precision 1%.")
+        str,
+        typer.Option(
+            help="After the first round begin nothing that ends later: 90s, 20m, 1.5h. Alone: with --precision 1%."
+        ),
     ] = "",
     against: Annotated[
         str, typer.Option(metavar="PYTHON", help="Alternate runs with this Python interpreter, and compare the two.")

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from bench_core import sequential, stats
-from bench_core.records import NOT_TRIED, SEQUENTIAL, Case, Clock, Measurement, Status, Work
+from bench_core.records import NOT_TRIED, SEQUENTIAL, Case, Clock, Measurement, Part, Status, Work
 from bench_core.results import schema
 from bench_core.results.metrics import METRICS
 from bench_core.results.traits import TraitsOf, merged
 from bench_core.run import journal
 from bench_core.run.replicate import Done, Side, Turn
-from bench_core.run.session import ROUND_BUDGET, write_cases
+from bench_core.run.session import write_cases
 
 NEAREST = "nearest to it"  # why a value is repeated that decides nothing
 # By what factor two values may differ and still be rivals if one of them has no interval yet.
@@ -190,7 +190,6 @@ class Precision:
                 "precision": self.goal.precision,
                 "time": seconds,
                 "looks": list(sequential.LOOKS),
-                "budget": ROUND_BUDGET,  # unless the options of the run have one
                 "ended": self.ended or "stopped early",
                 "values": len(self.known),
                 "within": len(self.inside),
@@ -243,7 +242,7 @@ class Precision:
             if not self.rounds and any(m.status in NOT_TRIED for m in tried):
                 continue
             value = self.values.setdefault(case, Value(case))
-            value.costs.append(sum(m.elapsed_s for m in tried))
+            value.costs.append(sum(map(_cost, tried)))
             spent += value.costs[-1]
             number = _number(tried, traits) if len(tried) == len(self.sides) else None
             if number is None:
@@ -333,6 +332,12 @@ class Precision:
         needed = min(value.rounds * (value.cost + beside) for value in open_ones)
         more = math.ceil((needed - left) / 60)
         return f"the next look of any other would take {max(1, more)} min longer than --time"
+
+
+def _cost(m: Measurement) -> float:
+    """Return the wall seconds of a case without the start of its process; also of one that hung or crashed."""
+    spent = sum(seconds for part, seconds in m.spent.items() if part is not Part.STARTING)
+    return max(spent, m.elapsed_s)
 
 
 def _number(tried: Iterable[Measurement], traits: TraitsOf) -> float | None:

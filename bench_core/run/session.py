@@ -479,15 +479,20 @@ class Session:
         if message not in self.write_errors:
             self.write_errors.append(message)
 
+    def end(self) -> None:
+        """End the workers, and remove what they have shared."""
+        self.workers.close()
+        if self._scratch:
+            self._scratch.cleanup()
+            self._scratch = None
+
     def close(self, planned: Sequence[Case]) -> list[Row]:
         """End the workers, give every planned case its rows, write the results and return the rows.
 
         A resumed run keeps its original plan, whatever was selected now. Raises InternalError, after everything is
         written, if the rows do not account for every planned case.
         """
-        self.workers.close()
-        if self._scratch:
-            self._scratch.cleanup()
+        self.end()
         plan = self._before.head.planned if self._before else planned
         plan = list(dict.fromkeys(self._turned_out.get(case, case) for case in plan))
         for case in plan:

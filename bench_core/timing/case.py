@@ -21,7 +21,7 @@ import numpy as np
 from bench_core.backends.base import Backend
 from bench_core.errors import CaseError, ClockStandsStill, TooLarge, TooSlow, Unsupported
 from bench_core.machine.privacy import scrub
-from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Part, Series, Status
+from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Part, Series, Status, Work
 from bench_core.text import printable_lines
 from bench_core.timing import energy
 from bench_core.timing.account import accounted, part
@@ -131,7 +131,7 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
     if reason := backend.why_unsupported(work.dtype, work.precision):
         raise Unsupported("dtype_unsupported", reason)
     workload.require_supported(backend, case)
-    _require_short(workload.costs(work), backend, settings.longest_call)
+    _require_short(work, workload.costs(work), backend, settings.longest_call)
     copies = _copies(case, workload, settings)
     backend.free()  # memory that earlier cases left in pools and workspaces must not count
     _require_memory(copies * workload.footprint(work), backend)
@@ -219,9 +219,12 @@ def _require_memory(needed: float, backend: Backend) -> None:
         raise TooLarge(f"needs {needed / 1e9:.1f} GB where {free / 1e9:.1f} GB are free on {backend.device}")
 
 
-def _require_short(costs: Costs, backend: Backend, longest: float) -> None:
-    """Raise TooSlow if a CPU would need more than `longest` seconds for a call at the rate of a float32 product."""
-    if backend.device != "cpu" or not costs.flops or math.isinf(longest):
+def _require_short(work: Work, costs: Costs, backend: Backend, longest: float) -> None:
+    """Raise TooSlow if a CPU would need more than `longest` seconds for a call at the rate of a float32 product.
+
+    In narrower formats some CPUs are far faster than that, and others far slower.
+    """
+    if backend.device != "cpu" or not costs.flops or math.isinf(longest) or work.dtype not in {"float32", "float64"}:
         return
     seconds = costs.flops / _product_rate(backend)
     if seconds > longest:

@@ -58,7 +58,8 @@ def judged(done: Measurement, seen: float) -> Measurement:
         return done
     # The run adds up what its cases spent, so it must not come from a patched clock.
     spent = {Part.TIMED: seen}
-    return replace(done, status=Status.INVALID, reason_code=CODE, reason=reason, series=(), values={}, spent=spent)
+    refused = replace(done, status=Status.INVALID, reason_code=CODE, reason=reason, series=(), values={}, spent=spent)
+    return replace(refused, elapsed_s=max(done.elapsed_s, seen))
 
 
 def _impossible(done: Measurement, seen: float) -> str:

@@ -274,7 +274,7 @@ class Checks:
     def _looked_at_alone(self, kernel: Kernel, wall: Series, draw: Draw) -> _Looks | None:
         """Check a long call on new inputs, without a call on the old ones; None if that proves too little.
 
-        It proves enough if the last block was a single call that took about as long as the block before and as the
+        It proves enough if the last calm blocks were single calls that took about as long as each other and as the
         checked call, if the first call and the checked one returned the same buffer, which then holds the old outputs,
         and if the outputs were there when they were read.
         """

@@ -350,9 +350,12 @@ def _executed(
     Where other work uses all cores, an answer can be late by more than is allowed for. A clock that a kernel has
     patched is found out again.
     """
+    begin = perf_counter()
     done = executor.execute(case, source, settings, timeout, on_phase)
     if done.reason_code == parent_clock.CODE:
+        lost = perf_counter() - begin
         done = executor.execute(case, source, settings, timeout, on_phase)
+        done = replace(done, spent={**done.spent, Part.LOST: lost})
     return done
 
 
@@ -361,9 +364,11 @@ def _accounted(done: Measurement, total: float) -> Measurement:
 
     That is the start of its process, what that imports, and messages. If the process hung or died, all is lost.
     """
-    is_lost = not done.spent and done.status not in NOT_TRIED
-    rest = {Part.LOST if is_lost else Part.STARTING: max(0.0, total - done.elapsed_s)}
-    return replace(done, spent={**rest, **done.spent})
+    before = done.spent.get(Part.LOST, 0.0)  # in a first try
+    rest = max(0.0, total - done.elapsed_s - before)
+    if done.spent.keys() <= {Part.LOST} and done.status not in NOT_TRIED:
+        return replace(done, spent={Part.LOST: rest + before})
+    return replace(done, spent={Part.STARTING: rest, **done.spent})
 
 
 def _marked(done: Measurement) -> Measurement:

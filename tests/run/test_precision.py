@@ -11,7 +11,7 @@ import pytest
 
 from bench_core import sequential, stats
 from bench_core.compare import CompareOptions, Method, compare, read
-from bench_core.records import Measurement, Status, Traits
+from bench_core.records import Measurement, Part, Status, Traits
 from bench_core.render.precision import lines
 from bench_core.results import reader
 from bench_core.results.traits import TraitsOf
@@ -211,6 +211,16 @@ def test_a_case_that_cannot_run_is_not_tried_again_and_one_that_failed_once_is()
     assert set(chosen(series)) == {C, D}
     add(series, {C: None, D: 1.0}, status=Status.TIMEOUT)
     assert chosen(series) == [D]
+
+
+def test_a_case_that_hung_takes_its_own_time_and_not_that_of_all_others():
+    """Its process left no account: the parent knows what was lost."""
+    series = Precision(Goal(1e-6, 1000.0), THIS, folder=None)
+    one, other = cases(2)
+    lost = replace(absent(status=Status.TIMEOUT), case=one, spent={Part.STARTING: 1.0, Part.LOST: 300.0})
+    series.add({"this": {one: lost, other: replace(measured([1.0]), case=other, elapsed_s=1.0)}}, 305.0, TraitsOf())
+    assert series.rounds[0].beside == 4.0
+    assert other in chosen(series)
 
 
 def test_a_case_with_one_wrong_answer_has_no_value_and_is_named():

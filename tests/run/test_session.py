@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
@@ -319,6 +320,13 @@ def test_a_short_budget_shortens_the_warm_up_and_the_least_time_as_well(session,
 def test_headline_begins_no_call_of_many_seconds_on_a_cpu(session, preset, longest):
     session.options = replace(session.options, preset=Preset(preset))
     assert session.settings(case("a")).longest_call == longest
+
+
+def test_what_workers_have_shared_is_removed_when_a_session_ends(session):
+    folder = Path(session.settings(case("a")).shared)
+    assert folder.is_dir()
+    session.end()
+    assert not folder.exists()
 
 
 def spent(size, **parts):

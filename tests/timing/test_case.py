@@ -14,6 +14,7 @@ import pytest
 from bench_core.backends.base import Memory, Timed
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.check import Tolerance
+from bench_core.errors import TooSlow
 from bench_core.machine import kernel_files
 from bench_core.records import Cache, Case, Clock, Costs, Part, Series, Status
 from bench_core.timing import case as case_module
@@ -102,6 +103,14 @@ def test_a_call_that_a_cpu_would_take_too_long_for_is_not_begun(monkeypatch, lon
     if status is Status.SKIPPED:
         assert (done.reason_code, done.spent.get(Part.INPUTS)) == ("too_slow", None)
         assert done.reason == "one call would take 1.0 s or more on this CPU: more than 0.5 s"
+
+
+def test_a_narrow_format_is_not_judged_by_a_wide_one(monkeypatch):
+    monkeypatch.setattr(case_module, "_product_rate", lambda backend: 1.0)
+    narrow = Double().work("1024", "float16")
+    case_module._require_short(narrow, Costs(flops=1024.0), NumpyBackend("cpu"), 0.5)
+    with pytest.raises(TooSlow):
+        case_module._require_short(replace(narrow, dtype="float32"), Costs(flops=1024.0), NumpyBackend("cpu"), 0.5)
 
 
 def test_the_rate_of_a_product_is_one():

@@ -43,6 +43,7 @@ def test_a_child_whose_clock_ran_at_half_speed_has_no_values():
         series=(),
         values={},
         spent={Part.TIMED: 2.0},
+        elapsed_s=2.0,
     )
 
 

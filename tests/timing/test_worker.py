@@ -17,7 +17,7 @@ from bench_core.backends import registry
 from bench_core.backends.numpy import NumpyBackend
 from bench_core.errors import CaseError, Unavailable
 from bench_core.plan import discovery
-from bench_core.records import Case, Measurement, Status, Work
+from bench_core.records import Case, Measurement, Part, Status, Work
 from bench_core.timing import worker
 from bench_core.timing.case import Settings
 from bench_core.timing.sampling import Durations
@@ -508,3 +508,4 @@ def test_an_answer_that_is_late_once_is_no_patched_clock(workers, monkeypatch):
     monkeypatch.setattr(worker.parent_clock, "judged", late_at_first)
     done = run(workers, "good")
     assert (done.status, len(calls)) == (Status.OK, 2)
+    assert done.spent[Part.LOST] > 0.0  # the first try
