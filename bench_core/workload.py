@@ -237,15 +237,24 @@ class Workload(ABC):
 
     def require_supported(self, backend: Backend, case: Case) -> None:
         """Raise Unsupported if it is known without inputs, which may take long to make, that there is no kernel."""
-        if case.implementation not in self.builders(Target(backend.name, backend.dialect, backend.device)):
+        # A class with a `build` of its own need not have any `kernels`.
+        if type(self).build is Workload.build or self._builders_on(backend):
+            self._builder(backend, case)
+
+    def _builders_on(self, backend: Backend) -> Mapping[str, Builder]:
+        target = Target(backend.name, backend.dialect, backend.device)
+        return self.builders(target) if hasattr(self, "kernels") else {}
+
+    def _builder(self, backend: Backend, case: Case) -> Builder:
+        builders = self._builders_on(backend)
+        if case.implementation not in builders:
             reason = f"{self.name} has no {case.implementation!r} kernel for {backend.name}"
             raise Unsupported("no_kernel", reason)
+        return builders[case.implementation]
 
     def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
         """Return the kernel of a case on `backend`; raises Unsupported where there is none."""
-        self.require_supported(backend, case)
-        builders = self.builders(Target(backend.name, backend.dialect, backend.device))
-        return builders[case.implementation](backend, case.work, host)
+        return self._builder(backend, case)(backend, case.work, host)
 
     def verify(self, work: Work, expected: Any, answer: HostArrays) -> float:
         """Return the relative error of a right answer; raises WrongAnswer for any other. expected: as in `error`."""
