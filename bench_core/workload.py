@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -152,7 +153,7 @@ class Workload(ABC):
     suite: ClassVar[str]
     name: str
     version: ClassVar[int] = 1
-    kernels: ClassVar[Kernels]
+    kernels: ClassVar[Kernels] = MappingProxyType({})
     traits: ClassVar[Traits] = Traits()
     ceiling: ClassVar[Ceiling | None] = None
     idle: ClassVar[bool] = False
@@ -242,8 +243,7 @@ class Workload(ABC):
             self._builder(backend, case)
 
     def _builders_on(self, backend: Backend) -> Mapping[str, Builder]:
-        target = Target(backend.name, backend.dialect, backend.device)
-        return self.builders(target) if hasattr(self, "kernels") else {}
+        return self.builders(Target(backend.name, backend.dialect, backend.device))
 
     def _builder(self, backend: Backend, case: Case) -> Builder:
         builders = self._builders_on(backend)

@@ -114,7 +114,7 @@ def test_each_part_shows_its_table_and_its_rows_come_back(contact, part):
     """Even where the lines of Python before it failed: there is no GPU that PyTorch could use."""
     said, out = contact
     shown = said.partition(f"== {part} rc=0 ")[2].partition("== ")[0]
-    assert re.search(r"^triad 1MiB float64 +cupy +(?:\? )?\S+ GB/s", shown, re.MULTILINE), said
+    assert re.search(r"^triad 1MiB float64 +cupy +(?:\? )?\S+ [MG]B/s", shown, re.MULTILINE), said
     with tarfile.open(out / "r.tgz") as archive:
         names = [name for name in archive.getnames() if re.search(rf"/{part}/.*/results\.csv$", name)]
         (name,) = names
