@@ -4,7 +4,8 @@ A workload defines everything about one kind of work in one place: its axes, its
 check, and one kernel body per *dialect*. A dialect is a programming model, not a library: "array" is
 NumPy with its mutable arrays, as far as CuPy shares it (CONTRIBUTING.md lists what is used), "torch" is
 PyTorch. A new backend with a known dialect runs every kernel of it unchanged. Kernels for a single library
-or device are listed under its name ("numpy", "torch:cpu"), next to those of the dialect.
+or device are listed under its name ("numpy", "torch:cpu"), next to those of the dialect. Kernels for a dialect of one's
+own are added from outside (backends/kernels.py).
 
 Everything else that the author of a benchmark needs can be imported from here too; check.py has the functions that
 judge answers.
@@ -23,8 +24,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench_core import check
+from bench_core.backends import kernels
 from bench_core.backends.base import Backend
-from bench_core.errors import TooSlow, Unavailable, Unsupported, WrongAnswer
+from bench_core.errors import TooSlow, Unavailable, Unsupported, UsageError, WrongAnswer
 from bench_core.records import (
     Cache,
     Case,
@@ -210,10 +212,17 @@ class Workload(ABC):
         return self.costs(work).least_bytes or 0.0
 
     def builders(self, target: Target) -> Mapping[str, Builder]:
-        """Return the most specific kernels for a target, by implementation."""
+        """Return the most specific kernels for a target, by implementation, and those added from outside (kernels.py).
+
+        Raises UsageError if an implementation was added that the workload itself has.
+        """
         kind = target.device.partition(":")[0]
         keys = (f"{target.backend}:{kind}", target.backend, f"{target.dialect}:{kind}", target.dialect)
-        return next((self.kernels[key] for key in keys if key in self.kernels), {})
+        own = next((self.kernels[key] for key in keys if key in self.kernels), {})
+        added = kernels.of(self.suite, self.name, target.dialect)
+        if twice := sorted(own.keys() & added.keys()):
+            raise UsageError(f"{self.name} has a {twice[0]!r} kernel for {target.dialect}: another cannot be added")
+        return {**own, **added}
 
     def implementations(self, target: Target, preset: Preset) -> Sequence[str]:  # noqa: ARG002 - for subclasses
         """Return which of a target's kernels a preset measures."""

@@ -67,7 +67,7 @@ class Backend(Protocol):
 
     @property
     def xp(self) -> Any:
-        """The module whose functions kernels call: numpy, cupy or torch."""
+        """The module whose functions kernels call: numpy, cupy, torch or jax.numpy."""
 
     @property
     def device_name(self) -> str:
@@ -134,12 +134,35 @@ class Backend(Protocol):
         """Return whether an exception means that memory ran out."""
 
 
+@runtime_checkable
+class Immutable(Protocol):
+    """Optional part of a Backend whose arrays cannot be written to: other values need another array."""
+
+    def like(self, array: Any, values: np.ndarray, rows: slice = slice(None)) -> Any:
+        """Return an array of the shape, dtype and device of `array`, with `values` in these rows, else its own.
+
+        The values, a host array or a single number, are rounded to the dtype of `array`, as `from_host` rounds them.
+        """
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """Optional part of a Backend whose library opens every device that it finds, unless it is told which."""
+
+    @classmethod
+    def environ_for(cls, device: str) -> Mapping[str, str]:
+        """Return the environment variables by which a process opens this device alone, in addition to `environ`."""
+
+
 def overwrite(backend: Backend, target: Any, values: np.ndarray) -> Any:
     """Overwrite an array on the device or on the host with a host array; return the array that has the values now.
 
-    That is `target` itself. If it is longer than `values` along the first axis, the values are repeated. Without a
-    method `overwrite` of the backend, values are assigned; if that is impossible, a new array is made and returned.
+    That is `target` itself, unless the arrays of the backend are immutable. If it is longer than `values` along the
+    first axis, the values are repeated. Without a method `overwrite` of the backend, values are assigned; if that is
+    impossible, a new array is made and returned.
     """
+    if isinstance(backend, Immutable) and not isinstance(target, np.ndarray):
+        return backend.like(target, np.resize(values, tuple(target.shape)) if values.ndim else values)
 
     def write(part: Any, some: np.ndarray) -> None:
         if hasattr(backend, "overwrite"):
@@ -158,6 +181,24 @@ def overwrite(backend: Backend, target: Any, values: np.ndarray) -> Any:
             raise
         return backend.from_host(np.resize(values, tuple(target.shape)))
     return target
+
+
+def overwrite_row(backend: Backend, target: Any, row: int, values: np.ndarray) -> Any:
+    """Overwrite one row of an array with a host array of that row or a number; return the array that has them now."""
+    rows = slice(row, row + 1)
+    if isinstance(backend, Immutable) and not isinstance(target, np.ndarray):
+        return backend.like(target, values, rows)
+    overwrite(backend, target[rows], values)
+    return target
+
+
+@runtime_checkable
+class Compiles(Protocol):
+    """Optional part of a Backend that compiles while it is called, and counts it: no timed call may compile."""
+
+    @property
+    def compilations(self) -> int:
+        """The number of programs that this process has compiled."""
 
 
 @runtime_checkable

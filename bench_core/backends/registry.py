@@ -1,4 +1,4 @@
-"""Backends by name: the three built-in ones, and those that other packages register.
+"""Backends by name: the built-in ones, and those that other packages register.
 
 A package registers one in the entry-point group `bench_core.backends`; the value is a class that
 implements the Protocol of base.py.
@@ -21,6 +21,7 @@ _BUILT_IN = {
     "numpy": "bench_core.backends.numpy:NumpyBackend",
     "cupy": "bench_core.backends.cupy:CupyBackend",
     "torch": "bench_core.backends.torch:TorchBackend",
+    "jax": "bench_core.backends.jax:JaxBackend",
 }
 _NEEDED = ("dialect", "devices_expected", "devices", "environ")  # asked of a class before its library is imported
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench_core.backends.base import Backend
+from bench_core.backends.base import Backend, Compiles
 from bench_core.errors import CaseError, ClockStandsStill, TooLarge, TooSlow, Unsupported
 from bench_core.machine.privacy import scrub
 from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Part, Series, Status, Work
@@ -38,6 +38,8 @@ FREE_SHARE = 0.9  # share of the free memory that a case may use
 _LONGEST_TRACEBACK = 8000  # characters
 _SIDE, _PRODUCTS = 1024, 5  # matrices by which the length of a call is predicted, and how often they are multiplied
 MOSTLY_IDLE = 0.5  # device time below this share of wall time means: mostly launching and waiting
+
+COMPILED = "compiled_while_timed"  # flag: a call that was timed, or one of the warm-up, compiled a program
 
 OnPhase = Callable[[str], None]
 
@@ -158,7 +160,7 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
     done = Measurement(case, Status.OK, rel_error=rel_error, library=library, placement=where)
     kernels = [kernel]
     if not settings.check_only:
-        kernels += [workload.build(backend, case, data) for _ in range(copies - 1)]
+        kernels += [_prepared(workload.build(backend, case, data)) for _ in range(copies - 1)]
         if settings.wait:
             on_phase("wait")
             with part(Part.WAITING):
@@ -187,8 +189,10 @@ def _timed(
     backend.reset_peak_memory()  # the arrays of the check must not count
     disturbances = Disturbances(case.device, backend.device_uuid)
     on_phase("measure")
+    compiled = _compilations(backend)
     with part(Part.AROUND), contextlib.closing(Watch.of(case.device, backend.device_uuid)) as watch:
         series = _measure_all(kernels, backend, durations, watch)
+    late = (COMPILED,) * (_compilations(backend) > compiled)
     on_phase("energy")
     disturbances.stop()
     with part(Part.ENERGY):
@@ -198,8 +202,12 @@ def _timed(
     peak = None if kernels[0].hides_memory else backend.memory().peak
     if peak is not None and memory_before is not None and peak > memory_before:
         values["peak_memory"] = float(peak - memory_before)
-    flags = (*kernels[0].flags, *disturbances.flags(), *energy_flags)
+    flags = (*kernels[0].flags, *late, *disturbances.flags(), *energy_flags)
     return replace(done, series=tuple(series), values=values | disturbances.values(), flags=flags)
+
+
+def _compilations(backend: Backend) -> int:
+    return backend.compilations if isinstance(backend, Compiles) else 0
 
 
 def _copies(case: Case, workload: Workload, settings: Settings) -> int:
@@ -235,6 +243,13 @@ def _product_rate(backend: Backend) -> float:
     """Return the FLOP/s of a float32 product of square matrices: the fastest of several."""
     square = backend.from_host(np.ones((_SIDE, _SIDE), np.float32))
     return 2.0 * _SIDE**3 / min(_seconds(lambda: square @ square, backend)[0] for _ in range(_PRODUCTS))
+
+
+def _prepared(kernel: Kernel) -> Kernel:
+    """Return a kernel that has compiled or captured what it calls."""
+    if kernel.prepare:
+        kernel.prepare()
+    return kernel
 
 
 def _seconds(run: Call, backend: Backend) -> tuple[float, Any]:

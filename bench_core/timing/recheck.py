@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from bench_core.backends.base import Backend, finish, overwrite
+from bench_core.backends.base import Backend, Immutable, finish, overwrite, overwrite_row
 from bench_core.errors import CaseError, WrongAnswer
 from bench_core.records import NO_REFERENCE, UNCHECKED, Case, Clock, Costs, Part, Series
 from bench_core.timing.account import part
@@ -448,6 +448,8 @@ class Checks:
 
     def _poison(self, outputs: Mapping[str, Any]) -> None:
         """Fill outputs with values that are in no right answer, if they can be written to: a single number cannot."""
+        if isinstance(self._backend, Immutable):
+            return
         for array in outputs.values():
             # If the harness cannot write to an output, `run` cannot either.
             with contextlib.suppress(TypeError, ValueError, RuntimeError):
@@ -456,11 +458,11 @@ class Checks:
     def _spoil(self, kernel: Kernel) -> None:
         """Overwrite unpredictable positions of every input, so that anything computed from now on is wrong."""
         self._places = _places()
-        for _, array in _with_places(kernel.inputs):
+        for name, array in _with_places(kernel.inputs):
             for place in self._places:
-                at = int(place * len(array))
-                part = array[at : at + 1]
-                overwrite(self._backend, part, np.asarray(0) if _is_integer(part) else _poison_value(part))
+                poison = np.asarray(0) if _is_integer(array) else _poison_value(array)
+                array = overwrite_row(self._backend, array, int(place * len(array)), poison)  # noqa: PLW2901 - the same array, unless it is immutable
+            kernel.inputs[name] = array
 
     def _mend(self, kernel: Kernel, host: HostArrays) -> None:
         """Write the original values back to the spoilt positions."""
@@ -468,7 +470,8 @@ class Checks:
             for place in self._places:
                 at = int(place * len(array))
                 here = at % len(host[name])
-                overwrite(self._backend, array[at : at + 1], host[name][here : here + 1])
+                array = overwrite_row(self._backend, array, at, host[name][here : here + 1])  # noqa: PLW2901 - as in `_spoil`
+            kernel.inputs[name] = array
 
 
 def timed(kernel: Kernel) -> dict[str, Kernel]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from bench_core.backends.base import Backend, finish
+from bench_core.backends.base import Backend, Futures, finish
 from bench_core.errors import CaseError
 from bench_core.workload import Call, result_alone
 
@@ -47,11 +47,12 @@ def unfinished(
     `synchronize` does not wait, or the result was not computed before it was asked for.
     """
     least = math.inf
+    wait_for = backend.wait_for if isinstance(backend, Futures) else _ignore  # as the timer does
     for _ in range(TRIES):
         backend.synchronize()
         start = now()
         for _ in range(calls - 1):
-            run()
+            wait_for(run())
         result = run()
         finish(backend, result)
         claimed = now()
@@ -66,6 +67,10 @@ def unfinished(
             return Awaited(result, seconds, None)
         least = min(least, left)
     return Awaited(result, seconds, least)
+
+
+def _ignore(result: Any) -> None:
+    """Do not wait for the result of a call: the device computes in the order of the calls."""
 
 
 def piece(outputs: Mapping[str, Any]) -> Any:

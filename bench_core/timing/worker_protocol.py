@@ -28,7 +28,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
 from bench_core.backends import registry
-from bench_core.backends.base import Backend
+from bench_core.backends.base import Backend, Selective
 from bench_core.errors import CaseError, Unavailable
 from bench_core.machine import environment, host
 from bench_core.records import Case, Fact, Facts, Measurement, case_from_json, measurement_from_json, to_json
@@ -208,7 +208,10 @@ class WorkerSpec:
     def of(cls, case: Case) -> WorkerSpec:
         """Return the spec of the process that a case needs."""
         threads = case.threads or host.usable_cores()
-        environ = registry.load(case.backend).environ(threads, case.implementation)
+        backend = registry.load(case.backend)
+        environ = dict(backend.environ(threads, case.implementation))
+        if isinstance(backend, Selective):
+            environ |= backend.environ_for(case.device)
         return cls(case.backend, case.device, threads, tuple(sorted(environ.items())))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 from bench_core.workload import Kernel
@@ -12,9 +12,9 @@ from .gpt import Gpt
 
 
 class Generation(Protocol):
-    """Greedy generation of `new` tokens after a prompt (B, P)."""
+    """Greedy generation of `new` tokens after a prompt (B, P), which is the input "x"."""
 
-    prompt: Array
+    inputs: MutableMapping[str, Array]
     new: int
 
     def prefill(self) -> tuple[Array, Array]:
@@ -37,12 +37,13 @@ class ArrayGeneration:
     """Generation in array code."""
 
     def __init__(self, xp: Any, network: Gpt, params: Mapping[str, Array], prompt: Array, new: int) -> None:
-        self.xp, self.network, self.params, self.prompt, self.new = xp, network, params, prompt, new
+        self.xp, self.network, self.params, self.new = xp, network, params, new
+        self.inputs = {"x": prompt}
         dtype = params["tokens.weight"].dtype
         self.kv_cache = network.kv_cache(xp, len(prompt), prompt.shape[1] + new, dtype)
 
     def prefill(self) -> tuple[Array, Array]:
-        return self._extend(self.prompt, 0)
+        return self._extend(self.inputs["x"], 0)
 
     def decode(self, token: Array, at: int) -> tuple[Array, Array]:
         return self._extend(token, at)
@@ -60,7 +61,8 @@ class Text:
 
     def __init__(self, loop: Generation) -> None:
         self.loop = loop
-        self.begin, self.end = loop.prompt.shape[1], loop.prompt.shape[1] + loop.new - 1
+        self.begin = loop.inputs["x"].shape[1]
+        self.end = self.begin + loop.new - 1
         self.tokens: list[Array] = []
         self.logits: Array = None
         self._first: tuple[Array, Array] | None = None
@@ -111,7 +113,7 @@ def generation_kernel(
     """
     text = Text(loop)
     text.read()
-    inputs = {"x": loop.prompt}
+    inputs = loop.inputs
     step = Kernel(text.step, inputs=inputs, outputs=text.shown, restart=text.read, calls=loop.new - 1)
     probes = {"inter_token_latency": step}
     if not prepared:

@@ -232,7 +232,7 @@ def half_the_steps(backend):
     def slowly(loop):
         class Half(loop):
             def decode(self, token, at):
-                if at < self.prompt.shape[1] + self.new // 2:
+                if at < self.inputs["x"].shape[1] + self.new // 2:
                     self.latest = super().decode(token, at)
                 return self.latest
 

@@ -29,7 +29,7 @@ class EagerGeneration:
     """Eager generation: attention reads only the filled part of the cache, which grows with each step."""
 
     def __init__(self, work: Work, network: Gpt, weights: dict[str, Any], prompt: torch.Tensor) -> None:
-        self.prompt, self.new, self.precision = prompt, work["new"], work.precision
+        self.inputs, self.new, self.precision = {"x": prompt}, work["new"], work.precision
         self.module = loaded(network, weights)
         capacity = prompt.shape[1] + self.new
         self.kv_cache = empty_kv_cache(network, weights, len(prompt), capacity, work.precision)
@@ -40,7 +40,7 @@ class EagerGeneration:
         return chosen(self.module.extend(self.kv_cache, ids, start))
 
     def prefill(self) -> tuple[torch.Tensor, torch.Tensor]:
-        extended: tuple[torch.Tensor, torch.Tensor] = self._extend(self.prompt, 0)
+        extended: tuple[torch.Tensor, torch.Tensor] = self._extend(self.inputs["x"], 0)
         return extended
 
     def decode(self, token: torch.Tensor, at: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,7 +53,8 @@ class EagerGeneration:
     def attention_backends(self, query: torch.Tensor) -> list[str]:
         """Return the SDPA backend of every step, given a query tensor (B, H, 1, D) in the layout of a step's."""
         keys, values = self.kv_cache[0]
-        steps = range(self.prompt.shape[1] + 1, self.prompt.shape[1] + self.new)
+        begin = self.inputs["x"].shape[1]
+        steps = range(begin + 1, begin + self.new)
         return [sdpa.chosen(query, keys[:, :, :seen], values[:, :, :seen]) for seen in steps]
 
 

@@ -1,0 +1,64 @@
+"""Kernels that are added to workloads from outside: for one dialect, and without a change of any workload.
+
+A table of kernels is a mapping: (suite, workload) -> {implementation: builder}. A package registers one in the
+entry-point group `bench_core.kernels`, under the name of its dialect; a file calls `add`. Only the tables of a dialect
+that is measured are imported. The process that plans a run imports them too, so builders import their library when they
+are called.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from bench_core.errors import UsageError
+from bench_core.machine.privacy import scrub
+from bench_core.text import printable
+
+GROUP = "bench_core.kernels"
+Builders = Mapping[str, Callable[..., Any]]
+Table = Mapping[tuple[str, str], Builders]
+
+_added: dict[str, list[EntryPoint]] = {}
+
+
+def add(dialect: str, table: str) -> None:
+    """Add a table of kernels, "package.module:NAME", for the workloads that are measured in this process."""
+    point = EntryPoint(dialect, table, GROUP)
+    if point not in _added.setdefault(dialect, []):
+        _added[dialect].append(point)
+
+
+def of(suite: str, workload: str, dialect: str) -> Builders:
+    """Return the kernels that were added to a workload for a dialect, by implementation.
+
+    Raises UsageError, which names the table, if one cannot be imported or is none, or if two have an implementation.
+    """
+    found: dict[str, Callable[..., Any]] = {}
+    for point in (*_added.get(dialect, ()), *_registered(dialect, tuple(sys.path))):
+        builders = _table(point).get((suite, workload), {})
+        if twice := sorted(found.keys() & builders.keys()):
+            raise UsageError(f"{point.value}: {workload} has another {twice[0]!r} kernel for {dialect}")
+        found |= builders
+    return found
+
+
+@functools.cache
+def _registered(dialect: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 - where entry_points looks
+    """Return the tables of packages on a path. Looked up once: it reads a file of every installed package."""
+    return tuple(entry_points(group=GROUP, name=dialect))
+
+
+@functools.cache
+def _table(point: EntryPoint) -> Table:
+    try:
+        table = point.load()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a package of the user may raise anything
+        what = printable(scrub(f"{type(error).__name__}: {error}"))
+        raise UsageError(f"{point.value}: these kernels for {point.name} cannot be imported: {what}") from None
+    if not isinstance(table, Mapping) or not all(isinstance(builders, Mapping) for builders in table.values()):
+        raise UsageError(f"{point.value}: kernels are a mapping, (suite, workload) -> {{implementation: builder}}")
+    return table

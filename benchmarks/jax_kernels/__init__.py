@@ -1,0 +1,60 @@
+"""The kernels in JAX, as its users write them: pure functions, jax.grad, jit; in one file per family.
+
+    programs.py    a function that is compiled ahead: no timed call compiles
+    products.py    matrix products
+    streams.py     memory bandwidth
+    latency.py     the cost of a call
+    training.py    a training step and its state, donated from step to step; SGD, AdamW
+    mlp.py  gpt.py    the networks
+
+`default` is jitted; `eager` calls one operation at a time. Weights, batches, costs and checks are those of the workloads
+(bench_mlp.py and the others), which do not know of JAX: KERNELS is added to them from outside
+(bench_core/backends/kernels.py). This file is read by processes without JAX; the others import it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from bench_core.workload import Backend, Builder, HostArrays, Kernel, Work
+
+DIALECT = "jax"
+
+
+def _build(place: str, implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
+    module, _, name = place.partition(".")
+    build: Any = getattr(import_module(f".{module}", __package__), name)
+    kernel: Kernel = build(implementation, backend, work, host)
+    return kernel
+
+
+def _kernels(place: str, *implementations: str) -> dict[str, Builder]:
+    """Return a builder per implementation, `default` first: the function at "module.name" of this package."""
+    return {name: partial(_build, place, name) for name in ("default", *implementations)}
+
+
+_PRODUCTS = (
+    "matmul",
+    "matmul_data",
+    "matmul_skinny",
+    "matmul_batched",
+    "matmul_layout",
+    "matmul_off_tile",
+    "matmul_transformer",
+)
+_STREAMS = ("copy", "scale", "add", "triad", "dot", "sum", "fill", "gather", "scatter")
+
+KERNELS = {
+    **{("matmul", name): _kernels("products.product") for name in _PRODUCTS},
+    **{("memory", name): _kernels("streams.stream") for name in _STREAMS},
+    ("latency", "empty_call"): _kernels("latency.empty_call"),
+    ("latency", "launch"): _kernels("latency.launch", "eager"),
+    ("latency", "launch_synchronize"): _kernels("latency.launch_synchronize", "eager"),
+    ("model", "mlp_train"): _kernels("mlp.train", "eager"),
+    ("model", "mlp_infer"): _kernels("mlp.infer", "eager"),
+    ("model", "gpt_train"): _kernels("gpt.train"),
+    ("model", "gpt_prefill"): _kernels("gpt.prefill"),
+    ("model", "gpt_decode"): _kernels("gpt.decode"),
+}

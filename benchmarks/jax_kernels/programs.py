@@ -1,0 +1,39 @@
+"""A function of arrays, compiled ahead of its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+
+class Program:
+    """A pure function, compiled by XLA for arguments of certain shapes and dtypes: other arguments are an error.
+
+    like: arguments, of which only shapes and dtypes are read. donated: the numbers of those whose memory the results
+    may take over; the caller must not use them afterwards. A call before `compile` compiles first.
+    """
+
+    def __init__(self, function: Callable[..., Any], like: Sequence[Any], donated: Sequence[int] = ()) -> None:
+        self.function, self.donated = function, tuple(donated)
+        self.like = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), tuple(like))
+        self._compiled: Any = None
+
+    def compile(self) -> None:
+        """Trace the function, and let XLA compile it."""
+        # `keep_unused`: an argument that is donated for its memory alone is otherwise dropped.
+        jitted = jax.jit(self.function, donate_argnums=self.donated, keep_unused=True)
+        self._compiled = jitted.lower(*self.like).compile()
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._compiled is None:
+            self.compile()
+        return self._compiled(*arguments)
+
+    @property
+    def flops(self) -> float:
+        """The FLOPs that XLA counts in the compiled program; a loop's body is counted once."""
+        if self._compiled is None:
+            self.compile()
+        return float(self._compiled.cost_analysis()["flops"])

@@ -1,0 +1,66 @@
+"""Memory bandwidth in JAX: each operation is one jitted program, which XLA fuses into one loop over the arrays.
+
+b + s c reads b and c and writes a in one pass, as does every other operation here; a sum and a dot product keep no
+array between. The result is a new array. So that no call has to get its memory from the system, the array of the call
+before is donated: XLA writes into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bench_core.workload import Backend, Cache, HostArrays, Kernel, Work
+
+from ..bench_memory import OPERATIONS, SCALAR, device_arrays, moved
+from ..caches import flagged, flagged_cold
+from .programs import Program
+
+Array = jax.Array
+
+# What an operation computes of b, c and the index; those that write an array also take `a`, whose memory they reuse.
+INTO: Mapping[str, Callable[..., Array]] = {
+    "copy": lambda a, b: jnp.copy(b),
+    "scale": lambda a, b: b * jnp.asarray(SCALAR, b.dtype),
+    "add": lambda a, b, c: b + c,
+    "triad": lambda a, b, c: b + jnp.asarray(SCALAR, c.dtype) * c,
+    "fill": lambda a: jnp.full_like(a, SCALAR),
+    "gather": lambda a, b, index: b.at[index].get(mode="promise_in_bounds", unique_indices=True),
+    "scatter": lambda a, b, index: a.at[index].set(b, mode="promise_in_bounds", unique_indices=True),
+}
+REDUCED: Mapping[str, Callable[..., Array]] = {"dot": lambda b, c: jnp.dot(b, c), "sum": lambda b: jnp.sum(b)}
+
+
+def stream(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - there is one
+    """Return the kernel of an operation, flagged as those of the other backends."""
+    arrays, touched = device_arrays(backend, work, host), OPERATIONS[work.workload].touched
+    names = {"b": "b", "c": "c", "i": "index"}
+    inputs = {names[letter]: getattr(arrays, names[letter]) for letter in touched if letter in names}
+    if work.workload in REDUCED:
+        program = Program(REDUCED[work.workload], [*inputs.values()])
+        kernel = Kernel(lambda: program(*inputs.values()), inputs=inputs, prepare=program.compile)
+    else:
+        kernel = _into(Program(INTO[work.workload], [arrays.a, *inputs.values()], donated=[0]), arrays.a, inputs)
+    if work.cache is Cache.COLD:
+        return flagged_cold(kernel, backend)
+    return flagged(kernel, backend, moved(work), work["elements"] * arrays.b.dtype.itemsize)
+
+
+def _into(program: Program, first: Array, inputs: dict[str, Any]) -> Kernel:
+    """Return the kernel of an operation that writes into the array of the call before."""
+    held = [first]
+
+    def run() -> Array:
+        held[0] = program(held[0], *inputs.values())
+        return held[0]
+
+    def restart() -> None:
+        held[0] = jnp.zeros_like(held[0])
+
+    # The array that an earlier call returned is gone: the answer is the one that is held. Without inputs it is the same
+    # at every call, so a check needs another array first.
+    again = None if inputs else restart
+    return Kernel(run, inputs=inputs, outputs=lambda _: {"out": held[0]}, restart=again, prepare=program.compile)
