@@ -43,7 +43,7 @@ def unfinished(
     run: queues work on the device. outputs: names the arrays that hold the result, given what `run` returned.
 
     A copy to the host has to wait for the result. So the first copy after a synchronisation must not take longer than
-    the second. If it does, by more than half of what the calls claimed to take, in each of three tries, then
+    the second, both with the cutting out of what is copied. If it does, by more than half of what the calls claimed to take, in each of three tries, then
     `synchronize` does not wait, or the result was not computed before it was asked for.
     """
     least = math.inf
@@ -57,10 +57,9 @@ def unfinished(
         finish(backend, result)
         claimed = now()
         named = outputs(result)
-        held = piece(named)
-        backend.to_host(held)
+        backend.to_host(piece(named))
         first_copy = now()
-        backend.to_host(held)
+        backend.to_host(piece(named))
         left = (first_copy - claimed) - (now() - first_copy)
         seconds = (claimed - start) / calls
         if not is_late(left - NAMING * len(named), claimed - start):

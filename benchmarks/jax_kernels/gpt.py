@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from bench_core.workload import Backend, HostArrays, Kernel, Work
@@ -138,8 +139,8 @@ class JaxGeneration:
         token, logits, self._kv_cache = self.next(self._params, self._kv_cache, token, self._positions[at])
         return token, logits
 
-    def concatenate(self, parts: list[Array]) -> Array:
-        return jnp.concatenate(parts, axis=1)
+    def concatenate(self, parts: list[Array]) -> np.ndarray:
+        return np.concatenate(parts, axis=1)  # on the host: JAX would compile a program for each number of parts
 
 
 def decode(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - there is one
