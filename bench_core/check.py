@@ -45,6 +45,7 @@ _TOLERANCES = {
     ("complex128", "ieee"): Tolerance(1e-14),
     ("complex64", "ieee"): Tolerance(2e-6),
     ("float32", "tf32"): Tolerance(1e-3, low=5e-5),
+    ("float32", "bfloat16_products"): Tolerance(1e-2, low=1e-3),
     ("float16", "ieee"): Tolerance(1.5e-3, low=5e-5),
     ("bfloat16", "ieee"): Tolerance(1e-2, low=1e-3),
     ("float8_e4m3fn", "ieee"): Tolerance(8e-2, low=1e-2),

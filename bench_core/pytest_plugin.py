@@ -63,6 +63,7 @@ _MARKERS = {
     "numpy": "runs NumPy",
     "cupy": "runs CuPy",
     "torch": "runs PyTorch",
+    "jax": "runs JAX",
 }
 
 
@@ -196,7 +197,7 @@ def _marks(of: Case | Target, group: str) -> list[pytest.MarkDecorator]:
         pytest.mark.benchmark(timer=ReplayClock(), group=group),
         pytest.mark.cpu if of.device == "cpu" else pytest.mark.gpu,
     ]
-    if of.backend in {"numpy", "cupy", "torch"}:
+    if of.backend in _MARKERS:
         marks.append(getattr(pytest.mark, of.backend))
     return marks
 

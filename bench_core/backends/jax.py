@@ -207,7 +207,7 @@ def _import_jax() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "jax":
             raise Unavailable("import_failed", f"jax cannot be imported: {error}") from None
-        raise Unavailable("not_installed", "jax is not installed (extra: jax)") from None
+        raise Unavailable("not_installed", "jax is not installed") from None
     except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
         raise Unavailable("import_failed", f"jax cannot be imported: {error}") from None
     if not jax.config.jax_enable_x64:

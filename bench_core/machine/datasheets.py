@@ -115,8 +115,11 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType(
 
 
 def computed_in(dtype: str, precision: str) -> tuple[str, str]:
-    """Return the dtype and precision in which products are computed; "autocast_bfloat16" gives ("bfloat16", "ieee")."""
-    narrow = precision.removeprefix("autocast_")
+    """Return the dtype and precision in which products are computed; "autocast_bfloat16" gives ("bfloat16", "ieee").
+
+    So does "bfloat16_products", float32 products of operands that are rounded to bfloat16, as on a TPU by default.
+    """
+    narrow = precision.removeprefix("autocast_").removesuffix("_products")
     return (dtype, precision) if narrow == precision else (narrow, "ieee")
 
 

@@ -30,7 +30,7 @@ from bench_core.machine.privacy import why_private
 from bench_core.records import Fact, Facts
 
 _PACKAGES = (
-    "bench-core", "numpy", "scipy", "pandas", "torch", "triton", "ml_dtypes", "threadpoolctl", "psutil",
+    "bench-core", "numpy", "scipy", "pandas", "torch", "triton", "jax", "jaxlib", "libtpu", "ml_dtypes", "threadpoolctl", "psutil",
     "pytest", "pytest-benchmark", "nvidia-ml-py",
 )  # fmt: skip
 _CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy", "cupy-rocm-7-0")  # one library, one package per platform
@@ -40,7 +40,7 @@ _CUDA = tuple(f"nvidia-{name}{cuda}" for name in ("cublas", "cudnn", "cuda-nvrtc
 # Variables that change the speed or the accuracy of libraries. No other variable is recorded.
 _VARIABLES = re.compile(
     r"(?:OMP|KMP|GOMP|MKL|OPENBLAS|BLIS|VECLIB|NUMEXPR|DNNL|ONEDNN|CUBLAS|CUBLASLT|CUDNN|CUPY|TORCH|TORCHINDUCTOR|"
-    r"PYTORCH|TRITON|MALLOC)_\w+|"
+    r"PYTORCH|TRITON|JAX|XLA|LIBTPU|TPU|MALLOC)_\w+|"
     r"CUDA_(?:VISIBLE_DEVICES|DEVICE_ORDER|LAUNCH_BLOCKING|MODULE_LOADING|DEVICE_MAX_CONNECTIONS)|"
     r"NVIDIA_TF32_OVERRIDE|(?:HIP|ROCR)_VISIBLE_DEVICES|PYTHON(?:HASHSEED|MALLOC|OPTIMIZE)|LD_PRELOAD|GLIBC_TUNABLES"
 )

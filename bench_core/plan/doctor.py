@@ -41,7 +41,7 @@ _COARSE_CLOCKS = frozenset({"hpet", "acpi_pm", "jiffies", "refined-jiffies"})
 # Extras of pyproject.toml, the newest first: name, CUDA version, oldest driver branch that runs it (NVIDIA, CUDA
 # Compatibility, "Minor Version Compatibility").
 _EXTRAS = (("cuda13", 13, 580), ("cuda12", 12, 525))
-_WITH_EXTRAS = frozenset({"cupy", "torch"})
+_WITH_EXTRAS = frozenset({"cupy", "torch", "jax"})
 
 _VARIABLES = {
     "OPENBLAS_CORETYPE": "it fixes the kernels that NumPy's OpenBLAS uses",
@@ -134,10 +134,12 @@ def _install(found: Findings, backend: str, before: str = "") -> str:
     """
     if backend not in _WITH_EXTRAS:
         return f"Install the packages that {backend} needs"
-    extra = _cuda_extra(found.cards[0]) if found.cards else "cuda13" if backend == "cupy" else "torch"
+    extra = _cuda_extra(found.cards[0]) if found.cards else "cuda13" if backend == "cupy" else backend
     if not extra:
         name, cuda, oldest = _EXTRAS[-1]
         return f"Update the driver: CUDA {cuda} (the extra {name}) needs {oldest} or newer"
+    if backend == "jax" and found.cards:  # JAX has its own extras, of the same names
+        return f'{before}python -m pip install "jax[{extra}]"'
     return f'{before}python -m pip install -e ".[{extra}]"'
 
 

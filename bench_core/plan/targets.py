@@ -11,7 +11,7 @@ from bench_core.plan.discovery import Probe
 from bench_core.records import Target
 from bench_core.text import no_such
 
-_DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
+_DEVICE_TYPES = ("cpu", "cuda", "rocm", "mps", "xpu", "tpu")
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,9 @@ def unfinished(
     run: queues work on the device. outputs: names the arrays that hold the result, given what `run` returned.
 
     A copy to the host has to wait for the result. So the first copy after a synchronisation must not take longer than
-    the second, both with the cutting out of what is copied. If it does, by more than half of what the calls claimed to take, in each of three tries, then
-    `synchronize` does not wait, or the result was not computed before it was asked for.
+    the second, each with the cutting out of what is copied. If it does, by more than half of what the calls claimed to
+    take, in each of three tries, then `synchronize` does not wait, or the result was not computed before it was asked
+    for.
     """
     least = math.inf
     wait_for = backend.wait_for if isinstance(backend, Futures) else _ignore  # as the timer does

@@ -76,7 +76,7 @@ def test_columns_without_contents_are_left_out():
 @pytest.mark.parametrize(
     ("asked", "line"),
     [
-        ({"backends": "jax"}, "measure: backends=jax: no backend 'jax'; available: numpy, cupy, torch"),
+        ({"backends": "mlx"}, "measure: backends=mlx: no backend 'mlx'; available: numpy, cupy, torch, jax"),
         (
             {"backends": ["torch:gpu"]},
             "measure: backends=torch:gpu: no type of device 'gpu'; available: cpu, cuda, mps, xpu",

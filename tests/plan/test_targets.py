@@ -120,5 +120,5 @@ def test_each_backend_is_probed_once_whatever_its_entries():
 
 
 def test_an_unknown_backend_is_not_probed():
-    with pytest.raises(UsageError, match="'jax'"):
-        probe_all(("jax:cpu",))
+    with pytest.raises(UsageError, match="'mlx'"):
+        probe_all(("mlx:cpu",))
