@@ -51,6 +51,7 @@ _V100 = "NVIDIA V100 Tensor Core GPU datasheet, volta-v100-datasheet-update-us-1
 _ADA = "NVIDIA Ada GPU Architecture whitepaper v2.01, appendix A"
 _AMPERE = "NVIDIA Ampere GA102 GPU Architecture whitepaper v2.0, appendix A"
 _MI300X = "AMD Instinct MI300X Accelerator data sheet, amd-instinct-mi300x-data-sheet.pdf"
+_TPU = "cloud.google.com/tpu/docs, system architecture of TPU {}, and jax-ml/jax, pallas/mosaic/tpu_info.py"
 
 _HOPPER_SXM = {
     "float64": 67,
@@ -72,6 +73,11 @@ _HOPPER_NVL = {
 }
 _AMPERE_A100 = {"float64": 19.5, "float32": 19.5, "tf32": 156, "bfloat16": 312, "float16": 312, "int8": 624}
 _VOLTA_SXM2 = {"float64": 7.8, "float32": 15.7, "float16": 125}
+# Of a device as JAX counts them, under each name that JAX has for it. On a TPU7x there are two devices a chip, on the
+# others one. No source prints a rate of float32: its products are several passes in bfloat16.
+_TPU_V5E = _sheet(_TPU.format("v5e"), 0.819, bfloat16=197, int8=394)
+_TPU_V5P = _sheet(_TPU.format("v5p"), 2.765, bfloat16=459, int8=918)
+_TPU_V6E = _sheet(_TPU.format("v6e"), 1.64, bfloat16=918, int8=1836)
 
 SHEETS: Mapping[str, Sheet] = MappingProxyType(
     {
@@ -110,6 +116,14 @@ SHEETS: Mapping[str, Sheet] = MappingProxyType(
             _MI300X, 5.3, float64=163.4, float32=163.4, tf32=653.7, bfloat16=1307.4, float16=1307.4,
             float8=2614.9, int8=2614.9,
         ),
+        "TPU v4": _sheet(_TPU.format("v4"), 1.23, bfloat16=275),
+        "TPU v5 lite": _TPU_V5E,
+        "TPU v5e": _TPU_V5E,
+        "TPU v5": _TPU_V5P,
+        "TPU v5p": _TPU_V5P,
+        "TPU v6 lite": _TPU_V6E,
+        "TPU v6e": _TPU_V6E,
+        "TPU7x": _sheet(_TPU.format("7x"), 7.38 / 2, bfloat16=2307 / 2, float8=4614 / 2),
     }
 )  # fmt: skip
 

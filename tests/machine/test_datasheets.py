@@ -21,12 +21,20 @@ def test_narrower_formats_are_never_slower(name):
     flops = datasheets.SHEETS[name].flops
     order = [flops[f] for f in ("float32", "tf32", "bfloat16", "float8_e4m3fn") if f in flops]
     assert order == sorted(order)
-    assert flops.get("bfloat16", flops["float16"]) == flops["float16"]
+    assert len({flops[f] for f in ("bfloat16", "float16") if f in flops}) == 1
 
 
 def test_h100_is_dense_where_the_sheet_prints_sparse():
     assert datasheets.peak_flops("NVIDIA H100 80GB HBM3", "bfloat16") == pytest.approx(989.5e12)
     assert datasheets.peak_flops("NVIDIA H100 80GB HBM3", "float32", "tf32") == pytest.approx(494.5e12)
+
+
+def test_a_device_of_a_tpu_is_what_jax_counts_as_one():
+    """Two to a chip of TPU7x. By default float32 is multiplied in bfloat16, which is a precision of its own."""
+    assert datasheets.peak_flops("TPU7x", "bfloat16") == pytest.approx(2307e12 / 2)
+    assert datasheets.peak_flops("TPU v6 lite", "float32", "bfloat16_products") == pytest.approx(918e12)
+    assert datasheets.peak_flops("TPU v6 lite", "float32") is None
+    assert datasheets.SHEETS["TPU v5 lite"] is datasheets.SHEETS["TPU v5e"]
 
 
 def test_three_tf32_products_make_one_of_float32_where_that_is_faster():
