@@ -39,7 +39,8 @@ _LONGEST_TRACEBACK = 8000  # characters
 _SIDE, _PRODUCTS = 1024, 5  # matrices by which the length of a call is predicted, and how often they are multiplied
 MOSTLY_IDLE = 0.5  # device time below this share of wall time means: mostly launching and waiting
 
-COMPILED = "compiled_while_timed"  # flag: a call that was timed, or one of the warm-up, compiled a program
+# Flags: a call of the warm-up or of a timed block compiled a program; an accelerator is seen by the host's clock alone.
+COMPILED, NO_DEVICE_CLOCK = "compiled_while_timed", "no_device_clock"
 
 OnPhase = Callable[[str], None]
 
@@ -202,7 +203,8 @@ def _timed(
     peak = None if kernels[0].hides_memory else backend.memory().peak
     if peak is not None and memory_before is not None and peak > memory_before:
         values["peak_memory"] = float(peak - memory_before)
-    flags = (*kernels[0].flags, *late, *disturbances.flags(), *energy_flags)
+    blind = (NO_DEVICE_CLOCK,) * (case.device != "cpu" and not backend.has_device_clock)
+    flags = (*kernels[0].flags, *late, *blind, *disturbances.flags(), *energy_flags)
     return replace(done, series=tuple(series), values=values | disturbances.values(), flags=flags)
 
 
