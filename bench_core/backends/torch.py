@@ -118,6 +118,8 @@ class TorchBackend:
         self._module.synchronize()
 
     def device_time(self, call: Callable[[], object], calls: int) -> Timed:
+        if not self.has_device_clock:
+            raise NotImplementedError(f"torch has no events with times on {self._kind}")
         return self._device_clock.time(call, calls)
 
     @functools.cached_property
@@ -159,6 +161,8 @@ class TorchBackend:
     def why_unsupported(self, dtype: str, precision: str) -> str | None:
         if not hasattr(self.torch, dtype):
             return f"torch {self.version} has no {dtype}"
+        if precision not in {"ieee", "tf32"} and not precision.startswith("autocast_"):
+            return f"torch has no {precision} arithmetic"
         if self._kind == "mps" and dtype == "float64":
             return "Apple's Metal has no float64"
         if precision == "tf32" and (self._kind != "cuda" or self.torch.version.hip or self._capability() < (8, 0)):
