@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
@@ -73,7 +72,7 @@ def _devices(entry: str) -> list[Any]:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """A backend on a device, as a run makes it."""
+    """Return a backend on a device, as a run makes it."""
     name, device = request.param
     made = registry.load(name)(device)
     made.set_precision("ieee")
@@ -230,7 +229,7 @@ def test_a_product_has_the_error_of_its_format(backend: Backend, dtype: str, pre
         product = backend.to_host(backend.from_host(a, dtype) @ backend.from_host(b, dtype))
     finally:
         backend.set_precision("ieee")
-    error = check.relative_error(product, a.astype(np.float64) @ b)
+    error = check.relative_error(product, np.matmul(a, b, dtype=np.float64))
     check.tolerance(dtype, precision).require(error)
 
 
@@ -293,8 +292,8 @@ def test_compilations_are_counted_once_for_each_program(backend: Backend) -> Non
 
 
 def test_variables_for_one_device_are_texts(backend: Backend) -> None:
-    if not isinstance(type(backend), Selective):
+    if not isinstance(backend, Selective):
         pytest.skip("it opens the device that it is told, and no other")
-    variables: Mapping[str, str] = type(backend).environ_for(backend.device)
+    variables = backend.environ_for(backend.device)
     assert variables
     assert all(isinstance(text, str) for pair in variables.items() for text in pair)

@@ -43,7 +43,7 @@ class JaxBackend:
             raise Unavailable("no_device", f"jax {jax.__version__} finds no {self._kind} device {device!r}")
         self.device = device
         self.version = str(jax.__version__)
-        self.threads = int(os.environ.get("NPROC", 0)) or host.usable_cores() if self._kind == "cpu" else None
+        self.threads = int(os.environ.get("NPROC") or host.usable_cores()) if self._kind == "cpu" else None
         self._device = present[device]
         self._memory = host.ProcessMemory()
         self._peak_before = 0
@@ -89,7 +89,9 @@ class JaxBackend:
     @property
     def _platform(self) -> str:
         """The version of the platform below XLA, with a space before it: " cuda 12090"; "" on a CPU."""
-        found = re.search(r"(?:cuda|rocm|libtpu)\D{0,3}[\d.]+", str(self._device.client.platform_version), re.IGNORECASE)
+        found = re.search(
+            r"(?:cuda|rocm|libtpu)\D{0,3}[\d.]+", str(self._device.client.platform_version), re.IGNORECASE
+        )
         return f" {found[0]}" if found else ""
 
     def from_host(self, array: np.ndarray, dtype: str | None = None) -> Any:

@@ -30,8 +30,8 @@ from bench_core.machine.privacy import why_private
 from bench_core.records import Fact, Facts
 
 _PACKAGES = (
-    "bench-core", "numpy", "scipy", "pandas", "torch", "triton", "jax", "jaxlib", "libtpu", "ml_dtypes", "threadpoolctl", "psutil",
-    "pytest", "pytest-benchmark", "nvidia-ml-py",
+    "bench-core", "numpy", "scipy", "pandas", "torch", "triton", "jax", "jaxlib", "libtpu", "ml_dtypes",
+    "threadpoolctl", "psutil", "pytest", "pytest-benchmark", "nvidia-ml-py",
 )  # fmt: skip
 _CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy", "cupy-rocm-7-0")  # one library, one package per platform
 # The CUDA libraries that PyTorch and CuPy call, if installed as packages: these can be upgraded on their own.

@@ -16,7 +16,8 @@ from pathlib import Path
 _UUID = r"(?:(?:GPU|MIG)-)?(?:GPU-)?[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?:/\d+/\d+)?"
 _ADDRESS = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}\b(?!\.\d)|\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b"
 _PATH = r"(?<![\w.:/\\])(?:~|[A-Za-z]:)?[/\\](?:[^\s'\"<>|:;,()\[\]/\\]+[/\\])+(?=[^\s'\"<>|:;,()\[\]/\\]*)"
-_EVERYDAY = {"root", "user", "home", "localhost", "admin", "ubuntu", "main", "runner", "cuda", "torch", "cupy", "numpy", "jax"}
+_EVERYDAY = {"root", "user", "home", "localhost", "admin", "ubuntu", "main", "runner"}
+_EVERYDAY |= {"cuda", "torch", "cupy", "numpy", "jax"}
 _ROOTED = r"(?:^|[\s:=,;'\"])(?:~|[A-Za-z]:)?[/\\]"  # "GNU/Linux" is not a path
 _SHORTEST_NAME = 3  # a user called "a" must not turn every "a" of a sentence into "<user>"
 

@@ -7,8 +7,8 @@
     training.py    a training step and its state, donated from step to step; SGD, AdamW
     mlp.py  gpt.py    the networks
 
-`default` is jitted; `eager` calls one operation at a time. Weights, batches, costs and checks are those of the workloads
-(bench_mlp.py and the others), which do not know of JAX: KERNELS is added to them from outside
+`default` is jitted; `eager` calls one operation at a time. Weights, batches, costs and checks are those of the
+workloads (bench_mlp.py and the others), which do not know of JAX: KERNELS is added to them from outside
 (bench_core/backends/kernels.py). This file is read by processes without JAX; the others import it.
 """
 

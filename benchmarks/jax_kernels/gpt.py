@@ -1,4 +1,4 @@
-"""The language model in JAX: causal Transformer blocks; training, prefill, and decoding with a KV cache of fixed size."""
+"""The language model in JAX: causal Transformer blocks; training, prefill, and decoding with a static KV cache."""
 
 from __future__ import annotations
 

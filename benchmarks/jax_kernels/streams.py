@@ -21,17 +21,17 @@ from .programs import Program
 
 Array = jax.Array
 
-# What an operation computes of b, c and the index; those that write an array also take `a`, whose memory they reuse.
+# What an operation computes of `a`, whose memory the result takes over, and of its inputs b, c, index.
 INTO: Mapping[str, Callable[..., Array]] = {
-    "copy": lambda a, b: jnp.copy(b),
-    "scale": lambda a, b: b * jnp.asarray(SCALAR, b.dtype),
-    "add": lambda a, b, c: b + c,
-    "triad": lambda a, b, c: b + jnp.asarray(SCALAR, c.dtype) * c,
+    "copy": lambda _a, b: jnp.copy(b),
+    "scale": lambda _a, b: SCALAR * b,
+    "add": lambda _a, b, c: b + c,
+    "triad": lambda _a, b, c: b + SCALAR * c,
     "fill": lambda a: jnp.full_like(a, SCALAR),
-    "gather": lambda a, b, index: b.at[index].get(mode="promise_in_bounds", unique_indices=True),
+    "gather": lambda _a, b, index: b.at[index].get(mode="promise_in_bounds", unique_indices=True),
     "scatter": lambda a, b, index: a.at[index].set(b, mode="promise_in_bounds", unique_indices=True),
 }
-REDUCED: Mapping[str, Callable[..., Array]] = {"dot": lambda b, c: jnp.dot(b, c), "sum": lambda b: jnp.sum(b)}
+REDUCED: Mapping[str, Callable[..., Array]] = {"dot": jnp.dot, "sum": jnp.sum}
 
 
 def stream(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - there is one
