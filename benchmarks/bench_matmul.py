@@ -38,6 +38,7 @@ Format = tuple[str, str]  # dtype and precision
 
 FP64, FP32, TF32 = ("float64", "ieee"), ("float32", "ieee"), ("float32", "tf32")
 BF16, FP16 = ("bfloat16", "ieee"), ("float16", "ieee")
+BF16_PRODUCTS = ("float32", "bfloat16_products")  # what a TPU does with float32 unless it is told otherwise
 E4M3, E5M2, INT8 = ("float8_e4m3fn", "ieee"), ("float8_e5m2", "ieee"), ("int8", "ieee")
 FORMATS = (FP64, FP32, TF32, BF16, FP16, E4M3, E5M2, INT8)
 EIGHT_BITS = frozenset({"float8_e4m3fn", "float8_e5m2", "int8"})  # tensor cores require B to be stored as its transpose
@@ -53,8 +54,9 @@ SQUARES: dict[Preset, dict[Format, tuple[int, ...]]] = {
         E4M3: (4096,),
         INT8: (2048,),
     },
-    Preset.STANDARD: dict.fromkeys(FORMATS, (512, 1024, 2048, 4096)) | {BF16: (512, 1024, 2048, 4096, 8192)},
-    Preset.FULL: dict.fromkeys(FORMATS, (256, 512, 1024, 2048, 4096, 8192, 16384)),
+    Preset.STANDARD: dict.fromkeys(FORMATS, (512, 1024, 2048, 4096))
+    | {BF16: (512, 1024, 2048, 4096, 8192), BF16_PRODUCTS: (4096,)},
+    Preset.FULL: dict.fromkeys((*FORMATS, BF16_PRODUCTS), (256, 512, 1024, 2048, 4096, 8192, 16384)),
 }
 QUICK_ON_CPU = (FP64, FP32)  # formats of quick on a CPU: in narrower ones a call can take seconds, or be unsupported
 DATA_SIZE = 4096
@@ -140,15 +142,15 @@ class Product(Workload):
         return products.error(work, expected, answer["out"], self.tolerance(work).high)
 
     def verify(self, work: Work, expected: list[products.Reference], answer: HostArrays) -> float:
-        """Return the relative error; raise Unsupported if TF32 was allowed but not used.
+        """Return the relative error; raise Unsupported if a narrower arithmetic was allowed but not used.
 
-        The TF32 setting only permits TF32. cuBLAS computes in float32 for a single row and for shapes without a
-        tensor-core kernel. The answer is then correct, but the time is not one of TF32.
+        Such a setting only permits it. cuBLAS computes in float32 for a single row and for shapes without a
+        tensor-core kernel. The answer is then correct, but the time is not one of that arithmetic.
         """
         try:
             return super().verify(work, expected, answer)
         except WrongAnswer as error:
-            if error.code == "wrong_precision" and work.precision == "tf32":
+            if error.code == "wrong_precision" and work.precision != "ieee":
                 raise Unsupported("computed_finer", f"the library computed this in float32: {error}") from None
             raise
 

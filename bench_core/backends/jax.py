@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import numbers
 import os
 import re
 import uuid
@@ -48,6 +49,7 @@ class JaxBackend:
         self._memory = host.ProcessMemory()
         self._peak_before = 0
         jax.config.update("jax_default_device", self._device)
+        self._kind_of_array = type(jax.numpy.zeros(()))
 
     @classmethod
     def devices(cls) -> Sequence[str]:
@@ -110,6 +112,11 @@ class JaxBackend:
         return self.jax.device_put(changed, array.sharding).block_until_ready()
 
     def wait_for(self, result: Any) -> None:
+        """Block until this result is computed; raises TypeError for a part that JAX would pass over in silence."""
+        if type(result) is not self._kind_of_array:
+            for kind in {type(part) for part in self.jax.tree.leaves(result)}:
+                if not issubclass(kind, (self._kind_of_array, np.ndarray, np.generic, numbers.Number)):
+                    raise TypeError(f"jax cannot wait for a {kind.__name__}: return arrays, or a pytree of them")
         self.jax.block_until_ready(result)
 
     def synchronize(self) -> None:
