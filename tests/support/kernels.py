@@ -30,6 +30,13 @@ def backend(name, gpus=1):
         from bench_core.backends.torch import TorchBackend
 
         yield TorchBackend("cpu")
+    elif name == "jax":
+        pytest.importorskip("jax")
+        from bench_core.backends.jax import JaxBackend
+
+        made = JaxBackend("cpu")
+        made.set_precision("ieee")
+        yield made
     else:
         yield NumpyBackend("cpu")
 
