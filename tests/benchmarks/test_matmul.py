@@ -266,24 +266,44 @@ def tf32(host):
     return truncated(host["a"], 13) @ truncated(host["b"], 13)
 
 
-def test_tf32_passed_off_as_float32_is_found():
+def bfloat16_products(host):
+    """Return the product as a TPU gives it by default: operands of 7 bits of mantissa, sums in float32."""
+    return truncated(host["a"], 16) @ truncated(host["b"], 16)
+
+
+REDUCED = [(bench_matmul.TF32, tf32), (bench_matmul.BF16_PRODUCTS, bfloat16_products)]
+
+
+@pytest.mark.parametrize(("kind", "product"), REDUCED)
+def test_a_reduced_precision_passed_off_as_float32_is_found(kind, product):
     work = square(bench_matmul.FP32)
     host = support.inputs(SQUARE, work)
     with pytest.raises(WrongAnswer) as caught:
-        judged(work, host, tf32(host))
+        judged(work, host, product(host))
     assert caught.value.rel_error > 1e-4
 
 
-def test_tf32_that_is_claimed_as_tf32_passes():
-    work = square(bench_matmul.TF32)
+@pytest.mark.parametrize(("kind", "product"), REDUCED)
+def test_a_reduced_precision_that_is_claimed_as_what_it_is_passes(kind, product):
+    work = square(kind)
     host = support.inputs(SQUARE, work)
-    assert 5e-5 < judged(work, host, tf32(host)) < 1e-3
+    bounds = SQUARE.tolerance(work)
+    assert bounds.low < judged(work, host, product(host)) < bounds.high
+
+
+def test_the_two_reduced_precisions_are_told_apart():
+    host = support.inputs(SQUARE, square(bench_matmul.FP32))
+    with pytest.raises(WrongAnswer):
+        judged(square(bench_matmul.TF32), host, bfloat16_products(host))
+    with pytest.raises(Unsupported):
+        judged(square(bench_matmul.BF16_PRODUCTS), host, tf32(host))
 
 
 @pytest.mark.parametrize(
     ("claimed", "ran"),
     [
         (bench_matmul.TF32, bench_matmul.FP32),
+        (bench_matmul.BF16_PRODUCTS, bench_matmul.FP32),
         (bench_matmul.BF16, bench_matmul.FP16),
         (bench_matmul.E4M3, bench_matmul.BF16),
         (bench_matmul.E5M2, bench_matmul.E4M3),
@@ -296,7 +316,7 @@ def test_a_finer_format_passed_off_as_a_coarser_one_is_found(claimed, ran):
     out = right(square(ran), host).astype(np.float32)
     with pytest.raises((WrongAnswer, Unsupported)) as caught:
         judged(work, host, out)
-    assert caught.value.code == ("computed_finer" if claimed is bench_matmul.TF32 else "wrong_precision")
+    assert caught.value.code == ("computed_finer" if claimed[1] != "ieee" else "wrong_precision")
 
 
 def test_one_of_many_products_of_a_batch_is_checked_like_a_lone_one():
@@ -548,7 +568,7 @@ def test_labels_tell_all_cases_apart(preset, workload):
 
 def test_full_has_every_format_shape_layout_and_kind_of_data():
     works = [work for workload in WORKLOADS for work in workload.works(Preset.FULL, MACHINE)]
-    assert {(w.dtype, w.precision) for w in works} == set(bench_matmul.FORMATS)
+    assert {(w.dtype, w.precision) for w in works} == {*bench_matmul.FORMATS, bench_matmul.BF16_PRODUCTS}
     assert {w["layout"] for w in works} == {"nn", "nt", "tn", "tt"}
     assert {w["data"] for w in works} == set(products.DATA)
     assert {1, 8, 32, 128} <= {w["m"] for w in works}

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 
+from bench_core.backends import dialects
 from bench_core.plan.expansion import expand
 from bench_core.records import Machine, Preset, Status, Target
 from bench_core.timing.case import run_case
@@ -74,6 +75,21 @@ def test_the_table_lists_exactly_what_the_kernels_use(done):
         PATH.write_text(MARKS.sub(lambda _: made, text), encoding="utf-8")
     else:
         assert MARKS.search(text)[0] == made
+
+
+def test_a_dialect_declares_every_function_that_its_kernels_call(done):
+    """For backends/conformance.py, by which somebody tries a backend without reading a kernel."""
+    used = {entry.partition("(")[0].removeprefix("xp.") for entry in dialect.USED if entry.startswith("xp.")}
+    assert used - set(dialects.FUNCTIONS["array"]) - {"inf"} == set()
+    assert all(dialects.has(np, name) for name in dialects.FUNCTIONS["array"])
+
+
+def test_the_kernels_in_jax_call_what_their_dialect_declares():
+    sources = [path.read_text("utf-8") for path in (ROOT / "benchmarks" / "jax_kernels").glob("*.py")]
+    chains = {ast.unparse(n) for text in sources for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Attribute)}
+    called = {chain.split(".")[1] for chain in chains if re.fullmatch(r"jnp\.\w+", chain)}
+    assert len(called) > 10
+    assert sorted(called - set(dialects.FUNCTIONS["jax"])) == []
 
 
 def test_a_backend_that_no_kernel_knows_runs_every_kernel_of_the_dialect(done):
