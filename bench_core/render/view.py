@@ -124,8 +124,9 @@ def _ratios(result: Result, sides_per_table: int, most_rows: int | None) -> Iter
         chunks = [contenders[i : i + size] for i in range(0, len(contenders), size)]
         make = _pair_table if len(contenders) == 1 else _matrix
         kept = _strongest(mine, most_rows)
+        cases = _cases(kept, fields)
         said = _said_of_all(compared, needed)
-        tables = (make(kept, result, sides, fields, _Footnotes(needed, said)) for sides in chunks)
+        tables = (make(cases, result, sides, _Footnotes(needed, said)) for sides in chunks)
         bases = ", ".join(dict.fromkeys(c.basis for c in compared))
         lines = [f"Baseline: {short(result.baseline)}. Values and their ratios are of the {bases}."]
         lines += [f"The same for all: {', '.join(constants)}."] if constants else []
@@ -178,30 +179,37 @@ def _left_out(count: int) -> list[str]:
     return [f"{count:,} {rows} left out; claimed changes are kept first: --format md shows all"] if count else []
 
 
+def _cases(comparisons: Sequence[Comparison], fields: Sequence[str]) -> list[tuple[str, dict[str, Comparison]]]:
+    """Return the label of each case that has a ratio, and its comparisons by side."""
+    by_key: dict[Key, dict[str, Comparison]] = {}
+    for c in comparisons:
+        by_key.setdefault(c.key, {})[c.side] = c
+    valued = {c.key for c in comparisons if c.ratio is not None}
+    return [(label(key, fields), by_side) for key, by_side in by_key.items() if key in valued]
+
+
 def _pair_table(
-    mine: Sequence[Comparison], result: Result, sides: Sequence[str], fields: Sequence[str], notes: _Footnotes
+    cases: Iterable[tuple[str, Mapping[str, Comparison]]], result: Result, sides: Sequence[str], notes: _Footnotes
 ) -> Table:
     rows = []
-    for c in mine:
-        if c.ratio is not None and c.side in sides:
+    for name, by_side in cases:
+        c = by_side.get(sides[0])
+        if c and c.ratio is not None:
             values = [show(value, c.key.unit) for value in c.values or ()]
-            rows.append((label(c.key, fields), *values, c.change, c.interval, c.word + notes.of(c)))
+            rows.append((name, *values, c.change, c.interval, c.word + notes.of(c)))
     header = ("case", short(result.baseline), short(sides[0]), "ratio", _interval_title(result), "verdict")
     return Table(header, tuple(rows), frozenset({1, 2, 3}), notes.lines)
 
 
 def _matrix(
-    mine: Sequence[Comparison], result: Result, sides: Sequence[str], fields: Sequence[str], notes: _Footnotes
+    cases: Iterable[tuple[str, Mapping[str, Comparison]]], result: Result, sides: Sequence[str], notes: _Footnotes
 ) -> Table:
-    by_key: dict[Key, dict[str, Comparison]] = {}
-    for c in mine:
-        by_key.setdefault(c.key, {})[c.side] = c
     rows = []
-    for key, by_side in by_key.items():
+    for name, by_side in cases:
         here = [by_side.get(side) for side in sides]
         if any(c and c.ratio is not None for c in here):
-            first = next(show(c.values[0], key.unit) for c in here if c and c.values)
-            rows.append((label(key, fields), first, *(_matrix_cell(c, notes) for c in here)))
+            first = next(show(c.values[0], c.key.unit) for c in here if c and c.values)
+            rows.append((name, first, *(_matrix_cell(c, notes) for c in here)))
     return Table(("case", short(result.baseline), *map(short, sides)), tuple(rows), frozenset({1}), notes.lines)
 
 
