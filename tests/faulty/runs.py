@@ -14,7 +14,7 @@ from pathlib import Path
 from bench_core.files import digest
 from bench_core.results import reader, schema
 from bench_core.run import journal
-from tests.support import ROOT
+from tests.support import ROOT, forked
 
 HERE = Path(__file__).parent
 QUICK = (
@@ -22,7 +22,15 @@ QUICK = (
     *("-p", "no:cacheprovider", "-q"),
 )
 # The tests count how often a case begins, and lines of the journal: a busy machine would add second tries.
-ONE_TRY = "from bench_core.run import tries\n\ntries.is_disturbed = lambda done: False\n"
+# What is there of NumPy the run finds itself, where it is imported already, and not in a process of its own.
+CONFTEST = """
+from bench_core.plan import discovery
+from bench_core.run import tries
+
+tries.is_disturbed = lambda done: False
+probe = discovery.probe
+discovery.probe = lambda name: discovery.discover(name) if name == "numpy" else probe(name)
+"""
 _SEPARATE = ("case_id", "backend", "implementation", "device", "threads")
 
 
@@ -46,7 +54,7 @@ class Project:
         self.path.mkdir(parents=True, exist_ok=True)
         text = (HERE / self.source).read_text(encoding="utf-8")
         (self.path / f"bench_{self.source}").write_text(text, encoding="utf-8")
-        (self.path / "conftest.py").write_text(ONE_TRY, encoding="utf-8")
+        (self.path / "conftest.py").write_text(CONFTEST, encoding="utf-8")
         (self.path / "pytest.ini").write_text("[pytest]\npython_files = bench_*.py\n", encoding="utf-8")
 
     def environment(self, **variables):
@@ -64,12 +72,14 @@ class Project:
         return both | {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
     def start(self, *arguments, backends="numpy", **variables):
-        """Start a run and return its process."""
-        command = [sys.executable, "-m", "pytest", *QUICK, f"--bench-backends={backends}", *arguments]
-        return self._start(command, variables)
-
-    def _start(self, command, variables):
+        """Start a run and return its process: a new one of Python only where the environment is what is tested."""
+        command = [*QUICK, f"--bench-backends={backends}", *arguments]
         environ = self.environment(**variables)
+        if self.environ or not variables.keys() <= {"FAULT", "STRIKE"}:
+            return self._start([sys.executable, "-m", "pytest", *command], environ)
+        return forked.start(command, self.path, environ)
+
+    def _start(self, command, environ):
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.Popen(command, cwd=self.path, env=environ, text=True, errors="replace", **pipes)
 
@@ -82,7 +92,7 @@ class Project:
         code = "from bench_core.cli import app; app()"
         rest = ["--", "-p", "no:cacheprovider", "-q", *arguments]
         command = [sys.executable, "-c", code, "run", "--resume", str(folder or self.folder), *rest]
-        return ended(self._start(command, variables))
+        return ended(self._start(command, self.environment(**variables)))
 
     @property
     def folder(self):

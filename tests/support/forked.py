@@ -1,0 +1,87 @@
+"""Start pytest as a fork of a process that has imported what it needs: a third of a small run is imports.
+
+It is a process of its own, with a number, a folder, an environment and an exit code of its own, whom signals reach. What
+is not as in `python -m pytest`: the libraries were imported before the environment was set. So it is not for tests of that
+environment, and of how Python starts.
+"""
+
+import atexit
+import multiprocessing
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import pytest
+
+# What a run imports, but for the plugins themselves: pytest warns of those that it finds imported.
+IMPORTS = (
+    *("numpy", "pytest", "pytest_benchmark.fixture", "pytest_benchmark.session", "rich.console", "rich.table"),
+    *("bench_core.run.session", "bench_core.own.planned", "bench_core.analysis.summary", "bench_core.analysis.figures"),
+    __name__,
+)
+_STARTING = threading.Lock()  # multiprocessing asks for the ends of all processes when it starts one, not for threads
+
+
+def start(arguments, folder, environ):
+    """Start pytest in a folder, with a complete environment; return a process with the methods of Popen used here."""
+    if sys.platform == "linux":
+        return Forked(arguments, folder, environ)
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    command = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environ, text=True, errors="replace", **pipes)
+
+
+class Forked:
+    """A running pytest; what it says on either stream is one text."""
+
+    def __init__(self, arguments, folder, environ):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(IMPORTS))
+        self._said, said = context.Pipe(duplex=False)
+        known = (list(arguments), str(folder), dict(environ), said)
+        self._process = context.Process(target=_pytest, args=known, daemon=True)
+        with _STARTING:
+            self._process.start()
+        said.close()
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def send_signal(self, number):
+        os.kill(self._process.pid, number)
+
+    def communicate(self, timeout):
+        """Return what it said and None, when it and all that it started have ended; else raises TimeoutExpired."""
+        said, end = [], time.monotonic() + timeout
+        while not said or said[-1]:
+            if not select.select([self._said], [], [], max(0.0, end - time.monotonic()))[0]:
+                self._process.kill()
+                raise subprocess.TimeoutExpired("pytest", timeout, b"".join(said))
+            said.append(os.read(self._said.fileno(), 1 << 16))
+        self._said.close()
+        with _STARTING:
+            self._process.join()
+        return b"".join(said).decode(errors="replace"), None
+
+
+def _pytest(arguments, folder, environ, said):
+    for stream in (1, 2):
+        os.dup2(said.fileno(), stream)
+    said.close()
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(folder)
+    sys.path.insert(0, folder)
+    sys.argv = ["pytest", *arguments]
+    sys.dont_write_bytecode = bool(environ.get("PYTHONDONTWRITEBYTECODE"))
+    tempfile.tempdir = None
+    try:
+        code = pytest.console_main()
+    finally:
+        atexit._run_exitfuncs()  # which a process of multiprocessing leaves out
+    sys.exit(code)
