@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench_core import child_process
 from bench_core.files import digest
 from bench_core.results import reader, schema
 from bench_core.run import journal
@@ -72,27 +71,25 @@ class Project:
         return both | {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
     def start(self, *arguments, backends="numpy", **variables):
-        """Start a run and return its process: a new one of Python only where the environment is what is tested."""
-        command = [*QUICK, f"--bench-backends={backends}", *arguments]
-        environ = self.environment(**variables)
-        if self.environ or not variables.keys() <= {"FAULT", "STRIKE"}:
-            return self._start([sys.executable, "-m", "pytest", *command], environ)
-        return forked.start(command, self.path, environ)
+        """Start a run and return its process."""
+        return self._start([*QUICK, f"--bench-backends={backends}", *arguments], variables)
 
-    def _start(self, command, environ):
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, cwd=self.path, env=environ, text=True, errors="replace", **pipes)
+    def _start(self, arguments, variables):
+        """Start pytest: a new process of Python only where its environment is what is tested."""
+        fresh = self.environ or not variables.keys() <= {"FAULT", "STRIKE"}
+        return forked.start(arguments, self.path, self.environment(**variables), fresh=bool(fresh))
 
     def run(self, *arguments, **known):
         """Run to the end."""
         return ended(self.start(*arguments, **known))
 
     def resume(self, folder=None, *arguments, **variables):
-        """Finish a run, by default the only one there is, with the command that a user would type."""
-        code = "from bench_core.cli import app; app()"
-        rest = ["--", "-p", "no:cacheprovider", "-q", *arguments]
-        command = [sys.executable, "-c", code, "run", "--resume", str(folder or self.folder), *rest]
-        return ended(self._start(command, self.environment(**variables)))
+        """Finish a run, by default the only one there is, as the command does that a user would type.
+
+        `bench-core run --resume` becomes this command of pytest: tests/cli/test_run.py.
+        """
+        rest = ["-p", "no:cacheprovider", "-q", *arguments, f"--bench-resume={folder or self.folder}"]
+        return ended(self._start([*child_process.MEASURING, *rest], variables))
 
     @property
     def folder(self):

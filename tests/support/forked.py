@@ -1,8 +1,7 @@
 """Start pytest as a fork of a process that has imported what it needs: a third of a small run is imports.
 
-It is a process of its own, with a number, a folder, an environment and an exit code of its own, whom signals reach. What
-is not as in `python -m pytest`: the libraries were imported before the environment was set. So it is not for tests of that
-environment, and of how Python starts.
+It is a process of its own, with its own number, folder, environment and exit code, and signals reach it. But libraries
+were imported before the environment was set. So it is not for tests of the environment, nor of how Python starts.
 """
 
 import atexit
@@ -14,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 
 import pytest
 
@@ -26,9 +26,27 @@ IMPORTS = (
 _STARTING = threading.Lock()  # multiprocessing asks for the ends of all processes when it starts one, not for threads
 
 
-def start(arguments, folder, environ):
-    """Start pytest in a folder, with a complete environment; return a process with the methods of Popen used here."""
-    if sys.platform == "linux":
+@dataclass(frozen=True)
+class Ended:
+    """A pytest that has ended: its exit code, and what it said on both streams."""
+
+    returncode: int
+    stdout: str
+
+
+def run(arguments, folder, environ, timeout=120):
+    """Run pytest in a folder, with a complete environment, and return how it ended."""
+    process = start(arguments, folder, environ)
+    said, _ = process.communicate(timeout)
+    return Ended(process.returncode, said)
+
+
+def start(arguments, folder, environ, *, fresh=False):
+    """Start pytest in a folder, with a complete environment; return a process with the methods of Popen used here.
+
+    fresh: a new process of Python instead of a fork.
+    """
+    if sys.platform == "linux" and not fresh:
         return Forked(arguments, folder, environ)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     command = [sys.executable, "-m", "pytest", *arguments]

@@ -220,15 +220,14 @@ def check_that_it_learnt(loss, entropy, params):
 
 
 @pytest.mark.timeout(120)
-def test_array_code_learns_a_small_language_and_speaks_it(xp, rng):
-    """The loss falls below the unigram entropy, and what it says next follows the language's rules."""
-    ours = AdamW(xp, upload(xp, LEARNER.initial(rng, "float32")), rate=4e-3)
+def test_array_code_learns_a_small_language_and_speaks_it(rng):
+    """The loss falls below the unigram entropy, and what it says next follows the language's rules.
 
-    def step(x, targets):
-        return download(xp, train_step(xp, LEARNER, ours, xp.asarray(x), xp.asarray(targets)).loss)
-
-    loss, entropy = train_on_corpus(step, rng)
-    check_that_it_learnt(loss, entropy, {name: download(xp, array) for name, array in ours.params.items()})
+    On the other array module its steps are the same: those that follow torch to 1e-10.
+    """
+    ours = AdamW(np, upload(np, LEARNER.initial(rng, "float32")), rate=4e-3)
+    loss, entropy = train_on_corpus(lambda x, targets: train_step(np, LEARNER, ours, x, targets).loss, rng)
+    check_that_it_learnt(loss, entropy, ours.params)
 
 
 @pytest.mark.timeout(120)
