@@ -14,15 +14,18 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from multiprocessing import util
 
 import pytest
+from _pytest.assertion.rewrite import AssertionRewritingHook
 
-# What a run imports, but for the plugins themselves: pytest warns of those that it finds imported.
+# What a run imports, but for plugins: their assertions are rewritten.
 IMPORTS = (
-    *("numpy", "pytest", "pytest_benchmark.fixture", "pytest_benchmark.session", "rich.console", "rich.table"),
+    *("numpy", "pytest", "rich.console", "rich.table"),
     *("bench_core.run.session", "bench_core.own.planned", "bench_core.analysis.summary", "bench_core.analysis.figures"),
     __name__,
 )
+util.get_temp_dir()  # made and removed by multiprocessing: before conftest.py gives all tests a folder that ends earlier
 _STARTING = threading.Lock()  # multiprocessing asks for the ends of all processes when it starts one, not for threads
 
 
@@ -98,6 +101,7 @@ def _pytest(arguments, folder, environ, said):
     sys.argv = ["pytest", *arguments]
     sys.dont_write_bytecode = bool(environ.get("PYTHONDONTWRITEBYTECODE"))
     tempfile.tempdir = None
+    AssertionRewritingHook._warn_already_imported = lambda *_: None  # of bench_core, which is meant here
     try:
         code = pytest.console_main()
     finally:
