@@ -25,7 +25,7 @@ IMPORTS = (
     *("bench_core.run.session", "bench_core.own.planned", "bench_core.analysis.summary", "bench_core.analysis.figures"),
     __name__,
 )
-util.get_temp_dir()  # made and removed by multiprocessing: before conftest.py gives all tests a folder that ends earlier
+util.get_temp_dir()  # made here and removed by multiprocessing: that of conftest.py for all tests ends earlier
 _STARTING = threading.Lock()  # multiprocessing asks for the ends of all processes when it starts one, not for threads
 
 
