@@ -20,13 +20,16 @@ QUICK = (
     *("--benchmark-only", "--bench-preset=smoke", "--bench-budget=0.02", "--bench-machine=m"),
     *("-p", "no:cacheprovider", "-q"),
 )
-# The tests count how often a case begins, and lines of the journal: a busy machine would add second tries.
+# The tests count how often a case begins, and lines of the journal: a busy machine, on which blocks are disturbed and
+# answers late, would add second tries.
 # What is there of NumPy the run finds itself, where it is imported already, and not in a process of its own.
 CONFTEST = """
 from bench_core.plan import discovery
 from bench_core.run import tries
+from bench_core.timing import parent_clock
 
 tries.is_disturbed = lambda done: False
+parent_clock.LATE = 60.0
 probe = discovery.probe
 discovery.probe = lambda name: discovery.discover(name) if name == "numpy" else probe(name)
 """
