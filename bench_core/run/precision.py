@@ -31,7 +31,10 @@ NEAREST = "nearest to it"  # why a value is repeated that decides nothing
 # By what factor two values may differ and still be rivals if one of them has no interval yet.
 _UNKNOWN = 1.5
 _MOST_FAILURES = 2  # in a row, after which a case is not tried again
-_USUAL = 14  # processes until a value is precise, as long as nothing is known of it
+# Processes that a value is expected to need as long as it has no interval: as many as there is time for if the cheapest
+# _SEEN_THROUGH of all values get them, and no more than _MOST_EXPECTED.
+_SEEN_THROUGH = 0.7
+_MOST_EXPECTED = 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ class Precision:
         self.ended = ""
         self._folder, self._now, self._begin = folder, now, now()
         self._chosen: list[Value] = []
+        self._expected = 0.0
 
     # ------------------------------------------------------------ what replicate.Schedule asks
 
@@ -248,6 +252,8 @@ class Precision:
         A value that is begun reserves the time until it is probably precise. The next is begun if its look fits into
         what remains. So values of long calls do not take, look by look, the time in which many others would be known.
         """
+        if len(self.rounds) == 1:
+            self._expected = self._affordable(left)
         # A case that failed at once may have failed by chance.
         again = [
             value
@@ -271,13 +277,20 @@ class Precision:
                 value.why[deciding.get(value, NEAREST)] = None
         return chosen
 
+    def _affordable(self, left: float) -> float:
+        """Return how many processes most values can have in the seconds that are left after the first."""
+        costs = sorted(value.cost for value in self.known)
+        measuring = left - (sequential.FIRST - 1) * self.rounds[0].beside
+        more = measuring / max(1e-9, sum(costs[: math.ceil(_SEEN_THROUGH * len(costs))]))
+        return min(max(1 + more, sequential.FIRST), _MOST_EXPECTED)
+
     def _enough(self, value: Value) -> float:
-        """Return the number of processes with which a value is probably precise, at most that of the last look."""
+        """Return the number of processes with which a value is probably precise."""
         if value.precision is None:
-            return _USUAL
+            return self._expected
         # Intervals shrink with the square root of the number of processes.
         factor = math.log1p(value.precision) / math.log1p(self.goal.precision)
-        return CAP(len(value.numbers) * factor**2)
+        return len(value.numbers) * factor**2
 
     def _place(self, value: Value, deciding: Mapping[Value, str]) -> tuple[float, ...]:
         """Return the sort key: first what is under way, then what decides, then what is precise in the fewest seconds."""

@@ -287,9 +287,7 @@ def merge(done: Sequence[Done], output: Path, series: str, seed: int, schedule: 
     traits = merged(d.traits for d in done)
     flags = (schedule.flag,) if schedule.flag else ()
     numbered = [
-        replace(m, process=d.turn.replicate, flags=(*m.flags, *flags))
-        for d in done
-        for m in d.kept.measurements
+        replace(m, process=d.turn.replicate, flags=(*m.flags, *flags)) for d in done for m in d.kept.measurements
     ]
     by_case: dict[Case, list[Measurement]] = {}
     for measurement in refuse_beyond_own_best(numbered, traits):
@@ -322,8 +320,7 @@ def _about(run: Run, done: Sequence[Done], everything: Sequence[Measurement]) ->
     abouts = [d.about for d in done]
     workers = {env_id: facts for about in abouts for env_id, facts in about["environment"]["workers"].items()}
     processes = [
-        {"process": d.turn.replicate, **{name: d.about["run"][name] for name in ("run_id", "started_at")}}
-        for d in done
+        {"process": d.turn.replicate, **{name: d.about["run"][name] for name in ("run_id", "started_at")}} for d in done
     ]
     return {
         **abouts[0],

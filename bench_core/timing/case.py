@@ -50,7 +50,8 @@ def ignore_phase(phase: str) -> None:
 class Settings:
     """The settings of a case that its run decides.
 
-    check_only: check the answers, time nothing. looks_again: whether the answer is checked after the timing too. wait: seconds to wait at most for a quiet machine before the timing.
+    check_only: check the answers, time nothing. looks_again: whether the timed callable is checked after the timing.
+    wait: seconds to wait at most for a quiet machine before the timing.
     longest_call: seconds that a call may take on a CPU, as far as its FLOPs tell; longer ones are not begun.
     shared: the folder in which the processes of the run share inputs and references; "" if they do not.
     """

@@ -14,16 +14,18 @@ from functools import cache
 
 import numpy as np
 
+from bench_core import sequential
 from bench_core.records import Case, Clock, Measurement, Series, Status, Work
 from bench_core.results.traits import TraitsOf
 from bench_core.run.precision import Precision
 from bench_core.run.replicate import Side
+from bench_core.run.session import ROUND_LOOKS
 
 SESSION, AGAIN = 6.0, 3.0
 CHECKED = 0.1
 WARMUP = 0.2
 BUILT = 2.0
-LOOKED_AT = 1.0
+LOOKED_AT = 1 / ROUND_LOOKS  # share of the cases of a later round that have a second look
 BLOCK = 0.04  # standard deviation of the logarithm of one block
 SHORTEST, MOST_BLOCKS = 5e-3, 30  # seconds of a block; after so many, the median has usually converged
 
@@ -129,3 +131,30 @@ def until_precise(machine, goal, factors=(1.0,)):
         series.add(measured, machine.clock - begin, TraitsOf())
         number += 1
     return series
+
+
+@cache
+def widths():
+    """Return by look half of the interval that is to be expected there, in standard deviations of normal values."""
+    rng, found = np.random.default_rng(0), {}
+    for n, limit in zip(sequential.LOOKS, sequential.boundary(), strict=True):
+        drawn = np.sort(rng.standard_normal((4000, n)), axis=1)
+        found[n] = float(np.mean(drawn[:, (n + limit) // 2 - 1] - drawn[:, (n - limit) // 2])) / 2
+    return found
+
+
+def least_median(machine, seconds):
+    """Return about the least median interval that any schedule of rounds could reach in some seconds.
+
+    It is that of a schedule which knows how noisy each case is before it has measured any, and measures half of them
+    after the first round, to the look that each needs: those for which that costs least.
+    """
+    left = seconds - SESSION - sum(machine.cost(case, looks_again=True) for case in machine.seconds)
+    spreads = {case: math.hypot(noise.process, machine.within(case)) for case, noise in machine.noises.items()}
+
+    def needed(width):
+        rounds = {c: next((n - 1 for n, w in widths().items() if w * s <= width), math.inf) for c, s in spreads.items()}
+        costs = sorted(n * machine.cost(case, looks_again=False) for case, n in rounds.items())
+        return sum(costs[: len(costs) // 2])
+
+    return next(width for width in np.geomspace(0.001, 1.0, 400) if needed(width) <= left)
