@@ -48,7 +48,7 @@ class JournalContents:
     environments: Mapping[str, Facts]
 
     def by_planned(self) -> dict[Case, Measurement]:
-        """Return the records by the case of the plan; one of unknown work has turned out to be another when measured."""
+        """Return the records by planned case, which one of unknown work no longer is once it is measured."""
         planned = {(c.work.case_id, c.backend, c.device): c for c in self.head.planned}
         return {
             planned[m.planned_as, m.case.backend, m.case.device] if m.planned_as else m.case: m

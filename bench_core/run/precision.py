@@ -5,10 +5,11 @@ wall time. With two sides it is the ratio of the two within each round, of the p
 was asked for, and a machine that drifts leaves it alone. Its precision is half of its interval (sequential.py), as a
 factor: +-3 % is from 1 / 1.03 to 1.03 times the middle.
 
-Every case is measured until the first look. From then on a round measures what is not yet precise, first what would
-change an answer, then what needs the fewest seconds more: with the widest first, fewer would be precise when the time
-is up. Each value is measured until its next look, where it is judged again. A look that could not be reached within
-the time is not begun, because the processes until then would say nothing.
+The first round measures every case. From then on a round measures what is not yet precise, first what would change an
+answer, then what needs the fewest seconds in all: with the widest first, fewer would be precise when the time is up.
+Each value is measured until its next look, where it is judged again. A look that could not be reached within the time
+is not begun, because the processes until then would say nothing. Nor is one that would take the time which the values
+before it need until they are precise: that is how the cases of the longest calls may get none.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ class Value:
 
     @property
     def may_go_on(self) -> bool:
-        return bool(self.numbers) and 0 <= self.failures < _MOST_FAILURES and self.rounds > 0
+        """Whether more processes may say more; also of a case that failed at once, perhaps by chance."""
+        return self.failures < _MOST_FAILURES and self.rounds > 0
 
     @property
     def is_under_way(self) -> bool:
@@ -254,24 +256,18 @@ class Precision:
         """
         if len(self.rounds) == 1:
             self._expected = self._affordable(left)
-        # A case that failed at once may have failed by chance.
-        again = [
-            value
-            for value in self.values.values()
-            if not value.numbers and value.failures < _MOST_FAILURES and not value.is_refused
-        ]
-        going = [value for value in self.known if value.may_go_on]
+        going = [value for value in self.values.values() if value.may_go_on]
         wanted = [value for value in going if value.is_under_way or not self._is_inside(value)]
         deciding = self._deciding() if any(not value.is_under_way and value.ends for value in wanted) else {}
         chosen: list[Value] = []
-        looks, reserved, longest = 0.0, 0.0, 0
-        for value in [*sorted(wanted, key=lambda v: self._place(v, deciding)), *again]:
-            rounds = max(value.rounds, 1)
+        looks, reserved, longest = 0.0, 0.0, 0  # seconds of all looks that are chosen, and until precise; rounds
+        for value in sorted(wanted, key=lambda value: self._place(value, deciding)):
             planned = looks if value.is_under_way or not chosen else reserved
-            if planned + rounds * value.cost + max(longest, rounds) * self.rounds[-1].beside > left:
+            look, rounds = value.rounds * value.cost, max(longest, value.rounds)
+            if planned + look + rounds * self.rounds[-1].beside > left:
                 continue
-            looks, longest = looks + rounds * value.cost, max(longest, rounds)
-            reserved += max(rounds, self._enough(value) - len(value.numbers)) * value.cost
+            looks, longest = looks + look, rounds
+            reserved += max(look, (self._enough(value) - len(value.numbers)) * value.cost)
             chosen.append(value)
             if value.first is not None and not value.is_under_way:
                 value.why[deciding.get(value, NEAREST)] = None
@@ -293,7 +289,12 @@ class Precision:
         return len(value.numbers) * factor**2
 
     def _place(self, value: Value, deciding: Mapping[Value, str]) -> tuple[float, ...]:
-        """Return the sort key: first what is under way, then what decides, then what is precise in the fewest seconds."""
+        """Return the sort key: first what is under way, then what decides, then what needs the fewest seconds in all.
+
+        Last comes what has failed.
+        """
+        if not value.numbers:
+            return (2,)
         if value.is_under_way:
             return (0, value.rounds, value.cost)
         return (1, value not in deciding, self._enough(value) * value.cost)
