@@ -66,7 +66,7 @@ def differing(seed):
 def share_covered(found):
     """Return the share of intervals that hold the true value, of pairs of a Value and that."""
     held = [value.ends[0] <= true <= value.ends[1] for value, true in found if value.ends]
-    assert len(held) > 500
+    assert len(held) > 450
     return sum(held) / len(held)
 
 
@@ -75,8 +75,8 @@ def test_the_interval_at_the_end_holds_the_median_as_often_as_stated(noise):
     """Some values end as soon as they are precise, some when the time is up, at any look."""
     found = []
     for seed in range(6):
-        of = machine(seed, [NOISES[noise]] * 90, implementations=2)
-        series = until_precise(of, Goal(0.03, 420.0))
+        of = machine(seed, [NOISES[noise]] * 90, implementations=2, calls=(short, mixed)[seed % 2])
+        series = until_precise(of, Goal(0.03, 500.0))
         found += [(value, of.true(value.case)) for value in series.known]
     assert share_covered(found) >= 0.94
     assert len({len(value.numbers) for value, _ in found}) > 2

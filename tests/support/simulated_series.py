@@ -9,6 +9,7 @@ Every process has a speed of its own, which no budget changes. So has every bloc
 """
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -157,4 +158,5 @@ def least_median(machine, seconds):
         costs = sorted(n * machine.cost(case, looks_again=False) for case, n in rounds.items())
         return sum(costs[: len(costs) // 2])
 
-    return next(width for width in np.geomspace(0.001, 1.0, 400) if needed(width) <= left)
+    tried = np.geomspace(0.001, 1.0, 400)
+    return tried[bisect_left(tried, True, key=lambda width: needed(width) <= left)]
