@@ -399,7 +399,7 @@ def test_every_case_of_the_first_round_has_a_second_look_and_later_some_that_nob
 
 
 def test_a_disturbed_case_has_no_second_try_in_a_later_round(session, tmp_path):
-    session.open([case("a")] * 30)
+    session.open([case("a")] * 60)
     series = Series("time", Clock.WALL, (0.5,) * 3, flags=("never_quiet",), disturbance=0.5)
     disturbed = Measurement(case("a"), Status.OK, series=(series,))
     assert session.puts_off(disturbed)
