@@ -78,9 +78,6 @@ _PATIENCE = {
 # Seconds per series in a round of --precision, at most. Processes differ more than the blocks of one, so many short
 # ones say more than few long ones. On a CPU the warm-up is shorter too: the check has called the kernel before.
 ROUND_BUDGET = 0.05
-# Of the cases of its rounds after the first, one in so many has a second look, drawn anew each time. It takes a third
-# of a process of long calls, and the first has looked at the same code: seven processes still look 2.5 times.
-ROUND_LOOKS = 4
 _TYPICAL_CACHE = 32 << 20  # bytes; used if neither the kernel nor a library reports the size of the device's cache
 _WARMUP_CPU, _WARMUP_GPU = 0.2, 0.5
 # Seconds of calls for an energy reading: ten updates of the slowest counter. Short presets have no time for it.
@@ -331,7 +328,6 @@ class Session:
             self.options.seed,
             self.machine(case).last_level_cache,
             self.options.check_only,
-            looks_again=not self.options.cases or not secrets.randbelow(ROUND_LOOKS),
             shared=self._shared_folder(),
             longest_call=LONGEST_CALL.get(self.options.preset, math.inf),
         )

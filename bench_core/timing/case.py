@@ -50,8 +50,7 @@ def ignore_phase(phase: str) -> None:
 class Settings:
     """The settings of a case that its run decides.
 
-    check_only: check the answers, time nothing. looks_again: whether the timed callable is checked after the timing.
-    wait: seconds to wait at most for a quiet machine before the timing.
+    check_only: check the answers, time nothing. wait: seconds to wait at most for a quiet machine before the timing.
     longest_call: seconds that a call may take on a CPU, as far as its FLOPs tell; longer ones are not begun.
     shared: the folder in which the processes of the run share inputs and references; "" if they do not.
     """
@@ -60,7 +59,6 @@ class Settings:
     seed: int
     last_level_cache: int
     check_only: bool = False
-    looks_again: bool = True
     wait: float = 0.0
     shared: str = ""
     longest_call: float = math.inf
@@ -168,8 +166,6 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
         done = _timed(done, kernels, backend, settings.durations, before, on_phase)
         done = replace(done, values={**values, **done.values})
 
-    if not settings.looks_again:
-        return done
     on_phase("recheck")
     with part(Part.SECOND_LOOK):
         again = checks.after(kernels, done.series)

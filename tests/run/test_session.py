@@ -390,14 +390,6 @@ def test_in_a_round_a_gpu_warms_up_as_long_as_in_any_run_and_energy_is_measured_
     assert session.durations(case("a")).energy == 0
 
 
-def test_every_case_of_the_first_round_has_a_second_look_and_later_some_that_nobody_can_predict(session, tmp_path):
-    session.options = replace(session.options, probes=tmp_path)
-    assert all(session.settings(case("a")).looks_again for _ in range(100))
-    session.options = replace(session.options, cases=tmp_path / "cases")
-    looks = sum(session.settings(case("a")).looks_again for _ in range(400))
-    assert 0 < looks < 200
-
-
 def test_a_disturbed_case_has_no_second_try_in_a_later_round(session, tmp_path):
     session.open([case("a")] * 60)
     series = Series("time", Clock.WALL, (0.5,) * 3, flags=("never_quiet",), disturbance=0.5)

@@ -20,13 +20,11 @@ from bench_core.records import Case, Clock, Measurement, Series, Status, Work
 from bench_core.results.traits import TraitsOf
 from bench_core.run.precision import Precision
 from bench_core.run.replicate import Side
-from bench_core.run.session import ROUND_LOOKS
 
 SESSION, AGAIN = 6.0, 3.0
 CHECKED = 0.1
 WARMUP = 0.2
 BUILT = 2.0
-LOOKED_AT = 1 / ROUND_LOOKS  # share of the cases of a later round that have a second look
 BLOCK = 0.04  # standard deviation of the logarithm of one block
 SHORTEST, MOST_BLOCKS = 5e-3, 30  # seconds of a block; after so many, the median has usually converged
 
@@ -89,19 +87,16 @@ class Machine:
         fewest = 1 if call >= 3 * self.budget else 2 if 2 * call >= 3 * self.budget else 3
         return min(MOST_BLOCKS, max(fewest, math.ceil(self.budget / max(SHORTEST, call))))
 
-    def cost(self, case, looks_again):
-        """Return the seconds that a case takes. looks_again: whether it has a second look."""
+    def cost(self, case):
+        """Return the seconds that a case takes."""
         call, blocks = self.seconds[case], self.blocks(case)
         warm_up = max(call, min(WARMUP, 2 * self.budget))
-        second = (1 if blocks > 1 else 2) * call * looks_again
+        second = (1 if blocks > 1 else 2) * call
         return CHECKED + BUILT * call + warm_up + max(self.budget, blocks * call) + second
 
-    def session(self, of, start, factor=1.0, looked_at=1.0):
-        """Measure some cases in one session that takes `start` to begin; return the measurement of each.
-
-        looked_at: the share of the cases that have a second look.
-        """
-        costs = {case: self.cost(case, looked_at > self.rng.random()) for case in of}
+    def session(self, of, start, factor=1.0):
+        """Measure some cases in one session that takes `start` to begin; return the measurement of each."""
+        costs = {case: self.cost(case) for case in of}
         self.clock += start + sum(costs.values())
         return {case: self._measured(case, factor, seconds) for case, seconds in costs.items()}
 
@@ -127,8 +122,8 @@ def until_precise(machine, goal, factors=(1.0,)):
     chosen, number = list(machine.seconds), 0
     while series.next(number) is not None:
         chosen = series.chosen if number else chosen
-        begin, (start, looked_at) = machine.clock, (AGAIN, LOOKED_AT) if number else (SESSION, 1.0)
-        measured = {s.name: machine.session(chosen, start, f, looked_at) for s, f in zip(sides, factors, strict=True)}
+        begin, start = machine.clock, AGAIN if number else SESSION
+        measured = {s.name: machine.session(chosen, start, f) for s, f in zip(sides, factors, strict=True)}
         series.add(measured, machine.clock - begin, TraitsOf())
         number += 1
     return series
@@ -150,12 +145,12 @@ def least_median(machine, seconds):
     It is that of a schedule which knows how noisy each case is before it has measured any, and measures half of them
     after the first round, to the look that each needs: those for which that costs least.
     """
-    left = seconds - SESSION - sum(machine.cost(case, looks_again=True) for case in machine.seconds)
+    left = seconds - SESSION - sum(machine.cost(case) for case in machine.seconds)
     spreads = {case: math.hypot(noise.process, machine.within(case)) for case, noise in machine.noises.items()}
 
     def needed(width):
         rounds = {c: next((n - 1 for n, w in widths().items() if w * s <= width), math.inf) for c, s in spreads.items()}
-        costs = sorted(n * machine.cost(case, looks_again=False) for case, n in rounds.items())
+        costs = sorted(n * machine.cost(case) for case, n in rounds.items())
         return sum(costs[: len(costs) // 2])
 
     tried = np.geomspace(0.001, 1.0, 400)

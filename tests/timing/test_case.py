@@ -89,13 +89,6 @@ def test_a_case_is_watched_and_the_watch_is_closed(monkeypatch):
     assert counter.closed
 
 
-def test_without_a_second_look_the_first_is_taken_and_the_times_are_kept():
-    done = run(settings=replace(SETTINGS, looks_again=False))
-    assert (done.status, done.rel_error, len(done.series)) == (Status.OK, 0.0, 1)
-    assert Part.CHECKS in done.spent
-    assert Part.SECOND_LOOK not in done.spent
-
-
 def test_check_only_checks_and_times_nothing():
     done = run(settings=Settings(PLAN, 7, 1 << 20, check_only=True))
     assert (done.status, done.series, done.values) == (Status.OK, (), {})
