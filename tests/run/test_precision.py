@@ -92,7 +92,7 @@ def test_the_interval_of_a_ratio_holds_it_as_often_as_stated_though_a_verdict_en
 
 
 @pytest.mark.parametrize(("calls", "share"), [(short, 0.4), (mixed, 0.55), (long, 1.15)])
-def test_intervals_are_about_half_as_wide_as_those_of_three_runs_that_take_as_long_unless_every_call_is_long(calls, share):
+def test_intervals_are_about_half_as_wide_as_those_of_three_runs_unless_every_call_is_long(calls, share):
     """Three runs with the budget of `quick`. README.md has the figures that this prints."""
     found = []
     for seed in range(10):
