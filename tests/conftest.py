@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -21,10 +22,24 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.getoption("benchmark_only", False) and not is_example else None
 
 
+_EXEMPT = {"modules": 0}  # how many were imported when the garbage collector last left out all that there was
+
+
 def pytest_collection_finish() -> None:
+    _exempt_imports()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    _exempt_imports()
+
+
+def _exempt_imports() -> None:
     """Leave what was imported out of later collections: every case of a test collects, and would walk through it."""
-    gc.collect()
-    gc.freeze()
+    if len(sys.modules) > _EXEMPT["modules"]:
+        gc.collect()
+        gc.freeze()
+        _EXEMPT["modules"] = len(sys.modules)
 
 
 @pytest.fixture(scope="session", autouse=True)

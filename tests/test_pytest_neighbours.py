@@ -2,14 +2,13 @@
 
 import os
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 
 import bench_core
 from bench_core import pytest_neighbours as neighbours
+from tests.support import forked
 
 ONE = """
 import pytest
@@ -54,9 +53,8 @@ def project(installed, tmp_path):
 
 
 def pytest_in(project, *arguments):
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *SMOKE, *arguments]
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "CODSPEED"))}
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, env=clean, check=False)
+    return forked.run(["-p", "no:cacheprovider", "-p", "no:xdist", *SMOKE, *arguments], project, clean)
 
 
 def test_without_pytest_benchmark_answers_are_checked_and_its_own_tests_fail_as_they_would(project):
@@ -64,7 +62,7 @@ def test_without_pytest_benchmark_answers_are_checked_and_its_own_tests_fail_as_
     (project / "test_own.py").write_text("def test_own(benchmark):\n    assert benchmark == 1\n", encoding="utf-8")
     (project / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n", encoding="utf-8")
     done = pytest_in(project, "-p", "no:benchmark")
-    assert "4 passed, 1 error" in done.stdout, done.stdout + done.stderr
+    assert "4 passed, 1 error" in done.stdout, done.stdout
     assert "fixture 'benchmark' not found" in done.stdout
     other = "import pytest\n\n@pytest.fixture\ndef benchmark():\n    return 1\n"
     (project / "other.py").write_text(other, encoding="utf-8")
@@ -76,7 +74,7 @@ def test_without_pytest_benchmark_answers_are_checked_and_its_own_tests_fail_as_
 def test_without_pytest_benchmark_the_option_to_measure_says_what_it_needs(project):
     done = pytest_in(project, "-p", "no:benchmark", "--benchmark-only")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    (line,) = (done.stdout + done.stderr).strip().splitlines()
+    (line,) = done.stdout.strip().splitlines()
     assert line.startswith("ERROR: --benchmark-only needs pytest-benchmark, which is not loaded: leave out ")
 
 
@@ -105,7 +103,7 @@ def test_a_shuffled_session_keeps_its_workers_together_and_a_failure_that_is_tri
     """The plug-in does as pytest-randomly and pytest-rerunfailures do."""
     (project / "conftest.py").write_text(SHUFFLE_AND_TRY_AGAIN, encoding="utf-8")
     done = pytest_in(project, "--benchmark-only", "-v")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     order = re.findall(r"test_double\[numpy-cpu-(\S+)\] PASSED", done.stdout)
     assert sorted(order) == ["float64-1", "float64-2", "tuned-float64-1", "tuned-float64-2"]
     assert len({entry.startswith("tuned") for entry in order[:2]}) == 1, order
@@ -130,7 +128,7 @@ def test_under_pytest_codspeed_workloads_are_skipped_and_one_line_says_why(proje
     (project / "conftest.py").write_text(CODSPEED, encoding="utf-8")
     (project / "test_own.py").write_text("def test_own():\n    pass\n", encoding="utf-8")
     done = pytest_in(project, "--codspeed")
-    assert "1 passed, 4 skipped" in done.stdout, done.stdout + done.stderr
+    assert "1 passed, 4 skipped" in done.stdout, done.stdout
     assert done.stdout.count("bench-core: pytest-codspeed times calls in this process, without waiting") == 1
 
 

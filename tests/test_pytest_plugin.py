@@ -23,7 +23,7 @@ from bench_core.results import schema
 from bench_core.run import journal
 from bench_core.run import tries as tries_of_a_run
 from bench_core.run.session import write_cases
-from tests.support import TESTS
+from tests.support import TESTS, forked
 from tests.support.measurements import measurement
 from tests.support.probes import PROBES
 from tests.support.toy_sessions import TOY_FUNCTION, Try, toy_session
@@ -46,9 +46,8 @@ def project(installed, tmp_path):
 
 
 def pytest_in(project, *arguments, **environ):
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"COLUMNS": "100"} | environ
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, env=clean, check=False)
+    return forked.run(["-p", "no:cacheprovider", "-p", "no:xdist", *arguments], project, clean)
 
 
 def results(project):
@@ -57,7 +56,7 @@ def results(project):
 
 def test_a_run_measures_writes_a_folder_and_says_where(project):
     done = pytest_in(project, "-k", "test_good and numpy", *QUICK)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     (folder,) = (project / "results" / "m").iterdir()
     assert f"results: results/m/{folder.name}" in done.stdout
     assert {p.name for p in folder.iterdir()} == {"results.csv", "samples.csv", "run.json"}
@@ -73,7 +72,7 @@ def test_a_round_measures_its_cases_alone_and_leaves_the_devices_for_the_next(pr
     case = Case(cases.Add().work("1000", "float32", n=1000), "numpy", "cpu")
     write_cases(project / "cases", [case])
     done = pytest_in(project, cases.__file__, "--bench-cases=cases", "--bench-probes=probes", *QUICK)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     assert set(results(project)["size"]) == {"1000"}
     assert json.loads((project / "probes").read_text())["backend"] == "numpy"
     assert "bench-core compare" not in done.stdout
@@ -122,7 +121,7 @@ def test_a_run_says_at_its_end_how_many_results_are_above_a_ceiling(installed, t
     """Both do the same; the model says that it does ten thousand times the FLOPs."""
     (tmp_path / "bench_two.py").write_text(TWO_RATES, encoding="utf-8")
     done = pytest_in(tmp_path, "bench_two.py", *QUICK)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     assert "  1 above_ceiling: faster than the limit that this run measured" in done.stdout.splitlines()
     rows = results(tmp_path)
     above = rows[rows["flags"].str.contains("above_ceiling")]
@@ -148,7 +147,7 @@ def test_a_workload_may_import_from_every_folder_that_pytest_does_and_files_with
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     done = pytest_in(tmp_path, "tests", *QUICK)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     assert set(results(tmp_path)["status"]) == {"ok"}
 
 
@@ -274,7 +273,7 @@ def test_functions_of_ones_own_are_measured_beside_workloads_and_each_planned_ca
 def test_no_text_of_a_kernel_is_shown_or_written_raw(own):
     folder, done = own
     files = [path for path in [folder / "junit.xml", *(folder / OWN_RESULTS).rglob("*")] if path.is_file()]
-    texts = [done.stdout, done.stderr, *(path.read_text(encoding="utf-8") for path in files)]
+    texts = [done.stdout, *(path.read_text(encoding="utf-8") for path in files)]
     assert [c for text in texts for c in "\x1b\x07\u202e" if c in text] == []
     assert r"results: r\x1b\u202e/m/" in done.stdout
     assert sum(r"it broke\x1b]0;owned\x07 \u202ey" in text for text in texts) >= 3  # terminal, table, junit
@@ -299,7 +298,7 @@ def test_plain_pytest_checks_functions_once_and_a_test_may_have_another_measure(
 
 def test_pytest_benchmark_records_exactly_the_samples_that_were_measured(project):
     done = pytest_in(project, "-k", "test_good and numpy", *QUICK, "--benchmark-json=out.json")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     (recorded,) = json.loads((project / "out.json").read_text())["benchmarks"]
     samples = next((project / "results").rglob("samples.csv"))
     with samples.open(encoding="utf-8", newline="") as lines:
@@ -358,21 +357,21 @@ def test_ctrl_c_keeps_what_was_measured_and_marks_the_rest(project):
         _wait_for(lambda: '"status"' in journal.read_text())  # of the case before
         time.sleep(1)  # into the hang
         run.send_signal(signal.SIGINT)
-        assert run.wait(timeout=30) == pytest.ExitCode.INTERRUPTED
+        assert run.wait(timeout=120) == pytest.ExitCode.INTERRUPTED
     statuses = results(project).query("metric == 'time'")["status"].tolist()
     assert sorted(statuses) == ["interrupted", "ok"]
     assert list((project / "results").rglob("journal.jsonl")), "an interrupted run can be finished"
     elsewhere = pytest_in(project, "--benchmark-only", f"--bench-resume={journal.parent}", "-k", "no_such")
     assert elsewhere.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "none of its cases is found here: name the files or folders" in elsewhere.stdout + elsewhere.stderr
+    assert "none of its cases is found here: name the files or folders" in elsewhere.stdout
 
 
 def _wait_for(found):
-    for _ in range(300):
+    for _ in range(1200):
         if value := found():
             return value
         time.sleep(0.1)
-    raise AssertionError("waited 30 s in vain")
+    raise AssertionError("waited 120 s in vain")
 
 
 @pytest.fixture
@@ -398,8 +397,8 @@ def folder(installed, tmp_path):
 def test_a_bench_file_is_found_once_whether_it_is_named_or_not(folder, given, ini):
     if ini:
         (folder / "pytest.ini").write_text(ini, encoding="utf-8")
-    done = pytest_in(folder, *given, "-k", "test_good and numpy", "--collect-only", "-q")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = pytest_in(folder, *given, "-k", "test_good", "--bench-backends=numpy", "--collect-only", "-q")
+    assert done.returncode == 0, done.stdout
     assert re.findall(r"^\S+::\S+$", done.stdout, re.MULTILINE) == ["bench_toy.py::test_good[numpy-cpu-float64-good]"]
 
 
@@ -423,12 +422,12 @@ def test_a_script_that_only_speaks_of_bench_core_is_not_imported(tmp_path):
     )
     (tmp_path / "test_unit.py").write_text("def test_unit():\n    pass\n", encoding="utf-8")
     done = pytest_in(tmp_path)
-    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
 
 
 def test_a_bench_file_outside_the_clone_is_measured_by_the_documented_command(folder):
     done = pytest_in(folder, "-k", "test_good and numpy", *QUICK)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     assert set(results(folder)["workload"]) == {"fault"}
 
 
@@ -471,7 +470,7 @@ def test_absent_backends_are_skipped_with_the_reason_that_the_row_has(project):
 def test_a_required_backend_that_is_absent_fails_before_anything_is_measured(project):
     done = pytest_in(project, *QUICK, "--bench-require=cupy", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "--bench-require=cupy: not available: " in done.stdout + done.stderr
+    assert "--bench-require=cupy: not available: " in done.stdout
     assert not (project / "results").exists()
 
 
@@ -499,7 +498,7 @@ def test_a_required_backend_that_is_absent_fails_before_anything_is_measured(pro
 def test_a_bad_option_is_one_clear_line_and_a_failure(project, option, message):
     done = pytest_in(project, "-k", "test_good and numpy", *QUICK, option)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    said = done.stdout + done.stderr
+    said = done.stdout
     assert message in said
     assert "Traceback" not in said
     assert "".join(said.split()).isprintable()
@@ -509,14 +508,14 @@ def test_an_output_folder_that_pytest_takes_for_its_root_is_refused(project, tmp
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     done = pytest_in(project, "--benchmark-only", "--bench-output", str(elsewhere))
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "write --bench-output=DIR" in done.stdout + done.stderr
+    assert "write --bench-output=DIR" in done.stdout
 
 
 def test_options_may_stand_in_the_ini_file(project):
     with (project / "pytest.ini").open("a") as ini:
         ini.write("bench_preset = nonsense\n")
     done = pytest_in(project, "--benchmark-only")
-    assert "--bench-preset=nonsense" in done.stdout + done.stderr
+    assert "--bench-preset=nonsense" in done.stdout
 
 
 def test_xdist_is_refused_with_one_line(project):
@@ -532,7 +531,7 @@ def test_xdist_is_refused_with_one_line(project):
 def test_a_session_without_pytest_benchmark_is_left_alone(tmp_path):
     (tmp_path / "test_own.py").write_text("def test_own():\n    pass\n")
     done = pytest_in(tmp_path, "-p", "no:benchmark")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
 
 
@@ -550,7 +549,7 @@ def test_the_marker_gpu_selects_gpu_cases_alone(project):
 
 def test_isolation_off_measures_in_this_process(project):
     done = pytest_in(project, "-k", "test_good and numpy", "--bench-isolation=off", *QUICK)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     assert (results(project)["status"] == "ok").all()
 
 

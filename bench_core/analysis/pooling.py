@@ -24,11 +24,15 @@ _TEXTS = tuple(f.name for f in fields(Row) if f.type in {"str", str})
 def safe(reading: Reading) -> Reading:
     """Return a reading with the texts of its rows made safe to show (text.printable)."""
     shown = functools.cache(printable)
-    rows = []
-    for row in reading.rows:
-        changed: dict[str, Any] = {name: shown(text) for name in _TEXTS if (text := getattr(row, name)) != shown(text)}
-        rows.append(replace(row, **changed) if changed else row)
-    return replace(reading, rows=Table.of(rows))
+    unsafe = [name for name in _TEXTS if any(text != shown(text) for (text,) in reading.rows.distinct(name))]
+    if not unsafe:
+        return reading
+
+    def made_safe(row: Row) -> Row:
+        texts: dict[str, Any] = {name: shown(getattr(row, name)) for name in unsafe}
+        return replace(row, **texts)
+
+    return replace(reading, rows=Table.of(map(made_safe, reading.rows)))
 
 
 def pooled(readings: Sequence[Reading]) -> list[Row]:

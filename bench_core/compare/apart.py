@@ -50,8 +50,9 @@ def kept_apart(readings: Sequence[Reading]) -> Apart:
     seen: set[tuple[object, ...]] = set()
     found = []
     for reading in readings:
+        read = list(reading.rows)
         rows = []
-        for row in reading.rows:
+        for row in read:
             if why := _other_quantity(row, clocked):
                 left_out[why] += 1
                 continue
@@ -63,7 +64,9 @@ def kept_apart(readings: Sequence[Reading]) -> Apart:
             else:
                 rows.append(row)
             seen.add(_identity(row))
-        found.append(replace(reading, rows=Table.of(map(_sound, rows))))
+        sound = list(map(_sound, rows))
+        is_as_read = list(map(id, sound)) == list(map(id, read))
+        found.append(reading if is_as_read else replace(reading, rows=Table.of(sound)))
     said = [_sentence("Left out", "value", left_out)] if left_out else []
     said += [_sentence("Shown as other work", "row", others)] if others else []
     return Apart(tuple(found), tuple(said))

@@ -30,8 +30,8 @@ def rank(readings: Sequence[Reading], options: CompareOptions, *, needs_both: bo
     The order is by the median, which is the typical result. needs_both: leave out work that has no value of a CPU, or
     none of a GPU.
     """
-    if needs_both:  # a failure ranks nowhere
-        readings = [reading.only(reading.rows.mask("status", Status.OK.__eq__)) for reading in readings]
+    if needs_both:
+        readings = _of_both(readings)
     rankings = []
     for key, cells in arrange(readings, replace(options, columns=SIDES)).cells.items():
         kinds = {row.device_type == "cpu" for found in cells.values() for _, row in found if row.has_value}
@@ -42,6 +42,18 @@ def rank(readings: Sequence[Reading], options: CompareOptions, *, needs_both: bo
         cpu, gpu = ([e for e in good if (e.entry.row.device_type == "cpu") is on_cpu] for on_cpu in (True, False))
         rankings.append(Ranking(key, tuple(cpu), tuple(gpu)))
     return rankings
+
+
+def _of_both(readings: Sequence[Reading]) -> list[Reading]:
+    """Return the readings with the rows alone of cases that a CPU and a GPU measured."""
+    good = [reading.only(reading.rows.mask("status", Status.OK.__eq__)) for reading in readings]
+    found = {
+        (case, device_type == "cpu")
+        for reading in good
+        for case, device_type in reading.rows.distinct("case_id", "device_type")
+    }
+    both = {case for case, on_cpu in found if (case, not on_cpu) in found}
+    return [reading.only(reading.rows.mask("case_id", both.__contains__)) for reading in good]
 
 
 def best_of(rankings: Sequence[Ranking], options: CompareOptions, spreads: Spreads) -> tuple[BestPair, ...]:

@@ -24,6 +24,7 @@ COSTS = ("flops", "bytes")  # formulas are part of the work: rates by different 
 WHO = ("machine", "backend", "implementation", "device_type", "device", "threads")
 _WORK = (*WORK, *QUANTITY)
 _work = attrgetter(*_WORK)
+_work_alone = attrgetter(*WORK)
 
 
 class Verdict(StrEnum):
@@ -412,13 +413,18 @@ class Result:
         return sum(c.verdict is verdict for c in self.comparisons)
 
 
-def unlike_work(first: Row, second: Row, names: Iterable[str] = WORK) -> tuple[str, ...]:
-    """Return the fields of `names` in which the work of two rows differs, and the costs that both have and that differ.
+def unlike_work(first: Row, second: Row) -> tuple[str, ...]:
+    """Return the fields in which the work of two rows differs, and the costs that both have and that differ.
 
     Two rows with one case_id have the same work, unless somebody changed their tables.
     """
-    unlike = [name for name in names if getattr(first, name) != getattr(second, name)]
-    return (*unlike, *(name for name in COSTS if _both_differ(getattr(first, name), getattr(second, name))))
+    fields = zip(WORK, _work_alone(first), _work_alone(second), strict=True)
+    return (*(name for name, a, b in fields if a != b), *unlike_costs(first, second))
+
+
+def unlike_costs(first: Row, second: Row) -> tuple[str, ...]:
+    """Return the costs that two rows have and in which they differ."""
+    return tuple(name for name in COSTS if _both_differ(getattr(first, name), getattr(second, name)))
 
 
 def _both_differ(a: float | None, b: float | None) -> bool:

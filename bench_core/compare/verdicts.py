@@ -11,7 +11,7 @@ from bench_core import stats
 from bench_core.compare.conditions import NOT_MEASURED, row_conditions
 from bench_core.compare.ratio import RatioEstimate, estimate_ratio
 from bench_core.compare.replicates import Replicates
-from bench_core.compare.result import Comparison, Entry, Key, Method, Support, Verdict, contrast, unlike_work
+from bench_core.compare.result import Comparison, Entry, Key, Method, Support, Verdict, contrast, unlike_costs
 from bench_core.compare.result import change as change_of
 from bench_core.compare.spread import Spreads
 from bench_core.results.schema import COLUMNS
@@ -110,7 +110,7 @@ def _unequal(pair: Pair) -> str:
     if pair.baseline is None or pair.contender is None:
         return ""
     first, second = pair.baseline.entry.row, pair.contender.entry.row
-    return contrast(first, second, pair.differs or unlike_work(first, second, ()))
+    return contrast(first, second, pair.differs or unlike_costs(first, second))
 
 
 def _with_ratio(pair: Pair, found: RatioEstimate, numbers: _Numbers, verdict: Verdict, reason: str) -> Comparison:

@@ -6,11 +6,11 @@ library version.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 _GAP = 2
 _LEAST = (24, 14, 8)  # minimum width of text columns in characters: of each step, if the table is still too wide
@@ -34,28 +34,42 @@ class Table:
 
 def layout(table: Table, width: int, *, colour: bool = False) -> Iterator[str]:
     """Yield the lines of a table of at most `width` columns if text columns can shrink that much."""
-    header, *body = ([cell.split("\n") for cell in row] for row in (table.header, *table.rows))
-    widths = _widths([header, *body], table.right, width)
-    yield from _row(header, widths, table.right, BOLD if colour else None)
+    widths = _widths([table.header, *table.rows], table.right, width)
+
+    @functools.cache  # most texts are in many cells
+    def lines(cell: str, place: int, style: str | None) -> tuple[str, ...]:
+        return tuple(_lines(cell, widths[place], style, is_right=place in table.right))
+
+    def row(cells: Sequence[str], style: str | None) -> Iterator[str]:
+        each = [lines(cell, place, style) for place, cell in enumerate(cells)]
+        tallest = max(map(len, each))
+        filled = [some + (" " * size,) * (tallest - len(some)) for some, size in zip(each, widths, strict=True)]
+        for parts in zip(*filled, strict=True):
+            yield (" " * _GAP).join(parts).rstrip()
+
+    yield from row(table.header, BOLD if colour else None)
     yield "─" * min(width, sum(widths) + _GAP * (len(widths) - 1))
-    for row in body:
-        yield from _row(row, widths, table.right, "" if colour else None)
+    for cells in table.rows:
+        yield from row(cells, "" if colour else None)
 
 
-def _widths(rows: Sequence[Sequence[Sequence[str]]], right: frozenset[int], width: int) -> list[int]:
+def _widths(rows: Sequence[Sequence[str]], right: frozenset[int], width: int) -> list[int]:
     """Return the width of each column: its longest line, or less if the table would not fit.
 
     Headers of numeric columns give way first, then the widest column of text. Words are broken only in wide columns or
     if it is not enough to break lines, and within their parts last.
     """
-    header, *body = rows
-    every = [[line for row in rows for line in row[i]] for i in range(len(header))]
+    every = [_distinct_lines(cells) for cells in zip(*rows, strict=True)]
     widths = [_longest(lines) for lines in every]
     excess = sum(widths) + _GAP * (len(widths) - 1) - width
     if excess <= 0:
         return widths
+    header, *body = rows
     words, parts, letters = ([_longest(lines, split) for lines in every] for split in (str.split, _PART.split, list))
-    numbers = {i: max([_longest(header[i], _PART.split), *(_longest(row[i]) for row in body)]) for i in right}
+    numbers = {
+        i: max(_longest(header[i].split("\n"), _PART.split), _longest(_distinct_lines(row[i] for row in body)))
+        for i in right
+    }
     wide, middle, narrow = _LEAST
     headers = (middle, list(widths))
     whole = ((wide, parts), (middle, words), (middle, parts), (narrow, words), (narrow, parts))
@@ -67,24 +81,22 @@ def _widths(rows: Sequence[Sequence[Sequence[str]]], right: frozenset[int], widt
     return widths
 
 
+def _distinct_lines(cells: Iterable[str]) -> list[str]:
+    return "\n".join(dict.fromkeys(cells)).split("\n")
+
+
 def _longest(lines: Sequence[str], split: Callable[[str], Sequence[str]] | None = None) -> int:
     # Each piece once: cells repeat words, and most of all letters.
     pieces = set(split(" ".join(lines))) if split else lines
     return max(map(columns, pieces), default=0)
 
 
-def _row(
-    cells: Sequence[Sequence[str]], widths: Sequence[int], right: frozenset[int], style: str | None
-) -> Iterator[str]:
-    """Yield the lines of one row. style: an ANSI style, "" to colour verdicts, None for no colour."""
-    wrapped = [_wrap(lines, width) for lines, width in zip(cells, widths, strict=True)]
-    for parts in zip_longest(*wrapped, fillvalue=""):
-        padded = []
-        for i, (line, width) in enumerate(zip(parts, widths, strict=True)):
-            space = " " * (width - columns(line))
-            painted = line if style is None else paint(line, style or _colour(line))
-            padded.append(space + painted if i in right else painted + space)
-        yield (" " * _GAP).join(padded).rstrip()
+def _lines(cell: str, width: int, style: str | None, *, is_right: bool) -> Iterator[str]:
+    """Yield the lines of a cell, each padded. style: an ANSI style, "" to colour verdicts, None for no colour."""
+    for line in _wrap(cell.split("\n"), width):
+        space = " " * (width - columns(line))
+        painted = line if style is None else paint(line, style or _colour(line))
+        yield space + painted if is_right else painted + space
 
 
 def _colour(line: str) -> str:

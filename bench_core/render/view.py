@@ -37,11 +37,11 @@ class Section:
 class _Footnotes:
     """The footnotes of a table: distinct texts, referenced by number.
 
-    needed: what claims need, as the answer says it. said: a side and a text that stands above the table, because it is
-    true of all cases of the side. Neither is repeated.
+    doubts: what qualifies each ratio, by the id of its comparison. said: a side and a text that stands above the table,
+    because it is true of all cases of the side, and is not repeated.
     """
 
-    needed: frozenset[str]
+    doubts: Mapping[int, Sequence[str]]
     said: frozenset[tuple[str, str]] = frozenset()
     texts: list[str] = field(default_factory=list)
 
@@ -53,7 +53,7 @@ class _Footnotes:
 
     def of(self, c: Comparison) -> str:
         """Return the marks of the qualifications of a ratio."""
-        return self.mark(*(text for text in _qualifications(c, self.needed) if (c.side, text) not in self.said))
+        return self.mark(*(text for text in self.doubts[id(c)] if (c.side, text) not in self.said))
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -124,8 +124,10 @@ def _ratios(result: Result, sides_per_table: int, most_rows: int | None) -> Iter
         chunks = [contenders[i : i + size] for i in range(0, len(contenders), size)]
         make = _pair_table if len(contenders) == 1 else _matrix
         kept = _strongest(mine, most_rows)
-        said = _said_of_all(compared, needed)
-        tables = (make(kept, result, sides, fields, _Footnotes(needed, said)) for sides in chunks)
+        cases = _cases(kept, fields)
+        doubts = _doubts(compared, needed)
+        said = _said_of_all(compared, doubts)
+        tables = (make(cases, result, sides, _Footnotes(doubts, said)) for sides in chunks)
         bases = ", ".join(dict.fromkeys(c.basis for c in compared))
         lines = [f"Baseline: {short(result.baseline)}. Values and their ratios are of the {bases}."]
         lines += [f"The same for all: {', '.join(constants)}."] if constants else []
@@ -137,11 +139,16 @@ def _ratios(result: Result, sides_per_table: int, most_rows: int | None) -> Iter
         yield Section(title, tuple(lines), tuple(table for table in tables if table.rows))
 
 
-def _said_of_all(compared: Sequence[Comparison], needed: frozenset[str]) -> frozenset[tuple[str, str]]:
+def _doubts(compared: Iterable[Comparison], needed: frozenset[str]) -> dict[int, list[str]]:
+    """Return what qualifies each ratio, by the id of its comparison; what claims need is left out if it is `needed`."""
+    return {id(c): _qualifications(c, needed) for c in compared}
+
+
+def _said_of_all(compared: Sequence[Comparison], doubts: Mapping[int, list[str]]) -> frozenset[tuple[str, str]]:
     """Return the sides with the qualifications that all their cases have, of sides with several cases."""
     texts: dict[str, list[list[str]]] = {}
     for c in compared:
-        texts.setdefault(c.side, []).append(_qualifications(c, needed))
+        texts.setdefault(c.side, []).append(doubts[id(c)])
     several = {side: each for side, each in texts.items() if len(each) > 1}
     return frozenset((side, text) for side, each in several.items() for text in set(each[0]).intersection(*each[1:]))
 
@@ -178,30 +185,37 @@ def _left_out(count: int) -> list[str]:
     return [f"{count:,} {rows} left out; claimed changes are kept first: --format md shows all"] if count else []
 
 
+def _cases(comparisons: Sequence[Comparison], fields: Sequence[str]) -> list[tuple[str, dict[str, Comparison]]]:
+    """Return the label of each case that has a ratio, and its comparisons by side."""
+    by_key: dict[Key, dict[str, Comparison]] = {}
+    for c in comparisons:
+        by_key.setdefault(c.key, {})[c.side] = c
+    valued = {c.key for c in comparisons if c.ratio is not None}
+    return [(label(key, fields), by_side) for key, by_side in by_key.items() if key in valued]
+
+
 def _pair_table(
-    mine: Sequence[Comparison], result: Result, sides: Sequence[str], fields: Sequence[str], notes: _Footnotes
+    cases: Iterable[tuple[str, Mapping[str, Comparison]]], result: Result, sides: Sequence[str], notes: _Footnotes
 ) -> Table:
     rows = []
-    for c in mine:
-        if c.ratio is not None and c.side in sides:
+    for name, by_side in cases:
+        c = by_side.get(sides[0])
+        if c and c.ratio is not None:
             values = [show(value, c.key.unit) for value in c.values or ()]
-            rows.append((label(c.key, fields), *values, c.change, c.interval, c.word + notes.of(c)))
+            rows.append((name, *values, c.change, c.interval, c.word + notes.of(c)))
     header = ("case", short(result.baseline), short(sides[0]), "ratio", _interval_title(result), "verdict")
     return Table(header, tuple(rows), frozenset({1, 2, 3}), notes.lines)
 
 
 def _matrix(
-    mine: Sequence[Comparison], result: Result, sides: Sequence[str], fields: Sequence[str], notes: _Footnotes
+    cases: Iterable[tuple[str, Mapping[str, Comparison]]], result: Result, sides: Sequence[str], notes: _Footnotes
 ) -> Table:
-    by_key: dict[Key, dict[str, Comparison]] = {}
-    for c in mine:
-        by_key.setdefault(c.key, {})[c.side] = c
     rows = []
-    for key, by_side in by_key.items():
+    for name, by_side in cases:
         here = [by_side.get(side) for side in sides]
         if any(c and c.ratio is not None for c in here):
-            first = next(show(c.values[0], key.unit) for c in here if c and c.values)
-            rows.append((label(key, fields), first, *(_matrix_cell(c, notes) for c in here)))
+            first = next(show(c.values[0], c.key.unit) for c in here if c and c.values)
+            rows.append((name, first, *(_matrix_cell(c, notes) for c in here)))
     return Table(("case", short(result.baseline), *map(short, sides)), tuple(rows), frozenset({1}), notes.lines)
 
 
@@ -233,8 +247,8 @@ def _interval_title(result: Result) -> str:
 
 
 def _best(result: Result, most_rows: int | None) -> Section:
-    notes = _Footnotes(headline.lacking(result))
     kept = result.best[:most_rows]
+    notes = _Footnotes(_doubts([best.comparison for best in kept], headline.lacking(result)))
     fields, _ = label_fields([b.comparison.key for b in result.best], result.row_fields)
     machines = {e.machine for b in result.best for e in _ranked_entries(b)}
     only = next(iter(machines)) if len(machines) == 1 else ""

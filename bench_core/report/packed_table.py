@@ -149,6 +149,8 @@ def least_bytes(count: int, columns: Sequence[Column]) -> int:
 def _coded(cells: Sequence[Cell]) -> tuple[list[str], list[int]]:
     """Return the words of a column in order, the empty one first, and the place of each cell among them."""
     # Equal texts may have different sort keys (two values shown as 1.23 ms), so each keeps its own place.
-    ordered = sorted({cell for cell in cells if cell[1]})
-    places = {cell: place for place, cell in enumerate(ordered, start=1)}
-    return ["", *(text for _, text in ordered)], [places.get(cell, 0) for cell in cells]
+    known: dict[Cell, int] = {}
+    codes = [known.setdefault(cell, len(known)) for cell in cells]
+    ordered = sorted(cell for cell in known if cell[1])
+    places = {known[cell]: place for place, cell in enumerate(ordered, start=1)}
+    return ["", *(text for _, text in ordered)], [places.get(code, 0) for code in codes]

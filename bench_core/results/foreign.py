@@ -166,8 +166,8 @@ def _refuse(path: Path, text: str) -> None:
     for opening, what, to_do in _TEXTS:
         if re.match(opening, start, re.DOTALL):
             raise TableError(path, f"{what}: {to_do}", line)
-    # To search for the markers as such takes a tenth of the time.
-    if any(marker in text for marker in _MARKERS) and (conflict := _CONFLICT.search(text)):
+    # To search for the markers as such takes a tenth of the time, and for a character a tenth of that.
+    if any(marker[0] in text and marker in text for marker in _MARKERS) and (conflict := _CONFLICT.search(text)):
         raise TableError(path, "a merge conflict marker", text.count("\n", 0, conflict.start()) + 1)
 
 

@@ -133,7 +133,7 @@ def rounded(blocks: Collection[str]) -> str:
     """
     if any("E" in cells for cells in blocks):
         return next(filter(is_rounded, (text for cells in blocks for text in cells.split(SEPARATOR))), "")
-    if any("e" in cells or _MORE_DECIMALS.search(cells) for cells in blocks):
+    if any("e" in cells or ("." in cells and _MORE_DECIMALS.search(cells)) for cells in set(blocks)):
         return ""
     if sum(cells.count(".") for cells in blocks) < _FEWEST_NUMBERS:
         return ""

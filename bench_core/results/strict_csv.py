@@ -226,12 +226,7 @@ def _lines(text: str) -> Iterator[str]:
     while start < len(text):
         # To the end of a line. A CR LF is not divided: it ends there.
         end = text.find("\n", start + _CHUNK) + 1 or len(text)
-        chunk = text[start:end]
-        lines = chunk.splitlines(keepends=True)
-        ends = chunk.count("\n") + chunk.count("\r") - chunk.count("\r\n")
-        if len(lines) != ends + (not chunk.endswith(("\n", "\r"))):  # divided at other characters too
-            lines = list(io.StringIO(chunk, newline=""))
-        yield from lines
+        yield from io.StringIO(text[start:end], newline="")
         start = end
 
 

@@ -17,6 +17,8 @@ from bench_core.records import Row
 from bench_core.results.columns import Coded, Column, Mask, Numbers, Places, numbered
 from bench_core.results.schema import KINDS
 
+_BATCH = 1 << 10  # rows that are made at a time, column by column: they fit in a cache
+
 
 @dataclass(slots=True)
 class _Store:
@@ -33,10 +35,11 @@ class _Store:
 
     def rows_at(self, places: Sequence[int]) -> Iterator[Row]:
         missing = [i for i in places if self.rows[i] is None]
-        if missing:
-            where = np.array(missing)
+        for start in range(0, len(missing), _BATCH):
+            batch = missing[start : start + _BATCH]
+            where = np.array(batch)
             columns = {name: column.cells(where) for name, column in self.columns.items()}
-            for i, row in zip(missing, Row.of_columns(columns, len(missing)), strict=True):
+            for i, row in zip(batch, Row.of_columns(columns, len(batch)), strict=True):
                 self.rows[i] = row
         return map(self.rows.__getitem__, places)  # type: ignore[arg-type]
 

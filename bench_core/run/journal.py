@@ -47,6 +47,14 @@ class JournalContents:
     measurements: tuple[Measurement, ...]
     environments: Mapping[str, Facts]
 
+    def by_planned(self) -> dict[Case, Measurement]:
+        """Return the records by planned case, which one of unknown work no longer is once it is measured."""
+        planned = {(c.work.case_id, c.backend, c.device): c for c in self.head.planned}
+        return {
+            planned[m.planned_as, m.case.backend, m.case.device] if m.planned_as else m.case: m
+            for m in self.measurements
+        }
+
 
 class Journal:
     """A journal open for writing, by one process at a time. All methods except `close` raise OSError."""

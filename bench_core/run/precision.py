@@ -5,15 +5,15 @@ wall time. With two sides it is the ratio of the two within each round, of the p
 was asked for, and a machine that drifts leaves it alone. Its precision is half of its interval (sequential.py), as a
 factor: +-3 % is from 1 / 1.03 to 1.03 times the middle.
 
-Every case is measured until the first look. From then on a round measures what is not yet precise, first what would
-change an answer, then what needs the fewest seconds more: with the widest first, fewer would be precise when the time
-is up. Each value is measured until its next look, where it is judged again. A look that could not be reached within
-the time is not begun, because the processes until then would say nothing.
+The first round measures every case. From then on a round measures what is not yet precise, first what would change an
+answer, then what needs the fewest seconds in all: with the widest first, fewer would be precise when the time is up.
+Each value is measured until its next look, where it is judged again. A look that could not be reached within the time
+is not begun, because the processes until then would say nothing. Nor is one that would take the time which the values
+before it need until they are precise: that is how the cases of the longest calls may get none.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,10 +23,8 @@ from typing import Any
 
 from bench_core import sequential, stats
 from bench_core.records import NOT_TRIED, SEQUENTIAL, Case, Clock, Measurement, Part, Status, Work
-from bench_core.results import schema
 from bench_core.results.metrics import METRICS
 from bench_core.results.traits import TraitsOf, merged
-from bench_core.run import journal
 from bench_core.run.replicate import Done, Side, Turn
 from bench_core.run.session import write_cases
 
@@ -34,7 +32,10 @@ NEAREST = "nearest to it"  # why a value is repeated that decides nothing
 # By what factor two values may differ and still be rivals if one of them has no interval yet.
 _UNKNOWN = 1.5
 _MOST_FAILURES = 2  # in a row, after which a case is not tried again
-_SHARE = 0.5  # of the time left for measuring that new looks may take, so that answers can have more than one
+# Processes that a value is expected to need as long as it has no interval: as many as there is time for if the cheapest
+# _SEEN_THROUGH of all values get them, and no more than _MOST_EXPECTED.
+_SEEN_THROUGH = 0.7
+_MOST_EXPECTED = 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ class Value:
 
     @property
     def may_go_on(self) -> bool:
-        return bool(self.numbers) and 0 <= self.failures < _MOST_FAILURES and self.rounds > 0
+        """Whether more processes may say more; also of a case that failed at once, perhaps by chance."""
+        return self.failures < _MOST_FAILURES and self.rounds > 0
 
     @property
     def is_under_way(self) -> bool:
@@ -146,6 +148,7 @@ class Precision:
         self.ended = ""
         self._folder, self._now, self._begin = folder, now, now()
         self._chosen: list[Value] = []
+        self._expected = 0.0
 
     # ------------------------------------------------------------ what replicate.Schedule asks
 
@@ -170,18 +173,8 @@ class Precision:
         return [probes, f"--bench-cases={path}"]
 
     def took(self, done: Sequence[Done]) -> None:
-        measured: dict[str, dict[Case, Measurement]] = {}
-        traits = []
-        for d in done:
-            kept = journal.read(d.folder / schema.JOURNAL)
-            planned = {(c.work.case_id, c.backend, c.device): c for c in kept.head.planned}
-            measured[d.turn.side.name] = {
-                planned[m.planned_as, m.case.backend, m.case.device] if m.planned_as else m.case: m
-                for m in kept.measurements
-            }
-            about = json.loads((d.folder / schema.RUN).read_text(encoding="utf-8"))
-            traits.append(TraitsOf.from_json(about.get("traits")))
-        self.add(measured, sum(d.seconds for d in done), merged(traits))
+        measured = {d.turn.side.name: d.kept.by_planned() for d in done}
+        self.add(measured, sum(d.seconds for d in done), merged(d.traits for d in done))
 
     def about(self) -> Mapping[str, Any]:
         seconds = None if math.isinf(self.goal.seconds) else self.goal.seconds
@@ -256,44 +249,55 @@ class Precision:
     # ------------------------------------------------------------ what to measure next
 
     def _choose(self, left: float) -> list[Value]:
-        """Return what the next round measures, nothing if there is nothing to gain in the seconds that are left."""
-        # A case that failed at once may have failed by chance.
-        again = [
-            value
-            for value in self.values.values()
-            if not value.numbers and value.failures < _MOST_FAILURES and not value.is_refused
-        ]
-        going = [value for value in self.known if value.may_go_on]
+        """Return what the next round measures, nothing if there is nothing to gain in the seconds that are left.
+
+        A value that is begun reserves the time until it is probably precise. The next is begun if its look fits into
+        what remains. So values of long calls do not take, look by look, the time in which many others would be known.
+        """
+        if len(self.rounds) == 1:
+            self._expected = self._affordable(left)
+        going = [value for value in self.values.values() if value.may_go_on]
         wanted = [value for value in going if value.is_under_way or not self._is_inside(value)]
         deciding = self._deciding() if any(not value.is_under_way and value.ends for value in wanted) else {}
         chosen: list[Value] = []
-        cost, longest, beside = 0.0, 0, self.rounds[-1].beside
-        for value in [*sorted(wanted, key=lambda v: self._place(v, deciding)), *again]:
-            rounds = max(value.rounds, 1)
-            after = cost + rounds * value.cost, max(longest, rounds)
-            measuring = left - after[1] * beside
-            is_new = value.first is not None and not value.is_under_way
-            if after[0] > measuring * (_SHARE if is_new and chosen else 1.0):
+        looks, reserved, longest = 0.0, 0.0, 0  # seconds of all looks that are chosen, and until precise; rounds
+        for value in sorted(wanted, key=lambda value: self._place(value, deciding)):
+            planned = looks if value.is_under_way or not chosen else reserved
+            look, rounds = value.rounds * value.cost, max(longest, value.rounds)
+            if planned + look + rounds * self.rounds[-1].beside > left:
                 continue
-            cost, longest = after
+            looks, longest = looks + look, rounds
+            reserved += max(look, (self._enough(value) - len(value.numbers)) * value.cost)
             chosen.append(value)
-            if is_new:
+            if value.first is not None and not value.is_under_way:
                 value.why[deciding.get(value, NEAREST)] = None
         return chosen
 
-    def _place(self, value: Value, deciding: Mapping[Value, str]) -> tuple[float, ...]:
-        """Return the sort key: what is under way first, then what has no look yet, then what decides, then the others.
+    def _affordable(self, left: float) -> float:
+        """Return how many processes most values can have in the seconds that are left after the first."""
+        costs = sorted(value.cost for value in self.known)
+        measuring = left - (sequential.FIRST - 1) * self.rounds[0].beside
+        more = measuring / max(1e-9, sum(costs[: math.ceil(_SEEN_THROUGH * len(costs))]))
+        return min(max(1 + more, sequential.FIRST), _MOST_EXPECTED)
 
-        Of these come first those that need the fewest seconds, because more of them then get their look, or are precise
-        when the time is up. The widest may never be.
-        """
-        if value.is_under_way:
-            return (0, value.rounds, value.cost)
+    def _enough(self, value: Value) -> float:
+        """Return the number of processes with which a value is probably precise."""
         if value.precision is None:
-            return (1, value.cost)
+            return self._expected
         # Intervals shrink with the square root of the number of processes.
         factor = math.log1p(value.precision) / math.log1p(self.goal.precision)
-        return (2, value not in deciding, len(value.numbers) * factor**2 * value.cost)
+        return len(value.numbers) * factor**2
+
+    def _place(self, value: Value, deciding: Mapping[Value, str]) -> tuple[float, ...]:
+        """Return the sort key: first what is under way, then what decides, then what needs the fewest seconds in all.
+
+        Last comes what has failed.
+        """
+        if not value.numbers:
+            return (2,)
+        if value.is_under_way:
+            return (0, value.rounds, value.cost)
+        return (1, value not in deciding, self._enough(value) * value.cost)
 
     def _deciding(self) -> dict[Value, str]:
         """Return the values that leave an answer open, each with that answer."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import combinations, count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from bench_core import child_process
 from bench_core.errors import BenchError, IncompatibleError, UsageError
@@ -60,11 +60,23 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A finished turn, its complete results folder, and the wall seconds that it took."""
+    """A finished turn: the wall seconds that it took, its complete results folder, and what its files there say."""
 
     turn: Turn
-    folder: Path
     seconds: float
+    folder: Path
+    about: Mapping[str, Any]
+    kept: journal.JournalContents
+
+    @classmethod
+    def read(cls, turn: Turn, seconds: float, folder: Path) -> Self:
+        """Read run.json and the journal in a folder; raises OSError, ValueError, TableError."""
+        about = json.loads((folder / schema.RUN).read_text(encoding="utf-8"))
+        return cls(turn, seconds, folder, about, journal.read(folder / schema.JOURNAL))
+
+    @property
+    def traits(self) -> TraitsOf:
+        return TraitsOf.from_json(self.about.get("traits"))
 
 
 class RunFailed(BenchError):
@@ -231,7 +243,7 @@ def _take(turn: Turn, unfinished: Path, arguments: Sequence[str], run_one: Launc
         raise RunFailed(
             f"run {turn.replicate + 1} left no results (exit code {code}): {_last_words(output)}", code or 1
         )
-    return Done(turn, found[0].parent, (datetime.now(UTC) - began).total_seconds())
+    return Done.read(turn, (datetime.now(UTC) - began).total_seconds(), found[0].parent)
 
 
 def last_error(said: str) -> str:
@@ -266,20 +278,16 @@ def merge(done: Sequence[Done], output: Path, series: str, seed: int, schedule: 
 
     Raises IncompatibleError if the runs are of different machines, or of two computers that have one name.
     """
-    abouts = [json.loads((d.folder / schema.RUN).read_text(encoding="utf-8")) for d in done]
-    machines = {about["run"]["machine"] for about in abouts}
+    first = done[0]
+    machines = {d.about["run"]["machine"] for d in done}
     if len(machines) > 1:
         raise IncompatibleError(f"runs of different machines cannot be merged: {', '.join(sorted(machines))}")
-    measured = [journal.read(d.folder / schema.JOURNAL).measurements for d in done]
-    _require_one_computer(_computer(about, own) for about, own in zip(abouts, measured, strict=True))
-    side = done[0].turn.side.name
-    run = Run(**{**abouts[0]["run"], "run_id": series if alone else f"{series}-{side}"})
-    traits = merged(TraitsOf.from_json(about.get("traits")) for about in abouts)
+    _require_one_computer(map(_computer, done))
+    run = Run(**{**first.about["run"], "run_id": series if alone else f"{series}-{first.turn.side.name}"})
+    traits = merged(d.traits for d in done)
     flags = (schedule.flag,) if schedule.flag else ()
     numbered = [
-        replace(m, process=d.turn.replicate, flags=(*m.flags, *flags))
-        for d, own in zip(done, measured, strict=True)
-        for m in own
+        replace(m, process=d.turn.replicate, flags=(*m.flags, *flags)) for d in done for m in d.kept.measurements
     ]
     by_case: dict[Case, list[Measurement]] = {}
     for measurement in refuse_beyond_own_best(numbered, traits):
@@ -288,15 +296,16 @@ def merge(done: Sequence[Done], output: Path, series: str, seed: int, schedule: 
     everything = [m for processes in by_case.values() for m in processes]
     folder = output / run.machine / run.run_id
     folder.mkdir(parents=True)
-    about = _about(run, done, abouts, everything) | {"traits": traits.to_json(), "series": series, "seed": seed}
+    about = _about(run, done, everything) | {"traits": traits.to_json(), "series": series, "seed": seed}
     about |= schedule.about()
     writer.write_run(folder, rows, everything, about)
     return folder
 
 
-def _computer(about: Mapping[str, Any], measured: Iterable[Measurement]) -> Lasting:
-    """Return the lasting facts of the computer of a run, from its run.json and its journal."""
-    return lasting(flatten(about["environment"]["host"]), {(m.case.device, m.device_name) for m in measured})
+def _computer(done: Done) -> Lasting:
+    """Return the lasting facts of the computer of a run."""
+    devices = {(m.case.device, m.device_name) for m in done.kept.measurements}
+    return lasting(flatten(done.about["environment"]["host"]), devices)
 
 
 def _require_one_computer(computers: Iterable[Lasting]) -> None:
@@ -306,14 +315,12 @@ def _require_one_computer(computers: Iterable[Lasting]) -> None:
             raise IncompatibleError(f"runs of two computers cannot be merged: {'; '.join(apart)}")
 
 
-def _about(
-    run: Run, done: Sequence[Done], abouts: Sequence[dict[str, Any]], everything: Sequence[Measurement]
-) -> dict[str, Any]:
+def _about(run: Run, done: Sequence[Done], everything: Sequence[Measurement]) -> dict[str, Any]:
     """Return run.json of merged runs: the first run's facts, those of all workers, and each process's start time."""
+    abouts = [d.about for d in done]
     workers = {env_id: facts for about in abouts for env_id, facts in about["environment"]["workers"].items()}
     processes = [
-        {"process": d.turn.replicate, "run_id": about["run"]["run_id"], "started_at": about["run"]["started_at"]}
-        for d, about in zip(done, abouts, strict=True)
+        {"process": d.turn.replicate, **{name: d.about["run"][name] for name in ("run_id", "started_at")}} for d in done
     ]
     return {
         **abouts[0],

@@ -218,10 +218,8 @@ class Session:
         self._before, self.run, self.planned = before, before.head.run, frozenset(before.head.planned)
         kept = (m for m in before.measurements if m.status is not Status.INTERRUPTED)
         self.measurements = {m.case: m for m in kept}
-        by_id = {(c.work.case_id, c.backend, c.device): c for c in before.head.planned}
-        for m in before.measurements:
+        for planned, m in before.by_planned().items():
             if m.planned_as and m.case in self.measurements:
-                planned = by_id[m.planned_as, m.case.backend, m.case.device]
                 self._turned_out[planned] = m.case
                 self.measurements.pop(planned, None)
         self._environments = dict(before.environments)
@@ -307,26 +305,28 @@ class Session:
             device_type=target.device.partition(":")[0],
         )
 
-    def settings(self, case: Case) -> Settings:
-        """Return how to measure a case."""
+    def durations(self, case: Case) -> Durations:
+        """Return for how long to measure a case."""
         budget = self.options.seconds_per_case
         on_cpu = case.device == "cpu"
         usual = _WARMUP_CPU if on_cpu else _WARMUP_GPU
         longest = budget if on_cpu else self.options.longest_per_case  # clocks of a GPU take time to rise
         # On a machine that is never steady the warm-up lasts as long as it may: half of the budget says enough.
         warmup_cap = min(2 * longest, max(longest / 2, 2 * usual))
-        durations = Durations(
+        return Durations(
             budget=budget,
             least=budget if self._measures_too_little else min(0.2, budget),
             warmup=min(usual, warmup_cap),
             warmup_cap=warmup_cap,
             energy=0.0 if self.options.cases else _ENERGY[self.options.preset],  # the first round has measured it
         )
-        cache = self.machine(case).last_level_cache
+
+    def settings(self, case: Case) -> Settings:
+        """Return how to measure a case, this time."""
         return Settings(
-            durations,
+            self.durations(case),
             self.options.seed,
-            cache,
+            self.machine(case).last_level_cache,
             self.options.check_only,
             shared=self._shared_folder(),
             longest_call=LONGEST_CALL.get(self.options.preset, math.inf),
@@ -354,7 +354,7 @@ class Session:
 
     def budget(self, case: Case) -> float:
         """Return the seconds of warm-up, timed blocks and energy readings that a case is given, without its probes."""
-        durations = self.settings(case).durations
+        durations = self.durations(case)
         clocks = 1 if case.device == "cpu" else 2
         return clocks * (durations.warmup + durations.budget) + durations.energy
 
@@ -409,9 +409,12 @@ class Session:
     def puts_off(self, done: Measurement) -> bool:
         """Return whether a case that has been measured once was so disturbed that a second try is worth its time.
 
-        The time is then taken from what the run has left, so the second try must follow.
+        The time is then taken from what the run has left, so the second try must follow. In the rounds of --precision
+        after the first there is none: another process of the case says more.
         """
-        return tries.is_disturbed(done) and self._purse is not None and self._purse.take(self.budget(done.case))
+        if self.options.cases or self._purse is None:
+            return False
+        return tries.is_disturbed(done) and self._purse.take(self.budget(done.case))
 
     def _take_place(self, planned: Case, case: Case) -> None:
         """Note what a planned case of unknown work has turned out to be."""

@@ -99,32 +99,6 @@ def clean():
     return kept | {"COLUMNS": "200", "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))}
 
 
-def check_in(folder, *arguments):
-    line = [sys.executable, "-m", "bench_core", "check", *arguments, "--bench-backends=numpy", "--bench-budget=0.02"]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=200, env=clean(), check=False)
-
-
-def test_a_flipped_bit_in_a_product_is_wrong(project):
-    done = check_in(project(bit=1 << 40))
-    assert done.returncode == 1, done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if "product 64 float64" in line]
-    assert line.split()[0] == "wrong"
-    assert "invalid: relative error" in line
-    assert "Not all right" in done.stdout
-
-
-def test_a_right_product_on_an_unknown_device_is_shown_as_nothing_known(project):
-    folder = project()
-    done = check_in(folder, "--json")
-    assert done.returncode == 3, done.stderr
-    plain = json.loads(done.stdout)
-    (reading,) = plain["readings"]  # `other` shows no limit
-    assert (reading["what"], reading["who"], reading["verdict"]) == ("float64 product", "numpy", "nothing known")
-    assert reading["value"] > 0
-    assert plain["exit_code"] == 3
-    assert not (folder / "results").exists()
-
-
 @pytest.fixture
 def findings(monkeypatch):
     """Replace the findings of doctor, so that no process is started and nothing waits."""
@@ -139,10 +113,40 @@ def invoke(*arguments):
     return CliRunner().invoke(app, ["check", *(str(a) for a in arguments)], env={"COLUMNS": "200"})
 
 
+def checked(*arguments):
+    return invoke(*arguments, "--bench-backends=numpy", "--bench-budget=0.02")
+
+
+def test_a_flipped_bit_in_a_product_is_wrong(project, findings, monkeypatch):
+    monkeypatch.chdir(project(bit=1 << 40))
+    done = checked()
+    assert done.exit_code == 1, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "product 64 float64" in line]
+    assert line.split()[0] == "wrong"
+    assert "invalid: relative error" in line
+    assert "Not all right" in done.stdout
+
+
+def test_a_right_product_on_an_unknown_device_is_shown_as_nothing_known(project, findings, monkeypatch):
+    folder = project()
+    monkeypatch.chdir(folder)
+    done = checked("--json")
+    assert done.exit_code == 3, done.stderr
+    plain = json.loads(done.stdout)
+    (reading,) = plain["readings"]  # `other` shows no limit
+    assert (reading["what"], reading["who"], reading["verdict"]) == ("float64 product", "numpy", "nothing known")
+    assert reading["value"] > 0
+    assert plain["exit_code"] == 3
+    assert not (folder / "results").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("-k", "nothing_of_the_kind"), "no benchmark of a limit matches; --bench-suite=always selects"),
+        (
+            ("-k", "nothing_of_the_kind", "--bench-backends=numpy"),
+            "no benchmark of a limit matches; --bench-suite=always selects",
+        ),
         (("--bench-presett=x",), "unrecognized arguments: --bench-presett=x"),
         (("--bench-output=here",), "check keeps no results"),
         (("--from=nowhere", "-k", "x"), "--from measures nothing: leave out -k"),
@@ -161,7 +165,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(project, findings, monkeypatch, a
 
 def test_what_doctor_warns_of_is_quoted(project, findings, monkeypatch):
     monkeypatch.chdir(project())
-    done = invoke("--bench-backends=numpy", "--bench-budget=0.02")
+    done = checked()
     assert done.exit_code == 3, done.output
     assert "Warnings of bench-core doctor\n  NumPy multiplies with OpenBLAS's haswell kernels" in done.stdout
     assert "two minutes" in done.stderr
@@ -172,7 +176,7 @@ def test_a_card_that_no_library_uses_is_told_and_the_machine_is_not_all_right(pr
     real = command.gather_findings
     card = {"gpu.name": Fact(H100, "nvmlDeviceGetName"), "gpu.driver": Fact("470.1", "nvmlSystemGetDriverVersion")}
     monkeypatch.setattr(command, "gather_findings", lambda: dataclasses.replace(real(), cards=[card]))
-    done = invoke("--bench-backends=numpy", "--bench-budget=0.02")
+    done = checked()
     assert done.exit_code == 3, done.output
     assert f"gpu, {H100}" in done.stdout
     assert "no installed library computes on it" in done.stdout

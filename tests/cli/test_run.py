@@ -98,7 +98,11 @@ def test_on_windows_ctrl_c_leaves_the_child_time_to_save_and_its_exit_code_is_pa
     assert process.returncode == 2
 
 
-def test_a_single_run_becomes_the_pytest_process(monkeypatch):
+@pytest.mark.parametrize(
+    ("asked", "passed"),
+    [(["--", "-k", "nothing"], ["-k", "nothing"]), (["--resume", "x", "--", "-q"], ["-q", "--bench-resume=x"])],
+)
+def test_a_single_run_becomes_the_pytest_process(monkeypatch, asked, passed):
     """The process is replaced by pytest, so exit codes are those of pytest and signals reach pytest directly."""
     seen = []
 
@@ -107,8 +111,8 @@ def test_a_single_run_becomes_the_pytest_process(monkeypatch):
         raise SystemExit(5)
 
     monkeypatch.setattr(os, "execv", become)
-    assert CliRunner().invoke(app, ["run", "--", "-k", "nothing"]).exit_code == 5
-    expected = child_process.command("pytest", *child_process.MEASURING, "-k", "nothing")
+    assert CliRunner().invoke(app, ["run", *asked]).exit_code == 5
+    expected = child_process.command("pytest", *child_process.MEASURING, *passed)
     assert seen == [(sys.executable, expected)]
 
 

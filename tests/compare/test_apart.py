@@ -103,3 +103,11 @@ def test_two_rows_of_one_result_that_are_of_different_work_contradict_each_other
     changed = table("a", 1.0, params="x=1")
     with pytest.raises(TableError, match="two different rows"):
         ReportData([table("a", 1.0), replace(changed, path="changed.csv")])
+
+
+def test_a_table_in_which_nothing_differs_is_kept_as_it_was_read():
+    """So what is asked of its columns needs no row, and its rows are still known to be distinct."""
+    good, doubtful = table("a", 1.0), table("b", 1.0, unit="ms")
+    kept = kept_apart([good, doubtful]).readings
+    assert kept[0] is good
+    assert kept[1] is not doubtful

@@ -45,3 +45,20 @@ def test_failures_are_not_arranged_to_be_ranked(monkeypatch):
     monkeypatch.setattr(pairing, "_add_failures", lambda *of: arranged.append(len(of[1])) or add(*of))
     compare([reading([*processes(FIVE), absent(work("64"))], "a"), reading(processes(FIVE), "b")])
     assert sorted(arranged) == [0, 1]
+
+
+def test_of_cases_that_only_cpus_have_done_no_row_is_arranged_for_a_ranking(monkeypatch):
+    arranged = []
+    arrange = best.arrange
+
+    def counted(readings, options):
+        arranged.append(sum(len(r.rows) for r in readings))
+        return arrange(readings, options)
+
+    monkeypatch.setattr(best, "arrange", counted)
+    on_cpu = [reading(processes(FIVE), machine) for machine in "ab"]
+    assert best.rank(on_cpu, CompareOptions(), needs_both=True) == []
+    assert len(best.rank(on_cpu, CompareOptions())) == 1
+    assert len(best.rank(mixed(), CompareOptions(), needs_both=True)) == 1
+    assert arranged[0] == 0
+    assert all(arranged[1:])

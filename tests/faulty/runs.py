@@ -5,24 +5,34 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench_core import child_process
 from bench_core.files import digest
 from bench_core.results import reader, schema
 from bench_core.run import journal
-from tests.support import ROOT
+from tests.support import ROOT, forked
 
 HERE = Path(__file__).parent
 QUICK = (
     *("--benchmark-only", "--bench-preset=smoke", "--bench-budget=0.02", "--bench-machine=m"),
     *("-p", "no:cacheprovider", "-q"),
 )
-# The tests count how often a case begins, and lines of the journal: a busy machine would add second tries.
-ONE_TRY = "from bench_core.run import tries\n\ntries.is_disturbed = lambda done: False\n"
+# The tests count how often a case begins, and lines of the journal: a busy machine, on which blocks are disturbed and
+# answers late, would add second tries.
+# What is there of NumPy the run finds itself, where it is imported already, and not in a process of its own.
+CONFTEST = """
+from bench_core.plan import discovery
+from bench_core.run import tries
+from bench_core.timing import parent_clock
+
+tries.is_disturbed = lambda done: False
+parent_clock.LATE = 60.0
+probe = discovery.probe
+discovery.probe = lambda name: discovery.discover(name) if name == "numpy" else probe(name)
+"""
 _SEPARATE = ("case_id", "backend", "implementation", "device", "threads")
 
 
@@ -46,7 +56,7 @@ class Project:
         self.path.mkdir(parents=True, exist_ok=True)
         text = (HERE / self.source).read_text(encoding="utf-8")
         (self.path / f"bench_{self.source}").write_text(text, encoding="utf-8")
-        (self.path / "conftest.py").write_text(ONE_TRY, encoding="utf-8")
+        (self.path / "conftest.py").write_text(CONFTEST, encoding="utf-8")
         (self.path / "pytest.ini").write_text("[pytest]\npython_files = bench_*.py\n", encoding="utf-8")
 
     def environment(self, **variables):
@@ -65,24 +75,24 @@ class Project:
 
     def start(self, *arguments, backends="numpy", **variables):
         """Start a run and return its process."""
-        command = [sys.executable, "-m", "pytest", *QUICK, f"--bench-backends={backends}", *arguments]
-        return self._start(command, variables)
+        return self._start([*QUICK, f"--bench-backends={backends}", *arguments], variables)
 
-    def _start(self, command, variables):
-        environ = self.environment(**variables)
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return subprocess.Popen(command, cwd=self.path, env=environ, text=True, errors="replace", **pipes)
+    def _start(self, arguments, variables):
+        """Start pytest: a new process of Python only where its environment is what is tested."""
+        fresh = self.environ or not variables.keys() <= {"FAULT", "STRIKE"}
+        return forked.start(arguments, self.path, self.environment(**variables), fresh=bool(fresh))
 
     def run(self, *arguments, **known):
         """Run to the end."""
         return ended(self.start(*arguments, **known))
 
     def resume(self, folder=None, *arguments, **variables):
-        """Finish a run, by default the only one there is, with the command that a user would type."""
-        code = "from bench_core.cli import app; app()"
-        rest = ["--", "-p", "no:cacheprovider", "-q", *arguments]
-        command = [sys.executable, "-c", code, "run", "--resume", str(folder or self.folder), *rest]
-        return ended(self._start(command, variables))
+        """Finish a run, by default the only one there is, as the command does that a user would type.
+
+        `bench-core run --resume` becomes this command of pytest: tests/cli/test_run.py.
+        """
+        rest = ["-p", "no:cacheprovider", "-q", *arguments, f"--bench-resume={folder or self.folder}"]
+        return ended(self._start([*child_process.MEASURING, *rest], variables))
 
     @property
     def folder(self):

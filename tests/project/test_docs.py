@@ -52,7 +52,8 @@ def test_the_workload_of_the_example_measures_itself_and_is_right(installed, tmp
     (example,) = blocks("benchmarks/README.md", "python")
     (tmp_path / "bench_own.py").write_text(example, encoding="utf-8")
     (documented,) = re.findall(r"`pytest (--benchmark-only [^`]*)` measures it", text("benchmarks/README.md"))
-    options = ["--bench-preset=smoke", "--bench-backends=numpy,torch:cpu", "-q", "-p", "no:cacheprovider"]
+    options = ["--bench-preset=smoke", "--bench-backends=numpy,torch:cpu", "--bench-budget=0.02"]
+    options += ["-q", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *documented.split(), *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -2,8 +2,6 @@
 
 import ast
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -11,7 +9,7 @@ from bench_core.analysis import figures
 from bench_core.analysis.report_data import ReportData
 from bench_core.compare import read
 from bench_core.records import Limit
-from tests.support import ROOT
+from tests.support import ROOT, forked
 from tests.support.planned import WORKLOADS
 
 SUITE = """
@@ -105,11 +103,11 @@ OTHERWISE = {
 def data(installed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     (folder / "bench_signal.py").write_text(SUITE, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "bench_signal.py", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += ["--benchmark-only", "--bench-budget=0.02", "--bench-backends=numpy", "--bench-output=out"]
+    given = ["bench_signal.py", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    given += ["--benchmark-only", "--bench-budget=0.02", "--bench-backends=numpy", "--bench-output=out"]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, env=clean, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = forked.run(given, folder, clean)
+    assert done.returncode == 0, done.stdout
     return ReportData(read([str(folder / "out")]))
 
 

@@ -1,5 +1,7 @@
 """A table that is too wide gives way where it holds words; numbers are shown whole."""
 
+from dataclasses import replace
+
 import pytest
 
 from bench_core.render import text_table
@@ -67,3 +69,13 @@ def test_no_word_and_no_letter_is_measured_twice(monkeypatch):
     monkeypatch.setattr(text_table, "columns", lambda line: measured.append(line) or columns(line))
     assert text_table._longest(["one two", "two one"] * 9, str.split) == 3
     assert sorted(measured) == ["one", "two"]
+
+
+def test_a_text_in_many_cells_of_a_column_is_broken_once(monkeypatch):
+    broken = []
+    monkeypatch.setattr(text_table, "fold", lambda *of: broken.append(of) or fold(*of))
+    many = Table(("a", "b"), (("one two three", "four five six"),) * 5)
+    header, rule, *body = layout(many, 17)
+    once = list(layout(replace(many, rows=many.rows[:1]), 17))
+    assert [header, rule, *body] == [*once[:2], *(once[2:] * 5)]
+    assert len(broken) == 2 * 2

@@ -71,3 +71,13 @@ def test_of_many_cases_that_are_counted_only_those_that_are_named_get_a_label(mo
     assert line.startswith("50 without a value")
     assert line.endswith(", ...")
     assert len(labelled) < 10
+
+
+def test_the_name_of_a_case_is_made_once_for_the_tables_of_all_sides(monkeypatch):
+    named = []
+    label = view.label
+    monkeypatch.setattr(view, "label", lambda key, fields: named.append(key) or label(key, fields))
+    result = compare([reading(processes(times(1.0), work("512")), machine) for machine in "abcde"])
+    (ratios,) = [s for s in view.sections(result, sides_per_table=1) if s.title.startswith("time")]
+    assert len(ratios.tables) == 4
+    assert len(named) == 1

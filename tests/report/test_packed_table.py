@@ -77,3 +77,17 @@ def test_what_all_rows_share_needs_no_column():
         c["title"] for c in json.loads(packed_table.Packed(one.rows, layout.columns).first(len(one.rows)))
     ] == titles
     assert "Machine" in [column.title for column in packed_table.Layout.of([*one.rows, *two.rows]).columns]
+
+
+def test_a_cell_of_the_packed_table_is_looked_up_once_and_its_words_are_in_order():
+    """Cells are nested tuples, whose hashes Python does not keep."""
+    hashed = []
+
+    class Key(int):
+        def __hash__(self):
+            hashed.append(self)
+            return int.__hash__(self)
+
+    cells = [(Key(2), "b"), (Key(1), "a"), (Key(0), ""), (Key(2), "b")]
+    assert packed_table._coded(cells) == (["", "a", "b"], [2, 1, 0, 2])
+    assert len(hashed) <= len(cells) + 2

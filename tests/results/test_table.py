@@ -78,3 +78,10 @@ def test_a_row_keeps_its_line_in_a_part_of_the_table():
     whole = replace(reading([*processes([1.0]), *processes([1.0], of=work("32"))]), lines=tuple(range(2, 99)))
     last = whole.only(whole.rows.mask("size", "32".__eq__))
     assert [last.place(row) for row in last.rows] == [whole.place(row) for row in whole.rows if row.size == "32"]
+
+
+def test_rows_are_made_in_batches_that_fit_in_a_cache_and_are_the_same(good, made, monkeypatch):
+    at_once = list(read_table(good)[1])
+    monkeypatch.setattr("bench_core.results.table._BATCH", 1)
+    assert list(read_table(good)[1]) == at_once
+    assert made == [2, 1, 1]

@@ -1,6 +1,7 @@
 """A journal keeps whole lines: one that was torn when the run was killed is left out, any other fault is named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -34,6 +35,18 @@ def test_what_was_appended_is_read(path):
     assert found.head == HEAD
     assert found.measurements == (done(CASES[0]), done(CASES[1]))
     assert found.environments == {"e_1": {"numpy": Fact("2", "test")}}
+
+
+def test_records_are_found_by_the_case_of_the_plan_though_it_has_turned_out_to_be_another(path):
+    other = replace(CASES[2], work=replace(CASES[2].work, size="1000"))
+    again = journal.Journal.reopened(path.parent)
+    again.append(replace(done(other), planned_as=CASES[2].work.case_id))
+    again.close()
+    assert {planned: m.case for planned, m in journal.read(path).by_planned().items()} == {
+        CASES[0]: CASES[0],
+        CASES[1]: CASES[1],
+        CASES[2]: other,
+    }
 
 
 def test_a_line_that_was_torn_anywhere_is_left_out_by_whoever_reads(path):

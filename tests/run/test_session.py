@@ -293,8 +293,8 @@ def test_two_runs_never_share_a_folder(session):
 
 
 def test_the_budget_follows_the_preset_and_the_warm_up_the_device(session):
-    assert session.settings(case("a")).durations.budget == 1.1
-    assert session.settings(case("a", device="cuda:0")).durations.warmup == 0.5
+    assert session.durations(case("a")).budget == 1.1
+    assert session.durations(case("a", device="cuda:0")).warmup == 0.5
     assert RunOptions(preset=Preset.FULL).seconds_per_case == 5.0
     assert RunOptions(preset=Preset.FULL, budget=0.5).seconds_per_case == 0.5
 
@@ -312,7 +312,7 @@ def test_the_budget_follows_the_preset_and_the_warm_up_the_device(session):
 )
 def test_a_short_budget_shortens_the_warm_up_and_the_least_time_as_well(session, budget, device, least, warmup, cap):
     session.options = replace(session.options, preset=Preset.STANDARD, budget=budget)
-    found = session.settings(case("a", device=device)).durations
+    found = session.durations(case("a", device=device))
     assert (found.budget, found.least, found.warmup, found.warmup_cap) == (budget, least, warmup, cap)
 
 
@@ -341,7 +341,7 @@ def test_in_a_quick_run_no_series_stops_early_while_all_else_takes_a_third_of_th
     session.options = replace(session.options, preset=Preset(preset))
     session._begin = perf_counter() - 1000.0
     session.measurements = spent("a", timed=1000.0 * share)
-    assert session.settings(case("b")).durations.least == least
+    assert session.durations(case("b")).least == least
 
 
 def test_the_account_has_what_the_run_spent_before_and_beside_its_cases(session):
@@ -380,14 +380,23 @@ def test_a_round_of_a_series_with_a_precision_is_short_unless_a_budget_is_given(
 def test_in_a_round_a_gpu_warms_up_as_long_as_in_any_run_and_energy_is_measured_in_the_first_alone(session, tmp_path):
     write_cases(tmp_path / "cases", [case("a")])
     session.options = replace(session.options, preset=Preset.STANDARD)
-    usual = [session.settings(case("a", device=device)).durations for device in ("cpu", "cuda:0")]
+    usual = [session.durations(case("a", device=device)) for device in ("cpu", "cuda:0")]
     session.options = replace(session.options, probes=tmp_path)
-    first = [session.settings(case("a", device=device)).durations for device in ("cpu", "cuda:0")]
+    first = [session.durations(case("a", device=device)) for device in ("cpu", "cuda:0")]
     assert (first[1].warmup, first[1].warmup_cap) == (usual[1].warmup, usual[1].warmup_cap)
     assert first[0].warmup < usual[0].warmup
     assert first[0].energy == usual[0].energy > 0
     session.options = replace(session.options, cases=tmp_path / "cases")
-    assert session.settings(case("a")).durations.energy == 0
+    assert session.durations(case("a")).energy == 0
+
+
+def test_a_disturbed_case_has_no_second_try_in_a_later_round(session, tmp_path):
+    session.open([case("a")] * 60)
+    series = Series("time", Clock.WALL, (0.5,) * 3, flags=("never_quiet",), disturbance=0.5)
+    disturbed = Measurement(case("a"), Status.OK, series=(series,))
+    assert session.puts_off(disturbed)
+    session.options = replace(session.options, cases=tmp_path / "cases")
+    assert not session.puts_off(disturbed)
 
 
 def test_the_cases_of_a_round_are_read_as_they_were_written_and_any_other_file_is_refused(tmp_path):

@@ -13,9 +13,9 @@ from pathlib import Path
 from tests.support import ROOT
 
 PARTS = ("bench_core", "benchmarks", "tests")
-# What the extra `report` and the development group bring, and no dependency does.
+# What the extras and the development group bring, and no dependency does.
 DEVELOPERS_OWN = (
-    *("altair", "vl_convert", "jinja2", "hatchling", "hypothesis", "duckdb", "polars", "pyarrow", "selenium"),
+    *("torch", "altair", "vl_convert", "jinja2", "hatchling", "hypothesis", "duckdb", "polars", "pyarrow", "selenium"),
     *("mypy", "pandas_stubs", "scipy_stubs", "ruff", "xdist", "pytest_xdist", "pytest_timeout"),
 )
 CONSOLE = "import sys\nimport pytest\nsys.exit(pytest.main())\n"
@@ -33,10 +33,13 @@ class Bare:
         return str(self.python.with_name("pytest"))
 
     def run(self, *arguments, cwd, **environ):
-        """Run the interpreter with nothing inherited that would help it to find bench-core."""
+        """Run the interpreter with nothing inherited that would help it to find bench-core.
+
+        What one process has compiled the next ones need not: they are several for every command.
+        """
         ours = ("PYTHON", "PYTEST", "VIRTUAL_ENV", "CUDA")
         clean = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-        environment = clean | {"COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"} | environ
+        environment = clean | {"COLUMNS": "100"} | environ
         command, quiet = [self.python, *arguments], {"capture_output": True, "text": True, "timeout": 300}
         return subprocess.run(command, cwd=cwd, env=environment, check=False, **quiet)
 

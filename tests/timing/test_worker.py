@@ -89,8 +89,8 @@ def test_an_exception_in_a_child_comes_back_with_its_traceback(workers):
 
 @pytest.mark.faults
 def test_memory_exhaustion_stops_at_the_cap_of_the_worker_not_at_the_machine(workers, monkeypatch):
-    """The child's own cap is lowered to 3 GB: the machine never notices."""
-    child = "import bench_core.machine.host as h; h.memory_limit = lambda: 3 << 30; import runpy; "
+    """The child's own cap is lowered to 1 GB: the machine never notices."""
+    child = "import bench_core.machine.host as h; h.memory_limit = lambda: 1 << 30; import runpy; "
     child += "runpy.run_module('bench_core.timing.worker_child', run_name='__main__')"
     popen = subprocess.Popen
 
