@@ -19,6 +19,7 @@ COLUMNS = {
     "CuPy": Target("cupy", "array", "cuda:0"),
     "PyTorch on a CPU": Target("torch", "torch", "cpu"),
     "PyTorch on CUDA": Target("torch", "torch", "cuda:0"),
+    "JAX": Target("jax", "jax", "cpu"),
 }
 # A workload that is in no catalogue is left out, so that none that is added asks for a line.
 NAMED = [name for _, _, name in catalogue()]
