@@ -138,8 +138,8 @@ class Backend(Protocol):
 class Immutable(Protocol):
     """Optional part of a Backend whose arrays cannot be written to: other values need another array."""
 
-    def like(self, array: Any, values: np.ndarray, rows: slice = slice(None)) -> Any:
-        """Return an array of the shape, dtype and device of `array`, with `values` in these rows, else its own.
+    def like(self, array: Any, values: np.ndarray, rows: Sequence[int] | None = None) -> Any:
+        """Return an array of the shape, dtype and device of `array`, with other values, or with others in some rows.
 
         The values, a host array or a single number, are rounded to the dtype of `array`, as `from_host` rounds them.
         """
@@ -183,12 +183,12 @@ def overwrite(backend: Backend, target: Any, values: np.ndarray) -> Any:
     return target
 
 
-def overwrite_row(backend: Backend, target: Any, row: int, values: np.ndarray) -> Any:
-    """Overwrite one row of an array with a host array of that row or a number; return the array that has them now."""
-    rows = slice(row, row + 1)
+def overwrite_rows(backend: Backend, target: Any, rows: Sequence[int], values: np.ndarray) -> Any:
+    """Overwrite rows of an array with a host array of these rows or a number; return the array that has them now."""
     if isinstance(backend, Immutable) and not isinstance(target, np.ndarray):
         return backend.like(target, values, rows)
-    overwrite(backend, target[rows], values)
+    for i, row in enumerate(rows):
+        overwrite(backend, target[row : row + 1], values[i : i + 1] if values.ndim else values)
     return target
 
 

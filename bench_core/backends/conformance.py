@@ -28,7 +28,7 @@ from bench_core.backends.base import (
     Selective,
     finish,
     overwrite,
-    overwrite_row,
+    overwrite_rows,
 )
 from bench_core.errors import Unavailable
 from bench_core.timing.synchronisation import unfinished
@@ -154,12 +154,12 @@ def test_what_is_overwritten_has_the_values_rounded_as_an_upload_is(backend: Bac
     np.testing.assert_array_equal(backend.to_host(target), backend.to_host(backend.from_host(host, dtype)))
 
 
-def test_one_number_is_written_over_a_whole_array_and_over_a_row(backend: Backend) -> None:
+def test_one_number_is_written_over_a_whole_array_and_others_over_rows(backend: Backend) -> None:
     target = overwrite(backend, backend.from_host(np.ones((3, 4), np.float32)), np.asarray(math.nan))
     assert np.isnan(backend.to_host(target)).all()
     target = overwrite(backend, target, np.zeros((3, 4), np.float32))
-    target = overwrite_row(backend, target, 1, np.full((1, 4), 2, np.float32))
-    np.testing.assert_array_equal(backend.to_host(target), [[0] * 4, [2] * 4, [0] * 4])
+    target = overwrite_rows(backend, target, [2, 1], np.full((2, 4), [[3], [2]], np.float32))
+    np.testing.assert_array_equal(backend.to_host(target), [[0] * 4, [2] * 4, [3] * 4])
 
 
 def test_an_immutable_array_that_is_replaced_stays_as_it_was(backend: Backend) -> None:

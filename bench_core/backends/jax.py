@@ -106,9 +106,9 @@ class JaxBackend:
         host_array = np.array(array)  # a copy: on a CPU, it would be a view of memory that a donation frees
         return host_array.astype(np.float32) if host_array.dtype.kind == "V" else host_array
 
-    def like(self, array: Any, values: np.ndarray, rows: slice = slice(None)) -> Any:
+    def like(self, array: Any, values: np.ndarray, rows: Sequence[int] | None = None) -> Any:
         some = self.jax.numpy.asarray(values).astype(array.dtype)
-        changed = array.at[rows].set(some) if array.ndim else some.reshape(())
+        changed = self.jax.numpy.broadcast_to(some, array.shape) if rows is None else array.at[np.array(rows)].set(some)
         return self.jax.device_put(changed, array.sharding).block_until_ready()
 
     def wait_for(self, result: Any) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from bench_core.backends.base import Backend, Immutable, finish, overwrite, overwrite_row
+from bench_core.backends.base import Backend, Immutable, finish, overwrite, overwrite_rows
 from bench_core.errors import CaseError, WrongAnswer
 from bench_core.records import NO_REFERENCE, UNCHECKED, Case, Clock, Costs, Part, Series
 from bench_core.timing.account import part
@@ -459,19 +459,19 @@ class Checks:
         """Overwrite unpredictable positions of every input, so that anything computed from now on is wrong."""
         self._places = _places()
         for name, array in _with_places(kernel.inputs):
-            for place in self._places:
-                poison = np.asarray(0) if _is_integer(array) else _poison_value(array)
-                array = overwrite_row(self._backend, array, int(place * len(array)), poison)  # noqa: PLW2901 - the same array, unless it is immutable
-            kernel.inputs[name] = array
+            poison = np.asarray(0) if _is_integer(array) else _poison_value(array)
+            kernel.inputs[name] = overwrite_rows(self._backend, array, self._rows(array), poison)
 
     def _mend(self, kernel: Kernel, host: HostArrays) -> None:
         """Write the original values back to the spoilt positions."""
         for name, array in _with_places(kernel.inputs):
-            for place in self._places:
-                at = int(place * len(array))
-                here = at % len(host[name])
-                array = overwrite_row(self._backend, array, at, host[name][here : here + 1])  # noqa: PLW2901 - as in `_spoil`
-            kernel.inputs[name] = array
+            rows = self._rows(array)
+            values = host[name][[row % len(host[name]) for row in rows]]
+            kernel.inputs[name] = overwrite_rows(self._backend, array, rows, values)
+
+    def _rows(self, array: Any) -> list[int]:
+        """Return the rows of an array at the places that are spoilt."""
+        return [int(place * len(array)) for place in self._places]
 
 
 def timed(kernel: Kernel) -> dict[str, Kernel]:
