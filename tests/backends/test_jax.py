@@ -22,9 +22,7 @@ from bench_core.workload import Kernel, Workload
 
 jax = pytest.importorskip("jax")
 
-SETTINGS = Settings(
-    Durations(budget=0.05, least=0.02, warmup=0.005, warmup_cap=0.01), seed=7, last_level_cache=1 << 20
-)
+SETTINGS = Settings(Durations(budget=0.05, least=0.02, warmup=0.005, warmup_cap=0.01), seed=7, last_level_cache=1 << 20)
 N = 1024  # rows of a product that takes far longer than a call
 
 
@@ -80,7 +78,7 @@ def test_no_device_at_all_is_a_reason_in_one_line(monkeypatch):
         raise RuntimeError("Unable to initialize backend 'tpu': it is in use\nby process 7")
 
     monkeypatch.setattr(jax, "local_devices", broken)
-    with pytest.raises(Unavailable, match="jax finds no device: Unable to initialize backend 'tpu': it is in use$"):
+    with pytest.raises(Unavailable, match=r"jax finds no device: Unable to initialize backend 'tpu': it is in use$"):
         JaxBackend.devices()
 
 

@@ -1,7 +1,7 @@
 """Kernels are added to workloads from outside: by a package's entry point, or by a call, for one dialect alone."""
 
 import sys
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 import pytest
 
@@ -24,7 +24,7 @@ class Own(Workload):
     """A workload with a kernel of its own for arrays, and none for the dialect "graph"."""
 
     suite, name = "mine", "own"
-    kernels = {"array": {"default": doubled}}
+    kernels = MappingProxyType({"array": {"default": doubled}})
 
     def works(self, preset, machine):
         return [self.work("1", "float32")]
