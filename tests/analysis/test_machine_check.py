@@ -80,7 +80,9 @@ def test_every_published_value_is_in_its_own_range_and_of_a_device_with_a_datash
 
 
 def test_every_device_with_a_datasheet_has_its_link():
-    assert {name for name in datasheets.SHEETS if normal_ranges.link(name) is None} == set()
+    """But for TPUs: of their link to the host nothing is published."""
+    lacking = {name for name in datasheets.SHEETS if normal_ranges.link(name) is None}
+    assert {name.partition(" ")[0].rstrip("7x") for name in lacking} == {"TPU"}
 
 
 def test_a_link_carries_what_the_standard_says():

@@ -278,8 +278,14 @@ def test_a_case_is_measured_and_no_timed_call_compiles(cpu):
 
 
 def test_a_kernel_that_nobody_can_wait_for_is_found_on_the_real_library(cpu):
-    done, said = measured(lazy, cpu)
-    assert (done.status, done.reason_code) == (Status.INVALID, "not_synchronised"), said
+    """In one of five tries at least: on a busy machine XLA may be done by the time that the call returns."""
+    found = {}
+    for _ in range(5):
+        done, said = measured(lazy, cpu)
+        found[done.reason_code] = said
+        if done.reason_code:
+            break
+    assert (done.status, done.reason_code) == (Status.INVALID, "not_synchronised"), found
 
 
 def test_a_kernel_that_xla_has_folded_its_input_into_is_found(cpu):

@@ -79,7 +79,7 @@ def test_columns_without_contents_are_left_out():
         ({"backends": "mlx"}, "measure: backends=mlx: no backend 'mlx'; available: numpy, cupy, torch, jax"),
         (
             {"backends": ["torch:gpu"]},
-            "measure: backends=torch:gpu: no type of device 'gpu'; available: cpu, cuda, mps, xpu",
+            "measure: backends=torch:gpu: no type of device 'gpu'; available: cpu, cuda, mps, rocm, tpu, xpu",
         ),
         ({"output": 5}, "measure: output=5: give the path of a folder"),
         ({"budget": 0}, "measure: budget=0: must be a positive number"),
