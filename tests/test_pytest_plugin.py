@@ -488,7 +488,7 @@ def test_a_required_backend_that_is_absent_fails_before_anything_is_measured(pro
         ("--bench-require=", "--bench-require=: has no value; leave the option out for its default"),
         ("--bench-resume=", "--bench-resume=: has no value"),
         ("--bench-resume=x\x1b\u202e", r"--bench-resume=x\x1b\u202e: nothing to resume: no journal.jsonl there"),
-        ("--bench-backends=torch:gpu", "no type of device 'gpu'; available: cpu, cuda, mps, xpu"),
+        ("--bench-backends=torch:gpu", "no type of device 'gpu'; available: cpu, cuda, mps, rocm, tpu, xpu"),
         ("--bench-seed=x", "--bench-seed=x: must be a whole number, 0 or more"),
         ("--bench-isolation=maybe", "--bench-isolation=maybe: no 'maybe'; available: on, off"),
         ("--bench-machine=my machine", "--bench-machine: 'my machine' is not an identifier"),

@@ -55,7 +55,7 @@ def test_command_speaks_json(machine):
     result = CliRunner().invoke(app, ["doctor", "--json"])
     plain = json.loads(result.output)
     assert plain["gpus"][0]["gpu.name"] == {"value": "NVIDIA H100 80GB HBM3", "source": "nvmlDeviceGetName"}
-    assert [b["backend"] for b in plain["backends"]] == ["numpy", "cupy", "torch"]
+    assert [b["backend"] for b in plain["backends"]] == ["numpy", "cupy", "torch", "jax"]
     assert {"level", "what", "why", "remedy"} == plain["advice"][0].keys()
     assert "01020304" not in result.output
 

@@ -96,7 +96,7 @@ def test_the_script_prints_what_the_readme_shows(examples):
     assert form.match(printed[3])
     assert form.match(shown[3])
     assert "not_isolated" not in done.stdout
-    assert {line.split()[0] for line in shown[3:] if not line.startswith(" ")} == {"numpy", "torch", "cupy"}
+    assert {line.split()[0] for line in shown[3:] if not line.startswith(" ")} == {"numpy", "torch", "cupy", "jax"}
 
 
 @pytest.mark.parametrize(
