@@ -351,7 +351,7 @@ def test_a_hang_ends_at_the_timeout_and_the_run_goes_on(project):
     reason="SIGINT is ignored here, under nohup or in a background job of a shell, so every run ignores it too",
 )
 def test_ctrl_c_keeps_what_was_measured_and_marks_the_rest(project):
-    command = [sys.executable, "-m", "pytest", "-k", "numpy and test_hang", *QUICK]
+    command = [sys.executable, "-m", "pytest", "-k", "numpy and test_hang", *QUICK, "--bench-timeout=600"]
     with subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
         journal = _wait_for(lambda: next((project / "results").rglob("journal.jsonl"), None))
         _wait_for(lambda: '"status"' in journal.read_text())  # of the case before

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench_core import sequential
 from bench_core.render.text_table import Table, layout
 from bench_core.run.precision import Precision, Value, percent
+from bench_core.units import counted
 
 _MOST_SHOWN, _MOST_NAMED = 40, 8
 
@@ -13,8 +14,8 @@ def lines(series: Precision) -> list[str]:
     """Return what has become of each headline value, and why measuring ended, as lines of text."""
     known, inside, goal = series.known, series.inside, percent(series.goal.precision)
     ended = series.ended or "stopped early"
-    counts = f"{len(inside)} of {len(known)} values are known within {goal} after {len(series.rounds)} rounds: {ended}"
-    told = [counts]
+    rounds = counted(len(series.rounds), "round")
+    told = [f"{len(inside)} of {len(known)} values are known within {goal} after {rounds}: {ended}"]
     if series.refused:
         told.append(f"No value, as an answer was wrong: {', '.join(value.name for value in series.refused)}")
     if unlooked := [value.name for value in known if value.precision is None]:

@@ -98,7 +98,9 @@ class Value:
 
     @property
     def rounds(self) -> int:
-        """The number of rounds until its next look, 0 after the last."""
+        """The number of rounds until its next look, 0 after the last; one without a number is tried once more."""
+        if not self.numbers:
+            return 1
         return (sequential.next_look(len(self.numbers)) or len(self.numbers)) - len(self.numbers)
 
     @property
@@ -110,9 +112,9 @@ class Value:
     def is_under_way(self) -> bool:
         """Whether it is between two looks: what was spent since the last says nothing until the next.
 
-        The first round measures everything, so that one value alone is no beginning.
+        The first round measures everything, so that one value alone is no beginning. A case that failed is tried again.
         """
-        return len(self.numbers) > max(1, sequential.look(len(self.numbers)))
+        return not self.numbers or len(self.numbers) > max(1, sequential.look(len(self.numbers)))
 
     def rivals(self, other: Value) -> bool:
         """Whether it is not known which of two values is smaller."""
@@ -258,7 +260,10 @@ class Precision:
             self._expected = self._affordable(left)
         going = [value for value in self.values.values() if value.may_go_on]
         wanted = [value for value in going if value.is_under_way or not self._is_inside(value)]
-        deciding = self._deciding() if any(not value.is_under_way and value.ends for value in wanted) else {}
+        # One that hung, and not by chance, must not take the time of all others once more.
+        others = sum(value.cost for value in wanted if value.numbers) or math.inf
+        wanted = [value for value in wanted if value.numbers or value.cost <= others]
+        deciding = self._deciding()
         chosen: list[Value] = []
         looks, reserved, longest = 0.0, 0.0, 0  # seconds of all looks that are chosen, and until precise; rounds
         for value in sorted(wanted, key=lambda value: self._place(value, deciding)):
@@ -281,20 +286,15 @@ class Precision:
         return min(max(1 + more, sequential.FIRST), _MOST_EXPECTED)
 
     def _enough(self, value: Value) -> float:
-        """Return the number of processes with which a value is probably precise."""
+        """Return the number of processes with which a value is probably precise, or the most that it gets."""
         if value.precision is None:
             return self._expected
         # Intervals shrink with the square root of the number of processes.
         factor = math.log1p(value.precision) / math.log1p(self.goal.precision)
-        return len(value.numbers) * factor**2
+        return min(len(value.numbers) * factor**2, sequential.LOOKS[-1])
 
     def _place(self, value: Value, deciding: Mapping[Value, str]) -> tuple[float, ...]:
-        """Return the sort key: first what is under way, then what decides, then what needs the fewest seconds in all.
-
-        Last comes what has failed.
-        """
-        if not value.numbers:
-            return (2,)
+        """Return the sort key: first what is under way or failed, then what decides, then what needs least time."""
         if value.is_under_way:
             return (0, value.rounds, value.cost)
         return (1, value not in deciding, self._enough(value) * value.cost)

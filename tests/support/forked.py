@@ -25,6 +25,7 @@ IMPORTS = (
     *("bench_core.run.session", "bench_core.own.planned", "bench_core.analysis.summary", "bench_core.analysis.figures"),
     __name__,
 )
+READ_AT_IMPORT = ("OPENBLAS_", "MKL_", "OMP_", "KMP_", "PYTHONHASHSEED", "PYTHONMALLOC", "PYTHONOPTIMIZE")
 util.get_temp_dir()  # made here and removed by multiprocessing: that of conftest.py for all tests ends earlier
 _STARTING = threading.Lock()  # multiprocessing asks for the ends of all processes when it starts one, not for threads
 
@@ -50,6 +51,9 @@ def start(arguments, folder, environ, *, fresh=False):
     fresh: a new process of Python instead of a fork.
     """
     if sys.platform == "linux" and not fresh:
+        differ = {name for name in environ.keys() | os.environ.keys() if environ.get(name) != os.environ.get(name)}
+        read = sorted(name for name in differ if name.startswith(READ_AT_IMPORT) or name.endswith("_NUM_THREADS"))
+        assert not read, f"{read[0]} is read when libraries are imported: start a fresh process"
         return Forked(arguments, folder, environ)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     command = [sys.executable, "-m", "pytest", *arguments]
