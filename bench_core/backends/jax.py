@@ -7,6 +7,7 @@ itself (`wait_for`). float64 is switched on, as on every other backend.
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib
 import numbers
 import os
@@ -179,7 +180,6 @@ class JaxBackend:
             "jax.jaxlib": Fact(importlib.import_module("jaxlib").__version__, "jaxlib.__version__"),
             "jax.platform_version": Fact(" ".join(str(client.platform_version).split()), "Client.platform_version"),
             "jax.device_kind": Fact(str(self._device.device_kind), "Device.device_kind"),
-            "jax.xla_flags": Fact(os.environ.get("XLA_FLAGS", ""), "XLA_FLAGS"),
             "jax.default_matmul_precision": Fact(
                 str(jax.config.jax_default_matmul_precision or "default"), "jax.config.jax_default_matmul_precision"
             ),
@@ -219,12 +219,17 @@ def _import_jax() -> Any:
         raise Unavailable("not_installed", "jax is not installed") from None
     except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
         raise Unavailable("import_failed", f"jax cannot be imported: {error}") from None
-    if not jax.config.jax_enable_x64:
-        jax.config.update("jax_enable_x64", True)
-        if only := os.environ.get(_ONLY):
-            jax.config.update("jax_cuda_visible_devices", only)
-        jax.monitoring.register_event_duration_secs_listener(_count)
+    jax.config.update("jax_enable_x64", True)
+    if only := os.environ.get(_ONLY):
+        jax.config.update("jax_cuda_visible_devices", only)
+    _listen(jax)
     return jax
+
+
+@functools.cache
+def _listen(jax: Any) -> None:
+    """Count what is compiled from now on, once in a process, whatever a script has set before."""
+    jax.monitoring.register_event_duration_secs_listener(_count)
 
 
 def _count(event: str, duration: float, **_: Any) -> None:
@@ -243,12 +248,15 @@ def _devices(jax: Any) -> dict[str, Any]:
             found = [*jax.local_devices(backend="cpu"), *found]
         except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
             found = list(found)
-    numbered = {}
-    for device in found:
-        kind = _kind(device)
-        only = os.environ.get(_ONLY) if kind == "cuda" else None
-        address = f"{kind}:{only or device.id}"
-        numbered["cpu" if address == "cpu:0" else address] = device
+    kinds = [_kind(device) for device in found]
+    numbered: dict[str, Any] = {}
+    for kind, device in zip(kinds, found, strict=True):
+        if kind == "cpu":  # there may be more by XLA_FLAGS, which share its cores
+            numbered.setdefault("cpu", device)
+            continue
+        # The one device that a process may open is its first, whatever its number.
+        alone = os.environ.get(_ONLY) if kind == "cuda" and kinds.count("cuda") == 1 else None
+        numbered[f"{kind}:{alone or device.id}"] = device
     return numbered
 
 

@@ -38,7 +38,8 @@ def of(suite: str, workload: str, dialect: str) -> Builders:
     Raises UsageError, which names the table, if one cannot be imported or is none, or if two have an implementation.
     """
     found: dict[str, Callable[..., Any]] = {}
-    for point in (*_added.get(dialect, ()), *_registered(dialect, tuple(sys.path))):
+    points = (*_added.get(dialect, ()), *_registered(dialect, tuple(sys.path)))
+    for point in {point.value: point for point in points}.values():  # a table that was added twice is one
         builders = _table(point).get((suite, workload), {})
         if twice := sorted(found.keys() & builders.keys()):
             raise UsageError(f"{point.value}: {workload} has another {twice[0]!r} kernel for {dialect}")
@@ -59,6 +60,13 @@ def _table(point: EntryPoint) -> Table:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a package of the user may raise anything
         what = printable(scrub(f"{type(error).__name__}: {error}"))
         raise UsageError(f"{point.value}: these kernels for {point.name} cannot be imported: {what}") from None
-    if not isinstance(table, Mapping) or not all(isinstance(builders, Mapping) for builders in table.values()):
+    if not isinstance(table, Mapping) or not all(map(_is_entry, table.items())):
         raise UsageError(f"{point.value}: kernels are a mapping, (suite, workload) -> {{implementation: builder}}")
     return table
+
+
+def _is_entry(entry: tuple[Any, Any]) -> bool:
+    """Whether a key is two texts, and its value a mapping of callables."""
+    key, builders = entry
+    is_pair = isinstance(key, tuple) and len(key) == 2 and all(isinstance(part, str) for part in key)
+    return is_pair and isinstance(builders, Mapping) and all(map(callable, builders.values()))

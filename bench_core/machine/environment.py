@@ -45,7 +45,9 @@ _VARIABLES = re.compile(
     r"NVIDIA_TF32_OVERRIDE|(?:HIP|ROCR)_VISIBLE_DEVICES|PYTHON(?:HASHSEED|MALLOC|OPTIMIZE)|LD_PRELOAD|GLIBC_TUNABLES"
 )
 _NOT_THE_USER_S = {"KMP_DUPLICATE_LIB_OK"}  # threadpoolctl sets it when imported
-_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|CREDENTIAL|AUTH|(?:^|_)KEY(?:_|$)")
+_SECRET = re.compile(
+    r"TOKEN|SECRET|PASSWORD|CREDENTIAL|AUTH|HOST|ADDRESS|COORDINATOR|TPU_NAME|TPU_WORKER|(?:^|_)(?:KEY|IP)(?:_|$)"
+)
 
 _SEEN_BY_WORKERS = ("cpu.", "memory.limit", "memory.huge_pages", "system.", "python.", "env.")
 _LONGEST_LABEL = 48  # characters of the CPU or of a GPU

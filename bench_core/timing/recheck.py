@@ -323,6 +323,8 @@ class Checks:
         for the second, equal fingerprints of the outputs are enough. For long calls one check is enough, if the call
         before took about as long.
         """
+        if isinstance(self._backend, Immutable):
+            self._require_new_arrays(kernel, result)
         self._poison(kernel.outputs(result))
         self._write(kernel, draw.inputs)
         self._require_wrong_before(kernel, result, draw)
@@ -368,6 +370,19 @@ class Checks:
             if kernel.restart:
                 raise WrongAnswer("the answer exists before the timed call is made", code="wrong_second_look")
             raise CaseError("blind_recheck", "the kernel has no inputs, and its outputs cannot be overwritten")
+
+    def _require_new_arrays(self, kernel: Kernel, result: Any) -> None:
+        """Raise WrongAnswer if one of three calls in a row, the last and two more, returns an array of the one before.
+
+        An array that nobody can overwrite with poison is proven to be made anew by being another one.
+        """
+        earlier = dict(kernel.outputs(result))
+        for _ in range(2):
+            later = dict(kernel.outputs(self._called(kernel).result))
+            if same := [name for name, array in later.items() if array is earlier.get(name)]:
+                reason = f"a call returned the array {same[0]!r} that the call before it had returned"
+                raise WrongAnswer(reason, code="wrong_second_look")
+            earlier = later
 
     def _called_anew(self, kernel: Kernel) -> _Done:
         """Restart a kernel, make all its calls, wait for them, and spoil its inputs at once."""

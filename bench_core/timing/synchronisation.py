@@ -45,9 +45,10 @@ def unfinished(
     A copy to the host has to wait for the result. So the first copy after a synchronisation must not take longer than
     the second, each with the cutting out of what is copied. If it does, by more than half of what the calls claimed to
     take, in each of three tries, then `synchronize` does not wait, or the result was not computed before it was asked
-    for.
+    for. Where results are futures, each output is one by itself, so a piece of each is copied.
     """
     least = math.inf
+    is_future = isinstance(backend, Futures)
     wait_for = backend.wait_for if isinstance(backend, Futures) else _ignore  # as the timer does
     for _ in range(TRIES):
         backend.synchronize()
@@ -58,9 +59,12 @@ def unfinished(
         finish(backend, result)
         claimed = now()
         named = outputs(result)
-        backend.to_host(piece(named))
+        parts: list[Mapping[str, Any]] = [{name: array} for name, array in named.items()] if is_future else []
+        for each in parts or [named]:
+            backend.to_host(piece(each))
         first_copy = now()
-        backend.to_host(piece(named))
+        for each in parts or [named]:
+            backend.to_host(piece(each))
         left = (first_copy - claimed) - (now() - first_copy)
         seconds = (claimed - start) / calls
         if not is_late(left - NAMING * len(named), claimed - start):

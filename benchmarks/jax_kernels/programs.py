@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -21,9 +22,13 @@ class Program:
         self._compiled: Any = None
 
     def compile(self) -> None:
-        """Trace the function, and let XLA compile it."""
+        """Trace the function, and let XLA compile it, once."""
+        if self._compiled is not None:
+            return
+        # A function of its own: of one that is known, with these shapes, JAX would return the program that it has.
+        function = partial(self.function)
         # `keep_unused`: an argument that is donated for its memory alone is otherwise dropped.
-        jitted = jax.jit(self.function, donate_argnums=self.donated, keep_unused=True)
+        jitted = jax.jit(function, donate_argnums=self.donated, keep_unused=True)
         self._compiled = jitted.lower(*self.like).compile()
 
     def __call__(self, *arguments: Any) -> Any:

@@ -26,7 +26,7 @@ SETTINGS = Settings(Durations(budget=0.05, least=0.02, warmup=0.005, warmup_cap=
 N = 1024  # rows of a product that takes far longer than a call
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cpu():
     return JaxBackend("cpu")
 
@@ -71,6 +71,15 @@ def test_devices_have_the_names_by_which_jax_takes_them(monkeypatch):
     assert JaxBackend.devices() == ["cpu", "tpu:0", "tpu:1"]
     machine(monkeypatch, device("tpu", "TPU v4"), cpus=False)
     assert JaxBackend.devices() == ["tpu:0"]
+
+
+def test_several_processors_by_flags_are_one_cpu_and_several_gpus_keep_their_numbers(monkeypatch):
+    machine(monkeypatch, device("cpu", "cpu", 0), device("cpu", "cpu", 1))
+    assert JaxBackend.devices() == ["cpu"]
+    monkeypatch.setenv("BENCH_CORE_JAX_CUDA", "0")  # but jax was set up before, by somebody else
+    machine(monkeypatch, *(device("gpu", f"GPU number {i}", i, "cuda 12090") for i in range(3)))
+    assert JaxBackend.devices() == ["cpu", "cuda:0", "cuda:1", "cuda:2"]
+    assert JaxBackend("cuda:0").device_name == "GPU number 0"
 
 
 def test_no_device_at_all_is_a_reason_in_one_line(monkeypatch):
@@ -253,6 +262,35 @@ def folding(backend, host):
     return Kernel(square, inputs=inputs)
 
 
+def deferred(backend, host):
+    """Returns something small at once, and does its work when it is asked for the answer."""
+    inputs, held = {"a": backend.from_host(host["a"])}, []
+    square = jax.jit(lambda a: a @ a)
+
+    def run():
+        held[:] = [inputs["a"]]
+        return jax.numpy.zeros(3)
+
+    return Kernel(run, inputs=inputs, outputs=lambda loss: {"loss": loss, "out": square(held[0])})
+
+
+def now_and_then(period):
+    """Works if its input is another object than before, else in one call of `period`; never for 0."""
+
+    def make(backend, host):
+        kernel, known, calls = squared(backend, host), [None, None], []
+
+        def run():
+            calls.append(1)
+            if known[0] is not kernel.inputs["a"] or (period and len(calls) % period == 1):
+                known[:] = [kernel.inputs["a"], kernel.run()]
+            return known[1]
+
+        return Kernel(run, inputs=kernel.inputs)
+
+    return make
+
+
 def compiling(backend, host):
     """Compiles another program at every call."""
     inputs, calls = {"a": backend.from_host(host["a"])}, []
@@ -291,6 +329,25 @@ def test_a_kernel_that_nobody_can_wait_for_is_found_on_the_real_library(cpu):
 def test_a_kernel_that_xla_has_folded_its_input_into_is_found(cpu):
     done, said = measured(folding, cpu)
     assert (done.status, done.reason_code) == (Status.INVALID, "wrong_second_look"), said
+
+
+@pytest.mark.parametrize("period", [0, 2, 3, 4])
+def test_a_kernel_that_knows_its_input_again_is_found_though_its_answers_cannot_be_overwritten(cpu, period):
+    done, said = measured(now_and_then(period), cpu)
+    assert (done.status, done.reason_code) == (Status.INVALID, "wrong_second_look"), said
+
+
+def test_work_that_is_done_when_the_answer_is_asked_for_is_found(cpu):
+    done, said = measured(deferred, cpu)
+    assert (done.status, done.reason_code) == (Status.INVALID, "not_synchronised"), said
+
+
+@pytest.mark.parametrize("code", ["jax.config.update('jax_enable_x64', True)", "pass"])
+def test_programs_are_counted_whatever_a_script_has_set_before(code):
+    code = f"import jax; {code}; from bench_core.backends.jax import JaxBackend; b = JaxBackend('cpu'); "
+    code += "jax.jit(lambda x: x + 1)(2.0); print(b.compilations > 0, b.from_host(__import__('numpy').ones(1)).dtype)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "float64"]
 
 
 def test_a_call_that_compiles_while_it_is_timed_is_flagged(cpu):

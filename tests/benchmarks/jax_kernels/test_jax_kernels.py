@@ -1,9 +1,15 @@
 """The kernels in JAX: right in float64 beside NumPy, one pass where they say so, and nothing folded into a program."""
 
+import math
+import re
+from importlib import import_module
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from bench_core.records import Preset, Status, Target
+from bench_core.errors import Unsupported
+from bench_core.records import Machine, Preset, Status, Target
 from bench_core.timing.recheck import generator
 from benchmarks import bench_gpt, bench_matmul, bench_memory, bench_mlp, jax_kernels
 from benchmarks.nn.training import train_step
@@ -37,10 +43,63 @@ def test_every_kernel_is_of_a_workload_that_exists_and_can_be_imported():
     for key in jax_kernels.KERNELS:
         assert "default" in named[key].builders(Target("jax", "jax", "cpu"))
     places = {builder.args[0] for builders in jax_kernels.KERNELS.values() for builder in builders.values()}
-    modules = {"gpt": gpt, "mlp": mlp, "products": products, "streams": streams}
     for place in places:
         module, _, name = place.partition(".")
-        assert module not in modules or callable(getattr(modules[module], name)), place
+        assert callable(getattr(import_module(f"benchmarks.jax_kernels.{module}"), name)), place
+
+
+@pytest.fixture
+def programs(monkeypatch):
+    """The programs that are made, in order."""
+    made, begin = [], Program.__init__
+
+    def noted(self, *arguments, **named):
+        begin(self, *arguments, **named)
+        made.append(self)
+
+    monkeypatch.setattr(Program, "__init__", noted)
+    return made
+
+
+@pytest.mark.parametrize("key", jax_kernels.KERNELS, ids="-".join)
+def test_no_weight_and_no_input_is_folded_into_a_program(on, key, programs):
+    """XLA would compute with a constant when it compiles, and the second look cannot write to weights."""
+    workload = next(each for each in WORKLOADS if (each.suite, each.name) == key)
+    work = next(iter(workload.works(Preset.SMOKE, Machine(1 << 20, 2))))
+    host = workload.inputs(work, generator(work.case_id, 1))
+    try:
+        workload.builders(Target("jax", "jax", "cpu"))["default"](on, work, host)
+    except Unsupported:
+        return
+    for program in programs:
+        program.compile()
+        shapes = re.findall(r"= \w+\[([\d,]*)\]\S* constant\(", program._compiled.as_text())
+        sizes = [math.prod(int(n) for n in shape.split(",") if n) for shape in shapes]
+        assert max(sizes, default=0) <= 32 * 32, key  # a causal mask of smoke
+
+
+@pytest.mark.parametrize("name", ["prefill", "decode"])
+def test_a_kv_cache_is_written_where_it_lay(on, name, monkeypatch):
+    workload = {"prefill": bench_gpt.GptPrefill, "decode": bench_gpt.GptDecode}[name]()
+    caches, empty = [], gpt.empty_cache
+    monkeypatch.setattr(gpt, "empty_cache", lambda *given: caches.append(empty(*given)) or caches[-1])
+    work = smoke(workload)
+    host = workload.inputs(work, generator(work.case_id, 1))
+    kernel = workload.builders(Target("jax", "jax", "cpu"))["default"](on, work, host)
+    kernel.run()
+    assert caches[0].is_deleted()
+
+
+def test_two_programs_of_one_function_are_compiled_each(on):
+    """JAX would return the program that it has, in no time: that is no compile_time."""
+    array = on.from_host(np.ones(5))
+    counts = [on.compilations]
+    for _ in range(2):
+        program = Program(streams.INTO["scale"], [array, array])
+        program.compile()
+        program.compile()
+        counts.append(on.compilations)
+    assert [after - before for before, after in pairwise(counts)] == [1, 1]
 
 
 @pytest.mark.parametrize("name", TRAINED)
