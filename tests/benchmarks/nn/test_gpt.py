@@ -133,7 +133,7 @@ def test_torch_decodes_alike_with_a_growing_and_with_a_static_cache(rng):
             assert close(theirs.extend_static(memories[1], token, torch.tensor([at])).numpy(), whole[:, at])
 
 
-def test_a_compiled_step_writes_into_the_cache_where_it_lies_and_copies_none_of_it(monkeypatch):
+def test_a_compiled_step_writes_into_the_cache_where_it_lies_and_copies_none_of_it():
     """All that its program allocates is smaller than the keys of one layer."""
     try:
         running.require_compiler(torch.device("cpu"))
@@ -144,10 +144,9 @@ def test_a_compiled_step_writes_into_the_cache_where_it_lies_and_copies_none_of_
     torch.compiler.reset()
     torch.compiler.set_stance("default")
     # Where arrays lie depends on neither vectors nor compiled headers, and both take half of the time.
-    monkeypatch.setattr(inductor, "cpp_cache_precompile_headers", False)
-    monkeypatch.setattr(inductor.cpp, "simdlen", 1)
+    plain = inductor.patch({"cpp_cache_precompile_headers": False, "cpp.simdlen": 1})
     step = torch.compile(lambda x, at: attention.extend_static(x, (keys, values), at), fullgraph=True)
-    with torch.inference_mode():
+    with plain, torch.inference_mode():
         _, (program,) = run_and_get_code(step, torch.randn(3, 1, 8), torch.tensor([4]))
     shapes = re.findall(r"empty_strided_cpu\(\(([^)]*)\)", program)
     sizes = [math.prod(int(number) for number in shape.split(",") if number.strip()) for shape in shapes]
