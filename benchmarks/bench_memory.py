@@ -305,13 +305,23 @@ def finished(backend: Backend, work: Work, arrays: Arrays, run: Body, first_touc
 
     Arrays that are measured cold fit in a cache as well, but other arrays are read between two calls.
     """
-    touched = OPERATIONS[work.workload].touched
-    names = {"b": "b", "c": "c", "i": "index"}
-    inputs = {names[letter]: getattr(arrays, names[letter]) for letter in touched if letter in names}
-    if "a" in touched:
+    inputs = read_arrays(work, arrays)
+    if "a" in OPERATIONS[work.workload].touched:
         kernel = Kernel(run, inputs=inputs, outputs=lambda _: {"out": arrays.a}, first_touch=first_touch)
     else:
         kernel = Kernel(run, inputs=inputs, first_touch=first_touch)
+    return flagged_by_cache(kernel, backend, work)
+
+
+def read_arrays(work: Work, arrays: Arrays) -> dict[str, Any]:
+    """Return the arrays that an operation reads, by the names of the inputs."""
+    names = {"b": "b", "c": "c", "i": "index"}
+    touched = OPERATIONS[work.workload].touched
+    return {names[letter]: getattr(arrays, names[letter]) for letter in touched if letter in names}
+
+
+def flagged_by_cache(kernel: Kernel, backend: Backend, work: Work) -> Kernel:
+    """Return the kernel of an operation, flagged as `finished` says."""
     if work.cache is Cache.COLD:
         return flagged_cold(kernel, backend)
     return flagged(kernel, backend, moved(work), work["elements"] * np.dtype(work.dtype).itemsize)

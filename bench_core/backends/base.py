@@ -7,12 +7,14 @@ process environment) can be read without the library. Methods raise what the lib
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from bench_core.errors import Unavailable
 from bench_core.records import Facts
 
 
@@ -152,6 +154,18 @@ class Selective(Protocol):
     @classmethod
     def environ_for(cls, device: str) -> Mapping[str, str]:
         """Return the environment variables by which a process opens this device alone, in addition to `environ`."""
+
+
+def imported(library: str) -> Any:
+    """Return a library's module; raises Unavailable with the reason if it is missing or cannot be imported."""
+    try:
+        return importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name != library:
+            raise Unavailable("import_failed", f"{library} cannot be imported: {error}") from None
+        raise Unavailable("not_installed", f"{library} is not installed") from None
+    except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
+        raise Unavailable("import_failed", f"{library} cannot be imported: {error}") from None
 
 
 def overwrite(backend: Backend, target: Any, values: np.ndarray) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib
 import numbers
 import os
 import re
@@ -18,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench_core.backends.base import Memory, Timed
+from bench_core.backends.base import Memory, Timed, imported
 from bench_core.errors import Unavailable
 from bench_core.machine import allotment, host, processor
 from bench_core.records import Fact, Facts
@@ -87,7 +86,7 @@ class JaxBackend:
 
     @property
     def library(self) -> str:
-        return f"XLA of jaxlib {importlib.import_module('jaxlib').__version__}{self._platform}"
+        return f"XLA of jaxlib {imported('jaxlib').__version__}{self._platform}"
 
     @property
     def _platform(self) -> str:
@@ -177,7 +176,7 @@ class JaxBackend:
         jax, client = self.jax, self._device.client
         facts = {
             "jax": Fact(self.version, "jax.__version__"),
-            "jax.jaxlib": Fact(importlib.import_module("jaxlib").__version__, "jaxlib.__version__"),
+            "jax.jaxlib": Fact(imported("jaxlib").__version__, "jaxlib.__version__"),
             "jax.platform_version": Fact(" ".join(str(client.platform_version).split()), "Client.platform_version"),
             "jax.device_kind": Fact(str(self._device.device_kind), "Device.device_kind"),
             "jax.default_matmul_precision": Fact(
@@ -211,14 +210,7 @@ _compiled: list[float] = []  # the seconds that each program of this process too
 
 
 def _import_jax() -> Any:
-    try:
-        jax = importlib.import_module("jax")
-    except ModuleNotFoundError as error:
-        if error.name != "jax":
-            raise Unavailable("import_failed", f"jax cannot be imported: {error}") from None
-        raise Unavailable("not_installed", "jax is not installed") from None
-    except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
-        raise Unavailable("import_failed", f"jax cannot be imported: {error}") from None
+    jax = imported("jax")
     jax.config.update("jax_enable_x64", True)
     if only := os.environ.get(_ONLY):
         jax.config.update("jax_cuda_visible_devices", only)

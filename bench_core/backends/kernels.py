@@ -38,7 +38,8 @@ def of(suite: str, workload: str, dialect: str) -> Builders:
     Raises UsageError, which names the table, if one cannot be imported or is none, or if two have an implementation.
     """
     found: dict[str, Callable[..., Any]] = {}
-    points = (*_added.get(dialect, ()), *_registered(dialect, tuple(sys.path)))
+    registered = (point for point in _registered(tuple(sys.path)) if point.name == dialect)
+    points = (*_added.get(dialect, ()), *registered)
     for point in {point.value: point for point in points}.values():  # a table that was added twice is one
         builders = _table(point).get((suite, workload), {})
         if twice := sorted(found.keys() & builders.keys()):
@@ -48,9 +49,9 @@ def of(suite: str, workload: str, dialect: str) -> Builders:
 
 
 @functools.cache
-def _registered(dialect: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 - where entry_points looks
+def _registered(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 - where entry_points looks
     """Return the tables of packages on a path. Looked up once: it reads a file of every installed package."""
-    return tuple(entry_points(group=GROUP, name=dialect))
+    return tuple(entry_points(group=GROUP))
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench_core.backends.base import Memory, Timed
+from bench_core.backends.base import Memory, Timed, imported
 from bench_core.backends.event_timer import EventTimer
 from bench_core.errors import Unavailable
 from bench_core.machine import allotment, host, processor
@@ -29,7 +28,7 @@ class TorchBackend:
     devices_expected: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
 
     def __init__(self, device: str) -> None:
-        torch = self.torch = _import_torch()
+        torch = self.torch = imported("torch")
         kind = device.partition(":")[0]
         if device not in _devices(torch):
             raise Unavailable("no_device", f"torch {torch.__version__} finds no {kind} device {device!r}")
@@ -44,7 +43,7 @@ class TorchBackend:
 
     @classmethod
     def devices(cls) -> Sequence[str]:
-        return _devices(_import_torch())
+        return _devices(imported("torch"))
 
     @classmethod
     def environ(cls, threads: int, implementation: str) -> Mapping[str, str]:
@@ -246,17 +245,6 @@ def _clear_workspaces(torch: Any) -> None:
     clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
     if clear is not None:
         clear()
-
-
-def _import_torch() -> Any:
-    try:
-        return importlib.import_module("torch")
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise Unavailable("import_failed", f"torch cannot be imported: {error}") from None
-        raise Unavailable("not_installed", "torch is not installed") from None
-    except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
-        raise Unavailable("import_failed", f"torch cannot be imported: {error}") from None
 
 
 def _devices(torch: Any) -> list[str]:

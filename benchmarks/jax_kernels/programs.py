@@ -39,6 +39,5 @@ class Program:
     @property
     def flops(self) -> float:
         """The FLOPs that XLA counts in the compiled program; a loop's body is counted once."""
-        if self._compiled is None:
-            self.compile()
+        self.compile()
         return float(self._compiled.cost_analysis()["flops"])

@@ -14,10 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bench_core.workload import Backend, Cache, HostArrays, Kernel, Work
+from bench_core.workload import Backend, HostArrays, Kernel, Work
 
-from ..bench_memory import OPERATIONS, SCALAR, device_arrays, moved
-from ..caches import flagged, flagged_cold
+from ..bench_memory import SCALAR, device_arrays, flagged_by_cache, read_arrays
 from .programs import Program
 
 Array = jax.Array
@@ -41,17 +40,14 @@ REDUCED: Mapping[str, Callable[..., Array]] = {"dot": jnp.dot, "sum": jnp.sum}
 
 def stream(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - there is one
     """Return the kernel of an operation, flagged as those of the other backends."""
-    arrays, touched = device_arrays(backend, work, host), OPERATIONS[work.workload].touched
-    names = {"b": "b", "c": "c", "i": "index"}
-    inputs = {names[letter]: getattr(arrays, names[letter]) for letter in touched if letter in names}
+    arrays = device_arrays(backend, work, host)
+    inputs = read_arrays(work, arrays)
     if work.workload in REDUCED:
         program = Program(REDUCED[work.workload], [*inputs.values()])
         kernel = Kernel(lambda: program(*inputs.values()), inputs=inputs, prepare=program.compile)
     else:
         kernel = _into(Program(INTO[work.workload], [arrays.a, *inputs.values()], donated=[0]), arrays.a, inputs)
-    if work.cache is Cache.COLD:
-        return flagged_cold(kernel, backend)
-    return flagged(kernel, backend, moved(work), work["elements"] * arrays.b.dtype.itemsize)
+    return flagged_by_cache(kernel, backend, work)
 
 
 def _into(program: Program, first: Array, inputs: dict[str, Any]) -> Kernel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -145,11 +146,4 @@ def train_kernel(
     program = None if implementation == "eager" else Program(step, [first, *batch()], donated=[0])
     trainer = Trainer(program or step, first)
     kernel = training_kernel(trainer.step, trainer.reset, batch, trainer.state, samples)
-    return prepared(kernel, program)
-
-
-def prepared(kernel: Kernel, program: Program | None) -> Kernel:
-    """Return a kernel that has its program compiled before it is called."""
-    from dataclasses import replace
-
     return replace(kernel, prepare=program.compile) if program else kernel
