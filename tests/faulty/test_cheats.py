@@ -61,7 +61,7 @@ def test_work_that_is_left_out_where_no_answer_can_show_it_is_implausible(found,
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])  # the stand-in's time is not that of its kernels
 def test_calls_that_get_slower_are_flagged(tmp_path, backend):
-    """In one of three runs: other programs may hide a trend of 0.02 % a call, and `context_switches` says so."""
+    """In one of three runs: other programs may hide a trend, and `context_switches` says so."""
     pytest.importorskip("torch")
     for attempt in ("first", "second", "third"):
         (tmp_path / attempt).mkdir()
