@@ -24,7 +24,14 @@ from bench_core.records import Fact, Facts
 
 # JAX's words for the precision of float32 products (jax.default_matmul_precision). Without one, a GPU since Ampere
 # computes them in TF32 and a TPU in a single pass in bfloat16; a CPU in float32 in any case.
-_PRECISIONS = {"ieee": "highest", "tf32": "tensorfloat32", "bfloat16_products": "bfloat16"}
+_PRECISIONS = {
+    "ieee": "highest",
+    "tf32": "tensorfloat32",
+    "bfloat16_products": "bfloat16",
+    # The kernels choose the dtype of their products: what they leave in float32 is computed so.
+    "autocast_bfloat16": "highest",
+    "autocast_float16": "highest",
+}
 _COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax.monitoring, one for each program
 
 

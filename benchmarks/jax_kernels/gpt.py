@@ -18,40 +18,18 @@ from ..nn.batches import batch_of
 from ..nn.generation import generation_kernel
 from ..nn.gpt import Gpt
 from ..nn.names import scoped
-from ..nn.normalisation import EPSILON
 from ..nn.weights import device_weights
+from .functions import Array, Params, attention, for_products, layernorm, linear, product_format
 from .programs import Program
-from .training import AdamW, Array, Params, train_kernel
+from .training import AdamW, train_kernel, without_averages
 
 Chosen = tuple[Array, Array, Array]  # the token, its logits, the KV cache
-
-
-def layernorm(x: Array, weight: Array, bias: Array) -> Array:
-    """Return weight (x - mean) / sqrt(variance + epsilon) + bias over the last axis."""
-    centred = x - x.mean(axis=-1, keepdims=True)
-    return weight * centred * lax.rsqrt((centred**2).mean(axis=-1, keepdims=True) + EPSILON) + bias
-
-
-def linear(x: Array, params: Params, name: str) -> Array:
-    """Return x W^T + b for the weight (O, I) and the bias (O) of a layer."""
-    return x @ params[f"{name}.weight"].T + params[f"{name}.bias"]
 
 
 def heads_of(x: Array, params: Params, heads: int) -> Array:
     """Return queries, keys and values (3, B, T, H, D) of the stream x (B, T, C)."""
     batch, time, width = x.shape
     return linear(x, params, "attention.qkv").reshape(batch, time, 3, heads, width // heads).transpose(2, 0, 1, 3, 4)
-
-
-def attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
-    """Return softmax(q k^T / sqrt(D)) v (B, T, H, D), where the mask (T, S) shows a key to a query.
-
-    JAX's own function computes the softmax of float64 in float32: float64 is for the check of the algorithm.
-    """
-    if q.dtype != jnp.float64:
-        return jax.nn.dot_product_attention(q, k, v, mask=mask[None, None])
-    scores = jnp.einsum("bthd,bshd->bhts", q, k) * q.shape[-1] ** -0.5
-    return jnp.einsum("bhts,bshd->bthd", jax.nn.softmax(jnp.where(mask, scores, -jnp.inf)), v)
 
 
 def block(x: Array, params: Params, heads: int) -> Array:
@@ -67,12 +45,14 @@ def mixed(x: Array, attended: Array, params: Params) -> Array:
     return x + linear(jax.nn.gelu(linear(normed, params, "mlp.up"), approximate=True), params, "mlp.down")
 
 
-def forward(net: Gpt, params: Params, ids: Array) -> Array:
-    """Return logits (B, T, V) for the token after each of ids (B, T)."""
+def forward(net: Gpt, products: str | None, params: Params, ids: Array) -> Array:
+    """Return logits (B, T, V) for the token after each of ids (B, T). products: as in `for_products`."""
     x = params["tokens.weight"][ids] + params["positions.weight"][: ids.shape[1]]
+    params = for_products(params, products)
     for i in range(net.layers):
         x = block(x, scoped(params, f"blocks.{i}"), net.heads)
-    return layernorm(x, params["norm.weight"], params["norm.bias"]) @ params["tokens.weight"].T
+    head = params["tokens.weight"]
+    return layernorm(x, params["norm.weight"], params["norm.bias"]).astype(head.dtype) @ head.T
 
 
 def extend(net: Gpt, params: Params, kv_cache: Array, ids: Array, start: Array | int) -> Chosen:
@@ -102,7 +82,7 @@ def empty_cache(net: Gpt, params: Params, batch: int, capacity: int) -> Array:
 
 def train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of a training step: forward, `jax.grad`, AdamW."""
-    apply = partial(forward, network(work))
+    apply = without_averages(partial(forward, network(work), product_format(work)))
     return train_kernel(implementation, backend, work, host, apply, AdamW(RATE), samples(work))
 
 

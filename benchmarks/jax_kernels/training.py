@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,21 +12,25 @@ import jax.numpy as jnp
 
 from bench_core.workload import Backend, HostArrays, Kernel, Work
 
-from ..nn.batches import batch_of
-from ..nn.training import training_kernel
+from ..nn.batches import Batch, batch_of
+from ..nn.training import is_average, training_kernel
 from ..nn.weights import device_weights
+from .functions import Array, Params, product_format
 from .programs import Program
 
-Array = jax.Array
-Params = Mapping[str, Array]
-Forward = Callable[[Params, Array], Array]
+# (parameters, running averages, x) -> (logits, new running averages)
+Forward = Callable[[Params, Params, Array], tuple[Array, dict[str, Array]]]
+
+# Loss scale of float16, as for PyTorch (benchmarks/nn/modules/training.py).
+SCALE = 1024.0
 
 
 class State(NamedTuple):
-    """What a step changes: the parameters, and what the optimiser remembers."""
+    """What a step changes: the parameters, what the optimiser remembers, and the running averages of batch norms."""
 
     params: dict[str, Array]
     memory: Any = ()
+    averages: dict[str, Array] = {}  # noqa: RUF012 - nothing writes to it
 
 
 class Step(NamedTuple):
@@ -46,12 +51,12 @@ class Sgd(NamedTuple):
     rate: float
 
     def start(self, params: dict[str, Array]) -> State:
-        """Return the state before the first step."""
+        """Return the state before the first step; none is remembered."""
         return State(params)
 
-    def update(self, state: State, gradients: Mapping[str, Array]) -> State:
+    def update(self, state: State, gradients: Params) -> State:
         """Return the state after a step along these gradients."""
-        return State({name: w - self.rate * gradients[name] for name, w in state.params.items()})
+        return state._replace(params={name: w - self.rate * gradients[name] for name, w in state.params.items()})
 
 
 class AdamW(NamedTuple):
@@ -69,7 +74,7 @@ class AdamW(NamedTuple):
         first = next(iter(params.values()))
         return State(params, (jnp.zeros((), first.dtype), zeros, jax.tree.map(jnp.copy, zeros)))
 
-    def update(self, state: State, gradients: Mapping[str, Array]) -> State:
+    def update(self, state: State, gradients: Params) -> State:
         """Return the state after a step along these gradients."""
         steps, means, squares = state.memory
         steps = steps + 1
@@ -81,24 +86,54 @@ class AdamW(NamedTuple):
             - rate * means[name] / (jnp.sqrt(squares[name]) / correction + self.epsilon)
             for name, w in state.params.items()
         }
-        return State(params, (steps, means, squares))
+        return state._replace(params=params, memory=(steps, means, squares))
+
+
+def started(optimiser: Sgd | AdamW, weights: Mapping[str, Array]) -> State:
+    """Return the state before the first step, given the weights and running averages of a network by name."""
+    trained = {name: array for name, array in weights.items() if not is_average(name)}
+    averages = {name: array for name, array in weights.items() if is_average(name)}
+    return optimiser.start(trained)._replace(averages=averages)
+
+
+def without_averages(forward: Callable[[Params, Array], Array]) -> Forward:
+    """Return the forward pass of a network without batch norms in the form that `train_step` calls."""
+    return lambda params, averages, x: (forward(params, x), dict(averages))
 
 
 def cross_entropy(logits: Array, targets: Array) -> Array:
-    """Return the mean over all rows of -log softmax(logits)[target]; logits (..., V), targets (...)."""
-    picked = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)
+    """Return the mean over all rows of -log softmax(logits)[target]; logits (..., V), targets (...).
+
+    It is computed in float32 if the logits are in a narrower format.
+    """
+    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    picked = jnp.take_along_axis(jax.nn.log_softmax(wide), targets[..., None], axis=-1)
     return -picked.mean()
 
 
-def train_step(forward: Forward, optimiser: Sgd | AdamW, state: State, x: Array, targets: Array) -> Step:
-    """Take one training step: loss, gradients by `jax.value_and_grad`, update."""
+def train_step(
+    forward: Forward, optimiser: Sgd | AdamW, scale: float | None, state: State, x: Array, targets: Array
+) -> Step:
+    """Take one training step: loss, gradients by `jax.value_and_grad`, update. scale: of the loss, for float16."""
 
-    def loss_of(params: Params) -> tuple[Array, Array]:
-        logits = forward(params, x)
-        return cross_entropy(logits, targets), logits
+    def loss_of(params: Params) -> tuple[Array, tuple[Array, Array, dict[str, Array]]]:
+        logits, averages = forward(params, state.averages, x)
+        loss = cross_entropy(logits, targets)
+        return loss if scale is None else scale * loss, (loss, logits, averages)
 
-    (loss, logits), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    return Step(loss, logits, gradients, optimiser.update(state, gradients))
+    gradients, (loss, logits, averages) = jax.grad(loss_of, has_aux=True)(state.params)
+    if scale is not None:
+        gradients = jax.tree.map(lambda gradient: gradient / scale, gradients)
+    after = optimiser.update(state, gradients)
+    if scale is not None:
+        after = _unless_overflown(gradients, after, state)
+    return Step(loss, logits, gradients, after._replace(averages=averages))
+
+
+def _unless_overflown(gradients: Params, after: State, before: State) -> State:
+    """Return the state after a step, or the one before it if any gradient is infinite or NaN."""
+    finite = jnp.stack([jnp.isfinite(gradient).all() for gradient in gradients.values()]).all()
+    return jax.tree.map(partial(jnp.where, finite), after, before)
 
 
 class Trainer:
@@ -119,8 +154,8 @@ class Trainer:
         return done
 
     def state(self) -> dict[str, Array]:
-        """Return the current weights."""
-        return self._now.params
+        """Return the current weights and running averages."""
+        return {**self._now.params, **self._now.averages}
 
 
 def train_kernel(
@@ -137,12 +172,16 @@ def train_kernel(
     The state is donated: a step writes the next weights into the memory of the last ones. `eager` calls the operations
     one by one, and donates nothing.
     """
-
-    def step(state: State, x: Array, targets: Array) -> Step:
-        return train_step(forward, optimiser, state, x, targets)
-
-    first = optimiser.start(device_weights(backend, host, work.dtype))
+    step = partial(train_step, forward, optimiser, SCALE if product_format(work) == "float16" else None)
+    first = started(optimiser, device_weights(backend, host, work.dtype))
     batch = batch_of(backend, work, host)
+    return trainer_kernel(step, first, batch, samples, implementation)
+
+
+def trainer_kernel(
+    step: Callable[..., Step], first: Any, batch: Batch, samples: int, implementation: str = "default"
+) -> Kernel:
+    """Return the kernel of a step(state, *batch) that starts with the state `first`: see `train_kernel`."""
     program = None if implementation == "eager" else Program(step, [first, *batch()], donated=[0])
     trainer = Trainer(program or step, first)
     kernel = training_kernel(trainer.step, trainer.reset, batch, trainer.state, samples)

@@ -150,7 +150,7 @@ def test_facts_of_a_gpu_name_it_as_other_libraries_do(monkeypatch):
         ("tpu:0", "float32", "bfloat16_products", None),
         ("tpu:0", "float32", "tf32", "no TF32"),
         ("cpu", "float32", "tf32", "no TF32"),
-        ("cpu", "float32", "autocast_bfloat16", "jax has no autocast_bfloat16"),
+        ("cpu", "float32", "fast_accumulation", "jax has no fast_accumulation"),
         ("cpu", "float3", "ieee", "has no float3"),
         ("cpu", "float8_e5m2", "ieee", None),
     ],

@@ -200,7 +200,7 @@ def test_xla_counts_the_flops_that_our_formulas_give(on):
     work = smoke(workload)
     host = workload.inputs(work, generator(work.case_id, 1))
     params = {name.removeprefix("weights."): on.from_host(a) for name, a in host.items() if name.startswith("weights")}
-    counted = Program(lambda p, x: mlp.forward(2, p, x), [params, on.from_host(host["x"])]).flops
+    counted = Program(lambda p, x: mlp.forward(2, None, p, x), [params, on.from_host(host["x"])]).flops
     assert counted == pytest.approx(workload.costs(work).flops, rel=0.03)  # and biases and ReLU, which we ignore
 
 

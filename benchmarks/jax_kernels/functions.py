@@ -1,0 +1,61 @@
+"""What several networks are made of: linear layers, layer normalisation, attention; and their dtype policy.
+
+The policy of mixed precision: weights are kept in float32, and a product is computed in the dtype that its weight was
+cast to (`for_products`). Sums along the network, norms, softmaxes and losses stay in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from bench_core.workload import Work
+
+from ..nn.normalisation import EPSILON
+from ..nn.workloads import autocast_format
+
+Array = jax.Array
+Params = Mapping[str, Array]
+
+
+def product_format(work: Work) -> str | None:
+    """Return the dtype that the products of a work are computed in, where it is not that of the weights, else None."""
+    return autocast_format(work.precision) or None
+
+
+def for_products(params: Params, dtype: str | None) -> Params:
+    """Return the parameters with all that are factors of a product, those of two axes or more, in `dtype`, if any."""
+    return params if dtype is None else {k: w.astype(dtype) if w.ndim > 1 else w for k, w in params.items()}
+
+
+def linear(x: Array, params: Params, name: str) -> Array:
+    """Return x W^T + b for the weight (O, I) and the bias (O) of a layer, in the dtype of the weight."""
+    weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+    return x.astype(weight.dtype) @ weight.T + bias.astype(weight.dtype)
+
+
+def normalise(x: Array, epsilon: float = EPSILON) -> Array:
+    """Return (x - mean) / sqrt(variance + epsilon) over the last axis."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred * lax.rsqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon)
+
+
+def layernorm(x: Array, weight: Array, bias: Array) -> Array:
+    """Return weight (x - mean) / sqrt(variance + 1e-5) + bias over the last axis."""
+    return weight * normalise(x) + bias
+
+
+def attention(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+    """Return softmax(q k^T / sqrt(D)) v (B, T, H, D), where the mask (T, S) shows a key to a query.
+
+    JAX's own function computes the softmax of float64 in float32, and has no float16 on a CPU.
+    """
+    if q.dtype in (jnp.float32, jnp.bfloat16):
+        return jax.nn.dot_product_attention(q, k, v, mask=None if mask is None else mask[None, None])
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    scores = jnp.einsum("bthd,bshd->bhts", q, k, preferred_element_type=wide) * q.shape[-1] ** -0.5
+    shares = jax.nn.softmax(scores if mask is None else jnp.where(mask, scores, -jnp.inf))
+    return jnp.einsum("bhts,bshd->bthd", shares.astype(v.dtype), v)
