@@ -5,9 +5,10 @@
     streams.py     memory bandwidth
     latency.py     the cost of a call
     training.py    a training step and its state, donated from step to step; SGD, AdamW
-    mlp.py  gpt.py    the networks
+    mlp.py  gpt.py  dit.py    the networks
 
-`default` is jitted; `eager` calls one operation at a time. Weights, batches, costs and checks are those of the
+`default` is jitted, one program for each step; `scan` is all steps in one program; `eager` calls one operation at a time.
+Weights, batches, costs and checks are those of the
 workloads (bench_mlp.py and the others), which do not know of JAX: KERNELS is added to them from outside
 (bench_core/backends/kernels.py). This file is read by processes without JAX; the others import it.
 """
@@ -56,5 +57,7 @@ KERNELS = {
     ("model", "mlp_infer"): _kernels("mlp.infer", "eager"),
     ("model", "gpt_train"): _kernels("gpt.train"),
     ("model", "gpt_prefill"): _kernels("gpt.prefill"),
-    ("model", "gpt_decode"): _kernels("gpt.decode"),
+    ("model", "gpt_decode"): _kernels("gpt.decode", "scan"),
+    ("model", "diffusion_denoise"): _kernels("dit.steps"),
+    ("model", "diffusion_sample"): _kernels("dit.steps", "scan"),
 }

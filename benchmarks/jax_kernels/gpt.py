@@ -41,8 +41,12 @@ def block(x: Array, params: Params, heads: int) -> Array:
 def mixed(x: Array, attended: Array, params: Params) -> Array:
     """Return the stream x (B, T, C) after the rest of a block, given what its heads attended to (B, T, H, D)."""
     x = x + linear(attended.reshape(x.shape), params, "attention.out")
-    normed = layernorm(x, params["norm2.weight"], params["norm2.bias"])
-    return x + linear(jax.nn.gelu(linear(normed, params, "mlp.up"), approximate=True), params, "mlp.down")
+    return x + perceptron(layernorm(x, params["norm2.weight"], params["norm2.bias"]), params)
+
+
+def perceptron(x: Array, params: Params) -> Array:
+    """Return what the two linear layers of a block, with GELU between, compute of x (B, T, C)."""
+    return linear(jax.nn.gelu(linear(x, params, "mlp.up"), approximate=True), params, "mlp.down")
 
 
 def forward(net: Gpt, products: str | None, params: Params, ids: Array) -> Array:
@@ -74,6 +78,23 @@ def extend(net: Gpt, params: Params, kv_cache: Array, ids: Array, start: Array |
     return logits.argmax(axis=-1)[:, None], logits, kv_cache
 
 
+def generate(net: Gpt, new: int, params: Params, kv_cache: Array, token: Array, logits: Array) -> Chosen:
+    """Return all `new` tokens (B, new), the logits (B, V) of the last, and the KV cache, given the first of them.
+
+    token (B, 1), logits (B, V): the first token and its logits. The KV cache has room for `new` tokens after the prompt.
+    """
+
+    def step(before: Chosen, at: Array) -> tuple[Chosen, Array]:
+        token, _, kv_cache = before
+        after = extend(net, params, kv_cache, token, at)
+        return after, after[0]
+
+    end = kv_cache.shape[3] - 1
+    positions = jnp.arange(end + 1 - new, end)
+    (_, logits, kv_cache), following = lax.scan(step, (token, logits, kv_cache), positions)
+    return jnp.concatenate([token, following[..., 0].T], axis=1), logits, kv_cache
+
+
 def empty_cache(net: Gpt, params: Params, batch: int, capacity: int) -> Array:
     """Return a KV cache (layers, 2, B, S, H, D) of zeros: what a mask hides must be finite."""
     dtype = params["tokens.weight"].dtype
@@ -100,31 +121,71 @@ def prefill(implementation: str, backend: Backend, work: Work, host: HostArrays)
     return Kernel(run, inputs=batch.arrays, outputs=lambda made: {"out": made[1]}, prepare=program.compile)
 
 
-class JaxGeneration:
-    """Greedy generation, one program call for each token; the KV cache is donated from step to step."""
+class Prompted:
+    """A prompt (B, P), the input "x", and a KV cache for it and `new` tokens; whatever writes to the cache donates it."""
 
     def __init__(self, net: Gpt, params: Params, prompt: Array, new: int) -> None:
-        self.inputs, self.new, self._params = {"x": prompt}, new, params
-        self._kv_cache = empty_cache(net, params, len(prompt), prompt.shape[1] + new)
-        start = jnp.zeros((), prompt.dtype)
-        self._read = Program(partial(extend, net, start=0), [params, self._kv_cache, prompt], donated=[1])
-        self.next = Program(partial(extend, net), [params, self._kv_cache, prompt[:, :1], start], donated=[1])
-        self._positions = [jnp.asarray(at, prompt.dtype) for at in range(self._kv_cache.shape[3])]
+        self.inputs, self.new, self.net, self.params = {"x": prompt}, new, net, params
+        self.kv_cache = empty_cache(net, params, len(prompt), prompt.shape[1] + new)
+        self._read = self.program(partial(extend, net, start=0), prompt)
+
+    def program(self, function: Any, *like: Array) -> Program:
+        """Return the program of a function of parameters, KV cache and others, which returns the KV cache last."""
+        return Program(function, [self.params, self.kv_cache, *like], donated=[1])
+
+    def call(self, program: Program, *arguments: Array) -> tuple[Array, Array]:
+        """Call a program, and keep the KV cache that it returns; return tokens and logits."""
+        tokens, logits, self.kv_cache = program(self.params, self.kv_cache, *arguments)
+        return tokens, logits
 
     def prefill(self) -> tuple[Array, Array]:
-        token, logits, self._kv_cache = self._read(self._params, self._kv_cache, self.inputs["x"])
-        return token, logits
+        """Read the prompt; return the first new token (B, 1) and its logits (B, V)."""
+        return self.call(self._read, self.inputs["x"])
+
+
+class StepByStep(Prompted):
+    """Greedy generation, one program call for each token."""
+
+    def __init__(self, net: Gpt, params: Params, prompt: Array, new: int) -> None:
+        super().__init__(net, params, prompt, new)
+        self._positions = [jnp.asarray(at, prompt.dtype) for at in range(self.kv_cache.shape[3])]
+        self.next = self.program(partial(extend, net), prompt[:, :1], self._positions[0])
 
     def decode(self, token: Array, at: int) -> tuple[Array, Array]:
-        token, logits, self._kv_cache = self.next(self._params, self._kv_cache, token, self._positions[at])
-        return token, logits
+        return self.call(self.next, token, self._positions[at])
 
     def concatenate(self, parts: list[Array]) -> np.ndarray:
         return np.concatenate(parts, axis=1)  # on the host: JAX would compile a program for each number of parts
 
 
-def decode(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - there is one
-    """Return the kernel that generates tokens greedily. The compile_time is that of a step."""
+def whole_kernel(prompted: Prompted) -> Kernel:
+    """Return the kernel that generates all tokens after the first in one program.
+
+    As in `generation_kernel`, the prompt is read when it is built and restarted. There is no single step to be timed.
+    """
+    first = [prompted.prefill()]
+    program = prompted.program(partial(generate, prompted.net, prompted.new), *first[0])
+
+    def run() -> tuple[Array, Array]:
+        return prompted.call(program, *first[0])
+
+    def restart() -> None:
+        first[0] = prompted.prefill()
+
+    def outputs(made: tuple[Array, Array]) -> dict[str, Array]:
+        return dict(zip(("tokens", "logits"), made, strict=True))
+
+    return Kernel(run, inputs=prompted.inputs, outputs=outputs, restart=restart, prepare=program.compile)
+
+
+def decode(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
+    """Return the kernel that generates tokens greedily: a program call for each token, or one for all (`scan`).
+
+    The compile_time is that of the step, or of the loop.
+    """
     params: Any = device_weights(backend, host, work.dtype)
-    loop = JaxGeneration(network(work), params, backend.from_host(host["x"]), work["new"])
+    prompted = network(work), params, backend.from_host(host["x"]), work["new"]
+    if implementation == "scan":
+        return whole_kernel(Prompted(*prompted))
+    loop = StepByStep(*prompted)
     return replace(generation_kernel(loop), prepare=loop.next.compile)
