@@ -41,6 +41,22 @@ def backend(name, gpus=1):
         yield NumpyBackend("cpu")
 
 
+@contextmanager
+def noted_programs():
+    """Yield a list, to which every program of JAX is added that is made meanwhile."""
+    from benchmarks.jax_kernels.programs import Program
+
+    made, begin = [], Program.__init__
+
+    def noted(self, *arguments, **named):
+        begin(self, *arguments, **named)
+        made.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Program, "__init__", noted)
+        yield made
+
+
 def looked_at(workload, work, on, implementation="default"):
     """Return what becomes of a case whose answers are looked at twice, as in every run, and whose calls are not timed.
 

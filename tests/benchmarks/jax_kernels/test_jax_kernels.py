@@ -27,12 +27,6 @@ TRAINED = {
 }
 
 
-@pytest.fixture
-def on():
-    with kernels.backend("jax") as made:
-        yield made
-
-
 def smoke(workload, dtype="float32"):
     return workload.variant(*workload.presets[Preset.SMOKE], dtype=dtype)
 
@@ -48,27 +42,19 @@ def test_every_kernel_is_of_a_workload_that_exists_and_can_be_imported():
         assert callable(getattr(import_module(f"benchmarks.jax_kernels.{module}"), name)), place
 
 
-@pytest.fixture
-def programs(monkeypatch):
-    """The programs that are made, in order."""
-    made, begin = [], Program.__init__
-
-    def noted(self, *arguments, **named):
-        begin(self, *arguments, **named)
-        made.append(self)
-
-    monkeypatch.setattr(Program, "__init__", noted)
-    return made
-
-
-@pytest.mark.parametrize("key", jax_kernels.KERNELS, ids="-".join)
-def test_no_weight_and_no_input_is_folded_into_a_program(on, key, programs):
+@pytest.mark.parametrize(
+    ("key", "implementation"),
+    [(key, name) for key, builders in jax_kernels.KERNELS.items() for name in builders if name != "eager"],
+    ids=lambda part: part if isinstance(part, str) else "-".join(part),
+)
+def test_no_weight_and_no_input_is_folded_into_a_program(on, key, implementation, programs):
     """XLA would compute with a constant when it compiles, and the second look cannot write to weights."""
     workload = next(each for each in WORKLOADS if (each.suite, each.name) == key)
-    work = next(iter(workload.works(Preset.SMOKE, Machine(1 << 20, 2))))
+    presets = Preset.SMOKE, Preset.QUICK  # smoke leaves some out
+    work = next(work for preset in presets for work in workload.works(preset, Machine(1 << 20, 2)))
     host = workload.inputs(work, generator(work.case_id, 1))
     try:
-        workload.builders(Target("jax", "jax", "cpu"))["default"](on, work, host)
+        workload.builders(Target("jax", "jax", "cpu"))[implementation](on, work, host)
     except Unsupported:
         return
     for program in programs:
@@ -78,14 +64,14 @@ def test_no_weight_and_no_input_is_folded_into_a_program(on, key, programs):
         assert max(sizes, default=0) <= 32 * 32, key  # a causal mask of smoke
 
 
-@pytest.mark.parametrize("name", ["prefill", "decode"])
-def test_a_kv_cache_is_written_where_it_lay(on, name, monkeypatch):
+@pytest.mark.parametrize(("name", "form"), [("prefill", "default"), ("decode", "default"), ("decode", "scan")])
+def test_a_kv_cache_is_written_where_it_lay(on, name, form, monkeypatch):
     workload = {"prefill": bench_gpt.GptPrefill, "decode": bench_gpt.GptDecode}[name]()
     caches, empty = [], gpt.empty_cache
     monkeypatch.setattr(gpt, "empty_cache", lambda *given: caches.append(empty(*given)) or caches[-1])
     work = smoke(workload)
     host = workload.inputs(work, generator(work.case_id, 1))
-    kernel = workload.builders(Target("jax", "jax", "cpu"))["default"](on, work, host)
+    kernel = workload.builders(Target("jax", "jax", "cpu"))[form](on, work, host)
     kernel.run()
     assert caches[0].is_deleted()
 
