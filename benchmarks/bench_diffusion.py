@@ -167,7 +167,7 @@ class DiffusionSample(DiffusionWorkload):
 
     name = "diffusion_sample"
     traits = replace(DiffusionWorkload.traits, claims=(Claim.IMAGES,), sold_as="images generated")
-    headline = ("default", "tuned")
+    headline = ("default", "tuned", "scan")
     presets: ClassVar = {preset: (net, SAMPLED.get(preset, batch)) for preset, (net, batch) in PRESETS.items()}
 
 

@@ -9,9 +9,10 @@ Terms are those of vLLM. Time to first token (TTFT) is prefill plus one token. T
 latency - TTFT and contains no prefill. `time_per_output_token` is that time divided by the number of steps. Two more
 metrics are measured separately:
 
-time_to_first_token  prefill and the first token; eager implementation only, since only steps are compiled or captured
+time_to_first_token  prefill and the first token; `default` only, since only steps or loops are compiled or captured
 inter_token_latency  one step of the loop. Steps shorter than 100 us are timed in blocks, and a sample is the mean of a
-                     block: percentiles are those of single steps only if steps take longer
+                     block: percentiles are those of single steps only if steps take longer. Not where the loop is one
+                     program
 """
 
 from __future__ import annotations
@@ -279,7 +280,7 @@ class GptDecode(GptWorkload):
     per_sample = ("x",)
     uploaded = False  # the prompt is read before the first token, outside of the timed call
     quick = ("cudagraph",)
-    headline = ("default", "cudagraph")
+    headline = ("default", "cudagraph", "scan")
     precisions = ("tf32",)  # no autocast: models are served with weights in the narrow format, see `formats`
     formats = ("bfloat16",)
     kernels: ClassVar[Kernels] = {

@@ -7,10 +7,10 @@
     training.py    a training step and its state, donated from step to step; SGD, AdamW
     mlp.py  gpt.py  dit.py    the networks
 
-`default` is jitted, one program for each step; `scan` is all steps in one program; `eager` calls one operation at a time.
-Weights, batches, costs and checks are those of the
-workloads (bench_mlp.py and the others), which do not know of JAX: KERNELS is added to them from outside
-(bench_core/backends/kernels.py). This file is read by processes without JAX; the others import it.
+`default` is jitted, in a loop step by step; `scan` is a whole loop in one program; `eager` calls one operation at a
+time. Weights, batches, costs and checks are those of the workloads (bench_mlp.py and the others), which do not know of
+JAX: KERNELS is added to them from outside (bench_core/backends/kernels.py). This file is read by processes without JAX;
+the others import it.
 """
 
 from __future__ import annotations

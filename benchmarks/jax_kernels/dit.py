@@ -12,7 +12,7 @@ from jax import lax
 from bench_core.workload import Backend, HostArrays, Kernel, Work
 
 from ..bench_diffusion import BATCH, network, outputs
-from ..nn.batches import Batch, batch_of
+from ..nn.batches import batch_of
 from ..nn.dit import EPSILON, Dit, Schedule
 from ..nn.names import scoped
 from ..nn.weights import device_weights
@@ -53,9 +53,7 @@ def modulated(x: Array, shift: Array, scale: Array) -> Array:
     return normalise(x, EPSILON) * (1 + scale) + shift
 
 
-def denoise(
-    net: Dit, params: Params, latents: Array, labels: Array, wave: Array, keep: Array, share: Array
-) -> Reached:
+def denoise(net: Dit, params: Params, latents: Array, labels: Array, wave: Array, keep: Array, share: Array) -> Reached:
     """Take one step: x' = keep x + share e, where e is the predicted noise (`Schedule`)."""
     noise, sigma = jnp.split(predict(net, params, latents, wave, labels).astype(latents.dtype), 2, axis=1)
     return keep * latents + share * noise, sigma

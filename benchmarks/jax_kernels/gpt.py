@@ -1,4 +1,7 @@
-"""The language model in JAX: causal Transformer blocks; training, prefill, and decoding with a static KV cache."""
+"""The language model in JAX: causal Transformer blocks; training, prefill, and decoding with a static KV cache.
+
+Decoding calls a program for each token, or one for all of them.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,7 @@ def extend(net: Gpt, params: Params, kv_cache: Array, ids: Array, start: Array |
 def generate(net: Gpt, new: int, params: Params, kv_cache: Array, token: Array, logits: Array) -> Chosen:
     """Return all `new` tokens (B, new), the logits (B, V) of the last, and the KV cache, given the first of them.
 
-    token (B, 1), logits (B, V): the first token and its logits. The KV cache has room for `new` tokens after the prompt.
+    token (B, 1), logits (B, V): the first token and its logits. The KV cache has room for `new` tokens after a prompt.
     """
 
     def step(before: Chosen, at: Array) -> tuple[Chosen, Array]:
@@ -122,7 +125,7 @@ def prefill(implementation: str, backend: Backend, work: Work, host: HostArrays)
 
 
 class Prompted:
-    """A prompt (B, P), the input "x", and a KV cache for it and `new` tokens; whatever writes to the cache donates it."""
+    """A prompt (B, P), the input "x", and a KV cache for it and `new` tokens, which every program call donates."""
 
     def __init__(self, net: Gpt, params: Params, prompt: Array, new: int) -> None:
         self.inputs, self.new, self.net, self.params = {"x": prompt}, new, net, params

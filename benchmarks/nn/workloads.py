@@ -40,8 +40,9 @@ _LARGE = tuple(SWEEP)
 # How torch runs most models (benchmarks/nn/modules/running.py says what each name means).
 TORCH = ("default", "compile")
 TORCH_CUDA = (*TORCH, "cudagraph", "compile_cudagraph", "max_autotune")
-# Implementations that are measured in narrower arithmetic as well: there other kernels are to be chosen from.
-NARROW = frozenset({*TORCH_CUDA, "cudnn_benchmark"})
+# Implementations that are measured in narrower arithmetic as well: there other kernels are to be chosen from, and what
+# a loop costs besides its kernels is a larger share.
+NARROW = frozenset({*TORCH_CUDA, "cudnn_benchmark", "scan"})
 
 
 class ModelWorkload(Workload):

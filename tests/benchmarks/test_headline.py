@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench_core.records import Ceiling, Machine, Preset
+from bench_core.records import Ceiling, Machine, Preset, Target
 from tests.support.planned import CPU, GPU, HEADLINE, WORKLOADS, cases
 from tests.support.readme_table import TABLE
 
@@ -40,6 +40,13 @@ def test_it_holds_the_limits_of_a_gpu():
         (Ceiling.DEVICE_TO_HOST, "256MiB-pinned", "float32", "ieee"),
         (Ceiling.LAUNCH, "1", "float32", "ieee"),
     }
+
+
+def test_it_holds_the_loops_of_jax_as_one_program_beside_one_for_each_step():
+    found = {(c.work.workload, c.implementation) for c in cases(Preset.HEADLINE, [Target("jax", "jax", "cpu")])}
+    looped = {(name, form) for name in ("gpt_decode", "diffusion_sample") for form in ("default", "scan")}
+    assert looped < found
+    assert {name for name, form in found if form == "scan"} == {name for name, _ in looped}
 
 
 def test_it_holds_one_compiled_and_one_captured_form():

@@ -778,6 +778,19 @@ def test_only_standard_and_full_cross_implementations_precisions_and_batches():
     assert {case.work.scope for case in cases} == set(Scope)
 
 
+@pytest.mark.parametrize("preset", [Preset.STANDARD, Preset.FULL])
+@pytest.mark.parametrize(
+    ("name", "narrow"),
+    [("gpt_decode", ("bfloat16", "ieee")), ("diffusion_sample", ("float32", "autocast_bfloat16"))],
+)
+def test_a_loop_in_one_program_is_measured_at_the_networks_own_size_in_every_format(preset, name, narrow):
+    cases = expand(MODELS[name], preset, [Target("jax", "jax", "cpu")], lambda _: MACHINE)
+    found = [case.work for case in cases if case.implementation == "scan"]
+    assert {(work.dtype, work.precision) for work in found} == {("float32", "ieee"), ("float32", "tf32"), narrow}
+    assert {work["batch"] for work in found} == {MODELS[name].presets[preset][1]}
+    assert {work.scope for work in found} == {Scope.RESIDENT}
+
+
 def test_pytorchs_tuned_form_on_a_cpu_makes_the_calls_of_the_default(monkeypatch):
     """Only the environment of its process differs, and only glibc knows the variables in it."""
     tuned = workloads.keeping_memory(lambda *given: given)

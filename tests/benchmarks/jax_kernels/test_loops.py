@@ -10,7 +10,7 @@ from benchmarks import bench_diffusion, bench_gpt
 from tests.support import kernels
 
 pytest.importorskip("jax")
-from benchmarks.jax_kernels import dit  # noqa: E402
+from benchmarks.jax_kernels import dit
 
 DECODE, SAMPLE, DENOISE = bench_gpt.GptDecode(), bench_diffusion.DiffusionSample(), bench_diffusion.DiffusionDenoise()
 # Networks of one block, which take XLA less time than those of smoke.
