@@ -16,7 +16,7 @@ _ARRAY = """
 """
 _JAX = """
     add arange asarray bfloat16 broadcast_to concatenate copy dot einsum float32 float64 full_like inf isfinite
-    promote_types split sqrt stack sum take_along_axis tile tri where zeros zeros_like
+    promote_types split sqrt stack sum take_along_axis tanh tile tri where zeros zeros_like
 """
 
 FUNCTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(

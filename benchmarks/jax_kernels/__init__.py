@@ -5,7 +5,8 @@
     streams.py     memory bandwidth
     latency.py     the cost of a call
     training.py    a training step and its state, donated from step to step; SGD, AdamW
-    mlp.py  gpt.py  dit.py    the networks
+    images.py      convolutions and batch norms
+    mlp.py  gpt.py  resnet.py  dcgan.py  dit.py    the networks
 
 `default` is jitted, in a loop step by step; `scan` is a whole loop in one program; `eager` calls one operation at a
 time. Weights, batches, costs and checks are those of the workloads (bench_mlp.py and the others), which do not know of
@@ -55,6 +56,10 @@ KERNELS = {
     ("latency", "launch_synchronize"): _kernels("latency.launch_synchronize", "eager"),
     ("model", "mlp_train"): _kernels("mlp.train", "eager"),
     ("model", "mlp_infer"): _kernels("mlp.infer", "eager"),
+    ("model", "cnn_train"): _kernels("resnet.train"),
+    ("model", "cnn_infer"): _kernels("resnet.infer"),
+    ("model", "gan_train"): _kernels("dcgan.train"),
+    ("model", "gan_generate"): _kernels("dcgan.generate"),
     ("model", "gpt_train"): _kernels("gpt.train"),
     ("model", "gpt_prefill"): _kernels("gpt.prefill"),
     ("model", "gpt_decode"): _kernels("gpt.decode", "scan"),
