@@ -248,7 +248,7 @@ class Workload(ABC):
     def require_supported(self, backend: Backend, case: Case) -> None:
         """Raise Unsupported if it is known without inputs, which may take long to make, that there is no kernel."""
         # A class with a `build` of its own need not have any `kernels`.
-        if type(self).build is Workload.build or self._builders_on(backend):
+        if type(self).build is Workload.build or self.kernels or self._builders_on(backend):
             self._builder(backend, case)
 
     def _builders_on(self, backend: Backend) -> Mapping[str, Builder]:

@@ -114,6 +114,11 @@ class JaxBackend:
         return host_array.astype(np.float32) if host_array.dtype.kind == "V" else host_array
 
     def like(self, array: Any, values: np.ndarray, rows: Sequence[int] | None = None) -> Any:
+        if array.sharding.memory_kind not in (None, self._device.default_memory().kind):
+            # In memory of the host, where XLA need not be able to compute.
+            changed = self.to_host(array).astype(array.dtype)
+            changed[... if rows is None else np.array(rows)] = values
+            return self.jax.device_put(changed, array.sharding).block_until_ready()
         some = self.jax.numpy.asarray(values).astype(array.dtype)
         changed = self.jax.numpy.broadcast_to(some, array.shape) if rows is None else array.at[np.array(rows)].set(some)
         return self.jax.device_put(changed, array.sharding).block_until_ready()
