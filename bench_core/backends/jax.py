@@ -114,13 +114,10 @@ class JaxBackend:
         return host_array.astype(np.float32) if host_array.dtype.kind == "V" else host_array
 
     def like(self, array: Any, values: np.ndarray, rows: Sequence[int] | None = None) -> Any:
-        if array.sharding.memory_kind not in (None, self._device.default_memory().kind):
-            # In memory of the host, where XLA need not be able to compute.
-            changed = self.to_host(array).astype(array.dtype)
-            changed[... if rows is None else np.array(rows)] = values
-            return self.jax.device_put(changed, array.sharding).block_until_ready()
+        # In the memory of the device, if the array lies in another: XLA need not be able to compute there.
+        there = self.jax.device_put(array, array.sharding.with_memory_kind(self._device.default_memory().kind))
         some = self.jax.numpy.asarray(values).astype(array.dtype)
-        changed = self.jax.numpy.broadcast_to(some, array.shape) if rows is None else array.at[np.array(rows)].set(some)
+        changed = self.jax.numpy.broadcast_to(some, array.shape) if rows is None else there.at[np.array(rows)].set(some)
         return self.jax.device_put(changed, array.sharding).block_until_ready()
 
     def wait_for(self, result: Any) -> None:
