@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bench_core.workload import Backend, HostArrays, Kernel, Unsupported, Work
@@ -52,7 +53,7 @@ def both_ways(implementation: str, backend: Backend, work: Work, host: HostArray
 def on_device(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - there is one
     """Return the kernel of a jitted copy into the array of the call before, as in streams.py."""
     there = backend.from_host(host["x"])
-    target = jax.numpy.zeros_like(there)
+    target = jnp.zeros_like(there)
     return written_into(Program(INTO["copy"], [target, there], donated=[0]), target, {"x": there})
 
 
