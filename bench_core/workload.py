@@ -246,9 +246,12 @@ class Workload(ABC):
         return Work(self.suite, self.name, size, dtype, tuple(params.items()), version=self.version, **special)
 
     def require_supported(self, backend: Backend, case: Case) -> None:
-        """Raise Unsupported if it is known without inputs, which may take long to make, that there is no kernel."""
+        """Raise Unsupported if it is known without inputs, which may take long to make, that there is no kernel.
+
+        Of the backend only its class and its device are asked, so that this is known without its library as well.
+        """
         # A class with a `build` of its own need not have any `kernels`.
-        if type(self).build is Workload.build or self._builders_on(backend):
+        if type(self).build is Workload.build or self.kernels or self._builders_on(backend):
             self._builder(backend, case)
 
     def _builders_on(self, backend: Backend) -> Mapping[str, Builder]:

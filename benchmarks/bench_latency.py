@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 from bench_core import check
+from bench_core.backends.base import Futures
 from bench_core.workload import (
     Backend,
     Builder,
+    Case,
     Ceiling,
     Costs,
     HostArrays,
@@ -70,7 +72,6 @@ def waiting(launch: Builder) -> Builder:
     """Return a builder whose kernel makes the call of `launch` and then synchronizes."""
 
     def build(backend: Backend, work: Work, host: HostArrays) -> Kernel:
-        require_queue(backend)
         kernel = launch(backend, work, host)
         call = kernel.run
 
@@ -86,10 +87,7 @@ def waiting(launch: Builder) -> Builder:
 
 def torch_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel that replays a torch `CUDAGraph` of many launches, each adding b to the previous result."""
-    require_queue(backend)
     torch = backend.xp
-    if not backend.device.startswith("cuda"):
-        raise Unsupported("no_graphs", f"torch has no graphs on {backend.device}")
     a, b = backend.from_host(host["a"]), backend.from_host(host["b"])
     c = torch.empty_like(a)
     torch.add(a, b, out=c)  # load the kernel before the capture
@@ -122,12 +120,6 @@ def _chain(first: Callable[[], Any], further: Callable[[], Any], kernels: int) -
         further()
 
 
-def no_graph(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - signature of a builder
-    """Raise Unsupported: neither a CPU nor this backend has graphs."""
-    require_queue(backend)
-    raise Unsupported("no_graphs", f"{backend.name} has no graphs")
-
-
 def numpy_chase(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - signature of a builder
     """Return the kernel that follows links in a Python loop; each call continues where the previous one stopped."""
     array = backend.from_host(host["links"])
@@ -151,12 +143,6 @@ def numpy_chase(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # no
         return {"out": np.asarray(end)}
 
     return Kernel(run, inputs={"links": array}, outputs=outputs, restart=restart, library="CPython")
-
-
-def require_queue(backend: Backend) -> None:
-    """Raise Unsupported on a CPU, which has no queue: a call returns when its work is done."""
-    if backend.device == "cpu":
-        raise Unsupported("no_queue", f"{backend.name} on the CPU has no queue: a call returns when its work is done")
 
 
 class Latency(Workload):
@@ -200,6 +186,18 @@ def _launches(work: Work) -> int:
     return int(dict(work.params).get("kernels", 1))
 
 
+class Queued(Latency):
+    """Base class of work that an accelerator queues, so that the call alone does not tell when it is done."""
+
+    def require_supported(self, backend: Backend, case: Case) -> None:
+        """Raise Unsupported on a CPU, which has no queue: a call returns when its work is done."""
+        if backend.device == "cpu":
+            raise Unsupported(
+                "no_queue", f"{backend.name} on the CPU has no queue: a call returns when its work is done"
+            )
+        super().require_supported(backend, case)
+
+
 class EmptyCall(Latency):
     """No operation: the cost of the timing loop. It is part of every other time and never subtracted."""
 
@@ -216,8 +214,14 @@ class Launch(Latency):
     ceiling = Ceiling.LAUNCH
     kernels: ClassVar[Kernels] = {"array": {"default": array_launch}, "torch": {"default": torch_launch}}
 
+    def require_supported(self, backend: Backend, case: Case) -> None:
+        """Raise Unsupported on an accelerator if the library's results are futures: no two calls wait in its queue."""
+        if backend.device != "cpu" and isinstance(backend, Futures):
+            raise Unsupported("awaited", f"every result of {backend.name} is awaited: see {LaunchWait.name}")
+        super().require_supported(backend, case)
 
-class LaunchWait(Latency):
+
+class LaunchWait(Queued):
     """One call and a wait for its result: the round trip to the device."""
 
     name = "launch_synchronize"
@@ -227,16 +231,21 @@ class LaunchWait(Latency):
     }
 
 
-class GraphReplay(Latency):
+class GraphReplay(Queued):
     """A graph of kernels, launched with one call; each kernel needs the previous one."""
 
     name = "graph_replay"
     version = 2  # in version 1 all kernels computed the same, so the result did not show how many ran
     kernels: ClassVar[Kernels] = {
-        "array": {"default": no_graph},
         "cupy": {"default": cupy_graph},
-        "torch": {"default": torch_graph},
+        "torch:cuda": {"default": torch_graph},
     }
+
+    def require_supported(self, backend: Backend, case: Case) -> None:
+        """Raise Unsupported on a CPU, and if the library has no graphs on its device."""
+        if backend.device != "cpu" and not self._builders_on(backend):
+            raise Unsupported("no_graphs", f"{backend.name} has no graphs on {backend.device}")
+        super().require_supported(backend, case)
 
     def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:  # noqa: ARG002 - same sizes on every machine
         for kernels in GRAPH_SIZES:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from bench_core import check
+from bench_core.backends.base import Selective
 from bench_core.workload import (
     Backend,
     Case,
@@ -50,7 +51,6 @@ PERIOD = 1_000_003  # number of normal numbers that are drawn and then repeated
 
 def torch_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of `copy_` between tensors; it is asynchronous if the host memory is pinned."""
-    require_device(backend)
     torch = backend.xp
     source = torch.from_numpy(np.array(host["x"]))  # a copy, since the check overwrites it
     if work["memory"] == "pinned":
@@ -149,18 +149,6 @@ def _cupy_both(xp: Any, up: Callable[[Any], Any], down: Callable[[Any], Any]) ->
     return both
 
 
-def require_device(backend: Backend) -> None:
-    """Raise Unsupported on a CPU: its arrays are in host memory already."""
-    if backend.device == "cpu":
-        raise Unsupported("no_transfer", f"{backend.name} on the CPU computes in host memory: nothing to transfer")
-
-
-def no_transfer(backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - signature of a builder
-    """Raise Unsupported: neither a CPU nor this backend has transfers."""
-    require_device(backend)
-    raise Unsupported("no_kernel", f"{backend.name} has no kernel for transfers")
-
-
 def peer(backend: Backend) -> str:
     """Return the address of another device of the same kind; raise Unavailable if there is none."""
     kind = backend.device.partition(":")[0]
@@ -176,7 +164,6 @@ class Transfer(Workload):
     suite = "transfer"
     traits = Traits(order=2, traffic=Traffic.LINK)
     kernels: ClassVar[Kernels] = {
-        "array": {"default": no_transfer},
         "cupy": {"default": cupy_transfer},
         "torch": {"default": torch_transfer},
     }
@@ -205,8 +192,10 @@ class Transfer(Workload):
         return Costs(bytes=bytes_, least_bytes=bytes_)
 
     def require_supported(self, backend: Backend, case: Case) -> None:
+        """Raise Unsupported on a CPU: its arrays are in host memory already."""
+        if backend.device == "cpu":
+            raise Unsupported("no_transfer", f"{backend.name} on the CPU computes in host memory: nothing to transfer")
         super().require_supported(backend, case)
-        require_device(backend)
 
     def build(self, backend: Backend, case: Case, host: HostArrays) -> Kernel:
         """Return the kernel of one transfer; calls are timed one by one."""
@@ -268,6 +257,13 @@ class Peer(Transfer):
 
     name = "p2p"
     memories = ("device",)
+
+    def require_supported(self, backend: Backend, case: Case) -> None:
+        """Raise Unsupported if a process opens one device alone."""
+        if backend.device != "cpu" and isinstance(backend, Selective):
+            reason = f"a process of {backend.name} opens the device that it measures and no other to copy to"
+            raise Unsupported("one_device", reason)
+        super().require_supported(backend, case)
 
 
 @pytest.mark.workload(HostToDevice())

@@ -33,6 +33,21 @@ def test_a_missing_implementation_is_unsupported_by_name():
         Sum().build(NumpyBackend("cpu"), case, {})
 
 
+def test_what_has_kernels_for_other_libraries_alone_is_refused_before_its_inputs_are_made():
+    """Though it builds them by itself; one without any kernels may build whatever it likes."""
+
+    class Built(Sum):
+        def build(self, backend, case, host):
+            return super().build(backend, case, host)
+
+    case = Case(Sum().work("8", "float64", n=8), "numpy", "cpu")
+    Built.kernels = {"torch": {"default": built_as("torch's")}}
+    with pytest.raises(Unsupported, match="sum has no 'default' kernel for numpy"):
+        Built().require_supported(NumpyBackend("cpu"), case)
+    Built.kernels = {}
+    Built().require_supported(NumpyBackend("cpu"), case)
+
+
 def test_a_work_carries_the_version_of_its_workload():
     """Raising it changes the join key, so that old and new numbers never meet."""
     assert Sum().work("8", "float64", n=8).version == 3

@@ -115,7 +115,11 @@ class JaxBackend:
 
     def like(self, array: Any, values: np.ndarray, rows: Sequence[int] | None = None) -> Any:
         some = self.jax.numpy.asarray(values).astype(array.dtype)
-        changed = self.jax.numpy.broadcast_to(some, array.shape) if rows is None else array.at[np.array(rows)].set(some)
+        if rows is None:
+            changed = self.jax.numpy.broadcast_to(some, array.shape)
+        else:  # in the memory of the device, if the array lies in another: XLA need not be able to compute there
+            place = array.sharding.with_memory_kind(self._device.default_memory().kind)
+            changed = self.jax.device_put(array, place).at[np.array(rows)].set(some)
         return self.jax.device_put(changed, array.sharding).block_until_ready()
 
     def wait_for(self, result: Any) -> None:

@@ -3,6 +3,7 @@
     programs.py    a function that is compiled ahead: no timed call compiles
     products.py    matrix products
     streams.py     memory bandwidth
+    transfers.py   between the memories of host and device
     latency.py     the cost of a call
     training.py    a training step and its state, donated from step to step; SGD, AdamW
     images.py      convolutions and batch norms
@@ -51,9 +52,13 @@ _STREAMS = ("copy", "scale", "add", "triad", "dot", "sum", "fill", "gather", "sc
 KERNELS = {
     **{("matmul", name): _kernels("products.product") for name in _PRODUCTS},
     **{("memory", name): _kernels("streams.stream") for name in _STREAMS},
+    ("transfer", "h2d"): _kernels("transfers.host_to_device"),
+    ("transfer", "d2h"): _kernels("transfers.device_to_host"),
+    ("transfer", "h2d_d2h"): _kernels("transfers.both_ways"),
+    ("transfer", "d2d"): _kernels("transfers.on_device"),
     ("latency", "empty_call"): _kernels("latency.empty_call"),
-    ("latency", "launch"): _kernels("latency.launch", "eager"),
-    ("latency", "launch_synchronize"): _kernels("latency.launch_synchronize", "eager"),
+    ("latency", "launch"): _kernels("latency.addition", "eager"),
+    ("latency", "launch_synchronize"): _kernels("latency.addition", "eager"),
     ("model", "mlp_train"): _kernels("mlp.train", "eager"),
     ("model", "mlp_infer"): _kernels("mlp.infer", "eager"),
     ("model", "cnn_train"): _kernels("resnet.train"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from bench_core.workload import Backend, HostArrays, Kernel, Unsupported, Work
+from bench_core.workload import Backend, HostArrays, Kernel, Work
 
-from ..bench_latency import empty, require_queue
+from ..bench_latency import empty
 from .programs import Program
 
 
@@ -15,20 +15,8 @@ def empty_call(implementation: str, backend: Backend, work: Work, host: HostArra
     return empty(backend, work, host)
 
 
-def launch(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Return the kernel of `a + b` on a CPU; raise Unsupported elsewhere, where this workload queues calls."""
-    if backend.device != "cpu":
-        raise Unsupported("awaited", "every result of jax is awaited: see launch_synchronize")
-    return _sum(implementation, backend, work, host)
-
-
-def launch_synchronize(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Return the kernel of `a + b` on an accelerator, whose result is awaited as all results are."""
-    require_queue(backend)
-    return _sum(implementation, backend, work, host)
-
-
-def _sum(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder's
+def addition(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - a builder's
+    """Return the kernel of `a + b`, whose result is awaited, as all results of JAX are."""
     inputs = {name: backend.from_host(host[name]) for name in "ab"}
     if implementation == "eager":
         return Kernel(lambda: jnp.add(*inputs.values()), inputs=inputs)

@@ -46,12 +46,12 @@ def stream(implementation: str, backend: Backend, work: Work, host: HostArrays) 
         program = Program(REDUCED[work.workload], [*inputs.values()])
         kernel = Kernel(lambda: program(*inputs.values()), inputs=inputs, prepare=program.compile)
     else:
-        kernel = _into(Program(INTO[work.workload], [arrays.a, *inputs.values()], donated=[0]), arrays.a, inputs)
+        kernel = written_into(Program(INTO[work.workload], [arrays.a, *inputs.values()], donated=[0]), arrays.a, inputs)
     return flagged_by_cache(kernel, backend, work)
 
 
-def _into(program: Program, first: Array, inputs: dict[str, Any]) -> Kernel:
-    """Return the kernel of an operation that writes into the array of the call before."""
+def written_into(program: Program, first: Array, inputs: dict[str, Any]) -> Kernel:
+    """Return the kernel of an operation that writes into the array of the call before; `first` is donated first."""
     held = [first]
 
     def run() -> Array:

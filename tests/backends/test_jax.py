@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench_core.backends import jax as ours
-from bench_core.backends.base import Compiles, Futures, Immutable, Selective
+from bench_core.backends.base import Compiles, Futures, Immutable, Selective, overwrite, overwrite_rows
 from bench_core.backends.jax import JaxBackend
 from bench_core.errors import Unavailable
 from bench_core.machine import datasheets
@@ -208,6 +208,32 @@ def test_a_copy_to_the_host_outlives_the_array_that_it_was_made_of(cpu):
     kept = cpu.to_host(array)
     array.delete()
     assert kept.sum() == 1 << 12
+
+
+def test_other_values_lie_in_the_memory_of_the_array_that_they_replace(cpu, monkeypatch):
+    """Though XLA may compute in no memory but the device's."""
+    kind_of_array = type(jax.numpy.ones(1))
+    at = kind_of_array.at
+
+    def at_in(array):
+        assert array.sharding.memory_kind == "device", f"computes in {array.sharding.memory_kind}"
+        return at.fget(array)
+
+    monkeypatch.setattr(kind_of_array, "at", property(at_in))
+    numbers = np.arange(12, dtype=np.float32).reshape(6, 2)
+    for kind in ("device", "pinned_host", "unpinned_host"):
+        array = jax.device_put(cpu.from_host(numbers), jax.sharding.SingleDeviceSharding(cpu._device, memory_kind=kind))
+        rows = np.isin(numbers // 2, [1, 4])
+        made = {
+            "values": (overwrite(cpu, array, 1 + numbers), 1 + numbers),
+            "a number": (overwrite(cpu, array, np.asarray(7)), np.full((6, 2), 7)),
+            "rows": (overwrite_rows(cpu, array, [1, 4], 1 + numbers[[1, 4]]), numbers + rows),
+            "a number in rows": (overwrite_rows(cpu, array, [1, 4], np.asarray(0)), np.where(rows, 0, numbers)),
+            "nothing": (array, numbers),
+        }
+        for what, (other, expected) in made.items():
+            assert other.sharding == array.sharding, (what, kind)
+            np.testing.assert_array_equal(cpu.to_host(other), expected, f"{what}, {kind}")
 
 
 # ---------------------------------------------------------------- a case

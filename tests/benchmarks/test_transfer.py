@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bench_core.backends import registry
 from bench_core.errors import Unavailable, Unsupported, WrongAnswer
-from bench_core.records import Costs, Machine, Preset, Status
+from bench_core.records import Case, Costs, Machine, Preset, Status
 from benchmarks import bench_latency, bench_transfer, caches
 from tests.support import kernels as support
 
@@ -114,8 +115,10 @@ def test_a_lone_gpu_has_no_peer():
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_a_cpu_has_nothing_to_transfer(library):
     workload = TRANSFERS["h2d"]
-    with support.backend(library) as on, pytest.raises(Unsupported, match="nothing to transfer"):
-        support.kernel(workload, first(workload), on)
+    with support.backend(library) as on:
+        done = support.looked_at(workload, first(workload), on)
+    assert (done.status, done.reason_code) == (Status.UNSUPPORTED, "no_transfer")
+    assert "nothing to transfer" in done.reason
 
 
 def test_one_byte_off_is_found():
@@ -161,8 +164,31 @@ def test_round_trips_and_graphs_are_right_on_a_gpu_and_refused_on_a_cpu(name):
         with support.backend("cupy") as on:
             assert support.error_of(LATENCIES[name], work, on) < 2e-6
         for library in ("numpy", "torch"):
-            with support.backend(library) as on, pytest.raises(Unsupported, match="no queue"):
-                support.kernel(LATENCIES[name], work, on)
+            with support.backend(library) as on:
+                done = support.looked_at(LATENCIES[name], work, on)
+            assert (done.status, done.reason_code) == (Status.UNSUPPORTED, "no_queue")
+            assert "no queue" in done.reason
+
+
+@pytest.mark.parametrize(
+    ("workload", "library", "device", "why"),
+    [
+        (LATENCIES["graph_replay"], "torch", "mps", "torch has no graphs on mps"),
+        (LATENCIES["graph_replay"], "jax", "tpu:0", "jax has no graphs on tpu:0"),
+        (LATENCIES["graph_replay"], "numpy", "cpu", "numpy on the CPU has no queue: a call returns when its work is"),
+        (LATENCIES["launch"], "jax", "cuda:0", "every result of jax is awaited: see launch_synchronize"),
+        (TRANSFERS["h2d"], "numpy", "mine:0", "h2d has no 'default' kernel for numpy"),
+        (TRANSFERS["d2d"], "jax", "cpu", "jax on the CPU computes in host memory: nothing to transfer"),
+        (bench_transfer.Peer(), "jax", "cpu", "jax on the CPU computes in host memory: nothing to transfer"),
+        (bench_transfer.Peer(), "jax", "tpu:0", "a process of jax opens the device that it measures and no other"),
+    ],
+)
+def test_what_a_device_has_no_kernel_for_is_said_before_inputs_are_made(workload, library, device, why):
+    """By the name and the parts of the backend, without its library."""
+    on = object.__new__(registry.load(library))
+    on.device = device
+    with pytest.raises(Unsupported, match=why):
+        workload.require_supported(on, Case(first(workload), library, device))
 
 
 @pytest.mark.parametrize("fault", ["one kernel short", "one kernel alone", "never launched again"])

@@ -244,7 +244,7 @@ def prepared_forms() -> list[Form]:
         on_cuda = workload.kernels.get("torch:cuda", {})
         if workload.name == "graph_replay":
             works = list(workload.works(Preset.SMOKE, MACHINE))
-            forms += [Form(workload, work, key, "default") for key in ("torch", "cupy") for work in works]
+            forms += [Form(workload, work, key, "default") for key in workload.kernels for work in works]
         elif "cudagraph" in on_cuda:
             selected = (w for w in workload.works(Preset.STANDARD, MACHINE) if workload.selects(w, "cudagraph"))
             kinds = dict.fromkeys((work.dtype, work.precision) for work in selected)
