@@ -4,12 +4,14 @@
     products.py    matrix products
     streams.py     memory bandwidth
     latency.py     the cost of a call
+    layers.py      attention, norms, softmax, embedding, LSTM, each by itself
     training.py    a training step and its state, donated from step to step; SGD, AdamW
     mlp.py  gpt.py    the networks
 
-`default` is jitted; `eager` calls one operation at a time. Weights, batches, costs and checks are those of the
-workloads (bench_mlp.py and the others), which do not know of JAX: KERNELS is added to them from outside
-(bench_core/backends/kernels.py). This file is read by processes without JAX; the others import it.
+`default` is jitted; `eager` calls one operation at a time; `tuned` is a faster form for a CPU (layers.py). Weights,
+batches, costs and checks are those of the workloads (bench_mlp.py and the others), which do not know of JAX: KERNELS is
+added to them from outside (bench_core/backends/kernels.py). This file is read by processes without JAX; the others
+import it.
 """
 
 from __future__ import annotations
@@ -52,6 +54,12 @@ KERNELS = {
     ("latency", "empty_call"): _kernels("latency.empty_call"),
     ("latency", "launch"): _kernels("latency.launch", "eager"),
     ("latency", "launch_synchronize"): _kernels("latency.launch_synchronize", "eager"),
+    ("model", "attention"): _kernels("layers.layer", "eager", "tuned"),
+    ("model", "layernorm"): _kernels("layers.layer", "eager", "tuned"),
+    ("model", "softmax"): _kernels("layers.layer", "eager", "tuned"),
+    ("model", "embedding"): _kernels("layers.layer", "tuned"),
+    ("model", "embedding_grad"): _kernels("layers.layer", "tuned"),
+    ("model", "lstm"): _kernels("layers.layer", "eager"),
     ("model", "mlp_train"): _kernels("mlp.train", "eager"),
     ("model", "mlp_infer"): _kernels("mlp.infer", "eager"),
     ("model", "gpt_train"): _kernels("gpt.train"),
