@@ -62,12 +62,25 @@ def compiled(function, like):
 # ---------------------------------------------------------------- answers
 
 
-@pytest.mark.parametrize("preset", [Preset.SMOKE, Preset.QUICK])
-@pytest.mark.parametrize(("name", "implementation"), IMPLEMENTATIONS)
-def test_the_answers_are_right_in_both_looks(on, name, implementation, preset):
+# `tuned` attention takes seconds to compile for the tiny sizes of smoke: XLA unrolls the loops of tiny products.
+SMALL = [each for each in IMPLEMENTATIONS if each != ("attention", "tuned")]
+
+
+@pytest.mark.parametrize(("name", "implementation"), SMALL)
+def test_the_answers_are_right_at_the_sizes_of_smoke(on, name, implementation):
     layer = LAYERS[name]
-    error = kernels.error_of(layer, of(layer, layer.sizes[preset]), on, implementation)
-    assert 0 <= error < 1e-6
+    assert kernels.error_of(layer, of(layer, layer.sizes[Preset.SMOKE]), on, implementation) < 1e-6
+
+
+QUICK = [(name, form) for name, form in IMPLEMENTATIONS if form in ("default", *LAYERS[name].quick)]
+
+
+@pytest.mark.parametrize(("name", "implementation"), QUICK)
+def test_the_answers_are_right_in_what_quick_measures(on, name, implementation):
+    layer = LAYERS[name]
+    (work,) = layer.works(Preset.QUICK, None)
+    assert layer.selects(work, implementation)
+    assert kernels.error_of(layer, work, on, implementation) < 1e-6
 
 
 X, WEIGHT, BIAS = drawn(7, 12), drawn(12), drawn(12) + 1
@@ -79,7 +92,7 @@ LSTM = {
     "bias_hh_l0": drawn(20) + 1,
 }
 SEQUENCES = drawn(2, 6, 3)
-HEADS = [drawn(2, 3, 50, 4), drawn(2, 3, 50, 4) - 1, drawn(2, 3, 50, 4) + 1]
+HEADS = [drawn(1, 2, 33, 4), drawn(1, 2, 33, 4) - 1, drawn(1, 2, 33, 4) + 1]
 
 EQUAL = {
     "attention": (layers.causal_attention, HEADS, lambda: attention(np, *HEADS, causal=True)[0]),
@@ -99,9 +112,11 @@ EQUAL = {
 
 @pytest.mark.parametrize("name", EQUAL)
 def test_in_float64_a_function_returns_what_the_array_code_does(on, name, monkeypatch):
-    monkeypatch.setattr(layers, "BLOCK", 16)  # of 50 queries, the last block has 2
+    monkeypatch.setattr(layers, "BLOCK", 16)  # of 33 queries, the last block has one
     function, arrays, expected = EQUAL[name]
-    result = on.to_host(function(*map(on.from_host, arrays)))
+    arrays = [on.from_host(array) for array in arrays]
+    call = function if name == "steps" else Program(function, arrays)
+    result = on.to_host(call(*arrays))
     assert result.dtype == np.float64
     np.testing.assert_allclose(result, expected(), rtol=1e-10, atol=1e-14)
 
@@ -124,9 +139,9 @@ def test_xla_counts_the_flops_of_attention_that_our_formula_gives():
 
 def test_a_block_of_queries_meets_the_keys_that_it_may_see():
     """XLA counts the body of the loop over sequences once."""
-    layer, shape = LAYERS["attention"], (3, 1, 4 * layers.BLOCK, 128)
+    layer, shape = LAYERS["attention"], (3, 1, 2 * layers.BLOCK, 128)
     counted = 3 * Program(layers.attention_by_blocks, given(layer, shape)).flops
-    seen = (1 + 2 + 3 + 4) / 16
+    seen = (1 + 2) / 4
     assert counted == pytest.approx(seen * layer.costs(of(layer, shape)).flops, rel=0.03)
 
 
@@ -153,7 +168,7 @@ def test_eager_calls_one_operation_at_a_time(on, name, implementation):
 
 
 # Shapes that no other test has, and the number of operations that are known to be of different kinds or shapes.
-NEW = {"attention": (1, 3, 11, 17), "layernorm": (13, 19), "softmax": (13, 23), "lstm": (3, 5, 29)}
+NEW = {"attention": (1, 3, 11, 17), "layernorm": (13, 19), "softmax": (13, 23), "lstm": (3, 2, 29)}
 LEAST = {"attention": 8, "layernorm": 8, "softmax": 5, "lstm": 8}
 
 
@@ -161,19 +176,18 @@ LEAST = {"attention": 8, "layernorm": 8, "softmax": 5, "lstm": 8}
 def test_tuned_writes_into_the_memory_of_the_result_before(on, name, implementation):
     """What is new at each call has to be got from the system, page by page."""
     layer = LAYERS[name]
-    kernel = kernels.kernel(layer, of(layer, layer.sizes[Preset.SMOKE]), on, implementation)
+    shape = (2, 1, layers.BLOCK, 16) if name == "attention" else layer.sizes[Preset.SMOKE]
+    kernel = kernels.kernel(layer, of(layer, shape), on, implementation)
     assert len({kernel.run().unsafe_buffer_pointer() for _ in range(3)}) == 1
     results = [kernel.run() for _ in range(3)]
     assert [result.is_deleted() for result in results] == [True, True, False]
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_result_of_default_stays(on, name):
-    """As that of any call of JAX: it must not be overwritten by the next one."""
-    layer = LAYERS[name]
+def test_a_result_of_default_stays(on):
+    """As that of any call of JAX: the next one must not write over it."""
+    layer = LAYERS["softmax"]
     kernel = kernels.kernel(layer, of(layer, layer.sizes[Preset.SMOKE]), on)
-    results = [kernel.run() for _ in range(3)]
-    assert len({result.unsafe_buffer_pointer() for result in results}) == 3
+    assert len({result.unsafe_buffer_pointer() for result in [kernel.run() for _ in range(3)]}) == 3
 
 
 def test_an_accelerator_has_no_tuned_form(on):
