@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from bench_core.workload import Backend, HostArrays, Kernel, Unsupported, Work
@@ -30,7 +29,7 @@ def causal_attention(q: Array, k: Array, v: Array) -> Array:
     """Return softmax(q k^T / sqrt(D)) v (..., T, D) for queries q (..., T, D), keys and values k, v (..., S, D).
 
     The queries are the last T of S tokens; each sees those up to its own. `jax.nn.dot_product_attention` does the same,
-    for arrays (B, T, H, D): around it XLA transposes, and it keeps the scores twice.
+    for arrays (B, T, H, D): XLA would transpose before and after, and hold the scores twice.
     """
     queries, keys = q.shape[-2], k.shape[-2]
     seen = jnp.tri(queries, keys, keys - queries, dtype=bool)
@@ -144,7 +143,7 @@ def layer(implementation: str, backend: Backend, work: Work, host: HostArrays) -
         if backend.device != "cpu":
             raise Unsupported("cpu_only", "this form is for the caches of a CPU, and for malloc")
         result = jax.eval_shape(function, *inputs.values())
-        first = backend.from_host(np.zeros(result.shape, result.dtype))
+        first = jnp.zeros(result.shape, result.dtype)
         program = Program(lambda _before, *given: function(*given), [first, *inputs.values()], donated=[0])
         return overwriting(program, first, inputs)
     program = Program(function, [*inputs.values()])
