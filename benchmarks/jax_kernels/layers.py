@@ -3,8 +3,8 @@
 `default` is one jitted program, whose result is a new array, as that of any call of JAX. `eager` calls the same
 function without `jit`: one operation at a time; the LSTM is then a Python loop over its steps. `tuned` is for a CPU.
 There malloc gives the memory of large results back to the system, and the next call has to clear new pages: `tuned`
-donates the result of the call before, whose memory XLA then writes to. Attention by itself takes blocks. An accelerator
-has an allocator that keeps memory.
+donates the result of the call before, whose memory XLA then writes to; attention is then computed by blocks as well. An
+accelerator has an allocator that keeps memory.
 """
 
 from __future__ import annotations
