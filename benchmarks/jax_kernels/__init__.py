@@ -5,13 +5,15 @@
     streams.py     memory bandwidth
     transfers.py   between the memories of host and device
     latency.py     the cost of a call
+    layers.py      attention, norms, softmax, embedding, LSTM, each by itself
     training.py    a training step and its state, donated from step to step; SGD, AdamW
     images.py      convolutions and batch norms
     mlp.py  gpt.py  resnet.py  dcgan.py    the networks
 
-`default` is jitted; `eager` calls one operation at a time. Weights, batches, costs and checks are those of the
-workloads (bench_mlp.py and the others), which do not know of JAX: KERNELS is added to them from outside
-(bench_core/backends/kernels.py). This file is read by processes without JAX; the others import it.
+`default` is jitted; `eager` calls one operation at a time; `tuned` is a faster form for a CPU (layers.py). Weights,
+batches, costs and checks are those of the workloads (bench_mlp.py and the others), which do not know of JAX: KERNELS is
+added to them from outside (bench_core/backends/kernels.py). This file is read by processes without JAX; the others
+import it.
 """
 
 from __future__ import annotations
@@ -58,6 +60,12 @@ KERNELS = {
     ("latency", "empty_call"): _kernels("latency.empty_call"),
     ("latency", "launch"): _kernels("latency.addition", "eager"),
     ("latency", "launch_synchronize"): _kernels("latency.addition", "eager"),
+    ("model", "attention"): _kernels("layers.layer", "eager", "tuned"),
+    ("model", "layernorm"): _kernels("layers.layer", "eager", "tuned"),
+    ("model", "softmax"): _kernels("layers.layer", "eager", "tuned"),
+    ("model", "embedding"): _kernels("layers.layer", "tuned"),
+    ("model", "embedding_grad"): _kernels("layers.layer", "tuned"),
+    ("model", "lstm"): _kernels("layers.layer", "eager"),
     ("model", "mlp_train"): _kernels("mlp.train", "eager"),
     ("model", "mlp_infer"): _kernels("mlp.infer", "eager"),
     ("model", "cnn_train"): _kernels("resnet.train"),
