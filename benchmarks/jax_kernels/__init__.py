@@ -11,9 +11,9 @@
     mlp.py  gpt.py  resnet.py  dcgan.py    the networks
 
 `default` is jitted; `eager` calls one operation at a time; `tuned` is a faster form for a CPU (layers.py). Weights,
-batches, costs and checks are those of the workloads (bench_mlp.py and the others), which do not know of JAX: KERNELS is
-added to them from outside (bench_core/backends/kernels.py). This file is read by processes without JAX; the others
-import it.
+batches, costs and checks are those of the workloads (bench_mlp.py and the others), which do not know of JAX: the tables
+here are added to them from outside (bench_core/backends/kernels.py). This file is read by processes without JAX; the
+others import it.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ _PRODUCTS = (
 )
 _STREAMS = ("copy", "scale", "add", "triad", "dot", "sum", "fill", "gather", "scatter")
 
+# On every device.
 KERNELS = {
     **{("matmul", name): _kernels("products.product") for name in _PRODUCTS},
     **{("memory", name): _kernels("streams.stream") for name in _STREAMS},
@@ -60,11 +61,11 @@ KERNELS = {
     ("latency", "empty_call"): _kernels("latency.empty_call"),
     ("latency", "launch"): _kernels("latency.addition", "eager"),
     ("latency", "launch_synchronize"): _kernels("latency.addition", "eager"),
-    ("model", "attention"): _kernels("layers.layer", "eager", "tuned"),
-    ("model", "layernorm"): _kernels("layers.layer", "eager", "tuned"),
-    ("model", "softmax"): _kernels("layers.layer", "eager", "tuned"),
-    ("model", "embedding"): _kernels("layers.layer", "tuned"),
-    ("model", "embedding_grad"): _kernels("layers.layer", "tuned"),
+    ("model", "attention"): _kernels("layers.layer", "eager"),
+    ("model", "layernorm"): _kernels("layers.layer", "eager"),
+    ("model", "softmax"): _kernels("layers.layer", "eager"),
+    ("model", "embedding"): _kernels("layers.layer"),
+    ("model", "embedding_grad"): _kernels("layers.layer"),
     ("model", "lstm"): _kernels("layers.layer", "eager"),
     ("model", "mlp_train"): _kernels("mlp.train", "eager"),
     ("model", "mlp_infer"): _kernels("mlp.infer", "eager"),
@@ -76,3 +77,6 @@ KERNELS = {
     ("model", "gpt_prefill"): _kernels("gpt.prefill"),
     ("model", "gpt_decode"): _kernels("gpt.decode"),
 }
+# On a CPU alone.
+_TUNED = ("attention", "layernorm", "softmax", "embedding", "embedding_grad")
+ON_CPU = {("model", name): {"tuned": partial(_build, "layers.layer", "tuned")} for name in _TUNED}

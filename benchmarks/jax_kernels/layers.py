@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bench_core.workload import Backend, HostArrays, Kernel, Unsupported, Work
+from bench_core.workload import Backend, HostArrays, Kernel, Work
 
 from .functions import Array, layernorm
 from .programs import Program, overwriting
@@ -133,15 +133,13 @@ INPUTS: Mapping[str, Sequence[str]] = {
 
 
 def layer(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
-    """Return the kernel of a layer; raise Unsupported for `tuned` on an accelerator."""
+    """Return the kernel of a layer."""
     name = work.workload
     function = OTHERS.get((name, implementation), FUNCTIONS[name])
     inputs = {each: backend.from_host(host[each]) for each in INPUTS[name]}
     if implementation == "eager":
         return Kernel(lambda: function(*inputs.values()), inputs=inputs)
     if implementation == "tuned":
-        if backend.device != "cpu":
-            raise Unsupported("cpu_only", "this form is for the caches of a CPU, and for malloc")
         result = jax.eval_shape(function, *inputs.values())
         first = jnp.zeros(result.shape, result.dtype)
         program = Program(lambda _before, *given: function(*given), [first, *inputs.values()], donated=[0])
