@@ -219,7 +219,7 @@ class Workload(ABC):
         kind = target.device.partition(":")[0]
         keys = (f"{target.backend}:{kind}", target.backend, f"{target.dialect}:{kind}", target.dialect)
         own = next((self.kernels[key] for key in keys if key in self.kernels), {})
-        added = kernels.of(self.suite, self.name, target.dialect)
+        added = kernels.of(self.suite, self.name, target.dialect, kind)
         if twice := sorted(own.keys() & added.keys()):
             raise UsageError(f"{self.name} has a {twice[0]!r} kernel for {target.dialect}: another cannot be added")
         return {**own, **added}

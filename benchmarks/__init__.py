@@ -7,3 +7,4 @@ README.md explains how to add one. The kernels of most dialects are in these fil
 from bench_core.backends import kernels
 
 kernels.add("jax", f"{__name__}.jax_kernels:KERNELS")
+kernels.add("jax:cpu", f"{__name__}.jax_kernels:ON_CPU")

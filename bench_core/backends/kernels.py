@@ -1,9 +1,9 @@
 """Kernels that are added to workloads from outside: for one dialect, and without a change of any workload.
 
 A table of kernels is a mapping: (suite, workload) -> {implementation: builder}. A package registers one in the
-entry-point group `bench_core.kernels`, under the name of its dialect; a file calls `add`. Only the tables of a dialect
-that is measured are imported. The process that plans a run imports them too, so builders import their library when they
-are called.
+entry-point group `bench_core.kernels`, under the name of its dialect, or of the dialect on one type of device
+("jax:cpu"); a file calls `add`. Only the tables of a dialect that is measured are imported. The process that plans a
+run imports them too, so builders import their library when they are called.
 """
 
 from __future__ import annotations
@@ -26,20 +26,24 @@ _added: dict[str, list[EntryPoint]] = {}
 
 
 def add(dialect: str, table: str) -> None:
-    """Add a table of kernels, "package.module:NAME", for the workloads that are measured in this process."""
+    """Add a table of kernels, "package.module:NAME", for the workloads that are measured in this process.
+
+    dialect: its name, or "dialect:device type".
+    """
     point = EntryPoint(dialect, table, GROUP)
     if point not in _added.setdefault(dialect, []):
         _added[dialect].append(point)
 
 
-def of(suite: str, workload: str, dialect: str) -> Builders:
-    """Return the kernels that were added to a workload for a dialect, by implementation.
+def of(suite: str, workload: str, dialect: str, kind: str) -> Builders:
+    """Return the kernels that were added to a workload for a dialect on a type of device, by implementation.
 
     Raises UsageError, which names the table, if one cannot be imported or is none, or if two have an implementation.
     """
     found: dict[str, Callable[..., Any]] = {}
-    registered = (point for point in _registered(tuple(sys.path)) if point.name == dialect)
-    points = (*_added.get(dialect, ()), *registered)
+    names = (dialect, f"{dialect}:{kind}")
+    registered = (point for point in _registered(tuple(sys.path)) if point.name in names)
+    points = (*(point for name in names for point in _added.get(name, ())), *registered)
     for point in {point.value: point for point in points}.values():  # a table that was added twice is one
         builders = _table(point).get((suite, workload), {})
         if twice := sorted(found.keys() & builders.keys()):

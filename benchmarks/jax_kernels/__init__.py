@@ -5,14 +5,15 @@
     streams.py     memory bandwidth
     transfers.py   between the memories of host and device
     latency.py     the cost of a call
+    layers.py      attention, norms, softmax, embedding, LSTM, each by itself
     training.py    a training step and its state, donated from step to step; SGD, AdamW
     images.py      convolutions and batch norms
     mlp.py  gpt.py  resnet.py  dcgan.py  dit.py    the networks
 
-`default` is jitted, in a loop step by step; `scan` is a whole loop in one program; `eager` calls one operation at a
-time. Weights, batches, costs and checks are those of the workloads (bench_mlp.py and the others), which do not know of
-JAX: KERNELS is added to them from outside (bench_core/backends/kernels.py). This file is read by processes without JAX;
-the others import it.
+`default` is jitted; `scan` is a loop of programs (tokens, denoising steps) as one program; `eager` calls one operation at
+a time; `tuned` is a faster form for a CPU (layers.py). Weights, batches, costs and checks are those of the workloads
+(bench_mlp.py and the others), which do not know of JAX: the tables here are added to them from outside
+(bench_core/backends/kernels.py). This file is read by processes without JAX; the others import it.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _PRODUCTS = (
 )
 _STREAMS = ("copy", "scale", "add", "triad", "dot", "sum", "fill", "gather", "scatter")
 
+# On every device.
 KERNELS = {
     **{("matmul", name): _kernels("products.product") for name in _PRODUCTS},
     **{("memory", name): _kernels("streams.stream") for name in _STREAMS},
@@ -59,6 +61,12 @@ KERNELS = {
     ("latency", "empty_call"): _kernels("latency.empty_call"),
     ("latency", "launch"): _kernels("latency.addition", "eager"),
     ("latency", "launch_synchronize"): _kernels("latency.addition", "eager"),
+    ("model", "attention"): _kernels("layers.layer", "eager"),
+    ("model", "layernorm"): _kernels("layers.layer", "eager"),
+    ("model", "softmax"): _kernels("layers.layer", "eager"),
+    ("model", "embedding"): _kernels("layers.layer"),
+    ("model", "embedding_grad"): _kernels("layers.layer"),
+    ("model", "lstm"): _kernels("layers.layer", "eager"),
     ("model", "mlp_train"): _kernels("mlp.train", "eager"),
     ("model", "mlp_infer"): _kernels("mlp.infer", "eager"),
     ("model", "cnn_train"): _kernels("resnet.train"),
@@ -71,3 +79,6 @@ KERNELS = {
     ("model", "diffusion_denoise"): _kernels("dit.steps"),
     ("model", "diffusion_sample"): _kernels("dit.steps", "scan"),
 }
+# On a CPU alone.
+_TUNED = ("attention", "layernorm", "softmax", "embedding", "embedding_grad")
+ON_CPU = {("model", name): {"tuned": partial(_build, "layers.layer", "tuned")} for name in _TUNED}

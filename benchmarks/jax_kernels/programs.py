@@ -1,4 +1,4 @@
-"""A function of arrays, compiled ahead of its calls."""
+"""A function of arrays, compiled ahead of its calls, and a kernel that writes its result where the last one lay."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+from bench_core.workload import Kernel
 
 
 class Program:
@@ -41,3 +44,23 @@ class Program:
         """The FLOPs that XLA counts in the compiled program; a loop's body is counted once."""
         self.compile()
         return float(self._compiled.cost_analysis()["flops"])
+
+
+def overwriting(program: Program, first: jax.Array, inputs: dict[str, Any]) -> Kernel:
+    """Return the kernel of a program(before, *inputs) that takes over the memory of `before`, the result of a call.
+
+    first: what the first call is given. The program must donate it.
+    """
+    held = [first]
+
+    def run() -> jax.Array:
+        held[0] = program(held[0], *inputs.values())
+        return held[0]
+
+    def restart() -> None:
+        held[0] = jnp.zeros_like(held[0])
+
+    # The array that an earlier call returned is gone: the answer is the one that is held. Without inputs it is the same
+    # at every call, so a check needs another array first.
+    again = None if inputs else restart
+    return Kernel(run, inputs=inputs, outputs=lambda _: {"out": held[0]}, restart=again, prepare=program.compile)

@@ -9,7 +9,6 @@ is donated: XLA writes into it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 from bench_core.workload import Backend, HostArrays, Kernel, Work
 
 from ..bench_memory import SCALAR, device_arrays, flagged_by_cache, read_arrays
-from .programs import Program
+from .programs import Program, overwriting
 
 Array = jax.Array
 
@@ -46,22 +45,5 @@ def stream(implementation: str, backend: Backend, work: Work, host: HostArrays) 
         program = Program(REDUCED[work.workload], [*inputs.values()])
         kernel = Kernel(lambda: program(*inputs.values()), inputs=inputs, prepare=program.compile)
     else:
-        kernel = written_into(Program(INTO[work.workload], [arrays.a, *inputs.values()], donated=[0]), arrays.a, inputs)
+        kernel = overwriting(Program(INTO[work.workload], [arrays.a, *inputs.values()], donated=[0]), arrays.a, inputs)
     return flagged_by_cache(kernel, backend, work)
-
-
-def written_into(program: Program, first: Array, inputs: dict[str, Any]) -> Kernel:
-    """Return the kernel of an operation that writes into the array of the call before; `first` is donated first."""
-    held = [first]
-
-    def run() -> Array:
-        held[0] = program(held[0], *inputs.values())
-        return held[0]
-
-    def restart() -> None:
-        held[0] = jnp.zeros_like(held[0])
-
-    # The array that an earlier call returned is gone: the answer is the one that is held. Without inputs it is the same
-    # at every call, so a check needs another array first.
-    again = None if inputs else restart
-    return Kernel(run, inputs=inputs, outputs=lambda _: {"out": held[0]}, restart=again, prepare=program.compile)

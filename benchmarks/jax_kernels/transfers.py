@@ -16,8 +16,8 @@ import numpy as np
 
 from bench_core.workload import Backend, HostArrays, Kernel, Unsupported, Work
 
-from .programs import Program
-from .streams import INTO, written_into
+from .programs import Program, overwriting
+from .streams import INTO
 
 PINNED = "pinned_host"
 
@@ -54,7 +54,7 @@ def on_device(implementation: str, backend: Backend, work: Work, host: HostArray
     """Return the kernel of a jitted copy into the array of the call before, as in streams.py."""
     there = backend.from_host(host["x"])
     target = jnp.zeros_like(there)
-    return written_into(Program(INTO["copy"], [target, there], donated=[0]), target, {"x": there})
+    return overwriting(Program(INTO["copy"], [target, there], donated=[0]), target, {"x": there})
 
 
 def device_memory(backend: Backend) -> jax.sharding.Sharding:

@@ -63,6 +63,14 @@ def test_an_added_kernel_is_planned_and_built_for_its_dialect_and_no_other(table
     assert Own().builders(Target("any", "array", "cpu"))["default"](None, None, {}).run() == 2
 
 
+def test_a_kernel_may_be_added_for_one_type_of_device(table):
+    table.OTHERS = {("mine", "own"): {"wide": doubled}}
+    kernels.add("graph", "tables_of_a_test:KERNELS")
+    kernels.add("graph:gpu", "tables_of_a_test:OTHERS")
+    assert planned("graph") == ["default", "fast"]
+    assert list(Own().builders(Target("any", "graph", "gpu:1"))) == ["default", "fast", "wide"]
+
+
 def test_a_dialect_that_the_workload_has_kernels_for_gets_further_ones_and_keeps_its_own(table):
     table.KERNELS = {("mine", "own"): {"fast": tripled}}
     kernels.add("array", "tables_of_a_test:KERNELS")
