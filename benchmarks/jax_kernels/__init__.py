@@ -10,8 +10,8 @@
     images.py      convolutions and batch norms
     mlp.py  gpt.py  resnet.py  dcgan.py  dit.py    the networks
 
-`default` is jitted; `scan` is a loop of programs (tokens, denoising steps) as one program; `eager` calls one operation at
-a time; `tuned` is a faster form for a CPU (layers.py). Weights, batches, costs and checks are those of the workloads
+`default` is jitted; `scan` is a loop of programs (tokens, denoising steps) in one program; `eager` calls one operation
+at a time; `tuned` is a faster form for a CPU (layers.py). Weights, batches, costs and checks are those of the workloads
 (bench_mlp.py and the others), which do not know of JAX: the tables here are added to them from outside
 (bench_core/backends/kernels.py). This file is read by processes without JAX; the others import it.
 """
