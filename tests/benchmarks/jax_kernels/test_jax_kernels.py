@@ -69,7 +69,8 @@ def test_no_weight_and_no_input_is_folded_into_a_program(on, key, programs):
             build(on, work, host)
         except Unsupported:
             continue
-        assert programs or implementation == "eager" or workload.idle
+        no_program = implementation == "eager" or workload.idle or workload.suite == "transfer"
+        assert programs or no_program
     assert [program.function for program in programs if folded(program) > 1] == []
 
 
