@@ -15,7 +15,7 @@ _ARRAY = """
     maximum multiply pad sqrt stack take take_along_axis tanh tile triu where zeros zeros_like
 """
 _JAX = """
-    add arange asarray bfloat16 broadcast_to concatenate copy dot einsum exp float32 float64 full_like inf isfinite
+    add arange asarray bfloat16 broadcast_to concatenate copy dot exp float32 float64 full_like inf isfinite matmul
     promote_types split sqrt stack sum take_along_axis tanh tile tri where zeros zeros_like
 """
 

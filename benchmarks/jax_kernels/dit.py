@@ -17,7 +17,7 @@ from ..nn.dit import EPSILON, Dit, Schedule
 from ..nn.names import scoped
 from ..nn.weights import device_weights
 from .functions import Array, Params, attention, for_products, linear, normalise, product_format
-from .gpt import heads_of, perceptron
+from .gpt import heads_of, merged, perceptron
 from .programs import Program
 
 Reached = tuple[Array, Array]  # the latents after a step, and the sigma that was predicted in it
@@ -39,7 +39,7 @@ def block(x: Array, conditioning: Array, params: Params, heads: int) -> Array:
     """Return the stream x (B, T, C) after one block, for conditioning (B, C) after SiLU."""
     shift1, scale1, gate1, shift2, scale2, gate2 = modulation(conditioning, params, 6)
     attended = attention(*heads_of(modulated(x, shift1, scale1), params, heads))
-    x = x + gate1 * linear(attended.reshape(x.shape), params, "attention.out")
+    x = x + gate1 * linear(merged(attended), params, "attention.out")
     return x + gate2 * perceptron(modulated(x, shift2, scale2), params)
 
 

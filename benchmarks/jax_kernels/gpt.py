@@ -30,9 +30,9 @@ Chosen = tuple[Array, Array, Array]  # the token, its logits, the KV cache
 
 
 def heads_of(x: Array, params: Params, heads: int) -> Array:
-    """Return queries, keys and values (3, B, T, H, D) of the stream x (B, T, C)."""
+    """Return queries, keys and values (3, B, H, T, D) of the stream x (B, T, C)."""
     batch, time, width = x.shape
-    return linear(x, params, "attention.qkv").reshape(batch, time, 3, heads, width // heads).transpose(2, 0, 1, 3, 4)
+    return linear(x, params, "attention.qkv").reshape(batch, time, 3, heads, width // heads).transpose(2, 0, 3, 1, 4)
 
 
 def block(x: Array, params: Params, heads: int) -> Array:
@@ -41,9 +41,15 @@ def block(x: Array, params: Params, heads: int) -> Array:
     return mixed(x, attention(q, k, v, jnp.tri(x.shape[1], dtype=bool)), params)
 
 
+def merged(attended: Array) -> Array:
+    """Return what the heads attended to, (B, H, T, D), as (B, T, C)."""
+    batch, heads, time, depth = attended.shape
+    return attended.swapaxes(1, 2).reshape(batch, time, heads * depth)
+
+
 def mixed(x: Array, attended: Array, params: Params) -> Array:
-    """Return the stream x (B, T, C) after the rest of a block, given what its heads attended to (B, T, H, D)."""
-    x = x + linear(attended.reshape(x.shape), params, "attention.out")
+    """Return the stream x (B, T, C) after the rest of a block, given what its heads attended to (B, H, T, D)."""
+    x = x + linear(merged(attended), params, "attention.out")
     return x + perceptron(layernorm(x, params["norm2.weight"], params["norm2.bias"]), params)
 
 
@@ -65,17 +71,17 @@ def forward(net: Gpt, products: str | None, params: Params, ids: Array) -> Array
 def extend(net: Gpt, params: Params, kv_cache: Array, ids: Array, start: Array | int) -> Chosen:
     """Return the token (B, 1) after ids (B, T), its logits (B, V), and the KV cache with the keys and values of ids.
 
-    kv_cache (layers, 2, B, S, H, D): holds `start` tokens. Attention reads all of it, through a mask: the shapes are
+    kv_cache (layers, 2, B, H, S, D): holds `start` tokens. Attention reads all of it, through a mask: the shapes are
     the same at every step, and so is the program.
     """
-    time, capacity = ids.shape[1], kv_cache.shape[3]
+    time, capacity = ids.shape[1], kv_cache.shape[4]
     positions = start + jnp.arange(time)
     x = params["tokens.weight"][ids] + params["positions.weight"][positions]
     seen = jnp.arange(capacity)[None] <= positions[:, None]  # (T, S): each token sees those up to its own
     for i in range(net.layers):
         own = scoped(params, f"blocks.{i}")
         q, *new = heads_of(layernorm(x, own["norm1.weight"], own["norm1.bias"]), own, net.heads)
-        kv_cache = lax.dynamic_update_slice(kv_cache, jnp.stack(new)[None], (i, 0, 0, start, 0, 0))
+        kv_cache = lax.dynamic_update_slice(kv_cache, jnp.stack(new)[None], (i, 0, 0, 0, start, 0))
         x = mixed(x, attention(q, *kv_cache[i], seen), own)
     logits = layernorm(x[:, -1], params["norm.weight"], params["norm.bias"]) @ params["tokens.weight"].T
     return logits.argmax(axis=-1)[:, None], logits, kv_cache
@@ -92,16 +98,16 @@ def generate(net: Gpt, new: int, params: Params, kv_cache: Array, token: Array, 
         after = extend(net, params, kv_cache, token, at)
         return after, after[0]
 
-    end = kv_cache.shape[3] - 1
+    end = kv_cache.shape[4] - 1
     positions = jnp.arange(end + 1 - new, end)
     (_, logits, kv_cache), following = lax.scan(step, (token, logits, kv_cache), positions)
     return jnp.concatenate([token, following[..., 0].T], axis=1), logits, kv_cache
 
 
 def empty_cache(net: Gpt, params: Params, batch: int, capacity: int) -> Array:
-    """Return a KV cache (layers, 2, B, S, H, D) of zeros: what a mask hides must be finite."""
+    """Return a KV cache (layers, 2, B, H, S, D) of zeros: what a mask hides must be finite."""
     dtype = params["tokens.weight"].dtype
-    return jnp.zeros((net.layers, 2, batch, capacity, net.heads, net.width // net.heads), dtype)
+    return jnp.zeros((net.layers, 2, batch, net.heads, capacity, net.width // net.heads), dtype)
 
 
 def train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -151,7 +157,7 @@ class StepByStep(Prompted):
 
     def __init__(self, net: Gpt, params: Params, prompt: Array, new: int) -> None:
         super().__init__(net, params, prompt, new)
-        self._positions = [jnp.asarray(at, prompt.dtype) for at in range(self.kv_cache.shape[3])]
+        self._positions = [jnp.asarray(at, prompt.dtype) for at in range(self.kv_cache.shape[4])]
         self.next = self.program(partial(extend, net), prompt[:, :1], self._positions[0])
 
     def decode(self, token: Array, at: int) -> tuple[Array, Array]:

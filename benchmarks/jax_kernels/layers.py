@@ -19,31 +19,16 @@ from jax import lax
 
 from bench_core.workload import Backend, HostArrays, Kernel, Work
 
-from .functions import Array, layernorm
+from .functions import Array, attention, layernorm, softmax
 from .programs import Program, overwriting
 
 BLOCK = 128  # queries: their scores, against all keys of a sequence, fit in a CPU's cache
 
 
 def causal_attention(q: Array, k: Array, v: Array) -> Array:
-    """Return softmax(q k^T / sqrt(D)) v (..., T, D) for queries q (..., T, D), keys and values k, v (..., S, D).
-
-    The queries are the last T of S tokens; each sees those up to its own. `jax.nn.dot_product_attention` does the same,
-    for arrays (B, T, H, D): XLA would transpose before and after, and hold the scores twice.
-    """
+    """Return `attention` where the queries are the last T of S tokens, and each sees those up to its own."""
     queries, keys = q.shape[-2], k.shape[-2]
-    seen = jnp.tri(queries, keys, keys - queries, dtype=bool)
-    return softmax(jnp.where(seen, q @ k.swapaxes(-1, -2) * q.shape[-1] ** -0.5, -jnp.inf)) @ v
-
-
-def softmax(x: Array) -> Array:
-    """Return exp(x) / sum(exp(x)) over the last axis.
-
-    As `jax.nn.softmax`, but certain to be one operation at a time in `eager`. Each lets go of the array before.
-    """
-    x = x - x.max(axis=-1, keepdims=True)
-    x = jnp.exp(x)
-    return x / x.sum(axis=-1, keepdims=True)
+    return attention(q, k, v, jnp.tri(queries, keys, keys - queries, dtype=bool))
 
 
 def attention_by_blocks(q: Array, k: Array, v: Array) -> Array:
