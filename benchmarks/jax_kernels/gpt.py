@@ -26,7 +26,8 @@ from .functions import Array, Params, attention, for_products, layernorm, linear
 from .programs import Program
 from .training import AdamW, train_kernel, without_averages
 
-Chosen = tuple[Array, Array, Array]  # the token, its logits, the KV cache
+KvCache = list[tuple[Array, Array]]  # keys and values (B, H, S, D) of each layer
+Chosen = tuple[Array, Array, KvCache]  # the token, its logits, the KV cache
 
 
 def heads_of(x: Array, params: Params, heads: int) -> Array:
@@ -68,26 +69,27 @@ def forward(net: Gpt, products: str | None, params: Params, ids: Array) -> Array
     return layernorm(x, params["norm.weight"], params["norm.bias"]).astype(head.dtype) @ head.T
 
 
-def extend(net: Gpt, params: Params, kv_cache: Array, ids: Array, start: Array | int) -> Chosen:
+def extend(net: Gpt, params: Params, kv_cache: KvCache, ids: Array, start: Array | int) -> Chosen:
     """Return the token (B, 1) after ids (B, T), its logits (B, V), and the KV cache with the keys and values of ids.
 
-    kv_cache (layers, 2, B, H, S, D): holds `start` tokens. Attention reads all of it, through a mask: the shapes are
-    the same at every step, and so is the program.
+    kv_cache: holds `start` of S tokens. Attention reads all of it, through a mask: the shapes are the same at every
+    step, and so is the program.
     """
-    time, capacity = ids.shape[1], kv_cache.shape[4]
+    time, capacity, extended = ids.shape[1], room(kv_cache), []
     positions = start + jnp.arange(time)
     x = params["tokens.weight"][ids] + params["positions.weight"][positions]
     seen = jnp.arange(capacity)[None] <= positions[:, None]  # (T, S): each token sees those up to its own
-    for i in range(net.layers):
+    for i, held in enumerate(kv_cache):
         own = scoped(params, f"blocks.{i}")
         q, *new = heads_of(layernorm(x, own["norm1.weight"], own["norm1.bias"]), own, net.heads)
-        kv_cache = lax.dynamic_update_slice(kv_cache, jnp.stack(new)[None], (i, 0, 0, 0, start, 0))
-        x = mixed(x, attention(q, *kv_cache[i], seen), own)
+        k, v = (lax.dynamic_update_slice_in_dim(a, b, start, axis=2) for a, b in zip(held, new, strict=True))
+        x = mixed(x, attention(q, k, v, seen), own)
+        extended.append((k, v))
     logits = layernorm(x[:, -1], params["norm.weight"], params["norm.bias"]) @ params["tokens.weight"].T
-    return logits.argmax(axis=-1)[:, None], logits, kv_cache
+    return logits.argmax(axis=-1)[:, None], logits, extended
 
 
-def generate(net: Gpt, new: int, params: Params, kv_cache: Array, token: Array, logits: Array) -> Chosen:
+def generate(net: Gpt, new: int, params: Params, kv_cache: KvCache, token: Array, logits: Array) -> Chosen:
     """Return all `new` tokens (B, new), the logits (B, V) of the last, and the KV cache, given the first of them.
 
     token (B, 1), logits (B, V): the first token and its logits. The KV cache has room for `new` tokens after a prompt.
@@ -98,16 +100,21 @@ def generate(net: Gpt, new: int, params: Params, kv_cache: Array, token: Array, 
         after = extend(net, params, kv_cache, token, at)
         return after, after[0]
 
-    end = kv_cache.shape[4] - 1
+    end = room(kv_cache) - 1
     positions = jnp.arange(end + 1 - new, end)
     (_, logits, kv_cache), following = lax.scan(step, (token, logits, kv_cache), positions)
     return jnp.concatenate([token, following[..., 0].T], axis=1), logits, kv_cache
 
 
-def empty_cache(net: Gpt, params: Params, batch: int, capacity: int) -> Array:
-    """Return a KV cache (layers, 2, B, H, S, D) of zeros: what a mask hides must be finite."""
-    dtype = params["tokens.weight"].dtype
-    return jnp.zeros((net.layers, 2, batch, net.heads, capacity, net.width // net.heads), dtype)
+def empty_cache(net: Gpt, params: Params, batch: int, capacity: int) -> KvCache:
+    """Return a KV cache of zeros: what a mask hides must be finite."""
+    shape, dtype = (batch, net.heads, capacity, net.width // net.heads), params["tokens.weight"].dtype
+    return [(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(net.layers)]
+
+
+def room(kv_cache: KvCache) -> int:
+    """Return the number of tokens that a KV cache has room for."""
+    return kv_cache[0][0].shape[2]
 
 
 def train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
@@ -157,7 +164,7 @@ class StepByStep(Prompted):
 
     def __init__(self, net: Gpt, params: Params, prompt: Array, new: int) -> None:
         super().__init__(net, params, prompt, new)
-        self._positions = [jnp.asarray(at, prompt.dtype) for at in range(self.kv_cache.shape[4])]
+        self._positions = [jnp.asarray(at, prompt.dtype) for at in range(room(self.kv_cache))]
         self.next = self.program(partial(extend, net), prompt[:, :1], self._positions[0])
 
     def decode(self, token: Array, at: int) -> tuple[Array, Array]:
