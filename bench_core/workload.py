@@ -146,7 +146,8 @@ class Workload(ABC):
 
     Subclasses set `suite` (the family: matmul, memory, model), `name`, `version` (raised whenever old
     and new numbers must not be compared), and `kernels`: dialect -> implementation -> builder, where the
-    most specific of "backend:device_type", "backend", "dialect:device_type" and "dialect" counts. `traits`: how its
+    most specific of "backend:device_type", "backend", "dialect:device_type" and "dialect" counts; a workload that lists
+    any lists all, for it is unsupported elsewhere. `traits`: how its
     rows are judged and shown. `ceiling`: the limit of the machine that the workload measures, if any. `idle`: `run`
     does nothing on purpose, so it has no answer to check and must have no costs. `has_reference`: without one, nothing
     is known of the right answer: there must be no costs, so there is no rate, and rows are flagged `unchecked`.
@@ -260,7 +261,8 @@ class Workload(ABC):
     def _builder(self, backend: Backend, case: Case) -> Builder:
         builders = self._builders_on(backend)
         if case.implementation not in builders:
-            reason = f"{self.name} has no {case.implementation!r} kernel for {backend.name}"
+            form = "" if case.implementation == "default" else f"the form {case.implementation!r} of "
+            reason = f"{form}{self.name} is not written for {backend.name}"
             raise Unsupported("no_kernel", reason)
         return builders[case.implementation]
 

@@ -9,6 +9,7 @@ run imports them too, so builders import their library when they are called.
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -28,8 +29,10 @@ _added: dict[str, list[EntryPoint]] = {}
 def add(dialect: str, table: str) -> None:
     """Add a table of kernels, "package.module:NAME", for the workloads that are measured in this process.
 
-    dialect: its name, or "dialect:device type".
+    dialect: its name, or "dialect:device type". Raises UsageError for another text.
     """
+    if not re.fullmatch(r"[^:]+(:[a-z]+)?", dialect):
+        raise UsageError(f"{table}: {dialect!r} is neither a dialect nor one on a type of device, as in 'jax:cpu'")
     point = EntryPoint(dialect, table, GROUP)
     if point not in _added.setdefault(dialect, []):
         _added[dialect].append(point)
@@ -47,7 +50,7 @@ def of(suite: str, workload: str, dialect: str, kind: str) -> Builders:
     for point in {point.value: point for point in points}.values():  # a table that was added twice is one
         builders = _table(point).get((suite, workload), {})
         if twice := sorted(found.keys() & builders.keys()):
-            raise UsageError(f"{point.value}: {workload} has another {twice[0]!r} kernel for {dialect}")
+            raise UsageError(f"{point.value}: {workload} has another {twice[0]!r} kernel for {dialect}: tables add up")
         found |= builders
     return found
 

@@ -71,6 +71,12 @@ def test_a_kernel_may_be_added_for_one_type_of_device(table):
     assert list(Own().builders(Target("any", "graph", "gpu:1"))) == ["default", "fast", "wide"]
 
 
+@pytest.mark.parametrize("name", ["graph:gpu:0", "graph:GPU", "graph:", ":gpu", ""])
+def test_a_name_that_no_target_can_have_is_refused(name):
+    with pytest.raises(UsageError, match="is neither a dialect nor one on a type of device"):
+        kernels.add(name, "tables_of_a_test:KERNELS")
+
+
 def test_a_dialect_that_the_workload_has_kernels_for_gets_further_ones_and_keeps_its_own(table):
     table.KERNELS = {("mine", "own"): {"fast": tripled}}
     kernels.add("array", "tables_of_a_test:KERNELS")
@@ -110,12 +116,13 @@ def test_a_table_that_is_none_is_one_line_that_names_it(table, place, said):
     assert "\n" not in str(raised.value)
 
 
-def test_a_package_adds_kernels_through_its_entry_point(table, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["graph", "graph:cpu"])
+def test_a_package_adds_kernels_through_its_entry_point(table, name, tmp_path, monkeypatch):
     """One file of metadata on the path and nothing else: its table is imported when its dialect is planned."""
     metadata = tmp_path / "other-1.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("[bench_core.kernels]\ngraph = tables_of_a_test:KERNELS\n")
+    (metadata / "entry_points.txt").write_text(f"[bench_core.kernels]\n{name} = tables_of_a_test:KERNELS\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert planned("graph") == ["default", "fast"]
     assert planned("array") == ["default"]

@@ -4,7 +4,7 @@ import pytest
 
 from bench_core.errors import CaseError
 from bench_core.timing.synchronisation import hidden_work, unfinished
-from tests.support.fakes import FakeDevice, FakeStream
+from tests.support.fakes import FakeDevice, FakeFutures, FakeStream
 
 
 class Forgetful(FakeDevice):
@@ -39,6 +39,32 @@ def test_naming_a_hundred_arrays_may_take_longer_than_computing_them(arrays, lef
 
     done = unfinished(device.run, 1, device, outputs, device.clock)
     assert done.left == (left and pytest.approx(left))
+
+
+class Compiling(FakeFutures):
+    """Futures; to cut a piece out of an output is compiled at first, which takes a second, and then disturbed."""
+
+    def __init__(self, disturbed):
+        super().__init__(work=1e-3)
+        self.compilations, self.copies, self.disturbed = 0, 0, disturbed
+
+    def to_host(self, array):
+        first_of_two = self.copies % 2 == 0
+        if not self.copies:
+            self.compilations += 1
+            self.clock.pass_(1.0)
+        elif first_of_two and self.copies // 2 <= self.disturbed:
+            self.clock.pass_(2e-3)
+        self.copies += 1
+
+
+@pytest.mark.parametrize(("disturbed", "tries"), [(0, 2), (4, 6), (99, 6)])
+def test_futures_are_not_accused_of_what_compiling_and_noise_did(disturbed, tries):
+    """Four tries may be disturbed after one that compiled; a fifth shows a fault."""
+    device = Compiling(disturbed)
+    done = unfinished(device.run, 1, device, now=device.clock)
+    assert (done.left is None) == (disturbed < 5)
+    assert device.copies == 2 * tries
 
 
 def test_a_kernel_without_outputs_is_an_error():

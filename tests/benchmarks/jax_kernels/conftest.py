@@ -5,7 +5,7 @@ import pytest
 from tests.support import kernels
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def on():
     with kernels.backend("jax") as made:
         yield made
