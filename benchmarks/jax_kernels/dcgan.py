@@ -15,7 +15,7 @@ from ..nn.batches import batch_of
 from ..nn.dcgan import Discriminator, Generator, Shape
 from ..nn.names import named, scoped
 from ..nn.weights import device_weights
-from .functions import Array, Params, for_products, product_format
+from .functions import Array, Params, for_products, product_format, widened
 from .images import BatchNorms, RunningNorms, channels_first, channels_last, conv, conv_transpose
 from .programs import Program
 from .training import AdamW, State, Step, started, trainer_kernel
@@ -61,7 +61,7 @@ def judged(net: Shape, params: Params, norms: BatchNorms, images: Array) -> Arra
 
 def binary_cross_entropy(logits: Array, target: float) -> Array:
     """Return the mean of -log p for target 1, of -log(1 - p) for target 0, with p = sigmoid(logits)."""
-    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    wide = widened(logits)
     return jax.nn.softplus(-wide if target else wide).mean()
 
 
@@ -104,9 +104,12 @@ def train_step(net: Shape, products: str | None, adam: AdamW, state: Gan, noise:
 def train(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - there is one
     """Return the kernel of a training step of both networks, by Adam without weight decay."""
     adam, weights = AdamW(RATE, decay=0, beta1=BETA1), device_weights(backend, host)
-    first = Gan(*(started(adam, scoped(weights, name)) for name in Gan._fields))
     step = partial(train_step, shape(work), product_format(work), adam)
-    return trainer_kernel(step, first, batch_of(backend, work, host, BATCH), samples(work))
+
+    def start() -> Gan:
+        return Gan(*(started(adam, scoped(weights, name)) for name in Gan._fields))
+
+    return trainer_kernel(step, start, batch_of(backend, work, host, BATCH), samples(work))
 
 
 def generate(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - there is one

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bench_core.workload import Backend, HostArrays, Kernel, Work
+from bench_core.workload import Backend, HostArrays, Kernel, Scope, Work
 
 from ..bench_diffusion import BATCH, network, outputs
 from ..nn.batches import batch_of
@@ -100,9 +100,11 @@ def steps(implementation: str, backend: Backend, work: Work, host: HostArrays) -
 
     else:
         each = [[backend.from_host(row) for row in now] for now in zip(*schedule, strict=True)]
-        # The latents are donated from step to step. The first ones are the noise, which the next call reads again.
-        copies = runs > 1
-        program = Program(partial(one_step, *shape), [params, *batch(), *each[0]], donated=[1] if copies else [])
+        # The latents are donated from step to step. The first ones are the noise: one that was not uploaded by this
+        # call is read again by the next.
+        donates = runs > 1
+        copies = donates and work.scope is Scope.RESIDENT
+        program = Program(partial(one_step, *shape), [params, *batch(), *each[0]], donated=[1] if donates else [])
 
         def run() -> Reached:
             latents, labels = batch()

@@ -1,7 +1,8 @@
 """What several networks are made of: linear layers, layer normalisation, attention; and their dtype policy.
 
 The policy of mixed precision: weights are kept in float32, and a product is computed in the dtype that its weight was
-cast to (`for_products`). Sums along the network, norms, softmaxes and losses stay in float32.
+cast to (`for_products`). Norms, softmaxes and losses are computed in float32, and so are the sums along a Transformer.
+Results of batch norms, and so the sums along a ResNet, have the narrow format. PyTorch's autocast does the same.
 """
 
 from __future__ import annotations
@@ -37,15 +38,21 @@ def linear(x: Array, params: Params, name: str) -> Array:
     return x.astype(weight.dtype) @ weight.T + bias.astype(weight.dtype)
 
 
+def widened(x: Array) -> Array:
+    """Return x in float32 if it is in a narrower format."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def normalise(x: Array, epsilon: float = EPSILON) -> Array:
-    """Return (x - mean) / sqrt(variance + epsilon) over the last axis."""
+    """Return (x - mean) / sqrt(variance + epsilon) over the last axis, of x `widened`."""
+    x = widened(x)
     centred = x - x.mean(axis=-1, keepdims=True)
     return centred * lax.rsqrt((centred**2).mean(axis=-1, keepdims=True) + epsilon)
 
 
 def layernorm(x: Array, weight: Array, bias: Array) -> Array:
-    """Return weight (x - mean) / sqrt(variance + 1e-5) + bias over the last axis."""
-    return weight * normalise(x) + bias
+    """Return weight (x - mean) / sqrt(variance + 1e-5) + bias over the last axis, in the dtype of x."""
+    return (weight * normalise(x) + bias).astype(x.dtype)
 
 
 def softmax(x: Array) -> Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..nn.normalisation import EPSILON, MOMENTUM
-from .functions import Array, Params
+from .functions import Array, Params, widened
 
 _LAYOUT = ("NHWC", "OIHW", "NHWC")
 
@@ -77,7 +77,7 @@ class BatchNorms:
 
     def __call__(self, x: Array, name: str) -> Array:
         """Return x (B, height, width, C) normalised over images and pixels, in its dtype."""
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = widened(x)
         mean = wide.mean(axis=(0, 1, 2))
         variance = ((wide - mean) ** 2).mean(axis=(0, 1, 2))
         count = x.size // x.shape[-1]
@@ -95,7 +95,7 @@ class RunningNorms:
 
     def __call__(self, x: Array, name: str) -> Array:
         """Return x (B, height, width, C) normalised, in its dtype."""
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = widened(x)
         mean, variance = (self._weights[f"{name}.{statistic}"] for statistic in ("running_mean", "running_var"))
         return _scaled(wide, mean, variance, self._weights, name).astype(x.dtype)
 

@@ -28,11 +28,10 @@ def unit(x: Array, params: Params, norms: Norms, name: str, shape: Conv) -> Arra
 
 def residual(x: Array, params: Params, norms: Norms, name: str, convs: Mapping[str, Conv]) -> Array:
     """Return relu(units(x) + shortcut(x)); the shortcut is x itself, or a unit if the shapes differ."""
+    units = {f"{name}.{each}": shape for each, shape in convs.items() if each != "shortcut"}
     out = x
-    *hidden, last = (each for each in convs if each != "shortcut")
-    for each in hidden:
-        out = jax.nn.relu(unit(out, params, norms, f"{name}.{each}", convs[each]))
-    out = unit(out, params, norms, f"{name}.{last}", convs[last])
+    for i, (each, shape) in enumerate(units.items()):
+        out = unit(jax.nn.relu(out) if i else x, params, norms, each, shape)
     short = unit(x, params, norms, f"{name}.shortcut", convs["shortcut"]) if "shortcut" in convs else x
     return jax.nn.relu(out + short)
 

@@ -15,7 +15,7 @@ from bench_core.workload import Backend, HostArrays, Kernel, Work
 from ..nn.batches import Batch, batch_of
 from ..nn.training import is_average, training_kernel
 from ..nn.weights import device_weights
-from .functions import Array, Params, product_format
+from .functions import Array, Params, product_format, widened
 from .programs import Program
 
 # (parameters, running averages, x) -> (logits, new running averages)
@@ -90,9 +90,12 @@ class AdamW(NamedTuple):
 
 
 def started(optimiser: Sgd | AdamW, weights: Mapping[str, Array]) -> State:
-    """Return the state before the first step, given the weights and running averages of a network by name."""
-    trained = {name: array for name, array in weights.items() if not is_average(name)}
-    averages = {name: array for name, array in weights.items() if is_average(name)}
+    """Return the state before the first step, with copies of the weights and running averages of a network.
+
+    Copies, because a step takes over the memory of its state.
+    """
+    trained = {name: jnp.copy(array) for name, array in weights.items() if not is_average(name)}
+    averages = {name: jnp.copy(array) for name, array in weights.items() if is_average(name)}
     return optimiser.start(trained)._replace(averages=averages)
 
 
@@ -106,8 +109,7 @@ def cross_entropy(logits: Array, targets: Array) -> Array:
 
     It is computed in float32 if the logits are in a narrower format.
     """
-    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    picked = jnp.take_along_axis(jax.nn.log_softmax(wide), targets[..., None], axis=-1)
+    picked = jnp.take_along_axis(jax.nn.log_softmax(widened(logits)), targets[..., None], axis=-1)
     return -picked.mean()
 
 
@@ -137,15 +139,15 @@ def _unless_overflown(gradients: Params, after: State, before: State) -> State:
 
 
 class Trainer:
-    """The state of a training; `step` replaces it and `reset` restores the first one."""
+    """The state of a training; `step` replaces it and `reset` makes the first one again."""
 
-    def __init__(self, step: Callable[..., Step], first: State) -> None:
-        self._step, self._first = step, first
-        self.reset()
+    def __init__(self, step: Callable[..., Step], start: Callable[[], Any]) -> None:
+        self._step, self._start, self._now = step, start, start()
 
     def reset(self) -> None:
-        """Restore the initial state, as copies: a step may take over their memory."""
-        self._now = jax.tree.map(jnp.copy, self._first)
+        """Begin again."""
+        self._now = None  # its memory is free before that of the next is asked for
+        self._now = self._start()
 
     def step(self, *batch: Array) -> Step:
         """Take a step."""
@@ -173,16 +175,16 @@ def train_kernel(
     one by one, and donates nothing.
     """
     step = partial(train_step, forward, optimiser, SCALE if product_format(work) == "float16" else None)
-    first = started(optimiser, device_weights(backend, host, work.dtype))
-    batch = batch_of(backend, work, host)
-    return trainer_kernel(step, first, batch, samples, implementation)
+    start = partial(started, optimiser, device_weights(backend, host, work.dtype))
+    return trainer_kernel(step, start, batch_of(backend, work, host), samples, implementation)
 
 
 def trainer_kernel(
-    step: Callable[..., Step], first: Any, batch: Batch, samples: int, implementation: str = "default"
+    step: Callable[..., Step], start: Callable[[], Any], batch: Batch, samples: int, implementation: str = "default"
 ) -> Kernel:
-    """Return the kernel of a step(state, *batch) that starts with the state `first`: see `train_kernel`."""
-    program = None if implementation == "eager" else Program(step, [first, *batch()], donated=[0])
-    trainer = Trainer(program or step, first)
+    """Return the kernel of a step(state, *batch) that begins with the state start(): see `train_kernel`."""
+    like = [jax.eval_shape(start), *batch()]
+    program = None if implementation == "eager" else Program(step, like, donated=[0])
+    trainer = Trainer(program or step, start)
     kernel = training_kernel(trainer.step, trainer.reset, batch, trainer.state, samples)
     return replace(kernel, prepare=program.compile) if program else kernel

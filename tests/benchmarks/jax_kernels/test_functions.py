@@ -1,5 +1,6 @@
 """The dtype policy of the JAX kernels: products in the narrow format; weights, gradients and all else in float32."""
 
+import weakref
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,7 @@ from tests.support import kernels
 from tests.support.planned import WORKLOADS
 
 jax = pytest.importorskip("jax")
-from benchmarks.jax_kernels import dcgan, functions, gpt, mlp, resnet, training  # noqa: E402
+from benchmarks.jax_kernels import dcgan, functions, gpt, images, mlp, resnet, training  # noqa: E402
 
 jnp = jax.numpy
 
@@ -89,6 +90,63 @@ def test_attention_is_that_of_its_formula(on, dtype):
         assert found.dtype == jnp.dtype(dtype)
         bound = {"float16": 3e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-13}[dtype]
         np.testing.assert_allclose(np.asarray(found, np.float64), shares @ wide[2], rtol=0, atol=bound)
+
+
+def primitives(jaxpr):
+    """Yield (name, dtypes of its arrays) of every operation of a traced function, and of those inside of it."""
+    for each in jaxpr.eqns:
+        yield each.primitive.name, {str(value.aval.dtype) for value in each.invars}
+        for inner in each.params.values():
+            if hasattr(inner, "jaxpr"):
+                yield from primitives(inner.jaxpr)
+
+
+def normed(x):
+    weights = dict.fromkeys((f"n.{name}" for name in ("weight", "bias", "running_mean", "running_var")), jnp.ones(8))
+    return images.BatchNorms(weights, weights)(x.reshape(2, 3, 4, 8), "n"), images.RunningNorms(weights)(x, "n")
+
+
+WIDE = {
+    "attention": lambda x: functions.attention(x, x, x),
+    "layernorm": lambda x: functions.layernorm(x, x[0], x[0]),
+    "batch norms": normed,
+    "binary cross-entropy": lambda x: dcgan.binary_cross_entropy(x, 1.0),
+    "cross-entropy": lambda x: training.cross_entropy(x, jnp.zeros(24, int)),
+}
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_sums_exponentials_and_roots_of_narrow_arrays_are_computed_in_float32(name):
+    """No bound of an error would notice: the roundings of the products are larger."""
+    traced = jax.make_jaxpr(WIDE[name])(jnp.ones((24, 8), jnp.bfloat16))
+    sensitive = ("reduce_sum", "exp", "log", "log1p", "rsqrt", "sqrt", "div")
+    found = [(each, dtypes) for each, dtypes in primitives(traced.jaxpr) if each in sensitive]
+    assert found
+    assert [each for each in found if "bfloat16" in each[1]] == []
+
+
+@pytest.mark.parametrize(("precision", "scale"), [("autocast_float16", training.SCALE), ("autocast_bfloat16", None)])
+def test_the_loss_of_float16_alone_is_scaled(on, precision, scale):
+    workload, work = varied("cnn_train", precision)
+    with kernels.noted_programs() as made:
+        kernels.kernel(workload, work, on)
+    assert made[-1].function.args[2] == scale
+
+
+def test_a_restart_frees_the_state_before_it_makes_the_next():
+    """A GPU that just holds a training would not hold two."""
+    alive = []
+
+    def start():
+        assert [reference() for reference in alive if reference() is not None] == []
+        weight = jnp.ones(3)
+        alive.append(weakref.ref(weight))
+        return training.State({"w": weight})
+
+    trainer = training.Trainer(lambda state: training.Step(None, None, {}, state), start)
+    trainer.step()
+    trainer.reset()
+    assert len(alive) == 2
 
 
 def tiny_step(scale, factor):

@@ -68,6 +68,18 @@ def test_a_kv_cache_is_copied_neither_in_a_step_nor_in_the_loop(built, form):
     assert re.findall(rf"= {shape}\S* copy\(.*", made.text) == []
 
 
+def test_a_prompt_in_float64_is_read_as_numpy_reads_it():
+    """In the second block, a token that had seen a later one would be another."""
+    answers = []
+    for name in ("jax", "numpy"):
+        with kernels.backend(name) as on:
+            prefill = bench_gpt.GptPrefill()
+            net = bench_gpt.Gpt(layers=2, heads=2, width=32, context=32, vocabulary=64)
+            work = prefill.variant(net, 2, dtype="float64")
+            answers.append(kernels.answer(kernels.kernel(prefill, work, on), on)["out"])
+    np.testing.assert_allclose(*answers, rtol=0, atol=1e-10 * np.abs(answers[1]).max())
+
+
 def test_the_whole_loop_has_no_metrics_of_a_step(built):
     assert set(built["decode", "default"].kernel.probes) == {"time_to_first_token", "inter_token_latency"}
     assert built["decode", "scan"].kernel.probes == {}
