@@ -144,13 +144,13 @@ Kernels = Mapping[str, Mapping[str, Builder]]
 class Workload(ABC):
     """One kind of work on every backend.
 
-    Subclasses set `suite` (the family: matmul, memory, model), `name`, `version` (raised whenever old
-    and new numbers must not be compared), and `kernels`: dialect -> implementation -> builder, where the
-    most specific of "backend:device_type", "backend", "dialect:device_type" and "dialect" counts; a workload that lists
-    any lists all, for it is unsupported elsewhere. `traits`: how its
-    rows are judged and shown. `ceiling`: the limit of the machine that the workload measures, if any. `idle`: `run`
-    does nothing on purpose, so it has no answer to check and must have no costs. `has_reference`: without one, nothing
-    is known of the right answer: there must be no costs, so there is no rate, and rows are flagged `unchecked`.
+    Subclasses set `suite` (the family: matmul, memory, model), `name`, `version` (raised whenever old and new numbers
+    must not be compared), and `kernels`: dialect -> implementation -> builder, where the most specific of
+    "backend:device_type", "backend", "dialect:device_type" and "dialect" counts; a workload that lists any lists all,
+    since it is unsupported elsewhere. `traits`: how its rows are judged and shown. `ceiling`: the limit of the machine
+    that the workload measures, if any. `idle`: `run` does nothing on purpose, so it has no answer to check and must
+    have no costs. `has_reference`: without one, nothing is known of the right answer: there must be no costs, so there
+    is no rate, and rows are flagged `unchecked`.
     """
 
     suite: ClassVar[str]

@@ -164,6 +164,14 @@ def test_what_a_device_cannot_compute_is_said(monkeypatch, where, dtype, precisi
 # ---------------------------------------------------------------- the CPU
 
 
+@pytest.mark.parametrize("precision", ["ieee", "autocast_bfloat16", "autocast_float16"])
+def test_what_a_kernel_leaves_in_float32_is_computed_in_float32(cpu, precision):
+    """On a GPU, JAX would compute it in TF32 otherwise."""
+    cpu.set_precision("tf32")
+    cpu.set_precision(precision)
+    assert cpu.jax.config.jax_default_matmul_precision == "highest"
+
+
 def test_its_parts_beyond_the_protocol_are_those_that_it_needs(cpu):
     assert all(isinstance(cpu, part) for part in (Futures, Immutable, Compiles, Selective))
 
