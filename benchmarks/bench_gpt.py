@@ -9,7 +9,7 @@ Terms are those of vLLM. Time to first token (TTFT) is prefill plus one token. T
 latency - TTFT and contains no prefill. `time_per_output_token` is that time divided by the number of steps. Two more
 metrics are measured separately:
 
-time_to_first_token  prefill and the first token; `default` only, since only steps or loops are compiled or captured
+time_to_first_token  prefill and the first token; `default` only: other forms read the prompt as `default` does
 inter_token_latency  one step of the loop. Steps shorter than 100 us are timed in blocks, and a sample is the mean of a
                      block: percentiles are those of single steps only if steps take longer. Not where the loop is one
                      program

@@ -17,6 +17,7 @@ from bench_core.machine import datasheets
 from bench_core.records import Case, Costs, Status
 from bench_core.timing.case import Settings, run_case
 from bench_core.timing.sampling import Durations
+from bench_core.timing.synchronisation import piece
 from bench_core.timing.worker_protocol import WorkerSpec
 from bench_core.workload import Kernel, Workload
 
@@ -388,6 +389,17 @@ def test_a_call_that_compiles_while_it_is_timed_is_flagged(cpu):
     done, said = measured(compiling, cpu)
     assert done.status is Status.OK, said
     assert "compiled_while_timed" in done.flags
+
+
+def test_a_piece_is_cut_out_of_any_array_in_one_step(cpu):
+    """Each step would be compiled for each shape, and a model has many."""
+    counts = []
+    for shape in ((1, 3, 5, 7, 11), (13,)):
+        array = cpu.from_host(np.ones(shape))
+        before = cpu.compilations
+        assert piece({"out": array}).shape == (1,)
+        counts.append(cpu.compilations - before)
+    assert counts[0] <= counts[1] + 1  # the other axes are dropped
 
 
 def test_every_program_that_is_compiled_is_counted_once(cpu):

@@ -31,6 +31,7 @@ MODELS = [
     ("mlp_infer", "autocast_bfloat16"),
     ("mlp_train", "autocast_float16"),
     ("cnn_infer", "autocast_float16"),
+    ("cnn_train", "autocast_bfloat16"),
     ("gan_generate", "autocast_bfloat16"),
 ]
 
@@ -43,7 +44,7 @@ def test_a_narrow_row_is_right_and_is_narrow(on, name, precision):
     assert workload.tolerance(work).low < error < workload.tolerance(work).high
 
 
-@pytest.mark.parametrize(("name", "module"), [("mlp_infer", mlp), ("cnn_infer", resnet), ("gan_generate", dcgan)])
+@pytest.mark.parametrize(("name", "module"), [("mlp_train", mlp), ("cnn_infer", resnet), ("gan_generate", dcgan)])
 def test_a_row_that_is_not_narrow_is_refused(on, name, module, monkeypatch):
     monkeypatch.setattr(module, "product_format", lambda work: None)
     done = kernels.looked_at(*varied(name, "autocast_bfloat16"), on)
