@@ -17,7 +17,7 @@ from ..nn.names import named, scoped
 from ..nn.weights import device_weights
 from .functions import Array, Params, for_products, product_format, widened
 from .images import BatchNorms, RunningNorms, channels_first, channels_last, conv, conv_transpose
-from .programs import Program
+from .programs import inferring
 from .training import AdamW, State, Step, started, trainer_kernel
 
 
@@ -120,5 +120,4 @@ def generate(implementation: str, backend: Backend, work: Work, host: HostArrays
     def images(weights: Params, noise: Array) -> Array:
         return channels_first(generated(net, for_products(weights, products), RunningNorms(weights), noise))
 
-    program = Program(images, [weights, *batch()])
-    return Kernel(lambda: program(weights, *batch()), inputs=batch.arrays, prepare=program.compile)
+    return inferring(images, weights, batch)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from bench_core.workload import Backend, HostArrays, Kernel, Work
 
 from ..bench_latency import empty
-from .programs import Program
+from .programs import computing
 
 
 def empty_call(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:  # noqa: ARG001 - there is one
@@ -20,5 +20,4 @@ def addition(implementation: str, backend: Backend, work: Work, host: HostArrays
     inputs = {name: backend.from_host(host[name]) for name in "ab"}
     if implementation == "eager":
         return Kernel(lambda: jnp.add(*inputs.values()), inputs=inputs)
-    program = Program(jnp.add, [*inputs.values()])
-    return Kernel(lambda: program(*inputs.values()), inputs=inputs, prepare=program.compile)
+    return computing(jnp.add, inputs)

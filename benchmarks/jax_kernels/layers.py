@@ -20,7 +20,7 @@ from jax import lax
 from bench_core.workload import Backend, HostArrays, Kernel, Work
 
 from .functions import Array, attention, layernorm, softmax
-from .programs import Program, overwriting
+from .programs import Program, computing, overwriting
 
 BLOCK = 128  # queries: their scores, against all keys of a sequence, fit in a CPU's cache
 
@@ -129,5 +129,4 @@ def layer(implementation: str, backend: Backend, work: Work, host: HostArrays) -
         first = jnp.zeros(result.shape, result.dtype)
         program = Program(lambda _before, *given: function(*given), [first, *inputs.values()], donated=[0])
         return overwriting(program, first, inputs)
-    program = Program(function, [*inputs.values()])
-    return Kernel(lambda: program(*inputs.values()), inputs=inputs, prepare=program.compile)
+    return computing(function, inputs)

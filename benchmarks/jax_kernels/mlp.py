@@ -13,7 +13,7 @@ from ..bench_mlp import RATE, network, samples
 from ..nn.batches import batch_of
 from ..nn.weights import device_weights
 from .functions import Array, Params, for_products, linear, product_format
-from .programs import Program
+from .programs import inferring
 from .training import Sgd, train_kernel, without_averages
 
 
@@ -42,5 +42,4 @@ def infer(implementation: str, backend: Backend, work: Work, host: HostArrays) -
     params, batch = device_weights(backend, host), batch_of(backend, work, host, ["x"])
     if implementation == "eager":
         return Kernel(lambda: apply(params, *batch()), inputs=batch.arrays)
-    program = Program(apply, [params, *batch()])
-    return Kernel(lambda: program(params, *batch()), inputs=batch.arrays, prepare=program.compile)
+    return inferring(apply, params, batch)

@@ -1,8 +1,8 @@
-"""A function of arrays, compiled ahead of its calls, and a kernel that writes its result where the last one lay."""
+"""A function of arrays, compiled ahead of its calls, and the kernels of such functions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from bench_core.workload import Kernel
+
+from ..nn.batches import Batch
 
 
 class Program:
@@ -44,6 +46,18 @@ class Program:
         """The FLOPs that XLA counts in the compiled program; a loop's body is counted once."""
         self.compile()
         return float(self._compiled.cost_analysis()["flops"])
+
+
+def computing(function: Callable[..., Any], inputs: dict[str, Any]) -> Kernel:
+    """Return the kernel of function(*inputs), jitted."""
+    program = Program(function, [*inputs.values()])
+    return Kernel(lambda: program(*inputs.values()), inputs=inputs, prepare=program.compile)
+
+
+def inferring(function: Callable[..., Any], weights: Mapping[str, Any], batch: Batch) -> Kernel:
+    """Return the kernel of function(weights, *batch), jitted: the forward pass of a network."""
+    program = Program(function, [weights, *batch()])
+    return Kernel(lambda: program(weights, *batch()), inputs=batch.arrays, prepare=program.compile)
 
 
 def overwriting(program: Program, first: jax.Array, inputs: dict[str, Any]) -> Kernel:

@@ -15,7 +15,7 @@ from ..nn.resnet import Conv, ResNet
 from ..nn.weights import device_weights
 from .functions import Array, Params, for_products, linear, product_format
 from .images import BatchNorms, RunningNorms, channels_last, conv, max_pool
-from .programs import Program
+from .programs import inferring
 from .training import Sgd, train_kernel
 
 Norms = Callable[[Array, str], Array]
@@ -65,5 +65,4 @@ def infer(implementation: str, backend: Backend, work: Work, host: HostArrays) -
     """Return the kernel of inference: the forward pass with running averages."""
     net, products = network(work), product_format(work)
     weights, batch = device_weights(backend, host), batch_of(backend, work, host, ["x"])
-    program = Program(lambda w, x: forward(net, products, w, RunningNorms(w), x), [weights, *batch()])
-    return Kernel(lambda: program(weights, *batch()), inputs=batch.arrays, prepare=program.compile)
+    return inferring(lambda w, x: forward(net, products, w, RunningNorms(w), x), weights, batch)

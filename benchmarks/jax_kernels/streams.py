@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from bench_core.workload import Backend, HostArrays, Kernel, Work
 
 from ..bench_memory import SCALAR, device_arrays, flagged_by_cache, read_arrays
-from .programs import Program, overwriting
+from .programs import Program, computing, overwriting
 
 Array = jax.Array
 
@@ -42,8 +42,7 @@ def stream(implementation: str, backend: Backend, work: Work, host: HostArrays) 
     arrays = device_arrays(backend, work, host)
     inputs = read_arrays(work, arrays)
     if work.workload in REDUCED:
-        program = Program(REDUCED[work.workload], [*inputs.values()])
-        kernel = Kernel(lambda: program(*inputs.values()), inputs=inputs, prepare=program.compile)
+        kernel = computing(REDUCED[work.workload], inputs)
     else:
         kernel = overwriting(Program(INTO[work.workload], [arrays.a, *inputs.values()], donated=[0]), arrays.a, inputs)
     return flagged_by_cache(kernel, backend, work)
