@@ -153,7 +153,9 @@ def sample_series(
     with part(Part.WARM_UP):
         warm = warm_up(run, timer, durations, now)
     batch_below = BLOCK if timer.clock is Clock.DEVICE else BATCH_BELOW
-    loops = 1 if singly else inner_loops(warm.per_call, batch_below)
+    # The warm-up has doubled its blocks until one was long enough. If some calls do no work, the least time of a call
+    # says nothing of the others, and a block of as many as it asks for would never end.
+    loops = 1 if singly else min(inner_loops(warm.per_call, batch_below), 2 * warm.calls)
     if warm.starved and loops > 1:
         loops = _held_back(run, timer, min(loops, warm.calls))
     collecting = now()

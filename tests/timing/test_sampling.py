@@ -289,6 +289,19 @@ def test_a_budget_is_of_the_host_whatever_the_device_says():
     assert backend.clock() < PLAN.warmup_cap + PLAN.budget + 0.1
 
 
+@pytest.mark.parametrize("clock", ["device", "wall"])
+def test_a_call_that_did_nothing_does_not_make_a_block_endless(clock):
+    """The least time of a call, here 5 ns, is then no measure of the others, which take 20 ms."""
+    device = FakeDevice(work=lambda i: 0.02 * (i % 2), launch=5e-9)
+    timer = timer_for(device)
+    if clock == "device":
+        device.device_time = timer.time
+        timer = DeviceTimer(device, device.clock)
+    plan = Durations(budget=0.1, least=0.0, warmup=0.0, warmup_cap=0.0)  # so that the first call is all it knows
+    sample_series("time", device.run, timer, plan, calm(), device.clock)
+    assert device.clock() < 2.0
+
+
 def test_events_that_lie_two_microseconds_apart_whatever_is_called_are_no_time():
     backend = EventClock(lambda block: False)
     backend.device_time = lambda call, calls: backend.clock.pass_(1e-4) or Timed(2e-6)
