@@ -24,6 +24,7 @@ PLUGIN = ("-p", "bench_core.pytest_plugin", "-p", "no:bench_core")
 # With these, pytest measures. What the user gives follows, and so overrides the last of them.
 MEASURING = (*PLUGIN, "--benchmark-only", "--bench-suite=auto")
 
+WHO_STARTED = -1  # instead of the id of a parent that is not known yet: the process that starts the child
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _MAIN = Path(__file__).resolve().with_name("child_main.py")
 # pytest of another interpreter, with that interpreter's bench_core. The working folder may hold modules of the
@@ -43,7 +44,7 @@ sys.exit(pytest.main())
 def command(module: str, *arguments: str, parent: int = 0) -> list[str]:
     """Return the command line of `python -m module` in a child that has the bench_core of this process.
 
-    parent: the process with which the child ends, as `end_with` says; 0 for none.
+    parent: the process with which the child ends, as `end_with` says, or WHO_STARTED; 0 for none.
     """
     return [sys.executable, "-P", str(_MAIN), str(parent), module, *arguments]
 

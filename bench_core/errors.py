@@ -11,6 +11,7 @@ BenchError
     ├── Unsupported    the backend is available but cannot do this work           unsupported
     ├── TooLarge       the case does not fit into the free memory                 skipped
     ├── TooSlow        one call would exceed the time limit                       skipped
+    ├── RankFailed     what another rank has raised                               its status
     ├── ClockStandsStill  many calls took no time by a clock                      error
     └── WrongAnswer    the kernel ran and its answer is wrong                     invalid
 """
@@ -121,6 +122,14 @@ class TooSlow(CaseError):
 
     def __init__(self, reason: str) -> None:
         super().__init__("too_slow", reason)
+
+
+class RankFailed(CaseError):
+    """One of several processes (ranks) that compute together has raised a CaseError; all others raise this one."""
+
+    def __init__(self, status: str, code: str, reason: str) -> None:
+        self.status = status
+        super().__init__(code, reason)
 
 
 class ClockStandsStill(CaseError):

@@ -195,7 +195,7 @@ def _group(case: Case) -> str:
 def _marks(of: Case | Target, group: str) -> list[pytest.MarkDecorator]:
     marks = [
         pytest.mark.benchmark(timer=ReplayClock(), group=group),
-        pytest.mark.cpu if of.device == "cpu" else pytest.mark.gpu,
+        pytest.mark.cpu if of.device.partition(":")[0] == "cpu" else pytest.mark.gpu,
     ]
     if of.backend in _MARKERS:
         marks.append(getattr(pytest.mark, of.backend))

@@ -37,6 +37,7 @@ NO_REFERENCE = "unchecked"  # the flag of a case of which no right answer is kno
 SEQUENTIAL = "sequential"
 SAME_INPUTS = "same_inputs"  # the flag of a case that was checked again, but with the inputs of the timed calls
 _LONGEST_REASON = 1000  # characters; compilers answer with megabytes, and CSV readers refuse large cells
+_SEVERAL = re.compile(r"[a-z]+:x([0-9]{1,5})")  # the address of several devices
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]*")
 
 
@@ -189,6 +190,19 @@ class Traits:
         return self.headline == "bandwidth" and self.traffic is Traffic.MEMORY
 
 
+def ranks_of(device: str) -> int:
+    """Return the number of devices in an address, each with a process (a rank) of its own: 8 in "cuda:x8", else 1.
+
+    Raises ValueError for a number below 2, which no target of several devices has.
+    """
+    found = _SEVERAL.fullmatch(device)
+    if not found:
+        return 1
+    if (ranks := int(found[1])) < 2:
+        raise ValueError(f"{device}: several devices are two or more")
+    return ranks
+
+
 def identifier(text: str) -> str:
     """Return `text` if it is allowed in an identifier column.
 
@@ -229,6 +243,11 @@ class Work:
         return dict(self.params)[name]
 
     @property
+    def ranks(self) -> int:
+        """The number of processes that compute together, each on a device of its own."""
+        return int(dict(self.params).get("ranks", 1))
+
+    @property
     def case_id(self) -> str:
         """The join key: a hash of the work alone, the same in every process and on every machine."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)} | {"params": dict(self.params)}
@@ -245,7 +264,8 @@ class Work:
 class Case:
     """One line of the plan: a work, done by a backend on a device.
 
-    `device` is an address ("cpu", "cuda:0"); `threads` is None for all cores, or if no host threads compute.
+    `device` is an address ("cpu", "cuda:0") or, of several devices, their type and number ("cuda:x8"). `threads` is
+    None for all cores, or if no host threads compute.
     """
 
     work: Work
@@ -257,6 +277,11 @@ class Case:
     @property
     def device_type(self) -> str:
         return self.device.partition(":")[0]
+
+    @property
+    def ranks(self) -> int:
+        """The number of processes of its target; the work may need fewer (`Work.ranks`)."""
+        return ranks_of(self.device)
 
     @property
     def label(self) -> str:
@@ -278,18 +303,23 @@ class Target:
     dialect: str
     device: str
 
+    @property
+    def ranks(self) -> int:
+        return ranks_of(self.device)
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What a plan for one device may depend on.
 
     last_level_cache: the device's, in bytes. cores: those of the host that one process may use. device_type: "cpu",
-    "cuda", ...; "" if unknown.
+    "cuda", ...; "" if unknown. ranks: the number of devices, each with a process of its own.
     """
 
     last_level_cache: int
     cores: int
     device_type: str = ""
+    ranks: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,8 @@ class Workload(ABC):
     since it is unsupported elsewhere. `traits`: how its rows are judged and shown. `ceiling`: the limit of the machine
     that the workload measures, if any. `idle`: `run` does nothing on purpose, so it has no answer to check and must
     have no costs. `has_reference`: without one, nothing is known of the right answer: there must be no costs, so there
-    is no rate, and rows are flagged `unchecked`.
+    is no rate, and rows are flagged `unchecked`. `across_ranks`: whether it is work for several processes, each on a
+    device of its own, which are then its only targets; the parameter `ranks` of a work says how many compute.
     """
 
     suite: ClassVar[str]
@@ -161,6 +162,7 @@ class Workload(ABC):
     ceiling: ClassVar[Ceiling | None] = None
     idle: ClassVar[bool] = False
     has_reference: bool = True
+    across_ranks: ClassVar[bool] = False
 
     @abstractmethod
     def works(self, preset: Preset, machine: Machine) -> Iterable[Work]:
@@ -196,6 +198,14 @@ class Workload(ABC):
     def redraw(self, work: Work, host: HostArrays, rng: np.random.Generator) -> HostArrays:  # noqa: ARG002 - for subclasses
         """Return other inputs than `host`, of the same shapes and dtypes, by which the timed call is checked again."""
         return self.inputs(work, rng)
+
+    def on_rank(self, work: Work, host: HostArrays, rank: int) -> HostArrays:  # noqa: ARG002 - for subclasses
+        """Return the arrays of one of `work.ranks` processes, given those of all.
+
+        The kernel of this process is built with them, its inputs are overwritten with them, and `reference` gets them.
+        More arrays may be added, for `reference` alone.
+        """
+        return host
 
     def reference(self, work: Work, host: HostArrays) -> Any:  # noqa: ARG002 - for subclasses
         """Return what `error` needs to judge the answers for these inputs, computed once for all of them."""

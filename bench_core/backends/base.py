@@ -156,6 +156,105 @@ class Selective(Protocol):
         """Return the environment variables by which a process opens this device alone, in addition to `environ`."""
 
 
+class Ranks(Protocol):
+    """The processes (ranks) that compute a case together, each on a device of its own, as one of them sees them.
+
+    rank: the number of this one, from 0. size: how many there are. group: names them to collectives of the library.
+    has_one_clock: whether `perf_counter` of all of them is one clock, as on one host.
+    """
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def group(self) -> Any: ...
+    @property
+    def has_one_clock(self) -> bool: ...
+
+    def every(self, value: Any) -> list[Any]:
+        """Return the value of each rank, of which all call this: plain JSON values, by which they agree."""
+
+    def numbers(self, values: Sequence[float]) -> list[list[float]]:
+        """Return the numbers of each rank, of which all call this with as many: faster than `every`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """The Ranks of a process that computes by itself."""
+
+    rank: int = 0
+    size: int = 1
+    group: Any = None
+    has_one_clock: bool = True
+
+    def every(self, value: Any) -> list[Any]:
+        return [value]
+
+    def numbers(self, values: Sequence[float]) -> list[list[float]]:
+        return [list(values)]
+
+
+ALONE = Alone()
+
+
+def ranks_of(backend: Backend) -> Ranks:
+    """Return the processes with which a backend computes."""
+    ranks: Ranks = getattr(backend, "ranks", ALONE)
+    return ranks
+
+
+class Ranked(Backend, Protocol):
+    """A Backend in one of several processes that a library has launched, each with its own device.
+
+    world: all of them. ranks: those that compute the present case.
+    """
+
+    world: Ranks
+    ranks: Ranks
+
+    def team(self, size: int) -> bool:
+        """Make `ranks` the first `size` processes, all of which must call this; return whether this is one of them."""
+
+
+class Launcher(Protocol):
+    """Starts processes (ranks) that compute together, and knows what became of them. A module may be one."""
+
+    def launch(self, module: str, arguments: Sequence[str], ranks: int, folder: str, parent: int) -> list[str]:
+        """Return a command that runs a module of bench_core in each rank, and ends when one of them fails.
+
+        folder: a new one, in which they find each other. The command writes there what they write to standard error.
+        parent: the process with which all end.
+        """
+
+    def environ(self, folder: str) -> Mapping[str, str]:
+        """Return the environment variables of that command, in addition to those of the backend."""
+
+    def rank_in(self, environ: Mapping[str, str]) -> int | None:
+        """Return the number of the process that has this environment; None if it was not launched."""
+
+    def connect(self, device: str) -> Ranked:
+        """Bind this process, one of those launched, to its own device, and connect it with the others.
+
+        device: the address of all devices together ("cuda:x8"). Raises Unavailable where that is impossible.
+        """
+
+    def log_of(self, folder: str, rank: int) -> str:
+        """Return the path of what a rank has written to standard error; "" if there is none."""
+
+    def first_to_fail(self, said: str) -> tuple[int, int] | None:
+        """Return the rank whose failure has ended all, and its exit code, from what the command has said."""
+
+
+@runtime_checkable
+class Launches(Protocol):
+    """Optional part of a Backend that computes on several devices together, each with a process of its own."""
+
+    @classmethod
+    def launcher(cls) -> Launcher:
+        """Return what starts these processes."""
+
+
 def imported(library: str) -> Any:
     """Return a library's module; raises Unavailable with the reason if it is missing or cannot be imported."""
     try:

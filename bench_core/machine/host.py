@@ -83,6 +83,20 @@ def allowed_cores() -> int:
     return len(set(siblings)) if all(siblings) else _cores_behind(len(allowed))
 
 
+def share_of_cpus(part: int, parts: int) -> frozenset[int]:
+    """Return the hardware threads of one of several equal parts of the cores in this process's affinity.
+
+    Empty if there are fewer cores than parts. The hardware threads of a core are in one part.
+    """
+    cores: dict[str, list[int]] = {}
+    for cpu in sorted(allotment.cpus()):
+        siblings = read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or f"{cpu}"
+        cores.setdefault(siblings, []).append(cpu)
+    each = len(cores) // parts
+    chosen = list(cores.values())[part * each : (part + 1) * each]
+    return frozenset(cpu for core in chosen for cpu in core)
+
+
 def _cores_behind(threads: float) -> int:
     """Estimate the cores of `threads` hardware threads by the machine's ratio, if the kernel lists no siblings."""
     logical = allotment.logical_cpus()

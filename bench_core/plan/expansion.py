@@ -14,10 +14,12 @@ def expand(
     """Yield every case of a workload: its works x targets x implementations x thread counts.
 
     A target without any kernel still gets a `default` case, so that the results state what was not measured. The cases
-    of `headline` are a subset of those of `standard`.
+    of `headline` are a subset of those of `standard`. On several devices together, only workloads for them have cases.
     """
     for target in targets:
         here = machine(target)
+        if workload.across_ranks != (here.ranks > 1):
+            continue
         if preset is not Preset.HEADLINE:
             yield from _expand(workload, preset, target, here)
             continue

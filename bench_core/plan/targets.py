@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench_core.backends import registry
+from bench_core.backends.base import Backend, Launches
 from bench_core.errors import Unavailable, UsageError
+from bench_core.machine import host
 from bench_core.plan.discovery import Probe
-from bench_core.records import Target
+from bench_core.records import Target, ranks_of
 from bench_core.text import no_such
 
 _DEVICE_TYPES = ("cpu", "cuda", "rocm", "mps", "xpu", "tpu")
@@ -42,13 +44,18 @@ def require_known(entries: Sequence[str], said: str) -> None:
             raise UsageError(f"{said}: {error}") from None
         if kind and kind.partition(":")[0] not in types:
             raise UsageError(f"{said}: {no_such('type of device', kind, sorted(types))}")
+        try:
+            ranks_of(kind)
+        except ValueError as error:
+            raise UsageError(f"{said}: {backend}:{error}") from None
 
 
 class Targets:
     """The targets of a run, from the requested entries `backend[:device]`.
 
     An entry without a device means the first device of each type: the GPUs of one machine are usually identical,
-    and measuring each would multiply the time. A type (`torch:cuda`) means all its devices. Device types that a
+    and measuring each would multiply the time. A type (`torch:cuda`) means all its devices, one by one, and
+    `torch:cuda:x8` eight of them together. Device types that a
     backend expects but does not find are targets too, and so are requested devices that cannot run a kernel;
     `absent` gives the reasons. A backend whose class cannot be loaded has no target: `left_out` says so.
     """
@@ -71,6 +78,11 @@ class Targets:
             self._unusable.append(str(error))
             return
         addresses = [d.device for d in found.devices]
+        if ranks_of(wanted) > 1:
+            if not_several := _why_not_several(backend, found, wanted):
+                self.absent[name, wanted] = not_several
+            self.taking_part.append(Target(name, backend.dialect, wanted))
+            return
         present = [address for address in addresses if matches(address, wanted)]
         if not wanted:
             present = _first_of_each_type(present)
@@ -111,7 +123,10 @@ class Targets:
             name, _, wanted = entry.partition(":")
             found = self.probes[name]
             addresses = [d.device for d in found.devices]
-            if not any(matches(address, wanted) for address in addresses):
+            if ranks_of(wanted) > 1:
+                if why := _why_not_several(registry.load(name), found, wanted):
+                    raise UsageError(f"--bench-require={entry}: not available: {why.reason}")
+            elif not any(matches(address, wanted) for address in addresses):
                 reason = _why_broken(found, wanted) or found.reason or f"it finds {', '.join(addresses) or 'no device'}"
                 raise UsageError(f"--bench-require={entry}: not available: {reason}")
 
@@ -128,6 +143,25 @@ class Targets:
         """Return the size of an accelerator's last-level cache in bytes; None if no library reports it."""
         facts = (d.facts.get("gpu.l2_cache") for p in self.probes.values() for d in p.devices if d.device == device)
         return next((int(fact.value) for fact in facts if fact and fact.value), None)
+
+
+def _why_not_several(backend: type[Backend], found: Probe, wanted: str) -> Absent | None:
+    """Return why a backend cannot compute on several devices together ("cuda:x8"); None if it can.
+
+    On a CPU each has cores of its own.
+    """
+    ranks, kind = ranks_of(wanted), wanted.partition(":")[0]
+    if not found.available:
+        return Absent(found.reason_code, found.reason)
+    if not isinstance(backend, Launches):
+        return Absent("one_device", f"{found.backend} computes on one device at a time")
+    if kind == "cpu":
+        there, what = host.usable_cores(), "cores"
+    else:
+        there, what = sum(matches(d.device, kind) for d in found.devices), f"{kind} devices"
+    if there < ranks:
+        return Absent("no_device", f"{found.backend} finds {there} {what} where {wanted} needs {ranks}")
+    return None
 
 
 def _why_broken(found: Probe, wanted: str) -> str:

@@ -51,8 +51,8 @@ from bench_core.run.plausibility import refuse_beyond_own_best, refuse_implausib
 from bench_core.scratch import Scratch
 from bench_core.timing.case import OnPhase, Settings, ignore_phase
 from bench_core.timing.sampling import Durations
-from bench_core.timing.worker import Workers
 from bench_core.timing.worker_protocol import Source
+from bench_core.timing.workers import Workers
 from bench_core.workload import Workload
 
 BUDGETS = {
@@ -298,17 +298,16 @@ class Session:
 
     def machine(self, target: Target | Case) -> Machine:
         """Return what the plan for a target may depend on: the cache of its device, and the usable cores."""
-        own = host.last_level_cache() if target.device == "cpu" else self.targets.last_level_cache(target.device)
-        return Machine(
-            last_level_cache=own or _TYPICAL_CACHE,
-            cores=host.usable_cores(),
-            device_type=target.device.partition(":")[0],
-        )
+        kind = target.device.partition(":")[0]
+        first = f"{kind}:0" if target.ranks > 1 else target.device  # several devices are of one model
+        own = host.last_level_cache() if kind == "cpu" else self.targets.last_level_cache(first)
+        cores = host.usable_cores()
+        return Machine(own or _TYPICAL_CACHE, max(1, cores // target.ranks), kind, target.ranks)
 
     def durations(self, case: Case) -> Durations:
         """Return for how long to measure a case."""
         budget = self.options.seconds_per_case
-        on_cpu = case.device == "cpu"
+        on_cpu = case.device_type == "cpu"
         usual = _WARMUP_CPU if on_cpu else _WARMUP_GPU
         longest = budget if on_cpu else self.options.longest_per_case  # clocks of a GPU take time to rise
         # On a machine that is never steady the warm-up lasts as long as it may: half of the budget says enough.
@@ -355,7 +354,7 @@ class Session:
     def budget(self, case: Case) -> float:
         """Return the seconds of warm-up, timed blocks and energy readings that a case is given, without its probes."""
         durations = self.durations(case)
-        clocks = 1 if case.device == "cpu" else 2
+        clocks = 1 if case.device_type == "cpu" or case.ranks > 1 else 2
         return clocks * (durations.warmup + durations.budget) + durations.energy
 
     def measure(

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench_core.backends.base import Backend, Compiles
+from bench_core.backends.base import Backend, Compiles, ranks_of
 from bench_core.errors import CaseError, ClockStandsStill, TooLarge, TooSlow, Unsupported
 from bench_core.machine.privacy import scrub
 from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Part, Series, Status, Work
@@ -27,6 +27,7 @@ from bench_core.timing import energy
 from bench_core.timing.account import accounted, part
 from bench_core.timing.disturbances import Disturbances
 from bench_core.timing.placement import placement
+from bench_core.timing.ranks import RanksTimer, RanksWatch, failing_together, most, slow_rank, spread
 from bench_core.timing.recheck import Checks, generator
 from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer, sample_series
 from bench_core.timing.shared import Shared
@@ -134,10 +135,13 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
     if reason := backend.why_unsupported(work.dtype, work.precision):
         raise Unsupported("dtype_unsupported", reason)
     workload.require_supported(backend, case)
-    _require_short(work, workload.costs(work), backend, settings.longest_call)
+    ranks = ranks_of(backend)
+    if ranks.size == 1:
+        _require_short(work, workload.costs(work), backend, settings.longest_call)
     copies = _copies(case, workload, settings)
     backend.free()  # memory that earlier cases left in pools and workspaces must not count
-    _require_memory(copies * workload.footprint(work), backend)
+    with failing_together(ranks):
+        _require_memory(copies * workload.footprint(work), backend)
     backend.set_precision(work.precision)
     shared = Shared(settings.shared, workload)
     with part(Part.INPUTS):
@@ -145,7 +149,8 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
         data = shared.get(key, lambda: workload.inputs(work, generator(work.case_id, settings.seed)))
     backend.reset_peak_memory()
     before = backend.memory().used
-    kernel = workload.build(backend, case, data)
+    own = workload.on_rank(work, data, ranks.rank)
+    kernel = workload.build(backend, case, own)
     values = {"compile_time": _seconds(kernel.prepare, backend)[0]} if kernel.prepare else {}
     checks = Checks(case, workload, backend, settings.seed, data, shared, keep=settings.check_only)
     checks.begin(kernel)
@@ -161,7 +166,7 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
     done = Measurement(case, Status.OK, rel_error=rel_error, library=library, placement=where)
     kernels = [kernel]
     if not settings.check_only:
-        kernels += [_prepared(workload.build(backend, case, data)) for _ in range(copies - 1)]
+        kernels += [_prepared(workload.build(backend, case, own)) for _ in range(copies - 1)]
         if settings.wait:
             on_phase("wait")
             with part(Part.WAITING):
@@ -186,25 +191,34 @@ def _timed(
     on_phase: OnPhase,
 ) -> Measurement:
     """Return `done` with its series, and with the values and flags that were read during the timing."""
-    case, values = done.case, {}
+    case = done.case
+    values: dict[str, float] = {}
     backend.reset_peak_memory()  # the arrays of the check must not count
-    disturbances = Disturbances(case.device, backend.device_uuid)
+    disturbances = Disturbances(case.device_type, backend.device_uuid)
     on_phase("measure")
-    compiled = _compilations(backend)
-    with part(Part.AROUND), contextlib.closing(Watch.of(case.device, backend.device_uuid)) as watch:
-        series = _measure_all(kernels, backend, durations, watch)
+    compiled, ranks = _compilations(backend), ranks_of(backend)
+    own = Watch.of(case.device_type, backend.device_uuid)
+    with part(Part.AROUND), contextlib.closing(own if ranks.size == 1 else RanksWatch(own, ranks)) as watch:
+        if ranks.size == 1:
+            series, differ, slow = _measure_all(kernels, backend, durations, watch), 0.0, None
+        else:
+            series, differ, slow = _measure_over_ranks(kernels, backend, durations, watch)
+    values |= {"rank_spread": differ} if differ else {}
     late = (COMPILED,) * (_compilations(backend) > compiled)
+    late_rank = () if slow is None else (f"slow_rank_{slow}",)
     on_phase("energy")
     disturbances.stop()
     with part(Part.ENERGY):
+        durations = durations if ranks.size == 1 else replace(durations, energy=0.0)  # counters of each device
         taken, energy_flags = _energy(kernels, series[0], case.device, backend, durations)
     if taken is not None:
         values["energy"] = taken.joules
     peak = None if kernels[0].hides_memory else backend.memory().peak
-    if peak is not None and memory_before is not None and peak > memory_before:
-        values["peak_memory"] = float(peak - memory_before)
-    blind = (NO_DEVICE_CLOCK,) * (case.device != "cpu" and not backend.has_device_clock)
-    flags = (*kernels[0].flags, *late, *blind, *disturbances.flags(), *energy_flags)
+    if peak is not None and memory_before is not None:
+        most_on_a_rank = most(ranks, float(peak - memory_before))
+        values |= {"peak_memory": most_on_a_rank} if most_on_a_rank > 0 else {}
+    blind = (NO_DEVICE_CLOCK,) * (case.device_type != "cpu" and not backend.has_device_clock)
+    flags = (*kernels[0].flags, *late, *late_rank, *blind, *disturbances.flags(), *energy_flags)
     return replace(done, series=tuple(series), values=values | disturbances.values(), flags=flags)
 
 
@@ -278,6 +292,26 @@ def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations, 
         probe = rotate([kernel.probes[metric].run for kernel in kernels])
         series.append(sample_series(metric, probe, WallTimer.of(backend), durations, watch))
     return series
+
+
+def _measure_over_ranks(
+    kernels: list[Kernel], backend: Backend, durations: Durations, watch: Watch
+) -> tuple[list[Series], float, int | None]:
+    """Measure the kernels and their probes from the begin on all ranks to the end on all.
+
+    Return the series, the spread of the times of the ranks, and the number of a rank that is slow.
+    """
+    series, differ, slow, ranks = [], 0.0, None, ranks_of(backend)
+    runs = {"time": rotate([kernel.run for kernel in kernels])}
+    runs |= {metric: rotate([kernel.probes[metric].run for kernel in kernels]) for metric in kernels[0].probes}
+    for metric, run in runs.items():
+        timer = RanksTimer(backend, ranks)
+        one = sample_series(metric, run, timer, durations, watch, timer.agreed_now, singly=kernels[0].singly)
+        series.append(one)
+        if metric == "time":
+            by_rank = timer.by_rank(one.inner_loops)[-len(one.seconds) :]
+            differ, slow = spread(by_rank), slow_rank(by_rank)
+    return series, differ, slow
 
 
 def _judged_by_device(wall: Series, device: Series) -> Series:

@@ -3,7 +3,7 @@
 This does not detect a kernel that forges the messages of the worker; a clock that loses less than a tenth of the phase
 plus a quarter of a second (at half speed: a phase of 0.6 s); a clock that is slow inside the blocks only, if they last
 no longer than a quarter of a second; a timer that is patched alone, if `_all_is_timed` is false. A case that runs in
-the parent's own process (worker.InProcess) has no second clock and is not judged.
+the parent's own process (workers.InProcess) has no second clock and is not judged.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _impossible(done: Measurement, seen: float) -> str:
         return f"the timed blocks add up to {blocks:.3g} s, but measuring took {by_parent}"
     timers = sum(series.claimed_s for series in done.series)
     between = BETWEEN * sum(len(series.seconds) for series in done.series)
-    beside = BESIDE_CPU if done.case.device == "cpu" else BESIDE_GPU
+    beside = BESIDE_CPU if done.case.device_type == "cpu" else BESIDE_GPU
     if _all_is_timed(done) and timers + between < TIMED * claim - beside:
         return f"the timers account for {timers:.3g} s of measuring, which took {claim:.3g} s ({by_parent})"
     return ""
@@ -89,4 +89,4 @@ def _all_is_timed(done: Measurement) -> bool:
 
     If the device's clock saw no work, there is no series by it, but finding that out took time.
     """
-    return done.case.device == "cpu" or any(s.clock is Clock.DEVICE for s in done.series)
+    return done.case.device_type == "cpu" or any(s.clock is Clock.DEVICE for s in done.series)

@@ -25,10 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from bench_core.backends.base import Backend, Immutable, finish, overwrite, overwrite_rows
+from bench_core.backends.base import Backend, Immutable, finish, overwrite, overwrite_rows, ranks_of
 from bench_core.errors import CaseError, WrongAnswer
 from bench_core.records import NO_REFERENCE, UNCHECKED, Case, Clock, Costs, Part, Series
 from bench_core.timing.account import part
+from bench_core.timing.ranks import any_of, failing_together, most
 from bench_core.timing.shared import Shared
 from bench_core.timing.synchronisation import NAMING, TRIES, Awaited, hidden_work, is_late, unfinished
 from bench_core.workload import HostArrays, Kernel, Workload
@@ -113,6 +114,7 @@ class Checks:
         keep: bool = False,
     ) -> None:
         self._work, self._workload, self._backend, self._seed = case.work, workload, backend, seed
+        self._ranks = ranks_of(backend)
         self._data = data
         self._shared = shared or Shared()
         self._sample: HostArrays = data  # inputs of the first check
@@ -180,7 +182,7 @@ class Checks:
         checked = {metric: each for metric, each in timed(kernel).items() if not self._is_unchecked(each)}
         # Before the calls whose times are compared: NumPy's threads spin for a while after a reference.
         draw = self._draw(1 if kernel.inputs else 0, kernel)
-        is_alone = checked.keys() == by_wall.keys() == {"time"}
+        is_alone = checked.keys() == by_wall.keys() == {"time"} and self._ranks.size == 1
         alone = self._looked_at_alone(kernel, by_wall["time"], draw) if is_alone else None
         looks = {"time": alone} if alone else self._looked_at_all(kernel, checked, by_wall, draw)
         slow = any(self._is_always_slow(checked[m], looks[m], by_wall[m]) for m in looks if m in by_wall)
@@ -213,8 +215,13 @@ class Checks:
     def _drawn(self, inputs: HostArrays, *drawn: object) -> Draw:
         """Return inputs with the reference for them. drawn: what tells them from other inputs of this case."""
         with part(Part.CHECKS):
-            key = self._key("reference", *drawn)
-            return Draw(inputs, self._shared.get(key, lambda: self._workload.reference(self._work, inputs)))
+            key = self._key("reference", *drawn, *([self._ranks.rank] if self._ranks.size > 1 else []))
+            own = self._own(inputs)
+            return Draw(inputs, self._shared.get(key, lambda: self._workload.reference(self._work, own)))
+
+    def _own(self, host: HostArrays) -> HostArrays:
+        """Return this rank's part of the arrays of all."""
+        return self._workload.on_rank(self._work, host, self._ranks.rank)
 
     def _key(self, *what: object) -> str:
         """Return the name of arrays or a reference among all that the processes of a run share."""
@@ -231,6 +238,10 @@ class Checks:
         raise CaseError("blind_recheck", reason)
 
     def _passes(self, draw: Draw, answer: HostArrays) -> bool:
+        """Return whether an answer is right, on any rank."""
+        return any_of(self._ranks, self._passes_here(draw, answer))
+
+    def _passes_here(self, draw: Draw, answer: HostArrays) -> bool:
         try:
             with part(Part.CHECKS):
                 error = self._workload.error(self._work, draw.expected, answer)
@@ -337,7 +348,8 @@ class Checks:
                 self._poison(kernel.outputs(done.result))
                 self._mend(kernel, draw.inputs)
                 done = self._called_anew(kernel)
-                if not _alike(seen, _fingerprints(self._named(kernel, done))):  # as sums in another order are not
+                differs = not _alike(seen, _fingerprints(self._named(kernel, done)))  # as sums in another order do
+                if any_of(self._ranks, differs):
                     error = max(error, self._verified_while_it_stays(draw, kernel, done)[0])
         except WrongAnswer as wrong:
             if wrong.code == "not_synchronised":
@@ -401,7 +413,7 @@ class Checks:
         begin = perf_counter()
         result = kernel.run()
         finish(self._backend, result)
-        return result, perf_counter() - begin
+        return result, most(self._ranks, perf_counter() - begin)
 
     def _called(self, kernel: Kernel) -> _Done:
         """Restart a kernel and make all its calls."""
@@ -442,14 +454,16 @@ class Checks:
         begin = perf_counter()
         again = self._named(kernel, done)
         late = first - (perf_counter() - begin)
-        if not _alike(seen, _fingerprints(again)):
-            reason = f"the outputs changed after {self._backend.name} reported all work complete"
-            raise WrongAnswer(reason, code="not_synchronised")
+        with failing_together(self._ranks):
+            if not _alike(seen, _fingerprints(again)):
+                reason = f"the outputs changed after {self._backend.name} reported all work complete"
+                raise WrongAnswer(reason, code="not_synchronised")
         return error, seen, late
 
     def _verified(self, draw: Draw, answer: HostArrays) -> float:
-        with part(Part.CHECKS):
-            return self._workload.verify(self._work, draw.expected, answer)
+        with part(Part.CHECKS), failing_together(self._ranks):
+            error = self._workload.verify(self._work, draw.expected, answer)
+        return most(self._ranks, error)
 
     def _on_host(self, outputs: Mapping[str, Any]) -> HostArrays:
         self._backend.synchronize()
@@ -458,6 +472,7 @@ class Checks:
     # ---------------------------------------------------------------- writing
 
     def _write(self, kernel: Kernel, host: HostArrays) -> None:
+        host = self._own(host)
         for name, array in kernel.inputs.items():
             kernel.inputs[name] = overwrite(self._backend, array, host[name])
 
@@ -479,6 +494,7 @@ class Checks:
 
     def _mend(self, kernel: Kernel, host: HostArrays) -> None:
         """Write the original values back to the spoilt positions."""
+        host = self._own(host)
         for name, array in _with_places(kernel.inputs):
             rows = self._rows(array)
             values = host[name][[row % len(host[name]) for row in rows]]

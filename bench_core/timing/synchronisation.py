@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from bench_core.backends.base import Backend, Compiles, Futures, finish
+from bench_core.backends.base import Backend, Compiles, Futures, finish, ranks_of
 from bench_core.errors import CaseError
+from bench_core.timing.ranks import most
 from bench_core.workload import Call, result_alone
 
 TRIES = 3  # every try must show the fault, because a single one may be disturbed
@@ -47,9 +48,9 @@ def unfinished(
     the second, each with the cutting out of what is copied. If it does, by more than half of what the calls claimed to
     take, in each of TRIES, then `synchronize` does not wait, or the result was not computed before it was asked for.
     Where results are futures, each output is one by itself, so a piece of each is copied. A try in which the cutting
-    had to be compiled proves nothing; it does not count, once.
+    had to be compiled proves nothing; it does not count, once. Of several ranks the one that is latest counts.
     """
-    least = math.inf
+    least, ranks = math.inf, ranks_of(backend)
     is_future = isinstance(backend, Futures)
     wait_for = backend.wait_for if isinstance(backend, Futures) else _ignore  # as the timer does
     compiled, tries = False, 0
@@ -68,9 +69,9 @@ def unfinished(
         first_copy = now()
         for each in parts or [named]:
             backend.to_host(piece(each))
-        left = (first_copy - claimed) - (now() - first_copy)
-        seconds = (claimed - start) / calls
-        if not is_late(left - NAMING * len(named), claimed - start):
+        left = most(ranks, (first_copy - claimed) - (now() - first_copy))
+        seconds = most(ranks, claimed - start) / calls
+        if not is_late(left - NAMING * len(named), seconds * calls):
             return Awaited(result, seconds, None)
         if _programs(backend) != programs and not compiled:
             compiled = True

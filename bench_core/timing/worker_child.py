@@ -33,15 +33,15 @@ Answer = Callable[[protocol.Message], None]
 
 def main() -> None:
     """Serve commands until the parent closes its end of the pipe."""
-    _be_killed_first()
-    with _private_channel() as channel:
+    be_killed_first()
+    with private_channel() as channel:
 
         def answer(message: protocol.Message) -> None:
             channel.write(protocol.marked_line(message))
             channel.flush()
 
         backend: Backend | None = None
-        for command in _commands():
+        for command in commands():
             if command["do"] == "start":
                 backend = _start(command, answer)
             elif backend is not None:
@@ -50,7 +50,7 @@ def main() -> None:
 
 def _start(command: protocol.Message, answer: Answer) -> Backend | None:
     if command["device"] == "cpu":
-        _cap_memory()
+        cap_memory()
     try:
         backend = registry.load(command["backend"])(command["device"])
         backend.set_threads(command["threads"])
@@ -58,7 +58,7 @@ def _start(command: protocol.Message, answer: Answer) -> Backend | None:
     except Unavailable as error:
         answer(protocol.unavailable_answer(error))
         return None
-    _exempt_imports()
+    exempt_imports()
     answer(protocol.ready_answer(here))
     return backend
 
@@ -69,24 +69,24 @@ def _case(command: protocol.Message, backend: Backend, answer: Answer) -> None:
     done = run_case(case, source.workload(), backend, settings, lambda phase: answer(protocol.phase_answer(phase)))
     answer(protocol.measurement_answer(done))
     if len(sys.modules) > known:
-        _exempt_imports()
+        exempt_imports()
 
 
-def _exempt_imports() -> None:
+def exempt_imports() -> None:
     """Exempt what was imported from the cyclic garbage collector: with PyTorch, each of its runs took 0.1 s."""
     gc.collect()
     gc.freeze()
 
 
 @contextlib.contextmanager
-def _private_channel() -> Iterator[TextIO]:
+def private_channel() -> Iterator[TextIO]:
     """Yield the original standard output; redirect everything that is printed from now on to standard error."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
         os.dup2(2, 1)
         yield channel
 
 
-def _commands() -> Iterator[protocol.Message]:
+def commands() -> Iterator[protocol.Message]:
     """Yield the commands of the parent, until it closes its end of the pipe or dies.
 
     A thread waits for them. If the pipe ends while a case runs, it ends the process: not every kernel does that when a
@@ -109,19 +109,22 @@ def _commands() -> Iterator[protocol.Message]:
         yield json.loads(line)
 
 
-def _be_killed_first() -> None:
+def be_killed_first() -> None:
     """Have the kernel kill this process before others when memory runs out (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def _cap_memory() -> None:
-    """Limit this process's memory, so that its allocations fail before the machine runs out of memory."""
+def cap_memory(processes: int = 1) -> None:
+    """Limit this process's memory, so that its allocations fail before the machine runs out of memory.
+
+    processes: how many share what there is.
+    """
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # noqa: PLC0415 - not on Windows
 
         if limit := host.memory_limit():
-            capped = int(_HEADROOM * limit)
+            capped = int(_HEADROOM * limit / processes)
             resource.setrlimit(resource.RLIMIT_DATA, (capped, capped))
 
 

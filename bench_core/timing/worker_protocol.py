@@ -31,12 +31,13 @@ from bench_core.backends import registry
 from bench_core.backends.base import Backend, Selective
 from bench_core.errors import CaseError, Unavailable
 from bench_core.machine import environment, host
-from bench_core.records import Case, Fact, Facts, Measurement, case_from_json, measurement_from_json, to_json
+from bench_core.records import Case, Fact, Facts, Measurement, case_from_json, measurement_from_json, ranks_of, to_json
 from bench_core.timing.case import Settings
 from bench_core.timing.sampling import Durations
 from bench_core.workload import Workload
 
 CHILD = "bench_core.timing.worker_child"  # the module that a worker process runs
+RANK_CHILD = "bench_core.timing.rank_child"  # that of each process (rank) of a worker on several devices
 MARK = "\x1ebench-core "
 PHASES = ("build", "check", "wait", "measure", "energy", "recheck")
 Message = Mapping[str, Any]
@@ -204,10 +205,14 @@ class WorkerSpec:
     threads: int
     environ: tuple[tuple[str, str], ...]
 
+    @property
+    def ranks(self) -> int:
+        return ranks_of(self.device)
+
     @classmethod
     def of(cls, case: Case) -> WorkerSpec:
         """Return the spec of the process that a case needs."""
-        threads = case.threads or host.usable_cores()
+        threads = case.threads or max(1, host.usable_cores() // case.ranks)  # of each rank
         backend = registry.load(case.backend)
         environ = dict(backend.environ(threads, case.implementation))
         if isinstance(backend, Selective):
@@ -221,6 +226,7 @@ class ProcessEnvironment:
 
     env_id: str
     facts: Facts
+    processes: tuple[int, ...] = ()  # the ids of the ranks, where there are several
 
 
 def process_environment(backend: Backend) -> ProcessEnvironment:
@@ -267,7 +273,7 @@ def _read_source(plain: Message) -> Source:
 
 def ready_answer(here: ProcessEnvironment) -> Message:
     """Return the answer to `start_command` if the process is ready."""
-    return {"env_id": here.env_id, "facts": to_json(here.facts)}
+    return {"env_id": here.env_id, "facts": to_json(here.facts), "processes": list(here.processes)}
 
 
 def unavailable_answer(error: Unavailable) -> Message:
@@ -281,8 +287,9 @@ def read_start_answer(answer: Message) -> ProcessEnvironment:
         raise Unavailable(str(answer["unavailable"]), str(answer.get("reason")))
     try:
         facts = {name: Fact(**fact) for name, fact in answer["facts"].items()}
-        return ProcessEnvironment(str(answer["env_id"]), facts)
-    except (KeyError, TypeError, AttributeError):
+        processes = tuple(map(int, answer.get("processes", ())))
+        return ProcessEnvironment(str(answer["env_id"]), facts, processes)
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise MalformedAnswer("while starting") from None
 
 

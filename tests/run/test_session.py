@@ -182,6 +182,7 @@ def test_the_workloads_of_the_preset_headline_are_known_even_if_one_cannot_say_w
         suite: str = "own"
         traits: Traits = Traits()
         ceiling: Ceiling | None = None
+        across_ranks: bool = False
 
         def implementations(self, target, preset):
             return ()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from bench_core.records import Clock, Measurement, Part, Series, Status
 from bench_core.run import session as sessions
-from bench_core.timing.worker import Workers
+from bench_core.timing.workers import Workers
 from tests.support.probes import PROBES
 
 TOY = """

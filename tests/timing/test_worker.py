@@ -21,7 +21,8 @@ from bench_core.records import Case, Measurement, Part, Status, Work
 from bench_core.timing import worker
 from bench_core.timing.case import Settings
 from bench_core.timing.sampling import Durations
-from bench_core.timing.worker import InProcess, Worker, Workers
+from bench_core.timing.worker import Worker
+from bench_core.timing.workers import InProcess, Workers
 from bench_core.timing.worker_protocol import Imports, ProcessEnvironment, WorkerSpec, WorkloadSource
 from tests.faulty.faults import Fault
 from tests.support import ROOT
@@ -222,7 +223,7 @@ def test_a_worker_dies_with_its_parent():
     """SIGKILL of the parent gives it no chance to clean up: the kernel has to."""
     script = (
         f"import sys, {__name__} as t\n"
-        "from bench_core.timing.worker import Workers\n"
+        "from bench_core.timing.workers import Workers\n"
         "w = Workers(isolated=True)\n"
         "def tell(phase):\n"
         "    print(w._executor._process.pid, flush=True)\n"

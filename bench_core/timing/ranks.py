@@ -1,0 +1,161 @@
+"""Measure in several processes (ranks) at once: they begin together, agree on what they see, and fail together.
+
+All ranks run the same code (`case.py` and what it calls), so they must take the same turns in it: a collective that one
+of them leaves out blocks the others for ever. What a turn depends on, and may differ between them, is agreed upon here:
+seconds, disturbances, and errors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median
+from time import perf_counter
+from bench_core.backends.base import Backend, Ranks, Timed
+from bench_core.errors import CaseError, RankFailed, WrongAnswer
+from bench_core.records import Clock, Status
+from bench_core.timing.watch import Watch
+from bench_core.workload import Call
+
+SHORTEST_LEAD, LONGEST_LEAD = 0.2e-3, 20e-3  # seconds from an agreement to the common begin of a block
+LATE = 20e-6  # seconds after the common begin, from which on the next lead is longer
+SLOW = 0.05  # a rank is slow if it takes this share longer than the median of all, in SLOW_BLOCKS of the blocks
+SLOW_BLOCKS = 0.8
+
+
+class RanksTimer:
+    """Host seconds from the moment when all ranks have begun until all are done.
+
+    The ranks of one host read one clock. So they begin at a moment that they agree on, and the time is that from the
+    last begin to the last end. Ranks of several hosts begin after a message to all, and the time is the longest of any.
+
+    total: see Timer.
+    """
+
+    clock = Clock.WALL
+
+    def __init__(self, backend: Backend, ranks: Ranks, now: Callable[[], float] = perf_counter) -> None:
+        self._synchronize, self._ranks, self._now = backend.synchronize, ranks, now
+        self._lead = SHORTEST_LEAD
+        self._agreed = ranks.numbers([now()])[0][0]
+        self._each: list[tuple[int, list[float]]] = []
+        self.total = 0.0
+
+    def agreed_now(self) -> float:
+        """Return the time of the last agreement: a clock that shows the same to all ranks."""
+        return self._agreed
+
+    def time(self, run: Call, calls: int) -> Timed:
+        entered = self._now()
+        self._synchronize()
+        planned = max(at for (at,) in self._ranks.numbers([self._now()])) + self._lead
+        start = self._now()
+        while self._ranks.has_one_clock and start < planned:
+            start = self._now()
+        for _ in range(calls):
+            run()
+        self._synchronize()
+        end = self._now()
+        ends = self._ranks.numbers([start, end])
+        begun = max(start for start, _ in ends)
+        self._lead = self._next_lead(begun - planned)
+        self._agreed = ends[0][1]
+        each = [end - start for start, end in ends]
+        seconds = max(end for _, end in ends) - begun if self._ranks.has_one_clock else max(each)
+        if seconds < 0 or min(each) < 0:
+            raise CaseError("clock_backwards", f"the clock went back by {-min(seconds, *each):.2g} s during a call")
+        self._each.append((calls, [own / calls for own in each]))
+        self.total += self._now() - entered
+        return Timed(seconds)
+
+    def by_rank(self, calls: int) -> list[list[float]]:
+        """Return, for each block of so many calls, the seconds per call of each rank from its begin to its own end."""
+        return [each for made, each in self._each if made == calls]
+
+    def _next_lead(self, late: float) -> float:
+        """Return the next lead: twice as long if a rank began late, and else a little shorter."""
+        return min(max(self._lead * (2.0 if late > LATE else 0.9), SHORTEST_LEAD), LONGEST_LEAD)
+
+
+class RanksWatch(Watch):
+    """A watch over all ranks: a block was calm if none of them saw it disturbed, which they agree on in `settle`."""
+
+    def __init__(self, own: Watch, ranks: Ranks) -> None:
+        super().__init__([])
+        self._own, self._ranks = own, ranks
+
+    def begin(self) -> None:
+        super().begin()
+        self._own.begin()
+
+    def note(self) -> None:
+        super().note()
+        self._own.note()
+
+    def settle(self) -> None:
+        self._own.settle()
+        seen = self._ranks.every(self._own.blocks)
+        self.blocks = [_most(each) for each in zip(*seen, strict=True)]
+        self.calm = sum(not each for each in self.blocks)
+
+    def close(self) -> None:
+        self._own.close()
+
+
+def _most(seen: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return what one of several ranks has lost at most, by cause."""
+    causes = dict.fromkeys(cause for each in seen for cause in each)
+    return {cause: max(each.get(cause, 0.0) for each in seen) for cause in causes}
+
+
+def most(ranks: Ranks, seconds: float) -> float:
+    """Return the largest number of all ranks."""
+    return max(number for (number,) in ranks.numbers([seconds])) if ranks.size > 1 else seconds
+
+
+def any_of(ranks: Ranks, is_so: bool) -> bool:
+    """Return whether something is so on any rank."""
+    return most(ranks, float(is_so)) > 0
+
+
+@contextmanager
+def failing_together(ranks: Ranks) -> Iterator[None]:
+    """Raise on every rank the CaseError that one of them raises in this context, with its number.
+
+    Nothing in the context may wait for other ranks.
+    """
+    if ranks.size == 1:
+        yield
+        return
+    own: CaseError | None = None
+    try:
+        yield
+    except CaseError as error:
+        own = error
+    mine = [own.status, own.code, str(own), _finite(getattr(own, "rel_error", None))] if own else None
+    for rank, found in enumerate(ranks.every(mine)):
+        if found is not None:
+            status, code, text, rel_error = found
+            reason = f"rank {rank}: {text}"
+            raise WrongAnswer(reason, rel_error, code) if status == Status.INVALID else RankFailed(status, code, reason)
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
+
+
+def slow_rank(by_rank: Sequence[Sequence[float]]) -> int | None:
+    """Return the rank that takes longer than the others in most blocks; None if there is none.
+
+    by_rank[block][rank]: seconds of each, until its own end.
+    """
+    late = [max(range(len(each)), key=each.__getitem__) for each in by_rank if max(each) > (1 + SLOW) * median(each)]
+    found = max(set(late), key=late.count, default=None)
+    return found if found is not None and late.count(found) >= SLOW_BLOCKS * len(by_rank) else None
+
+
+def spread(by_rank: Sequence[Sequence[float]]) -> float:
+    """Return the median over blocks of the longest time of a rank less the shortest, relative to the median rank."""
+    found = [(max(each) - min(each)) / median(each) for each in by_rank if median(each) > 0]
+    return median(found) if found else 0.0
