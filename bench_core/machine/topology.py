@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench_core.machine import kernel_files, nvml
-from bench_core.machine.nvml import NoDriver, ask
 from bench_core.machine.normal_ranges import Link
+from bench_core.machine.nvml import NoDriver, ask
 from bench_core.records import Fact, Facts
 from bench_core.units import counted
 
@@ -57,6 +57,8 @@ _LANES = "/sys/bus/pci/devices/*/max_link_width"
 _MOST_LANES = 32  # PCI Express Base Specification
 _MASKS = 16  # words of 64 NUMA nodes each
 _LISTED = 6  # pairs in one line
+
+_Address = tuple[int, int, int]  # of a PCI device: domain, bus, device
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,13 @@ class Gpu:
         return [link for link in self.nvlinks.value or () if link.is_up]
 
     @property
+    def why_unknown(self) -> str:
+        """Why it is not known which NVLinks are up and where they lead; "" if it is."""
+        if any(not link.to for link in self.up):
+            return "the driver does not tell where each NVLink leads"
+        return self.nvlinks.reason
+
+    @property
     def to_switch(self) -> int:
         """The number of NVLinks to NVSwitch."""
         return sum(link.to == _SWITCH for link in self.up)
@@ -159,6 +168,11 @@ class Pair:
             return f"NVLink x{self.nvlinks}" + " through NVSwitch" * self.through_switch
         return self.level.value or "unknown"
 
+    @property
+    def exchanges_by_nvlink(self) -> bool:
+        """Whether NVLinks connect them that can be used."""
+        return bool(self.nvlinks) and self.p2p.value is not False
+
     def __str__(self) -> str:
         return f"{self.first}/{self.second}"
 
@@ -174,7 +188,7 @@ class Topology:
 def read(cards: Sequence[tuple[int, Any]] | None = None) -> Topology:
     """Return how cards are connected: those given (number and NVML's handle), or all; raises NoDriver."""
     cards = nvml.numbered() if cards is None else cards
-    addresses = {number: _address(card) for number, card in cards}
+    addresses = {number: _address("nvmlDeviceGetPciInfo", card) for number, card in cards}
     numbers = {address: number for number, address in addresses.items() if address}
     gpus = [_gpu(number, card, addresses[number], numbers) for number, card in cards]
     both = [((gpus[i], cards[i][1]), (gpus[j], cards[j][1])) for j in range(len(gpus)) for i in range(j)]
@@ -226,8 +240,8 @@ def _words(gpu: Gpu) -> str:
         generation = gpu.nvlink_generation.value
         kind = f"NVLink {generation}" if generation else "NVLink"
         said.append(f"{kind}: {len(gpu.up)} of {counted(len(gpu.nvlinks.value), 'link')} up")
-    elif gpu.nvlinks.value is None:
-        said.append(f"NVLink unknown ({gpu.nvlinks.reason})")
+    if gpu.why_unknown:
+        said.append(f"NVLink unknown ({gpu.why_unknown})")
     return ", ".join(said)
 
 
@@ -238,15 +252,15 @@ def _between(pair: Pair) -> str:
     return f"{pair.how}, " + ("P2P" if p2p.value else f"no P2P: {pair.refusal}")
 
 
-def _gpu(number: int, card: Any, address: tuple[int, ...] | None, numbers: dict[tuple[int, ...], int]) -> Gpu:
+def _gpu(number: int, card: Any, address: _Address | None, numbers: dict[_Address, int]) -> Gpu:
     architecture = ask("nvmlDeviceGetArchitecture", card)
     generation = Fact(_GENERATIONS.get(architecture.value), architecture.source)
     if generation.value is None:
         generation = Fact(reason=architecture.reason or "the architecture is none with a known NVLink")
     links = _nvlinks(card, numbers)
     facts = nvml.pcie(card)
-    pcie = Pcie(*(facts[f"gpu.pcie_{name}"] for name in ("generation", "generation_max", "width", "width_max")),
-                _lanes_of_card(address))  # fmt: skip
+    told = {name: facts[f"gpu.pcie_{name}"] for name in ("generation", "generation_max", "width", "width_max")}
+    pcie = Pcie(**told, lanes_of_card=_lanes_of_card(address))
     name = ask("nvmlDeviceGetName", card).value or "GPU"
     return Gpu(
         number,
@@ -260,22 +274,18 @@ def _gpu(number: int, card: Any, address: tuple[int, ...] | None, numbers: dict[
     )
 
 
-def _address(card: Any) -> tuple[int, int, int] | None:
-    """Return the PCI address of a card: domain, bus and device."""
-    return _pci(ask("nvmlDeviceGetPciInfo", card))
-
-
-def _pci(fact: Fact) -> tuple[int, int, int] | None:
-    info = fact.value
+def _address(function: str, *arguments: Any) -> _Address | None:
+    """Return the PCI address that a function of NVML tells."""
+    info = ask(function, *arguments).value
     return None if info is None else (info.domain, info.bus, info.device)
 
 
-def _in_kernel(pattern: str, address: tuple[int, ...] | None) -> str | None:
+def _in_kernel(pattern: str, address: _Address | None) -> str | None:
     """Return the file of a card: the pattern with its address for the asterisk."""
-    return address and pattern.replace("*", "{:04x}:{:02x}:{:02x}.0".format(*address))
+    return pattern.replace("*", "{:04x}:{:02x}:{:02x}.0".format(*address)) if address else None
 
 
-def _numa_node(card: Any, address: tuple[int, ...] | None) -> Fact:
+def _numa_node(card: Any, address: _Address | None) -> Fact:
     """Return the node whose memory and cores are nearest to a card: by the kernel, else by the driver."""
     file = _in_kernel(_NUMA_NODE, address)
     node = kernel_files.read_number(file) if file else None
@@ -288,13 +298,13 @@ def _numa_node(card: Any, address: tuple[int, ...] | None) -> Fact:
     return Fact(reason="the firmware does not tell it" if node is not None else f"no {_NUMA_NODE}")
 
 
-def _lanes_of_card(address: tuple[int, ...] | None) -> Fact:
+def _lanes_of_card(address: _Address | None) -> Fact:
     file = _in_kernel(_LANES, address)
     lanes = kernel_files.read_number(file) if file else None
     return Fact(lanes, _LANES) if lanes and 0 < lanes <= _MOST_LANES else Fact(reason=f"no {_LANES}")
 
 
-def _nvlinks(card: Any, numbers: dict[tuple[int, ...], int]) -> Fact:
+def _nvlinks(card: Any, numbers: dict[_Address, int]) -> Fact:
     """Return the NVLinks of a card; numbers: of the GPUs by their PCI addresses."""
     told = nvml.field(card, *_LINK_COUNT)
     links: list[NvLink] = []
@@ -309,8 +319,9 @@ def _nvlinks(card: Any, numbers: dict[tuple[int, ...], int]) -> Fact:
     return Fact(tuple(links), source)
 
 
-def _far_end(card: Any, link: int, numbers: dict[tuple[int, ...], int]) -> NvLink:
-    peer = numbers.get(_pci(ask("nvmlDeviceGetNvLinkRemotePciInfo", card, link)) or ())
+def _far_end(card: Any, link: int, numbers: dict[_Address, int]) -> NvLink:
+    address = _address("nvmlDeviceGetNvLinkRemotePciInfo", card, link)
+    peer = numbers.get(address) if address else None
     to = _FAR_ENDS.get(ask("nvmlDeviceGetNvLinkRemoteDeviceType", card, link).value, "")
     return NvLink(True, _GPU if peer is not None else to, peer)  # drivers before 470 do not tell the type
 
@@ -338,8 +349,8 @@ def _pair(first: Gpu, card: Any, second: Gpu, other: Any) -> Pair:
     if first.is_sliced or second.is_sliced:
         p2p = Fact(reason="MIG is on")
         return Pair(first.number, second.number, level, None, through_switch=False, p2p=p2p)
-    is_known = first.nvlinks.value is not None and second.nvlinks.value is not None
-    nvlinks = direct or switched if is_known else None
+    is_unknown = first.why_unknown or second.why_unknown
+    nvlinks = direct or switched or (None if is_unknown else 0)
     p2p, refusal = _p2p(card, other)
     return Pair(first.number, second.number, level, nvlinks, bool(nvlinks and not direct), p2p, refusal)
 
@@ -362,7 +373,7 @@ def _named(link: Fact, bandwidth: Fact) -> Facts:
 
 def _nvlink(found: Topology) -> tuple[Fact, Fact] | None:
     """Return the NVLinks between GPUs, and what one GPU's carry; None unless they connect all of the GPUs."""
-    joined = [pair for pair in found.pairs if pair.nvlinks and pair.p2p.value is not False]
+    joined = [pair for pair in found.pairs if pair.exchanges_by_nvlink]
     numbers = {gpu.number for gpu in found.gpus}
     reached, beyond = set(), {min(numbers)}
     while beyond:
@@ -388,18 +399,18 @@ def _nvlink(found: Topology) -> tuple[Fact, Fact] | None:
 
 def _over_pcie(found: Topology) -> tuple[Fact, Fact]:
     """Return the slowest PCIe link of the GPUs, and what it carries."""
-    links = [gpu.pcie.link for gpu in found.gpus]
-    unknown = next((gpu.pcie for gpu in found.gpus if gpu.pcie.link is None), None)
-    if unknown:
-        missing = Fact(reason=unknown.generation_max.reason or unknown.width_max.reason or "the driver tells no link")
-        return missing, missing
-    slowest = min((link for link in links if link), key=lambda link: (link.rate or 0.0, link.generation))
+    for gpu in found.gpus:
+        generation, width = gpu.pcie.generation_max, gpu.pcie.width
+        if why := gpu.why_unknown or ("" if gpu.pcie.link else generation.reason or width.reason or "no PCIe link"):
+            return Fact(reason=why), Fact(reason=why)
+    slowest = min((gpu.pcie.link for gpu in found.gpus if gpu.pcie.link), key=lambda link: link.rate or 0.0)
+    without = [pair for pair in found.pairs if pair.p2p.value is False]
     said = str(slowest)
-    if any(pair.nvlinks for pair in found.pairs):
+    if any(pair.exchanges_by_nvlink for pair in found.pairs):
         said += ", NVLink between some pairs"
-    if any(pair.p2p.value is False for pair in found.pairs):
-        said += ", without P2P"
-    source = f"{found.gpus[0].pcie.generation_max.source}, {found.gpus[0].pcie.width.source}"
+    if without:
+        said += ", without P2P" if len(without) == len(found.pairs) else ", P2P between some pairs"
+    source = f"{generation.source}, {width.source or gpu.pcie.width_max.source}"
     if slowest.rate is None:
         return Fact(said, source), Fact(reason=f"the rate of PCIe {slowest.generation}.0 is not known here")
     return Fact(said, source), Fact(slowest.rate, f"PCI-SIG, PCI Express Base Specification; {source}")

@@ -427,7 +427,8 @@ def _nvlinks_down(found: Findings) -> Iterator[Advice]:
         elif gpu.to_switch:
             yield Advice(Level.WARNING, what, "All links of a GPU lead to NVSwitch", remedy)
         else:
-            yield Advice(Level.NOTE, what, "As of the other GPUs of this model, if any: boards may connect some", remedy)
+            why = "No GPU of this model has more up here: some boards connect only a part of the links"
+            yield Advice(Level.NOTE, what, why, remedy)
 
 
 def _few_lanes(found: Findings) -> Iterator[Advice]:
@@ -458,7 +459,8 @@ def _listed(gpus: Sequence[Gpu]) -> str:
 
 _CHECKS: tuple[Callable[[Findings], Iterator[Advice]], ...] = (
     _backends, _shadows, _gpus_unseen, _slow_blas, _governor, _quota, _unlike_cores, _other_load, _memory, _gpus,
-    _few_lanes, _nvlinks_down, _without_p2p, _unlike_links, _far_cores, _clock, _variables, _given, _unlike_memory, _threads, _virtual,
+    _few_lanes, _nvlinks_down, _without_p2p, _unlike_links, _far_cores, _clock, _variables, _given, _unlike_memory,
+    _threads, _virtual,
 )  # fmt: skip
 
 
