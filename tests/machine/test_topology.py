@@ -152,7 +152,8 @@ def test_where_the_nvlinks_are_not_told_no_link_is_claimed(machine, changes, sai
 
 
 def test_a_direct_link_is_known_by_its_peer_from_drivers_that_do_not_tell_types(machine):
-    _, facts = told(machine, machine.connected(2, {(0, 1): 4}, NvLinkRemoteDeviceType=None))
+    shown, facts = told(machine, machine.connected(2, {(0, 1): 4}, NvLinkRemoteDeviceType=None))
+    assert shown[0] == ("GPUs 0-1", "NUMA node 0, PCIe 5.0 x16, NVLink 4: 4 of 4 links up")
     assert facts[0].value == "NVLink 4 x4"
 
 
