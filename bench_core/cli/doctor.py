@@ -65,7 +65,7 @@ def _topology_to_json(found: Topology) -> dict[str, Any]:
 
     pairs = [
         {"gpus": [pair.first, pair.second], "nvlinks": pair.nvlinks, "through_nvswitch": pair.through_switch}
-        | facts_to_json({"pcie": pair.level, "p2p": pair.p2p})
+        | facts_to_json({"pcie": pair.level, "peer_access": pair.p2p})
         for pair in found.pairs
     ]
     return {

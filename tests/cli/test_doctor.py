@@ -91,7 +91,7 @@ def test_the_links_are_in_the_json(machine):
             "gpus": [0, 1],
             "nvlinks": 4,
             "through_nvswitch": False,
-            "p2p": {"value": None, "reason": "nvmlDeviceGetP2PStatus: Not Supported"},
+            "peer_access": {"value": None, "reason": "nvmlDeviceGetP2PStatus: Not Supported"},
             "pcie": {"value": "several PCIe switches", "source": "nvmlDeviceGetTopologyCommonAncestor"},
         }
     ]
