@@ -20,7 +20,7 @@ from bench_core import child_process
 from bench_core.backends.base import ALONE, Memory, Ranks, imported
 from bench_core.backends.torch import TorchBackend
 from bench_core.errors import Unavailable
-from bench_core.machine import host
+from bench_core.machine import host, topology
 from bench_core.records import Fact, Facts
 from bench_core.records import ranks_of as ranks_in
 
@@ -159,7 +159,15 @@ class RankedTorch(TorchBackend):
             "ranks": Fact(self._dist.get_world_size(), source),
             "ranks.collectives": Fact(said, source),
             "ranks.cores": Fact(self._cores, "os.sched_setaffinity") if self._cores else _UNDIVIDED,
+            **(_link_facts(self.torch, self._on_host) if self._kind == "cuda" and self.world.has_one_clock else {}),
         }
+
+
+def _link_facts(torch: Any, devices: int) -> Facts:
+    """Return the facts of the links between the first devices, as far as NVIDIA's driver tells them."""
+    if torch.version.hip:
+        return {}
+    return topology.link_facts([str(torch.cuda.get_device_properties(number).uuid) for number in range(devices)])
 
 
 def _take_own_cores(rank: int, ranks: int) -> int | None:

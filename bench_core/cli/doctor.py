@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from bench_core.machine.topology import Topology
     from bench_core.plan.discovery import Probe
     from bench_core.plan.doctor import Advice, Findings
     from bench_core.records import Fact
@@ -54,7 +55,22 @@ def _to_json(found: Findings, advice: list[Advice]) -> dict[str, Any]:
         "backends": [discovery.probe_to_json(p) for p in found.probes],
         "gpus": [environment.facts_to_json(card) for card in found.cards],
         "no_gpus": found.no_cards,
+        "topology": _topology_to_json(found.topology),
         "advice": [asdict(item) for item in advice],
+    }
+
+
+def _topology_to_json(found: Topology) -> dict[str, Any]:
+    from bench_core.machine.environment import facts_to_json
+
+    pairs = [
+        {"gpus": [pair.first, pair.second], "nvlinks": pair.nvlinks, "through_nvswitch": pair.through_switch}
+        | facts_to_json({"pcie": pair.level, "peer_access": pair.p2p})
+        for pair in found.pairs
+    ]
+    return {
+        "gpus": [{"gpu": gpu.number, "name": gpu.name, **facts_to_json(gpu.facts())} for gpu in found.gpus],
+        "pairs": pairs,
     }
 
 
@@ -66,6 +82,7 @@ def _label(found: Findings) -> str:
 
 
 def _show(console: Console, found: Findings, advice: list[Advice]) -> None:
+    from bench_core.machine import topology
     from bench_core.plan.doctor import Level
 
     marks = {Level.BLOCKER: "[bold red]x[/]", Level.WARNING: "[yellow]![/]", Level.NOTE: "[dim]-[/]"}
@@ -78,6 +95,9 @@ def _show(console: Console, found: Findings, advice: list[Advice]) -> None:
         console.print(_grid((name, _text(name, fact)) for name, fact in card.items()))
     if not found.cards:
         console.print(f"  {plain(found.no_cards or 'none')}", highlight=False)
+    if found.topology.gpus:
+        console.print("\n[bold]Topology[/], numbered as by the driver")
+        console.print(_grid(topology.lines(found.topology)))
     console.print("\n[bold]Advice[/]")
     for item in advice:
         console.print(f"{marks[item.level]} {plain(item.what)}", highlight=False, soft_wrap=True)

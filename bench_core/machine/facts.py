@@ -52,7 +52,7 @@ Lasting = Mapping[str, str | float]  # the known ones of `LASTING`, and "device_
 
 _UNITS = dict.fromkeys(("memory.available", "memory.limit", "memory.total", "memory.swap_used", "gpu.memory"), "B")
 _UNITS |= {"memory.bandwidth": "B/s", "cpu.frequency": "Hz", "sm_clock": "Hz", "memory_clock": "Hz"}
-_UNITS |= {"power": "W", "power_limit": "W", "power_limit_default": "W"}
+_UNITS |= {"ranks.link_bandwidth": "B/s", "power": "W", "power_limit": "W", "power_limit_default": "W"}
 _SHARES = {"load.busy", "load.steal"}
 
 

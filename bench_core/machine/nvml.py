@@ -34,6 +34,7 @@ _THROTTLED = {
 }
 _SM, _MEMORY = 1, 2  # nvmlClockType_t
 _CORE_SENSOR = 0  # nvmlTemperatureSensors_t
+_MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}  # by nvmlValueType_t
 
 
 class NoDriver(BenchError):
@@ -132,6 +133,55 @@ def cards() -> list[Facts]:
     return found
 
 
+def numbered() -> list[tuple[int, Any]]:
+    """Return the driver's number and the handle of every card, visible to CUDA or not; raises NoDriver."""
+    return list(_numbered(_nvml()))
+
+
+def whole_card(uuid: str | None) -> tuple[int, Any]:
+    """Return the driver's number and the handle of the card with this UUID; raises NoDriver, also for a MIG slice."""
+    handle = _find(_bare(uuid))
+    if handle.shared:
+        raise NoDriver("MIG is on: slices of a card have no link to other cards")
+    number = ask("nvmlDeviceGetIndex", handle.card)
+    if number.value is None:
+        raise NoDriver(number.reason)
+    return number.value, handle.card
+
+
+def ask(function: str, *arguments: Any) -> Fact:
+    """Return what a function of NVML returns, with its name as the source, or the reason why it failed."""
+    return _ask(function, lambda: getattr(_nvml(), function)(*arguments))
+
+
+def is_unsupported(fact: Fact) -> bool:
+    """Whether the driver has answered that the device lacks what was asked for."""
+    return fact.reason.endswith(": Not Supported")
+
+
+def field(card: Any, name: str, number: int, scope: int = 0) -> Fact:
+    """Return one of NVML's field values as a number. name, number: NVML_FI_DEV_*. scope: the link, where it has one."""
+    asked = ask("nvmlDeviceGetFieldValues", card, [(number, scope)])
+    if asked.value is None:
+        return asked
+    found = asked.value[0]
+    if found.nvmlReturn:
+        return Fact(reason=f"{name}: {_nvml().NVMLError(found.nvmlReturn)}")
+    member = _MEMBERS.get(found.valueType)
+    return Fact(getattr(found.value, member), name) if member else Fact(reason=f"{name}: of unknown type")
+
+
+def pcie(card: Any) -> Facts:
+    """Return the facts of a card's PCIe link, by the names that they have among all (`gpu.pcie_width`)."""
+    nvml, handle = _nvml(), _Handle(card, card, shared=False)
+    return {name: _ask(*query, nvml, handle) for name, query in _QUERIES.items() if name.startswith("gpu.pcie_")}
+
+
+def is_sliced(card: Any) -> bool:
+    """Whether a card is in MIG mode."""
+    return _mig(_nvml(), card)
+
+
 def visible_devices(value: str) -> Fact:
     """Return the value of CUDA_VISIBLE_DEVICES with UUIDs masked: a published file must not contain them."""
     source = "CUDA_VISIBLE_DEVICES"
@@ -182,11 +232,15 @@ def _mig(nvml: Any, card: Any) -> bool:
     return bool(mode and mode[0])
 
 
-def _cards(nvml: Any) -> Iterator[Any]:
+def _numbered(nvml: Any) -> Iterator[tuple[int, Any]]:
     for index in range(_ask("", nvml.nvmlDeviceGetCount).value or 0):
         card = _ask("", nvml.nvmlDeviceGetHandleByIndex, index).value
         if card is not None and _ask("", nvml.nvmlDeviceGetUUID, card).value is not None:
-            yield card
+            yield index, card
+
+
+def _cards(nvml: Any) -> Iterator[Any]:
+    return (card for _, card in _numbered(nvml))
 
 
 def _ask(source: str, query: Callable[..., Any], *arguments: Any) -> Fact:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from bench_core.backends import registry
-from bench_core.machine import host
+from bench_core.machine import host, topology
 from bench_core.machine.facts import (
     BARE_METAL,
     busy_share,
@@ -24,7 +24,8 @@ from bench_core.machine.facts import (
     slowed_down,
     small_quota,
 )
-from bench_core.machine.kernel_files import numbers
+from bench_core.machine.kernel_files import numbers, ranges
+from bench_core.machine.topology import Gpu, Pair, Topology
 from bench_core.plan.discovery import Probe
 from bench_core.records import Fact, Facts
 from bench_core.units import counted
@@ -85,7 +86,8 @@ class Findings:
 
     host: facts of environment.host_environment and of `load_facts`. openblas_best: the OpenBLAS core type with the
     widest vectors that this CPU can run; None if unknown. cards: the driver's facts of each GPU; no_cards: why there
-    are none. shadows: files of the working folder that have names of Python's own modules.
+    are none. shadows: files of the working folder that have names of Python's own modules. topology: how the GPUs are
+    connected.
     """
 
     host: Facts
@@ -94,6 +96,7 @@ class Findings:
     cards: Sequence[Facts] = ()
     no_cards: str = ""
     shadows: Sequence[str] = ()
+    topology: Topology = field(default_factory=Topology)
 
 
 def examine(found: Findings) -> list[Advice]:
@@ -370,9 +373,94 @@ def _gpu(card: Facts) -> Iterator[tuple[Level, str, str, str]]:
         )
 
 
+def _without_p2p(found: Findings) -> Iterator[Advice]:
+    """Warn of GPUs that cannot read each other's memory, once for each cause."""
+    without = [pair for pair in found.topology.pairs if pair.p2p.value is False]
+    for cause in dict.fromkeys(pair.refusal for pair in without):
+        pairs = [pair for pair in without if pair.refusal == cause]
+        why = f"Here {cause}; what they exchange goes through the memory of the host"
+        remedy = "nvidia-smi topo -p2p r shows them; compare such machines with their own kind"
+        yield Advice(Level.WARNING, f"No P2P between {_gpus_of(pairs, found)}", why, remedy)
+
+
+def _unlike_links(found: Findings) -> Iterator[Advice]:
+    """Warn of NVLinks between some pairs of GPUs only, and name pairs that exchange across NUMA nodes."""
+    pairs = found.topology.pairs
+    linked, bare = [p for p in pairs if p.nvlinks], [p for p in pairs if p.nvlinks == 0]
+    if linked and bare:
+        what = f"NVLink connects {_gpus_of(linked, found)}, but not {_gpus_of(bare, found)}"
+        remedy = f"Measure {_selected(linked[0])}, or compare such machines with their own kind"
+        yield Advice(Level.WARNING, what, "The slowest connection decides how fast all GPUs exchange", remedy)
+    across = [pair for pair in pairs if pair.level.value == topology.ACROSS and not pair.nvlinks]
+    if across:
+        what = f"The way between {_gpus_of(across, found)} is across NUMA nodes"
+        near = next((pair for pair in pairs if pair not in across), None)
+        remedy = f"Measure {_selected(near)}" if near else "Nothing, if these are all GPUs"
+        why = "What they exchange crosses the link between the sockets or nodes"
+        yield Advice(Level.NOTE, what, why, f"{remedy}; nvidia-smi topo -m shows all ways")
+
+
+def _gpus_of(pairs: Sequence[Pair], found: Findings) -> str:
+    said = topology.named([str(pair) for pair in pairs], len(found.topology.pairs))
+    return "each two GPUs" if said == "each two" else f"GPUs {said}"
+
+
+def _selected(pair: Pair) -> str:
+    return f"GPUs {pair} alone (CUDA_VISIBLE_DEVICES={pair.first},{pair.second})"
+
+
+def _nvlinks_down(found: Findings) -> Iterator[Advice]:
+    """Warn of a GPU with fewer NVLinks up than others of its model have, or than lead to NVSwitch; else only note it.
+
+    Boards that connect some of the links, and cards without a bridge, are made so.
+    """
+    for gpu in found.topology.gpus:
+        down = len(gpu.nvlinks.value or ()) - len(gpu.up)
+        most = max(len(other.up) for other in found.topology.gpus if other.name == gpu.name)
+        if not down or not most:
+            continue
+        what = f"GPU {gpu.number}, {gpu.name}: {down} of {counted(len(gpu.nvlinks.value), 'NVLink')} "
+        what += "is down" if down == 1 else "are down"
+        remedy = "See nvidia-smi nvlink --status, and dmesg for Xid 74"
+        if len(gpu.up) < most:
+            yield Advice(Level.WARNING, what, f"Another GPU of this model has {most} up", remedy)
+        elif gpu.to_switch:
+            yield Advice(Level.WARNING, what, "All links of a GPU lead to NVSwitch", remedy)
+        else:
+            why = "No GPU of this model has more up here: some boards connect only a part of the links"
+            yield Advice(Level.NOTE, what, why, remedy)
+
+
+def _few_lanes(found: Findings) -> Iterator[Advice]:
+    """Warn of slots with fewer lanes than the card has; for a link with fewer lanes than the slot see `_gpu`."""
+    for gpu in found.topology.gpus:
+        lanes, most = gpu.pcie.width_max.value, gpu.pcie.lanes_of_card.value
+        if lanes and most and lanes < most:
+            what = f"GPU {gpu.number}, {gpu.name}: its slot has {lanes} of the card's {most} PCIe lanes"
+            yield Advice(Level.WARNING, what, "Transfers have only that share of the bandwidth", "Use another slot")
+
+
+def _far_cores(found: Findings) -> Iterator[Advice]:
+    """Warn of GPUs at a NUMA node of which this process may use no core."""
+    own = numbers(known(found.host, "cpu.affinity") or "")
+    for node in known(found.host, "memory.nodes") or ():
+        cpus = str(node.get("cpus") or "")
+        gpus = [gpu for gpu in found.topology.gpus if gpu.numa_node.value == node.get("node")]
+        if gpus and cpus and own and not numbers(cpus) & own:
+            what = f"{_listed(gpus)} at NUMA node {node['node']}, of whose cores this process may use none"
+            why = "Launches and transfers cross the link between the nodes"
+            yield Advice(Level.WARNING, what, why, f"{_pinned(cpus)} keeps to that node")
+
+
+def _listed(gpus: Sequence[Gpu]) -> str:
+    said = ranges(gpu.number for gpu in gpus)
+    return f"GPU {said} is" if len(gpus) == 1 else f"GPUs {said} are"
+
+
 _CHECKS: tuple[Callable[[Findings], Iterator[Advice]], ...] = (
     _backends, _shadows, _gpus_unseen, _slow_blas, _governor, _quota, _unlike_cores, _other_load, _memory, _gpus,
-    _clock, _variables, _given, _unlike_memory, _threads, _virtual,
+    _few_lanes, _nvlinks_down, _without_p2p, _unlike_links, _far_cores, _clock, _variables, _given, _unlike_memory,
+    _threads, _virtual,
 )  # fmt: skip
 
 

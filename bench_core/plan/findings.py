@@ -9,7 +9,7 @@ from pathlib import Path
 from bench_core import child_main
 from bench_core.backends import registry
 from bench_core.backends.numpy import openblas_core
-from bench_core.machine import cpu_limits, environment, host, nvml, processor
+from bench_core.machine import cpu_limits, environment, host, nvml, processor, topology
 from bench_core.plan import doctor
 from bench_core.plan.discovery import probe_all
 from bench_core.plan.doctor import Findings
@@ -26,7 +26,7 @@ def gather_findings() -> Findings:
     best = openblas_core(processor.flags())
     shadows = [Path(path).name for path in child_main.shadows([os.curdir])]
     try:
-        return Findings(facts, probes, best, nvml.cards(), shadows=shadows)
+        return Findings(facts, probes, best, nvml.cards(), shadows=shadows, topology=topology.read())
     except nvml.NoDriver as error:
         return Findings(facts, probes, best, no_cards=str(error), shadows=shadows)
 

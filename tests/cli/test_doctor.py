@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -58,6 +59,51 @@ def test_command_speaks_json(machine):
     assert [b["backend"] for b in plain["backends"]] == ["numpy", "cupy", "torch", "jax"]
     assert {"level", "what", "why", "remedy"} == plain["advice"][0].keys()
     assert "01020304" not in result.output
+
+
+def test_the_link_of_one_gpu_has_one_line(machine):
+    assert topology_shown() == ["  GPU 0  PCIe 5.0 x16"]
+
+
+def test_the_links_of_several_gpus_are_shown_together(machine):
+    machine.pynvml.devices[:] = machine.pynvml.connected(8, "NVSwitch")
+    assert topology_shown() == [
+        "  GPUs 0-3          NUMA node 0, PCIe 5.0 x16, NVLink 4: 18 of 18 links up",
+        "  GPUs 4-7          NUMA node 1, PCIe 5.0 x16, NVLink 4: 18 of 18 links up",
+        "  between each two  NVLink x18 through NVSwitch, P2P",
+    ]
+
+
+def topology_shown():
+    """Return the lines of the section; what is unknown of the NUMA node depends on the machine that tests run on."""
+    shown = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"}).output
+    (section,) = re.findall(r"\nTopology, numbered as by the driver\n(.*?)\n\nAdvice", shown, re.DOTALL)
+    return [re.sub(r"NUMA node unknown \(.*?\), ", "", line.rstrip()) for line in section.splitlines()]
+
+
+def test_the_links_are_in_the_json(machine):
+    machine.pynvml.devices[:] = machine.pynvml.connected(2, {(0, 1): 4}, P2PStatus=None)
+    found = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)["topology"]
+    assert [gpu["gpu"] for gpu in found["gpus"]] == [0, 1]
+    assert found["gpus"][0]["nvlink_rate"] == {"value": 26.562e9, "source": "NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON"}
+    assert found["pairs"] == [
+        {
+            "gpus": [0, 1],
+            "nvlinks": 4,
+            "through_nvswitch": False,
+            "peer_access": {"value": None, "reason": "nvmlDeviceGetP2PStatus: Not Supported"},
+            "pcie": {"value": "several PCIe switches", "source": "nvmlDeviceGetTopologyCommonAncestor"},
+        }
+    ]
+
+
+@pytest.mark.parametrize("driver", [None, "580.65.06"])
+def test_without_a_gpu_nothing_is_said_of_links(machine, monkeypatch, driver):
+    monkeypatch.setattr(machine.pynvml, "driver", driver)
+    machine.pynvml.devices[:] = []
+    shown = CliRunner().invoke(app, ["doctor"]).output
+    assert "Advice" in shown
+    assert not re.search("topology|nvlink|p2p", shown, re.IGNORECASE)
 
 
 def test_command_fails_where_nothing_can_be_measured(machine):

@@ -7,6 +7,7 @@ import tomllib
 
 import pytest
 
+from bench_core.machine import kernel_files, topology
 from bench_core.plan import doctor
 from bench_core.plan.discovery import Device, Probe
 from bench_core.plan.doctor import Findings, Level, examine, load_facts
@@ -239,3 +240,134 @@ def test_the_gravest_comes_first():
     found = changed(host=facts(cpu__threads=16, cpu__governor="powersave"), probes=[])
     assert [a.level for a in examine(found)] == sorted((a.level for a in examine(found)), key=list(Level).index)
     assert examine(found)[0].level is Level.BLOCKER
+
+
+# ---------------------------------------------------------------- how GPUs are connected
+
+PAIRS = {(0, 1): 12, (2, 3): 12}
+TWO_NODES = facts(memory__nodes=[{"node": 0, "bytes": 64e9, "cpus": "0-7"}, {"node": 1, "bytes": 64e9, "cpus": "8-15"}])
+
+
+@pytest.fixture
+def connected(pynvml, tmp_path, monkeypatch):
+    """Return a function that gives the advice on the links between H100s of the stand-in; no file tells of them."""
+    monkeypatch.setattr(kernel_files, "ROOT", tmp_path)
+
+    def advise(gpus, how, faults=None, host=None):
+        devices = pynvml.devices[:] = pynvml.connected(gpus, how)
+        for number, changes in (faults or {}).items():
+            devices[number].answers |= changes
+        return examine(changed(host=host, topology=topology.read()))
+
+    return advise
+
+
+def p2p(status, *others):
+    """Return the change of a device that has a status of P2P with some others."""
+    uuids = [f"GPU-{number:08x}-0506-0708-090a-0b0c0d0e0f10" for number in range(8)]
+    return {"P2PStatus": {uuid: status if number in others else 0 for number, uuid in enumerate(uuids)}}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "how"), [(1, "PCIe"), (1, "NVSwitch"), (4, "PCIe"), (2, PAIRS), (8, "NVSwitch")], ids=str
+)
+def test_gpus_that_are_all_connected_alike_in_one_node_or_by_nvlink_need_no_advice(connected, gpus, how):
+    how = {(0, 1): 12} if how is PAIRS else how
+    assert connected(gpus, how) == []
+
+
+@pytest.mark.parametrize(
+    ("gpus", "how", "faults", "advice"),
+    [
+        (2, "PCIe", {0: p2p(1, 1)},
+         ("warning", "No P2P between GPUs 0/1",
+          "Here the chipset does not support it; what they exchange goes through the memory of the host",
+          "nvidia-smi topo -p2p r shows them; compare such machines with their own kind")),
+        (4, "PCIe", {n: p2p(4, *range(8)) for n in range(4)},
+         ("warning", "No P2P between each two GPUs",
+          "Here it is disabled in the settings of the driver; what they exchange goes through the memory of the host",
+          "nvidia-smi topo -p2p r shows them; compare such machines with their own kind")),
+        (8, "PCIe", {n: p2p(3, *range(4, 8)) for n in range(4)},
+         ("warning", "No P2P between GPUs 0/4, 0/5, 0/6, 0/7, 1/4, 1/5, ... (16 pairs)",
+          "Here the I/O hubs between them do not support it; what they exchange goes through the memory of the host",
+          "nvidia-smi topo -p2p r shows them; compare such machines with their own kind")),
+        (8, "PCIe", {},
+         ("note", "The way between GPUs 0/4, 0/5, 0/6, 0/7, 1/4, 1/5, ... (16 pairs) is across NUMA nodes",
+          "What they exchange crosses the link between the sockets or nodes",
+          "Measure GPUs 0/1 alone (CUDA_VISIBLE_DEVICES=0,1); nvidia-smi topo -m shows all ways")),
+        (4, PAIRS, {},
+         ("warning", "NVLink connects GPUs 0/1, 2/3, but not GPUs 0/2, 0/3, 1/2, 1/3",
+          "The slowest connection decides how fast all GPUs exchange",
+          "Measure GPUs 0/1 alone (CUDA_VISIBLE_DEVICES=0,1), or compare such machines with their own kind")),
+        (8, "NVSwitch", {5: {"NvLinkState": dict.fromkeys(range(18), 1) | {3: 0}}},
+         ("warning", "GPU 5, NVIDIA H100 80GB HBM3: 1 of 18 NVLinks is down", "Another GPU of this model has 18 up",
+          "See nvidia-smi nvlink --status, and dmesg for Xid 74")),
+        (1, "NVSwitch", {0: {"NvLinkState": dict.fromkeys(range(18), 1) | {3: 0, 4: 0}}},
+         ("warning", "GPU 0, NVIDIA H100 80GB HBM3: 2 of 18 NVLinks are down", "All links of a GPU lead to NVSwitch",
+          "See nvidia-smi nvlink --status, and dmesg for Xid 74")),
+    ],
+    ids=["P2P of two", "P2P of all", "P2P of some", "sockets", "bridges", "one link", "links to a switch"],
+)  # fmt: skip
+def test_a_fault_between_gpus_is_named_with_the_pairs_that_have_it(connected, gpus, how, faults, advice):
+    found = [(item.level, item.what, item.why, item.remedy) for item in connected(gpus, how, faults)]
+    assert advice in found
+    assert len(found) == 1 or (gpus, how) == (8, "PCIe")
+
+
+def test_links_that_no_gpu_of_a_model_has_up_are_only_noted(connected):
+    """As on an H100 NVL, whose bridge has 12 of 18 links; a card without a bridge has none up, and no advice."""
+    some = {"NvLinkState": dict.fromkeys(range(12), 1) | {3: 0}}
+    advice = connected(2, {(0, 1): 12}, {0: some, 1: some})
+    assert [(item.level, item.what) for item in advice] == [
+        ("note", f"GPU {n}, NVIDIA H100 80GB HBM3: 1 of 12 NVLinks is down") for n in (0, 1)
+    ]
+    none = {"NvLinkState": dict.fromkeys(range(12), 0)}
+    assert connected(2, {(0, 1): 12}, {0: none, 1: none}) == []
+
+
+@pytest.mark.parametrize(("of_slot", "of_card", "told"), [(8, 16, True), (16, 16, False), (8, 8, False), (8, 0, False)])
+def test_a_slot_with_fewer_lanes_than_its_card_is_named(connected, tmp_path, of_slot, of_card, told):
+    """The driver's maximum is that of card and slot together, so that only the kernel knows."""
+    file = tmp_path / "sys/bus/pci/devices/0000:10:00.0/max_link_width"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{of_card}\n", encoding="utf-8")
+    advice = connected(1, "PCIe", {0: {"MaxPcieLinkWidth": of_slot, "CurrPcieLinkWidth": of_slot}})
+    assert [item.what for item in advice] == [
+        "GPU 0, NVIDIA H100 80GB HBM3: its slot has 8 of the card's 16 PCIe lanes"
+    ] * told
+
+
+@pytest.mark.parametrize(
+    ("affinity", "what"),
+    [
+        ("0-7", "GPUs 4-7 are at NUMA node 1, of whose cores this process may use none"),
+        ("8,10", "GPUs 0-3 are at NUMA node 0, of whose cores this process may use none"),
+        ("0-15", None),
+        ("7-8", None),
+        (None, None),
+    ],
+)
+def test_gpus_far_from_all_cores_that_may_be_used_are_named(connected, affinity, what):
+    advice = connected(8, "NVSwitch", host=TWO_NODES | facts(cpu__affinity=affinity))
+    assert [item.what for item in advice] == [what] * bool(what)
+    cpus = "8-15" if affinity == "0-7" else "0-7"
+    assert not what or advice[0].remedy == f"taskset --cpu-list {cpus} bench-core run keeps to that node"
+
+
+def test_one_gpu_far_from_all_cores_is_named_in_the_singular(connected):
+    (advice,) = connected(5, "NVSwitch", host=TWO_NODES | facts(cpu__affinity="0-7"))
+    assert advice.what == "GPU 4 is at NUMA node 1, of whose cores this process may use none"
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"NvLinkState": "NVMLError_NoPermission"}, {"P2PStatus": "NVMLError_NotSupported"},
+        {"TopologyCommonAncestor": "NVMLError_NotSupported"}, {"MigMode": [1, 1]},
+        {"CurrPcieLinkWidth": "NVMLError_NotSupported", "MaxPcieLinkWidth": "NVMLError_NotSupported"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_the_driver_does_not_tell_of_links_gives_no_advice(connected, pynvml, refused):
+    changes = {name: getattr(pynvml, what) if isinstance(what, str) else what for name, what in refused.items()}
+    assert connected(4, "NVSwitch", {0: changes, 2: changes}) == []
