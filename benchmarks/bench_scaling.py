@@ -29,7 +29,7 @@ from . import bench_cnn, bench_gpt
 from .nn.batches import HARDER
 from .nn.optimisers import AdamW, Sgd
 from .nn.parts import Expected, InParts, Parts, is_alone, without_prefix
-from .nn.training import STEPS, Repeated, Trained, largest_error, trained
+from .nn.training import STEPS, Repeated, Trained, trained
 from .nn.workloads import ModelWorkload, by_implementation, itemsize
 
 WEAK, STRONG = "weak", "strong"
@@ -40,7 +40,7 @@ COPIES = 6
 
 
 def counts(ranks: int, preset: Preset) -> list[int]:
-    """Return the numbers of ranks that a preset measures on so many devices: 1, 2, 4, ..., and all; smoke: 1 and all."""
+    """Return the numbers of ranks that a preset measures on so many devices: 1, 2, 4, ..., all; smoke: 1, all."""
     powers = [1 << i for i in range(ranks.bit_length())] if preset is not Preset.SMOKE else [1]
     return [*(count for count in powers if count < ranks), ranks]
 
@@ -112,7 +112,7 @@ class TrainParallel(Workload):
         return Costs(whole.flops, amounts=whole.amounts)
 
     def footprint(self, work: Work) -> float:
-        """Return the bytes that one rank needs: those of the model with its part of the batch, and COPIES of weights."""
+        """Return the bytes of one rank: those of the model with its part of the batch, and COPIES of weights."""
         one = self.on_one(work, self.batch_per_rank(work))
         return self.model.footprint(one) + float(COPIES * itemsize(work) * self.network(work).parameters())
 
@@ -162,12 +162,11 @@ def torch_gpt(implementation: str, backend: Backend, work: Work, host: HostArray
 
 def torch_cnn(implementation: str, backend: Backend, work: Work, host: HostArrays) -> Kernel:
     """Return the kernel of a training step of the residual network across ranks."""
-    from .nn.modules.parallel import parallel_kernel
+    from .nn.modules.parallel import parallel_kernel, sgd
     from .nn.modules.resnet import ResNetModule
-    from .nn.modules.training import sgd
 
     workload = CnnTrainParallel()
-    module, optimiser = partial(ResNetModule, workload.network(work)), sgd(bench_cnn.RATE)
+    module, optimiser = partial(ResNetModule, workload.network(work)), sgd(bench_cnn.RATE, implementation)
     return parallel_kernel(implementation, backend, work, host, module, optimiser, workload.parts(work).samples)
 
 

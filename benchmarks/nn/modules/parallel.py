@@ -12,7 +12,6 @@ lacks the copies into and out of FSDP's buffers as well, and its optimiser updat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,7 +28,7 @@ from bench_core.workload import Backend, HostArrays, Kernel, Work
 
 from ..batches import batch_of
 from ..parts import ALONE
-from ..training import Step, is_average, training_kernel
+from ..training import Step, training_kernel
 from ..weights import device_weights
 from .gpt import Block
 from .resnet import Residual
@@ -43,8 +42,10 @@ _UNITS = (Block, Residual)  # the modules whose weights FSDP gathers together
 class Replicated(Trainer):
     """A Trainer whose module is replicated on all ranks, by DistributedDataParallel with its defaults."""
 
-    def __init__(self, *like_trainer: Any, group: Any) -> None:
-        super().__init__(*like_trainer)
+    def __init__(
+        self, module: nn.Module, weights: dict[str, torch.Tensor], optimiser: Any, precision: str, group: Any
+    ) -> None:
+        super().__init__(module, weights, optimiser, precision)
         self.replicas = DistributedDataParallel(self.module, process_group=group)
         self.forward = self.replicas
 
@@ -57,8 +58,10 @@ class Replicated(Trainer):
 class Sharded(Trainer):
     """A Trainer whose module is sharded over all ranks, by FSDP2 with its defaults: block by block."""
 
-    def __init__(self, module: nn.Module, weights: dict[str, torch.Tensor], optimiser: Any, *more: Any, group: Any):
-        super().__init__(module, weights, optimiser, *more)
+    def __init__(
+        self, module: nn.Module, weights: dict[str, torch.Tensor], optimiser: Any, precision: str, group: Any
+    ) -> None:
+        super().__init__(module, weights, optimiser, precision)
         mesh = DeviceMesh.from_group(group, self.device.type)
         for unit in [unit for unit in self.module.modules() if isinstance(unit, _UNITS)]:
             fully_shard(unit, mesh=mesh)
@@ -120,9 +123,9 @@ def parallel_kernel(
 
     trainer: Replicated | Sharded
     if implementation == DDP:
-        trainer = Replicated(module(), weights(), optimiser, work.precision, group=group)
+        trainer = Replicated(module(), weights(), optimiser, work.precision, group)
     else:
-        trainer = Sharded(module(), weights(), optimiser, work.precision, group=group)
+        trainer = Sharded(module(), weights(), optimiser, work.precision, group)
     kernel = training_kernel(trainer.step, trainer.reset, batch, trainer.state, samples)
     kernel = replace(kernel, outputs=_gathered(kernel.outputs, group))
     if work.ranks == 1:
@@ -135,6 +138,11 @@ def parallel_kernel(
     alone = replace(alone, outputs=_named_alone(alone.outputs))
     # The memory of the unsharded module is no part of what FSDP needs.
     return replace(kernel, probes={WITHOUT_EXCHANGE: alone}, hides_memory=implementation == FSDP)
+
+
+def sgd(rate: float, implementation: str) -> Any:
+    """Return a constructor of torch's SGD, fused but for fsdp: PyTorch has no fused SGD of sharded tensors."""
+    return partial(torch.optim.SGD, lr=rate, fused=implementation != FSDP)
 
 
 def _gathered(outputs: Callable[[Any], Mapping[str, Any]], group: Any) -> Callable[[Any], Mapping[str, Any]]:
