@@ -43,15 +43,17 @@ class InParts:
     def forward(self, xp: Any, params: Mapping[str, Array], x: Array) -> tuple[Array, Cache]:
         """Return the logits of all parts, and the cache."""
         others = {name: array.copy() if is_average(name) else array for name, array in params.items()}
-        first, *rest = xp.split(x, self.parts)
+        first, *rest = self._cut(x)
         done = [self.network.forward(xp, params, first), *(self.network.forward(xp, others, part) for part in rest)]
         return xp.concatenate([logits for logits, _ in done]), [cache for _, cache in done]
 
     def backward(self, xp: Any, grad: Array, cache: Cache) -> dict[str, Array]:
         """Return the gradient of every parameter, the sum over the parts: `grad` is that of a mean over all rows."""
-        parts = zip(xp.split(grad, self.parts), cache, strict=True)
-        each = [self.network.backward(xp, part, own) for part, own in parts]
+        each = [self.network.backward(xp, part, own) for part, own in zip(self._cut(grad), cache, strict=True)]
         return {name: sum(grads[name] for grads in each) for name in each[0]}
+
+    def _cut(self, array: Array) -> Array:
+        return array.reshape(self.parts, -1, *array.shape[1:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def test_work_that_answers_a_claim_comes_first_and_then_the_catalogue():
     assert order[:9] == ["matmul", "copy", "sum", "triad", "d2h", "h2d", "mlp_infer", "mlp_train", "cnn_infer"]
     assert order[10:16] == ["gpt_train", "gpt_decode", "gpt_prefill", "gan_generate", "gan_train", "diffusion_sample"]
     assert order[17:20] == ["matmul_batched", "matmul_data", "matmul_layout"]
-    assert order[-2:] == ["lstm", "softmax"]
+    assert order[-4:] == ["lstm", "softmax", "cnn_train_parallel", "gpt_train_parallel"]
     assert order == list(dict.fromkeys(f.workload for f in families_of(rows, TraitsOf())))  # a table without run.json
 
 

@@ -61,8 +61,9 @@ def main(folder):
                 found[name, implementation, "not exchanged"] = outcome()
             with no_all_reduce():
                 found[name, implementation, "no all_reduce"] = outcome()
-            found[name, implementation, "float32"] = steps(workload, "float32", backend, implementation, 1)[0]
-            many = steps(workload, "float64", backend, implementation, STEPS)
+            (outputs,) = steps(workload, "float32", backend, implementation, 1)
+            found[name, implementation, "float32"] = outputs
+            many = steps(workload, "float64", backend, implementation, STEPS, ["loss"])
             found[name, implementation, "losses"] = [float(each["loss"]) for each in many]
     everyone = backend.ranks.every(found["gpt_train_parallel", "ddp", "losses"])
     found["ranks agree"] = all(each == everyone[0] for each in everyone)
@@ -70,15 +71,16 @@ def main(folder):
         (Path(folder) / "found").write_bytes(pickle.dumps(found))
 
 
-def steps(workload, dtype, backend, implementation, count):
-    """Return what each step answers, from the initial weights on."""
+def steps(workload, dtype, backend, implementation, count, names=None):
+    """Return what each step answers, from the initial weights on; all of it, or what is named."""
     work = work_of(workload, dtype)
     own = workload.on_rank(work, inputs_of(workload, work), backend.ranks.rank)
     kernel = workload.build(backend, Case(work, "torch", ADDRESS, implementation), own)
-    return [
-        {name: np.array(backend.to_host(array)) for name, array in kernel.outputs(kernel.run()).items()}
-        for _ in range(count)
-    ]
+    found = []
+    for _ in range(count):
+        outputs = kernel.outputs(kernel.run())
+        found.append({name: np.array(backend.to_host(outputs[name])) for name in names or outputs})
+    return found
 
 
 @contextmanager
