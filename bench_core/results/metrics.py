@@ -146,6 +146,12 @@ METRICS = by_name(
     Metric("gpu_clock", "Hz", "higher", "clock rate of the multiprocessors, read right after the timed blocks"),
     Metric("bandwidth_of_measured_peak", "1", "higher", "bytes of a model / time / the run's ceiling of memory (MBU)"),
     Metric("bandwidth_of_datasheet", "1", "higher", "bytes of a model / time / the bandwidth in the datasheet (MBU)"),
+    Metric(
+        "time_without_exchange",
+        "s",
+        "lower",
+        "time of the same step on every rank without an exchange between them",
+    ),
     Metric("rank_spread", "1", "lower", "(longest - shortest) / median time of a rank, from a common begin"),
     Metric("peak_memory", "B", "lower", "peak memory of the case, less the memory in use before the case was built"),
 )

@@ -38,6 +38,7 @@ initial.py        random initial parameters
 names.py          prefixes in the names of parameters
 batches.py        the batch that a step reads, and batches of few distinct samples for the check
 training.py       one training step, its kernel, and its check against float64
+parts.py          training with the batch in parts, one for each of several processes, for its check
 generation.py     text generation, token by token, with a KV cache
 weights.py        the weights among the inputs of a work, on a device or in float64
 workloads.py      what each preset measures of a network

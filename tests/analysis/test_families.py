@@ -52,7 +52,8 @@ def test_the_name_of_a_work_has_its_version_if_there_are_several():
 
 def test_work_that_answers_a_claim_comes_first_and_then_the_catalogue():
     row = row_of(metric="time", status="ok")
-    rows = [replace(row, suite=w.suite, workload=w.name, case_id=w.name) for w in WORKLOADS]
+    there = [w for w in WORKLOADS if not w.across_ranks]  # of which no table without run.json has any
+    rows = [replace(row, suite=w.suite, workload=w.name, case_id=w.name) for w in there]
     random.Random(0).shuffle(rows)
     order = list(dict.fromkeys(family.workload for family in families_of(rows, TRAITS)))
     assert order[:9] == ["matmul", "copy", "sum", "triad", "d2h", "h2d", "mlp_infer", "mlp_train", "cnn_infer"]

@@ -96,6 +96,8 @@ OTHERWISE = {
     "svg.py": {"fill"},
     "theme.py": {"fill"},
     "charts.py": {"fill", "scale"},
+    "captions.py": {"scaling"},  # the name of a figure
+    "plot.py": {"scaling"},
 }
 
 

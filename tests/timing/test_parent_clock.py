@@ -95,7 +95,10 @@ def test_timers_that_account_for_half_of_the_phase_were_patched():
 
 @pytest.mark.parametrize(
     ("device", "claimed", "fits"),
-    [("cpu", 0.81, True), ("cpu", 0.79, False), ("cuda:0", 0.41, True), ("cuda:0", 0.39, False)],
+    [
+        *(("cpu", 0.81, True), ("cpu", 0.79, False), ("cuda:0", 0.41, True), ("cuda:0", 0.39, False)),
+        *(("cpu:x2", 0.41, True), ("cpu:x2", 0.39, False)),
+    ],
 )
 def test_nine_tenths_of_the_phase_belong_to_the_timers_but_for_what_is_done_beside_them(device, claimed, fits):
     both = (series(clock, each=1e-3, claimed=claimed / 2) for clock in (Clock.WALL, Clock.DEVICE))

@@ -1,0 +1,127 @@
+"""What test_scaling.py asks of two real ranks: `two_ranks FOLDER`, in each of the processes that a launcher starts.
+
+Rank 0 writes a pickle of all that the workloads of the suite `scaling` answered. One launch serves all tests: it takes
+longer than they do.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench_core.backends import torch_ranks
+from bench_core.records import Case, Preset
+from bench_core.timing.case import generator, run_case
+from benchmarks.bench_scaling import IMPLEMENTATIONS, CnnTrainParallel, GptTrainParallel
+from tests.support.kernels import CHECK
+
+ADDRESS, RANKS, STEPS = "cpu:x2", 2, 10
+WORKLOADS = {workload.name: workload for workload in (GptTrainParallel(), CnnTrainParallel())}
+LONGEST = 120  # seconds
+
+
+def work_of(workload, dtype):
+    """Return the smallest work of strong scaling: both ranks get a half of the batch."""
+    return workload.variant(*workload.model.presets[Preset.SMOKE], "strong", RANKS, dtype=dtype)
+
+
+def inputs_of(workload, work):
+    return workload.inputs(work, generator(work.case_id, 0))
+
+
+def asked(folder):
+    """Start the ranks and return what they found, by the name of the workload, the implementation and the question."""
+    command = torch_ranks.launch(__name__, [str(folder)], RANKS, str(folder), os.getpid())
+    environ = {**os.environ, **torch_ranks.environ(str(folder)), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environ, timeout=LONGEST, check=False, capture_output=True, text=True)
+    logs = [Path(torch_ranks.log_of(str(folder), rank) or os.devnull).read_text() for rank in range(RANKS)]
+    assert done.returncode == 0, "\n".join([done.stderr, *logs])
+    return pickle.loads((Path(folder) / "found").read_bytes())
+
+
+def main(folder):
+    backend = torch_ranks.connect(ADDRESS)
+    backend.set_threads(1)
+    found = {}
+    for name, workload in WORKLOADS.items():
+        for implementation in IMPLEMENTATIONS:
+
+            def outcome():
+                case = Case(work_of(workload, "float32"), "torch", ADDRESS, implementation)  # noqa: B023 - called at once
+                done = run_case(case, workload, backend, CHECK)  # noqa: B023
+                return done.status.value, done.reason
+
+            found[name, implementation, "checked"] = outcome()
+            with no_gradient_is_exchanged():
+                found[name, implementation, "not exchanged"] = outcome()
+            with no_all_reduce():
+                found[name, implementation, "no all_reduce"] = outcome()
+            (outputs,) = steps(workload, "float32", backend, implementation, 1)
+            found[name, implementation, "float32"] = outputs
+            many = steps(workload, "float64", backend, implementation, STEPS, ["loss"])
+            found[name, implementation, "losses"] = [float(each["loss"]) for each in many]
+    everyone = backend.ranks.every(found["gpt_train_parallel", "ddp", "losses"])
+    found["ranks agree"] = all(each == everyone[0] for each in everyone)
+    if backend.ranks.rank == 0:
+        (Path(folder) / "found").write_bytes(pickle.dumps(found))
+
+
+def steps(workload, dtype, backend, implementation, count, names=None):
+    """Return what each step answers, from the initial weights on; all of it, or what is named."""
+    work = work_of(workload, dtype)
+    own = workload.on_rank(work, inputs_of(workload, work), backend.ranks.rank)
+    kernel = workload.build(backend, Case(work, "torch", ADDRESS, implementation), own)
+    found = []
+    for _ in range(count):
+        outputs = kernel.outputs(kernel.run())
+        found.append({name: np.array(backend.to_host(outputs[name])) for name in names or outputs})
+    return found
+
+
+@contextmanager
+def no_gradient_is_exchanged():
+    """Let the mean of gradients be those of this rank, in DDP by a hook, in FSDP by another reduce_scatter."""
+    import torch
+    from torch import distributed as dist
+
+    from benchmarks.nn.modules import parallel
+
+    def kept(state, bucket):
+        future = torch.futures.Future()
+        future.set_result(bucket.buffer())
+        return future
+
+    class Silent(parallel.DistributedDataParallel):
+        def __init__(self, *given, **named):
+            super().__init__(*given, **named)
+            self.register_comm_hook(None, kept)
+
+    def scattered(output, input, op=dist.ReduceOp.SUM, group=None, async_op=False):  # noqa: A002 - of torch
+        size = dist.get_world_size(group)
+        same = input.chunk(size)[dist.get_rank(group)] * (1 if op == dist.ReduceOp.AVG else size)
+        output.copy_(same.view_as(output))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "DistributedDataParallel", Silent)
+        name = "reduce_scatter_single" if hasattr(dist, "reduce_scatter_single") else "reduce_scatter_tensor"
+        patch.setattr(dist, name, scattered)
+        yield
+
+
+@contextmanager
+def no_all_reduce():
+    """Let torch.distributed.all_reduce do nothing."""
+    from torch import distributed as dist
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dist, "all_reduce", lambda tensor, *given, **named: None)
+        yield
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
