@@ -583,6 +583,17 @@ class Row:
         return {name: value for name, _, value in (pair.partition("=") for pair in self.params.split(";") if pair)}
 
     @property
+    def is_across_ranks(self) -> bool:
+        """Whether it is of a target of several devices, also if the work needs only one of them."""
+        return _SEVERAL.fullmatch(self.device) is not None
+
+    @property
+    def ranks(self) -> int:
+        """The number of processes that computed it together, each on a device of its own (`Work.ranks`)."""
+        number = self.parameters.get("ranks", "") if self.is_across_ranks else ""
+        return max(1, int(number)) if number.isdecimal() else 1
+
+    @property
     def who(self) -> str:
         """The backend and, unless it is the default, the implementation: "torch", "numpy tuned"."""
         return self.backend if self.implementation == "default" else f"{self.backend} {self.implementation}"

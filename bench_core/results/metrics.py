@@ -147,6 +147,15 @@ METRICS = by_name(
     Metric("bandwidth_of_measured_peak", "1", "higher", "bytes of a model / time / the run's ceiling of memory (MBU)"),
     Metric("bandwidth_of_datasheet", "1", "higher", "bytes of a model / time / the bandwidth in the datasheet (MBU)"),
     Metric("rank_spread", "1", "lower", "(longest - shortest) / median time of a rank, from a common begin"),
+    Metric(
+        "parallel_efficiency",
+        "1",
+        "higher",
+        "what n devices reach of n times one: T1 / Tn where the work grows with n (weak), T1 / (n Tn) where not (strong)",
+    ),
+    Metric("speedup", "1", "higher", "T1 / Tn: the same work (strong scaling) on one device and on n"),
+    Metric("exposed_communication", "s", "lower", "time - time_without_exchange: what exchanging adds to a call"),
+    Metric("time_without_exchange", "s", "lower", "time of one call that exchanges nothing with other devices"),
     Metric("peak_memory", "B", "lower", "peak memory of the case, less the memory in use before the case was built"),
 )
 
