@@ -64,10 +64,41 @@ def arrange(readings: Sequence[Reading], options: CompareOptions) -> Grid:
         is_ok, is_asked = rows.mask("status", Status.OK.__eq__), rows.mask("metric", options.metrics.__contains__)
         wanted += [(reading, row) for row in rows.only(is_ok & is_asked)]
         failures += [(reading, row) for row in rows.only(~is_ok)]
-    for key, cells in _by_key(wanted, options).items():
+    paired = {} if "device" in options.columns else _devices_together(readings)
+    for key, cells in _by_key(wanted, options, paired).items():
         _spread_threads(grid.cells, key, cells)
-    _add_failures(grid.cells, failures, options)
+    _add_failures(grid.cells, failures, options, paired)
     return grid
+
+
+Paired = Mapping[tuple[str, str, str], str]  # the device by which a row is paired, by machine, device and case_id
+
+
+def _devices_together(readings: Sequence[Reading]) -> Paired:
+    """Return for work across ranks the device by which it is paired: as many devices as it needs ("cuda:x2").
+
+    A machine with eight devices and one with four have its ranks in common, though not its target. If a machine has
+    several targets on which it was done, the smallest is paired, and the others as they are.
+    """
+    found: dict[tuple[str, str, str], Row] = {}
+    for reading in readings:
+        several = reading.rows.mask("device", lambda device: ":x" in device)
+        for row in reading.rows.only(several) if several.any() else ():
+            if row.is_across_ranks:
+                found.setdefault((row.machine, row.device, row.case_id), row)
+    smallest: dict[tuple[str, str, str], str] = {}
+    for machine, device, case_id in sorted(found, key=lambda key: natural(key[1])):
+        smallest.setdefault((machine, device.partition(":")[0], case_id), device)
+    return {
+        (machine, device, case_id): f"{kind}:x{found[machine, device, case_id].ranks}"
+        for (machine, kind, case_id), device in smallest.items()
+    }
+
+
+def _as_paired(row: Row, paired: Paired) -> Row:
+    """Return a row with the device by which it is paired."""
+    device = paired.get((row.machine, row.device, row.case_id)) if paired else None
+    return replace(row, device=device) if device else row
 
 
 def _sides(readings: Iterable[Reading], columns: Sequence[str]) -> tuple[str, ...]:
@@ -172,7 +203,9 @@ def _repeated(first: Found, again: Found) -> Iterator[tuple[Found, Found]]:
         yield first, again
 
 
-def _by_key(found: Iterable[Found], options: CompareOptions) -> dict[Key, dict[str, dict[int | None, list[Found]]]]:
+def _by_key(
+    found: Iterable[Found], options: CompareOptions, paired: Paired
+) -> dict[Key, dict[str, dict[int | None, list[Found]]]]:
     """Return rows by key (without threads), side and thread count."""
     by_identity: dict[tuple[object, ...], dict[str, dict[int | None, list[Found]]]] = {}
     cells: dict[Key, dict[str, dict[int | None, list[Found]]]] = {}
@@ -180,10 +213,11 @@ def _by_key(found: Iterable[Found], options: CompareOptions) -> dict[Key, dict[s
     identify = attrgetter("case_id", *WORK, *QUANTITY, *who)
     has_threads = "threads" in options.columns  # then each count is a side of its own
     for reading, row in found:
-        identity = identify(row)
+        as_paired = _as_paired(row, paired)
+        identity = identify(as_paired)
         by_side = by_identity.get(identity)
         if by_side is None:
-            by_side = by_identity[identity] = cells[_key(row, who)] = {}
+            by_side = by_identity[identity] = cells[_key(as_paired, who)] = {}
         count = None if has_threads else row.threads
         by_side.setdefault(name(row), {}).setdefault(count, []).append((reading, row))
     return cells
@@ -210,7 +244,9 @@ def _spread_threads(
         cells[named] = {side: list(counts[count]) for side, counts in sides.items() if count in counts}
 
 
-def _add_failures(cells: dict[Key, dict[str, list[Found]]], failures: Sequence[Found], options: CompareOptions) -> None:
+def _add_failures(
+    cells: dict[Key, dict[str, list[Found]]], failures: Sequence[Found], options: CompareOptions, paired: Paired
+) -> None:
     """Add rows without a value to every key of their case: a failed case has one row for all metrics."""
     who, side_of_row = _who(options), namer(options.columns)
     case_of_key, case_of_row = attrgetter("case_id", *WORK), attrgetter("case_id", *WORK, *who)
@@ -223,9 +259,10 @@ def _add_failures(cells: dict[Key, dict[str, list[Found]]], failures: Sequence[F
             measured_by = (device if name == "device" else named[name] for name in who)
             by_case.setdefault((*case_of_key(key), *measured_by), []).append((named.get("threads"), by_side))
     for reading, row in failures:
-        places = by_case.get(case_of_row(row))
+        as_paired = _as_paired(row, paired)
+        places = by_case.get(case_of_row(as_paired))
         if places is None:
-            places = [(None, cells.setdefault(_key(row, who), {}))]
+            places = [(None, cells.setdefault(_key(as_paired, who), {}))]
         side = side_of_row(row)
         for threads, by_side in places:
             if threads is None or str(row.threads) == threads:

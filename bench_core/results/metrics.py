@@ -151,7 +151,7 @@ METRICS = by_name(
         "parallel_efficiency",
         "1",
         "higher",
-        "what n devices reach of n times one: T1 / Tn where the work grows with n (weak), T1 / (n Tn) where not (strong)",
+        "what n devices reach of n times 1: T1 / Tn where work grows with n (weak scaling), else T1 / (n Tn) (strong)",
     ),
     Metric("speedup", "1", "higher", "T1 / Tn: the same work (strong scaling) on one device and on n"),
     Metric("exposed_communication", "s", "lower", "time - time_without_exchange: what exchanging adds to a call"),

@@ -78,7 +78,13 @@ EIGHT = GPU | {"device": "cuda:x8"}
 
 @pytest.mark.parametrize(
     ("ranks", "share", "status"),
-    [(8, 0.9, Status.OK), (8, 1.4, Status.INVALID), (2, 1.1, Status.OK), (2, 1.4, Status.INVALID), (1, 1.4, Status.INVALID)],
+    [
+        (8, 0.9, Status.OK),
+        (8, 1.4, Status.INVALID),
+        (2, 1.1, Status.OK),
+        (2, 1.4, Status.INVALID),
+        (1, 1.4, Status.INVALID),
+    ],
 )
 def test_devices_together_are_bounded_by_as_many_datasheets_as_compute(ranks, share, status):
     done = measured("together", "train", 1e-3, flops=ranks * share * 0.99e12, params=(("ranks", ranks),), **EIGHT)
