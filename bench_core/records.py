@@ -157,6 +157,7 @@ class Claim(StrEnum):
     TOKENS = "tokens"
     IMAGES = "images"
     NETWORKS = "networks"
+    SCALING = "scaling"  # to several devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,11 @@ def ranks_of(device: str) -> int:
     if (ranks := int(found[1])) < 2:
         raise ValueError(f"{device}: several devices are two or more")
     return ranks
+
+
+def is_several(device: str) -> bool:
+    """Whether an address is one of several devices ("cuda:x8"); any text is allowed."""
+    return _SEVERAL.fullmatch(device) is not None
 
 
 def identifier(text: str) -> str:
@@ -585,7 +591,7 @@ class Row:
     @property
     def is_across_ranks(self) -> bool:
         """Whether it is of a target of several devices, also if the work needs only one of them."""
-        return _SEVERAL.fullmatch(self.device) is not None
+        return is_several(self.device)
 
     @property
     def ranks(self) -> int:

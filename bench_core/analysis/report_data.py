@@ -113,9 +113,9 @@ class ReportData:
 
     @functools.cached_property
     def drawn(self) -> list[Contender]:
-        """What charts draw lines and bars of: the devices; if only backends tell results apart, the backends."""
+        """What charts draw lines and bars of: each device; if only backends tell results apart, the backends."""
         kinds = {sides.kind for sides in sides_of(self.contenders, self.rows)}
-        return self.by_backend if kinds == {Kind.BACKEND} else self.contenders
+        return [c for c in (self.by_backend if kinds == {Kind.BACKEND} else self.contenders) if not c.is_several]
 
     @property
     def machines(self) -> list[str]:
@@ -123,11 +123,11 @@ class ReportData:
 
     @property
     def gpus(self) -> list[Contender]:
-        return [c for c in self.contenders if c.is_gpu]
+        return [c for c in self.contenders if c.is_gpu and not c.is_several]
 
     @property
     def cpus(self) -> list[Contender]:
-        return [c for c in self.contenders if not c.is_gpu]
+        return [c for c in self.contenders if not c.is_gpu and not c.is_several]
 
     def cases(self, family: Family) -> dict[str, str]:
         """Return the case_id of each size of a family, in ascending order of size."""
@@ -202,7 +202,7 @@ class ReportData:
             return []
         best = {self.contender(gpu.entry.row): gpu for gpu in reversed(ranking.gpu)}
         pairs = []
-        for c in (c for c in self.contenders if c in best):
+        for c in (c for c in self.gpus if c in best):
             rivals = (cpu for cpu in ranking.cpu if cpu.entry.row.machine == c.machine)
             if cpu := next(rivals, None):
                 pairs.append((c, Pair(ranking.key, c.label, cpu.entry.name, cpu, best[c])))

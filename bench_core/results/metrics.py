@@ -103,6 +103,14 @@ METRICS = by_name(
     Metric("inter_token_latency", "s", "lower", "time of one new token after the first: one step of the decode loop"),
     Metric("latency", "s", "lower", "fitted time of a transfer of zero bytes: a in time = a + bytes / b"),
     Metric("fitted_bandwidth", "B/s", "higher", "fitted bandwidth without the latency: b in time = a + bytes / b"),
+    Metric(
+        "parallel_efficiency",
+        "1",
+        "higher",
+        "what n devices reach of n times 1: T1 / Tn where work grows with n (weak scaling), else T1 / (n Tn) (strong)",
+    ),
+    Metric("speedup", "1", "higher", "T1 / Tn: the same work (strong scaling) on one device and on n"),
+    Metric("exposed_communication", "s", "lower", "time - time_without_exchange: what exchanging adds to a call"),
     Metric("arithmetic_intensity", "FLOP/B", "higher", "FLOPs / the minimum number of bytes to transfer"),
     Metric(
         "fraction_of_measured_peak",
@@ -146,16 +154,13 @@ METRICS = by_name(
     Metric("gpu_clock", "Hz", "higher", "clock rate of the multiprocessors, read right after the timed blocks"),
     Metric("bandwidth_of_measured_peak", "1", "higher", "bytes of a model / time / the run's ceiling of memory (MBU)"),
     Metric("bandwidth_of_datasheet", "1", "higher", "bytes of a model / time / the bandwidth in the datasheet (MBU)"),
-    Metric("rank_spread", "1", "lower", "(longest - shortest) / median time of a rank, from a common begin"),
     Metric(
-        "parallel_efficiency",
-        "1",
-        "higher",
-        "what n devices reach of n times 1: T1 / Tn where work grows with n (weak scaling), else T1 / (n Tn) (strong)",
+        "time_without_exchange",
+        "s",
+        "lower",
+        "time of the same step on every rank without an exchange between them",
     ),
-    Metric("speedup", "1", "higher", "T1 / Tn: the same work (strong scaling) on one device and on n"),
-    Metric("exposed_communication", "s", "lower", "time - time_without_exchange: what exchanging adds to a call"),
-    Metric("time_without_exchange", "s", "lower", "time of one call that exchanges nothing with other devices"),
+    Metric("rank_spread", "1", "lower", "(longest - shortest) / median time of a rank, from a common begin"),
     Metric("peak_memory", "B", "lower", "peak memory of the case, less the memory in use before the case was built"),
 )
 
