@@ -76,6 +76,15 @@ SHORT = {
 }
 
 
+OF_SEVERAL = ("ranks", "exchange")  # the figures of devices that compute together
+
+
+def names_on_page(data: ReportData) -> list[str]:
+    """Return the names of the figures of a page, without OF_SEVERAL where nothing ran on several devices."""
+    several = any(row.is_across_ranks for row in data.rows)
+    return [name for name in FIGURES if several or name not in OF_SEVERAL]
+
+
 def captioned_figure(data: ReportData, name: str) -> Figure:
     """Return the figure with this name, a key of FIGURES, with a drawing of each panel."""
     figure = FIGURES[name](data)
