@@ -11,7 +11,7 @@ from bench_core.analysis.report_data import ReportData
 from bench_core.analysis.sides import Contender
 from bench_core.records import Row, is_quantity
 from bench_core.results.scaling import STRONG, WEAK
-from bench_core.units import counted, size_number
+from bench_core.units import counted, show, significant, size_number
 
 # What is drawn over the number of ranks, by what grows with them.
 DRAWN = {WEAK: "parallel_efficiency", STRONG: "speedup"}
@@ -141,6 +141,52 @@ def _curves(
     for (contender, words), there in lines.items():
         name = f"{contender.label} {words}" if several else words
         yield Curve(contender, name, tuple(sorted(there.items())))
+
+
+def best_of_each_target(curves: Iterable[Curve]) -> list[Curve]:
+    """Return the line of each target that has the best value on the most ranks."""
+    best: dict[Contender, Curve] = {}
+    for curve in curves:
+        held = best.get(curve.contender, curve)
+        best[curve.contender] = max(held, curve, key=lambda curve: (curve.last.ranks, curve.last.value or 0.0))
+    return list(best.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What a target reached in a work on the most ranks, by its best form, as text."""
+
+    work: str
+    ranks: int
+    value: str
+    row: Row
+
+
+def reached(data: ReportData) -> list[Reached]:
+    """Return what each target reached in each work of several devices together: scaling, exchanges, others."""
+    found = []
+    for s in scalings(data):
+        for row in (curve.last for curve in best_of_each_target(s.curves)):
+            faster = f"{significant(row.value or 0.0)}x, " if s.kind == STRONG else ""
+            found.append(Reached(s.title, row.ranks, faster + percent(data.same(row, EFFICIENCY)), row))
+    for e in exchanges(data):
+        rows = [curve.last for curve in best_of_each_target(e.curves)]
+        found += [Reached(f"{e.title} {r.size}", r.ranks, f"bus {show(r.value, r.unit)}", r) for r in rows]
+    shown = {(one.row.suite, one.row.workload) for one in found}
+    for family in (f for f in data.families if f.across_ranks and (f.suite, f.workload) not in shown):
+        metric = data.rate_of(family)
+        for c in (c for c in data.contenders if c.is_several):
+            there = [row for case in data.cases(family).values() if (row := data.best(c, case, metric))]
+            found += [Reached(f"{family.label} {r.size}", r.ranks, show(r.value, r.unit), r) for r in there[-1:]]
+    return found
+
+
+def percent(row: Row) -> str:
+    """Return a share with its interval, in per cent: "93.1 % (92.0 % to 94.4 %)"."""
+    value, *ends = (
+        f"{significant(100 * share)} %" for share in (row.value, row.ci_low, row.ci_high) if share is not None
+    )
+    return f"{value} ({' to '.join(ends)})" if len(ends) == 2 else value
 
 
 def links_of(data: ReportData, contender: Contender) -> list[Link]:

@@ -84,7 +84,7 @@ def _answered(data: ReportData, answer: Answer) -> Answered:
         headers = SCALED
         points = [(s, curve, row) for s in answer.scaled for curve in s.curves for _, row in curve.points]
         numbers = [scaling_numbers(data, s, curve, row) for s, curve, row in points]
-        lines = [_scaled(data, s, curve) for s in answer.scaled for curve in _best_of_each_target(s)]
+        lines = [_scaled(data, s, curve) for s in answer.scaled for curve in over_ranks.best_of_each_target(s.curves)]
     text, needs = answer.statement.text, answer.statement.needs
     heading = text[0].upper() + text[1:] if needs else text
     shown = tuple(lines[:MOST_LINES])
@@ -148,37 +148,17 @@ def _crossing(c: figures.Crossover, *, several: bool) -> Line:
     return Line(f"{who}{c.text.removesuffix(' (indicated)')}", c.family.label, verdict, "")
 
 
-def _best_of_each_target(s: over_ranks.Scaling) -> list[over_ranks.Curve]:
-    """Return the line of each target that is the best on the most ranks."""
-    best: dict[Contender, over_ranks.Curve] = {}
-    for curve in s.curves:
-        held = best.get(curve.contender, curve)
-        best[curve.contender] = max(held, curve, key=lambda curve: (curve.last.ranks, curve.last.value or 0.0))
-    return list(best.values())
-
-
 def _scaled(data: ReportData, s: over_ranks.Scaling, curve: over_ranks.Curve) -> Line:
     """Return how well a work scales to the most ranks that it was measured on."""
     row = curve.last
     shared = data.same(row, over_ranks.EFFICIENCY)
-    said = f"{significant(row.value or 0.0)}x" if s.kind == STRONG else _percent(row.value)
+    said = f"{significant(row.value or 0.0)}x" if s.kind == STRONG else f"{significant(100 * (row.value or 0.0))} %"
     about = f"{s.work} on {row.ranks} ranks of {curve.contender.label} ({how(row)})"
-    about += f": {_share(shared)} of {row.ranks} times one"
+    about += f": {over_ranks.percent(shared)} of {row.ranks} times one"
     time, exposed = data.same(row, "time"), data.same(row, "exposed_communication")
     if exposed.metric != row.metric:
         about += f"; exchanging adds {value(exposed)} to a call of {show(time.value, time.unit)}"
     return Line(said, f"{s.kind} scaling", "", about)
-
-
-def _percent(share: float | None) -> str:
-    return f"{significant(100 * (share or 0.0))} %"
-
-
-def _share(row: Row) -> str:
-    """Return a share with its interval, in per cent: "93.1 % (92.0 % to 94.4 %)"."""
-    if row.ci_low is None or row.ci_high is None:
-        return _percent(row.value)
-    return f"{_percent(row.value)} ({_percent(row.ci_low)} to {_percent(row.ci_high)})"
 
 
 def scaling_numbers(data: ReportData, s: over_ranks.Scaling, curve: over_ranks.Curve, row: Row) -> tuple[str, ...]:
