@@ -176,7 +176,7 @@ def reached(data: ReportData) -> list[Reached]:
     for family in (f for f in data.families if f.across_ranks and (f.suite, f.workload) not in shown):
         metric = data.rate_of(family)
         for c in (c for c in data.contenders if c.is_several):
-            there = [row for case in data.cases(family).values() if (row := data.best(c, case, metric))]
+            there = [held for case in data.cases(family).values() if (held := data.best(c, case, metric))]
             found += [Reached(f"{family.label} {r.size}", r.ranks, show(r.value, r.unit), r) for r in there[-1:]]
     return found
 

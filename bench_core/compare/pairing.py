@@ -20,12 +20,12 @@ from bench_core.compare.options import SIDES, CompareOptions
 from bench_core.compare.replicates import Found
 from bench_core.compare.result import QUANTITY, WORK, Key
 from bench_core.errors import TableError
-from bench_core.records import NOT_TRIED, Row, Status
+from bench_core.records import NOT_TRIED, Row, Status, is_several
 from bench_core.results.columns import Mask
 from bench_core.results.reader import first_difference
 from bench_core.results.schema import COLUMNS, IDENTITY
 from bench_core.results.table import Table
-from bench_core.units import natural
+from bench_core.units import counted, natural
 
 _identity = attrgetter(*IDENTITY)
 _cells = attrgetter(*COLUMNS)
@@ -38,7 +38,7 @@ class Grid:
     """Rows by key and side.
 
     duplicates: each row that was counted once and a repetition of it in another file. absent: the backends or devices
-    of one machine on which no case could be tried, with the reason; they are not sides.
+    of one machine that are not sides, with the reason: no case could be tried, or no other side can do their work.
     """
 
     sides: tuple[str, ...]
@@ -53,7 +53,8 @@ def arrange(readings: Sequence[Reading], options: CompareOptions) -> Grid:
     Raises TableError if two rows identify the same result but differ.
     """
     readings, duplicates = _distinct(readings)
-    absent = _absent(readings, options)
+    absent = {side: f"no case could be tried: {why}" for side, why in _absent(readings, options).items()}
+    absent |= _alone_together(readings, options)
     if absent:
         readings = [reading.only(~_are_of(absent, reading.rows, options.columns)) for reading in readings]
     grid = Grid(_sides(readings, options.columns), duplicates=duplicates, absent=absent)
@@ -74,6 +75,10 @@ def arrange(readings: Sequence[Reading], options: CompareOptions) -> Grid:
 Paired = Mapping[tuple[str, str, str], str]  # the device by which a row is paired, by machine, device and case_id
 
 
+def _has_devices_together(readings: Sequence[Reading]) -> bool:
+    return any(is_several(device) for reading in readings for (device,) in reading.rows.distinct("device"))
+
+
 def _devices_together(readings: Sequence[Reading]) -> Paired:
     """Return for work across ranks the device by which it is paired: as many devices as it needs ("cuda:x2").
 
@@ -81,11 +86,9 @@ def _devices_together(readings: Sequence[Reading]) -> Paired:
     several targets on which it was done, the smallest is paired, and the others as they are.
     """
     found: dict[tuple[str, str, str], Row] = {}
-    for reading in readings:
-        several = reading.rows.mask("device", lambda device: ":x" in device)
-        for row in reading.rows.only(several) if several.any() else ():
-            if row.is_across_ranks:
-                found.setdefault((row.machine, row.device, row.case_id), row)
+    for reading in readings if _has_devices_together(readings) else ():
+        for row in reading.rows.only(reading.rows.mask("device", is_several)):
+            found.setdefault((row.machine, row.device, row.case_id), row)
     smallest: dict[tuple[str, str, str], str] = {}
     for machine, device, case_id in sorted(found, key=lambda key: natural(key[1])):
         smallest.setdefault((machine, device.partition(":")[0], case_id), device)
@@ -157,6 +160,29 @@ def _absent(readings: Sequence[Reading], options: CompareOptions) -> dict[str, s
             for reason in reading.rows.only(_are_of({side}, reading.rows, options.columns)).cells("reason")
         )
         for side in absent
+    }
+
+
+def _alone_together(readings: Sequence[Reading], options: CompareOptions) -> dict[str, str]:
+    """Return the sides that are devices together and have no case in common with any other, with the reason.
+
+    Beside single devices all their work would be missing on the other sides, and that of the others on theirs.
+    """
+    if "machine" in options.columns or "device" not in options.columns or not _has_devices_together(readings):
+        return {}
+    cases: dict[str, set[str]] = {}
+    single: set[str] = set()
+    for reading in readings:
+        for *values, device, case_id in reading.rows.distinct(*options.columns, "device", "case_id"):
+            side = side_name(values)
+            cases.setdefault(side, set()).add(case_id)
+            single |= set() if is_several(device) else {side}
+    sides = Counter(case_id for found in cases.values() for case_id in found)
+    alone = [side for side, found in cases.items() if side not in single and all(sides[case] == 1 for case in found)]
+    if len(alone) == len(cases) or options.baseline in alone:
+        return {}
+    return {
+        side: f"no other side measured its {counted(len(cases[side]), 'case')} of devices together" for side in alone
     }
 
 

@@ -346,6 +346,8 @@ def ranks_chart(s: Scaling, looks: dict[str, Look]) -> Spec:
     ideal = [(1.0, 1.0), (most, most if s.metric == "speedup" else 1.0)]
     title = "Speed-up" if s.metric == "speedup" else "Parallel efficiency"
     data = _curve_data(s.curves, looks, lambda row: f"{row.ranks} ranks")
+    one = {"x": 1.0, "y": 1.0, "low": None, "high": None, "about": "one rank, of which the others are multiples"}
+    data = [*({"who": curve.label, **one, **looks[curve.label]} for curve in s.curves), *data]
     rules = [{"x": x, "y": y, "rule": "ideal", "about": "ideal"} for x, y in ideal]
     unit = "x" if s.metric == "speedup" else "1"
     return _curves_chart(s.title, data, rules, ("Ranks", "n"), (title, unit), [])
@@ -383,7 +385,8 @@ def _curve_data(curves: Sequence[Curve], looks: dict[str, Look], at: Callable[[R
 def _curves_chart(title: str, data: Data, rules: Data, x: tuple[str, str], y: tuple[str, str], names: Data) -> Spec:
     """Return lines with points and intervals above dotted rules. x, y: title and unit of an axis. names: of rules."""
     ys = [amount for d in (*data, *rules) for amount in (d["y"], d.get("low"), d.get("high")) if amount]
-    x_axis = log_axis([d["x"] for d in (*data, *rules)], x[1], margin=1.12)
+    xs = [d["x"] for d in (*data, *rules)]
+    x_axis = log_axis(xs, x[1], margin=1.12 if min(xs) < max(xs) else 2.5)
     y_axis = log_axis(ys, y[1], margin=1.25, most=6)
     across, up = _log("x", x_axis, x[0], grid=False), _log("y", y_axis, y[0])
     base = Layer("points").encode(x=across)

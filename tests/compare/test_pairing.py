@@ -228,3 +228,12 @@ def test_on_one_machine_a_device_and_several_together_stay_sides_of_their_own():
     both = [*together(2, "cuda:x4"), *together(2, "cuda:x8", 2.0)]
     (c,) = compare([reading(both, "a")], CompareOptions(columns=("device",))).compared
     assert {c.baseline.row.device, c.contender.row.device} == {"cuda:x4", "cuda:x8"}
+
+
+def test_devices_together_are_no_side_beside_single_ones_that_cannot_do_their_work():
+    """All of their work would be missing on the others, and the other way round."""
+    single = [*processes(FIVE), *processes(scaled(2.0), backend="torch")]
+    both = reading([*single, *together(2, "cpu:x2")], "a")
+    result = compare([both], CompareOptions(columns=("backend", "device")))
+    assert (result.sides, result.unmatched) == (("numpy cpu", "torch cpu"), ())
+    assert "torch cpu:x2: left out, no other side measured its 1 case of devices together" in result.notes
