@@ -11,7 +11,7 @@ from bench_core.analysis.report_data import ReportData
 from bench_core.analysis.sides import Contender
 from bench_core.records import Row, is_quantity
 from bench_core.results.scaling import STRONG, WEAK
-from bench_core.units import counted, show, significant, size_number
+from bench_core.units import counted, natural, show, significant, size_number
 
 # What is drawn over the number of ranks, by what grows with them.
 DRAWN = {WEAK: "parallel_efficiency", STRONG: "speedup"}
@@ -138,7 +138,8 @@ def _curves(
         there = lines[contender, label(row)]
         best = there.get(x(row), row)
         there[x(row)] = max(best, row, key=lambda row: row.value or 0.0)
-    for (contender, words), there in lines.items():
+    places = {contender: place for place, contender in enumerate(data.contenders)}
+    for (contender, words), there in sorted(lines.items(), key=lambda line: (places[line[0][0]], natural(line[0][1]))):
         name = f"{contender.label} {words}" if several else words
         yield Curve(contender, name, tuple(sorted(there.items())))
 

@@ -145,8 +145,9 @@ class ReportData:
         return [c for c in self.contenders if self.best(c, case_id, metric)]
 
     def best_of_each(self, case_id: str, metric: str) -> list[Row]:
-        """Return the best row of each that is `drawn` and has a value of this metric in this case."""
-        return [row for c in self.drawn if (row := self.best(c, case_id, metric))]
+        """Return the best row of each that is `drawn`, and of devices together, of this metric in this case."""
+        together = (c for c in self.contenders if c.is_several)
+        return [row for c in (*self.drawn, *together) if (row := self.best(c, case_id, metric))]
 
     def rate_of(self, family: Family) -> str:
         """Return the headline metric of a family: a rate, or "time" if it has no rate."""

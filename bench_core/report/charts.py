@@ -362,7 +362,8 @@ def exchange_chart(e: Exchange, looks: dict[str, Look]) -> Spec:
     for link in e.links:
         about = f"link of {link.contender.label}: {show(link.rate, 'B/s')} in one direction ({link.source})"
         rules += [{"x": x, "y": link.rate, "rule": link.contender.label, "about": about} for x in ends]
-        names.append({"x": ends[0], "y": link.rate, "text": f"link {show(link.rate, 'B/s')}"})
+        whose = f" of {link.contender.label}" if len(e.links) > 1 else ""
+        names.append({"x": ends[0], "y": link.rate, "text": f"link{whose} {show(link.rate, 'B/s')}"})
     return _curves_chart(e.title, data, rules, ("Bytes", "bytes"), ("Bus bandwidth", "B/s"), names)
 
 

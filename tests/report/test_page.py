@@ -20,6 +20,7 @@ from bench_core.errors import TableError
 from bench_core.records import Work
 from tests.support import imaginary_machines, synthetic, tables
 from tests.support.hostile import PAGE_TEXTS
+from tests.support.ranks import several_devices
 from tests.support.reports import reading_of, row_of, runs_of
 
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
@@ -345,3 +346,20 @@ def test_a_table_of_other_quantities_alone_is_refused_with_the_reason():
     row = replace(row_of(metric="time", status="ok", clock="wall"), unit="ms")
     with pytest.raises(TableError, match="compare keeps it apart, 1 value: time in ms instead of s"):
         page.render([reading_of(row)])
+
+
+def test_a_run_of_devices_together_alone_opens_with_their_work():
+    reading = several_devices()
+    exchanged = reading.only(reading.rows.mask("workload", "swap".__eq__))
+    first = section(page.render([exchanged]), "answers")
+    assert re.findall(r"<h[23]>(.*?)</h[23]>", first.partition("<details>\n<summary>Why")[0]) == [
+        "What was measured",
+        "swap",
+    ]
+    assert "<strong>225 GB/s</strong>" in first
+
+
+def test_a_page_has_the_figures_of_devices_together_only_if_there_are_any(five):
+    together = page.render([several_devices()])
+    assert [name for name in ("ranks", "exchange") if section(together, name).count("<figure")] == ["ranks", "exchange"]
+    assert 'id="ranks"' not in five

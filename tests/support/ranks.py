@@ -1,7 +1,7 @@
 """Measurements of work across ranks, as a target of several devices has them, and runs of it of known efficiency."""
 
 from bench_core.compare import Reading
-from bench_core.records import Case, Clock, Costs, Fact, Measurement, Series, Status, Work
+from bench_core.records import Case, Clock, Costs, Fact, Measurement, Series, Status, Traffic, Traits, Work
 from bench_core.results.rows import rows_of_run
 from bench_core.results.run_files import RunFiles
 from bench_core.results.traits import TraitsOf
@@ -34,6 +34,7 @@ def across(seconds, ranks, *, without=None, process=0, device="cpu:x4", more=Non
 # The efficiency of each doubling of the ranks, by implementation, for weak and for strong scaling.
 EFFICIENCY = {"ddp": (0.9, 0.8), "fsdp": (0.8, 0.7)}
 LINK = 450e9
+TRAITS = TraitsOf({("swap", "swap"): Traits(headline="bus_bandwidth", traffic=Traffic.LINK)})
 
 
 def trained(ranks=4, device="cuda:x4", processes=3, **known):
@@ -67,4 +68,6 @@ def several_devices(machine="a", ranks=4, device="cuda:x4", *, others=(), link=L
     done = [*trained(ranks, device, device_name="A GPU"), *exchanged(ranks, device), *others]
     rows = rows_of_run(tables.run(machine), tables.grouped(done), TraitsOf())
     facts = {"ranks.link_bandwidth": Fact(link, "datasheet of a link") if link else Fact(reason="no driver")}
-    return Reading.of(f"{machine}/run-{machine}/results.csv", rows, files=RunFiles(facts=facts))
+    return Reading.of(
+        f"{machine}/run-{machine}/results.csv", rows, files=RunFiles(facts=facts, about={"traits": TRAITS.to_json()})
+    )
