@@ -69,6 +69,8 @@ DOUBTS = {
     "unchecked": "the answer has no reference and was not checked",
     UNCHECKED: "the timed calls were not checked",
 }
+# The same of flags that end in a number, by how they begin.
+DOUBTS_BEGIN = {"slow_rank_": "this one of several devices took longer than the others"}
 # Why timed seconds do not count, in words.
 CAUSES = {
     "context_switches": "other processes",
@@ -330,9 +332,15 @@ def doubts(measurements: Iterable[Measurement], rows: Iterable[Row]) -> list[str
     )
     if not found:
         return []
-    lines = [f"  {count} {word}: {DOUBTS.get(word, '')}".rstrip(": ") for word, count in found[:MOST_DOUBTS]]
+    lines = [f"  {count} {word}: {_doubt(word)}".rstrip(": ") for word, count in found[:MOST_DOUBTS]]
     others = ", ".join(f"{count} {word}" for word, count in found[MOST_DOUBTS:])
     return ["doubtful (marked ? above):", *lines, *([f"  {others}"] if others else [])]
+
+
+def _doubt(flag: str) -> str:
+    """Return a flag that makes a value doubtful in words; "" for one that is not known."""
+    begun = (words for begin, words in DOUBTS_BEGIN.items() if flag.startswith(begin))
+    return DOUBTS.get(flag) or next(begun, "")
 
 
 def _every_flag(done: Measurement) -> list[str]:

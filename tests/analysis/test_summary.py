@@ -325,6 +325,11 @@ def test_devices_together_stand_below_the_table_of_single_ones_with_their_effici
     ]
 
 
+def test_a_slow_rank_is_a_doubt_in_words():
+    slow = across((1.0, 1.1, 1.2), 2, device="cpu:x2", flags=("slow_rank_1",))
+    assert doubts([slow], [])[1:] == ["  1 slow_rank_1: this one of several devices took longer than the others"]
+
+
 def test_a_run_of_devices_together_alone_has_no_empty_table():
     said = text(Finished(together()), [], 100, color=False)
     assert said.split()[:2] == ["devices", "together"]
