@@ -132,7 +132,7 @@ def test_work_that_tests_no_claim_stays_in_front_when_its_sizes_have_a_crossover
     assert "<strong>GPU wins from 2000</strong>" in before
     assert "Not measured here" not in before
     assert folded.count("Not measured here") == 11
-    assert "Scaling up" not in folded
+    assert "<h3>Scaling up</h3>" not in folded
 
 
 def test_a_run_of_work_that_tests_no_claim_opens_with_that_work(cpu_only):
