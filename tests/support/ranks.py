@@ -1,10 +1,11 @@
 """Measurements of work across ranks, as a target of several devices has them, and runs of it of known efficiency."""
 
 from bench_core.compare import Reading
-from bench_core.records import Case, Clock, Costs, Fact, Measurement, Series, Status, Traffic, Traits, Work
+from bench_core.records import Case, Clock, Costs, Fact, Measurement, Series, Status, Traffic, Traits, Work, to_json
 from bench_core.results.rows import rows_of_run
 from bench_core.results.run_files import RunFiles
 from bench_core.results.traits import TraitsOf
+from bench_core.results.writer import write_run
 from tests.support import tables
 
 WEAK = {"scaling": "weak", "batch_per_rank": 4}
@@ -71,3 +72,15 @@ def several_devices(machine="a", ranks=4, device="cuda:x4", *, others=(), link=L
     return Reading.of(
         f"{machine}/run-{machine}/results.csv", rows, files=RunFiles(facts=facts, about={"traits": TRAITS.to_json()})
     )
+
+
+def write(folder, ranks=4, device="cuda:x4"):
+    """Write a run of training and exchanges on several devices, with its run.json."""
+    done = [*trained(ranks, device), *exchanged(ranks, device)]
+    run = tables.run("together")
+    path = folder / run.machine / run.run_id
+    path.mkdir(parents=True)
+    link = {"ranks.link_bandwidth": {"value": LINK, "source": "datasheet of a link"}}
+    about = {"run": to_json(run), "environment": {"host": link, "workers": {}}, "traits": TRAITS.to_json()}
+    write_run(path, rows_of_run(run, tables.grouped(done), TraitsOf()), done, about)
+    return path
