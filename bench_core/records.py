@@ -157,6 +157,7 @@ class Claim(StrEnum):
     TOKENS = "tokens"
     IMAGES = "images"
     NETWORKS = "networks"
+    SCALING = "scaling"  # to several devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,11 @@ def ranks_of(device: str) -> int:
     if (ranks := int(found[1])) < 2:
         raise ValueError(f"{device}: several devices are two or more")
     return ranks
+
+
+def is_several(device: str) -> bool:
+    """Whether an address is one of several devices ("cuda:x8"); any text is allowed."""
+    return _SEVERAL.fullmatch(device) is not None
 
 
 def identifier(text: str) -> str:
@@ -581,6 +587,17 @@ class Row:
     def parameters(self) -> dict[str, str]:
         """The parameters by name."""
         return {name: value for name, _, value in (pair.partition("=") for pair in self.params.split(";") if pair)}
+
+    @property
+    def is_across_ranks(self) -> bool:
+        """Whether it is of a target of several devices, also if the work needs only one of them."""
+        return is_several(self.device)
+
+    @property
+    def ranks(self) -> int:
+        """The number of processes that computed it together, each on a device of its own (`Work.ranks`)."""
+        number = self.parameters.get("ranks", "") if self.is_across_ranks else ""
+        return max(1, int(number)) if number.isdecimal() else 1
 
     @property
     def who(self) -> str:

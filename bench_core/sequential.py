@@ -56,6 +56,17 @@ def interval(values: Sequence[float], confidence: float = stats.CONFIDENCE) -> t
     return _between(values[: looked[-1][0]], looked[-1][1]) if looked else None
 
 
+def between_processes(values: Sequence[float], *, in_sequence: bool) -> tuple[float, float] | None:
+    """Return the interval of what several processes found, one value each; None if there is none yet.
+
+    It is Student's t interval of their logarithms, the whole range if a value has none. in_sequence: whether the values
+    decided how many there are; it is then `interval`.
+    """
+    if in_sequence:
+        return interval(values)
+    return stats.log_mean_interval(values) if min(values) > 0 else (min(values), max(values))
+
+
 def p_of_zero(values: Sequence[float]) -> float:
     """Return the p-value of "the median is zero", which is valid whenever measuring stops; 1.0 before the first look.
 

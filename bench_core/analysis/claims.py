@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bench_core.analysis import figures
+from bench_core.analysis import figures, over_ranks
 from bench_core.analysis.families import Family
 from bench_core.analysis.figures import Speedup
 from bench_core.analysis.report_data import ReportData
@@ -90,6 +90,14 @@ SCALING = Statement(
     (),
     "several sizes on a GPU and a CPU of one machine, as the presets quick and standard have",
 )
+CLUSTERS = Statement(
+    "scaling up to clusters",
+    Claim.SCALING,
+    (over_ranks.EFFICIENCY, "speedup", "exposed_communication"),
+    (over_ranks.EFFICIENCY,),
+    "training on several devices together (--bench-backends=torch:cuda:x8 on eight GPUs, torch:cpu:x2 on a CPU in two "
+    "parts)",
+)
 ENERGY = Statement(
     "energy use",
     None,
@@ -101,7 +109,7 @@ COST = Statement("cloud cost", None, (), (), "the price of an hour of each machi
 OTHERS = Statement(
     "other accelerators", None, (), (), "an Apple (mps) or Intel (xpu) GPU, or a plug-in for another device"
 )
-STATEMENTS = (PRODUCTS, STREAMS, MOVING, TRAINING, TOKENS, IMAGES, NETWORKS, SCALING, ENERGY, COST, OTHERS)
+STATEMENTS = (PRODUCTS, STREAMS, MOVING, TRAINING, TOKENS, IMAGES, NETWORKS, SCALING, CLUSTERS, ENERGY, COST, OTHERS)
 
 
 RESIDENT = "the same work on data that is there"  # the baseline of work that includes the transfer of its data
@@ -123,15 +131,19 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What these runs say about a claim. evidence: nothing if they do not answer it. crossed: only for SCALING."""
+    """What these runs say about a claim: nothing if they do not answer it.
+
+    crossed: for SCALING alone; scaled: for CLUSTERS alone.
+    """
 
     statement: Statement
     evidence: tuple[Evidence, ...] = ()
     crossed: tuple[figures.Crossover, ...] = ()
+    scaled: tuple[over_ranks.Scaling, ...] = ()
 
     @property
     def is_known(self) -> bool:
-        return bool(self.evidence or self.crossed)
+        return bool(self.evidence or self.crossed or self.scaled)
 
 
 def answers(data: ReportData) -> list[Answer]:
@@ -179,6 +191,8 @@ def _by_family(found: Iterable[Speedup]) -> dict[Family, list[Speedup]]:
 def _answer(data: ReportData, statement: Statement, found: Found) -> Answer:
     if statement is SCALING:
         return Answer(statement, crossed=tuple(figures.crossovers(data)))
+    if statement is CLUSTERS:
+        return Answer(statement, scaled=tuple(over_ranks.scalings(data)))
     families = [family for family in data.families if family.is_plain]
     if statement is OTHERS:
         tested = [(family, [data.rate_of(family)]) for family in families if data.traits(family).claims]

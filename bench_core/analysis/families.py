@@ -17,8 +17,9 @@ from bench_core.units import natural, size_order
 class Family:
     """One kind of work over all its sizes: a line of a chart.
 
-    variant: the parameters that differ from those of families that are otherwise equal, as text. has_versions: whether
-    there are other versions of it among the rows, so that its name must say which it is.
+    across_ranks: whether several devices do it together. variant: the parameters that differ from those of families
+    that are otherwise equal, as text. has_versions: whether there are other versions of it among the rows, so that its
+    name must say which it is.
     """
 
     suite: str
@@ -28,6 +29,7 @@ class Family:
     precision: str
     scope: str
     cache: str
+    across_ranks: bool = False
     variant: str = ""
     has_versions: bool = field(default=False, compare=False)
 
@@ -54,16 +56,15 @@ class Family:
 
         Two values of one parameter (a layout, a batch) are different work.
         """
-        plain = Family(self.suite, self.workload, 0, self.dtype, self.precision, self.scope, self.cache)
-        if plain != replace(other, version=0, variant=""):
+        if replace(self, version=0, variant="") != replace(other, version=0, variant=""):
             return False
         mine, others = set(self.variant.split()), set(other.variant.split())
         return mine <= others or others <= mine
 
     @property
     def is_plain(self) -> bool:
-        """Whether the data is on the device and may be in its caches, which is the default."""
-        return self.scope == Scope.RESIDENT and self.cache == Cache.HOT
+        """Whether one device does it, and the data is there and may be in its caches, which is the default."""
+        return self.scope == Scope.RESIDENT and self.cache == Cache.HOT and not self.across_ranks
 
 
 def families_of(rows: Sequence[Row], traits: TraitsOf) -> dict[Family, dict[str, str]]:
@@ -74,7 +75,8 @@ def families_of(rows: Sequence[Row], traits: TraitsOf) -> dict[Family, dict[str,
     """
     groups: dict[Family, dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        kind = Family(row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
+        what = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
+        kind = Family(*what, row.is_across_ranks)
         groups[kind].setdefault(row.case_id, row)
     families: dict[Family, dict[str, str]] = {}
     versions: dict[tuple[str, str], set[int]] = defaultdict(set)

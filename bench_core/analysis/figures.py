@@ -243,9 +243,14 @@ class Crossover:
         return f"wins {where}" + " (indicated)" * (not self.claimed)
 
 
+def _of_one_device(data: ReportData) -> list[Family]:
+    """Return the families but those of several devices together, which over_ranks.py shows."""
+    return [family for family in data.families if not family.across_ranks]
+
+
 def crossovers(data: ReportData) -> list[Crossover]:
     """Return the crossovers of all families except streams, whose sizes are levels of the memory hierarchy."""
-    families = [family for family in data.families if not data.traits(family).is_stream]
+    families = [family for family in _of_one_device(data) if not data.traits(family).is_stream]
     return [c for family in families for c in crossovers_of(data, family)]
 
 
@@ -311,7 +316,7 @@ class Sweep:
 
 def sweeps(data: ReportData) -> list[Sweep]:
     """Return the sweeps of all families except streams that were measured at three sizes or more."""
-    families = [f for f in data.families if not data.traits(f).is_stream]
+    families = [f for f in _of_one_device(data) if not data.traits(f).is_stream]
     found = [_sweep(data, f, data.rate_of(f), _x_kind(data, f)) for f in families]
     return [s for s in found if s]
 
@@ -321,7 +326,7 @@ def ladders(data: ReportData) -> list[Sweep]:
 
     For a kernel that accesses each array once, these bytes are the total size of its arrays.
     """
-    families = [f for f in data.families if data.traits(f).is_stream]
+    families = [f for f in _of_one_device(data) if data.traits(f).is_stream]
     found = [_sweep(data, f, "bandwidth", "B") for f in families]
     return [s for s in found if s]
 
@@ -374,7 +379,7 @@ def model_rates(data: ReportData) -> list[Rate]:
     What has no value at that size is listed with the reason, unless the case was not planned for it.
     """
     found: list[Rate] = []
-    for family in data.families:
+    for family in _of_one_device(data):
         metric = data.rate_of(family)
         if metric not in MODEL_RATES:
             continue
@@ -416,11 +421,12 @@ class HeatCell:
 def heat(data: ReportData) -> list[HeatCell]:
     """Return the cells of workload x contender, each family at its `shown_size`.
 
-    The columns are devices, or the backends of at most two devices. A family without any value has no cells.
+    The columns are single devices, or the backends of at most two of them. A family without any value has no cells.
     """
-    columns = data.contenders if len(data.contenders) > 2 else data.by_backend
+    devices = [c for c in data.contenders if not c.is_several]
+    columns = devices if len(devices) > 2 else [c for c in data.by_backend if not c.is_several]
     cells: list[HeatCell] = []
-    for family in data.families:
+    for family in _of_one_device(data):
         metric = data.rate_of(family)
         size = shown_size(data, family, metric)
         case_id = data.cases(family)[size]

@@ -113,9 +113,9 @@ class ReportData:
 
     @functools.cached_property
     def drawn(self) -> list[Contender]:
-        """What charts draw lines and bars of: the devices; if only backends tell results apart, the backends."""
+        """What charts draw lines and bars of: each device; if only backends tell results apart, the backends."""
         kinds = {sides.kind for sides in sides_of(self.contenders, self.rows)}
-        return self.by_backend if kinds == {Kind.BACKEND} else self.contenders
+        return [c for c in (self.by_backend if kinds == {Kind.BACKEND} else self.contenders) if not c.is_several]
 
     @property
     def machines(self) -> list[str]:
@@ -123,11 +123,11 @@ class ReportData:
 
     @property
     def gpus(self) -> list[Contender]:
-        return [c for c in self.contenders if c.is_gpu]
+        return [c for c in self.contenders if c.is_gpu and not c.is_several]
 
     @property
     def cpus(self) -> list[Contender]:
-        return [c for c in self.contenders if not c.is_gpu]
+        return [c for c in self.contenders if not c.is_gpu and not c.is_several]
 
     def cases(self, family: Family) -> dict[str, str]:
         """Return the case_id of each size of a family, in ascending order of size."""
@@ -145,8 +145,9 @@ class ReportData:
         return [c for c in self.contenders if self.best(c, case_id, metric)]
 
     def best_of_each(self, case_id: str, metric: str) -> list[Row]:
-        """Return the best row of each that is `drawn` and has a value of this metric in this case."""
-        return [row for c in self.drawn if (row := self.best(c, case_id, metric))]
+        """Return the best row of each that is `drawn`, and of devices together, of this metric in this case."""
+        together = (c for c in self.contenders if c.is_several)
+        return [row for c in (*self.drawn, *together) if (row := self.best(c, case_id, metric))]
 
     def rate_of(self, family: Family) -> str:
         """Return the headline metric of a family: a rate, or "time" if it has no rate."""
@@ -202,7 +203,7 @@ class ReportData:
             return []
         best = {self.contender(gpu.entry.row): gpu for gpu in reversed(ranking.gpu)}
         pairs = []
-        for c in (c for c in self.contenders if c in best):
+        for c in (c for c in self.gpus if c in best):
             rivals = (cpu for cpu in ranking.cpu if cpu.entry.row.machine == c.machine)
             if cpu := next(rivals, None):
                 pairs.append((c, Pair(ranking.key, c.label, cpu.entry.name, cpu, best[c])))

@@ -11,7 +11,7 @@ from bench_core.compare.best import Ranking
 from bench_core.compare.pairing import FIRST_BACKEND
 from bench_core.compare.replicates import Replicates
 from bench_core.compare.verdicts import Pair
-from bench_core.records import Row
+from bench_core.records import Row, is_several
 from bench_core.units import counted, natural
 
 BEST_CPU = "the best CPU"
@@ -31,6 +31,11 @@ class Contender:
     @property
     def is_gpu(self) -> bool:
         return self.device.partition(":")[0] != "cpu"
+
+    @property
+    def is_several(self) -> bool:
+        """Whether it is several devices, which compute together."""
+        return is_several(self.device)
 
 
 class Kind(StrEnum):
@@ -83,9 +88,12 @@ def _best_first(ranking: Ranking) -> list[Replicates]:
 
 
 def sides_of(contenders: Sequence[Contender], rows: Iterable[Row]) -> list[Sides]:
-    """Return all ways in which the results of these contenders can be compared, the most important first."""
+    """Return all ways in which the results of these contenders can be compared, the most important first.
+
+    Several GPUs together are compared with as many of another machine, never with a CPU.
+    """
     found = []
-    gpus = tuple(c for c in contenders if c.is_gpu)
+    gpus = tuple(c for c in contenders if c.is_gpu and not c.is_several)
     machines = list(dict.fromkeys(c.machine for c in contenders))
     backends = backend_order(row.backend for row in rows if row.has_value)
     if 0 < len(gpus) < len(contenders):
@@ -150,7 +158,9 @@ def _silent(rows: Sequence[Row]) -> list[str]:
 
 def _label(machine: str, device: str, among: Sequence[tuple[str, str]]) -> str:
     kind, _, index = device.partition(":")
-    alike = [d for m, d in among if m == machine and d.partition(":")[0] == kind]
     short = "CPU" if kind == "cpu" else "GPU" if kind == "cuda" else f"GPU ({kind})"
     words = [machine] if len({m for m, _ in among}) > 1 else []
+    if is_several(device):
+        return " ".join([*words, f"{short} {index}"])
+    alike = [d for m, d in among if m == machine and d.partition(":")[0] == kind and not is_several(d)]
     return " ".join([*words, short] + [index] * (len(alike) > 1))

@@ -27,6 +27,7 @@ from bench_core.results.traits import TraitsOf
 from bench_core.units import show, significant
 
 if TYPE_CHECKING:  # they are imported where they are called: only the end of a run needs them
+    from bench_core.analysis.over_ranks import Reached
     from bench_core.analysis.report_data import ReportData
     from bench_core.analysis.sides import Contender
     from bench_core.compare.result import Comparison
@@ -37,6 +38,7 @@ WorkloadName = tuple[str, str]  # suite and workload
 # or three on several.
 MOST_WORKS, MOST_WORKS_OF_SEVERAL = 24, 13
 MOST_CROSSOVERS = 2
+MOST_TOGETHER = 12  # works of devices that compute together
 MOST_DOUBTS = 5
 _FEW = 0.01  # share of the timed seconds that is worth a line
 
@@ -67,6 +69,8 @@ DOUBTS = {
     "unchecked": "the answer has no reference and was not checked",
     UNCHECKED: "the timed calls were not checked",
 }
+# The same of flags that end in a number, by how they begin.
+DOUBTS_BEGIN = {"slow_rank_": "this one of several devices took longer than the others"}
 # Why timed seconds do not count, in words.
 CAUSES = {
     "context_switches": "other processes",
@@ -124,7 +128,7 @@ def best(data: ReportData, cases: Sequence[str]) -> dict[str, dict[Contender, Be
 
 
 def choose(data: ReportData, headlines: Collection[WorkloadName], most: int) -> list[str]:
-    """Return the works for a table of at most `most` works, by case_id, in the order of families and sizes.
+    """Return the works of single devices for a table of at most `most`, by case_id, in the order of families and sizes.
 
     Each kind of work (a format, a cold cache, ...) is shown in one size before any in two: that which most devices did,
     and of those the largest. The first kind of every workload comes before the second; `headlines` are one kind ahead
@@ -132,7 +136,7 @@ def choose(data: ReportData, headlines: Collection[WorkloadName], most: int) -> 
     """
     places: dict[str, tuple[int, int]] = {}
     kinds: Counter[WorkloadName] = Counter()
-    for family in data.families:
+    for family in (family for family in data.families if not family.across_ranks):
         workload = (family.suite, family.workload)
         devices = {case: count for case in data.cases(family).values() if (count := len(data.holders(case, "time")))}
         kind = kinds[workload] + (workload not in headlines)
@@ -171,18 +175,25 @@ def text(run: Finished, about: Sequence[str], width: int, *, color: bool) -> str
 
 
 def _results(run: Finished) -> Iterator[Table | Text]:
-    from bench_core.analysis import figures  # noqa: PLC0415 - see TYPE_CHECKING above
+    from bench_core.analysis import figures, over_ranks  # noqa: PLC0415 - see TYPE_CHECKING above
     from bench_core.analysis.report_data import ReportData  # noqa: PLC0415 - see above
     from bench_core.compare import Reading  # noqa: PLC0415 - see above
 
     noise = read_noise(run.folder, []) if run.folder else {}
     files = RunFiles(about={"traits": run.traits.to_json()}, noise=noise)
     data = ReportData([Reading.of("this run", run.rows, files=files)])
-    several = len(data.contenders) > 1
-    shown = best(data, choose(data, run.headlines, MOST_WORKS_OF_SEVERAL if several else MOST_WORKS))
-    yield _table(shown, data.contenders, _headlines(data.rows, run.traits))
-    if left := sum(bool(found.cpu or found.gpu) for found in data.rankings.values()) - len(shown):
+    devices = [c for c in data.contenders if not c.is_several]
+    shown = best(data, choose(data, run.headlines, MOST_WORKS_OF_SEVERAL if len(devices) > 1 else MOST_WORKS))
+    if shown:
+        yield _table(shown, devices, _headlines(data.rows, run.traits))
+    single = (case for family in data.families if not family.across_ranks for case in data.cases(family).values())
+    ranked = (data.rankings[case] for case in single if case in data.rankings)
+    if left := sum(bool(found.cpu or found.gpu) for found in ranked) - len(shown):
         yield Text(f"and {left} more, other sizes among them: bench-core compare shows all", style="dim")
+    if together := over_ranks.reached(data):
+        yield _table_of_several(together[:MOST_TOGETHER], data, below=bool(shown))
+        if (more := len(together) - MOST_TOGETHER) > 0:
+            yield Text(f"and {more} more: bench-core report shows all", style="dim")
     if ladder := _ladder(shown):
         yield Text(f"\n{ladder}")
     if crossed := figures.crossover_lines(data, MOST_CROSSOVERS):
@@ -214,6 +225,22 @@ def _table(
                 against = found[c].against_cpu if c in found else None
                 cells.append(against.brief.replace(", ", ",\n") if against else "")
         table.add_row(*cells)
+    return table
+
+
+def _table_of_several(found: Sequence[Reached], data: ReportData, *, below: bool) -> Table:
+    """Return the table of devices that compute together. below: whether it follows another table."""
+    table = Table(box=None, pad_edge=False, header_style="bold", title=" " if below else None)
+    table.add_column("devices together")
+    table.add_column("ranks", justify="right", no_wrap=True)
+    table.add_column("efficiency or rate")
+    table.add_column("by")
+    several = len([c for c in data.contenders if c.is_several]) > 1
+    for one in found:
+        doubt = "? " * any(map(is_doubt, one.row.flags.split(";")))
+        contender = data.contender(one.row)
+        where = f"{contender.label} " if several and contender else ""
+        table.add_row(one.work, f"{one.ranks}", doubt + one.value, where + one.row.who)
     return table
 
 
@@ -305,9 +332,15 @@ def doubts(measurements: Iterable[Measurement], rows: Iterable[Row]) -> list[str
     )
     if not found:
         return []
-    lines = [f"  {count} {word}: {DOUBTS.get(word, '')}".rstrip(": ") for word, count in found[:MOST_DOUBTS]]
+    lines = [f"  {count} {word}: {_doubt(word)}".rstrip(": ") for word, count in found[:MOST_DOUBTS]]
     others = ", ".join(f"{count} {word}" for word, count in found[MOST_DOUBTS:])
     return ["doubtful (marked ? above):", *lines, *([f"  {others}"] if others else [])]
+
+
+def _doubt(flag: str) -> str:
+    """Return a flag that makes a value doubtful in words; "" for one that is not known."""
+    begun = (words for begin, words in DOUBTS_BEGIN.items() if flag.startswith(begin))
+    return DOUBTS.get(flag) or next(begun, "")
 
 
 def _every_flag(done: Measurement) -> list[str]:

@@ -27,6 +27,8 @@ class Chart(StrEnum):
 
     SPEEDUP = "speedup"
     SCALING = "scaling"
+    RANKS = "ranks"
+    EXCHANGE = "exchange"
     ROOFLINE = "roofline"
     LADDER = "ladder"
     MODELS = "models"

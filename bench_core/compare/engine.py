@@ -180,7 +180,7 @@ def _implausible_in(c: Comparison, strange: dict[int, str]) -> tuple[str, ...]:
 def _notes(readings: Sequence[Reading], grid: pairing.Grid, comparisons: Sequence[Comparison]) -> list[str]:
     entries = [entry for c in comparisons for entry in (c.baseline, c.contender) if entry]
     notes = [*conditions.pooling_notes(entries), *(note for reading in readings for note in reading.notes)]
-    notes += [f"{side}: left out, no case could be tried: {reason}" for side, reason in grid.absent.items()]
+    notes += [f"{side}: left out, {reason}" for side, reason in grid.absent.items()]
     if grid.duplicates:
         count = len(grid.duplicates)
         rows, were, such = ("1 row occurs", "was", "") if count == 1 else (f"{count:,} rows occur", "were", "such as ")

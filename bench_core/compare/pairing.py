@@ -20,12 +20,12 @@ from bench_core.compare.options import SIDES, CompareOptions
 from bench_core.compare.replicates import Found
 from bench_core.compare.result import QUANTITY, WORK, Key
 from bench_core.errors import TableError
-from bench_core.records import NOT_TRIED, Row, Status
+from bench_core.records import NOT_TRIED, Row, Status, is_several
 from bench_core.results.columns import Mask
 from bench_core.results.reader import first_difference
 from bench_core.results.schema import COLUMNS, IDENTITY
 from bench_core.results.table import Table
-from bench_core.units import natural
+from bench_core.units import counted, natural
 
 _identity = attrgetter(*IDENTITY)
 _cells = attrgetter(*COLUMNS)
@@ -38,7 +38,7 @@ class Grid:
     """Rows by key and side.
 
     duplicates: each row that was counted once and a repetition of it in another file. absent: the backends or devices
-    of one machine on which no case could be tried, with the reason; they are not sides.
+    of one machine that are not sides, with the reason: no case could be tried, or no other side can do their work.
     """
 
     sides: tuple[str, ...]
@@ -53,7 +53,8 @@ def arrange(readings: Sequence[Reading], options: CompareOptions) -> Grid:
     Raises TableError if two rows identify the same result but differ.
     """
     readings, duplicates = _distinct(readings)
-    absent = _absent(readings, options)
+    absent = {side: f"no case could be tried: {why}" for side, why in _absent(readings, options).items()}
+    absent |= _alone_together(readings, options)
     if absent:
         readings = [reading.only(~_are_of(absent, reading.rows, options.columns)) for reading in readings]
     grid = Grid(_sides(readings, options.columns), duplicates=duplicates, absent=absent)
@@ -64,10 +65,43 @@ def arrange(readings: Sequence[Reading], options: CompareOptions) -> Grid:
         is_ok, is_asked = rows.mask("status", Status.OK.__eq__), rows.mask("metric", options.metrics.__contains__)
         wanted += [(reading, row) for row in rows.only(is_ok & is_asked)]
         failures += [(reading, row) for row in rows.only(~is_ok)]
-    for key, cells in _by_key(wanted, options).items():
+    paired = {} if "device" in options.columns else _devices_together(readings)
+    for key, cells in _by_key(wanted, options, paired).items():
         _spread_threads(grid.cells, key, cells)
-    _add_failures(grid.cells, failures, options)
+    _add_failures(grid.cells, failures, options, paired)
     return grid
+
+
+Paired = Mapping[tuple[str, str, str], str]  # the device by which a row is paired, by machine, device and case_id
+
+
+def _has_devices_together(readings: Sequence[Reading]) -> bool:
+    return any(is_several(device) for reading in readings for (device,) in reading.rows.distinct("device"))
+
+
+def _devices_together(readings: Sequence[Reading]) -> Paired:
+    """Return for work across ranks the device by which it is paired: as many devices as it needs ("cuda:x2").
+
+    A machine with eight devices and one with four have its ranks in common, though not its target. If a machine has
+    several targets on which it was done, the smallest is paired, and the others as they are.
+    """
+    found: dict[tuple[str, str, str], Row] = {}
+    for reading in readings if _has_devices_together(readings) else ():
+        for row in reading.rows.only(reading.rows.mask("device", is_several)):
+            found.setdefault((row.machine, row.device, row.case_id), row)
+    smallest: dict[tuple[str, str, str], str] = {}
+    for machine, device, case_id in sorted(found, key=lambda key: natural(key[1])):
+        smallest.setdefault((machine, device.partition(":")[0], case_id), device)
+    return {
+        (machine, device, case_id): f"{kind}:x{found[machine, device, case_id].ranks}"
+        for (machine, kind, case_id), device in smallest.items()
+    }
+
+
+def _as_paired(row: Row, paired: Paired) -> Row:
+    """Return a row with the device by which it is paired."""
+    device = paired.get((row.machine, row.device, row.case_id)) if paired else None
+    return replace(row, device=device) if device else row
 
 
 def _sides(readings: Iterable[Reading], columns: Sequence[str]) -> tuple[str, ...]:
@@ -129,6 +163,29 @@ def _absent(readings: Sequence[Reading], options: CompareOptions) -> dict[str, s
     }
 
 
+def _alone_together(readings: Sequence[Reading], options: CompareOptions) -> dict[str, str]:
+    """Return the sides that are devices together and have no case in common with any other, with the reason.
+
+    Beside single devices all their work would be missing on the other sides, and that of the others on theirs.
+    """
+    if "machine" in options.columns or "device" not in options.columns or not _has_devices_together(readings):
+        return {}
+    cases: dict[str, set[str]] = {}
+    single: set[str] = set()
+    for reading in readings:
+        for *values, device, case_id in reading.rows.distinct(*options.columns, "device", "case_id"):
+            side = side_name(values)
+            cases.setdefault(side, set()).add(case_id)
+            single |= set() if is_several(device) else {side}
+    sides = Counter(case_id for found in cases.values() for case_id in found)
+    alone = [side for side, found in cases.items() if side not in single and all(sides[case] == 1 for case in found)]
+    if len(alone) == len(cases) or options.baseline in alone:
+        return {}
+    return {
+        side: f"no other side measured its {counted(len(cases[side]), 'case')} of devices together" for side in alone
+    }
+
+
 def _are_of(sides: Collection[str], rows: Table, columns: Sequence[str]) -> Mask:
     """Return for every row whether it is of one of these sides."""
     found, numbers = rows.groups(columns)
@@ -172,7 +229,9 @@ def _repeated(first: Found, again: Found) -> Iterator[tuple[Found, Found]]:
         yield first, again
 
 
-def _by_key(found: Iterable[Found], options: CompareOptions) -> dict[Key, dict[str, dict[int | None, list[Found]]]]:
+def _by_key(
+    found: Iterable[Found], options: CompareOptions, paired: Paired
+) -> dict[Key, dict[str, dict[int | None, list[Found]]]]:
     """Return rows by key (without threads), side and thread count."""
     by_identity: dict[tuple[object, ...], dict[str, dict[int | None, list[Found]]]] = {}
     cells: dict[Key, dict[str, dict[int | None, list[Found]]]] = {}
@@ -180,10 +239,11 @@ def _by_key(found: Iterable[Found], options: CompareOptions) -> dict[Key, dict[s
     identify = attrgetter("case_id", *WORK, *QUANTITY, *who)
     has_threads = "threads" in options.columns  # then each count is a side of its own
     for reading, row in found:
-        identity = identify(row)
+        as_paired = _as_paired(row, paired)
+        identity = identify(as_paired)
         by_side = by_identity.get(identity)
         if by_side is None:
-            by_side = by_identity[identity] = cells[_key(row, who)] = {}
+            by_side = by_identity[identity] = cells[_key(as_paired, who)] = {}
         count = None if has_threads else row.threads
         by_side.setdefault(name(row), {}).setdefault(count, []).append((reading, row))
     return cells
@@ -210,7 +270,9 @@ def _spread_threads(
         cells[named] = {side: list(counts[count]) for side, counts in sides.items() if count in counts}
 
 
-def _add_failures(cells: dict[Key, dict[str, list[Found]]], failures: Sequence[Found], options: CompareOptions) -> None:
+def _add_failures(
+    cells: dict[Key, dict[str, list[Found]]], failures: Sequence[Found], options: CompareOptions, paired: Paired
+) -> None:
     """Add rows without a value to every key of their case: a failed case has one row for all metrics."""
     who, side_of_row = _who(options), namer(options.columns)
     case_of_key, case_of_row = attrgetter("case_id", *WORK), attrgetter("case_id", *WORK, *who)
@@ -223,9 +285,10 @@ def _add_failures(cells: dict[Key, dict[str, list[Found]]], failures: Sequence[F
             measured_by = (device if name == "device" else named[name] for name in who)
             by_case.setdefault((*case_of_key(key), *measured_by), []).append((named.get("threads"), by_side))
     for reading, row in failures:
-        places = by_case.get(case_of_row(row))
+        as_paired = _as_paired(row, paired)
+        places = by_case.get(case_of_row(as_paired))
         if places is None:
-            places = [(None, cells.setdefault(_key(row, who), {}))]
+            places = [(None, cells.setdefault(_key(as_paired, who), {}))]
         side = side_of_row(row)
         for threads, by_side in places:
             if threads is None or str(row.threads) == threads:

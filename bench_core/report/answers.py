@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench_core.analysis import claims, figures
+from bench_core.analysis import claims, figures, over_ranks
 from bench_core.analysis.claims import MOVING, Answer, Evidence, answers
 from bench_core.analysis.families import Family
 from bench_core.analysis.figures import MeanSpeedup, Speedup
@@ -15,6 +15,7 @@ from bench_core.compare.ratio import FEWEST_RUNS
 from bench_core.compare.result import CLAIMS, Verdict
 from bench_core.records import Row, Scope
 from bench_core.report.charts import how, value
+from bench_core.results.scaling import STRONG
 from bench_core.text import printable
 from bench_core.units import counted, show, significant
 
@@ -26,6 +27,10 @@ HEADERS = (
     *("Ratio", "Interval of the ratio", "Verdict"),
 )
 CROSSED = ("Work", "GPU", "Crossover")
+SCALED = (
+    *("Work", "Scaling", "Side", "Ranks", "Efficiency (interval)", "Speed-up (interval)", "Time of one call"),
+    *("Exposed communication", "Implementation", "Device"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,11 @@ def _answered(data: ReportData, answer: Answer) -> Answered:
         headers = CROSSED
         numbers = [(c.family.label, c.contender.label, c.text) for c in answer.crossed]
         lines = [_crossing(c, several=len(data.gpus) > 1) for c in answer.crossed]
+    if answer.scaled:
+        headers = SCALED
+        points = [(s, curve, row) for s in answer.scaled for curve in s.curves for _, row in curve.points]
+        numbers = [scaling_numbers(data, s, curve, row) for s, curve, row in points]
+        lines = [_scaled(data, s, curve) for s in answer.scaled for curve in over_ranks.best_of_each_target(s.curves)]
     text, needs = answer.statement.text, answer.statement.needs
     heading = text[0].upper() + text[1:] if needs else text
     shown = tuple(lines[:MOST_LINES])
@@ -136,6 +146,29 @@ def _crossing(c: figures.Crossover, *, several: bool) -> Line:
     who = f"{c.contender.label} " if several else "GPU "
     verdict = "" if c.row is None else "claim" if c.claimed else str(Verdict.INDICATED)
     return Line(f"{who}{c.text.removesuffix(' (indicated)')}", c.family.label, verdict, "")
+
+
+def _scaled(data: ReportData, s: over_ranks.Scaling, curve: over_ranks.Curve) -> Line:
+    """Return how well a work scales to the most ranks that it was measured on."""
+    row = curve.last
+    shared = data.same(row, over_ranks.EFFICIENCY)
+    said = f"{significant(row.value or 0.0)}x" if s.kind == STRONG else f"{significant(100 * (row.value or 0.0))} %"
+    about = f"{s.work} on {row.ranks} ranks of {curve.contender.label} ({how(row)})"
+    about += f": {over_ranks.percent(shared)} of {row.ranks} times one"
+    time, exposed = data.same(row, "time"), data.same(row, "exposed_communication")
+    if exposed.metric != row.metric:
+        about += f"; exchanging adds {value(exposed)} to a call of {show(time.value, time.unit)}"
+    return Line(said, f"{s.kind} scaling", "", about)
+
+
+def scaling_numbers(data: ReportData, s: over_ranks.Scaling, curve: over_ranks.Curve, row: Row) -> tuple[str, ...]:
+    """Return the cells of SCALED for one point of a curve."""
+    texts = [
+        value(there) if there.metric == metric else ""
+        for metric in (over_ranks.EFFICIENCY, "speedup", "time", "exposed_communication")
+        for there in [data.same(row, metric)]
+    ]
+    return (s.work, s.kind, curve.contender.label, f"{row.ranks}", *texts, how(row), _device(row))
 
 
 def _lines(data: ReportData, answer: Answer) -> list[Line]:

@@ -1,4 +1,4 @@
-"""The six charts by name: heading, explanation, legend, panels, and the data as a table."""
+"""The charts by name: heading, explanation, legend, panels, and the data as a table."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench_core.analysis import figures
+from bench_core.analysis import figures, over_ranks
 from bench_core.analysis.figures import Rate, Speedup, Sweep
+from bench_core.analysis.over_ranks import Curve
 from bench_core.analysis.report_data import ReportData
 from bench_core.analysis.sides import Contender, Kind
 from bench_core.records import Row
 from bench_core.report import charts, svg, theme
+from bench_core.report.answers import SCALED, scaling_numbers
+from bench_core.report.axes import binary_bytes
 from bench_core.report.charts import HEAT_STEPS, Styles, how
 from bench_core.report.svg import Drawing, Swatch
 from bench_core.report.vega_lite import Spec
@@ -64,11 +67,22 @@ class Figure:
 SHORT = {
     "speedup": "Speed-up",
     "scaling": "Scaling",
+    "ranks": "Several devices",
+    "exchange": "Exchange",
     "roofline": "Roofline",
     "ladder": "Memory ladder",
     "models": "Models",
     "heatmap": "Heat map",
 }
+
+
+OF_SEVERAL = ("ranks", "exchange")  # the figures of devices that compute together
+
+
+def names_on_page(data: ReportData) -> list[str]:
+    """Return the names of the figures of a page, without OF_SEVERAL where nothing ran on several devices."""
+    several = any(row.is_across_ranks for row in data.rows)
+    return [name for name in FIGURES if several or name not in OF_SEVERAL]
 
 
 def captioned_figure(data: ReportData, name: str) -> Figure:
@@ -228,6 +242,79 @@ def scaling_figure(data: ReportData) -> Figure:
     return Figure(name, heading, about, _legend(data), panels, _sweep_headers(data), _sweep_numbers(found))
 
 
+def ranks_figure(data: ReportData) -> Figure:
+    """Efficiency and speed-up over ranks."""
+    name, heading = "ranks", "Scaling over devices that compute together"
+    found = over_ranks.scalings(data)
+    if not found:
+        return Figure(name, heading, "No work was measured on one device of several and on more of them together.")
+    looks = charts.looks(curve.label for s in found for curve in s.curves)
+    panels = tuple(
+        Panel(s.title, _curve_words(s.curves), (s.title,), partial(charts.ranks_chart, s, looks)) for s in found
+    )
+    about = (
+        "Each device has a process of its own, a rank. Weak scaling: each rank has the same work, whatever their "
+        "number; the parallel efficiency is the time of one rank alone over that of all. Strong scaling: the ranks "
+        "share the work of one; the speed-up is the time of one over that of all. The dotted line is the ideal. The "
+        "upright lines are intervals."
+    )
+    numbers = tuple(scaling_numbers(data, s, c, row) for s in found for c in s.curves for _, row in c.points)
+    legend = (*_curve_legend(looks), Swatch("ideal", theme.LIGHT["muted"], "", line="dotted"))
+    return Figure(name, heading, about, legend, panels, SCALED, numbers)
+
+
+def exchange_figure(data: ReportData) -> Figure:
+    """Bus bandwidth over bytes."""
+    name, heading = "exchange", "Exchange between devices"
+    found = over_ranks.exchanges(data)
+    if not found:
+        return Figure(name, heading, "No exchange between devices was measured.")
+    looks = charts.looks(curve.label for e in found for curve in e.curves)
+    panels = tuple(
+        Panel(e.title, _curve_words(e.curves), (e.title,), partial(charts.exchange_chart, e, looks)) for e in found
+    )
+    linked = any(e.links for e in found)
+    about = (
+        "Bus bandwidth over the bytes of the largest array of a rank, both axes logarithmic: the rate at which each "
+        "device sends, as nccl-tests counts it. "
+    )
+    about += (
+        "The dotted line is what the link of a device carries in one direction by its datasheet. A switch that adds "
+        "what passes through it may exceed it."
+        if linked
+        else "What the link carries is not known for these devices."
+    )
+    headers = ("Work", "Side", "Ranks", "Bytes", "Bus bandwidth (interval)", "Time of one call", "Implementation")
+    numbers = tuple(
+        (
+            *(e.title, c.contender.label, f"{row.ranks}", binary_bytes(at), charts.value(row)),
+            *(charts.value(data.same(row, "time")), how(row)),
+        )
+        for e in found
+        for c in e.curves
+        for at, row in c.points
+    )
+    legend = [*_curve_legend(looks)]
+    legend += [Swatch("link (datasheet)", theme.LIGHT["muted"], "", line="dotted")] * linked
+    links = dict.fromkeys(link for e in found for link in e.links)
+    note = " ".join(
+        f"The link of {link.contender.label}: {show(link.rate, 'B/s')} of one device in one direction ({link.source})."
+        for link in links
+    )
+    return Figure(name, heading, about, tuple(legend), panels, headers, numbers, note)
+
+
+def _curve_legend(looks: Mapping[str, charts.Look]) -> tuple[Swatch, ...]:
+    return tuple(Swatch(label, look["color"], look["shape"], line="solid") for label, look in looks.items())
+
+
+def _curve_words(curves: Sequence[Curve]) -> str:
+    """Return the right ends of lines as text."""
+    return "; ".join(
+        f"{curve.label}: {charts.value(curve.last)} on {counted(curve.last.ranks, 'rank')}" for curve in curves
+    )
+
+
 def ladder_figure(data: ReportData) -> Figure:
     """Bandwidth over footprint."""
     name, heading = "ladder", "Memory ladder"
@@ -381,6 +468,8 @@ def heatmap_figure(data: ReportData) -> Figure:
 FIGURES: Mapping[str, Callable[[ReportData], Figure]] = {
     "speedup": speedup_figure,
     "scaling": scaling_figure,
+    "ranks": ranks_figure,
+    "exchange": exchange_figure,
     "roofline": roofline_figure,
     "ladder": ladder_figure,
     "models": models_figure,

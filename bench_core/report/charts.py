@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from bench_core.analysis.figures import Crossover, HeatCell, Point, Rate, Roof, RoofLimit, Speedup, Sweep
+from bench_core.analysis.over_ranks import Curve, Exchange, Scaling
 from bench_core.analysis.sides import Contender
 from bench_core.records import Row
 from bench_core.report import theme
@@ -36,6 +37,7 @@ METRIC_TITLES = {
 }
 T = TypeVar("T")
 Data = list[dict[str, Any]]
+Look = dict[str, str]  # colour and shape of a line, as fields of a datum
 
 
 class Styles:
@@ -57,11 +59,7 @@ class Styles:
 
     def of(self, contender: Contender) -> dict[str, Any]:
         """Return the style as fields of a datum."""
-        place = self.place(contender)
-        color = theme.SERIES[place % len(theme.SERIES)]
-        shape = SHAPES[
-            (place + place // len(theme.SERIES)) % len(SHAPES)
-        ]  # when the colours are used up, a repeated colour gets another shape
+        color, shape = _look(self.place(contender))
         solid = contender.is_gpu or not self._any_gpu
         return {
             "color": color,
@@ -70,6 +68,11 @@ class Styles:
             "solid": solid,
             "strength": 0.85 if solid or self._one_machine else 0.45,
         }
+
+
+def _look(place: int) -> tuple[str, str]:
+    """Return colour and shape of a series; when the colours are used up, a repeated colour gets another shape."""
+    return theme.SERIES[place % len(theme.SERIES)], SHAPES[(place + place // len(theme.SERIES)) % len(SHAPES)]
 
 
 def how(row: Row) -> str:
@@ -326,6 +329,84 @@ def _rings(data: Data) -> list[Layer]:
 def _ring_datum(c: Crossover, p: Point, styles: Styles) -> dict[str, Any]:
     about = f"{c.contender.label} {c.text}"
     return {"x": p.x, "y": p.row.value, "text": f"GPU {c.text}", "about": about, **styles.of(c.contender)}
+
+
+# ---------------------------------------------------------------- several devices together
+
+
+def looks(labels: Iterable[str]) -> dict[str, Look]:
+    """Return the look of each line by its label, the same in all panels."""
+    every = enumerate(dict.fromkeys(labels))
+    return {label: dict(zip(("color", "shape"), _look(place), strict=True)) for place, label in every}
+
+
+def ranks_chart(s: Scaling, looks: dict[str, Look]) -> Spec:
+    """Draw efficiency or speed-up over the number of ranks, beside the ideal: 1, or that number."""
+    most = max(x for curve in s.curves for x, _ in curve.points)
+    ideal = [(1.0, 1.0), (most, most if s.metric == "speedup" else 1.0)]
+    title = "Speed-up" if s.metric == "speedup" else "Parallel efficiency"
+    data = _curve_data(s.curves, looks, lambda row: f"{row.ranks} ranks")
+    one = {"x": 1.0, "y": 1.0, "low": None, "high": None, "about": "one rank, of which the others are multiples"}
+    data = [*({"who": curve.label, **one, **looks[curve.label]} for curve in s.curves), *data]
+    rules = [{"x": x, "y": y, "rule": "ideal", "about": "ideal"} for x, y in ideal]
+    unit = "x" if s.metric == "speedup" else "1"
+    return _curves_chart(s.title, data, rules, ("Ranks", "n"), (title, unit), [])
+
+
+def exchange_chart(e: Exchange, looks: dict[str, Look]) -> Spec:
+    """Draw bus bandwidth over bytes: a line for each number of ranks, and what the links carry."""
+    data = _curve_data(e.curves, looks, lambda row: row.size)
+    ends = [f([x for curve in e.curves for x, _ in curve.points]) for f in (min, max)]
+    rules: Data = []
+    names: Data = []
+    for link in e.links:
+        about = f"link of {link.contender.label}: {show(link.rate, 'B/s')} in one direction ({link.source})"
+        rules += [{"x": x, "y": link.rate, "rule": link.contender.label, "about": about} for x in ends]
+        whose = f" of {link.contender.label}" if len(e.links) > 1 else ""
+        names.append({"x": ends[0], "y": link.rate, "text": f"link{whose} {show(link.rate, 'B/s')}"})
+    return _curves_chart(e.title, data, rules, ("Bytes", "bytes"), ("Bus bandwidth", "B/s"), names)
+
+
+def _curve_data(curves: Sequence[Curve], looks: dict[str, Look], at: Callable[[Row], str]) -> Data:
+    return [
+        {
+            "x": x,
+            "y": row.value,
+            "low": row.ci_low or None,
+            "high": row.ci_high if row.ci_low else None,
+            "who": curve.label,
+            "about": f"{curve.contender.label}, {row.workload} {row.dtype}, {at(row)}: {value(row)}, {how(row)}",
+            **looks[curve.label],
+        }
+        for curve in curves
+        for x, row in curve.points
+    ]
+
+
+def _curves_chart(title: str, data: Data, rules: Data, x: tuple[str, str], y: tuple[str, str], names: Data) -> Spec:
+    """Return lines with points and intervals above dotted rules. x, y: title and unit of an axis. names: of rules."""
+    ys = [amount for d in (*data, *rules) for amount in (d["y"], d.get("low"), d.get("high")) if amount]
+    xs = [d["x"] for d in (*data, *rules)]
+    x_axis = log_axis(xs, x[1], margin=1.12 if min(xs) < max(xs) else 2.5)
+    y_axis = log_axis(ys, y[1], margin=1.25, most=6)
+    across, up = _log("x", x_axis, x[0], grid=False), _log("y", y_axis, y[0])
+    base = Layer("points").encode(x=across)
+    ideal = Layer("rules").marked("line", strokeWidth=1.4, color=theme.LIGHT["muted"], strokeDash=[2, 3])
+    words = Layer("names").marked(
+        "text", align="left", baseline="bottom", dy=-3, fontSize=10.5, color=theme.LIGHT["ink"], **HALO
+    )
+    layers = [
+        ideal.encode(x=across, y=up, detail=nominal("rule"), order=quantitative("x"), description=ABOUT),
+        base.marked("line", strokeWidth=1.8).encode(y=up, color=COLOR, detail=nominal("who")),
+        base.where("datum.low != null")
+        .marked("rule", strokeWidth=1.2)
+        .encode(y=quantitative("low"), y2=end("high"), color=COLOR),
+        base.marked("point", size=38, strokeWidth=1.5, filled=True, opacity=1).encode(
+            y=up, shape=SHAPE, color=COLOR, description=ABOUT
+        ),
+        *([words.encode(x=quantitative("x"), y=quantitative("y"), text=nominal("text"))] * bool(names)),
+    ]
+    return _finish(layers, title, PANEL, points=data, rules=rules, names=names)
 
 
 # ---------------------------------------------------------------- roofline

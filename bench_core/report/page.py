@@ -32,7 +32,7 @@ from bench_core.files import encoded
 from bench_core.records import Identity, Status
 from bench_core.report import packed_table, svg, theme
 from bench_core.report.answers import answered, how_compared, of_each_workload, step
-from bench_core.report.captions import FIGURES, figure_on_page
+from bench_core.report.captions import figure_on_page, names_on_page
 from bench_core.report.charts import how
 from bench_core.report.sources import Source, environment, source
 from bench_core.results.rows import FROM_OTHER_ROWS, count_from_other_rows
@@ -106,7 +106,7 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
     """Return everything that the template shows except the full table."""
     style, script = _style(), (HERE / "page.js").read_text(encoding="utf-8")
     facts = environment(sources)
-    drawn = [figure_on_page(data, name) for name in FIGURES]
+    drawn = [figure_on_page(data, name) for name in names_on_page(data)]
     answers = answered(data)
     # What tests no claim opens the page of runs that test none. Answers by any work (scaling, energy) stand beside it.
     measured = [] if has_tested_claims(data) else of_each_workload(data)

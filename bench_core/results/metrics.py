@@ -13,6 +13,8 @@ from typing import Literal, get_args
 
 from bench_core.records import Traits
 from bench_core.results.formula import (
+    ALGORITHM_BYTES,
+    BUS_BYTES,
     BYTES,
     CAUSAL_FLOPS,
     ENERGY,
@@ -103,6 +105,20 @@ METRICS = by_name(
     Metric("inter_token_latency", "s", "lower", "time of one new token after the first: one step of the decode loop"),
     Metric("latency", "s", "lower", "fitted time of a transfer of zero bytes: a in time = a + bytes / b"),
     Metric("fitted_bandwidth", "B/s", "higher", "fitted bandwidth without the latency: b in time = a + bytes / b"),
+    Metric(
+        "algorithm_bandwidth",
+        "B/s",
+        "higher",
+        "size of the whole array that ranks exchange / time, as nccl-tests counts it",
+        ALGORITHM_BYTES / TIME,
+    ),
+    Metric(
+        "bus_bandwidth",
+        "B/s",
+        "higher",
+        "algorithm_bandwidth times nccl-tests' factor for the collective: to compare with the rate of a link",
+        BUS_BYTES / TIME,
+    ),
     Metric("arithmetic_intensity", "FLOP/B", "higher", "FLOPs / the minimum number of bytes to transfer"),
     Metric(
         "fraction_of_measured_peak",
@@ -131,6 +147,14 @@ METRICS = by_name(
         "lower",
         "the first call, including initialisation that no earlier case in its process has done",
     ),
+    Metric(
+        "parallel_efficiency",
+        "1",
+        "higher",
+        "what n devices reach of n times 1: T1 / Tn where work grows with n (weak scaling), else T1 / (n Tn) (strong)",
+    ),
+    Metric("speedup", "1", "higher", "T1 / Tn: the same work (strong scaling) on one device and on n"),
+    Metric("exposed_communication", "s", "lower", "time - time_without_exchange: what exchanging adds to a call"),
     Metric(
         "gpu_power",
         "W",

@@ -128,7 +128,7 @@ def measured_limit(row: Row, traits: TraitsOf) -> Limit | None:
     no flag of `cached` is known to be that large, while what a cold stream reads is only assumed to have left the
     cache. Launch-bound FLOP/s and B/s measure the host, not the device.
     """
-    limit = traits(row).measures
+    limit = None if row.is_across_ranks else traits(row).measures  # several devices are no ceiling of one
     if limit is None or row.metric != _MEASURED_BY[limit] or not row.has_value or supported(row) <= 0:
         return None
     if limit is not Limit.LATENCY and row.is_launch_bound:
@@ -225,10 +225,15 @@ def _peaks(row: Row, here: Ceilings, traits: TraitsOf) -> tuple[float | None, fl
     if row.metric in {"flop_rate", "causal_flop_rate"}:
         if about.is_stream or PARTLY_SPLIT in row.flags.split(";"):
             return None, None
-        return here.flops(row), datasheets.peak_flops(row.device_name, *_format(row))
+        return here.flops(row), _of_all(row, datasheets.peak_flops(row.device_name, *_format(row)))
     if row.metric == "bandwidth" and about.traffic is not Traffic.LINK and not cached(row.flags):
-        return here.bandwidth, datasheets.peak_bandwidth(row.device_name)
+        return here.bandwidth, _of_all(row, datasheets.peak_bandwidth(row.device_name))
     return None, None
+
+
+def _of_all(row: Row, peak: float | None) -> float | None:
+    """Return what the devices of a row can do together, each of which can do `peak`."""
+    return row.ranks * peak if peak else None
 
 
 def _share(row: Row, metric: str, peak: float) -> Row | None:

@@ -17,13 +17,16 @@ from bench_core.records import SEQUENTIAL, Clock, Measurement, Row, Run, Series,
 from bench_core.results import roofline
 from bench_core.results.coldness import with_cold_as_hot
 from bench_core.results.metrics import METRICS, Metric
+from bench_core.results.scaling import scaled_rows
 from bench_core.results.sweep_fit import fitted_rows
 from bench_core.results.traits import TraitsOf
 
 
 def rows_of_run(run: Run, cases: Iterable[Sequence[Measurement]], traits: TraitsOf) -> list[Row]:
     """Return all rows of a run, derived rows included. `cases`: the measurements of each case, one per process."""
-    return completed([row for processes in cases for row in rows_of_case(run, processes)], traits)
+    known = [[accountable(m) for m in processes] for processes in cases]
+    by_case = [(processes, list(rows_of_case(run, processes))) for processes in known]
+    return [*completed([row for _, rows in by_case for row in rows], traits), *scaled_rows(by_case)]
 
 
 def completed(rows: Sequence[Row], traits: TraitsOf) -> list[Row]:
@@ -164,11 +167,7 @@ def _statistics(samples: Sequence[Sequence[float]], *, sequence: bool) -> dict[s
     if len(samples) > 1:
         medians = [stats.summarise(process).median for process in samples]
         columns["value"] = value = stats.quantile(sorted(medians), 0.5)
-        if sequence:
-            ends = sequential.interval(medians)
-        else:
-            ends = stats.log_mean_interval(medians) if min(medians) > 0 else (min(medians), max(medians))
-        if ends:
+        if ends := sequential.between_processes(medians, in_sequence=sequence):
             columns |= {"ci_low": min(ends[0], value), "ci_high": max(ends[1], value), "ci_level": stats.CONFIDENCE}
     elif pooled["n"] > 1 and not sequence:
         columns |= {name: pooled[name] for name in ("ci_low", "ci_high", "ci_level")}

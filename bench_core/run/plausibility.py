@@ -63,13 +63,16 @@ def _impossible(done: Measurement, traits: Traits, cpu: CpuLimits) -> str:
 
 
 def _of_datasheet(done: Measurement, traits: Traits) -> Iterator[_Check]:
+    """Yield the limits by the datasheet of a device, of several together by as many times that."""
     work, name = done.case.work, done.device_name
+    ranks = work.ranks if done.case.ranks > 1 else 1
     precision = SPLIT if {SPLIT, PARTLY_SPLIT} & set(done.flags) else work.precision
     flops, bandwidth = datasheets.peak_flops(name, work.dtype, precision), datasheets.peak_bandwidth(name)
     margin = SPLIT_MARGIN if SPLIT in done.flags else FLOPS_MARGIN
-    yield done.costs.needed_flops, Bound(flops, "") if flops else None, margin, "FLOP/s", name
+    who = f"{ranks} x {name}" if ranks > 1 else name
+    yield done.costs.needed_flops, Bound(ranks * flops, "") if flops else None, margin, "FLOP/s", who
     if traits.traffic is not Traffic.CACHES and not _is_cached(done):
-        yield done.costs.bytes, Bound(bandwidth, "") if bandwidth else None, BANDWIDTH_MARGIN, "B/s", name
+        yield done.costs.bytes, Bound(ranks * bandwidth, "") if bandwidth else None, BANDWIDTH_MARGIN, "B/s", who
 
 
 def _of_cpu(done: Measurement, traits: Traits, cpu: CpuLimits) -> Iterator[_Check]:

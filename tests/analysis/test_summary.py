@@ -29,6 +29,7 @@ from bench_core.run.tries import REPEATED
 from bench_core.timing import watch
 from tests.support import ROOT
 from tests.support import planned as catalogue
+from tests.support.ranks import across, several_devices
 
 RUN = Run("r", "2026-01-01T00:00:00+00:00", "m")
 WORK = Work("matmul", "matmul", "1024", "float32", (("n", 1024),))
@@ -302,3 +303,40 @@ def test_pytest_benchmark_is_told_the_flags_of_each_clock():
     info = extra_info(noisy)
     assert info["time_device"] == 0.9e-3
     assert info["flags"] == ["throttled", "launch_bound"]
+
+
+# ---------------------------------------------------------------- devices that compute together
+
+
+def together(**known):
+    return list(several_devices("m", ranks=2, device="cpu:x2", **known).rows)
+
+
+def test_devices_together_stand_below_the_table_of_single_ones_with_their_efficiency():
+    said = text(Finished([*table(NUMPY, TUNED), *together()]), [], 100, color=False)
+    assert said.splitlines()[0].split() == ["work", "best", "CPU", "runner-up"]
+    above, _, below = said.partition("devices together")
+    assert "train_together" not in above
+    assert "more, other sizes" not in above
+    assert [" ".join(line.split()) for line in below.splitlines()[1:4]] == [
+        "train_together float32 tiny · strong scaling 2 1.60x, 80.0 % (80.0 % to 80.0 %) torch ddp",
+        "train_together float32 tiny · weak scaling 2 90.0 % (90.0 % to 90.0 %) torch ddp",
+        "swap float32 4194304B-x2 2 bus 225 GB/s torch",
+    ]
+
+
+def test_a_slow_rank_is_a_doubt_in_words():
+    slow = across((1.0, 1.1, 1.2), 2, device="cpu:x2", flags=("slow_rank_1",))
+    assert doubts([slow], [])[1:] == ["  1 slow_rank_1: this one of several devices took longer than the others"]
+
+
+def test_a_run_of_devices_together_alone_has_no_empty_table():
+    said = text(Finished(together()), [], 100, color=False)
+    assert said.split()[:2] == ["devices", "together"]
+    assert "best CPU" not in said
+
+
+def test_work_of_several_devices_that_is_neither_scaling_nor_exchange_is_there_too():
+    done = across((1.0, 1.1, 1.2), 2, device="cpu:x2", more={"elements": 8}, workload="other", costs=Costs())
+    said = text(Finished(table(done)), [], 100, color=False)
+    assert " ".join(said.splitlines()[1].split()) == "other float32 tiny-x2 2 1.10 s torch"

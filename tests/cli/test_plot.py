@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench_core.cli import app
-from tests.support import synthetic, tables
+from tests.support import ranks, synthetic, tables
 
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
@@ -32,6 +32,12 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Return the folder of a run of devices that compute together."""
+    return ranks.write(tmp_path_factory.mktemp("together"))
+
+
 def plot(*arguments):
     return CliRunner().invoke(app, ["plot", *map(str, arguments)])
 
@@ -41,9 +47,9 @@ def test_the_command_knows_every_chart_of_the_report():
 
 
 @pytest.mark.parametrize("chart", list(Chart))
-def test_every_chart_becomes_an_svg_that_stands_alone(runs, tmp_path, chart):
+def test_every_chart_becomes_an_svg_that_stands_alone(runs, together, tmp_path, chart):
     output = tmp_path / "chart.svg"
-    result = plot(runs, "--chart", chart, "-o", output)
+    result = plot(together if chart in captions.OF_SEVERAL else runs, "--chart", chart, "-o", output)
     assert result.exit_code == 0, result.output
     root = ET.parse(output).getroot()
     assert root.tag == f"{SVG}svg"

@@ -8,6 +8,7 @@ from bench_core.compare import CompareOptions, Verdict, compare, pairing
 from bench_core.errors import NothingToCompare, TableError
 from bench_core.records import Scope, Status
 from tests.support.comparisons import FIVE, two
+from tests.support.ranks import across
 from tests.support.tables import absent, processes, reading, work
 
 # ---------------------------------------------------------------- the same work
@@ -172,3 +173,67 @@ def test_a_side_is_named_once_for_all_its_rows():
     first, second = (reading(processes(FIVE), run_id=run_id).rows[0] for run_id in ("r1", "r2"))
     assert name(first) is name(second)
     assert name(first) == "numpy cpu"
+
+
+# ---------------------------------------------------------------- works across ranks
+
+
+def together(ranks, device, factor=1.0, **known):
+    """Return five processes of a step on so many ranks of a target of several devices."""
+    return [
+        across([t * 0.99, t, t * 1.01], ranks, device=device, process=i, **known) for i, t in enumerate(scaled(factor))
+    ]
+
+
+def scaled(factor):
+    return [factor * seconds for seconds in FIVE]
+
+
+def test_machines_with_other_numbers_of_devices_are_compared_on_as_many_ranks():
+    eight = [m for ranks in (1, 2, 4, 8) for m in together(ranks, "cuda:x8")]
+    four = [m for ranks in (1, 2, 4) for m in together(ranks, "cuda:x4", 2.0)]
+    result = compare([reading(eight, "a"), reading(four, "b")])
+    assert {(c.key.get("device"), c.change) for c in result.compared} == {
+        (f"cuda:x{ranks}", "2.00x slower") for ranks in (1, 2, 4)
+    }
+    (lost,) = result.unmatched
+    assert (lost.verdict, lost.key.size, lost.key.get("device")) == (Verdict.MISSING, "tiny-x8", "cuda:x8")
+    assert lost.baseline.row.device == "cuda:x8"
+
+
+def test_other_numbers_of_ranks_are_other_work():
+    a, b = reading(together(2, "cuda:x2"), "a"), reading(together(8, "cuda:x8"), "b")
+    shared = [reading(processes(FIVE), name, run_id=f"more-{name}") for name in "ab"]
+    result = compare([a, b, *shared])
+    assert [c.key.workload for c in result.compared] == ["matmul"]
+    assert {c.key.size for c in result.unmatched} == {"tiny-x2", "tiny-x8"}
+
+
+def test_a_failure_on_more_devices_than_the_work_needs_is_the_reason_why_it_is_missing():
+    failed = replace(together(2, "cuda:x8")[0], status=Status.OOM, reason="rank 1: no memory", series=())
+    a, b = reading(together(2, "cuda:x4"), "a"), reading([failed, *together(4, "cuda:x8")], "b")
+    result = compare([a, b, reading(together(4, "cuda:x4"), "a", run_id="more")])
+    (lost,) = result.unmatched
+    assert (lost.key.get("device"), "rank 1: no memory" in lost.reason) == ("cuda:x2", True)
+
+
+def test_of_two_targets_of_a_machine_the_smaller_is_paired_and_the_other_never_pooled_with_it():
+    both = [*together(2, "cuda:x8", 8.0), *together(2, "cuda:x2")]
+    result = compare([reading(both, "a"), reading(together(2, "cuda:x4", 2.0), "b")])
+    assert [(c.key.get("device"), c.change) for c in result.compared] == [("cuda:x2", "2.00x slower")]
+    assert [(c.key.get("device"), c.verdict) for c in result.unmatched] == [("cuda:x8", Verdict.MISSING)]
+
+
+def test_on_one_machine_a_device_and_several_together_stay_sides_of_their_own():
+    both = [*together(2, "cuda:x4"), *together(2, "cuda:x8", 2.0)]
+    (c,) = compare([reading(both, "a")], CompareOptions(columns=("device",))).compared
+    assert {c.baseline.row.device, c.contender.row.device} == {"cuda:x4", "cuda:x8"}
+
+
+def test_devices_together_are_no_side_beside_single_ones_that_cannot_do_their_work():
+    """All of their work would be missing on the others, and the other way round."""
+    single = [*processes(FIVE), *processes(scaled(2.0), backend="torch")]
+    both = reading([*single, *together(2, "cpu:x2")], "a")
+    result = compare([both], CompareOptions(columns=("backend", "device")))
+    assert (result.sides, result.unmatched) == (("numpy cpu", "torch cpu"), ())
+    assert "torch cpu:x2: left out, no other side measured its 1 case of devices together" in result.notes

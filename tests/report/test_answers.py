@@ -7,6 +7,7 @@ import pytest
 from bench_core.analysis.report_data import ReportData
 from bench_core.records import Costs, Scope, Work
 from tests.support import synthetic, tables
+from tests.support.ranks import several_devices
 from tests.support.reports import runs_of
 
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
@@ -217,3 +218,26 @@ def test_what_is_compared_is_said():
     assert how_compared(ReportData([alone, other])).endswith("no piece of work has a value on two of these devices.")
     apart = [*tables.processes([1.0]), *tables.tokens([1.0], backend="torch")]
     assert how_compared(ReportData([tables.reading(apart)])).endswith("has a value on two of these backends.")
+
+
+# ---------------------------------------------------------------- devices that compute together
+
+
+def test_scaling_up_to_clusters_is_answered_by_the_best_form_on_the_most_ranks():
+    found = by_heading([several_devices()])["Scaling up to clusters"]
+    weak, strong = sorted(found.lines, key=lambda line: line.of, reverse=True)
+    assert (weak.value, weak.of, weak.verdict) == ("81.0 %", "weak scaling", "")
+    begin = "train_together float32 tiny on 4 ranks of GPU x4 (torch ddp): 81.0 % (81.0 % to 81.0 %) of 4 times one; "
+    assert weak.about == begin + "exchanging adds 33.6 ms (33.3 ms to 33.9 ms) to a call of 124 ms"
+    assert (strong.value, strong.of) == ("2.56x", "strong scaling")
+    assert "64.0 % (64.0 % to 64.0 %) of 4 times one" in strong.about
+    assert len(found.numbers) == 8
+    point = dict(zip(found.headers, found.numbers[0], strict=True))
+    assert (point["Ranks"], point["Efficiency (interval)"]) == ("2", "0.800 (0.800 to 0.800)")
+    assert point["Device"] == "a cuda:x4"
+
+
+def test_without_devices_that_compute_together_it_says_what_it_needs():
+    found = by_heading(runs_of(2.0, 0.01))["Scaling up to clusters"]
+    assert not found.lines
+    assert "--bench-backends=torch:cuda:x8" in found.needs

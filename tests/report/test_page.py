@@ -20,6 +20,7 @@ from bench_core.errors import TableError
 from bench_core.records import Work
 from tests.support import imaginary_machines, synthetic, tables
 from tests.support.hostile import PAGE_TEXTS
+from tests.support.ranks import several_devices
 from tests.support.reports import reading_of, row_of, runs_of
 
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
@@ -126,23 +127,23 @@ def test_work_that_tests_no_claim_stays_in_front_when_its_sizes_have_a_crossover
         for m in tables.processes([t], Work("own", "gelu", size, "float32"), device=device, flops=float(size))
     ]
     first = section(page.render([tables.reading(done)]), "answers")
-    before, _, folded = first.partition("<details>\n<summary>Why generative AI needs GPUs: 10 claims")
+    before, _, folded = first.partition("<details>\n<summary>Why generative AI needs GPUs: 11 claims")
     assert re.findall(r"<h[23]>(.*?)</h[23]>", before) == ["What was measured", "gelu", "Scaling up"]
     assert "<strong>GPU wins from 2000</strong>" in before
     assert "Not measured here" not in before
-    assert folded.count("Not measured here") == 10
-    assert "Scaling up" not in folded
+    assert folded.count("Not measured here") == 11
+    assert "<h3>Scaling up</h3>" not in folded
 
 
 def test_a_run_of_work_that_tests_no_claim_opens_with_that_work(cpu_only):
     of = Work("own", "gelu", "1000", "float32")
     done = [m for backend, t in (("numpy", 1.0), ("torch", 4.0)) for m in tables.processes([t], of, backend=backend)]
     first = section(page.render([tables.reading(done)]), "answers")
-    before, _, folded = first.partition("<details>\n<summary>Why generative AI needs GPUs: 11 claims")
+    before, _, folded = first.partition("<details>\n<summary>Why generative AI needs GPUs: 12 claims")
     assert re.findall(r"<h[23]>(.*?)</h[23]>", before) == ["What was measured", "gelu"]
     assert "<strong>torch 4.00x slower</strong>" in before
     assert "Not measured here" not in before
-    assert folded.count("Not measured here") == 11
+    assert folded.count("Not measured here") == 12
     assert "What was measured" not in cpu_only
 
 
@@ -345,3 +346,20 @@ def test_a_table_of_other_quantities_alone_is_refused_with_the_reason():
     row = replace(row_of(metric="time", status="ok", clock="wall"), unit="ms")
     with pytest.raises(TableError, match="compare keeps it apart, 1 value: time in ms instead of s"):
         page.render([reading_of(row)])
+
+
+def test_a_run_of_devices_together_alone_opens_with_their_work():
+    reading = several_devices()
+    exchanged = reading.only(reading.rows.mask("workload", "swap".__eq__))
+    first = section(page.render([exchanged]), "answers")
+    assert re.findall(r"<h[23]>(.*?)</h[23]>", first.partition("<details>\n<summary>Why")[0]) == [
+        "What was measured",
+        "swap",
+    ]
+    assert "<strong>225 GB/s</strong>" in first
+
+
+def test_a_page_has_the_figures_of_devices_together_only_if_there_are_any(five):
+    together = page.render([several_devices()])
+    assert [name for name in ("ranks", "exchange") if section(together, name).count("<figure")] == ["ranks", "exchange"]
+    assert 'id="ranks"' not in five

@@ -10,12 +10,15 @@ from bench_core.analysis.report_data import ReportData
 from bench_core.report import captions, packed_table, page, svg
 from bench_core.report.vega_lite import Layer, constant, end, nominal, quantitative
 from tests.support import synthetic
+from tests.support.ranks import several_devices
 
 
 def specs_of_each_chart():
-    """Yield each chart of several machines, wide and for a phone, and the bars of one with a GPU."""
+    """Yield each chart of several machines, wide and for a phone, the bars of one with a GPU, and those over ranks."""
     several, one = (ReportData(synthetic.readings(*labels)) for labels in (("machine-c", "machine-d"), ("machine-b",)))
-    for data, names in ((several, captions.FIGURES), (one, ["speedup"])):
+    together = ReportData([several_devices()])
+    apart = captions.names_on_page(several)
+    for data, names in ((several, apart), (one, ["speedup"]), (together, captions.OF_SEVERAL)):
         for name in names:
             panel = captions.FIGURES[name](data).panels[0]
             yield name, panel.spec()

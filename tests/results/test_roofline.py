@@ -132,6 +132,18 @@ def test_a_known_device_gets_its_share_of_the_datasheet():
     assert shares["copy", "torch", "fraction_of_datasheet", "wall"].value == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("ranks", "share"), [(4, 0.25), (1, 1.0)])
+def test_devices_together_have_their_share_of_as_many_datasheets_and_are_no_ceiling(ranks, share):
+    """By a datasheet alone: what one device of them measured is not what all of them can do."""
+    known = {"device": "cuda:x4", "name": H100, "threads": None, "dtype": "bfloat16", "params": (("ranks", ranks),)}
+    product = measured("matmul", "matmul", 1e-3, flops=0.9 * 989.5e9, least=1.0, **known)
+    rows = derived(product, measured("model", "gpt_train", 1e-3, flops=0.9 * 989.5e9, least=1.0, **known))
+    shares = {workload: row.value for (workload, _, metric, _), row in rows.items() if metric.startswith("fraction")}
+    assert shares == {workload: pytest.approx(0.9 * share, rel=0.01) for workload in ("matmul", "gpt_train")}
+    assert {metric for *_, metric, _ in rows} == {"fraction_of_datasheet", "arithmetic_intensity"}
+    assert not any("bound_" in row.flags for row in rows.values())
+
+
 def test_intensity_is_flops_over_the_least_bytes_and_names_the_bound():
     shares = derived(MATMUL, TRIAD, MODEL)
     row = shares["mlp", "numpy", "arithmetic_intensity", ""]

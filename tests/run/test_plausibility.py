@@ -72,6 +72,43 @@ def test_a_measurement_within_the_limits_is_left_as_it_is(done):
     assert refuse_implausible(done) is done
 
 
+# On eight devices together, of which some may be idle.
+EIGHT = GPU | {"device": "cuda:x8"}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "share", "status"),
+    [
+        (8, 0.9, Status.OK),
+        (8, 1.4, Status.INVALID),
+        (2, 1.1, Status.OK),
+        (2, 1.4, Status.INVALID),
+        (1, 1.4, Status.INVALID),
+    ],
+)
+def test_devices_together_are_bounded_by_as_many_datasheets_as_compute(ranks, share, status):
+    done = measured("together", "train", 1e-3, flops=ranks * share * 0.99e12, params=(("ranks", ranks),), **EIGHT)
+    judged = refuse_implausible(done)
+    assert judged.status is status
+    several = f"{ranks} x " if ranks > 1 else ""
+    assert f"is more than {several}{H100} can do" in judged.reason or status is Status.OK
+    stream = measured("memory", "copy", 1e-3, bytes_=ranks * share * 3.35e9, params=(("ranks", ranks),), **EIGHT)
+    assert refuse_implausible(stream).status is status
+
+
+def test_a_parameter_named_ranks_does_not_make_one_device_several():
+    done = measured("together", "train", 1e-3, flops=1.4e12, params=(("ranks", 8),), **GPU)
+    assert refuse_implausible(done).status is Status.INVALID
+
+
+@pytest.mark.parametrize("device", ["cuda:x8", "cpu:x8"])
+def test_no_bus_bandwidth_is_implausible(device):
+    """A switch that adds what passes through it exceeds the rate of the wires by nccl-tests' count."""
+    done = measured("together", "sum", 1e-6, params=(("ranks", 8),), **(EIGHT | {"device": device}))
+    costs = replace(done.costs, amounts={"bus_bytes": 1e12, "algorithm_bytes": 1e12})  # 1 EB/s
+    assert plausibility.refuse_implausible(replace(done, costs=costs), TraitsOf(), DESKTOP).status is Status.OK
+
+
 @pytest.mark.parametrize(
     ("seconds", "status"),
     [((1e-3, 1e-3, 1.0), Status.INVALID), ((1e-3, 1.0, 1.0), Status.OK)],
