@@ -23,7 +23,19 @@ import numpy as np
 import pytest
 
 from bench_core import check
-from bench_core.workload import Backend, Costs, HostArrays, Kernel, Kernels, Machine, Preset, Traits, Work, Workload
+from bench_core.workload import (
+    Backend,
+    Claim,
+    Costs,
+    HostArrays,
+    Kernel,
+    Kernels,
+    Machine,
+    Preset,
+    Traits,
+    Work,
+    Workload,
+)
 
 from . import bench_cnn, bench_gpt
 from .nn.batches import HARDER
@@ -54,7 +66,7 @@ class TrainParallel(Workload):
 
     suite = "scaling"
     across_ranks = True
-    traits = Traits(order=10)
+    traits = Traits(order=10, claims=(Claim.SCALING,))
     model: ClassVar[ModelWorkload]
     harder: ClassVar[int] = 1  # how many times as long as a product the reference takes per FLOP
 

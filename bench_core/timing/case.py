@@ -136,7 +136,7 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
         raise Unsupported("dtype_unsupported", reason)
     workload.require_supported(backend, case)
     ranks = ranks_of(backend)
-    if ranks.size == 1:
+    with failing_together(ranks):
         _require_short(work, workload.costs(work), backend, settings.longest_call)
     copies = _copies(case, workload, settings)
     backend.free()  # memory that earlier cases left in pools and workspaces must not count
@@ -246,11 +246,11 @@ def _require_memory(needed: float, backend: Backend) -> None:
 def _require_short(work: Work, costs: Costs, backend: Backend, longest: float) -> None:
     """Raise TooSlow if a CPU would need more than `longest` seconds for a call at the rate of a float32 product.
 
-    In narrower formats some CPUs are far faster than that, and others far slower.
+    In narrower formats some CPUs are far faster than that, and others far slower. Several ranks share the FLOPs.
     """
     if backend.device != "cpu" or not costs.flops or math.isinf(longest) or work.dtype not in {"float32", "float64"}:
         return
-    seconds = costs.flops / _product_rate(backend)
+    seconds = costs.flops / ranks_of(backend).size / _product_rate(backend)
     if seconds > longest:
         raise TooSlow(f"one call would take {seconds:.1f} s or more on this CPU: more than {longest:g} s")
 
