@@ -13,6 +13,8 @@ from typing import Literal, get_args
 
 from bench_core.records import Traits
 from bench_core.results.formula import (
+    ALGORITHM_BYTES,
+    BUS_BYTES,
     BYTES,
     CAUSAL_FLOPS,
     ENERGY,
@@ -103,6 +105,20 @@ METRICS = by_name(
     Metric("inter_token_latency", "s", "lower", "time of one new token after the first: one step of the decode loop"),
     Metric("latency", "s", "lower", "fitted time of a transfer of zero bytes: a in time = a + bytes / b"),
     Metric("fitted_bandwidth", "B/s", "higher", "fitted bandwidth without the latency: b in time = a + bytes / b"),
+    Metric(
+        "algorithm_bandwidth",
+        "B/s",
+        "higher",
+        "size of the whole array that ranks exchange / time, as nccl-tests counts it",
+        ALGORITHM_BYTES / TIME,
+    ),
+    Metric(
+        "bus_bandwidth",
+        "B/s",
+        "higher",
+        "algorithm_bandwidth times nccl-tests' factor for the collective: to compare with the rate of a link",
+        BUS_BYTES / TIME,
+    ),
     Metric("arithmetic_intensity", "FLOP/B", "higher", "FLOPs / the minimum number of bytes to transfer"),
     Metric(
         "fraction_of_measured_peak",
