@@ -56,7 +56,9 @@ SIZES = {
 HEADLINE = 64 * MIB
 ITEMSIZES = {"float32": 4, "bfloat16": 2}
 EXACT = 256  # the largest integer up to which bfloat16 has every one
-PERIOD = 65_537  # number of random integers of a rank that are drawn and then repeated; a prime: no chunk is its multiple
+PERIOD = (
+    65_537  # number of random integers of a rank that are drawn and then repeated; a prime: no chunk is its multiple
+)
 ROOT = 0  # the rank whose array is broadcast, as in nccl-tests
 
 Call = Callable[[], Any]
