@@ -7,14 +7,19 @@ import numpy as np
 import pytest
 
 from bench_core.errors import WrongAnswer
+from bench_core.machine.cpu_limits import limits_of
 from bench_core.plan.expansion import expand
-from bench_core.records import Machine, Preset, Status, Target
+from bench_core.records import Case, Clock, Machine, Measurement, Preset, Series, Status, Target
 from bench_core.results.reader import read_rows
+from bench_core.results.rows import rows_of_run
+from bench_core.results.traits import TraitsOf
+from bench_core.run.plausibility import refuse_implausible
 from benchmarks import bench_collectives
 from benchmarks.bench_collectives import KIB, MIB
 from tests.support import ROOT
 from tests.support import kernels as support
 from tests.support.planned import FILES, workloads
+from tests.support.rates import RUN, measured
 from tests.support.simulated_ranks import Collectives, on_every_rank
 
 ALL = {each.name: each for each in workloads([path for path in FILES if path.stem == "bench_collectives"])}
@@ -252,6 +257,27 @@ def test_bytes_are_those_of_nccl_tests(name, factor):
         assert (costs.bytes, costs.least_bytes, costs.flops) == (None, None, None)
         whole = max(bench_collectives.sent(work), bench_collectives.received(work))
         assert 4 * whole == size, "S is the larger array of a rank"
+
+
+H200 = "NVIDIA H200"  # 4.8 TB/s of memory, 450 GB/s of NVLink in each direction
+
+
+@pytest.mark.parametrize("rate", [482e9, 20e12])
+@pytest.mark.parametrize(("device", "model"), [("cuda:x8", H200), ("cpu:x8", "Some CPU")])
+@pytest.mark.parametrize("name", ALL)
+def test_a_bus_bandwidth_above_the_wire_or_above_memory_is_not_implausible(name, device, model, rate):
+    """Switches that reduce pass the wire's rate by this count: 8 x H200 reach 482 GB/s. Nor has it a share of memory's."""
+    workload, place = ALL[name], {"device": device, "name": model, "threads": None}
+    work = workload.exchange(16 * MIB, "float32", 8)
+    costs, traits = workload.costs(work), TraitsOf({(workload.suite, name): workload.traits})
+    series = (Series("time", Clock.WALL, (costs.amounts["bus_bytes"] / rate,) * 3),)
+    done = Measurement(Case(work, "torch", device), Status.OK, costs=costs, series=series, device_name=model)
+    assert refuse_implausible(done, traits, limits_of({"sse2", "avx2"}, cores=2, memory_bandwidth=80e9)) is done
+    stream = measured("memory", "copy", 1e-3, bytes_=1e9, least=1e9, **place)
+    rows = [row for row in rows_of_run(RUN, [[done], [stream]], traits) if row.suite == workload.suite]
+    assert {row.metric for row in rows} == METRICS
+    assert {row.flags for row in rows} == {"single_run"}
+    assert next(row.value for row in rows if row.metric == "bus_bandwidth") == pytest.approx(rate)
 
 
 def test_sizes_are_from_4_kib_to_1_gib_and_long_enough_to_fit():
