@@ -3,8 +3,8 @@
 The model is time = a + bytes / b (Hockney 1994). a is the latency in seconds: the time of a transfer of zero bytes.
 b is the bandwidth in B/s of very long transfers.
 
-The bytes of a transfer over a link are those of its row. An exchange between ranks moves no bytes in the sense of STREAM:
-its bytes are those that `bus_bandwidth` counts, so b is the bus bandwidth of very large arrays.
+The bytes of a transfer over a link are those of its row. An exchange between ranks has none in the sense of STREAM: its
+bytes are those that `bus_bandwidth` counts, so b is the bus bandwidth of very large arrays.
 """
 
 from __future__ import annotations

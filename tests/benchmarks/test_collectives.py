@@ -266,7 +266,7 @@ H200 = "NVIDIA H200"  # 4.8 TB/s of memory, 450 GB/s of NVLink in each direction
 @pytest.mark.parametrize(("device", "model"), [("cuda:x8", H200), ("cpu:x8", "Some CPU")])
 @pytest.mark.parametrize("name", ALL)
 def test_a_bus_bandwidth_above_the_wire_or_above_memory_is_not_implausible(name, device, model, rate):
-    """Switches that reduce pass the wire's rate by this count: 8 x H200 reach 482 GB/s. Nor has it a share of memory's."""
+    """Switches that reduce pass the wire's rate by this count: 8 x H200 reach 482 GB/s. It has no share of memory's."""
     workload, place = ALL[name], {"device": device, "name": model, "threads": None}
     work = workload.exchange(16 * MIB, "float32", 8)
     costs, traits = workload.costs(work), TraitsOf({(workload.suite, name): workload.traits})

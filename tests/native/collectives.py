@@ -7,8 +7,7 @@ all_reduce in the same processes, on the same group and the same cores, so what 
 
 - "blocks of n calls": the timer of the suite against loops of as many calls. Within a pair, both take turns, block by
   block in random order, and the medians of their blocks are compared.
-- "whole case": a case as in a run, with its warm-up, blocks and calm blocks, against loops of 20 calls (as nccl-tests
-  has them) before and after it.
+- "whole case": cases as in a run, with checks, warm-up and choice of calm blocks, against bare loops between them.
 
 Printed is the mean ratio of the pairs with its interval (Student's t on the logarithms). For people: nothing here
 judges a time, and where other work has the cores, the interval of the whole case is as wide as that work makes it.
@@ -24,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -32,13 +32,14 @@ from bench_core.backends import torch_ranks
 from bench_core.records import Case, Status
 from bench_core.timing.case import Settings, run_case
 from bench_core.timing.ranks import RanksTimer, most
-from bench_core.timing.sampling import Durations
+from bench_core.timing.sampling import Durations, inner_loops
 from benchmarks.bench_collectives import AllReduce
 from benchmarks.sizes import KIB, MIB, size_label
 
 SIZES = (4 * KIB, MIB, 16 * MIB)
 CALLS = (1, 20)  # in a block: those of the suite where a call takes 0.1 ms or more, and those of nccl-tests
 FEWEST = 10  # blocks of each side in a pair
+SETTINGS = Settings(Durations(budget=0.5, least=0.5, warmup=0.1, warmup_cap=0.2), seed=0, last_level_cache=32 * MIB)
 WORKLOAD = AllReduce()
 
 Pair = tuple[float, float]  # seconds per call: of the suite, of the bare loop
@@ -84,19 +85,23 @@ class Rank:
         return median(took[self.ours]), median(took[self.bare])
 
     def whole_case(self) -> Pair:
-        """Return the median time of a case, and that of bare loops before and after it."""
-        settings = Settings(Durations(budget=self.seconds, least=self.seconds), 0, 1 << 25)
-        before = self.bare_for(self.seconds / 2)
-        done = run_case(self.case, WORKLOAD, self.backend, settings)
-        if done.status is not Status.OK:
-            raise RuntimeError(f"{done.case.label}: {done.status}: {done.reason}")
-        return median(done.series[0].calm), median([*before, *self.bare_for(self.seconds / 2)])
+        """Return the median time of cases, and that of bare loops between them with as many calls as their blocks."""
+        ours: list[float] = []
+        bare: list[float] = []
+        loops, begin = inner_loops(self.bare(CALLS[-1])), perf_counter()
+        while most(self.ranks, perf_counter() - begin) < self.seconds or not ours:
+            done = run_case(self.case, WORKLOAD, self.backend, SETTINGS)
+            if done.status is not Status.OK:
+                raise RuntimeError(f"{done.case.label}: {done.status}: {done.reason}")
+            ours += done.series[0].calm
+            bare += self.bare_for(SETTINGS.durations.budget, loops)
+        return median(ours), median(bare)
 
-    def bare_for(self, seconds: float) -> list[float]:
+    def bare_for(self, seconds: float, calls: int) -> list[float]:
         """Return the seconds per call of loops that together take so long."""
         took, begin = [], perf_counter()
         while most(self.ranks, perf_counter() - begin) < seconds or len(took) < FEWEST:
-            took.append(self.bare(CALLS[-1]))
+            took.append(self.bare(calls))
         return took
 
 
@@ -113,7 +118,9 @@ def shown(name: str, pairs: list[Pair]) -> str:
     mean = math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
     low, high = stats.log_mean_interval(ratios)
     times = " ".join(f"{1e3 * median(side):9.3f} ms" for side in zip(*pairs, strict=True))
-    return f"{name:28} {times}   ours / bare {mean:.3f} [{low:.3f}, {high:.3f}]   {' '.join(f'{r:.3f}' for r in ratios)}"
+    return (
+        f"{name:28} {times}   ours / bare {mean:.3f} [{low:.3f}, {high:.3f}]   {' '.join(f'{r:.3f}' for r in ratios)}"
+    )
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -130,6 +137,8 @@ def serve(options: argparse.Namespace) -> None:
         if backend.ranks.rank == 0:
             for name, pairs in found.items():
                 print(shown(f"{size_label(size)} {name}", pairs), flush=True)
+    backend.ranks.every(None)
+    backend.torch.distributed.destroy_process_group()
 
 
 def main() -> None:
@@ -150,7 +159,8 @@ def main() -> None:
         environ = {**os.environ, **torch_ranks.environ(folder), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environ, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode:
-            sys.exit(done.stderr + open(torch_ranks.log_of(folder, 0)).read())
+            said = [Path(torch_ranks.log_of(folder, rank)).read_text() for rank in range(options.ranks)]
+            sys.exit("\n".join([done.stderr, *said]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measurements of transfers and exchanges whose times follow from a latency and a bandwidth, for tests of what is made of a sweep."""
+"""Measurements of transfers and exchanges whose times follow from latency and bandwidth: for tests of sweeps."""
 
 from bench_core.records import Case, Clock, Costs, Measurement, Series, Status, Work
 
