@@ -5,8 +5,9 @@
 The bare loop is what anybody would write: a barrier, some calls, and the longest time of any rank. Both sides call
 all_reduce in the same processes, on the same group and the same cores, so what differs is the measuring alone.
 
-- "blocks of n calls": the timer of the suite against loops of as many calls. Within a pair, both take turns, block by
-  block in random order, and the medians of their blocks are compared.
+- "blocks": the timer of the suite against the loop, both of 20 calls, as nccl-tests has them. Within a pair, both take
+  turns, block by block in random order, and the medians of their blocks are compared. (Of a single call, the bare loop
+  would mostly tell how far apart the ranks leave the barrier.)
 - "whole case": cases as in a run, with checks, warm-up and choice of calm blocks, against bare loops between them.
 
 Printed is the mean ratio of the pairs with its interval (Student's t on the logarithms). For people: nothing here
@@ -22,7 +23,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -32,13 +33,13 @@ from bench_core.backends import torch_ranks
 from bench_core.records import Case, Status
 from bench_core.timing.case import Settings, run_case
 from bench_core.timing.ranks import RanksTimer, most
-from bench_core.timing.sampling import Durations, inner_loops
+from bench_core.timing.sampling import Durations
 from benchmarks.bench_collectives import AllReduce
 from benchmarks.sizes import KIB, MIB, size_label
 
 SIZES = (4 * KIB, MIB, 16 * MIB)
-CALLS = (1, 20)  # in a block: those of the suite where a call takes 0.1 ms or more, and those of nccl-tests
-FEWEST = 10  # blocks of each side in a pair
+CALLS = 20  # in a loop, as in nccl-tests
+FEWEST = 5  # blocks of each side in a pair
 SETTINGS = Settings(Durations(budget=0.5, least=0.5, warmup=0.1, warmup_cap=0.2), seed=0, last_level_cache=32 * MIB)
 WORKLOAD = AllReduce()
 
@@ -60,56 +61,49 @@ class Rank:
         """Make the call that both sides measure."""
         self.backend.torch.distributed.all_reduce(self.buffer, group=self.ranks.group)
 
-    def bare(self, calls: int) -> float:
+    def bare(self) -> float:
         """Return the seconds per call of a bare loop."""
         torch, group = self.backend.torch, self.ranks.group
         torch.distributed.barrier(group=group)
         begin = perf_counter()
-        for _ in range(calls):
+        for _ in range(CALLS):
             torch.distributed.all_reduce(self.buffer, group=group)
         longest = torch.tensor(perf_counter() - begin, dtype=torch.float64)
         torch.distributed.all_reduce(longest, torch.distributed.ReduceOp.MAX, group=group)
-        return longest.item() / calls
+        return longest.item() / CALLS
 
-    def ours(self, calls: int) -> float:
+    def ours(self) -> float:
         """Return the seconds per call of a block of the suite."""
-        return self.timer.time(self.run, calls).seconds / calls
+        return self.timer.time(self.run, CALLS).seconds / CALLS
 
-    def blocks(self, calls: int) -> Pair:
+    def blocks(self) -> Pair:
         """Return the medians of blocks that take turns, for as long as a pair lasts."""
-        took: dict[Callable[[int], float], list[float]] = {self.ours: [], self.bare: []}
+        took: dict[Callable[[], float], list[float]] = {self.ours: [], self.bare: []}
         sides, begin = list(took), perf_counter()
         while most(self.ranks, perf_counter() - begin) < self.seconds or len(took[self.ours]) < FEWEST:
             for side in self.draw.sample(sides, 2):
-                took[side].append(side(calls))
+                took[side].append(side())
         return median(took[self.ours]), median(took[self.bare])
 
     def whole_case(self) -> Pair:
-        """Return the median time of cases, and that of bare loops between them with as many calls as their blocks."""
+        """Return the median time of cases, and that of bare loops between them."""
         ours: list[float] = []
         bare: list[float] = []
-        loops, begin = inner_loops(self.bare(CALLS[-1])), perf_counter()
+        begin = perf_counter()
         while most(self.ranks, perf_counter() - begin) < self.seconds or not ours:
             done = run_case(self.case, WORKLOAD, self.backend, SETTINGS)
             if done.status is not Status.OK:
                 raise RuntimeError(f"{done.case.label}: {done.status}: {done.reason}")
             ours += done.series[0].calm
-            bare += self.bare_for(SETTINGS.durations.budget, loops)
+            bare += self.bare_for(SETTINGS.durations.budget)
         return median(ours), median(bare)
 
-    def bare_for(self, seconds: float, calls: int) -> list[float]:
+    def bare_for(self, seconds: float) -> list[float]:
         """Return the seconds per call of loops that together take so long."""
         took, begin = [], perf_counter()
         while most(self.ranks, perf_counter() - begin) < seconds or len(took) < FEWEST:
-            took.append(self.bare(calls))
+            took.append(self.bare())
         return took
-
-
-def comparisons(rank: Rank) -> Iterator[tuple[str, Callable[[], Pair]]]:
-    """Yield the name of each comparison, and what returns a pair of it."""
-    for calls in CALLS:
-        yield f"blocks of {calls} calls", lambda calls=calls: rank.blocks(calls)
-    yield "whole case", rank.whole_case
 
 
 def shown(name: str, pairs: list[Pair]) -> str:
@@ -119,7 +113,7 @@ def shown(name: str, pairs: list[Pair]) -> str:
     low, high = stats.log_mean_interval(ratios)
     times = " ".join(f"{1e3 * median(side):9.3f} ms" for side in zip(*pairs, strict=True))
     return (
-        f"{name:28} {times}   ours / bare {mean:.3f} [{low:.3f}, {high:.3f}]   {' '.join(f'{r:.3f}' for r in ratios)}"
+        f"{name:20} {times}   ours / bare {mean:.3f} [{low:.3f}, {high:.3f}]   {' '.join(f'{r:.3f}' for r in ratios)}"
     )
 
 
@@ -129,10 +123,11 @@ def serve(options: argparse.Namespace) -> None:
     backend.set_threads(1)
     for size in options.sizes:
         rank = Rank(backend, size, options.seconds)
-        rank.bare(CALLS[-1])
+        comparisons = {"blocks": rank.blocks, "whole case": rank.whole_case}
+        rank.bare()
         found: dict[str, list[Pair]] = {}
         for _ in range(options.pairs):
-            for name, pair in comparisons(rank):
+            for name, pair in comparisons.items():
                 found.setdefault(name, []).append(pair())
         if backend.ranks.rank == 0:
             for name, pairs in found.items():
