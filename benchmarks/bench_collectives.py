@@ -186,8 +186,8 @@ class Collective(Workload):
         least = ITEMSIZES[dtype] * ranks
         return self.work(f"{size_label(size)}-x{ranks}", dtype, bytes=size // least * least, ranks=ranks)
 
-    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - in every form
-        """Whether the preset headline has it: on all ranks, float32, 64 MiB; all_reduce of 4 KiB too, for its latency."""
+    def is_headline(self, work: Work, implementation: str, machine: Machine) -> bool:  # noqa: ARG002 - all forms
+        """Whether the preset headline has it: all ranks, float32, 64 MiB; all_reduce of 4 KiB too, for its latency."""
         sizes = {size_label(HEADLINE)} | ({size_label(4 * KIB)} if self.name == "all_reduce" else set())
         return work.dtype == "float32" and work.size in {f"{size}-x{machine.ranks}" for size in sizes}
 

@@ -29,7 +29,7 @@ from bench_core.timing.disturbances import Disturbances
 from bench_core.timing.placement import placement
 from bench_core.timing.ranks import RanksTimer, RanksWatch, failing_together, most, slow_rank, spread
 from bench_core.timing.recheck import Checks, generator
-from bench_core.timing.sampling import BLOCK, DeviceTimer, Durations, WallTimer, sample_series
+from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer, sample_series
 from bench_core.timing.shared import Shared
 from bench_core.timing.watch import Watch, wait_for_quiet
 from bench_core.workload import Call, Kernel, Workload
@@ -306,8 +306,7 @@ def _measure_over_ranks(
     runs |= {metric: rotate([kernel.probes[metric].run for kernel in kernels]) for metric in kernels[0].probes}
     for metric, run in runs.items():
         timer = RanksTimer(backend, ranks)
-        singly = kernels[0].singly  # else blocks are long: begin and end on all ranks differ by more than on one device
-        one = sample_series(metric, run, timer, durations, watch, timer.agreed_now, singly=singly, batch_below=BLOCK)
+        one = sample_series(metric, run, timer, durations, watch, timer.agreed_now, singly=kernels[0].singly)
         series.append(one)
         if metric == "time":
             by_rank = timer.by_rank(one.inner_loops)[-len(one.seconds) :]

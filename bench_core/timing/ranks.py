@@ -16,6 +16,7 @@ from time import perf_counter, sleep
 from bench_core.backends.base import Backend, Ranks, Timed
 from bench_core.errors import CaseError, RankFailed, WrongAnswer
 from bench_core.records import Clock, Status
+from bench_core.timing.sampling import BLOCK
 from bench_core.timing.watch import Watch
 from bench_core.workload import Call
 
@@ -36,6 +37,7 @@ class RanksTimer:
     """
 
     clock = Clock.WALL
+    batch_below = BLOCK  # to begin and to end on all ranks takes longer than to wait for one device
 
     def __init__(
         self,
