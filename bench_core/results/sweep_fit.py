@@ -2,13 +2,16 @@
 
 The model is time = a + bytes / b (Hockney 1994). a is the latency in seconds: the time of a transfer of zero bytes.
 b is the bandwidth in B/s of very long transfers.
+
+The bytes of a transfer over a link are those of its row. An exchange between ranks has none in the sense of STREAM: its
+bytes are those that `bus_bandwidth` counts, so b is the bus bandwidth of very large arrays.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench_core.records import LAUNCH_BOUND, Cache, Row, Scope, Status, Traffic, Work
@@ -18,6 +21,7 @@ from bench_core.results.traits import FIT, TraitsOf
 from bench_core.stats import CONFIDENCE, Estimate
 
 FEWEST = 3  # sizes: one more than the two parameters, to estimate their errors
+EXCHANGED = "bus_bandwidth"  # the metric that counts the bytes of an exchange between ranks
 POOR = 0.25  # a residual above 25 % of its time flags the fit `poor_fit`
 _SHARED = (
     *("run_id", "started_at", "machine", "suite", "workload_version", "dtype", "precision", "backend"),
@@ -66,24 +70,37 @@ def line(sizes: Sequence[float], seconds: Sequence[float]) -> Line | None:
 
 
 def fitted_rows(rows: Iterable[Row], traits: TraitsOf) -> list[Row]:
-    """Return latency and bandwidth rows for every sweep of transfers over a link with at least three sizes.
+    """Return latency and bandwidth rows for every sweep of transfers and exchanges with at least three sizes.
 
     Sizes that fit in a cache, or may fit in one of unknown size, are left out. The rows of a sweep differ only in
     `size` and in the parameters that the bytes are proportional to, such as `elements`. The new rows have the workload
     `<workload>_fit` and list the sizes in bytes in their params. So compare joins two machines only if they measured
     the same sizes.
     """
+    rows = [row for row in rows if row.status == Status.OK and row.value]
+    exchanged = {_case(row): row.value or 0.0 for row in rows if row.metric == EXCHANGED}
     alike: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        timed = row.metric == "time" and row.status == Status.OK and row.value and row.bytes
-        if timed and traits(row).traffic is Traffic.LINK and not roofline.cached(row.flags):
+        if row.metric != "time" or traits(row).traffic is not Traffic.LINK or roofline.cached(row.flags):
+            continue
+        if not row.bytes and (rate := exchanged.get(_case(row))):
+            row = replace(row, bytes=float(round(rate * (row.value or 0.0))))  # noqa: PLW2901 - the same row
+        if row.bytes:
             alike.setdefault(_who_and_what(row), []).append(row)
     return [new for group in alike.values() for params, sweep in _sweeps(group).items() for new in _rows(sweep, params)]
 
 
+def _who(row: Row) -> tuple[Any, ...]:
+    return (row.run_id, row.backend, row.implementation, row.device, row.threads, row.clock)
+
+
+def _case(row: Row) -> tuple[Any, ...]:
+    return (*_who(row), row.case_id)
+
+
 def _who_and_what(row: Row) -> tuple[Any, ...]:
-    who = (row.run_id, row.backend, row.implementation, row.device, row.threads, row.clock)
-    return (*who, row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
+    what = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
+    return (*_who(row), *what, row.parameters.get("ranks"))  # of which the bytes are no multiple
 
 
 def _sweeps(rows: Sequence[Row]) -> dict[Params, list[Row]]:

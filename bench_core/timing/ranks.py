@@ -11,14 +11,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
+
 from bench_core.backends.base import Backend, Ranks, Timed
 from bench_core.errors import CaseError, RankFailed, WrongAnswer
 from bench_core.records import Clock, Status
+from bench_core.timing.sampling import BLOCK
 from bench_core.timing.watch import Watch
 from bench_core.workload import Call
 
 SHORTEST_LEAD, LONGEST_LEAD = 0.2e-3, 20e-3  # seconds from an agreement to the common begin of a block
+SPIN = 0.2e-3  # seconds before it for which a rank does not sleep: longer than waking up takes on an idle core
 LATE = 20e-6  # seconds after the common begin, from which on the next lead is longer
 SLOW = 0.05  # a rank is slow if it takes this share longer than the median of all, in SLOW_BLOCKS of the blocks
 SLOW_BLOCKS = 0.8
@@ -34,9 +37,16 @@ class RanksTimer:
     """
 
     clock = Clock.WALL
+    batch_below = BLOCK  # to begin and to end on all ranks takes longer than to wait for one device
 
-    def __init__(self, backend: Backend, ranks: Ranks, now: Callable[[], float] = perf_counter) -> None:
-        self._synchronize, self._ranks, self._now = backend.synchronize, ranks, now
+    def __init__(
+        self,
+        backend: Backend,
+        ranks: Ranks,
+        now: Callable[[], float] = perf_counter,
+        sleep: Callable[[float], None] = sleep,
+    ) -> None:
+        self._synchronize, self._ranks, self._now, self._sleep = backend.synchronize, ranks, now, sleep
         self._lead = SHORTEST_LEAD
         self._agreed = ranks.numbers([now()])[0][0]
         self._each: list[tuple[int, list[float]]] = []
@@ -51,8 +61,12 @@ class RanksTimer:
         self._synchronize()
         planned = max(at for (at,) in self._ranks.numbers([self._now()])) + self._lead
         start = self._now()
-        while self._ranks.has_one_clock and start < planned:
-            start = self._now()
+        if self._ranks.has_one_clock:
+            # Who spins for long where others want the core is the next to lose it.
+            if (long := planned - SPIN - start) > 0:
+                self._sleep(long)
+            while start < planned:
+                start = self._now()
         for _ in range(calls):
             run()
         self._synchronize()

@@ -61,10 +61,12 @@ class Durations:
 class Timer(Protocol):
     """A clock that can time calls.
 
+    batch_below: seconds; of shorter calls, a block contains many.
     total: seconds of host time that all calls so far have taken, as this timer measured them.
     """
 
     clock: Clock
+    batch_below: float
     total: float
 
     def time(self, run: Call, calls: int) -> Timed:
@@ -81,6 +83,7 @@ class WallTimer:
     """
 
     clock = Clock.WALL
+    batch_below = BATCH_BELOW
 
     def __init__(
         self,
@@ -118,6 +121,7 @@ class DeviceTimer:
     """Device seconds between two events around queued calls; `total` is in seconds of host time."""
 
     clock = Clock.DEVICE
+    batch_below = BLOCK
 
     def __init__(self, backend: Backend, now: Callable[[], float] = perf_counter) -> None:
         self._backend, self._now = backend, now
@@ -152,10 +156,9 @@ def sample_series(
     before = timer.total
     with part(Part.WARM_UP):
         warm = warm_up(run, timer, durations, now)
-    batch_below = BLOCK if timer.clock is Clock.DEVICE else BATCH_BELOW
     # The warm-up has doubled its blocks until one was long enough. If some calls do no work, the least time of a call
     # says nothing of the others, and a block of as many as it asks for would never end.
-    loops = 1 if singly else min(inner_loops(warm.per_call, batch_below), 2 * warm.calls)
+    loops = 1 if singly else min(inner_loops(warm.per_call, timer.batch_below), 2 * warm.calls)
     if warm.starved and loops > 1:
         loops = _held_back(run, timer, min(loops, warm.calls))
     collecting = now()

@@ -11,7 +11,7 @@ from bench_core.results.rows import rows_of_case
 from bench_core.results.sweep_fit import fitted_rows
 from bench_core.results.traits import TraitsOf
 from tests.support.properties import given, st
-from tests.support.transfers import SWEPT_SIZES, transfer
+from tests.support.transfers import SWEPT_SIZES, exchange, transfer
 
 SIZES = [4096, 65536, 1 << 20, 1 << 24, 1 << 28]
 
@@ -84,6 +84,30 @@ def test_a_link_of_one_s_own_may_count_its_size_by_any_parameter(name):
         ("latency", "bytes=" + "+".join(map(str, SWEPT_SIZES))),
         ("fitted_bandwidth", "bytes=" + "+".join(map(str, SWEPT_SIZES))),
     ]
+
+
+EXCHANGES = TraitsOf({("collectives", "all_reduce"): Traits(traffic=Traffic.LINK)})
+
+
+def test_a_sweep_of_exchanges_gains_latency_and_bus_bandwidth_for_each_number_of_ranks():
+    """The bytes of an exchange are no memory traffic, so its rows have none; bus_bandwidth counts them."""
+    swept = [exchange(size, n, bandwidth=25e9 / n, factor=2 * (n - 1) / n) for n in (2, 4) for size in SWEPT_SIZES]
+    rows = [row for m in swept for row in rows_of_case(RUN, [m])]
+    assert {row.bytes for row in rows} == {None}
+    fitted = {(row.params.partition("ranks=")[2], row.metric): row for row in fitted_rows(rows, EXCHANGES)}
+    for ranks, factor in (("2", 1), ("4", 1.5)):
+        assert fitted[ranks, "latency"].value == pytest.approx(10e-6)
+        assert fitted[ranks, "fitted_bandwidth"].value == pytest.approx(25e9 / int(ranks))
+        sizes = "+".join(f"{factor * size:.0f}" for size in SWEPT_SIZES)
+        assert fitted[ranks, "latency"].params == f"bytes={sizes};ranks={ranks}"
+        assert fitted[ranks, "latency"].workload == "all_reduce_fit"
+    assert len(fitted) == 4
+
+
+def test_an_exchange_on_three_devices_has_whole_bytes_in_the_params_of_its_fit():
+    swept = [exchange(12 * size, 3, factor=4 / 3, latency=3.3e-5, bandwidth=7e9) for size in SWEPT_SIZES]
+    latency, _ = fitted_rows([row for m in swept for row in rows_of_case(RUN, [m])], EXCHANGES)
+    assert latency.params == "bytes=" + "+".join(str(16 * size) for size in SWEPT_SIZES) + ";ranks=3"
 
 
 def test_two_suites_with_workloads_of_one_name_have_two_sweeps():

@@ -1,4 +1,4 @@
-"""Measurements of transfers whose times follow from a latency and a bandwidth, for tests of what is made of a sweep."""
+"""Measurements of transfers and exchanges whose times follow from latency and bandwidth: for tests of sweeps."""
 
 from bench_core.records import Case, Clock, Costs, Measurement, Series, Status, Work
 
@@ -13,3 +13,11 @@ def transfer(size, latency=10e-6, bandwidth=25e9, memory="pinned", backend="torc
     series = (Series("time", Clock.WALL, (seconds,) * 3),)
     case = Case(work, backend, "cuda:0")
     return Measurement(case, Status.OK, costs=Costs(bytes=float(size)), series=series, device_name="Some GPU")
+
+
+def exchange(size, ranks=2, latency=10e-6, bandwidth=25e9, factor=1.0, device="cuda:x8", name="Some GPU"):
+    """Return the measurement of an exchange of `size` bytes; bandwidth: of its bus bytes, `factor` of them a byte."""
+    work = Work("collectives", "all_reduce", f"{size}-x{ranks}", "float32", (("bytes", size), ("ranks", ranks)))
+    costs = Costs(amounts={"algorithm_bytes": float(size), "bus_bytes": factor * size})
+    series = (Series("time", Clock.WALL, (latency + factor * size / bandwidth,) * 3),)
+    return Measurement(Case(work, "torch", device), Status.OK, costs=costs, series=series, device_name=name)
