@@ -210,7 +210,7 @@ def _timed(
     disturbances.stop()
     with part(Part.ENERGY):
         durations = durations if ranks.size == 1 else replace(durations, energy=0.0)  # counters of each device
-        taken, energy_flags = _energy(kernels, series[0], case.device, backend, durations)
+        taken, energy_flags = _energy(kernels, series[0], backend, durations)
     if taken is not None:
         values["energy"] = taken.joules
     peak = None if kernels[0].hides_memory else backend.memory().peak
@@ -326,10 +326,10 @@ def _judged_by_device(wall: Series, device: Series) -> Series:
 
 
 def _energy(
-    kernels: list[Kernel], time: Series, device: str, backend: Backend, durations: Durations
+    kernels: list[Kernel], time: Series, backend: Backend, durations: Durations
 ) -> tuple[energy.Energy | None, tuple[str, ...]]:
     """Return the energy of one call and its flags; None if it is not requested, has no counter, or was lost."""
-    counter = energy.meter(device, backend.device_uuid) if durations.energy else None
+    counter = energy.meter(backend.device, backend.device_uuid) if durations.energy else None
     if counter is None:
         return None, ()
     run = rotate([kernel.run for kernel in kernels])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 from time import perf_counter
+
 from bench_core.backends.base import Backend, Ranks, Timed
 from bench_core.errors import CaseError, RankFailed, WrongAnswer
 from bench_core.records import Clock, Status

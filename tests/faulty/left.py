@@ -1,0 +1,42 @@
+"""What a run has left behind: processes, listening ports and temporary folders."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import psutil
+
+MARK = "FAULT_RUN"  # the environment variable by which all processes of a run are found
+
+
+def processes(run):
+    """Return the command lines of all processes whose environment has the mark of a run, but for zombies."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == run and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+def ports(known):
+    """Return those of some ports on which somebody listens."""
+    return sorted(
+        {each.laddr.port for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN} & set(known)
+    )
+
+
+def behind(run, log, temporary, wait=5.0):
+    """Return all that a run has left, `wait` seconds after its end at the latest; "" if there is nothing.
+
+    log: the file of its ranks with the ports on which they listened. temporary: its folder for temporary files.
+    """
+    text = Path(log).read_text(encoding="utf-8") if Path(log).exists() else ""
+    known = [int(line.split()[2]) for line in text.splitlines() if line.startswith("listens")]
+    end = time.monotonic() + wait
+    while (left := [*processes(run), *ports(known)]) and time.monotonic() < end:
+        time.sleep(0.1)
+    left += [path.name for path in Path(temporary).iterdir()]
+    return ", ".join(map(str, left))
