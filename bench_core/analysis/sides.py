@@ -11,7 +11,7 @@ from bench_core.compare.best import Ranking
 from bench_core.compare.pairing import FIRST_BACKEND
 from bench_core.compare.replicates import Replicates
 from bench_core.compare.verdicts import Pair
-from bench_core.records import Row
+from bench_core.records import Row, type_of
 from bench_core.units import counted, natural
 
 BEST_CPU = "the best CPU"
@@ -30,7 +30,7 @@ class Contender:
 
     @property
     def is_gpu(self) -> bool:
-        return self.device.partition(":")[0] != "cpu"
+        return type_of(self.device) != "cpu"
 
 
 class Kind(StrEnum):
@@ -150,7 +150,7 @@ def _silent(rows: Sequence[Row]) -> list[str]:
 
 def _label(machine: str, device: str, among: Sequence[tuple[str, str]]) -> str:
     kind, _, index = device.partition(":")
-    alike = [d for m, d in among if m == machine and d.partition(":")[0] == kind]
+    alike = [d for m, d in among if m == machine and type_of(d) == kind]
     short = "CPU" if kind == "cpu" else "GPU" if kind == "cuda" else f"GPU ({kind})"
     words = [machine] if len({m for m, _ in among}) > 1 else []
     return " ".join([*words, short] + [index] * (len(alike) > 1))

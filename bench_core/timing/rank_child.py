@@ -27,7 +27,7 @@ import psutil
 from bench_core.backends import registry
 from bench_core.backends.base import Launcher, Launches, Ranked
 from bench_core.errors import Unavailable
-from bench_core.records import Measurement, Status, measurement_from_json, severity, to_json
+from bench_core.records import Measurement, Status, measurement_from_json, severity, to_json, type_of
 from bench_core.timing import worker_protocol as protocol
 from bench_core.timing.case import run_case
 from bench_core.timing.worker_child import (
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
                 channel.write(protocol.marked_line(message))
                 channel.flush()
 
-        if device.partition(":")[0] == "cpu":
+        if type_of(device) == "cpu":
             cap_memory(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         if here := _connected(launcher, device, rank, answer):
             here.set_threads(int(threads))
