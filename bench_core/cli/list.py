@@ -83,18 +83,13 @@ def list_command(
         line = f"skipped: {backend} {device}, {counted(count, 'case')}: {printable(absent.reason)}"
         console.print(line, markup=False, soft_wrap=True, style="dim")
     if others := _only_on_several(collected):
-        console.print(others, markup=False, soft_wrap=True, style="dim")
+        console.print(others, markup=False, style="dim")
 
 
 def _only_on_several(collected: _Collected) -> str:
-    """Return a line about the workloads that have no case because no target has several devices; "" without any."""
-    by_suite: dict[str, list[str]] = {}
-    for suite, name in sorted(collected.across - {_named(item) for item in collected.items}):
-        by_suite.setdefault(suite, []).append(name)
-    if not by_suite:
-        return ""
-    names = "; ".join(f"{suite}: {', '.join(names)}" for suite, names in by_suite.items())
-    return f"only on several devices together, such as --bench-backends=torch:cuda:x8 or torch:cpu:x2: {names}"
+    """Return a line about the suites with workloads that have no case because no target has several devices; or ""."""
+    suites = sorted({suite for suite, _ in collected.across - {_named(item) for item in collected.items}})
+    return f"only on several devices (--bench-backends=torch:cuda:x8): {', '.join(suites)}" if suites else ""
 
 
 def _named(item: pytest.Item) -> tuple[str, str]:
