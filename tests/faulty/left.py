@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -15,6 +16,8 @@ def processes(run):
     """Return the command lines of all processes whose environment has the mark of a run, but for zombies."""
     found = []
     for process in psutil.process_iter():
+        if process.pid == os.getpid():  # a test that started the ranks itself
+            continue
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(MARK) == run and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(" ".join(process.cmdline()))
@@ -28,15 +31,16 @@ def ports(known):
     )
 
 
-def behind(run, log, temporary, wait=5.0):
+def behind(run, log, temporary=None, wait=5.0):
     """Return all that a run has left, `wait` seconds after its end at the latest; "" if there is nothing.
 
-    log: the file of its ranks with the ports on which they listened. temporary: its folder for temporary files.
+    log: the file of its ranks with the ports on which they listened. temporary: its folder for temporary files, if none
+    may be in it.
     """
     text = Path(log).read_text(encoding="utf-8") if Path(log).exists() else ""
     known = [int(line.split()[2]) for line in text.splitlines() if line.startswith("listens")]
     end = time.monotonic() + wait
     while (left := [*processes(run), *ports(known)]) and time.monotonic() < end:
         time.sleep(0.1)
-    left += [path.name for path in Path(temporary).iterdir()]
+    left += [path.name for path in Path(temporary).iterdir()] if temporary else []
     return ", ".join(map(str, left))

@@ -24,7 +24,7 @@ class FakeRanks:
 
 
 class Together:
-    """So many ranks. exchange: every rank gives a value and gets those of all; that some are left waiting is an error."""
+    """So many ranks, which exchange values: each gives one and gets those of all; to be left waiting is an error."""
 
     def __init__(self, size):
         self.ranks = [FakeRanks(rank, size, self) for rank in range(size)]

@@ -20,7 +20,7 @@ from bench_core.timing.ranks import (
     spread,
 )
 from bench_core.timing.sampling import Durations, sample_series
-from tests.support.fake_ranks import Together, TickingClock
+from tests.support.fake_ranks import TickingClock, Together
 
 NO_DEVICE = SimpleNamespace(synchronize=lambda: None)
 

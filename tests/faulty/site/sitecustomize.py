@@ -1,4 +1,6 @@
-"""What a process finds changed where the environment asks for it: its clock, its memory limit, its host's name, its end.
+"""What a process finds changed where the environment asks for it: its clock, its memory limit, its host's name.
+
+A rank may end here, or never get further.
 
 It has to be there before bench_core is: a timer takes its clock when its module is imported.
 """
