@@ -309,7 +309,8 @@ def _measure_over_ranks(
         one = sample_series(metric, run, timer, durations, watch, timer.agreed_now, singly=kernels[0].singly)
         series.append(one)
         if metric == "time":
-            by_rank = timer.by_rank(one.inner_loops)[-len(one.seconds) :]
+            blocks = timer.by_rank(one.inner_loops)[-len(one.seconds) :]
+            by_rank = [each for i, each in enumerate(blocks) if i not in one.noisy]
             differ, slow = spread(by_rank), slow_rank(by_rank)
     return series, differ, slow
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,8 +45,8 @@ def test_where_loopback_has_no_known_name_none_is_made_up(monkeypatch):
     assert not {name for name in torch_ranks.environ("/folder") if "IFNAME" in name}
 
 
-SAID = """W1129 00:09:34.901000 10001 torch/distributed/elastic/multiprocessing/api.py:963] Sending process 10020 closing signal SIGTERM
-E1129 00:09:35.017000 10001 torch/distributed/elastic/multiprocessing/api.py:937] failed (exitcode: {}) local_rank: 1 (pid: 10021) of binary: /v/python
+SAID = """W1129 00:09:34.901000 10001 torch/distributed/elastic/api.py:963] Sending process 10020 closing signal SIGTERM
+E1129 00:09:35.017000 10001 api.py:937] failed (exitcode: {}) local_rank: 1 (pid: 10021) of binary: /v/python
 torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
   rank      : 0 (local_rank: 0)
   exitcode  : 1 (pid: 10020)
@@ -95,3 +96,78 @@ def test_a_rank_takes_its_share_of_the_cores(monkeypatch):
 def test_cores_that_are_too_few_are_left_to_all(monkeypatch):
     monkeypatch.setattr(torch_ranks.host, "share_of_cpus", lambda part, parts: frozenset())
     assert torch_ranks._take_own_cores(1, 4) is None
+
+
+class Distributed:
+    """torch.distributed as one rank sees it: groups are lists of ranks, in the order in which they are made."""
+
+    def __init__(self, rank, size):
+        self.rank, self.group, self.made = rank, SimpleNamespace(WORLD=list(range(size))), []
+
+    def is_available(self):
+        return True
+
+    def is_backend_available(self, name):
+        return name in {"gloo", "nccl"}
+
+    def FileStore(self, path, size):  # noqa: N802 - torch's name
+        return path
+
+    def init_process_group(self, backend, **_):
+        self.made.append((backend, self.group.WORLD))
+
+    def new_group(self, ranks, timeout, backend):
+        self.made.append((backend, ranks))
+        return ranks
+
+    def get_rank(self, group):
+        return group.index(self.rank)
+
+    def get_world_size(self, group):
+        return len(group)
+
+
+@pytest.fixture
+def ranked(monkeypatch):
+    """Return a function that makes the backend of a rank, and what it has made groups of."""
+    pytest.importorskip("torch")
+
+    def make(rank, size):
+        distributed = Distributed(rank, size)
+        monkeypatch.setattr(torch_ranks, "imported", lambda name: distributed)
+        monkeypatch.setattr(torch_ranks, "_take_own_cores", lambda rank, ranks: 1)
+        known = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+        for name, value in known.items():
+            monkeypatch.setenv(name, str(value))
+        monkeypatch.setenv(torch_ranks.FOLDER, "/folder")
+        return torch_ranks.connect(f"cpu:x{size}"), distributed
+
+    return make
+
+
+def test_what_ranks_say_of_a_case_is_not_heard_in_it(ranked):
+    """A rank that has failed tells so while others still compare times: messages of one group would be mixed up."""
+    backend, _ = ranked(1, 2)
+    assert backend.team(2)
+    assert (backend.ranks.rank, backend.ranks.size, backend.world.size) == (1, 2, 2)
+    assert backend.ranks._control is not backend.world._control
+    assert backend.ranks.group is backend.world.group, "NCCL's buffers are hundreds of MB for each group"
+
+
+def test_a_team_has_the_first_ranks_and_the_others_are_alone(ranked):
+    made = []
+    for rank in range(3):
+        backend, distributed = ranked(rank, 3)
+        assert backend.team(2) is (rank < 2)
+        assert (backend.ranks.size, backend.world.size) == (2 if rank < 2 else 1, 3)
+        groups = len(distributed.made)
+        backend.team(2)
+        assert len(distributed.made) == groups, "groups are made once"
+        made.append(distributed.made)
+    assert made[0] == made[1] == made[2], "every rank makes every group, in the same order"
+
+
+def test_each_rank_of_a_cpu_has_its_share_of_the_memory_that_is_free(ranked):
+    backend, _ = ranked(0, 2)
+    whole = TorchBackend("cpu").memory().free
+    assert backend.memory().free == pytest.approx(whole / 2, rel=0.2)

@@ -82,7 +82,7 @@ RANKS = str(TESTS / "faulty" / "ranks.py")
     ("backends", "said"),
     [
         ("numpy", ["only on several devices (--bench-backends=torch:cuda:x8): faults"]),
-        ("numpy,numpy:cpu:x2", ["skipped: numpy cpu:x2, 10 cases: numpy computes on one device at a time"]),
+        ("numpy,numpy:cpu:x2", ["skipped: numpy cpu:x2, 8 cases: numpy computes on one device at a time"]),
     ],
 )
 def test_it_says_what_only_several_devices_can_do_unless_there_are_several(tmp_path, backends, said):
@@ -93,6 +93,14 @@ def test_it_says_what_only_several_devices_can_do_unless_there_are_several(tmp_p
     lines = CliRunner().invoke(app, ["list", "--", *options]).stdout.splitlines()
     assert [line for line in lines if "several" in line or "skipped" in line] == said
     assert [line.split()[-1] for line in lines if line.startswith("total")] == ["1"]
+
+
+def test_a_function_of_one_s_own_has_a_case_on_each_single_device(tmp_path):
+    path = tmp_path / "bench_of_ones_own.py"
+    path.write_text("def test_a(measure): ...")
+    options = ["-c", "/dev/null", "--rootdir", str(tmp_path), str(path), "--bench-backends=numpy:cpu:x2,numpy"]
+    done = CliRunner().invoke(app, ["list", "--ids", "--", *options])
+    assert done.stdout == "bench_of_ones_own.py::test_a[numpy-cpu]\n"
 
 
 def test_what_only_several_devices_can_do_is_not_told_of_what_was_not_selected():

@@ -59,6 +59,14 @@ def pytest_process():
     return psutil.Process(os.getppid()).ppid()
 
 
+def note_ports():
+    """Note where this rank and the launcher listen."""
+    for process in (psutil.Process(), psutil.Process(os.getppid())):
+        for known in process.net_connections():
+            if known.status == psutil.CONN_LISTEN:
+                note("listens", *known.laddr)
+
+
 FAULTS = {
     "hang": hang,
     "slow": crawl,
@@ -79,11 +87,7 @@ def kernel(backend, work, host):
     """Return a kernel that sums arrays over the ranks: all of them wait for the faulty one."""
     how, where = work.size.split(".")[:2]
     distributed, ranks = backend.xp.distributed, backend.ranks
-    for process in (psutil.Process(), psutil.Process(os.getppid())):
-        for known in process.net_connections():
-            if known.status == psutil.CONN_LISTEN:
-                note("listens", *known.laddr)
-    note("begun", work.size, ranks.rank)
+    note_ports()
     x = backend.from_host(host["x"])
     calls = dict.fromkeys(("block", "warm_up", "first"), 0)
 
@@ -108,7 +112,7 @@ def kernel(backend, work, host):
     def alone():
         """Take as long as this rank does, and print what looks like an answer."""
         phase()
-        time.sleep(0.004 if ranks.rank == FAULTY else 0.002)
+        time.sleep(0.05 if ranks.rank == FAULTY else 0.002)
         out = x + x
         print("\x1ebench-core {}", flush=True)
         os.write(1, b'\x1ebench-core {"measurement": 5}\n')

@@ -115,7 +115,7 @@ def test_a_rank_that_dies_before_it_is_connected_is_named_and_nothing_is_left(tm
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(tempfile, "tempdir", None)
     worker = RanksWorker(WorkerSpec("torch", "cpu:x2", 1, ()))
-    with pytest.raises(CaseError, match="^rank 1 was killed by SIGKILL while starting: here it ends$") as caught:
+    with pytest.raises(CaseError, match=r"^rank 1 was killed by SIGKILL while starting: here it ends$") as caught:
         worker.start()
     assert caught.value.code == "worker_start"
     worker.close()

@@ -159,6 +159,19 @@ def test_a_rank_that_is_not_there_is_told(tmp_path):
     assert worker._whereabouts() == ": rank 1 has no process, rank 0 waits in c10d.py:52 (all_gather)"
 
 
+@pytest.mark.parametrize(
+    ("status", "ends"),
+    [("ok", False), ("skipped", False), ("unsupported", False), ("error", True), ("oom", True), ("invalid", True)],
+)
+def test_a_case_that_fails_on_any_rank_ends_all_and_other_cases_are_served_on(monkeypatch, tmp_path, status, ends):
+    done, closed = Measurement.missing(CASE, Status(status), "code", "reason"), []
+    monkeypatch.setattr(ranks_worker.Worker, "execute", lambda *_: done)
+    worker = Planted(tmp_path)
+    monkeypatch.setattr(worker, "close", lambda: closed.append(True))
+    assert worker.execute(CASE, None, None, 1.0, lambda phase: None) is done
+    assert bool(closed) is ends
+
+
 SLEEP = """
 import subprocess, sys, time
 print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid, flush=True)
