@@ -89,9 +89,11 @@ class RanksWorker(Worker):
         return f"rank {rank} {ending(code)} {where}" + (f": {scrub(lines[-1])}" if lines else "")
 
     def _late_or_dead(self, case: Case, phase: str, timeout: float, here: ProcessEnvironment) -> Measurement:
-        if not self._timed_out and (done := self._failure(case)):
+        if done := self._failure(case):
             self._kill()
             return replace(done, env_id=here.env_id)
+        if self._timed_out and not self._processes(self._process):
+            self._timed_out = False  # all have ended, of which the launcher has not told yet
         return super()._late_or_dead(case, phase, timeout, here)
 
     def _failure(self, case: Case) -> Measurement | None:

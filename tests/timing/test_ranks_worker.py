@@ -110,6 +110,21 @@ def test_a_rank_that_left_the_others_is_the_row_with_what_it_said(tmp_path):
     assert (done.traceback, done.env_id) == ("t", "e_1")
 
 
+def test_what_a_rank_said_when_it_left_is_the_reason_also_if_its_launcher_ends_too_late(tmp_path):
+    failure(tmp_path)
+    worker = Planted(tmp_path)
+    worker._timed_out = True
+    assert worker._late_or_dead(CASE, "measure", 6.0, HERE).status is Status.OOM
+
+
+def test_ranks_that_have_ended_are_not_late_though_their_launcher_is(tmp_path):
+    worker = Planted(tmp_path, said=[FAILED.format(-9, 1)])
+    worker._timed_out = True
+    worker._ranks = {rank: Asked(tmp_path / "log", "", psutil.STATUS_ZOMBIE) for rank in range(2)}
+    done = worker._late_or_dead(CASE, "measure", 6.0, HERE)
+    assert (done.status, done.reason) == (Status.CRASHED, "rank 1 was killed by SIGKILL in measure")
+
+
 @pytest.mark.parametrize("text", ["", "{", '{"rank": 1, "measurement"'])
 def test_half_a_file_of_a_rank_says_nothing(tmp_path, text):
     (tmp_path / rank_child.FAILURE).write_text(text)
