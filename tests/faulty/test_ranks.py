@@ -47,7 +47,8 @@ def striking(tmp_path_factory):
     """A run whose rank 1 strikes, until it interrupts pytest; what it has left."""
     folder = tmp_path_factory.mktemp("striking")
     project = Project(folder, trial_ranks.environ(folder), "ranks.py")
-    done = project.run("--bench-timeout=6", backends=trial_ranks.TARGET, timeout=600)
+    with trial_ranks.interrupts_reach_children():
+        done = project.run("--bench-timeout=6", backends=trial_ranks.TARGET, timeout=600)
     return project, done, left.behind(str(folder), project.path / "begun.txt", folder / "tmp")
 
 

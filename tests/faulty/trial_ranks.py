@@ -7,6 +7,7 @@ Not a part of the tests: a launch takes 6 to 9 s on two cores, and most faults n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -52,6 +53,16 @@ def environ(folder):
     temporary = folder / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     return {"TMPDIR": str(temporary), left.MARK: str(folder)}
+
+
+@contextlib.contextmanager
+def interrupts_reach_children():
+    """Let SIGINT reach the processes that are started here, also in a background job of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def cases(how, number, folder):
@@ -106,7 +117,8 @@ def ends(how, number, folder):
     for i in range(number):
         here = folder / str(i)
         project = Project(here, environ(here), "ranks.py")
-        done = project.run("--bench-timeout=6", backends=TARGET, FAULT=f"calm.1 {how} calm.2")
+        with interrupts_reach_children():
+            done = project.run("--bench-timeout=6", backends=TARGET, timeout=600, FAULT=f"calm.1 {how} calm.2")
         kept = set(in_journal(project.folder)) if how.startswith("kill") else statuses(project.folder)
         expected = (
             {"calm.1"} if how.startswith("kill") else {"calm.1": "ok", how: "interrupted", "calm.2": "interrupted"}
