@@ -1,7 +1,7 @@
 """Where a child process begins: `python -P .../bench_core/child_main.py PARENT MODULE ARGUMENT...`.
 
-Its command line is made by child_process.py. PARENT is the id of the process with which it ends, -1 for the one that
-has started it, 0 for none.
+Its command line is made by child_process.py. PARENT is the id of the process with which it ends, less than 0 for
+that of a grandparent (child_process.end_with), 0 for none.
 
 It runs MODULE as `python -m MODULE` would, with two differences. The folder that holds this bench_core stands on
 sys.path, as late as it can while this copy is the one that is found: no other file in it hides a library. And the
@@ -35,7 +35,6 @@ def main(parent: int, module: str) -> None:
 
         # What follows is loaded without an import of bench_core: pytest warns of what it cannot rewrite any more.
         if parent:
-            parent = os.getppid() if parent < 0 else parent
             end_with = runpy.run_path(os.path.join(_FOLDER, "child_process.py"))["end_with"]
             end_with(parent, gently=module == "pytest")  # so that it can write what it has measured
         guarded = contextlib.nullcontext

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ PLUGIN = ("-p", "bench_core.pytest_plugin", "-p", "no:bench_core")
 # With these, pytest measures. What the user gives follows, and so overrides the last of them.
 MEASURING = (*PLUGIN, "--benchmark-only", "--bench-suite=auto")
 
-WHO_STARTED = -1  # instead of the id of a parent that is not known yet: the process that starts the child
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _MAIN = Path(__file__).resolve().with_name("child_main.py")
 # pytest of another interpreter, with that interpreter's bench_core. The working folder may hold modules of the
@@ -44,7 +44,7 @@ sys.exit(pytest.main())
 def command(module: str, *arguments: str, parent: int = 0) -> list[str]:
     """Return the command line of `python -m module` in a child that has the bench_core of this process.
 
-    parent: the process with which the child ends, as `end_with` says, or WHO_STARTED; 0 for none.
+    parent: the process with which the child ends, as `end_with` says; 0 for none.
     """
     return [sys.executable, "-P", str(_MAIN), str(parent), module, *arguments]
 
@@ -79,12 +79,33 @@ def kill(process: subprocess.Popen[Any]) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     else:  # Windows has no groups of processes that end together
-        for started in _started_by(process.pid):
-            with contextlib.suppress(psutil.Error):
-                started.kill()
+        _kill_all(_started_by(process.pid))
     with contextlib.suppress(OSError):
         process.kill()
     process.wait()
+
+
+def kill_apart(processes: Sequence[psutil.Process], wait: float = 5.0) -> None:
+    """End processes that are no children of this one, and all that they have started. Raises nothing.
+
+    Each leads a group of its own, as one started with `apart`. wait: seconds to wait at most for their ends.
+    """
+    started = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error, OSError):
+            if not process.is_running():  # its id may be another's by now
+                continue
+            started += process.children(recursive=True)
+            if hasattr(os, "killpg") and os.getpgid(process.pid) == process.pid:
+                os.killpg(process.pid, signal.SIGKILL)
+    _kill_all([*processes, *started])
+    psutil.wait_procs([*processes, *started], timeout=wait)
+
+
+def _kill_all(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def _started_by(pid: int) -> list[psutil.Process]:
@@ -103,15 +124,29 @@ def _started_by(pid: int) -> list[psutil.Process]:
 def end_with(parent: int, *, gently: bool = False) -> None:
     """Have the kernel end this process when the process that started it ends; end now if that has happened (Linux).
 
+    parent: the id of the process that has started this one. If that is a child of a child which had no id yet when the
+    command was made, the id of the grandparent, less than 0.
     gently: by SIGTERM, which it may handle; otherwise by SIGKILL. Elsewhere a child ends when its standard input does,
     after a time limit of its own, or when its work is done.
     """
     if sys.platform != "linux":
         return
+    started_by = parent if parent > 0 else os.getppid()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM if gently else signal.SIGKILL)
-    if os.getppid() != parent and _is_gone(parent):  # before the kernel was told
+    # Before the kernel was told?
+    if (os.getppid() != started_by and _is_gone(started_by)) or (parent < 0 and not _is_below(started_by, -parent)):
         os._exit(1)
+
+
+def _is_below(pid: int, ancestor: int) -> bool:
+    """Return whether a process is a child of another one, or a child of a child."""
+    try:
+        return any(each.pid == ancestor for each in psutil.Process(pid).parents())
+    except psutil.NoSuchProcess:
+        return False
+    except (psutil.Error, OSError):  # /proc is hidden
+        return True
 
 
 def _is_gone(pid: int) -> bool:

@@ -195,7 +195,7 @@ def _group(case: Case) -> str:
 def _marks(of: Case | Target, group: str) -> list[pytest.MarkDecorator]:
     marks = [
         pytest.mark.benchmark(timer=ReplayClock(), group=group),
-        pytest.mark.cpu if of.device.partition(":")[0] == "cpu" else pytest.mark.gpu,
+        pytest.mark.cpu if of.device_type == "cpu" else pytest.mark.gpu,
     ]
     if of.backend in _MARKERS:
         marks.append(getattr(pytest.mark, of.backend))
@@ -465,8 +465,8 @@ class Harness:
         return self._begun().cases(workload)
 
     def targets(self) -> Sequence[Target]:
-        """Return the backends and devices of this session's plan."""
-        return self._begun().targets.taking_part
+        """Return the backends and devices of this session's plan on which a function is measured: on one at a time."""
+        return [target for target in self._begun().targets.taking_part if target.ranks == 1]
 
     def _begun(self) -> Session:
         """Return the session, which begins with the first workload that is collected."""

@@ -191,6 +191,11 @@ class Traits:
         return self.headline == "bandwidth" and self.traffic is Traffic.MEMORY
 
 
+def type_of(device: str) -> str:
+    """Return the type in a device address: "cuda" of "cuda", "cuda:1" and "cuda:x8"."""
+    return device.partition(":")[0]
+
+
 def ranks_of(device: str) -> int:
     """Return the number of devices in an address, each with a process (a rank) of its own: 8 in "cuda:x8", else 1.
 
@@ -282,7 +287,7 @@ class Case:
 
     @property
     def device_type(self) -> str:
-        return self.device.partition(":")[0]
+        return type_of(self.device)
 
     @property
     def ranks(self) -> int:
@@ -308,6 +313,10 @@ class Target:
     backend: str
     dialect: str
     device: str
+
+    @property
+    def device_type(self) -> str:
+        return type_of(self.device)
 
     @property
     def ranks(self) -> int:

@@ -227,7 +227,7 @@ class Workload(ABC):
 
         Raises UsageError if an implementation was added that the workload itself has.
         """
-        kind = target.device.partition(":")[0]
+        kind = target.device_type
         keys = (f"{target.backend}:{kind}", target.backend, f"{target.dialect}:{kind}", target.dialect)
         own = next((self.kernels[key] for key in keys if key in self.kernels), {})
         added = kernels.of(self.suite, self.name, target.dialect, kind)

@@ -90,6 +90,17 @@ def test_an_end_before_the_kernel_was_told_is_noticed():
         assert done.returncode == (expected if sys.platform == "linux" else 5)
 
 
+def test_a_grandchild_whose_starter_has_ended_before_the_kernel_was_told_is_noticed():
+    """Its command was made before its parent had an id, so it is told its grandparent."""
+    code = "import os, sys; from bench_core import child_process as c; c.end_with(int(sys.argv[1])); os._exit(5)"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    starter = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', *sys.argv[1:]]).returncode)"
+    for pid, expected in ((gone.pid, 1), (os.getpid(), 5)):
+        done = subprocess.run([sys.executable, "-c", starter, code, str(-pid)], cwd=ROOT, check=False)
+        assert done.returncode == (expected if sys.platform == "linux" else 5)
+
+
 def test_workers_probes_and_repeated_runs_are_told_their_parent(monkeypatch):
     told = []
 

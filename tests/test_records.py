@@ -19,10 +19,12 @@ from bench_core.records import (
     Scope,
     Series,
     Status,
+    Target,
     Work,
     count_statuses,
     identifier,
     measurement_from_json,
+    ranks_of,
     severity,
     to_json,
 )
@@ -113,6 +115,28 @@ def test_an_identifier_is_nothing_but_a_name(text):
         identifier(text)
     with pytest.raises(ValueError, match="is not an identifier"):
         Work("matmul", "matmul", text, "float32")
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "ranks"),
+    [("cpu", "cpu", 1), ("cuda:1", "cuda", 1), ("cpu:x2", "cpu", 2), ("cuda:x16", "cuda", 16), ("cuda", "cuda", 1)],
+)
+def test_the_address_of_devices_tells_their_type_and_number(device, kind, ranks):
+    work = Work("s", "w", "1", "float32")
+    for of in (Case(work, "torch", device), Target("torch", "torch", device)):
+        assert (of.device_type, of.ranks) == (kind, ranks)
+    assert identifier(device) == device
+
+
+@pytest.mark.parametrize("device", ["cpu:x0", "cpu:x1", "cuda:x01"])
+def test_less_than_two_devices_are_not_several(device):
+    with pytest.raises(ValueError, match=f"^{device}: several devices are two or more$"):
+        ranks_of(device)
+
+
+def test_a_work_says_how_many_processes_compute_it():
+    assert Work("s", "w", "1", "float32").ranks == 1
+    assert Work("s", "w", "1", "float32", (("ranks", 4),)).ranks == 4
 
 
 def test_statuses_add_up():

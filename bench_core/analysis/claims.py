@@ -14,7 +14,7 @@ from bench_core.analysis.families import Family
 from bench_core.analysis.figures import Speedup
 from bench_core.analysis.report_data import ReportData
 from bench_core.compare.verdicts import Pair
-from bench_core.records import Claim, Row, Scope
+from bench_core.records import Claim, Row, Scope, type_of
 from bench_core.results.metrics import METRICS
 
 
@@ -241,7 +241,7 @@ def _alone(data: ReportData, family: Family, metric: str) -> tuple[Row, ...]:
 
 def _of_others(data: ReportData, evidence: Evidence) -> Evidence:
     """Return the part that is of other devices than CPUs and those with CUDA."""
-    others = {c for c in data.contenders if c.device.partition(":")[0] not in ("cpu", "cuda")}
+    others = {c for c in data.contenders if type_of(c.device) not in ("cpu", "cuda")}
     speedups = tuple(s for s in evidence.speedups if s.contender in others)
     return replace(evidence, speedups=speedups, alone=tuple(r for r in evidence.alone if data.contender(r) in others))
 

@@ -11,7 +11,7 @@ from bench_core.compare.best import Ranking
 from bench_core.compare.pairing import FIRST_BACKEND
 from bench_core.compare.replicates import Replicates
 from bench_core.compare.verdicts import Pair
-from bench_core.records import Row, is_several
+from bench_core.records import Row, is_several, type_of
 from bench_core.units import counted, natural
 
 BEST_CPU = "the best CPU"
@@ -30,7 +30,7 @@ class Contender:
 
     @property
     def is_gpu(self) -> bool:
-        return self.device.partition(":")[0] != "cpu"
+        return type_of(self.device) != "cpu"
 
     @property
     def is_several(self) -> bool:
@@ -162,5 +162,5 @@ def _label(machine: str, device: str, among: Sequence[tuple[str, str]]) -> str:
     words = [machine] if len({m for m, _ in among}) > 1 else []
     if is_several(device):
         return " ".join([*words, f"{short} {index}"])
-    alike = [d for m, d in among if m == machine and d.partition(":")[0] == kind and not is_several(d)]
+    alike = [d for m, d in among if m == machine and type_of(d) == kind and not is_several(d)]
     return " ".join([*words, short] + [index] * (len(alike) > 1))

@@ -224,7 +224,7 @@ class Launcher(Protocol):
         """Return a command that runs a module of bench_core in each rank, and ends when one of them fails.
 
         folder: a new one, in which they find each other. The command writes there what they write to standard error.
-        parent: the process with which all end.
+        parent: the process that will start the command, and with which all end.
         """
 
     def environ(self, folder: str) -> Mapping[str, str]:
@@ -241,6 +241,9 @@ class Launcher(Protocol):
 
     def log_of(self, folder: str, rank: int) -> str:
         """Return the path of what a rank has written to standard error; "" if there is none."""
+
+    def is_waiting(self, file: str, function: str) -> bool:
+        """Return whether a rank that is in this function of a file waits for other ranks or for its device."""
 
     def first_to_fail(self, said: str) -> tuple[int, int] | None:
         """Return the rank whose failure has ended all, and its exit code, from what the command has said."""

@@ -20,7 +20,7 @@ import numpy as np
 from bench_core.backends.base import Memory, Timed, imported
 from bench_core.errors import Unavailable
 from bench_core.machine import allotment, host, processor
-from bench_core.records import Fact, Facts
+from bench_core.records import Fact, Facts, type_of
 
 # JAX's words for the precision of float32 products (jax.default_matmul_precision). Without one, a GPU since Ampere
 # computes them in TF32 and a TPU in a single pass in bfloat16; a CPU in float32 in any case.
@@ -45,7 +45,7 @@ class JaxBackend:
 
     def __init__(self, device: str) -> None:
         jax = self.jax = _import_jax()
-        self._kind = device.partition(":")[0]
+        self._kind = type_of(device)
         present = _devices(jax)
         if device not in present:
             raise Unavailable("no_device", f"jax {jax.__version__} finds no {self._kind} device {device!r}")

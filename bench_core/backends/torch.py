@@ -15,7 +15,7 @@ from bench_core.backends.base import Launcher, Memory, Timed, imported
 from bench_core.backends.event_timer import EventTimer
 from bench_core.errors import Unavailable
 from bench_core.machine import allotment, host, processor
-from bench_core.records import Fact, Facts
+from bench_core.records import Fact, Facts, type_of
 
 _ACCELERATORS = ("cuda", "mps", "xpu")
 _FLOAT8 = frozenset({"float8_e4m3fn", "float8_e5m2"})
@@ -30,7 +30,7 @@ class TorchBackend:
 
     def __init__(self, device: str) -> None:
         torch = self.torch = imported("torch")
-        kind = device.partition(":")[0]
+        kind = type_of(device)
         if device not in _devices(torch):
             raise Unavailable("no_device", f"torch {torch.__version__} finds no {kind} device {device!r}")
         self.device = device

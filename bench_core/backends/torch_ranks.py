@@ -21,8 +21,7 @@ from bench_core.backends.base import ALONE, Memory, Ranks, imported
 from bench_core.backends.torch import TorchBackend
 from bench_core.errors import Unavailable
 from bench_core.machine import host, topology
-from bench_core.records import Fact, Facts
-from bench_core.records import ranks_of as ranks_in
+from bench_core.records import Fact, Facts, ranks_of, type_of
 
 FOLDER = "BENCH_CORE_RANKS"  # the environment variable with the folder in which the ranks find each other
 _LONGEST = timedelta(days=7)  # of a wait for other ranks: the parent of all knows better when it is too long
@@ -37,10 +36,11 @@ def launch(module: str, arguments: Sequence[str], ranks: int, folder: str, paren
     """Return the command of torchrun; see base.Launcher."""
     # By files: a TCPStore, which torchrun would make for --standalone, listens on all addresses of the host.
     meet = ("--rdzv-backend=c10d", f"--rdzv-endpoint={folder}/meet", "--rdzv-conf=store_type=file", "--rdzv-id=ranks")
+    here = ("--local-addr=127.0.0.1",)  # or torchrun asks the network for the name of this host
     logs = (f"--log-dir={folder}/logs", "--redirects=2")
     many = ("--nnodes=1", f"--nproc-per-node={ranks}", "--max-restarts=0", "--monitor-interval=0.1")
-    rank = child_process.command(module, *arguments, parent=child_process.WHO_STARTED)
-    options = (*meet, *logs, *many, "--no-python")
+    rank = child_process.command(module, *arguments, parent=-parent)  # with torchrun, which has no id yet
+    options = (*meet, *here, *logs, *many, "--no-python")
     return child_process.command("torch.distributed.run", *options, *rank, parent=parent)
 
 
@@ -68,6 +68,11 @@ def log_of(folder: str, rank: int) -> str:
     return next((str(path) for path in Path(folder).glob(f"logs/*/attempt_0/{rank}/stderr.log")), "")
 
 
+def is_waiting(file: str, function: str) -> bool:
+    """Return whether who is in this function waits for other ranks, or for its device; see base.Launcher."""
+    return "/torch/distributed/" in Path(file).as_posix() or function == "synchronize"
+
+
 def rank_in(environ: Mapping[str, str]) -> int | None:
     """Return the rank that torchrun has given a process; see base.Launcher."""
     return int(environ["RANK"]) if FOLDER in environ and environ.get("RANK", "").isdecimal() else None
@@ -87,14 +92,14 @@ class TorchRanks:
         data = self._torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=self._torch.uint8)
         lengths = [int(length) for (length,) in self.numbers([float(len(data))])]
         longest = max(lengths)
-        padded = self._torch.zeros(longest, dtype=self._torch.uint8)
+        padded = self._torch.zeros(longest, dtype=self._torch.uint8, device="cpu")
         padded[: len(data)] = data
         found = [self._torch.empty_like(padded) for _ in range(self.size)]
         self._dist.all_gather(found, padded, group=self._control)
         return [json.loads(bytes(each[:length].tolist())) for each, length in zip(found, lengths, strict=True)]
 
     def numbers(self, values: Sequence[float]) -> list[list[float]]:
-        mine = self._torch.tensor(values, dtype=self._torch.float64)
+        mine = self._torch.tensor(values, dtype=self._torch.float64, device="cpu")
         found = [self._torch.empty_like(mine) for _ in range(self.size)]
         self._dist.all_gather(found, mine, group=self._control)
         return [each.tolist() for each in found]
@@ -108,7 +113,7 @@ class RankedTorch(TorchBackend):
 
         device: the address of all devices together ("cuda:x8").
         """
-        kind, number = device.partition(":")[0], int(os.environ["LOCAL_RANK"])
+        kind, number = type_of(device), int(os.environ["LOCAL_RANK"])
         self._on_host = int(os.environ["LOCAL_WORLD_SIZE"])
         self._cores = _take_own_cores(number, self._on_host)
         super().__init__(kind if kind == "cpu" else f"{kind}:{number}")
@@ -117,23 +122,25 @@ class RankedTorch(TorchBackend):
         if not dist.is_available() or not dist.is_backend_available(self._collectives or "none"):
             raise Unavailable("no_collectives", f"torch {self.version} has no collectives for several {kind} devices")
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        assert size == ranks_in(device)  # noqa: S101 - torchrun was told so
+        assert size == ranks_of(device)  # noqa: S101 - torchrun was told so
         store = dist.FileStore(os.path.join(os.environ[FOLDER], "store"), size)  # noqa: PTH118 - a str is asked for
         bound = {} if kind == "cpu" else {"device_id": self.torch.device(self.device)}
         dist.init_process_group(self._collectives, store=store, rank=rank, world_size=size, timeout=_LONGEST, **bound)
+        # Its messages are not those of any team: a rank that has left a case early must not be heard in it.
+        self.world: Ranks = TorchRanks(dist, dist.group.WORLD, self._group(size, "gloo"))
         self._teams: dict[int, Ranks | None] = {}
         self.ranks: Ranks = ALONE
-        self.team(size)
-        self.world = self.ranks
+
+    def _group(self, size: int, collectives: str) -> Any:
+        """Make a group of the first ranks. All ranks make all groups, in the same order."""
+        return self._dist.new_group(list(range(size)), timeout=_LONGEST, backend=collectives)
 
     def team(self, size: int) -> bool:
         if size not in self._teams:
-            some = list(range(size))
-            # All make all groups, in the same order.
-            group = self._dist.new_group(some, timeout=_LONGEST, backend=self._collectives)
-            control = self._dist.new_group(some, timeout=_LONGEST, backend="gloo")
-            is_in = self._dist.get_rank() < size
-            self._teams[size] = TorchRanks(self._dist, group, control) if is_in else None
+            is_all = size == self.world.size
+            group = self.world.group if is_all else self._group(size, self._collectives)
+            control = self._group(size, "gloo")
+            self._teams[size] = TorchRanks(self._dist, group, control) if self.world.rank < size else None
         ranks = self._teams[size]
         self.ranks = ranks or ALONE
         return ranks is not None

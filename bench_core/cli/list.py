@@ -64,6 +64,8 @@ def list_command(
         code = pytest.main([*child_process.MEASURING, *quiet, *capture, *(arguments or [])], plugins=[collected])
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
         raise UsageError(replicate.last_error(said.getvalue()))
+    if not collected.items and (others := _only_on_several(collected)):
+        raise UsageError(others)
     if not collected.items:
         raise UsageError("no benchmark matches; to see those of bench-core: bench-core list --bench-suite=always")
     console = Console(highlight=False, width=columns())
@@ -80,13 +82,40 @@ def list_command(
     for (backend, device, absent), count in skipped.items():
         line = f"skipped: {backend} {device}, {counted(count, 'case')}: {printable(absent.reason)}"
         console.print(line, markup=False, soft_wrap=True, style="dim")
+    if others := _only_on_several(collected):
+        console.print(others, markup=False, style="dim")
+
+
+def _only_on_several(collected: _Collected) -> str:
+    """Return a line about the suites with workloads that have no case because no target has several devices; or ""."""
+    suites = sorted({suite for suite, _ in collected.across - {_named(item) for item in collected.items}})
+    return f"only on several devices (--bench-backends=torch:cuda:x8): {', '.join(suites)}" if suites else ""
+
+
+def _named(item: pytest.Item) -> tuple[str, str]:
+    """Return the suite and the name of the workload of an item."""
+    mark = item.get_closest_marker("workload")
+    return (mark.args[0].suite, mark.args[0].name) if mark else ("", "")
 
 
 class _Collected:
-    """A pytest plugin that stores the collected items."""
+    """A pytest plugin that stores the collected items.
+
+    across: the workloads for several devices that were not deselected, also those that have no case.
+    """
 
     def __init__(self) -> None:
         self.items: list[pytest.Item] = []
+        self.across: set[tuple[str, str]] = set()
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        mark = item.get_closest_marker("workload")
+        if mark and mark.args[0].across_ranks:
+            self.across.add(_named(item))
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        for item in items:
+            self.across.discard(_named(item))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.items = session.items

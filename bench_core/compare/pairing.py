@@ -20,7 +20,7 @@ from bench_core.compare.options import SIDES, CompareOptions
 from bench_core.compare.replicates import Found
 from bench_core.compare.result import QUANTITY, WORK, Key
 from bench_core.errors import TableError
-from bench_core.records import NOT_TRIED, Row, Status, is_several
+from bench_core.records import NOT_TRIED, Row, Status, is_several, type_of
 from bench_core.results.columns import Mask
 from bench_core.results.reader import first_difference
 from bench_core.results.schema import COLUMNS, IDENTITY
@@ -281,7 +281,7 @@ def _add_failures(
         named = dict(key.who)
         address = named.get("device", "")
         # A machine without a GPU has rows for "cuda", which match "cuda:0" of other machines.
-        for device in {address, address.partition(":")[0]}:
+        for device in {address, type_of(address)}:
             measured_by = (device if name == "device" else named[name] for name in who)
             by_case.setdefault((*case_of_key(key), *measured_by), []).append((named.get("threads"), by_side))
     for reading, row in failures:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
-from bench_core.records import Fact
+from bench_core.records import Fact, type_of
 from bench_core.units import counted, show
 
 _REDUCED = 0.99  # a power limit below this share of its default was lowered on purpose
@@ -78,8 +78,9 @@ def lasting(facts: Mapping[str, Fact], devices: Iterable[tuple[str, str]] = ()) 
         if name:
             names.setdefault(device, set()).add(name)
     for device, several in names.items():
-        if len(several) == 1 and (device != "cpu" or is_model(*several)):
-            found.setdefault(_MODEL if device == "cpu" else f"{_DEVICE}{device}", *several)
+        on_cpu = type_of(device) == "cpu"
+        if len(several) == 1 and (not on_cpu or is_model(*several)):
+            found.setdefault(_MODEL if on_cpu else f"{_DEVICE}{device}", *several)
     return found
 
 

@@ -31,7 +31,9 @@ def expand(
 def _expand(workload: Workload, preset: Preset, target: Target, machine: Machine) -> Iterator[Case]:
     implementations = workload.implementations(target, preset) or ("default",)
     for work in workload.works(preset, machine):
-        threads = workload.threads(work, preset) if target.device == "cpu" else (None,)
+        # Of several devices each has its share of the cores, and a thread for each of them.
+        on_one_cpu = target.device_type == "cpu" and target.ranks == 1
+        threads = workload.threads(work, preset) if on_one_cpu else (None,)
         # A count that equals all cores is the default case, not a second one.
         counts = dict.fromkeys(None if count == machine.cores else count for count in threads)
         for implementation in (i for i in implementations if workload.selects(work, i)):

@@ -10,7 +10,7 @@ from bench_core.backends.base import Backend, Launches
 from bench_core.errors import Unavailable, UsageError
 from bench_core.machine import host
 from bench_core.plan.discovery import Probe
-from bench_core.records import Target, ranks_of
+from bench_core.records import Target, ranks_of, type_of
 from bench_core.text import no_such
 
 _DEVICE_TYPES = ("cpu", "cuda", "rocm", "mps", "xpu", "tpu")
@@ -42,7 +42,7 @@ def require_known(entries: Sequence[str], said: str) -> None:
             types = {*_DEVICE_TYPES, *registry.load(backend).devices_expected}
         except Unavailable as error:
             raise UsageError(f"{said}: {error}") from None
-        if kind and kind.partition(":")[0] not in types:
+        if kind and type_of(kind) not in types:
             raise UsageError(f"{said}: {no_such('type of device', kind, sorted(types))}")
         try:
             ranks_of(kind)
@@ -105,7 +105,7 @@ class Targets:
             others = [d.device for d in self.probes[name].devices if (name, d.device) not in taken]
             left |= {name: others} if others else {}
             # If all devices of a type are broken, the type itself is a target.
-            lost = [why for d, why in self.probes[name].broken.items() if (name, d.partition(":")[0]) not in taken]
+            lost = [why for d, why in self.probes[name].broken.items() if (name, type_of(d)) not in taken]
             broken += [f"{name} {why}" for why in lost]
         entries = [full for entry in self._asked for full in (self._types(entry) if entry in left else [entry])]
         devices = ", ".join(f"{name} {' '.join(others)}" for name, others in left.items())
@@ -114,7 +114,7 @@ class Targets:
 
     def _types(self, name: str) -> list[str]:
         """Return the entry `backend:type` for each type of device on which a backend is measured."""
-        types = (target.device.partition(":")[0] for target in self.taking_part if target.backend == name)
+        types = (target.device_type for target in self.taking_part if target.backend == name)
         return [f"{name}:{kind}" for kind in dict.fromkeys(types)]
 
     def require(self, entries: Sequence[str]) -> None:
@@ -150,7 +150,7 @@ def _why_not_several(backend: type[Backend], found: Probe, wanted: str) -> Absen
 
     On a CPU each has cores of its own.
     """
-    ranks, kind = ranks_of(wanted), wanted.partition(":")[0]
+    ranks, kind = ranks_of(wanted), type_of(wanted)
     if not found.available:
         return Absent(found.reason_code, found.reason)
     if not isinstance(backend, Launches):
@@ -172,7 +172,7 @@ def _why_broken(found: Probe, wanted: str) -> str:
 def _first_of_each_type(addresses: Sequence[str]) -> list[str]:
     first: dict[str, str] = {}
     for address in addresses:
-        first.setdefault(address.partition(":")[0], address)
+        first.setdefault(type_of(address), address)
     return list(first.values())
 
 
@@ -182,4 +182,4 @@ def matches(device: str, wanted: str) -> bool:
     >>> matches("cuda:1", "cuda"), matches("cuda:1", "cuda:0"), matches("cpu", "")
     (True, False, True)
     """
-    return wanted in {"", device, device.partition(":")[0]}
+    return wanted in {"", device, type_of(device)}

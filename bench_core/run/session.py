@@ -298,7 +298,7 @@ class Session:
 
     def machine(self, target: Target | Case) -> Machine:
         """Return what the plan for a target may depend on: the cache of its device, and the usable cores."""
-        kind = target.device.partition(":")[0]
+        kind = target.device_type
         first = f"{kind}:0" if target.ranks > 1 else target.device  # several devices are of one model
         own = host.last_level_cache() if kind == "cpu" else self.targets.last_level_cache(first)
         cores = host.usable_cores()

@@ -210,7 +210,7 @@ def _timed(
     disturbances.stop()
     with part(Part.ENERGY):
         durations = durations if ranks.size == 1 else replace(durations, energy=0.0)  # counters of each device
-        taken, energy_flags = _energy(kernels, series[0], case.device, backend, durations)
+        taken, energy_flags = _energy(kernels, series[0], backend, durations)
     if taken is not None:
         values["energy"] = taken.joules
     peak = None if kernels[0].hides_memory else backend.memory().peak
@@ -309,7 +309,8 @@ def _measure_over_ranks(
         one = sample_series(metric, run, timer, durations, watch, timer.agreed_now, singly=kernels[0].singly)
         series.append(one)
         if metric == "time":
-            by_rank = timer.by_rank(one.inner_loops)[-len(one.seconds) :]
+            blocks = timer.by_rank(one.inner_loops)[-len(one.seconds) :]
+            by_rank = [each for i, each in enumerate(blocks) if i not in one.noisy]
             differ, slow = spread(by_rank), slow_rank(by_rank)
     return series, differ, slow
 
@@ -326,10 +327,10 @@ def _judged_by_device(wall: Series, device: Series) -> Series:
 
 
 def _energy(
-    kernels: list[Kernel], time: Series, device: str, backend: Backend, durations: Durations
+    kernels: list[Kernel], time: Series, backend: Backend, durations: Durations
 ) -> tuple[energy.Energy | None, tuple[str, ...]]:
     """Return the energy of one call and its flags; None if it is not requested, has no counter, or was lost."""
-    counter = energy.meter(device, backend.device_uuid) if durations.energy else None
+    counter = energy.meter(backend.device, backend.device_uuid) if durations.energy else None
     if counter is None:
         return None, ()
     run = rotate([kernel.run for kernel in kernels])

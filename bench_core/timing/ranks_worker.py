@@ -11,11 +11,15 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from bench_core import child_process
 from bench_core.backends import registry
 from bench_core.backends.base import Launcher, Launches
 from bench_core.machine.privacy import scrub
@@ -28,7 +32,8 @@ from bench_core.timing.worker_protocol import ProcessEnvironment, Source, Worker
 
 _TO_SAY_WHERE = 0.5  # seconds that a rank has to write where it is
 _FRAME = re.compile(r'  File "(.*)", line (\d+) in (\S+)')
-_KEPT = {Status.OK, Status.SKIPPED, Status.UNSUPPORTED}  # after these the ranks serve on
+# After these the ranks serve on. After others a device may still wait for a message that never comes.
+_KEPT = {Status.OK, Status.SKIPPED, Status.UNSUPPORTED}
 
 
 class RanksWorker(Worker):
@@ -59,10 +64,9 @@ class RanksWorker(Worker):
 
     def start(self) -> ProcessEnvironment:
         here = super().start()
-        if not self._ranks:
-            for rank, pid in enumerate(here.processes):
-                with contextlib.suppress(psutil.Error):
-                    self._ranks[rank] = psutil.Process(pid)
+        for rank, pid in enumerate(here.processes if not self._ranks else ()):
+            with contextlib.suppress(psutil.Error):
+                self._ranks[rank] = psutil.Process(pid)
         return here
 
     def execute(self, case: Case, source: Source, settings: Settings, timeout: float, on_phase: OnPhase) -> Measurement:
@@ -78,22 +82,32 @@ class RanksWorker(Worker):
         if first is None:
             return f"the launcher {ending(code)} {where}" + (f": {scrub(said[-1])}" if said else "")
         rank, code = first
+        gone = self._read(rank_child.GONE)
+        if gone and rank not in gone:  # the launcher takes an exit code of 0 for a success
+            rank, code = gone[0], 0
         lines = self._said(rank)
         return f"rank {rank} {ending(code)} {where}" + (f": {scrub(lines[-1])}" if lines else "")
 
     def _late_or_dead(self, case: Case, phase: str, timeout: float, here: ProcessEnvironment) -> Measurement:
-        if not self._timed_out and (done := self._failure(case)):
+        if done := self._failure(case):
             self._kill()
-            return done
+            return replace(done, env_id=here.env_id)
+        if self._timed_out and not self._processes(self._process):
+            self._timed_out = False  # all have ended, of which the launcher has not told yet
         return super()._late_or_dead(case, phase, timeout, here)
 
     def _failure(self, case: Case) -> Measurement | None:
         """Return what a rank has written that left all others, because it had failed and they had not."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            plain = json.loads(Path(self._folder, rank_child.FAILURE).read_text(encoding="utf-8"))
+        if plain := self._read(rank_child.FAILURE):
             done = measurement_from_json(plain["measurement"])
             if done.case == case:
                 return rank_child.of_rank(done, int(plain["rank"]))
+        return None
+
+    def _read(self, name: str) -> Any:
+        """Return what is in a file of the ranks; None if there is none, or half of one."""
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(Path(self._folder, name).read_text(encoding="utf-8"))
         return None
 
     def _said(self, rank: int) -> list[str]:
@@ -104,37 +118,46 @@ class RanksWorker(Worker):
         return []
 
     def _whereabouts(self) -> str:
-        """Return in which line of code each rank is, those first that do not wait for others inside of a library."""
-        ranks = self._processes()
+        """Return in which line of code each rank is, those first that do not wait for others."""
+        ranks = self._processes(self._process)
         for process in ranks.values():
             with contextlib.suppress(psutil.Error, OSError):
-                process.send_signal(signal.SIGUSR1)
+                process.send_signal(signal.SIGUSR1)  # one that has not come to say where it is ends by it
         time.sleep(_TO_SAY_WHERE)
-        places = {rank: _innermost(self._said(rank)) for rank in ranks}
-        own = {rank: place for rank, place in places.items() if place and not _is_of_a_library(place[0])}
-        first = sorted(places, key=lambda rank: (rank not in own, rank))
-        told = [f"rank {rank} is in {_shown(place)}" for rank in first if (place := places[rank])]
-        return f": {', '.join(told)}" if told else ""
+        told, waiting = [], []
+        for rank in range(self.spec.ranks):
+            place = _innermost(self._said(rank))
+            if rank not in ranks:
+                told.append(f"rank {rank} has no process")
+            elif place is None:
+                told.append(f"rank {rank} does not say where it is")
+            elif self._launcher.is_waiting(place[0], place[2]):
+                waiting.append(f"rank {rank} waits in {_shown(place)}")
+            else:
+                told.append(f"rank {rank} is in {_shown(place)}")
+        return f": {', '.join([*told, *waiting])}"
 
-    def _processes(self) -> dict[int, psutil.Process]:
+    def _processes(self, launcher: subprocess.Popen[str] | None) -> dict[int, psutil.Process]:
         """Return the process of each rank that lives, as it has said, or as its environment says."""
         found = dict(self._ranks)
-        if self._process is not None and not found:
+        if launcher is not None and not found:
             with contextlib.suppress(psutil.Error):
-                for child in psutil.Process(self._process.pid).children(recursive=True):
+                for child in psutil.Process(launcher.pid).children(recursive=True):
                     with contextlib.suppress(psutil.Error):
                         if (rank := self._launcher.rank_in(child.environ())) is not None:
                             found.setdefault(rank, child)
-        return found
+        return {rank: process for rank, process in found.items() if _lives(process)}
 
-    def _kill(self) -> None:
-        ranks, self._ranks = self._processes(), {}
-        if self._process is not None:
-            super()._kill()
-        for process in ranks.values():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        psutil.wait_procs(list(ranks.values()), timeout=5)
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        ranks, self._ranks = self._processes(process), {}
+        super()._end(process)
+        child_process.kill_apart(list(ranks.values()))
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _innermost(lines: list[str]) -> tuple[str, int, str] | None:
@@ -142,10 +165,6 @@ def _innermost(lines: list[str]) -> tuple[str, int, str] | None:
     starts = [i for i, line in enumerate(lines) if line.startswith(("Current thread", "Thread", "Stack"))]
     frames = [match for line in lines[starts[-1] :] if (match := _FRAME.match(line))] if starts else []
     return (frames[0][1], int(frames[0][2]), frames[0][3]) if frames else None
-
-
-def _is_of_a_library(path: str) -> bool:
-    return "site-packages" in path or "dist-packages" in path
 
 
 def _shown(place: tuple[str, int, str]) -> str:

@@ -205,13 +205,17 @@ class Worker:
         process, self._process, self._environment = self._process, None, None
         if process is None:
             return
-        child_process.kill(process)
+        self._end(process)
         for stream in (process.stdin, process.stdout, self._log):
             with contextlib.suppress(OSError):
                 if stream:
                     stream.close()
         if self._scratch:  # what a child that was killed could not remove
             self._scratch.cleanup()
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        """End a child and all that it has started, and wait for it."""
+        child_process.kill(process)
 
     def _wait(self) -> tuple[int, list[str]]:
         """Wait for a child that has closed its channel; return its exit code and the last lines that it wrote."""

@@ -98,7 +98,7 @@ class ModelWorkload(Workload):
         quick has NumPy's default alone: in no model has NumPy been a CPU's fastest so far, and its checks take long.
         """
         gains = self.compiles_on_cpu and preset is Preset.STANDARD
-        compiles = target.device != "cpu" or preset is Preset.FULL or gains
+        compiles = target.device_type != "cpu" or preset is Preset.FULL or gains
         names = fitting(super().implementations(target, preset), preset)
         if (preset, target.backend) == (Preset.QUICK, "numpy"):
             names = [name for name in names if name == "default"]

@@ -15,6 +15,7 @@ from bench_core.cli import app
 from bench_core.records import Case, Work
 from tests.support import ROOT, TESTS
 from tests.support.planned import WORKLOADS
+from tests.support.workloads import SMALL_SUITE
 
 listing = importlib.import_module("bench_core.cli.list")
 
@@ -68,8 +69,44 @@ def test_the_plan_of_quick_fits_a_screen_of_80_columns():
     assert len(lines) <= 30
     names = {name.strip(",") for line in lines for name in line.split()} & {workload.name for workload in WORKLOADS}
     assert len(names) > 25
-    numpy, torch = map(int, lines[-3].removeprefix("total").split())
-    assert lines[-2:] == ["", f"{numpy + torch} cases to measure, 0 to skip; --ids names each"]
+    *_, total, gap, count, across = lines
+    numpy, torch = map(int, total.removeprefix("total").split())
+    assert (gap, count) == ("", f"{numpy + torch} cases to measure, 0 to skip; --ids names each")
+    assert across.startswith("only on several devices (--bench-backends=torch:cuda:x8): collectives")
+
+
+RANKS = str(TESTS / "faulty" / "ranks.py")
+
+
+@pytest.mark.parametrize(
+    ("backends", "said"),
+    [
+        ("numpy", ["only on several devices (--bench-backends=torch:cuda:x8): faults"]),
+        ("numpy,numpy:cpu:x2", ["skipped: numpy cpu:x2, 8 cases: numpy computes on one device at a time"]),
+    ],
+)
+def test_it_says_what_only_several_devices_can_do_unless_there_are_several(tmp_path, backends, said):
+    """Workloads that one device can do stay the only ones on one device."""
+    plain = tmp_path / f"bench_{tmp_path.name}.py"  # a module is imported once
+    plain.write_text(SMALL_SUITE, encoding="utf-8")
+    options = ["-c", "/dev/null", "--rootdir", "/", str(plain), RANKS, f"--bench-backends={backends}"]
+    lines = CliRunner().invoke(app, ["list", "--", *options]).stdout.splitlines()
+    assert [line for line in lines if "several" in line or "skipped" in line] == said
+    assert [line.split()[-1] for line in lines if line.startswith("total")] == ["1"]
+
+
+def test_a_function_of_one_s_own_has_a_case_on_each_single_device(tmp_path):
+    path = tmp_path / "bench_of_ones_own.py"
+    path.write_text("def test_a(measure): ...")
+    options = ["-c", "/dev/null", "--rootdir", str(tmp_path), str(path), "--bench-backends=numpy:cpu:x2,numpy"]
+    done = CliRunner().invoke(app, ["list", "--ids", "--", *options])
+    assert done.stdout == "bench_of_ones_own.py::test_a[numpy-cpu]\n"
+
+
+def test_what_only_several_devices_can_do_is_not_told_of_what_was_not_selected():
+    options = ["-c", "/dev/null", "--rootdir", "/", FAULTS, RANKS, "--bench-backends=numpy", "-k"]
+    assert "several" not in CliRunner().invoke(app, ["list", "--", *options, "test_good"]).output
+    assert "only on several devices" in CliRunner().invoke(app, ["list", "--", *options, "test_striking"]).output
 
 
 def entry(sizes=("1",), dtypes=("float32",), names=("w",), suite="s", devices=(("numpy", "cpu"), ("torch", "cuda:0"))):

@@ -82,9 +82,9 @@ class Project:
         fresh = self.environ or not variables.keys() <= {"FAULT", "STRIKE"}
         return forked.start(arguments, self.path, self.environment(**variables), fresh=bool(fresh))
 
-    def run(self, *arguments, **known):
-        """Run to the end."""
-        return ended(self.start(*arguments, **known))
+    def run(self, *arguments, timeout=120, **known):
+        """Run to the end, which must come within `timeout` seconds."""
+        return ended(self.start(*arguments, **known), timeout)
 
     def resume(self, folder=None, *arguments, **variables):
         """Finish a run, by default the only one there is, as the command does that a user would type.

@@ -67,6 +67,7 @@ def test_devices_are_named_by_rows_and_the_cpu_s_name_is_its_model():
     rows = [("cpu", "AMD EPYC"), ("cuda:0", "GPU A"), ("cuda:0", "GPU A"), ("cuda", ""), ("cpu", "AMD EPYC")]
     assert lasting({}, rows) == {"cpu.model": "AMD EPYC", "device_name of cuda:0": "GPU A"}
     assert lasting(facts(cpu__model="From the kernel"), rows)["cpu.model"] == "From the kernel"
+    assert lasting({}, [("cpu:x2", "AMD EPYC")]) == {"cpu.model": "AMD EPYC"}
 
 
 def test_a_device_with_two_names_in_one_run_has_none():

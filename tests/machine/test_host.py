@@ -74,6 +74,27 @@ def test_cores_that_a_quota_lets_run_for_a_part_of_the_time_are_allowed_all_the_
     assert (host.allowed_cores(), allotment.cpus(), host.usable_cores()) == (2, {0, 1, 4}, 1)
 
 
+@pytest.mark.parametrize(
+    ("affinity", "parts", "shares"),
+    [
+        (set(range(8)), 2, [{0, 4, 1, 5}, {2, 6, 3, 7}]),
+        ({0, 1, 4, 7}, 3, [{0, 4}, {1}, {7}]),
+        (set(range(8)), 3, [{0, 4}, {1, 5}, {2, 6}]),  # one core is left
+        ({0, 4}, 2, [set(), set()]),  # one core
+    ],
+)
+def test_parts_of_the_cores_are_equal_and_a_core_is_in_one_part_whole(plant, monkeypatch, affinity, parts, shares):
+    for cpu in range(8):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: affinity, raising=False)
+    assert [host.share_of_cpus(part, parts) for part in range(parts)] == shares
+
+
+def test_without_told_siblings_each_hardware_thread_is_divided_as_a_core(plant, monkeypatch):
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: {2, 3, 5, 8}, raising=False)
+    assert [host.share_of_cpus(part, 2) for part in range(2)] == [{2, 3}, {5, 8}]
+
+
 def plant_clocks(plant, driver, *kilohertz):
     for core, clock in enumerate(kilohertz):
         plant(f"sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq", f"{clock}\n")

@@ -96,6 +96,11 @@ def test_backends_are_named_one_by_one_or_in_a_list(given, entries):
     assert backends_of(given) == entries
 
 
+def test_a_function_is_measured_on_one_device_at_a_time():
+    with pytest.raises(UsageError, match=r"^measure: backends=torch:cpu:x2: a function is measured on one device"):
+        backends_of("numpy,torch:cpu:x2")
+
+
 @pytest.mark.parametrize("given", [5, [np], "abacus", {"numpy": 1}])
 def test_backends_that_are_none_are_one_line(given):
     with pytest.raises(UsageError, match="measure: backends="):

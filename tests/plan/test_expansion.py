@@ -79,3 +79,24 @@ def test_thread_counts_are_for_cpus_and_asking_for_every_core_is_the_default_cas
     threads = [case[-1] for case in cases(Threaded(), CPU) if case[2:4] == ("default", "8")]
     assert threads == [1, None]
     assert {case[-1] for case in cases(Threaded(), GPU)} == {None}
+
+
+class Together(Sum):
+    """Work for several devices, whatever counts of threads its base asks for."""
+
+    across_ranks = True
+    counts = (1, None)
+
+
+SEVERAL = Target("numpy", "array", "cpu:x2"), Target("cupy", "array", "cuda:x8")
+
+
+def planned(workload, *targets):
+    machine = lambda target: Machine(32 << 20, 4, target.device_type, target.ranks)  # noqa: E731
+    return {(c.device, c.threads) for c in expand(workload, Preset.QUICK, targets, machine)}
+
+
+def test_work_for_several_devices_has_cases_there_alone_and_other_work_elsewhere():
+    assert planned(Together(), CPU, GPU, *SEVERAL) == {("cpu:x2", None), ("cuda:x8", None)}
+    assert planned(Sum(), CPU, GPU, *SEVERAL) == {("cpu", None), ("cuda:0", None)}
+    assert planned(Together(), CPU, GPU, TORCH) == set()

@@ -3,8 +3,9 @@
 import pytest
 
 from bench_core.errors import UsageError
+from bench_core.plan import targets as targets_of
 from bench_core.plan.discovery import Device, Probe, probe_all
-from bench_core.plan.targets import Absent, Targets, matches
+from bench_core.plan.targets import Absent, Targets, matches, require_known
 from tests.support.probes import PROBES
 
 NO_GPU = Probe("torch", "2", (Device("cpu"),))
@@ -113,6 +114,49 @@ def test_an_address_matches_itself_its_type_and_nothing_more():
     assert matches("cuda:1", "")
     assert not matches("cuda:1", "cuda:11")
     assert not matches("cuda:1", "cpu")
+
+
+@pytest.mark.parametrize("asked", ["torch:cuda:x2", "torch:cpu:x2"])
+def test_several_devices_are_one_target(monkeypatch, asked):
+    monkeypatch.setattr(targets_of.host, "usable_cores", lambda: 2)
+    targets = Targets(("torch:cpu", asked), PROBES)
+    assert places(targets) == [("torch", "cpu"), ("torch", asked.removeprefix("torch:"))]
+    assert [target.ranks for target in targets.taking_part] == [1, 2]
+    assert targets.taking_part[1].device_type == asked.split(":")[1]
+    assert not targets.absent
+    assert targets.require((asked,)) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "reason"),
+    [
+        ("torch:cuda:x8", "no_device", "torch finds 2 cuda devices where cuda:x8 needs 8"),
+        ("torch:cpu:x999", "no_device", "torch finds 2 cores where cpu:x999 needs 999"),
+        ("torch:mps:x2", "no_device", "torch finds 0 mps devices where mps:x2 needs 2"),
+        ("numpy:cpu:x2", "one_device", "numpy computes on one device at a time"),
+        ("cupy:cuda:x2", "not_installed", "cupy is not installed"),
+    ],
+)
+def test_too_few_devices_are_a_target_with_its_reason(monkeypatch, asked, code, reason):
+    monkeypatch.setattr(targets_of.host, "usable_cores", lambda: 2)
+    targets = Targets((asked,), PROBES)
+    backend, _, device = asked.partition(":")
+    assert places(targets) == [(backend, device)]
+    assert targets.absent == {(backend, device): Absent(code, reason)}
+    with pytest.raises(UsageError, match=f"--bench-require={asked}: not available: {reason}"):
+        targets.require((asked,))
+
+
+@pytest.mark.parametrize("asked", ["torch:cpu:x1", "torch:cuda:x0"])
+def test_several_devices_are_two_or_more(asked):
+    with pytest.raises(UsageError, match=f"^--bench-backends: {asked}: several devices are two or more$"):
+        require_known((asked,), "--bench-backends")
+
+
+def test_devices_beside_several_are_told_to_be_left_out_with_the_option_that_takes_them():
+    targets = Targets(("torch", "torch:cuda:x2"), PROBES)
+    every = "torch:cpu,torch:cuda,torch:cuda:x2"
+    assert targets.left_out() == [f"left out: torch cuda:1; --bench-backends={every} measures every device"]
 
 
 def test_each_backend_is_probed_once_whatever_its_entries():

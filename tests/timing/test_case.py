@@ -244,6 +244,14 @@ def test_energy_is_measured_where_it_is_asked_for_and_counted(monkeypatch, windo
     assert all(joules > 0 for name, joules in done.values.items() if name == "energy")
 
 
+def test_energy_is_that_of_the_device_of_this_process_on_a_target_of_several(monkeypatch):
+    asked = []
+    monkeypatch.setattr("bench_core.timing.energy.meter", lambda device, uuid: asked.append(device))
+    together = Case(Double().works(None, None)[0], "numpy", "cpu:x2")
+    done = run_case(together, Double(), NumpyBackend("cpu"), Settings(replace(PLAN, energy=0.01), 7, 1 << 20))
+    assert (done.status, asked) == (Status.OK, ["cpu"])
+
+
 @pytest.mark.parametrize("readable", [True, False])
 def test_where_the_counter_of_one_package_is_gone_the_case_has_lost_its_energy(monkeypatch, tmp_path, readable):
     """Also in a worker that never saw it. Where no counter can be read, there may never have been one."""

@@ -22,8 +22,8 @@ from bench_core.timing import worker
 from bench_core.timing.case import Settings
 from bench_core.timing.sampling import Durations
 from bench_core.timing.worker import Worker
-from bench_core.timing.workers import InProcess, Workers
 from bench_core.timing.worker_protocol import Imports, ProcessEnvironment, WorkerSpec, WorkloadSource
+from bench_core.timing.workers import InProcess, Workers
 from tests.faulty.faults import Fault
 from tests.support import ROOT
 

@@ -1,10 +1,13 @@
 """What a process finds changed where the environment asks for it: its clock, its memory limit, its host's name.
 
+A rank may end here, or never get further.
+
 It has to be there before bench_core is: a timer takes its clock when its module is imported.
 """
 
 import os
 import platform
+import signal
 import socket
 import sys
 import time
@@ -24,3 +27,10 @@ if "bench_core.timing.worker_child" in sys.orig_argv:
         from bench_core.machine import host
 
         host.memory_limit = lambda: 1 << 30
+if (how := os.environ.get("FAULT_RANK")) and os.environ.get("RANK") == "1":
+    os.write(2, b"here it ends\n")
+    if how == "starting_kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "starting_exit":
+        os._exit(3)
+    time.sleep(3600)
