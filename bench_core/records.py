@@ -196,7 +196,7 @@ def type_of(device: str) -> str:
     return device.partition(":")[0]
 
 
-def ranks_of(device: str) -> int:
+def count_of_devices(device: str) -> int:
     """Return the number of devices in an address, each with a process (a rank) of its own: 8 in "cuda:x8", else 1.
 
     Raises ValueError for a number below 2, which no target of several devices has.
@@ -292,7 +292,7 @@ class Case:
     @property
     def ranks(self) -> int:
         """The number of processes of its target; the work may need fewer (`Work.ranks`)."""
-        return ranks_of(self.device)
+        return count_of_devices(self.device)
 
     @property
     def label(self) -> str:
@@ -320,7 +320,7 @@ class Target:
 
     @property
     def ranks(self) -> int:
-        return ranks_of(self.device)
+        return count_of_devices(self.device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from bench_core.records import (
     count_statuses,
     identifier,
     measurement_from_json,
-    ranks_of,
+    count_of_devices,
     severity,
     to_json,
 )
@@ -131,7 +131,7 @@ def test_the_address_of_devices_tells_their_type_and_number(device, kind, ranks)
 @pytest.mark.parametrize("device", ["cpu:x0", "cpu:x1", "cuda:x01"])
 def test_less_than_two_devices_are_not_several(device):
     with pytest.raises(ValueError, match=f"^{device}: several devices are two or more$"):
-        ranks_of(device)
+        count_of_devices(device)
 
 
 def test_a_work_says_how_many_processes_compute_it():

@@ -21,7 +21,7 @@ from bench_core.backends.base import ALONE, Memory, Ranks, imported
 from bench_core.backends.torch import TorchBackend
 from bench_core.errors import Unavailable
 from bench_core.machine import host, topology
-from bench_core.records import Fact, Facts, ranks_of, type_of
+from bench_core.records import Fact, Facts, count_of_devices, type_of
 
 FOLDER = "BENCH_CORE_RANKS"  # the environment variable with the folder in which the ranks find each other
 _LONGEST = timedelta(days=7)  # of a wait for other ranks: the parent of all knows better when it is too long
@@ -122,7 +122,7 @@ class RankedTorch(TorchBackend):
         if not dist.is_available() or not dist.is_backend_available(self._collectives or "none"):
             raise Unavailable("no_collectives", f"torch {self.version} has no collectives for several {kind} devices")
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        assert size == ranks_of(device)  # noqa: S101 - torchrun was told so
+        assert size == count_of_devices(device)  # noqa: S101 - torchrun was told so
         store = dist.FileStore(os.path.join(os.environ[FOLDER], "store"), size)  # noqa: PTH118 - a str is asked for
         bound = {} if kind == "cpu" else {"device_id": self.torch.device(self.device)}
         dist.init_process_group(self._collectives, store=store, rank=rank, world_size=size, timeout=_LONGEST, **bound)

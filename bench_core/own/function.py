@@ -22,7 +22,7 @@ import numpy as np
 from bench_core import check
 from bench_core.errors import CaseError, UsageError, WrongAnswer
 from bench_core.plan.targets import entries_of, require_known
-from bench_core.records import SAME_INPUTS, Param, identifier, ranks_of
+from bench_core.records import SAME_INPUTS, Param, identifier, count_of_devices
 from bench_core.text import one_line, printable
 from bench_core.units import counted
 from bench_core.workload import (
@@ -278,7 +278,7 @@ def backends_of(given: str | Sequence[str] | None) -> tuple[str, ...]:
         raise UsageError(f"measure: backends={printable(repr(given), 60)}: give names, such as ['numpy', 'torch:cpu']")
     entries = tuple(entry for text in several for entry in entries_of(text))
     require_known(entries, f"measure: backends={','.join(entries)}")
-    for together in (entry for entry in entries if ranks_of(entry.partition(":")[2]) > 1):
+    for together in (entry for entry in entries if count_of_devices(entry.partition(":")[2]) > 1):
         raise UsageError(f"measure: backends={together}: a function is measured on one device at a time")
     return entries
 

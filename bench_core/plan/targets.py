@@ -10,7 +10,7 @@ from bench_core.backends.base import Backend, Launches
 from bench_core.errors import Unavailable, UsageError
 from bench_core.machine import host
 from bench_core.plan.discovery import Probe
-from bench_core.records import Target, ranks_of, type_of
+from bench_core.records import Target, count_of_devices, type_of
 from bench_core.text import no_such
 
 _DEVICE_TYPES = ("cpu", "cuda", "rocm", "mps", "xpu", "tpu")
@@ -45,7 +45,7 @@ def require_known(entries: Sequence[str], said: str) -> None:
         if kind and type_of(kind) not in types:
             raise UsageError(f"{said}: {no_such('type of device', kind, sorted(types))}")
         try:
-            ranks_of(kind)
+            count_of_devices(kind)
         except ValueError as error:
             raise UsageError(f"{said}: {backend}:{error}") from None
 
@@ -78,7 +78,7 @@ class Targets:
             self._unusable.append(str(error))
             return
         addresses = [d.device for d in found.devices]
-        if ranks_of(wanted) > 1:
+        if count_of_devices(wanted) > 1:
             if not_several := _why_not_several(backend, found, wanted):
                 self.absent[name, wanted] = not_several
             self.taking_part.append(Target(name, backend.dialect, wanted))
@@ -123,7 +123,7 @@ class Targets:
             name, _, wanted = entry.partition(":")
             found = self.probes[name]
             addresses = [d.device for d in found.devices]
-            if ranks_of(wanted) > 1:
+            if count_of_devices(wanted) > 1:
                 if why := _why_not_several(registry.load(name), found, wanted):
                     raise UsageError(f"--bench-require={entry}: not available: {why.reason}")
             elif not any(matches(address, wanted) for address in addresses):
@@ -150,7 +150,7 @@ def _why_not_several(backend: type[Backend], found: Probe, wanted: str) -> Absen
 
     On a CPU each has cores of its own.
     """
-    ranks, kind = ranks_of(wanted), type_of(wanted)
+    ranks, kind = count_of_devices(wanted), type_of(wanted)
     if not found.available:
         return Absent(found.reason_code, found.reason)
     if not isinstance(backend, Launches):

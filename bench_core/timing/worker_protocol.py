@@ -31,7 +31,16 @@ from bench_core.backends import registry
 from bench_core.backends.base import Backend, Selective
 from bench_core.errors import CaseError, Unavailable
 from bench_core.machine import environment, host
-from bench_core.records import Case, Fact, Facts, Measurement, case_from_json, measurement_from_json, ranks_of, to_json
+from bench_core.records import (
+    Case,
+    Fact,
+    Facts,
+    Measurement,
+    case_from_json,
+    measurement_from_json,
+    count_of_devices,
+    to_json,
+)
 from bench_core.timing.case import Settings
 from bench_core.timing.sampling import Durations
 from bench_core.workload import Workload
@@ -207,7 +216,7 @@ class WorkerSpec:
 
     @property
     def ranks(self) -> int:
-        return ranks_of(self.device)
+        return count_of_devices(self.device)
 
     @classmethod
     def of(cls, case: Case) -> WorkerSpec:
