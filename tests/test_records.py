@@ -21,10 +21,10 @@ from bench_core.records import (
     Status,
     Target,
     Work,
+    count_of_devices,
     count_statuses,
     identifier,
     measurement_from_json,
-    count_of_devices,
     severity,
     to_json,
 )

@@ -22,7 +22,7 @@ import numpy as np
 from bench_core import check
 from bench_core.errors import CaseError, UsageError, WrongAnswer
 from bench_core.plan.targets import entries_of, require_known
-from bench_core.records import SAME_INPUTS, Param, identifier, count_of_devices
+from bench_core.records import SAME_INPUTS, Param, count_of_devices, identifier
 from bench_core.text import one_line, printable
 from bench_core.units import counted
 from bench_core.workload import (

@@ -37,8 +37,8 @@ from bench_core.records import (
     Facts,
     Measurement,
     case_from_json,
-    measurement_from_json,
     count_of_devices,
+    measurement_from_json,
     to_json,
 )
 from bench_core.timing.case import Settings
