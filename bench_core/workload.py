@@ -101,6 +101,8 @@ class Kernel:
     flags: flags of the row that depend on the work and the device ("fits_l3").
     singly: whether calls by wall time are timed one by one, however short, because their latency is of interest.
     prepare: compiles or captures what `run` then calls; timed once, by itself, as compile_time.
+    alike: returns the arrays that are equal on all ranks after any number of calls, bit by bit, as the weights of
+        replicas are; compared after the timed calls. None if none are, or for one process.
     hides_memory: whether `run` works in memory that the allocator counts as free, as a captured graph does;
         then there is no peak_memory.
     around_first: makes the context in which `run` is called first; it must not change what `run` does.
@@ -122,6 +124,7 @@ class Kernel:
     flags: tuple[str, ...] = ()
     singly: bool = False
     prepare: Call | None = None
+    alike: Callable[[], Iterable[Any]] | None = None
     hides_memory: bool = False
     around_first: Callable[[], AbstractContextManager[None]] = nullcontext
 

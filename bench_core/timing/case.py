@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import itertools
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
@@ -27,7 +28,16 @@ from bench_core.timing import energy
 from bench_core.timing.account import accounted, part
 from bench_core.timing.disturbances import Disturbances
 from bench_core.timing.placement import placement
-from bench_core.timing.ranks import RanksTimer, RanksWatch, failing_together, most, slow_rank, spread
+from bench_core.timing.ranks import (
+    RanksTimer,
+    RanksWatch,
+    failing_together,
+    most,
+    require_alike,
+    slow_rank,
+    spread,
+    told_by_all,
+)
 from bench_core.timing.recheck import Checks, generator
 from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer, sample_series
 from bench_core.timing.shared import Shared
@@ -171,6 +181,7 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
             on_phase("wait")
             with part(Part.WAITING):
                 wait_for_quiet(settings.wait)
+                most(ranks, 0.0)  # until all have waited: this is no time of the next phase
         done = _timed(done, kernels, backend, settings.durations, before, on_phase)
         done = replace(done, values={**values, **done.values})
 
@@ -214,12 +225,12 @@ def _timed(
     if taken is not None:
         values["energy"] = taken.joules
     peak = None if kernels[0].hides_memory else backend.memory().peak
-    if peak is not None and memory_before is not None:
-        most_on_a_rank = most(ranks, float(peak - memory_before))
-        values |= {"peak_memory": most_on_a_rank} if most_on_a_rank > 0 else {}
+    if peak is not None and memory_before is not None and peak > memory_before:
+        values["peak_memory"] = float(peak - memory_before)
     blind = (NO_DEVICE_CLOCK,) * (case.device_type != "cpu" and not backend.has_device_clock)
     flags = (*kernels[0].flags, *late, *late_rank, *blind, *disturbances.flags(), *energy_flags)
-    return replace(done, series=tuple(series), values=values | disturbances.values(), flags=flags)
+    flags, values = told_by_all(ranks, flags, values | disturbances.values())
+    return replace(done, series=tuple(series), values=values, flags=flags)
 
 
 def _compilations(backend: Backend) -> int:
@@ -299,7 +310,8 @@ def _measure_over_ranks(
 ) -> tuple[list[Series], float, int | None]:
     """Measure the kernels and their probes from the begin on all ranks to the end on all.
 
-    Return the series, the spread of the times of the ranks, and the number of a rank that is slow.
+    Return the series, the spread of the times of the ranks, and the number of a rank that is slow, in the kernel or in
+    a probe: where ranks wait for each other, all take as long as the slowest.
     """
     series, differ, slow, ranks = [], 0.0, None, ranks_of(backend)
     runs = {"time": rotate([kernel.run for kernel in kernels])}
@@ -308,11 +320,22 @@ def _measure_over_ranks(
         timer = RanksTimer(backend, ranks)
         one = sample_series(metric, run, timer, durations, watch, timer.agreed_now, singly=kernels[0].singly)
         series.append(one)
+        blocks = timer.by_rank(one.inner_loops)[-len(one.seconds) :]
+        by_rank = [each for i, each in enumerate(blocks) if i not in one.noisy]
+        slow = slow_rank(by_rank) if slow is None else slow
         if metric == "time":
-            blocks = timer.by_rank(one.inner_loops)[-len(one.seconds) :]
-            by_rank = [each for i, each in enumerate(blocks) if i not in one.noisy]
-            differ, slow = spread(by_rank), slow_rank(by_rank)
+            differ = spread(by_rank)
+            for alike in [kernel.alike for kernel in kernels if kernel.alike]:
+                require_alike(ranks, _fingerprint(alike(), backend))
     return series, differ, slow
+
+
+def _fingerprint(arrays: Iterable[Any], backend: Backend) -> str:
+    """Return the SHA-256 of all elements of arrays."""
+    whole = hashlib.sha256()
+    for array in arrays:
+        whole.update(np.ascontiguousarray(backend.to_host(array)).tobytes())
+    return whole.hexdigest()
 
 
 def _judged_by_device(wall: Series, device: Series) -> Series:

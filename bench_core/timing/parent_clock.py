@@ -21,8 +21,8 @@ CLAIMED, TIMED = 0.9, 0.9
 # of its period of 100 ms. A late beginning makes the phase look shorter, a late end longer.
 LATE = 0.25
 # Seconds of the phase outside the timers: on a CPU the reference work, 0.02 s. On a GPU also the queries to the driver,
-# for which there is no figure yet; there a phase lasts 1.4 s or more. On several devices the agreements of the ranks
-# about disturbances, for which a rank may have to wait: 0.25 s seen on two busy cores.
+# for which there is no figure yet; there a phase lasts 1.4 s or more. On several devices what the ranks agree on, for
+# which one may have to wait for others on busy cores.
 BESIDE_CPU, BESIDE_MORE = 0.1, 0.5
 BETWEEN = 20e-6  # seconds between two blocks; this adds up if blocks are short
 

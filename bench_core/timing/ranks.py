@@ -7,11 +7,13 @@ seconds, disturbances, and errors.
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
 from time import perf_counter, sleep
+from typing import Any
 
 from bench_core.backends.base import Backend, Ranks, Timed
 from bench_core.errors import CaseError, RankFailed, WrongAnswer
@@ -55,6 +57,13 @@ class RanksTimer:
     def agreed_now(self) -> float:
         """Return the time of the last agreement: a clock that shows the same to all ranks."""
         return self._agreed
+
+    def collect(self) -> float:
+        """Collect garbage, agree on the time, and return the seconds that this took here."""
+        begin = self._now()
+        gc.collect()
+        self._agreed = self._ranks.numbers([self._now()])[0][0]
+        return self._now() - begin
 
     def time(self, run: Call, calls: int) -> Timed:
         entered = self._now()
@@ -157,6 +166,35 @@ def failing_together(ranks: Ranks) -> Iterator[None]:
 
 def _finite(number: float | None) -> float | None:
     return number if number is not None and math.isfinite(number) else None
+
+
+# What is told of a device by each rank, and how one number is made of theirs.
+_OF_ALL: Mapping[str, Callable[[list[float]], float]] = {
+    "gpu_power": math.fsum,
+    "gpu_clock": min,
+    "gpu_temperature": max,
+}
+
+
+def told_by_all(
+    ranks: Ranks, flags: Sequence[str], values: Mapping[str, float]
+) -> tuple[tuple[str, ...], dict[str, float]]:
+    """Return the flags of any rank, and one value for all: the sum of power, the lowest clock, the largest others."""
+    if ranks.size == 1:
+        return tuple(flags), dict(values)
+    told: list[Any] = ranks.every([list(flags), dict(values)])
+    every = dict.fromkeys(flag for flags, _ in told for flag in flags)
+    names = dict.fromkeys(name for _, values in told for name in values)
+    found = {name: [values[name] for _, values in told if name in values] for name in names}
+    return tuple(every), {name: _OF_ALL.get(name, max)(numbers) for name, numbers in found.items()}
+
+
+def require_alike(ranks: Ranks, fingerprint: str) -> None:
+    """Raise WrongAnswer on all ranks if theirs differ. fingerprint: of what must be equal on all of them."""
+    others = ranks.every(fingerprint)
+    if differing := [rank for rank, each in enumerate(others) if each != others[0]]:
+        reason = f"after the timed calls rank {differing[0]} holds other numbers than rank 0: they were not exchanged"
+        raise WrongAnswer(reason, code="ranks_differ")
 
 
 def slow_rank(by_rank: Sequence[Sequence[float]]) -> int | None:

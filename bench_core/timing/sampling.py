@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from bench_core import stats
 from bench_core.backends.base import Backend, Futures, Timed
@@ -71,6 +71,14 @@ class Timer(Protocol):
 
     def time(self, run: Call, calls: int) -> Timed:
         """Return the seconds that `calls` calls of `run` took, until all their work was done."""
+
+
+@runtime_checkable
+class Collects(Protocol):
+    """Optional part of a Timer whose clock stands still between blocks."""
+
+    def collect(self) -> float:
+        """Collect garbage before the blocks, let the clock go on, and return the seconds that this took."""
 
 
 class WallTimer:
@@ -161,9 +169,7 @@ def sample_series(
     loops = 1 if singly else min(inner_loops(warm.per_call, timer.batch_below), 2 * warm.calls)
     if warm.starved and loops > 1:
         loops = _held_back(run, timer, min(loops, warm.calls))
-    collecting = now()
-    gc.collect()
-    collecting = now() - collecting
+    collecting = timer.collect() if isinstance(timer, Collects) else _collect(now)
     with collection_off():
         with part(Part.TIMED):
             blocks = _blocks(run, timer, durations, loops, watch, now)
@@ -194,6 +200,12 @@ def sample_series(
         discarded[cause] = discarded.get(cause, 0.0) + blocks[i].seconds
     disturbance = math.fsum(max(lost[i].values(), default=0.0) for i in counted) / len(counted)
     return Series(metric, timer.clock, tuple(seconds), loops, tuple(noisy), earned, claimed, discarded, disturbance)
+
+
+def _collect(now: Callable[[], float]) -> float:
+    begin = now()
+    gc.collect()
+    return now() - begin
 
 
 def which_count(lost: Sequence[Lost]) -> list[int]:

@@ -49,6 +49,10 @@ class Replicated(Trainer):
         self.replicas = DistributedDataParallel(self.module, process_group=group)
         self.forward = self.replicas
 
+    def replicated(self) -> list[torch.Tensor]:
+        """Return what is equal on all ranks after every step: the weights. Running averages are handed out before."""
+        return [parameter.detach() for parameter in self.module.parameters()]
+
     def step_alone(self, x: torch.Tensor, targets: torch.Tensor) -> Step:
         """Take a training step without an exchange."""
         with self.replicas.no_sync():
@@ -69,6 +73,10 @@ class Sharded(Trainer):
         self.optimiser = optimiser(self.module.parameters())
         self.weights = {name: tensor.detach().clone() for name, tensor in self.state().items()}
         self.gradients = Gradients(self.module)
+
+    def replicated(self) -> list[torch.Tensor]:
+        """Return nothing: each rank holds another share."""
+        return []
 
 
 class Gathered(Mapping[str, Any]):
@@ -127,7 +135,7 @@ def parallel_kernel(
     else:
         trainer = Sharded(module(), weights(), optimiser, work.precision, group)
     kernel = training_kernel(trainer.step, trainer.reset, batch, trainer.state, samples)
-    kernel = replace(kernel, outputs=_gathered(kernel.outputs, group))
+    kernel = replace(kernel, outputs=_gathered(kernel.outputs, group), alike=trainer.replicated)
     if work.ranks == 1:
         return kernel
     if isinstance(trainer, Replicated):
