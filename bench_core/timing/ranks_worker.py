@@ -22,6 +22,7 @@ import psutil
 from bench_core import child_process
 from bench_core.backends import registry
 from bench_core.backends.base import Launcher, Launches
+from bench_core.errors import CaseError
 from bench_core.machine.privacy import scrub
 from bench_core.records import Case, Measurement, Status, measurement_from_json
 from bench_core.timing import rank_child
@@ -54,6 +55,8 @@ class RanksWorker(Worker):
         return self._scratch.name if self._scratch else ""
 
     def _command(self) -> list[str]:
+        if not self._folder:
+            raise CaseError("worker_start", "no temporary folder can be written to: ranks meet through files in one")
         spec = self.spec
         arguments = (spec.backend, spec.device, str(spec.threads))
         return self._launcher.launch(protocol.RANK_CHILD, arguments, spec.ranks, self._folder, os.getpid())

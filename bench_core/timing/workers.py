@@ -34,6 +34,9 @@ class InProcess:
         self._environment: ProcessEnvironment | None = None
 
     def start(self) -> ProcessEnvironment:
+        if self.spec.ranks > 1:
+            reason = f"{self.spec.device} needs a process for each device: leave --bench-isolation on"
+            raise Unavailable("needs_isolation", reason)
         if self._environment is None:
             self._backend = registry.load(self.spec.backend)(self.spec.device)
             self._backend.set_threads(self.spec.threads)
@@ -49,9 +52,6 @@ class InProcess:
         on_phase: OnPhase,
     ) -> Measurement:
         try:
-            if self.spec.ranks > 1:
-                reason = f"{case.device} needs a process for each device: leave isolation on"
-                raise Unsupported("needs_isolation", reason)
             _require_environ(case, self.spec.threads)
             here = self.start()
         except CaseError as error:

@@ -273,5 +273,17 @@ def test_losses_of_two_ranks_over_ten_steps_are_those_of_one_process(found, name
     assert abs(losses[-1] - losses[0]) > 1e-6 * losses[0], "they train"
 
 
+def test_replicas_that_are_not_exchanged_in_the_timed_steps_are_refused(found):
+    """The steps that are checked are exchanged: the weights of the ranks tell."""
+    status, code, _ = found["lazy"]
+    assert (status, code) == (Status.INVALID, "ranks_differ")
+
+
+def test_a_slow_rank_is_named_though_all_wait_for_it_in_the_exchange(found):
+    status, _, flags = found["slow"]
+    assert status == Status.OK
+    assert "slow_rank_1" in flags
+
+
 def test_both_ranks_report_the_same_losses(found):
     assert found["ranks agree"]

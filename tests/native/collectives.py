@@ -120,6 +120,7 @@ def shown(name: str, pairs: list[Pair]) -> str:
 def serve(options: argparse.Namespace) -> None:
     """Measure as one of the ranks; rank 0 prints."""
     backend = torch_ranks.connect(f"cpu:x{options.ranks}")
+    backend.team(options.ranks)
     backend.set_threads(1)
     for size in options.sizes:
         rank = Rank(backend, size, options.seconds)

@@ -8,7 +8,9 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +19,14 @@ import pytest
 from bench_core.backends import torch_ranks
 from bench_core.records import Case, Preset
 from bench_core.timing.case import generator, run_case
+from bench_core.timing.sampling import Durations
 from benchmarks.bench_scaling import IMPLEMENTATIONS, CnnTrainParallel, GptTrainParallel
 from tests.support.kernels import CHECK
 
 ADDRESS, RANKS, STEPS = "cpu:x2", 2, 10
 WORKLOADS = {workload.name: workload for workload in (GptTrainParallel(), CnnTrainParallel())}
 LONGEST = 120  # seconds
+SHORT = Durations(budget=0.3, least=0.1, warmup=0.05, warmup_cap=0.1)
 
 
 def work_of(workload, dtype):
@@ -46,6 +50,7 @@ def asked(folder):
 
 def main(folder):
     backend = torch_ranks.connect(ADDRESS)
+    backend.team(RANKS)
     backend.set_threads(1)
     found = {}
     for name, workload in WORKLOADS.items():
@@ -65,10 +70,21 @@ def main(folder):
             found[name, implementation, "float32"] = outputs
             many = steps(workload, "float64", backend, implementation, STEPS, ["loss"])
             found[name, implementation, "losses"] = [float(each["loss"]) for each in many]
+    for question, changed in (("lazy", exchanging_twice), ("slow", late_rank)):
+        with changed():
+            found[question] = timed(backend)
     everyone = backend.ranks.every(found["gpt_train_parallel", "ddp", "losses"])
     found["ranks agree"] = all(each == everyone[0] for each in everyone)
     if backend.ranks.rank == 0:
         (Path(folder) / "found").write_bytes(pickle.dumps(found))
+
+
+def timed(backend):
+    """Return status, reason code and flags of a case of DDP that is timed."""
+    workload = WORKLOADS["gpt_train_parallel"]
+    case = Case(work_of(workload, "float32"), "torch", ADDRESS, "ddp")
+    done = run_case(case, workload, backend, replace(CHECK, check_only=False, durations=SHORT))
+    return done.status.value, done.reason_code, done.flags
 
 
 def steps(workload, dtype, backend, implementation, count, names=None):
@@ -110,6 +126,45 @@ def no_gradient_is_exchanged():
         patch.setattr(parallel, "DistributedDataParallel", Silent)
         name = "reduce_scatter_single" if hasattr(dist, "reduce_scatter_single") else "reduce_scatter_tensor"
         patch.setattr(dist, name, scattered)
+        yield
+
+
+@contextmanager
+def exchanging_twice():
+    """Let DDP exchange gradients in the two steps after a restart alone, which are those that are checked."""
+    from benchmarks.nn.modules.parallel import Replicated
+
+    step, alone, reset = Replicated.step, Replicated.step_alone, Replicated.reset
+
+    def restarted(trainer):
+        trainer.calls = 0
+        reset(trainer)
+
+    def lazy(trainer, *batch):
+        trainer.calls = getattr(trainer, "calls", 0) + 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Replicated, "step", step)
+            return step(trainer, *batch) if trainer.calls <= 2 else alone(trainer, *batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Replicated, "reset", restarted)
+        patch.setattr(Replicated, "step", lazy)
+        yield
+
+
+@contextmanager
+def late_rank():
+    """Let rank 1 take 30 ms longer for every step, with an exchange and without one."""
+    from benchmarks.nn.modules.parallel import Replicated
+
+    step = Replicated.step
+
+    def late(trainer, *batch):
+        time.sleep(0.03 * (torch_ranks.rank_in(os.environ) == 1))
+        return step(trainer, *batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Replicated, "step", late)
         yield
 
 

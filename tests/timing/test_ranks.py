@@ -8,6 +8,7 @@ import pytest
 
 from bench_core.backends.base import ALONE
 from bench_core.errors import CaseError, RankFailed, Unsupported, WrongAnswer
+from bench_core.timing import sampling
 from bench_core.timing.ranks import (
     LONGEST_LEAD,
     SHORTEST_LEAD,
@@ -16,10 +17,13 @@ from bench_core.timing.ranks import (
     any_of,
     failing_together,
     most,
+    require_alike,
     slow_rank,
     spread,
+    told_by_all,
 )
 from bench_core.timing.sampling import Durations, sample_series
+from bench_core.timing.watch import Watch
 from tests.support.fake_ranks import TickingClock, Together
 
 NO_DEVICE = SimpleNamespace(synchronize=lambda: None)
@@ -148,6 +152,50 @@ def test_ranks_of_different_speeds_take_the_same_turns_in_a_whole_series():
     assert len({each.seconds for each in series}) == 1, series
     assert len({each.noisy for each in series}) == 1
     assert series[0].noisy, "no rank has seen a disturbance"
+
+
+def test_collecting_garbage_takes_none_of_the_time_to_measure(monkeypatch):
+    """The agreed clock stands still between blocks, so it has to be told that garbage was collected."""
+
+    def blocks(collecting):
+        together = Together(2)
+
+        def work(ranks):
+            clock = TickingClock()
+            monkeypatch.setattr(sampling.gc, "collect", lambda: None)
+            timer = RanksTimer(NO_DEVICE, ranks, clock)
+            timer.collect = lambda: clock.pass_(collecting) or RanksTimer.collect(timer) + collecting
+            watch = RanksWatch(Watch([]), ranks)
+            plan = Durations(budget=0.1, least=0.1, warmup=0.01, warmup_cap=0.02)
+            return sample_series("time", lambda: clock.pass_(5e-3), timer, plan, watch, timer.agreed_now)
+
+        return together.run(work)
+
+    quick, slow = blocks(0.0)[0], blocks(0.5)[0]
+    assert len(slow.seconds) == len(quick.seconds) > 10
+    assert slow.claimed_s == pytest.approx(quick.claimed_s + 0.5, abs=1e-3)
+
+
+def test_what_any_rank_tells_is_told_of_all():
+    told = [
+        (("drift",), {"gpu_power": 300.0, "gpu_clock": 1.9e9, "gpu_temperature": 40.0, "peak_memory": 5.0}),
+        (("throttled", "drift"), {"gpu_power": 200.0, "gpu_clock": 1.2e9, "gpu_temperature": 70.0}),
+    ]
+    for flags, values in Together(2).run(lambda ranks: told_by_all(ranks, *told[ranks.rank])):
+        assert flags == ("drift", "throttled")
+        assert values == {"gpu_power": 500.0, "gpu_clock": 1.2e9, "gpu_temperature": 70.0, "peak_memory": 5.0}
+    assert told_by_all(ALONE, *told[0]) == told[0]
+
+
+@pytest.mark.parametrize(("prints", "differs"), [("aaa", None), ("aab", 2), ("abb", 1)])
+def test_ranks_that_hold_different_numbers_are_refused_by_all(prints, differs):
+    for error in Together(3).run(lambda ranks: require_alike(ranks, prints[ranks.rank])):
+        if differs is None:
+            assert error is None
+        else:
+            assert isinstance(error, WrongAnswer)
+            assert error.code == "ranks_differ"
+            assert f"rank {differs} holds other numbers than rank 0" in str(error)
 
 
 class Seen:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from io import BytesIO
 from types import SimpleNamespace
 
 import psutil
@@ -12,8 +13,9 @@ import pytest
 
 from bench_core import child_process
 from bench_core.backends import torch_ranks
+from bench_core.errors import CaseError
 from bench_core.records import Case, Measurement, Status, Work, to_json
-from bench_core.timing import rank_child, ranks_worker
+from bench_core.timing import rank_child, ranks_worker, worker
 from bench_core.timing.ranks_worker import RanksWorker
 from bench_core.timing.worker_protocol import ProcessEnvironment, WorkerSpec
 
@@ -213,3 +215,10 @@ def test_ranks_end_with_their_worker_and_all_that_they_have_started_though_each_
     _, alive = psutil.wait_procs([ones, twos], timeout=10)
     assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
     assert worker._ranks == {}
+
+
+def test_without_a_temporary_folder_ranks_do_not_meet_somewhere_else(monkeypatch):
+    monkeypatch.setattr(worker, "_log_and_scratch", lambda: (BytesIO(), None))
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with pytest.raises(CaseError, match="no temporary folder can be written to: ranks meet through files in one"):
+        RanksWorker(WorkerSpec("torch", "cpu:x2", 1, ())).start()

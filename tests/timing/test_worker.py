@@ -409,6 +409,12 @@ class Tuned(NumpyBackend):
         return {"EVERY": "1"} | ({"KERNELS": "wide"} if implementation == "tuned" else {})
 
 
+def test_several_devices_need_processes():
+    done = Workers(isolated=False).dispatch(case("good", "cpu:x2"), SOURCE, QUICK, 60.0, ignore)
+    assert (done.status, done.reason_code) == (Status.SKIPPED, "needs_isolation")
+    assert done.reason == "cpu:x2 needs a process for each device: leave --bench-isolation on"
+
+
 @pytest.mark.parametrize(
     ("implementation", "set_before", "code"),
     [
