@@ -27,6 +27,7 @@ SPIN = 0.2e-3  # seconds before it for which a rank does not sleep: longer than 
 LATE = 20e-6  # seconds after the common begin, from which on the next lead is longer
 SLOW = 0.05  # a rank is slow if it takes this share longer than the median of all, in SLOW_BLOCKS of the blocks
 SLOW_BLOCKS = 0.8
+CHANCE = 0.01  # the probability of that for equal ranks, at most
 
 
 class RanksTimer:
@@ -200,11 +201,19 @@ def require_alike(ranks: Ranks, fingerprint: str) -> None:
 def slow_rank(by_rank: Sequence[Sequence[float]]) -> int | None:
     """Return the rank that takes longer than the others in most blocks; None if there is none.
 
-    by_rank[block][rank]: seconds of each, until its own end.
+    by_rank[block][rank]: seconds of each, until its own end. There must be so many blocks that it is not by CHANCE: in
+    one block, each of n ranks is the last with a probability of 1 / n.
     """
     late = [max(range(len(each)), key=each.__getitem__) for each in by_rank if max(each) > (1 + SLOW) * median(each)]
     found = max(set(late), key=late.count, default=None)
-    return found if found is not None and late.count(found) >= SLOW_BLOCKS * len(by_rank) else None
+    if found is None or late.count(found) < SLOW_BLOCKS * len(by_rank):
+        return None
+    blocks, ranks = len(by_rank), len(by_rank[0])
+    by_chance = math.fsum(
+        math.comb(blocks, count) * (1 / ranks) ** count * (1 - 1 / ranks) ** (blocks - count)
+        for count in range(late.count(found), blocks + 1)
+    )
+    return found if ranks * by_chance <= CHANCE else None
 
 
 def spread(by_rank: Sequence[Sequence[float]]) -> float:

@@ -26,7 +26,7 @@ from tests.support.kernels import CHECK
 ADDRESS, RANKS, STEPS = "cpu:x2", 2, 10
 WORKLOADS = {workload.name: workload for workload in (GptTrainParallel(), CnnTrainParallel())}
 LONGEST = 120  # seconds
-SHORT = Durations(budget=0.3, least=0.1, warmup=0.05, warmup_cap=0.1)
+SHORT = Durations(budget=0.8, least=0.8, warmup=0.05, warmup_cap=0.1)
 
 
 def work_of(workload, dtype):
