@@ -48,7 +48,7 @@ def striking(tmp_path_factory):
     folder = tmp_path_factory.mktemp("striking")
     project = Project(folder, trial_ranks.environ(folder), "ranks.py")
     with trial_ranks.interrupts_reach_children():
-        done = project.run("--bench-timeout=6", "--bench-budget=0.6", backends=trial_ranks.TARGET, timeout=600)
+        done = project.run("--bench-timeout=6", "--bench-budget=1.2", backends=trial_ranks.TARGET, timeout=600)
     return project, done, left.behind(str(folder), project.path / "begun.txt", folder / "tmp")
 
 

@@ -69,7 +69,7 @@ def cases(how, number, folder):
     """Run a calm case before each of many faults, and return how many are found, and what is left."""
     project = Project(folder, environ(folder), "ranks.py")
     sizes = [size for i in range(number) for size in (f"calm.{i}", f"{how}.{i}")] + ["calm.last"]
-    project.run("--bench-timeout=6", "--bench-budget=0.6", backends=TARGET, timeout=3600, FAULT=" ".join(sizes))
+    project.run("--bench-timeout=6", "--bench-budget=1.2", backends=TARGET, timeout=3600, FAULT=" ".join(sizes))
     found, why = statuses(project.folder), reasons(project.folder)
     status, reason = CASES[how]
     is_right = [
@@ -119,7 +119,7 @@ def ends(how, number, folder):
         project = Project(here, environ(here), "ranks.py")
         with interrupts_reach_children():
             done = project.run(
-                "--bench-timeout=6", "--bench-budget=0.6", backends=TARGET, timeout=600, FAULT=f"calm.1 {how} calm.2"
+                "--bench-timeout=6", "--bench-budget=1.2", backends=TARGET, timeout=600, FAULT=f"calm.1 {how} calm.2"
             )
         kept = set(in_journal(project.folder)) if how.startswith("kill") else statuses(project.folder)
         expected = (
