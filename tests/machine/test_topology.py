@@ -8,14 +8,13 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench_core.machine import nvml, topology
 from bench_core.machine.normal_ranges import Link
 from bench_core.records import Fact
 from tests.standin import install as standin
 from tests.support import TESTS
+from tests.support.properties import given, st
 
 RATE = 26_562e6  # B/s of an NVLink 4, by the driver
 UNTOLD = "the driver does not tell where each NVLink leads"
