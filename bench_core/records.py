@@ -37,7 +37,7 @@ NO_REFERENCE = "unchecked"  # the flag of a case of which no right answer is kno
 SEQUENTIAL = "sequential"
 SAME_INPUTS = "same_inputs"  # the flag of a case that was checked again, but with the inputs of the timed calls
 _LONGEST_REASON = 1000  # characters; compilers answer with megabytes, and CSV readers refuse large cells
-_SEVERAL = re.compile(r"[a-z]+:x([0-9]{1,5})")  # the address of several devices
+_SEVERAL = re.compile(r"[^:]+:x([2-9]|[1-9][0-9]{1,4})")  # the address of several devices
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]*")
 
 
@@ -199,14 +199,16 @@ def type_of(device: str) -> str:
 def count_of_devices(device: str) -> int:
     """Return the number of devices in an address, each with a process (a rank) of its own: 8 in "cuda:x8", else 1.
 
-    Raises ValueError for a number below 2, which no target of several devices has.
+    Raises ValueError for a device that begins with x, as that of several devices does, but has no such number.
     """
-    found = _SEVERAL.fullmatch(device)
-    if not found:
-        return 1
-    if (ranks := int(found[1])) < 2:
+    which = device.partition(":")[2]
+    if found := _SEVERAL.fullmatch(device):
+        return int(found[1])
+    if which in {"x0", "x1"}:
         raise ValueError(f"{device}: several devices are two or more")
-    return ranks
+    if which.strip().lower().startswith("x"):
+        raise ValueError(f"{device}: several devices are x and their number, 2 to 99999, as in {type_of(device)}:x2")
+    return 1
 
 
 def is_several(device: str) -> bool:
