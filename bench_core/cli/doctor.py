@@ -70,6 +70,7 @@ def _topology_to_json(found: Topology) -> dict[str, Any]:
     ]
     return {
         "gpus": [{"gpu": gpu.number, "name": gpu.name, **facts_to_json(gpu.facts())} for gpu in found.gpus],
+        "silent": [asdict(gpu) for gpu in found.silent],
         "pairs": pairs,
     }
 
@@ -95,7 +96,7 @@ def _show(console: Console, found: Findings, advice: list[Advice]) -> None:
         console.print(_grid((name, _text(name, fact)) for name, fact in card.items()))
     if not found.cards:
         console.print(f"  {plain(found.no_cards or 'none')}", highlight=False)
-    if found.topology.gpus:
+    if found.topology.gpus or found.topology.silent:
         console.print("\n[bold]Topology[/], numbered as by the driver")
         console.print(_grid(topology.lines(found.topology)))
     console.print("\n[bold]Advice[/]")

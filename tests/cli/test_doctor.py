@@ -74,6 +74,18 @@ def test_the_links_of_several_gpus_are_shown_together(machine):
     ]
 
 
+def test_a_lost_gpu_stays_in_the_topology_beside_a_warning(machine):
+    machine.pynvml.devices[:] = machine.pynvml.connected(2, "PCIe")
+    machine.pynvml.devices[1].lost = True
+    assert topology_shown() == ["  GPU 0  NUMA node 0, PCIe 5.0 x16", "  GPU 1  GPU is lost"]
+    machine.pynvml.devices[0].lost = True
+    assert topology_shown() == ["  GPUs 0-1  GPU is lost"]
+    found = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)
+    assert found["topology"]["silent"] == [{"number": number, "reason": "GPU is lost"} for number in (0, 1)]
+    whats = [item["what"] for item in found["advice"] if item["level"] == "warning"]
+    assert {f"GPU {number} does not answer: GPU is lost" for number in (0, 1)} <= set(whats)
+
+
 def topology_shown():
     """Return the lines of the section; what is unknown of the NUMA node depends on the machine that tests run on."""
     shown = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"}).output
