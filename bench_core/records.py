@@ -24,6 +24,7 @@ from enum import StrEnum
 from itertools import repeat
 from typing import Any, Self
 
+from bench_core.stats import CONFIDENCE
 from bench_core.text import harmless, one_line
 
 Param = int | float | str | bool
@@ -577,6 +578,14 @@ class Row:
     def has_value(self) -> bool:
         """Whether there is a valid value: one that can be a quantity (`is_quantity`)."""
         return self.status == Status.OK and is_quantity(self.value)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The ends of its interval; None if it has none, or one of less than the usual confidence (of few blocks)."""
+        if self.ci_low is None or self.ci_high is None:
+            return None
+        is_less = self.ci_level is not None and self.ci_level < CONFIDENCE
+        return None if is_less else (self.ci_low, self.ci_high)
 
     @property
     def absence(self) -> str:

@@ -83,10 +83,14 @@ def how(row: Row) -> str:
 
 def value(row: Row) -> str:
     """Return a row's value with its interval: "1.23 ms (1.20 ms to 1.31 ms)"."""
-    shown = show(row.value, row.unit)
-    if row.ci_low is None or row.ci_high is None:
-        return shown
-    return f"{shown} ({show(row.ci_low, row.unit)} to {show(row.ci_high, row.unit)})"
+    ends = " to ".join(show(end, row.unit) for end in row.interval or ())
+    return show(row.value, row.unit) + f" ({ends})" * bool(ends)
+
+
+def _ends(row: Row) -> dict[str, float | None]:
+    """Return the ends of a row's interval as fields of a datum, each None if it has none that can be drawn."""
+    low, high = row.interval or (None, None)
+    return {"low": low or None, "high": high if low else None}  # zero has no place on a logarithmic axis
 
 
 COLOR, SHAPE, INSIDE, ABOUT = raw("color"), raw("shape"), raw("inside"), nominal("about")
@@ -277,7 +281,7 @@ def sweep_chart(sweep: Sweep, styles: Styles) -> Spec:
     unit = _x_unit(sweep)
     named = sweep.x_kind.capitalize() if len(sweep.x_kind) > 1 else f"Parameter {sweep.x_kind}"
     x_title = {"FLOP": "Work of one call", "B": "Footprint"}.get(sweep.x_kind, named)
-    ys = [y for p in sweep.points for y in (p.row.value, p.row.ci_low, p.row.ci_high) if y]
+    ys = [y for p in sweep.points for y in (p.row.value, *(p.row.interval or ())) if y]
     y_axis = log_axis(ys, sweep.unit, margin=1.4, most=6)
     x_axis = log_axis([p.x for p in sweep.points], unit, margin=1.12)
     data = [_point_datum(p, styles, unit) for p in sweep.points]
@@ -305,8 +309,7 @@ def _point_datum(p: Point, styles: Styles, unit: str) -> dict[str, Any]:
     return {
         "x": p.x,
         "y": p.row.value,
-        "low": p.row.ci_low,
-        "high": p.row.ci_high,
+        **_ends(p.row),
         "who": p.contender.label,
         "about": f"{p.contender.label}, {p.row.workload} {p.row.dtype} {at}: {value(p.row)}, {how(p.row)}",
         **styles.of(p.contender),
@@ -372,8 +375,7 @@ def _curve_data(curves: Sequence[Curve], looks: dict[str, Look], at: Callable[[R
         {
             "x": x,
             "y": row.value,
-            "low": row.ci_low or None,
-            "high": row.ci_high if row.ci_low else None,
+            **_ends(row),
             "who": curve.label,
             "about": f"{curve.contender.label}, {row.workload} {row.dtype}, {at(row)}: {value(row)}, {how(row)}",
             **looks[curve.label],
@@ -614,14 +616,15 @@ def _rate_datum(r: Rate, styles: Styles, *, several: bool) -> dict[str, Any]:
     row = r.row
     precision = row.dtype if row.precision == "ieee" else f"{row.dtype} {row.precision}"
     known = _shown(r) is not None
+    low, high = (row.interval if known else None) or (None, None)
     found = value(row) if known else row.absence
     return {
         "line": f"{r.contender.label} {precision}" if several else r.contender.label,
         "value": row.value if known else 0.0,
         "zero": 0.0,
-        "low": row.ci_low if known else None,
-        "high": row.ci_high if known else None,
-        "end": (row.ci_high or row.value) if known else 0.0,
+        "low": low,
+        "high": high,
+        "end": (high or row.value) if known else 0.0,
         "words": show(row.value, row.unit) if known else f"no value: {row.status}",
         "about": f"{row.workload} {row.size} {precision}, {r.contender.label}: {found}, {how(row)}",
         **styles.of(r.contender),
