@@ -49,7 +49,7 @@ def test_an_interval_of_less_than_the_usual_confidence_is_neither_shown_nor_draw
     assert (row.ci_low, row.ci_high, row.ci_level) == (0.85, 0.95, level)
     assert over_ranks.percent(row) == "90.0 %" + " (85.0 % to 95.0 %)" * shown
     assert value(row) == "0.900" + " (0.850 to 0.950)" * shown
-    points = ranks_chart(weak, looks(c.label for c in weak.curves))["datasets"]["points"]
+    points = ranks_chart(weak, looks(c.label for c in weak.curves), [weak])["datasets"]["points"]
     drawn = {(d["low"], d["high"]) for d in points if d["x"] > 1}
     assert drawn == ({(0.85, 0.95)} if shown else {(None, None)})
 
