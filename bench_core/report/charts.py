@@ -87,13 +87,10 @@ def value(row: Row) -> str:
     return show(row.value, row.unit) + f" ({ends})" * bool(ends)
 
 
-def _ends(row: Row, *, from_zero: bool = False) -> dict[str, float | None]:
-    """Return the ends of a row's interval as fields of a datum, each None if it has none that can be drawn.
-
-    from_zero: whether the axis is linear; zero has no place on a logarithmic one.
-    """
+def _ends(row: Row) -> dict[str, float | None]:
+    """Return the ends of a row's interval as fields of a datum, each None if it has none that can be drawn."""
     low, high = row.interval or (None, None)
-    return {"low": low, "high": high} if low or from_zero else {"low": None, "high": None}
+    return {"low": low or None, "high": high if low else None}  # zero has no place on a logarithmic axis
 
 
 COLOR, SHAPE, INSIDE, ABOUT = raw("color"), raw("shape"), raw("inside"), nominal("about")
@@ -355,7 +352,7 @@ def ranks_chart(s: Scaling, looks: dict[str, Look], among: Sequence[Scaling]) ->
     most = max(x for curve in s.curves for x, _ in curve.points)
     is_share = s.metric == EFFICIENCY
     ideal = [(1.0, 1.0), (most, 1.0 if is_share else most)]
-    data = _curve_data(s.curves, looks, lambda row: f"{row.ranks} ranks", from_zero=is_share)
+    data = _curve_data(s.curves, looks, lambda row: f"{row.ranks} ranks")
     one = {"x": 1.0, "y": 1.0, "low": None, "high": None, "about": "one rank, of which the others are multiples"}
     data = [*({"who": curve.label, **one, **looks[curve.label]} for curve in s.curves), *data]
     rules = [{"x": x, "y": y, "rule": "ideal", "about": "ideal"} for x, y in ideal]
@@ -391,14 +388,12 @@ def _log_up(data: Data, rules: Data, title: str, unit: str) -> Channel:
     return _log("y", log_axis(ys, unit, margin=1.25, most=6), title)
 
 
-def _curve_data(
-    curves: Sequence[Curve], looks: dict[str, Look], at: Callable[[Row], str], *, from_zero: bool = False
-) -> Data:
+def _curve_data(curves: Sequence[Curve], looks: dict[str, Look], at: Callable[[Row], str]) -> Data:
     return [
         {
             "x": x,
             "y": row.value,
-            **_ends(row, from_zero=from_zero),
+            **_ends(row),
             "who": curve.label,
             "about": f"{curve.contender.label}, {row.workload} {row.dtype}, {at(row)}: {value(row)}, {how(row)}",
             **looks[curve.label],

@@ -146,12 +146,3 @@ def test_efficiency_over_ranks_has_a_linear_axis_from_zero_that_its_panels_share
                 assert scale == {"domain": [0, pytest.approx(1.4 * 1.05)], "nice": False}
             else:
                 assert (scale["type"], scale["domain"][0] > 0) == ("log", True)
-
-
-def test_an_interval_of_efficiency_down_to_zero_is_drawn():
-    reading = several_devices()
-    wide = {"ci_low": 0.0, "ci_high": 1.2, "ci_level": 0.95}
-    rows = [replace(row, **wide) if row.metric == "parallel_efficiency" else row for row in reading.rows]
-    weak = dict(over_ranks_charts(replace(reading, rows=rows)))["weak"]
-    assert {d["low"] for d in weak["datasets"]["points"] if d["x"] > 1} == {0.0}
-    assert {scale["domain"][0] for scale in scales(weak)} == {0}
