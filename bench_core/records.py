@@ -24,6 +24,7 @@ from enum import StrEnum
 from itertools import repeat
 from typing import Any, Self
 
+from bench_core.stats import CONFIDENCE
 from bench_core.text import harmless, one_line
 
 Param = int | float | str | bool
@@ -37,7 +38,7 @@ NO_REFERENCE = "unchecked"  # the flag of a case of which no right answer is kno
 SEQUENTIAL = "sequential"
 SAME_INPUTS = "same_inputs"  # the flag of a case that was checked again, but with the inputs of the timed calls
 _LONGEST_REASON = 1000  # characters; compilers answer with megabytes, and CSV readers refuse large cells
-_SEVERAL = re.compile(r"[a-z]+:x([0-9]{1,5})")  # the address of several devices
+_SEVERAL = re.compile(r"[^:]+:x([2-9]|[1-9][0-9]{1,4})")  # the address of several devices
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+:/-]*")
 
 
@@ -199,14 +200,16 @@ def type_of(device: str) -> str:
 def count_of_devices(device: str) -> int:
     """Return the number of devices in an address, each with a process (a rank) of its own: 8 in "cuda:x8", else 1.
 
-    Raises ValueError for a number below 2, which no target of several devices has.
+    Raises ValueError for a device that begins with x, as that of several devices does, but has no such number.
     """
-    found = _SEVERAL.fullmatch(device)
-    if not found:
-        return 1
-    if (ranks := int(found[1])) < 2:
+    which = device.partition(":")[2]
+    if found := _SEVERAL.fullmatch(device):
+        return int(found[1])
+    if which in {"x0", "x1"}:
         raise ValueError(f"{device}: several devices are two or more")
-    return ranks
+    if which.strip().lower().startswith("x"):
+        raise ValueError(f"{device}: several devices are x and their number, 2 to 99999, as in {type_of(device)}:x2")
+    return 1
 
 
 def is_several(device: str) -> bool:
@@ -575,6 +578,14 @@ class Row:
     def has_value(self) -> bool:
         """Whether there is a valid value: one that can be a quantity (`is_quantity`)."""
         return self.status == Status.OK and is_quantity(self.value)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The ends of its interval; None if it has none, or one of less than the usual confidence (of few blocks)."""
+        if self.ci_low is None or self.ci_high is None:
+            return None
+        is_less = self.ci_level is not None and self.ci_level < CONFIDENCE
+        return None if is_less else (self.ci_low, self.ci_high)
 
     @property
     def absence(self) -> str:

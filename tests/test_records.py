@@ -24,6 +24,7 @@ from bench_core.records import (
     count_of_devices,
     count_statuses,
     identifier,
+    is_several,
     measurement_from_json,
     severity,
     to_json,
@@ -128,10 +129,32 @@ def test_the_address_of_devices_tells_their_type_and_number(device, kind, ranks)
     assert identifier(device) == device
 
 
-@pytest.mark.parametrize("device", ["cpu:x0", "cpu:x1", "cuda:x01"])
+@pytest.mark.parametrize("device", ["cpu:x0", "cpu:x1"])
 def test_less_than_two_devices_are_not_several(device):
     with pytest.raises(ValueError, match=f"^{device}: several devices are two or more$"):
         count_of_devices(device)
+
+
+@pytest.mark.parametrize(
+    "which",
+    ["x", "x-2", "X2", "X", "x2:0", "x\uff12", "x\u0662", "x100000", "x99999999999999999999", "x02", "x00", "x2 ",
+     " x2", "x2\n", "xx", "x+2", "x2.0", "x1_0"],
+)  # fmt: skip
+def test_a_device_that_begins_with_x_without_a_number_from_2_to_99999_is_refused(which):
+    """It would be taken for the name of one device that is not there."""
+    with pytest.raises(ValueError, match=r"several devices are x and their number, 2 to 99999, as in cuda:x2$"):
+        count_of_devices(f"cuda:{which}")
+    assert not is_several(f"cuda:{which}")
+
+
+@pytest.mark.parametrize(
+    ("device", "count"),
+    [("", 1), ("cpu", 1), ("xpu", 1), ("xpu:0", 1), ("cuda:1", 1), ("cuda:x2", 2), ("xpu:x10", 10),
+     ("cpu:x99999", 99999)],
+)  # fmt: skip
+def test_the_number_of_devices_is_that_of_their_address(device, count):
+    assert count_of_devices(device) == count
+    assert is_several(device) is (count > 1)
 
 
 def test_a_work_says_how_many_processes_compute_it():

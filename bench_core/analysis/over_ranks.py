@@ -184,10 +184,8 @@ def reached(data: ReportData) -> list[Reached]:
 
 def percent(row: Row) -> str:
     """Return a share with its interval, in per cent: "93.1 % (92.0 % to 94.4 %)"."""
-    value, *ends = (
-        f"{significant(100 * share)} %" for share in (row.value, row.ci_low, row.ci_high) if share is not None
-    )
-    return f"{value} ({' to '.join(ends)})" if len(ends) == 2 else value
+    value, *ends = (f"{significant(100 * share)} %" for share in (row.value or 0.0, *(row.interval or ())))
+    return f"{value} ({' to '.join(ends)})" if ends else value
 
 
 def links_of(data: ReportData, contender: Contender) -> list[Link]:

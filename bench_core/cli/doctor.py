@@ -17,7 +17,7 @@ from bench_core.cli.common import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
 
     from bench_core.machine.topology import Topology
     from bench_core.plan.discovery import Probe
@@ -70,6 +70,7 @@ def _topology_to_json(found: Topology) -> dict[str, Any]:
     ]
     return {
         "gpus": [{"gpu": gpu.number, "name": gpu.name, **facts_to_json(gpu.facts())} for gpu in found.gpus],
+        "silent": [asdict(gpu) for gpu in found.silent],
         "pairs": pairs,
     }
 
@@ -95,7 +96,7 @@ def _show(console: Console, found: Findings, advice: list[Advice]) -> None:
         console.print(_grid((name, _text(name, fact)) for name, fact in card.items()))
     if not found.cards:
         console.print(f"  {plain(found.no_cards or 'none')}", highlight=False)
-    if found.topology.gpus:
+    if found.topology.gpus or found.topology.silent:
         console.print("\n[bold]Topology[/], numbered as by the driver")
         console.print(_grid(topology.lines(found.topology)))
     console.print("\n[bold]Advice[/]")
@@ -114,15 +115,17 @@ def _backend_lines(probes: Sequence[Probe]) -> Iterator[tuple[str, str]]:
             yield f"{found.backend} {found.version} {device.device}", f"{device.name}, {device.library}"
 
 
-def _grid(lines: Iterable[tuple[str, str]]) -> Table:
+def _grid(lines: Iterable[tuple[str, str]]) -> Padding:
+    """Return two columns of text that stay indented where the terminal is too narrow for their lines."""
+    from rich.padding import Padding
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
     grid.add_column()
     grid.add_column(overflow="fold")
     for left, right in lines:
-        grid.add_row(f"  {plain(left)}", plain(right))
-    return grid
+        grid.add_row(plain(left), plain(right))
+    return Padding.indent(grid, 2)
 
 
 def _text(name: str, fact: Fact) -> str:

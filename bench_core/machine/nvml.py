@@ -33,6 +33,7 @@ _THROTTLED = {
     0x400: "reliability",
 }
 _SM, _MEMORY = 1, 2  # nvmlClockType_t
+_BY_NUMBER = "nvmlDeviceGetHandleByIndex"
 _CORE_SENSOR = 0  # nvmlTemperatureSensors_t
 _MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}  # by nvmlValueType_t
 
@@ -63,6 +64,19 @@ class GpuState:
     def is_slowed(self) -> bool:
         """Whether anything but the power limit does: heat, or a fault of the hardware."""
         return any(reason in _THROTTLED.values() and reason != _POWER_CAP for reason in self.reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A card that the driver counts, but tells nothing of. reason: its words, as "GPU is lost"."""
+
+    number: int
+    reason: str
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether this process may not use it, as in a container that has some of the cards."""
+        return self.reason == "Insufficient Permissions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +138,25 @@ def _located(uuid: str | None) -> tuple[Any, _Handle] | None:
 
 
 def cards() -> list[Facts]:
-    """Return the facts of every card that the driver lists, visible to CUDA or not; raises NoDriver."""
+    """Return the facts of every card that answers, visible to CUDA or not, its number first; raises NoDriver."""
     nvml = _nvml()
     found = []
-    for card in _cards(nvml):
+    for number, card in numbered():
         handle = _Handle(card, card, _mig(nvml, card))
-        found.append({name: _ask(source, ask, nvml, handle) for name, (source, ask) in _QUERIES.items()})
+        facts = {name: _ask(source, ask, nvml, handle) for name, (source, ask) in _QUERIES.items()}
+        found.append({"gpu.number": Fact(number, _BY_NUMBER), **facts})
     return found
 
 
 def numbered() -> list[tuple[int, Any]]:
-    """Return the driver's number and the handle of every card, visible to CUDA or not; raises NoDriver."""
-    return list(_numbered(_nvml()))
+    """Return the driver's number and the handle of every card that answers, visible to CUDA or not; raises NoDriver."""
+    return [(number, card.value) for number, card in _listed(_nvml()) if card.value is not None]
+
+
+def silent() -> list[Silent]:
+    """Return the cards that the driver counts, but tells nothing of; raises NoDriver."""
+    listed = _listed(_nvml())
+    return [Silent(number, card.reason.partition(": ")[2]) for number, card in listed if card.value is None]
 
 
 def whole_card(uuid: str | None) -> tuple[int, Any]:
@@ -218,7 +239,7 @@ def _find(uuid: str) -> _Handle:
 
 def _handles(nvml: Any) -> Iterator[_Handle]:
     """Yield every card and every MIG slice; devices that disappear meanwhile are left out."""
-    for card in _cards(nvml):
+    for _, card in numbered():
         yield _Handle(card, card, _mig(nvml, card))
         for index in range(_ask("", nvml.nvmlDeviceGetMaxMigDeviceCount, card).value or 0):
             part = _ask("", nvml.nvmlDeviceGetMigDeviceHandleByIndex, card, index).value
@@ -232,15 +253,12 @@ def _mig(nvml: Any, card: Any) -> bool:
     return bool(mode and mode[0])
 
 
-def _numbered(nvml: Any) -> Iterator[tuple[int, Any]]:
-    for index in range(_ask("", nvml.nvmlDeviceGetCount).value or 0):
-        card = _ask("", nvml.nvmlDeviceGetHandleByIndex, index).value
-        if card is not None and _ask("", nvml.nvmlDeviceGetUUID, card).value is not None:
-            yield index, card
-
-
-def _cards(nvml: Any) -> Iterator[Any]:
-    return (card for _, card in _numbered(nvml))
+def _listed(nvml: Any) -> Iterator[tuple[int, Fact]]:
+    """Yield the number of every card that the driver counts, and its handle, or the reason why it does not answer."""
+    for number in range(_ask("", nvml.nvmlDeviceGetCount).value or 0):
+        card = _ask(_BY_NUMBER, nvml.nvmlDeviceGetHandleByIndex, number)
+        uuid = _ask("nvmlDeviceGetUUID", nvml.nvmlDeviceGetUUID, card.value) if card.value is not None else card
+        yield number, card if uuid.value is not None else uuid
 
 
 def _ask(source: str, query: Callable[..., Any], *arguments: Any) -> Fact:

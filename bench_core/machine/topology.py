@@ -15,7 +15,7 @@ from typing import Any
 
 from bench_core.machine import kernel_files, nvml
 from bench_core.machine.normal_ranges import Link
-from bench_core.machine.nvml import NoDriver, ask
+from bench_core.machine.nvml import NoDriver, Silent, ask
 from bench_core.records import Fact, Facts
 from bench_core.units import counted
 
@@ -179,21 +179,23 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The GPUs, and each two of them."""
+    """The GPUs, each two of them, and the GPUs of which the driver tells nothing."""
 
     gpus: Sequence[Gpu] = ()
     pairs: Sequence[Pair] = ()
+    silent: Sequence[Silent] = ()
 
 
 def read(cards: Sequence[tuple[int, Any]] | None = None) -> Topology:
     """Return how cards are connected: those given (number and NVML's handle), or all; raises NoDriver."""
+    silent = nvml.silent() if cards is None else []
     cards = nvml.numbered() if cards is None else cards
     addresses = {number: _address("nvmlDeviceGetPciInfo", card) for number, card in cards}
     numbers = {address: number for number, address in addresses.items() if address}
     gpus = [_gpu(number, card, addresses[number], numbers) for number, card in cards]
     both = [((gpus[i], cards[i][1]), (gpus[j], cards[j][1])) for j in range(len(gpus)) for i in range(j)]
     pairs = [_pair(*first, *second) for first, second in both]
-    return Topology(gpus, sorted(pairs, key=lambda pair: (pair.first, pair.second)))
+    return Topology(gpus, sorted(pairs, key=lambda pair: (pair.first, pair.second)), silent)
 
 
 def link_facts(uuids: Sequence[str | None]) -> Facts:
@@ -212,7 +214,8 @@ def link_facts(uuids: Sequence[str | None]) -> Facts:
 
 def lines(found: Topology) -> Iterator[tuple[str, str]]:
     """Yield the GPUs, and the pairs of GPUs, as two columns of text; those that are alike share a line."""
-    for numbers, words in _alike((str(gpu.number), _words(gpu)) for gpu in found.gpus):
+    of_gpus = [(gpu.number, _words(gpu)) for gpu in found.gpus] + [(gpu.number, gpu.reason) for gpu in found.silent]
+    for numbers, words in _alike((str(number), words) for number, words in sorted(of_gpus)):
         yield f"{'GPUs' if len(numbers) > 1 else 'GPU'} {kernel_files.ranges(map(int, numbers))}", words
     for names, words in _alike((str(pair), _between(pair)) for pair in found.pairs):
         yield f"between {named(names, len(found.pairs))}", words

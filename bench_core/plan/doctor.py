@@ -340,9 +340,20 @@ def _virtual(found: Findings) -> Iterator[Advice]:
 
 
 def _gpus(found: Findings) -> Iterator[Advice]:
+    several = len(found.cards) + len(found.topology.silent) > 1
     for card in found.cards:
-        name = known(card, "gpu.name") or "GPU"
-        yield from (Advice(level, f"{name}: {what}", why, remedy) for level, what, why, remedy in _gpu(card))
+        name, number = known(card, "gpu.name") or "GPU", known(card, "gpu.number")
+        whose = f"GPU {number}, {name}" if several and number is not None else name
+        yield from (Advice(level, f"{whose}: {what}", why, remedy) for level, what, why, remedy in _gpu(card))
+
+
+def _silent_gpus(found: Findings) -> Iterator[Advice]:
+    """Warn of GPUs of which the driver tells nothing, unless it says that they are withheld from this process."""
+    for gpu in found.topology.silent:
+        if not gpu.is_withheld:
+            what = f"GPU {gpu.number} does not answer: {gpu.reason}"
+            remedy = "See dmesg for Xid, and restart the machine; if it happens again, check the card and its slot"
+            yield Advice(Level.WARNING, what, "Nothing can be measured on it", remedy)
 
 
 def _gpu(card: Facts) -> Iterator[tuple[Level, str, str, str]]:
@@ -384,13 +395,17 @@ def _without_p2p(found: Findings) -> Iterator[Advice]:
 
 
 def _unlike_links(found: Findings) -> Iterator[Advice]:
-    """Warn of NVLinks between some pairs of GPUs only, and name pairs that exchange across NUMA nodes."""
+    """Warn of pairs of GPUs with no or fewer NVLinks than others, and name pairs that exchange across NUMA nodes."""
     pairs = found.topology.pairs
     linked, bare = [p for p in pairs if p.nvlinks], [p for p in pairs if p.nvlinks == 0]
     if linked and bare:
         what = f"NVLink connects {_gpus_of(linked, found)}, but not {_gpus_of(bare, found)}"
-        remedy = f"Measure {_selected(linked[0])}, or compare such machines with their own kind"
-        yield Advice(Level.WARNING, what, "The slowest connection decides how fast all GPUs exchange", remedy)
+        yield _unlike(what, linked[0])
+    counts = {pair: pair.nvlinks or 0 for pair in linked if not _lacks_links(pair, found)}
+    if len(set(counts.values())) > 1:
+        best, least = max(counts, key=lambda pair: counts[pair]), min(counts.values())
+        fewest = _gpus_of([pair for pair, links in counts.items() if links == least], found)
+        yield _unlike(f"{counted(least, 'NVLink')} between {fewest}, up to {counts[best]} between others", best)
     across = [pair for pair in pairs if pair.level.value == topology.ACROSS and not pair.nvlinks]
     if across:
         what = f"The way between {_gpus_of(across, found)} is across NUMA nodes"
@@ -398,6 +413,17 @@ def _unlike_links(found: Findings) -> Iterator[Advice]:
         remedy = f"Measure {_selected(near)}" if near else "Nothing, if these are all GPUs"
         why = "What they exchange crosses the link between the sockets or nodes"
         yield Advice(Level.NOTE, what, why, f"{remedy}; nvidia-smi topo -m shows all ways")
+
+
+def _unlike(what: str, best: Pair) -> Advice:
+    remedy = f"Measure {_selected(best)}, or compare such machines with their own kind"
+    return Advice(Level.WARNING, what, "The slowest connection decides how fast all GPUs exchange", remedy)
+
+
+def _lacks_links(pair: Pair, found: Findings) -> bool:
+    """Whether two GPUs meet at NVSwitch, and one has links that are down: `_nvlinks_down` names that one alone."""
+    two = [gpu for gpu in found.topology.gpus if gpu.number in {pair.first, pair.second}]
+    return pair.through_switch and any(len(gpu.up) < len(gpu.nvlinks.value or ()) for gpu in two)
 
 
 def _gpus_of(pairs: Sequence[Pair], found: Findings) -> str:
@@ -459,8 +485,8 @@ def _listed(gpus: Sequence[Gpu]) -> str:
 
 _CHECKS: tuple[Callable[[Findings], Iterator[Advice]], ...] = (
     _backends, _shadows, _gpus_unseen, _slow_blas, _governor, _quota, _unlike_cores, _other_load, _memory, _gpus,
-    _few_lanes, _nvlinks_down, _without_p2p, _unlike_links, _far_cores, _clock, _variables, _given, _unlike_memory,
-    _threads, _virtual,
+    _silent_gpus, _few_lanes, _nvlinks_down, _without_p2p, _unlike_links, _far_cores, _clock, _variables, _given,
+    _unlike_memory, _threads, _virtual,
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def entries_of(text: str) -> tuple[str, ...]:
 
 
 def require_known(entries: Sequence[str], said: str) -> None:
-    """Raise UsageError for the first entry `backend[:device]` with an unknown backend or type of device.
+    """Raise UsageError for the first entry `backend[:device]` with an unknown backend, type or number of devices.
 
     said: how the user has given the entries, for the message.
     """
@@ -69,6 +69,7 @@ class Targets:
         for entry in asked:
             name, _, device = entry.partition(":")
             self._add(name, device)
+        self.taking_part = list(dict.fromkeys(self.taking_part))  # entries may overlap: torch,torch:cpu
 
     def _add(self, name: str, wanted: str) -> None:
         found = self.probes[name]

@@ -250,13 +250,13 @@ def ranks_figure(data: ReportData) -> Figure:
         return Figure(name, heading, "No work was measured on one device of several and on more of them together.")
     looks = charts.looks(curve.label for s in found for curve in s.curves)
     panels = tuple(
-        Panel(s.title, _curve_words(s.curves), (s.title,), partial(charts.ranks_chart, s, looks)) for s in found
+        Panel(s.title, _curve_words(s.curves), (s.title,), partial(charts.ranks_chart, s, looks, found)) for s in found
     )
     about = (
         "Each device has a process of its own, a rank. Weak scaling: each rank has the same work, whatever their "
         "number; the parallel efficiency is the time of one rank alone over that of all. Strong scaling: the ranks "
         "share the work of one; the speed-up is the time of one over that of all. The dotted line is the ideal. The "
-        "upright lines are intervals."
+        "upright lines are 95 % intervals. The axis of efficiency begins at 0, that of speed-up is logarithmic."
     )
     numbers = tuple(scaling_numbers(data, s, c, row) for s in found for c in s.curves for _, row in c.points)
     legend = (*_curve_legend(looks), Swatch("ideal", theme.LIGHT["muted"], "", line="dotted"))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from bench_core.analysis.figures import Crossover, HeatCell, Point, Rate, Roof, RoofLimit, Speedup, Sweep
-from bench_core.analysis.over_ranks import Curve, Exchange, Scaling
+from bench_core.analysis.over_ranks import EFFICIENCY, Curve, Exchange, Scaling
 from bench_core.analysis.sides import Contender
 from bench_core.records import Row
 from bench_core.report import theme
@@ -83,10 +83,14 @@ def how(row: Row) -> str:
 
 def value(row: Row) -> str:
     """Return a row's value with its interval: "1.23 ms (1.20 ms to 1.31 ms)"."""
-    shown = show(row.value, row.unit)
-    if row.ci_low is None or row.ci_high is None:
-        return shown
-    return f"{shown} ({show(row.ci_low, row.unit)} to {show(row.ci_high, row.unit)})"
+    ends = " to ".join(show(end, row.unit) for end in row.interval or ())
+    return show(row.value, row.unit) + f" ({ends})" * bool(ends)
+
+
+def _ends(row: Row) -> dict[str, float | None]:
+    """Return the ends of a row's interval as fields of a datum, each None if it has none that can be drawn."""
+    low, high = row.interval or (None, None)
+    return {"low": low or None, "high": high if low else None}  # zero has no place on a logarithmic axis
 
 
 COLOR, SHAPE, INSIDE, ABOUT = raw("color"), raw("shape"), raw("inside"), nominal("about")
@@ -277,7 +281,7 @@ def sweep_chart(sweep: Sweep, styles: Styles) -> Spec:
     unit = _x_unit(sweep)
     named = sweep.x_kind.capitalize() if len(sweep.x_kind) > 1 else f"Parameter {sweep.x_kind}"
     x_title = {"FLOP": "Work of one call", "B": "Footprint"}.get(sweep.x_kind, named)
-    ys = [y for p in sweep.points for y in (p.row.value, p.row.ci_low, p.row.ci_high) if y]
+    ys = [y for p in sweep.points for y in (p.row.value, *(p.row.interval or ())) if y]
     y_axis = log_axis(ys, sweep.unit, margin=1.4, most=6)
     x_axis = log_axis([p.x for p in sweep.points], unit, margin=1.12)
     data = [_point_datum(p, styles, unit) for p in sweep.points]
@@ -305,8 +309,7 @@ def _point_datum(p: Point, styles: Styles, unit: str) -> dict[str, Any]:
     return {
         "x": p.x,
         "y": p.row.value,
-        "low": p.row.ci_low,
-        "high": p.row.ci_high,
+        **_ends(p.row),
         "who": p.contender.label,
         "about": f"{p.contender.label}, {p.row.workload} {p.row.dtype} {at}: {value(p.row)}, {how(p.row)}",
         **styles.of(p.contender),
@@ -340,17 +343,28 @@ def looks(labels: Iterable[str]) -> dict[str, Look]:
     return {label: dict(zip(("color", "shape"), _look(place), strict=True)) for place, label in every}
 
 
-def ranks_chart(s: Scaling, looks: dict[str, Look]) -> Spec:
-    """Draw efficiency or speed-up over the number of ranks, beside the ideal: 1, or that number."""
+def ranks_chart(s: Scaling, looks: dict[str, Look], among: Sequence[Scaling]) -> Spec:
+    """Draw efficiency or speed-up over the number of ranks, beside the ideal: 1, or that number.
+
+    Efficiency is a share, and its axis begins at zero; a speed-up is a ratio, and its axis is logarithmic. `among` are
+    the works of all charts: those of efficiency have the same axis.
+    """
     most = max(x for curve in s.curves for x, _ in curve.points)
-    ideal = [(1.0, 1.0), (most, most if s.metric == "speedup" else 1.0)]
-    title = "Speed-up" if s.metric == "speedup" else "Parallel efficiency"
+    is_share = s.metric == EFFICIENCY
+    ideal = [(1.0, 1.0), (most, 1.0 if is_share else most)]
     data = _curve_data(s.curves, looks, lambda row: f"{row.ranks} ranks")
     one = {"x": 1.0, "y": 1.0, "low": None, "high": None, "about": "one rank, of which the others are multiples"}
     data = [*({"who": curve.label, **one, **looks[curve.label]} for curve in s.curves), *data]
     rules = [{"x": x, "y": y, "rule": "ideal", "about": "ideal"} for x, y in ideal]
-    unit = "x" if s.metric == "speedup" else "1"
-    return _curves_chart(s.title, data, rules, ("Ranks", "n"), (title, unit), [])
+    up = _efficiency_axis(among) if is_share else _log_up(data, rules, "Speed-up", "x")
+    return _curves_chart(s.title, data, rules, ("Ranks", "n"), up, [])
+
+
+def _efficiency_axis(among: Sequence[Scaling]) -> Channel:
+    rows = [row for s in among if s.metric == EFFICIENCY for curve in s.curves for _, row in curve.points]
+    most = max([1.0, *(amount for row in rows for amount in (row.value or 0.0, *(row.interval or ())))])
+    scale = {"domain": [0, 1.05 * most], "nice": False}
+    return quantitative("y", scale=scale, axis={"title": "Parallel efficiency", "tickCount": 6})
 
 
 def exchange_chart(e: Exchange, looks: dict[str, Look]) -> Spec:
@@ -364,7 +378,14 @@ def exchange_chart(e: Exchange, looks: dict[str, Look]) -> Spec:
         rules += [{"x": x, "y": link.rate, "rule": link.contender.label, "about": about} for x in ends]
         whose = f" of {link.contender.label}" if len(e.links) > 1 else ""
         names.append({"x": ends[0], "y": link.rate, "text": f"link{whose} {show(link.rate, 'B/s')}"})
-    return _curves_chart(e.title, data, rules, ("Bytes", "bytes"), ("Bus bandwidth", "B/s"), names)
+    up = _log_up(data, rules, "Bus bandwidth", "B/s")
+    return _curves_chart(e.title, data, rules, ("Bytes", "bytes"), up, names)
+
+
+def _log_up(data: Data, rules: Data, title: str, unit: str) -> Channel:
+    """Return a logarithmic vertical axis over points with their intervals, and rules."""
+    ys = [amount for d in (*data, *rules) for amount in (d["y"], d.get("low"), d.get("high")) if amount]
+    return _log("y", log_axis(ys, unit, margin=1.25, most=6), title)
 
 
 def _curve_data(curves: Sequence[Curve], looks: dict[str, Look], at: Callable[[Row], str]) -> Data:
@@ -372,8 +393,7 @@ def _curve_data(curves: Sequence[Curve], looks: dict[str, Look], at: Callable[[R
         {
             "x": x,
             "y": row.value,
-            "low": row.ci_low or None,
-            "high": row.ci_high if row.ci_low else None,
+            **_ends(row),
             "who": curve.label,
             "about": f"{curve.contender.label}, {row.workload} {row.dtype}, {at(row)}: {value(row)}, {how(row)}",
             **looks[curve.label],
@@ -383,13 +403,14 @@ def _curve_data(curves: Sequence[Curve], looks: dict[str, Look], at: Callable[[R
     ]
 
 
-def _curves_chart(title: str, data: Data, rules: Data, x: tuple[str, str], y: tuple[str, str], names: Data) -> Spec:
-    """Return lines with points and intervals above dotted rules. x, y: title and unit of an axis. names: of rules."""
-    ys = [amount for d in (*data, *rules) for amount in (d["y"], d.get("low"), d.get("high")) if amount]
+def _curves_chart(title: str, data: Data, rules: Data, x: tuple[str, str], up: Channel, names: Data) -> Spec:
+    """Return lines with points and intervals above dotted rules.
+
+    x: title and unit of the horizontal axis. up: the vertical one. names: of rules.
+    """
     xs = [d["x"] for d in (*data, *rules)]
     x_axis = log_axis(xs, x[1], margin=1.12 if min(xs) < max(xs) else 2.5)
-    y_axis = log_axis(ys, y[1], margin=1.25, most=6)
-    across, up = _log("x", x_axis, x[0], grid=False), _log("y", y_axis, y[0])
+    across = _log("x", x_axis, x[0], grid=False)
     base = Layer("points").encode(x=across)
     ideal = Layer("rules").marked("line", strokeWidth=1.4, color=theme.LIGHT["muted"], strokeDash=[2, 3])
     words = Layer("names").marked(
@@ -614,14 +635,15 @@ def _rate_datum(r: Rate, styles: Styles, *, several: bool) -> dict[str, Any]:
     row = r.row
     precision = row.dtype if row.precision == "ieee" else f"{row.dtype} {row.precision}"
     known = _shown(r) is not None
+    low, high = (row.interval if known else None) or (None, None)
     found = value(row) if known else row.absence
     return {
         "line": f"{r.contender.label} {precision}" if several else r.contender.label,
         "value": row.value if known else 0.0,
         "zero": 0.0,
-        "low": row.ci_low if known else None,
-        "high": row.ci_high if known else None,
-        "end": (row.ci_high or row.value) if known else 0.0,
+        "low": low,
+        "high": high,
+        "end": (high or row.value) if known else 0.0,
         "words": show(row.value, row.unit) if known else f"no value: {row.status}",
         "about": f"{row.workload} {row.size} {precision}, {r.contender.label}: {found}, {how(row)}",
         **styles.of(r.contender),

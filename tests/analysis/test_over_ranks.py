@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from bench_core import stats
 from bench_core.analysis import figures, over_ranks
 from bench_core.analysis.report_data import ReportData
 from bench_core.analysis.sides import Kind
 from bench_core.records import Fact
+from bench_core.report.charts import looks, ranks_chart, value
 from bench_core.results.run_files import RunFiles
 from tests.support import tables
 from tests.support.ranks import LINK, across, several_devices
@@ -31,6 +33,25 @@ def test_each_work_has_a_panel_and_each_implementation_a_line(data):
         "torch ddp": pytest.approx(4 * 0.64),
         "torch fsdp": pytest.approx(4 * 0.49),
     }
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"), [(0.5, False), (0.9375, False), (stats.CONFIDENCE, True), (0.99, True), (None, True)]
+)
+def test_an_interval_of_less_than_the_usual_confidence_is_neither_shown_nor_drawn(level, shown):
+    """As that of the quotient of two ranges of two blocks."""
+    reading = several_devices("a")
+    known = {"value": 0.9, "ci_low": 0.85, "ci_high": 0.95, "ci_level": level}
+    rows = [replace(row, **known) if row.metric == over_ranks.EFFICIENCY else row for row in reading.rows]
+    data = ReportData([replace(reading, rows=rows)])
+    weak = next(s for s in over_ranks.scalings(data) if s.kind == "weak")
+    row = weak.curves[0].last
+    assert (row.ci_low, row.ci_high, row.ci_level) == (0.85, 0.95, level)
+    assert over_ranks.percent(row) == "90.0 %" + " (85.0 % to 95.0 %)" * shown
+    assert value(row) == "0.900" + " (0.850 to 0.950)" * shown
+    points = ranks_chart(weak, looks(c.label for c in weak.curves), [weak])["datasets"]["points"]
+    drawn = {(d["low"], d["high"]) for d in points if d["x"] > 1}
+    assert drawn == ({(0.85, 0.95)} if shown else {(None, None)})
 
 
 def test_an_exchange_has_a_line_for_each_number_of_ranks_and_the_rate_of_the_link(data):

@@ -74,9 +74,29 @@ def test_the_links_of_several_gpus_are_shown_together(machine):
     ]
 
 
-def topology_shown():
+@pytest.mark.parametrize("columns", [40, 80])
+def test_lines_that_are_too_long_for_the_terminal_go_on_indented(machine, columns):
+    machine.pynvml.devices[:] = machine.pynvml.connected(8, "PCIe")
+    shown = topology_shown(columns)
+    assert len(shown) > 4
+    assert all(line.startswith("  ") and len(line) <= columns for line in shown)
+
+
+def test_a_lost_gpu_stays_in_the_topology_beside_a_warning(machine):
+    machine.pynvml.devices[:] = machine.pynvml.connected(2, "PCIe")
+    machine.pynvml.devices[1].lost = True
+    assert topology_shown() == ["  GPU 0  NUMA node 0, PCIe 5.0 x16", "  GPU 1  GPU is lost"]
+    machine.pynvml.devices[0].lost = True
+    assert topology_shown() == ["  GPUs 0-1  GPU is lost"]
+    found = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)
+    assert found["topology"]["silent"] == [{"number": number, "reason": "GPU is lost"} for number in (0, 1)]
+    whats = [item["what"] for item in found["advice"] if item["level"] == "warning"]
+    assert {f"GPU {number} does not answer: GPU is lost" for number in (0, 1)} <= set(whats)
+
+
+def topology_shown(columns=200):
     """Return the lines of the section; what is unknown of the NUMA node depends on the machine that tests run on."""
-    shown = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"}).output
+    shown = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": f"{columns}"}).output
     (section,) = re.findall(r"\nTopology, numbered as by the driver\n(.*?)\n\nAdvice", shown, re.DOTALL)
     return [re.sub(r"NUMA node unknown \(.*?\), ", "", line.rstrip()) for line in section.splitlines()]
 

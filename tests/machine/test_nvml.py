@@ -126,6 +126,8 @@ def test_lost_device_does_not_hide_the_others(pynvml):
     pynvml.devices[:] = [pynvml.h100(FIRST), pynvml.h100(SECOND)]
     pynvml.devices[0].lost = True
     assert nvml.facts(SECOND)["gpu.power"].value == 120.0
+    assert [card["gpu.number"].value for card in nvml.cards()] == [1]
+    assert nvml.silent() == [nvml.Silent(0, "GPU is lost")]
     assert "the driver has no devices" in nvml.facts(FIRST)["gpu.driver"].reason
 
 

@@ -275,9 +275,24 @@ def test_a_lost_gpu_keeps_the_numbers_of_the_others(machine):
     devices = machine.connected(4, "PCIe")
     devices[1].lost = True
     machine.devices[:] = devices
-    assert [gpu.number for gpu in topology.read().gpus] == [0, 2, 3]
+    found = topology.read()
+    assert [gpu.number for gpu in found.gpus] == [0, 2, 3]
+    assert list(topology.lines(found)) == [
+        ("GPUs 0,2-3", "NUMA node 0, PCIe 5.0 x16"),
+        ("GPU 1", "GPU is lost"),
+        ("between each two", "several PCIe switches, P2P"),
+    ]
     facts = topology.link_facts([device.uuid for device in devices])
     assert facts["ranks.link"] == Fact(reason="the driver has no devices with the UUID of this one")
+
+
+def test_a_gpu_that_is_withheld_from_this_process_is_told_in_the_words_of_the_driver(machine):
+    machine.devices[:] = machine.connected(2, "PCIe")
+    machine.devices[1].withheld = True
+    found = topology.read()
+    assert found.silent == [nvml.Silent(1, "Insufficient Permissions")]
+    assert found.silent[0].is_withheld
+    assert list(topology.lines(found))[1] == ("GPU 1", "Insufficient Permissions")
 
 
 def test_without_a_driver_there_is_one_reason(machine, monkeypatch):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import replace
 
 import pytest
 
-from bench_core.machine import kernel_files, topology
+from bench_core.machine import kernel_files, nvml, topology
 from bench_core.plan import doctor
 from bench_core.plan.discovery import Device, Probe
 from bench_core.plan.doctor import Findings, Level, examine, load_facts
@@ -312,6 +313,60 @@ def test_a_fault_between_gpus_is_named_with_the_pairs_that_have_it(connected, gp
     found = [(item.level, item.what, item.why, item.remedy) for item in connected(gpus, how, faults)]
     assert advice in found
     assert len(found) == 1 or (gpus, how) == (8, "PCIe")
+
+
+RING = {(0, 1): 2, (1, 2): 2, (2, 3): 2, (0, 3): 1, (0, 2): 1, (1, 3): 1}
+
+
+@pytest.mark.parametrize(
+    ("how", "whats"),
+    [
+        ({(0, 1): 2, (1, 2): 2, (0, 2): 1}, ["1 NVLink between GPUs 0/2, up to 2 between others"]),
+        (RING, ["1 NVLink between GPUs 0/2, 0/3, 1/3, up to 2 between others"]),
+        ({**RING, (0, 1): 6, (2, 3): 4}, ["1 NVLink between GPUs 0/2, 0/3, 1/3, up to 6 between others"]),
+        ({(0, 1): 2, (1, 2): 2, (2, 3): 4},
+         ["NVLink connects GPUs 0/1, 1/2, 2/3, but not GPUs 0/2, 0/3, 1/3",
+          "2 NVLinks between GPUs 0/1, 1/2, up to 4 between others"]),
+    ],
+    ids=["triangle", "ring", "three numbers", "chain"],
+)  # fmt: skip
+def test_pairs_with_fewer_nvlinks_than_others_are_named(connected, how, whats):
+    advice = connected(1 + max(map(max, how)), how)
+    assert [item.what for item in advice] == whats
+    assert {(item.level, item.why) for item in advice} == {
+        ("warning", "The slowest connection decides how fast all GPUs exchange")
+    }
+    most = max(how, key=lambda pair: how[pair])
+    assert advice[-1].remedy.startswith(f"Measure GPUs {most[0]}/{most[1]} alone (CUDA_VISIBLE_DEVICES=")
+
+
+def test_a_gpu_with_fewer_links_to_a_switch_than_others_has_pairs_with_fewer(connected):
+    """Without a link that is down, nothing else tells it."""
+    (advice,) = connected(3, "NVSwitch", {2: {"NvLinkState": dict.fromkeys(range(12), 1)}})
+    assert advice.what == "12 NVLinks between GPUs 0/2, 1/2, up to 18 between others"
+
+
+@pytest.mark.parametrize(
+    ("reason", "whats"),
+    [("GPU is lost", ["GPU 1 does not answer: GPU is lost"]), ("Insufficient Permissions", [])],
+)
+def test_a_gpu_of_which_the_driver_tells_nothing_is_named_unless_it_is_withheld(reason, whats):
+    found = changed(topology=topology.Topology(silent=[nvml.Silent(1, reason)]))
+    assert [(item.level, item.what) for item in examine(found)] == [("warning", what) for what in whats]
+
+
+def test_advice_on_one_of_several_cards_says_which(pynvml):
+    pynvml.devices[:] = pynvml.connected(3, "PCIe")
+    pynvml.devices[2].answers |= {"CurrPcieLinkWidth": 4, "PersistenceMode": 0}
+    for several in (True, False):
+        whose = "GPU 2, NVIDIA H100 80GB HBM3" if several else "NVIDIA H100 80GB HBM3"
+        cards = nvml.cards() if several else nvml.cards()[2:]
+        found = Findings(READY.host, READY.probes, READY.openblas_best, cards)
+        whats = [f"{whose}: 4 of 16 PCIe lanes", f"{whose}: persistence mode is off"]
+        assert [item.what for item in examine(found)] == whats
+    found = replace(found, topology=topology.Topology(silent=[nvml.Silent(0, "GPU is lost")]))
+    told = [item.what for item in examine(found) if "does not answer" not in item.what]
+    assert told == [f"GPU 2, {what}" for what in whats]
 
 
 def test_links_that_no_gpu_of_a_model_has_up_are_only_noted(connected):

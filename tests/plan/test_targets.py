@@ -153,6 +153,28 @@ def test_several_devices_are_two_or_more(asked):
         require_known((asked,), "--bench-backends")
 
 
+@pytest.mark.parametrize("which", ["x", "X2", "x02", "x\uff12", "x99999999999999999999"])
+def test_a_number_of_devices_that_is_none_is_one_clear_line(which):
+    message = f"--bench-backends: torch:cpu:{which}: several devices are x and their number, 2 to 99999, as in cpu:x2"
+    with pytest.raises(UsageError) as caught:
+        require_known(("torch:cpu", f"torch:cpu:{which}"), "--bench-backends")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (["torch:cpu", "torch:cpu"], ["cpu"]),
+        (["torch:cpu:x2", "torch:cpu:x2"], ["cpu:x2"]),
+        (["torch", "torch:cpu", "torch:cuda"], ["cpu", "cuda:0", "cuda:1"]),
+        (["torch:xpu", "torch:xpu"], ["xpu"]),
+    ],
+)
+def test_a_device_that_several_entries_name_is_one_target(monkeypatch, asked, expected):
+    monkeypatch.setattr(targets_of.host, "usable_cores", lambda: 2)
+    assert places(Targets(asked, PROBES)) == [("torch", device) for device in expected]
+
+
 def test_devices_beside_several_are_told_to_be_left_out_with_the_option_that_takes_them():
     targets = Targets(("torch", "torch:cuda:x2"), PROBES)
     every = "torch:cpu,torch:cuda,torch:cuda:x2"

@@ -114,7 +114,7 @@ def test_the_tests_for_backends_may_import_from_every_room_because_nothing_impor
 def test_the_check_of_directions_fails_for_an_import_from_a_later_room():
     early = PACKAGE / "records.py"
     assert violations(between_rooms([early]), ROOMS) == []
-    upside_down = rooms_of("## The rooms\n\n1. `records`: nouns. `text`: words.\n")
+    upside_down = rooms_of("## The rooms\n\n1. `stats`: numbers. `records`: nouns. `text`: words.\n")
     assert violations(between_rooms([early]), upside_down) == [("records", "text")]
 
 

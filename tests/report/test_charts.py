@@ -5,10 +5,11 @@ from itertools import pairwise
 
 import pytest
 
-from bench_core.analysis import figures
+from bench_core.analysis import figures, over_ranks
 from bench_core.analysis.report_data import ReportData
 from bench_core.report import charts
 from tests.support.properties import given, st
+from tests.support.ranks import several_devices
 from tests.support.reports import data_of_all_machines  # noqa: F401 - a fixture
 
 
@@ -116,3 +117,32 @@ def test_only_beside_a_gpu_a_cpu_is_dashed_and_backends_have_colours_of_their_ow
     assert len({style["color"] for style in styles}) == len({style["shape"] for style in styles}) == 2
     (s, *_) = figures.speedups(data)
     assert charts.Styles(data.drawn).of(s.contender) == styles[1]
+
+
+def over_ranks_charts(reading):
+    """Return the chart of each work over ranks, by its kind, with the data of the points."""
+    found = over_ranks.scalings(ReportData([reading]))
+    looks = charts.looks(c.label for s in found for c in s.curves)
+    return [(s.kind, charts.ranks_chart(s, looks, found)) for s in found]
+
+
+def scales(spec):
+    return [layer["encoding"]["y"]["scale"] for layer in spec["layer"] if "scale" in layer["encoding"]["y"]]
+
+
+def test_efficiency_over_ranks_has_a_linear_axis_from_zero_that_its_panels_share_and_speed_up_a_logarithmic_one():
+    reading = several_devices()
+    best = {"float32": 0.5, "float64": 1.3}  # the second is above 1, as caches can make it
+    weak = [row for row in reading.rows if "scaling=weak" in row.params]
+    others = [
+        replace(row, dtype="float64", value=best["float64"], ci_low=1.2, ci_high=1.4, case_id=f"{row.case_id}x")
+        for row in weak
+    ]
+    found = over_ranks_charts(replace(reading, rows=[*reading.rows, *others]))
+    assert [kind for kind, _ in found].count("weak") == 2
+    for kind, spec in found:
+        for scale in scales(spec):
+            if kind == "weak":
+                assert scale == {"domain": [0, pytest.approx(1.4 * 1.05)], "nice": False}
+            else:
+                assert (scale["type"], scale["domain"][0] > 0) == ("log", True)

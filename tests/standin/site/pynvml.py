@@ -2,7 +2,8 @@
 
 `devices` is the machine, in the driver's order: change it as you like. A function that is not listed in a
 device's `answers` raises NVMLError_NotSupported, as the driver does, and so does one whose answer is that class; what
-an answer that is a dict does not list is an invalid argument. `lost` raises NVMLError_GpuIsLost for everything;
+an answer that is a dict does not list is an invalid argument. `lost` raises NVMLError_GpuIsLost for everything,
+`withheld` is a card that the process may not use;
 `driver = None` is a machine without one. The first device is the stand-in GPU of cupy. `connected` makes several
 devices with links.
 """
@@ -65,6 +66,7 @@ class Device:
     answers: dict[str, Any] = field(default_factory=dict)
     slices: list[Device] = field(default_factory=list)
     lost: bool = False
+    withheld: bool = False
 
 
 def h100(uuid: str = "GPU-01020304-0506-0708-090a-0b0c0d0e0f10", **changes: Any) -> Device:
@@ -156,6 +158,8 @@ def nvmlDeviceGetCount() -> int:
 
 
 def nvmlDeviceGetHandleByIndex(index: int) -> Device:
+    if devices[index].withheld:
+        raise NVMLError_NoPermission
     return devices[index]
 
 
