@@ -85,7 +85,7 @@ def test_early(measure):
 """
 # Strings that are the name of a suite or a workload by chance, by the file in which they mean something else.
 OTHERWISE = {
-    "records.py": {"memory", "latency", "launch"},  # limits, and what bytes cross
+    "records.py": {"memory", "latency", "launch", "scaling"},  # limits, and what bytes cross
     "nvml.py": {"memory"},  # of a card
     "allotment.py": {"memory"},  # a controller of control groups
     "processor.py": {"model"},  # a line of /proc/cpuinfo
@@ -98,7 +98,6 @@ OTHERWISE = {
     "charts.py": {"fill", "scale"},
     "captions.py": {"scaling"},  # the name of a figure
     "plot.py": {"scaling"},
-    "records.py": {"scaling"},  # a claim
     "scaling.py": {"scaling"},  # a parameter
     "over_ranks.py": {"scaling"},
 }
