@@ -115,7 +115,8 @@ class RankedTorch(TorchBackend):
         """
         kind, number = type_of(device), int(os.environ["LOCAL_RANK"])
         self._on_host = int(os.environ["LOCAL_WORLD_SIZE"])
-        self._cores = _take_own_cores(number, self._on_host)
+        # That of a GPU needs a core near it, whatever its number is.
+        self._cores = _take_own_cores(number, self._on_host) if kind == "cpu" else None
         super().__init__(kind if kind == "cpu" else f"{kind}:{number}")
         dist = self._dist = imported("torch.distributed")
         self._collectives = _COLLECTIVES.get(kind, "")

@@ -82,16 +82,18 @@ def _has_devices_together(readings: Sequence[Reading]) -> bool:
 def _devices_together(readings: Sequence[Reading]) -> Paired:
     """Return for work across ranks the device by which it is paired: as many devices as it needs ("cuda:x2").
 
-    A machine with eight devices and one with four have its ranks in common, though not its target. If a machine has
-    several targets on which it was done, the smallest is paired, and the others as they are.
+    A machine with eight GPUs and one with four have its ranks in common, though not its target. If a machine has
+    several targets on which it was done, the smallest is paired, and the others as they are. On a CPU the target
+    decides how many cores a rank has: there, another target is another device.
     """
     found: dict[tuple[str, str, str], Row] = {}
     for reading in readings if _has_devices_together(readings) else ():
         for row in reading.rows.only(reading.rows.mask("device", is_several)):
-            found.setdefault((row.machine, row.device, row.case_id), row)
+            if row.device_type != "cpu":
+                found.setdefault((row.machine, row.device, row.case_id), row)
     smallest: dict[tuple[str, str, str], str] = {}
     for machine, device, case_id in sorted(found, key=lambda key: natural(key[1])):
-        smallest.setdefault((machine, device.partition(":")[0], case_id), device)
+        smallest.setdefault((machine, type_of(device), case_id), device)
     return {
         (machine, device, case_id): f"{kind}:x{found[machine, device, case_id].ranks}"
         for (machine, kind, case_id), device in smallest.items()

@@ -22,7 +22,7 @@ import numpy as np
 from bench_core.backends.base import Backend, Compiles, ranks_of
 from bench_core.errors import CaseError, ClockStandsStill, TooLarge, TooSlow, Unsupported
 from bench_core.machine.privacy import scrub
-from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Part, Series, Status, Work
+from bench_core.records import LAUNCH_BOUND, Cache, Case, Costs, Measurement, Part, Series, Status, Traffic, Work
 from bench_core.text import printable_lines
 from bench_core.timing import energy
 from bench_core.timing.account import accounted, part
@@ -52,6 +52,8 @@ MOSTLY_IDLE = 0.5  # device time below this share of wall time means: mostly lau
 
 # Flags: a call of the warm-up or of a timed block compiled a program; an accelerator is seen by the host's clock alone.
 COMPILED, NO_DEVICE_CLOCK = "compiled_while_timed", "no_device_clock"
+
+SLOW_RANK = "slow_rank_"  # a flag that ends in the number of the rank
 
 OnPhase = Callable[[str], None]
 
@@ -182,7 +184,7 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
             with part(Part.WAITING):
                 wait_for_quiet(settings.wait)
                 most(ranks, 0.0)  # until all have waited: this is no time of the next phase
-        done = _timed(done, kernels, backend, settings.durations, before, on_phase)
+        done = _judged(_timed(done, kernels, backend, settings.durations, before, on_phase), workload)
         done = replace(done, values={**values, **done.values})
 
     on_phase("recheck")
@@ -216,7 +218,7 @@ def _timed(
             series, differ, slow = _measure_over_ranks(kernels, backend, durations, watch)
     values |= {"rank_spread": differ} if differ else {}
     late = (COMPILED,) * (_compilations(backend) > compiled)
-    late_rank = () if slow is None else (f"slow_rank_{slow}",)
+    late_rank = () if slow is None else (f"{SLOW_RANK}{slow}",)
     on_phase("energy")
     disturbances.stop()
     with part(Part.ENERGY):
@@ -231,6 +233,16 @@ def _timed(
     flags = (*kernels[0].flags, *late, *late_rank, *blind, *disturbances.flags(), *energy_flags)
     flags, values = told_by_all(ranks, flags, values | disturbances.values())
     return replace(done, series=tuple(series), values=values, flags=flags)
+
+
+def _judged(done: Measurement, workload: Workload) -> Measurement:
+    """Return a measurement without the flag of a slow rank if its work is an exchange.
+
+    There each rank ends by its place in the exchange: the root of a broadcast is done before the others.
+    """
+    if workload.traits.traffic is not Traffic.LINK:
+        return done
+    return replace(done, flags=tuple(flag for flag in done.flags if not flag.startswith(SLOW_RANK)))
 
 
 def _compilations(backend: Backend) -> int:

@@ -223,6 +223,11 @@ def test_smoke_is_right_on_two_processes(smoke):
     assert len({row.case_id for row in smoke}) == len(ALL) + len(REDUCTIONS)
 
 
+def test_no_rank_is_slow_by_its_place_in_an_exchange(smoke):
+    """The root of a broadcast is done before the others."""
+    assert not [row for row in smoke if "slow_rank" in row.flags]
+
+
 def test_its_rows_have_the_bandwidths_of_nccl_tests_and_none_of_memory(smoke):
     for case_id in {row.case_id for row in smoke}:
         found = {row.metric: row.value for row in smoke if row.case_id == case_id}

@@ -201,6 +201,12 @@ def test_machines_with_other_numbers_of_devices_are_compared_on_as_many_ranks():
     assert lost.baseline.row.device == "cuda:x8"
 
 
+def test_ranks_of_a_cpu_have_other_cores_on_another_target():
+    two, four = ([m for ranks in (1, 2) for m in together(ranks, f"cpu:x{n}")] for n in (2, 4))
+    with pytest.raises(NothingToCompare, match="no case has values on two of the sides a, b"):
+        compare([reading(two, "a"), reading(four, "b")])
+
+
 def test_other_numbers_of_ranks_are_other_work():
     a, b = reading(together(2, "cuda:x2"), "a"), reading(together(8, "cuda:x8"), "b")
     shared = [reading(processes(FIVE), name, run_id=f"more-{name}") for name in "ab"]

@@ -74,10 +74,6 @@ class Sharded(Trainer):
         self.weights = {name: tensor.detach().clone() for name, tensor in self.state().items()}
         self.gradients = Gradients(self.module)
 
-    def replicated(self) -> list[torch.Tensor]:
-        """Return nothing: each rank holds another share."""
-        return []
-
 
 class Gathered(Mapping[str, Any]):
     """The outputs of a step of all ranks, by those of one: the mean loss, whole tensors, the averages of rank 0.
@@ -135,7 +131,8 @@ def parallel_kernel(
     else:
         trainer = Sharded(module(), weights(), optimiser, work.precision, group)
     kernel = training_kernel(trainer.step, trainer.reset, batch, trainer.state, samples)
-    kernel = replace(kernel, outputs=_gathered(kernel.outputs, group), alike=trainer.replicated)
+    alike = trainer.replicated if isinstance(trainer, Replicated) else None  # of shards each rank holds another
+    kernel = replace(kernel, outputs=_gathered(kernel.outputs, group), alike=alike)
     if work.ranks == 1:
         return kernel
     if isinstance(trainer, Replicated):
