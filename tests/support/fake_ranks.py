@@ -3,6 +3,8 @@
 import json
 import threading
 
+LONGEST = 60  # seconds that one rank waits for the others
+
 
 class FakeRanks:
     """One of several ranks. after: called in a rank after each exchange of numbers."""
@@ -27,9 +29,9 @@ class Together:
     """So many ranks, which exchange values: each gives one and gets those of all; to be left waiting is an error."""
 
     def __init__(self, size):
-        self.ranks = [FakeRanks(rank, size, self) for rank in range(size)]
+        self.size, self.ranks = size, [FakeRanks(rank, size, self) for rank in range(size)]
         self._values = [None] * size
-        self._barrier = threading.Barrier(size, timeout=20)
+        self._barrier = threading.Barrier(size, timeout=LONGEST)
 
     def exchange(self, rank, value):
         self._values[rank] = value
@@ -37,6 +39,10 @@ class Together:
         found = list(self._values)
         self._barrier.wait()
         return found
+
+    def abandon(self):
+        """End the waiting of all ranks, because one has failed."""
+        self._barrier.abort()
 
     def run(self, work):
         """Call `work(ranks)` in each rank, and return what each has returned or raised."""

@@ -3,45 +3,10 @@
 `Collectives` does what torch.distributed does, on tensors that all threads see. A test spoils one of its methods.
 """
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
-LONGEST = 60  # seconds that one rank waits for the others
-
-
-class Meeting:
-    """Where ranks exchange what they have: each call returns the values of all."""
-
-    def __init__(self, size):
-        self.size = size
-        self._barrier = threading.Barrier(size, timeout=LONGEST)
-        self._values = [None] * size
-
-    def exchange(self, rank, value):
-        self._values[rank] = value
-        self._barrier.wait()
-        found = list(self._values)
-        self._barrier.wait()
-        return found
-
-    def abandon(self):
-        self._barrier.abort()
-
-
-class SimulatedRanks:
-    """The Ranks (backends/base.py) of one thread."""
-
-    has_one_clock = True
-
-    def __init__(self, meeting, rank):
-        self._meeting, self.rank, self.size, self.group = meeting, rank, meeting.size, "group"
-
-    def every(self, value):
-        return self._meeting.exchange(self.rank, value)
-
-    def numbers(self, values):
-        return self._meeting.exchange(self.rank, list(values))
+from tests.support.fake_ranks import Together
 
 
 class Collectives:
@@ -49,11 +14,11 @@ class Collectives:
 
     isend, irecv = "isend", "irecv"
 
-    def __init__(self, meeting, rank):
-        self._meeting, self.rank, self.size = meeting, rank, meeting.size
+    def __init__(self, together, rank):
+        self._together, self.rank, self.size = together, rank, together.size
 
     def of_all(self, x):
-        return self._meeting.exchange(self.rank, x.clone())
+        return self._together.exchange(self.rank, x.clone())
 
     def get_rank(self, group):
         return self.rank
@@ -86,7 +51,7 @@ class Collectives:
 
     def batch_isend_irecv(self, operations):
         sent = {(op.peer, self.rank): op.x.clone() for op in operations if op.kind == self.isend}
-        arrived = {way: x for ranks in self._meeting.exchange(self.rank, sent) for way, x in ranks.items()}
+        arrived = {way: x for ranks in self._together.exchange(self.rank, sent) for way, x in ranks.items()}
         for op in operations:
             if op.kind == self.irecv:
                 op.x.copy_(arrived[self.rank, op.peer])
@@ -99,7 +64,7 @@ def on_every_rank(size, measured, collectives=Collectives):
 
     from bench_core.backends.torch import TorchBackend
 
-    meeting = Meeting(size)
+    together = Together(size)
 
     class Simulated(TorchBackend):
         @property
@@ -108,13 +73,13 @@ def on_every_rank(size, measured, collectives=Collectives):
 
     def one(rank):
         on = Simulated("cpu")
-        on.ranks = SimulatedRanks(meeting, rank)
+        on.ranks = together.ranks[rank]
         names = {name: getattr(torch, name) for name in ("empty", "empty_like")}
-        on.library_with_collectives = SimpleNamespace(**names, distributed=collectives(meeting, rank))
+        on.library_with_collectives = SimpleNamespace(**names, distributed=collectives(together, rank))
         try:
             return measured(on)
         except BaseException:
-            meeting.abandon()
+            together.abandon()
             raise
 
     with ThreadPoolExecutor(size) as threads:
