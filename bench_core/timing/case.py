@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
-import itertools
 import math
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
@@ -27,19 +25,11 @@ from bench_core.text import printable_lines
 from bench_core.timing import energy
 from bench_core.timing.account import accounted, part
 from bench_core.timing.disturbances import Disturbances
+from bench_core.timing.over_ranks import Taken, measure_over_ranks
 from bench_core.timing.placement import placement
-from bench_core.timing.ranks import (
-    RanksTimer,
-    RanksWatch,
-    failing_together,
-    most,
-    require_alike,
-    slow_rank,
-    spread,
-    told_by_all,
-)
+from bench_core.timing.ranks import RanksWatch, failing_together, most, told_by_all
 from bench_core.timing.recheck import Checks, generator
-from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer, sample_series
+from bench_core.timing.sampling import DeviceTimer, Durations, WallTimer, rotate, sample_series
 from bench_core.timing.shared import Shared
 from bench_core.timing.watch import Watch, wait_for_quiet
 from bench_core.workload import Call, Kernel, Workload
@@ -52,8 +42,6 @@ MOSTLY_IDLE = 0.5  # device time below this share of wall time means: mostly lau
 
 # Flags: a call of the warm-up or of a timed block compiled a program; an accelerator is seen by the host's clock alone.
 COMPILED, NO_DEVICE_CLOCK = "compiled_while_timed", "no_device_clock"
-
-SLOW_RANK = "slow_rank_"  # a flag that ends in the number of the rank
 
 OnPhase = Callable[[str], None]
 
@@ -184,8 +172,9 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
             with part(Part.WAITING):
                 wait_for_quiet(settings.wait)
                 most(ranks, 0.0)  # until all have waited: this is no time of the next phase
-        done = _judged(_timed(done, kernels, backend, settings.durations, before, on_phase), workload)
-        done = replace(done, values={**values, **done.values})
+        done = _timed(done, kernels, workload, backend, settings.durations, on_phase)
+        flags, told = told_by_all(ranks, done.flags, {**done.values, **_peak_memory(kernel, backend, before)})
+        done = replace(done, flags=flags, values=values | told)
 
     on_phase("recheck")
     with part(Part.SECOND_LOOK):
@@ -198,51 +187,42 @@ def _measured(case: Case, workload: Workload, backend: Backend, settings: Settin
 def _timed(
     done: Measurement,
     kernels: list[Kernel],
+    workload: Workload,
     backend: Backend,
     durations: Durations,
-    memory_before: int | None,
     on_phase: OnPhase,
 ) -> Measurement:
     """Return `done` with its series, and with the values and flags that were read during the timing."""
     case = done.case
-    values: dict[str, float] = {}
     backend.reset_peak_memory()  # the arrays of the check must not count
     disturbances = Disturbances(case.device_type, backend.device_uuid)
     on_phase("measure")
     compiled, ranks = _compilations(backend), ranks_of(backend)
-    own = Watch.of(case.device_type, backend.device_uuid)
-    with part(Part.AROUND), contextlib.closing(own if ranks.size == 1 else RanksWatch(own, ranks)) as watch:
+    with part(Part.AROUND), contextlib.closing(Watch.of(case.device_type, backend.device_uuid)) as watch:
         if ranks.size == 1:
-            series, differ, slow = _measure_all(kernels, backend, durations, watch), 0.0, None
+            taken = _measure_all(kernels, backend, durations, watch)
         else:
-            series, differ, slow = _measure_over_ranks(kernels, backend, durations, watch)
-    values |= {"rank_spread": differ} if differ else {}
+            is_exchange = workload.traits.traffic is Traffic.LINK
+            taken = measure_over_ranks(kernels, backend, durations, RanksWatch(watch, ranks), is_exchange=is_exchange)
     late = (COMPILED,) * (_compilations(backend) > compiled)
-    late_rank = () if slow is None else (f"{SLOW_RANK}{slow}",)
     on_phase("energy")
     disturbances.stop()
     with part(Part.ENERGY):
         durations = durations if ranks.size == 1 else replace(durations, energy=0.0)  # counters of each device
-        taken, energy_flags = _energy(kernels, series[0], backend, durations)
-    if taken is not None:
-        values["energy"] = taken.joules
-    peak = None if kernels[0].hides_memory else backend.memory().peak
-    if peak is not None and memory_before is not None and peak > memory_before:
-        values["peak_memory"] = float(peak - memory_before)
+        joules, energy_flags = _energy(kernels, taken.series[0], backend, durations)
     blind = (NO_DEVICE_CLOCK,) * (case.device_type != "cpu" and not backend.has_device_clock)
-    flags = (*kernels[0].flags, *late, *late_rank, *blind, *disturbances.flags(), *energy_flags)
-    flags, values = told_by_all(ranks, flags, values | disturbances.values())
-    return replace(done, series=tuple(series), values=values, flags=flags)
+    flags = (*kernels[0].flags, *late, *taken.flags, *blind, *disturbances.flags(), *energy_flags)
+    values = taken.values | joules | disturbances.values()
+    return replace(done, series=tuple(taken.series), values=values, flags=flags)
 
 
-def _judged(done: Measurement, workload: Workload) -> Measurement:
-    """Return a measurement without the flag of a slow rank if its work is an exchange.
+def _peak_memory(kernel: Kernel, backend: Backend, before: int | None) -> dict[str, float]:
+    """Return the largest memory that was in use since the last reset beyond that `before`, as a value if it is known.
 
-    There each rank ends by its place in the exchange: the root of a broadcast is done before the others.
+    before: bytes.
     """
-    if workload.traits.traffic is not Traffic.LINK:
-        return done
-    return replace(done, flags=tuple(flag for flag in done.flags if not flag.startswith(SLOW_RANK)))
+    peak = None if kernel.hides_memory else backend.memory().peak
+    return {} if peak is None or before is None or peak <= before else {"peak_memory": float(peak - before)}
 
 
 def _compilations(backend: Backend) -> int:
@@ -303,7 +283,7 @@ def _seconds(run: Call, backend: Backend) -> tuple[float, Any]:
     return seconds, results[0]
 
 
-def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations, watch: Watch) -> list[Series]:
+def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations, watch: Watch) -> Taken:
     """Measure the kernel by every clock that sees its work, then its probes by the wall clock."""
     run = rotate([kernel.run for kernel in kernels])
     series = [sample_series("time", run, WallTimer.of(backend), durations, watch, singly=kernels[0].singly)]
@@ -314,40 +294,7 @@ def _measure_all(kernels: list[Kernel], backend: Backend, durations: Durations, 
     for metric in kernels[0].probes:
         probe = rotate([kernel.probes[metric].run for kernel in kernels])
         series.append(sample_series(metric, probe, WallTimer.of(backend), durations, watch))
-    return series
-
-
-def _measure_over_ranks(
-    kernels: list[Kernel], backend: Backend, durations: Durations, watch: Watch
-) -> tuple[list[Series], float, int | None]:
-    """Measure the kernels and their probes from the begin on all ranks to the end on all.
-
-    Return the series, the spread of the times of the ranks, and the number of a rank that is slow, in the kernel or in
-    a probe: where ranks wait for each other, all take as long as the slowest.
-    """
-    series, differ, slow, ranks = [], 0.0, None, ranks_of(backend)
-    runs = {"time": rotate([kernel.run for kernel in kernels])}
-    runs |= {metric: rotate([kernel.probes[metric].run for kernel in kernels]) for metric in kernels[0].probes}
-    for metric, run in runs.items():
-        timer = RanksTimer(backend, ranks)
-        one = sample_series(metric, run, timer, durations, watch, timer.agreed_now, singly=kernels[0].singly)
-        series.append(one)
-        blocks = timer.by_rank(one.inner_loops)[-len(one.seconds) :]
-        by_rank = [each for i, each in enumerate(blocks) if i not in one.noisy]
-        slow = slow_rank(by_rank) if slow is None else slow
-        if metric == "time":
-            differ = spread(by_rank)
-            for alike in [kernel.alike for kernel in kernels if kernel.alike]:
-                require_alike(ranks, _fingerprint(alike(), backend))
-    return series, differ, slow
-
-
-def _fingerprint(arrays: Iterable[Any], backend: Backend) -> str:
-    """Return the SHA-256 of all elements of arrays."""
-    whole = hashlib.sha256()
-    for array in arrays:
-        whole.update(np.ascontiguousarray(backend.to_host(array)).tobytes())
-    return whole.hexdigest()
+    return Taken(series)
 
 
 def _judged_by_device(wall: Series, device: Series) -> Series:
@@ -363,23 +310,11 @@ def _judged_by_device(wall: Series, device: Series) -> Series:
 
 def _energy(
     kernels: list[Kernel], time: Series, backend: Backend, durations: Durations
-) -> tuple[energy.Energy | None, tuple[str, ...]]:
-    """Return the energy of one call and its flags; None if it is not requested, has no counter, or was lost."""
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the energy of one call and its flags; no value if it is not requested, has no counter, or was lost."""
     counter = energy.meter(backend.device, backend.device_uuid) if durations.energy else None
     if counter is None:
-        return None, ()
+        return {}, ()
     run = rotate([kernel.run for kernel in kernels])
     taken = energy.per_call(run, WallTimer.of(backend), counter, median(time.calm), durations.energy)
-    return taken, taken.flags if taken else (energy.LOST,)
-
-
-def rotate(runs: list[Call]) -> Call:
-    """Return one callable that calls the given ones in turn."""
-    if len(runs) == 1:
-        return runs[0]
-    turn = itertools.cycle(runs)
-
-    def run() -> object:
-        return next(turn)()
-
-    return run
+    return ({"energy": taken.joules}, taken.flags) if taken else ({}, (energy.LOST,))

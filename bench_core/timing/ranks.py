@@ -11,7 +11,6 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from statistics import median
 from time import perf_counter, sleep
 from typing import Any
 
@@ -25,9 +24,6 @@ from bench_core.workload import Call
 SHORTEST_LEAD, LONGEST_LEAD = 0.2e-3, 20e-3  # seconds from an agreement to the common begin of a block
 SPIN = 0.2e-3  # seconds before it for which a rank does not sleep: longer than waking up takes on an idle core
 LATE = 20e-6  # seconds after the common begin, from which on the next lead is longer
-SLOW = 0.05  # a rank is slow if it takes this share longer than the median of all, in SLOW_BLOCKS of the blocks
-SLOW_BLOCKS = 0.8
-CHANCE = 0.01  # the probability of that for equal ranks, at most
 
 
 class RanksTimer:
@@ -123,9 +119,6 @@ class RanksWatch(Watch):
         self.blocks = [_most(each) for each in zip(*seen, strict=True)]
         self.calm = sum(not each for each in self.blocks)
 
-    def close(self) -> None:
-        self._own.close()
-
 
 def _most(seen: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return what one of several ranks has lost at most, by cause."""
@@ -188,35 +181,3 @@ def told_by_all(
     names = dict.fromkeys(name for _, values in told for name in values)
     found = {name: [values[name] for _, values in told if name in values] for name in names}
     return tuple(every), {name: _OF_ALL.get(name, max)(numbers) for name, numbers in found.items()}
-
-
-def require_alike(ranks: Ranks, fingerprint: str) -> None:
-    """Raise WrongAnswer on all ranks if theirs differ. fingerprint: of what must be equal on all of them."""
-    others = ranks.every(fingerprint)
-    if differing := [rank for rank, each in enumerate(others) if each != others[0]]:
-        reason = f"after the timed calls rank {differing[0]} holds other numbers than rank 0: they were not exchanged"
-        raise WrongAnswer(reason, code="ranks_differ")
-
-
-def slow_rank(by_rank: Sequence[Sequence[float]]) -> int | None:
-    """Return the rank that takes longer than the others in most blocks; None if there is none.
-
-    by_rank[block][rank]: seconds of each, until its own end. There must be so many blocks that it is not by CHANCE: in
-    one block, each of n ranks is the last with a probability of 1 / n.
-    """
-    late = [max(range(len(each)), key=each.__getitem__) for each in by_rank if max(each) > (1 + SLOW) * median(each)]
-    found = max(set(late), key=late.count, default=None)
-    if found is None or late.count(found) < SLOW_BLOCKS * len(by_rank):
-        return None
-    blocks, ranks = len(by_rank), len(by_rank[0])
-    by_chance = math.fsum(
-        math.comb(blocks, count) * (1 / ranks) ** count * (1 - 1 / ranks) ** (blocks - count)
-        for count in range(late.count(found), blocks + 1)
-    )
-    return found if ranks * by_chance <= CHANCE else None
-
-
-def spread(by_rank: Sequence[Sequence[float]]) -> float:
-    """Return the median over blocks of the longest time of a rank less the shortest, relative to the median rank."""
-    found = [(max(each) - min(each)) / median(each) for each in by_rank if median(each) > 0]
-    return median(found) if found else 0.0

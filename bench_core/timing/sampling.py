@@ -8,6 +8,7 @@ whether the calls were alike.
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -208,16 +209,16 @@ def _collect(now: Callable[[], float]) -> float:
     return now() - begin
 
 
-def which_count(lost: Sequence[Lost]) -> list[int]:
-    """Return the blocks that count: the calm ones or, of fewer than FEWEST_BLOCKS, the less disturbed half of all.
+def which_count(lost: Sequence[Lost], fewest: int = FEWEST_BLOCKS) -> list[int]:
+    """Return the blocks that count: the calm ones or, of fewer than `fewest`, the less disturbed half of all.
 
     lost: what each block has lost, by cause. Blocks that lost as much as one that counts do so as well.
     """
     calm = [i for i, each in enumerate(lost) if not each]
-    if len(calm) >= min(FEWEST_BLOCKS, len(lost)):
+    if len(calm) >= min(fewest, len(lost)):
         return calm
     worst = [max(each.values(), default=0.0) for each in lost]
-    enough = max(min(FEWEST_BLOCKS, len(lost)), math.ceil(len(lost) / 2))
+    enough = max(min(fewest, len(lost)), math.ceil(len(lost) / 2))
     most = sorted(worst)[enough - 1]
     return [i for i, share in enumerate(worst) if share <= most]
 
@@ -369,3 +370,15 @@ def _may_stop(counted: int, looked: int, before: float, spent: float, durations:
     """
     due = any(looked < count <= counted for count in CHECK_AT) or before < durations.least
     return due and spent >= durations.least and counted >= CHECK_AT[0]
+
+
+def rotate(runs: list[Call]) -> Call:
+    """Return one callable that calls the given ones in turn."""
+    if len(runs) == 1:
+        return runs[0]
+    turn = itertools.cycle(runs)
+
+    def run() -> object:
+        return next(turn)()
+
+    return run

@@ -7,7 +7,6 @@ import re
 import weakref
 from dataclasses import replace
 from time import perf_counter
-from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -17,10 +16,10 @@ from bench_core.backends.numpy import NumpyBackend
 from bench_core.check import Tolerance
 from bench_core.errors import TooSlow
 from bench_core.machine import kernel_files
-from bench_core.records import Cache, Case, Clock, Costs, Measurement, Part, Series, Status, Traffic, Traits
+from bench_core.records import Cache, Case, Clock, Costs, Part, Series, Status
 from bench_core.timing import case as case_module
 from bench_core.timing import watch
-from bench_core.timing.case import Settings, _judged, _judged_by_device, generator, rotate, run_case
+from bench_core.timing.case import Settings, _judged_by_device, generator, run_case
 from bench_core.timing.energy import LOST, Meter
 from bench_core.timing.sampling import Durations
 from bench_core.workload import Kernel, Kernels
@@ -480,14 +479,6 @@ def test_cold_rotates_through_three_sets_where_each_is_larger_than_three_caches(
     assert len(built) == 3
 
 
-def test_rotate_takes_every_callable_in_its_turn():
-    seen = []
-    turn = rotate([lambda i=i: seen.append(i) for i in range(3)])
-    for _ in range(7):
-        turn()
-    assert seen == [0, 1, 2, 0, 1, 2, 0]
-
-
 def test_probes_are_series_of_their_own():
     class Probed(Double):
         kernels: ClassVar[Kernels] = {
@@ -522,13 +513,3 @@ def test_the_fakes_keep_the_protocol():
     members = {name for name in vars(Backend) if not name.startswith("_")} | set(Backend.__annotations__)
     missing = {name for name in members if not hasattr(AsyncBackend(), name)}
     assert missing <= {"devices", "environ"}  # class methods that only planning calls
-
-
-def test_the_root_of_an_exchange_is_not_told_to_be_fast_nor_the_others_slow():
-    """A rank ends by its place in an exchange; in all other work a rank that ends late is slow."""
-    done = Measurement(
-        Case(Double().work("1024", "float64"), "torch", "cpu:x2"), Status.OK, flags=("trend", "slow_rank_1")
-    )
-    exchange = SimpleNamespace(traits=Traits(traffic=Traffic.LINK))
-    assert _judged(done, exchange).flags == ("trend",)
-    assert _judged(done, SimpleNamespace(traits=Traits())).flags == ("trend", "slow_rank_1")

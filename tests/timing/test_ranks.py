@@ -17,9 +17,6 @@ from bench_core.timing.ranks import (
     any_of,
     failing_together,
     most,
-    require_alike,
-    slow_rank,
-    spread,
     told_by_all,
 )
 from bench_core.timing.sampling import Durations, sample_series
@@ -187,22 +184,11 @@ def test_what_any_rank_tells_is_told_of_all():
     assert told_by_all(ALONE, *told[0]) == told[0]
 
 
-@pytest.mark.parametrize(("prints", "differs"), [("aaa", None), ("aab", 2), ("abb", 1)])
-def test_ranks_that_hold_different_numbers_are_refused_by_all(prints, differs):
-    for error in Together(3).run(lambda ranks: require_alike(ranks, prints[ranks.rank])):
-        if differs is None:
-            assert error is None
-        else:
-            assert isinstance(error, WrongAnswer)
-            assert error.code == "ranks_differ"
-            assert f"rank {differs} holds other numbers than rank 0" in str(error)
-
-
 class Seen:
     """A watch that sees one block in five disturbed, and says so when it settles."""
 
     def __init__(self, draw, clock):
-        self._draw, self.blocks, self.is_closed = draw, [], False
+        self._draw, self.blocks = draw, []
 
     def begin(self):
         self.blocks = []
@@ -212,30 +198,23 @@ class Seen:
 
     def settle(self): ...
 
-    def close(self):
-        self.is_closed = True
-
 
 def test_a_block_is_disturbed_on_all_ranks_if_one_has_seen_it():
     lost = [[{}, {"steal": 0.2}, {}], [{}, {"steal": 0.1, "throttled": 0.3}, {"other": 0.4}]]
-    together, owns = Together(2), []
+    together = Together(2)
 
     def work(ranks):
-        own = SimpleNamespace(
-            blocks=lost[ranks.rank], begin=int, note=int, settle=int, close=lambda: owns.append(ranks.rank)
-        )
+        own = SimpleNamespace(blocks=lost[ranks.rank], begin=int, note=int, settle=int)
         watch = RanksWatch(own, ranks)
         watch.begin()
         for _ in range(3):
             watch.note()
         before = watch.calm
         watch.settle()
-        watch.close()
         return before, watch.calm, watch.blocks
 
     done = together.run(work)
     assert done[0] == done[1] == (3, 1, [{}, {"steal": 0.2, "throttled": 0.3}, {"other": 0.4}])
-    assert sorted(owns) == [0, 1]
 
 
 def failed(together, errors):
@@ -280,27 +259,3 @@ def test_ranks_agree_on_the_largest_number_and_on_what_is_so_on_any():
     assert Together(2).run(lambda ranks: any_of(ranks, ranks.rank == 1)) == [True, True]
     assert Together(2).run(lambda ranks: any_of(ranks, False)) == [False, False]
     assert most(ALONE, 5.0) == 5.0
-
-
-@pytest.mark.parametrize(
-    ("by_rank", "slow"),
-    [
-        ([[1.0, 1.0, 1.2]] * 10, 2),
-        ([[1.0, 1.0, 1.2]] * 9 + [[1.0, 1.0, 1.0]] * 2, 2),
-        ([[1.0, 1.0, 1.2]] * 7 + [[1.0, 1.0, 1.0]] * 3, None),  # not in most blocks
-        ([[1.0, 1.2, 1.0], [1.2, 1.0, 1.0]] * 5, None),  # now this one, now that
-        ([[1.0, 1.0, 1.04]] * 10, None),
-        ([[1.0, 1.5]] * 8, 1),
-        ([[1.0, 1.5]] * 7, None),  # by chance in one of 64 series of equal ranks
-        ([[1.0, 1.0, 1.5]] * 5, None),
-        ([[1.0, 1.0, 1.5]] * 6, 2),
-        ([], None),
-    ],
-)
-def test_a_rank_is_slow_that_takes_longer_than_the_others_in_most_blocks(by_rank, slow):
-    assert slow_rank(by_rank) == slow
-
-
-def test_the_spread_is_that_of_the_ranks_in_the_median_block():
-    assert spread([[1.0, 1.0, 1.5], [1.0, 1.0, 1.1], [1.0, 1.0, 1.2]]) == pytest.approx(0.2)
-    assert spread([]) == spread([[0.0, 0.0]]) == 0.0

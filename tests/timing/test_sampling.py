@@ -18,6 +18,7 @@ from bench_core.timing.sampling import (
     Durations,
     WallTimer,
     inner_loops,
+    rotate,
     sample_series,
     settled,
     timed_singly,
@@ -495,3 +496,11 @@ def test_a_device_timer_counts_the_seconds_of_the_host():
     timer = DeviceTimer(backend, backend.clock)
     assert timer.time(lambda: None, 1).seconds == 0.02
     assert timer.total == pytest.approx(0.03)
+
+
+def test_rotate_takes_every_callable_in_its_turn():
+    seen = []
+    turn = rotate([lambda i=i: seen.append(i) for i in range(3)])
+    for _ in range(7):
+        turn()
+    assert seen == [0, 1, 2, 0, 1, 2, 0]
