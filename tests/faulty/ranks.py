@@ -1,4 +1,8 @@
-"""A workload across ranks, of which rank 1 alone misbehaves: of size "kill.block", it is killed in a timed block."""
+"""A workload across ranks, one of which misbehaves.
+
+Of size "kill.block", rank 1 is killed in a timed block; of size "kill-0.block" it is rank 0. Of size
+"kill_other.block", rank 0 computes alone and kills rank 1, which only waits.
+"""
 
 import gc
 import os
@@ -16,7 +20,7 @@ from bench_core.records import Costs
 from bench_core.workload import Kernel, Kernels, Workload
 
 LOG = "FAULT_LOG"  # the environment variable with the file of `note`
-FAULTY = 1
+ALONE = "other"  # how a fault ends that rank 0 brings upon a rank which takes no part
 
 
 def note(*words):
@@ -54,6 +58,13 @@ def to(pid, number):
     time.sleep(60)
 
 
+def to_others(number):
+    """Send a signal to all other ranks, and compute on."""
+    for process in psutil.Process(os.getppid()).children(recursive=True):
+        if process.pid != os.getpid():
+            process.send_signal(number)
+
+
 def pytest_process():
     """Return the id of the process that runs pytest: it has started the launcher, which has started this one."""
     return psutil.Process(os.getppid()).ppid()
@@ -75,6 +86,8 @@ FAULTS = {
     "leave": lambda: die(0),
     "raise": fall_over,
     "memory": exhaust,
+    "kill_other": lambda: to_others(signal.SIGKILL),
+    "stop_other": lambda: to_others(signal.SIGSTOP),
     "kill_launcher": lambda: to(os.getppid(), signal.SIGKILL),
     "terminate_launcher": lambda: to(os.getppid(), signal.SIGTERM),
     "kill_pytest": lambda: to(pytest_process(), signal.SIGKILL),
@@ -86,6 +99,8 @@ FAULTS = {
 def kernel(backend, work, host):
     """Return a kernel that sums arrays over the ranks: all of them wait for the faulty one."""
     how, where = work.size.split(".")[:2]
+    how, _, faulty = how.partition("-")
+    faulty = int(faulty or (0 if how.endswith(ALONE) else 1))
     distributed, ranks = backend.xp.distributed, backend.ranks
     note_ports()
     x = backend.from_host(host["x"])
@@ -98,7 +113,7 @@ def kernel(backend, work, host):
 
     def strike(now):
         calls[now] = calls.get(now, 0) + 1
-        is_due = ranks.rank == FAULTY and where in {now, "always"}
+        is_due = ranks.rank == faulty and where in {now, "always"}
         if is_due and how in FAULTS:
             FAULTS[how]()
         return is_due and how == "wrong"
@@ -112,7 +127,7 @@ def kernel(backend, work, host):
     def alone():
         """Take as long as this rank does, and print what looks like an answer."""
         phase()
-        time.sleep(0.02 if ranks.rank == FAULTY else 0.002)
+        time.sleep(0.02 if ranks.rank == faulty else 0.002)
         out = x + x
         print("\x1ebench-core {}", flush=True)
         os.write(1, b'\x1ebench-core {"measurement": 5}\n')
@@ -123,7 +138,7 @@ def kernel(backend, work, host):
 
 
 class Striking(Workload):
-    """Doubles an array and sums it over two ranks that have the same: four times the array."""
+    """Doubles an array and sums it over the ranks, which have the same."""
 
     suite, name = "faults", "ranks"
     across_ranks = True
@@ -134,7 +149,8 @@ class Striking(Workload):
 
     def works(self, preset, machine):
         some = os.environ.get("FAULT")
-        return [self.work(size, "float64", ranks=2) for size in (some.split() if some else self.sizes)]
+        sizes = some.split() if some else self.sizes
+        return [self.work(size, "float64", ranks=1 if ALONE in size else 2) for size in sizes]
 
     def inputs(self, work, rng):
         return {"x": rng.standard_normal(64)}
@@ -143,12 +159,12 @@ class Striking(Workload):
         return Costs()
 
     def error(self, work, host, answer):
-        return check.relative_error(answer["out"], 4 * np.asarray(host["x"]))
+        return check.relative_error(answer["out"], 2 * work.ranks * np.asarray(host["x"]))
 
 
 @pytest.mark.workload(
     Striking(
-        *("calm.1", "uneven.1", "wrong.again", "kill.block", "hang.block", "calm.2", "interrupt.block", "calm.3"),
+        *("calm.1", "uneven.1", "wrong.again", "kill-0.block", "hang.block", "calm.2", "interrupt.block", "calm.3"),
     )
 )
 def test_striking(measure):

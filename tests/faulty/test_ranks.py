@@ -34,7 +34,7 @@ STATUSES = {
     "calm.1": "ok",
     "uneven.1": "ok",
     "wrong.again": "invalid",
-    "kill.block": "crashed",
+    "kill-0.block": "crashed",
     "hang.block": "timeout",
     "calm.2": "ok",
     "interrupt.block": "interrupted",
@@ -44,7 +44,7 @@ STATUSES = {
 
 @pytest.fixture(scope="module")
 def striking(tmp_path_factory):
-    """A run whose rank 1 strikes, until it interrupts pytest; what it has left."""
+    """A run in which a rank strikes, until it interrupts pytest; what it has left."""
     folder = tmp_path_factory.mktemp("striking")
     project = Project(folder, trial_ranks.environ(folder), "ranks.py")
     with trial_ranks.interrupts_reach_children():
@@ -56,9 +56,9 @@ def test_a_rank_that_strikes_is_named_in_the_row_of_its_case_and_all_others_are_
     project, done, _ = striking
     found, why = statuses(project.folder), reasons(project.folder)
     assert found == STATUSES, done.said
-    for how in ("wrong.again", "kill.block", "hang.block"):
+    for how in ("wrong.again", "kill-0.block", "hang.block"):
         assert re.fullmatch(trial_ranks.CASES[how][1], why[how][1])
-        note("rank 1: " + how.partition(".")[0], how.partition(".")[2], {how: found[how]}, done.code, why[how][1])
+        note("of ranks: " + how.partition(".")[0], how.partition(".")[2], {how: found[how]}, done.code, why[how][1])
 
 
 def test_an_interrupt_keeps_what_was_measured(striking):

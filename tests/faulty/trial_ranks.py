@@ -1,4 +1,4 @@
-"""Plant each kind of fault in rank 1 of torch:cpu:x2 many times, and tell how many were found, and what was left.
+"""Plant each kind of fault in a rank of torch:cpu:x2 many times, and tell how many were found, and what was left.
 
     python -m tests.faulty.trial_ranks [NUMBER [KIND ...]]
 
@@ -24,21 +24,29 @@ from tests.faulty import left
 from tests.faulty.runs import HERE, Project, in_journal, reasons, statuses
 
 TARGET = "torch:cpu:x2"
-LATE = r"no result within 6 s, stopped in \w+: rank 1 is in \S+ \({}\), rank 0 waits in .*"
-# By the name of a fault: the status of its case, its reason, and whether its ranks serve on.
+LATE = r"no result within 6 s, stopped in \w+: rank {} {}, rank {} waits in .*"
+# By the name of a fault: the status of its case, and its reason.
 CASES = {
-    "hang.block": ("timeout", LATE.format("hang")),
-    "slow.always": ("timeout", LATE.format("crawl")),
+    "hang.block": ("timeout", LATE.format(1, r"is in \S+ \(hang\)", 0)),
+    "slow.always": ("timeout", LATE.format(1, r"is in \S+ \(crawl\)", 0)),
+    "hang-0.block": ("timeout", LATE.format(0, r"is in \S+ \(hang\)", 1)),
     "kill.block": ("crashed", "rank 1 was killed by SIGKILL in measure: here it ends"),
+    "kill-0.block": ("crashed", "rank 0 was killed by SIGKILL in measure: here it ends"),
+    "kill_other.block": ("crashed", r"rank 1 was killed by SIGKILL in \w+"),
+    "stop_other.block": ("timeout", LATE.format(1, "does not say where it is", 0)),
     "exit.block": ("crashed", "rank 1 ended with exit code 3 in measure: here it ends"),
+    "exit-0.block": ("crashed", "rank 0 ended with exit code 3 in measure: here it ends"),
     "leave.block": ("crashed", "rank 1 ended with exit code 0 in measure: here it ends"),
     "raise.block": ("error", "rank 1: RuntimeError: the kernel fell over"),
+    "raise-0.block": ("error", "rank 0: RuntimeError: the kernel fell over"),
     "memory.block": ("oom", "rank 1: MemoryError: Unable to allocate 8 PiB"),
     "wrong.first": ("invalid", "rank 1: relative error .* is above the tolerance .*"),
     "wrong.again": ("invalid", "right in the first check, wrong in the second: rank 1: relative error .*"),
+    "wrong-0.again": ("invalid", "right in the first check, wrong in the second: rank 0: relative error .*"),
     "kill_launcher.block": ("crashed", "the launcher was killed by SIGKILL in measure.*"),
     "terminate_launcher.block": ("crashed", "the launcher ended with exit code 1 in measure.*"),
     "uneven": ("ok", ""),
+    "uneven-0": ("ok", ""),
 }  # fmt: skip
 STARTS = {
     "starting_kill": "rank 1 was killed by SIGKILL while starting: here it ends",
@@ -78,9 +86,10 @@ def cases(how, number, folder):
     ]
     other = [text for i, (_, text) in enumerate(why.values()) if not re.fullmatch(reason, text)]
     calm = [found[size] for size in sizes if size.startswith("calm")]
-    if how == "uneven":
+    if how.startswith("uneven"):
+        flag = f"slow_rank_{how.partition('-')[2] or 1}"
         rows = (project.folder / "results.csv").read_text(encoding="utf-8").splitlines()
-        is_right = ["slow_rank_1" in "".join(r for r in rows if f"uneven.{i}," in r) for i in range(number)]
+        is_right = [flag in "".join(r for r in rows if f"{how}.{i}," in r) for i in range(number)]
     said = f"{sum(is_right)} of {number}, calm {calm.count('ok')} of {len(calm)}"
     return said, other, left.behind(str(folder), project.path / "begun.txt", folder / "tmp")
 
