@@ -62,12 +62,13 @@ class Durations:
 class Timer(Protocol):
     """A clock that can time calls.
 
-    batch_below: seconds; of shorter calls, a block contains many.
+    batch_below: seconds; of shorter calls, a block contains many. block: seconds that such a block lasts, at least.
     total: seconds of host time that all calls so far have taken, as this timer measured them.
     """
 
     clock: Clock
     batch_below: float
+    block: float
     total: float
 
     def time(self, run: Call, calls: int) -> Timed:
@@ -93,6 +94,7 @@ class WallTimer:
 
     clock = Clock.WALL
     batch_below = BATCH_BELOW
+    block = BLOCK
 
     def __init__(
         self,
@@ -130,7 +132,7 @@ class DeviceTimer:
     """Device seconds between two events around queued calls; `total` is in seconds of host time."""
 
     clock = Clock.DEVICE
-    batch_below = BLOCK
+    batch_below = block = BLOCK
 
     def __init__(self, backend: Backend, now: Callable[[], float] = perf_counter) -> None:
         self._backend, self._now = backend, now
@@ -167,7 +169,7 @@ def sample_series(
         warm = warm_up(run, timer, durations, now)
     # The warm-up has doubled its blocks until one was long enough. If some calls do no work, the least time of a call
     # says nothing of the others, and a block of as many as it asks for would never end.
-    loops = 1 if singly else min(inner_loops(warm.per_call, timer.batch_below), 2 * warm.calls)
+    loops = 1 if singly else min(inner_loops(warm.per_call, timer), 2 * warm.calls)
     if warm.starved and loops > 1:
         loops = _held_back(run, timer, min(loops, warm.calls))
     collecting = timer.collect() if isinstance(timer, Collects) else _collect(now)
@@ -285,7 +287,7 @@ def warm_up(run: Call, timer: Timer, durations: Durations, now: Callable[[], flo
             group.append(block.seconds / calls)
             if not block.starved:
                 fed.append(block.seconds / calls)
-            last, calls = calls, _longer(calls, block)
+            last, calls = calls, _longer(calls, block, timer)
         elapsed = now() - begin
         current, least = median(group), min(fed, default=least)
         steady = abs(current - previous) <= STEADY * current
@@ -295,9 +297,9 @@ def warm_up(run: Call, timer: Timer, durations: Durations, now: Callable[[], flo
         previous = current
 
 
-def _longer(calls: int, block: Timed) -> int:
+def _longer(calls: int, block: Timed, timer: Timer) -> int:
     """Return the number of calls of the next block: it doubles until a block is long enough to judge by."""
-    return 2 * calls if block.seconds < BLOCK else calls
+    return 2 * calls if block.seconds < timer.block else calls
 
 
 def _held_back(run: Call, timer: Timer, loops: int) -> int:
@@ -324,9 +326,9 @@ def _time(run: Call, timer: Timer, calls: int) -> Timed:
     return took
 
 
-def inner_loops(per_call: float, batch_below: float = BATCH_BELOW) -> int:
-    """Return the number of calls per block: one or, for calls shorter than `batch_below`, as many as fill BLOCK."""
-    return 1 if per_call >= batch_below else math.ceil(BLOCK / max(per_call, 1e-9) - 1e-6)
+def inner_loops(per_call: float, timer: Timer) -> int:
+    """Return the number of calls per block of a timer: one or, of short calls, as many as fill a block."""
+    return 1 if per_call >= timer.batch_below else math.ceil(timer.block / max(per_call, 1e-9) - 1e-6)
 
 
 def settled(seconds: list[float]) -> bool:

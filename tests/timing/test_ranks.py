@@ -143,7 +143,7 @@ def test_ranks_of_different_speeds_take_the_same_turns_in_a_whole_series():
         timer = RanksTimer(NO_DEVICE, ranks, clock)
         watch = RanksWatch(Seen(draw, clock), ranks)
         kernel = lambda: clock.pass_(30e-6 * (1 + draw.random()))  # noqa: E731
-        return sample_series("time", kernel, timer, Durations(0.02, 0.005, 0.002, 0.01), watch, timer.agreed_now)
+        return sample_series("time", kernel, timer, Durations(0.4, 0.1, 0.04, 0.2), watch, timer.agreed_now)
 
     series = together.run(work)
     assert len({each.seconds for each in series}) == 1, series
@@ -163,7 +163,7 @@ def test_collecting_garbage_takes_none_of_the_time_to_measure(monkeypatch):
             timer = RanksTimer(NO_DEVICE, ranks, clock)
             timer.collect = lambda: clock.pass_(collecting) or RanksTimer.collect(timer) + collecting
             watch = RanksWatch(Watch([]), ranks)
-            plan = Durations(budget=0.1, least=0.1, warmup=0.01, warmup_cap=0.02)
+            plan = Durations(budget=0.4, least=0.4, warmup=0.04, warmup_cap=0.08)
             return sample_series("time", lambda: clock.pass_(5e-3), timer, plan, watch, timer.agreed_now)
 
         return together.run(work)
