@@ -74,6 +74,20 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{max(digits - 1 - exponent, 0)}f}"
 
 
+def plain(number: float) -> str:
+    """Return a number of three significant digits, or all those before the point, without exponent: "1,048,576"."""
+    decimals = 0 if number >= 1000 else 2 - math.floor(math.log10(number))
+    text = f"{number:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def binary_bytes(count: float) -> str:
+    """Return a footprint in binary units, as used for cache sizes: 65536 is "64 KiB"."""
+    scales = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
+    scale, unit = next((s for s in scales if count >= s[0]), scales[-1])
+    return f"{plain(count / scale)} {unit}"
+
+
 def counted(count: int, noun: str) -> str:
     """Return a number with a noun whose plural ends in s: "1 value", "2,000 values"."""
     return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -7,7 +7,7 @@ all_gather, the input of a reduce_scatter.
 `algorithm_bandwidth` is S / t, where S is this size and t the time from the begin on all ranks to the end on all.
 `bus_bandwidth` is that times a factor, by which it does not depend on the number of ranks n and can be compared with
 the rate of a link: 2 (n - 1) / n for all_reduce, (n - 1) / n for all_gather, reduce_scatter and all_to_all, 1 for
-broadcast and send_recv. Source of sizes and factors: github.com/NVIDIA/nccl-tests, doc/PERFORMANCE.md and src/*.cu.
+broadcast, send_recv and send_recv_pair. Source of sizes and factors: github.com/NVIDIA/nccl-tests, doc/PERFORMANCE.md and src/*.cu.
 Switches that add arrays themselves may exceed the rate of the link by this count, so nothing limits these rates here.
 
 The timed call is the collective alone. PyTorch has all_reduce and broadcast in place only. Their buffers are filled
@@ -60,6 +60,10 @@ PERIOD = (
     65_537  # number of random integers of a rank that are drawn and then repeated; a prime: no chunk is its multiple
 )
 ROOT = 0  # the rank whose array is broadcast, as in nccl-tests
+# Of two ranks, send_recv is the only pair.
+PAIR_SIZES = {Preset.QUICK: (16 * MIB,), Preset.STANDARD: (4 * KIB, 16 * MIB), Preset.FULL: (4 * KIB, 16 * MIB)}
+FEWEST_RANKS = 3
+ALL_PAIRS = 8  # the number of ranks up to which all pairs are measured: 28
 
 Call = Callable[[], Any]
 
@@ -133,16 +137,43 @@ def torch_reduce_scatter(dist: Any, group: Any, out: Any, x: Any) -> Call:
     return partial(scatter, out, x, group=group)
 
 
-def torch_send_recv(dist: Any, group: Any, out: Any, x: Any) -> Call:
+def torch_ring(dist: Any, group: Any, out: Any, x: Any) -> Call:
     rank, ranks = dist.get_rank(group), dist.get_world_size(group)
-    to, of = (dist.get_global_rank(group, (rank + step) % ranks) for step in (1, -1))
-    both = [dist.P2POp(dist.isend, x, to, group), dist.P2POp(dist.irecv, out, of, group)]
+    return torch_send_recv(dist, group, out, x, to=(rank + 1) % ranks, of=(rank - 1) % ranks)
+
+
+def torch_send_recv(dist: Any, group: Any, out: Any, x: Any, *, to: int, of: int) -> Call:
+    """Return the call that sends x to a rank of the group while it receives `out` of one."""
+    both = [
+        dist.P2POp(dist.isend, x, dist.get_global_rank(group, to), group),
+        dist.P2POp(dist.irecv, out, dist.get_global_rank(group, of), group),
+    ]
 
     def call() -> None:
         for begun in dist.batch_isend_irecv(both):
             begun.wait()
 
     return call
+
+
+def torch_pair(backend: Backend, work: Work, host: HostArrays) -> Kernel:
+    """Return the kernel of a pair. `restart` fills the output with the rank's own numbers: others leave it so."""
+    torch, group = backend.xp, backend.ranks.group
+    dist, pair = torch.distributed, pair_of(work)
+    x = torch_inputs(backend, work, host)
+    out = torch.empty_like(x)
+    rank = dist.get_rank(group)
+    dist.barrier(group=group)  # NCCL connects a group in its first call, in which all of its ranks must take part
+    if rank in pair:
+        other = sum(pair) - rank
+        call = torch_send_recv(dist, group, out, x, to=other, of=other)
+
+    def run() -> Any:
+        if rank in pair:
+            call()
+        return out
+
+    return Kernel(run, inputs={"x": x}, restart=partial(out.copy_, x))
 
 
 def elements(work: Work) -> int:
@@ -311,11 +342,57 @@ class SendRecv(Collective):
     """
 
     name = "send_recv"
-    kernels: ClassVar[Kernels] = {"torch": {"default": torch_out_of_place(torch_send_recv)}}
+    kernels: ClassVar[Kernels] = {"torch": {"default": torch_out_of_place(torch_ring)}}
 
     def answer(self, work: Work, x: np.ndarray, rank: int) -> Blocks:
         of = (rank - 1) % work.ranks
         return Blocks(x[of : of + 1])
+
+
+class SendRecvPair(Collective):
+    """Two of the ranks exchange arrays, in both directions at once, while the others wait. `pair`: their numbers, "0-3".
+
+    In a collective all ranks take as long as the slowest. The pairs tell which rank or which link that is. Each array
+    is counted once. Of two ranks there is no work: send_recv is their pair. A rank that waits keeps its numbers.
+    """
+
+    name = "send_recv_pair"
+    kernels: ClassVar[Kernels] = {"torch": {"default": torch_pair}}
+
+    def works(self, preset: Preset, machine: Machine) -> Iterator[Work]:
+        """Yield the pairs of all ranks of a target with three or more, in float32."""
+        if machine.ranks >= FEWEST_RANKS:
+            for size in PAIR_SIZES.get(preset, ()):
+                for pair in pairs(machine.ranks):
+                    yield self.exchange(size, "float32", machine.ranks, pair)
+
+    def exchange(self, size: int, dtype: str, ranks: int, pair: tuple[int, int] = (0, 1)) -> Work:
+        """Return the work of `size` bytes for two of the ranks."""
+        numbers = "-".join(map(str, pair))
+        params = {"bytes": size, "ranks": ranks, "pair": numbers}
+        return self.work(f"{size_label(size)}-x{ranks}-{numbers}", dtype, **params)
+
+    def answer(self, work: Work, x: np.ndarray, rank: int) -> Blocks:  # see Collective
+        first, second = pair_of(work)
+        of = {first: second, second: first}.get(rank, rank)
+        return Blocks(x[of : of + 1])
+
+
+def pair_of(work: Work) -> tuple[int, int]:
+    """Return the two ranks that exchange arrays."""
+    first, second = map(int, str(work["pair"]).split("-"))
+    return first, second
+
+
+def pairs(ranks: int) -> list[tuple[int, int]]:
+    """Return the pairs to measure: all of up to ALL_PAIRS ranks; of more, those 1, 2, 4, ... apart on a ring.
+
+    They are in the order of the distance, so that the pairs of no rank are measured all at once: what disturbs the
+    machine for a while must not look like a slow rank.
+    """
+    apart = [step for step in range(1, ranks // 2 + 1) if ranks <= ALL_PAIRS or step.bit_count() == 1]
+    every = ((rank, (rank + step) % ranks) for step in apart for rank in range(ranks))
+    return list(dict.fromkeys((min(pair), max(pair)) for pair in every))
 
 
 def counts(ranks: int, preset: Preset) -> list[int]:
@@ -352,4 +429,9 @@ def test_all_to_all(measure: Callable[[], Any]) -> None:
 
 @pytest.mark.workload(SendRecv())
 def test_send_recv(measure: Callable[[], Any]) -> None:
+    measure()
+
+
+@pytest.mark.workload(SendRecvPair())
+def test_send_recv_pair(measure: Callable[[], Any]) -> None:
     measure()

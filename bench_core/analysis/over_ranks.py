@@ -1,9 +1,14 @@
-"""What several devices do together: scaling over their number, and the bandwidth of exchanges between them."""
+"""What several devices do together: scaling over their number, and the bandwidth of exchanges between them.
+
+In an exchange of all ranks each takes as long as the slowest. Which rank or link that is, the exchanges of two ranks
+tell, one pair after the other while the rest wait.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench_core.analysis.families import Family
@@ -11,12 +16,17 @@ from bench_core.analysis.report_data import ReportData
 from bench_core.analysis.sides import Contender
 from bench_core.records import Row, is_quantity
 from bench_core.results.scaling import STRONG, WEAK
-from bench_core.units import counted, natural, show, significant, size_number
+from bench_core.units import binary_bytes, counted, natural, show, significant, size_number
 
 # What is drawn over the number of ranks, by what grows with them.
 DRAWN = {WEAK: "parallel_efficiency", STRONG: "speedup"}
 EFFICIENCY = "parallel_efficiency"
 EXCHANGED = "bus_bandwidth"  # the metric of a rate that can be compared with that of a link
+PAIR = "pair"  # the parameter with the two of the ranks that exchange, "0-3"; of all others, none does anything then
+# By what share the slow pairs are below all others at least, by the number of pairs up to which it holds. Of three ranks
+# one has the two slower of the three pairs by chance alone, of four with a probability of 1/5, of more below 1/40.
+LESS = ((3, 0.25), (6, 0.1), (float("inf"), 0.05))
+FEWEST_PAIRS = 3  # those of three ranks
 LINK = "ranks.link_bandwidth"  # the fact with that of a link: B/s of one device in one direction
 
 
@@ -69,9 +79,55 @@ class Exchange:
     links: tuple[Link, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """A rank of which all pairs are slow, or the two ranks of a link: a single slow pair.
+
+    share: what its fastest pair reaches, relative to the slowest of all others.
+    """
+
+    ranks: tuple[int, ...]
+    share: float
+
+    @property
+    def text(self) -> str:
+        """In words: "rank 2 is slow: its pairs reach at most 51.0 % of any other"."""
+        share = f"at most {significant(100 * self.share)} % of any other"
+        if len(self.ranks) == 1:
+            return f"rank {self.ranks[0]} is slow: its pairs reach {share}"
+        return f"the link between ranks {self.ranks[0]} and {self.ranks[1]} is slow: this pair reaches {share}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The bus bandwidth of an exchange between two ranks of a target, for each pair, the lower rank first.
+
+    work: its name, arithmetic and bytes. ranks: how many there are. slow: the rank or the link that is slow, if one is.
+    """
+
+    work: str
+    contender: Contender
+    ranks: int
+    rows: Mapping[tuple[int, int], Row]
+    slow: Slow | None
+
+    @property
+    def members(self) -> list[int]:
+        """The ranks of which a pair has a value."""
+        return sorted({rank for pair in self.rows for rank in pair})
+
+    @property
+    def slowest(self) -> Row:
+        return min(self.rows.values(), key=_value)
+
+    @property
+    def fastest(self) -> Row:
+        return max(self.rows.values(), key=_value)
+
+
 def scalings(data: ReportData) -> list[Scaling]:
     """Return all works that were measured on one rank and on several, in the order of the families."""
-    found = _grouped(data, DRAWN.values(), lambda row: _but(row, "ranks"))
+    found = _grouped(data.rows, DRAWN.values(), lambda row: _but(row, "ranks"))
     panels = []
     for (family, _), rows in found.items():
         kind = rows[0].parameters.get("scaling", "")
@@ -85,8 +141,8 @@ def scalings(data: ReportData) -> list[Scaling]:
 
 
 def exchanges(data: ReportData) -> list[Exchange]:
-    """Return all exchanges whose bus bandwidth was measured, in the order of the families."""
-    found = _grouped(data, [EXCHANGED], lambda _: ())
+    """Return all exchanges of all ranks whose bus bandwidth was measured, in the order of the families."""
+    found = _grouped((row for row in data.rows if PAIR not in row.parameters), [EXCHANGED], lambda _: ())
     several = {row.who for rows in found.values() for row in rows}
 
     def label(row: Row) -> str:
@@ -98,6 +154,66 @@ def exchanges(data: ReportData) -> list[Exchange]:
         links = tuple(link for c in dict.fromkeys(curve.contender for curve in curves) for link in links_of(data, c))
         panels += [Exchange(f"{family.name} {family.arithmetic}", curves, links)] if curves else []
     return panels
+
+
+def pairs(data: ReportData) -> list[Pairs]:
+    """Return all exchanges of two ranks, for each target and number of bytes, in the order of the families."""
+    found = _grouped(data.rows, [EXCHANGED], lambda row: (("bytes", f"{bytes_of(row)}"), ("ranks", f"{row.ranks}")))
+    panels = []
+    for (family, _), rows in found.items():
+        by_contender: dict[Contender, dict[tuple[int, int], Row]] = {c: {} for c in data.contenders}
+        for row in rows:
+            contender, pair = data.contender(row), pair_of(row)
+            if contender and pair and _value(row) > 0 and bytes_of(row) > 0:
+                there = by_contender[contender]
+                there[pair] = max(there.get(pair, row), row, key=_value)
+        for contender, there in by_contender.items():
+            if there:
+                work = " ".join([family.name, family.arithmetic, binary_bytes(bytes_of(rows[0]))])
+                panels.append(Pairs(work, contender, rows[0].ranks, dict(sorted(there.items())), slow(there)))
+    return panels
+
+
+def slow(rows: Mapping[tuple[int, int], Row]) -> Slow | None:
+    """Return the rank of which all pairs are slower than all others, or the one pair that is; None if there is none.
+
+    rows: the rates of all pairs that were measured. Slower means: the whole intervals are below those of all other
+    pairs by the share LESS, and the gap between them is wider than the values of either group differ. So nothing is
+    slow where links are of several kinds, or two of them are bad. A rank needs two pairs: a single one is a link's.
+    """
+    members = sorted({rank for pair in rows for rank in pair})
+    found = [((rank,), [pair for pair in rows if rank in pair]) for rank in members]
+    found += [(pair, [pair]) for pair in rows]
+    less = next(share for most, share in LESS if len(rows) <= most)
+    for who, own in found:
+        others = [row for pair, row in rows.items() if pair not in own]
+        if len(rows) < FEWEST_PAIRS or not others or len(own) == len(who) == 1:
+            continue
+        theirs = [rows[pair] for pair in own]
+        high = max(_interval(row)[1] for row in theirs)
+        low = min(_interval(row)[0] for row in others)
+        if low - high > max(less * low, _range(theirs), _range(others)):
+            return Slow(who, max(map(_value, theirs)) / min(map(_value, others)))
+    return None
+
+
+def _value(row: Row) -> float:
+    return row.value or 0.0
+
+
+def _interval(row: Row) -> tuple[float, float]:
+    return row.interval or (_value(row), _value(row))
+
+
+def _range(rows: Sequence[Row]) -> float:
+    return max(map(_value, rows)) - min(map(_value, rows))
+
+
+def pair_of(row: Row) -> tuple[int, int] | None:
+    """Return the two ranks that exchange, the lower first; None if the row has no such parameter."""
+    found = re.fullmatch(r"(\d{1,6})-(\d{1,6})", row.parameters.get(PAIR, ""))
+    low, high = sorted(map(int, found.groups())) if found else (0, 0)
+    return (low, high) if low < high else None
 
 
 def bytes_of(row: Row) -> float:
@@ -113,12 +229,12 @@ def _but(row: Row, *names: str) -> Params:
 
 
 def _grouped(
-    data: ReportData, metrics: Iterable[str], apart: Callable[[Row], Params]
+    rows: Iterable[Row], metrics: Iterable[str], apart: Callable[[Row], Params]
 ) -> dict[tuple[Family, Params], list[Row]]:
-    """Return the rows across ranks with a value of these metrics, by kind of work and what else keeps them apart."""
+    """Return those across ranks with a value of these metrics, by kind of work and what else keeps them apart."""
     wanted = set(metrics)
     found: Mapping[tuple[Family, Params], list[Row]] = defaultdict(list)
-    for row in data.rows:
+    for row in rows:
         if row.metric in wanted and row.has_value and row.is_across_ranks:
             what = (row.suite, row.workload, row.workload_version, row.dtype, row.precision, row.scope, row.cache)
             found[Family(*what, across_ranks=True), apart(row)].append(row)
@@ -137,7 +253,7 @@ def _curves(
             continue
         there = lines[contender, label(row)]
         best = there.get(x(row), row)
-        there[x(row)] = max(best, row, key=lambda row: row.value or 0.0)
+        there[x(row)] = max(best, row, key=_value)
     places = {contender: place for place, contender in enumerate(data.contenders)}
     for (contender, words), there in sorted(lines.items(), key=lambda line: (places[line[0][0]], natural(line[0][1]))):
         name = f"{contender.label} {words}" if several else words
@@ -173,6 +289,10 @@ def reached(data: ReportData) -> list[Reached]:
     for e in exchanges(data):
         rows = [curve.last for curve in best_of_each_target(e.curves)]
         found += [Reached(f"{e.title} {r.size}", r.ranks, f"bus {show(r.value, r.unit)}", r) for r in rows]
+    for p in pairs(data):
+        rates = " to ".join(dict.fromkeys(show(row.value, row.unit) for row in (p.slowest, p.fastest)))
+        words = f"bus {rates}" + (f"; {p.slow.text}" if p.slow else "")
+        found.append(Reached(f"{p.work}, {counted(len(p.rows), 'pair')}", p.ranks, words, p.slowest))
     shown = {(one.row.suite, one.row.workload) for one in found}
     for family in (f for f in data.families if f.across_ranks and (f.suite, f.workload) not in shown):
         metric = data.rate_of(family)

@@ -29,6 +29,7 @@ class Chart(StrEnum):
     SCALING = "scaling"
     RANKS = "ranks"
     EXCHANGE = "exchange"
+    PAIRS = "pairs"
     ROOFLINE = "roofline"
     LADDER = "ladder"
     MODELS = "models"

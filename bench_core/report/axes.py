@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench_core.units import show
+from bench_core.units import binary_bytes, plain, show
 
 MOST_TICKS = 7
 
@@ -73,17 +73,3 @@ def _label(tick: float, unit: str) -> str:
         return plain(tick) + "x" * (unit == "x")
     digits = next(d for d in (1, 2, 3) if d == 3 or float(f"{tick:.{d - 1}e}") == tick)
     return show(tick, unit, digits)
-
-
-def plain(number: float) -> str:
-    """Return a number of three significant digits, or all those before the point, without exponent: "1,048,576"."""
-    decimals = 0 if number >= 1000 else 2 - math.floor(math.log10(number))
-    text = f"{number:,.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def binary_bytes(count: float) -> str:
-    """Return a footprint in binary units, as used for cache sizes: 65536 is "64 KiB"."""
-    scales = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
-    scale, unit = next((s for s in scales if count >= s[0]), scales[-1])
-    return f"{plain(count / scale)} {unit}"

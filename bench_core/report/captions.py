@@ -15,13 +15,12 @@ from bench_core.analysis.sides import Contender, Kind
 from bench_core.records import Row
 from bench_core.report import charts, svg, theme
 from bench_core.report.answers import SCALED, scaling_numbers
-from bench_core.report.axes import binary_bytes
-from bench_core.report.charts import HEAT_STEPS, Styles, how
+from bench_core.report.charts import HEAT_STEPS, PAIR_STEPS, Styles, how
 from bench_core.report.svg import Drawing, Swatch
 from bench_core.report.vega_lite import Spec
 from bench_core.results.roofline import ABOVE_CEILING, ABOVE_DATASHEET
 from bench_core.results.rows import count_from_other_rows
-from bench_core.units import counted, show
+from bench_core.units import binary_bytes, counted, show
 
 MOST_PANELS = 24  # of a figure on a page
 MOST_WIDE = 4  # of those with up to charts.MOST_LINES lines
@@ -69,6 +68,7 @@ SHORT = {
     "scaling": "Scaling",
     "ranks": "Several devices",
     "exchange": "Exchange",
+    "pairs": "Pairs",
     "roofline": "Roofline",
     "ladder": "Memory ladder",
     "models": "Models",
@@ -76,7 +76,7 @@ SHORT = {
 }
 
 
-OF_SEVERAL = ("ranks", "exchange")  # the figures of devices that compute together
+OF_SEVERAL = ("ranks", "exchange", "pairs")  # the figures of devices that compute together
 
 
 def names_on_page(data: ReportData) -> list[str]:
@@ -304,6 +304,41 @@ def exchange_figure(data: ReportData) -> Figure:
     return Figure(name, heading, about, tuple(legend), panels, headers, numbers, note)
 
 
+def pairs_figure(data: ReportData) -> Figure:
+    """Bus bandwidth of each pair of ranks."""
+    name, heading = "pairs", "Exchange between two of the devices"
+    found = over_ranks.pairs(data)
+    if not found:
+        return Figure(name, heading, "No exchange between two of several devices was measured, which tells a slow one.")
+    several = len(dict.fromkeys(p.contender for p in found)) > 1
+    titles = [f"{p.contender.label} {p.work}" if several else p.work for p in found]
+    panels = tuple(
+        Panel(title, p.slow.text if p.slow else "", (title,), partial(charts.pairs_chart, p, title))
+        for p, title in zip(found, titles, strict=True)
+    )
+    about = (
+        "Bus bandwidth of two ranks that exchange arrays in both directions at once, one pair after the other, while "
+        "the rest wait; each pair is there twice. The darker a cell (on a dark page: the brighter), the closer it is "
+        "to the best pair of its chart. "
+    )
+    told = [f"{title}: {p.slow.text}." for p, title in zip(found, titles, strict=True) if p.slow]
+    about += " ".join(told) or "No rank and no link is clearly slower than all others."
+    headers = ("Work", "Side", "Ranks", "Pair", "Bus bandwidth (interval)", "Time of one call", "Implementation")
+    numbers = tuple(
+        (
+            *(p.work, p.contender.label, f"{p.ranks}", "-".join(map(str, pair)), charts.value(row)),
+            *(charts.value(data.same(row, "time")), how(row)),
+        )
+        for p in found
+        for pair, row in p.rows.items()
+    )
+    return Figure(name, heading, about, tuple(_heat_legend(PAIR_STEPS)), panels, headers, numbers)
+
+
+def _heat_legend(steps: Sequence[tuple[float, str]]) -> list[Swatch]:
+    return [Swatch(words, theme.HEAT[4 - i], line="patch") for i, (_, words) in enumerate(steps)]
+
+
 def _curve_legend(looks: Mapping[str, charts.Look]) -> tuple[Swatch, ...]:
     return tuple(Swatch(label, look["color"], look["shape"], line="solid") for label, look in looks.items())
 
@@ -448,7 +483,7 @@ def heatmap_figure(data: ReportData) -> Figure:
         )
         for part in charts.in_parts(found, lambda c: c.line)
     )
-    legend = [Swatch(words, theme.HEAT[4 - i], line="patch") for i, (_, words) in enumerate(HEAT_STEPS)]
+    legend = _heat_legend(HEAT_STEPS)
     legend += [Swatch("no value", charts.HATCHED, line="patch")] * any(c.share is None for c in found)
     missing = [c for c in found if c.share is None]
     who = "Device, backend" if column != noun else noun.capitalize()
@@ -470,6 +505,7 @@ FIGURES: Mapping[str, Callable[[ReportData], Figure]] = {
     "scaling": scaling_figure,
     "ranks": ranks_figure,
     "exchange": exchange_figure,
+    "pairs": pairs_figure,
     "roofline": roofline_figure,
     "ladder": ladder_figure,
     "models": models_figure,

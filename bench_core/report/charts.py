@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from bench_core.analysis.figures import Crossover, HeatCell, Point, Rate, Roof, RoofLimit, Speedup, Sweep
-from bench_core.analysis.over_ranks import EFFICIENCY, Curve, Exchange, Scaling
+from bench_core.analysis.over_ranks import EFFICIENCY, Curve, Exchange, Pairs, Scaling
 from bench_core.analysis.sides import Contender
 from bench_core.records import Row
 from bench_core.report import theme
-from bench_core.report.axes import LogAxis, binary_bytes, log_axis
+from bench_core.report.axes import LogAxis, log_axis
 from bench_core.report.vega_lite import Channel, Layer, Spec, constant, end, nominal, quantitative, raw
-from bench_core.units import show
+from bench_core.units import binary_bytes, show
 
 PANEL = (452, 270)  # pixels inside the axes; two panels fit side by side on a desktop
 MOST_LINES = 30  # of one chart, so that it fits a page
@@ -37,7 +37,7 @@ METRIC_TITLES = {
 }
 T = TypeVar("T")
 Data = list[dict[str, Any]]
-Look = dict[str, str]  # colour and shape of a line, as fields of a datum
+Look = dict[str, str]  # colour and shape of a line, or colours of a cell, as fields of a datum
 
 
 class Styles:
@@ -382,6 +382,45 @@ def exchange_chart(e: Exchange, looks: dict[str, Look]) -> Spec:
     return _curves_chart(e.title, data, rules, ("Bytes", "bytes"), up, names)
 
 
+PAIR_STEPS = (
+    (0.95, "at least 95 % of the best pair"),
+    (0.85, "at least 85 %"),
+    (0.7, "at least 70 %"),
+    (0.5, "at least half"),
+    (0.0, "less"),
+)
+PAIR_CELL, SMALL_CELL = (54, 30), (12, 12)  # pixels of a cell with its value, and of one without
+MOST_WITH_VALUES = 16  # ranks
+
+
+def pairs_chart(p: Pairs, title: str) -> Spec:
+    """Draw rank x rank: each cell has the bus bandwidth of the pair, coloured by its share of the best.
+
+    A pair is there twice, and a rank has none with itself. The cells of many ranks have no room for values.
+    """
+    ranks = [str(rank) for rank in p.members]
+    has_room = len(ranks) <= MOST_WITH_VALUES
+    width, height = PAIR_CELL if has_room else SMALL_CELL
+    look = {"title": "Rank", "labelAngle": 0, "labelOverlap": True}
+    across = {**_names("of", orient="top", **look), "sort": ranks, "scale": {"domain": ranks}}
+    down = {**_names("with", **look), "sort": ranks, "scale": {"domain": ranks}}
+    base = Layer("cells").encode(x=across, y=down)
+    rects = base.marked("rect", stroke=theme.LIGHT["surface"], strokeWidth=2 if has_room else 1)
+    words = base.marked("text", fontSize=10.5)
+    layers = [rects.encode(fill=raw("fill"), description=ABOUT)]
+    layers += [words.encode(text=nominal("words"), fill=raw("ink"), description=ABOUT)] * has_room
+    data = [_pair_datum(p, *pair) for low, high in p.rows for pair in ((low, high), (high, low))]
+    return _finish(layers, title, (_step(width), _step(height)), cells=data)
+
+
+def _pair_datum(p: Pairs, of: int, other: int) -> dict[str, Any]:
+    row = p.rows[min(of, other), max(of, other)]
+    share = (row.value or 0.0) / (p.fastest.value or 1.0)
+    about = f"ranks {of} and {other}: {value(row)}, {how(row)}; {share:.3g} of the best pair"
+    shared = {"of": f"{of}", "with": f"{other}", "words": show(row.value, row.unit), "about": about}
+    return shared | _heat_look(share, PAIR_STEPS)
+
+
 def _log_up(data: Data, rules: Data, title: str, unit: str) -> Channel:
     """Return a logarithmic vertical axis over points with their intervals, and rules."""
     ys = [amount for d in (*data, *rules) for amount in (d["y"], d.get("low"), d.get("high")) if amount]
@@ -709,8 +748,12 @@ def _heat_datum(c: HeatCell) -> dict[str, Any]:
             "words": c.word,
             "about": f"{place}: {absence}",
         }
-    step = next(i for i, (least, _) in enumerate(HEAT_STEPS) if c.share >= least)
-    ink = theme.LIGHT["heat_paper" if step <= 1 else "heat_ink"]
     about = f"{place}: {value(c.row)}, {how(c.row)}; {c.share:.3g} of the best in this line"
-    look = {"fill": theme.HEAT[4 - step], "ink": ink, "halo": "transparent"}
+    look = _heat_look(c.share, HEAT_STEPS) | {"halo": "transparent"}
     return shared | look | {"words": show(c.row.value, c.row.unit), "about": about}
+
+
+def _heat_look(share: float, steps: Sequence[tuple[float, str]]) -> Look:
+    """Return the colours of a cell and of the text in it, by its share of the best. steps: the least share of each."""
+    step = next(i for i, (least, _) in enumerate(steps) if share >= least)
+    return {"fill": theme.HEAT[4 - step], "ink": theme.LIGHT["heat_paper" if step <= 1 else "heat_ink"]}

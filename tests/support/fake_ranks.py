@@ -1,6 +1,7 @@
 """Ranks that are threads of the test, each with a clock that it moves itself, and their messages."""
 
 import json
+import queue
 import threading
 
 LONGEST = 60  # seconds that one rank waits for the others
@@ -32,6 +33,7 @@ class Together:
         self.size, self.ranks = size, [FakeRanks(rank, size, self) for rank in range(size)]
         self._values = [None] * size
         self._barrier = threading.Barrier(size, timeout=LONGEST)
+        self._sent = {(of, to): queue.SimpleQueue() for of in range(size) for to in range(size)}
 
     def exchange(self, rank, value):
         self._values[rank] = value
@@ -40,9 +42,18 @@ class Together:
         self._barrier.wait()
         return found
 
+    def send(self, of, to, value):
+        """Leave a value for another rank, which receives all of one rank in their order."""
+        self._sent[of, to].put(value)
+
+    def receive(self, of, to):
+        return self._sent[of, to].get(timeout=LONGEST)
+
     def abandon(self):
         """End the waiting of all ranks, because one has failed."""
         self._barrier.abort()
+        for each in self._sent.values():
+            each.put(None)
 
     def run(self, work):
         """Call `work(ranks)` in each rank, and return what each has returned or raised."""

@@ -84,3 +84,14 @@ def write(folder, ranks=4, device="cuda:x4"):
     about = {"run": to_json(run), "environment": {"host": link, "workers": {}}, "traits": TRAITS.to_json()}
     write_run(path, rows_of_run(run, tables.grouped(done), TraitsOf()), done, about)
     return path
+
+
+def paired(rates, ranks=4, device="cuda:x4", size=1 << 24, noise=0.01):
+    """Return exchanges of two ranks at these rates in B/s, by pair. noise: the half width of the times of a case."""
+    return [
+        across((t * (1 - noise), t, t * (1 + noise)), ranks, device=device, more={"bytes": size, "pair": f"{a}-{b}"},
+               suite="swap", workload="swap_two", size=f"{size}B-x{ranks}-{a}-{b}",
+               costs=Costs(amounts={"bus_bytes": size}))
+        for (a, b), rate in rates.items()
+        for t in [size / rate]
+    ]  # fmt: skip

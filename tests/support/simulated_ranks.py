@@ -4,6 +4,7 @@
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 
 from tests.support.fake_ranks import Together
@@ -49,13 +50,18 @@ class Collectives:
     def P2POp(self, kind, x, peer, group):  # noqa: N802 - the name of torch.distributed
         return SimpleNamespace(kind=kind, x=x, peer=peer)
 
+    def barrier(self, group):
+        self._together.exchange(self.rank, None)
+
     def batch_isend_irecv(self, operations):
-        sent = {(op.peer, self.rank): op.x.clone() for op in operations if op.kind == self.isend}
-        arrived = {way: x for ranks in self._together.exchange(self.rank, sent) for way, x in ranks.items()}
+        """Send at once, and receive in `wait`: ranks that neither send nor receive need not call it."""
         for op in operations:
-            if op.kind == self.irecv:
-                op.x.copy_(arrived[self.rank, op.peer])
-        return [SimpleNamespace(wait=lambda: None)]
+            if op.kind == self.isend:
+                self._together.send(self.rank, op.peer, op.x.clone())
+        return [SimpleNamespace(wait=partial(self.receive, op)) for op in operations if op.kind == self.irecv]
+
+    def receive(self, op):
+        op.x.copy_(self._together.receive(op.peer, self.rank))
 
 
 def on_every_rank(size, measured, collectives=Collectives):
