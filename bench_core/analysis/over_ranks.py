@@ -91,11 +91,9 @@ class Slow:
 
     @property
     def text(self) -> str:
-        """In words: "rank 2 is slow: its pairs reach at most 51.0 % of any other"."""
-        share = f"at most {significant(100 * self.share)} % of any other"
-        if len(self.ranks) == 1:
-            return f"rank {self.ranks[0]} is slow: its pairs reach {share}"
-        return f"the link between ranks {self.ranks[0]} and {self.ranks[1]} is slow: this pair reaches {share}"
+        """In words: "rank 2 is slow (at most 51.0 % of any other pair)"."""
+        what = "link" if len(self.ranks) > 1 else "rank"
+        return f"{what} {name_of(self.ranks)} is slow (at most {significant(100 * self.share)} % of any other pair)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +193,10 @@ def slow(rows: Mapping[tuple[int, int], Row]) -> Slow | None:
         if low - high > max(less * low, _range(theirs), _range(others)):
             return Slow(who, max(map(_value, theirs)) / min(map(_value, others)))
     return None
+
+
+def name_of(ranks: Iterable[int]) -> str:
+    return "-".join(map(str, ranks))
 
 
 def _value(row: Row) -> float:

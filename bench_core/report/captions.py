@@ -326,7 +326,7 @@ def pairs_figure(data: ReportData) -> Figure:
     headers = ("Work", "Side", "Ranks", "Pair", "Bus bandwidth (interval)", "Time of one call", "Implementation")
     numbers = tuple(
         (
-            *(p.work, p.contender.label, f"{p.ranks}", "-".join(map(str, pair)), charts.value(row)),
+            *(p.work, p.contender.label, f"{p.ranks}", over_ranks.name_of(pair), charts.value(row)),
             *(charts.value(data.same(row, "time")), how(row)),
         )
         for p in found

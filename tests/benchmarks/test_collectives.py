@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -23,6 +25,8 @@ from tests.support.rates import RUN, measured
 from tests.support.simulated_ranks import Collectives, on_every_rank
 
 ALL = {each.name: each for each in workloads([path for path in FILES if path.stem == "bench_collectives"])}
+PAIRS = "send_recv_pair"
+TOGETHER = [name for name in ALL if name != PAIRS]  # the works of all ranks
 REDUCTIONS = [name for name, each in ALL.items() if each.reduces]
 DTYPES = tuple(bench_collectives.ITEMSIZES)
 
@@ -49,6 +53,7 @@ def simulated(name, arrays, work):
         "broadcast": lambda: [arrays[0]] * n,
         "all_to_all": lambda: [np.concatenate([part[rank] for part in parts]) for rank in range(n)],
         "send_recv": lambda: [arrays[rank - 1] for rank in range(n)],
+        "send_recv_pair": lambda: [arrays[1], arrays[0], *arrays[2:]],
     }[name]()
 
 
@@ -68,7 +73,7 @@ def test_the_right_answer_is_exact_on_every_rank_and_fits_no_other(name, ranks, 
     work, _, answers, expected = case(name, ranks, size)
     for rank in {0, 1, ranks - 1}:
         assert ALL[name].verify(work, expected[rank], {"out": answers[rank]}) == 0.0
-    if name in {"reduce_scatter", "all_to_all", "send_recv"}:
+    if name in {"reduce_scatter", "all_to_all", "send_recv", "send_recv_pair"}:
         with pytest.raises(WrongAnswer):
             ALL[name].verify(work, expected[0], {"out": answers[1]})
 
@@ -138,8 +143,11 @@ CALLS = {
 
 def outcomes(name, ranks, collectives=Collectives, dtype="float32"):
     """Return the status and the reason of each rank after both checks of a case."""
-    work = ALL[name].exchange(4 * KIB, dtype, ranks)
-    done = on_every_rank(ranks, lambda on: support.looked_at(ALL[name], work, on), collectives)
+    return checked(ALL[name], ALL[name].exchange(4 * KIB, dtype, ranks), collectives)
+
+
+def checked(workload, work, collectives=Collectives):
+    done = on_every_rank(work.ranks, lambda on: support.looked_at(workload, work, on), collectives)
     return [(each.status, each.reason, each.rel_error, each.flags) for each in done]
 
 
@@ -200,6 +208,117 @@ def test_a_rank_that_nobody_hears_of_is_found(name):
     assert {status for status, *_ in outcomes(name, 3, LeavesOutTheLast)} == {Status.INVALID}
 
 
+# ---------------------------------------------------------------- two of the ranks
+
+PAIR = ALL[PAIRS]
+
+
+@pytest.mark.parametrize("ranks", [3, 4])
+def test_every_pair_is_right_in_both_looks_on_every_rank(ranks):
+    pytest.importorskip("torch")
+    measured = bench_collectives.pairs(ranks)
+    assert sorted(measured) == list(combinations(range(ranks), 2))
+    for pair in measured:
+        work = PAIR.exchange(4 * KIB, "float32", ranks, pair)
+        assert checked(PAIR, work) == [(Status.OK, "", 0.0, ())] * ranks
+
+
+class TakenForTheNext(Collectives):
+    """Every rank does what the next should do: other ranks exchange their arrays than those of the pair."""
+
+    def get_rank(self, group):
+        return (self.rank + 1) % self.size
+
+    def get_global_rank(self, group, rank):
+        return (rank - 1) % self.size
+
+
+def with_kernel(spoilt):
+    """Return the workload with `spoilt(kernel, rank)` as what is timed."""
+
+    def build(backend, work, host):
+        kernel = bench_collectives.torch_pair(backend, work, host)
+        return replace(kernel, run=spoilt(kernel, backend.ranks.rank))
+
+    return type("Spoilt", (type(PAIR),), {"kernels": {"torch": {"default": build}}})()
+
+
+def overwriting(whom, calls_before=0):
+    """Return a fault: the output of a rank is overwritten in every call after so many."""
+
+    def spoilt(kernel, rank):
+        calls = iter(range(1000))
+
+        def run():
+            out = kernel.run()
+            return out.add_(1) if next(calls) >= calls_before and rank == whom else out
+
+        return run
+
+    return spoilt
+
+
+def test_what_is_sent_to_another_rank_is_wrong_on_all_three():
+    pytest.importorskip("torch")
+    work, arrays, answers, expected = case(PAIRS, 3, 4 * KIB)
+    assert [status for status, *_ in checked(PAIR, work, TakenForTheNext)] == [Status.INVALID] * 3
+    for rank, wrong in enumerate([arrays[2], arrays[1], arrays[0]]):
+        assert not np.array_equal(wrong, answers[rank])
+        with pytest.raises(WrongAnswer):
+            PAIR.verify(work, expected[rank], {"out": wrong})
+
+
+@pytest.mark.parametrize("calls_before", [0, 1])
+def test_a_rank_that_waits_and_is_overwritten_is_found_also_in_the_second_look_alone(calls_before):
+    pytest.importorskip("torch")
+    work = PAIR.exchange(4 * KIB, "float32", 3, (0, 1))
+    found = checked(with_kernel(overwriting(2, calls_before)), work)
+    assert [status for status, *_ in found] == [Status.INVALID] * 3
+    assert all(reason.startswith("rank 2: ") == (not calls_before) for _, reason, *_ in found)
+    assert all("rank 2: " in reason for _, reason, *_ in found)
+
+
+def test_pairs_are_measured_on_three_ranks_and_more_in_float32_but_not_in_smoke_and_headline():
+    every = {preset: planned(preset, 8, PAIRS) for preset in Preset if preset is not Preset.HEADLINE}
+    assert {preset: len(works) for preset, works in every.items()} == {
+        Preset.SMOKE: 0,
+        Preset.QUICK: 28,
+        Preset.STANDARD: 56,
+        Preset.FULL: 56,
+    }
+    assert {work["bytes"] for work in every[Preset.QUICK]} == {16 * MIB}
+    assert {work["bytes"] for work in every[Preset.FULL]} == {4 * KIB, 16 * MIB}
+    for works in every.values():
+        assert {(work.dtype, work.ranks) for work in works} <= {("float32", 8)}
+        assert len({work.size for work in works}) == len(works) == len({work.case_id for work in works})
+    assert not any(planned(preset, 2, PAIRS) for preset in every)
+    assert len(planned(Preset.QUICK, 3, PAIRS)) == 3
+
+
+@pytest.mark.parametrize("ranks", [9, 12, 16, 64])
+def test_of_many_ranks_each_is_measured_with_those_at_powers_of_two(ranks):
+    found = bench_collectives.pairs(ranks)
+    apart = {(high - low) % ranks for low, high in found}
+    assert {min(step, ranks - step) for step in apart} == {1 << i for i in range(6) if 2 << i <= ranks}
+    assert len(set(found)) == len(found)
+    assert all(low < high for low, high in found)
+    assert len({sum(rank in pair for pair in found) for rank in range(ranks)}) == 1
+
+
+def test_no_rank_has_its_pairs_one_after_the_other():
+    """What disturbs the machine for a while would look like a slow rank."""
+    for ranks in (4, 5, 8):
+        found = bench_collectives.pairs(ranks)
+        for rank in range(ranks):
+            places = [place for place, pair in enumerate(found) if rank in pair]
+            assert places[-1] - places[0] >= 2 * (len(places) - 1) - 1
+
+
+def test_the_bytes_of_a_pair_are_counted_once():
+    costs = PAIR.costs(PAIR.exchange(MIB, "float32", 3, (0, 2)))
+    assert costs.amounts == {"algorithm_bytes": MIB, "bus_bytes": MIB}
+
+
 # ---------------------------------------------------------------- a run
 
 METRICS = {"time", "algorithm_bandwidth", "bus_bandwidth"}
@@ -220,7 +339,7 @@ def smoke(tmp_path_factory):
 def test_smoke_is_right_on_two_processes(smoke):
     assert {row.status for row in smoke} == {"ok"}
     assert {row.rel_error for row in smoke if row.metric == "time"} == {0.0}
-    assert len({row.case_id for row in smoke}) == len(ALL) + len(REDUCTIONS)
+    assert len({row.case_id for row in smoke}) == len(TOGETHER) + len(REDUCTIONS)
 
 
 def test_no_rank_is_slow_by_its_place_in_an_exchange(smoke):
@@ -307,12 +426,12 @@ def test_standard_measures_fewer_ranks_as_well_and_no_two_works_have_one_label()
 
 def test_smoke_is_cheap():
     works = [work for name in ALL for work in planned(Preset.SMOKE, 2, name)]
-    assert len(works) == len(ALL) + len(REDUCTIONS)
+    assert len(works) == len(TOGETHER) + len(REDUCTIONS)
     assert max(work["bytes"] for work in works) <= 64 * KIB
 
 
 def test_full_measures_both_formats_everywhere_and_standard_those_that_add():
-    for name in ALL:
+    for name in TOGETHER:
         assert {work.dtype for work in planned(Preset.FULL, 2, name)} == set(DTYPES)
         assert ({work.dtype for work in planned(Preset.STANDARD, 2, name)} == set(DTYPES)) == (name in REDUCTIONS)
 

@@ -16,7 +16,7 @@ from tests.support.planned import WORKLOADS
 
 PATH = ROOT / "benchmarks" / "README.md"
 MARKS = re.compile(r"(?<=test_forms.py \(UPDATE_GOLDEN=1\) -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
-MACHINE = Machine(1 << 25, 2)
+MACHINE = Machine(1 << 25, 2, ranks=4)
 COLUMNS = {
     "NumPy": Target("numpy", "array", "cpu"),
     "CuPy": Target("cupy", "array", "cuda:0"),

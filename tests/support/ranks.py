@@ -1,5 +1,7 @@
 """Measurements of work across ranks, as a target of several devices has them, and runs of it of known efficiency."""
 
+from itertools import combinations
+
 from bench_core.compare import Reading
 from bench_core.records import Case, Clock, Costs, Fact, Measurement, Series, Status, Traffic, Traits, Work, to_json
 from bench_core.results.rows import rows_of_run
@@ -35,7 +37,8 @@ def across(seconds, ranks, *, without=None, process=0, device="cpu:x4", more=Non
 # The efficiency of each doubling of the ranks, by implementation, for weak and for strong scaling.
 EFFICIENCY = {"ddp": (0.9, 0.8), "fsdp": (0.8, 0.7)}
 LINK = 450e9
-TRAITS = TraitsOf({("swap", "swap"): Traits(headline="bus_bandwidth", traffic=Traffic.LINK)})
+EXCHANGED = Traits(headline="bus_bandwidth", traffic=Traffic.LINK)
+TRAITS = TraitsOf({("swap", "swap"): EXCHANGED, ("swap", "swap_two"): EXCHANGED})
 
 
 def trained(ranks=4, device="cuda:x4", processes=3, **known):
@@ -64,9 +67,26 @@ def exchanged(ranks=4, device="cuda:x4"):
     ]  # fmt: skip
 
 
+def alike(ranks):
+    """Return the rates in B/s of all pairs of equal ranks: a third of LINK, but for 1 % or 2 %."""
+    return {(a, b): LINK / 3 * (1 + 0.01 * ((a * b) % 3)) for a, b in combinations(range(ranks), 2)}
+
+
+def paired(rates, ranks=4, device="cuda:x4", size=1 << 24, noise=0.005, **known):
+    """Return exchanges of two ranks at these rates in B/s, by pair. noise: the half width of the times of a case."""
+    return [
+        across((t * (1 - noise), t, t * (1 + noise)), ranks, device=device, more={"bytes": size, "pair": f"{a}-{b}"},
+               suite="swap", workload="swap_two", size=f"{size}B-x{ranks}-{a}-{b}",
+               costs=Costs(amounts={"bus_bytes": size}), **known)
+        for (a, b), rate in rates.items()
+        for t in [size / rate]
+    ]  # fmt: skip
+
+
 def several_devices(machine="a", ranks=4, device="cuda:x4", *, others=(), link=LINK):
     """Return a run of training and exchanges on several devices. others: measurements beside it. link: 0 if unknown."""
-    done = [*trained(ranks, device, device_name="A GPU"), *exchanged(ranks, device), *others]
+    pairs = paired(alike(ranks), ranks, device) if ranks > 2 else []
+    done = [*trained(ranks, device, device_name="A GPU"), *exchanged(ranks, device), *pairs, *others]
     rows = rows_of_run(tables.run(machine), tables.grouped(done), TraitsOf())
     facts = {"ranks.link_bandwidth": Fact(link, "datasheet of a link") if link else Fact(reason="no driver")}
     return Reading.of(
@@ -76,7 +96,7 @@ def several_devices(machine="a", ranks=4, device="cuda:x4", *, others=(), link=L
 
 def write(folder, ranks=4, device="cuda:x4"):
     """Write a run of training and exchanges on several devices, with its run.json."""
-    done = [*trained(ranks, device), *exchanged(ranks, device)]
+    done = [*trained(ranks, device), *exchanged(ranks, device), *paired(alike(ranks), ranks, device)]
     run = tables.run("together")
     path = folder / run.machine / run.run_id
     path.mkdir(parents=True)
@@ -84,14 +104,3 @@ def write(folder, ranks=4, device="cuda:x4"):
     about = {"run": to_json(run), "environment": {"host": link, "workers": {}}, "traits": TRAITS.to_json()}
     write_run(path, rows_of_run(run, tables.grouped(done), TraitsOf()), done, about)
     return path
-
-
-def paired(rates, ranks=4, device="cuda:x4", size=1 << 24, noise=0.01):
-    """Return exchanges of two ranks at these rates in B/s, by pair. noise: the half width of the times of a case."""
-    return [
-        across((t * (1 - noise), t, t * (1 + noise)), ranks, device=device, more={"bytes": size, "pair": f"{a}-{b}"},
-               suite="swap", workload="swap_two", size=f"{size}B-x{ranks}-{a}-{b}",
-               costs=Costs(amounts={"bus_bytes": size}))
-        for (a, b), rate in rates.items()
-        for t in [size / rate]
-    ]  # fmt: skip
