@@ -7,7 +7,8 @@ all_gather, the input of a reduce_scatter.
 `algorithm_bandwidth` is S / t, where S is this size and t the time from the begin on all ranks to the end on all.
 `bus_bandwidth` is that times a factor, by which it does not depend on the number of ranks n and can be compared with
 the rate of a link: 2 (n - 1) / n for all_reduce, (n - 1) / n for all_gather, reduce_scatter and all_to_all, 1 for
-broadcast, send_recv and send_recv_pair. Source of sizes and factors: github.com/NVIDIA/nccl-tests, doc/PERFORMANCE.md and src/*.cu.
+broadcast, send_recv and send_recv_pair. Source of sizes and factors: github.com/NVIDIA/nccl-tests,
+doc/PERFORMANCE.md and src/*.cu.
 Switches that add arrays themselves may exceed the rate of the link by this count, so nothing limits these rates here.
 
 The timed call is the collective alone. PyTorch has all_reduce and broadcast in place only. Their buffers are filled
@@ -350,7 +351,7 @@ class SendRecv(Collective):
 
 
 class SendRecvPair(Collective):
-    """Two of the ranks exchange arrays, in both directions at once, while the others wait. `pair`: their numbers, "0-3".
+    """Two of the ranks (`pair`, as "0-3") exchange arrays, in both directions at once, while the others wait.
 
     In a collective all ranks take as long as the slowest. The pairs tell which rank or which link that is. Each array
     is counted once. Of two ranks there is no work: send_recv is their pair. A rank that waits keeps its numbers.

@@ -23,9 +23,11 @@ DRAWN = {WEAK: "parallel_efficiency", STRONG: "speedup"}
 EFFICIENCY = "parallel_efficiency"
 EXCHANGED = "bus_bandwidth"  # the metric of a rate that can be compared with that of a link
 PAIR = "pair"  # the parameter with the two of the ranks that exchange, "0-3"; of all others, none does anything then
-# By what share the slow pairs are below all others at least, by the number of pairs up to which it holds. Of three ranks
-# one has the two slower of the three pairs by chance alone, of four with a probability of 1/5, of more below 1/40.
-LESS = ((3, 0.25), (6, 0.1), (float("inf"), 0.05))
+# By what share the pairs of a slow rank are below all others at least, by the number of pairs up to which it holds. Of
+# three ranks one has the two slower of the three pairs by chance alone, of four with a probability of 1/5, of five with
+# 1/40. What rests on a single pair may be a single disturbed case.
+LESS_OF_ONE = 0.25
+LESS = ((3, LESS_OF_ONE), (6, 0.1), (float("inf"), 0.05))
 FEWEST_PAIRS = 3  # those of three ranks
 LINK = "ranks.link_bandwidth"  # the fact with that of a link: B/s of one device in one direction
 
@@ -155,39 +157,41 @@ def exchanges(data: ReportData) -> list[Exchange]:
 
 
 def pairs(data: ReportData) -> list[Pairs]:
-    """Return all exchanges of two ranks, for each target and number of bytes, in the order of the families."""
+    """Return all exchanges of two ranks, for each target by work and bytes, in the order of the families."""
     found = _grouped(data.rows, [EXCHANGED], lambda row: (("bytes", f"{bytes_of(row)}"), ("ranks", f"{row.ranks}")))
-    panels = []
+    panels: dict[Contender, list[Pairs]] = {contender: [] for contender in data.contenders}
     for (family, _), rows in found.items():
-        by_contender: dict[Contender, dict[tuple[int, int], Row]] = {c: {} for c in data.contenders}
+        by_contender: dict[Contender, dict[tuple[int, int], Row]] = defaultdict(dict)
         for row in rows:
             contender, pair = data.contender(row), pair_of(row)
             if contender and pair and _value(row) > 0 and bytes_of(row) > 0:
                 there = by_contender[contender]
                 there[pair] = max(there.get(pair, row), row, key=_value)
         for contender, there in by_contender.items():
-            if there:
-                work = " ".join([family.name, family.arithmetic, binary_bytes(bytes_of(rows[0]))])
-                panels.append(Pairs(work, contender, rows[0].ranks, dict(sorted(there.items())), slow(there)))
-    return panels
+            work = " ".join([family.name, family.arithmetic, binary_bytes(bytes_of(rows[0]))])
+            panels[contender].append(Pairs(work, contender, rows[0].ranks, dict(sorted(there.items())), slow(there)))
+    return [p for of_target in panels.values() for p in of_target]
 
 
 def slow(rows: Mapping[tuple[int, int], Row]) -> Slow | None:
     """Return the rank of which all pairs are slower than all others, or the one pair that is; None if there is none.
 
     rows: the rates of all pairs that were measured. Slower means: the whole intervals are below those of all other
-    pairs by the share LESS, and the gap between them is wider than the values of either group differ. So nothing is
-    slow where links are of several kinds, or two of them are bad. A rank needs two pairs: a single one is a link's.
+    pairs by the share LESS or, for one pair, LESS_OF_ONE, and the gap between them is wider than the values of either
+    group differ. So nothing is slow where links are of several kinds, or two of them are bad. A rank of which a single
+    pair was measured is not told from a link.
     """
-    members = sorted({rank for pair in rows for rank in pair})
-    found = [((rank,), [pair for pair in rows if rank in pair]) for rank in members]
-    found += [(pair, [pair]) for pair in rows]
-    less = next(share for most, share in LESS if len(rows) <= most)
-    for who, own in found:
-        others = [row for pair, row in rows.items() if pair not in own]
-        if len(rows) < FEWEST_PAIRS or not others or len(own) == len(who) == 1:
+    if len(rows) < FEWEST_PAIRS:
+        return None
+    of_rank = next(share for most, share in LESS if len(rows) <= most)
+    ranks = sorted({rank for pair in rows for rank in pair})
+    found: list[tuple[tuple[int, ...], float, set[tuple[int, int]]]]
+    found = [((rank,), of_rank, {pair for pair in rows if rank in pair}) for rank in ranks]
+    found += [(pair, LESS_OF_ONE, {pair}) for pair in rows]
+    for who, less, own in found:
+        theirs, others = ([row for pair, row in rows.items() if (pair in own) == is_own] for is_own in (True, False))
+        if not others or len(theirs) == len(who) == 1:
             continue
-        theirs = [rows[pair] for pair in own]
         high = max(_interval(row)[1] for row in theirs)
         low = min(_interval(row)[0] for row in others)
         if low - high > max(less * low, _range(theirs), _range(others)):
@@ -196,6 +200,7 @@ def slow(rows: Mapping[tuple[int, int], Row]) -> Slow | None:
 
 
 def name_of(ranks: Iterable[int]) -> str:
+    """Return the ranks of a pair as in its parameter: "0-3"."""
     return "-".join(map(str, ranks))
 
 
