@@ -197,6 +197,11 @@ def test_links_of_two_kinds_or_two_bad_ones_or_a_fast_one_make_none_slow():
     assert not over_ranks.slow(rows_at(rates(8, (3,)) | {(3, 4): 9e8})), "one pair of the rank is as fast as others"
 
 
+def test_a_rank_with_a_single_pair_is_not_told_from_its_link():
+    assert over_ranks.slow(rows_at(rates(5) | {(0, 5): 5e8})).ranks == (0, 5)
+    assert not over_ranks.slow(rows_at(rates(5) | {(0, 5): 8.5e8}))
+
+
 @pytest.mark.parametrize("pairs", [(), ((0, 1),), ((0, 1), (1, 2)), ((0, 1), (2, 3))])
 def test_fewer_than_three_pairs_tell_nothing(pairs):
     assert over_ranks.slow(rows_at({pair: 1e9 / (1 + place) for place, pair in enumerate(pairs)})) is None
