@@ -115,9 +115,15 @@ def _left_out(figure: Figure, panels: Sequence[Panel]) -> str:
     return f"Not drawn on this page: {', '.join(left)}. All are drawn by: {command}" if left else ""
 
 
+def _styles(data: ReportData) -> Styles:
+    """Return the styles of all that has a line or a bar; of devices that compute together only speed-ups have one."""
+    compared = [c for sides in data.sides[:1] for c in sides.contenders]
+    return Styles([*data.drawn, *(c for c in compared if c not in data.drawn)])
+
+
 def _legend(data: ReportData) -> tuple[Swatch, ...]:
     """Return a legend entry with line and mark for everything that has a line."""
-    styles = Styles(data.drawn)
+    styles = _styles(data)
     entries = []
     for contender in data.drawn:
         style = styles.of(contender)
@@ -134,7 +140,7 @@ def _noun(data: ReportData) -> str:
 
 def _color_legend(data: ReportData, contenders: Sequence[Contender], *, points: bool = False) -> tuple[Swatch, ...]:
     """Return a legend entry for each look: for each machine, or if its bars differ, for each device or backend."""
-    styles = Styles(data.drawn)
+    styles = _styles(data)
     several = len(data.machines) > 1
     looks = {c: (styles.of(c)["color"], styles.of(c)["strength"]) for c in contenders}
     entries: dict[str, Swatch] = {}
@@ -178,7 +184,7 @@ def speedup_figure(data: ReportData) -> Figure:
     numbers = tuple(_speedup_numbers(s) for s in listed)
     note = "; ".join(f"each {other.kind} relative to {other.against}" for other in not_drawn)
     note = f"Only in the numbers of the report: {note}." * bool(note)
-    styles = Styles(data.drawn)
+    styles = _styles(data)
     panels = [
         Panel(
             heading,
@@ -214,7 +220,7 @@ def _sweep_headers(data: ReportData) -> tuple[str, ...]:
 
 
 def _sweep_panels(data: ReportData, found: Sequence[Sweep]) -> tuple[Panel, ...]:
-    styles = Styles(data.drawn)
+    styles = _styles(data)
     return tuple(
         Panel(s.family.label, _sweep_words(s), (s.family.label,), partial(charts.sweep_chart, s, styles)) for s in found
     )
@@ -426,7 +432,7 @@ def models_figure(data: ReportData) -> Figure:
     models: dict[str, list[Rate]] = defaultdict(list)
     for rate in found:
         models[_model_title(data, rate)].append(rate)
-    styles = Styles(data.drawn)
+    styles = _styles(data)
     panels = tuple(
         Panel(
             title,

@@ -200,3 +200,11 @@ def test_the_figures_of_pairs_of_two_targets_name_the_target():
         "a GPU x4 swap_two float32 16 MiB",
         "b GPU x3 swap_two float32 16 MiB",
     ]
+
+
+def test_machines_of_which_nothing_but_devices_together_was_measured_have_speed_ups_in_a_colour_of_each():
+    data = ReportData([several_devices(machine) for machine in "abc"])
+    assert not data.drawn
+    figure = captions.FIGURES["speedup"](data)
+    (spec,) = (panel.spec() for panel in figure.panels)
+    assert len({d["color"] for d in spec["datasets"]["speedups"]}) == len(figure.legend) == 2
