@@ -1,15 +1,15 @@
 """What charts say on their axes, and where their labels stand."""
 
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import pytest
 
 from bench_core.analysis import figures, over_ranks
 from bench_core.analysis.report_data import ReportData
-from bench_core.report import captions, charts, theme
+from bench_core.report import charts, theme
 from tests.support.properties import given, st
-from tests.support.ranks import paired, several_devices
+from tests.support.ranks import several_devices, with_pairs
 from tests.support.reports import data_of_all_machines  # noqa: F401 - a fixture
 
 
@@ -148,15 +148,8 @@ def test_efficiency_over_ranks_has_a_linear_axis_from_zero_that_its_panels_share
                 assert (scale["type"], scale["domain"][0] > 0) == ("log", True)
 
 
-def with_pairs(ranks, slow=()):
-    """Return data with pairs of 4 KiB, of which those with all of these ranks are half as fast as the others."""
-    found = {pair: 5e8 if slow and set(slow) <= set(pair) else 1e9 for pair in combinations(range(ranks), 2)}
-    device = f"cuda:x{ranks}"
-    return ReportData([several_devices(ranks=ranks, device=device, others=paired(found, ranks, device, 4096))])
-
-
 def test_each_pair_has_two_cells_with_its_value_and_a_rank_none_with_itself():
-    small, large = over_ranks.pairs(with_pairs(4, (2,)))
+    small, large = over_ranks.pairs(ReportData([with_pairs(4, (2,))]))
     spec = charts.pairs_chart(small, "title")
     cells = {(d["of"], d["with"]): d for d in spec["datasets"]["cells"]}
     assert cells.keys() == {(a, b) for a in "0123" for b in "0123" if a != b}
@@ -169,42 +162,9 @@ def test_each_pair_has_two_cells_with_its_value_and_a_rank_none_with_itself():
 
 @pytest.mark.parametrize(("ranks", "marks"), [(12, {"rect", "text"}), (17, {"rect"})])
 def test_ranks_are_in_the_order_of_their_numbers_and_the_cells_of_many_are_small_without_text(ranks, marks):
-    p, _ = over_ranks.pairs(with_pairs(ranks))
+    p, _ = over_ranks.pairs(ReportData([with_pairs(ranks)]))
     spec = charts.pairs_chart(p, "")
     for axis in ("x", "y"):
         assert spec["layer"][0]["encoding"][axis]["scale"]["domain"] == [str(rank) for rank in range(ranks)]
     assert {layer["mark"]["type"] for layer in spec["layer"]} == marks
     assert (ranks * spec["width"]["step"] < 250) == ("text" not in marks)
-
-
-def test_the_figure_of_pairs_says_in_a_sentence_which_rank_or_link_is_slow_and_has_a_line_for_each_pair():
-    said = "swap_two float32 4 KiB: {} (at most 50.0 % of any other pair)."
-    for slow, words in (((2,), "rank 2 is slow"), ((0, 3), "link 0-3 is slow")):
-        figure = captions.FIGURES["pairs"](with_pairs(4, slow))
-        assert figure.about.endswith(said.format(words))
-        assert len(figure.panels) == 2
-        assert len(figure.numbers) == 12
-        assert all(len(line) == len(figure.headers) for line in figure.numbers)
-    assert figure.numbers[2][3:5] == ("0-3", "500 MB/s")
-    assert captions.FIGURES["pairs"](with_pairs(4)).about.endswith(
-        "No rank and no link is clearly slower than all others."
-    )
-    two = captions.FIGURES["pairs"](ReportData([several_devices(ranks=2, device="cuda:x2")]))
-    assert not two.panels
-    assert "which tells a slow one" in two.about
-
-
-def test_the_figures_of_pairs_of_two_targets_name_the_target():
-    data = ReportData([several_devices("a"), several_devices("b", 3, "cuda:x3")])
-    assert [panel.title for panel in captions.FIGURES["pairs"](data).panels] == [
-        "a GPU x4 swap_two float32 16 MiB",
-        "b GPU x3 swap_two float32 16 MiB",
-    ]
-
-
-def test_machines_of_which_nothing_but_devices_together_was_measured_have_speed_ups_in_a_colour_of_each():
-    data = ReportData([several_devices(machine) for machine in "abc"])
-    assert not data.drawn
-    figure = captions.FIGURES["speedup"](data)
-    (spec,) = (panel.spec() for panel in figure.panels)
-    assert len({d["color"] for d in spec["datasets"]["speedups"]}) == len(figure.legend) == 2

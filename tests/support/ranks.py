@@ -94,6 +94,13 @@ def several_devices(machine="a", ranks=4, device="cuda:x4", *, others=(), link=L
     )
 
 
+def with_pairs(ranks, slow=()):
+    """Return a run with pairs of 4 KiB too, of which those with all of these ranks are half as fast as the others."""
+    found = {pair: 5e8 if slow and set(slow) <= set(pair) else 1e9 for pair in combinations(range(ranks), 2)}
+    device = f"cuda:x{ranks}"
+    return several_devices(ranks=ranks, device=device, others=paired(found, ranks, device, 4096))
+
+
 def write(folder, ranks=4, device="cuda:x4"):
     """Write a run of training and exchanges on several devices, with its run.json."""
     done = [*trained(ranks, device), *exchanged(ranks, device), *paired(alike(ranks), ranks, device)]
