@@ -117,6 +117,11 @@ class Pairs:
         return sorted({rank for pair in self.rows for rank in pair})
 
     @property
+    def are_all(self) -> bool:
+        """Whether there are the pairs of all ranks."""
+        return 2 * len(self.rows) >= self.ranks * (self.ranks - 1)
+
+    @property
     def slowest(self) -> Row:
         return min(self.rows.values(), key=_value)
 

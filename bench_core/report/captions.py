@@ -327,6 +327,7 @@ def pairs_figure(data: ReportData) -> Figure:
         "the rest wait; each pair is there twice. The darker a cell (on a dark page: the brighter), the closer it is "
         "to the best pair of its chart. "
     )
+    about += "" if all(p.are_all for p in found) else "An empty place is a pair without a value. "
     told = [f"{title}: {p.slow.text}." for p, title in zip(found, titles, strict=True) if p.slow]
     about += " ".join(told) or "No rank and no link is clearly slower than all others."
     headers = ("Work", "Side", "Ranks", "Pair", "Bus bandwidth (interval)", "Time of one call", "Implementation")

@@ -382,11 +382,10 @@ def exchange_chart(e: Exchange, looks: dict[str, Look]) -> Spec:
     return _curves_chart(e.title, data, rules, ("Bytes", "bytes"), up, names)
 
 
-PAIR_STEPS = (
+PAIR_STEPS = (  # without the palest colour, which is hardly told from an empty place
     (0.95, "at least 95 % of the best pair"),
     (0.85, "at least 85 %"),
     (0.7, "at least 70 %"),
-    (0.5, "at least half"),
     (0.0, "less"),
 )
 PAIR_CELL, SMALL_CELL = (54, 30), (12, 12)  # pixels of a cell with its value, and of one without

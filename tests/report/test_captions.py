@@ -1,5 +1,7 @@
 """What figures say beside their drawings."""
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
@@ -21,6 +23,7 @@ def test_the_figure_of_pairs_says_in_a_sentence_which_rank_or_link_is_slow_and_h
     assert captions.FIGURES["pairs"](ReportData([with_pairs(4)])).about.endswith(
         "No rank and no link is clearly slower than all others."
     )
+    assert "An empty place" not in figure.about
     two = captions.FIGURES["pairs"](ReportData([several_devices(ranks=2, device="cuda:x2")]))
     assert not two.panels
     assert "which tells a slow one" in two.about
@@ -40,3 +43,10 @@ def test_machines_of_which_nothing_but_devices_together_was_measured_have_speed_
     figure = captions.FIGURES["speedup"](data)
     (spec,) = (panel.spec() for panel in figure.panels)
     assert len({d["color"] for d in spec["datasets"]["speedups"]}) == len(figure.legend) == 2
+
+
+def test_a_pair_that_has_no_value_is_said_to_be_an_empty_place():
+    reading = with_pairs(4)
+    rows = [row for row in reading.rows if "pair=0-1" not in row.params]
+    figure = captions.FIGURES["pairs"](ReportData([replace(reading, rows=rows)]))
+    assert "An empty place is a pair without a value." in figure.about
