@@ -37,7 +37,7 @@ def backend(name, gpus=1):
         made = JaxBackend("cpu")
         made.set_precision("ieee")
         # As JAX's own tests do: the programs are the same, but LLVM takes less time over them. In a run it takes all.
-        before = jax.config.jax_disable_most_optimizations
+        before = jax.config.read("jax_disable_most_optimizations")
         jax.config.update("jax_disable_most_optimizations", True)
         try:
             yield made
