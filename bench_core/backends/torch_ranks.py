@@ -82,9 +82,7 @@ class TorchRanks:
     """Some of the processes, as one of them sees them. control: their group for messages, of gloo."""
 
     def __init__(self, dist: Any, group: Any, control: Any) -> None:
-        import torch  # noqa: PLC0415 - `dist` is of it
-
-        self._torch, self._dist, self._control, self.group = torch, dist, control, group
+        self._torch, self._dist, self._control, self.group = imported("torch"), dist, control, group
         self.rank, self.size = dist.get_rank(control), dist.get_world_size(control)
         self.has_one_clock = int(os.environ.get("GROUP_WORLD_SIZE", "1")) == 1
 

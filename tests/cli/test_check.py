@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -19,8 +20,9 @@ from bench_core.machine import nvml
 from bench_core.plan.discovery import Device, Probe
 from bench_core.plan.doctor import Findings
 from bench_core.records import Fact, Status
+from bench_core.run import replicate
 from tests.standin import install as standin
-from tests.support import ROOT, tables
+from tests.support import ROOT, forked, tables
 from tests.support.limits import CEILINGS, FACTS, H100, limit
 
 PRODUCT = """
@@ -99,9 +101,19 @@ def clean():
     return kept | {"COLUMNS": "200", "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))}
 
 
+def launched(turn, output, arguments):
+    """Measure as `replicate.launch`, but by a fork: half of a session of so little is imports."""
+    line = replicate.command(turn, output, arguments)
+    done = forked.run(line[line.index("pytest") + 1 :], Path.cwd(), dict(os.environ))
+    output.mkdir(parents=True, exist_ok=True)
+    (output / replicate.LOG).write_text(done.stdout, encoding="utf-8")
+    return done.returncode
+
+
 @pytest.fixture
 def findings(monkeypatch):
-    """Replace the findings of doctor, so that no process is started and nothing waits."""
+    """Replace the findings of doctor, so that no process is started for them and nothing waits."""
+    monkeypatch.setattr(replicate, "launch", launched)
     pools = [{"internal_api": "openblas", "architecture": "Haswell"}]
     numpy = Probe("numpy", "2", (Device("cpu", "X", "", {"threadpools": Fact(pools)}),))
     monkeypatch.setattr(command, "gather_findings", lambda: Findings({}, [numpy], openblas_best="SKYLAKEX"))
@@ -163,21 +175,17 @@ def test_bad_usage_is_one_line_and_exit_code_2(project, findings, monkeypatch, a
     assert "Traceback" not in done.output
 
 
-def test_what_doctor_warns_of_is_quoted(project, findings, monkeypatch):
-    monkeypatch.chdir(project())
-    done = checked()
-    assert done.exit_code == 3, done.output
-    assert "Warnings of bench-core doctor\n  NumPy multiplies with OpenBLAS's haswell kernels" in done.stdout
-    assert "two minutes" in done.stderr
-
-
-def test_a_card_that_no_library_uses_is_told_and_the_machine_is_not_all_right(project, findings, monkeypatch):
+def test_what_doctor_warns_of_is_quoted_and_a_card_that_no_library_uses_is_told(project, findings, monkeypatch):
+    """With such a card the machine is not all right."""
     monkeypatch.chdir(project())
     real = command.gather_findings
     card = {"gpu.name": Fact(H100, "nvmlDeviceGetName"), "gpu.driver": Fact("470.1", "nvmlSystemGetDriverVersion")}
     monkeypatch.setattr(command, "gather_findings", lambda: dataclasses.replace(real(), cards=[card]))
     done = checked()
     assert done.exit_code == 3, done.output
+    warnings = done.stdout.partition("Warnings of bench-core doctor\n")[2]
+    assert "  NumPy multiplies with OpenBLAS's haswell kernels" in warnings
+    assert "two minutes" in done.stderr
     assert f"gpu, {H100}" in done.stdout
     assert "no installed library computes on it" in done.stdout
 
@@ -295,8 +303,14 @@ def hang():
     time.sleep(100)
 """
     (folder / "bench_mine.py").write_text(text + hang, encoding="utf-8")
+    absent = tmp_path / "absent"  # what doctor would look for devices with, which takes seconds
+    absent.mkdir()
+    for name in ("torch", "jax"):
+        (absent / f"{name}.py").write_text("raise ImportError", encoding="utf-8")
+    environ = clean()
+    environ["PYTHONPATH"] += os.pathsep + str(absent)
     line = [sys.executable, "-m", "bench_core", "check", "--bench-backends=numpy"]
-    with subprocess.Popen(line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean()) as run:
+    with subprocess.Popen(line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ) as run:
         deadline = time.monotonic() + 120
         while not (folder / "pid").exists() and time.monotonic() < deadline:
             time.sleep(0.1)

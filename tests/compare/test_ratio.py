@@ -130,7 +130,7 @@ def test_nothing_is_claimed_before_the_first_look(paired):
 TIMES = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=6)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(TIMES, TIMES)
 def test_swapped_sides_invert_ratio_interval_and_verdict(a, b):
     """Swapping the sides inverts ratio and interval and swaps faster with slower."""
@@ -142,7 +142,7 @@ def test_swapped_sides_invert_ratio_interval_and_verdict(a, b):
     assert back.verdict is opposite.get(forth.verdict, forth.verdict)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(TIMES, TIMES, st.floats(1e-3, 1e3))
 def test_scaling_all_times_changes_no_ratio(a, b, scale):
     """A machine on which everything takes `scale` times as long changes no comparison made on it."""

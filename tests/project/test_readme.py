@@ -39,7 +39,7 @@ FEWER = {
     "--precision 3% --time 20m": "--precision 3% --time 1s",  # one round tells that there is no time for a second
     "bench-core noise": "bench-core noise --runs 4",
 }
-ONE = "triad and float64 and not tuned or cases.py and add"
+ONE = "triad and float64 and not tuned or cases.py and multiply"
 LESS = f"--bench-preset=smoke --bench-backends=numpy --bench-budget=0.01 -p no:cacheprovider -k '{ONE}'"
 
 

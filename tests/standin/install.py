@@ -13,13 +13,18 @@ from types import ModuleType
 from bench_core.backends import cupy as backend
 
 FOLDER = Path(__file__).parent / "site"
+# They hold nothing that a test could change, and their import is the longest: it is not repeated.
+_STATELESS = ("cupy._cuda_c", "cupy._signatures")
+_kept: dict[str, ModuleType] = {}
 
 
 @contextmanager
 def cupy_module(gpus: int = 1) -> Iterator[ModuleType]:
     """Yield the stand-in for CuPy, importable as `cupy` until the end, its devices idle at time zero."""
     with _importable({"cupy", "cupyx"}):
+        sys.modules.update(_kept)
         module = import_module("cupy")
+        _kept.update({name: sys.modules[name] for name in _STATELESS})
         module._gpu.reset(gpus)
         yield module
 

@@ -19,7 +19,6 @@ import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from bench_core.backends.torch import TorchBackend
 from benchmarks.nn.modules import running
@@ -45,6 +44,25 @@ class Place:
 
     def tensor(self, memory: torch.UntypedStorage) -> torch.Tensor:
         return torch.empty(0, dtype=self.dtype).set_(memory, self.offset, self.size, self.stride)
+
+
+def mapped(kind: type, change: Callable[[Any], Any], value: Any) -> Any:
+    """Return arguments or results with what is of a kind changed: torch's own way takes most of a replay's time."""
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: mapped(kind, change, each) for name, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        items = [mapped(kind, change, each) for each in value]
+        return items if isinstance(value, list) else tuple(items)
+    return value
+
+
+def leaves(value: Any) -> list[Any]:
+    """Return what lies in tuples, lists and dictionaries, in order."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [leaf for each in value for leaf in leaves(each)] if isinstance(value, (tuple, list)) else [value]
 
 
 def alive(reference: StorageWeakRef) -> torch.UntypedStorage | None:
@@ -77,15 +95,15 @@ class Capture(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self._require_allowed(str(function))
         kwargs = kwargs or {}
-        given = tree_map_only(torch.Tensor, Place.of, (args, kwargs))
+        given = mapped(torch.Tensor, Place.of, (args, kwargs))
         for tensor in written(function, args, kwargs):
             place = StorageWeakRef(tensor.untyped_storage())
             if place not in self.pool and place not in self._before:
                 self._before[place] = tensor.untyped_storage().clone()
         result = function(*args, **kwargs)
-        known = {place.memory for place in tree_leaves(given) if isinstance(place, Place)}
-        made = tree_map_only(torch.Tensor, Place.of, result)
-        self.pool |= {place.memory for place in tree_leaves(made) if isinstance(place, Place)} - known
+        known = {place.memory for place in leaves(given) if isinstance(place, Place)}
+        made = mapped(torch.Tensor, Place.of, result)
+        self.pool |= {place.memory for place in leaves(made) if isinstance(place, Place)} - known
         self.calls.append((function, *given, made))
         return result
 
@@ -112,7 +130,7 @@ def written(function: Any, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
         if argument.alias_info is None or not argument.alias_info.is_write:
             continue
         value = args[place] if place < len(args) else kwargs.get(argument.name)
-        yield from (leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor))
+        yield from (leaf for leaf in leaves(value) if isinstance(leaf, torch.Tensor))
 
 
 class Graph:
@@ -137,9 +155,9 @@ class Graph:
             return place.tensor(memory)
 
         for function, args, kwargs, made in self.captured.calls:
-            given = tree_map_only(Place, tensor, (args, kwargs))
+            given = mapped(Place, tensor, (args, kwargs))
             result = function(*given[0], **given[1])
-            for place, new in zip(tree_leaves(made), tree_leaves(result), strict=True):
+            for place, new in zip(leaves(made), leaves(result), strict=True):
                 if isinstance(place, Place) and place.memory in self.captured.pool:
                     _put(place.memory, new.untyped_storage(), scratch)
 
@@ -189,7 +207,7 @@ class Compiler:
             program = kind(args)
             require(program, "compile forward")
             result = function(*args)
-            for tensor in tree_leaves(result):
+            for tensor in leaves(result):
                 if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
                     tensor.register_hook(lambda grad: require((program, "backward"), "compile backward"))
             return result
@@ -208,7 +226,7 @@ def kind(args: Any) -> Any:
     """Return what a compiled program depends on: of tensors all but their numbers, and the modes in which they are."""
     shown = [
         (leaf.shape, leaf.dtype, leaf.requires_grad, leaf.is_inference()) if isinstance(leaf, torch.Tensor) else leaf
-        for leaf in tree_leaves(args)
+        for leaf in leaves(args)
     ]
     return (*shown, torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"))
 

@@ -31,12 +31,18 @@ def backend(name, gpus=1):
 
         yield TorchBackend("cpu")
     elif name == "jax":
-        pytest.importorskip("jax")
+        jax = pytest.importorskip("jax")
         from bench_core.backends.jax import JaxBackend
 
         made = JaxBackend("cpu")
         made.set_precision("ieee")
-        yield made
+        # As JAX's own tests do: the programs are the same, but LLVM takes less time over them. In a run it takes all.
+        before = jax.config.read("jax_disable_most_optimizations")
+        jax.config.update("jax_disable_most_optimizations", True)
+        try:
+            yield made
+        finally:
+            jax.config.update("jax_disable_most_optimizations", before)
     else:
         yield NumpyBackend("cpu")
 

@@ -1,5 +1,6 @@
 """NumPy's forms of the operations on images give what the plain forms give, on any shape and any number of threads."""
 
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -43,34 +44,50 @@ def agree(ours, plain):
     return all(close(mine, theirs, 1e-11) for mine, theirs in pairs)
 
 
-@pytest.mark.parametrize("channels", CHANNELS)
-def test_a_convolution_and_its_gradients_are_those_of_the_plain_form(channels, tuned, rng):
+@cache
+def convolutions(channels):
+    """Return cases with their inputs, and what the plain form makes of them, which all numbers of threads share."""
+    rng, made = np.random.Generator(np.random.PCG64(11)), []
     for kernel, stride, padding, batch in MOVES:
         x, weight = rng.standard_normal((channels, batch, 9, 7)), rng.standard_normal((4, channels, kernel, kernel))
         plain, plain_cache = convolution.conv2d(np, x, weight, stride, padding)
-        out, cache = convolution.conv2d(tuned, x, weight, stride, padding)
-        grad = rng.standard_normal(out.shape)
-        case = kernel, stride, padding, batch
-        assert agree(out, plain), case
-        grads = convolution.conv2d_backward(tuned, grad, cache)
-        assert agree(grads, convolution.conv2d_backward(np, grad, plain_cache)), case
+        grad = rng.standard_normal(plain.shape)
+        grads = convolution.conv2d_backward(np, grad, plain_cache)
+        made.append(((kernel, stride, padding, batch), (x, weight, grad), (plain, grads)))
+    return made
 
 
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_a_transposed_convolution_and_its_gradients_are_those_of_the_plain_form(channels, tuned, rng):
-    """`channels` are the outputs: they decide whether patches are copied."""
+def test_a_convolution_and_its_gradients_are_those_of_the_plain_form(channels, tuned):
+    for case, (x, weight, grad), (plain, grads) in convolutions(channels):
+        out, cache = convolution.conv2d(tuned, x, weight, *case[1:3])
+        assert agree(out, plain), case
+        assert agree(convolution.conv2d_backward(tuned, grad, cache), grads), case
+
+
+@cache
+def transposed_convolutions(channels):
+    """Return the same of transposed convolutions."""
+    rng, made = np.random.Generator(np.random.PCG64(11)), []
     for kernel, stride, padding, batch in MOVES:
         x, weight = rng.standard_normal((4, batch, 5, 6)), rng.standard_normal((4, channels, kernel, kernel))
         if 4 * stride + kernel <= 2 * padding:
             continue  # no pixel would be left
         plain, plain_cache = convolution.conv_transpose2d(np, x, weight, stride, padding)
-        out, cache = convolution.conv_transpose2d(tuned, x, weight, stride, padding)
-        grad = rng.standard_normal(out.shape)
-        case = kernel, stride, padding, batch
+        grad = rng.standard_normal(plain.shape)
+        grads = convolution.conv_transpose2d_backward(np, grad, plain_cache)
+        made.append(((kernel, stride, padding, batch), (x, weight, grad), (plain, grads)))
+    return made
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_a_transposed_convolution_and_its_gradients_are_those_of_the_plain_form(channels, tuned):
+    """`channels` are the outputs: they decide whether patches are copied."""
+    for case, (x, weight, grad), (plain, grads) in transposed_convolutions(channels):
+        out, cache = convolution.conv_transpose2d(tuned, x, weight, *case[1:3])
         assert agree(out, plain), case
-        expected = convolution.conv_transpose2d_backward(np, grad, plain_cache)
-        assert agree(convolution.conv_transpose2d_backward(tuned, grad, cache), expected), case
-        assert agree(convolution.conv_transpose2d_weight_backward(tuned, grad, cache), expected[1]), case
+        assert agree(convolution.conv_transpose2d_backward(tuned, grad, cache), grads), case
+        assert agree(convolution.conv_transpose2d_weight_backward(tuned, grad, cache), grads[1]), case
 
 
 def test_a_kernel_as_large_as_the_image_runs_in_the_plain_form_both_ways(tuned, rng):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any
 
 FUNCTIONS = """
@@ -100,6 +101,7 @@ VIEW_METHODS = """
 _NOT_GIVEN_BY_NAME = {"x", "y", "min", "max"}  # NumPy has these by position
 
 
+@cache
 def parsed(text: str) -> dict[str, inspect.Signature]:
     """Return the signatures of a text by the names of their functions."""
     found = {}
