@@ -8,7 +8,8 @@ all_reduce in the same processes, on the same group and the same cores, so what 
 - "blocks": the timer of the suite against the loop, both of 20 calls, as nccl-tests has them. Within a pair, both take
   turns, block by block in random order, and the medians of their blocks are compared. (Of a single call, the bare loop
   would mostly tell how far apart the ranks leave the barrier.)
-- "whole case": cases as in a run, with checks, warm-up and choice of calm blocks, against bare loops between them.
+- "whole case": cases as in a run, with checks and warm-up, against bare loops between them of as many calls as a block
+  of the case has. All blocks of a case count, also those that were disturbed: nobody tells which loops were.
 
 Printed is the mean ratio of the pairs with its interval (Student's t on the logarithms). For people: nothing here
 judges a time, and where other work has the cores, the interval of the whole case is as wide as that work makes it.
@@ -61,16 +62,16 @@ class Rank:
         """Make the call that both sides measure."""
         self.backend.torch.distributed.all_reduce(self.buffer, group=self.ranks.group)
 
-    def bare(self) -> float:
+    def bare(self, calls: int = CALLS) -> float:
         """Return the seconds per call of a bare loop."""
         torch, group = self.backend.torch, self.ranks.group
         torch.distributed.barrier(group=group)
         begin = perf_counter()
-        for _ in range(CALLS):
+        for _ in range(calls):
             torch.distributed.all_reduce(self.buffer, group=group)
         longest = torch.tensor(perf_counter() - begin, dtype=torch.float64)
         torch.distributed.all_reduce(longest, torch.distributed.ReduceOp.MAX, group=group)
-        return longest.item() / CALLS
+        return longest.item() / calls
 
     def ours(self) -> float:
         """Return the seconds per call of a block of the suite."""
@@ -94,15 +95,16 @@ class Rank:
             done = run_case(self.case, WORKLOAD, self.backend, SETTINGS)
             if done.status is not Status.OK:
                 raise RuntimeError(f"{done.case.label}: {done.status}: {done.reason}")
-            ours += done.series[0].calm
-            bare += self.bare_for(SETTINGS.durations.budget)
+            series = done.series[0]
+            ours += series.seconds
+            bare += self.bare_for(SETTINGS.durations.budget, series.inner_loops)
         return median(ours), median(bare)
 
-    def bare_for(self, seconds: float) -> list[float]:
+    def bare_for(self, seconds: float, calls: int) -> list[float]:
         """Return the seconds per call of loops that together take so long."""
         took, begin = [], perf_counter()
         while most(self.ranks, perf_counter() - begin) < seconds or len(took) < FEWEST:
-            took.append(self.bare())
+            took.append(self.bare(calls))
         return took
 
 
