@@ -12,8 +12,8 @@ doc/PERFORMANCE.md and src/*.cu.
 Switches that add arrays themselves may exceed the rate of the link by this count, so nothing limits these rates here.
 
 The timed call is the collective alone. Calls follow each other for 20 ms or more, at the end of which all ranks wait
-for their devices, as in nccl-tests, which makes 20 calls. PyTorch has all_reduce and broadcast in place only. Their buffers are filled
-before the first of several calls, not before each: a copy in every call would take its share of the memory's
+for their devices; nccl-tests makes 20 in a row. PyTorch has all_reduce and broadcast in place only. Their buffers are
+filled before the first of several calls, not before each: a copy in every call would take its share of the memory's
 bandwidth. So the numbers in a buffer of all_reduce grow n-fold from call to call until they are infinite, as in
 nccl-tests; adding takes as long with any number. The checks fill the buffer anew.
 

@@ -21,6 +21,7 @@ from bench_core.workload import Kernel
 SLOW = 0.05  # a rank is slow if it takes this share longer than the median of all, in SLOW_BLOCKS of the blocks
 SLOW_BLOCKS = 0.8
 CHANCE = 0.01  # the probability of that for equal ranks, at most
+IDLE = 0.02  # a rank that takes less than this share of the longest time has no part in the work
 SLOW_RANK = "slow_rank_"  # a flag that ends in the number of the rank
 
 
@@ -89,8 +90,12 @@ def fewest_to_tell(ranks: int) -> int:
 
 
 def spread(by_rank: Sequence[Sequence[float]]) -> float:
-    """Return the median over blocks of the longest time of a rank less the shortest, relative to the median rank."""
-    found = [(max(each) - min(each)) / median(each) for each in by_rank if median(each) > 0]
+    """Return the median over blocks of the longest time of a rank less the shortest, relative to the median rank.
+
+    Ranks that do nothing do not count: two of many may exchange something while the others wait.
+    """
+    at_work = [[own for own in each if own > IDLE * max(each)] for each in by_rank]
+    found = [(max(each) - min(each)) / median(each) for each in at_work if each]
     return median(found) if found else 0.0
 
 

@@ -126,6 +126,10 @@ def test_the_spread_is_that_of_the_ranks_in_the_median_block():
     assert spread([]) == spread([[0.0, 0.0]]) == 0.0
 
 
+def test_ranks_that_only_wait_have_no_part_in_the_spread():
+    assert spread([[1.0, 1e-6, 1.1, 1e-6]] * 3) == pytest.approx(0.1 / 1.05)
+
+
 @pytest.mark.parametrize("ranks", [2, 3, 4, 8, 64])
 def test_so_many_blocks_tell_a_rank_that_is_last_in_all_of_them_and_one_less_does_not(ranks):
     late = [1.0] * (ranks - 1) + [2.0]
