@@ -536,7 +536,7 @@ def deferred(backend, host):
     """Keeps its inputs, and computes whenever it is asked for the answer."""
     kernel = doubling(backend, host)
     x = kernel.inputs["x"]
-    return replace(kernel, run=x.copy, outputs=lambda kept: (spin(0.004), {"out": kept * 2})[1])
+    return replace(kernel, run=x.copy, outputs=lambda kept: (spin(0.04), {"out": kept * 2})[1])
 
 
 def lazy_from_the_second_call_on(backend, host):
