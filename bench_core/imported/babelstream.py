@@ -1,0 +1,250 @@
+"""The output of BabelStream, as text or by `--csv`.
+
+The first call of each kernel does not count, so that there is one sample less than calls. The time is the mean, because
+no median is written. The rate that BabelStream prints is that of the fastest call: it is the column `max`; `value` is
+that of the mean time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench_core.errors import TableError
+from bench_core.imported.entries import Entry, Imported, Masked, Quantity, are_times, rate_of
+from bench_core.imported.fields import parsed_number
+from bench_core.records import Fact, Facts, Status
+from bench_core.text import quoted
+
+TOOL = "babelstream"
+_BYTES = {
+    **{"mb": 1e6, "gb": 1e9, "tb": 1e12, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40},
+    **{"mbytes": 1e6, "mibytes": 2.0**20, "gbytes": 1e9, "gibytes": 2.0**30},
+}
+_DTYPES = {"float": "float32", "double": "float64"}
+_BY_SIZE = {4.0: "float32", 8.0: "float64"}
+_ELEMENTS = (1 << 63) - 1
+# Devices by the text before their name, as each implementation prints them; the last is any that names one so.
+_DEVICE = re.compile(
+    r'^(?:Using (?P<api>CUDA|HIP|OpenCL|SYCL|HC) device:? (?P<name>.+)|CUDA Device (?P<number>\d+): "(?P<quoted>[^"]+)".*)$'
+)
+_IS_CPU = re.compile(r"\b(cpu|xeon|epyc|core|ryzen|opteron|processor|neoverse|pthread|cortex)\b", re.IGNORECASE)
+_OF_GPUS = re.compile(r"cuda|hip|\bhc\b|thrust", re.IGNORECASE)  # implementations that have no CPU
+_FAILED = re.compile(r"^(Validation failed on|FAILED validation of) .*", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    """A line of results. rate: bytes per second of the fastest call, None if the time of all calls is known alone."""
+
+    line: int
+    name: str
+    calls: int
+    elements: int | None
+    width: float | None
+    rate: float
+    columns: Mapping[str, float]
+
+
+def read(path: Path, text: str) -> Imported:
+    """Return the contents of a file. Raises TableError for a line that is missing or wrong."""
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    mask = Masked()
+    head = _head(lines)
+    kernels = _of_csv(path, lines) or _of_text(path, lines, head)
+    if not kernels:
+        raise TableError(path, "no table of results: the output was cut off, or the run failed")
+    device, device_name, gpus, notes = _device(lines, head, mask)
+    failed = _FAILED.search(text)
+    entries = []
+    for kernel in kernels:
+        entry = _entry(kernel, head, mask)
+        entry = replace(entry, device=device, device_name=device_name)
+        if failed:
+            reason = mask.text(failed[0])
+            entry = replace(entry, quantities=(), status=Status.INVALID, reason_code="wrong_answer", reason=reason)
+        entries.append(entry)
+    facts = _facts(lines, device_name if gpus else "", mask)
+    version = mask.text(head.get("Version", ""))
+    return Imported(TOOL, version, tuple(entries), worker_facts=facts, gpus=gpus, notes=notes)
+
+
+def _head(lines: Sequence[tuple[int, str]]) -> dict[str, str]:
+    """Return the first value of each line `name: value`."""
+    found: dict[str, str] = {}
+    for _, line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(name.strip(), value.strip())
+    return found
+
+
+def _entry(kernel: _Kernel, head: Mapping[str, str], mask: Masked) -> Entry:
+    times = {**kernel.columns, "value": kernel.columns["mean"], "n": kernel.calls}
+    # The bytes of a call: a whole number of arrays, which the rate and the shortest time tell to a few digits.
+    amount = kernel.rate * kernel.columns.get("min", kernel.columns["mean"])
+    exact = None
+    if kernel.elements and kernel.width and amount:
+        array = kernel.elements * kernel.width
+        arrays = round(amount / array)
+        exact = arrays * array if arrays and abs(amount / array - arrays) < 0.05 * arrays else None
+    about: dict[str, Any] = {
+        "said": kernel.name,
+        "line": kernel.line,
+        "workload": mask.name(kernel.name),
+        "implementation": mask.name(head["Implementation"]) if head.get("Implementation") else "default",
+        "dtype": _DTYPES.get(head.get("Precision", ""), "") or _BY_SIZE.get(kernel.width or 0.0, ""),
+        "size": str(kernel.elements) if kernel.elements else mask.name(head.get("Array size", "").partition("(")[0]),
+        "bytes": exact,
+    }
+    if about["size"] == "unnamed":
+        about["size"] = ""
+    if not are_times(kernel.columns.values()):
+        return Entry(**about, status=Status.INVALID, reason_code="no_time", reason="not every time is above 0 s")
+    rate = rate_of(amount, times)
+    if "max" in rate:
+        rate["max"] = kernel.rate
+    quantities = [Quantity("time", columns=times)]
+    quantities += [Quantity("bandwidth", columns=rate)] if amount else []
+    return Entry(**about, quantities=tuple(quantities))
+
+
+def _of_csv(path: Path, lines: Sequence[tuple[int, str]]) -> list[_Kernel]:
+    """Return the results of the table whose header begins with `function`, by any separator; none if there is none."""
+    found: list[_Kernel] = []
+    header: list[str] = []
+    separator = ","
+    for number, line in lines:
+        if begun := re.match(r"function(\W+)num_times\b", line):
+            separator = begun[1]
+            if header:
+                raise TableError(path, "a second table of results: import the output of one run at a time", number)
+            header = line.split(separator)
+            continue
+        cells = line.split(separator)
+        if not header or separator not in line:
+            continue
+        if len(cells) != len(header):
+            raise TableError(path, f"{len(cells)} cells under {len(header)} columns: cut off", number)
+        found.append(_record(path, number, dict(zip(header, cells, strict=True))))
+    return found
+
+
+def _record(path: Path, number: int, cells: Mapping[str, str]) -> _Kernel:
+    def value(name: str) -> float:
+        if name not in cells:
+            raise TableError(path, f"column {name!r} is missing", number)
+        return _needed(path, number, f"column {name!r}", cells[name])
+
+    calls, elements, width = value("num_times"), value("n_elements"), value("sizeof")
+    named = next((name for name in cells if name.endswith("_per_sec")), "a rate (max_..._per_sec)")
+    unit = named.removesuffix("_per_sec").removeprefix("max_").lower()
+    rate = value(named) * _unit(path, number, unit)
+    if "runtime" in cells:  # of all calls together, as `--triad-only` measures them
+        return _kernel(path, number, cells["function"], calls, elements, width, rate, {"mean": value("runtime") / (calls or 1)})
+    times = {of: value(f"{name}_runtime") for name, of in {"min": "min", "max": "max", "avg": "mean"}.items()}
+    return _kernel(path, number, cells["function"], calls - 1, elements, width, rate, times)
+
+
+def _kernel(  # noqa: PLR0913 - one parameter a column
+    path: Path,
+    number: int,
+    name: str,
+    calls: float,
+    elements: float | None,
+    width: float | None,
+    rate: float,
+    times: Mapping[str, float],
+) -> _Kernel:
+    for what, count in (("the number of calls", calls), ("the number of elements", elements or 1.0)):
+        if count != int(count) or not 1 <= count <= _ELEMENTS:
+            raise TableError(path, f"{what} is {count:g}", number)
+    if not name.strip():
+        raise TableError(path, "a result without a name", number)
+    return _Kernel(number, name.strip(), int(calls), int(elements) if elements else None, width, rate, times)
+
+
+def _unit(path: Path, number: int, unit: str) -> float:
+    if unit not in _BYTES:
+        raise TableError(path, f"{quoted(unit)} is no unit of bytes that BabelStream prints", number)
+    return _BYTES[unit]
+
+
+def _needed(path: Path, number: int, what: str, text: str) -> float:
+    value = parsed_number(text.strip())
+    if value is None or value < 0:
+        raise TableError(path, f"{what} holds {quoted(text.strip())}, which is no number that can be measured", number)
+    return value
+
+
+def _of_text(path: Path, lines: Sequence[tuple[int, str]], head: Mapping[str, str]) -> list[_Kernel]:
+    """Return the results of the table whose header begins with `Function`, or of a run of one kernel in a row."""
+    calls = 0.0
+    elements = parsed_number(head.get("Number of elements", "").strip())
+    width = {"float": 4.0, "double": 8.0}.get(head.get("Precision", ""))
+    found: list[_Kernel] = []
+    unit = 0.0
+    for number, line in lines:
+        if running := re.match(r"Running\b.* (\d{1,15}) times\b", line):
+            calls = float(running[1])
+        if begun := re.match(r"Function\s+(\S+?)/s(?:ec)?\s+Min \(sec\)\s+Max\s+Average$", line):
+            if unit:
+                raise TableError(path, "a second table of results: import the output of one run at a time", number)
+            unit = _unit(path, number, begun[1].lower())
+            if calls < 2:
+                raise TableError(path, "no line `Running kernels ... times` before the results", number)
+            continue
+        if not unit:
+            continue
+        words = line.split()
+        if len(words) != 5 or parsed_number(words[1]) is None:
+            if len(words) < 5 and found == [] or (len(words) in {2, 3, 4} and parsed_number(words[1]) is not None):
+                raise TableError(path, "a line of the results has too few numbers: cut off", number)
+            break  # what follows the table
+        name, *texts = words
+        rate, least, most, mean = (_needed(path, number, "a line of the results", text) for text in texts)
+        times = {"min": least, "max": most, "mean": mean}
+        found.append(_kernel(path, number, name, calls - 1, elements, width, rate * unit, times))
+    return found or _of_one(path, lines, head, elements, width)
+
+
+def _of_one(
+    path: Path, lines: Sequence[tuple[int, str]], head: Mapping[str, str], elements: float | None, width: float | None
+) -> list[_Kernel]:
+    """Return the result of a run of one kernel, whose calls were timed together (`--triad-only` up to 5.0)."""
+    began = next(((n, m) for n, line in lines if (m := re.match(r"Running (\w+) (\d{1,15}) times", line))), None)
+    rate = next(((n, m) for n, line in lines if (m := re.match(r"Bandwidth \((\S+)/s\):\s*(\S+)", line))), None)
+    if began is None or rate is None or "Runtime (seconds)" not in head:
+        return []
+    number, calls = rate[0], float(began[1][2])
+    total = _needed(path, number, "the runtime", head["Runtime (seconds)"])
+    amount = _needed(path, number, "the bandwidth", rate[1][2]) * _unit(path, number, rate[1][1].lower())
+    return [_kernel(path, number, began[1][1].capitalize(), calls, elements, width, amount, {"mean": total / (calls or 1)})]
+
+
+def _device(
+    lines: Sequence[tuple[int, str]], head: Mapping[str, str], mask: Masked
+) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
+    """Return the address and the name of the device, the names of GPUs, and a note if the file does not name it."""
+    found = next((match for _, line in lines if (match := _DEVICE.match(line))), None)
+    name = mask.text(found["name"] or found["quoted"]) if found else ""
+    number = (found["number"] if found else None) or "0"
+    of_gpus = _OF_GPUS.search(head.get("Implementation", "") + " " + ((found["api"] or "CUDA") if found else ""))
+    if of_gpus or (name and not _IS_CPU.search(name)):
+        kind = "cuda" if of_gpus else "gpu"
+        return f"{kind}:{number}", name, (name,) if name else (), ()
+    if name:
+        return "cpu", name, (), ()
+    return "cpu", "", (), ("the file does not name the device: cpu is assumed (--device names another)",)
+
+
+def _facts(lines: Sequence[tuple[int, str]], gpu: str, mask: Masked) -> Facts:
+    facts = {"gpu.name": Fact(gpu, f"{TOOL}: the device's name")} if gpu else {}
+    for _, line in lines:
+        name, colon, value = line.partition(":")
+        if colon and name in {"Driver", "CUDA Driver"} and value.strip():
+            facts["gpu.driver_cuda"] = Fact(mask.text(value), f"{TOOL}: {name}")
+    return facts

@@ -1,0 +1,197 @@
+"""The output of nvbandwidth, as text or by `-j`.
+
+A test has a matrix of numbers, of which each is a case: a GPU, and the CPU or the GPU at the other end. They are medians,
+or means by `--useMean`, of several samples, whose number is not written. 0 and N/A mean that nothing was measured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench_core.errors import TableError
+from bench_core.imported.entries import Entry, Imported, Masked, Quantity
+from bench_core.imported.fields import Node, parsed_number
+from bench_core.records import Fact, Facts, Status
+from bench_core.text import printable, quoted
+
+TOOL = "nvbandwidth"
+_UNITS = {"GB/s": ("bandwidth", 1e9), "ns": ("load_latency", 1e-9)}
+_UNIT = re.compile(r"\(([A-Za-z/]+)\)\s*$")
+_ENDS = re.compile(r"(CPU|GPU|Gpus?)\s*\((row|column)\)", re.IGNORECASE)
+_NO_VALUE = {"N/A", "0", "0.00", "-"}
+_STATUSES = {
+    "waived": (Status.UNSUPPORTED, "waived"),
+    "not found": (Status.UNSUPPORTED, "not_found"),
+    "error": (Status.ERROR, "error"),
+}
+_DEVICE = re.compile(r"(?:.*\): device |Device )?(\d{1,4}): (.+?)(?: \([0-9A-Fa-f]{8}:.*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    """The results of a test: what was measured in words, and the texts of the cells with the labels of each row."""
+
+    test: str
+    description: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    node: Node
+
+
+def read(path: Path, text: str) -> Imported:
+    """Return the contents of a file. Raises TableError for a field or a line that is missing or wrong."""
+    return _of_json(Node.of_text(path, text)) if text.lstrip().startswith("{") else _of_text(path, text)
+
+
+def _of_json(root: Node) -> Imported:
+    top = root["nvbandwidth"]
+    listed = [item.text for item in top.optional("GPU Device list")]
+    # An item is "0: NAME (bus): (host)".
+    mask = Masked.of(found[1] for line in listed if (found := re.search(r": \(([^()]+)\)$", line)))
+    devices = dict(_devices(listed, mask))
+    entries: list[Entry] = []
+    for test in top.optional("testcases"):
+        name = test["name"].text
+        if test.has("bandwidth_matrix"):
+            rows = [tuple(_cell(cell) for cell in row) for row in test["bandwidth_matrix"]]
+            columns = tuple(map(str, range(max(map(len, rows), default=0))))
+            labelled = tuple((str(i), row) for i, row in enumerate(rows))
+            entries += _entries(_Matrix(name, test["bandwidth_description"].text, columns, labelled, test), devices, mask)
+        else:
+            why = test.optional("error").text_or_empty
+            entries.append(_failed(name, test["status"].text, why, mask))
+    if not entries:
+        said = top.optional("error").text_or_empty
+        raise top.refuse(f"has no testcases{f': {printable(mask.text(said), 120)}' if said else ''}")
+    facts: Facts = {}
+    if text := top.optional("Driver Version").text_or_empty:
+        facts["gpu.driver"] = Fact(mask.text(text), f"{TOOL}: Driver Version")
+    if top.has("CUDA Runtime Version"):
+        facts["gpu.driver_cuda"] = Fact(_cuda(str(top["CUDA Runtime Version"].count)), f"{TOOL}: CUDA Runtime Version")
+    return _imported(mask.text(top.optional("version").text_or_empty), entries, facts, devices)
+
+
+def _cell(node: Node) -> str:
+    if isinstance(node.value, str):
+        return node.value.strip()
+    return "0" if node.number == 0 else repr(node.number)
+
+
+def _imported(version: str, entries: Sequence[Entry], facts: Facts, devices: dict[str, str]) -> Imported:
+    if len(names := set(devices.values())) == 1:
+        facts["gpu.name"] = Fact(names.pop(), f"{TOOL}: the list of devices")
+    return Imported(TOOL, version, tuple(entries), worker_facts=facts, gpus=tuple(devices.values()))
+
+
+def _of_text(path: Path, text: str) -> Imported:
+    lines = [line.strip() for line in text.splitlines()]
+    head: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(": ")
+        if colon:
+            head.setdefault(name, value.strip())
+    mask = Masked.of(_hosts(lines))
+    devices = dict(_devices([line for line in lines if re.match(r"(Process .*: )?[Dd]evice \d", line)], mask))
+    entries: list[Entry] = []
+    place, test = 0, ""
+    while place < len(lines):
+        line, number = lines[place], place + 1
+        place += 1
+        if running := re.fullmatch(r"Running (\w+)\.", line):
+            test = running[1]
+        elif test and (ended := re.match(r"(Waived|Not Found|Error|ERROR): ?(.*)", line)):
+            entries.append(_failed(test, ended[1], ended[2], mask))
+        elif test and _UNIT.search(line) and _ENDS.search(line):
+            columns = tuple(lines[place].split()) if place < len(lines) else ()
+            if not columns:
+                raise TableError(path, f"{test}: no numbers after this line: cut off", number)
+            place += 1
+            rows = []
+            while place < len(lines) and lines[place]:
+                label, *cells = lines[place].split()
+                if len(cells) != len(columns):
+                    what = f"{test}: {len(cells)} numbers under {len(columns)} columns"
+                    raise TableError(path, f"{what}: cut off", place + 1)
+                rows.append((label, tuple(cells)))
+                place += 1
+            if not rows:
+                raise TableError(path, f"{test}: no numbers after this line: cut off", number)
+            node = Node(path, None, f"line {number}, {test}")
+            entries += _entries(_Matrix(test, line, columns, tuple(rows), node), devices, mask)
+    if not entries:
+        raise TableError(path, "no results: the output was cut off, or no test was run")
+    facts: Facts = {}
+    if text := head.get("Driver Version", ""):
+        facts["gpu.driver"] = Fact(mask.text(text), f"{TOOL}: Driver Version")
+    if text := head.get("CUDA Runtime Version", ""):
+        facts["gpu.driver_cuda"] = Fact(_cuda(text), f"{TOOL}: CUDA Runtime Version")
+    return _imported(mask.text(head.get("nvbandwidth Version", "")), entries, facts, devices)
+
+
+def _hosts(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the names of computers in the text: the line before the devices, and one for each process of several."""
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line.startswith("Device 0:") and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", before):
+            yield before
+        if found := re.match(r"Process .*\(([^()]+)\): device \d", line):
+            yield found[1]
+
+
+def _devices(lines: Sequence[str], mask: Masked) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        if found := _DEVICE.fullmatch(re.sub(r": \([^()]+\)$", "", line)):
+            yield found[1], mask.text(found[2])
+
+
+def _cuda(text: str) -> str:
+    """Return the version of CUDA that a number such as 12040 means: 12.4."""
+    if not re.fullmatch(r"[0-9]{4,6}", text):
+        return Masked().text(text)
+    return f"{int(text) // 1000}.{int(text) % 1000 // 10}"
+
+
+def _failed(test: str, status: str, why: str, mask: Masked) -> Entry:
+    word, code = _STATUSES.get(status.strip().lower(), (Status.ERROR, "error"))
+    reason = mask.text(why) or f"nvbandwidth: {mask.text(status)}"
+    return Entry(test, mask.name(test), device="cuda:0", status=word, reason_code=code, reason=reason)
+
+
+def _entries(matrix: _Matrix, devices: dict[str, str], mask: Masked) -> Iterator[Entry]:
+    """Yield the cases of a test. The device is the GPU of the column, of two GPUs that of the row."""
+    unit = _UNIT.search(matrix.description)
+    if unit is None or unit[1] not in _UNITS:
+        raise matrix.node.refuse(f"no known unit at the end of {quoted(matrix.description, 80)}")
+    metric, scale = _UNITS[unit[1]]
+    ends = {axis.lower(): kind.upper() for kind, axis in _ENDS.findall(matrix.description)}
+    kind = _direction(matrix.description)
+    for row, cells in matrix.rows:
+        for column, text in zip(matrix.columns, cells, strict=False):
+            if text in _NO_VALUE:
+                continue
+            value = parsed_number(text, matrix.node)
+            if not value or value < 0:
+                continue
+            numbers = {"row": row, "column": column}
+            gpus = [axis for axis in ("row", "column") if ends.get(axis, "GPU") != "CPU" and axis in ends]
+            mine = gpus[0] if gpus else "column"
+            others = [axis for axis in ("row", "column") if axis in ends and axis != mine]
+            params = {"peer": f"{ends[axis].lower()}{mask.name(numbers[axis])}" for axis in others}
+            params |= {"kind": kind} if kind else {}
+            number = numbers[mine] if numbers[mine].isdecimal() else ""
+            yield Entry(
+                f"{matrix.test} {kind}",
+                mask.name(matrix.test),
+                (Quantity(metric, "device", columns={"value": value * scale}),),
+                params=params,
+                device=f"cuda:{number}" if number else "cuda",
+                device_name=devices.get(number, ""),
+            )
+
+
+def _direction(description: str) -> str:
+    """Return which of several numbers of one test a matrix has ("Read1", "Total"); "" for a test that has one."""
+    found = re.search(r"\b(Read\d|Write\d|Total)\b", description)
+    return found[1].lower() if found else ""
