@@ -67,6 +67,7 @@ DOUBTS = {
     "throttled": "heat or a power limit slowed the GPU",
     "trend": "calls became slower or faster while they were timed",
     "unchecked": "the answer has no reference and was not checked",
+    IMPORTED: "another program measured it, and this suite has checked nothing",
     UNCHECKED: "the timed calls were not checked",
 }
 # The same of flags that end in a number, by how they begin.

@@ -50,8 +50,8 @@ def read(path: Path, text: str) -> Imported:
     if not runs:
         raise TableError(path, "benchmarks: is empty: no benchmark of the run has a result")
     left_out = {
-        f"{name}/threads:{threads}" if threads > 1 else name: counters
-        for (name, threads), nodes in runs.items()
+        name: counters
+        for (name, _), nodes in runs.items()
         if (counters := _counters(nodes))
     }
     return Imported(
