@@ -19,7 +19,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench_core.records import SEQUENTIAL, UNCHECKED, Identity, Measurement, Row, Run, Status, count_statuses
+from bench_core.records import (
+    IMPORTED,
+    SEQUENTIAL,
+    UNCHECKED,
+    Identity,
+    Measurement,
+    Row,
+    Run,
+    Status,
+    count_statuses,
+)
 from bench_core.results.metrics import headline
 from bench_core.results.rows import count_from_other_rows, rows_of_case
 from bench_core.results.run_files import RunFiles, read_noise
