@@ -26,7 +26,8 @@ _BYTES = {
 }
 _DTYPES = {"float": "float32", "double": "float64"}
 _BY_SIZE = {4.0: "float32", 8.0: "float64"}
-_ELEMENTS = (1 << 63) - 1
+_ELEMENTS = 1 << 50
+_HALF_A_DIGIT = 0.5e-5  # seconds: the text has five decimals
 # Devices by the text before their name, as each implementation prints them; the last is any that names one so.
 _DEVICE = re.compile(
     r'^(?:Using (?P<api>CUDA|HIP|OpenCL|SYCL|HC) device:? (?P<name>.+)|CUDA Device (?P<number>\d+): "(?P<quoted>[^"]+)".*)$'
@@ -38,7 +39,11 @@ _FAILED = re.compile(r"^(Validation failed on|FAILED validation of) .*", re.MULT
 
 @dataclass(frozen=True, slots=True)
 class _Kernel:
-    """A line of results. rate: bytes per second of the fastest call, None if the time of all calls is known alone."""
+    """A line of results.
+
+    calls: those that count. width: bytes of an element. rate: bytes per second of the fastest call; of all calls, if
+    `columns` has their mean time alone. columns: seconds by statistical column. error: by which times may be rounded.
+    """
 
     line: int
     name: str
@@ -47,6 +52,17 @@ class _Kernel:
     width: float | None
     rate: float
     columns: Mapping[str, float]
+    error: float
+
+    @property
+    def arrays(self) -> int | None:
+        """How many arrays a call moves: what the rate and the time say, if they are known well enough to tell."""
+        if not (self.elements and self.width):
+            return None
+        shortest = self.columns.get("min", self.columns["mean"])
+        found = self.rate * shortest / (self.elements * self.width)
+        doubt = found * (self.error / shortest + 1e-4)
+        return round(found) if doubt < 0.4 and 0 < round(found) and abs(found - round(found)) <= doubt else None
 
 
 def read(path: Path, text: str) -> Imported:
@@ -83,14 +99,6 @@ def _head(lines: Sequence[tuple[int, str]]) -> dict[str, str]:
 
 
 def _entry(kernel: _Kernel, head: Mapping[str, str], mask: Masked) -> Entry:
-    times = {**kernel.columns, "value": kernel.columns["mean"], "n": kernel.calls}
-    # The bytes of a call: a whole number of arrays, which the rate and the shortest time tell to a few digits.
-    amount = kernel.rate * kernel.columns.get("min", kernel.columns["mean"])
-    exact = None
-    if kernel.elements and kernel.width and amount:
-        array = kernel.elements * kernel.width
-        arrays = round(amount / array)
-        exact = arrays * array if arrays and abs(amount / array - arrays) < 0.05 * arrays else None
     about: dict[str, Any] = {
         "said": kernel.name,
         "line": kernel.line,
@@ -98,17 +106,23 @@ def _entry(kernel: _Kernel, head: Mapping[str, str], mask: Masked) -> Entry:
         "implementation": mask.name(head["Implementation"]) if head.get("Implementation") else "default",
         "dtype": _DTYPES.get(head.get("Precision", ""), "") or _BY_SIZE.get(kernel.width or 0.0, ""),
         "size": str(kernel.elements) if kernel.elements else mask.name(head.get("Array size", "").partition("(")[0]),
-        "bytes": exact,
     }
     if about["size"] == "unnamed":
         about["size"] = ""
     if not are_times(kernel.columns.values()):
         return Entry(**about, status=Status.INVALID, reason_code="no_time", reason="not every time is above 0 s")
-    rate = rate_of(amount, times)
-    if "max" in rate:
-        rate["max"] = kernel.rate
+    times: dict[str, Any] = {**kernel.columns, "value": kernel.columns["mean"], "n": kernel.calls}
     quantities = [Quantity("time", columns=times)]
-    quantities += [Quantity("bandwidth", columns=rate)] if amount else []
+    if kernel.rate > 0:
+        amount = kernel.rate * times.get("min", times["mean"])
+        if kernel.elements and kernel.width and kernel.arrays:
+            about["bytes"] = amount = kernel.arrays * kernel.elements * kernel.width
+            if "min" in times:  # the rate has more digits than the time, of which it is
+                times["min"] = amount / kernel.rate
+                times["mean"] = times["value"] = max(times["mean"], times["min"])
+        rate = rate_of(amount, times)
+        rate |= {"max": kernel.rate} if "max" in rate else {}
+        quantities.append(Quantity("bandwidth", columns=rate))
     return Entry(**about, quantities=tuple(quantities))
 
 
@@ -144,27 +158,32 @@ def _record(path: Path, number: int, cells: Mapping[str, str]) -> _Kernel:
     unit = named.removesuffix("_per_sec").removeprefix("max_").lower()
     rate = value(named) * _unit(path, number, unit)
     if "runtime" in cells:  # of all calls together, as `--triad-only` measures them
-        return _kernel(path, number, cells["function"], calls, elements, width, rate, {"mean": value("runtime") / (calls or 1)})
+        times = {"mean": value("runtime") / (calls or 1)}
+        return _kernel(path, _Line(number, cells["function"], calls, elements, width), rate, times, 0.0)
     times = {of: value(f"{name}_runtime") for name, of in {"min": "min", "max": "max", "avg": "mean"}.items()}
-    return _kernel(path, number, cells["function"], calls - 1, elements, width, rate, times)
+    return _kernel(path, _Line(number, cells["function"], calls - 1, elements, width), rate, times, 0.0)
 
 
-def _kernel(  # noqa: PLR0913 - one parameter a column
-    path: Path,
-    number: int,
-    name: str,
-    calls: float,
-    elements: float | None,
-    width: float | None,
-    rate: float,
-    times: Mapping[str, float],
-) -> _Kernel:
-    for what, count in (("the number of calls", calls), ("the number of elements", elements or 1.0)):
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What a line of results is of: its number, the kernel, and numbers that are not yet checked."""
+
+    number: int
+    name: str
+    calls: float
+    elements: float | None
+    width: float | None
+
+
+def _kernel(path: Path, line: _Line, rate: float, times: Mapping[str, float], error: float) -> _Kernel:
+    elements = 1.0 if line.elements is None else line.elements
+    for what, count in (("the number of calls", line.calls), ("the number of elements", elements)):
         if count != int(count) or not 1 <= count <= _ELEMENTS:
-            raise TableError(path, f"{what} is {count:g}", number)
-    if not name.strip():
-        raise TableError(path, "a result without a name", number)
-    return _Kernel(number, name.strip(), int(calls), int(elements) if elements else None, width, rate, times)
+            raise TableError(path, f"{what} is {count:g}", line.number)
+    if not line.name.strip():
+        raise TableError(path, "a result without a name", line.number)
+    known = None if line.elements is None else int(elements)
+    return _Kernel(line.number, line.name.strip(), int(line.calls), known, line.width, rate, times, error)
 
 
 def _unit(path: Path, number: int, unit: str) -> float:
@@ -207,7 +226,8 @@ def _of_text(path: Path, lines: Sequence[tuple[int, str]], head: Mapping[str, st
         name, *texts = words
         rate, least, most, mean = (_needed(path, number, "a line of the results", text) for text in texts)
         times = {"min": least, "max": most, "mean": mean}
-        found.append(_kernel(path, number, name, calls - 1, elements, width, rate * unit, times))
+        line_of = _Line(number, name, calls - 1, elements, width)
+        found.append(_kernel(path, line_of, rate * unit, times, _HALF_A_DIGIT))
     return found or _of_one(path, lines, head, elements, width)
 
 
@@ -222,7 +242,8 @@ def _of_one(
     number, calls = rate[0], float(began[1][2])
     total = _needed(path, number, "the runtime", head["Runtime (seconds)"])
     amount = _needed(path, number, "the bandwidth", rate[1][2]) * _unit(path, number, rate[1][1].lower())
-    return [_kernel(path, number, began[1][1].capitalize(), calls, elements, width, amount, {"mean": total / (calls or 1)})]
+    line_of = _Line(number, began[1][1].capitalize(), calls, elements, width)
+    return [_kernel(path, line_of, amount, {"mean": total / (calls or 1)}, _HALF_A_DIGIT / (calls or 1))]
 
 
 def _device(

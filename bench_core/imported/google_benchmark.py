@@ -49,11 +49,7 @@ def read(path: Path, text: str) -> Imported:
         runs.setdefault((name, node.optional("threads").count if node.has("threads") else 0), []).append(node)
     if not runs:
         raise TableError(path, "benchmarks: is empty: no benchmark of the run has a result")
-    left_out = {
-        name: counters
-        for (name, _), nodes in runs.items()
-        if (counters := _counters(nodes))
-    }
+    left_out = {name: counters for (name, _), nodes in runs.items() if (counters := _counters(nodes))}
     return Imported(
         TOOL,
         mask.text(context.optional("library_version").text_or_empty),
@@ -61,8 +57,7 @@ def read(path: Path, text: str) -> Imported:
         moment(context.optional("date").value),
         facts=_facts(context),
         left_out={
-            mask.name(name): {mask.name(of): number for of, number in found.items()}
-            for name, found in left_out.items()
+            mask.name(name): {mask.name(of): number for of, number in found.items()} for name, found in left_out.items()
         },
     )
 

@@ -59,7 +59,9 @@ def _of_json(root: Node) -> Imported:
             rows = [tuple(_cell(cell) for cell in row) for row in test["bandwidth_matrix"]]
             columns = tuple(map(str, range(max(map(len, rows), default=0))))
             labelled = tuple((str(i), row) for i, row in enumerate(rows))
-            entries += _entries(_Matrix(name, test["bandwidth_description"].text, columns, labelled, test), devices, mask)
+            entries += _entries(
+                _Matrix(name, test["bandwidth_description"].text, columns, labelled, test), devices, mask
+            )
         else:
             why = test.optional("error").text_or_empty
             entries.append(_failed(name, test["status"].text, why, mask))

@@ -98,7 +98,9 @@ def _state(state: Node, bench: str, names: Mapping[int, str], mask: Masked) -> E
     quantities = []
     for group, (clock, cache) in _TIMES.items():
         kind = group.partition("/")[0]
-        columns: dict[str, Any] = {to: told[f"{group}/{of}"] for of, to in _STATISTICS.items() if f"{group}/{of}" in told}
+        columns: dict[str, Any] = {
+            to: told[f"{group}/{of}"] for of, to in _STATISTICS.items() if f"{group}/{of}" in told
+        }
         columns.setdefault("value", columns.get("mean"))
         columns["n"] = _count(told.get(f"{kind}/sample_size"))
         quantities.append(Quantity("time", clock, columns=columns, cache=cache))
@@ -156,7 +158,9 @@ def _of_csv(path: Path, text: str) -> Imported:
     for number, cells in records:
         if len(cells) != len(header):
             what = f"{len(cells)} cells under {len(header)} columns"
-            why = "nvbench writes a comma within a cell as it is: use its JSON" if len(cells) > len(header) else "cut off"
+            why = (
+                "nvbench writes a comma within a cell as it is: use its JSON" if len(cells) > len(header) else "cut off"
+            )
             raise TableError(path, f"{what} ({why})", number)
         entry = _line(path, number, header, cells, mask)
         entries.append(entry)
