@@ -212,14 +212,11 @@ def _counts(row: Row, ceiling: Ceiling) -> bool:
     """Whether a row measures its limit.
 
     Launches count by the wall clock, copies in memory only if the roofline counts them, and products of a CPU only with
-    the default implementation. Launch-bound rows measure the host, not the device, and unchecked ones nothing for sure.
+    the default implementation. Launch-bound rows measure the host, not the device. Unchecked rows do not count.
     """
-    if (
-        row.is_unchecked
-        or row.status != Status.OK
-        or row.value is None
-        or row.metric != _METRIC.get(ceiling, "bandwidth")
-    ):
+    if row.is_unchecked or row.status != Status.OK or row.value is None:
+        return False
+    if row.metric != _METRIC.get(ceiling, "bandwidth"):
         return False
     if ceiling is Ceiling.LAUNCH:
         return row.clock == "wall"

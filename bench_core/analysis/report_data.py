@@ -37,9 +37,9 @@ class ReportData:
 
     contenders: devices with at least one value. by_backend: their backends with at least one value. place: the sort key
     of a row, also of one that was not pooled. unchecked: the cases, by case_id, of which no value has been checked; in
-    all others, values that have not are the best of nothing. silent: a sentence for each device without any value. apart: sentences on
-    rows that are shown in the full table only, or as work of their own (apart.py). Raises TableError for tables
-    that contradict each other.
+    all others, values that have not are the best of nothing. silent: a sentence for each device without any value.
+    apart: sentences on rows that are shown in the full table only, or as work of their own (apart.py). Raises
+    TableError for tables that contradict each other.
     """
 
     def __init__(self, readings: Sequence[Reading]) -> None:

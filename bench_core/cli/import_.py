@@ -13,20 +13,16 @@ import typer
 from bench_core.cli import app
 from bench_core.cli.common import chosen, say
 from bench_core.errors import UsageError
-from bench_core.results.foreign import TOOLS
 from bench_core.units import counted
 
 _Format = Annotated[
-    str,
-    typer.Option("--as", metavar="|".join(TOOLS), help="The program whose output it is. Default: what it looks like."),
+    str, typer.Option("--as", metavar="PROGRAM", help="The program whose output it is. Default: what it looks like.")
 ]
 _Output = Annotated[Path, typer.Option("-o", "--output", help="The folder of results: MACHINE/RUN is made in it.")]
 _Machine = Annotated[
     str, typer.Option(help="The label of the machine. Default: made of the hardware that the file names.")
 ]
-_Device = Annotated[
-    str, typer.Option(help="The device of all results, such as cpu or cuda:0. Default: as in the file.")
-]
+_Device = Annotated[str, typer.Option(help="The device of all results: cpu, cuda:0. Default: as in the file.")]
 _Started = Annotated[
     str, typer.Option(metavar="TIME", help="When it was measured, with a time zone: 2026-11-29T12:00:00+00:00.")
 ]
@@ -49,6 +45,7 @@ def import_command(
     from bench_core.imported import formats, tables
     from bench_core.imported.entries import moment
     from bench_core.records import count_of_devices, identifier
+    from bench_core.results.foreign import TOOLS
 
     tool = chosen("--as", as_, TOOLS) if as_ else ""
     label = tables.required_machine(machine) if machine else ""

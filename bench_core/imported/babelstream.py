@@ -20,20 +20,22 @@ from bench_core.records import Fact, Facts, Status
 from bench_core.text import quoted
 
 TOOL = "babelstream"
-_BYTES = {
-    **{"mb": 1e6, "gb": 1e9, "tb": 1e12, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40},
-    **{"mbytes": 1e6, "mibytes": 2.0**20, "gbytes": 1e9, "gibytes": 2.0**30},
-}
+_BYTES = {"mb": 1e6, "gb": 1e9, "tb": 1e12, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40}
+_BYTES |= {"mbytes": 1e6, "mibytes": 2.0**20, "gbytes": 1e9, "gibytes": 2.0**30}
 _DTYPES = {"float": "float32", "double": "float64"}
 _BY_SIZE = {4.0: "float32", 8.0: "float64"}
 _ELEMENTS = 1 << 50
 _HALF_A_DIGIT = 0.5e-5  # seconds: the text has five decimals
-# Devices by the text before their name, as each implementation prints them; the last is any that names one so.
+# How implementations name their device.
 _DEVICE = re.compile(
-    r'^(?:Using (?P<api>CUDA|HIP|OpenCL|SYCL|HC) device:? (?P<name>.+)|CUDA Device (?P<number>\d+): "(?P<quoted>[^"]+)".*)$'
+    r"Using (?P<api>CUDA|HIP|OpenCL|SYCL|HC) device:? (?P<name>.+)|"
+    r'CUDA Device (?P<number>[0-9]+): "(?P<quoted>[^"]+)".*'
 )
 _IS_CPU = re.compile(r"\b(cpu|xeon|epyc|core|ryzen|opteron|processor|neoverse|pthread|cortex)\b", re.IGNORECASE)
 _OF_GPUS = re.compile(r"cuda|hip|\bhc\b|thrust", re.IGNORECASE)  # implementations that have no CPU
+_HEADER = re.compile(r"Function\s+(\S+?)/s(?:ec)?\s+Min \(sec\)\s+Max\s+Average$")
+_PRINTED = ("rate", "min", "max", "mean")  # the columns under it, after the name
+_SEVERAL = "a second table of results: import the output of one run at a time"
 _FAILED = re.compile(r"^(Validation failed on|FAILED validation of) .*", re.MULTILINE)
 
 
@@ -62,7 +64,7 @@ class _Kernel:
         shortest = self.columns.get("min", self.columns["mean"])
         found = self.rate * shortest / (self.elements * self.width)
         doubt = found * (self.error / shortest + 1e-4)
-        return round(found) if doubt < 0.4 and 0 < round(found) and abs(found - round(found)) <= doubt else None
+        return round(found) if doubt < 0.4 and round(found) > 0 and abs(found - round(found)) <= doubt else None
 
 
 def read(path: Path, text: str) -> Imported:
@@ -135,7 +137,7 @@ def _of_csv(path: Path, lines: Sequence[tuple[int, str]]) -> list[_Kernel]:
         if begun := re.match(r"function(\W+)num_times\b", line):
             separator = begun[1]
             if header:
-                raise TableError(path, "a second table of results: import the output of one run at a time", number)
+                raise TableError(path, _SEVERAL, number)
             header = line.split(separator)
             continue
         cells = line.split(separator)
@@ -201,34 +203,31 @@ def _needed(path: Path, number: int, what: str, text: str) -> float:
 
 def _of_text(path: Path, lines: Sequence[tuple[int, str]], head: Mapping[str, str]) -> list[_Kernel]:
     """Return the results of the table whose header begins with `Function`, or of a run of one kernel in a row."""
-    calls = 0.0
-    elements = parsed_number(head.get("Number of elements", "").strip())
+    begun = [(place, match) for place, (_, line) in enumerate(lines) if (match := _HEADER.match(line))]
+    elements = parsed_number(head.get("Number of elements", ""))
     width = {"float": 4.0, "double": 8.0}.get(head.get("Precision", ""))
+    if not begun:
+        return _of_one(path, lines, head, elements, width)
+    (place, match), *others = begun
+    number = lines[place][0]
+    if others:
+        raise TableError(path, _SEVERAL, lines[others[0][0]][0])
+    unit = _unit(path, number, match[1].lower())
+    running = [calls for _, line in lines[:place] if (calls := re.match(r"Running\b.* (\d{1,15}) times\b", line))]
+    if not running:
+        raise TableError(path, "no line `Running kernels ... times` before the results", number)
     found: list[_Kernel] = []
-    unit = 0.0
-    for number, line in lines:
-        if running := re.match(r"Running\b.* (\d{1,15}) times\b", line):
-            calls = float(running[1])
-        if begun := re.match(r"Function\s+(\S+?)/s(?:ec)?\s+Min \(sec\)\s+Max\s+Average$", line):
-            if unit:
-                raise TableError(path, "a second table of results: import the output of one run at a time", number)
-            unit = _unit(path, number, begun[1].lower())
-            if calls < 2:
-                raise TableError(path, "no line `Running kernels ... times` before the results", number)
-            continue
-        if not unit:
-            continue
-        words = line.split()
-        if len(words) != 5 or parsed_number(words[1]) is None:
-            if len(words) < 5 and found == [] or (len(words) in {2, 3, 4} and parsed_number(words[1]) is not None):
-                raise TableError(path, "a line of the results has too few numbers: cut off", number)
+    for number, line in lines[place + 1 :]:
+        name, *texts = line.split()
+        if not texts or parsed_number(texts[0]) is None:
             break  # what follows the table
-        name, *texts = words
-        rate, least, most, mean = (_needed(path, number, "a line of the results", text) for text in texts)
-        times = {"min": least, "max": most, "mean": mean}
-        line_of = _Line(number, name, calls - 1, elements, width)
-        found.append(_kernel(path, line_of, rate * unit, times, _HALF_A_DIGIT))
-    return found or _of_one(path, lines, head, elements, width)
+        if len(texts) != len(_PRINTED):
+            raise TableError(path, f"{len(texts)} numbers instead of {len(_PRINTED)}: cut off", number)
+        rate, *times = (_needed(path, number, "a line of the results", text) for text in texts)
+        of = _Line(number, name, float(running[-1][1]) - 1, elements, width)
+        columns = dict(zip(_PRINTED[1:], times, strict=True))
+        found.append(_kernel(path, of, rate * unit, columns, _HALF_A_DIGIT))
+    return found
 
 
 def _of_one(
@@ -250,7 +249,7 @@ def _device(
     lines: Sequence[tuple[int, str]], head: Mapping[str, str], mask: Masked
 ) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
     """Return the address and the name of the device, the names of GPUs, and a note if the file does not name it."""
-    found = next((match for _, line in lines if (match := _DEVICE.match(line))), None)
+    found = next((match for _, line in lines if (match := _DEVICE.fullmatch(line))), None)
     name = mask.text(found["name"] or found["quoted"]) if found else ""
     number = (found["number"] if found else None) or "0"
     of_gpus = _OF_GPUS.search(head.get("Implementation", "") + " " + ((found["api"] or "CUDA") if found else ""))

@@ -1,8 +1,8 @@
 """The JSON of Google Benchmark (`--benchmark_format=json`, `--benchmark_out=FILE`).
 
-`real_time` is the time. Repetitions of one benchmark are its samples; where a file has only their aggregates, the median
-and the others are its columns. `bytes_per_second` and `items_per_second` are rates. Other counters are measured values
-for which there is no metric: run.json keeps them.
+`real_time` is the time. Repetitions of one benchmark are its samples; where a file has only their aggregates, the
+median and the others are its columns. `bytes_per_second` and `items_per_second` are rates. Other counters are measured
+values for which there is no metric: run.json keeps them.
 """
 
 from __future__ import annotations

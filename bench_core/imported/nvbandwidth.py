@@ -1,7 +1,8 @@
 """The output of nvbandwidth, as text or by `-j`.
 
-A test has a matrix of numbers, of which each is a case: a GPU, and the CPU or the GPU at the other end. They are medians,
-or means by `--useMean`, of several samples, whose number is not written. 0 and N/A mean that nothing was measured.
+A test has a matrix of numbers, of which each is a case: a GPU, and the CPU or the GPU at the other end. They are
+medians, or means by `--useMean`, of several samples, whose number is not written. 0 and N/A mean that nothing was
+measured.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from bench_core.errors import TableError
 from bench_core.imported.entries import Entry, Imported, Masked, Quantity
 from bench_core.imported.fields import Node, parsed_number
-from bench_core.records import Fact, Facts, Status
+from bench_core.records import Clock, Fact, Facts, Status
 from bench_core.text import printable, quoted
 
 TOOL = "nvbandwidth"
@@ -68,11 +69,8 @@ def _of_json(root: Node) -> Imported:
     if not entries:
         said = top.optional("error").text_or_empty
         raise top.refuse(f"has no testcases{f': {printable(mask.text(said), 120)}' if said else ''}")
-    facts: Facts = {}
-    if text := top.optional("Driver Version").text_or_empty:
-        facts["gpu.driver"] = Fact(mask.text(text), f"{TOOL}: Driver Version")
-    if top.has("CUDA Runtime Version"):
-        facts["gpu.driver_cuda"] = Fact(_cuda(str(top["CUDA Runtime Version"].count)), f"{TOOL}: CUDA Runtime Version")
+    cuda = str(top["CUDA Runtime Version"].count) if top.has("CUDA Runtime Version") else ""
+    facts = _versions(top.optional("Driver Version").text_or_empty, cuda, mask)
     return _imported(mask.text(top.optional("version").text_or_empty), entries, facts, devices)
 
 
@@ -98,39 +96,40 @@ def _of_text(path: Path, text: str) -> Imported:
     mask = Masked.of(_hosts(lines))
     devices = dict(_devices([line for line in lines if re.match(r"(Process .*: )?[Dd]evice \d", line)], mask))
     entries: list[Entry] = []
-    place, test = 0, ""
-    while place < len(lines):
-        line, number = lines[place], place + 1
-        place += 1
+    test = ""
+    for place, line in enumerate(lines):
         if running := re.fullmatch(r"Running (\w+)\.", line):
             test = running[1]
         elif test and (ended := re.match(r"(Waived|Not Found|Error|ERROR): ?(.*)", line)):
             entries.append(_failed(test, ended[1], ended[2], mask))
         elif test and _UNIT.search(line) and _ENDS.search(line):
-            columns = tuple(lines[place].split()) if place < len(lines) else ()
-            if not columns:
-                raise TableError(path, f"{test}: no numbers after this line: cut off", number)
-            place += 1
-            rows = []
-            while place < len(lines) and lines[place]:
-                label, *cells = lines[place].split()
-                if len(cells) != len(columns):
-                    what = f"{test}: {len(cells)} numbers under {len(columns)} columns"
-                    raise TableError(path, f"{what}: cut off", place + 1)
-                rows.append((label, tuple(cells)))
-                place += 1
-            if not rows:
-                raise TableError(path, f"{test}: no numbers after this line: cut off", number)
-            node = Node(path, None, f"line {number}, {test}")
-            entries += _entries(_Matrix(test, line, columns, tuple(rows), node), devices, mask)
+            entries += _entries(_matrix(path, lines, place, test), devices, mask)
     if not entries:
         raise TableError(path, "no results: the output was cut off, or no test was run")
-    facts: Facts = {}
-    if text := head.get("Driver Version", ""):
-        facts["gpu.driver"] = Fact(mask.text(text), f"{TOOL}: Driver Version")
-    if text := head.get("CUDA Runtime Version", ""):
-        facts["gpu.driver_cuda"] = Fact(_cuda(text), f"{TOOL}: CUDA Runtime Version")
+    facts = _versions(head.get("Driver Version", ""), head.get("CUDA Runtime Version", ""), mask)
     return _imported(mask.text(head.get("nvbandwidth Version", "")), entries, facts, devices)
+
+
+def _matrix(path: Path, lines: Sequence[str], place: int, test: str) -> _Matrix:
+    """Return the matrix that the line at this place describes: below it the columns, and the rows to an empty line."""
+    block: list[list[str]] = []
+    for line in lines[place + 1 :]:
+        if not line:
+            break
+        block.append(line.split())
+    if len(block) < 2:
+        raise TableError(path, f"{test}: no numbers after this line: cut off", place + 1)
+    columns, *rows = block
+    for number, (_, *cells) in enumerate(rows, place + 3):
+        if len(cells) != len(columns):
+            raise TableError(path, f"{test}: {len(cells)} numbers under {len(columns)} columns: cut off", number)
+    node = Node(path, None, f"line {place + 1}, {test}")
+    return _Matrix(test, lines[place], tuple(columns), tuple((label, tuple(cells)) for label, *cells in rows), node)
+
+
+def _versions(driver: str, cuda: str, mask: Masked) -> Facts:
+    facts = {"gpu.driver": Fact(mask.text(driver), f"{TOOL}: Driver Version")} if driver else {}
+    return facts | ({"gpu.driver_cuda": Fact(_cuda(cuda), f"{TOOL}: CUDA Runtime Version")} if cuda else {})
 
 
 def _hosts(lines: Sequence[str]) -> Iterator[str]:
@@ -162,32 +161,29 @@ def _failed(test: str, status: str, why: str, mask: Masked) -> Entry:
 
 
 def _entries(matrix: _Matrix, devices: dict[str, str], mask: Masked) -> Iterator[Entry]:
-    """Yield the cases of a test. The device is the GPU of the column, of two GPUs that of the row."""
+    """Yield the cases of a test."""
     unit = _UNIT.search(matrix.description)
     if unit is None or unit[1] not in _UNITS:
         raise matrix.node.refuse(f"no known unit at the end of {quoted(matrix.description, 80)}")
     metric, scale = _UNITS[unit[1]]
     ends = {axis.lower(): kind.upper() for kind, axis in _ENDS.findall(matrix.description)}
     kind = _direction(matrix.description)
+    # The device is the GPU of the column or, if both ends are GPUs, that of the row, and the peer is the other end.
+    mine = "row" if ends.get("row", "CPU") != "CPU" else "column"
+    peer = {"row": "column", "column": "row"}[mine]
     for row, cells in matrix.rows:
         for column, text in zip(matrix.columns, cells, strict=False):
-            if text in _NO_VALUE:
-                continue
-            value = parsed_number(text, matrix.node)
+            value = 0.0 if text in _NO_VALUE else parsed_number(text, matrix.node)
             if not value or value < 0:
                 continue
-            numbers = {"row": row, "column": column}
-            gpus = [axis for axis in ("row", "column") if ends.get(axis, "GPU") != "CPU" and axis in ends]
-            mine = gpus[0] if gpus else "column"
-            others = [axis for axis in ("row", "column") if axis in ends and axis != mine]
-            params = {"peer": f"{ends[axis].lower()}{mask.name(numbers[axis])}" for axis in others}
-            params |= {"kind": kind} if kind else {}
-            number = numbers[mine] if numbers[mine].isdecimal() else ""
+            labels = {"row": row, "column": column}
+            params = {"peer": f"{ends[peer].lower()}{mask.name(labels[peer])}"} if peer in ends else {}
+            number = labels[mine] if labels[mine].isdecimal() else ""
             yield Entry(
                 f"{matrix.test} {kind}",
                 mask.name(matrix.test),
-                (Quantity(metric, "device", columns={"value": value * scale}),),
-                params=params,
+                (Quantity(metric, Clock.DEVICE, columns={"value": value * scale}),),
+                params=params | ({"kind": kind} if kind else {}),
                 device=f"cuda:{number}" if number else "cuda",
                 device_name=devices.get(number, ""),
             )

@@ -1,14 +1,14 @@
 """The CSV and the JSON of nvbench (`--csv FILE`, `--json FILE`).
 
-A state of a benchmark is a case. Isolated measurements, between which nvbench clears the cache, are `cold`: "CPU Time" by
-the wall clock, "GPU Time" by the device's. "Batch GPU" is `hot`: many launches in a row. The JSON has medians and
+A state of a benchmark is a case. Isolated measurements, between which nvbench clears the cache, are `cold`: "CPU Time"
+by the wall clock, "GPU Time" by the device's. "Batch GPU" is `hot`: many launches in a row. The JSON has medians and
 quartiles since 2026; before that, and in the CSV, the time is a mean.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,11 @@ _TIMES = {
     "batch/time/gpu": (Clock.DEVICE, Cache.HOT),
     "cpu_only/time/cpu": (Clock.WALL, Cache.HOT),
 }
-_STATISTICS = {
-    **{"min": "min", "max": "max", "mean": "mean", "median": "value", "q1": "p25", "q3": "p75"},
-    "stdev/absolute": "std",
-}
+_STATISTICS = {"min": "min", "max": "max", "mean": "mean", "median": "value", "q1": "p25", "q3": "p75"}
+_STATISTICS |= {"stdev/absolute": "std"}
 # The rates of a state: the time of which they are, by tag.
 _RATES = {"bw/item_rate": "sample_rate", "bw/global/bytes_per_second": "bandwidth"}
-# The columns of the CSV: metric, statistical column, clock and cache. "Samples" and "Noise" are of the time beside them.
+# The columns of the CSV: metric, clock and cache. "Samples" and "Noise" are of the time beside them.
 _COLUMNS = {
     "CPU Time (sec)": ("time", Clock.WALL, Cache.COLD),
     "GPU Time (sec)": ("time", Clock.DEVICE, Cache.COLD),
@@ -78,40 +76,44 @@ def _facts(root: Node) -> Facts:
 
 
 def _state(state: Node, bench: str, names: Mapping[int, str], mask: Masked) -> Entry:
-    params = {}
-    for axis in state.optional("axis_values"):
-        value = axis.optional("value").value
-        params[mask.name(axis["name"].text)] = mask.value(value)
-    device = state.optional("device")
-    number = device.count if device.value is not None else None
-    about = _about(bench, params, None if number is None else str(number), names.get(-1 if number is None else number))
+    axes = state.optional("axis_values")
+    params = {mask.name(axis["name"].text): mask.value(axis.optional("value").value) for axis in axes}
+    if state.has("device"):
+        number = state["device"].count
+        about = _about(bench, params, str(number), names.get(number, ""))
+    else:
+        about = _about(bench, params, "", "")
     if state.optional("is_skipped").value is True:
         why = mask.text(state.optional("skip_reason").text_or_empty or "skipped by the benchmark")
         return Entry(**about, status=Status.SKIPPED, reason_code="skipped", reason=why)
+    return _with(about, _quantities(_told(state)))
+
+
+def _told(state: Node) -> dict[str, float]:
+    """Return the numbers of the summaries of a state by tag, without `nv/`."""
     told: dict[str, float] = {}
     for summary in state.optional("summaries"):
         if not summary.has("tag"):
             raise summary.refuse("has no tag: the JSON of nvbench from before its version 1.0 is not read")
-        tag = summary["tag"].text.removeprefix("nv/")
-        if tag.startswith(("cold/", "batch/", "cpu_only/")) and (number_ := _number(summary)) is not None:
-            told[tag] = number_
-    quantities = []
+        tag, number = summary["tag"].text.removeprefix("nv/"), _number(summary)
+        if number is not None:
+            told[tag] = number
+    return told
+
+
+def _quantities(told: Mapping[str, float]) -> Iterator[Quantity]:
     for group, (clock, cache) in _TIMES.items():
         kind = group.partition("/")[0]
-        columns: dict[str, Any] = {
-            to: told[f"{group}/{of}"] for of, to in _STATISTICS.items() if f"{group}/{of}" in told
-        }
+        tags = {f"{group}/{of}": to for of, to in _STATISTICS.items()}
+        columns: dict[str, Any] = {to: told[tag] for tag, to in tags.items() if tag in told}
         columns.setdefault("value", columns.get("mean"))
         columns["n"] = _count(told.get(f"{kind}/sample_size"))
-        quantities.append(Quantity("time", clock, columns=columns, cache=cache))
-        if group == "batch/time/gpu" or (kind == "cold" and clock == Clock.WALL):
-            continue  # rates are of the GPU's time
-        for tag, metric in _RATES.items():
-            rate = {"value": told.get(f"{kind}/{tag}"), "mean": told.get(f"{kind}/{tag}"), "n": columns["n"]}
-            quantities.append(Quantity(metric, clock, columns=rate, cache=cache))
-    clock_rate = told.get("cold/sm_clock_rate/mean")
-    quantities.append(Quantity("gpu_clock", "", columns={"value": clock_rate}, cache=Cache.COLD))
-    return _with(about, quantities)
+        yield Quantity("time", clock, columns=columns, cache=cache)
+        if group in {"cold/time/gpu", "cpu_only/time/cpu"}:  # of which rates are
+            for tag, metric in _RATES.items():
+                rate = told.get(f"{kind}/{tag}")
+                yield Quantity(metric, clock, columns={"value": rate, "mean": rate, "n": columns["n"]}, cache=cache)
+    yield Quantity("gpu_clock", "", columns={"value": told.get("cold/sm_clock_rate/mean")}, cache=Cache.COLD)
 
 
 def _number(summary: Node) -> float | None:
@@ -134,7 +136,7 @@ def _count(number: float | None) -> int | None:
     return int(number) if number and number == int(number) and 0 < number < 2**53 else None
 
 
-def _about(bench: str, params: dict[str, str], number: str | None, device_name: str | None) -> dict[str, Any]:
+def _about(bench: str, params: dict[str, str], number: str, device_name: str) -> dict[str, Any]:
     """Return what identifies a state, whichever of the two forms it is written in."""
     return {
         "said": bench,
@@ -142,7 +144,7 @@ def _about(bench: str, params: dict[str, str], number: str | None, device_name: 
         "params": params,
         "size": size_of(params),
         "device": f"cuda:{number}" if number else "cpu",
-        "device_name": device_name or "",
+        "device_name": device_name,
     }
 
 
@@ -154,52 +156,51 @@ def _of_csv(path: Path, text: str) -> Imported:
         raise TableError(path, f"not the header of the CSV of nvbench: {', '.join(_FIRST)} ... Skipped", first)
     if not records:
         raise TableError(path, "no line after the header: no benchmark of the run has a result", first)
-    mask, entries, gpus = Masked(), [], {}
+    entries = []
     for number, cells in records:
         if len(cells) != len(header):
-            what = f"{len(cells)} cells under {len(header)} columns"
-            why = (
-                "nvbench writes a comma within a cell as it is: use its JSON" if len(cells) > len(header) else "cut off"
-            )
-            raise TableError(path, f"{what} ({why})", number)
-        entry = _line(path, number, header, cells, mask)
-        entries.append(entry)
-        if entry.device != "cpu":
-            gpus[entry.device] = entry.device_name
+            # The program writes a comma within a cell as it is.
+            why = "use the JSON, which commas in names do not break" if cells[len(header) :] else "cut off"
+            raise TableError(path, f"{len(cells)} cells under {len(header)} columns ({why})", number)
+        entries.append(_line(path, number, header, [cell.strip() for cell in cells]))
+    gpus = {entry.device: entry.device_name for entry in entries if entry.device != "cpu"}
     return Imported(TOOL, "", tuple(entries), gpus=tuple(gpus.values()))
 
 
-def _line(path: Path, number: int, header: Sequence[str], cells: Sequence[str], mask: Masked) -> Entry:
-    bench, device, device_name = (cell.strip() for cell in cells[:3])
+def _line(path: Path, number: int, header: Sequence[str], cells: Sequence[str]) -> Entry:
+    mask = Masked()
+    bench, device, device_name = cells[:3]
     if not bench:
         raise TableError(path, "column 'Benchmark' is empty", number)
-    if device and not re.fullmatch(r"[0-9]{1,5}", device):
+    if not re.fullmatch(r"[0-9]{0,5}", device):
         raise TableError(path, f"column 'Device' holds {printable(device, 40)!r}, which is no number", number)
     skipped = header.index("Skipped")
-    params = {
-        mask.name(name): mask.value(cell.strip())
-        for name, cell in zip(header[3:skipped], cells[3:skipped], strict=True)
-        if cell.strip() and not name.endswith(_POWER)
-    }
-    about = _about(bench, params, device or None, mask.text(device_name)) | {"line": number}
-    if cells[skipped].strip().lower() == "yes":
-        why = "skipped by the benchmark"
-        return Entry(**about, status=Status.SKIPPED, reason_code="skipped", reason=why)
-    found: list[tuple[str, tuple[str, str, str], dict[str, Any]]] = []
+    axes = [(name, cell) for name, cell in zip(header[3:skipped], cells[3:skipped], strict=True) if cell]
+    params = {mask.name(name): mask.value(cell) for name, cell in axes if not name.endswith(_POWER)}
+    about = _about(bench, params, device, mask.text(device_name))
+    if cells[skipped].lower() == "yes":
+        return Entry(**about, status=Status.SKIPPED, reason_code="skipped", reason="skipped by the benchmark")
+    measured = zip(header[skipped + 1 :], cells[skipped + 1 :], strict=True)
+    return _with(about, _of_cells(path, number, measured))
+
+
+def _of_cells(path: Path, number: int, cells: Iterable[tuple[str, str]]) -> list[Quantity]:
+    """Return the quantities in the cells of a line, each with the name of its column."""
+    found: list[tuple[str, dict[str, Any]]] = []
     samples: int | None = None
-    for name, cell in zip(header[skipped + 1 :], cells[skipped + 1 :], strict=True):
-        value = parsed_number(cell.strip()) if cell.strip() else None
-        if name in _COLUMNS:
-            if cell.strip() and value is None:
+    for name, cell in cells:
+        value = parsed_number(cell)
+        if name in _COLUMNS and cell:
+            if value is None:
                 raise TableError(path, f"column {name!r} holds {printable(cell, 40)!r}, which is no number", number)
-            columns = {"value": value, "mean": value, "n": samples}
-            found.append((name, _COLUMNS[name], columns))
+            found.append((name, {"value": value, "mean": value, "n": samples}))
         elif name == "Samples":
             samples = _count(value)
-        elif name in {"Noise", "Noise (%)"} and found and value is not None and found[-1][2]["value"]:
+        elif name in {"Noise", "Noise (%)"} and found and value is not None:
             share = value / 100 if name.endswith("(%)") else value  # earlier versions wrote percent
-            found[-1][2]["std"] = share * found[-1][2]["value"]
-    quantities = [
-        Quantity(metric, clock, columns=columns, cache=Cache(cache)) for _, (metric, clock, cache), columns in found
+            found[-1][1]["std"] = share * found[-1][1]["value"]
+    return [
+        Quantity(metric, clock, columns=columns, cache=cache)
+        for name, columns in found
+        for metric, clock, cache in [_COLUMNS[name]]
     ]
-    return _with(about, quantities)

@@ -1,7 +1,7 @@
 """The JSON of pytest-benchmark, by `--benchmark-json` or saved by itself (`--benchmark-autosave`).
 
-Each benchmark has a time; with the raw rounds in `stats.data` it has samples, which `--benchmark-json` always writes, and
-saved runs with `--benchmark-save-data`. The names of files and computers in it are left out.
+Each benchmark has a time; with the raw rounds in `stats.data` it has samples, which `--benchmark-json` always writes,
+and saved runs with `--benchmark-save-data`. The names of folders and computers in it are left out.
 """
 
 from __future__ import annotations
@@ -55,12 +55,11 @@ def _entry(node: Node, mask: Masked) -> Entry:
     else:
         params = {"id": mask.value(identity[1])} if identity else {}
     group = node.optional("group").text_or_empty
-    about = {
+    about: dict[str, Any] = {
         "said": full,
         "workload": mask.name("/".join([stem, *inner])),
         "suite": f"{TOOL}/{mask.name(group)}" if group else TOOL,
         "params": params,
-        "device_name": "",
     }
     stats = node["stats"]
     data = [checked_number(item.value, item) for item in stats.optional("data")]

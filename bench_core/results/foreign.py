@@ -138,7 +138,10 @@ def read_table_text(path: Path) -> str:
 
 
 def tool_of(text: str) -> str:
-    """Return which of TOOLS has written a text, "" if none has. A text that was cut off is recognised by its beginning."""
+    """Return which of TOOLS has written a text, "" if none has.
+
+    JSON that was cut off is recognised by its beginning.
+    """
     start = text.lstrip()[:_LOOKED_AT]
     if not start.startswith("{"):
         return next((tool for tool, line in _TEXT_OF_TOOLS if re.match(line, start, re.MULTILINE)), "")
