@@ -18,6 +18,7 @@ from bench_core.imported.entries import Entry, Imported, Masked, Quantity, are_t
 from bench_core.imported.fields import parsed_number
 from bench_core.records import Fact, Facts, Status
 from bench_core.text import quoted
+from bench_core.units import counted
 
 TOOL = "babelstream"
 _BYTES = {"mb": 1e6, "gb": 1e9, "tb": 1e12, "mib": 2.0**20, "gib": 2.0**30, "tib": 2.0**40}
@@ -222,7 +223,7 @@ def _of_text(path: Path, lines: Sequence[tuple[int, str]], head: Mapping[str, st
         if not texts or parsed_number(texts[0]) is None:
             break  # what follows the table
         if len(texts) != len(_PRINTED):
-            raise TableError(path, f"{len(texts)} numbers instead of {len(_PRINTED)}: cut off", number)
+            raise TableError(path, f"{counted(len(texts), 'number')} instead of {len(_PRINTED)}: cut off", number)
         rate, *times = (_needed(path, number, "a line of the results", text) for text in texts)
         of = _Line(number, name, float(running[-1][1]) - 1, elements, width)
         columns = dict(zip(_PRINTED[1:], times, strict=True))

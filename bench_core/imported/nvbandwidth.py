@@ -17,6 +17,7 @@ from bench_core.imported.entries import Entry, Imported, Masked, Quantity
 from bench_core.imported.fields import Node, parsed_number
 from bench_core.records import Clock, Fact, Facts, Status
 from bench_core.text import printable, quoted
+from bench_core.units import counted
 
 TOOL = "nvbandwidth"
 _UNITS = {"GB/s": ("bandwidth", 1e9), "ns": ("load_latency", 1e-9)}
@@ -122,7 +123,9 @@ def _matrix(path: Path, lines: Sequence[str], place: int, test: str) -> _Matrix:
     columns, *rows = block
     for number, (_, *cells) in enumerate(rows, place + 3):
         if len(cells) != len(columns):
-            raise TableError(path, f"{test}: {len(cells)} numbers under {len(columns)} columns: cut off", number)
+            raise TableError(
+                path, f"{test}: {counted(len(cells), 'number')} under {len(columns)} columns: cut off", number
+            )
     node = Node(path, None, f"line {place + 1}, {test}")
     return _Matrix(test, lines[place], tuple(columns), tuple((label, tuple(cells)) for label, *cells in rows), node)
 
