@@ -43,7 +43,7 @@ def read(path: Path, text: str) -> Imported:
     mask = Masked.of([context.fields.get("host_name")])
     runs: dict[tuple[str, int], list[Node]] = {}
     for node in root["benchmarks"]:
-        if node.optional("aggregate_name").value in {"BigO", "RMS"}:  # a fit over sizes
+        if node.optional("aggregate_name").text_or_empty in {"BigO", "RMS"}:  # a fit over sizes
             continue
         name = node.optional("run_name").text_or_empty or _without_aggregate(node)
         runs.setdefault((name, node.optional("threads").count if node.has("threads") else 0), []).append(node)
@@ -194,7 +194,7 @@ def _facts(context: Node) -> Facts:
         facts["cpu.frequency"] = Fact(frequency * 1e6, f"{TOOL}: context.mhz_per_cpu")
     caches: dict[str, int] = {}
     for cache in context.optional("caches"):
-        if cache.optional("type").value in {"Data", "Unified"} and cache["size"].count:
+        if cache.optional("type").text_or_empty in {"Data", "Unified"} and cache["size"].count:
             caches.setdefault(f"L{cache['level'].count}", cache["size"].count)
     if caches:
         facts["cpu.caches"] = Fact(caches, f"{TOOL}: context.caches")

@@ -44,7 +44,7 @@ def test_json_with_its_fields_in_another_order_and_json_that_was_cut_off_are_rec
     assert tool_of(json.dumps(document, sort_keys=True)) == tool
     assert tool_of(json.dumps(dict(reversed(document.items())))) == tool
     cut = json.dumps(document)[: len(json.dumps(document)) // 2]
-    with pytest.raises(TableError, match="cut off|not JSON"):
+    with pytest.raises(TableError, match=r"cut off|not JSON"):
         formats.read(saved(tmp_path, cut))
 
 
@@ -66,7 +66,7 @@ def test_a_file_of_ours_is_said_to_be_one(paths, said):
         ("a,b\n1,2\n", "of no format that is imported; the formats are those of pytest-benchmark"),
         ('{"results": []}', "JSON, not a table, which is not imported; the formats are"),
         ("<html>", "an HTML page, not a table, which is not imported"),
-        ("name,min,max,mean,stddev,median,iqr,outliers,ops,rounds,iterations\n", "the CSV of pytest-benchmark, which is"),
+            ("name,stddev,iqr,outliers\n", "the CSV of pytest-benchmark, which is not imported"),
         ("  \n", "the file is empty"),
         (b"PAR1xx", "a Parquet file"),
         (b"\x00\x01\x02\x03" * 300, "a binary file of an unknown kind"),
@@ -101,14 +101,15 @@ def _places(value, path=()):
 def _read_or_refused(path, text, tool):
     """Read a text as any user would, and require rows, or one line."""
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    refused = ""
     try:
         made = tables.made(formats.read(path, tool), tables.Options("m"))
     except BenchError as error:
-        assert "\n" not in str(error)
-        assert str(error).isprintable()
+        refused = str(error)
     else:
         assert all(row.is_unchecked and row.value != 0 for row in made.rows)
         json.dumps(made.about, allow_nan=False)
+    assert refused == "" or refused.isprintable()  # on one line
 
 
 @settings(deadline=None, max_examples=60)
@@ -138,5 +139,5 @@ def test_a_second_run_in_the_file_is_refused(tmp_path):
     document = JSON["pytest-benchmark"]()
     document["benchmarks"] *= 2
     for text in (json.dumps(document), BABELSTREAM * 2):
-        with pytest.raises(TableError, match="one run at a time|the output of one run at a time"):
+        with pytest.raises(TableError, match="of one run at a time"):
             tables.made(formats.read(saved(tmp_path, text)), tables.Options("m"))

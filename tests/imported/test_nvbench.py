@@ -20,9 +20,8 @@ def test_the_json_has_medians_and_quartiles_in_its_columns():
     assert done.params == {"Elements": "1024", "T_ct": "F32"}
     kinds = by_kind(done)
     assert kinds["time", "wall", "cold"] == {"value": 3e-4, "mean": 3e-4, "std": 1e-5, "n": 500}
-    assert kinds["time", "device", "cold"] == {
-        **{"value": 1.9e-4, "mean": 2e-4, "std": 2e-5, "min": 1e-4, "max": 4e-4, "p25": 1.5e-4, "p75": 2.5e-4, "n": 500}
-    }
+    of_all = {"value": 1.9e-4, "mean": 2e-4, "std": 2e-5, "min": 1e-4, "max": 4e-4, "p25": 1.5e-4, "p75": 2.5e-4}
+    assert kinds["time", "device", "cold"] == of_all | {"n": 500}
     assert kinds["time", "device", "hot"] == {"value": 1e-4, "mean": 1e-4, "n": 900}
     assert kinds["bandwidth", "device", "cold"]["value"] == 2e12
     assert kinds["gpu_clock", "", "cold"]["value"] == 1.7e9

@@ -56,12 +56,12 @@ def test_two_imported_tables_are_compared_with_ratios_and_said_to_be_imported(tm
     faster = google_benchmark()
     for entry in faster["benchmarks"]:
         if "real_time" in entry:
-            entry["real_time"] /= 4
+            entry["real_time"] /= 40
     folders = [imported(tmp_path, json.dumps(d), name) for name, d in (("a", google_benchmark()), ("b", faster))]
     readings = read([str(folder) for folder in folders])
     result = compare(readings, CompareOptions(metrics=("time", "bandwidth")))
     ratios = {(c.key.workload, c.key.metric): (round(c.ratio, 2), c.verdict) for c in result.compared}
-    assert ratios["BM_Copy_double", "time"] == (4.0, "indicated")
+    assert ratios["BM_Copy_double", "time"] == (40.0, "indicated")
     assert ratios["BM_Copy_double", "bandwidth"] == (1.0, "unclear")
     assert len(ratios) == 4
     notes = [note for note in result.notes if "measured by google-benchmark, and not checked by this suite" in note]
@@ -84,7 +84,7 @@ def test_the_same_case_of_two_files_has_one_case_id_whatever_else_they_hold(tmp_
 def test_a_file_is_imported_once_and_nothing_of_another_try_is_left(tmp_path, monkeypatch):
     text = json.dumps(pytest_benchmark())
     folder = imported(tmp_path, text)
-    with pytest.raises(UsageError, match="was imported before"):
+    with pytest.raises(UsageError, match="imported before"):
         imported(tmp_path, text)
     monkeypatch.setattr(tables, "write_run", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(UsageError, match="cannot be written: No space left on device"):
@@ -96,7 +96,7 @@ def test_a_file_is_imported_once_and_nothing_of_another_try_is_left(tmp_path, mo
 def test_a_file_that_names_no_machine_needs_a_label(tmp_path):
     path = tmp_path / "b.txt"
     path.write_text(OUTPUTS["BabelStream 3.3"][1], encoding="utf-8")
-    with pytest.raises(UsageError, match="^--machine: .* does not name the machine: give it a label"):
+    with pytest.raises(UsageError, match=r"^--machine: .* does not name the machine: give it a label"):
         tables.made(formats.read(path), tables.Options())
 
 
@@ -109,5 +109,5 @@ def test_the_device_that_is_given_is_that_of_all_rows(tmp_path):
 
 @pytest.mark.parametrize("label", ["a/b", "..", "a b", "-x", "x" * 200, "a\x1b"])
 def test_a_label_that_is_no_name_of_a_folder_is_refused(label):
-    with pytest.raises(UsageError, match="^--machine: "):
+    with pytest.raises(UsageError, match=r"^--machine: "):
         tables.required_machine(label)
