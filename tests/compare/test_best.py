@@ -1,6 +1,9 @@
 """The best GPU row is compared with the best CPU row of all machines, and the best CPU row can be the baseline."""
 
+import pytest
+
 from bench_core.compare import BEST_CPU, CompareOptions, best, compare, pairing
+from bench_core.errors import NothingToCompare
 from tests.support.comparisons import FIVE, mixed
 from tests.support.tables import absent, processes, reading, work
 
@@ -83,3 +86,5 @@ def test_where_nothing_is_checked_no_one_is_the_best():
     result = compare([reading(both, "a"), reading(both, "b")])
     assert result.best == ()
     assert len(result.compared) == 2
+    with pytest.raises(NothingToCompare):
+        compare([reading(both, "a")], CompareOptions(baseline=BEST_CPU))
