@@ -34,6 +34,7 @@ NEVER_QUIET = "never_quiet"  # the flag of a time of which disturbed blocks coun
 LAUNCH_BOUND = "launch_bound"  # the flag of a time in which the device waited for the host
 UNCHECKED = "unchecked_timing"  # the flag of a case whose timed callable could not be checked
 NO_REFERENCE = "unchecked"  # the flag of a case of which no right answer is known
+IMPORTED = "imported"  # the flag of a row that another program has measured; it has NO_REFERENCE too
 # The flag of a row whose processes were repeated until it was precise enough: its interval is that of sequential.py.
 SEQUENTIAL = "sequential"
 SAME_INPUTS = "same_inputs"  # the flag of a case that was checked again, but with the inputs of the timed calls
@@ -487,6 +488,11 @@ class Run:
     git_dirty: bool | None = None
 
 
+def is_unchecked(flags: str) -> bool:
+    """Whether the flags of a row say that no right answer was known (see `Row.is_unchecked`)."""
+    return NO_REFERENCE in flags.split(";")
+
+
 def is_quantity(number: float | None) -> bool:
     """Whether a number can be a measured quantity, which has a logarithm, and whose quotients do not overflow."""
     return number is not None and _LEAST <= number <= _MOST
@@ -602,6 +608,19 @@ class Row:
     def is_launch_bound(self) -> bool:
         """Whether the host limits the time, by either clock: it does not show what the device can do."""
         return LAUNCH_BOUND in self.flags.split(";")
+
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether nothing has checked the answer: a wrong one may be fast.
+
+        Such a row is no ceiling of a machine, not the best where another has been checked, and no answer to a claim.
+        """
+        return is_unchecked(self.flags)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether another program has measured it: it supports no claim of a comparison either."""
+        return IMPORTED in self.flags.split(";")
 
     @property
     def parameters(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ from bench_core.records import (
     count_statuses,
     identifier,
     is_several,
+    is_unchecked,
     measurement_from_json,
     severity,
     to_json,
@@ -267,3 +268,18 @@ def test_columns_of_another_length_make_no_rows():
     columns = {f.name: [None, None] for f in fields(Row)} | {"value": [None]}
     with pytest.raises(ValueError, match="1 values of value for 2 rows"):
         Row.of_columns(columns, 2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "unchecked", "imported"),
+    [
+        ("", False, False),
+        ("unchecked_timing;single_run", False, False),
+        ("single_run;unchecked", True, False),
+        ("unchecked;imported", True, True),
+    ],
+)
+def test_a_row_says_whether_nothing_has_checked_it_and_whether_another_program_measured_it(flags, unchecked, imported):
+    row, *_ = rows_of_case(RUN, [measurement()])
+    row = replace(row, flags=flags)
+    assert (row.is_unchecked, row.is_imported, is_unchecked(flags)) == (unchecked, imported, unchecked)

@@ -149,13 +149,34 @@ class Answer:
 def answers(data: ReportData) -> list[Answer]:
     """Return the answer to every statement, in their order."""
     found = _found(data, {metric for statement in STATEMENTS for metric in statement.shown})
-    return [_answer(data, statement, found) for statement in STATEMENTS]
+    return [_checked(data, _answer(data, statement, found)) for statement in STATEMENTS]
+
+
+def _checked(data: ReportData, answer: Answer) -> Answer:
+    """Return an answer without what rests on a value that has not been checked."""
+    if not data.unchecked:
+        return answer
+    evidence = (
+        replace(
+            e,
+            speedups=tuple(s for s in e.speedups if s.is_checked),
+            alone=tuple(row for row in e.alone if not row.is_unchecked),
+        )
+        for e in answer.evidence
+    )
+    scaled = (s for s in answer.scaled if not any(row.is_unchecked for c in s.curves for _, row in c.points))
+    return replace(
+        answer,
+        evidence=tuple(e for e in evidence if e.speedups or e.alone),
+        crossed=tuple(c for c in answer.crossed if data.unchecked.isdisjoint(data.cases(c.family).values())),
+        scaled=tuple(scaled),
+    )
 
 
 def has_tested_claims(data: ReportData) -> bool:
     """Return whether any work that tests a claim has a value."""
     tested = {case_id for f in data.families if data.traits(f).claims for case_id in data.cases(f).values()}
-    return any(row.has_value and row.case_id in tested for row in data.rows)
+    return any(row.has_value and row.case_id in tested - data.unchecked for row in data.rows)
 
 
 def of_each_workload(data: ReportData) -> list[Answer]:

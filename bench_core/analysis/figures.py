@@ -49,6 +49,11 @@ class Speedup:
     def label(self) -> str:
         return f"{self.family.label} · {self.row.size}"
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether the answers of both results have been checked."""
+        return not (self.row.is_unchecked or self.base.is_unchecked)
+
     @classmethod
     def of(cls, family: Family, contender: Contender, against: str, c: Comparison) -> Self | None:
         """Return a comparison as a speed-up, None if it has no ratio."""
@@ -513,7 +518,7 @@ def _measured(data: ReportData, contender: Contender) -> list[RoofLimit]:
 
 def _is_limit_of_a_cache(data: ReportData, row: Row) -> bool:
     hot = data.traits(row).measures is Limit.BANDWIDTH and row.cache == Cache.HOT
-    return hot and not row.is_launch_bound and roofline.supported(row) > 0
+    return hot and not row.is_unchecked and not row.is_launch_bound and roofline.supported(row) > 0
 
 
 def _where(row: Row) -> str:

@@ -212,9 +212,11 @@ def _counts(row: Row, ceiling: Ceiling) -> bool:
     """Whether a row measures its limit.
 
     Launches count by the wall clock, copies in memory only if the roofline counts them, and products of a CPU only with
-    the default implementation. Launch-bound rows measure the host, not the device.
+    the default implementation. Launch-bound rows measure the host, not the device. Unchecked rows do not count.
     """
-    if row.status != Status.OK or row.value is None or row.metric != _METRIC.get(ceiling, "bandwidth"):
+    if row.is_unchecked or row.status != Status.OK or row.value is None:
+        return False
+    if row.metric != _METRIC.get(ceiling, "bandwidth"):
         return False
     if ceiling is Ceiling.LAUNCH:
         return row.clock == "wall"
@@ -244,7 +246,7 @@ def _tuned(row: Row, rows: Iterable[Row]) -> Row | None:
     same = ("run_id", "case_id", "backend", "device", "threads", "metric", "clock")
     wanted = [getattr(row, name) for name in same]
     found = (r for r in rows if r.implementation == "tuned" and [getattr(r, name) for name in same] == wanted)
-    return next((r for r in found if r.status == Status.OK and r.value), None)
+    return next((r for r in found if r.status == Status.OK and r.value and not r.is_unchecked), None)
 
 
 def _read(of: _Subject) -> LimitReading:

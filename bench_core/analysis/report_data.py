@@ -36,9 +36,10 @@ class ReportData:
     The order of rows, families and contenders does not depend on the order in which a run measured its cases.
 
     contenders: devices with at least one value. by_backend: their backends with at least one value. place: the sort key
-    of a row, also of one that was not pooled. silent: a sentence for each device without any value. apart: sentences on
-    rows that are shown in the full table only, or as work of their own (apart.py). Raises TableError for tables
-    that contradict each other.
+    of a row, also of one that was not pooled. unchecked: the cases, by case_id, of which no value has been checked; in
+    all others, values that have not are the best of nothing. silent: a sentence for each device without any value.
+    apart: sentences on rows that are shown in the full table only, or as work of their own (apart.py). Raises
+    TableError for tables that contradict each other.
     """
 
     def __init__(self, readings: Sequence[Reading]) -> None:
@@ -60,6 +61,8 @@ class ReportData:
         self._by_result: dict[tuple[str, Identity, str], Row] = {}
         self._compared: dict[tuple[str, str], dict[str, list[tuple[Contender, Comparison]]]] = {}
         self._of: dict[Contender, list[Row]] = defaultdict(list)
+        checked = {row.case_id for row in self.rows if row.has_value and not row.is_unchecked}
+        self.unchecked = {row.case_id for row in self.rows if row.has_value} - checked
         for row in self.rows:
             self._enter(row)
 
@@ -79,6 +82,8 @@ class ReportData:
             held = self._failed.get((who, row.case_id))
             if held is None or severity(row.status) < severity(held.status):
                 self._failed[who, row.case_id] = row
+            return
+        if row.is_unchecked and row.case_id not in self.unchecked:
             return
         self._metrics[row.case_id].add(row.metric)
         best = self._best.get((who, row.case_id, row.metric))
@@ -137,7 +142,8 @@ class ReportData:
         """Return the fastest hot stream over the largest arrays that this contender was measured on."""
         streams = [f for f in self.families if self.traits(f).is_stream and f.is_plain]
         cases = (case_id for family in streams for case_id in self.cases(family).values())
-        rows = [row for case_id in cases if (row := self.best(contender, case_id, "bandwidth"))]
+        found = (self.best(contender, case_id, "bandwidth") for case_id in cases if case_id not in self.unchecked)
+        rows = [row for row in found if row]
         return max(rows, key=lambda row: (row.least_bytes or row.bytes or 0.0, row.value or 0.0), default=None)
 
     def holders(self, case_id: str, metric: str) -> list[Contender]:

@@ -19,7 +19,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench_core.records import SEQUENTIAL, UNCHECKED, Identity, Measurement, Row, Run, Status, count_statuses
+from bench_core.records import (
+    IMPORTED,
+    SEQUENTIAL,
+    UNCHECKED,
+    Identity,
+    Measurement,
+    Row,
+    Run,
+    Status,
+    count_statuses,
+)
 from bench_core.results.metrics import headline
 from bench_core.results.rows import count_from_other_rows, rows_of_case
 from bench_core.results.run_files import RunFiles, read_noise
@@ -67,6 +77,7 @@ DOUBTS = {
     "throttled": "heat or a power limit slowed the GPU",
     "trend": "calls became slower or faster while they were timed",
     "unchecked": "the answer has no reference and was not checked",
+    IMPORTED: "another program measured it, and this suite has checked nothing",
     UNCHECKED: "the timed calls were not checked",
 }
 # The same of flags that end in a number, by how they begin.

@@ -1,15 +1,17 @@
-"""The command line: `bench-core list | run | compare | cost | report | plot | doctor | check | noise`.
+"""The command line: `bench-core list | run | compare | cost | report | plot | doctor | check | noise | import`.
 
-This is the only subpackage that prints. Each command has a module of the same name, which documents its exit codes.
+This is the only subpackage that prints. Each command has a module of the same name (`import_` for `import`), which
+documents its exit codes.
 Besides these, every command has 74 or 141 if its output is lost (streams.py), and 130 if a signal ends it.
 A module of a command imports at its top only what declares the command, and what does its work where that is done:
-help must not wait for the work of nine commands, `compare` not for pytest, nor `list` for charts.
+help must not wait for the work of ten commands, `compare` not for pytest, nor `list` for charts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import keyword
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -24,9 +26,14 @@ from bench_core.text import harmless, no_such, printable
 
 # For commands that run pytest: options unknown to typer are passed to pytest, which rejects those it does not know.
 PYTEST_OPTIONS = {"ignore_unknown_options": True}
-COMMANDS = ("list", "run", "compare", "cost", "report", "plot", "doctor", "check", "noise")
+COMMANDS = ("list", "run", "compare", "cost", "report", "plot", "doctor", "check", "noise", "import")
 ALIASES = {"aa": "noise"}  # former name -> name of a command
 _TyperError: Any = typer.BadParameter.__bases__[0]  # of every wrong option and argument; typer exports no name for it
+
+
+def module_of(command: str) -> str:
+    """Return the name of the module of a command; that of a command which is a word of Python ends in `_`."""
+    return f"bench_core.cli.{command}{'_' * keyword.iskeyword(command)}"
 
 
 class _Commands(TyperGroup):
@@ -42,7 +49,7 @@ class _Commands(TyperGroup):
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
-        importlib.import_module(f"bench_core.cli.{name}")
+        importlib.import_module(module_of(name))
         (command,) = (known for known in app.registered_commands if known.name == name)
         return get_command_from_info(command, pretty_exceptions_short=False, rich_markup_mode=None)
 

@@ -23,12 +23,18 @@ class Ranking:
     cpu: tuple[Replicates, ...]
     gpu: tuple[Replicates, ...]
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether these results have been checked. If not, none of this work has, and no one is said to be the best."""
+        return not any(e.entry.is_unchecked for e in (*self.cpu, *self.gpu))
+
 
 def rank(readings: Sequence[Reading], options: CompareOptions, *, needs_both: bool = False) -> list[Ranking]:
     """Return the results of every piece of work over all machines, backends, devices and thread counts.
 
-    The order is by the median, which is the typical result. needs_both: leave out work that has no value of a CPU, or
-    none of a GPU.
+    The order is by the median, which is the typical result. Where a result of a work has been checked, those that have
+    not are left out: a wrong answer may be fast. needs_both: leave out work that has no value of a CPU, or none of a
+    GPU.
     """
     if needs_both:
         readings = _of_both(readings)
@@ -38,6 +44,7 @@ def rank(readings: Sequence[Reading], options: CompareOptions, *, needs_both: bo
         if needs_both and len(kinds) < 2:
             continue
         good = [e for e in (collect_replicates(side, found) for side, found in cells.items()) if e.entry.ok]
+        good = [e for e in good if not e.entry.is_unchecked] or good
         good.sort(key=lambda e: e.entry.value or 0.0, reverse=key.better == "higher")
         cpu, gpu = ([e for e in good if (e.entry.row.device_type == "cpu") is on_cpu] for on_cpu in (True, False))
         rankings.append(Ranking(key, tuple(cpu), tuple(gpu)))
@@ -57,8 +64,8 @@ def _of_both(readings: Sequence[Reading]) -> list[Reading]:
 
 
 def best_of(rankings: Sequence[Ranking], options: CompareOptions, spreads: Spreads) -> tuple[BestPair, ...]:
-    """Compare the best GPU row with the best CPU row, for all work that has both."""
-    both = sorted((r for r in rankings if r.cpu and r.gpu), key=lambda r: r.key.order)
+    """Compare the best GPU row with the best CPU row, for all work that has both, and checked ones."""
+    both = sorted((r for r in rankings if r.cpu and r.gpu and r.is_checked), key=lambda r: r.key.order)
     pairs = [Pair(r.key, r.gpu[0].entry.name, r.cpu[0].entry.name, r.cpu[0], r.gpu[0]) for r in both]
     comparisons = judge(pairs, options.min_effect, options.confidence, spreads)
     return tuple(BestPair(c, _second(r.gpu), _second(r.cpu)) for c, r in zip(comparisons, both, strict=True))

@@ -89,7 +89,7 @@ def _pairs(grid: pairing.Grid, sides: Sequence[str], rankings: Sequence[Ranking]
         for key, cells in grid.cells.items()
     }
     if sides[0] == BEST_CPU:
-        best = {ranking.key.work: ranking.cpu[0] for ranking in rankings if ranking.cpu}
+        best = {ranking.key.work: ranking.cpu[0] for ranking in rankings if ranking.cpu and ranking.is_checked}
         for key, cells in entries.items():
             if key.work in best:
                 cells[BEST_CPU] = best[key.work]

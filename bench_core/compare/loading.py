@@ -16,7 +16,7 @@ from bench_core.compare.result import InputFile
 from bench_core.errors import TableError, UsageError, warn_of
 from bench_core.files import why_unreadable
 from bench_core.machine.facts import lasting
-from bench_core.records import Row, Status, identifier
+from bench_core.records import IMPORTED, Row, Status, identifier
 from bench_core.results.columns import Mask
 from bench_core.results.reader import find_results, read_table
 from bench_core.results.run_files import RunFiles, read_run_files
@@ -195,7 +195,15 @@ def _read_one(file: Path, label: str) -> Reading:
         lines, rows = read_table(file)
         files = read_run_files(file)
     reading = Reading.of(str(file), rows, label, files, lines)
-    return replace(reading, notes=(*_texts(caught), *reading.files.notes))
+    return replace(reading, notes=(*_texts(caught), *reading.files.notes, *_of_others(file, rows)))
+
+
+def _of_others(file: Path, rows: Table) -> Iterator[str]:
+    """Yield a note if other programs have measured rows of a table."""
+    programs = [name for name, flags in rows.distinct("backend", "flags") if IMPORTED in flags.split(";")]
+    if programs:
+        names = printable(", ".join(dict.fromkeys(programs)))
+        yield f"{file}: imported: measured by {names}, and not checked by this suite"
 
 
 def _texts(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:

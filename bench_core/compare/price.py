@@ -20,6 +20,7 @@ from bench_core.compare.spread import Spreads
 from bench_core.compare.tariff import Tariff
 from bench_core.compare.verdicts import Pair, judge
 from bench_core.errors import NothingToCompare, UsageError
+from bench_core.records import is_unchecked
 from bench_core.results import filters
 from bench_core.results.metrics import headline
 from bench_core.results.traits import TraitsOf, merged
@@ -136,6 +137,7 @@ def price_work(readings: Sequence[Reading], tariff: Tariff, where: str = "") -> 
     for machine in tariff.hourly:
         if machine not in machines:
             raise UsageError(f"--price: {no_such('machine', machine, machines)}")
+    readings = [reading.only(~reading.rows.mask("flags", is_unchecked)) for reading in readings]
     energies = () if tariff.kwh is None else tuple(amount.per_joule for amount in AMOUNTS.values())
     options = CompareOptions(metrics=(*AMOUNTS, *energies), where=where)
     traits = merged(reading.traits for reading in readings)

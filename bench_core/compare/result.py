@@ -139,6 +139,11 @@ class Entry:
         return self.value is not None
 
     @property
+    def is_unchecked(self) -> bool:
+        """Whether the answer of any of its rows is not checked."""
+        return any(row.is_unchecked for row in self.rows)
+
+    @property
     def flags(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(word for row in self.rows for word in row.flags.split(";") if word))
 

@@ -87,7 +87,16 @@ def _estimate(pair: Pair, spreads: Spreads, confidence: float) -> RatioEstimate 
         )
     if shared:
         found = replace(found, support=Support.NOTHING, lacking=f"{shared} runs are on both sides: each belongs to one")
+    if found.support is Support.CLAIM and _is_imported(pair.baseline.entry, pair.contender.entry):
+        found = replace(found, support=Support.INDICATION, lacking=_OF_IMPORTED)
     return replace(found, estimate=found.estimate.shifted(known.mean)) if known.mean else found
+
+
+_OF_IMPORTED = "no claim is possible: other programs measured it, and this suite has not checked it"
+
+
+def _is_imported(*entries: Entry) -> bool:
+    return any(row.is_imported for entry in entries for row in entry.rows)
 
 
 def _without_ratio(pair: Pair) -> Comparison:

@@ -177,7 +177,8 @@ def _machines_card(data: ReportData) -> Card:
 
 def _speedup_card(data: ReportData, sides: Sides) -> Card:
     """Return how much faster each contender of these sides is, by arithmetic, and where it is best and worst."""
-    everything = figures.speedups(data, sides)
+    every = figures.speedups(data, sides)
+    everything = [s for s in every if s.is_checked] or every
     found = [s for s in everything if data.traits(s.family).claims] or everything
     by_arithmetic = figures.means(found)
     several = len(sides.contenders) > 1

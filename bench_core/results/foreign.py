@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -69,7 +70,9 @@ _ZIPPED = (
 
 _COMPARED = ("the result of `bench-core compare`, not a table of runs", "name the runs that it was made of")
 _PRICED = ("the result of `bench-core cost`, not a table of runs", "name the runs that it was made of")
-_BENCHMARKED = "of pytest-benchmark, which lacks the checks and the environment"
+# The programs whose output `bench-core import` reads.
+TOOLS = ("pytest-benchmark", "google-benchmark", "nvbench", "babelstream", "nvbandwidth")
+_IMPORT = "`bench-core import FILE -o results` makes a table of it"
 _PROLOG = re.compile(r"(<\?xml[^>]*>|<!--.*?-->|\s)*", re.DOTALL)  # what may stand before the first tag
 # How texts begin, after a prolog of XML and in lower case: what the file is, what to do. Of several that match, the
 # first one is right.
@@ -80,7 +83,6 @@ _TEXTS = (
     (r"<testsuite", "the JUnit XML of pytest, not a table", _RUN),
     (r"<svg|<!doctype svg", "an SVG picture, not a table", _RUN),
     (r"<[a-z!?]", "XML, not a table", _EXPORT),
-    (r'\{\s*"machine_info"', f"the JSON {_BENCHMARKED}", _RUN),
     (r'\[?\s*\{\s*"schema_version"\s*:\s*(\d+\s*,\s*"run_id"|[\[{])', "a table as JSON", _EXPORT),
     (r'\{\s*"(columns|schema)"\s*:\s*[\[{].*"schema_version"', "a table as JSON", _EXPORT),
     (r'\{\s*"schema_version"\s*:\s*\d', "the run.json of a run", "name results.csv in the same folder"),
@@ -101,8 +103,24 @@ _OTHER_TABLES = {
     ("case_id", "process", "round", "seconds"): ("the samples.csv of a run", "name results.csv in the same folder"),
     ("comparison_version",): _COMPARED,
     ("cost_version",): _PRICED,
-    ("name", "stddev", "iqr", "outliers"): (f"the CSV {_BENCHMARKED}", _RUN),
+    ("name", "stddev", "iqr", "outliers"): (
+        "the CSV of pytest-benchmark",
+        "save its JSON (--benchmark-json), of which `bench-core import` makes a table",
+    ),
 }
+# How the output of each program begins as JSON, and the fields that it has, in whatever order.
+_JSON_OF_TOOLS = (
+    ("pytest-benchmark", r'"machine_info"', {"machine_info", "benchmarks"}),
+    ("google-benchmark", r'"context"', {"context", "benchmarks"}),
+    ("nvbench", r'"meta"\s*:\s*\{\s*"argv"|"devices"\s*:\s*\[\s*\{\s*"id"', {"devices", "benchmarks"}),
+    ("nvbandwidth", r'"nvbandwidth"', {"nvbandwidth"}),
+)
+# A line of each as text; what a job has printed may stand before it.
+_TEXT_OF_TOOLS = (
+    ("nvbench", r"\s*Benchmark,Device,Device Name,"),
+    ("babelstream", r"(?s:.*?)^(BabelStream\s*$|(phase|function)(\W+)(num_times|n_elements)\b)"),
+    ("nvbandwidth", r"(?s:.*?)^(nvbandwidth Version: |Running \w+_(memcpy|latency|copy)\w*\.\s*$)"),
+)
 _LOOKED_AT = 4000  # characters at the beginning of a text by which its kind is told
 _CONFLICT = re.compile(r"^(<{7}|>{7}|\|{7})( |$)|^={7}$", re.MULTILINE)
 _MARKERS = tuple(7 * sign for sign in "<>|=")
@@ -114,15 +132,54 @@ def read_table_text(path: Path) -> str:
     Raises TableError for any other file, which says what the file is and what to do, and for one that is larger than
     MOST_BYTES before or after unpacking.
     """
-    raw = _unpacked(path, read_bytes(path))
+    text = decoded(path, unpacked(path, read_bytes(path)))
+    _refuse(path, text)
+    return text
+
+
+def tool_of(text: str) -> str:
+    """Return which of TOOLS has written a text, "" if none has.
+
+    JSON that was cut off is recognised by its beginning.
+    """
+    start = text.lstrip()[:_LOOKED_AT]
+    if not start.startswith("{"):
+        return next((tool for tool, line in _TEXT_OF_TOOLS if re.match(line, start, re.MULTILINE)), "")
+    begun = (tool for tool, opening, _ in _JSON_OF_TOOLS if re.match(rf"\{{\s*({opening})", start))
+    if found := next(begun, ""):
+        return found
+    try:
+        fields = json.loads(text, parse_int=str, parse_float=str).keys()
+    except (ValueError, RecursionError):
+        return ""
+    return next((tool for tool, _, needed in _JSON_OF_TOOLS if needed <= fields), "")
+
+
+def kind_of(path: Path, text: str) -> str:
+    """Return what a text is that is no output of TOOLS: a file of bench-core, a page, ...; "" for what is not known."""
+    header = text.lstrip().partition("\n")[0]
+    if header.startswith("schema_version,run_id,"):
+        return "the results.csv of a run"
+    try:
+        _refuse(path, text)
+        refuse_other_table(path, header.split(","), 1)
+    except TableError as error:
+        return str(error).removeprefix(f"{path}:1: ").partition(": ")[0]
+    return ""
+
+
+def unpacked(path: Path, raw: bytes) -> bytes:
+    """Return the bytes of a file that may be packed by gzip, bzip2 or xz.
+
+    Raises TableError for a binary file that is known, which says what it is and what to do.
+    """
+    raw = _unpacked(path, raw)
     for offset, magic, what, to_do in _BINARY:
         if raw.startswith(magic, offset):
             raise TableError(path, f"{what}: {to_do}")
     if raw.startswith(_ZIP):
         _refuse_zip(path, raw)
-    text = decoded(path, raw)
-    _refuse(path, text)
-    return text
+    return raw
 
 
 def _unpacked(path: Path, raw: bytes) -> bytes:
@@ -162,6 +219,8 @@ def _refuse(path: Path, text: str) -> None:
     if not content:
         raise TableError(path, "the file is empty", 1)
     line = text.count("\n", 0, len(text) - len(content)) + 1
+    if tool := tool_of(content):
+        raise TableError(path, f"the output of {tool}, not a table: {_IMPORT}", line)
     start = _PROLOG.sub("", content[:_LOOKED_AT], count=1).lower()
     for opening, what, to_do in _TEXTS:
         if re.match(opening, start, re.DOTALL):

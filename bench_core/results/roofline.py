@@ -126,9 +126,10 @@ def measured_limit(row: Row, traits: TraitsOf) -> Limit | None:
 
     Return None for all other rows. Only hot streams over arrays beyond all caches measure memory: a hot array that has
     no flag of `cached` is known to be that large, while what a cold stream reads is only assumed to have left the
-    cache. Launch-bound FLOP/s and B/s measure the host, not the device.
+    cache. Launch-bound FLOP/s and B/s measure the host, not the device. What nothing has checked measures no limit.
     """
-    limit = None if row.is_across_ranks else traits(row).measures  # several devices are no ceiling of one
+    is_other = row.is_across_ranks or row.is_unchecked  # several devices are no ceiling of one
+    limit = None if is_other else traits(row).measures
     if limit is None or row.metric != _MEASURED_BY[limit] or not row.has_value or supported(row) <= 0:
         return None
     if limit is not Limit.LATENCY and row.is_launch_bound:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench_core.analysis.claims import RESIDENT, STATEMENTS, answers
+from bench_core.analysis.claims import RESIDENT, STATEMENTS, answers, has_tested_claims, of_each_workload
 from bench_core.analysis.report_data import ReportData
 from bench_core.compare import Reading
 from bench_core.records import Claim, Costs, Preset, Scope, Work
@@ -112,3 +112,27 @@ def test_other_accelerators_are_answered_only_by_their_own_rows():
     (evidence,) = by_text([tables.reading(done)])["other accelerators"].evidence
     assert [s.contender.device for s in evidence.speedups] == ["mps:0"]
     assert not by_text([tables.reading(done[:2])])["other accelerators"].is_known
+
+
+def test_rows_that_nothing_has_checked_answer_no_claim():
+    readings = synthetic.readings("machine-b", "machine-d")
+    assert any(answer.is_known for answer in answers(ReportData(readings)))
+    marked = [replace(r, rows=tuple(replace(row, flags="unchecked;imported") for row in r.rows)) for r in readings]
+    data = ReportData(marked)
+    assert [answer.statement.text for answer in answers(data) if answer.is_known] == []
+    assert not has_tested_claims(data)
+    assert of_each_workload(data)
+
+
+def test_beside_checked_rows_of_other_work_unchecked_ones_answer_nothing():
+    """Of one claim, all rows are planted; the answers to the others stay what they are."""
+    (before,) = synthetic.readings("machine-b")
+    products = {row.case_id for row in before.rows if Claim.ARITHMETIC in before.traits(row).claims}
+    rows = [replace(row, flags="unchecked") if row.case_id in products else row for row in before.rows]
+    after = by_text([replace(before, rows=tuple(rows))])
+    for text, answer in by_text([before]).items():
+        if answer.statement.claim:  # others rest on any work, the planted too
+            assert after[text].is_known == (answer.is_known and answer.statement.claim is not Claim.ARITHMETIC), text
+    shown = [s.row for answer in after.values() for e in answer.evidence for s in e.speedups]
+    assert shown
+    assert not any(row.is_unchecked for row in shown)

@@ -412,3 +412,9 @@ def test_work_that_shows_no_limit_is_left_aside():
     other = limit("training", 1e9)
     bad = limit("training", status=Status.INVALID, reason="wrong")
     assert readings(other, bad) == []
+
+
+def test_a_row_that_nothing_has_checked_is_no_limit_of_a_machine():
+    planted = limit("square", 9e13, backend="other", flags=("unchecked", "imported"))
+    assert one(limit("square", 5e13), planted).who == "torch"
+    assert readings(planted) == []

@@ -47,3 +47,32 @@ def test_machines_whose_only_comparison_has_no_ratio_are_no_sides():
     assert data.apart == ()
     assert data.sides == []
     assert figures.speedups(data) == []
+
+
+def test_a_value_that_nothing_has_checked_is_not_the_best_where_another_is_checked():
+    planted = [
+        m
+        for device in ("cpu", "cuda:0")
+        for m in tables.processes([0.01], backend="other", device=device, flags=("unchecked", "imported"))
+    ]
+    own = [m for device in ("cpu", "cuda:0") for m in tables.processes([1.0], device=device)]
+    data = ReportData([tables.reading([*own, *planted])])
+    (case_id,) = {row.case_id for row in data.rows}
+    assert data.unchecked == set()
+    assert {data.best(c, case_id).backend for c in data.contenders} == {"numpy"}
+    assert {found.entry.row.backend for c in data.contenders for found in data.fastest(c, case_id)} == {"numpy"}
+    assert {s.row.backend for s in figures.speedups(data)} == {"numpy"}
+    alone = ReportData([tables.reading(planted)])
+    assert alone.unchecked == {case_id}
+    assert {alone.best(c, case_id).backend for c in alone.contenders} == {"other"}
+
+
+def test_a_stream_that_nothing_has_checked_is_not_the_memory_of_a_device(everything):
+    (contender, *_) = everything.gpus
+    there = everything.memory(contender)
+    marked = [replace(r, rows=tuple(replace(row, flags="unchecked") for row in r.rows)) for r in everything.readings]
+    assert there is not None
+    unchecked = ReportData(marked)
+    assert [unchecked.memory(c) for c in unchecked.gpus] == [None] * len(unchecked.gpus)
+    assert figures.roofs(unchecked) == []
+    assert figures.roofs(everything)

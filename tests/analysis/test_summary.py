@@ -341,3 +341,11 @@ def test_work_of_several_devices_that_is_neither_scaling_nor_exchange_is_there_t
     done = across((1.0, 1.1, 1.2), 2, device="cpu:x2", more={"elements": 8}, workload="other", costs=Costs())
     said = text(Finished(table(done)), [], 100, color=False)
     assert " ".join(said.splitlines()[1].split()) == "other float32 tiny-x2 2 1.10 s torch"
+
+
+def test_the_best_of_a_run_is_not_what_nothing_has_checked():
+    fast = measured("other", "cpu", 0.01, flags=("unchecked",))
+    table = rows_of_run(RUN, [[measured("numpy", "cpu", 1.0)], [fast]], TraitsOf())
+    shown = text(Finished(table), [], 100, color=False)
+    assert "numpy" in shown
+    assert "other" not in shown

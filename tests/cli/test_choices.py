@@ -22,9 +22,10 @@ TYPOS = {
     ("cost", "--format"): ("csvv", "csv"),
     ("report", "--filter"): ("status == 'okk'", "ok"),
     ("plot", "--chart"): ("spedup", "speedup"),
+    ("import", "--as"): ("nvbenhc", "nvbench"),
     ("plot", "--filter"): ("clock in ('wal')", "wall"),
 }
-NEEDED = {"cost": ["--price", "machine-a=1"], "plot": ["-o", "x.svg"]}
+NEEDED = {"cost": ["--price", "machine-a=1"], "plot": ["-o", "x.svg"], "import": ["-o", "x"]}
 # Numbers, files, prices, titles and programs: any may be right.
 OPEN = {
     *(("run", name) for name in ("--runs", "--precision", "--time", "--against", "--seed", "--resume")),
@@ -33,6 +34,7 @@ OPEN = {
     *(("report", name) for name in ("--output", "--title")),
     *(("plot", name) for name in ("--output", "--scale")),
     *(("cost", "--kwh"), ("check", "--from")),
+    *(("import", name) for name in ("--output", "--machine", "--device", "--started-at")),
 }
 
 
@@ -60,7 +62,8 @@ def test_a_mistyped_word_is_refused_with_the_nearest(runs, command, option):
         pytest.importorskip("vl_convert", reason="charts need the extra `report`")
     word, meant = TYPOS[command, option]
     needed = [] if option in NEEDED.get(command, []) else NEEDED.get(command, [])
-    done = CliRunner().invoke(app, [command, *runs, *needed, option, word])
+    paths = runs[:1] if command == "import" else runs
+    done = CliRunner().invoke(app, [command, *paths, *needed, option, word])
     assert done.exit_code == (4 if option == "--require-same" else 2), done.output
     (line,) = done.stderr.splitlines()
     assert option in line

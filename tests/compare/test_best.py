@@ -1,6 +1,9 @@
 """The best GPU row is compared with the best CPU row of all machines, and the best CPU row can be the baseline."""
 
+import pytest
+
 from bench_core.compare import BEST_CPU, CompareOptions, best, compare, pairing
+from bench_core.errors import NothingToCompare
 from tests.support.comparisons import FIVE, mixed
 from tests.support.tables import absent, processes, reading, work
 
@@ -62,3 +65,26 @@ def test_of_cases_that_only_cpus_have_done_no_row_is_arranged_for_a_ranking(monk
     assert len(best.rank(mixed(), CompareOptions(), needs_both=True)) == 1
     assert arranged[0] == 0
     assert all(arranged[1:])
+
+
+PLANTED = {"flags": ("unchecked", "imported")}
+
+
+def test_what_nothing_has_checked_is_not_the_best_and_no_baseline():
+    fast = [m for device in ("cuda:0", "cpu") for m in processes([0.01] * 5, backend="other", device=device, **PLANTED)]
+    readings = [*mixed(), reading(fast, "c")]
+    (found,) = compare(readings).best
+    c = found.comparison
+    assert (c.contender.name, c.baseline.name) == ("a torch cuda:0", "b numpy cpu 2t")
+    assert "other" not in {found.gpu_runner_up.row.backend, found.cpu_runner_up.row.backend}
+    result = compare(readings, CompareOptions(baseline=BEST_CPU))
+    assert {c.baseline.row.backend for c in result.compared} == {"numpy"}
+
+
+def test_where_nothing_is_checked_no_one_is_the_best():
+    both = [m for device in ("cuda:0", "cpu") for m in processes(FIVE, device=device, **PLANTED)]
+    result = compare([reading(both, "a"), reading(both, "b")])
+    assert result.best == ()
+    assert len(result.compared) == 2
+    with pytest.raises(NothingToCompare):
+        compare([reading(both, "a")], CompareOptions(baseline=BEST_CPU))

@@ -273,3 +273,11 @@ def test_the_machine_of_a_row_is_found_without_looking_through_all_runs(tmp_path
     once = Counted.times
     assert {labelled.machine_in_table(row.run_id, row.machine) for row in labelled.rows} == {"a"}
     assert Counted.times == once
+
+
+def test_a_table_with_rows_of_other_programs_is_said_to_be_imported(tmp_path):
+    own = write(tmp_path, processes([1.0]), "a")
+    other = write(tmp_path, processes([1.0], backend="prog", flags=("unchecked", "imported")), "b")
+    notes = [reading.notes for reading in read([str(own), str(other)])]
+    said = f"{other / 'results.csv'}: imported: measured by prog, and not checked by this suite"
+    assert (said in notes[1], [n for n in notes[0] if "imported" in n]) == (True, [])

@@ -132,3 +132,11 @@ def test_energy_decides_only_where_every_machine_has_it():
     assert (list(found.by_machine), found.has_energy) == (["hungry", "frugal"], False)
     assert (found.cheapest.ratio, found.cost("hungry")) == pytest.approx((2.0, 5.0))
     assert found.by_machine["hungry"].total == pytest.approx(25.0)
+
+
+def test_a_rate_that_nothing_has_checked_has_no_price():
+    fast = tokens([0.01], backend="other", flags=("unchecked", "imported"))
+    (found,) = price_work([reading([*tokens([0.5]), *fast], "a")], {"a": 3.6})
+    assert found.by_machine["a"].entry.row.backend == "numpy"
+    with pytest.raises(NothingToCompare):
+        price_work([reading(fast, "a")], {"a": 3.6})

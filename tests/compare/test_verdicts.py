@@ -221,3 +221,15 @@ def test_a_value_that_is_not_positive_is_no_number():
     more = [reading(processes(FIVE, of=work("32")), name, run_id=f"more-{name}") for name in "ab"]
     (c,) = compare([a, zero, *more]).unmatched
     assert c.reason == "b: the value 0 is not positive"
+
+
+@pytest.mark.parametrize(("flags", "verdict"), [((), "faster"), (("unchecked",), "faster")])
+def test_a_claim_of_this_suites_own_times_needs_no_reference(flags, verdict):
+    assert only(two(FIVE, [t / 2 for t in FIVE], flags=flags)).verdict == verdict
+
+
+def test_what_another_program_has_measured_is_indicated_at_most():
+    c = only(two(FIVE, [t / 2 for t in FIVE], flags=("unchecked", "imported")))
+    assert (c.verdict, round(c.ratio, 3)) == (Verdict.INDICATED, 2.0)
+    assert "no claim is possible: other programs measured it, and this suite has not checked it" in c.reason
+    assert only(two(FIVE, FIVE, flags=("unchecked", "imported"))).verdict is Verdict.UNCLEAR

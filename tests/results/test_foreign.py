@@ -319,7 +319,7 @@ KINDS_BY_TEXT = [
     ("<?xml version='1.0'?>\n<data><row/></data>", "XML, not a table: export the table as CSV"),
     ("<?xml version='1.0'?>\n<svg/>", "an SVG picture, not a table: name the folder of the run"),
     ("<table><tr></tr></table>", "an HTML table: export the table as CSV"),
-    ('{\n  "machine_info": {"node": "x"}}', "the JSON of pytest-benchmark, which lacks the checks"),
+    ('{\n  "machine_info": {"node": "x"}}', "the output of pytest-benchmark, not a table: `bench-core import"),
     ('{"head": {}}\n', "the journal of an unfinished run: `bench-core run --resume` makes a results.csv of it"),
     ('{"schema_version":1,"run_id":"r"}\n{"schema_version":1}\n', "a table as JSON: export the table as CSV"),
     ('[{"schema_version": 1, "run_id": "r"}]', "a table as JSON: export the table as CSV"),
@@ -334,7 +334,7 @@ KINDS_BY_TEXT = [
     ("-- MySQL dump 10.13\n", "SQL: export the table as CSV"),
     ("--\n-- PostgreSQL database dump\n--\n", "SQL: export the table as CSV"),
     ("PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n", "SQL: export the table as CSV"),
-    ("name,min,max,mean,stddev,median,iqr,outliers,ops,rounds,iterations\n", "the CSV of pytest-benchmark, which"),
+    ("name,min,max,mean,stddev,median,iqr,outliers,ops,rounds,iterations\n", "the CSV of pytest-benchmark: save"),
     (csv_text(cost.COLUMNS, []), "the result of `bench-core cost`, not a table of runs: name"),
 ]  # fmt: skip
 

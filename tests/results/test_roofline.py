@@ -442,3 +442,15 @@ def test_no_share_above_one_is_ever_read(metric, own, read, flags):
     assert tuple(columns[name].cells()[0] for name in ("value", "ci_low", "ci_high")) == read
     assert columns["flags"].cells() == [flags]
     assert columns["std"].cells() == ([0.1] if own == read else [None])
+
+
+def test_what_nothing_has_checked_is_no_ceiling_however_fast_it_is():
+    fast = {"flags": ("unchecked", "imported")}
+    planted = (
+        measured("matmul", "matmul", 0.5, flops=100.0, backend="other", **fast),
+        measured("memory", "triad", 0.1, bytes_=10.0, backend="other", **fast),
+    )
+    (here,) = roofline.ceilings(table(MATMUL, TRIAD, *planted), TraitsOf()).values()
+    assert {row.backend for row in (*here.products.values(), here.stream)} == {"numpy"}
+    (alone,) = roofline.ceilings(table(*planted), TraitsOf()).values()
+    assert (alone.products, alone.stream, alone.launches) == ({}, None, {})
