@@ -49,7 +49,7 @@ def _plain(value: Any) -> Any:
     """Return a value as JSON can hold it."""
     match value:
         case None | bool() | int():
-            plain = value
+            plain: Any = value
         case float():
             plain = value if math.isfinite(value) else None
         case Decimal():
