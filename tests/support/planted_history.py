@@ -74,7 +74,7 @@ def measurements(machine, month):
             continue
         wobble = 1 + 0.002 * ((7 * month + 3 * place) % 5 - 2)
         median = seconds * change(machine, work, backend, device, month) * wobble
-        spread = 4 if machine == "laptop" else 1
+        spread = 3 + month / 10 + place / 100 if machine == "laptop" else 1
         flags = ("throttled",) if machine == "laptop" and month in {2, 5} else ()
         done.append(
             replace(
