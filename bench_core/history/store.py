@@ -219,6 +219,9 @@ class Store:
     ) -> None:
         """Add one results.csv, or say why not. known: see `_Found`. parts: those that are there, by digest and run."""
         name = table.relative_to(self.folder).as_posix()
+        if not os.path.lexists(table.with_name(RUN)) and os.path.lexists(table.with_name(JOURNAL)):
+            found.notes.append(f"{table.parent}: {unfinished(table.parent)}")  # run.json is written last
+            return
         try:
             stamp = _stamp(table)
             match known.get(name):
@@ -357,8 +360,6 @@ def _read(table: Path, notes: list[str]) -> dict[str, tuple[pyarrow.Table, pyarr
     about = RunFiles()
     if os.path.lexists(table.with_name(RUN)):
         about = read_run_json(table)
-    elif os.path.lexists(table.with_name(JOURNAL)):
-        raise TableError(table.parent, unfinished(table.parent))
     if about.notes:
         raise BenchError(f"{about.notes[0]}; the run is left out")
     with _noted(notes):
