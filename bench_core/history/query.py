@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench_core.errors import UsageError
 from bench_core.history.store import Part, Store, as_parquet, require_extra
@@ -37,6 +38,7 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 _GLOB = re.compile(r"([*?\[])")
 _PLACE = re.compile(r"\n+LINE \d+: .*", re.DOTALL)  # of an error in the SQL, with a caret in the next line
 _BATCH = 10_000  # rows
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,38 +108,62 @@ class History:
         with _told("the query"):
             try:
                 return self._asked(statements[0], limit)
-            except duckdb.IOException:
-                # While this was open, another process has replaced a part of the cache, or removed one.
+            except duckdb.Error:
                 if self._parts == self._store.parts():
                     raise
-                self._connection.close()
-                self._open()
-                return self._asked(statements[0], limit)
+            # While this was open, another process has replaced a part of the cache, or removed one.
+            self._connection.close()
+            self._open()
+            return self._asked(statements[0], limit)
 
     def table(self, sql: str, parameters: Sequence[Any] = ()) -> pyarrow.Table:
         """Return what a query of this package answers; `?` in it stand for the parameters."""
         with _told(f"query {one_line(sql)}"):
-            return self._connection.sql(sql, params=list(parameters)).to_arrow_table()
+            found: pyarrow.Table = self._waited(
+                lambda opened: opened.sql(sql, params=list(parameters)).to_arrow_table()
+            )
+            return found
 
     def _open(self) -> None:
-        self._parts = self._store.parts()
-        if not self._parts:
-            raise UsageError(f"{self._store.folder}: no runs in the history: `bench-core history add` adds them")
-        self._connection = _connected(self._parts)
+        while True:
+            self._parts = self._store.parts()
+            if not self._parts:
+                raise UsageError(f"{self._store.folder}: no runs in the history: `bench-core history add` adds them")
+            try:
+                self._connection = _connected(self._parts)
+            except UsageError:
+                if self._parts == self._store.parts():
+                    raise
+            else:
+                return
 
     def _asked(self, statement: duckdb.Statement, limit: int | None) -> Answer:
         import pyarrow as pa  # noqa: PLC0415 - an extra
 
-        found = self._connection.sql(statement)
-        if limit is None:
-            return Answer(found.to_arrow_table())
-        batches, size = [], 0
-        with found.limit(limit + 1).to_arrow_reader(_BATCH) as reader:
-            schema = reader.schema
-            for batch in reader:
-                batches.append(batch)
-                size += len(batch)
-        return Answer(pa.Table.from_batches(batches, schema).slice(0, limit), size > limit)
+        def work(opened: duckdb.DuckDBPyConnection) -> Answer:
+            found = opened.sql(statement)
+            if limit is None:
+                return Answer(found.to_arrow_table())
+            with found.limit(limit + 1).to_arrow_reader(_BATCH) as reader:
+                table = pa.Table.from_batches(list(reader), reader.schema)
+            return Answer(table.slice(0, limit), len(table) > limit)
+
+        return self._waited(work)
+
+    def _waited(self, work: Callable[[duckdb.DuckDBPyConnection], _T]) -> _T:
+        """Return what a function does with the connection, or raise KeyboardInterrupt at once.
+
+        It runs in another thread, because DuckDB looks for signals only between the parts of its work: some take hours.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(work, self._connection)
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                while not future.done():  # more than once: it may not have begun
+                    self._connection.interrupt()
+                    wait([future], 0.05)
+                raise
 
 
 def _connected(parts: Sequence[Part]) -> duckdb.DuckDBPyConnection:
@@ -173,7 +199,7 @@ def _literal(text: str) -> str:
 
 @contextlib.contextmanager
 def _told(what: str) -> Iterator[None]:
-    """Turn an error of DuckDB into a UsageError, and its word for an interrupt into that."""
+    """Turn an error of DuckDB into a UsageError."""
     import duckdb  # noqa: PLC0415 - an extra
 
     try:
@@ -182,10 +208,6 @@ def _told(what: str) -> Iterator[None]:
         raise UsageError(f"{what} needs more memory than there is: {_first_line(error)}") from None
     except duckdb.Error as error:
         raise UsageError(f"{what}: {one_line(_PLACE.sub('', str(error)))}") from None
-    except RuntimeError as error:
-        if "interrupted" not in str(error).lower():
-            raise
-        raise KeyboardInterrupt from None
 
 
 def _first_line(error: Exception) -> str:

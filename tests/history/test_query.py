@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from bench_core.errors import TableError, UsageError
+from bench_core.history import query
 from bench_core.history.query import History
 from bench_core.history.store import CACHE, VERSION, Store
 from tests.support.histories import added, every_file, parquet, truth, write_small
@@ -120,7 +121,7 @@ def test_the_settings_are_locked_under_the_check_of_statements(folder):
             with pytest.raises(duckdb.Error):
                 connection.execute(sql)
         asked_for = "autoload_known_extensions autoinstall_known_extensions allow_unsigned_extensions temp_directory"
-        settings = [connection.sql(f"SELECT current_setting('{name}')").fetchone()[0] for name in asked_for.split()]
+        settings = [connection.sql(f"SELECT current_setting('{name}')").fetchall()[0][0] for name in asked_for.split()]
         assert settings == [False, False, False, ""]
 
 
@@ -143,8 +144,6 @@ def test_a_value_without_a_type_in_python_is_refused(folder):
 
 
 def test_a_query_that_needs_more_memory_than_there_is_fails_in_one_line_without_a_file(folder, tmp_path, monkeypatch):
-    from bench_core.history import query
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(query._SETTINGS, "memory_limit", "20MB")
     with pytest.raises(UsageError, match="the query needs more memory than there is: Out of Memory Error"):
@@ -155,9 +154,9 @@ def test_a_query_that_needs_more_memory_than_there_is_fails_in_one_line_without_
 def test_ctrl_c_ends_a_query(folder):
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     endless = "SELECT count(*) FROM range(1000000) a(x), range(1000000) b(y) WHERE (x * y) % 7 = 3"
-    with History(Store(folder)) as opened, pytest.raises(KeyboardInterrupt):
-        timer.start()
-        opened.ask(endless)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        asked(folder, endless)
 
 
 @pytest.mark.parametrize("name", ["a[1]*?", "it's", 'a "b"', "{x}", "ä b", "-- c"])
@@ -178,6 +177,19 @@ def test_a_query_goes_on_where_another_process_replaces_a_part_of_the_cache(fold
         added(folder)
         found = opened.ask("SELECT run_id, value FROM rows WHERE metric = 'time' ORDER BY ALL").rows()
     assert found == [("one", 1.0), ("two", 7.0)]
+
+
+def test_a_query_begins_anew_where_a_part_goes_while_it_opens(folder, monkeypatch):
+    connected = query._connected
+
+    def late(parts):
+        if (folder / "b").is_dir():
+            shutil.rmtree(folder / "b")
+            added(folder)
+        return connected(parts)
+
+    monkeypatch.setattr(query, "_connected", late)
+    assert asked(folder, "SELECT run_id FROM runs").rows() == [("one",)]
 
 
 def test_a_part_that_is_damaged_is_named(folder):
