@@ -11,7 +11,7 @@ rule. All texts are "" where they are missing, as in a table that `bench_core.lo
 Nothing else in the folder is written. There are no locks, because some file systems have none, and none are needed:
 
 - A part has the digest of what it was made of in its name, so two writers write the same file. Each is renamed to its
-  name when it is whole, that in `runs` last: a part without it does not count.
+  name when it is whole, and a part counts when both of its files are there.
 - A writer lists the parts that are there before it looks for runs, and removes only those of that list: the run of a
   part that another one adds meanwhile is either found or not in the list.
 - Of two parts of one run, while one replaces the other, the newer counts.

@@ -120,9 +120,10 @@ def test_the_settings_are_locked_under_the_check_of_statements(folder):
         for sql in ("INSTALL httpfs", "LOAD httpfs"):
             with pytest.raises(duckdb.Error):
                 connection.execute(sql)
-        asked_for = "autoload_known_extensions autoinstall_known_extensions allow_unsigned_extensions temp_directory"
+        asked_for = "autoload_known_extensions autoinstall_known_extensions allow_unsigned_extensions "
+        asked_for += "python_enable_replacements temp_directory"
         settings = [connection.sql(f"SELECT current_setting('{name}')").fetchall()[0][0] for name in asked_for.split()]
-        assert settings == [False, False, False, ""]
+        assert settings == [False, False, False, False, ""]
 
 
 def test_an_error_is_one_line_that_names_it(folder):
@@ -161,6 +162,9 @@ def test_ctrl_c_ends_a_query(folder):
 
 @pytest.mark.parametrize("name", ["a[1]*?", "it's", 'a "b"', "{x}", "ä b", "-- c"])
 def test_a_folder_may_have_any_name(folder, tmp_path, name):
+    shutil.copytree(folder, tmp_path / "a1bc")  # which a pattern of the first name would match
+    write_small(tmp_path / "a1bc", "three")
+    added(tmp_path / "a1bc")
     shutil.move(folder, tmp_path / name)
     assert asked(tmp_path / name, "SELECT count(*) FROM rows, runs").rows() == [(8,)]
 

@@ -76,6 +76,14 @@ def test_a_fact_on_which_workers_differ_is_not_one_of_the_run(tmp_path):
     assert run["facts"] == {"same": "1"}
 
 
+@pytest.mark.parametrize("of", [{"run_id": "other", "machine": "a"}, {"run_id": "r", "machine": "b"}])
+def test_the_facts_of_another_run_are_not_those_of_this_one(tmp_path, of):
+    write_small(tmp_path, "r", about={"run": of, "environment": {"host": {"a": {"value": 1}}, "workers": {}}})
+    added(tmp_path)
+    (run,) = parquet.read_table(Store(tmp_path).parts()[0].run).to_pylist()
+    assert run["facts"] == []
+
+
 @pytest.mark.parametrize(
     ("written", "month", "moment"),
     [
@@ -115,9 +123,10 @@ def test_a_file_that_was_written_just_now_is_looked_into_again(tmp_path):
     """Within one tick of the file system's time another text of this size may have been written."""
     path = write_small(tmp_path, "one")
     added(tmp_path)
-    before = (path / "results.csv").stat()
+    before = {name: (path / name).stat() for name in ("results.csv", "run.json")}
     edit(path, "SomeBLAS 1", "SomeBLAS 2")
-    os.utime(path / "results.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
+    for name, about in before.items():
+        os.utime(path / name, ns=(about.st_atime_ns, about.st_mtime_ns))
     assert added(tmp_path).new == 1
 
 
