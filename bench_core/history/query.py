@@ -35,6 +35,7 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,  # else the names of tables may be those of Python's variables
     "temp_directory": "",
 }
+_GLOB = re.compile(r"([*?\[])")
 _PLACE = re.compile(r"\n+LINE \d+: .*", re.DOTALL)  # of an error in the SQL, with a caret in the next line
 _BATCH = 10_000  # rows
 _T = TypeVar("_T")
@@ -173,10 +174,10 @@ def _connected(parts: Sequence[Part]) -> duckdb.DuckDBPyConnection:
     files = {"rows": [part.rows for part in parts], "runs": [part.run for part in parts]}
     with _told("the cache"):
         allowed = {path for paths in files.values() for path in map(_absolute, paths)}
-        connection.execute("SET allowed_paths = ?", [sorted(allowed)])
+        connection.execute("SET allowed_paths = ?", [sorted(allowed | set(map(_pattern, allowed)))])
         connection.execute("SET enable_external_access = false")
         for name, paths in files.items():
-            listed = ", ".join(_literal(_absolute(path)) for path in paths)
+            listed = ", ".join(_literal(_pattern(_absolute(path))) for path in paths)
             source = f"read_parquet([{listed}], hive_partitioning = false)"
             connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {source}")  # noqa: S608 - names of our files
         connection.execute("SET lock_configuration = true")
@@ -185,6 +186,11 @@ def _connected(parts: Sequence[Part]) -> duckdb.DuckDBPyConnection:
 
 def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - without `..`, as DuckDB compares it
+
+
+def _pattern(path: str) -> str:
+    """Return the pattern that only this path matches: DuckDB takes every name of a file for a pattern."""
+    return _GLOB.sub(r"[\1]", path)
 
 
 def _literal(text: str) -> str:
