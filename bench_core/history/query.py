@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench_core.errors import UsageError
 from bench_core.history.store import Part, Store, as_parquet, require_extra
+from bench_core.results.schema import KINDS
 from bench_core.text import one_line
 from bench_core.units import counted
 
@@ -39,6 +40,12 @@ _GLOB = re.compile(r"([*?\[])")
 _PLACE = re.compile(r"\n+LINE \d+: .*", re.DOTALL)  # of an error in the SQL, with a caret in the next line
 _BATCH = 10_000  # rows
 _T = TypeVar("_T")
+# The columns whose values together are one series of runs, and those of each point of it.
+SERIES = (
+    *("machine", "suite", "workload", "workload_version", "size", "dtype", "precision", "params", "case_id", "backend"),
+    *("implementation", "device", "threads", "metric", "unit", "better", "clock", "scope", "cache"),
+)
+POINT = ("run_id", "started_at", "value", "ci_low", "ci_high", "env_id", "git_commit", "git_dirty", "flags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +131,19 @@ class History:
             )
             return found
 
+    def values(self, **wanted: Any) -> pyarrow.Table:
+        """Return the values that are ok, one row a run, sorted by `SERIES` and then by time: all series, or some.
+
+        wanted: values of columns, as `metric="time", clock="wall", machine="a"`; None for a missing number. The columns
+        are those of `SERIES` and `POINT`.
+        """
+        conditions = ["status = 'ok'", "value IS NOT NULL"]
+        conditions += [f"{_name(name)} IS NOT DISTINCT FROM ?" for name in wanted]
+        columns = ", ".join(map(_name, (*SERIES, *POINT)))
+        order = ", ".join(map(_name, (*SERIES, "started_at", "run_id")))
+        sql = f"SELECT {columns} FROM rows WHERE {' AND '.join(conditions)} ORDER BY {order}"  # noqa: S608 - columns
+        return self.table(sql, list(wanted.values()))
+
     def _open(self) -> None:
         while True:
             self._parts = self._store.parts()
@@ -191,6 +211,12 @@ def _absolute(path: Path) -> str:
 def _pattern(path: str) -> str:
     """Return the pattern that only this path matches: DuckDB takes every name of a file for a pattern."""
     return _GLOB.sub(r"[\1]", path)
+
+
+def _name(column: str) -> str:
+    """Return the name of a column in SQL. Raises KeyError for one that rows do not have."""
+    KINDS[column]
+    return f'"{column}"'
 
 
 def _literal(text: str) -> str:

@@ -9,9 +9,10 @@ import pytest
 
 from bench_core.errors import TableError, UsageError
 from bench_core.history import query
-from bench_core.history.query import History
+from bench_core.history.query import SERIES, History
 from bench_core.history.store import CACHE, VERSION, Store
 from tests.support.histories import added, every_file, parquet, truth, write_small
+from tests.support.planted_history import write_history
 
 
 @pytest.fixture
@@ -215,6 +216,21 @@ def test_queries_of_this_package_have_parameters(folder):
     with History(Store(folder)) as opened:
         found = opened.table("SELECT value FROM rows WHERE machine = ? AND metric = ?", ["b", "time"])
     assert found.to_pydict() == {"value": [2.0]}
+
+
+def test_all_series_come_in_order_and_one_by_its_columns(tmp_path):
+    write_history(tmp_path, months=(3, 1, 2))
+    added(tmp_path)
+    with History(Store(tmp_path)) as opened:
+        every = opened.values(metric="time", clock="wall").to_pylist()
+        (case,) = {row["case_id"] for row in every if row["workload"] == "gpt_train"}
+        one = opened.values(metric="time", case_id=case, device="cuda:0", threads=None).to_pylist()
+        with pytest.raises(KeyError):
+            opened.values(metrik="time")
+    assert [row["started_at"].month for row in every] == [1, 2, 3] * (len(every) // 3)
+    assert len({tuple(row[name] for name in SERIES) for row in every}) == len(every) // 3 == 10
+    assert one == [row for row in every if (row["case_id"], row["device"]) == (case, "cuda:0")]
+    assert len(one) == 3
 
 
 def test_an_answer_is_a_parquet_file(folder, tmp_path):
