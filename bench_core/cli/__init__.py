@@ -1,10 +1,10 @@
-"""The command line: `bench-core list | run | compare | cost | report | plot | doctor | check | noise | import`.
+"""The command line: `bench-core list | run | compare | cost | report | plot | history | doctor | check | noise | import`.
 
 This is the only subpackage that prints. Each command has a module of the same name (`import_` for `import`), which
 documents its exit codes.
 Besides these, every command has 74 or 141 if its output is lost (streams.py), and 130 if a signal ends it.
 A module of a command imports at its top only what declares the command, and what does its work where that is done:
-help must not wait for the work of ten commands, `compare` not for pytest, nor `list` for charts.
+help must not wait for the work of eleven commands, `compare` not for pytest, nor `list` for charts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_command_from_info
+from typer.main import get_command_from_info, get_group_from_info
 
 from bench_core import streams
 from bench_core.errors import BenchError, UsageError
@@ -26,7 +26,7 @@ from bench_core.text import harmless, no_such, printable
 
 # For commands that run pytest: options unknown to typer are passed to pytest, which rejects those it does not know.
 PYTEST_OPTIONS = {"ignore_unknown_options": True}
-COMMANDS = ("list", "run", "compare", "cost", "report", "plot", "doctor", "check", "noise", "import")
+COMMANDS = ("list", "run", "compare", "cost", "report", "plot", "history", "doctor", "check", "noise", "import")
 ALIASES = {"aa": "noise"}  # former name -> name of a command
 _TyperError: Any = typer.BadParameter.__bases__[0]  # of every wrong option and argument; typer exports no name for it
 
@@ -36,7 +36,22 @@ def module_of(command: str) -> str:
     return f"bench_core.cli.{command}{'_' * keyword.iskeyword(command)}"
 
 
-class _Commands(TyperGroup):
+class Group(TyperGroup):
+    """Several commands under one name. An unknown one is named with the nearest, and -h is --help."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        is_unknown = self.get_command(ctx, args[0]) is None and not args[0].startswith("-")
+        if is_unknown and not ctx.resilient_parsing:  # a shell that completes words wants no error
+            raise UsageError(no_such("command", args[0], self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Take -h for --help. As an option of its own it would also be found in pytest's, such as `-kchase`."""
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, ["--help" if arg == "-h" else arg for arg in args[:end]] + args[end:])
+
+
+class _Commands(Group):
     """Imports commands on demand, and turns every BenchError into one line on stderr and an exit code.
 
     Output that cannot be written has an exit code of its own (streams.py).
@@ -50,19 +65,13 @@ class _Commands(TyperGroup):
         if name not in COMMANDS:
             return None
         importlib.import_module(module_of(name))
+        for group in app.registered_groups:
+            if group.typer_instance is not None and group.typer_instance.info.name == name:
+                return get_group_from_info(
+                    group, pretty_exceptions_short=False, rich_markup_mode=None, suggest_commands=False
+                )
         (command,) = (known for known in app.registered_commands if known.name == name)
         return get_command_from_info(command, pretty_exceptions_short=False, rich_markup_mode=None)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        is_unknown = args[0] not in {*COMMANDS, *ALIASES} and not args[0].startswith("-")
-        if is_unknown and not ctx.resilient_parsing:  # a shell that completes words wants no error
-            raise UsageError(no_such("command", args[0], COMMANDS))
-        return super().resolve_command(ctx, args)
-
-    def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Take -h for --help. As an option of its own it would also be found in pytest's, such as `-kchase`."""
-        end = args.index("--") if "--" in args else len(args)
-        return super().parse_args(ctx, ["--help" if arg == "-h" else arg for arg in args[:end]] + args[end:])
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a command. Whichever signal ends it, it can end what it has started, and the exit code is 130."""

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
@@ -41,7 +41,14 @@ def chosen(option: str, word: str, known: Collection[str]) -> str:
     return word
 
 
-def write(path: Path, content: str | bytes, readings: Iterable[Reading]) -> None:
+class Made(Protocol):
+    """What an output was made of: of the files `sources`."""
+
+    @property
+    def sources(self) -> Iterable[Path]: ...
+
+
+def write(path: Path, content: str | bytes, readings: Iterable[Made]) -> None:
     """Write a file atomically. readings: what it was made of.
 
     Raises UsageError if it cannot be written, and if it is one of the files that were read.

@@ -9,6 +9,7 @@ import operator
 import os
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,16 +91,43 @@ def _completed(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is in a folder of runs.
+
+    tables: the results.csv files, sorted. skipped: what could not be read, or is packed or has another name. left_out:
+    runs that did not end, or lost their table. Both are a path, and why or what to do.
+    """
+
+    tables: tuple[Path, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
 def find_results(path: Path) -> list[Path]:
     """Return the results.csv files at or under a path, sorted; raises TableError if there is none.
 
-    Folders named `unfinished` below the path are skipped: their runs are parts of a measurement that is still running
-    or failed. `path` itself may be a symbolic link. Links inside a folder are skipped with a warning: a folder from
-    another source must not choose which files of this machine are read. So are folders that cannot be read, and tables
-    that are packed or have another name.
+    What is skipped in a folder (see `survey`) causes a warning. `path` itself may be a symbolic link.
     """
     if not is_folder(path):
         return [path]
+    found = survey(path)
+    if not found.tables:
+        reasons = [f"{name}: {why}" for name, why in [*found.skipped, *found.left_out][:_MOST_REASONS]]
+        reasons += [f"to read single tables, name them: {path}/*.csv"] * _has_tables(path)
+        raise TableError(path, f"no {RESULTS} here" + "".join(f"; {reason}" for reason in reasons))
+    for name, why in found.skipped:
+        warn_of(name, why)
+    return list(found.tables)
+
+
+def survey(path: Path) -> Survey:
+    """Return what is in a folder of runs.
+
+    Folders named `unfinished` below the path are left out: their runs are parts of a measurement that is still running
+    or failed. Links inside a folder are not followed, with a warning: a folder from another source must not choose
+    which files of this machine are read.
+    """
     found: list[Path] = []
     unread: list[OSError] = []
     misnamed: list[tuple[str, str]] = []
@@ -116,13 +144,7 @@ def find_results(path: Path) -> list[Path]:
             folders.remove(UNFINISHED)
             left_out.append((str(Path(folder, UNFINISHED)), "read only if the path names it"))
     skipped = [*((error.filename, why_unreadable(error)) for error in unread), *sorted(misnamed)]
-    if not found:
-        reasons = [f"{name}: {why}" for name, why in [*skipped, *sorted(left_out)][:_MOST_REASONS]]
-        reasons += [f"to read single tables, name them: {path}/*.csv"] * _has_tables(path)
-        raise TableError(path, f"no {RESULTS} here" + "".join(f"; {reason}" for reason in reasons))
-    for name, why in skipped:
-        warn_of(name, why)
-    return sorted(found)
+    return Survey(tuple(sorted(found)), tuple(skipped), tuple(sorted(left_out)))
 
 
 def _links(folder: Path, names: Iterable[str]) -> list[Path]:
@@ -144,11 +166,15 @@ def _misnamed(folder: Path, files: Iterable[str]) -> Iterator[tuple[str, str]]:
 def _remains(folder: Path, files: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield a folder that has no results.csv, and what it has of a run and what to do."""
     if JOURNAL in files:
-        resume = f"bench-core run --resume {shlex.quote(str(folder))}"
-        yield str(folder), f"a run that did not end: finish it with `{resume}`"
+        yield str(folder), unfinished(folder)
     elif RUN in files or SAMPLES in files:
         there = " and ".join(name for name in (RUN, SAMPLES) if name in files)
         yield str(folder), f"{there} of a run without its table"
+
+
+def unfinished(folder: Path) -> str:
+    """Return what to do about the folder of a run that did not end."""
+    return f"a run that did not end: finish it with `bench-core run --resume {shlex.quote(str(folder))}`"
 
 
 def _has_tables(folder: Path) -> bool:

@@ -61,15 +61,33 @@ def read_run_files(results: Path) -> RunFiles:
         return RunFiles(notes=(f"{results}: a single table without samples: its intervals are used",))
     notes: list[str] = []
     about = _read_object(results.with_name(RUN), "the environment is unknown", notes)
-    files = None if about is None else _mapping(about.get("files"))
-    if files is not None and not _matches(results, files, notes):
+    if not _is_of_table(about, results, notes):
         return RunFiles(notes=tuple(notes))
     # Earlier versions marked what was slow, and counted it: to leave it out would make them look fast.
     all_count = about is not None and "disturbed" not in about
-    samples = _read_samples_if_unchanged(results, files, notes, all_count=all_count)
-    about = about or {}
-    facts, workers = _environment(_mapping(about.get("environment")))
-    return RunFiles(samples, facts, workers, about, read_noise(results.parent, notes), tuple(notes))
+    samples = _read_samples_if_unchanged(results, _files(about), notes, all_count=all_count)
+    facts, workers = _environment(about)
+    return RunFiles(samples, facts, workers, about or {}, read_noise(results.parent, notes), tuple(notes))
+
+
+def read_run_json(results: Path) -> RunFiles:
+    """Return what the run.json beside a results.csv says, without the other files. Damage causes a note."""
+    notes: list[str] = []
+    about = _read_object(results.with_name(RUN), "the environment is unknown", notes)
+    if not _is_of_table(about, results, notes):
+        return RunFiles(notes=tuple(notes))
+    facts, workers = _environment(about)
+    return RunFiles(facts=facts, worker_facts=workers, about=about or {}, notes=tuple(notes))
+
+
+def _files(about: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return None if about is None else _mapping(about.get("files"))
+
+
+def _is_of_table(about: Mapping[str, Any] | None, results: Path, notes: list[str]) -> bool:
+    """Return whether a run.json, if there is one, belongs to a table; add a note if not."""
+    files = _files(about)
+    return files is None or _matches(results, files, notes)
 
 
 def read_noise(folder: Path, notes: list[str]) -> Mapping[str, Any]:
@@ -214,8 +232,9 @@ def _matches(path: Path, files: Mapping[str, Any], notes: list[str]) -> bool:
     return False
 
 
-def _environment(plain: Mapping[str, Any]) -> tuple[Facts, dict[str, Facts]]:
+def _environment(about: Mapping[str, Any] | None) -> tuple[Facts, dict[str, Facts]]:
     """Return host facts by name, and worker facts by env_id, from the `environment` of run.json."""
+    plain = _mapping((about or {}).get("environment"))
     by_id = {str(env_id): flatten(_mapping(facts)) for env_id, facts in _mapping(plain.get("workers")).items()}
     return flatten(_mapping(plain.get("host"))), by_id
 

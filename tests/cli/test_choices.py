@@ -4,7 +4,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from bench_core.cli import COMMANDS, app
+from bench_core.cli import app
 from tests.support.tables import tokens, write
 
 # What each option with a closed set is given, and what is meant. "{a}" and "{b}" are two runs.
@@ -20,6 +20,7 @@ TYPOS = {
     ("cost", "--price"): ("machine-aa=1", "machine-a"),
     ("cost", "--filter"): ("worklod == 'x'", "workload"),
     ("cost", "--format"): ("csvv", "csv"),
+    ("history query", "--format"): ("jsno", "json"),
     ("report", "--filter"): ("status == 'okk'", "ok"),
     ("plot", "--chart"): ("spedup", "speedup"),
     ("import", "--as"): ("nvbenhc", "nvbench"),
@@ -35,15 +36,25 @@ OPEN = {
     *(("plot", name) for name in ("--output", "--scale")),
     *(("cost", "--kwh"), ("check", "--from")),
     *(("import", name) for name in ("--output", "--machine", "--device", "--started-at")),
+    *(("history query", name) for name in ("--output", "--limit")),
 }
 
 
+def commands(group, prefix=""):
+    """Yield every command and its name, those of a group too."""
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        if hasattr(command, "list_commands"):
+            yield from commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
 def test_every_option_with_a_value_is_of_a_closed_set_or_of_none():
-    group = get_command(app)
     takes_value = {
         (name, option.opts[-1])
-        for name in COMMANDS
-        for option in group.get_command(None, name).params
+        for name, command in commands(get_command(app))
+        for option in command.params
         if not getattr(option, "is_flag", True)  # an argument has no such attribute
     }
     assert takes_value == TYPOS.keys() | OPEN
@@ -63,7 +74,7 @@ def test_a_mistyped_word_is_refused_with_the_nearest(runs, command, option):
     word, meant = TYPOS[command, option]
     needed = [] if option in NEEDED.get(command, []) else NEEDED.get(command, [])
     paths = runs[:1] if command == "import" else runs
-    done = CliRunner().invoke(app, [command, *paths, *needed, option, word])
+    done = CliRunner().invoke(app, [*command.split(), *paths, *needed, option, word])
     assert done.exit_code == (4 if option == "--require-same" else 2), done.output
     (line,) = done.stderr.splitlines()
     assert option in line

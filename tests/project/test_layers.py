@@ -153,8 +153,8 @@ def test_only_the_command_line_prints():
         assert not prints or room(path) == "cli", path
 
 
-def loaded(statement):
-    code = f"{statement}\nimport sys; print(*(m for m in ('torch', 'cupy', 'jax') if m in sys.modules))"
+def loaded(statement, libraries=("torch", "cupy", "jax", "duckdb", "pyarrow")):
+    code = f"{statement}\nimport sys; print(*(m for m in {libraries} if m in sys.modules))"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
@@ -168,9 +168,10 @@ def loaded(statement):
         "bench_core.cli",
         "bench_core.run.session",
         "bench_core.own.measure",
+        "bench_core.history.query, bench_core.cli.history",
     ],
 )
-def test_reading_and_comparing_never_import_an_array_library_of_a_gpu(module):
+def test_reading_and_comparing_never_import_an_array_library_of_a_gpu_nor_that_of_a_history(module):
     if module == "bench_core.report":
         pytest.importorskip("vl_convert")
     assert loaded(f"import {module}") == []
