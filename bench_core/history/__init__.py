@@ -1,0 +1,1 @@
+"""Many runs over months: where a series of their medians steps."""
