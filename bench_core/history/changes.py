@@ -137,18 +137,16 @@ class _Search:
         while parts:
             start, end = parts.pop()
             if end - start >= 2 * FEWEST:
-                place = self._best(start, end)
+                place = start + farthest(normal_scores(self._series[start:end]))
                 if self._p(start, place, end) <= _GENEROUS:
                     found.append(place)
                     parts += [(start, place), (place, end)]
         return sorted(found)
 
     def _settled(self, found: Sequence[int]) -> list[int]:
-        """Return each place moved to the best one between its neighbours."""
-        return sorted({self._best(start, end) for start, _, end in self._splits(found)})
-
-    def _best(self, start: int, end: int) -> int:
-        return start + farthest(normal_scores(self._series[start:end]))
+        """Return each place moved to the best one between its neighbours, by values: scores blur where a step is."""
+        splits = self._splits(found)
+        return sorted({a + farthest(drawn_in(self._series[a:b], [place - a])) for a, place, b in splits})
 
     def _p(self, start: int, place: int, end: int) -> float:
         split = (start, place, end)
@@ -225,15 +223,29 @@ def p_of_step(values: Floats, place: int) -> float:
 
 
 def is_drift(values: Floats, places: Sequence[int]) -> bool:
-    """Tell whether a line through the normal scores explains about as much as steps at some places.
+    """Tell whether a line explains values about as well as steps at some places.
 
-    Steps have more parameters than a line, and their places were chosen: they must explain more by 1 variance of the
-    noise, and by 4 for each step after the first.
+    By least squares, with outliers drawn in: ranks would hide how sharp a large step is. Steps have more
+    parameters than a line, and their places were chosen: they must explain more by 1 variance of the noise, and by 4
+    for each step after the first.
     """
-    scores = normal_scores(values)
-    n, mean = len(scores), scores.mean()
-    by_steps = sum(len(level) * (level.mean() - mean) ** 2 for level in np.split(scores, places))
+    drawn = drawn_in(values, places)
+    levels = np.split(drawn, places)
+    n, mean = len(drawn), drawn.mean()
+    by_steps = sum(len(level) * (level.mean() - mean) ** 2 for level in levels)
     times = np.arange(n) - (n - 1) / 2
-    by_line = (times @ scores) ** 2 / (times @ times)
-    noise = (((scores - mean) ** 2).sum() - by_steps) / max(1, n - len(places) - 1)
+    by_line = (times @ (drawn - mean)) ** 2 / (times @ times)
+    noise = (((drawn - mean) ** 2).sum() - by_steps) / max(1, n - len(places) - 1)
     return bool(by_steps - by_line < (4 * len(places) - 3) * noise)
+
+
+def drawn_in(values: Floats, places: Sequence[int]) -> Floats:
+    """Return values with those drawn in that are more than 3 standard deviations beyond the levels between places.
+
+    Levels are medians; the standard deviation is estimated by the median deviation from them.
+    """
+    levels = np.split(values, places)
+    medians = [float(np.median(level)) for level in levels]
+    deviations = [np.abs(level - median) for level, median in zip(levels, medians, strict=True)]
+    reach = 3 * 1.4826 * float(np.median(np.concatenate(deviations)))
+    return np.clip(values, min(medians) - reach, max(medians) + reach)

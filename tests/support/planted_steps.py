@@ -14,6 +14,15 @@ def _slow(rng, n, share):
     return rng.standard_normal(n) + 10 * (rng.random(n) < share)
 
 
+def _following(rng, n, share):
+    """Return noise of standard deviation 1 in which each run has a share of the last one's deviation: AR(1)."""
+    new = rng.standard_normal(n) * np.sqrt(1 - share**2)
+    noise = [rng.standard_normal()]
+    for value in new[1:]:
+        noise.append(share * noise[-1] + value)
+    return np.array(noise)
+
+
 NOISES = {
     "normal": lambda rng, n: rng.standard_normal(n),
     "Student t, 3 d.f.": lambda rng, n: rng.standard_t(3, n),
@@ -21,7 +30,9 @@ NOISES = {
     "5 % slow by 10 s": lambda rng, n: _slow(rng, n, 0.05),
     "10 % slow by 10 s": lambda rng, n: _slow(rng, n, 0.1),
     "30 % slow by 10 s": lambda rng, n: _slow(rng, n, 0.3),
+    "AR(1), 0.3": lambda rng, n: _following(rng, n, 0.3),
 }
+INDEPENDENT = tuple(name for name in NOISES if not name.startswith("AR"))
 
 
 @dataclass(frozen=True)
