@@ -13,8 +13,9 @@ loses nothing to one of normal values, and gains where tails are heavy (Chernoff
 972-994). The price: one run cannot be a step, however large, nor can two; FEWEST can.
 
 A p-value is multiplied by the number of places where the step could have been (Bonferroni), and is never below the
-probability that independent values happen to be separated perfectly. So a step needs 3 runs on its short side in a
-series of at least 20 runs, 4 of 14, 5 of 11; a series of less than 11 has none.
+probability that independent values happen to be separated perfectly. So at ALPHA a step needs at least
+3 runs on its short side in a series of 19, 4 of 12, 5 of 11 or 6 of 11; a series of less than 11 runs has no step.
+At NEW_ALPHA these are 3 of 36, 4 of 14, 5 of 12.
 
 A drift is no step: a straight line must not explain a series better. What is called, at ALPHA, is in these tables.
 `python -m tests.native.changes` makes them, by simulation of independent noise; a test repeats a part of it.
@@ -36,7 +37,7 @@ import numpy as np
 from bench_core import stats
 
 ALPHA = 0.03  # of a steady series
-NEW_ALPHA = 0.01  # of a look for a new regression: there are many looks at a series
+NEW_ALPHA = 0.02  # of a look for a new regression: there are many looks at a series
 RECENT = 10  # runs since the step of a new regression
 FEWEST = 3  # values on each side of a step
 _GENEROUS = 0.1  # p-value, of one place, up to which a series is split at first
@@ -89,7 +90,8 @@ def new_regression(
 ) -> Change | None:
     """Return the last step of a series if it is for the worse and at most `recent` runs old, else None.
 
-    Meant to be called after every run. A step is seen at the earliest when FEWEST runs have followed it.
+    Meant to be called after every run. A step is seen at the earliest when FEWEST runs have followed it, and only as
+    long as the last FEWEST are nearer to the new level: what was mended since is no regression.
 
     better: which values are better. alpha: as of `change_points`, for one look.
 
@@ -101,7 +103,10 @@ def new_regression(
     if not found or found[-1].index < len(values) - recent:
         return None
     last = found[-1]
-    return last if (last.after > last.before) == (better == "lower") and last.after != last.before else None
+    sign = 1 if better == "lower" else -1
+    now = float(np.median(values[-FEWEST:]))
+    there = sign * now > sign * (last.before + last.after) / 2
+    return last if there and sign * last.after > sign * last.before else None
 
 
 class _Search:
@@ -114,17 +119,20 @@ class _Search:
         self._known: dict[tuple[int, int, int], float] = {}
 
     def changes(self) -> tuple[Change, ...]:
+        if len(self._series) < 2 * FEWEST:
+            return ()
         found = self._without_weakest(self._generous(), self._weak)
         found = self._without_weakest(self._settled(found), self._weak)
         found = self._without_drifts(self._without_weakest(found, self._drifts))
-        if not found:
-            return ()
-        levels = [float(np.median(self._series[a:b])) for a, b in pairwise(self._ends(found))]
+        levels = self._levels(found)
         p_values = (min(1.0, self._places * self._p(*split)) for split in self._splits(found))
         return tuple(map(Change, found, levels, levels[1:], p_values))
 
     def _ends(self, found: Sequence[int]) -> list[int]:
         return [0, *found, len(self._series)]
+
+    def _levels(self, found: Sequence[int]) -> list[float]:
+        return [float(np.median(self._series[a:b])) for a, b in pairwise(self._ends(found))]
 
     def _splits(self, found: Sequence[int]) -> list[tuple[int, int, int]]:
         """Return each place between its neighbours."""
@@ -145,8 +153,11 @@ class _Search:
 
     def _settled(self, found: Sequence[int]) -> list[int]:
         """Return each place moved to the best one between its neighbours, by values: scores blur where a step is."""
-        splits = self._splits(found)
-        return sorted({a + farthest(drawn_in(self._series[a:b], [place - a])) for a, place, b in splits})
+        moved, ends = [0], self._ends(found)
+        for place, end in zip(found, ends[2:], strict=True):
+            start = moved[-1]
+            moved.append(start + farthest(drawn_in(self._series[start:end], [place - start])))
+        return moved[1:]
 
     def _p(self, start: int, place: int, end: int) -> float:
         split = (start, place, end)
@@ -170,7 +181,7 @@ class _Search:
     def _without_drifts(self, found: list[int]) -> list[int]:
         """Remove several steps in one direction, one after another, that a line explains as well."""
         ends, kept = self._ends(found), list[int]()
-        levels = [float(np.median(self._series[a:b])) for a, b in pairwise(ends)]
+        levels = self._levels(found)
         for _, group in groupby(range(len(found)), key=lambda i: levels[i + 1] > levels[i]):
             run = list(group)
             start, end = ends[run[0]], ends[run[-1] + 2]

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from bench_core.history.changes import ALPHA, NEW_ALPHA
-from tests.support.planted_steps import INDEPENDENT, NOISES, Drift, Planted, found_in, looks_that_alarm, steady, step
+from tests.support.planted_steps import NOISES, Drift, Planted, found_in, looks_that_alarm, steady, step
 
 LENGTHS = (12, 20, 60, 200)
 FEWER = {200: 4}  # longer series take longer: so many times fewer
