@@ -72,8 +72,10 @@ def main():
         rows = [[name, *(next(cells) for _ in NOISY)] for name in PLANTED]
         show("Found within 2 runs (others in a series)", ["planted", *NOISY], rows)
 
-        found = pool.map(partial(found_in, seed=seed), DRIFTS.values(), [n // FEWER.get(d.n, 1) for d in DRIFTS.values()])
-        rows = [[name, *(f"{c / sum(one.counts):.2f}" for c in one.counts)] for name, one in zip(DRIFTS, found, strict=True)]
+        kinds = list(DRIFTS.values())
+        found = pool.map(partial(found_in, seed=seed), kinds, [n // FEWER.get(kind.n, 1) for kind in kinds])
+        shares = [[f"{count / sum(one.counts):.2f}" for count in one.counts] for one in found]
+        rows = [[name, *cells] for name, cells in zip(DRIFTS, shares, strict=True)]
         show("Drifts: share with so many steps", ["drift", "0", "1", "2", "..."], rows)
 
         kinds = [steady(length, noise) for length in (LOOKS, 2 * LOOKS) for noise in ("normal", "10 % slow by 10 s")]
@@ -82,7 +84,8 @@ def main():
             [f"{kind.noise}, looks {kind.n - LOOKS + 1} to {kind.n}", f"{a.mean():.5f}", f"{a.any(axis=1).mean():.4f}"]
             for kind, a in zip(kinds, looked, strict=True)
         ]
-        show(f"new_regression in a steady series, alpha {NEW_ALPHA}", ["series", "a look", f"any of {LOOKS} looks"], rows)
+        head = ["series", "a look", f"any of {LOOKS} looks"]
+        show(f"new_regression in a steady series, alpha {NEW_ALPHA}", head, rows)
 
         after = (3, 4, 5, 7, 10)
         rows = [[f"{by:.0%}", *(f"{soonest(by, k, n // 2, seed):.2f}" for k in after)] for by in (0.05, 0.1, 0.2)]

@@ -104,7 +104,7 @@ def found_in(kind, repeats, seed=0, **options):
 
 
 def looks_that_alarm(kind, repeats, looks, seed=0, **options):
-    """Return for each series the looks, after its first runs and after each of the last `looks`, that see a regression."""
+    """Return for each series which of its last looks, one after each run, see a new regression."""
     rng = np.random.default_rng(seed)
     series = [kind.draw(rng) for _ in range(repeats)]
     ends = range(kind.n - looks + 1, kind.n + 1)
