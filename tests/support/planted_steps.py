@@ -1,0 +1,111 @@
+"""Series of run medians with planted steps, and how many of the steps are found."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench_core.history.changes import change_points, new_regression
+
+NEAR = 2  # a step is found if its place is known within so many runs
+
+
+def _slow(rng, n, share):
+    """Return normal noise; some runs are slower by 10 standard deviations."""
+    return rng.standard_normal(n) + 10 * (rng.random(n) < share)
+
+
+def _following(rng, n, share):
+    """Return noise of standard deviation 1 in which each run has a share of the last one's deviation: AR(1)."""
+    new = rng.standard_normal(n) * np.sqrt(1 - share**2)
+    noise = [rng.standard_normal()]
+    for value in new[1:]:
+        noise.append(share * noise[-1] + value)
+    return np.array(noise)
+
+
+NOISES = {
+    "normal": lambda rng, n: rng.standard_normal(n),
+    "Student t, 3 d.f.": lambda rng, n: rng.standard_t(3, n),
+    "log-normal": lambda rng, n: np.exp(rng.standard_normal(n)),
+    "5 % slow by 10 s": lambda rng, n: _slow(rng, n, 0.05),
+    "10 % slow by 10 s": lambda rng, n: _slow(rng, n, 0.1),
+    "30 % slow by 10 s": lambda rng, n: _slow(rng, n, 0.3),
+    "AR(1), 0.3": lambda rng, n: _following(rng, n, 0.3),
+}
+INDEPENDENT = tuple(name for name in NOISES if not name.startswith("AR"))
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A kind of series. levels: the number of runs and the level of each, as a ratio; scale: of the noise."""
+
+    levels: tuple[tuple[int, float], ...]
+    scale: float = 0.02
+    noise: str = "normal"
+
+    @property
+    def n(self):
+        return sum(n for n, _ in self.levels)
+
+    @property
+    def places(self):
+        return tuple(np.cumsum([n for n, _ in self.levels[:-1]]).tolist())
+
+    def draw(self, rng):
+        return self.without_noise() + self.scale * NOISES[self.noise](rng, self.n)
+
+    def without_noise(self):
+        return np.repeat([level for _, level in self.levels], [n for n, _ in self.levels])
+
+
+@dataclass(frozen=True)
+class Drift(Planted):
+    """A straight line from the first level to the second."""
+
+    places = ()
+
+    def without_noise(self):
+        return np.linspace(self.levels[0][1], self.levels[1][1], self.n)
+
+
+def steady(n, noise="normal"):
+    return Planted(((n, 1.0),), noise=noise)
+
+
+def step(by, scale, before=40, after=20, noise="normal"):
+    return Planted(((before, 1.0), (after, 1.0 + by)), scale, noise)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in many series.
+
+    found: the share of planted steps that were found; false: the mean number of others in a series; alarmed: the share
+    of series with any of them; counts: how many series have 0, 1, 2, ... steps.
+    """
+
+    found: float
+    false: float
+    alarmed: float
+    counts: tuple[int, ...]
+
+
+def found_in(kind, repeats, seed=0, **options):
+    """Return what change_points finds in series of a kind."""
+    rng = np.random.default_rng(seed)
+    found, false, counts = 0, [], []
+    for _ in range(repeats):
+        called = [change.index for change in change_points(kind.draw(rng), **options)]
+        found += sum(any(abs(place - true) <= NEAR for place in called) for true in kind.places)
+        false.append(sum(all(abs(place - true) > NEAR for true in kind.places) for place in called))
+        counts.append(len(called))
+    share = found / (repeats * len(kind.places)) if kind.places else float("nan")
+    return Found(share, float(np.mean(false)), float(np.mean(np.array(false) > 0)), tuple(np.bincount(counts).tolist()))
+
+
+def looks_that_alarm(kind, repeats, looks, seed=0, **options):
+    """Return for each series which of its last looks, one after each run, see a new regression."""
+    rng = np.random.default_rng(seed)
+    series = [kind.draw(rng) for _ in range(repeats)]
+    ends = range(kind.n - looks + 1, kind.n + 1)
+    return np.array([[new_regression(x[:end], better="lower", **options) is not None for end in ends] for x in series])
