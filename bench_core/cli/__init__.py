@@ -1,4 +1,4 @@
-"""The command line: `bench-core list | run | compare | cost | report | plot | history | doctor | check | noise | import`.
+"""The command line: `bench-core list | run | compare | cost | report | plot | history | doctor | check | ...`.
 
 This is the only subpackage that prints. Each command has a module of the same name (`import_` for `import`), which
 documents its exit codes.

@@ -306,7 +306,7 @@ def test_any_series_gives_ordered_changes_between_its_ends(values):
     found = change_points(values)
     indices = [change.index for change in found]
     assert indices == sorted(set(indices))
-    assert all(changes.FEWEST <= b - a for a, b in pairwise([0, *indices, len(values)]) if indices)
+    assert all(b - a >= changes.FEWEST for a, b in pairwise([0, *indices, len(values)]) if indices)
     assert all(0 <= change.p_value <= changes.ALPHA for change in found)
 
 
