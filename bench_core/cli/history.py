@@ -41,7 +41,7 @@ def add_command(
     *,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Read every run again.")] = False,
 ) -> None:
-    """Bring the cache of a folder of runs up to date; `query` and `show` do so first."""
+    """Bring the cache of a folder of runs up to date; `query` does so first."""
     from bench_core.history.store import Store
 
     with collection_off():
