@@ -16,6 +16,8 @@ from bench_core.workload import Call, result_alone
 
 TRIES = 3  # every try must show the fault, because a single one may be disturbed
 FUTURES = 5  # tries where results are futures: a model has a copy of each output, any of which may be disturbed
+MOST = 10  # tries of short calls: on a busy machine three in a row may be disturbed by more than a call takes
+ENOUGH = 0.1  # seconds that tries of short calls may take together
 JITTER = 50e-6  # seconds by which the time of a copy varies
 NAMING = 5e-6  # seconds that naming an output may take: a model has a hundred (1.5e-6 measured on an H100's host)
 
@@ -46,15 +48,15 @@ def unfinished(
 
     A copy to the host has to wait for the result. So the first copy after a synchronisation must not take longer than
     the second, each with the cutting out of what is copied. If it does, by more than half of what the calls claimed to
-    take, in each of TRIES, then `synchronize` does not wait, or the result was not computed before it was asked for.
-    Where results are futures, each output is one by itself, so a piece of each is copied. A try in which the cutting
+    take, in each of several tries, then `synchronize` does not wait, or the result was not computed before it was asked
+    for. Where results are futures, each output is one by itself, so a piece of each is copied. A try in which the cutting
     had to be compiled proves nothing; it does not count, once. Of several ranks the one that is latest counts.
     """
-    least, ranks = math.inf, ranks_of(backend)
+    least, spent, ranks = math.inf, 0.0, ranks_of(backend)
     is_future = isinstance(backend, Futures)
     wait_for = backend.wait_for if isinstance(backend, Futures) else _ignore  # as the timer does
     compiled, tries = False, 0
-    while tries < (FUTURES if is_future else TRIES):
+    while _goes_on(tries, spent, FUTURES if is_future else TRIES):
         backend.synchronize()
         start = now()
         for _ in range(calls - 1):
@@ -76,7 +78,7 @@ def unfinished(
         if _programs(backend) != programs and not compiled:
             compiled = True
             continue
-        tries, least = tries + 1, min(least, left)
+        tries, spent, least = tries + 1, spent + seconds * calls + left, min(least, left)
     return Awaited(result, seconds, least)
 
 
@@ -118,18 +120,25 @@ def hidden_work(
     seen: seconds per call by the device's clock.
 
     Once all calls are queued, the host waits at most for all of their work. If it waits 1.5 times as long as the
-    device's clock has seen, in each of three tries, then there is work that the clock does not see, for example in
+    device's clock has seen, in each of several tries, then there is work that the clock does not see, for example in
     another stream.
     """
-    least = math.inf
-    for _ in range(TRIES):
+    least, spent, tries = math.inf, 0.0, 0
+    while _goes_on(tries, spent, TRIES):
         backend.synchronize()
+        start = now()
         for _ in range(calls):
             run()
         queued = now()
         backend.synchronize()
-        waited = now() - queued
+        end = now()
+        waited = end - queued
         if waited < 1.5 * calls * seen + 4 * JITTER:
             return None
-        least = min(least, waited / calls)
+        tries, spent, least = tries + 1, spent + end - start, min(least, waited / calls)
     return least
+
+
+def _goes_on(tries: int, spent: float, fewest: int) -> bool:
+    """Return whether a fault that every try has shown so far needs another one. spent: seconds of all tries."""
+    return tries < fewest or (tries < MOST and spent < ENOUGH)
