@@ -49,8 +49,8 @@ def label(key: Key, fields: Sequence[str]) -> str:
     return short(" ".join(_word(name, text) for name, text in texts if text not in _UNSAID)) or "everything"
 
 
-def row_name(row: Row) -> str:
-    """Return the name of one row of results.csv: its case, who measured it, and the metric."""
+def row_name(row: object) -> str:
+    """Return the name of one row of results.csv, or of a record with the same fields: its case, who, and the metric."""
     texts = zip(_NAME, _name(row), strict=True)
     return " ".join(_word(name, str(text)) for name, text in texts if text is not None and text not in _UNSAID)
 

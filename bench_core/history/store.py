@@ -390,7 +390,7 @@ def _month(started_at: str) -> str:
     return match[0] if match else _NO_MONTH
 
 
-def _moment(text: str) -> datetime | None:
+def moment(text: str) -> datetime | None:
     """Return a point in time in UTC, without its zone, as DuckDB's TIMESTAMP is; None for another text."""
     try:
         moment = datetime.fromisoformat(text)
@@ -415,7 +415,7 @@ def _column(rows: Table, name: str) -> pyarrow.Array:
     values, places = rows.groups((name,))
     cells = [value for (value,) in values]
     if name == "started_at":
-        return pa.array(list(map(_moment, cells)), pa.timestamp("us")).take(pa.array(places))
+        return pa.array(list(map(moment, cells)), pa.timestamp("us")).take(pa.array(places))
     if KINDS[name] is str:
         return pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), pa.array(cells, pa.string()))
     return pa.array(cells, pa.bool_() if KINDS[name] is bool else pa.int64()).take(pa.array(places))
@@ -429,11 +429,11 @@ def _run(rows: Table, month: str, known: RunFiles) -> pyarrow.Table:
     options = known.about.get("options")
     preset = options.get("preset") if isinstance(options, dict) else None
     facts = pa.map_(pa.string(), pa.string())
-    workers = {env_id: list(_texts(known.worker_facts[env_id]).items()) for env_id in sorted(known.worker_facts)}
+    workers = {env_id: list(as_texts(known.worker_facts[env_id]).items()) for env_id in sorted(known.worker_facts)}
     cells = {
         "run_id": (first.run_id, pa.string()),
         "machine": (first.machine, pa.string()),
-        "started_at": (_moment(first.started_at), pa.timestamp("us")),
+        "started_at": (moment(first.started_at), pa.timestamp("us")),
         "month": (month, pa.string()),
         "git_commit": (first.git_commit, pa.string()),
         "git_dirty": (first.git_dirty, pa.bool_()),
@@ -450,13 +450,13 @@ def _agreed(known: RunFiles) -> dict[str, str]:
     """Return the facts of the host, and those of the workers on which all that know them agree."""
     several: dict[str, set[str]] = {}
     for facts in known.worker_facts.values():
-        for name, text in _texts(facts).items():
+        for name, text in as_texts(facts).items():
             several.setdefault(name, set()).add(text)
     agreed = {name: text for name, (text, *others) in several.items() if not others}
-    return dict(sorted((agreed | _texts(known.facts)).items()))
+    return dict(sorted((agreed | as_texts(known.facts)).items()))
 
 
-def _texts(facts: Facts) -> dict[str, str]:
+def as_texts(facts: Facts) -> dict[str, str]:
     """Return the facts that are known, as texts: JSON of what is no text."""
     values = {name: fact.value for name, fact in sorted(facts.items()) if fact.value is not None}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}

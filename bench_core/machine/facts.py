@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -163,6 +164,14 @@ def shown(name: str, value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def shown_text(name: str, text: str) -> str:
+    """Return `shown` of a value that is a text already: JSON of lists and mappings, and of numbers that have a unit."""
+    if text[:1] in {"[", "{"} or _unit(name):
+        with contextlib.suppress(ValueError, RecursionError):
+            return shown(name, json.loads(text))
+    return text
+
+
 def _items(name: str, value: list[Any]) -> str:
     if name in _PARTS and value and all(isinstance(part, dict) for part in value):
         return "; ".join(map(_PARTS[name], value))
@@ -205,5 +214,9 @@ def _item(item: Any) -> str:
 def _number(name: str, value: float) -> str:
     if name in _SHARES:
         return f"{value:.1%}"
-    unit = _UNITS.get(name) or _UNITS.get(name.rpartition(".")[2].removesuffix("_max"))
+    unit = _unit(name)
     return show(value, unit) if unit else str(value)
+
+
+def _unit(name: str) -> str:
+    return _UNITS.get(name) or _UNITS.get(name.rpartition(".")[2].removesuffix("_max"), "")

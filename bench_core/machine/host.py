@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import json
 import os
 import platform
 import re
@@ -290,10 +291,14 @@ def blas_library() -> str:
 
 
 def threadpool_facts() -> Facts:
-    """Return the thread pools loaded in this process (kind, version, kernels, threads), without their file paths."""
+    """Return the thread pools loaded in this process (kind, version, kernels, threads), without their file paths.
+
+    They are sorted: threadpoolctl lists them in the order in which they lie in memory, which differs between processes.
+    """
     pools = threadpoolctl.threadpool_info()
     for pool in pools:
         pool.pop("filepath", None)
+    pools.sort(key=lambda pool: json.dumps(pool, sort_keys=True))
     return {"threadpools": Fact(pools, "threadpoolctl.threadpool_info")}
 
 

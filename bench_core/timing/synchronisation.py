@@ -49,8 +49,8 @@ def unfinished(
     A copy to the host has to wait for the result. So the first copy after a synchronisation must not take longer than
     the second, each with the cutting out of what is copied. If it does, by more than half of what the calls claimed to
     take, in each of several tries, then `synchronize` does not wait, or the result was not computed before it was asked
-    for. Where results are futures, each output is one by itself, so a piece of each is copied. A try in which the cutting
-    had to be compiled proves nothing; it does not count, once. Of several ranks the one that is latest counts.
+    for. Where results are futures, each output is one by itself, so a piece of each is copied. A try in which the
+    cutting had to be compiled proves nothing; it does not count, once. Of several ranks the one that is latest counts.
     """
     least, spent, ranks = math.inf, 0.0, ranks_of(backend)
     is_future = isinstance(backend, Futures)

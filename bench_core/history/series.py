@@ -1,0 +1,347 @@
+"""Series of run medians: what one piece of work took on one device, run after run; where it changed, and what with it.
+
+A series is broken where the environment of its runs changes (`env_id`): the search for steps begins anew behind a
+break, and what is different in the facts of run.json stands beside it. Not every other `env_id` is a change: a newer
+bench-core may have noted a fact more. Only facts that both sides know, and that differ, are.
+
+A step has the range of commits in which it lies: the code of the last run that was certainly before it, and that of the
+first one that was certainly after it (`changes.range_of_step`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from operator import attrgetter
+from typing import Any, Literal
+
+import numpy as np
+
+from bench_core.compare.labels import row_name
+from bench_core.compare.loading import Reading
+from bench_core.history.changes import (
+    ALPHA,
+    NEW_ALPHA,
+    RECENT,
+    Change,
+    change_points,
+    is_possible,
+    new_regression,
+    p_of_step,
+)
+from bench_core.history.query import POINT, SERIES, History
+from bench_core.history.store import as_texts, moment
+from bench_core.machine.facts import VOLATILE, shown_text
+from bench_core.records import Clock, Status, is_quantity, is_unchecked
+from bench_core.text import printable
+
+_ABSENT = {"package.": "not installed", "env.": "unset"}  # what it means that a fact is absent, by how its name begins
+_order = attrgetter("started_at", "run_id")
+
+Environment = Mapping[str, str]  # facts by name, as texts as a store holds them
+EnvironmentOf = Callable[["Subject", "Point"], Environment]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a series is of: the work, who did it, and the quantity. Its fields are columns of results.csv."""
+
+    machine: str
+    suite: str
+    workload: str
+    workload_version: int | None
+    size: str
+    dtype: str
+    precision: str
+    params: str
+    case_id: str
+    backend: str
+    implementation: str
+    device: str
+    threads: int | None
+    metric: str
+    unit: str
+    better: str
+    clock: str
+    scope: str
+    cache: str
+
+    @property
+    def name(self) -> str:
+        """The machine, who measured, the work and the metric, without the usual values."""
+        return row_name(self)
+
+    @property
+    def better_is(self) -> Literal["higher", "lower"] | None:
+        """Which values are better; None if the table does not say so."""
+        return self.better if self.better in {"higher", "lower"} else None  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The value of one run, in the unit of its series. started_at: in UTC. low, high: its interval, if it has one."""
+
+    run_id: str
+    started_at: datetime
+    value: float
+    low: float | None = None
+    high: float | None = None
+    env_id: str = ""
+    git_commit: str = ""
+    git_dirty: bool | None = None
+    flags: str = ""
+
+    @property
+    def commit(self) -> str:
+        """The first digits of the commit, "+" if there were changes beside it; "" if it is not known."""
+        return printable(self.git_commit[:9]) + "+" * bool(self.git_commit and self.git_dirty)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A fact that differs between two runs, as texts."""
+
+    name: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A step or a break of a series.
+
+    index: of the first point of the new level. before, after: the levels, medians in the unit of the series. p_value:
+    of a step, how many steady series have one as clear as this; of a break, how likely levels are that differ as much
+    if nothing did. earliest, latest: the last point that is certainly before it, and the first certainly after it.
+    differences: what changed in the environment; empty for a step.
+    """
+
+    kind: Literal["step", "break"]
+    index: int
+    before: float
+    after: float
+    p_value: float
+    earliest: Point
+    latest: Point
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def relative(self) -> float | None:
+        """The change as a share of the level before: 0.05 is 5 % more; None if that level is zero."""
+        return self.after / self.before - 1 if self.before else None
+
+    @property
+    def size(self) -> float:
+        """How large the change is, the same for twice and for half; what came from zero is largest."""
+        ratio = self.after / self.before if self.before else math.inf
+        return abs(math.log(ratio)) if 0 < ratio < math.inf else math.inf
+
+    @property
+    def commits(self) -> str:
+        """The range of commits: "a1b2c3d4e..f5a6b7c8d", or "a1b2c3d4e, the same"; "" if none is known."""
+        first, last = self.earliest.commit, self.latest.commit
+        if not first and not last:
+            return ""
+        return f"{last}, the same" if first == last else f"{first or 'unknown'}..{last or 'unknown'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The points of a subject in the order of time, and its events in the same order."""
+
+    subject: Subject
+    points: tuple[Point, ...]
+    events: tuple[Event, ...] = ()
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        return tuple(point.value for point in self.points)
+
+    @property
+    def current(self) -> tuple[float, ...]:
+        """The values since the last break."""
+        breaks = [event.index for event in self.events if event.kind == "break"]
+        return self.values[max(breaks, default=0) :]
+
+    @property
+    def levels(self) -> tuple[tuple[int, int, float], ...]:
+        """First index, index behind the last, and median between events; they cover the series."""
+        ends = [0, *(event.index for event in self.events), len(self.points)]
+        return tuple((a, b, float(np.median(self.values[a:b]))) for a, b in pairwise(ends))
+
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether nothing has checked the answers of its newest run."""
+        return is_unchecked(self.points[-1].flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """The newest step of a series, which is for the worse."""
+
+    series: Series
+    step: Event
+
+
+# ---------------------------------------------------------------- where series come from
+
+
+def series_of_readings(readings: Iterable[Reading]) -> list[Series]:
+    """Return the series of tables, those by the wall clock and those without one."""
+    points: dict[Subject, list[Point]] = {}
+    runs: dict[tuple[str, str], Reading] = {}
+    for reading in readings:
+        rows = reading.rows
+        rows = rows.only(rows.mask("status", Status.OK.__eq__) & rows.mask("clock", Clock.DEVICE.__ne__))
+        subjects, numbers = rows.groups(SERIES)
+        found = [points.setdefault(Subject(*values), []) for values in subjects]
+        cells = zip(*(rows.cells(name) for name in POINT), strict=True)
+        for number, (run_id, started_at, *rest) in zip(numbers.tolist(), cells, strict=True):
+            found[number] += _points(run_id, moment(started_at), *rest)
+        for run_id, machine in rows.distinct("run_id", "machine"):
+            runs.setdefault((run_id, machine), reading)
+
+    def environment_of(subject: Subject, point: Point) -> Environment:
+        files = runs[point.run_id, subject.machine].files
+        return as_texts(files.worker_facts.get(point.env_id, {})) | as_texts(files.facts)
+
+    return [examined(subject, several, environment_of) for subject, several in points.items()]
+
+
+def series_of_history(history: History, **wanted: Any) -> list[Series]:
+    """Return the series of a store. wanted: as for `History.values`, `metric="time", clock="wall"`."""
+    columns = history.values(**wanted).to_pydict()
+    runs: dict[tuple[str, str], tuple[Environment, Mapping[str, Environment]]] = {}
+
+    def environment_of(subject: Subject, point: Point) -> Environment:
+        if not runs:
+            of = history.table("SELECT run_id, machine, facts, workers FROM runs").to_pylist(maps_as_pydicts="lossy")
+            runs.update({(run["run_id"], run["machine"]): (run["facts"], run["workers"]) for run in of})
+        host, workers = runs[point.run_id, subject.machine]
+        return {**host, **(workers.get(point.env_id) or {})}
+
+    points: dict[Subject, list[Point]] = {}
+    subjects = zip(*(columns[name] for name in SERIES), strict=True)
+    for values, about in zip(subjects, zip(*(columns[name] for name in POINT), strict=True), strict=True):
+        points.setdefault(Subject(*values), []).extend(_points(*about))
+    return [examined(subject, several, environment_of) for subject, several in points.items()]
+
+
+def _points(run_id: str, started_at: datetime | None, value: float | None, *rest: Any) -> Iterator[Point]:
+    """Yield a point unless it has no time, or its value is no quantity."""
+    if started_at is not None and value is not None and is_quantity(value):
+        yield Point(run_id, started_at, value, *rest)
+
+
+# ---------------------------------------------------------------- events
+
+
+def examined(subject: Subject, points: Sequence[Point], environment_of: EnvironmentOf) -> Series:
+    """Return a series with its steps and breaks. Of several points of one run the median one counts."""
+    by_run: dict[str, list[Point]] = {}
+    for point in sorted(points, key=_order):
+        by_run.setdefault(point.run_id, []).append(point)
+    ordered = [sorted(several, key=attrgetter("value"))[(len(several) - 1) // 2] for several in by_run.values()]
+    breaks = dict(_breaks(subject, ordered, environment_of))
+    ends = [0, *breaks, len(ordered)]
+    values = [point.value for point in ordered]
+    steps = [(a, change) for a, b in pairwise(ends) for change in change_points(values[a:b])]
+    places = sorted([0, *breaks, *(a + change.index for a, change in steps), len(ordered)])
+    around = {place: (before, after) for before, place, after in zip(places, places[1:], places[2:], strict=False)}
+    events = [_step(ordered, start, change) for start, change in steps]
+    events += [_break(ordered, *around[index], index, changed) for index, changed in breaks.items()]
+    return Series(subject, tuple(ordered), tuple(sorted(events, key=attrgetter("index"))))
+
+
+def _breaks(
+    subject: Subject, points: Sequence[Point], environment_of: EnvironmentOf
+) -> Iterator[tuple[int, tuple[Difference, ...]]]:
+    """Yield each place where the environment changes, and what is different there."""
+    for index, (before, after) in enumerate(pairwise(points), 1):
+        if before.env_id != after.env_id:
+            changed = differences(environment_of(subject, before), environment_of(subject, after))
+            if changed:
+                yield index, changed
+
+
+def differences(before: Environment, after: Environment) -> tuple[Difference, ...]:
+    """Return the facts that differ between two environments and are known in both, without volatile ones.
+
+    A package that one of them lacks is not installed, a variable is not set: these are known as long as the other
+    facts are.
+    """
+    if not before or not after:
+        return ()
+    found = []
+    for name in sorted({*before, *after} - VOLATILE):
+        texts = [_shown(name, facts) for facts in (before, after)]
+        if all(texts) and texts[0] != texts[1]:
+            found.append(Difference(printable(name, 200), *texts))
+    return tuple(found)
+
+
+def _shown(name: str, facts: Environment) -> str:
+    absent = next((word for start, word in _ABSENT.items() if name.startswith(start)), "")
+    return printable(shown_text(name, facts[name]), 200) if name in facts else absent
+
+
+def _step(points: Sequence[Point], start: int, change: Change) -> Event:
+    earliest, latest = points[start + change.earliest - 1], points[start + change.latest]
+    levels = change.before, change.after
+    return Event("step", start + change.index, *levels, change.p_value, earliest, latest)
+
+
+def _break(points: Sequence[Point], start: int, end: int, index: int, changed: tuple[Difference, ...]) -> Event:
+    """Return the event of a break between the events before and after it."""
+    values = np.array([point.value for point in points[start:end]])
+    place = index - start
+    levels = float(np.median(values[:place])), float(np.median(values[place:]))
+    p_value = p_of_step(values, place) if len(values) > 2 else 1.0  # else without a degree of freedom
+    return Event("break", index, *levels, p_value, points[index - 1], points[index], changed)
+
+
+# ---------------------------------------------------------------- what is new
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look for new regressions at all series of a history.
+
+    looked: how many series were long enough for one. alpha: at most this share of looks at steady series sees any.
+    """
+
+    regressions: tuple[Regression, ...]
+    looked: int
+    alpha: float
+
+
+def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent: int = RECENT) -> Look:
+    """Look for new regressions: newest steps for the worse that at most `recent` runs have followed, largest first.
+
+    alpha: of all series together, however they depend on each other (Bonferroni): a share of it is of each series that
+    has enough runs since its last break. recent: as of `changes.new_regression`.
+    """
+    able = [series for series in every if series.subject.better_is and is_possible(len(series.current), alpha)]
+    # With many series each needs more runs than alone: those that no longer can have a step take no share.
+    while able and len(able) != len(fewer := [s for s in able if is_possible(len(s.current), alpha / len(able))]):
+        able = fewer
+    found = []
+    for series in able:
+        better = series.subject.better_is
+        assert better is not None  # noqa: S101 - of those that are able
+        change = new_regression(series.current, better=better, alpha=alpha / len(able), recent=recent)
+        if change is not None:
+            found.append(Regression(series, _step(series.points, len(series.points) - len(series.current), change)))
+    return Look(tuple(sorted(found, key=lambda new: -new.step.size)), len(able), alpha)
+
+
+def expected_by_chance(every: Iterable[Series], alpha: float = ALPHA) -> tuple[int, float]:
+    """Return how many parts between breaks can have a step, and how many steps steady ones have at most, by chance."""
+    able = 0
+    for series in every:
+        ends = [0, *(event.index for event in series.events if event.kind == "break"), len(series.points)]
+        able += sum(is_possible(b - a, alpha) for a, b in pairwise(ends))
+    return able, able * alpha
