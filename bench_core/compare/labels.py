@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from bench_core.compare.result import WHO, WORK, Key
-from bench_core.records import Row
 from bench_core.text import printable
 
 short = functools.partial(printable, longest=200)  # every text from a file must pass through this

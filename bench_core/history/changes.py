@@ -54,8 +54,8 @@ class Change:
 
     index: of the first value of the new level. earliest, latest: between which, both included, the true index lies
     with a probability of about 95 % (range_of_step). before, after: the medians of the levels on both sides, each as
-    far as the next change, in the unit of the series. p_value: at most this share of steady series of this length has a step
-    as clear as this one, anywhere.
+    far as the next change, in the unit of the series. p_value: at most this share of steady series of this length has
+    a step as clear as this one, anywhere.
     """
 
     index: int

@@ -220,8 +220,10 @@ def series_of_history(history: History, **wanted: Any) -> list[Series]:
         if not runs:
             of = history.table("SELECT run_id, machine, facts, workers FROM runs").to_pylist(maps_as_pydicts="lossy")
             runs.update({(run["run_id"], run["machine"]): (run["facts"], run["workers"]) for run in of})
-        host, workers = runs[point.run_id, subject.machine]
-        return {**host, **(workers.get(point.env_id) or {})}
+        facts, workers = runs[point.run_id, subject.machine]
+        mine = workers.get(point.env_id) or {}
+        others = {name for worker in workers.values() for name in worker} - mine.keys()
+        return {name: text for name, text in facts.items() if name not in others} | mine
 
     points: dict[Subject, list[Point]] = {}
     subjects = zip(*(columns[name] for name in SERIES), strict=True)
