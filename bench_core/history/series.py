@@ -222,8 +222,8 @@ def series_of_history(history: History, **wanted: Any) -> list[Series]:
             runs.update({(run["run_id"], run["machine"]): (run["facts"], run["workers"]) for run in of})
         facts, workers = runs[point.run_id, subject.machine]
         mine = workers.get(point.env_id) or {}
-        others = {name for worker in workers.values() for name in worker} - mine.keys()
-        return {name: text for name, text in facts.items() if name not in others} | mine
+        others = {name for worker in workers.values() for name in worker}.difference(mine)
+        return {**{name: text for name, text in facts.items() if name not in others}, **mine}
 
     points: dict[Subject, list[Point]] = {}
     subjects = zip(*(columns[name] for name in SERIES), strict=True)
