@@ -40,7 +40,7 @@ ALPHA = 0.03  # of a steady series
 NEW_ALPHA = 0.02  # of a look for a new regression: there are many looks at a series
 RECENT = 10  # runs since the step of a new regression
 FEWEST = 3  # values on each side of a step
-_WITHIN = 3.7  # of the log-likelihood of the best place of a step: 95 %
+_WITHIN = 5.5  # of the log-likelihood of the best place of a step: 3.7 are enough for normal noise
 _GENEROUS = 0.1  # p-value, of one place, up to which a series is split at first
 _MANY = 1000  # values of which any separation is improbable
 _BLOCK = 1 << 20  # distances that are in memory at a time
@@ -114,10 +114,13 @@ def new_regression(
     return last if there and sign * last.after > sign * last.before else None
 
 
-def is_possible(n: int, alpha: float = ALPHA) -> bool:
-    """Return whether a series of n values can have a step: even a perfect separation may be too likely."""
-    places = n - 2 * FEWEST + 1
-    return places > 0 and (n >= _MANY or places * 2 / math.comb(n, n // 2) <= alpha)
+def is_possible(n: int, alpha: float = ALPHA, recent: int | None = None) -> bool:
+    """Return whether a series of n values can have a step: even a perfect separation may be too likely.
+
+    recent: of the new level there are at most so many values; None for any number.
+    """
+    side = n // 2 if recent is None else min(n // 2, recent)
+    return side >= FEWEST and (n >= _MANY or (n - 2 * FEWEST + 1) * 2 / math.comb(n, side) <= alpha)
 
 
 class _Search:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from itertools import pairwise
 from operator import attrgetter
@@ -33,17 +33,18 @@ from bench_core.history.changes import (
     p_of_step,
 )
 from bench_core.history.query import POINT, SERIES, History
-from bench_core.history.store import as_texts, moment
+from bench_core.history.store import agreed, as_texts, moment
 from bench_core.machine.facts import VOLATILE, shown_text
 from bench_core.records import Clock, Status, is_quantity, is_unchecked
+from bench_core.results.run_files import RunFiles
 from bench_core.text import printable
 
 _ABSENT = {"package.": "not installed", "env.": "unset"}  # what it means that a fact is absent, by how its name begins
 _order = attrgetter("started_at", "run_id")
 
-Environment = Mapping[str, str]  # facts by name, as texts as a store holds them
+Facts = Mapping[str, str]  # by name, as texts as a store holds them
 Keep = Callable[["Subject"], bool]
-EnvironmentOf = Callable[["Subject", "Point"], Environment]
+EnvironmentOf = Callable[["Subject", "Point"], "Environment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,24 @@ class Point:
     def commit(self) -> str:
         """The first digits of the commit, "+" if there were changes beside it; "" if it is not known."""
         return printable(self.git_commit[:9]) + "+" * bool(self.git_commit and self.git_dirty)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What is known of the host and the worker that measured. is_whole: whether both are: what is absent is not there.
+
+    Where the facts of a worker and of its host have the same name, those of the worker count: it did the work.
+    """
+
+    facts: Facts
+    is_whole: bool
+
+    @classmethod
+    def of(cls, known: Facts, workers: Mapping[str, Facts], env_id: str) -> Environment:
+        """Return that of a worker. known: facts of the host and of any workers. workers: those of each, by env_id."""
+        mine = workers.get(env_id, {})
+        others = {name for facts in workers.values() for name in facts}.difference(mine)
+        return cls({name: text for name, text in known.items() if name not in others} | {**mine}, bool(mine))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +215,9 @@ def is_by_wall(subject: Subject) -> bool:
 
 
 def series_of_readings(readings: Iterable[Reading], keep: Keep = is_by_wall) -> list[Series]:
-    """Return the series of tables whose subjects `keep` accepts."""
+    """Return the series of tables whose subjects `keep` accepts, sorted by subject."""
     points: dict[Subject, list[Point]] = {}
-    runs: dict[tuple[str, str], Reading] = {}
+    runs: dict[tuple[str, str], RunFiles] = {}
     for reading in readings:
         rows = reading.rows
         rows = rows.only(rows.mask("status", Status.OK.__eq__))
@@ -208,28 +227,29 @@ def series_of_readings(readings: Iterable[Reading], keep: Keep = is_by_wall) -> 
         for number, (run_id, started_at, *rest) in zip(numbers.tolist(), cells, strict=True):
             found[number] += _points(run_id, moment(started_at), *rest)
         for run_id, machine in rows.distinct("run_id", "machine"):
-            runs.setdefault((run_id, machine), reading)
+            runs.setdefault((run_id, machine), _files_of(run_id, reading))
 
     def environment_of(subject: Subject, point: Point) -> Environment:
-        files = runs[point.run_id, subject.machine].files
-        return as_texts(files.worker_facts.get(point.env_id, {})) | as_texts(files.facts)
+        files = runs[point.run_id, subject.machine]
+        workers = {env_id: as_texts(facts) for env_id, facts in files.worker_facts.items()}
+        return Environment.of(agreed(files), workers, point.env_id)
 
     return _examined(points, keep, environment_of)
 
 
 def series_of_history(history: History, keep: Keep = is_by_wall, **wanted: Any) -> list[Series]:
-    """Return the series of a store whose subjects `keep` accepts. wanted: as for `History.values`: `metric="time"`."""
+    """Return the series of a store whose subjects `keep` accepts, sorted by subject.
+
+    wanted: as for `History.values`: `metric="time"`.
+    """
     columns = history.values(**wanted).to_pydict()
-    runs: dict[tuple[str, str], tuple[Environment, Mapping[str, Environment]]] = {}
+    runs: dict[tuple[str, str], tuple[Facts, Mapping[str, Facts]]] = {}
 
     def environment_of(subject: Subject, point: Point) -> Environment:
         if not runs:
             of = history.table("SELECT run_id, machine, facts, workers FROM runs").to_pylist(maps_as_pydicts="lossy")
             runs.update({(run["run_id"], run["machine"]): (run["facts"], run["workers"]) for run in of})
-        facts, workers = runs[point.run_id, subject.machine]
-        mine = workers.get(point.env_id) or {}
-        others = {name for worker in workers.values() for name in worker}.difference(mine)
-        return {**{name: text for name, text in facts.items() if name not in others}, **mine}
+        return Environment.of(*runs[point.run_id, subject.machine], point.env_id)
 
     points: dict[Subject, list[Point]] = {}
     subjects = zip(*(columns[name] for name in SERIES), strict=True)
@@ -239,8 +259,20 @@ def series_of_history(history: History, keep: Keep = is_by_wall, **wanted: Any) 
 
 
 def _examined(points: Mapping[Subject, list[Point]], keep: Keep, environment_of: EnvironmentOf) -> list[Series]:
-    wanted = ((subject, several) for subject, several in points.items() if several and keep(subject))
-    return [examined(subject, several, environment_of) for subject, several in wanted]
+    wanted = sorted((subject for subject, several in points.items() if several and keep(subject)), key=_place)
+    return [examined(subject, points[subject], environment_of) for subject in wanted]
+
+
+def _place(subject: Subject) -> list[tuple[bool, Any]]:
+    """Return by what series are sorted: their columns, numbers that are missing last."""
+    return [(value is None, value) for value in astuple(subject)]
+
+
+def _files_of(run_id: str, reading: Reading) -> RunFiles:
+    """Return the files beside a table if they describe a run of it, else empty ones. A machine may have a new name."""
+    described = reading.files.about.get("run")
+    of = described.get("run_id") if isinstance(described, dict) else None
+    return reading.files if (of == run_id if of else len(reading.origins) == 1) else RunFiles()
 
 
 def _points(run_id: str, started_at: datetime | None, value: float | None, *rest: Any) -> Iterator[Point]:
@@ -283,22 +315,20 @@ def _breaks(
 def differences(before: Environment, after: Environment) -> tuple[Difference, ...]:
     """Return the facts that differ between two environments and are known in both, without volatile ones.
 
-    A package that one of them lacks is not installed, a variable is not set: these are known as long as the other
-    facts are.
+    A package that is absent is not installed, and a variable is not set, where the environment is known as a whole.
     """
-    if not before or not after:
-        return ()
     found = []
-    for name in sorted({*before, *after} - VOLATILE):
-        texts = [_shown(name, facts) for facts in (before, after)]
+    for name in sorted({*before.facts, *after.facts} - VOLATILE):
+        texts = [_shown(name, environment) for environment in (before, after)]
         if all(texts) and texts[0] != texts[1]:
             found.append(Difference(printable(name, 200), *texts))
     return tuple(found)
 
 
-def _shown(name: str, facts: Environment) -> str:
-    absent = next((word for start, word in _ABSENT.items() if name.startswith(start)), "")
-    return printable(shown_text(name, facts[name]), 200) if name in facts else absent
+def _shown(name: str, of: Environment) -> str:
+    if name in of.facts:
+        return printable(shown_text(name, of.facts[name]), 200)
+    return next((word for start, word in _ABSENT.items() if name.startswith(start)), "") if of.is_whole else ""
 
 
 def _step(points: Sequence[Point], start: int, change: Change) -> Event:
@@ -337,9 +367,9 @@ def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent
     alpha: of all series together, however they depend on each other (Bonferroni): a share of it is of each series that
     has enough runs since its last break. recent: as of `changes.new_regression`.
     """
-    able = [series for series in every if series.subject.better_is and is_possible(len(series.current), alpha)]
-    # With many series each needs more runs than alone: those that no longer can have a step take no share.
-    while able and len(able) != len(fewer := [s for s in able if is_possible(len(s.current), alpha / len(able))]):
+    able = [series for series in every if series.subject.better_is]
+    # With many series each needs more runs than alone: those that cannot have a new step take no share.
+    while len(able) != len(fewer := [s for s in able if is_possible(len(s.current), alpha / len(able), recent)]):
         able = fewer
     found = []
     for series in able:
