@@ -11,6 +11,7 @@ first one that was certainly after it (`changes.range_of_step`).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
@@ -366,11 +367,10 @@ def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent
 
     alpha: of all series together, however they depend on each other (Bonferroni): a share of it is of each series that
     has enough runs since its last break. recent: as of `changes.new_regression`.
+
+    FIGURES
     """
-    able = [series for series in every if series.subject.better_is]
-    # With many series each needs more runs than alone: those that cannot have a new step take no share.
-    while len(able) != len(fewer := [s for s in able if is_possible(len(s.current), alpha / len(able), recent)]):
-        able = fewer
+    able = _able([series for series in every if series.subject.better_is], alpha, recent)
     found = []
     for series in able:
         better = series.subject.better_is
@@ -379,6 +379,20 @@ def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent
         if change is not None:
             found.append(Regression(series, _step(series.points, len(series.points) - len(series.current), change)))
     return Look(tuple(sorted(found, key=lambda new: -new.step.size)), len(able), alpha)
+
+
+def _able(every: Sequence[Series], alpha: float, recent: int) -> list[Series]:
+    """Return the series that can have a new step at the share of alpha that is left to each of them.
+
+    With many series each needs more runs than alone, so those that are too short take no share from the others. The
+    fewest shares are made that are enough for all that can use one.
+    """
+    lengths = Counter(len(series.current) for series in every)
+    for shares in range(1, len(every) + 1):
+        enough = {n for n in lengths if is_possible(n, alpha / shares, recent)}
+        if sum(lengths[n] for n in enough) <= shares:
+            return [series for series in every if len(series.current) in enough]
+    return []
 
 
 def expected_by_chance(every: Iterable[Series], alpha: float = ALPHA) -> tuple[int, float]:
