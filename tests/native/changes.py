@@ -11,12 +11,14 @@ Half an hour on two cores, ten minutes with `--series 300`.
 import argparse
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 
 from bench_core.history.changes import ALPHA, NEW_ALPHA
 from tests.support.planted_steps import (
     NOISES,
+    SPREADS,
     Drift,
     Planted,
     found_in,
@@ -48,6 +50,7 @@ PLANTED = {
     "5 % at 2 % for 8 of 60": Planted(((30, 1.0), (8, 1.05), (22, 1.0))),
 }
 NOISY = ("normal", "Student t, 3 d.f.", "log-normal", "5 % slow by 10 s", "10 % slow by 10 s")
+ASKED = {"5 % at 2 %, 40 + 20": step(0.05, 0.02), "10 % at 5 %, 40 + 20": step(0.1, 0.05)}
 RANGES = {
     "5 % at 2 %, 40 + 20": step(0.05, 0.02),
     "10 % at 2 %, 40 + 20": step(0.1, 0.02),
@@ -94,6 +97,13 @@ def main():
         cells = iter([f"{one.found:.3f} ({one.false:.2f})" for one in found])
         rows = [[name, *(next(cells) for _ in NOISY)] for name in PLANTED]
         show("Found within 2 runs (others in a series)", ["planted", *NOISY], rows)
+
+        kinds = [Planted(kind.levels, kind.scale / SPREADS[noise], noise) for kind in ASKED.values() for noise in NOISY]
+        found = pool.map(partial(found_in, seed=seed), kinds, repeat(n))
+        cells = iter([f"{one.found:.3f} ({one.false:.2f}, {1 - one.counts[0] / n:.3f})" for one in found])
+        rows = [[name, *(next(cells) for _ in NOISY)] for name in ASKED]
+        head = ["planted at a standard deviation", *NOISY]
+        show("Found within 2 runs (others in a series, series with any step)", head, rows)
 
         kinds = [Planted(kind.levels, kind.scale, noise) for kind in RANGES.values() for noise in NOISY]
         found = pool.map(partial(ranges_of, seed=seed), kinds, [n // FEWER.get(kind.n, 1) for kind in kinds])

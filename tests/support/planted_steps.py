@@ -35,6 +35,13 @@ NOISES = {
     "30 % slow by 10 s": lambda rng, n: _slow(rng, n, 0.3),
     "AR(1), 0.3": lambda rng, n: _following(rng, n, 0.3),
 }
+SPREADS = {  # standard deviations
+    "normal": 1.0,
+    "Student t, 3 d.f.": 3**0.5,
+    "log-normal": float(np.sqrt((np.e - 1) * np.e)),
+    "5 % slow by 10 s": (1 + 100 * 0.05 * 0.95) ** 0.5,
+    "10 % slow by 10 s": (1 + 100 * 0.1 * 0.9) ** 0.5,
+}
 INDEPENDENT = tuple(name for name in NOISES if not name.startswith("AR"))
 
 
