@@ -105,20 +105,20 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What is known of the host and the worker that measured. is_whole: whether both are: what is absent is not there.
+    """What is known about a run and one of its workers. worker: its facts. host: those that no worker of the run has.
 
-    Where the facts of a worker and of its host have the same name, those of the worker count: it did the work.
+    Either is empty if it is not known, as in a table without run.json. Workers repeat many facts of their host, such as
+    its variables, and theirs count: they did the work.
     """
 
-    facts: Facts
-    is_whole: bool
+    host: Facts
+    worker: Facts
 
     @classmethod
     def of(cls, known: Facts, workers: Mapping[str, Facts], env_id: str) -> Environment:
         """Return that of a worker. known: facts of the host and of any workers. workers: those of each, by env_id."""
-        mine = workers.get(env_id, {})
-        others = {name for facts in workers.values() for name in facts}.difference(mine)
-        return cls({name: text for name, text in known.items() if name not in others} | {**mine}, bool(mine))
+        theirs = {name for facts in workers.values() for name in facts}
+        return cls({name: text for name, text in known.items() if name not in theirs}, workers.get(env_id, {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,10 +316,14 @@ def _breaks(
 def differences(before: Environment, after: Environment) -> tuple[Difference, ...]:
     """Return the facts that differ between two environments and are known in both, without volatile ones.
 
-    A package that is absent is not installed, and a variable is not set, where the environment is known as a whole.
+    A package that is absent is not installed, and a variable is not set, where host and worker are known.
     """
+    names = {*before.host, *before.worker, *after.host, *after.worker} - VOLATILE
+    for one, other in ((before, after), (after, before)):
+        if not one.worker:  # what its host says need not be what the worker saw
+            names -= other.worker.keys()
     found = []
-    for name in sorted({*before.facts, *after.facts} - VOLATILE):
+    for name in sorted(names):
         texts = [_shown(name, environment) for environment in (before, after)]
         if all(texts) and texts[0] != texts[1]:
             found.append(Difference(printable(name, 200), *texts))
@@ -327,9 +331,12 @@ def differences(before: Environment, after: Environment) -> tuple[Difference, ..
 
 
 def _shown(name: str, of: Environment) -> str:
-    if name in of.facts:
-        return printable(shown_text(name, of.facts[name]), 200)
-    return next((word for start, word in _ABSENT.items() if name.startswith(start)), "") if of.is_whole else ""
+    """Return a fact as text for people, "" if it is not known."""
+    text = of.worker.get(name, of.host.get(name))
+    if text is not None:
+        return printable(shown_text(name, text), 200)
+    is_whole = of.host and of.worker
+    return next((word for start, word in _ABSENT.items() if is_whole and name.startswith(start)), "")
 
 
 def _step(points: Sequence[Point], start: int, change: Change) -> Event:

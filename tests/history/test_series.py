@@ -28,7 +28,7 @@ from bench_core.history.series import (
     new_regressions,
     series_of_readings,
 )
-from bench_core.records import Fact, Run, Status, to_json
+from bench_core.records import NO_REFERENCE, Fact, Run, Status, to_json
 from bench_core.results.rows import rows_of_case
 from bench_core.results.run_files import RunFiles
 from bench_core.results.writer import write_run
@@ -38,12 +38,18 @@ from tests.support.planted_steps import folder_of, looks_at_folders, points_of, 
 from tests.support.properties import given, settings, st
 from tests.support.tables import absent, grouped, measured, processes, reading
 
-STEADY = Environment({"gpu.driver": "580", "torch": "2.12"}, is_whole=True)
+HOST = {"cpu.cores": "8"}
+STEADY = Environment(HOST, {"gpu.driver": "580", "torch": "2.12"})
 
 
-def environment(is_whole=True, **facts):
-    """Return an environment; two underscores in the name of a fact stand for a dot."""
-    return Environment({name.replace("__", "."): text for name, text in facts.items()}, is_whole)
+def environment(**facts):
+    """Return an environment whose worker has these facts; two underscores in a name stand for a dot."""
+    return Environment(HOST, {name.replace("__", "."): text for name, text in facts.items()})
+
+
+def of_host(**facts):
+    """Return an environment whose host has these facts, and of whose worker nothing is known."""
+    return Environment(environment(**facts).worker, {})
 
 
 def wobbling(*levels):
@@ -88,15 +94,16 @@ def test_a_series_breaks_where_a_known_fact_changes_and_says_which():
         (environment(torch="2.12"), environment(torch="2.12", gpu__ecc="on")),
         (environment(torch="2.12", gpu__ecc="on"), environment(torch="2.12")),
         (environment(load__average="[1.0]", gpu__power="80"), environment(load__average="[9.0]", gpu__power="90")),
-        (Environment({}, is_whole=False), STEADY),
-        (STEADY, Environment({}, is_whole=False)),
-        (environment(False, torch="2.12"), environment(torch="2.12", env__A="1", package__b="2")),
-        (environment(torch="2.12", env__A="1", package__b="2"), environment(False, torch="2.12")),
+        (Environment({}, {}), STEADY),
+        (STEADY, Environment({}, {})),
+        (of_host(env__A="of the host"), environment(env__A="its own", env__B="1", package__b="2")),
+        (environment(env__A="its own", env__B="1", package__b="2"), of_host(env__A="of the host")),
+        (Environment({"package.b": "2"} | HOST, STEADY.worker), Environment({}, STEADY.worker)),
         (environment(torch=""), environment(torch="2.12")),
     ],
     ids=[
         *("env_id alone", "a fact that was noted later", "a fact that is noted no more", "volatile facts"),
-        *("unknown before", "unknown after", "worker unknown before", "worker unknown after", "an empty text"),
+        *("unknown before", "unknown after", "worker unknown before", "worker unknown after", "host unknown after", "an empty text"),
     ],
 )
 def test_a_series_goes_on_where_no_fact_that_both_know_differs(before, after):
@@ -123,8 +130,9 @@ def test_a_package_that_appears_was_not_installed_and_a_variable_that_goes_is_un
 
 
 def test_what_changed_is_known_where_a_worker_is_not_and_the_host_is():
-    old, new = environment(False, package__torch="2.12"), environment(package__torch="2.13", env__A="1")
+    old, new = of_host(package__torch="2.12"), Environment({"package.torch": "2.13"}, {"env.A": "1"})
     assert texts(changed(old, new)) == [("package.torch", "2.12", "2.13")]
+    assert texts(changed(old, of_host(package__torch="2.13"))) == [("package.torch", "2.12", "2.13")]
 
 
 def test_differences_are_shown_in_units_in_order_and_harmless():
@@ -146,13 +154,10 @@ def test_the_order_of_thread_pools_is_no_difference():
 
 def test_an_environment_is_that_of_the_worker_that_measured_and_of_its_host():
     known = {"cpu.model": "A", "package.torch": "2", "torch": "2.12", "env.A": "host"}
-    workers = {"e1": {"torch": "2.12", "env.A": "worker"}, "e2": {"jax": "0.9", "env.A": "host"}}
-    first = Environment.of(known, workers, "e1")
-    assert first == Environment({**known, "env.A": "worker"}, is_whole=True)
-    second = Environment.of(known, workers, "e2")
-    assert second == Environment({"cpu.model": "A", "package.torch": "2", "env.A": "host", "jax": "0.9"}, is_whole=True)
-    unknown = Environment.of(known, workers, "e3")
-    assert unknown == Environment({"cpu.model": "A", "package.torch": "2"}, is_whole=False)
+    workers = {"e1": {"torch": "2.12", "env.A": "worker"}, "e2": {"jax": "0.9"}}
+    host = {"cpu.model": "A", "package.torch": "2"}
+    for env_id in ("e1", "e2", "e3"):
+        assert Environment.of(known, workers, env_id) == Environment(host, workers.get(env_id, {}))
 
 
 def test_steps_are_searched_between_breaks_alone():
@@ -205,16 +210,14 @@ def test_the_p_value_of_a_break_is_of_the_runs_as_far_as_the_events_beside_it():
 
 
 def test_a_step_lies_between_the_last_run_that_is_before_it_for_certain_and_the_first_after_it():
-    """The two runs in the middle may belong to either level."""
-    values = wobbling((19, 1.0), (2, 1.5), (20, 2.0))
-    values += np.resize([0.2, -0.2, 0.1], len(values))
+    """The three runs in the middle may belong to either level."""
+    values = np.concatenate([np.resize([0.8, 1.2, 1.0], 18), [1.4, 1.55, 1.6], np.resize([1.8, 2.2, 2.0], 20)])
     (change,) = change_points(values)
-    (step,) = looked_at(values, git_commit=[f"{i:x}" * 40 for i in range(len(values))]).events
-    assert change.earliest < change.latest
+    (step,) = looked_at(values, git_commit=[f"{i:09}ff" for i in range(len(values))]).events
+    assert change.earliest < change.index < change.latest
     assert (step.earliest.run_id, step.latest.run_id) == (f"r{change.earliest - 1:02}", f"r{change.latest:02}")
     assert (step.index, step.p_value) == (change.index, change.p_value)
-    assert step.earliest.run_id < "r19"
-    assert step.latest.run_id >= "r20"
+    assert step.commits == f"{change.earliest - 1}".zfill(9) + ".." + f"{change.latest}".zfill(9)
 
 
 def test_a_clear_step_and_a_break_lie_between_two_runs():
@@ -284,7 +287,7 @@ def test_one_run_and_values_that_have_no_logarithm_are_no_trouble(values, breaks
 
 def test_rows_without_a_usable_value_are_no_points():
     usable = reading(processes([1.0, 1.0]), run_id="r1")
-    failed = reading([absent(status=Status.FAILED)], run_id="r2", started_at="2001-02-01T00:00:00+00:00")
+    failed = reading([absent(status=Status.ERROR)], run_id="r2", started_at="2001-02-01T00:00:00+00:00")
     odd = [replace(row, value=value, run_id=f"odd{i}") for row in usable.rows for i, value in enumerate((0.0, -1.0))]
     undated = [replace(row, run_id="undated", started_at="once") for row in usable.rows]
     readings = [usable, failed, Reading.of("odd/results.csv", odd), Reading.of("undated/results.csv", undated)]
@@ -312,7 +315,7 @@ def test_one_series_is_of_one_value_of_each_column_of_a_subject():
 
 
 def test_the_newest_run_tells_whether_a_series_is_unchecked():
-    flags = ["no_reference", "throttled"]
+    flags = [NO_REFERENCE, "throttled"]
     assert not looked_at([1.0, 1.0], flags=flags).is_unchecked
     assert looked_at([1.0, 1.0], flags=flags[::-1]).is_unchecked
 
@@ -323,16 +326,12 @@ def test_the_fields_of_subjects_and_points_are_the_columns_that_a_store_gives():
 
 
 def test_a_subject_has_the_name_of_a_row_and_knows_only_two_directions():
-    assert subject().name == "a numpy 2 threads matmul 64 float32 time"
-    assert [subject(better=better).better_is for better in ("lower", "higher", "", "up")] == [
-        "lower",
-        "higher",
-        None,
-        None,
-    ]
+    assert subject().name == "a numpy cpu 2 threads matmul 64 float32 time"
+    known = [subject(better=better).better_is for better in ("lower", "higher", "", "up")]
+    assert known == ["lower", "higher", None, None]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(any_rows(), max_size=4))
 def test_any_rows_give_series_of_those_that_are_ok(tables):
     readings = [Reading.of(f"{i}/results.csv", rows) for i, rows in enumerate(tables)]
@@ -400,7 +399,7 @@ def planted(folder):
             of_run("two", 2, {"numpy": {"numpy": "2"}, "torch": {"torch": "2.13"}}, host, "b" * 40, True, 1.5),
             of_run("three", 3, {"numpy": {"env.A": "own"}, "torch": {"torch": "2.13"}}, host | {"package.b": "1"}),
             of_run("four", 4, {"numpy": None, "torch": {"torch": "2.13", "cpu.model": "B"}}, host),
-            of_run("five", 5, {"numpy": {"numpy": "3"}}, {"load.average": [1.0], "cpu.caches": {"L2": 1}}),
+            of_run("five", 5, {"numpy": {"numpy": "3"}}, host | {"package.torch": "3", "cpu.caches": {"L2": 1}}),
             of_run("one", 6, {"numpy": {"numpy": "3"}}, {"cpu.model": "B"}, machine="b"),
         ],
     )
@@ -445,7 +444,8 @@ def test_a_series_of_tables_breaks_where_its_own_worker_or_its_host_changed(tmp_
     assert [point.run_id for point in numpy.points] == ["one", "two", "three", "four", "five"]
     assert numpy.points[0].started_at == datetime(2001, 1, 1, 4)
     assert [(event.index, texts(replace(numpy, events=(event,)))) for event in numpy.events] == [
-        (2, [("env.A", "host", "own"), ("package.b", "not installed", "1")])
+        (2, [("env.A", "host", "own"), ("package.b", "not installed", "1")]),
+        (4, [("package.torch", "2.12", "3")]),
     ]
     assert numpy.events[0].commits == "bbbbbbbbb+..unknown"
     torch = of(found, "a", "torch")
@@ -581,7 +581,7 @@ def test_a_series_is_not_looked_at_if_nobody_knows_which_values_are_better():
 
 
 def test_a_step_that_more_runs_have_followed_than_are_recent_is_not_new():
-    every = [regressed(after=after, case_id=str(after)) for after in (4, 6, 10, 11)]
+    every = [regressed(3 - after / 10, after=after, case_id=str(after)) for after in (4, 6, 10, 11)]
     assert names(new_regressions(every)) == ["4", "6", "10"]
     assert names(new_regressions(every, recent=6)) == ["4", "6"]
     assert names(new_regressions(every, recent=11)) == ["4", "6", "10", "11"]
@@ -604,13 +604,17 @@ def test_only_what_came_since_the_last_break_counts():
 
 @pytest.mark.parametrize("shared", [0.0, 0.8])
 def test_looks_at_folders_in_which_nothing_changed_alarm_no_more_often_than_alpha(shared):
-    """Without the shares of alpha, a quarter of the looks at such independent series would."""
+    """At an alpha of each series of its own nearly all looks at independent ones would: alpha is large here for that.
+
+    tests/native/changes.py has the rates at NEW_ALPHA.
+    """
     from scipy.stats import beta
 
-    looks = looks_at_folders(25, 1, count=80, runs=36, noise="Student t, 3 d.f.", shared=shared, seed=8)
+    known = {"count": 50, "runs": 30, "noise": "Student t, 3 d.f.", "shared": shared}
+    looks = looks_at_folders(12, 1, seed=8, alpha=0.3, **known)
     alarmed = int(looks.sum())
     least = beta.ppf(0.001, alarmed, looks.size - alarmed + 1) if alarmed else 0.0
-    assert least <= NEW_ALPHA, alarmed
+    assert least <= 0.3, alarmed
 
 
 def test_what_is_expected_by_chance_is_of_parts_that_can_have_a_step():

@@ -168,14 +168,15 @@ def steady_folder(rng, count, runs, noise="normal", shared=0.0):
     return 1 + 0.02 * (np.sqrt(shared) * NOISES[noise](rng, runs) + np.sqrt(1 - shared) * own)
 
 
-def looks_at_folders(folders, looks, *, count=30, runs=80, noise="normal", shared=0.0, seed=0):
+def looks_at_folders(folders, looks, *, count=30, runs=80, noise="normal", shared=0.0, seed=0, **options):
     """Return for each folder of steady series which of its last looks, one after each run, see any new regression."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(folders):
         every = folder_of(steady_folder(rng, count, runs, noise, shared))
         ends = range(runs - looks + 1, runs + 1)
-        found.append([bool(new_regressions(Series(s.subject, s.points[:n]) for s in every).regressions) for n in ends])
+        cut = ([Series(series.subject, series.points[:n]) for series in every] for n in ends)
+        found.append([bool(new_regressions(some, **options).regressions) for some in cut])
     return np.array(found)
 
 
