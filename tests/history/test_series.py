@@ -392,13 +392,15 @@ def write(folder, runs):
 def planted(folder):
     """Write runs in which facts of the host, of the worker and of another one change, or are not known."""
     host = {"cpu.model": "A", "package.torch": "2.12", "env.A": "host"}
+    same = {"env.A": "host"}  # workers repeat it
+    numpy, old, new = same | {"numpy": "2"}, same | {"torch": "2.12"}, same | {"torch": "2.13"}
     write(
         folder,
         [
-            of_run("one", 1, {"numpy": {"numpy": "2"}, "torch": {"torch": "2.12"}}, host, "a" * 40, False),
-            of_run("two", 2, {"numpy": {"numpy": "2"}, "torch": {"torch": "2.13"}}, host, "b" * 40, True, 1.5),
-            of_run("three", 3, {"numpy": {"env.A": "own"}, "torch": {"torch": "2.13"}}, host | {"package.b": "1"}),
-            of_run("four", 4, {"numpy": None, "torch": {"torch": "2.13", "cpu.model": "B"}}, host),
+            of_run("one", 1, {"numpy": numpy, "torch": old}, host, "a" * 40, False),
+            of_run("two", 2, {"numpy": numpy, "torch": new}, host, "b" * 40, True, 1.5),
+            of_run("three", 3, {"numpy": {"env.A": "own"}, "torch": new}, host | {"package.b": "1"}),
+            of_run("four", 4, {"numpy": None, "torch": new | {"cpu.model": "B"}}, host),
             of_run("five", 5, {"numpy": {"numpy": "3"}}, host | {"package.torch": "3", "cpu.caches": {"L2": 1}}),
             of_run("one", 6, {"numpy": {"numpy": "3"}}, {"cpu.model": "B"}, machine="b"),
         ],
@@ -610,7 +612,7 @@ def test_looks_at_folders_in_which_nothing_changed_alarm_no_more_often_than_alph
     """
     from scipy.stats import beta
 
-    known = {"count": 50, "runs": 30, "noise": "Student t, 3 d.f.", "shared": shared}
+    known = {"count": 100, "runs": 17, "noise": "Student t, 3 d.f.", "shared": shared}
     looks = looks_at_folders(12, 1, seed=8, alpha=0.3, **known)
     alarmed = int(looks.sum())
     least = beta.ppf(0.001, alarmed, looks.size - alarmed + 1) if alarmed else 0.0
