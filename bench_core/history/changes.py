@@ -252,8 +252,27 @@ def p_of_step(values: Floats, place: int) -> float:
     total = float(((scores - scores.mean()) ** 2).sum())
     within = total - between if between < (1 - 1e-12) * total else 0.0
     error = math.sqrt(within / (n - 2) * n / (place * (n - place)))
-    separated = 2 / math.comb(n, place) if n < _MANY else 0.0
+    separated = _p_of_separation(values, place) if n < _MANY else 0.0
     return max(separated, stats.Estimate(difference if total else 0.0, error, n - 2).p())
+
+
+def _p_of_separation(values: Floats, place: int) -> float:
+    """Return the two-sided probability that independent values are separated perfectly at a place.
+
+    Where most of them are one value, it is that of the others being on one side as unevenly as they are (Fisher's exact
+    test): of values without noise two that are alike are separated by far, and mean no more than two others.
+    """
+    n = len(values)
+    distinct, counts = np.unique(values, return_counts=True)
+    if 2 * counts.max() <= n:
+        return 2 / math.comb(n, place)
+    others = values != distinct[counts.argmax()]
+    k, side = int(others.sum()), n - place
+    there = int(others[place:].sum())
+    if there * n < k * side:
+        there, side = k - there, place
+    tail = sum(math.comb(side, i) * math.comb(n - side, k - i) for i in range(there, min(side, k) + 1))
+    return min(1.0, 2 * tail / math.comb(n, k))
 
 
 def range_of_step(values: Floats, place: int) -> tuple[int, int]:

@@ -300,6 +300,30 @@ def test_ties_are_no_evidence():
     assert places([1.0, 2.0] * 30) == []
 
 
+@pytest.mark.parametrize("n", [19, 24, 60])
+def test_two_runs_that_are_alike_among_many_that_are_alike_are_no_step(n):
+    """A t-test sees no noise there. A series may have few values: bytes of memory, or ticks of a clock."""
+    assert places([1.0] * (n - 2) + [2.0] * 2) == []
+    assert places([3.0] * 2 + [1.0] * (n - 2)) == []
+    assert places([1.0] * (n - 3) + [2.0] * 3, alpha=0.2) == [n - 3]
+
+
+def test_series_of_few_values_have_a_step_no_more_often_than_alpha_says():
+    rng = np.random.default_rng(0)
+    found = [bool(places(rng.random(20) < share)) for share in (0.1, 0.2, 0.3) for _ in range(100)]
+    assert at_least(sum(found), len(found)) <= changes.ALPHA
+    assert sum(found) / len(found) <= 0.05
+
+
+def test_among_values_of_which_most_are_alike_p_is_at_least_that_of_fishers_exact_test():
+    from scipy.stats import hypergeom
+
+    values = np.array([1.0] * 30 + [1.0, 2.0, 2.0, 2.5])
+    assert changes.p_of_step(values, 30) == pytest.approx(2 * hypergeom.sf(2, 34, 3, 4))
+    assert changes.p_of_step(values[::-1], 4) == pytest.approx(changes.p_of_step(values, 30))
+    assert changes.p_of_step(np.array([1.0] * 30 + [2.0] * 4), 30) == pytest.approx(2 / math.comb(34, 4))
+
+
 def test_a_noisier_time_is_no_step():
     rng = np.random.default_rng(2)
     scale = np.repeat([0.01, 0.05, 0.01], [25, 20, 15])
