@@ -9,11 +9,12 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from itertools import count
 
 import numpy as np
 
 from bench_core.analysis.report_data import ReportData
-from bench_core.history.changes import ALPHA
+from bench_core.history.changes import ALPHA, FEWEST, is_possible
 from bench_core.history.series import Event, Point, Series, expected_by_chance, series_of_readings
 from bench_core.report import sparkline
 from bench_core.report.svg import Drawing, Swatch
@@ -24,6 +25,7 @@ FEWEST_RUNS = 3  # of a series that has a line
 MOST_LINES = 300
 MOST_NAMED = 3  # events of a line, and facts that changed
 MOST_FACTS = 40  # of an event on a page
+_SHORTEST = next(n for n in count() if is_possible(n))  # part of a series that can have a step
 _A_TENTH = 10  # times: from here on a change is said as a ratio
 
 LEGEND = (
@@ -129,8 +131,11 @@ def over_time(data: ReportData) -> OverTime | None:
 
 def _series(data: ReportData) -> list[Series]:
     """Return the series of the times by the wall clock; of work without a time, those of its headline metric."""
-    timed = {case_id for r in data.comparable for case_id, metric in r.rows.distinct("case_id", "metric") if metric == "time"}
-    rates = {case: data.rate_of(f) for f, cases in data.families.items() for case in cases.values() if case not in timed}
+    known = (of for reading in data.comparable for of in reading.rows.distinct("case_id", "metric"))
+    timed = {case_id for case_id, metric in known if metric == "time"}
+    rates = {
+        case: data.rate_of(f) for f, cases in data.families.items() for case in cases.values() if case not in timed
+    }
     readings = []
     for reading in data.comparable:
         kinds, numbers = reading.rows.groups(("case_id", "metric"))
@@ -163,7 +168,7 @@ def _line(series: Series, work: str, *, several: bool) -> Line:
     words = [s.size, s.machine if several else "", f"{s.backend} {implementation}".strip(), s.device, threads, metric]
     key = hashlib.sha256(repr(astuple(s)).encode()).hexdigest()[:10]
     ranked = sorted(series.events, key=lambda event: (not _is_clear(event), -event.size))
-    told = tuple((meaning_of(series, event), _in_words(event)) for event in ranked[:MOST_NAMED])
+    told = tuple((_kind(series, event), _in_words(series, event)) for event in ranked[:MOST_NAMED])
     more = f"and {counted(len(ranked) - MOST_NAMED, 'smaller one')}" if len(ranked) > MOST_NAMED else ""
     newest = show(series.points[-1].value, s.unit)
     return Line(key, " · ".join(filter(None, words)), work, series, newest, told, more)
@@ -175,23 +180,20 @@ def _about(every: Sequence[Series]) -> str:
     able, by_chance = expected_by_chance(every)
     least, most = (f(len(series.points) for series in every) for f in (min, max))
     runs = f"{least} to {most}" if least < most else str(most)
-    text = (
-        f"{counted(len(every), 'series').removesuffix('s') if len(every) == 1 else f'{len(every):,} series'} of {runs} runs: {steps} and {breaks}. "
-    )
-    return text + _how(able, by_chance)
+    return f"{len(every):,} series of {runs} runs: {steps} and {breaks}. {_how(able, by_chance)}"
 
 
 def _how(able: int, by_chance: float) -> str:
     """Return how steps are found, and how many of them are expected by chance."""
     how = (
-        "A step is where the level of run medians changes, found by E-divisive with a t-test of normal scores: at least "
-        "3 runs on each side, in a part of at least 11. Where the environment changes, a series breaks, and steps are "
+        "A step is where the level of run medians changes, found by E-divisive with a t-test of normal scores: at "
+        f"least {FEWEST} runs on each side, in a part of at least {_SHORTEST}. Where the environment changes, a series breaks, and steps are "
         "looked for on each side alone. Commits are those between which a step lies; they need not be its cause."
     )
     if not able:
         return f"{how} No part between breaks is long enough for a step yet."
     parts = counted(able, "part")
-    return f"{how} At most {100 * ALPHA:g} % of steady parts have a step by chance: of {parts}, {significant(by_chance, 2)}."
+    return f"{how} At most {100 * ALPHA:g} % of steady parts have a step by chance: {by_chance:.2g} of {parts}."
 
 
 def _legend(every: Sequence[Series]) -> tuple[Swatch, ...]:
@@ -205,11 +207,6 @@ def _legend(every: Sequence[Series]) -> tuple[Swatch, ...]:
 
 def _kind(series: Series, event: Event) -> str:
     return "break" if event.kind == "break" else sparkline.meaning(series, event)
-
-
-def meaning_of(series: Series, event: Event) -> str:
-    """Return "worse" or "better" of a change that is no noise, "break" of a break without one, else "step"."""
-    return sparkline.meaning(series, event) if _is_clear(event) else "break"
 
 
 def _is_clear(event: Event) -> bool:
@@ -240,13 +237,14 @@ def _facts(event: Event, most: int) -> list[str]:
     return facts + [f"{left:,} other fact{'s' * (left != 1)}"] * (left > 0)
 
 
-def _in_words(event: Event) -> str:
+def _in_words(series: Series, event: Event) -> str:
     """Return an event as one line."""
+    when = _day(series.points[event.index])
     if event.kind == "step":
-        when = f"{change(event)} on {_day(event.latest)}"
-        return f"{change(event)} on {_day(event.latest)}" + f", commits {event.commits}" * bool(event.commits) if when else ""
+        word = "commits" if ".." in event.commits else "commit"
+        return f"{change(event)} on {when}" + f", {word} {event.commits}" * bool(event.commits)
     level = change(event) if _is_clear(event) else "no clear change"
-    return f"break {_day(event.latest)}: {'; '.join(_facts(event, MOST_NAMED))}; {level}"
+    return f"break {when}: {'; '.join(_facts(event, MOST_NAMED))}, {level}"
 
 
 # ---------------------------------------------------------------- a page

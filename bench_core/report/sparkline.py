@@ -9,6 +9,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from bench_core.history.series import Event, Series
@@ -78,7 +79,7 @@ def _add(to: ET.Element, tag: str, **attributes: Any) -> ET.Element:
 def _path(points: Sequence[tuple[float, float]]) -> str:
     """Return the path along these points, in steps of whole numbers."""
     whole = [(round(x), round(y)) for x, y in points]
-    steps = (f"{x - a} {y - b}" for (a, b), (x, y) in zip(whole, whole[1:], strict=False))
+    steps = (f"{x - a} {y - b}" for (a, b), (x, y) in pairwise(whole))
     return f"M{whole[0][0]} {whole[0][1]}l{' '.join(steps)}"
 
 
@@ -108,7 +109,7 @@ def _drawn(values: Sequence[float]) -> list[int]:
     if len(values) <= _MOST_DRAWN:
         return list(range(len(values)))
     ends = [round(i * len(values) / (_MOST_DRAWN // 2)) for i in range(_MOST_DRAWN // 2 + 1)]
-    groups = [range(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    groups = [range(a, b) for a, b in pairwise(ends)]
     extremes = {f(group, key=values.__getitem__) for group in groups for f in (min, max)}
     return sorted({0, *extremes, len(values) - 1})
 
@@ -161,7 +162,7 @@ def _lanes(series: Series) -> list[int]:
     for event in series.events:
         x = across * event.index
         lane = next((i for i, end in enumerate(ends) if x >= end), len(ends))
-        ends[lane:lane + 1] = [x + _APART]
+        ends[lane : lane + 1] = [x + _APART]
         lanes.append(lane)
     return lanes
 

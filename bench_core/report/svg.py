@@ -94,7 +94,12 @@ def hatch(name: str) -> ET.Element:
 
 def inline(drawing: Drawing) -> str:
     """Return the drawing as markup for embedding in a page."""
-    return ET.tostring(drawing.root, encoding="unicode")
+    return markup(drawing.root)
+
+
+def markup(element: ET.Element) -> str:
+    """Return an element and what is in it as markup, in which no text is more than a text."""
+    return ET.tostring(element, encoding="unicode")
 
 
 @dataclass(frozen=True, slots=True)
