@@ -39,7 +39,9 @@ class ReportData:
     of a row, also of one that was not pooled. unchecked: the cases, by case_id, of which no value has been checked; in
     all others, values that have not are the best of nothing. silent: a sentence for each device without any value.
     apart: sentences on rows that are shown in the full table only, or as work of their own (apart.py). comparable: the
-    readings without these rows, or with a case_id of their own. Raises TableError for tables that contradict each other.
+    readings without these rows, or with a case_id of their own.
+
+    Raises TableError for tables that contradict each other.
     """
 
     def __init__(self, readings: Sequence[Reading]) -> None:

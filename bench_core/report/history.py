@@ -23,6 +23,8 @@ from bench_core.units import counted, show, significant
 
 FEWEST_RUNS = 3  # of a series that has a line
 MOST_LINES = 300
+MANY_LINES = 20  # from here on the largest events are listed first
+MOST_LARGEST = 5
 MOST_NAMED = 3  # events of a line, and facts that changed
 MOST_FACTS = 40  # of an event on a page
 _SHORTEST = next(n for n in count() if is_possible(n))  # part of a series that can have a step
@@ -68,10 +70,16 @@ class Works:
 
 @dataclass(frozen=True, slots=True)
 class OverTime:
-    """The section. about: sentences on the events. by_rank: the lines for which a page matters most come first."""
+    """The section.
+
+    about: what was found. how: what that is. largest: the lines with the largest events, if there are many lines.
+    by_rank: those of the largest events first, then those without events, the longest first. note: what has no line.
+    """
 
     works: tuple[Works, ...]
     about: str
+    how: str
+    largest: tuple[Line, ...]
     note: str
     legend: tuple[Swatch, ...]
     by_rank: tuple[Line, ...]
@@ -116,7 +124,7 @@ def over_time(data: ReportData) -> OverTime | None:
     if not every:
         return None
     lines = _lines(data, every)
-    ranked = sorted(lines, key=lambda line: (not line.events, -len(line.series.points)))
+    ranked = sorted(lines, key=lambda line: (not line.events, *_rank(line.series), -len(line.series.points)))
     kept = {line.key for line in ranked[:MOST_LINES]}
     groups: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
@@ -126,7 +134,19 @@ def over_time(data: ReportData) -> OverTime | None:
     if len(lines) > MOST_LINES:
         note = f"{MOST_LINES} of {len(lines):,} series have a line: those with events first, then the longest."
     works = tuple(Works(heading, tuple(of)) for heading, of in groups.items())
-    return OverTime(works, _about(every), note, _legend(every), tuple(ranked[:MOST_LINES]))
+    clear = [line for line in ranked if any(map(_is_clear, line.series.events))]
+    largest = tuple(clear[:MOST_LARGEST]) if len(lines) > MANY_LINES else ()
+    about = _about(every)
+    return OverTime(works, about, _how(every), largest, note, _legend(every), tuple(ranked[:MOST_LINES]))
+
+
+def _rank(series: Series) -> tuple[bool, float]:
+    """Return the sort key of the largest event of a series."""
+    return min(map(_order, series.events), default=(True, 0.0))
+
+
+def _order(event: Event) -> tuple[bool, float]:
+    return not _is_clear(event), -event.size
 
 
 def _series(data: ReportData) -> list[Series]:
@@ -167,7 +187,7 @@ def _line(series: Series, work: str, *, several: bool) -> Line:
     metric = s.metric.replace("_", " ") if s.metric != "time" else ""
     words = [s.size, s.machine if several else "", f"{s.backend} {implementation}".strip(), s.device, threads, metric]
     key = hashlib.sha256(repr(astuple(s)).encode()).hexdigest()[:10]
-    ranked = sorted(series.events, key=lambda event: (not _is_clear(event), -event.size))
+    ranked = sorted(series.events, key=_order)
     told = tuple((_kind(series, event), _in_words(series, event)) for event in ranked[:MOST_NAMED])
     more = f"and {counted(len(ranked) - MOST_NAMED, 'smaller one')}" if len(ranked) > MOST_NAMED else ""
     newest = show(series.points[-1].value, s.unit)
@@ -177,18 +197,19 @@ def _line(series: Series, work: str, *, several: bool) -> Line:
 def _about(every: Sequence[Series]) -> str:
     kinds = [event.kind for series in every for event in series.events]
     steps, breaks = counted(kinds.count("step"), "step"), counted(kinds.count("break"), "break")
-    able, by_chance = expected_by_chance(every)
     least, most = (f(len(series.points) for series in every) for f in (min, max))
     runs = f"{least} to {most}" if least < most else str(most)
-    return f"{len(every):,} series of {runs} runs: {steps} and {breaks}. {_how(able, by_chance)}"
+    return f"{len(every):,} series of {runs} runs: {steps} and {breaks}."
 
 
-def _how(able: int, by_chance: float) -> str:
+def _how(every: Sequence[Series]) -> str:
     """Return how steps are found, and how many of them are expected by chance."""
+    able, by_chance = expected_by_chance(every)
     how = (
-        "A step is where the level of run medians changes, found by E-divisive with a t-test of normal scores: at "
-        f"least {FEWEST} runs on each side, in a part of at least {_SHORTEST}. Where the environment changes, a series breaks, and steps are "
-        "looked for on each side alone. Commits are those between which a step lies; they need not be its cause."
+        "A step is where the level of run medians changes, found by E-divisive with a t-test of normal scores: at least "
+        f"{FEWEST} runs on each side, in a part of at least {_SHORTEST}. Where the environment changes, a series breaks, "
+        "and steps are looked for on each side alone. Commits are those between which a step lies; they need not be its "
+        "cause."
     )
     if not able:
         return f"{how} No part between breaks is long enough for a step yet."
@@ -237,12 +258,17 @@ def _facts(event: Event, most: int) -> list[str]:
     return facts + [f"{left:,} other fact{'s' * (left != 1)}"] * (left > 0)
 
 
+def _commits(event: Event) -> str:
+    if ".." in event.commits:
+        return f"commits {event.commits}"
+    return f"commit {event.latest.commit} on both sides" if event.commits else ""
+
+
 def _in_words(series: Series, event: Event) -> str:
     """Return an event as one line."""
     when = _day(series.points[event.index])
     if event.kind == "step":
-        word = "commits" if ".." in event.commits else "commit"
-        return f"{change(event)} on {when}" + f", {word} {event.commits}" * bool(event.commits)
+        return ", ".join(filter(None, (f"{change(event)} on {when}", _commits(event))))
     level = change(event) if _is_clear(event) else "no clear change"
     return f"break {when}: {'; '.join(_facts(event, MOST_NAMED))}, {level}"
 
@@ -281,9 +307,8 @@ def event_rows(series: Series) -> list[EventRow]:
     rows = []
     for number, event in enumerate(series.events, 1):
         when = _minute(points[event.index])
-        first, last = _minute(event.earliest), _minute(event.latest)
-        if event.kind == "step":
-            when += f", between {first} and {last}"
+        if (event.earliest, event.latest) != (points[event.index - 1], points[event.index]):
+            when += f" (between {_minute(event.earliest)} and {_minute(event.latest)})"
         meant = sparkline.meaning(series, event)
         kind = f"step, {meant}" if event.kind == "step" and meant != "step" else event.kind
         clear = change(event) + ", not clear" * (not _is_clear(event))

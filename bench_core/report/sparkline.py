@@ -16,7 +16,7 @@ from bench_core.history.series import Event, Series
 from bench_core.report.axes import linear_ticks
 from bench_core.report.svg import SHAPES, Drawing
 
-_LEAST_SPAN = 0.02  # of an axis, as a share of its middle: noise below it looks like a level
+_LEAST_SPAN = 0.05  # of an axis, as a share of its middle: noise below it looks like a level
 _MOST_DRAWN = 160  # values of a sparkline; of more, the smallest and the largest of each group
 _ACROSS, _HIGH = 160, 32  # of a sparkline, in pixels
 _PARTS = 2  # of a pixel, so that coordinates are short integers

@@ -52,7 +52,9 @@ def run_of(run, machine="desk", noise=0.01, cases=CASES, **texts):
         median = seconds * factor(of, backend, device, run) * (1 + noise * rng.standard_normal())
         env_id = f"{backend}-{driver}" if device == "cuda:0" else backend
         facts[env_id] = {"gpu.driver": Fact(driver, "planted")} if device == "cuda:0" else {"x": Fact("y", "planted")}
-        done.append(measured([median * (1 + noise * (k - 4) / 4) for k in range(9)], of, backend, device, env_id=env_id))
+        done.append(
+            measured([median * (1 + noise * (k - 4) / 4) for k in range(9)], of, backend, device, env_id=env_id)
+        )
     started_at = datetime.fromisoformat("2001-01-01T06:00:00+00:00") + timedelta(days=4 * run)
     known = {"run_id": f"r{run:03}-{machine}", "started_at": started_at.isoformat()}
     read = reading(done, machine, facts={"cpu.model": Fact("Imaginary CPU", "planted")}, **known)
