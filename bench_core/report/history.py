@@ -27,6 +27,7 @@ MANY_LINES = 20  # from here on the largest events are listed first
 MOST_LARGEST = 5
 MOST_NAMED = 3  # events of a line, and facts that changed
 MOST_FACTS = 40  # of an event on a page
+MOST_POINTS = 400  # in the table of a page
 _SHORTEST = next(n for n in count() if is_possible(n))  # part of a series that can have a step
 _A_TENTH = 10  # times: from here on a change is said as a ratio
 
@@ -206,10 +207,10 @@ def _how(every: Sequence[Series]) -> str:
     """Return how steps are found, and how many of them are expected by chance."""
     able, by_chance = expected_by_chance(every)
     how = (
-        "A step is where the level of run medians changes, found by E-divisive with a t-test of normal scores: at least "
-        f"{FEWEST} runs on each side, in a part of at least {_SHORTEST}. Where the environment changes, a series breaks, "
-        "and steps are looked for on each side alone. Commits are those between which a step lies; they need not be its "
-        "cause."
+        "A step is where the level of run medians changes, found by E-divisive with a t-test of normal scores: at "
+        f"least {FEWEST} runs on each side, in a part of at least {_SHORTEST}. Where the environment changes, a series "
+        "breaks, and steps are looked for on each side alone. Commits are those between which a step lies; they need "
+        "not be its cause."
     )
     if not able:
         return f"{how} No part between breaks is long enough for a step yet."
@@ -282,9 +283,7 @@ def drawing(line: Line) -> Drawing:
     unit = line.series.subject.unit
     events = "; ".join(f"{row.number}: {row.kind}, {row.change}" for row in event_rows(line.series))
     about = f"{line.about}. Runs in the order of time, equally far apart. {events}".strip()
-    return sparkline.chart(
-        line.series, f"chart-{line.key}", title, about, [_tip(point, unit) for point in line.series.points]
-    )
+    return sparkline.chart(line.series, f"chart-{line.key}", title, about, lambda point: _tip(point, unit))
 
 
 def _tip(point: Point, unit: str) -> str:
@@ -321,7 +320,7 @@ def event_rows(series: Series) -> list[EventRow]:
 
 
 def point_rows(series: Series) -> list[PointRow]:
-    """Return the points, the newest first."""
+    """Return the newest MOST_POINTS points, the newest first."""
     unit = series.subject.unit
     return [
         PointRow(
@@ -332,5 +331,5 @@ def point_rows(series: Series) -> list[PointRow]:
             _interval(point, unit),
             point.flags.replace(";", ", "),
         )
-        for point in reversed(series.points)
+        for point in reversed(series.points[-MOST_POINTS:])
     ]

@@ -7,17 +7,17 @@ shorter than attributes. Runs are drawn in the order of time and equally far apa
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from bench_core.history.series import Event, Series
+from bench_core.history.series import Event, Point, Series
 from bench_core.report.axes import linear_ticks
 from bench_core.report.svg import SHAPES, Drawing
 
 _LEAST_SPAN = 0.05  # of an axis, as a share of its middle: noise below it looks like a level
-_MOST_DRAWN = 160  # values of a sparkline; of more, the smallest and the largest of each group
+_MOST_DRAWN = 160  # values of a sparkline, marks of a chart; of more, the smallest and the largest of each group
 _ACROSS, _HIGH = 160, 32  # of a sparkline, in pixels
 _PARTS = 2  # of a pixel, so that coordinates are short integers
 _WIDTH, _PLOT, _LEFT, _RIGHT, _BELOW = 736, 220, 76, 40, 26  # of a chart, in pixels
@@ -114,10 +114,10 @@ def _drawn(values: Sequence[float]) -> list[int]:
     return sorted({0, *extremes, len(values) - 1})
 
 
-def chart(series: Series, name: str, title: str, about: str, tips: Sequence[str]) -> Drawing:
-    """Return the series as a large drawing. name: makes its ids unique. tips: the tooltip of each point.
+def chart(series: Series, name: str, title: str, about: str, tip: Callable[[Point], str]) -> Drawing:
+    """Return the series as a large drawing. name: makes its ids unique. tip: returns the tooltip of a point.
 
-    Events have the number of their place in `series.events`, from 1.
+    Where there are too many, only the smallest and the largest of each group of points have a mark and a tooltip. Events have the number of their place in `series.events`, from 1.
     """
     lanes = _lanes(series)
     top = _LANE * (1 + max(lanes, default=-1)) + 10
@@ -141,9 +141,10 @@ def chart(series: Series, name: str, title: str, about: str, tips: Sequence[str]
     _events(root, series, place, lanes, bottom)
     _add(root, "path", d=_path([(place.x(i), place.y(value)) for i, value in enumerate(values)]), class_="values")
     _add(root, "path", class_="level", d=place.levels(series))
-    for i, (point, (low, high), tip) in enumerate(zip(series.points, ranges, tips, strict=True)):
+    for i in _drawn(values):
+        point, (low, high) = series.points[i], ranges[i]
         group = _add(root, "g")
-        _add(group, "title").text = tip
+        _add(group, "title").text = tip(point)
         x = f"{place.x(i):.0f}"
         if high > low:
             _add(group, "path", d=f"M{x} {place.y(low):.0f}V{place.y(high):.0f}")
