@@ -117,7 +117,8 @@ def _drawn(values: Sequence[float]) -> list[int]:
 def chart(series: Series, name: str, title: str, about: str, tip: Callable[[Point], str]) -> Drawing:
     """Return the series as a large drawing. name: makes its ids unique. tip: returns the tooltip of a point.
 
-    Where there are too many, only the smallest and the largest of each group of points have a mark and a tooltip. Events have the number of their place in `series.events`, from 1.
+    Where there are too many, only the smallest and the largest of each group of points have a mark and a tooltip. An
+    event has the number of its place in `series.events`, from 1.
     """
     lanes = _lanes(series)
     top = _LANE * (1 + max(lanes, default=-1)) + 10
