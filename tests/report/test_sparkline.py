@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ET
 from datetime import datetime, timedelta
+from itertools import accumulate
 
 import pytest
 
@@ -19,7 +20,7 @@ BREAK = {"a": {"gpu.driver": "1"}, "b": {"gpu.driver": "2"}}
 def series_of(values, *, env_ids=None, better="lower", unit="s", spread=0.01):
     """Return the series of runs that began a day apart, each with an interval, examined for steps and breaks."""
     subject = Subject(*WORK, "time", unit, better, "wall", "resident", "hot")
-    at = datetime(2001, 1, 1, 6)  # noqa: DTZ001 - as in a Point
+    at = datetime(2001, 1, 1, 6)
     points = [
         Point(f"r{i:04}", at + timedelta(days=i), v, v * (1 - spread), v * (1 + spread), env, "abcdef0123456789")
         for i, (v, env) in enumerate(zip(values, env_ids or "a" * len(values), strict=True))
@@ -40,27 +41,20 @@ def drawn(series):
 
 
 def coordinates(root):
-    """Return all places in a drawing, those of relative paths added up."""
-    found = []
-    for element in root.iter():
-        for move in re.findall(r"[MLl][^A-Za-z]*|[HVv][^A-Za-z]*", element.get("d", "")):
-            if element.get("transform"):
-                continue
-            numbers = [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", move)]
-            if move[0] == "H":
-                found.append((numbers[0], None))
-            elif move[0] == "V":
-                found.append((None, numbers[0]))
-            elif move[0] == "M":
-                x, y = numbers
-                found.append((x, y))
-            elif move[0] == "l":
-                for dx, dy in zip(numbers[::2], numbers[1::2], strict=True):
-                    x, y = x + dx, y + dy
-                    found.append((x, y))
-        if "cx" in element.attrib:
-            found.append((float(element.get("cx")), float(element.get("cy"))))
+    """Return all places in a drawing, None for a coordinate that stays; those of relative paths are added up."""
+    found = [(float(e.get("cx")), float(e.get("cy"))) for e in root.iter("circle")]
+    for path in root.iter("path"):
+        if not path.get("transform"):
+            for letter, rest in re.findall(r"([MlHVv])([^A-Za-z]*)", path.get("d")):
+                found += moved(letter, [float(n) for n in rest.split()], found[-1] if found else None)
     return found
+
+
+def moved(letter, numbers, last):
+    if letter == "l":
+        steps = zip(accumulate(numbers[::2]), accumulate(numbers[1::2]), strict=True)
+        return [(last[0] + dx, last[1] + dy) for dx, dy in steps]
+    return {"M": [tuple(numbers)], "H": [(numbers[0], None)], "V": [(None, numbers[0])], "v": []}[letter]
 
 
 def test_a_step_is_a_mark_between_its_runs_and_its_levels_whose_shape_tells_what_it_means():
@@ -157,7 +151,7 @@ def test_dates_do_not_repeat():
     assert [e.text for e in drawn(series).root.findall("text[@class='date']")] == [f"2001-01-0{i}" for i in range(1, 6)]
     texts = [e.text for e in drawn(STEP).root.findall("text[@class='date']")]
     assert len(texts) == len(set(texts)) == 7
-    hourly = [Point(f"r{i}", datetime(2001, 1, 1, i), 1.0) for i in range(4)]  # noqa: DTZ001
+    hourly = [Point(f"r{i}", datetime(2001, 1, 1, i), 1.0) for i in range(4)]
     same_day = examined(series.subject, hourly, lambda *_: {})
     texts = [e.text for e in drawn(same_day).root.findall("text[@class='date']")]
     assert texts == ["2001-01-01", "01:00", "02:00", "03:00"]
