@@ -1,4 +1,4 @@
-"""Every logarithmic axis has few ticks inside its range, each labelled in a scaled unit."""
+"""Every axis has few ticks inside its range, each labelled in a scaled unit."""
 
 import re
 
