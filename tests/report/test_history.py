@@ -92,12 +92,12 @@ def test_the_section_says_how_many_steps_are_by_chance(found):
 
 
 def test_two_runs_of_each_machine_have_no_section_and_no_style_for_one():
-    few = [*over_time.runs(2), *over_time.runs(2, machine="laptop")]
+    few = [*over_time.runs(2, cases=SLOW), *over_time.runs(2, machine="laptop", cases=SLOW)]
     assert history.over_time(ReportData(few)) is None
     text = page.render(few)
     assert "over-time" not in text
     assert "of-series" not in text
-    assert "of-series" in page.render(over_time.runs(3)).split("</style>")[0]
+    assert "of-series" in page.render(over_time.runs(3, cases=SLOW)).split("</style>")[0]
 
 
 def test_three_runs_of_different_work_have_no_section():
