@@ -175,10 +175,13 @@ def _lines(data: ReportData, every: Sequence[Series]) -> list[Line]:
 
     def place(series: Series) -> int:
         s = series.subject
-        return places[s.machine, s.case_id, s.backend, s.implementation, s.device, s.threads]
+        return places.get((s.machine, s.case_id, s.backend, s.implementation, s.device, s.threads), len(places))
 
     several = len(data.machines) > 1
-    return [_line(series, families[series.subject.case_id], several=several) for series in sorted(every, key=place)]
+    return [
+        _line(series, families.get(series.subject.case_id, series.subject.workload), several=several)
+        for series in sorted(every, key=place)
+    ]
 
 
 def _line(series: Series, work: str, *, several: bool) -> Line:

@@ -65,7 +65,7 @@ def pages(tmp_path_factory):
     ]
     texts = {
         "good": page.render(synthetic.readings("machine-a", "machine-b")),
-        "history": page.render(over_time.runs(24)),
+        "history": page.render(over_time.runs(24, cases=over_time.CASES[3:5])),
         "hostile": page.render([replace(reading, rows=tuple(hostile))], title=PAGE_TEXTS[1]),
     }
     addresses = {}

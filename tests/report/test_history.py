@@ -3,6 +3,7 @@
 import html
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import pytest
 
@@ -235,3 +236,32 @@ def test_one_value_again_and_again_and_values_of_any_size_make_a_page():
         text = page.render(same)
         assert "1 series of 12 runs: 0 steps and 0 breaks." in section(text)
         assert len(pages(text)) == 1
+
+
+class Tags(HTMLParser):
+    """What is open, from the outside in; closing anything else is an error."""
+
+    VOID = frozenset({"meta", "link", "br", "input"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen = [], 0
+
+    def handle_starttag(self, tag, attrs):
+        assert len(attrs) == len(dict(attrs))
+        self.seen += 1
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        assert self.open.count("svg") or tag in self.VOID
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_every_tag_is_closed_where_it_was_opened(text):
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert tags.seen > 3000
