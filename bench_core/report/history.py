@@ -9,6 +9,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -19,6 +20,7 @@ from bench_core.history.series import Event, Point, Series, expected_by_chance, 
 from bench_core.report import sparkline
 from bench_core.report.svg import Drawing, Swatch
 from bench_core.report.theme import LIGHT
+from bench_core.text import LONGEST, printable
 from bench_core.units import counted, show, significant
 
 FEWEST_RUNS = 3  # of a series that has a line
@@ -26,6 +28,7 @@ MOST_LINES = 300
 MANY_LINES = 20  # from here on the largest events are listed first
 MOST_LARGEST = 5
 MOST_NAMED = 3  # events of a line, and facts that changed
+LONGEST_NAMED = 40  # characters of the name and of each value of such a fact
 MOST_FACTS = 40  # of an event on a page
 MOST_POINTS = 400  # in the table of a page
 _SHORTEST = next(n for n in count() if is_possible(n))  # part of a series that can have a step
@@ -255,9 +258,10 @@ def change(event: Event) -> str:
     return f"{100 * relative:+.1f} %"
 
 
-def _facts(event: Event, most: int) -> list[str]:
+def _facts(event: Event, most: int, longest: int = LONGEST) -> list[str]:
     """Return what changed in the environment; no more than `most` facts, and how many others."""
-    facts = [f"{d.name} {d.before} \N{RIGHTWARDS ARROW} {d.after}" for d in event.differences[:most]]
+    cut = partial(printable, longest=longest)
+    facts = [f"{cut(d.name)} {cut(d.before)} \N{RIGHTWARDS ARROW} {cut(d.after)}" for d in event.differences[:most]]
     left = len(event.differences) - most
     return facts + [f"{left:,} other fact{'s' * (left != 1)}"] * (left > 0)
 
@@ -274,7 +278,7 @@ def _in_words(series: Series, event: Event) -> str:
     if event.kind == "step":
         return ", ".join(filter(None, (f"{change(event)} on {when}", _commits(event))))
     level = change(event) if _is_clear(event) else "no clear change"
-    return f"break {when}: {'; '.join(_facts(event, MOST_NAMED))}, {level}"
+    return f"break {when}: {'; '.join(_facts(event, MOST_NAMED, LONGEST_NAMED))}, {level}"
 
 
 # ---------------------------------------------------------------- a page

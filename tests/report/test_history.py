@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from bench_core.analysis.report_data import ReportData
+from bench_core.records import Fact
 from tests.support import over_time, tables
 from tests.support.hostile import PAGE_TEXTS
 from tests.support.reports import runs_of
@@ -184,6 +185,22 @@ def test_a_break_without_a_clear_change_says_so_and_stands_below_steps():
     rows = history.event_rows(line.series)
     assert [row.kind for row in rows] == ["step, worse", "break"]
     assert rows[1].change.endswith(", not clear")
+
+
+def test_a_line_names_few_facts_and_cuts_long_ones_and_the_page_has_them_whole():
+    def read(i):
+        one = over_time.run_of(i, cases=SLOW)
+        facts = {f"fact{k}": Fact(f"{i // 2} {'x' * 150}", "planted") for k in range(5)}
+        rows = [replace(row, env_id=f"e{i // 2}") for row in one.rows]
+        return type(one).of(one.path, rows, files=replace(one.files, worker_facts={f"e{i // 2}": facts}))
+
+    found = history.over_time(ReportData([read(i) for i in range(4)]))
+    (line,) = lines(found).values()
+    ((_, words),) = line.events
+    assert words.startswith(f"break 2001-01-09: fact0 0 {'x' * 35}... → 1 {'x' * 35}...; fact1 ")
+    assert words.endswith("; 2 other facts, no clear change")
+    (row,) = history.event_rows(line.series)
+    assert row.facts == tuple(f"fact{k} 0 {'x' * 150} → 1 {'x' * 150}" for k in range(5))
 
 
 def test_what_does_not_fit_has_no_page_and_no_line_and_is_counted(monkeypatch, readings):
