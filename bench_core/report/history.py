@@ -32,7 +32,7 @@ LONGEST_NAMED = 40  # characters of the name and of each value of such a fact
 MOST_FACTS = 40  # of an event on a page
 MOST_POINTS = 400  # in the table of a page
 _SHORTEST = next(n for n in count() if is_possible(n))  # part of a series that can have a step
-_A_TENTH = 10  # times: from here on a change is said as a ratio
+_LARGE = 10  # times: from here on a change is said as a ratio
 
 LEGEND = (
     Swatch("step for the worse", LIGHT["series1"], sparkline.MARKS["worse"]),
@@ -215,7 +215,7 @@ def _how(every: Sequence[Series]) -> str:
     how = (
         "A step is where the level of run medians changes, found by E-divisive with a t-test of normal scores: at "
         f"least {FEWEST} runs on each side, in a part of at least {_SHORTEST}. Where the environment changes, a series "
-        "breaks, and steps are looked for on each side alone. Commits are those between which a step lies; they need "
+        f"breaks, and steps are looked for on each side alone; a change there is clear if p is at most {ALPHA:g}. Commits are those between which a step lies; they need "
         "not be its cause."
     )
     if not able:
@@ -253,7 +253,7 @@ def _minute(point: Point) -> str:
 def change(event: Event) -> str:
     """Return the change of the level: "+5.0 %", "-7.2 %", "12.5x"."""
     relative = event.relative
-    if relative is None or not 1 / _A_TENTH < relative + 1 < _A_TENTH:
+    if relative is None or not 1 / _LARGE < relative + 1 < _LARGE:
         return f"{significant(event.after / event.before)}x" if event.before else "from zero"
     return f"{100 * relative:+.1f} %"
 
