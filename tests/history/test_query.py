@@ -153,6 +153,15 @@ def test_a_query_that_needs_more_memory_than_there_is_fails_in_one_line_without_
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
+@pytest.fixture
+def obeys_ctrl_c():
+    """A background job of a shell ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("obeys_ctrl_c")
 def test_ctrl_c_ends_a_query(folder):
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     endless = "SELECT count(*) FROM range(1000000) a(x), range(1000000) b(y) WHERE (x * y) % 7 = 3"
