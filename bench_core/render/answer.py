@@ -56,6 +56,8 @@ def _plain(value: Any) -> Any:
             plain = int(value) if value == value.to_integral_value() else float(value)
         case Mapping():
             plain = {harmless(str(key)): _plain(item) for key, item in value.items()}
+        case tuple() if hasattr(value, "nanoseconds"):  # Arrow's INTERVAL; in ISO 8601
+            plain = f"P{value.months}M{value.days}DT{value.nanoseconds / 1e9:g}S"
         case list() | tuple():
             plain = [_plain(item) for item in value]
         case bytes():
