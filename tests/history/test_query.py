@@ -156,7 +156,7 @@ def test_a_value_without_a_type_in_python_is_refused(folder, sql):
 
 @pytest.mark.parametrize("sql", ["SELECT max(started_at) - min(started_at) FROM runs", "SELECT union_value(a := 1)"])
 def test_a_value_without_a_type_in_parquet_is_refused(folder, sql):
-    with pytest.raises(UsageError, match="the answer as Parquet: .*; cast it in the SQL") as caught:
+    with pytest.raises(UsageError, match=r"the answer as Parquet: .*; cast it in the SQL") as caught:
         asked(folder, sql).parquet()
     assert "\n" not in str(caught.value)
 
