@@ -18,7 +18,7 @@ from bench_core.render.text_table import Table
 from bench_core.render.view import VERDICT, Section
 from bench_core.results.strict_csv import csv_text
 from bench_core.text import harmless, printable
-from bench_core.units import counted, show, significant
+from bench_core.units import counted, show
 
 HISTORY_VERSION = 1
 _CHOSEN = ("machine", "workload", "size", "dtype", "backend", "device")
@@ -141,7 +141,7 @@ def _steps(every: Sequence[Series], names: dict[Subject, str], most: int) -> tup
         for s, e in events[: most or None]
     ]
     able, false = expected_by_chance(every)
-    chance = f"By chance steady series have steps too, up to {significant(false, 2)} here: {counted(able, 'part')} of "
+    chance = f"By chance steady series have steps too, up to {false:.2g} here: {counted(able, 'part')} of "
     chance += "series between changes of the environment are long enough"
     about = "commits: the step lies between them with a probability of about 95 %. "
     about += "p: this share of steady series has a step as clear"
