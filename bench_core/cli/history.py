@@ -1,34 +1,43 @@
 """`bench-core history`: many runs of one folder over months.
 
-Exit codes: 0 done; 2 usage, an error in the SQL, a library of the `history` extra is missing or the cache cannot be
-written; 3 a folder or its cache cannot be read, or, of `add`, a run is damaged: the others are added.
+Exit codes: 0 done; 1 of `show`, a regression is new; 2 usage, an error in the SQL, a library of the `history` extra is
+missing or the cache cannot be written; 3 a folder or its cache cannot be read, or, of `add`, a run is damaged: the
+others are added; 5 of `show`, no series is long enough for `--fail-on`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench_core.cli import Group, app
-from bench_core.cli.common import chosen, columns, has_colour, say, write
+from bench_core.cli.common import chosen, columns, has_colour, print_notes, say, write
 from bench_core.errors import TableError, UsageError
 from bench_core.garbage import collection_off
+from bench_core.text import no_such
 
 if TYPE_CHECKING:
     from bench_core.history.query import Answer
+    from bench_core.history.series import Look, Series, Subject
     from bench_core.history.store import Added, Store
+    from bench_core.results.filters import Predicate
 
 _FORMATS = ("table", "csv", "json", "parquet")
 _ROWS = 100  # of an answer that a terminal is shown
+_SHOWN = ("table", "md", "csv", "json")
+_LINES = 30  # of a table of `show`
+_GATE = "new-regression"
+_UNDECIDED = 5  # exit code
 
 history = typer.Typer(
     name="history",
     cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Ask about all runs of a folder: a fast cache of their tables, and SQL.",
+    help="All runs of a folder: where they changed, and SQL over a fast cache of their tables.",
 )
 app.add_typer(history)
 
@@ -50,6 +59,104 @@ def add_command(
     say(_told(added))
     if added.refused:
         raise typer.Exit(TableError.exit_code)
+
+
+@history.command("show")
+def show_command(  # noqa: PLR0913 - one parameter an option
+    folder: _Folder = Path("results"),
+    *,
+    metric: Annotated[str, typer.Option(help="The quantity.")] = "time",
+    where: Annotated[
+        str, typer.Option("--filter", help="Only these series: workload == 'matmul' and machine == 'desk'")
+    ] = "",
+    fail_on: Annotated[
+        str | None, typer.Option(metavar=_GATE, help="Exit with 1 if the newest step of a series is for the worse.")
+    ] = None,
+    format_: Annotated[
+        str,
+        typer.Option("--format", metavar="|".join(_SHOWN), help="Default: from the extension of --output, else table."),
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write to this file instead of the terminal.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="The most lines of a table; 0: all.")] = _LINES,
+    add: Annotated[bool, typer.Option("--add/--no-add", help="Bring the cache up to date first.")] = True,
+) -> None:
+    """Show where series of run medians step, in which commits, and where the environment changed.
+
+    A series is the time of one piece of work on one machine, backend and device, run after run. With --fail-on
+    new-regression, for CI: of ten looks at a hundred, none fails by chance more often than two.
+    """
+    from bench_core.history.query import SERIES
+    from bench_core.history.series import new_regressions
+    from bench_core.render import history as render
+    from bench_core.results import filters
+
+    format_ = _format(format_, output, _SHOWN)
+    keep = filters.parse(where, SERIES)
+    _check(metric, fail_on)
+    store, every = _all_series(folder, metric, keep, add=add)
+    if not every:
+        raise UsageError(f"{folder}: no series of {metric}" + " passes --filter" * bool(where.strip()))
+    look = new_regressions(every) if fail_on else None
+    text = {
+        "table": lambda: render.history_text(every, look, columns(), colour=has_colour() and not output, most=limit),
+        "md": lambda: render.history_markdown(every, look, limit),
+        "csv": lambda: render.history_csv(every),
+        "json": lambda: render.history_json(every, look),
+    }[format_]()
+    if output is not None:
+        write(output, text, [store])
+    else:
+        typer.echo(text, nl=False, color=True)
+    if look is not None:
+        _end(look, is_told=output is None and format_ == "table")
+
+
+def _check(metric: str, fail_on: str | None) -> None:
+    """Raise UsageError for a metric or a gate that does not exist."""
+    from bench_core.results.metrics import METRICS
+
+    if metric not in METRICS:
+        raise UsageError(f"--metric: {no_such('metric', metric, METRICS)}")
+    if fail_on is not None:
+        chosen("--fail-on", fail_on, (_GATE,))
+
+
+def _end(look: Look, *, is_told: bool) -> None:
+    """End with the exit code of a gate. is_told: whether its lines are on the terminal."""
+    from bench_core.render.history import gate_lines, undecided_line
+
+    undecided = undecided_line(look)
+    lines = [f"FAILED {line}" for line in gate_lines(look)] + [f"UNDECIDED {undecided}"] * bool(undecided)
+    for line in lines * (not is_told):
+        say(f"bench-core: {line}", err=True)
+    if lines:
+        raise typer.Exit(1 if look.regressions else _UNDECIDED)
+
+
+def _all_series(folder: Path, metric: str, keep: Predicate, *, add: bool) -> tuple[Store, list[Series]]:
+    """Return the store of a folder and its series: by the cache or, without the extra `history`, of the tables."""
+    from bench_core.history.query import History
+    from bench_core.history.series import is_by_wall, series_of_history, series_of_readings
+    from bench_core.history.store import Store, absent
+
+    store = Store(folder)
+
+    def is_wanted(subject: Subject) -> bool:
+        return subject.metric == metric and is_by_wall(subject) and keep(subject)
+
+    with collection_off():
+        if absent():
+            from bench_core.compare import read
+
+            readings = read([str(folder)])
+            print_notes(readings)
+            return store, series_of_readings(readings, is_wanted)
+        if add:
+            _say_notes(store.add())
+        with History(store) as opened:
+            return store, series_of_history(opened, is_wanted, metric=metric)
 
 
 @history.command("query")
@@ -111,13 +218,13 @@ def _told(added: Added) -> str:
     return f"Runs: {', '.join(parts)}"
 
 
-def _format(named: str, output: Path | None) -> str:
+def _format(named: str, output: Path | None, formats: Sequence[str] = _FORMATS) -> str:
     """Return the format: `named`, else from the extension of `output`, else "table". Raises UsageError."""
     suffix = output.suffix.lower().removeprefix(".") if output else ""
-    known = _FORMATS[1:]
+    known = formats[1:]
     if not named and suffix not in {"", "txt", *known}:
         raise UsageError(f"--output {output}: name it .{', .'.join(known)} or .txt, or give --format")
-    named = chosen("--format", named, _FORMATS) if named else (suffix if suffix in known else "table")
+    named = chosen("--format", named, formats) if named else (suffix if suffix in known else "table")
     if named == "parquet" and output is None:
         raise UsageError("--format parquet: give --output, because a terminal cannot show it")
     return named

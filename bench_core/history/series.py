@@ -42,6 +42,7 @@ _ABSENT = {"package.": "not installed", "env.": "unset"}  # what it means that a
 _order = attrgetter("started_at", "run_id")
 
 Environment = Mapping[str, str]  # facts by name, as texts as a store holds them
+Keep = Callable[["Subject"], bool]
 EnvironmentOf = Callable[["Subject", "Point"], Environment]
 
 
@@ -189,13 +190,18 @@ class Regression:
 # ---------------------------------------------------------------- where series come from
 
 
-def series_of_readings(readings: Iterable[Reading]) -> list[Series]:
-    """Return the series of tables, those by the wall clock and those without one."""
+def is_by_wall(subject: Subject) -> bool:
+    """Return whether the values are by the wall clock, or without a clock."""
+    return subject.clock != Clock.DEVICE
+
+
+def series_of_readings(readings: Iterable[Reading], keep: Keep = is_by_wall) -> list[Series]:
+    """Return the series of tables whose subjects `keep` accepts."""
     points: dict[Subject, list[Point]] = {}
     runs: dict[tuple[str, str], Reading] = {}
     for reading in readings:
         rows = reading.rows
-        rows = rows.only(rows.mask("status", Status.OK.__eq__) & rows.mask("clock", Clock.DEVICE.__ne__))
+        rows = rows.only(rows.mask("status", Status.OK.__eq__))
         subjects, numbers = rows.groups(SERIES)
         found = [points.setdefault(Subject(*values), []) for values in subjects]
         cells = zip(*(rows.cells(name) for name in POINT), strict=True)
@@ -208,11 +214,11 @@ def series_of_readings(readings: Iterable[Reading]) -> list[Series]:
         files = runs[point.run_id, subject.machine].files
         return as_texts(files.worker_facts.get(point.env_id, {})) | as_texts(files.facts)
 
-    return [examined(subject, several, environment_of) for subject, several in points.items()]
+    return _examined(points, keep, environment_of)
 
 
-def series_of_history(history: History, **wanted: Any) -> list[Series]:
-    """Return the series of a store. wanted: as for `History.values`, `metric="time", clock="wall"`."""
+def series_of_history(history: History, keep: Keep = is_by_wall, **wanted: Any) -> list[Series]:
+    """Return the series of a store whose subjects `keep` accepts. wanted: as for `History.values`: `metric="time"`."""
     columns = history.values(**wanted).to_pydict()
     runs: dict[tuple[str, str], tuple[Environment, Mapping[str, Environment]]] = {}
 
@@ -229,7 +235,12 @@ def series_of_history(history: History, **wanted: Any) -> list[Series]:
     subjects = zip(*(columns[name] for name in SERIES), strict=True)
     for values, about in zip(subjects, zip(*(columns[name] for name in POINT), strict=True), strict=True):
         points.setdefault(Subject(*values), []).extend(_points(*about))
-    return [examined(subject, several, environment_of) for subject, several in points.items()]
+    return _examined(points, keep, environment_of)
+
+
+def _examined(points: Mapping[Subject, list[Point]], keep: Keep, environment_of: EnvironmentOf) -> list[Series]:
+    wanted = ((subject, several) for subject, several in points.items() if several and keep(subject))
+    return [examined(subject, several, environment_of) for subject, several in wanted]
 
 
 def _points(run_id: str, started_at: datetime | None, value: float | None, *rest: Any) -> Iterator[Point]:

@@ -71,11 +71,15 @@ _ABANDONED_S = 3600.0  # a temporary file that is older is of a writer that was 
 _MOST_KNOWN_BYTES = 256 << 20
 
 
+def absent() -> list[str]:
+    """Return the libraries of the `history` extra that are not installed."""
+    return [name for name in NEEDED if importlib.util.find_spec(name) is None]
+
+
 def require_extra() -> None:
     """Raise UsageError with the command to run if a library of the `history` extra is not installed."""
-    absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if absent:
-        raise UsageError(f"history needs missing packages: python -m pip install {' '.join(absent)}")
+    if missing := absent():
+        raise UsageError(f"history needs missing packages: python -m pip install {' '.join(missing)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,8 @@ class Store:
             parts = {} if rebuild else _by_digest(before)
             for table in there.tables:
                 self._take(table, known, parts, found)
-            write_atomically(self._root / _KNOWN, json.dumps(found.known))
+            if found.known != known:  # else nothing is written: the folder of an archive may be read-only
+                write_atomically(self._root / _KNOWN, json.dumps(found.known))
             left = self._remove(before, found.wanted)
         except OSError as error:
             why = error.strerror or type(error).__name__

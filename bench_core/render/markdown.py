@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from bench_core.compare.result import Result
 from bench_core.render.text_table import Table
@@ -23,7 +23,12 @@ _OPTION = re.compile(r"(?<![^\s(])--[a-z]+(?:-[a-z]+)*(?![^\s),.;:])")  # of a c
 
 def markdown(result: Result) -> str:
     """Return a comparison as Markdown; markup in text from files has no effect."""
-    return "\n".join(line for section in sections(result) for line in (f"### {section.title}", "", *_body(section)))
+    return sections_as_markdown(sections(result))
+
+
+def sections_as_markdown(every: Iterable[Section]) -> str:
+    """Return sections as Markdown; markup in them has no effect."""
+    return "\n".join(line for section in every for line in (f"### {section.title}", "", *_body(section)))
 
 
 def github(result: Result, longest: int = LONGEST_COMMENT - _OWN) -> str:

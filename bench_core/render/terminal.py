@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from bench_core.compare.result import Result
 from bench_core.render.text_table import BOLD, RED, fold, layout, paint
@@ -18,8 +18,14 @@ def text(result: Result, width: int = 80, *, colour: bool = False) -> str:
     Text from files is shown without control characters; markup in it has no effect.
     """
     width = max(width, _NARROWEST)
+    return sections_as_text(sections(result, (width - _CASE) // _SIDE), width, colour=colour)
+
+
+def sections_as_text(every: Iterable[Section], width: int, *, colour: bool = False) -> str:
+    """Return sections as text of at most `width` columns (at least 60)."""
+    width = max(width, _NARROWEST)
     lines: list[str] = []
-    for section in sections(result, (width - _CASE) // _SIDE):
+    for section in every:
         lines += [*_section(section, width, colour=colour), ""]
     return "\n".join(lines)
 

@@ -215,8 +215,8 @@ def _how(every: Sequence[Series]) -> str:
     how = (
         "A step is where the level of run medians changes, found by E-divisive with a t-test of normal scores: at "
         f"least {FEWEST} runs on each side, in a part of at least {_SHORTEST}. Where the environment changes, a series "
-        f"breaks, and steps are looked for on each side alone; a change there is clear if p is at most {ALPHA:g}. Commits are those between which a step lies; they need "
-        "not be its cause."
+        f"breaks, and steps are looked for on each side alone; a change there is clear if p is at most {ALPHA:g}. "
+        "Commits are those between which a step lies; they need not be its cause."
     )
     if not able:
         return f"{how} No part between breaks is long enough for a step yet."

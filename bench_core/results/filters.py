@@ -18,17 +18,16 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from bench_core.errors import UsageError
-from bench_core.records import Row
 from bench_core.results.schema import COLUMNS, KINDS, WORDS
 from bench_core.results.table import Table
 from bench_core.text import no_such, printable, quoted
 from bench_core.units import natural, size_order
 
-Predicate = Callable[[Row], bool]
+Predicate = Callable[[Any], bool]  # of a row, or of another record that has the columns
 _LONGEST, _DEEPEST = 4000, 50
 _TOKEN = re.compile(
     r"""\s*(?:(?P<text>'[^']*'|"[^"]*")|(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w.])"""
@@ -47,16 +46,16 @@ _CONSTANTS = {"true": True, "false": False, "none": None}
 _KEYWORDS = {"and", "or", "not", "in", *_CONSTANTS}
 
 
-def parse(text: str) -> Predicate:
+def parse(text: str, known: Collection[str] = COLUMNS) -> Predicate:
     """Return the filter as a function that returns whether to keep a row; an empty text keeps every row.
 
-    Raises UsageError for a text that is too long or not a filter.
+    known: the columns that may be asked for. Raises UsageError for a text that is too long or not a filter.
     """
     if not text.strip():
         return lambda _: True
     if len(text) > _LONGEST:
         raise UsageError(f"--filter: {len(text):,} characters, but at most {_LONGEST:,} are allowed")
-    return _Parser(text).whole()
+    return _Parser(text, known).whole()
 
 
 def selected(rows: Table, text: str) -> Table:
@@ -67,8 +66,9 @@ def selected(rows: Table, text: str) -> Table:
 class _Parser:
     """The parser of one filter; it reads the tokens from left to right."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, known: Collection[str]) -> None:
         self._text = text
+        self._known = known
         self._tokens = _tokenise(text)
         self._next = 0
         self._depth = 0
@@ -113,8 +113,8 @@ class _Parser:
         kind, column = self._take()
         if kind != "word" or column in _KEYWORDS:
             raise self._error("expected a column", back=1)
-        if column not in COLUMNS:
-            raise UsageError(f"--filter: {no_such('column', column, COLUMNS)}")
+        if column not in self._known:
+            raise UsageError(f"--filter: {no_such('column', column, self._known)}")
         get = operator.attrgetter(column)
         negated = self._accept("word", "not")
         if self._accept("word", "in"):

@@ -130,9 +130,14 @@ def column(browser, number):
 
 
 def header(browser, title):
-    headers = browser.find_elements("css selector", "#full-table thead th")
-    titles = [h.text.split()[0] for h in headers]
-    return headers[titles.index(title)], titles.index(title) + 1
+    """Return the header of a column of the full table, and its number; the script makes the table after the page."""
+
+    def named(_):
+        headers = browser.find_elements("css selector", "#full-table thead th")
+        titles = [next(iter(h.text.split()), "") for h in headers]
+        return title in titles and (headers[titles.index(title)], titles.index(title) + 1)
+
+    return WebDriverWait(browser, 10).until(named)
 
 
 def test_it_opens_without_a_console_message_and_without_a_request(opened):

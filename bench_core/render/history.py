@@ -1,0 +1,306 @@
+"""Render series of run medians: where they changed, what changed with them, and whether a regression is new."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from statistics import median
+from typing import Any
+
+from bench_core.compare.labels import label, label_fields, short
+from bench_core.compare.result import WHO, Key
+from bench_core.history.series import Difference, Event, Look, Point, Series, Subject, expected_by_chance
+from bench_core.render.markdown import sections_as_markdown
+from bench_core.render.terminal import sections_as_text
+from bench_core.render.text_table import Table
+from bench_core.render.view import VERDICT, Section
+from bench_core.results.strict_csv import csv_text
+from bench_core.text import harmless, printable
+from bench_core.units import counted, show
+
+HISTORY_VERSION = 1
+_CHOSEN = ("machine", "workload", "size", "dtype", "backend", "device")
+_BARS = "▁▂▃▄▅▆▇█"
+_TREND = 24  # characters of a trend
+_STEADY = 0.1  # share of the middle of a trend that it spans at least
+_MOST_FACTS = 4  # that differ, in a cell
+_SUBJECT = tuple(field.name for field in fields(Subject))
+_EVENT = (
+    *("kind", "run_id", "started_at", "before", "after", "change", "p_value"),
+    *("commit_before", "commit_after", "differences"),
+)
+
+
+def history_text(every: Sequence[Series], look: Look | None, width: int, *, colour: bool = False, most: int = 0) -> str:
+    """Return series as text. look: what the gate saw. most: the most lines of a table, 0 for all."""
+    return sections_as_text(history_sections(every, look, most), width, colour=colour)
+
+
+def history_markdown(every: Sequence[Series], look: Look | None, most: int = 0) -> str:
+    """Return series as Markdown, as `history_text` does."""
+    return sections_as_markdown(history_sections(every, look, most))
+
+
+def history_sections(every: Sequence[Series], look: Look | None, most: int = 0) -> list[Section]:
+    """Return the answer; the steps, largest first; the changes of the environment; and the series themselves."""
+    names = _names([series.subject for series in every])
+    found = [
+        Section(VERDICT, tuple(_answer(every, look, names))),
+        Section("Steps", tables=_steps(every, names, most)),
+        Section("Changes of the environment, at which series begin anew", tables=_breaks(every, most)),
+        Section("Series", tables=_series(every, names, most)),
+    ]
+    return [section for section in found if section.lines or section.tables]
+
+
+def history_csv(every: Iterable[Series]) -> str:
+    """Return one line for each step and break; `change` is a share of the level before."""
+    lines = ([*_cells(s.subject), *map(_flat, _event(s, event).values())] for s in every for event in s.events)
+    return csv_text([*_SUBJECT, *_EVENT], lines)
+
+
+def history_json(every: Sequence[Series], look: Look | None = None) -> str:
+    """Return everything as JSON (ASCII, no NaN): an object for each series with its points and events.
+
+    "gate" is null, or what `--fail-on new-regression` saw: "alpha", "looked" (the number of series that were long
+    enough), and "regressions", each a subject with its event.
+    """
+    able, false = expected_by_chance(every)
+    plain = {
+        "history_version": HISTORY_VERSION,
+        "series": [
+            {
+                **_named(series.subject),
+                "points": [_point(point) for point in series.points],
+                "events": [_event(series, event) for event in series.events],
+            }
+            for series in every
+        ],
+        "by_chance": {"parts": able, "steps": false},
+        "gate": None if look is None else _gate(look),
+    }
+    return json.dumps(plain, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+# ---------------------------------------------------------------- the answer
+
+
+def gate_lines(look: Look) -> list[str]:
+    """Return a line for each new regression, with the largest first."""
+    names = _names([new.series.subject for new in look.regressions])
+    return [
+        f"new-regression: {names[new.series.subject]}: {_change(new.series, new.step)} since "
+        f"{_day(new.series, new.step)}" + f", commits {new.step.commits}" * bool(new.step.commits)
+        for new in look.regressions
+    ]
+
+
+def undecided_line(look: Look) -> str:
+    """Return why a look decided nothing; "" if it did."""
+    if look.looked:
+        return ""
+    return "new-regression: no series has enough runs since its environment last changed: 12, more with many series"
+
+
+def _answer(every: Sequence[Series], look: Look | None, names: dict[Subject, str]) -> Iterable[str]:
+    runs = [len(series.points) for series in every]
+    machines = {series.subject.machine for series in every}
+    metrics = ", ".join(dict.fromkeys(series.subject.metric for series in every))
+    lengths = f"{min(runs)} to {max(runs)} runs" if min(runs) < max(runs) else counted(runs[0], "run")
+    yield f"{len(every):,} series of {metrics} of {counted(len(machines), 'machine')}, {lengths} each"
+    events = [(series, event) for series in every for event in series.events if event.kind == "step"]
+    yield _largest(events, names) if events else "No steps"
+    if look is not None:
+        yield from (f"FAILED {line}" for line in gate_lines(look))
+        if why := undecided_line(look):
+            yield f"UNDECIDED {why}"
+        elif not look.regressions:
+            yield f"passed new-regression: none in {look.looked} series"
+        if look.looked:
+            yield f"If nothing ever changed, at most {100 * look.alpha:g} % of such looks would see one"
+
+
+def _largest(events: Sequence[tuple[Series, Event]], names: dict[Subject, str]) -> str:
+    series, event = max(events, key=lambda found: found[1].size)
+    told = f"{counted(len(events), 'step')}, the largest {_change(series, event)}: {names[series.subject]}"
+    return told if len(events) > 1 else f"1 step, {_change(series, event)}: {names[series.subject]}"
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _steps(every: Sequence[Series], names: dict[Subject, str], most: int) -> tuple[Table, ...]:
+    events = [(series, event) for series in every for event in series.events if event.kind == "step"]
+    if not events:
+        return ()
+    events.sort(key=lambda found: -found[1].size)
+    rows = [
+        (_change(s, e), _value(s, e.before), _value(s, e.after), _day(s, e), e.commits, _p(e.p_value), names[s.subject])
+        for s, e in events[: most or None]
+    ]
+    able, false = expected_by_chance(every)
+    chance = f"By chance steady series have steps too, up to {false:.2g} here: {counted(able, 'part')} of "
+    chance += "series between changes of the environment are long enough"
+    about = "commits: the step lies between them with a probability of about 95 %. "
+    about += "p: this share of steady series has a step as clear"
+    header = ("change", "from", "to", "since", "commits", "p", "series")
+    return (Table(header, tuple(rows), frozenset({1, 2, 5}), (*_left(events, most), chance, about)),)
+
+
+def _breaks(every: Sequence[Series], most: int) -> tuple[Table, ...]:
+    """Return a line for each change of an environment, with all series that it breaks."""
+    groups: dict[tuple[str, str, tuple[Difference, ...]], list[tuple[Series, Event]]] = {}
+    for series in every:
+        for event in series.events:
+            if event.kind == "break":
+                where = series.subject.machine, event.latest.run_id, event.differences
+                groups.setdefault(where, []).append((series, event))
+    if not groups:
+        return ()
+    ordered = sorted(groups.items(), key=lambda group: -max(event.size for _, event in group[1]))
+    rows = []
+    for (machine, _, differences), events in ordered[: most or None]:
+        series, first = events[0]
+        rows.append((_day(series, first), short(machine), _facts(differences), str(len(events)), _spread(events)))
+    header = ("since", "machine", "what changed", "series", "their change")
+    note = "their change: the median of the series, and the smallest and largest; one line of --format csv for each"
+    return (Table(header, tuple(rows), frozenset({3}), (*_left(ordered, most), note)),)
+
+
+def _series(every: Sequence[Series], names: dict[Subject, str], most: int) -> tuple[Table, ...]:
+    """Return a line for each series: first those that changed most."""
+    ordered = sorted(every, key=lambda series: -max((event.size for event in series.events), default=0.0))
+    rows = []
+    for series in ordered[: most or None]:
+        newest = series.points[-1]
+        doubt = " (unchecked)" * series.is_unchecked
+        name = names[series.subject] + doubt
+        rows.append((name, str(len(series.points)), _value(series, newest.value), trend(series.values)))
+    header = ("series", "runs", "newest", "from oldest to newest")
+    return (Table(header, tuple(rows), frozenset({1, 2}), _left(ordered, most)),)
+
+
+def _left(every: Sequence[object], most: int) -> tuple[str, ...]:
+    more = len(every) - most if most else 0
+    return (f"{counted(more, 'more line')}: --limit 0 shows all",) if more > 0 else ()
+
+
+def trend(values: Sequence[float], most: int = _TREND) -> str:
+    """Return a series as bars of characters, each of one run or the median of several.
+
+    They reach from the lowest to the highest one, or over a tenth of the middle: what is steady looks so.
+
+    >>> trend([1, 1, 1, 2])
+    '▁▁▁█'
+    >>> trend([1.0, 1.01, 1.0])
+    '▄▅▄'
+    """
+    count = min(len(values), most)
+    parts = [values[i * len(values) // count : (i + 1) * len(values) // count] for i in range(count)]
+    levels = [median(part) for part in parts]
+    middle, width = (min(levels) + max(levels)) / 2, max(levels) - min(levels)
+    width = max(width, _STEADY * abs(middle)) or 1.0
+    top = len(_BARS) - 1
+    return "".join(_BARS[round(((level - middle) / width + 0.5) * top)] for level in levels)
+
+
+def _names(subjects: Sequence[Subject]) -> dict[Subject, str]:
+    """Return a name for each subject: as few fields as tell them apart."""
+    keys = [_key(subject) for subject in subjects]
+    named, _ = label_fields(keys, _CHOSEN)
+    return {subject: label(key, named) for subject, key in zip(subjects, keys, strict=True)}
+
+
+def _key(subject: Subject) -> Key:
+    texts = {field.name: getattr(subject, field.name) for field in fields(Key) if field.name in _SUBJECT}
+    who = ((name, getattr(subject, name)) for name in WHO if name in _SUBJECT)
+    return Key(**texts, who=tuple((name, "" if value is None else str(value)) for name, value in who))
+
+
+def _change(series: Series, event: Event) -> str:
+    """Return a change with its sign, and whether it is for the better: "+25.1 % worse"."""
+    if event.relative is None:
+        return "from zero"
+    better = series.subject.better_is
+    word = {"": "", True: " better", False: " worse"}[(event.relative > 0) == (better == "higher") if better else ""]
+    return f"{100 * event.relative:+.3g} %{word if event.relative else ''}"
+
+
+def _spread(events: Sequence[tuple[Series, Event]]) -> str:
+    changes = sorted(event.relative for _, event in events if event.relative is not None)
+    if not changes:
+        return "from zero"
+    middle = f"{100 * median(changes):+.2g} %"
+    return middle if len(changes) == 1 else f"{middle} ({100 * changes[0]:+.2g} to {100 * changes[-1]:+.2g} %)"
+
+
+def _facts(differences: Sequence[Difference]) -> str:
+    told = [f"{d.name}: {short(d.before)} -> {short(d.after)}" for d in differences[:_MOST_FACTS]]
+    more = len(differences) - _MOST_FACTS
+    return "\n".join([*told, *[f"and {counted(more, 'more fact')}"] * (more > 0)])
+
+
+def _value(series: Series, value: float) -> str:
+    return show(value, series.subject.unit)
+
+
+def _day(series: Series, event: Event) -> str:
+    return f"{series.points[event.index].started_at:%Y-%m-%d}"
+
+
+def _p(p_value: float) -> str:
+    return "<0.0001" if p_value < 1e-4 else f"{p_value:.1g}"
+
+
+# ---------------------------------------------------------------- for programs
+
+
+def _cells(subject: Subject) -> list[Any]:
+    return [_plain(getattr(subject, name)) for name in _SUBJECT]
+
+
+def _named(subject: Subject) -> dict[str, Any]:
+    return dict(zip(_SUBJECT, _cells(subject), strict=True))
+
+
+def _plain(value: Any) -> Any:
+    return harmless(value) if isinstance(value, str) else value
+
+
+def _flat(value: Any) -> Any:
+    """Return what stands in a cell of CSV."""
+    if isinstance(value, list):
+        return "; ".join(f"{each['name']}: {each['before']} -> {each['after']}" for each in value)
+    return printable(value) if isinstance(value, str) else value
+
+
+def _event(series: Series, event: Event) -> dict[str, Any]:
+    point = series.points[event.index]
+    values = (
+        *(event.kind, harmless(point.run_id), _moment(point)),
+        *(event.before, event.after, event.relative, event.p_value),
+        *(event.earliest.commit, event.latest.commit),
+        [{"name": d.name, "before": d.before, "after": d.after} for d in event.differences],
+    )
+    return dict(zip(_EVENT, values, strict=True))
+
+
+def _point(point: Point) -> dict[str, Any]:
+    ends = {"ci_low": point.low, "ci_high": point.high}
+    texts = {name: harmless(getattr(point, name)) for name in ("run_id", "env_id", "git_commit", "flags")}
+    finite = {name: end if end is not None and math.isfinite(end) else None for name, end in ends.items()}
+    return {"started_at": _moment(point), "value": point.value, **finite, **texts, "git_dirty": point.git_dirty}
+
+
+def _moment(point: Point) -> str:
+    return f"{point.started_at.isoformat()}+00:00"
+
+
+def _gate(look: Look) -> dict[str, Any]:
+    return {
+        "alpha": look.alpha,
+        "looked": look.looked,
+        "regressions": [{**_named(new.series.subject), **_event(new.series, new.step)} for new in look.regressions],
+    }
