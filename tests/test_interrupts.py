@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX sig
 _CHILD = """
 import os, signal, sys, time
 from bench_core.interrupts import Interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 {before}
 Interrupts().take()
 try:

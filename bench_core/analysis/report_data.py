@@ -38,15 +38,17 @@ class ReportData:
     contenders: devices with at least one value. by_backend: their backends with at least one value. place: the sort key
     of a row, also of one that was not pooled. unchecked: the cases, by case_id, of which no value has been checked; in
     all others, values that have not are the best of nothing. silent: a sentence for each device without any value.
-    apart: sentences on rows that are shown in the full table only, or as work of their own (apart.py). Raises
-    TableError for tables that contradict each other.
+    apart: sentences on rows that are shown in the full table only, or as work of their own (apart.py). comparable: the
+    readings without these rows, or with a case_id of their own.
+
+    Raises TableError for tables that contradict each other.
     """
 
     def __init__(self, readings: Sequence[Reading]) -> None:
         self.readings = [safe(reading) for reading in readings]
         comparable = kept_apart(self.readings)
-        self._comparable, self.apart = comparable.readings, comparable.said
-        rows = pooled(self._comparable)
+        self.comparable, self.apart = comparable.readings, comparable.said
+        rows = pooled(self.comparable)
         self.traits = merged(reading.traits for reading in self.readings)
         self.spreads = Spreads.of(self.readings)
         self.families = families_of(rows, self.traits)
@@ -166,7 +168,7 @@ class ReportData:
         return self._ranked("time")
 
     def _ranked(self, metric: str) -> dict[str, Ranking]:
-        by_wall = [reading.only(reading.rows.mask("clock", Clock.DEVICE.__ne__)) for reading in self._comparable]
+        by_wall = [reading.only(reading.rows.mask("clock", Clock.DEVICE.__ne__)) for reading in self.comparable]
         ranked = rank(by_wall, CompareOptions(metrics=(metric,)))
         return {ranking.key.case_id: ranking for ranking in ranked}
 

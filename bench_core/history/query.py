@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bench_core.errors import UsageError
 from bench_core.history.store import Part, Store, as_parquet, require_extra
 from bench_core.results.schema import KINDS
-from bench_core.text import one_line
+from bench_core.text import one_line, printable
 from bench_core.units import counted
 
 if TYPE_CHECKING:
@@ -62,17 +62,22 @@ class Answer:
     def rows(self) -> list[tuple[Any, ...]]:
         """Return the rows as Python's values: None for what is missing, dicts for maps and structs.
 
-        Raises UsageError for a value that Python has no type for, such as an infinite date.
+        Raises UsageError for a value that Python has no type for, such as an infinite date or a map by lists.
         """
         try:
             columns = [column.to_pylist(maps_as_pydicts="lossy") for column in self.table.columns]
-        except (OverflowError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise UsageError(f"a value of the answer cannot be shown: {error}") from None
         return list(zip(*columns, strict=True))
 
     def parquet(self) -> bytes:
-        """Return the answer as a Parquet file."""
-        return as_parquet(self.table)
+        """Return the answer as a Parquet file. Raises UsageError for a type that Parquet lacks, such as INTERVAL."""
+        import pyarrow as pa  # noqa: PLC0415 - an extra
+
+        try:
+            return as_parquet(self.table)
+        except pa.ArrowException as error:
+            raise UsageError(f"the answer as Parquet: {one_line(error)}; cast it in the SQL") from None
 
 
 class History:
@@ -106,22 +111,24 @@ class History:
         """
         import duckdb  # noqa: PLC0415 - an extra
 
+        if any("\ud800" <= character <= "\udfff" for character in sql):  # of a byte of the command line, as a rule
+            raise UsageError(f"the query: is not UTF-8: {printable(sql)}")
         with _told("the query"):
             statements = self._connection.extract_statements(sql)
         if len(statements) != 1:
             raise UsageError(f"the query: one SELECT is asked for, not {counted(len(statements), 'statement')}")
-        if statements[0].type != duckdb.StatementType.SELECT:
-            raise UsageError(f"the query: one SELECT is asked for, not {statements[0].type.name}")
-        with _told("the query"):
-            try:
-                return self._asked(statements[0], limit)
-            except duckdb.Error:
-                if self._parts == self._store.parts():
-                    raise
+        if (kind := _kind(statements[0])) != duckdb.StatementType.SELECT.name:
+            raise UsageError(f"the query: one SELECT is asked for, not {kind}")
+        while True:
+            with _told("the query"):
+                try:
+                    return self._asked(statements[0], limit)
+                except duckdb.Error:
+                    if self._parts == self._store.parts():
+                        raise
             # While this was open, another process has replaced a part of the cache, or removed one.
             self._connection.close()
             self._open()
-            return self._asked(statements[0], limit)
 
     def table(self, sql: str, parameters: Sequence[Any] = ()) -> pyarrow.Table:
         """Return what a query of this package answers; `?` in it stand for the parameters."""
@@ -202,6 +209,14 @@ def _connected(parts: Sequence[Part]) -> duckdb.DuckDBPyConnection:
             connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {source}")  # noqa: S608 - names of our files
         connection.execute("SET lock_configuration = true")
     return connection
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    """Return the name of the kind of a statement."""
+    try:
+        return str(statement.type.name)
+    except ValueError:  # of a kind that DuckDB knows and its module for Python does not, as UPDATE EXTENSIONS
+        return "another kind of statement"
 
 
 def _absolute(path: Path) -> str:

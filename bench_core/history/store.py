@@ -153,7 +153,8 @@ class Store:
             parts = {} if rebuild else _by_digest(before)
             for table in there.tables:
                 self._take(table, known, parts, found)
-            write_atomically(self._root / _KNOWN, json.dumps(found.known))
+            if found.known != known:  # else nothing is written: the folder of an archive may be read-only
+                write_atomically(self._root / _KNOWN, json.dumps(found.known))
             left = self._remove(before, found.wanted)
         except OSError as error:
             why = error.strerror or type(error).__name__

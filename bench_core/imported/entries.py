@@ -44,9 +44,10 @@ class Quantity:
 
     @property
     def statistics(self) -> dict[str, Any]:
-        """The statistical columns; `value` is the median of the samples."""
+        """The statistical columns; `value` is the median of the samples. What no measurement can be stays empty."""
         if not self.samples:
-            return {name: number for name, number in self.columns.items() if number is not None}
+            known = {name: number for name, number in self.columns.items() if number is not None}
+            return {name: number for name, number in known.items() if number > 0 or (name == "std" and number == 0)}
         found = asdict(stats.summarise(self.samples))
         found["value"] = found.pop("median")
         if len(self.samples) == 1:

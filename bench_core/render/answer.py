@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,7 @@ def _plain(value: Any) -> Any:
         case Mapping():
             plain = {harmless(str(key)): _plain(item) for key, item in value.items()}
         case list() | tuple():
-            plain = [_plain(item) for item in value]
+            plain = _span(value) if hasattr(value, "nanoseconds") else [_plain(item) for item in value]
         case bytes():
             plain = value.hex()
         case date() | time():
@@ -65,6 +65,13 @@ def _plain(value: Any) -> Any:
         case _:
             plain = harmless(str(value))
     return plain
+
+
+def _span(interval: Iterable[int]) -> str:
+    """Return Arrow's INTERVAL, which has three parts, in ISO 8601."""
+    months, days, nanoseconds = interval
+    seconds = f"{nanoseconds / 1e9:.9f}".rstrip("0").rstrip(".")
+    return f"P{months}M{days}DT{seconds}S"
 
 
 def _nested(value: Any) -> Any:

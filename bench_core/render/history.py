@@ -18,12 +18,13 @@ from bench_core.render.text_table import Table
 from bench_core.render.view import VERDICT, Section
 from bench_core.results.strict_csv import csv_text
 from bench_core.text import harmless, printable
-from bench_core.units import counted, show, significant
+from bench_core.units import counted, show
 
 HISTORY_VERSION = 1
 _CHOSEN = ("machine", "workload", "size", "dtype", "backend", "device")
 _BARS = "▁▂▃▄▅▆▇█"
 _TREND = 24  # characters of a trend
+_STEADY = 0.1  # share of the middle of a trend that it spans at least
 _MOST_FACTS = 4  # that differ, in a cell
 _SUBJECT = tuple(field.name for field in fields(Subject))
 _EVENT = (
@@ -118,7 +119,7 @@ def _answer(every: Sequence[Series], look: Look | None, names: dict[Subject, str
         elif not look.regressions:
             yield f"passed new-regression: none in {look.looked} series"
         if look.looked:
-            yield f"If nothing ever changed, at most {look.alpha:.0%} of such looks would see one"
+            yield f"If nothing ever changed, at most {100 * look.alpha:g} % of such looks would see one"
 
 
 def _largest(events: Sequence[tuple[Series, Event]], names: dict[Subject, str]) -> str:
@@ -140,7 +141,7 @@ def _steps(every: Sequence[Series], names: dict[Subject, str], most: int) -> tup
         for s, e in events[: most or None]
     ]
     able, false = expected_by_chance(every)
-    chance = f"By chance steady series have steps too, up to {significant(false, 2)} here: {counted(able, 'part')} of "
+    chance = f"By chance steady series have steps too, up to {false:.2g} here: {counted(able, 'part')} of "
     chance += "series between changes of the environment are long enough"
     about = "commits: the step lies between them with a probability of about 95 %. "
     about += "p: this share of steady series has a step as clear"
@@ -187,17 +188,22 @@ def _left(every: Sequence[object], most: int) -> tuple[str, ...]:
 
 
 def trend(values: Sequence[float], most: int = _TREND) -> str:
-    """Return a series as bars of characters from the lowest value to the highest; each of several runs is their median.
+    """Return a series as bars of characters, each of one run or the median of several.
+
+    They reach from the lowest to the highest one, or over a tenth of the middle: what is steady looks so.
 
     >>> trend([1, 1, 1, 2])
     '▁▁▁█'
+    >>> trend([1.0, 1.01, 1.0])
+    '▄▅▄'
     """
     count = min(len(values), most)
     parts = [values[i * len(values) // count : (i + 1) * len(values) // count] for i in range(count)]
     levels = [median(part) for part in parts]
-    low, high = min(levels), max(levels)
+    middle, width = (min(levels) + max(levels)) / 2, max(levels) - min(levels)
+    width = max(width, _STEADY * abs(middle)) or 1.0
     top = len(_BARS) - 1
-    return "".join(_BARS[round((level - low) / (high - low) * top) if high > low else 0] for level in levels)
+    return "".join(_BARS[round(((level - middle) / width + 0.5) * top)] for level in levels)
 
 
 def _names(subjects: Sequence[Subject]) -> dict[Subject, str]:

@@ -5,6 +5,7 @@ charts        figures (analysis/figures.py) -> specifications in Vega-Lite, made
 svg           specifications -> SVG and PNG, in light and dark
 answers       claims (analysis/claims.py) -> texts
 captions      a chart with its heading, its explanation and its data as a table
+history       series of many runs (history/series.py) -> lines and pages with what changed, drawn by sparkline.py
 sources       the provenance and environment of each run, and the differences between environments
 packed_table  the full table in a compact format
 page          everything -> HTML

@@ -1,4 +1,4 @@
-"""Logarithmic axes whose labels carry units."""
+"""Axes whose labels carry units."""
 
 from __future__ import annotations
 
@@ -73,3 +73,19 @@ def _label(tick: float, unit: str) -> str:
         return plain(tick) + "x" * (unit == "x")
     digits = next(d for d in (1, 2, 3) if d == 3 or float(f"{tick:.{d - 1}e}") == tick)
     return show(tick, unit, digits)
+
+
+def linear_ticks(low: float, high: float, unit: str, most: int = MOST_TICKS) -> dict[float, str]:
+    """Return at most this many round values from `low` to a larger `high`, with the digits that tell them apart."""
+    exponent = math.floor(math.log10((high - low) / most))
+    for factor, power in ((1, exponent), (2, exponent), (5, exponent), (1, exponent + 1), (2, exponent + 1)):
+        step = float(f"{factor}e{power}")
+        ticks = [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        if len(ticks) <= most:
+            break
+    return {tick: show(tick, unit, max(1, _power(tick) - power + 1)) for tick in ticks}
+
+
+def _power(value: float) -> int:
+    """Return the power of ten of the first digit of a value, which rounding errors do not change; 0 for zero."""
+    return int(f"{value:.9e}".partition("e")[2])

@@ -30,7 +30,7 @@ from bench_core.compare.result import Verdict
 from bench_core.errors import TableError
 from bench_core.files import encoded
 from bench_core.records import Identity, Status
-from bench_core.report import packed_table, svg, theme
+from bench_core.report import history, packed_table, sparkline, svg, theme
 from bench_core.report.answers import answered, how_compared, of_each_workload, step
 from bench_core.report.captions import figure_on_page, names_on_page
 from bench_core.report.charts import how
@@ -41,6 +41,7 @@ from bench_core.units import counted, size_order
 
 HERE = Path(__file__).parent
 MOST_BYTES = 2_000_000
+MOST_SERIES_BYTES = 600_000  # of the pages of series
 MOST_MEANS = 10  # of one card
 MOST_FLAGS = 4
 
@@ -104,7 +105,9 @@ def _with_whole_commands(text: str) -> Markup:
 
 def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[str, Any]:
     """Return everything that the template shows except the full table."""
-    style, script = _style(), (HERE / "page.js").read_text(encoding="utf-8")
+    over_time = _over_time(data)
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    style = _style(with_history=bool(over_time))
     facts = environment(sources)
     drawn = [figure_on_page(data, name) for name in names_on_page(data)]
     answers = answered(data)
@@ -124,6 +127,7 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
         "answers": [*measured, *(answer for answer in answers if answer not in folded)],
         "folded": folded,
         "how_compared": _with_whole_commands(how_compared(data)),
+        "over_time": over_time,
         "figures": [figure for figure in drawn if figure.drawings],
         "not_drawn": [figure for figure in drawn if not figure.drawings],
         "counted": counted,
@@ -136,21 +140,48 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
     }
 
 
-def _template() -> jinja2.Template:
+def _over_time(data: ReportData) -> Markup:
+    """Return the section on changes over time and the pages of its series, as many as may be; "" if there is none."""
+    found = history.over_time(data)
+    if found is None:
+        return Markup()
+    macros: Any = _template("over_time.html.j2").module
+    pages: dict[str, Markup] = {}
+    room = MOST_SERIES_BYTES
+    for line in found.by_rank:
+        drawn = Markup(svg.inline(history.drawing(line)))  # noqa: S704 - by ElementTree
+        text = macros.page(line, drawn, history.event_rows(line.series), history.point_rows(line.series))
+        room -= len(encoded(text))
+        if room < 0:
+            break
+        pages[line.key] = text
+    lines = [line for of in found.works for line in of.lines]
+    section = macros.section(
+        found,
+        pages,
+        spark=lambda line: Markup(svg.markup(sparkline.sparkline(line.series, line.about))),  # noqa: S704 - likewise
+        swatch=lambda swatch: Markup(svg.swatch_markup(swatch)),  # noqa: S704 - likewise
+        without_page=len(lines) - len(pages),
+    )
+    return Markup().join([section, *(pages[line.key] for line in lines if line.key in pages)])
+
+
+def _template(name: str = "template.html.j2") -> jinja2.Template:
     loader = jinja2.FileSystemLoader(HERE)
     jinja = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return jinja.get_template("template.html.j2")
+    return jinja.get_template(name)
 
 
-def _style() -> str:
+def _style(*, with_history: bool) -> str:
     """Return the style sheet with the colours of the charts, so that page and charts use the same colours."""
+    sheets = ["style.css"] + ["history.css"] * with_history
     dark = f":root {{ {theme.variables(theme.DARK)} }}\n{theme.dark_rules('svg')}"
     return (
         f":root {{ {theme.variables(theme.LIGHT)} --font: {theme.FONT}; }}\n"
         f"@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
-        f"{(HERE / 'style.css').read_text(encoding='utf-8')}"
+        f"{''.join((HERE / name).read_text(encoding='utf-8') for name in sheets)}"
     )
 
 

@@ -94,7 +94,12 @@ def hatch(name: str) -> ET.Element:
 
 def inline(drawing: Drawing) -> str:
     """Return the drawing as markup for embedding in a page."""
-    return ET.tostring(drawing.root, encoding="unicode")
+    return markup(drawing.root)
+
+
+def markup(element: ET.Element) -> str:
+    """Return an element and what is in it as markup, in which no text is more than a text."""
+    return ET.tostring(element, encoding="unicode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +126,12 @@ class Swatch:
             ET.SubElement(group, f"{_SVG}line", {**line, "stroke-dasharray": dash})
         if self.shape:
             fill = theme.LIGHT["surface"] if self.hollow else self.color
-            mark = {"d": _SHAPES[self.shape], "fill": fill, "stroke": self.color, "stroke-width": "1.5"}
+            mark = {"d": SHAPES[self.shape], "fill": fill, "stroke": self.color, "stroke-width": "1.5"}
             ET.SubElement(group, f"{_SVG}path", {**mark, "transform": "translate(14,7)"})
         return group
 
 
-_SHAPES = {
+SHAPES = {
     "circle": "M-3.8,0A3.8,3.8 0 1 1 3.8,0A3.8,3.8 0 1 1 -3.8,0Z",
     "square": "M-3.5,-3.5H3.5V3.5H-3.5Z",
     "triangle-up": "M-4,3.5H4L0,-3.9Z",

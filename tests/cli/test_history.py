@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from bench_core import files
 from bench_core.cli import app
+from bench_core.history import query as query_module
+from bench_core.history import store
 from tests.support.histories import every_file, parquet, write_small
 from tests.support.planted_history import write_history
 
@@ -137,13 +139,18 @@ def test_what_is_wrong_is_one_line_with_exit_code_2(history, given, told):
 
 def test_no_file_of_a_run_or_the_cache_is_overwritten(history):
     run("add", history)
-    before = every_file(history)
+
+    def files():
+        """Return all files but that of the digests: it grows once the tables are some seconds old."""
+        return {path: content for path, content in every_file(history).items() if path.name != "known.json"}
+
+    before = files()
     assert {path.suffix for path in before} >= {".csv", ".json", ".parquet"}
     for suffix in (".csv", ".json", ".parquet"):
-        path = min(path for path in before if path.suffix == suffix and path.name != "known.json")
+        path = min(path for path in before if path.suffix == suffix)
         done = query("SELECT 1", history, "-o", history / path)
         assert (done.exit_code, "is one of the files to read" in done.stderr) == (2, True)
-    assert every_file(history) == before
+    assert files() == before
 
 
 def test_what_is_not_there_is_one_line_with_exit_code_3(tmp_path):
@@ -156,11 +163,99 @@ def test_what_is_not_there_is_one_line_with_exit_code_3(tmp_path):
     )
 
 
+def planted(folder, values, machine="a"):
+    """Write a run a day of one case."""
+    for i, value in enumerate(values):
+        write_small(folder, f"run{i:02}", value, machine, started_at=f"2001-01-{i + 1:02}T00:00:00+00:00")
+    return folder
+
+
+WOBBLE = [1 + 0.001 * (i % 2) for i in range(26)]
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory):
+    return planted(tmp_path_factory.mktemp("steady"), WOBBLE)
+
+
+@pytest.fixture(scope="module")
+def slower(tmp_path_factory):
+    return planted(tmp_path_factory.mktemp("slower"), [w * (1.3 if i >= 20 else 1.0) for i, w in enumerate(WOBBLE)])
+
+
+def test_show_tells_the_step_of_a_series(slower):
+    done = run("show", slower)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "1 step, +30 % worse: a matmul" in done.stdout
+    assert "2001-01-21" in done.stdout
+
+
+def test_without_the_extra_the_tables_are_read_and_the_same_is_shown(slower, monkeypatch):
+    expected = run("show", slower, "--format", "json").stdout
+    monkeypatch.setattr(store, "absent", lambda: ["duckdb"])
+    monkeypatch.setattr(query_module, "_connected", None)
+    assert run("show", slower, "--format", "json").stdout == expected
+
+
+@pytest.mark.parametrize(
+    "given", [(), ("--format", "csv"), ("--format", "json"), ("--format", "md"), ("-o", "out.txt")]
+)
+def test_a_new_regression_ends_with_exit_code_1_and_is_named_in_every_format(slower, given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run("show", slower, "--fail-on", "new-regression", *given)
+    assert done.exit_code == 1
+    said = done.stderr if given else done.stdout
+    assert "FAILED new-regression: a matmul" in said
+    assert "+30 % worse since 2001-01-21" in said
+    assert (given[:1] == ("-o",)) == (tmp_path / "out.txt").is_file()
+
+
+def test_a_steady_history_passes_and_a_short_one_is_undecided(steady, tmp_path):
+    done = run("show", steady, "--fail-on", "new-regression")
+    assert (done.exit_code, "passed new-regression: none in 1 series" in done.stdout) == (0, True)
+    done = run("show", planted(tmp_path, WOBBLE[:9]), "--fail-on", "new-regression", "--format", "csv")
+    assert (done.exit_code, done.stderr.startswith("bench-core: UNDECIDED new-regression: no series has")) == (5, True)
+
+
+def test_only_the_series_that_pass_the_filter_and_of_the_metric_are_shown(history):
+    done = run("show", history, "--filter", "machine == 'laptop' and backend == 'torch'")
+    assert "2 series of time of 1 machine, 2 runs each" in done.stdout
+    assert "desk" not in done.stdout
+    assert "series of energy of 1 machine" in run("show", history, "--metric", "energy").stdout
+
+
+def test_show_writes_a_file_by_its_extension_and_over_no_file_of_a_run(slower, tmp_path):
+    for name, start in (("a.md", "### Verdict"), ("a.csv", "machine,"), ("a.json", "{"), ("a.txt", "Verdict")):
+        done = run("show", slower, "-o", tmp_path / name)
+        assert (done.exit_code, done.output) == (0, "")
+        assert (tmp_path / name).read_text().startswith(start)
+    done = run("show", slower, "-o", slower / "a" / "run00" / "results.csv")
+    assert (done.exit_code, "is one of the files to read" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--metric", "tim"), "--metric: no metric 'tim'; did you mean 'time'?"),
+        (("--fail-on", "regression"), "--fail-on: no 'regression'; did you mean 'new-regression'?"),
+        (("--filter", "status == 'ok'"), "--filter: no column 'status'; available: machine,"),
+        (("--filter", "machine == 'b'"), "{}: no series of time passes --filter"),
+        (("--metric", "energy"), "{}: no series of energy"),
+        (("--format", "parquet"), "--format: no 'parquet'; available: table, md, csv, json"),
+        (("-o", "a.html"), "--output a.html: name it .md, .csv, .json or .txt, or give --format"),
+    ],
+)
+def test_what_show_is_not_asked_rightly_is_one_line_with_exit_code_2(steady, given, told):
+    done = run("show", steady, *given)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"bench-core: {told.format(steady)}")
+
+
 def test_a_mistyped_command_is_told_the_nearest():
     done = run("qurey")
     assert (done.exit_code, done.stderr) == (
         2,
-        "bench-core: no command 'qurey'; did you mean 'query'? available: add, query\n",
+        "bench-core: no command 'qurey'; did you mean 'query'? available: add, show, query\n",
     )
 
 

@@ -11,6 +11,7 @@ from bench_core.errors import TableError, UsageError
 from bench_core.history import query
 from bench_core.history.query import SERIES, History
 from bench_core.history.store import CACHE, VERSION, Store
+from bench_core.render import answer_csv
 from tests.support.histories import added, every_file, parquet, truth, write_small
 from tests.support.planted_history import write_history
 
@@ -86,6 +87,13 @@ FORBIDDEN = {
     "SELECT 1; COPY (SELECT 1) TO '{out}'": "one SELECT is asked for, not 2 statements",
     "": "one SELECT is asked for, not 0 statements",
     "-- nothing": "one SELECT is asked for, not 0 statements",
+    "UPDATE EXTENSIONS": "one SELECT is asked for, not another kind of statement",  # of which Python has no name
+    "SELECT '\udcff'": r"is not UTF-8: SELECT '\udcff'",  # as Python reads such a byte in the command line
+    "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT * FROM read_text(''{secret}'')'))": (
+        "file system operations are disabled"
+    ),
+    "SELECT * FROM enable_logging('HTTP', storage = 'file', storage_config = {{'path': '{out}'}})": "locked",
+    "SELECT * FROM copy_database('memory', 'x')": "does not exist",
 }
 
 
@@ -140,9 +148,22 @@ def test_an_error_is_one_line_that_names_it(folder):
         assert "LINE" not in str(caught.value)
 
 
-def test_a_value_without_a_type_in_python_is_refused(folder):
+@pytest.mark.parametrize("sql", ["SELECT date 'infinity'", "SELECT timestamp 'infinity'", "SELECT map{[1]: 2}"])
+def test_a_value_without_a_type_in_python_is_refused(folder, sql):
     with pytest.raises(UsageError, match="a value of the answer cannot be shown"):
-        asked(folder, "SELECT date 'infinity'").rows()
+        asked(folder, sql).rows()
+
+
+@pytest.mark.parametrize("sql", ["SELECT max(started_at) - min(started_at) FROM runs", "SELECT union_value(a := 1)"])
+def test_a_value_without_a_type_in_parquet_is_refused(folder, sql):
+    with pytest.raises(UsageError, match=r"the answer as Parquet: .*; cast it in the SQL") as caught:
+        asked(folder, sql).parquet()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_span_of_time_is_shown_as_one(folder):
+    answer = asked(folder, "SELECT max(started_at) - min(started_at) AS span FROM runs")
+    assert answer_csv(answer) == "span\nP0M31DT0S\n"
 
 
 def test_a_query_that_needs_more_memory_than_there_is_fails_in_one_line_without_a_file(folder, tmp_path, monkeypatch):
@@ -153,6 +174,15 @@ def test_a_query_that_needs_more_memory_than_there_is_fails_in_one_line_without_
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
+@pytest.fixture
+def obeys_ctrl_c():
+    """A background job of a shell ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("obeys_ctrl_c")
 def test_ctrl_c_ends_a_query(folder):
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     endless = "SELECT count(*) FROM range(1000000) a(x), range(1000000) b(y) WHERE (x * y) % 7 = 3"
@@ -182,6 +212,21 @@ def test_a_query_goes_on_where_another_process_replaces_a_part_of_the_cache(fold
         added(folder)
         found = opened.ask("SELECT run_id, value FROM rows WHERE metric = 'time' ORDER BY ALL").rows()
     assert found == [("one", 1.0), ("two", 7.0)]
+
+
+def test_a_query_goes_on_however_often_the_cache_changes_under_it(folder, monkeypatch):
+    original = query.History._asked
+    values = iter((7.0, 8.0, 9.0))
+
+    def late(self, *given):
+        if (value := next(values, None)) is not None:
+            shutil.rmtree(folder / "b")
+            write_small(folder, "two", value, "b", started_at="2001-02-01T00:00:00+00:00")
+            added(folder)
+        return original(self, *given)
+
+    monkeypatch.setattr(query.History, "_asked", late)
+    assert asked(folder, "SELECT max(value) FROM rows WHERE metric = 'time'").rows() == [(9.0,)]
 
 
 def test_a_query_begins_anew_where_a_part_goes_while_it_opens(folder, monkeypatch):

@@ -105,7 +105,7 @@ def test_what_is_there_is_not_read_again(tmp_path, monkeypatch):
     assert (added(tmp_path).new, Store(tmp_path).parts() != []) == (2, True)
     monkeypatch.setattr(module, "_read", lambda *_: pytest.fail("read again"))
     assert (added(tmp_path).new, added(tmp_path).kept) == (0, 2)
-    (the_cache(tmp_path) / "known.json").unlink()
+    (the_cache(tmp_path) / "known.json").unlink(missing_ok=True)
     os.utime(paths[0] / "results.csv", (1e9, 1e9))
     assert (added(tmp_path).new, added(tmp_path).kept) == (0, 2)
 
@@ -116,6 +116,16 @@ def test_a_file_with_the_size_and_time_of_before_is_not_even_opened(tmp_path, mo
         os.utime(path / name, (1e9, 1e9))
     added(tmp_path)
     monkeypatch.setattr(module, "_digest", lambda _: pytest.fail("opened"))
+    assert added(tmp_path).kept == 1
+
+
+def test_where_nothing_is_new_nothing_is_written(tmp_path, monkeypatch):
+    """So that the folder of an archive, which may not be written, is asked as any other."""
+    path = write_small(tmp_path, "one")
+    for name in ("results.csv", "run.json"):
+        os.utime(path / name, (1e9, 1e9))
+    added(tmp_path)
+    monkeypatch.setattr(module, "write_atomically", lambda *_: pytest.fail("written"))
     assert added(tmp_path).kept == 1
 
 

@@ -2,7 +2,16 @@
 
 import pytest
 
-from bench_core.imported.entries import Entry, Imported, Masked, moment, rate_of, size_of, with_names_of_their_own
+from bench_core.imported.entries import (
+    Entry,
+    Imported,
+    Masked,
+    Quantity,
+    moment,
+    rate_of,
+    size_of,
+    with_names_of_their_own,
+)
 from bench_core.records import Fact, identifier
 from tests.support.hostile import CELL_TEXTS, PAGE_TEXTS
 from tests.support.properties import given, st
@@ -55,6 +64,11 @@ def test_a_rate_has_the_quantiles_of_the_time_in_reverse():
     times = {"value": 2.0, "mean": 2.5, "min": 1.0, "max": 4.0, "std": 0.5, "n": 7}
     rate = {"value": 5.0, "mean": 4.0, "min": 2.5, "max": 10.0, "std": pytest.approx(0.8), "n": 7}
     assert rate_of(10.0, times) == rate
+
+
+def test_a_statistic_that_no_measurement_can_be_stays_empty():
+    columns = {"value": 2.0, "min": 0.0, "max": -1.0, "std": 0.0, "mean": None, "n": 3}
+    assert Quantity("time", columns=columns).statistics == {"value": 2.0, "std": 0.0, "n": 3}
 
 
 def test_a_machine_is_named_by_its_hardware_and_not_at_all_if_the_file_tells_none():

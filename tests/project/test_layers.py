@@ -164,15 +164,15 @@ def loaded(statement, libraries=("torch", "cupy", "jax", "duckdb", "pyarrow")):
         "bench_core",
         "bench_core.results.reader",
         "bench_core.compare",
-        "bench_core.report",
+        "bench_core.report.page",
         "bench_core.cli",
         "bench_core.run.session",
         "bench_core.own.measure",
-        "bench_core.history.query, bench_core.cli.history",
+        "bench_core.history.query, bench_core.history.series, bench_core.render.history, bench_core.cli.history",
     ],
 )
 def test_reading_and_comparing_never_import_an_array_library_of_a_gpu_nor_that_of_a_history(module):
-    if module == "bench_core.report":
+    if module == "bench_core.report.page":
         pytest.importorskip("vl_convert")
     assert loaded(f"import {module}") == []
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import namedtuple
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
@@ -54,6 +55,7 @@ def test_values_of_other_types_are_as_json_has_them():
         "list": ([1, None, float("inf")], [1, None, None]),
         "map": ({"a": [Decimal(1)], 2: "b"}, {"a": [1], "2": "b"}),
         "bytes": (b"\x00\xff", "00ff"),
+        "interval": (namedtuple("Arrow", "months days nanoseconds")(0, 150, 1_500_000_000), "P0M150DT1.5S"),
     }
     answer = Answer(tuple(values), tuple(given for given, _ in values.values()))
     plain = {name: expected for name, (_, expected) in values.items()}

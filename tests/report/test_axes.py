@@ -1,4 +1,4 @@
-"""Every logarithmic axis has few ticks inside its range, each labelled in a scaled unit."""
+"""Every axis has few ticks inside its range, each labelled in a scaled unit."""
 
 import re
 
@@ -50,3 +50,20 @@ def test_a_position_on_the_axis_is_that_of_its_value():
     axis = axes.log_axis([1.0, 1000.0], "x", margin=10.0)
     assert [axis.share(x) for x in (axis.low, 1.0, axis.high)] == pytest.approx([0.0, 0.2, 1.0])
     assert axis.at(axis.share(30.0)) == pytest.approx(30.0)
+
+
+@pytest.mark.parametrize("scale", [1e-100, 3e-9, 1.0, 7e99])
+@pytest.mark.parametrize("span", [0.05, 0.3, 4.0])
+def test_linear_ticks_are_round_inside_few_and_have_labels_that_differ(scale, span):
+    low, high = scale, scale * (1 + span)
+    ticks = axes.linear_ticks(low, high, "B/s")
+    assert 3 <= len(ticks) <= axes.MOST_TICKS
+    assert all(low <= tick <= high for tick in ticks)
+    assert len(set(ticks.values())) == len(ticks)
+
+
+def test_linear_ticks_have_the_digits_of_their_step():
+    assert list(axes.linear_ticks(0.00096, 0.00105, "s").values()) == [
+        *("960 µs", "980 µs", "1.00 ms", "1.02 ms", "1.04 ms"),
+    ]
+    assert list(axes.linear_ticks(0, 10, "s").values()) == ["0 s", "2 s", "4 s", "6 s", "8 s", "10 s"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import synthetic
+from tests.support import over_time, synthetic
 from tests.support.hostile import PAGE_TEXTS
 
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
@@ -55,7 +55,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Addresses of a report on two machines, and of one made of nothing but hostile texts."""
+    """Addresses of a report on two machines, of one on many runs, and of one made of nothing but hostile texts."""
     folder = tmp_path_factory.mktemp("pages")
     reading = synthetic.readings("machine-b")[0]
     hostile = [
@@ -65,6 +65,7 @@ def pages(tmp_path_factory):
     ]
     texts = {
         "good": page.render(synthetic.readings("machine-a", "machine-b")),
+        "history": page.render(over_time.runs(24, cases=over_time.CASES[3:5])),
         "hostile": page.render([replace(reading, rows=tuple(hostile))], title=PAGE_TEXTS[1]),
     }
     addresses = {}
@@ -89,7 +90,7 @@ def committed(tmp_path_factory):
     return address
 
 
-@pytest.fixture(params=["good", "hostile"])
+@pytest.fixture(params=["good", "history", "hostile"])
 def opened(browser, pages, request):
     """The browser with a page freshly opened, and its address."""
     emulate(browser)
@@ -97,6 +98,13 @@ def opened(browser, pages, request):
     browser.get_log("browser")
     browser.get(pages[request.param])
     return browser, pages[request.param]
+
+
+@pytest.fixture
+def history(browser, pages):
+    emulate(browser)
+    browser.get(pages["history"])
+    return browser
 
 
 @pytest.fixture
@@ -122,9 +130,14 @@ def column(browser, number):
 
 
 def header(browser, title):
-    headers = browser.find_elements("css selector", "#full-table thead th")
-    titles = [h.text.split()[0] for h in headers]
-    return headers[titles.index(title)], titles.index(title) + 1
+    """Return the header of a column of the full table, and its number; the script makes the table after the page."""
+
+    def named(_):
+        headers = browser.find_elements("css selector", "#full-table thead th")
+        titles = [next(iter(h.text.split()), "") for h in headers]
+        return title in titles and (headers[titles.index(title)], titles.index(title) + 1)
+
+    return WebDriverWait(browser, 10).until(named)
 
 
 def test_it_opens_without_a_console_message_and_without_a_request(opened):
@@ -227,10 +240,12 @@ def test_on_committed_results_labels_are_clear_and_the_status_is_on_the_screen(b
 
 @needs_axe
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
-@pytest.mark.parametrize("name", ["good", *COMMITTED])
+@pytest.mark.parametrize("name", ["good", "history", "series", *COMMITTED])
 def test_axe_finds_nothing_serious(browser, pages, committed, name, scheme, width):
     emulate(browser, scheme=scheme, width=width)
-    browser.get(pages["good"] if name == "good" else committed(name))
+    browser.get(committed(name) if name in COMMITTED else pages["good" if name == "good" else "history"])
+    if name == "series":
+        browser.get(browser.find_element("css selector", ".who a").get_attribute("href"))
     browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     browser.execute_script(Path(AXE).read_text(encoding="utf-8"))
     browser.set_script_timeout(120)
@@ -431,3 +446,56 @@ def test_without_scripts_everything_but_the_full_table_is_there(browser, pages):
         assert not browser.find_element("id", "table-tools").is_displayed()
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+SEEN = """
+    return [...document.querySelectorAll('main > section, nav')].filter(e => e.checkVisibility()).map(e => e.id)"""
+
+
+def test_the_page_of_a_series_fills_the_page_until_the_way_back_and_works_by_keyboard_without_scripts(history):
+    every = history.execute_script(SEEN)
+    assert "over-time" in every
+    assert not [name for name in every if name.startswith("series-")]
+    link = history.find_element("css selector", "li:has(.events .worse) .who a")
+    place = link.get_attribute("href").partition("#")[2]
+    history.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        link.send_keys(Keys.ENTER)
+        assert [s.get_attribute("id") for s in shown(history)] == [place]
+        chart = history.find_element("css selector", f"#{place} .chart svg")
+        assert chart.size["width"] > 600
+        history.find_element("link text", "Back to all series").send_keys(Keys.ENTER)
+        assert [s.get_attribute("id") for s in shown(history)] == [name for name in every if name]
+    finally:
+        history.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def shown(browser):
+    return [s for s in browser.find_elements("css selector", "main > section") if s.is_displayed()]
+
+
+@pytest.mark.parametrize(
+    ("media", "width", "scheme"), [("", 390, "light"), ("", 1280, "dark"), ("print", 720, "light")]
+)
+def test_a_series_sticks_out_of_no_page_and_its_texts_do_not_overlap(history, media, width, scheme):
+    emulate(history, media=media, width=width, scheme=scheme)
+    assert (
+        history.execute_script(
+            """return Math.max(...[...document.querySelectorAll('#over-time *')].filter(e => e.checkVisibility())
+          .map(e => e.getBoundingClientRect().right))"""
+        )
+        <= width
+    )
+    history.get(history.find_element("css selector", "li:has(.events .worse) .who a").get_attribute("href"))
+    assert history.execute_script("return document.documentElement.scrollWidth") <= width
+    assert history.execute_script(
+        "return getComputedStyle(document.querySelector('.of-series:target .worse')).fill"
+    ) == ("rgb(255, 138, 61)" if scheme == "dark" else "rgb(213, 94, 0)")
+    texts = """
+        const boxes = [...document.querySelectorAll('.of-series:target text')].map(t => t.getBoundingClientRect());
+        return [boxes.length, boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b =>
+          Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2
+          && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4)).length]"""
+    count, overlaps = history.execute_script(texts)
+    assert count > 10
+    assert overlaps == 0

@@ -34,9 +34,9 @@ def absent(of=None, backend="numpy", device="cpu", status=Status.OOM, reason="ou
     return Measurement.missing(Case(of or work(), backend, device), status, "code", reason)
 
 
-def run(machine="a", run_id=None, started_at="2001-01-01T00:00:00+00:00"):
+def run(machine="a", run_id=None, started_at="2001-01-01T00:00:00+00:00", git_commit="", git_dirty=None):
     """Return the run that rows belong to."""
-    return Run(run_id or f"run-{machine}", started_at, machine)
+    return Run(run_id or f"run-{machine}", started_at, machine, git_commit, git_dirty)
 
 
 def grouped(measurements):
