@@ -319,7 +319,7 @@ def range_of_step(values: Floats, place: int) -> tuple[int, int]:
     best = max(float(explained[place - 1]), float(explained[FEWEST - 1 : n - FEWEST].max()))
     noise = max(float(((x - x.mean()) ** 2).sum()) - best, 0.0) / (n - 2)
     likely = left[best - explained <= 2 * _WITHIN * noise]
-    return min(place, int(likely.min(initial=place))), max(place, int(likely.max(initial=place)))
+    return int(likely.min(initial=place)), int(likely.max(initial=place))
 
 
 def is_drift(values: Floats, places: Sequence[int]) -> bool:

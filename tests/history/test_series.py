@@ -291,6 +291,7 @@ def test_rows_without_a_usable_value_are_no_points():
     failed = reading([absent(status=Status.ERROR)], run_id="r2", started_at="2001-02-01T00:00:00+00:00")
     odd = [replace(row, value=value, run_id=f"odd{i}") for row in usable.rows for i, value in enumerate((0.0, -1.0))]
     undated = [replace(row, run_id="undated", started_at="once") for row in usable.rows]
+    odd += [replace(row, status=Status.INVALID, run_id="invalid") for row in usable.rows]
     readings = [usable, failed, Reading.of("odd/results.csv", odd), Reading.of("undated/results.csv", undated)]
     found = series_of_readings(readings)
     assert {point.run_id for series in found for point in series.points} == {"r1"}
@@ -477,6 +478,19 @@ def test_of_a_table_of_several_runs_run_json_is_known_of_the_one_that_it_describ
     alone = [replace(row, run_id="r1") for row in rows if row.run_id != "r3"]
     single = Reading.of("a/r/results.csv", alone, files=described("r1"))
     assert [len(series.points) for series in series_of_readings([single])] == [1] * len(series_of_readings([single]))
+
+
+def test_the_described_run_of_a_table_of_several_runs_is_known():
+    (row,) = [row for row in reading(processes([1.0, 1.0])).rows if row.metric == "time"]
+
+    def run(name, month, env_id):
+        return replace(row, run_id=name, env_id=env_id, started_at=f"2001-0{month}-01")
+
+    first = Reading.of("a/1/results.csv", [run("r1", 1, "e"), run("x", 3, "e")], files=described("r1"))
+    second = Reading.of("a/2/results.csv", [run("r2", 2, "f"), run("y", 4, "f")], files=described("r2"))
+    (series,) = series_of_readings([first, second])
+    assert [point.run_id for point in series.points] == ["r1", "r2", "x", "y"]
+    assert events(series) == [("break", 1)]
 
 
 def test_a_computer_that_got_another_name_keeps_its_environment():
