@@ -223,6 +223,19 @@ def test_every_pair_is_right_in_both_looks_on_every_rank(ranks):
         assert checked(PAIR, work) == [(Status.OK, "", 0.0, ())] * ranks
 
 
+def test_the_ranks_of_a_pair_alone_are_timed():
+    """If one that waits began late, the time would be too short."""
+    pytest.importorskip("torch")
+    work = PAIR.exchange(4 * KIB, "float32", 4, (1, 3))
+
+    def takes_part(on):
+        host = PAIR.inputs(work, np.random.default_rng(0))
+        kernel = PAIR.build(on, Case(work, "torch", "cpu:x4"), PAIR.on_rank(work, host, on.ranks.rank))
+        return kernel.takes_part
+
+    assert on_every_rank(4, takes_part) == [False, True, False, True]
+
+
 class TakenForTheNext(Collectives):
     """Every rank does what the next should do: other ranks exchange their arrays than those of the pair."""
 
