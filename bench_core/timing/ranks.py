@@ -109,7 +109,7 @@ class RanksTimer:
         return Timed(seconds)
 
     def by_rank(self, calls: int) -> list[list[float]]:
-        """Return, for each block of so many calls, the seconds per call of each member from its begin to its own end."""
+        """Return, for each block of so many calls, the seconds per call of each member, from its begin to its end."""
         return [each for made, each in self._each if made == calls]
 
     def _next_lead(self, late: float) -> float:
