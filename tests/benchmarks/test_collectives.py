@@ -11,7 +11,7 @@ import pytest
 from bench_core.errors import WrongAnswer
 from bench_core.machine.cpu_limits import limits_of
 from bench_core.plan.expansion import expand
-from bench_core.records import Case, Clock, Machine, Measurement, Preset, Series, Status, Target
+from bench_core.records import Case, Clock, Machine, Measurement, Preset, Series, Status, Target, Traffic
 from bench_core.results.reader import read_rows
 from bench_core.results.rows import rows_of_run
 from bench_core.results.traits import TraitsOf
@@ -357,6 +357,7 @@ def test_smoke_is_right_on_two_processes(smoke):
 
 def test_no_rank_is_slow_by_its_place_in_an_exchange(smoke):
     """The root of a broadcast is done before the others."""
+    assert {each.traits.traffic for each in ALL.values()} == {Traffic.LINK}
     assert not [row for row in smoke if "slow_rank" in row.flags]
 
 
