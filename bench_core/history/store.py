@@ -445,20 +445,20 @@ def _run(rows: Table, month: str, known: RunFiles) -> pyarrow.Table:
         "preset": (preset if isinstance(preset, str) else "", pa.string()),
         "rows": (len(rows), pa.int64()),
         "env_ids": (sorted(env_id for (env_id,) in rows.distinct("env_id") if env_id), pa.list_(pa.string())),
-        "facts": (list(_agreed(known).items()), facts),
+        "facts": (list(agreed(known).items()), facts),
         "workers": (list(workers.items()), pa.map_(pa.string(), facts)),
     }
     return pa.table({name: pa.array([value], kind) for name, (value, kind) in cells.items()})
 
 
-def _agreed(known: RunFiles) -> dict[str, str]:
-    """Return the facts of the host, and those of the workers on which all that know them agree."""
+def agreed(known: RunFiles) -> dict[str, str]:
+    """Return the facts of the host, and those of the workers on which all that know them agree, as texts."""
     several: dict[str, set[str]] = {}
     for facts in known.worker_facts.values():
         for name, text in as_texts(facts).items():
             several.setdefault(name, set()).add(text)
-    agreed = {name: text for name, (text, *others) in several.items() if not others}
-    return dict(sorted((agreed | as_texts(known.facts)).items()))
+    common = {name: text for name, (text, *others) in several.items() if not others}
+    return dict(sorted((common | as_texts(known.facts)).items()))
 
 
 def as_texts(facts: Facts) -> dict[str, str]:

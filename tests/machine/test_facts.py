@@ -1,10 +1,11 @@
 """Facts that do not change tell two computers apart, and one computer never from itself."""
 
+import json
 import math
 
 import pytest
 
-from bench_core.machine.facts import LASTING, VOLATILE, against, contradictions, lasting, shown, valid
+from bench_core.machine.facts import LASTING, VOLATILE, against, contradictions, lasting, shown, shown_text, valid
 from bench_core.records import Fact
 
 BOX = {
@@ -123,6 +124,33 @@ def test_thread_pools_are_shown_in_words_and_in_one_order():
     words = "libgomp with 2 threads, libopenblas 0.3.31 Zen with 2 threads"
     assert shown("threadpools", [blas, openmp]) == shown("threadpools", [openmp, blas]) == words
     assert (shown("threadpools", []), shown("threadpools", ["odd"])) == ("none", "odd")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("memory.total", 25276514304),
+        ("gpu.power_limit", 350.5),
+        ("cpu.sm_clock_max", 2e9),
+        ("threadpools", [{"prefix": "libgomp", "num_threads": 2}]),
+        ("cpu.caches", {"L2": 1 << 20}),
+        ("cpu.vectors", ["avx2", "fma"]),
+        ("cpu.vectors", []),
+    ],
+)
+def test_a_value_that_became_a_text_is_shown_as_the_value_is(name, value):
+    assert shown_text(name, json.dumps(value)) == shown(name, value) != ""
+
+
+@pytest.mark.parametrize("text", ["2.12", "12", "true", "null", "AMD EPYC", "", "[unset]", "{", "[" * 100_000, '"a"'])
+def test_a_text_that_is_no_list_and_has_no_unit_stays_as_it_is(text):
+    """A version of 2.10 is no number, and a variable may be set to anything."""
+    assert shown_text("package.torch", text) == text
+
+
+@pytest.mark.parametrize("text", ["unknown", "", "[", "8 GB"])
+def test_a_text_in_place_of_a_number_with_a_unit_stays_as_it_is(text):
+    assert shown_text("memory.total", text) == text
 
 
 def test_kinds_of_cores_and_nodes_of_memory_are_shown_in_words_even_if_a_file_has_odd_ones():

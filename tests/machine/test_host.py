@@ -231,6 +231,23 @@ def test_a_virtual_machine_is_known_by_the_hypervisor_flag_and_named_by_its_vend
     assert host.virtual_machine().value == "none"
 
 
+def test_thread_pools_have_one_order_whatever_the_process_loaded_first_and_no_paths(monkeypatch):
+    """They are part of `env_id`: in another order the same environment would be another one."""
+
+    def pools(order):
+        blas = {"user_api": "blas", "prefix": "libopenblas", "filepath": f"/{order}/b.so", "num_threads": 2}
+        openmp = {"user_api": "openmp", "prefix": "libgomp", "filepath": f"/{order}/g.so", "num_threads": 2}
+        return [blas, openmp, {**openmp, "num_threads": 4}][::order]
+
+    found = []
+    for order in (1, -1):
+        monkeypatch.setattr(host.threadpoolctl, "threadpool_info", lambda order=order: pools(order))
+        found.append(host.threadpool_facts())
+    assert found[0] == found[1]
+    assert sorted(pool["num_threads"] for pool in found[0]["threadpools"].value) == [2, 2, 4]
+    assert not any("filepath" in pool for pool in found[0]["threadpools"].value)
+
+
 def test_noise_counters_only_grow():
     before = host.involuntary_switches(), host.steal_seconds(), host.out_of_memory_kills()
     after = host.involuntary_switches(), host.steal_seconds(), host.out_of_memory_kills()
