@@ -103,6 +103,8 @@ class Kernel:
     prepare: compiles or captures what `run` then calls; timed once, by itself, as compile_time.
     alike: returns the arrays that are equal on all ranks after any number of calls, bit by bit, as the weights of
         replicas are; compared after the timed calls. None if none are, or for one process.
+    takes_part: whether this rank has a part in the work. When a rank that has none, and waits, begins and ends is no
+        part of the time.
     hides_memory: whether `run` works in memory that the allocator counts as free, as a captured graph does;
         then there is no peak_memory.
     around_first: makes the context in which `run` is called first; it must not change what `run` does.
@@ -125,6 +127,7 @@ class Kernel:
     singly: bool = False
     prepare: Call | None = None
     alike: Callable[[], Iterable[Any]] | None = None
+    takes_part: bool = True
     hides_memory: bool = False
     around_first: Callable[[], AbstractContextManager[None]] = nullcontext
 

@@ -175,7 +175,7 @@ def torch_pair(backend: Backend, work: Work, host: HostArrays) -> Kernel:
             call()
         return out
 
-    return Kernel(run, inputs={"x": x}, restart=partial(out.copy_, x))
+    return Kernel(run, inputs={"x": x}, restart=partial(out.copy_, x), takes_part=rank in pair)
 
 
 def elements(work: Work) -> int:

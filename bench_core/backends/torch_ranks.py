@@ -20,7 +20,7 @@ from bench_core import child_process
 from bench_core.backends.base import ALONE, Memory, Ranks, imported
 from bench_core.backends.torch import TorchBackend
 from bench_core.errors import Unavailable
-from bench_core.machine import host, topology
+from bench_core.machine import host, kernel_files, topology
 from bench_core.records import Fact, Facts, count_of_devices, type_of
 
 FOLDER = "BENCH_CORE_RANKS"  # the environment variable with the folder in which the ranks find each other
@@ -156,7 +156,9 @@ class RankedTorch(TorchBackend):
         return Memory(found.free // self._on_host, found.used, found.peak)
 
     def facts(self) -> Facts:
+        """Return the facts of all ranks, which must all call this."""
         source = "torch.distributed"
+        every = self.world.every(kernel_files.ranges(os.sched_getaffinity(0)) if self._cores else "")
         said = self._collectives
         if said == "nccl":
             said += " " + ".".join(map(str, self.torch.cuda.nccl.version()))
@@ -165,6 +167,7 @@ class RankedTorch(TorchBackend):
             "ranks": Fact(self._dist.get_world_size(), source),
             "ranks.collectives": Fact(said, source),
             "ranks.cores": Fact(self._cores, "os.sched_setaffinity") if self._cores else _UNDIVIDED,
+            "ranks.affinity": Fact(" | ".join(every), "os.sched_getaffinity") if self._cores else _UNDIVIDED,
             **(_link_facts(self.torch, self._on_host) if self._kind == "cuda" and self.world.has_one_clock else {}),
         }
 

@@ -84,8 +84,8 @@ def show_command(  # noqa: PLR0913 - one parameter an option
 ) -> None:
     """Show where series of run medians step, in which commits, and where the environment changed.
 
-    A series is the time of one piece of work on one machine, backend and device, run after run. With --fail-on
-    new-regression, for CI: of ten looks at a hundred, none fails by chance more often than two.
+    A series is the time of one piece of work on one machine, backend and device, run after run. It begins anew where
+    the environment changes. For CI: --fail-on new-regression; if nothing ever changed, at most 2 % of looks fail.
     """
     from bench_core.history.query import SERIES
     from bench_core.history.series import new_regressions

@@ -14,9 +14,8 @@ loses nothing to one of normal values, and gains where tails are heavy (Chernoff
 
 A p-value is multiplied by the number of places where the step could have been (Bonferroni), and is never below the
 probability that independent values happen to be separated perfectly, and where most values are alike that of Fisher's
-exact test. So at ALPHA a step needs at least
-3 runs on its short side in a series of 19, 4 of 12, 5 of 11 or 6 of 11; a series of less than 11 runs has no step.
-At NEW_ALPHA these are 3 of 36, 4 of 14, 5 of 12.
+exact test. So at ALPHA a step needs at least 3 runs on its short side in a series of 19, 4 of 12, 5 of 11 or 6 of 11; a
+series of less than 11 runs has no step. At NEW_ALPHA these are 3 of 36, 4 of 14, 5 of 12.
 
 A drift is no step: a straight line must not explain a series better.
 

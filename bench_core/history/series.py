@@ -193,6 +193,13 @@ class Series:
         ends = [0, *(event.index for event in self.events), len(self.points)]
         return tuple((a, b, float(np.median(self.values[a:b]))) for a, b in pairwise(ends))
 
+    def meaning(self, event: Event) -> Literal["better", "worse", ""]:
+        """Return what a change means; "" if it is none, or if the table does not say which values are better."""
+        better = self.subject.better_is
+        if better is None or event.after == event.before:
+            return ""
+        return "better" if (event.after > event.before) == (better == "higher") else "worse"
+
     @property
     def is_unchecked(self) -> bool:
         """Whether nothing has checked the answers of its newest run."""

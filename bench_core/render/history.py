@@ -143,7 +143,7 @@ def _steps(every: Sequence[Series], names: dict[Subject, str], most: int) -> tup
     able, false = expected_by_chance(every)
     chance = f"By chance steady series have steps too, up to {false:.2g} here: {counted(able, 'part')} of "
     chance += "series between changes of the environment are long enough"
-    about = "commits: the step lies between them with a probability of about 95 %. "
+    about = "commits: the step lies between them with a probability of 95 %. "
     about += "p: this share of steady series has a step as clear"
     header = ("change", "from", "to", "since", "commits", "p", "series")
     return (Table(header, tuple(rows), frozenset({1, 2, 5}), (*_left(events, most), chance, about)),)
@@ -223,9 +223,7 @@ def _change(series: Series, event: Event) -> str:
     """Return a change with its sign, and whether it is for the better: "+25.1 % worse"."""
     if event.relative is None:
         return "from zero"
-    better = series.subject.better_is
-    word = {"": "", True: " better", False: " worse"}[(event.relative > 0) == (better == "higher") if better else ""]
-    return f"{100 * event.relative:+.3g} %{word if event.relative else ''}"
+    return f"{100 * event.relative:+.3g} % {series.meaning(event)}".rstrip()
 
 
 def _spread(events: Sequence[tuple[Series, Event]]) -> str:

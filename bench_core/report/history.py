@@ -234,7 +234,7 @@ def _legend(every: Sequence[Series]) -> tuple[Swatch, ...]:
 
 
 def _kind(series: Series, event: Event) -> str:
-    return "break" if event.kind == "break" else sparkline.meaning(series, event)
+    return "break" if event.kind == "break" else series.meaning(event) or "step"
 
 
 def _is_clear(event: Event) -> bool:
@@ -315,7 +315,7 @@ def event_rows(series: Series) -> list[EventRow]:
         when = _minute(points[event.index])
         if (event.earliest, event.latest) != (points[event.index - 1], points[event.index]):
             when += f" (between {_minute(event.earliest)} and {_minute(event.latest)})"
-        meant = sparkline.meaning(series, event)
+        meant = series.meaning(event) or "step"
         kind = f"step, {meant}" if event.kind == "step" and meant != "step" else event.kind
         clear = change(event) + ", not clear" * (not _is_clear(event))
         levels = (show(event.before, unit, 4), show(event.after, unit, 4))

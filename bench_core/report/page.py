@@ -12,7 +12,7 @@ import functools
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from bench_core.units import counted, size_order
 
 HERE = Path(__file__).parent
 MOST_BYTES = 2_000_000
-MOST_SERIES_BYTES = 600_000  # of the pages of series
+MOST_SERIES_BYTES = 1_000_000  # of the pages of series
 MOST_MEANS = 10  # of one card
 MOST_FLAGS = 4
 
@@ -146,15 +146,7 @@ def _over_time(data: ReportData) -> Markup:
     if found is None:
         return Markup()
     macros: Any = _template("over_time.html.j2").module
-    pages: dict[str, Markup] = {}
-    room = MOST_SERIES_BYTES
-    for line in found.by_rank:
-        drawn = Markup(svg.inline(history.drawing(line)))  # noqa: S704 - by ElementTree
-        text = macros.page(line, drawn, history.event_rows(line.series), history.point_rows(line.series))
-        room -= len(encoded(text))
-        if room < 0:
-            break
-        pages[line.key] = text
+    pages = _pages_of_series(found.by_rank, macros.page)
     lines = [line for of in found.works for line in of.lines]
     section = macros.section(
         found,
@@ -164,6 +156,28 @@ def _over_time(data: ReportData) -> Markup:
         without_page=len(lines) - len(pages),
     )
     return Markup().join([section, *(pages[line.key] for line in lines if line.key in pages)])
+
+
+def _pages_of_series(ranked: Sequence[history.Line], page: Callable[..., Markup]) -> dict[str, Markup]:
+    """Return the pages of the lines for which there is room, by key; with a table of runs as long as there is more."""
+    pages: dict[str, Markup] = {}
+    room = MOST_SERIES_BYTES
+    given = {}
+    for line in ranked:
+        drawn = Markup(svg.inline(history.drawing(line)))  # noqa: S704 - by ElementTree
+        given[line.key] = line, drawn, history.event_rows(line.series)
+        text = page(*given[line.key], ())
+        room -= len(encoded(text))
+        if room < 0:
+            return pages
+        pages[line.key] = text
+    for key, (line, *shown) in given.items():
+        text = page(line, *shown, history.point_rows(line.series))
+        room -= len(encoded(text)) - len(encoded(pages[key]))
+        if room < 0:
+            break
+        pages[key] = text
+    return pages
 
 
 def _template(name: str = "template.html.j2") -> jinja2.Template:

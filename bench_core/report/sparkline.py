@@ -27,12 +27,6 @@ _MOST_DATES = 7
 MARKS = {"worse": "diamond", "better": "circle", "step": "square"}  # the shape of a step by what it means
 
 
-def meaning(series: Series, event: Event) -> str:
-    """Return whether a change is "worse" or "better"; "step" where the table does not say which values are better."""
-    better = series.subject.better_is
-    return "step" if better is None else "better" if (event.after > event.before) == (better == "higher") else "worse"
-
-
 @dataclass(frozen=True, slots=True)
 class _Scale:
     """The places of points in a drawing. low, high: the values at the bottom and at the top."""
@@ -100,7 +94,7 @@ def sparkline(series: Series, about: str) -> ET.Element:
     _add(root, "path", d=_path([(place.x(i), place.y(series.values[i])) for i in _drawn(series.values)]))
     for event in series.events:
         if event.kind == "step":
-            _mark(root, meaning(series, event), *place.middle(event), _PARTS)
+            _mark(root, series.meaning(event) or "step", *place.middle(event), _PARTS)
     return root
 
 
@@ -152,7 +146,7 @@ def chart(series: Series, name: str, title: str, about: str, tip: Callable[[Poin
         _add(group, "circle", cx=x, cy=f"{place.y(point.value):.0f}", r="3")
     for event in series.events:
         if event.kind == "step":
-            _mark(root, meaning(series, event), *place.middle(event), 1.5)
+            _mark(root, series.meaning(event) or "step", *place.middle(event), 1.5)
     return Drawing(title, root, _WIDTH, height)
 
 

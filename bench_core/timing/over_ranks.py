@@ -21,7 +21,6 @@ from bench_core.workload import Kernel
 SLOW = 0.05  # a rank is slow if it takes this share longer than the median of all, in SLOW_BLOCKS of the blocks
 SLOW_BLOCKS = 0.8
 CHANCE = 0.01  # the probability of that for equal ranks, at most
-IDLE = 0.02  # a rank that takes less than this share of the longest time has no part in the work
 SLOW_RANK = "slow_rank_"  # a flag that ends in the number of the rank
 
 
@@ -50,13 +49,15 @@ def measure_over_ranks(
     runs = {"time": rotate([kernel.run for kernel in kernels])}
     runs |= {metric: rotate([kernel.probes[metric].run for kernel in kernels]) for metric in kernels[0].probes}
     for metric, run in runs.items():
-        timer = RanksTimer(backend, ranks)
+        kernel = kernels[0] if metric == "time" else kernels[0].probes[metric]
+        timer = RanksTimer(backend, ranks, takes_part=kernel.takes_part)
         one = sample_series(metric, run, timer, durations, watch, timer.agreed_now, singly=kernels[0].singly)
         series.append(one)
         blocks = timer.by_rank(one.inner_loops)[-len(one.seconds) :]
         # A value needs few calm blocks; to tell that a rank is slow, and not by chance, takes more.
-        by_rank = [blocks[i] for i in which_count(watch.blocks, fewest_to_tell(ranks.size))]
-        slow = slow_rank(by_rank) if slow is None and not is_exchange else slow
+        by_rank = [blocks[i] for i in which_count(watch.blocks, fewest_to_tell(len(timer.members)))]
+        if slow is None and not is_exchange and (found := slow_rank(by_rank)) is not None:
+            slow = timer.members[found]
         if metric == "time":
             if differ := spread(by_rank):
                 values["rank_spread"] = differ
@@ -67,9 +68,9 @@ def measure_over_ranks(
 
 
 def slow_rank(by_rank: Sequence[Sequence[float]]) -> int | None:
-    """Return the rank that takes longer than the others in most blocks; None if there is none.
+    """Return which of the ranks takes longer than the others in most blocks, from 0; None if there is none.
 
-    by_rank[block][rank]: seconds of each, until its own end. There must be so many blocks that it is not by CHANCE: in
+    by_rank[block][i]: seconds of each, until its own end. There must be so many blocks that it is not by CHANCE: in
     one block, each of n ranks is the last with a probability of 1 / n.
     """
     late = [max(range(len(each)), key=each.__getitem__) for each in by_rank if max(each) > (1 + SLOW) * median(each)]
@@ -86,16 +87,12 @@ def slow_rank(by_rank: Sequence[Sequence[float]]) -> int | None:
 
 def fewest_to_tell(ranks: int) -> int:
     """Return the number of blocks from which on a rank that is the last in all of them is so hardly by CHANCE."""
-    return math.ceil(1 + math.log(1 / CHANCE) / math.log(ranks))
+    return math.ceil(1 + math.log(1 / CHANCE) / math.log(max(2, ranks)))
 
 
 def spread(by_rank: Sequence[Sequence[float]]) -> float:
-    """Return the median over blocks of the longest time of a rank less the shortest, relative to the median rank.
-
-    Ranks that do nothing do not count: two of many may exchange something while the others wait.
-    """
-    at_work = [[own for own in each if own > IDLE * max(each)] for each in by_rank]
-    found = [(max(each) - min(each)) / median(each) for each in at_work if each]
+    """Return the median over blocks of the longest time of a rank less the shortest, relative to the median rank."""
+    found = [(max(each) - min(each)) / median(each) for each in by_rank if median(each)]
     return median(found) if found else 0.0
 
 

@@ -29,12 +29,15 @@ LATE = 20e-6  # seconds after the common begin, from which on the next lead is l
 
 
 class RanksTimer:
-    """Host seconds from the moment when all ranks have begun until all are done.
+    """Host seconds from the moment when all members have begun until all are done.
 
-    The ranks of one host read one clock. So they begin at a moment that they agree on, and the time is that from the
-    last begin to the last end. Ranks of several hosts begin after a message to all, and the time is the longest of any.
+    The members are the ranks that have a part in the work. The ranks of one host read one clock. So they begin at a
+    moment that they agree on, and the time is that from the last begin to the last end of a member. Ranks of several
+    hosts begin after a message to all, and the time is the longest of any member. Ranks without a part take the same
+    turns, but when they begin and end does not count.
 
-    total: see Timer.
+    takes_part: whether this rank is a member. members: the numbers of those that are, on all ranks the same.
+    total: see Timer. Raises CaseError if no rank is a member.
     """
 
     clock = Clock.WALL
@@ -46,10 +49,16 @@ class RanksTimer:
         ranks: Ranks,
         now: Callable[[], float] = perf_counter,
         sleep: Callable[[float], None] = sleep,
+        *,
+        takes_part: bool = True,
     ) -> None:
         self._synchronize, self._ranks, self._now, self._sleep = backend.synchronize, ranks, now, sleep
         self._lead, self._per_call = SHORTEST_LEAD, 0.0
-        self._agreed = ranks.numbers([now()])[0][0]
+        told = ranks.numbers([now(), float(takes_part)])
+        self._agreed = told[0][0]
+        self.members = [rank for rank, (_, has_part) in enumerate(told) if has_part]
+        if not self.members:
+            raise CaseError("no_rank_takes_part", "no rank has a part in the work, so there is nothing to time")
         self._each: list[tuple[int, list[float]]] = []
         self.total = 0.0
 
@@ -85,12 +94,13 @@ class RanksTimer:
             run()
         self._synchronize()
         end = self._now()
-        ends = self._ranks.numbers([start, end])
-        begun = max(start for start, _ in ends)
+        told = self._ranks.numbers([start, end])
+        self._agreed = told[0][1]
+        at_work = [told[rank] for rank in self.members]
+        begun = max(start for start, _ in at_work)
         self._lead = self._next_lead(begun - planned)
-        self._agreed = ends[0][1]
-        each = [end - start for start, end in ends]
-        seconds = max(end for _, end in ends) - begun if self._ranks.has_one_clock else max(each)
+        each = [end - start for start, end in at_work]
+        seconds = max(end for _, end in at_work) - begun if self._ranks.has_one_clock else max(each)
         if seconds < 0 or min(each) < 0:
             raise CaseError("clock_backwards", f"the clock went back by {-min(seconds, *each):.2g} s during a call")
         self._per_call = seconds / calls
@@ -99,11 +109,11 @@ class RanksTimer:
         return Timed(seconds)
 
     def by_rank(self, calls: int) -> list[list[float]]:
-        """Return, for each block of so many calls, the seconds per call of each rank from its begin to its own end."""
+        """Return, for each block of so many calls, the seconds per call of each member, from its begin to its end."""
         return [each for made, each in self._each if made == calls]
 
     def _next_lead(self, late: float) -> float:
-        """Return the next lead: twice as long if a rank began late, and else a little shorter."""
+        """Return the next lead: twice as long if a member began late, and else a little shorter."""
         return min(max(self._lead * (2.0 if late > LATE else 0.9), SHORTEST_LEAD), LONGEST_LEAD)
 
 

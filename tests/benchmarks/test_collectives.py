@@ -11,7 +11,7 @@ import pytest
 from bench_core.errors import WrongAnswer
 from bench_core.machine.cpu_limits import limits_of
 from bench_core.plan.expansion import expand
-from bench_core.records import Case, Clock, Machine, Measurement, Preset, Series, Status, Target
+from bench_core.records import Case, Clock, Machine, Measurement, Preset, Series, Status, Target, Traffic
 from bench_core.results.reader import read_rows
 from bench_core.results.rows import rows_of_run
 from bench_core.results.traits import TraitsOf
@@ -223,6 +223,19 @@ def test_every_pair_is_right_in_both_looks_on_every_rank(ranks):
         assert checked(PAIR, work) == [(Status.OK, "", 0.0, ())] * ranks
 
 
+def test_the_ranks_of_a_pair_alone_are_timed():
+    """If one that waits began late, the time would be too short."""
+    pytest.importorskip("torch")
+    work = PAIR.exchange(4 * KIB, "float32", 4, (1, 3))
+
+    def takes_part(on):
+        host = PAIR.inputs(work, np.random.default_rng(0))
+        kernel = PAIR.build(on, Case(work, "torch", "cpu:x4"), PAIR.on_rank(work, host, on.ranks.rank))
+        return kernel.takes_part
+
+    assert on_every_rank(4, takes_part) == [False, True, False, True]
+
+
 class TakenForTheNext(Collectives):
     """Every rank does what the next should do: other ranks exchange their arrays than those of the pair."""
 
@@ -344,6 +357,7 @@ def test_smoke_is_right_on_two_processes(smoke):
 
 def test_no_rank_is_slow_by_its_place_in_an_exchange(smoke):
     """The root of a broadcast is done before the others."""
+    assert {each.traits.traffic for each in ALL.values()} == {Traffic.LINK}
     assert not [row for row in smoke if "slow_rank" in row.flags]
 
 

@@ -19,7 +19,7 @@ from benchmarks.nn.training import train_step
 from benchmarks.nn.weights import wide_weights
 from tests.support import two_ranks
 from tests.support.nn import one_thread  # noqa: F401 - a fixture
-from tests.support.two_ranks import WORKLOADS, inputs_of, work_of
+from tests.support.two_ranks import FAULTS, WORKLOADS, inputs_of, work_of
 
 NAMES = tuple(WORKLOADS)
 OPTIMISERS = {"gpt_train_parallel": partial(AdamW, rate=bench_gpt.RATE), "cnn_train_parallel": partial(Sgd, rate=1e-3)}
@@ -240,11 +240,12 @@ def test_two_ranks_are_checked_twice_and_right(found, name, implementation):
     assert found[name, implementation, "checked"] == (Status.OK, "")
 
 
-@pytest.mark.parametrize("fault", ["not exchanged", "no all_reduce"])
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize(("implementation", "fault"), [(how, fault) for how in FAULTS for fault in FAULTS[how]])
 @pytest.mark.parametrize("name", NAMES)
-def test_two_ranks_that_exchange_nothing_are_refused(found, name, implementation, fault):
-    status, reason = found[name, implementation, fault]
+def test_a_collective_of_two_ranks_that_does_nothing_is_refused(found, name, implementation, fault):
+    """One at a time, and through what DDP and FSDP call themselves: the others stay honest."""
+    status, reason, calls = found[name, implementation, fault]
+    assert calls > 0, "nobody has called what was planted"
     assert status == Status.INVALID
     assert reason
 
@@ -252,15 +253,19 @@ def test_two_ranks_that_exchange_nothing_are_refused(found, name, implementation
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_of_two_ranks_are_those_of_one_process_on_the_whole_batch(found, name, implementation):
+    """To 1e-5 of the norm of each tensor; measured are 6e-7 at most.
+
+    The batch norms of the CNN see the part of their rank alone, in the reference as well.
+    """
     workload = WORKLOADS[name]
     work = work_of(workload, "float32")
     [(loss, _, gradients, _)] = directly(workload, work, inputs_of(workload, work), 1)
     answer = found[name, implementation, "float32"]
     assert answer["loss"] == pytest.approx(loss, rel=1e-5)
-    largest = max(np.abs(gradient).max() for gradient in gradients.values())
     for tensor, gradient in gradients.items():
-        scale = max(np.abs(gradient).max(), 1e-2 * largest)  # that of a key's bias is 0
-        assert np.abs(answer[f"gradient.{tensor}"] - gradient).max() < 1e-5 * scale, tensor
+        norm = np.linalg.norm(gradient)
+        assert norm > 0, tensor
+        assert np.linalg.norm(answer[f"gradient.{tensor}"] - gradient) < 1e-5 * norm, tensor
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

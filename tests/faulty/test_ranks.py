@@ -15,6 +15,7 @@ import pytest
 
 from bench_core.errors import CaseError
 from bench_core.machine import host
+from bench_core.machine.kernel_files import numbers
 from bench_core.results.reader import read_rows
 from bench_core.timing.ranks_worker import RanksWorker
 from bench_core.timing.worker_protocol import WorkerSpec
@@ -84,6 +85,9 @@ def test_the_cores_are_divided_among_the_ranks_and_that_is_told(striking):
         assert facts["ranks.collectives"]["value"] == "gloo"
         assert facts["ranks.cores"]["value"] == len(host.share_of_cpus(0, 2))
         assert facts["torch.threads"]["value"] == share
+        first, second = map(numbers, facts["ranks.affinity"]["value"].split(" | "))
+        assert first.isdisjoint(second), "no core is that of both"
+        assert (first, second) == (host.share_of_cpus(0, 2), host.share_of_cpus(1, 2))
 
 
 @pytest.mark.skipif("GLOO_SOCKET_IFNAME" in os.environ, reason="the user has named a network interface")

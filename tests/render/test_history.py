@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from bench_core.history.series import Look, Point, Subject, examined, new_regressions
+from bench_core.history.series import Environment, Look, Point, Subject, examined, new_regressions
 from bench_core.render.history import (
     gate_lines,
     history_csv,
@@ -32,7 +32,7 @@ FACTS = {"e_1": {"gpu.driver": "580", "cpu.model": "X"}, "e_2": {"gpu.driver": "
 
 
 def environment_of(facts, subject, point):
-    return facts[point.env_id]
+    return Environment({}, facts[point.env_id])
 
 
 def series(values, env_ids=(), subject=SUBJECT):

@@ -221,6 +221,21 @@ def test_what_does_not_fit_has_no_page_and_no_line_and_is_counted(monkeypatch, r
     assert "have no page" not in whole
 
 
+def test_every_series_has_a_page_before_any_has_a_table_of_its_runs(monkeypatch, readings):
+    every = pages(page.render(readings))
+    small = sum(
+        len(re.sub("<h3>Runs</h3>.*?</table>", "", markup, flags=re.DOTALL).encode()) for markup in every.values()
+    )
+    monkeypatch.setattr(page, "MOST_SERIES_BYTES", small + 30_000)
+    kept = pages(page.render(readings))
+    assert kept.keys() == every.keys()
+    whole = [key for key in kept if kept[key] == every[key]]
+    assert 1 <= len(whole) < len(kept)
+    for key in kept.keys() - set(whole):
+        assert "<h3>Runs</h3>" not in kept[key]
+        assert "A table of the runs is left out" in kept[key]
+
+
 def test_hostile_texts_stay_texts():
     for hostile in PAGE_TEXTS:
         known = {"run_id", "git_commit"}

@@ -7,14 +7,14 @@ from itertools import accumulate
 
 import pytest
 
-from bench_core.history.series import Point, Subject, examined
+from bench_core.history.series import Environment, Point, Subject, examined
 
 pytest.importorskip("vl_convert", reason="reports need the extra `report`")
 
 from bench_core.report import sparkline, svg
 
 WORK = ("desk", "matmul", "matmul", 1, "64", "float32", "ieee", "", "case", "numpy", "default", "cpu", 2)
-BREAK = {"a": {"gpu.driver": "1"}, "b": {"gpu.driver": "2"}}
+BREAK = {"a": Environment({}, {"gpu.driver": "1"}), "b": Environment({}, {"gpu.driver": "2"})}
 
 
 def series_of(values, *, env_ids=None, better="lower", unit="s", spread=0.01):
@@ -152,6 +152,6 @@ def test_dates_do_not_repeat():
     texts = [e.text for e in drawn(STEP).root.findall("text[@class='date']")]
     assert len(texts) == len(set(texts)) == 7
     hourly = [Point(f"r{i}", datetime(2001, 1, 1, i), 1.0) for i in range(4)]
-    same_day = examined(series.subject, hourly, lambda *_: {})
+    same_day = examined(series.subject, hourly, lambda *_: Environment({}, {}))
     texts = [e.text for e in drawn(same_day).root.findall("text[@class='date']")]
     assert texts == ["2001-01-01", "01:00", "02:00", "03:00"]

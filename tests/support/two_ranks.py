@@ -62,10 +62,9 @@ def main(folder):
                 return done.status.value, done.reason
 
             found[name, implementation, "checked"] = outcome()
-            with no_gradient_is_exchanged():
-                found[name, implementation, "not exchanged"] = outcome()
-            with no_all_reduce():
-                found[name, implementation, "no all_reduce"] = outcome()
+            for fault, planted in FAULTS[implementation].items():
+                with planted() as calls:
+                    found[name, implementation, fault] = (*outcome(), len(calls))
             (outputs,) = steps(workload, "float32", backend, implementation, 1)
             found[name, implementation, "float32"] = outputs
             many = steps(workload, "float64", backend, implementation, STEPS, ["loss"])
@@ -99,34 +98,99 @@ def steps(workload, dtype, backend, implementation, count, names=None):
     return found
 
 
-@contextmanager
-def no_gradient_is_exchanged():
-    """Let the mean of gradients be those of this rank, in DDP by a hook, in FSDP by another reduce_scatter."""
-    import torch
+def silent_ddp(left):
+    """Return a fault of DDP. left: what an all_reduce leaves of the gradients of this rank.
+
+    The reducer calls the process group in C++, so no function of Python is in its way but a hook.
+    """
+
+    @contextmanager
+    def planted():
+        import torch
+
+        from benchmarks.nn.modules import parallel
+
+        calls = []
+
+        def hook(state, bucket):
+            calls.append(bucket.index())
+            future = torch.futures.Future()
+            future.set_result(left(bucket.buffer()))
+            return future
+
+        class Silent(parallel.DistributedDataParallel):
+            def __init__(self, *given, **named):
+                super().__init__(*given, **named)
+                self.register_comm_hook(None, hook)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parallel, "DistributedDataParallel", Silent)
+            yield calls
+
+    return planted
+
+
+def silent(names, instead):
+    """Return a fault: the function of torch.distributed with the first of the names that it has does `instead`."""
+
+    @contextmanager
+    def planted():
+        from torch import distributed as dist
+
+        calls = []
+
+        def replaced(*given, **named):
+            calls.append(named)
+            return instead(*given, **named)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dist, next(name for name in names if hasattr(dist, name)), replaced)
+            yield calls
+
+    return planted
+
+
+def nothing(*given, **named):
+    """Leave the tensor as it was."""
+
+
+def nothing_arrives(output, input, *given, **named):  # noqa: A002 - of torch
+    """Leave the output as if its memory were fresh, but the input, which may be a part of it, as it was.
+
+    Memory that FSDP has used before may hold the right numbers by chance: those of the case before.
+    """
+    own = input.clone()
+    output.zero_()
+    input.copy_(own)
+
+
+def own_part(output, input, op=None, group=None, async_op=False):  # noqa: A002 - of torch
+    """Scatter the gradients of this rank, as if they were the mean of all."""
     from torch import distributed as dist
 
-    from benchmarks.nn.modules import parallel
+    size = dist.get_world_size(group)
+    same = input.chunk(size)[dist.get_rank(group)] * (1 if op == dist.ReduceOp.AVG else size)
+    output.copy_(same.view_as(output))
 
-    def kept(state, bucket):
-        future = torch.futures.Future()
-        future.set_result(bucket.buffer())
-        return future
 
-    class Silent(parallel.DistributedDataParallel):
-        def __init__(self, *given, **named):
-            super().__init__(*given, **named)
-            self.register_comm_hook(None, kept)
-
-    def scattered(output, input, op=dist.ReduceOp.SUM, group=None, async_op=False):  # noqa: A002 - of torch
-        size = dist.get_world_size(group)
-        same = input.chunk(size)[dist.get_rank(group)] * (1 if op == dist.ReduceOp.AVG else size)
-        output.copy_(same.view_as(output))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "DistributedDataParallel", Silent)
-        name = "reduce_scatter_single" if hasattr(dist, "reduce_scatter_single") else "reduce_scatter_tensor"
-        patch.setattr(dist, name, scattered)
-        yield
+# Names before PyTorch 2.13 come second. FSDP calls these functions of Python; what the checks gather, they gather by
+# others: the loss by all_reduce, shards by DTensor.
+REDUCE_SCATTER = ("reduce_scatter_single", "reduce_scatter_tensor")
+ALL_GATHER = ("all_gather_single", "all_gather_into_tensor")
+# By implementation: faults of the exchange of training, and one of the gather of the loss, which is checked as well.
+FAULTS = {
+    "ddp": {
+        "all_reduce does nothing": silent_ddp(lambda gradients: gradients / RANKS),  # DDP divides before it
+        "gradients are those of the rank": silent_ddp(lambda gradients: gradients),
+        "the loss is that of the rank": silent(("all_reduce",), nothing),
+    },
+    "fsdp": {
+        "reduce_scatter does nothing": silent(REDUCE_SCATTER, nothing_arrives),
+        "all_gather does nothing": silent(ALL_GATHER, nothing_arrives),
+        "gradients are those of the rank": silent(REDUCE_SCATTER, own_part),
+        "the loss is that of the rank": silent(("all_reduce",), nothing),
+    },
+}
 
 
 @contextmanager
@@ -165,16 +229,6 @@ def late_rank():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Replicated, "step", late)
-        yield
-
-
-@contextmanager
-def no_all_reduce():
-    """Let torch.distributed.all_reduce do nothing."""
-    from torch import distributed as dist
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dist, "all_reduce", lambda tensor, *given, **named: None)
         yield
 
 

@@ -7,6 +7,7 @@ import re
 import weakref
 from dataclasses import replace
 from time import perf_counter
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -16,11 +17,12 @@ from bench_core.backends.numpy import NumpyBackend
 from bench_core.check import Tolerance
 from bench_core.errors import TooSlow
 from bench_core.machine import kernel_files
-from bench_core.records import Cache, Case, Clock, Costs, Part, Series, Status
+from bench_core.records import Cache, Case, Clock, Costs, Part, Series, Status, Traffic, Traits
 from bench_core.timing import case as case_module
 from bench_core.timing import watch
 from bench_core.timing.case import Settings, _judged_by_device, generator, run_case
 from bench_core.timing.energy import LOST, Meter
+from bench_core.timing.over_ranks import Taken
 from bench_core.timing.sampling import Durations
 from bench_core.workload import Kernel, Kernels
 from tests.support.fakes import AsyncBackend, ForgetfulBackend
@@ -486,6 +488,36 @@ def test_probes_are_series_of_their_own():
         }
 
     assert [s.metric for s in run(Probed()).series] == ["time", "time_to_first_token"]
+
+
+@pytest.mark.parametrize("traffic", Traffic)
+def test_across_ranks_an_exchange_is_what_moves_its_bytes_over_a_link(monkeypatch, traffic):
+    """In an exchange no rank is told to be slow (over_ranks.py), in all other work one may be."""
+    told = []
+
+    def taken(kernels, backend, durations, watch, *, is_exchange):
+        told.append(is_exchange)
+        return Taken([Series("time", Clock.WALL, (1e-3,) * 10)])
+
+    class Ranked(NumpyBackend):
+        """As one of two ranks that do the same sees it."""
+
+        ranks = SimpleNamespace(
+            rank=0,
+            size=2,
+            group=None,
+            has_one_clock=True,
+            every=lambda value: [value] * 2,
+            numbers=lambda own: [own] * 2,
+        )
+
+    class Moving(Double):
+        traits = Traits(traffic=traffic)
+
+    monkeypatch.setattr(case_module, "measure_over_ranks", taken)
+    done = run(Moving(), Ranked("cpu"))
+    assert done.status is Status.OK, done.reason
+    assert told == [traffic is Traffic.LINK]
 
 
 def test_a_device_lost_while_memory_is_given_back_makes_the_case_an_error():

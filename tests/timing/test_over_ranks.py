@@ -17,15 +17,21 @@ from tests.support.fake_ranks import TickingClock, Together
 PLAN = Durations(budget=1.0, least=1.0, warmup=0.1, warmup_cap=0.2)
 
 
-def measured(monkeypatch, size, seconds, alone=None, *, is_calm=lambda block: True, alike=None, is_exchange=False):
+def measured(
+    monkeypatch, size, seconds, alone=None, *, is_calm=lambda block: True, alike=None, is_exchange=False, idle=()
+):
     """Return what is taken on each rank. seconds: of a call, by rank; alone: of a call of the probe.
 
-    is_calm: whether a block, by its number, is not disturbed. alike: what each rank holds afterwards.
+    is_calm: whether a block, by its number, is not disturbed. alike: what each rank holds afterwards. idle: the ranks
+    without a part in the work.
     """
     together, clocks = Together(size), [TickingClock() for _ in range(size)]
-    monkeypatch.setattr(
-        over_ranks, "RanksTimer", lambda on, ranks: RanksTimer(on, ranks, clocks[ranks.rank], clocks[ranks.rank].pass_)
-    )
+
+    def timer(on, ranks, **named):
+        clock = clocks[ranks.rank]
+        return RanksTimer(on, ranks, clock, clock.pass_, **named)
+
+    monkeypatch.setattr(over_ranks, "RanksTimer", timer)
 
     class Disturbed(Watch):
         def note(self):
@@ -38,7 +44,8 @@ def measured(monkeypatch, size, seconds, alone=None, *, is_calm=lambda block: Tr
 
     def work(ranks):
         def of(all_seconds, **more):
-            return Kernel(lambda: clocks[ranks.rank].pass_(all_seconds[ranks.rank]), **more)
+            has_part = ranks.rank not in idle
+            return Kernel(lambda: clocks[ranks.rank].pass_(all_seconds[ranks.rank]), takes_part=has_part, **more)
 
         on = SimpleNamespace(synchronize=lambda: None, ranks=ranks, to_host=np.asarray)
         more = {"alike": lambda: alike[ranks.rank]} if alike else {}
@@ -126,8 +133,15 @@ def test_the_spread_is_that_of_the_ranks_in_the_median_block():
     assert spread([]) == spread([[0.0, 0.0]]) == 0.0
 
 
-def test_ranks_that_only_wait_have_no_part_in_the_spread():
-    assert spread([[1.0, 1e-6, 1.1, 1e-6]] * 3) == pytest.approx(0.1 / 1.05)
+@pytest.mark.parametrize("idle", [1e-6, 9e-3])
+def test_ranks_that_only_wait_have_no_part_in_time_spread_and_slow_rank(monkeypatch, idle):
+    """However long they take. The probe has another slow rank; the number told is that among all ranks."""
+    seconds, alone = [idle, 2.0e-3, idle, 2.2e-3, 2.2e-3], [idle, 1e-3, idle, 1e-3, 2e-3]
+    for taken in measured(monkeypatch, 5, seconds, alone=alone, idle=[0, 2]):
+        assert taken.series[0].seconds[0] == pytest.approx(2.2e-3, rel=0.01)
+        assert taken.series[1].seconds[0] == pytest.approx(2e-3, rel=0.01)
+        assert taken.values == {"rank_spread": pytest.approx(0.2 / 2.2, rel=0.05)}
+        assert taken.flags == ("slow_rank_4",)
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4, 8, 64])

@@ -26,16 +26,17 @@ from tests.support.fake_ranks import TickingClock, Together
 NO_DEVICE = SimpleNamespace(synchronize=lambda: None)
 
 
-def timed(together, durations, calls=1, late=None, begin=0.0):
+def timed(together, durations, calls=1, late=None, begin=0.0, idle=()):
     """Time a block in each rank, which takes that rank so long; return what each timer says, and the timers.
 
     late: seconds that a rank loses between the agreement on a common begin and its own begin, by its number.
+    idle: the numbers of ranks that have no part in the work.
     """
     timers = [None] * len(together.ranks)
 
     def work(ranks):
         clock = TickingClock(begin)
-        timers[ranks.rank] = timer = RanksTimer(NO_DEVICE, ranks, clock)
+        timers[ranks.rank] = timer = RanksTimer(NO_DEVICE, ranks, clock, takes_part=ranks.rank not in idle)
         ranks.after = lambda: clock.pass_((late or {}).get(ranks.rank, 0.0))
         return timer.time(lambda: clock.pass_(durations[ranks.rank]), calls).seconds
 
@@ -53,6 +54,42 @@ def test_the_time_is_that_from_the_last_begin_to_the_last_end_on_every_rank():
 def test_what_others_have_done_before_the_last_has_begun_does_not_count():
     seconds, _ = timed(Together(2), (2e-3, 2e-3), late={1: 3e-3})
     assert seconds[0] == seconds[1] == pytest.approx(2e-3, abs=5e-6)
+
+
+@pytest.mark.parametrize("idle", [0, 2])
+@pytest.mark.parametrize("late", [1e-3, 3e-3])
+def test_an_idle_rank_that_begins_late_makes_no_time_shorter(late, idle):
+    seconds, timers = timed(Together(3), (2e-3, 2e-3, 2e-3), late={idle: late}, idle=[idle])
+    assert len(set(seconds)) == 1
+    assert seconds[0] == pytest.approx(2e-3, abs=5e-6)
+    for timer in timers:
+        assert timer._lead == SHORTEST_LEAD, "nobody begins later for a rank that has no part"
+
+
+@pytest.mark.parametrize("one_clock", [True, False])
+@pytest.mark.parametrize("idle", [0, 2])
+def test_an_idle_rank_that_ends_late_makes_no_time_longer(idle, one_clock):
+    together, durations = Together(3), [2e-3] * 3
+    durations[idle] = 9e-3
+    for ranks in together.ranks:
+        ranks.has_one_clock = one_clock
+    seconds, timers = timed(together, durations, idle=[idle])
+    assert len(set(seconds)) == 1
+    assert seconds[0] == pytest.approx(2e-3, abs=5e-6)
+    for timer in timers:
+        assert timer.members == [rank for rank in range(3) if rank != idle]
+        assert timer.by_rank(1)[0] == pytest.approx([2e-3, 2e-3], abs=5e-6)
+
+
+def test_what_one_member_has_done_before_the_last_has_begun_does_not_count_beside_an_idle_rank():
+    seconds, _ = timed(Together(3), (2e-3, 2e-3, 0.0), late={1: 3e-3, 2: 4e-3}, idle=[2])
+    assert seconds == pytest.approx([2e-3] * 3, abs=5e-6)
+
+
+def test_work_in_which_no_rank_has_a_part_is_an_error_on_all():
+    for error in timed(Together(2), (1e-3, 1e-3), idle=[0, 1])[0]:
+        assert isinstance(error, CaseError)
+        assert error.code == "no_rank_takes_part"
 
 
 def test_without_one_clock_the_time_is_the_longest_of_any_rank():
