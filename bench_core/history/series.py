@@ -382,9 +382,9 @@ def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent
     alpha: of all series together, however they depend on each other (Bonferroni): a share of it is of each series that
     has enough runs since its last break. recent: as of `changes.new_regression`.
 
-    By simulation (`python -m tests.native.changes`) of 30 steady series, with a look after each of the runs 21 to 80,
-    at most 0.3 % of looks alarm, with normal, heavy-tailed and log-normal noise, independent or most of it shared by
-    all series of a run. A step of 10 % at 2 % noise in one of them is seen when 5 runs have followed it (9 of 10 times
+    By simulation (`python -m tests.native.changes --series 300`) of 60 folders of 30 steady series for each kind of
+    noise, with a look after each of the runs 21 to 80, at most 0.3 % of looks alarm: with normal, heavy-tailed and
+    log-normal noise, independent or most of it shared by all series of a run. A step of 10 % at 2 % noise in one of them is seen when 5 runs have followed it (9 of 10 times
     as well), one of 5 % when 6 have (9 of 10 times 9).
     """
     able = _able([series for series in every if series.subject.better_is], alpha, recent)
