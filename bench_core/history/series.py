@@ -384,8 +384,8 @@ def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent
 
     By simulation (`python -m tests.native.changes --series 300`) of 60 folders of 30 steady series for each kind of
     noise, with a look after each of the runs 21 to 80, at most 0.3 % of looks alarm: with normal, heavy-tailed and
-    log-normal noise, independent or most of it shared by all series of a run. A step of 10 % at 2 % noise in one of them is seen when 5 runs have followed it (9 of 10 times
-    as well), one of 5 % when 6 have (9 of 10 times 9).
+    log-normal noise, independent or most of it shared by all series of a run. A step of 10 % at 2 % noise in one of
+    them is seen when 5 runs have followed it (9 of 10 times as well), one of 5 % when 6 have (9 of 10 times 9).
     """
     able = _able([series for series in every if series.subject.better_is], alpha, recent)
     found = []
