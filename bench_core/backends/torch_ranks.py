@@ -7,6 +7,7 @@ GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -125,6 +126,7 @@ class RankedTorch(TorchBackend):
         store = dist.FileStore(os.path.join(os.environ[FOLDER], "store"), size)  # noqa: PTH118 - a str is asked for
         bound = {} if kind == "cpu" else {"device_id": self.torch.device(self.device)}
         dist.init_process_group(self._collectives, store=store, rank=rank, world_size=size, timeout=_LONGEST, **bound)
+        atexit.register(dist.destroy_process_group)  # else one of its threads may abort the process as it ends
         # Its messages are not those of any team: a rank that has left a case early must not be heard in it.
         self.world: Ranks = TorchRanks(dist, dist.group.WORLD, self._group(size, "gloo"))
         self._teams: dict[int, Ranks | None] = {}

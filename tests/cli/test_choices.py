@@ -21,6 +21,10 @@ TYPOS = {
     ("cost", "--filter"): ("worklod == 'x'", "workload"),
     ("cost", "--format"): ("csvv", "csv"),
     ("history query", "--format"): ("jsno", "json"),
+    ("history show", "--metric"): ("tiem", "time"),
+    ("history show", "--filter"): ("worklod == 'x'", "workload"),
+    ("history show", "--fail-on"): ("new-regresion", "new-regression"),
+    ("history show", "--format"): ("jsno", "json"),
     ("report", "--filter"): ("status == 'okk'", "ok"),
     ("plot", "--chart"): ("spedup", "speedup"),
     ("import", "--as"): ("nvbenhc", "nvbench"),
@@ -36,7 +40,7 @@ OPEN = {
     *(("plot", name) for name in ("--output", "--scale")),
     *(("cost", "--kwh"), ("check", "--from")),
     *(("import", name) for name in ("--output", "--machine", "--device", "--started-at")),
-    *(("history query", name) for name in ("--output", "--limit")),
+    *((f"history {command}", name) for command in ("query", "show") for name in ("--output", "--limit")),
 }
 
 
@@ -73,7 +77,7 @@ def test_a_mistyped_word_is_refused_with_the_nearest(runs, command, option):
         pytest.importorskip("vl_convert", reason="charts need the extra `report`")
     word, meant = TYPOS[command, option]
     needed = [] if option in NEEDED.get(command, []) else NEEDED.get(command, [])
-    paths = runs[:1] if command == "import" else runs
+    paths = runs[:1] if command in {"import", "history show"} else runs
     done = CliRunner().invoke(app, [*command.split(), *paths, *needed, option, word])
     assert done.exit_code == (4 if option == "--require-same" else 2), done.output
     (line,) = done.stderr.splitlines()
