@@ -162,7 +162,7 @@ def test_what_ranks_say_of_a_case_is_not_heard_in_it(ranked):
 
 
 def test_a_rank_leaves_the_others_before_its_interpreter_ends(ranked):
-    """Else a thread of gloo may outlive what it uses: SIGABRT in 3 of 15 ends after training with DDP and FSDP, now 0."""
+    """Else a thread of gloo may outlive what it uses: SIGABRT at 3 of 15 ends after training by DDP and FSDP."""
     _, distributed = ranked(1, 2)
     assert distributed.at_exit == [distributed.destroy_process_group]
 
