@@ -120,6 +120,12 @@ class Environment:
         theirs = {name for facts in workers.values() for name in facts}
         return cls({name: text for name, text in known.items() if name not in theirs}, workers.get(env_id, {}))
 
+    def with_facts_of(self, other: Environment) -> Environment:
+        """Return the facts of both; if one of them lacks its worker, the other: its host may have facts of others."""
+        if bool(self.worker) != bool(other.worker):
+            return self if self.worker else other
+        return Environment({**self.host, **other.host}, {**self.worker, **other.worker})
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -312,37 +318,52 @@ def examined(subject: Subject, points: Sequence[Point], environment_of: Environm
 def _breaks(
     subject: Subject, points: Sequence[Point], environment_of: EnvironmentOf
 ) -> Iterator[tuple[int, tuple[Difference, ...]]]:
-    """Yield each place where the environment changes, and what is different there."""
-    for index, (before, after) in enumerate(pairwise(points), 1):
-        if before.env_id != after.env_id:
-            changed = differences(environment_of(subject, before), environment_of(subject, after))
-            if changed:
-                yield index, changed
+    """Yield each place where the environment changes, and what is different there.
+
+    Compared is with all that is known since the last such place: a run that lacks facts, as a table without run.json
+    does, hides no change. The new environment begins with the first of the runs that have its `env_id`.
+    """
+    if len({point.env_id for point in points}) < 2:
+        return
+    known, seen, first = Environment({}, {}), set[str](), 0
+    for index, point in enumerate(points):
+        if index and point.env_id != points[index - 1].env_id:
+            first = index
+        if point.env_id in seen:
+            continue
+        own = environment_of(subject, point)
+        if changed := differences(known, own):
+            yield first, changed
+            known, seen = Environment({}, {}), set[str]()
+        if own.host or own.worker:
+            known = known.with_facts_of(own)
+            seen.add(point.env_id)
 
 
 def differences(before: Environment, after: Environment) -> tuple[Difference, ...]:
     """Return the facts that differ between two environments and are known in both, without volatile ones.
 
-    A package that is absent is not installed, and a variable is not set, where host and worker are known.
+    A package that is absent is not installed, and a variable is not set, where host and worker of both are known: what
+    is known of a run without its worker may be of another one.
     """
     names = {*before.host, *before.worker, *after.host, *after.worker} - VOLATILE
     for one, other in ((before, after), (after, before)):
         if not one.worker:  # what its host says need not be what the worker saw
             names -= other.worker.keys()
     found = []
+    are_whole = all(part for of in (before, after) for part in (of.host, of.worker))
     for name in sorted(names):
-        texts = [_shown(name, environment) for environment in (before, after)]
+        texts = [_shown(name, of, is_whole=are_whole) for of in (before, after)]
         if all(texts) and texts[0] != texts[1]:
             found.append(Difference(printable(name, 200), *texts))
     return tuple(found)
 
 
-def _shown(name: str, of: Environment) -> str:
-    """Return a fact as text for people, "" if it is not known."""
+def _shown(name: str, of: Environment, *, is_whole: bool) -> str:
+    """Return a fact as text for people, "" if it is not known. is_whole: what is absent is known to be so."""
     text = of.worker.get(name, of.host.get(name))
     if text is not None:
         return printable(shown_text(name, text), 200)
-    is_whole = of.host and of.worker
     return next((word for start, word in _ABSENT.items() if is_whole and name.startswith(start)), "")
 
 
