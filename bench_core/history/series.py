@@ -10,6 +10,8 @@ first one that was certainly after it (`changes.range_of_step`).
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +23,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bench_core.compare import computers
+from bench_core.compare.computers import Identity, Names, TableRun
 from bench_core.compare.labels import row_name
 from bench_core.compare.loading import Reading
 from bench_core.history.changes import (
@@ -35,8 +39,8 @@ from bench_core.history.changes import (
 )
 from bench_core.history.query import POINT, SERIES, History
 from bench_core.history.store import agreed, as_texts, moment
-from bench_core.machine.facts import VOLATILE, shown_text
-from bench_core.records import Clock, Status, is_quantity, is_unchecked
+from bench_core.machine.facts import LASTING, VOLATILE, Lasting, lasting, shown_text, valid
+from bench_core.records import Clock, Fact, Status, is_quantity, is_unchecked
 from bench_core.results.run_files import RunFiles
 from bench_core.text import printable
 
@@ -251,24 +255,58 @@ def series_of_readings(readings: Iterable[Reading], keep: Keep = is_by_wall) -> 
     return _examined(points, keep, environment_of)
 
 
-def series_of_history(history: History, keep: Keep = is_by_wall, **wanted: Any) -> list[Series]:
+def computers_of(history: History) -> dict[Identity, Names]:
+    """Return the names of the computer of each run of a store: computers that have one name are kept apart."""
+    devices: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for row in history.table("SELECT DISTINCT run_id, machine, device, device_name FROM rows").to_pylist():
+        devices.setdefault((row["run_id"], row["machine"]), []).append((row["device"], row["device_name"]))
+    facts = ", ".join(f"map_extract(facts, '{name}')[1] AS \"{name}\"" for name in LASTING)
+    runs = history.table(f"SELECT run_id, machine, started_at, {facts} FROM runs")  # noqa: S608 - names of facts
+    return computers.names(
+        TableRun(
+            "",
+            run["machine"],
+            run["run_id"],
+            str(run["started_at"] or ""),
+            _lasting({name: run[name] for name in LASTING}, devices[run["run_id"], run["machine"]]),
+        )
+        for run in runs.to_pylist()
+    )
+
+
+def _lasting(texts: Mapping[str, str | None], devices: Iterable[tuple[str, str]]) -> Lasting:
+    """Return `lasting` of facts that a store holds as texts."""
+    found = valid(texts)
+    for name in texts.keys() - found.keys():  # numbers
+        with contextlib.suppress(ValueError, RecursionError):
+            found |= valid({name: json.loads(texts[name] or "")})
+    return lasting({name: Fact(value) for name, value in found.items()}, devices)
+
+
+def series_of_history(
+    history: History, keep: Keep = is_by_wall, names: Mapping[Identity, Names] | None = None, **wanted: Any
+) -> list[Series]:
     """Return the series of a store whose subjects `keep` accepts, sorted by subject.
 
-    wanted: as for `History.values`: `metric="time"`.
+    names: `computers_of` the store, if known already. wanted: as for `History.values`: `metric="time"`.
     """
+    named = {run: own.machine for run, own in (names or computers_of(history)).items()}
     columns = history.values(**wanted).to_pydict()
     runs: dict[tuple[str, str], tuple[Facts, Mapping[str, Facts]]] = {}
 
     def environment_of(subject: Subject, point: Point) -> Environment:
         if not runs:
             of = history.table("SELECT run_id, machine, facts, workers FROM runs").to_pylist(maps_as_pydicts="lossy")
-            runs.update({(run["run_id"], run["machine"]): (run["facts"], run["workers"]) for run in of})
+            for run in of:
+                machine = named["", run["machine"], run["run_id"]]
+                runs[run["run_id"], machine] = run["facts"], run["workers"]
         return Environment.of(*runs[point.run_id, subject.machine], point.env_id)
 
     points: dict[Subject, list[Point]] = {}
     subjects = zip(*(columns[name] for name in SERIES), strict=True)
-    for values, about in zip(subjects, zip(*(columns[name] for name in POINT), strict=True), strict=True):
-        points.setdefault(Subject(*values), []).extend(_points(*about))
+    for (machine, *values), about in zip(subjects, zip(*(columns[name] for name in POINT), strict=True), strict=True):
+        subject = Subject(named["", machine, about[0]], *values)
+        points.setdefault(subject, []).extend(_points(*about))
     return _examined(points, keep, environment_of)
 
 
