@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 of `show`, a regression is new; 2 usage, an error in the SQL, a library of the `history` extra is
 missing or the cache cannot be written; 3 a folder or its cache cannot be read, or, of `add`, a run is damaged: the
-others are added; 5 of `show`, no series is long enough for `--fail-on`.
+others are added; 5 of `show`, no series is long enough for `--fail-on`, or it is not known which values are better.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def show_command(  # noqa: PLR0913 - one parameter an option
         str, typer.Option("--filter", help="Only these series: workload == 'matmul' and machine == 'desk'")
     ] = "",
     fail_on: Annotated[
-        str | None, typer.Option(metavar=_GATE, help="Exit with 1 if the newest step of a series is for the worse.")
+        str | None,
+        typer.Option(metavar=_GATE, help="Exit with 1 if a step of the newest 10 runs of a series is for the worse."),
     ] = None,
     format_: Annotated[
         str,

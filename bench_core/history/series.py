@@ -428,11 +428,13 @@ class Look:
     """A look for new regressions at all series of a history.
 
     looked: how many series were long enough for one. alpha: at most this share of looks at steady series sees any.
+    too_short: how many others there are of which it is known which values are better.
     """
 
     regressions: tuple[Regression, ...]
     looked: int
     alpha: float
+    too_short: int = 0
 
 
 def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent: int = RECENT) -> Look:
@@ -446,7 +448,8 @@ def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent
     all series of a run. A step of 10 % at 2 % noise in one of them is seen when 5 runs have followed it (9 of 10 times
     as well), one of 5 % when 6 have (9 of 10 times 9).
     """
-    able = _able([series for series in every if series.subject.better_is], alpha, recent)
+    directed = [series for series in every if series.subject.better_is]
+    able = _able(directed, alpha, recent)
     found = []
     for series in able:
         better = series.subject.better_is
@@ -454,7 +457,8 @@ def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent
         change = new_regression(series.current, better=better, alpha=alpha / len(able), recent=recent)
         if change is not None:
             found.append(Regression(series, _step(series.points, len(series.points) - len(series.current), change)))
-    return Look(tuple(sorted(found, key=lambda new: -new.step.size)), len(able), alpha)
+    largest_first = sorted(found, key=lambda new: -new.step.size)
+    return Look(tuple(largest_first), len(able), alpha, len(directed) - len(able))
 
 
 def _able(every: Sequence[Series], alpha: float, recent: int) -> list[Series]:

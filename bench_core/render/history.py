@@ -65,7 +65,7 @@ def history_json(every: Sequence[Series], look: Look | None = None) -> str:
     """Return everything as JSON (ASCII, no NaN): an object for each series with its points and events.
 
     "gate" is null, or what `--fail-on new-regression` saw: "alpha", "looked" (the number of series that were long
-    enough), and "regressions", each a subject with its event.
+    enough), "too_short" (that of the others), and "regressions", each a subject with its event.
     """
     able, false = expected_by_chance(every)
     plain = {
@@ -101,6 +101,8 @@ def undecided_line(look: Look) -> str:
     """Return why a look decided nothing; "" if it did."""
     if look.looked:
         return ""
+    if not look.too_short:
+        return "new-regression: of no series is it known which values are better"
     return "new-regression: no series has enough runs since its environment last changed: 12, more with many series"
 
 
@@ -117,7 +119,9 @@ def _answer(every: Sequence[Series], look: Look | None, names: dict[Subject, str
         if why := undecided_line(look):
             yield f"UNDECIDED {why}"
         elif not look.regressions:
-            yield f"passed new-regression: none in {look.looked} series"
+            yield f"passed new-regression: none in {look.looked:,} series"
+        if look.looked and look.too_short:
+            yield f"Not looked at: {look.too_short:,} series with too few runs since their environment last changed"
         if look.looked:
             yield f"If nothing ever changed, at most {100 * look.alpha:g} % of such looks would see one"
 
@@ -300,5 +304,6 @@ def _gate(look: Look) -> dict[str, Any]:
     return {
         "alpha": look.alpha,
         "looked": look.looked,
+        "too_short": look.too_short,
         "regressions": [{**_named(new.series.subject), **_event(new.series, new.step)} for new in look.regressions],
     }

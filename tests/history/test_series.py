@@ -570,7 +570,7 @@ def test_alpha_is_of_all_series_together_so_each_has_a_share_of_it(monkeypatch):
 
     monkeypatch.setattr(module, "new_regression", record)
     look = new_regressions([*steady(60, 29), regressed(), *steady(5, 7)], alpha=0.015)
-    assert (alphas, look) == ([0.015 / 30] * 30, module.Look((), 30, 0.015))
+    assert (alphas, look) == ([0.015 / 30] * 30, module.Look((), 30, 0.015, 7))
 
 
 def test_a_step_that_is_clear_enough_alone_is_not_among_thirty_series():

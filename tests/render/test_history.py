@@ -107,11 +107,21 @@ def test_a_gate_says_what_failed_and_by_how_much():
 def test_a_gate_that_saw_nothing_says_in_how_many_series_and_one_without_enough_runs_is_undecided():
     look = new_regressions([STEADY, BREAK])
     assert (look.looked, gate_lines(look), undecided_line(look)) == (1, [], "")
-    assert "passed new-regression: none in 1 series" in history_text([STEADY, BREAK], look, 140)
+    text = history_text([STEADY, BREAK], look, 140)
+    assert "passed new-regression: none in 1 series\n" in text
+    assert "Not looked at: 1 series with too few runs" in text
+    assert json.loads(history_json([STEADY, BREAK], look))["gate"]["too_short"] == 1
+    assert "Not looked at" not in history_text([STEADY], new_regressions([STEADY]), 140)
     look = new_regressions([BREAK])
     assert "no series has enough runs" in undecided_line(look)
     assert "UNDECIDED new-regression" in history_text([BREAK], look, 140)
     assert "passed" not in history_text([BREAK], look, 140)
+
+
+def test_a_gate_is_undecided_if_nobody_knows_which_values_are_better():
+    """More runs would not help."""
+    look = new_regressions([replace(STEADY, subject=replace(STEADY.subject, better=""))])
+    assert undecided_line(look) == "new-regression: of no series is it known which values are better"
 
 
 def test_csv_has_a_line_for_each_event_with_every_digit():
