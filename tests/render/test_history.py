@@ -70,6 +70,20 @@ def test_a_step_is_told_with_its_size_its_day_and_its_commits():
     assert "up to 0.06 here: 2 parts" in " ".join(notes)  # of 26 and 12 runs; those of 8 are too short for a step
 
 
+def test_the_same_change_at_another_time_is_another_line():
+    again = series([1.0] * 12, ["e_1"] * 3 + ["e_2"] * 3 + ["e_1"] * 3 + ["e_2"] * 3)
+    table = section(history_text([again], None, 140), "Changes of the environment, at which series begin anew")
+    days = [line.split()[0] for line in table if line.startswith("2001")]
+    assert sorted(days) == ["2001-01-04", "2001-01-07", "2001-01-10"]
+
+
+def test_json_has_no_infinite_end_of_an_interval():
+    first, *others = STEADY.points
+    endless = replace(STEADY, points=(replace(first, low=0.5, high=float("inf")), *others))
+    point = json.loads(history_json([endless]))["series"][0]["points"][0]
+    assert (point["ci_low"], point["ci_high"]) == (0.5, None)
+
+
 def test_a_change_of_the_environment_is_one_line_for_all_series_that_it_breaks():
     also = series([2.0] * 8 + [1.2] * 8, ["e_1"] * 8 + ["e_2"] * 8, replace(OTHER, size="128"))
     table = section(history_text([*EVERY, also], None, 140), "Changes of the environment, at which series begin anew")
