@@ -18,7 +18,7 @@ from bench_core.render.text_table import Table
 from bench_core.render.view import VERDICT, Section
 from bench_core.results.strict_csv import csv_text
 from bench_core.text import harmless, printable
-from bench_core.units import counted, show
+from bench_core.units import counted, show, significant
 
 HISTORY_VERSION = 1
 _CHOSEN = ("machine", "workload", "size", "dtype", "backend", "device")
@@ -227,15 +227,22 @@ def _change(series: Series, event: Event) -> str:
     """Return a change with its sign, and whether it is for the better: "+25.1 % worse"."""
     if event.relative is None:
         return "from zero"
-    return f"{100 * event.relative:+.3g} % {series.meaning(event)}".rstrip()
+    return f"{_share(event.relative, 3)} {series.meaning(event)}".rstrip()
+
+
+def _share(relative: float, digits: int) -> str:
+    """Return a change as text: "+25.1 %", and from ten times the level before "12.1x"."""
+    if relative >= 9:
+        return f"{significant(relative + 1, digits)}x"
+    return f"{float(f'{100 * relative:.{digits}g}'):+g} %"
 
 
 def _spread(events: Sequence[tuple[Series, Event]]) -> str:
     changes = sorted(event.relative for _, event in events if event.relative is not None)
     if not changes:
         return "from zero"
-    middle = f"{100 * median(changes):+.2g} %"
-    return middle if len(changes) == 1 else f"{middle} ({100 * changes[0]:+.2g} to {100 * changes[-1]:+.2g} %)"
+    middle, least, most = (_share(change, 2) for change in (median(changes), changes[0], changes[-1]))
+    return middle if len(changes) == 1 else f"{middle} ({least.removesuffix(' %' * most.endswith('%'))} to {most})"
 
 
 def _facts(differences: Sequence[Difference]) -> str:

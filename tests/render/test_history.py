@@ -70,6 +70,19 @@ def test_a_step_is_told_with_its_size_its_day_and_its_commits():
     assert "up to 0.06 here: 2 parts" in " ".join(notes)  # of 26 and 12 runs; those of 8 are too short for a step
 
 
+def test_what_becomes_many_times_as_large_is_told_as_a_ratio():
+    for by, told in ((9.9, "+890 % worse"), (12.1, "12.1x worse"), (1210.0, "1,210x worse"), (0.01, "-99 % better")):
+        text = history_text([series([1.0] * 20 + [by] * 6)], None, 140)
+        assert f"1 step, {told}: " in text
+    broken = [
+        series([1.0] * 8 + [by] * 8, ["e_1"] * 8 + ["e_2"] * 8, replace(SUBJECT, size=f"{by}"))
+        for by in (1.5, 2.5, 12.1)
+    ]
+    for some, told in ((broken[2:], "12x"), (broken[:2], "+100 % (+50 to +150 %)"), (broken, "+150 % (+50 % to 12x)")):
+        table = section(history_text(some, None, 140), "Changes of the environment, at which series begin anew")
+        assert words(table[2])[-1] == told
+
+
 def test_the_same_change_at_another_time_is_another_line():
     again = series([1.0] * 12, ["e_1"] * 3 + ["e_2"] * 3 + ["e_1"] * 3 + ["e_2"] * 3)
     table = section(history_text([again], None, 140), "Changes of the environment, at which series begin anew")
