@@ -2,19 +2,19 @@
 
 Exit codes: 0 done; 1 of `show`, a regression is new; 2 usage, an error in the SQL, a library of the `history` extra is
 missing or the cache cannot be written; 3 a folder or its cache cannot be read, or, of `add`, a run is damaged: the
-others are added; 5 of `show`, no series is long enough for `--fail-on`.
+others are added; 5 of `show`, no series is long enough for `--fail-on`, or it is not known which values are better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench_core.cli import Group, app
-from bench_core.cli.common import chosen, columns, has_colour, print_notes, say, write
+from bench_core.cli.common import chosen, columns, has_colour, notes_on, say, write
 from bench_core.errors import TableError, UsageError
 from bench_core.garbage import collection_off
 from bench_core.text import no_such
@@ -70,7 +70,8 @@ def show_command(  # noqa: PLR0913 - one parameter an option
         str, typer.Option("--filter", help="Only these series: workload == 'matmul' and machine == 'desk'")
     ] = "",
     fail_on: Annotated[
-        str | None, typer.Option(metavar=_GATE, help="Exit with 1 if the newest step of a series is for the worse.")
+        str | None,
+        typer.Option(metavar=_GATE, help="Exit with 1 if a step of the newest 10 runs of a series is for the worse."),
     ] = None,
     format_: Annotated[
         str,
@@ -138,7 +139,7 @@ def _end(look: Look, *, is_told: bool) -> None:
 def _all_series(folder: Path, metric: str, keep: Predicate, *, add: bool) -> tuple[Store, list[Series]]:
     """Return the store of a folder and its series: by the cache or, without the extra `history`, of the tables."""
     from bench_core.history.query import History
-    from bench_core.history.series import is_by_wall, series_of_history, series_of_readings
+    from bench_core.history.series import computers_of, is_by_wall, series_of_history, series_of_readings
     from bench_core.history.store import Store, absent
 
     store = Store(folder)
@@ -151,12 +152,14 @@ def _all_series(folder: Path, metric: str, keep: Predicate, *, add: bool) -> tup
             from bench_core.compare import read
 
             readings = read([str(folder)])
-            print_notes(readings)
+            _say_each(notes_on(readings))
             return store, series_of_readings(readings, is_wanted)
         if add:
             _say_notes(store.add())
         with History(store) as opened:
-            return store, series_of_history(opened, is_wanted, metric=metric)
+            names = computers_of(opened)
+            _say_each(dict.fromkeys(note for own in names.values() for note in own.notes))
+            return store, series_of_history(opened, is_wanted, names, metric=metric)
 
 
 @history.command("query")
@@ -207,8 +210,13 @@ def up_to_date(store: Store) -> Added:
 def _say_notes(added: Added) -> None:
     for line in added.refused:
         say(f"bench-core: {line}", err=True)
-    for line in added.notes:
-        say(f"Note: {line}", err=True)
+    _say_each(added.notes)
+
+
+def _say_each(notes: Iterable[str]) -> None:
+    """Print notes to stderr: what stdout has may be for programs."""
+    for note in notes:
+        say(f"Note: {note}", err=True)
 
 
 def _told(added: Added) -> str:

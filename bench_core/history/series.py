@@ -10,6 +10,8 @@ first one that was certainly after it (`changes.range_of_step`).
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +23,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bench_core.compare import computers
+from bench_core.compare.computers import Identity, Names, TableRun
 from bench_core.compare.labels import row_name
 from bench_core.compare.loading import Reading
 from bench_core.history.changes import (
@@ -35,8 +39,8 @@ from bench_core.history.changes import (
 )
 from bench_core.history.query import POINT, SERIES, History
 from bench_core.history.store import agreed, as_texts, moment
-from bench_core.machine.facts import VOLATILE, shown_text
-from bench_core.records import Clock, Status, is_quantity, is_unchecked
+from bench_core.machine.facts import LASTING, VOLATILE, Lasting, lasting, shown_text, valid
+from bench_core.records import Clock, Fact, Status, is_quantity, is_unchecked
 from bench_core.results.run_files import RunFiles
 from bench_core.text import printable
 
@@ -119,6 +123,12 @@ class Environment:
         """Return that of a worker. known: facts of the host and of any workers. workers: those of each, by env_id."""
         theirs = {name for facts in workers.values() for name in facts}
         return cls({name: text for name, text in known.items() if name not in theirs}, workers.get(env_id, {}))
+
+    def with_facts_of(self, other: Environment) -> Environment:
+        """Return the facts of both; if one of them lacks its worker, the other: its host may have facts of others."""
+        if bool(self.worker) != bool(other.worker):
+            return self if self.worker else other
+        return Environment({**self.host, **other.host}, {**self.worker, **other.worker})
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,24 +255,58 @@ def series_of_readings(readings: Iterable[Reading], keep: Keep = is_by_wall) -> 
     return _examined(points, keep, environment_of)
 
 
-def series_of_history(history: History, keep: Keep = is_by_wall, **wanted: Any) -> list[Series]:
+def computers_of(history: History) -> dict[Identity, Names]:
+    """Return the names of the computer of each run of a store: computers that have one name are kept apart."""
+    devices: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for row in history.table("SELECT DISTINCT run_id, machine, device, device_name FROM rows").to_pylist():
+        devices.setdefault((row["run_id"], row["machine"]), []).append((row["device"], row["device_name"]))
+    facts = ", ".join(f"map_extract(facts, '{name}')[1] AS \"{name}\"" for name in LASTING)
+    runs = history.table(f"SELECT run_id, machine, started_at, {facts} FROM runs")  # noqa: S608 - names of facts
+    return computers.names(
+        TableRun(
+            "",
+            run["machine"],
+            run["run_id"],
+            str(run["started_at"] or ""),
+            _lasting({name: run[name] for name in LASTING}, devices[run["run_id"], run["machine"]]),
+        )
+        for run in runs.to_pylist()
+    )
+
+
+def _lasting(texts: Mapping[str, str | None], devices: Iterable[tuple[str, str]]) -> Lasting:
+    """Return `lasting` of facts that a store holds as texts."""
+    found = valid(texts)
+    for name in texts.keys() - found.keys():  # numbers
+        with contextlib.suppress(ValueError, RecursionError):
+            found |= valid({name: json.loads(texts[name] or "")})
+    return lasting({name: Fact(value) for name, value in found.items()}, devices)
+
+
+def series_of_history(
+    history: History, keep: Keep = is_by_wall, names: Mapping[Identity, Names] | None = None, **wanted: Any
+) -> list[Series]:
     """Return the series of a store whose subjects `keep` accepts, sorted by subject.
 
-    wanted: as for `History.values`: `metric="time"`.
+    names: `computers_of` the store, if known already. wanted: as for `History.values`: `metric="time"`.
     """
+    named = {run: own.machine for run, own in (names or computers_of(history)).items()}
     columns = history.values(**wanted).to_pydict()
     runs: dict[tuple[str, str], tuple[Facts, Mapping[str, Facts]]] = {}
 
     def environment_of(subject: Subject, point: Point) -> Environment:
         if not runs:
             of = history.table("SELECT run_id, machine, facts, workers FROM runs").to_pylist(maps_as_pydicts="lossy")
-            runs.update({(run["run_id"], run["machine"]): (run["facts"], run["workers"]) for run in of})
+            for run in of:
+                machine = named["", run["machine"], run["run_id"]]
+                runs[run["run_id"], machine] = run["facts"], run["workers"]
         return Environment.of(*runs[point.run_id, subject.machine], point.env_id)
 
     points: dict[Subject, list[Point]] = {}
     subjects = zip(*(columns[name] for name in SERIES), strict=True)
-    for values, about in zip(subjects, zip(*(columns[name] for name in POINT), strict=True), strict=True):
-        points.setdefault(Subject(*values), []).extend(_points(*about))
+    for (machine, *values), about in zip(subjects, zip(*(columns[name] for name in POINT), strict=True), strict=True):
+        subject = Subject(named["", machine, about[0]], *values)
+        points.setdefault(subject, []).extend(_points(*about))
     return _examined(points, keep, environment_of)
 
 
@@ -312,37 +356,52 @@ def examined(subject: Subject, points: Sequence[Point], environment_of: Environm
 def _breaks(
     subject: Subject, points: Sequence[Point], environment_of: EnvironmentOf
 ) -> Iterator[tuple[int, tuple[Difference, ...]]]:
-    """Yield each place where the environment changes, and what is different there."""
-    for index, (before, after) in enumerate(pairwise(points), 1):
-        if before.env_id != after.env_id:
-            changed = differences(environment_of(subject, before), environment_of(subject, after))
-            if changed:
-                yield index, changed
+    """Yield each place where the environment changes, and what is different there.
+
+    Compared is with all that is known since the last such place: a run that lacks facts, as a table without run.json
+    does, hides no change. The new environment begins with the first of the runs that have its `env_id`.
+    """
+    if len({point.env_id for point in points}) < 2:
+        return
+    known, seen, first = Environment({}, {}), set[str](), 0
+    for index, point in enumerate(points):
+        if index and point.env_id != points[index - 1].env_id:
+            first = index
+        if point.env_id in seen:
+            continue
+        own = environment_of(subject, point)
+        if changed := differences(known, own):
+            yield first, changed
+            known, seen = Environment({}, {}), set[str]()
+        if own.host or own.worker:
+            known = known.with_facts_of(own)
+            seen.add(point.env_id)
 
 
 def differences(before: Environment, after: Environment) -> tuple[Difference, ...]:
     """Return the facts that differ between two environments and are known in both, without volatile ones.
 
-    A package that is absent is not installed, and a variable is not set, where host and worker are known.
+    A package that is absent is not installed, and a variable is not set, where host and worker of both are known: what
+    is known of a run without its worker may be of another one.
     """
     names = {*before.host, *before.worker, *after.host, *after.worker} - VOLATILE
     for one, other in ((before, after), (after, before)):
         if not one.worker:  # what its host says need not be what the worker saw
             names -= other.worker.keys()
     found = []
+    are_whole = all(part for of in (before, after) for part in (of.host, of.worker))
     for name in sorted(names):
-        texts = [_shown(name, environment) for environment in (before, after)]
+        texts = [_shown(name, of, is_whole=are_whole) for of in (before, after)]
         if all(texts) and texts[0] != texts[1]:
             found.append(Difference(printable(name, 200), *texts))
     return tuple(found)
 
 
-def _shown(name: str, of: Environment) -> str:
-    """Return a fact as text for people, "" if it is not known."""
+def _shown(name: str, of: Environment, *, is_whole: bool) -> str:
+    """Return a fact as text for people, "" if it is not known. is_whole: what is absent is known to be so."""
     text = of.worker.get(name, of.host.get(name))
     if text is not None:
         return printable(shown_text(name, text), 200)
-    is_whole = of.host and of.worker
     return next((word for start, word in _ABSENT.items() if is_whole and name.startswith(start)), "")
 
 
@@ -369,11 +428,13 @@ class Look:
     """A look for new regressions at all series of a history.
 
     looked: how many series were long enough for one. alpha: at most this share of looks at steady series sees any.
+    too_short: how many others there are of which it is known which values are better.
     """
 
     regressions: tuple[Regression, ...]
     looked: int
     alpha: float
+    too_short: int = 0
 
 
 def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent: int = RECENT) -> Look:
@@ -387,7 +448,8 @@ def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent
     log-normal noise, independent or most of it shared by all series of a run. A step of 10 % at 2 % noise in one of
     them is seen when 5 runs have followed it (9 of 10 times as well), one of 5 % when 6 have (9 of 10 times 9).
     """
-    able = _able([series for series in every if series.subject.better_is], alpha, recent)
+    directed = [series for series in every if series.subject.better_is]
+    able = _able(directed, alpha, recent)
     found = []
     for series in able:
         better = series.subject.better_is
@@ -395,7 +457,8 @@ def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent
         change = new_regression(series.current, better=better, alpha=alpha / len(able), recent=recent)
         if change is not None:
             found.append(Regression(series, _step(series.points, len(series.points) - len(series.current), change)))
-    return Look(tuple(sorted(found, key=lambda new: -new.step.size)), len(able), alpha)
+    largest_first = sorted(found, key=lambda new: -new.step.size)
+    return Look(tuple(largest_first), len(able), alpha, len(directed) - len(able))
 
 
 def _able(every: Sequence[Series], alpha: float, recent: int) -> list[Series]:

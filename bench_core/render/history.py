@@ -18,7 +18,7 @@ from bench_core.render.text_table import Table
 from bench_core.render.view import VERDICT, Section
 from bench_core.results.strict_csv import csv_text
 from bench_core.text import harmless, printable
-from bench_core.units import counted, show
+from bench_core.units import counted, show, significant
 
 HISTORY_VERSION = 1
 _CHOSEN = ("machine", "workload", "size", "dtype", "backend", "device")
@@ -65,7 +65,7 @@ def history_json(every: Sequence[Series], look: Look | None = None) -> str:
     """Return everything as JSON (ASCII, no NaN): an object for each series with its points and events.
 
     "gate" is null, or what `--fail-on new-regression` saw: "alpha", "looked" (the number of series that were long
-    enough), and "regressions", each a subject with its event.
+    enough), "too_short" (that of the others), and "regressions", each a subject with its event.
     """
     able, false = expected_by_chance(every)
     plain = {
@@ -101,6 +101,8 @@ def undecided_line(look: Look) -> str:
     """Return why a look decided nothing; "" if it did."""
     if look.looked:
         return ""
+    if not look.too_short:
+        return "new-regression: of no series is it known which values are better"
     return "new-regression: no series has enough runs since its environment last changed: 12, more with many series"
 
 
@@ -117,7 +119,9 @@ def _answer(every: Sequence[Series], look: Look | None, names: dict[Subject, str
         if why := undecided_line(look):
             yield f"UNDECIDED {why}"
         elif not look.regressions:
-            yield f"passed new-regression: none in {look.looked} series"
+            yield f"passed new-regression: none in {look.looked:,} series"
+        if look.looked and look.too_short:
+            yield f"Not looked at: {look.too_short:,} series with too few runs since their environment last changed"
         if look.looked:
             yield f"If nothing ever changed, at most {100 * look.alpha:g} % of such looks would see one"
 
@@ -223,15 +227,22 @@ def _change(series: Series, event: Event) -> str:
     """Return a change with its sign, and whether it is for the better: "+25.1 % worse"."""
     if event.relative is None:
         return "from zero"
-    return f"{100 * event.relative:+.3g} % {series.meaning(event)}".rstrip()
+    return f"{_share(event.relative, 3)} {series.meaning(event)}".rstrip()
+
+
+def _share(relative: float, digits: int) -> str:
+    """Return a change as text: "+25.1 %", and from ten times the level before "12.1x"."""
+    if relative >= 9:
+        return f"{significant(relative + 1, digits)}x"
+    return f"{float(f'{100 * relative:.{digits}g}'):+g} %"
 
 
 def _spread(events: Sequence[tuple[Series, Event]]) -> str:
     changes = sorted(event.relative for _, event in events if event.relative is not None)
     if not changes:
         return "from zero"
-    middle = f"{100 * median(changes):+.2g} %"
-    return middle if len(changes) == 1 else f"{middle} ({100 * changes[0]:+.2g} to {100 * changes[-1]:+.2g} %)"
+    middle, least, most = (_share(change, 2) for change in (median(changes), changes[0], changes[-1]))
+    return middle if len(changes) == 1 else f"{middle} ({least.removesuffix(' %' * most.endswith('%'))} to {most})"
 
 
 def _facts(differences: Sequence[Difference]) -> str:
@@ -300,5 +311,6 @@ def _gate(look: Look) -> dict[str, Any]:
     return {
         "alpha": look.alpha,
         "looked": look.looked,
+        "too_short": look.too_short,
         "regressions": [{**_named(new.series.subject), **_event(new.series, new.step)} for new in look.regressions],
     }

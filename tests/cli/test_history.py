@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from bench_core.history import query as query_module
 from bench_core.history import store
 from tests.support.histories import every_file, parquet, write_small
 from tests.support.planted_history import write_history
+from tests.support.tables import measured, write
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +197,31 @@ def test_without_the_extra_the_tables_are_read_and_the_same_is_shown(slower, mon
     monkeypatch.setattr(store, "absent", lambda: ["duckdb"])
     monkeypatch.setattr(query_module, "_connected", None)
     assert run("show", slower, "--format", "json").stdout == expected
+
+
+def test_two_computers_that_have_one_name_are_kept_apart_with_the_extra_and_without(tmp_path, monkeypatch):
+    """Else each run would break the series of the other."""
+    for i in range(4):
+        known = {"run_id": f"run{i}", "started_at": f"2001-01-0{i + 1}T00:00:00+00:00"}
+        facts = {
+            "cpu.model": f"CPU {i % 2}",
+            "cpu.identity": "1e5",  # a text, though it looks like a number
+            "memory.total": (64 + i % 2) << 30,  # as if the kernel had taken a part: no difference
+            "cpu.cores": 8 + i % 2,
+        }
+        host = {name: {"value": value, "source": "planted"} for name, value in facts.items()}
+        done = [replace(m, env_id=f"e{i % 2}", device_name="") for m in [measured([1.0] * 3)]]
+        write(tmp_path, done, "box", {"environment": {"host": host, "workers": {}}}, **known)
+    cached = run("show", tmp_path, "--format", "json")
+    assert cached.stderr.startswith("Note: box is the name of 2 computers (cpu.cores: 8 against 9; cpu.model: CPU 0")
+    found = json.loads(cached.stdout)["series"]
+    assert [series["machine"] for series in found] == ["box", "box:2"]
+    assert [[point["run_id"] for point in series["points"]] for series in found] == [["run0", "run2"], ["run1", "run3"]]
+    assert not any(series["events"] for series in found)
+    assert "1 series" in run("show", tmp_path, "--filter", "machine == 'box:2'").stdout
+    monkeypatch.setattr(store, "absent", lambda: ["duckdb"])
+    read = run("show", tmp_path, "--format", "json")
+    assert (read.stdout, read.stderr) == (cached.stdout, cached.stderr)
 
 
 @pytest.mark.parametrize(

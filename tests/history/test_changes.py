@@ -387,6 +387,13 @@ def test_a_regression_that_is_old_or_was_mended_is_not_new():
     assert new_regression([1.0] * 30 + [2.0] * 5 + [1.0] * 5, better="lower") is None
 
 
+def test_what_was_mended_is_no_regression_before_the_step_back_is_significant():
+    values = np.repeat([1.0, 1.3, 1.0], [14, 5, 3]) * (1 + 0.01 * np.sin(7 * np.arange(22)))
+    assert [change.index for change in change_points(values, alpha=changes.NEW_ALPHA)] == [14]
+    assert new_regression(values[:-3], better="lower").index == 14
+    assert new_regression(values, better="lower") is None
+
+
 # ---------------------------------------------------------------- bad input
 
 

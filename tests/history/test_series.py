@@ -111,6 +111,54 @@ def test_a_series_goes_on_where_no_fact_that_both_know_differs(before, after):
     assert events(changed(before, after)) == []
 
 
+@pytest.mark.parametrize(
+    ("between", "env_ids", "place"),
+    [
+        (Environment({}, {}), ["e1"] * 20 + ["x"] + ["e2"] * 20, 21),
+        (environment(torch="2.12"), ["e1"] * 20 + ["x"] + ["e2"] * 20, 21),
+        (of_host(), ["e1"] * 20 + ["x"] * 3 + ["e1"] * 2 + ["x"] + ["e2"] * 20, 26),
+    ],
+    ids=["of a table without run.json", "that lacks a fact", "whose worker is unknown, more than once"],
+)
+def test_a_run_of_which_less_is_known_does_not_hide_a_change(between, env_ids, place):
+    """Else what the driver did would be a step of the code."""
+    known = {"e1": STEADY, "x": between, "e2": environment(gpu__driver="590", torch="2.12")}
+    series = looked_at(wobbling((place, 1), (20, 1.2)), env_ids, known)
+    assert events(series) == [("break", place)]
+    assert texts(series) == [("gpu.driver", "580", "590")]
+
+
+def test_what_a_host_repeats_of_another_worker_is_no_difference_to_the_worker_of_a_series():
+    """Without its worker a run has the facts of all others, such as a package that they alone have."""
+    mixed = Environment({"package.of_another": "1"} | HOST, {})
+    series = looked_at([1.0] * 9, ["e1"] * 3 + ["x"] * 3 + ["e2"] * 3, {"x": mixed})
+    assert not series.events
+    assert not looked_at([1.0] * 6, ["x"] * 3 + ["e2"] * 3, {"x": mixed}).events
+
+
+def test_an_environment_begins_with_the_first_run_that_has_its_env_id_though_its_facts_are_unknown():
+    points = points_of(wobbling((20, 1), (20, 1.2)), env_id=["e1"] * 20 + ["e2"] * 20)
+    new = environment(gpu__driver="590", torch="2.12")
+
+    def environment_of(_, point):
+        if point is points[20]:
+            return Environment({}, {})
+        return STEADY if point.env_id == "e1" else new
+
+    assert events(examined(subject(), points, environment_of)) == [("break", 20)]
+
+
+def test_facts_are_asked_for_once_for_each_env_id_that_is_known():
+    asked = []
+
+    def environment_of(_, point):
+        asked.append(point.env_id)
+        return STEADY
+
+    examined(subject(), points_of([1.0] * 30, env_id=["e1", "e2"] * 15), environment_of)
+    assert asked == ["e1", "e2"]
+
+
 def test_facts_are_not_asked_for_where_env_id_stays():
     """They are of run.json, and a run that has the same env_id has the same."""
 
@@ -442,7 +490,7 @@ def test_a_series_of_tables_breaks_where_its_own_worker_or_its_host_changed(tmp_
     assert numpy.points[0].started_at == datetime(2001, 1, 1, 4)
     assert [(event.index, texts(replace(numpy, events=(event,)))) for event in numpy.events] == [
         (2, [("env.A", "host", "own"), ("package.b", "not installed", "1")]),
-        (4, [("package.torch", "2.12", "3")]),
+        (4, [("env.A", "own", "host"), ("package.b", "1", "not installed"), ("package.torch", "2.12", "3")]),
     ]
     assert numpy.events[0].commits == "bbbbbbbbb+..unknown"
     torch = of(found, "a", "torch")
@@ -536,7 +584,7 @@ def test_alpha_is_of_all_series_together_so_each_has_a_share_of_it(monkeypatch):
 
     monkeypatch.setattr(module, "new_regression", record)
     look = new_regressions([*steady(60, 29), regressed(), *steady(5, 7)], alpha=0.015)
-    assert (alphas, look) == ([0.015 / 30] * 30, module.Look((), 30, 0.015))
+    assert (alphas, look) == ([0.015 / 30] * 30, module.Look((), 30, 0.015, 7))
 
 
 def test_a_step_that_is_clear_enough_alone_is_not_among_thirty_series():

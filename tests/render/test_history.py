@@ -70,6 +70,33 @@ def test_a_step_is_told_with_its_size_its_day_and_its_commits():
     assert "up to 0.06 here: 2 parts" in " ".join(notes)  # of 26 and 12 runs; those of 8 are too short for a step
 
 
+def test_what_becomes_many_times_as_large_is_told_as_a_ratio():
+    for by, told in ((9.9, "+890 % worse"), (12.1, "12.1x worse"), (1210.0, "1,210x worse"), (0.01, "-99 % better")):
+        text = history_text([series([1.0] * 20 + [by] * 6)], None, 140)
+        assert f"1 step, {told}: " in text
+    broken = [
+        series([1.0] * 8 + [by] * 8, ["e_1"] * 8 + ["e_2"] * 8, replace(SUBJECT, size=f"{by}"))
+        for by in (1.5, 2.5, 12.1)
+    ]
+    for some, told in ((broken[2:], "12x"), (broken[:2], "+100 % (+50 to +150 %)"), (broken, "+150 % (+50 % to 12x)")):
+        table = section(history_text(some, None, 140), "Changes of the environment, at which series begin anew")
+        assert words(table[2])[-1] == told
+
+
+def test_the_same_change_at_another_time_is_another_line():
+    again = series([1.0] * 12, ["e_1"] * 3 + ["e_2"] * 3 + ["e_1"] * 3 + ["e_2"] * 3)
+    table = section(history_text([again], None, 140), "Changes of the environment, at which series begin anew")
+    days = [line.split()[0] for line in table if line.startswith("2001")]
+    assert sorted(days) == ["2001-01-04", "2001-01-07", "2001-01-10"]
+
+
+def test_json_has_no_infinite_end_of_an_interval():
+    first, *others = STEADY.points
+    endless = replace(STEADY, points=(replace(first, low=0.5, high=float("inf")), *others))
+    point = json.loads(history_json([endless]))["series"][0]["points"][0]
+    assert (point["ci_low"], point["ci_high"]) == (0.5, None)
+
+
 def test_a_change_of_the_environment_is_one_line_for_all_series_that_it_breaks():
     also = series([2.0] * 8 + [1.2] * 8, ["e_1"] * 8 + ["e_2"] * 8, replace(OTHER, size="128"))
     table = section(history_text([*EVERY, also], None, 140), "Changes of the environment, at which series begin anew")
@@ -107,11 +134,21 @@ def test_a_gate_says_what_failed_and_by_how_much():
 def test_a_gate_that_saw_nothing_says_in_how_many_series_and_one_without_enough_runs_is_undecided():
     look = new_regressions([STEADY, BREAK])
     assert (look.looked, gate_lines(look), undecided_line(look)) == (1, [], "")
-    assert "passed new-regression: none in 1 series" in history_text([STEADY, BREAK], look, 140)
+    text = history_text([STEADY, BREAK], look, 140)
+    assert "passed new-regression: none in 1 series\n" in text
+    assert "Not looked at: 1 series with too few runs" in text
+    assert json.loads(history_json([STEADY, BREAK], look))["gate"]["too_short"] == 1
+    assert "Not looked at" not in history_text([STEADY], new_regressions([STEADY]), 140)
     look = new_regressions([BREAK])
     assert "no series has enough runs" in undecided_line(look)
     assert "UNDECIDED new-regression" in history_text([BREAK], look, 140)
     assert "passed" not in history_text([BREAK], look, 140)
+
+
+def test_a_gate_is_undecided_if_nobody_knows_which_values_are_better():
+    """More runs would not help."""
+    look = new_regressions([replace(STEADY, subject=replace(STEADY.subject, better=""))])
+    assert undecided_line(look) == "new-regression: of no series is it known which values are better"
 
 
 def test_csv_has_a_line_for_each_event_with_every_digit():

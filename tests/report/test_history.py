@@ -187,6 +187,14 @@ def test_a_break_without_a_clear_change_says_so_and_stands_below_steps():
     assert rows[1].change.endswith(", not clear")
 
 
+def test_a_larger_break_without_a_clear_change_stands_below_a_step(found):
+    step = next(e for line in lines(found).values() for e in line.series.events if e.kind == "step")
+    unclear = replace(step, kind="break", after=9 * step.before, p_value=history.ALPHA * 1.01)
+    assert sorted([unclear, step], key=history._order) == [step, unclear]
+    clear = replace(unclear, p_value=history.ALPHA)
+    assert sorted([step, clear], key=history._order) == [clear, step]
+
+
 def test_a_line_names_few_facts_and_cuts_long_ones_and_the_page_has_them_whole():
     def read(i):
         one = over_time.run_of(i, cases=SLOW)

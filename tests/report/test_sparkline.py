@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import accumulate
 
@@ -132,6 +133,15 @@ def test_a_chart_numbers_its_events_and_draws_a_break_dashed():
     runs = [float(e.get("cx")) for e in root.findall("g/circle")]
     assert runs[19] < step < runs[20]
     assert runs[39] < broken < runs[40]
+
+
+def test_a_chart_shows_the_runs_between_which_a_step_lies_if_there_are_any():
+    (step,) = STEP.events
+    assert drawn(replace(STEP, events=(replace(step, latest=STEP.points[20]),))).root.find("rect") is None
+    root = drawn(replace(STEP, events=(replace(step, latest=STEP.points[21]),))).root
+    runs = [float(e.get("cx")) for e in root.findall("g/circle")]
+    box = root.find("rect[@class='range']")
+    assert (float(box.get("x")), float(box.get("width"))) == pytest.approx((runs[19], runs[21] - runs[19]), abs=1)
 
 
 def test_numbers_of_events_that_are_near_each_other_stand_above_each_other():
