@@ -120,6 +120,8 @@ def _check(metric: str, fail_on: str | None) -> None:
 
     if metric not in METRICS:
         raise UsageError(f"--metric: {no_such('metric', metric, METRICS)}")
+    if METRICS[metric].unit == "degC":
+        raise UsageError(f"--metric: {metric} has no relative changes: ratios of temperatures are meaningless")
     if fail_on is not None:
         chosen("--fail-on", fail_on, (_GATE,))
 

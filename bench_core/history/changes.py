@@ -89,11 +89,6 @@ class Change:
     after: float
     p_value: float
 
-    @property
-    def relative(self) -> float | None:
-        """The change as a share of the level before: 0.05 is 5 % more; None if that level is zero."""
-        return self.after / self.before - 1 if self.before else None
-
 
 def change_points(values: Sequence[float], *, alpha: float = ALPHA) -> tuple[Change, ...]:
     """Return the steps of a series of run medians in the order of time.

@@ -43,6 +43,7 @@ from bench_core.machine.facts import LASTING, VOLATILE, Lasting, lasting, shown_
 from bench_core.records import Clock, Fact, Status, is_quantity, is_unchecked
 from bench_core.results.run_files import RunFiles
 from bench_core.text import printable
+from bench_core.units import significant
 
 _ABSENT = {"package.": "not installed", "env.": "unset"}  # what it means that a fact is absent, by how its name begins
 _order = attrgetter("started_at", "run_id")
@@ -160,15 +161,14 @@ class Event:
     differences: tuple[Difference, ...] = ()
 
     @property
-    def relative(self) -> float | None:
-        """The change as a share of the level before: 0.05 is 5 % more; None if that level is zero."""
-        return self.after / self.before - 1 if self.before else None
+    def relative(self) -> float:
+        """The change as a share of the level before: 0.05 is 5 % more. Levels are quantities, and so above zero."""
+        return self.after / self.before - 1
 
     @property
     def size(self) -> float:
-        """How large the change is, the same for twice and for half; what came from zero is largest."""
-        ratio = self.after / self.before if self.before else math.inf
-        return abs(math.log(ratio)) if 0 < ratio < math.inf else math.inf
+        """How large the change is, the same for twice and for half."""
+        return abs(math.log(self.after / self.before))
 
     @property
     def commits(self) -> str:
@@ -428,13 +428,15 @@ class Look:
     """A look for new regressions at all series of a history.
 
     looked: how many series were long enough for one. alpha: at most this share of looks at steady series sees any.
-    too_short: how many others there are of which it is known which values are better.
+    too_short: how many others there are of which it is known which values are better. at_breaks: how many series became
+    worse where their environment changed, within the same number of runs: no regression of the code that is measured.
     """
 
     regressions: tuple[Regression, ...]
     looked: int
     alpha: float
     too_short: int = 0
+    at_breaks: int = 0
 
 
 def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent: int = RECENT) -> Look:
@@ -458,7 +460,19 @@ def new_regressions(every: Iterable[Series], *, alpha: float = NEW_ALPHA, recent
         if change is not None:
             found.append(Regression(series, _step(series.points, len(series.points) - len(series.current), change)))
     largest_first = sorted(found, key=lambda new: -new.step.size)
-    return Look(tuple(largest_first), len(able), alpha, len(directed) - len(able))
+    at_breaks = sum(_became_worse_at_a_break(series, recent) for series in directed)
+    return Look(tuple(largest_first), len(able), alpha, len(directed) - len(able), at_breaks)
+
+
+def _became_worse_at_a_break(series: Series, recent: int) -> bool:
+    newest = [event for event in series.events if event.index >= len(series.points) - recent]
+    return any(e.kind == "break" and e.p_value <= ALPHA and series.meaning(e) == "worse" for e in newest)
+
+
+def shown_change(relative: float) -> str:
+    """Return a change as text: "+5.0 %", "-7.2 %"; from ten times or to a tenth, "12.5x", "0.0800x"."""
+    ratio = 1 + relative
+    return f"{100 * relative:+.1f} %" if 0.1 < ratio < 10 else f"{significant(ratio)}x"
 
 
 def _able(every: Sequence[Series], alpha: float, recent: int) -> list[Series]:

@@ -6,19 +6,21 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from itertools import count
 from statistics import median
 from typing import Any
 
 from bench_core.compare.labels import label, label_fields, short
 from bench_core.compare.result import WHO, Key
-from bench_core.history.series import Difference, Event, Look, Point, Series, Subject, expected_by_chance
+from bench_core.history.changes import RECENT, is_possible
+from bench_core.history.series import Difference, Event, Look, Point, Series, Subject, expected_by_chance, shown_change
 from bench_core.render.markdown import sections_as_markdown
 from bench_core.render.terminal import sections_as_text
 from bench_core.render.text_table import Table
 from bench_core.render.view import VERDICT, Section
 from bench_core.results.strict_csv import csv_text
 from bench_core.text import harmless, printable
-from bench_core.units import counted, show, significant
+from bench_core.units import counted, show
 
 HISTORY_VERSION = 1
 _CHOSEN = ("machine", "workload", "size", "dtype", "backend", "device")
@@ -64,8 +66,9 @@ def history_csv(every: Iterable[Series]) -> str:
 def history_json(every: Sequence[Series], look: Look | None = None) -> str:
     """Return everything as JSON (ASCII, no NaN): an object for each series with its points and events.
 
-    "gate" is null, or what `--fail-on new-regression` saw: "alpha", "looked" (the number of series that were long
-    enough), "too_short" (that of the others), and "regressions", each a subject with its event.
+    "gate" is null, or what `--fail-on new-regression` saw: "alpha"; "looked", the number of series that were long
+    enough; "too_short", that of the others; "at_breaks", that of series that became worse where their environment
+    changed; and "regressions", each a subject with its event.
     """
     able, false = expected_by_chance(every)
     plain = {
@@ -103,7 +106,8 @@ def undecided_line(look: Look) -> str:
         return ""
     if not look.too_short:
         return "new-regression: of no series is it known which values are better"
-    return "new-regression: no series has enough runs since its environment last changed: 12, more with many series"
+    fewest = next(n for n in count() if is_possible(n, look.alpha, RECENT))
+    return f"new-regression: no series has {fewest} runs since its environment last changed; many series need more"
 
 
 def _answer(every: Sequence[Series], look: Look | None, names: dict[Subject, str]) -> Iterable[str]:
@@ -120,6 +124,8 @@ def _answer(every: Sequence[Series], look: Look | None, names: dict[Subject, str
             yield f"UNDECIDED {why}"
         elif not look.regressions:
             yield f"passed new-regression: none in {look.looked:,} series"
+        if look.at_breaks:
+            yield f"Not judged: {look.at_breaks:,} series became worse where their environment changed, see below"
         if look.looked and look.too_short:
             yield f"Not looked at: {look.too_short:,} series with too few runs since their environment last changed"
         if look.looked:
@@ -225,23 +231,12 @@ def _key(subject: Subject) -> Key:
 
 def _change(series: Series, event: Event) -> str:
     """Return a change with its sign, and whether it is for the better: "+25.1 % worse"."""
-    if event.relative is None:
-        return "from zero"
-    return f"{_share(event.relative, 3)} {series.meaning(event)}".rstrip()
-
-
-def _share(relative: float, digits: int) -> str:
-    """Return a change as text: "+25.1 %", and from ten times the level before "12.1x"."""
-    if relative >= 9:
-        return f"{significant(relative + 1, digits)}x"
-    return f"{float(f'{100 * relative:.{digits}g}'):+g} %"
+    return f"{shown_change(event.relative)} {series.meaning(event)}".rstrip()
 
 
 def _spread(events: Sequence[tuple[Series, Event]]) -> str:
-    changes = sorted(event.relative for _, event in events if event.relative is not None)
-    if not changes:
-        return "from zero"
-    middle, least, most = (_share(change, 2) for change in (median(changes), changes[0], changes[-1]))
+    changes = sorted(event.relative for _, event in events)
+    middle, least, most = map(shown_change, (median(changes), changes[0], changes[-1]))
     return middle if len(changes) == 1 else f"{middle} ({least.removesuffix(' %' * most.endswith('%'))} to {most})"
 
 
@@ -312,5 +307,6 @@ def _gate(look: Look) -> dict[str, Any]:
         "alpha": look.alpha,
         "looked": look.looked,
         "too_short": look.too_short,
+        "at_breaks": look.at_breaks,
         "regressions": [{**_named(new.series.subject), **_event(new.series, new.step)} for new in look.regressions],
     }

@@ -16,7 +16,7 @@ import numpy as np
 
 from bench_core.analysis.report_data import ReportData
 from bench_core.history.changes import ALPHA, FEWEST, is_possible
-from bench_core.history.series import Event, Point, Series, expected_by_chance, series_of_readings
+from bench_core.history.series import Event, Point, Series, expected_by_chance, series_of_readings, shown_change
 from bench_core.report import sparkline
 from bench_core.report.svg import Drawing, Swatch
 from bench_core.report.theme import LIGHT
@@ -32,7 +32,6 @@ LONGEST_NAMED = 40  # characters of the name and of each value of such a fact
 MOST_FACTS = 40  # of an event on a page
 MOST_POINTS = 400  # in the table of a page
 _SHORTEST = next(n for n in count() if is_possible(n))  # part of a series that can have a step
-_LARGE = 10  # times: from here on a change is said as a ratio
 
 LEGEND = (
     Swatch("step for the worse", LIGHT["series1"], sparkline.MARKS["worse"]),
@@ -250,14 +249,6 @@ def _minute(point: Point) -> str:
     return f"{point.started_at:%Y-%m-%d %H:%M}"
 
 
-def change(event: Event) -> str:
-    """Return the change of the level: "+5.0 %", "-7.2 %", "12.5x"."""
-    relative = event.relative
-    if relative is None or not 1 / _LARGE < relative + 1 < _LARGE:
-        return f"{significant(event.after / event.before)}x" if event.before else "from zero"
-    return f"{100 * relative:+.1f} %"
-
-
 def _facts(event: Event, most: int, longest: int = LONGEST) -> list[str]:
     """Return what changed in the environment; no more than `most` facts, and how many others."""
     cut = partial(printable, longest=longest)
@@ -276,8 +267,8 @@ def _in_words(series: Series, event: Event) -> str:
     """Return an event as one line."""
     when = _day(series.points[event.index])
     if event.kind == "step":
-        return ", ".join(filter(None, (f"{change(event)} on {when}", _commits(event))))
-    level = change(event) if _is_clear(event) else "no clear change"
+        return ", ".join(filter(None, (f"{shown_change(event.relative)} on {when}", _commits(event))))
+    level = shown_change(event.relative) if _is_clear(event) else "no clear change"
     return f"break {when}: {'; '.join(_facts(event, MOST_NAMED, LONGEST_NAMED))}, {level}"
 
 
@@ -317,7 +308,7 @@ def event_rows(series: Series) -> list[EventRow]:
             when += f" (between {_minute(event.earliest)} and {_minute(event.latest)})"
         meant = series.meaning(event) or "step"
         kind = f"step, {meant}" if event.kind == "step" and meant != "step" else event.kind
-        clear = change(event) + ", not clear" * (not _is_clear(event))
+        clear = shown_change(event.relative) + ", not clear" * (not _is_clear(event))
         levels = (show(event.before, unit, 4), show(event.after, unit, 4))
         p_value = significant(event.p_value, 2) if event.p_value >= 0.0001 else "< 0.0001"
         rows.append(

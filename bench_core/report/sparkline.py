@@ -118,7 +118,10 @@ def chart(series: Series, name: str, title: str, about: str, tip: Callable[[Poin
     top = _LANE * (1 + max(lanes, default=-1)) + 10
     bottom = top + _PLOT
     height = bottom + _BELOW
-    ranges = [(point.low or point.value, point.high or point.value) for point in series.points]
+    ranges = [
+        (point.value if point.low is None else point.low, point.value if point.high is None else point.high)
+        for point in series.points
+    ]
     values = series.values
     room = max(values) - min(values) or min(values) * _LEAST_SPAN  # an interval that is far wider is cut off
     within = [max(min(values) - room, low) for low, _ in ranges] + [min(max(values) + room, high) for _, high in ranges]

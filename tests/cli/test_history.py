@@ -188,7 +188,7 @@ def slower(tmp_path_factory):
 def test_show_tells_the_step_of_a_series(slower):
     done = run("show", slower)
     assert (done.exit_code, done.stderr) == (0, "")
-    assert "1 step, +30 % worse: a matmul" in done.stdout
+    assert "1 step, +30.0 % worse: a matmul" in done.stdout
     assert "2001-01-21" in done.stdout
 
 
@@ -233,7 +233,7 @@ def test_a_new_regression_ends_with_exit_code_1_and_is_named_in_every_format(slo
     assert done.exit_code == 1
     said = done.stderr if given else done.stdout
     assert "FAILED new-regression: a matmul" in said
-    assert "+30 % worse since 2001-01-21" in said
+    assert "+30.0 % worse since 2001-01-21" in said
     assert (given[:1] == ("-o",)) == (tmp_path / "out.txt").is_file()
 
 
@@ -264,6 +264,7 @@ def test_show_writes_a_file_by_its_extension_and_over_no_file_of_a_run(slower, t
     ("given", "told"),
     [
         (("--metric", "tim"), "--metric: no metric 'tim'; did you mean 'time'?"),
+        (("--metric", "gpu_temperature"), "--metric: gpu_temperature has no relative changes: ratios of"),
         (("--fail-on", "regression"), "--fail-on: no 'regression'; did you mean 'new-regression'?"),
         (("--filter", "status == 'ok'"), "--filter: no column 'status'; available: machine,"),
         (("--filter", "machine == 'b'"), "{}: no series of time passes --filter"),

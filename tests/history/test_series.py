@@ -27,6 +27,7 @@ from bench_core.history.series import (
     is_by_wall,
     new_regressions,
     series_of_readings,
+    shown_change,
 )
 from bench_core.records import NO_REFERENCE, Fact, Run, Status, to_json
 from bench_core.results.rows import rows_of_case
@@ -296,13 +297,21 @@ def test_the_range_of_commits_in_words(first, last, told):
 
 @pytest.mark.parametrize(
     ("before", "after", "relative", "size"),
-    [(1, 2, 1.0, math.log(2)), (2, 1, -0.5, math.log(2)), (0, 1, None, math.inf), (1, 0, -1.0, math.inf)],
+    [(1, 2, 1.0, math.log(2)), (2, 1, -0.5, math.log(2)), (3, 3, 0.0, 0.0)],
 )
-def test_twice_and_half_are_changes_of_one_size_and_from_zero_is_the_largest(before, after, relative, size):
+def test_twice_and_half_are_changes_of_one_size(before, after, relative, size):
     point = Point("r", datetime(2001, 1, 1), 1.0)
     event = Event("step", 1, before, after, 0.01, point, point)
     assert event.relative == relative
     assert event.size == pytest.approx(size)
+
+
+@pytest.mark.parametrize(
+    ("relative", "told"),
+    [(0.05, "+5.0 %"), (-0.0723, "-7.2 %"), (8.99, "+899.0 %"), (9.0, "10.0x"), (11.53, "12.5x"), (-0.92, "0.0800x")],
+)
+def test_a_change_in_words(relative, told):
+    assert shown_change(relative) == told
 
 
 # ---------------------------------------------------------------- which points
@@ -323,9 +332,9 @@ def test_points_are_in_the_order_of_time_and_then_of_their_runs():
     assert [point.run_id for point in series.points] == ["b", "c", "d", "a"]
 
 
-@pytest.mark.parametrize("values", [[1.0], [0.0] * 30, [0.0] * 15 + [1.0] * 15, [-1.0] * 15 + [1.0] * 15])
+@pytest.mark.parametrize("values", [[1.0], [1.0, 2.0], [1.0] * 30, [1e-100] * 15 + [1e100] * 15])
 @pytest.mark.parametrize("breaks", [False, True])
-def test_one_run_and_values_that_have_no_logarithm_are_no_trouble(values, breaks):
+def test_few_runs_equal_ones_and_extreme_ones_are_no_trouble(values, breaks):
     env_ids = [f"e{i * breaks}" for i in range(len(values))]
     series = looked_at(values, env_ids, {f"e{i}": environment(torch=str(i)) for i in range(len(values))})
     assert len(series.levels) == 1 + len(series.events)

@@ -62,23 +62,32 @@ def words(line):
 
 def test_a_step_is_told_with_its_size_its_day_and_its_commits():
     text = history_text(EVERY, None, 140)
-    assert "1 step, +50 % worse: desk matmul" in text
+    assert "1 step, +50.0 % worse: desk matmul" in text
     header, _, line, *notes = section(text, "Steps")
     assert words(header) == ["change", "from", "to", "since", "commits", "p", "series"]
-    assert words(line)[:5] == ["+50 % worse", "1.00 s", "1.50 s", "2001-01-21", "000000013..000000014"]
+    assert words(line)[:5] == ["+50.0 % worse", "1.00 s", "1.50 s", "2001-01-21", "000000013..000000014"]
     assert float(words(line)[5].lstrip("<")) <= 1e-3
     assert "up to 0.06 here: 2 parts" in " ".join(notes)  # of 26 and 12 runs; those of 8 are too short for a step
 
 
 def test_what_becomes_many_times_as_large_is_told_as_a_ratio():
-    for by, told in ((9.9, "+890 % worse"), (12.1, "12.1x worse"), (1210.0, "1,210x worse"), (0.01, "-99 % better")):
+    for by, told in (
+        (9.9, "+890.0 % worse"),
+        (12.1, "12.1x worse"),
+        (1210.0, "1,210x worse"),
+        (0.01, "0.0100x better"),
+    ):
         text = history_text([series([1.0] * 20 + [by] * 6)], None, 140)
         assert f"1 step, {told}: " in text
     broken = [
         series([1.0] * 8 + [by] * 8, ["e_1"] * 8 + ["e_2"] * 8, replace(SUBJECT, size=f"{by}"))
         for by in (1.5, 2.5, 12.1)
     ]
-    for some, told in ((broken[2:], "12x"), (broken[:2], "+100 % (+50 to +150 %)"), (broken, "+150 % (+50 % to 12x)")):
+    for some, told in (
+        (broken[2:], "12.1x"),
+        (broken[:2], "+100.0 % (+50.0 to +150.0 %)"),
+        (broken, "+150.0 % (+50.0 % to 12.1x)"),
+    ):
         table = section(history_text(some, None, 140), "Changes of the environment, at which series begin anew")
         assert words(table[2])[-1] == told
 
@@ -100,7 +109,7 @@ def test_json_has_no_infinite_end_of_an_interval():
 def test_a_change_of_the_environment_is_one_line_for_all_series_that_it_breaks():
     also = series([2.0] * 8 + [1.2] * 8, ["e_1"] * 8 + ["e_2"] * 8, replace(OTHER, size="128"))
     table = section(history_text([*EVERY, also], None, 140), "Changes of the environment, at which series begin anew")
-    assert words(table[2]) == ["2001-01-09", "desk", "gpu.driver: 580 -> 590", "2", "-45 % (-50 to -40 %)"]
+    assert words(table[2]) == ["2001-01-09", "desk", "gpu.driver: 580 -> 590", "2", "-45.0 % (-50.0 to -40.0 %)"]
     assert "median of the series" in table[3]
 
 
@@ -115,15 +124,15 @@ def test_what_is_better_depends_on_the_metric():
     higher = replace(SUBJECT, metric="flop_rate", unit="FLOP/s", better="higher")
     unknown = replace(SUBJECT, metric="odd", unit="1", better="")
     told = [history_text([series(STEP.values, subject=subject)], None, 140) for subject in (SUBJECT, higher, unknown)]
-    assert ["+50 % worse" in text for text in told] == [True, False, False]
-    assert ["+50 % better" in text for text in told] == [False, True, False]
-    assert "+50 %  " in told[2]
+    assert ["+50.0 % worse" in text for text in told] == [True, False, False]
+    assert ["+50.0 % better" in text for text in told] == [False, True, False]
+    assert "+50.0 %  " in told[2]
 
 
 def test_a_gate_says_what_failed_and_by_how_much():
     look = new_regressions(EVERY)
     assert gate_lines(look) == [
-        "new-regression: desk matmul 64 float32 numpy cpu: +50 % worse since 2001-01-21, commits 000000013..000000014"
+        "new-regression: desk matmul 64 float32 numpy cpu: +50.0 % worse since 2001-01-21, commits 000000013..000000014"
     ]
     text = history_text(EVERY, look, 140)
     assert "FAILED new-regression: desk matmul" in text
@@ -140,9 +149,19 @@ def test_a_gate_that_saw_nothing_says_in_how_many_series_and_one_without_enough_
     assert json.loads(history_json([STEADY, BREAK], look))["gate"]["too_short"] == 1
     assert "Not looked at" not in history_text([STEADY], new_regressions([STEADY]), 140)
     look = new_regressions([BREAK])
-    assert "no series has enough runs" in undecided_line(look)
+    assert undecided_line(look).startswith("new-regression: no series has 12 runs since its environment last changed")
     assert "UNDECIDED new-regression" in history_text([BREAK], look, 140)
     assert "passed" not in history_text([BREAK], look, 140)
+
+
+def test_what_became_worse_where_its_environment_changed_is_not_judged_but_told():
+    slower = series([1.0] * 8 + [2.0] * 8, ["e_1"] * 8 + ["e_2"] * 8, OTHER)
+    for of, told in ((slower, True), (BREAK, False), (STEADY, False)):
+        look = new_regressions([of, STEP])
+        assert ("Not judged: 1 series became worse where their environment" in history_text([of], look, 140)) == told
+        assert json.loads(history_json([of], look))["gate"]["at_breaks"] == told
+    long_ago = series([1.0] * 8 + [2.0] * 12, ["e_1"] * 8 + ["e_2"] * 12, OTHER)
+    assert new_regressions([long_ago]).at_breaks == 0
 
 
 def test_a_gate_is_undecided_if_nobody_knows_which_values_are_better():
@@ -174,7 +193,7 @@ def test_json_has_every_point_and_event_and_no_gate_if_none_was_asked_for():
 def test_markdown_has_the_tables():
     text = history_markdown(EVERY, None)
     assert "| change | from | to | since | commits | p | series |" in text
-    assert "| +50 % worse | 1.00 s | 1.50 s | 2001-01-21 |" in text
+    assert "| +50.0 % worse | 1.00 s | 1.50 s | 2001-01-21 |" in text
 
 
 def test_no_text_of_a_table_does_harm():
