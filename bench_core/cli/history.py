@@ -107,7 +107,7 @@ def show_command(  # noqa: PLR0913 - one parameter an option
         "json": lambda: render.history_json(every, look),
     }[format_]()
     if output is not None:
-        write(output, text, [store])
+        _write(output, text, store)
     else:
         typer.echo(text, nl=False, color=True)
     if look is not None:
@@ -196,11 +196,18 @@ def query_command(
         answer = opened.ask(sql, most or None)
     text = _text(answer, format_, to_file=output is not None)
     if output is not None:
-        write(output, text, [store])
+        _write(output, text, store)
     else:
         typer.echo(text, nl=False, color=True)
     if answer.is_cut and format_ == "table":
         say(f"The first {most:,} rows: --limit 0 shows all", err=True)
+
+
+def _write(output: Path, text: str | bytes, store: Store) -> None:
+    """Write a file. Raises UsageError as `write` does, and for a file in the cache, whose files are not kept."""
+    if store.cache.resolve() in output.resolve().parents:
+        raise UsageError(f"--output {output}: is in the cache of the history")
+    write(output, text, [store])
 
 
 def up_to_date(store: Store) -> Added:

@@ -152,6 +152,8 @@ def test_no_file_of_a_run_or_the_cache_is_overwritten(history):
         path = min(path for path in before if path.suffix == suffix)
         done = query("SELECT 1", history, "-o", history / path)
         assert (done.exit_code, "is one of the files to read" in done.stderr) == (2, True)
+    done = query("SELECT 1", history, "-o", history / ".bench-core-history" / "new.csv")
+    assert (done.exit_code, "is in the cache of the history" in done.stderr) == (2, True)
     assert files() == before
 
 
