@@ -284,10 +284,13 @@ def signal_name(number: int) -> str:
 
 
 def blas_library() -> str:
-    """Return the BLAS libraries loaded in this process, with version, kernels and threading layer; "" if none is."""
+    """Return the BLAS libraries loaded in this process, with version, kernels and threading layer; "" if none is.
+
+    They are sorted, as in `threadpool_facts`.
+    """
     loaded = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     words = [(p["internal_api"], p.get("version"), p.get("architecture"), p.get("threading_layer")) for p in loaded]
-    return " + ".join(" ".join(str(word) for word in pool if word) for pool in words)
+    return " + ".join(sorted(" ".join(str(word) for word in pool if word) for pool in words))
 
 
 def threadpool_facts() -> Facts:

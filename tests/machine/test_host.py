@@ -235,16 +235,19 @@ def test_thread_pools_have_one_order_whatever_the_process_loaded_first_and_no_pa
     """They are part of `env_id`: in another order the same environment would be another one."""
 
     def pools(order):
-        blas = {"user_api": "blas", "prefix": "libopenblas", "filepath": f"/{order}/b.so", "num_threads": 2}
+        blas = {"user_api": "blas", "internal_api": "openblas", "filepath": f"/{order}/b.so", "num_threads": 2}
         openmp = {"user_api": "openmp", "prefix": "libgomp", "filepath": f"/{order}/g.so", "num_threads": 2}
-        return [blas, openmp, {**openmp, "num_threads": 4}][::order]
+        return [blas, openmp, {**openmp, "num_threads": 4}, {**blas, "internal_api": "mkl"}][::order]
 
-    found = []
+    found, libraries = [], []
     for order in (1, -1):
         monkeypatch.setattr(host.threadpoolctl, "threadpool_info", lambda order=order: pools(order))
         found.append(host.threadpool_facts())
+        libraries.append(host.blas_library())
     assert found[0] == found[1]
-    assert sorted(pool["num_threads"] for pool in found[0]["threadpools"].value) == [2, 2, 4]
+    assert libraries[0] == libraries[1]
+    assert libraries[0] == "mkl + openblas"
+    assert sorted(pool["num_threads"] for pool in found[0]["threadpools"].value) == [2, 2, 2, 4]
     assert not any("filepath" in pool for pool in found[0]["threadpools"].value)
 
 
