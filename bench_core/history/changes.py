@@ -52,7 +52,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import count, groupby, pairwise
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -140,6 +140,11 @@ def is_possible(n: int, alpha: float = ALPHA, recent: int | None = None) -> bool
     """
     side = n // 2 if recent is None else min(n // 2, recent)
     return side >= FEWEST and (n >= _MANY or (n - 2 * FEWEST + 1) * 2 / math.comb(n, side) <= alpha)
+
+
+def fewest_runs(alpha: float = ALPHA, recent: int | None = None) -> int:
+    """Return the length of the shortest series that can have a step. recent: as of `is_possible`."""
+    return next(n for n in count() if is_possible(n, alpha, recent))
 
 
 class _Search:

@@ -11,6 +11,7 @@ first one that was certainly after it (`changes.range_of_step`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 from collections import Counter
@@ -192,10 +193,15 @@ class Series:
         return tuple(point.value for point in self.points)
 
     @property
+    def parts(self) -> tuple[tuple[int, int], ...]:
+        """First index and index behind the last between breaks; they cover the series."""
+        ends = [0, *(event.index for event in self.events if event.kind == "break"), len(self.points)]
+        return tuple(pairwise(ends))
+
+    @property
     def current(self) -> tuple[float, ...]:
         """The values since the last break."""
-        breaks = [event.index for event in self.events if event.kind == "break"]
-        return self.values[max(breaks, default=0) :]
+        return self.values[self.parts[-1][0] :]
 
     @property
     def levels(self) -> tuple[tuple[int, int, float], ...]:
@@ -247,10 +253,13 @@ def series_of_readings(readings: Iterable[Reading], keep: Keep = is_by_wall) -> 
         for run_id, machine in rows.distinct("run_id", "machine"):
             runs.setdefault((run_id, machine), _files_of(run_id, reading))
 
+    @functools.cache  # all series of a run ask for them
+    def facts_of(run_id: str, machine: str) -> tuple[Facts, Mapping[str, Facts]]:
+        files = runs[run_id, machine]
+        return agreed(files), {env_id: as_texts(facts) for env_id, facts in files.worker_facts.items()}
+
     def environment_of(subject: Subject, point: Point) -> Environment:
-        files = runs[point.run_id, subject.machine]
-        workers = {env_id: as_texts(facts) for env_id, facts in files.worker_facts.items()}
-        return Environment.of(agreed(files), workers, point.env_id)
+        return Environment.of(*facts_of(point.run_id, subject.machine), point.env_id)
 
     return _examined(points, keep, environment_of)
 
@@ -491,8 +500,5 @@ def _able(every: Sequence[Series], alpha: float, recent: int) -> list[Series]:
 
 def expected_by_chance(every: Iterable[Series], alpha: float = ALPHA) -> tuple[int, float]:
     """Return how many parts between breaks can have a step, and how many steps steady ones have at most, by chance."""
-    able = 0
-    for series in every:
-        ends = [0, *(event.index for event in series.events if event.kind == "break"), len(series.points)]
-        able += sum(is_possible(b - a, alpha) for a, b in pairwise(ends))
+    able = sum(is_possible(end - start, alpha) for series in every for start, end in series.parts)
     return able, able * alpha

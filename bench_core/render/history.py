@@ -6,13 +6,12 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from itertools import count
 from statistics import median
 from typing import Any
 
 from bench_core.compare.labels import label, label_fields, short
 from bench_core.compare.result import WHO, Key
-from bench_core.history.changes import RECENT, is_possible
+from bench_core.history.changes import RECENT, fewest_runs
 from bench_core.history.series import Difference, Event, Look, Point, Series, Subject, expected_by_chance, shown_change
 from bench_core.render.markdown import sections_as_markdown
 from bench_core.render.terminal import sections_as_text
@@ -106,7 +105,7 @@ def undecided_line(look: Look) -> str:
         return ""
     if not look.too_short:
         return "new-regression: of no series is it known which values are better"
-    fewest = next(n for n in count() if is_possible(n, look.alpha, RECENT))
+    fewest = fewest_runs(look.alpha, RECENT)
     return f"new-regression: no series has {fewest} runs since its environment last changed; many series need more"
 
 
@@ -116,8 +115,7 @@ def _answer(every: Sequence[Series], look: Look | None, names: dict[Subject, str
     metrics = ", ".join(dict.fromkeys(series.subject.metric for series in every))
     lengths = f"{min(runs)} to {max(runs)} runs" if min(runs) < max(runs) else counted(runs[0], "run")
     yield f"{len(every):,} series of {metrics} of {counted(len(machines), 'machine')}, {lengths} each"
-    events = [(series, event) for series in every for event in series.events if event.kind == "step"]
-    yield _largest(events, names) if events else "No steps"
+    yield _largest(steps, names) if (steps := _steps_of(every)) else "No steps"
     if look is not None:
         yield from (f"FAILED {line}" for line in gate_lines(look))
         if why := undecided_line(look):
@@ -132,20 +130,25 @@ def _answer(every: Sequence[Series], look: Look | None, names: dict[Subject, str
             yield f"If nothing ever changed, at most {100 * look.alpha:g} % of such looks would see one"
 
 
-def _largest(events: Sequence[tuple[Series, Event]], names: dict[Subject, str]) -> str:
-    series, event = max(events, key=lambda found: found[1].size)
-    told = f"{counted(len(events), 'step')}, the largest {_change(series, event)}: {names[series.subject]}"
-    return told if len(events) > 1 else f"1 step, {_change(series, event)}: {names[series.subject]}"
+def _steps_of(every: Sequence[Series]) -> list[tuple[Series, Event]]:
+    """Return the steps of all series, the largest first."""
+    steps = [(series, event) for series in every for event in series.events if event.kind == "step"]
+    return sorted(steps, key=lambda found: -found[1].size)
+
+
+def _largest(steps: Sequence[tuple[Series, Event]], names: dict[Subject, str]) -> str:
+    series, event = steps[0]
+    which = "the largest " * (len(steps) > 1)
+    return f"{counted(len(steps), 'step')}, {which}{_change(series, event)}: {names[series.subject]}"
 
 
 # ---------------------------------------------------------------- tables
 
 
 def _steps(every: Sequence[Series], names: dict[Subject, str], most: int) -> tuple[Table, ...]:
-    events = [(series, event) for series in every for event in series.events if event.kind == "step"]
+    events = _steps_of(every)
     if not events:
         return ()
-    events.sort(key=lambda found: -found[1].size)
     rows = [
         (_change(s, e), _value(s, e.before), _value(s, e.after), _day(s, e), e.commits, _p(e.p_value), names[s.subject])
         for s, e in events[: most or None]

@@ -10,12 +10,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
-from itertools import count
 
 import numpy as np
 
 from bench_core.analysis.report_data import ReportData
-from bench_core.history.changes import ALPHA, FEWEST, is_possible
+from bench_core.history.changes import ALPHA, FEWEST, fewest_runs
 from bench_core.history.series import Event, Point, Series, expected_by_chance, series_of_readings, shown_change
 from bench_core.report import sparkline
 from bench_core.report.svg import Drawing, Swatch
@@ -31,7 +30,6 @@ MOST_NAMED = 3  # events of a line, and facts that changed
 LONGEST_NAMED = 40  # characters of the name and of each value of such a fact
 MOST_FACTS = 40  # of an event on a page
 MOST_POINTS = 400  # in the table of a page
-_SHORTEST = next(n for n in count() if is_possible(n))  # part of a series that can have a step
 
 LEGEND = (
     Swatch("step for the worse", LIGHT["series1"], sparkline.MARKS["worse"]),
@@ -213,9 +211,9 @@ def _how(every: Sequence[Series]) -> str:
     able, by_chance = expected_by_chance(every)
     how = (
         "A step is where the level of run medians changes, found by E-divisive with a t-test of normal scores: at "
-        f"least {FEWEST} runs on each side, in a part of at least {_SHORTEST}. Where the environment changes, a series "
-        f"breaks, and steps are looked for on each side alone; a change there is clear if p is at most {ALPHA:g}. "
-        "Commits are those between which a step lies; they need not be its cause."
+        f"least {FEWEST} runs on each side, in a part of at least {fewest_runs()}. Where the environment changes, a "
+        "series breaks, and steps are looked for on each side alone; a change there is clear if p is at most "
+        f"{ALPHA:g}. Commits are those between which a step lies; they need not be its cause."
     )
     if not able:
         return f"{how} No part between breaks is long enough for a step yet."

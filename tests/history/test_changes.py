@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench_core.history import changes
-from bench_core.history.changes import change_points, is_possible, new_regression, range_of_step
+from bench_core.history.changes import change_points, fewest_runs, is_possible, new_regression, range_of_step
 from tests.history import otava_answers
 from tests.history.otava_answers import DATA, PARAMETERS
 from tests.support.planted_steps import (
@@ -261,6 +261,12 @@ def test_a_step_is_possible_in_a_series_of_n_runs_if_one_without_noise_is_found(
         assert is_possible(n, alpha) == bool(sides)
         for recent in range(1, 12):
             assert is_possible(n, alpha, recent) == any(k <= recent for k in sides), (n, recent)
+
+
+@pytest.mark.parametrize(("alpha", "recent", "n"), [(0.03, None, 11), (0.02, 10, 12), (1e-4, 10, 21)])
+def test_the_shortest_series_that_can_have_a_step(alpha, recent, n):
+    assert fewest_runs(alpha, recent) == n
+    assert not is_possible(n - 1, alpha, recent)
 
 
 def test_a_step_is_possible_in_any_long_series():
