@@ -1,0 +1,1 @@
+"""Find the machines of a fleet that differ from the others."""
