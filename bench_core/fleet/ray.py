@@ -1,8 +1,11 @@
 """The engine `ray`: one task on each node of a Ray cluster that is running, which it never starts or ends.
 
-A task takes all CPUs and GPUs that its node offers, so Ray runs nothing else there meanwhile. It is a generator: first it
-says that it has begun, at last it gives the files of its node, so the node and this computer need share no folder. Ray
-carries over only a small function, which imports bench_core on the node, and says so if it cannot.
+A task takes all CPUs and GPUs that its node offers, so Ray runs nothing else there meanwhile. It is a generator: first
+it says that it has begun, at last it gives the files of its node, so the node and this computer need share no folder.
+Ray carries over only a small function, which imports bench_core on the node, and says so if it cannot.
+
+A task is not ended by ray.cancel, which has been tried with Ray 2.60: it does not wake a task that waits, and what the
+task gives afterwards is lost. A second task on the node sends it a SIGTERM, as a scheduler would.
 """
 
 from __future__ import annotations
@@ -19,21 +22,22 @@ from typing import Any
 import psutil
 
 from bench_core import __version__
+from bench_core.errors import BenchError
 from bench_core.files import write_atomically
 from bench_core.fleet.engine import EngineError, JobState, Place, Places
 from bench_core.fleet.plan import Order
 from bench_core.fleet.task import perform
+from bench_core.results.schema import RUN
 from bench_core.text import no_such, printable
 
 _SETTINGS = ("address",)
 _ANSWER_S = 5.0  # for an answer at an address
 _BEGUN, _REFUSED, _FILES = "begun", "refused", "files"
-_LAST = ("run.json", "state.json")  # a folder with run.json is a complete run, and the state speaks of all runs
-_OMP = "OMP_NUM_THREADS"
+_LAST = (RUN, "state.json")
+_OMP, _DEBUGGER = "OMP_NUM_THREADS", "PYTHONBREAKPOINT"
 # Ray replaces the name by the value that the node has, "" if none; if there were none, Ray would set it for the task.
 _AS_ON_THE_NODE = {"env_vars": {_OMP: f"${{{_OMP}}}"}}
-_EXPECTED = 1  # NodeDeathInfo.EXPECTED_TERMINATION: the node was taken out of the cluster on purpose
-_DRAINED_IDLE = 4  # NodeDeathInfo.AUTOSCALER_DRAIN_IDLE, likewise
+_ON_PURPOSE = {1, 4}  # EXPECTED_TERMINATION and AUTOSCALER_DRAIN_IDLE of gcs.proto: the node was taken out
 _Node = Mapping[str, Any]  # as ray.nodes() describes it
 
 
@@ -64,25 +68,18 @@ class Ray:
         every = self._connected().nodes()
         alive = [node for node in every if node["Alive"]]
         self._nodes = {name: node for name, node in _named(alive).items() if _offers(node, "CPU", "GPU")}
-        back = {node["NodeManagerHostname"] for node in alive}
-        dead = {
-            node["NodeManagerHostname"]: node.get("DeathReasonMessage")
-            for node in every
-            if not node["Alive"] and node.get("DeathReason") not in {_EXPECTED, _DRAINED_IDLE}
-        }
-        usable = tuple(Place(printable(name), _offers(node, "GPU")) for name, node in self._nodes.items())
-        absent = (
-            (host, f"the node died: {why or 'Ray says no more'}") for host, why in dead.items() if host not in back
-        )
-        return Places(usable, tuple((printable(host), printable(why)) for host, why in absent))
+        there = {node["NodeManagerHostname"] for node in alive}
+        gone = [node for node in every if not node["Alive"] and node.get("DeathReason") not in _ON_PURPOSE]
+        dead = {node["NodeManagerHostname"]: _death(node) for node in gone}
+        usable = tuple(Place(name, _offers(node, "GPU")) for name, node in self._nodes.items())
+        return Places(usable, tuple((printable(host), why) for host, why in dead.items() if host not in there))
 
     def start(self, order: Order, place: Place) -> RayJob:
         """Give a task to a node; it waits there until Ray has nothing else to run on it. Raises EngineError."""
         ray = self._connected()
-        node = next((node for name, node in self._nodes.items() if printable(name) == place.name), None)
-        if node is None:
+        if place.name not in self._nodes:
             raise EngineError(f"Ray has no node {place.name}")
-        job = RayJob(ray, node, order, __version__)
+        job = RayJob(ray, self._nodes[place.name], order, __version__)
         self._jobs.append(job)
         return job
 
@@ -124,8 +121,8 @@ class RayJob:
 
     def state(self) -> JobState:
         """Return how far the task is, after the files that it has given were written; raises nothing."""
-        while self._state is not JobState.ENDED and self._ray.wait([self._given], timeout=0)[0]:
-            self._take()
+        while self._state is not JobState.ENDED and self._take():
+            pass
         return self._state
 
     def cancel(self) -> None:
@@ -133,7 +130,6 @@ class RayJob:
         if self._is_cancelled:
             self.kill()
         elif self.state() is JobState.RUNNING:
-            # Not ray.cancel: what a task gives after that is lost, and it does not wake a task that waits.
             told = self._on_node(_told_to_end, num_cpus=0, num_gpus=0)
             self._told = told.remote(*self._process)  # kept, because Ray cancels what nobody refers to
         elif self._state is JobState.WAITING:
@@ -157,21 +153,22 @@ class RayJob:
         options = {"max_retries": 0, "scheduling_strategy": here, "runtime_env": _AS_ON_THE_NODE}
         return self._ray.remote(function).options(**needs, **options)
 
-    def _take(self) -> None:
-        """Take what the task gives next."""
+    def _take(self) -> bool:
+        """Take what the task gives next; return False if there is nothing yet."""
         try:
+            if not self._ray.wait([self._given], timeout=0)[0]:
+                return False
             kind, content = self._ray.get(next(self._given))
         except StopIteration:
-            self._end("")
+            self._end("cancelled" if self._is_cancelled else "the task ended without an answer")
         except self._ray.exceptions.RayError as error:
             self._end(self._reason(error))
         else:
             if kind == _BEGUN:
                 self._process, self._state = content, JobState.RUNNING
-            elif kind == _REFUSED:
-                self._end(printable(content))
             else:
-                self._end(_written(content, self._folder))
+                self._end(printable(content) if kind == _REFUSED else _written(content, self._folder))
+        return True
 
     def _end(self, why: str) -> None:
         self._state, self.why = JobState.ENDED, why
@@ -179,47 +176,50 @@ class RayJob:
     def _reason(self, error: Exception) -> str:
         """Return in a few words why Ray has no answer of the task."""
         known = self._ray.exceptions
+        if isinstance(error, known.RayTaskError):
+            return printable(f"the task failed: {type(error.cause).__name__}: {error.cause}")
         if isinstance(error, known.OutOfMemoryError):
             return "Ray's memory monitor ended the task: the node had too little memory"
-        if isinstance(error, known.TaskCancelledError):
+        if isinstance(error, known.TaskCancelledError) or (self._is_cancelled and _is_end(known, error)):
             return "cancelled"
-        if isinstance(error, known.RayTaskError):
-            cause = error.cause
-            return printable(f"the task failed: {type(cause).__name__}: {cause}")
-        if self._is_cancelled and isinstance(error, known.WorkerCrashedError):
-            return "cancelled, and ended by force"
         now = next((node for node in self._ray.nodes() if node["NodeID"] == self._node["NodeID"]), None)
-        if isinstance(error, known.NodeDiedError | known.TaskUnschedulableError) or now is None or not now["Alive"]:
-            return printable(f"the node died: {(now or {}).get('DeathReasonMessage') or error}")
-        if isinstance(error, known.WorkerCrashedError):
-            return "the process of the task died, or its node"
+        if now is not None and not now["Alive"]:
+            return _death(now)
+        if _is_end(known, error):  # Ray finds that a node is dead some seconds after its processes
+            return "the process of the task died, or the whole node"
         return printable(f"{type(error).__name__}: {error}")
 
 
-def on_node(order: str) -> dict[str, bytes]:
-    """Carry out an order in a worker of Ray, without what Ray sets for its tasks: threads, and a low priority.
+def on_node(order: str) -> tuple[str, Any]:
+    """Carry out an order in a worker of Ray, and return what the task gives at last.
 
-    CUDA_VISIBLE_DEVICES stays: these are the GPUs that Ray gives. Returns and raises what `task.perform` does.
+    The runs are not to inherit what Ray sets for its tasks: a number of threads, a low priority, a debugger.
+    CUDA_VISIBLE_DEVICES stays: these are the GPUs that Ray gives.
     """
-    with _as_on_the_node():
-        return perform(order)
+    try:
+        with _as_on_the_node():
+            return _FILES, perform(order)
+    except BenchError as error:
+        return _REFUSED, str(error)
 
 
 @contextlib.contextmanager
 def _as_on_the_node() -> Iterator[None]:
-    """Remove for a while what Ray has set in this process, which the runs would inherit."""
-    kept = os.environ.pop(_OMP, None)
-    if kept:  # the user has set it on this node
-        os.environ[_OMP] = kept
-    nice = psutil.Process().nice()
+    """Remove for a while what Ray has set in this process."""
+    before, process = dict(os.environ), psutil.Process()
+    if not before.get(_OMP):  # else the user has set it on this node
+        os.environ.pop(_OMP, None)
+    if before.get(_DEBUGGER, "").startswith("ray."):
+        del os.environ[_DEBUGGER]
+    nice = process.nice()
     with contextlib.suppress(psutil.Error, OSError):  # only root may
-        psutil.Process().nice(0)
+        process.nice(0)
     try:
         yield
     finally:
-        if kept is not None:
-            os.environ[_OMP] = kept
-        psutil.Process().nice(nice)
+        process.nice(nice)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _carried() -> Callable[..., Iterator[tuple[str, Any]]]:
@@ -227,14 +227,14 @@ def _carried() -> Callable[..., Iterator[tuple[str, Any]]]:
 
     Ray carries a function of a module as its name, and one that was made in a function as its code.
     """
-    begun, refused, files = _BEGUN, _REFUSED, _FILES
+    begun, refused = _BEGUN, _REFUSED
 
     def carried(order: str, version: str) -> Iterator[tuple[str, Any]]:
         try:
-            import psutil
+            import psutil  # noqa: PLC0415 - on the node
 
-            from bench_core import __version__ as here
-            from bench_core.fleet.ray import on_node
+            from bench_core import __version__ as here  # noqa: PLC0415
+            from bench_core.fleet.ray import on_node  # noqa: PLC0415
         except ImportError as error:
             yield refused, f"bench_core cannot be imported in the workers of Ray on this node: {error}"
             return
@@ -243,7 +243,7 @@ def _carried() -> Callable[..., Iterator[tuple[str, Any]]]:
             return
         process = psutil.Process()
         yield begun, (process.pid, process.create_time())
-        yield files, on_node(order)
+        yield on_node(order)
 
     return carried
 
@@ -258,9 +258,11 @@ def _told_to_end(pid: int, created: float) -> None:
 
 def _connect(ray: Any, address: str) -> None:
     """Connect to the cluster at an address, "auto" for the one on this computer; raises EngineError."""
-    none = f"no Ray cluster answers at {printable(address)}: start one with `ray start --head`, or name it in address=HOST:PORT"
+    none = f"no Ray cluster answers at {printable(address)}: start one with `ray start --head`"
     if "://" in address:
-        raise EngineError(f"{none}; this is started on a node of the cluster, and needs no Ray Client ({address})")
+        raise EngineError(
+            f"address={printable(address)}: must be HOST:PORT of a cluster of which this computer is a node"
+        )
     if address != "auto" and not _answers(address):
         raise EngineError(none)
     handler = signal.getsignal(signal.SIGTERM)
@@ -297,10 +299,10 @@ def _named(nodes: Sequence[_Node]) -> dict[str, _Node]:
         name = host if hosts[host] == 1 else f"{host}/{node.get('NodeName') or node['NodeManagerAddress']}"
         number = 1
         unique = name
-        while unique in named:
+        while printable(unique) in named:
             number += 1
             unique = f"{name}#{number}"
-        named[unique] = node
+        named[printable(unique)] = node
     return named
 
 
@@ -313,21 +315,34 @@ def _offers(node: _Node, *kinds: str) -> int:
     return sum(int(node["Resources"].get(kind, 0)) for kind in kinds)
 
 
+def _death(node: _Node) -> str:
+    return printable(f"the node died: {node.get('DeathReasonMessage') or 'Ray does not know why'}")
+
+
+def _is_end(known: Any, error: Exception) -> bool:
+    """Return whether an error says that the process of a task is gone, or its node. known: the exceptions of Ray."""
+    return isinstance(error, known.WorkerCrashedError | known.NodeDiedError | known.TaskUnschedulableError)
+
+
 def _written(files: Mapping[str, bytes], folder: Path) -> str:
-    """Write the files that a node has given into its folder, by their paths in it; return what is wrong, "" if nothing."""
+    """Write the files that a node gave, by their paths in its folder; return what is wrong, "" if nothing."""
     outside = [name for name in files if not _is_inside(name)]
     if outside:
         return printable(f"the node gave a file outside its folder, so none was taken: {outside[0]}")
     try:
-        for name in sorted(
-            files, key=lambda name: _LAST.index(PurePosixPath(name).name) if PurePosixPath(name).name in _LAST else -1
-        ):
+        for name in sorted(files, key=_turn):
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, files[name])
     except OSError as error:
         return printable(f"what the node gave cannot be written: {error.strerror or error}")
     return ""
+
+
+def _turn(name: str) -> int:
+    """Return when a file is written: a folder that has run.json is a complete run, and the state speaks of all runs."""
+    last = PurePosixPath(name).name
+    return _LAST.index(last) if last in _LAST else -1
 
 
 def _is_inside(name: str) -> bool:
