@@ -86,7 +86,7 @@ class Ray:
     def close(self) -> None:
         """End the tasks that have not ended, and leave the cluster."""
         for job in self._jobs:
-            job.kill()
+            job.leave()
         if self._is_ours:
             self._ray.shutdown()
             self._is_ours = False
@@ -117,7 +117,7 @@ class RayJob:
         self._is_cancelled = False
         self.why = ""
         carried = self._on_node(_carried(), num_cpus=_offers(node, "CPU"), num_gpus=_offers(node, "GPU"))
-        self._given = carried.remote(order.to_text(), version)
+        self._given: Any = carried.remote(order.to_text(), version)
 
     def state(self) -> JobState:
         """Return how far the task is, after the files that it has given were written; raises nothing."""
@@ -140,6 +140,13 @@ class RayJob:
         """End the task at once, and with it all processes of its runs. Raises nothing."""
         if self.state() is not JobState.ENDED:
             self._cancel(force=True)
+
+    def leave(self) -> None:
+        """End the task at once if it has not ended. After that, Ray is asked for it no more: it would crash."""
+        self.kill()
+        if self._state is not JobState.ENDED:
+            self._end("cancelled")
+        self._given = None
 
     def _cancel(self, *, force: bool) -> None:
         with contextlib.suppress(self._ray.exceptions.RayError, ValueError):

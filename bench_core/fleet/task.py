@@ -310,18 +310,16 @@ class _Task:
         options = (*child_process.MEASURING, *self._order.arguments, *where)
         log = next(path for number in count() if not (path := folder / f"log-{number}.txt").exists())
         with log.open("wb") as file:
-
-            def start() -> subprocess.Popen[bytes]:
-                return subprocess.Popen(
-                    child_process.pytest_command(sys.executable, *options, parent=os.getpid()),
-                    cwd=self._working,
-                    env={**os.environ, **means.environ},
-                    stdin=subprocess.DEVNULL,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=means.inherited,
-                )
-
+            start = partial(
+                subprocess.Popen[bytes],
+                child_process.pytest_command(sys.executable, *options, parent=os.getpid()),
+                cwd=self._working,
+                env={**os.environ, **means.environ},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                pass_fds=means.inherited,
+            )
             return _Attempt(self._running.wait_for(start), log, unfinished)
 
 

@@ -1,7 +1,6 @@
 """A real Ray cluster on this machine: its nodes are processes that declare how many CPUs and GPUs they have."""
 
 import contextlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -58,7 +57,7 @@ def running():
         cluster = Cluster(Nodes())
         try:
             yield cluster
-            assert os.listdir(home) == []
+            assert list(home.iterdir()) == []
         finally:
             cluster.end()
             shutil.rmtree(folder, ignore_errors=True)
