@@ -44,7 +44,7 @@ def pytest_sessionfinish(session):
     note("ends")
 
 def pytest_runtest_setup(item):
-    if "struck" in item.name and (number := os.environ.get("STRIKE_TASK")):
+    if "-struck" in item.name and (number := os.environ.get("STRIKE_TASK")):
         os.kill(os.getppid(), int(number))
         signal.pause()  # until the task, or the kernel after its end, tells this process to end
 """
