@@ -69,7 +69,8 @@ def perform(order_text: str, now: Callable[[], float] = time.time) -> dict[str, 
         fleet = here / "fleet"
         _Task(order, fleet, elsewhere if elsewhere.is_dir() else here, now).run()
         folder = FleetFolder(fleet).node(order.node.label)
-        return {f.relative_to(folder).as_posix(): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+        files = (f for f in sorted(folder.rglob("*")) if f.is_file() and f != folder / _LOCK)
+        return {f.relative_to(folder).as_posix(): f.read_bytes() for f in files}
 
 
 def _is_shared(order: Order) -> bool:

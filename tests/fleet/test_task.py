@@ -14,7 +14,7 @@ import pytest
 from bench_core import __version__, child_process
 from bench_core.errors import BenchError
 from bench_core.fleet import task
-from bench_core.fleet.devices import Device
+from bench_core.fleet.devices import Device, Lock
 from bench_core.fleet.plan import Node, Part, PartState
 from bench_core.machine import allotment, host
 from bench_core.results.schema import JOURNAL
@@ -155,7 +155,7 @@ def test_an_error_of_bench_core_itself_in_a_part_is_its_reason(site, monkeypatch
 
 def test_a_node_without_the_folder_of_the_order_returns_its_files(site, temporary):
     site.shares("of another fleet")
-    files = perform(site, working="/nosuch/folder", arguments=(*site.order().arguments, str(site.project.path)))
+    files = perform(site, working="/nosuch/folder")
     assert not site.folder.exists()
     assert not any(path.is_dir() for path in temporary.iterdir()), "nothing stays on the node"
     site.folder.mkdir()
@@ -164,7 +164,7 @@ def test_a_node_without_the_folder_of_the_order_returns_its_files(site, temporar
         (site.folder / name).write_bytes(content)
     assert site.state.parts == {"node-01": PartState((0,))}
     assert statuses(site.complete()[0]) == {"good": "ok"}
-    assert all(str(temporary) not in name for name in files)
+    assert "lock" not in files
 
 
 def test_a_folder_with_another_token_is_not_taken_for_that_of_the_order(site):
@@ -203,15 +203,19 @@ def test_the_parts_of_a_node_measure_at_the_same_time_each_on_a_device_and_on_co
 
 @linux
 def test_each_part_shows_its_process_one_device(gpus, monkeypatch):
+    """And hands it the locks of the node and of the device, which it then has as long as it lives."""
     started = []
 
-    def start(command, *, env, **_):
-        started.append((env["CUDA_DEVICE_ORDER"], env["CUDA_VISIBLE_DEVICES"]))
+    def start(command, *, env, pass_fds, **_):
+        locked = {Path(os.readlink(f"/proc/self/fd/{number}")) for number in pass_fds}
+        started.append((env["CUDA_DEVICE_ORDER"], env["CUDA_VISIBLE_DEVICES"], locked))
         raise OSError(8, "not here")
 
     monkeypatch.setattr(task.subprocess, "Popen", start)
     perform(gpus)
-    assert sorted(started) == [("PCI_BUS_ID", FIRST), ("PCI_BUS_ID", SECOND)]
+    node = gpus.folder / "lock"
+    wanted = [("PCI_BUS_ID", uuid, {node, Device(0, uuid).lock().path}) for uuid in (FIRST, SECOND)]
+    assert sorted(started, key=lambda each: each[1]) == wanted
 
 
 def test_a_node_that_is_one_part_has_all_cores_and_the_devices_that_it_was_given(gpus):
@@ -333,6 +337,21 @@ def test_runs_of_a_killed_task_end_too_and_the_next_task_waits_for_them(site):
 
 
 @linux
+def test_a_task_waits_for_the_runs_that_an_earlier_one_has_left_and_says_so(site):
+    """As the runs do, this process has the lock of the node."""
+    site.folder.mkdir()
+    earlier = Lock(site.folder / "lock")
+    assert earlier.acquire(lambda: False)
+    process = alone(site)
+    waits = "waits for the runs of an earlier task with this order to end"
+    until(lambda: site.state and site.state.parts["node-01"].reason == waits, "the task waits")
+    assert not (site.folder / "node-01").exists()
+    earlier.release()
+    assert process.wait(120) == 0
+    assert site.state.parts["node-01"] == PartState((0,))
+
+
+@linux
 def test_a_task_that_is_told_to_end_while_it_waits_for_a_device_measures_nothing(gpus):
     gpus.node = Node("node-01", (Part("node-01", 0),))
     lock = Device(0, FIRST).lock()
@@ -428,7 +447,7 @@ def test_what_a_part_runs_is_a_normal_run(site, monkeypatch):
     ((command, cwd),) = commands
     assert cwd == site.project.path
     place = command.index("pytest") + 1
-    options = ("-k", "test_good", *site.order("--bench-seed=3").arguments[2:])
+    options = site.order("--bench-seed=3").arguments
     where = (f"--bench-output={site.folder}/node-01/runs", "--bench-machine=node-01")
     assert tuple(command[place:]) == (*child_process.MEASURING, *options, *where)
     assert site.state.parts["node-01"].reason == "OSError: [Errno 8] not here"
