@@ -348,11 +348,13 @@ def test_a_file_that_was_removed_while_it_was_locked_is_not_taken_for_the_lock(t
 
 
 @needs_locks
-@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
-def test_what_others_have_put_in_the_place_of_a_lock_is_refused(temporary, kind):
-    path = temporary / "lock"
-    make = {"link": lambda: path.symlink_to(temporary / "other"), "fifo": lambda: os.mkfifo(path), "folder": path.mkdir}
-    make[kind]()
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "fifo", "folder"])
+def test_what_others_have_put_in_the_place_of_a_lock_is_refused(tmp_path, temporary, kind):
+    path, other = temporary / "lock", tmp_path / "other"
+    if kind == "link":
+        other.touch()
+    make = {"fifo": lambda: os.mkfifo(path), "folder": path.mkdir}
+    make.get(kind, lambda: path.symlink_to(other))()
     with pytest.raises(BenchError, match="lock: cannot be locked: "):
         Lock(path).acquire(never)
-    assert not (temporary / "other").exists()
+    assert other.exists() == (kind == "link")

@@ -207,7 +207,7 @@ def test_each_part_shows_its_process_one_device(gpus, monkeypatch):
     started = []
 
     def start(command, *, env, pass_fds, **_):
-        locked = {Path(os.readlink(f"/proc/self/fd/{number}")) for number in pass_fds}
+        locked = {Path(f"/proc/self/fd/{number}").readlink() for number in pass_fds}
         started.append((env["CUDA_DEVICE_ORDER"], env["CUDA_VISIBLE_DEVICES"], locked))
         raise OSError(8, "not here")
 
