@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench_core.errors import BenchError, UsageError
 from bench_core.machine import host, kernel_files, nvml, topology
-from bench_core.text import quoted
+from bench_core.text import printable
 
 VISIBLE, ORDER, BY_ADDRESS = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
 _LOCKED = {errno.EWOULDBLOCK, errno.EACCES}  # flock(2), and fcntl(2), by which NFS does it
@@ -195,7 +195,8 @@ def _chosen(cards: Sequence[_Card], environ: Mapping[str, str]) -> list[str]:
     value = environ[VISIBLE]
     entries = [entry.strip() for entry in value.split(",")]
     if any(map(str.isdecimal, entries)) and len({c.name for c in cards}) > 1 and environ.get(ORDER) != BY_ADDRESS:
-        raise UsageError(f"{VISIBLE}={quoted(value)}: unlike GPUs are numbered by speed: set {ORDER}={BY_ADDRESS} too")
+        shown = printable(str(nvml.visible_devices(value).value))  # without UUIDs
+        raise UsageError(f"{VISIBLE}={shown}: unlike GPUs are numbered by speed: set {ORDER}={BY_ADDRESS} too")
     found: list[str] = []
     for entry in entries:
         uuid = _named(cards, entry)

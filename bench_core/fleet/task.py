@@ -30,6 +30,7 @@ from bench_core.fleet.devices import Device, Lock
 from bench_core.fleet.plan import FleetFolder, Order, Part, PartState, State, write_state
 from bench_core.interrupts import Interrupts
 from bench_core.machine.nvml import NoDriver
+from bench_core.results import schema
 from bench_core.run.replicate import last_error
 from bench_core.scratch import Scratch
 from bench_core.text import printable
@@ -37,12 +38,13 @@ from bench_core.units import counted
 
 TOKEN = "token"  # noqa: S105 - beside the folder of the node: by its content both computers know that they share it
 _LOCK = "lock"  # in the folder of a node
-_REFUSED = 4  # pytest's code of a usage error
+_REFUSED = {2, 4}  # pytest's codes of an error in the collection, and of a usage error
 _INTERRUPTED = "interrupted: this node was told to end"
 _GRACE = 20.0  # seconds for runs to write what they have; Slurm kills 30 s after its SIGTERM (slurm.conf, KillWait)
 _POLL = 0.5  # seconds between two tries to get a lock
 _LITTLE = 1 << 16  # bytes: where no more are free, nothing can be written
-_PROBLEM = re.compile(r"problem: (.*)")  # what a run says that has lost something, at the end of its output
+# What a run says that has lost something, or was refused: in its last lines, or as an error of pytest's collection.
+_PROBLEM = re.compile(r"^(?:problem|E   bench_core\.errors\.\w+): (.*)", re.MULTILINE)
 _MOST_LOG = 1 << 20  # bytes of a log that are searched for the reason, from its end
 
 
@@ -67,7 +69,8 @@ def perform(order_text: str, now: Callable[[], float] = time.time) -> dict[str, 
         fleet = here / "fleet"
         _Task(order, fleet, elsewhere if elsewhere.is_dir() else here, now).run()
         folder = FleetFolder(fleet).node(order.node.label)
-        return {f.relative_to(folder).as_posix(): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
+        files = (f for f in sorted(folder.rglob("*")) if f.is_file() and f != folder / _LOCK)
+        return {f.relative_to(folder).as_posix(): f.read_bytes() for f in files}
 
 
 def _is_shared(order: Order) -> bool:
@@ -124,11 +127,11 @@ class _Report:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """A process that measured a run of a part: its exit code and its log. resumed: the run that it had to finish."""
+    """A process that measured a run of a part: its exit code and its log. refused: the run that it would not finish."""
 
     code: int
     log: Path
-    resumed: Path | None = None
+    refused: Path | None = None
 
     def why(self) -> str:
         """Return why it left no complete run."""
@@ -189,7 +192,10 @@ class _Task:
     def __init__(self, order: Order, fleet: Path, working: Path, now: Callable[[], float]) -> None:
         self._order, self._fleet, self._working, self._now = order, FleetFolder(fleet.absolute()), working, now
         self._folder = self._fleet.node(order.node.label)
-        self._threads = [threading.Thread(target=self._part, args=(part,)) for part in order.node.parts]
+        # Each part with what is set at the end of its thread. Thread.join would take one that runs on for ended, if a
+        # signal interrupts it (Python 3.11).
+        self._parts = [(part, threading.Event()) for part in order.node.parts]
+        self._started: list[threading.Event] = []
         self._running, self._earlier = _Running(), Lock(self._folder / _LOCK)
         self._devices: Sequence[Device] = ()
         self._no_devices = ""  # why there are none
@@ -226,10 +232,11 @@ class _Task:
             self._devices = devices.usable()
         except (NoDriver, UsageError) as error:
             self._no_devices = str(error)
-        for thread in self._threads:
-            thread.start()
-        for thread in self._threads:
-            thread.join()
+        for part, ended in self._parts:
+            self._started.append(ended)
+            threading.Thread(target=self._part, args=(part, ended)).start()
+        for ended in self._started:
+            ended.wait()
 
     def _waits_for_earlier(self) -> bool:
         """Wait a moment for runs that a task with this order has left when it was killed: they write what they have."""
@@ -239,18 +246,17 @@ class _Task:
 
     def _end(self) -> None:
         """End the runs, which have some seconds to write what they have measured."""
-        started = [thread for thread in self._threads if thread.ident is not None]
         limit = time.monotonic() + _GRACE
         self._running.end(gently=True)
-        for thread in started:
-            thread.join(max(0.0, limit - time.monotonic()))
+        for ended in self._started:
+            ended.wait(max(0.0, limit - time.monotonic()))
         self._running.end(gently=False)
-        for thread in started:
-            thread.join()
-        for part in self._order.node.parts[len(started) :]:
+        for ended in self._started:
+            ended.wait()
+        for part, _ in self._parts[len(self._started) :]:
             self._report.says(part.label, _INTERRUPTED)
 
-    def _part(self, part: Part) -> None:
+    def _part(self, part: Part, ended: threading.Event) -> None:
         """Measure a part, in a thread of its own; raises nothing."""
         try:
             with contextlib.ExitStack() as held:
@@ -259,6 +265,8 @@ class _Task:
             self._report.says(part.label, str(error))
         except Exception as error:  # noqa: BLE001 - nobody sees what ends a thread: the state tells it
             self._report.says(part.label, printable(f"{type(error).__name__}: {error}"))
+        finally:
+            ended.set()
 
     def _alone(self, part: Part, held: contextlib.ExitStack) -> _Means:
         """Wait until a part has its devices for itself, and let this thread run on the cores of its one device."""
@@ -295,10 +303,10 @@ class _Task:
                 continue
             if self._running.stopping.is_set():
                 raise _Stopped(_INTERRUPTED)
-            if done.resumed is None or done.code != _REFUSED:
+            if done.refused is None:
                 raise _Stopped(done.why())
-            refused.append(done.resumed)
-            self._report.says(part.label, f"a new run replaces {done.resumed.name}, not to be finished: {done.why()}")
+            refused.append(done.refused)
+            self._report.says(part.label, f"a new run replaces {done.refused.name}, not to be finished: {done.why()}")
 
     def _attempt(self, part: Part, means: _Means, unfinished: Path | None) -> _Attempt:
         """Measure a new run, or the rest of an unfinished one, in a process of its own."""
@@ -310,17 +318,31 @@ class _Task:
         options = (*child_process.MEASURING, *self._order.arguments, *where)
         log = next(path for number in count() if not (path := folder / f"log-{number}.txt").exists())
         with log.open("wb") as file:
-            start = partial(
-                subprocess.Popen[bytes],
-                child_process.pytest_command(sys.executable, *options, parent=os.getpid()),
-                cwd=self._working,
-                env={**os.environ, **means.environ},
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                pass_fds=means.inherited,
-            )
-            return _Attempt(self._running.wait_for(start), log, unfinished)
+
+            def start() -> subprocess.Popen[bytes]:
+                return subprocess.Popen(
+                    child_process.pytest_command(sys.executable, *options, parent=os.getpid()),
+                    cwd=self._working,
+                    env={**os.environ, **means.environ},
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=means.inherited,
+                )
+
+            before = _journal(unfinished)
+            code = self._running.wait_for(start)
+        is_refused = unfinished and code in _REFUSED and _journal(unfinished) == before
+        return _Attempt(code, log, unfinished if is_refused else None)
+
+
+def _journal(run: Path | None) -> tuple[int, int]:
+    """Return what changes with the journal of a run: its size, and when it was written."""
+    try:
+        about = (run / schema.JOURNAL).stat() if run else None
+    except OSError:  # the run is complete
+        about = None
+    return (about.st_size, about.st_mtime_ns) if about else (0, 0)
 
 
 def _signal(number: int) -> str:

@@ -14,7 +14,7 @@ import pytest
 from bench_core import __version__, child_process
 from bench_core.errors import BenchError
 from bench_core.fleet import task
-from bench_core.fleet.devices import Device
+from bench_core.fleet.devices import Device, Lock
 from bench_core.fleet.plan import Node, Part, PartState
 from bench_core.machine import allotment, host
 from bench_core.results.schema import JOURNAL
@@ -155,7 +155,7 @@ def test_an_error_of_bench_core_itself_in_a_part_is_its_reason(site, monkeypatch
 
 def test_a_node_without_the_folder_of_the_order_returns_its_files(site, temporary):
     site.shares("of another fleet")
-    files = perform(site, working="/nosuch/folder", arguments=(*site.order().arguments, str(site.project.path)))
+    files = perform(site, working="/nosuch/folder")
     assert not site.folder.exists()
     assert not any(path.is_dir() for path in temporary.iterdir()), "nothing stays on the node"
     site.folder.mkdir()
@@ -164,7 +164,7 @@ def test_a_node_without_the_folder_of_the_order_returns_its_files(site, temporar
         (site.folder / name).write_bytes(content)
     assert site.state.parts == {"node-01": PartState((0,))}
     assert statuses(site.complete()[0]) == {"good": "ok"}
-    assert all(str(temporary) not in name for name in files)
+    assert "lock" not in files
 
 
 def test_a_folder_with_another_token_is_not_taken_for_that_of_the_order(site):
@@ -203,15 +203,19 @@ def test_the_parts_of_a_node_measure_at_the_same_time_each_on_a_device_and_on_co
 
 @linux
 def test_each_part_shows_its_process_one_device(gpus, monkeypatch):
+    """And hands it the locks of the node and of the device, which it then has as long as it lives."""
     started = []
 
-    def start(command, *, env, **_):
-        started.append((env["CUDA_DEVICE_ORDER"], env["CUDA_VISIBLE_DEVICES"]))
+    def start(command, *, env, pass_fds, **_):
+        locked = {Path(f"/proc/self/fd/{number}").readlink() for number in pass_fds}
+        started.append((env["CUDA_DEVICE_ORDER"], env["CUDA_VISIBLE_DEVICES"], locked))
         raise OSError(8, "not here")
 
-    monkeypatch.setattr(task.subprocess, "Popen", {bytes: start})
+    monkeypatch.setattr(task.subprocess, "Popen", start)
     perform(gpus)
-    assert sorted(started) == [("PCI_BUS_ID", FIRST), ("PCI_BUS_ID", SECOND)]
+    node = gpus.folder / "lock"
+    wanted = [("PCI_BUS_ID", uuid, {node, Device(0, uuid).lock().path}) for uuid in (FIRST, SECOND)]
+    assert sorted(started, key=lambda each: each[1]) == wanted
 
 
 def test_a_node_that_is_one_part_has_all_cores_and_the_devices_that_it_was_given(gpus):
@@ -299,18 +303,17 @@ def test_a_run_that_cannot_be_finished_here_is_replaced_and_the_reason_is_kept(s
     (run / JOURNAL).write_text(json.dumps(head) + "\n" + journal[1], encoding="utf-8")
     perform(site)
     part = site.state.parts["node-01"]
-    assert part.exit_codes == (4, 0)
-    assert part.reason.startswith(f"a new run replaces {run.name}, not to be finished: log-1.txt: exit code 4: ")
-    assert "started with git_commit '0123abc', which is now" in part.reason
+    assert part.exit_codes == (2, 0)
+    why = f"--bench-resume=runs/node-01/{run.name}: started with git_commit '0123abc', which is now ''"
+    assert part.reason == f"a new run replaces {run.name}, not to be finished: log-1.txt: exit code 2: {why}"
     assert len(site.complete()) == 1
     assert site.unfinished() == [run]
 
 
 @linux
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_task_that_is_told_to_end_has_its_runs_write_what_they_have(site, number):
+def test_a_task_that_is_told_to_end_has_its_runs_write_what_they_have(site):
     site.chosen = "test_struck"
-    process = alone(site, STRIKE_TASK=str(int(number)))
+    process = alone(site, STRIKE_TASK=str(int(signal.SIGTERM)))
     assert process.wait(120) == 0
     state = site.state
     assert state.parts["node-01"] == PartState((2,), "interrupted: this node was told to end")
@@ -331,6 +334,21 @@ def test_runs_of_a_killed_task_end_too_and_the_next_task_waits_for_them(site):
     assert site.state.parts["node-01"] == PartState((0,))
     assert statuses(site.complete()[0]) == dict.fromkeys(SLOTS, "ok")
     assert site.unfinished() == []
+
+
+@linux
+def test_a_task_waits_for_the_runs_that_an_earlier_one_has_left_and_says_so(site):
+    """As the runs do, this process has the lock of the node."""
+    site.folder.mkdir()
+    earlier = Lock(site.folder / "lock")
+    assert earlier.acquire(lambda: False)
+    process = alone(site)
+    waits = "waits for the runs of an earlier task with this order to end"
+    until(lambda: site.state and site.state.parts["node-01"].reason == waits, "the task waits")
+    assert not (site.folder / "node-01").exists()
+    earlier.release()
+    assert process.wait(120) == 0
+    assert site.state.parts["node-01"] == PartState((0,))
 
 
 @linux
@@ -424,12 +442,12 @@ def test_what_a_part_runs_is_a_normal_run(site, monkeypatch):
         commands.append((command, Path(cwd)))
         raise OSError(8, "not here")
 
-    monkeypatch.setattr(task.subprocess, "Popen", {bytes: start})
+    monkeypatch.setattr(task.subprocess, "Popen", start)
     perform(site, "--bench-seed=3")
     ((command, cwd),) = commands
     assert cwd == site.project.path
     place = command.index("pytest") + 1
-    options = ("-k", "test_good", *site.order("--bench-seed=3").arguments[2:])
+    options = site.order("--bench-seed=3").arguments
     where = (f"--bench-output={site.folder}/node-01/runs", "--bench-machine=node-01")
     assert tuple(command[place:]) == (*child_process.MEASURING, *options, *where)
     assert site.state.parts["node-01"].reason == "OSError: [Errno 8] not here"

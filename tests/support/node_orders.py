@@ -44,7 +44,7 @@ def pytest_sessionfinish(session):
     note("ends")
 
 def pytest_runtest_setup(item):
-    if "struck" in item.name and (number := os.environ.get("STRIKE_TASK")):
+    if "-struck" in item.name and (number := os.environ.get("STRIKE_TASK")):
         os.kill(os.getppid(), int(number))
         signal.pause()  # until the task, or the kernel after its end, tells this process to end
 """
@@ -86,7 +86,8 @@ class Site:
 
     def order(self, *arguments, **changes):
         known = {"node": self.node, "runs": self.runs, "folder": str(self.folder), "token": "agreed"}
-        chosen = ("-k", self.chosen, *ARGUMENTS, *arguments)
+        # The file is named: a run that is finished would look through the suite as well.
+        chosen = (str(self.project.path / "bench_faults.py"), "-k", self.chosen, *ARGUMENTS, *arguments)
         return Order(**{**known, "arguments": chosen, "working": str(self.project.path), **changes})
 
     def complete(self, label="node-01"):
