@@ -1,4 +1,4 @@
-"""The engine `ray` on a real cluster of two nodes: `tox run -e ray`; it takes about a minute.
+"""The engine `ray` on a real cluster of two nodes: `tox run -e ray`; it takes about two minutes.
 
 The nodes are on one machine and have its host name. They are treated as if they shared no folder with it.
 """

@@ -153,7 +153,7 @@ def test_only_the_command_line_prints():
         assert not prints or room(path) == "cli", path
 
 
-def loaded(statement, libraries=("torch", "cupy", "jax", "duckdb", "pyarrow")):
+def loaded(statement, libraries=("torch", "cupy", "jax", "duckdb", "pyarrow", "ray", "submitit")):
     code = f"{statement}\nimport sys; print(*(m for m in {libraries} if m in sys.modules))"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
@@ -168,10 +168,11 @@ def loaded(statement, libraries=("torch", "cupy", "jax", "duckdb", "pyarrow")):
         "bench_core.cli",
         "bench_core.run.session",
         "bench_core.own.measure",
+        "bench_core.fleet.plan, bench_core.fleet.engine, bench_core.fleet.task, bench_core.fleet.ray",
         "bench_core.history.query, bench_core.history.series, bench_core.render.history, bench_core.cli.history",
     ],
 )
-def test_reading_and_comparing_never_import_an_array_library_of_a_gpu_nor_that_of_a_history(module):
+def test_reading_and_comparing_never_import_an_array_library_of_a_gpu_nor_that_of_a_history_or_a_fleet(module):
     if module == "bench_core.report.page":
         pytest.importorskip("vl_convert")
     assert loaded(f"import {module}") == []
