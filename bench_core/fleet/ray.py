@@ -276,7 +276,10 @@ def _connect(ray: Any, address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except ConnectionError:
-        raise EngineError(none) from None
+        if address == "auto":
+            raise EngineError(none) from None
+        wants = "it is no Ray cluster, or wants a token (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN)"
+        raise EngineError(f"Ray does not connect to {printable(address)}: {wants}") from None
     except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:  # other versions, no token
         raise EngineError(printable(f"Ray at {address}: {error}")) from None
     finally:

@@ -131,6 +131,14 @@ def test_why_ray_does_not_connect_is_told_in_one_line(monkeypatch, tmp_path, ref
     assert "\n" not in str(caught.value)
 
 
+def test_what_listens_and_lets_nobody_in_may_want_a_token(monkeypatch, tmp_path):
+    FakeRay().install(monkeypatch).refuses = ConnectionError("Failed to connect")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(EngineError, match=rf"Ray does not connect to {address}: .*RAY_AUTH_TOKEN"):
+            Ray(tmp_path, {"address": address}).places()
+
+
 def test_the_ray_client_is_refused(monkeypatch, tmp_path):
     FakeRay().install(monkeypatch)
     with pytest.raises(EngineError, match=r"address=ray://head:10001: must be HOST:PORT"):
