@@ -9,7 +9,7 @@ import pytest
 from bench_core.diagnosis import judge as judging
 from bench_core.diagnosis.judge import ALARM_RATE, FEWEST_NODES, Members, judge
 from bench_core.diagnosis.result import Standing
-from tests.support.simulated_fleet import OFF, Pool, real_pool, simulate
+from tests.support.simulated_fleet import OFF, POOLS, pool_of, real_pool, simulate, total
 
 ALL = [Members("all", (0, 1, 2, 3))]
 
@@ -202,35 +202,8 @@ def test_of_five_runs_dealt_the_mildest_one_is_left_out():
 # ---------------------------------------------------------------- whole fleets
 
 
-def total(outcomes):
-    """Return the share of slow nodes that were found, and that of healthy nodes that were called anything."""
-    every = [*outcomes]
-    slow, healthy = sum(o.slow for o in every), sum(o.healthy for o in every)
-    return sum(o.found for o in every) / max(slow, 1), sum(o.false for o in every) / healthy
-
-
-def pool_of(make, works=16, runs=600):
-    """Return simulated runs of four families. make: draws the noise of works x runs."""
-    return Pool(make(np.random.default_rng(6), (works, runs)), tuple(f"family {i % 4}" for i in range(works)))
-
-
-def normal(drawn, shape):
-    return 0.008 * drawn.standard_normal(shape) + 0.008 * drawn.standard_normal((1, shape[1]))
-
-
-def heavy(drawn, shape):
-    """Student's t with 3 degrees of freedom, shared by the works of a run for the half of it."""
-    return 0.006 * drawn.standard_t(3, shape) + 0.006 * drawn.standard_t(3, (1, shape[1]))
-
-
-def disturbed(drawn, shape):
-    """One run of ten is slower in everything, and one work of ten by itself, by up to 20 %."""
-    runs = (drawn.random((1, shape[1])) < 0.1) * drawn.uniform(0, 0.2, (1, shape[1]))
-    return 0.006 * drawn.standard_normal(shape) + runs + (drawn.random(shape) < 0.1) * drawn.uniform(0, 0.2, shape)
-
-
 @pytest.mark.parametrize("spread", [0.0, 0.01], ids=["alike", "1 % apart"])
-@pytest.mark.parametrize("make", [normal, heavy, disturbed])
+@pytest.mark.parametrize("make", POOLS.values(), ids=POOLS)
 def test_at_most_the_stated_share_of_healthy_nodes_is_called_anything(make, spread):
     pool, drawn = pool_of(make), np.random.default_rng(7)
     _, false = total(simulate(pool, drawn, spread=spread) for _ in range(40))
