@@ -18,7 +18,7 @@ from bench_core import __version__
 from bench_core.errors import TableError, UsageError
 from bench_core.files import write_atomically
 from bench_core.fleet.engine import Engine, EngineError, Job, JobState, Place
-from bench_core.fleet.plan import FleetFolder, Node, Order, Part, Plan, Seen, new_id
+from bench_core.fleet.plan import FleetFolder, Node, Order, Part, Plan, Seen
 from bench_core.machine.environment import git_state
 from bench_core.results.schema import UNFINISHED
 from bench_core.text import no_such, printable
@@ -56,7 +56,7 @@ class Request:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-def new_plan(request: Request, places: Sequence[Place]) -> tuple[Plan, dict[str, Place], list[str]]:
+def new_plan(fleet_id: str, request: Request, places: Sequence[Place]) -> tuple[Plan, dict[str, Place], list[str]]:
     """Return a plan, the place of each of its nodes by label, and notes for the user.
 
     Raises UsageError if no node can do what was asked for.
@@ -70,7 +70,7 @@ def new_plan(request: Request, places: Sequence[Place]) -> tuple[Plan, dict[str,
     nodes = tuple(Node(label, _parts(label, place, request.per)) for label, place in by_label.items())
     commit = git_state(Path.cwd()).commit
     about = (request.engine, request.runs, request.arguments, nodes, __version__, commit, dict(request.settings))
-    return Plan(new_id(), *about), by_label, notes + renamed
+    return Plan(fleet_id, *about), by_label, notes + renamed
 
 
 def _parts(label: str, place: Place, per: str) -> tuple[Part, ...]:
