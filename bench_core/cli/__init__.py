@@ -26,7 +26,20 @@ from bench_core.text import harmless, no_such, printable
 
 # For commands that run pytest: options unknown to typer are passed to pytest, which rejects those it does not know.
 PYTEST_OPTIONS = {"ignore_unknown_options": True}
-COMMANDS = ("list", "run", "compare", "cost", "report", "plot", "history", "fleet", "doctor", "check", "noise", "import")
+COMMANDS = (
+    "list",
+    "run",
+    "compare",
+    "cost",
+    "report",
+    "plot",
+    "history",
+    "fleet",
+    "doctor",
+    "check",
+    "noise",
+    "import",
+)
 ALIASES = {"aa": "noise"}  # former name -> name of a command
 _TyperError: Any = typer.BadParameter.__bases__[0]  # of every wrong option and argument; typer exports no name for it
 

@@ -6,6 +6,7 @@ cannot be used; 3 the folder of the fleet cannot be read; 130 interrupted: what 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import shutil
@@ -56,7 +57,9 @@ _Fleet = Annotated[Path, typer.Argument(metavar="FLEET", help="The folder of a f
 def run_command(  # noqa: PLR0913 - one parameter an option
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PYTEST_OPTION", help="As of `bench-core run`: -k matmul --bench-preset=full, or a file."),
+        typer.Argument(
+            metavar="PYTEST_OPTION", help="As of `bench-core run`: -k matmul --bench-preset=full, or a file."
+        ),
     ] = None,
     *,
     on: Annotated[str, typer.Option(metavar="slurm|ray|local", help="What starts a task on each node.")] = "",
@@ -70,7 +73,9 @@ def run_command(  # noqa: PLR0913 - one parameter an option
     ] = False,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the engine: partition=gpu, time=60, address=auto."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the engine: partition=gpu, time=60, address=auto."
+        ),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="FLEET", help="Measure what is missing of this fleet, as it was planned.")
@@ -134,21 +139,19 @@ def _start(request: Request, output: Path, only: str) -> None:
     from bench_core.fleet.plan import FleetFolder, new_id
 
     folder = FleetFolder(output / new_id())
-    engine = driver.engine(request.engine, folder.private, request.settings)
-    places = _only(engine.places(), only)
-    for name, why in places.absent:
-        print_progress(f"{name} cannot be used: {why}")
-    plan, by_label, notes = driver.new_plan(folder.path.name, request, places.usable)
-    for note in notes:
-        print_progress(note)
-    try:
-        folder.create(plan, {label: place.name for label, place in by_label.items()})
-        interrupted = driver.Driver(folder, engine, print_progress).run(plan, by_label, {})
-    except EngineError:
-        shutil.rmtree(folder.path, ignore_errors=True)  # nothing was measured
-        raise
-    except OSError as error:
-        raise UsageError(f"--bench-output={output}: cannot write there: {error.strerror}") from None
+    with contextlib.closing(driver.engine(request.engine, folder.private, request.settings)) as engine:
+        places = _only(engine.places(), only)
+        plan, by_label, notes = driver.new_plan(folder.path.name, request, places.usable)
+        for note in (*(f"{name} cannot be used: {why}" for name, why in places.absent), *notes):
+            print_progress(note)
+        try:
+            folder.create(plan, {label: place.name for label, place in by_label.items()})
+            interrupted = driver.Driver(folder, engine, print_progress).run(plan, by_label, {})
+        except EngineError:
+            shutil.rmtree(folder.path, ignore_errors=True)  # nothing was measured
+            raise
+        except OSError as error:
+            raise UsageError(f"--bench-output={output}: cannot write there: {error.strerror}") from None
     _finish(folder, interrupted=interrupted)
 
 
@@ -185,16 +188,15 @@ def _resume(path: Path, set_here: Mapping[str, str]) -> None:
     if not missing.nodes:
         _finish(folder, interrupted=False)
         return
-    settings = {**plan.settings, **set_here}
-    engine = driver.engine(plan.engine, folder.private, settings)
-    places = engine.places()
-    absent = {label: why for name, why in places.absent for label, known in names.items() if known == name}
-    try:
-        set_aside(folder, gathered)
-        runner = driver.Driver(folder, engine, print_progress)
-        interrupted = runner.run(missing, driver.places_of(names, places.usable), absent)
-    except OSError as error:
-        raise UsageError(f"--resume {path}: cannot write there: {error.strerror}") from None
+    with contextlib.closing(driver.engine(plan.engine, folder.private, {**plan.settings, **set_here})) as engine:
+        places = engine.places()
+        absent = {label: why for name, why in places.absent for label, known in names.items() if known == name}
+        try:
+            set_aside(folder, gathered)
+            runner = driver.Driver(folder, engine, print_progress)
+            interrupted = runner.run(missing, driver.places_of(names, places.usable), absent)
+        except OSError as error:
+            raise UsageError(f"--resume {path}: cannot write there: {error.strerror}") from None
     _finish(folder, interrupted=interrupted)
 
 

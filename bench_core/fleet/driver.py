@@ -63,7 +63,9 @@ def new_plan(fleet_id: str, request: Request, places: Sequence[Place]) -> tuple[
     """
     able = [place for place in places if request.per == "node" or place.gpus]
     if not able:
-        raise UsageError(f"--per gpu: {counted(len(places), 'node')}, none with a GPU" if places else "no node is there")
+        raise UsageError(
+            f"--per gpu: {counted(len(places), 'node')}, none with a GPU" if places else "no node is there"
+        )
     notes = [f"{place.name}: has no GPU, and is left out" for place in places if place not in able]
     labels, renamed = _labels([place.name for place in able], by_name=request.by_name)
     by_label = dict(zip(labels, able, strict=True))
@@ -96,7 +98,10 @@ def _labels(names: Sequence[str], *, by_name: bool) -> tuple[list[str], list[str
 
 
 def _label(name: str, taken: set[str]) -> str:
-    """Return a label like a name, which is none of those taken, and add it there. Not every file system tells a from A."""
+    """Return a label like a name, which is none of those taken, and add it there in lower case.
+
+    It is the name of a folder, and not every file system tells a from A.
+    """
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:_LONGEST_NAME].strip("-.") or "node"
     tried = chain([plain], (f"{plain}-{number}" for number in count(2)))
     label = next(label for label in tried if label.lower() not in taken)
@@ -151,18 +156,17 @@ class Driver:
     _errors: list[EngineError] = field(default_factory=list)
 
     def run(self, plan: Plan, places: Mapping[str, Place], absent: Mapping[str, str]) -> bool:
-        """Have all nodes of a plan measure, and return whether that was interrupted. Closes the engine.
+        """Have all nodes of a plan measure, and return whether that was interrupted. No job goes on afterwards.
 
-        places: by label. absent: why a node without one has none. Raises EngineError if no node of several or one
-        could be given its order, UsageError if another process drives this fleet, OSError if FLEET cannot be written.
+        places: by label. absent: why a node without one has none. Raises EngineError if not a single node could be
+        given its order, UsageError if another process drives this fleet, OSError if its folder cannot be written to.
         """
         try:
             with _alone(self.folder):
                 return self._run(plan, places, absent)
         finally:
-            for watched in self._pending.values():  # those of an error in between
+            for watched in self._pending.values():  # after an error in between
                 watched.job.cancel()
-            self.engine.close()
 
     def _run(self, plan: Plan, places: Mapping[str, Place], absent: Mapping[str, str]) -> bool:
         token = secrets.token_hex(16)
@@ -261,7 +265,9 @@ class Driver:
     def _stop(self) -> None:
         """Cancel all jobs, wait for them for as long as they may take, and give up on the others."""
         if self._pending:
-            self.tell(f"interrupted: {counted(len(self._pending), 'node')} may write what they have for {_PATIENCE:.0f} s")
+            self.tell(
+                f"interrupted: {counted(len(self._pending), 'node')} may write what they have for {_PATIENCE:.0f} s"
+            )
         for watched in self._pending.values():
             watched.job.cancel()
         self._watch(self.clock() + _PATIENCE)

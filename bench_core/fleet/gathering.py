@@ -28,7 +28,7 @@ from bench_core.fleet.verification import (
 )
 from bench_core.results.schema import RESULTS, RUN, SAMPLES
 from bench_core.run.replicate import last_error
-from bench_core.text import harmless, printable, quoted
+from bench_core.text import harmless, printable
 
 _FILES = (RESULTS, SAMPLES, RUN)  # in the order in which they are written: a folder with a run.json is complete
 _CLOCK_OFF = 5.0  # seconds: less may be the time between two looks

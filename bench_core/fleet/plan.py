@@ -135,7 +135,9 @@ class State:
             for label, part in plain["parts"].items()
         }
         texts = {name: harmless(plain[name]) for name in ("version", "reason")}
-        return cls(**{**plain, **texts, "parts": parts, "began": float(plain["began"]), "ended": _moment(plain["ended"])})
+        return cls(
+            **{**plain, **texts, "parts": parts, "began": float(plain["began"]), "ended": _moment(plain["ended"])}
+        )
 
 
 @dataclass(frozen=True, slots=True)

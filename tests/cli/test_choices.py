@@ -32,7 +32,12 @@ TYPOS = {
     ("import", "--as"): ("nvbenhc", "nvbench"),
     ("plot", "--filter"): ("clock in ('wal')", "wall"),
 }
-NEEDED = {"fleet run": ["--on", "local"], "cost": ["--price", "machine-a=1"], "plot": ["-o", "x.svg"], "import": ["-o", "x"]}
+NEEDED = {
+    "fleet run": ["--on", "local"],
+    "cost": ["--price", "machine-a=1"],
+    "plot": ["-o", "x.svg"],
+    "import": ["-o", "x"],
+}
 # Numbers, files, prices, titles and programs: any may be right.
 OPEN = {
     *(("run", name) for name in ("--runs", "--precision", "--time", "--against", "--seed", "--resume")),

@@ -237,7 +237,9 @@ def test_a_run_of_another_commit_is_refused_and_one_whose_commit_is_unknown_is_n
     run = write_run(folder, "node-01", git_commit="b" * 40)
     write_run(folder, "node-02", git_commit="")
     gathered = gather(folder)
-    assert told(gathered)["node-01", Kind.VERSION] == f"{run.name}: is of commit '{'b' * 40}', the fleet of '{'a' * 40}'"
+    assert (
+        told(gathered)["node-01", Kind.VERSION] == f"{run.name}: is of commit '{'b' * 40}', the fleet of '{'a' * 40}'"
+    )
     assert given_by(gathered) == {"node-01": 0, "node-02": 1}
 
 
@@ -386,7 +388,10 @@ def test_a_file_with_other_content_is_never_replaced_and_nothing_is_written_besi
     kept.write_text("mine")
     gathered = gather(folder)
     assert told(gathered) == {
-        ("node-01", Kind.KEPT): f"{kept}: is there with other content, and is not replaced: move it away and gather again"
+        (
+            "node-01",
+            Kind.KEPT,
+        ): f"{kept}: is there with other content, and is not replaced: move it away and gather again"
     }
     assert [path.name for path in kept.parent.iterdir()] == ["samples.csv"]
     assert kept.read_text() == "mine"

@@ -11,6 +11,7 @@ from bench_core.records import count_statuses
 from tests.support.tables import absent, measured, work, write
 
 COMMIT = "c0ffee" * 7
+_HOSTS = (Place("host-a"), Place("host-b"))
 OPTIONS = {"preset": "quick", "backends": ["numpy"], "seed": 0, "keyword": "", "markers": "", "budget": None}
 
 
@@ -113,7 +114,7 @@ class FunctionEngine:
     name = "fake"
     poll_s = 0.001
 
-    def __init__(self, perform, places=(Place("host-a"), Place("host-b")), absent=()):
+    def __init__(self, perform, places=_HOSTS, absent=()):
         self.perform = perform
         self.known = Places(tuple(places), tuple(absent))
         self.orders = []
