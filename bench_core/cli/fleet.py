@@ -20,6 +20,7 @@ from bench_core.cli import PYTEST_OPTIONS, Group, app
 from bench_core.cli.common import chosen, columns, has_colour, print_progress, say, split_output
 from bench_core.errors import TableError, UsageError
 from bench_core.text import no_such, printable, quoted
+from bench_core.units import counted
 
 if TYPE_CHECKING:
     from bench_core.fleet.driver import Request
@@ -146,6 +147,7 @@ def _start(request: Request, output: Path, only: str) -> None:
             print_progress(note)
         try:
             folder.create(plan, {label: place.name for label, place in by_label.items()})
+            print_progress(f"{folder.path}: {counted(plan.runs, 'run')} on each of {counted(len(plan.nodes), 'node')}")
             interrupted = driver.Driver(folder, engine, print_progress).run(plan, by_label, {})
         except EngineError:
             shutil.rmtree(folder.path, ignore_errors=True)  # nothing was measured

@@ -290,7 +290,7 @@ def _reasons(folder: FleetFolder, member: _Member) -> list[str]:
     """Return why a part has not given everything, as its node, its runs and its engine say: the most telling first."""
     node = member.place.node
     state, seen = (_if_readable(lambda: folder.state(node)), _if_readable(lambda: folder.seen(node)))
-    said = [member.state.reason, state.reason if state else "", seen.why if seen else "it was given no order"]
+    said = [member.state.reason, state.reason if state else "", seen.why if seen else ""]
     told = [printable(reason) for reason in said if reason]
     return told or [reason for reason in (_silent(state, seen),) if reason]
 
@@ -298,6 +298,8 @@ def _reasons(folder: FleetFolder, member: _Member) -> list[str]:
 def _silent(state: State | None, seen: Seen | None) -> str:
     """Return what is said of a node of which nothing else is known; "" if it ended as it should."""
     is_running = seen is not None and seen.ended is None
+    if state is None and seen is None:
+        return "it was given no order"
     if state is None:
         return "it has not begun yet" if is_running else "it never began"
     if state.ended is None:

@@ -159,7 +159,7 @@ def test_only_the_nodes_that_are_named_measure(engines):
 @pytest.mark.parametrize(
     ("nodes", "text"),
     [
-        ("host-x", "--nodes: no node 'host-x'; did you mean 'host-a'? available: host-a, host-b, host-c"),
+        ("host-aa", "--nodes: no node 'host-aa'; did you mean 'host-a'? available: host-a, host-b, host-c"),
         ("host-c", "--nodes: none of them can be used: host-c: down"),
     ],
 )
@@ -239,7 +239,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(engines):
         (["--set", "time"], "--set: 'time' is not KEY=VALUE"),
         (["--set", "=60"], "--set: '=60' is not KEY=VALUE"),
         (["--on", "slrum"], "--on: no 'slrum'; did you mean 'slurm'?"),
-        (["--per", "cpu"], "--per: no 'cpu'; did you mean 'gpu'?"),
+        (["--per", "gpuu"], "--per: no 'gpuu'; did you mean 'gpu'?"),
     ],
 )
 def test_what_a_fleet_cannot_do_is_refused_in_one_line_and_nothing_is_started(engines, given, text):
