@@ -1,16 +1,20 @@
 """`bench-core fleet run` and `gather` from outside: what is told, what is written where, and exit codes."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from bench_core import child_process
 from bench_core.cli import app
 from bench_core.fleet import driver
 from bench_core.fleet.engine import EngineError, Place
 from bench_core.fleet.plan import FleetFolder
 from bench_core.results import reader
 from tests.support.fleets import FunctionEngine, give, tree, whole
+from tests.support.workloads import SMALL_SUITE
 
 LOCAL = ("run", "--on", "local")
 
@@ -62,6 +66,25 @@ def test_all_nodes_measure_and_the_next_command_is_told(engines):
     ended = sorted(line for line in done.stderr.splitlines() if "ended" in line)
     assert ended == ["node-01 ended: 3 runs", "node-02 ended: 3 runs"]
     assert len(reader.find_results(folder.path)) == 6
+
+
+def test_real_runs_are_what_is_gathered(engines, tmp_path):
+    """A run of a node is one of `bench-core run`: what that writes passes the verification."""
+    (tmp_path / "bench_small.py").write_text(SMALL_SUITE)
+
+    def measure(order, place):
+        (part,) = order.node.parts
+        ours = [f"--bench-output={order.folder}/{part.label}/runs", f"--bench-machine={part.label}"]
+        command = child_process.pytest_command(sys.executable, *child_process.MEASURING, *order.arguments, *ours)
+        done = subprocess.run(command, cwd=order.working, capture_output=True, text=True, check=False)
+        return done.stdout if done.returncode else ""
+
+    engines(FunctionEngine(measure))
+    options = ["bench_small.py", "--bench-preset=smoke", "--bench-backends=numpy", "-p", "no:cacheprovider"]
+    done = run(*LOCAL, "--runs", "1", "--", *options)
+    assert done.exit_code == 0, done.output
+    rows = [row for path in reader.find_results(only_fleet().path) for row in reader.read_rows(path)]
+    assert {row.machine for row in rows if row.has_value} == {"node-01", "node-02"}
 
 
 def test_no_name_of_a_node_is_in_a_file_outside_of_the_private_folder(engines):
