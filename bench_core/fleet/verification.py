@@ -16,6 +16,7 @@ from bench_core.fleet.plan import Plan, State
 from bench_core.results.reader import read_rows
 from bench_core.results.schema import RESULTS, RUN, SAMPLES
 from bench_core.text import printable, quoted
+from bench_core.units import counted
 
 OPTIONS = ("preset", "backends", "seed", "keyword", "markers", "budget", "timeout")  # alike on all nodes
 
@@ -152,4 +153,4 @@ def _require_sums(about: Mapping[str, Any], found: int) -> None:
         text = f"{planned} cases are planned, {summed} have a status and {found} are in {RESULTS}"
         raise Fault(Kind.DAMAGED, text)
     if statuses.get("interrupted"):
-        raise Fault(Kind.DAMAGED, f"{statuses['interrupted']} cases were interrupted, and its journal is gone")
+        raise Fault(Kind.DAMAGED, f"{counted(statuses['interrupted'], 'case')} interrupted, and its journal is gone")

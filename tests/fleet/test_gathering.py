@@ -1,5 +1,6 @@
 """What the nodes of a fleet gave is verified and copied; what is wrong with one is said, and the others are whole."""
 
+import errno
 import json
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 
 from bench_core.compare import read
 from bench_core.errors import TableError
+from bench_core.fleet import gathering
 from bench_core.fleet.gathering import gather, set_aside
 from bench_core.fleet.plan import Part, Seen
 from bench_core.fleet.verification import Kind
@@ -437,3 +439,46 @@ def test_refused_runs_are_set_aside_so_that_they_are_measured_again(tmp_path):
     assert (aside / run.name / "results.csv").read_bytes() == content
     assert gather(folder).is_whole
     assert len(reader.find_results(folder.path)) == 4  # those aside are read by nobody
+
+
+def test_a_run_whose_interrupted_cases_can_no_longer_be_measured_is_damaged(tmp_path):
+    folder = whole(tmp_path, runs=1)
+    (run,) = folder.complete("node-02", "node-02")
+    about = json.loads((run / "run.json").read_text())
+    about["statuses"] = {"ok": 2, "interrupted": 1}
+    (run / "run.json").write_text(json.dumps(about))
+    text = told(gather(folder))["node-02", Kind.DAMAGED]
+    assert text == f"{run.name}: 1 case interrupted, and its journal is gone"
+
+
+def test_the_label_must_be_right_in_the_table_and_beside_it(tmp_path):
+    folder = fleet(tmp_path, plan_of(runs=2))
+    in_table = write_run(folder, "node-01", 0, label="desk")
+    about = json.loads((in_table / "run.json").read_text())
+    about["run"]["machine"] = "node-01"
+    (in_table / "run.json").write_text(json.dumps(about))
+    beside = write_run(folder, "node-01", 1)
+    about = json.loads((beside / "run.json").read_text())
+    about["run"]["machine"] = "desk"
+    (beside / "run.json").write_text(json.dumps(about))
+    texts = [problem.text for problem in gather(folder).problems if problem.kind is Kind.LABEL]
+    assert texts == [f"{run.name}: is labelled 'desk', which is not node-01" for run in (in_table, beside)]
+
+
+def test_a_copy_that_the_disk_ends_has_no_run_json_so_that_nobody_takes_it_for_whole(tmp_path, monkeypatch):
+    folder = whole(tmp_path, nodes=1, runs=1)
+    real = gathering.write_atomically
+    written = []
+
+    def full(path, content):
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path, content)
+        written.append(path.name)
+
+    monkeypatch.setattr(gathering, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        gather(folder)
+    assert written == ["results.csv", "samples.csv"]
+    monkeypatch.setattr(gathering, "write_atomically", real)
+    assert gather(folder).is_whole
