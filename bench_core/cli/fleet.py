@@ -147,7 +147,7 @@ def _start(request: Request, output: Path, only: str) -> None:
             print_progress(note)
         try:
             folder.create(plan, {label: place.name for label, place in by_label.items()})
-            print_progress(f"{folder.path}: {counted(plan.runs, 'run')} on each of {counted(len(plan.nodes), 'node')}")
+            print_progress(f"{folder.path}: {counted(len(plan.nodes), 'node')}, {counted(plan.runs, 'run')} each")
             interrupted = driver.Driver(folder, engine, print_progress).run(plan, by_label, {})
         except EngineError:
             shutil.rmtree(folder.path, ignore_errors=True)  # nothing was measured

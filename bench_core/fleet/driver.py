@@ -265,9 +265,8 @@ class Driver:
     def _stop(self) -> None:
         """Cancel all jobs, wait for them for as long as they may take, and give up on the others."""
         if self._pending:
-            self.tell(
-                f"interrupted: {counted(len(self._pending), 'node')} may write what they have for {_PATIENCE:.0f} s"
-            )
+            nodes = counted(len(self._pending), "node")
+            self.tell(f"interrupted: up to {_PATIENCE:.0f} s for {nodes} to write what was measured")
         for watched in self._pending.values():
             watched.job.cancel()
         self._watch(self.clock() + _PATIENCE)

@@ -190,7 +190,7 @@ def test_an_interrupt_cancels_all_jobs_and_waits_for_those_that_write_what_they_
     assert folder.seen("node-02") == Seen(1000.0, None, 1070.0, "it was cancelled, and did not end within 60 s")
     assert (jobs["node-01"].cancels, jobs["node-02"].cancels) == (1, 1)
     assert world.lines[2:] == [
-        "interrupted: 2 nodes may write what they have for 60 s",
+        "interrupted: up to 60 s for 2 nodes to write what was measured",
         "node-01 ended: 0 runs (CANCELLED)",
         "node-02 did not end",
     ]

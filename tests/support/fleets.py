@@ -81,6 +81,21 @@ def whole(path, **known):
     return folder
 
 
+def told(gathered):
+    """Return the problems as (node or part, kind) -> text."""
+    found = {(problem.part, problem.kind): problem.text for problem in gathered.problems}
+    assert len(found) == len(gathered.problems)
+    return found
+
+
+def given_by(gathered):
+    return {part.part: len(part.runs) for part in gathered.given}
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
 def tree(path):
     """Return the content and the times of every file and folder."""
     return {
