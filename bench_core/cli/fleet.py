@@ -47,7 +47,7 @@ fleet = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Many machines: measure on all of them, and find those that differ.",
+    help="Measure on many machines, and find those that differ.",
 )
 app.add_typer(fleet)
 
