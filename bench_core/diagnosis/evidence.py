@@ -297,7 +297,7 @@ class _Collected:
     def _add_fact(self, machine: str, name: str, where: str, value: Any) -> None:
         number = value[0] if name == "load.average" and isinstance(value, list) and value else value
         if name in _VARYING:
-            if isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number):
+            if _is_number(number):
                 self.numbers[name, where][machine].append(float(number))
         elif value is not None and name not in VOLATILE and name not in _UNTOLD:
             self.texts[name, where][machine].add(printable(shown(name, value), _LONGEST))
@@ -347,14 +347,20 @@ _AFTER = frozenset({"gpu_clock", "gpu_temperature", "gpu_power"})
 
 def _made(facts: Facts) -> Iterator[tuple[str, str]]:
     """Yield what follows from several facts of a GPU: its power limit, what slowed it down, its link."""
-    if known(facts, "gpu.power_limit") and known(facts, "gpu.power_limit_default"):
+    if all(map(_is_number, (known(facts, "gpu.power_limit"), known(facts, "gpu.power_limit_default")))):
         capped = reduced_power(facts)
         yield _POWER, "capped at {} of {}".format(*(show(w, "W") for w in capped)) if capped else "as delivered"
-    if known(facts, "gpu.throttle_reasons") is not None:
-        yield _HELD, printable(", ".join(map(str, slowed_down(facts))), _LONGEST) or "nothing"
+    reasons = known(facts, "gpu.throttle_reasons")
+    if isinstance(reasons, list) and all(isinstance(reason, str) for reason in reasons):
+        yield _HELD, printable(", ".join(slowed_down(facts)), _LONGEST) or "nothing"
     lanes, most = known(facts, "gpu.pcie_width"), known(facts, "gpu.pcie_width_max")
-    if lanes and most:
+    if _is_number(lanes) and _is_number(most):
         yield _LANES, f"{lanes} of {most}"
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a fact is a number, as those of a file of unknown origin need not be."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _after_blocks(
