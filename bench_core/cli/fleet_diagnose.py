@@ -26,14 +26,16 @@ _NOTES = 12  # on the tables, such as one for each without samples
 _OFF, _UNDECIDED = 1, 5  # exit codes
 
 
-def diagnose_command(  # noqa: PLR0913 - one parameter an option
+def diagnose_command(
     paths: Paths,
     *,
     where: Filter = "",
     least: Annotated[str, typer.Option(help="A smaller difference is called nothing: 2% or 0.02.")] = "2%",
     format_: Annotated[
         str,
-        typer.Option("--format", metavar="|".join(_FORMATS), help="Default: from the extension of --output, else table."),
+        typer.Option(
+            "--format", metavar="|".join(_FORMATS), help="Default: from the extension of --output, else table."
+        ),
     ] = "",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write to this file instead of the terminal.")

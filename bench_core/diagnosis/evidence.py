@@ -44,9 +44,9 @@ _WORDS = {
     _HELD: "what limited its clocks before any work",
     _POWER: "power limit",
     "gpu.power_limit": "power limit",
-    "gpu_clock": "clock of the GPU right after the timed blocks",
-    "gpu_temperature": "temperature of the GPU right after the timed blocks",
-    "gpu_power": "power of the GPU right after the timed blocks",
+    "gpu_clock": "clock of the GPU right after the timed blocks, from the median node",
+    "gpu_temperature": "temperature of the GPU right after the timed blocks, from the median node",
+    "gpu_power": "power of the GPU right after the timed blocks, from the median node",
     "gpu.sm_clock_max": "highest clock of the GPU",
     "gpu.memory_clock_max": "highest clock of the GPU's memory",
     _LANES: "PCIe lanes",
@@ -121,7 +121,7 @@ _Key = tuple[str, str]  # name of a fact, and where it is from: a device, a back
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """A fact in which a machine differs. own: its value. others: that of the others. size: how telling, among equals."""
+    """A fact in which a machine differs. own: its value. others: theirs. size: how telling, among equals."""
 
     name: str
     where: str
@@ -160,7 +160,7 @@ class Evidence:
             _of_family(name, several) if name in _FAMILIES else self._of_fact(several)
             for name, several in by_name.items()
         ]
-        return tuple(map(short, sentences[:MOST]))
+        return tuple(map(printable, sentences[:MOST]))
 
     def _of_fact(self, several: Sequence[_Said]) -> str:
         """Return the sentence of one fact, which may be of several devices or libraries."""
@@ -226,9 +226,9 @@ def _told(name: str, value: float) -> str:
     if name.startswith("flag "):
         return f"{100 * value:.0f} % of the cases"
     if name == "gpu_temperature":
-        return f"{value:+.0f} degrees from the fleet"
+        return f"{round(value):+d} degrees"
     if name in {"gpu_clock", "gpu_power"}:
-        return f"{100 * value:+.1f} % from the fleet"
+        return f"{round(100 * value, 1) + 0.0:+.1f} %"
     if name == "gpu.temperature":
         return f"{value:.0f} degrees"
     return shown(name, int(value) if value == int(value) else round(value, 2))

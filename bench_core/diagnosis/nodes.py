@@ -35,11 +35,22 @@ Values = Mapping["WorkKey", Mapping[str, Mapping[str, float]]]  # by work, machi
 _IDENTITY = "cpu.identity"  # family, model and stepping: a difference is evidence, and no reason not to compare
 _CHOSEN = ("workload", "size", "dtype", "backend", "device")
 _WHO = ("backend", "implementation", "device", "threads")
-_OPTIONS = ("preset", "backends", "seed", "keyword", "markers", "budget", "timeout")  # those that change what a run does
+_OPTIONS = (
+    "preset",
+    "backends",
+    "seed",
+    "keyword",
+    "markers",
+    "budget",
+    "timeout",
+)  # those that change what a run does
 _FEW = 3  # fewer nodes of one kind are few enough to be a kind by mistake, such as of a missing DIMM
 _MOST_NAMED = 5
 _LONGEST_COMMIT = 9
-_OVERLAP, _SHARE = timedelta(seconds=2), 0.1  # of two runs; the share is of the shorter one: starts are in whole seconds
+_OVERLAP, _SHARE = (
+    timedelta(seconds=2),
+    0.1,
+)  # of two runs; the share is of the shorter one: starts are in whole seconds
 _work = attrgetter("case_id", *WORK, *QUANTITY)
 
 

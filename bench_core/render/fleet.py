@@ -53,7 +53,7 @@ def diagnosis_sections(diagnosis: Diagnosis, most: int = 0, names: Names | None 
     for fleet in diagnosis.fleets:
         found.append(Section(f"Nodes: {short(fleet.name)}", tables=_nodes(fleet, named, most)))
         found += [_node(fleet, node, named, most) for node in fleet.off]
-    found.append(Section("Notes", tuple(map(short, diagnosis.notes))))
+    found.append(Section("Notes", tuple(map(printable, diagnosis.notes))))
     return [section for section in found if section.lines or section.tables]
 
 
@@ -97,11 +97,11 @@ def _answer(diagnosis: Diagnosis, names: Names) -> Iterator[str]:
     judged = [fleet for fleet in diagnosis.fleets if not fleet.reason]
     for rate, confidence, least in dict.fromkeys((f.alarm_rate, f.confidence, f.least) for f in judged):
         yield (
-            f"Of healthy nodes at most {_percent(rate)} are called slow or fast. A difference below {_percent(least)} is "
-            f"called nothing. Intervals: {_percent(confidence)}"
+            f"Of healthy nodes at most {_percent(rate)} are called slow or fast. A difference below "
+            f"{_percent(least)} is called nothing. Intervals: {_percent(confidence)}"
         )
     if judged:
-        yield "Assumed: in each kind of work more than half of the nodes are healthy, and runs of a node are independent"
+        yield "Assumed: in each kind of work most nodes are healthy, and the runs of a node are independent"
 
 
 def _sentence(fleet: Fleet, names: Names) -> str:
@@ -155,7 +155,14 @@ def _nodes(fleet: Fleet, names: Names, most: int) -> tuple[Table, ...]:
     if not fleet.nodes:
         return ()
     rows = [
-        (_name(node.node, names), node.standing.value, _overall(node), _furthest(node), str(node.runs), _doubt(node.doubt))
+        (
+            _name(node.node, names),
+            node.standing.value,
+            _overall(node),
+            _furthest(node),
+            str(node.runs),
+            _doubt(node.doubt),
+        )
         for node in fleet.nodes[: most or None]
     ]
     header = ("node", "standing", "in everything", "furthest from the fleet", "runs", "doubt")
@@ -179,7 +186,7 @@ def _signed(finding: Finding) -> str:
     """Return a difference in time with its sign: "+5.1 %", "-3.0 %"; from twice on, or to a half, "2.10x"."""
     if not 0.5 < finding.ratio < 2:
         return f"{significant(finding.ratio)}x"
-    return f"{100 * (finding.ratio - 1):+.1f} %"
+    return f"{_percents(finding.ratio)} %"
 
 
 def _doubt(doubt: float) -> str:
@@ -192,17 +199,21 @@ def _node(fleet: Fleet, node: NodeReport, names: Names, most: int) -> Section:
     kinds = ("all", "family", "work")
     off.sort(key=lambda finding: (kinds.index(finding.group.kind), -finding.doubt))
     rows = [
-        (short(f.group.label), str(f.group.works), f.standing.value, _signed(f), _ends(f), str(f.processes), _doubt(f.doubt))
+        (short(f.group.label), f.standing.value, _signed(f), _ends(f), str(f.processes), _doubt(f.doubt))
         for f in off[: most or None]
     ]
-    header = ("in", "works", "standing", "time", f"interval, {_percent(fleet.confidence)}", "runs", "doubt")
-    table = Table(header, tuple(rows), frozenset({1, 3, 4, 5, 6}), _left(off, most))
-    lines = tuple(map(short, node.causes)) or (_NOTHING,)
+    header = ("in", "standing", "time", f"interval, {_percent(fleet.confidence)}", "runs", "doubt")
+    table = Table(header, tuple(rows), frozenset({2, 3, 4, 5}), _left(off, most))
+    lines = tuple(map(printable, node.causes)) or (_NOTHING,)
     return Section(f"{_name(node.node, names)}: {node.standing.value}", lines, (table,) if rows else ())
 
 
 def _ends(finding: Finding) -> str:
-    return f"{100 * (finding.low - 1):+.1f} to {100 * (finding.high - 1):+.1f} %"
+    return f"{_percents(finding.low)} to {_percents(finding.high)} %"
+
+
+def _percents(ratio: float) -> str:
+    return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f}"  # a zero has no minus
 
 
 def _left(every: Sequence[object], most: int) -> tuple[str, ...]:

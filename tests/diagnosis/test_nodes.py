@@ -1,4 +1,4 @@
-"""Nodes are made of tables: machines of one kind, one number for each work and process, and what is left out is said."""
+"""Nodes are made of tables: machines of one kind, a number for each work and process, and what is left out is said."""
 
 import math
 from dataclasses import replace
@@ -57,7 +57,9 @@ def test_processes_of_a_merged_run_are_told_apart():
 
 def test_sides_that_were_measured_in_turns_are_not_taken_for_one_process():
     """Their runs have one series, by which a comparison pairs them."""
-    sides = [reading(processes([t, t]), "a", run_id=f"s-{name}", about={"series": "s"}) for name, t in (("x", 1), ("y", 2))]
+    sides = [
+        reading(processes([t, t]), "a", run_id=f"s-{name}", about={"series": "s"}) for name, t in (("x", 1), ("y", 2))
+    ]
     (by_machine,) = only(sides).values.values()
     assert [*by_machine["a"]] == ["s-x 0", "s-x 1", "s-y 0", "s-y 1"]
 
@@ -115,7 +117,7 @@ def test_where_one_process_has_only_a_median_all_are_compared_by_their_medians()
     assert [*copies["node-03"].values()] == pytest.approx([math.log(m) for m in medians])
     assert [*copies["node-01"].values()] == pytest.approx([*copies["node-03"].values()], abs=0.005)
     p10 = of(only(fleet(2, runs=1)), "copy")
-    assert [*p10["node-01"].values()][0] < [*copies["node-01"].values()][0] - 0.005
+    assert min(p10["node-01"].values()) < min(copies["node-01"].values()) - 0.005
 
 
 def test_a_merged_row_without_samples_is_one_process():
@@ -142,7 +144,7 @@ def test_works_have_families_and_labels_that_tell_them_apart():
 
 def test_machines_of_other_hardware_are_another_kind():
     other = {"cpu.model": "Imaginary CPU 1", "cpu.cores": 4}
-    kinds = nodes_of(fleet(7, host={number: other for number in (2, 4, 6)}))
+    kinds = nodes_of(fleet(7, host=dict.fromkeys((2, 4, 6), other)))
     assert [kind.machines for kind in kinds] == [
         ("node-01", "node-03", "node-05", "node-07"),
         ("node-02", "node-04", "node-06"),
@@ -206,10 +208,8 @@ def overlapping(second, **about):
 def test_two_computers_with_one_label_are_left_out_because_their_runs_overlap():
     found = only(overlapping("00:05:00"))
     assert found.machines == ("node-01", "node-03", "node-04")
-    assert found.notes == (
-        "node-02 is left out: its runs node-02-run-0 and other overlap in time, so two computers have this label, or it "
-        "did not measure alone",
-    )
+    (note,) = found.notes
+    assert note.startswith("node-02 is left out: its runs node-02-run-0 and other overlap in time, so two computers ")
 
 
 @pytest.mark.parametrize(

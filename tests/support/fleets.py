@@ -112,7 +112,7 @@ def fleet(nodes=6, runs=3, *, slow=(), host=None, gpu=None, flags=None):
 
 
 def write_fleet(folder, nodes=6, runs=3, *, slow=(), host=None, gpu=None):
-    """Write the runs of a fleet as `bench-core fleet run` leaves them, without its private folder; returns the folder."""
+    """Write the runs of a fleet as `bench-core fleet run` does, without its private folder; returns the folder."""
     for number in range(1, nodes + 1):
         name = node(number)
         for run in range(runs):
