@@ -48,13 +48,12 @@ def diagnose_command(
     """
     from bench_core.compare import read
     from bench_core.compare.options import share
-    from bench_core.diagnosis.diagnose import diagnose
-    from bench_core.diagnosis.nodes import nodes_of
+    from bench_core.diagnosis.diagnose import diagnose_readings
 
     format_, smallest = _format(format_, output), share("--least", least)
     with collection_off():
         readings = _kept(read(paths), where)
-        diagnosis = diagnose(nodes_of(readings), readings, least=smallest)
+        diagnosis = diagnose_readings(readings, smallest)
     _say_notes(readings)
     is_shown = output is None and format_ == "table"
     names = _names(paths) if is_shown else {}

@@ -226,11 +226,11 @@ def _told(name: str, value: float) -> str:
     if name.startswith("flag "):
         return f"{100 * value:.0f} % of the cases"
     if name == "gpu_temperature":
-        return f"{round(value):+d} degrees"
+        return f"{round(value):+d} degrees C"
     if name in {"gpu_clock", "gpu_power"}:
         return f"{round(100 * value, 1) + 0.0:+.1f} %"
     if name == "gpu.temperature":
-        return f"{value:.0f} degrees"
+        return f"{value:.0f} degrees C"
     return shown(name, int(value) if value == int(value) else round(value, 2))
 
 

@@ -197,7 +197,7 @@ def _values(readings: Sequence[Reading]) -> tuple[dict[WorkKey, dict[str, dict[s
 
 def _key(row: Row) -> Key:
     who = tuple((name, "" if getattr(row, name) is None else str(getattr(row, name))) for name in _WHO)
-    return Key(*_work(row), who)
+    return Key(*_work(row), who)  # type: ignore[call-arg]
 
 
 def _add(processes: dict[str, _Process], reading: Reading, row: Row) -> None:
@@ -227,7 +227,7 @@ def _on_one_basis(by_machine: Mapping[str, Mapping[str, _Process]]) -> dict[str,
 # ---------------------------------------------------------------- kinds
 
 
-def _facts_by_machine(readings: Iterable[Reading]) -> dict[str, Lasting]:
+def _facts_by_machine(readings: Iterable[Reading]) -> Mapping[str, Lasting]:
     """Return what is known of the hardware of each machine, from all of its runs."""
     found: dict[str, dict[str, str | float]] = {}
     for reading in readings:
@@ -238,7 +238,7 @@ def _facts_by_machine(readings: Iterable[Reading]) -> dict[str, Lasting]:
             for name, value in lasting(files_of(reading, run_id).facts, mine).items():
                 # The smallest of several, so that the order of the runs does not matter.
                 facts = found.setdefault(machine, {})
-                facts[name] = min(facts.get(name, value), value)  # type: ignore[type-var]
+                facts[name] = min(facts.get(name, value), value)
             found.setdefault(machine, {}).pop(_IDENTITY, None)
     return found
 
@@ -361,10 +361,9 @@ def _of_run(files: RunFiles) -> Iterator[tuple[str, str]]:
     if version is not None:
         yield "bench-core", short(shown("package.bench-core", version))
     options = files.about.get("options")
-    for name in _OPTIONS if isinstance(options, dict) else ():
-        if name in options:
-            value = options[name]
-            yield f"option {name}", "none" if value in (None, "", []) else short(shown(name, value))
+    given = options if isinstance(options, dict) else {}
+    for name in (name for name in _OPTIONS if name in given):
+        yield f"option {name}", "none" if given[name] in (None, "", []) else short(shown(name, given[name]))
 
 
 def _unlike(name: str, texts: Mapping[str, str]) -> str:

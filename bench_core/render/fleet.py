@@ -25,7 +25,7 @@ _COLUMNS = (
     *("fleet", "node", "group", "kind", "works", "ratio", "low", "high"),
     *("confidence", "standing", "doubt", "processes"),
 )
-_NOTHING = "Its environment does not differ from that of most other nodes"
+_NOTHING = "In what is known of its environment nothing differs from most other nodes"
 
 Names = Mapping[str, str]  # what the engine calls a node, by its label
 

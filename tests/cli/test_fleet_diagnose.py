@@ -1,7 +1,6 @@
 """`bench-core fleet diagnose` from outside: what is read and given to the diagnosis, formats, and exit codes."""
 
 import json
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,11 +9,12 @@ from typer.testing import CliRunner
 
 from bench_core.cli import Group
 from bench_core.cli.fleet_diagnose import diagnose_command
+from bench_core.diagnosis import diagnose
 from bench_core.diagnosis.result import Diagnosis, Finding, Fleet, NodeReport, Standing
 from bench_core.diagnosis.result import Group as Works
 from bench_core.errors import BenchError
 from bench_core.fleet.plan import FleetFolder, Node, Part, Plan
-from tests.support.fleets import node, write_fleet
+from tests.support.fleets import write_fleet
 
 EVERYTHING = Works("all", "everything", "all", "", 4, 0.004)
 
@@ -24,22 +24,22 @@ def folder(tmp_path_factory):
     return write_fleet(tmp_path_factory.mktemp("fleet"), 5, slow={2: 1.05})
 
 
-@pytest.fixture(name="asked", autouse=True)
+@pytest.fixture(name="asked")
 def stand_in(monkeypatch):
     """A diagnosis that calls the nodes in `slow` slow; what it was given is kept."""
-    asked = SimpleNamespace(slow=(), reason="", hardware=None, readings=None, least=None)
+    asked = SimpleNamespace(slow=(), reason="", readings=None, least=None)
 
-    def diagnose(hardware, readings, *, least):
-        asked.hardware, asked.readings, asked.least = hardware, readings, least
+    def diagnosed(readings, least):
+        asked.readings, asked.least = readings, least
         nodes = []
-        for name in hardware[0].machines if hardware else ():
+        for name in dict.fromkeys(name for reading in readings for name in reading.rows.cells("machine")):
             standing = Standing.SLOW if name in asked.slow else Standing.ALIKE
             finding = Finding(EVERYTHING, 1.05, 1.04, 1.06, 3, standing, 2.0)
             nodes.append(NodeReport(name, standing, 3, (finding,), (), 2.0))
         kept = () if asked.reason else tuple(nodes)
         return Diagnosis((Fleet("kind", kept, (EVERYTHING,), 0.01, 0.95, least, asked.reason),))
 
-    monkeypatch.setitem(sys.modules, "bench_core.diagnosis.diagnose", SimpleNamespace(diagnose=diagnose))
+    monkeypatch.setattr(diagnose, "diagnose_readings", diagnosed)
     return asked
 
 
@@ -58,7 +58,6 @@ def test_no_node_that_is_off_is_exit_code_0(folder, asked):
     done = run(folder)
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1].strip() == "None of 5 nodes is slow or fast"
-    assert [kind.machines for kind in asked.hardware] == [tuple(map(node, range(1, 6)))]
     assert (len(asked.readings), asked.least) == (15, 0.02)
 
 
@@ -74,6 +73,23 @@ def test_a_fleet_that_cannot_be_judged_is_exit_code_5(folder, asked):
     done = run(folder)
     assert done.exit_code == 5
     assert "No node is judged: too few runs" in done.stdout
+
+
+def test_a_slow_node_of_real_tables_is_found_and_its_driver_told(tmp_path):
+    """Without the stand-in: the whole way from files to the sentence."""
+    fleet = write_fleet(tmp_path, 12, slow={7: 1.2}, gpu={7: {"gpu.driver": "570"}})
+    first, again = run(fleet), run(fleet)
+    assert first.exit_code == 1
+    assert "Of 12 nodes 1 is slow: node-07 by " in first.stdout
+    assert "driver: 570; on 11 of 11 other nodes: 580.95" in first.stdout
+    assert again.stdout == first.stdout
+    assert run(write_fleet(tmp_path / "healthy", 12)).exit_code == 0
+
+
+def test_nothing_is_called_slow_on_one_run(tmp_path):
+    done = run(write_fleet(tmp_path, 12, runs=1, slow={7: 2.0}))
+    assert done.exit_code == 5
+    assert "No node is judged: " in done.stdout
 
 
 def test_a_folder_without_results_is_exit_code_3(tmp_path):
@@ -98,7 +114,7 @@ def test_what_is_wrong_is_exit_code_2(folder, given, told):
 
 def test_a_filter_leaves_the_works_that_pass(folder, asked):
     run(folder, "--filter", "device == 'cpu'")
-    assert {work.device for work in asked.hardware[0].works} == {"cpu"}
+    assert {device for reading in asked.readings for (device,) in reading.rows.distinct("device")} == {"cpu"}
 
 
 def test_each_format_is_written_and_the_verdict_is_on_stderr(folder, asked, tmp_path):
@@ -115,7 +131,7 @@ def test_each_format_is_written_and_the_verdict_is_on_stderr(folder, asked, tmp_
     assert (done.stdout, done.stderr) == ((tmp_path / "a.json").read_text(), verdict)
 
 
-def test_a_table_is_as_long_as_the_limit(folder):
+def test_a_table_is_as_long_as_the_limit(folder, asked):
     assert "3 more lines: --limit 0 shows all" in run(folder, "--limit", "2").stdout
     assert "more line" not in run(folder, "--limit", "0").stdout
 

@@ -48,7 +48,7 @@ def test_of_equal_environments_nothing_is_said():
             "gpu.temperature",
             40,
             71,
-            "temperature of the GPU before any work: 71 degrees; on most other nodes: 40 degrees",
+            "temperature of the GPU before any work: 71 degrees C; on most other nodes: 40 degrees C",
         ),
         ("gpu", "gpu.other_processes", 0, 2, "other processes on the GPU: 2; on most other nodes: 0"),
         ("host", "memory.total", 128e9, 125e9, "memory: 125 GB; on most other nodes: 128 GB"),
@@ -85,7 +85,7 @@ def test_four_nodes_with_one_fault_do_not_hide_each_other():
     }
     assert causes(3, 20, gpu=facts) == (
         "driver: 570; on 16 of 19 other nodes: 580",
-        "temperature of the GPU before any work: 75 degrees; on most other nodes: 40 degrees",
+        "temperature of the GPU before any work: 75 degrees C; on most other nodes: 40 degrees C",
     )
     assert causes(9, 20, gpu=facts) == ()
 
@@ -152,8 +152,8 @@ def test_clock_and_temperature_right_after_the_blocks_are_told_against_the_fleet
         "-0.2 % to +0.2 %"
     )
     assert heat == (
-        "temperature of the GPU right after the timed blocks, from the median node: +23 degrees; on most other nodes: "
-        "-1 degrees to +0 degrees"
+        "temperature of the GPU right after the timed blocks, from the median node: +22 degrees C; "
+        "on most other nodes: -2 degrees C to +0 degrees C"
     )
     assert evidence.causes("node-05") == ()
 
