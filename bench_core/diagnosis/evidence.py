@@ -32,7 +32,10 @@ _LONGEST = 80  # characters of a value
 _MOST_WORDS = 4  # of packages and of environment variables
 
 # What differs between parts of one node, is told elsewhere, or is no property of the machine.
-_UNTOLD = {"cpu.affinity", "cpu.given", "env.CUDA_VISIBLE_DEVICES", "package.bench-core", "system.clock", "threadpools"}
+_UNTOLD = {
+    *("cpu.affinity", "cpu.given", "env.CUDA_VISIBLE_DEVICES", "package.bench-core", "system.clock", "threadpools"),
+    "cuda.driver",  # the same as gpu.driver_cuda
+}
 _FAMILIES = {"package.": "packages", "env.": "environment variables"}
 _ABSENT = {"package.": "not installed", "env.": "unset"}
 _POWER, _HELD, _LANES, _LIBRARY = "power capped", "slowed down", "lanes", "library"  # made of other facts, or of rows
@@ -66,6 +69,8 @@ _WORDS = {
     "gpu.driver": "driver",
     "gpu.driver_cuda": "CUDA of the driver",
     "cuda.runtime": "CUDA runtime",
+    "cuda.cublas": "cuBLAS",
+    "cuda.cudnn": "cuDNN",
     "cpu.governor": "CPU governor",
     "cpu.boost": "CPU boost",
     "cpu.smt": "SMT",
@@ -285,9 +290,9 @@ class _Collected:
             self._add_fact(machine, name, "", fact.value)
 
     def _add_worker(self, machine: str, facts: Facts, host: Facts, backend: str, device: str) -> None:
-        """Add the facts of a worker which the host has not: it repeats many of them."""
+        """Add the facts of a worker which the host has not: it repeats many of them, and the versions of packages."""
         for name, fact in facts.items():
-            if name not in host:
+            if name not in host and f"package.{name}" not in host:
                 is_of_device = name.startswith(("gpu.", "cuda."))
                 self._add_fact(machine, name, device if is_of_device else backend, fact.value)
         if "gpu.name" in facts or "gpu.driver" in facts:

@@ -186,13 +186,23 @@ def _values(readings: Sequence[Reading]) -> tuple[dict[WorkKey, dict[str, dict[s
         for row in reading.rows:
             if row.has_value:
                 work = WorkKey(*row.identity, row.metric, row.suite)
-                keys.setdefault(work, _key(row))
+                if work not in keys:
+                    keys[work] = _key(row)
                 _add(found.setdefault(work, {}).setdefault(row.machine, {}), reading, row)
+    labels = _labels(keys)
+    return {replace(w, label=labels[w]): _on_one_basis(found[w]) for w in labels}, comparable.said
+
+
+def _labels(keys: Mapping[WorkKey, Key]) -> dict[WorkKey, str]:
+    """Return the label of each work, in the order of the works; no two works have one."""
     fields, _ = label_fields(list(keys.values()), _CHOSEN)
-    ordered = sorted(keys, key=lambda work: (work.family, keys[work].order))
-    return {
-        replace(work, label=label(keys[work], fields)): _on_one_basis(found[work]) for work in ordered
-    }, comparable.said
+    labels: dict[WorkKey, str] = {}
+    seen: Counter[str] = Counter()
+    for work in sorted(keys, key=lambda work: (work.family, keys[work].order, work.case_id)):
+        text = label(keys[work], fields)
+        seen[text] += 1
+        labels[work] = f"{text} ({seen[text]})" if seen[text] > 1 else text
+    return labels
 
 
 def _key(row: Row) -> Key:

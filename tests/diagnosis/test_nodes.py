@@ -139,6 +139,14 @@ def test_works_have_families_and_labels_that_tell_them_apart():
     assert work.family == "collectives on several cuda"
 
 
+def test_works_that_differ_in_nothing_but_their_costs_have_different_labels():
+    readings = fleet(3)
+    readings += renamed([reading_of(4, 0)], flops=5.0)
+    labels = [work.label for work in only(readings).works]
+    assert labels[:2] == ["matmul 1024 float32 numpy cpu", "matmul 1024 float32 numpy cpu (2)"]
+    assert len(set(labels)) == len(labels)
+
+
 # ---------------------------------------------------------------- kinds
 
 
