@@ -137,12 +137,14 @@ def test_a_table_is_as_long_as_the_limit(folder, asked):
 
 
 def test_names_of_the_engine_are_on_the_terminal_and_in_no_file(folder, asked, tmp_path):
-    parts = (Part("node-02"), Part("node-02-gpu-1", 1))
+    parts = (Part("node-02-gpu-0", 0), Part("node-03", 1))
     plan = Plan("fleet-1", "slurm", 3, (), (Node("node-02", parts),), "1.0")
     fleet = FleetFolder(write_fleet(tmp_path / "fleet", 5))
     fleet.create(plan, {"node-02": "gpu07"})
-    asked.slow = ("node-02",)
-    assert "node-02 (gpu07) by 5.0 %" in run(fleet.path).stdout
+    asked.slow = ("node-02", "node-03")
+    shown = run(fleet.path).stdout
+    assert "node-02 (gpu07) by 5.0 %" in shown
+    assert "node-03 (gpu07) by 5.0 %" in shown  # a part has the name of its node
     for format_ in ("md", "csv", "json"):
         done = run(fleet.path, "--format", format_)
         assert "gpu07" not in done.stdout + done.stderr

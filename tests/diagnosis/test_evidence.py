@@ -8,7 +8,6 @@ from bench_core.compare.loading import Reading
 from bench_core.diagnosis.evidence import MOST, Evidence
 from tests.support.fleets import fleet, node, reading_of
 from tests.support.hostile import CELL_TEXTS
-from tests.support.properties import given, st
 
 NODES = 8
 
@@ -98,6 +97,8 @@ def test_without_a_majority_nothing_is_told():
 def test_a_number_within_the_range_of_the_others_or_near_it_is_not_told():
     facts = {number: {"gpu.temperature": 40 + number} for number in range(1, NODES + 1)}
     assert [causes(number, gpu=facts) for number in (1, 3, 8)] == [()] * 3
+    scattered = {number: {"gpu.temperature": 30 + 6 * number} for number in range(1, NODES + 1)}
+    assert causes(8, gpu=scattered) == ()  # 12 degrees above most of the others, which are 30 apart
     cool = {3: {"gpu.temperature": 10}}
     assert causes(3, gpu=cool) == ()  # a cool card is no cause
 
@@ -106,6 +107,14 @@ def test_facts_that_are_unknown_are_not_told():
     assert causes(3, gpu={3: dict.fromkeys(("gpu.driver", "gpu.ecc", "gpu.temperature"))}) == ()
     others = {number: {"gpu.driver": None} for number in range(1, NODES + 1) if number not in {3, 4}}
     assert causes(3, gpu={**others, 3: {"gpu.driver": "570"}}) == ()  # only one other knows it
+
+
+def test_the_link_of_a_card_counts_as_fast_as_it_was_seen():
+    """An idle card lowers its generation."""
+    facts = {number: {"gpu.pcie_generation": 5} for number in range(1, NODES + 1)}
+    readings = [r for r in fleet(NODES, gpu=facts) if r.origins[0][1] != "node-03"]
+    readings += [reading_of(3, run, gpu={"gpu.pcie_generation": 1 if run else 5}) for run in range(3)]
+    assert Evidence.of(map(node, range(1, 9)), readings).causes("node-03") == ()
 
 
 def test_a_power_limit_below_the_default_is_told_once_with_both():
@@ -199,15 +208,19 @@ def test_of_tables_without_run_json_nothing_is_said():
     assert Evidence.of(map(node, range(1, 5)), bare).causes("node-01") == ()
 
 
-@given(st.sampled_from(CELL_TEXTS), st.sampled_from(["gpu.driver", "cpu.governor", "package.torch", "x"]))
-def test_no_text_of_a_file_reaches_a_cause_unescaped(text, fact):
-    facts = {number: {fact: text if number == 3 else "usual"} for number in range(1, 5)}
-    told = causes(3, 4, gpu=facts) if fact.startswith("gpu.") else causes(3, 4, host=facts)
+@pytest.mark.parametrize("text", CELL_TEXTS)
+def test_no_text_of_a_file_reaches_a_cause_unescaped(text):
+    host = {number: dict.fromkeys(("cpu.governor", "package.torch", "x"), "usual") for number in range(1, 5)}
+    host[3] = dict.fromkeys(host[3], text) | {text: text}
+    told = causes(3, 4, host=host, gpu={3: {"gpu.driver": text}})
+    assert len(told) == 4
     assert all(line.isprintable() for line in told)
 
 
-@given(st.sampled_from(["gpu.temperature", "load.average", "gpu.throttle_reasons", "gpu.power_limit"]), st.data())
-def test_facts_of_any_type_raise_nothing(fact, data):
-    odd = data.draw(st.sampled_from(["x", [], ["x"], {}, {"a": [1]}, True, 10**299, -1, 0, [None], 1e300]))
-    planted = {1: {fact: odd}}
-    causes(1, 4, **({"gpu": planted} if fact.startswith("gpu") else {"host": planted}))
+@pytest.mark.parametrize(
+    "odd", ["x", [], ["x"], {}, {"a": [1]}, True, 10**299, -1, 0, [None], 1e300, [1e300]], ids=repr
+)
+def test_facts_of_any_type_raise_nothing(odd):
+    names = ("temperature", "throttle_reasons", "power_limit", "power_limit_default", "pcie_width", "pcie_width_max")
+    told = causes(1, 4, host={1: {"load.average": odd}}, gpu={1: {f"gpu.{name}": odd for name in names}})
+    assert all(line.isprintable() for line in told)

@@ -17,7 +17,6 @@ from bench_core.render.fleet import (
     verdict_lines,
 )
 from tests.support.hostile import CELL_TEXTS
-from tests.support.properties import given, st
 
 SLOW, FAST, ALIKE, FEW = Standing
 ALL = Group("all", "everything", "all", "", 3, 0.004)
@@ -216,7 +215,7 @@ def hostile(text):
     return Diagnosis((fleet, replace(fleet, nodes=(), reason=text)), (text,))
 
 
-@given(st.sampled_from(CELL_TEXTS))
+@pytest.mark.parametrize("text", CELL_TEXTS)
 def test_no_output_has_control_characters_or_a_formula(text):
     diagnosis = hostile(text)
     shown = diagnosis_text(diagnosis, 100, names={text: text}) + diagnosis_markdown(diagnosis)
