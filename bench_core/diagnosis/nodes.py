@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from itertools import combinations
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -47,10 +46,9 @@ _OPTIONS = (
 _FEW = 3  # fewer nodes of one kind are few enough to be a kind by mistake, such as of a missing DIMM
 _MOST_NAMED = 5
 _LONGEST_COMMIT = 9
-_OVERLAP, _SHARE = (
-    timedelta(seconds=2),
-    0.1,
-)  # of two runs; the share is of the shorter one: starts are in whole seconds
+_OVERLAP = 2.0  # seconds of two runs: starts are in whole seconds
+_SHARE = 0.1  # of the shorter one: how long each process of a merged run took is not known
+_EPOCH = datetime(1970, 1, 1)  # in UTC, as `moment` returns it
 _work = attrgetter("case_id", *WORK, *QUANTITY)
 
 
@@ -308,46 +306,63 @@ def _other_kind(kind: Sequence[str], largest: Sequence[str], facts: Mapping[str,
         yield f"{_listed(kind)} {of} than most: {'; '.join(told)}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class _Span:
+    """When a process of a run began and ended, in seconds since 1970. series: runs with one are measured in turns."""
+
+    begin: float
+    end: float
+    run_id: str
+    series: str
+
+    def overlaps(self, other: _Span) -> bool:
+        shared = min(self.end, other.end) - max(self.begin, other.begin)
+        shorter = min(self.end - self.begin, other.end - other.begin)
+        return self.series != other.series and shared > max(_OVERLAP, _SHARE * shorter)
+
+
 def _overlapping(readings: Iterable[Reading]) -> dict[str, str]:
     """Return the machines of which two runs overlap in time, each with a note that names them.
 
     Runs that were measured in turns, and those that were resumed, are not looked at: their seconds do not tell when
     they ended.
     """
-    spans: dict[str, dict[str, list[tuple[datetime, timedelta]]]] = {}
-    series: dict[str, str] = {}
+    spans: dict[str, set[_Span]] = {}
     for reading in readings:
         for run_id, machine in reading.rows.distinct("run_id", "machine"):
-            about = files_of(reading, run_id).about
-            series[run_id] = str(about.get("series") or run_id)
-            spans.setdefault(machine, {}).setdefault(run_id, _spans(about))
+            spans.setdefault(machine, set()).update(_spans(run_id, files_of(reading, run_id).about))
     found = {}
-    for machine, by_run in spans.items():
-        for (one, mine), (other, theirs) in combinations(sorted(by_run.items()), 2):
-            if series[one] != series[other] and any(_overlap(a, b) for a in mine for b in theirs):
-                told = f"{short(machine)} is left out: its runs {short(one)} and {short(other)} overlap in time"
-                found[machine] = f"{told}, so two computers have this label, or it did not measure alone"
-                break
+    for machine, several in spans.items():
+        if pair := _first_overlap(sorted(several)):
+            told = f"{short(machine)} is left out: its runs {short(pair[0].run_id)} and {short(pair[1].run_id)} overlap"
+            found[machine] = f"{told} in time, so two computers have this label, or it did not measure alone"
     return found
 
 
-def _spans(about: Mapping[str, Any]) -> list[tuple[datetime, timedelta]]:
-    """Return when the processes of a run began, and how long they took; of several, as long each."""
+def _first_overlap(spans: Sequence[_Span]) -> tuple[_Span, _Span] | None:
+    """Return two of these spans, sorted by their begin, that overlap; None if no two do."""
+    for place, one in enumerate(spans):
+        for other in spans[place + 1 :]:
+            if other.begin >= one.end:
+                break
+            if one.overlaps(other):
+                return one, other
+    return None
+
+
+def _spans(run_id: str, about: Mapping[str, Any]) -> Iterator[_Span]:
+    """Yield when the processes of a run began and ended; of several, each as long as the others."""
     run, time = about.get("run"), about.get("time")
-    if not isinstance(run, dict) or not isinstance(time, dict) or about.get("resumed"):
-        return []
+    seconds = time.get("total_s") if isinstance(time, dict) else None
+    if not isinstance(run, dict) or not isinstance(seconds, int | float) or about.get("resumed"):
+        return
     processes = about.get("processes")
     several = processes if isinstance(processes, list) and processes else [run]
-    starts = [moment(str(each.get("started_at"))) for each in several if isinstance(each, dict)]
-    seconds = time.get("total_s")
-    if not isinstance(seconds, int | float) or not 0 < seconds < 1e9:
-        return []
-    return [(start, timedelta(seconds=seconds / len(several))) for start in starts if start is not None]
-
-
-def _overlap(one: tuple[datetime, timedelta], other: tuple[datetime, timedelta]) -> bool:
-    shared = min(one[0] + one[1], other[0] + other[1]) - max(one[0], other[0])
-    return shared > max(_OVERLAP, _SHARE * min(one[1], other[1]))
+    for each in several:
+        start = moment(str(each.get("started_at"))) if isinstance(each, dict) else None
+        if start is not None:
+            begin = (start - _EPOCH).total_seconds()
+            yield _Span(begin, begin + seconds / len(several), run_id, str(about.get("series") or run_id))
 
 
 def _other_runs(machines: Sequence[str], readings: Iterable[Reading]) -> Iterator[str]:

@@ -228,6 +228,8 @@ def test_two_computers_with_one_label_are_left_out_because_their_runs_overlap():
         ("00:05:00", {"resumed": True}),
         ("00:05:00", {"time": {}}),
         ("00:05:00", {"time": {"total_s": "long"}}),
+        ("00:05:00", {"time": [], "processes": {}}),
+        ("00:05:00", {"processes": [{"started_at": "9999-12-31T23:59:59+00:00"}, 1]}),
     ],
 )
 def test_runs_one_after_another_and_those_whose_end_is_unknown_do_not_overlap(second, about):
@@ -242,7 +244,7 @@ def test_sides_of_one_series_are_measured_in_turns():
 
 
 def test_merged_runs_overlap_if_their_processes_do():
-    starts = [{"started_at": f"2001-01-01T00:{minute}:00+00:00"} for minute in ("12", "25", "35")]
+    starts = [{"started_at": f"2001-01-01T00:{minute}:00+00:00"} for minute in ("12", "25", "45")]
     kept = only(overlapping("00:12:00", processes=starts, time={"total_s": 1500.0}))
     assert "node-02" in kept.machines
     starts[0] = {"started_at": "2001-01-01T00:05:00+00:00"}
