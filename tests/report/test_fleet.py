@@ -1,4 +1,4 @@
-"""A report of a fleet says which nodes differ, by how much and how often that is wrong; one of few machines says nothing."""
+"""A report of a fleet says which nodes differ, by how much and how often it is wrong; of few machines it says nothing."""
 
 import html
 import math
@@ -87,11 +87,8 @@ def test_the_verdict_names_who_is_slow_who_is_fast_and_who_has_too_few_runs():
 
 def test_a_healthy_fleet_is_said_to_be_healthy_and_has_no_tables():
     (found,) = fleet.fleet_section(diagnoses.diagnosis(diagnoses.fleet(7, few={2, 4}))).fleets
-    assert found.verdict == (
-        "None of 5 nodes is slow or fast. 2 nodes have too few runs to be judged: "
-        + " and ".join(sorted(("node-02", "node-04"))).replace(" and ", ", ")
-        + "."
-    )
+    assert found.verdict.startswith("None of 5 nodes is slow or fast. 2 nodes have too few runs to be judged: node-0")
+    assert set(re.findall(r"node-\d\d", found.verdict)) == {"node-02", "node-04"}
     assert found.nodes == ()
     assert all(not row.place for row in found.whole.rows)
 
