@@ -1,4 +1,4 @@
-"""A report of a fleet says which nodes differ, by how much and how often it is wrong; of few machines it says nothing."""
+"""A report says which nodes of a fleet differ, by how much and how often that is wrong; of few machines, nothing."""
 
 import html
 import math
@@ -78,7 +78,7 @@ def test_the_verdict_names_who_is_slow_who_is_fast_and_who_has_too_few_runs():
     one = replace(diagnoses.fleet(5), nodes=nodes)
     (found,) = fleet.fleet_section(Diagnosis((one,))).fleets
     assert found.verdict == (
-        "2 of 8 nodes are slow: a +5.1 % (+4.2 to +6.0 %) in all work; "
+        "2 of 8 nodes are slow: a +5.1 % (+4.2 to +6.1 %) in all work; "
         "b +20.0 % (+18.9 to +21.1 %) in matmul on cpu and in 1 other group. "
         "1 of 8 nodes is fast: c -6.0 % (-6.8 to -5.2 %) in all work. "
         "1 node has too few runs to be judged: h."
