@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 
 from bench_core.compare.loading import Reading
-from bench_core.diagnosis.result import Diagnosis, Finding, Fleet, Group, NodeReport, Standing
+from bench_core.diagnosis.judge import FEWEST_NODES, FEWEST_RUNS
+from bench_core.diagnosis.result import Diagnosis, Finding, Fleet, Group, GroupKind, NodeReport, Standing
 from bench_core.history.series import shown_change
 from bench_core.text import printable
 from bench_core.units import counted
 
-FEWEST_NODES = 5  # of which one can be out of line with the others
-FEWEST_RUNS = 3  # of a node that is judged
 WHOLE = 20  # groups that are shown in one map; of more, the works have a map of their own
-MOST_WORKS = 16  # columns of that: as many as paper is wide
+MOST_WORKS = 12  # columns of that: as many as paper is wide
+MOST_LEVEL = 10  # columns whose labels are not turned
 MOST_GROUPS = 40  # columns of the other: everything and the families
 MOST_CELLS = 4_000  # of the maps of one kind of all fleets
 FEWEST_ROWS = 10  # of a map, however many fleets there are
 MOST_NAMED = 3  # nodes of the verdict
 MOST_TABLES = 20  # nodes of a fleet with a table of what differs
-MOST_FINDINGS = 12  # pieces of work of such a table
+MOST_FINDINGS = 8  # families of such a table, and pieces of work
 MOST_NOTES = 20
 LONGEST = 60  # characters of a label
 HALF = 0.5  # the doubt from which a cell that is not called anything has a number
@@ -78,9 +78,10 @@ class HeatMap:
     left_out: str
 
     @property
-    def is_upright(self) -> bool:
-        """Whether the labels of its columns are turned, because there are many or long ones."""
-        return len(self.columns) > MOST_WORKS // 2
+    def look(self) -> str:
+        """The classes of its style: whether the labels of its columns are turned, and its numbers on paper."""
+        count = len(self.columns)
+        return " ".join(["upright"] * (count > MOST_LEVEL) + ["many"] * (count > MOST_WORKS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class FindingRow:
 
 @dataclass(frozen=True, slots=True)
 class NodeTable:
-    """A node that differs. more: how much of its work is slow or fast besides, "" for none."""
+    """A node that differs. more: in what else it is slow or fast, "" for nothing."""
 
     node: str
     place: str
@@ -172,7 +173,8 @@ def _part(fleet: Fleet, place: str, cells: int) -> FleetPart:
     if len(fleet.groups) <= WHOLE or not above:
         whole = _map(fleet, "Nodes by work", _by_family(fleet.groups), places, cells)
     else:
-        whole = _map(fleet, "Nodes by family of work", above, places, cells)
+        title = "Nodes by family of work" if len(above) > 1 else "Nodes, all work together"
+        whole = _map(fleet, title, above, places, cells)
         shown = _most_doubtful(fleet, works)
         title = f"The {len(shown)} most doubtful of {counted(len(works), 'piece')} of work"
         of_works = _map(fleet, title, _by_family(shown), places, cells) if shown else None
@@ -339,12 +341,12 @@ def _legend(parts: Iterable[FleetPart]) -> tuple[tuple[Cell, str], ...]:
     maps = [of for part in parts for of in (part.whole, part.works) if of]
     there = Counter(cell.look for of in maps for row in of.rows for cell in row.cells)
     known = (
-        (Cell("slow called", "+", ""), "slow: takes more time than the fleet"),
-        (Cell("slow clear", "+", ""), "the same, by more than twice what is called slow"),
+        (Cell("slow called", "+", ""), "slow: takes longer than the fleet"),
+        (Cell("slow clear", "+", ""), "slow, by twice what is called that or more"),
         (Cell("fast called", "-", ""), "fast: takes less time"),
-        (Cell("fast clear", "-", ""), "the same, by more than twice what is called fast"),
-        (Cell("near-slow", "+", ""), "more than half of what is called slow"),
-        (Cell("near-fast", "-", ""), "more than half of what is called fast"),
+        (Cell("fast clear", "-", ""), "fast, by twice what is called that or more"),
+        (Cell("near-slow", "+", ""), "half of what is called slow, or more"),
+        (Cell("near-fast", "-", ""), "half of what is called fast, or more"),
         (Cell("", "", ""), "like the fleet"),
         (Cell("few", "few", ""), "too few runs to be judged"),
         (NONE, "no value"),
@@ -355,17 +357,24 @@ def _legend(parts: Iterable[FleetPart]) -> tuple[tuple[Cell, str], ...]:
 # ---------------------------------------------------------------- nodes that differ
 
 
+_KINDS: dict[GroupKind, str] = {"all": "whole", "family": "group", "work": "piece"}
+
+
 def _table(node: NodeReport, place: str) -> NodeTable:
     off = [finding for finding in node.findings if finding.standing in OFF]
-    works = sorted((f for f in off if f.group.kind == "work"), key=lambda f: -f.doubt)
-    shown = [*(f for f in off if f.group.kind != "work"), *works[:MOST_FINDINGS]]
-    more = len(works) - MOST_FINDINGS
+    kinds = [sorted((f for f in off if f.group.kind == kind), key=lambda f: -f.doubt) for kind in _KINDS]
+    shown = [finding for of in kinds for finding in of[:MOST_FINDINGS]]
+    more = [
+        counted(len(of) - MOST_FINDINGS, f"other {noun}")
+        for of, noun in zip(kinds, _KINDS.values(), strict=True)
+        if len(of) > MOST_FINDINGS
+    ]
     return NodeTable(
         _cut(node.node),
         place,
         f"{node.standing.value}, {counted(node.runs, 'run')}",
         tuple(_finding_row(finding) for finding in shown),
-        f"And {counted(more, 'other piece')} of work, in which it differs less surely." if more > 0 else "",
+        f"And in {' and '.join(more)} of work." if more else "",
         tuple(printable(cause) for cause in node.causes),
     )
 

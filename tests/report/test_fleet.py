@@ -181,7 +181,7 @@ def test_few_works_stand_in_one_map_below_their_families():
 
 
 def test_of_many_works_the_most_doubtful_have_a_map_and_the_nodes_take_turns(part):
-    assert part.works.title == "The 16 most doubtful of 60 pieces of work"
+    assert part.works.title == "The 12 most doubtful of 60 pieces of work"
     assert len(part.works.columns) == sum(width for _, width in part.works.heads) == fleet.MOST_WORKS
     assert [row.node for row in part.works.rows] == [row.node for row in part.whole.rows]
     groups = [group.key for group in diagnoses.two_slow().groups]
@@ -204,6 +204,14 @@ def test_a_map_of_too_many_nodes_or_groups_says_what_it_leaves_out(monkeypatch):
     monkeypatch.setattr(fleet, "MOST_CELLS", 0)
     (found,) = fleet.fleet_section(diagnoses.diagnosis()).fleets
     assert len(found.whole.rows) == fleet.FEWEST_ROWS
+
+
+def test_the_labels_of_many_columns_are_turned_and_on_paper_their_numbers_too():
+    looks = []
+    for families in (9, 10, 12):
+        (found,) = fleet.fleet_section(diagnoses.diagnosis(diagnoses.fleet(5, families, 20))).fleets
+        looks.append((found.whole.look, found.works.look))
+    assert looks == [("", "upright"), ("upright", "upright"), ("upright many", "upright")]
 
 
 def test_the_legend_explains_every_look_that_there_is_and_no_other(part):
@@ -230,10 +238,16 @@ def test_a_node_that_differs_has_a_table_of_its_findings_and_the_causes(part):
         "cpu.governor: powersave; performance elsewhere.",
     )
     whole = by_node["node-07"]
-    assert [row.work for row in whole.rows[:2]] == ["all work", "memory on cpu"]
+    assert whole.rows[0].work == "all work"
+    assert {row.work for row in whole.rows[1:7]} == {f"{suite} on cpu" for suite in diagnoses.SUITES}
     assert len(whole.rows) == 1 + 6 + fleet.MOST_FINDINGS
-    assert re.fullmatch(r"And \d\d other pieces of work, in which it differs less surely\.", whole.more)
-    assert table.more == ""
+    assert whole.more == "And in 52 other pieces of work."
+    assert table.more == "And in 2 other pieces of work."
+    assert [row.work for row in table.rows[1:3]] == [
+        finding.group.label
+        for finding in sorted(diagnoses.two_slow().nodes[0].findings, key=lambda f: -f.doubt)
+        if finding.group.kind == "work"
+    ][:2]
 
 
 def test_a_node_without_causes_says_that_its_environment_is_that_of_the_others(monkeypatch):
