@@ -198,7 +198,7 @@ def _cut(text: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.{2 if share < 0.1 else 3}g} %"
 
 
 def _change(finding: Finding) -> str:
@@ -269,7 +269,7 @@ def _by_family(groups: Iterable[Group]) -> list[Group]:
     families: dict[str, int] = {}
     for group in groups:
         families.setdefault(group.family, len(families))
-    return sorted(groups, key=lambda g: (g.kind == "work", families[g.family] if g.kind == "work" else 0))
+    return sorted(groups, key=lambda group: families[group.family] if group.kind == "work" else -1)
 
 
 def _most_doubtful(fleet: Fleet, works: Sequence[Group]) -> list[Group]:

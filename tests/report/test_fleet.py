@@ -108,9 +108,9 @@ def test_the_rate_of_false_alarms_the_confidence_and_the_least_difference_are_st
     assert "At most 1 % of healthy nodes are called slow or fast in anything by chance." in part.how
     assert "A difference below 2 % is called nothing." in part.how
     assert "Intervals are at 95 % confidence." in part.how
-    other = replace(diagnoses.fleet(), alarm_rate=0.005, least=0.015, confidence=0.99)
+    other = replace(diagnoses.fleet(), alarm_rate=0.005, least=0.015, confidence=0.999)
     how = fleet.fleet_section(diagnoses.diagnosis(other)).fleets[0].how
-    assert all(words in how for words in ("0.5 % of healthy", "below 1.5 %", "at 99 % confidence"))
+    assert all(words in how for words in ("0.5 % of healthy", "below 1.5 %", "at 99.9 % confidence"))
 
 
 # ---------------------------------------------------------------- maps
@@ -204,6 +204,12 @@ def test_a_map_of_too_many_nodes_or_groups_says_what_it_leaves_out(monkeypatch):
     monkeypatch.setattr(fleet, "MOST_CELLS", 0)
     (found,) = fleet.fleet_section(diagnoses.diagnosis()).fleets
     assert len(found.whole.rows) == fleet.FEWEST_ROWS
+
+
+def test_fleets_share_the_cells_of_the_maps(monkeypatch):
+    monkeypatch.setattr(fleet, "MOST_CELLS", 2 * 7 * 15)
+    two = fleet.fleet_section(diagnoses.diagnosis(diagnoses.two_slow(), diagnoses.fleet())).fleets
+    assert [len(found.whole.rows) for found in two] == [15, 15]
 
 
 def test_the_labels_of_many_columns_are_turned_and_on_paper_their_numbers_too():
