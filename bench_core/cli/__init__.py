@@ -1,10 +1,10 @@
-"""The command line: `bench-core list | run | compare | cost | report | plot | history | doctor | check | ...`.
+"""The command line: `bench-core list | run | compare | cost | report | plot | history | fleet | doctor | check | ...`.
 
 This is the only subpackage that prints. Each command has a module of the same name (`import_` for `import`), which
 documents its exit codes.
 Besides these, every command has 74 or 141 if its output is lost (streams.py), and 130 if a signal ends it.
 A module of a command imports at its top only what declares the command, and what does its work where that is done:
-help must not wait for the work of eleven commands, `compare` not for pytest, nor `list` for charts.
+help must not wait for the work of twelve commands, `compare` not for pytest, nor `list` for charts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,20 @@ from bench_core.text import harmless, no_such, printable
 
 # For commands that run pytest: options unknown to typer are passed to pytest, which rejects those it does not know.
 PYTEST_OPTIONS = {"ignore_unknown_options": True}
-COMMANDS = ("list", "run", "compare", "cost", "report", "plot", "history", "doctor", "check", "noise", "import")
+COMMANDS = (
+    "list",
+    "run",
+    "compare",
+    "cost",
+    "report",
+    "plot",
+    "history",
+    "fleet",
+    "doctor",
+    "check",
+    "noise",
+    "import",
+)
 ALIASES = {"aa": "noise"}  # former name -> name of a command
 _TyperError: Any = typer.BadParameter.__bases__[0]  # of every wrong option and argument; typer exports no name for it
 

@@ -134,7 +134,10 @@ class State:
             label: PartState(tuple(map(int, part["exit_codes"])), harmless(part["reason"]))
             for label, part in plain["parts"].items()
         }
-        return cls(**{**plain, "parts": parts, "reason": harmless(plain["reason"])})
+        texts = {name: harmless(plain[name]) for name in ("version", "reason")}
+        return cls(
+            **{**plain, **texts, "parts": parts, "began": float(plain["began"]), "ended": _moment(plain["ended"])}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,12 @@ class Seen:
     begun: float | None = None
     ended: float | None = None
     why: str = ""
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Return it from plain JSON; raises KeyError, TypeError, ValueError."""
+        begun, ended = _moment(plain["begun"]), _moment(plain["ended"])
+        return cls(float(plain["sent"]), begun, ended, harmless(plain["why"]))
 
 
 def new_id() -> str:
@@ -184,7 +193,8 @@ class FleetFolder:
 
     def create(self, plan: Plan, names: Mapping[str, str]) -> None:
         """Write the plan of a new fleet. names: those of its nodes in the engine, by label."""
-        self.private.mkdir(parents=True, mode=0o700)
+        self.private.mkdir(parents=True, exist_ok=True)  # an engine may have been there before
+        self.private.chmod(0o700)
         write_atomically(self.private / ".gitignore", _IGNORED)
         write_atomically(self.private / _NAMES, _json(dict(names)))
         write_atomically(self.private / _PLAN, _json(asdict(plan)))  # last: a folder with a plan is complete
@@ -201,13 +211,17 @@ class FleetFolder:
 
     def seen(self, node: str) -> Seen | None:
         """Return what was last seen of a node; None if it was given no order."""
-        return _read_if_there(self.node(node) / _SEEN, lambda plain: Seen(**plain))
+        return _read_if_there(self.node(node) / _SEEN, Seen.from_json)
 
     def write_order(self, order: Order) -> Path:
         folder = self.node(order.node.label)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / _ORDER, order.to_text())
         return folder / _ORDER
+
+    def forget(self, node: str) -> None:
+        """Remove what a node said of itself in an earlier attempt."""
+        (self.node(node) / _STATE).unlink(missing_ok=True)
 
     def write_seen(self, node: str, seen: Seen) -> None:
         write_atomically(self.node(node) / _SEEN, _json(asdict(seen)))
@@ -216,6 +230,10 @@ class FleetFolder:
 def write_state(folder: Path, state: State) -> None:
     """Write what a node says of itself into its private folder; raises OSError."""
     write_atomically(folder / _STATE, _json(asdict(state)))
+
+
+def _moment(plain: Any) -> float | None:
+    return None if plain is None else float(plain)
 
 
 def _node(plain: Mapping[str, Any]) -> Node:

@@ -16,6 +16,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -234,14 +235,15 @@ def _carried() -> Callable[..., Iterator[tuple[str, Any]]]:
 
     Ray carries a function of a module as its name, and one that was made in a function as its code.
     """
-    begun, refused = _BEGUN, _REFUSED
+    begun, refused, name = _BEGUN, _REFUSED, __name__
 
     def carried(order: str, version: str) -> Iterator[tuple[str, Any]]:
         try:
             import psutil  # noqa: PLC0415 - on the node
 
             from bench_core import __version__ as here  # noqa: PLC0415
-            from bench_core.fleet.ray import on_node  # noqa: PLC0415
+
+            of_the_node = import_module(name)
         except ImportError as error:
             yield refused, f"bench_core cannot be imported in the workers of Ray on this node: {error}"
             return
@@ -250,7 +252,7 @@ def _carried() -> Callable[..., Iterator[tuple[str, Any]]]:
             return
         process = psutil.Process()
         yield begun, (process.pid, process.create_time())
-        yield on_node(order)
+        yield of_the_node.on_node(order)
 
     return carried
 

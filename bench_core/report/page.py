@@ -30,7 +30,7 @@ from bench_core.compare.result import Verdict
 from bench_core.errors import TableError
 from bench_core.files import encoded
 from bench_core.records import Identity, Status
-from bench_core.report import history, packed_table, sparkline, svg, theme
+from bench_core.report import fleet, history, packed_table, sparkline, svg, theme
 from bench_core.report.answers import answered, how_compared, of_each_workload, step
 from bench_core.report.captions import figure_on_page, names_on_page
 from bench_core.report.charts import how
@@ -106,8 +106,9 @@ def _with_whole_commands(text: str) -> Markup:
 def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[str, Any]:
     """Return everything that the template shows except the full table."""
     over_time = _over_time(data)
+    nodes = _fleet(data)
     script = (HERE / "page.js").read_text(encoding="utf-8")
-    style = _style(with_history=bool(over_time))
+    style = _style(with_history=bool(over_time), with_fleet=bool(nodes))
     facts = environment(sources)
     drawn = [figure_on_page(data, name) for name in names_on_page(data)]
     answers = answered(data)
@@ -127,6 +128,7 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
         "answers": [*measured, *(answer for answer in answers if answer not in folded)],
         "folded": folded,
         "how_compared": _with_whole_commands(how_compared(data)),
+        "fleet": nodes,
         "over_time": over_time,
         "figures": [figure for figure in drawn if figure.drawings],
         "not_drawn": [figure for figure in drawn if not figure.drawings],
@@ -138,6 +140,14 @@ def _context(title: str, data: ReportData, sources: Sequence[Source]) -> dict[st
         "facts_alike": [line for line in facts if not line.differs],
         "known": [s for s in sources if s.facts],
     }
+
+
+def _fleet(data: ReportData) -> Markup:
+    """Return the section on which nodes differ; "" if there are too few to tell."""
+    diagnosis = fleet.diagnosis_of(data.comparable)
+    found = fleet.fleet_section(diagnosis) if diagnosis else None
+    macros: Any = _template("fleet.html.j2").module
+    return macros.section(found) if found else Markup()
 
 
 def _over_time(data: ReportData) -> Markup:
@@ -188,9 +198,9 @@ def _template(name: str = "template.html.j2") -> jinja2.Template:
     return jinja.get_template(name)
 
 
-def _style(*, with_history: bool) -> str:
+def _style(*, with_history: bool, with_fleet: bool) -> str:
     """Return the style sheet with the colours of the charts, so that page and charts use the same colours."""
-    sheets = ["style.css"] + ["history.css"] * with_history
+    sheets = ["style.css"] + ["fleet.css"] * with_fleet + ["history.css"] * with_history
     dark = f":root {{ {theme.variables(theme.DARK)} }}\n{theme.dark_rules('svg')}"
     return (
         f":root {{ {theme.variables(theme.LIGHT)} --font: {theme.FONT}; }}\n"

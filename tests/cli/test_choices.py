@@ -25,16 +25,27 @@ TYPOS = {
     ("history show", "--filter"): ("worklod == 'x'", "workload"),
     ("history show", "--fail-on"): ("new-regresion", "new-regression"),
     ("history show", "--format"): ("jsno", "json"),
+    ("fleet diagnose", "--filter"): ("worklod == 'x'", "workload"),
+    ("fleet diagnose", "--format"): ("jsno", "json"),
+    ("fleet run", "--on"): ("slrum", "slurm"),
+    ("fleet run", "--per"): ("gpuu", "gpu"),
     ("report", "--filter"): ("status == 'okk'", "ok"),
     ("plot", "--chart"): ("spedup", "speedup"),
     ("import", "--as"): ("nvbenhc", "nvbench"),
     ("plot", "--filter"): ("clock in ('wal')", "wall"),
 }
-NEEDED = {"cost": ["--price", "machine-a=1"], "plot": ["-o", "x.svg"], "import": ["-o", "x"]}
+NEEDED = {
+    "fleet run": ["--on", "local"],
+    "cost": ["--price", "machine-a=1"],
+    "plot": ["-o", "x.svg"],
+    "import": ["-o", "x"],
+}
 # Numbers, files, prices, titles and programs: any may be right.
 OPEN = {
     *(("run", name) for name in ("--runs", "--precision", "--time", "--against", "--seed", "--resume")),
     *(("compare", name) for name in ("--min-effect", "--confidence", "--threshold", "--output")),
+    *(("fleet run", name) for name in ("--runs", "--nodes", "--set", "--resume")),
+    *(("fleet diagnose", name) for name in ("--least", "--output", "--limit")),
     *(("noise", name) for name in ("--runs", "--target", "--seed")),
     *(("report", name) for name in ("--output", "--title")),
     *(("plot", name) for name in ("--output", "--scale")),

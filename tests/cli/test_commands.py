@@ -38,7 +38,19 @@ with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
 print(*sys.modules.keys() - bare)
 """
 LIBRARIES = {"numpy", "pandas", "scipy", "pytest", "psutil", "altair", "jinja2", "vl_convert", "duckdb", "pyarrow"}
-WORK = {"records", "machine", "backends", "plan", "results", "imported", "run", "compare", "analysis", "history"}
+WORK = {
+    "records",
+    "machine",
+    "backends",
+    "plan",
+    "results",
+    "imported",
+    "run",
+    "compare",
+    "analysis",
+    "history",
+    "fleet",
+}
 WORK |= {"render", "pytest_plugin"}
 
 

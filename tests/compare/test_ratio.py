@@ -2,15 +2,15 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from bench_core import sequential
 from bench_core.compare import CompareOptions, Method, Verdict, compare
 from bench_core.compare.spread import SPREADS, SPREADS_FROM
-from bench_core.records import SEQUENTIAL, Case, Clock, Costs, Measurement, Series, Status, Work
+from bench_core.records import SEQUENTIAL
 from tests.support.comparisons import DRIFT, FIVE, only, two
+from tests.support.identical_machines import identical_machines
 from tests.support.properties import given, settings, st
 from tests.support.tables import measured, processes, reading
 
@@ -152,23 +152,6 @@ def test_scaling_all_times_changes_no_ratio(a, b, scale):
 
 
 # ---------------------------------------------------------------- real machines that are nominally identical
-
-
-def identical_machines():
-    """One run per machine from tests/compare/data: throughput of H100 machines that should not differ."""
-    text = (Path(__file__).parent / "data" / "identical-machines.csv").read_text(encoding="utf-8")
-    lines = [line.split(",") for line in text.splitlines()[1:]]
-    tables = {}
-    for machine, count, workload, rate in lines:
-        done = Measurement(
-            Case(Work("train", workload, "amp", "float16", (("gpus", int(count)),)), "torch", "cuda:0"),
-            Status.OK,
-            costs=Costs(amounts={"samples": 1.0}),
-            series=(Series("time", Clock.WALL, (1.0 / float(rate),)),),
-            device_name="NVIDIA H100 80GB HBM3",
-        )
-        tables.setdefault(machine, []).append(done)
-    return [reading(measurements, machine) for machine, measurements in tables.items()]
 
 
 def test_identical_machines_are_not_claimed_to_differ_and_rarely_indicated():

@@ -168,7 +168,7 @@ def loaded(statement, libraries=("torch", "cupy", "jax", "duckdb", "pyarrow", "r
         "bench_core.cli",
         "bench_core.run.session",
         "bench_core.own.measure",
-        "bench_core.fleet.plan, bench_core.fleet.engine, bench_core.fleet.task, bench_core.fleet.ray",
+        "bench_core.fleet.driver, bench_core.fleet.task, bench_core.fleet.ray, bench_core.cli.fleet",
         "bench_core.history.query, bench_core.history.series, bench_core.render.history, bench_core.cli.history",
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import over_time, synthetic
+from tests.support import diagnoses, over_time, synthetic, tables
 from tests.support.hostile import PAGE_TEXTS
 
 pytest.importorskip("vl_convert", reason="charts need the extra `report`")
@@ -23,7 +23,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from bench_core.compare import read
-from bench_core.report import page
+from bench_core.report import fleet, page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -55,7 +55,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Addresses of a report on two machines, of one on many runs, and of one made of nothing but hostile texts."""
+    """Addresses of reports: on two machines, on many runs, on a fleet, and of nothing but hostile texts."""
     folder = tmp_path_factory.mktemp("pages")
     reading = synthetic.readings("machine-b")[0]
     hostile = [
@@ -66,6 +66,7 @@ def pages(tmp_path_factory):
     texts = {
         "good": page.render(synthetic.readings("machine-a", "machine-b")),
         "history": page.render(over_time.runs(24, cases=over_time.CASES[3:5])),
+        "fleet": page_of_fleet(),
         "hostile": page.render([replace(reading, rows=tuple(hostile))], title=PAGE_TEXTS[1]),
     }
     addresses = {}
@@ -73,6 +74,16 @@ def pages(tmp_path_factory):
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
         addresses[name] = (folder / f"{name}.html").as_uri()
     return addresses
+
+
+def page_of_fleet():
+    """Return a report on five machines whose section on nodes is that of twenty imaginary ones."""
+    runs = [
+        tables.reading([tables.measured([0.001] * 3)], f"m{i}", run_id=f"r{i}-{k}") for i in range(5) for k in range(3)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fleet, "_diagnose", lambda _: diagnoses.diagnosis(notes=("node-21 is left out.",)))
+        return page.render(runs)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +101,7 @@ def committed(tmp_path_factory):
     return address
 
 
-@pytest.fixture(params=["good", "history", "hostile"])
+@pytest.fixture(params=["good", "history", "fleet", "hostile"])
 def opened(browser, pages, request):
     """The browser with a page freshly opened, and its address."""
     emulate(browser)
@@ -240,10 +251,10 @@ def test_on_committed_results_labels_are_clear_and_the_status_is_on_the_screen(b
 
 @needs_axe
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
-@pytest.mark.parametrize("name", ["good", "history", "series", *COMMITTED])
+@pytest.mark.parametrize("name", ["good", "history", "series", "fleet", *COMMITTED])
 def test_axe_finds_nothing_serious(browser, pages, committed, name, scheme, width):
     emulate(browser, scheme=scheme, width=width)
-    browser.get(committed(name) if name in COMMITTED else pages["good" if name == "good" else "history"])
+    browser.get(committed(name) if name in COMMITTED else pages.get(name, pages["history"]))
     if name == "series":
         browser.get(browser.find_element("css selector", ".who a").get_attribute("href"))
     browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true; })")
@@ -499,3 +510,45 @@ def test_a_series_sticks_out_of_no_page_and_its_texts_do_not_overlap(history, me
     count, overlaps = history.execute_script(texts)
     assert count > 10
     assert overlaps == 0
+
+
+@pytest.mark.parametrize(
+    ("media", "width", "scheme"), [("", 390, "light"), ("", 1280, "dark"), ("print", 720, "light")]
+)
+def test_a_map_of_nodes_sticks_out_of_no_page_and_its_header_stays_in_sight(browser, pages, media, width, scheme):
+    emulate(browser, media=media, width=width, scheme=scheme)
+    browser.get(pages["fleet"])
+    browser.execute_script("document.querySelectorAll('#fleet details').forEach(d => { d.open = true; })")
+
+    def fits(_):
+        return browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+    assert WebDriverWait(browser, 10).until(fits)  # boxes are marked some frames after their size changed
+    cells = """
+        return [...document.querySelectorAll('#fleet td[title][class]')].map(e =>
+          [e.className, e.textContent, getComputedStyle(e, '::before').content, getComputedStyle(e).backgroundColor])"""
+    found = browser.execute_script(cells)
+    marks = {look.split()[0]: {mark[:2] for other, _, mark, _ in found if other == look} for look, *_ in found}
+    assert marks["slow"] == {'"▲'}
+    assert marks["fast"] == {'"▼'}
+    assert all(text for _, text, *_ in found)
+    assert len({colour for look, _, _, colour in found if look in {"slow clear", "fast clear", "few"}}) == 3
+    if media == "print":
+        return
+    box = browser.find_element("css selector", "#fleet .scroll.map")
+    scroll = """
+        const box = arguments[0], wider = box.classList.contains('wider');
+        if (wider) box.style.maxHeight = '200px';  // as if it had more rows than the screen
+        box.querySelector('tbody tr:nth-child(12)').scrollIntoView({block: 'start'});
+        if (wider) box.scrollLeft = 100;
+        const [head, node, edge] = [...['thead', 'tbody th'].map(e => box.querySelector(e)), box]
+          .map(e => e.getBoundingClientRect());
+        return [wider, head.top - (wider ? edge.top : 0), node.left - edge.left, edge.top]"""
+    wider, above, left, top = browser.execute_script(scroll, box)
+    assert wider == (width < 500)
+    assert abs(above) < 2
+    assert abs(left) < 3
+    assert wider or top < -100
+    link = browser.find_element("link text", "node-07")
+    link.send_keys(Keys.ENTER)
+    assert browser.execute_script("return document.querySelector(':target h4').textContent").startswith("node-07")

@@ -70,3 +70,33 @@ def simulate(pool, rng, *, nodes=20, slow=0, by=0.05, family="", runs=3, spread=
                 off.setdefault(node, set()).add(judged.standing)
     found = sum(Standing.SLOW in off.get(node, ()) for node in range(slow))
     return Outcome(slow, found, nodes - slow, sum(node >= slow for node in off))
+
+
+def total(outcomes):
+    """Return the share of slow nodes that were found, and that of healthy nodes that were called anything."""
+    every = [*outcomes]
+    slow, healthy = sum(o.slow for o in every), sum(o.healthy for o in every)
+    return sum(o.found for o in every) / max(slow, 1), sum(o.false for o in every) / healthy
+
+
+def pool_of(make, works=16, runs=600):
+    """Return simulated runs of four families. make: draws the noise of works x runs."""
+    return Pool(make(np.random.default_rng(6), (works, runs)), tuple(f"family {i % 4}" for i in range(works)))
+
+
+def normal(drawn, shape):
+    return 0.008 * drawn.standard_normal(shape) + 0.008 * drawn.standard_normal((1, shape[1]))
+
+
+def heavy(drawn, shape):
+    """Student's t with 3 degrees of freedom, shared by the works of a run for the half of it."""
+    return 0.006 * drawn.standard_t(3, shape) + 0.006 * drawn.standard_t(3, (1, shape[1]))
+
+
+def disturbed(drawn, shape):
+    """One run of ten is slower in everything, and one work of ten by itself, by up to 20 %."""
+    runs = (drawn.random((1, shape[1])) < 0.1) * drawn.uniform(0, 0.2, (1, shape[1]))
+    return 0.006 * drawn.standard_normal(shape) + runs + (drawn.random(shape) < 0.1) * drawn.uniform(0, 0.2, shape)
+
+
+POOLS = {"normal": normal, "heavy": heavy, "disturbed": disturbed}

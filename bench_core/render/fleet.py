@@ -1,0 +1,275 @@
+"""Render a diagnosis of a fleet: which nodes are slow, in what and by how much, and what their environment says."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from bench_core.compare.labels import short
+from bench_core.diagnosis.result import Diagnosis, Finding, Fleet, Group, NodeReport, Standing
+from bench_core.render.markdown import sections_as_markdown
+from bench_core.render.terminal import sections_as_text
+from bench_core.render.text_table import Table
+from bench_core.render.view import VERDICT, Section
+from bench_core.results.strict_csv import csv_text
+from bench_core.text import harmless, printable
+from bench_core.units import counted, significant
+
+DIAGNOSIS_VERSION = 1
+_MOST_NAMED = 3  # findings of a node in the verdict
+_MOST_NODES = 10  # in the verdict
+_OFF = (Standing.SLOW, Standing.FAST)
+_COLUMNS = (
+    *("fleet", "node", "group", "kind", "works", "ratio", "low", "high"),
+    *("confidence", "standing", "doubt", "processes"),
+)
+_NOTHING = "In what is known of its environment nothing differs from most other nodes"
+
+Names = Mapping[str, str]  # what the engine calls a node, by its label
+
+
+def diagnosis_text(
+    diagnosis: Diagnosis, width: int, *, colour: bool = False, most: int = 0, names: Names | None = None
+) -> str:
+    """Return a diagnosis as text.
+
+    most: the most lines of a table, 0 for all. names: what the engine calls each node; shown to the person at the
+    terminal alone, because names of hosts are private.
+    """
+    return sections_as_text(diagnosis_sections(diagnosis, most, names), width, colour=colour)
+
+
+def diagnosis_markdown(diagnosis: Diagnosis, most: int = 0) -> str:
+    """Return a diagnosis as Markdown, as `diagnosis_text` does, without the names of nodes in their engine."""
+    return sections_as_markdown(diagnosis_sections(diagnosis, most))
+
+
+def diagnosis_sections(diagnosis: Diagnosis, most: int = 0, names: Names | None = None) -> list[Section]:
+    """Return the answer, the nodes of each fleet, what is known of each that is off, and the notes."""
+    named = names or {}
+    found = [Section(VERDICT, tuple(_answer(diagnosis, named)))]
+    for fleet in diagnosis.fleets:
+        found.append(Section(f"Nodes: {short(fleet.name)}", tables=_nodes(fleet, named, most)))
+        found += [_node(fleet, node, named, most) for node in fleet.off]
+    found.append(Section("Notes", tuple(map(printable, diagnosis.notes))))
+    return [section for section in found if section.lines or section.tables]
+
+
+def diagnosis_csv(diagnosis: Diagnosis) -> str:
+    """Return a line for each node and group of work. A ratio above 1 is slower; low and high are its interval."""
+    lines = (
+        [*map(_cell, (fleet.name, node.node, f.group.label, f.group.kind)), *_numbers(fleet, f)]
+        for fleet in diagnosis.fleets
+        for node in fleet.nodes
+        for f in node.findings
+    )
+    return csv_text(list(_COLUMNS), lines)
+
+
+def diagnosis_json(diagnosis: Diagnosis) -> str:
+    """Return everything as JSON (ASCII, no NaN): an object for each fleet with its groups of work and its nodes.
+
+    An infinite end of an interval is null.
+    """
+    plain = {
+        "diagnosis_version": DIAGNOSIS_VERSION,
+        "fleets": [_fleet(fleet) for fleet in diagnosis.fleets],
+        "notes": list(map(harmless, diagnosis.notes)),
+    }
+    return json.dumps(plain, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def verdict_lines(diagnosis: Diagnosis, names: Names | None = None) -> list[str]:
+    """Return a sentence for each fleet: which nodes are off, or that none is, or why none is judged."""
+    if not diagnosis.fleets:
+        return ["No node is judged: there are no values that count"]
+    several = len(diagnosis.fleets) > 1
+    return [f"{short(fleet.name)}: " * several + _sentence(fleet, names or {}) for fleet in diagnosis.fleets]
+
+
+# ---------------------------------------------------------------- the answer
+
+
+def _answer(diagnosis: Diagnosis, names: Names) -> Iterator[str]:
+    yield from verdict_lines(diagnosis, names)
+    judged = [fleet for fleet in diagnosis.fleets if not fleet.reason]
+    for rate, confidence, least in dict.fromkeys((f.alarm_rate, f.confidence, f.least) for f in judged):
+        yield (
+            f"Of healthy nodes at most {_percent(rate)} are called slow or fast. A difference below "
+            f"{_percent(least)} is called nothing. Intervals: {_percent(confidence)}"
+        )
+    if judged:
+        yield "Assumed: in each kind of work most nodes are healthy, and the runs of a node are independent"
+
+
+def _sentence(fleet: Fleet, names: Names) -> str:
+    if fleet.reason:
+        return f"No node is judged: {short(fleet.reason)}"
+    off = fleet.off
+    of = counted(len(fleet.nodes), "node")
+    if not off:
+        return f"None of {of} is slow or fast"
+    counts = [(sum(node.standing is standing for node in off), standing.value) for standing in _OFF]
+    told = " and ".join(f"{count} {'is' if count == 1 else 'are'} {word}" for count, word in counts if count)
+    named = [f"{_name(node.node, names)} {_in_short(node)}" for node in off[:_MOST_NODES]]
+    more = [f"and {counted(len(off) - _MOST_NODES, 'other node')}"] if len(off) > _MOST_NODES else []
+    return f"Of {of} {told}: {'; '.join([*named, *more])}"
+
+
+def _in_short(node: NodeReport) -> str:
+    """Return what is said of a node: "by 5.1 % (4.2 to 6.0 %) in memory on cpu"."""
+    said = sorted(node.said(), key=lambda finding: -finding.doubt)
+    is_mixed = len({finding.standing for finding in said}) > 1
+    parts = [f"{f'{f.standing.value} ' * is_mixed}by {_by(f)} in {short(f.group.label)}" for f in said[:_MOST_NAMED]]
+    more = [f"and in {len(said) - _MOST_NAMED:,} more"] if len(said) > _MOST_NAMED else []
+    return ", ".join([*parts, *more])
+
+
+def _by(finding: Finding) -> str:
+    """Return how far a node is off, with its interval: "5.1 % (4.2 to 6.0 %)", "2.10x (1.90 to 2.30x)"."""
+    ratio, low, high = finding.ratio, finding.low, finding.high
+    if finding.standing is not Standing.FAST:
+        if not 0.5 < ratio < 2:
+            return f"{significant(ratio)}x ({significant(low)} to {significant(high)}x)"
+        return f"{100 * (ratio - 1):.1f} % ({100 * (low - 1):.1f} to {100 * (high - 1):.1f} %)"
+    return f"{100 * (1 - ratio):.1f} % ({100 * (1 - high):.1f} to {100 * (1 - low):.1f} %)"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _name(node: str, names: Names) -> str:
+    """Return the label of a node, with what its engine calls it, if that says more."""
+    label, name = short(node), names.get(node, "")
+    return f"{label} ({short(name)})" if name and name != node else label
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _nodes(fleet: Fleet, names: Names, most: int) -> tuple[Table, ...]:
+    """Return a line for each node: what is said of it, overall, and where it is furthest from the fleet."""
+    if not fleet.nodes:
+        return ()
+    rows = [
+        (
+            _name(node.node, names),
+            node.standing.value,
+            _overall(node),
+            _furthest(node),
+            str(node.runs),
+            _doubt(node.doubt),
+        )
+        for node in fleet.nodes[: most or None]
+    ]
+    header = ("node", "standing", "in everything", "furthest from the fleet", "runs", "doubt")
+    note = "doubt: the distance from the fleet as a multiple of what is called slow or fast"
+    return (Table(header, tuple(rows), frozenset({2, 4, 5}), (*_left(fleet.nodes, most), note)),)
+
+
+def _overall(node: NodeReport) -> str:
+    return next((_signed(f) for f in node.findings if f.group.kind == "all"), "")
+
+
+def _furthest(node: NodeReport) -> str:
+    parts = [f for f in node.findings if f.group.kind != "all"]
+    if not parts:
+        return ""
+    furthest = max(parts, key=lambda finding: finding.doubt)
+    return f"{short(furthest.group.label)} {_signed(furthest)}"
+
+
+def _signed(finding: Finding) -> str:
+    """Return a difference in time with its sign: "+5.1 %", "-3.0 %"; from twice on, or to a half, "2.10x"."""
+    if not 0.5 < finding.ratio < 2:
+        return f"{significant(finding.ratio)}x"
+    return f"{_percents(finding.ratio)} %"
+
+
+def _doubt(doubt: float) -> str:
+    return significant(doubt, 2) if doubt else "0"
+
+
+def _node(fleet: Fleet, node: NodeReport, names: Names, most: int) -> Section:
+    """Return what is known of a node that is off: in what, and what its environment says."""
+    off = [finding for finding in node.findings if finding.standing in _OFF]
+    kinds = ("all", "family", "work")
+    off.sort(key=lambda finding: (kinds.index(finding.group.kind), -finding.doubt))
+    rows = [
+        (short(f.group.label), f.standing.value, _signed(f), _ends(f), str(f.processes), _doubt(f.doubt))
+        for f in off[: most or None]
+    ]
+    header = ("in", "standing", "time", f"interval, {_percent(fleet.confidence)}", "runs", "doubt")
+    table = Table(header, tuple(rows), frozenset({2, 3, 4, 5}), _left(off, most))
+    lines = tuple(map(printable, node.causes)) or (_NOTHING,)
+    return Section(f"{_name(node.node, names)}: {node.standing.value}", lines, (table,) if rows else ())
+
+
+def _ends(finding: Finding) -> str:
+    return f"{_percents(finding.low)} to {_percents(finding.high)} %"
+
+
+def _percents(ratio: float) -> str:
+    return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f}"  # a zero has no minus
+
+
+def _left(every: Sequence[object], most: int) -> tuple[str, ...]:
+    more = len(every) - most if most else 0
+    return (f"{counted(more, 'more line')}: --limit 0 shows all",) if more > 0 else ()
+
+
+# ---------------------------------------------------------------- for programs
+
+
+def _cell(text: str) -> str:
+    return printable(text)
+
+
+def _numbers(fleet: Fleet, finding: Finding) -> Iterable[Any]:
+    low, high = map(_finite, (finding.low, finding.high))
+    known = (finding.group.works, finding.ratio, low, high, fleet.confidence)
+    return [*known, finding.standing.value, _finite(finding.doubt), finding.processes]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _fleet(fleet: Fleet) -> dict[str, Any]:
+    return {
+        "name": harmless(fleet.name),
+        "reason": harmless(fleet.reason),
+        "alarm_rate": fleet.alarm_rate,
+        "confidence": fleet.confidence,
+        "least": fleet.least,
+        "groups": [_group(group) for group in fleet.groups],
+        "nodes": [_report(node) for node in fleet.nodes],
+    }
+
+
+def _group(group: Group) -> dict[str, Any]:
+    texts = {name: harmless(getattr(group, name)) for name in ("key", "label", "kind", "family")}
+    return {**texts, "works": group.works, "spread": _finite(group.spread)}
+
+
+def _report(node: NodeReport) -> dict[str, Any]:
+    return {
+        "node": harmless(node.node),
+        "standing": node.standing.value,
+        "runs": node.runs,
+        "doubt": _finite(node.doubt),
+        "causes": list(map(harmless, node.causes)),
+        "findings": [_finding(finding) for finding in node.findings],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "group": harmless(finding.group.key),
+        **{name: _finite(getattr(finding, name)) for name in ("ratio", "low", "high", "doubt")},
+        "standing": finding.standing.value,
+        "processes": finding.processes,
+    }

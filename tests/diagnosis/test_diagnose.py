@@ -1,0 +1,98 @@
+"""From tables to what is said of each node: findings in all work, in families and in single works, sorted by doubt."""
+
+import pytest
+
+from bench_core.diagnosis.diagnose import diagnose_readings
+from bench_core.diagnosis.judge import ALARM_RATE, FEWEST_NODES
+from bench_core.diagnosis.result import Standing
+from tests.support.fleet_tables import fleet, node
+from tests.support.identical_machines import identical_machines
+
+
+def only(readings, **options):
+    (found,) = diagnose_readings(readings, **options).fleets
+    return found
+
+
+def standings(found):
+    return {report.node: report.standing for report in found.nodes}
+
+
+def test_a_node_that_is_slow_in_everything_is_so_in_all_work_and_said_once():
+    found = only(fleet(12, slow={7: 1.2}, gpu={7: {"gpu.driver": "570.1"}}))
+    first, *others = found.nodes
+    assert (first.node, first.standing, first.runs) == (node(7), Standing.SLOW, 3)
+    assert [finding.group.key for finding in first.said()] == ["all"]
+    (said,) = first.said()
+    assert said.low < 1.2 < said.high
+    assert said.ratio == pytest.approx(1.2, rel=0.01)
+    assert any("570.1" in cause for cause in first.causes)
+    assert {other.standing for other in others} == {Standing.ALIKE}
+    assert [other.doubt for other in others] == sorted((other.doubt for other in others), reverse=True)
+    assert all(other.causes == () for other in others)
+    assert found.off == (first,)
+    assert (found.alarm_rate, found.reason) == (ALARM_RATE, "")
+
+
+def test_a_node_that_is_slow_in_one_family_is_so_in_it_alone():
+    found = only(fleet(12, slow={3: {"memory": 1.3}}))
+    assert found.off[0].node == node(3)
+    assert [finding.group.key for finding in found.off[0].said()] == ["memory on cpu"]
+    assert [finding.group.label for finding in found.nodes[0].findings][:4] == [
+        "all work",
+        *(name for name in ("matmul on cpu", "memory on cpu", "model on cuda")),
+    ]
+
+
+def test_groups_are_all_work_then_families_then_the_works_of_families_of_several():
+    found = only(fleet(8))
+    kinds = [(group.kind, group.works) for group in found.groups]
+    assert kinds == [("all", 4), ("family", 2), ("family", 1), ("family", 1), ("work", 1), ("work", 1)]
+    assert len({group.key for group in found.groups}) == len(found.groups)
+    assert {group.family for group in found.groups if group.kind == "work"} == {"matmul on cpu"}
+    assert all(0 <= group.spread < 0.02 for group in found.groups)
+
+
+def test_with_few_nodes_or_runs_no_node_is_judged_and_the_reason_says_so():
+    few = only(fleet(FEWEST_NODES - 1, slow={2: 2.0}))
+    assert "4 nodes of this kind with 3 runs or more" in few.reason
+    assert {report.standing for report in few.nodes} == {Standing.FEW}
+    single = only(fleet(8, runs=2, slow={2: 2.0}))
+    assert "0 nodes of this kind" in single.reason
+    assert (single.groups, single.off) == ((), ())
+
+
+def test_a_node_with_one_run_is_not_judged_beside_others_that_are():
+    readings = [r for r in fleet(8, slow={2: 2.0}) if r.rows[0].machine != node(2) or r.rows[0].run_id.endswith("0")]
+    found = only(readings)
+    assert standings(found)[node(2)] is Standing.FEW
+    assert {standing for name, standing in standings(found).items() if name != node(2)} == {Standing.ALIKE}
+    assert found.nodes[-1].node == node(2)
+
+
+def test_nodes_of_another_kind_are_a_fleet_of_their_own():
+    others = {number: {"cpu.model": "Another CPU 1"} for number in range(9, 15)}
+    first, second = diagnose_readings(fleet(14, host=others, slow={10: 1.3})).fleets
+    assert (len(first.nodes), len(second.nodes)) == (8, 6)
+    assert first.off == ()
+    assert {report.node for report in second.nodes} == {node(number) for number in range(9, 15)}
+    assert second.nodes[0].node == node(10)
+
+
+def test_the_same_tables_have_the_same_diagnosis_in_any_order():
+    readings = fleet(12, slow={7: 1.2})
+    once = diagnose_readings(readings)
+    assert diagnose_readings(readings) == once
+    assert diagnose_readings(readings[::-1]) == once
+
+
+def test_least_is_the_smallest_difference_that_is_called_anything():
+    readings = fleet(12, slow={7: 1.05})
+    assert only(readings).off[0].node == node(7)
+    assert only(readings, least=0.1).off == ()
+
+
+def test_no_machine_of_a_real_fleet_with_one_figure_each_is_called_slow_although_they_differ_by_27_percent():
+    found = only(identical_machines())
+    assert len(found.nodes) >= 11
+    assert {report.standing for report in found.nodes} == {Standing.FEW}
