@@ -14,6 +14,7 @@ import contextlib
 import os
 import signal
 import socket
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
@@ -54,7 +55,7 @@ class Ray:
     def __init__(self, private: Path, settings: Mapping[str, str]) -> None:  # noqa: ARG002 - as all engines
         for key in settings:
             if key not in _SETTINGS:
-                raise EngineError(f"--set {no_such('setting of ray', key, _SETTINGS)}")
+                raise EngineError(f"--set: {no_such('setting of ray', key, _SETTINGS)}")
         self._address = settings.get("address") or os.environ.get("RAY_ADDRESS") or "auto"
         self._ray: Any = None
         self._is_ours = False  # the connection
@@ -276,7 +277,9 @@ def _connect(ray: Any, address: str) -> None:
         raise EngineError(none)
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # for authors of tasks
+            ray.init(address=address, log_to_driver=False, logging_level="error")
     except ConnectionError:
         if address == "auto":
             raise EngineError(none) from None
