@@ -84,13 +84,15 @@ def allowed_cores() -> int:
     return len(set(siblings)) if all(siblings) else _cores_behind(len(allowed))
 
 
-def share_of_cpus(part: int, parts: int) -> frozenset[int]:
+def share_of_cpus(part: int, parts: int, among: frozenset[int] | None = None) -> frozenset[int]:
     """Return the hardware threads of one of several equal parts of the cores in this process's affinity.
 
-    Empty if there are fewer cores than parts. The hardware threads of a core are in one part.
+    Empty if there are fewer cores than parts. The hardware threads of a core are in one part. among: only these
+    hardware threads are parted, such as those of a NUMA node; None for all.
     """
+    allowed = allotment.cpus()
     cores: dict[str, list[int]] = {}
-    for cpu in sorted(allotment.cpus()):
+    for cpu in sorted(allowed if among is None else allowed & among):
         siblings = read(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or f"{cpu}"
         cores.setdefault(siblings, []).append(cpu)
     each = len(cores) // parts

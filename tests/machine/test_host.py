@@ -90,6 +90,14 @@ def test_parts_of_the_cores_are_equal_and_a_core_is_in_one_part_whole(plant, mon
     assert [host.share_of_cpus(part, parts) for part in range(parts)] == shares
 
 
+def test_only_some_hardware_threads_may_be_parted_such_as_those_of_a_node(plant, monkeypatch):
+    for cpu in range(8):
+        plant(f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{cpu % 4},{cpu % 4 + 4}\n")
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: set(range(7)), raising=False)
+    shares = [host.share_of_cpus(part, 2, frozenset({2, 3, 6, 7, 8})) for part in range(2)]
+    assert shares == [{2, 6}, {3}], "7 and 8 are not of this process"
+
+
 def test_without_told_siblings_each_hardware_thread_is_divided_as_a_core(plant, monkeypatch):
     monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: {2, 3, 5, 8}, raising=False)
     assert [host.share_of_cpus(part, 2) for part in range(2)] == [{2, 3}, {5, 8}]
