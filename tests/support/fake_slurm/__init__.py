@@ -1,7 +1,7 @@
 """A Slurm of this computer alone: its commands are small programs that run jobs here, in real processes.
 
-`Cluster(folder)` writes them to `folder/bin`, which a test puts first on the PATH. `programs.py` is their code, and says
-what it does as Slurm does; `tasks.py` has what the jobs of tests run.
+`Cluster(folder)` writes them to `folder/bin`, which a test puts first on the PATH. `programs.py` is their code, and
+says what it does as Slurm does; `tasks.py` has what the jobs of tests run.
 """
 
 import contextlib

@@ -136,8 +136,8 @@ def sbatch(folder, arguments):
         said = {"node": node, "state": "PENDING", "reason": reason, "options": options}
         job_file(folder, job).write_text(json.dumps(said))
     if is_up:
-        command = [sys.executable, __file__, str(folder), "run", job]
-        subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        nothing = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        subprocess.Popen([sys.executable, __file__, str(folder), "run", job], start_new_session=True, **nothing)
     print(f"Submitted batch job {job}")
 
 
@@ -152,10 +152,8 @@ def run(folder, arguments):
         "SLURM_NTASKS": "1",
         "SLURM_JOB_NUM_NODES": "1",
     }
-    with (
-        open(options["output"].replace("%j", job), "ab") as out,
-        open(options["error"].replace("%j", job), "ab") as err,
-    ):
+    logs = [Path(options[each].replace("%j", job)) for each in ("output", "error")]
+    with logs[0].open("ab") as out, logs[1].open("ab") as err:
         script = subprocess.Popen(
             ["bash", folder / "jobs" / f"{job}.sh"],
             env={**os.environ, **given},
@@ -175,9 +173,9 @@ def run(folder, arguments):
 def srun(folder, arguments):
     options, command = srun_options_of(arguments)
     job = os.environ["SLURM_JOB_ID"]
-    names = [str(options[each]).replace("%j", job).replace("%t", "0") for each in ("output", "error")]
+    logs = [Path(options[each].replace("%j", job).replace("%t", "0")) for each in ("output", "error")]
     ranks = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
-    with open(names[0], "ab") as out, open(names[1], "ab") as err:
+    with logs[0].open("ab") as out, logs[1].open("ab") as err:
         step = subprocess.Popen(command, env={**os.environ, **ranks}, stdout=out, stderr=err, start_new_session=True)
         signal.signal(signal.SIGTERM, lambda *_: os.killpg(step.pid, signal.SIGKILL))
         change(folder, job, step=step.pid)
