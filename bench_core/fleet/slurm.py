@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shlex
 import subprocess
 import sysconfig
 import time
@@ -226,8 +227,8 @@ class _Job:
         said = [seen.state]
         if seen.state == "FAILED":
             said.append(self._exit_code() or seen.reason)
-        elif seen.state == "CANCELLED" and self._last.state in _WAITING:
-            said.append(f"while it waited ({self._last.reason})" if self._last.reason else "while it waited")
+        elif seen.state == "CANCELLED" and self._last.state in _WAITING and self._last.reason:
+            said.append(f"while it waited ({self._last.reason})")
         elif seen.reason:
             said.append(seen.reason)
         words = last_line(self._submitted.paths.stderr) if seen.state in {"FAILED", "BOOT_FAIL"} else ""
@@ -374,8 +375,7 @@ def _setup() -> list[str]:
     installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
     if root in installed:
         return []
-    quoted = str(root).replace("'", "'\\''")
-    return [f"export PYTHONPATH='{quoted}'${{PYTHONPATH:+:$PYTHONPATH}}"]
+    return [f"export PYTHONPATH={shlex.quote(str(root))}${{PYTHONPATH:+:$PYTHONPATH}}"]
 
 
 def _no_node(partition: str, lines: list[str]) -> str:
