@@ -111,7 +111,9 @@ class RealSlurm:
         nodes = "\n".join(node.format(name, host, port) for name, port in zip(self.names, ports[1:], strict=True))
         text = CONF.format(host=host, address="127.0.0.1", folder=self.folder, ports=ports, nodes=nodes)
         (self.folder / "slurm.conf").write_text(text)
-        (self.folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")  # a container may have none
+        version = re.search(r"(\d+)\.\d+", self.ask("slurmd", "-V"))
+        if version and int(version[1]) >= 23:  # earlier ones need a cgroup, and find which version it has
+            (self.folder / "cgroup.conf").write_text("CgroupPlugin=disabled\n")  # a container may have none
 
     def _munge(self):
         key = self.folder / "munge.key"

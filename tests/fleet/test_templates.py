@@ -66,7 +66,7 @@ def told(program, folder):
     if not shutil.which(program):
         return set()
     conf = folder / "slurm.conf"  # without one it does not even help
-    conf.write_text("ClusterName=none\nSlurmctldHost=none\nNodeName=none\n")
+    conf.write_text("ClusterName=none\nSlurmctldHost=none\nNodeName=none\nTaskPlugin=task/affinity\n")
     command = [program, "--help"]
     done = subprocess.run(
         command, env={**os.environ, "SLURM_CONF": str(conf)}, capture_output=True, text=True, check=True
