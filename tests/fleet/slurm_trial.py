@@ -33,7 +33,7 @@ from bench_core.results import schema  # noqa: E402
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scontrol", "scancel")
 NODES = ("trial-1", "trial-2")
 SHORT = ("--bench-preset=smoke", "--bench-backends=numpy", "--bench-budget=0.01", "-k", "triad or launch")
-LONG = ("--bench-preset=smoke", "--bench-backends=numpy", "--bench-budget=0.5", "-k", "triad or launch or matmul")
+LONG = ("--bench-preset=smoke", "--bench-backends=numpy", "--bench-budget=0.1", "-k", "triad or launch or matmul")
 CONF = """
 ClusterName=trial
 SlurmctldHost={host}({address})
@@ -200,6 +200,7 @@ class Trial:
     def __init__(self, slurm, work):
         self.slurm, self.work = slurm, work
         self.rows = []
+        self.seen = set()  # the folders of fleets that have been waited for
 
     def check(self, what, found, expected):
         self.rows.append((what, str(found), found == expected, str(expected)))
@@ -266,33 +267,32 @@ def try_wrong(trial):
 
 
 def wait_for_a_run(trial, process, node):
-    """Wait until a node measures: it has a journal."""
+    """Wait until a node measures for the fleet that was just started: it has a journal."""
 
     def is_so():
         if process.poll() is not None:
             raise Broken(f"fleet run has ended\n{process.stdout.read()}")
-        labels = [label for found in fleets() for label, name in found.names().items() if name == node]
-        return any(list(found.node(label).rglob(schema.JOURNAL)) for found in fleets() for label in labels)
-
-    def fleets():
-        paths = sorted(trial.work.glob("results/fleet-2*"), key=lambda path: path.stat().st_mtime_ns)
-        return [FleetFolder(path) for path in paths[-1:] if (path / ".fleet" / "names.json").exists()]
+        new = {path for path in trial.work.glob("results/fleet-2*") if (path / ".fleet" / "plan.json").exists()}
+        for found in map(FleetFolder, new - trial.seen):
+            labels = [label for label, name in found.names().items() if name == node]
+            if any(list(found.node(label).rglob(schema.JOURNAL)) for label in labels):
+                trial.seen |= new
+                return True
+        return False
 
     wait_for(is_so, f"{node} does not measure", trial.slurm, 120)
 
 
 def try_death(trial):
     *others, last = trial.slurm.names
-    before = set(trial.work.glob("results/fleet-2*"))
     process = trial.start("run", "--on", "slurm", "--runs", "3", *LONG)
-    wait_for(lambda: set(trial.work.glob("results/fleet-2*")) - before, "no folder of a fleet", trial.slurm)
     wait_for_a_run(trial, process, last)
     trial.slurm.kill_processes(last)
     code, said = trial.end(process)
     folder = trial.newest()
     given = trial.given(folder)
     trial.check("a node dies in mid-run: exit code", code, 1)
-    trial.check("the node and why", bool(re.search(r"NODE_FAIL|DOWN|down", said)), True)
+    trial.check("the node and why", bool(re.search(rf"^node-\d+ +{last} .*NODE_FAIL", said, re.MULTILINE)), True)
     trial.check("the others are whole", {name: given[name] for name in others}, dict.fromkeys(others, 3))
     trial.check("the dead one lacks runs", given[last] < 3, True)
     code, said = trial.fleet("run", "--resume", str(folder.path))
@@ -304,10 +304,24 @@ def try_death(trial):
     trial.check("all are whole", trial.given(folder), dict.fromkeys(trial.slurm.names, 3))
 
 
+def try_cancelled(trial):
+    """An administrator ends a job."""
+    *others, last = trial.slurm.names
+    process = trial.start("run", "--on", "slurm", "--runs", "2", *LONG)
+    wait_for_a_run(trial, process, last)
+    print(trial.slurm.ask("scancel", *trial.slurm.ask("squeue", "-h", "-w", last, "-o", "%A").split()))
+    code, said = trial.end(process)
+    folder = trial.newest()
+    trial.check("a job is cancelled by scancel: exit code", code, 1)
+    trial.check("that is said", "CANCELLED" in said, True)
+    label = next(label for label, name in folder.names().items() if name == last)
+    state = folder.state(label)
+    trial.check("the task had time to say so itself", state is not None and state.ended is not None, True)
+    trial.check("its run can be resumed", len(folder.unfinished(label, label)), 1)
+
+
 def try_interrupt(trial):
-    before = set(trial.work.glob("results/fleet-2*"))
     process = trial.start("run", "--on", "slurm", "--runs", "3", *LONG)
-    wait_for(lambda: set(trial.work.glob("results/fleet-2*")) - before, "no folder of a fleet", trial.slurm)
     wait_for_a_run(trial, process, trial.slurm.names[-1])
     process.send_signal(signal.SIGINT)
     code, _ = trial.end(process)
@@ -350,6 +364,7 @@ TRIALS = {
     "normal": try_normal,
     "wrong": try_wrong,
     "death": try_death,
+    "cancelled": try_cancelled,
     "interrupt": try_interrupt,
     "template": try_template,
 }
