@@ -4,7 +4,7 @@ The job runs `task.perform` under srun. Nothing is queued again: a run that ende
 `fleet run --resume`, on the same node. The folder of the fleet and this Python must be on a file system that the nodes
 share, as submitit requires.
 
-Slurm ends a job by SIGTERM, and so do we: the task then has time to write what it has measured.
+Slurm ends a job by SIGTERM, some time before it kills it, and so do we: the task can write what it has measured.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ class Queue:
     _open: set[str] = field(default_factory=set)
     _seen: dict[str, Seen] = field(default_factory=dict)
     _asked: float | None = None
+    _error: EngineError | None = None
 
     def add(self, job: str) -> None:
         self._open.add(job)
@@ -142,20 +143,25 @@ class Queue:
     def look(self, job: str) -> Seen | None:
         """Return the newest that is known of a job; None if squeue does not know it.
 
-        Raises EngineError if Slurm does not answer.
+        Raises EngineError for every job if Slurm has not answered.
         """
         now = self.clock()
         if self._asked is None or now - self._asked >= self.least_s:
             self._asked = now
-            listed = f"--jobs={','.join(sorted(self._open, key=int))}"
-            try:
-                answer = self.ask(["squeue", "--noheader", "--states=all", listed, "--format=%A|%T|%r"])
-            except EngineError as error:
-                if "Invalid job id" not in str(error):  # so squeue says if it knows none of them any more
-                    raise
-                answer = ""
-            self._seen = jobs_of(answer.splitlines())
+            self._ask_anew()
+        if self._error is not None:
+            raise self._error
         return self._seen.get(job)
+
+    def _ask_anew(self) -> None:
+        listed = f"--jobs={','.join(sorted(self._open, key=int))}"
+        self._error, answer = None, ""
+        try:
+            answer = self.ask(["squeue", "--noheader", "--states=all", listed, "--format=%A|%T|%r"])
+        except EngineError as error:
+            if "Invalid job id" not in str(error):  # so squeue says if it knows none of them any more
+                self._error = error
+        self._seen = jobs_of(answer.splitlines())
 
 
 class _Job:
@@ -190,7 +196,7 @@ class _Job:
         return JobState.WAITING if self._last.state in _WAITING else JobState.RUNNING
 
     def cancel(self) -> None:
-        """Ask the task to end by SIGTERM to its step: srun, were it told so, would end the task at once."""
+        """Ask the task to end, by SIGTERM to its step alone: a job that is cancelled is killed 30 s later (KillWait)."""
         is_waiting = self.state() is JobState.WAITING
         self._scancel(*([] if is_waiting else ["--signal=TERM"]))
 

@@ -306,7 +306,7 @@ def try_death(trial):
 
 def try_cancelled(trial):
     """An administrator ends a job."""
-    *others, last = trial.slurm.names
+    last = trial.slurm.names[-1]
     process = trial.start("run", "--on", "slurm", "--runs", "2", *LONG)
     wait_for_a_run(trial, process, last)
     print(trial.slurm.ask("scancel", *trial.slurm.ask("squeue", "-h", "-w", last, "-o", "%A").split()))

@@ -386,6 +386,25 @@ def test_all_jobs_are_asked_for_at_once_and_not_again_within_two_seconds():
     assert (queue.look("11"), len(asked)) == (None, 3)
 
 
+def test_if_slurm_has_not_answered_that_holds_for_all_jobs_until_it_is_asked_again():
+    clock, answers = Clock(), [EngineError("squeue: Unable to contact slurm controller"), "9|RUNNING|None\n"]
+
+    def ask(command):
+        answer = answers.pop(0)
+        if isinstance(answer, EngineError):
+            raise answer
+        return answer
+
+    queue = Queue(2.0, clock, ask)
+    queue.add("9")
+    queue.add("10")
+    for job in ("9", "10"):
+        with pytest.raises(EngineError, match=r"Unable to contact"):
+            queue.look(job)
+    clock.now = 2.0
+    assert (queue.look("9"), queue.look("10")) == (Seen("RUNNING"), None)
+
+
 @pytest.mark.parametrize(
     ("gres", "count"),
     [
