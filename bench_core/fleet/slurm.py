@@ -196,7 +196,7 @@ class _Job:
         return JobState.WAITING if self._last.state in _WAITING else JobState.RUNNING
 
     def cancel(self) -> None:
-        """Ask the task to end, by SIGTERM to its step alone: a job that is cancelled is killed 30 s later (KillWait)."""
+        """Ask the task to end, by SIGTERM to its step: a job that is cancelled is killed 30 s later (KillWait)."""
         is_waiting = self.state() is JobState.WAITING
         self._scancel(*([] if is_waiting else ["--signal=TERM"]))
 

@@ -292,7 +292,8 @@ def try_death(trial):
     folder = trial.newest()
     given = trial.given(folder)
     trial.check("a node dies in mid-run: exit code", code, 1)
-    trial.check("the node and why", bool(re.search(rf"^node-\d+ +{last} .*NODE_FAIL", said, re.MULTILINE)), True)
+    label = next(label for label, name in folder.names().items() if name == last)
+    trial.check("the node and why", re.search(rf"^{label} ended: .*(NODE_FAIL)", said, re.MULTILINE) is not None, True)
     trial.check("the others are whole", {name: given[name] for name in others}, dict.fromkeys(others, 3))
     trial.check("the dead one lacks runs", given[last] < 3, True)
     code, said = trial.fleet("run", "--resume", str(folder.path))
@@ -318,6 +319,16 @@ def try_cancelled(trial):
     state = folder.state(label)
     trial.check("the task had time to say so itself", state is not None and state.ended is not None, True)
     trial.check("its run can be resumed", len(folder.unfinished(label, label)), 1)
+
+
+def try_time_limit(trial):
+    code, _ = trial.fleet("run", "--on", "slurm", "--runs", "100", "--set", "time=2", *SHORT)
+    folder = trial.newest()
+    states = [(label, folder.state(label)) for label in sorted(folder.names())]
+    trial.check("more runs than the time allows: exit code", code, 1)
+    said = [None if state is None or state.ended is None else state.parts[label].reason for label, state in states]
+    trial.check("each node says why it ended", set(said), {"interrupted: this node was told to end"})
+    trial.check("what it has measured is there", min(trial.given(folder).values()) > 0, True)
 
 
 def try_interrupt(trial):
@@ -365,6 +376,7 @@ TRIALS = {
     "wrong": try_wrong,
     "death": try_death,
     "cancelled": try_cancelled,
+    "time": try_time_limit,
     "interrupt": try_interrupt,
     "template": try_template,
 }
