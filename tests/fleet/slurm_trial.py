@@ -262,6 +262,9 @@ def try_wrong(trial):
     code, said = trial.fleet("run", "--on", "slurm", "--set", "partition=nowhere", *SHORT)
     trial.check("a partition that does not exist: exit code", code, 2)
     trial.check("it is named", "nowhere" in said, True)
+    code, said = trial.fleet("run", "--on", "slurm", "--set", "constraint=nowhere", *SHORT)
+    trial.check("a job that sbatch refuses: exit code", code, 2)
+    trial.check("in its words", "Invalid feature specification" in said, True)
     code, said = trial.fleet("run", "--on", "slurm", "--set", "partiton=trial", *SHORT)
     trial.check("a setting that does not exist: exit code and the nearest", (code, "'partition'" in said), (2, True))
 
