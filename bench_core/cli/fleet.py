@@ -19,6 +19,7 @@ import typer
 from bench_core.cli import PYTEST_OPTIONS, Group, app
 from bench_core.cli.common import chosen, columns, has_colour, print_progress, say, split_output
 from bench_core.cli.fleet_diagnose import diagnose_command
+from bench_core.cli.fleet_template import template_command
 from bench_core.errors import TableError, UsageError
 from bench_core.text import no_such, printable, quoted
 from bench_core.units import counted
@@ -52,6 +53,7 @@ fleet = typer.Typer(
 )
 app.add_typer(fleet)
 fleet.command("diagnose")(diagnose_command)
+fleet.command("template")(template_command)
 
 _Fleet = Annotated[Path, typer.Argument(metavar="FLEET", help="The folder of a fleet, as `fleet run` names it.")]
 

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from bench_core import stats
 from bench_core.compare.loading import Reading
 from bench_core.diagnosis.evidence import Evidence
-from bench_core.diagnosis.judge import ALARM_RATE, FEWEST_NODES, FEWEST_RUNS, LEAST, Members, Verdicts, judge
+from bench_core.diagnosis.judge import (
+    ALARM_RATE,
+    FEWEST_NODES,
+    FEWEST_RUNS,
+    LEAST,
+    Judged,
+    Members,
+    Verdicts,
+    fewest_runs,
+    judge,
+)
 from bench_core.diagnosis.nodes import Hardware, nodes_of
 from bench_core.diagnosis.outliers import Floats
-from bench_core.diagnosis.result import Diagnosis, Finding, Fleet, Group, NodeReport, Standing
+from bench_core.diagnosis.result import Diagnosis, Finding, Fleet, Group, GroupKind, NodeReport, Standing
 from bench_core.stats import exponential
 from bench_core.units import counted
 
+_WORDS: Mapping[GroupKind, str] = {"all": "all work together", "family": "a family", "work": "a single piece of work"}
 _CONCERN = {standing: place for place, standing in enumerate((*Standing,))}
 
 
@@ -27,25 +39,33 @@ def diagnose_readings(readings: Sequence[Reading], least: float = LEAST) -> Diag
 
 def diagnose(kinds: Sequence[Hardware], readings: Sequence[Reading], least: float = LEAST) -> Diagnosis:
     """Return the diagnosis of machines by kind. readings: the tables of which `kinds` were made, for the causes."""
-    fleets = tuple(_fleet(kind, readings, least) for kind in kinds if kind.machines)
-    return Diagnosis(fleets, tuple(note for kind in kinds for note in kind.notes))
+    fleets = [_fleet(kind, readings, least) for kind in kinds if kind.machines]
+    said = [note for _, notes in fleets for note in notes]
+    return Diagnosis(tuple(fleet for fleet, _ in fleets), (*said, *(note for kind in kinds for note in kind.notes)))
 
 
-def _fleet(kind: Hardware, readings: Sequence[Reading], least: float) -> Fleet:
+def _fleet(kind: Hardware, readings: Sequence[Reading], least: float) -> tuple[Fleet, tuple[str, ...]]:
+    """Return the fleet of a kind, and what its runs are too few for."""
     members, groups = _groups(kind)
     verdicts = judge(_values(kind), members, least)
-    groups = [_with_spread(group, found) for group, found in zip(groups, verdicts, strict=True)]
+    groups = [replace(group, spread=found.spread) for group, found in zip(groups, verdicts, strict=True)]
     kept = [(group, found) for group, found in zip(groups, verdicts, strict=True) if found.nodes]
-    nodes = [_node(kind, i, kept) for i in range(len(kind.machines))]
+    runs = [_runs(kind, machine) for machine in kind.machines]
+    nodes = [_node(machine, i, runs[i], kept) for i, machine in enumerate(kind.machines)]
     off = {node.node for node in nodes if node.doubt >= 1}
     if off:
         evidence = Evidence.of(kind.machines, readings)
-        nodes = [_with_causes(node, evidence) if node.node in off else node for node in nodes]
+        nodes = [replace(node, causes=evidence.causes(node.node)) if node.node in off else node for node in nodes]
     ranked = sorted(nodes, key=lambda node: (_CONCERN[node.standing], -node.doubt))  # stable: else in natural order
-    reason = "" if kept else _why_not(kind)
-    return Fleet(
-        kind.name, tuple(ranked), tuple(group for group, _ in kept), ALARM_RATE, stats.CONFIDENCE, least, reason
-    )
+    needed = fewest_runs(members, max(len(runs), FEWEST_NODES))
+    reason = _why_not(runs, needed, agree=bool(kept))
+    shown = tuple(group for group, _ in kept)
+    fleet = Fleet(kind.name, tuple(ranked), shown, ALARM_RATE, stats.CONFIDENCE, least, reason)
+    return fleet, () if reason else tuple(_too_few(kind.name, max(runs), needed))
+
+
+def _runs(kind: Hardware, machine: str) -> int:
+    return len({process for by_machine in kind.values.values() for process in by_machine.get(machine, {})})
 
 
 def _groups(kind: Hardware) -> tuple[list[Members], list[Group]]:
@@ -82,45 +102,32 @@ def _values(kind: Hardware) -> Floats:
     return values
 
 
-def _with_spread(group: Group, found: Verdicts) -> Group:
-    return Group(group.key, group.label, group.kind, group.family, group.works, found.spread)
-
-
-def _node(kind: Hardware, number: int, judged: Sequence[tuple[Group, Verdicts]]) -> NodeReport:
-    findings = [
-        Finding(
-            group,
-            exponential(of.difference),
-            exponential(of.low),
-            exponential(of.high),
-            of.runs,
-            of.standing,
-            of.doubt,
-        )
-        for group, found in judged
-        if (of := found.nodes.get(number))
-    ]
-    machine = kind.machines[number]
-    runs = len({process for by_machine in kind.values.values() for process in by_machine.get(machine, {})})
+def _node(machine: str, number: int, runs: int, judged: Sequence[tuple[Group, Verdicts]]) -> NodeReport:
+    findings = [_finding(group, of) for group, found in judged if (of := found.nodes.get(number))]
     worst = min((finding.standing for finding in findings), key=_CONCERN.__getitem__, default=Standing.FEW)
     return NodeReport(machine, worst, runs, tuple(findings), (), max((f.doubt for f in findings), default=0.0))
 
 
-def _with_causes(node: NodeReport, evidence: Evidence) -> NodeReport:
-    causes = evidence.causes(node.node)
-    return NodeReport(node.node, node.standing, node.runs, node.findings, causes, node.doubt)
+def _finding(group: Group, of: Judged) -> Finding:
+    ratio, low, high = map(exponential, (of.difference, of.low, of.high))
+    return Finding(group, ratio, low, high, of.runs, of.standing, of.doubt)
 
 
-def _why_not(kind: Hardware) -> str:
-    """Return why no node of a kind is judged."""
-    enough = [
-        machine
-        for machine in kind.machines
-        if any(len(by_machine.get(machine, {})) >= FEWEST_RUNS for by_machine in kind.values.values())
-    ]
+def _why_not(runs: Sequence[int], needed: Mapping[GroupKind, int], *, agree: bool) -> str:
+    """Return why no node of a kind is judged; "" if they are. runs: of each node. agree: whether most nodes do."""
+    enough = [count for count in runs if count >= FEWEST_RUNS]
     if len(enough) < FEWEST_NODES:
-        return (
-            f"{counted(len(enough), 'node')} of this kind with {FEWEST_RUNS} runs or more: "
-            f"what is normal takes {FEWEST_NODES} to tell"
-        )
-    return "in no work do most nodes agree"
+        few = f"{counted(len(enough), 'node')} of this kind with {FEWEST_RUNS} runs or more"
+        return f"{few}: what is normal takes {FEWEST_NODES} to tell"
+    if max(enough) < min(needed.values()):
+        few = f"{len(enough)} nodes of {max(enough)} runs are too few to tell a slow node from chance"
+        return f"{few}: {min(needed.values())} runs of each are enough"
+    return "" if agree else "in no work do most nodes agree"
+
+
+def _too_few(name: str, runs: int, needed: Mapping[GroupKind, int]) -> Iterator[str]:
+    """Yield in which groups nothing can be called slow with so many runs of a node."""
+    for kind, what in _WORDS.items():
+        if runs < needed.get(kind, 0):
+            enough = f"{needed[kind]} are enough"
+            yield f"{name}: with {runs} runs of a node nothing is called slow or fast in {what}; {enough}"

@@ -28,6 +28,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -90,6 +91,20 @@ def judge(values: Floats, groups: Sequence[Members], least: float = LEAST) -> li
         _judge(_scores(centred[list(group.works)], quiet[list(group.works)]), alphas[group.kind], math.log1p(least))
         for group in groups
     ]
+
+
+def fewest_runs(groups: Sequence[Members], nodes: int) -> dict[GroupKind, int]:
+    """Return how many runs of each node are needed for anything to be called slow in a group of each kind.
+
+    With fewer, a node would be dealt the slowest runs of all too often. nodes: FEWEST_NODES or more.
+    """
+    found = {}
+    for kind, alpha in _alphas(groups).items():
+        allowed = _of_side(alpha, 1.0)
+        found[kind] = next(
+            n for n in count(FEWEST_RUNS) if _p_of_runs(np.ones(n), np.zeros((nodes - 1) * n)) <= allowed
+        )
+    return found
 
 
 def _alphas(groups: Sequence[Members]) -> dict[GroupKind, float]:

@@ -23,7 +23,7 @@ from bench_core import stats
 
 CUT = 2.5  # standard deviations within which a number is one of the healthy
 FEWEST = 3  # healthy numbers besides the one that is judged
-_WIDER = ((5, 2.0), (8, 1.75), (12, 1.6), (16, 1.3), (20, 1.2), (30, 1.11), (50, 1.05), (100, 1.02))  # by size
+_WIDER = ((5, 2.0), (8, 1.75), (12, 1.6), (16, 1.45), (20, 1.25), (30, 1.11), (50, 1.05), (100, 1.02))  # by size
 _TO_SIGMA = 1 / NormalDist().inv_cdf(0.75)  # of a median absolute deviation
 _ROUNDS = 20  # of clipping; it ends after two to four as a rule, and could alternate
 

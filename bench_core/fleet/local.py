@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from bench_core.errors import UsageError
 from bench_core.fleet import devices
 from bench_core.fleet.engine import EngineError, JobState, Place, Places
 from bench_core.fleet.plan import FleetFolder, Order
+from bench_core.fleet.task import signal_name
 from bench_core.machine.nvml import NoDriver
 from bench_core.text import no_such, printable
 
@@ -84,7 +84,7 @@ class _Task:
         if not code:
             return ""
         if code < 0:
-            return f"ended by {signal.Signals(-code).name}"
+            return f"ended by {signal_name(-code)}"
         self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - _MOST_SAID))
         lines = self._said.read().decode(errors="replace").split("\n")
         return printable(next((line for line in reversed(lines) if line.strip()), f"exit code {code}"))

@@ -136,7 +136,7 @@ class _Attempt:
     def why(self) -> str:
         """Return why it left no complete run."""
         if self.code < 0:
-            said = f"ended by {_signal(-self.code)}"
+            said = f"ended by {signal_name(-self.code)}"
         elif _is_full(self.log.parent):
             said = f"exit code {self.code}: the disk is full: {self._words()}"
         else:
@@ -345,7 +345,8 @@ def _journal(run: Path | None) -> tuple[int, int]:
     return (about.st_size, about.st_mtime_ns) if about else (0, 0)
 
 
-def _signal(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return the name of a signal, "signal 40" for one without a name."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench_core.diagnosis import judge
 from bench_core.diagnosis.diagnose import diagnose_readings
 from bench_core.diagnosis.judge import ALARM_RATE, FEWEST_NODES
 from bench_core.diagnosis.result import Standing
@@ -60,6 +61,25 @@ def test_with_few_nodes_or_runs_no_node_is_judged_and_the_reason_says_so():
     single = only(fleet(8, runs=2, slow={2: 2.0}))
     assert "0 nodes of this kind" in single.reason
     assert (single.groups, single.off) == ((), ())
+
+
+def one_work(readings):
+    """Return readings with the work of one family alone."""
+    return [r.only(r.rows.mask("suite", "memory".__eq__)) for r in readings]
+
+
+def test_runs_that_are_too_few_for_this_number_of_nodes_are_a_reason_or_a_note(monkeypatch):
+    monkeypatch.setattr(judge, "ALARM_RATE", 0.002)
+    found = only(one_work(fleet(5, slow={2: 2.0})))
+    assert found.reason == "5 nodes of 3 runs are too few to tell a slow node from chance: 4 runs of each are enough"
+    assert found.off == ()
+    assert only(one_work(fleet(5, runs=4, slow={2: 2.0}))).off[0].node == node(2)
+    monkeypatch.undo()
+    notes = diagnose_readings(fleet(5, slow={2: {"memory": 2.0}})).notes
+    assert [note.partition(": ")[2] for note in notes if "runs of a node" in note] == [
+        "with 3 runs of a node nothing is called slow or fast in all work together; 4 are enough",
+        "with 3 runs of a node nothing is called slow or fast in a single piece of work; 4 are enough",
+    ]
 
 
 def test_a_node_with_one_run_is_not_judged_beside_others_that_are():

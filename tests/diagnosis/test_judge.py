@@ -199,6 +199,20 @@ def test_of_five_runs_dealt_the_mildest_one_is_left_out():
     assert judging._p_of_runs(np.array(own, float), np.array(others, float)) == pytest.approx(as_far / len(hands))
 
 
+@pytest.mark.parametrize(("nodes", "runs"), [(5, 4), (6, 3), (20, 3)])
+def test_how_many_runs_are_enough_is_told_for_each_number_of_nodes(nodes, runs):
+    assert judging.fewest_runs(ALL, nodes) == {"all": 3}
+    groups = [*ALL, *(Members("family", (i,)) for i in range(4)), *(Members("work", (i,)) for i in range(4))]
+    needed = judging.fewest_runs(groups, nodes)
+    assert needed["all"] == runs
+    assert needed["work"] >= needed["family"] >= 3
+    for few, is_enough in ((needed["all"] - 1, False), (needed["all"], True)):
+        values = noise(nodes=nodes, runs=few, sigma=0.0005)
+        values[:, 2] += math.log(2)
+        verdicts = judge(values, groups)[0]
+        assert (verdicts.nodes.get(2) is not None and verdicts.nodes[2].standing is Standing.SLOW) is is_enough
+
+
 # ---------------------------------------------------------------- whole fleets
 
 

@@ -38,6 +38,7 @@ FEWER = {
     "--runs 5": "--runs 2",
     "--precision 3% --time 20m": "--precision 3% --time 1s",  # one round tells that there is no time for a second
     "bench-core noise": "bench-core noise --runs 4",
+    "fleet run --on local": "fleet run --on local --runs 1",
 }
 ONE = "triad and float64 and not tuned or cases.py and multiply"
 LESS = f"--bench-preset=smoke --bench-backends=numpy --bench-budget=0.01 -p no:cacheprovider -k '{ONE}'"
@@ -147,7 +148,7 @@ def test_the_workflow_of_the_gate_fails_for_a_regression_and_shows_the_compariso
     [
         c
         for c in longest(commands_of("bench-core", "pytest", "srun"))
-        if not {"RUN", "check", "--bench-require=cupy,torch:cuda"} & set(c.split())
+        if not {"RUN", "FLEET", "check", "--bench-require=cupy,torch:cuda"} & set(c.split())
     ],
 )
 def test_a_command_runs(command, clone):
