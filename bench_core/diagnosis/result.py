@@ -18,6 +18,9 @@ class Standing(StrEnum):
     FEW = "too few runs"  # of it, for any verdict
 
 
+OFF = (Standing.SLOW, Standing.FAST)
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Work that is judged together: all of it, a family, or one piece of work.
@@ -70,7 +73,7 @@ class NodeReport:
 
     def said(self) -> tuple[Finding, ...]:
         """Return what is slow or fast, but no part of it again: works only outside of families that are, and so on."""
-        off = [f for f in self.findings if f.standing in {Standing.SLOW, Standing.FAST}]
+        off = [f for f in self.findings if f.standing in OFF]
         families = {f.group.family for f in off if f.group.kind == "family"}
         if any(f.group.kind == "all" for f in off):
             return tuple(f for f in off if f.group.kind == "all")
@@ -97,7 +100,7 @@ class Fleet:
     @property
     def off(self) -> tuple[NodeReport, ...]:
         """The nodes that are slow or fast."""
-        return tuple(n for n in self.nodes if n.standing in {Standing.SLOW, Standing.FAST})
+        return tuple(n for n in self.nodes if n.standing in OFF)
 
 
 @dataclass(frozen=True, slots=True)

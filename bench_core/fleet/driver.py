@@ -18,7 +18,7 @@ from bench_core import __version__
 from bench_core.errors import TableError, UsageError
 from bench_core.files import write_atomically
 from bench_core.fleet.engine import Engine, EngineError, Job, JobState, Place
-from bench_core.fleet.plan import FleetFolder, Node, Order, Part, Plan, Seen
+from bench_core.fleet.plan import TOKEN, FleetFolder, Node, Order, Part, Plan, Seen
 from bench_core.machine.environment import git_state
 from bench_core.results.schema import UNFINISHED
 from bench_core.text import no_such, printable
@@ -26,10 +26,10 @@ from bench_core.units import counted
 
 ENGINES = {"slurm": "Slurm", "ray": "Ray", "local": "Local"}  # module of this room -> class
 PER = ("node", "gpu")
-_TOKEN, _LOCK = "token", "lock"
+_LOCK = "lock"
 _PATIENCE = 60.0  # seconds that a cancelled job has to write what it has measured
 _LONGEST_NAME = 60
-_NO_LABELS = {UNFINISHED, _TOKEN, _LOCK, *ENGINES}  # other folders and files have these names
+_NO_LABELS = {UNFINISHED, TOKEN, _LOCK, *ENGINES}  # other folders and files have these names
 
 
 def engine(name: str, private: Path, settings: Mapping[str, str]) -> Engine:
@@ -170,7 +170,7 @@ class Driver:
 
     def _run(self, plan: Plan, places: Mapping[str, Place], absent: Mapping[str, str]) -> bool:
         token = secrets.token_hex(16)
-        write_atomically(self.folder.private / _TOKEN, token)
+        write_atomically(self.folder.private / TOKEN, token)
         try:
             for node in plan.nodes:
                 place = places.get(node.label)
@@ -190,7 +190,8 @@ class Driver:
         """Give a node its order."""
         label = node.label
         folder = str(self.folder.node(label).resolve())
-        order = Order(node, plan.runs, plan.arguments, folder, token, str(Path.cwd()))
+        complete = {part.label: len(self.folder.complete(label, part.label)) for part in node.parts}
+        order = Order(node, plan.runs, plan.arguments, folder, token, str(Path.cwd()), complete)
         self.folder.write_order(order)
         self.folder.forget(label)
         seen = Seen(self.clock())

@@ -4,6 +4,7 @@ FLEET/                          such as results/fleet-20261129T101500Z-1a2b
     LABEL/RUN/                  the gathered runs: a folder of runs like any other; LABEL is the machine in the tables
     .fleet/                     private: it has names of nodes and logs, and may not be published; readers skip it
         plan.json
+        token                   what is also in every order
         names.json              the name of each node in its engine, by label
         ENGINE/                 what the engine writes
         NODE/                   a node, by its label
@@ -33,6 +34,7 @@ from bench_core.results import schema
 from bench_core.text import harmless
 
 PRIVATE = ".fleet"
+TOKEN = "token"  # noqa: S105 - in the private folder: by its content two computers know that they share it
 _IGNORED = "# Made by `bench-core fleet run`: names of nodes and logs, not for publication.\n*\n"
 _Read = TypeVar("_Read")
 _PLAN, _NAMES, _ORDER, _STATE, _SEEN = "plan.json", "names.json", "order.json", "state.json", "seen.json"
@@ -86,7 +88,8 @@ class Order:
     """What a node is told: everything that it needs, as plain JSON.
 
     folder: that of the node, as the computer that gives the order names it. token: the content of a file there, by
-    which the node knows that it sees the same folder. working: the working folder of the run.
+    which the node knows that it sees the same folder. working: the working folder of the run. complete: how many runs
+    of each part are there already, by label, for a node that does not see them.
     """
 
     node: Node
@@ -95,6 +98,7 @@ class Order:
     folder: str
     token: str
     working: str
+    complete: Mapping[str, int] = field(default_factory=dict)
 
     def to_text(self) -> str:
         return json.dumps(asdict(self))

@@ -27,7 +27,7 @@ from bench_core.errors import BenchError, TableError, UsageError
 from bench_core.files import read_text
 from bench_core.fleet import devices
 from bench_core.fleet.devices import Device, Lock
-from bench_core.fleet.plan import FleetFolder, Order, Part, PartState, State, write_state
+from bench_core.fleet.plan import TOKEN, FleetFolder, Order, Part, PartState, State, write_state
 from bench_core.interrupts import Interrupts
 from bench_core.machine.nvml import NoDriver
 from bench_core.results import schema
@@ -36,7 +36,6 @@ from bench_core.scratch import Scratch
 from bench_core.text import printable
 from bench_core.units import counted
 
-TOKEN = "token"  # noqa: S105 - beside the folder of the node: by its content both computers know that they share it
 _LOCK = "lock"  # in the folder of a node
 _REFUSED = {2, 4}  # pytest's codes of an error in the collection, and of a usage error
 _INTERRUPTED = "interrupted: this node was told to end"
@@ -62,7 +61,7 @@ def perform(order_text: str, now: Callable[[], float] = time.time) -> dict[str, 
     """
     order = Order.from_text(order_text)
     if _is_shared(order):
-        _Task(order, Path(order.folder).parent.parent, Path(order.working), now).run()
+        _Task(replace(order, complete={}), Path(order.folder).parent.parent, Path(order.working), now).run()
         return {}
     with Scratch() as name:
         here, elsewhere = Path(name), Path(order.working)
@@ -294,8 +293,9 @@ class _Task:
     def _runs(self, part: Part, means: _Means) -> None:
         """Measure the runs of a part that are missing; raises _Stopped, OSError."""
         of = self._order.node.label, part.label
+        missing = self._order.runs - self._order.complete.get(part.label, 0)
         refused: list[Path] = []
-        while (complete := len(self._fleet.complete(*of))) < self._order.runs:
+        while (complete := len(self._fleet.complete(*of))) < missing:
             left = [run for run in self._fleet.unfinished(*of) if run not in refused]
             done = self._attempt(part, means, left[0] if left else None)
             self._report.ran(part.label, done.code)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from bench_core.compare.labels import short
-from bench_core.diagnosis.result import Diagnosis, Finding, Fleet, Group, NodeReport, Standing
+from bench_core.diagnosis.result import OFF, Diagnosis, Finding, Fleet, Group, NodeReport
+from bench_core.diagnosis.words import change, interval, percent, verdict
 from bench_core.render.markdown import sections_as_markdown
 from bench_core.render.terminal import sections_as_text
 from bench_core.render.text_table import Table
@@ -18,9 +20,6 @@ from bench_core.text import harmless, printable
 from bench_core.units import counted, significant
 
 DIAGNOSIS_VERSION = 1
-_MOST_NAMED = 3  # findings of a node in the verdict
-_MOST_NODES = 10  # in the verdict
-_OFF = (Standing.SLOW, Standing.FAST)
 _COLUMNS = (
     *("fleet", "node", "group", "kind", "works", "ratio", "low", "high"),
     *("confidence", "standing", "doubt", "processes"),
@@ -86,7 +85,8 @@ def verdict_lines(diagnosis: Diagnosis, names: Names | None = None) -> list[str]
     if not diagnosis.fleets:
         return ["No node is judged: there are no values that count"]
     several = len(diagnosis.fleets) > 1
-    return [f"{short(fleet.name)}: " * several + _sentence(fleet, names or {}) for fleet in diagnosis.fleets]
+    named = partial(_name, names=names or {})
+    return [f"{short(fleet.name)}: " * several + verdict(fleet, named) for fleet in diagnosis.fleets]
 
 
 # ---------------------------------------------------------------- the answer
@@ -97,48 +97,11 @@ def _answer(diagnosis: Diagnosis, names: Names) -> Iterator[str]:
     judged = [fleet for fleet in diagnosis.fleets if not fleet.reason]
     for rate, confidence, least in dict.fromkeys((f.alarm_rate, f.confidence, f.least) for f in judged):
         yield (
-            f"Of healthy nodes at most {_percent(rate)} are called slow or fast. A difference below "
-            f"{_percent(least)} is called nothing. Intervals: {_percent(confidence)}"
+            f"Of healthy nodes at most {percent(rate)} are called slow or fast. A difference below "
+            f"{percent(least)} is called nothing. Intervals: {percent(confidence)}"
         )
     if judged:
         yield "Assumed: in each kind of work most nodes are healthy, and the runs of a node are independent"
-
-
-def _sentence(fleet: Fleet, names: Names) -> str:
-    if fleet.reason:
-        return f"No node is judged: {short(fleet.reason)}"
-    off = fleet.off
-    of = counted(len(fleet.nodes), "node")
-    if not off:
-        return f"None of {of} is slow or fast"
-    counts = [(sum(node.standing is standing for node in off), standing.value) for standing in _OFF]
-    told = " and ".join(f"{count} {'is' if count == 1 else 'are'} {word}" for count, word in counts if count)
-    named = [f"{_name(node.node, names)} {_in_short(node)}" for node in off[:_MOST_NODES]]
-    more = [f"and {counted(len(off) - _MOST_NODES, 'other node')}"] if len(off) > _MOST_NODES else []
-    return f"Of {of} {told}: {'; '.join([*named, *more])}"
-
-
-def _in_short(node: NodeReport) -> str:
-    """Return what is said of a node: "by 5.1 % (4.2 to 6.0 %) in memory on cpu"."""
-    said = sorted(node.said(), key=lambda finding: -finding.doubt)
-    is_mixed = len({finding.standing for finding in said}) > 1
-    parts = [f"{f'{f.standing.value} ' * is_mixed}by {_by(f)} in {short(f.group.label)}" for f in said[:_MOST_NAMED]]
-    more = [f"and in {len(said) - _MOST_NAMED:,} more"] if len(said) > _MOST_NAMED else []
-    return ", ".join([*parts, *more])
-
-
-def _by(finding: Finding) -> str:
-    """Return how far a node is off, with its interval: "5.1 % (4.2 to 6.0 %)", "2.10x (1.90 to 2.30x)"."""
-    ratio, low, high = finding.ratio, finding.low, finding.high
-    if finding.standing is not Standing.FAST:
-        if not 0.5 < ratio < 2:
-            return f"{significant(ratio)}x ({significant(low)} to {significant(high)}x)"
-        return f"{100 * (ratio - 1):.1f} % ({100 * (low - 1):.1f} to {100 * (high - 1):.1f} %)"
-    return f"{100 * (1 - ratio):.1f} % ({100 * (1 - high):.1f} to {100 * (1 - low):.1f} %)"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
 
 
 def _name(node: str, names: Names) -> str:
@@ -171,7 +134,7 @@ def _nodes(fleet: Fleet, names: Names, most: int) -> tuple[Table, ...]:
 
 
 def _overall(node: NodeReport) -> str:
-    return next((_signed(f) for f in node.findings if f.group.kind == "all"), "")
+    return next((change(f) for f in node.findings if f.group.kind == "all"), "")
 
 
 def _furthest(node: NodeReport) -> str:
@@ -179,14 +142,7 @@ def _furthest(node: NodeReport) -> str:
     if not parts:
         return ""
     furthest = max(parts, key=lambda finding: finding.doubt)
-    return f"{short(furthest.group.label)} {_signed(furthest)}"
-
-
-def _signed(finding: Finding) -> str:
-    """Return a difference in time with its sign: "+5.1 %", "-3.0 %"; from twice on, or to a half, "2.10x"."""
-    if not 0.5 < finding.ratio < 2:
-        return f"{significant(finding.ratio)}x"
-    return f"{_percents(finding.ratio)} %"
+    return f"{short(furthest.group.label)} {change(furthest)}"
 
 
 def _doubt(doubt: float) -> str:
@@ -195,25 +151,17 @@ def _doubt(doubt: float) -> str:
 
 def _node(fleet: Fleet, node: NodeReport, names: Names, most: int) -> Section:
     """Return what is known of a node that is off: in what, and what its environment says."""
-    off = [finding for finding in node.findings if finding.standing in _OFF]
+    off = [finding for finding in node.findings if finding.standing in OFF]
     kinds = ("all", "family", "work")
     off.sort(key=lambda finding: (kinds.index(finding.group.kind), -finding.doubt))
     rows = [
-        (short(f.group.label), f.standing.value, _signed(f), _ends(f), str(f.processes), _doubt(f.doubt))
+        (short(f.group.label), f.standing.value, change(f), interval(f), str(f.processes), _doubt(f.doubt))
         for f in off[: most or None]
     ]
-    header = ("in", "standing", "time", f"interval, {_percent(fleet.confidence)}", "runs", "doubt")
+    header = ("in", "standing", "time", f"interval, {percent(fleet.confidence)}", "runs", "doubt")
     table = Table(header, tuple(rows), frozenset({2, 3, 4, 5}), _left(off, most))
     lines = tuple(map(printable, node.causes)) or (_NOTHING,)
     return Section(f"{_name(node.node, names)}: {node.standing.value}", lines, (table,) if rows else ())
-
-
-def _ends(finding: Finding) -> str:
-    return f"{_percents(finding.low)} to {_percents(finding.high)} %"
-
-
-def _percents(ratio: float) -> str:
-    return f"{round(100 * (ratio - 1), 1) + 0.0:+.1f}"  # a zero has no minus
 
 
 def _left(every: Sequence[object], most: int) -> tuple[str, ...]:

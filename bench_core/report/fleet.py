@@ -14,8 +14,8 @@ from itertools import groupby, zip_longest
 
 from bench_core.compare.loading import Reading
 from bench_core.diagnosis.judge import FEWEST_NODES, FEWEST_RUNS
-from bench_core.diagnosis.result import Diagnosis, Finding, Fleet, Group, GroupKind, NodeReport, Standing
-from bench_core.history.series import shown_change
+from bench_core.diagnosis.result import OFF, Diagnosis, Finding, Fleet, Group, GroupKind, NodeReport, Standing
+from bench_core.diagnosis.words import change, interval, percent, verdict
 from bench_core.text import printable
 from bench_core.units import counted
 
@@ -25,15 +25,12 @@ MOST_LEVEL = 10  # columns whose labels are not turned
 MOST_GROUPS = 40  # columns of the other: everything and the families
 MOST_CELLS = 4_000  # of the maps of one kind of all fleets
 FEWEST_ROWS = 10  # of a map, however many fleets there are
-MOST_NAMED = 3  # nodes of the verdict
 MOST_TABLES = 20  # nodes of a fleet with a table of what differs
 MOST_FINDINGS = 8  # families of such a table, and pieces of work
 MOST_NOTES = 20
 LONGEST = 60  # characters of a label
 HALF = 0.5  # the doubt from which a cell that is not called anything has a number
 CLEAR = 2.0  # the doubt from which one that is called slow or fast has the strongest colour
-
-OFF = {Standing.SLOW: "slow", Standing.FAST: "fast"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +178,7 @@ def _part(fleet: Fleet, place: str, cells: int) -> FleetPart:
     more = len(fleet.off) - len(places)
     return FleetPart(
         _cut(fleet.name) or "One kind of node",
-        _verdict(fleet),
+        f"{verdict(fleet)}.",
         _how(fleet),
         whole,
         of_works,
@@ -197,66 +194,12 @@ def _cut(text: str) -> str:
     return printable(text, LONGEST)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.{2 if share < 0.1 else 3}g} %"
-
-
-def _change(finding: Finding) -> str:
-    return shown_change(finding.ratio - 1)
-
-
-def _interval(finding: Finding) -> str:
-    """Return the interval as text; "" if there is none, as of one run."""
-    if not 0 < finding.low <= finding.high < math.inf:
-        return ""
-    low, high = (shown_change(limit - 1) for limit in (finding.low, finding.high))
-    both = low.endswith(" %") and high.endswith(" %")
-    return f"{low.removesuffix(' %') if both else low} to {high}"
-
-
-def _verdict(fleet: Fleet) -> str:
-    """Return who is slow, who is fast and who cannot be judged."""
-    sentences = [
-        f"{_of(fleet, nodes)} {word}: {_listed([_in_words(node) for node in nodes], '; ')}."
-        for standing, word in OFF.items()
-        if (nodes := [node for node in fleet.nodes if node.standing is standing])
-    ]
-    few = [node for node in fleet.nodes if node.standing is Standing.FEW]
-    if not sentences:
-        judged = len(fleet.nodes) - len(few)
-        sentences = [f"None of {counted(judged, 'node')} is slow or fast."]
-    if few:
-        names = _listed([_cut(node.node) for node in few], ", ")
-        has = "has" if len(few) == 1 else "have"
-        sentences.append(f"{counted(len(few), 'node')} {has} too few runs to be judged: {names}.")
-    return " ".join(sentences)
-
-
-def _of(fleet: Fleet, nodes: Sequence[NodeReport]) -> str:
-    return f"{len(nodes):,} of {counted(len(fleet.nodes), 'node')} {'is' if len(nodes) == 1 else 'are'}"
-
-
-def _listed(texts: Sequence[str], between: str) -> str:
-    more = len(texts) - MOST_NAMED
-    return between.join(texts[:MOST_NAMED]) + f"{between}and {counted(more, 'other')}" * (more > 0)
-
-
-def _in_words(node: NodeReport) -> str:
-    """Return a node with the largest of its findings."""
-    said = sorted(node.said(), key=lambda finding: (finding.standing is not node.standing, -finding.doubt))
-    if not said:
-        return _cut(node.node)
-    first, interval = said[0], _interval(said[0])
-    more = f" and in {counted(len(said) - 1, 'other group')}" if len(said) > 1 else ""
-    return f"{_cut(node.node)} {_change(first)}{f' ({interval})' * bool(interval)} in {_cut(first.group.label)}{more}"
-
-
 def _how(fleet: Fleet) -> str:
     """Return what the numbers are, and how often a healthy node is called slow or fast."""
     return (
         "A number is how much longer a node takes than the fleet; a negative one, how much shorter. At most "
-        f"{_percent(fleet.alarm_rate)} of healthy nodes are called slow or fast in anything by chance. A difference "
-        f"below {_percent(fleet.least)} is called nothing. Intervals are at {_percent(fleet.confidence)} confidence. "
+        f"{percent(fleet.alarm_rate)} of healthy nodes are called slow or fast in anything by chance. A difference "
+        f"below {percent(fleet.least)} is called nothing. Intervals are at {percent(fleet.confidence)} confidence. "
         "± is how much healthy nodes differ in that work (standard deviation)."
     )
 
@@ -304,16 +247,21 @@ def _map(fleet: Fleet, title: str, every: Sequence[Group], places: dict[str, str
     return HeatMap(
         title,
         heads if any(label for label, _ in heads) else (),
-        tuple(Column(_cut(g.label), f"±{_percent(g.spread)}" if math.isfinite(g.spread) else "") for g in groups),
+        tuple(Column(_cut(g.label), f"±{percent(g.spread)}" if math.isfinite(g.spread) else "") for g in groups),
         tuple(_row(node, groups, places.get(node.node, "")) for node in nodes),
         f"Not shown: {' and '.join(left)}." if left else "",
     )
 
 
+def _look(standing: Standing) -> str:
+    """Return the class of a style: of those that are slow or fast their own, of others none."""
+    return standing.value if standing in OFF else ""
+
+
 def _row(node: NodeReport, groups: Sequence[Group], place: str) -> Row:
     found = {finding.group.key: finding for finding in node.findings}
     cells = tuple(_cell(found.get(group.key)) for group in groups)
-    return Row(_cut(node.node), OFF.get(node.standing, ""), node.standing.value, place, cells)
+    return Row(_cut(node.node), _look(node.standing), node.standing.value, place, cells)
 
 
 NONE = Cell("none", "\N{EN DASH}", "no value")
@@ -322,14 +270,14 @@ NONE = Cell("none", "\N{EN DASH}", "no value")
 def _cell(finding: Finding | None) -> Cell:
     if finding is None:
         return NONE
-    change, interval = _change(finding), _interval(finding)
-    tip = f"{change}{f' ({interval})' * bool(interval)}, {_processes(finding.processes)}"
+    text, ends = change(finding), interval(finding)
+    tip = f"{text}{f' ({ends})' * bool(ends)}, {_processes(finding.processes)}"
     if finding.standing is Standing.FEW:
         return Cell("few", "few", tip)
     word = "slow" if finding.ratio > 1 else "fast"
     if finding.standing in OFF:
-        return Cell(f"{OFF[finding.standing]} {'clear' if finding.doubt >= CLEAR else 'called'}", change, tip)
-    return Cell(f"near-{word}", change, tip) if finding.doubt >= HALF else Cell("", "", tip)
+        return Cell(f"{_look(finding.standing)} {'clear' if finding.doubt >= CLEAR else 'called'}", text, tip)
+    return Cell(f"near-{word}", text, tip) if finding.doubt >= HALF else Cell("", "", tip)
 
 
 def _processes(count: int) -> str:
@@ -382,5 +330,5 @@ def _table(node: NodeReport, place: str) -> NodeTable:
 def _finding_row(finding: Finding) -> FindingRow:
     group = finding.group
     works = f"{group.works:,}" if group.kind != "work" else ""
-    look = OFF[finding.standing]
-    return FindingRow(printable(group.label), look, _change(finding), _interval(finding), works, finding.processes)
+    look = _look(finding.standing)
+    return FindingRow(printable(group.label), look, change(finding), interval(finding), works, finding.processes)

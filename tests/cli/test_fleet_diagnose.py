@@ -65,7 +65,7 @@ def test_a_slow_node_is_exit_code_1(folder, asked):
     asked.slow = ("node-02",)
     done = run(folder, "--least", "3%")
     assert (done.exit_code, asked.least, done.stderr) == (1, 0.03, "")
-    assert "node-02 by 5.0 % (4.0 to 6.0 %) in everything" in done.stdout
+    assert "node-02 +5.0 % (+4.0 to +6.0 %) in everything" in done.stdout
 
 
 def test_a_fleet_that_cannot_be_judged_is_exit_code_5(folder, asked):
@@ -80,7 +80,7 @@ def test_a_slow_node_of_real_tables_is_found_and_its_driver_told(tmp_path):
     fleet = write_fleet(tmp_path, 12, slow={7: 1.2}, gpu={7: {"gpu.driver": "570"}})
     first, again = run(fleet), run(fleet)
     assert first.exit_code == 1
-    assert "Of 12 nodes 1 is slow: node-07 by " in first.stdout
+    assert "Of 12 nodes 1 is slow: node-07 +" in first.stdout
     assert "driver: 570; on 11 of 11 other nodes: 580.95" in first.stdout
     assert again.stdout == first.stdout
     assert run(write_fleet(tmp_path / "healthy", 12)).exit_code == 0
@@ -119,7 +119,7 @@ def test_a_filter_leaves_the_works_that_pass(folder, asked):
 
 def test_each_format_is_written_and_the_verdict_is_on_stderr(folder, asked, tmp_path):
     asked.slow = ("node-02",)
-    verdict = "bench-core: Of 5 nodes 1 is slow: node-02 by 5.0 % (4.0 to 6.0 %) in everything\n"
+    verdict = "bench-core: Of 5 nodes 1 is slow: node-02 +5.0 % (+4.0 to +6.0 %) in everything\n"
     for name in ("a.json", "a.csv", "a.md", "a.txt"):
         done = run(folder, "-o", tmp_path / name)
         assert (done.exit_code, done.stdout, done.stderr) == (1, "", verdict)
@@ -143,8 +143,8 @@ def test_names_of_the_engine_are_on_the_terminal_and_in_no_file(folder, asked, t
     fleet.create(plan, {"node-02": "gpu07"})
     asked.slow = ("node-02", "node-03")
     shown = run(fleet.path).stdout
-    assert "node-02 (gpu07) by 5.0 %" in shown
-    assert "node-03 (gpu07) by 5.0 %" in shown  # a part has the name of its node
+    assert "node-02 (gpu07) +5.0 %" in shown
+    assert "node-03 (gpu07) +5.0 %" in shown  # a part has the name of its node
     for format_ in ("md", "csv", "json"):
         done = run(fleet.path, "--format", format_)
         assert "gpu07" not in done.stdout + done.stderr

@@ -99,7 +99,8 @@ def test_each_node_is_told_all_it_needs_and_can_prove_that_it_sees_the_folder(tm
         token = (folder.private / "token").read_text()
         assert len(token) == 32
         private = str((tmp_path / "fleet-1" / ".fleet" / node.label).resolve())
-        assert order == Order(node, 3, ("-k", "matmul"), private, token, str(tmp_path))
+        nothing = {part.label: 0 for part in node.parts}
+        assert order == Order(node, 3, ("-k", "matmul"), private, token, str(tmp_path), nothing)
         assert Order.from_text((folder.node(node.label) / "order.json").read_text()) == order
         assert place.name == f"host-{node.label[-2:]}"
 

@@ -167,6 +167,12 @@ def test_a_node_without_the_folder_of_the_order_returns_its_files(site, temporar
     assert "lock" not in files
 
 
+def test_a_node_that_does_not_see_what_it_gave_before_measures_only_what_is_missing(site):
+    site.shares("of another fleet")
+    files = perform(site, runs=3, complete={"node-01": 2, "node-02": 9})
+    assert len([name for name in files if name.endswith("run.json")]) == 1
+
+
 def test_a_folder_with_another_token_is_not_taken_for_that_of_the_order(site):
     site.shares("of another fleet")
     assert "state.json" in perform(site, "--nosuch")

@@ -93,6 +93,8 @@ OTHERWISE = {
     "metrics.py": {"latency"},
     "claims.py": {"latency"},  # the metric
     "sweep_fit.py": {"latency"},
+    "evidence.py": {"memory"},  # of a machine
+    "fleet.py": {"gather"},  # a command
     "svg.py": {"fill"},
     "theme.py": {"fill"},
     "charts.py": {"fill", "scale"},

@@ -65,8 +65,8 @@ def words(line):
 def test_the_verdict_names_each_node_that_is_off_with_its_interval_and_in_what():
     (line,) = verdict_lines(TWO)
     first, second = line.split("; ")
-    assert first == "Of 10 nodes 2 are slow: node-09 by 5.1 % (4.2 to 6.0 %) in everything"
-    assert second == "node-10 by 8.0 % (7.1 to 8.9 %) in memory on cpu"
+    assert first == "Of 10 nodes 2 are slow: node-09 +5.1 % (+4.2 to +6.0 %) in everything"
+    assert second == "node-10 +8.0 % (+7.1 to +8.9 %) in memory on cpu"
     assert verdict_lines(NONE) == ["None of 8 nodes is slow or fast"]
     assert verdict_lines(NOT_JUDGED) == ["No node is judged: 2 nodes of one kind, and 5 are needed"]
     assert verdict_lines(Diagnosis(())) == ["No node is judged: there are no values that count"]
@@ -76,21 +76,19 @@ def test_a_fast_node_is_told_as_one():
     fast = report("node-09", FAST, [finding(ALL, 0.95, FAST, 2.0)])
     mixed = replace(FLEET, nodes=(fast, IN_MEMORY, *HEALTHY))
     (line,) = verdict_lines(Diagnosis((mixed,)))
-    assert line.startswith("Of 10 nodes 1 is slow and 1 is fast: node-09 by 5.0 % (4.1 to 5.9 %) in everything; ")
+    assert line.startswith("Of 10 nodes 1 is slow and 1 is fast: node-09 -5.0 % (-5.9 to -4.1 %) in everything; ")
 
 
 def test_a_node_that_is_slow_in_one_thing_and_fast_in_another_says_which_is_which():
     node = report("node-09", SLOW, [finding(MEMORY, 1.08, SLOW, 1.6), finding(MODEL, 0.9, FAST, 3.0)])
     (line,) = verdict_lines(Diagnosis((replace(FLEET, nodes=(node, *HEALTHY)),)))
-    assert line.endswith(
-        "fast by 10.0 % (9.1 to 10.9 %) in model on cuda, slow by 8.0 % (7.1 to 8.9 %) in memory on cpu"
-    )
+    assert line.endswith("+8.0 % (+7.1 to +8.9 %) in memory on cpu, -10.0 % (-10.9 to -9.1 %) in model on cuda")
 
 
 def test_what_takes_twice_as_long_is_told_as_a_ratio():
     node = report("node-09", SLOW, [finding(ALL, 2.5, SLOW, 60.0)])
     (line,) = verdict_lines(Diagnosis((replace(FLEET, nodes=(node, *HEALTHY)),)))
-    assert line.endswith("node-09 by 2.50x (2.49 to 2.51x) in everything")
+    assert line.endswith("node-09 2.50x (2.49 to 2.51x) in everything")
 
 
 def test_many_findings_and_many_nodes_are_counted():
@@ -98,8 +96,8 @@ def test_many_findings_and_many_nodes_are_counted():
     node = NodeReport("n", SLOW, 3, tuple(finding(g, 1.05, SLOW, 2.0) for g in groups), (), 2.0)
     nodes = tuple(replace(node, node=f"n{n}") for n in range(12))
     (line,) = verdict_lines(Diagnosis((replace(FLEET, nodes=(*nodes, *HEALTHY), groups=tuple(groups)),)))
-    assert line.startswith("Of 20 nodes 12 are slow: n0 by 5.0 % (4.1 to 5.9 %) in work 0, ")
-    assert ", and in 2 more; n1 by" in line
+    assert line.startswith("Of 20 nodes 12 are slow: n0 +5.0 % (+4.1 to +5.9 %) in work 0, ")
+    assert ", and in 2 more; n1 +5.0 %" in line
     assert line.endswith("; and 2 other nodes")
 
 
@@ -153,7 +151,7 @@ def test_notes_come_last():
 def test_names_of_the_engine_are_shown_on_the_terminal_alone():
     names = {"node-09": "gpu07", "node-10": "node-10"}
     text = diagnosis_text(TWO, 140, names=names)
-    assert "node-09 (gpu07) by 5.1 %" in text
+    assert "node-09 (gpu07) +5.1 %" in text
     assert "\nnode-09 (gpu07): slow\n" in text
     assert "node-10 (" not in text
     assert "gpu07" not in diagnosis_markdown(TWO) + diagnosis_csv(TWO) + diagnosis_json(TWO)

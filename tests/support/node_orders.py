@@ -11,8 +11,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench_core.fleet.plan import FleetFolder, Node, Order, Part
-from bench_core.fleet.task import TOKEN
+from bench_core.fleet.plan import TOKEN, FleetFolder, Node, Order, Part
 from bench_core.results import schema
 from tests.faulty.runs import Project
 from tests.standin import install
