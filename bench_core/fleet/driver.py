@@ -192,18 +192,26 @@ class Driver:
         folder = str(self.folder.node(label).resolve())
         complete = {part.label: len(self.folder.complete(label, part.label)) for part in node.parts}
         order = Order(node, plan.runs, plan.arguments, folder, token, str(Path.cwd()), complete)
-        self.folder.write_order(order)
-        self.folder.forget(label)
         seen = Seen(self.clock())
-        self.folder.write_seen(label, seen)
         try:
+            self.folder.write_order(order)
+            self.folder.forget(label)
+            self._note(label, seen)
             job = self.engine.start(order, place)
-        except EngineError as error:
-            self._errors.append(error)
-            self.folder.write_seen(label, replace(seen, ended=self.clock(), why=str(error)))
-            self.tell(f"{label} not started: {error}")
+        except (EngineError, OSError) as error:
+            why = str(error) if isinstance(error, EngineError) else f"its order cannot be written: {error.strerror}"
+            self._errors.append(EngineError(why))
+            self._note(label, replace(seen, ended=self.clock(), why=why))
+            self.tell(f"{label} not started: {why}")
         else:
             self._pending[label] = _Watched(node, job, seen)
+
+    def _note(self, label: str, seen: Seen) -> None:
+        """Write down what was seen of a node. A full disk is no reason to end what the nodes measure."""
+        try:
+            self.folder.write_seen(label, seen)
+        except OSError as error:
+            self.tell(f"{label}: what was seen of it cannot be written: {error.strerror}")
 
     def _note_absent(self, label: str, why: str) -> None:
         """Write down that a node was given no order this time."""
@@ -211,7 +219,7 @@ class Driver:
         self.folder.node(label).mkdir(parents=True, exist_ok=True)
         self.folder.forget(label)
         now = self.clock()
-        self.folder.write_seen(label, Seen(now, ended=now, why=told))
+        self._note(label, Seen(now, ended=now, why=told))
         self.tell(f"{label} {told}")
 
     def _watch(self, until: float = math.inf) -> None:
@@ -234,7 +242,7 @@ class Driver:
             seen = replace(seen, ended=self.clock(), why=why)
             del self._pending[label]
         if seen != watched.seen:
-            self.folder.write_seen(label, seen)
+            self._note(label, seen)
         if state is not watched.state:
             self.tell(self._told(watched.node, state, why))
         watched.state, watched.seen = state, seen
@@ -273,7 +281,7 @@ class Driver:
         self._watch(self.clock() + _PATIENCE)
         for label, watched in self._pending.items():
             why = f"it was cancelled, and did not end within {_PATIENCE:.0f} s"
-            self.folder.write_seen(label, replace(watched.seen, ended=self.clock(), why=why))
+            self._note(label, replace(watched.seen, ended=self.clock(), why=why))
             self.tell(f"{label} did not end")
         self._pending.clear()
 

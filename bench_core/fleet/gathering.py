@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from bench_core.errors import TableError
 from bench_core.files import is_link, read_bytes, write_atomically
-from bench_core.fleet.plan import FleetFolder, Node, PartState, Plan, Seen, State
+from bench_core.fleet.plan import FleetFolder, Node, PartState, Plan, Seen, State, is_full
 from bench_core.fleet.verification import (
     OPTIONS,
     Fault,
@@ -284,6 +284,8 @@ def _missing(folder: FleetFolder, plan: Plan, member: _Member) -> Iterator[Probl
     full = next((text for text in (*reasons, log) if any(word in text.lower() for word in _FULL)), "")
     if full:
         yield member.problem(Kind.DISK, f"its disk was full: {full}")
+    elif is_full(folder.node(member.place.node)):
+        yield member.problem(Kind.DISK, "the disk with its folder is full")
 
 
 def _reasons(folder: FleetFolder, member: _Member) -> list[str]:

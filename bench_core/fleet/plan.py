@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from bench_core.text import harmless
 PRIVATE = ".fleet"
 TOKEN = "token"  # noqa: S105 - in the private folder: by its content two computers know that they share it
 _IGNORED = "# Made by `bench-core fleet run`: names of nodes and logs, not for publication.\n*\n"
+_LITTLE = 1 << 16  # bytes: where no more are free, nothing can be written
 _Read = TypeVar("_Read")
 _PLAN, _NAMES, _ORDER, _STATE, _SEEN = "plan.json", "names.json", "order.json", "state.json", "seen.json"
 
@@ -229,6 +231,14 @@ class FleetFolder:
 
     def write_seen(self, node: str, seen: Seen) -> None:
         write_atomically(self.node(node) / _SEEN, _json(asdict(seen)))
+
+
+def is_full(folder: Path) -> bool:
+    """Return whether no more can be written into a folder."""
+    try:
+        return shutil.disk_usage(folder).free < _LITTLE
+    except OSError:
+        return False
 
 
 def write_state(folder: Path, state: State) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from bench_core.errors import BenchError, TableError, UsageError
 from bench_core.files import read_text
 from bench_core.fleet import devices
 from bench_core.fleet.devices import Device, Lock
-from bench_core.fleet.plan import TOKEN, FleetFolder, Order, Part, PartState, State, write_state
+from bench_core.fleet.plan import TOKEN, FleetFolder, Order, Part, PartState, State, is_full, write_state
 from bench_core.interrupts import Interrupts
 from bench_core.machine.nvml import NoDriver
 from bench_core.results import schema
@@ -41,7 +40,6 @@ _REFUSED = {2, 4}  # pytest's codes of an error in the collection, and of a usag
 _INTERRUPTED = "interrupted: this node was told to end"
 _GRACE = 20.0  # seconds for runs to write what they have; Slurm kills 30 s after its SIGTERM (slurm.conf, KillWait)
 _POLL = 0.5  # seconds between two tries to get a lock
-_LITTLE = 1 << 16  # bytes: where no more are free, nothing can be written
 # What a run says that has lost something, or was refused: in its last lines, or as an error of pytest's collection.
 _PROBLEM = re.compile(r"^(?:problem|E   bench_core\.errors\.\w+): (.*)", re.MULTILINE)
 _MOST_LOG = 1 << 20  # bytes of a log that are searched for the reason, from its end
@@ -136,7 +134,7 @@ class _Attempt:
         """Return why it left no complete run."""
         if self.code < 0:
             said = f"ended by {signal_name(-self.code)}"
-        elif _is_full(self.log.parent):
+        elif is_full(self.log.parent):
             said = f"exit code {self.code}: the disk is full: {self._words()}"
         else:
             said = f"exit code {self.code}: {self._words()}"
@@ -351,13 +349,6 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _is_full(folder: Path) -> bool:
-    try:
-        return shutil.disk_usage(folder).free < _LITTLE
-    except OSError:
-        return False
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -147,6 +147,38 @@ def test_what_a_node_said_in_an_earlier_attempt_is_forgotten(tmp_path):
     assert folder.seen("node-01") == Seen(1000.0, None, 1010.0)
 
 
+def test_a_full_disk_ends_no_job_and_is_told(tmp_path, monkeypatch):
+    folder = fleet(tmp_path, plan_of(nodes=2))
+    world = World(folder, {"node-01": Job([R, E]), "node-02": Job([R, E])})
+
+    def full(self, node, seen):
+        if node == "node-01":
+            raise OSError(28, "No space left on device")
+        write_seen(self, node, seen)
+
+    write_seen = type(folder).write_seen
+    monkeypatch.setattr(type(folder), "write_seen", full)
+    assert world.run(plan_of(nodes=2)) is False
+    assert folder.seen("node-02").ended is not None
+    assert "node-01: what was seen of it cannot be written: No space left on device" in world.lines
+    assert not any(job.cancels for job in world.engine.jobs.values())
+
+
+def test_a_node_whose_order_cannot_be_written_is_not_started_and_the_others_are(tmp_path, monkeypatch):
+    folder = fleet(tmp_path, plan_of(nodes=2))
+    world = World(folder, {"node-02": Job([R, E])})
+    write_order = type(folder).write_order
+
+    def full(self, order):
+        if order.node.label == "node-01":
+            raise OSError(28, "No space left on device")
+        return write_order(self, order)
+
+    monkeypatch.setattr(type(folder), "write_order", full)
+    assert world.run(plan_of(nodes=2)) is False
+    assert "node-01 not started: its order cannot be written: No space left on device" in world.lines
+
+
 def test_a_node_that_cannot_be_started_is_told_and_the_others_measure(tmp_path):
     folder = fleet(tmp_path)
     world = World(folder, {"node-01": EngineError("sbatch: invalid partition"), "node-02": Job([E])})

@@ -1,6 +1,7 @@
 """What the nodes of a fleet gave is verified and copied; what is wrong with one is said, and the others are whole."""
 
 import errno
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -227,6 +228,14 @@ def test_a_full_disk_is_recognised_wherever_it_is_said(tmp_path, prepare):
     assert problems.keys() == {Kind.NOTHING, Kind.DISK}
     assert FULL.removeprefix("OSError: ") in problems[Kind.DISK]
     assert problems[Kind.DISK].startswith("its disk was full: ")
+
+
+def test_a_disk_that_is_so_full_that_nobody_could_say_so_is_seen(tmp_path, monkeypatch):
+    folder = whole(tmp_path)
+    shutil.rmtree(folder.node("node-02"))
+    monkeypatch.setattr(gathering, "is_full", folder.node("node-02").__eq__)
+    kinds = {problem.kind: problem.text for problem in gather(folder).problems if problem.node == "node-02"}
+    assert kinds[Kind.DISK] == "the disk with its folder is full"
 
 
 @pytest.mark.parametrize(
