@@ -158,7 +158,8 @@ def _start(request: Request, output: Path, only: str) -> None:
             raise
         except OSError as error:
             raise UsageError(f"--bench-output={output}: cannot write there: {error.strerror}") from None
-    _finish(folder, interrupted=interrupted)
+    named = bool(only or request.settings.get("nodes"))
+    _finish(folder, interrupted=interrupted, absent=places.absent, are_named=named)
 
 
 def _only(places: Places, names: str) -> Places:
@@ -215,10 +216,17 @@ def _gather(folder: FleetFolder) -> Gathered:
         raise UsageError(f"{folder.path}: cannot write there: {error.strerror}") from None
 
 
-def _finish(folder: FleetFolder, *, interrupted: bool) -> None:
-    """Gather, show what there is and what to do next, and end with the exit code."""
+def _finish(
+    folder: FleetFolder, *, interrupted: bool, absent: Sequence[tuple[str, str]] = (), are_named: bool = False
+) -> None:
+    """Gather, show what there is and what to do next, and end with the exit code.
+
+    absent: nodes that could not be used, and why. are_named: whether the user has named the nodes, and so misses these.
+    """
     gathered = _gather(folder)
     typer.echo("\n".join(_table(gathered, _names(folder))), color=True)
+    for name, why in absent:
+        say(f"not measured: {name}: {why}")
     here = shlex.quote(str(folder.path))
     if any(part.runs for part in gathered.given):
         say(f"results: {folder.path}")
@@ -228,7 +236,7 @@ def _finish(folder: FleetFolder, *, interrupted: bool) -> None:
         say(f"To find the nodes that differ: bench-core fleet diagnose {here}")
     if interrupted:
         raise typer.Exit(130)
-    if not gathered.is_whole:
+    if not gathered.is_whole or (absent and are_named):
         raise typer.Exit(1)
 
 

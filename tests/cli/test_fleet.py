@@ -173,10 +173,18 @@ def test_only_the_nodes_that_are_named_measure(engines):
     engine = FunctionEngine(give, absent=[("host-c", "down")])
     made = engines(engine)
     done = run("run", "--on", "ray", "--runs", "1", "--nodes", "host-b, host-c")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 1, "one of the nodes that were named has given nothing"
+    assert "not measured: host-c: down" in done.stdout.splitlines()
     assert [place.name for _, place in engine.orders] == ["host-b"]
     assert done.stderr.splitlines()[0] == "host-c cannot be used: down"
     assert made[0][2] == {}
+
+
+def test_nodes_that_cannot_be_used_are_told_again_at_the_end_and_are_no_failure_if_nobody_named_them(engines):
+    engines(FunctionEngine(give, absent=[("host-c", "down: a fan")]))
+    done = run(*LOCAL, "--runs", "1")
+    assert done.exit_code == 0, done.output
+    assert "not measured: host-c: down: a fan" in done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(
