@@ -1,7 +1,7 @@
 """`bench-core fleet diagnose`: which nodes of a fleet differ from the others.
 
-Exit codes: 0 no node is off; 1 some node is slow or fast; 2 usage; 3 a file cannot be read; 5 no node could be judged:
-too few nodes of one kind, or too few runs.
+Exit codes: 0 every node is judged, and none is off; 1 some node is slow or fast; 2 usage; 3 a file cannot be read; 5
+none is off, but some node could not be judged: it has too few results or is of another kind, or nobody can be sure.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import typer
 from bench_core.cli.common import Filter, Paths, chosen, columns, has_colour, notes_on, say, write
 from bench_core.errors import TableError, UsageError
 from bench_core.garbage import collection_off
+from bench_core.text import printable
 
 if TYPE_CHECKING:
     from bench_core.compare import Reading
@@ -51,6 +52,8 @@ def diagnose_command(
     from bench_core.diagnosis.diagnose import diagnose_readings
 
     format_, smallest = _format(format_, output), share("--least", least)
+    if smallest < 0:
+        raise UsageError(f"--least {printable(least)}: must be 0 or more")
     with collection_off():
         readings = _kept(read(paths), where)
         diagnosis = diagnose_readings(readings, smallest)
@@ -119,8 +122,7 @@ def _end(diagnosis: Diagnosis, *, is_told: bool) -> None:
     """End with the exit code. is_told: whether the verdict is on the terminal."""
     from bench_core.render.fleet import verdict_lines
 
-    is_judged = any(not fleet.reason for fleet in diagnosis.fleets)
-    code = _OFF if diagnosis.has_off else 0 if is_judged else _UNDECIDED
+    code = _OFF if diagnosis.has_off else 0 if diagnosis.is_decided else _UNDECIDED
     if code and not is_told:
         for line in verdict_lines(diagnosis):
             say(f"bench-core: {line}", err=True)

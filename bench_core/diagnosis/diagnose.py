@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import median
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from bench_core.diagnosis.judge import (
 )
 from bench_core.diagnosis.nodes import Hardware, nodes_of
 from bench_core.diagnosis.outliers import Floats
-from bench_core.diagnosis.result import Diagnosis, Finding, Fleet, Group, GroupKind, NodeReport, Standing
+from bench_core.diagnosis.result import OFF, Diagnosis, Finding, Fleet, Group, GroupKind, NodeReport, Standing
 from bench_core.stats import exponential
 from bench_core.units import counted
 
@@ -52,7 +53,7 @@ def _fleet(kind: Hardware, readings: Sequence[Reading], least: float) -> tuple[F
     kept = [(group, found) for group, found in zip(groups, verdicts, strict=True) if found.nodes]
     runs = [_runs(kind, machine) for machine in kind.machines]
     nodes = [_node(machine, i, runs[i], kept) for i, machine in enumerate(kind.machines)]
-    off = {node.node for node in nodes if node.doubt >= 1}
+    off = {node.node for node in nodes if node.standing in OFF}
     if off:
         evidence = Evidence.of(kind.machines, readings)
         nodes = [replace(node, causes=evidence.causes(node.node)) if node.node in off else node for node in nodes]
@@ -60,8 +61,9 @@ def _fleet(kind: Hardware, readings: Sequence[Reading], least: float) -> tuple[F
     needed = fewest_runs(members, max(len(runs), FEWEST_NODES))
     reason = _why_not(runs, needed, agree=bool(kept))
     shown = tuple(group for group, _ in kept)
-    fleet = Fleet(kind.name, tuple(ranked), shown, ALARM_RATE, stats.CONFIDENCE, least, reason)
-    return fleet, () if reason else tuple(_too_few(kind.name, max(runs), needed))
+    split = tuple(g.label for g, found in zip(groups, verdicts, strict=True) if found.is_split and g.kind != "work")
+    fleet = Fleet(kind.name, tuple(ranked), shown, ALARM_RATE, stats.CONFIDENCE, least, reason, split)
+    return fleet, () if reason else tuple(_too_few(kind.name, int(median(runs)), needed))
 
 
 def _runs(kind: Hardware, machine: str) -> int:
@@ -103,9 +105,19 @@ def _values(kind: Hardware) -> Floats:
 
 
 def _node(machine: str, number: int, runs: int, judged: Sequence[tuple[Group, Verdicts]]) -> NodeReport:
+    """Return what is said of a node. One without a value in all work, of which others have one, has too few results."""
     findings = [_finding(group, of) for group, found in judged if (of := found.nodes.get(number))]
-    worst = min((finding.standing for finding in findings), key=_CONCERN.__getitem__, default=Standing.FEW)
+    standings = [Standing.ALIKE if _is_unsure_work(f) else f.standing for f in findings]
+    worst = min(standings, key=_CONCERN.__getitem__, default=Standing.FEW)
+    lacks_whole = bool(judged) and judged[0][0].kind == "all" and number not in judged[0][1].nodes
+    if worst is Standing.ALIKE and lacks_whole:
+        worst = Standing.FEW
     return NodeReport(machine, worst, runs, tuple(findings), (), max((f.doubt for f in findings), default=0.0))
+
+
+def _is_unsure_work(finding: Finding) -> bool:
+    """Whether nobody can be sure of a single piece of work: of many, some are far out by chance."""
+    return finding.standing is Standing.UNSURE and finding.group.kind == "work"
 
 
 def _finding(group: Group, of: Judged) -> Finding:
@@ -130,4 +142,4 @@ def _too_few(name: str, runs: int, needed: Mapping[GroupKind, int]) -> Iterator[
     for kind, what in _WORDS.items():
         if runs < needed.get(kind, 0):
             enough = f"{needed[kind]} are enough"
-            yield f"{name}: with {runs} runs of a node nothing is called slow or fast in {what}; {enough}"
+            yield f"{name}: with {runs} runs of a node nothing is called slow in {what}; {enough}"

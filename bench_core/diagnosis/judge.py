@@ -3,23 +3,26 @@
 Work is judged in groups: all of it, each family, each piece. In a group
 
 1. the value of every work is taken relative to the fleet: to the median over nodes of the node's median over runs;
-2. a run has one score, the weighted lower quartile over the works of the group: three quarters of them took longer.
-   What disturbs a run for some seconds makes some works slower and none faster, so the quartile is steadier than the
-   median (on a shared computer by half). Quiet works weigh more;
-3. a node has one number, the mean of the scores of its runs without the slowest third: one disturbed run of three does
-   not move it;
-4. a node is slow or fast if its number is out of line with the healthy nodes (outliers.py), by at least `least`, if the
-   error of its own runs does not explain that, and if each of its runs (of five or more, all but one in five) differs
-   by `least` as well, and so many of the runs of the other nodes do not, that it would hardly have all of these runs if
-   runs were dealt to nodes. What disturbs a run makes it slower; a normal distribution does not know that. A node of
-   fewer than FEWEST_RUNS runs is not judged: one run says more about its moment than about the node.
+2. the size of a difference is a median: that over the node's runs of the weighted median over works. Quiet works weigh
+   more. Its interval has the error of the node's own runs and that of the fleet's centre;
+3. whether a node is slow is decided by milder numbers: of each run the weighted lower quartile, so that three quarters
+   of the work took longer; of the runs the mean without the slowest third. What disturbs a run for some seconds makes
+   some works slower and none faster, so these vary less (on a shared computer half as much);
+4. a node is slow if this number is out of line with the healthy nodes (outliers.py) by at least `least`, if its size is
+   at least that and more than its error, and if each of its runs (of five or more, all but one in five) differs by
+   `least` as well. And so many of the runs of other nodes do not that it would hardly have all of these runs if runs
+   were dealt to nodes: what disturbs a run makes it slower, and a normal distribution does not know that. If runs are
+   too few for that, but no other run is as far out, nobody can be sure of the node. With fewer than FEWEST_RUNS runs
+   it is not judged: one run says more about its moment than about the node;
+5. a node is fast if it is slow in the negative of all values.
 
 Nothing is drawn at random: the same runs have the same verdict.
 
 The false alarms: the p-value that is needed is ALARM_RATE by parts: 15 % are for all work, 75 % are shared by the
 families and 10 % by the pieces of work, equally (Bonferroni), and of each part 90 % are for slow nodes. So at most
-ALARM_RATE of healthy nodes are called slow or fast in anything, if healthy nodes differ normally or only as their runs
-do, however their works depend on each other.
+ALARM_RATE of healthy nodes are called slow or fast in anything if they differ normally, or only as their runs do, and
+if runs do not depend on each other, however works depend. With other healthy nodes it can be more: by simulation
+(`python -m tests.native.fleets`) up to 2 to 4 times if their differences have heavy tails.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import numpy as np
 
@@ -36,18 +40,22 @@ from bench_core import stats
 from bench_core.diagnosis.outliers import FEWEST, Floats, core, places
 from bench_core.diagnosis.result import GroupKind, Standing
 
+Integers = np.ndarray[Any, np.dtype[np.intp]]
+
 ALARM_RATE = 0.01
 LEAST = 0.02  # boards of one kind differ by as much
 FEWEST_RUNS = 3
 FEWEST_NODES = 5
+MOST_SPREAD = 0.1  # healthy nodes that differ by more are not of one kind
 _SHARES: Mapping[GroupKind, float] = {"all": 0.15, "family": 0.75, "work": 0.1}
 _OF_SLOW = 0.9
 _FLOOR = 0.001  # healthy nodes are assumed to differ by that much at least
 _HEAVIEST = 3.0  # weight of a work by that of the median one
-QUARTILE = 0.25
+_QUARTILE, _MEDIAN = 0.25, 0.5
 _SLOWEST = 3  # runs of which the slowest is left out
 _STRAYS = 5  # runs of which one may differ less
-_ALMOST = 0.99  # the doubt of a node that is far out, but not surely
+_ALMOST = 0.99  # the doubt of a node that is far out, but is not called anything
+_PRIOR = 4  # degrees of freedom for which the variance of a typical node counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +80,14 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """A group: the spread of its healthy nodes, and its nodes by their number; those without values are missing."""
+    """A group: the spread of its healthy nodes, NaN if unknown, and its nodes by their number.
+
+    Those without values are missing. All are if too few nodes have runs enough, or is_split: no majority is alike.
+    """
 
     spread: float
     nodes: Mapping[int, Judged]
+    is_split: bool = False
 
 
 def judge(values: Floats, groups: Sequence[Members], least: float = LEAST) -> list[Verdicts]:
@@ -88,19 +100,20 @@ def judge(values: Floats, groups: Sequence[Members], least: float = LEAST) -> li
     quiet = _weights(centred)
     alphas = _alphas(groups)
     return [
-        _judge(_scores(centred[list(group.works)], quiet[list(group.works)]), alphas[group.kind], math.log1p(least))
+        _judge(centred[list(group.works)], quiet[list(group.works)], alphas[group.kind], math.log1p(least))
         for group in groups
     ]
 
 
 def fewest_runs(groups: Sequence[Members], nodes: int) -> dict[GroupKind, int]:
-    """Return how many runs of each node are needed for anything to be called slow in a group of each kind.
+    """Return how many runs of each node are needed for one of them to be called slow in a group of each kind.
 
-    With fewer, a node would be dealt the slowest runs of all too often. nodes: FEWEST_NODES or more.
+    With fewer, a node would be dealt the slowest runs of all too often. With several slow nodes, and for fast ones, it
+    can take more. nodes: FEWEST_NODES or more.
     """
     found = {}
     for kind, alpha in _alphas(groups).items():
-        allowed = _of_side(alpha, 1.0)
+        allowed = alpha * _OF_SLOW
         found[kind] = next(
             n for n in count(FEWEST_RUNS) if _p_of_runs(np.ones(n), np.zeros((nodes - 1) * n)) <= allowed
         )
@@ -115,9 +128,7 @@ def _alphas(groups: Sequence[Members]) -> dict[GroupKind, float]:
     return {kind: ALARM_RATE * share / whole / kinds.count(kind) for kind, share in there.items()}
 
 
-def _of_side(alpha: float, difference: float) -> float:
-    """Return the one-sided p-value that a slower or a faster node needs."""
-    return alpha * (_OF_SLOW if difference > 0 else 1 - _OF_SLOW)
+# ---------------------------------------------------------------- scores of runs
 
 
 def _relative(values: Floats) -> Floats:
@@ -136,8 +147,11 @@ def _weights(centred: Floats) -> Floats:
     return known
 
 
-def _scores(centred: Floats, weights: Floats) -> Floats:
-    """Return the score of each run; NaN for one that lacks half of the works by weight. Axes: node, run."""
+def _scores(centred: Floats, weights: Floats, quantile: float) -> Floats:
+    """Return the weighted quantile over works of each run; NaN for one that lacks half of them by weight.
+
+    Axes of the result: node, run.
+    """
     if len(centred) == 1:
         alone: Floats = centred[0]
         return alone
@@ -145,82 +159,132 @@ def _scores(centred: Floats, weights: Floats) -> Floats:
     ordered = np.take_along_axis(centred, order, axis=0)
     there = np.where(np.isnan(ordered), 0.0, weights[order])
     below = np.cumsum(there, axis=0)
-    first = np.argmax(below >= QUARTILE * below[-1], axis=0)
-    scores: Floats = np.take_along_axis(ordered, first[None], axis=0)[0]
-    return np.where(below[-1] >= weights.sum() / 2, scores, np.nan)
+    first = np.argmax(below >= quantile * below[-1], axis=0)
+    found = np.take_along_axis(ordered, first[None], axis=0)[0]
+    scores: Floats = np.where(below[-1] >= weights.sum() / 2, found, np.nan)
+    return scores
+
+
+# ---------------------------------------------------------------- one group
 
 
 @dataclass(frozen=True, slots=True)
-class _Estimated:
-    """A node in a group before the runs of others are looked at.
+class _Sizes:
+    """The size of the difference of each node that has one, and how much healthy nodes differ."""
 
-    estimate: its difference, with the error of its own runs. doubt: see result.Finding. runs: the scores of its runs,
-    relative to the fleet.
-    """
-
-    estimate: stats.Estimate
-    doubt: float
-    runs: Floats
+    of: Mapping[int, stats.Estimate]
+    spread: float
 
 
-def _judge(scores: Floats, alpha: float, least: float) -> Verdicts:
-    """Judge the nodes of one group by the scores of their runs."""
-    spread, nodes = _estimated(scores, alpha, least)
-    usual = [node.runs for node in nodes.values() if node.doubt < 1]
-    pooled = np.concatenate(usual) if usual else np.array([])
-    judged = {}
-    for number, node in nodes.items():
-        doubt, mean = node.doubt, node.estimate.mean
-        if doubt >= 1 and _p_of_runs(node.runs * np.sign(mean), pooled * np.sign(mean)) > _of_side(alpha, mean):
-            doubt = _ALMOST
-        standing = Standing.FEW if len(node.runs) < FEWEST_RUNS else Standing.ALIKE
-        if doubt >= 1:
-            standing = Standing.SLOW if mean > 0 else Standing.FAST
-        judged[number] = Judged(mean, *node.estimate.interval(), len(node.runs), standing, doubt)
-    return Verdicts(spread, judged)
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Nodes in a group, looked at for being slow. doubts: see result.Finding. unsure: whom more runs could tell."""
+
+    doubts: Mapping[int, float]
+    unsure: frozenset[int]
 
 
-def _estimated(scores: Floats, alpha: float, least: float) -> tuple[float, dict[int, _Estimated]]:
-    """Return the spread of the healthy nodes, and each node that has a value; none if no majority is alike."""
+def _judge(centred: Floats, weights: Floats, alpha: float, least: float) -> Verdicts:
+    """Judge the nodes of one group."""
+    middles = _scores(centred, weights, _MEDIAN)
+    sizes = _sizes(middles)
+    slow = _side(centred, weights, sizes, alpha * _OF_SLOW, least)
+    fast = _side(-centred, weights, _mirrored(sizes), alpha * (1 - _OF_SLOW), least)
+    counts = np.isfinite(middles).sum(axis=1).tolist()
+    if sizes is None or slow is None or fast is None:
+        return Verdicts(math.nan, {}, is_split=sum(count >= FEWEST_RUNS for count in counts) >= FEWEST_NODES)
+    nodes = {}
+    for node, estimate in sizes.of.items():
+        doubts = {Standing.SLOW: slow.doubts.get(node, 0.0), Standing.FAST: fast.doubts.get(node, 0.0)}
+        standing = max(doubts, key=doubts.__getitem__)
+        doubt = doubts[standing]
+        if doubt < 1:
+            standing = Standing.UNSURE if node in slow.unsure | fast.unsure else Standing.ALIKE
+        if counts[node] < FEWEST_RUNS:
+            standing = Standing.FEW
+        nodes[node] = Judged(estimate.mean, *estimate.interval(), counts[node], standing, doubt)
+    return Verdicts(sizes.spread, nodes)
+
+
+def _mirrored(sizes: _Sizes | None) -> _Sizes | None:
+    """Return the sizes of the negatives."""
+    if sizes is None:
+        return None
+    return _Sizes({n: stats.Estimate(-e.mean, e.error, e.dof) for n, e in sizes.of.items()}, sizes.spread)
+
+
+def _healthy(numbers: Floats, counts: Integers) -> Integers | None:
+    """Return the healthy nodes by number; None if too few can be judged, or if no majority of them is alike."""
+    able = np.flatnonzero((counts >= FEWEST_RUNS) & np.isfinite(numbers))
+    if len(able) < FEWEST_NODES:
+        return None
+    healthy = able[core(numbers[able], _FLOOR)]
+    is_majority = len(healthy) > max(FEWEST, len(able) // 2)
+    return healthy if is_majority and float(numbers[healthy].std(ddof=1)) <= MOST_SPREAD else None
+
+
+def _sizes(scores: Floats) -> _Sizes | None:
+    """Return the sizes of the differences by the scores of runs; None if they cannot be told."""
+    counts = np.isfinite(scores).sum(axis=1)
+    numbers = _median(scores, axis=1)
+    healthy = _healthy(numbers, counts)
+    if healthy is None:
+        return None
+    centre, spread = float(numbers[healthy].mean()), float(numbers[healthy].std(ddof=1))
+    variances, freedom = _within(scores)
+    found = {}
+    for node in np.flatnonzero(counts).tolist():
+        own = math.sqrt(variances[node]) * _error_of_median(counts[node])
+        error = math.hypot(own, spread / math.sqrt(len(healthy)))
+        found[node] = stats.Estimate(float(numbers[node]) - centre, error, freedom[node])
+    return _Sizes(found, spread)
+
+
+def _side(centred: Floats, weights: Floats, sizes: _Sizes | None, alpha: float, least: float) -> _Side | None:
+    """Return which nodes are slow, and how far they are from that; None if nobody can tell. alpha: one-sided."""
+    scores = _scores(centred, weights, _QUARTILE)
     counts = np.isfinite(scores).sum(axis=1)
     numbers = np.array([_number(runs[np.isfinite(runs)]) for runs in scores])
+    healthy = _healthy(numbers, counts)
+    if healthy is None or sizes is None:
+        return None
     able = np.flatnonzero(counts >= FEWEST_RUNS)
-    healthy = able[core(numbers[able], _FLOOR)] if len(able) >= FEWEST_NODES else able[:0]
-    if len(healthy) <= max(FEWEST, len(able) // 2):
-        return math.nan, {}
-    centre, spread = float(numbers[healthy].mean()), float(numbers[healthy].std(ddof=1))
-    places_of = dict(zip(able.tolist(), places(numbers[able], _FLOOR), strict=True))
-    variances, typical, freedom = _within(scores)
-    nodes = {}
-    for node in np.flatnonzero(counts).tolist():
-        runs = scores[node][np.isfinite(scores[node])] - centre
-        within = math.sqrt(np.fmax(variances[node], typical))
-        error = math.hypot(within * _error_of_number(len(runs)), spread / math.sqrt(len(healthy)))
-        estimate = stats.Estimate(float(numbers[node]) - centre, error, freedom)
-        doubt = 0.0
-        if place := places_of.get(node):
-            low, high = place.interval(1 - 2 * _of_side(alpha, place.mean))
-            doubt = abs(place.mean) / max((high - low) / 2, least)
-            if not _all_say_so(runs, estimate, least):
-                doubt = min(doubt, _ALMOST)
-        nodes[node] = _Estimated(estimate, doubt, runs)
-    return spread, nodes
+    centre = float(numbers[healthy].mean())
+    doubts, runs = {}, {}
+    for node, place in zip(able.tolist(), places(numbers[able], _FLOOR), strict=True):
+        runs[node] = scores[node][np.isfinite(scores[node])] - centre
+        if place is not None and place.mean > 0:
+            low, high = place.interval(1 - 2 * alpha)
+            far = place.mean / max((high - low) / 2, least)
+            doubts[node] = far if _all_say_so(runs[node], sizes.of[node], least) else min(far, _ALMOST)
+    return _dealt(doubts, runs, alpha)
 
 
-def _all_say_so(runs: Floats, estimate: stats.Estimate, least: float) -> bool:
-    """Return whether a node differs by more than the error of its runs, and its runs but a few by `least` each."""
-    low, high = estimate.interval()
-    if low <= 0 <= high:
+def _dealt(doubts: dict[int, float], runs: Mapping[int, Floats], alpha: float) -> _Side:
+    """Return the same, where those whose runs may have been dealt to them by chance are not called slow."""
+    usual = [own for node, own in runs.items() if doubts.get(node, 0.0) < 1]
+    others = np.concatenate(usual) if usual else np.array([])
+    unsure = set()
+    for node in [node for node, doubt in doubts.items() if doubt >= 1]:
+        if _p_of_runs(runs[node], others) > alpha:
+            doubts[node] = _ALMOST
+            if not (others >= runs[node].min()).any():
+                unsure.add(node)
+    return _Side(doubts, frozenset(unsure))
+
+
+def _all_say_so(runs: Floats, size: stats.Estimate, least: float) -> bool:
+    """Return whether a node differs by `least` and by more than its error, and its runs but a few by `least` each."""
+    if size.mean < least or size.interval()[0] <= 0:
         return False
-    strays = runs * np.sign(estimate.mean) < least
-    return int(strays.sum()) <= len(runs) // _STRAYS
+    return int((runs < least).sum()) <= len(runs) // _STRAYS
 
 
 def _p_of_runs(own: Floats, others: Floats) -> float:
     """Return the one-sided p-value of all runs of a node (but a few) being so far up, if runs were dealt to nodes.
 
-    It is exact whatever the distribution of runs (hypergeometric): what disturbs some runs makes them slower, and a
-    node can have several of these. own, others: scores; larger is farther from the fleet, to the side of the node.
+    It is that of the hypergeometric distribution, whatever the distribution of runs: what disturbs some runs makes them
+    slower, and a node can have several of these. own, others: scores; larger is farther from the fleet.
     """
     strays = len(own) // _STRAYS
     mildest = float(np.sort(own)[strays])
@@ -233,32 +297,35 @@ def _p_of_runs(own: Floats, others: Floats) -> float:
     return ways / math.comb(total, len(own))
 
 
-def _within(scores: Floats) -> tuple[Floats, float, int]:
-    """Return the variance between the runs of each node, that of a typical node, and its degrees of freedom.
+def _within(scores: Floats) -> tuple[Floats, Floats]:
+    """Return the variance between the runs of each node, and its degrees of freedom.
 
-    The variance of a node with one run is NaN. Typical is the median of the others, each by the median of a variance
-    of as many normal values, which is that of chi-squared (Wilson and Hilferty, Proc. Natl. Acad. Sci. 17 (1931) 684).
+    That of a node alone, of three runs, says little, and nodes may differ in it. So it is drawn to that of a typical
+    node, which counts as _PRIOR degrees of freedom (as Smyth, Stat. Appl. Genet. Mol. Biol. 3 (2004), article 3). The
+    typical one is the median over nodes, each by the median of a variance of as many normal values (chi-squared: Wilson
+    and Hilferty, Proc. Natl. Acad. Sci. 17 (1931) 684).
     """
-    freedom = np.isfinite(scores).sum(axis=1) - 1
+    freedom = np.maximum(np.isfinite(scores).sum(axis=1) - 1, 0)
     some = freedom > 0
-    own = np.full(len(scores), np.nan)
+    own = np.zeros(len(scores))
     own[some] = np.nanvar(scores[some], axis=1, ddof=1)
     typical = float(np.median(own[some] / (1 - 2 / (9 * freedom[some])) ** 3))
-    return own, typical, int(freedom[some].sum())
+    drawn: Floats = (_PRIOR * typical + freedom * own) / (_PRIOR + freedom)
+    return drawn, (_PRIOR + freedom).astype(np.float64)
 
 
 def _number(runs: Floats) -> float:
-    """Return the number of a node from the scores of its runs, NaN for none."""
+    """Return the number of a node from the scores of its runs, NaN for none: the mean without the slowest third."""
     kept = len(runs) - len(runs) // _SLOWEST
     return float(np.sort(runs)[:kept].mean()) if kept else math.nan
 
 
-def _error_of_number(n: int) -> float:
-    """Return the standard error of `_number` of n normal values as a multiple of their standard deviation.
+def _error_of_median(n: int) -> float:
+    """Return the standard error of the median of n normal values as a multiple of their standard deviation.
 
-    By simulation 1, 0.707, 0.624, 0.526, 0.464, 0.441 for one to six; this is at most 2 % more.
+    Exact are 1, 0.707, 0.670, 0.546, 0.536 for one to five (order statistics); this is 1, 0.793, 0.670, 0.591, 0.534.
     """
-    return 1 / math.sqrt(n - (n // _SLOWEST) / 2)
+    return math.sqrt(math.pi / 2 / (n + 0.5)) if n > 1 else 1.0
 
 
 def _median(values: Floats, axis: int) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -14,8 +15,9 @@ class Standing(StrEnum):
 
     SLOW = "slow"
     FAST = "fast"  # a node that is faster than its fleet is not what it seems either
+    UNSURE = "not sure"  # far out, but its runs are too few to tell that from chance
     ALIKE = "like the fleet"
-    FEW = "too few runs"  # of it, for any verdict
+    FEW = "too few results"  # of it, for any verdict
 
 
 OFF = (Standing.SLOW, Standing.FAST)
@@ -42,9 +44,9 @@ class Group:
 class Finding:
     """One node in one group.
 
-    ratio: its time by that of the fleet, 1.05 is 5 % slower; of a rate the inverse. low, high: the interval, at the
-    confidence of the fleet. doubt: how far it is from the fleet, as a multiple of what is called slow or fast: from 1
-    on it is.
+    ratio: its time by that of the fleet, 1.05 is 5 % slower; of a rate the inverse; a median over works and runs. low,
+    high: the interval, at the confidence of the fleet. doubt: how far it is from the fleet, as a multiple of what is
+    called slow or fast: from 1 on it is.
     """
 
     group: Group
@@ -60,8 +62,9 @@ class Finding:
 class NodeReport:
     """One node. findings: one for each group in which it has values, in the order of Fleet.groups.
 
-    standing: the worst of them. runs: how many runs it has. causes: what its environment says, each a sentence: facts
-    in which it differs from most other nodes. doubt: the largest of its findings.
+    standing: the worst of them, but that single pieces of work are never unsure. runs: how many processes it has
+    measured in. causes: what its environment says, each a sentence: facts in which it differs from most other nodes.
+    doubt: the largest of its findings.
     """
 
     node: str
@@ -71,13 +74,17 @@ class NodeReport:
     causes: tuple[str, ...]
     doubt: float
 
-    def said(self) -> tuple[Finding, ...]:
-        """Return what is slow or fast, but no part of it again: works only outside of families that are, and so on."""
-        off = [f for f in self.findings if f.standing in OFF]
-        families = {f.group.family for f in off if f.group.kind == "family"}
-        if any(f.group.kind == "all" for f in off):
-            return tuple(f for f in off if f.group.kind == "all")
-        return tuple(f for f in off if f.group.kind == "family" or f.group.family not in families)
+    def said(self, of: Collection[Standing] = OFF) -> tuple[Finding, ...]:
+        """Return what is slow or fast, but no part again of what is so itself: the largest groups first.
+
+        of: findings of these standings are meant.
+        """
+        said: list[Finding] = []
+        for finding in (f for kind in ("all", "family", "work") for f in self.findings if f.group.kind == kind):
+            above = [f for f in said if f.group.kind == "all" or f.group.family == finding.group.family]
+            if finding.standing in of and finding.standing not in {f.standing for f in above}:
+                said.append(finding)
+        return tuple(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,8 @@ class Fleet:
 
     name: what they have in common. nodes: sorted by doubt, the most first. groups: all, then families, then works.
     alarm_rate: at most this share of healthy nodes is called slow or fast. confidence: of the intervals. least: a
-    difference below it is called nothing. reason: why no node is judged, "" if they are.
+    difference below it is called nothing. reason: why no node is judged, "" if they are. split: the labels of all work
+    and of families in which none is, because no majority of nodes is alike.
     """
 
     name: str
@@ -96,6 +104,7 @@ class Fleet:
     confidence: float
     least: float
     reason: str = ""
+    split: tuple[str, ...] = ()
 
     @property
     def off(self) -> tuple[NodeReport, ...]:
@@ -113,3 +122,12 @@ class Diagnosis:
     @property
     def has_off(self) -> bool:
         return any(fleet.off for fleet in self.fleets)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether every node is judged by all of its work, and surely."""
+        judged = {Standing.SLOW, Standing.FAST, Standing.ALIKE}
+        return bool(self.fleets) and all(
+            not fleet.reason and not fleet.split and all(node.standing in judged for node in fleet.nodes)
+            for fleet in self.fleets
+        )

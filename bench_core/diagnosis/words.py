@@ -6,9 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 
 from bench_core.compare.labels import short
+from bench_core.diagnosis.judge import MOST_SPREAD
 from bench_core.diagnosis.result import OFF, Finding, Fleet, NodeReport, Standing
 from bench_core.units import counted, significant
 
+ASSUMED = (
+    "Assumed: in each kind of work most nodes are healthy and differ about normally, and the runs of a node do not "
+    "depend on each other"
+)
+APART = f"there no majority of nodes is alike within {MOST_SPREAD:.0%}"
 _MOST_NODES = 10
 _MOST_FINDINGS = 3  # of a node
 
@@ -19,9 +25,16 @@ def verdict(fleet: Fleet, name: Callable[[str], str] = short) -> str:
         return f"No node is judged: {short(fleet.reason)}"
     few = [node for node in fleet.nodes if node.standing is Standing.FEW]
     sentences = [_off(fleet, name) if fleet.off else f"None of {_nodes(len(fleet.nodes) - len(few))} is slow or fast"]
+    sentences += [
+        f"{name(node.node)} {_in_short(node, Standing.UNSURE)}: too few runs to be sure" for node in _unsure(fleet)
+    ]
+    if fleet.split:
+        sentences.append(f"Nobody is judged in {_listed(fleet.split)}: {APART}")
     if few:
         has = "has" if len(few) == 1 else "have"
-        sentences.append(f"{_nodes(len(few))} {has} too few runs to be judged: {_listed([name(n.node) for n in few])}")
+        sentences.append(
+            f"{_nodes(len(few))} {has} too few results to be judged: {_listed([name(n.node) for n in few])}"
+        )
     return ". ".join(sentences)
 
 
@@ -53,9 +66,17 @@ def _off(fleet: Fleet, name: Callable[[str], str]) -> str:
     return f"Of {_nodes(len(fleet.nodes))} {told}: {_listed(named, '; ')}"
 
 
-def _in_short(node: NodeReport) -> str:
-    """Return what is said of a node: "+5.1 % (+4.2 to +6.0 %) in memory on cpu"."""
-    said = sorted(node.said(), key=lambda finding: (finding.standing is not node.standing, -finding.doubt))
+def _unsure(fleet: Fleet) -> list[NodeReport]:
+    return [node for node in fleet.nodes if node.standing is Standing.UNSURE]
+
+
+def _in_short(node: NodeReport, *of: Standing) -> str:
+    """Return what is said of a node: "+5.1 % (+4.2 to +6.0 %) in memory on cpu". of: findings of these standings alone.
+
+    All work comes first, then families: what is said of a family holds for more than one piece of work.
+    """
+    kinds = ("all", "family", "work")
+    said = sorted(node.said(of or OFF), key=lambda finding: (kinds.index(finding.group.kind), -finding.doubt))
     ends = [f" ({text})" if (text := interval(f)) else "" for f in said]
     parts = [f"{change(f)}{end} in {short(f.group.label)}" for f, end in zip(said, ends, strict=True)]
     more = len(parts) - _MOST_FINDINGS
@@ -64,7 +85,7 @@ def _in_short(node: NodeReport) -> str:
 
 def _listed(texts: Sequence[str], between: str = ", ") -> str:
     more = len(texts) - _MOST_NODES
-    return between.join(texts[:_MOST_NODES]) + f"{between}and {counted(more, 'other node')}" * (more > 0)
+    return between.join(texts[:_MOST_NODES]) + f"{between}and {more:,} more" * (more > 0)
 
 
 def _nodes(count: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench_core.compare.labels import short
 from bench_core.diagnosis.result import OFF, Diagnosis, Finding, Fleet, Group, NodeReport
-from bench_core.diagnosis.words import change, interval, percent, verdict
+from bench_core.diagnosis.words import ASSUMED, change, interval, percent, verdict
 from bench_core.render.markdown import sections_as_markdown
 from bench_core.render.terminal import sections_as_text
 from bench_core.render.text_table import Table
@@ -57,14 +57,20 @@ def diagnosis_sections(diagnosis: Diagnosis, most: int = 0, names: Names | None 
 
 
 def diagnosis_csv(diagnosis: Diagnosis) -> str:
-    """Return a line for each node and group of work. A ratio above 1 is slower; low and high are its interval."""
-    lines = (
-        [*map(_cell, (fleet.name, node.node, f.group.label, f.group.kind)), *_numbers(fleet, f)]
-        for fleet in diagnosis.fleets
-        for node in fleet.nodes
-        for f in node.findings
-    )
+    """Return a line for each node and group of work. A ratio above 1 is slower; low and high are its interval.
+
+    A node without any value has one line, without a group.
+    """
+    lines = (line for fleet in diagnosis.fleets for node in fleet.nodes for line in _lines(fleet, node))
     return csv_text(list(_COLUMNS), lines)
+
+
+def _lines(fleet: Fleet, node: NodeReport) -> Iterator[Sequence[Any]]:
+    of = _cell(fleet.name), _cell(node.node)
+    for f in node.findings:
+        yield (*of, _cell(f.group.label), f.group.kind, *_numbers(fleet, f))
+    if not node.findings:
+        yield (*of, *("",) * 2, *(None,) * 5, node.standing.value, None, node.runs)
 
 
 def diagnosis_json(diagnosis: Diagnosis) -> str:
@@ -101,7 +107,7 @@ def _answer(diagnosis: Diagnosis, names: Names) -> Iterator[str]:
             f"{percent(least)} is called nothing. Intervals: {percent(confidence)}"
         )
     if judged:
-        yield "Assumed: in each kind of work most nodes are healthy, and the runs of a node are independent"
+        yield ASSUMED
 
 
 def _name(node: str, names: Names) -> str:
@@ -128,7 +134,7 @@ def _nodes(fleet: Fleet, names: Names, most: int) -> tuple[Table, ...]:
         )
         for node in fleet.nodes[: most or None]
     ]
-    header = ("node", "standing", "in everything", "furthest from the fleet", "runs", "doubt")
+    header = ("node", "standing", "in everything", "furthest from the fleet", "processes", "doubt")
     note = "doubt: the distance from the fleet as a multiple of what is called slow or fast"
     return (Table(header, tuple(rows), frozenset({2, 4, 5}), (*_left(fleet.nodes, most), note)),)
 
@@ -158,7 +164,7 @@ def _node(fleet: Fleet, node: NodeReport, names: Names, most: int) -> Section:
         (short(f.group.label), f.standing.value, change(f), interval(f), str(f.processes), _doubt(f.doubt))
         for f in off[: most or None]
     ]
-    header = ("in", "standing", "time", f"interval, {percent(fleet.confidence)}", "runs", "doubt")
+    header = ("in", "standing", "time", f"interval, {percent(fleet.confidence)}", "processes", "doubt")
     table = Table(header, tuple(rows), frozenset({2, 3, 4, 5}), _left(off, most))
     lines = tuple(map(printable, node.causes)) or (_NOTHING,)
     return Section(f"{_name(node.node, names)}: {node.standing.value}", lines, (table,) if rows else ())
@@ -190,6 +196,7 @@ def _fleet(fleet: Fleet) -> dict[str, Any]:
     return {
         "name": harmless(fleet.name),
         "reason": harmless(fleet.reason),
+        "split": list(map(harmless, fleet.split)),
         "alarm_rate": fleet.alarm_rate,
         "confidence": fleet.confidence,
         "least": fleet.least,

@@ -15,7 +15,7 @@ from itertools import groupby, zip_longest
 from bench_core.compare.loading import Reading
 from bench_core.diagnosis.judge import FEWEST_NODES, FEWEST_RUNS
 from bench_core.diagnosis.result import OFF, Diagnosis, Finding, Fleet, Group, GroupKind, NodeReport, Standing
-from bench_core.diagnosis.words import change, interval, percent, verdict
+from bench_core.diagnosis.words import ASSUMED, change, interval, percent, verdict
 from bench_core.text import printable
 from bench_core.units import counted
 
@@ -129,11 +129,11 @@ class FleetSection:
 
 def diagnosis_of(readings: Sequence[Reading]) -> Diagnosis | None:
     """Return which nodes differ; None if there are too few machines of several runs to tell."""
-    runs: dict[str, set[str]] = defaultdict(set)
+    processes: dict[str, dict[str, int]] = defaultdict(dict)
     for reading in readings:
-        for machine, run_id in reading.rows.distinct("machine", "run_id"):
-            runs[machine].add(run_id)
-    if sum(len(several) >= FEWEST_RUNS for several in runs.values()) < FEWEST_NODES:
+        for machine, run_id, count in reading.rows.distinct("machine", "run_id", "processes"):
+            processes[machine][run_id] = max(count or 1, processes[machine].get(run_id, 1))
+    if sum(sum(counts.values()) >= FEWEST_RUNS for counts in processes.values()) < FEWEST_NODES:
         return None
     return _diagnose(readings)
 
@@ -197,10 +197,11 @@ def _cut(text: str) -> str:
 def _how(fleet: Fleet) -> str:
     """Return what the numbers are, and how often a healthy node is called slow or fast."""
     return (
-        "A number is how much longer a node takes than the fleet; a negative one, how much shorter. At most "
+        "A number is how much longer a node takes than the fleet, as the median of its work; a negative one, how much "
+        "shorter. At most "
         f"{percent(fleet.alarm_rate)} of healthy nodes are called slow or fast in anything by chance. A difference "
         f"below {percent(fleet.least)} is called nothing. Intervals are at {percent(fleet.confidence)} confidence. "
-        "± is how much healthy nodes differ in that work (standard deviation)."
+        f"± is how much healthy nodes differ in that work (standard deviation). {ASSUMED}."
     )
 
 
@@ -320,7 +321,7 @@ def _table(node: NodeReport, place: str) -> NodeTable:
     return NodeTable(
         _cut(node.node),
         place,
-        f"{node.standing.value}, {counted(node.runs, 'run')}",
+        f"{node.standing.value}, {_processes(node.runs)}",
         tuple(_finding_row(finding) for finding in shown),
         f"And in {' and '.join(more)} of work." if more else "",
         tuple(printable(cause) for cause in node.causes),

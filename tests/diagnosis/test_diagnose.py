@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench_core.diagnosis import judge
+from bench_core.diagnosis import judge, words
 from bench_core.diagnosis.diagnose import diagnose_readings
 from bench_core.diagnosis.judge import ALARM_RATE, FEWEST_NODES
 from bench_core.diagnosis.result import Standing
@@ -77,8 +77,8 @@ def test_runs_that_are_too_few_for_this_number_of_nodes_are_a_reason_or_a_note(m
     monkeypatch.undo()
     notes = diagnose_readings(fleet(5, slow={2: {"memory": 2.0}})).notes
     assert [note.partition(": ")[2] for note in notes if "runs of a node" in note] == [
-        "with 3 runs of a node nothing is called slow or fast in all work together; 4 are enough",
-        "with 3 runs of a node nothing is called slow or fast in a single piece of work; 4 are enough",
+        "with 3 runs of a node nothing is called slow in all work together; 4 are enough",
+        "with 3 runs of a node nothing is called slow in a single piece of work; 4 are enough",
     ]
 
 
@@ -88,6 +88,43 @@ def test_a_node_with_one_run_is_not_judged_beside_others_that_are():
     assert standings(found)[node(2)] is Standing.FEW
     assert {standing for name, standing in standings(found).items() if name != node(2)} == {Standing.ALIKE}
     assert found.nodes[-1].node == node(2)
+
+
+def test_a_node_that_has_measured_little_is_not_like_the_fleet():
+    readings = [r.only(r.rows.mask("suite", "model".__eq__)) if r.rows[0].machine == node(4) else r for r in fleet(8)]
+    found = only(readings)
+    assert standings(found)[node(4)] is Standing.FEW
+    assert not diagnose_readings(readings).is_decided
+    assert diagnose_readings(fleet(8)).is_decided
+
+
+def test_a_node_that_is_slower_in_most_work_and_faster_in_some_is_said_to_be_both():
+    found = only(fleet(20, runs=5, slow={3: {"matmul": 0.8, "memory": 1.3, "model": 1.3}}))
+    assert found.nodes[0].node == node(3)
+    assert {(f.group.key, f.standing) for f in found.nodes[0].said() if f.group.kind == "family"} == {
+        ("matmul on cpu", Standing.FAST),
+        ("memory on cpu", Standing.SLOW),
+        ("model on cuda", Standing.SLOW),
+    }
+
+
+def test_where_half_of_the_nodes_differ_from_the_others_nobody_is_judged_and_it_is_said():
+    half = fleet(10, slow={number: {"memory": 1.5} for number in range(1, 6)})
+    found = diagnose_readings(half)
+    assert found.fleets[0].off == ()
+    assert [group.label for group in found.fleets[0].groups if group.kind == "family"] == [
+        "matmul on cpu",
+        "model on cuda",
+    ]
+    assert found.fleets[0].split == ("memory on cpu",)
+    assert not found.is_decided
+    assert words.verdict(found.fleets[0]) == (
+        "None of 10 nodes is slow or fast. "
+        "Nobody is judged in memory on cpu: there no majority of nodes is alike within 10%"
+    )
+    whole = diagnose_readings(fleet(10, slow=dict.fromkeys(range(1, 6), 1.5)))
+    assert whole.fleets[0].reason == "in no work do most nodes agree"
+    assert not whole.is_decided
 
 
 def test_nodes_of_another_kind_are_a_fleet_of_their_own():

@@ -117,13 +117,82 @@ def test_nodes_that_differ_from_each_other_anyway_make_none_of_them_slow():
     assert set(standings(values)) == {Standing.ALIKE}
 
 
-def test_of_two_halves_of_a_fleet_that_differ_none_is_called_slow_and_the_spread_tells():
+def test_of_two_halves_of_a_fleet_that_differ_none_is_judged_and_it_is_said_that_it_is_split():
     values = noise(nodes=10)
     values[:, :5] += math.log(1.5)
     (verdicts,) = judge(values, ALL)
-    assert {judged.standing for judged in verdicts.nodes.values()} == {Standing.ALIKE}
-    assert verdicts.spread > 0.2
-    assert judge(noise(nodes=10), ALL)[0].spread < 0.01
+    assert (verdicts.nodes, verdicts.is_split) == ({}, True)
+    (healthy,) = judge(noise(nodes=10), ALL)
+    assert healthy.spread < 0.01
+    assert not healthy.is_split
+    (few,) = judge(noise(nodes=4), ALL)
+    assert (few.nodes, few.is_split) == ({}, False)
+
+
+def test_nodes_that_differ_more_than_one_kind_can_are_not_judged():
+    apart = noise(nodes=20) + np.linspace(-0.3, 0.3, 20)[None, :, None]
+    assert judge(apart, ALL)[0].is_split
+    near = noise(nodes=20) + np.linspace(-0.1, 0.1, 20)[None, :, None]
+    assert not judge(near, ALL)[0].is_split
+
+
+def test_what_is_faster_in_a_part_of_its_work_is_not_fast():
+    """Nor does a node that is slower in most work and faster in some count as fast, as by one quartile it would."""
+    values = noise(nodes=20, works=16)
+    groups = [Members("all", tuple(range(16)))]
+    values[:6, 3] -= 0.3
+    assert only(values, groups)[3].standing is Standing.ALIKE
+    values[6:, 3] += 0.2
+    assert only(values, groups)[3].standing is Standing.ALIKE
+    assert only(values, groups)[3].difference > 0.1, "the size is a median"
+    values[:6, 3] += 0.5
+    assert only(values, groups)[3].standing is Standing.SLOW
+
+
+@pytest.mark.parametrize(("fleet", "own"), [(0.04, 0.004), (0.06, 0.01), (0.01, 0.04), (0.005, 0.05)])
+def test_a_node_that_varies_more_or_less_than_the_others_is_no_slower_nor_faster(fleet, own):
+    """By simulation of 40 fleets each a single quartile called 11 to 33 of these nodes slow or fast."""
+    drawn = np.random.default_rng(9)
+    groups = [Members("all", tuple(range(40))), *(Members("family", tuple(range(i, 40, 4))) for i in range(4))]
+    called = 0
+    for _ in range(20):
+        values = fleet * drawn.standard_normal((40, 20, 3))
+        values[:, 3] *= own / fleet
+        called += any(verdicts.nodes[3].standing in OFF for verdicts in judge(values, groups) if verdicts.nodes)
+    assert called <= 1
+
+
+@pytest.mark.parametrize(
+    ("times", "runs", "least"), [(1, 3, 0.95), (1, 10, 0.92), (2, 3, 0.83), (2, 10, 0.88), (3, 3, 0.76), (3, 10, 0.86)]
+)
+def test_the_interval_has_the_true_difference_less_often_of_a_node_that_varies_more(times, runs, least):
+    """Nominally 95 %; of 1500 simulated fleets 98 and 96 %; 88 and 93 % at twice the noise, 82 and 92 % at three."""
+    drawn = np.random.default_rng(10)
+    covered = 0
+    for _ in range(150):
+        values = 0.01 * drawn.standard_normal((6, 20, runs)) + 0.01 * drawn.standard_normal((1, 20, runs))
+        values[:, 3] = times * values[:, 3] + 0.05
+        (verdicts,) = judge(values, [Members("all", tuple(range(6)))])
+        covered += verdicts.nodes[3].low <= 0.05 <= verdicts.nodes[3].high
+    assert least * 150 <= covered < 150
+
+
+def test_where_runs_are_too_few_nobody_can_be_sure_of_a_node_that_is_further_out_than_all_others():
+    """A fast node needs more runs than a slow one, and of several slow nodes each has fewer others to compare with."""
+    values = noise(nodes=10)
+    values[:, 3] -= 0.4
+    groups = [*ALL, *(Members(kind, (i,)) for kind in ("family", "work") for i in range(4))]
+    assert judge(values, groups)[0].nodes[3].standing is Standing.UNSURE
+    assert judge(values, groups)[0].nodes[3].doubt < 1
+    assert judge(-values, groups)[0].nodes[3].standing is Standing.SLOW
+    more = noise(nodes=10, runs=5)
+    more[:, 3] -= 0.4
+    assert judge(more, groups)[0].nodes[3].standing is Standing.FAST
+    families = [*ALL, *(Members("family", (i % 4,)) for i in range(16))]
+    several = noise(nodes=10)
+    several[0, :4] += 0.4
+    (_, *found) = judge(several, families)
+    assert {found[0].nodes[i].standing for i in range(4)} == {Standing.UNSURE}
 
 
 def test_fewer_nodes_than_make_a_fleet_are_not_judged():
@@ -152,9 +221,9 @@ def test_a_node_is_slow_in_a_group_if_three_quarters_of_its_work_are():
 
 
 def test_quiet_work_weighs_more_than_noisy_work():
-    """Five of eight works vary by 30 %: alone they would hide a node that is slow in all."""
+    """Five of eight works vary by 10 %: alone they would hide a node that is slow in all."""
     values = noise(nodes=20, works=8, sigma=0.002)
-    values[3:] += 0.3 * np.random.default_rng(4).standard_normal((5, 20, 3))
+    values[3:] += 0.1 * np.random.default_rng(4).standard_normal((5, 20, 3))
     values[:, 3] += math.log(1.05)
     weights = judging._weights(judging._relative(values))
     assert (weights[:3] > 2 * weights[3:].max()).all()
@@ -178,8 +247,6 @@ def test_the_parts_of_the_false_alarms_add_up_to_the_rate_that_is_stated():
     alphas = judging._alphas([Members(kind, ()) for kind in kinds])
     assert sum(alphas[kind] for kind in kinds) == pytest.approx(ALARM_RATE)
     assert judging._alphas([Members("all", ())]) == {"all": pytest.approx(ALARM_RATE)}
-    for alpha in alphas.values():
-        assert judging._of_side(alpha, 0.1) + judging._of_side(alpha, -0.1) == pytest.approx(alpha)
 
 
 @pytest.mark.parametrize(("own", "others"), [([3, 4, 9], [1, 2, 5, 6]), ([9, 9, 9], [1, 2, 3, 4]), ([1, 2, 3], [5, 6])])

@@ -30,6 +30,11 @@ def main():
     for family in ("", *dict.fromkeys(real.families)):
         shares = [outcome(real, drawn, options.fleets, slow=slow, family=family) for slow in (1, 2, 3, 4)]
         print(f"    {family or 'all work':12}", *shares, sep="  ", flush=True)
+    print("the same, if healthy nodes differ from each other (standard deviation)")
+    for spread in (0.005, 0.01, 0.02):
+        for family in ("", "memory"):
+            shares = [outcome(real, drawn, options.fleets, slow=slow, family=family, spread=spread) for slow in (1, 4)]
+            print(f"    {spread:.1%}, {family or 'all work':12}", *shares, sep="  ", flush=True)
     print("the same, all work, with other numbers of nodes (a fifth slow) and of runs")
     for nodes in (5, 8, 12, 50):
         for runs in (3, 5):
@@ -38,9 +43,9 @@ def main():
     print("simulated runs, none slow: healthy nodes called anything")
     for name, make in POOLS.items():
         pool = pool_of(make)
-        for spread in (0.0, 0.01):
-            _, false = total(simulate(pool, drawn, spread=spread) for _ in range(4 * options.fleets))
-            print(f"    {name:10} nodes apart by {spread:.0%}: {false:.4f}", flush=True)
+        for spread, apart in ((0.0, "normal"), (0.01, "normal"), (0.01, "t3"), (0.01, "exponential")):
+            _, false = total(simulate(pool, drawn, spread=spread, apart=apart) for _ in range(4 * options.fleets))
+            print(f"    {name:10} nodes apart by {spread:.0%} ({apart}): {false:.4f}", flush=True)
     print("by how much p-values of normal numbers need a wider error at", *LEVELS)
     for size in SIZES:
         print(f"    {size:4} numbers:", *(f"{factor:.2f}" for factor in needed(size, drawn, 400 * options.fleets)))

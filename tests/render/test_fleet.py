@@ -18,7 +18,7 @@ from bench_core.render.fleet import (
 )
 from tests.support.hostile import CELL_TEXTS
 
-SLOW, FAST, ALIKE, FEW = Standing
+SLOW, FAST, UNSURE, ALIKE, FEW = Standing
 ALL = Group("all", "everything", "all", "", 3, 0.004)
 MEMORY = Group("memory on cpu", "memory on cpu", "family", "memory on cpu", 2, 0.006)
 MODEL = Group("model on cuda", "model on cuda", "family", "model on cuda", 1, 0.006)
@@ -82,7 +82,7 @@ def test_a_fast_node_is_told_as_one():
 def test_a_node_that_is_slow_in_one_thing_and_fast_in_another_says_which_is_which():
     node = report("node-09", SLOW, [finding(MEMORY, 1.08, SLOW, 1.6), finding(MODEL, 0.9, FAST, 3.0)])
     (line,) = verdict_lines(Diagnosis((replace(FLEET, nodes=(node, *HEALTHY)),)))
-    assert line.endswith("+8.0 % (+7.1 to +8.9 %) in memory on cpu, -10.0 % (-10.9 to -9.1 %) in model on cuda")
+    assert line.endswith("-10.0 % (-10.9 to -9.1 %) in model on cuda, +8.0 % (+7.1 to +8.9 %) in memory on cpu")
 
 
 def test_what_takes_twice_as_long_is_told_as_a_ratio():
@@ -98,7 +98,7 @@ def test_many_findings_and_many_nodes_are_counted():
     (line,) = verdict_lines(Diagnosis((replace(FLEET, nodes=(*nodes, *HEALTHY), groups=tuple(groups)),)))
     assert line.startswith("Of 20 nodes 12 are slow: n0 +5.0 % (+4.1 to +5.9 %) in work 0, ")
     assert ", and in 2 more; n1 +5.0 %" in line
-    assert line.endswith("; and 2 other nodes")
+    assert line.endswith("; and 2 more")
 
 
 def test_several_fleets_are_told_by_their_names():
@@ -117,7 +117,7 @@ def test_the_false_alarm_rate_the_smallest_difference_and_what_is_assumed_are_to
 
 def test_the_table_has_every_node_the_most_doubtful_first():
     lines = section(diagnosis_text(TWO, 140), "Nodes: 8 x Imaginary GPU")
-    assert words(lines[0]) == ["node", "standing", "in everything", "furthest from the fleet", "runs", "doubt"]
+    assert words(lines[0]) == ["node", "standing", "in everything", "furthest from the fleet", "processes", "doubt"]
     assert words(lines[2]) == ["node-09", "slow", "+5.1 %", "memory on cpu +5.1 %", "3", "2.5"]
     assert words(lines[3]) == ["node-10", "slow", "+0.0 %", "memory on cpu +8.0 %", "3", "1.6"]
     assert [words(line)[1] for line in lines[4:12]] == ["like the fleet"] * 8
@@ -135,7 +135,7 @@ def test_of_each_node_that_is_off_its_causes_and_findings_are_told():
     assert lines[0].strip() == "driver: 570; on 9 of 9 other nodes: 580"
     text = diagnosis_text(TWO, 140)
     table = [words(line) for line in text.partition("\nnode-09: slow\n")[2].splitlines()[2:6]]
-    assert table[0] == ["in", "standing", "time", "interval, 95 %", "runs", "doubt"]
+    assert table[0] == ["in", "standing", "time", "interval, 95 %", "processes", "doubt"]
     assert table[2] == ["everything", "slow", "+5.1 %", "+4.2 to +6.0 %", "3", "2.5"]
     assert (
         "In what is known of its environment nothing differs from most other nodes"

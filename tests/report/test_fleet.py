@@ -80,13 +80,15 @@ def test_the_verdict_names_who_is_slow_who_is_fast_and_who_has_too_few_runs():
     assert found.verdict == (
         "Of 8 nodes 2 are slow and 1 is fast: a +5.1 % (+4.2 to +6.1 %) in all work; "
         "b +20.0 % (+18.9 to +21.1 %) in matmul on cpu, +10.0 % (+9.0 to +11.0 %) in memory on cpu; "
-        "c -6.0 % (-6.8 to -5.2 %) in all work. 1 node has too few runs to be judged: h."
+        "c -6.0 % (-6.8 to -5.2 %) in all work. 1 node has too few results to be judged: h."
     )
 
 
 def test_a_healthy_fleet_is_said_to_be_healthy_and_has_no_tables():
     (found,) = fleet.fleet_section(diagnoses.diagnosis(diagnoses.fleet(7, few={2, 4}))).fleets
-    assert found.verdict.startswith("None of 5 nodes is slow or fast. 2 nodes have too few runs to be judged: node-0")
+    assert found.verdict.startswith(
+        "None of 5 nodes is slow or fast. 2 nodes have too few results to be judged: node-0"
+    )
     assert set(re.findall(r"node-\d\d", found.verdict)) == {"node-02", "node-04"}
     assert found.nodes == ()
     assert all(not row.place for row in found.whole.rows)
@@ -97,7 +99,7 @@ def test_of_many_nodes_that_differ_ten_are_named_and_twenty_have_a_table():
         diagnoses.diagnosis(diagnoses.fleet(60, 1, 2, off=[(i, "", 1.08) for i in range(1, 26)]))
     ).fleets
     assert found.verdict.startswith("Of 60 nodes 25 are slow: ")
-    assert found.verdict.endswith("; and 15 other nodes.")
+    assert found.verdict.endswith("; and 15 more.")
     assert len(found.nodes) == fleet.MOST_TABLES
     assert found.more == "5 more nodes that differ from the fleet: see the map."
     assert sum(bool(row.place) for row in found.whole.rows) == fleet.MOST_TABLES
@@ -123,7 +125,7 @@ def test_the_map_has_a_row_for_each_node_in_the_order_of_doubt_and_columns_of_ev
     assert {column.spread for column in part.whole.columns} == {"±0.4 %"}
     assert part.whole.heads == ()
     assert part.whole.left_out == ""
-    assert rows(part.whole)["node-03"].standing == "too few runs"
+    assert rows(part.whole)["node-03"].standing == "too few results"
     assert rows(part.whole)["node-01"].standing == "like the fleet"
 
 
@@ -235,7 +237,7 @@ def test_a_node_that_differs_has_a_table_of_its_findings_and_the_causes(part):
     by_node = {table.node: table for table in part.nodes}
     assert [table.node for table in part.nodes] == [row.node for row in part.whole.rows[:3]]
     table = by_node["node-12"]
-    assert table.about == "slow, 3 runs"
+    assert table.about == "slow, 3 processes"
     assert (table.rows[0].work, table.rows[0].look, table.rows[0].works) == ("memory on cpu", "slow", "10")
     assert all(row.work.startswith("memory_") and row.works == "" for row in table.rows[1:])
     assert table.causes == (
@@ -384,4 +386,4 @@ def test_every_tag_is_closed_where_it_was_opened_and_rows_have_as_many_cells_as_
 
 
 def test_the_standings_of_the_page_are_all_that_there_are():
-    assert {*fleet.OFF, Standing.ALIKE, Standing.FEW} == set(Standing)
+    assert {*fleet.OFF, Standing.UNSURE, Standing.ALIKE, Standing.FEW} == set(Standing)

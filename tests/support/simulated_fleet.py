@@ -9,6 +9,11 @@ import numpy as np
 from bench_core.diagnosis.judge import LEAST, Members, judge
 from bench_core.diagnosis.result import Standing
 
+APART = {
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "t3": lambda rng, shape: rng.standard_t(3, shape) / 3**0.5,
+    "exponential": lambda rng, shape: rng.standard_exponential(shape),
+}
 REAL = Path(__file__).with_name("real_runs.csv")
 OFF = {Standing.SLOW, Standing.FAST}
 
@@ -52,15 +57,15 @@ class Outcome:
     false: int
 
 
-def simulate(pool, rng, *, nodes=20, slow=0, by=0.05, family="", runs=3, spread=0.0, least=LEAST):
+def simulate(pool, rng, *, nodes=20, slow=0, by=0.05, family="", runs=3, spread=0.0, apart="normal", least=LEAST):
     """Draw a fleet, and return what was found of it.
 
     slow: how many nodes take `by` more time, in all work or in that of one family. spread: the standard deviation of
-    what healthy nodes differ by.
+    what healthy nodes differ by, of a distribution in APART.
     """
     every = np.tile(np.arange(pool.logs.shape[1]), (nodes, 1))
     drawn = rng.permuted(every, axis=1)[:, :runs]  # a node has no run twice
-    values = pool.logs[:, drawn] + spread * rng.standard_normal((nodes, 1))
+    values = pool.logs[:, drawn] + spread * APART[apart](rng, (nodes, 1))
     is_slowed = np.array([not family or name == family for name in pool.families])
     values[np.ix_(is_slowed, range(slow))] += np.log1p(by)
     off = {}
