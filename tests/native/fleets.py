@@ -24,31 +24,42 @@ def main():
     parser.add_argument("--fleets", type=int, default=100, help="fleets of each kind")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    drawn = np.random.default_rng(options.seed)
-    real = real_pool()
+    drawn, real = np.random.default_rng(options.seed), real_pool()
     print(f"{NODES} nodes of three real runs, some 5 % slow: share of them found / of healthy nodes called anything")
     for family in ("", *dict.fromkeys(real.families)):
         shares = [outcome(real, drawn, options.fleets, slow=slow, family=family) for slow in (1, 2, 3, 4)]
         print(f"    {family or 'all work':12}", *shares, sep="  ", flush=True)
-    print("the same, if healthy nodes differ from each other (standard deviation)")
+    print_apart(real, drawn, options.fleets)
+    print_sizes(real, drawn, options.fleets)
+    print_false(drawn, 4 * options.fleets)
+    print("by how much p-values of normal numbers need a wider error at", *LEVELS)
+    for size in SIZES:
+        print(f"    {size:4} numbers:", *(f"{factor:.2f}" for factor in needed(size, drawn, 400 * options.fleets)))
+
+
+def print_apart(real, drawn, fleets):
+    print("the same, if healthy nodes differ from each other (standard deviation); 1 and 4 slow")
     for spread in (0.005, 0.01, 0.02):
         for family in ("", "memory"):
-            shares = [outcome(real, drawn, options.fleets, slow=slow, family=family, spread=spread) for slow in (1, 4)]
+            shares = [outcome(real, drawn, fleets, slow=slow, family=family, spread=spread) for slow in (1, 4)]
             print(f"    {spread:.1%}, {family or 'all work':12}", *shares, sep="  ", flush=True)
+
+
+def print_sizes(real, drawn, fleets):
     print("the same, all work, with other numbers of nodes (a fifth slow) and of runs")
     for nodes in (5, 8, 12, 50):
         for runs in (3, 5):
-            found = outcome(real, drawn, options.fleets, slow=max(1, nodes // 5), nodes=nodes, runs=runs)
+            found = outcome(real, drawn, fleets, slow=max(1, nodes // 5), nodes=nodes, runs=runs)
             print(f"    {nodes:3} nodes, {runs} runs: {found}", flush=True)
+
+
+def print_false(drawn, fleets):
     print("simulated runs, none slow: healthy nodes called anything")
     for name, make in POOLS.items():
         pool = pool_of(make)
         for spread, apart in ((0.0, "normal"), (0.01, "normal"), (0.01, "t3"), (0.01, "exponential")):
-            _, false = total(simulate(pool, drawn, spread=spread, apart=apart) for _ in range(4 * options.fleets))
+            _, false = total(simulate(pool, drawn, spread=spread, apart=apart) for _ in range(fleets))
             print(f"    {name:10} nodes apart by {spread:.0%} ({apart}): {false:.4f}", flush=True)
-    print("by how much p-values of normal numbers need a wider error at", *LEVELS)
-    for size in SIZES:
-        print(f"    {size:4} numbers:", *(f"{factor:.2f}" for factor in needed(size, drawn, 400 * options.fleets)))
 
 
 def outcome(pool, drawn, fleets, **options):
