@@ -57,6 +57,8 @@ _WORDS = {
     "gpu.pcie_width_max": "PCIe lanes of board and card",
     "gpu.pcie_generation": "PCIe generation",
     "gpu.ecc": "ECC",
+    "gpu.ecc_errors": "memory errors of the GPU that ECC could not correct",
+    "gpu.remapped_rows": "rows of the GPU's memory that were replaced",
     "gpu.mig": "MIG",
     "gpu.other_processes": "other processes on the GPU",
     "gpu.memory": "memory of the GPU",
@@ -108,6 +110,8 @@ _VARYING = {
     "gpu.sm_clock": _Varies(-1, share=0.1),
     "gpu.memory_clock": _Varies(-1, share=0.1),
     "gpu.other_processes": _Varies(1, 0.5),
+    "gpu.ecc_errors": _Varies(1, 0.5),
+    "gpu.remapped_rows": _Varies(1, 0.5),
     "gpu.pcie_generation": _Varies(-1, 0.5, of_several=max),  # an idle card lowers it
     "cpu.frequency": _Varies(-1, share=0.1),
     "memory.total": _Varies(0, share=0.01),

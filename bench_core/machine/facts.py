@@ -24,7 +24,7 @@ VOLATILE = frozenset(
     {
         *("memory.available", "memory.limit", "memory.nodes", "memory.swap_used", "load.average", "cpu.frequency"),
         *("gpu.sm_clock", "gpu.memory_clock", "gpu.power", "gpu.temperature", "gpu.throttle_reasons"),
-        *("gpu.other_processes", "gpu.pcie_generation", "gpu.pcie_width"),
+        *("gpu.other_processes", "gpu.pcie_generation", "gpu.pcie_width", "gpu.ecc_errors", "gpu.remapped_rows"),
     }
 )
 

@@ -35,6 +35,7 @@ _THROTTLED = {
 _SM, _MEMORY = 1, 2  # nvmlClockType_t
 _BY_NUMBER = "nvmlDeviceGetHandleByIndex"
 _CORE_SENSOR = 0  # nvmlTemperatureSensors_t
+_UNCORRECTED, _SINCE_MADE = 1, 1  # nvmlMemoryErrorType_t; nvmlEccCounterType_t: aggregate, over the life of the card
 _MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}  # by nvmlValueType_t
 
 
@@ -344,6 +345,9 @@ _QUERIES: dict[str, tuple[str, _Query]] = {
         ("temperature", "nvmlDeviceGetTemperature", lambda n, h: n.nvmlDeviceGetTemperature(h.card, _CORE_SENSOR)),
         ("throttle_reasons", "nvmlDeviceGetCurrentClocksEventReasons", _reasons),
         ("ecc", "nvmlDeviceGetEccMode", lambda n, h: bool(n.nvmlDeviceGetEccMode(h.card)[0])),
+        ("ecc_errors", "nvmlDeviceGetTotalEccErrors",
+         lambda n, h: n.nvmlDeviceGetTotalEccErrors(h.card, _UNCORRECTED, _SINCE_MADE)),
+        ("remapped_rows", "nvmlDeviceGetRemappedRows", lambda n, h: sum(n.nvmlDeviceGetRemappedRows(h.card)[:2])),
         ("mig", "nvmlDeviceGetMigMode", lambda n, h: bool(n.nvmlDeviceGetMigMode(h.card)[0])),
         ("persistence", "nvmlDeviceGetPersistenceMode", lambda n, h: bool(n.nvmlDeviceGetPersistenceMode(h.card))),
         ("pcie_generation", "nvmlDeviceGetCurrPcieLinkGeneration",

@@ -44,6 +44,14 @@ def test_of_equal_environments_nothing_is_said():
         ("gpu", "gpu.pcie_generation", 5, 3, "PCIe generation: 3; on most other nodes: 5"),
         (
             "gpu",
+            "gpu.ecc_errors",
+            0,
+            12,
+            "memory errors of the GPU that ECC could not correct: 12; on most other nodes: 0",
+        ),
+        ("gpu", "gpu.remapped_rows", 0, 2, "rows of the GPU's memory that were replaced: 2; on most other nodes: 0"),
+        (
+            "gpu",
             "gpu.temperature",
             40,
             71,

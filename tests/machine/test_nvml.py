@@ -26,6 +26,7 @@ def test_facts_are_in_base_units_with_their_source(pynvml):
     assert facts["gpu.driver_cuda"].value == "13.0"
     assert facts["gpu.ecc"].value is True
     assert facts["gpu.throttle_reasons"].value == []
+    assert (facts["gpu.ecc_errors"].value, facts["gpu.remapped_rows"].value) == (0, 0)
     assert all(fact.source and not fact.reason for fact in facts.values())
 
 

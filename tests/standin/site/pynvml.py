@@ -83,6 +83,8 @@ def h100(uuid: str = "GPU-01020304-0506-0708-090a-0b0c0d0e0f10", **changes: Any)
         "TotalEnergyConsumption": 1_000_000,
         "CurrentClocksEventReasons": 0,
         "EccMode": [1, 1],
+        "TotalEccErrors": {1: 0},  # by type: uncorrected
+        "RemappedRows": [0, 0, 0, 0],
         "MigMode": [0, 0],
         "PersistenceMode": 1,
         "Serial": "1650423012345",
