@@ -8,12 +8,12 @@ Work is judged in groups: all of it, each family, each piece. In a group
 3. whether a node is slow is decided by milder numbers: of each run the weighted lower quartile, so that three quarters
    of the work took longer; of the runs the mean without the slowest third. What disturbs a run for some seconds makes
    some works slower and none faster, so these vary less (on a shared computer half as much);
-4. a node is slow if this number is out of line with the healthy nodes (outliers.py) by at least `least`, if its size is
-   at least that and more than its error, and if each of its runs (of five or more, all but one in five) differs by
-   `least` as well. And so many of the runs of other nodes do not that it would hardly have all of these runs if runs
-   were dealt to nodes: what disturbs a run makes it slower, and a normal distribution does not know that. If runs are
-   too few for that, but no other run is as far out, nobody can be sure of the node. With fewer than FEWEST_RUNS runs
-   it is not judged: one run says more about its moment than about the node;
+4. a node is slow if this number is out of line with the healthy nodes (outliers.py) by at least `least`, and if its
+   size and each of its runs (of five or more, all but one in five) differ by `least` as well. And so many of the runs
+   of other nodes do not that it would hardly have all of these runs if runs were dealt to nodes: what disturbs a run
+   makes it slower, and a normal distribution does not know that. If runs are too few for that, but no other run is as
+   far out, nobody can be sure of the node. With fewer than FEWEST_RUNS runs it is not judged: one run says more about
+   its moment than about the node;
 5. a node is fast if it is slow in the negative of all values.
 
 Nothing is drawn at random: the same runs have the same verdict.
@@ -256,7 +256,7 @@ def _side(centred: Floats, weights: Floats, sizes: _Sizes | None, alpha: float, 
         if place is not None and place.mean > 0:
             low, high = place.interval(1 - 2 * alpha)
             far = place.mean / max((high - low) / 2, least)
-            doubts[node] = far if _all_say_so(runs[node], sizes.of[node], least) else min(far, _ALMOST)
+            doubts[node] = far if _all_say_so(runs[node], sizes.of[node].mean, least) else min(far, _ALMOST)
     return _dealt(doubts, runs, alpha)
 
 
@@ -273,11 +273,9 @@ def _dealt(doubts: dict[int, float], runs: Mapping[int, Floats], alpha: float) -
     return _Side(doubts, frozenset(unsure))
 
 
-def _all_say_so(runs: Floats, size: stats.Estimate, least: float) -> bool:
-    """Return whether a node differs by `least` and by more than its error, and its runs but a few by `least` each."""
-    if size.mean < least or size.interval()[0] <= 0:
-        return False
-    return int((runs < least).sum()) <= len(runs) // _STRAYS
+def _all_say_so(runs: Floats, size: float, least: float) -> bool:
+    """Return whether a node differs by `least` in size, and its runs but a few as well."""
+    return size >= least and int((runs < least).sum()) <= len(runs) // _STRAYS
 
 
 def _p_of_runs(own: Floats, others: Floats) -> float:
