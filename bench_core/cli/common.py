@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -39,6 +39,20 @@ def chosen(option: str, word: str, known: Collection[str]) -> str:
     if word not in known:
         raise UsageError(f"{option}: {no_such('', word, known)}")
     return word
+
+
+def format_of(named: str, output: Path | None, formats: Sequence[str]) -> str:
+    """Return the format: `named`, else from the extension of `output`, else the first one, which is for a terminal.
+
+    Raises UsageError for a format or an extension that is none of them.
+    """
+    if named:
+        return chosen("--format", named, formats)
+    suffix = output.suffix.lower().removeprefix(".") if output else ""
+    known = formats[1:]
+    if suffix not in {"", "txt", *known}:
+        raise UsageError(f"--output {output}: name it .{', .'.join(known)} or .txt, or give --format")
+    return suffix if suffix in known else formats[0]
 
 
 class Made(Protocol):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench_core.cli.common import Filter, Paths, chosen, columns, has_colour, notes_on, say, write
+from bench_core.cli.common import Filter, Paths, columns, format_of, has_colour, notes_on, say, write
 from bench_core.errors import TableError, UsageError
 from bench_core.garbage import collection_off
 from bench_core.text import printable
@@ -51,7 +51,7 @@ def diagnose_command(
     from bench_core.compare.options import share
     from bench_core.diagnosis.diagnose import diagnose_readings
 
-    format_, smallest = _format(format_, output), share("--least", least)
+    format_, smallest = format_of(format_, output, _FORMATS), share("--least", least)
     if smallest < 0:
         raise UsageError(f"--least {printable(least)}: must be 0 or more")
     with collection_off():
@@ -128,13 +128,3 @@ def _end(diagnosis: Diagnosis, *, is_told: bool) -> None:
             say(f"bench-core: {line}", err=True)
     if code:
         raise typer.Exit(code)
-
-
-def _format(named: str, output: Path | None) -> str:
-    """Return the format: `named`, else from the extension of `output`, else "table". Raises UsageError."""
-    suffix = output.suffix.lower().removeprefix(".") if output else ""
-    if named:
-        return chosen("--format", named, _FORMATS)
-    if suffix not in {"", "txt", *_FORMATS[1:]}:
-        raise UsageError(f"--output {output}: name it .{', .'.join(_FORMATS[1:])} or .txt, or give --format")
-    return suffix if suffix in _FORMATS[1:] else "table"

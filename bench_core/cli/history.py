@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench_core.cli import Group, app
-from bench_core.cli.common import chosen, columns, has_colour, notes_on, say, write
+from bench_core.cli.common import chosen, columns, format_of, has_colour, notes_on, say, write
 from bench_core.errors import TableError, UsageError
 from bench_core.garbage import collection_off
 from bench_core.text import no_such
@@ -93,7 +93,7 @@ def show_command(  # noqa: PLR0913 - one parameter an option
     from bench_core.render import history as render
     from bench_core.results import filters
 
-    format_ = _format(format_, output, _SHOWN)
+    format_ = format_of(format_, output, _SHOWN)
     keep = filters.parse(where, SERIES)
     _check(metric, fail_on)
     store, every = _all_series(folder, metric, keep, add=add)
@@ -187,7 +187,9 @@ def query_command(
     from bench_core.history.query import History
     from bench_core.history.store import Store
 
-    format_ = _format(format_, output)
+    format_ = format_of(format_, output, _FORMATS)
+    if format_ == "parquet" and output is None:
+        raise UsageError("--format parquet: give --output, because a terminal cannot show it")
     store = Store(folder)
     if add:
         _say_notes(up_to_date(store))
@@ -233,18 +235,6 @@ def _told(added: Added) -> str:
     parts += [f"{added.left:,} no longer in the folder"] * bool(added.left)
     parts += [f"{len(added.refused):,} damaged"] * bool(added.refused)
     return f"Runs: {', '.join(parts)}"
-
-
-def _format(named: str, output: Path | None, formats: Sequence[str] = _FORMATS) -> str:
-    """Return the format: `named`, else from the extension of `output`, else "table". Raises UsageError."""
-    suffix = output.suffix.lower().removeprefix(".") if output else ""
-    known = formats[1:]
-    if not named and suffix not in {"", "txt", *known}:
-        raise UsageError(f"--output {output}: name it .{', .'.join(known)} or .txt, or give --format")
-    named = chosen("--format", named, formats) if named else (suffix if suffix in known else "table")
-    if named == "parquet" and output is None:
-        raise UsageError("--format parquet: give --output, because a terminal cannot show it")
-    return named
 
 
 def _text(answer: Answer, format_: str, *, to_file: bool) -> str | bytes:
