@@ -7,7 +7,7 @@ others are added; 5 of `show`, no series is long enough for `--fail-on`, or it i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
