@@ -40,7 +40,7 @@ def diagnose_readings(readings: Sequence[Reading], least: float = LEAST) -> Diag
 
 def diagnose(kinds: Sequence[Hardware], readings: Sequence[Reading], least: float = LEAST) -> Diagnosis:
     """Return the diagnosis of machines by kind. readings: the tables of which `kinds` were made, for the causes."""
-    fleets = [_fleet(kind, readings, least) for kind in kinds if kind.machines]
+    fleets = [_fleet(kind, readings, least) for kind in kinds if kind.machines or kind.unmeasured]
     said = [note for _, notes in fleets for note in notes]
     return Diagnosis(tuple(fleet for fleet, _ in fleets), (*said, *(note for kind in kinds for note in kind.notes)))
 
@@ -57,13 +57,14 @@ def _fleet(kind: Hardware, readings: Sequence[Reading], least: float) -> tuple[F
     if off:
         evidence = Evidence.of(kind.machines, readings)
         nodes = [replace(node, causes=evidence.causes(node.node)) if node.node in off else node for node in nodes]
+    nodes += [NodeReport(machine, Standing.FEW, 0, (), (), 0.0) for machine in kind.unmeasured]
     ranked = sorted(nodes, key=lambda node: (_CONCERN[node.standing], -node.doubt))  # stable: else in natural order
     needed = fewest_runs(members, max(len(runs), FEWEST_NODES))
     reason = _why_not(runs, needed, agree=bool(kept))
     shown = tuple(group for group, _ in kept)
     split = tuple(g.label for g, found in zip(groups, verdicts, strict=True) if found.is_split and g.kind != "work")
     fleet = Fleet(kind.name, tuple(ranked), shown, ALARM_RATE, stats.CONFIDENCE, least, reason, split)
-    return fleet, () if reason else tuple(_too_few(kind.name, int(median(runs)), needed))
+    return fleet, () if reason else tuple(_too_few(kind.name, int(median(runs or [0])), needed))
 
 
 def _runs(kind: Hardware, machine: str) -> int:

@@ -80,7 +80,8 @@ class Hardware:
 
     name: what they are, in words; no two kinds have one name. machines: in natural order. works: those that a machine
     has a value of, by family, then as in a comparison. values: logarithms, larger is slower, by work, then by machine
-    that has any, then by process; a process has one name in all works. notes: what was left out, and what is odd.
+    that has any, then by process; a process has one name in all works. unmeasured: other machines of
+    this kind, of which no value counts. notes: what was left out, and what is odd.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Hardware:
     works: tuple[WorkKey, ...]
     values: Values
     notes: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] = ()
 
 
 def nodes_of(readings: Sequence[Reading]) -> list[Hardware]:
@@ -110,7 +112,8 @@ def nodes_of(readings: Sequence[Reading]) -> list[Hardware]:
         notes = [doubled[machine] for machine in kind if machine in doubled]
         notes += [f"{short(machine)}: no value that counts" for machine in kind if machine not in having]
         notes += [*_other_kind(kind, kinds[0], facts), *_other_runs(machines, readings), *_lacking(machines, mine)]
-        found.append(Hardware(name, machines, tuple(mine), mine, tuple(notes)))
+        unmeasured = tuple(machine for machine in kind if machine not in machines)
+        found.append(Hardware(name, machines, tuple(mine), mine, tuple(notes), unmeasured))
     if found:
         found[0] = replace(found[0], notes=(*found[0].notes, *unsure, *apart))
     return found

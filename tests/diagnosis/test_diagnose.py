@@ -1,5 +1,7 @@
 """From tables to what is said of each node: findings in all work, in families and in single works, sorted by doubt."""
 
+from dataclasses import replace
+
 import pytest
 
 from bench_core.diagnosis import judge, words
@@ -96,6 +98,15 @@ def test_a_node_that_has_measured_little_is_not_like_the_fleet():
     assert standings(found)[node(4)] is Standing.FEW
     assert not diagnose_readings(readings).is_decided
     assert diagnose_readings(fleet(8)).is_decided
+
+
+def test_a_node_of_which_no_value_counts_is_among_the_others_as_one_that_cannot_be_judged():
+    spoilt = [replace(r, rows=[replace(row, status="error", value=None) for row in r.rows]) for r in fleet(8)[:3]]
+    found = diagnose_readings([*spoilt, *fleet(8)[3:]])
+    assert standings(found.fleets[0])[node(1)] is Standing.FEW
+    assert found.fleets[0].nodes[-1].runs == 0
+    assert not found.is_decided
+    assert "1 node has too few results to be judged: node-01" in words.verdict(found.fleets[0])
 
 
 def test_a_node_that_is_slower_in_most_work_and_faster_in_some_is_said_to_be_both():
