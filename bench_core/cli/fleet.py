@@ -189,12 +189,14 @@ def _resume(path: Path, set_here: Mapping[str, str]) -> None:
 
     folder = FleetFolder(path)
     plan, names = folder.plan(), folder.names()
-    driver.require_same(plan, path)
+    notes = driver.require_same(plan, path)
     gathered = _gather(folder)
     missing = replace(plan, nodes=tuple(node for node in plan.nodes if node.label in gathered.lacking))
     if not missing.nodes:
         _finish(folder, interrupted=False)
         return
+    for note in notes:
+        print_progress(f"{path}: {note}")
     with contextlib.closing(driver.engine(plan.engine, folder.private, {**plan.settings, **set_here})) as engine:
         places = engine.places()
         absent = {label: why for name, why in places.absent for label, known in names.items() if known == name}

@@ -70,9 +70,10 @@ def new_plan(fleet_id: str, request: Request, places: Sequence[Place]) -> tuple[
     labels, renamed = _labels([place.name for place in able], by_name=request.by_name)
     by_label = dict(zip(labels, able, strict=True))
     nodes = tuple(Node(label, _parts(label, place, request.per)) for label, place in by_label.items())
-    commit = git_state(Path.cwd()).commit
-    about = (request.engine, request.runs, request.arguments, nodes, __version__, commit, dict(request.settings))
-    return Plan(fleet_id, *about), by_label, notes + renamed
+    working = Path.cwd()
+    git = git_state(working)
+    about = (request.engine, request.runs, request.arguments, nodes, __version__, git.commit, dict(request.settings))
+    return Plan(fleet_id, *about, str(working), git.dirty), by_label, notes + renamed
 
 
 def _parts(label: str, place: Place, per: str) -> tuple[Part, ...]:
@@ -109,13 +110,27 @@ def _label(name: str, taken: set[str]) -> str:
     return label
 
 
-def require_same(plan: Plan, folder: Path) -> None:
-    """Raise UsageError if what this computer measures with is no longer what the fleet was started with."""
-    same = {"bench-core": (plan.version, __version__), "git_commit": (plan.commit, git_state(Path.cwd()).commit)}
+def require_same(plan: Plan, folder: Path) -> list[str]:
+    """Return notes on what may be another thing than the fleet was started with, in the folder where that was.
+
+    Raises UsageError if it is another one, or if that folder is gone.
+    """
+    working = _working(plan)
+    if not working.is_dir():
+        raise UsageError(f"--resume {folder}: started in {printable(str(working))}, which is no folder now")
+    git = git_state(working)
+    same = {"bench-core": (plan.version, __version__), "git_commit": (plan.commit, git.commit)}
     for name, (was, now) in same.items():
         if was != now:
             told = f"started with {name} {was or 'unknown'}, which is now {now or 'unknown'}"
             raise UsageError(f"--resume {folder}: {told}")
+    is_dirty = plan.dirty or git.dirty
+    return ["measured with uncommitted changes, which may be others now"] * bool(is_dirty)
+
+
+def _working(plan: Plan) -> Path:
+    """Return the folder in which the nodes measure: the one where the fleet was started, whoever resumes it where."""
+    return Path(plan.working) if plan.working else Path.cwd()
 
 
 def places_of(names: Mapping[str, str], places: Sequence[Place]) -> dict[str, Place]:
@@ -191,7 +206,7 @@ class Driver:
         label = node.label
         folder = str(self.folder.node(label).resolve())
         complete = {part.label: len(self.folder.complete(label, part.label)) for part in node.parts}
-        order = Order(node, plan.runs, plan.arguments, folder, token, str(Path.cwd()), complete)
+        order = Order(node, plan.runs, plan.arguments, folder, token, str(_working(plan)), complete)
         seen = Seen(self.clock())
         try:
             self.folder.write_order(order)

@@ -66,7 +66,9 @@ class Plan:
     """The plan of a fleet.
 
     engine: "slurm", "ray" or "local". runs: of each part. arguments: of pytest, the same everywhere. version: that of
-    bench_core. commit: of the benchmarks, "" if unknown. settings: options of the engine, for a resumption.
+    bench_core. commit: of the benchmarks, "" if unknown. settings: options of the engine, for a resumption. working:
+    the folder where it was started, "" in a plan that was written before this was kept. dirty: whether the checkout
+    there had changes that are in no commit, None if unknown.
     """
 
     fleet_id: str
@@ -77,6 +79,8 @@ class Plan:
     version: str
     commit: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    working: str = ""
+    dirty: bool | None = None
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -297,6 +298,7 @@ def test_a_plan_has_what_was_asked_for_and_what_is_measured_with(monkeypatch):
     plan, _, _ = new_plan("fleet-1", request(settings={"time": "60"}), [Place("a", 2)])
     assert (plan.fleet_id, plan.engine, plan.runs, plan.arguments) == ("fleet-1", "slurm", 3, ("-k", "x"))
     assert (plan.version, plan.commit, plan.settings) == (__version__, "abc", {"time": "60"})
+    assert (plan.working, plan.dirty) == (str(Path.cwd()), False)
     assert plan.nodes == (Node("node-01", (Part("node-01"),)),)
 
 
@@ -339,6 +341,25 @@ def test_a_fleet_is_finished_with_what_it_was_started_with(monkeypatch, tmp_path
     with pytest.raises(UsageError) as caught:
         require_same(plan_of(**same | known), type(tmp_path)("F"))
     assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize(("was", "now"), [(True, False), (False, True), (True, None), (None, False), (False, False)])
+def test_uncommitted_changes_at_either_time_are_a_note(monkeypatch, tmp_path, was, now):
+    monkeypatch.setattr(driver, "git_state", lambda path: GitState("def", now))
+    notes = require_same(plan_of(version=__version__, commit="def", dirty=was), tmp_path)
+    assert notes == ["measured with uncommitted changes, which may be others now"] * (was or now or False)
+
+
+def test_a_fleet_is_finished_in_the_folder_where_it_was_started_wherever_that_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(driver, "git_state", lambda path: GitState("def" if path == tmp_path / "there" else "", False))
+    plan = plan_of(nodes=1, version=__version__, commit="def", working=str(tmp_path / "there"))
+    with pytest.raises(UsageError, match=r"--resume F: started in .*there, which is no folder now"):
+        require_same(plan, Path("F"))
+    (tmp_path / "there").mkdir()
+    assert require_same(plan, Path("F")) == []
+    world = World(fleet(tmp_path, plan), {"node-01": Job([E])})
+    world.run(plan)
+    assert world.engine.orders[0][0].working == str(tmp_path / "there")
 
 
 def test_an_engine_is_imported_when_it_is_named(monkeypatch, tmp_path):

@@ -19,6 +19,15 @@ def test_a_plan_and_the_names_of_its_nodes_are_read_as_they_were_written(tmp_pat
     assert folder.names() == {"node-01": "host-01", "node-02": "host-02", "node-03": "host-03"}
 
 
+def test_a_plan_from_before_the_working_folder_was_kept_is_read(tmp_path):
+    folder = fleet(tmp_path, plan_of(working="/there", dirty=True))
+    path = folder.private / "plan.json"
+    plain = json.loads(path.read_text())
+    assert (plain.pop("working"), plain.pop("dirty")) == ("/there", True)
+    path.write_text(json.dumps(plain))
+    assert folder.plan() == plan_of()
+
+
 def test_an_order_is_text_and_back():
     order = Order(Node("n", (Part("n-gpu-0", 0), Part("n"))), 3, ("-k", "a b"), "/folder", "token", "/here")
     assert Order.from_text(order.to_text()) == order
