@@ -190,7 +190,7 @@ class Driver:
             for node in plan.nodes:
                 place = places.get(node.label)
                 if place is None:
-                    self._note_absent(node.label, absent.get(node.label, ""))
+                    self._note_absent(node.label, absent.get(node.label, ""), token)
                 else:
                     self._start(plan, node, place, token)
             if len(self._errors) == len(plan.nodes):
@@ -207,7 +207,7 @@ class Driver:
         folder = str(self.folder.node(label).resolve())
         complete = {part.label: len(self.folder.complete(label, part.label)) for part in node.parts}
         order = Order(node, plan.runs, plan.arguments, folder, token, str(_working(plan)), complete)
-        seen = Seen(self.clock())
+        seen = Seen(self.clock(), token=token)
         try:
             self.folder.write_order(order)
             self.folder.forget(label)
@@ -228,13 +228,13 @@ class Driver:
         except OSError as error:
             self.tell(f"{label}: what was seen of it cannot be written: {error.strerror}")
 
-    def _note_absent(self, label: str, why: str) -> None:
+    def _note_absent(self, label: str, why: str, token: str) -> None:
         """Write down that a node was given no order this time."""
         told = f"cannot be used now: {why}" if why else "is not there now"
         self.folder.node(label).mkdir(parents=True, exist_ok=True)
         self.folder.forget(label)
         now = self.clock()
-        self._note(label, Seen(now, ended=now, why=told))
+        self._note(label, Seen(now, ended=now, why=told, token=token))
         self.tell(f"{label} {told}")
 
     def _watch(self, until: float = math.inf) -> None:
@@ -251,7 +251,7 @@ class Driver:
         watched = self._pending[label]
         state, why = self._state(watched.job)
         seen = watched.seen
-        if seen.begun is None and self._has_begun(label):
+        if seen.begun is None and self._has_begun(label, seen.token):
             seen = replace(seen, begun=self.clock())
         if state is JobState.ENDED:
             seen = replace(seen, ended=self.clock(), why=why)
@@ -272,10 +272,11 @@ class Driver:
             job.cancel()
             return JobState.ENDED, str(error)
 
-    def _has_begun(self, label: str) -> bool:
-        """Return whether a node has said anything."""
+    def _has_begun(self, label: str, token: str) -> bool:
+        """Return whether a node has said anything of the order with this token, not of an earlier one."""
         try:
-            return self.folder.state(label) is not None
+            state = self.folder.state(label)
+            return state is not None and state.token == token
         except TableError:  # not in a form that can be read: `gather` says so
             return True
 
