@@ -147,12 +147,13 @@ def places_of(names: Mapping[str, str], places: Sequence[Place]) -> dict[str, Pl
 
 @dataclass(slots=True)
 class _Watched:
-    """A node with a job. state: as it was last told."""
+    """A node with a job. told: the line of its state. said: lines on why it and its parts wait or have stopped."""
 
     node: Node
     job: Job
     seen: Seen
-    state: JobState | None = None
+    told: str = ""
+    said: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -251,16 +252,19 @@ class Driver:
         watched = self._pending[label]
         state, why = self._state(watched.job)
         seen = watched.seen
-        if seen.begun is None and self._has_begun(label, seen.token):
+        has_begun, said = self._said(label, seen.token)
+        if seen.begun is None and has_begun:
             seen = replace(seen, begun=self.clock())
         if state is JobState.ENDED:
             seen = replace(seen, ended=self.clock(), why=why)
             del self._pending[label]
         if seen != watched.seen:
             self._note(label, seen)
-        if state is not watched.state:
-            self.tell(self._told(watched.node, state, why))
-        watched.state, watched.seen = state, seen
+        told = self._told(watched, state, why)
+        for line in (*said, told) if state is JobState.ENDED else (told, *said):
+            if line not in (watched.told, *watched.said):
+                self.tell(line)
+        watched.told, watched.seen, watched.said = told, seen, said
 
     @staticmethod
     def _state(job: Job) -> tuple[JobState, str]:
@@ -272,18 +276,27 @@ class Driver:
             job.cancel()
             return JobState.ENDED, str(error)
 
-    def _has_begun(self, label: str, token: str) -> bool:
-        """Return whether a node has said anything of the order with this token, not of an earlier one."""
+    def _said(self, label: str, token: str) -> tuple[bool, tuple[str, ...]]:
+        """Return whether a node has begun the order with this token, and lines on why it and its parts wait or stopped.
+
+        What the task of an earlier order has said does not count.
+        """
         try:
             state = self.folder.state(label)
-            return state is not None and state.token == token
         except TableError:  # not in a form that can be read: `gather` says so
-            return True
+            return True, ()
+        if state is None or state.token != token:
+            return False, ()
+        reasons = [(label, state.reason), *((name, part.reason) for name, part in state.parts.items())]
+        return True, tuple(printable(f"{name}: {reason}") for name, reason in reasons if reason)
 
-    def _told(self, node: Node, state: JobState, why: str) -> str:
+    def _told(self, watched: _Watched, state: JobState, why: str) -> str:
         """Return the line for the state of a node."""
+        node = watched.node
+        if state is JobState.WAITING:
+            why = getattr(watched.job, "reason", "")
         if state is not JobState.ENDED:
-            return f"{node.label} {state}"
+            return f"{node.label} {state}" + (f" ({printable(why)})" if why else "")
         runs = sum(len(self.folder.complete(node.label, part.label)) for part in node.parts)
         return f"{node.label} ended: {counted(runs, 'run')}" + (f" ({printable(why)})" if why else "")
 

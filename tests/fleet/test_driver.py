@@ -136,6 +136,57 @@ def test_what_is_seen_is_written_down_with_the_time_and_told_once(tmp_path):
     ]
 
 
+def test_why_a_node_waits_or_stops_is_told_when_it_changes(tmp_path):
+    folder = fleet(tmp_path, plan_of(nodes=1, gpus=2))
+    waits = "waits for GPU 0\x1b[2J"
+    world = World(folder, {"node-01": Job([R] * 5 + [E])})
+    world.at = {
+        1010.0: lambda: say(folder, "node-01", ended=None, node_01_gpu_0=waits),
+        1030.0: lambda: say(folder, "node-01", ended=None, node_01_gpu_0="", node_01_gpu_1=waits),
+        1040.0: lambda: say(folder, "node-01", ended=None, node_01_gpu_0=waits, node_01_gpu_1=waits),
+        1050.0: lambda: say(folder, "node-01", reason="stopped", node_01_gpu_0=waits, node_01_gpu_1="died"),
+    }
+    world.run(folder.plan())
+    assert world.lines == [
+        "node-01 running",
+        r"node-01-gpu-0: waits for GPU 0\x1b[2J",
+        r"node-01-gpu-1: waits for GPU 0\x1b[2J",
+        r"node-01-gpu-0: waits for GPU 0\x1b[2J",
+        "node-01: stopped",
+        "node-01-gpu-1: died",
+        "node-01 ended: 0 runs",
+    ]
+
+
+def test_what_the_task_of_an_earlier_order_waits_for_is_not_told(tmp_path):
+    folder = fleet(tmp_path, plan_of(nodes=1))
+    say(folder, "node-01", reason="waits for ever")
+    earlier = (folder.node("node-01") / "state.json").read_text()
+    world = World(folder, {"node-01": Job([R, R, E])})
+    world.at = {1010.0: lambda: (folder.node("node-01") / "state.json").write_text(earlier)}
+    world.run(folder.plan())
+    assert world.lines == ["node-01 running", "node-01 ended: 0 runs"]
+
+
+def test_why_an_engine_lets_a_job_wait_is_told_when_it_changes(tmp_path):
+    class Reasoned(Job):
+        @property
+        def reason(self):
+            return reasons.pop(0)
+
+    reasons = ["", "Priority", "Priority", "Resources\x1b[2J"]
+    folder = fleet(tmp_path, plan_of(nodes=1))
+    world = World(folder, {"node-01": Reasoned([W, W, W, W, R, E])})
+    world.run(folder.plan())
+    assert world.lines == [
+        "node-01 waiting",
+        "node-01 waiting (Priority)",
+        r"node-01 waiting (Resources\x1b[2J)",
+        "node-01 running",
+        "node-01 ended: 0 runs",
+    ]
+
+
 def test_a_state_that_cannot_be_read_is_a_sign_of_life(tmp_path):
     folder = fleet(tmp_path, plan_of(nodes=1))
 
