@@ -62,7 +62,7 @@ def test_all_nodes_measure_and_the_next_command_is_told(engines):
         "node-01  host-a  3 of 3",
         "node-02  host-b  3 of 3",
         f"results: {folder.path}",
-        f"To find the nodes that differ: bench-core fleet diagnose {folder.path}",
+        f"To find the nodes that differ: bench-core compare {folder.path}",
     ]
     ended = sorted(line for line in done.stderr.splitlines() if "ended" in line)
     assert ended == ["node-01 ended: 3 runs", "node-02 ended: 3 runs"]
@@ -337,6 +337,14 @@ def test_a_second_gather_changes_no_byte_and_no_time_and_says_the_same(tmp_path)
     second = run("gather", folder.path)
     assert (first.exit_code, second.exit_code, second.stdout) == (0, 0, first.stdout)
     assert tree(folder.path) == before
+
+
+@pytest.mark.parametrize(("nodes", "told"), [(1, ""), (4, "compare"), (5, "fleet diagnose")])
+def test_the_command_that_is_told_is_one_that_so_few_nodes_are_enough_for(tmp_path, nodes, told):
+    folder = whole(tmp_path, nodes=nodes, runs=1)
+    last = run("gather", folder.path).stdout.splitlines()[-1]
+    expected = f"To find the nodes that differ: bench-core {told} {folder.path}" if told else f"results: {folder.path}"
+    assert last == expected
 
 
 def test_a_problem_of_a_node_is_told_once_beside_its_first_gpu(tmp_path):
