@@ -189,12 +189,14 @@ def _resume(path: Path, set_here: Mapping[str, str]) -> None:
 
     folder = FleetFolder(path)
     plan, names = folder.plan(), folder.names()
-    driver.require_same(plan, path)
+    notes = driver.require_same(plan, path)
     gathered = _gather(folder)
     missing = replace(plan, nodes=tuple(node for node in plan.nodes if node.label in gathered.lacking))
     if not missing.nodes:
         _finish(folder, interrupted=False)
         return
+    for note in notes:
+        print_progress(f"{path}: {note}")
     with contextlib.closing(driver.engine(plan.engine, folder.private, {**plan.settings, **set_here})) as engine:
         places = engine.places()
         absent = {label: why for name, why in places.absent for label, known in names.items() if known == name}
@@ -232,12 +234,21 @@ def _finish(
         say(f"results: {folder.path}")
     if gathered.lacking:
         say(f"To measure what is missing: bench-core fleet run --resume {here}")
-    else:
-        say(f"To find the nodes that differ: bench-core fleet diagnose {here}")
+    elif next_command := _next(len(gathered.given)):
+        say(f"To find the nodes that differ: bench-core {next_command} {here}")
     if interrupted:
         raise typer.Exit(130)
     if not gathered.is_whole or (absent and are_named):
         raise typer.Exit(1)
+
+
+def _next(parts: int) -> str:
+    """Return the command that tells whether some of so many parts differ, "" for one that is alone."""
+    from bench_core.diagnosis.judge import FEWEST_NODES
+
+    if parts >= FEWEST_NODES:
+        return "fleet diagnose"
+    return "compare" if parts > 1 else ""
 
 
 def _names(folder: FleetFolder) -> Mapping[str, str]:

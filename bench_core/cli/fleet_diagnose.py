@@ -45,7 +45,8 @@ def diagnose_command(
 ) -> None:
     """Show which nodes are slower or faster than the others, in what, by how much, and what their environment says.
 
-    Nodes of the same hardware are compared. Each needs three runs at least: `bench-core fleet run` makes them.
+    Nodes of the same hardware are compared. It takes five of them at least, with three runs each (of exactly five,
+    four): `bench-core fleet run` makes these. Give it one fleet at a time.
     """
     from bench_core.compare import read
     from bench_core.compare.options import share
@@ -55,7 +56,9 @@ def diagnose_command(
     if smallest < 0:
         raise UsageError(f"--least {printable(least)}: must be 0 or more")
     with collection_off():
-        readings = _kept(read(paths), where)
+        readings = read(paths)
+        _require_one_fleet(readings)
+        readings = _kept(readings, where)
         diagnosis = diagnose_readings(readings, smallest)
     _say_notes(readings)
     is_shown = output is None and format_ == "table"
@@ -66,6 +69,36 @@ def diagnose_command(
     else:
         typer.echo(text, nl=False, color=True)
     _end(diagnosis, is_told=is_shown)
+
+
+def _require_one_fleet(readings: Sequence[Reading]) -> None:
+    """Raise UsageError if two fleets have a node of one label: each numbers its own, so these are two computers."""
+    known: dict[Path, tuple[str, Path] | None] = {}
+    found: dict[str, tuple[str, Path]] = {}
+    for reading in readings:
+        fleet = _fleet_of(Path(reading.path).absolute().parent, known)
+        if fleet is None:
+            continue
+        for name in sorted({reading.label or machine for _, machine in reading.origins}):
+            fleet_id, folder = found.setdefault(name, fleet)
+            if fleet_id != fleet[0]:
+                told = f"{printable(name)} of {folder} is another computer than that of {fleet[1]}"
+                raise UsageError(f"two fleets: {told}: diagnose each fleet by itself")
+
+
+def _fleet_of(folder: Path, known: dict[Path, tuple[str, Path] | None]) -> tuple[str, Path] | None:
+    """Return the id and the folder of the fleet to which a folder belongs; None if it is part of none.
+
+    known: the answers so far, as a fleet has many folders.
+    """
+    from bench_core.fleet.plan import FleetFolder
+
+    if folder not in known:
+        try:
+            known[folder] = FleetFolder(folder).plan().fleet_id, folder
+        except TableError:  # no fleet, or damaged
+            known[folder] = None if folder == folder.parent else _fleet_of(folder.parent, known)
+    return known[folder]
 
 
 def _kept(readings: Sequence[Reading], where: str) -> list[Reading]:

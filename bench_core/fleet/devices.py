@@ -20,7 +20,10 @@ from bench_core.errors import BenchError, UsageError
 from bench_core.machine import host, kernel_files, nvml, topology
 from bench_core.text import printable
 
+LOCKS = "BENCH_CORE_LOCKS"  # the environment variable that names another folder for the locks
 VISIBLE, ORDER, BY_ADDRESS = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
+# Folders of a system that all users may write to. Those of one user, and TMPDIR, are not the same for all processes.
+_FOR_ALL = (Path("/run/lock"), Path("/tmp"))  # noqa: S108 - a lock is opened with care, see _opened
 _LOCKED = {errno.EWOULDBLOCK, errno.EACCES}  # flock(2), and fcntl(2), by which NFS does it
 
 
@@ -42,9 +45,9 @@ class Device:
         return {ORDER: BY_ADDRESS, VISIBLE: self.uuid}
 
     def lock(self) -> Lock:
-        """Return the lock that processes with one temporary folder share, whatever number the device has for them."""
+        """Return the lock that all processes of this host share, whatever number the device has for them."""
         name = hashlib.sha256(self.uuid.upper().encode()).hexdigest()[:32]
-        return Lock(Path(tempfile.gettempdir(), f"bench-core-gpu-{name}.lock"))
+        return Lock(_folder_of_locks() / f"bench-core-gpu-{name}.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,23 @@ class Lock:
 
     def _unusable(self, why: str | None) -> BenchError:
         return BenchError(f"{self.path}: cannot be locked: {why}")
+
+
+def _folder_of_locks() -> Path:
+    """Return the folder of the locks, which is one for all users and processes of this host."""
+    named = os.environ.get(LOCKS)
+    if named:
+        return Path(named)
+    return next((folder for folder in _FOR_ALL if _is_for_all(folder)), Path(tempfile.gettempdir()))
+
+
+def _is_for_all(folder: Path) -> bool:
+    """Return whether every user can write to a folder: one that only this one can would be another for the others."""
+    try:
+        mode = folder.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISDIR(mode) and bool(mode & stat.S_IWOTH) and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _cards() -> list[_Card]:

@@ -70,9 +70,10 @@ def new_plan(fleet_id: str, request: Request, places: Sequence[Place]) -> tuple[
     labels, renamed = _labels([place.name for place in able], by_name=request.by_name)
     by_label = dict(zip(labels, able, strict=True))
     nodes = tuple(Node(label, _parts(label, place, request.per)) for label, place in by_label.items())
-    commit = git_state(Path.cwd()).commit
-    about = (request.engine, request.runs, request.arguments, nodes, __version__, commit, dict(request.settings))
-    return Plan(fleet_id, *about), by_label, notes + renamed
+    working = Path.cwd()
+    git = git_state(working)
+    about = (request.engine, request.runs, request.arguments, nodes, __version__, git.commit, dict(request.settings))
+    return Plan(fleet_id, *about, str(working), git.dirty), by_label, notes + renamed
 
 
 def _parts(label: str, place: Place, per: str) -> tuple[Part, ...]:
@@ -109,13 +110,27 @@ def _label(name: str, taken: set[str]) -> str:
     return label
 
 
-def require_same(plan: Plan, folder: Path) -> None:
-    """Raise UsageError if what this computer measures with is no longer what the fleet was started with."""
-    same = {"bench-core": (plan.version, __version__), "git_commit": (plan.commit, git_state(Path.cwd()).commit)}
+def require_same(plan: Plan, folder: Path) -> list[str]:
+    """Return notes on what may be another thing than the fleet was started with, in the folder where that was.
+
+    Raises UsageError if it is another one, or if that folder is gone.
+    """
+    working = _working(plan)
+    if not working.is_dir():
+        raise UsageError(f"--resume {folder}: started in {printable(str(working))}, which is no folder now")
+    git = git_state(working)
+    same = {"bench-core": (plan.version, __version__), "git_commit": (plan.commit, git.commit)}
     for name, (was, now) in same.items():
         if was != now:
             told = f"started with {name} {was or 'unknown'}, which is now {now or 'unknown'}"
             raise UsageError(f"--resume {folder}: {told}")
+    is_dirty = plan.dirty or git.dirty
+    return ["measured with uncommitted changes, which may be others now"] * bool(is_dirty)
+
+
+def _working(plan: Plan) -> Path:
+    """Return the folder in which the nodes measure: the one where the fleet was started, whoever resumes it where."""
+    return Path(plan.working) if plan.working else Path.cwd()
 
 
 def places_of(names: Mapping[str, str], places: Sequence[Place]) -> dict[str, Place]:
@@ -132,12 +147,13 @@ def places_of(names: Mapping[str, str], places: Sequence[Place]) -> dict[str, Pl
 
 @dataclass(slots=True)
 class _Watched:
-    """A node with a job. state: as it was last told."""
+    """A node with a job. told: the line of its state. said: lines on why it and its parts wait or have stopped."""
 
     node: Node
     job: Job
     seen: Seen
-    state: JobState | None = None
+    told: str = ""
+    said: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -175,7 +191,7 @@ class Driver:
             for node in plan.nodes:
                 place = places.get(node.label)
                 if place is None:
-                    self._note_absent(node.label, absent.get(node.label, ""))
+                    self._note_absent(node.label, absent.get(node.label, ""), token)
                 else:
                     self._start(plan, node, place, token)
             if len(self._errors) == len(plan.nodes):
@@ -191,8 +207,8 @@ class Driver:
         label = node.label
         folder = str(self.folder.node(label).resolve())
         complete = {part.label: len(self.folder.complete(label, part.label)) for part in node.parts}
-        order = Order(node, plan.runs, plan.arguments, folder, token, str(Path.cwd()), complete)
-        seen = Seen(self.clock())
+        order = Order(node, plan.runs, plan.arguments, folder, token, str(_working(plan)), complete)
+        seen = Seen(self.clock(), token=token)
         try:
             self.folder.write_order(order)
             self.folder.forget(label)
@@ -213,13 +229,13 @@ class Driver:
         except OSError as error:
             self.tell(f"{label}: what was seen of it cannot be written: {error.strerror}")
 
-    def _note_absent(self, label: str, why: str) -> None:
+    def _note_absent(self, label: str, why: str, token: str) -> None:
         """Write down that a node was given no order this time."""
         told = f"cannot be used now: {why}" if why else "is not there now"
         self.folder.node(label).mkdir(parents=True, exist_ok=True)
         self.folder.forget(label)
         now = self.clock()
-        self._note(label, Seen(now, ended=now, why=told))
+        self._note(label, Seen(now, ended=now, why=told, token=token))
         self.tell(f"{label} {told}")
 
     def _watch(self, until: float = math.inf) -> None:
@@ -236,16 +252,19 @@ class Driver:
         watched = self._pending[label]
         state, why = self._state(watched.job)
         seen = watched.seen
-        if seen.begun is None and self._has_begun(label):
+        has_begun, said = self._said(label, seen.token)
+        if seen.begun is None and has_begun:
             seen = replace(seen, begun=self.clock())
         if state is JobState.ENDED:
             seen = replace(seen, ended=self.clock(), why=why)
             del self._pending[label]
         if seen != watched.seen:
             self._note(label, seen)
-        if state is not watched.state:
-            self.tell(self._told(watched.node, state, why))
-        watched.state, watched.seen = state, seen
+        told = self._told(watched, state, why)
+        for line in (*said, told) if state is JobState.ENDED else (told, *said):
+            if line not in (watched.told, *watched.said):
+                self.tell(line)
+        watched.told, watched.seen, watched.said = told, seen, said
 
     @staticmethod
     def _state(job: Job) -> tuple[JobState, str]:
@@ -257,17 +276,27 @@ class Driver:
             job.cancel()
             return JobState.ENDED, str(error)
 
-    def _has_begun(self, label: str) -> bool:
-        """Return whether a node has said anything."""
-        try:
-            return self.folder.state(label) is not None
-        except TableError:  # not in a form that can be read: `gather` says so
-            return True
+    def _said(self, label: str, token: str) -> tuple[bool, tuple[str, ...]]:
+        """Return whether a node has begun the order with this token, and lines on why it and its parts wait or stopped.
 
-    def _told(self, node: Node, state: JobState, why: str) -> str:
+        What the task of an earlier order has said does not count.
+        """
+        try:
+            state = self.folder.state(label)
+        except TableError:  # not in a form that can be read: `gather` says so
+            return True, ()
+        if state is None or state.token != token:
+            return False, ()
+        reasons = [(label, state.reason), *((name, part.reason) for name, part in state.parts.items())]
+        return True, tuple(printable(f"{name}: {reason}") for name, reason in reasons if reason)
+
+    def _told(self, watched: _Watched, state: JobState, why: str) -> str:
         """Return the line for the state of a node."""
+        node = watched.node
+        if state is JobState.WAITING:
+            why = getattr(watched.job, "reason", "")
         if state is not JobState.ENDED:
-            return f"{node.label} {state}"
+            return f"{node.label} {state}" + (f" ({printable(why)})" if why else "")
         runs = sum(len(self.folder.complete(node.label, part.label)) for part in node.parts)
         return f"{node.label} ended: {counted(runs, 'run')}" + (f" ({printable(why)})" if why else "")
 

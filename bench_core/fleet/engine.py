@@ -47,7 +47,7 @@ class Job(Protocol):
     """A task that was given to an engine.
 
     When it has ended, the folder of its node on this computer has what the node gave, also where the two share no
-    folder.
+    folder. A job may have a `reason`, a text: why the engine lets it wait, "" if that is unknown.
     """
 
     def state(self) -> JobState: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from bench_core.fleet.task import signal_name
 from bench_core.machine.nvml import NoDriver
 from bench_core.text import no_such, printable
 
-NAME = "this computer"
+_UNNAMED = "this computer"  # where the system has no name for it
 _MOST_SAID = 1 << 16  # bytes of what a task says that are read, from the end
 
 
@@ -42,7 +43,7 @@ class Local:
             gpus = 0
         except UsageError as error:
             raise EngineError(str(error)) from None
-        return Places((Place(NAME, gpus),))
+        return Places((Place(platform.node() or _UNNAMED, gpus),))
 
     def start(self, order: Order, place: Place) -> _Task:  # noqa: ARG002 - there is one
         """Start a task; raises EngineError."""

@@ -66,7 +66,9 @@ class Plan:
     """The plan of a fleet.
 
     engine: "slurm", "ray" or "local". runs: of each part. arguments: of pytest, the same everywhere. version: that of
-    bench_core. commit: of the benchmarks, "" if unknown. settings: options of the engine, for a resumption.
+    bench_core. commit: of the benchmarks, "" if unknown. settings: options of the engine, for a resumption. working:
+    the folder where it was started, "" in a plan that was written before this was kept. dirty: whether the checkout
+    there had changes that are in no commit, None if unknown.
     """
 
     fleet_id: str
@@ -77,6 +79,8 @@ class Plan:
     version: str
     commit: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    working: str = ""
+    dirty: bool | None = None
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
@@ -124,7 +128,7 @@ class PartState:
 class State:
     """What a node says of itself. began, ended: by its own clock, in seconds since 1970; ended is None until then.
 
-    parts: by label. reason: why it could not even begin, "" if it did.
+    parts: by label. reason: why it could not even begin, "" if it did. token: that of the order at which it works.
     """
 
     began: float
@@ -132,6 +136,7 @@ class State:
     parts: Mapping[str, PartState] = field(default_factory=dict)
     version: str = ""
     reason: str = ""
+    token: str = ""
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
@@ -141,6 +146,7 @@ class State:
             for label, part in plain["parts"].items()
         }
         texts = {name: harmless(plain[name]) for name in ("version", "reason")}
+        texts["token"] = str(plain.get("token", ""))
         return cls(
             **{**plain, **texts, "parts": parts, "began": float(plain["began"]), "ended": _moment(plain["ended"])}
         )
@@ -150,19 +156,21 @@ class State:
 class Seen:
     """When the computer that runs the engine gave an order, first saw its state, and saw its end; by its own clock.
 
-    why: what the engine says about the end, such as "NODE_FAIL"; "" if nothing.
+    why: what the engine says about the end, such as "NODE_FAIL"; "" if nothing. token: that of the order; a state with
+    another one is of a task with an earlier order.
     """
 
     sent: float
     begun: float | None = None
     ended: float | None = None
     why: str = ""
+    token: str = ""
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """Return it from plain JSON; raises KeyError, TypeError, ValueError."""
         begun, ended = _moment(plain["begun"]), _moment(plain["ended"])
-        return cls(float(plain["sent"]), begun, ended, harmless(plain["why"]))
+        return cls(float(plain["sent"]), begun, ended, harmless(plain["why"]), str(plain.get("token", "")))
 
 
 def new_id() -> str:
@@ -231,6 +239,17 @@ class FleetFolder:
 
     def write_seen(self, node: str, seen: Seen) -> None:
         write_atomically(self.node(node) / _SEEN, _json(asdict(seen)))
+
+
+def is_superseded(fleet: FleetFolder, token: str) -> bool:
+    """Return whether newer orders than one with this token were given to a fleet.
+
+    Where the token cannot be read, they were not: a node without the folder of the fleet works in one that has none.
+    """
+    try:
+        return read_text(fleet.private / TOKEN).strip() != token
+    except TableError:
+        return False
 
 
 def is_full(folder: Path) -> bool:

@@ -182,6 +182,11 @@ class _Job:
     def why(self) -> str:
         return self._why or ""
 
+    @property
+    def reason(self) -> str:
+        """Why Slurm lets it wait, such as "Resources"; "" for no reason, and if it does not wait."""
+        return self._last.reason if self._why is None and self._last.state in _WAITING else ""
+
     def state(self) -> JobState:
         if self._why is None:
             seen = self._look()

@@ -26,7 +26,7 @@ from bench_core.errors import BenchError, TableError, UsageError
 from bench_core.files import read_text
 from bench_core.fleet import devices
 from bench_core.fleet.devices import Device, Lock
-from bench_core.fleet.plan import TOKEN, FleetFolder, Order, Part, PartState, State, is_full, write_state
+from bench_core.fleet.plan import TOKEN, FleetFolder, Order, Part, PartState, State, is_full, is_superseded, write_state
 from bench_core.interrupts import Interrupts
 from bench_core.machine.nvml import NoDriver
 from bench_core.results import schema
@@ -87,11 +87,15 @@ class _Means:
 
 
 class _Report:
-    """The state of the node, in its file after every change; several threads change it."""
+    """The state of the node, in its file after every change; several threads change it.
 
-    def __init__(self, folder: Path, order: Order, began: float) -> None:
-        self._folder, self._lock = folder, threading.Lock()
-        self._state = State(began, parts={p.label: PartState() for p in order.node.parts}, version=__version__)
+    Once a newer order was given, the file is that of the task with that order: this one changes it no more.
+    """
+
+    def __init__(self, fleet: FleetFolder, order: Order, began: float) -> None:
+        self._fleet, self._folder, self._lock = fleet, fleet.node(order.node.label), threading.Lock()
+        parts = {part.label: PartState() for part in order.node.parts}
+        self._state = State(began, parts=parts, version=__version__, token=order.token)
         self.unwritten = ""  # why the last change is not in the file
 
     def write(self, **changes: object) -> None:
@@ -116,6 +120,8 @@ class _Report:
 
     def _write(self, state: State) -> None:
         self._state, self.unwritten = state, ""
+        if is_superseded(self._fleet, state.token):
+            return
         try:
             write_state(self._folder, state)
         except OSError as error:  # the disk is full, or was taken away: what was measured so far may be whole
@@ -203,7 +209,7 @@ class _Task:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BenchError(f"{self._folder}: cannot be made: {error.strerror}") from None
-        self._report = _Report(self._folder, self._order, self._now())
+        self._report = _Report(self._fleet, self._order, self._now())
         interrupts = Interrupts()
         try:
             interrupts.take()

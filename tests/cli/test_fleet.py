@@ -12,6 +12,7 @@ from bench_core.cli import app
 from bench_core.fleet import driver
 from bench_core.fleet.engine import EngineError, Place
 from bench_core.fleet.plan import FleetFolder
+from bench_core.machine.environment import GitState
 from bench_core.results import reader
 from tests.support.fleets import FunctionEngine, give, tree, whole
 from tests.support.workloads import SMALL_SUITE
@@ -61,7 +62,7 @@ def test_all_nodes_measure_and_the_next_command_is_told(engines):
         "node-01  host-a  3 of 3",
         "node-02  host-b  3 of 3",
         f"results: {folder.path}",
-        f"To find the nodes that differ: bench-core fleet diagnose {folder.path}",
+        f"To find the nodes that differ: bench-core compare {folder.path}",
     ]
     ended = sorted(line for line in done.stderr.splitlines() if "ended" in line)
     assert ended == ["node-01 ended: 3 runs", "node-02 ended: 3 runs"]
@@ -145,6 +146,28 @@ def test_damaged_runs_are_set_aside_and_measured_again(engines):
     assert f"{source.name}: results.csv has not the sha256 that run.json says" in done.stdout
     assert run("run", "--resume", folder.path).exit_code == 0
     assert len(reader.find_results(folder.path)) == 2
+
+
+def test_a_resumption_from_another_folder_measures_in_that_of_the_plan(engines, monkeypatch, tmp_path):
+    engines(FunctionEngine(lambda order, place: "NODE_FAIL"))
+    run(*LOCAL, "--runs", "1")
+    path = only_fleet().path.absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    engine = FunctionEngine(give)
+    engines(engine)
+    assert run("run", "--resume", path).exit_code == 0
+    assert {order.working for order, _ in engine.orders} == {str(tmp_path)}
+
+
+def test_a_resumption_with_uncommitted_changes_is_told(engines, monkeypatch):
+    monkeypatch.setattr(driver, "git_state", lambda path: GitState("", True))
+    engines(FunctionEngine(lambda order, place: "NODE_FAIL"))
+    run(*LOCAL, "--runs", "1")
+    engines(FunctionEngine(give))
+    path = only_fleet().path
+    done = run("run", "--resume", path)
+    assert done.stderr.splitlines()[0] == f"{path}: measured with uncommitted changes, which may be others now"
 
 
 def test_a_node_that_is_gone_at_a_resumption_is_told(engines):
@@ -314,6 +337,14 @@ def test_a_second_gather_changes_no_byte_and_no_time_and_says_the_same(tmp_path)
     second = run("gather", folder.path)
     assert (first.exit_code, second.exit_code, second.stdout) == (0, 0, first.stdout)
     assert tree(folder.path) == before
+
+
+@pytest.mark.parametrize(("nodes", "told"), [(1, ""), (4, "compare"), (5, "fleet diagnose")])
+def test_the_command_that_is_told_is_one_that_so_few_nodes_are_enough_for(tmp_path, nodes, told):
+    folder = whole(tmp_path, nodes=nodes, runs=1)
+    last = run("gather", folder.path).stdout.splitlines()[-1]
+    expected = f"To find the nodes that differ: bench-core {told} {folder.path}" if told else f"results: {folder.path}"
+    assert last == expected
 
 
 def test_a_problem_of_a_node_is_told_once_beside_its_first_gpu(tmp_path):

@@ -152,6 +152,37 @@ def test_names_of_the_engine_are_on_the_terminal_and_in_no_file(folder, asked, t
     assert "gpu07" not in (tmp_path / "a.txt").read_text()
 
 
+@pytest.fixture
+def two_fleets(tmp_path):
+    made = []
+    for number in (1, 2):
+        made.append(FleetFolder(write_fleet(tmp_path / f"results {number}", 5)))
+        made[-1].create(Plan(f"fleet-{number}", "local", 3, (), (), "1.0"), {})
+    return made
+
+
+def test_nodes_of_two_fleets_with_one_label_are_refused(asked, two_fleets):
+    """As nodes are numbered, they would count as one computer with twice the runs."""
+    first, second = (fleet.path for fleet in two_fleets)
+    told = f"two fleets: node-01 of {first} is another computer than that of {second}: diagnose each fleet by itself"
+    assert error(run(first, second / "node-01")) == (2, told)
+    assert error(run(first.parent)) == (2, told), "both are found in one folder"
+    assert asked.readings is None
+
+
+def test_two_fleets_whose_labels_differ_can_be_diagnosed_together(asked, two_fleets):
+    first, second = (fleet.path for fleet in two_fleets)
+    assert run(first, f"theirs={second}/node-01").exit_code == 0
+    (second / "node-01").rename(second / "kept")
+    assert run(first / "node-01", second / "node-02").exit_code == 0
+
+
+def test_one_fleet_in_two_places_is_one(asked, two_fleets):
+    first, second = two_fleets
+    second.create(first.plan(), {})
+    assert run(first.path, second.path).exit_code == 0
+
+
 def test_a_damaged_private_folder_changes_nothing_but_the_names(asked, tmp_path):
     fleet = write_fleet(tmp_path / "fleet", 5)
     (fleet / ".fleet").mkdir()

@@ -38,6 +38,7 @@ def temporary(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setenv("BENCH_CORE_LOCKS", str(folder))
     return folder
 
 
@@ -249,6 +250,41 @@ def test_one_process_at_a_time_has_a_device_whatever_its_case(holder):
     process.stdin.close()
     process.wait()
     assert Device(3, FIRST).lock().acquire(never)
+
+
+@pytest.fixture
+def for_all(tmp_path, monkeypatch):
+    """Two folders that a system has for all users, and no variable that names another."""
+    folders = tmp_path / "run", tmp_path / "tmp"
+    for folder in folders:
+        folder.mkdir()
+        folder.chmod(0o1777)
+    monkeypatch.setattr(devices, "_FOR_ALL", folders)
+    monkeypatch.delenv("BENCH_CORE_LOCKS")
+    return folders
+
+
+@needs_locks
+def test_processes_with_different_temporary_folders_share_a_lock(for_all, monkeypatch, tmp_path):
+    lock = Device(0, FIRST).lock()
+    assert lock.acquire(never)
+    (tmp_path / "of another user").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "of another user"))
+    assert not Device(0, FIRST).lock().acquire(never)
+    assert lock.path.parent == for_all[0]
+
+
+@needs_locks
+def test_a_folder_that_not_every_user_may_write_to_is_not_for_locks(for_all, temporary):
+    for_all[0].chmod(0o755)
+    assert Device(0, FIRST).lock().path.parent == for_all[1]
+    for_all[1].rmdir()
+    assert Device(0, FIRST).lock().path.parent == temporary
+
+
+def test_the_folder_of_locks_can_be_named(for_all, monkeypatch, tmp_path):
+    monkeypatch.setenv("BENCH_CORE_LOCKS", str(tmp_path))
+    assert Device(0, FIRST).lock().path.parent == tmp_path
 
 
 @needs_locks

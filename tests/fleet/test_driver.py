@@ -1,7 +1,8 @@
 """Each node gets its order, and what becomes of it is written down and told; no clock but the one that is given."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -89,6 +90,13 @@ def interrupt():
     raise KeyboardInterrupt
 
 
+def seen(folder, node):
+    """Return what was seen of a node, without the token, which is that of its orders."""
+    found = folder.seen(node)
+    assert found.token == (folder.private / "token").read_text()
+    return replace(found, token="")
+
+
 def test_each_node_is_told_all_it_needs_and_can_prove_that_it_sees_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = plan_of(gpus=2, runs=3)
@@ -117,14 +125,65 @@ def test_what_is_seen_is_written_down_with_the_time_and_told_once(tmp_path):
     jobs = {"node-01": Job([W, R, R, R, E], why="NODE_FAIL\x1b[2J"), "node-02": Job([R, R, finish])}
     world = World(folder, jobs, {1020.0: lambda: say(folder, "node-01", began=1015.0, ended=None)})
     assert world.run(folder.plan()) is False
-    assert folder.seen("node-01") == Seen(1000.0, 1020.0, 1040.0, r"NODE_FAIL\x1b[2J")
-    assert folder.seen("node-02") == Seen(1000.0, 1020.0, 1020.0, "")
+    assert seen(folder, "node-01") == Seen(1000.0, 1020.0, 1040.0, r"NODE_FAIL\x1b[2J")
+    assert seen(folder, "node-02") == Seen(1000.0, 1020.0, 1020.0, "")
     assert world.lines == [
         "node-01 waiting",
         "node-02 running",
         "node-01 running",
         "node-02 ended: 2 runs",
         r"node-01 ended: 0 runs (NODE_FAIL\x1b[2J)",
+    ]
+
+
+def test_why_a_node_waits_or_stops_is_told_when_it_changes(tmp_path):
+    folder = fleet(tmp_path, plan_of(nodes=1, gpus=2))
+    waits = "waits for GPU 0\x1b[2J"
+    world = World(folder, {"node-01": Job([R] * 5 + [E])})
+    world.at = {
+        1010.0: lambda: say(folder, "node-01", ended=None, node_01_gpu_0=waits),
+        1030.0: lambda: say(folder, "node-01", ended=None, node_01_gpu_0="", node_01_gpu_1=waits),
+        1040.0: lambda: say(folder, "node-01", ended=None, node_01_gpu_0=waits, node_01_gpu_1=waits),
+        1050.0: lambda: say(folder, "node-01", reason="stopped", node_01_gpu_0=waits, node_01_gpu_1="died"),
+    }
+    world.run(folder.plan())
+    assert world.lines == [
+        "node-01 running",
+        r"node-01-gpu-0: waits for GPU 0\x1b[2J",
+        r"node-01-gpu-1: waits for GPU 0\x1b[2J",
+        r"node-01-gpu-0: waits for GPU 0\x1b[2J",
+        "node-01: stopped",
+        "node-01-gpu-1: died",
+        "node-01 ended: 0 runs",
+    ]
+
+
+def test_what_the_task_of_an_earlier_order_waits_for_is_not_told(tmp_path):
+    folder = fleet(tmp_path, plan_of(nodes=1))
+    say(folder, "node-01", reason="waits for ever")
+    earlier = (folder.node("node-01") / "state.json").read_text()
+    world = World(folder, {"node-01": Job([R, R, E])})
+    world.at = {1010.0: lambda: (folder.node("node-01") / "state.json").write_text(earlier)}
+    world.run(folder.plan())
+    assert world.lines == ["node-01 running", "node-01 ended: 0 runs"]
+
+
+def test_why_an_engine_lets_a_job_wait_is_told_when_it_changes(tmp_path):
+    class Reasoned(Job):
+        @property
+        def reason(self):
+            return reasons.pop(0)
+
+    reasons = ["", "Priority", "Priority", "Resources\x1b[2J"]
+    folder = fleet(tmp_path, plan_of(nodes=1))
+    world = World(folder, {"node-01": Reasoned([W, W, W, W, R, E])})
+    world.run(folder.plan())
+    assert world.lines == [
+        "node-01 waiting",
+        "node-01 waiting (Priority)",
+        r"node-01 waiting (Resources\x1b[2J)",
+        "node-01 running",
+        "node-01 ended: 0 runs",
     ]
 
 
@@ -136,7 +195,7 @@ def test_a_state_that_cannot_be_read_is_a_sign_of_life(tmp_path):
         return R
 
     World(folder, {"node-01": Job([R, damaged, E])}).run(folder.plan())
-    assert folder.seen("node-01") == Seen(1000.0, 1010.0, 1020.0)
+    assert seen(folder, "node-01") == Seen(1000.0, 1010.0, 1020.0)
 
 
 def test_what_a_node_said_in_an_earlier_attempt_is_forgotten(tmp_path):
@@ -144,7 +203,22 @@ def test_what_a_node_said_in_an_earlier_attempt_is_forgotten(tmp_path):
     say(folder, "node-01", began=1.0)
     World(folder, {"node-01": Job([R, E])}).run(folder.plan())
     assert folder.state("node-01") is None
-    assert folder.seen("node-01") == Seen(1000.0, None, 1010.0)
+    assert seen(folder, "node-01") == Seen(1000.0, None, 1010.0)
+
+
+def test_what_the_task_of_an_earlier_order_says_is_no_sign_of_life(tmp_path):
+    """It outlives its driver, and writes its state again after this one has removed it."""
+    folder = fleet(tmp_path, plan_of(nodes=1))
+    say(folder, "node-01", began=1.0)
+    (state,) = folder.node("node-01").glob("state.json")
+    earlier = state.read_text()
+    world = World(folder, {"node-01": Job([R, R, R, R, E])})
+    world.at = {
+        1010.0: lambda: state.write_text(earlier),
+        1030.0: lambda: say(folder, "node-01", began=1029.0, ended=None),
+    }
+    world.run(folder.plan())
+    assert seen(folder, "node-01") == Seen(1000.0, 1030.0, 1040.0)
 
 
 def test_a_full_disk_ends_no_job_and_is_told(tmp_path, monkeypatch):
@@ -183,7 +257,7 @@ def test_a_node_that_cannot_be_started_is_told_and_the_others_measure(tmp_path):
     folder = fleet(tmp_path)
     world = World(folder, {"node-01": EngineError("sbatch: invalid partition"), "node-02": Job([E])})
     assert world.run(folder.plan()) is False
-    assert folder.seen("node-01") == Seen(1000.0, None, 1000.0, "sbatch: invalid partition")
+    assert seen(folder, "node-01") == Seen(1000.0, None, 1000.0, "sbatch: invalid partition")
     assert world.lines == ["node-01 not started: sbatch: invalid partition", "node-02 ended: 0 runs"]
 
 
@@ -199,8 +273,8 @@ def test_a_node_that_is_not_there_is_given_no_order(tmp_path):
     say(folder, "node-02", began=1.0)
     world = World(folder, {"node-01": Job([E])})
     world.run(folder.plan(), {"node-02": "drained"}, without=("node-02", "node-03"))
-    assert folder.seen("node-02") == Seen(1000.0, None, 1000.0, "cannot be used now: drained")
-    assert folder.seen("node-03") == Seen(1000.0, None, 1000.0, "is not there now")
+    assert seen(folder, "node-02") == Seen(1000.0, None, 1000.0, "cannot be used now: drained")
+    assert seen(folder, "node-03") == Seen(1000.0, None, 1000.0, "is not there now")
     assert folder.state("node-02") is None  # else its clock would be compared with an order that it never had
     assert world.lines == ["node-02 cannot be used now: drained", "node-03 is not there now", "node-01 ended: 0 runs"]
 
@@ -210,7 +284,7 @@ def test_a_job_that_can_no_longer_be_seen_is_cancelled_and_counts_as_ended(tmp_p
     jobs = {"node-01": Job([R, EngineError("no answer")]), "node-02": Job([R, R, E])}
     world = World(folder, jobs)
     assert world.run(folder.plan()) is False
-    assert folder.seen("node-01") == Seen(1000.0, None, 1010.0, "no answer")
+    assert seen(folder, "node-01") == Seen(1000.0, None, 1010.0, "no answer")
     assert (jobs["node-01"].cancels, jobs["node-02"].cancels) == (1, 0)
 
 
@@ -219,8 +293,8 @@ def test_an_interrupt_cancels_all_jobs_and_waits_for_those_that_write_what_they_
     jobs = {"node-01": Job([R, R, R, E], why="CANCELLED"), "node-02": Job([R] * 20)}
     world = World(folder, jobs, {1010.0: interrupt})
     assert world.run(folder.plan()) is True
-    assert folder.seen("node-01") == Seen(1000.0, None, 1030.0, "CANCELLED")
-    assert folder.seen("node-02") == Seen(1000.0, None, 1070.0, "it was cancelled, and did not end within 60 s")
+    assert seen(folder, "node-01") == Seen(1000.0, None, 1030.0, "CANCELLED")
+    assert seen(folder, "node-02") == Seen(1000.0, None, 1070.0, "it was cancelled, and did not end within 60 s")
     assert (jobs["node-01"].cancels, jobs["node-02"].cancels) == (1, 1)
     assert world.lines[2:] == [
         "interrupted: up to 60 s for 2 nodes to write what was measured",
@@ -297,6 +371,7 @@ def test_a_plan_has_what_was_asked_for_and_what_is_measured_with(monkeypatch):
     plan, _, _ = new_plan("fleet-1", request(settings={"time": "60"}), [Place("a", 2)])
     assert (plan.fleet_id, plan.engine, plan.runs, plan.arguments) == ("fleet-1", "slurm", 3, ("-k", "x"))
     assert (plan.version, plan.commit, plan.settings) == (__version__, "abc", {"time": "60"})
+    assert (plan.working, plan.dirty) == (str(Path.cwd()), False)
     assert plan.nodes == (Node("node-01", (Part("node-01"),)),)
 
 
@@ -339,6 +414,25 @@ def test_a_fleet_is_finished_with_what_it_was_started_with(monkeypatch, tmp_path
     with pytest.raises(UsageError) as caught:
         require_same(plan_of(**same | known), type(tmp_path)("F"))
     assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize(("was", "now"), [(True, False), (False, True), (True, None), (None, False), (False, False)])
+def test_uncommitted_changes_at_either_time_are_a_note(monkeypatch, tmp_path, was, now):
+    monkeypatch.setattr(driver, "git_state", lambda path: GitState("def", now))
+    notes = require_same(plan_of(version=__version__, commit="def", dirty=was), tmp_path)
+    assert notes == ["measured with uncommitted changes, which may be others now"] * (was or now or False)
+
+
+def test_a_fleet_is_finished_in_the_folder_where_it_was_started_wherever_that_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(driver, "git_state", lambda path: GitState("def" if path == tmp_path / "there" else "", False))
+    plan = plan_of(nodes=1, version=__version__, commit="def", working=str(tmp_path / "there"))
+    with pytest.raises(UsageError, match=r"--resume F: started in .*there, which is no folder now"):
+        require_same(plan, Path("F"))
+    (tmp_path / "there").mkdir()
+    assert require_same(plan, Path("F")) == []
+    world = World(fleet(tmp_path, plan), {"node-01": Job([E])})
+    world.run(plan)
+    assert world.engine.orders[0][0].working == str(tmp_path / "there")
 
 
 def test_an_engine_is_imported_when_it_is_named(monkeypatch, tmp_path):

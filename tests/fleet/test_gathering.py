@@ -259,6 +259,13 @@ def test_a_clock_that_is_off_is_named_with_how_much_it_is_at_least(tmp_path, beg
     assert gathered.is_whole  # its runs can be used
 
 
+def test_a_clock_is_not_judged_by_what_the_task_of_an_earlier_order_says(tmp_path):
+    folder = whole(tmp_path)
+    say(folder, "node-02", 105.0, 206.0)
+    folder.write_seen("node-02", Seen(90.0, 101.0, 200.0, token="of the last order"))
+    assert told(gather(folder)) == {}
+
+
 def test_cases_that_most_nodes_have_are_named_where_they_are_missing(tmp_path):
     folder = fleet(tmp_path, plan_of(nodes=3, runs=1))
     for node in ("node-01", "node-02"):

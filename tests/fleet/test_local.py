@@ -1,6 +1,7 @@
 """The engine of this computer: it counts the GPUs, starts tasks in processes of their own, and tells how they ended."""
 
 import os
+import platform
 import signal
 import tempfile
 
@@ -51,15 +52,18 @@ def test_it_is_an_engine_and_its_tasks_are_jobs(engine, site):
 def test_the_only_node_is_this_computer_with_the_gpus_that_this_process_may_use(
     engine, pynvml, monkeypatch, visible, gpus
 ):
+    """It has the name of its host, so that another computer does not finish its fleet."""
+    monkeypatch.setattr(platform, "node", lambda: "host-a")
     pynvml.devices[:] = pynvml.connected(2, "PCIe")
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert engine.places().usable == (Place("this computer", gpus),)
+    assert engine.places().usable == (Place("host-a", gpus),)
 
 
 def test_without_a_driver_it_has_no_gpu(engine, pynvml, monkeypatch):
     monkeypatch.setattr(pynvml, "driver", None)
-    assert engine.places().usable == (Place("this computer", 0),)
+    monkeypatch.setattr(platform, "node", lambda: "")
+    assert engine.places().usable == (Place("this computer", 0),), "nor a name"
 
 
 def test_where_it_is_unclear_which_gpus_are_meant_it_has_no_places(engine, pynvml, monkeypatch):

@@ -7,7 +7,18 @@ import sys
 import pytest
 
 from bench_core.errors import TableError
-from bench_core.fleet.plan import FleetFolder, Node, Order, Part, PartState, Seen, State, new_id, write_state
+from bench_core.fleet.plan import (
+    FleetFolder,
+    Node,
+    Order,
+    Part,
+    PartState,
+    Seen,
+    State,
+    is_superseded,
+    new_id,
+    write_state,
+)
 from bench_core.results import reader
 from tests.support.fleets import begin_run, fleet, plan_of, say, whole, write_run
 
@@ -19,6 +30,15 @@ def test_a_plan_and_the_names_of_its_nodes_are_read_as_they_were_written(tmp_pat
     assert folder.names() == {"node-01": "host-01", "node-02": "host-02", "node-03": "host-03"}
 
 
+def test_a_plan_from_before_the_working_folder_was_kept_is_read(tmp_path):
+    folder = fleet(tmp_path, plan_of(working="/there", dirty=True))
+    path = folder.private / "plan.json"
+    plain = json.loads(path.read_text())
+    assert (plain.pop("working"), plain.pop("dirty")) == ("/there", True)
+    path.write_text(json.dumps(plain))
+    assert folder.plan() == plan_of()
+
+
 def test_an_order_is_text_and_back():
     order = Order(Node("n", (Part("n-gpu-0", 0), Part("n"))), 3, ("-k", "a b"), "/folder", "token", "/here")
     assert Order.from_text(order.to_text()) == order
@@ -27,7 +47,7 @@ def test_an_order_is_text_and_back():
 def test_what_a_node_says_is_read_as_it_was_written(tmp_path):
     folder = fleet(tmp_path)
     assert folder.state("node-01") is None
-    state = State(1.5, None, {"node-01": PartState((0, 1), "why")}, "1.0", "")
+    state = State(1.5, None, {"node-01": PartState((0, 1), "why")}, "1.0", "", "token")
     folder.node("node-01").mkdir()
     write_state(folder.node("node-01"), state)
     assert folder.state("node-01") == state
@@ -40,9 +60,18 @@ def test_what_was_seen_is_read_as_it_was_written(tmp_path):
     folder = fleet(tmp_path)
     assert folder.seen("node-01") is None
     folder.node("node-01").mkdir()
-    for seen in (Seen(1.0), Seen(1.0, 2.0, 3.0, "NODE_FAIL")):
+    for seen in (Seen(1.0), Seen(1.0, 2.0, 3.0, "NODE_FAIL", "token")):
         folder.write_seen("node-01", seen)
         assert folder.seen("node-01") == seen
+
+
+def test_an_order_is_superseded_by_another_token_and_by_nothing_else(tmp_path):
+    folder = fleet(tmp_path)
+    assert not is_superseded(folder, "mine"), "a node that does not see the folder"
+    (folder.private / "token").write_text("mine")
+    assert not is_superseded(folder, "mine")
+    (folder.private / "token").write_text("newer")
+    assert is_superseded(folder, "mine")
 
 
 def test_texts_from_a_node_cannot_change_a_terminal(tmp_path):

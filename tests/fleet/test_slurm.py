@@ -234,7 +234,7 @@ def test_every_other_end_is_named_as_slurm_names_it(cluster, engine, tmp_path, s
 def test_cancelling_lets_the_task_end_gently(engine, tmp_path):
     job = engine.start(order(tmp_path, "waits"), Place("a"))
     wait_for(started(tmp_path))
-    assert job.state() is JobState.RUNNING
+    assert (job.state(), job.reason) == (JobState.RUNNING, "")
     job.cancel()
     wait_for_end(job)
     assert (tmp_path / "node-01" / "ended").read_text() == "gently"
@@ -246,12 +246,13 @@ def test_cancelling_lets_the_task_end_gently(engine, tmp_path):
 def test_a_job_that_waits_is_cancelled_before_it_begins(cluster, engine, tmp_path):
     cluster.nodes({"a": {"state": "down"}})
     job = engine.start(order(tmp_path, "ends"), Place("a"))
-    assert job.state() is JobState.WAITING
+    assert (job.state(), job.reason) == (JobState.WAITING, "ReqNodeNotAvail, UnavailableNodes:a")
     job.cancel()
     assert (job.state(), job.why) == (
         JobState.ENDED,
         "CANCELLED while it waited (ReqNodeNotAvail, UnavailableNodes:a)",
     )
+    assert job.reason == ""
     assert not started(tmp_path)()
 
 

@@ -75,6 +75,7 @@ def test_a_node_measures_as_many_runs_as_it_is_told_under_its_label_and_tells_it
     state = site.state
     assert state.parts == {"node-01": PartState((0, 0))}
     assert (state.began, state.ended, state.version, state.reason) == (100.0, 101.0, __version__, "")
+    assert state.token == "agreed"
     assert "results: " in site.log(number=0)
     assert "results: " in site.log(number=1)
 
@@ -89,6 +90,19 @@ def test_the_state_is_written_at_the_beginning_and_after_each_run(site, monkeypa
         ((0, 0), None),
         ((0, 0), 101.0),
     ]
+
+
+def test_a_task_whose_order_was_given_anew_leaves_the_state_to_the_newer_one(site, monkeypatch):
+    write = task.write_state
+
+    def written(folder, state):
+        write(folder, state)
+        site.shares("of a newer driver")
+
+    monkeypatch.setattr(task, "write_state", written)
+    perform(site)
+    assert len(site.complete()) == 1
+    assert (site.state.parts["node-01"], site.state.ended) == (PartState(), None), "as it was written before"
 
 
 def test_complete_runs_count_and_are_not_touched(site):

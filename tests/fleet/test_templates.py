@@ -12,6 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from bench_core.cli.fleet_template import TEMPLATES, template, template_command
+from bench_core.diagnosis.judge import FEWEST_NODES, FEWEST_RUNS
 from bench_core.errors import UsageError
 from tests.support import ROOT
 
@@ -112,6 +113,15 @@ def test_lines_are_short_enough_for_a_terminal_and_name_the_next_command(engine)
     assert "bench-core fleet diagnose results/fleet" in text
 
 
+def test_there_are_enough_machines_and_runs_for_a_diagnosis():
+    (nodes,) = re.findall(r"^#SBATCH --nodes=(\d+)$", template("slurm"), re.MULTILINE)
+    (runs,) = re.findall(r"RUNS:-(\d+)", template("slurm"))
+    task = sky()
+    assert (task["num_nodes"], task["envs"]["RUNS"]) == (int(nodes), runs)
+    assert int(nodes) > FEWEST_NODES, "of exactly that many it takes more runs"
+    assert int(runs) == FEWEST_RUNS
+
+
 # --- sbatch ----------------------------------------------------------------------------------------------------------
 
 
@@ -192,7 +202,6 @@ def test_every_field_of_the_task_is_one_of_skypilot():
     task = sky()
     assert set(task) <= TASK
     assert set(task["resources"]) <= RESOURCES
-    assert task["num_nodes"] == 4
     assert all(isinstance(value, str) for value in task["envs"].values())  # as SkyPilot's schema asks
 
 
@@ -222,12 +231,12 @@ def test_what_setup_installs_is_in_this_clone():
 def test_the_task_measures_each_machine_under_its_own_name(tmp_path):
     program(tmp_path / ".venv", "unused", "")
     program(tmp_path / ".venv" / "bin", "bench-core", f'#!/bin/sh\nexec {sys.executable} -m bench_core "$@"\n')
-    envs = {**sky()["envs"], "RUNS": "1", "OPTIONS": TINY}
+    envs = {**sky()["envs"], "RUNS": "1", "OPTIONS": TINY, "FLEET": "of today"}
     done = in_bash(sky()["run"], tmp_path, SKYPILOT_NODE_RANK="11", **envs)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "node-12: 0 of 1 runs have failed cases or no result"
     runs = sorted(path.parent.relative_to(tmp_path).parts[:-1] for path in tmp_path.glob("results/**/run.json"))
-    assert runs == [("results", "fleet", "node-12")]
+    assert runs == [("results", "of today", "node-12")], "each launch has a folder of its own"
 
 
 @needs_bash

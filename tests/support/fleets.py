@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 
 from bench_core.fleet.engine import JobState, Place, Places
-from bench_core.fleet.plan import FleetFolder, Node, Part, PartState, Plan, State, write_state
+from bench_core.fleet.plan import TOKEN, FleetFolder, Node, Part, PartState, Plan, State, write_state
 from bench_core.records import count_statuses
 from tests.support.tables import absent, measured, work, write
 
@@ -66,7 +66,9 @@ def say(folder, node, began=100.0, ended=200.0, version="1.0", reason="", **part
     """Write what a node says of itself. parts: the reason of each part, "_" for "-" in its label."""
     known = {label.replace("_", "-"): PartState((1,), why) for label, why in parts.items()}
     folder.node(node).mkdir(parents=True, exist_ok=True)
-    write_state(folder.node(node), State(began, ended, known, version, reason))
+    token = folder.private / TOKEN
+    order = token.read_text() if token.exists() else ""
+    write_state(folder.node(node), State(began, ended, known, version, reason, order))
 
 
 def whole(path, **known):
@@ -158,7 +160,7 @@ def give(order, place, *, version=None, runs=None):
     assert (private / "token").read_text() == order.token
     folder = FleetFolder(private.parent)
     began = time.time()
-    state = State(began, version=version or __version__)
+    state = State(began, version=version or __version__, token=order.token)
     write_state(Path(order.folder), state)
     for part in order.node.parts:
         there = len(folder.complete(order.node.label, part.label))

@@ -7,10 +7,12 @@ signal that the case "struck" sends to the task.
 
 import json
 import os
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench_core.fleet.devices import LOCKS
 from bench_core.fleet.plan import TOKEN, FleetFolder, Node, Order, Part
 from bench_core.results import schema
 from tests.faulty.runs import Project
@@ -118,8 +120,11 @@ def driver(folder, script):
 
 
 def environ(patch, project, *folders, **variables):
-    """Give this process, and all that it starts, a clean environment in which the project is measured."""
-    wanted = project.environment(**variables)
+    """Give this process, and all that it starts, a clean environment in which the project is measured.
+
+    Locks of devices are in the temporary folder, in which nobody else waits for them.
+    """
+    wanted = project.environment(**{LOCKS: tempfile.gettempdir(), **variables})
     for name in os.environ.keys() - wanted.keys():
         patch.delenv(name)
     path = [*map(str, folders), wanted["PYTHONPATH"]]
