@@ -3,6 +3,7 @@
 import json
 import stat
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,29 @@ def test_a_plan_and_the_names_of_its_nodes_are_read_as_they_were_written(tmp_pat
     folder = fleet(tmp_path, plan)
     assert folder.plan() == plan
     assert folder.names() == {"node-01": "host-01", "node-02": "host-02", "node-03": "host-03"}
+
+
+@pytest.mark.parametrize(
+    "label", ["../outside", "..", "", ".fleet", "/tmp", "a/b", "a\\b", "a b", "a\n", "\x1b[2J", "-k"]
+)
+@pytest.mark.parametrize("of", ["node", "part"])
+def test_a_label_that_could_lead_out_of_the_fleet_is_refused(tmp_path, label, of):
+    folder = fleet(tmp_path)
+    path = folder.private / "plan.json"
+    plain = json.loads(path.read_text())
+    node = plain["nodes"][1]
+    (node if of == "node" else node["parts"][0])["label"] = label
+    path.write_text(json.dumps(plain))
+    with pytest.raises(TableError) as caught:
+        folder.plan()
+    assert str(caught.value).startswith(f"{path}: not written by this version of bench-core: ")
+    assert str(caught.value).isprintable()
+
+
+def test_labels_like_names_of_nodes_are_plain(tmp_path):
+    nodes = tuple(Node(label, (Part(f"{label}-gpu-0", 0),)) for label in ("gpu1.cluster", "_a", "7", "A-b_c.d"))
+    plan = replace(plan_of(), nodes=nodes)
+    assert fleet(tmp_path, plan).plan() == plan
 
 
 def test_an_order_is_text_and_back():
