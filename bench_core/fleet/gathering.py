@@ -127,7 +127,8 @@ class _Member:
 def gather(folder: FleetFolder) -> Gathered:
     """Verify the runs of all nodes, and copy those that can be used to FLEET/LABEL/RUN.
 
-    Raises TableError if the plan of the fleet cannot be read, OSError if FLEET cannot be written to.
+    A run that was copied by an earlier call counts by its copy if it is damaged or lost where it was measured. What
+    cannot be copied is a problem of its part. Raises TableError if the plan of the fleet cannot be read.
     """
     plan = folder.plan()
     driven = is_driven(folder)

@@ -320,7 +320,7 @@ def test_a_second_gather_changes_no_byte_and_no_time_and_says_the_same(tmp_path)
 def test_a_problem_of_a_node_is_told_once_beside_its_first_gpu(tmp_path):
     folder = whole(tmp_path, nodes=1, gpus=2)
     (folder.node("node-01") / "state.json").write_text("{")
-    shutil.rmtree(folder.complete("node-01", "node-01-gpu-0")[0])  # else a damaged file is of no consequence
+    shutil.rmtree(folder.complete("node-01", "node-01-gpu-1")[0])  # else a damaged file is of no consequence
     lines = run("gather", folder.path).stdout.splitlines()
     assert "state.json" in lines[2]
     assert "state.json" not in "".join(lines[3:])

@@ -43,6 +43,17 @@ def test_to_look_keeps_nobody_from_driving(tmp_path):
         pass
 
 
+def test_two_may_look_at_once(tmp_path):
+    import fcntl
+
+    folder = fleet(tmp_path)
+    with alone(folder):
+        pass
+    with (folder.private / LOCK).open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert is_driven(folder) is False
+
+
 def test_a_process_that_was_killed_no_longer_drives(tmp_path):
     folder = fleet(tmp_path)
     command = [sys.executable, "-c", _DRIVE, str(folder.path)]

@@ -331,6 +331,18 @@ def test_a_node_of_which_every_case_failed_is_gathered_and_named(tmp_path):
     assert (gathered.lacking, gathered.is_whole) == ((), False)  # to measure again would not help
 
 
+def test_a_case_that_failed_on_one_node_alone_is_a_note(tmp_path):
+    folder = fleet(tmp_path, plan_of(nodes=3, runs=1))
+    for node in ("node-01", "node-02"):
+        write_run(folder, node)
+    write_run(folder, "node-03", done=[*measurements(sizes=("16", "32")), *failing(sizes=("64",))])
+    gathered = gather(folder)
+    (problem,) = gathered.problems
+    assert (problem.node, problem.kind) == ("node-03", Kind.FAILED_HERE)
+    assert problem.text.startswith("1 of 3 cases has no value here and one on most nodes: 1 error, such as matmul 64 ")
+    assert gathered.is_whole
+
+
 def test_runs_of_one_node_with_other_cases_are_refused_with_both_counts(tmp_path):
     folder = fleet(tmp_path, plan_of(nodes=2, runs=2))
     write_run(folder, "node-01", 0)

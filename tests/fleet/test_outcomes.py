@@ -65,6 +65,7 @@ def test_runs_of_one_part_with_other_cases_than_most_of_its_runs_are_named():
     assert unlike(mine, Counter()) == {
         Path("1"): "has planned 1 case, and the other runs of this node 3: lacks 2 of those, such as b"
     }
+    assert unlike(mine, Counter({frozenset("a"): 9})).keys() == {Path("1")}  # whatever other nodes can do
     assert unlike(runs(GOOD, GOOD | {"a": "error"}), Counter()) == {}  # the outcome may be another
 
 

@@ -79,17 +79,28 @@ def begun_run(folder):
     begin_run(folder, "node-02")
 
 
+RESUME = "did not end; `bench-core fleet run --resume FLEET` finishes it"
+ENDED = both(seen(begun=100.0, ended=200.0), lambda folder: say(folder, "node-02"))
+LOST = both(seen(begun=100.0, ended=200.0), lambda folder: say(folder, "node-02", ended=None))
+
+
 @pytest.mark.parametrize(
-    ("prepare", "reason", "of_run"),
+    ("driven", "prepare", "reason", "of_run"),
     [
-        (both(seen(), begun_run), "it has not begun yet", "did not end; it goes on when its node begins"),
-        (both(BEGUN, begun_run), "it has not ended yet", "is being measured"),
+        (True, seen(), ": it has not begun yet", "did not end; it goes on when its node begins"),
+        (True, BEGUN, ": it has not ended yet", "is being measured"),
+        (True, LOST, ": it ended without a word", RESUME),  # others are still measuring
+        (None, seen(), ": it has not begun yet", RESUME),
+        (None, BEGUN, ": it has not ended yet", RESUME),
+        (False, ENDED, "", RESUME),
     ],
 )
-def test_what_is_still_measured_did_not_fail(tmp_path, monkeypatch, prepare, reason, of_run):
-    monkeypatch.setattr(gathering, "is_driven", lambda folder: True)
+def test_of_an_unfinished_run_it_is_said_whether_it_goes_on(tmp_path, monkeypatch, driven, prepare, reason, of_run):
+    monkeypatch.setattr(gathering, "is_driven", lambda folder: driven)
+    prepare = both(prepare, begun_run)
+    of_run = of_run.replace("FLEET", str(tmp_path / "fleet-1"))
     assert nothing_of(tmp_path, prepare) == {
-        Kind.NOTHING: f"no run can be used: {reason}",
+        Kind.NOTHING: f"no run can be used{reason}",
         Kind.UNFINISHED: f"20010101T000000Z-0000: {of_run}",
     }
 
