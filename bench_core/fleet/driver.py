@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import math
 import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from bench_core import __version__
 from bench_core.errors import TableError, UsageError
 from bench_core.files import write_atomically
+from bench_core.fleet.alone import LOCK, alone
 from bench_core.fleet.engine import Engine, EngineError, Job, JobState, Place
 from bench_core.fleet.plan import TOKEN, FleetFolder, Node, Order, Part, Plan, Seen
 from bench_core.machine.environment import git_state
@@ -26,10 +26,9 @@ from bench_core.units import counted
 
 ENGINES = {"slurm": "Slurm", "ray": "Ray", "local": "Local"}  # module of this room -> class
 PER = ("node", "gpu")
-_LOCK = "lock"
 _PATIENCE = 60.0  # seconds that a cancelled job has to write what it has measured
 _LONGEST_NAME = 60
-_NO_LABELS = {UNFINISHED, TOKEN, _LOCK, *ENGINES}  # other folders and files have these names
+_NO_LABELS = {UNFINISHED, TOKEN, LOCK, *ENGINES}  # other folders and files have these names
 
 
 def engine(name: str, private: Path, settings: Mapping[str, str]) -> Engine:
@@ -178,7 +177,7 @@ class Driver:
         given its order, UsageError if another process drives this fleet, OSError if its folder cannot be written to.
         """
         try:
-            with _alone(self.folder):
+            with alone(self.folder):
                 return self._run(plan, places, absent)
         finally:
             for watched in self._pending.values():  # after an error in between
@@ -313,21 +312,3 @@ class Driver:
             self._note(label, replace(watched.seen, ended=self.clock(), why=why))
             self.tell(f"{label} did not end")
         self._pending.clear()
-
-
-@contextlib.contextmanager
-def _alone(folder: FleetFolder) -> Iterator[None]:
-    """Be the only process that drives a fleet, however this process ends; raises UsageError if another one does."""
-    try:
-        import fcntl  # noqa: PLC0415 - not on Windows
-    except ImportError:
-        yield
-        return
-    with (folder.private / _LOCK).open("w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"{folder.path}: another process is measuring this fleet") from None
-        except OSError:
-            pass  # this file system has no locks
-        yield

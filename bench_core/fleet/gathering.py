@@ -6,16 +6,19 @@ there. What is wrong with one node keeps no other from being gathered.
 
 from __future__ import annotations
 
+import errno
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from bench_core.errors import TableError
-from bench_core.files import is_link, read_bytes, write_atomically
-from bench_core.fleet.plan import FleetFolder, Node, PartState, Plan, Seen, State, is_full
+from bench_core.files import is_file, is_link, read_bytes, write_atomically
+from bench_core.fleet import outcomes
+from bench_core.fleet.alone import is_driven
+from bench_core.fleet.plan import FleetFolder, Plan, is_full
+from bench_core.fleet.reasons import Known, is_success, known_of, last_words, says_full
 from bench_core.fleet.verification import (
     OPTIONS,
     Fault,
@@ -27,15 +30,11 @@ from bench_core.fleet.verification import (
     verified,
 )
 from bench_core.results.schema import RESULTS, RUN, SAMPLES
-from bench_core.run.replicate import last_error
 from bench_core.text import harmless, printable
 
 _FILES = (RESULTS, SAMPLES, RUN)  # in the order in which they are written: a folder with a run.json is complete
-_CLOCK_OFF = 5.0  # seconds: less may be the time between two looks
-_LOG_BYTES = 1 << 16  # of the end of a log
-_FULL = ("no space left on device", "disk quota exceeded", "enospc", "edquot")
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _MOST_ASIDE = 1000  # runs of one name that are set aside
-_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +90,14 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A part with what is known of it. runs: those that can be used; problems: of the others, and of itself."""
+    """A part with what is known of its node. runs: those that can be used; problems: of the others, and of itself.
+
+    home: where its runs are copied to. refused: in its private folder.
+    """
 
     place: Place
-    state: PartState
+    home: Path
+    known: Known
     runs: tuple[Verified, ...] = ()
     refused: tuple[Path, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -104,33 +107,48 @@ class _Member:
 
     def without(self, faults: Mapping[Path, Fault]) -> _Member:
         """Return it without the runs that have these faults."""
-        told = (self.problem(fault.kind, f"{path.name}: {fault.text}") for path, fault in faults.items())
+        told = (self.problem(fault.kind, self._told(path, fault)) for path, fault in faults.items())
         return replace(
             self,
             runs=tuple(run for run in self.runs if run.folder not in faults),
-            refused=(*self.refused, *faults),
+            refused=(*self.refused, *(path for path in faults if path.parent != self.home)),
             problems=(*self.problems, *told),
         )
+
+    def _told(self, path: Path, fault: Fault) -> str:
+        """Return what to say of a run that cannot be used, of which an earlier call may have made a copy."""
+        text = f"{path.name}: {fault.text}"
+        copy = self.home / path.name
+        if is_link(self.home) or is_link(copy) or not is_file(copy / RESULTS):
+            return text  # readers find none
+        return f"{text}; its copy in {self.place.label}/{path.name} is still read by everyone: move it away"
 
 
 def gather(folder: FleetFolder) -> Gathered:
     """Verify the runs of all nodes, and copy those that can be used to FLEET/LABEL/RUN.
 
-    Raises TableError if the plan of the fleet cannot be read, OSError if FLEET cannot be written to.
+    A run that was copied by an earlier call counts by its copy if it is damaged or lost where it was measured. What
+    cannot be copied is a problem of its part. Raises TableError if the plan of the fleet cannot be read.
     """
     plan = folder.plan()
-    members = _alike([_member(folder, plan, place) for place in _places(plan)])
-    usual = _usual_cases(members)
+    driven = is_driven(folder)
+    known = {node.label: known_of(folder, node.label, driven) for node in plan.nodes}
+    members = _alike([_member(folder, plan, place, known[place.node]) for place in _places(plan)])
+    usual = outcomes.Usual.of([member.runs for member in members])
     given, new = [], 0
     problems: list[Problem] = []
     for member in members:
-        copied, kept, newly = _copy_all(folder, member)
+        copied, kept, newly = _copy_all(member)
         given.append(Given(member.place.node, member.place.label, copied, len(member.runs)))
-        problems += [*member.problems, *kept, *_missing(folder, plan, member), *_other_cases(member, usual)]
+        problems += [*member.problems, *kept, *_missing(folder, plan, member), *_cases(member, usual)]
         new += newly
-    problems += [problem for node in plan.nodes for problem in _of_node(folder, node)]
     refused = tuple(Refused(m.place.node, m.place.label, path) for m in members for path in m.refused)
-    return Gathered(folder.path, plan.runs, tuple(given), tuple(problems), refused, new)
+    gathered = Gathered(folder.path, plan.runs, tuple(given), tuple(problems), refused, new)
+    lacking = set(gathered.lacking)
+    of_nodes = [
+        each for node, what in known.items() for each in _of_node(node, what, _resume(folder) * (node in lacking))
+    ]
+    return replace(gathered, problems=(*problems, *of_nodes))
 
 
 def set_aside(folder: FleetFolder, gathered: Gathered) -> None:
@@ -152,26 +170,45 @@ def _places(plan: Plan) -> list[Place]:
     return [Place(label, node, owners) for label, node in parts]
 
 
-def _member(folder: FleetFolder, plan: Plan, place: Place) -> _Member:
+def _member(folder: FleetFolder, plan: Plan, place: Place, known: Known) -> _Member:
     """Return a part with its runs, each of which was verified by itself."""
-    state = _if_readable(lambda: folder.state(place.node))
-    own = state.parts.get(place.label) if state else None
-    member = _Member(place, own or PartState())
+    member = _Member(place, folder.path / place.label, known)
     member = replace(member, problems=tuple(_of_other_labels(folder, member)))
     owner = place.owners[place.label]
     if owner != place.node:
         text = f"{owner} and {place.node} have one label, {place.label}: only the runs of {owner} are gathered"
         return replace(member, problems=(*member.problems, member.problem(Kind.LABEL, text)))
     runs, faults = [], {}
-    for path in folder.complete(place.node, place.label):
+    for paths in _found(folder, member):
         try:
-            run = verified(path, place)
-            require_version(run, plan, state)
+            runs.append(_usable(paths, plan, member))
         except Fault as fault:
-            faults[path] = fault
-        else:
-            runs.append(run)
+            faults[paths[0]] = fault
     return replace(member.without(faults), runs=tuple(runs))
+
+
+def _found(folder: FleetFolder, member: _Member) -> list[list[Path]]:
+    """Return where each complete run of a part is: in its private folder, in its copy, or in both, in this order."""
+    private = folder.complete(member.place.node, member.place.label)
+    copies = [] if is_link(member.home) else [file.parent for file in member.home.glob(f"*/{RUN}")]
+    by_name: dict[str, list[Path]] = {}
+    for path in (*private, *(path for path in copies if not is_link(path))):
+        by_name.setdefault(path.name, []).append(path)
+    return [paths for _, paths in sorted(by_name.items())]
+
+
+def _usable(paths: Sequence[Path], plan: Plan, member: _Member) -> Verified:
+    """Return a run from the first folder in which it can be used; raises the Fault of the first if there is none."""
+    faults = []
+    for path in paths:
+        try:
+            run = verified(path, member.place)
+            require_version(run, plan, member.known.state)
+        except Fault as fault:
+            faults.append(fault)
+        else:
+            return run
+    raise faults[0]
 
 
 def _of_other_labels(folder: FleetFolder, member: _Member) -> Iterator[Problem]:
@@ -182,9 +219,13 @@ def _of_other_labels(folder: FleetFolder, member: _Member) -> Iterator[Problem]:
 
 
 def _alike(members: Sequence[_Member]) -> list[_Member]:
-    """Return the parts without the runs whose options are not those of most runs of the fleet."""
+    """Return the parts without the runs that cannot be compared with the others.
+
+    These are runs whose options are not those of most runs of the fleet, and runs whose cases are not those of most
+    runs of their own part. Between parts the cases may differ: not all nodes can measure the same.
+    """
     usual = Counter(run.options for member in members for run in member.runs).most_common(1)
-    return [
+    members = [
         member.without(
             {
                 run.folder: Fault(Kind.OPTIONS, _differing(run.options, options))
@@ -192,6 +233,13 @@ def _alike(members: Sequence[_Member]) -> list[_Member]:
                 for options, _ in usual
                 if run.options != options
             }
+        )
+        for member in members
+    ]
+    everywhere = Counter(frozenset(run.cases) for member in members for run in member.runs)
+    return [
+        member.without(
+            {path: Fault(Kind.MIXED, text) for path, text in outcomes.unlike(member.runs, everywhere).items()}
         )
         for member in members
     ]
@@ -206,33 +254,31 @@ def _differing(options: Sequence[str], usual: Sequence[str]) -> str:
     return f"was measured with {'; '.join(different)}"
 
 
-def _usual_cases(members: Sequence[_Member]) -> frozenset[str]:
-    """Return the cases that more than half of the parts have which gave anything."""
-    planned = [_cases(member) for member in members if member.runs]
-    counted = Counter(case for cases in planned for case in cases)
-    return frozenset(case for case, count in counted.items() if 2 * count > len(planned))
+def _cases(member: _Member, usual: outcomes.Usual) -> Iterator[Problem]:
+    """Yield what is to be said of the cases of a part that can be used."""
+    nothing = outcomes.nothing_measured(member.runs)
+    if nothing:
+        yield member.problem(Kind.FAILED, nothing)
+    elif failed := outcomes.failed(member.runs, usual):
+        yield member.problem(Kind.FAILED_HERE, failed)
+    if lacking := outcomes.not_planned(member.runs, usual):
+        yield member.problem(Kind.CASES, lacking)
 
 
-def _cases(member: _Member) -> frozenset[str]:
-    return frozenset().union(*(run.cases for run in member.runs))
-
-
-def _other_cases(member: _Member, usual: frozenset[str]) -> Iterator[Problem]:
-    lacking = sorted(usual - _cases(member)) if member.runs else []
-    if lacking:
-        text = f"has not planned {len(lacking):,} of the {len(usual):,} cases that most have, such as {lacking[0]}"
-        yield member.problem(Kind.CASES, text)
-
-
-def _copy_all(folder: FleetFolder, member: _Member) -> tuple[tuple[Path, ...], list[Problem], int]:
+def _copy_all(member: _Member) -> tuple[tuple[Path, ...], list[Problem], int]:
     """Copy the runs of a part; return where all of them are, what could not be copied, and how many are new."""
-    copied, problems, new = [], [], 0
+    copied: list[Path] = []
+    problems, new = [], 0
     for run in member.runs:
-        target = folder.path / member.place.label / run.folder.name
+        target = member.home / run.folder.name
         try:
             new += _copy(run.folder, target)
         except Fault as fault:
             problems.append(member.problem(fault.kind, fault.text))
+        except OSError as error:  # that of another part may be on another disk
+            kind = Kind.DISK if error.errno in _NO_SPACE else Kind.COPY
+            text = f"{target.name}: cannot be copied: {error.strerror or error}"
+            return tuple(copied), [*problems, member.problem(kind, text)], new
         else:
             copied.append(target)
     return tuple(copied), problems, new
@@ -241,14 +287,25 @@ def _copy_all(folder: FleetFolder, member: _Member) -> tuple[tuple[Path, ...], l
 def _copy(source: Path, target: Path) -> bool:
     """Copy the files of a run that are not there yet, and return whether there were any.
 
-    Raises Fault, before anything is written, if one is there with other content.
+    Raises Fault, before anything is written, if one is there with other content, or if a link leads elsewhere;
+    OSError if writing fails.
     """
+    _require_inside(target)
     contents = {name: read_bytes(source / name) for name in _FILES}
     wanted = [name for name in _FILES if not _is_there(target / name, contents[name])]
     for name in wanted:
         target.mkdir(parents=True, exist_ok=True)
         write_atomically(target / name, contents[name])
     return bool(wanted)
+
+
+def _require_inside(target: Path) -> None:
+    """Raise Fault if the folder of a run, or the one around it, is a link: its target may be anywhere."""
+    try:
+        require_no_link(target.parent)
+        require_no_link(target)
+    except TableError as error:
+        raise Fault(Kind.KEPT, f"{error}: nothing is copied there") from None
 
 
 def _is_there(path: Path, content: bytes) -> bool:
@@ -272,85 +329,35 @@ def _missing(folder: FleetFolder, plan: Plan, member: _Member) -> Iterator[Probl
     if count >= plan.runs or place.owners[place.label] != place.node:
         return
     unfinished = folder.unfinished(place.node, place.label)
-    resume = f"bench-core fleet run --resume {shlex.quote(str(folder.path))}"
     for run in unfinished:
-        yield member.problem(Kind.UNFINISHED, f"{run.name}: did not end; `{resume}` finishes it")
-    log = _last_words(folder.node(place.node) / place.label)
-    reasons = _reasons(folder, member) or [f"its log ends: {log}"] * bool(log)
-    if not reasons and not member.problems and not unfinished:
-        reasons = ["it is not known why"]
+        yield member.problem(Kind.UNFINISHED, f"{run.name}: {member.known.of_unfinished(_resume(folder))}")
+    log = last_words(folder.node(place.node) / place.label)
+    reasons = member.known.reasons(place.label, _resume(folder))
+    if not reasons and not member.problems:  # else these are the reason
+        is_telling = log and not is_success(log)
+        reasons = [f"its log ends: {log}"] if is_telling else ["it is not known why"] * (not unfinished)
     text = f"{count} of {plan.runs} runs can be used" if count else "no run can be used"
     yield member.problem(Kind.FEWER if count else Kind.NOTHING, ": ".join([text, *reasons[:1]]))
-    full = next((text for text in (*reasons, log) if any(word in text.lower() for word in _FULL)), "")
+    full = next((text for text in (*reasons, log) if says_full(text)), "")
     if full:
         yield member.problem(Kind.DISK, f"its disk was full: {full}")
     elif is_full(folder.node(member.place.node)):
         yield member.problem(Kind.DISK, "the disk with its folder is full")
 
 
-def _reasons(folder: FleetFolder, member: _Member) -> list[str]:
-    """Return why a part has not given everything, as its node, its runs and its engine say: the most telling first."""
-    node = member.place.node
-    state, seen = (_if_readable(lambda: folder.state(node)), _if_readable(lambda: folder.seen(node)))
-    said = [member.state.reason, state.reason if state else "", seen.why if seen else ""]
-    told = [printable(reason) for reason in said if reason]
-    return told or [reason for reason in (_silent(state, seen),) if reason]
+def _resume(folder: FleetFolder) -> str:
+    """Return the command that measures what is missing."""
+    return f"bench-core fleet run --resume {shlex.quote(str(folder.path))}"
 
 
-def _silent(state: State | None, seen: Seen | None) -> str:
-    """Return what is said of a node of which nothing else is known; "" if it ended as it should."""
-    is_running = seen is not None and seen.ended is None
-    if state is None and seen is None:
-        return "it was given no order"
-    if state is None:
-        return "it has not begun yet" if is_running else "it never began"
-    if state.ended is None:
-        return "it has not ended yet" if is_running else "it ended without a word"
-    return ""
+def _of_node(node: str, known: Known, resume: str) -> Iterator[Problem]:
+    """Yield what is odd about a node as a whole: what it says of itself, and its clock.
 
-
-def _last_words(folder: Path) -> str:
-    """Return what the newest log of a part says about its end; "" if there is none."""
-    logs = sorted(folder.glob("log-*.txt"), key=lambda path: (len(path.name), path.name))
-    try:
-        with logs[-1].open("rb") as file:
-            file.seek(max(0, logs[-1].stat().st_size - _LOG_BYTES))
-            said = file.read().decode("utf-8", "replace")
-    except (IndexError, OSError):
-        return ""
-    full = [line for line in said.splitlines() if any(word in line.lower() for word in _FULL)]
-    return printable(full[-1] if full else last_error(said))
-
-
-def _of_node(folder: FleetFolder, node: Node) -> Iterator[Problem]:
-    """Yield what is odd about a node as a whole: what it says of itself, and its clock."""
-    try:
-        state, seen = folder.state(node.label), folder.seen(node.label)
-    except TableError as error:
-        yield Problem(node.label, node.label, Kind.DAMAGED, str(error))
-        return
-    off = _clock_off(state, seen) if state and seen and state.token == seen.token else ""  # else of two orders
+    resume: the command that measures what is missing, "" if nothing is: then a damaged file is of no consequence.
+    """
+    for damage in known.damaged if resume else ():
+        yield Problem(node, node, Kind.DAMAGED, f"{damage}; `{resume}` gives it a new order")
+    off = known.clock_off()
     if off:
         text = f"its clock is {off} that of this computer: the times of its runs are wrong, not their durations"
-        yield Problem(node.label, node.label, Kind.CLOCK, text)
-
-
-def _clock_off(state: State, seen: Seen) -> str:
-    """Return how far the clock of a node is off at least, "" if it need not be.
-
-    What a node says that it did was after its order, and before this computer saw it.
-    """
-    pairs = [(state.began, seen.begun), (state.ended, seen.ended)]
-    ahead = max((said - saw for said, saw in pairs if said is not None and saw is not None), default=0.0)
-    behind = seen.sent - state.began
-    if max(ahead, behind) < _CLOCK_OFF:
-        return ""
-    return f"at least {max(ahead, behind):,.0f} s {'ahead of' if ahead > behind else 'behind'}"
-
-
-def _if_readable(read: Callable[[], _Read | None]) -> _Read | None:
-    """Return what a file says; None if it cannot be read, which `_of_node` says."""
-    try:
-        return read()
-    except TableError:
-        return None
+        yield Problem(node, node, Kind.CLOCK, text)

@@ -21,6 +21,7 @@ Labels are numbers (node-01), because names of hosts are private, unless the use
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -32,11 +33,12 @@ from typing import Any, Self, TypeVar
 from bench_core.errors import TableError
 from bench_core.files import read_text, write_atomically
 from bench_core.results import schema
-from bench_core.text import harmless
+from bench_core.text import harmless, quoted
 
 PRIVATE = ".fleet"
 TOKEN = "token"  # noqa: S105 - in the private folder: by its content two computers know that they share it
 _IGNORED = "# Made by `bench-core fleet run`: names of nodes and logs, not for publication.\n*\n"
+_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # the name of a folder, which leads to no other folder
 _LITTLE = 1 << 16  # bytes: where no more are free, nothing can be written
 _Read = TypeVar("_Read")
 _PLAN, _NAMES, _ORDER, _STATE, _SEEN = "plan.json", "names.json", "order.json", "state.json", "seen.json"
@@ -271,7 +273,16 @@ def _moment(plain: Any) -> float | None:
 
 def _node(plain: Mapping[str, Any]) -> Node:
     parts: Sequence[Mapping[str, Any]] = plain["parts"]
-    return Node(str(plain["label"]), tuple(Part(**part) for part in parts))
+    node = Node(str(plain["label"]), tuple(Part(**part) for part in parts))
+    for label in (node.label, *(part.label for part in node.parts)):
+        _require_plain(label)
+    return node
+
+
+def _require_plain(label: str) -> None:
+    """Raise ValueError for a label that could name a folder elsewhere: a plan may come from another computer."""
+    if not _LABEL.fullmatch(label):
+        raise ValueError(f"the label {quoted(label)} is not a plain name")
 
 
 def _json(plain: Any) -> str:

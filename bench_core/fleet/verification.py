@@ -33,13 +33,17 @@ class Kind(StrEnum):
     VERSION = "other version"
     DISK = "disk full"
     KEPT = "not replaced"
-    CASES = "other cases"
+    COPY = "not copied"
+    MIXED = "other cases"  # than other runs of the same part
+    FAILED = "nothing measured"
+    FAILED_HERE = "failed here"
+    CASES = "fewer cases"  # than other nodes
     CLOCK = "clock"
 
     @property
     def is_note(self) -> bool:
         """Whether the runs can be used nevertheless."""
-        return self in {Kind.CASES, Kind.CLOCK}
+        return self in {Kind.FAILED_HERE, Kind.CASES, Kind.CLOCK}
 
 
 class Fault(Exception):
@@ -66,13 +70,21 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a case. reason: "" if there is none."""
+
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
-    """A run that is what it says. options: the values of OPTIONS as JSON. cases: those planned, for people."""
+    """A run that is what it says. options: the values of OPTIONS as JSON. cases: those planned, named for people."""
 
     folder: Path
     options: tuple[str, ...]
     commit: str
-    cases: frozenset[str]
+    cases: Mapping[str, Outcome]
 
 
 def verified(folder: Path, place: Place) -> Verified:
@@ -89,7 +101,7 @@ def verified(folder: Path, place: Place) -> Verified:
         if run["run_id"] != folder.name:
             raise Fault(Kind.DAMAGED, f"{RUN} is that of the run {quoted(str(run['run_id']))}")
         shown = tuple(json.dumps(options.get(name)) for name in OPTIONS)
-        return Verified(folder, shown, str(run["git_commit"] or ""), frozenset(cases))
+        return Verified(folder, shown, str(run["git_commit"] or ""), cases)
     except TableError as error:
         raise Fault(Kind.DAMAGED, str(error).replace(f"{folder}/", "", 1)) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -134,14 +146,19 @@ def _require_unchanged(folder: Path, files: Mapping[str, Any]) -> None:
             raise Fault(Kind.DAMAGED, text)
 
 
-def _table(path: Path) -> tuple[set[str], int, set[str]]:
-    """Return the machines in a results.csv, the number of its cases, and what they are; raises TableError."""
+def _table(path: Path) -> tuple[set[str], int, dict[str, Outcome]]:
+    """Return the machines in a results.csv, the number of its cases, and what became of each; raises TableError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # whoever reads the gathered table is warned
         rows = read_rows(path)
     # Without the threads: of a case without a value they are not known.
     by_case = {row.identity: row for row in rows}
-    cases = {f"{r.workload} {r.size} {r.dtype} {r.who} {r.device} ({r.case_id})" for r in by_case.values()}
+    cases = {
+        f"{r.workload} {r.size} {r.dtype} {r.who} {r.device} ({r.case_id})": Outcome(
+            r.status, r.reason or r.reason_code
+        )
+        for r in by_case.values()
+    }
     return {row.machine for row in rows}, len(by_case), cases
 
 

@@ -1,5 +1,6 @@
 """`bench-core fleet run` and `gather` from outside: what is told, what is written where, and exit codes."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -350,6 +351,7 @@ def test_the_command_that_is_told_is_one_that_so_few_nodes_are_enough_for(tmp_pa
 def test_a_problem_of_a_node_is_told_once_beside_its_first_gpu(tmp_path):
     folder = whole(tmp_path, nodes=1, gpus=2)
     (folder.node("node-01") / "state.json").write_text("{")
+    shutil.rmtree(folder.complete("node-01", "node-01-gpu-1")[0])  # else a damaged file is of no consequence
     lines = run("gather", folder.path).stdout.splitlines()
     assert "state.json" in lines[2]
     assert "state.json" not in "".join(lines[3:])

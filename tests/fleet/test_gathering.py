@@ -10,18 +10,18 @@ from bench_core.compare import read
 from bench_core.errors import TableError
 from bench_core.fleet import gathering
 from bench_core.fleet.gathering import gather, set_aside
-from bench_core.fleet.plan import Part, Seen
+from bench_core.fleet.plan import Part
 from bench_core.fleet.verification import Kind
 from bench_core.results import reader
 from tests.support.fleets import (
     OPTIONS,
     begin_run,
     cut_off,
+    failing,
     fleet,
     given_by,
     measurements,
     plan_of,
-    say,
     told,
     tree,
     whole,
@@ -136,136 +136,6 @@ def test_runs_with_other_options_than_most_are_refused(tmp_path, option, value, 
     assert given_by(gathered) == {"node-01": 1, "node-02": 0, "node-03": 1}
 
 
-def nothing_of(tmp_path, prepare):
-    """Return the problems of a node that gave nothing, while another one gave all; `prepare` plants why."""
-    folder = fleet(tmp_path, plan_of(runs=1))
-    write_run(folder, "node-01")
-    folder.node("node-02").mkdir()
-    prepare(folder)
-    gathered = gather(folder)
-    assert given_by(gathered) == {"node-01": 1, "node-02": 0}
-    problems = told(gathered)
-    assert {part for part, _ in problems} == {"node-02"}
-    return {kind: text for (_, kind), text in problems.items()}
-
-
-def seen(**known):
-    return lambda folder: folder.write_seen("node-02", Seen(100.0, **known))
-
-
-def log(*texts):
-    def write(folder):
-        seen(begun=100.0, ended=200.0)(folder)
-        say(folder, "node-02")
-        (folder.node("node-02") / "node-02").mkdir()
-        for number, text in enumerate(texts):
-            (folder.node("node-02") / "node-02" / f"log-{number}.txt").write_text(text)
-
-    return write
-
-
-def both(*prepare):
-    return lambda folder: [each(folder) for each in prepare]
-
-
-@pytest.mark.parametrize(
-    ("prepare", "reason"),
-    [
-        (lambda folder: None, "it was given no order"),
-        (seen(), "it has not begun yet"),
-        (seen(ended=150.0), "it never began"),
-        (seen(ended=150.0, why="NODE_FAIL\n\x1b[1m"), r"NODE_FAIL \x1b[1m"),
-        (both(seen(begun=100.0), lambda f: say(f, "node-02", ended=None)), "it has not ended yet"),
-        (both(seen(begun=100.0, ended=150.0), lambda f: say(f, "node-02", ended=None)), "it ended without a word"),
-        (both(seen(ended=200.0, why="exit 1"), lambda f: say(f, "node-02", reason="no bench_core")), "no bench_core"),
-        (both(seen(ended=200.0, why="exit 1"), lambda f: say(f, "node-02", node_02="killed by 9")), "killed by 9"),
-        (log("collected 2 items\nERROR: no such backend\nbye\n"), "its log ends: no such backend"),
-        (log("first\n", *["\n"] * 9, "last of eleven\n"), "its log ends: last of eleven"),
-        (both(seen(ended=200.0), lambda f: say(f, "node-02")), "it is not known why"),
-    ],
-)
-def test_a_node_that_gave_nothing_is_named_with_why(tmp_path, prepare, reason):
-    assert nothing_of(tmp_path, prepare) == {Kind.NOTHING: f"no run can be used: {reason}"}
-
-
-def test_a_part_that_gave_fewer_runs_is_named_with_why(tmp_path):
-    folder = whole(tmp_path, nodes=1, gpus=2, runs=3)
-    lost = folder.complete("node-01", "node-01-gpu-1")[-1]
-    for name in FILES:
-        (lost / name).unlink()
-    say(folder, "node-01", node_01_gpu_1="the time limit of the job")
-    gathered = gather(folder)
-    assert told(gathered) == {("node-01-gpu-1", Kind.FEWER): "2 of 3 runs can be used: the time limit of the job"}
-    assert gathered.lacking == ("node-01",)
-
-
-def test_of_an_unfinished_run_it_is_said_how_to_finish_it(tmp_path):
-    folder = whole(tmp_path / "my fleets", runs=1)
-    (folder.complete("node-02", "node-02")[0] / "journal.jsonl").write_text("{}\n")  # cases of it were interrupted
-    folder.write_seen("node-02", Seen(100.0, 100.0, 200.0, "TIMEOUT"))
-    problems = told(gather(folder))
-    assert problems == {
-        ("node-02", Kind.UNFINISHED): "20010101T000000Z-0000: did not end; "
-        f"`bench-core fleet run --resume '{folder.path}'` finishes it",
-        ("node-02", Kind.NOTHING): "no run can be used: TIMEOUT",
-    }
-
-
-FULL = "OSError: [Errno 28] No space left on device"
-
-
-@pytest.mark.parametrize(
-    "prepare",
-    [
-        log(f"collected 2 items\n{FULL}\nERROR: something else\n"),
-        lambda folder: say(folder, "node-02", reason=FULL),
-        lambda folder: say(folder, "node-02", node_02=FULL),
-        both(seen(ended=200.0, why="exit 1"), log(f"{FULL}\n")),
-    ],
-)
-def test_a_full_disk_is_recognised_wherever_it_is_said(tmp_path, prepare):
-    problems = nothing_of(tmp_path, prepare)
-    assert problems.keys() == {Kind.NOTHING, Kind.DISK}
-    assert FULL.removeprefix("OSError: ") in problems[Kind.DISK]
-    assert problems[Kind.DISK].startswith("its disk was full: ")
-
-
-def test_a_disk_that_is_so_full_that_nobody_could_say_so_is_seen(tmp_path, monkeypatch):
-    folder = whole(tmp_path)
-    shutil.rmtree(folder.node("node-02"))
-    monkeypatch.setattr(gathering, "is_full", folder.node("node-02").__eq__)
-    kinds = {problem.kind: problem.text for problem in gather(folder).problems if problem.node == "node-02"}
-    assert kinds[Kind.DISK] == "the disk with its folder is full"
-
-
-@pytest.mark.parametrize(
-    ("began", "ended", "text"),
-    [
-        (3700.0, 3800.0, "at least 3,600 s ahead of"),  # 3,600 s from the end: what is seen of the begin says less
-        (105.0, 206.0, "at least 6 s ahead of"),
-        (10.0, 110.0, "at least 80 s behind"),
-        (94.9, 150.0, ""),
-        (104.0, 204.0, ""),
-        (85.0, None, "at least 5 s behind"),
-    ],
-)
-def test_a_clock_that_is_off_is_named_with_how_much_it_is_at_least(tmp_path, began, ended, text):
-    folder = whole(tmp_path)
-    say(folder, "node-02", began, ended)
-    folder.write_seen("node-02", Seen(90.0, 101.0, 200.0))
-    gathered = gather(folder)
-    says = f"its clock is {text} that of this computer: the times of its runs are wrong, not their durations"
-    assert told(gathered) == ({("node-02", Kind.CLOCK): says} if text else {})
-    assert gathered.is_whole  # its runs can be used
-
-
-def test_a_clock_is_not_judged_by_what_the_task_of_an_earlier_order_says(tmp_path):
-    folder = whole(tmp_path)
-    say(folder, "node-02", 105.0, 206.0)
-    folder.write_seen("node-02", Seen(90.0, 101.0, 200.0, token="of the last order"))
-    assert told(gather(folder)) == {}
-
-
 def test_cases_that_most_nodes_have_are_named_where_they_are_missing(tmp_path):
     folder = fleet(tmp_path, plan_of(nodes=3, runs=1))
     for node in ("node-01", "node-02"):
@@ -308,13 +178,21 @@ def test_a_link_where_a_run_should_be_copied_to_is_not_followed(tmp_path):
     assert not (tmp_path / "elsewhere.json").exists()
 
 
-def test_a_damaged_state_is_named_and_its_runs_are_gathered(tmp_path):
+def test_a_damaged_state_is_told_with_what_to_do_until_nothing_is_missing(tmp_path):
     folder = whole(tmp_path)
     state = folder.node("node-02") / "state.json"
     state.write_text('{"began": "noon"}')
+    assert gather(folder).is_whole
+    run = folder.complete("node-02", "node-02")[0]
+    shutil.rmtree(folder.path / "node-02")
+    shutil.rmtree(run)
     gathered = gather(folder)
-    assert told(gathered)["node-02", Kind.DAMAGED].startswith(f"{state}: not written by this version of bench-core")
-    assert given_by(gathered) == {"node-01": 2, "node-02": 2}
+    problems = told(gathered)
+    assert problems["node-02", Kind.DAMAGED].startswith(f"{state}: not written by this version of bench-core")
+    resume = f"bench-core fleet run --resume {folder.path}"
+    assert problems["node-02", Kind.DAMAGED].endswith(f"; `{resume}` gives it a new order")
+    assert problems["node-02", Kind.FEWER] == "1 of 2 runs can be used: it is not known why"
+    assert given_by(gathered) == {"node-01": 2, "node-02": 1}
 
 
 def test_a_folder_without_a_plan_is_no_fleet(tmp_path):
@@ -338,20 +216,142 @@ def test_refused_runs_are_set_aside_so_that_they_are_measured_again(tmp_path):
     assert len(reader.find_results(folder.path)) == 4  # those aside are read by nobody
 
 
-def test_a_copy_that_the_disk_ends_has_no_run_json_so_that_nobody_takes_it_for_whole(tmp_path, monkeypatch):
-    folder = whole(tmp_path, nodes=1, runs=1)
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, Kind.DISK), (errno.EDQUOT, Kind.DISK), (errno.EACCES, Kind.COPY)]
+)
+def test_a_part_that_cannot_be_copied_is_named_and_the_others_are_copied(tmp_path, monkeypatch, number, kind):
+    folder = whole(tmp_path, nodes=3)
     real = gathering.write_atomically
     written = []
 
-    def full(path, content):
-        if len(written) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def refuse(path, content):
+        if path.parent.parent.name == "node-02" and len(written) == 2:
+            raise OSError(number, "No way")
         real(path, content)
-        written.append(path.name)
+        written.extend([path.name] * (path.parent.parent.name == "node-02"))
 
-    monkeypatch.setattr(gathering, "write_atomically", full)
-    with pytest.raises(OSError, match="No space left"):
-        gather(folder)
-    assert written == ["results.csv", "samples.csv"]
+    monkeypatch.setattr(gathering, "write_atomically", refuse)
+    gathered = gather(folder)
+    assert written == ["results.csv", "samples.csv"]  # and no run.json: nobody takes it for whole
+    (name, _) = (run.name for run in folder.complete("node-02", "node-02"))
+    assert told(gathered) == {("node-02", kind): f"{name}: cannot be copied: No way"}
+    assert given_by(gathered) == {"node-01": 2, "node-02": 0, "node-03": 2}
+    assert (gathered.lacking, gathered.is_whole) == ((), False)  # to measure again would not help
     monkeypatch.setattr(gathering, "write_atomically", real)
     assert gather(folder).is_whole
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path):
+    folder = whole(tmp_path, runs=1)
+    (folder.path / "node-01").write_text("mine")
+    gathered = gather(folder)
+    assert told(gathered).keys() == {("node-01", Kind.COPY)}
+    assert given_by(gathered) == {"node-01": 0, "node-02": 1}
+
+
+@pytest.mark.parametrize("of_run", [False, True])
+def test_a_link_to_another_folder_is_neither_written_to_nor_read(tmp_path, of_run):
+    folder = whole(tmp_path, runs=1)
+    (run,) = folder.complete("node-01", "node-01")
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(run, elsewhere / run.name)
+    link = folder.path / "node-01" / run.name if of_run else folder.path / "node-01"
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(elsewhere / run.name if of_run else elsewhere)
+    before = tree(elsewhere)
+    gathered = gather(folder)
+    assert told(gathered)["node-01", Kind.KEPT].startswith(f"{link}: a symbolic link, which is not followed")
+    cut_off(run / "samples.csv")
+    gathered = gather(folder)
+    assert given_by(gathered) == {"node-01": 0, "node-02": 1}
+    assert "its copy" not in told(gathered)["node-01", Kind.DAMAGED]
+    assert tree(elsewhere) == before
+
+
+def test_a_run_that_is_damaged_after_it_was_gathered_counts_by_its_copy(tmp_path):
+    folder = whole(tmp_path)
+    first = gather(folder)
+    damaged, lost = folder.complete("node-02", "node-02")
+    cut_off(damaged / "results.csv")
+    shutil.rmtree(lost)
+    assert gather(folder) == replace(first, new=0)
+    assert gather(folder).is_whole
+
+
+def test_of_a_run_that_is_damaged_in_both_places_the_copy_is_named_because_it_is_still_read(tmp_path):
+    folder = whole(tmp_path)
+    gather(folder)
+    run = folder.complete("node-02", "node-02")[0]
+    for path in (run, folder.path / "node-02" / run.name):
+        cut_off(path / "results.csv")
+    gathered = gather(folder)
+    says = f"its copy in node-02/{run.name} is still read by everyone: move it away"
+    assert told(gathered)["node-02", Kind.DAMAGED].endswith(f"is of another run; {says}")
+    assert [refused.folder for refused in gathered.refused] == [run]
+    set_aside(folder, gathered)
+    again = gather(folder)  # it is still read
+    assert told(again)["node-02", Kind.DAMAGED].endswith(says)
+    assert again.refused == ()  # and is not moved by us
+    shutil.rmtree(folder.path / "node-02" / run.name)
+    assert told(gather(folder)).keys() == {("node-02", Kind.FEWER)}
+
+
+def test_a_run_that_is_refused_only_after_others_are_there_is_named_until_its_copy_is_moved_away(tmp_path):
+    folder = fleet(tmp_path, plan_of(nodes=3, runs=1))
+    run = write_run(folder, "node-01", options=OPTIONS | {"seed": 7})
+    assert given_by(gather(folder))["node-01"] == 1
+    for node in ("node-02", "node-03"):
+        write_run(folder, node)
+    gathered = gather(folder)
+    says = f"its copy in node-01/{run.name} is still read by everyone: move it away"
+    assert told(gathered)["node-01", Kind.OPTIONS] == (
+        f"{run.name}: was measured with seed 7, most others with 0; {says}"
+    )
+    set_aside(folder, gathered)
+    write_run(folder, "node-01", 1)
+    again = gather(folder)
+    assert told(again).keys() == {("node-01", Kind.OPTIONS)}
+    assert (given_by(again)["node-01"], again.lacking, again.is_whole) == (1, (), False)
+    shutil.rmtree(folder.path / "node-01" / run.name)
+    assert gather(folder).is_whole
+
+
+def test_a_node_of_which_every_case_failed_is_gathered_and_named(tmp_path):
+    folder = fleet(tmp_path, plan_of(nodes=3))
+    for number in range(2):
+        write_run(folder, "node-01", number)
+        write_run(folder, "node-02", number)
+        write_run(folder, "node-03", number, done=failing())
+    gathered = gather(folder)
+    (problem,) = gathered.problems
+    assert (problem.node, problem.kind) == ("node-03", Kind.FAILED)
+    assert problem.text.startswith("none of its 3 cases was measured: 3 error, such as matmul 16 float32 numpy cpu (")
+    assert problem.text.endswith("): CUDA error: ECC")
+    assert given_by(gathered) == {"node-01": 2, "node-02": 2, "node-03": 2}
+    assert (gathered.lacking, gathered.is_whole) == ((), False)  # to measure again would not help
+
+
+def test_a_case_that_failed_on_one_node_alone_is_a_note(tmp_path):
+    folder = fleet(tmp_path, plan_of(nodes=3, runs=1))
+    for node in ("node-01", "node-02"):
+        write_run(folder, node)
+    write_run(folder, "node-03", done=[*measurements(sizes=("16", "32")), *failing(sizes=("64",))])
+    gathered = gather(folder)
+    (problem,) = gathered.problems
+    assert (problem.node, problem.kind) == ("node-03", Kind.FAILED_HERE)
+    assert problem.text.startswith("1 of 3 cases has no value here and one on most nodes: 1 error, such as matmul 64 ")
+    assert gathered.is_whole
+
+
+def test_runs_of_one_node_with_other_cases_are_refused_with_both_counts(tmp_path):
+    folder = fleet(tmp_path, plan_of(nodes=2, runs=2))
+    write_run(folder, "node-01", 0)
+    write_run(folder, "node-01", 1)
+    other = write_run(folder, "node-02", 0, done=measurements(sizes=("16", "128")))
+    write_run(folder, "node-02", 1)  # as the runs of the other node
+    gathered = gather(folder)
+    text = told(gathered)["node-02", Kind.MIXED]
+    assert text.startswith(f"{other.name}: has planned 2 cases, and the other runs of this node 3: lacks 2 of those, ")
+    assert "; has 1 other, such as matmul 128 " in text
+    assert given_by(gathered) == {"node-01": 2, "node-02": 1}
+    assert (gathered.lacking, [refused.folder for refused in gathered.refused]) == (("node-02",), [other])

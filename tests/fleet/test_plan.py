@@ -3,6 +3,7 @@
 import json
 import stat
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,29 @@ def test_a_plan_from_before_the_working_folder_was_kept_is_read(tmp_path):
     assert (plain.pop("working"), plain.pop("dirty")) == ("/there", True)
     path.write_text(json.dumps(plain))
     assert folder.plan() == plan_of()
+
+
+@pytest.mark.parametrize(
+    "label", ["../outside", "..", "", ".fleet", "/tmp", "a/b", "a\\b", "a b", "a\n", "\x1b[2J", "-k"]
+)
+@pytest.mark.parametrize("of", ["node", "part"])
+def test_a_label_that_could_lead_out_of_the_fleet_is_refused(tmp_path, label, of):
+    folder = fleet(tmp_path)
+    path = folder.private / "plan.json"
+    plain = json.loads(path.read_text())
+    node = plain["nodes"][1]
+    (node if of == "node" else node["parts"][0])["label"] = label
+    path.write_text(json.dumps(plain))
+    with pytest.raises(TableError) as caught:
+        folder.plan()
+    assert str(caught.value).startswith(f"{path}: not written by this version of bench-core: ")
+    assert str(caught.value).isprintable()
+
+
+def test_labels_like_names_of_nodes_are_plain(tmp_path):
+    nodes = tuple(Node(label, (Part(f"{label}-gpu-0", 0),)) for label in ("gpu1.cluster", "_a", "7", "A-b_c.d"))
+    plan = replace(plan_of(), nodes=nodes)
+    assert fleet(tmp_path, plan).plan() == plan
 
 
 def test_an_order_is_text_and_back():

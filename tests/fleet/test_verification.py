@@ -98,6 +98,18 @@ def test_no_damage_stops_gathering_and_no_changed_table_is_gathered(tmp_path_fac
     assert gathered.is_whole == (given_by(gathered)["node-02"] == 1)
 
 
+def test_a_table_that_lacks_cases_is_damaged_although_the_plan_and_the_statuses_agree(tmp_path):
+    folder = whole(tmp_path, runs=1)
+    (run,) = folder.complete("node-02", "node-02")
+    about = json.loads((run / "run.json").read_text())
+    about |= {"planned": 4, "statuses": {"ok": 3, "oom": 1}}
+    (run / "run.json").write_text(json.dumps(about))
+    gathered = gather(folder)
+    text = f"{run.name}: 4 cases are planned, 4 have a status and 3 are in results.csv"
+    assert told(gathered)["node-02", Kind.DAMAGED] == text
+    assert given_by(gathered) == {"node-01": 1, "node-02": 0}
+
+
 def test_a_run_that_was_renamed_is_not_taken_for_another_one(tmp_path):
     folder = whole(tmp_path)
     run = folder.complete("node-01", "node-01")[0]

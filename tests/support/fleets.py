@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bench_core.fleet.engine import JobState, Place, Places
 from bench_core.fleet.plan import TOKEN, FleetFolder, Node, Part, PartState, Plan, State, write_state
-from bench_core.records import count_statuses
+from bench_core.records import Status, count_statuses
 from tests.support.tables import absent, measured, work, write
 
 COMMIT = "c0ffee" * 7
@@ -52,6 +52,11 @@ def write_run(folder, node, number=0, *, part=None, label=None, options=OPTIONS,
     path.parent.rmdir()
     path.parent.parent.rmdir()
     return target
+
+
+def failing(status=Status.ERROR, reason="CUDA error: ECC", sizes=("16", "32", "64")):
+    """Return a case of each size, none of which gave a value."""
+    return [absent(work(size), status=status, reason=reason) for size in sizes]
 
 
 def begin_run(folder, node, number=0, part=None):
