@@ -1,7 +1,8 @@
 """`bench-core fleet`: the same measurement on many machines, and which of them differ.
 
-Exit codes of `run` and `gather`: 0 every node gave everything; 1 some did not, and are named; 2 usage, or the engine
-cannot be used; 3 the folder of the fleet cannot be read; 130 interrupted: what there was by then is gathered.
+Exit codes of `run` and `gather`: 0 every node gave everything; 1 some did not, or all of their cases failed, and are
+named; 2 usage, or the engine cannot be used; 3 the folder of the fleet cannot be read; 130 interrupted: what there was
+by then is gathered.
 """
 
 from __future__ import annotations
