@@ -17,6 +17,7 @@ from bench_core.diagnosis.judge import (
     FEWEST_NODES,
     FEWEST_RUNS,
     LEAST,
+    MOST_SPREAD,
     Judged,
     Members,
     Verdicts,
@@ -45,8 +46,24 @@ def diagnose(kinds: Sequence[Hardware], readings: Sequence[Reading], least: floa
     return Diagnosis(tuple(fleet for fleet, _ in fleets), (*said, *(note for kind in kinds for note in kind.notes)))
 
 
+def _is_missed(group: Group, found: Verdicts) -> bool:
+    """Whether nobody is judged in a group that is more than one piece of work."""
+    return group.kind != "work" and not found.nodes
+
+
+def _unjudged(label: str, found: Verdicts) -> str:
+    """Return why nobody is judged in a group."""
+    if found.able < FEWEST_NODES:
+        return f"{label}: {counted(found.able, 'node')} with {FEWEST_RUNS} runs there, and {FEWEST_NODES} are needed"
+    return f"{label}: there no majority of nodes is alike within {MOST_SPREAD:.0%}"
+
+
 def _fleet(kind: Hardware, readings: Sequence[Reading], least: float) -> tuple[Fleet, tuple[str, ...]]:
     """Return the fleet of a kind, and what its runs are too few for."""
+    if not kind.works:
+        silent = tuple(NodeReport(machine, Standing.FEW, 0, (), (), 0.0) for machine in kind.unmeasured)
+        nothing = "none of its nodes has a value that counts"
+        return Fleet(kind.name, silent, (), ALARM_RATE, stats.CONFIDENCE, least, nothing), ()
     members, groups = _groups(kind)
     verdicts = judge(_values(kind), members, least)
     groups = [replace(group, spread=found.spread) for group, found in zip(groups, verdicts, strict=True)]
@@ -62,9 +79,9 @@ def _fleet(kind: Hardware, readings: Sequence[Reading], least: float) -> tuple[F
     needed = fewest_runs(members, max(len(runs), FEWEST_NODES))
     reason = _why_not(runs, needed, agree=bool(kept))
     shown = tuple(group for group, _ in kept)
-    split = tuple(g.label for g, found in zip(groups, verdicts, strict=True) if found.is_split and g.kind != "work")
-    fleet = Fleet(kind.name, tuple(ranked), shown, ALARM_RATE, stats.CONFIDENCE, least, reason, split)
-    return fleet, () if reason else tuple(_too_few(kind.name, int(median(runs or [0])), needed))
+    unjudged = tuple(_unjudged(g.label, v) for g, v in zip(groups, verdicts, strict=True) if _is_missed(g, v))
+    fleet = Fleet(kind.name, tuple(ranked), shown, ALARM_RATE, stats.CONFIDENCE, least, reason, unjudged)
+    return fleet, () if reason else tuple(_too_few(kind.name, int(median(runs)), needed))
 
 
 def _runs(kind: Hardware, machine: str) -> int:

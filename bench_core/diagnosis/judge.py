@@ -11,9 +11,9 @@ Work is judged in groups: all of it, each family, each piece. In a group
 4. a node is slow if this number is out of line with the healthy nodes (outliers.py) by at least `least`, and if its
    size and each of its runs (of five or more, all but one in five) differ by `least` as well. And so many of the runs
    of other nodes do not that it would hardly have all of these runs if runs were dealt to nodes: what disturbs a run
-   makes it slower, and a normal distribution does not know that. If runs are too few for that, but no other run is as
-   far out, nobody can be sure of the node. With fewer than FEWEST_RUNS runs it is not judged: one run says more about
-   its moment than about the node;
+   makes it slower, and a normal distribution does not know that. If this is only unlikely (UNLIKELY), nobody can be
+   sure of the node. With fewer than FEWEST_RUNS runs it is not judged: one run says more about its moment than about
+   the node;
 5. a node is fast if it is slow in the negative of all values.
 
 Nothing is drawn at random: the same runs have the same verdict.
@@ -43,7 +43,7 @@ from typing import Any
 import numpy as np
 
 from bench_core import stats
-from bench_core.diagnosis.outliers import FEWEST, Floats, core, places
+from bench_core.diagnosis.outliers import Floats, core, places
 from bench_core.diagnosis.result import GroupKind, Standing
 
 Integers = np.ndarray[Any, np.dtype[np.intp]]
@@ -60,6 +60,7 @@ _HEAVIEST = 3.0  # weight of a work by that of the median one
 _QUARTILE, _MEDIAN = 0.25, 0.5
 _SLOWEST = 3  # runs of which the slowest is left out
 _STRAYS = 5  # runs of which one may differ less
+UNLIKELY = 0.01  # a node with runs that are dealt as rarely as this is not like the fleet either
 _ALMOST = 0.99  # the doubt of a node that is far out, but is not called anything
 _PRIOR = 4  # degrees of freedom for which the variance of a typical node counts
 
@@ -88,12 +89,13 @@ class Judged:
 class Verdicts:
     """A group: the spread of its healthy nodes, NaN if unknown, and its nodes by their number.
 
-    Those without values are missing. All are if too few nodes have runs enough, or is_split: no majority is alike.
+    Those without values are missing. All are if fewer than FEWEST_NODES are able, which have FEWEST_RUNS runs or more,
+    or if no majority of these is alike.
     """
 
     spread: float
     nodes: Mapping[int, Judged]
-    is_split: bool = False
+    able: int
 
 
 def judge(values: Floats, groups: Sequence[Members], least: float = LEAST) -> list[Verdicts]:
@@ -197,8 +199,9 @@ def _judge(centred: Floats, weights: Floats, alpha: float, least: float) -> Verd
     slow = _side(centred, weights, sizes, alpha * _OF_SLOW, least)
     fast = _side(-centred, weights, _mirrored(sizes), alpha * (1 - _OF_SLOW), least)
     counts = np.isfinite(middles).sum(axis=1).tolist()
+    able = sum(count >= FEWEST_RUNS for count in counts)
     if sizes is None or slow is None or fast is None:
-        return Verdicts(math.nan, {}, is_split=sum(count >= FEWEST_RUNS for count in counts) >= FEWEST_NODES)
+        return Verdicts(math.nan, {}, able)
     nodes = {}
     for node, estimate in sizes.of.items():
         doubts = {Standing.SLOW: slow.doubts.get(node, 0.0), Standing.FAST: fast.doubts.get(node, 0.0)}
@@ -209,7 +212,7 @@ def _judge(centred: Floats, weights: Floats, alpha: float, least: float) -> Verd
         if counts[node] < FEWEST_RUNS:
             standing = Standing.FEW
         nodes[node] = Judged(estimate.mean, *estimate.interval(), counts[node], standing, doubt)
-    return Verdicts(sizes.spread, nodes)
+    return Verdicts(sizes.spread, nodes, able)
 
 
 def _mirrored(sizes: _Sizes | None) -> _Sizes | None:
@@ -225,7 +228,7 @@ def _healthy(numbers: Floats, counts: Integers) -> Integers | None:
     if len(able) < FEWEST_NODES:
         return None
     healthy = able[core(numbers[able], _FLOOR)]
-    is_majority = len(healthy) > max(FEWEST, len(able) // 2)
+    is_majority = len(healthy) > len(able) // 2
     return healthy if is_majority and float(numbers[healthy].std(ddof=1)) <= MOST_SPREAD else None
 
 
@@ -261,8 +264,9 @@ def _side(centred: Floats, weights: Floats, sizes: _Sizes | None, alpha: float, 
         runs[node] = scores[node][np.isfinite(scores[node])] - centre
         if place is not None and place.mean > 0:
             low, high = place.interval(1 - 2 * alpha)
-            far = place.mean / max((high - low) / 2, least)
-            doubts[node] = far if _all_say_so(runs[node], sizes.of[node].mean, least) else min(far, _ALMOST)
+            far, size = place.mean / max((high - low) / 2, least), sizes.of[node].mean
+            is_said = _all_say_so(runs[node], size, least)
+            doubts[node] = far if is_said else max(0.0, min(far, size / least, _ALMOST))
     return _dealt(doubts, runs, alpha)
 
 
@@ -272,9 +276,10 @@ def _dealt(doubts: dict[int, float], runs: Mapping[int, Floats], alpha: float) -
     others = np.concatenate(usual) if usual else np.array([])
     unsure = set()
     for node in [node for node, doubt in doubts.items() if doubt >= 1]:
-        if _p_of_runs(runs[node], others) > alpha:
+        chance = _p_of_runs(runs[node], others)
+        if chance > alpha:
             doubts[node] = _ALMOST
-            if not (others >= runs[node].min()).any():
+            if chance <= UNLIKELY:
                 unsure.add(node)
     return _Side(doubts, frozenset(unsure))
 

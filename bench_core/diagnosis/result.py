@@ -17,7 +17,7 @@ class Standing(StrEnum):
     FAST = "fast"  # a node that is faster than its fleet is not what it seems either
     UNSURE = "not sure"  # far out, but its runs are too few to tell that from chance
     ALIKE = "like the fleet"
-    FEW = "too few results"  # of it, for any verdict
+    FEW = "not judged"  # it has too few results, or nobody in its fleet is judged
 
 
 OFF = (Standing.SLOW, Standing.FAST)
@@ -93,8 +93,8 @@ class Fleet:
 
     name: what they have in common. nodes: sorted by doubt, the most first. groups: all, then families, then works.
     alarm_rate: at most this share of healthy nodes is called slow or fast. confidence: of the intervals. least: a
-    difference below it is called nothing. reason: why no node is judged, "" if they are. split: the labels of all work
-    and of families in which none is, because no majority of nodes is alike.
+    difference below it is called nothing. reason: why no node is judged, "" if they are. unjudged: why none is in all
+    work or in a family, a sentence each.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Fleet:
     confidence: float
     least: float
     reason: str = ""
-    split: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
 
     @property
     def off(self) -> tuple[NodeReport, ...]:
@@ -128,6 +128,6 @@ class Diagnosis:
         """Whether every node is judged by all of its work, and surely."""
         judged = {Standing.SLOW, Standing.FAST, Standing.ALIKE}
         return bool(self.fleets) and all(
-            not fleet.reason and not fleet.split and all(node.standing in judged for node in fleet.nodes)
+            not fleet.reason and not fleet.unjudged and all(node.standing in judged for node in fleet.nodes)
             for fleet in self.fleets
         )

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 
 from bench_core.compare.labels import short
-from bench_core.diagnosis.judge import MOST_SPREAD
 from bench_core.diagnosis.result import OFF, Finding, Fleet, NodeReport, Standing
 from bench_core.units import counted, significant
 
@@ -14,7 +13,6 @@ ASSUMED = (
     "Assumed: in each kind of work most nodes are healthy and differ about normally, and the runs of a node do not "
     "depend on each other"
 )
-APART = f"there no majority of nodes is alike within {MOST_SPREAD:.0%}"
 _MOST_NODES = 10
 _MOST_FINDINGS = 3  # of a node
 
@@ -28,8 +26,8 @@ def verdict(fleet: Fleet, name: Callable[[str], str] = short) -> str:
     sentences += [
         f"{name(node.node)} {_in_short(node, Standing.UNSURE)}: too few runs to be sure" for node in _unsure(fleet)
     ]
-    if fleet.split:
-        sentences.append(f"Nobody is judged in {_listed(fleet.split)}: {APART}")
+    if fleet.unjudged:
+        sentences.append(f"Nobody is judged in {_listed(fleet.unjudged, '; ')}")
     if few:
         has = "has" if len(few) == 1 else "have"
         sentences.append(

@@ -196,7 +196,7 @@ def _fleet(fleet: Fleet) -> dict[str, Any]:
     return {
         "name": harmless(fleet.name),
         "reason": harmless(fleet.reason),
-        "split": list(map(harmless, fleet.split)),
+        "unjudged": list(map(harmless, fleet.unjudged)),
         "alarm_rate": fleet.alarm_rate,
         "confidence": fleet.confidence,
         "least": fleet.least,

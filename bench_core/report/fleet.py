@@ -145,11 +145,11 @@ def _diagnose(readings: Sequence[Reading]) -> Diagnosis:
 
 
 def fleet_section(diagnosis: Diagnosis) -> FleetSection | None:
-    """Return the section on fleets; None if none is judged."""
+    """Return the section on fleets; None if there is none of enough nodes."""
     judged = [fleet for fleet in diagnosis.fleets if not fleet.reason and fleet.nodes and fleet.groups]
-    if not judged:
+    if all(len(fleet.nodes) < FEWEST_NODES for fleet in diagnosis.fleets):
         return None
-    cells = MOST_CELLS // len(judged)
+    cells = MOST_CELLS // max(1, len(judged))
     parts = tuple(_part(fleet, f"fleet-{i}", cells) for i, fleet in enumerate(judged, 1))
     unjudged = [
         f"{_cut(f.name)}: {counted(len(f.nodes), 'node')}, not judged: {f.reason or 'nothing to compare'}"

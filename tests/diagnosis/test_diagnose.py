@@ -127,7 +127,7 @@ def test_where_half_of_the_nodes_differ_from_the_others_nobody_is_judged_and_it_
         "matmul on cpu",
         "model on cuda",
     ]
-    assert found.fleets[0].split == ("memory on cpu",)
+    assert found.fleets[0].unjudged == ("memory on cpu: there no majority of nodes is alike within 10%",)
     assert not found.is_decided
     assert words.verdict(found.fleets[0]) == (
         "None of 10 nodes is slow or fast. "
@@ -136,6 +136,22 @@ def test_where_half_of_the_nodes_differ_from_the_others_nobody_is_judged_and_it_
     whole = diagnose_readings(fleet(10, slow=dict.fromkeys(range(1, 6), 1.5)))
     assert whole.fleets[0].reason == "in no work do most nodes agree"
     assert not whole.is_decided
+
+
+def test_a_family_that_few_nodes_have_measured_is_said_not_to_be_judged():
+    few = {node(number) for number in range(1, 5)}
+    readings = [r if r.rows[0].machine in few else r.only(r.rows.mask("suite", "memory".__ne__)) for r in fleet(10)]
+    found = diagnose_readings(readings)
+    assert found.fleets[0].unjudged == ("memory on cpu: 4 nodes with 3 runs there, and 5 are needed",)
+    assert not found.is_decided
+
+
+def test_a_kind_of_which_no_value_counts_at_all_ends_no_diagnosis():
+    other = fleet(6, host={6: {"cpu.model": "Another CPU 1"}})
+    spoilt = [replace(r, rows=[replace(row, status="error", value=None) for row in r.rows]) for r in other[15:]]
+    first, second = diagnose_readings([*other[:15], *spoilt]).fleets
+    assert (len(first.nodes), second.reason) == (5, "none of its nodes has a value that counts")
+    assert standings(second) == {node(6): Standing.FEW}
 
 
 def test_nodes_of_another_kind_are_a_fleet_of_their_own():

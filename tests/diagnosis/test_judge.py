@@ -121,19 +121,24 @@ def test_of_two_halves_of_a_fleet_that_differ_none_is_judged_and_it_is_said_that
     values = noise(nodes=10)
     values[:, :5] += math.log(1.5)
     (verdicts,) = judge(values, ALL)
-    assert (verdicts.nodes, verdicts.is_split) == ({}, True)
+    assert (verdicts.nodes, verdicts.able) == ({}, 10)
     (healthy,) = judge(noise(nodes=10), ALL)
     assert healthy.spread < 0.01
-    assert not healthy.is_split
     (few,) = judge(noise(nodes=4), ALL)
-    assert (few.nodes, few.is_split) == ({}, False)
+    assert (few.nodes, few.able) == ({}, 4)
+
+
+def test_five_nodes_are_a_fleet_of_which_three_are_a_majority():
+    """Of five normal nodes one is clipped by chance in a quarter of fleets."""
+    split = sum(not judge(noise(nodes=5, runs=4, seed=seed), ALL)[0].nodes for seed in range(200))
+    assert split == 0
 
 
 def test_nodes_that_differ_more_than_one_kind_can_are_not_judged():
     apart = noise(nodes=20) + np.linspace(-0.3, 0.3, 20)[None, :, None]
-    assert judge(apart, ALL)[0].is_split
+    assert not judge(apart, ALL)[0].nodes
     near = noise(nodes=20) + np.linspace(-0.1, 0.1, 20)[None, :, None]
-    assert not judge(near, ALL)[0].is_split
+    assert judge(near, ALL)[0].nodes
 
 
 def test_what_is_faster_in_a_part_of_its_work_is_not_fast():
@@ -175,6 +180,21 @@ def test_the_interval_has_the_true_difference_less_often_of_a_node_that_varies_m
         (verdicts,) = judge(values, [Members("all", tuple(range(6)))])
         covered += verdicts.nodes[3].low <= 0.05 <= verdicts.nodes[3].high
     assert least * 150 <= covered < 150
+
+
+def test_a_node_whose_runs_are_unlikely_to_be_dealt_to_it_is_not_like_the_fleet():
+    values = noise(nodes=12)
+    values[:, 3] += math.log(1.5)
+    values[:, 7:10, 0] += math.log(1.6)
+    groups = [*ALL, *(Members("family", (i,)) for i in range(4))]
+    assert judge(values, groups)[0].nodes[3].standing is Standing.UNSURE
+
+
+def test_a_node_of_the_size_of_the_fleet_has_no_doubt_however_little_it_varies():
+    values = 0.04 * np.random.default_rng(9).standard_normal((40, 20, 3))
+    values[:, 3] *= 0.1
+    (verdicts,) = judge(values, [Members("all", tuple(range(40)))])
+    assert verdicts.nodes[3].doubt < 0.5
 
 
 def test_where_runs_are_too_few_nobody_can_be_sure_of_a_node_that_is_further_out_than_all_others():

@@ -125,7 +125,7 @@ def test_the_map_has_a_row_for_each_node_in_the_order_of_doubt_and_columns_of_ev
     assert {column.spread for column in part.whole.columns} == {"±0.4 %"}
     assert part.whole.heads == ()
     assert part.whole.left_out == ""
-    assert rows(part.whole)["node-03"].standing == "too few results"
+    assert rows(part.whole)["node-03"].standing == "not judged"
     assert rows(part.whole)["node-01"].standing == "like the fleet"
 
 
