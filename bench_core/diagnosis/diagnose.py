@@ -60,8 +60,8 @@ def _unjudged(label: str, found: Verdicts) -> str:
 
 def _fleet(kind: Hardware, readings: Sequence[Reading], least: float) -> tuple[Fleet, tuple[str, ...]]:
     """Return the fleet of a kind, and what its runs are too few for."""
+    silent = tuple(NodeReport(machine, Standing.FEW, 0, (), (), 0.0) for machine in kind.unmeasured)
     if not kind.works:
-        silent = tuple(NodeReport(machine, Standing.FEW, 0, (), (), 0.0) for machine in kind.unmeasured)
         nothing = "none of its nodes has a value that counts"
         return Fleet(kind.name, silent, (), ALARM_RATE, stats.CONFIDENCE, least, nothing), ()
     members, groups = _groups(kind)
@@ -74,8 +74,9 @@ def _fleet(kind: Hardware, readings: Sequence[Reading], least: float) -> tuple[F
     if off:
         evidence = Evidence.of(kind.machines, readings)
         nodes = [replace(node, causes=evidence.causes(node.node)) if node.node in off else node for node in nodes]
-    nodes += [NodeReport(machine, Standing.FEW, 0, (), (), 0.0) for machine in kind.unmeasured]
-    ranked = sorted(nodes, key=lambda node: (_CONCERN[node.standing], -node.doubt))  # stable: else in natural order
+    ranked = sorted(
+        [*nodes, *silent], key=lambda node: (_CONCERN[node.standing], -node.doubt)
+    )  # stable: else in natural order
     needed = fewest_runs(members, max(len(runs), FEWEST_NODES))
     reason = _why_not(runs, needed, agree=bool(kept))
     shown = tuple(group for group, _ in kept)

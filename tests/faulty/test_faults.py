@@ -4,7 +4,7 @@ Each test is a real run of small workloads (tests/faulty/faults.py), read back f
 `statuses` shows for each of them that its counts add up to its plan.
 """
 
-import subprocess
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tests.faulty.faults import PHASES
 from tests.faulty.outcomes import note
 from tests.faulty.runs import HERE, Project, ended, reasons, statuses
 from tests.standin import install as standin
+from tests.support.disks import mounted
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("installed")]
 
@@ -133,21 +134,8 @@ def small_disk(tmp_path):
     project = Project(tmp_path / "project", {"TMPDIR": str(tmp_path)})
     results = project.path / "results"
     results.mkdir()
-    yield from mounted(project, results, "size=200k")
-
-
-def mounted(project, folder, options):
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
-    try:
+    with mounted(results, "size=200k"):
         yield project
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_loses_nothing_the_results_go_elsewhere(small_disk):
@@ -182,7 +170,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
     project = Project(tmp_path / "project")
     results = project.path / "results"
     results.mkdir(mode=0o500)
-    for _ in mounted(project, results, "ro") if writes_anyway(results) else [project]:
+    with mounted(results, "ro") if writes_anyway(results) else contextlib.nullcontext():
         done = project.run(*STRUCK)
     assert done.code == pytest.ExitCode.USAGE_ERROR
     said = line_of(done.said, "ERROR: --bench-output=results: cannot write there: ")

@@ -4,7 +4,6 @@ The nodes are tasks of this computer, in processes of their own; driver, tasks, 
 """
 
 import re
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from bench_core.fleet.gathering import gather
 from bench_core.fleet.local import Local
 from bench_core.fleet.verification import Kind
 from bench_core.results.reader import find_results
+from tests.support.disks import mounted
 from tests.support.node_orders import Site, environ
 
 pytestmark = [
@@ -67,15 +67,9 @@ def disk(site):
     """A small disk with the folder of one node, which the fault fills; skips where none may be mounted."""
     folder = site.fleet.node("full")
     folder.mkdir()
-    try:
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)], check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip("no file system may be mounted here")
-    (site.project.path / "results").symlink_to(folder, target_is_directory=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(folder, "size=200k"):
+        (site.project.path / "results").symlink_to(folder, target_is_directory=True)
+        yield folder
 
 
 def test_faults_of_three_nodes_are_named_and_a_resumption_gives_the_rest(site, disk):

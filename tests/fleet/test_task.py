@@ -19,6 +19,7 @@ from bench_core.fleet.plan import Node, Part, PartState
 from bench_core.machine import allotment, host
 from bench_core.results.schema import JOURNAL
 from tests.faulty.runs import in_journal, in_samples, statuses
+from tests.support.disks import mounted
 from tests.support.node_orders import Site, about, driver, environ, fact, until
 
 TWO = Node("node-01", (Part("node-01-gpu-0", 0), Part("node-01-gpu-1", 1)))
@@ -408,20 +409,11 @@ def small_disk(site):
     """The folder of the fleet on a disk of 200 kB; skips where none may be mounted."""
     results = site.project.path / "results"  # which the fault fills
     results.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(results)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
-    try:
+    with mounted(results, "size=200k"):
         (site.path / "fleet").rename(site.path / "unused")
         (site.path / "fleet").symlink_to(results, target_is_directory=True)
         site.shares()
         yield results
-    finally:
-        subprocess.run(["umount", str(results)], check=True)
 
 
 @linux
